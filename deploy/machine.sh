@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# What deploy/up and deploy/test share: the machine's packages, and where they put their programs.
+# What must hold: nothing is installed that is there already, and a machine that can't be prepared is told
+# so in one line that names the way through containers.
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "$(basename "$0"): $*"
+  exit 1
+}
+
+# Installs the Debian packages named: only what is not there by another way is asked for.
+install_packages() {
+  local missing=() package
+  for package in "$@"; do
+    [ -z "$package" ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local route="install them yourself (${missing[*]}) or use containers: docker compose -f deploy/compose.yaml up"
+  command -v apt-get >/dev/null || die "this machine has no apt-get: $route"
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || die "not root and no sudo: $route"
+    sudo -n true 2>/dev/null || [ -t 0 ] || die "sudo would ask for a password and there is no terminal: $route"
+    as_root=(sudo)
+  fi
+  say "installing ${missing[*]}"
+  "${as_root[@]}" apt-get update -q >&2 || die "apt-get update failed: $route"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -yq --no-install-recommends "${missing[@]}" >&2 || die "apt-get install failed: $route"
+}
+
+# Names a package only where its program is not there by another way: program, package.
+unless_there() {
+  command -v "$1" >/dev/null || printf '%s\n' "$2"
+}
+
+need_rust() {
+  if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
+    PATH="$HOME/.cargo/bin:$PATH"
+  fi
+  command -v cargo >/dev/null ||
+    die "cargo is missing: install Rust (https://rustup.rs), or use containers: docker compose -f deploy/compose.yaml up"
+}
+
+# What cargo needs beside Rust: a linker, and certificates to reach the registry.
+build_packages() {
+  unless_there cc gcc
+  [ -e /usr/include/stdlib.h ] || printf '%s\n' libc6-dev
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || printf '%s\n' ca-certificates
+}
+
+# The folder with the newest PostgreSQL of this machine; nothing where there is none. Debian keeps it off the PATH.
+postgres_bin() {
+  local folder
+  folder="$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -t/ -k5 -n | tail -n 1)"
+  if [ ! -x "$folder/postgres" ] && command -v postgres >/dev/null; then
+    folder="$(dirname "$(command -v postgres)")"
+  fi
+  [ ! -x "$folder/postgres" ] || printf '%s\n' "$folder"
+}
+
+# Debian's nats-server is in /usr/sbin, which is not on everybody's PATH.
+PATH="$PATH:/usr/sbin:/sbin"

@@ -1,0 +1,159 @@
+//! `roomcast doctor`: checks what Roomcast needs, one line each, with what to do where it fails.
+//!
+//! What must hold: it changes nothing, waits a bounded time for each answer, and prints no secret.
+
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use shared::{
+    log,
+    nats::{NatsArgs, Role},
+};
+use sqlx::Connection as _;
+
+use crate::up::{Places, Services};
+
+/// How long each check may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is checked: the same as `roomcast up` would use.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Config {
+    /// Where clients connect.
+    #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Prints one line a check; exit code 1 when one failed.
+pub(crate) fn main(config: &Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            report("runtime", Err(error.into()), "this system refuses timers or sockets");
+            return ExitCode::FAILURE;
+        }
+    };
+    if runtime.block_on(check(config)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn check(config: &Config) -> bool {
+    let places = &config.places;
+    let mut well = report(
+        "configuration",
+        Services::read(&config.places)
+            .map(|_| "every variable reads well".to_owned())
+            .map_err(anyhow::Error::msg),
+        "correct the variable named; `roomcast-api --help` and its like list them all",
+    );
+    well &= report(
+        "listen",
+        listen(config.listen),
+        "ROOMCAST_LISTEN is an address of this machine with a port, as 127.0.0.1:8080",
+    );
+    let roles = [
+        ("nats api", Role::Api, places.api_nats()),
+        ("nats fanout", Role::Fanout, places.fanout_nats()),
+        ("nats persister", Role::Persister, places.persister_nats()),
+    ];
+    for (name, role, url) in roles {
+        well &= report(
+            name,
+            timed(broker(role, url)).await,
+            "start it (deploy/up does), and check NATS_URL and the user's password against deploy/nats/one.conf",
+        );
+    }
+    well &= report(
+        "log",
+        timed(streams(places.api_nats())).await,
+        "start the persister: it makes the streams; a refused shard is explained in its log",
+    );
+    let databases = [
+        ("postgres api", places.api_database(), false),
+        ("postgres persister", places.persister_database(), true),
+    ];
+    for (name, url, writes) in databases {
+        well &= report(
+            name,
+            timed(database(url, writes)).await,
+            "start it (deploy/up does), check DATABASE_URL, and run deploy/postgres/roles.sql in that database",
+        );
+    }
+    well
+}
+
+#[expect(clippy::print_stdout, reason = "this is a command for a terminal")]
+fn report(name: &str, outcome: anyhow::Result<String>, remedy: &str) -> bool {
+    match outcome {
+        Ok(detail) => {
+            println!("ok    {name}: {detail}");
+            true
+        }
+        Err(error) => {
+            println!("FAIL  {name}: {error:#}. To do: {remedy}.");
+            false
+        }
+    }
+}
+
+async fn timed(check: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<String> {
+    match tokio::time::timeout(PATIENCE, check).await {
+        Ok(outcome) => outcome,
+        Err(_) => bail!("no answer in {} s", PATIENCE.as_secs()),
+    }
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<String> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(format!("{address} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Ok(format!("{address} is in use, by Roomcast if it runs"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn broker(role: Role, url: &str) -> anyhow::Result<String> {
+    let connection = shared::nats::connect(&NatsArgs { nats_url: url.to_owned() }, role).await?;
+    let server = connection.client.server_info();
+    ensure!(
+        connection.client.is_server_compatible(2, 9, 10),
+        "nats-server {} is older than 2.9.10",
+        server.version
+    );
+    ensure!(server.headers, "the server has headers switched off");
+    Ok(format!("nats-server {}", server.version))
+}
+
+async fn streams(url: &str) -> anyhow::Result<String> {
+    let connection = shared::nats::connect(&NatsArgs { nats_url: url.to_owned() }, Role::Api).await?;
+    let jetstream = connection.jetstream();
+    let info = log::discover(&jetstream).await?;
+    let mut messages = 0;
+    for shard in info.shards.all() {
+        messages += log::state(&jetstream, shard).await.with_context(|| format!("shard {shard}"))?.messages;
+    }
+    Ok(format!("{} shards answer, {messages} events", info.shards.get()))
+}
+
+async fn database(url: &str, writes: bool) -> anyhow::Result<String> {
+    let mut connection = sqlx::PgConnection::connect(url).await?;
+    let (version, role): (String, String) =
+        sqlx::query_as("SELECT current_setting('server_version'), current_user::text")
+            .fetch_one(&mut connection)
+            .await?;
+    let may_create: bool = sqlx::query_scalar("SELECT has_schema_privilege('public', 'CREATE')")
+        .fetch_one(&mut connection)
+        .await?;
+    connection.close().await?;
+    ensure!(may_create || !writes, "role {role} may not make tables");
+    let note = if may_create && !writes { ", which may do more than it needs" } else { "" };
+    Ok(format!("PostgreSQL {version} as {role}{note}"))
+}

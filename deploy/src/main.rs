@@ -1,0 +1,37 @@
+//! `roomcast`: the one-machine program, and the tools of whoever runs it.
+//!
+//! What must hold: it adds nothing to what api, fanout and persister do, it only starts them together.
+
+mod doctor;
+mod token;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Roomcast on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "roomcast", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs api, fanout and persister in one process, on one port.
+    Up(up::Config),
+    /// Prints a token to try things with.
+    Token(token::Config),
+    /// Checks the configuration and everything that Roomcast needs, one line each.
+    Doctor(doctor::Config),
+}
+
+fn main() -> ExitCode {
+    match shared::config::parse::<Arguments>().command {
+        Command::Up(config) => up::main(config),
+        Command::Token(config) => token::main(&config),
+        Command::Doctor(config) => doctor::main(&config),
+    }
+}

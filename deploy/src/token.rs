@@ -1,0 +1,114 @@
+//! `roomcast token`: signs a token with the secret of this machine, to try things and for tests.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+/// Whom the token names, and for how long.
+#[derive(Clone, Args)]
+pub(crate) struct Config {
+    /// The person's id.
+    #[arg(long)]
+    user: shared::id::UserId,
+    /// May do what administrators may.
+    #[arg(long)]
+    admin: bool,
+    /// How long it counts.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=87_600))]
+    hours: i64,
+    /// A claim of the person's profile, as name=value; may be repeated (username, email, gender, language).
+    #[arg(long = "claim", value_name = "NAME=VALUE")]
+    claims: Vec<String>,
+    /// What signs it; else the file secrets/jwt of the data folder.
+    #[arg(long, env = "ROOMCAST_JWT_SECRET", hide_env_values = true)]
+    jwt_secret: Option<String>,
+    /// The data folder of deploy/up.
+    #[arg(long, env = "ROOMCAST_DATA", default_value = "data")]
+    data: PathBuf,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Config {{ user: {}, .. }}", self.user)
+    }
+}
+
+/// Prints the token, alone on one line.
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
+pub(crate) fn main(config: &Config) -> ExitCode {
+    match secret(config).and_then(|secret| Ok(shared::token::sign(&secret, &claims(config)?))) {
+        Ok(token) => {
+            println!("{token}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("roomcast token: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn secret(config: &Config) -> anyhow::Result<String> {
+    if let Some(secret) = &config.jwt_secret {
+        return Ok(secret.clone());
+    }
+    let file = config.data.join("secrets/jwt");
+    let secret = std::fs::read_to_string(&file).with_context(|| {
+        format!("ROOMCAST_JWT_SECRET is not set, and there is no secret in {}", file.display())
+    })?;
+    Ok(secret.trim_end().to_owned())
+}
+
+fn claims(config: &Config) -> anyhow::Result<Value> {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let mut claims = Map::new();
+    for claim in &config.claims {
+        let Some((name, value)) = claim.split_once('=') else {
+            bail!("--claim {claim}: not of the form name=value");
+        };
+        claims.insert(name.to_owned(), json!(value));
+    }
+    // Last: a claim of the profile never names somebody else.
+    claims.insert("user_id".to_owned(), json!(config.user.as_str()));
+    claims.insert("token_type".to_owned(), json!("access"));
+    claims.insert("iat".to_owned(), json!(now));
+    claims.insert("exp".to_owned(), json!(now + config.hours * 3600));
+    if config.admin {
+        claims.insert("is_admin".to_owned(), json!(true));
+    }
+    Ok(Value::Object(claims))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(claims: &[&str]) -> Config {
+        Config {
+            user: "ann".parse().expect("an id"),
+            admin: false,
+            hours: 1,
+            claims: claims.iter().map(|&claim| claim.to_owned()).collect(),
+            jwt_secret: None,
+            data: PathBuf::from("/nonexistent"),
+        }
+    }
+
+    #[test]
+    fn a_profile_claim_never_names_somebody_else() {
+        let claims = claims(&config(&["username=Ann", "user_id=bob"])).expect("claims");
+        assert_eq!(claims["username"], "Ann");
+        assert_eq!(claims["user_id"], "ann");
+        assert_eq!(claims.get("is_admin"), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let error = secret(&config(&[])).expect_err("no secret").to_string();
+        assert!(error.contains("ROOMCAST_JWT_SECRET"), "{error}");
+        assert!(claims(&config(&["username"])).is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! Accepting a socket: origin and token are checked before the upgrade.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::any,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use sha1::{Digest as _, Sha1};
+use shared::{
+    error::{Error, ErrorCode},
+    event::Person,
+    lifecycle::Shutdown,
+    metric_names as names,
+    rpc::{HelloRequest, expiry},
+    token::{Identity, token_from},
+};
+use tokio::net::TcpStream;
+
+use crate::{
+    node::Node,
+    session::{self, Socket},
+};
+
+#[derive(Clone)]
+struct Accept {
+    node: Arc<Node>,
+    shutdown: Shutdown,
+}
+
+/// The sockets' route.
+pub(crate) fn router(node: Arc<Node>, shutdown: Shutdown) -> Router {
+    let accept = Accept { node, shutdown };
+    Router::new().route("/ws/", any(native)).route("/ws", any(native)).with_state(accept)
+}
+
+async fn native(State(accept): State<Accept>, request: Request) -> Response {
+    match upgrade(&accept, request).await {
+        Ok(response) => {
+            metrics::counter!(names::HANDSHAKES_TOTAL, "outcome" => "accepted").increment(1);
+            response
+        }
+        Err(error) => {
+            metrics::counter!(names::HANDSHAKES_TOTAL, "outcome" => error.code.as_str()).increment(1);
+            refuse(&error)
+        }
+    }
+}
+
+fn refuse(error: &Error) -> Response {
+    let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "code": error.code,
+        "detail": error.detail,
+    });
+    let mut response = (status, body.to_string()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Whether a comma-separated header has that token.
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let mut values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+}
+
+/// The key that the client has to be answered with.
+fn accept_key(headers: &HeaderMap) -> Result<String, Error> {
+    let is_upgrade = has_token(headers, header::CONNECTION, "upgrade")
+        && has_token(headers, header::UPGRADE, "websocket")
+        && text(headers, header::SEC_WEBSOCKET_VERSION) == Some("13");
+    let key = text(headers, header::SEC_WEBSOCKET_KEY).filter(|_| is_upgrade);
+    let Some(key) = key.filter(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16)) else {
+        return Err(Error::bad_request("This address speaks WebSocket (RFC 6455, version 13)."));
+    };
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    Ok(STANDARD.encode(hash.finalize()))
+}
+
+async fn upgrade(accept: &Accept, mut request: Request) -> Result<Response, Error> {
+    let node = &accept.node;
+    let headers = request.headers();
+    let accept_key = accept_key(headers)?;
+    if !node.origins.allows(text(headers, header::ORIGIN), text(headers, header::HOST)) {
+        return Err(Error::new(ErrorCode::Forbidden, "This origin is not allowed."));
+    }
+    let token = token_from(headers, request.uri().query())
+        .ok_or_else(|| Error::new(ErrorCode::Unauthorized, "A token is needed."))?;
+    let identity = node
+        .verifier
+        .verify(&token)
+        .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
+    if !node.sessions.has_room() || accept.shutdown.soft.is_cancelled() {
+        return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
+    }
+    hello(node, &identity).await?;
+    let offers_bearer = has_token(request.headers(), header::SEC_WEBSOCKET_PROTOCOL, "bearer");
+    let on_upgrade = request
+        .extensions_mut()
+        .remove::<OnUpgrade>()
+        .ok_or_else(|| Error::bad_request("This connection can't be upgraded."))?;
+    serve(accept.clone(), on_upgrade, identity);
+
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let key = HeaderValue::try_from(accept_key).map_err(|error| Error::internal(&error))?;
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+    if offers_bearer {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("bearer"));
+    }
+    Ok(response)
+}
+
+/// What the token says of its person is stored before they are let in.
+async fn hello(node: &Node, identity: &Identity) -> Result<(), Error> {
+    if identity.person == Person::default() {
+        return Ok(());
+    }
+    let request = HelloRequest {
+        user: identity.caller.user.clone(),
+        issued_at: identity.issued_at,
+        person: identity.person.clone(),
+        expires_at: expiry(),
+    };
+    node.ask.hello(&request).await
+}
+
+/// Serves the socket once the answer has left.
+fn serve(accept: Accept, on_upgrade: OnUpgrade, identity: Identity) {
+    tokio::spawn(async move {
+        let Ok(upgraded) = on_upgrade.await else { return };
+        // The raw socket, without the HTTP machinery around it.
+        let Ok(parts) = downcast::<TokioIo<TcpStream>>(upgraded) else {
+            tracing::error!("a socket is not what the server accepted");
+            return;
+        };
+        let socket = Socket::new(parts.io.into_inner());
+        session::run(accept.node, socket, &parts.read_buf, identity, accept.shutdown.hard).await;
+    });
+}

@@ -1,0 +1,50 @@
+//! What a fan-out node is told when it starts.
+
+use std::net::SocketAddr;
+
+use shared::{
+    config::{AdminArgs, DrainArgs, LogFormatArgs, OriginArgs},
+    nats::NatsArgs,
+    token::TokenArgs,
+};
+
+/// What a fan-out node needs besides its addresses.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FanoutArgs {
+    /// Sockets the node holds at most; more are answered 503.
+    #[arg(long, env = "ROOMCAST_SOCKETS_MAX", default_value_t = 1_000_000)]
+    pub sockets_max: usize,
+    /// Bytes that may wait for one socket; above it is closed as a slow consumer, and resumes.
+    #[arg(long, env = "ROOMCAST_OUTBOX_BYTES", default_value_t = 1 << 20)]
+    pub outbox_bytes: usize,
+}
+
+/// roomcast-fanout: holds the sockets and pushes the log to them.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "roomcast-fanout", version)]
+pub struct Config {
+    /// Where sockets connect.
+    #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8081")]
+    pub listen: SocketAddr,
+    /// The node itself.
+    #[command(flatten)]
+    pub fanout: FanoutArgs,
+    /// The broker.
+    #[command(flatten)]
+    pub nats: NatsArgs,
+    /// Tokens.
+    #[command(flatten)]
+    pub token: TokenArgs,
+    /// Web pages that may connect.
+    #[command(flatten)]
+    pub origins: OriginArgs,
+    /// Metrics and health.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogFormatArgs,
+    /// Stopping.
+    #[command(flatten)]
+    pub drain: DrainArgs,
+}

@@ -1,0 +1,39 @@
+//! Stopping without losing anyone: sockets are told to come back elsewhere, in batches.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::lifecycle::Shutdown;
+use tokio::time::{Instant, interval_at};
+
+use crate::{node::Node, session::close::CloseReason};
+
+/// Batches that the drain time is divided into.
+const BATCHES: u32 = 20;
+
+/// Waits for the soft stop, then closes every socket within half of `time`, and tells the log who
+/// has left.
+pub(crate) async fn run(node: Arc<Node>, shutdown: Shutdown, time: Duration) -> anyhow::Result<()> {
+    shutdown.soft.cancelled().await;
+    let open = node.sessions.all();
+    let spread = time / 2;
+    tracing::info!(sockets = open.len(), "draining");
+    let per_batch = open.len().div_ceil(BATCHES as usize).max(1);
+    let pause = (spread / BATCHES).max(Duration::from_millis(1));
+    let mut batches = interval_at(Instant::now(), pause);
+    for batch in open.chunks(per_batch) {
+        batches.tick().await;
+        for outbox in batch {
+            // Spread by the server: clients that all wait alike would all come back at once.
+            let retry_after_ms = rand::random_range(100..=2_000);
+            outbox.close(CloseReason::Drain { retry_after_ms });
+        }
+    }
+    let left = async {
+        node.sessions.empty().await;
+        node.presence.leave_all().await;
+    };
+    tokio::select! {
+        () = left => Ok(()),
+        () = shutdown.hard.cancelled() => Ok(()),
+    }
+}

@@ -1,0 +1,125 @@
+//! Healing: what may have been lost on its way to this node is read from the log.
+//!
+//! One ordered read a shard serves all its channels, from the position that is surely heard, and
+//! nothing newer is pushed before it is over. What a channel has already is skipped.
+
+use std::time::Duration;
+
+use shared::{
+    log::{self, Reader, Stored},
+    metric_names as names, subject,
+};
+use tokio::sync::mpsc;
+
+use super::{Done, Feed, Source};
+
+/// Events reported at once.
+const BATCH: usize = 256;
+/// Between tries while the log can't be read.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// How a healing goes.
+pub(super) enum Healed {
+    /// These were in the log.
+    Events(Vec<Stored>),
+    /// Everything up to here was reported.
+    Upto { last: u64, epoch: u64 },
+    /// The log no longer has what may have been lost.
+    Gone,
+}
+
+impl Feed {
+    /// Something may have been lost since the surely heard position, or since `after`.
+    pub(super) fn heal(&mut self, cause: &'static str, after: Option<u64>) {
+        self.position.doubt();
+        let Some(sure) = self.position.sure() else { return };
+        let after = after.map_or(sure, |after| after.min(sure));
+        metrics::counter!(names::HEALS_TOTAL, "cause" => cause).increment(1);
+        if self.healing {
+            self.heal_again = Some(self.heal_again.map_or(after, |again| again.min(after)));
+            return;
+        }
+        self.healing = true;
+        let (source, shard, done) = (self.source.clone(), self.shard, self.done.clone());
+        tokio::spawn(async move {
+            loop {
+                match read(&source, shard, after, &done).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::warn!(%error, %shard, "healing waits for the log"),
+                }
+                if done.is_closed() {
+                    return;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+    }
+
+    pub(super) fn healed(&mut self, healed: Healed) {
+        match healed {
+            Healed::Events(events) => self.apply_healed(&events),
+            Healed::Upto { last, epoch } => {
+                self.position.healed(last);
+                self.over();
+                if self.epoch().is_some_and(|known| known != epoch) {
+                    self.close_all();
+                }
+            }
+            Healed::Gone => {
+                self.close_all();
+                self.over();
+            }
+        }
+    }
+
+    fn over(&mut self) {
+        self.healing = false;
+        if let Some(after) = self.heal_again.take() {
+            self.heal("again", Some(after));
+        }
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        self.entries.values().find_map(|entry| match entry {
+            super::Entry::Heard(heard) => Some(heard.epoch),
+            super::Entry::Opening(_) => None,
+        })
+    }
+
+    fn apply_healed(&mut self, events: &[Stored]) {
+        let metrics = self.metrics.clone();
+        for stored in events {
+            let Ok(parsed) = subject::parse(&stored.subject) else { continue };
+            let Some(heard) = self.heard(&parsed.channel) else { continue };
+            heard.deliver(&parsed.channel, parsed.event, stored.seq, &stored.payload, &metrics);
+        }
+    }
+}
+
+async fn read(
+    source: &Source,
+    shard: shared::id::Shard,
+    after: u64,
+    done: &mpsc::Sender<Done>,
+) -> anyhow::Result<()> {
+    let state = log::state(&source.jetstream, shard).await?;
+    let mut reader = Reader::open(source.jetstream.clone(), shard, None, after + 1);
+    // Reports fail only once the task has stopped.
+    let report = |healed| async { done.send(Done::Healed(healed)).await.is_ok() };
+    if state.first > after + 1 {
+        report(Healed::Gone).await;
+        return Ok(());
+    }
+    let mut batch = Vec::new();
+    while reader.position() <= state.last {
+        let Some(read) = reader.next_stored().await? else { break };
+        batch.push(read.stored);
+        if batch.len() >= BATCH && !report(Healed::Events(std::mem::take(&mut batch))).await {
+            return Ok(());
+        }
+    }
+    if report(Healed::Events(batch)).await {
+        report(Healed::Upto { last: state.last, epoch: state.epoch }).await;
+    }
+    Ok(())
+}

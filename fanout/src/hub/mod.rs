@@ -1,0 +1,7 @@
+//! Who follows what on this node: channels with their followers and recent events, and the people
+//! who are in rooms here.
+
+pub(crate) mod channel;
+pub(crate) mod presence;
+pub(crate) mod ring;
+pub(crate) mod sessions;

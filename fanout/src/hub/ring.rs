@@ -1,0 +1,98 @@
+//! The recent events of a channel, as the frames they were pushed as.
+//!
+//! What must hold: the ring has every event of its channel in (base, last] that a resume repeats,
+//! so whoever has all up to `base` or later can be served from it alone.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// The most events it holds.
+const EVENTS_MAX: usize = 10_000;
+/// The most bytes it holds.
+const BYTES_MAX: usize = 4 << 20;
+
+/// Recent frames by sequence.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    base: u64,
+    frames: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+}
+
+impl Ring {
+    /// An empty ring that has everything after `base`.
+    pub(crate) const fn new(base: u64) -> Self {
+        Self { base, frames: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Everything after this is here.
+    pub(crate) const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Adds the newest event. The oldest go where it would be too many.
+    pub(crate) fn push(&mut self, seq: u64, frame: Bytes) {
+        self.bytes += frame.len();
+        self.frames.push_back((seq, frame));
+        while self.frames.len() > EVENTS_MAX || self.bytes > BYTES_MAX {
+            if let Some((seq, frame)) = self.frames.pop_front() {
+                self.bytes -= frame.len();
+                self.base = seq;
+            }
+        }
+    }
+
+    /// Adds what lies before: all events in (base, the old base]. False, and nothing is added,
+    /// where it would not fit, or where the ring has moved on meanwhile.
+    pub(crate) fn extend_back(&mut self, base: u64, upto: u64, older: Vec<(u64, Bytes)>) -> bool {
+        let bytes: usize = older.iter().map(|(_, frame)| frame.len()).sum();
+        let fits = self.frames.len() + older.len() <= EVENTS_MAX && self.bytes + bytes <= BYTES_MAX;
+        if upto != self.base || !fits {
+            return false;
+        }
+        self.bytes += bytes;
+        for entry in older.into_iter().rev() {
+            self.frames.push_front(entry);
+        }
+        self.base = base;
+        true
+    }
+
+    /// The frames after `since`, in order.
+    pub(crate) fn after(&self, since: u64) -> impl Iterator<Item = &Bytes> {
+        let start = self.frames.partition_point(|(seq, _)| *seq <= since);
+        self.frames.range(start..).map(|(_, frame)| frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(byte: u8) -> Bytes {
+        Bytes::copy_from_slice(&[byte])
+    }
+
+    #[test]
+    fn it_serves_what_came_after() {
+        let mut ring = Ring::new(10);
+        ring.push(12, frame(12));
+        ring.push(15, frame(15));
+        assert!(ring.extend_back(5, 10, vec![(6, frame(6)), (9, frame(9))]));
+        let served: Vec<u8> = ring.after(6).map(|frame| frame[0]).collect();
+        assert_eq!(served, [9, 12, 15]);
+        assert_eq!(ring.base(), 5);
+        assert!(!ring.extend_back(1, 10, vec![]), "the gap between 5 and 10 would be unseen");
+    }
+
+    #[test]
+    fn what_is_dropped_moves_the_base() {
+        let mut ring = Ring::new(0);
+        for seq in 1..=EVENTS_MAX as u64 + 2 {
+            ring.push(seq, frame(0));
+        }
+        assert_eq!(ring.base(), 2);
+        assert_eq!(ring.after(0).count(), EVENTS_MAX);
+    }
+}

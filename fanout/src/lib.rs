@@ -1,0 +1,176 @@
+//! fanout holds the sockets and pushes the log to them.
+//!
+//! It accepts, authenticates, subscribes, renders and pushes. It never touches Postgres and never
+//! decides who may do what: every stored action is asked of api. The way of an event: `feed` hears
+//! it, `render` makes its frame once, `hub` knows who follows, `session` writes it.
+
+mod accept;
+mod ask;
+pub mod config;
+mod drain;
+mod feed;
+mod hub;
+mod node;
+mod render;
+mod session;
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use anyhow::Context as _;
+use axum::Router;
+use futures_util::StreamExt as _;
+use shared::{
+    admin::{self, Health},
+    config::{DrainArgs, OriginArgs},
+    id::Shard,
+    lifecycle::{Shutdown, Tasks},
+    log::{self, AppliedWatch, SyncHint},
+    nats::{self, NatsArgs, Role},
+    serve::{self, Limits},
+    subject, telemetry,
+    token::Verifier,
+};
+use tokio::sync::{broadcast, mpsc};
+
+pub use config::{Config, FanoutArgs};
+use feed::{Feed, Source};
+use hub::{presence::Presence, sessions::Sessions};
+use node::Node;
+
+/// Commands that may wait for one shard's task.
+const COMMANDS: usize = 1_024;
+/// Hints that may wait for the slowest shard's task; more, and it heals in any case.
+const HINTS: usize = 1_024;
+
+/// Starts a node's tasks and gives the route of its sockets.
+///
+/// # Errors
+/// When the broker or the log is not there.
+pub async fn start(
+    args: &FanoutArgs,
+    nats_args: &NatsArgs,
+    origins: &OriginArgs,
+    drain_args: &DrainArgs,
+    verifier: Arc<Verifier>,
+    health: &Health,
+    shutdown: &Shutdown,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Router> {
+    let component = health.component("fanout");
+    let connection = nats::connect(nats_args, Role::Fanout).await?;
+    let jetstream = connection.jetstream();
+    let shards = log::discover(&jetstream).await?.shards;
+    let applied = AppliedWatch::start(&connection.client, shards).await?;
+    let source = Source { client: connection.client.clone(), jetstream, shards, applied };
+    let (hints, _) = broadcast::channel(HINTS);
+    tasks.spawn("hints", hear_hints(source.clone(), hints.clone(), shutdown.clone()));
+
+    let mut feeds = Vec::new();
+    for shard in shards.all() {
+        let (commands, received) = mpsc::channel(COMMANDS);
+        feeds.push(commands);
+        let (hints, events) = (hints.subscribe(), connection.events());
+        tasks.spawn(
+            feed_name(shard),
+            Feed::run(shard, source.clone(), received, hints, events, shutdown.hard.clone()),
+        );
+    }
+    let incarnation = rand::random();
+    let ask = ask::Ask::new(connection.client.clone());
+    let node = Arc::new(Node {
+        presence: Presence::new(ask.clone(), incarnation),
+        ask,
+        sessions: Sessions::new(args.sockets_max),
+        verifier,
+        origins: origins.clone(),
+        incarnation,
+        outbox_bytes: args.outbox_bytes,
+        shards,
+        feeds,
+        connections: AtomicU64::new(0),
+    });
+    tasks.spawn("drain", drain::run(node.clone(), shutdown.clone(), drain_args.time()));
+    tasks.spawn("readiness", watch_readiness(connection, component, shutdown.clone()));
+    Ok(accept::router(node, shutdown.clone()))
+}
+
+const fn feed_name(shard: Shard) -> &'static str {
+    if shard.number() == Shard::SYSTEM.number() { "feed of the system stream" } else { "feed" }
+}
+
+/// Passes api's hints on to the shards' tasks.
+async fn hear_hints(
+    source: Source,
+    hints: broadcast::Sender<SyncHint>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let mut heard = source.client.subscribe(subject::SYNC_ALL).await?;
+    loop {
+        let message = tokio::select! {
+            () = shutdown.hard.cancelled() => return Ok(()),
+            message = heard.next() => message.context("the connection to the broker is closed")?,
+        };
+        if let Ok(hint) = serde_json::from_slice(&message.payload) {
+            // No task, no interest.
+            let _ = hints.send(hint);
+        }
+    }
+}
+
+/// A node without its broker is not ready: new sockets should go elsewhere.
+async fn watch_readiness(
+    connection: nats::Connection,
+    component: admin::Component,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let mut events = connection.events();
+    component.ready();
+    loop {
+        let event = tokio::select! {
+            () = shutdown.soft.cancelled() => {
+                component.not_ready("draining");
+                return Ok(());
+            }
+            event = events.recv() => event,
+        };
+        match event {
+            Ok(nats::NatsEvent::Connected) => component.ready(),
+            Ok(nats::NatsEvent::Disconnected | nats::NatsEvent::Closed) => {
+                component.not_ready("no connection to the broker");
+            }
+            Ok(nats::NatsEvent::SlowConsumer) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+/// Runs a node until it is stopped.
+///
+/// # Errors
+/// When it can't start, or one of its tasks fails.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let metrics = telemetry::install_metrics();
+    let health = Health::default();
+    let mut tasks = Tasks::new(&shutdown);
+    let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
+    let admin_listener = config.admin.bind().await?;
+    let limits = Limits::default();
+    if let Some(listener) = admin_listener {
+        let router = admin::router(health.clone(), metrics);
+        tasks.spawn("admin", serve::serve("admin", listener, router, limits, shutdown.clone()));
+    }
+    let verifier = Verifier::start(&config.token, &shutdown).await?;
+    let router = start(
+        &config.fanout,
+        &config.nats,
+        &config.origins,
+        &config.drain,
+        verifier,
+        &health,
+        &shutdown,
+        &mut tasks,
+    )
+    .await?;
+    tasks.spawn("sockets", serve::serve("sockets", listener, router, limits, shutdown.clone()));
+    tasks.wait(&shutdown).await
+}

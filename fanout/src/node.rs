@@ -1,0 +1,59 @@
+//! What all sockets of a node share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use shared::{config::OriginArgs, id::ShardCount, subject::Channel, token::Verifier};
+use tokio::sync::mpsc;
+
+use crate::{
+    ask::Ask,
+    feed::Command,
+    hub::{channel::Follower, presence::Presence, sessions::Sessions},
+};
+
+/// One fan-out node.
+pub(crate) struct Node {
+    pub(crate) ask: Ask,
+    pub(crate) presence: Presence,
+    pub(crate) sessions: Sessions,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) origins: OriginArgs,
+    /// Random at process start: tells this process from any before it.
+    pub(crate) incarnation: u64,
+    /// The most bytes that wait for one socket.
+    pub(crate) outbox_bytes: usize,
+    pub(crate) shards: ShardCount,
+    /// One task each, the system stream first.
+    pub(crate) feeds: Vec<mpsc::Sender<Command>>,
+    pub(crate) connections: AtomicU64,
+}
+
+impl Node {
+    /// A number that no other socket of this process has.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn feed(&self, channel: &Channel) -> Option<&mpsc::Sender<Command>> {
+        self.feeds.get(channel.shard(self.shards).index())
+    }
+
+    /// Hands a follower to its channel's task. False where the task has stopped.
+    pub(crate) async fn follow(&self, channel: Channel, follower: Follower) -> bool {
+        match self.feed(&channel) {
+            Some(feed) => feed.send(Command::Follow { channel, follower }).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// A socket follows a channel no more.
+    pub(crate) async fn unfollow(&self, channel: Channel, connection: u64) {
+        if let Some(feed) = self.feed(&channel) {
+            // A task that has stopped has no followers.
+            let _ = feed.send(Command::Unfollow { channel, connection }).await;
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One socket, one task: it reads frames, has their actions decided, and writes what waits.
+//!
+//! What must hold: at most one action is under way, so a sender's order is kept; what is pending
+//! leaves in one write; an idle socket holds no buffer.
+
+pub(crate) mod action;
+pub(crate) mod close;
+pub(crate) mod frame;
+pub(crate) mod outbox;
+mod socket;
+
+pub(crate) use socket::Socket;
+
+use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use shared::{
+    clock::Timestamp, id::RoomId, metric_names as names, rules::Caller, subject::Channel, token::Identity,
+};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Node;
+use action::Applied;
+use close::CloseReason;
+use frame::{Decoder, Incoming};
+use outbox::Outbox;
+
+/// Between pings of the server.
+const PING: Duration = Duration::from_secs(25);
+/// Pings that may go unanswered.
+const MISSES: u32 = 2;
+/// How long the last of them is waited for: a half-open socket is noticed within 60 s.
+const LAST_WAIT: Duration = Duration::from_secs(10);
+/// How long a goodbye may take to be written and answered.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What a session knows of itself.
+pub(crate) struct State {
+    /// Its number on this node.
+    pub(crate) connection: u64,
+    /// Who it is.
+    pub(crate) caller: Caller,
+    /// What it follows.
+    pub(crate) channels: HashSet<Channel>,
+    /// Where its person is a participant through it.
+    pub(crate) rooms: HashSet<RoomId>,
+    /// Frames read so far: the number names the frame for retries.
+    pub(crate) frames: u64,
+}
+
+type Underway = Pin<Box<dyn Future<Output = Applied> + Send>>;
+
+struct Session {
+    node: Arc<Node>,
+    socket: Socket,
+    outbox: Arc<Outbox>,
+    decoder: Decoder,
+    state: State,
+    underway: Option<Underway>,
+    unanswered: u32,
+}
+
+/// Serves a socket until it closes.
+pub(crate) async fn run(
+    node: Arc<Node>,
+    socket: Socket,
+    read: &[u8],
+    identity: Identity,
+    stop: CancellationToken,
+) {
+    let connection = node.next_connection();
+    let outbox = Arc::new(Outbox::new(node.outbox_bytes));
+    let registered = node.sessions.register(connection, outbox.clone());
+    let open = metrics::gauge!(names::SOCKETS_OPEN);
+    open.increment(1.0);
+    let expires = expiry(&identity);
+    let state = State {
+        connection,
+        caller: identity.caller,
+        channels: HashSet::new(),
+        rooms: HashSet::new(),
+        frames: 0,
+    };
+    let mut session =
+        Session { node, socket, outbox, decoder: Decoder::default(), state, underway: None, unanswered: 0 };
+    // What came with the handshake was read with it.
+    session.decoder.push(read);
+    let reason = tokio::select! {
+        reason = session.serve(expires) => reason,
+        () = stop.cancelled() => None,
+    };
+    session.finish(reason).await;
+    drop(registered);
+    open.decrement(1.0);
+}
+
+/// When the token expires, on the clock that timers use.
+fn expiry(identity: &Identity) -> Instant {
+    let left = identity.expires_at.saturating_mul(1_000).saturating_sub(Timestamp::now().unix_ms());
+    // A timer can't be set for ever; a year is as good.
+    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(Duration::from_secs(31_536_000));
+    Instant::now() + left
+}
+
+impl Session {
+    /// Runs until the socket is to be closed; `None` where it is gone already.
+    async fn serve(&mut self, expires: Instant) -> Option<CloseReason> {
+        let mut next_ping = Instant::now() + PING;
+        loop {
+            if let Some(reason) = self.take_frames() {
+                return Some(reason);
+            }
+            self.outbox.take(&mut self.socket.pending);
+            if self.socket.flush(&self.outbox).is_err() {
+                return None;
+            }
+            if let Some(reason) = self.outbox.closing() {
+                return Some(reason);
+            }
+            let reads = self.underway.is_none();
+            tokio::select! {
+                applied = finished(&mut self.underway) => {
+                    self.underway = None;
+                    action::settle(&self.node, &mut self.state, applied);
+                }
+                () = self.outbox.changed() => {}
+                ready = self.socket.ready(reads) => match ready {
+                    Ok(()) if reads => match self.socket.read(&mut self.decoder) {
+                        Ok(true) => {}
+                        Ok(false) | Err(_) => return None,
+                    },
+                    Ok(()) => {}
+                    Err(_) => return None,
+                },
+                () = sleep_until(next_ping.min(expires)) => {
+                    if Instant::now() >= expires {
+                        return Some(CloseReason::TokenExpired);
+                    }
+                    if self.unanswered == MISSES {
+                        return Some(CloseReason::Dead);
+                    }
+                    self.unanswered += 1;
+                    next_ping += if self.unanswered == MISSES { LAST_WAIT } else { PING };
+                    self.outbox.push(frame::ping());
+                }
+            }
+        }
+    }
+
+    /// Handles what was read, as far as no action is under way.
+    fn take_frames(&mut self) -> Option<CloseReason> {
+        while self.underway.is_none() {
+            match self.decoder.next() {
+                Ok(None) => return None,
+                Ok(Some(incoming)) => {
+                    // Whatever it sends shows that it lives.
+                    self.unanswered = 0;
+                    match incoming {
+                        Incoming::Text(text) => self.begin(text),
+                        Incoming::Binary => {
+                            self.outbox.push(action::error(None, None, 400, "Frames must be text."));
+                        }
+                        Incoming::Ping(payload) => drop(self.outbox.push(frame::pong(&payload))),
+                        Incoming::Pong => {}
+                        Incoming::Close(_) => return Some(CloseReason::Goodbye),
+                    }
+                }
+                Err(violation) => return Some(CloseReason::Violation(violation)),
+            }
+        }
+        None
+    }
+
+    fn begin(&mut self, text: String) {
+        self.state.frames += 1;
+        metrics::counter!(names::FRAMES_RECEIVED_TOTAL).increment(1);
+        self.underway = action::begin(&self.node, &self.state, &self.outbox, text);
+    }
+
+    /// Says goodbye where there is someone to hear it, and leaves everything.
+    async fn finish(mut self, reason: Option<CloseReason>) {
+        if let Some(reason) = reason {
+            metrics::counter!(names::CLOSES_TOTAL, "reason" => reason.as_str()).increment(1);
+            if reason == CloseReason::SlowConsumer {
+                self.socket.drop_whole_frames();
+            } else {
+                self.outbox.take(&mut self.socket.pending);
+            }
+            self.socket.pending.push_back(frame::close(reason.code(), &reason.text()));
+            // A client that does not read its goodbye is left.
+            let _ = tokio::time::timeout(GOODBYE, self.socket.goodbye(&self.outbox)).await;
+        }
+        // An action under way is decided by api all the same: its effect here is undone below.
+        if let Some(underway) = self.underway.take() {
+            let applied = underway.await;
+            action::settle(&self.node, &mut self.state, applied);
+        }
+        action::leave_everything(&self.node, &mut self.state).await;
+    }
+}
+
+async fn finished(underway: &mut Option<Underway>) -> Applied {
+    match underway {
+        Some(underway) => underway.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,121 @@
+//! What waits to be written to one socket: bounded in bytes.
+//!
+//! What must hold: frames leave in the order they came, and none is dropped alone. Above the bound
+//! the whole socket is closed as a slow consumer, and what it missed is in the log.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::close::CloseReason;
+
+/// The frames that wait for one socket.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    wake: Notify,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<Bytes>,
+    /// Bytes handed in and not yet written.
+    bytes: usize,
+    closing: Option<CloseReason>,
+}
+
+impl Outbox {
+    /// An empty one that holds at most `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { state: Mutex::default(), wake: Notify::new(), limit }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a frame in. Returns false where the socket is closing, or is closed by this.
+    pub(crate) fn push(&self, frame: Bytes) -> bool {
+        let mut state = self.state();
+        if state.closing.is_some() {
+            return false;
+        }
+        state.bytes += frame.len();
+        if state.bytes > self.limit {
+            state.closing = Some(CloseReason::SlowConsumer);
+            state.frames = VecDeque::new();
+        } else {
+            state.frames.push_back(frame);
+        }
+        let accepted = state.closing.is_none();
+        drop(state);
+        self.wake.notify_one();
+        accepted
+    }
+
+    /// Closes the socket once what waits is written. The first reason counts.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.state().closing.get_or_insert(reason);
+        self.wake.notify_one();
+    }
+
+    /// Why the socket is to be closed, if it is.
+    pub(crate) fn closing(&self) -> Option<CloseReason> {
+        self.state().closing
+    }
+
+    /// Moves what waits to `pending`.
+    pub(crate) fn take(&self, pending: &mut VecDeque<Bytes>) {
+        let mut state = self.state();
+        if pending.is_empty() {
+            // An idle socket holds no queue.
+            *pending = std::mem::take(&mut state.frames);
+        } else {
+            pending.append(&mut state.frames);
+        }
+    }
+
+    /// Frees the room of what was written.
+    pub(crate) fn written(&self, bytes: usize) {
+        let mut state = self.state();
+        state.bytes = state.bytes.saturating_sub(bytes);
+    }
+
+    /// Resolves when something was handed in since the last time, or the socket is to be closed.
+    pub(crate) async fn changed(&self) {
+        self.wake.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn above_its_bound_it_closes_and_keeps_nothing() {
+        let outbox = Outbox::new(10);
+        assert!(outbox.push(Bytes::from_static(b"123456")));
+        outbox.written(6);
+        assert!(outbox.push(Bytes::from_static(b"1234567890")));
+        assert!(!outbox.push(Bytes::from_static(b"1")));
+        assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer));
+        let mut pending = VecDeque::new();
+        outbox.take(&mut pending);
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn the_first_reason_counts() {
+        let outbox = Outbox::new(10);
+        outbox.close(CloseReason::Heal);
+        outbox.close(CloseReason::Goodbye);
+        assert_eq!(outbox.closing(), Some(CloseReason::Heal));
+        assert!(!outbox.push(Bytes::new()));
+    }
+}

@@ -1,0 +1,124 @@
+//! `/metrics`, `/healthz` and `/readyz`: the same on every service.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+/// What a service is made of, and whether each part can work.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// None: it can work.
+    components: BTreeMap<&'static str, Option<String>>,
+    replicas: Option<usize>,
+}
+
+/// One part of a service.
+#[derive(Clone, Debug)]
+pub struct Component {
+    health: Health,
+    name: &'static str,
+}
+
+impl Health {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A part that is not ready until it says so.
+    #[must_use]
+    pub fn component(&self, name: &'static str) -> Component {
+        let component = Component { health: self.clone(), name };
+        component.not_ready("starting");
+        component
+    }
+
+    /// How many servers hold each stream: what an acknowledgement is worth.
+    pub fn set_replicas(&self, replicas: usize) {
+        self.state().replicas = Some(replicas);
+    }
+
+    /// Whether every part can work.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.state().components.values().all(Option::is_none)
+    }
+
+    fn report(&self) -> serde_json::Value {
+        let state = self.state();
+        let components: BTreeMap<_, _> = state
+            .components
+            .iter()
+            .map(|(name, reason)| (*name, reason.as_deref().unwrap_or("ok")))
+            .collect();
+        let fsync = std::env::var("ROOMCAST_LOG_FSYNC").unwrap_or_else(|_| "unknown".to_owned());
+        serde_json::json!({
+            "ready": state.components.values().all(Option::is_none),
+            "components": components,
+            "log": { "replicas": state.replicas, "fsync": fsync },
+        })
+    }
+}
+
+impl Component {
+    fn set(&self, reason: Option<String>) {
+        self.health.state().components.insert(self.name, reason);
+    }
+
+    /// It can work.
+    pub fn ready(&self) {
+        self.set(None);
+    }
+
+    /// It can't, and why.
+    pub fn not_ready(&self, reason: impl Into<String>) {
+        self.set(Some(reason.into()));
+    }
+}
+
+/// The three routes.
+pub fn router(health: Health, metrics: PrometheusHandle) -> Router {
+    let readyz = move || async move { readyz(&health) };
+    let metrics = move || async move {
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+}
+
+fn readyz(health: &Health) -> Response {
+    let status = if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(health.report())).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_part_that_is_not_ready_is_enough() {
+        let health = Health::default();
+        let (nats, postgres) = (health.component("nats"), health.component("postgres"));
+        nats.ready();
+        assert!(!health.is_ready());
+        postgres.ready();
+        assert!(health.is_ready());
+        postgres.not_ready("gone");
+        assert_eq!(health.report()["components"]["postgres"], "gone");
+    }
+}

@@ -1,0 +1,86 @@
+//! Wall-clock time as events carry it. Order is by id alone; a timestamp only informs.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use time::{
+    OffsetDateTime, UtcDateTime, format_description::BorrowedFormatItem,
+    format_description::well_known::Rfc3339, macros::format_description,
+};
+
+const FORMAT: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+
+/// A moment in UTC, in microseconds, as Postgres keeps it: `2026-11-21T08:51:26.593514Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(UtcDateTime);
+
+impl Timestamp {
+    /// The present moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self::truncated(UtcDateTime::now())
+    }
+
+    fn truncated(moment: UtcDateTime) -> Self {
+        let micros = moment.microsecond() * 1_000;
+        Self(moment.replace_nanosecond(micros).unwrap_or(moment))
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn unix_ms(self) -> i64 {
+        i64::try_from(self.0.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+    }
+}
+
+impl From<OffsetDateTime> for Timestamp {
+    fn from(moment: OffsetDateTime) -> Self {
+        Self::truncated(moment.to_utc())
+    }
+}
+
+impl From<Timestamp> for OffsetDateTime {
+    fn from(timestamp: Timestamp) -> Self {
+        timestamp.0.into()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.format(FORMAT).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let moment = OffsetDateTime::parse(&text, &Rfc3339).map_err(D::Error::custom)?;
+        // Postgres holds these years, and so does RFC 3339.
+        if (0..=9999).contains(&moment.to_utc().year()) {
+            Ok(moment.into())
+        } else {
+            Err(D::Error::custom("a year out of range"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn six_digits_always() {
+        let text = "\"2026-11-21T08:51:26.000000Z\"";
+        let moment: Timestamp = serde_json::from_str("\"2026-11-21T09:51:26+01:00\"").expect("RFC 3339");
+        assert_eq!(serde_json::to_string(&moment).expect("text"), text);
+        let again: Timestamp = serde_json::from_str(text).expect("our own form");
+        assert_eq!(again, moment);
+    }
+}

@@ -1,0 +1,129 @@
+//! One closed set of error codes. Every surface maps it once to its own form.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $status:literal $name:literal,)*) => {
+        /// What went wrong, as clients can act on it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum ErrorCode {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl ErrorCode {
+            /// Every code there is.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The stable name.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The HTTP status, which sockets answer as `response_status`.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request is not of the form asked for.
+    BadRequest = 400 "bad_request",
+    /// No token, or one that does not count.
+    Unauthorized = 401 "unauthorized",
+    /// Known, and not allowed.
+    Forbidden = 403 "forbidden",
+    /// Not there, or not for this person to know.
+    NotFound = 404 "not_found",
+    /// There is no such action.
+    MethodNotAllowed = 405 "method_not_allowed",
+    /// It took too long to send the request.
+    RequestTimeout = 408 "request_timeout",
+    /// The request is larger than allowed.
+    TooLarge = 413 "too_large",
+    /// The body is not JSON.
+    UnsupportedMediaType = 415 "unsupported_media_type",
+    /// The same key was used before, with another body.
+    KeyReused = 422 "key_reused",
+    /// A defect of ours: details are in the log.
+    Internal = 500 "internal",
+    /// Not stored, and never will be: try again.
+    NotStored = 503 "not_stored",
+    /// It may be stored: try again under the same key.
+    OutcomeUnknown = 503 "outcome_unknown",
+    /// What is needed to answer is not reachable now.
+    Unavailable = 503 "unavailable",
+}
+
+/// A refusal with its reason, safe to show to the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}: {detail}", code.as_str())]
+pub struct Error {
+    /// What went wrong.
+    pub code: ErrorCode,
+    /// One sentence for a person.
+    pub detail: String,
+}
+
+impl Error {
+    /// A refusal.
+    #[must_use]
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    /// The request is malformed.
+    #[must_use]
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadRequest, detail)
+    }
+
+    /// The thing is not there, or not for the caller to know: both sound the same.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(ErrorCode::NotFound, "Not found.")
+    }
+
+    /// The caller may not do that.
+    #[must_use]
+    pub fn forbidden() -> Self {
+        Self::new(ErrorCode::Forbidden, "You do not have permission to perform this action.")
+    }
+
+    /// Something needed is not reachable. The cause goes to the log, not to the caller.
+    #[must_use]
+    pub fn unavailable(what: &str, cause: &dyn std::fmt::Display) -> Self {
+        tracing::warn!(what, %cause, "not reachable");
+        Self::new(ErrorCode::Unavailable, format!("{what} is not reachable now. Try again."))
+    }
+
+    /// A defect of ours. The cause goes to the log, not to the caller.
+    #[must_use]
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%cause, "internal error");
+        Self::new(ErrorCode::Internal, "Something went wrong here. The request id finds it in the log.")
+    }
+
+    /// How long to wait before trying again, in seconds, where that helps.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<u32> {
+        if self.code.status() == 503 { Some(1) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_written_as_it_is_named() {
+        for code in ErrorCode::ALL {
+            let json = serde_json::to_value(code).expect("a code");
+            assert_eq!(json, code.as_str());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the log holds: one type per event, and the table of their names.
+//!
+//! A payload is what a native client sees, embedded verbatim by the fan-out: what only services
+//! need is in headers. Unknown fields are ignored, so that versions can run side by side. What
+//! must hold: whatever decodes here can be written to Postgres.
+
+mod message;
+mod person;
+mod room;
+
+pub use message::{ChatMessage, MessageDelete, MessageEdit};
+pub use person::{Person, Profile};
+pub use room::{Member, Participant, Room, RoomKind};
+
+use bytes::Bytes;
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $variant:ident($payload:ty) = $name:literal,)*) => {
+        /// An event, decoded.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Event {
+            $($(#[$doc])* $variant($payload),)*
+        }
+
+        /// The name of an event, as it stands in subjects and pushes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum EventName {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl EventName {
+            /// Every name there is.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The name as text.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+
+        impl Event {
+            /// The event's name.
+            #[must_use]
+            pub const fn name(&self) -> EventName {
+                match self { $(Self::$variant(_) => EventName::$variant,)* }
+            }
+
+            /// Reads a stored payload.
+            ///
+            /// # Errors
+            /// When it is not of the event's form.
+            pub fn decode(name: EventName, payload: &[u8]) -> serde_json::Result<Self> {
+                match name { $(EventName::$variant => serde_json::from_slice(payload).map(Self::$variant),)* }
+            }
+
+            /// The payload to store.
+            #[must_use]
+            pub fn encode(&self) -> Bytes {
+                match self { $(Self::$variant(payload) => serde_json::to_vec(payload),)* }
+                    .expect("an event has text keys and no failing serializer")
+                    .into()
+            }
+        }
+    };
+}
+
+events! {
+    /// A message was sent to a room.
+    ChatMessage(ChatMessage) = "chat-message",
+    /// Its author changed a message's text.
+    MessageEdit(MessageEdit) = "message-edit",
+    /// Messages of a room were deleted.
+    MessageDelete(MessageDelete) = "message-delete",
+    /// A person entered a room.
+    ParticipantJoin(Participant) = "participant-join",
+    /// A person left a room.
+    ParticipantLeave(Participant) = "participant-leave",
+    /// A person may enter a room from now on.
+    MemberAdd(Member) = "member-add",
+    /// A person may not enter a room any more.
+    MemberRemove(Member) = "member-remove",
+    /// A new public room, pushed to everyone who follows `system`.
+    Chatroom(Room) = "chatroom",
+    /// Any other new room: no socket ever gets it.
+    RoomMade(Room) = "room-made",
+    /// What the host application says of a person.
+    Profile(Profile) = "profile",
+}
+
+impl EventName {
+    /// The event of that name, if this version knows it.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|event| event.as_str() == name)
+    }
+}
+
+impl std::fmt::Display for EventName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Headers of the log: what only services need. No name ends in that of a header of the broker's
+/// own, since nats-server 2.9 would take it for that one.
+pub mod header {
+    /// The random number of the process that holds the participant's sockets.
+    pub const INCARNATION: &str = "Roomcast-Incarnation";
+    /// The process's counter for the participant in the room: the highest is true.
+    pub const COUNTER: &str = "Roomcast-Counter";
+    /// The request that caused the event, as logs show it.
+    pub const REQUEST: &str = "Roomcast-Request";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The stored form of every event, one line each: `name payload`. A change here is a change of
+    /// what is in every log, and must still read what was written before.
+    const GOLDEN: &str = include_str!("golden.txt");
+
+    #[test]
+    fn every_event_is_read_and_written_as_it_stands_in_the_golden_file() {
+        for event in EventName::ALL {
+            assert!(GOLDEN.lines().any(|l| l.starts_with(&format!("{event} "))), "{event} is missing");
+        }
+        for line in GOLDEN.lines() {
+            let (name, payload) = line.split_once(' ').expect("a name and a payload");
+            let event = EventName::parse(name).expect("a known event");
+            let decoded = Event::decode(event, payload.as_bytes()).expect("a payload of its form");
+            assert_eq!(decoded.name(), event);
+            assert_eq!(std::str::from_utf8(&decoded.encode()).expect("UTF-8"), payload);
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let payload = br#"{"room":42,"user":"7","since_when":"later"}"#;
+        assert!(Event::decode(EventName::ParticipantJoin, payload).is_ok());
+    }
+}

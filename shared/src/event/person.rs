@@ -1,0 +1,43 @@
+//! People, as the host application describes them in its tokens.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::UserId;
+
+/// What the host application says of a person. What is absent is unknown, and changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// The name others see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Their mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// As the host application writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gender: Option<String>,
+    /// The language they read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Their balance, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The address of their picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_photo: Option<String>,
+    /// Whether they have a business plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub business: Option<bool>,
+}
+
+/// A person's description changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Whose.
+    pub user: UserId,
+    /// When the token that says so was issued, in seconds since 1970: the newest is true.
+    pub issued_at: i64,
+    /// What changed.
+    #[serde(flatten)]
+    pub person: Person,
+}

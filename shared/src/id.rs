@@ -1,0 +1,241 @@
+//! Who and what: the ids that name people, rooms, teams, messages and shards.
+//!
+//! Ids of rooms, teams and messages are sequences of a stream: dense, from 1, below 2^53, so that
+//! every JSON reader holds them exactly. A user id is text and belongs to the host application.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// The largest id: what a JSON number carries without loss.
+pub const MAX_ID: u64 = (1 << 53) - 1;
+
+macro_rules! numeric_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            /// Reads a canonical decimal: no sign, no leading zero, at most [`MAX_ID`].
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+                match text.parse() {
+                    Ok(id) if canonical && id <= MAX_ID => Ok(Self(id)),
+                    _ => Err(InvalidId),
+                }
+            }
+        }
+    };
+}
+
+numeric_id! {
+    /// A room: the sequence of its creation in the system stream.
+    RoomId
+}
+numeric_id! {
+    /// A team: the sequence of its creation in the system stream.
+    TeamId
+}
+numeric_id! {
+    /// A message: its sequence in its room's shard. (room, message) names it everywhere.
+    MessageId
+}
+
+/// The text is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an id")]
+pub struct InvalidId;
+
+/// A person, as the host application names them: 1 to 64 of letters, digits and `_.@:-`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// The longest user id, in bytes.
+    pub const MAX_LEN: usize = 64;
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UserId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.@:-".contains(&b);
+        if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidId)
+        }
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for UserId {
+    /// Takes text, or a number (which is that text).
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = UserId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a user id: 1 to 64 of letters, digits and _.@:-")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<UserId, E> {
+                text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<UserId, E> {
+                if number > MAX_ID {
+                    return Err(E::invalid_value(de::Unexpected::Unsigned(number), &self));
+                }
+                Ok(UserId(number.to_string().into()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// One stream of the log: the system stream, or one of the numbered shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard(i16);
+
+impl Shard {
+    /// The stream of rooms and teams made.
+    pub const SYSTEM: Self = Self(-1);
+
+    /// The shard of that number, as Postgres holds it: -1 is the system stream.
+    #[must_use]
+    pub const fn from_number(number: i16) -> Option<Self> {
+        if number >= -1 { Some(Self(number)) } else { None }
+    }
+
+    /// Its number, as Postgres holds it: -1 is the system stream.
+    #[must_use]
+    pub const fn number(self) -> i16 {
+        self.0
+    }
+
+    /// Its place in lists of all shards: the system stream is 0, shard 0 is 1.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::try_from(self.0 + 1).expect("a shard's number is at least -1")
+    }
+}
+
+impl fmt::Display for Shard {
+    /// The shard's token in subjects and labels.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::SYSTEM { f.write_str("system") } else { self.0.fmt(f) }
+    }
+}
+
+impl FromStr for Shard {
+    type Err = InvalidId;
+
+    fn from_str(token: &str) -> Result<Self, InvalidId> {
+        if token == "system" {
+            return Ok(Self::SYSTEM);
+        }
+        match token.parse() {
+            Ok(number) if number >= 0 => Ok(Self(number)),
+            _ => Err(InvalidId),
+        }
+    }
+}
+
+/// How many numbered shards a deployment has: a constant for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ShardCount(u16);
+
+impl ShardCount {
+    /// The most shards a deployment may have.
+    pub const MAX: u16 = 1024;
+
+    /// A count from 1 to [`ShardCount::MAX`].
+    #[must_use]
+    pub const fn new(count: u16) -> Option<Self> {
+        if count >= 1 && count <= Self::MAX { Some(Self(count)) } else { None }
+    }
+
+    /// The count.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// All shards, the system stream first.
+    pub fn all(self) -> impl Iterator<Item = Shard> {
+        (-1..i16::try_from(self.0).expect("at most 1024 shards")).map(Shard)
+    }
+
+    /// The shard of a number that is spread evenly already, such as a room's id.
+    pub(crate) fn by_number(self, number: u64) -> Shard {
+        Shard(i16::try_from(number % u64::from(self.0)).expect("at most 1024 shards"))
+    }
+
+    /// The shard of a text: FNV-1a of 32 bits, which is what the broker's own partition function uses.
+    pub(crate) fn by_hash(self, text: &str) -> Shard {
+        let hash = text
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        self.by_number(u64::from(hash))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_canonical() {
+        assert_eq!("42".parse(), Ok(RoomId(42)));
+        for bad in ["", "0", "042", "+1", "-1", "1e3", "9007199254740992", "99999999999999999999"] {
+            assert_eq!(bad.parse::<RoomId>(), Err(InvalidId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_user_id_is_plain_text_or_a_number() {
+        let user: UserId = serde_json::from_str("7").expect("a number");
+        assert_eq!(user.as_str(), "7");
+        assert!("bob.smith@example-host:1_2".parse::<UserId>().is_ok());
+        for bad in ["", "bob smith", "bob\u{0}", "björn", &"x".repeat(65)] {
+            assert!(bad.parse::<UserId>().is_err(), "{bad}");
+        }
+        for bad in ["-1", "1.5", "9007199254740992", "null", "[]"] {
+            assert!(serde_json::from_str::<UserId>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shards_are_numbered_from_the_system_stream() {
+        let shards: Vec<String> =
+            ShardCount::new(2).expect("2").all().map(|s| format!("{s} {}", s.index())).collect();
+        assert_eq!(shards, ["system 0", "0 1", "1 2"]);
+        assert_eq!("system".parse(), Ok(Shard::SYSTEM));
+        assert_eq!("-1".parse::<Shard>(), Err(InvalidId));
+    }
+}

@@ -1,0 +1,165 @@
+//! Starting and stopping: a soft stop, a deadline, a hard stop, and an exit code that says which.
+//!
+//! What must hold: a task that fails or panics stops its process; nothing waits for ever.
+
+use std::{future::Future, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How a process is told to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Finish what is under way, begin nothing new.
+    pub soft: CancellationToken,
+    /// Stop now.
+    pub hard: CancellationToken,
+}
+
+/// Tasks of a service: when one fails, all stop.
+#[derive(Debug)]
+pub struct Tasks {
+    set: JoinSet<(&'static str, anyhow::Result<()>)>,
+    shutdown: Shutdown,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    #[must_use]
+    pub fn new(shutdown: &Shutdown) -> Self {
+        Self { set: JoinSet::new(), shutdown: shutdown.clone() }
+    }
+
+    /// Starts a task. It must end at the soft stop, or the hard one at the latest.
+    pub fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.set.spawn(async move { (name, task.await) });
+    }
+
+    /// Waits until all have ended. The first failure begins a soft stop for the rest.
+    ///
+    /// # Errors
+    /// That of the first task that failed or panicked.
+    pub async fn wait(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut first = Ok(());
+        loop {
+            let ended = tokio::select! {
+                () = shutdown.hard.cancelled() => return first,
+                ended = self.set.join_next() => ended,
+            };
+            let error = match ended {
+                None => return first,
+                Some(Ok((_, Ok(())))) => continue,
+                Some(Ok((name, Err(error)))) => error.context(format!("task {name}")),
+                Some(Err(error)) => anyhow::Error::new(error).context("a task panicked"),
+            };
+            tracing::error!(error = format!("{error:#}"), "a task failed: stopping");
+            self.shutdown.soft.cancel();
+            if first.is_ok() {
+                first = Err(error);
+            }
+        }
+    }
+}
+
+/// Runs a service until it ends or is told to stop: the first SIGTERM or SIGINT is the soft stop,
+/// the second, or `drain` later, the hard one. Exits 0 after a clean end, 1 after a failure, 3
+/// where the deadline cut it off.
+pub fn run_main<F: Future<Output = anyhow::Result<()>>>(
+    name: &str,
+    drain: Duration,
+    service: impl FnOnce(Shutdown) -> F,
+) -> ExitCode {
+    // One provider of cryptography for everything that speaks TLS. It is set once a process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(name, &error.into()),
+    };
+    let shutdown = Shutdown::default();
+    let result = runtime.block_on(async {
+        let stopper = tokio::spawn(stop_on_signals(shutdown.clone(), drain));
+        let result = tokio::select! {
+            result = service(shutdown.clone()) => result,
+            () = cut(&shutdown) => Ok(()),
+        };
+        stopper.abort();
+        result
+    });
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    match result {
+        Err(error) => fail(name, &error),
+        Ok(()) if shutdown.hard.is_cancelled() => {
+            tracing::warn!("{name} was cut off at the deadline");
+            ExitCode::from(3)
+        }
+        Ok(()) => {
+            tracing::info!("{name} has stopped");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// A moment after the hard stop, for those who heed it.
+async fn cut(shutdown: &Shutdown) {
+    shutdown.hard.cancelled().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+}
+
+#[expect(clippy::print_stderr, reason = "a start error is for the person at the terminal")]
+fn fail(name: &str, error: &anyhow::Error) -> ExitCode {
+    eprintln!("{name}: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn stop_on_signals(shutdown: Shutdown, drain: Duration) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    shutdown.soft.cancel();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = tokio::time::sleep(drain) => {}
+    }
+    shutdown.hard.cancel();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failed_task_stops_the_others() {
+        let shutdown = Shutdown::default();
+        let mut tasks = Tasks::new(&shutdown);
+        let soft = shutdown.soft.clone();
+        tasks.spawn("waits", async move {
+            soft.cancelled().await;
+            Ok(())
+        });
+        tasks.spawn("fails", async { anyhow::bail!("on purpose") });
+        let error = tasks.wait(&shutdown).await.expect_err("one failed");
+        assert_eq!(format!("{error:#}"), "task fails: on purpose");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure() {
+        let shutdown = Shutdown::default();
+        let mut tasks = Tasks::new(&shutdown);
+        tasks.spawn("panics", async { panic!("on purpose") });
+        assert!(tasks.wait(&shutdown).await.is_err());
+    }
+}

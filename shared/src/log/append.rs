@@ -1,0 +1,385 @@
+//! Appending to the log: once, or a clear word that it is not known.
+//!
+//! What must hold: an answer of success means stored; "not stored" means it never will be; a
+//! retry goes under the same message id, so nothing is stored twice. The connections give up when
+//! the broker is gone, and what they had queued dies with them: else a message could be stored
+//! minutes after its sender was told that it was not.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use async_nats::jetstream::{
+    Context,
+    context::{ContextBuilder, PublishError, PublishErrorKind},
+    message::PublishMessage,
+};
+use metrics::{Counter, Histogram};
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::SyncHint;
+use crate::{
+    error::{Error, ErrorCode},
+    event::{Event, EventName},
+    id::{Shard, ShardCount, UserId},
+    metric_names as names,
+    nats::{self, Connection, NatsArgs, NatsEvent, Reconnect, Role},
+    subject::{self, Channel},
+};
+
+/// How long one try waits for its acknowledgement.
+const TRY: Duration = Duration::from_secs(2);
+/// Between tries that were answered "not now".
+const BACKOFF: Duration = Duration::from_millis(50);
+/// Appends that one connection may have on their way.
+const IN_FLIGHT: usize = 1_000;
+
+/// JetStream's error codes that have a meaning here.
+mod code {
+    /// The stream is full and discards what is new.
+    pub(super) const STORE_FAILED: u64 = 10_077;
+    /// The same message id is being stored right now.
+    pub(super) const DUPLICATE_IN_PROCESS: u64 = 10_158;
+}
+
+/// Names one append for ever: within the broker's window the same id is stored once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsgId([u8; 16]);
+
+impl MsgId {
+    /// 128 bits of SHA-256 over the parts, each with its length: no two lists of parts are alike.
+    #[must_use]
+    pub fn new(user: &UserId, channel: &Channel, event: EventName, key: &str) -> Self {
+        Self::hash(&[
+            user.as_str().as_bytes(),
+            channel.to_string().as_bytes(),
+            event.as_str().as_bytes(),
+            key.as_bytes(),
+        ])
+    }
+
+    /// The id of the n-th effect of the request that this id names.
+    #[must_use]
+    pub fn derived(&self, n: u64) -> Self {
+        Self::hash(&[&self.0, &n.to_be_bytes()])
+    }
+
+    fn hash(parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&hash.finalize()[..16]);
+        Self(id)
+    }
+}
+
+impl fmt::Display for MsgId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What to append.
+#[derive(Clone, Debug)]
+pub struct Append<'a> {
+    /// Where it belongs.
+    pub channel: &'a Channel,
+    /// What happened.
+    pub event: &'a Event,
+    /// The last token of its subject, where it must be unique.
+    pub key: Option<&'a str>,
+    /// Names this append among all.
+    pub id: MsgId,
+    /// What only services need.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// It is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The stream it is in.
+    pub shard: Shard,
+    /// Its place there.
+    pub seq: u64,
+    /// It had been stored before, under the same id.
+    pub duplicate: bool,
+}
+
+/// It is not stored, or it is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Not stored, and never will be.
+    #[error("the message was not stored. Try again.")]
+    NotStored,
+    /// The broker did not answer: it may be stored.
+    #[error("whether the message was stored is not known. Try again under the same key.")]
+    OutcomeUnknown,
+    /// The stream is full of what Postgres has not got yet.
+    #[error("the log is full. Try again later.")]
+    LogFull,
+}
+
+impl AppendError {
+    const fn outcome(self) -> &'static str {
+        match self {
+            Self::NotStored => "not_stored",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::LogFull => "log_full",
+        }
+    }
+}
+
+impl From<AppendError> for Error {
+    fn from(error: AppendError) -> Self {
+        let code = match error {
+            AppendError::NotStored | AppendError::LogFull => ErrorCode::NotStored,
+            AppendError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Appends over a fixed set of connections, chosen by channel so that a channel's order is kept.
+#[derive(Clone, Debug)]
+pub struct Appender {
+    shards: ShardCount,
+    slots: Arc<[Arc<Slot>]>,
+    metrics: Metrics,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// None while its connection is down.
+    live: ArcSwapOption<Context>,
+}
+
+#[derive(Clone, Debug)]
+struct Metrics {
+    seconds: Histogram,
+    stored: Counter,
+    duplicate: Counter,
+}
+
+/// What one try has shown.
+enum Try {
+    Stored {
+        seq: u64,
+        duplicate: bool,
+    },
+    /// The broker said that it did not store it.
+    Refused,
+    /// Nobody answered.
+    Silent,
+    Full,
+}
+
+impl Appender {
+    /// Opens the connections, each kept open until `stop`.
+    ///
+    /// # Errors
+    /// When the broker is not there.
+    pub async fn start(
+        args: &NatsArgs,
+        shards: ShardCount,
+        connections: usize,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let mut slots = Vec::with_capacity(connections);
+        for _ in 0..connections.max(1) {
+            let slot = Arc::new(Slot::default());
+            let connection = nats::open(args, Role::Api, Reconnect::GiveUp).await?;
+            slot.up(&connection);
+            tokio::spawn(keep_open(slot.clone(), connection, args.clone(), stop.clone()));
+            slots.push(slot);
+        }
+        let metrics = Metrics {
+            seconds: metrics::histogram!(names::APPEND_SECONDS),
+            stored: metrics::counter!(names::APPENDS_TOTAL, "outcome" => "stored"),
+            duplicate: metrics::counter!(names::APPENDS_TOTAL, "outcome" => "duplicate"),
+        };
+        Ok(Self { shards, slots: slots.into(), metrics })
+    }
+
+    /// Whether every connection is up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.slots.iter().all(|slot| slot.live.load().is_some())
+    }
+
+    /// Appends, trying until `deadline` under the same id.
+    ///
+    /// # Errors
+    /// [`AppendError`] says what is known.
+    pub async fn append(&self, append: Append<'_>, deadline: Instant) -> Result<Appended, AppendError> {
+        let started = Instant::now();
+        let shard = append.channel.shard(self.shards);
+        let mut tries = 0_u32;
+        let result = self.try_until(&append, shard, deadline, &mut tries).await;
+        self.metrics.seconds.record(started.elapsed().as_secs_f64());
+        match &result {
+            Ok(appended) => {
+                if appended.duplicate { &self.metrics.duplicate } else { &self.metrics.stored }.increment(1);
+                if appended.duplicate || tries > 1 {
+                    self.hint(append.channel, *appended).await;
+                }
+            }
+            Err(error) => {
+                metrics::counter!(names::APPENDS_TOTAL, "outcome" => error.outcome()).increment(1);
+            }
+        }
+        result
+    }
+
+    async fn try_until(
+        &self,
+        append: &Append<'_>,
+        shard: Shard,
+        deadline: Instant,
+        tries: &mut u32,
+    ) -> Result<Appended, AppendError> {
+        let subject = append.channel.chat(self.shards, append.event.name(), append.key);
+        let payload = append.event.encode();
+        let slot = &self.slots[self.slot(append.channel)];
+        let mut silent = 0;
+        while Instant::now() < deadline {
+            let Some(context) = slot.live.load_full() else { break };
+            let mut message =
+                PublishMessage::build().payload(payload.clone()).message_id(append.id.to_string());
+            for (name, value) in &append.headers {
+                message = message.header(*name, value.as_str());
+            }
+            *tries += 1;
+            match one_try(&context, &subject, message, deadline).await {
+                Try::Stored { seq, duplicate } => return Ok(Appended { shard, seq, duplicate }),
+                Try::Full => return Err(AppendError::LogFull),
+                Try::Silent if silent == 1 => return Err(AppendError::OutcomeUnknown),
+                Try::Silent => silent += 1,
+                Try::Refused => tokio::time::sleep(BACKOFF).await,
+            }
+        }
+        Err(if silent > 0 { AppendError::OutcomeUnknown } else { AppendError::NotStored })
+    }
+
+    fn slot(&self, channel: &Channel) -> usize {
+        let hash = match channel {
+            Channel::Room(room) => usize::try_from(room.0).unwrap_or(0),
+            other => other.shard(self.shards).index(),
+        };
+        hash % self.slots.len()
+    }
+
+    /// Tells fan-out nodes that the live copy may be missing: duplicates are not republished.
+    async fn hint(&self, channel: &Channel, appended: Appended) {
+        let Some(context) = self.slots[self.slot(channel)].live.load_full() else { return };
+        let hint = SyncHint { channel: channel.clone(), seq: appended.seq };
+        let payload = serde_json::to_vec(&hint).expect("a hint is plain JSON");
+        if let Err(error) = context.client().publish(subject::sync(appended.shard), payload.into()).await {
+            tracing::warn!(%error, "could not hint at a lost live copy");
+        }
+    }
+}
+
+async fn one_try(context: &Context, subject: &str, message: PublishMessage, deadline: Instant) -> Try {
+    let until = deadline.min(Instant::now() + TRY);
+    let sent = context.send_publish(subject.to_owned(), message);
+    let ack = match timeout_at(until, sent).await {
+        // The message has not left: too many are on their way.
+        Err(_) => return Try::Refused,
+        Ok(Err(error)) => return refusal(&error),
+        Ok(Ok(ack)) => ack,
+    };
+    match timeout_at(until, ack.into_future()).await {
+        Err(_) => Try::Silent,
+        Ok(Err(error)) => refusal(&error),
+        // A cluster before 2.11 acknowledges the retry of a staged message with sequence 0.
+        Ok(Ok(ack)) if ack.sequence == 0 => Try::Refused,
+        Ok(Ok(ack)) => Try::Stored { seq: ack.sequence, duplicate: ack.duplicate },
+    }
+}
+
+fn refusal(error: &PublishError) -> Try {
+    use std::error::Error as _;
+    match error.kind() {
+        // No responders: no leader now.
+        PublishErrorKind::StreamNotFound | PublishErrorKind::MaxAckPending => Try::Refused,
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => Try::Silent,
+        _ => {
+            let source = error.source().and_then(|e| e.downcast_ref::<async_nats::jetstream::Error>());
+            match source.map(|error| error.error_code().0) {
+                Some(code::STORE_FAILED) => Try::Full,
+                Some(code::DUPLICATE_IN_PROCESS) => Try::Refused,
+                _ => {
+                    tracing::warn!(%error, "the broker refuses an append");
+                    Try::Refused
+                }
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn up(&self, connection: &Connection) {
+        let context = ContextBuilder::new()
+            .ack_timeout(TRY)
+            .max_ack_inflight(IN_FLIGHT)
+            .backpressure_on_inflight(true)
+            .build(connection.client.clone());
+        self.live.store(Some(Arc::new(context)));
+    }
+}
+
+/// Replaces a connection that has given up. While it is down nothing is published on it.
+async fn keep_open(slot: Arc<Slot>, mut connection: Connection, args: NatsArgs, stop: CancellationToken) {
+    loop {
+        let mut events = connection.events();
+        loop {
+            let event = tokio::select! {
+                () = stop.cancelled() => return,
+                event = events.recv() => event,
+            };
+            match event {
+                Ok(NatsEvent::Connected) => slot.up(&connection),
+                Ok(NatsEvent::Disconnected) => slot.live.store(None),
+                Ok(NatsEvent::SlowConsumer) => {}
+                Ok(NatsEvent::Closed) | Err(_) => break,
+            }
+        }
+        slot.live.store(None);
+        connection = loop {
+            match nats::open(&args, Role::Api, Reconnect::GiveUp).await {
+                Ok(connection) => break connection,
+                Err(error) => tracing::debug!(%error, "no connection to append on"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+        };
+        slot.up(&connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: &str) -> UserId {
+        id.parse().expect("an id")
+    }
+
+    #[test]
+    fn no_two_requests_share_an_id() {
+        let room = Channel::Room(crate::id::RoomId(1));
+        let id = |u: &str, key: &str| MsgId::new(&user(u), &room, EventName::ChatMessage, key);
+        assert_eq!(id("a", "bc"), id("a", "bc"));
+        assert_ne!(id("a", "bc"), id("ab", "c"));
+        let other = Channel::Room(crate::id::RoomId(2));
+        assert_ne!(id("a", "b"), MsgId::new(&user("a"), &other, EventName::ChatMessage, "b"));
+        assert_ne!(id("a", "b").derived(0), id("a", "b").derived(1));
+        assert_eq!(id("a", "b").to_string().len(), 32);
+    }
+}

@@ -1,0 +1,86 @@
+//! Up to where Postgres has what the log has, as the persister says it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_nats::Client;
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    id::{Shard, ShardCount},
+    subject::{self, Channel},
+};
+
+/// All events of a shard up to `seq` are in Postgres.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The epoch of the shard's stream.
+    pub epoch: u64,
+    /// The last event applied.
+    pub seq: u64,
+}
+
+/// A live copy up to `seq` may have been lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncHint {
+    /// Where.
+    pub channel: Channel,
+    /// What should have been heard by now.
+    pub seq: u64,
+}
+
+/// Hears all `applied` notices and lets requests wait for them.
+#[derive(Clone, Debug)]
+pub struct AppliedWatch {
+    shards: Arc<HashMap<Shard, watch::Sender<Option<Applied>>>>,
+}
+
+impl AppliedWatch {
+    /// Subscribes, and listens until the client is gone.
+    ///
+    /// # Errors
+    /// When the client is gone already.
+    pub async fn start(client: &Client, shards: ShardCount) -> anyhow::Result<Self> {
+        let watches = shards.all().map(|shard| (shard, watch::Sender::new(None))).collect();
+        let this = Self { shards: Arc::new(watches) };
+        let mut notices = client.subscribe(subject::APPLIED_ALL).await?;
+        let heard = this.clone();
+        tokio::spawn(async move {
+            while let Some(notice) = notices.next().await {
+                let shard = subject::notice_shard(&notice.subject).ok();
+                let applied = serde_json::from_slice::<Applied>(&notice.payload).ok();
+                if let (Some(shard), Some(applied)) = (shard, applied) {
+                    heard.note(shard, applied);
+                }
+            }
+        });
+        Ok(this)
+    }
+
+    fn note(&self, shard: Shard, new: Applied) {
+        let Some(watch) = self.shards.get(&shard) else { return };
+        watch.send_if_modified(|old| {
+            // Notices of two persisters may cross: within an epoch the furthest is true.
+            let newer = old.is_none_or(|old| (new.epoch, new.seq) > (old.epoch, old.seq));
+            if newer {
+                *old = Some(new);
+            }
+            newer
+        });
+    }
+
+    /// The furthest notice heard of a shard.
+    #[must_use]
+    pub fn current(&self, shard: Shard) -> Option<Applied> {
+        self.shards.get(&shard).and_then(|watch| *watch.borrow())
+    }
+
+    /// Waits until an event is applied. False when it was not, in that time.
+    pub async fn wait(&self, shard: Shard, seq: u64, at_most: Duration) -> bool {
+        let Some(watch) = self.shards.get(&shard) else { return false };
+        let mut watch = watch.subscribe();
+        let applied = watch.wait_for(|applied| applied.is_some_and(|applied| applied.seq >= seq));
+        tokio::time::timeout(at_most, applied).await.is_ok_and(|waited| waited.is_ok())
+    }
+}

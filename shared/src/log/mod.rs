@@ -1,0 +1,37 @@
+//! The log: appended to by api, read in order by fanout and persister.
+//!
+//! Every read of a single event goes to the stream's leader: a replica that lags would answer
+//! that something acknowledged does not exist.
+
+mod append;
+mod applied;
+mod read;
+mod stream;
+
+pub use append::{Append, AppendError, Appended, Appender, MsgId};
+pub use applied::{Applied, AppliedWatch, SyncHint};
+pub use read::{Read, ReadError, Reader};
+pub use stream::{LogInfo, StreamDescription, StreamState, discover, get, last, purge_below, state};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use time::OffsetDateTime;
+
+use crate::id::Shard;
+
+/// An event as the log holds it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The stream it is in.
+    pub shard: Shard,
+    /// Its place there: the event's id.
+    pub seq: u64,
+    /// The subject it was appended to.
+    pub subject: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+    /// When the broker stored it.
+    pub time: OffsetDateTime,
+}

@@ -1,0 +1,157 @@
+//! Connecting to the broker: one user a service, each with an inbox of its own.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::{Client, ConnectOptions, Event};
+use tokio::sync::broadcast;
+
+/// How long a service waits for the broker when it starts.
+const FIRST_CONNECT: Duration = Duration::from_secs(30);
+/// How long any request to the broker may take.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the broker is.
+#[derive(Clone, clap::Args)]
+pub struct NatsArgs {
+    /// The broker, as nats://user:password@host:port; several servers separated by commas.
+    #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
+    pub nats_url: String,
+}
+
+impl std::fmt::Debug for NatsArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NatsArgs { nats_url: <secret> }")
+    }
+}
+
+/// Which service connects: it decides the inbox prefix that the broker lets it use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Appends and answers.
+    Api,
+    /// Hears and pushes.
+    Fanout,
+    /// Reads the log and owns its streams.
+    Persister,
+}
+
+impl Role {
+    /// The role's name, as in the broker's configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Fanout => "fanout",
+            Self::Persister => "persister",
+        }
+    }
+}
+
+/// What happened to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatsEvent {
+    /// It is up, for the first time or again: what was published meanwhile was not heard.
+    Connected,
+    /// It is down.
+    Disconnected,
+    /// A subscription was too slow, and lost what came.
+    SlowConsumer,
+    /// It is down and stays so.
+    Closed,
+}
+
+/// A connection that comes back by itself.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The client, cheap to clone.
+    pub client: Client,
+    events: broadcast::Sender<NatsEvent>,
+}
+
+impl Connection {
+    /// What happens to the connection from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<NatsEvent> {
+        self.events.subscribe()
+    }
+
+    /// JetStream on this connection.
+    #[must_use]
+    pub fn jetstream(&self) -> async_nats::jetstream::Context {
+        async_nats::jetstream::context::ContextBuilder::new()
+            .timeout(REQUEST_TIMEOUT)
+            .build(self.client.clone())
+    }
+}
+
+fn map_event(event: &Event) -> Option<NatsEvent> {
+    match event {
+        Event::Connected => Some(NatsEvent::Connected),
+        Event::Disconnected => Some(NatsEvent::Disconnected),
+        Event::SlowConsumer(_) => Some(NatsEvent::SlowConsumer),
+        Event::Closed => Some(NatsEvent::Closed),
+        Event::LameDuckMode | Event::Draining | Event::ServerError(_) | Event::ClientError(_) => None,
+    }
+}
+
+/// How a connection behaves when it is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reconnect {
+    /// It tries for ever.
+    Always,
+    /// It gives up soon, and what it had queued dies with it.
+    GiveUp,
+}
+
+pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> anyhow::Result<Connection> {
+    let (events, _) = broadcast::channel(64);
+    let heard = events.clone();
+    let mut options = ConnectOptions::new()
+        .name(format!("roomcast-{}", role.as_str()))
+        .custom_inbox_prefix(format!("_INBOX_{}", role.as_str()))
+        .connection_timeout(Duration::from_secs(3))
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .ping_interval(Duration::from_secs(5))
+        .event_callback(move |event| {
+            if let Event::ServerError(_) | Event::ClientError(_) = event {
+                tracing::warn!(%event, "broker");
+            }
+            if let Some(event) = map_event(&event) {
+                // Nobody listening is no error: some connections are watched by no one.
+                let _ = heard.send(event);
+            }
+            async {}
+        });
+    if reconnect == Reconnect::GiveUp {
+        options = options.max_reconnects(2);
+    }
+    let servers: Vec<async_nats::ServerAddr> = args
+        .nats_url
+        .split(',')
+        .map(|url| url.trim().parse())
+        .collect::<Result<_, _>>()
+        .context("NATS_URL is not nats://user:password@host:port")?;
+    let client = options.connect(servers).await?;
+    Ok(Connection { client, events })
+}
+
+/// Connects, waiting up to 30 s for the broker to be there.
+///
+/// # Errors
+/// Names `NATS_URL`, and says what the broker answered.
+pub async fn connect(args: &NatsArgs, role: Role) -> anyhow::Result<Connection> {
+    let deadline = tokio::time::Instant::now() + FIRST_CONNECT;
+    loop {
+        match open(args, role, Reconnect::Always).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) if tokio::time::Instant::now() >= deadline => {
+                return Err(error.context(format!("NATS_URL: no broker for the {} service", role.as_str())));
+            }
+            Err(error) => {
+                tracing::info!(%error, "waiting for the broker");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}

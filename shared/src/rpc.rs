@@ -1,0 +1,126 @@
+//! What fanout asks of api, as JSON over the broker's request and reply.
+//!
+//! fanout forwards a socket's frame as it came; api decides, and answers with the one effect the
+//! frame has on the socket. What must hold: past `expires_at` api does nothing, since the asker
+//! has given up by then.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    clock::Timestamp,
+    error::Error,
+    event::Person,
+    id::{RoomId, UserId},
+    rules::Caller,
+    subject::Channel,
+};
+
+/// How long an asker waits for all of its tries, in milliseconds.
+pub const DEADLINE_MS: i64 = 5_000;
+
+/// When a request made now expires, in milliseconds since 1970.
+#[must_use]
+pub fn expiry() -> i64 {
+    Timestamp::now().unix_ms() + DEADLINE_MS
+}
+
+/// How long a request may still run; `None` once it has expired.
+#[must_use]
+pub fn time_left(expires_at: i64) -> Option<std::time::Duration> {
+    let left = u64::try_from(expires_at - Timestamp::now().unix_ms()).ok()?;
+    (left > 0).then(|| std::time::Duration::from_millis(left))
+}
+
+/// The answer to any of the requests below.
+pub type Reply<T> = Result<T, Error>;
+
+/// One action of a socket.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ActionRequest {
+    /// Who acts.
+    pub caller: Caller,
+    /// The action's name, as it stands in the frame.
+    pub action: String,
+    /// The whole frame, as the client sent it.
+    pub frame: Box<RawValue>,
+    /// The rooms the socket is in: it was let in and has not been put out since.
+    pub rooms: Vec<RoomId>,
+    /// Names this frame among all frames ever, for retries of our own.
+    pub key: String,
+    /// Finds the frame in the logs of both services.
+    pub request: String,
+    /// When the asker gives up, in milliseconds since 1970.
+    pub expires_at: i64,
+}
+
+/// What the socket is answered, and what happens to it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ActionReply {
+    /// `response_status`.
+    pub status: u16,
+    /// `data`; null for an error.
+    pub data: Option<Box<RawValue>>,
+    /// `errors`; empty for a success.
+    pub errors: Vec<String>,
+    /// What fanout does before it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+}
+
+/// What an action does to the socket that asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It follows a channel from now on, and what came after `since` is pushed first.
+    Subscribe {
+        /// The channel.
+        channel: Channel,
+        /// Whether the person is in the room as a participant now.
+        participant: bool,
+        /// The last event the client has.
+        since: Option<u64>,
+        /// The epoch in which it got that event.
+        epoch: Option<u64>,
+    },
+    /// It does not follow the channel any more.
+    Unsubscribe {
+        /// The channel.
+        channel: Channel,
+    },
+    /// The person leaves a room on this socket; it does not follow the room any more either.
+    Leave {
+        /// The room.
+        room: RoomId,
+    },
+}
+
+/// A person has connected with this token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HelloRequest {
+    /// Who.
+    pub user: UserId,
+    /// When the token was issued, in seconds since 1970.
+    pub issued_at: Option<i64>,
+    /// What the token says of them.
+    pub person: Person,
+    /// When the asker gives up, in milliseconds since 1970.
+    pub expires_at: i64,
+}
+
+/// A person is first in a room on a node, or has left it there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PresenceRequest {
+    /// Where.
+    pub room: RoomId,
+    /// Who.
+    pub user: UserId,
+    /// In, or out.
+    pub joined: bool,
+    /// The node's process.
+    pub incarnation: u64,
+    /// The node's counter for this person in this room: the highest is true.
+    pub counter: u64,
+    /// When the asker gives up, in milliseconds since 1970.
+    pub expires_at: i64,
+}

@@ -1,0 +1,94 @@
+//! Limits on what people write. Lengths are in characters, as people count them.
+//!
+//! U+0000 is refused everywhere: it is valid JSON, and Postgres can't hold it.
+
+use crate::error::Error;
+
+/// The longest message, unless configured otherwise.
+pub const TEXT_MAX: usize = 16_384;
+/// The longest name of a room.
+pub const NAME_MAX: usize = 200;
+/// The longest description of a room.
+pub const DESCRIPTION_MAX: usize = 2_000;
+/// The longest `client_id` or `Idempotency-Key`.
+pub const CLIENT_ID_MAX: usize = 128;
+/// The most people named when a room is made.
+pub const ROOM_USERS_MAX: usize = 100;
+/// The most messages deleted at once.
+pub const DELETE_MAX: usize = 100;
+
+fn checked(field: &str, text: &str, max: usize) -> Result<(), Error> {
+    if text.contains('\0') {
+        return Err(Error::bad_request(format!("{field}: must not contain U+0000.")));
+    }
+    // Bytes are at least as many as characters: the common case needs no count.
+    if text.len() > max && text.chars().count() > max {
+        return Err(Error::bad_request(format!("{field}: must have at most {max} characters.")));
+    }
+    Ok(())
+}
+
+/// A text that may be left out, but not be too long.
+///
+/// # Errors
+/// Names the field and the limit.
+pub fn optional_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
+    checked(field, text, max)
+}
+
+/// A text that must say something.
+///
+/// # Errors
+/// Names the field and the limit.
+pub fn required_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
+    if text.trim().is_empty() {
+        return Err(Error::bad_request(format!("{field}: must not be blank.")));
+    }
+    checked(field, text, max)
+}
+
+/// The text of a message.
+///
+/// # Errors
+/// Names the field and the limit.
+pub fn message_text(field: &str, text: &str, max: usize) -> Result<(), Error> {
+    required_line(field, text, max)
+}
+
+/// The sender's own name for a request: visible ASCII, so that it also fits a header.
+///
+/// # Errors
+/// Names the field and the limit.
+pub fn client_id(field: &str, text: &str) -> Result<(), Error> {
+    if (1..=CLIENT_ID_MAX).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        return Ok(());
+    }
+    Err(Error::bad_request(format!("{field}: must be 1 to {CLIENT_ID_MAX} visible ASCII characters.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_in_characters() {
+        assert!(message_text("message", &"ü".repeat(10), 10).is_ok());
+        let error = message_text("message", &"ü".repeat(11), 10).expect_err("too long");
+        assert_eq!(error.detail, "message: must have at most 10 characters.");
+    }
+
+    #[test]
+    fn blank_and_nul_are_refused() {
+        for bad in ["", " \n\t", "a\0b"] {
+            assert!(message_text("message", bad, 10).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn client_ids_fit_a_header() {
+        assert!(client_id("client_id", "c-1 ~").is_ok());
+        for bad in ["", "\n", "ü", &"x".repeat(129)] {
+            assert!(client_id("client_id", bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Serving HTTP: an accept loop with the bounds that a public server needs.
+//!
+//! What must hold: a client that sends its header slowly, or never, is cut off; the number of
+//! connections is bounded; after the soft stop no connection is accepted, and those that are open
+//! finish what is under way.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderName, HeaderValue},
+    middleware::Next,
+    response::Response,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tracing::Instrument as _;
+
+use crate::lifecycle::Shutdown;
+
+/// Names a request in the logs of every service it touches.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The bounds of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// HTTP connections at a time; a socket counts only until its upgrade.
+    pub max_connections: usize,
+    /// How long a client may take to send a request's header.
+    pub header_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_connections: 20_000, header_timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Opens a port; 0 takes any free one.
+///
+/// # Errors
+/// Names the address.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
+}
+
+/// Serves until the soft stop, then lets open connections finish until the hard one.
+///
+/// # Errors
+/// When the listener is broken.
+pub async fn serve(
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    tracing::info!(name, addr = %address, "listening");
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limits.max_connections));
+    loop {
+        let place = tokio::select! {
+            () = shutdown.soft.cancelled() => break,
+            place = places.clone().acquire_owned() => place?,
+        };
+        let accepted = tokio::select! {
+            () = shutdown.soft.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, _) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or a client that has gone: neither ends the server.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection ended at once");
+            continue;
+        }
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => Ok(()),
+        () = shutdown.hard.cancelled() => Ok(()),
+    }
+}
+
+/// Takes a request's id from its header, or makes one, and answers with it.
+pub async fn request_id(mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(&REQUEST_ID).filter(|id| is_id(id)).cloned();
+    let id = given.unwrap_or_else(|| {
+        let id: u128 = rand::random();
+        HeaderValue::try_from(format!("{id:032x}")).expect("hexadecimal digits are a header")
+    });
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    // The path alone: a query may hold a token.
+    let span = tracing::info_span!(
+        "request",
+        id = id.to_str().unwrap_or(""),
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    let mut response = next.run(request).instrument(span).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+fn is_id(id: &HeaderValue) -> bool {
+    (1..=128).contains(&id.len())
+        && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+}

@@ -1,0 +1,288 @@
+//! Every subject and stream name of Roomcast is spelled here, and nowhere else.
+//!
+//! `chat.<shard>.<kind>.<id>.<event>[.<key>]` is what api appends; the broker republishes it, once
+//! stored, as `live.<shard>.<kind>.<id>.<event>[.<key>]`. What must hold: no id yields a token with
+//! `.`, `*`, `>` or white space, so no subject of one channel is heard by another.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::EventName,
+    id::{InvalidId, RoomId, Shard, ShardCount, TeamId, UserId},
+};
+
+/// What a client may follow, and what every event belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// `room-42`: everything that happens in a room, in one order.
+    Room(RoomId),
+    /// `user-7`: what concerns one person.
+    User(UserId),
+    /// `team-3`: what concerns a team.
+    Team(TeamId),
+    /// `system`: new rooms and teams.
+    System,
+}
+
+impl Channel {
+    /// The shard whose stream holds this channel.
+    #[must_use]
+    pub fn shard(&self, shards: ShardCount) -> Shard {
+        match self {
+            Self::Room(room) => shards.by_number(room.0),
+            Self::User(user) => shards.by_hash(user.as_str()),
+            Self::Team(team) => shards.by_hash(&team.to_string()),
+            Self::System => Shard::SYSTEM,
+        }
+    }
+
+    /// `<kind>.<id>`, the two tokens that name the channel in a subject.
+    fn tokens(&self) -> String {
+        match self {
+            Self::Room(room) => format!("room.{room}"),
+            Self::User(user) => format!("user.{}", encode(user.as_str())),
+            Self::Team(team) => format!("team.{team}"),
+            Self::System => "system.-".to_owned(),
+        }
+    }
+
+    fn from_tokens(kind: &str, id: &str) -> Result<Self, InvalidId> {
+        match kind {
+            "room" => id.parse().map(Self::Room),
+            "user" => decode(id).ok_or(InvalidId)?.parse().map(Self::User),
+            "team" => id.parse().map(Self::Team),
+            "system" if id == "-" => Ok(Self::System),
+            _ => Err(InvalidId),
+        }
+    }
+
+    /// The subject of an event of this channel in the log. `key` makes one subject per thing that
+    /// must be unique.
+    #[must_use]
+    pub fn chat(&self, shards: ShardCount, event: EventName, key: Option<&str>) -> String {
+        let stem = format!("chat.{}.{}.{event}", self.shard(shards), self.tokens());
+        match key {
+            Some(key) => format!("{stem}.{}", encode(key)),
+            None => stem,
+        }
+    }
+
+    /// The filter over all events of this channel in the log.
+    #[must_use]
+    pub fn chat_all(&self, shards: ShardCount) -> String {
+        format!("chat.{}.{}.>", self.shard(shards), self.tokens())
+    }
+
+    /// What a node subscribes to, to hear this channel live.
+    #[must_use]
+    pub fn live(&self, shards: ShardCount) -> String {
+        format!("live.{}.{}.>", self.shard(shards), self.tokens())
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Room(room) => write!(f, "room-{room}"),
+            Self::User(user) => write!(f, "user-{user}"),
+            Self::Team(team) => write!(f, "team-{team}"),
+            Self::System => f.write_str("system"),
+        }
+    }
+}
+
+impl FromStr for Channel {
+    type Err = InvalidId;
+
+    fn from_str(name: &str) -> Result<Self, InvalidId> {
+        if name == "system" {
+            return Ok(Self::System);
+        }
+        match name.split_once('-').ok_or(InvalidId)? {
+            ("room", id) => id.parse().map(Self::Room),
+            ("user", id) => id.parse().map(Self::User),
+            ("team", id) => id.parse().map(Self::Team),
+            _ => Err(InvalidId),
+        }
+    }
+}
+
+impl Serialize for Channel {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Channel {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        name.parse().map_err(|_| serde::de::Error::custom("not a channel"))
+    }
+}
+
+/// A subject of the log or of its live copy, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed<'a> {
+    /// The stream it is in.
+    pub shard: Shard,
+    /// The channel it belongs to.
+    pub channel: Channel,
+    /// The event's name as it stands there: it may be one this version does not know.
+    pub event: &'a str,
+}
+
+/// Takes a `chat.…` or `live.…` subject apart.
+///
+/// # Errors
+/// When the subject has another form.
+pub fn parse(subject: &str) -> Result<Parsed<'_>, InvalidId> {
+    let mut tokens = subject.split('.');
+    let mut next = || tokens.next().ok_or(InvalidId);
+    if !matches!(next()?, "chat" | "live") {
+        return Err(InvalidId);
+    }
+    let shard = next()?.parse()?;
+    let channel = Channel::from_tokens(next()?, next()?)?;
+    Ok(Parsed { shard, channel, event: next()? })
+}
+
+/// The stream of a shard.
+#[must_use]
+pub fn stream(shard: Shard) -> String {
+    format!("CHAT_{shard}")
+}
+
+/// What the stream of a shard captures.
+#[must_use]
+pub fn stream_capture(shard: Shard) -> String {
+    format!("chat.{shard}.>")
+}
+
+/// Source and destination of a shard's republish. They can't change on nats-server 2.9.
+#[must_use]
+pub fn stream_republish(shard: Shard) -> (String, String) {
+    (format!("chat.{shard}.*.*.>"), format!("live.{shard}.$1.$2.>"))
+}
+
+/// Where the persister says up to where a shard is in Postgres.
+#[must_use]
+pub fn applied(shard: Shard) -> String {
+    format!("applied.{shard}")
+}
+
+/// All `applied` notices.
+pub const APPLIED_ALL: &str = "applied.*";
+
+/// Where api says that a live copy may have been lost: its append was retried or came back as a duplicate.
+#[must_use]
+pub fn sync(shard: Shard) -> String {
+    format!("sync.{shard}")
+}
+
+/// All `sync` hints.
+pub const SYNC_ALL: &str = "sync.*";
+
+/// The shard named by an `applied.…` or `sync.…` subject.
+///
+/// # Errors
+/// When the subject has another form.
+pub fn notice_shard(subject: &str) -> Result<Shard, InvalidId> {
+    subject.split_once('.').ok_or(InvalidId)?.1.parse()
+}
+
+/// What fanout asks of api.
+pub mod rpc {
+    /// One action of a socket, decided by api.
+    pub const ACTION: &str = "rpc.action";
+    /// A person connects: their token's profile is stored.
+    pub const HELLO: &str = "rpc.hello";
+    /// A person is first in a room on a node, or has left it there.
+    pub const PRESENCE: &str = "rpc.presence";
+}
+
+/// Writes a text as one token: every byte outside `A–Za–z0–9_-` becomes `=XX`.
+fn encode(text: &str) -> String {
+    let mut token = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
+            token.push(char::from(byte));
+        } else {
+            token.push_str(&format!("={byte:02X}"));
+        }
+    }
+    token
+}
+
+/// The inverse of [`encode`].
+fn decode(token: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(token.len());
+    let mut rest = token.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first != b'=' {
+            bytes.push(*first);
+            rest = tail;
+            continue;
+        }
+        let hex = std::str::from_utf8(tail.get(..2)?).ok()?;
+        bytes.push(u8::from_str_radix(hex, 16).ok()?);
+        rest = &tail[2..];
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn eight() -> ShardCount {
+        ShardCount::new(8).expect("8 is a count")
+    }
+
+    #[test]
+    fn subjects_are_as_documented() {
+        let room = Channel::Room(RoomId(42));
+        assert_eq!(room.chat(eight(), EventName::ChatMessage, None), "chat.2.room.42.chat-message");
+        assert_eq!(room.live(eight()), "live.2.room.42.>");
+        let system = Channel::System.chat(eight(), EventName::Chatroom, Some("a.b"));
+        assert_eq!(system, "chat.system.system.-.chatroom.a=2Eb");
+        assert_eq!(stream_republish(Shard::SYSTEM).1, "live.system.$1.$2.>");
+    }
+
+    #[test]
+    fn one_persons_subject_is_never_heard_by_another() {
+        let bob: UserId = "bob".parse().expect("an id");
+        let smith: UserId = "bob.smith".parse().expect("an id");
+        let heard = Channel::User(bob).live(eight());
+        let sent = Channel::User(smith).chat(eight(), EventName::Profile, None);
+        assert!(!sent.replacen("chat", "live", 1).starts_with(heard.trim_end_matches('>')));
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_is_one_token_and_comes_back(text in ".*") {
+            let token = encode(&text);
+            prop_assert!(!token.contains(['.', '*', '>', ' ', '\t', '\r', '\n']));
+            prop_assert_eq!(decode(&token), Some(text));
+        }
+
+        #[test]
+        fn every_channel_comes_back_from_its_subject(user in "[A-Za-z0-9_.@:-]{1,64}", room in 1..crate::id::MAX_ID) {
+            for channel in [Channel::User(user.parse().expect("an id")), Channel::Room(RoomId(room)), Channel::System] {
+                let subject = channel.chat(eight(), EventName::Profile, Some("k"));
+                let parsed = parse(&subject).expect("our own subject");
+                prop_assert_eq!(parsed.shard, channel.shard(eight()));
+                prop_assert_eq!(parsed.channel, channel.clone());
+                prop_assert_eq!(channel.to_string().parse::<Channel>(), Ok(channel));
+            }
+        }
+
+        #[test]
+        fn any_subject_is_taken_apart_or_refused(subject in ".*") {
+            let _ = parse(&subject);
+        }
+    }
+}
