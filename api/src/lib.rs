@@ -1,1 +1,149 @@
-//! x
+//! api decides: it validates, authorises and appends events, and answers reads from Postgres.
+//!
+//! It holds no socket and writes nothing to Postgres. The way of a request: a dialect decodes it,
+//! a command decides and appends, a query reads, the dialect encodes.
+
+mod commands;
+pub mod config;
+mod dialects;
+mod queries;
+mod rpc;
+mod server;
+mod state;
+mod web;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::Router;
+use quick_cache::sync::Cache;
+use shared::{
+    admin::{self, Component, Health},
+    config::OriginArgs,
+    lifecycle::{Shutdown, Tasks},
+    log::{self, Appender, AppliedWatch},
+    nats::{self, Connection, NatsArgs, Role},
+    serve::{self, Limits},
+    telemetry,
+    token::Verifier,
+};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use config::{ApiArgs, Config, DatabaseArgs};
+use state::{Api, Shared};
+
+/// People whose description a node remembers.
+const PROFILES: usize = 100_000;
+
+/// Starts a node's tasks and gives its routes.
+///
+/// # Errors
+/// When the configuration is wrong, or the broker or the log is not there. Postgres may come later.
+#[expect(clippy::too_many_arguments, reason = "each is a part of its own, shared by what runs beside")]
+pub async fn start(
+    args: &ApiArgs,
+    nats_args: &NatsArgs,
+    database: &DatabaseArgs,
+    origins: &OriginArgs,
+    verifier: Arc<Verifier>,
+    health: &Health,
+    shutdown: &Shutdown,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Router> {
+    let component = health.component("api");
+    let pool = pool(database, args.read_connections)?;
+    let connection = nats::connect(nats_args, Role::Api).await?;
+    let jetstream = connection.jetstream();
+    let info = log::discover(&jetstream).await?;
+    health.set_replicas(info.replicas);
+    let api: Api = Arc::new(Shared {
+        appender: Appender::start(nats_args, info.shards, args.append_connections, &shutdown.hard).await?,
+        applied: AppliedWatch::start(&connection.client, info.shards).await?,
+        jetstream,
+        shards: info.shards,
+        pool,
+        verifier,
+        origins: origins.clone(),
+        text_max: args.text_max,
+        profiles: Cache::new(PROFILES),
+    });
+    tasks.spawn("rpc", rpc::serve(api.clone(), connection.client.clone(), shutdown.clone()));
+    tasks.spawn("readiness", watch_readiness(api.clone(), connection, component, shutdown.clone()));
+    Ok(server::router(api))
+}
+
+/// Reads only, and none for long: what Postgres lets this role do is SELECT.
+fn pool(database: &DatabaseArgs, connections: u32) -> anyhow::Result<PgPool> {
+    let url = database.database_url.as_deref().context("DATABASE_URL is not set")?;
+    let options: PgConnectOptions =
+        url.parse().context("DATABASE_URL is not postgres://user:password@host:port/database")?;
+    let options = options
+        .application_name("roomcast-api")
+        .options([("statement_timeout", "5000"), ("default_transaction_read_only", "on")]);
+    let pool = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(2))
+        // A ping before each query costs as much as the query.
+        .test_before_acquire(false);
+    Ok(pool.connect_lazy_with(options))
+}
+
+/// Says each second whether the node can do its work.
+async fn watch_readiness(
+    api: Api,
+    connection: Connection,
+    component: Component,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = shutdown.soft.cancelled() => {
+                component.not_ready("stopping");
+                return Ok(());
+            }
+            _ = ticks.tick() => {}
+        }
+        let up = connection.client.connection_state() == async_nats::connection::State::Connected;
+        if !up || !api.appender.is_up() {
+            component.not_ready("no connection to the broker");
+        } else if let Err(error) = sqlx::query("SELECT 1 FROM watermark LIMIT 1").execute(&api.pool).await {
+            tracing::debug!(%error, "Postgres");
+            component.not_ready("Postgres does not answer");
+        } else {
+            component.ready();
+        }
+    }
+}
+
+/// Runs a node until it is stopped.
+///
+/// # Errors
+/// When it can't start, or one of its tasks fails.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let metrics = telemetry::install_metrics();
+    let health = Health::default();
+    let mut tasks = Tasks::new(&shutdown);
+    let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
+    if let Some(listener) = config.admin.bind().await? {
+        let router = admin::router(health.clone(), metrics);
+        tasks.spawn("admin", serve::serve("admin", listener, router, Limits::default(), shutdown.clone()));
+    }
+    let verifier = Verifier::start(&config.token, &shutdown).await?;
+    let router = start(
+        &config.api,
+        &config.nats,
+        &config.database,
+        &config.origins,
+        verifier,
+        &health,
+        &shutdown,
+        &mut tasks,
+    )
+    .await?;
+    tasks.spawn("http", serve::serve("http", listener, router, Limits::default(), shutdown.clone()));
+    tasks.wait(&shutdown).await
+}

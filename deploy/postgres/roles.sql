@@ -26,6 +26,7 @@
 \else
 \set database :DBNAME
 \endif
+SET client_min_messages = warning;
 
 -- A repeat changes nothing but the passwords.
 SELECT format('CREATE ROLE %I', name)

@@ -10,11 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use async_nats::{Client, ConnectOptions, ServerAddr};
 use clap::Args;
-use shared::{
-    log,
-    nats::{NatsArgs, Role},
-};
+use shared::{log, nats::Role};
 use sqlx::Connection as _;
 
 use crate::up::{Places, Services};
@@ -120,21 +118,24 @@ fn listen(address: SocketAddr) -> anyhow::Result<String> {
     }
 }
 
+/// Connects once: why it fails is the answer here.
+async fn connect(role: Role, url: &str) -> anyhow::Result<Client> {
+    let options = ConnectOptions::new()
+        .name("roomcast-doctor")
+        .custom_inbox_prefix(format!("_INBOX_{}", role.as_str()));
+    let servers: Vec<ServerAddr> = url.split(',').map(|url| url.trim().parse()).collect::<Result<_, _>>()?;
+    Ok(options.connect(servers).await?)
+}
+
 async fn broker(role: Role, url: &str) -> anyhow::Result<String> {
-    let connection = shared::nats::connect(&NatsArgs { nats_url: url.to_owned() }, role).await?;
-    let server = connection.client.server_info();
-    ensure!(
-        connection.client.is_server_compatible(2, 9, 10),
-        "nats-server {} is older than 2.9.10",
-        server.version
-    );
-    ensure!(server.headers, "the server has headers switched off");
-    Ok(format!("nats-server {}", server.version))
+    let client = connect(role, url).await?;
+    let version = client.server_info().version;
+    ensure!(client.is_server_compatible(2, 9, 10), "nats-server {version} is older than 2.9.10");
+    Ok(format!("nats-server {version}"))
 }
 
 async fn streams(url: &str) -> anyhow::Result<String> {
-    let connection = shared::nats::connect(&NatsArgs { nats_url: url.to_owned() }, Role::Api).await?;
-    let jetstream = connection.jetstream();
+    let jetstream = async_nats::jetstream::new(connect(Role::Api, url).await?);
     let info = log::discover(&jetstream).await?;
     let mut messages = 0;
     for shard in info.shards.all() {

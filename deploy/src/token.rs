@@ -39,7 +39,7 @@ impl std::fmt::Debug for Config {
 /// Prints the token, alone on one line.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
 pub(crate) fn main(config: &Config) -> ExitCode {
-    match secret(config).and_then(|secret| Ok(shared::token::sign(&secret, &claims(config)?))) {
+    match secret(config).and_then(|secret| shared::token::sign(&secret, &claims(config)?)) {
         Ok(token) => {
             println!("{token}");
             ExitCode::SUCCESS

@@ -90,10 +90,18 @@ impl Places {
     }
 }
 
+/// A service's flags as a program's.
+#[derive(Parser)]
+struct Service<T: Args> {
+    #[command(flatten)]
+    config: T,
+}
+
 /// The configuration of one service: these flags, and its environment for all others.
-fn service<T: Parser>(name: &str, flags: &[(&str, &str)]) -> Result<T, String> {
+fn service<T: Args>(name: &str, flags: &[(&str, &str)]) -> Result<T, String> {
     let flags = flags.iter().map(|(flag, value)| format!("--{flag}={value}"));
-    config::read(std::iter::once(name.to_owned()).chain(flags))
+    let service: Service<T> = config::read(std::iter::once(name.to_owned()).chain(flags))?;
+    Ok(service.config)
 }
 
 /// The three services as `up` starts them.
@@ -133,9 +141,9 @@ async fn run(config: Config, services: Services, shutdown: Shutdown) -> anyhow::
     // The port first: a taken one is said before anything else is touched.
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     // The persister makes the streams that the others wait for.
-    persister::start(persister, health.clone(), shutdown.clone(), &mut tasks).await?;
+    persister::start(&persister, &health, &shutdown, &mut tasks).await?;
     let api = api::start(api, health.clone(), shutdown.clone(), &mut tasks).await?;
-    let verifier = Verifier::start(&fanout.token, shutdown.clone()).await?;
+    let verifier = Verifier::start(&fanout.token, &shutdown).await?;
     let fanout = fanout::start(
         &fanout.fanout,
         &fanout.nats,

@@ -1,1 +1,156 @@
-//! x
+//! The persister: the only writer of Postgres, and the owner of the log's streams.
+//!
+//! Each shard is read in order and written in batches; the watermark moves in the transaction of
+//! the rows, so each event applies exactly once, whoever dies when. It talks to no client.
+//! `feed → batch → apply`, by one [`worker`] a shard; `lead` says which shards are this process's.
+
+mod apply;
+mod batch;
+mod config;
+mod feed;
+mod lead;
+mod repair;
+mod retention;
+mod schema;
+mod session;
+mod standing;
+mod streams;
+mod watermark;
+mod worker;
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use shared::{
+    admin::{self, Health},
+    lifecycle::{Shutdown, Tasks},
+    nats::{self, Connection, NatsEvent, Role},
+    serve::{self, Limits},
+    telemetry,
+};
+use sqlx::{Connection as _, PgConnection};
+use tokio::sync::{broadcast, watch};
+
+pub use config::{Config, DatabaseArgs, LogArgs};
+
+use crate::{
+    lead::Leads,
+    session::{Database, Writers},
+    standing::{Meters, Standing},
+    worker::Worker,
+};
+
+/// How long the persister waits for the database when it starts.
+const FIRST_CONNECT: Duration = Duration::from_secs(30);
+
+/// Runs the persister with its admin port, until the soft stop or a failure.
+///
+/// # Errors
+/// When it can't start, or a task of it fails.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let metrics = telemetry::install_metrics();
+    let health = Health::default();
+    let mut tasks = Tasks::new(&shutdown);
+    // Before everything that waits: a persister that waits for its database says so.
+    if let Some(listener) = config.admin.bind().await? {
+        let limits = Limits { max_connections: 256, header_timeout: Duration::from_secs(5) };
+        let router = admin::router(health.clone(), metrics);
+        tasks.spawn("admin", serve::serve("admin", listener, router, limits, shutdown.clone()));
+    }
+    start(&config, &health, &shutdown, &mut tasks).await?;
+    tasks.wait(&shutdown).await
+}
+
+/// Prepares tables and streams, and starts the persister's tasks.
+///
+/// # Errors
+/// One line that names the variable at fault.
+pub async fn start(
+    config: &Config,
+    health: &Health,
+    shutdown: &Shutdown,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
+    let postgres = health.component("postgres");
+    let standing = Standing::new(health.component("persister"));
+    let shards = config.log.shard_count()?;
+    let database = Database::new(&config.database)?;
+    let writers = Writers::new(database.clone(), config.database.persister_sessions)?;
+
+    let connection = nats::connect(&config.nats, Role::Persister).await?;
+    streams::check_server(&connection.client, config.log.replicas)?;
+    let jetstream = connection.jetstream();
+
+    let mut session = first_session(&database).await?;
+    schema::prepare(&mut session, shards).await?;
+    for shard in shards.all() {
+        let watermark = watermark::read(&mut session, shard).await?;
+        streams::ensure_shard(&jetstream, &config.log, shard, watermark).await?;
+    }
+    session.close().await?;
+    health.set_replicas(usize::from(config.log.replicas));
+
+    let leads = Arc::new(Leads::new(shards));
+    let (noted, reconnects) = watch::channel(0);
+    for shard in shards.all() {
+        let worker = Worker {
+            shard,
+            client: connection.client.clone(),
+            jetstream: jetstream.clone(),
+            writers: writers.clone(),
+            log: config.log.clone(),
+            standing: standing.clone(),
+            leads: leads.of(shard),
+            reconnects: reconnects.clone(),
+            shutdown: shutdown.clone(),
+            meters: Meters::new(shard),
+            watermark: AtomicU64::new(0),
+        };
+        tasks.spawn("shard", worker.run());
+    }
+    tasks.spawn("locks", lead::hold(database, leads, postgres, shutdown.clone()));
+    tasks.spawn("broker", note_reconnects(connection, noted, shutdown.clone()));
+    Ok(())
+}
+
+async fn first_session(database: &Database) -> anyhow::Result<PgConnection> {
+    let deadline = tokio::time::Instant::now() + FIRST_CONNECT;
+    loop {
+        match database.connect().await {
+            Ok(session) => return Ok(session),
+            Err(error) if tokio::time::Instant::now() >= deadline => {
+                return Err(error).context("DATABASE_URL: no database");
+            }
+            Err(error) => {
+                tracing::info!(error = format!("{error:#}"), "waiting for the database");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+/// Counts connections to the broker: behind each new one the log may be another.
+async fn note_reconnects(
+    connection: Connection,
+    noted: watch::Sender<u64>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let mut events = connection.events();
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = shutdown.soft.cancelled() => return Ok(()),
+        };
+        match event {
+            Ok(NatsEvent::Connected) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                noted.send_modify(|count| *count += 1);
+            }
+            Ok(NatsEvent::Closed) => anyhow::bail!("the connection to the broker is closed"),
+            Ok(NatsEvent::Disconnected | NatsEvent::SlowConsumer) => {}
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        }
+    }
+}

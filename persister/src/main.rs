@@ -1,2 +1,29 @@
-//! x
-fn main() {}
+//! `roomcast-persister`: the persister as a process of its own.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use shared::{
+    config::{self, DrainArgs, LogFormatArgs},
+    lifecycle, telemetry,
+};
+
+/// Writes Roomcast's log to Postgres, exactly once, and keeps the log's streams.
+#[derive(Debug, Parser)]
+#[command(name = "roomcast-persister", version)]
+struct Cli {
+    #[command(flatten)]
+    config: persister::Config,
+    #[command(flatten)]
+    logs: LogFormatArgs,
+    #[command(flatten)]
+    drain: DrainArgs,
+}
+
+fn main() -> ExitCode {
+    let cli: Cli = config::parse();
+    telemetry::init_logs(&cli.logs);
+    lifecycle::run_main("roomcast-persister", cli.drain.time(), |shutdown| {
+        persister::run(cli.config, shutdown)
+    })
+}

@@ -33,3 +33,39 @@ pub const PRESENCE_ABANDONED_TOTAL: &str = "roomcast_presence_abandoned_total";
 pub const RPC_SECONDS: &str = "roomcast_rpc_seconds";
 /// Questions to api that failed, by `code`. Counter.
 pub const RPC_ERRORS_TOTAL: &str = "roomcast_rpc_errors_total";
+
+/// Events of the log that Postgres has not got, by `shard`. Gauge.
+pub const PERSISTER_LAG_MESSAGES: &str = "roomcast_persister_lag_messages";
+/// Age in seconds of the oldest event that Postgres has not got, by `shard`. Gauge.
+pub const PERSISTER_LAG_SECONDS: &str = "roomcast_persister_lag_seconds";
+/// Events written to Postgres in one transaction. Histogram.
+pub const PERSISTER_BATCH_EVENTS: &str = "roomcast_persister_batch_events";
+/// Seconds from taking a database session to the end of the commit, by `outcome`: ok, moved, data, lost. Histogram.
+pub const PERSISTER_COMMIT_SECONDS: &str = "roomcast_persister_commit_seconds";
+/// Up to where the log is in Postgres, by `shard`. Gauge.
+pub const PERSISTER_WATERMARK: &str = "roomcast_persister_watermark";
+/// Bytes the log holds, by `shard`. Gauge.
+pub const LOG_BYTES: &str = "roomcast_log_bytes";
+/// Bytes the log may hold, by `shard`; 0 = no limit. Gauge.
+pub const LOG_MAX_BYTES: &str = "roomcast_log_max_bytes";
+/// Events removed from the log because Postgres has them, by `shard`. Counter.
+pub const LOG_PURGED_TOTAL: &str = "roomcast_log_purged_events_total";
+/// Events that could not be applied, by `shard`: they are in the table `rejected_event`. Counter.
+pub const REJECTED_EVENTS_TOTAL: &str = "roomcast_rejected_events_total";
+/// Times that the log did not go on where Postgres ends, by `shard`. Counter.
+pub const LOG_HOLES_TOTAL: &str = "roomcast_log_holes_total";
+/// Logs found shorter than what Postgres has, and repaired, by `shard`. Counter.
+pub const LOG_REPAIRS_TOTAL: &str = "roomcast_log_repairs_total";
+/// 1 where this process writes the shard to Postgres, by `shard`. Gauge.
+pub const PERSISTER_LEADING: &str = "roomcast_persister_leading";
+/// Database sessions by `state`: idle, busy. Gauge.
+pub const PERSISTER_SESSIONS: &str = "roomcast_persister_sessions";
+
+/// Seconds an api node took to answer a fan-out node. Histogram.
+pub const RPC_SERVED_SECONDS: &str = "roomcast_rpc_served_seconds";
+/// Questions of fan-out nodes that came after their expiry. Counter.
+pub const RPC_EXPIRED_TOTAL: &str = "roomcast_rpc_expired_total";
+/// Seconds an HTTP request took, by `route`. Histogram.
+pub const HTTP_SECONDS: &str = "roomcast_http_request_seconds";
+/// HTTP requests by `route`, `method` and `status`. Counter.
+pub const HTTP_REQUESTS_TOTAL: &str = "roomcast_http_requests_total";

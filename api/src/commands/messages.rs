@@ -1,0 +1,185 @@
+//! Messages: send, edit, delete, read.
+
+use shared::{
+    clock::Timestamp,
+    error::{Error, ErrorCode},
+    event::{ChatMessage, Event, EventName, MessageDelete, MessageEdit},
+    id::{MessageId, RoomId, Shard, UserId},
+    log::{self, Append, MsgId},
+    rules::{self, Caller},
+    subject::Channel,
+};
+use tokio::time::Instant;
+
+use super::{enter, key, stored};
+use crate::{
+    queries::messages::{self, Message, Page},
+    state::{APPEND, Shared},
+};
+
+/// A message to send.
+pub(crate) struct Send<'a> {
+    pub(crate) room: RoomId,
+    pub(crate) text: &'a str,
+    /// The sender's own name for it: sent twice, stored once.
+    pub(crate) client_id: Option<&'a str>,
+    /// Names the request where the sender gave no name.
+    pub(crate) fallback: Option<&'a str>,
+    /// The caller is in the room: it was let in, and has not been put out since.
+    pub(crate) is_in: bool,
+    pub(crate) deadline: Instant,
+}
+
+/// A message as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sent {
+    pub(crate) id: MessageId,
+    pub(crate) message: ChatMessage,
+}
+
+/// Sends a message. The same `client_id` again is answered with what was stored then.
+pub(crate) async fn send(api: &Shared, caller: &Caller, send: Send<'_>) -> Result<Sent, Error> {
+    rules::message_text("message", send.text, api.text_max)?;
+    if let Some(client_id) = send.client_id {
+        rules::client_id("client_id", client_id)?;
+    }
+    if !send.is_in {
+        enter(api, send.room, caller).await?;
+    }
+    let channel = Channel::Room(send.room);
+    let message = ChatMessage {
+        message: send.text.to_owned(),
+        room: send.room,
+        user: caller.user.clone(),
+        created_at: Timestamp::now(),
+        client_id: send.client_id.map(str::to_owned),
+    };
+    let event = Event::ChatMessage(message.clone());
+    let key = key(send.client_id.or(send.fallback));
+    let id = MsgId::new(&caller.user, &channel, EventName::ChatMessage, &key);
+    let append = Append { channel: &channel, event: &event, key: None, id, headers: vec![] };
+    let appended = api.append(append, send.deadline).await?;
+    let id = MessageId(appended.seq);
+    if !appended.duplicate {
+        return Ok(Sent { id, message });
+    }
+    let message = earlier(api, appended.shard, send.room, id).await?;
+    if message.message == send.text {
+        Ok(Sent { id, message })
+    } else {
+        let detail = "This client_id was used before, with another text.";
+        Err(Error::new(ErrorCode::KeyReused, detail))
+    }
+}
+
+/// What was stored under the same key before. It is in the log for longer than the broker knows
+/// the key.
+async fn earlier(api: &Shared, shard: Shard, room: RoomId, id: MessageId) -> Result<ChatMessage, Error> {
+    match stored(api, shard, id.0, &[EventName::ChatMessage]).await? {
+        Some((_, Event::ChatMessage(message))) if message.room == room => Ok(message),
+        _ => Err(Error::new(ErrorCode::OutcomeUnknown, "It was stored before, and can't be read now.")),
+    }
+}
+
+/// A message's author: from the log, then from Postgres, where it is once it has left the log.
+async fn author(api: &Shared, room: RoomId, id: MessageId) -> Result<UserId, Error> {
+    let shard = Channel::Room(room).shard(api.shards);
+    if let Some((_, Event::ChatMessage(message))) = stored(api, shard, id.0, &[EventName::ChatMessage]).await?
+        && message.room == room
+    {
+        return Ok(message.user);
+    }
+    messages::author(&api.pool, shard, room, id).await?.ok_or_else(Error::not_found)
+}
+
+/// An effect on messages: where it stands, and whether Postgres has it already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Changed {
+    pub(crate) shard: Shard,
+    pub(crate) seq: u64,
+}
+
+async fn change(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    event: Event,
+    request: Option<&str>,
+) -> Result<Changed, Error> {
+    let channel = Channel::Room(room);
+    let id = MsgId::new(&caller.user, &channel, event.name(), &key(request));
+    let append = Append { channel: &channel, event: &event, key: None, id, headers: vec![] };
+    let appended = api.append(append, Instant::now() + APPEND).await?;
+    Ok(Changed { shard: appended.shard, seq: appended.seq })
+}
+
+/// Gives a message another text.
+pub(crate) async fn edit(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    id: MessageId,
+    text: &str,
+    request: Option<&str>,
+) -> Result<(MessageEdit, Changed), Error> {
+    rules::message_text("message", text, api.text_max)?;
+    enter(api, room, caller).await?;
+    if !caller.may_edit(&author(api, room, id).await?) {
+        return Err(Error::forbidden());
+    }
+    let edit = MessageEdit {
+        message_id: id,
+        message: text.to_owned(),
+        room,
+        user: caller.user.clone(),
+        edited_at: Timestamp::now(),
+    };
+    let changed = change(api, caller, room, Event::MessageEdit(edit.clone()), request).await?;
+    Ok((edit, changed))
+}
+
+/// Deletes messages: all of them, or none.
+pub(crate) async fn delete(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    ids: Vec<MessageId>,
+    request: Option<&str>,
+) -> Result<(MessageDelete, Changed), Error> {
+    if !(1..=rules::DELETE_MAX).contains(&ids.len()) {
+        let detail = format!("msg_id_list: must name 1 to {} messages.", rules::DELETE_MAX);
+        return Err(Error::bad_request(detail));
+    }
+    enter(api, room, caller).await?;
+    for id in &ids {
+        if !caller.may_delete(&author(api, room, *id).await?) {
+            return Err(Error::forbidden());
+        }
+    }
+    let delete =
+        MessageDelete { messages_ids: ids, room, user: caller.user.clone(), deleted_at: Timestamp::now() };
+    let changed = change(api, caller, room, Event::MessageDelete(delete.clone()), request).await?;
+    Ok((delete, changed))
+}
+
+/// A part of a room's history, in ascending order.
+pub(crate) async fn history(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    page: Page,
+    limit: i64,
+) -> Result<Vec<Message>, Error> {
+    enter(api, room, caller).await?;
+    let channel = Channel::Room(room);
+    let shard = channel.shard(api.shards);
+    if !matches!(page, Page::Before(_)) {
+        // Every message acknowledged before this request is in its answer.
+        let subject = channel.chat(api.shards, EventName::ChatMessage, None);
+        let last = log::last(&api.jetstream, &subject).await;
+        if let Some(last) = last.map_err(|e| Error::unavailable("The log", &e))? {
+            api.is_applied(shard, last.seq).await;
+        }
+    }
+    messages::page(&api.pool, shard, room, page, limit).await
+}

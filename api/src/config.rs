@@ -1,0 +1,78 @@
+//! What an api node is told when it starts.
+
+use std::net::SocketAddr;
+
+use shared::{
+    config::{AdminArgs, DrainArgs, LogFormatArgs, OriginArgs},
+    nats::NatsArgs,
+    rules::TEXT_MAX,
+    token::TokenArgs,
+};
+
+/// What an api node needs besides its addresses.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ApiArgs {
+    /// The longest message, in characters.
+    #[arg(long, env = "ROOMCAST_TEXT_MAX", default_value_t = TEXT_MAX, value_parser = text_max)]
+    pub text_max: usize,
+    /// Connections to the broker that appends go over.
+    #[arg(long, env = "ROOMCAST_APPEND_CONNECTIONS", default_value_t = 2)]
+    pub append_connections: usize,
+    /// Connections to Postgres that reads go over.
+    #[arg(long, env = "ROOMCAST_READ_CONNECTIONS", default_value_t = 10)]
+    pub read_connections: u32,
+}
+
+fn text_max(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(max) if (1..=TEXT_MAX).contains(&max) => Ok(max),
+        _ => Err(format!("must be 1 to {TEXT_MAX}")),
+    }
+}
+
+/// Where Postgres is. It holds a password, so it is never shown.
+#[derive(Clone, clap::Args)]
+pub struct DatabaseArgs {
+    /// Postgres, as postgres://user:password@host:port/database.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+}
+
+impl std::fmt::Debug for DatabaseArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseArgs { database_url: <secret> }")
+    }
+}
+
+/// roomcast-api: validates, authorises and appends; answers reads.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "roomcast-api", version)]
+pub struct Config {
+    /// Where requests are served.
+    #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// The node itself.
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// Postgres.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The broker.
+    #[command(flatten)]
+    pub nats: NatsArgs,
+    /// Tokens.
+    #[command(flatten)]
+    pub token: TokenArgs,
+    /// Web pages that may connect.
+    #[command(flatten)]
+    pub origins: OriginArgs,
+    /// Metrics and health.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogFormatArgs,
+    /// Stopping.
+    #[command(flatten)]
+    pub drain: DrainArgs,
+}

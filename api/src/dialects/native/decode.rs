@@ -1,0 +1,110 @@
+//! Reading what clients send: every failure names the field.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::de::DeserializeOwned;
+use shared::{
+    clock::Timestamp,
+    error::Error,
+    id::{MAX_ID, RoomId},
+};
+
+use super::wire::HistoryQuery;
+use crate::queries::{messages::Page, rooms::Cursor};
+
+/// The most entries of a page.
+const LIMIT_MAX: i64 = 200;
+/// Entries of a page where none is asked for.
+const LIMIT: i64 = 50;
+
+/// Reads a JSON value of that form.
+pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if !inner.is_data() {
+            return Error::bad_request("The body is not JSON.");
+        }
+        // The place in the text helps nobody who sees the field's name.
+        let reason = inner.to_string();
+        let reason = reason.split(" at line ").next().unwrap_or("");
+        Error::bad_request(if path == "." { format!("{reason}.") } else { format!("{path}: {reason}.") })
+    })?;
+    deserializer.end().map_err(|_| Error::bad_request("The body is not JSON."))?;
+    Ok(value)
+}
+
+/// How many entries are asked for.
+pub(super) fn limit(text: Option<&str>) -> Result<i64, Error> {
+    match text.map(str::parse) {
+        None => Ok(LIMIT),
+        Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+        Some(_) => Err(Error::bad_request(format!("limit: must be 1 to {LIMIT_MAX}."))),
+    }
+}
+
+/// Which part of a history is asked for.
+pub(super) fn page(query: &HistoryQuery) -> Result<Page, Error> {
+    let id = |field: &str, text: &str| match text.parse() {
+        Ok(id) if id <= MAX_ID => Ok(id),
+        _ => Err(Error::bad_request(format!("{field}: must be a message's id."))),
+    };
+    match (&query.before, &query.after) {
+        (None, None) => Ok(Page::Last),
+        (Some(before), None) => id("before", before).map(Page::Before),
+        (None, Some(after)) => id("after", after).map(Page::After),
+        (Some(_), Some(_)) => Err(Error::bad_request("before, after: only one of them can be given.")),
+    }
+}
+
+/// A cursor for the rooms after this one.
+pub(super) fn write_cursor((moment, room): Cursor) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{moment} {room}"))
+}
+
+/// A cursor that was given out.
+pub(super) fn cursor(text: &str) -> Result<Cursor, Error> {
+    let read = || {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (moment, room) = text.split_once(' ')?;
+        let moment: Timestamp = serde_json::from_value(moment.into()).ok()?;
+        Some((moment, room.parse::<RoomId>().ok()?))
+    };
+    read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dialects::native::wire::{NewMessage, NewRoom};
+
+    fn detail<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
+        json::<T>(text.as_bytes()).expect_err("not of that form").detail
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        assert_eq!(detail::<NewMessage>(r#"{"message":5}"#), "message: invalid type: integer `5`, expected a string.");
+        assert_eq!(detail::<NewMessage>("{}"), "missing field `message`.");
+        assert_eq!(detail::<NewMessage>("{"), "The body is not JSON.");
+        assert_eq!(detail::<NewMessage>("{}{}"), "missing field `message`.");
+        assert!(detail::<NewRoom>(r#"{"name":"a","users":["x y"]}"#).starts_with("users[0]: "));
+    }
+
+    #[test]
+    fn a_cursor_comes_back() {
+        let cursor_of = (Timestamp::now(), RoomId(42));
+        assert_eq!(cursor(&write_cursor(cursor_of)), Ok(cursor_of));
+        assert!(cursor("nonsense").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = json::<NewRoom>(&bytes);
+            let _ = cursor(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}

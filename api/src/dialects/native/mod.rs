@@ -1,0 +1,15 @@
+//! The native dialect: REST under `/api/v1`, and the actions of `ws /ws/`.
+//!
+//! JSON throughout; errors are RFC 9457 problems with a stable `code`; lists are
+//! `{"results": […], "next": cursor or null}`; user ids are always text.
+
+mod decode;
+mod encode;
+mod errors;
+mod extract;
+mod routes;
+pub(crate) mod socket;
+mod wire;
+
+pub(crate) use errors::Problem;
+pub(crate) use routes::router;

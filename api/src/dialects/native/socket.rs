@@ -1,0 +1,150 @@
+//! The actions of native sockets, as document 004 shapes them and document 002 names them.
+
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
+use shared::{
+    error::{Error, ErrorCode},
+    id::RoomId,
+    rpc::{ActionReply, ActionRequest, Effect},
+    subject::Channel,
+};
+use tokio::time::Instant;
+
+use super::{
+    decode, encode,
+    wire::{Room, frame},
+};
+use crate::{
+    commands::{self, messages, rooms},
+    state::Shared,
+};
+
+/// Rooms that `list` answers.
+const LIST: i64 = 200;
+
+/// Decides one action.
+pub(crate) async fn act(api: &Shared, request: &ActionRequest, deadline: Instant) -> ActionReply {
+    match decide(api, request, deadline).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            ActionReply { status: error.code.status(), data: None, errors: vec![error.detail], effect: None }
+        }
+    }
+}
+
+fn reply(status: u16, data: &impl Serialize, effect: Option<Effect>) -> Result<ActionReply, Error> {
+    let data = serde_json::value::to_raw_value(data).map_err(|error| Error::internal(&error))?;
+    Ok(ActionReply { status, data: Some(data), errors: vec![], effect })
+}
+
+/// The room an action is about: the one it names, else the only one the socket is in.
+fn room(named: Option<RoomId>, request: &ActionRequest) -> Result<RoomId, Error> {
+    match (named, request.rooms.as_slice()) {
+        (Some(room), _) => Ok(room),
+        (None, [room]) => Ok(*room),
+        (None, []) => Err(Error::bad_request("room_pk: this socket is in no room.")),
+        (None, _) => Err(Error::bad_request("room_pk: this socket is in several rooms.")),
+    }
+}
+
+async fn decide(api: &Shared, request: &ActionRequest, deadline: Instant) -> Result<ActionReply, Error> {
+    let frame = &request.frame;
+    match request.action.as_str() {
+        "subscribe" => subscribe(api, request, decode::json(text(frame))?).await,
+        "join_room" => join(api, request, decode::json(text(frame))?).await,
+        "leave_room" => leave(request, &decode::json(text(frame))?),
+        "create_message" => create(api, request, decode::json(text(frame))?, deadline).await,
+        "edit_message" => edit(api, request, decode::json(text(frame))?).await,
+        "delete_messages" => delete(api, request, decode::json(text(frame))?).await,
+        "list" => {
+            let rooms = rooms::list(api, &request.caller, None, LIST).await?;
+            let rooms: Vec<Room> = rooms.into_iter().map(|room| encode::room(room, true)).collect();
+            reply(200, &rooms, None)
+        }
+        other => Err(Error::new(ErrorCode::MethodNotAllowed, format!("Method {other:?} not allowed."))),
+    }
+}
+
+fn text(frame: &RawValue) -> &[u8] {
+    frame.get().as_bytes()
+}
+
+async fn subscribe(
+    api: &Shared,
+    request: &ActionRequest,
+    frame: frame::Subscribe,
+) -> Result<ActionReply, Error> {
+    match &frame.channel {
+        Channel::System => {}
+        Channel::Room(room) => commands::enter(api, *room, &request.caller).await?,
+        Channel::User(user) if *user == request.caller.user => {}
+        Channel::User(_) => return Err(Error::forbidden()),
+        Channel::Team(_) => return Err(Error::not_found()),
+    }
+    let data = json!({ "channel": frame.channel });
+    let effect = Effect::Subscribe {
+        channel: frame.channel,
+        participant: false,
+        since: frame.since,
+        epoch: frame.epoch,
+    };
+    reply(200, &data, Some(effect))
+}
+
+async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> Result<ActionReply, Error> {
+    let room = rooms::show(api, &request.caller, frame.room_pk).await?;
+    let effect = Effect::Subscribe {
+        channel: Channel::Room(frame.room_pk),
+        participant: true,
+        since: frame.since,
+        epoch: frame.epoch,
+    };
+    reply(200, &encode::room(room, true), Some(effect))
+}
+
+fn leave(request: &ActionRequest, frame: &frame::LeaveRoom) -> Result<ActionReply, Error> {
+    let room = room(frame.room_pk, request)?;
+    if !request.rooms.contains(&room) {
+        return Err(Error::bad_request("room_pk: this socket is not in that room."));
+    }
+    let data = json!({ "response": format!("leaved room {room} successfully!") });
+    reply(200, &data, Some(Effect::Leave { room }))
+}
+
+async fn create(
+    api: &Shared,
+    request: &ActionRequest,
+    frame: frame::CreateMessage,
+    deadline: Instant,
+) -> Result<ActionReply, Error> {
+    let room = room(frame.room_pk, request)?;
+    let send = messages::Send {
+        room,
+        text: &frame.msg_text,
+        client_id: frame.client_id.as_deref(),
+        fallback: Some(&request.key),
+        is_in: request.rooms.contains(&room),
+        deadline,
+    };
+    let sent = messages::send(api, &request.caller, send).await?;
+    reply(201, &encode::sent(sent), None)
+}
+
+async fn edit(api: &Shared, request: &ActionRequest, frame: frame::EditMessage) -> Result<ActionReply, Error> {
+    let room = room(frame.room_pk, request)?;
+    let (text, key) = (&frame.edited_msg_text, Some(request.key.as_str()));
+    let (edit, _) = messages::edit(api, &request.caller, room, frame.msg_id, text, key).await?;
+    let data = json!({ "room_id": edit.room, "message_id": edit.message_id, "message_text": edit.message });
+    reply(200, &data, None)
+}
+
+async fn delete(
+    api: &Shared,
+    request: &ActionRequest,
+    frame: frame::DeleteMessages,
+) -> Result<ActionReply, Error> {
+    let room = room(frame.room_pk, request)?;
+    let key = Some(request.key.as_str());
+    let (delete, _) = messages::delete(api, &request.caller, room, frame.msg_id_list, key).await?;
+    reply(200, &json!({ "room_id": delete.room, "messages_ids": delete.messages_ids }), None)
+}

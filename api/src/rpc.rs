@@ -1,0 +1,122 @@
+//! What fanout asks, answered: a NATS micro service, so that `nats service ls` shows the nodes.
+//!
+//! What must hold: a request past its expiry does nothing, since its asker has given up and told
+//! the client so.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{
+    Client,
+    service::{Request, ServiceExt as _, endpoint::Endpoint},
+};
+use futures_util::StreamExt as _;
+use metrics::Histogram;
+use serde::{Serialize, de::DeserializeOwned};
+use shared::{
+    error::{Error, ErrorCode},
+    lifecycle::Shutdown,
+    metric_names as names,
+    rpc::{ActionRequest, HelloRequest, PresenceRequest, Reply, time_left},
+    subject::rpc,
+};
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{
+    commands::{people, presence},
+    dialects::native,
+    state::Api,
+};
+
+/// Requests that are worked on at a time; more wait at the broker.
+const AT_ONCE: usize = 1_024;
+
+/// Answers until the soft stop, then finishes what is under way.
+pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
+    let service = client
+        .service_builder()
+        .description("decides what sockets ask")
+        .start("roomcast-api", env!("CARGO_PKG_VERSION"))
+        .await
+        .map_err(|error| anyhow::anyhow!("the rpc service can't start: {error}"))?;
+    let endpoint = |subject: &'static str| service.endpoint(subject);
+    let failed = |error: async_nats::Error| anyhow::anyhow!("the rpc service can't listen: {error}");
+    let mut action = endpoint(rpc::ACTION).await.map_err(failed)?;
+    let mut hello = endpoint(rpc::HELLO).await.map_err(failed)?;
+    let mut presence = endpoint(rpc::PRESENCE).await.map_err(failed)?;
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let seconds = metrics::histogram!(names::RPC_SERVED_SECONDS);
+    loop {
+        let place = places.clone().acquire_owned().await?;
+        let (subject, request) = tokio::select! {
+            () = shutdown.soft.cancelled() => break,
+            request = next(&mut action) => (rpc::ACTION, request?),
+            request = next(&mut hello) => (rpc::HELLO, request?),
+            request = next(&mut presence) => (rpc::PRESENCE, request?),
+        };
+        let (api, seconds) = (api.clone(), seconds.clone());
+        tokio::spawn(async move {
+            answer(&api, subject, request, &seconds).await;
+            drop(place);
+        });
+    }
+    // All places back: nothing is under way.
+    let all = u32::try_from(AT_ONCE)?;
+    let _finished = tokio::time::timeout(Duration::from_secs(5), places.acquire_many(all)).await;
+    Ok(())
+}
+
+async fn next(endpoint: &mut Endpoint) -> anyhow::Result<Request> {
+    endpoint.next().await.ok_or_else(|| anyhow::anyhow!("the connection to the broker is closed"))
+}
+
+async fn answer(api: &Api, subject: &'static str, request: Request, seconds: &Histogram) {
+    let started = Instant::now();
+    let payload = &request.message.payload;
+    let bytes = match subject {
+        rpc::ACTION => encode(&action(api, payload).await),
+        rpc::HELLO => encode(&hello(api, payload).await),
+        _ => encode(&tell(api, payload).await),
+    };
+    seconds.record(started.elapsed().as_secs_f64());
+    if let Err(error) = request.respond(Ok(bytes.into())).await {
+        tracing::warn!(%error, "a request of a fan-out node could not be answered");
+    }
+}
+
+fn encode<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
+    serde_json::to_vec(reply).unwrap_or_default()
+}
+
+fn decode<T: DeserializeOwned>(payload: &[u8]) -> Reply<T> {
+    serde_json::from_slice(payload).map_err(|error| Error::internal(&error))
+}
+
+/// Until when a request may append; it is refused where that is over.
+fn deadline(expires_at: i64) -> Reply<Instant> {
+    match time_left(expires_at) {
+        Some(left) => Ok(Instant::now() + left),
+        None => {
+            metrics::counter!(names::RPC_EXPIRED_TOTAL).increment(1);
+            Err(Error::new(ErrorCode::NotStored, "The request came too late."))
+        }
+    }
+}
+
+async fn action(api: &Api, payload: &[u8]) -> Reply<shared::rpc::ActionReply> {
+    let request: ActionRequest = decode(payload)?;
+    let deadline = deadline(request.expires_at)?;
+    tracing::debug!(request = request.request, action = request.action, "action");
+    Ok(native::socket::act(api, &request, deadline).await)
+}
+
+async fn hello(api: &Api, payload: &[u8]) -> Reply<()> {
+    let request: HelloRequest = decode(payload)?;
+    deadline(request.expires_at)?;
+    people::learn(api, &request.user, request.issued_at, &request.person).await
+}
+
+async fn tell(api: &Api, payload: &[u8]) -> Reply<()> {
+    let request: PresenceRequest = decode(payload)?;
+    let deadline = deadline(request.expires_at)?;
+    presence::tell(api, request, deadline).await
+}

@@ -1,0 +1,82 @@
+//! The HTTP surface: the dialects' routes behind the bounds that all share.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+use shared::{error::ErrorCode, metric_names as names, serve};
+use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    dialects::native::{self, Problem},
+    state::Api,
+    web,
+};
+
+/// The largest body: the longest legal text, fully escaped, is 192 KiB.
+const BODY_MAX: usize = 256 << 10;
+/// How long a request may take, its body included.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// All routes of an api node.
+pub(crate) fn router(api: Api) -> Router {
+    let routes = native::router()
+        .merge(web::router())
+        .method_not_allowed_fallback(|| async {
+            Problem::new(ErrorCode::MethodNotAllowed, "This address does not take that method.")
+        })
+        .route_layer(middleware::from_fn_with_state(api.clone(), origin))
+        .route_layer(middleware::from_fn(measure))
+        .with_state(api);
+    routes
+        .fallback(|| async { Problem::new(ErrorCode::NotFound, "Not found.") })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(in_time))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            Problem::new(ErrorCode::Internal, "Something went wrong here.").into_response()
+        }))
+        .layer(middleware::from_fn(serve::request_id))
+}
+
+/// A browser may only ask from pages that the configuration names.
+async fn origin(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let allowed = {
+        let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or(""));
+        api.origins.allows(text(header::ORIGIN), text(header::HOST))
+    };
+    if allowed {
+        next.run(request).await
+    } else {
+        Problem::new(ErrorCode::Forbidden, "This origin is not allowed.").into_response()
+    }
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(ErrorCode::RequestTimeout, "The request took too long.").into_response(),
+    }
+}
+
+/// Counts by route, never by path: a path may be anything.
+async fn measure(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+    let method = request.method().as_str().to_owned();
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let status = status_label(response.status());
+    metrics::histogram!(names::HTTP_SECONDS, "route" => route.clone()).record(started.elapsed().as_secs_f64());
+    metrics::counter!(names::HTTP_REQUESTS_TOTAL, "route" => route, "method" => method, "status" => status)
+        .increment(1);
+    response
+}
+
+fn status_label(status: StatusCode) -> String {
+    status.as_u16().to_string()
+}

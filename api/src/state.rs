@@ -1,0 +1,60 @@
+//! What all requests of a node share.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::jetstream::Context;
+use quick_cache::sync::Cache;
+use shared::{
+    config::OriginArgs,
+    error::Error,
+    event::Person,
+    id::{Shard, ShardCount, UserId},
+    log::{Append, Appended, Appender, AppliedWatch},
+    token::Verifier,
+};
+use sqlx::PgPool;
+use tokio::time::Instant;
+
+/// How long a request may try to append.
+pub(crate) const APPEND: Duration = Duration::from_secs(5);
+/// How long an answer waits for what it appended to be in Postgres.
+pub(crate) const APPLY: Duration = Duration::from_secs(1);
+
+/// One api node, cheap to clone.
+pub(crate) type Api = Arc<Shared>;
+
+/// What the node holds. It keeps nothing that another node would miss.
+pub(crate) struct Shared {
+    pub(crate) appender: Appender,
+    pub(crate) applied: AppliedWatch,
+    pub(crate) jetstream: Context,
+    pub(crate) shards: ShardCount,
+    pub(crate) pool: PgPool,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) origins: OriginArgs,
+    pub(crate) text_max: usize,
+    /// The newest description of a person that is stored, as far as this node knows.
+    pub(crate) profiles: Cache<UserId, (i64, Person)>,
+}
+
+impl Shared {
+    /// Appends by `deadline`.
+    pub(crate) async fn append(&self, append: Append<'_>, deadline: Instant) -> Result<Appended, Error> {
+        self.appender.append(append, deadline).await.map_err(Error::from)
+    }
+
+    /// Waits until an event is in Postgres. False where it is not, a second later.
+    pub(crate) async fn is_applied(&self, shard: Shard, seq: u64) -> bool {
+        self.applied.wait(shard, seq, APPLY).await
+    }
+}
+
+/// What a database error means to the caller.
+pub(crate) fn database(error: &sqlx::Error) -> Error {
+    match error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
+            Error::internal(error)
+        }
+        other => Error::unavailable("The database", other),
+    }
+}

@@ -1,0 +1,80 @@
+//! Messages: inserted in bulk, edited and deleted in the log's order.
+
+use shared::{
+    event::{ChatMessage, MessageDelete, MessageEdit},
+    id::Shard,
+};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::watermark::number;
+
+/// Inserts all new messages by one statement.
+pub(super) async fn insert(
+    session: &mut PgConnection,
+    shard: Shard,
+    messages: &[(u64, ChatMessage)],
+) -> sqlx::Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let rooms: Vec<i64> = messages.iter().map(|(_, message)| number(message.room.0)).collect();
+    let ids: Vec<i64> = messages.iter().map(|(id, _)| number(*id)).collect();
+    let authors: Vec<&str> = messages.iter().map(|(_, message)| message.user.as_str()).collect();
+    let bodies: Vec<&str> = messages.iter().map(|(_, message)| message.message.as_str()).collect();
+    let client_ids: Vec<Option<&str>> =
+        messages.iter().map(|(_, message)| message.client_id.as_deref()).collect();
+    let created: Vec<OffsetDateTime> =
+        messages.iter().map(|(_, message)| message.created_at.into()).collect();
+    sqlx::query(
+        "INSERT INTO message (shard, room, id, author, body, client_id, created_at)
+         SELECT $1, new.* FROM unnest($2::int8[], $3::int8[], $4::text[], $5::text[], $6::text[],
+                                      $7::timestamptz[]) AS new",
+    )
+    .bind(shard.number())
+    .bind(rooms)
+    .bind(ids)
+    .bind(authors)
+    .bind(bodies)
+    .bind(client_ids)
+    .bind(created)
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Gives a message another text. After its deletion that changes nothing.
+pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edit: &MessageEdit) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE message SET body = $4, edited_at = $5
+         WHERE shard = $1 AND room = $2 AND id = $3 AND deleted_at IS NULL",
+    )
+    .bind(shard.number())
+    .bind(number(edit.room.0))
+    .bind(number(edit.message_id.0))
+    .bind(&edit.message)
+    .bind(OffsetDateTime::from(edit.edited_at))
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Deletes messages: what stays says only that there was one.
+pub(super) async fn delete(
+    session: &mut PgConnection,
+    shard: Shard,
+    delete: &MessageDelete,
+) -> sqlx::Result<()> {
+    let ids: Vec<i64> = delete.messages_ids.iter().map(|id| number(id.0)).collect();
+    sqlx::query(
+        "UPDATE message SET body = '', deleted_at = $4
+         WHERE shard = $1 AND room = $2 AND id = ANY($3) AND deleted_at IS NULL",
+    )
+    .bind(shard.number())
+    .bind(number(delete.room.0))
+    .bind(ids)
+    .bind(OffsetDateTime::from(delete.deleted_at))
+    .execute(session)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Writing a batch: the watermark and its rows in one transaction.
+//!
+//! What must hold: applying is total. What Postgres refuses for its data is found by halving the
+//! batch, and noted in `rejected_event` in the same transaction as its watermark.
+
+mod message;
+mod participant;
+mod person;
+mod rejected;
+mod room;
+
+use shared::{event::Event, id::Shard, log::Stored};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::{batch::Plan, watermark};
+
+/// Why a batch is not known to be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// Somebody else moved the watermark: nothing was written.
+    #[error("another persister has moved the watermark")]
+    Moved,
+    /// Postgres refuses the data, now and always: nothing was written.
+    #[error("refused by Postgres: {0}")]
+    Data(sqlx::Error),
+    /// It may be written, or not: the watermark tells.
+    #[error("the database session was lost: {0}")]
+    Lost(sqlx::Error),
+}
+
+impl From<sqlx::Error> for ApplyError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code());
+        if is_data(code.as_deref()) || matches!(error, sqlx::Error::Encode(_)) {
+            Self::Data(error)
+        } else {
+            Self::Lost(error)
+        }
+    }
+}
+
+impl ApplyError {
+    /// The outcome as metrics name it.
+    pub(crate) const fn label(&self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Data(_) => "data",
+            Self::Lost(_) => "lost",
+        }
+    }
+}
+
+/// Whether a SQLSTATE says that the data itself is at fault: class 22, data exception, and class
+/// 23, integrity constraint violation. Everything else may pass.
+fn is_data(code: Option<&str>) -> bool {
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+}
+
+/// Writes a plan and moves the watermark over it.
+pub(crate) async fn transact(
+    session: &mut PgConnection,
+    shard: Shard,
+    from: u64,
+    to: u64,
+    plan: &Plan,
+) -> Result<(), ApplyError> {
+    let mut transaction = session.begin().await?;
+    let held = &mut *transaction;
+    if !watermark::advance(held, shard, from, to).await? {
+        transaction.rollback().await?;
+        return Err(ApplyError::Moved);
+    }
+    let written = rows(held, shard, plan).await;
+    if let Err(error) = written {
+        transaction.rollback().await.map_err(ApplyError::Lost)?;
+        return Err(error.into());
+    }
+    // No refusal of the data is left to come: no constraint is deferred.
+    transaction.commit().await.map_err(ApplyError::Lost)
+}
+
+async fn rows(session: &mut PgConnection, shard: Shard, plan: &Plan) -> sqlx::Result<()> {
+    message::insert(session, shard, &plan.messages).await?;
+    participant::upsert(session, shard, &plan.participants).await?;
+    for (seq, event) in &plan.changes {
+        match event {
+            Event::MessageEdit(edit) => message::edit(session, shard, edit).await?,
+            Event::MessageDelete(delete) => message::delete(session, shard, delete).await?,
+            Event::MemberAdd(member) => room::add_member(session, shard, member).await?,
+            Event::MemberRemove(member) => room::remove_member(session, shard, member).await?,
+            Event::Chatroom(room) | Event::RoomMade(room) => room::make(session, shard, *seq, room).await?,
+            Event::Profile(profile) => person::merge(session, shard, profile).await?,
+            // Written in bulk above.
+            Event::ChatMessage(_) | Event::ParticipantJoin(_) | Event::ParticipantLeave(_) => {}
+        }
+    }
+    rejected::insert(session, shard, &plan.rejected).await
+}
+
+/// What became of a run of events.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Up to where the watermark has moved.
+    pub(crate) watermark: u64,
+    /// How many events could not be applied.
+    pub(crate) rejected: u64,
+}
+
+/// Writes a run of contiguous events after `from`. What Postgres refuses for its data is halved
+/// until the single event is found. `outcome` says how far it came, also after an error.
+pub(crate) async fn run(
+    session: &mut PgConnection,
+    shard: Shard,
+    events: &[Stored],
+    outcome: &mut Outcome,
+) -> Result<(), ApplyError> {
+    let mut parts = vec![events];
+    while let Some(part) = parts.pop() {
+        let Some(last) = part.last() else { continue };
+        let mut plan = Plan::of(part);
+        let mut written = transact(session, shard, outcome.watermark, last.seq, &plan).await;
+        if let Err(ApplyError::Data(error)) = &written {
+            if part.len() > 1 {
+                let (before, after) = part.split_at(part.len() / 2);
+                parts.extend([after, before]);
+                continue;
+            }
+            plan = Plan::rejecting(last, &error.to_string());
+            written = transact(session, shard, outcome.watermark, last.seq, &plan).await;
+        }
+        written?;
+        outcome.watermark = last.seq;
+        for event in &plan.rejected {
+            outcome.rejected += 1;
+            tracing::error!(%shard, seq = event.seq, reason = event.reason, "event rejected");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_data_is_at_fault_for_ever() {
+        for data in ["22021", "22P05", "22003", "23505", "23502"] {
+            assert!(is_data(Some(data)), "{data}");
+        }
+        for passing in ["08006", "40001", "40P01", "42P01", "42501", "53100", "57014", "57P01", "25006"] {
+            assert!(!is_data(Some(passing)), "{passing}");
+        }
+        assert!(!is_data(None));
+        let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(ApplyError::from(lost), ApplyError::Lost(_)));
+    }
+}

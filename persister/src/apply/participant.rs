@@ -1,0 +1,40 @@
+//! Who is in a room: the highest counter of each process and person is true, whatever comes when.
+
+use std::collections::HashMap;
+
+use shared::id::Shard;
+use sqlx::PgConnection;
+
+use crate::batch::{ParticipantKey, ParticipantState};
+
+/// Writes the last word on each participant by one statement.
+pub(super) async fn upsert(
+    session: &mut PgConnection,
+    shard: Shard,
+    participants: &HashMap<ParticipantKey, ParticipantState>,
+) -> sqlx::Result<()> {
+    if participants.is_empty() {
+        return Ok(());
+    }
+    let rooms: Vec<i64> = participants.keys().map(|key| key.room).collect();
+    let users: Vec<&str> = participants.keys().map(|key| key.user.as_str()).collect();
+    let incarnations: Vec<i64> = participants.keys().map(|key| key.incarnation).collect();
+    let counters: Vec<i64> = participants.values().map(|state| state.counter).collect();
+    let present: Vec<bool> = participants.values().map(|state| state.present).collect();
+    sqlx::query(
+        "INSERT INTO participant (shard, room, user_id, incarnation, counter, present)
+         SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::int8[], $5::int8[], $6::bool[]) AS new
+         ON CONFLICT (shard, room, user_id, incarnation) DO UPDATE
+         SET counter = excluded.counter, present = excluded.present
+         WHERE participant.counter < excluded.counter",
+    )
+    .bind(shard.number())
+    .bind(rooms)
+    .bind(users)
+    .bind(incarnations)
+    .bind(counters)
+    .bind(present)
+    .execute(session)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Rooms as they were made, and who may enter them.
+
+use shared::{
+    event::{Member, Room},
+    id::Shard,
+};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::watermark::number;
+
+/// Notes a new room. The people named in it become members by events of their own.
+pub(super) async fn make(session: &mut PgConnection, shard: Shard, id: u64, room: &Room) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO room (shard, id, kind, name, description, private, team, creator, active, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(shard.number())
+    .bind(number(id))
+    .bind(room.kind.as_str())
+    .bind(&room.name)
+    .bind(room.description.as_deref())
+    .bind(room.private)
+    .bind(room.team.map(|team| number(team.0)))
+    .bind(room.user.as_str())
+    .bind(room.active)
+    .bind(OffsetDateTime::from(room.created_at))
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Lets a person in from now on.
+pub(super) async fn add_member(
+    session: &mut PgConnection,
+    shard: Shard,
+    member: &Member,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO room_member (shard, room, user_id, added_by) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (shard, room, user_id) DO NOTHING",
+    )
+    .bind(shard.number())
+    .bind(number(member.room.0))
+    .bind(member.user.as_str())
+    .bind(member.by.as_str())
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Lets a person in no more.
+pub(super) async fn remove_member(
+    session: &mut PgConnection,
+    shard: Shard,
+    member: &Member,
+) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM room_member WHERE shard = $1 AND room = $2 AND user_id = $3")
+        .bind(shard.number())
+        .bind(number(member.room.0))
+        .bind(member.user.as_str())
+        .execute(session)
+        .await?;
+    Ok(())
+}

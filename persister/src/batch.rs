@@ -1,0 +1,244 @@
+//! A run of events as it is written: messages by columns, participants folded to the last word of
+//! each, everything else in order. Pure: what can't be decoded is set aside here, with its reason.
+
+use std::collections::HashMap;
+
+use async_nats::HeaderMap;
+use shared::{
+    event::{ChatMessage, Event, EventName, Participant, header},
+    id::{MAX_ID, MessageId, RoomId},
+    log::Stored,
+    subject::{self, Channel},
+};
+
+use crate::watermark::number;
+
+/// The most events in a transaction.
+pub(crate) const ROWS: usize = 1_000;
+/// The most payload bytes in a transaction, but for the last event's.
+pub(crate) const BYTES: usize = 2 << 20;
+
+/// Whether a batch is full.
+pub(crate) const fn is_full(rows: usize, bytes: usize) -> bool {
+    rows >= ROWS || bytes >= BYTES
+}
+
+/// What one transaction writes.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// New messages with their ids.
+    pub(crate) messages: Vec<(u64, ChatMessage)>,
+    /// The highest counter of each participant.
+    pub(crate) participants: HashMap<ParticipantKey, ParticipantState>,
+    /// Everything else, in order, with its sequence.
+    pub(crate) changes: Vec<(u64, Event)>,
+    /// What can't be applied.
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+/// One person in one room, by the process that holds their sockets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ParticipantKey {
+    pub(crate) room: i64,
+    pub(crate) user: String,
+    pub(crate) incarnation: i64,
+}
+
+/// What that process said last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ParticipantState {
+    pub(crate) counter: i64,
+    pub(crate) present: bool,
+}
+
+/// An event that can't be applied.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    pub(crate) seq: i64,
+    pub(crate) subject: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) headers: String,
+    pub(crate) reason: String,
+}
+
+impl Rejected {
+    pub(crate) fn new(stored: &Stored, reason: &str) -> Self {
+        let mut headers: Vec<String> = stored
+            .headers
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| format!("{name}: {value}")))
+            .collect();
+        headers.sort_unstable();
+        // Postgres can't hold U+0000 in a text.
+        let clean = |text: &str| text.replace('\0', "\u{fffd}");
+        Self {
+            seq: number(stored.seq),
+            subject: clean(&stored.subject),
+            payload: stored.payload.to_vec(),
+            headers: clean(&headers.join("\n")),
+            reason: clean(reason),
+        }
+    }
+}
+
+impl Plan {
+    /// Sorts events into what is written.
+    pub(crate) fn of(events: &[Stored]) -> Self {
+        let mut plan = Self::default();
+        for stored in events {
+            if let Err(reason) = plan.add(stored) {
+                plan.rejected.push(Rejected::new(stored, &reason));
+            }
+        }
+        plan
+    }
+
+    /// The plan that only notes that an event can't be applied.
+    pub(crate) fn rejecting(stored: &Stored, reason: &str) -> Self {
+        Self { rejected: vec![Rejected::new(stored, reason)], ..Self::default() }
+    }
+
+    fn add(&mut self, stored: &Stored) -> Result<(), String> {
+        let parsed = subject::parse(&stored.subject).map_err(|_| "an unknown form of subject".to_owned())?;
+        let name =
+            EventName::parse(parsed.event).ok_or_else(|| format!("unknown event {:?}", parsed.event))?;
+        let event = Event::decode(name, &stored.payload).map_err(|error| error.to_string())?;
+        check(&parsed.channel, &event)?;
+        match event {
+            Event::ChatMessage(message) => self.messages.push((stored.seq, message)),
+            Event::ParticipantJoin(participant) => self.participant(&participant, &stored.headers, true)?,
+            Event::ParticipantLeave(participant) => self.participant(&participant, &stored.headers, false)?,
+            event => self.changes.push((stored.seq, event)),
+        }
+        Ok(())
+    }
+
+    fn participant(&mut self, who: &Participant, headers: &HeaderMap, present: bool) -> Result<(), String> {
+        let incarnation = unsigned(headers, header::INCARNATION)?;
+        let counter = unsigned(headers, header::COUNTER)?;
+        let counter = i64::try_from(counter).map_err(|_| "the counter is out of range".to_owned())?;
+        let key = ParticipantKey {
+            room: number(who.room.0),
+            user: who.user.to_string(),
+            // The same 64 bits: it is compared for equality only.
+            incarnation: incarnation.cast_signed(),
+        };
+        let state = self.participants.entry(key).or_insert(ParticipantState { counter, present });
+        if counter > state.counter {
+            *state = ParticipantState { counter, present };
+        }
+        Ok(())
+    }
+}
+
+fn unsigned(headers: &HeaderMap, name: &'static str) -> Result<u64, String> {
+    let value = headers.get_last(name).ok_or_else(|| format!("the header {name} is missing"))?;
+    value.as_str().parse().map_err(|_| format!("the header {name} is not a number"))
+}
+
+/// The ids of an event can be stored, and its room is the one it was appended to.
+fn check(channel: &Channel, event: &Event) -> Result<(), String> {
+    let room = match event {
+        Event::ChatMessage(payload) => Some(payload.room),
+        Event::MessageEdit(payload) => {
+            message_id(payload.message_id)?;
+            Some(payload.room)
+        }
+        Event::MessageDelete(payload) => {
+            payload.messages_ids.iter().try_for_each(|id| message_id(*id))?;
+            Some(payload.room)
+        }
+        Event::ParticipantJoin(payload) | Event::ParticipantLeave(payload) => Some(payload.room),
+        Event::MemberAdd(payload) | Event::MemberRemove(payload) => Some(payload.room),
+        Event::Chatroom(room) | Event::RoomMade(room) => {
+            if room.team.is_some_and(|team| team.0 > MAX_ID) {
+                return Err("the team's id is out of range".to_owned());
+            }
+            expect(channel, &Channel::System)?;
+            None
+        }
+        Event::Profile(profile) => {
+            expect(channel, &Channel::User(profile.user.clone()))?;
+            None
+        }
+    };
+    room.map_or(Ok(()), |RoomId(id)| expect(channel, &Channel::Room(RoomId(id))))
+}
+
+fn expect(channel: &Channel, said: &Channel) -> Result<(), String> {
+    if channel == said { Ok(()) } else { Err(format!("it is {said}'s, appended to {channel}")) }
+}
+
+fn message_id(MessageId(id): MessageId) -> Result<(), String> {
+    if id <= MAX_ID { Ok(()) } else { Err("the message's id is out of range".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use shared::id::Shard;
+
+    use super::*;
+
+    fn stored(seq: u64, subject: &str, payload: &str, headers: &[(&'static str, &str)]) -> Stored {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, *value);
+        }
+        Stored {
+            shard: Shard::from_number(2).expect("a shard"),
+            seq,
+            subject: subject.to_owned(),
+            headers: map,
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            time: time::OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn presence(seq: u64, event: &str, counter: &str) -> Stored {
+        let headers = [(header::INCARNATION, "18446744073709551615"), (header::COUNTER, counter)];
+        stored(seq, &format!("chat.2.room.42.{event}"), r#"{"user":"7","room":42}"#, &headers)
+    }
+
+    #[test]
+    fn the_highest_counter_of_a_participant_wins_in_any_order() {
+        let plan = Plan::of(&[
+            presence(1, "participant-join", "1"),
+            presence(2, "participant-leave", "4"),
+            presence(3, "participant-join", "3"),
+        ]);
+        assert_eq!(plan.rejected, []);
+        let states: Vec<_> = plan.participants.into_iter().collect();
+        let key = ParticipantKey { room: 42, user: "7".to_owned(), incarnation: -1 };
+        assert_eq!(states, [(key, ParticipantState { counter: 4, present: false })]);
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_set_aside_with_its_reason() {
+        let message = r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26.593514Z"}"#;
+        let plan = Plan::of(&[
+            stored(1, "chat.2.room.42.chat-message", message, &[]),
+            stored(2, "chat.2.room.42.chat-message", "{", &[]),
+            stored(3, "chat.2.room.42.from-the-future", "{}", &[]),
+            stored(4, "chat.2.room.50.chat-message", message, &[]),
+            stored(5, "chat.2.room.42.participant-join", r#"{"user":"7","room":42}"#, &[]),
+            stored(
+                6,
+                "chat.2.room.42.message-delete",
+                r#"{"messages_ids":[18446744073709551615],"room":42,"user":"7","deleted_at":"2026-11-21T08:51:26Z"}"#,
+                &[],
+            ),
+        ]);
+        assert_eq!(plan.messages.len(), 1);
+        let rejected: Vec<i64> = plan.rejected.iter().map(|event| event.seq).collect();
+        assert_eq!(rejected, [2, 3, 4, 5, 6]);
+        assert!(plan.rejected[1].reason.contains("from-the-future"), "{:?}", plan.rejected[1]);
+    }
+
+    #[test]
+    fn a_batch_is_cut_by_rows_and_by_bytes() {
+        assert!(!is_full(ROWS - 1, BYTES - 1));
+        assert!(is_full(ROWS, 0));
+        assert!(is_full(1, BYTES));
+    }
+}

@@ -1,0 +1,46 @@
+//! Gathering batches from the log: what is there already, or comes within a few milliseconds.
+
+use std::time::Duration;
+
+use shared::log::{Read, ReadError, Reader, Stored};
+use tokio::time::{Instant, timeout_at};
+
+use crate::batch;
+
+/// How long a batch waits for more when the log has nothing more to give.
+const LINGER: Duration = Duration::from_millis(3);
+/// How long it waits for what the log says is on its way.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A run of contiguous events.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) events: Vec<Stored>,
+    /// How many more the log has.
+    pub(crate) pending: u64,
+    /// Why no more will come from this reader; the events count all the same.
+    pub(crate) broken: Option<ReadError>,
+}
+
+/// Adds to the first event what comes close behind it.
+pub(crate) async fn gather(reader: &mut Reader, first: Read) -> Batch {
+    let begun = Instant::now();
+    let mut bytes = first.stored.payload.len();
+    let mut batch = Batch { events: vec![first.stored], pending: first.pending, broken: None };
+    while !batch::is_full(batch.events.len(), bytes) {
+        let wait = if batch.pending > 0 { PATIENCE } else { LINGER };
+        match timeout_at(begun + wait, reader.next()).await {
+            Ok(Ok(read)) => {
+                bytes += read.stored.payload.len();
+                batch.pending = read.pending;
+                batch.events.push(read.stored);
+            }
+            Ok(Err(error)) => {
+                batch.broken = Some(error);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    batch
+}

@@ -1,0 +1,125 @@
+//! Database sessions: those that write batches, pooled, and single ones for other work.
+//!
+//! What must hold: a session whose last transaction did not end well is never used again, no
+//! statement runs for ever, and the database's address is in no message.
+
+use std::{str::FromStr as _, time::Duration};
+
+use anyhow::Context as _;
+use deadpool::{
+    Runtime,
+    managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult},
+};
+use shared::metric_names::PERSISTER_SESSIONS;
+use sqlx::{
+    ConnectOptions as _, Connection as _,
+    postgres::{PgConnectOptions, PgConnection},
+};
+
+use crate::config::DatabaseArgs;
+
+const CONNECT: Duration = Duration::from_secs(5);
+const CHECK: Duration = Duration::from_secs(2);
+/// How long a writer waits for a session: others hold one for a transaction's time at most.
+const WAIT: Duration = Duration::from_secs(15);
+
+/// Opens sessions of one database.
+#[derive(Clone)]
+pub(crate) struct Database {
+    options: PgConnectOptions,
+}
+
+impl Database {
+    pub(crate) fn new(args: &DatabaseArgs) -> anyhow::Result<Self> {
+        // The parser's own message may hold a part of the address, and with it the password.
+        let options = PgConnectOptions::from_str(&args.database_url)
+            .ok()
+            .context("DATABASE_URL is not postgres://user:password@host:port/name")?
+            .application_name("roomcast-persister")
+            // A peer that is gone without a word gives its locks back within half a minute.
+            .options([
+                ("statement_timeout", "10s"),
+                ("lock_timeout", "5s"),
+                ("idle_in_transaction_session_timeout", "15s"),
+                ("tcp_keepalives_idle", "10"),
+                ("tcp_keepalives_interval", "5"),
+                ("tcp_keepalives_count", "3"),
+            ])
+            .disable_statement_logging();
+        Ok(Self { options })
+    }
+
+    /// A session of its own.
+    pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
+        let connected = tokio::time::timeout(CONNECT, self.options.connect());
+        connected.await.context("the database did not answer in time")?.context("the database refused")
+    }
+}
+
+impl Manager for Database {
+    type Type = PgConnection;
+    type Error = anyhow::Error;
+
+    async fn create(&self) -> anyhow::Result<PgConnection> {
+        self.connect().await
+    }
+
+    async fn recycle(&self, session: &mut PgConnection, _: &Metrics) -> RecycleResult<anyhow::Error> {
+        session.ping().await.map_err(|error| RecycleError::Backend(error.into()))
+    }
+}
+
+/// The sessions that write.
+#[derive(Clone)]
+pub(crate) struct Writers {
+    pool: Pool<Database>,
+}
+
+impl Writers {
+    pub(crate) fn new(database: Database, sessions: u16) -> anyhow::Result<Self> {
+        let pool = Pool::builder(database)
+            .max_size(usize::from(sessions))
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(WAIT))
+            .create_timeout(Some(CONNECT))
+            .recycle_timeout(Some(CHECK))
+            .build()?;
+        Ok(Self { pool })
+    }
+
+    /// Takes a session until it is given back; dropped otherwise, it is closed.
+    pub(crate) async fn take(&self) -> anyhow::Result<Writer> {
+        let object =
+            self.pool.get().await.map_err(|error| anyhow::anyhow!("no database session: {error}"))?;
+        let status = self.pool.status();
+        let (size, idle) = (u32::try_from(status.size)?, u32::try_from(status.available)?);
+        metrics::gauge!(PERSISTER_SESSIONS, "state" => "idle").set(idle);
+        metrics::gauge!(PERSISTER_SESSIONS, "state" => "busy").set(size.saturating_sub(idle));
+        Ok(Writer { object: Some(object) })
+    }
+}
+
+/// A session that writes, exclusively held.
+pub(crate) struct Writer {
+    object: Option<Object<Database>>,
+}
+
+impl Writer {
+    pub(crate) fn session(&mut self) -> &mut PgConnection {
+        self.object.as_mut().expect("held until given back, which consumes the writer")
+    }
+
+    /// Gives it back for others: its transaction has ended, and well.
+    pub(crate) fn give_back(mut self) {
+        drop(self.object.take());
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            // In an unknown state: it leaves the pool, and the server rolls back what was open.
+            drop(Object::take(object));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What `/readyz` and the metrics say of each shard.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use metrics::{Counter, Gauge, Histogram};
+use shared::{admin::Component, id::Shard, metric_names as names};
+
+/// The shards that can't go on, with the reason of each.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    component: Component,
+    refusing: Arc<Mutex<BTreeMap<Shard, String>>>,
+}
+
+impl Standing {
+    pub(crate) fn new(component: Component) -> Self {
+        Self { component, refusing: Arc::default() }
+    }
+
+    /// A shard goes on, or is another process's to write.
+    pub(crate) fn fine(&self, shard: Shard) {
+        self.note(shard, None);
+    }
+
+    /// A shard can't go on.
+    pub(crate) fn refuse(&self, shard: Shard, reason: &str) {
+        self.note(shard, Some(reason));
+    }
+
+    fn note(&self, shard: Shard, reason: Option<&str>) {
+        let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            Some(reason) => refusing.insert(shard, reason.to_owned()),
+            None => refusing.remove(&shard),
+        };
+        match refusing.iter().next() {
+            None => self.component.ready(),
+            Some((shard, reason)) => {
+                self.component
+                    .not_ready(format!("{} shards refuse; shard {shard}: {reason}", refusing.len()));
+            }
+        }
+    }
+}
+
+/// The handles of a shard's metrics.
+pub(crate) struct Meters {
+    pub(crate) lag_messages: Gauge,
+    pub(crate) lag_seconds: Gauge,
+    pub(crate) batch: Histogram,
+    pub(crate) watermark: Gauge,
+    pub(crate) log_bytes: Gauge,
+    pub(crate) log_max_bytes: Gauge,
+    pub(crate) purged: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) holes: Counter,
+    pub(crate) repairs: Counter,
+    pub(crate) leading: Gauge,
+}
+
+impl Meters {
+    pub(crate) fn new(shard: Shard) -> Self {
+        let label = shard.to_string();
+        Self {
+            lag_messages: metrics::gauge!(names::PERSISTER_LAG_MESSAGES, "shard" => label.clone()),
+            lag_seconds: metrics::gauge!(names::PERSISTER_LAG_SECONDS, "shard" => label.clone()),
+            batch: metrics::histogram!(names::PERSISTER_BATCH_EVENTS),
+            watermark: metrics::gauge!(names::PERSISTER_WATERMARK, "shard" => label.clone()),
+            log_bytes: metrics::gauge!(names::LOG_BYTES, "shard" => label.clone()),
+            log_max_bytes: metrics::gauge!(names::LOG_MAX_BYTES, "shard" => label.clone()),
+            purged: metrics::counter!(names::LOG_PURGED_TOTAL, "shard" => label.clone()),
+            rejected: metrics::counter!(names::REJECTED_EVENTS_TOTAL, "shard" => label.clone()),
+            holes: metrics::counter!(names::LOG_HOLES_TOTAL, "shard" => label.clone()),
+            repairs: metrics::counter!(names::LOG_REPAIRS_TOTAL, "shard" => label.clone()),
+            leading: metrics::gauge!(names::PERSISTER_LEADING, "shard" => label),
+        }
+    }
+
+    /// A large count as a gauge holds it: exact up to 2^53.
+    #[expect(clippy::cast_precision_loss, reason = "sequences and byte counts are below 2^53")]
+    pub(crate) fn set(gauge: &Gauge, value: u64) {
+        gauge.set(value as f64);
+    }
+}

@@ -1,0 +1,318 @@
+//! One shard: read in order, written in batches, for as long as this process leads it.
+//!
+//! What must hold: reading begins right after the watermark, and after any doubt about what was
+//! written the watermark is read again. Work ends between batches, never inside one.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use async_nats::{connection::State, jetstream::Context};
+use shared::{
+    id::Shard,
+    lifecycle::Shutdown,
+    log::{self, Applied, ReadError, Reader},
+    metric_names::PERSISTER_COMMIT_SECONDS,
+    subject,
+};
+use time::OffsetDateTime;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+
+use crate::{
+    apply::{self, ApplyError, Outcome},
+    config::LogArgs,
+    feed::{self, Batch},
+    repair::{self, Verdict},
+    retention,
+    session::Writers,
+    standing::{Meters, Standing},
+    streams, watermark,
+};
+
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+const REFUSED: Duration = Duration::from_secs(1);
+const NOTICE: Duration = Duration::from_secs(1);
+const TRIM: Duration = Duration::from_secs(5);
+/// More than every statement of a batch may take: a session that is silent for longer is lost.
+const TRANSACTION: Duration = Duration::from_secs(30);
+
+/// Writes one shard.
+pub(crate) struct Worker {
+    pub(crate) shard: Shard,
+    pub(crate) client: async_nats::Client,
+    pub(crate) jetstream: Context,
+    pub(crate) writers: Writers,
+    pub(crate) log: LogArgs,
+    pub(crate) standing: Standing,
+    pub(crate) leads: watch::Receiver<bool>,
+    /// Changes with each new connection to the broker.
+    pub(crate) reconnects: watch::Receiver<u64>,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) meters: Meters,
+    /// Up to where this process knows the shard to be written.
+    pub(crate) watermark: AtomicU64,
+}
+
+/// Why reading ended.
+enum Ended {
+    /// The process stops, or does not lead the shard any more.
+    Stop,
+    /// The watermark and the log are to be looked at again, at once.
+    Again,
+}
+
+/// Why the shard can't go on.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// A person must look.
+    #[error("{0}")]
+    Refused(String),
+    /// Trying again may help.
+    #[error("{0:#}")]
+    Passing(#[from] anyhow::Error),
+}
+
+impl Worker {
+    /// Works until the soft stop.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let shutdown = self.shutdown.clone();
+        loop {
+            self.meters.leading.set(0);
+            self.standing.fine(self.shard);
+            tokio::select! {
+                () = shutdown.soft.cancelled() => return Ok(()),
+                led = self.leads.wait_for(|leads| *leads) => { led.context("nobody tells who leads")?; }
+            }
+            self.meters.leading.set(1);
+            self.lead().await;
+        }
+    }
+
+    async fn lead(&self) {
+        let mut backoff = BACKOFF.0;
+        while !self.is_over() {
+            let before = self.watermark.load(Ordering::Relaxed);
+            let pause = match self.session().await {
+                Ok(Ended::Stop) => return,
+                Ok(Ended::Again) => Duration::ZERO,
+                Err(Trouble::Refused(reason)) => {
+                    tracing::error!(shard = %self.shard, reason, "the shard can't go on");
+                    self.standing.refuse(self.shard, &reason);
+                    REFUSED
+                }
+                Err(Trouble::Passing(error)) => {
+                    if self.watermark.load(Ordering::Relaxed) != before {
+                        backoff = BACKOFF.0;
+                    }
+                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "trying again");
+                    self.standing.refuse(self.shard, &format!("{error:#}"));
+                    let pause = backoff.mul_f64(rand::random_range(0.5..1.0));
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.over() => {}
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.shutdown.soft.is_cancelled() || !*self.leads.borrow()
+    }
+
+    async fn over(&self) {
+        let mut leads = self.leads.clone();
+        tokio::select! {
+            () = self.shutdown.soft.cancelled() => {}
+            // Whoever tells is gone: so is the lead.
+            _ = leads.wait_for(|leads| !*leads) => {}
+        }
+    }
+
+    /// Looks at both ends, then reads and writes until something is to be looked at again.
+    async fn session(&self) -> Result<Ended, Trouble> {
+        let mut reconnects = self.reconnects.clone();
+        reconnects.borrow_and_update();
+        let watermark = self.read_watermark().await?;
+        let state = self.look(watermark).await?;
+        self.standing.fine(self.shard);
+        let trimming = self.trim();
+        let writing = self.write(watermark, state.epoch, &mut reconnects);
+        tokio::select! {
+            ended = writing => ended,
+            never = trimming => match never {},
+        }
+    }
+
+    async fn read_watermark(&self) -> anyhow::Result<u64> {
+        let mut writer = self.writers.take().await?;
+        let read = timeout(TRANSACTION, watermark::read(writer.session(), self.shard)).await;
+        let seq = read.context("the database did not answer in time")??;
+        writer.give_back();
+        self.note_watermark(seq);
+        Ok(seq)
+    }
+
+    fn note_watermark(&self, seq: u64) {
+        self.watermark.store(seq, Ordering::Relaxed);
+        Meters::set(&self.meters.watermark, seq);
+    }
+
+    async fn look(&self, watermark: u64) -> Result<log::StreamState, Trouble> {
+        let state = match log::state(&self.jetstream, self.shard).await {
+            Ok(state) => state,
+            Err(error) if streams::is_missing(&error) && watermark > 0 => {
+                let reason = format!(
+                    "the log is gone, Postgres has {watermark} events of it: `roomcast recover` makes a new one"
+                );
+                return Err(Trouble::Refused(reason));
+            }
+            Err(error) if streams::is_missing(&error) => {
+                streams::ensure_shard(&self.jetstream, &self.log, self.shard, watermark).await?;
+                log::state(&self.jetstream, self.shard).await?
+            }
+            Err(error) => return Err(Trouble::Passing(error)),
+        };
+        match repair::judge(state.first, state.last, watermark) {
+            Verdict::Continues => Ok(state),
+            Verdict::Shorter => {
+                self.meters.repairs.increment(1);
+                Ok(repair::lengthen(&self.jetstream, self.shard, watermark).await?)
+            }
+            Verdict::Hole { from, to } => Err(self.hole(from, to)),
+        }
+    }
+
+    fn hole(&self, from: u64, to: u64) -> Trouble {
+        self.meters.holes.increment(1);
+        Trouble::Refused(format!(
+            "the log has lost {from} to {to}, which Postgres has not got: \
+             `roomcast recover --accept-loss` goes on without them"
+        ))
+    }
+
+    async fn write(
+        &self,
+        mut watermark: u64,
+        epoch: u64,
+        reconnects: &mut watch::Receiver<u64>,
+    ) -> Result<Ended, Trouble> {
+        let mut reader = Reader::open(self.jetstream.clone(), self.shard, None, watermark + 1);
+        let mut tick = interval(NOTICE);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let first = {
+                // One question however long it takes: a reader that is asked anew each second
+                // would never connect to a slow broker.
+                let next = reader.next();
+                tokio::pin!(next);
+                loop {
+                    tokio::select! {
+                        read = &mut next => break read,
+                        _ = tick.tick() => self.tell(epoch, watermark).await,
+                        () = self.over() => return Ok(Ended::Stop),
+                        _ = reconnects.changed() => return Ok(Ended::Again),
+                    }
+                }
+            };
+            let batch = match first {
+                Ok(first) => feed::gather(&mut reader, first).await,
+                Err(error) => return Err(self.unread(error)),
+            };
+            self.commit(&batch, &mut watermark).await?;
+            self.tell(epoch, watermark).await;
+            tick.reset();
+            if let Some(error) = batch.broken {
+                return Err(self.unread(error));
+            }
+            if self.is_over() {
+                return Ok(Ended::Stop);
+            }
+        }
+    }
+
+    fn unread(&self, error: ReadError) -> Trouble {
+        match error {
+            ReadError::Hole { expected, got } if got > expected => self.hole(expected, got - 1),
+            error => Trouble::Passing(error.into()),
+        }
+    }
+
+    async fn commit(&self, batch: &Batch, watermark: &mut u64) -> Result<(), Trouble> {
+        let held = u64::try_from(batch.events.len()).context("a batch is small")?;
+        Meters::set(&self.meters.lag_messages, batch.pending + held);
+        if let Some(oldest) = batch.events.first() {
+            self.meters.lag_seconds.set((OffsetDateTime::now_utc() - oldest.time).as_seconds_f64().max(0.0));
+        }
+        let begun = Instant::now();
+        let mut outcome = Outcome { watermark: *watermark, rejected: 0 };
+        let mut writer = self.writers.take().await?;
+        let run = apply::run(writer.session(), self.shard, &batch.events, &mut outcome);
+        let written = timeout(TRANSACTION, run).await;
+        let label = match &written {
+            Ok(Ok(())) => "ok",
+            Ok(Err(error)) => error.label(),
+            Err(_) => "lost",
+        };
+        metrics::histogram!(PERSISTER_COMMIT_SECONDS, "outcome" => label).record(begun.elapsed());
+        self.meters.rejected.increment(outcome.rejected);
+        *watermark = outcome.watermark;
+        self.note_watermark(outcome.watermark);
+        match written {
+            Ok(Ok(())) => writer.give_back(),
+            Ok(Err(ApplyError::Moved)) => {
+                writer.give_back();
+                return Err(Trouble::Passing(ApplyError::Moved.into()));
+            }
+            Ok(Err(error)) => return Err(Trouble::Passing(error.into())),
+            Err(_) => return Err(Trouble::Passing(anyhow::anyhow!("the database did not answer in time"))),
+        }
+        self.meters.batch.record(u32::try_from(held).unwrap_or(u32::MAX));
+        Meters::set(&self.meters.lag_messages, batch.pending);
+        if batch.pending == 0 {
+            self.meters.lag_seconds.set(0);
+        }
+        Ok(())
+    }
+
+    /// Tells everyone up to where the shard is in Postgres. Lost where the broker is not there:
+    /// the next second tells again.
+    async fn tell(&self, epoch: u64, seq: u64) {
+        if self.client.connection_state() != State::Connected {
+            return;
+        }
+        let Ok(notice) = serde_json::to_vec(&Applied { epoch, seq }) else { return };
+        let told = self.client.publish(subject::applied(self.shard), notice.into());
+        if !matches!(timeout(NOTICE, told).await, Ok(Ok(()))) {
+            tracing::warn!(shard = %self.shard, "a notice was not sent");
+        }
+    }
+
+    /// Every few seconds, takes out of the log what Postgres has.
+    async fn trim(&self) -> std::convert::Infallible {
+        loop {
+            let trimmed = async {
+                let state = log::state(&self.jetstream, self.shard).await?;
+                let watermark = self.watermark.load(Ordering::Relaxed);
+                Meters::set(&self.meters.log_bytes, state.bytes);
+                Meters::set(&self.meters.log_max_bytes, state.max_bytes);
+                Meters::set(&self.meters.lag_messages, state.last.saturating_sub(watermark));
+                retention::run(&self.jetstream, self.shard, &state, watermark, self.log.replay()).await
+            };
+            match trimmed.await {
+                Ok(purged) => self.meters.purged.increment(purged),
+                Err(error) => {
+                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "the log was not trimmed");
+                }
+            }
+            sleep(TRIM.mul_f64(rand::random_range(0.8..1.2))).await;
+        }
+    }
+}
