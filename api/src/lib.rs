@@ -19,10 +19,9 @@ use axum::Router;
 use quick_cache::sync::Cache;
 use shared::{
     admin::{self, Component, Health},
-    config::OriginArgs,
     lifecycle::{Shutdown, Tasks},
     log::{self, Appender, AppliedWatch},
-    nats::{self, Connection, NatsArgs, Role},
+    nats::{self, Connection, Role},
     serve::{self, Limits},
     telemetry,
     token::Verifier,
@@ -42,32 +41,29 @@ const PROFILES: usize = 100_000;
 ///
 /// # Errors
 /// When the configuration is wrong, or the broker or the log is not there. Postgres may come later.
-#[expect(clippy::too_many_arguments, reason = "each is a part of its own, shared by what runs beside")]
 pub async fn start(
-    args: &ApiArgs,
-    nats_args: &NatsArgs,
-    database: &DatabaseArgs,
-    origins: &OriginArgs,
-    verifier: Arc<Verifier>,
+    config: &Config,
     health: &Health,
     shutdown: &Shutdown,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Router> {
     let component = health.component("api");
-    let pool = pool(database, args.read_connections)?;
-    let connection = nats::connect(nats_args, Role::Api).await?;
+    let verifier = Verifier::start(&config.token, shutdown).await?;
+    let pool = pool(&config.database, config.api.read_connections)?;
+    let connection = nats::connect(&config.nats, Role::Api).await?;
     let jetstream = connection.jetstream();
     let info = log::discover(&jetstream).await?;
     health.set_replicas(info.replicas);
+    let connections = config.api.append_connections;
     let api: Api = Arc::new(Shared {
-        appender: Appender::start(nats_args, info.shards, args.append_connections, &shutdown.hard).await?,
+        appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
         applied: AppliedWatch::start(&connection.client, info.shards).await?,
         jetstream,
         shards: info.shards,
         pool,
         verifier,
-        origins: origins.clone(),
-        text_max: args.text_max,
+        origins: config.origins.clone(),
+        text_max: config.api.text_max,
         profiles: Cache::new(PROFILES),
     });
     tasks.spawn("rpc", rpc::serve(api.clone(), connection.client.clone(), shutdown.clone()));
@@ -132,18 +128,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         let router = admin::router(health.clone(), metrics);
         tasks.spawn("admin", serve::serve("admin", listener, router, Limits::default(), shutdown.clone()));
     }
-    let verifier = Verifier::start(&config.token, &shutdown).await?;
-    let router = start(
-        &config.api,
-        &config.nats,
-        &config.database,
-        &config.origins,
-        verifier,
-        &health,
-        &shutdown,
-        &mut tasks,
-    )
-    .await?;
+    let router = start(&config, &health, &shutdown, &mut tasks).await?;
     tasks.spawn("http", serve::serve("http", listener, router, Limits::default(), shutdown.clone()));
     tasks.wait(&shutdown).await
 }

@@ -71,7 +71,8 @@ async fn measure(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let response = next.run(request).await;
     let status = status_label(response.status());
-    metrics::histogram!(names::HTTP_SECONDS, "route" => route.clone()).record(started.elapsed().as_secs_f64());
+    metrics::histogram!(names::HTTP_SECONDS, "route" => route.clone())
+        .record(started.elapsed().as_secs_f64());
     metrics::counter!(names::HTTP_REQUESTS_TOTAL, "route" => route, "method" => method, "status" => status)
         .increment(1);
     response

@@ -10,9 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use async_nats::{Client, ConnectOptions, ServerAddr};
 use clap::Args;
-use shared::{log, nats::Role};
+use shared::{
+    log,
+    nats::{self, Connection, NatsArgs, Role},
+};
 use sqlx::Connection as _;
 
 use crate::up::{Places, Services};
@@ -119,23 +121,19 @@ fn listen(address: SocketAddr) -> anyhow::Result<String> {
 }
 
 /// Connects once: why it fails is the answer here.
-async fn connect(role: Role, url: &str) -> anyhow::Result<Client> {
-    let options = ConnectOptions::new()
-        .name("roomcast-doctor")
-        .custom_inbox_prefix(format!("_INBOX_{}", role.as_str()));
-    let servers: Vec<ServerAddr> = url.split(',').map(|url| url.trim().parse()).collect::<Result<_, _>>()?;
-    Ok(options.connect(servers).await?)
+async fn connect(role: Role, url: &str) -> anyhow::Result<Connection> {
+    nats::connect_once(&NatsArgs { nats_url: url.to_owned() }, role).await
 }
 
 async fn broker(role: Role, url: &str) -> anyhow::Result<String> {
-    let client = connect(role, url).await?;
+    let client = connect(role, url).await?.client;
     let version = client.server_info().version;
     ensure!(client.is_server_compatible(2, 9, 10), "nats-server {version} is older than 2.9.10");
     Ok(format!("nats-server {version}"))
 }
 
 async fn streams(url: &str) -> anyhow::Result<String> {
-    let jetstream = async_nats::jetstream::new(connect(Role::Api, url).await?);
+    let jetstream = connect(Role::Api, url).await?.jetstream();
     let info = log::discover(&jetstream).await?;
     let mut messages = 0;
     for shard in info.shards.all() {
@@ -150,9 +148,13 @@ async fn database(url: &str, writes: bool) -> anyhow::Result<String> {
         sqlx::query_as("SELECT current_setting('server_version'), current_user::text")
             .fetch_one(&mut connection)
             .await?;
-    let may_create: bool = sqlx::query_scalar("SELECT has_schema_privilege('public', 'CREATE')")
-        .fetch_one(&mut connection)
-        .await?;
+    // Itself, or as the owner that it becomes for migrations.
+    let may_create: bool = sqlx::query_scalar(
+        "SELECT has_schema_privilege('public', 'CREATE') OR EXISTS (SELECT FROM pg_roles
+         WHERE rolname = 'roomcast_owner' AND pg_has_role(current_user, oid, 'MEMBER'))",
+    )
+    .fetch_one(&mut connection)
+    .await?;
     connection.close().await?;
     ensure!(may_create || !writes, "role {role} may not make tables");
     let note = if may_create && !writes { ", which may do more than it needs" } else { "" };

@@ -13,7 +13,6 @@ use shared::{
     lifecycle::{Shutdown, Tasks, run_main},
     serve::{self, Limits},
     telemetry,
-    token::Verifier,
 };
 
 /// What the one-machine program is told. Everything else that a service understands is read from the
@@ -142,19 +141,8 @@ async fn run(config: Config, services: Services, shutdown: Shutdown) -> anyhow::
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     // The persister makes the streams that the others wait for.
     persister::start(&persister, &health, &shutdown, &mut tasks).await?;
-    let api = api::start(api, health.clone(), shutdown.clone(), &mut tasks).await?;
-    let verifier = Verifier::start(&fanout.token, &shutdown).await?;
-    let fanout = fanout::start(
-        &fanout.fanout,
-        &fanout.nats,
-        &fanout.origins,
-        &fanout.drain,
-        verifier,
-        &health,
-        &shutdown,
-        &mut tasks,
-    )
-    .await?;
+    let api = api::start(&api, &health, &shutdown, &mut tasks).await?;
+    let fanout = fanout::start(&fanout, &health, &shutdown, &mut tasks).await?;
     let router = api.merge(fanout).merge(admin::router(health, metrics));
     tasks.spawn("listener", serve::serve("roomcast", listener, router, Limits::default(), shutdown.clone()));
     tasks.wait(&shutdown).await

@@ -21,11 +21,10 @@ use axum::Router;
 use futures_util::StreamExt as _;
 use shared::{
     admin::{self, Health},
-    config::{DrainArgs, OriginArgs},
     id::Shard,
     lifecycle::{Shutdown, Tasks},
     log::{self, AppliedWatch, SyncHint},
-    nats::{self, NatsArgs, Role},
+    nats::{self, Role},
     serve::{self, Limits},
     subject, telemetry,
     token::Verifier,
@@ -47,17 +46,14 @@ const HINTS: usize = 1_024;
 /// # Errors
 /// When the broker or the log is not there.
 pub async fn start(
-    args: &FanoutArgs,
-    nats_args: &NatsArgs,
-    origins: &OriginArgs,
-    drain_args: &DrainArgs,
-    verifier: Arc<Verifier>,
+    config: &Config,
     health: &Health,
     shutdown: &Shutdown,
     tasks: &mut Tasks,
 ) -> anyhow::Result<Router> {
     let component = health.component("fanout");
-    let connection = nats::connect(nats_args, Role::Fanout).await?;
+    let verifier = Verifier::start(&config.token, shutdown).await?;
+    let connection = nats::connect(&config.nats, Role::Fanout).await?;
     let jetstream = connection.jetstream();
     let shards = log::discover(&jetstream).await?.shards;
     let applied = AppliedWatch::start(&connection.client, shards).await?;
@@ -80,16 +76,16 @@ pub async fn start(
     let node = Arc::new(Node {
         presence: Presence::new(ask.clone(), incarnation),
         ask,
-        sessions: Sessions::new(args.sockets_max),
+        sessions: Sessions::new(config.fanout.sockets_max),
         verifier,
-        origins: origins.clone(),
+        origins: config.origins.clone(),
         incarnation,
-        outbox_bytes: args.outbox_bytes,
+        outbox_bytes: config.fanout.outbox_bytes,
         shards,
         feeds,
         connections: AtomicU64::new(0),
     });
-    tasks.spawn("drain", drain::run(node.clone(), shutdown.clone(), drain_args.time()));
+    tasks.spawn("drain", drain::run(node.clone(), shutdown.clone(), config.drain.time()));
     tasks.spawn("readiness", watch_readiness(connection, component, shutdown.clone()));
     Ok(accept::router(node, shutdown.clone()))
 }
@@ -159,18 +155,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         let router = admin::router(health.clone(), metrics);
         tasks.spawn("admin", serve::serve("admin", listener, router, limits, shutdown.clone()));
     }
-    let verifier = Verifier::start(&config.token, &shutdown).await?;
-    let router = start(
-        &config.fanout,
-        &config.nats,
-        &config.origins,
-        &config.drain,
-        verifier,
-        &health,
-        &shutdown,
-        &mut tasks,
-    )
-    .await?;
+    let router = start(&config, &health, &shutdown, &mut tasks).await?;
     tasks.spawn("sockets", serve::serve("sockets", listener, router, limits, shutdown.clone()));
     tasks.wait(&shutdown).await
 }

@@ -2,7 +2,7 @@
 //!
 //! Each shard is read in order and written in batches; the watermark moves in the transaction of
 //! the rows, so each event applies exactly once, whoever dies when. It talks to no client.
-//! `feed → batch → apply`, by one [`worker`] a shard; `lead` says which shards are this process's.
+//! `feed → batch → apply`, by one `worker` a shard; `lead` says which shards are this process's.
 
 mod apply;
 mod batch;
@@ -15,6 +15,7 @@ mod schema;
 mod session;
 mod standing;
 mod streams;
+mod upkeep;
 mod watermark;
 mod worker;
 
@@ -25,9 +26,9 @@ use std::{
 
 use anyhow::Context as _;
 use shared::{
-    admin::{self, Health},
+    admin::{self, Component, Health},
     lifecycle::{Shutdown, Tasks},
-    nats::{self, Connection, NatsEvent, Role},
+    nats::{self, NatsEvent, Role},
     serve::{self, Limits},
     telemetry,
 };
@@ -75,13 +76,17 @@ pub async fn start(
     tasks: &mut Tasks,
 ) -> anyhow::Result<()> {
     let postgres = health.component("postgres");
+    let broker = health.component("persister_nats");
     let standing = Standing::new(health.component("persister"));
     let shards = config.log.shard_count()?;
     let database = Database::new(&config.database)?;
     let writers = Writers::new(database.clone(), config.database.persister_sessions)?;
 
     let connection = nats::connect(&config.nats, Role::Persister).await?;
+    // From here on no new connection goes unnoticed.
+    let events = connection.events();
     streams::check_server(&connection.client, config.log.replicas)?;
+    broker.ready();
     let jetstream = connection.jetstream();
 
     let mut session = first_session(&database).await?;
@@ -107,12 +112,12 @@ pub async fn start(
             reconnects: reconnects.clone(),
             shutdown: shutdown.clone(),
             meters: Meters::new(shard),
-            watermark: AtomicU64::new(0),
+            watermark: AtomicU64::new(worker::UNKNOWN),
         };
         tasks.spawn("shard", worker.run());
     }
     tasks.spawn("locks", lead::hold(database, leads, postgres, shutdown.clone()));
-    tasks.spawn("broker", note_reconnects(connection, noted, shutdown.clone()));
+    tasks.spawn("broker", note_reconnects(events, noted, broker, shutdown.clone()));
     Ok(())
 }
 
@@ -134,11 +139,11 @@ async fn first_session(database: &Database) -> anyhow::Result<PgConnection> {
 
 /// Counts connections to the broker: behind each new one the log may be another.
 async fn note_reconnects(
-    connection: Connection,
+    mut events: broadcast::Receiver<NatsEvent>,
     noted: watch::Sender<u64>,
+    component: Component,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let mut events = connection.events();
     loop {
         let event = tokio::select! {
             event = events.recv() => event,
@@ -146,10 +151,12 @@ async fn note_reconnects(
         };
         match event {
             Ok(NatsEvent::Connected) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                component.ready();
                 noted.send_modify(|count| *count += 1);
             }
             Ok(NatsEvent::Closed) => anyhow::bail!("the connection to the broker is closed"),
-            Ok(NatsEvent::Disconnected | NatsEvent::SlowConsumer) => {}
+            Ok(NatsEvent::Disconnected) => component.not_ready("the broker is not reachable"),
+            Ok(NatsEvent::SlowConsumer) => {}
             Err(broadcast::error::RecvError::Closed) => return Ok(()),
         }
     }

@@ -40,7 +40,7 @@ impl Standing {
             None => self.component.ready(),
             Some((shard, reason)) => {
                 self.component
-                    .not_ready(format!("{} shards refuse; shard {shard}: {reason}", refusing.len()));
+                    .not_ready(format!("shards that refuse: {}; shard {shard}: {reason}", refusing.len()));
             }
         }
     }

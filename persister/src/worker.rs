@@ -9,13 +9,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use async_nats::{connection::State, jetstream::Context};
+use async_nats::jetstream::Context;
 use shared::{
     id::Shard,
     lifecycle::Shutdown,
-    log::{self, Applied, ReadError, Reader},
+    log::{self, ReadError, Reader},
     metric_names::PERSISTER_COMMIT_SECONDS,
-    subject,
 };
 use time::OffsetDateTime;
 use tokio::{
@@ -28,7 +27,6 @@ use crate::{
     config::LogArgs,
     feed::{self, Batch},
     repair::{self, Verdict},
-    retention,
     session::Writers,
     standing::{Meters, Standing},
     streams, watermark,
@@ -36,10 +34,12 @@ use crate::{
 
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 const REFUSED: Duration = Duration::from_secs(1);
-const NOTICE: Duration = Duration::from_secs(1);
-const TRIM: Duration = Duration::from_secs(5);
+pub(crate) const NOTICE: Duration = Duration::from_secs(1);
 /// More than every statement of a batch may take: a session that is silent for longer is lost.
 const TRANSACTION: Duration = Duration::from_secs(30);
+
+/// The watermark that this process has not read yet.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
 
 /// Writes one shard.
 pub(crate) struct Worker {
@@ -84,9 +84,12 @@ impl Worker {
         loop {
             self.meters.leading.set(0);
             self.standing.fine(self.shard);
-            tokio::select! {
-                () = shutdown.soft.cancelled() => return Ok(()),
-                led = self.leads.wait_for(|leads| *leads) => { led.context("nobody tells who leads")?; }
+            while !*self.leads.borrow() {
+                tokio::select! {
+                    () = shutdown.soft.cancelled() => return Ok(()),
+                    told = self.leads.changed() => told.context("nobody tells who leads")?,
+                    () = sleep(NOTICE) => self.stand_by().await,
+                }
             }
             self.meters.leading.set(1);
             self.lead().await;
@@ -120,6 +123,9 @@ impl Worker {
                 () = sleep(pause) => {}
                 () = self.over() => {}
             }
+            if !pause.is_zero() {
+                self.measure_lag().await;
+            }
         }
     }
 
@@ -151,7 +157,7 @@ impl Worker {
         }
     }
 
-    async fn read_watermark(&self) -> anyhow::Result<u64> {
+    pub(crate) async fn read_watermark(&self) -> anyhow::Result<u64> {
         let mut writer = self.writers.take().await?;
         let read = timeout(TRANSACTION, watermark::read(writer.session(), self.shard)).await;
         let seq = read.context("the database did not answer in time")??;
@@ -280,39 +286,5 @@ impl Worker {
             self.meters.lag_seconds.set(0);
         }
         Ok(())
-    }
-
-    /// Tells everyone up to where the shard is in Postgres. Lost where the broker is not there:
-    /// the next second tells again.
-    async fn tell(&self, epoch: u64, seq: u64) {
-        if self.client.connection_state() != State::Connected {
-            return;
-        }
-        let Ok(notice) = serde_json::to_vec(&Applied { epoch, seq }) else { return };
-        let told = self.client.publish(subject::applied(self.shard), notice.into());
-        if !matches!(timeout(NOTICE, told).await, Ok(Ok(()))) {
-            tracing::warn!(shard = %self.shard, "a notice was not sent");
-        }
-    }
-
-    /// Every few seconds, takes out of the log what Postgres has.
-    async fn trim(&self) -> std::convert::Infallible {
-        loop {
-            let trimmed = async {
-                let state = log::state(&self.jetstream, self.shard).await?;
-                let watermark = self.watermark.load(Ordering::Relaxed);
-                Meters::set(&self.meters.log_bytes, state.bytes);
-                Meters::set(&self.meters.log_max_bytes, state.max_bytes);
-                Meters::set(&self.meters.lag_messages, state.last.saturating_sub(watermark));
-                retention::run(&self.jetstream, self.shard, &state, watermark, self.log.replay()).await
-            };
-            match trimmed.await {
-                Ok(purged) => self.meters.purged.increment(purged),
-                Err(error) => {
-                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "the log was not trimmed");
-                }
-            }
-            sleep(TRIM.mul_f64(rand::random_range(0.8..1.2))).await;
-        }
     }
 }

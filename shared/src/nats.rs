@@ -104,6 +104,20 @@ pub(crate) enum Reconnect {
     GiveUp,
 }
 
+/// The servers of a `NATS_URL`.
+fn servers(url: &str) -> anyhow::Result<Vec<async_nats::ServerAddr>> {
+    let servers: Result<_, _> = url.split(',').map(|url| url.trim().parse()).collect();
+    servers.context("NATS_URL is not nats://user:password@host:port")
+}
+
+/// Connects once, without waiting for the broker to be there: for checks.
+///
+/// # Errors
+/// What the broker answered.
+pub async fn connect_once(args: &NatsArgs, role: Role) -> anyhow::Result<Connection> {
+    open(args, role, Reconnect::GiveUp).await
+}
+
 pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> anyhow::Result<Connection> {
     let (events, _) = broadcast::channel(64);
     let heard = events.clone();
@@ -126,12 +140,12 @@ pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> a
     if reconnect == Reconnect::GiveUp {
         options = options.max_reconnects(2);
     }
-    let servers: Vec<async_nats::ServerAddr> = args
-        .nats_url
-        .split(',')
-        .map(|url| url.trim().parse())
-        .collect::<Result<_, _>>()
-        .context("NATS_URL is not nats://user:password@host:port")?;
+    let servers = servers(&args.nats_url)?;
+    // The client takes no credentials from the URL by itself.
+    let credentials = servers.iter().find_map(|server| Some((server.username()?, server.password()?)));
+    if let Some((user, password)) = credentials {
+        options = options.user_and_password(user.to_owned(), password.to_owned());
+    }
     let client = options.connect(servers).await?;
     Ok(Connection { client, events })
 }

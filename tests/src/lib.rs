@@ -1,1 +1,32 @@
-//! x
+//! The harness: real servers as children on free ports, a cluster of nodes in one call, and
+//! clients that check what they are given.
+//!
+//! What must hold: nothing here stands in for a server, nothing is left behind, and a wait ends
+//! with what was waited for or with a failure that says what was not.
+
+pub mod client;
+pub mod cluster;
+pub mod nats;
+pub mod postgres;
+pub mod process;
+
+use std::{future::Future, time::Duration};
+
+/// How long anything may take that a test waits for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks again until there is an answer.
+///
+/// # Panics
+/// When there is none in [`PATIENCE`].
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        // What is asked has no event to wait for: another process's state.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -84,7 +84,8 @@ async fn earlier(api: &Shared, shard: Shard, room: RoomId, id: MessageId) -> Res
 /// A message's author: from the log, then from Postgres, where it is once it has left the log.
 async fn author(api: &Shared, room: RoomId, id: MessageId) -> Result<UserId, Error> {
     let shard = Channel::Room(room).shard(api.shards);
-    if let Some((_, Event::ChatMessage(message))) = stored(api, shard, id.0, &[EventName::ChatMessage]).await?
+    if let Some((_, Event::ChatMessage(message))) =
+        stored(api, shard, id.0, &[EventName::ChatMessage]).await?
         && message.room == room
     {
         return Ok(message.user);

@@ -29,7 +29,12 @@ pub(crate) fn key(given: Option<&str>) -> String {
 }
 
 /// An event of that sequence, if it is one of these.
-async fn stored(api: &Shared, shard: Shard, seq: u64, names: &[EventName]) -> Result<Option<(Stored, Event)>, Error> {
+async fn stored(
+    api: &Shared,
+    shard: Shard,
+    seq: u64,
+    names: &[EventName],
+) -> Result<Option<(Stored, Event)>, Error> {
     let stored = log::get(&api.jetstream, shard, seq).await.map_err(|e| Error::unavailable("The log", &e))?;
     let Some(stored) = stored else { return Ok(None) };
     let name = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event));

@@ -9,7 +9,10 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use crate::{queries::people, state::{APPEND, Shared}};
+use crate::{
+    queries::people,
+    state::{APPEND, Shared},
+};
 
 /// What `new` changes of `old`: an absent claim changes nothing.
 fn changes(old: &Person, new: &Person) -> bool {

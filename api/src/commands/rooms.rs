@@ -103,7 +103,8 @@ async fn add_members(
     let mut last = None;
     for (n, user) in (0_u64..).zip(users) {
         let event = Event::MemberAdd(Member { user: user.clone(), room, by: caller.user.clone() });
-        let append = Append { channel: &channel, event: &event, key: None, id: id.derived(n), headers: vec![] };
+        let append =
+            Append { channel: &channel, event: &event, key: None, id: id.derived(n), headers: vec![] };
         last = last.max(Some(api.append(append, deadline).await?.seq));
     }
     Ok(last)

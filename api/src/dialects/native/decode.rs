@@ -86,7 +86,10 @@ mod tests {
 
     #[test]
     fn a_wrong_field_is_named() {
-        assert_eq!(detail::<NewMessage>(r#"{"message":5}"#), "message: invalid type: integer `5`, expected a string.");
+        assert_eq!(
+            detail::<NewMessage>(r#"{"message":5}"#),
+            "message: invalid type: integer `5`, expected a string."
+        );
         assert_eq!(detail::<NewMessage>("{}"), "missing field `message`.");
         assert_eq!(detail::<NewMessage>("{"), "The body is not JSON.");
         assert_eq!(detail::<NewMessage>("{}{}"), "missing field `message`.");

@@ -43,7 +43,8 @@ impl FromRequestParts<Api> for InRoom {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         // What is no id names nothing.
-        let Path(room) = Path::<String>::from_request_parts(parts, api).await.map_err(|_| Error::not_found())?;
+        let Path(room) =
+            Path::<String>::from_request_parts(parts, api).await.map_err(|_| Error::not_found())?;
         Ok(Self(room.parse().map_err(|_| Error::not_found())?))
     }
 }

@@ -130,7 +130,11 @@ async fn create(
     reply(201, &encode::sent(sent), None)
 }
 
-async fn edit(api: &Shared, request: &ActionRequest, frame: frame::EditMessage) -> Result<ActionReply, Error> {
+async fn edit(
+    api: &Shared,
+    request: &ActionRequest,
+    frame: frame::EditMessage,
+) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     let (text, key) = (&frame.edited_msg_text, Some(request.key.as_str()));
     let (edit, _) = messages::edit(api, &request.caller, room, frame.msg_id, text, key).await?;

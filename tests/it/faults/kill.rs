@@ -1,0 +1,176 @@
+//! Killed at once and started again, with work under way: nothing acknowledged is lost or doubled.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Size},
+    eventually,
+    postgres::Postgres,
+};
+
+/// Sends until it has `count` acknowledgements, each message under its own key until it has one.
+async fn send_until_acknowledged(rest: Rest, room: u64, count: usize) -> BTreeSet<u64> {
+    let mut ids = BTreeSet::new();
+    for n in 0..count {
+        let body = json!({ "message": n.to_string(), "client_id": format!("c-{n}") });
+        let path = format!("/api/v1/rooms/{room}/messages");
+        let id = eventually("a message is acknowledged", || async {
+            let (status, message) = rest.send(Method::POST, &path, &body).await.ok()?;
+            assert!(status.is_success() || status.as_u16() == 503, "{status} {message}");
+            message["id"].as_u64().filter(|_| status.is_success())
+        });
+        assert!(ids.insert(id.await), "two messages share an id");
+    }
+    ids
+}
+
+async fn rows(cluster: &Cluster, room: u64, count: usize) -> Vec<u64> {
+    let pool = cluster.database.pool().await;
+    eventually("all rows are there", || async {
+        let sql = "SELECT id FROM message WHERE room = $1 ORDER BY id";
+        let rows: Vec<i64> =
+            sqlx::query_scalar(sql).bind(i64::try_from(room).ok()?).fetch_all(&pool).await.ok()?;
+        let rows: Vec<u64> = rows.into_iter().filter_map(|id| u64::try_from(id).ok()).collect();
+        (rows.len() >= count).then_some(rows)
+    })
+    .await
+}
+
+async fn pushed(socket: &mut Socket, count: usize) -> Vec<u64> {
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        ids.push(socket.event("chat-message").await.expect("a push")["id"].as_u64().expect("an id"));
+    }
+    ids
+}
+
+async fn follow(cluster: &Cluster, room: u64) -> Socket {
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    socket
+}
+
+const COUNT: usize = 300;
+
+#[tokio::test]
+async fn the_persister_killed() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = follow(&cluster, room).await;
+    let sending = tokio::spawn(send_until_acknowledged(ann, room, COUNT));
+    for _ in 0..3 {
+        pushed(&mut socket, COUNT / 6).await;
+        cluster.persister[0].kill9();
+        cluster.persister[0].restart();
+    }
+    let sent = sending.await.expect("the sender ends");
+    let rows = rows(&cluster, room, COUNT).await;
+    assert_eq!(rows, sent.into_iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_standby_takes_over() {
+    let mut cluster = Cluster::start(Size { persister: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    // Whichever of the two works: both are killed, one after the other.
+    for n in 0..2 {
+        cluster.persister[n].kill9();
+        ann.say(room, "hello").await;
+        rows(&cluster, room, n + 1).await;
+        cluster.persister[n].restart();
+        cluster.persister[n].ready().await;
+    }
+}
+
+#[tokio::test]
+async fn an_api_node_killed() {
+    let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let room = cluster.rest(1, "ann").make_room("general").await;
+    let mut socket = follow(&cluster, room).await;
+    let sending = tokio::spawn(send_until_acknowledged(cluster.rest(0, "ann"), room, COUNT));
+    let mut seen = pushed(&mut socket, COUNT / 3).await;
+    cluster.api[0].kill9();
+    cluster.api[0].restart();
+    let sent: Vec<u64> = sending.await.expect("the sender ends").into_iter().collect();
+    seen.extend(pushed(&mut socket, COUNT - seen.len()).await);
+    assert_eq!(seen, sent);
+    assert_eq!(rows(&cluster, room, COUNT).await, sent);
+}
+
+#[tokio::test]
+async fn a_fanout_node_killed() {
+    let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = follow(&cluster, room).await;
+    let sending = tokio::spawn(send_until_acknowledged(ann, room, COUNT));
+    let mut seen = pushed(&mut socket, COUNT / 3).await;
+    cluster.fanout[0].kill9();
+    drop(socket);
+    let mut socket = cluster.socket(1, "bob").await;
+    let since = json!({ "channel": format!("room-{room}"), "since": seen.last() });
+    assert_eq!(socket.must("subscribe", since).await["recovered"], true);
+    let sent: Vec<u64> = sending.await.expect("the sender ends").into_iter().collect();
+    seen.extend(pushed(&mut socket, COUNT - seen.len()).await);
+    assert_eq!(seen, sent);
+}
+
+#[tokio::test]
+async fn the_broker_killed() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = follow(&cluster, room).await;
+    let sending = tokio::spawn(send_until_acknowledged(ann, room, COUNT));
+    let mut seen = pushed(&mut socket, COUNT / 3).await;
+    cluster.nats.kill9();
+    cluster.nats.restart();
+    let sent: Vec<u64> = sending.await.expect("the sender ends").into_iter().collect();
+    // The same socket all along: what its node missed is healed from the log.
+    seen.extend(pushed(&mut socket, COUNT - seen.len()).await);
+    assert_eq!(seen, sent);
+    assert_eq!(rows(&cluster, room, COUNT).await, sent);
+}
+
+#[tokio::test]
+async fn postgres_killed() {
+    let mut postgres = Postgres::start();
+    let cluster = Cluster::start_on(Size::default(), postgres.database()).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let mut socket = cluster.socket(0, "ann").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    postgres.kill9();
+    let mut sent = Vec::new();
+    for n in 0..20 {
+        let data = socket.must("create_message", json!({ "msg_text": n.to_string() })).await;
+        sent.push(data["id"].as_u64().expect("an id"));
+    }
+    assert_eq!(pushed(&mut socket, 20).await, sent, "who is in a room goes on without Postgres");
+    let (status, problem) = cluster.rest(0, "bob").get(&format!("/api/v1/rooms/{room}/messages")).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (503, &Value::from("unavailable")));
+    postgres.restart();
+    assert_eq!(rows(&cluster, room, 20).await, sent, "all that was acknowledged has landed");
+}
+
+#[tokio::test]
+async fn a_stop_closes_sockets_with_a_time_to_come_back() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let mut socket = cluster.socket(0, "bob").await;
+    let node = cluster.fanout.remove(0);
+    let stopping = tokio::task::spawn_blocking(move || {
+        let mut node = node;
+        node.terminate()
+    });
+    let closed = socket.next().await.expect_err("the node stops").to_string();
+    assert!(closed.contains("closed 4100"), "{closed}");
+    drop(socket);
+    assert_eq!(stopping.await.expect("it stops").code(), Some(0));
+    for mut node in [cluster.api.remove(0), cluster.persister.remove(0)] {
+        assert_eq!(node.terminate().code(), Some(0));
+    }
+}

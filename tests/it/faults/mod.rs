@@ -1,0 +1,3 @@
+//! What must work while something is killed.
+
+mod kill;

@@ -1,0 +1,65 @@
+//! History: pages without gaps, and every message that was acknowledged before.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+fn ids(page: &Value) -> Vec<u64> {
+    page["results"].as_array().expect("a list").iter().map(|m| m["id"].as_u64().expect("an id")).collect()
+}
+
+#[tokio::test]
+async fn pages_meet_without_gap_or_repeat() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut all = Vec::new();
+    for n in 0..25 {
+        all.push(ann.say(room, &n.to_string()).await);
+    }
+    let path = format!("/api/v1/rooms/{room}/messages?limit=10");
+    let (_, last) = ann.get(&path).await;
+    let (_, middle) = ann.get(&format!("{path}&before={}", last["next"].as_str().expect("more"))).await;
+    let (_, first) = ann.get(&format!("{path}&before={}", middle["next"].as_str().expect("more"))).await;
+    assert_eq!([ids(&first), ids(&middle), ids(&last)].concat(), all);
+    assert_eq!(first["next"], Value::Null);
+    let (_, after) = ann.get(&format!("{path}&after={}", all[3])).await;
+    assert_eq!(ids(&after), all[4..14]);
+}
+
+#[tokio::test]
+async fn a_read_sees_what_was_acknowledged_before_on_another_node() {
+    let cluster = Cluster::start(Size { api: 2, fanout: 1, persister: 1 }).await;
+    let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
+    let room = writer.make_room("general").await;
+    let path = format!("/api/v1/rooms/{room}/messages");
+    for n in 0..20 {
+        let id = writer.say(room, &n.to_string()).await;
+        let (_, page) = reader.get(&path).await;
+        assert_eq!(ids(&page).last(), Some(&id));
+    }
+}
+
+#[tokio::test]
+async fn edits_and_deletes_show() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let (kept, gone) = (ann.say(room, "helo").await, ann.say(room, "oops").await);
+    let path = format!("/api/v1/rooms/{room}/messages");
+    let edit = json!({ "message": "hello" });
+    let (status, edited) =
+        ann.send(Method::PATCH, &format!("{path}/{kept}"), &edit).await.expect("an answer");
+    assert_eq!((status.as_u16(), &edited["message"]), (200, &json!("hello")));
+    let (status, _) =
+        ann.send(Method::DELETE, &format!("{path}/{gone}"), &Value::Null).await.expect("an answer");
+    assert_eq!(status.as_u16(), 204);
+    let (_, page) = ann.get(&path).await;
+    assert_eq!(ids(&page), [kept]);
+    assert_eq!(page["results"][0]["message"], "hello");
+    assert!(page["results"][0]["edited_at"].is_string());
+    let (_, rooms) = ann.get("/api/v1/rooms").await;
+    assert_eq!(rooms["results"][0]["id"], room);
+    let (_, shown) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+    assert_eq!(shown, rooms["results"][0]);
+}

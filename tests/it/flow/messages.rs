@@ -1,0 +1,136 @@
+//! A message's way: sent anywhere, seen everywhere, once and in one order.
+
+use reqwest::StatusCode;
+use serde_json::json;
+use tests::cluster::{Cluster, Size};
+
+#[tokio::test]
+async fn what_is_posted_reaches_sockets_of_every_node() {
+    let cluster = Cluster::start(Size { api: 2, fanout: 2, persister: 1 }).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "cid").await];
+    for socket in &mut sockets {
+        let data = socket.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+        assert_eq!(data["channel"], format!("room-{room}"));
+        assert_eq!(data["recovered"], true);
+        assert!(data["epoch"].is_u64() && data["shard"].is_u64() && data["id"].is_u64(), "{data}");
+    }
+    let id = ann.say(room, "hello").await;
+    for socket in &mut sockets {
+        let push = socket.event("chat-message").await.expect("a push");
+        assert_eq!(push["id"], id);
+        assert_eq!(push["channel"], format!("room-{room}"));
+        assert_eq!(push["data"]["message"], "hello");
+        assert_eq!(push["data"]["user"], "ann");
+        assert_eq!(push["data"]["room"], room);
+        assert!(push["data"]["created_at"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn a_new_public_room_is_pushed_on_system() {
+    let cluster = Cluster::start(Size::default()).await;
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("subscribe", json!({ "channel": "system" })).await;
+    let ann = cluster.rest(0, "ann");
+    let (status, _) = ann.post("/api/v1/rooms", json!({ "name": "secret", "private": true })).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let room = ann.make_room("general").await;
+    let push = socket.push().await.expect("a push");
+    assert_eq!(push["event"], "chatroom", "the private room is nobody's news: {push}");
+    assert_eq!(push["data"]["request_type"], "chatroom");
+    assert_eq!(push["data"]["id"], room);
+    assert_eq!(push["data"]["name"], "general");
+}
+
+#[tokio::test]
+async fn a_socket_sends_edits_and_deletes() {
+    let cluster = Cluster::start(Size::default()).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let mut socket = cluster.socket(0, "ann").await;
+    let joined = socket.must("join_room", json!({ "room_pk": room })).await;
+    assert_eq!(joined["id"], room);
+    let join = socket.event("participant-join").await.expect("a push");
+    assert_eq!(join["data"], json!({ "user": "ann", "room": room }));
+
+    let sent = socket.must("create_message", json!({ "msg_text": "helo", "client_id": "c-1" })).await;
+    let push = socket.event("chat-message").await.expect("a push");
+    assert_eq!((&push["id"], &push["data"]["client_id"]), (&sent["id"], &json!("c-1")));
+
+    let edit = json!({ "msg_id": sent["id"], "edited_msg_text": "hello" });
+    let data = socket.must("edit_message", edit).await;
+    assert_eq!(data, json!({ "room_id": room, "message_id": sent["id"], "message_text": "hello" }));
+    let push = socket.event("message-edit").await.expect("a push");
+    assert_eq!(push["data"]["message"], "hello");
+
+    let data = socket.must("delete_messages", json!({ "msg_id_list": [sent["id"]] })).await;
+    assert_eq!(data, json!({ "room_id": room, "messages_ids": [sent["id"]] }));
+    let push = socket.event("message-delete").await.expect("a push");
+    assert_eq!(push["data"]["messages_ids"], json!([sent["id"]]));
+
+    let data = socket.must("leave_room", json!({})).await;
+    assert_eq!(data["response"], format!("leaved room {room} successfully!"));
+}
+
+#[tokio::test]
+async fn concurrent_senders_are_seen_in_one_order() {
+    const EACH: usize = 25;
+    let cluster = Cluster::start(Size { api: 2, fanout: 2, persister: 1 }).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let channel = json!({ "channel": format!("room-{room}") });
+    let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "cid").await];
+    for socket in &mut sockets {
+        socket.must("subscribe", channel.clone()).await;
+    }
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..8_usize {
+        let rests = [cluster.rest(0, &format!("u{sender}")), cluster.rest(1, &format!("u{sender}"))];
+        senders.spawn(async move {
+            for n in 0..EACH {
+                rests[n % 2].say(room, &format!("{n}")).await;
+            }
+        });
+    }
+    senders.join_all().await;
+    let mut orders = Vec::new();
+    for socket in &mut sockets {
+        let mut order = Vec::new();
+        let mut next = [0_usize; 8];
+        while order.len() < 8 * EACH {
+            let push = socket.event("chat-message").await.expect("a push");
+            let user = push["data"]["user"].as_str().expect("a user").to_owned();
+            let n: usize = push["data"]["message"].as_str().expect("text").parse().expect("a number");
+            let sender: usize = user[1..].parse().expect("a number");
+            assert_eq!(n, next[sender], "{user}'s own order, over two api nodes");
+            next[sender] += 1;
+            order.push((user, n));
+        }
+        orders.push(order);
+    }
+    assert_eq!(orders[0], orders[1]);
+}
+
+#[tokio::test]
+async fn the_same_client_id_is_stored_once_a_room() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let (one, two) = (ann.make_room("one").await, ann.make_room("two").await);
+    let post = |room: u64, text: &'static str| {
+        let ann = ann.clone();
+        async move {
+            let body = json!({ "message": text, "client_id": "same" });
+            ann.post(&format!("/api/v1/rooms/{room}/messages"), body).await
+        }
+    };
+    let (_, first) = post(one, "hello").await;
+    let (status, again) = post(one, "hello").await;
+    assert_eq!((status, &again), (StatusCode::CREATED, &first));
+    let (status, problem) = post(one, "other").await;
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("key_reused")));
+    let (status, elsewhere) = post(two, "hello").await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(elsewhere["room"], two);
+    let (_, page) = ann.get(&format!("/api/v1/rooms/{one}/messages")).await;
+    assert_eq!(page["results"].as_array().map(Vec::len), Some(1), "{page}");
+}

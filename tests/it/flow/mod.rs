@@ -1,0 +1,6 @@
+//! What must work.
+
+mod conversation;
+mod history;
+mod messages;
+mod resume;

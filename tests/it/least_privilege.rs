@@ -1,0 +1,89 @@
+//! Each service may do what it must, and is refused the rest by the servers themselves.
+
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, ServerError};
+use serde_json::json;
+use shared::id::{RoomId, Shard, ShardCount};
+use shared::{event::EventName, subject};
+use tests::cluster::{Cluster, Size};
+use tokio::sync::mpsc;
+
+#[tokio::test]
+async fn api_reads_and_nothing_else() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    ann.say(room, "hello").await;
+    let pool = sqlx::PgPool::connect(&cluster.database.url("roomcast_api")).await.expect("a login");
+    let mut session = pool.acquire().await.expect("a session");
+    sqlx::query("SET default_transaction_read_only = off").execute(&mut *session).await.expect("allowed");
+    for statement in [
+        "INSERT INTO watermark (shard, seq) VALUES (99, 1)",
+        "UPDATE message SET body = 'x'",
+        "DELETE FROM message",
+        "TRUNCATE message",
+        "CREATE TABLE mine (id int)",
+        "SET ROLE roomcast_owner",
+    ] {
+        let error = sqlx::query(statement).execute(&mut *session).await.expect_err(statement);
+        let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        assert_eq!(code.as_deref(), Some("42501"), "{statement}: {error}");
+    }
+    let pool = sqlx::PgPool::connect(&cluster.database.url("roomcast_persister")).await.expect("a login");
+    for statement in ["CREATE TABLE mine (id int)", "DROP TABLE message"] {
+        assert!(sqlx::query(statement).execute(&pool).await.is_err(), "{statement}");
+    }
+}
+
+async fn connect(cluster: &Cluster, user: &str) -> (Client, mpsc::Receiver<String>) {
+    let (refused, refusals) = mpsc::channel(16);
+    let client = ConnectOptions::new()
+        .custom_inbox_prefix(format!("_INBOX_{user}"))
+        .event_callback(move |event| {
+            let refused = refused.clone();
+            async move {
+                if let Event::ServerError(ServerError::Other(text)) = event {
+                    let _ = refused.send(text).await;
+                }
+            }
+        })
+        .connect(cluster.nats.url(user))
+        .await
+        .expect("a login");
+    (client, refusals)
+}
+
+async fn is_refused(refusals: &mut mpsc::Receiver<String>, what: &str) {
+    let refusal = tokio::time::timeout(Duration::from_secs(10), refusals.recv()).await;
+    let text = refusal.unwrap_or_else(|_| panic!("not refused: {what}")).expect("the client lives");
+    assert!(text.to_lowercase().contains("permissions violation"), "{what}: {text}");
+}
+
+#[tokio::test]
+async fn each_broker_user_is_refused_what_is_not_its_own() {
+    let cluster = Cluster::start(Size::default()).await;
+    let shards = ShardCount::new(8).expect("8");
+    let room = subject::Channel::Room(RoomId(1));
+    let chat = room.chat(shards, EventName::ChatMessage, None);
+    let live = chat.replacen("chat", "live", 1);
+    let make = format!("$JS.API.STREAM.CREATE.{}", subject::stream(Shard::SYSTEM));
+    let purge = format!("$JS.API.STREAM.PURGE.{}", subject::stream(Shard::SYSTEM));
+    let applied = subject::applied(Shard::SYSTEM);
+    let table = [
+        ("api", vec![&make, &purge, &applied, &live], ["_INBOX_fanout.>", "_INBOX.>"]),
+        ("fanout", vec![&make, &purge, &applied, &chat, &live], ["_INBOX_api.>", "rpc.>"]),
+        ("persister", vec![&chat, &live], ["_INBOX_api.>", "live.>"]),
+    ];
+    for (user, publish, subscribe) in table {
+        let (client, mut refusals) = connect(&cluster, user).await;
+        for subject in publish {
+            client.publish(subject.clone(), json!({}).to_string().into()).await.expect("sent");
+            is_refused(&mut refusals, &format!("{user} publishes {subject}")).await;
+        }
+        for subject in subscribe {
+            let _subscription = client.subscribe(subject).await.expect("sent");
+            is_refused(&mut refusals, &format!("{user} subscribes {subject}")).await;
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Each limit and each malformed request has its exact answer, and changes nothing.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+#[tokio::test]
+async fn what_is_malformed_is_refused_with_its_reason() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let messages = format!("/api/v1/rooms/{room}/messages");
+    let long = "ü".repeat(16_385);
+    let table = [
+        (&messages, json!({}), "missing field `message`."),
+        (&messages, json!({ "message": 5 }), "message: invalid type: integer `5`, expected a string."),
+        (&messages, json!({ "message": " \n" }), "message: must not be blank."),
+        (&messages, json!({ "message": "a\0b" }), "message: must not contain U+0000."),
+        (&messages, json!({ "message": long }), "message: must have at most 16384 characters."),
+        (
+            &messages,
+            json!({ "message": "a", "client_id": "" }),
+            "client_id: must be 1 to 128 visible ASCII characters.",
+        ),
+        (&"/api/v1/rooms".to_owned(), json!({ "name": " " }), "name: must not be blank."),
+        (
+            &"/api/v1/rooms".to_owned(),
+            json!({ "name": "x".repeat(201) }),
+            "name: must have at most 200 characters.",
+        ),
+    ];
+    for (path, body, detail) in table {
+        let (status, problem) = ann.post(path, body).await;
+        let expected = json!({
+            "type": "about:blank", "title": "Bad Request", "status": 400, "code": "bad_request", "detail": detail,
+        });
+        assert_eq!((status.as_u16(), problem), (400, expected));
+    }
+    for (query, detail) in [
+        ("limit=0", "limit: must be 1 to 200."),
+        ("limit=201", "limit: must be 1 to 200."),
+        ("before=x", "before: must be a message's id."),
+        ("before=1&after=1", "before, after: only one of them can be given."),
+    ] {
+        let (status, problem) = ann.get(&format!("{messages}?{query}")).await;
+        assert_eq!((status.as_u16(), &problem["detail"]), (400, &json!(detail)));
+    }
+    let (_, page) = ann.get(&messages).await;
+    assert_eq!(page["results"], json!([]), "nothing that was refused is there");
+    let (_, rooms) = ann.get("/api/v1/rooms").await;
+    assert_eq!(rooms["results"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn bodies_addresses_and_methods_have_bounds() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let post = || ann.request(Method::POST, "/api/v1/rooms");
+    let json_type = ("content-type", "application/json");
+    let cases = [
+        (post().header(json_type.0, json_type.1).body("x".repeat((256 << 10) + 1)), 413, "too_large"),
+        (post().header(json_type.0, json_type.1).body("{"), 400, "bad_request"),
+        (post().header("content-type", "text/plain").body("{}"), 415, "unsupported_media_type"),
+        (ann.request(Method::GET, "/nowhere"), 404, "not_found"),
+        (ann.request(Method::GET, "/api/v1/rooms/x"), 404, "not_found"),
+        (ann.request(Method::DELETE, "/api/v1/rooms"), 405, "method_not_allowed"),
+    ];
+    for (request, status, code) in cases {
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert!(answer.headers().contains_key("x-request-id"));
+        let problem: Value = answer.json().await.expect("JSON");
+        assert_eq!(problem["code"], code);
+    }
+}
+
+#[tokio::test]
+async fn a_socket_survives_whatever_it_sends() {
+    let cluster = Cluster::start(Size::default()).await;
+    let mut socket = cluster.socket(0, "ann").await;
+    for (text, status, error, id) in [
+        ("not JSON", 400, "The frame is not JSON.", Value::Null),
+        ("[]", 400, "The frame must be a JSON object without repeated keys.", Value::Null),
+        (r#"{"request_id":"a"}"#, 405, "Unable to find action in message body.", json!("a")),
+        (r#"{"action":"nope","request_id":1.5}"#, 405, r#"Method "nope" not allowed."#, json!(1.5)),
+        (r#"{"action":"nope","request_id":[1]}"#, 405, r#"Method "nope" not allowed."#, Value::Null),
+        (r#"{"action":"join_room","request_id":true}"#, 400, "missing field `room_pk`.", json!(true)),
+        (
+            r#"{"action":"create_message","msg_text":"a"}"#,
+            400,
+            "room_pk: this socket is in no room.",
+            Value::Null,
+        ),
+        (
+            r#"{"action":"unsubscribe","channel":"room-1"}"#,
+            400,
+            "channel: must be one that this socket follows.",
+            Value::Null,
+        ),
+    ] {
+        socket.send_text(text).await.expect("open");
+        let answer = socket.next().await.expect("open");
+        assert_eq!(answer["response_status"], status, "{text}: {answer}");
+        assert_eq!(answer["errors"], json!([error]), "{text}");
+        assert_eq!((&answer["data"], &answer["request_id"]), (&Value::Null, &id), "{text}");
+    }
+    assert_eq!(socket.must("ping", json!({})).await, json!({}));
+    socket.send_text(&"x".repeat((256 << 10) + 1)).await.expect("open");
+    let closed = socket.next().await.expect_err("too big").to_string();
+    assert!(closed.contains("closed 1009"), "{closed}");
+}

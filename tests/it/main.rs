@@ -1,0 +1,9 @@
+//! One binary of all end-to-end tests: linking it once is most of their cost.
+
+mod faults;
+mod flow;
+mod least_privilege;
+mod limits;
+mod rights;
+mod tidy;
+mod tokens;

@@ -1,0 +1,61 @@
+//! Who may do what: a stranger learns nothing.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+#[tokio::test]
+async fn to_a_stranger_a_private_room_does_not_exist() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
+    let body = json!({ "name": "board", "private": true, "users": ["bob"] });
+    let (status, room) = ann.post("/api/v1/rooms", body).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(room["users"], json!(["bob"]));
+    let room = room["id"].as_u64().expect("an id");
+    let messages = format!("/api/v1/rooms/{room}/messages");
+    let id = bob.say(room, "hello").await;
+
+    let nothing = eve.get("/api/v1/rooms/999999").await;
+    assert_eq!(nothing.0, StatusCode::NOT_FOUND);
+    assert_eq!(eve.get(&format!("/api/v1/rooms/{room}")).await, nothing);
+    assert_eq!(eve.get(&messages).await, nothing);
+    assert_eq!(eve.post(&messages, json!({ "message": "hi" })).await, nothing);
+    let path = format!("{messages}/{id}");
+    assert_eq!(eve.send(Method::DELETE, &path, &Value::Null).await.expect("an answer"), nothing);
+    let (_, rooms) = eve.get("/api/v1/rooms").await;
+    assert_eq!(rooms["results"], json!([]));
+
+    let mut socket = cluster.socket(0, "eve").await;
+    for (action, body) in [
+        ("subscribe", json!({ "channel": format!("room-{room}") })),
+        ("subscribe", json!({ "channel": "room-999999" })),
+        ("join_room", json!({ "room_pk": room })),
+        ("create_message", json!({ "room_pk": room, "msg_text": "hi" })),
+    ] {
+        let answer = socket.act(action, body).await.expect("the socket is open");
+        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(404), &json!(["Not found."])));
+    }
+    let answer = socket.act("subscribe", json!({ "channel": "user-bob" })).await.expect("open");
+    assert_eq!(answer["response_status"], 403);
+    let (_, page) = ann.get(&messages).await;
+    assert_eq!(page["results"].as_array().map(Vec::len), Some(1), "nothing that was refused is there");
+}
+
+#[tokio::test]
+async fn only_its_author_edits_a_message() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let room = ann.make_room("general").await;
+    let id = ann.say(room, "mine").await;
+    let path = format!("/api/v1/rooms/{room}/messages/{id}");
+    let edit = json!({ "message": "yours" });
+    let (status, problem) = bob.send(Method::PATCH, &path, &edit).await.expect("an answer");
+    assert_eq!((status.as_u16(), &problem["code"]), (403, &json!("forbidden")));
+    let (status, _) = bob.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    assert_eq!(status.as_u16(), 403);
+    let elsewhere = ann.make_room("other").await;
+    let path = format!("/api/v1/rooms/{elsewhere}/messages/{id}");
+    let (status, _) = ann.send(Method::PATCH, &path, &edit).await.expect("an answer");
+    assert_eq!(status.as_u16(), 404, "a message is named by its room too");
+}

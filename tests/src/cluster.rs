@@ -1,0 +1,229 @@
+//! A whole deployment of separate processes: N nodes of each service, a broker and a database.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    sync::OnceLock,
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::{
+    client::{Rest, Socket},
+    eventually,
+    nats::Nats,
+    postgres::Database,
+    process::{Process, command, free_port},
+};
+
+/// What every test's tokens are signed with.
+pub const SECRET: &str = "a secret for tests, of 32 bytes and more";
+
+/// One process of a service.
+#[derive(Debug)]
+pub struct Node {
+    program: &'static str,
+    process: Process,
+    port: u16,
+    admin: u16,
+    environment: Vec<(&'static str, String)>,
+    folder: PathBuf,
+}
+
+/// How many nodes of each service.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Nodes of api.
+    pub api: usize,
+    /// Nodes of fanout.
+    pub fanout: usize,
+    /// Persisters: the first to get a shard's lock works on it, the others stand by.
+    pub persister: usize,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { api: 1, fanout: 1, persister: 1 }
+    }
+}
+
+/// A running deployment.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The nodes of api.
+    pub api: Vec<Node>,
+    /// The nodes of fanout.
+    pub fanout: Vec<Node>,
+    /// The persisters.
+    pub persister: Vec<Node>,
+    /// The broker.
+    pub nats: Nats,
+    /// The database.
+    pub database: Database,
+    _folder: TempDir,
+}
+
+/// Where the programs are: built once, so that `cargo test` alone is enough.
+fn programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().expect("our own path");
+        let folder = test.ancestors().nth(2).expect("target/<profile>/deps/it").to_owned();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo");
+        assert!(built.success(), "the programs do not build");
+        folder
+    })
+}
+
+impl Node {
+    fn start(
+        program: &'static str,
+        folder: &Path,
+        n: usize,
+        environment: Vec<(&'static str, String)>,
+    ) -> Self {
+        let (port, admin) = (free_port(), free_port());
+        let folder = folder.join(format!("{program}-{n}"));
+        std::fs::create_dir(&folder).expect("a folder");
+        let process = Self::spawn(program, &folder, port, admin, &environment);
+        Self { program, process, port, admin, environment, folder }
+    }
+
+    fn spawn(
+        program: &str,
+        folder: &Path,
+        port: u16,
+        admin: u16,
+        environment: &[(&'static str, String)],
+    ) -> Process {
+        let mut command = command(&programs().join(program));
+        command.env("ROOMCAST_LISTEN", format!("127.0.0.1:{port}"));
+        command.env("ROOMCAST_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        Process::start(program, folder, &mut command)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate()
+    }
+
+    /// Starts it again on the same ports.
+    pub fn restart(&mut self) {
+        self.process = Self::spawn(self.program, &self.folder, self.port, self.admin, &self.environment);
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// When it ends, or is not ready in time.
+    pub async fn ready(&mut self) {
+        let address = format!("http://127.0.0.1:{}/readyz", self.admin);
+        eventually(&format!("{} is ready", self.program), || {
+            assert!(self.process.ended().is_none(), "{} ended:\n{}", self.program, self.process.tail());
+            let address = address.clone();
+            async move { reqwest::get(address).await.ok().filter(|answer| answer.status().is_success()) }
+        })
+        .await;
+    }
+
+    /// All its metrics, as Prometheus gets them.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn metrics(&self) -> String {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await;
+        answer.expect("the admin port answers").text().await.expect("text")
+    }
+}
+
+impl Cluster {
+    /// Starts a deployment, and waits until every node is ready.
+    pub async fn start(size: Size) -> Self {
+        Self::start_on(size, Database::shared()).await
+    }
+
+    /// The same, on a database of the test's own server.
+    pub async fn start_on(size: Size, database: Database) -> Self {
+        // One provider of cryptography, set once a process.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let nats = Nats::start().await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let environment = |role: &str, database_role: &str| {
+            vec![
+                ("NATS_URL", nats.url(role)),
+                ("DATABASE_URL", database.url(database_role)),
+                ("ROOMCAST_JWT_SECRET", SECRET.to_owned()),
+                ("ROOMCAST_DRAIN_SECONDS", "5".to_owned()),
+            ]
+        };
+        let nodes = |program, count, role: &str, database_role: &str| -> Vec<Node> {
+            let start = |n| Node::start(program, folder.path(), n, environment(role, database_role));
+            (0..count).map(start).collect()
+        };
+        let mut cluster = Self {
+            persister: nodes("roomcast-persister", size.persister, "persister", "roomcast_persister"),
+            api: nodes("roomcast-api", size.api, "api", "roomcast_api"),
+            fanout: nodes("roomcast-fanout", size.fanout, "fanout", ""),
+            nats,
+            database,
+            _folder: folder,
+        };
+        cluster.ready().await;
+        cluster
+    }
+
+    /// Waits until every node is ready.
+    pub async fn ready(&mut self) {
+        for node in self.persister.iter_mut().take(1).chain(&mut self.api).chain(&mut self.fanout) {
+            node.ready().await;
+        }
+    }
+
+    /// A client of the n-th api node.
+    #[must_use]
+    pub fn rest(&self, n: usize, user: &str) -> Rest {
+        Rest::new(&self.api[n].address(), &token(user))
+    }
+
+    /// A socket on the n-th fan-out node.
+    pub async fn socket(&self, n: usize, user: &str) -> Socket {
+        Socket::open(&self.fanout[n].address(), &token(user)).await.expect("the node takes sockets")
+    }
+}
+
+/// A valid token of that person.
+#[must_use]
+pub fn token(user: &str) -> String {
+    sign(&json!({ "user_id": user }))
+}
+
+/// A token with these claims, and with an expiry where they have none.
+///
+/// # Panics
+/// Never: claims are JSON.
+#[must_use]
+pub fn sign(claims: &serde_json::Value) -> String {
+    let mut all = json!({ "exp": shared::clock::Timestamp::now().unix_ms() / 1000 + 3600 });
+    for (name, value) in claims.as_object().expect("claims are an object") {
+        all[name] = value.clone();
+    }
+    shared::token::sign(SECRET, &all).expect("claims are JSON")
+}

@@ -1,0 +1,183 @@
+//! A real PostgreSQL: one a test process, with a database and its roles for each test.
+
+use std::{
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use tempfile::TempDir;
+
+use crate::process::{Process, free_port};
+
+/// The password of every role: the server is alone with its tests.
+const PASSWORD: &str = "secret";
+
+/// A running server.
+#[derive(Debug)]
+pub struct Postgres {
+    process: Process,
+    port: u16,
+    folder: TempDir,
+}
+
+static SHARED: LazyLock<Postgres> = LazyLock::new(|| {
+    // Children die with the thread that starts them: this one lives as long as the process.
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = send.send(Postgres::start());
+        loop {
+            std::thread::park();
+        }
+    });
+    receive.recv().expect("a server")
+});
+
+/// A database with its roles.
+#[derive(Clone, Debug)]
+pub struct Database {
+    port: u16,
+    name: String,
+}
+
+fn bin(program: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<_> =
+        versions.map(|v| v.path().join("bin").join(program)).filter(|p| p.exists()).collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| program.into())
+}
+
+fn is_root() -> bool {
+    // The owner of our own process, as the kernel shows it.
+    std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+}
+
+fn id_of_postgres(flag: &str) -> u32 {
+    let output = Command::new("id").args([flag, "postgres"]).output().expect("id");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a user named postgres")
+}
+
+/// PostgreSQL refuses to run as root.
+fn command(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    if is_root() {
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
+    }
+    command.args(["--pdeathsig", "KILL", "--"]).arg(bin(program)).current_dir("/");
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the program starts");
+    assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Postgres {
+    /// Starts a server of one's own, to stop or kill; it keeps nothing over a power cut.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        if is_root() {
+            let (uid, gid) = (id_of_postgres("-u"), id_of_postgres("-g"));
+            chown(folder.path(), Some(uid), Some(gid)).expect("a folder of its own");
+        }
+        let data = folder.path().join("data");
+        run(command("initdb").args(["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8"]).arg(&data));
+        let port = free_port();
+        let process = spawn(folder.path(), port);
+        let this = Self { process, port, folder };
+        this.wait();
+        this
+    }
+
+    fn wait(&self) {
+        let port = self.port.to_string();
+        let deadline = std::time::Instant::now() + crate::PATIENCE;
+        while !Command::new(bin("pg_isready"))
+            .args(["-q", "-h", "127.0.0.1", "-p", &port])
+            .status()
+            .is_ok_and(|status| status.success())
+        {
+            assert!(std::time::Instant::now() < deadline, "postgres:\n{}", self.process.tail());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Starts it again, on the same port and data.
+    pub fn restart(&mut self) {
+        self.process = spawn(self.folder.path(), self.port);
+        self.wait();
+    }
+
+    /// A new database with the shipped roles.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    #[must_use]
+    pub fn database(&self) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Roles belong to the whole server: two tests must not make them at a time.
+        static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let name = format!("roomcast_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let database = Database { port: self.port, name };
+        run(psql(self.port, "postgres").arg("-c").arg(format!("CREATE DATABASE {}", database.name)));
+        let roles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/postgres/roles.sql");
+        let mut command = psql(self.port, &database.name);
+        for role in ["persister", "api"] {
+            command.arg("-v").arg(format!("{role}_password={PASSWORD}"));
+        }
+        run(command.arg("-v").arg(format!("database={}", database.name)).arg("-f").arg(roles));
+        database
+    }
+}
+
+fn psql(port: u16, database: &str) -> Command {
+    let mut command = Command::new("psql");
+    command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres", "-d", database]);
+    command.args(["-p", &port.to_string()]);
+    command
+}
+
+fn spawn(folder: &Path, port: u16) -> Process {
+    let mut command = command("postgres");
+    command.arg("-D").arg(folder.join("data")).args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", ""]);
+    command.args(["-c", "fsync=off", "-c", "max_connections=500"]);
+    Process::start("postgres", folder, &mut command)
+}
+
+impl Database {
+    /// A database on the server that all tests share.
+    #[must_use]
+    pub fn shared() -> Self {
+        SHARED.database()
+    }
+
+    /// Its address, for one of the roles: `postgres` may do everything.
+    #[must_use]
+    pub fn url(&self, role: &str) -> String {
+        format!("postgres://{role}:{PASSWORD}@127.0.0.1:{}/{}", self.port, self.name)
+    }
+
+    /// A connection that may do everything.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn pool(&self) -> sqlx::PgPool {
+        let options = sqlx::postgres::PgPoolOptions::new().max_connections(2);
+        options.connect(&self.url("postgres")).await.expect("the server answers")
+    }
+}
