@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::lifecycle::Shutdown;
 use tokio::time::{Instant, interval_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::{node::Node, session::close::CloseReason};
 
@@ -11,9 +12,15 @@ use crate::{node::Node, session::close::CloseReason};
 const BATCHES: u32 = 20;
 
 /// Waits for the soft stop, then closes every socket within half of `time`, and tells the log who
-/// has left.
-pub(crate) async fn run(node: Arc<Node>, shutdown: Shutdown, time: Duration) -> anyhow::Result<()> {
+/// has left. What the sockets needed ends with `drained`.
+pub(crate) async fn run(
+    node: Arc<Node>,
+    shutdown: Shutdown,
+    time: Duration,
+    drained: CancellationToken,
+) -> anyhow::Result<()> {
     shutdown.soft.cancelled().await;
+    let _drained = drained.drop_guard();
     let open = node.sessions.all();
     let spread = time / 2;
     tracing::info!(sockets = open.len(), "draining");

@@ -30,6 +30,7 @@ use shared::{
     token::Verifier,
 };
 use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, FanoutArgs};
 use feed::{Feed, Source};
@@ -59,7 +60,9 @@ pub async fn start(
     let applied = AppliedWatch::start(&connection.client, shards).await?;
     let source = Source { client: connection.client.clone(), jetstream, shards, applied };
     let (hints, _) = broadcast::channel(HINTS);
-    tasks.spawn("hints", hear_hints(source.clone(), hints.clone(), shutdown.clone()));
+    // The shards' tasks serve until the last socket is closed.
+    let drained = shutdown.hard.child_token();
+    tasks.spawn("hints", hear_hints(source.clone(), hints.clone(), drained.clone()));
 
     let mut feeds = Vec::new();
     for shard in shards.all() {
@@ -68,7 +71,7 @@ pub async fn start(
         let (hints, events) = (hints.subscribe(), connection.events());
         tasks.spawn(
             feed_name(shard),
-            Feed::run(shard, source.clone(), received, hints, events, shutdown.hard.clone()),
+            Feed::run(shard, source.clone(), received, hints, events, drained.clone()),
         );
     }
     let incarnation = rand::random();
@@ -85,7 +88,7 @@ pub async fn start(
         feeds,
         connections: AtomicU64::new(0),
     });
-    tasks.spawn("drain", drain::run(node.clone(), shutdown.clone(), config.drain.time()));
+    tasks.spawn("drain", drain::run(node.clone(), shutdown.clone(), config.drain.time(), drained));
     tasks.spawn("readiness", watch_readiness(connection, component, shutdown.clone()));
     Ok(accept::router(node, shutdown.clone()))
 }
@@ -98,12 +101,12 @@ const fn feed_name(shard: Shard) -> &'static str {
 async fn hear_hints(
     source: Source,
     hints: broadcast::Sender<SyncHint>,
-    shutdown: Shutdown,
+    stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut heard = source.client.subscribe(subject::SYNC_ALL).await?;
     loop {
         let message = tokio::select! {
-            () = shutdown.hard.cancelled() => return Ok(()),
+            () = stop.cancelled() => return Ok(()),
             message = heard.next() => message.context("the connection to the broker is closed")?,
         };
         if let Ok(hint) = serde_json::from_slice(&message.payload) {

@@ -81,7 +81,7 @@ impl Worker {
     /// Works until the soft stop.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
-        loop {
+        while !shutdown.soft.is_cancelled() {
             self.meters.leading.set(0);
             self.standing.fine(self.shard);
             while !*self.leads.borrow() {
@@ -94,6 +94,7 @@ impl Worker {
             self.meters.leading.set(1);
             self.lead().await;
         }
+        Ok(())
     }
 
     async fn lead(&self) {

@@ -20,7 +20,7 @@ pub(crate) async fn tell(api: &Shared, request: PresenceRequest, deadline: Insta
     } else {
         Event::ParticipantLeave(participant)
     };
-    let incarnation = format!("{:016x}", request.incarnation);
+    let incarnation = request.incarnation.to_string();
     let id = MsgId::new(&request.user, &channel, event.name(), &format!("{incarnation}:{}", request.counter));
     let headers = vec![(header::INCARNATION, incarnation), (header::COUNTER, request.counter.to_string())];
     api.append(Append { channel: &channel, event: &event, key: None, id, headers }, deadline).await?;

@@ -96,7 +96,9 @@ pub(crate) fn begin(
     let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else {
         return refuse(error(None, None, 400, "The frame is not JSON."));
     };
-    let Ok(head) = serde_json::from_str::<Head<'_>>(raw.get()) else {
+    let head = Some(raw.get()).filter(|text| text.starts_with('{'));
+    let head = head.and_then(|text| serde_json::from_str::<Head<'_>>(text).ok());
+    let Some(head) = head else {
         return refuse(error(None, None, 400, "The frame must be a JSON object without repeated keys."));
     };
     let name = head.action.and_then(|action| serde_json::from_str::<String>(action.get()).ok());
