@@ -136,14 +136,21 @@ async fn run(config: Config, services: Services, shutdown: Shutdown) -> anyhow::
     let Services { api, fanout, persister } = services;
     let metrics = telemetry::install_metrics();
     let health = Health::default();
-    let mut tasks = Tasks::new(&shutdown);
+    // Two stages: what sockets need to say goodbye stops after them.
+    let (mut edge, mut core) = (Tasks::new(&shutdown), Tasks::new(&shutdown));
+    let stop = shutdown.clone();
+    let last = Shutdown { soft: shutdown.hard.child_token(), hard: shutdown.hard.clone() };
     // The port first: a taken one is said before anything else is touched.
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     // The persister makes the streams that the others wait for.
-    persister::start(&persister, &health, &shutdown, &mut tasks).await?;
-    let api = api::start(&api, &health, &shutdown, &mut tasks).await?;
-    let fanout = fanout::start(&fanout, &health, &shutdown, &mut tasks).await?;
+    persister::start(&persister, &health, &last, &mut core).await?;
+    let api = api::start(&api, &health, &last, &mut core).await?;
+    let fanout = fanout::start(&fanout, &health, &shutdown, &mut edge).await?;
     let router = api.merge(fanout).merge(admin::router(health, metrics));
-    tasks.spawn("listener", serve::serve("roomcast", listener, router, Limits::default(), shutdown.clone()));
-    tasks.wait(&shutdown).await
+    edge.spawn("listener", serve::serve("roomcast", listener, router, Limits::default(), shutdown.clone()));
+    core.spawn("sockets and listener", async move {
+        let _stop_the_rest = last.soft.drop_guard();
+        edge.wait(&shutdown).await
+    });
+    core.wait(&stop).await
 }

@@ -48,7 +48,8 @@ async fn connect(cluster: &Cluster, user: &str) -> (Client, mpsc::Receiver<Strin
                 }
             }
         })
-        .connect(cluster.nats.url(user))
+        .user_and_password(user.to_owned(), tests::nats::PASSWORD.to_owned())
+        .connect(cluster.nats.address())
         .await
         .expect("a login");
     (client, refusals)

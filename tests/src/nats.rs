@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The password of every user: the server is alone with its test.
-const PASSWORD: &str = "secret";
+pub const PASSWORD: &str = "secret";
 
 /// A running server with a store of its own.
 #[derive(Debug)]
@@ -54,6 +54,12 @@ impl Nats {
     #[must_use]
     pub fn url(&self, user: &str) -> String {
         format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", self.port)
+    }
+
+    /// Its address without a user.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// Ends it as a crash would.
