@@ -332,7 +332,8 @@ impl Slot {
     }
 }
 
-/// Replaces a connection that has given up. While it is down nothing is published on it.
+/// Replaces a connection that is lost. While it is down nothing is published on it, and what it
+/// had queued dies with it: the client gives up soon, and says so to nobody.
 async fn keep_open(slot: Arc<Slot>, mut connection: Connection, args: NatsArgs, stop: CancellationToken) {
     loop {
         let mut events = connection.events();
@@ -342,10 +343,8 @@ async fn keep_open(slot: Arc<Slot>, mut connection: Connection, args: NatsArgs, 
                 event = events.recv() => event,
             };
             match event {
-                Ok(NatsEvent::Connected) => slot.up(&connection),
-                Ok(NatsEvent::Disconnected) => slot.live.store(None),
-                Ok(NatsEvent::SlowConsumer) => {}
-                Ok(NatsEvent::Closed) | Err(_) => break,
+                Ok(NatsEvent::Connected | NatsEvent::SlowConsumer) => {}
+                Ok(NatsEvent::Disconnected | NatsEvent::Closed) | Err(_) => break,
             }
         }
         slot.live.store(None);
