@@ -51,7 +51,7 @@ struct Row {
     is_member: bool,
 }
 
-fn people(names: Vec<String>) -> Result<Vec<UserId>, Error> {
+fn people(names: &[String]) -> Result<Vec<UserId>, Error> {
     names.iter().map(|name| name.parse().map_err(|error| Error::internal(&error))).collect()
 }
 
@@ -68,8 +68,8 @@ impl TryFrom<Row> for Room {
             creator: row.creator.parse().map_err(|error| Error::internal(&error))?,
             team: row.team.map(number).transpose()?.map(TeamId),
             created_at: row.created_at.into(),
-            users: people(row.users)?,
-            participants: people(row.participants)?,
+            users: people(&row.users)?,
+            participants: people(&row.participants)?,
             activity: row.activity.into(),
             unread: row.unread,
             is_member: row.is_member,

@@ -81,7 +81,13 @@ impl Feed {
         result: anyhow::Result<StreamState>,
     ) {
         let index = self.shard.index();
-        let Ok(state) = result else { return };
+        let state = match result {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(%error, %channel, "the barrier failed");
+                return;
+            }
+        };
         let Some(heard) = self.heard(channel) else { return };
         match follower.since {
             None => heard.admit(index, follower, true),

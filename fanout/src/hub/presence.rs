@@ -165,9 +165,9 @@ impl Presence {
                 *told = if joined { *told + 1 } else { told.saturating_sub(1) };
             });
             if joined {
-                metrics::gauge!(names::PARTICIPANTS).increment(1.0)
+                metrics::gauge!(names::PARTICIPANTS).increment(1.0);
             } else {
-                metrics::gauge!(names::PARTICIPANTS).decrement(1.0)
+                metrics::gauge!(names::PARTICIPANTS).decrement(1.0);
             }
         }
     }

@@ -87,13 +87,13 @@ pub(crate) fn begin(
     node: &Arc<Node>,
     state: &State,
     outbox: &Arc<Outbox>,
-    text: String,
+    text: &str,
 ) -> Option<Pin<Box<dyn Future<Output = Applied> + Send>>> {
     let refuse = |frame| {
         outbox.push(frame);
         None
     };
-    let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else {
+    let Ok(raw) = serde_json::from_str::<&RawValue>(text) else {
         return refuse(error(None, None, 400, "The frame is not JSON."));
     };
     let head = Some(raw.get()).filter(|text| text.starts_with('{'));

@@ -156,7 +156,7 @@ impl Session {
                     // Whatever it sends shows that it lives.
                     self.unanswered = 0;
                     match incoming {
-                        Incoming::Text(text) => self.begin(text),
+                        Incoming::Text(text) => self.begin(&text),
                         Incoming::Binary => {
                             self.outbox.push(action::error(None, None, 400, "Frames must be text."));
                         }
@@ -171,7 +171,7 @@ impl Session {
         None
     }
 
-    fn begin(&mut self, text: String) {
+    fn begin(&mut self, text: &str) {
         self.state.frames += 1;
         metrics::counter!(names::FRAMES_RECEIVED_TOTAL).increment(1);
         self.underway = action::begin(&self.node, &self.state, &self.outbox, text);
