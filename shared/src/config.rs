@@ -127,7 +127,7 @@ impl DrainArgs {
 /// Web pages that may use the service from a browser.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OriginArgs {
-    /// Origins such as https://chat.example.com, separated by commas. Without any: the service's
+    /// Origins such as `https://chat.example.com`, separated by commas. Without any: the service's
     /// own, and localhost on every port.
     #[arg(long, env = "ROOMCAST_ALLOWED_ORIGINS", value_delimiter = ',', action = ArgAction::Append)]
     pub allowed_origins: Vec<String>,
