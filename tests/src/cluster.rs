@@ -71,7 +71,7 @@ fn programs() -> &'static Path {
         let test = std::env::current_exe().expect("our own path");
         let folder = test.ancestors().nth(2).expect("target/<profile>/deps/it").to_owned();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
+        build.args(["build", "--quiet", "--locked", "--workspace", "--bins", "--tests"]);
         if folder.ends_with("release") {
             build.arg("--release");
         }
