@@ -23,6 +23,19 @@ CREATE TABLE room (
     PRIMARY KEY (shard, id)
 );
 
+-- What became of a room since: null where it is as it was made. The room's own shard writes it, so the row
+-- may exist before the room's. changed is the last event that changed the room or who may enter it.
+CREATE TABLE room_state (
+    shard smallint NOT NULL,
+    room bigint NOT NULL,
+    name text,
+    description text,
+    private boolean,
+    closed_at timestamptz,
+    changed bigint NOT NULL,
+    PRIMARY KEY (shard, room)
+);
+
 -- Who may enter a room.
 CREATE TABLE room_member (
     shard smallint NOT NULL,
@@ -31,6 +44,8 @@ CREATE TABLE room_member (
     added_by text NOT NULL,
     PRIMARY KEY (shard, room, user_id)
 );
+
+CREATE INDEX room_member_user ON room_member (user_id);
 
 -- Who is in a room, as each process that holds sockets says of its own: the highest counter is true.
 -- An incarnation is 64 random bits, here as a signed number.
@@ -44,6 +59,21 @@ CREATE TABLE participant (
     PRIMARY KEY (shard, room, user_id, incarnation)
 );
 
+-- Whose people are still here: asked for when a process is dead.
+CREATE INDEX participant_present ON participant (incarnation) WHERE present;
+
+-- Who has a socket open, told and folded in the same way.
+CREATE TABLE online (
+    shard smallint NOT NULL,
+    user_id text NOT NULL,
+    incarnation bigint NOT NULL,
+    counter bigint NOT NULL,
+    present boolean NOT NULL,
+    PRIMARY KEY (shard, user_id, incarnation)
+);
+
+CREATE INDEX online_present ON online (incarnation) WHERE present;
+
 CREATE TABLE message (
     shard smallint NOT NULL,
     room bigint NOT NULL,
@@ -54,7 +84,54 @@ CREATE TABLE message (
     created_at timestamptz NOT NULL,
     edited_at timestamptz,
     deleted_at timestamptz,
+    -- The last event that edited or deleted it.
+    changed bigint,
     PRIMARY KEY (shard, room, id)
+);
+
+CREATE INDEX message_changed ON message (shard, room, changed) WHERE changed IS NOT NULL;
+
+-- Up to where a person has read a room.
+CREATE TABLE read_mark (
+    shard smallint NOT NULL,
+    room bigint NOT NULL,
+    user_id text NOT NULL,
+    message_id bigint NOT NULL,
+    PRIMARY KEY (shard, room, user_id)
+);
+
+-- A team as it was made: shard is always -1, id is the sequence of its creation.
+CREATE TABLE team (
+    shard smallint NOT NULL,
+    id bigint NOT NULL,
+    name text NOT NULL,
+    creator text NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (shard, id)
+);
+
+-- Who belongs to a team: in the team's shard.
+CREATE TABLE team_member (
+    shard smallint NOT NULL,
+    team bigint NOT NULL,
+    user_id text NOT NULL,
+    added_by text NOT NULL,
+    PRIMARY KEY (shard, team, user_id)
+);
+
+CREATE INDEX team_member_user ON team_member (user_id);
+
+-- Invitations, in the shard of the person they ask; id is the event's sequence there.
+CREATE TABLE invitation (
+    shard smallint NOT NULL,
+    user_id text NOT NULL,
+    id bigint NOT NULL,
+    room bigint NOT NULL,
+    room_name text NOT NULL,
+    invited_by text NOT NULL,
+    created_at timestamptz NOT NULL,
+    accepted boolean,
+    PRIMARY KEY (shard, user_id, id)
 );
 
 -- What the host application says of people; keys that it never named are absent.

@@ -1,12 +1,12 @@
 //! A run of events as it is written: messages by columns, participants folded to the last word of
 //! each, everything else in order. Pure: what can't be decoded is set aside here, with its reason.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash};
 
 use async_nats::HeaderMap;
 use shared::{
-    event::{ChatMessage, Event, EventName, Participant, header},
-    id::{MAX_ID, MessageId, RoomId},
+    event::{ChatMessage, Event, EventName, Online, Participant, header},
+    id::MAX_ID,
     log::Stored,
     subject::{self, Channel},
 };
@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) messages: Vec<(u64, ChatMessage)>,
     /// The highest counter of each participant.
     pub(crate) participants: HashMap<ParticipantKey, ParticipantState>,
+    /// The highest counter of each process's word on who is online.
+    pub(crate) online: HashMap<OnlineKey, ParticipantState>,
     /// Everything else, in order, with its sequence.
     pub(crate) changes: Vec<(u64, Event)>,
     /// What can't be applied.
@@ -40,6 +42,13 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ParticipantKey {
     pub(crate) room: i64,
+    pub(crate) user: String,
+    pub(crate) incarnation: i64,
+}
+
+/// One person online, by the process that holds their sockets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct OnlineKey {
     pub(crate) user: String,
     pub(crate) incarnation: i64,
 }
@@ -108,26 +117,40 @@ impl Plan {
             Event::ChatMessage(message) => self.messages.push((stored.seq, message)),
             Event::ParticipantJoin(participant) => self.participant(&participant, &stored.headers, true)?,
             Event::ParticipantLeave(participant) => self.participant(&participant, &stored.headers, false)?,
+            Event::Online(person) => self.online(&person, &stored.headers, true)?,
+            Event::Offline(person) => self.online(&person, &stored.headers, false)?,
             event => self.changes.push((stored.seq, event)),
         }
         Ok(())
     }
 
     fn participant(&mut self, who: &Participant, headers: &HeaderMap, present: bool) -> Result<(), String> {
-        let incarnation = unsigned(headers, header::INCARNATION)?;
-        let counter = unsigned(headers, header::COUNTER)?;
-        let counter = i64::try_from(counter).map_err(|_| "the counter is out of range".to_owned())?;
-        let key = ParticipantKey {
-            room: number(who.room.0),
-            user: who.user.to_string(),
-            // The same 64 bits: it is compared for equality only.
-            incarnation: incarnation.cast_signed(),
-        };
-        let state = self.participants.entry(key).or_insert(ParticipantState { counter, present });
-        if counter > state.counter {
-            *state = ParticipantState { counter, present };
-        }
+        let (incarnation, state) = word(headers, present)?;
+        let key = ParticipantKey { room: number(who.room.0), user: who.user.to_string(), incarnation };
+        fold(&mut self.participants, key, state);
         Ok(())
+    }
+
+    fn online(&mut self, who: &Online, headers: &HeaderMap, present: bool) -> Result<(), String> {
+        let (incarnation, state) = word(headers, present)?;
+        fold(&mut self.online, OnlineKey { user: who.user.to_string(), incarnation }, state);
+        Ok(())
+    }
+}
+
+/// Which process says so, and as which of its words.
+fn word(headers: &HeaderMap, present: bool) -> Result<(i64, ParticipantState), String> {
+    let incarnation = unsigned(headers, header::INCARNATION)?;
+    let counter = unsigned(headers, header::COUNTER)?;
+    let counter = i64::try_from(counter).map_err(|_| "the counter is out of range".to_owned())?;
+    // The same 64 bits: it is compared for equality only.
+    Ok((incarnation.cast_signed(), ParticipantState { counter, present }))
+}
+
+fn fold<K: Eq + Hash>(words: &mut HashMap<K, ParticipantState>, key: K, new: ParticipantState) {
+    let known = words.entry(key).or_insert(new);
+    if new.counter > known.counter {
+        *known = new;
     }
 }
 
@@ -138,39 +161,49 @@ fn unsigned(headers: &HeaderMap, name: &'static str) -> Result<u64, String> {
 
 /// The ids of an event can be stored, and its room is the one it was appended to.
 fn check(channel: &Channel, event: &Event) -> Result<(), String> {
-    let room = match event {
-        Event::ChatMessage(payload) => Some(payload.room),
+    let said = match event {
+        Event::ChatMessage(payload) => Channel::Room(payload.room),
         Event::MessageEdit(payload) => {
-            message_id(payload.message_id)?;
-            Some(payload.room)
+            in_range(payload.message_id.0)?;
+            Channel::Room(payload.room)
         }
         Event::MessageDelete(payload) => {
-            payload.messages_ids.iter().try_for_each(|id| message_id(*id))?;
-            Some(payload.room)
+            payload.messages_ids.iter().try_for_each(|id| in_range(id.0))?;
+            Channel::Room(payload.room)
         }
-        Event::ParticipantJoin(payload) | Event::ParticipantLeave(payload) => Some(payload.room),
-        Event::MemberAdd(payload) | Event::MemberRemove(payload) => Some(payload.room),
+        Event::MessageRead(payload) => {
+            in_range(payload.message_id.0)?;
+            Channel::Room(payload.room)
+        }
+        Event::ParticipantJoin(payload) | Event::ParticipantLeave(payload) => Channel::Room(payload.room),
+        Event::MemberAdd(payload) | Event::MemberRemove(payload) => Channel::Room(payload.room),
+        Event::RoomUpdate(payload) => Channel::Room(payload.room),
         Event::Chatroom(room) | Event::RoomMade(room) => {
-            if room.team.is_some_and(|team| team.0 > MAX_ID) {
-                return Err("the team's id is out of range".to_owned());
-            }
-            expect(channel, &Channel::System)?;
-            None
+            room.team.map_or(Ok(()), |team| in_range(team.0))?;
+            Channel::System
         }
-        Event::Profile(profile) => {
-            expect(channel, &Channel::User(profile.user.clone()))?;
-            None
+        Event::TeamMade(_) => Channel::System,
+        Event::TeamMemberAdd(payload) | Event::TeamMemberRemove(payload) => Channel::Team(payload.team),
+        Event::Profile(payload) => Channel::User(payload.user.clone()),
+        Event::Invitation(payload) => {
+            in_range(payload.room.0)?;
+            Channel::User(payload.user.clone())
         }
+        Event::InvitationAnswer(payload) => {
+            in_range(payload.invitation)?;
+            Channel::User(payload.user.clone())
+        }
+        Event::Online(payload) | Event::Offline(payload) => Channel::User(payload.user.clone()),
     };
-    room.map_or(Ok(()), |RoomId(id)| expect(channel, &Channel::Room(RoomId(id))))
+    expect(channel, &said)
 }
 
 fn expect(channel: &Channel, said: &Channel) -> Result<(), String> {
     if channel == said { Ok(()) } else { Err(format!("it is {said}'s, appended to {channel}")) }
 }
 
-fn message_id(MessageId(id): MessageId) -> Result<(), String> {
-    if id <= MAX_ID { Ok(()) } else { Err("the message's id is out of range".to_owned()) }
+fn in_range(id: u64) -> Result<(), String> {
+    if id <= MAX_ID { Ok(()) } else { Err(format!("the id {id} is out of range")) }
 }
 
 #[cfg(test)]

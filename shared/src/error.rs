@@ -41,6 +41,8 @@ codes! {
     NotFound = 404 "not_found",
     /// There is no such action.
     MethodNotAllowed = 405 "method_not_allowed",
+    /// It is not as the request supposes: a closed room, an answer given already.
+    Conflict = 409 "conflict",
     /// It took too long to send the request.
     RequestTimeout = 408 "request_timeout",
     /// The request is larger than allowed.
@@ -49,6 +51,8 @@ codes! {
     UnsupportedMediaType = 415 "unsupported_media_type",
     /// The same key was used before, with another body.
     KeyReused = 422 "key_reused",
+    /// More than allowed in that time: try again later.
+    RateLimited = 429 "rate_limited",
     /// A defect of ours: details are in the log.
     Internal = 500 "internal",
     /// Not stored, and never will be: try again.
@@ -111,7 +115,7 @@ impl Error {
     /// How long to wait before trying again, in seconds, where that helps.
     #[must_use]
     pub const fn retry_after(&self) -> Option<u32> {
-        if self.code.status() == 503 { Some(1) } else { None }
+        if matches!(self.code.status(), 429 | 503) { Some(1) } else { None }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     clock::Timestamp,
     error::Error,
     event::Person,
-    id::{RoomId, UserId},
+    id::{RoomId, TeamId, UserId},
     rules::Caller,
     subject::Channel,
 };
@@ -82,6 +82,8 @@ pub enum Effect {
         since: Option<u64>,
         /// The epoch in which it got that event.
         epoch: Option<u64>,
+        /// By what right, where the channel is a room's.
+        grant: Option<Grant>,
     },
     /// It does not follow the channel any more.
     Unsubscribe {
@@ -93,6 +95,91 @@ pub enum Effect {
         /// The room.
         room: RoomId,
     },
+}
+
+/// By what right a socket follows a room, and as of when: what ends it comes later in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Everyone may: nothing ends it but the room's own change.
+    pub public: bool,
+    /// The last event of the room's shard that the answer has seen.
+    pub as_of: u64,
+    /// By belonging to a team.
+    pub team: Option<TeamGrant>,
+    /// The last event up to `as_of` that a resume of the room would repeat; 0 for none.
+    pub last_event: u64,
+}
+
+/// A right that ends with belonging to a team.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TeamGrant {
+    /// The team.
+    pub team: TeamId,
+    /// The last event of the team's shard that the answer has seen.
+    pub as_of: u64,
+}
+
+/// May these people still be in a room?
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConfirmRequest {
+    /// Where they are.
+    pub room: RoomId,
+    /// Who is asked about: at most [`CONFIRM_MAX`].
+    pub callers: Vec<Caller>,
+    /// When the asker gives up, in milliseconds since 1970.
+    pub expires_at: i64,
+}
+
+/// The most people asked about at once.
+pub const CONFIRM_MAX: usize = 1_000;
+
+/// Who of them may.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// Those who may not be there.
+    pub out: Vec<UserId>,
+    /// By what right the others are.
+    pub grant: Grant,
+}
+
+/// Who is in a room?
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ParticipantsRequest {
+    /// The room.
+    pub room: RoomId,
+    /// When the asker gives up, in milliseconds since 1970.
+    pub expires_at: i64,
+}
+
+/// Who is in a room, up to an event of its shard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Participants {
+    /// What each process has said of its own.
+    pub present: Vec<Word>,
+    /// The last event that is counted in.
+    pub as_of: u64,
+}
+
+/// The last word of one process on one person who is present.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// Who.
+    pub user: UserId,
+    /// The process.
+    pub incarnation: u64,
+    /// Its counter: the highest is true.
+    pub counter: u64,
+}
+
+/// May one person send signals to another?
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SignalRequest {
+    /// Who sends.
+    pub caller: Caller,
+    /// To whom.
+    pub user: UserId,
+    /// When the asker gives up, in milliseconds since 1970.
+    pub expires_at: i64,
 }
 
 /// A person has connected with this token.
@@ -108,18 +195,18 @@ pub struct HelloRequest {
     pub expires_at: i64,
 }
 
-/// A person is first in a room on a node, or has left it there.
+/// A person is first in a room or online on a node, or is so no more.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PresenceRequest {
-    /// Where.
-    pub room: RoomId,
+    /// Where; without a room it is about being online.
+    pub room: Option<RoomId>,
     /// Who.
     pub user: UserId,
     /// In, or out.
     pub joined: bool,
     /// The node's process.
     pub incarnation: u64,
-    /// The node's counter for this person in this room: the highest is true.
+    /// The node's counter: the highest is true.
     pub counter: u64,
     /// When the asker gives up, in milliseconds since 1970.
     pub expires_at: i64,

@@ -75,6 +75,12 @@ impl Channel {
         format!("chat.{}.{}.>", self.shard(shards), self.tokens())
     }
 
+    /// The subject of an event of this channel that is never stored: see [`crate::event::live`].
+    #[must_use]
+    pub fn live_only(&self, shards: ShardCount, name: &str) -> String {
+        format!("live.{}.{}.{name}", self.shard(shards), self.tokens())
+    }
+
     /// What a node subscribes to, to hear this channel live.
     #[must_use]
     pub fn live(&self, shards: ShardCount) -> String {
@@ -198,8 +204,56 @@ pub mod rpc {
     pub const ACTION: &str = "rpc.action";
     /// A person connects: their token's profile is stored.
     pub const HELLO: &str = "rpc.hello";
-    /// A person is first in a room on a node, or has left it there.
+    /// A person is first in a room or online on a node, or has left it there.
     pub const PRESENCE: &str = "rpc.presence";
+    /// Who is in a room.
+    pub const PARTICIPANTS: &str = "rpc.participants";
+    /// Whether people may still be in a room.
+    pub const CONFIRM: &str = "rpc.confirm";
+    /// Whether a person may send signals to another.
+    pub const SIGNAL: &str = "rpc.signal";
+}
+
+/// Where a process that holds sockets, or decides about such, says that it lives.
+#[must_use]
+pub fn alive(incarnation: u64) -> String {
+    format!("node.alive.{incarnation:016x}")
+}
+
+/// All heartbeats.
+pub const ALIVE_ALL: &str = "node.alive.*";
+
+/// Where api says that a process is dead: its people are taken out of their rooms.
+#[must_use]
+pub fn dead(incarnation: u64) -> String {
+    format!("node.dead.{incarnation:016x}")
+}
+
+/// The process that a heartbeat, or a word on its death, names.
+///
+/// # Errors
+/// When the subject has another form.
+pub fn incarnation(subject: &str) -> Result<u64, InvalidId> {
+    let token = subject.rsplit('.').next().filter(|token| token.len() == 16).ok_or(InvalidId)?;
+    u64::from_str_radix(token, 16).map_err(|_| InvalidId)
+}
+
+/// Elections of a stream's leader: what the old one had not pushed is lost.
+#[must_use]
+pub fn elections(shard: Shard) -> String {
+    format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{}", stream(shard))
+}
+
+/// The filter over one event of everyone of a kind on a shard, live.
+#[must_use]
+pub fn live_of_people(shard: Shard, event: &str) -> String {
+    format!("live.{shard}.user.*.{event}")
+}
+
+/// The filter over one event of all rooms or teams, live, on every shard.
+#[must_use]
+pub fn live_everywhere(kind: &str, event: EventName) -> String {
+    format!("live.*.{kind}.*.{event}")
 }
 
 /// Writes a text as one token: every byte outside `A–Za–z0–9_-` becomes `=XX`.

@@ -55,7 +55,7 @@ pub(crate) async fn facts(api: &Shared, room: RoomId, caller: &Caller) -> Result
     let made = stored(api, Shard::SYSTEM, room.0, &[EventName::Chatroom, EventName::RoomMade]).await?;
     if let Some((_, Event::Chatroom(made) | Event::RoomMade(made))) = made {
         let is_member = made.users.contains(&caller.user);
-        return Ok(RoomFacts { kind: made.kind, creator: made.user, is_member });
+        return Ok(RoomFacts { kind: made.kind, manager: made.user, is_member });
     }
     ask().await?.ok_or_else(Error::not_found)
 }

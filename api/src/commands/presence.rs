@@ -2,7 +2,7 @@
 
 use shared::{
     error::Error,
-    event::{Event, Participant, header},
+    event::{Event, Online, Participant, header},
     log::{Append, MsgId},
     rpc::PresenceRequest,
     subject::Channel,
@@ -11,18 +11,22 @@ use tokio::time::Instant;
 
 use crate::state::Shared;
 
-/// Appends a join or a leave. The node's counter makes each one its own.
+/// Appends what a node says. Its counter makes each word its own.
 pub(crate) async fn tell(api: &Shared, request: PresenceRequest, deadline: Instant) -> Result<(), Error> {
-    let channel = Channel::Room(request.room);
-    let participant = Participant { user: request.user.clone(), room: request.room };
-    let event = if request.joined {
-        Event::ParticipantJoin(participant)
-    } else {
-        Event::ParticipantLeave(participant)
+    let PresenceRequest { room, user, joined, incarnation, counter, .. } = request;
+    let (channel, event) = match (room, joined) {
+        (Some(room), true) => {
+            (Channel::Room(room), Event::ParticipantJoin(Participant { user: user.clone(), room }))
+        }
+        (Some(room), false) => {
+            (Channel::Room(room), Event::ParticipantLeave(Participant { user: user.clone(), room }))
+        }
+        (None, true) => (Channel::User(user.clone()), Event::Online(Online { user: user.clone() })),
+        (None, false) => (Channel::User(user.clone()), Event::Offline(Online { user: user.clone() })),
     };
-    let incarnation = request.incarnation.to_string();
-    let id = MsgId::new(&request.user, &channel, event.name(), &format!("{incarnation}:{}", request.counter));
-    let headers = vec![(header::INCARNATION, incarnation), (header::COUNTER, request.counter.to_string())];
+    let id = MsgId::new(&user, &channel, event.name(), &format!("{incarnation}:{counter}"));
+    let headers =
+        vec![(header::INCARNATION, incarnation.to_string()), (header::COUNTER, counter.to_string())];
     api.append(Append { channel: &channel, event: &event, key: None, id, headers }, deadline).await?;
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(crate) struct Room {
 impl Room {
     /// What the rules need to know.
     pub(crate) fn facts(&self) -> RoomFacts {
-        RoomFacts { kind: self.kind, creator: self.creator.clone(), is_member: self.is_member }
+        RoomFacts { kind: self.kind, manager: self.creator.clone(), is_member: self.is_member }
     }
 }
 
@@ -139,7 +139,7 @@ pub(crate) async fn facts(
     let Some((kind, creator, is_member)) = row else { return Ok(None) };
     Ok(Some(RoomFacts {
         kind: RoomKind::parse(&kind).ok_or_else(|| Error::internal(&"a room of an unknown kind"))?,
-        creator: creator.parse().map_err(|error| Error::internal(&error))?,
+        manager: creator.parse().map_err(|error| Error::internal(&error))?,
         is_member,
     }))
 }

@@ -120,7 +120,7 @@ impl Presence {
             let mut tries = 0;
             while let Some(joined) = this.untold(&key) {
                 let request = PresenceRequest {
-                    room: key.0,
+                    room: Some(key.0),
                     user: key.1.clone(),
                     joined,
                     incarnation: this.incarnation,

@@ -151,7 +151,7 @@ async fn decide(
     };
     let data = reply.data.as_deref().map(RawValue::get);
     match reply.effect {
-        Some(Effect::Subscribe { ref channel, participant, since, epoch }) => {
+        Some(Effect::Subscribe { ref channel, participant, since, epoch, .. }) => {
             let answer = following(request.clone(), &reply);
             let (done, followed) = oneshot::channel();
             let follower = Follower { connection, outbox: outbox.clone(), since, epoch, answer, done };

@@ -1,7 +1,7 @@
 //! Messages: inserted in bulk, edited and deleted in the log's order.
 
 use shared::{
-    event::{ChatMessage, MessageDelete, MessageEdit},
+    event::{ChatMessage, MessageDelete, MessageEdit, MessageRead},
     id::Shard,
 };
 use sqlx::PgConnection;
@@ -44,9 +44,14 @@ pub(super) async fn insert(
 }
 
 /// Gives a message another text. After its deletion that changes nothing.
-pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edit: &MessageEdit) -> sqlx::Result<()> {
+pub(super) async fn edit(
+    session: &mut PgConnection,
+    shard: Shard,
+    seq: u64,
+    edit: &MessageEdit,
+) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE message SET body = $4, edited_at = $5
+        "UPDATE message SET body = $4, edited_at = $5, changed = $6
          WHERE shard = $1 AND room = $2 AND id = $3 AND deleted_at IS NULL",
     )
     .bind(shard.number())
@@ -54,6 +59,7 @@ pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edit: &Messag
     .bind(number(edit.message_id.0))
     .bind(&edit.message)
     .bind(OffsetDateTime::from(edit.edited_at))
+    .bind(number(seq))
     .execute(session)
     .await?;
     Ok(())
@@ -63,17 +69,35 @@ pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edit: &Messag
 pub(super) async fn delete(
     session: &mut PgConnection,
     shard: Shard,
+    seq: u64,
     delete: &MessageDelete,
 ) -> sqlx::Result<()> {
     let ids: Vec<i64> = delete.messages_ids.iter().map(|id| number(id.0)).collect();
     sqlx::query(
-        "UPDATE message SET body = '', deleted_at = $4
+        "UPDATE message SET body = '', deleted_at = $4, changed = $5
          WHERE shard = $1 AND room = $2 AND id = ANY($3) AND deleted_at IS NULL",
     )
     .bind(shard.number())
     .bind(number(delete.room.0))
     .bind(ids)
     .bind(OffsetDateTime::from(delete.deleted_at))
+    .bind(number(seq))
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Moves a person's mark in a room, never back.
+pub(super) async fn read(session: &mut PgConnection, shard: Shard, read: &MessageRead) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO read_mark (shard, room, user_id, message_id) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (shard, room, user_id) DO UPDATE
+         SET message_id = greatest(read_mark.message_id, excluded.message_id)",
+    )
+    .bind(shard.number())
+    .bind(number(read.room.0))
+    .bind(read.user.as_str())
+    .bind(number(read.message_id.0))
     .execute(session)
     .await?;
     Ok(())

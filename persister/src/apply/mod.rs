@@ -8,6 +8,7 @@ mod participant;
 mod person;
 mod rejected;
 mod room;
+mod team;
 
 use shared::{event::Event, id::Shard, log::Stored};
 use sqlx::{Connection as _, PgConnection};
@@ -82,19 +83,35 @@ pub(crate) async fn transact(
 async fn rows(session: &mut PgConnection, shard: Shard, plan: &Plan) -> sqlx::Result<()> {
     message::insert(session, shard, &plan.messages).await?;
     participant::upsert(session, shard, &plan.participants).await?;
+    participant::upsert_online(session, shard, &plan.online).await?;
     for (seq, event) in &plan.changes {
-        match event {
-            Event::MessageEdit(edit) => message::edit(session, shard, edit).await?,
-            Event::MessageDelete(delete) => message::delete(session, shard, delete).await?,
-            Event::MemberAdd(member) => room::add_member(session, shard, member).await?,
-            Event::MemberRemove(member) => room::remove_member(session, shard, member).await?,
-            Event::Chatroom(room) | Event::RoomMade(room) => room::make(session, shard, *seq, room).await?,
-            Event::Profile(profile) => person::merge(session, shard, profile).await?,
-            // Written in bulk above.
-            Event::ChatMessage(_) | Event::ParticipantJoin(_) | Event::ParticipantLeave(_) => {}
-        }
+        change(session, shard, *seq, event).await?;
     }
     rejected::insert(session, shard, &plan.rejected).await
+}
+
+async fn change(session: &mut PgConnection, shard: Shard, seq: u64, event: &Event) -> sqlx::Result<()> {
+    match event {
+        Event::MessageEdit(edit) => message::edit(session, shard, seq, edit).await,
+        Event::MessageDelete(delete) => message::delete(session, shard, seq, delete).await,
+        Event::MessageRead(read) => message::read(session, shard, read).await,
+        Event::MemberAdd(member) => room::add_member(session, shard, seq, member).await,
+        Event::MemberRemove(member) => room::remove_member(session, shard, seq, member).await,
+        Event::RoomUpdate(update) => room::update(session, shard, seq, update).await,
+        Event::Chatroom(room) | Event::RoomMade(room) => room::make(session, shard, seq, room).await,
+        Event::TeamMade(team) => team::make(session, shard, seq, team).await,
+        Event::TeamMemberAdd(member) => team::add_member(session, shard, member).await,
+        Event::TeamMemberRemove(member) => team::remove_member(session, shard, member).await,
+        Event::Invitation(invitation) => person::invite(session, shard, seq, invitation).await,
+        Event::InvitationAnswer(answer) => person::answer(session, shard, answer).await,
+        Event::Profile(profile) => person::merge(session, shard, profile).await,
+        // Written in bulk above.
+        Event::ChatMessage(_)
+        | Event::ParticipantJoin(_)
+        | Event::ParticipantLeave(_)
+        | Event::Online(_)
+        | Event::Offline(_) => Ok(()),
+    }
 }
 
 /// What became of a run of events.

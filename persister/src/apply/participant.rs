@@ -1,11 +1,11 @@
-//! Who is in a room: the highest counter of each process and person is true, whatever comes when.
+//! Who is in a room, and who is online: the highest counter of each process and person is true, whatever comes when.
 
 use std::collections::HashMap;
 
 use shared::id::Shard;
 use sqlx::PgConnection;
 
-use crate::batch::{ParticipantKey, ParticipantState};
+use crate::batch::{OnlineKey, ParticipantKey, ParticipantState};
 
 /// Writes the last word on each participant by one statement.
 pub(super) async fn upsert(
@@ -30,6 +30,36 @@ pub(super) async fn upsert(
     )
     .bind(shard.number())
     .bind(rooms)
+    .bind(users)
+    .bind(incarnations)
+    .bind(counters)
+    .bind(present)
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// The same, of people's sockets.
+pub(super) async fn upsert_online(
+    session: &mut PgConnection,
+    shard: Shard,
+    people: &HashMap<OnlineKey, ParticipantState>,
+) -> sqlx::Result<()> {
+    if people.is_empty() {
+        return Ok(());
+    }
+    let users: Vec<&str> = people.keys().map(|key| key.user.as_str()).collect();
+    let incarnations: Vec<i64> = people.keys().map(|key| key.incarnation).collect();
+    let counters: Vec<i64> = people.values().map(|state| state.counter).collect();
+    let present: Vec<bool> = people.values().map(|state| state.present).collect();
+    sqlx::query(
+        "INSERT INTO online (shard, user_id, incarnation, counter, present)
+         SELECT $1, new.* FROM unnest($2::text[], $3::int8[], $4::int8[], $5::bool[]) AS new
+         ON CONFLICT (shard, user_id, incarnation) DO UPDATE
+         SET counter = excluded.counter, present = excluded.present
+         WHERE online.counter < excluded.counter",
+    )
+    .bind(shard.number())
     .bind(users)
     .bind(incarnations)
     .bind(counters)

@@ -1,7 +1,14 @@
-//! People: what the newest token says is true, and what no token says stays as it was.
+//! People: what the newest token says is true, and what no token says stays as it was; and what
+//! they are asked.
 
-use shared::{event::Profile, id::Shard};
+use shared::{
+    event::{Invitation, InvitationAnswer, Profile},
+    id::Shard,
+};
 use sqlx::{PgConnection, types::Json};
+use time::OffsetDateTime;
+
+use crate::watermark::number;
 
 /// Merges what a token says into what is known.
 pub(super) async fn merge(session: &mut PgConnection, shard: Shard, profile: &Profile) -> sqlx::Result<()> {
@@ -17,6 +24,48 @@ pub(super) async fn merge(session: &mut PgConnection, shard: Shard, profile: &Pr
     .bind(profile.user.as_str())
     .bind(Json(&profile.person))
     .bind(profile.issued_at)
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// A person is asked into a room.
+pub(super) async fn invite(
+    session: &mut PgConnection,
+    shard: Shard,
+    id: u64,
+    invitation: &Invitation,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO invitation (shard, user_id, id, room, room_name, invited_by, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(shard.number())
+    .bind(invitation.user.as_str())
+    .bind(number(id))
+    .bind(number(invitation.room.0))
+    .bind(&invitation.room_name)
+    .bind(invitation.by.as_str())
+    .bind(OffsetDateTime::from(invitation.created_at))
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// They have answered: the first answer counts.
+pub(super) async fn answer(
+    session: &mut PgConnection,
+    shard: Shard,
+    answer: &InvitationAnswer,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE invitation SET accepted = $4
+         WHERE shard = $1 AND user_id = $2 AND id = $3 AND accepted IS NULL",
+    )
+    .bind(shard.number())
+    .bind(answer.user.as_str())
+    .bind(number(answer.invitation))
+    .bind(answer.accepted)
     .execute(session)
     .await?;
     Ok(())

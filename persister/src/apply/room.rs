@@ -1,8 +1,8 @@
 //! Rooms as they were made, and who may enter them.
 
 use shared::{
-    event::{Member, Room},
-    id::Shard,
+    event::{Member, Room, RoomUpdate},
+    id::{RoomId, Shard},
 };
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -34,8 +34,10 @@ pub(super) async fn make(session: &mut PgConnection, shard: Shard, id: u64, room
 pub(super) async fn add_member(
     session: &mut PgConnection,
     shard: Shard,
+    seq: u64,
     member: &Member,
 ) -> sqlx::Result<()> {
+    touch(session, shard, seq, member.room).await?;
     sqlx::query(
         "INSERT INTO room_member (shard, room, user_id, added_by) VALUES ($1, $2, $3, $4)
          ON CONFLICT (shard, room, user_id) DO NOTHING",
@@ -53,13 +55,59 @@ pub(super) async fn add_member(
 pub(super) async fn remove_member(
     session: &mut PgConnection,
     shard: Shard,
+    seq: u64,
     member: &Member,
 ) -> sqlx::Result<()> {
+    touch(session, shard, seq, member.room).await?;
     sqlx::query("DELETE FROM room_member WHERE shard = $1 AND room = $2 AND user_id = $3")
         .bind(shard.number())
         .bind(number(member.room.0))
         .bind(member.user.as_str())
         .execute(session)
         .await?;
+    Ok(())
+}
+
+/// Notes that an event concerned the room.
+async fn touch(session: &mut PgConnection, shard: Shard, seq: u64, room: RoomId) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO room_state (shard, room, changed) VALUES ($1, $2, $3)
+         ON CONFLICT (shard, room) DO UPDATE SET changed = excluded.changed",
+    )
+    .bind(shard.number())
+    .bind(number(room.0))
+    .bind(number(seq))
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Changes what the update names. A closed room stays closed.
+pub(super) async fn update(
+    session: &mut PgConnection,
+    shard: Shard,
+    seq: u64,
+    update: &RoomUpdate,
+) -> sqlx::Result<()> {
+    let closed_at = update.closed.filter(|closed| *closed).map(|_| OffsetDateTime::from(update.updated_at));
+    sqlx::query(
+        "INSERT INTO room_state (shard, room, name, description, private, closed_at, changed)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         ON CONFLICT (shard, room) DO UPDATE
+         SET name = coalesce(excluded.name, room_state.name),
+             description = coalesce(excluded.description, room_state.description),
+             private = coalesce(excluded.private, room_state.private),
+             closed_at = coalesce(room_state.closed_at, excluded.closed_at),
+             changed = excluded.changed",
+    )
+    .bind(shard.number())
+    .bind(number(update.room.0))
+    .bind(update.name.as_deref())
+    .bind(update.description.as_deref())
+    .bind(update.private)
+    .bind(closed_at)
+    .bind(number(seq))
+    .execute(session)
+    .await?;
     Ok(())
 }

@@ -50,3 +50,14 @@ pub struct MessageDelete {
     /// When.
     pub deleted_at: Timestamp,
 }
+
+/// A person has read everything up to a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRead {
+    /// The message.
+    pub message_id: MessageId,
+    /// The room it is in.
+    pub room: RoomId,
+    /// Who has read it.
+    pub user: UserId,
+}

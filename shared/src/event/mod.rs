@@ -7,10 +7,12 @@
 mod message;
 mod person;
 mod room;
+mod team;
 
-pub use message::{ChatMessage, MessageDelete, MessageEdit};
-pub use person::{Person, Profile};
-pub use room::{Member, Participant, Room, RoomKind};
+pub use message::{ChatMessage, MessageDelete, MessageEdit, MessageRead};
+pub use person::{Invitation, InvitationAnswer, Online, Person, Profile};
+pub use room::{Member, Participant, Room, RoomKind, RoomUpdate};
+pub use team::{Team, TeamMember};
 
 use bytes::Bytes;
 
@@ -72,6 +74,8 @@ events! {
     MessageEdit(MessageEdit) = "message-edit",
     /// Messages of a room were deleted.
     MessageDelete(MessageDelete) = "message-delete",
+    /// A person has read a room up to a message.
+    MessageRead(MessageRead) = "message-read",
     /// A person entered a room.
     ParticipantJoin(Participant) = "participant-join",
     /// A person left a room.
@@ -80,10 +84,26 @@ events! {
     MemberAdd(Member) = "member-add",
     /// A person may not enter a room any more.
     MemberRemove(Member) = "member-remove",
+    /// A room is not what it was: another name, made private, closed.
+    RoomUpdate(RoomUpdate) = "room-update",
     /// A new public room, pushed to everyone who follows `system`.
     Chatroom(Room) = "chatroom",
     /// Any other new room: no socket ever gets it.
     RoomMade(Room) = "room-made",
+    /// A new team.
+    TeamMade(Team) = "team-made",
+    /// A person belongs to a team from now on.
+    TeamMemberAdd(TeamMember) = "team-member-add",
+    /// A person does not belong to a team any more.
+    TeamMemberRemove(TeamMember) = "team-member-remove",
+    /// A person is asked into a room: pushed to every socket of theirs.
+    Invitation(Invitation) = "invitation",
+    /// They came, or declined.
+    InvitationAnswer(InvitationAnswer) = "invitation-answer",
+    /// A person has a socket open on a node.
+    Online(Online) = "online",
+    /// A person has no socket open on that node any more.
+    Offline(Online) = "offline",
     /// What the host application says of a person.
     Profile(Profile) = "profile",
 }
@@ -100,6 +120,14 @@ impl std::fmt::Display for EventName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Names of events that are pushed and never stored.
+pub mod live {
+    /// A person writes something in a room.
+    pub const TYPING: &str = "typing";
+    /// A person sends data to another, to set up a call.
+    pub const SIGNAL: &str = "signal";
 }
 
 /// Headers of the log: what only services need. No name ends in that of a header of the broker's

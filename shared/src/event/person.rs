@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::UserId;
+use crate::{
+    clock::Timestamp,
+    id::{RoomId, UserId},
+};
 
 /// What the host application says of a person. What is absent is unknown, and changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,4 +43,39 @@ pub struct Profile {
     /// What changed.
     #[serde(flatten)]
     pub person: Person,
+}
+
+/// A person is asked into a room. Its id is the event's sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Where to.
+    pub room: RoomId,
+    /// The room's name then.
+    pub room_name: String,
+    /// Who is asked.
+    pub user: UserId,
+    /// Who asks.
+    pub by: UserId,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// An invitation was answered by the person it asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitationAnswer {
+    /// The invitation: its sequence in the same person's shard.
+    pub invitation: u64,
+    /// Who answers.
+    pub user: UserId,
+    /// Where they were asked to.
+    pub room: RoomId,
+    /// Whether they came.
+    pub accepted: bool,
+}
+
+/// A person's sockets on one node. Headers carry the incarnation and the counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Online {
+    /// Who.
+    pub user: UserId,
 }

@@ -15,6 +15,10 @@ pub enum RoomKind {
     Public,
     /// Its members and its creator.
     Private,
+    /// The members of the team that owns it.
+    Team,
+    /// The two it was made for.
+    Match,
 }
 
 impl RoomKind {
@@ -24,13 +28,15 @@ impl RoomKind {
         match self {
             Self::Public => "public",
             Self::Private => "private",
+            Self::Team => "team",
+            Self::Match => "match",
         }
     }
 
     /// The kind of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Public, Self::Private].into_iter().find(|kind| kind.as_str() == name)
+        [Self::Public, Self::Private, Self::Team, Self::Match].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -86,4 +92,27 @@ pub struct Member {
     pub room: RoomId,
     /// Who said so.
     pub by: UserId,
+}
+
+/// A room is not what it was. What is absent stays as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoomUpdate {
+    /// Which.
+    pub room: RoomId,
+    /// Who says so.
+    pub by: UserId,
+    /// When.
+    pub updated_at: Timestamp,
+    /// Its new name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its new description.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Whether people must be let in from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private: Option<bool>,
+    /// True: nobody can join or send any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<bool>,
 }

@@ -18,9 +18,9 @@ pub struct Caller {
 pub struct RoomFacts {
     /// What sort of room it is.
     pub kind: RoomKind,
-    /// Who made it.
-    pub creator: UserId,
-    /// Whether the caller is a member.
+    /// Who manages it: who made it, or its team.
+    pub manager: UserId,
+    /// Whether the caller is a member: of the room, of its team, or one of its two.
     pub is_member: bool,
 }
 
@@ -30,14 +30,15 @@ impl RoomFacts {
     pub fn may_enter(&self, caller: &Caller) -> bool {
         match self.kind {
             RoomKind::Public => true,
-            RoomKind::Private => self.is_member || self.may_manage(caller),
+            RoomKind::Private | RoomKind::Team | RoomKind::Match => self.is_member || self.may_manage(caller),
         }
     }
 
     /// Invite, add, remove, change and close.
     #[must_use]
     pub fn may_manage(&self, caller: &Caller) -> bool {
-        caller.is_admin || self.creator == caller.user
+        // The two of a match did not make it: the host application did.
+        caller.is_admin || (self.kind != RoomKind::Match && self.manager == caller.user)
     }
 }
 
@@ -71,11 +72,18 @@ mod tests {
             (RoomKind::Private, true, false, false, true, false),
             (RoomKind::Private, false, true, false, true, true),
             (RoomKind::Private, false, false, true, true, true),
+            (RoomKind::Team, false, false, false, false, false),
+            (RoomKind::Team, true, false, false, true, false),
+            (RoomKind::Team, false, true, false, true, true),
+            (RoomKind::Match, false, false, false, false, false),
+            (RoomKind::Match, true, false, false, true, false),
+            (RoomKind::Match, false, true, false, false, false),
+            (RoomKind::Match, false, false, true, true, true),
         ];
         for (kind, is_member, creates, is_admin, enter, manage) in table {
             let user: UserId = "7".parse().expect("an id");
-            let creator = if creates { user.clone() } else { "1".parse().expect("an id") };
-            let facts = RoomFacts { kind, creator, is_member };
+            let manager = if creates { user.clone() } else { "1".parse().expect("an id") };
+            let facts = RoomFacts { kind, manager, is_member };
             let caller = Caller { user, is_admin };
             assert_eq!(facts.may_enter(&caller), enter, "{facts:?} {caller:?}");
             assert_eq!(facts.may_manage(&caller), manage, "{facts:?} {caller:?}");

@@ -87,6 +87,7 @@ async fn subscribe(
         participant: false,
         since: frame.since,
         epoch: frame.epoch,
+        grant: None,
     };
     reply(200, &data, Some(effect))
 }
@@ -98,6 +99,7 @@ async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> 
         participant: true,
         since: frame.since,
         epoch: frame.epoch,
+        grant: None,
     };
     reply(200, &encode::room(room, true), Some(effect))
 }
