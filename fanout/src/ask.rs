@@ -11,7 +11,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use shared::{
     error::{Error, ErrorCode},
     metric_names as names,
-    rpc::{ActionReply, ActionRequest, HelloRequest, PresenceRequest, Reply, time_left},
+    rpc::{
+        ActionReply, ActionRequest, ConfirmRequest, Confirmed, HelloRequest, Participants,
+        ParticipantsRequest, PresenceRequest, Reply, SignalRequest, time_left,
+    },
     subject::rpc,
 };
 
@@ -46,6 +49,21 @@ impl Ask {
     /// A person is here, or gone.
     pub(crate) async fn presence(&self, request: &PresenceRequest) -> Reply<()> {
         self.ask(rpc::PRESENCE, request, request.expires_at).await
+    }
+
+    /// Who is in a room.
+    pub(crate) async fn participants(&self, request: &ParticipantsRequest) -> Reply<Participants> {
+        self.ask(rpc::PARTICIPANTS, request, request.expires_at).await
+    }
+
+    /// Whether people may still be in a room.
+    pub(crate) async fn confirm(&self, request: &ConfirmRequest) -> Reply<Confirmed> {
+        self.ask(rpc::CONFIRM, request, request.expires_at).await
+    }
+
+    /// Whether a person may send signals to another.
+    pub(crate) async fn signal(&self, request: &SignalRequest) -> Reply<()> {
+        self.ask(rpc::SIGNAL, request, request.expires_at).await
     }
 
     async fn ask<T: DeserializeOwned>(

@@ -9,12 +9,16 @@ mod ask;
 pub mod config;
 mod drain;
 mod feed;
+mod heartbeat;
 mod hub;
 mod node;
 mod render;
 mod session;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -33,7 +37,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, FanoutArgs};
-use feed::{Feed, Source};
+use feed::{Feed, Positions, Source};
 use hub::{presence::Presence, sessions::Sessions};
 use node::Node;
 
@@ -41,6 +45,9 @@ use node::Node;
 const COMMANDS: usize = 1_024;
 /// Hints that may wait for the slowest shard's task; more, and it heals in any case.
 const HINTS: usize = 1_024;
+
+/// Between positions told to sockets.
+const POSITIONS: Duration = Duration::from_secs(25);
 
 /// Starts a node's tasks and gives the route of its sockets.
 ///
@@ -58,7 +65,18 @@ pub async fn start(
     let jetstream = connection.jetstream();
     let shards = log::discover(&jetstream).await?.shards;
     let applied = AppliedWatch::start(&connection.client, shards).await?;
-    let source = Source { client: connection.client.clone(), jetstream, shards, applied };
+    let ask = ask::Ask::new(connection.client.clone());
+    let sessions = Sessions::new(config.fanout.sockets_max);
+    let positions = Arc::new(Positions::new(shards));
+    let source = Source {
+        client: connection.client.clone(),
+        jetstream,
+        shards,
+        applied,
+        ask: ask.clone(),
+        sessions: sessions.clone(),
+        positions: positions.clone(),
+    };
     let (hints, _) = broadcast::channel(HINTS);
     // The shards' tasks serve until the last socket is closed.
     let drained = shutdown.hard.child_token();
@@ -74,20 +92,22 @@ pub async fn start(
             Feed::run(shard, source.clone(), received, hints, events, drained.clone()),
         );
     }
-    let incarnation = rand::random();
-    let ask = ask::Ask::new(connection.client.clone());
+    let process = rand::random();
     let node = Arc::new(Node {
-        presence: Presence::new(ask.clone(), incarnation),
+        presence: Presence::new(ask.clone(), process),
         ask,
-        sessions: Sessions::new(config.fanout.sockets_max),
+        sessions: sessions.clone(),
+        client: connection.client.clone(),
         verifier,
         origins: config.origins.clone(),
-        incarnation,
+        process,
         outbox_bytes: config.fanout.outbox_bytes,
         shards,
         feeds,
         connections: AtomicU64::new(0),
     });
+    tasks.spawn("heartbeat", heartbeat::run(node.clone(), connection.client.clone(), drained.clone()));
+    tasks.spawn("positions", tell_positions(sessions, positions, drained.clone()));
     tasks.spawn("drain", drain::run(node.clone(), shutdown.clone(), config.drain.time(), drained));
     tasks.spawn("readiness", watch_readiness(connection, component, shutdown.clone()));
     Ok(accept::router(node, shutdown.clone()))
@@ -95,6 +115,25 @@ pub async fn start(
 
 const fn feed_name(shard: Shard) -> &'static str {
     if shard.number() == Shard::SYSTEM.number() { "feed of the system stream" } else { "feed" }
+}
+
+/// Tells every socket up to where it has all there is.
+async fn tell_positions(
+    sessions: Sessions,
+    positions: Arc<Positions>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(POSITIONS);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        let frame = positions.frame();
+        for outbox in sessions.all() {
+            outbox.push_unstored(frame.clone());
+        }
+    }
 }
 
 /// Passes api's hints on to the shards' tasks.

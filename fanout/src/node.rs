@@ -5,13 +5,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use async_nats::Client;
 use shared::{config::OriginArgs, id::ShardCount, subject::Channel, token::Verifier};
 use tokio::sync::mpsc;
 
 use crate::{
     ask::Ask,
     feed::Command,
-    hub::{channel::Follower, presence::Presence, sessions::Sessions},
+    hub::{follower::Follower, presence::Presence, sessions::Sessions},
 };
 
 /// One fan-out node.
@@ -21,8 +22,10 @@ pub(crate) struct Node {
     pub(crate) sessions: Sessions,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) origins: OriginArgs,
+    /// For what is never stored.
+    pub(crate) client: Client,
     /// Random at process start: tells this process from any before it.
-    pub(crate) incarnation: u64,
+    pub(crate) process: u64,
     /// The most bytes that wait for one socket.
     pub(crate) outbox_bytes: usize,
     pub(crate) shards: ShardCount,
@@ -41,19 +44,19 @@ impl Node {
         self.feeds.get(channel.shard(self.shards).index())
     }
 
-    /// Hands a follower to its channel's task. False where the task has stopped.
-    pub(crate) async fn follow(&self, channel: Channel, follower: Follower) -> bool {
-        match self.feed(&channel) {
-            Some(feed) => feed.send(Command::Follow { channel, follower }).await.is_ok(),
-            None => false,
+    /// Hands a follower to its channel's task, which drops it where it can't be let in.
+    pub(crate) async fn follow(&self, channel: Channel, follower: Follower) {
+        if let Some(feed) = self.feed(&channel) {
+            // A task that has stopped lets nobody in.
+            let _ = feed.send(Command::Follow { channel, follower }).await;
         }
     }
 
-    /// A socket follows a channel no more.
-    pub(crate) async fn unfollow(&self, channel: Channel, connection: u64) {
+    /// A socket follows a channel no more; as a guard, or as one that is pushed to.
+    pub(crate) async fn unfollow(&self, channel: Channel, connection: u64, guard: bool) {
         if let Some(feed) = self.feed(&channel) {
             // A task that has stopped has no followers.
-            let _ = feed.send(Command::Unfollow { channel, connection }).await;
+            let _ = feed.send(Command::Unfollow { channel, connection, guard }).await;
         }
     }
 }

@@ -27,6 +27,12 @@ impl Timestamp {
         Self(moment.replace_nanosecond(micros).unwrap_or(moment))
     }
 
+    /// Microseconds since 1970.
+    #[must_use]
+    pub fn unix_us(self) -> i64 {
+        i64::try_from(self.0.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+    }
+
     /// Milliseconds since 1970.
     #[must_use]
     pub fn unix_ms(self) -> i64 {

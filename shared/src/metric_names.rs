@@ -19,13 +19,19 @@ pub const DELIVERIES_TOTAL: &str = "roomcast_deliveries_total";
 pub const DELIVERED_BYTES_TOTAL: &str = "roomcast_delivered_bytes_total";
 /// Sockets whose outbox overflowed. Counter.
 pub const OUTBOX_OVERFLOWS_TOTAL: &str = "roomcast_outbox_overflows_total";
-/// Live messages dropped, by `class`: unstored. Counter.
+/// Frames dropped, by `class`: unstored (an unknown sender's), slow (a client reads slowly). Counter.
 pub const DROPPED_FRAMES_TOTAL: &str = "roomcast_dropped_frames_total";
 /// Followers let in, by `outcome`: new, recovered, lost. Counter.
 pub const RESUMES_TOTAL: &str = "roomcast_resumes_total";
-/// Healings by `cause`: reconnect, slow_consumer, gap, hint, again. Counter.
+/// Healings by `cause`: reconnect, slow_consumer, gap, hint, election, epoch, again. Counter.
 pub const HEALS_TOTAL: &str = "roomcast_heals_total";
-/// People whom this node has in rooms, each room counted. Gauge.
+/// Times that a node, taken for dead, began under a new incarnation. Counter.
+pub const INCARNATIONS_TOTAL: &str = "roomcast_incarnations_total";
+/// Sockets put out of a channel because their right ended. Counter.
+pub const EVICTIONS_TOTAL: &str = "roomcast_evictions_total";
+/// Seconds from api's append to the hand-over to a node's sockets, once an event and node. Histogram.
+pub const DELIVERY_SECONDS: &str = "roomcast_delivery_seconds";
+/// People whom this node has online and in rooms, each place counted. Gauge.
 pub const PARTICIPANTS: &str = "roomcast_participants";
 /// Joins and leaves that the log could not be told. Counter.
 pub const PRESENCE_ABANDONED_TOTAL: &str = "roomcast_presence_abandoned_total";

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use shared::{
     log::{self, Reader, Stored},
-    metric_names as names, subject,
+    metric_names as names,
+    subject::{self, Channel},
 };
 use tokio::sync::mpsc;
 
-use super::{Done, Feed, Source};
+use super::{Done, Entry, Feed, Source};
+use crate::hub::channel::Heard;
 
 /// Events reported at once.
 const BATCH: usize = 256;
@@ -59,11 +61,17 @@ impl Feed {
         match healed {
             Healed::Events(events) => self.apply_healed(&events),
             Healed::Upto { last, epoch } => {
-                self.position.healed(last);
-                self.over();
-                if self.epoch().is_some_and(|known| known != epoch) {
+                // Also where the log ends before what was heard: ids may be given again.
+                let is_another = self.position.epoch().is_some_and(|known| known != epoch);
+                if is_another || self.highest() > last {
                     self.close_all();
+                    self.people.last = last;
+                    self.position.begin_again(epoch, last);
+                } else {
+                    self.people.last = self.people.last.max(last);
+                    self.position.healed(last);
                 }
+                self.over();
             }
             Healed::Gone => {
                 self.close_all();
@@ -79,19 +87,27 @@ impl Feed {
         }
     }
 
-    fn epoch(&self) -> Option<u64> {
-        self.entries.values().find_map(|entry| match entry {
-            super::Entry::Heard(heard) => Some(heard.epoch),
-            super::Entry::Opening(_) => None,
-        })
+    /// The last event that was heard.
+    fn highest(&self) -> u64 {
+        let hubs = self.entries.values().filter_map(|entry| match entry {
+            Entry::Heard(hub) => Some(hub.last),
+            Entry::Opening(_) => None,
+        });
+        hubs.chain([self.people.last]).max().unwrap_or(0)
     }
 
     fn apply_healed(&mut self, events: &[Stored]) {
         let metrics = self.metrics.clone();
         for stored in events {
             let Ok(parsed) = subject::parse(&stored.subject) else { continue };
-            let Some(heard) = self.heard(&parsed.channel) else { continue };
-            heard.deliver(&parsed.channel, parsed.event, stored.seq, &stored.payload, &metrics);
+            let Stored { seq, headers, payload, .. } = stored;
+            if let Channel::User(user) = &parsed.channel {
+                self.push_stored(user, &parsed.channel, parsed.event, *seq, payload);
+            }
+            if let Some(hub) = self.hub(&parsed.channel) {
+                let heard = Heard { event: parsed.event, seq: *seq, headers: Some(headers), payload };
+                hub.deliver(heard, &metrics);
+            }
         }
     }
 }

@@ -6,20 +6,27 @@
 //! Slow work (asking, reading the log) runs beside the task and reports back to it.
 
 mod heal;
+mod live;
 mod open;
+mod people;
 mod position;
 mod replay;
+mod rights;
+mod snapshot;
 
-use std::{collections::HashMap, time::Duration};
+pub(crate) use position::Positions;
 
-use async_nats::{Client, Message, header, jetstream::Context};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_nats::{Client, Message, jetstream::Context};
 use futures_util::{Stream, StreamExt as _, stream::SelectAll};
+use metrics::Histogram;
 use shared::{
     id::{Shard, ShardCount},
-    log::{AppliedWatch, SyncHint},
+    log::{AppliedWatch, StreamState, SyncHint},
     metric_names as names,
     nats::NatsEvent,
-    subject::{self, Channel},
+    subject::Channel,
 };
 use tokio::{
     sync::{broadcast, mpsc},
@@ -28,10 +35,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    feed::position::Position,
-    hub::channel::{Deliveries, Follower, Heard},
+    ask::Ask,
+    hub::{
+        channel::{Deliveries, Hub},
+        follower::Follower,
+        sessions::Sessions,
+    },
     session::close::CloseReason,
 };
+use people::People;
+use position::Position;
 
 /// What sessions ask of a shard's task.
 pub(crate) enum Command {
@@ -48,14 +61,19 @@ pub(crate) enum Command {
         channel: Channel,
         /// Who.
         connection: u64,
+        /// As a guard, who is pushed nothing.
+        guard: bool,
     },
 }
 
 /// What slow work reports.
 enum Done {
+    People(anyhow::Result<people::Opened>),
     Opened { channel: Channel, result: anyhow::Result<open::Opened> },
-    Barrier { channel: Channel, follower: Follower, result: anyhow::Result<shared::log::StreamState> },
+    Snapshot { channel: Channel, result: anyhow::Result<Vec<snapshot::Word>> },
+    Barrier { channel: Channel, follower: Follower, result: anyhow::Result<StreamState> },
     Replayed { channel: Channel, replay: replay::Replay },
+    Confirmed { channel: Channel, result: Option<rights::Confirmed> },
     Healed(heal::Healed),
 }
 
@@ -66,22 +84,33 @@ pub(crate) struct Source {
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,
     pub(crate) applied: AppliedWatch,
+    pub(crate) ask: Ask,
+    pub(crate) sessions: Sessions,
+    pub(crate) positions: Arc<Positions>,
 }
 
 enum Entry {
     /// Its subscription is being made; these wait for it.
     Opening(Vec<Follower>),
-    Heard(Box<Heard>),
+    Heard(Box<Hub>),
 }
 
-type Live = std::pin::Pin<Box<dyn Stream<Item = Message> + Send>>;
+/// A live message, and by which sort of subscription it came.
+enum Live {
+    Channel(Message),
+    People(Message),
+    Election,
+}
+
+type LiveStream = std::pin::Pin<Box<dyn Stream<Item = Live> + Send>>;
 
 /// One shard's task.
 pub(crate) struct Feed {
     shard: Shard,
     source: Source,
     entries: HashMap<Channel, Entry>,
-    live: SelectAll<Live>,
+    live: SelectAll<LiveStream>,
+    people: People,
     position: Position,
     /// While it is being healed nothing newer is pushed.
     healing: bool,
@@ -89,6 +118,7 @@ pub(crate) struct Feed {
     heal_again: Option<u64>,
     done: mpsc::Sender<Done>,
     metrics: Deliveries,
+    latency: Histogram,
 }
 
 impl Feed {
@@ -108,19 +138,22 @@ impl Feed {
             source,
             entries: HashMap::new(),
             live: SelectAll::new(),
+            people: People::default(),
             position: Position::default(),
             healing: false,
             heal_again: None,
             done,
             metrics: Deliveries::new(),
+            latency: metrics::histogram!(names::DELIVERY_SECONDS),
         };
+        feed.open_people();
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let hears = !feed.healing && !feed.live.is_empty();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                Some(message) = feed.live.next(), if hears => feed.hear(&message),
+                Some(live) = feed.live.next(), if hears => feed.hear(&live),
                 Some(report) = reports.recv() => feed.report(report),
                 command = commands.recv() => match command {
                     Some(command) => feed.command(command),
@@ -155,9 +188,11 @@ impl Feed {
                     self.entries.insert(channel, Entry::Opening(vec![follower]));
                 }
             },
-            Command::Unfollow { channel, connection } => match self.entries.get_mut(&channel) {
-                Some(Entry::Opening(waiting)) => waiting.retain(|f| f.connection != connection),
-                Some(Entry::Heard(heard)) => heard.remove(connection),
+            Command::Unfollow { channel, connection, guard } => match self.entries.get_mut(&channel) {
+                Some(Entry::Opening(waiting)) => {
+                    waiting.retain(|f| f.connection != connection || f.answer.is_none() != guard);
+                }
+                Some(Entry::Heard(hub)) => hub.remove(connection, guard),
                 None => {}
             },
         }
@@ -165,64 +200,54 @@ impl Feed {
 
     fn report(&mut self, report: Done) {
         match report {
+            Done::People(result) => self.people_opened(result),
             Done::Opened { channel, result } => self.opened(&channel, result),
+            Done::Snapshot { channel, result } => self.snapshot_taken(&channel, result),
             Done::Barrier { channel, follower, result } => self.barrier(&channel, follower, result),
             Done::Replayed { channel, replay } => self.replayed(&channel, replay),
+            Done::Confirmed { channel, result } => self.confirmed(&channel, result),
             Done::Healed(healed) => self.healed(healed),
         }
     }
 
-    fn heard(&mut self, channel: &Channel) -> Option<&mut Heard> {
+    fn hub(&mut self, channel: &Channel) -> Option<&mut Hub> {
         match self.entries.get_mut(channel) {
-            Some(Entry::Heard(heard)) => Some(heard),
+            Some(Entry::Heard(hub)) => Some(hub),
             _ => None,
         }
-    }
-
-    /// A live event. One without a sequence was not stored: it is nobody's to send.
-    fn hear(&mut self, message: &Message) {
-        let number = |name| message.headers.as_ref()?.get_last(name)?.as_str().parse::<u64>().ok();
-        let (Some(seq), Ok(parsed)) = (number(header::NATS_SEQUENCE), subject::parse(&message.subject))
-        else {
-            metrics::counter!(names::DROPPED_FRAMES_TOTAL, "class" => "unstored").increment(1);
-            return;
-        };
-        let before = number(header::NATS_LAST_SEQUENCE).unwrap_or(0);
-        let metrics = self.metrics.clone();
-        let Some(heard) = self.heard(&parsed.channel) else { return };
-        // 0 is "none, or unknown".
-        if seq > heard.last
-            && let Some(known) = heard.gap(parsed.event, before)
-        {
-            self.heal("gap", Some(known));
-            return;
-        }
-        heard.deliver(&parsed.channel, parsed.event, seq, &message.payload, &metrics);
     }
 
     fn hint(&mut self, hint: &SyncHint) {
         if hint.channel.shard(self.source.shards) != self.shard {
             return;
         }
-        if self.heard(&hint.channel).is_some_and(|heard| heard.last < hint.seq) {
+        let people_lack = matches!(hint.channel, Channel::User(_)) && self.people.last < hint.seq;
+        if people_lack || self.hub(&hint.channel).is_some_and(|hub| hub.last < hint.seq) {
             self.heal("hint", Some(hint.seq.saturating_sub(1)));
         }
     }
 
     fn tick(&mut self) {
         if let Some(applied) = self.source.applied.current(self.shard) {
+            if self.position.epoch().is_some_and(|epoch| epoch != applied.epoch) {
+                self.heal("epoch", None);
+            }
             self.position.note(applied.seq);
+            self.confirm_rights(applied.seq);
         }
-        self.entries.retain(|_, entry| !matches!(entry, Entry::Heard(heard) if heard.is_stale()));
+        self.source.positions.set(self.shard, &self.position);
+        self.entries.retain(|_, entry| !matches!(entry, Entry::Heard(hub) if hub.is_stale()));
+        self.count_crowds();
     }
 
     /// Closes every socket of the shard: the log has no longer what the node may have missed.
     fn close_all(&mut self) {
         for entry in self.entries.values() {
-            if let Entry::Heard(heard) = entry {
-                heard.outboxes().for_each(|outbox| outbox.close(CloseReason::Heal));
+            if let Entry::Heard(hub) = entry {
+                hub.outboxes().for_each(|outbox| outbox.close(CloseReason::Heal));
             }
         }
-        self.entries.clear();
+        // Those whose channels are being opened are let in by what the log says then.
+        self.entries.retain(|_, entry| matches!(entry, Entry::Opening(_)));
     }
 }

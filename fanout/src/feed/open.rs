@@ -1,4 +1,6 @@
-//! Beginning to hear a channel: the subscription first, then the barrier.
+//! Beginning to hear a channel: the subscription first, then the barrier, then who is there.
+
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::Subscriber;
@@ -7,15 +9,19 @@ use shared::{
     log::{self, StreamState},
     subject::Channel,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
-use super::{Done, Entry, Feed};
-use crate::hub::channel::{Follower, Heard};
+use super::{Done, Entry, Feed, Live, snapshot};
+use crate::hub::{channel::Hub, follower::Follower};
 
-/// A subscription, and where the stream ended after it stood.
+/// How long a first follower waits to be told who is in the room.
+const SNAPSHOT: Duration = Duration::from_millis(1_500);
+
+/// A subscription, where the stream ended after it stood, and who was in the room then.
 pub(super) struct Opened {
     subscriber: Subscriber,
     state: StreamState,
+    people: anyhow::Result<Vec<snapshot::Word>>,
 }
 
 impl Feed {
@@ -26,7 +32,14 @@ impl Feed {
             let result = async {
                 let subscriber = source.client.subscribe(channel.live(source.shards)).await?;
                 let state = log::state(&source.jetstream, shard).await.context("the barrier")?;
-                Ok(Opened { subscriber, state })
+                let people = match channel {
+                    Channel::Room(room) => {
+                        let taken = timeout(SNAPSHOT, snapshot::take(&source, room, state.last)).await;
+                        taken.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))
+                    }
+                    _ => Ok(vec![]),
+                };
+                Ok(Opened { subscriber, state, people })
             };
             let result = result.await;
             // The task may have stopped meanwhile.
@@ -36,7 +49,7 @@ impl Feed {
 
     pub(super) fn opened(&mut self, channel: &Channel, result: anyhow::Result<Opened>) {
         let Some(Entry::Opening(waiting)) = self.entries.remove(channel) else { return };
-        let Opened { subscriber, state } = match result {
+        let Opened { subscriber, state, people } = match result {
             Ok(opened) => opened,
             Err(error) => {
                 // Their `done` is dropped: each session answers that it could not be.
@@ -45,10 +58,11 @@ impl Feed {
             }
         };
         let (interest, ended) = oneshot::channel();
-        self.live.push(Box::pin(subscriber.take_until(ended)));
-        self.position.begin(state.last);
-        let heard = Heard::new(state.last, state.epoch, interest);
-        self.entries.insert(channel.clone(), Entry::Heard(Box::new(heard)));
+        self.live.push(Box::pin(subscriber.take_until(ended).map(Live::Channel)));
+        self.position.begin(state.epoch, state.last);
+        let hub = Hub::new(channel.clone(), self.shard.index(), state.last, state.epoch, interest);
+        self.entries.insert(channel.clone(), Entry::Heard(Box::new(hub)));
+        self.snapshot_taken(channel, people);
         for follower in waiting {
             self.barrier(channel, follower, Ok(state));
         }
@@ -56,11 +70,10 @@ impl Feed {
 
     /// Lets a follower in where all it needs is known; else asks first how far the stream is.
     pub(super) fn resume(&mut self, channel: &Channel, follower: Follower) {
-        let index = self.shard.index();
-        let Some(heard) = self.heard(channel) else { return };
+        let Some(hub) = self.hub(channel) else { return };
         match follower.since {
-            None => heard.admit(index, follower, true),
-            Some(since) if since <= heard.last => self.recover(channel, follower),
+            None => hub.admit(follower, true),
+            Some(since) if since <= hub.last => self.recover(channel, follower),
             Some(_) => {
                 let (source, shard, done) = (self.source.clone(), self.shard, self.done.clone());
                 let channel = channel.clone();
@@ -80,7 +93,6 @@ impl Feed {
         follower: Follower,
         result: anyhow::Result<StreamState>,
     ) {
-        let index = self.shard.index();
         let state = match result {
             Ok(state) => state,
             Err(error) => {
@@ -88,25 +100,24 @@ impl Feed {
                 return;
             }
         };
-        let Some(heard) = self.heard(channel) else { return };
+        let Some(hub) = self.hub(channel) else { return };
         match follower.since {
-            None => heard.admit(index, follower, true),
-            Some(since) if since > state.last => heard.admit(index, follower, false),
+            None => hub.admit(follower, true),
+            Some(since) if since > state.last => hub.admit(follower, false),
             Some(_) => self.recover(channel, follower),
         }
     }
 
     /// A follower whose `since` is of this log, if its epoch is.
     fn recover(&mut self, channel: &Channel, follower: Follower) {
-        let index = self.shard.index();
-        let Some(heard) = self.heard(channel) else { return };
-        let same_epoch = follower.epoch.is_none_or(|epoch| epoch == heard.epoch);
+        let Some(hub) = self.hub(channel) else { return };
+        let same_epoch = follower.epoch.is_none_or(|epoch| epoch == hub.epoch);
         if !same_epoch {
-            heard.admit(index, follower, false);
-        } else if follower.since.is_some_and(|since| since >= heard.ring.base()) {
-            heard.admit(index, follower, true);
+            hub.admit(follower, false);
+        } else if follower.reach().is_some_and(|reach| reach >= hub.ring.base()) {
+            hub.admit(follower, true);
         } else {
-            heard.resuming.push(follower);
+            hub.resuming.push(follower);
             self.replay(channel);
         }
     }

@@ -10,7 +10,7 @@ use shared::{
 };
 
 use super::{Done, Feed, Source};
-use crate::render::native;
+use crate::{hub::follower::Follower, render::native};
 
 /// The most events that one replay reads; more are to be loaded over REST.
 const EVENTS_MAX: usize = 10_000;
@@ -29,12 +29,12 @@ impl Feed {
     /// Starts a replay for those who wait, unless one is under way.
     pub(super) fn replay(&mut self, channel: &Channel) {
         let (source, done) = (self.source.clone(), self.done.clone());
-        let Some(heard) = self.heard(channel) else { return };
-        let Some(since) = heard.resuming.iter().filter_map(|follower| follower.since).min() else { return };
-        if std::mem::replace(&mut heard.reading, true) {
+        let Some(hub) = self.hub(channel) else { return };
+        let Some(since) = hub.resuming.iter().filter_map(Follower::reach).min() else { return };
+        if std::mem::replace(&mut hub.reading, true) {
             return;
         }
-        let (upto, epoch, channel) = (heard.ring.base(), heard.epoch, channel.clone());
+        let (upto, epoch, channel) = (hub.ring.base(), hub.epoch, channel.clone());
         tokio::spawn(async move {
             let frames = match read(&source, &channel, since, upto, epoch).await {
                 Ok(frames) => frames,
@@ -49,21 +49,20 @@ impl Feed {
     }
 
     pub(super) fn replayed(&mut self, channel: &Channel, replay: Replay) {
-        let index = self.shard.index();
-        let Some(heard) = self.heard(channel) else { return };
-        heard.reading = false;
+        let Some(hub) = self.hub(channel) else { return };
+        hub.reading = false;
         let extended = match replay.frames {
-            Some(frames) => heard.ring.extend_back(replay.since, replay.upto, frames),
+            Some(frames) => hub.ring.extend_back(replay.since, replay.upto, frames),
             None => false,
         };
-        for follower in std::mem::take(&mut heard.resuming) {
-            let since = follower.since.unwrap_or(heard.last);
-            if since >= heard.ring.base() {
-                heard.admit(index, follower, true);
-            } else if !extended && since <= replay.upto {
-                heard.admit(index, follower, false);
+        for follower in std::mem::take(&mut hub.resuming) {
+            let reach = follower.reach().unwrap_or(hub.last);
+            if reach >= hub.ring.base() {
+                hub.admit(follower, true);
+            } else if !extended && reach <= replay.upto {
+                hub.admit(follower, false);
             } else {
-                heard.resuming.push(follower);
+                hub.resuming.push(follower);
             }
         }
         self.replay(channel);

@@ -1,55 +1,41 @@
 //! One channel on this node: its followers, its recent events, and how far it is heard.
 //!
 //! What must hold: events reach followers in the log's order, each at most once. What is at or
-//! below `last` has been pushed, or lies before everyone's beginning here.
+//! below `last` has been pushed, or lies before everyone's beginning here. A follower whose right
+//! ends by an event gets that event, and nothing after it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use metrics::Counter;
-use shared::{metric_names as names, subject::Channel};
+use serde::Deserialize;
+use shared::{
+    event::{EventName, header},
+    id::UserId,
+    metric_names as names,
+    rules::Caller,
+    subject::Channel,
+};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::ring::Ring;
+use super::{
+    fold::Fold,
+    follower::{Followed, Follower},
+    rights::Rights,
+    ring::Ring,
+};
 use crate::{render::native, session::outbox::Outbox};
 
 /// How long a channel that nobody follows is still heard: whoever comes back finds it warm.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Makes the frame that answers a follower, once it is known where it begins.
-pub(crate) type Answer = Box<dyn FnOnce(&Followed) -> Bytes + Send>;
-
-/// A socket that asks to follow a channel.
-pub(crate) struct Follower {
-    /// The socket's number on this node.
-    pub(crate) connection: u64,
-    /// Where its frames go.
-    pub(crate) outbox: Arc<Outbox>,
-    /// The last event the client has.
-    pub(crate) since: Option<u64>,
-    /// The epoch it got it in.
-    pub(crate) epoch: Option<u64>,
-    /// Its answer: pushed before all events.
-    pub(crate) answer: Answer,
-    /// Resolves once it follows; dropped where it can't.
-    pub(crate) done: oneshot::Sender<()>,
-}
-
-/// Where a follower begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Followed {
-    /// The channel's stream, as its place in lists of all.
-    pub(crate) shard: usize,
-    /// The epoch of its stream.
-    pub(crate) epoch: u64,
-    /// Everything after this is pushed.
-    pub(crate) id: u64,
-    /// Whether nothing is missing between what the client has and what it is pushed.
-    pub(crate) recovered: bool,
-}
-
 struct Member {
     outbox: Arc<Outbox>,
+    frame: u64,
+    caller: Caller,
+    /// Its right was granted as of this event.
+    as_of: u64,
     /// The client has everything up to here already.
     from: u64,
 }
@@ -73,11 +59,24 @@ impl Deliveries {
     }
 }
 
+/// A stored event, as it came live or as it was read from the log.
+#[derive(Clone, Copy)]
+pub(crate) struct Heard<'a> {
+    pub(crate) event: &'a str,
+    pub(crate) seq: u64,
+    pub(crate) headers: Option<&'a HeaderMap>,
+    pub(crate) payload: &'a [u8],
+}
+
 /// A channel that is heard.
-pub(crate) struct Heard {
+pub(crate) struct Hub {
+    channel: Channel,
+    shard: usize,
     pub(crate) ring: Ring,
     pub(crate) last: u64,
     pub(crate) epoch: u64,
+    pub(crate) fold: Fold,
+    pub(crate) rights: Rights,
     /// Where it began: what lies before is nobody's gap here.
     began: u64,
     /// The last event of each name, as the broker chains them.
@@ -86,23 +85,50 @@ pub(crate) struct Heard {
     pub(crate) resuming: Vec<Follower>,
     pub(crate) reading: bool,
     members: HashMap<u64, Member>,
+    guards: HashMap<u64, Member>,
     idle_since: Option<Instant>,
     /// Ends the subscription when dropped.
     _interest: oneshot::Sender<()>,
 }
 
-impl Heard {
+/// The person that an event is about.
+#[derive(Deserialize)]
+struct About {
+    user: UserId,
+}
+
+/// What an update of a room may mean for those who are in it.
+#[derive(Deserialize)]
+struct Update {
+    #[serde(default)]
+    private: Option<bool>,
+    #[serde(default)]
+    closed: Option<bool>,
+}
+
+impl Hub {
     /// A channel that is complete from `last` on.
-    pub(crate) fn new(last: u64, epoch: u64, interest: oneshot::Sender<()>) -> Self {
+    pub(crate) fn new(
+        channel: Channel,
+        shard: usize,
+        last: u64,
+        epoch: u64,
+        interest: oneshot::Sender<()>,
+    ) -> Self {
         Self {
+            channel,
+            shard,
             ring: Ring::new(last),
             last,
             epoch,
+            fold: Fold::default(),
+            rights: Rights::new(last),
             began: last,
             chain: HashMap::new(),
             resuming: Vec::new(),
             reading: false,
             members: HashMap::new(),
+            guards: HashMap::new(),
             idle_since: Some(Instant::now()),
             _interest: interest,
         }
@@ -110,36 +136,59 @@ impl Heard {
 
     /// Lets a follower in: its answer, what it missed, then everything as it comes. `recovered`
     /// is false where what it missed can't be had.
-    pub(crate) fn admit(&mut self, shard: usize, follower: Follower, recovered: bool) {
+    pub(crate) fn admit(&mut self, follower: Follower, recovered: bool) {
+        let as_of = follower.grant.map_or(u64::MAX, |grant| grant.as_of);
+        if self.rights.is_over(&follower.caller.user, as_of) {
+            // The session may be gone meanwhile: then nobody waits.
+            let _ = follower.done.send(false);
+            return;
+        }
+        if let Some(grant) = follower.grant {
+            self.rights.granted(grant.public, grant.as_of);
+        }
         let since = follower.since.filter(|_| recovered);
-        // A client may be ahead of this node: what it has already is not pushed again.
-        let from = since.unwrap_or(self.last);
-        let followed = Followed { shard, epoch: self.epoch, id: from, recovered };
-        let mut open = follower.outbox.push((follower.answer)(&followed));
-        if let Some(since) = since {
-            for frame in self.ring.after(since) {
-                open = open && follower.outbox.push(frame.clone());
-            }
-        }
-        let outcome = match (follower.since, recovered) {
-            (None, _) => "new",
-            (Some(_), true) => "recovered",
-            (Some(_), false) => "lost",
+        let member = Member {
+            outbox: follower.outbox,
+            frame: follower.frame,
+            caller: follower.caller,
+            as_of,
+            // A client may be ahead of this node: what it has already is not pushed again.
+            from: since.unwrap_or(self.last),
         };
-        metrics::counter!(names::RESUMES_TOTAL, "outcome" => outcome).increment(1);
-        if open {
-            self.members.insert(follower.connection, Member { outbox: follower.outbox, from });
-            self.idle_since = None;
+        self.idle_since = None;
+        if let Some(answer) = follower.answer {
+            let followed = Followed {
+                shard: self.shard,
+                epoch: self.epoch,
+                id: member.from,
+                recovered,
+                people: matches!(self.channel, Channel::Room(_)).then(|| self.fold.answer()),
+            };
+            let mut open = member.outbox.push(answer(&followed));
+            for frame in since.into_iter().flat_map(|since| self.ring.after(since)) {
+                open = open && member.outbox.push(frame.clone());
+            }
+            let outcome = match (follower.since, recovered) {
+                (None, _) => "new",
+                (Some(_), true) => "recovered",
+                (Some(_), false) => "lost",
+            };
+            metrics::counter!(names::RESUMES_TOTAL, "outcome" => outcome).increment(1);
+            if open {
+                self.members.insert(follower.connection, member);
+            }
+        } else {
+            self.guards.insert(follower.connection, member);
         }
-        // The session may be gone meanwhile: its own end has removed it.
-        let _ = follower.done.send(());
+        let _ = follower.done.send(true);
     }
 
-    /// A socket does not follow any more.
-    pub(crate) fn remove(&mut self, connection: u64) {
-        self.members.remove(&connection);
-        self.resuming.retain(|follower| follower.connection != connection);
-        if self.members.is_empty() && self.resuming.is_empty() {
+    /// A socket does not follow any more; as a guard, or as one that is pushed to.
+    pub(crate) fn remove(&mut self, connection: u64, guard: bool) {
+        if guard { &mut self.guards } else { &mut self.members }.remove(&connection);
+        self.resuming
+            .retain(|follower| follower.connection != connection || follower.answer.is_none() != guard);
+        if self.members.is_empty() && self.guards.is_empty() && self.resuming.is_empty() {
             self.idle_since.get_or_insert_with(Instant::now);
         }
     }
@@ -147,6 +196,16 @@ impl Heard {
     /// Whether nobody has followed it for long.
     pub(crate) fn is_stale(&self) -> bool {
         self.idle_since.is_some_and(|since| since.elapsed() > LINGER)
+    }
+
+    /// Everything after this was heard.
+    pub(crate) const fn began(&self) -> u64 {
+        self.began
+    }
+
+    /// Whether a socket is pushed this channel's events.
+    pub(crate) fn has(&self, connection: u64) -> bool {
+        self.members.contains_key(&connection)
     }
 
     /// The last event of that name that came before, where the broker names a later one: what
@@ -157,14 +216,8 @@ impl Heard {
     }
 
     /// Pushes an event to everyone, once: one that is known already does nothing.
-    pub(crate) fn deliver(
-        &mut self,
-        channel: &Channel,
-        event: &str,
-        seq: u64,
-        payload: &[u8],
-        to: &Deliveries,
-    ) {
+    pub(crate) fn deliver(&mut self, heard: Heard<'_>, to: &Deliveries) {
+        let Heard { event, seq, .. } = heard;
         if seq <= self.last {
             return;
         }
@@ -173,10 +226,26 @@ impl Heard {
             Some(last) => *last = seq,
             None => drop(self.chain.insert(event.to_owned(), seq)),
         }
-        let Some(frame) = native::push(channel, event, seq, payload) else { return };
-        if native::is_replayed(event) {
-            self.ring.push(seq, frame.clone());
+        let name = EventName::parse(event);
+        if matches!(name, Some(EventName::ParticipantJoin | EventName::ParticipantLeave))
+            && !self.take_word(heard, name == Some(EventName::ParticipantJoin))
+        {
+            return;
         }
+        if let Some(frame) = native::push(&self.channel, event, seq, heard.payload) {
+            if native::is_replayed(event) {
+                self.ring.push(seq, frame.clone());
+            }
+            self.push(seq, &frame, to);
+        }
+        match name {
+            Some(EventName::MemberRemove | EventName::TeamMemberRemove) => self.removed(heard),
+            Some(EventName::RoomUpdate) => self.updated(heard),
+            _ => {}
+        }
+    }
+
+    fn push(&mut self, seq: u64, frame: &Bytes, to: &Deliveries) {
         let (mut frames, mut gone) = (0, Vec::new());
         for (connection, member) in &self.members {
             if seq <= member.from {
@@ -192,12 +261,72 @@ impl Heard {
         to.bytes.increment(frames * frame.len() as u64);
         to.overflows.increment(gone.len() as u64);
         for connection in gone {
-            self.remove(connection);
+            self.remove(connection, false);
         }
+    }
+
+    /// Pushes what is not stored: it is dropped first where a client reads slowly.
+    pub(crate) fn push_unstored(&self, frame: &Bytes) {
+        for member in self.members.values() {
+            member.outbox.push_unstored(frame.clone());
+        }
+    }
+
+    /// A process's word on one of its people. True where it is to be told.
+    fn take_word(&mut self, heard: Heard<'_>, present: bool) -> bool {
+        let number = |name| heard.headers?.get_last(name)?.as_str().parse::<u64>().ok();
+        let about = serde_json::from_slice::<About>(heard.payload).ok();
+        match (about, number(header::INCARNATION), number(header::COUNTER)) {
+            (Some(about), Some(incarnation), Some(counter)) => {
+                self.fold.hear(&about.user, incarnation, counter, present)
+            }
+            _ => false,
+        }
+    }
+
+    fn removed(&mut self, heard: Heard<'_>) {
+        let Ok(About { user }) = serde_json::from_slice(heard.payload) else { return };
+        self.rights.removed(heard.seq, user.clone());
+        self.evict(heard.seq, |caller| caller.user == user && !caller.is_admin);
+    }
+
+    fn updated(&mut self, heard: Heard<'_>) {
+        let Ok(update) = serde_json::from_slice::<Update>(heard.payload) else { return };
+        if update.closed == Some(true) {
+            self.rights.closed(heard.seq);
+            self.evict(heard.seq, |_| true);
+        } else if update.private == Some(true) {
+            self.rights.narrowed(heard.seq);
+        }
+    }
+
+    /// Ends the right of those whom it concerns, where it was granted before that event.
+    pub(crate) fn evict(&mut self, seq: u64, whom: impl Fn(&Caller) -> bool) {
+        let channel = &self.channel;
+        let mut end = |_: &u64, member: &mut Member| {
+            let ends = member.as_of < seq && whom(&member.caller);
+            if ends {
+                member.outbox.evict(channel.clone(), member.frame);
+            }
+            !ends
+        };
+        self.members.retain(&mut end);
+        self.guards.retain(end);
+        if self.members.is_empty() && self.guards.is_empty() && self.resuming.is_empty() {
+            self.idle_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Everyone who is here, each once.
+    pub(crate) fn callers(&self) -> Vec<Caller> {
+        let mut callers: Vec<Caller> = self.members.values().map(|member| member.caller.clone()).collect();
+        callers.sort_by(|a, b| (&a.user, a.is_admin).cmp(&(&b.user, b.is_admin)));
+        callers.dedup();
+        callers
     }
 
     /// All sockets that follow it.
     pub(crate) fn outboxes(&self) -> impl Iterator<Item = &Arc<Outbox>> {
-        self.members.values().map(|member| &member.outbox)
+        self.members.values().chain(self.guards.values()).map(|member| &member.outbox)
     }
 }

@@ -2,6 +2,9 @@
 //! who are in rooms here.
 
 pub(crate) mod channel;
+pub(crate) mod fold;
+pub(crate) mod follower;
 pub(crate) mod presence;
+pub(crate) mod rights;
 pub(crate) mod ring;
 pub(crate) mod sessions;

@@ -1,10 +1,12 @@
-//! All sockets of the node, so that a drain reaches each.
+//! All sockets of the node, so that a drain reaches each, and those of each person, so that what
+//! concerns a person reaches all of theirs, whatever they follow.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use shared::id::UserId;
 use tokio::sync::watch;
 
 use crate::session::outbox::Outbox;
@@ -12,9 +14,15 @@ use crate::session::outbox::Outbox;
 /// The node's open sockets.
 #[derive(Clone, Debug)]
 pub(crate) struct Sessions {
-    open: Arc<Mutex<HashMap<u64, Arc<Outbox>>>>,
+    open: Arc<Mutex<Open>>,
     count: watch::Sender<usize>,
     max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    sockets: HashMap<u64, Arc<Outbox>>,
+    people: HashMap<UserId, Vec<u64>>,
 }
 
 /// One open socket; it is gone from the list when this is dropped.
@@ -22,6 +30,7 @@ pub(crate) struct Sessions {
 pub(crate) struct Registered {
     sessions: Sessions,
     id: u64,
+    user: UserId,
 }
 
 impl Sessions {
@@ -30,26 +39,34 @@ impl Sessions {
         Self { open: Arc::default(), count: watch::Sender::new(0), max }
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Outbox>>> {
+    fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether one more socket may open.
     pub(crate) fn has_room(&self) -> bool {
-        self.open().len() < self.max
+        self.open().sockets.len() < self.max
     }
 
-    /// Lists a socket.
-    pub(crate) fn register(&self, id: u64, outbox: Arc<Outbox>) -> Registered {
+    /// Lists a socket of that person.
+    pub(crate) fn register(&self, id: u64, user: UserId, outbox: Arc<Outbox>) -> Registered {
         let mut open = self.open();
-        open.insert(id, outbox);
-        self.count.send_replace(open.len());
-        Registered { sessions: self.clone(), id }
+        open.sockets.insert(id, outbox);
+        open.people.entry(user.clone()).or_default().push(id);
+        self.count.send_replace(open.sockets.len());
+        Registered { sessions: self.clone(), id, user }
     }
 
     /// Every open socket now.
     pub(crate) fn all(&self) -> Vec<Arc<Outbox>> {
-        self.open().values().cloned().collect()
+        self.open().sockets.values().cloned().collect()
+    }
+
+    /// Every open socket of a person now.
+    pub(crate) fn of(&self, user: &UserId) -> Vec<(u64, Arc<Outbox>)> {
+        let open = self.open();
+        let ids = open.people.get(user).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, open.sockets.get(id)?.clone()))).collect()
     }
 
     /// Resolves when no socket is open any more.
@@ -62,7 +79,13 @@ impl Sessions {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut open = self.sessions.open();
-        open.remove(&self.id);
-        self.sessions.count.send_replace(open.len());
+        open.sockets.remove(&self.id);
+        if let Some(ids) = open.people.get_mut(&self.user) {
+            ids.retain(|id| *id != self.id);
+            if ids.is_empty() {
+                open.people.remove(&self.user);
+            }
+        }
+        self.sessions.count.send_replace(open.sockets.len());
     }
 }

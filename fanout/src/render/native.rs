@@ -11,12 +11,12 @@ use crate::session::frame;
 /// The frame of an event; `None` for one that no socket gets.
 pub(crate) fn push(channel: &Channel, event: &str, seq: u64, payload: &[u8]) -> Option<Bytes> {
     let known = EventName::parse(event);
-    if known == Some(EventName::RoomMade) {
+    if matches!(known, Some(EventName::RoomMade | EventName::TeamMade)) {
         return None;
     }
     let head = format!(r#"{{"channel":"{channel}","event":"{event}","id":{seq},"data":"#);
-    if known == Some(EventName::Chatroom) {
-        // The room's id is this event's sequence, which nobody knew when the payload was written.
+    if matches!(known, Some(EventName::Chatroom | EventName::Invitation)) {
+        // The thing's id is this event's sequence, which nobody knew when the payload was written.
         let rest = payload.strip_prefix(b"{")?;
         let id = format!(r#"{{"id":{seq},"#);
         return Some(frame::text(&[head.as_bytes(), id.as_bytes(), rest, b"}"]));
@@ -24,9 +24,25 @@ pub(crate) fn push(channel: &Channel, event: &str, seq: u64, payload: &[u8]) -> 
     Some(frame::text(&[head.as_bytes(), payload, b"}"]))
 }
 
-/// Whether a resume repeats the event: who is in a room now is answered, not told again.
+/// The frame of what is never stored: it has no id.
+pub(crate) fn push_unstored(channel: &Channel, event: &str, data: &[u8]) -> Bytes {
+    let head = format!(r#"{{"channel":"{channel}","event":"{event}","data":"#);
+    frame::text(&[head.as_bytes(), data, b"}"])
+}
+
+/// Whether a resume repeats the event: who is in a room now and who has read what are states, which
+/// are answered, not told again.
 pub(crate) fn is_replayed(event: &str) -> bool {
-    !matches!(EventName::parse(event), Some(EventName::ParticipantJoin | EventName::ParticipantLeave))
+    !matches!(
+        EventName::parse(event),
+        Some(
+            EventName::ParticipantJoin
+                | EventName::ParticipantLeave
+                | EventName::MessageRead
+                | EventName::Online
+                | EventName::Offline
+        )
+    )
 }
 
 #[cfg(test)]

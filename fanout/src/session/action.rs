@@ -1,94 +1,68 @@
 //! Actions of a socket: api decides each, and this applies what it decides.
 //!
-//! The envelope is document 004's: `{"errors", "data", "action", "response_status", "request_id"}`.
-//! Only what concerns the socket alone is answered here: `ping` and `unsubscribe`.
+//! What concerns the socket alone, and what is never stored, is in `local`.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::{
-    id::RoomId,
-    rpc::{ActionReply, ActionRequest, Effect, expiry},
+    id::{RoomId, TeamId},
+    metric_names as names,
+    rpc::{ActionReply, ActionRequest, Effect, Grant, expiry},
+    rules::Caller,
     subject::Channel,
 };
 use tokio::sync::oneshot;
 
-use super::{State, frame, outbox::Outbox};
+use super::{
+    State,
+    envelope::{Head, Request, error},
+    local,
+    outbox::Outbox,
+};
 use crate::{
-    hub::channel::{Answer, Followed, Follower},
+    hub::follower::{Answer, Follower},
     node::Node,
 };
 
 /// What an action has changed for its socket.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
-    followed: Option<(Channel, bool)>,
-    left: Option<Left>,
+    pub(super) followed: Option<Now>,
+    pub(super) left: Option<Left>,
+    pub(super) local: local::Change,
+}
+
+/// The socket follows a channel now.
+#[derive(Debug)]
+pub(super) struct Now {
+    channel: Channel,
+    /// Its person is a participant through it.
+    participant: bool,
+    team: Option<TeamId>,
+    frame: u64,
 }
 
 #[derive(Debug)]
-enum Left {
+pub(super) enum Left {
     Channel(Channel),
     Room(RoomId),
 }
 
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default)]
-    action: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    request_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    channel: Option<&'a RawValue>,
-}
+/// An action on its way.
+pub(crate) type Underway = Pin<Box<dyn Future<Output = Applied> + Send>>;
 
-/// Where an answer goes: what its request was called.
-#[derive(Clone)]
-struct Request {
-    action: String,
-    id: String,
-}
-
-impl Request {
-    fn answer(&self, status: u16, errors: &[String], data: Option<&str>) -> Bytes {
-        let errors = serde_json::to_string(errors).unwrap_or_else(|_| "[]".to_owned());
-        let action = serde_json::Value::from(self.action.as_str());
-        frame::text(&[
-            format!(r#"{{"errors":{errors},"data":"#).as_bytes(),
-            data.unwrap_or("null").as_bytes(),
-            format!(r#","action":{action},"response_status":{status},"request_id":{}}}"#, self.id).as_bytes(),
-        ])
-    }
-}
-
-/// An answer that refuses a frame which may have no action, no id, or neither.
-pub(crate) fn error(action: Option<&str>, request_id: Option<&RawValue>, status: u16, detail: &str) -> Bytes {
-    let action = action.map_or(serde_json::Value::Null, serde_json::Value::from);
-    let body = serde_json::json!([detail]);
-    let id = scalar(request_id);
-    let text = format!(
-        r#"{{"errors":{body},"data":null,"action":{action},"response_status":{status},"request_id":{id}}}"#
-    );
-    frame::text(&[text.as_bytes()])
-}
-
-/// A request id as it came, where it is a scalar.
-fn scalar(id: Option<&RawValue>) -> String {
-    match id.map(RawValue::get) {
-        Some(text) if !text.starts_with(['{', '[']) => text.to_owned(),
-        _ => "null".to_owned(),
-    }
+/// The socket that asks, for as long as an action is under way.
+pub(super) struct Asker {
+    pub(super) node: Arc<Node>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) caller: Caller,
+    pub(super) connection: u64,
+    pub(super) frame: u64,
 }
 
 /// Begins an action; `None` where it is answered already.
-pub(crate) fn begin(
-    node: &Arc<Node>,
-    state: &State,
-    outbox: &Arc<Outbox>,
-    text: &str,
-) -> Option<Pin<Box<dyn Future<Output = Applied> + Send>>> {
+pub(crate) fn begin(node: &Arc<Node>, state: &State, outbox: &Arc<Outbox>, text: &str) -> Option<Underway> {
     let refuse = |frame| {
         outbox.push(frame);
         None
@@ -105,130 +79,183 @@ pub(crate) fn begin(
     let Some(action) = name else {
         return refuse(error(None, head.request_id, 405, "Unable to find action in message body."));
     };
-    let request = Request { action, id: scalar(head.request_id) };
-    match request.action.as_str() {
-        "ping" => return refuse(request.answer(200, &[], Some("{}"))),
-        "unsubscribe" => {
-            let channel = head.channel.and_then(|name| serde_json::from_str::<Channel>(name.get()).ok());
-            let Some(channel) = channel.filter(|channel| state.channels.contains(channel)) else {
-                let detail = "channel: must be one that this socket follows.";
-                return refuse(error(Some("unsubscribe"), head.request_id, 400, detail));
-            };
-            let data = serde_json::json!({ "channel": channel }).to_string();
-            outbox.push(request.answer(200, &[], Some(&data)));
-            let left = Some(Left::Channel(channel));
-            return Some(Box::pin(std::future::ready(Applied { followed: None, left })));
-        }
-        _ => {}
+    let request = Request::new(action, head.request_id);
+    let asker = Asker {
+        node: node.clone(),
+        outbox: outbox.clone(),
+        caller: state.caller.clone(),
+        connection: state.connection,
+        frame: state.frames,
+    };
+    if let Some(action) = local::Action::named(&request.action) {
+        return local::begin(action, asker, state, &request, raw.get());
     }
     let ask = ActionRequest {
         caller: state.caller.clone(),
         action: request.action.clone(),
         rooms: state.rooms.iter().copied().collect(),
-        key: format!("{:016x}:{}:{}", node.incarnation, state.connection, state.frames),
-        request: format!("{:08x}-{}-{}", node.incarnation >> 32, state.connection, state.frames),
+        key: format!("{:016x}:{}:{}", node.process, state.connection, state.frames),
+        request: format!("{:08x}-{}-{}", node.process >> 32, state.connection, state.frames),
         frame: raw.to_owned(),
         expires_at: expiry(),
     };
-    let (node, outbox, connection) = (node.clone(), outbox.clone(), state.connection);
-    Some(Box::pin(async move { decide(&node, &outbox, connection, &request, &ask).await }))
+    Some(Box::pin(async move { asker.decide(request, &ask).await }))
 }
 
-/// Has api decide, applies the effect, answers.
-async fn decide(
-    node: &Node,
-    outbox: &Arc<Outbox>,
-    connection: u64,
-    request: &Request,
-    ask: &ActionRequest,
-) -> Applied {
-    let reply = match node.ask.action(ask).await {
-        Ok(reply) => reply,
-        Err(error) => {
-            outbox.push(request.answer(error.code.status(), &[error.detail], None));
-            return Applied::default();
-        }
-    };
-    let data = reply.data.as_deref().map(RawValue::get);
-    match reply.effect {
-        Some(Effect::Subscribe { ref channel, participant, since, epoch, .. }) => {
-            let answer = following(request.clone(), &reply);
-            let (done, followed) = oneshot::channel();
-            let follower = Follower { connection, outbox: outbox.clone(), since, epoch, answer, done };
-            let sent = node.follow(channel.clone(), follower).await;
-            if sent && followed.await.is_ok() {
-                return Applied { followed: Some((channel.clone(), participant)), left: None };
+impl Asker {
+    /// Has api decide, applies the effect, answers.
+    async fn decide(self, request: Request, ask: &ActionRequest) -> Applied {
+        let reply = match self.node.ask.action(ask).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                self.outbox.push(request.answer(error.code.status(), &[error.detail], None));
+                return Applied::default();
             }
-            let detail = "The channel can't be followed now. Try again.".to_owned();
-            outbox.push(request.answer(503, &[detail], None));
-            Applied::default()
-        }
-        Some(Effect::Unsubscribe { channel }) => {
-            outbox.push(request.answer(reply.status, &reply.errors, data));
-            Applied { followed: None, left: Some(Left::Channel(channel)) }
-        }
-        Some(Effect::Leave { room }) => {
-            outbox.push(request.answer(reply.status, &reply.errors, data));
-            Applied { followed: None, left: Some(Left::Room(room)) }
-        }
-        None => {
-            outbox.push(request.answer(reply.status, &reply.errors, data));
-            Applied::default()
-        }
-    }
-}
-
-/// The answer to one who follows: api's data, and where the follower begins.
-fn following(request: Request, reply: &ActionReply) -> Answer {
-    let status = reply.status;
-    let data = reply.data.as_deref().map_or("{}", RawValue::get).to_owned();
-    Box::new(move |followed: &Followed| {
-        let Followed { shard, epoch, id, recovered } = followed;
-        // A room's own `id` is in its data already: the position has names of its own there.
-        let position = if request.action == "subscribe" {
-            format!(r#""shard":{shard},"epoch":{epoch},"id":{id},"recovered":{recovered}"#)
-        } else {
-            format!(r#""position":{{"shard":{shard},"epoch":{epoch},"id":{id},"recovered":{recovered}}}"#)
         };
-        let object = data.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-        let inner = object.unwrap_or("").trim();
-        let comma = if inner.is_empty() { "" } else { "," };
-        request.answer(status, &[], Some(&format!("{{{inner}{comma}{position}}}")))
-    })
+        let answer = |reply: &ActionReply| {
+            let data = reply.data.as_deref().map(RawValue::get);
+            self.outbox.push(request.answer(reply.status, &reply.errors, data));
+        };
+        let left = match reply.effect.clone() {
+            Some(Effect::Subscribe { channel, participant, since, epoch, grant }) => {
+                return self.follow(request, &reply, channel, participant, (since, epoch), grant).await;
+            }
+            Some(Effect::Unsubscribe { channel }) => Some(Left::Channel(channel)),
+            Some(Effect::Leave { room }) => Some(Left::Room(room)),
+            None => None,
+        };
+        answer(&reply);
+        Applied { left, ..Applied::default() }
+    }
+
+    async fn follow(
+        self,
+        request: Request,
+        reply: &ActionReply,
+        channel: Channel,
+        participant: bool,
+        (since, epoch): (Option<u64>, Option<u64>),
+        grant: Option<Grant>,
+    ) -> Applied {
+        let follower = |answer, done, since, epoch, grant| Follower {
+            connection: self.connection,
+            frame: self.frame,
+            caller: self.caller.clone(),
+            outbox: self.outbox.clone(),
+            since,
+            epoch,
+            grant,
+            answer,
+            done,
+        };
+        let follow = async |channel: &Channel, answer: Option<Answer>, since, epoch, grant| {
+            let (done, followed) = oneshot::channel();
+            let follower = follower(answer, done, since, epoch, grant);
+            self.node.follow(channel.clone(), follower).await;
+            followed.await.ok()
+        };
+        let team = grant.and_then(|grant| grant.team);
+        let mut stands = Some(true);
+        if let Some(team) = team {
+            // Who belongs to the team no more may not be here either.
+            let right = Grant { public: false, as_of: team.as_of, team: None, last_event: 0 };
+            stands = follow(&Channel::Team(team.team), None, None, None, Some(right)).await;
+        }
+        if stands == Some(true) {
+            let answer = Some(request.clone().following(reply));
+            stands = follow(&channel, answer, since, epoch, grant).await;
+        }
+        let followed = match stands {
+            Some(true) => {
+                let team = team.map(|team| team.team);
+                Some(Now { channel, participant, team, frame: self.frame })
+            }
+            Some(false) => {
+                self.outbox.push(request.refuse(404, "Not found."));
+                None
+            }
+            None => {
+                self.outbox.push(request.refuse(503, "The channel can't be followed now. Try again."));
+                None
+            }
+        };
+        Applied { followed, ..Applied::default() }
+    }
 }
 
 /// Makes what an action has changed part of the session's state.
 pub(crate) fn settle(node: &Arc<Node>, state: &mut State, applied: Applied) {
-    if let Some((channel, participant)) = applied.followed {
-        if let (Channel::Room(room), true) = (&channel, participant)
+    applied.local.settle(state);
+    if let Some(now) = applied.followed {
+        if let (Channel::Room(room), true) = (&now.channel, now.participant)
             && state.rooms.insert(*room)
         {
-            node.presence.enter(*room, state.caller.user.clone());
+            node.presence.enter(Some(*room), state.caller.user.clone());
         }
-        state.channels.insert(channel);
+        if let (Channel::Room(room), Some(team)) = (&now.channel, now.team) {
+            state.teams.insert(*room, (team, now.frame));
+        }
+        state.channels.insert(now.channel, now.frame);
     }
-    let channel = match applied.left {
-        Some(Left::Channel(channel)) => channel,
-        Some(Left::Room(room)) => Channel::Room(room),
-        None => return,
-    };
-    if let Channel::Room(room) = &channel
-        && state.rooms.remove(room)
-    {
-        node.presence.leave(*room, state.caller.user.clone());
+    match applied.left {
+        Some(Left::Channel(channel)) => leave(node, state, channel),
+        Some(Left::Room(room)) => leave(node, state, Channel::Room(room)),
+        None => {}
     }
-    if state.channels.remove(&channel) {
+}
+
+/// The socket follows a channel no more, and its person has left the room.
+fn leave(node: &Arc<Node>, state: &mut State, channel: Channel) {
+    let unfollow = |channel: Channel, guard| {
         let (node, connection) = (node.clone(), state.connection);
-        tokio::spawn(async move { node.unfollow(channel, connection).await });
+        tokio::spawn(async move { node.unfollow(channel, connection, guard).await });
+    };
+    if let Channel::Room(room) = &channel {
+        if state.rooms.remove(room) {
+            node.presence.leave(Some(*room), state.caller.user.clone());
+        }
+        if let Some((team, _)) = state.teams.remove(room)
+            && !state.teams.values().any(|(other, _)| *other == team)
+        {
+            unfollow(Channel::Team(team), true);
+        }
+    }
+    if state.channels.remove(&channel).is_some() {
+        unfollow(channel, false);
+    }
+}
+
+/// A right has ended: the socket is out of the channel, or of the team's rooms, by that frame's
+/// asking. What it has asked for since stands.
+pub(crate) fn evicted(node: &Arc<Node>, state: &mut State, outbox: &Outbox, channel: &Channel, frame: u64) {
+    let mut out: Vec<Channel> = Vec::new();
+    if let Channel::Team(team) = channel {
+        let rooms = state.teams.iter().filter(|(_, (granted, by))| granted == team && *by <= frame);
+        out.extend(rooms.map(|(room, _)| Channel::Room(*room)));
+    }
+    if state.channels.get(channel) == Some(&frame) {
+        out.push(channel.clone());
+    }
+    for channel in out {
+        metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "log").increment(1);
+        outbox.push(crate::render::native::push_unstored(
+            &channel,
+            "unsubscribed",
+            br#"{"reason":"forbidden"}"#,
+        ));
+        leave(node, state, channel);
     }
 }
 
 /// The socket is closed: it follows nothing any more, and its person may come back.
 pub(crate) async fn leave_everything(node: &Node, state: &mut State) {
     for room in std::mem::take(&mut state.rooms) {
-        node.presence.lose(room, state.caller.user.clone());
+        node.presence.lose(Some(room), state.caller.user.clone());
     }
-    for channel in std::mem::take(&mut state.channels) {
-        node.unfollow(channel, state.connection).await;
+    for (team, _) in std::mem::take(&mut state.teams).into_values() {
+        node.unfollow(Channel::Team(team), state.connection, true).await;
+    }
+    for channel in std::mem::take(&mut state.channels).into_keys() {
+        node.unfollow(channel, state.connection, false).await;
     }
 }

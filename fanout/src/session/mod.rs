@@ -5,22 +5,33 @@
 
 pub(crate) mod action;
 pub(crate) mod close;
+mod envelope;
 pub(crate) mod frame;
+mod local;
 pub(crate) mod outbox;
 mod socket;
 
 pub(crate) use socket::Socket;
 
-use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use shared::{
-    clock::Timestamp, id::RoomId, metric_names as names, rules::Caller, subject::Channel, token::Identity,
+    clock::Timestamp,
+    id::{RoomId, TeamId},
+    metric_names as names,
+    rules::Caller,
+    subject::Channel,
+    token::Identity,
 };
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
-use action::Applied;
+use action::{Applied, Underway};
 use close::CloseReason;
 use frame::{Decoder, Incoming};
 use outbox::Outbox;
@@ -40,15 +51,21 @@ pub(crate) struct State {
     pub(crate) connection: u64,
     /// Who it is.
     pub(crate) caller: Caller,
-    /// What it follows.
-    pub(crate) channels: HashSet<Channel>,
+    /// Until when its token counts.
+    pub(crate) expires: Instant,
+    /// What it follows, by which of its frames' asking.
+    pub(crate) channels: HashMap<Channel, u64>,
     /// Where its person is a participant through it.
     pub(crate) rooms: HashSet<RoomId>,
+    /// The rooms that it follows by belonging to a team, and by which frame's asking.
+    pub(crate) teams: HashMap<RoomId, (TeamId, u64)>,
+    /// When it last told that its person writes.
+    pub(crate) typed: Option<Instant>,
+    /// Whom its person may send signals to.
+    may_signal: local::MaySignal,
     /// Frames read so far: the number names the frame for retries.
     pub(crate) frames: u64,
 }
-
-type Underway = Pin<Box<dyn Future<Output = Applied> + Send>>;
 
 struct Session {
     node: Arc<Node>,
@@ -70,32 +87,39 @@ pub(crate) async fn run(
 ) {
     let connection = node.next_connection();
     let outbox = Arc::new(Outbox::new(node.outbox_bytes));
-    let registered = node.sessions.register(connection, outbox.clone());
+    let user = identity.caller.user.clone();
+    let registered = node.sessions.register(connection, user.clone(), outbox.clone());
+    node.presence.enter(None, user.clone());
     let open = metrics::gauge!(names::SOCKETS_OPEN);
     open.increment(1.0);
-    let expires = expiry(&identity);
     let state = State {
         connection,
+        expires: expires(&identity),
         caller: identity.caller,
-        channels: HashSet::new(),
+        channels: HashMap::new(),
         rooms: HashSet::new(),
+        teams: HashMap::new(),
+        typed: None,
+        may_signal: HashMap::new(),
         frames: 0,
     };
+    let presence = node.presence.clone();
     let mut session =
         Session { node, socket, outbox, decoder: Decoder::default(), state, underway: None, unanswered: 0 };
     // What came with the handshake was read with it.
     session.decoder.push(read);
     let reason = tokio::select! {
-        reason = session.serve(expires) => reason,
+        reason = session.serve() => reason,
         () = stop.cancelled() => None,
     };
     session.finish(reason).await;
+    presence.lose(None, user);
     drop(registered);
     open.decrement(1.0);
 }
 
 /// When the token expires, on the clock that timers use.
-fn expiry(identity: &Identity) -> Instant {
+fn expires(identity: &Identity) -> Instant {
     let left = identity.expires_at.saturating_mul(1_000).saturating_sub(Timestamp::now().unix_ms());
     // A timer can't be set for ever; a year is as good.
     let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(Duration::from_secs(31_536_000));
@@ -104,9 +128,10 @@ fn expiry(identity: &Identity) -> Instant {
 
 impl Session {
     /// Runs until the socket is to be closed; `None` where it is gone already.
-    async fn serve(&mut self, expires: Instant) -> Option<CloseReason> {
+    async fn serve(&mut self) -> Option<CloseReason> {
         let mut next_ping = Instant::now() + PING;
         loop {
+            self.take_evictions();
             if let Some(reason) = self.take_frames() {
                 return Some(reason);
             }
@@ -118,6 +143,7 @@ impl Session {
                 return Some(reason);
             }
             let reads = self.underway.is_none();
+            let expires = self.state.expires;
             tokio::select! {
                 applied = finished(&mut self.underway) => {
                     self.underway = None;
@@ -147,6 +173,16 @@ impl Session {
         }
     }
 
+    /// Leaves what it may not follow any more. While an action is under way nothing else is done in
+    /// its name, and what the action has asked for must be known first.
+    fn take_evictions(&mut self) {
+        if self.underway.is_none() {
+            for (channel, frame) in self.outbox.evictions() {
+                action::evicted(&self.node, &mut self.state, &self.outbox, &channel, frame);
+            }
+        }
+    }
+
     /// Handles what was read, as far as no action is under way.
     fn take_frames(&mut self) -> Option<CloseReason> {
         while self.underway.is_none() {
@@ -158,7 +194,7 @@ impl Session {
                     match incoming {
                         Incoming::Text(text) => self.begin(&text),
                         Incoming::Binary => {
-                            self.outbox.push(action::error(None, None, 400, "Frames must be text."));
+                            self.outbox.push(envelope::error(None, None, 400, "Frames must be text."));
                         }
                         Incoming::Ping(payload) => drop(self.outbox.push(frame::pong(&payload))),
                         Incoming::Pong => {}

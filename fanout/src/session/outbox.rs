@@ -1,7 +1,8 @@
 //! What waits to be written to one socket: bounded in bytes.
 //!
-//! What must hold: frames leave in the order they came, and none is dropped alone. Above the bound
-//! the whole socket is closed as a slow consumer, and what it missed is in the log.
+//! What must hold: frames leave in the order they came. What is never stored (typing, signals,
+//! counts, positions) is dropped from half of the bound on; a stored event is never dropped alone:
+//! above the bound the whole socket is closed as a slow consumer, and what it missed is in the log.
 
 use std::{
     collections::VecDeque,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use shared::{metric_names as names, subject::Channel};
 use tokio::sync::Notify;
 
 use super::close::CloseReason;
@@ -27,6 +29,8 @@ struct State {
     /// Bytes handed in and not yet written.
     bytes: usize,
     closing: Option<CloseReason>,
+    /// Channels that the socket may not follow any more, with the frame that had asked for each.
+    evicted: Vec<(Channel, u64)>,
 }
 
 impl Outbox {
@@ -57,6 +61,27 @@ impl Outbox {
         drop(state);
         self.wake.notify_one();
         accepted
+    }
+
+    /// Hands in a frame of what is never stored: it is dropped where the client reads slowly.
+    pub(crate) fn push_unstored(&self, frame: Bytes) {
+        let is_slow = self.state().bytes + frame.len() > self.limit / 2;
+        if is_slow {
+            metrics::counter!(names::DROPPED_FRAMES_TOTAL, "class" => "slow").increment(1);
+        } else {
+            self.push(frame);
+        }
+    }
+
+    /// The socket may not follow a channel any more, if it still does by that frame's asking.
+    pub(crate) fn evict(&self, channel: Channel, frame: u64) {
+        self.state().evicted.push((channel, frame));
+        self.wake.notify_one();
+    }
+
+    /// The channels that the socket may not follow any more.
+    pub(crate) fn evictions(&self) -> Vec<(Channel, u64)> {
+        std::mem::take(&mut self.state().evicted)
     }
 
     /// Closes the socket once what waits is written. The first reason counts.
@@ -108,6 +133,17 @@ mod tests {
         let mut pending = VecDeque::new();
         outbox.take(&mut pending);
         assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_stored_is_dropped_first() {
+        let outbox = Outbox::new(10);
+        outbox.push_unstored(Bytes::from_static(b"12345"));
+        outbox.push_unstored(Bytes::from_static(b"6"));
+        assert!(outbox.push(Bytes::from_static(b"67890")), "there is room for what is stored");
+        let mut pending = VecDeque::new();
+        outbox.take(&mut pending);
+        assert_eq!(pending, [&b"12345"[..], &b"67890"[..]]);
     }
 
     #[test]

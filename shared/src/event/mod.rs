@@ -137,8 +137,8 @@ pub mod header {
     pub const INCARNATION: &str = "Roomcast-Incarnation";
     /// The process's counter for the participant in the room: the highest is true.
     pub const COUNTER: &str = "Roomcast-Counter";
-    /// The request that caused the event, as logs show it.
-    pub const REQUEST: &str = "Roomcast-Request";
+    /// When api appended it, in microseconds since 1970: how long delivery takes is seen by it.
+    pub const APPENDED: &str = "Roomcast-Appended";
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::SyncHint;
 use crate::{
+    clock::Timestamp,
     error::{Error, ErrorCode},
-    event::{Event, EventName},
+    event::{Event, EventName, header},
     id::{Shard, ShardCount, UserId},
     metric_names as names,
     nats::{self, Connection, NatsArgs, NatsEvent, Reconnect, Role},
@@ -243,12 +244,14 @@ impl Appender {
     ) -> Result<Appended, AppendError> {
         let subject = append.channel.chat(self.shards, append.event.name(), append.key);
         let payload = append.event.encode();
+        let now_us = Timestamp::now().unix_us().to_string();
         let slot = &self.slots[self.slot(append.channel)];
         let mut silent = 0;
         while Instant::now() < deadline {
             let Some(context) = slot.live.load_full() else { break };
             let mut message =
                 PublishMessage::build().payload(payload.clone()).message_id(append.id.to_string());
+            message = message.header(header::APPENDED, now_us.as_str());
             for (name, value) in &append.headers {
                 message = message.header(*name, value.as_str());
             }

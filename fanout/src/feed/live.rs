@@ -1,0 +1,80 @@
+//! What is heard live: stored events in the log's order, and the few kinds that are never stored.
+
+use async_nats::{HeaderMap, Message, header as nats_header};
+use shared::{
+    clock::Timestamp,
+    event::{header, live},
+    metric_names as names,
+    subject::{self, Channel},
+};
+
+use super::{Entry, Feed, Live};
+use crate::{hub::channel::Heard, render::native};
+
+fn number<T: std::str::FromStr>(
+    headers: Option<&HeaderMap>,
+    name: impl async_nats::header::IntoHeaderName,
+) -> Option<T> {
+    headers?.get_last(name)?.as_str().parse().ok()
+}
+
+impl Feed {
+    pub(super) fn hear(&mut self, live: &Live) {
+        match live {
+            Live::Channel(message) => self.hear_channel(message),
+            Live::People(message) => self.hear_people(message),
+            Live::Election => self.heal("election", None),
+        }
+    }
+
+    /// A live event. One without a sequence was not stored: only typing may be so in a room.
+    fn hear_channel(&mut self, message: &Message) {
+        let headers = message.headers.as_ref();
+        let Ok(parsed) = subject::parse(&message.subject) else { return };
+        let Some(seq) = number(headers, nats_header::NATS_SEQUENCE) else {
+            return self.hear_unstored(&parsed, message);
+        };
+        let before = number(headers, nats_header::NATS_LAST_SEQUENCE).unwrap_or(0);
+        let metrics = self.metrics.clone();
+        let Some(hub) = self.hub(&parsed.channel) else { return };
+        // 0 is "none, or unknown".
+        if seq > hub.last
+            && let Some(known) = hub.gap(parsed.event, before)
+        {
+            self.heal("gap", Some(known));
+            return;
+        }
+        hub.deliver(Heard { event: parsed.event, seq, headers, payload: &message.payload }, &metrics);
+        if let Some(appended) = number::<i64>(headers, header::APPENDED) {
+            let micros = Timestamp::now().unix_us().saturating_sub(appended).max(0);
+            self.latency.record(std::time::Duration::from_micros(micros.unsigned_abs()));
+        }
+    }
+
+    fn hear_unstored(&mut self, parsed: &subject::Parsed<'_>, message: &Message) {
+        let is_known = match parsed.channel {
+            Channel::Room(_) => parsed.event == live::TYPING,
+            // A person's own channel hears its signals with all of the person's sockets.
+            Channel::User(_) => parsed.event == live::SIGNAL,
+            Channel::Team(_) | Channel::System => false,
+        };
+        if !is_known {
+            metrics::counter!(names::DROPPED_FRAMES_TOTAL, "class" => "unstored").increment(1);
+        } else if let (Channel::Room(_), Some(hub)) = (&parsed.channel, self.hub(&parsed.channel)) {
+            hub.push_unstored(&native::push_unstored(&parsed.channel, parsed.event, &message.payload));
+        }
+    }
+
+    /// Where people are too many to be named, what has changed is counted, once a second.
+    pub(super) fn count_crowds(&mut self) {
+        for (channel, entry) in &mut self.entries {
+            let Entry::Heard(hub) = entry else { continue };
+            hub.fold.tidy();
+            if let Some(crowd) = hub.fold.crowd() {
+                let data =
+                    format!(r#"{{"count":{},"joined":{},"left":{}}}"#, crowd.count, crowd.joined, crowd.left);
+                hub.push_unstored(&native::push_unstored(channel, "presence", data.as_bytes()));
+            }
+        }
+    }
+}

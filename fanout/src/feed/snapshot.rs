@@ -1,0 +1,100 @@
+//! Who is in a room when its first socket comes: what Postgres has, and what the log has since.
+//!
+//! The words of processes may be merged in any order, so what is heard meanwhile needs no gate.
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+use shared::{
+    event::{EventName, header},
+    id::{RoomId, UserId},
+    log::{self, Reader, Stored},
+    rpc::{ParticipantsRequest, expiry},
+    subject::{self, Channel},
+};
+
+use super::{Done, Feed, Source};
+
+/// A process's word on one person.
+pub(super) struct Word {
+    user: UserId,
+    incarnation: u64,
+    counter: u64,
+    present: bool,
+}
+
+/// Everyone's words up to an event of the room's shard.
+pub(super) async fn take(source: &Source, room: RoomId, upto: u64) -> anyhow::Result<Vec<Word>> {
+    let request = ParticipantsRequest { room, expires_at: expiry() };
+    let snapshot = source.ask.participants(&request).await?;
+    let mut words: Vec<Word> = snapshot
+        .present
+        .into_iter()
+        .map(|word| Word {
+            user: word.user,
+            incarnation: word.incarnation,
+            counter: word.counter,
+            present: true,
+        })
+        .collect();
+    if snapshot.as_of < upto {
+        let channel = Channel::Room(room);
+        let shard = channel.shard(source.shards);
+        let state = log::state(&source.jetstream, shard).await?;
+        ensure!(state.first <= snapshot.as_of + 1, "the log no longer has what Postgres has not got");
+        let filter = Some(channel.chat_all(source.shards));
+        let mut reader = Reader::open(source.jetstream.clone(), shard, filter, snapshot.as_of + 1);
+        while let Some(read) = reader.next_stored().await? {
+            if read.stored.seq > upto {
+                break;
+            }
+            words.extend(word(&read.stored));
+        }
+    }
+    Ok(words)
+}
+
+fn word(stored: &Stored) -> Option<Word> {
+    #[derive(Deserialize)]
+    struct About {
+        user: UserId,
+    }
+    let present = match EventName::parse(subject::parse(&stored.subject).ok()?.event)? {
+        EventName::ParticipantJoin => true,
+        EventName::ParticipantLeave => false,
+        _ => return None,
+    };
+    let number = |name| stored.headers.get_last(name)?.as_str().parse().ok();
+    let About { user } = serde_json::from_slice(&stored.payload).ok()?;
+    Some(Word { user, incarnation: number(header::INCARNATION)?, counter: number(header::COUNTER)?, present })
+}
+
+impl Feed {
+    /// Takes it beside the task, for a channel whose opening could not.
+    pub(super) fn take_snapshot(&self, channel: &Channel, upto: u64) {
+        let Channel::Room(room) = *channel else { return };
+        let (source, done, channel) = (self.source.clone(), self.done.clone(), channel.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let result = take(&source, room, upto).await.context("who is in the room is not known");
+            // The task may have stopped meanwhile.
+            let _ = done.send(Done::Snapshot { channel, result }).await;
+        });
+    }
+
+    pub(super) fn snapshot_taken(&mut self, channel: &Channel, result: anyhow::Result<Vec<Word>>) {
+        let Some(hub) = self.hub(channel) else { return };
+        match result {
+            Ok(words) => {
+                for word in words {
+                    hub.fold.hear(&word.user, word.incarnation, word.counter, word.present);
+                }
+                hub.fold.complete();
+            }
+            Err(error) => {
+                tracing::warn!(%channel, error = format!("{error:#}"), "who is here is asked again");
+                let upto = hub.began();
+                self.take_snapshot(channel, upto);
+            }
+        }
+    }
+}

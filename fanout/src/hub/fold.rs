@@ -1,0 +1,177 @@
+//! Who is in a room, folded from the log: what clients see is one join and one leave a person,
+//! however many sockets, tabs and nodes they have.
+//!
+//! Each process that holds sockets says of its own people whether they are there, under its
+//! incarnation and a counter that only rises. What must hold: the highest counter is true, in
+//! whatever order words come; so a snapshot and the events after it may be merged either way round.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use shared::id::UserId;
+use tokio::time::Instant;
+
+/// Above that many people they are counted, not named.
+const MANY: usize = 1_000;
+/// Below that many they are named again.
+const FEW: usize = 800;
+/// A leave is remembered that long, so that an older join that comes later does not undo it.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+struct Word {
+    incarnation: u64,
+    counter: u64,
+    present: bool,
+    heard: Instant,
+}
+
+/// The people of one room.
+#[derive(Default)]
+pub(crate) struct Fold {
+    words: HashMap<UserId, Vec<Word>>,
+    present: BTreeSet<UserId>,
+    /// It began with everyone who was there.
+    complete: bool,
+    many: bool,
+    joined: u64,
+    left: u64,
+    /// What is answered to those who ask, while nothing changes.
+    answer: Option<Arc<str>>,
+}
+
+/// What has changed since it was last told, in a room of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Crowd {
+    pub(crate) count: usize,
+    pub(crate) joined: u64,
+    pub(crate) left: u64,
+}
+
+impl Fold {
+    /// Takes a process's word. True where it changes what clients see, and they are to be told.
+    pub(crate) fn hear(&mut self, user: &UserId, incarnation: u64, counter: u64, present: bool) -> bool {
+        let words = self.words.entry(user.clone()).or_default();
+        let heard = Instant::now();
+        match words.iter_mut().find(|word| word.incarnation == incarnation) {
+            Some(word) if counter <= word.counter => return false,
+            Some(word) => *word = Word { incarnation, counter, present, heard },
+            None => words.push(Word { incarnation, counter, present, heard }),
+        }
+        let is_here = words.iter().any(|word| word.present);
+        let changed = if is_here { self.present.insert(user.clone()) } else { self.present.remove(user) };
+        if !changed {
+            return false;
+        }
+        self.answer = None;
+        if is_here {
+            self.joined += 1;
+        } else {
+            self.left += 1;
+        }
+        let count = self.present.len();
+        self.many = if self.many { count >= FEW } else { count > MANY };
+        !self.many
+    }
+
+    /// Everyone who was there at the beginning has been heard.
+    pub(crate) fn complete(&mut self) {
+        self.complete = true;
+        self.answer = None;
+        (self.joined, self.left) = (0, 0);
+    }
+
+    /// The fields that answer who is here: `"participants":…,"count":…`.
+    pub(crate) fn answer(&mut self) -> Arc<str> {
+        let (complete, many) = (self.complete, self.many);
+        let present = &self.present;
+        self.answer
+            .get_or_insert_with(|| {
+                let names = if complete && !many {
+                    serde_json::to_string(present).unwrap_or_else(|_| "null".to_owned())
+                } else {
+                    "null".to_owned()
+                };
+                let count = if complete { present.len().to_string() } else { "null".to_owned() };
+                format!(r#""participants":{names},"count":{count}"#).into()
+            })
+            .clone()
+    }
+
+    /// What has changed since the last time, where people are only counted.
+    pub(crate) fn crowd(&mut self) -> Option<Crowd> {
+        let (joined, left) = (std::mem::take(&mut self.joined), std::mem::take(&mut self.left));
+        let changed = self.many && joined + left > 0;
+        changed.then_some(Crowd { count: self.present.len(), joined, left })
+    }
+
+    /// Forgets leaves that are long over.
+    pub(crate) fn tidy(&mut self) {
+        self.words.retain(|_, words| {
+            words.retain(|word| word.present || word.heard.elapsed() < REMEMBERED);
+            !words.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn user(n: usize) -> UserId {
+        format!("u{n}").parse().expect("an id")
+    }
+
+    #[test]
+    fn two_nodes_are_one_person() {
+        let mut fold = Fold::default();
+        fold.complete();
+        assert!(fold.hear(&user(1), 10, 1, true));
+        assert!(!fold.hear(&user(1), 20, 1, true), "they are here already");
+        assert!(!fold.hear(&user(1), 10, 2, false), "one node is left");
+        assert!(!fold.hear(&user(1), 20, 1, false), "the counter has not risen");
+        assert!(fold.hear(&user(1), 20, 2, false));
+        assert_eq!(&*fold.answer(), r#""participants":[],"count":0"#);
+    }
+
+    #[test]
+    fn many_are_counted_until_they_are_few() {
+        let mut fold = Fold::default();
+        fold.complete();
+        let told = (0..=MANY).filter(|n| fold.hear(&user(*n), 1, 1, true)).count();
+        assert_eq!(told, MANY);
+        assert_eq!(&*fold.answer(), r#""participants":null,"count":1001"#);
+        assert_eq!(fold.crowd().map(|crowd| crowd.count), Some(MANY + 1));
+        assert_eq!(fold.crowd(), None);
+        let left = MANY + 1 - FEW;
+        assert!((0..left).all(|n| !fold.hear(&user(n), 1, 2, false)), "still counted");
+        assert!(fold.hear(&user(left), 1, 2, false), "named again");
+    }
+
+    proptest! {
+        #[test]
+        fn words_in_any_order_say_the_same(
+            words in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>()), 0..20),
+            seed in any::<u64>(),
+        ) {
+            // A counter is used once.
+            let words: Vec<_> =
+                (1_u64..).zip(words).map(|(counter, (n, node, present))| (n, node, counter, present)).collect();
+            let mut shuffled = words.clone();
+            shuffled.sort_by_key(|(_, _, counter, _)| counter.wrapping_mul(seed | 1));
+            let people = |words: &[(usize, u64, u64, bool)]| {
+                let mut fold = Fold::default();
+                fold.complete();
+                for (n, node, counter, present) in words {
+                    fold.hear(&user(*n), *node, *counter, *present);
+                }
+                fold.answer()
+            };
+            prop_assert_eq!(people(&words), people(&shuffled));
+        }
+    }
+}

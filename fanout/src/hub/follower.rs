@@ -1,0 +1,61 @@
+//! A socket that asks to follow a channel, and where it begins.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shared::{rpc::Grant, rules::Caller};
+use tokio::sync::oneshot;
+
+use crate::session::outbox::Outbox;
+
+/// Makes the frame that answers a follower, once it is known where it begins.
+pub(crate) type Answer = Box<dyn FnOnce(&Followed) -> Bytes + Send>;
+
+/// A socket that asks to follow a channel.
+pub(crate) struct Follower {
+    /// The socket's number on this node.
+    pub(crate) connection: u64,
+    /// The frame that asks: which of its asks it is.
+    pub(crate) frame: u64,
+    /// Whose socket it is.
+    pub(crate) caller: Caller,
+    /// Where its frames go.
+    pub(crate) outbox: Arc<Outbox>,
+    /// The last event the client has.
+    pub(crate) since: Option<u64>,
+    /// The epoch it got it in.
+    pub(crate) epoch: Option<u64>,
+    /// By what right, where the channel is a room's.
+    pub(crate) grant: Option<Grant>,
+    /// Its answer, pushed before all events. None for a guard: it is pushed nothing, and only
+    /// hears of the end of its right.
+    pub(crate) answer: Option<Answer>,
+    /// Resolves once it follows, false where its right is over; dropped where it can't.
+    pub(crate) done: oneshot::Sender<bool>,
+}
+
+impl Follower {
+    /// Up to where the client has all there is: what it has seen, and what held nothing for it.
+    pub(crate) fn reach(&self) -> Option<u64> {
+        let since = self.since?;
+        match self.grant {
+            Some(grant) if grant.last_event <= since => Some(since.max(grant.as_of)),
+            _ => Some(since),
+        }
+    }
+}
+
+/// Where a follower begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Followed {
+    /// The channel's stream, as its place in lists of all.
+    pub(crate) shard: usize,
+    /// The epoch of its stream.
+    pub(crate) epoch: u64,
+    /// Everything after this is pushed.
+    pub(crate) id: u64,
+    /// Whether nothing is missing between what the client has and what it is pushed.
+    pub(crate) recovered: bool,
+    /// Who is there, where the channel is a room's: fields of JSON.
+    pub(crate) people: Option<Arc<str>>,
+}

@@ -1,0 +1,216 @@
+//! Actions that no api node need decide: what concerns the socket alone, and what is never stored.
+//!
+//! `signal` alone asks api first, whether the two may: a yes is kept for a minute.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{json, value::RawValue};
+use shared::{
+    event::live,
+    id::{RoomId, UserId},
+    rpc::{SignalRequest, expiry},
+    rules::Caller,
+    subject::Channel,
+};
+use tokio::time::Instant;
+
+use super::{
+    State,
+    action::{Applied, Asker, Left, Underway},
+    envelope::Request,
+    expires,
+};
+
+/// Between two `typing` that a socket may send on: more often helps nobody.
+const TYPING: Duration = Duration::from_secs(1);
+/// How long a yes to signals counts.
+const SIGNALS: Duration = Duration::from_secs(60);
+/// People that a socket is remembered to be allowed to signal.
+const SIGNALLED: usize = 64;
+
+/// The local actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Ping,
+    Unsubscribe,
+    Typing,
+    Signal,
+    Authenticate,
+}
+
+impl Action {
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "ping" => Self::Ping,
+            "unsubscribe" => Self::Unsubscribe,
+            "typing" => Self::Typing,
+            "signal" => Self::Signal,
+            "authenticate" => Self::Authenticate,
+            _ => return None,
+        })
+    }
+}
+
+/// What a local action changes of its session.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    typed: Option<Instant>,
+    may_signal: Option<UserId>,
+    token: Option<(Caller, Instant)>,
+}
+
+impl Change {
+    pub(super) fn settle(self, state: &mut State) {
+        state.typed = self.typed.or(state.typed);
+        if let Some(user) = self.may_signal {
+            state.may_signal.retain(|_, since| since.elapsed() < SIGNALS);
+            if state.may_signal.len() < SIGNALLED {
+                state.may_signal.insert(user, Instant::now());
+            }
+        }
+        if let Some((caller, expires)) = self.token {
+            state.caller = caller;
+            state.expires = expires;
+        }
+    }
+}
+
+/// People whom a socket may signal, since when.
+pub(super) type MaySignal = HashMap<UserId, Instant>;
+
+#[derive(Deserialize)]
+struct Unsubscribe {
+    channel: Channel,
+}
+
+#[derive(Deserialize)]
+struct Typing {
+    #[serde(default)]
+    room_pk: Option<RoomId>,
+}
+
+#[derive(Deserialize)]
+struct Signal {
+    user: UserId,
+    data: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Authenticate {
+    token: String,
+}
+
+fn read<T: DeserializeOwned>(frame: &str) -> Result<T, String> {
+    serde_json::from_str(frame).map_err(|error| {
+        let reason = error.to_string();
+        format!("{}.", reason.split(" at line ").next().unwrap_or(""))
+    })
+}
+
+/// Begins one; `None` where it is answered already.
+pub(super) fn begin(
+    action: Action,
+    asker: Asker,
+    state: &State,
+    request: &Request,
+    frame: &str,
+) -> Option<Underway> {
+    let outbox = asker.outbox.clone();
+    let begun = match action {
+        Action::Ping => {
+            outbox.push(request.answer(200, &[], Some("{}")));
+            Ok(None)
+        }
+        Action::Unsubscribe => unsubscribe(&asker, state, request, frame).map(Some),
+        Action::Typing => typing(asker, state, request, frame),
+        Action::Signal => signal(asker, state, request, frame).map(Some),
+        Action::Authenticate => authenticate(&asker, request, frame).map(Some),
+    };
+    match begun {
+        Ok(underway) => underway,
+        Err((status, detail)) => {
+            outbox.push(request.refuse(status, &detail));
+            None
+        }
+    }
+}
+
+type Refusal = (u16, String);
+
+fn changed(change: Change) -> Underway {
+    Box::pin(std::future::ready(Applied { local: change, ..Applied::default() }))
+}
+
+fn unsubscribe(asker: &Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
+    let asked = read::<Unsubscribe>(frame).ok();
+    let Some(channel) = asked.map(|asked| asked.channel).filter(|c| state.channels.contains_key(c)) else {
+        return Err((400, "channel: must be one that this socket follows.".to_owned()));
+    };
+    let data = json!({ "channel": channel }).to_string();
+    asker.outbox.push(request.answer(200, &[], Some(&data)));
+    let left = Some(Left::Channel(channel));
+    Ok(Box::pin(std::future::ready(Applied { left, ..Applied::default() })))
+}
+
+fn typing(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Option<Underway>, Refusal> {
+    let asked = read::<Typing>(frame).map_err(|detail| (400, detail))?;
+    let only = (state.rooms.len() == 1).then(|| state.rooms.iter().next().copied()).flatten();
+    let room = asked.room_pk.or(only).filter(|room| state.rooms.contains(room));
+    let Some(room) = room else {
+        return Err((400, "room_pk: must be a room that this socket is in.".to_owned()));
+    };
+    asker.outbox.push(request.answer(200, &[], Some("{}")));
+    if state.typed.is_some_and(|typed| typed.elapsed() < TYPING) {
+        return Ok(None);
+    }
+    let subject = Channel::Room(room).live_only(asker.node.shards, live::TYPING);
+    let payload = json!({ "user": asker.caller.user, "room": room }).to_string();
+    Ok(Some(Box::pin(async move {
+        asker.publish(subject, payload).await;
+        let local = Change { typed: Some(Instant::now()), ..Change::default() };
+        Applied { local, ..Applied::default() }
+    })))
+}
+
+fn signal(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
+    let Signal { user, data } = read::<Signal>(frame).map_err(|detail| (400, detail))?;
+    let is_known = state.may_signal.get(&user).is_some_and(|since| since.elapsed() < SIGNALS);
+    let request = request.clone();
+    Ok(Box::pin(async move {
+        if !is_known {
+            let ask =
+                SignalRequest { caller: asker.caller.clone(), user: user.clone(), expires_at: expiry() };
+            if let Err(error) = asker.node.ask.signal(&ask).await {
+                asker.outbox.push(request.refuse(error.code.status(), &error.detail));
+                return Applied::default();
+            }
+        }
+        let subject = Channel::User(user.clone()).live_only(asker.node.shards, live::SIGNAL);
+        let payload = json!({ "user": asker.caller.user, "data": data }).to_string();
+        asker.publish(subject, payload).await;
+        asker.outbox.push(request.answer(200, &[], Some("{}")));
+        let local = Change { may_signal: Some(user).filter(|_| !is_known), ..Change::default() };
+        Applied { local, ..Applied::default() }
+    }))
+}
+
+/// A newer token of the same person: the socket lives as long as it does.
+fn authenticate(asker: &Asker, request: &Request, frame: &str) -> Result<Underway, Refusal> {
+    let Authenticate { token } = read::<Authenticate>(frame).map_err(|detail| (400, detail))?;
+    let identity = asker.node.verifier.verify(&token).map_err(|error| (401, error.to_string()))?;
+    if identity.caller.user != asker.caller.user {
+        return Err((403, "The token is another person's.".to_owned()));
+    }
+    asker.outbox.push(request.answer(200, &[], Some("{}")));
+    let until = expires(&identity);
+    Ok(changed(Change { token: Some((identity.caller, until)), ..Change::default() }))
+}
+
+impl Asker {
+    async fn publish(&self, subject: String, payload: String) {
+        if let Err(error) = self.node.client.publish(subject, payload.into()).await {
+            tracing::debug!(%error, "what is never stored was lost");
+        }
+    }
+}
