@@ -4,6 +4,7 @@ mod faults;
 mod flow;
 mod least_privilege;
 mod limits;
+mod live;
 mod rights;
 mod tidy;
 mod tokens;

@@ -189,6 +189,15 @@ impl Socket {
         answer["data"].clone()
     }
 
+    /// All pushes that came before the answer to a question asked now.
+    ///
+    /// # Panics
+    /// When the socket is closed.
+    pub async fn so_far(&mut self) -> Vec<Value> {
+        self.must("ping", json!({})).await;
+        std::mem::take(&mut self.pushes)
+    }
+
     /// The next push.
     ///
     /// # Errors

@@ -1,3 +1,4 @@
 //! What must work while something is killed.
 
+mod chaos;
 mod kill;

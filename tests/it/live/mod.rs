@@ -1,0 +1,7 @@
+//! What sockets hear while things happen: who comes and goes, what ends a right, what concerns a
+//! person, and up to where they have all there is.
+
+mod people;
+mod positions;
+mod presence;
+mod removal;

@@ -1,0 +1,96 @@
+//! What concerns a person reaches all their sockets; what is never stored reaches who is meant.
+
+use reqwest::StatusCode;
+use serde_json::json;
+use tests::cluster::{Cluster, Size, sign, token};
+
+#[tokio::test]
+async fn an_invitation_reaches_every_socket_of_a_person_once() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let (_, room) = ann.post("/api/v1/rooms", json!({ "name": "board", "private": true })).await;
+    let room = room["id"].as_u64().expect("an id");
+    let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "bob").await];
+    sockets[1].must("subscribe", json!({ "channel": "user-bob" })).await;
+    // Nobody hears what another person is asked: `bob.smith` is one token of a subject.
+    let mut stranger = cluster.socket(0, "bob.smith").await;
+    let (status, made) =
+        ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "bob" })).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    for socket in &mut sockets {
+        let push = socket.event("invitation").await.expect("a push");
+        assert_eq!(push["channel"], "user-bob");
+        assert_eq!((&push["data"]["id"], &push["data"]["room"]), (&made["id"], &json!(room)), "{push}");
+        assert_eq!(push["data"]["by"], "ann");
+        let rest = socket.so_far().await;
+        assert!(rest.iter().all(|push| push["event"] != "invitation"), "{rest:?}");
+    }
+    assert!(stranger.so_far().await.is_empty());
+
+    let id = made["id"].as_u64().expect("an id");
+    let bob = cluster.rest(0, "bob");
+    let (status, answer) = bob.post(&format!("/api/v1/invitations/{id}/accept"), json!({})).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    sockets[0].must("join_room", json!({ "room_pk": room })).await;
+}
+
+#[tokio::test]
+async fn who_writes_is_told_to_the_room_and_not_stored() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
+    let refused = ann.act("typing", json!({ "room_pk": room })).await.expect("open");
+    assert_eq!(refused["response_status"], 400, "{refused}");
+    for socket in [&mut ann, &mut bob] {
+        socket.must("join_room", json!({ "room_pk": room })).await;
+    }
+    ann.must("typing", json!({})).await;
+    let push = bob.event("typing").await.expect("a push");
+    assert_eq!(push["data"], json!({ "user": "ann", "room": room }));
+    assert!(push.get("id").is_none(), "{push}");
+}
+
+#[tokio::test]
+async fn a_signal_goes_to_people_of_a_common_room_only() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
+    let offer = json!({ "user": "bob", "data": { "sdp": "offer" } });
+    let refused = ann.act("signal", offer.clone()).await.expect("open");
+    assert_eq!(refused["response_status"], 403, "{refused}");
+    ann.must("join_room", json!({ "room_pk": room })).await;
+    bob.must("join_room", json!({ "room_pk": room })).await;
+    // Who is in a room is known to api once it is in Postgres.
+    tests::eventually("the two are in", || async {
+        let (_, room) = cluster.rest(0, "ann").get(&format!("/api/v1/rooms/{room}")).await;
+        (room["participants"] == json!(["ann", "bob"])).then_some(())
+    })
+    .await;
+    ann.must("signal", offer).await;
+    let push = bob.event("signal").await.expect("a push");
+    assert_eq!(push["channel"], "user-bob");
+    assert_eq!(push["data"], json!({ "user": "ann", "data": { "sdp": "offer" } }));
+}
+
+#[tokio::test]
+async fn a_newer_token_keeps_a_socket_open() {
+    let cluster = Cluster::start(Size::default()).await;
+    let now = shared::clock::Timestamp::now().unix_ms() / 1_000;
+    let short = sign(&json!({ "user_id": "bob", "exp": now + 4 }));
+    let address = cluster.fanout[0].address();
+    let mut kept = tests::client::Socket::open(&address, &short).await.expect("it opens");
+    let mut lost = tests::client::Socket::open(&address, &short).await.expect("it opens");
+    let other = kept.act("authenticate", json!({ "token": token("ann") })).await.expect("open");
+    assert_eq!(other["response_status"], 403, "{other}");
+    let wrong = kept.act("authenticate", json!({ "token": "x" })).await.expect("open");
+    assert_eq!(wrong["response_status"], 401, "{wrong}");
+    kept.must("authenticate", json!({ "token": token("bob") })).await;
+    let closed = loop {
+        match lost.next().await {
+            Ok(_) => {}
+            Err(closed) => break closed.to_string(),
+        }
+    };
+    assert!(closed.contains("closed 4001"), "{closed}");
+    kept.so_far().await;
+}

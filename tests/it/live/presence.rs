@@ -1,0 +1,114 @@
+//! One join and one leave a person, however many sockets, tabs and nodes.
+
+use serde_json::{Value, json};
+use tests::{
+    client::Socket,
+    cluster::{Cluster, Size},
+    eventually,
+};
+
+fn users(pushes: &[Value], event: &str) -> Vec<String> {
+    let of = pushes.iter().filter(|push| push["event"] == event);
+    of.map(|push| push["data"]["user"].as_str().expect("a user").to_owned()).collect()
+}
+
+async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket, Value) {
+    let mut socket = cluster.socket(node, user).await;
+    let data = socket.must("join_room", json!({ "room_pk": room })).await;
+    (socket, data)
+}
+
+#[tokio::test]
+async fn many_sockets_on_many_nodes_are_one_participant() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("tea").await;
+    let (mut watcher, data) = join(&cluster, 0, "eve", room).await;
+    assert_eq!(data["participants"], json!([]), "before her own join is stored: {data}");
+    watcher.event("participant-join").await.expect("her own join");
+
+    let (mut first, _) = join(&cluster, 0, "bob", room).await;
+    let joined = watcher.event("participant-join").await.expect("a push");
+    assert_eq!(joined["data"], json!({ "user": "bob", "room": room }));
+    let (mut second, data) = join(&cluster, 1, "bob", room).await;
+    assert_eq!(data["participants"], json!(["bob", "eve"]));
+    assert_eq!(data["count"], 2);
+    let (mut third, _) = join(&cluster, 1, "bob", room).await;
+
+    first.must("leave_room", json!({ "room_pk": room })).await;
+    second.must("leave_room", json!({ "room_pk": room })).await;
+    let id = ann.say(room, "still here?").await;
+    assert_eq!(watcher.event("chat-message").await.expect("a push")["id"], id);
+    third.must("leave_room", json!({ "room_pk": room })).await;
+    let left = watcher.event("participant-leave").await.expect("a push");
+    assert_eq!(left["data"], json!({ "user": "bob", "room": room }));
+    let rest = watcher.so_far().await;
+    assert_eq!((users(&rest, "participant-join"), users(&rest, "participant-leave")), (vec![], vec![]));
+
+    // Postgres says the same.
+    eventually("bob has left", || async {
+        let (_, room) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        (room["participants"] == json!(["eve"])).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reload_is_no_leave() {
+    let cluster = Cluster::start(Size::default()).await;
+    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let (mut watcher, _) = join(&cluster, 0, "eve", room).await;
+    let (bob, _) = join(&cluster, 0, "bob", room).await;
+    watcher.event("participant-join").await.expect("eve");
+    watcher.event("participant-join").await.expect("bob");
+    drop(bob);
+    let (bob, _) = join(&cluster, 0, "bob", room).await;
+    drop(bob);
+    // The grace after the second close ends in a leave, and there was none before.
+    let left = watcher.event("participant-leave").await.expect("a push");
+    assert_eq!(left["data"]["user"], "bob");
+    let rest = watcher.so_far().await;
+    assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[tokio::test]
+async fn the_people_of_a_dead_node_leave() {
+    let mut cluster = Cluster::start(Size { fanout: 2, api: 2, ..Size::default() }).await;
+    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let (mut watcher, _) = join(&cluster, 0, "eve", room).await;
+    watcher.event("participant-join").await.expect("eve");
+    let (_bob, _) = join(&cluster, 1, "bob", room).await;
+    let (_again, _) = join(&cluster, 1, "dan", room).await;
+    watcher.event("participant-join").await.expect("bob");
+    watcher.event("participant-join").await.expect("dan");
+    cluster.fanout[1].kill9();
+    // Up again under its name at once: its people are not back by that.
+    cluster.fanout[1].restart();
+    let mut left = vec![];
+    for _ in 0..2 {
+        let push = watcher.event("participant-leave").await.expect("a push");
+        left.push(push["data"]["user"].as_str().expect("a user").to_owned());
+    }
+    left.sort();
+    assert_eq!(left, ["bob", "dan"]);
+    let (_, data) = join(&cluster, 0, "ann", room).await;
+    assert_eq!(data["participants"], json!(["eve"]), "{data}");
+}
+
+#[tokio::test]
+async fn a_stopped_node_says_that_its_people_leave() {
+    let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let (mut watcher, _) = join(&cluster, 0, "eve", room).await;
+    watcher.event("participant-join").await.expect("eve");
+    let (bob, _) = join(&cluster, 1, "bob", room).await;
+    watcher.event("participant-join").await.expect("bob");
+    let node = cluster.fanout.remove(1);
+    let stopping = tokio::task::spawn_blocking(move || {
+        let mut node = node;
+        node.terminate()
+    });
+    drop(bob);
+    assert_eq!(watcher.event("participant-leave").await.expect("a push")["data"]["user"], "bob");
+    assert_eq!(stopping.await.expect("it stops").code(), Some(0));
+}

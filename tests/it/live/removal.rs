@@ -1,0 +1,104 @@
+//! What ends a right ends it at once, on every node: the removed hear of it, and nothing after.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Size},
+};
+
+async fn make(rest: &Rest, body: Value) -> u64 {
+    let (status, room) = rest.post("/api/v1/rooms", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{room}");
+    room["id"].as_u64().expect("an id")
+}
+
+async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Socket {
+    let mut socket = cluster.socket(node, user).await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket
+}
+
+/// The socket was put out by an event, and heard nothing that came after.
+async fn is_out(socket: &mut Socket, ann: &Rest, witness: &mut Socket, room: u64) {
+    let out = socket.event("unsubscribed").await.expect("it is told");
+    assert_eq!(out["channel"], format!("room-{room}"));
+    let id = ann.say(room, "among us").await;
+    while witness.event("chat-message").await.expect("the witness stays")["id"] != id {}
+    let rest = socket.so_far().await;
+    assert!(rest.iter().all(|push| push["event"] != "chat-message"), "{rest:?}");
+    let answer = socket.act("create_message", json!({ "room_pk": room, "msg_text": "hi" })).await;
+    assert_eq!(answer.expect("the socket is open")["response_status"], 404);
+    let answer = socket.act("join_room", json!({ "room_pk": room })).await.expect("open");
+    assert_eq!(answer["response_status"], 404, "{answer}");
+}
+
+#[tokio::test]
+async fn from_a_private_room() {
+    let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let room = make(&ann, json!({ "name": "board", "private": true, "users": ["bob", "eve"] })).await;
+    let mut witness = join(&cluster, 0, "eve", room).await;
+    let mut sockets = [join(&cluster, 0, "bob", room).await, join(&cluster, 1, "bob", room).await];
+    let path = format!("/api/v1/rooms/{room}/members/bob");
+    let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    for bob in &mut sockets {
+        assert_eq!(bob.event("member-remove").await.expect("told why")["data"]["user"], "bob");
+        is_out(bob, &ann, &mut witness, room).await;
+    }
+    // Let in again, he may come back.
+    let (status, _) = ann.send(Method::PUT, &path, &Value::Null).await.expect("an answer");
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    sockets[0].must("join_room", json!({ "room_pk": room })).await;
+    let id = ann.say(room, "welcome back").await;
+    assert_eq!(sockets[0].event("chat-message").await.expect("a push")["id"], id);
+}
+
+#[tokio::test]
+async fn from_a_team() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let (status, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob", "eve"] })).await;
+    assert_eq!(status, StatusCode::CREATED, "{team}");
+    let team = team["id"].as_u64().expect("an id");
+    let room = make(&ann, json!({ "name": "deck", "team": team })).await;
+    let mut witness = join(&cluster, 0, "eve", room).await;
+    let mut bob = join(&cluster, 0, "bob", room).await;
+    let path = format!("/api/v1/teams/{team}/members/bob");
+    let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    is_out(&mut bob, &ann, &mut witness, room).await;
+}
+
+#[tokio::test]
+async fn a_room_made_private_keeps_only_whom_it_lets_in() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("open").await;
+    let mut witness = join(&cluster, 0, "ann", room).await;
+    let mut bob = join(&cluster, 0, "bob", room).await;
+    let path = format!("/api/v1/rooms/{room}");
+    let (status, body) = ann.send(Method::PATCH, &path, &json!({ "private": true })).await.expect("open");
+    assert_eq!((status, &body["private"]), (StatusCode::OK, &json!(true)), "{body}");
+    is_out(&mut bob, &ann, &mut witness, room).await;
+}
+
+#[tokio::test]
+async fn a_closed_room_is_left_by_all() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("open").await;
+    let mut bob = join(&cluster, 0, "bob", room).await;
+    let path = format!("/api/v1/rooms/{room}");
+    let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(bob.event("room-update").await.expect("told why")["data"]["closed"], true);
+    bob.event("unsubscribed").await.expect("it is told");
+    let answer = bob.act("create_message", json!({ "room_pk": room, "msg_text": "hi" })).await;
+    assert_eq!(answer.expect("the socket is open")["response_status"], 409);
+    let answer = bob.act("join_room", json!({ "room_pk": room })).await.expect("open");
+    assert_eq!(answer["response_status"], 409, "{answer}");
+    let (status, room) = ann.get(&path).await;
+    assert_eq!((status, &room["active"]), (StatusCode::OK, &json!(false)), "{room}");
+}
