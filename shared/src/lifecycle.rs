@@ -79,6 +79,10 @@ pub fn run_main<F: Future<Output = anyhow::Result<()>>>(
 ) -> ExitCode {
     // One provider of cryptography for everything that speaks TLS. It is set once a process.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // A socket each: the soft limit of most systems is for programs that select().
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(name, &error.into()),

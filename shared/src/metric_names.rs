@@ -23,7 +23,7 @@ pub const OUTBOX_OVERFLOWS_TOTAL: &str = "roomcast_outbox_overflows_total";
 pub const DROPPED_FRAMES_TOTAL: &str = "roomcast_dropped_frames_total";
 /// Followers let in, by `outcome`: new, recovered, lost. Counter.
 pub const RESUMES_TOTAL: &str = "roomcast_resumes_total";
-/// Healings by `cause`: reconnect, slow_consumer, gap, hint, election, epoch, again. Counter.
+/// Healings by `cause`: reconnect, slow_consumer, gap, hint, election, epoch, widened, opened, again. Counter.
 pub const HEALS_TOTAL: &str = "roomcast_heals_total";
 /// Times that a node, taken for dead, began under a new incarnation. Counter.
 pub const INCARNATIONS_TOTAL: &str = "roomcast_incarnations_total";

@@ -250,6 +250,12 @@ pub fn live_of_people(shard: Shard, event: &str) -> String {
     format!("live.{shard}.user.*.{event}")
 }
 
+/// The filter over everything in a shard's rooms, live.
+#[must_use]
+pub fn live_of_rooms(shard: Shard) -> String {
+    format!("live.{shard}.room.>")
+}
+
 /// The filter over one event of all rooms or teams, live, on every shard.
 #[must_use]
 pub fn live_everywhere(kind: &str, event: EventName) -> String {

@@ -34,6 +34,11 @@ impl Feed {
     /// Something may have been lost since the surely heard position, or since `after`.
     pub(super) fn heal(&mut self, cause: &'static str, after: Option<u64>) {
         self.position.doubt();
+        for entry in self.entries.values_mut() {
+            if let Entry::Opening(opening) = entry {
+                opening.doubt = true;
+            }
+        }
         let Some(sure) = self.position.sure() else { return };
         let after = after.map_or(sure, |after| after.min(sure));
         metrics::counter!(names::HEALS_TOTAL, "cause" => cause).increment(1);

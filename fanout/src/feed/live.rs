@@ -8,7 +8,7 @@ use shared::{
     subject::{self, Channel},
 };
 
-use super::{Entry, Feed, Live};
+use super::{Entry, Feed, GATE, Live};
 use crate::{hub::channel::Heard, render::native};
 
 fn number<T: std::str::FromStr>(
@@ -28,9 +28,15 @@ impl Feed {
     }
 
     /// A live event. One without a sequence was not stored: only typing may be so in a room.
-    fn hear_channel(&mut self, message: &Message) {
+    pub(super) fn hear_channel(&mut self, message: &Message) {
         let headers = message.headers.as_ref();
         let Ok(parsed) = subject::parse(&message.subject) else { return };
+        if let Some(Entry::Opening(opening)) = self.entries.get_mut(&parsed.channel) {
+            if opening.gate.len() < GATE {
+                opening.gate.push(message.clone());
+            }
+            return;
+        }
         let Some(seq) = number(headers, nats_header::NATS_SEQUENCE) else {
             return self.hear_unstored(&parsed, message);
         };

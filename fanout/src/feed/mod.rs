@@ -13,12 +13,13 @@ mod position;
 mod replay;
 mod rights;
 mod snapshot;
+mod wide;
 
 pub(crate) use position::Positions;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use async_nats::{Client, Message, jetstream::Context};
+use async_nats::{Client, Message, Subscriber, jetstream::Context};
 use futures_util::{Stream, StreamExt as _, stream::SelectAll};
 use metrics::Histogram;
 use shared::{
@@ -45,6 +46,7 @@ use crate::{
 };
 use people::People;
 use position::Position;
+use wide::Interest;
 
 /// What sessions ask of a shard's task.
 pub(crate) enum Command {
@@ -70,6 +72,7 @@ pub(crate) enum Command {
 enum Done {
     People(anyhow::Result<people::Opened>),
     Opened { channel: Channel, result: anyhow::Result<open::Opened> },
+    Widened(anyhow::Result<Subscriber>),
     Snapshot { channel: Channel, result: anyhow::Result<Vec<snapshot::Word>> },
     Barrier { channel: Channel, follower: Follower, result: anyhow::Result<StreamState> },
     Replayed { channel: Channel, replay: replay::Replay },
@@ -90,10 +93,23 @@ pub(crate) struct Source {
 }
 
 enum Entry {
-    /// Its subscription is being made; these wait for it.
-    Opening(Vec<Follower>),
+    Opening(Opening),
     Heard(Box<Hub>),
 }
+
+/// A channel whose beginning is being asked for.
+#[derive(Default)]
+struct Opening {
+    /// These wait for it.
+    waiting: Vec<Follower>,
+    /// What is heard meanwhile, where it is heard with others.
+    gate: Vec<Message>,
+    /// Something may have been lost meanwhile.
+    doubt: bool,
+}
+
+/// Events that wait behind a gate; what comes more is healed from the log.
+const GATE: usize = 1_000;
 
 /// A live message, and by which sort of subscription it came.
 enum Live {
@@ -110,6 +126,7 @@ pub(crate) struct Feed {
     source: Source,
     entries: HashMap<Channel, Entry>,
     live: SelectAll<LiveStream>,
+    interest: Interest,
     people: People,
     position: Position,
     /// While it is being healed nothing newer is pushed.
@@ -138,6 +155,7 @@ impl Feed {
             source,
             entries: HashMap::new(),
             live: SelectAll::new(),
+            interest: Interest::default(),
             people: People::default(),
             position: Position::default(),
             healing: false,
@@ -181,16 +199,19 @@ impl Feed {
     fn command(&mut self, command: Command) {
         match command {
             Command::Follow { channel, follower } => match self.entries.get_mut(&channel) {
-                Some(Entry::Opening(waiting)) => waiting.push(follower),
+                Some(Entry::Opening(opening)) => opening.waiting.push(follower),
                 Some(Entry::Heard(_)) => self.resume(&channel, follower),
                 None => {
                     self.open(channel.clone());
-                    self.entries.insert(channel, Entry::Opening(vec![follower]));
+                    let opening = Opening { waiting: vec![follower], ..Opening::default() };
+                    self.entries.insert(channel, Entry::Opening(opening));
+                    self.widen();
                 }
             },
             Command::Unfollow { channel, connection, guard } => match self.entries.get_mut(&channel) {
-                Some(Entry::Opening(waiting)) => {
-                    waiting.retain(|f| f.connection != connection || f.answer.is_none() != guard);
+                Some(Entry::Opening(opening)) => {
+                    let is_other = |f: &Follower| f.connection != connection || f.answer.is_none() != guard;
+                    opening.waiting.retain(is_other);
                 }
                 Some(Entry::Heard(hub)) => hub.remove(connection, guard),
                 None => {}
@@ -202,6 +223,7 @@ impl Feed {
         match report {
             Done::People(result) => self.people_opened(result),
             Done::Opened { channel, result } => self.opened(&channel, result),
+            Done::Widened(result) => self.widened(result),
             Done::Snapshot { channel, result } => self.snapshot_taken(&channel, result),
             Done::Barrier { channel, follower, result } => self.barrier(&channel, follower, result),
             Done::Replayed { channel, replay } => self.replayed(&channel, replay),

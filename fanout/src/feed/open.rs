@@ -11,7 +11,7 @@ use shared::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{Done, Entry, Feed, Live, snapshot};
+use super::{Done, Entry, Feed, GATE, Live, Opening, snapshot, wide::Interest};
 use crate::hub::{channel::Hub, follower::Follower};
 
 /// How long a first follower waits to be told who is in the room.
@@ -19,7 +19,8 @@ const SNAPSHOT: Duration = Duration::from_millis(1_500);
 
 /// A subscription, where the stream ended after it stood, and who was in the room then.
 pub(super) struct Opened {
-    subscriber: Subscriber,
+    /// None where its room is heard with all others.
+    subscriber: Option<Subscriber>,
     state: StreamState,
     people: anyhow::Result<Vec<snapshot::Word>>,
 }
@@ -28,9 +29,14 @@ impl Feed {
     /// Subscribes and asks, beside the task.
     pub(super) fn open(&self, channel: Channel) {
         let (source, shard, done) = (self.source.clone(), self.shard, self.done.clone());
+        let is_heard = self.interest == Interest::Wide && matches!(channel, Channel::Room(_));
         tokio::spawn(async move {
             let result = async {
-                let subscriber = source.client.subscribe(channel.live(source.shards)).await?;
+                let subscriber = if is_heard {
+                    None
+                } else {
+                    Some(source.client.subscribe(channel.live(source.shards)).await?)
+                };
                 let state = log::state(&source.jetstream, shard).await.context("the barrier")?;
                 let people = match channel {
                     Channel::Room(room) => {
@@ -48,7 +54,8 @@ impl Feed {
     }
 
     pub(super) fn opened(&mut self, channel: &Channel, result: anyhow::Result<Opened>) {
-        let Some(Entry::Opening(waiting)) = self.entries.remove(channel) else { return };
+        let Some(Entry::Opening(opening)) = self.entries.remove(channel) else { return };
+        let Opening { waiting, gate, doubt } = opening;
         let Opened { subscriber, state, people } = match result {
             Ok(opened) => opened,
             Err(error) => {
@@ -58,11 +65,21 @@ impl Feed {
             }
         };
         let (interest, ended) = oneshot::channel();
-        self.live.push(Box::pin(subscriber.take_until(ended).map(Live::Channel)));
+        let is_wide = self.interest == Interest::Wide && matches!(channel, Channel::Room(_));
+        // Where all rooms are heard together by now, one of its own would repeat what is not stored.
+        let is_doubled = is_wide && subscriber.is_some();
+        if let Some(subscriber) = subscriber.filter(|_| !is_wide) {
+            self.live.push(Box::pin(subscriber.take_until(ended).map(Live::Channel)));
+        }
         self.position.begin(state.epoch, state.last);
         let hub = Hub::new(channel.clone(), self.shard.index(), state.last, state.epoch, interest);
         self.entries.insert(channel.clone(), Entry::Heard(Box::new(hub)));
         self.snapshot_taken(channel, people);
+        if is_doubled || doubt || gate.len() == GATE {
+            self.heal("opened", Some(state.last));
+        } else {
+            gate.iter().for_each(|message| self.hear_channel(message));
+        }
         for follower in waiting {
             self.barrier(channel, follower, Ok(state));
         }

@@ -87,8 +87,8 @@ pub(crate) struct Hub {
     members: HashMap<u64, Member>,
     guards: HashMap<u64, Member>,
     idle_since: Option<Instant>,
-    /// Ends the subscription when dropped.
-    _interest: oneshot::Sender<()>,
+    /// Ends the channel's own subscription when dropped.
+    interest: Option<oneshot::Sender<()>>,
 }
 
 /// The person that an event is about.
@@ -130,7 +130,7 @@ impl Hub {
             members: HashMap::new(),
             guards: HashMap::new(),
             idle_since: Some(Instant::now()),
-            _interest: interest,
+            interest: Some(interest),
         }
     }
 
@@ -196,6 +196,11 @@ impl Hub {
     /// Whether nobody has followed it for long.
     pub(crate) fn is_stale(&self) -> bool {
         self.idle_since.is_some_and(|since| since.elapsed() > LINGER)
+    }
+
+    /// Its events come by another subscription now.
+    pub(crate) fn is_heard_otherwise(&mut self) {
+        self.interest = None;
     }
 
     /// Everything after this was heard.

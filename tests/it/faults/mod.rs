@@ -1,4 +1,5 @@
 //! What must work while something is killed.
 
 mod chaos;
+mod drain;
 mod kill;
