@@ -3,6 +3,7 @@
 //! What must hold: it adds nothing to what api, fanout and persister do, it only starts them together.
 
 mod doctor;
+mod recover;
 mod token;
 mod up;
 
@@ -26,6 +27,8 @@ enum Command {
     Token(token::Config),
     /// Checks the configuration and everything that Roomcast needs, one line each.
     Doctor(doctor::Config),
+    /// Brings log and Postgres together again where only a person can decide it.
+    Recover(recover::Config),
 }
 
 fn main() -> ExitCode {
@@ -33,5 +36,6 @@ fn main() -> ExitCode {
         Command::Up(config) => up::main(config),
         Command::Token(config) => token::main(&config),
         Command::Doctor(config) => doctor::main(&config),
+        Command::Recover(config) => recover::main(&config),
     }
 }

@@ -117,11 +117,16 @@ impl Services {
         Ok(Self {
             api: service("roomcast-api", &[(nats, places.api_nats()), (database, places.api_database())])?,
             fanout: service("roomcast-fanout", &[(nats, places.fanout_nats())])?,
-            persister: service(
-                "roomcast-persister",
-                &[(nats, places.persister_nats()), (database, places.persister_database())],
-            )?,
+            persister: Self::persister(places)?,
         })
+    }
+
+    /// Reads what the persister alone is told.
+    pub(crate) fn persister(places: &Places) -> Result<persister::Config, String> {
+        service(
+            "roomcast-persister",
+            &[("nats-url", places.persister_nats()), ("database-url", places.persister_database())],
+        )
     }
 }
 

@@ -2,10 +2,28 @@
 -- table begins with it (-1 is the system stream): a batch and its watermark stay on one node of a
 -- distributed Postgres. The hot table has its primary key and nothing more.
 
--- Up to where each shard's log is in Postgres. It moves first in every transaction.
+-- Up to where each shard's log is in Postgres, and what must be known of that log even where it is lost.
+-- It moves first in every transaction.
 CREATE TABLE watermark (
     shard smallint NOT NULL PRIMARY KEY,
-    seq bigint NOT NULL
+    seq bigint NOT NULL,
+    -- The log's epoch; 0 before it was ever seen.
+    epoch bigint NOT NULL DEFAULT 0,
+    -- The last event the log was ever seen to have: in this epoch, ids up to it have been given.
+    seen bigint NOT NULL DEFAULT 0,
+    -- When the broker stored the event at seq, in nanoseconds since 1970: it tells which event that was.
+    stored_at bigint,
+    -- The boot of a single broker's host.
+    boot text
+);
+
+-- What the log lost before Postgres had it, as `roomcast recover --accept-loss` noted it.
+CREATE TABLE lost_range (
+    shard smallint NOT NULL,
+    from_seq bigint NOT NULL,
+    to_seq bigint NOT NULL,
+    noted_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (shard, from_seq)
 );
 
 -- A room as it was made: shard is always -1, id is the sequence of its creation.

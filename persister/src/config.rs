@@ -22,6 +22,26 @@ pub struct Config {
     pub admin: shared::config::AdminArgs,
 }
 
+impl Config {
+    /// The boot of the broker's host: it can be known where that is a single server.
+    pub(crate) fn boot(&self) -> Option<String> {
+        if self.log.replicas > 1 {
+            return None;
+        }
+        if let Some(boot) = &self.log.log_boot_id {
+            return Some(boot.clone());
+        }
+        // On this host it is ours.
+        let here = self.nats.nats_url.split(',').all(|url| {
+            let host = url.rsplit_once('@').map_or(url, |(_, host)| host);
+            let host = host.rsplit_once("://").map_or(host, |(_, host)| host);
+            host == "localhost" || ["127.", "localhost:", "[::1]"].iter().any(|local| host.starts_with(local))
+        });
+        let boot = here.then(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok())??;
+        Some(boot.trim_end().to_owned())
+    }
+}
+
 /// Where the persister writes.
 #[derive(Clone, Args)]
 pub struct DatabaseArgs {
@@ -62,6 +82,10 @@ pub struct LogArgs {
     /// Seconds for which events stay in the log after Postgres has them, while there is room.
     #[arg(long, env = "ROOMCAST_REPLAY", default_value_t = 600)]
     pub replay_seconds: u64,
+    /// The boot of the broker's host, where that is a single server: a power cut may have taken the log's
+    /// end, so each boot begins a new epoch. Read by itself where the broker is on this host.
+    #[arg(long, env = "ROOMCAST_LOG_BOOT_ID")]
+    pub log_boot_id: Option<String>,
 }
 
 impl LogArgs {
@@ -72,5 +96,35 @@ impl LogArgs {
 
     pub(crate) const fn replay(&self) -> Duration {
         Duration::from_secs(self.replay_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    fn boot(url: &str, more: &[&str]) -> Option<String> {
+        let flags = ["persister", "--database-url=postgres://x", "--nats-url", url];
+        let program: Program = clap::Parser::try_parse_from(flags.iter().chain(more)).expect("flags");
+        program.config.boot()
+    }
+
+    #[test]
+    fn the_boot_is_known_of_a_single_broker_on_this_host() {
+        let ours = boot("nats://127.0.0.1:4222", &[]);
+        assert!(ours.is_some());
+        for local in ["nats://persister:secret@127.0.0.1:4222", "localhost", "nats://[::1]:4222"] {
+            assert_eq!(boot(local, &[]), ours, "{local}");
+        }
+        assert_eq!(boot("nats://a:b@broker:4222", &[]), None);
+        assert_eq!(boot("nats://127.0.0.1:4222,nats://broker:4222", &[]), None);
+        assert_eq!(boot("nats://broker:4222", &["--log-boot-id=x"]).as_deref(), Some("x"));
+        assert_eq!(boot("nats://127.0.0.1:4222", &["--replicas=3", "--log-boot-id=x"]), None);
     }
 }

@@ -22,6 +22,13 @@ pub(crate) struct Batch {
     pub(crate) broken: Option<ReadError>,
 }
 
+impl Batch {
+    /// The last event that the log is known to have.
+    pub(crate) fn last(&self) -> u64 {
+        self.events.last().map_or(0, |last| last.seq + self.pending)
+    }
+}
+
 /// Adds to the first event what comes close behind it.
 pub(crate) async fn gather(reader: &mut Reader, first: Read) -> Batch {
     let begun = Instant::now();

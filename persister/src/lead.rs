@@ -1,9 +1,15 @@
 //! Which shards this process writes: those whose advisory locks its one lock session holds.
 //!
 //! The locks save work, no more: the compare-and-set of the watermark alone keeps two writers
-//! apart. So a lock may be lost late, and work may go on for a moment after.
+//! apart. So a lock may be lost late, and work may go on for a moment after. A shard that can't go
+//! on is given up at once and tried for again a second later: whoever repairs it waits for its lock
+//! and gets it then.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use shared::{
@@ -12,7 +18,10 @@ use shared::{
     lifecycle::Shutdown,
 };
 use sqlx::PgConnection;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 use crate::session::Database;
 
@@ -25,16 +34,47 @@ const CLASS: i32 = 0x526f_6f6d;
 /// Whether this process leads, for each shard.
 pub(crate) struct Leads {
     shards: HashMap<Shard, watch::Sender<bool>>,
+    /// Locks to give back, and that there are such.
+    given_up: Mutex<Vec<i32>>,
+    wake: Notify,
+}
+
+/// Whether this process leads one shard.
+#[derive(Clone)]
+pub(crate) struct Lead {
+    leads: Arc<Leads>,
+    shard: Shard,
+}
+
+impl Lead {
+    pub(crate) const fn new(leads: Arc<Leads>, shard: Shard) -> Self {
+        Self { leads, shard }
+    }
+
+    /// Tells it, now and when it changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<bool> {
+        let sender = self.leads.shards.get(&self.shard);
+        sender.map_or_else(|| watch::channel(false).1, watch::Sender::subscribe)
+    }
+
+    /// Gives the shard's lock back, to be tried for again.
+    pub(crate) fn give_up(&self) {
+        if let Some(lead) = self.leads.shards.get(&self.shard) {
+            lead.send_replace(false);
+        }
+        self.leads.given_up().push(i32::from(self.shard.number()));
+        self.leads.wake.notify_one();
+    }
 }
 
 impl Leads {
     pub(crate) fn new(shards: ShardCount) -> Self {
-        Self { shards: shards.all().map(|shard| (shard, watch::Sender::new(false))).collect() }
+        let shards = shards.all().map(|shard| (shard, watch::Sender::new(false))).collect();
+        Self { shards, given_up: Mutex::default(), wake: Notify::new() }
     }
 
-    /// Tells whether this process leads the shard.
-    pub(crate) fn of(&self, shard: Shard) -> watch::Receiver<bool> {
-        self.shards.get(&shard).map_or_else(|| watch::channel(false).1, watch::Sender::subscribe)
+    fn given_up(&self) -> std::sync::MutexGuard<'_, Vec<i32>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn free(&self) -> Vec<i32> {
@@ -52,6 +92,7 @@ impl Leads {
     }
 
     fn lost(&self) {
+        self.given_up().clear();
         for leads in self.shards.values() {
             leads.send_if_modified(std::mem::take);
         }
@@ -61,13 +102,14 @@ impl Leads {
 /// Holds the locks, and takes those that come free, until the soft stop.
 pub(crate) async fn hold(
     database: Database,
-    leads: std::sync::Arc<Leads>,
+    leads: Arc<Leads>,
     component: Component,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut held = None;
+    let mut take = true;
     loop {
-        match round(&database, &mut held, &leads).await {
+        match round(&database, &mut held, &leads, take).await {
             Ok(()) => component.ready(),
             Err(error) => {
                 held = None;
@@ -76,26 +118,69 @@ pub(crate) async fn hold(
                 tracing::warn!(error = format!("{error:#}"), "the lock session is lost");
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+        take = tokio::select! {
+            () = tokio::time::sleep(EVERY) => true,
+            () = leads.wake.notified() => false,
             () = shutdown.soft.cancelled() => return Ok(()),
-        }
+        };
     }
 }
 
-/// One round: the locks that are free are tried for; those that are held are held while it answers.
-async fn round(database: &Database, held: &mut Option<PgConnection>, leads: &Leads) -> anyhow::Result<()> {
+/// One round: locks that were given up are given back; then, where `take` says so, those that are free
+/// are tried for; those that are held are held while it answers.
+async fn round(
+    database: &Database,
+    held: &mut Option<PgConnection>,
+    leads: &Leads,
+    take: bool,
+) -> anyhow::Result<()> {
     if held.is_none() {
         *held = Some(database.connect().await?);
     }
     let session = held.as_mut().context("opened above")?;
-    let query = sqlx::query_scalar::<_, i32>(
-        "SELECT n FROM unnest($2::int4[]) AS n WHERE pg_try_advisory_lock($1, n)",
-    )
-    .bind(CLASS)
-    .bind(leads.free())
-    .fetch_all(session);
-    let won = timeout(ANSWER, query).await.context("the database did not answer in time")??;
-    leads.won(&won);
+    let given_up = std::mem::take(&mut *leads.given_up());
+    if !given_up.is_empty() {
+        let query = sqlx::query("SELECT pg_advisory_unlock($1, n) FROM unnest($2::int4[]) AS n")
+            .bind(CLASS)
+            .bind(given_up)
+            .execute(&mut *session);
+        timeout(ANSWER, query).await.context("the database did not answer in time")??;
+    }
+    if take {
+        let query = sqlx::query_scalar::<_, i32>(
+            "SELECT n FROM unnest($2::int4[]) AS n WHERE pg_try_advisory_lock($1, n)",
+        )
+        .bind(CLASS)
+        .bind(leads.free())
+        .fetch_all(session);
+        let won = timeout(ANSWER, query).await.context("the database did not answer in time")??;
+        leads.won(&won);
+    }
+    Ok(())
+}
+
+/// Waits for a shard's lock, as long as the session waits for any, and holds it for the session's life.
+/// False where another process kept it.
+pub(crate) async fn wait(session: &mut PgConnection, shard: Shard) -> sqlx::Result<bool> {
+    let locked = sqlx::query("SELECT pg_advisory_lock($1, $2)")
+        .bind(CLASS)
+        .bind(i32::from(shard.number()))
+        .execute(session)
+        .await;
+    match locked {
+        Ok(_) => Ok(true),
+        // The lock was not to be had in time.
+        Err(error) if error.as_database_error().and_then(|e| e.code()).as_deref() == Some("55P03") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives back a lock that was waited for.
+pub(crate) async fn unlock(session: &mut PgConnection, shard: Shard) -> sqlx::Result<()> {
+    sqlx::query("SELECT pg_advisory_unlock($1, $2)")
+        .bind(CLASS)
+        .bind(i32::from(shard.number()))
+        .execute(session)
+        .await?;
     Ok(())
 }

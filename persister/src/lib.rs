@@ -9,9 +9,11 @@ mod batch;
 mod config;
 mod feed;
 mod lead;
+mod recover;
 mod repair;
 mod retention;
 mod schema;
+mod seen;
 mod session;
 mod standing;
 mod streams;
@@ -36,9 +38,11 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{broadcast, watch};
 
 pub use config::{Config, DatabaseArgs, LogArgs};
+pub use recover::{Finding, recover};
 
 use crate::{
-    lead::Leads,
+    lead::{Lead, Leads},
+    seen::Seen,
     session::{Database, Writers},
     standing::{Meters, Standing},
     worker::Worker,
@@ -92,13 +96,14 @@ pub async fn start(
     let mut session = first_session(&database).await?;
     schema::prepare(&mut session, shards).await?;
     for shard in shards.all() {
-        let watermark = watermark::read(&mut session, shard).await?;
-        streams::ensure_shard(&jetstream, &config.log, shard, watermark).await?;
+        let place = watermark::read(&mut session, shard).await?;
+        streams::ensure_shard(&jetstream, &config.log, shard, &place).await?;
     }
     session.close().await?;
     health.set_replicas(usize::from(config.log.replicas));
 
     let leads = Arc::new(Leads::new(shards));
+    let boot = config.boot();
     let (noted, reconnects) = watch::channel(0);
     for shard in shards.all() {
         let worker = Worker {
@@ -108,12 +113,15 @@ pub async fn start(
             writers: writers.clone(),
             log: config.log.clone(),
             standing: standing.clone(),
-            leads: leads.of(shard),
+            lead: Lead::new(leads.clone(), shard),
             reconnects: reconnects.clone(),
             shutdown: shutdown.clone(),
             meters: Meters::new(shard),
             watermark: AtomicU64::new(worker::UNKNOWN),
+            seen: Seen::default(),
+            boot: boot.clone(),
         };
+        worker.prepare().await;
         tasks.spawn("shard", worker.run());
     }
     tasks.spawn("locks", lead::hold(database, leads, postgres, shutdown.clone()));

@@ -65,7 +65,7 @@ pub(crate) async fn run(
 /// The last event of `first..=last` that was stored by then; 0 where there is none. Times go up
 /// with sequences, but for a clock set back, which makes this keep more or less of what is old
 /// anyway.
-async fn last_before(
+pub(crate) async fn last_before(
     jetstream: &Context,
     shard: Shard,
     first: u64,

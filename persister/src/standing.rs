@@ -30,6 +30,11 @@ impl Standing {
         self.note(shard, Some(reason));
     }
 
+    /// Whether it was said that a shard can't go on.
+    pub(crate) fn refuses(&self, shard: Shard) -> bool {
+        self.refusing.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&shard)
+    }
+
     fn note(&self, shard: Shard, reason: Option<&str>) {
         let mut refusing = self.refusing.lock().unwrap_or_else(PoisonError::into_inner);
         match reason {
@@ -59,6 +64,7 @@ pub(crate) struct Meters {
     pub(crate) holes: Counter,
     pub(crate) repairs: Counter,
     pub(crate) leading: Gauge,
+    pub(crate) refused: Gauge,
 }
 
 impl Meters {
@@ -75,7 +81,8 @@ impl Meters {
             rejected: metrics::counter!(names::REJECTED_EVENTS_TOTAL, "shard" => label.clone()),
             holes: metrics::counter!(names::LOG_HOLES_TOTAL, "shard" => label.clone()),
             repairs: metrics::counter!(names::LOG_REPAIRS_TOTAL, "shard" => label.clone()),
-            leading: metrics::gauge!(names::PERSISTER_LEADING, "shard" => label),
+            leading: metrics::gauge!(names::PERSISTER_LEADING, "shard" => label.clone()),
+            refused: metrics::gauge!(names::SHARD_REFUSED, "shard" => label),
         }
     }
 

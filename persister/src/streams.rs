@@ -13,11 +13,11 @@ use async_nats::jetstream::{
 };
 use shared::{
     id::{Shard, ShardCount},
-    log::StreamDescription,
+    log::{self, StreamDescription},
     subject,
 };
 
-use crate::config::LogArgs;
+use crate::{config::LogArgs, watermark::Place};
 
 /// How long the broker knows a message id for.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
@@ -34,6 +34,11 @@ pub(crate) fn check_server(client: &async_nats::Client, replicas: u8) -> anyhow:
     Ok(())
 }
 
+/// The most bytes of an event where nothing may be appended: every event is larger.
+const CLOSED: i32 = 1;
+/// Whatever the broker takes.
+const OPEN: i32 = -1;
+
 /// What the stream of a shard is to be.
 fn wanted(args: &LogArgs, shard: Shard, description: StreamDescription) -> anyhow::Result<Config> {
     let (source, destination) = subject::stream_republish(shard);
@@ -46,6 +51,7 @@ fn wanted(args: &LogArgs, shard: Shard, description: StreamDescription) -> anyho
         discard: DiscardPolicy::New,
         max_bytes: i64::try_from(args.stream_bytes).context("ROOMCAST_STREAM_BYTES is too large")?,
         duplicate_window: DUPLICATE_WINDOW,
+        max_message_size: OPEN,
         num_replicas: usize::from(args.replicas),
         republish: Some(Republish { source, destination, headers_only: false }),
         ..Config::default()
@@ -60,7 +66,8 @@ pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
     })
 }
 
-async fn info(jetstream: &Context, shard: Shard) -> anyhow::Result<Option<Info>> {
+/// The stream of a shard, as its leader says; `None` where there is none.
+pub(crate) async fn find(jetstream: &Context, shard: Shard) -> anyhow::Result<Option<Info>> {
     match jetstream.get_stream(subject::stream(shard)).await.map_err(anyhow::Error::new) {
         Ok(stream) => Ok(Some(stream.cached_info().clone())),
         Err(error) if is_missing(&error) => Ok(None),
@@ -68,27 +75,50 @@ async fn info(jetstream: &Context, shard: Shard) -> anyhow::Result<Option<Info>>
     }
 }
 
-/// Makes the stream of a shard where there is none, unless Postgres has events of it: then its log
-/// is gone, and only a person can say what to do. Checks what is there, and adapts its limits.
+/// Makes the stream of a shard where there is none, unless Postgres knows of events of it: then its
+/// log is gone, and only a person can say what to do. Checks what is there, and adapts its limits.
 pub(crate) async fn ensure_shard(
     jetstream: &Context,
     args: &LogArgs,
     shard: Shard,
-    watermark: u64,
+    place: &Place,
 ) -> anyhow::Result<()> {
-    let shards = args.shard_count()?;
-    let found = match info(jetstream, shard).await? {
-        Some(found) => adapt(jetstream, args, shard, shards, found).await?,
-        None if watermark > 0 => return Ok(()),
+    let found = match find(jetstream, shard).await? {
+        Some(found) => adapt(jetstream, args, shard, args.shard_count()?, found).await?,
+        None if !place.is_fresh() => return Ok(()),
         None => {
-            let new = wanted(args, shard, StreamDescription { shards, epoch: 1 })?;
-            let made = jetstream.create_stream(new).await;
-            let made = made.with_context(|| format!("the broker did not make {}", subject::stream(shard)))?;
-            tracing::info!(%shard, "stream made");
-            made.cached_info().clone()
+            let new = wanted(args, shard, description(args, place.epoch + 1)?)?;
+            make(jetstream, new).await?
         }
     };
     verify(args, shard, &found.config)
+}
+
+fn description(args: &LogArgs, epoch: u64) -> anyhow::Result<StreamDescription> {
+    Ok(StreamDescription { shards: args.shard_count()?, epoch })
+}
+
+async fn make(jetstream: &Context, config: Config) -> anyhow::Result<Info> {
+    let name = config.name.clone();
+    let made = jetstream.create_stream(config).await;
+    let made = made.with_context(|| format!("the broker did not make {name}"))?;
+    tracing::info!(stream = name, "stream made");
+    Ok(made.cached_info().clone())
+}
+
+/// Makes the stream of a shard anew, its first event to be `next`. Closed until it is there, so that
+/// nobody appends before.
+pub(crate) async fn make_anew(
+    jetstream: &Context,
+    args: &LogArgs,
+    shard: Shard,
+    epoch: u64,
+    next: u64,
+) -> anyhow::Result<()> {
+    let config = Config { max_message_size: CLOSED, ..wanted(args, shard, description(args, epoch)?)? };
+    let made = make(jetstream, config).await?;
+    log::purge_below(jetstream, shard, next).await?;
+    begin_epoch(jetstream, &made.config, epoch, Appends::Taken).await
 }
 
 async fn adapt(
@@ -144,12 +174,31 @@ fn verify(args: &LogArgs, shard: Shard, found: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Begins a new epoch: no position of the old one counts any more.
-pub(crate) async fn next_epoch(jetstream: &Context, shard: Shard) -> anyhow::Result<u64> {
-    let found = info(jetstream, shard).await?.context("the stream is gone")?;
-    let mut description: StreamDescription = found.config.description.as_deref().unwrap_or("").parse()?;
-    description.epoch += 1;
-    let changed = Config { description: Some(description.to_string()), ..found.config };
+/// Whether a stream takes appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Appends {
+    /// It does.
+    Taken,
+    /// It refuses every one, and its sender hears so: it is being repaired.
+    Refused,
+}
+
+/// Whether a stream takes appends. One that does not was left so by a repair that did not end.
+pub(crate) const fn appends(config: &Config) -> Appends {
+    if config.max_message_size == CLOSED { Appends::Refused } else { Appends::Taken }
+}
+
+/// Writes an epoch into the stream of that configuration, and says whether it takes appends.
+pub(crate) async fn begin_epoch(
+    jetstream: &Context,
+    found: &Config,
+    epoch: u64,
+    appends: Appends,
+) -> anyhow::Result<()> {
+    let mut description: StreamDescription = found.description.as_deref().unwrap_or("").parse()?;
+    description.epoch = epoch;
+    let max_message_size = if appends == Appends::Taken { OPEN } else { CLOSED };
+    let changed = Config { description: Some(description.to_string()), max_message_size, ..found.clone() };
     jetstream.update_stream(&changed).await.context("the broker did not keep the new epoch")?;
-    Ok(description.epoch)
+    Ok(())
 }

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
 
 use crate::{
+    repair::{Judged, Verdict},
     retention,
     standing::Meters,
     worker::{NOTICE, UNKNOWN, Worker},
@@ -41,6 +42,7 @@ impl Worker {
         loop {
             let trimmed = async {
                 let state = log::state(&self.jetstream, self.shard).await?;
+                self.seen.note(state.epoch, state.last);
                 let watermark = self.watermark.load(Ordering::Relaxed);
                 Meters::set(&self.meters.log_bytes, state.bytes);
                 Meters::set(&self.meters.log_max_bytes, state.max_bytes);
@@ -72,6 +74,7 @@ impl Worker {
         };
         // Where the log does not answer either, the last answer stands.
         let Ok(Ok((state, oldest))) = timeout(ASKING, asked).await else { return };
+        self.seen.note(state.epoch, state.last);
         Meters::set(&self.meters.lag_messages, state.last.saturating_sub(watermark));
         let now = OffsetDateTime::now_utc();
         let age = oldest.map_or(0.0, |oldest| (now - oldest.time).as_seconds_f64());
@@ -81,9 +84,22 @@ impl Worker {
     /// While another process leads, or none can: the lag is told all the same. Where the database
     /// does not answer nobody moves the watermark, and the last one read is true.
     pub(crate) async fn stand_by(&self) {
-        if let Ok(Err(error)) = timeout(ASKING, self.read_watermark()).await {
+        if let Ok(Err(error)) = timeout(ASKING, self.read_place()).await {
             tracing::debug!(shard = %self.shard, error = format!("{error:#}"), "standing by");
         }
         self.measure_lag().await;
+        if self.standing.refuses(self.shard) && self.can_go_on().await {
+            self.fine();
+        }
+    }
+
+    /// Whether a shard that was refused can go on, as far as one can tell without leading it.
+    async fn can_go_on(&self) -> bool {
+        let judged = async {
+            let place = self.read_place().await?;
+            Judged::of(&self.jetstream, self.shard, &place).await
+        };
+        matches!(timeout(ASKING, judged).await,
+                 Ok(Ok(Some(judged))) if !matches!(judged.verdict, Verdict::Hole { .. }))
     }
 }

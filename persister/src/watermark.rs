@@ -1,36 +1,153 @@
-//! Up to where a shard's log is in Postgres. Moving it by compare-and-set, first in every
-//! transaction, is what makes each event apply exactly once.
+//! Up to where a shard's log is in Postgres, and what Postgres knows of that log. Moving it by
+//! compare-and-set, first in every transaction, is what makes each event apply exactly once.
+//!
+//! What must hold: the watermark moves only in the epoch in which the events were read, so what was
+//! read from a log that has since been repaired is never written.
 
+use anyhow::ensure;
 use shared::id::Shard;
 use sqlx::PgConnection;
 
-/// Where the shard stands.
-pub(crate) async fn read(session: &mut PgConnection, shard: Shard) -> anyhow::Result<u64> {
-    let seq: i64 = sqlx::query_scalar("SELECT seq FROM watermark WHERE shard = $1")
-        .bind(shard.number())
-        .fetch_one(session)
-        .await?;
-    Ok(u64::try_from(seq)?)
+/// Where a shard stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The last event that Postgres has.
+    pub(crate) seq: u64,
+    /// The log's epoch; 0 before it was ever seen.
+    pub(crate) epoch: u64,
+    /// The last event that the log was ever seen to have, in that epoch.
+    pub(crate) seen: u64,
+    /// When the broker stored the event at `seq`, in nanoseconds: it tells which event that was.
+    pub(crate) stored_at: Option<i64>,
+    /// The boot of a single broker's host.
+    pub(crate) boot: Option<String>,
 }
 
-/// Moves it; false where somebody else has moved it meanwhile.
-pub(crate) async fn advance(
+impl Place {
+    /// No event of the log was ever seen: where there is no log, a new one can be made.
+    pub(crate) const fn is_fresh(&self) -> bool {
+        self.seq == 0 && self.seen == 0
+    }
+}
+
+/// Where the shard stands.
+pub(crate) async fn read(session: &mut PgConnection, shard: Shard) -> anyhow::Result<Place> {
+    let (seq, epoch, seen, stored_at, boot): (i64, i64, i64, Option<i64>, Option<String>) =
+        sqlx::query_as("SELECT seq, epoch, seen, stored_at, boot FROM watermark WHERE shard = $1")
+            .bind(shard.number())
+            .fetch_one(session)
+            .await?;
+    let (seq, epoch, seen) = (u64::try_from(seq)?, u64::try_from(epoch)?, u64::try_from(seen)?);
+    Ok(Place { seq, epoch, seen, stored_at, boot })
+}
+
+/// A step of the watermark.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    /// The epoch in which the events were read.
+    pub(crate) epoch: u64,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// When the broker stored the last of them.
+    pub(crate) stored_at: i64,
+    /// The last event that the log is known to have.
+    pub(crate) seen: u64,
+}
+
+/// Moves it; false where somebody else has moved it meanwhile, or begun a new epoch.
+pub(crate) async fn advance(session: &mut PgConnection, shard: Shard, step: Step) -> sqlx::Result<bool> {
+    let moved = sqlx::query(
+        "UPDATE watermark SET seq = $4, stored_at = $5, seen = greatest(seen, $6)
+         WHERE shard = $1 AND epoch = $2 AND seq = $3",
+    )
+    .bind(shard.number())
+    .bind(number(step.epoch))
+    .bind(number(step.from))
+    .bind(number(step.to))
+    .bind(step.stored_at)
+    .bind(number(step.seen))
+    .execute(session)
+    .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+/// Notes the epoch that the log has from now on, where it ends, and the boot it was seen in.
+pub(crate) async fn begin_epoch(
     session: &mut PgConnection,
     shard: Shard,
-    from: u64,
-    to: u64,
-) -> sqlx::Result<bool> {
-    let moved = sqlx::query("UPDATE watermark SET seq = $3 WHERE shard = $1 AND seq = $2")
+    before: &Place,
+    epoch: u64,
+    last: u64,
+    boot: Option<&str>,
+) -> anyhow::Result<()> {
+    let noted = sqlx::query(
+        "UPDATE watermark SET epoch = $3, seen = greatest($4, seq), boot = coalesce($5, boot)
+         WHERE shard = $1 AND epoch = $2",
+    )
+    .bind(shard.number())
+    .bind(number(before.epoch))
+    .bind(number(epoch))
+    .bind(number(last))
+    .bind(boot)
+    .execute(session)
+    .await?;
+    ensure!(noted.rows_affected() == 1, "another process has begun a new epoch of shard {shard}");
+    Ok(())
+}
+
+/// The event at the watermark is not the one that was applied, and all that this means is done.
+pub(crate) async fn forget_event(session: &mut PgConnection, shard: Shard, seq: u64) -> sqlx::Result<()> {
+    sqlx::query("UPDATE watermark SET stored_at = NULL WHERE shard = $1 AND seq = $2")
         .bind(shard.number())
-        .bind(number(from))
-        .bind(number(to))
+        .bind(number(seq))
         .execute(session)
         .await?;
-    Ok(moved.rows_affected() == 1)
+    Ok(())
+}
+
+/// Goes over a range that the log has lost, and notes it, in a new epoch.
+pub(crate) async fn skip(
+    session: &mut PgConnection,
+    shard: Shard,
+    before: &Place,
+    epoch: u64,
+    lost: Option<(u64, u64)>,
+) -> anyhow::Result<()> {
+    use sqlx::Connection as _;
+    let mut transaction = session.begin().await?;
+    let to = lost.map_or(before.seq, |(_, to)| to);
+    let moved = sqlx::query(
+        "UPDATE watermark SET seq = $4, epoch = $5, seen = $4, stored_at = NULL
+         WHERE shard = $1 AND epoch = $2 AND seq = $3",
+    )
+    .bind(shard.number())
+    .bind(number(before.epoch))
+    .bind(number(before.seq))
+    .bind(number(to))
+    .bind(number(epoch))
+    .execute(&mut *transaction)
+    .await?;
+    ensure!(moved.rows_affected() == 1, "another process has moved the watermark of shard {shard}");
+    if let Some((from, to)) = lost {
+        sqlx::query("INSERT INTO lost_range (shard, from_seq, to_seq) VALUES ($1, $2, $3)")
+            .bind(shard.number())
+            .bind(number(from))
+            .bind(number(to))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
 }
 
 /// A sequence or a checked id as Postgres holds it.
 pub(crate) fn number(value: u64) -> i64 {
     // Sequences and checked ids are below 2^53.
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A moment of the broker as Postgres holds it.
+pub(crate) fn nanoseconds(moment: time::OffsetDateTime) -> i64 {
+    // Up to the year 2262.
+    i64::try_from(moment.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }

@@ -13,7 +13,7 @@ use async_nats::jetstream::Context;
 use shared::{
     id::Shard,
     lifecycle::Shutdown,
-    log::{self, ReadError, Reader},
+    log::{ReadError, Reader},
     metric_names::PERSISTER_COMMIT_SECONDS,
 };
 use time::OffsetDateTime;
@@ -26,14 +26,14 @@ use crate::{
     apply::{self, ApplyError, Outcome},
     config::LogArgs,
     feed::{self, Batch},
-    repair::{self, Verdict},
+    lead::Lead,
+    seen::Seen,
     session::Writers,
     standing::{Meters, Standing},
-    streams, watermark,
+    watermark::{self, Place},
 };
 
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-const REFUSED: Duration = Duration::from_secs(1);
 pub(crate) const NOTICE: Duration = Duration::from_secs(1);
 /// More than every statement of a batch may take: a session that is silent for longer is lost.
 const TRANSACTION: Duration = Duration::from_secs(30);
@@ -49,13 +49,17 @@ pub(crate) struct Worker {
     pub(crate) writers: Writers,
     pub(crate) log: LogArgs,
     pub(crate) standing: Standing,
-    pub(crate) leads: watch::Receiver<bool>,
+    pub(crate) lead: Lead,
     /// Changes with each new connection to the broker.
     pub(crate) reconnects: watch::Receiver<u64>,
     pub(crate) shutdown: Shutdown,
     pub(crate) meters: Meters,
     /// Up to where this process knows the shard to be written.
     pub(crate) watermark: AtomicU64,
+    /// How far this process has seen the log to reach.
+    pub(crate) seen: Seen,
+    /// The boot of the broker's host, where it is known.
+    pub(crate) boot: Option<String>,
 }
 
 /// Why reading ended.
@@ -68,7 +72,7 @@ enum Ended {
 
 /// Why the shard can't go on.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(crate) enum Trouble {
     /// A person must look.
     #[error("{0}")]
     Refused(String),
@@ -78,36 +82,49 @@ enum Trouble {
 }
 
 impl Worker {
+    /// Looks at the shard before anything else may append to it, where this process is the first to.
+    pub(crate) async fn prepare(&self) {
+        match self.look().await {
+            Ok(_) => self.fine(),
+            Err(Trouble::Refused(reason)) => self.refuse(&reason),
+            // It is looked at again by whoever leads.
+            Err(Trouble::Passing(error)) => {
+                tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "not looked at");
+                self.fine();
+            }
+        }
+    }
+
     /// Works until the soft stop.
-    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
+        let mut lead = self.lead.watch();
         while !shutdown.soft.is_cancelled() {
             self.meters.leading.set(0);
-            self.standing.fine(self.shard);
-            while !*self.leads.borrow() {
+            while !*lead.borrow() {
                 tokio::select! {
                     () = shutdown.soft.cancelled() => return Ok(()),
-                    told = self.leads.changed() => told.context("nobody tells who leads")?,
+                    told = lead.changed() => told.context("nobody tells who leads")?,
                     () = sleep(NOTICE) => self.stand_by().await,
                 }
             }
-            self.meters.leading.set(1);
-            self.lead().await;
+            self.work().await;
         }
         Ok(())
     }
 
-    async fn lead(&self) {
+    /// Works on the shard while this process leads it. One that can't go on is given up for a while, so
+    /// that whoever repairs it can hold its lock.
+    async fn work(&self) {
         let mut backoff = BACKOFF.0;
         while !self.is_over() {
             let before = self.watermark.load(Ordering::Relaxed);
             let pause = match self.session().await {
-                Ok(Ended::Stop) => return,
+                Ok(Ended::Stop) => return self.fine(),
                 Ok(Ended::Again) => Duration::ZERO,
                 Err(Trouble::Refused(reason)) => {
-                    tracing::error!(shard = %self.shard, reason, "the shard can't go on");
-                    self.standing.refuse(self.shard, &reason);
-                    REFUSED
+                    self.refuse(&reason);
+                    return self.lead.give_up();
                 }
                 Err(Trouble::Passing(error)) => {
                     if self.watermark.load(Ordering::Relaxed) != before {
@@ -128,43 +145,57 @@ impl Worker {
                 self.measure_lag().await;
             }
         }
+        self.fine();
     }
 
     fn is_over(&self) -> bool {
-        self.shutdown.soft.is_cancelled() || !*self.leads.borrow()
+        self.shutdown.soft.is_cancelled() || !*self.lead.watch().borrow()
     }
 
     async fn over(&self) {
-        let mut leads = self.leads.clone();
+        let mut lead = self.lead.watch();
         tokio::select! {
             () = self.shutdown.soft.cancelled() => {}
             // Whoever tells is gone: so is the lead.
-            _ = leads.wait_for(|leads| !*leads) => {}
+            _ = lead.wait_for(|lead| !*lead) => {}
         }
+    }
+
+    /// The shard can't go on until a person has decided.
+    fn refuse(&self, reason: &str) {
+        tracing::error!(shard = %self.shard, reason, "the shard can't go on");
+        self.standing.refuse(self.shard, reason);
+        self.meters.refused.set(1);
+    }
+
+    /// The shard goes on, here or at another process.
+    pub(crate) fn fine(&self) {
+        self.standing.fine(self.shard);
+        self.meters.refused.set(0);
     }
 
     /// Looks at both ends, then reads and writes until something is to be looked at again.
     async fn session(&self) -> Result<Ended, Trouble> {
         let mut reconnects = self.reconnects.clone();
         reconnects.borrow_and_update();
-        let watermark = self.read_watermark().await?;
-        let state = self.look(watermark).await?;
-        self.standing.fine(self.shard);
+        let place = self.look().await?;
+        self.fine();
+        self.meters.leading.set(1);
         let trimming = self.trim();
-        let writing = self.write(watermark, state.epoch, &mut reconnects);
+        let writing = self.write(place.seq, place.epoch, &mut reconnects);
         tokio::select! {
             ended = writing => ended,
             never = trimming => match never {},
         }
     }
 
-    pub(crate) async fn read_watermark(&self) -> anyhow::Result<u64> {
+    pub(crate) async fn read_place(&self) -> anyhow::Result<Place> {
         let mut writer = self.writers.take().await?;
         let read = timeout(TRANSACTION, watermark::read(writer.session(), self.shard)).await;
-        let seq = read.context("the database did not answer in time")??;
+        let place = read.context("the database did not answer in time")??;
         writer.give_back();
-        self.note_watermark(seq);
-        Ok(seq)
+        self.note_watermark(place.seq);
+        Ok(place)
     }
 
     fn note_watermark(&self, seq: u64) {
@@ -172,32 +203,7 @@ impl Worker {
         Meters::set(&self.meters.watermark, seq);
     }
 
-    async fn look(&self, watermark: u64) -> Result<log::StreamState, Trouble> {
-        let state = match log::state(&self.jetstream, self.shard).await {
-            Ok(state) => state,
-            Err(error) if streams::is_missing(&error) && watermark > 0 => {
-                let reason = format!(
-                    "the log is gone, Postgres has {watermark} events of it: `roomcast recover` makes a new one"
-                );
-                return Err(Trouble::Refused(reason));
-            }
-            Err(error) if streams::is_missing(&error) => {
-                streams::ensure_shard(&self.jetstream, &self.log, self.shard, watermark).await?;
-                log::state(&self.jetstream, self.shard).await?
-            }
-            Err(error) => return Err(Trouble::Passing(error)),
-        };
-        match repair::judge(state.first, state.last, watermark) {
-            Verdict::Continues => Ok(state),
-            Verdict::Shorter => {
-                self.meters.repairs.increment(1);
-                Ok(repair::lengthen(&self.jetstream, self.shard, watermark).await?)
-            }
-            Verdict::Hole { from, to } => Err(self.hole(from, to)),
-        }
-    }
-
-    fn hole(&self, from: u64, to: u64) -> Trouble {
+    pub(crate) fn hole(&self, from: u64, to: u64) -> Trouble {
         self.meters.holes.increment(1);
         Trouble::Refused(format!(
             "the log has lost {from} to {to}, which Postgres has not got: \
@@ -233,7 +239,8 @@ impl Worker {
                 Ok(first) => feed::gather(&mut reader, first).await,
                 Err(error) => return Err(self.unread(error)),
             };
-            self.commit(&batch, &mut watermark).await?;
+            self.seen.note(epoch, batch.last());
+            self.commit(&batch, epoch, &mut watermark).await?;
             self.tell(epoch, watermark).await;
             tick.reset();
             if let Some(error) = batch.broken {
@@ -252,7 +259,7 @@ impl Worker {
         }
     }
 
-    async fn commit(&self, batch: &Batch, watermark: &mut u64) -> Result<(), Trouble> {
+    async fn commit(&self, batch: &Batch, epoch: u64, watermark: &mut u64) -> Result<(), Trouble> {
         let held = u64::try_from(batch.events.len()).context("a batch is small")?;
         Meters::set(&self.meters.lag_messages, batch.pending + held);
         if let Some(oldest) = batch.events.first() {
@@ -261,7 +268,7 @@ impl Worker {
         let begun = Instant::now();
         let mut outcome = Outcome { watermark: *watermark, rejected: 0 };
         let mut writer = self.writers.take().await?;
-        let run = apply::run(writer.session(), self.shard, &batch.events, &mut outcome);
+        let run = apply::run(writer.session(), self.shard, epoch, batch, &mut outcome);
         let written = timeout(TRANSACTION, run).await;
         let label = match &written {
             Ok(Ok(())) => "ok",

@@ -60,8 +60,10 @@ pub const LOG_PURGED_TOTAL: &str = "roomcast_log_purged_events_total";
 pub const REJECTED_EVENTS_TOTAL: &str = "roomcast_rejected_events_total";
 /// Times that the log did not go on where Postgres ends, by `shard`. Counter.
 pub const LOG_HOLES_TOTAL: &str = "roomcast_log_holes_total";
-/// Logs found shorter than what Postgres has, and repaired, by `shard`. Counter.
+/// Times that the log was not the one Postgres knew, and got a new epoch, by `shard`. Counter.
 pub const LOG_REPAIRS_TOTAL: &str = "roomcast_log_repairs_total";
+/// 1 where the shard can't go on until a person decides, by `shard`: `/readyz` says why. Gauge.
+pub const SHARD_REFUSED: &str = "roomcast_shard_refused";
 /// 1 where this process writes the shard to Postgres, by `shard`. Gauge.
 pub const PERSISTER_LEADING: &str = "roomcast_persister_leading";
 /// Database sessions by `state`: idle, busy. Gauge.

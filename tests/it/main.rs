@@ -5,6 +5,7 @@ mod flow;
 mod least_privilege;
 mod limits;
 mod live;
+mod log;
 mod rights;
 mod tidy;
 mod tokens;

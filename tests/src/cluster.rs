@@ -64,6 +64,12 @@ pub struct Cluster {
     _folder: TempDir,
 }
 
+/// A program of the tree, built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    programs().join(name)
+}
+
 /// Where the programs are: built once, so that `cargo test` alone is enough.
 fn programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -130,6 +136,17 @@ impl Node {
         self.process = Self::spawn(self.program, &self.folder, self.port, self.admin, &self.environment);
     }
 
+    /// Gives a variable another value from its next start on.
+    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.environment.retain(|(old, _)| *old != name);
+        self.environment.push((name, value.into()));
+    }
+
+    /// What it says of its readiness; `None` where it does not answer.
+    pub async fn readyz(&self) -> Option<String> {
+        reqwest::get(format!("http://127.0.0.1:{}/readyz", self.admin)).await.ok()?.text().await.ok()
+    }
+
     /// Waits until it says that it is ready.
     ///
     /// # Panics
@@ -162,17 +179,24 @@ impl Cluster {
 
     /// The same, on a database of the test's own server.
     pub async fn start_on(size: Size, database: Database) -> Self {
+        Self::start_with(size, database, &[]).await
+    }
+
+    /// The same, with more variables for every node.
+    pub async fn start_with(size: Size, database: Database, more: &[(&'static str, &str)]) -> Self {
         // One provider of cryptography, set once a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let nats = Nats::start().await;
         let folder = tempfile::tempdir().expect("a folder");
         let environment = |role: &str, database_role: &str| {
-            vec![
+            let mut environment = vec![
                 ("NATS_URL", nats.url(role)),
                 ("DATABASE_URL", database.url(database_role)),
                 ("ROOMCAST_JWT_SECRET", SECRET.to_owned()),
                 ("ROOMCAST_DRAIN_SECONDS", "5".to_owned()),
-            ]
+            ];
+            environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+            environment
         };
         let nodes = |program, count, role: &str, database_role: &str| -> Vec<Node> {
             let start = |n| Node::start(program, folder.path(), n, environment(role, database_role));

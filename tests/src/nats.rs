@@ -62,6 +62,12 @@ impl Nats {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Where it keeps the log.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
     /// Ends it as a crash would.
     pub fn kill9(&mut self) {
         self.process.kill9();

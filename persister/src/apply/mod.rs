@@ -6,20 +6,24 @@
 mod message;
 mod participant;
 mod person;
-mod rejected;
+pub(crate) mod rejected;
 mod room;
 mod team;
 
-use shared::{event::Event, id::Shard, log::Stored};
+use shared::{event::Event, id::Shard};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::{batch::Plan, watermark};
+use crate::{
+    batch::Plan,
+    feed::Batch,
+    watermark::{self, Step},
+};
 
 /// Why a batch is not known to be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
-    /// Somebody else moved the watermark: nothing was written.
-    #[error("another persister has moved the watermark")]
+    /// Somebody else moved the watermark, or began a new epoch: nothing was written.
+    #[error("another persister has moved the watermark, or the log has a new epoch")]
     Moved,
     /// Postgres refuses the data, now and always: nothing was written.
     #[error("refused by Postgres: {0}")]
@@ -61,13 +65,12 @@ fn is_data(code: Option<&str>) -> bool {
 pub(crate) async fn transact(
     session: &mut PgConnection,
     shard: Shard,
-    from: u64,
-    to: u64,
+    step: Step,
     plan: &Plan,
 ) -> Result<(), ApplyError> {
     let mut transaction = session.begin().await?;
     let held = &mut *transaction;
-    if !watermark::advance(held, shard, from, to).await? {
+    if !watermark::advance(held, shard, step).await? {
         transaction.rollback().await?;
         return Err(ApplyError::Moved);
     }
@@ -123,19 +126,24 @@ pub(crate) struct Outcome {
     pub(crate) rejected: u64,
 }
 
-/// Writes a run of contiguous events after `from`. What Postgres refuses for its data is halved
-/// until the single event is found. `outcome` says how far it came, also after an error.
+/// Writes a run of contiguous events, read in `epoch`, after the watermark that `outcome` holds. What
+/// Postgres refuses for its data is halved until the single event is found. `outcome` says how far
+/// it came, also after an error.
 pub(crate) async fn run(
     session: &mut PgConnection,
     shard: Shard,
-    events: &[Stored],
+    epoch: u64,
+    batch: &Batch,
     outcome: &mut Outcome,
 ) -> Result<(), ApplyError> {
-    let mut parts = vec![events];
+    let seen = batch.last();
+    let mut parts = vec![batch.events.as_slice()];
     while let Some(part) = parts.pop() {
         let Some(last) = part.last() else { continue };
+        let stored_at = watermark::nanoseconds(last.time);
+        let step = Step { epoch, from: outcome.watermark, to: last.seq, stored_at, seen };
         let mut plan = Plan::of(part);
-        let mut written = transact(session, shard, outcome.watermark, last.seq, &plan).await;
+        let mut written = transact(session, shard, step, &plan).await;
         if let Err(ApplyError::Data(error)) = &written {
             if part.len() > 1 {
                 let (before, after) = part.split_at(part.len() / 2);
@@ -143,7 +151,7 @@ pub(crate) async fn run(
                 continue;
             }
             plan = Plan::rejecting(last, &error.to_string());
-            written = transact(session, shard, outcome.watermark, last.seq, &plan).await;
+            written = transact(session, shard, step, &plan).await;
         }
         written?;
         outcome.watermark = last.seq;

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use crate::batch::Rejected;
 
 /// Notes events that can't be applied.
-pub(super) async fn insert(
+pub(crate) async fn insert(
     session: &mut PgConnection,
     shard: Shard,
     rejected: &[Rejected],
@@ -14,7 +14,7 @@ pub(super) async fn insert(
     for event in rejected {
         sqlx::query(
             "INSERT INTO rejected_event (shard, seq, subject, payload, headers, reason)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         )
         .bind(shard.number())
         .bind(event.seq)

@@ -1,0 +1,167 @@
+//! The log's integrity: whatever one of log and Postgres loses, nothing that is acknowledged is doubled,
+//! and nothing is dropped in silence.
+
+mod cut;
+mod decodable;
+mod full;
+mod gone;
+mod hole;
+mod older;
+mod reject;
+mod restore;
+mod writers;
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use async_nats::jetstream;
+use reqwest::Method;
+use serde_json::json;
+use shared::{
+    id::Shard,
+    log::{self, StreamState},
+    nats::{NatsArgs, Role, connect_once},
+};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Node, Size, program},
+    eventually,
+    postgres::Database,
+};
+
+/// One shard beside the system stream: every room is in it.
+const ONE_SHARD: (&str, &str) = ("ROOMCAST_SHARDS", "1");
+
+fn shard() -> Shard {
+    Shard::from_number(0).expect("a shard")
+}
+
+async fn start() -> Cluster {
+    Cluster::start_with(Size::default(), Database::shared(), &[ONE_SHARD]).await
+}
+
+/// Sends a message as soon as one is taken.
+async fn say(rest: &Rest, room: u64, text: &str) -> u64 {
+    let path = format!("/api/v1/rooms/{room}/messages");
+    let body = json!({ "message": text, "client_id": text });
+    eventually("a message is acknowledged", || async {
+        let (status, message) = rest.send(Method::POST, &path, &body).await.ok()?;
+        assert!(status.is_success() || status.as_u16() == 503, "{status} {message}");
+        message["id"].as_u64().filter(|_| status.is_success())
+    })
+    .await
+}
+
+async fn say_all(rest: &Rest, room: u64, texts: std::ops::Range<usize>) -> Vec<u64> {
+    let mut ids = Vec::new();
+    for n in texts {
+        ids.push(say(rest, room, &n.to_string()).await);
+    }
+    ids
+}
+
+/// The ids and texts of a room's rows, once there are so many.
+async fn rows(cluster: &Cluster, room: u64, count: usize) -> Vec<(u64, String)> {
+    let pool = cluster.database.pool().await;
+    let room = i64::try_from(room).expect("a room's id");
+    eventually("all rows are there", || async {
+        let sql = "SELECT id, body FROM message WHERE room = $1 ORDER BY id";
+        let rows: Vec<(i64, String)> = sqlx::query_as(sql).bind(room).fetch_all(&pool).await.ok()?;
+        (rows.len() >= count).then(|| {
+            let rows = rows.into_iter();
+            rows.map(|(id, body)| (u64::try_from(id).expect("an id"), body)).collect()
+        })
+    })
+    .await
+}
+
+/// The rows that those sends must have made.
+fn expected(ids: &[u64]) -> Vec<(u64, String)> {
+    ids.iter().enumerate().map(|(n, id)| (*id, n.to_string())).collect()
+}
+
+/// `watermark` of a shard: sequence and epoch.
+async fn place(cluster: &Cluster, shard: Shard) -> (u64, u64) {
+    let sql = "SELECT seq, epoch FROM watermark WHERE shard = $1";
+    let pool = cluster.database.pool().await;
+    let (seq, epoch): (i64, i64) =
+        sqlx::query_as(sql).bind(shard.number()).fetch_one(&pool).await.expect("a row");
+    (u64::try_from(seq).expect("a sequence"), u64::try_from(epoch).expect("an epoch"))
+}
+
+async fn count(cluster: &Cluster, table: &'static str) -> i64 {
+    let sql = match table {
+        "rejected_event" => "SELECT count(*) FROM rejected_event",
+        _ => "SELECT count(*) FROM lost_range",
+    };
+    sqlx::query_scalar(sql).fetch_one(&cluster.database.pool().await).await.expect("a count")
+}
+
+async fn jetstream(cluster: &Cluster, role: Role) -> jetstream::Context {
+    let args = NatsArgs { nats_url: cluster.nats.url(role.as_str()) };
+    eventually("the broker answers", || async { connect_once(&args, role).await.ok() }).await.jetstream()
+}
+
+async fn state(cluster: &Cluster, shard: Shard) -> StreamState {
+    let jetstream = jetstream(cluster, Role::Persister).await;
+    eventually("the log answers", || async { log::state(&jetstream, shard).await.ok() }).await
+}
+
+/// A metric of one shard, as a node says it.
+async fn metric(node: &Node, name: &str, shard: Shard) -> f64 {
+    let start = format!("{name}{{shard=\"{shard}\"}} ");
+    let metrics = node.metrics().await;
+    metrics.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap_or(0.0)
+}
+
+async fn until_metric(node: &Node, name: &str, shard: Shard, enough: f64) {
+    eventually(&format!("{name} of shard {shard} is {enough}"), || async {
+        (metric(node, name, shard).await >= enough).then_some(())
+    })
+    .await;
+}
+
+/// What a persister says while it refuses a shard.
+async fn until_refused(node: &Node) -> String {
+    let said = eventually("the shard is refused", || async {
+        node.readyz().await.filter(|said| said.contains("roomcast recover"))
+    });
+    said.await
+}
+
+fn recover(cluster: &Cluster, more: &[&str]) -> Output {
+    let mut command = Command::new(program("roomcast"));
+    command.arg("recover").args(more);
+    command.env("NATS_URL", cluster.nats.url("persister"));
+    command.env("DATABASE_URL", cluster.database.url("roomcast_persister"));
+    command.env(ONE_SHARD.0, ONE_SHARD.1);
+    command.output().expect("the program starts")
+}
+
+fn printed(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Copies the log's folder, whose server does not run.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
+    assert!(copied.success(), "the log's folder was not copied");
+}
+
+/// Ends the broker and starts it again with a log as it was when `older` was copied.
+fn bring_back(cluster: &mut Cluster, older: &Path) {
+    cluster.nats.kill9();
+    let store = cluster.nats.store();
+    std::fs::remove_dir_all(&store).expect("the log's folder");
+    copy(older, &store);
+    cluster.nats.restart();
+}
+
+/// Copies the log as it is now.
+fn keep_copy(cluster: &mut Cluster, copy_to: &Path) {
+    cluster.nats.kill9();
+    copy(&cluster.nats.store(), copy_to);
+    cluster.nats.restart();
+}

@@ -1,0 +1,62 @@
+//! A database restored from an older dump: it catches up from the log, or says what the log no longer has.
+
+use std::process::Command;
+
+use shared::{log, nats::Role};
+use tests::postgres::Database;
+
+use super::{Cluster, expected, jetstream, place, rows, say, say_all, shard, start, state, until_refused};
+
+fn dump(database: &Database, file: &std::path::Path) {
+    let mut command = Command::new("pg_dump");
+    let dumped = command.arg("-f").arg(file).arg("-d").arg(database.url("postgres")).output().expect("pg_dump");
+    assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+}
+
+fn restore(file: &std::path::Path) -> Database {
+    let database = Database::shared();
+    let mut command = Command::new("psql");
+    command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &database.url("postgres"), "-f"]).arg(file);
+    let restored = command.output().expect("psql");
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    database
+}
+
+/// Everything that uses the database starts again, on another.
+fn move_to(cluster: &mut Cluster, database: Database) {
+    cluster.persister[0].terminate();
+    cluster.api[0].terminate();
+    cluster.persister[0].set("DATABASE_URL", database.url("roomcast_persister"));
+    cluster.api[0].set("DATABASE_URL", database.url("roomcast_api"));
+    cluster.database = database;
+    cluster.persister[0].restart();
+    cluster.api[0].restart();
+}
+
+#[tokio::test]
+async fn an_older_dump_catches_up_from_the_log_or_says_what_is_missing() {
+    let mut cluster = start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("dump.sql");
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut sent = say_all(&ann, room, 0..10).await;
+    rows(&cluster, room, 10).await;
+    dump(&cluster.database, &file);
+    sent.extend(say_all(&ann, room, 10..20).await);
+    rows(&cluster, room, 20).await;
+
+    move_to(&mut cluster, restore(&file));
+    cluster.ready().await;
+    assert_eq!(rows(&cluster, room, 20).await, expected(&sent));
+    sent.push(say(&ann, room, "20").await);
+    assert_eq!(rows(&cluster, room, 21).await, expected(&sent));
+    assert_eq!(state(&cluster, shard()).await.epoch, 1, "no id was given twice");
+
+    // The same dump, once the log has forgotten some of what came after it.
+    log::purge_below(&jetstream(&cluster, Role::Persister).await, shard(), sent[15]).await.expect("purged");
+    move_to(&mut cluster, restore(&file));
+    let said = until_refused(&cluster.persister[0]).await;
+    assert!(said.contains(&format!("{} to {}", sent[10], sent[14])), "{said}");
+    assert_eq!(place(&cluster, shard()).await, (sent[9], 1));
+}

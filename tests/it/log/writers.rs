@@ -1,0 +1,80 @@
+//! Two writers at once, and commits whose outcome nobody hears: each event is applied exactly once.
+
+use std::time::Duration;
+
+use tests::{
+    cluster::{Cluster, Size},
+    postgres::Database,
+};
+
+use super::{ONE_SHARD, count, cut::Cut, expected, rows, say_all, start};
+
+const COUNT: usize = 200;
+
+async fn room_of(cluster: &Cluster) -> (tests::client::Rest, u64) {
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    (ann, room)
+}
+
+/// Sends while `disturb` is done over and over.
+async fn send_disturbed<F: Future<Output = ()>>(
+    cluster: &Cluster,
+    mut disturb: impl FnMut() -> F,
+) -> (u64, Vec<u64>) {
+    let (ann, room) = room_of(cluster).await;
+    let sending = say_all(&ann, room, 0..COUNT);
+    tokio::pin!(sending);
+    loop {
+        tokio::select! {
+            sent = &mut sending => return (room, sent),
+            // Nobody tells of a session: it is looked for again.
+            () = tokio::time::sleep(Duration::from_millis(50)) => disturb().await,
+        }
+    }
+}
+
+async fn end_sessions(pool: &sqlx::PgPool, which: &'static str) {
+    sqlx::query(which).execute(pool).await.expect("a superuser may");
+}
+
+#[tokio::test]
+async fn two_persisters_that_both_write() {
+    let size = Size { persister: 2, ..Size::default() };
+    let cluster = Cluster::start_with(size, Database::shared(), &[ONE_SHARD]).await;
+    let pool = cluster.database.pool().await;
+    // The lock sessions alone: whoever loses its lock so goes on writing until it notices.
+    let locks = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let (room, sent) = send_disturbed(&cluster, || end_sessions(&pool, locks)).await;
+    assert_eq!(rows(&cluster, room, COUNT).await, expected(&sent));
+    assert_eq!(count(&cluster, "rejected_event").await, 0);
+}
+
+#[tokio::test]
+async fn sessions_that_end_at_any_moment() {
+    let cluster = start().await;
+    let pool = cluster.database.pool().await;
+    let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE application_name = 'roomcast-persister' AND datname = current_database()";
+    let (room, sent) = send_disturbed(&cluster, || end_sessions(&pool, all)).await;
+    assert_eq!(rows(&cluster, room, COUNT).await, expected(&sent));
+    assert_eq!(count(&cluster, "rejected_event").await, 0);
+}
+
+#[tokio::test]
+async fn the_answer_to_a_commit_is_lost() {
+    let mut cluster = start().await;
+    let direct = cluster.database.url("roomcast_persister");
+    let server = direct.rsplit_once('@').and_then(|(_, place)| place.split_once('/')).expect("a URL").0.to_owned();
+    let cut = Cut::start(server.clone(), 5).await;
+    cluster.persister[0].terminate();
+    let proxied = direct.replace(&server, &format!("127.0.0.1:{}", cut.port()));
+    cluster.persister[0].set("DATABASE_URL", proxied);
+    cluster.persister[0].restart();
+    let (ann, room) = room_of(&cluster).await;
+    let sent = say_all(&ann, room, 0..COUNT).await;
+    assert_eq!(rows(&cluster, room, COUNT).await, expected(&sent));
+    assert_eq!(count(&cluster, "rejected_event").await, 0);
+    assert!(cut.cuts() > 3, "{} answers were lost", cut.cuts());
+}
