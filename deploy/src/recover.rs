@@ -26,9 +26,9 @@ pub(crate) struct Config {
 pub(crate) fn main(config: &Config) -> ExitCode {
     let persister = Services::persister(&config.places).unwrap_or_else(|line| config::refuse(&line));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let recovered = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(persister::recover(&persister, config.accept_loss))
-    });
+    let recovered = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(persister::recover(&persister, config.accept_loss)));
     match recovered {
         Ok(findings) => {
             for finding in &findings {

@@ -170,7 +170,9 @@ pub(crate) async fn wait(session: &mut PgConnection, shard: Shard) -> sqlx::Resu
     match locked {
         Ok(_) => Ok(true),
         // The lock was not to be had in time.
-        Err(error) if error.as_database_error().and_then(|e| e.code()).as_deref() == Some("55P03") => Ok(false),
+        Err(error) if error.as_database_error().and_then(|e| e.code()).as_deref() == Some("55P03") => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }

@@ -165,7 +165,10 @@ impl Worker {
         for seq in known.max(state.first - 1) + 1..=last {
             if let Some(stray) = log::get(&self.jetstream, self.shard, seq).await? {
                 tracing::error!(shard = %self.shard, seq, subject = stray.subject, "event rejected: its id was taken");
-                strays.push(Rejected::new(&stray, "appended after the log lost events, under an id that was taken"));
+                strays.push(Rejected::new(
+                    &stray,
+                    "appended after the log lost events, under an id that was taken",
+                ));
             }
         }
         let mut writer = self.writers.take().await?;

@@ -52,7 +52,8 @@ impl Cut {
 
 async fn carry(client: TcpStream, server: &str, mut is_cut: impl FnMut() -> bool) -> std::io::Result<()> {
     let server = TcpStream::connect(server).await?;
-    let ((mut from_client, to_client), (from_server, mut to_server)) = (client.into_split(), server.into_split());
+    let ((mut from_client, to_client), (from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
     let back = tokio::spawn(copy(from_server, to_client));
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -33,9 +33,8 @@ async fn a_new_log_goes_on_after_what_postgres_has() {
     for shard in [Shard::SYSTEM, shard()] {
         super::until_metric(&cluster.persister[0], REFUSED, shard, 1.0).await;
     }
-    let (status, problem) = ann
-        .post(&format!("/api/v1/rooms/{room}/messages"), serde_json::json!({ "message": "lost" }))
-        .await;
+    let (status, problem) =
+        ann.post(&format!("/api/v1/rooms/{room}/messages"), serde_json::json!({ "message": "lost" })).await;
     assert_eq!((status.as_u16(), problem["code"].as_str()), (503, Some("not_stored")), "{problem}");
 
     let output = recover(&cluster, &[]);

@@ -40,8 +40,10 @@ async fn a_hole_is_refused_until_the_loss_is_accepted() {
     assert_eq!(rows.iter().map(|(id, _)| *id).collect::<Vec<_>>(), left);
     assert_eq!(rows[..5], expected(&sent));
     let pool = cluster.database.pool().await;
-    let noted: Vec<(i16, i64, i64)> =
-        sqlx::query_as("SELECT shard, from_seq, to_seq FROM lost_range").fetch_all(&pool).await.expect("rows");
+    let noted: Vec<(i16, i64, i64)> = sqlx::query_as("SELECT shard, from_seq, to_seq FROM lost_range")
+        .fetch_all(&pool)
+        .await
+        .expect("rows");
     let number = |id: u64| i64::try_from(id).expect("an id");
     assert_eq!(noted, [(0, number(more[0]), number(lost))]);
     assert_eq!(state(&cluster, shard()).await.epoch, 2);

@@ -9,8 +9,8 @@ use tests::{
 };
 
 use super::{
-    ONE_SHARD, bring_back, count, expected, keep_copy, metric, place, rows, say, say_all, shard, start, state,
-    until_metric,
+    ONE_SHARD, bring_back, count, expected, keep_copy, metric, place, rows, say, say_all, shard, start,
+    state, until_metric,
 };
 
 const REPAIRS: &str = "roomcast_log_repairs_total";

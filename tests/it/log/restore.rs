@@ -9,7 +9,8 @@ use super::{Cluster, expected, jetstream, place, rows, say, say_all, shard, star
 
 fn dump(database: &Database, file: &std::path::Path) {
     let mut command = Command::new("pg_dump");
-    let dumped = command.arg("-f").arg(file).arg("-d").arg(database.url("postgres")).output().expect("pg_dump");
+    let dumped =
+        command.arg("-f").arg(file).arg("-d").arg(database.url("postgres")).output().expect("pg_dump");
     assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
 }
 

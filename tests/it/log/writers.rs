@@ -66,8 +66,9 @@ async fn sessions_that_end_at_any_moment() {
 async fn the_answer_to_a_commit_is_lost() {
     let mut cluster = start().await;
     let direct = cluster.database.url("roomcast_persister");
-    let server = direct.rsplit_once('@').and_then(|(_, place)| place.split_once('/')).expect("a URL").0.to_owned();
-    let cut = Cut::start(server.clone(), 5).await;
+    let server =
+        direct.rsplit_once('@').and_then(|(_, place)| place.split_once('/')).expect("a URL").0.to_owned();
+    let cut = Cut::start(server.clone(), 3).await;
     cluster.persister[0].terminate();
     let proxied = direct.replace(&server, &format!("127.0.0.1:{}", cut.port()));
     cluster.persister[0].set("DATABASE_URL", proxied);
@@ -76,5 +77,5 @@ async fn the_answer_to_a_commit_is_lost() {
     let sent = say_all(&ann, room, 0..COUNT).await;
     assert_eq!(rows(&cluster, room, COUNT).await, expected(&sent));
     assert_eq!(count(&cluster, "rejected_event").await, 0);
-    assert!(cut.cuts() > 3, "{} answers were lost", cut.cuts());
+    assert_ne!(cut.cuts(), 0, "no answer was lost");
 }

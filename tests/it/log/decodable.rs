@@ -1,0 +1,207 @@
+//! Whatever the codec decodes can be applied to Postgres: the golden events, changed at random wherever
+//! they still decode.
+
+use std::collections::HashMap;
+
+use async_nats::{HeaderMap, jetstream::Context};
+use proptest::{
+    prelude::*,
+    sample::Index,
+    test_runner::{Config, TestCaseError, TestRunner},
+};
+use serde_json::{Value, json};
+use shared::{
+    event::{Event, EventName, header},
+    id::{MAX_ID, RoomId, Shard, ShardCount, TeamId, UserId},
+    nats::Role,
+    subject::Channel,
+};
+use sqlx::PgPool;
+use tests::{cluster::Cluster, eventually};
+
+use super::{jetstream, start};
+
+const GOLDEN: &str = include_str!("../../../shared/src/event/golden.txt");
+
+/// An event as it is appended.
+#[derive(Clone, Debug)]
+struct Sample {
+    name: EventName,
+    payload: Value,
+    incarnation: u64,
+    counter: i64,
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        ".{0,40}",
+        prop::collection::vec(any::<char>(), 0..40).prop_map(|letters| letters.into_iter().collect()),
+        "[a-zA-Z0-9_.@:-]{1,64}",
+        prop::sample::select(vec![
+            "\0",
+            "a\0b",
+            "\u{fffe}\u{ffff}",
+            "\u{202e}\u{200d}\u{feff}",
+            "👩‍👩‍👧‍👦",
+            "e\u{301}\u{301}",
+            "'; --",
+            "\\u0000",
+            "{}",
+            "\r\n\t",
+        ])
+        .prop_map(str::to_owned),
+        (1_usize..20_000).prop_map(|length| "\u{10ffff}".repeat(length)),
+        prop::sample::select(vec![
+            "0000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59.999999999Z",
+            "1582-10-10T00:00:00+23:59",
+            "2000-02-29T23:59:59.9-23:59",
+            "1969-12-31T23:59:59.9999999Z",
+        ])
+        .prop_map(str::to_owned),
+    ]
+}
+
+fn number() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<u64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (1..1_000_u64).prop_map(Value::from),
+        prop::sample::select(vec![0, 1, MAX_ID, MAX_ID + 1, i64::MAX.unsigned_abs(), u64::MAX])
+            .prop_map(Value::from),
+    ]
+}
+
+/// Where to change an event, and to what: by the type of what is there.
+type Change = (Index, String, Value, bool);
+
+fn sample() -> impl Strategy<Value = Sample> {
+    let changes = prop::collection::vec((any::<Index>(), text(), number(), any::<bool>()), 0..6);
+    (any::<Index>(), changes, any::<u64>(), 0..=i64::MAX).prop_map(|(line, changes, incarnation, counter)| {
+        let lines: Vec<&str> = GOLDEN.lines().collect();
+        let (name, payload) = line.get(&lines).split_once(' ').expect("a name and a payload");
+        let name = EventName::parse(name).expect("a known event");
+        let mut payload = serde_json::from_str(payload).expect("JSON");
+        for change in changes {
+            let changed = changed(&payload, change);
+            if Event::decode(name, changed.to_string().as_bytes()).is_ok() {
+                payload = changed;
+            }
+        }
+        Sample { name, payload, incarnation, counter }
+    })
+}
+
+fn changed(payload: &Value, (which, text, number, flag): Change) -> Value {
+    let mut changed = payload.clone();
+    let fields = changed.as_object_mut().expect("an event is an object");
+    let names: Vec<String> = fields.keys().cloned().collect();
+    let name = which.get(&names);
+    let new = match &fields[name] {
+        Value::String(_) => Value::from(text),
+        Value::Number(_) => number,
+        Value::Bool(_) => Value::from(flag),
+        Value::Null if flag => Value::from(text),
+        Value::Null => number,
+        Value::Array(old) if old.iter().any(Value::is_number) => json!([number, number]),
+        Value::Array(_) => json!([text]),
+        Value::Object(_) => json!({}),
+    };
+    fields.insert(name.clone(), new);
+    changed
+}
+
+impl Sample {
+    /// Where api appends such an event.
+    fn channel(&self) -> Channel {
+        let number = |key: &str| self.payload[key].as_u64().unwrap_or(0);
+        match self.name.as_str() {
+            "chatroom" | "room-made" | "team-made" => Channel::System,
+            "team-update" | "team-member-add" | "team-member-remove" => Channel::Team(TeamId(number("team"))),
+            name if self.payload.get("room").is_some() && !name.starts_with("invitation") => {
+                Channel::Room(RoomId(number("room")))
+            }
+            _ => {
+                let user: UserId = serde_json::from_value(self.payload["user"].clone()).expect("it decodes");
+                Channel::User(user)
+            }
+        }
+    }
+
+    /// Whether it may be refused: for U+0000, or an id that no room, team or message can have.
+    fn may_be_refused(&self) -> bool {
+        fn odd(value: &Value) -> bool {
+            match value {
+                Value::String(text) => text.contains('\0'),
+                Value::Number(id) => id.as_u64().is_some_and(|id| !(1..=MAX_ID).contains(&id)),
+                Value::Array(values) => values.iter().any(odd),
+                _ => false,
+            }
+        }
+        let fields = self.payload.as_object().expect("an object");
+        fields.iter().any(|(name, value)| !matches!(name.as_str(), "issued_at" | "unread") && odd(value))
+    }
+}
+
+struct Log {
+    api: Context,
+    pool: PgPool,
+    _cluster: Cluster,
+}
+
+impl Log {
+    /// Appends the events, and says what is refused although it may not be.
+    async fn apply(&self, samples: Vec<Sample>) -> Result<(), TestCaseError> {
+        let shards = ShardCount::new(1).expect("a count");
+        let mut acks = Vec::new();
+        for sample in samples {
+            let subject = sample.channel().chat(shards, sample.name, None);
+            let mut headers = HeaderMap::new();
+            headers.insert(header::INCARNATION, sample.incarnation.to_string());
+            headers.insert(header::COUNTER, sample.counter.to_string());
+            let shard = subject.split('.').nth(1).and_then(|token| token.parse().ok());
+            let shard: Shard = shard.expect("our own subject");
+            let payload = sample.payload.to_string().into();
+            let ack = self.api.publish_with_headers(subject, headers, payload).await.expect("sent");
+            acks.push((shard, sample, ack));
+        }
+        let mut appended = HashMap::new();
+        for (shard, sample, ack) in acks {
+            let seq = ack.await.expect("stored").sequence;
+            appended.insert((shard.number(), i64::try_from(seq).expect("a sequence")), sample);
+        }
+        for (shard, seq) in appended.keys() {
+            eventually("it is applied", || async {
+                let sql = "SELECT seq FROM watermark WHERE shard = $1";
+                let at: i64 = sqlx::query_scalar(sql).bind(shard).fetch_one(&self.pool).await.ok()?;
+                (at >= *seq).then_some(())
+            })
+            .await;
+        }
+        let sql = "SELECT shard, seq, reason FROM rejected_event";
+        let rejected: Vec<(i16, i64, String)> =
+            sqlx::query_as(sql).fetch_all(&self.pool).await.expect("rows");
+        for (shard, seq, reason) in rejected {
+            if let Some(sample) = appended.get(&(shard, seq)) {
+                prop_assert!(sample.may_be_refused(), "{sample:?}: {reason}");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn whatever_decodes_can_be_applied() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let log = runtime.block_on(async {
+        let cluster = start().await;
+        let (api, pool) = (jetstream(&cluster, Role::Api).await, cluster.database.pool().await);
+        Log { api, pool, _cluster: cluster }
+    });
+    let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
+    let run = TestRunner::new(config)
+        .run(&prop::collection::vec(sample(), 1..40), |samples| runtime.block_on(log.apply(samples)));
+    if let Err(error) = run {
+        panic!("{error}");
+    }
+}
