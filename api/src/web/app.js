@@ -29,14 +29,30 @@ function act(action, body = {}) {
   return new Promise((resolve, reject) => answers.set(request_id, { resolve, reject }));
 }
 
-function line(who, text, kind = "") {
+function line(who, text, id = null) {
   const item = document.createElement("li");
-  item.className = kind;
+  if (id) item.dataset.id = id;
+  else item.className = "event";
   const name = document.createElement("b");
   name.textContent = who;
-  item.append(name, text);
+  const words = document.createElement("span");
+  words.textContent = text;
+  item.append(name, words);
   at("messages").append(item);
   item.scrollIntoView({ block: "end" });
+}
+
+// The history, and after it what was pushed while it was read.
+function shown(messages) {
+  const last = messages.at(-1)?.id ?? 0;
+  const newer = [...at("messages").children].filter((item) => item.dataset.id > last);
+  at("messages").replaceChildren();
+  for (const { user, message, id } of messages) line(user, message, id);
+  at("messages").append(...newer);
+}
+
+function said(id) {
+  return document.querySelector(`#messages [data-id="${Number(id)}"]`);
 }
 
 function listed(made) {
@@ -47,50 +63,51 @@ function listed(made) {
   button.addEventListener("click", () => enter(made).catch((error) => show(error.message)));
   const item = document.createElement("li");
   item.append(button);
-  at("rooms").append(item);
+  at("rooms").prepend(item);
 }
 
 async function enter(made) {
-  if (room) await act("leave_room", { room_pk: room.id });
-  room = null;
+  if (room?.id === made.id) return;
+  const left = room;
+  room = { id: made.id };
   at("messages").replaceChildren();
   at("title").textContent = made.name;
   for (const button of document.querySelectorAll("#rooms button")) {
     button.toggleAttribute("aria-current", button.dataset.room === String(made.id));
   }
-  await reload(made.id);
-  at("send").hidden = false;
-}
-
-// The history first, then what came after its last message.
-async function reload(id) {
-  const page = await rest(`/rooms/${id}/messages?limit=100`);
-  for (const message of page.results) line(message.user, message.message);
-  room = { id, since: page.results.at(-1)?.id };
+  if (left) await act("leave_room", { room_pk: left.id });
   await join();
+  at("send").hidden = false;
+  at("text").focus();
 }
 
+// The history first, then what came after its last message; later, what came after the last one seen.
 async function join() {
-  const { position } = await act("join_room", { room_pk: room.id, since: room.since, epoch: room.epoch });
-  if (position.recovered) {
-    room.since ??= position.id;
-    room.epoch = position.epoch;
-    return;
-  }
-  line("", "Some messages could not be resumed; they were loaded again.", "event");
-  room = { id: room.id, since: position.id, epoch: position.epoch };
-  at("messages").replaceChildren();
-  const page = await rest(`/rooms/${room.id}/messages?limit=100`);
-  for (const message of page.results) line(message.user, message.message);
+  const joined = room;
+  const load = async () => {
+    const page = await rest(`/rooms/${joined.id}/messages?limit=100`);
+    if (room !== joined) return;
+    shown(page.results);
+    joined.since = Math.max(joined.since ?? 0, page.results.at(-1)?.id ?? 0) || null;
+  };
+  if (!joined.since) await load();
+  if (room !== joined) return;
+  const { position } = await act("join_room", { room_pk: joined.id, since: joined.since, epoch: joined.epoch });
+  joined.epoch = position.epoch;
+  // The log no longer has what was missed: the history has.
+  if (!position.recovered) await load();
+  joined.since ??= position.id;
 }
 
 function heard(push) {
   if (push.event === "chatroom") listed(push.data);
   if (!room || push.channel !== `room-${room.id}`) return;
   room.since = push.id;
-  if (push.event === "chat-message") line(push.data.user, push.data.message);
-  if (push.event === "participant-join") line(push.data.user, "is here", "event");
-  if (push.event === "participant-leave") line(push.data.user, "has left", "event");
+  if (push.event === "chat-message" && !said(push.id)) line(push.data.user, push.data.message, push.id);
+  if (push.event === "message-edit") said(push.data.message_id)?.lastChild.replaceChildren(push.data.message);
+  if (push.event === "message-delete") push.data.messages_ids.forEach((id) => said(id)?.remove());
+  if (push.event === "participant-join") line(push.data.user, "is here");
+  if (push.event === "participant-leave") line(push.data.user, "has left");
 }
 
 function connect() {
@@ -107,8 +124,12 @@ function connect() {
   socket.addEventListener("open", async () => {
     tries = 0;
     show("connected");
-    await act("subscribe", { channel: "system" });
-    if (room) await join();
+    try {
+      await act("subscribe", { channel: "system" });
+      if (room) await join();
+    } catch (error) {
+      show(error.message);
+    }
   });
   socket.addEventListener("close", ({ code }) => {
     for (const { reject } of answers.values()) reject(new Error("The connection was lost."));
@@ -125,7 +146,7 @@ async function begin() {
   sessionStorage.setItem("token", token);
   try {
     const page = await rest("/rooms?limit=200");
-    page.results.forEach(listed);
+    page.results.reverse().forEach(listed);
   } catch (error) {
     sessionStorage.removeItem("token");
     show(error.message);
@@ -145,9 +166,14 @@ at("login").addEventListener("submit", (event) => {
 
 at("make").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const made = await rest("/rooms", { method: "POST", body: JSON.stringify({ name: at("name").value }) });
-  at("name").value = "";
-  listed(made);
+  try {
+    const made = await rest("/rooms", { method: "POST", body: JSON.stringify({ name: at("name").value }) });
+    at("name").value = "";
+    listed(made);
+    await enter(made);
+  } catch (error) {
+    show(error.message);
+  }
 });
 
 at("send").addEventListener("submit", async (event) => {
