@@ -49,7 +49,7 @@ async fn connect(cluster: &Cluster, user: &str) -> (Client, mpsc::Receiver<Strin
             }
         })
         .user_and_password(user.to_owned(), tests::nats::PASSWORD.to_owned())
-        .connect(cluster.nats.address())
+        .connect(cluster.nats.address().to_string())
         .await
         .expect("a login");
     (client, refusals)

@@ -1,5 +1,6 @@
 //! One binary of all end-to-end tests: linking it once is most of their cost.
 
+mod browser;
 mod faults;
 mod flow;
 mod least_privilege;

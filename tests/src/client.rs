@@ -127,6 +127,14 @@ impl Socket {
         self.stream.send(Message::text(text)).await
     }
 
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// When the socket is closed.
+    pub async fn send_binary(&mut self, bytes: &'static [u8]) -> Result<(), Error> {
+        self.stream.send(Message::binary(bytes)).await
+    }
+
     /// The next frame of JSON; pushes are checked.
     ///
     /// # Errors

@@ -1,20 +1,22 @@
 //! A whole deployment of separate processes: N nodes of each service, a broker and a database.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::OnceLock,
 };
 
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::{
     client::{Rest, Socket},
     eventually,
+    folder::Folder,
     nats::Nats,
     postgres::Database,
     process::{Process, command, free_port},
+    proxy::Proxy,
 };
 
 /// What every test's tokens are signed with.
@@ -23,12 +25,22 @@ pub const SECRET: &str = "a secret for tests, of 32 bytes and more";
 /// One process of a service.
 #[derive(Debug)]
 pub struct Node {
-    program: &'static str,
+    program: String,
     process: Process,
     port: u16,
     admin: u16,
     environment: Vec<(&'static str, String)>,
     folder: PathBuf,
+    link: Option<Proxy>,
+}
+
+/// A link that every node of a service has, each through a proxy of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// To the broker.
+    Broker(&'static str),
+    /// To the database.
+    Database(&'static str),
 }
 
 /// How many nodes of each service.
@@ -61,7 +73,16 @@ pub struct Cluster {
     pub nats: Nats,
     /// The database.
     pub database: Database,
-    _folder: TempDir,
+    _folder: Folder,
+}
+
+/// A server's URL, by way of a proxy where the link is to be cut.
+async fn through(url: String, server: SocketAddr, cut: bool) -> (String, Option<Proxy>) {
+    if !cut {
+        return (url, None);
+    }
+    let proxy = Proxy::start(server).await;
+    (proxy.url(&url), Some(proxy))
 }
 
 /// A program of the tree, built.
@@ -81,6 +102,14 @@ fn programs() -> &'static Path {
         if folder.ends_with("release") {
             build.arg("--release");
         }
+        // What cargo tells this test of its own package would look to build scripts like a change,
+        // and half of all dependencies would be built again, each time.
+        for (name, _) in std::env::vars_os() {
+            let own = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+            if own.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                build.env_remove(name);
+            }
+        }
         let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo");
         assert!(built.success(), "the programs do not build");
         folder
@@ -89,16 +118,18 @@ fn programs() -> &'static Path {
 
 impl Node {
     fn start(
-        program: &'static str,
+        service: &str,
         folder: &Path,
         n: usize,
         environment: Vec<(&'static str, String)>,
+        link: Option<Proxy>,
     ) -> Self {
         let (port, admin) = (free_port(), free_port());
+        let program = format!("roomcast-{service}");
         let folder = folder.join(format!("{program}-{n}"));
         std::fs::create_dir(&folder).expect("a folder");
-        let process = Self::spawn(program, &folder, port, admin, &environment);
-        Self { program, process, port, admin, environment, folder }
+        let process = Self::spawn(&program, &folder, port, admin, &environment);
+        Self { program, process, port, admin, environment, folder, link }
     }
 
     fn spawn(
@@ -108,7 +139,7 @@ impl Node {
         admin: u16,
         environment: &[(&'static str, String)],
     ) -> Process {
-        let mut command = command(&programs().join(program));
+        let mut command = command(&self::program(program));
         command.env("ROOMCAST_LISTEN", format!("127.0.0.1:{port}"));
         command.env("ROOMCAST_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
         command.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -119,6 +150,15 @@ impl Node {
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The link that the cluster was started to have cut.
+    ///
+    /// # Panics
+    /// When it was started without.
+    #[must_use]
+    pub fn link(&self) -> &Proxy {
+        self.link.as_ref().expect("a cluster started with this link")
     }
 
     /// Ends it as a crash would.
@@ -133,7 +173,7 @@ impl Node {
 
     /// Starts it again on the same ports.
     pub fn restart(&mut self) {
-        self.process = Self::spawn(self.program, &self.folder, self.port, self.admin, &self.environment);
+        self.process = Self::spawn(&self.program, &self.folder, self.port, self.admin, &self.environment);
     }
 
     /// Gives a variable another value from its next start on.
@@ -174,42 +214,52 @@ impl Node {
 impl Cluster {
     /// Starts a deployment, and waits until every node is ready.
     pub async fn start(size: Size) -> Self {
-        Self::start_on(size, Database::shared()).await
+        Self::start_all(size, Database::shared(), &[], None).await
     }
 
-    /// The same, on a database of the test's own server.
-    pub async fn start_on(size: Size, database: Database) -> Self {
-        Self::start_with(size, database, &[]).await
+    /// The same, with one kind of link to cut: see [`Node::link`].
+    pub async fn start_linked(size: Size, link: Link) -> Self {
+        Self::start_all(size, Database::shared(), &[], Some(link)).await
     }
 
-    /// The same, with more variables for every node.
+    /// The same, on that database, with more variables for every node.
     pub async fn start_with(size: Size, database: Database, more: &[(&'static str, &str)]) -> Self {
+        Self::start_all(size, database, more, None).await
+    }
+
+    async fn start_all(
+        size: Size,
+        database: Database,
+        more: &[(&'static str, &str)],
+        link: Option<Link>,
+    ) -> Self {
         // One provider of cryptography, set once a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let nats = Nats::start().await;
-        let folder = tempfile::tempdir().expect("a folder");
-        let environment = |role: &str, database_role: &str| {
-            let mut environment = vec![
-                ("NATS_URL", nats.url(role)),
-                ("DATABASE_URL", database.url(database_role)),
-                ("ROOMCAST_JWT_SECRET", SECRET.to_owned()),
-                ("ROOMCAST_DRAIN_SECONDS", "5".to_owned()),
-            ];
-            environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
-            environment
-        };
-        let nodes = |program, count, role: &str, database_role: &str| -> Vec<Node> {
-            let start = |n| Node::start(program, folder.path(), n, environment(role, database_role));
-            (0..count).map(start).collect()
-        };
-        let mut cluster = Self {
-            persister: nodes("roomcast-persister", size.persister, "persister", "roomcast_persister"),
-            api: nodes("roomcast-api", size.api, "api", "roomcast_api"),
-            fanout: nodes("roomcast-fanout", size.fanout, "fanout", ""),
-            nats,
-            database,
-            _folder: folder,
-        };
+        let folder = Folder::new();
+        let (mut api, mut fanout, mut persister) = (vec![], vec![], vec![]);
+        for (service, count, nodes) in [
+            ("persister", size.persister, &mut persister),
+            ("api", size.api, &mut api),
+            ("fanout", size.fanout, &mut fanout),
+        ] {
+            for n in 0..count {
+                let (broker, first) =
+                    through(nats.url(service), nats.address(), link == Some(Link::Broker(service))).await;
+                let store = database.url(&format!("roomcast_{service}"));
+                let (store, second) =
+                    through(store, database.address(), link == Some(Link::Database(service))).await;
+                let mut environment = vec![
+                    ("NATS_URL", broker),
+                    ("DATABASE_URL", store),
+                    ("ROOMCAST_JWT_SECRET", SECRET.to_owned()),
+                    ("ROOMCAST_DRAIN_SECONDS", "5".to_owned()),
+                ];
+                environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+                nodes.push(Node::start(service, folder.path(), n, environment, first.or(second)));
+            }
+        }
+        let mut cluster = Self { api, fanout, persister, nats, database, _folder: folder };
         cluster.ready().await;
         cluster
     }

@@ -4,11 +4,15 @@
 //! What must hold: nothing here stands in for a server, nothing is left behind, and a wait ends
 //! with what was waited for or with a failure that says what was not.
 
+pub mod browser;
 pub mod client;
 pub mod cluster;
+pub mod folder;
+pub mod machine;
 pub mod nats;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 
 use std::{future::Future, time::Duration};
 

@@ -1,11 +1,13 @@
 //! A real nats-server, with the configuration that is shipped.
 
-use std::path::{Path, PathBuf};
-
-use tempfile::TempDir;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     eventually,
+    folder::Folder,
     process::{Process, command},
 };
 
@@ -17,7 +19,7 @@ pub const PASSWORD: &str = "secret";
 pub struct Nats {
     process: Process,
     port: u16,
-    folder: TempDir,
+    folder: Folder,
 }
 
 fn program() -> PathBuf {
@@ -39,7 +41,7 @@ fn spawn(folder: &Path, port: &str) -> Process {
 impl Nats {
     /// Starts a server on a free port.
     pub async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new();
         let mut process = spawn(folder.path(), "-1");
         let port = eventually("nats-server tells its port", || {
             let port = read_port(folder.path());
@@ -58,8 +60,8 @@ impl Nats {
 
     /// Its address without a user.
     #[must_use]
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// Where it keeps the log.

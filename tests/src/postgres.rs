@@ -1,6 +1,7 @@
 //! A real PostgreSQL: one a test process, with a database and its roles for each test.
 
 use std::{
+    net::SocketAddr,
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::Command,
@@ -10,9 +11,10 @@ use std::{
     },
 };
 
-use tempfile::TempDir;
-
-use crate::process::{Process, free_port};
+use crate::{
+    folder::Folder,
+    process::{Process, free_port},
+};
 
 /// The password of every role: the server is alone with its tests.
 const PASSWORD: &str = "secret";
@@ -22,7 +24,7 @@ const PASSWORD: &str = "secret";
 pub struct Postgres {
     process: Process,
     port: u16,
-    folder: TempDir,
+    folder: Folder,
 }
 
 static SHARED: LazyLock<Postgres> = LazyLock::new(|| {
@@ -84,7 +86,7 @@ impl Postgres {
     /// When it does not start.
     #[must_use]
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = Folder::new();
         if is_root() {
             let (uid, gid) = (id_of_postgres("-u"), id_of_postgres("-g"));
             chown(folder.path(), Some(uid), Some(gid)).expect("a folder of its own");
@@ -170,6 +172,12 @@ impl Database {
     #[must_use]
     pub fn url(&self, role: &str) -> String {
         format!("postgres://{role}:{PASSWORD}@127.0.0.1:{}/{}", self.port, self.name)
+    }
+
+    /// Where its server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// A connection that may do everything.

@@ -12,7 +12,7 @@ use tests::{
 };
 
 /// Sends until it has `count` acknowledgements, each message under its own key until it has one.
-async fn send_until_acknowledged(rest: Rest, room: u64, count: usize) -> BTreeSet<u64> {
+pub(super) async fn send_until_acknowledged(rest: Rest, room: u64, count: usize) -> BTreeSet<u64> {
     let mut ids = BTreeSet::new();
     for n in 0..count {
         let body = json!({ "message": n.to_string(), "client_id": format!("c-{n}") });
@@ -27,7 +27,7 @@ async fn send_until_acknowledged(rest: Rest, room: u64, count: usize) -> BTreeSe
     ids
 }
 
-async fn rows(cluster: &Cluster, room: u64, count: usize) -> Vec<u64> {
+pub(super) async fn rows(cluster: &Cluster, room: u64, count: usize) -> Vec<u64> {
     let pool = cluster.database.pool().await;
     eventually("all rows are there", || async {
         let sql = "SELECT id FROM message WHERE room = $1 ORDER BY id";
@@ -39,7 +39,7 @@ async fn rows(cluster: &Cluster, room: u64, count: usize) -> Vec<u64> {
     .await
 }
 
-async fn pushed(socket: &mut Socket, count: usize) -> Vec<u64> {
+pub(super) async fn pushed(socket: &mut Socket, count: usize) -> Vec<u64> {
     let mut ids = Vec::new();
     while ids.len() < count {
         ids.push(socket.event("chat-message").await.expect("a push")["id"].as_u64().expect("an id"));
@@ -47,7 +47,7 @@ async fn pushed(socket: &mut Socket, count: usize) -> Vec<u64> {
     ids
 }
 
-async fn follow(cluster: &Cluster, room: u64) -> Socket {
+pub(super) async fn follow(cluster: &Cluster, room: u64) -> Socket {
     let mut socket = cluster.socket(0, "bob").await;
     socket.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
     socket
@@ -140,7 +140,7 @@ async fn the_broker_killed() {
 #[tokio::test]
 async fn postgres_killed() {
     let mut postgres = Postgres::start();
-    let cluster = Cluster::start_on(Size::default(), postgres.database()).await;
+    let cluster = Cluster::start_with(Size::default(), postgres.database(), &[]).await;
     let room = cluster.rest(0, "ann").make_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
     socket.must("join_room", json!({ "room_pk": room })).await;

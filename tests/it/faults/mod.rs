@@ -1,5 +1,6 @@
-//! What must work while something is killed.
+//! What must work while something is killed, or its links are cut.
 
 mod chaos;
+mod cut;
 mod drain;
 mod kill;

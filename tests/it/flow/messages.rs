@@ -134,3 +134,26 @@ async fn the_same_client_id_is_stored_once_a_room() {
     let (_, page) = ann.get(&format!("/api/v1/rooms/{one}/messages")).await;
     assert_eq!(page["results"].as_array().map(Vec::len), Some(1), "{page}");
 }
+
+#[tokio::test]
+async fn the_same_client_id_over_a_socket_is_the_same_message() {
+    let cluster = Cluster::start(Size::default()).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let frame = |text: &str| json!({ "room_pk": room, "msg_text": text, "client_id": "same" });
+    let mut socket = cluster.socket(0, "ann").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    let first = socket.must("create_message", frame("hello")).await;
+    assert_eq!(socket.must("create_message", frame("hello")).await["id"], first["id"]);
+    let answer = socket.act("create_message", frame("other")).await.expect("open");
+    let refusal = json!(["This client_id was used before, with another text."]);
+    assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(422), &refusal));
+    // From another socket too: the name is the person's, not the connection's.
+    let mut other = cluster.socket(0, "ann").await;
+    assert_eq!(other.must("create_message", frame("hello")).await["id"], first["id"]);
+    // Each is pushed once: the socket fails the test where an id comes again.
+    socket.must("create_message", json!({ "msg_text": "next" })).await;
+    for text in ["hello", "next"] {
+        let push = socket.event("chat-message").await.expect("a push");
+        assert_eq!(push["data"]["message"], text);
+    }
+}

@@ -1,6 +1,9 @@
 //! What must work.
 
 mod conversation;
+mod frames;
 mod history;
 mod messages;
+mod metrics;
+mod participants;
 mod resume;

@@ -18,7 +18,7 @@ const REPAIRS: &str = "roomcast_log_repairs_total";
 #[tokio::test]
 async fn a_shorter_log_goes_on_after_what_postgres_has() {
     let mut cluster = start().await;
-    let copy = tempfile::tempdir().expect("a folder");
+    let copy = tests::folder::Folder::new();
     let older = copy.path().join("store");
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -41,7 +41,7 @@ async fn a_shorter_log_goes_on_after_what_postgres_has() {
 /// While no persister looks, `appended` events come to a log that has lost five.
 async fn grown_over(appended: usize) {
     let mut cluster = start().await;
-    let copy = tempfile::tempdir().expect("a folder");
+    let copy = tests::folder::Folder::new();
     let older = copy.path().join("store");
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -82,7 +82,7 @@ async fn a_log_that_has_grown_over_the_watermark_is_known_for_another() {
 async fn what_was_seen_and_lost_before_postgres_had_it_begins_an_epoch() {
     let mut postgres = Postgres::start();
     let mut cluster = Cluster::start_with(Size::default(), postgres.database(), &[ONE_SHARD]).await;
-    let copy = tempfile::tempdir().expect("a folder");
+    let copy = tests::folder::Folder::new();
     let older = copy.path().join("store");
     let room = cluster.rest(0, "ann").make_room("general").await;
     say(&cluster.rest(0, "ann"), room, "0").await;

@@ -37,7 +37,7 @@ fn move_to(cluster: &mut Cluster, database: Database) {
 #[tokio::test]
 async fn an_older_dump_catches_up_from_the_log_or_says_what_is_missing() {
     let mut cluster = start().await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tests::folder::Folder::new();
     let file = folder.path().join("dump.sql");
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

@@ -1,0 +1,188 @@
+//! Links that are cut, stall or are slow: sockets go on, and nothing is lost, doubled or stored
+//! after its sender was told that it never will be.
+
+use std::collections::BTreeSet;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Link, Size, token},
+    eventually,
+    proxy::Proxy,
+};
+
+use super::kill::{follow, pushed, rows, send_until_acknowledged};
+
+async fn say(rest: &Rest, room: u64, count: usize) -> Vec<u64> {
+    let mut ids = Vec::new();
+    for n in 0..count {
+        ids.push(rest.say(room, &n.to_string()).await);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn fanout_cut_from_the_broker_heals() {
+    let cluster = Cluster::start_linked(Size::default(), Link::Broker("fanout")).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = follow(&cluster, room).await;
+    let mut sent = say(&ann, room, 5).await;
+    for _ in 0..3 {
+        cluster.fanout[0].link().cut();
+        sent.extend(say(&ann, room, 20).await);
+        cluster.fanout[0].link().restore();
+        sent.extend(say(&ann, room, 5).await);
+    }
+    assert_eq!(pushed(&mut socket, sent.len()).await, sent, "the same socket all along");
+}
+
+#[tokio::test]
+async fn fanout_with_a_half_open_link_to_the_broker_heals() {
+    let cluster = Cluster::start_linked(Size::default(), Link::Broker("fanout")).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = follow(&cluster, room).await;
+    let mut sent = say(&ann, room, 5).await;
+    let link = cluster.fanout[0].link();
+    link.stall();
+    // Its pings go unanswered: it gives the link up, and tries another one.
+    let (said, ()) = tokio::join!(say(&ann, room, 20), link.connected());
+    sent.extend(said);
+    link.restore();
+    sent.extend(say(&ann, room, 5).await);
+    assert_eq!(pushed(&mut socket, sent.len()).await, sent, "the same socket all along");
+}
+
+#[tokio::test]
+async fn what_api_refuses_to_store_is_never_stored() {
+    let cluster = Cluster::start_linked(Size::default(), Link::Broker("api")).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let path = format!("/api/v1/rooms/{room}/messages");
+    let send = |text: String| {
+        let (ann, path) = (ann.clone(), path.clone());
+        async move { ann.post(&path, json!({ "message": text, "client_id": text })).await }
+    };
+    let (mut stored, mut unknown, mut refused) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for round in 0..3 {
+        cluster.api[0].link().cut();
+        for n in 0..20 {
+            let text = format!("{round}.{n}");
+            let (status, problem) = send(text.clone()).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+            match problem["code"].as_str() {
+                Some("not_stored" | "unavailable") => refused += 1,
+                // It may have been on its way when the link was cut.
+                Some("outcome_unknown") => drop(unknown.insert(text)),
+                _ => panic!("{problem}"),
+            }
+        }
+        cluster.api[0].link().restore();
+        let text = format!("{round}");
+        eventually("api stores again", || async {
+            let (status, message) = send(text.clone()).await;
+            assert!(status.is_success() || status.as_u16() == 503, "{message}");
+            status.is_success().then_some(())
+        })
+        .await;
+        stored.insert(text);
+    }
+    assert!(refused > unknown.len(), "where the link is known to be cut, the answer is known: {unknown:?}");
+
+    // Rows are written in the log's order: with the last one all are there that ever will be.
+    let pool = cluster.database.pool().await;
+    let rows: Vec<String> = eventually("the last row is there", || async {
+        let sql = "SELECT body FROM message WHERE room = $1 ORDER BY id";
+        let rows: Vec<String> =
+            sqlx::query_scalar(sql).bind(i64::try_from(room).ok()?).fetch_all(&pool).await.ok()?;
+        (rows.last() == stored.last()).then_some(rows)
+    })
+    .await;
+    let set: BTreeSet<_> = rows.iter().cloned().collect();
+    assert_eq!(set.len(), rows.len(), "each once: {rows:?}");
+    assert!(set.is_superset(&stored), "{rows:?}");
+    let more: Vec<_> = set.difference(&stored).filter(|text| !unknown.contains(*text)).collect();
+    assert!(more.is_empty(), "refused, and stored all the same: {more:?}");
+}
+
+#[tokio::test]
+async fn the_persister_cut_from_postgres_writes_all_once() {
+    const COUNT: usize = 300;
+    let cluster = Cluster::start_linked(Size::default(), Link::Database("persister")).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = follow(&cluster, room).await;
+    let sending = tokio::spawn(send_until_acknowledged(ann, room, COUNT));
+    let link = cluster.persister[0].link();
+    for _ in 0..3 {
+        pushed(&mut socket, COUNT / 10).await;
+        link.cut();
+        // It is in the middle of its work, and goes on where it was.
+        pushed(&mut socket, COUNT / 10).await;
+        link.restore();
+    }
+    let sent: Vec<u64> = sending.await.expect("the sender ends").into_iter().collect();
+    assert_eq!(rows(&cluster, room, COUNT).await, sent);
+}
+
+/// Reads until it has all, and comes back whenever it is closed; answers how often it did.
+async fn read_all(mut socket: Socket, node: &str, at: &Value, sent: &[u64]) -> usize {
+    let (mut seen, mut resumes, mut had) = (Vec::new(), 0, 0);
+    while seen.len() < sent.len() {
+        let error = match socket.event("chat-message").await {
+            Ok(push) => {
+                seen.push(push["id"].as_u64().expect("an id"));
+                continue;
+            }
+            // Where the goodbye could not be written in time, the connection just ends.
+            Err(error) => error.to_string(),
+        };
+        assert!(!error.contains("closed ") || error.contains("closed 4200"), "{error}");
+        assert!(
+            resumes == 0 || seen.len() > had,
+            "a resume brings nothing: {error}, {had} of {}",
+            sent.len()
+        );
+        (resumes, had) = (resumes + 1, seen.len());
+        socket = Socket::open(node, &token("bob")).await.expect("the node takes sockets");
+        let since = seen.last().map_or_else(|| at["id"].clone(), |id| json!(id));
+        let frame = json!({ "channel": at["channel"], "since": since, "epoch": at["epoch"] });
+        // Too slow again, it is closed again: what it has got by then counts.
+        if let Ok(answer) = socket.act("subscribe", frame).await {
+            assert_eq!(answer["data"]["recovered"], true, "{answer}");
+        }
+    }
+    assert_eq!(seen, sent);
+    resumes
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_and_resumes() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let node = cluster.fanout[0].address();
+    let link = Proxy::start(node.parse().expect("an address")).await;
+    let mut socket = Socket::open(&link.address(), &token("bob")).await.expect("the node takes sockets");
+    let at = socket.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    link.slow(1_000);
+    // Until it is more than the node holds for it, and both kernels.
+    let text = "大".repeat(16_000);
+    let mut sent = Vec::new();
+    loop {
+        sent.push(ann.say(room, &text).await);
+        let metrics = cluster.fanout[0].metrics().await;
+        if metrics.contains("roomcast_socket_closes_total{reason=\"slow_consumer\"} 1") {
+            break;
+        }
+        assert!(sent.len() < 1_000, "the node holds whatever there is");
+    }
+    // What it missed is more than waits for a socket at a time.
+    for _ in 0..20 {
+        sent.push(ann.say(room, &text).await);
+    }
+    link.restore();
+    assert!(read_all(socket, &node, &at, &sent).await > 0);
+}

@@ -1,0 +1,70 @@
+//! Frames of every malformed sort: each is answered in the envelope, and the socket goes on.
+
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+#[tokio::test]
+async fn what_api_can_not_read_is_answered_by_name() {
+    let cluster = Cluster::start(Size::default()).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let mut socket = cluster.socket(0, "ann").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.event("participant-join").await.expect("a push");
+    for (action, body, error) in [
+        ("join_room", json!({ "room_pk": "one" }), "room_pk"),
+        ("join_room", json!({ "room_pk": -1 }), "room_pk"),
+        ("subscribe", json!({ "channel": "nowhere" }), "channel"),
+        ("subscribe", json!({ "channel": 5 }), "channel"),
+        ("subscribe", json!({ "channel": format!("room-{room}"), "since": "x" }), "since"),
+        ("create_message", json!({}), "msg_text"),
+        ("create_message", json!({ "msg_text": [] }), "msg_text"),
+        ("create_message", json!({ "msg_text": " " }), "m"),
+        ("create_message", json!({ "msg_text": "a", "client_id": "ü" }), "client_id"),
+        ("edit_message", json!({ "edited_msg_text": "a" }), "msg_id"),
+        ("delete_messages", json!({ "msg_id_list": [] }), "msg_id_list"),
+        ("delete_messages", json!({ "msg_id_list": 1 }), "msg_id_list"),
+        ("leave_room", json!({ "room_pk": room + 1 }), "room_pk"),
+    ] {
+        let answer = socket.act(action, body.clone()).await.expect("open");
+        assert_eq!((&answer["response_status"], &answer["data"]), (&json!(400), &Value::Null), "{body}");
+        assert_eq!(answer["action"], action);
+        let errors = answer["errors"].as_array().expect("a list");
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].as_str().is_some_and(|text| text.contains(error)), "{action} {body}: {errors:?}");
+    }
+    socket.must("create_message", json!({ "msg_text": "still here" })).await;
+    let push = socket.event("chat-message").await.expect("a push");
+    assert_eq!(push["data"]["message"], "still here", "nothing that was refused is there");
+}
+
+#[tokio::test]
+async fn what_is_no_frame_of_ours_is_answered_without_a_name() {
+    let cluster = Cluster::start(Size::default()).await;
+    let mut socket = cluster.socket(0, "ann").await;
+    socket.send_binary(br#"{"action":"ping"}"#).await.expect("open");
+    let binary = socket.next().await.expect("open");
+    assert_eq!(
+        binary,
+        json!({
+            "errors": ["Frames must be text."], "data": null, "action": null,
+            "response_status": 400, "request_id": null,
+        })
+    );
+    for (text, status) in [
+        ("", 400),
+        ("null", 400),
+        (r#"{"action":"ping""#, 400),
+        (r#"{"action":"ping","action":"ping"}"#, 400),
+        (r#"{"action":"ping"} {"action":"ping"}"#, 400),
+        (r#"{"action":5}"#, 405),
+        (r#"{"action":null}"#, 405),
+        (r#"{"action":"Ping"}"#, 405),
+    ] {
+        socket.send_text(text).await.expect("open");
+        let answer = socket.next().await.expect("open");
+        assert_eq!(answer["response_status"], status, "{text}: {answer}");
+        assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{text}: {answer}");
+        assert_eq!((&answer["data"], &answer["request_id"]), (&Value::Null, &Value::Null), "{text}");
+    }
+    assert_eq!(socket.must("ping", json!({})).await, json!({}));
+}

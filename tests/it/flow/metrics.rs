@@ -1,0 +1,80 @@
+//! What a node did is on its `/metrics`, under the names that dashboards and alerts know.
+
+use serde_json::json;
+use shared::metric_names as names;
+use tests::{
+    cluster::{Cluster, Node, Size},
+    eventually,
+};
+
+/// Waits until all of them have a value there.
+async fn has(node: &Node, expected: &[&str]) {
+    for name in expected {
+        eventually(&format!("{name} is on /metrics"), || async {
+            let metrics = node.metrics().await;
+            let mut lines = metrics.lines().filter(|line| !line.starts_with('#'));
+            lines.any(|line| line.starts_with(name)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_shows_on_every_node() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.must("create_message", json!({ "msg_text": "hello" })).await;
+    ann.say(room, "hello").await;
+    for _ in 0..2 {
+        socket.event("chat-message").await.expect("a push");
+    }
+    let refused = socket.act("join_room", json!({ "room_pk": room + 1 })).await.expect("open");
+    assert_eq!(refused["response_status"], 404);
+
+    has(
+        &cluster.api[0],
+        &[
+            names::APPEND_SECONDS,
+            "roomcast_appends_total{outcome=\"stored\"}",
+            names::RPC_SERVED_SECONDS,
+            names::HTTP_SECONDS,
+            "roomcast_http_requests_total{",
+        ],
+    )
+    .await;
+    has(
+        &cluster.fanout[0],
+        &[
+            "roomcast_sockets_open 1",
+            "roomcast_socket_handshakes_total{outcome=\"accepted\"} 1",
+            "roomcast_socket_frames_received_total 3",
+            "roomcast_resumes_total{outcome=\"new\"} 1",
+            "roomcast_participants 1",
+            names::DELIVERIES_TOTAL,
+            names::DELIVERED_BYTES_TOTAL,
+            names::RPC_SECONDS,
+        ],
+    )
+    .await;
+    has(
+        &cluster.persister[0],
+        &[
+            names::PERSISTER_LAG_MESSAGES,
+            names::PERSISTER_LAG_SECONDS,
+            names::PERSISTER_BATCH_EVENTS,
+            names::PERSISTER_COMMIT_SECONDS,
+            names::PERSISTER_WATERMARK,
+            names::PERSISTER_LEADING,
+            names::PERSISTER_SESSIONS,
+            names::LOG_BYTES,
+            names::LOG_MAX_BYTES,
+        ],
+    )
+    .await;
+    // What is open is counted down again.
+    drop(socket);
+    has(&cluster.fanout[0], &["roomcast_sockets_open 0", "roomcast_participants 0"]).await;
+}

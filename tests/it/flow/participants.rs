@@ -1,0 +1,59 @@
+//! Who is in a room: seen from when they join until they leave, whatever node they are on.
+
+use serde_json::{Value, json};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size},
+    eventually,
+};
+
+async fn until_in(rest: &Rest, room: u64, people: Value) {
+    eventually(&format!("{people} are in the room"), || async {
+        let (status, shown) = rest.get(&format!("/api/v1/rooms/{room}")).await;
+        assert_eq!(status.as_u16(), 200, "{shown}");
+        (shown["participants"] == people).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_shows_who_joined_until_they_leave() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let join = json!({ "room_pk": room });
+    let (mut one, mut two) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
+    // To follow is not to be in the room.
+    two.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    one.must("join_room", join.clone()).await;
+    until_in(&ann, room, json!(["ann"])).await;
+    two.must("join_room", join.clone()).await;
+    until_in(&ann, room, json!(["ann", "bob"])).await;
+
+    one.must("leave_room", join.clone()).await;
+    until_in(&ann, room, json!(["bob"])).await;
+    let left = two.event("participant-leave").await.expect("a push");
+    assert_eq!(left["data"], json!({ "user": "ann", "room": room }));
+    // A socket that just ends leaves too, a little later.
+    drop(two);
+    until_in(&ann, room, json!([])).await;
+}
+
+#[tokio::test]
+async fn a_person_on_two_nodes_is_in_until_the_last_leaves() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let join = json!({ "room_pk": room });
+    let (mut one, mut two) = (cluster.socket(0, "ann").await, cluster.socket(1, "ann").await);
+    let mut bob = cluster.socket(0, "bob").await;
+    for socket in [&mut one, &mut two, &mut bob] {
+        socket.must("join_room", join.clone()).await;
+    }
+    until_in(&ann, room, json!(["ann", "bob"])).await;
+    one.must("leave_room", join.clone()).await;
+    bob.must("leave_room", join.clone()).await;
+    until_in(&ann, room, json!(["ann"])).await;
+    two.must("leave_room", join).await;
+    until_in(&ann, room, json!([])).await;
+}
