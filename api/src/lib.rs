@@ -3,10 +3,12 @@
 //! It holds no socket and writes nothing to Postgres. The way of a request: a dialect decodes it,
 //! a command decides and appends, a query reads, the dialect encodes.
 
+mod behind;
 mod commands;
 pub mod config;
 mod dialects;
 mod queries;
+mod rights;
 mod rpc;
 mod server;
 mod state;
@@ -31,7 +33,9 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use behind::Behind;
 pub use config::{ApiArgs, Config, DatabaseArgs};
+use rights::Rights;
 use state::{Api, Shared};
 
 /// People whose description a node remembers.
@@ -55,9 +59,13 @@ pub async fn start(
     let info = log::discover(&jetstream).await?;
     health.set_replicas(info.replicas);
     let connections = config.api.append_connections;
+    let applied = AppliedWatch::start(&connection.client, info.shards).await?;
+    let rights = Rights::new(pool.clone(), jetstream.clone(), info.shards, applied.clone());
     let api: Api = Arc::new(Shared {
         appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
-        applied: AppliedWatch::start(&connection.client, info.shards).await?,
+        behind: Behind::new(info.shards),
+        applied,
+        rights,
         jetstream,
         shards: info.shards,
         pool,
@@ -66,6 +74,8 @@ pub async fn start(
         text_max: config.api.text_max,
         profiles: Cache::new(PROFILES),
     });
+    let hearing = nats::connect(&config.nats, Role::Api).await?;
+    tasks.spawn("rights", rights::listen(api.clone(), hearing, shutdown.clone()));
     tasks.spawn("rpc", rpc::serve(api.clone(), connection.client.clone(), shutdown.clone()));
     tasks.spawn("readiness", watch_readiness(api.clone(), connection, component, shutdown.clone()));
     Ok(server::router(api))

@@ -16,13 +16,16 @@ use shared::{
     error::{Error, ErrorCode},
     lifecycle::Shutdown,
     metric_names as names,
-    rpc::{ActionRequest, HelloRequest, PresenceRequest, Reply, time_left},
+    rpc::{
+        ActionRequest, ConfirmRequest, Confirmed, HelloRequest, Participants, ParticipantsRequest,
+        PresenceRequest, Reply, SignalRequest, time_left,
+    },
     subject::rpc,
 };
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    commands::{people, presence},
+    commands::{asked, people, presence},
     dialects::native,
     state::Api,
 };
@@ -43,6 +46,9 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
     let mut action = endpoint(rpc::ACTION).await.map_err(failed)?;
     let mut hello = endpoint(rpc::HELLO).await.map_err(failed)?;
     let mut presence = endpoint(rpc::PRESENCE).await.map_err(failed)?;
+    let mut participants = endpoint(rpc::PARTICIPANTS).await.map_err(failed)?;
+    let mut confirm = endpoint(rpc::CONFIRM).await.map_err(failed)?;
+    let mut signal = endpoint(rpc::SIGNAL).await.map_err(failed)?;
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let seconds = metrics::histogram!(names::RPC_SERVED_SECONDS);
     loop {
@@ -52,6 +58,9 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
             request = next(&mut action) => (rpc::ACTION, request?),
             request = next(&mut hello) => (rpc::HELLO, request?),
             request = next(&mut presence) => (rpc::PRESENCE, request?),
+            request = next(&mut participants) => (rpc::PARTICIPANTS, request?),
+            request = next(&mut confirm) => (rpc::CONFIRM, request?),
+            request = next(&mut signal) => (rpc::SIGNAL, request?),
         };
         let (api, seconds) = (api.clone(), seconds.clone());
         tokio::spawn(async move {
@@ -75,6 +84,9 @@ async fn answer(api: &Api, subject: &'static str, request: Request, seconds: &Hi
     let bytes = match subject {
         rpc::ACTION => encode(&action(api, payload).await),
         rpc::HELLO => encode(&hello(api, payload).await),
+        rpc::PARTICIPANTS => encode(&participants(api, payload).await),
+        rpc::CONFIRM => encode(&confirm(api, payload).await),
+        rpc::SIGNAL => encode(&signal(api, payload).await),
         _ => encode(&tell(api, payload).await),
     };
     seconds.record(started.elapsed().as_secs_f64());
@@ -119,4 +131,22 @@ async fn tell(api: &Api, payload: &[u8]) -> Reply<()> {
     let request: PresenceRequest = decode(payload)?;
     let deadline = deadline(request.expires_at)?;
     presence::tell(api, request, deadline).await
+}
+
+async fn participants(api: &Api, payload: &[u8]) -> Reply<Participants> {
+    let request: ParticipantsRequest = decode(payload)?;
+    deadline(request.expires_at)?;
+    asked::participants(api, request.room).await
+}
+
+async fn confirm(api: &Api, payload: &[u8]) -> Reply<Confirmed> {
+    let request: ConfirmRequest = decode(payload)?;
+    deadline(request.expires_at)?;
+    asked::confirm(api, request.room, request.callers).await
+}
+
+async fn signal(api: &Api, payload: &[u8]) -> Reply<()> {
+    let request: SignalRequest = decode(payload)?;
+    deadline(request.expires_at)?;
+    asked::signal(api, &request.caller, &request.user).await
 }

@@ -15,6 +15,8 @@ use shared::{
 use sqlx::PgPool;
 use tokio::time::Instant;
 
+use crate::{behind::Behind, rights::Rights};
+
 /// How long a request may try to append.
 pub(crate) const APPEND: Duration = Duration::from_secs(5);
 /// How long an answer waits for what it appended to be in Postgres.
@@ -30,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,
     pub(crate) pool: PgPool,
+    pub(crate) rights: Rights,
+    pub(crate) behind: Behind,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) text_max: usize,
@@ -40,7 +44,9 @@ pub(crate) struct Shared {
 impl Shared {
     /// Appends by `deadline`.
     pub(crate) async fn append(&self, append: Append<'_>, deadline: Instant) -> Result<Appended, Error> {
-        self.appender.append(append, deadline).await.map_err(Error::from)
+        let appended = self.appender.append(append, deadline).await?;
+        self.behind.note(&self.applied, appended);
+        Ok(appended)
     }
 
     /// Waits until an event is in Postgres. False where it is not, a second later.

@@ -38,8 +38,17 @@ CREATE TABLE room (
     creator text NOT NULL,
     active boolean NOT NULL,
     created_at timestamptz NOT NULL,
+    -- The two it was made for; they never change.
+    pair text[],
+    -- What must be unique, hashed, and how many closed ones came before.
+    key text,
+    generation integer,
     PRIMARY KEY (shard, id)
 );
+
+CREATE UNIQUE INDEX room_key ON room (shard, key, generation);
+
+CREATE INDEX room_team ON room (team) WHERE team IS NOT NULL;
 
 -- What became of a room since: null where it is as it was made. The room's own shard writes it, so the row
 -- may exist before the room's. changed is the last event that changed the room or who may enter it.
@@ -79,6 +88,9 @@ CREATE TABLE participant (
 
 -- Whose people are still here: asked for when a process is dead.
 CREATE INDEX participant_present ON participant (incarnation) WHERE present;
+
+-- Where a person is.
+CREATE INDEX participant_user ON participant (user_id) WHERE present;
 
 -- Who has a socket open, told and folded in the same way.
 CREATE TABLE online (

@@ -2,7 +2,7 @@
 
 /// Seconds from asking for an append to its outcome. Histogram.
 pub const APPEND_SECONDS: &str = "roomcast_append_seconds";
-/// Appends by `outcome`: stored, duplicate, not_stored, outcome_unknown, log_full. Counter.
+/// Appends by `outcome`: stored, duplicate, not_stored, outcome_unknown, log_full, conflict. Counter.
 pub const APPENDS_TOTAL: &str = "roomcast_appends_total";
 
 /// Sockets open now. Gauge.
@@ -69,6 +69,11 @@ pub const PERSISTER_LEADING: &str = "roomcast_persister_leading";
 /// Database sessions by `state`: idle, busy. Gauge.
 pub const PERSISTER_SESSIONS: &str = "roomcast_persister_sessions";
 
+/// Questions of who may do what in a room, by `outcome`: hit, miss, stale (a snapshot older than what was
+/// heard since), held (answered while the database did not). Counter.
+pub const RIGHTS_TOTAL: &str = "roomcast_rights_total";
+/// Processes that this node has declared dead. Counter.
+pub const DEAD_NODES_TOTAL: &str = "roomcast_dead_nodes_total";
 /// Seconds an api node took to answer a fan-out node. Histogram.
 pub const RPC_SERVED_SECONDS: &str = "roomcast_rpc_served_seconds";
 /// Questions of fan-out nodes that came after their expiry. Counter.

@@ -1,7 +1,7 @@
 //! The one-machine program `roomcast up`, with a broker and a database of the harness.
 
 use crate::{
-    cluster::{SECRET, program,programs},
+    cluster::{SECRET, program},
     eventually,
     folder::Folder,
     nats::Nats,

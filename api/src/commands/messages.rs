@@ -11,7 +11,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::{enter, key, stored};
+use super::{enter, key, see, stored};
 use crate::{
     queries::messages::{self, Message, Page},
     state::{APPEND, Shared},
@@ -57,7 +57,7 @@ pub(crate) async fn send(api: &Shared, caller: &Caller, send: Send<'_>) -> Resul
     let event = Event::ChatMessage(message.clone());
     let key = key(send.client_id.or(send.fallback));
     let id = MsgId::new(&caller.user, &channel, EventName::ChatMessage, &key);
-    let append = Append { channel: &channel, event: &event, key: None, id, headers: vec![] };
+    let append = Append::new(&channel, &event, id);
     let appended = api.append(append, send.deadline).await?;
     let id = MessageId(appended.seq);
     if !appended.duplicate {
@@ -75,7 +75,7 @@ pub(crate) async fn send(api: &Shared, caller: &Caller, send: Send<'_>) -> Resul
 /// What was stored under the same key before. It is in the log for longer than the broker knows
 /// the key.
 async fn earlier(api: &Shared, shard: Shard, room: RoomId, id: MessageId) -> Result<ChatMessage, Error> {
-    match stored(api, shard, id.0, &[EventName::ChatMessage]).await? {
+    match stored(&api.jetstream, shard, id.0, &[EventName::ChatMessage]).await? {
         Some((_, Event::ChatMessage(message))) if message.room == room => Ok(message),
         _ => Err(Error::new(ErrorCode::OutcomeUnknown, "It was stored before, and can't be read now.")),
     }
@@ -85,7 +85,7 @@ async fn earlier(api: &Shared, shard: Shard, room: RoomId, id: MessageId) -> Res
 async fn author(api: &Shared, room: RoomId, id: MessageId) -> Result<UserId, Error> {
     let shard = Channel::Room(room).shard(api.shards);
     if let Some((_, Event::ChatMessage(message))) =
-        stored(api, shard, id.0, &[EventName::ChatMessage]).await?
+        stored(&api.jetstream, shard, id.0, &[EventName::ChatMessage]).await?
         && message.room == room
     {
         return Ok(message.user);
@@ -109,7 +109,7 @@ async fn change(
 ) -> Result<Changed, Error> {
     let channel = Channel::Room(room);
     let id = MsgId::new(&caller.user, &channel, event.name(), &key(request));
-    let append = Append { channel: &channel, event: &event, key: None, id, headers: vec![] };
+    let append = Append::new(&channel, &event, id);
     let appended = api.append(append, Instant::now() + APPEND).await?;
     Ok(Changed { shard: appended.shard, seq: appended.seq })
 }
@@ -171,7 +171,7 @@ pub(crate) async fn history(
     page: Page,
     limit: i64,
 ) -> Result<Vec<Message>, Error> {
-    enter(api, room, caller).await?;
+    see(api, room, caller).await?;
     let channel = Channel::Room(room);
     let shard = channel.shard(api.shards);
     if !matches!(page, Page::Before(_)) {

@@ -1,20 +1,28 @@
 //! What a dialect may ask for. Here, and only here, is decided who may do what.
 
+pub(crate) mod asked;
+mod control;
+pub(crate) mod members;
 pub(crate) mod messages;
+mod pairs;
 pub(crate) mod people;
 pub(crate) mod presence;
 pub(crate) mod rooms;
+pub(crate) mod teams;
 
+use std::sync::Arc;
+
+use async_nats::jetstream::Context;
 use shared::{
-    error::Error,
+    error::{Error, ErrorCode},
     event::{Event, EventName},
     id::{RoomId, Shard},
     log::{self, Stored},
-    rules::{Caller, RoomFacts},
+    rules::Caller,
     subject,
 };
 
-use crate::{queries, state::Shared};
+use crate::{queries::facts::Facts, state::Shared};
 
 /// Names a request for retries: the client's own key, or a fresh one.
 pub(crate) fn key(given: Option<&str>) -> String {
@@ -29,13 +37,13 @@ pub(crate) fn key(given: Option<&str>) -> String {
 }
 
 /// An event of that sequence, if it is one of these.
-async fn stored(
-    api: &Shared,
+pub(crate) async fn stored(
+    jetstream: &Context,
     shard: Shard,
     seq: u64,
     names: &[EventName],
 ) -> Result<Option<(Stored, Event)>, Error> {
-    let stored = log::get(&api.jetstream, shard, seq).await.map_err(|e| Error::unavailable("The log", &e))?;
+    let stored = log::get(jetstream, shard, seq).await.map_err(|e| Error::unavailable("The log", &e))?;
     let Some(stored) = stored else { return Ok(None) };
     let name = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event));
     let Some(name) = name.filter(|name| names.contains(name)) else { return Ok(None) };
@@ -45,22 +53,36 @@ async fn stored(
     }
 }
 
-/// What the rules need to know of a room. A room that is not in Postgres yet is in the log; one
-/// that has left the log since is in Postgres by now.
-pub(crate) async fn facts(api: &Shared, room: RoomId, caller: &Caller) -> Result<RoomFacts, Error> {
-    let ask = || queries::rooms::facts(&api.pool, api.shards, room, &caller.user);
-    if let Some(facts) = ask().await? {
-        return Ok(facts);
-    }
-    let made = stored(api, Shard::SYSTEM, room.0, &[EventName::Chatroom, EventName::RoomMade]).await?;
-    if let Some((_, Event::Chatroom(made) | Event::RoomMade(made))) = made {
-        let is_member = made.users.contains(&caller.user);
-        return Ok(RoomFacts { kind: made.kind, manager: made.user, is_member });
-    }
-    ask().await?.ok_or_else(Error::not_found)
+/// The caller may see the room and read there. To a stranger it does not exist.
+pub(crate) async fn see(api: &Shared, room: RoomId, caller: &Caller) -> Result<Arc<Facts>, Error> {
+    let facts = api.rights.facts(room, |facts| facts.may_enter(caller)).await?;
+    if facts.may_enter(caller) { Ok(facts) } else { Err(Error::not_found()) }
 }
 
-/// Whether the caller may see, join, read and write there. To a stranger it does not exist.
-pub(crate) async fn enter(api: &Shared, room: RoomId, caller: &Caller) -> Result<(), Error> {
-    if facts(api, room, caller).await?.may_enter(caller) { Ok(()) } else { Err(Error::not_found()) }
+/// The caller may see the room, join and write there.
+pub(crate) async fn enter(api: &Shared, room: RoomId, caller: &Caller) -> Result<Arc<Facts>, Error> {
+    let facts = api.rights.facts(room, |facts| !facts.closed && facts.may_enter(caller)).await?;
+    if !facts.may_enter(caller) {
+        return Err(Error::not_found());
+    }
+    open(&facts)?;
+    Ok(facts)
+}
+
+/// The caller may change the room, and who may enter it.
+pub(crate) async fn manage(api: &Shared, room: RoomId, caller: &Caller) -> Result<Arc<Facts>, Error> {
+    let facts = api.rights.facts(room, |facts| !facts.closed && facts.may_manage(caller)).await?;
+    if !facts.may_enter(caller) {
+        return Err(Error::not_found());
+    }
+    if !facts.may_manage(caller) {
+        return Err(Error::forbidden());
+    }
+    open(&facts)?;
+    Ok(facts)
+}
+
+/// Nothing happens any more in a closed room.
+fn open(facts: &Facts) -> Result<(), Error> {
+    if facts.closed { Err(Error::new(ErrorCode::Conflict, "This room is closed.")) } else { Ok(()) }
 }

@@ -50,7 +50,7 @@ pub(crate) async fn learn(
     }
     let event = Event::Profile(Profile { user: user.clone(), issued_at, person: person.clone() });
     let id = MsgId::new(user, &channel, EventName::Profile, &issued_at.to_string());
-    let append = Append { channel: &channel, event: &event, key: None, id, headers: vec![] };
+    let append = Append::new(&channel, &event, id);
     let appended = api.append(append, Instant::now() + APPEND).await?;
     api.is_applied(shard, appended.seq).await;
     api.profiles.insert(user.clone(), (issued_at, person.clone()));

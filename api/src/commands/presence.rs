@@ -27,6 +27,6 @@ pub(crate) async fn tell(api: &Shared, request: PresenceRequest, deadline: Insta
     let id = MsgId::new(&user, &channel, event.name(), &format!("{incarnation}:{counter}"));
     let headers =
         vec![(header::INCARNATION, incarnation.to_string()), (header::COUNTER, counter.to_string())];
-    api.append(Append { channel: &channel, event: &event, key: None, id, headers }, deadline).await?;
+    api.append(Append { headers, ..Append::new(&channel, &event, id) }, deadline).await?;
     Ok(())
 }

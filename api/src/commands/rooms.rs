@@ -1,20 +1,23 @@
-//! Rooms: make, show, list.
+//! Rooms: make, show, list, change, close.
+
+use std::sync::Arc;
 
 use shared::{
     clock::Timestamp,
-    error::Error,
-    event::{Event, Member, Room as Made, RoomKind},
-    id::{RoomId, UserId},
-    log::{Append, MsgId},
+    error::{Error, ErrorCode},
+    event::{Event, EventName, Member, Room as Made, RoomKind, RoomUpdate},
+    id::{RoomId, TeamId, UserId},
     rules::{self, Caller},
     subject::Channel,
 };
-use tokio::time::Instant;
 
-use super::{facts, key};
+use super::{control::Control, enter, manage, see, teams};
 use crate::{
-    queries::rooms::{self, Cursor, Room},
-    state::{APPEND, Shared},
+    queries::{
+        facts::Facts,
+        rooms::{self, Cursor, Present, Room},
+    },
+    state::Shared,
 };
 
 /// A room to make.
@@ -22,7 +25,24 @@ pub(crate) struct Make {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) private: bool,
+    pub(crate) team: Option<TeamId>,
     pub(crate) users: Vec<UserId>,
+}
+
+impl Make {
+    fn check(&self) -> Result<(), Error> {
+        rules::required_line("name", &self.name, rules::NAME_MAX)?;
+        let description = self.description.as_deref().unwrap_or("");
+        rules::optional_line("description", description, rules::DESCRIPTION_MAX)?;
+        if self.users.len() > rules::ROOM_USERS_MAX {
+            let detail = format!("users: must name at most {} people.", rules::ROOM_USERS_MAX);
+            return Err(Error::bad_request(detail));
+        }
+        if !self.users.is_empty() && (!self.private || self.team.is_some()) {
+            return Err(Error::bad_request("users: only a private room has any."));
+        }
+        Ok(())
+    }
 }
 
 /// Makes a room, and lets in the people it names. Answers whether Postgres has all of it.
@@ -32,29 +52,27 @@ pub(crate) async fn make(
     make: Make,
     idempotency_key: Option<&str>,
 ) -> Result<(Room, bool), Error> {
-    rules::required_line("name", &make.name, rules::NAME_MAX)?;
-    rules::optional_line("description", make.description.as_deref().unwrap_or(""), rules::DESCRIPTION_MAX)?;
-    if make.users.len() > rules::ROOM_USERS_MAX {
-        let detail = format!("users: must name at most {} people.", rules::ROOM_USERS_MAX);
-        return Err(Error::bad_request(detail));
+    make.check()?;
+    if let Some(team) = make.team {
+        teams::manage(api, team, caller).await?;
     }
-    if !make.private && !make.users.is_empty() {
-        return Err(Error::bad_request("users: only a private room has any."));
-    }
-    let deadline = Instant::now() + APPEND;
+    let kind = match (make.team, make.private) {
+        (Some(_), _) => RoomKind::Team,
+        (None, true) => RoomKind::Private,
+        (None, false) => RoomKind::Public,
+    };
     let now = Timestamp::now();
     let mut users = make.users;
     users.sort();
     users.dedup();
-    let kind = if make.private { RoomKind::Private } else { RoomKind::Public };
     let made = Made {
-        request_type: (!make.private).then(|| "chatroom".to_owned()),
+        request_type: (kind == RoomKind::Public).then(|| "chatroom".to_owned()),
         name: make.name,
         description: make.description,
-        private: make.private,
+        private: kind != RoomKind::Public,
         users,
         participants: vec![],
-        team: None,
+        team: make.team,
         user: caller.user.clone(),
         kind,
         active: true,
@@ -62,65 +80,62 @@ pub(crate) async fn make(
         activity: now,
         unread: 0,
     };
-    let event = if make.private { Event::RoomMade(made.clone()) } else { Event::Chatroom(made.clone()) };
-    let id = MsgId::new(&caller.user, &Channel::System, event.name(), &key(idempotency_key));
-    let append = Append { channel: &Channel::System, event: &event, key: None, id, headers: vec![] };
-    let appended = api.append(append, deadline).await?;
-    let room = RoomId(appended.seq);
-    let members = add_members(api, caller, room, &made.users, id, deadline).await?;
-    let mut applied = api.is_applied(appended.shard, appended.seq).await;
-    if let Some(seq) = members {
-        applied &= api.is_applied(Channel::Room(room).shard(api.shards), seq).await;
-    }
-    let room = Room {
-        id: room,
-        name: made.name,
-        description: made.description,
-        kind,
-        creator: made.user,
-        team: None,
-        created_at: now,
-        users: made.users,
-        participants: vec![],
-        activity: now,
-        unread: 0,
-        is_member: false,
+    let event = if kind == RoomKind::Public { Event::Chatroom(made) } else { Event::RoomMade(made) };
+    let mut control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
+    let (id, stored) = control.append(&Channel::System, event).await?;
+    let (Event::Chatroom(made) | Event::RoomMade(made)) = stored else {
+        return Err(Error::internal(&"a new room is stored as something else"));
     };
-    Ok((room, applied))
+    let room = RoomId(id);
+    for user in &made.users {
+        let member = Member { user: user.clone(), room, by: caller.user.clone() };
+        control.append(&Channel::Room(room), Event::MemberAdd(member)).await?;
+    }
+    let applied = control.applied().await;
+    Ok((as_made(room, made), applied))
 }
 
-/// The people a new room names become its members, in its own shard, under ids derived from the
-/// room's: a repeat completes what was begun. Answers the last one's sequence.
-async fn add_members(
-    api: &Shared,
-    caller: &Caller,
-    room: RoomId,
-    users: &[UserId],
-    id: MsgId,
-    deadline: Instant,
-) -> Result<Option<u64>, Error> {
-    let channel = Channel::Room(room);
-    let mut last = None;
-    for (n, user) in (0_u64..).zip(users) {
-        let event = Event::MemberAdd(Member { user: user.clone(), room, by: caller.user.clone() });
-        let append =
-            Append { channel: &channel, event: &event, key: None, id: id.derived(n), headers: vec![] };
-        last = last.max(Some(api.append(append, deadline).await?.seq));
+/// A room as it is right after it was made.
+pub(super) fn as_made(id: RoomId, made: Made) -> Room {
+    Room {
+        id,
+        name: made.name,
+        description: made.description,
+        kind: made.kind,
+        creator: made.user,
+        team: made.team,
+        created_at: made.created_at,
+        active: true,
+        users: made.users,
+        present: Present::Named(vec![]),
+        activity: made.created_at,
+        unread: 0,
     }
-    Ok(last)
+}
+
+async fn row(api: &Shared, caller: &Caller, facts: &Facts) -> Result<Room, Error> {
+    match rooms::room(&api.pool, api.shards, facts.room, &caller.user).await? {
+        Some(room) => Ok(room),
+        // It is in the log, and not in Postgres yet.
+        None => Ok(Room::from(facts)),
+    }
 }
 
 /// A room as the caller sees it.
 pub(crate) async fn show(api: &Shared, caller: &Caller, room: RoomId) -> Result<Room, Error> {
-    let row = rooms::room(&api.pool, api.shards, room, &caller.user).await?;
-    match row {
-        Some(row) if row.facts().may_enter(caller) => Ok(row),
-        Some(_) => Err(Error::not_found()),
-        None if facts(api, room, caller).await?.may_enter(caller) => {
-            Err(Error::unavailable("The database", &"the room is not applied yet"))
-        }
-        None => Err(Error::not_found()),
-    }
+    let facts = see(api, room, caller).await?;
+    row(api, caller, &facts).await
+}
+
+/// A room that the caller enters, and by what right. While Postgres does not answer, what is kept of
+/// the room must do.
+pub(crate) async fn join(api: &Shared, caller: &Caller, room: RoomId) -> Result<(Room, Arc<Facts>), Error> {
+    let facts = enter(api, room, caller).await?;
+    let room = match row(api, caller, &facts).await {
+        Err(error) if error.code == ErrorCode::Unavailable => Room::from(&*facts),
+        row => row?,
+    };
+    Ok((room, facts))
 }
 
 /// Rooms that the caller may enter, newest first.
@@ -131,4 +146,88 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<Room>, Error> {
     rooms::list(&api.pool, api.shards, caller, after, limit).await
+}
+
+/// What changes of a room; what is absent stays.
+pub(crate) struct Change {
+    pub(crate) name: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) private: Option<bool>,
+}
+
+/// Changes a room. Answers whether Postgres has it.
+pub(crate) async fn change(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    change: Change,
+    idempotency_key: Option<&str>,
+) -> Result<(Room, bool), Error> {
+    let Change { name, description, private } = change;
+    if let Some(name) = &name {
+        rules::required_line("name", name, rules::NAME_MAX)?;
+    }
+    rules::optional_line("description", description.as_deref().unwrap_or(""), rules::DESCRIPTION_MAX)?;
+    if name.is_none() && description.is_none() && private.is_none() {
+        return Err(Error::bad_request("name, description, private: one of them must be given."));
+    }
+    let facts = manage(api, room, caller).await?;
+    if private.is_some() && !matches!(facts.kind, RoomKind::Public | RoomKind::Private) {
+        let detail = "Only public and private rooms can become one another.";
+        return Err(Error::new(ErrorCode::Conflict, detail));
+    }
+    let update = RoomUpdate {
+        room,
+        by: caller.user.clone(),
+        updated_at: Timestamp::now(),
+        name,
+        description,
+        private,
+        closed: None,
+    };
+    let channel = Channel::Room(room);
+    let mut control = Control::new(api, &caller.user, &channel, EventName::RoomUpdate, idempotency_key);
+    let (_, stored) = control.append(&channel, Event::RoomUpdate(update)).await?;
+    let applied = control.applied().await;
+    let mut room = row(api, caller, &facts).await?;
+    if let (Event::RoomUpdate(update), false) = (stored, applied) {
+        // What was decided, though reads can't see it yet.
+        room.name = update.name.unwrap_or(room.name);
+        room.description = update.description.or(room.description);
+        room.kind = match update.private {
+            Some(true) => RoomKind::Private,
+            Some(false) => RoomKind::Public,
+            None => room.kind,
+        };
+    }
+    Ok((room, applied))
+}
+
+/// Closes a room for ever. Answers whether Postgres has it.
+pub(crate) async fn close(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    idempotency_key: Option<&str>,
+) -> Result<bool, Error> {
+    let facts = see(api, room, caller).await?;
+    if !facts.may_manage(caller) {
+        return Err(Error::forbidden());
+    }
+    if facts.closed {
+        return Ok(true);
+    }
+    let update = RoomUpdate {
+        room,
+        by: caller.user.clone(),
+        updated_at: Timestamp::now(),
+        name: None,
+        description: None,
+        private: None,
+        closed: Some(true),
+    };
+    let channel = Channel::Room(room);
+    let mut control = Control::new(api, &caller.user, &channel, EventName::RoomUpdate, idempotency_key);
+    control.append(&channel, Event::RoomUpdate(update)).await?;
+    Ok(control.applied().await)
 }

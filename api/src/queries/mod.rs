@@ -1,5 +1,30 @@
 //! The read side: every statement is a SELECT, and each names the shard first.
 
+pub(crate) mod facts;
 pub(crate) mod messages;
 pub(crate) mod people;
+pub(crate) mod presence;
 pub(crate) mod rooms;
+pub(crate) mod teams;
+
+use shared::{error::Error, id::UserId};
+
+/// A sequence or an id as Postgres holds it.
+pub(crate) fn number(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+/// The same, read.
+fn unsigned(number: i64) -> Result<u64, Error> {
+    u64::try_from(number).map_err(|error| Error::internal(&error))
+}
+
+/// A person as stored.
+fn user(name: &str) -> Result<UserId, Error> {
+    name.parse().map_err(|error| Error::internal(&error))
+}
+
+/// People as stored.
+fn users(names: &[String]) -> Result<Vec<UserId>, Error> {
+    names.iter().map(|name| user(name)).collect()
+}

@@ -5,11 +5,15 @@ use shared::{
     error::Error,
     event::RoomKind,
     id::{RoomId, ShardCount, TeamId, UserId},
-    rules::{Caller, RoomFacts},
+    rules::Caller,
 };
-use sqlx::{FromRow, PgPool, types::time::OffsetDateTime};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, types::time::OffsetDateTime};
 
+use super::{facts::Facts, number, teams, unsigned, user, users};
 use crate::state::database;
+
+/// Above so many people in a room they are counted, not named.
+pub(crate) const NAMED_MAX: i64 = 1_000;
 
 /// A room as one reader sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,17 +25,44 @@ pub(crate) struct Room {
     pub(crate) creator: UserId,
     pub(crate) team: Option<TeamId>,
     pub(crate) created_at: Timestamp,
+    pub(crate) active: bool,
+    /// Who may enter, where not everyone may.
     pub(crate) users: Vec<UserId>,
-    pub(crate) participants: Vec<UserId>,
+    pub(crate) present: Present,
     pub(crate) activity: Timestamp,
     pub(crate) unread: i64,
-    pub(crate) is_member: bool,
 }
 
-impl Room {
-    /// What the rules need to know.
-    pub(crate) fn facts(&self) -> RoomFacts {
-        RoomFacts { kind: self.kind, manager: self.creator.clone(), is_member: self.is_member }
+/// Who is in a room now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Present {
+    /// These.
+    Named(Vec<UserId>),
+    /// So many that they are not named.
+    Counted(i64),
+    /// It can't be told now.
+    Unknown,
+}
+
+impl From<&Facts> for Room {
+    /// What is known of a room without asking Postgres for all of it.
+    fn from(facts: &Facts) -> Self {
+        let mut users: Vec<UserId> = facts.members.iter().cloned().collect();
+        users.sort();
+        Self {
+            id: facts.room,
+            name: facts.name.clone(),
+            description: facts.description.clone(),
+            kind: facts.kind,
+            creator: facts.creator.clone(),
+            team: facts.team,
+            created_at: facts.created_at,
+            active: !facts.closed,
+            users: if facts.kind == RoomKind::Public { vec![] } else { users },
+            present: Present::Unknown,
+            activity: facts.created_at,
+            unread: 0,
+        }
     }
 }
 
@@ -44,35 +75,36 @@ struct Row {
     creator: String,
     team: Option<i64>,
     created_at: OffsetDateTime,
+    active: bool,
     users: Vec<String>,
+    present: i64,
     participants: Vec<String>,
     activity: OffsetDateTime,
     unread: i64,
-    is_member: bool,
-}
-
-fn people(names: &[String]) -> Result<Vec<UserId>, Error> {
-    names.iter().map(|name| name.parse().map_err(|error| Error::internal(&error))).collect()
 }
 
 impl TryFrom<Row> for Room {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
-        let number = |id: i64| u64::try_from(id).map_err(|error| Error::internal(&error));
+        let present = if row.present > NAMED_MAX {
+            Present::Counted(row.present)
+        } else {
+            Present::Named(users(&row.participants)?)
+        };
         Ok(Self {
-            id: RoomId(number(row.id)?),
+            id: RoomId(unsigned(row.id)?),
             name: row.name,
             description: row.description,
             kind: RoomKind::parse(&row.kind).ok_or_else(|| Error::internal(&"a room of an unknown kind"))?,
-            creator: row.creator.parse().map_err(|error| Error::internal(&error))?,
-            team: row.team.map(number).transpose()?.map(TeamId),
+            creator: user(&row.creator)?,
+            team: row.team.map(unsigned).transpose()?.map(TeamId),
             created_at: row.created_at.into(),
-            users: people(&row.users)?,
-            participants: people(&row.participants)?,
+            active: row.active,
+            users: users(&row.users)?,
+            present,
             activity: row.activity.into(),
             unread: row.unread,
-            is_member: row.is_member,
         })
     }
 }
@@ -80,20 +112,42 @@ impl TryFrom<Row> for Room {
 /// `$1` = the reader, `$2` = the number of shards. What a room's own shard holds is looked up by
 /// primary keys alone.
 const SELECT: &str = "
-SELECT r.id, r.name, r.description, r.kind, r.creator, r.team, r.created_at,
-       ARRAY(SELECT m.user_id FROM room_member m
-             WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.user_id) AS users,
-       ARRAY(SELECT DISTINCT p.user_id FROM participant p
-             WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present ORDER BY p.user_id) AS participants,
-       COALESCE((SELECT m.created_at FROM message m
+SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
+       now.kind, r.creator, r.team, r.created_at, r.active AND s.closed_at IS NULL AS active,
+       CASE now.kind
+            WHEN 'private' THEN ARRAY(SELECT m.user_id FROM room_member m
+                                      WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.user_id)
+            WHEN 'match' THEN coalesce(r.pair, '{}')
+            ELSE '{}' END AS users,
+       here.present, coalesce(here.participants, '{}') AS participants,
+       coalesce((SELECT m.created_at FROM message m
                  WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.id DESC LIMIT 1),
                 r.created_at) AS activity,
        (SELECT count(*) FROM (SELECT 1 FROM message m
-                              WHERE m.shard = r.id % $2 AND m.room = r.id
-                                AND m.author <> $1 AND m.deleted_at IS NULL LIMIT 100) unread) AS unread,
-       EXISTS (SELECT 1 FROM room_member m
-               WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1) AS is_member
-FROM room r WHERE r.shard = -1";
+                              WHERE m.shard = r.id % $2 AND m.room = r.id AND m.id > coalesce(
+                                        (SELECT k.message_id FROM read_mark k WHERE k.shard = r.id % $2
+                                             AND k.room = r.id AND k.user_id = $1), 0)
+                                AND m.author <> $1 AND m.deleted_at IS NULL LIMIT 100) unread) AS unread
+FROM room r
+LEFT JOIN room_state s ON s.shard = r.id % $2 AND s.room = r.id
+CROSS JOIN LATERAL (SELECT CASE WHEN r.kind NOT IN ('public', 'private') THEN r.kind
+                                WHEN coalesce(s.private, r.private) THEN 'private'
+                                ELSE 'public' END AS kind) now
+CROSS JOIN LATERAL (SELECT count(*) AS present,
+                           (array_agg(p.user_id ORDER BY p.user_id))[1:1000] AS participants
+                    FROM (SELECT DISTINCT p.user_id FROM participant p
+                          WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present) p) here
+WHERE r.shard = -1";
+
+/// What the rules let the reader enter, said to Postgres. `$6`: they are an admin.
+const ENTER: &str = "s.closed_at IS NULL AND ($6 OR CASE now.kind
+    WHEN 'public' THEN true
+    WHEN 'private' THEN r.creator = $1 OR EXISTS (SELECT FROM room_member m
+        WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1)
+    WHEN 'team' THEN EXISTS (SELECT FROM team_member m WHERE m.user_id = $1 AND m.team = r.team)
+        OR EXISTS (SELECT FROM team t WHERE t.shard = -1 AND t.id = r.team AND t.creator = $1)
+    WHEN 'match' THEN $1 = ANY (r.pair)
+    ELSE false END)";
 
 /// A room; `None` where Postgres has none of that id.
 ///
@@ -105,49 +159,21 @@ pub(crate) async fn room(
     id: RoomId,
     reader: &UserId,
 ) -> Result<Option<Room>, Error> {
-    let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!("{SELECT} AND r.id = $3")))
+    // Only constants are put together here.
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!("{SELECT} AND r.id = $3")))
         .bind(reader.as_str())
         .bind(i64::from(shards.get()))
-        .bind(i64::try_from(id.0).unwrap_or(i64::MAX))
-        .fetch_optional(pool)
+        .bind(number(id.0))
+        .fetch_all(pool)
         .await
         .map_err(|error| database(&error))?;
-    row.map(Room::try_from).transpose()
-}
-
-/// What the rules need to know of a room: less than all of it.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn facts(
-    pool: &PgPool,
-    shards: ShardCount,
-    id: RoomId,
-    reader: &UserId,
-) -> Result<Option<RoomFacts>, Error> {
-    let row: Option<(String, String, bool)> = sqlx::query_as(
-        "SELECT r.kind, r.creator, EXISTS (SELECT 1 FROM room_member m
-             WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1)
-         FROM room r WHERE r.shard = -1 AND r.id = $3",
-    )
-    .bind(reader.as_str())
-    .bind(i64::from(shards.get()))
-    .bind(i64::try_from(id.0).unwrap_or(i64::MAX))
-    .fetch_optional(pool)
-    .await
-    .map_err(|error| database(&error))?;
-    let Some((kind, creator, is_member)) = row else { return Ok(None) };
-    Ok(Some(RoomFacts {
-        kind: RoomKind::parse(&kind).ok_or_else(|| Error::internal(&"a room of an unknown kind"))?,
-        manager: creator.parse().map_err(|error| Error::internal(&error))?,
-        is_member,
-    }))
+    Ok(rooms(pool, shards, rows).await?.pop())
 }
 
 /// Where a list of rooms goes on: after the room made then, of that id.
 pub(crate) type Cursor = (Timestamp, RoomId);
 
-/// Rooms that the caller may enter, newest first.
+/// Open rooms that the caller may enter, newest first.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -159,16 +185,14 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<Room>, Error> {
     let (moment, id) = match after {
-        Some((moment, id)) => (Some(OffsetDateTime::from(moment)), i64::try_from(id.0).unwrap_or(i64::MAX)),
+        Some((moment, id)) => (Some(OffsetDateTime::from(moment)), number(id.0)),
         None => (None, i64::MAX),
     };
     let sql = format!(
-        "{SELECT} AND ($6 OR r.kind = 'public' OR r.creator = $1 OR EXISTS (SELECT 1 FROM room_member m
-             WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1))
-         AND ($3::timestamptz IS NULL OR (r.created_at, r.id) < ($3, $4))
+        "{SELECT} AND {ENTER} AND ($3::timestamptz IS NULL OR (r.created_at, r.id) < ($3, $4))
          ORDER BY r.created_at DESC, r.id DESC LIMIT $5"
     );
-    let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(caller.user.as_str())
         .bind(i64::from(shards.get()))
         .bind(moment)
@@ -178,5 +202,37 @@ pub(crate) async fn list(
         .fetch_all(pool)
         .await
         .map_err(|error| database(&error))?;
-    rows.into_iter().map(Room::try_from).collect()
+    rooms(pool, shards, rows).await
+}
+
+/// Rows as rooms. Who belongs to their teams is read beside: a team's shard is no matter of its rooms.
+async fn rooms(pool: &PgPool, shards: ShardCount, rows: Vec<Row>) -> Result<Vec<Room>, Error> {
+    let mut rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
+    let owners: Vec<TeamId> = rooms.iter().filter_map(|room| room.team).collect();
+    if !owners.is_empty() {
+        let members = teams::members(pool, shards, &owners).await?;
+        for room in &mut rooms {
+            if let Some(users) = room.team.and_then(|team| members.get(&team)) {
+                room.users.clone_from(users);
+            }
+        }
+    }
+    Ok(rooms)
+}
+
+/// Who is in a room.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn present(pool: &PgPool, shards: ShardCount, room: RoomId) -> Result<Vec<UserId>, Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT user_id FROM participant WHERE shard = $1 % $2 AND room = $1 AND present
+         ORDER BY user_id",
+    )
+    .bind(number(room.0))
+    .bind(i64::from(shards.get()))
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    users(&names)
 }

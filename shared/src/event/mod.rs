@@ -139,6 +139,8 @@ pub mod header {
     pub const COUNTER: &str = "Roomcast-Counter";
     /// When api appended it, in microseconds since 1970: how long delivery takes is seen by it.
     pub const APPENDED: &str = "Roomcast-Appended";
+    /// Of things that must be unique: how many closed ones under the same key came before.
+    pub const GENERATION: &str = "Roomcast-Generation";
 }
 
 #[cfg(test)]

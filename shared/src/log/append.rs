@@ -95,8 +95,19 @@ pub struct Append<'a> {
     pub key: Option<&'a str>,
     /// Names this append among all.
     pub id: MsgId,
+    /// The last event of exactly this subject that the asker knows; 0 = there is none. Where another one
+    /// came since, nothing is stored.
+    pub expected: Option<u64>,
     /// What only services need.
     pub headers: Vec<(&'static str, String)>,
+}
+
+impl<'a> Append<'a> {
+    /// An append that is like no other.
+    #[must_use]
+    pub const fn new(channel: &'a Channel, event: &'a Event, id: MsgId) -> Self {
+        Self { channel, event, key: None, id, expected: None, headers: vec![] }
+    }
 }
 
 /// It is stored.
@@ -122,6 +133,10 @@ pub enum AppendError {
     /// The stream is full of what Postgres has not got yet.
     #[error("the log is full. Try again later.")]
     LogFull,
+    /// Not stored by this try: the subject's last event is not the expected one. An earlier try of the
+    /// same append may have been stored: brokers since 2.12 look at the sequence before the message id.
+    #[error("another one came first. Try again.")]
+    Conflict,
 }
 
 impl AppendError {
@@ -130,6 +145,7 @@ impl AppendError {
             Self::NotStored => "not_stored",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::LogFull => "log_full",
+            Self::Conflict => "conflict",
         }
     }
 }
@@ -139,6 +155,7 @@ impl From<AppendError> for Error {
         let code = match error {
             AppendError::NotStored | AppendError::LogFull => ErrorCode::NotStored,
             AppendError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
+            AppendError::Conflict => ErrorCode::Conflict,
         };
         Self::new(code, error.to_string())
     }
@@ -176,6 +193,7 @@ enum Try {
     /// Nobody answered.
     Silent,
     Full,
+    Conflict,
 }
 
 impl Appender {
@@ -252,6 +270,9 @@ impl Appender {
             let mut message =
                 PublishMessage::build().payload(payload.clone()).message_id(append.id.to_string());
             message = message.header(header::APPENDED, now_us.as_str());
+            if let Some(expected) = append.expected {
+                message = message.expected_last_subject_sequence(expected);
+            }
             for (name, value) in &append.headers {
                 message = message.header(*name, value.as_str());
             }
@@ -259,6 +280,7 @@ impl Appender {
             match one_try(&context, &subject, message, deadline).await {
                 Try::Stored { seq, duplicate } => return Ok(Appended { shard, seq, duplicate }),
                 Try::Full => return Err(AppendError::LogFull),
+                Try::Conflict => return Err(AppendError::Conflict),
                 Try::Silent if silent == 1 => return Err(AppendError::OutcomeUnknown),
                 Try::Silent => silent += 1,
                 Try::Refused => tokio::time::sleep(BACKOFF).await,
@@ -310,6 +332,7 @@ fn refusal(error: &PublishError) -> Try {
         // No responders: no leader now.
         PublishErrorKind::StreamNotFound | PublishErrorKind::MaxAckPending => Try::Refused,
         PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => Try::Silent,
+        PublishErrorKind::WrongLastSequence => Try::Conflict,
         _ => {
             let source = error.source().and_then(|e| e.downcast_ref::<async_nats::jetstream::Error>());
             match source.map(|error| error.error_code().0) {

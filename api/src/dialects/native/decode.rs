@@ -1,5 +1,7 @@
 //! Reading what clients send: every failure names the field.
 
+use std::str::FromStr;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::de::DeserializeOwned;
 use shared::{
@@ -55,6 +57,17 @@ pub(super) fn page(query: &HistoryQuery) -> Result<Page, Error> {
         (None, Some(after)) => id("after", after).map(Page::After),
         (Some(_), Some(_)) => Err(Error::bad_request("before, after: only one of them can be given.")),
     }
+}
+
+/// A cursor for what comes after the entry of that name.
+pub(super) fn write_mark(entry: &impl ToString) -> String {
+    URL_SAFE_NO_PAD.encode(entry.to_string())
+}
+
+/// A cursor that was given out, read.
+pub(super) fn mark<T: FromStr>(text: &str) -> Result<T, Error> {
+    let read = || String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?.parse().ok();
+    read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
 }
 
 /// A cursor for the rooms after this one.

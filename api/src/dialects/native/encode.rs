@@ -1,33 +1,41 @@
 //! Writing what clients are answered.
 
-use shared::event::RoomKind;
+use shared::{event::RoomKind, id::RoomId};
 
 use super::wire;
 use crate::{
     commands::messages::Sent,
-    queries::{messages::Message, rooms::Room},
+    queries::{
+        messages::Message,
+        rooms::{Present, Room},
+        teams::Team,
+    },
 };
-use shared::id::RoomId;
 
 /// `false` only where reads can't see it yet.
 pub(super) fn applied(applied: bool) -> Option<bool> {
     (!applied).then_some(false)
 }
 
-/// A room. Who may enter is nobody's question where everyone may.
+/// A room.
 pub(super) fn room(room: Room, is_applied: bool) -> wire::Room {
-    let private = room.kind == RoomKind::Private;
+    let (participants, count) = match room.present {
+        Present::Named(people) => (Some(people), None),
+        Present::Counted(count) => (None, Some(count)),
+        Present::Unknown => (None, None),
+    };
     wire::Room {
         id: room.id,
         name: room.name,
         description: room.description,
-        private,
-        users: if private { room.users } else { vec![] },
-        participants: room.participants,
+        private: room.kind != RoomKind::Public,
+        users: room.users,
+        participants,
+        count,
         team: room.team,
         user: room.creator,
         kind: room.kind.as_str(),
-        active: true,
+        active: room.active,
         created_at: room.created_at,
         activity: room.activity,
         unread: room.unread,
@@ -58,5 +66,17 @@ pub(super) fn message(room: RoomId, message: Message) -> wire::Message {
         created_at: message.created_at,
         edited_at: message.edited_at,
         client_id: message.client_id,
+    }
+}
+
+/// A team.
+pub(super) fn team(team: Team, is_applied: bool) -> wire::Team {
+    wire::Team {
+        id: team.id,
+        name: team.name,
+        user: team.creator,
+        users: team.users,
+        created_at: team.created_at,
+        applied: applied(is_applied),
     }
 }

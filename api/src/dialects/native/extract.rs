@@ -1,5 +1,7 @@
 //! What a handler is given: the caller, the ids of the path, the body; or a problem.
 
+use std::str::FromStr;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request},
@@ -8,7 +10,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 use shared::{
     error::{Error, ErrorCode},
-    id::{MessageId, RoomId},
+    id::{MessageId, RoomId, TeamId, UserId},
     rules,
     token::token_from,
 };
@@ -46,6 +48,33 @@ impl FromRequestParts<Api> for InRoom {
         let Path(room) =
             Path::<String>::from_request_parts(parts, api).await.map_err(|_| Error::not_found())?;
         Ok(Self(room.parse().map_err(|_| Error::not_found())?))
+    }
+}
+
+/// The team that the path names.
+pub(crate) struct OfTeam(pub(crate) TeamId);
+
+impl FromRequestParts<Api> for OfTeam {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, api).await;
+        let Path(team) = path.map_err(|_| Error::not_found())?;
+        Ok(Self(team.parse().map_err(|_| Error::not_found())?))
+    }
+}
+
+/// A person whom the path names below a room or a team.
+pub(crate) struct Member<T>(pub(crate) T, pub(crate) UserId);
+
+impl<T: FromStr> FromRequestParts<Api> for Member<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let path = Path::<(String, String)>::from_request_parts(parts, api).await;
+        let Path((of, user)) = path.map_err(|_| Error::not_found())?;
+        let of = of.parse().map_err(|_| Error::not_found())?;
+        Ok(Self(of, user.parse().map_err(|_| Error::not_found())?))
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     wire::{Room, frame},
 };
 use crate::{
-    commands::{self, messages, rooms},
+    commands::{self, messages, rooms, teams},
     state::Shared,
 };
 
@@ -74,12 +74,13 @@ async fn subscribe(
     request: &ActionRequest,
     frame: frame::Subscribe,
 ) -> Result<ActionReply, Error> {
+    let mut grant = None;
     match &frame.channel {
         Channel::System => {}
-        Channel::Room(room) => commands::enter(api, *room, &request.caller).await?,
+        Channel::Room(room) => grant = Some(commands::enter(api, *room, &request.caller).await?.grant()),
         Channel::User(user) if *user == request.caller.user => {}
         Channel::User(_) => return Err(Error::forbidden()),
-        Channel::Team(_) => return Err(Error::not_found()),
+        Channel::Team(team) => drop(teams::show(api, &request.caller, *team).await?),
     }
     let data = json!({ "channel": frame.channel });
     let effect = Effect::Subscribe {
@@ -87,19 +88,19 @@ async fn subscribe(
         participant: false,
         since: frame.since,
         epoch: frame.epoch,
-        grant: None,
+        grant,
     };
     reply(200, &data, Some(effect))
 }
 
 async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> Result<ActionReply, Error> {
-    let room = rooms::show(api, &request.caller, frame.room_pk).await?;
+    let (room, facts) = rooms::join(api, &request.caller, frame.room_pk).await?;
     let effect = Effect::Subscribe {
         channel: Channel::Room(frame.room_pk),
         participant: true,
         since: frame.since,
         epoch: frame.epoch,
-        grant: None,
+        grant: Some(facts.grant()),
     };
     reply(200, &encode::room(room, true), Some(effect))
 }

@@ -1,0 +1,58 @@
+//! Whether the persister is behind: then who may do what can't be changed.
+//!
+//! What must hold: nobody is told "removed" while reads can't see it for long. The persister says each
+//! second up to where each shard is in Postgres, also when nothing happens.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use shared::{
+    error::{Error, ErrorCode},
+    id::{Shard, ShardCount},
+    log::{Appended, AppliedWatch},
+};
+use tokio::time::Instant;
+
+/// A persister that says nothing for so long does not live.
+const SILENCE: Duration = Duration::from_secs(3);
+/// What was appended that long ago should be in Postgres.
+const LATE: Duration = Duration::from_secs(2);
+
+/// By shard: one of this node's appends that Postgres had not got, and since when.
+pub(crate) struct Behind(Vec<Mutex<Option<(u64, Instant)>>>);
+
+impl Behind {
+    /// Nothing is appended yet.
+    pub(crate) fn new(shards: ShardCount) -> Self {
+        Self(shards.all().map(|_| Mutex::new(None)).collect())
+    }
+
+    /// Notes an append; the one noted before is kept until it is applied.
+    pub(crate) fn note(&self, applied: &AppliedWatch, appended: Appended) {
+        let Some(waiting) = self.0.get(appended.shard.index()) else { return };
+        let seen = applied.current(appended.shard).map_or(0, |applied| applied.seq);
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_none_or(|(seq, _)| seq <= seen) {
+            *waiting = Some((appended.seq, Instant::now()));
+        }
+    }
+
+    /// Refuses while the shard's persister is behind.
+    ///
+    /// # Errors
+    /// Says so.
+    pub(crate) fn refuse(&self, applied: &AppliedWatch, shard: Shard) -> Result<(), Error> {
+        let seen = applied.current(shard).map_or(0, |applied| applied.seq);
+        let waiting = self.0.get(shard.index()).and_then(|waiting| {
+            let waiting = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.filter(|(seq, at)| *seq > seen && at.elapsed() > LATE)
+        });
+        if waiting.is_some() || applied.silence(shard) > SILENCE {
+            let detail = "The database is behind: nothing can be changed now. Try again.";
+            return Err(Error::new(ErrorCode::Unavailable, detail));
+        }
+        Ok(())
+    }
+}

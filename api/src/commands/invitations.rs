@@ -1,0 +1,131 @@
+//! Invitations: made by who manages a room, answered by whom they ask.
+//!
+//! What must hold: the effect of a yes comes before its note. A request that died between them is
+//! completed by the same request again, and nobody has accepted who was not let in.
+
+use shared::{
+    clock::Timestamp,
+    error::{Error, ErrorCode},
+    event::{self, Event, EventName, InvitationAnswer, Member, RoomKind, TeamMember},
+    id::{RoomId, UserId},
+    log,
+    rules::Caller,
+    subject::Channel,
+};
+
+use super::{control::Control, manage, open};
+use crate::{
+    queries::invitations::{self, Invitation},
+    state::Shared,
+};
+
+/// Asks a person into a room. Answers whether Postgres has it.
+pub(crate) async fn invite(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    user: UserId,
+    idempotency_key: Option<&str>,
+) -> Result<(Invitation, bool), Error> {
+    let facts = manage(api, room, caller).await?;
+    if facts.kind == RoomKind::Match {
+        return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
+    }
+    let invitation = event::Invitation {
+        room,
+        room_name: facts.name.clone(),
+        user: user.clone(),
+        by: caller.user.clone(),
+        created_at: Timestamp::now(),
+    };
+    let channel = Channel::User(user);
+    let mut control = Control::new(api, &caller.user, &channel, EventName::Invitation, idempotency_key);
+    let (id, stored) = control.append(&channel, Event::Invitation(invitation)).await?;
+    let Event::Invitation(invitation) = stored else {
+        return Err(Error::internal(&"an invitation is stored as something else"));
+    };
+    Ok((Invitation { id, invitation, accepted: None }, control.applied().await))
+}
+
+/// The caller's unanswered invitations, newest first.
+pub(crate) async fn list(
+    api: &Shared,
+    caller: &Caller,
+    before: Option<u64>,
+    limit: i64,
+) -> Result<Vec<Invitation>, Error> {
+    invitations::list(&api.pool, api.shards, &caller.user, before, limit).await
+}
+
+/// An invitation of the caller's, nothing of it missing that was acknowledged.
+async fn mine(api: &Shared, caller: &Caller, id: u64) -> Result<Invitation, Error> {
+    let channel = Channel::User(caller.user.clone());
+    for event in [EventName::Invitation, EventName::InvitationAnswer] {
+        let subject = channel.chat(api.shards, event, None);
+        let last = log::last(&api.jetstream, &subject).await.map_err(|e| Error::unavailable("The log", &e))?;
+        if let Some(last) = last
+            && !api.is_applied(last.shard, last.seq).await
+        {
+            return Err(Error::unavailable("The invitation", &"it is not applied yet"));
+        }
+    }
+    invitations::one(&api.pool, api.shards, &caller.user, id).await?.ok_or_else(Error::not_found)
+}
+
+/// Answers an invitation. Answers whether Postgres has it.
+pub(crate) async fn answer(
+    api: &Shared,
+    caller: &Caller,
+    id: u64,
+    accepted: bool,
+) -> Result<(Invitation, bool), Error> {
+    let mut invitation = mine(api, caller, id).await?;
+    match invitation.accepted {
+        Some(earlier) if earlier == accepted => return Ok((invitation, true)),
+        Some(_) => {
+            let detail = "This invitation was answered the other way.";
+            return Err(Error::new(ErrorCode::Conflict, detail));
+        }
+        None => {}
+    }
+    let channel = Channel::User(caller.user.clone());
+    let key = format!("{id}:{accepted}");
+    let mut control =
+        Control::new(api, &caller.user, &channel, EventName::InvitationAnswer, Some(&key));
+    if accepted {
+        let_in(api, &mut control, &invitation.invitation).await?;
+    }
+    let answer = InvitationAnswer {
+        invitation: id,
+        user: caller.user.clone(),
+        room: invitation.invitation.room,
+        accepted,
+    };
+    control.append(&channel, Event::InvitationAnswer(answer)).await?;
+    invitation.accepted = Some(accepted);
+    Ok((invitation, control.applied().await))
+}
+
+/// What a yes does: by the word of who invited.
+async fn let_in(
+    api: &Shared,
+    control: &mut Control<'_>,
+    invitation: &event::Invitation,
+) -> Result<(), Error> {
+    let facts = api.rights.facts(invitation.room, |facts| !facts.closed).await?;
+    open(&facts)?;
+    let (user, by) = (invitation.user.clone(), invitation.by.clone());
+    match (facts.kind, facts.team) {
+        (RoomKind::Private, _) => {
+            let event = Event::MemberAdd(Member { user, room: facts.room, by });
+            control.append(&Channel::Room(facts.room), event).await?;
+        }
+        (RoomKind::Team, Some(team)) => {
+            let event = Event::TeamMemberAdd(TeamMember { team, user, by });
+            control.append(&Channel::Team(team), event).await?;
+        }
+        // Everyone may enter, or nobody else can.
+        (RoomKind::Public | RoomKind::Team | RoomKind::Match, _) => {}
+    }
+    Ok(())
+}

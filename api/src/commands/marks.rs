@@ -1,0 +1,145 @@
+//! Read marks: up to where a person has read a room.
+//!
+//! What must hold: a mark never goes back. What sockets say is appended at most once a second for a
+//! person and room, and the last of it always.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use shared::{
+    error::Error,
+    event::{Event, EventName, MessageRead},
+    id::{MessageId, RoomId, UserId},
+    log::{Append, Appended, MsgId},
+    rules::Caller,
+    subject::Channel,
+};
+use tokio::time::Instant;
+
+use super::{key, messages, see};
+use crate::state::{APPEND, Api, Shared};
+
+/// Between two appends of what a person's sockets say of one room.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// People and rooms with a mark appended less than a second ago, and the mark that came since.
+#[derive(Default)]
+pub(crate) struct Marks(Mutex<HashMap<(RoomId, UserId), Option<MessageId>>>);
+
+impl Marks {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), Option<MessageId>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a mark is to be appended now; else it waits for the end of the pause.
+    fn is_first(&self, of: &(RoomId, UserId), mark: MessageId) -> bool {
+        let mut waiting = self.waiting();
+        if let Some(next) = waiting.get_mut(of) {
+            *next = (*next).max(Some(mark));
+            return false;
+        }
+        waiting.insert(of.clone(), None);
+        true
+    }
+
+    /// The mark that came during a pause; where none came the pause is over.
+    fn next(&self, of: &(RoomId, UserId)) -> Option<MessageId> {
+        let mut waiting = self.waiting();
+        let next = waiting.get_mut(of).and_then(Option::take);
+        if next.is_none() {
+            waiting.remove(of);
+        }
+        next
+    }
+
+    /// The node stops: what waits is appended at once.
+    pub(crate) async fn flush(api: &Shared) {
+        let waiting: Vec<_> = api.marks.waiting().drain().collect();
+        for ((room, user), mark) in waiting {
+            if let Some(mark) = mark
+                && let Err(error) = append(api, room, &user, mark, None).await
+            {
+                tracing::warn!(%error, %room, "a read mark is lost");
+            }
+        }
+    }
+}
+
+async fn append(
+    api: &Shared,
+    room: RoomId,
+    user: &UserId,
+    message_id: MessageId,
+    idempotency_key: Option<&str>,
+) -> Result<Appended, Error> {
+    let channel = Channel::Room(room);
+    let event = Event::MessageRead(MessageRead { message_id, room, user: user.clone() });
+    let id = MsgId::new(user, &channel, EventName::MessageRead, &key(idempotency_key));
+    api.append(Append::new(&channel, &event, id), Instant::now() + APPEND).await
+}
+
+/// Stores a mark. Answers whether Postgres has it.
+pub(crate) async fn put(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    mark: MessageId,
+    idempotency_key: Option<&str>,
+) -> Result<bool, Error> {
+    see(api, room, caller).await?;
+    messages::exists(api, room, mark).await?;
+    let appended = append(api, room, &caller.user, mark, idempotency_key).await?;
+    Ok(api.is_applied(appended.shard, appended.seq).await)
+}
+
+/// A socket has shown a room up to a message: stored within a second.
+pub(crate) async fn push(
+    api: &Api,
+    caller: &Caller,
+    room: RoomId,
+    mark: MessageId,
+    is_in: bool,
+) -> Result<(), Error> {
+    if !is_in {
+        see(api, room, caller).await?;
+    }
+    messages::exists(api, room, mark).await?;
+    let of = (room, caller.user.clone());
+    if !api.marks.is_first(&of, mark) {
+        return Ok(());
+    }
+    let appended = append(api, room, &of.1, mark, None).await;
+    let api: Api = Arc::clone(api);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            let Some(mark) = api.marks.next(&of) else { return };
+            if let Err(error) = append(&api, of.0, &of.1, mark, None).await {
+                tracing::warn!(%error, room = %of.0, "a read mark is lost");
+            }
+        }
+    });
+    appended.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_mark_of_a_pause_is_given_once() {
+        let marks = Marks::default();
+        let of = (RoomId(1), "7".parse().expect("an id"));
+        assert!(marks.is_first(&of, MessageId(1)));
+        assert!(!marks.is_first(&of, MessageId(3)));
+        assert!(!marks.is_first(&of, MessageId(2)));
+        assert_eq!(marks.next(&of), Some(MessageId(3)));
+        assert!(!marks.is_first(&of, MessageId(4)), "a new pause has begun");
+        assert_eq!(marks.next(&of), Some(MessageId(4)));
+        assert_eq!(marks.next(&of), None);
+        assert!(marks.is_first(&of, MessageId(5)), "the pause is over");
+    }
+}

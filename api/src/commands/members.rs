@@ -1,0 +1,85 @@
+//! Who may enter a private room, and who is in a room.
+
+use shared::{
+    error::{Error, ErrorCode},
+    event::{Event, Member, RoomKind},
+    id::{RoomId, UserId},
+    rules::Caller,
+    subject::Channel,
+};
+use tokio::time::Instant;
+
+use super::{control::Control, manage, see};
+use crate::{
+    queries::{facts::Facts, rooms},
+    state::Shared,
+};
+
+/// Who may enter a room, where not everyone may.
+pub(crate) async fn list(api: &Shared, caller: &Caller, room: RoomId) -> Result<Vec<UserId>, Error> {
+    let facts = api.rights.read(room, Instant::now()).await?;
+    if !facts.may_enter(caller) {
+        return Err(Error::not_found());
+    }
+    let mut users: Vec<UserId> = match facts.kind {
+        RoomKind::Public => vec![],
+        RoomKind::Private | RoomKind::Team | RoomKind::Match => facts.members.iter().cloned().collect(),
+    };
+    users.sort();
+    Ok(users)
+}
+
+/// Who is in a room.
+pub(crate) async fn present(api: &Shared, caller: &Caller, room: RoomId) -> Result<Vec<UserId>, Error> {
+    see(api, room, caller).await?;
+    rooms::present(&api.pool, api.shards, room).await
+}
+
+/// Those of a team's room belong to the team, those of a match never change, and a public room has none.
+fn has_own(facts: &Facts) -> Result<(), Error> {
+    if facts.kind == RoomKind::Private {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::Conflict, "Only a private room has members of its own."))
+}
+
+async fn append(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    event: Event,
+    idempotency_key: Option<&str>,
+) -> Result<bool, Error> {
+    let channel = Channel::Room(room);
+    let mut control = Control::new(api, &caller.user, &channel, event.name(), idempotency_key);
+    control.append(&channel, event).await?;
+    Ok(control.applied().await)
+}
+
+/// Lets a person in. Answers whether Postgres has it.
+pub(crate) async fn add(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    user: UserId,
+    idempotency_key: Option<&str>,
+) -> Result<bool, Error> {
+    has_own(&*manage(api, room, caller).await?)?;
+    let event = Event::MemberAdd(Member { user, room, by: caller.user.clone() });
+    append(api, caller, room, event, idempotency_key).await
+}
+
+/// Puts a person out; everyone may do that to himself. Answers whether Postgres has it.
+pub(crate) async fn remove(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    user: UserId,
+    idempotency_key: Option<&str>,
+) -> Result<bool, Error> {
+    let facts =
+        if user == caller.user { see(api, room, caller).await? } else { manage(api, room, caller).await? };
+    has_own(&facts)?;
+    let event = Event::MemberRemove(Member { user, room, by: caller.user.clone() });
+    append(api, caller, room, event, idempotency_key).await
+}

@@ -1,0 +1,142 @@
+//! Teams: make, show, list, and who belongs to them.
+
+use shared::{
+    clock::Timestamp,
+    error::Error,
+    event::{Event, EventName, Team as Made, TeamMember},
+    id::{Shard, TeamId, UserId},
+    rules::{self, Caller},
+    subject::Channel,
+};
+
+use super::{control::Control, stored};
+use crate::{
+    queries::teams::{self, Team},
+    state::Shared,
+};
+
+/// Makes a team of the people named. Answers whether Postgres has all of it.
+pub(crate) async fn make(
+    api: &Shared,
+    caller: &Caller,
+    name: String,
+    mut users: Vec<UserId>,
+    idempotency_key: Option<&str>,
+) -> Result<(Team, bool), Error> {
+    rules::required_line("name", &name, rules::NAME_MAX)?;
+    if users.len() > rules::ROOM_USERS_MAX {
+        let detail = format!("users: must name at most {} people.", rules::ROOM_USERS_MAX);
+        return Err(Error::bad_request(detail));
+    }
+    users.sort();
+    users.dedup();
+    let made = Made { name, users, user: caller.user.clone(), created_at: Timestamp::now() };
+    let mut control = Control::new(api, &caller.user, &Channel::System, EventName::TeamMade, idempotency_key);
+    let (id, stored) = control.append(&Channel::System, Event::TeamMade(made)).await?;
+    let Event::TeamMade(made) = stored else {
+        return Err(Error::internal(&"a new team is stored as something else"));
+    };
+    let team = TeamId(id);
+    for user in &made.users {
+        let member = TeamMember { team, user: user.clone(), by: caller.user.clone() };
+        control.append(&Channel::Team(team), Event::TeamMemberAdd(member)).await?;
+    }
+    let applied = control.applied().await;
+    let Made { name, users, user: creator, created_at } = made;
+    Ok((Team { id: team, name, creator, users, created_at }, applied))
+}
+
+/// A team as Postgres has it, nothing missing that was heard of it.
+async fn team(api: &Shared, id: TeamId) -> Result<Team, Error> {
+    let mut is_made = false;
+    loop {
+        if let Some((team, as_of)) = teams::team(&api.pool, api.shards, id).await? {
+            if api.rights.contains(id, as_of).await? {
+                return Ok(team);
+            }
+            continue;
+        }
+        if is_made {
+            return Err(Error::not_found());
+        }
+        is_made = true;
+        let made = stored(&api.jetstream, Shard::SYSTEM, id.0, &[EventName::TeamMade]).await?;
+        if made.is_some() && !api.is_applied(Shard::SYSTEM, id.0).await {
+            return Err(Error::unavailable("The team", &"it is not applied yet"));
+        }
+        // It is applied now, or has left the log since and was applied before, or there is none.
+    }
+}
+
+fn may_manage(team: &Team, caller: &Caller) -> bool {
+    caller.is_admin || team.creator == caller.user
+}
+
+/// A team of the caller's; to others it does not exist.
+pub(crate) async fn show(api: &Shared, caller: &Caller, id: TeamId) -> Result<Team, Error> {
+    let team = team(api, id).await?;
+    if may_manage(&team, caller) || team.users.contains(&caller.user) {
+        Ok(team)
+    } else {
+        Err(Error::not_found())
+    }
+}
+
+/// The caller may change the team.
+pub(crate) async fn manage(api: &Shared, id: TeamId, caller: &Caller) -> Result<(), Error> {
+    let team = show(api, caller, id).await?;
+    if may_manage(&team, caller) { Ok(()) } else { Err(Error::forbidden()) }
+}
+
+/// The caller's teams, newest first; an admin's are all.
+pub(crate) async fn list(
+    api: &Shared,
+    caller: &Caller,
+    before: Option<TeamId>,
+    limit: i64,
+) -> Result<Vec<Team>, Error> {
+    teams::list(&api.pool, api.shards, caller, before, limit).await
+}
+
+async fn append(
+    api: &Shared,
+    caller: &Caller,
+    event: Event,
+    id: TeamId,
+    idempotency_key: Option<&str>,
+) -> Result<bool, Error> {
+    let channel = Channel::Team(id);
+    let mut control = Control::new(api, &caller.user, &channel, event.name(), idempotency_key);
+    control.append(&channel, event).await?;
+    Ok(control.applied().await)
+}
+
+/// A person belongs to the team from now on. Answers whether Postgres has it.
+pub(crate) async fn add(
+    api: &Shared,
+    caller: &Caller,
+    id: TeamId,
+    user: UserId,
+    idempotency_key: Option<&str>,
+) -> Result<bool, Error> {
+    manage(api, id, caller).await?;
+    let event = Event::TeamMemberAdd(TeamMember { team: id, user, by: caller.user.clone() });
+    append(api, caller, event, id, idempotency_key).await
+}
+
+/// A person belongs to it no more; everyone may do that to himself. Answers whether Postgres has it.
+pub(crate) async fn remove(
+    api: &Shared,
+    caller: &Caller,
+    id: TeamId,
+    user: UserId,
+    idempotency_key: Option<&str>,
+) -> Result<bool, Error> {
+    if user == caller.user {
+        show(api, caller, id).await?;
+    } else {
+        manage(api, id, caller).await?;
+    }
+    let event = Event::TeamMemberRemove(TeamMember { team: id, user, by: caller.user.clone() });
+    append(api, caller, event, id, idempotency_key).await
+}

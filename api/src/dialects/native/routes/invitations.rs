@@ -1,0 +1,59 @@
+//! Invitations, over HTTP.
+
+use axum::{extract::State, response::Response};
+
+use super::{Answer, Queried, created, query};
+use crate::{
+    commands::invitations,
+    dialects::native::{
+        decode, encode,
+        errors::Problem,
+        extract::{Caller, IdempotencyKey, InRoom, Json, OfInvitation},
+        wire,
+    },
+    state::Api,
+};
+
+pub(super) async fn invite(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    InRoom(room): InRoom,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<wire::NewInvitation>,
+) -> Result<Response, Problem> {
+    let (made, applied) = invitations::invite(&api, &caller, room, body.user, key.as_deref()).await?;
+    Ok(created(encode::invitation(made, applied)))
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    asked: Queried<wire::ListQuery>,
+) -> Answer<wire::Page<wire::Invitation>> {
+    let asked = query(asked)?;
+    let limit = decode::limit(asked.limit.as_deref())?;
+    let before = asked.cursor.as_deref().map(decode::mark).transpose()?;
+    let found = invitations::list(&api, &caller, before, limit).await?;
+    let is_full = i64::try_from(found.len()) == Ok(limit);
+    let next = found.last().filter(|_| is_full).map(|last| decode::write_mark(&last.id));
+    let results = found.into_iter().map(|one| encode::invitation(one, true)).collect();
+    Ok(axum::Json(wire::Page { results, next }))
+}
+
+pub(super) async fn accept(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    OfInvitation(id): OfInvitation,
+) -> Answer<wire::Invitation> {
+    let (answered, applied) = invitations::answer(&api, &caller, id, true).await?;
+    Ok(axum::Json(encode::invitation(answered, applied)))
+}
+
+pub(super) async fn decline(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    OfInvitation(id): OfInvitation,
+) -> Answer<wire::Invitation> {
+    let (answered, applied) = invitations::answer(&api, &caller, id, false).await?;
+    Ok(axum::Json(encode::invitation(answered, applied)))
+}

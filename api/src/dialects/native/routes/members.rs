@@ -1,0 +1,53 @@
+//! Who may enter a room and who is in it, over HTTP.
+
+use axum::{extract::State, response::Response};
+use shared::id::{RoomId, UserId};
+
+use super::{Answer, Queried, people, query, settled};
+use crate::{
+    commands::members,
+    dialects::native::{
+        errors::Problem,
+        extract::{Caller, IdempotencyKey, InRoom, Member},
+        wire,
+    },
+    state::Api,
+};
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    InRoom(room): InRoom,
+    asked: Queried<wire::ListQuery>,
+) -> Answer<wire::Page<UserId>> {
+    let asked = query(asked)?;
+    Ok(axum::Json(people(members::list(&api, &caller, room).await?, &asked)?))
+}
+
+pub(super) async fn present(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    InRoom(room): InRoom,
+    asked: Queried<wire::ListQuery>,
+) -> Answer<wire::Page<UserId>> {
+    let asked = query(asked)?;
+    Ok(axum::Json(people(members::present(&api, &caller, room).await?, &asked)?))
+}
+
+pub(super) async fn add(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    Member(room, user): Member<RoomId>,
+    IdempotencyKey(key): IdempotencyKey,
+) -> Result<Response, Problem> {
+    Ok(settled(members::add(&api, &caller, room, user, key.as_deref()).await?))
+}
+
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    Member(room, user): Member<RoomId>,
+    IdempotencyKey(key): IdempotencyKey,
+) -> Result<Response, Problem> {
+    Ok(settled(members::remove(&api, &caller, room, user, key.as_deref()).await?))
+}

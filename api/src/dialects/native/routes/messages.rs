@@ -1,0 +1,86 @@
+//! Messages, over HTTP.
+
+use axum::{extract::State, http::StatusCode, response::Response};
+use tokio::time::Instant;
+
+use super::{Answer, Queried, created, query};
+use crate::{
+    commands::messages,
+    dialects::native::{
+        decode, encode,
+        errors::Problem,
+        extract::{Caller, IdempotencyKey, InRoom, Json, OfMessage},
+        wire,
+    },
+    queries::messages::Page,
+    state::{APPEND, Api},
+};
+
+pub(super) async fn send(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    InRoom(room): InRoom,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<wire::NewMessage>,
+) -> Result<Response, Problem> {
+    let send = messages::Send {
+        room,
+        text: &body.message,
+        client_id: body.client_id.as_deref().or(key.as_deref()),
+        fallback: None,
+        is_in: false,
+        deadline: Instant::now() + APPEND,
+    };
+    Ok(created(encode::sent(messages::send(&api, &caller, send).await?)))
+}
+
+pub(super) async fn history(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    InRoom(room): InRoom,
+    asked: Queried<wire::HistoryQuery>,
+) -> Answer<wire::Page<wire::Message>> {
+    let asked = query(asked)?;
+    let limit = decode::limit(asked.limit.as_deref())?;
+    let page = decode::page(&asked)?;
+    let found = messages::history(&api, &caller, room, page, limit).await?;
+    let is_full = i64::try_from(found.len()) == Ok(limit);
+    // Where the next page in the same direction begins.
+    let edge = match page {
+        Page::After(_) => found.last(),
+        Page::Last | Page::Before(_) => found.first(),
+    };
+    let next = edge.filter(|_| is_full).map(|message| message.id.to_string());
+    let results = found.into_iter().map(|message| encode::message(room, message)).collect();
+    Ok(axum::Json(wire::Page { results, next }))
+}
+
+pub(super) async fn edit(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    OfMessage(room, message): OfMessage,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<wire::NewText>,
+) -> Answer<wire::Edited> {
+    let (edit, changed) = messages::edit(&api, &caller, room, message, &body.message, key.as_deref()).await?;
+    let applied = api.is_applied(changed.shard, changed.seq).await;
+    Ok(axum::Json(wire::Edited {
+        id: edit.message_id,
+        room: edit.room,
+        user: edit.user,
+        message: edit.message,
+        edited_at: edit.edited_at,
+        applied: encode::applied(applied),
+    }))
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    OfMessage(room, message): OfMessage,
+    IdempotencyKey(key): IdempotencyKey,
+) -> Result<StatusCode, Problem> {
+    let (_, changed) = messages::delete(&api, &caller, room, vec![message], key.as_deref()).await?;
+    api.is_applied(changed.shard, changed.seq).await;
+    Ok(StatusCode::NO_CONTENT)
+}

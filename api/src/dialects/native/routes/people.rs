@@ -1,0 +1,55 @@
+//! People and their read marks, over HTTP.
+
+use axum::{extract::State, response::Response};
+use shared::event::Person;
+
+use super::{Answer, settled};
+use crate::{
+    commands::{marks, people},
+    dialects::native::{
+        encode,
+        errors::Problem,
+        extract::{Caller, IdempotencyKey, InRoom, Json, OfUser},
+        wire,
+    },
+    state::Api,
+};
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    OfUser(user): OfUser,
+) -> Answer<wire::Person> {
+    let found = people::show(&api, &caller, &user).await?;
+    Ok(axum::Json(encode::person(user, found, true)))
+}
+
+pub(super) async fn put(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    OfUser(user): OfUser,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<Person>,
+) -> Answer<wire::Person> {
+    let (found, applied) = people::put(&api, &caller, &user, body, key.as_deref()).await?;
+    Ok(axum::Json(encode::person(user, found, applied)))
+}
+
+pub(super) async fn presence(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    OfUser(user): OfUser,
+) -> Answer<wire::Presence> {
+    let (is_online, rooms) = people::presence(&api, &caller, &user).await?;
+    Ok(axum::Json(wire::Presence { user, is_online, rooms }))
+}
+
+pub(super) async fn read(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    InRoom(room): InRoom,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<wire::ReadUpTo>,
+) -> Result<Response, Problem> {
+    Ok(settled(marks::put(&api, &caller, room, body.message_id, key.as_deref()).await?))
+}

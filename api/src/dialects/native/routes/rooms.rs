@@ -1,0 +1,77 @@
+//! Rooms, over HTTP.
+
+use axum::{extract::State, response::Response};
+
+use super::{Answer, Queried, created, query, settled};
+use crate::{
+    commands::rooms,
+    dialects::native::{
+        decode, encode,
+        errors::Problem,
+        extract::{Caller, IdempotencyKey, InRoom, Json},
+        wire,
+    },
+    state::Api,
+};
+
+pub(super) async fn make_room(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<wire::NewRoom>,
+) -> Result<Response, Problem> {
+    let make = rooms::Make {
+        name: body.name,
+        description: body.description,
+        private: body.private,
+        team: body.team,
+        users: body.users,
+    };
+    let (room, applied) = rooms::make(&api, &caller, make, key.as_deref()).await?;
+    Ok(created(encode::room(room, applied)))
+}
+
+pub(super) async fn list_rooms(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    asked: Queried<wire::ListQuery>,
+) -> Answer<wire::Page<wire::Room>> {
+    let asked = query(asked)?;
+    let limit = decode::limit(asked.limit.as_deref())?;
+    let after = asked.cursor.as_deref().map(decode::cursor).transpose()?;
+    let rooms = rooms::list(&api, &caller, after, limit).await?;
+    let is_full = i64::try_from(rooms.len()) == Ok(limit);
+    let last = rooms.last().filter(|_| is_full).map(|room| (room.created_at, room.id));
+    let results = rooms.into_iter().map(|room| encode::room(room, true)).collect();
+    Ok(axum::Json(wire::Page { results, next: last.map(decode::write_cursor) }))
+}
+
+pub(super) async fn show_room(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    InRoom(room): InRoom,
+) -> Answer<wire::Room> {
+    let room = rooms::show(&api, &caller, room).await?;
+    Ok(axum::Json(encode::room(room, true)))
+}
+
+pub(super) async fn change_room(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    InRoom(room): InRoom,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(body): Json<wire::RoomChange>,
+) -> Answer<wire::Room> {
+    let change = rooms::Change { name: body.name, description: body.description, private: body.private };
+    let (room, applied) = rooms::change(&api, &caller, room, change, key.as_deref()).await?;
+    Ok(axum::Json(encode::room(room, applied)))
+}
+
+pub(super) async fn close_room(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    InRoom(room): InRoom,
+    IdempotencyKey(key): IdempotencyKey,
+) -> Result<Response, Problem> {
+    Ok(settled(rooms::close(&api, &caller, room, key.as_deref()).await?))
+}

@@ -1,0 +1,55 @@
+//! Fields of frames. Those an action does not need are not looked at.
+
+use serde::Deserialize;
+use shared::{
+    id::{MessageId, RoomId},
+    subject::Channel,
+};
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct Subscribe {
+    pub(in crate::dialects::native) channel: Channel,
+    #[serde(default)]
+    pub(in crate::dialects::native) since: Option<u64>,
+    #[serde(default)]
+    pub(in crate::dialects::native) epoch: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct JoinRoom {
+    pub(in crate::dialects::native) room_pk: RoomId,
+    #[serde(default)]
+    pub(in crate::dialects::native) since: Option<u64>,
+    #[serde(default)]
+    pub(in crate::dialects::native) epoch: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct LeaveRoom {
+    #[serde(default)]
+    pub(in crate::dialects::native) room_pk: Option<RoomId>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct CreateMessage {
+    #[serde(default)]
+    pub(in crate::dialects::native) room_pk: Option<RoomId>,
+    pub(in crate::dialects::native) msg_text: String,
+    #[serde(default)]
+    pub(in crate::dialects::native) client_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct EditMessage {
+    #[serde(default)]
+    pub(in crate::dialects::native) room_pk: Option<RoomId>,
+    pub(in crate::dialects::native) msg_id: MessageId,
+    pub(in crate::dialects::native) edited_msg_text: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct DeleteMessages {
+    #[serde(default)]
+    pub(in crate::dialects::native) room_pk: Option<RoomId>,
+    pub(in crate::dialects::native) msg_id_list: Vec<MessageId>,
+}

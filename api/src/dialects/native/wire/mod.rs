@@ -1,0 +1,145 @@
+//! The native bodies and frames, as they stand on the wire.
+
+pub(in crate::dialects::native) mod frame;
+
+use serde::{Deserialize, Serialize};
+use shared::{
+    clock::Timestamp,
+    id::{MessageId, RoomId, TeamId, UserId},
+};
+
+/// `POST /rooms`.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct NewRoom {
+    pub(in crate::dialects::native) name: String,
+    #[serde(default)]
+    pub(in crate::dialects::native) description: Option<String>,
+    #[serde(default)]
+    pub(in crate::dialects::native) private: bool,
+    #[serde(default)]
+    pub(in crate::dialects::native) team: Option<TeamId>,
+    #[serde(default)]
+    pub(in crate::dialects::native) users: Vec<UserId>,
+}
+
+/// `PATCH /rooms/{id}`.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct RoomChange {
+    #[serde(default)]
+    pub(in crate::dialects::native) name: Option<String>,
+    #[serde(default)]
+    pub(in crate::dialects::native) description: Option<String>,
+    #[serde(default)]
+    pub(in crate::dialects::native) private: Option<bool>,
+}
+
+/// `POST /teams`.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct NewTeam {
+    pub(in crate::dialects::native) name: String,
+    #[serde(default)]
+    pub(in crate::dialects::native) users: Vec<UserId>,
+}
+
+/// `POST /rooms/{id}/messages`.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct NewMessage {
+    pub(in crate::dialects::native) message: String,
+    #[serde(default)]
+    pub(in crate::dialects::native) client_id: Option<String>,
+}
+
+/// `PATCH /rooms/{id}/messages/{message_id}`.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct NewText {
+    pub(in crate::dialects::native) message: String,
+}
+
+/// The query of a room's history.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct HistoryQuery {
+    #[serde(default)]
+    pub(in crate::dialects::native) before: Option<String>,
+    #[serde(default)]
+    pub(in crate::dialects::native) after: Option<String>,
+    #[serde(default)]
+    pub(in crate::dialects::native) limit: Option<String>,
+}
+
+/// The query of a list.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct ListQuery {
+    #[serde(default)]
+    pub(in crate::dialects::native) cursor: Option<String>,
+    #[serde(default)]
+    pub(in crate::dialects::native) limit: Option<String>,
+}
+
+/// A room, with document 002's names.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct Room {
+    pub(in crate::dialects::native) id: RoomId,
+    pub(in crate::dialects::native) name: String,
+    pub(in crate::dialects::native) description: Option<String>,
+    pub(in crate::dialects::native) private: bool,
+    pub(in crate::dialects::native) users: Vec<UserId>,
+    pub(in crate::dialects::native) participants: Option<Vec<UserId>>,
+    /// How many are in it, where they are too many to name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) count: Option<i64>,
+    pub(in crate::dialects::native) team: Option<TeamId>,
+    pub(in crate::dialects::native) user: UserId,
+    pub(in crate::dialects::native) kind: &'static str,
+    pub(in crate::dialects::native) active: bool,
+    pub(in crate::dialects::native) created_at: Timestamp,
+    pub(in crate::dialects::native) activity: Timestamp,
+    pub(in crate::dialects::native) unread: i64,
+    /// Only where reads can't see all of it yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) applied: Option<bool>,
+}
+
+/// A message.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct Message {
+    pub(in crate::dialects::native) id: MessageId,
+    pub(in crate::dialects::native) room: RoomId,
+    pub(in crate::dialects::native) user: UserId,
+    pub(in crate::dialects::native) message: String,
+    pub(in crate::dialects::native) created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) edited_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) client_id: Option<String>,
+}
+
+/// A team.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct Team {
+    pub(in crate::dialects::native) id: TeamId,
+    pub(in crate::dialects::native) name: String,
+    pub(in crate::dialects::native) user: UserId,
+    pub(in crate::dialects::native) users: Vec<UserId>,
+    pub(in crate::dialects::native) created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) applied: Option<bool>,
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct Page<T> {
+    pub(in crate::dialects::native) results: Vec<T>,
+    pub(in crate::dialects::native) next: Option<String>,
+}
+
+/// An edit, as its sender is answered.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct Edited {
+    pub(in crate::dialects::native) id: MessageId,
+    pub(in crate::dialects::native) room: RoomId,
+    pub(in crate::dialects::native) user: UserId,
+    pub(in crate::dialects::native) message: String,
+    pub(in crate::dialects::native) edited_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) applied: Option<bool>,
+}

@@ -1,0 +1,116 @@
+//! Who is in which room, and who is online, as Postgres has it.
+
+use shared::{
+    error::Error,
+    id::{RoomId, ShardCount, UserId},
+    rpc::{Participants, Word},
+    subject::Channel,
+};
+use sqlx::{FromRow, PgPool};
+
+use super::{number, unsigned, user};
+use crate::state::database;
+
+#[derive(FromRow)]
+struct Row {
+    as_of: i64,
+    user_id: Option<String>,
+    incarnation: Option<i64>,
+    counter: Option<i64>,
+}
+
+/// Who is in a room by the word of each process, up to an event of the room's shard.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn participants(
+    pool: &PgPool,
+    shards: ShardCount,
+    room: RoomId,
+) -> Result<Participants, Error> {
+    // One statement sees one snapshot: the people and the watermark belong together.
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT w.seq AS as_of, p.user_id, p.incarnation, p.counter FROM watermark w
+         LEFT JOIN participant p ON p.shard = w.shard AND p.room = $2 AND p.present
+         WHERE w.shard = $1",
+    )
+    .bind(Channel::Room(room).shard(shards).number())
+    .bind(number(room.0))
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    let as_of = rows.first().map_or(Ok(0), |row| unsigned(row.as_of))?;
+    let mut present = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (Some(name), Some(incarnation), Some(counter)) = (row.user_id, row.incarnation, row.counter)
+        else {
+            continue;
+        };
+        let counter = unsigned(counter)?;
+        present.push(Word { user: user(&name)?, incarnation: incarnation.cast_unsigned(), counter });
+    }
+    Ok(Participants { present, as_of })
+}
+
+/// Open rooms that concern both people: each is in it, may enter it by name, or made it or its team.
+/// Some of them: enough to find one that both may enter. `pair` is the key of a room of just these two.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn in_common(
+    pool: &PgPool,
+    one: &UserId,
+    other: &UserId,
+    pair: &str,
+) -> Result<Vec<RoomId>, Error> {
+    let rooms: Vec<i64> = sqlx::query_scalar(
+        "WITH concerned AS (
+             SELECT p.user_id, p.room FROM participant p WHERE p.user_id IN ($1, $2) AND p.present
+             UNION SELECT m.user_id, m.room FROM room_member m WHERE m.user_id IN ($1, $2)
+             UNION SELECT m.user_id, r.id FROM team_member m JOIN room r ON r.shard = -1 AND r.team = m.team
+                   WHERE m.user_id IN ($1, $2)),
+         made AS (
+             SELECT c.user_id, c.room, x.creator FROM concerned c JOIN room r ON r.shard = -1 AND r.id = c.room
+             LEFT JOIN team t ON t.shard = -1 AND t.id = r.team
+             CROSS JOIN LATERAL (VALUES (r.creator), (t.creator)) x (creator))
+         SELECT c.room FROM concerned c GROUP BY c.room HAVING count(*) = 2
+         UNION SELECT m.room FROM made m WHERE m.creator IN ($1, $2) AND m.creator <> m.user_id
+         UNION SELECT r.id FROM room r WHERE r.shard = -1 AND r.key = $3
+         ORDER BY 1 DESC LIMIT 20",
+    )
+    .bind(one.as_str())
+    .bind(other.as_str())
+    .bind(pair)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
+}
+
+/// Whether a person has a socket open anywhere.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn is_online(pool: &PgPool, shards: ShardCount, user: &UserId) -> Result<bool, Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM online WHERE shard = $1 AND user_id = $2 AND present)")
+        .bind(Channel::User(user.clone()).shard(shards).number())
+        .bind(user.as_str())
+        .fetch_one(pool)
+        .await
+        .map_err(|error| database(&error))
+}
+
+/// Rooms that a person is in.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn rooms_of(pool: &PgPool, user: &UserId) -> Result<Vec<RoomId>, Error> {
+    let rooms: Vec<i64> = sqlx::query_scalar(
+        "SELECT DISTINCT room FROM participant WHERE user_id = $1 AND present ORDER BY room",
+    )
+    .bind(user.as_str())
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
+}

@@ -1,0 +1,133 @@
+//! Hearing of control events, on a connection of its own.
+
+use std::time::Duration;
+
+use async_nats::{Message, Subscriber, header};
+use futures_util::{
+    StreamExt as _,
+    stream::{SelectAll, select_all},
+};
+use shared::{
+    event::EventName,
+    lifecycle::Shutdown,
+    log,
+    nats::{Connection, NatsEvent},
+    subject::{self, Channel},
+};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::state::Api;
+
+/// Between tries to learn where a shard's log ends.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Between looks at what Postgres has by now.
+const FORGET: Duration = Duration::from_secs(1);
+
+/// What changes who may do what.
+const CONTROL: [(&str, EventName); 5] = [
+    ("room", EventName::MemberAdd),
+    ("room", EventName::MemberRemove),
+    ("room", EventName::RoomUpdate),
+    ("team", EventName::TeamMemberAdd),
+    ("team", EventName::TeamMemberRemove),
+];
+
+/// Listens until the node stops.
+///
+/// # Errors
+/// When the connection is gone for good.
+pub(crate) async fn listen(api: Api, connection: Connection, shutdown: Shutdown) -> anyhow::Result<()> {
+    let rights = &api.rights;
+    let mut events = connection.events();
+    let jetstream = connection.jetstream();
+    let mut heard = subscribe(&connection).await?;
+    rights.begin(true);
+    let mut floors = tokio::time::interval(AGAIN);
+    let mut forgetting = tokio::time::interval(FORGET);
+    let mut asking = tokio::spawn(async {});
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.hard.cancelled() => return Ok(()),
+            event = events.recv() => match event {
+                // What was subscribed stands again before anything asked for after this.
+                Ok(NatsEvent::Connected | NatsEvent::SlowConsumer) | Err(RecvError::Lagged(_)) => {
+                    rights.begin(true);
+                    floors.reset_immediately();
+                }
+                Ok(NatsEvent::Disconnected) => rights.begin(false),
+                Ok(NatsEvent::Closed) | Err(RecvError::Closed) => {
+                    rights.begin(false);
+                    anyhow::bail!("the connection to the broker is closed");
+                }
+            },
+            message = heard.next() => match message {
+                Some(message) => note(&api, &message),
+                None => anyhow::bail!("the connection to the broker is closed"),
+            },
+            _ = floors.tick() => if rights.wants_floors() && asking.is_finished() {
+                // Asked beside: events are heard while the question is on its way.
+                let (api, jetstream) = (api.clone(), jetstream.clone());
+                asking = tokio::spawn(async move { api.rights.learn_floors(&jetstream).await });
+            },
+            _ = forgetting.tick() => rights.forget(),
+        }
+    }
+}
+
+async fn subscribe(connection: &Connection) -> anyhow::Result<SelectAll<Subscriber>> {
+    let mut subscriptions = Vec::with_capacity(CONTROL.len());
+    for (kind, event) in CONTROL {
+        subscriptions.push(connection.client.subscribe(subject::live_everywhere(kind, event)).await?);
+    }
+    Ok(select_all(subscriptions))
+}
+
+fn note(api: &Api, message: &Message) {
+    // The broker adds its header behind what a sender may have set.
+    let seq = message.headers.as_ref().and_then(|headers| headers.get_last(header::NATS_SEQUENCE));
+    let seq = seq.and_then(|seq| seq.as_str().parse().ok());
+    let (Some(seq), Ok(parsed)) = (seq, subject::parse(&message.subject)) else { return };
+    let takes =
+        parsed.event != EventName::MemberAdd.as_str() && parsed.event != EventName::TeamMemberAdd.as_str();
+    api.rights.note(parsed.channel, seq, takes);
+}
+
+impl super::Rights {
+    /// Hearing has had a break, or begins.
+    fn begin(&self, connected: bool) {
+        self.heard.begin(connected);
+        self.kept.clear();
+    }
+
+    /// A control event drops what is kept of its room, or of all rooms of its team.
+    fn note(&self, channel: Channel, seq: u64, takes: bool) {
+        self.heard.note(channel.clone(), seq, takes);
+        match channel {
+            Channel::Room(room) => {
+                self.kept.remove(&room);
+            }
+            Channel::Team(team) => self.kept.retain(|_, facts| facts.team != Some(team)),
+            Channel::User(_) | Channel::System => {}
+        }
+    }
+
+    fn wants_floors(&self) -> bool {
+        self.heard.is_connected() && !self.heard.open().is_empty()
+    }
+
+    /// Asks each shard's leader where its log ends.
+    async fn learn_floors(&self, jetstream: &async_nats::jetstream::Context) {
+        let generation = self.heard.generation();
+        for shard in self.heard.open() {
+            match log::state(jetstream, shard).await {
+                Ok(state) => self.heard.floor(generation, shard, state.last),
+                Err(error) => tracing::debug!(%shard, error = format!("{error:#}"), "where the log ends"),
+            }
+        }
+    }
+
+    fn forget(&self) {
+        self.heard.forget(|shard| self.applied.current(shard).map_or(0, |applied| applied.seq));
+    }
+}

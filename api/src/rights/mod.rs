@@ -1,0 +1,300 @@
+//! Who may do what in a room, from memory where that is safe.
+//!
+//! What must hold: an answer is as true as a new snapshot that contains every control event heard.
+//! A kept "no" is never given; a kept "yes" for five seconds, and for as long as Postgres does not
+//! answer, while hearing of control events has no break. However many ask, a room is read once.
+
+mod heard;
+mod listen;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_nats::jetstream::Context;
+use metrics::Counter;
+use quick_cache::{Weighter, sync::Cache};
+use shared::{
+    error::{Error, ErrorCode},
+    event::{Event, EventName, Room},
+    id::{RoomId, Shard, ShardCount, TeamId},
+    log::AppliedWatch,
+    metric_names as names,
+    subject::Channel,
+};
+use sqlx::PgPool;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    commands::stored,
+    queries::facts::{self, Facts},
+    state::APPLY,
+};
+use heard::{Heard, Lack, Life, Seen};
+pub(crate) use listen::listen;
+
+/// How long a kept "yes" is given.
+const FRESH: Duration = Duration::from_secs(5);
+/// After Postgres did not answer, kept answers are given without asking it, for that long.
+const DOWN: Duration = Duration::from_secs(1);
+/// People in all rooms that are kept; a room counts as one more.
+const PEOPLE: u64 = 1_000_000;
+/// Rooms expected among them.
+const ROOMS: usize = 50_000;
+/// Rooms read at a time for which askers wait for each other.
+const TURNS: usize = 10_000;
+
+#[derive(Clone)]
+struct People;
+
+impl Weighter<RoomId, Arc<Facts>> for People {
+    fn weight(&self, _: &RoomId, facts: &Arc<Facts>) -> u64 {
+        1 + facts.members.len() as u64
+    }
+}
+
+/// Whose turn it is to read a room, and why the last one had no answer.
+type Turn = Arc<tokio::sync::Mutex<Option<(Instant, Error)>>>;
+
+/// A node's rights.
+pub(crate) struct Rights {
+    pool: PgPool,
+    jetstream: Context,
+    shards: ShardCount,
+    applied: AppliedWatch,
+    heard: Heard,
+    kept: Cache<RoomId, Arc<Facts>, People>,
+    turns: Cache<RoomId, Turn>,
+    failed_at: Mutex<Option<Instant>>,
+    hits: Counter,
+    misses: Counter,
+    stale: Counter,
+    held: Counter,
+}
+
+impl Rights {
+    /// Keeps nothing yet.
+    pub(crate) fn new(pool: PgPool, jetstream: Context, shards: ShardCount, applied: AppliedWatch) -> Self {
+        let counter = |outcome: &'static str| metrics::counter!(names::RIGHTS_TOTAL, "outcome" => outcome);
+        Self {
+            pool,
+            jetstream,
+            shards,
+            applied,
+            heard: Heard::new(shards),
+            kept: Cache::with_weighter(ROOMS, PEOPLE, People),
+            turns: Cache::new(TURNS),
+            failed_at: Mutex::new(None),
+            hits: counter("hit"),
+            misses: counter("miss"),
+            stale: counter("stale"),
+            held: counter("held"),
+        }
+    }
+
+    /// The facts of a room; those that are kept only where they are `good` for the asker.
+    ///
+    /// # Errors
+    /// When there is no such room, or it can't be known now.
+    pub(crate) async fn facts(
+        &self,
+        room: RoomId,
+        good: impl Fn(&Facts) -> bool,
+    ) -> Result<Arc<Facts>, Error> {
+        let now = Instant::now();
+        let good = |facts: &Arc<Facts>| good(facts);
+        if let Some(facts) = self.kept(room).filter(|facts| facts.asked_at + FRESH > now).filter(good) {
+            self.hits.increment(1);
+            return Ok(facts);
+        }
+        if self.is_down()
+            && let Some(facts) = self.kept(room).filter(good)
+        {
+            self.held.increment(1);
+            return Ok(facts);
+        }
+        self.misses.increment(1);
+        match self.read(room, now).await {
+            Err(error) if error.code == ErrorCode::Unavailable => {
+                let held = self.kept(room).filter(good).ok_or(error)?;
+                self.held.increment(1);
+                Ok(held)
+            }
+            read => read,
+        }
+    }
+
+    /// Whether Postgres has just not answered. One asker a second is told no, and tries it again.
+    fn is_down(&self) -> bool {
+        let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed_at.as_mut() {
+            Some(at) if at.elapsed() < DOWN => true,
+            Some(at) => {
+                *at = Instant::now();
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// What is kept of a room, if nothing newer was heard.
+    fn kept(&self, room: RoomId) -> Option<Arc<Facts>> {
+        let facts = self.kept.get(&room)?;
+        let current = self.heard.is_connected() && !self.seen(&facts, |seen| self.heard.is_outdated(seen));
+        current.then_some(facts)
+    }
+
+    /// The facts of a room, asked for at `since` or later: nothing that was answered before that is
+    /// missing. One question is under way for a room at a time; who waits shares the next answer.
+    ///
+    /// # Errors
+    /// When there is no such room, or it can't be known now.
+    pub(crate) async fn read(&self, room: RoomId, since: Instant) -> Result<Arc<Facts>, Error> {
+        let turn = self.turns.get_or_insert_with(&room, || Ok::<_, Error>(Turn::default()))?;
+        let mut failed = turn.lock().await;
+        if let Some(facts) = self.kept(room).filter(|facts| facts.asked_at >= since) {
+            return Ok(facts);
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(asked_at, _)| *asked_at >= since) {
+            return Err(error.clone());
+        }
+        let asked_at = Instant::now();
+        let read = self.snapshot(room).await;
+        *failed = read.as_ref().err().map(|error| (asked_at, error.clone()));
+        read
+    }
+
+    /// A new snapshot that lacks nothing heard: waits up to a second for it.
+    async fn snapshot(&self, room: RoomId) -> Result<Arc<Facts>, Error> {
+        let deadline = Instant::now() + APPLY;
+        loop {
+            let changes = self.heard.changes();
+            let generation = self.heard.generation();
+            let asked = facts::facts(&self.pool, self.shards, room, Instant::now()).await;
+            let down = asked.as_ref().is_err_and(|error| error.code == ErrorCode::Unavailable);
+            *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = down.then(Instant::now);
+            let lack = match asked? {
+                Some(facts) => match self.keep(Arc::new(facts), generation) {
+                    Ok(facts) => return Ok(facts),
+                    Err(lack) => lack,
+                },
+                None => match self.unapplied(room).await? {
+                    Some(Ok(facts)) => return Ok(Arc::new(facts)),
+                    Some(Err(lack)) => lack,
+                    // It has left the log since: Postgres has it by now, or there is none.
+                    None => match facts::facts(&self.pool, self.shards, room, Instant::now()).await? {
+                        Some(_) => continue,
+                        None => return Err(Error::not_found()),
+                    },
+                },
+            };
+            self.stale.increment(1);
+            self.supply(lack, changes, deadline).await?;
+        }
+    }
+
+    /// Keeps a snapshot, unless it lacks something.
+    fn keep(&self, facts: Arc<Facts>, generation: u64) -> Result<Arc<Facts>, Lack> {
+        let lacks = || self.seen(&facts, |seen| self.heard.lacks(seen));
+        if let Some(lack) = lacks() {
+            return Err(lack);
+        }
+        if !self.heard.is_connected() {
+            return Ok(facts);
+        }
+        self.kept.insert(facts.room, facts.clone());
+        // What was heard in between found nothing to drop.
+        let lack = lacks().or((self.heard.generation() != generation).then_some(Lack::Unknown));
+        match lack {
+            None => Ok(facts),
+            Some(lack) => {
+                self.kept.remove(&facts.room);
+                Err(lack)
+            }
+        }
+    }
+
+    /// Waits until a snapshot can have what one lacked.
+    async fn supply(
+        &self,
+        lack: Lack,
+        mut changes: tokio::sync::watch::Receiver<u64>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let late =
+            || Error::unavailable("Whether you may do that", &"what is stored lags behind what was decided");
+        if Instant::now() >= deadline {
+            return Err(late());
+        }
+        let supplied = match lack {
+            Lack::Event(shard, seq) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.applied.wait(shard, seq, left).await
+            }
+            Lack::Unknown => timeout_at(deadline, changes.changed()).await.is_ok(),
+        };
+        if supplied { Ok(()) } else { Err(late()) }
+    }
+
+    /// A room that Postgres has not got yet, as it was made; `None` where the log has none either.
+    async fn unapplied(&self, room: RoomId) -> Result<Option<Result<Facts, Lack>>, Error> {
+        let names = &[EventName::Chatroom, EventName::RoomMade];
+        let made = stored(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
+        let Some((_, Event::Chatroom(made) | Event::RoomMade(made))) = made else { return Ok(None) };
+        let known = match self.heard.whole_life(room.0, &Channel::Room(room)) {
+            Some(Life::Quiet) => true,
+            // Who is not among the first may have been let in since.
+            Some(Life::Grew) => true,
+            Some(Life::Changed) | None => false,
+        };
+        // The rooms of a team depend on what Postgres alone has.
+        if known && made.team.is_none() {
+            Ok(Some(Ok(as_made(room, made))))
+        } else {
+            Ok(Some(Err(Lack::Event(Shard::SYSTEM, room.0))))
+        }
+    }
+
+    /// What a snapshot says that it contains.
+    fn seen<T>(&self, facts: &Facts, judge: impl Fn(&[Seen<'_>]) -> T) -> T {
+        let room = Channel::Room(facts.room);
+        let seen = Seen { channel: &room, as_of: facts.as_of };
+        match facts.team.map(Channel::Team) {
+            None => judge(&[seen]),
+            Some(team) => judge(&[seen, Seen { channel: &team, as_of: facts.team_as_of }]),
+        }
+    }
+
+    /// Whether a snapshot of a team, up to `as_of` of its shard, lacks something; then waits for it.
+    ///
+    /// # Errors
+    /// When it does not come within a second.
+    pub(crate) async fn contains(&self, team: TeamId, as_of: u64) -> Result<bool, Error> {
+        let channel = Channel::Team(team);
+        let changes = self.heard.changes();
+        let Some(lack) = self.heard.lacks(&[Seen { channel: &channel, as_of }]) else { return Ok(true) };
+        self.stale.increment(1);
+        self.supply(lack, changes, Instant::now() + APPLY).await?;
+        Ok(false)
+    }
+}
+
+fn as_made(room: RoomId, made: Room) -> Facts {
+    Facts {
+        room,
+        name: made.name,
+        description: made.description,
+        kind: made.kind,
+        creator: made.user.clone(),
+        created_at: made.created_at,
+        manager: made.user,
+        closed: false,
+        team: made.team,
+        members: made.users.into_iter().collect(),
+        last_event: 0,
+        as_of: 0,
+        team_as_of: 0,
+        asked_at: Instant::now(),
+    }
+}

@@ -1,0 +1,148 @@
+//! What fan-out nodes ask about their sockets' people.
+
+use serde_json::{json, value::RawValue};
+use shared::{
+    id::RoomId,
+    rpc::{
+        ActionReply, ActionRequest, ConfirmRequest, Confirmed, Effect, Grant, Participants,
+        ParticipantsRequest, SignalRequest, expiry,
+    },
+    rules::Caller,
+    subject::rpc,
+};
+use tests::{
+    cluster::{Cluster, Size},
+    eventually,
+};
+
+use super::{as_fanout, ask, delete, patch, private_room};
+
+fn caller(user: &str) -> Caller {
+    Caller { user: user.parse().expect("an id"), is_admin: false }
+}
+
+fn confirm(room: u64, users: &[&str]) -> ConfirmRequest {
+    let callers = users.iter().map(|user| caller(user)).collect();
+    ConfirmRequest { room: RoomId(room), callers, expires_at: expiry() }
+}
+
+#[tokio::test]
+async fn who_may_not_stay_is_named() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = private_room(&ann, &["bob"]).await;
+    let client = as_fanout(&cluster).await;
+    let out = async |users: &[&str]| {
+        let confirmed: Confirmed =
+            ask(&client, rpc::CONFIRM, &confirm(room, users)).await.expect("an answer");
+        let out: Vec<String> = confirmed.out.iter().map(ToString::to_string).collect();
+        (out, confirmed.grant)
+    };
+    let (left, before) = out(&["ann", "bob", "eve"]).await;
+    assert_eq!(left, ["eve"]);
+    assert!(!before.public && before.team.is_none() && before.as_of > 0, "{before:?}");
+    delete(&ann, &format!("/api/v1/rooms/{room}/members/bob")).await;
+    let (left, after) = out(&["ann", "bob"]).await;
+    assert_eq!(left, ["bob"]);
+    assert!(after.as_of > before.as_of && after.last_event > before.last_event, "{before:?} {after:?}");
+    patch(&ann, &format!("/api/v1/rooms/{room}"), json!({ "private": false })).await;
+    assert!(out(&["bob", "eve"]).await.0.is_empty());
+    delete(&ann, &format!("/api/v1/rooms/{room}")).await;
+    assert_eq!(out(&["ann", "bob"]).await.0, ["ann", "bob"], "nobody is in a closed room");
+    let nowhere: shared::rpc::Reply<Confirmed> =
+        ask(&client, rpc::CONFIRM, &confirm(999_999, &["ann"])).await;
+    assert_eq!(nowhere.expect_err("no such room").code.as_str(), "not_found");
+}
+
+async fn granted(client: &async_nats::Client, user: &str, room: u64) -> Grant {
+    let frame = json!({ "action": "subscribe", "channel": format!("room-{room}") });
+    let request = ActionRequest {
+        caller: caller(user),
+        action: "subscribe".to_owned(),
+        frame: RawValue::from_string(frame.to_string()).expect("JSON"),
+        rooms: vec![],
+        key: "k".to_owned(),
+        request: "r".to_owned(),
+        expires_at: expiry(),
+    };
+    let reply: ActionReply = ask(client, rpc::ACTION, &request).await.expect("an answer");
+    match reply.effect {
+        Some(Effect::Subscribe { grant: Some(grant), .. }) => grant,
+        other => panic!("no grant: {other:?} {:?}", reply.errors),
+    }
+}
+
+#[tokio::test]
+async fn a_follower_is_let_in_by_a_right_as_of_an_event() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let client = as_fanout(&cluster).await;
+    let room = ann.make_room("general").await;
+    let grant = granted(&client, "bob", room).await;
+    assert_eq!((grant.public, grant.team, grant.last_event), (true, None, 0));
+    let id = ann.say(room, "hello").await;
+    // What is kept may be older than a message: its `as_of` says so.
+    eventually("the message is counted in", || async {
+        let grant = granted(&client, "bob", room).await;
+        (grant.last_event == id && grant.as_of >= id).then_some(())
+    })
+    .await;
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
+    let (_, room) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let grant = granted(&client, "bob", room["id"].as_u64().expect("an id")).await;
+    let by = grant.team.expect("by the team");
+    assert_eq!((grant.public, json!(by.team), by.as_of > 0), (false, team["id"].clone(), true));
+}
+
+#[tokio::test]
+async fn who_is_in_a_room_is_told_with_their_words() {
+    let cluster = Cluster::start(Size::default()).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let client = as_fanout(&cluster).await;
+    let present = async || {
+        let request = ParticipantsRequest { room: RoomId(room), expires_at: expiry() };
+        ask::<Participants>(&client, rpc::PARTICIPANTS, &request).await.expect("an answer")
+    };
+    assert!(present().await.present.is_empty());
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    let join = socket.event("participant-join").await.expect("a push")["id"].as_u64().expect("an id");
+    let here = eventually("bob is in", || async {
+        let here = present().await;
+        (here.as_of >= join).then_some(here)
+    })
+    .await;
+    assert_eq!(here.present.len(), 1);
+    assert_eq!(here.present[0].user.as_str(), "bob");
+}
+
+#[tokio::test]
+async fn people_of_one_room_may_signal_to_each_other() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    private_room(&ann, &["bob"]).await;
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["cid", "dan"] })).await;
+    ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let public = ann.make_room("general").await;
+    let client = as_fanout(&cluster).await;
+    let may = async |from: &str, to: &str| {
+        let user = to.parse().expect("an id");
+        let request = SignalRequest { caller: caller(from), user, expires_at: expiry() };
+        let reply: shared::rpc::Reply<()> = ask(&client, rpc::SIGNAL, &request).await;
+        reply.map_err(|error| error.code.as_str())
+    };
+    for (from, to) in [("ann", "bob"), ("bob", "ann"), ("cid", "dan"), ("cid", "ann"), ("ann", "dan")] {
+        assert_eq!(may(from, to).await, Ok(()), "{from} {to}");
+    }
+    for (from, to) in [("bob", "cid"), ("ann", "eve"), ("eve", "ann"), ("eve", "bob")] {
+        assert_eq!(may(from, to).await, Err("forbidden"), "{from} {to}");
+    }
+    let mut sockets = Vec::new();
+    for user in ["bob", "eve"] {
+        let mut socket = cluster.socket(0, user).await;
+        socket.must("join_room", json!({ "room_pk": public })).await;
+        sockets.push(socket);
+    }
+    eventually("both are in one room", || async { may("eve", "bob").await.ok() }).await;
+    drop::<Vec<_>>(sockets);
+}

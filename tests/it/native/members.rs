@@ -1,0 +1,53 @@
+//! Who may enter a private room: added, removed, listed.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+use super::{FORBIDDEN, NOT_FOUND, admin, delete, private_room, put, refusal};
+
+const NONE_OF_ITS_OWN: (u16, &str, &str) = (409, "conflict", "Only a private room has members of its own.");
+
+#[tokio::test]
+async fn its_creator_adds_and_removes_people() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
+    let room = private_room(&ann, &["bob"]).await;
+    let path = format!("/api/v1/rooms/{room}");
+    let members = format!("{path}/members");
+    let of = |user: &str| format!("{members}/{user}");
+
+    assert_eq!(refusal(&put(&bob, &of("eve"), Value::Null).await), FORBIDDEN);
+    assert_eq!(refusal(&put(&eve, &of("eve"), Value::Null).await), NOT_FOUND);
+    assert_eq!(refusal(&eve.get(&members).await), NOT_FOUND);
+    assert_eq!(refusal(&put(&ann, &of("not%20an%20id"), Value::Null).await), NOT_FOUND);
+    assert_eq!(put(&ann, &of("eve"), Value::Null).await, (StatusCode::NO_CONTENT, Value::Null));
+    assert_eq!(eve.get(&path).await.0, StatusCode::OK);
+    let (_, listed) = eve.get(&members).await;
+    assert_eq!(listed, json!({ "results": ["bob", "eve"], "next": null }));
+    let (_, first) = eve.get(&format!("{members}?limit=1")).await;
+    assert_eq!(first["results"], json!(["bob"]));
+    let next = first["next"].as_str().expect("there is more");
+    let (_, second) = eve.get(&format!("{members}?limit=1&cursor={next}")).await;
+    assert_eq!(second, json!({ "results": ["eve"], "next": null }));
+
+    assert_eq!(refusal(&delete(&bob, &of("eve")).await), FORBIDDEN);
+    assert_eq!(delete(&ann, &of("eve")).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
+    assert_eq!(delete(&bob, &of("bob")).await.0, StatusCode::NO_CONTENT, "everyone may remove himself");
+    assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
+    assert_eq!(put(&admin(&cluster, 0), &of("bob"), Value::Null).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(bob.get(&path).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_public_room_has_none() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let members = format!("/api/v1/rooms/{room}/members");
+    assert_eq!(refusal(&put(&ann, &format!("{members}/bob"), Value::Null).await), NONE_OF_ITS_OWN);
+    assert_eq!(refusal(&delete(&ann, &format!("{members}/bob")).await), NONE_OF_ITS_OWN);
+    let (_, listed) = ann.get(&members).await;
+    assert_eq!(listed, json!({ "results": [], "next": null }));
+}

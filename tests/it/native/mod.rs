@@ -1,0 +1,71 @@
+//! The native dialect, topic by topic: what each call does, and the exact answer of each refusal.
+
+mod confirm;
+mod members;
+mod rights;
+mod rooms;
+mod teams;
+
+use async_nats::{Client, ConnectOptions};
+use reqwest::Method;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use shared::rpc::Reply;
+use tests::{client::Rest, cluster::Cluster};
+
+/// Status and code of a refusal, with its sentence.
+fn refusal(answer: &(reqwest::StatusCode, Value)) -> (u16, &str, &str) {
+    let (status, problem) = answer;
+    (status.as_u16(), problem["code"].as_str().unwrap_or(""), problem["detail"].as_str().unwrap_or(""))
+}
+
+const NOT_FOUND: (u16, &str, &str) = (404, "not_found", "Not found.");
+const FORBIDDEN: (u16, &str, &str) = (403, "forbidden", "You do not have permission to perform this action.");
+const CLOSED: (u16, &str, &str) = (409, "conflict", "This room is closed.");
+
+async fn put(rest: &Rest, path: &str, body: Value) -> (reqwest::StatusCode, Value) {
+    rest.send(Method::PUT, path, &body).await.expect("the node answers")
+}
+
+async fn patch(rest: &Rest, path: &str, body: Value) -> (reqwest::StatusCode, Value) {
+    rest.send(Method::PATCH, path, &body).await.expect("the node answers")
+}
+
+async fn delete(rest: &Rest, path: &str) -> (reqwest::StatusCode, Value) {
+    rest.send(Method::DELETE, path, &Value::Null).await.expect("the node answers")
+}
+
+/// A private room with these users, made by that client.
+async fn private_room(rest: &Rest, users: &[&str]) -> u64 {
+    let body = json!({ "name": "board", "private": true, "users": users });
+    let (status, room) = rest.post("/api/v1/rooms", body).await;
+    assert_eq!(status, 201, "{room}");
+    room["id"].as_u64().expect("an id")
+}
+
+/// A client that is an admin.
+fn admin(cluster: &Cluster, n: usize) -> Rest {
+    let token = tests::cluster::sign(&json!({ "user_id": "root", "is_admin": true }));
+    Rest::new(&cluster.api[n].address(), &token)
+}
+
+/// The broker, as a fan-out node sees it.
+async fn as_fanout(cluster: &Cluster) -> Client {
+    ConnectOptions::new()
+        .custom_inbox_prefix("_INBOX_fanout")
+        .user_and_password("fanout".to_owned(), tests::nats::PASSWORD.to_owned())
+        .connect(cluster.nats.address().to_string())
+        .await
+        .expect("a login")
+}
+
+/// Asks api as a fan-out node does.
+async fn ask<T: DeserializeOwned>(
+    client: &Client,
+    subject: &'static str,
+    request: &impl Serialize,
+) -> Reply<T> {
+    let payload = serde_json::to_vec(request).expect("JSON");
+    let answer = client.request(subject, payload.into()).await.expect("an answer");
+    serde_json::from_slice(&answer.payload).expect("a reply")
+}

@@ -1,0 +1,102 @@
+//! What an api node keeps in memory of who may do what is never older than what it has heard.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::{
+    cluster::{Cluster, Size},
+    eventually,
+    postgres::Postgres,
+};
+
+use super::{NOT_FOUND, delete, patch, private_room, put, refusal};
+
+#[tokio::test]
+async fn a_removal_reaches_what_another_node_keeps() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
+    let room = private_room(&ann, &["bob"]).await;
+    let path = format!("/api/v1/rooms/{room}");
+    for _ in 0..3 {
+        assert_eq!(bob.get(&path).await.0, StatusCode::OK);
+        assert_eq!(delete(&ann, &format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
+        eventually("bob is out", || async { (bob.get(&path).await.0 == 404).then_some(()) }).await;
+        assert_eq!(put(&ann, &format!("{path}/members/bob"), Value::Null).await.0, StatusCode::NO_CONTENT);
+    }
+    let metrics = cluster.api[1].metrics().await;
+    assert!(metrics.contains(r#"roomcast_rights_total{outcome="miss"}"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn rows_that_lack_a_removal_are_not_answered_from() {
+    let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
+    let room = private_room(&ann, &["bob"]).await;
+    let path = format!("/api/v1/rooms/{room}");
+    let lags = (503, "unavailable", "Whether you may do that is not reachable now. Try again.");
+    assert_eq!(bob.get(&path).await.0, StatusCode::OK);
+    cluster.persister[0].kill9();
+    let removed = delete(&ann, &format!("{path}/members/bob")).await;
+    assert_eq!(removed, (StatusCode::ACCEPTED, json!({ "applied": false })));
+    eventually("the node has heard of it", || async {
+        (refusal(&bob.get(&path).await) == lags).then_some(())
+    })
+    .await;
+    // A node that hears nothing of it, since it was not there, asks where the log ends.
+    cluster.api[1].kill9();
+    cluster.api[1].restart();
+    cluster.api[1].ready().await;
+    assert_eq!(refusal(&bob.get(&path).await), lags);
+
+    let behind = "The database is behind: nothing can be changed now. Try again.";
+    eventually("changes are refused", || async {
+        let answer = patch(&ann, &path, json!({ "name": "late" })).await;
+        (refusal(&answer) == (503, "unavailable", behind)).then_some(())
+    })
+    .await;
+    cluster.persister[0].restart();
+    eventually("bob is out", || async { (refusal(&bob.get(&path).await) == NOT_FOUND).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn without_postgres_a_kept_yes_holds_and_a_no_is_not_known() {
+    let mut postgres = Postgres::start();
+    let cluster = Cluster::start_with(Size::default(), postgres.database(), &[]).await;
+    let room = private_room(&cluster.rest(0, "ann"), &["bob"]).await;
+    let channel = json!({ "channel": format!("room-{room}") });
+    cluster.socket(0, "bob").await.must("subscribe", channel.clone()).await;
+    postgres.kill9();
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("subscribe", channel.clone()).await;
+    let joined = socket.must("join_room", json!({ "room_pk": room })).await;
+    assert_eq!((&joined["id"], &joined["name"]), (&json!(room), &json!("board")));
+    assert_eq!(joined["participants"], Value::Null, "nobody can tell who is in");
+    let mut stranger = cluster.socket(0, "eve").await;
+    let answer = stranger.act("subscribe", channel.clone()).await.expect("open");
+    assert_eq!(answer["response_status"], 503, "{answer}");
+    postgres.restart();
+    eventually("the stranger is told", || async {
+        let mut stranger = cluster.socket(0, "eve").await;
+        let answer = stranger.act("subscribe", channel.clone()).await.expect("open");
+        (answer["response_status"] == 404).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_that_postgres_has_not_got_yet_is_known_from_the_log() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    ann.make_room("first").await;
+    cluster.persister[0].kill9();
+    let body = json!({ "name": "board", "private": true, "users": ["bob"] });
+    let (status, room) = ann.post("/api/v1/rooms", body).await;
+    assert_eq!((status, &room["applied"]), (StatusCode::CREATED, &json!(false)));
+    let messages = format!("/api/v1/rooms/{}/messages", room["id"]);
+    assert_eq!(bob.post(&messages, json!({ "message": "early" })).await.0, StatusCode::CREATED);
+    cluster.persister[0].restart();
+    eventually("all has landed", || async {
+        let (status, page) = bob.get(&messages).await;
+        (status == 200 && page["results"][0]["message"] == "early").then_some(())
+    })
+    .await;
+}

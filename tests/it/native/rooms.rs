@@ -1,0 +1,120 @@
+//! Rooms: changed, closed, listed.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+use super::{CLOSED, FORBIDDEN, NOT_FOUND, admin, delete, patch, private_room, refusal};
+
+#[tokio::test]
+async fn its_creator_changes_a_room() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let room = ann.make_room("general").await;
+    let path = format!("/api/v1/rooms/{room}");
+    assert_eq!(refusal(&patch(&bob, &path, json!({ "name": "mine" })).await), FORBIDDEN);
+    let nothing = "name, description, private: one of them must be given.";
+    assert_eq!(refusal(&patch(&ann, &path, json!({})).await), (400, "bad_request", nothing));
+    assert_eq!(
+        refusal(&patch(&ann, &path, json!({ "name": " " })).await),
+        (400, "bad_request", "name: must not be blank.")
+    );
+
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    let (status, changed) = patch(&ann, &path, json!({ "name": "talk", "description": "Any." })).await;
+    assert_eq!((status, &changed["name"]), (StatusCode::OK, &json!("talk")));
+    assert_eq!(changed["description"], "Any.");
+    let push = socket.event("room-update").await.expect("a push");
+    assert_eq!((&push["data"]["name"], &push["data"]["by"]), (&json!("talk"), &json!("ann")));
+    let (_, shown) = bob.get(&path).await;
+    assert_eq!(shown, changed);
+
+    let (_, changed) = patch(&admin(&cluster, 0), &path, json!({ "private": true })).await;
+    assert_eq!((&changed["private"], &changed["kind"]), (&json!(true), &json!("private")));
+    assert_eq!(changed["name"], "talk", "what is not named stays");
+    assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
+    let (_, rooms) = bob.get("/api/v1/rooms").await;
+    assert_eq!(rooms["results"], json!([]));
+    let (_, changed) = patch(&ann, &path, json!({ "private": false })).await;
+    assert_eq!((&changed["private"], &changed["kind"]), (&json!(false), &json!("public")));
+    assert_eq!(bob.get(&path).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_closed_room_is_only_read() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let room = ann.make_room("general").await;
+    let id = bob.say(room, "hello").await;
+    let path = format!("/api/v1/rooms/{room}");
+    assert_eq!(refusal(&delete(&bob, &path).await), FORBIDDEN);
+    assert_eq!(delete(&ann, &path).await, (StatusCode::NO_CONTENT, Value::Null));
+    assert_eq!(delete(&ann, &path).await.0, StatusCode::NO_CONTENT, "it is closed already");
+
+    let (_, shown) = bob.get(&path).await;
+    assert_eq!(shown["active"], false);
+    let (_, page) = bob.get(&format!("{path}/messages")).await;
+    assert_eq!(page["results"][0]["id"], id);
+    let (_, rooms) = ann.get("/api/v1/rooms").await;
+    assert_eq!(rooms["results"], json!([]));
+    let answer = bob.post(&format!("{path}/messages"), json!({ "message": "hi" })).await;
+    assert_eq!(refusal(&answer), CLOSED);
+    assert_eq!(refusal(&patch(&ann, &path, json!({ "name": "again" })).await), CLOSED);
+    let edit = ann.send(Method::PATCH, &format!("{path}/messages/{id}"), &json!({ "message": "x" })).await;
+    assert_eq!(refusal(&edit.expect("an answer")), CLOSED);
+
+    let mut socket = cluster.socket(0, "bob").await;
+    for (action, body) in [
+        ("join_room", json!({ "room_pk": room })),
+        ("subscribe", json!({ "channel": format!("room-{room}") })),
+        ("create_message", json!({ "room_pk": room, "msg_text": "hi" })),
+    ] {
+        let answer = socket.act(action, body).await.expect("open");
+        assert_eq!(answer["response_status"], 409, "{action}: {answer}");
+        assert_eq!(answer["errors"], json!(["This room is closed."]));
+    }
+}
+
+#[tokio::test]
+async fn the_same_key_makes_one_room() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let make = async |n: usize, body: Value| {
+        let rest = cluster.rest(n, "ann");
+        let request = rest.request(Method::POST, "/api/v1/rooms").header("idempotency-key", "k-1");
+        let answer = request.json(&body).send().await.expect("an answer");
+        (answer.status(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let body = json!({ "name": "board", "private": true, "users": ["bob"] });
+    let first = make(0, body.clone()).await;
+    assert_eq!(first.0, StatusCode::CREATED);
+    assert_eq!(make(1, body).await, first, "the answer is what was stored then");
+    let another = make(1, json!({ "name": "another" })).await;
+    let detail = "This Idempotency-Key was used before, for something else.";
+    assert_eq!(refusal(&another), (422, "key_reused", detail));
+    let (_, rooms) = cluster.rest(0, "bob").get("/api/v1/rooms").await;
+    assert_eq!(rooms["results"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn a_room_says_who_is_in_it_and_what_is_unread() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let room = private_room(&ann, &["bob", "cid"]).await;
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    socket.event("participant-join").await.expect("a push");
+    ann.say(room, "one").await;
+    bob.say(room, "two").await;
+    let shown = tests::eventually("bob is in", || async {
+        let (_, shown) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        (shown["participants"] == json!(["bob"]) && shown["unread"] == 1).then_some(shown)
+    });
+    let shown = shown.await;
+    assert_eq!(shown["users"], json!(["bob", "cid"]));
+    assert!(shown.get("count").is_none(), "few enough to be named: {shown}");
+    let (_, present) = ann.get(&format!("/api/v1/rooms/{room}/participants")).await;
+    assert_eq!(present, json!({ "results": ["bob"], "next": null }));
+    let stranger = cluster.rest(0, "eve").get(&format!("/api/v1/rooms/{room}/participants")).await;
+    assert_eq!(refusal(&stranger), NOT_FOUND);
+}

@@ -1,0 +1,101 @@
+//! Teams, and the rooms that they own.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+use super::{FORBIDDEN, NOT_FOUND, admin, delete, patch, put, refusal};
+
+#[tokio::test]
+async fn a_team_belongs_to_its_members() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
+    let (status, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob", "bob"] })).await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(
+        (&team["name"], &team["user"], &team["users"]),
+        (&json!("crew"), &json!("ann"), &json!(["bob"]))
+    );
+    assert!(team["created_at"].is_string() && team.get("applied").is_none(), "{team}");
+    let blank = ann.post("/api/v1/teams", json!({ "name": "" })).await;
+    assert_eq!(refusal(&blank), (400, "bad_request", "name: must not be blank."));
+    let id = team["id"].as_u64().expect("an id");
+    let path = format!("/api/v1/teams/{id}");
+    for rest in [&ann, &bob, &admin(&cluster, 0)] {
+        assert_eq!(rest.get(&path).await, (StatusCode::OK, team.clone()));
+        let (_, teams) = rest.get("/api/v1/teams").await;
+        assert_eq!(teams, json!({ "results": [team], "next": null }));
+    }
+    assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
+    assert_eq!(refusal(&ann.get("/api/v1/teams/999999").await), NOT_FOUND);
+    assert_eq!(eve.get("/api/v1/teams").await.1["results"], json!([]));
+
+    let of = |user: &str| format!("{path}/members/{user}");
+    assert_eq!(refusal(&put(&bob, &of("eve"), Value::Null).await), FORBIDDEN);
+    assert_eq!(refusal(&put(&eve, &of("eve"), Value::Null).await), NOT_FOUND);
+    assert_eq!(put(&ann, &of("eve"), Value::Null).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(eve.get(&path).await.1["users"], json!(["bob", "eve"]));
+    assert_eq!(refusal(&delete(&eve, &of("bob")).await), FORBIDDEN);
+    assert_eq!(delete(&eve, &of("eve")).await.0, StatusCode::NO_CONTENT, "everyone may remove himself");
+    assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
+
+    let mut socket = cluster.socket(0, "eve").await;
+    let channel = json!({ "channel": format!("team-{id}") });
+    let answer = socket.act("subscribe", channel.clone()).await.expect("open");
+    assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(404), &json!(["Not found."])));
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("subscribe", channel).await;
+    put(&ann, &of("eve"), Value::Null).await;
+    let push = socket.event("team-member-add").await.expect("a push");
+    assert_eq!(push["data"], json!({ "team": id, "user": "eve", "by": "ann" }));
+}
+
+#[tokio::test]
+async fn pages_of_teams_go_on_where_they_ended() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    for name in ["one", "two", "three"] {
+        ann.post("/api/v1/teams", json!({ "name": name })).await;
+    }
+    let (_, first) = ann.get("/api/v1/teams?limit=2").await;
+    assert_eq!(
+        (&first["results"][0]["name"], &first["results"][1]["name"]),
+        (&json!("three"), &json!("two"))
+    );
+    let next = first["next"].as_str().expect("there is more");
+    let (_, second) = ann.get(&format!("/api/v1/teams?limit=2&cursor={next}")).await;
+    assert_eq!(second["results"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&second["results"][0]["name"], &second["next"]), (&json!("one"), &Value::Null));
+    let bad = ann.get("/api/v1/teams?cursor=x").await;
+    assert_eq!(refusal(&bad), (400, "bad_request", "cursor: must be one that was given as `next`."));
+}
+
+#[tokio::test]
+async fn a_teams_room_is_its_members() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
+    let body = json!({ "name": "deck", "team": team["id"] });
+    assert_eq!(refusal(&bob.post("/api/v1/rooms", body.clone()).await), FORBIDDEN);
+    assert_eq!(refusal(&eve.post("/api/v1/rooms", body.clone()).await), NOT_FOUND);
+    let (status, room) = ann.post("/api/v1/rooms", body).await;
+    assert_eq!(status, StatusCode::CREATED, "{room}");
+    assert_eq!((&room["kind"], &room["private"], &room["team"]), (&json!("team"), &json!(true), &team["id"]));
+    let path = format!("/api/v1/rooms/{}", room["id"]);
+    assert_eq!(bob.get(&path).await.1["users"], json!(["bob"]));
+    assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
+    assert_eq!(eve.get("/api/v1/rooms").await.1["results"], json!([]));
+    assert_eq!(bob.get("/api/v1/rooms").await.1["results"][0]["id"], room["id"]);
+    assert_eq!(refusal(&patch(&bob, &path, json!({ "name": "x" })).await), FORBIDDEN);
+    let kinds = "Only public and private rooms can become one another.";
+    assert_eq!(refusal(&patch(&ann, &path, json!({ "private": false })).await), (409, "conflict", kinds));
+    let own = put(&ann, &format!("{path}/members/eve"), Value::Null).await;
+    assert_eq!(refusal(&own), (409, "conflict", "Only a private room has members of its own."));
+
+    // Bob's right is kept by the second node; the first one takes it.
+    let members = format!("/api/v1/teams/{}/members", team["id"]);
+    assert_eq!(delete(&ann, &format!("{members}/bob")).await.0, StatusCode::NO_CONTENT);
+    tests::eventually("bob is out", || async { (bob.get(&path).await.0 == 404).then_some(()) }).await;
+    assert_eq!(put(&ann, &format!("{members}/eve"), Value::Null).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(eve.get(&path).await.0, StatusCode::OK, "a kept no is never given");
+}
