@@ -75,7 +75,7 @@ pub async fn start(
         profiles: Cache::new(PROFILES),
     });
     let hearing = nats::connect(&config.nats, Role::Api).await?;
-    tasks.spawn("rights", rights::listen(api.clone(), hearing, shutdown.clone()));
+    tasks.spawn_background("rights", rights::listen(api.clone(), hearing));
     tasks.spawn("rpc", rpc::serve(api.clone(), connection.client.clone(), shutdown.clone()));
     tasks.spawn("readiness", watch_readiness(api.clone(), connection, component, shutdown.clone()));
     Ok(server::router(api))

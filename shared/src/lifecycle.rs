@@ -23,15 +23,19 @@ pub struct Shutdown {
 /// Tasks of a service: when one fails, all stop.
 #[derive(Debug)]
 pub struct Tasks {
-    set: JoinSet<(&'static str, anyhow::Result<()>)>,
+    set: JoinSet<Ended>,
+    /// They serve the others, and end with the last of those.
+    background: JoinSet<Ended>,
     shutdown: Shutdown,
 }
+
+type Ended = (&'static str, anyhow::Result<()>);
 
 impl Tasks {
     /// No tasks yet.
     #[must_use]
     pub fn new(shutdown: &Shutdown) -> Self {
-        Self { set: JoinSet::new(), shutdown: shutdown.clone() }
+        Self { set: JoinSet::new(), background: JoinSet::new(), shutdown: shutdown.clone() }
     }
 
     /// Starts a task. It must end at the soft stop, or the hard one at the latest.
@@ -41,6 +45,15 @@ impl Tasks {
         task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
         self.set.spawn(async move { (name, task.await) });
+    }
+
+    /// Starts a task that the others need until they have ended: then it is dropped where it is.
+    pub fn spawn_background(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.background.spawn(async move { (name, task.await) });
     }
 
     /// Waits until all have ended. The first failure begins a soft stop for the rest.
@@ -53,6 +66,7 @@ impl Tasks {
             let ended = tokio::select! {
                 () = shutdown.hard.cancelled() => return first,
                 ended = self.set.join_next() => ended,
+                Some(ended) = self.background.join_next() => Some(ended),
             };
             let error = match ended {
                 None => return first,
@@ -157,6 +171,23 @@ mod tests {
         tasks.spawn("fails", async { anyhow::bail!("on purpose") });
         let error = tasks.wait(&shutdown).await.expect_err("one failed");
         assert_eq!(format!("{error:#}"), "task fails: on purpose");
+    }
+
+    #[tokio::test]
+    async fn what_serves_others_ends_with_them() {
+        let shutdown = Shutdown::default();
+        let mut tasks = Tasks::new(&shutdown);
+        tasks.spawn_background("serves", std::future::pending());
+        tasks.spawn("ends", async { Ok(()) });
+        tasks.wait(&shutdown).await.expect("all is well");
+        let mut tasks = Tasks::new(&shutdown);
+        tasks.spawn_background("fails", async { anyhow::bail!("on purpose") });
+        let soft = shutdown.soft.clone();
+        tasks.spawn("waits", async move {
+            soft.cancelled().await;
+            Ok(())
+        });
+        assert!(tasks.wait(&shutdown).await.is_err());
     }
 
     #[tokio::test]

@@ -9,7 +9,6 @@ use futures_util::{
 };
 use shared::{
     event::EventName,
-    lifecycle::Shutdown,
     log,
     nats::{Connection, NatsEvent},
     subject::{self, Channel},
@@ -32,11 +31,11 @@ const CONTROL: [(&str, EventName); 5] = [
     ("team", EventName::TeamMemberRemove),
 ];
 
-/// Listens until the node stops.
+/// Listens for as long as it is run.
 ///
 /// # Errors
 /// When the connection is gone for good.
-pub(crate) async fn listen(api: Api, connection: Connection, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn listen(api: Api, connection: Connection) -> anyhow::Result<()> {
     let rights = &api.rights;
     let mut events = connection.events();
     let jetstream = connection.jetstream();
@@ -48,7 +47,6 @@ pub(crate) async fn listen(api: Api, connection: Connection, shutdown: Shutdown)
     loop {
         tokio::select! {
             biased;
-            () = shutdown.hard.cancelled() => return Ok(()),
             event = events.recv() => match event {
                 // What was subscribed stands again before anything asked for after this.
                 Ok(NatsEvent::Connected | NatsEvent::SlowConsumer) | Err(RecvError::Lagged(_)) => {
@@ -90,7 +88,7 @@ fn note(api: &Api, message: &Message) {
     let (Some(seq), Ok(parsed)) = (seq, subject::parse(&message.subject)) else { return };
     let takes =
         parsed.event != EventName::MemberAdd.as_str() && parsed.event != EventName::TeamMemberAdd.as_str();
-    api.rights.note(parsed.channel, seq, takes);
+    api.rights.note(&parsed.channel, seq, takes);
 }
 
 impl super::Rights {
@@ -101,13 +99,13 @@ impl super::Rights {
     }
 
     /// A control event drops what is kept of its room, or of all rooms of its team.
-    fn note(&self, channel: Channel, seq: u64, takes: bool) {
+    fn note(&self, channel: &Channel, seq: u64, takes: bool) {
         self.heard.note(channel.clone(), seq, takes);
         match channel {
             Channel::Room(room) => {
-                self.kept.remove(&room);
+                self.kept.remove(room);
             }
-            Channel::Team(team) => self.kept.retain(|_, facts| facts.team != Some(team)),
+            Channel::Team(team) => self.kept.retain(|_, facts| facts.team != Some(*team)),
             Channel::User(_) | Channel::System => {}
         }
     }

@@ -166,7 +166,7 @@ impl Hub {
             };
             let mut open = member.outbox.push(answer(&followed));
             for frame in since.into_iter().flat_map(|since| self.ring.after(since)) {
-                open = open && member.outbox.push(frame.clone());
+                open = open && member.outbox.push_resumed(frame.clone());
             }
             let outcome = match (follower.since, recovered) {
                 (None, _) => "new",

@@ -136,13 +136,19 @@ impl Session {
                 return Some(reason);
             }
             self.outbox.take(&mut self.socket.pending);
-            if self.socket.flush(&self.outbox).is_err() {
-                return None;
-            }
+            let was_resuming = self.outbox.is_resuming();
+            let Ok(wrote) = self.socket.flush(&self.outbox) else { return None };
             if let Some(reason) = self.outbox.closing() {
                 return Some(reason);
             }
-            let reads = self.underway.is_none();
+            if was_resuming {
+                // Nothing is read of it meanwhile, pongs neither: that it takes bytes must do.
+                self.unanswered = if wrote { 0 } else { self.unanswered };
+                if self.may_act() {
+                    continue;
+                }
+            }
+            let reads = self.may_act();
             let expires = self.state.expires;
             tokio::select! {
                 applied = finished(&mut self.underway) => {
@@ -183,9 +189,14 @@ impl Session {
         }
     }
 
+    /// Whether the next frame's turn has come.
+    fn may_act(&self) -> bool {
+        self.underway.is_none() && !self.outbox.is_resuming()
+    }
+
     /// Handles what was read, as far as no action is under way.
     fn take_frames(&mut self) -> Option<CloseReason> {
-        while self.underway.is_none() {
+        while self.may_act() {
             match self.decoder.next() {
                 Ok(None) => return None,
                 Ok(Some(incoming)) => {

@@ -3,6 +3,7 @@
 //! What must hold: frames leave in the order they came. What is never stored (typing, signals,
 //! counts, positions) is dropped from half of the bound on; a stored event is never dropped alone:
 //! above the bound the whole socket is closed as a slow consumer, and what it missed is in the log.
+//! What it resumes with does not count: else one that missed more than the bound would never get it.
 
 use std::{
     collections::VecDeque,
@@ -28,6 +29,8 @@ struct State {
     frames: VecDeque<Bytes>,
     /// Bytes handed in and not yet written.
     bytes: usize,
+    /// Of the bound, what is lent for a resume: it shrinks as bytes are written.
+    lent: usize,
     closing: Option<CloseReason>,
     /// Channels that the socket may not follow any more, with the frame that had asked for each.
     evicted: Vec<(Channel, u64)>,
@@ -51,7 +54,7 @@ impl Outbox {
             return false;
         }
         state.bytes += frame.len();
-        if state.bytes > self.limit {
+        if state.bytes > self.limit + state.lent {
             state.closing = Some(CloseReason::SlowConsumer);
             state.frames = VecDeque::new();
         } else {
@@ -61,6 +64,17 @@ impl Outbox {
         drop(state);
         self.wake.notify_one();
         accepted
+    }
+
+    /// Hands in a frame that a resume repeats: no more than a ring holds, and its bytes are the ring's.
+    pub(crate) fn push_resumed(&self, frame: Bytes) -> bool {
+        self.state().lent += frame.len();
+        self.push(frame)
+    }
+
+    /// Whether what it resumed with is on its way still: the next action waits for that.
+    pub(crate) fn is_resuming(&self) -> bool {
+        self.state().lent > 0
     }
 
     /// Hands in a frame of what is never stored: it is dropped where the client reads slowly.
@@ -110,6 +124,7 @@ impl Outbox {
     pub(crate) fn written(&self, bytes: usize) {
         let mut state = self.state();
         state.bytes = state.bytes.saturating_sub(bytes);
+        state.lent = state.lent.saturating_sub(bytes);
     }
 
     /// Resolves when something was handed in since the last time, or the socket is to be closed.
@@ -144,6 +159,18 @@ mod tests {
         let mut pending = VecDeque::new();
         outbox.take(&mut pending);
         assert_eq!(pending, [&b"12345"[..], &b"67890"[..]]);
+    }
+
+    #[test]
+    fn a_resume_is_beyond_the_bound_and_counts_once_written() {
+        let outbox = Outbox::new(4);
+        for frame in [&b"12345"[..], b"67890"] {
+            assert!(outbox.push_resumed(Bytes::copy_from_slice(frame)));
+        }
+        assert!(outbox.push(Bytes::from_static(b"1234")) && outbox.is_resuming());
+        outbox.written(10);
+        assert!(!outbox.is_resuming());
+        assert!(!outbox.push(Bytes::from_static(b"5")), "four wait");
     }
 
     #[test]

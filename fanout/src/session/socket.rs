@@ -57,8 +57,9 @@ impl Socket {
         })
     }
 
-    /// Writes as much as the socket takes now.
-    pub(crate) fn flush(&mut self, outbox: &Outbox) -> io::Result<()> {
+    /// Writes as much as the socket takes now, and says whether that was anything.
+    pub(crate) fn flush(&mut self, outbox: &Outbox) -> io::Result<bool> {
+        let mut wrote = false;
         while !self.pending.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut count = 0;
@@ -71,14 +72,15 @@ impl Socket {
                 Ok(n) => {
                     outbox.written(n);
                     self.advance(n);
+                    wrote = true;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(wrote),
                 Err(error) => return Err(error),
             }
         }
         // An idle socket holds no queue.
         self.pending = VecDeque::new();
-        Ok(())
+        Ok(wrote)
     }
 
     fn advance(&mut self, mut written: usize) {

@@ -5,11 +5,13 @@
 
 mod append;
 mod applied;
+mod msg_id;
 mod read;
 mod stream;
 
-pub use append::{Append, AppendError, Appended, Appender, MsgId};
+pub use append::{Append, AppendError, Appended, Appender};
 pub use applied::{Applied, AppliedWatch, SyncHint};
+pub use msg_id::MsgId;
 pub use read::{Read, ReadError, Reader};
 pub use stream::{LogInfo, StreamDescription, StreamState, discover, get, last, purge_below, state};
 

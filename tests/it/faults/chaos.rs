@@ -33,6 +33,9 @@ fn duration() -> Duration {
     Duration::from_secs(seconds.unwrap_or(15))
 }
 
+/// The ids of each room's messages.
+type Acknowledged = BTreeMap<u64, BTreeSet<u64>>;
+
 /// What one reader has seen, over all its connections.
 #[derive(Debug, Default)]
 struct Seen {
@@ -102,7 +105,7 @@ async fn read(
     nodes: Arc<[String]>,
     reader: usize,
     rooms: Arc<[u64]>,
-    mut all: watch::Receiver<Option<Arc<BTreeMap<u64, BTreeSet<u64>>>>>,
+    mut all: watch::Receiver<Option<Arc<Acknowledged>>>,
 ) -> (Seen, Socket) {
     let mut seen = Seen::default();
     let name = format!("reader{reader}");
@@ -246,7 +249,7 @@ async fn nodes_die_at_random_under_load() {
         kills += 1;
     }
     stop.send_replace(true);
-    let mut expected: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+    let mut expected: Acknowledged = BTreeMap::new();
     let mut messages = 0;
     while let Some(acknowledged) = writers.join_next().await {
         for (room, id) in acknowledged.expect("a writer ends") {
