@@ -31,8 +31,10 @@ pub const INCARNATIONS_TOTAL: &str = "roomcast_incarnations_total";
 pub const EVICTIONS_TOTAL: &str = "roomcast_evictions_total";
 /// Seconds from api's append to the hand-over to a node's sockets, once an event and node. Histogram.
 pub const DELIVERY_SECONDS: &str = "roomcast_delivery_seconds";
-/// People whom this node has online and in rooms, each place counted. Gauge.
+/// People whom this node has in rooms, each room counted. Gauge.
 pub const PARTICIPANTS: &str = "roomcast_participants";
+/// People who have a socket on this node. Gauge.
+pub const PEOPLE_ONLINE: &str = "roomcast_people_online";
 /// Joins and leaves that the log could not be told. Counter.
 pub const PRESENCE_ABANDONED_TOTAL: &str = "roomcast_presence_abandoned_total";
 /// Seconds from asking api to its answer, all tries. Histogram.

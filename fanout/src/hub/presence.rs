@@ -163,7 +163,7 @@ impl Presence {
         if here.told.is_some_and(|told| told != incarnation) {
             // What an incarnation that is over has said is over with it.
             here.told = None;
-            self.count(false);
+            self.count(key.0, false);
         }
         let joined = here.sockets > 0;
         if joined == here.told.is_some() {
@@ -187,14 +187,15 @@ impl Presence {
     fn told(&self, key: &(Place, UserId), request: &PresenceRequest) {
         if let Some(here) = self.state().people.get_mut(key) {
             here.told = request.joined.then_some(request.incarnation);
-            self.count(request.joined);
+            self.count(key.0, request.joined);
         }
     }
 
-    fn count(&self, joined: bool) {
+    fn count(&self, place: Place, joined: bool) {
         self.told.send_modify(|told| {
             *told = if joined { *told + 1 } else { told.saturating_sub(1) };
         });
-        metrics::gauge!(names::PARTICIPANTS).increment(if joined { 1.0 } else { -1.0 });
+        let name = if place.is_some() { names::PARTICIPANTS } else { names::PEOPLE_ONLINE };
+        metrics::gauge!(name).increment(if joined { 1.0 } else { -1.0 });
     }
 }

@@ -53,6 +53,7 @@ async fn a_conversation_shows_on_every_node() {
             "roomcast_socket_frames_received_total 3",
             "roomcast_resumes_total{outcome=\"new\"} 1",
             "roomcast_participants 1",
+            "roomcast_people_online 1",
             names::DELIVERIES_TOTAL,
             names::DELIVERED_BYTES_TOTAL,
             names::RPC_SECONDS,
@@ -76,5 +77,9 @@ async fn a_conversation_shows_on_every_node() {
     .await;
     // What is open is counted down again.
     drop(socket);
-    has(&cluster.fanout[0], &["roomcast_sockets_open 0", "roomcast_participants 0"]).await;
+    has(
+        &cluster.fanout[0],
+        &["roomcast_sockets_open 0", "roomcast_participants 0", "roomcast_people_online 0"],
+    )
+    .await;
 }
