@@ -110,3 +110,26 @@ async fn a_socket_survives_whatever_it_sends() {
     let closed = socket.next().await.expect_err("too big").to_string();
     assert!(closed.contains("closed 1009"), "{closed}");
 }
+
+#[tokio::test]
+async fn the_longest_text_arrives_however_it_is_written() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    // A letter of four bytes, as JSON's longest escape: twelve bytes each.
+    let (text, escaped) = ("𝄞".repeat(16_384), r"\ud834\udd1e".repeat(16_384));
+    socket
+        .send_text(&format!(r#"{{"action":"create_message","msg_text":"{escaped}","request_id":1}}"#))
+        .await
+        .expect("open");
+    let push = socket.event("chat-message").await.expect("a push");
+    assert!(push["data"]["message"] == *text, "it is the same text");
+    let request = ann.request(Method::POST, &format!("/api/v1/rooms/{room}/messages"));
+    let request = request.header("content-type", "application/json");
+    let answer = request.body(format!(r#"{{"message":"{escaped}"}}"#)).send().await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 201);
+    let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    assert!(page["results"].as_array().is_some_and(|all| all.iter().all(|m| m["message"] == *text)));
+}

@@ -57,3 +57,28 @@ async fn another_origin_is_refused_before_anything() {
         .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
     assert_eq!(request.send().await.expect("an answer").status(), StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn an_older_token_does_not_bring_an_older_name_back() {
+    let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
+    let token = |iat: i64, name: &str| sign(&json!({ "user_id": "bob", "iat": iat, "username": name }));
+    let (older, newer) = (token(1_700_000_000, "Robert"), token(1_700_000_060, "Bob"));
+    // Both count, and two devices use them by turns.
+    for n in 0..6 {
+        let token = if n % 2 == 0 { &newer } else { &older };
+        Socket::open(&cluster.fanout[n % 2].address(), token).await.expect("it opens");
+    }
+    let pool = cluster.database.pool().await;
+    let sql = "SELECT profile->>'username' FROM person WHERE user_id = 'bob'";
+    let name: String = tests::eventually("the profile has landed", || async {
+        sqlx::query_scalar(sql).fetch_optional(&pool).await.expect("a superuser may")
+    })
+    .await;
+    assert_eq!(name, "Bob");
+    let stored: i64 = tests::eventually("all has landed", || async {
+        let sql = "SELECT issued_at FROM person WHERE user_id = 'bob'";
+        sqlx::query_scalar(sql).fetch_optional(&pool).await.expect("a superuser may")
+    })
+    .await;
+    assert_eq!(stored, 1_700_000_060);
+}

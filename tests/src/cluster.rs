@@ -7,7 +7,14 @@ use std::{
     sync::OnceLock,
 };
 
+use async_nats::jetstream;
 use serde_json::json;
+use shared::{
+    id::{RoomId, Shard},
+    log,
+    nats::{NatsArgs, Role, connect_once},
+    subject::Channel,
+};
 
 use crate::{
     client::{Rest, Socket},
@@ -161,6 +168,12 @@ impl Node {
         self.link.as_ref().expect("a cluster started with this link")
     }
 
+    /// The end of what it printed.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.process.tail()
+    }
+
     /// Ends it as a crash would.
     pub fn kill9(&mut self) {
         self.process.kill9();
@@ -214,28 +227,34 @@ impl Node {
 impl Cluster {
     /// Starts a deployment, and waits until every node is ready.
     pub async fn start(size: Size) -> Self {
-        Self::start_all(size, Database::shared(), &[], None).await
+        Self::start_all(size, Nats::start().await, Database::shared(), &[], None).await
     }
 
     /// The same, with one kind of link to cut: see [`Node::link`].
     pub async fn start_linked(size: Size, link: Link) -> Self {
-        Self::start_all(size, Database::shared(), &[], Some(link)).await
+        Self::start_all(size, Nats::start().await, Database::shared(), &[], Some(link)).await
     }
 
     /// The same, on that database, with more variables for every node.
     pub async fn start_with(size: Size, database: Database, more: &[(&'static str, &str)]) -> Self {
-        Self::start_all(size, database, more, None).await
+        Self::start_all(size, Nats::start().await, database, more, None).await
+    }
+
+    /// The same, on a broker of three servers that all keep the log.
+    pub async fn start_on_three(size: Size) -> Self {
+        let replicas = [("ROOMCAST_REPLICAS", "3"), ("ROOMCAST_SHARDS", "2")];
+        Self::start_all(size, Nats::start_three().await, Database::shared(), &replicas, None).await
     }
 
     async fn start_all(
         size: Size,
+        nats: Nats,
         database: Database,
         more: &[(&'static str, &str)],
         link: Option<Link>,
     ) -> Self {
         // One provider of cryptography, set once a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let nats = Nats::start().await;
         let folder = Folder::new();
         let (mut api, mut fanout, mut persister) = (vec![], vec![], vec![]);
         for (service, count, nodes) in [
@@ -269,6 +288,22 @@ impl Cluster {
         for node in self.persister.iter_mut().take(1).chain(&mut self.api).chain(&mut self.fanout) {
             node.ready().await;
         }
+    }
+
+    /// The log, as a service sees it.
+    pub async fn log(&self, role: Role) -> jetstream::Context {
+        let args = NatsArgs { nats_url: self.nats.url(role.as_str()) };
+        let connection = eventually("the broker answers", || async { connect_once(&args, role).await.ok() });
+        connection.await.jetstream()
+    }
+
+    /// The shard of a room.
+    ///
+    /// # Panics
+    /// When there is no log.
+    pub async fn shard(&self, room: u64) -> Shard {
+        let info = log::discover(&self.log(Role::Persister).await).await.expect("a log");
+        Channel::Room(RoomId(room)).shard(info.shards)
     }
 
     /// A client of the n-th api node.

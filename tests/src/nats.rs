@@ -1,4 +1,4 @@
-//! A real nats-server, with the configuration that is shipped.
+//! Real nats-servers, with the configuration that is shipped.
 
 use std::{
     net::SocketAddr,
@@ -8,28 +8,62 @@ use std::{
 use crate::{
     eventually,
     folder::Folder,
-    process::{Process, command},
+    process::{Process, command, free_port},
 };
 
-/// The password of every user: the server is alone with its test.
+/// The password of every user: the servers are alone with their test.
 pub const PASSWORD: &str = "secret";
 
-/// A running server with a store of its own.
+/// A broker of one server or more, with a store of its own.
 #[derive(Debug)]
 pub struct Nats {
+    servers: Vec<Server>,
+}
+
+#[derive(Debug)]
+struct Server {
     process: Process,
     port: u16,
     folder: Folder,
+    /// What makes it one of a cluster.
+    more: Vec<String>,
 }
 
 fn program() -> PathBuf {
     std::env::var_os("ROOMCAST_TEST_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from)
 }
 
-fn spawn(folder: &Path, port: &str) -> Process {
+/// Whether replicas are safe on the server that is tested: its clusters neither lose nor double.
+///
+/// # Panics
+/// When there is no server.
+#[must_use]
+pub fn has_safe_clusters() -> bool {
+    let output = std::process::Command::new(program()).arg("--version").output().expect("a nats-server");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.trim().rsplit_once('v').map_or("", |(_, version)| version);
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().expect("a version"));
+    (numbers.next(), numbers.next(), numbers.next()) >= (Some(2), Some(12), Some(3))
+}
+
+impl Server {
+    async fn start(more: Vec<String>) -> Self {
+        let folder = Folder::new();
+        let mut process = spawn(folder.path(), "-1", &more);
+        let port = eventually("nats-server tells its port", || {
+            let port = read_port(folder.path());
+            assert!(process.ended().is_none(), "nats-server ended:\n{}", process.tail());
+            std::future::ready(port)
+        });
+        let port = port.await;
+        Self { process, port, folder, more }
+    }
+}
+
+fn spawn(folder: &Path, port: &str, more: &[String]) -> Process {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats/one.conf");
     let mut command = command(&program());
-    command.arg("-c").arg(config).args(["-a", "127.0.0.1", "-p", port]);
+    command.arg("-c").arg(config).args(["-a", "127.0.0.1", "-p", port]).args(more);
     command.arg("--ports_file_dir").arg(folder);
     command.env("NATS_STORE_DIR", format!("{:?}", folder.join("store")));
     for user in ["API", "FANOUT", "PERSISTER"] {
@@ -41,43 +75,61 @@ fn spawn(folder: &Path, port: &str) -> Process {
 impl Nats {
     /// Starts a server on a free port.
     pub async fn start() -> Self {
-        let folder = Folder::new();
-        let mut process = spawn(folder.path(), "-1");
-        let port = eventually("nats-server tells its port", || {
-            let port = read_port(folder.path());
-            assert!(process.ended().is_none(), "nats-server ended:\n{}", process.tail());
-            std::future::ready(port)
-        });
-        let port = port.await;
-        Self { process, port, folder }
+        Self { servers: vec![Server::start(vec![]).await] }
+    }
+
+    /// Starts a cluster of three.
+    pub async fn start_three() -> Self {
+        let ports = [free_port(), free_port(), free_port()];
+        let routes = ports.map(|port| format!("nats://127.0.0.1:{port}"));
+        let mut servers = Vec::new();
+        for (n, own) in routes.iter().enumerate() {
+            let name = format!("roomcast-{n}");
+            let more = ["-n", &name, "--cluster_name", "tests", "--cluster", own, "--routes"];
+            let more = more.into_iter().map(str::to_owned).chain([routes.join(",")]).collect();
+            servers.push(Server::start(more).await);
+        }
+        Self { servers }
     }
 
     /// Its address, for one of the three users.
     #[must_use]
     pub fn url(&self, user: &str) -> String {
-        format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", self.port)
+        let url = |server: &Server| format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", server.port);
+        self.servers.iter().map(url).collect::<Vec<_>>().join(",")
     }
 
-    /// Its address without a user.
+    /// The first server's address without a user.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        ([127, 0, 0, 1], self.servers[0].port).into()
     }
 
-    /// Where it keeps the log.
+    /// Where the first server keeps the log.
     #[must_use]
     pub fn store(&self) -> PathBuf {
-        self.folder.path().join("store")
+        self.servers[0].folder.path().join("store")
     }
 
-    /// Ends it as a crash would.
+    /// Ends the first server as a crash would.
     pub fn kill9(&mut self) {
-        self.process.kill9();
+        self.kill9_server(0);
     }
 
-    /// Starts it again, on the same port and store.
+    /// Starts the first server again, on the same port and store.
     pub fn restart(&mut self) {
-        self.process = spawn(self.folder.path(), &self.port.to_string());
+        self.restart_server(0);
+    }
+
+    /// Ends the n-th server of a cluster as a crash would.
+    pub fn kill9_server(&mut self, n: usize) {
+        self.servers[n].process.kill9();
+    }
+
+    /// Starts the n-th server of a cluster again.
+    pub fn restart_server(&mut self, n: usize) {
+        let server = &mut self.servers[n];
+        server.process = spawn(server.folder.path(), &server.port.to_string(), &server.more);
     }
 }
 

@@ -36,13 +36,14 @@ pub(crate) struct Fold {
     /// It began with everyone who was there.
     complete: bool,
     many: bool,
+    /// Who came and went untold.
     joined: u64,
     left: u64,
     /// What is answered to those who ask, while nothing changes.
     answer: Option<Arc<str>>,
 }
 
-/// What has changed since it was last told, in a room of many.
+/// What has changed untold since the last time, in a room of many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Crowd {
     pub(crate) count: usize,
@@ -66,13 +67,11 @@ impl Fold {
             return false;
         }
         self.answer = None;
-        if is_here {
-            self.joined += 1;
-        } else {
-            self.left += 1;
-        }
         let count = self.present.len();
         self.many = if self.many { count >= FEW } else { count > MANY };
+        if self.many {
+            *(if is_here { &mut self.joined } else { &mut self.left }) += 1;
+        }
         !self.many
     }
 
@@ -100,11 +99,10 @@ impl Fold {
             .clone()
     }
 
-    /// What has changed since the last time, where people are only counted.
+    /// What has changed untold since the last time.
     pub(crate) fn crowd(&mut self) -> Option<Crowd> {
         let (joined, left) = (std::mem::take(&mut self.joined), std::mem::take(&mut self.left));
-        let changed = self.many && joined + left > 0;
-        changed.then_some(Crowd { count: self.present.len(), joined, left })
+        (joined + left > 0).then_some(Crowd { count: self.present.len(), joined, left })
     }
 
     /// Forgets leaves that are long over.
@@ -145,11 +143,13 @@ mod tests {
         let told = (0..=MANY).filter(|n| fold.hear(&user(*n), 1, 1, true)).count();
         assert_eq!(told, MANY);
         assert_eq!(&*fold.answer(), r#""participants":null,"count":1001"#);
-        assert_eq!(fold.crowd().map(|crowd| crowd.count), Some(MANY + 1));
+        assert_eq!(fold.crowd(), Some(Crowd { count: MANY + 1, joined: 1, left: 0 }));
         assert_eq!(fold.crowd(), None);
         let left = MANY + 1 - FEW;
         assert!((0..left).all(|n| !fold.hear(&user(n), 1, 2, false)), "still counted");
         assert!(fold.hear(&user(left), 1, 2, false), "named again");
+        let untold = u64::try_from(left).expect("small");
+        assert_eq!(fold.crowd(), Some(Crowd { count: FEW - 1, joined: 0, left: untold }));
     }
 
     proptest! {

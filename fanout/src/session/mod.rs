@@ -41,7 +41,7 @@ const PING: Duration = Duration::from_secs(25);
 /// Pings that may go unanswered.
 const MISSES: u32 = 2;
 /// How long the last of them is waited for: a half-open socket is noticed within 60 s.
-const LAST_WAIT: Duration = Duration::from_secs(10);
+const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How long a goodbye may take to be written and answered.
 const GOODBYE: Duration = Duration::from_secs(5);
 

@@ -11,6 +11,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, DeliverPolicy, pull},
 };
 use futures_util::StreamExt as _;
+use tokio::time::timeout;
 
 use super::Stored;
 use crate::{id::Shard, subject};
@@ -21,6 +22,9 @@ const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = 4 << 20;
 /// A server that is silent for twice that long has lost the consumer.
 const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How long an event that is there may take to come.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// One event, and how much is behind it.
 #[derive(Clone, Debug)]
@@ -119,10 +123,14 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub async fn next_stored(&mut self) -> Result<Option<Read>, ReadError> {
-        if self.ready().await?.pending == 0 {
-            return Ok(None);
+        while self.ready().await?.pending > 0 {
+            match timeout(QUIET, self.next()).await {
+                Ok(read) => return read.map(Some),
+                // What was there may have been trimmed before it came: a new consumer knows.
+                Err(_) => self.open = None,
+            }
         }
-        self.next().await.map(Some)
+        Ok(None)
     }
 
     async fn ready(&mut self) -> Result<&mut Open, ReadError> {

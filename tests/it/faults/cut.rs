@@ -1,7 +1,10 @@
 //! Links that are cut, stall or are slow: sockets go on, and nothing is lost, doubled or stored
 //! after its sender was told that it never will be.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -13,6 +16,9 @@ use tests::{
 };
 
 use super::kill::{follow, pushed, rows, send_until_acknowledged};
+
+/// As the documentation promises.
+const HALF_OPEN: Duration = Duration::from_secs(60);
 
 async fn say(rest: &Rest, room: u64, count: usize) -> Vec<u64> {
     let mut ids = Vec::new();
@@ -186,4 +192,20 @@ async fn a_client_that_does_not_read_is_closed_and_resumes() {
     }
     link.restore();
     assert!(read_all(socket, &node, &at, &sent).await > 0);
+}
+
+#[tokio::test]
+async fn a_half_open_socket_is_noticed() {
+    let cluster = Cluster::start(Size::default()).await;
+    let link = Proxy::start(cluster.fanout[0].address().parse().expect("an address")).await;
+    let mut socket = Socket::open(&link.address(), &token("bob")).await.expect("the node takes sockets");
+    socket.so_far().await;
+    let began = Instant::now();
+    link.stall();
+    eventually("the node gives it up", || async {
+        let metrics = cluster.fanout[0].metrics().await;
+        metrics.contains("roomcast_socket_closes_total{reason=\"dead\"} 1").then_some(())
+    })
+    .await;
+    assert!(began.elapsed() <= HALF_OPEN, "{:?}", began.elapsed());
 }

@@ -2,5 +2,7 @@
 
 mod chaos;
 mod cut;
+mod down;
 mod drain;
 mod kill;
+mod three;

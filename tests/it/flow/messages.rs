@@ -157,3 +157,20 @@ async fn the_same_client_id_over_a_socket_is_the_same_message() {
         assert_eq!(push["data"]["message"], text);
     }
 }
+
+#[tokio::test]
+async fn a_sockets_frames_are_stored_in_the_order_they_were_sent() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    // None waits for the answer to the one before, and two nodes answer.
+    for n in 0..100 {
+        let frame = json!({ "action": "create_message", "msg_text": n.to_string(), "request_id": "same" });
+        socket.send_text(&frame.to_string()).await.expect("open");
+    }
+    for n in 0..100 {
+        let push = socket.event("chat-message").await.expect("a push");
+        assert_eq!(push["data"]["message"], n.to_string());
+    }
+}

@@ -1,6 +1,10 @@
 //! Resuming: what was missed comes first, once, and nothing is claimed that is not so.
 
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
+use shared::{log, nats::Role};
 use tests::cluster::{Cluster, Size};
 
 #[tokio::test]
@@ -54,4 +58,42 @@ async fn another_epoch_or_a_future_is_not_recovered() {
     let mut socket = cluster.socket(0, "bob").await;
     let other = json!({ "channel": channel, "since": id, "epoch": 999 });
     assert_eq!(socket.must("subscribe", other).await["recovered"], false);
+}
+
+#[tokio::test]
+async fn what_is_trimmed_during_a_replay_is_not_called_recovered() {
+    const COUNT: usize = 1_000;
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let (mut recovered, mut lost) = (0, 0);
+    for round in 0_u64..6 {
+        let room = ann.make_room("general").await;
+        let ann = &ann;
+        let said: Vec<u64> = stream::iter(0..COUNT)
+            .map(|n| async move { ann.say(room, &n.to_string()).await })
+            .buffer_unordered(32)
+            .collect()
+            .await;
+        let (first, last) = (*said.iter().min().expect("some"), *said.iter().max().expect("some"));
+        // A history without a cursor shows all of it: Postgres has it.
+        ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        let (jetstream, shard) = (cluster.log(Role::Persister).await, cluster.shard(room).await);
+        let mut socket = cluster.socket(1, "bob").await;
+        // Earlier and earlier in the course of the replay.
+        let trimming = async {
+            tokio::time::sleep(Duration::from_millis(20 - 4 * round)).await;
+            log::purge_below(&jetstream, shard, last).await.expect("purged");
+        };
+        let channel = json!({ "channel": format!("room-{room}"), "since": first });
+        let (answer, ()) = tokio::join!(socket.must("subscribe", channel), trimming);
+        let missed = socket.so_far().await;
+        if answer["recovered"] == true {
+            assert_eq!(missed.len(), COUNT - 1, "all of it, or a clear word");
+            recovered += 1;
+        } else {
+            assert!(missed.is_empty(), "never a part");
+            lost += 1;
+        }
+    }
+    eprintln!("{recovered} replays were faster than the trimming, {lost} were not");
 }

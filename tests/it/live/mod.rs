@@ -1,7 +1,9 @@
 //! What sockets hear while things happen: who comes and goes, what ends a right, what concerns a
 //! person, and up to where they have all there is.
 
+mod crowd;
 mod people;
 mod positions;
 mod presence;
 mod removal;
+mod wide;

@@ -1,11 +1,16 @@
 //! What ends a right ends it at once, on every node: the removed hear of it, and nothing after.
 
+use std::time::{Duration, Instant};
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size},
 };
+
+/// As the documentation promises.
+const BOUND: Duration = Duration::from_secs(60);
 
 async fn make(rest: &Rest, body: Value) -> u64 {
     let (status, room) = rest.post("/api/v1/rooms", body).await;
@@ -101,4 +106,21 @@ async fn a_closed_room_is_left_by_all() {
     assert_eq!(answer["response_status"], 409, "{answer}");
     let (status, room) = ann.get(&path).await;
     assert_eq!((status, &room["active"]), (StatusCode::OK, &json!(false)), "{room}");
+}
+
+#[tokio::test]
+async fn what_no_event_told_ends_within_a_minute() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = make(&ann, json!({ "name": "board", "private": true, "users": ["bob", "eve"] })).await;
+    let mut witness = join(&cluster, 0, "eve", room).await;
+    let mut bob = join(&cluster, 0, "bob", room).await;
+    // As if all word of the removal had been lost.
+    let sql = "DELETE FROM room_member WHERE user_id = 'bob' AND room = $1";
+    let pool = cluster.database.pool().await;
+    let deleted = sqlx::query(sql).bind(i64::try_from(room).expect("small")).execute(&pool).await;
+    assert_eq!(deleted.expect("a superuser may").rows_affected(), 1);
+    let began = Instant::now();
+    is_out(&mut bob, &ann, &mut witness, room).await;
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
 }

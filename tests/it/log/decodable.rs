@@ -19,7 +19,7 @@ use shared::{
 use sqlx::PgPool;
 use tests::{cluster::Cluster, eventually};
 
-use super::{jetstream, start};
+use super::start;
 
 const GOLDEN: &str = include_str!("../../../shared/src/event/golden.txt");
 
@@ -195,7 +195,7 @@ fn whatever_decodes_can_be_applied() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let log = runtime.block_on(async {
         let cluster = start().await;
-        let (api, pool) = (jetstream(&cluster, Role::Api).await, cluster.database.pool().await);
+        let (api, pool) = (cluster.log(Role::Api).await, cluster.database.pool().await);
         Log { api, pool, _cluster: cluster }
     });
     let config = Config { cases: 64, failure_persistence: None, ..Config::default() };

@@ -16,13 +16,12 @@ use std::{
     process::{Command, Output},
 };
 
-use async_nats::jetstream;
 use reqwest::Method;
 use serde_json::json;
 use shared::{
     id::Shard,
     log::{self, StreamState},
-    nats::{NatsArgs, Role, connect_once},
+    nats::Role,
 };
 use tests::{
     client::Rest,
@@ -99,13 +98,8 @@ async fn count(cluster: &Cluster, table: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(&cluster.database.pool().await).await.expect("a count")
 }
 
-async fn jetstream(cluster: &Cluster, role: Role) -> jetstream::Context {
-    let args = NatsArgs { nats_url: cluster.nats.url(role.as_str()) };
-    eventually("the broker answers", || async { connect_once(&args, role).await.ok() }).await.jetstream()
-}
-
 async fn state(cluster: &Cluster, shard: Shard) -> StreamState {
-    let jetstream = jetstream(cluster, Role::Persister).await;
+    let jetstream = cluster.log(Role::Persister).await;
     eventually("the log answers", || async { log::state(&jetstream, shard).await.ok() }).await
 }
 

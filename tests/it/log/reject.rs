@@ -7,7 +7,7 @@ use shared::{
     subject::Channel,
 };
 
-use super::{count, jetstream, rows, say, shard, start, until_metric};
+use super::{count, rows, say, shard, start, until_metric};
 
 #[tokio::test]
 async fn what_cannot_be_applied_is_kept_and_counted() {
@@ -29,7 +29,7 @@ async fn what_cannot_be_applied_is_kept_and_counted() {
         (subject.replace("chat-message", "from-the-future"), "{}".to_owned()),
     ];
     // As api's user: nobody else may append.
-    let api = jetstream(&cluster, Role::Api).await;
+    let api = cluster.log(Role::Api).await;
     let mut acks = Vec::new();
     for (subject, payload) in broken.clone() {
         acks.push(api.publish(subject, payload.into()).await.expect("sent"));

@@ -5,7 +5,7 @@ use std::process::Command;
 use shared::{log, nats::Role};
 use tests::postgres::Database;
 
-use super::{Cluster, expected, jetstream, place, rows, say, say_all, shard, start, state, until_refused};
+use super::{Cluster, expected, place, rows, say, say_all, shard, start, state, until_refused};
 
 fn dump(database: &Database, file: &std::path::Path) {
     let mut command = Command::new("pg_dump");
@@ -55,7 +55,7 @@ async fn an_older_dump_catches_up_from_the_log_or_says_what_is_missing() {
     assert_eq!(state(&cluster, shard()).await.epoch, 1, "no id was given twice");
 
     // The same dump, once the log has forgotten some of what came after it.
-    log::purge_below(&jetstream(&cluster, Role::Persister).await, shard(), sent[15]).await.expect("purged");
+    log::purge_below(&cluster.log(Role::Persister).await, shard(), sent[15]).await.expect("purged");
     move_to(&mut cluster, restore(&file));
     let said = until_refused(&cluster.persister[0]).await;
     assert!(said.contains(&format!("{} to {}", sent[10], sent[14])), "{said}");

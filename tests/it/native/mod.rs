@@ -1,6 +1,7 @@
 //! The native dialect, topic by topic: what each call does, and the exact answer of each refusal.
 
 mod confirm;
+mod expired;
 mod members;
 mod rights;
 mod rooms;

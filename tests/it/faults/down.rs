@@ -1,0 +1,67 @@
+//! What still works while something is down, and what is answered meanwhile.
+
+use reqwest::StatusCode;
+use serde_json::json;
+use tests::{
+    cluster::{Cluster, Size},
+    eventually,
+};
+
+use super::kill::{pushed, rows};
+
+#[tokio::test]
+async fn without_the_broker_sockets_stay_and_rest_reads() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let path = format!("/api/v1/rooms/{room}/messages");
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    let first = ann.say(room, "before").await;
+    assert_eq!(rows(&cluster, room, 1).await, [first]);
+    cluster.nats.kill9();
+
+    eventually("writes are refused at once", || async {
+        let (status, problem) = ann.post(&path, json!({ "message": "meanwhile" })).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+        (problem["code"] == "not_stored").then_some(())
+    })
+    .await;
+    let (status, page) = ann.get(&format!("{path}?before={}", first + 1)).await;
+    assert_eq!((status, &page["results"][0]["id"]), (StatusCode::OK, &json!(first)), "{page}");
+    let answer = socket.act("create_message", json!({ "msg_text": "meanwhile" })).await.expect("open");
+    assert_eq!(answer["response_status"], 503, "{answer}");
+
+    cluster.nats.restart();
+    let last = eventually("writes are taken again", || async {
+        let (status, message) = ann.post(&path, json!({ "message": "after", "client_id": "a" })).await;
+        status.is_success().then(|| message["id"].as_u64().expect("an id"))
+    })
+    .await;
+    assert_eq!(pushed(&mut socket, 2).await, [first, last], "the same socket all along");
+}
+
+#[tokio::test]
+async fn without_the_persister_only_what_needs_rows_is_refused() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = cluster.socket(0, "bob").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    cluster.persister[0].kill9();
+    let sent = [ann.say(room, "one").await, ann.say(room, "two").await];
+    assert_eq!(pushed(&mut socket, 2).await, sent);
+    let (status, page) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    assert_eq!(
+        (status, &page["results"]),
+        (StatusCode::OK, &json!([])),
+        "history is stale, and says nothing else"
+    );
+    eventually("changes are refused", || async {
+        let (status, _) = ann.post("/api/v1/rooms", json!({ "name": "another" })).await;
+        (status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    cluster.persister[0].restart();
+    assert_eq!(rows(&cluster, room, 2).await, sent);
+}

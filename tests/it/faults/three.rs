@@ -1,0 +1,82 @@
+//! A broker of three servers goes on without any one of them.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size, program},
+    folder::Folder,
+    nats::{self, Nats},
+    postgres::Database,
+    process::{Process, command},
+};
+
+use super::kill::{follow, pushed, rows};
+
+/// As the documentation promises: without a leader nothing is appended, and there is one again by then.
+/// A server waits 4 to 9 s before it stands for election, and a split vote needs a second round.
+const ELECTION: Duration = Duration::from_secs(20);
+
+/// Sends until told to stop, each message until it is acknowledged; answers the ids and the longest wait.
+async fn send(rest: Rest, room: u64, stop: tokio::sync::oneshot::Receiver<()>) -> (Vec<u64>, Duration) {
+    let (mut ids, mut longest, mut stop) = (Vec::new(), Duration::ZERO, stop);
+    while stop.try_recv().is_err() {
+        let body = json!({ "message": "m", "client_id": ids.len().to_string() });
+        let began = Instant::now();
+        loop {
+            let path = format!("/api/v1/rooms/{room}/messages");
+            let answer = rest.send(Method::POST, &path, &body).await;
+            let (status, message) = answer.expect("api answers all along");
+            if status.is_success() {
+                ids.push(message["id"].as_u64().expect("an id"));
+                break;
+            }
+            assert_eq!(status, 503, "{message}");
+        }
+        longest = longest.max(began.elapsed());
+    }
+    (ids, longest)
+}
+
+#[tokio::test]
+async fn any_one_server_killed() {
+    if !nats::has_safe_clusters() {
+        return is_refused().await;
+    }
+    let mut cluster = Cluster::start_on_three(Size { fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = follow(&cluster, room).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let sending = tokio::spawn(send(ann, room, stopped));
+    let mut seen = pushed(&mut socket, 50).await;
+    for n in 0..3 {
+        cluster.nats.kill9_server(n);
+        // The same socket all along: what an election swallowed is healed from the log.
+        seen.extend(pushed(&mut socket, 50).await);
+        cluster.nats.restart_server(n);
+        seen.extend(pushed(&mut socket, 200).await);
+        cluster.ready().await;
+    }
+    stop.send(()).expect("it sends");
+    let (sent, longest) = sending.await.expect("the sender ends");
+    seen.extend(pushed(&mut socket, sent.len() - seen.len()).await);
+    assert_eq!(seen, sent);
+    assert_eq!(rows(&cluster, room, sent.len()).await, sent);
+    eprintln!("three servers, each killed once: {} messages, the longest waited {longest:?}", sent.len());
+    assert!(longest < ELECTION, "{longest:?} without a leader");
+}
+
+/// Before 2.12.3 a cluster can lose or double a message: the persister says so and does not start.
+async fn is_refused() {
+    let (nats, database, folder) = (Nats::start().await, Database::shared(), Folder::new());
+    let mut command = command(&program("roomcast-persister"));
+    command.env("NATS_URL", nats.url("persister")).env("ROOMCAST_REPLICAS", "3");
+    command.env("DATABASE_URL", database.url("roomcast_persister"));
+    let mut process = Process::start("persister", folder.path(), &mut command);
+    let status = tests::eventually("it ends", || std::future::ready(process.ended())).await;
+    assert!(!status.success());
+    assert!(process.tail().contains("before 2.12.3 a cluster can lose"), "{}", process.tail());
+}

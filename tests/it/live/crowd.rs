@@ -1,0 +1,49 @@
+//! In a big room people are counted, not named.
+
+use futures_util::{StreamExt as _, stream};
+use serde_json::{Value, json};
+use tests::{
+    client::Socket,
+    cluster::{Cluster, Size},
+};
+
+/// Above this the people of a room are counted.
+const CROWD: usize = 1_000;
+
+async fn join(cluster: &Cluster, user: &str, room: u64) -> (Socket, Value) {
+    let mut socket = cluster.socket(0, user).await;
+    let data = socket.must("join_room", json!({ "room_pk": room })).await;
+    (socket, data)
+}
+
+#[tokio::test]
+async fn a_thousand_are_named_and_one_more_are_counted() {
+    let cluster = Cluster::start(Size::default()).await;
+    let room = cluster.rest(0, "ann").make_room("stadium").await;
+    let (mut watcher, _) = join(&cluster, "eve", room).await;
+    let names: Vec<String> = (0..CROWD).map(|n| format!("fan{n}")).collect();
+    let sockets: Vec<_> =
+        stream::iter(&names).map(|name| join(&cluster, name, room)).buffer_unordered(32).collect().await;
+
+    // Each join is told until it is a crowd; from then on how many came and went, once a second.
+    let (mut seen, mut count) = (0, 0);
+    while count < CROWD + 1 {
+        let push = watcher.push().await.expect("a push");
+        let number = |name: &str| usize::try_from(push["data"][name].as_u64().expect(name)).expect("small");
+        match push["event"].as_str() {
+            Some("participant-join") => seen += 1,
+            Some("presence") => {
+                assert_eq!(push.get("id"), None, "it is never stored");
+                seen += number("joined");
+                count = number("count");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(seen, CROWD + 1, "each is told once, herself too");
+    let (_late, data) = join(&cluster, "late", room).await;
+    assert_eq!((&data["participants"], &data["count"]), (&Value::Null, &json!(CROWD + 1)));
+
+    drop(sockets);
+    while watcher.event("participant-leave").await.expect("a push")["data"]["user"] == Value::Null {}
+}

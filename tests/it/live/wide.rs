@@ -1,0 +1,46 @@
+//! A node that follows more rooms than it subscribes to one by one.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt as _, stream};
+use serde_json::json;
+use tests::{
+    cluster::{Cluster, Size},
+    postgres::Database,
+};
+
+/// More than a shard's rooms are heard one by one.
+const ROOMS: usize = 1_100;
+
+#[tokio::test]
+async fn many_rooms_of_one_shard_are_heard_once_each() {
+    let one_shard = [("ROOMCAST_SHARDS", "1")];
+    let cluster = Cluster::start_with(Size::default(), Database::shared(), &one_shard).await;
+    let ann = cluster.rest(0, "ann");
+    let make = |n: usize| {
+        let ann = ann.clone();
+        async move { ann.make_room(&n.to_string()).await }
+    };
+    let rooms: Vec<u64> = stream::iter(0..ROOMS).map(make).buffer_unordered(32).collect().await;
+    let mut socket = cluster.socket(0, "bob").await;
+    let mut sent: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    // Somebody writes before, during and after the switch to one subscription for all.
+    for (n, room) in rooms.iter().enumerate() {
+        socket.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+        if n % 10 == 0 {
+            for room in [rooms[0], *room] {
+                sent.entry(room).or_default().push(ann.say(room, "m").await);
+            }
+        }
+    }
+    for room in &rooms {
+        sent.entry(*room).or_default().push(ann.say(*room, "last").await);
+    }
+    let mut seen: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for _ in 0..sent.values().map(Vec::len).sum() {
+        let push = socket.event("chat-message").await.expect("a push");
+        let room = push["data"]["room"].as_u64().expect("a room");
+        seen.entry(room).or_default().push(push["id"].as_u64().expect("an id"));
+    }
+    assert_eq!(seen, sent);
+}

@@ -1,0 +1,47 @@
+//! A request whose asker has given up is not done: it may have been done elsewhere by now.
+
+use std::time::Duration;
+
+use serde_json::{json, value::RawValue};
+use shared::{
+    clock::Timestamp,
+    id::RoomId,
+    rpc::{ActionReply, ActionRequest, Reply, expiry},
+    rules::Caller,
+    subject::rpc,
+};
+use tests::cluster::{Cluster, Size};
+
+use super::{as_fanout, ask};
+
+fn say(room: u64, text: &str, expires_at: i64) -> ActionRequest {
+    let frame = json!({ "action": "create_message", "msg_text": text, "room_pk": room });
+    ActionRequest {
+        caller: Caller { user: "bob".parse().expect("an id"), is_admin: false },
+        action: "create_message".to_owned(),
+        frame: RawValue::from_string(frame.to_string()).expect("JSON"),
+        rooms: vec![RoomId(room)],
+        key: text.to_owned(),
+        request: "r".to_owned(),
+        expires_at,
+    }
+}
+
+#[tokio::test]
+async fn what_has_expired_is_not_done() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let client = as_fanout(&cluster).await;
+    let late = serde_json::to_vec(&say(room, "late", Timestamp::now().unix_ms() - 1)).expect("JSON");
+    let answer = tokio::time::timeout(Duration::from_secs(1), client.request(rpc::ACTION, late.into())).await;
+    if let Ok(Ok(answer)) = answer {
+        let reply: Reply<ActionReply> = serde_json::from_slice(&answer.payload).expect("a reply");
+        assert!(reply.is_err(), "{reply:?}");
+    }
+    let reply: Reply<ActionReply> = ask(&client, rpc::ACTION, &say(room, "in time", expiry())).await;
+    assert_eq!(reply.expect("done").status, 201);
+    let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    let texts: Vec<_> = page["results"].as_array().expect("a list").iter().map(|m| &m["message"]).collect();
+    assert_eq!(texts, ["in time"]);
+}
