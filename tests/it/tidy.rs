@@ -56,3 +56,19 @@ fn crates_keep_to_their_side() {
         assert!(!manifest(name).contains("tests."), "{name} imports the tests");
     }
 }
+
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let mut files = Vec::new();
+    sources(&root(), &mut files);
+    let all: String = files.iter().map(|file| std::fs::read_to_string(file).expect("a source")).collect();
+    let readme = std::fs::read_to_string(root().join("tests/README.md")).expect("a table");
+    let named =
+        readme.split('`').skip(1).step_by(2).filter(|code| code.contains("::") && !code.contains(' '));
+    let names: Vec<&str> =
+        named.filter_map(|path| path.rsplit("::").next()).filter(|n| !n.is_empty()).collect();
+    assert!(names.len() > 50, "the table was not found");
+    for name in names {
+        assert!(all.contains(&format!("fn {name}(")), "{name}: no such test");
+    }
+}
