@@ -131,7 +131,7 @@ async fn watch_readiness(
 /// When it can't start, or one of its tasks fails.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics();
-    let health = Health::default();
+    let health = Health::new(&config.admin.health);
     let mut tasks = Tasks::new(&shutdown);
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     if let Some(listener) = config.admin.bind().await? {

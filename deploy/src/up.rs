@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser};
 use shared::{
     admin::{self, Health},
-    config::{self, DrainArgs, LogFormatArgs},
+    config::{self, DrainArgs, HealthArgs, LogFormatArgs},
     lifecycle::{Shutdown, Tasks, run_main},
     serve::{self, Limits},
     telemetry,
@@ -26,6 +26,8 @@ pub(crate) struct Config {
     places: Places,
     #[command(flatten)]
     log: LogFormatArgs,
+    #[command(flatten)]
+    health: HealthArgs,
     #[command(flatten)]
     drain: DrainArgs,
 }
@@ -140,7 +142,7 @@ pub(crate) fn main(config: Config) -> ExitCode {
 async fn run(config: Config, services: Services, shutdown: Shutdown) -> anyhow::Result<()> {
     let Services { api, fanout, persister } = services;
     let metrics = telemetry::install_metrics();
-    let health = Health::default();
+    let health = Health::new(&config.health);
     // Two stages: what sockets need to say goodbye stops after them.
     let (mut edge, mut core) = (Tasks::new(&shutdown), Tasks::new(&shutdown));
     let stop = shutdown.clone();

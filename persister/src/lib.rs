@@ -57,7 +57,7 @@ const FIRST_CONNECT: Duration = Duration::from_secs(30);
 /// When it can't start, or a task of it fails.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics();
-    let health = Health::default();
+    let health = Health::new(&config.admin.health);
     let mut tasks = Tasks::new(&shutdown);
     // Before everything that waits: a persister that waits for its database says so.
     if let Some(listener) = config.admin.bind().await? {

@@ -13,10 +13,13 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::config::HealthArgs;
+
 /// What a service is made of, and whether each part can work.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Health {
     state: Arc<Mutex<State>>,
+    log_fsync: Arc<str>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +37,12 @@ pub struct Component {
 }
 
 impl Health {
+    /// Of a service without parts yet.
+    #[must_use]
+    pub fn new(args: &HealthArgs) -> Self {
+        Self { state: Arc::default(), log_fsync: args.log_fsync.as_str().into() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,11 +73,10 @@ impl Health {
             .iter()
             .map(|(name, reason)| (*name, reason.as_deref().unwrap_or("ok")))
             .collect();
-        let fsync = std::env::var("ROOMCAST_LOG_FSYNC").unwrap_or_else(|_| "unknown".to_owned());
         serde_json::json!({
             "ready": state.components.values().all(Option::is_none),
             "components": components,
-            "log": { "replicas": state.replicas, "fsync": fsync },
+            "log": { "replicas": state.replicas, "fsync": &*self.log_fsync },
         })
     }
 }
@@ -112,7 +120,7 @@ mod tests {
 
     #[test]
     fn one_part_that_is_not_ready_is_enough() {
-        let health = Health::default();
+        let health = Health::new(&HealthArgs { log_fsync: "always".to_owned() });
         let (nats, postgres) = (health.component("nats"), health.component("postgres"));
         nats.ready();
         assert!(!health.is_ready());
@@ -120,5 +128,6 @@ mod tests {
         assert!(health.is_ready());
         postgres.not_ready("gone");
         assert_eq!(health.report()["components"]["postgres"], "gone");
+        assert_eq!(health.report()["log"]["fsync"], "always");
     }
 }

@@ -93,6 +93,17 @@ pub struct AdminArgs {
     /// Where /metrics, /healthz and /readyz are served; nowhere where it is not set.
     #[arg(long, env = "ROOMCAST_ADMIN_LISTEN")]
     pub admin_listen: Option<SocketAddr>,
+    /// What /readyz says.
+    #[command(flatten)]
+    pub health: HealthArgs,
+}
+
+/// What /readyz says and no service can find out.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HealthArgs {
+    /// When the broker writes through to disk, as its configuration has it: its `sync_interval`.
+    #[arg(long, env = "ROOMCAST_LOG_FSYNC", default_value = "unknown")]
+    pub log_fsync: String,
 }
 
 impl AdminArgs {
