@@ -5,7 +5,10 @@ use std::{sync::OnceLock, time::Duration};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{LogFormat, LogFormatArgs};
+use crate::{
+    config::{LogFormat, LogFormatArgs},
+    metric_names,
+};
 
 /// Bounds of every histogram of seconds: from 100 µs to the deadline of requests.
 const SECONDS: &[f64] =
@@ -38,6 +41,7 @@ pub fn install_metrics() -> PrometheusHandle {
                 })
                 .and_then(PrometheusBuilder::install_recorder)
                 .expect("bounds are not empty, and no other recorder is installed");
+            metric_names::describe();
             let upkeep = handle.clone();
             tokio::spawn(async move {
                 let mut ticks = tokio::time::interval(UPKEEP);

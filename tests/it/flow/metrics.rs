@@ -75,6 +75,8 @@ async fn a_conversation_shows_on_every_node() {
         ],
     )
     .await;
+    let metrics = cluster.fanout[0].metrics().await;
+    assert!(metrics.contains("# HELP roomcast_sockets_open Sockets open now."), "{metrics}");
     // What is open is counted down again.
     drop(socket);
     has(
