@@ -34,6 +34,7 @@ use sqlx::{
 };
 
 use behind::Behind;
+use commands::marks::Marks;
 pub use config::{ApiArgs, Config, DatabaseArgs};
 use rights::Rights;
 use state::{Api, Shared};
@@ -64,6 +65,7 @@ pub async fn start(
     let api: Api = Arc::new(Shared {
         appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
         behind: Behind::new(info.shards),
+        marks: Marks::default(),
         applied,
         rights,
         jetstream,

@@ -25,7 +25,7 @@ use shared::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    commands::{asked, people, presence},
+    commands::{asked, marks::Marks, people, presence},
     dialects::native,
     state::Api,
 };
@@ -71,6 +71,7 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
     // All places back: nothing is under way.
     let all = u32::try_from(AT_ONCE)?;
     let _finished = tokio::time::timeout(Duration::from_secs(5), places.acquire_many(all)).await;
+    Marks::flush(&api).await;
     Ok(())
 }
 

@@ -7,15 +7,16 @@ use quick_cache::sync::Cache;
 use shared::{
     config::OriginArgs,
     error::Error,
-    event::Person,
+    event::EventName,
     id::{Shard, ShardCount, UserId},
-    log::{Append, Appended, Appender, AppliedWatch},
+    log::{self, Append, Appended, Appender, AppliedWatch},
+    subject::Channel,
     token::Verifier,
 };
 use sqlx::PgPool;
 use tokio::time::Instant;
 
-use crate::{behind::Behind, rights::Rights};
+use crate::{behind::Behind, commands::marks::Marks, rights::Rights};
 
 /// How long a request may try to append.
 pub(crate) const APPEND: Duration = Duration::from_secs(5);
@@ -34,11 +35,12 @@ pub(crate) struct Shared {
     pub(crate) pool: PgPool,
     pub(crate) rights: Rights,
     pub(crate) behind: Behind,
+    pub(crate) marks: Marks,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) text_max: usize,
-    /// The newest description of a person that is stored, as far as this node knows.
-    pub(crate) profiles: Cache<UserId, (i64, Person)>,
+    /// The newest token of a person that says nothing that is not stored, as far as this node knows.
+    pub(crate) profiles: Cache<UserId, i64>,
 }
 
 impl Shared {
@@ -52,6 +54,23 @@ impl Shared {
     /// Waits until an event is in Postgres. False where it is not, a second later.
     pub(crate) async fn is_applied(&self, shard: Shard, seq: u64) -> bool {
         self.applied.wait(shard, seq, APPLY).await
+    }
+
+    /// Waits until every event of these names that was acknowledged of a channel is in Postgres. False
+    /// where one is not, a second later.
+    pub(crate) async fn is_all_applied(
+        &self,
+        channel: &Channel,
+        events: &[EventName],
+    ) -> Result<bool, Error> {
+        let mut last = 0;
+        for event in events {
+            let subject = channel.chat(self.shards, *event, None);
+            let found = log::last(&self.jetstream, &subject).await;
+            let found = found.map_err(|error| Error::unavailable("The log", &error))?;
+            last = last.max(found.map_or(0, |stored| stored.seq));
+        }
+        Ok(last == 0 || self.is_applied(channel.shard(self.shards), last).await)
     }
 }
 

@@ -102,6 +102,9 @@ pub enum Effect {
 pub struct Grant {
     /// Everyone may: nothing ends it but the room's own change.
     pub public: bool,
+    /// The room is that of two people: each is told what the other has read.
+    #[serde(default)]
+    pub pair: bool,
     /// The last event of the room's shard that the answer has seen.
     pub as_of: u64,
     /// By belonging to a team.

@@ -41,6 +41,9 @@ async fn what_is_malformed_is_refused_with_its_reason() {
         ("limit=201", "limit: must be 1 to 200."),
         ("before=x", "before: must be a message's id."),
         ("before=1&after=1", "before, after: only one of them can be given."),
+        ("before=1&changed_after=1", "before, after, changed_after: only one of them can be given."),
+        ("changed_after=x", "changed_after: must be an event's id, or one that was given as `next`."),
+        ("changed_after=1-x", "changed_after: must be an event's id, or one that was given as `next`."),
     ] {
         let (status, problem) = ann.get(&format!("{messages}?{query}")).await;
         assert_eq!((status.as_u16(), &problem["detail"]), (400, &json!(detail)));

@@ -19,7 +19,7 @@ use super::{key, stored};
 use crate::state::{APPEND, APPLY, Shared};
 
 /// The keys whose values differ between two tries of one request.
-const MOMENTS: [&str; 3] = ["created_at", "activity", "updated_at"];
+const MOMENTS: [&str; 4] = ["created_at", "activity", "updated_at", "issued_at"];
 
 /// The writes of one request.
 pub(crate) struct Control<'a> {

@@ -8,7 +8,6 @@ use shared::{
     error::{Error, ErrorCode},
     event::{self, Event, EventName, InvitationAnswer, Member, RoomKind, TeamMember},
     id::{RoomId, UserId},
-    log,
     rules::Caller,
     subject::Channel,
 };
@@ -47,6 +46,12 @@ pub(crate) async fn invite(
     Ok((Invitation { id, invitation, accepted: None }, control.applied().await))
 }
 
+/// What decides of invitations, nothing missing that was acknowledged: false where Postgres lacks some.
+async fn is_settled(api: &Shared, caller: &Caller) -> Result<bool, Error> {
+    let events = [EventName::Invitation, EventName::InvitationAnswer];
+    api.is_all_applied(&Channel::User(caller.user.clone()), &events).await
+}
+
 /// The caller's unanswered invitations, newest first.
 pub(crate) async fn list(
     api: &Shared,
@@ -54,20 +59,14 @@ pub(crate) async fn list(
     before: Option<u64>,
     limit: i64,
 ) -> Result<Vec<Invitation>, Error> {
+    is_settled(api, caller).await?;
     invitations::list(&api.pool, api.shards, &caller.user, before, limit).await
 }
 
-/// An invitation of the caller's, nothing of it missing that was acknowledged.
+/// An invitation of the caller's.
 async fn mine(api: &Shared, caller: &Caller, id: u64) -> Result<Invitation, Error> {
-    let channel = Channel::User(caller.user.clone());
-    for event in [EventName::Invitation, EventName::InvitationAnswer] {
-        let subject = channel.chat(api.shards, event, None);
-        let last = log::last(&api.jetstream, &subject).await.map_err(|e| Error::unavailable("The log", &e))?;
-        if let Some(last) = last
-            && !api.is_applied(last.shard, last.seq).await
-        {
-            return Err(Error::unavailable("The invitation", &"it is not applied yet"));
-        }
+    if !is_settled(api, caller).await? {
+        return Err(Error::unavailable("The invitation", &"it is not applied yet"));
     }
     invitations::one(&api.pool, api.shards, &caller.user, id).await?.ok_or_else(Error::not_found)
 }
@@ -90,8 +89,7 @@ pub(crate) async fn answer(
     }
     let channel = Channel::User(caller.user.clone());
     let key = format!("{id}:{accepted}");
-    let mut control =
-        Control::new(api, &caller.user, &channel, EventName::InvitationAnswer, Some(&key));
+    let mut control = Control::new(api, &caller.user, &channel, EventName::InvitationAnswer, Some(&key));
     if accepted {
         let_in(api, &mut control, &invitation.invitation).await?;
     }

@@ -5,7 +5,7 @@ use shared::{
     error::{Error, ErrorCode},
     event::{ChatMessage, Event, EventName, MessageDelete, MessageEdit},
     id::{MessageId, RoomId, Shard, UserId},
-    log::{self, Append, MsgId},
+    log::{self, Append, Appended, MsgId},
     rules::{self, Caller},
     subject::Channel,
 };
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{enter, key, see, stored};
 use crate::{
-    queries::messages::{self, Message, Page},
+    queries::messages::{self, Changed, Message, Page, Place},
     state::{APPEND, Shared},
 };
 
@@ -93,11 +93,19 @@ async fn author(api: &Shared, room: RoomId, id: MessageId) -> Result<UserId, Err
     messages::author(&api.pool, shard, room, id).await?.ok_or_else(Error::not_found)
 }
 
-/// An effect on messages: where it stands, and whether Postgres has it already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Changed {
-    pub(crate) shard: Shard,
-    pub(crate) seq: u64,
+/// A message of that id was sent to the room; it may have been deleted since.
+pub(super) async fn exists(api: &Shared, room: RoomId, id: MessageId) -> Result<(), Error> {
+    let channel = Channel::Room(room);
+    let shard = channel.shard(api.shards);
+    let stored =
+        log::get(&api.jetstream, shard, id.0).await.map_err(|e| Error::unavailable("The log", &e))?;
+    let subject = channel.chat(api.shards, EventName::ChatMessage, None);
+    if stored.is_some_and(|stored| stored.subject == subject)
+        || messages::exists(&api.pool, shard, room, id).await?
+    {
+        return Ok(());
+    }
+    Err(Error::not_found())
 }
 
 async fn change(
@@ -106,12 +114,11 @@ async fn change(
     room: RoomId,
     event: Event,
     request: Option<&str>,
-) -> Result<Changed, Error> {
+) -> Result<Appended, Error> {
     let channel = Channel::Room(room);
     let id = MsgId::new(&caller.user, &channel, event.name(), &key(request));
     let append = Append::new(&channel, &event, id);
-    let appended = api.append(append, Instant::now() + APPEND).await?;
-    Ok(Changed { shard: appended.shard, seq: appended.seq })
+    api.append(append, Instant::now() + APPEND).await
 }
 
 /// Gives a message another text.
@@ -122,7 +129,7 @@ pub(crate) async fn edit(
     id: MessageId,
     text: &str,
     request: Option<&str>,
-) -> Result<(MessageEdit, Changed), Error> {
+) -> Result<(MessageEdit, Appended), Error> {
     rules::message_text("message", text, api.text_max)?;
     enter(api, room, caller).await?;
     if !caller.may_edit(&author(api, room, id).await?) {
@@ -146,7 +153,7 @@ pub(crate) async fn delete(
     room: RoomId,
     ids: Vec<MessageId>,
     request: Option<&str>,
-) -> Result<(MessageDelete, Changed), Error> {
+) -> Result<(MessageDelete, Appended), Error> {
     if !(1..=rules::DELETE_MAX).contains(&ids.len()) {
         let detail = format!("msg_id_list: must name 1 to {} messages.", rules::DELETE_MAX);
         return Err(Error::bad_request(detail));
@@ -173,14 +180,27 @@ pub(crate) async fn history(
 ) -> Result<Vec<Message>, Error> {
     see(api, room, caller).await?;
     let channel = Channel::Room(room);
-    let shard = channel.shard(api.shards);
     if !matches!(page, Page::Before(_)) {
         // Every message acknowledged before this request is in its answer.
-        let subject = channel.chat(api.shards, EventName::ChatMessage, None);
-        let last = log::last(&api.jetstream, &subject).await;
-        if let Some(last) = last.map_err(|e| Error::unavailable("The log", &e))? {
-            api.is_applied(shard, last.seq).await;
-        }
+        api.is_all_applied(&channel, &[EventName::ChatMessage]).await?;
     }
-    messages::page(&api.pool, shard, room, page, limit).await
+    messages::page(&api.pool, channel.shard(api.shards), room, page, limit).await
+}
+
+/// What is new in a room or was changed there after an event, in the order of the events. Who reads it
+/// has lost the pushes: it is all of it, or none.
+pub(crate) async fn changes(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    after: Place,
+    limit: i64,
+) -> Result<Vec<Changed>, Error> {
+    see(api, room, caller).await?;
+    let channel = Channel::Room(room);
+    let events = [EventName::ChatMessage, EventName::MessageEdit, EventName::MessageDelete];
+    if !api.is_all_applied(&channel, &events).await? {
+        return Err(Error::unavailable("The history", &"the last changes are not applied yet"));
+    }
+    messages::changes(&api.pool, channel.shard(api.shards), room, after, limit).await
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod asked;
 mod control;
+pub(crate) mod invitations;
+pub(crate) mod marks;
 pub(crate) mod members;
 pub(crate) mod messages;
 mod pairs;

@@ -1,16 +1,19 @@
-//! People: what tokens say of them.
+//! People: what tokens and the host application say of them, and where they are.
 
 use shared::{
+    clock::Timestamp,
     error::Error,
     event::{Event, EventName, Person, Profile},
-    id::UserId,
+    id::{RoomId, UserId},
     log::{Append, MsgId},
+    rules::{self, Caller},
     subject::Channel,
 };
 use tokio::time::Instant;
 
+use super::control::Control;
 use crate::{
-    queries::people,
+    queries::{people, presence, rooms},
     state::{APPEND, Shared},
 };
 
@@ -37,15 +40,15 @@ pub(crate) async fn learn(
     person: &Person,
 ) -> Result<(), Error> {
     let Some(issued_at) = issued_at.filter(|_| *person != Person::default()) else { return Ok(()) };
-    let is_known = |(known_at, known): &(i64, Person)| issued_at <= *known_at || !changes(known, person);
-    if api.profiles.get(user).as_ref().is_some_and(is_known) {
+    if api.profiles.get(user).is_some_and(|newest| issued_at <= newest) {
         return Ok(());
     }
     let channel = Channel::User(user.clone());
     let shard = channel.shard(api.shards);
-    let known = people::person(&api.pool, shard, user).await?;
-    if let Some(known) = known.filter(is_known) {
-        api.profiles.insert(user.clone(), known);
+    if let Some((known_at, known)) = people::person(&api.pool, shard, user).await?
+        && (issued_at <= known_at || !changes(&known, person))
+    {
+        api.profiles.insert(user.clone(), issued_at.max(known_at));
         return Ok(());
     }
     let event = Event::Profile(Profile { user: user.clone(), issued_at, person: person.clone() });
@@ -53,6 +56,55 @@ pub(crate) async fn learn(
     let append = Append::new(&channel, &event, id);
     let appended = api.append(append, Instant::now() + APPEND).await?;
     api.is_applied(shard, appended.seq).await;
-    api.profiles.insert(user.clone(), (issued_at, person.clone()));
+    api.profiles.insert(user.clone(), issued_at);
     Ok(())
+}
+
+/// A person as one reader sees them.
+pub(crate) struct Known {
+    pub(crate) person: Person,
+    pub(crate) is_online: bool,
+}
+
+/// What is known of a person: of one whom no token has described yet, nothing. Their mail address and
+/// their balance are for themselves and for admins.
+pub(crate) async fn show(api: &Shared, caller: &Caller, user: &UserId) -> Result<Known, Error> {
+    let shard = Channel::User(user.clone()).shard(api.shards);
+    let known = people::person(&api.pool, shard, user).await?;
+    let mut person = known.map(|(_, person)| person).unwrap_or_default();
+    if caller.user != *user && !caller.is_admin {
+        (person.email, person.account) = (None, None);
+    }
+    Ok(Known { person, is_online: presence::is_online(&api.pool, api.shards, user).await? })
+}
+
+/// The host application describes a person; what it does not name stays. Answers whether Postgres has it.
+pub(crate) async fn put(
+    api: &Shared,
+    caller: &Caller,
+    user: &UserId,
+    person: Person,
+    idempotency_key: Option<&str>,
+) -> Result<(Known, bool), Error> {
+    if !caller.is_admin {
+        return Err(Error::forbidden());
+    }
+    rules::person(&person)?;
+    let issued_at = Timestamp::now().unix_ms() / 1_000;
+    let channel = Channel::User(user.clone());
+    let mut control = Control::new(api, &caller.user, &channel, EventName::Profile, idempotency_key);
+    let profile = Profile { user: user.clone(), issued_at, person };
+    control.append(&channel, Event::Profile(profile)).await?;
+    let applied = control.applied().await;
+    Ok((show(api, caller, user).await?, applied))
+}
+
+/// Whether a person has a socket open, and in which rooms they are, of those that the caller may enter.
+pub(crate) async fn presence(
+    api: &Shared,
+    caller: &Caller,
+    user: &UserId,
+) -> Result<(bool, Vec<RoomId>), Error> {
+    let is_online = presence::is_online(&api.pool, api.shards, user).await?;
+    Ok((is_online, rooms::with(&api.pool, api.shards, caller, user).await?))
 }

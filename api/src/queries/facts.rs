@@ -61,6 +61,7 @@ impl Facts {
     pub(crate) fn grant(&self) -> Grant {
         Grant {
             public: self.kind == RoomKind::Public,
+            pair: self.kind == RoomKind::Match,
             as_of: self.as_of,
             team: self.team.map(|team| TeamGrant { team, as_of: self.team_as_of }),
             last_event: self.last_event,

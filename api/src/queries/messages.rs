@@ -7,6 +7,7 @@ use shared::{
 };
 use sqlx::{FromRow, PgPool, types::time::OffsetDateTime};
 
+use super::{number, unsigned, user};
 use crate::state::database;
 
 /// A message that was not deleted.
@@ -35,8 +36,8 @@ impl TryFrom<Row> for Message {
 
     fn try_from(row: Row) -> Result<Self, Error> {
         Ok(Self {
-            id: MessageId(u64::try_from(row.id).map_err(|error| Error::internal(&error))?),
-            author: row.author.parse().map_err(|error| Error::internal(&error))?,
+            id: MessageId(unsigned(row.id)?),
+            author: user(&row.author)?,
             body: row.body,
             client_id: row.client_id,
             created_at: row.created_at.into(),
@@ -58,10 +59,6 @@ pub(crate) enum Page {
 
 const COLUMNS: &str = "SELECT id, author, body, client_id, created_at, edited_at FROM message \
                        WHERE shard = $1 AND room = $2 AND deleted_at IS NULL";
-
-fn number(id: u64) -> i64 {
-    i64::try_from(id).unwrap_or(i64::MAX)
-}
 
 /// Up to `limit` messages of a room, in ascending order.
 ///
@@ -115,5 +112,81 @@ pub(crate) async fn author(
     .fetch_optional(pool)
     .await
     .map_err(|error| database(&error))?;
-    author.map(|author| author.parse().map_err(|error| Error::internal(&error))).transpose()
+    author.as_deref().map(user).transpose()
+}
+
+/// Whether a message was ever sent to a room, deleted or not.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn exists(pool: &PgPool, shard: Shard, room: RoomId, id: MessageId) -> Result<bool, Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM message WHERE shard = $1 AND room = $2 AND id = $3)")
+        .bind(shard.number())
+        .bind(number(room.0))
+        .bind(number(id.0))
+        .fetch_one(pool)
+        .await
+        .map_err(|error| database(&error))
+}
+
+/// A message that is new since an event, or was edited or deleted since, as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Changed {
+    pub(crate) message: Message,
+    /// The last event that made it what it is.
+    pub(crate) changed: u64,
+    pub(crate) deleted_at: Option<Timestamp>,
+}
+
+/// A place among the changes of a room: an event, and of those that one event changed, a message.
+pub(crate) type Place = (u64, Option<MessageId>);
+
+#[derive(FromRow)]
+struct ChangedRow {
+    #[sqlx(flatten)]
+    row: Row,
+    last: i64,
+    deleted_at: Option<OffsetDateTime>,
+}
+
+/// Each half by its own index. `$5`: how many.
+const CHANGES: &str = "
+SELECT * FROM (
+    SELECT id, author, body, client_id, created_at, edited_at, deleted_at, changed AS last FROM message
+    WHERE shard = $1 AND room = $2 AND changed >= $3 AND (changed, id) > ($3, $4)
+    ORDER BY changed, id LIMIT $5) old
+UNION ALL SELECT * FROM (
+    SELECT id, author, body, client_id, created_at, edited_at, deleted_at, id AS last FROM message
+    WHERE shard = $1 AND room = $2 AND id > $3 AND changed IS NULL ORDER BY id LIMIT $5) new
+ORDER BY last, id LIMIT $5";
+
+/// Up to `limit` messages of a room that are new or were changed after that place, in the order of what
+/// made them so.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn changes(
+    pool: &PgPool,
+    shard: Shard,
+    room: RoomId,
+    (event, message): Place,
+    limit: i64,
+) -> Result<Vec<Changed>, Error> {
+    let rows: Vec<ChangedRow> = sqlx::query_as(CHANGES)
+        .bind(shard.number())
+        .bind(number(room.0))
+        .bind(number(event))
+        .bind(message.map_or(i64::MAX, |message| number(message.0)))
+        .bind(limit)
+        .fetch_all(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    let changed = |row: ChangedRow| {
+        Ok(Changed {
+            message: row.row.try_into()?,
+            changed: unsigned(row.last)?,
+            deleted_at: row.deleted_at.map(Timestamp::from),
+        })
+    };
+    rows.into_iter().map(changed).collect()
 }

@@ -1,6 +1,7 @@
 //! The read side: every statement is a SELECT, and each names the shard first.
 
 pub(crate) mod facts;
+pub(crate) mod invitations;
 pub(crate) mod messages;
 pub(crate) mod people;
 pub(crate) mod presence;

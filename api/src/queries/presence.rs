@@ -99,18 +99,3 @@ pub(crate) async fn is_online(pool: &PgPool, shards: ShardCount, user: &UserId) 
         .await
         .map_err(|error| database(&error))
 }
-
-/// Rooms that a person is in.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn rooms_of(pool: &PgPool, user: &UserId) -> Result<Vec<RoomId>, Error> {
-    let rooms: Vec<i64> = sqlx::query_scalar(
-        "SELECT DISTINCT room FROM participant WHERE user_id = $1 AND present ORDER BY room",
-    )
-    .bind(user.as_str())
-    .fetch_all(pool)
-    .await
-    .map_err(|error| database(&error))?;
-    rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
-}

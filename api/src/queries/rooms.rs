@@ -128,19 +128,25 @@ SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.descrip
                                         (SELECT k.message_id FROM read_mark k WHERE k.shard = r.id % $2
                                              AND k.room = r.id AND k.user_id = $1), 0)
                                 AND m.author <> $1 AND m.deleted_at IS NULL LIMIT 100) unread) AS unread
-FROM room r
+";
+
+/// A room as it is now, but for who is in it.
+const ROOM: &str = "
+room r
 LEFT JOIN room_state s ON s.shard = r.id % $2 AND s.room = r.id
 CROSS JOIN LATERAL (SELECT CASE WHEN r.kind NOT IN ('public', 'private') THEN r.kind
                                 WHEN coalesce(s.private, r.private) THEN 'private'
-                                ELSE 'public' END AS kind) now
+                                ELSE 'public' END AS kind) now";
+
+/// Who is in it.
+const HERE: &str = "
 CROSS JOIN LATERAL (SELECT count(*) AS present,
                            (array_agg(p.user_id ORDER BY p.user_id))[1:1000] AS participants
                     FROM (SELECT DISTINCT p.user_id FROM participant p
-                          WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present) p) here
-WHERE r.shard = -1";
+                          WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present) p) here";
 
-/// What the rules let the reader enter, said to Postgres. `$6`: they are an admin.
-const ENTER: &str = "s.closed_at IS NULL AND ($6 OR CASE now.kind
+/// What the rules let the reader enter, said to Postgres. `$3`: they are an admin.
+const ENTER: &str = "s.closed_at IS NULL AND ($3 OR CASE now.kind
     WHEN 'public' THEN true
     WHEN 'private' THEN r.creator = $1 OR EXISTS (SELECT FROM room_member m
         WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1)
@@ -160,13 +166,15 @@ pub(crate) async fn room(
     reader: &UserId,
 ) -> Result<Option<Room>, Error> {
     // Only constants are put together here.
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!("{SELECT} AND r.id = $3")))
-        .bind(reader.as_str())
-        .bind(i64::from(shards.get()))
-        .bind(number(id.0))
-        .fetch_all(pool)
-        .await
-        .map_err(|error| database(&error))?;
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
+        "{SELECT} FROM {ROOM} {HERE} WHERE r.shard = -1 AND r.id = $3"
+    )))
+    .bind(reader.as_str())
+    .bind(i64::from(shards.get()))
+    .bind(number(id.0))
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
     Ok(rooms(pool, shards, rows).await?.pop())
 }
 
@@ -189,20 +197,48 @@ pub(crate) async fn list(
         None => (None, i64::MAX),
     };
     let sql = format!(
-        "{SELECT} AND {ENTER} AND ($3::timestamptz IS NULL OR (r.created_at, r.id) < ($3, $4))
-         ORDER BY r.created_at DESC, r.id DESC LIMIT $5"
+        "{SELECT} FROM {ROOM} {HERE} WHERE r.shard = -1 AND {ENTER}
+         AND ($4::timestamptz IS NULL OR (r.created_at, r.id) < ($4, $5))
+         ORDER BY r.created_at DESC, r.id DESC LIMIT $6"
     );
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(caller.user.as_str())
         .bind(i64::from(shards.get()))
+        .bind(caller.is_admin)
         .bind(moment)
         .bind(id)
         .bind(limit)
-        .bind(caller.is_admin)
         .fetch_all(pool)
         .await
         .map_err(|error| database(&error))?;
     rooms(pool, shards, rows).await
+}
+
+/// Open rooms that a person is in and the caller may enter, the newest first, up to as many as are named.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn with(
+    pool: &PgPool,
+    shards: ShardCount,
+    caller: &Caller,
+    user: &UserId,
+) -> Result<Vec<RoomId>, Error> {
+    let sql = format!(
+        "SELECT r.id FROM {ROOM} WHERE r.shard = -1 AND {ENTER}
+         AND r.id IN (SELECT p.room FROM participant p WHERE p.user_id = $4 AND p.present)
+         ORDER BY r.id DESC LIMIT $5"
+    );
+    let ids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(caller.user.as_str())
+        .bind(i64::from(shards.get()))
+        .bind(caller.is_admin)
+        .bind(user.as_str())
+        .bind(NAMED_MAX)
+        .fetch_all(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    ids.into_iter().map(|id| unsigned(id).map(RoomId)).collect()
 }
 
 /// Rows as rooms. Who belongs to their teams is read beside: a team's shard is no matter of its rooms.

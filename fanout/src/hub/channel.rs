@@ -77,6 +77,8 @@ pub(crate) struct Hub {
     pub(crate) epoch: u64,
     pub(crate) fold: Fold,
     pub(crate) rights: Rights,
+    /// The room of two people.
+    pair: bool,
     /// Where it began: what lies before is nobody's gap here.
     began: u64,
     /// The last event of each name, as the broker chains them.
@@ -123,6 +125,7 @@ impl Hub {
             epoch,
             fold: Fold::default(),
             rights: Rights::new(last),
+            pair: false,
             began: last,
             chain: HashMap::new(),
             resuming: Vec::new(),
@@ -145,6 +148,7 @@ impl Hub {
         }
         if let Some(grant) = follower.grant {
             self.rights.granted(grant.public, grant.as_of);
+            self.pair = grant.pair;
         }
         let since = follower.since.filter(|_| recovered);
         let member = Member {
@@ -241,7 +245,15 @@ impl Hub {
             if native::is_replayed(event) {
                 self.ring.push(seq, frame.clone());
             }
-            self.push(seq, &frame, to);
+            match name {
+                // What somebody has read is nothing to a crowd.
+                Some(EventName::MessageRead) if !self.pair => {
+                    if let Ok(About { user }) = serde_json::from_slice(heard.payload) {
+                        self.push(seq, &frame, to, |member| member.caller.user == user);
+                    }
+                }
+                _ => self.push(seq, &frame, to, |_| true),
+            }
         }
         match name {
             Some(EventName::MemberRemove | EventName::TeamMemberRemove) => self.removed(heard),
@@ -250,10 +262,10 @@ impl Hub {
         }
     }
 
-    fn push(&mut self, seq: u64, frame: &Bytes, to: &Deliveries) {
+    fn push(&mut self, seq: u64, frame: &Bytes, to: &Deliveries, whom: impl Fn(&Member) -> bool) {
         let (mut frames, mut gone) = (0, Vec::new());
         for (connection, member) in &self.members {
-            if seq <= member.from {
+            if seq <= member.from || !whom(member) {
                 continue;
             }
             if member.outbox.push(frame.clone()) {

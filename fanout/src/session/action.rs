@@ -158,7 +158,7 @@ impl Asker {
         let mut stands = Some(true);
         if let Some(team) = team {
             // Who belongs to the team no more may not be here either.
-            let right = Grant { public: false, as_of: team.as_of, team: None, last_event: 0 };
+            let right = Grant { public: false, pair: false, as_of: team.as_of, team: None, last_event: 0 };
             stands = follow(&Channel::Team(team.team), None, None, None, Some(right)).await;
         }
         if stands == Some(true) {

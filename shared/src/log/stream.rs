@@ -131,6 +131,10 @@ pub async fn discover(jetstream: &Context) -> anyhow::Result<LogInfo> {
 /// # Errors
 /// When the leader does not answer.
 pub async fn get(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<Option<Stored>> {
+    if seq == 0 {
+        // Sequences begin at 1; to the server 0 is no question.
+        return Ok(None);
+    }
     let stream = jetstream.get_stream_no_info(subject::stream(shard)).await?;
     match stream.get_raw_message(seq).await {
         Ok(message) => Ok(Some(Stored {

@@ -2,7 +2,7 @@
 //!
 //! U+0000 is refused everywhere: it is valid JSON, and Postgres can't hold it.
 
-use crate::error::Error;
+use crate::{error::Error, event::Person};
 
 /// The longest message, unless configured otherwise.
 pub const TEXT_MAX: usize = 16_384;
@@ -10,6 +10,8 @@ pub const TEXT_MAX: usize = 16_384;
 pub const NAME_MAX: usize = 200;
 /// The longest description of a room.
 pub const DESCRIPTION_MAX: usize = 2_000;
+/// The longest text that describes a person.
+pub const CLAIM_MAX: usize = 2_000;
 /// The longest `client_id` or `Idempotency-Key`.
 pub const CLIENT_ID_MAX: usize = 128;
 /// The most people named when a room is made.
@@ -53,6 +55,24 @@ pub fn required_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
 /// Names the field and the limit.
 pub fn message_text(field: &str, text: &str, max: usize) -> Result<(), Error> {
     required_line(field, text, max)
+}
+
+/// What is said of a person.
+///
+/// # Errors
+/// Names the field and the limit.
+pub fn person(person: &Person) -> Result<(), Error> {
+    let fields = [
+        ("username", &person.username),
+        ("email", &person.email),
+        ("gender", &person.gender),
+        ("language", &person.language),
+        ("account", &person.account),
+        ("main_photo", &person.main_photo),
+    ];
+    fields
+        .into_iter()
+        .try_for_each(|(field, text)| optional_line(field, text.as_deref().unwrap_or(""), CLAIM_MAX))
 }
 
 /// The sender's own name for a request: visible ASCII, so that it also fits a header.

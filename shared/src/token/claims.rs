@@ -4,10 +4,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::TokenError;
-use crate::{event::Person, id::UserId, rules::Caller};
+use crate::{
+    event::Person,
+    id::UserId,
+    rules::{CLAIM_MAX, Caller},
+};
 
-/// The longest claim that describes a person, in bytes.
-const CLAIM_MAX: usize = 2_000;
 /// People without a token of their own have such ids: no token may name one.
 const VISITOR: &str = "visitor:";
 

@@ -1,8 +1,12 @@
 //! The native dialect, topic by topic: what each call does, and the exact answer of each refusal.
 
+mod changes;
 mod confirm;
 mod expired;
+mod invitations;
+mod marks;
 mod members;
+mod people;
 mod rights;
 mod rooms;
 mod teams;

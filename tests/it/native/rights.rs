@@ -70,7 +70,7 @@ async fn without_postgres_a_kept_yes_holds_and_a_no_is_not_known() {
     socket.must("subscribe", channel.clone()).await;
     let joined = socket.must("join_room", json!({ "room_pk": room })).await;
     assert_eq!((&joined["id"], &joined["name"]), (&json!(room), &json!("board")));
-    assert_eq!(joined["participants"], json!([]), "the node has heard who is in");
+    assert_eq!(joined["participants"], json!([]), "the node itself knows who is in");
     let mut stranger = cluster.socket(0, "eve").await;
     let answer = stranger.act("subscribe", channel.clone()).await.expect("open");
     assert_eq!(answer["response_status"], 503, "{answer}");

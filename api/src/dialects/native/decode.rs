@@ -7,11 +7,14 @@ use serde::de::DeserializeOwned;
 use shared::{
     clock::Timestamp,
     error::Error,
-    id::{MAX_ID, RoomId},
+    id::{MAX_ID, MessageId, RoomId},
 };
 
 use super::wire::HistoryQuery;
-use crate::queries::{messages::Page, rooms::Cursor};
+use crate::queries::{
+    messages::{Page, Place},
+    rooms::Cursor,
+};
 
 /// The most entries of a page.
 const LIMIT_MAX: i64 = 200;
@@ -38,25 +41,75 @@ pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
 
 /// How many entries are asked for.
 pub(super) fn limit(text: Option<&str>) -> Result<i64, Error> {
-    match text.map(str::parse) {
+    // What is no number is out of bounds too.
+    bounded(text.map(|text| text.parse().unwrap_or(0)))
+}
+
+/// How many entries are asked for, within the bounds.
+pub(super) fn bounded(limit: Option<i64>) -> Result<i64, Error> {
+    match limit {
         None => Ok(LIMIT),
-        Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+        Some(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
         Some(_) => Err(Error::bad_request(format!("limit: must be 1 to {LIMIT_MAX}."))),
     }
 }
 
+/// What is asked of a room's history.
+pub(super) enum Asked {
+    /// A part of it.
+    Page(Page),
+    /// What is new or was changed after that.
+    Changes(Place),
+}
+
+/// What is asked of a room's history.
+pub(super) fn history(query: &HistoryQuery) -> Result<Asked, Error> {
+    match (&query.before, &query.after, &query.changed_after) {
+        (None, None, Some(place)) => self::place(place).map(Asked::Changes),
+        (before, after, None) => {
+            let before = before.as_deref().map(|text| id("before", text)).transpose()?;
+            let after = after.as_deref().map(|text| id("after", text)).transpose()?;
+            page(before, after).map(Asked::Page)
+        }
+        _ => Err(Error::bad_request("before, after, changed_after: only one of them can be given.")),
+    }
+}
+
 /// Which part of a history is asked for.
-pub(super) fn page(query: &HistoryQuery) -> Result<Page, Error> {
-    let id = |field: &str, text: &str| match text.parse() {
-        Ok(id) if id <= MAX_ID => Ok(id),
-        _ => Err(Error::bad_request(format!("{field}: must be a message's id."))),
-    };
-    match (&query.before, &query.after) {
+pub(super) fn page(before: Option<u64>, after: Option<u64>) -> Result<Page, Error> {
+    match (before, after) {
         (None, None) => Ok(Page::Last),
-        (Some(before), None) => id("before", before).map(Page::Before),
-        (None, Some(after)) => id("after", after).map(Page::After),
+        (Some(before), None) => Ok(Page::Before(before)),
+        (None, Some(after)) => Ok(Page::After(after)),
         (Some(_), Some(_)) => Err(Error::bad_request("before, after: only one of them can be given.")),
     }
+}
+
+/// An id, or 0, which comes before all.
+fn id(field: &str, text: &str) -> Result<u64, Error> {
+    match text.parse() {
+        Ok(id) if id <= MAX_ID => Ok(id),
+        _ => Err(Error::bad_request(format!("{field}: must be a message's id."))),
+    }
+}
+
+/// A place among changes: an event's id, as pushes have it, or what was given as `next`.
+fn place(text: &str) -> Result<Place, Error> {
+    let read = || {
+        let (event, message) = match text.split_once('-') {
+            None => (text, None),
+            Some((event, message)) => (event, Some(message.parse().ok()?)),
+        };
+        Some((id("", event).ok()?, message))
+    };
+    read().ok_or_else(|| {
+        Error::bad_request("changed_after: must be an event's id, or one that was given as `next`.")
+    })
+}
+
+/// A cursor for the changes after that place.
+pub(super) fn write_place(event: u64, message: MessageId) -> String {
+    format!("{event}-{message}")
 }
 
 /// A cursor for what comes after the entry of that name.

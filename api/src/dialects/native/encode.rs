@@ -1,12 +1,16 @@
 //! Writing what clients are answered.
 
-use shared::{event::RoomKind, id::RoomId};
+use shared::{
+    event::{self, RoomKind},
+    id::{RoomId, UserId},
+};
 
 use super::wire;
 use crate::{
-    commands::messages::Sent,
+    commands::{messages::Sent, people::Known},
     queries::{
-        messages::Message,
+        invitations::Invitation,
+        messages::{Changed, Message, Page},
         rooms::{Present, Room},
         teams::Team,
     },
@@ -66,6 +70,56 @@ pub(super) fn message(room: RoomId, message: Message) -> wire::Message {
         created_at: message.created_at,
         edited_at: message.edited_at,
         client_id: message.client_id,
+    }
+}
+
+/// A part of a room's history.
+pub(super) fn history(
+    room: RoomId,
+    page: Page,
+    found: Vec<Message>,
+    limit: i64,
+) -> wire::Page<wire::Message> {
+    let is_full = i64::try_from(found.len()) == Ok(limit);
+    // Where the next page in the same direction begins.
+    let edge = match page {
+        Page::After(_) => found.last(),
+        Page::Last | Page::Before(_) => found.first(),
+    };
+    let next = edge.filter(|_| is_full).map(|message| message.id.to_string());
+    wire::Page { results: found.into_iter().map(|found| message(room, found)).collect(), next }
+}
+
+/// A message that is new or was changed.
+pub(super) fn changed(room: RoomId, changed: Changed) -> wire::Changed {
+    wire::Changed {
+        message: message(room, changed.message),
+        changed: changed.changed,
+        deleted_at: changed.deleted_at,
+    }
+}
+
+/// An invitation.
+pub(super) fn invitation(invitation: Invitation, is_applied: bool) -> wire::Invitation {
+    let Invitation { id, invitation, accepted } = invitation;
+    let event::Invitation { room, room_name, user, by, created_at } = invitation;
+    wire::Invitation { id, room, room_name, user, by, created_at, accepted, applied: applied(is_applied) }
+}
+
+/// A person.
+pub(super) fn person(id: UserId, known: Known, is_applied: bool) -> wire::Person {
+    let event::Person { username, email, gender, language, account, main_photo, business } = known.person;
+    wire::Person {
+        id,
+        username,
+        email,
+        gender,
+        language,
+        account,
+        main_photo,
+        business,
+        is_online: known.is_online,
+        applied: applied(is_applied),
     }
 }
 

@@ -64,6 +64,34 @@ impl FromRequestParts<Api> for OfTeam {
     }
 }
 
+/// The invitation that the path names.
+pub(crate) struct OfInvitation(pub(crate) u64);
+
+impl FromRequestParts<Api> for OfInvitation {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, api).await;
+        let Path(id) = path.map_err(|_| Error::not_found())?;
+        // Its number is that of an event, as a message's is.
+        let MessageId(id) = id.parse().map_err(|_| Error::not_found())?;
+        Ok(Self(id))
+    }
+}
+
+/// The person whom the path names.
+pub(crate) struct OfUser(pub(crate) UserId);
+
+impl FromRequestParts<Api> for OfUser {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, api).await;
+        let Path(user) = path.map_err(|_| Error::not_found())?;
+        Ok(Self(user.parse().map_err(|_| Error::not_found())?))
+    }
+}
+
 /// A person whom the path names below a room or a team.
 pub(crate) struct Member<T>(pub(crate) T, pub(crate) UserId);
 

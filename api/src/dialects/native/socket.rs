@@ -15,15 +15,15 @@ use super::{
     wire::{Room, frame},
 };
 use crate::{
-    commands::{self, messages, rooms, teams},
-    state::Shared,
+    commands::{self, invitations, marks, messages, rooms, teams},
+    state::{Api, Shared},
 };
 
 /// Rooms that `list` answers.
 const LIST: i64 = 200;
 
 /// Decides one action.
-pub(crate) async fn act(api: &Shared, request: &ActionRequest, deadline: Instant) -> ActionReply {
+pub(crate) async fn act(api: &Api, request: &ActionRequest, deadline: Instant) -> ActionReply {
     match decide(api, request, deadline).await {
         Ok(reply) => reply,
         Err(error) => {
@@ -47,7 +47,7 @@ fn room(named: Option<RoomId>, request: &ActionRequest) -> Result<RoomId, Error>
     }
 }
 
-async fn decide(api: &Shared, request: &ActionRequest, deadline: Instant) -> Result<ActionReply, Error> {
+async fn decide(api: &Api, request: &ActionRequest, deadline: Instant) -> Result<ActionReply, Error> {
     let frame = &request.frame;
     match request.action.as_str() {
         "subscribe" => subscribe(api, request, decode::json(text(frame))?).await,
@@ -56,6 +56,14 @@ async fn decide(api: &Shared, request: &ActionRequest, deadline: Instant) -> Res
         "create_message" => create(api, request, decode::json(text(frame))?, deadline).await,
         "edit_message" => edit(api, request, decode::json(text(frame))?).await,
         "delete_messages" => delete(api, request, decode::json(text(frame))?).await,
+        "history" => history(api, request, decode::json(text(frame))?).await,
+        "mark_read" => mark_read(api, request, decode::json(text(frame))?).await,
+        "invite" => invite(api, request, decode::json(text(frame))?).await,
+        "current_room_info" => {
+            let frame: frame::OfRoom = decode::json(text(frame))?;
+            let room = rooms::show(api, &request.caller, room(frame.room_pk, request)?).await?;
+            reply(200, &encode::room(room, true), None)
+        }
         "list" => {
             let rooms = rooms::list(api, &request.caller, None, LIST).await?;
             let rooms: Vec<Room> = rooms.into_iter().map(|room| encode::room(room, true)).collect();
@@ -105,7 +113,7 @@ async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> 
     reply(200, &encode::room(room, true), Some(effect))
 }
 
-fn leave(request: &ActionRequest, frame: &frame::LeaveRoom) -> Result<ActionReply, Error> {
+fn leave(request: &ActionRequest, frame: &frame::OfRoom) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     if !request.rooms.contains(&room) {
         return Err(Error::bad_request("room_pk: this socket is not in that room."));
@@ -154,4 +162,26 @@ async fn delete(
     let key = Some(request.key.as_str());
     let (delete, _) = messages::delete(api, &request.caller, room, frame.msg_id_list, key).await?;
     reply(200, &json!({ "room_id": delete.room, "messages_ids": delete.messages_ids }), None)
+}
+
+async fn history(api: &Shared, request: &ActionRequest, frame: frame::History) -> Result<ActionReply, Error> {
+    let room = room(frame.room_pk, request)?;
+    let limit = decode::bounded(frame.limit)?;
+    let page = decode::page(frame.before, frame.after)?;
+    let found = messages::history(api, &request.caller, room, page, limit).await?;
+    reply(200, &encode::history(room, page, found, limit), None)
+}
+
+async fn mark_read(api: &Api, request: &ActionRequest, frame: frame::MarkRead) -> Result<ActionReply, Error> {
+    let room = room(frame.room_pk, request)?;
+    let is_in = request.rooms.contains(&room);
+    marks::push(api, &request.caller, room, frame.message_id, is_in).await?;
+    reply(200, &json!({ "room": room, "message_id": frame.message_id }), None)
+}
+
+async fn invite(api: &Shared, request: &ActionRequest, frame: frame::Invite) -> Result<ActionReply, Error> {
+    let room = room(frame.room_pk, request)?;
+    let key = Some(request.key.as_str());
+    let (made, applied) = invitations::invite(api, &request.caller, room, frame.user, key).await?;
+    reply(201, &encode::invitation(made, applied), None)
 }

@@ -3,7 +3,7 @@
 use axum::{extract::State, response::Response};
 use shared::id::{RoomId, UserId};
 
-use super::{Answer, Queried, people, query, settled};
+use super::{Answer, Queried, named, query, settled};
 use crate::{
     commands::members,
     dialects::native::{
@@ -21,7 +21,7 @@ pub(super) async fn list(
     asked: Queried<wire::ListQuery>,
 ) -> Answer<wire::Page<UserId>> {
     let asked = query(asked)?;
-    Ok(axum::Json(people(members::list(&api, &caller, room).await?, &asked)?))
+    Ok(axum::Json(named(members::list(&api, &caller, room).await?, &asked)?))
 }
 
 pub(super) async fn present(
@@ -31,7 +31,7 @@ pub(super) async fn present(
     asked: Queried<wire::ListQuery>,
 ) -> Answer<wire::Page<UserId>> {
     let asked = query(asked)?;
-    Ok(axum::Json(people(members::present(&api, &caller, room).await?, &asked)?))
+    Ok(axum::Json(named(members::present(&api, &caller, room).await?, &asked)?))
 }
 
 pub(super) async fn add(

@@ -1,18 +1,22 @@
 //! Messages, over HTTP.
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
 use tokio::time::Instant;
 
 use super::{Answer, Queried, created, query};
 use crate::{
     commands::messages,
     dialects::native::{
-        decode, encode,
+        decode::{self, Asked},
+        encode,
         errors::Problem,
         extract::{Caller, IdempotencyKey, InRoom, Json, OfMessage},
         wire,
     },
-    queries::messages::Page,
     state::{APPEND, Api},
 };
 
@@ -39,20 +43,23 @@ pub(super) async fn history(
     Caller(caller): Caller,
     InRoom(room): InRoom,
     asked: Queried<wire::HistoryQuery>,
-) -> Answer<wire::Page<wire::Message>> {
+) -> Result<Response, Problem> {
     let asked = query(asked)?;
     let limit = decode::limit(asked.limit.as_deref())?;
-    let page = decode::page(&asked)?;
-    let found = messages::history(&api, &caller, room, page, limit).await?;
-    let is_full = i64::try_from(found.len()) == Ok(limit);
-    // Where the next page in the same direction begins.
-    let edge = match page {
-        Page::After(_) => found.last(),
-        Page::Last | Page::Before(_) => found.first(),
-    };
-    let next = edge.filter(|_| is_full).map(|message| message.id.to_string());
-    let results = found.into_iter().map(|message| encode::message(room, message)).collect();
-    Ok(axum::Json(wire::Page { results, next }))
+    match decode::history(&asked)? {
+        Asked::Page(page) => {
+            let found = messages::history(&api, &caller, room, page, limit).await?;
+            Ok(axum::Json(encode::history(room, page, found, limit)).into_response())
+        }
+        Asked::Changes(place) => {
+            let found = messages::changes(&api, &caller, room, place, limit).await?;
+            let is_full = i64::try_from(found.len()) == Ok(limit);
+            let last = found.last().filter(|_| is_full);
+            let next = last.map(|last| decode::write_place(last.changed, last.message.id));
+            let results: Vec<_> = found.into_iter().map(|found| encode::changed(room, found)).collect();
+            Ok(axum::Json(wire::Page { results, next }).into_response())
+        }
+    }
 }
 
 pub(super) async fn edit(

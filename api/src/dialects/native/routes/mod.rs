@@ -1,7 +1,9 @@
 //! The native REST routes, one file a noun.
 
+mod invitations;
 mod members;
 mod messages;
+mod people;
 mod rooms;
 mod teams;
 
@@ -10,7 +12,7 @@ use axum::{
     extract::{Query, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse as _, Response},
-    routing::{get, patch, put},
+    routing::{get, patch, post, put},
 };
 use serde_json::json;
 use shared::{error::Error, id::UserId};
@@ -31,6 +33,13 @@ pub(crate) fn router() -> Router<Api> {
         .route("/api/v1/rooms/{room}/members", get(members::list))
         .route("/api/v1/rooms/{room}/members/{user}", put(members::add).delete(members::remove))
         .route("/api/v1/rooms/{room}/participants", get(members::present))
+        .route("/api/v1/rooms/{room}/invitations", post(invitations::invite))
+        .route("/api/v1/rooms/{room}/read", put(people::read))
+        .route("/api/v1/invitations", get(invitations::list))
+        .route("/api/v1/invitations/{invitation}/accept", post(invitations::accept))
+        .route("/api/v1/invitations/{invitation}/decline", post(invitations::decline))
+        .route("/api/v1/users/{user}", get(people::show).put(people::put))
+        .route("/api/v1/users/{user}/presence", get(people::presence))
         .route("/api/v1/teams", get(teams::list).post(teams::make))
         .route("/api/v1/teams/{team}", get(teams::show))
         .route("/api/v1/teams/{team}/members/{user}", put(teams::add).delete(teams::remove))
@@ -57,7 +66,7 @@ fn settled(applied: bool) -> Response {
 }
 
 /// A page of people, who are in the order of their ids.
-fn people(people: Vec<UserId>, asked: &wire::ListQuery) -> Result<wire::Page<UserId>, Error> {
+fn named(people: Vec<UserId>, asked: &wire::ListQuery) -> Result<wire::Page<UserId>, Error> {
     let limit = decode::limit(asked.limit.as_deref())?;
     let after: Option<UserId> = asked.cursor.as_deref().map(decode::mark).transpose()?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -1,7 +1,6 @@
 //! People and their read marks, over HTTP.
 
 use axum::{extract::State, response::Response};
-use shared::event::Person;
 
 use super::{Answer, settled};
 use crate::{
@@ -29,9 +28,9 @@ pub(super) async fn put(
     Caller(caller): Caller,
     OfUser(user): OfUser,
     IdempotencyKey(key): IdempotencyKey,
-    Json(body): Json<Person>,
+    Json(body): Json<wire::PersonChange>,
 ) -> Answer<wire::Person> {
-    let (found, applied) = people::put(&api, &caller, &user, body, key.as_deref()).await?;
+    let (found, applied) = people::put(&api, &caller, &user, body.into(), key.as_deref()).await?;
     Ok(axum::Json(encode::person(user, found, applied)))
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use shared::{
-    id::{MessageId, RoomId},
+    id::{MessageId, RoomId, UserId},
     subject::Channel,
 };
 
@@ -24,8 +24,9 @@ pub(in crate::dialects::native) struct JoinRoom {
     pub(in crate::dialects::native) epoch: Option<u64>,
 }
 
+/// An action on a room without more to say.
 #[derive(Debug, Deserialize)]
-pub(in crate::dialects::native) struct LeaveRoom {
+pub(in crate::dialects::native) struct OfRoom {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
 }
@@ -52,4 +53,30 @@ pub(in crate::dialects::native) struct DeleteMessages {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
     pub(in crate::dialects::native) msg_id_list: Vec<MessageId>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct History {
+    #[serde(default)]
+    pub(in crate::dialects::native) room_pk: Option<RoomId>,
+    #[serde(default)]
+    pub(in crate::dialects::native) before: Option<u64>,
+    #[serde(default)]
+    pub(in crate::dialects::native) after: Option<u64>,
+    #[serde(default)]
+    pub(in crate::dialects::native) limit: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct MarkRead {
+    #[serde(default)]
+    pub(in crate::dialects::native) room_pk: Option<RoomId>,
+    pub(in crate::dialects::native) message_id: MessageId,
+}
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct Invite {
+    #[serde(default)]
+    pub(in crate::dialects::native) room_pk: Option<RoomId>,
+    pub(in crate::dialects::native) user: UserId,
 }

@@ -5,6 +5,7 @@ pub(in crate::dialects::native) mod frame;
 use serde::{Deserialize, Serialize};
 use shared::{
     clock::Timestamp,
+    event,
     id::{MessageId, RoomId, TeamId, UserId},
 };
 
@@ -55,6 +56,37 @@ pub(in crate::dialects::native) struct NewText {
     pub(in crate::dialects::native) message: String,
 }
 
+/// `POST /rooms/{id}/invitations`.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct NewInvitation {
+    pub(in crate::dialects::native) user: UserId,
+}
+
+/// `PUT /rooms/{id}/read`.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct ReadUpTo {
+    pub(in crate::dialects::native) message_id: MessageId,
+}
+
+/// `PUT /users/{id}`: what is absent stays.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct PersonChange {
+    username: Option<String>,
+    email: Option<String>,
+    gender: Option<String>,
+    language: Option<String>,
+    account: Option<String>,
+    main_photo: Option<String>,
+    business: Option<bool>,
+}
+
+impl From<PersonChange> for event::Person {
+    fn from(change: PersonChange) -> Self {
+        let PersonChange { username, email, gender, language, account, main_photo, business } = change;
+        Self { username, email, gender, language, account, main_photo, business }
+    }
+}
+
 /// The query of a room's history.
 #[derive(Debug, Deserialize)]
 pub(in crate::dialects::native) struct HistoryQuery {
@@ -62,6 +94,8 @@ pub(in crate::dialects::native) struct HistoryQuery {
     pub(in crate::dialects::native) before: Option<String>,
     #[serde(default)]
     pub(in crate::dialects::native) after: Option<String>,
+    #[serde(default)]
+    pub(in crate::dialects::native) changed_after: Option<String>,
     #[serde(default)]
     pub(in crate::dialects::native) limit: Option<String>,
 }
@@ -111,6 +145,56 @@ pub(in crate::dialects::native) struct Message {
     pub(in crate::dialects::native) edited_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) client_id: Option<String>,
+}
+
+/// A message that is new or was changed, as it is now.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct Changed {
+    #[serde(flatten)]
+    pub(in crate::dialects::native) message: Message,
+    /// The event that made it what it is.
+    pub(in crate::dialects::native) changed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) deleted_at: Option<Timestamp>,
+}
+
+/// An invitation.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct Invitation {
+    pub(in crate::dialects::native) id: u64,
+    pub(in crate::dialects::native) room: RoomId,
+    pub(in crate::dialects::native) room_name: String,
+    pub(in crate::dialects::native) user: UserId,
+    pub(in crate::dialects::native) by: UserId,
+    pub(in crate::dialects::native) created_at: Timestamp,
+    /// Null until it is answered.
+    pub(in crate::dialects::native) accepted: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) applied: Option<bool>,
+}
+
+/// A person.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct Person {
+    pub(in crate::dialects::native) id: UserId,
+    pub(in crate::dialects::native) username: Option<String>,
+    pub(in crate::dialects::native) email: Option<String>,
+    pub(in crate::dialects::native) gender: Option<String>,
+    pub(in crate::dialects::native) language: Option<String>,
+    pub(in crate::dialects::native) account: Option<String>,
+    pub(in crate::dialects::native) main_photo: Option<String>,
+    pub(in crate::dialects::native) business: Option<bool>,
+    pub(in crate::dialects::native) is_online: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) applied: Option<bool>,
+}
+
+/// Where a person is.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct Presence {
+    pub(in crate::dialects::native) user: UserId,
+    pub(in crate::dialects::native) is_online: bool,
+    pub(in crate::dialects::native) rooms: Vec<RoomId>,
 }
 
 /// A team.

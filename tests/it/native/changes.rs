@@ -1,0 +1,133 @@
+//! What a client reads that could not be told all it missed; and the same history by socket.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size},
+};
+
+use super::{delete, patch, private_room};
+
+/// What came after that place: (message, text, whether it is deleted), page by page.
+async fn changes(rest: &Rest, room: u64, after: u64, limit: usize) -> Vec<(u64, String, bool)> {
+    let (mut all, mut next) = (Vec::new(), after.to_string());
+    loop {
+        let path = format!("/api/v1/rooms/{room}/messages?limit={limit}&changed_after={next}");
+        let (status, page) = rest.get(&path).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        let results = page["results"].as_array().expect("a list");
+        assert!(results.len() <= limit);
+        all.extend(results.iter().map(|found| {
+            let text = found["message"].as_str().expect("a text").to_owned();
+            (found["id"].as_u64().expect("an id"), text, found["deleted_at"].is_string())
+        }));
+        match page["next"].as_str() {
+            Some(cursor) => cursor.clone_into(&mut next),
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test]
+async fn edits_and_deletions_since_an_event_are_told() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
+    let room = ann.make_room("general").await;
+    let path = format!("/api/v1/rooms/{room}/messages");
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(ann.say(room, &n.to_string()).await);
+    }
+    let since = ids[5];
+    assert_eq!(changes(&bob, room, since, 50).await, []);
+    patch(&ann, &format!("{path}/{}", ids[0]), json!({ "message": "zero" })).await;
+    let new = ann.say(room, "new").await;
+    // One event that changes several: a page may end among them.
+    let mut socket = cluster.socket(0, "ann").await;
+    let three = json!({ "room_pk": room, "msg_id_list": [ids[3], ids[1], ids[2]] });
+    socket.must("delete_messages", three).await;
+    let expected = [
+        (ids[0], "zero".to_owned(), false),
+        (new, "new".to_owned(), false),
+        (ids[1], String::new(), true),
+        (ids[2], String::new(), true),
+        (ids[3], String::new(), true),
+    ];
+    for limit in [1, 2, 3, 5, 50] {
+        assert_eq!(changes(&bob, room, since, limit).await, expected, "{limit} a page");
+    }
+    let everything = changes(&bob, room, 0, 4).await;
+    let mut all: Vec<u64> = everything.iter().map(|(id, ..)| *id).collect();
+    all.sort_unstable();
+    assert_eq!(all, [ids, vec![new]].concat(), "each message once");
+    let (_, page) = bob.get(&format!("{path}?changed_after={since}&limit=1")).await;
+    let edited = &page["results"][0];
+    assert!(edited["changed"].as_u64().is_some_and(|event| event > since), "{edited}");
+    assert!(edited["edited_at"].is_string() && edited.get("deleted_at").is_none(), "{edited}");
+}
+
+#[tokio::test]
+async fn changes_are_whole_or_refused() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let id = ann.say(room, "one").await;
+    cluster.persister[0].kill9();
+    ann.say(room, "two").await;
+    let (status, problem) = ann.get(&format!("/api/v1/rooms/{room}/messages?changed_after={id}")).await;
+    assert_eq!((status.as_u16(), &problem["code"]), (503, &json!("unavailable")));
+    cluster.persister[0].restart();
+    cluster.ready().await;
+    assert_eq!(changes(&ann, room, id, 50).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_socket_reads_history_and_its_room() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = private_room(&ann, &[]).await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(ann.say(room, &n.to_string()).await);
+    }
+    let mut socket = cluster.socket(0, "ann").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    let path = format!("/api/v1/rooms/{room}/messages");
+    for (body, query) in [
+        (json!({}), String::new()),
+        (json!({ "limit": 2 }), "limit=2".to_owned()),
+        (json!({ "before": ids[3], "limit": 2 }), format!("before={}&limit=2", ids[3])),
+        (json!({ "after": ids[0], "room_pk": room }), format!("after={}", ids[0])),
+    ] {
+        assert_eq!(socket.must("history", body).await, ann.get(&format!("{path}?{query}")).await.1);
+    }
+    for (body, status, error) in [
+        (json!({ "limit": 201 }), 400, "limit: must be 1 to 200."),
+        (json!({ "limit": "2" }), 400, "limit: invalid type: string \"2\", expected i64."),
+        (json!({ "before": 1, "after": 1 }), 400, "before, after: only one of them can be given."),
+        (json!({ "room_pk": 999_999 }), 404, "Not found."),
+    ] {
+        let answer = socket.act("history", body).await.expect("open");
+        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(status), &json!([error])));
+    }
+    let shown = tests::eventually("she is in", || async {
+        let (_, shown) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        (shown["participants"] == json!(["ann"])).then_some(shown)
+    });
+    assert_eq!(shown.await, socket.must("current_room_info", json!({})).await);
+    let mut eve = cluster.socket(0, "eve").await;
+    for (body, status, error) in [
+        (json!({}), 400, "room_pk: this socket is in no room."),
+        (json!({ "room_pk": room }), 404, "Not found."),
+    ] {
+        let answer = eve.act("current_room_info", body).await.expect("open");
+        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(status), &json!([error])));
+    }
+    let gone = delete(&ann, &format!("{path}/{}", ids[0])).await;
+    assert_eq!(gone, (StatusCode::NO_CONTENT, Value::Null));
+    let none = eve.act("history", json!({ "room_pk": room })).await.expect("open");
+    assert_eq!(none["response_status"], 404);
+    let method = ann.send(Method::PUT, &path, &Value::Null).await.expect("an answer");
+    assert_eq!(method.0, StatusCode::METHOD_NOT_ALLOWED);
+}

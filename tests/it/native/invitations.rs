@@ -1,0 +1,160 @@
+//! Invitations: made by who manages a room, answered once by whom they ask.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+use super::{CLOSED, FORBIDDEN, NOT_FOUND, delete, private_room, refusal};
+
+#[tokio::test]
+async fn accepted_they_let_in_and_answer_the_same_again() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(0, "eve"));
+    let room = private_room(&ann, &[]).await;
+    let (path, invite) = (format!("/api/v1/rooms/{room}"), format!("/api/v1/rooms/{room}/invitations"));
+    let (status, made) = ann.post(&invite, json!({ "user": "bob" })).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let expected = json!({
+        "id": made["id"], "room": room, "room_name": "board", "user": "bob", "by": "ann",
+        "created_at": made["created_at"], "accepted": null,
+    });
+    assert_eq!(made, expected);
+    assert!(made["id"].is_u64() && made["created_at"].is_string());
+    assert_eq!(bob.get("/api/v1/invitations").await.1, json!({ "results": [made], "next": null }));
+    assert_eq!(eve.get("/api/v1/invitations").await.1["results"], json!([]), "they are somebody else's");
+    assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND, "asked is not let in");
+
+    let accept = format!("/api/v1/invitations/{}/accept", made["id"]);
+    let decline = format!("/api/v1/invitations/{}/decline", made["id"]);
+    for stranger in [&ann, &eve] {
+        assert_eq!(refusal(&stranger.post(&accept, Value::Null).await), NOT_FOUND);
+        assert_eq!(refusal(&stranger.post(&decline, Value::Null).await), NOT_FOUND);
+    }
+    let first = bob.post(&accept, Value::Null).await;
+    assert_eq!((first.0, &first.1["accepted"]), (StatusCode::OK, &json!(true)));
+    assert_eq!(bob.post(&accept, Value::Null).await, first);
+    let other = (409, "conflict", "This invitation was answered the other way.");
+    assert_eq!(refusal(&bob.post(&decline, Value::Null).await), other);
+    assert_eq!(bob.get("/api/v1/invitations").await.1["results"], json!([]));
+    assert_eq!(bob.get(&path).await.1["users"], json!(["bob"]));
+    // An answer given twice lets nobody in twice.
+    assert_eq!(delete(&ann, &format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(bob.post(&accept, Value::Null).await, first);
+    assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
+}
+
+#[tokio::test]
+async fn declined_they_let_nobody_in() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let room = private_room(&ann, &[]).await;
+    let (_, made) = ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "bob" })).await;
+    let decline = format!("/api/v1/invitations/{}/decline", made["id"]);
+    let first = bob.post(&decline, Value::Null).await;
+    assert_eq!((first.0, &first.1["accepted"]), (StatusCode::OK, &json!(false)));
+    assert_eq!(bob.post(&decline, Value::Null).await, first);
+    let accepted = bob.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
+    assert_eq!(refusal(&accepted), (409, "conflict", "This invitation was answered the other way."));
+    assert_eq!(refusal(&bob.get(&format!("/api/v1/rooms/{room}")).await), NOT_FOUND);
+}
+
+#[tokio::test]
+async fn into_a_teams_room_they_let_into_the_team() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
+    let (_, room) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let (_, made) =
+        ann.post(&format!("/api/v1/rooms/{}/invitations", room["id"]), json!({ "user": "bob" })).await;
+    let (status, _) = bob.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(bob.get(&format!("/api/v1/teams/{}", team["id"])).await.1["users"], json!(["bob"]));
+    assert_eq!(bob.get(&format!("/api/v1/rooms/{}", room["id"])).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_answer() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
+    let room = private_room(&ann, &["bob"]).await;
+    let invite = format!("/api/v1/rooms/{room}/invitations");
+    let whom = json!({ "user": "eve" });
+    assert_eq!(refusal(&bob.post(&invite, whom.clone()).await), FORBIDDEN);
+    assert_eq!(refusal(&eve.post(&invite, whom.clone()).await), NOT_FOUND);
+    assert_eq!(refusal(&ann.post("/api/v1/rooms/999999/invitations", whom.clone()).await), NOT_FOUND);
+    for (body, detail) in [
+        (json!({}), "missing field `user`."),
+        (
+            json!({ "user": null }),
+            "user: invalid type: null, expected a user id: 1 to 64 of letters, digits and _.@:-.",
+        ),
+        (
+            json!({ "user": "x y" }),
+            "user: invalid value: string \"x y\", expected a user id: 1 to 64 of letters, digits and _.@:-.",
+        ),
+    ] {
+        assert_eq!(refusal(&ann.post(&invite, body).await), (400, "bad_request", detail));
+    }
+    for id in ["x", "0", "999999"] {
+        for answer in ["accept", "decline"] {
+            let answered = bob.post(&format!("/api/v1/invitations/{id}/{answer}"), Value::Null).await;
+            assert_eq!(refusal(&answered), NOT_FOUND, "{id}");
+        }
+    }
+    let cursor = bob.get("/api/v1/invitations?cursor=x").await;
+    assert_eq!(refusal(&cursor), (400, "bad_request", "cursor: must be one that was given as `next`."));
+    let limit = bob.get("/api/v1/invitations?limit=x").await;
+    assert_eq!(refusal(&limit), (400, "bad_request", "limit: must be 1 to 200."));
+
+    let (_, made) = ann.post(&invite, whom.clone()).await;
+    delete(&ann, &format!("/api/v1/rooms/{room}")).await;
+    assert_eq!(refusal(&ann.post(&invite, whom).await), CLOSED);
+    let accepted = eve.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
+    assert_eq!(refusal(&accepted), CLOSED);
+    let declined = eve.post(&format!("/api/v1/invitations/{}/decline", made["id"]), Value::Null).await;
+    assert_eq!(declined.0, StatusCode::OK, "a no needs no room");
+}
+
+#[tokio::test]
+async fn pages_meet_and_the_same_key_asks_once() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        let room = private_room(&ann, &[]).await;
+        let path = format!("/api/v1/rooms/{room}/invitations");
+        for _ in 0..2 {
+            let request = ann.request(Method::POST, &path).header("idempotency-key", format!("k-{room}"));
+            let answer = request.json(&json!({ "user": "bob" })).send().await.expect("an answer");
+            made.push(answer.json::<Value>().await.expect("JSON"));
+        }
+    }
+    assert_eq!(made[0], made[1], "answered as the first time");
+    let (_, first) = bob.get("/api/v1/invitations?limit=2").await;
+    let next = first["next"].as_str().expect("there is more");
+    let (_, second) = bob.get(&format!("/api/v1/invitations?limit=2&cursor={next}")).await;
+    assert_eq!(first["results"], json!([made[4], made[2]]), "newest first");
+    assert_eq!(second, json!({ "results": [made[0]], "next": null }));
+}
+
+#[tokio::test]
+async fn a_socket_invites_too() {
+    let cluster = Cluster::start(Size::default()).await;
+    let room = private_room(&cluster.rest(0, "ann"), &["bob"]).await;
+    let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(0, "bob").await);
+    let mut eve = cluster.socket(0, "eve").await;
+    let body = json!({ "room_pk": room, "user": "eve" });
+    let answer = ann.act("invite", body.clone()).await.expect("open");
+    assert_eq!((&answer["response_status"], &answer["data"]["user"]), (&json!(201), &json!("eve")));
+    let push = eve.event("invitation").await.expect("a push");
+    assert_eq!(push["data"]["id"], answer["data"]["id"]);
+    for (who, body, status, error) in [
+        (1, body.clone(), 403, FORBIDDEN.2),
+        (2, body, 404, NOT_FOUND.2),
+        (0, json!({ "room_pk": room }), 400, "missing field `user`."),
+        (0, json!({ "user": "eve" }), 400, "room_pk: this socket is in no room."),
+    ] {
+        let answer = [&mut ann, &mut bob, &mut eve][who].act("invite", body).await.expect("open");
+        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(status), &json!([error])));
+    }
+}

@@ -1,0 +1,98 @@
+//! People: described by tokens and by admins, and where they are.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size, sign},
+    eventually,
+};
+
+use super::{FORBIDDEN, NOT_FOUND, admin, private_room, put, refusal};
+
+#[tokio::test]
+async fn a_person_is_what_the_newest_word_says() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let now = shared::clock::Timestamp::now().unix_ms() / 1_000;
+    let said = |issued_at: i64, name: &str| {
+        let claims = json!({
+            "user_id": "bob", "iat": issued_at, "username": name, "email": "bob@example.com",
+            "account": 12.5, "business": true,
+        });
+        Rest::new(&cluster.api[1].address(), &sign(&claims))
+    };
+    let expected = |name: &str, language: Value, email: Value, account: Value| {
+        json!({
+            "id": "bob", "username": name, "email": email, "gender": null, "language": language,
+            "account": account, "main_photo": null, "business": true, "is_online": false,
+        })
+    };
+    let path = "/api/v1/users/bob";
+    let first = said(now - 20, "Bob");
+    let mail = || json!("bob@example.com");
+    assert_eq!(first.get(path).await, (StatusCode::OK, expected("Bob", Value::Null, mail(), json!("12.5"))));
+    let (ann, root) = (cluster.rest(0, "ann"), admin(&cluster, 0));
+    assert_eq!(
+        ann.get(path).await.1,
+        expected("Bob", Value::Null, Value::Null, Value::Null),
+        "mail and balance are one's own"
+    );
+    let (status, changed) = put(&root, path, json!({ "username": "Robert", "language": "de" })).await;
+    assert_eq!((status, changed), (StatusCode::OK, expected("Robert", json!("de"), mail(), json!("12.5"))));
+    assert_eq!(
+        first.get(path).await.1,
+        expected("Robert", json!("de"), mail(), json!("12.5")),
+        "an older token changes nothing"
+    );
+    let newer = said(now + 20, "Bob");
+    assert_eq!(newer.get(path).await.1, expected("Bob", json!("de"), mail(), json!("12.5")));
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_answer() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, root) = (cluster.rest(0, "ann"), admin(&cluster, 0));
+    assert_eq!(refusal(&put(&ann, "/api/v1/users/ann", json!({})).await), FORBIDDEN);
+    assert_eq!(refusal(&ann.get("/api/v1/users/not%20an%20id").await), NOT_FOUND);
+    assert_eq!(refusal(&ann.get("/api/v1/users/not%20an%20id/presence").await), NOT_FOUND);
+    for (body, detail) in [
+        (json!({ "username": 5 }), "username: invalid type: integer `5`, expected a string."),
+        (json!({ "business": "yes" }), "business: invalid type: string \"yes\", expected a boolean."),
+        (json!({ "email": "a\0b" }), "email: must not contain U+0000."),
+        (json!({ "main_photo": "ü".repeat(2_001) }), "main_photo: must have at most 2000 characters."),
+    ] {
+        assert_eq!(refusal(&put(&root, "/api/v1/users/bob", body).await), (400, "bad_request", detail));
+    }
+    let (status, nobody) = ann.get("/api/v1/users/nobody").await;
+    assert_eq!((status, &nobody["username"]), (StatusCode::OK, &Value::Null), "no token has described them");
+}
+
+#[tokio::test]
+async fn presence_shows_only_rooms_that_the_reader_may_enter() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "eve"));
+    let (open, closed) = (ann.make_room("general").await, private_room(&ann, &["bob"]).await);
+    let path = "/api/v1/users/bob/presence";
+    let nowhere = json!({ "user": "bob", "is_online": false, "rooms": [] });
+    assert_eq!(ann.get(path).await, (StatusCode::OK, nowhere.clone()));
+    let mut bob = cluster.socket(0, "bob").await;
+    for room in [open, closed] {
+        bob.must("join_room", json!({ "room_pk": room })).await;
+    }
+    let is = |rest: &Rest, expected: Value| {
+        let rest = rest.clone();
+        async move {
+            eventually(&format!("{expected}"), || async {
+                (rest.get(path).await.1 == expected).then_some(())
+            })
+            .await;
+        }
+    };
+    is(&ann, json!({ "user": "bob", "is_online": true, "rooms": [closed, open] })).await;
+    is(&admin(&cluster, 0), json!({ "user": "bob", "is_online": true, "rooms": [closed, open] })).await;
+    is(&eve, json!({ "user": "bob", "is_online": true, "rooms": [open] })).await;
+    let (_, person) = eve.get("/api/v1/users/bob").await;
+    assert_eq!(person["is_online"], true);
+    drop(bob);
+    is(&ann, nowhere).await;
+}
