@@ -7,6 +7,7 @@ mod behind;
 mod commands;
 pub mod config;
 mod dialects;
+mod nodes;
 mod queries;
 mod rights;
 mod rpc;
@@ -79,6 +80,7 @@ pub async fn start(
     let hearing = nats::connect(&config.nats, Role::Api).await?;
     tasks.spawn_background("rights", rights::listen(api.clone(), hearing));
     tasks.spawn("rpc", rpc::serve(api.clone(), connection.client.clone(), shutdown.clone()));
+    tasks.spawn("nodes", nodes::watch(api.clone(), connection.client.clone(), shutdown.clone()));
     tasks.spawn("readiness", watch_readiness(api.clone(), connection, component, shutdown.clone()));
     Ok(server::router(api))
 }

@@ -87,7 +87,7 @@ CREATE TABLE participant (
 );
 
 -- Whose people are still here: asked for when a process is dead.
-CREATE INDEX participant_present ON participant (incarnation) WHERE present;
+CREATE INDEX participant_present ON participant (incarnation, shard) WHERE present;
 
 -- Where a person is.
 CREATE INDEX participant_user ON participant (user_id) WHERE present;
@@ -102,7 +102,7 @@ CREATE TABLE online (
     PRIMARY KEY (shard, user_id, incarnation)
 );
 
-CREATE INDEX online_present ON online (incarnation) WHERE present;
+CREATE INDEX online_present ON online (incarnation, shard) WHERE present;
 
 CREATE TABLE message (
     shard smallint NOT NULL,

@@ -102,6 +102,8 @@ metric_names! {
     counter RIGHTS_TOTAL = "roomcast_rights_total";
     /// Processes that this node has declared dead.
     counter DEAD_NODES_TOTAL = "roomcast_dead_nodes_total";
+    /// Leaves that this node has appended for people of dead processes.
+    counter DEAD_NODE_LEAVES_TOTAL = "roomcast_dead_node_leaves_total";
     /// Seconds an api node took to answer a fan-out node.
     histogram RPC_SERVED_SECONDS = "roomcast_rpc_served_seconds";
     /// Questions of fan-out nodes that came after their expiry.

@@ -214,14 +214,11 @@ pub mod rpc {
     pub const SIGNAL: &str = "rpc.signal";
 }
 
-/// Where a process that holds sockets, or decides about such, says that it lives.
+/// Where a process that holds sockets says that it lives.
 #[must_use]
 pub fn alive(incarnation: u64) -> String {
     format!("node.alive.{incarnation:016x}")
 }
-
-/// All heartbeats.
-pub const ALIVE_ALL: &str = "node.alive.*";
 
 /// Where api says that a process is dead: its people are taken out of their rooms.
 #[must_use]
@@ -229,13 +226,40 @@ pub fn dead(incarnation: u64) -> String {
     format!("node.dead.{incarnation:016x}")
 }
 
-/// The process that a heartbeat, or a word on its death, names.
+/// Where an api node speaks to itself: what comes back shows that it hears.
+#[must_use]
+pub fn echo(process: u64) -> String {
+    format!("node.echo.{process:016x}")
+}
+
+/// All three of them, in one order.
+pub const SIGNS_ALL: &str = "node.*.*";
+
+/// What is said of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// This incarnation lives.
+    Alive(u64),
+    /// This incarnation is dead.
+    Dead(u64),
+    /// This api node hears what it says.
+    Echo(u64),
+}
+
+/// Takes a sign's subject apart.
 ///
 /// # Errors
 /// When the subject has another form.
-pub fn incarnation(subject: &str) -> Result<u64, InvalidId> {
-    let token = subject.rsplit('.').next().filter(|token| token.len() == 16).ok_or(InvalidId)?;
-    u64::from_str_radix(token, 16).map_err(|_| InvalidId)
+pub fn sign(subject: &str) -> Result<Sign, InvalidId> {
+    let (verb, token) =
+        subject.strip_prefix("node.").and_then(|rest| rest.split_once('.')).ok_or(InvalidId)?;
+    let process = u64::from_str_radix(token, 16).map_err(|_| InvalidId)?;
+    match verb {
+        "alive" => Ok(Sign::Alive(process)),
+        "dead" => Ok(Sign::Dead(process)),
+        "echo" => Ok(Sign::Echo(process)),
+        _ => Err(InvalidId),
+    }
 }
 
 /// Elections of a stream's leader: what the old one had not pushed is lost.
@@ -310,6 +334,18 @@ mod tests {
         let system = Channel::System.chat(eight(), EventName::Chatroom, Some("a.b"));
         assert_eq!(system, "chat.system.system.-.chatroom.a=2Eb");
         assert_eq!(stream_republish(Shard::SYSTEM).1, "live.system.$1.$2.>");
+    }
+
+    #[test]
+    fn a_sign_says_which_process_it_is_about() {
+        for process in [0, 7, u64::MAX] {
+            assert_eq!(sign(&alive(process)), Ok(Sign::Alive(process)));
+            assert_eq!(sign(&dead(process)), Ok(Sign::Dead(process)));
+            assert_eq!(sign(&echo(process)), Ok(Sign::Echo(process)));
+        }
+        for bad in ["node.alive.", "node.alive.x", "node.gone.7", "alive.7", "node.alive.7.7"] {
+            assert!(sign(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

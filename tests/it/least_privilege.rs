@@ -71,10 +71,11 @@ async fn each_broker_user_is_refused_what_is_not_its_own() {
     let make = format!("$JS.API.STREAM.CREATE.{}", subject::stream(Shard::SYSTEM));
     let purge = format!("$JS.API.STREAM.PURGE.{}", subject::stream(Shard::SYSTEM));
     let applied = subject::applied(Shard::SYSTEM);
+    let (alive, dead, echo) = (subject::alive(7), subject::dead(7), subject::echo(7));
     let table = [
-        ("api", vec![&make, &purge, &applied, &live], ["_INBOX_fanout.>", "_INBOX.>"]),
-        ("fanout", vec![&make, &purge, &applied, &chat, &live], ["_INBOX_api.>", "rpc.>"]),
-        ("persister", vec![&chat, &live], ["_INBOX_api.>", "live.>"]),
+        ("api", vec![&make, &purge, &applied, &live, &alive], ["_INBOX_fanout.>", "_INBOX.>"]),
+        ("fanout", vec![&make, &purge, &applied, &chat, &live, &dead, &echo], ["_INBOX_api.>", "rpc.>"]),
+        ("persister", vec![&chat, &live, &alive, &dead], ["_INBOX_api.>", "live.>"]),
     ];
     for (user, publish, subscribe) in table {
         let (client, mut refusals) = connect(&cluster, user).await;

@@ -184,6 +184,16 @@ impl Node {
         self.process.terminate()
     }
 
+    /// Stops it in the middle of whatever it does, until [`Self::resume`]: to others it is only silent.
+    pub fn pause(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on as if no time had passed.
+    pub fn resume(&self) {
+        self.process.signal("CONT");
+    }
+
     /// Starts it again on the same ports.
     pub fn restart(&mut self) {
         self.process = Self::spawn(&self.program, &self.folder, self.port, self.admin, &self.environment);

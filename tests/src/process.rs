@@ -53,13 +53,21 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, "--"]).arg(self.child.id().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the process is gone:\n{}", self.tail());
+    }
+
     /// Asks it to stop, and waits until it has.
     ///
     /// # Panics
     /// When it has not stopped a minute later.
     pub fn terminate(&mut self) -> ExitStatus {
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(asked.is_ok_and(|status| status.success()), "the process is gone:\n{}", self.tail());
+        self.signal("TERM");
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {

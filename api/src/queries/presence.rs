@@ -2,7 +2,7 @@
 
 use shared::{
     error::Error,
-    id::{RoomId, ShardCount, UserId},
+    id::{RoomId, Shard, ShardCount, UserId},
     rpc::{Participants, Word},
     subject::Channel,
 };
@@ -50,6 +50,58 @@ pub(crate) async fn participants(
         present.push(Word { user: user(&name)?, incarnation: incarnation.cast_unsigned(), counter });
     }
     Ok(Participants { present, as_of })
+}
+
+/// Every process that somebody is present by, in a room or online.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn incarnations(pool: &PgPool) -> Result<Vec<u64>, Error> {
+    // From one to the next by the index: there are few processes, and many people.
+    let incarnations: Vec<i64> = sqlx::query_scalar(
+        "WITH RECURSIVE in_rooms (incarnation) AS (
+             SELECT min(incarnation) FROM participant WHERE present
+             UNION ALL
+             SELECT (SELECT min(p.incarnation) FROM participant p WHERE p.present AND p.incarnation > i.incarnation)
+             FROM in_rooms i WHERE i.incarnation IS NOT NULL),
+         online_by (incarnation) AS (
+             SELECT min(incarnation) FROM online WHERE present
+             UNION ALL
+             SELECT (SELECT min(o.incarnation) FROM online o WHERE o.present AND o.incarnation > i.incarnation)
+             FROM online_by i WHERE i.incarnation IS NOT NULL)
+         SELECT incarnation FROM in_rooms WHERE incarnation IS NOT NULL
+         UNION SELECT incarnation FROM online_by WHERE incarnation IS NOT NULL",
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    Ok(incarnations.into_iter().map(i64::cast_unsigned).collect())
+}
+
+/// Up to `limit` people of a shard who are present by a process: in a room, or, without one, online.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn people_of(
+    pool: &PgPool,
+    shard: Shard,
+    incarnation: u64,
+    limit: i64,
+) -> Result<Vec<(Option<RoomId>, UserId)>, Error> {
+    let rows: Vec<(Option<i64>, String)> = sqlx::query_as(
+        "SELECT room, user_id FROM participant WHERE incarnation = $1 AND shard = $2 AND present
+         UNION ALL SELECT NULL, user_id FROM online WHERE incarnation = $1 AND shard = $2 AND present
+         LIMIT $3",
+    )
+    .bind(incarnation.cast_signed())
+    .bind(shard.number())
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    rows.into_iter()
+        .map(|(room, name)| Ok((room.map(unsigned).transpose()?.map(RoomId), user(&name)?)))
+        .collect()
 }
 
 /// Open rooms that concern both people: each is in it, may enter it by name, or made it or its team.

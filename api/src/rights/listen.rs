@@ -22,7 +22,6 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Between looks at what Postgres has by now.
 const FORGET: Duration = Duration::from_secs(1);
 
-
 /// What changes who may do what.
 const CONTROL: [(&str, EventName); 5] = [
     ("room", EventName::MemberAdd),

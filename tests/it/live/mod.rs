@@ -1,7 +1,8 @@
-//! What sockets hear while things happen: who comes and goes, what ends a right, what concerns a
+//! What sockets hear while things happen: who comes and goes, whose node dies, what ends a right, what concerns a
 //! person, and up to where they have all there is.
 
 mod crowd;
+mod dead;
 mod people;
 mod positions;
 mod presence;

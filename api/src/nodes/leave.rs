@@ -1,0 +1,76 @@
+//! The people of a dead process leave: what it can't say any more is said for it.
+//!
+//! What must hold: nobody is left behind, whatever fails meanwhile, and however many nodes do the same
+//! at once nothing happens twice. A leave has the highest counter there is: no word that the process
+//! had still on its way counts after it.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use shared::{
+    error::Error,
+    id::Shard,
+    log, metric_names as names,
+    rpc::{PresenceRequest, expiry},
+};
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{
+    commands::presence::tell,
+    queries::presence,
+    state::{APPEND, Shared},
+};
+
+/// People read at a time.
+const PAGE: i64 = 500;
+/// Leaves that a node has on their way, of all dead processes together.
+pub(super) const AT_ONCE: usize = 64;
+/// How long Postgres may take to get what the log holds, before it is asked for again.
+const CATCH_UP: Duration = Duration::from_secs(5);
+/// Between tries.
+const AGAIN: Duration = Duration::from_secs(2);
+/// The last word of a process: what Postgres holds as the highest counter.
+const LAST_WORD: u64 = i64::MAX.cast_unsigned();
+
+/// Takes everyone out of where they are by that process. Resolves when Postgres has nobody of it left.
+pub(super) async fn everyone(api: &Shared, incarnation: u64, places: &Semaphore) {
+    let shards = api.shards.all().filter(|shard| *shard != Shard::SYSTEM);
+    // Each by itself: one that can't go on holds up no other.
+    let each = stream::iter(shards).for_each_concurrent(None, |shard| async move {
+        while let Err(error) = of_shard(api, shard, incarnation, places).await {
+            tracing::warn!(%error, %shard, incarnation, "the people of a dead process have not left yet");
+            tokio::time::sleep(AGAIN).await;
+        }
+    });
+    each.await;
+}
+
+async fn of_shard(api: &Shared, shard: Shard, incarnation: u64, places: &Semaphore) -> Result<(), Error> {
+    loop {
+        // Whom it let in is in the log; read before Postgres has it, they would be there for ever.
+        let state = log::state(&api.jetstream, shard).await.map_err(|e| Error::unavailable("The log", &e))?;
+        if !api.applied.wait(shard, state.last, CATCH_UP).await {
+            return Err(Error::unavailable("What the log holds", &"it is not applied yet"));
+        }
+        let people = presence::people_of(&api.pool, shard, incarnation, PAGE).await?;
+        if people.is_empty() {
+            return Ok(());
+        }
+        let leaves =
+            stream::iter(people).map(Ok).try_for_each_concurrent(AT_ONCE, |(room, user)| async move {
+                let _place = places.acquire().await.map_err(|error| Error::internal(&error))?;
+                let request = PresenceRequest {
+                    room,
+                    user,
+                    joined: false,
+                    incarnation,
+                    counter: LAST_WORD,
+                    expires_at: expiry(),
+                };
+                tell(api, request, Instant::now() + APPEND).await?;
+                metrics::counter!(names::DEAD_NODE_LEAVES_TOTAL).increment(1);
+                Ok::<_, Error>(())
+            });
+        leaves.await?;
+    }
+}

@@ -1,0 +1,146 @@
+//! Who lives, judged by what this node has heard.
+//!
+//! What must hold: silence counts only while this node hears itself, by the same way as it hears the
+//! others. A broker that stalls, or a node that was cut off or stopped, makes nobody else look dead.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+/// A process that was silent for so long, while this node heard, is dead.
+const SILENCE: Duration = Duration::from_secs(10);
+/// A node that has not heard itself for so long has not heard the others either.
+const BREAK: Duration = Duration::from_secs(5);
+/// A dead process that is never heard again is forgotten.
+const FORGET: Duration = Duration::from_secs(3_600);
+
+#[derive(Clone, Copy)]
+enum Life {
+    /// Heard last, or heard of first, then.
+    Alive(Instant),
+    /// Taken for dead; heard of last then.
+    Dead(Instant),
+}
+
+/// All processes that this node knows of.
+#[derive(Default)]
+pub(super) struct Lives {
+    known: HashMap<u64, Life>,
+    /// Since when this node hears itself without a break, and when it did last.
+    hearing: Option<(Instant, Instant)>,
+}
+
+impl Lives {
+    /// A process says that it lives. False where it was taken for dead: it does not know it yet.
+    pub(super) fn alive(&mut self, process: u64, now: Instant) -> bool {
+        let life = self.known.entry(process).or_insert(Life::Alive(now));
+        match life {
+            Life::Alive(heard) => *heard = now,
+            Life::Dead(heard) => *heard = now,
+        }
+        matches!(life, Life::Alive(_))
+    }
+
+    /// A process has people. True where it was taken for dead: some of them came to light since.
+    pub(super) fn has_people(&mut self, process: u64, now: Instant) -> bool {
+        let life = self.known.entry(process).or_insert(Life::Alive(now));
+        if let Life::Dead(heard) = life {
+            *heard = now;
+        }
+        matches!(life, Life::Dead(_))
+    }
+
+    /// This node has heard itself. Answers who is dead by that.
+    pub(super) fn echo(&mut self, now: Instant) -> Vec<u64> {
+        let since = match self.hearing {
+            Some((since, last)) if now - last <= BREAK => since,
+            _ => now,
+        };
+        self.hearing = Some((since, now));
+        let mut dead = Vec::new();
+        self.known.retain(|process, life| match *life {
+            Life::Alive(heard) => {
+                if now - heard.max(since) >= SILENCE {
+                    *life = Life::Dead(now);
+                    dead.push(*process);
+                }
+                true
+            }
+            Life::Dead(heard) => now - heard < FORGET,
+        });
+        dead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is declared dead, and when, where this node hears itself at these seconds and others at those.
+    fn run(echoes: &[u64], alive: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let start = Instant::now();
+        let at = |second: u64| start + Duration::from_secs(second);
+        let mut lives = Lives::default();
+        let mut dead = Vec::new();
+        for second in 0..100 {
+            for (_, process) in alive.iter().filter(|(heard, _)| *heard == second) {
+                lives.alive(*process, at(second));
+            }
+            if echoes.contains(&second) {
+                dead.extend(lives.echo(at(second)).into_iter().map(|process| (second, process)));
+            }
+        }
+        dead
+    }
+
+    fn every_two(seconds: std::ops::Range<u64>) -> Vec<u64> {
+        seconds.step_by(2).collect()
+    }
+
+    #[test]
+    fn ten_silent_seconds_are_death() {
+        let alive: Vec<_> = (0..=20).step_by(2).map(|second| (second, 7)).collect();
+        assert_eq!(run(&every_two(0..28), &alive), []);
+        assert_eq!(run(&every_two(0..60), &alive), [(30, 7)], "once");
+    }
+
+    #[test]
+    fn a_node_that_does_not_hear_itself_declares_nobody_dead() {
+        assert_eq!(run(&[0, 2, 4], &[(0, 7)]), [], "it never hears again");
+        let echoes: Vec<_> = [0, 2, 4].into_iter().chain(every_two(34..60)).collect();
+        assert_eq!(run(&echoes, &[(4, 7)]), [(44, 7)], "it hears again since 34");
+        assert_eq!(run(&echoes, &[(4, 7), (36, 7), (44, 7), (52, 7)]), [], "so does the other");
+        let rarely: Vec<_> = (0..100).step_by(6).collect();
+        assert_eq!(run(&rarely, &[(0, 7)]), [], "it never heard for long enough");
+    }
+
+    #[test]
+    fn who_has_people_and_was_never_heard_is_given_the_same_time() {
+        let (mut lives, start) = (Lives::default(), Instant::now());
+        let at = |second: u64| start + Duration::from_secs(second);
+        let mut dead = vec![];
+        for second in every_two(0..14) {
+            assert!(!lives.has_people(7, at(second)), "not dead at {second}");
+            dead = lives.echo(at(second));
+            if !dead.is_empty() {
+                assert_eq!(second, 10);
+                break;
+            }
+        }
+        assert_eq!(dead, [7]);
+        assert!(lives.has_people(7, at(14)), "more of them came to light");
+        assert!(!lives.alive(7, at(15)), "it has to be told");
+        assert!(lives.alive(8, at(15)));
+    }
+
+    #[test]
+    fn the_dead_are_forgotten_in_the_end() {
+        let (mut lives, start) = (Lives::default(), Instant::now());
+        let at = |second: u64| start + Duration::from_secs(second);
+        lives.alive(7, at(0));
+        for second in every_two(0..3_700) {
+            lives.echo(at(second));
+        }
+        assert!(lives.known.is_empty());
+    }
+}

@@ -1,0 +1,167 @@
+//! A node that is gone, or was taken for gone: its people leave within the bound, and nobody else's.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::{
+    client::Socket,
+    cluster::{Cluster, Link, Node, Size},
+    eventually,
+};
+
+/// What is promised: the people of a dead node are gone by then.
+const BOUND: Duration = Duration::from_secs(20);
+/// Longer than a silence that makes a node dead.
+const SILENCE: Duration = Duration::from_secs(14);
+
+async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket, Value) {
+    let mut socket = cluster.socket(node, user).await;
+    let data = socket.must("join_room", json!({ "room_pk": room })).await;
+    (socket, data)
+}
+
+/// A room with eve on the first node, who has seen the others join on the second.
+async fn room(cluster: &Cluster, others: &[&str]) -> (u64, Socket, Vec<Socket>) {
+    let room = cluster.rest(0, "ann").make_room("tea").await;
+    let (mut watcher, _) = join(cluster, 0, "eve", room).await;
+    watcher.event("participant-join").await.expect("eve");
+    let mut sockets = vec![];
+    for user in others {
+        sockets.push(join(cluster, 1, user, room).await.0);
+        assert_eq!(watcher.event("participant-join").await.expect("a push")["data"]["user"], *user);
+    }
+    (room, watcher, sockets)
+}
+
+/// Waits for leaves of just these people, and answers how long that took.
+async fn leave(watcher: &mut Socket, mut people: Vec<&str>) -> Duration {
+    let since = Instant::now();
+    while !people.is_empty() {
+        let push = watcher.event("participant-leave").await.expect("a push");
+        let user = push["data"]["user"].as_str().expect("a user");
+        let place = people.iter().position(|name| *name == user);
+        people.remove(place.unwrap_or_else(|| panic!("{user} leaves")));
+    }
+    since.elapsed()
+}
+
+/// A counter of all api nodes together.
+async fn counter(cluster: &Cluster, name: &str) -> u64 {
+    let mut sum = 0;
+    for node in &cluster.api {
+        sum += count(node, name).await;
+    }
+    sum
+}
+
+/// A counter of a node; 0 where it has not begun.
+async fn count(node: &Node, name: &str) -> u64 {
+    let metrics = node.metrics().await;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().expect("a count"))
+}
+
+#[tokio::test]
+async fn the_people_of_a_dead_node_leave() {
+    let mut cluster = Cluster::start(Size { fanout: 2, api: 2, ..Size::default() }).await;
+    let (room, mut watcher, _sockets) = room(&cluster, &["bob", "dan"]).await;
+    cluster.fanout[1].kill9();
+    // Up again under its name at once: its people are not back by that.
+    cluster.fanout[1].restart();
+    let took = leave(&mut watcher, vec!["bob", "dan"]).await;
+    assert!(took < BOUND, "{took:?}");
+    let (_, data) = join(&cluster, 0, "ann", room).await;
+    assert_eq!(data["participants"], json!(["eve"]), "{data}");
+    let pool = cluster.database.pool().await;
+    eventually("they are offline", || async {
+        let sql = "SELECT count(*) FROM online WHERE present AND user_id IN ('bob', 'dan')";
+        let online: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.ok()?;
+        (online == 0).then_some(())
+    })
+    .await;
+    eventually("both api nodes have declared it", || async {
+        (counter(&cluster, "roomcast_dead_nodes_total").await == 2).then_some(())
+    })
+    .await;
+    // Two places of two people; the node that comes second finds its leaves said already.
+    let leaves = counter(&cluster, "roomcast_dead_node_leaves_total").await;
+    assert!((4..=8).contains(&leaves), "{leaves}");
+}
+
+#[tokio::test]
+async fn nobody_knew_the_dead_node() {
+    let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let (_, mut watcher, _sockets) = room(&cluster, &["bob"]).await;
+    cluster.api[0].kill9();
+    cluster.fanout[1].kill9();
+    cluster.api[0].restart();
+    cluster.api[0].ready().await;
+    let took = leave(&mut watcher, vec!["bob"]).await;
+    assert!(took < BOUND, "{took:?}");
+}
+
+#[tokio::test]
+async fn more_people_than_one_look_brings() {
+    const PEOPLE: i64 = 1_200;
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let pool = cluster.database.pool().await;
+    // As a process that nobody ever heard has left them.
+    sqlx::query(
+        "INSERT INTO participant (shard, room, user_id, incarnation, counter, present)
+         SELECT n % 8, 8 + n % 8, 'u' || n, -7, n, true FROM generate_series(1, $1) AS n",
+    )
+    .bind(PEOPLE)
+    .execute(&pool)
+    .await
+    .expect("rows");
+    eventually("all have left", || async {
+        let sql = "SELECT count(*) FROM participant WHERE present";
+        let left: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.ok()?;
+        (left == 0).then_some(())
+    })
+    .await;
+    let words: Vec<i64> =
+        sqlx::query_scalar("SELECT DISTINCT counter FROM participant").fetch_all(&pool).await.expect("rows");
+    assert_eq!(words, [i64::MAX]);
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_for_dead_comes_back_with_its_people() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let (room, mut watcher, mut sockets) = room(&cluster, &["bob"]).await;
+    cluster.fanout[1].pause();
+    leave(&mut watcher, vec!["bob"]).await;
+    cluster.fanout[1].resume();
+    let back = watcher.event("participant-join").await.expect("a push");
+    assert_eq!(back["data"]["user"], "bob");
+    assert!(count(&cluster.fanout[1], "roomcast_incarnations_total").await > 0);
+    // By the same socket, which is in the room as ever; and its leave counts.
+    sockets[0].must("leave_room", json!({ "room_pk": room })).await;
+    leave(&mut watcher, vec!["bob"]).await;
+}
+
+#[tokio::test]
+async fn an_api_node_that_hears_nothing_declares_nobody_dead() {
+    let cluster = Cluster::start_linked(Size { fanout: 2, api: 1, persister: 1 }, Link::Broker("api")).await;
+    let (_, mut watcher, _sockets) = room(&cluster, &["bob"]).await;
+    let link = cluster.api[0].link();
+    for cut in [true, false] {
+        if cut {
+            link.cut();
+        } else {
+            link.stall();
+        }
+        // That nothing happens has no event to wait for.
+        tokio::time::sleep(SILENCE).await;
+        link.restore();
+        eventually("api hears again", || async {
+            cluster.api[0].readyz().await.filter(|said| said.contains("\"ready\":true"))
+        })
+        .await;
+    }
+    // Long enough to judge by what it heard since, had it counted what it did not hear.
+    tokio::time::sleep(SILENCE).await;
+    assert_eq!(counter(&cluster, "roomcast_dead_nodes_total").await, 0);
+    let pushes = watcher.so_far().await;
+    assert!(pushes.iter().all(|push| push["event"] != "participant-leave"), "{pushes:?}");
+}
