@@ -33,9 +33,10 @@ use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::sync::Semaphore;
 
 use behind::Behind;
-use commands::marks::Marks;
+use commands::{marks::Marks, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
 use rights::Rights;
 use state::{Api, Shared};
@@ -75,6 +76,7 @@ pub async fn start(
         verifier,
         origins: config.origins.clone(),
         text_max: config.api.text_max,
+        searches: Semaphore::new(search::AT_ONCE),
         profiles: Cache::new(PROFILES),
     });
     let hearing = nats::connect(&config.nats, Role::Api).await?;

@@ -14,7 +14,7 @@ use shared::{
     token::Verifier,
 };
 use sqlx::PgPool;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{behind::Behind, commands::marks::Marks, rights::Rights};
 
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) text_max: usize,
+    /// Turns to search.
+    pub(crate) searches: Semaphore,
     /// The newest token of a person that says nothing that is not stored, as far as this node knows.
     pub(crate) profiles: Cache<UserId, i64>,
 }

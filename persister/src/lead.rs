@@ -77,6 +77,16 @@ impl Leads {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// All shards there are.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = Shard> {
+        self.shards.keys().copied()
+    }
+
+    /// Those that this process leads.
+    pub(crate) fn led(&self) -> impl Iterator<Item = Shard> {
+        self.shards.iter().filter(|(_, leads)| *leads.borrow()).map(|(shard, _)| *shard)
+    }
+
     fn free(&self) -> Vec<i32> {
         let free = self.shards.iter().filter(|(_, leads)| !*leads.borrow());
         free.map(|(shard, _)| i32::from(shard.number())).collect()

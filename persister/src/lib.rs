@@ -13,6 +13,7 @@ mod recover;
 mod repair;
 mod retention;
 mod schema;
+mod search;
 mod seen;
 mod session;
 mod standing;
@@ -42,6 +43,7 @@ pub use recover::{Finding, recover};
 
 use crate::{
     lead::{Lead, Leads},
+    search::Due,
     seen::Seen,
     session::{Database, Writers},
     standing::{Meters, Standing},
@@ -84,7 +86,8 @@ pub async fn start(
     let standing = Standing::new(health.component("persister"));
     let shards = config.log.shard_count()?;
     let database = Database::new(&config.database)?;
-    let writers = Writers::new(database.clone(), config.database.persister_sessions)?;
+    let writers = Writers::new("batches", database.clone(), config.database.persister_sessions)?;
+    let indexers = Writers::new("search", database.clone(), 1)?;
 
     let connection = nats::connect(&config.nats, Role::Persister).await?;
     // From here on no new connection goes unnoticed.
@@ -103,6 +106,7 @@ pub async fn start(
     health.set_replicas(usize::from(config.log.replicas));
 
     let leads = Arc::new(Leads::new(shards));
+    let due = Arc::new(Due::default());
     let boot = config.boot();
     let (noted, reconnects) = watch::channel(0);
     for shard in shards.all() {
@@ -119,11 +123,13 @@ pub async fn start(
             meters: Meters::new(shard),
             watermark: AtomicU64::new(worker::UNKNOWN),
             seen: Seen::default(),
+            due: due.clone(),
             boot: boot.clone(),
         };
         worker.prepare().await;
         tasks.spawn("shard", worker.run());
     }
+    tasks.spawn("search", search::fill(indexers, leads.clone(), due, shutdown.clone()));
     tasks.spawn("locks", lead::hold(database, leads, postgres, shutdown.clone()));
     tasks.spawn("broker", note_reconnects(events, noted, broker, shutdown.clone()));
     Ok(())

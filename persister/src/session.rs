@@ -72,11 +72,12 @@ impl Manager for Database {
 /// The sessions that write.
 #[derive(Clone)]
 pub(crate) struct Writers {
+    name: &'static str,
     pool: Pool<Database>,
 }
 
 impl Writers {
-    pub(crate) fn new(database: Database, sessions: u16) -> anyhow::Result<Self> {
+    pub(crate) fn new(name: &'static str, database: Database, sessions: u16) -> anyhow::Result<Self> {
         let pool = Pool::builder(database)
             .max_size(usize::from(sessions))
             .runtime(Runtime::Tokio1)
@@ -84,7 +85,7 @@ impl Writers {
             .create_timeout(Some(CONNECT))
             .recycle_timeout(Some(CHECK))
             .build()?;
-        Ok(Self { pool })
+        Ok(Self { name, pool })
     }
 
     /// Takes a session until it is given back; dropped otherwise, it is closed.
@@ -93,8 +94,9 @@ impl Writers {
             self.pool.get().await.map_err(|error| anyhow::anyhow!("no database session: {error}"))?;
         let status = self.pool.status();
         let (size, idle) = (u32::try_from(status.size)?, u32::try_from(status.available)?);
-        metrics::gauge!(PERSISTER_SESSIONS, "state" => "idle").set(idle);
-        metrics::gauge!(PERSISTER_SESSIONS, "state" => "busy").set(size.saturating_sub(idle));
+        metrics::gauge!(PERSISTER_SESSIONS, "pool" => self.name, "state" => "idle").set(idle);
+        metrics::gauge!(PERSISTER_SESSIONS, "pool" => self.name, "state" => "busy")
+            .set(size.saturating_sub(idle));
         Ok(Writer { object: Some(object) })
     }
 }

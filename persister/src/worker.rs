@@ -4,7 +4,10 @@
 //! written the watermark is read again. Work ends between batches, never inside one.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,7 @@ use crate::{
     config::LogArgs,
     feed::{self, Batch},
     lead::Lead,
+    search::Due,
     seen::Seen,
     session::Writers,
     standing::{Meters, Standing},
@@ -58,6 +62,8 @@ pub(crate) struct Worker {
     pub(crate) watermark: AtomicU64,
     /// How far this process has seen the log to reach.
     pub(crate) seen: Seen,
+    /// What full-text search is told of.
+    pub(crate) due: Arc<Due>,
     /// The boot of the broker's host, where it is known.
     pub(crate) boot: Option<String>,
 }
@@ -280,7 +286,10 @@ impl Worker {
         *watermark = outcome.watermark;
         self.note_watermark(outcome.watermark);
         match written {
-            Ok(Ok(())) => writer.give_back(),
+            Ok(Ok(())) => {
+                writer.give_back();
+                self.due.note(self.shard);
+            }
             Ok(Err(ApplyError::Moved)) => {
                 writer.give_back();
                 return Err(Trouble::Passing(ApplyError::Moved.into()));

@@ -94,8 +94,12 @@ metric_names! {
     gauge SHARD_REFUSED = "roomcast_shard_refused";
     /// 1 where this process writes the shard to Postgres, by `shard`.
     gauge PERSISTER_LEADING = "roomcast_persister_leading";
-    /// Database sessions by `state`: idle, busy.
+    /// Database sessions by `pool`: batches, search, and `state`: idle, busy.
     gauge PERSISTER_SESSIONS = "roomcast_persister_sessions";
+    /// Messages that full-text search was told of: new, edited or deleted.
+    counter SEARCH_INDEXED_TOTAL = "roomcast_search_indexed_total";
+    /// How long in seconds the first message that full-text search has not got has waited for it, by `shard`.
+    gauge SEARCH_LAG_SECONDS = "roomcast_search_lag_seconds";
 
     /// Questions of who may do what in a room, by `outcome`: hit, miss, stale (a snapshot older than what was
     /// heard since), held (answered while the database did not).

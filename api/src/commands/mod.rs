@@ -10,6 +10,7 @@ mod pairs;
 pub(crate) mod people;
 pub(crate) mod presence;
 pub(crate) mod rooms;
+pub(crate) mod search;
 pub(crate) mod teams;
 
 use std::sync::Arc;

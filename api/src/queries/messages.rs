@@ -22,7 +22,7 @@ pub(crate) struct Message {
 }
 
 #[derive(FromRow)]
-struct Row {
+pub(super) struct Row {
     id: i64,
     author: String,
     body: String,

@@ -131,7 +131,7 @@ SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.descrip
 ";
 
 /// A room as it is now, but for who is in it.
-const ROOM: &str = "
+pub(super) const ROOM: &str = "
 room r
 LEFT JOIN room_state s ON s.shard = r.id % $2 AND s.room = r.id
 CROSS JOIN LATERAL (SELECT CASE WHEN r.kind NOT IN ('public', 'private') THEN r.kind
@@ -145,8 +145,8 @@ CROSS JOIN LATERAL (SELECT count(*) AS present,
                     FROM (SELECT DISTINCT p.user_id FROM participant p
                           WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present) p) here";
 
-/// What the rules let the reader enter, said to Postgres. `$3`: they are an admin.
-const ENTER: &str = "s.closed_at IS NULL AND ($3 OR CASE now.kind
+/// What the rules let the reader see, said to Postgres. `$3`: they are an admin.
+pub(super) const MAY: &str = "($3 OR CASE now.kind
     WHEN 'public' THEN true
     WHEN 'private' THEN r.creator = $1 OR EXISTS (SELECT FROM room_member m
         WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1)
@@ -197,7 +197,7 @@ pub(crate) async fn list(
         None => (None, i64::MAX),
     };
     let sql = format!(
-        "{SELECT} FROM {ROOM} {HERE} WHERE r.shard = -1 AND {ENTER}
+        "{SELECT} FROM {ROOM} {HERE} WHERE r.shard = -1 AND s.closed_at IS NULL AND {MAY}
          AND ($4::timestamptz IS NULL OR (r.created_at, r.id) < ($4, $5))
          ORDER BY r.created_at DESC, r.id DESC LIMIT $6"
     );
@@ -225,7 +225,7 @@ pub(crate) async fn with(
     user: &UserId,
 ) -> Result<Vec<RoomId>, Error> {
     let sql = format!(
-        "SELECT r.id FROM {ROOM} WHERE r.shard = -1 AND {ENTER}
+        "SELECT r.id FROM {ROOM} WHERE r.shard = -1 AND s.closed_at IS NULL AND {MAY}
          AND r.id IN (SELECT p.room FROM participant p WHERE p.user_id = $4 AND p.present)
          ORDER BY r.id DESC LIMIT $5"
     );

@@ -3,6 +3,7 @@
 //! What must hold: applying is total. What Postgres refuses for its data is found by halving the
 //! batch, and noted in `rejected_event` in the same transaction as its watermark.
 
+mod due;
 mod message;
 mod participant;
 mod person;
@@ -74,7 +75,7 @@ pub(crate) async fn transact(
         transaction.rollback().await?;
         return Err(ApplyError::Moved);
     }
-    let written = rows(held, shard, plan).await;
+    let written = rows(held, shard, step.from, plan).await;
     if let Err(error) = written {
         transaction.rollback().await.map_err(ApplyError::Lost)?;
         return Err(error.into());
@@ -83,13 +84,14 @@ pub(crate) async fn transact(
     transaction.commit().await.map_err(ApplyError::Lost)
 }
 
-async fn rows(session: &mut PgConnection, shard: Shard, plan: &Plan) -> sqlx::Result<()> {
+async fn rows(session: &mut PgConnection, shard: Shard, after: u64, plan: &Plan) -> sqlx::Result<()> {
     message::insert(session, shard, &plan.messages).await?;
     participant::upsert(session, shard, &plan.participants).await?;
     participant::upsert_online(session, shard, &plan.online).await?;
     for (seq, event) in &plan.changes {
         change(session, shard, *seq, event).await?;
     }
+    due::insert(session, shard, after, plan).await?;
     rejected::insert(session, shard, &plan.rejected).await
 }
 

@@ -12,6 +12,8 @@ pub const NAME_MAX: usize = 200;
 pub const DESCRIPTION_MAX: usize = 2_000;
 /// The longest text that describes a person.
 pub const CLAIM_MAX: usize = 2_000;
+/// The longest question to full-text search.
+pub const QUERY_MAX: usize = 200;
 /// The longest `client_id` or `Idempotency-Key`.
 pub const CLIENT_ID_MAX: usize = 128;
 /// The most people named when a room is made.

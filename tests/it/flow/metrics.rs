@@ -70,6 +70,8 @@ async fn a_conversation_shows_on_every_node() {
             names::PERSISTER_WATERMARK,
             names::PERSISTER_LEADING,
             names::PERSISTER_SESSIONS,
+            names::SEARCH_INDEXED_TOTAL,
+            names::SEARCH_LAG_SECONDS,
             names::LOG_BYTES,
             names::LOG_MAX_BYTES,
         ],

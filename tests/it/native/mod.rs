@@ -9,6 +9,7 @@ mod members;
 mod people;
 mod rights;
 mod rooms;
+mod search;
 mod teams;
 
 use async_nats::{Client, ConnectOptions};

@@ -14,6 +14,7 @@ use super::wire::HistoryQuery;
 use crate::queries::{
     messages::{Page, Place},
     rooms::Cursor,
+    search,
 };
 
 /// The most entries of a page.
@@ -123,6 +124,23 @@ pub(super) fn mark<T: FromStr>(text: &str) -> Result<T, Error> {
     read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
 }
 
+/// A cursor for what was found after this message.
+pub(super) fn write_found((moment, room, message): search::Cursor) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{moment} {room} {message}"))
+}
+
+/// A cursor that a search gave out.
+pub(super) fn found(text: &str) -> Result<search::Cursor, Error> {
+    let read = || {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (room, message) = text.rsplit_once(' ')?;
+        let (moment, room) = room.split_once(' ')?;
+        let moment: Timestamp = serde_json::from_value(moment.into()).ok()?;
+        Some((moment, room.parse().ok()?, message.parse().ok()?))
+    };
+    read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
+}
+
 /// A cursor for the rooms after this one.
 pub(super) fn write_cursor((moment, room): Cursor) -> String {
     URL_SAFE_NO_PAD.encode(format!("{moment} {room}"))
@@ -167,6 +185,9 @@ mod tests {
         let cursor_of = (Timestamp::now(), RoomId(42));
         assert_eq!(cursor(&write_cursor(cursor_of)), Ok(cursor_of));
         assert!(cursor("nonsense").is_err());
+        let found_at = (Timestamp::now(), RoomId(42), MessageId(7));
+        assert_eq!(found(&write_found(found_at)), Ok(found_at));
+        assert!(found(&write_cursor(cursor_of)).is_err());
     }
 
     proptest! {

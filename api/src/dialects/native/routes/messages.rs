@@ -5,11 +5,12 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
+use shared::error::Error;
 use tokio::time::Instant;
 
 use super::{Answer, Queried, created, query};
 use crate::{
-    commands::messages,
+    commands::{self, messages},
     dialects::native::{
         decode::{self, Asked},
         encode,
@@ -17,6 +18,7 @@ use crate::{
         extract::{Caller, IdempotencyKey, InRoom, Json, OfMessage},
         wire,
     },
+    queries::search::Query,
     state::{APPEND, Api},
 };
 
@@ -60,6 +62,25 @@ pub(super) async fn history(
             Ok(axum::Json(wire::Page { results, next }).into_response())
         }
     }
+}
+
+pub(super) async fn search(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    asked: Queried<wire::SearchQuery>,
+) -> Answer<wire::FoundPage> {
+    let asked = query(asked)?;
+    let room = asked.room.as_deref().map(str::parse).transpose();
+    let query = Query {
+        words: &asked.q,
+        room: room.map_err(|_| Error::bad_request("room: must be a room's id."))?,
+        after: asked.cursor.as_deref().map(decode::found).transpose()?,
+        limit: decode::limit(asked.limit.as_deref())?,
+    };
+    let (found, next) = commands::search::search(&api, &caller, query).await?;
+    let results = found.messages.into_iter().map(|(room, message)| encode::message(room, message)).collect();
+    let page = wire::Page { results, next: next.map(decode::write_found) };
+    Ok(axum::Json(wire::FoundPage { page, indexed_through: found.through }))
 }
 
 pub(super) async fn edit(

@@ -30,6 +30,7 @@ pub(crate) fn router() -> Router<Api> {
         )
         .route("/api/v1/rooms/{room}/messages", get(messages::history).post(messages::send))
         .route("/api/v1/rooms/{room}/messages/{message}", patch(messages::edit).delete(messages::delete))
+        .route("/api/v1/messages/search", get(messages::search))
         .route("/api/v1/rooms/{room}/members", get(members::list))
         .route("/api/v1/rooms/{room}/members/{user}", put(members::add).delete(members::remove))
         .route("/api/v1/rooms/{room}/participants", get(members::present))

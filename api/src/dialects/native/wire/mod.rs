@@ -100,6 +100,19 @@ pub(in crate::dialects::native) struct HistoryQuery {
     pub(in crate::dialects::native) limit: Option<String>,
 }
 
+/// The query of a search.
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct SearchQuery {
+    #[serde(default)]
+    pub(in crate::dialects::native) q: String,
+    #[serde(default)]
+    pub(in crate::dialects::native) room: Option<String>,
+    #[serde(default)]
+    pub(in crate::dialects::native) cursor: Option<String>,
+    #[serde(default)]
+    pub(in crate::dialects::native) limit: Option<String>,
+}
+
 /// The query of a list.
 #[derive(Debug, Deserialize)]
 pub(in crate::dialects::native) struct ListQuery {
@@ -214,6 +227,15 @@ pub(in crate::dialects::native) struct Team {
 pub(in crate::dialects::native) struct Page<T> {
     pub(in crate::dialects::native) results: Vec<T>,
     pub(in crate::dialects::native) next: Option<String>,
+}
+
+/// A page of what was found.
+#[derive(Debug, Serialize)]
+pub(in crate::dialects::native) struct FoundPage {
+    #[serde(flatten)]
+    pub(in crate::dialects::native) page: Page<Message>,
+    /// As in `position`: epoch and last event of each shard.
+    pub(in crate::dialects::native) indexed_through: Vec<(u64, u64)>,
 }
 
 /// An edit, as its sender is answered.

@@ -1,0 +1,54 @@
+//! Full-text search over all that a person may read.
+//!
+//! What must hold: who was put out of a room finds nothing of it from the moment this node hears of it;
+//! and searches, however slow, leave connections to Postgres for everything else.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use shared::{
+    error::{Error, ErrorCode},
+    rules::{self, Caller},
+};
+use tokio::time::timeout;
+
+use super::see;
+use crate::{
+    queries::search::{self, Cursor, Found, Query},
+    state::Shared,
+};
+
+/// Searches of a node at a time.
+pub(crate) const AT_ONCE: usize = 3;
+/// How long one waits for its turn.
+const TURN: Duration = Duration::from_secs(2);
+
+/// Finds messages, newest first, and says where to go on.
+pub(crate) async fn search(
+    api: &Shared,
+    caller: &Caller,
+    query: Query<'_>,
+) -> Result<(Found, Option<Cursor>), Error> {
+    rules::required_line("q", query.words, rules::QUERY_MAX)?;
+    if let Some(room) = query.room {
+        see(api, room, caller).await?;
+    }
+    let mut found = {
+        let turn = timeout(TURN, api.searches.acquire()).await;
+        let _turn =
+            turn.map_err(|_| Error::new(ErrorCode::Unavailable, "Too many search now. Try again."))?;
+        search::search(&api.pool, api.shards, caller, &query).await?
+    };
+    let is_full = i64::try_from(found.messages.len()) == Ok(query.limit);
+    let last = found.messages.last().filter(|_| is_full);
+    let next = last.map(|(room, message)| (message.created_at, *room, message.id));
+    // The rows may lack a removal that was heard already.
+    let rooms: BTreeSet<_> = found.messages.iter().map(|(room, _)| *room).collect();
+    for room in rooms {
+        match see(api, room, caller).await {
+            Ok(_) => {}
+            Err(error) if error.code == ErrorCode::NotFound => found.messages.retain(|(of, _)| *of != room),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((found, next))
+}

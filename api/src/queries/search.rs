@@ -1,0 +1,118 @@
+//! Messages by their words, as far as they are indexed.
+
+use std::time::Duration;
+
+use shared::{
+    clock::Timestamp,
+    error::{Error, ErrorCode},
+    id::{MessageId, RoomId, ShardCount},
+    rules::Caller,
+};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, types::time::OffsetDateTime};
+
+use super::{
+    messages::{Message, Row},
+    number,
+    rooms::{MAY, ROOM},
+    unsigned,
+};
+use crate::state::database;
+
+/// How long Postgres may look: words that are in everything would take it for minutes.
+pub(crate) const LOOK: Duration = Duration::from_secs(2);
+
+/// Where a search goes on: after the message sent then, in that room, of that id.
+pub(crate) type Cursor = (Timestamp, RoomId, MessageId);
+
+/// What is looked for.
+pub(crate) struct Query<'a> {
+    /// Words, as people type them: quotes, `or` and `-` mean what they do elsewhere.
+    pub(crate) words: &'a str,
+    pub(crate) room: Option<RoomId>,
+    pub(crate) after: Option<Cursor>,
+    pub(crate) limit: i64,
+}
+
+/// What was found.
+pub(crate) struct Found {
+    pub(crate) messages: Vec<(RoomId, Message)>,
+    /// By shard, the system's first: epoch and last event of what is indexed.
+    pub(crate) through: Vec<(u64, u64)>,
+}
+
+#[derive(FromRow)]
+struct FoundRow {
+    room: i64,
+    #[sqlx(flatten)]
+    row: Row,
+}
+
+const THROUGH: &str = "
+SELECT w.epoch, coalesce((SELECT min(d.after_seq) FROM search_due d WHERE d.shard = w.shard), w.seq)
+FROM watermark w ORDER BY w.shard";
+
+/// Messages with these words in rooms that the caller may enter, closed ones too, newest first.
+///
+/// # Errors
+/// When Postgres does not answer, or not in time.
+pub(crate) async fn search(
+    pool: &PgPool,
+    shards: ShardCount,
+    caller: &Caller,
+    query: &Query<'_>,
+) -> Result<Found, Error> {
+    look(pool, shards, caller, query).await.map_err(|error| {
+        // 57014: the statement was cancelled, by its timeout.
+        if error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014") {
+            let detail = "The search took too long. Look for rarer words, or in one room.";
+            return Error::new(ErrorCode::Unavailable, detail);
+        }
+        database(&error)
+    })?
+}
+
+async fn look(
+    pool: &PgPool,
+    shards: ShardCount,
+    caller: &Caller,
+    query: &Query<'_>,
+) -> sqlx::Result<Result<Found, Error>> {
+    let mut transaction = pool.begin().await?;
+    let limited = format!("SET LOCAL statement_timeout = {}", LOOK.as_millis());
+    sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
+    // First up to where, then what: what is found has at least that.
+    let through: Vec<(i64, i64)> = sqlx::query_as(THROUGH).fetch_all(&mut *transaction).await?;
+    let within = if query.room.is_some() { "AND f.shard = $9 % $2 AND f.room = $9" } else { "" };
+    // Only constants are put together here.
+    let sql = format!(
+        "SELECT m.room, m.id, m.author, m.body, m.client_id, m.created_at, m.edited_at
+         FROM message_search f
+         JOIN message m ON m.shard = f.shard AND m.room = f.room AND m.id = f.id AND m.deleted_at IS NULL
+         CROSS JOIN {ROOM}
+         WHERE f.words @@ websearch_to_tsquery('simple', $4) AND r.shard = -1 AND r.id = f.room AND {MAY}
+           AND ($5::timestamptz IS NULL OR (f.created_at, f.room, f.id) < ($5, $6, $7)) {within}
+         ORDER BY f.created_at DESC, f.room DESC, f.id DESC LIMIT $8"
+    );
+    let (moment, room, id) = query.after.map_or((None, 0, 0), |(moment, room, id)| {
+        (Some(OffsetDateTime::from(moment)), number(room.0), number(id.0))
+    });
+    let mut found = sqlx::query_as::<_, FoundRow>(AssertSqlSafe(sql))
+        .bind(caller.user.as_str())
+        .bind(i64::from(shards.get()))
+        .bind(caller.is_admin)
+        .bind(query.words)
+        .bind(moment)
+        .bind(room)
+        .bind(id)
+        .bind(query.limit);
+    if let Some(room) = query.room {
+        found = found.bind(number(room.0));
+    }
+    let rows = found.fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    let message = |found: FoundRow| Ok((RoomId(unsigned(found.room)?), found.row.try_into()?));
+    let position = |(epoch, seq)| Ok((unsigned(epoch)?, unsigned(seq)?));
+    let messages = rows.into_iter().map(message).collect::<Result<_, Error>>();
+    let through = through.into_iter().map(position).collect::<Result<_, Error>>();
+    Ok(messages.and_then(|messages| Ok(Found { messages, through: through? })))
+}

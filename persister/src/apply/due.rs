@@ -1,0 +1,41 @@
+//! What a batch leaves to do for full-text search: one row a batch, so that it costs next to nothing here.
+
+use shared::{event::Event, id::Shard};
+use sqlx::PgConnection;
+
+use crate::{batch::Plan, watermark::number};
+
+/// Notes the messages that a batch, begun after that event, has made or changed.
+pub(super) async fn insert(
+    session: &mut PgConnection,
+    shard: Shard,
+    after: u64,
+    plan: &Plan,
+) -> sqlx::Result<()> {
+    let (rooms, ids): (Vec<i64>, Vec<i64>) = touched(plan).unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES ($1, $2, $3, $4)")
+        .bind(shard.number())
+        .bind(number(after))
+        .bind(rooms)
+        .bind(ids)
+        .execute(session)
+        .await?;
+    Ok(())
+}
+
+/// Room and id of each, as Postgres has them; some more than once.
+fn touched(plan: &Plan) -> impl Iterator<Item = (i64, i64)> {
+    let new = plan.messages.iter().map(|(id, message)| (number(message.room.0), number(*id)));
+    let changed = plan.changes.iter().flat_map(|(_, event)| {
+        let (room, ids) = match event {
+            Event::MessageEdit(edit) => (edit.room, std::slice::from_ref(&edit.message_id)),
+            Event::MessageDelete(delete) => (delete.room, delete.messages_ids.as_slice()),
+            _ => return Vec::new(),
+        };
+        ids.iter().map(|id| (number(room.0), number(id.0))).collect()
+    });
+    new.chain(changed)
+}

@@ -1,0 +1,248 @@
+//! Full-text search: what is there is found, by whom it concerns, and nothing of it is forgotten.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size},
+    eventually,
+};
+
+use super::{NOT_FOUND, admin, delete, patch, private_room, refusal};
+
+const NOTHING: [u64; 0] = [];
+
+/// The ids of what is found, newest first.
+async fn found(rest: &Rest, query: &str) -> Vec<u64> {
+    let (status, page) = rest.get(&format!("/api/v1/messages/search?{query}")).await;
+    assert_eq!(status, StatusCode::OK, "{page}");
+    page["results"].as_array().expect("a list").iter().map(|m| m["id"].as_u64().expect("an id")).collect()
+}
+
+/// Waits until just these are found.
+async fn finds(rest: &Rest, query: &str, expected: &[u64]) {
+    eventually(&format!("{query} finds {expected:?}"), || async {
+        (found(rest, query).await == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_said_is_found_as_it_is_now() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let (tea, cake) = (ann.make_room("tea").await, ann.make_room("cake").await);
+    let first = ann.say(tea, "Green TEA, please").await;
+    let second = bob.say(cake, "no cake without green tea").await;
+    finds(&bob, "q=green%20tea", &[second, first]).await;
+    finds(&bob, "q=tea%20-cake", &[first]).await;
+    finds(&bob, "q=%22tea%20please%22%20or%20nonsense", &[first]).await;
+    finds(&bob, &format!("q=tea&room={cake}"), &[second]).await;
+    let (_, page) = ann.get("/api/v1/messages/search?q=please").await;
+    let message = &page["results"][0];
+    assert_eq!(
+        message,
+        &json!({
+            "id": first, "room": tea, "user": "ann", "message": "Green TEA, please",
+            "created_at": message["created_at"],
+        })
+    );
+    let through = page["indexed_through"].as_array().expect("a list");
+    assert_eq!(through.len(), 9, "one pair a shard, as in position");
+    let shard = usize::try_from(tea % 8).expect("small") + 1;
+    assert!(through[shard][0] == 1 && through[shard][1].as_u64() >= Some(first), "{page}");
+
+    let path = format!("/api/v1/rooms/{tea}/messages/{first}");
+    patch(&ann, &path, json!({ "message": "black coffee" })).await;
+    finds(&bob, "q=coffee", &[first]).await;
+    assert_eq!(found(&bob, "q=green").await, [second], "its old words are forgotten");
+    assert_eq!(delete(&ann, &path).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(found(&bob, "q=coffee").await, NOTHING, "it is not shown, indexed or not");
+    let pool = cluster.database.pool().await;
+    eventually("its words are gone", || async {
+        let rows: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM message_search").fetch_one(&pool).await.ok()?;
+        (rows == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_of_a_private_room_is_found_by_a_stranger() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
+    let room = private_room(&ann, &["bob"]).await;
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
+    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let secret = ann.say(room, "the secret plan").await;
+    let order = ann.say(deck["id"].as_u64().expect("an id"), "the secret order").await;
+    for rest in [&ann, &bob, &admin(&cluster, 1)] {
+        finds(rest, "q=secret", &[order, secret]).await;
+    }
+    assert_eq!(found(&eve, "q=secret").await, NOTHING);
+    let nothing = eve.get("/api/v1/messages/search?q=secret&room=999999").await;
+    assert_eq!(refusal(&nothing), NOT_FOUND);
+    let hidden = eve.get(&format!("/api/v1/messages/search?q=secret&room={room}")).await;
+    assert_eq!(hidden, nothing, "it does not exist for her");
+    // A closed room is read, by whom it was open to.
+    delete(&ann, &format!("/api/v1/rooms/{room}")).await;
+    assert_eq!(found(&bob, "q=secret%20plan").await, [secret]);
+    assert_eq!(found(&eve, "q=secret%20plan").await, NOTHING);
+    delete(&ann, &format!("/api/v1/teams/{}/members/bob", team["id"])).await;
+    finds(&bob, "q=secret%20order", &[]).await;
+}
+
+#[tokio::test]
+async fn rows_that_lack_a_removal_are_not_found_in() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let room = private_room(&ann, &["bob"]).await;
+    let secret = ann.say(room, "the secret plan").await;
+    finds(&bob, "q=secret", &[secret]).await;
+    cluster.persister[0].kill9();
+    let removed = delete(&ann, &format!("/api/v1/rooms/{room}/members/bob")).await;
+    assert_eq!(removed, (StatusCode::ACCEPTED, json!({ "applied": false })));
+    let (status, answer) = bob.get("/api/v1/messages/search?q=secret").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    cluster.persister[0].restart();
+    cluster.ready().await;
+    finds(&bob, "q=secret", &[]).await;
+}
+
+#[tokio::test]
+async fn pages_meet_without_gap_or_repeat() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let rooms = [ann.make_room("one").await, ann.make_room("two").await];
+    let mut all = Vec::new();
+    for n in 0..11_usize {
+        all.insert(0, ann.say(rooms[n % 2], &format!("word {n}")).await);
+    }
+    finds(&ann, "q=word", &all).await;
+    let (mut pages, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/api/v1/messages/search?q=word&limit=3{cursor}");
+        let (_, page) = ann.get(&path).await;
+        let results = page["results"].as_array().expect("a list");
+        pages.extend(results.iter().map(|m| m["id"].as_u64().expect("an id")));
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(pages, all);
+}
+
+#[tokio::test]
+async fn a_persister_that_dies_forgets_nothing_of_it() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let rooms = [ann.make_room("one").await, ann.make_room("two").await];
+    let path = |room: u64, id: u64| format!("/api/v1/rooms/{room}/messages/{id}");
+    let (mut kept, mut gone) = (Vec::new(), Vec::new());
+    for round in 0..4 {
+        for n in 0..40_usize {
+            let (room, text) = (rooms[n % 2], format!("word {round} {n}"));
+            let id = ann.say(room, &text).await;
+            match n % 10 {
+                3 => {
+                    patch(&ann, &path(room, id), json!({ "message": format!("{text} again") })).await;
+                    kept.push(id);
+                }
+                7 => {
+                    delete(&ann, &path(room, id)).await;
+                    gone.push(id);
+                }
+                _ => kept.push(id),
+            }
+            if n == 10 * round + 5 {
+                cluster.persister[0].kill9();
+                cluster.persister[0].restart();
+            }
+        }
+    }
+    cluster.ready().await;
+    kept.reverse();
+    finds(&ann, "q=word&limit=200", &kept).await;
+    let edited: Vec<u64> = found(&ann, "q=again&limit=200").await;
+    assert_eq!(edited.len(), 16);
+    let pool = cluster.database.pool().await;
+    let rows: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM message_search").fetch_one(&pool).await.expect("a count");
+    assert_eq!(usize::try_from(rows).ok(), Some(kept.len()), "nothing deleted is left, {} were", gone.len());
+    let due: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM search_due").fetch_one(&pool).await.expect("a count");
+    assert_eq!(due, 0, "nothing is left to do");
+}
+
+#[tokio::test]
+async fn what_was_written_before_is_indexed_in_slices() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let pool = cluster.database.pool().await;
+    // Far more than a slice, as after an upgrade; and a text longer than a tsvector may be.
+    let shard = i16::try_from(room % 8).expect("small");
+    sqlx::query(
+        "WITH new AS (
+             INSERT INTO message (shard, room, id, author, body, created_at)
+             SELECT $1, $2, 1000000 + n, 'ann', CASE n WHEN 7 THEN (SELECT string_agg('w' || i, ' ')
+                        FROM generate_series(1, 300000) i) ELSE 'needle ' || n END, now()
+             FROM generate_series(1, 1700) n RETURNING room, id)
+         INSERT INTO search_due (shard, after_seq, rooms, ids)
+         SELECT $1, 0, array_agg(room ORDER BY id), array_agg(id ORDER BY id) FROM new",
+    )
+    .bind(shard)
+    .bind(i64::try_from(room).expect("small"))
+    .execute(&pool)
+    .await
+    .expect("rows");
+    let (_, page) = ann.get("/api/v1/messages/search?q=needle").await;
+    let place = usize::try_from(shard).expect("small") + 1;
+    let said = page["indexed_through"][place][1].as_u64().expect("a position");
+    eventually("all of it is indexed", || async {
+        let rows: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM message_search").fetch_one(&pool).await.ok()?;
+        (rows == 1700).then_some(())
+    })
+    .await;
+    finds(&ann, "q=needle%201700", &[1_001_700]).await;
+    finds(&ann, "q=w1", &[1_000_007]).await;
+    let (_, page) = ann.get("/api/v1/messages/search?q=needle").await;
+    assert!(page["indexed_through"][place][1].as_u64() >= Some(said), "{page}");
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_answer() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let long = format!("q={}", "%C3%BC".repeat(201));
+    for (query, detail) in [
+        ("", "q: must not be blank."),
+        ("q=%20", "q: must not be blank."),
+        ("q=a%00", "q: must not contain U+0000."),
+        (long.as_str(), "q: must have at most 200 characters."),
+        ("q=a&room=x", "room: must be a room's id."),
+        ("q=a&room=0", "room: must be a room's id."),
+        ("q=a&limit=0", "limit: must be 1 to 200."),
+        ("q=a&cursor=x", "cursor: must be one that was given as `next`."),
+    ] {
+        let refused = ann.get(&format!("/api/v1/messages/search?{query}")).await;
+        assert_eq!(refusal(&refused), (400, "bad_request", detail), "{query}");
+    }
+    // Whatever people type is a question.
+    for query in ["q=%22", "q=!%26%7C%3A*()", "q=-", "q=the%20or%20and%20%3C-%3E"] {
+        assert_eq!(found(&ann, query).await, NOTHING, "{query}");
+    }
+    let pool = cluster.database.pool().await;
+    let mut held = pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE message_search IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *held)
+        .await
+        .expect("a lock");
+    let slow = ann.get("/api/v1/messages/search?q=a").await;
+    let detail = "The search took too long. Look for rarer words, or in one room.";
+    assert_eq!(refusal(&slow), (503, "unavailable", detail));
+    held.rollback().await.expect("released");
+    assert_eq!(ann.get("/api/v1/messages/search?q=a").await.1["results"], Value::Array(vec![]));
+}
