@@ -5,7 +5,7 @@ use std::{collections::HashMap, hash::Hash};
 
 use async_nats::HeaderMap;
 use shared::{
-    event::{ChatMessage, Event, EventName, Online, Participant, header},
+    event::{ChatMessage, Event, EventName, Online, Participant, Room, header},
     id::MAX_ID,
     log::Stored,
     subject::{self, Channel},
@@ -32,10 +32,21 @@ pub(crate) struct Plan {
     pub(crate) participants: HashMap<ParticipantKey, ParticipantState>,
     /// The highest counter of each process's word on who is online.
     pub(crate) online: HashMap<OnlineKey, ParticipantState>,
+    /// New rooms.
+    pub(crate) rooms: Vec<NewRoom>,
     /// Everything else, in order, with its sequence.
     pub(crate) changes: Vec<(u64, Event)>,
     /// What can't be applied.
     pub(crate) rejected: Vec<Rejected>,
+}
+
+/// A new room.
+#[derive(Debug)]
+pub(crate) struct NewRoom {
+    pub(crate) id: u64,
+    pub(crate) room: Room,
+    /// What is unique about it, and how many closed ones of that key came before.
+    pub(crate) key: Option<(String, i32)>,
 }
 
 /// One person in one room, by the process that holds their sockets.
@@ -119,6 +130,11 @@ impl Plan {
             Event::ParticipantLeave(participant) => self.participant(&participant, &stored.headers, false)?,
             Event::Online(person) => self.online(&person, &stored.headers, true)?,
             Event::Offline(person) => self.online(&person, &stored.headers, false)?,
+            Event::Chatroom(room) | Event::RoomMade(room) => {
+                let generation = |key| Ok::<_, String>((key, generation(&stored.headers)?));
+                let key = parsed.key.map(generation).transpose()?;
+                self.rooms.push(NewRoom { id: stored.seq, room, key });
+            }
             event => self.changes.push((stored.seq, event)),
         }
         Ok(())
@@ -145,6 +161,11 @@ fn word(headers: &HeaderMap, present: bool) -> Result<(i64, ParticipantState), S
     let counter = i64::try_from(counter).map_err(|_| "the counter is out of range".to_owned())?;
     // The same 64 bits: it is compared for equality only.
     Ok((incarnation.cast_signed(), ParticipantState { counter, present }))
+}
+
+fn generation(headers: &HeaderMap) -> Result<i32, String> {
+    let generation = unsigned(headers, header::GENERATION)?;
+    i32::try_from(generation).map_err(|_| "the generation is out of range".to_owned())
 }
 
 fn fold<K: Eq + Hash>(words: &mut HashMap<K, ParticipantState>, key: K, new: ParticipantState) {
@@ -266,6 +287,22 @@ mod tests {
         let rejected: Vec<i64> = plan.rejected.iter().map(|event| event.seq).collect();
         assert_eq!(rejected, [2, 3, 4, 5, 6]);
         assert!(plan.rejected[1].reason.contains("from-the-future"), "{:?}", plan.rejected[1]);
+    }
+
+    #[test]
+    fn a_room_of_a_key_is_of_a_generation() {
+        let room = r#"{"name":"r","description":null,"private":true,"users":["7","8"],"team":null,"user":"1",
+            "kind":"match","active":true,"created_at":"2026-11-21T08:51:26Z","activity":"2026-11-21T08:51:26Z","unread":0}"#;
+        let keyed = "chat.system.system.-.room-made.k=2E";
+        let plan = Plan::of(&[
+            stored(1, "chat.system.system.-.room-made", room, &[]),
+            stored(2, keyed, room, &[(header::GENERATION, "3")]),
+            stored(3, keyed, room, &[]),
+            stored(4, keyed, room, &[(header::GENERATION, "2147483648")]),
+        ]);
+        let keys: Vec<_> = plan.rooms.into_iter().map(|room| (room.id, room.key)).collect();
+        assert_eq!(keys, [(1, None), (2, Some(("k.".to_owned(), 3)))]);
+        assert_eq!(plan.rejected.iter().map(|event| event.seq).collect::<Vec<_>>(), [3, 4]);
     }
 
     #[test]

@@ -137,6 +137,8 @@ pub struct Parsed<'a> {
     pub channel: Channel,
     /// The event's name as it stands there: it may be one this version does not know.
     pub event: &'a str,
+    /// What is unique about the event, where something is.
+    pub key: Option<String>,
 }
 
 /// Takes a `chat.…` or `live.…` subject apart.
@@ -151,7 +153,9 @@ pub fn parse(subject: &str) -> Result<Parsed<'_>, InvalidId> {
     }
     let shard = next()?.parse()?;
     let channel = Channel::from_tokens(next()?, next()?)?;
-    Ok(Parsed { shard, channel, event: next()? })
+    let event = next()?;
+    let key = tokens.next().map(|token| decode(token).ok_or(InvalidId)).transpose()?;
+    Ok(Parsed { shard, channel, event, key })
 }
 
 /// The stream of a shard.
@@ -372,6 +376,7 @@ mod tests {
                 let parsed = parse(&subject).expect("our own subject");
                 prop_assert_eq!(parsed.shard, channel.shard(eight()));
                 prop_assert_eq!(parsed.channel, channel.clone());
+                prop_assert_eq!(parsed.key.as_deref(), Some("k"));
                 prop_assert_eq!(channel.to_string().parse::<Channel>(), Ok(channel));
             }
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use shared::{
     error::{Error, ErrorCode},
-    event::{Event, EventName},
+    event::{Event, EventName, header},
     id::{Shard, UserId},
     log::{Append, Appended, MsgId},
     subject::Channel,
@@ -69,14 +69,40 @@ impl<'a> Control<'a> {
             Some((stored, earlier)) if stored.subject == subject && is_same(&earlier, &event) => {
                 Ok((appended.seq, earlier))
             }
-            Some(_) => {
-                let detail = "This Idempotency-Key was used before, for something else.";
-                Err(Error::new(ErrorCode::KeyReused, detail))
-            }
+            Some(_) => Err(key_reused()),
             None => {
                 Err(Error::new(ErrorCode::OutcomeUnknown, "It was stored before, and can't be read now."))
             }
         }
+    }
+
+    /// The name of the request's first event.
+    pub(super) const fn id(&self) -> MsgId {
+        self.id
+    }
+
+    /// Appends the first event of the request as the next of its key, if the key's last event is still the
+    /// `expected` one: see [`super::unique`].
+    pub(super) async fn append_keyed(
+        &mut self,
+        channel: &Channel,
+        event: &Event,
+        key: &str,
+        generation: u32,
+        expected: u64,
+        until: Instant,
+    ) -> Result<Appended, Error> {
+        self.api.behind.refuse(&self.api.applied, channel.shard(self.api.shards))?;
+        let append = Append {
+            key: Some(key),
+            expected: Some(expected),
+            headers: vec![(header::GENERATION, generation.to_string())],
+            ..Append::new(channel, event, self.id)
+        };
+        let appended = self.api.append(append, self.deadline.min(until)).await?;
+        self.appended = 1;
+        self.note(appended);
+        Ok(appended)
     }
 
     /// Something else was appended for the request.
@@ -98,8 +124,13 @@ impl<'a> Control<'a> {
     }
 }
 
+/// The caller's key names another request already.
+pub(super) fn key_reused() -> Error {
+    Error::new(ErrorCode::KeyReused, "This Idempotency-Key was used before, for something else.")
+}
+
 /// Whether two events say the same, but for when.
-fn is_same(one: &Event, other: &Event) -> bool {
+pub(super) fn is_same(one: &Event, other: &Event) -> bool {
     let timeless = |event: &Event| {
         let mut value: Value = serde_json::from_slice(&event.encode()).unwrap_or_default();
         if let Value::Object(fields) = &mut value {

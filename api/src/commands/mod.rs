@@ -6,12 +6,13 @@ pub(crate) mod invitations;
 pub(crate) mod marks;
 pub(crate) mod members;
 pub(crate) mod messages;
-mod pairs;
+pub(crate) mod pairs;
 pub(crate) mod people;
 pub(crate) mod presence;
 pub(crate) mod rooms;
 pub(crate) mod search;
 pub(crate) mod teams;
+mod unique;
 
 use std::sync::Arc;
 

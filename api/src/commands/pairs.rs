@@ -1,7 +1,82 @@
 //! Rooms of two, of which there is one for each pair.
 
 use sha2::{Digest as _, Sha256};
-use shared::id::UserId;
+use shared::{
+    clock::Timestamp,
+    error::Error,
+    event::{Event, EventName, Room as Made, RoomKind},
+    id::UserId,
+    rules::{self, Caller},
+    subject::Channel,
+};
+
+use super::{
+    control::Control,
+    rooms::as_made,
+    unique::{self, Holder},
+};
+use crate::{
+    queries::rooms::{self, Room},
+    state::Shared,
+};
+
+/// The room of a pair.
+pub(crate) struct Paired {
+    pub(crate) room: Room,
+    /// This request made it.
+    pub(crate) is_new: bool,
+    /// Whether Postgres has it.
+    pub(crate) applied: bool,
+}
+
+/// Gives two people a room, where they have none that is open: the host application does, when they match.
+pub(crate) async fn make_match(
+    api: &Shared,
+    caller: &Caller,
+    name: String,
+    mut users: Vec<UserId>,
+    idempotency_key: Option<&str>,
+) -> Result<Paired, Error> {
+    if !caller.is_admin {
+        return Err(Error::forbidden());
+    }
+    rules::optional_line("name", &name, rules::NAME_MAX)?;
+    users.sort();
+    let [one, other] = users.as_slice() else { return Err(not_two()) };
+    if one == other {
+        return Err(not_two());
+    }
+    let key = key(RoomKind::Match.as_str(), one, other);
+    let name = if name.trim().is_empty() { format!("{one}, {other}") } else { name };
+    let now = Timestamp::now();
+    let made = Made {
+        request_type: None,
+        name,
+        description: None,
+        private: true,
+        users,
+        participants: vec![],
+        team: None,
+        user: caller.user.clone(),
+        kind: RoomKind::Match,
+        active: true,
+        created_at: now,
+        activity: now,
+        unread: 0,
+    };
+    let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
+    let Holder { room: id, made, is_new, applied } =
+        unique::hold(api, control, &key, Event::RoomMade(made)).await?;
+    let room = match made {
+        Some(made) if !applied => as_made(id, made),
+        _ => rooms::room(&api.pool, api.shards, id, &caller.user).await?.ok_or_else(Error::not_found)?,
+    };
+    Ok(Paired { room, is_new, applied })
+}
+
+fn not_two() -> Error {
+    Error::bad_request("users: must name two people.")
+}
 
 /// What names the room of a pair among all: the same for both orders.
 pub(crate) fn key(kind: &str, one: &UserId, other: &UserId) -> String {

@@ -178,6 +178,28 @@ pub(crate) async fn room(
     Ok(rooms(pool, shards, rows).await?.pop())
 }
 
+/// The room of a key: of that generation, or the last one. With its generation.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn of_key(
+    pool: &PgPool,
+    key: &str,
+    generation: Option<u32>,
+) -> Result<Option<(RoomId, u32)>, Error> {
+    let row: Option<(i64, i32)> = sqlx::query_as(
+        "SELECT id, generation FROM room
+         WHERE shard = -1 AND key = $1 AND ($2::int8 IS NULL OR generation = $2)
+         ORDER BY generation DESC LIMIT 1",
+    )
+    .bind(key)
+    .bind(generation.map(i64::from))
+    .fetch_optional(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    row.map(|(id, generation)| Ok((RoomId(unsigned(id)?), generation.unsigned_abs()))).transpose()
+}
+
 /// Where a list of rooms goes on: after the room made then, of that id.
 pub(crate) type Cursor = (Timestamp, RoomId);
 

@@ -88,6 +88,9 @@ async fn rows(session: &mut PgConnection, shard: Shard, after: u64, plan: &Plan)
     message::insert(session, shard, &plan.messages).await?;
     participant::upsert(session, shard, &plan.participants).await?;
     participant::upsert_online(session, shard, &plan.online).await?;
+    for new in &plan.rooms {
+        room::make(session, shard, new).await?;
+    }
     for (seq, event) in &plan.changes {
         change(session, shard, *seq, event).await?;
     }
@@ -103,15 +106,16 @@ async fn change(session: &mut PgConnection, shard: Shard, seq: u64, event: &Even
         Event::MemberAdd(member) => room::add_member(session, shard, seq, member).await,
         Event::MemberRemove(member) => room::remove_member(session, shard, seq, member).await,
         Event::RoomUpdate(update) => room::update(session, shard, seq, update).await,
-        Event::Chatroom(room) | Event::RoomMade(room) => room::make(session, shard, seq, room).await,
         Event::TeamMade(team) => team::make(session, shard, seq, team).await,
         Event::TeamMemberAdd(member) => team::add_member(session, shard, member).await,
         Event::TeamMemberRemove(member) => team::remove_member(session, shard, member).await,
         Event::Invitation(invitation) => person::invite(session, shard, seq, invitation).await,
         Event::InvitationAnswer(answer) => person::answer(session, shard, answer).await,
         Event::Profile(profile) => person::merge(session, shard, profile).await,
-        // Written in bulk above.
+        // Written above.
         Event::ChatMessage(_)
+        | Event::Chatroom(_)
+        | Event::RoomMade(_)
         | Event::ParticipantJoin(_)
         | Event::ParticipantLeave(_)
         | Event::Online(_)

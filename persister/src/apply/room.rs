@@ -1,22 +1,29 @@
 //! Rooms as they were made, and who may enter them.
 
 use shared::{
-    event::{Member, Room, RoomUpdate},
-    id::{RoomId, Shard},
+    event::{Member, RoomKind, RoomUpdate},
+    id::{RoomId, Shard, UserId},
 };
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::watermark::number;
+use crate::{batch::NewRoom, watermark::number};
 
-/// Notes a new room. The people named in it become members by events of their own.
-pub(super) async fn make(session: &mut PgConnection, shard: Shard, id: u64, room: &Room) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO room (shard, id, kind, name, description, private, team, creator, active, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+/// Notes a new room. The people named in it become members by events of their own, but for the two of a
+/// pair. Of two rooms of one key and generation the first is the one: whoever asks is told so.
+pub(super) async fn make(session: &mut PgConnection, shard: Shard, new: &NewRoom) -> sqlx::Result<()> {
+    let NewRoom { id, room, key } = new;
+    let (key, generation) = key.as_ref().map(|(key, generation)| (key, generation)).unzip();
+    let pair: Option<Vec<&str>> =
+        (room.kind == RoomKind::Match).then(|| room.users.iter().map(UserId::as_str).collect());
+    let made = sqlx::query(
+        "INSERT INTO room (shard, id, kind, name, description, private, team, creator, active, created_at,
+                           pair, key, generation)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         ON CONFLICT (shard, key, generation) DO NOTHING",
     )
     .bind(shard.number())
-    .bind(number(id))
+    .bind(number(*id))
     .bind(room.kind.as_str())
     .bind(&room.name)
     .bind(room.description.as_deref())
@@ -25,8 +32,14 @@ pub(super) async fn make(session: &mut PgConnection, shard: Shard, id: u64, room
     .bind(room.user.as_str())
     .bind(room.active)
     .bind(OffsetDateTime::from(room.created_at))
+    .bind(pair)
+    .bind(key)
+    .bind(generation)
     .execute(session)
     .await?;
+    if made.rows_affected() == 0 {
+        tracing::warn!(%shard, id, "there is a room of that key and generation: this one is not made");
+    }
     Ok(())
 }
 

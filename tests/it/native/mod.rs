@@ -11,6 +11,7 @@ mod rights;
 mod rooms;
 mod search;
 mod teams;
+mod unique;
 
 use async_nats::{Client, ConnectOptions};
 use reqwest::Method;

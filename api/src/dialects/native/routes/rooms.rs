@@ -1,10 +1,13 @@
 //! Rooms, over HTTP.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 
 use super::{Answer, Queried, created, query, settled};
 use crate::{
-    commands::rooms,
+    commands::{pairs, rooms},
     dialects::native::{
         decode, encode,
         errors::Problem,
@@ -20,6 +23,11 @@ pub(super) async fn make_room(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::NewRoom>,
 ) -> Result<Response, Problem> {
+    if body.kind == Some(wire::NewKind::Match) {
+        let paired = pairs::make_match(&api, &caller, body.name, body.users, key.as_deref()).await?;
+        let room = encode::room(paired.room, paired.applied);
+        return Ok(if paired.is_new { created(room) } else { axum::Json(room).into_response() });
+    }
     let make = rooms::Make {
         name: body.name,
         description: body.description,

@@ -12,6 +12,10 @@ use shared::{
 /// `POST /rooms`.
 #[derive(Debug, Deserialize)]
 pub(in crate::dialects::native) struct NewRoom {
+    #[serde(default)]
+    pub(in crate::dialects::native) kind: Option<NewKind>,
+    /// Only a match needs none.
+    #[serde(default)]
     pub(in crate::dialects::native) name: String,
     #[serde(default)]
     pub(in crate::dialects::native) description: Option<String>,
@@ -21,6 +25,13 @@ pub(in crate::dialects::native) struct NewRoom {
     pub(in crate::dialects::native) team: Option<TeamId>,
     #[serde(default)]
     pub(in crate::dialects::native) users: Vec<UserId>,
+}
+
+/// The kind of a new room, where its other fields don't say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::dialects::native) enum NewKind {
+    Match,
 }
 
 /// `PATCH /rooms/{id}`.

@@ -1,0 +1,170 @@
+//! Rooms of which there is one for each key: for each pair, for each title.
+//!
+//! The key is the last token of the creation's subject, so the broker can compare: an append counts on
+//! the key's last event that was seen. What must hold: of all who make a room of one key at once, on
+//! whatever nodes, one makes it, and each is given that one; after it was closed, one makes the next
+//! generation. The log is asked before Postgres, by which what has left the log since is found; and an
+//! append counts on what was seen for a far shorter time than anything stays in the log.
+
+use std::time::Duration;
+
+use async_nats::header::NATS_MESSAGE_ID;
+use shared::{
+    error::{Error, ErrorCode},
+    event::{Event, EventName, Room as Made, header},
+    id::RoomId,
+    log::{self, Appended, Stored},
+    subject::{self, Channel},
+};
+use tokio::time::Instant;
+
+use super::control::{Control, is_same, key_reused};
+use crate::{queries::rooms, state::Shared};
+
+/// How long what was seen may be counted on.
+const COUNTED_ON: Duration = Duration::from_secs(5);
+
+/// Who holds a key.
+pub(super) struct Holder {
+    pub(super) room: RoomId,
+    /// As it was made, where the log has that still.
+    pub(super) made: Option<Made>,
+    /// This request made it.
+    pub(super) is_new: bool,
+    /// Whether Postgres has it.
+    pub(super) applied: bool,
+}
+
+/// The last room of a key, as it was found.
+struct Last {
+    room: RoomId,
+    generation: u32,
+    /// Its creation, where the log has that still.
+    stored: Option<(Stored, Event)>,
+}
+
+impl Last {
+    /// Reads a creation.
+    fn of(stored: Stored) -> Result<Self, Error> {
+        let generation = stored.headers.get_last(header::GENERATION);
+        let generation = generation.and_then(|value| value.as_str().parse().ok());
+        let event = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event));
+        let event = event.and_then(|name| Event::decode(name, &stored.payload).ok());
+        match (generation, event) {
+            (Some(generation), Some(event)) => {
+                Ok(Self { room: RoomId(stored.seq), generation, stored: Some((stored, event)) })
+            }
+            _ => Err(Error::internal(&format!("{} is no creation of a room", stored.subject))),
+        }
+    }
+
+    /// Whether this request made it: as an earlier try, or under the same key of the caller's.
+    fn is_by(&self, control: &Control<'_>, event: &Event) -> Result<bool, Error> {
+        let Some((stored, earlier)) = &self.stored else { return Ok(false) };
+        let id = stored.headers.get_last(NATS_MESSAGE_ID);
+        if id.is_none_or(|id| id.as_str() != control.id().to_string()) {
+            return Ok(false);
+        }
+        if is_same(earlier, event) { Ok(true) } else { Err(key_reused()) }
+    }
+
+    /// Its place in the log; 0 where it has left that.
+    fn seq(&self) -> u64 {
+        self.stored.as_ref().map_or(0, |(stored, _)| stored.seq)
+    }
+}
+
+/// The room of a key, made by `event` where there is none that is open.
+pub(super) async fn hold(
+    api: &Shared,
+    mut control: Control<'_>,
+    key: &str,
+    event: Event,
+) -> Result<Holder, Error> {
+    let (last, is_new) = find_or_make(api, &mut control, key, event).await?;
+    if let Some((stored, _)) = &last.stored {
+        control.note(Appended { shard: stored.shard, seq: stored.seq, duplicate: true });
+    }
+    let applied = control.applied().await;
+    let made = last.stored.and_then(|(_, event)| match event {
+        Event::Chatroom(made) | Event::RoomMade(made) => Some(made),
+        _ => None,
+    });
+    let mut holder = Holder { room: last.room, made, is_new, applied };
+    if applied {
+        // The row has the last word.
+        let row = rooms::of_key(&api.pool, key, Some(last.generation)).await?;
+        let (room, _) = row.ok_or_else(|| Error::internal(&"a room of a key was not made"))?;
+        holder.is_new &= room == holder.room;
+        holder.room = room;
+    }
+    Ok(holder)
+}
+
+async fn find_or_make(
+    api: &Shared,
+    control: &mut Control<'_>,
+    key: &str,
+    event: Event,
+) -> Result<(Last, bool), Error> {
+    let subject = Channel::System.chat(api.shards, event.name(), Some(key));
+    loop {
+        let until = Instant::now() + COUNTED_ON;
+        let last = find(api, &subject, key).await?;
+        let (expected, generation) = match last {
+            None => (0, 0),
+            Some(last) if last.is_by(control, &event)? => return Ok((last, true)),
+            Some(last) if !is_closed(api, last.room).await? => return Ok((last, false)),
+            Some(last) => (last.seq(), last.generation + 1),
+        };
+        let tried = control.append_keyed(&Channel::System, &event, key, generation, expected, until).await;
+        match tried {
+            Ok(appended) => return made(api, control, &subject, event, appended).await,
+            // Somebody was faster; or it was an earlier try of our own, which brokers since 2.12 refuse
+            // for the sequence before they look at the name.
+            Err(error) if error.code == ErrorCode::Conflict => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The creation that this request's name stands for.
+async fn made(
+    api: &Shared,
+    control: &Control<'_>,
+    subject: &str,
+    event: Event,
+    appended: Appended,
+) -> Result<(Last, bool), Error> {
+    let stored = log::get(&api.jetstream, appended.shard, appended.seq).await;
+    let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
+    let stored = stored
+        .ok_or_else(|| Error::new(ErrorCode::OutcomeUnknown, "It was stored, and can't be read now."))?;
+    if stored.subject != subject {
+        return Err(key_reused());
+    }
+    let last = Last::of(stored)?;
+    let is_ours = last.is_by(control, &event)?;
+    Ok((last, is_ours))
+}
+
+async fn find(api: &Shared, subject: &str, key: &str) -> Result<Option<Last>, Error> {
+    let last = log::last(&api.jetstream, subject).await.map_err(|e| Error::unavailable("The log", &e))?;
+    if let Some(stored) = last {
+        return Last::of(stored).map(Some);
+    }
+    let row = rooms::of_key(&api.pool, key, None).await?;
+    Ok(row.map(|(room, generation)| Last { room, generation, stored: None }))
+}
+
+/// Whether a room is closed; no close that was acknowledged is missed.
+async fn is_closed(api: &Shared, room: RoomId) -> Result<bool, Error> {
+    let subject = Channel::Room(room).chat(api.shards, EventName::RoomUpdate, None);
+    let last = log::last(&api.jetstream, &subject).await.map_err(|e| Error::unavailable("The log", &e))?;
+    if let Some(last) = last
+        && !api.is_applied(last.shard, last.seq).await
+    {
+        return Err(Error::unavailable("The room", &"what became of it is not applied yet"));
+    }
+    Ok(api.rights.read(room, Instant::now()).await?.closed)
+}
