@@ -43,12 +43,25 @@ CREATE TABLE room (
     -- What must be unique, hashed, and how many closed ones came before.
     key text,
     generation integer,
+    -- What only rooms of its kind have.
+    detail jsonb,
     PRIMARY KEY (shard, id)
 );
 
 CREATE UNIQUE INDEX room_key ON room (shard, key, generation);
 
 CREATE INDEX room_team ON room (team) WHERE team IS NOT NULL;
+
+-- The rooms of two of a person.
+CREATE INDEX room_pair ON room USING gin (pair) WHERE pair IS NOT NULL;
+
+-- Topics by their category, in the order of their pages.
+CREATE INDEX room_category ON room ((detail -> 'topic' ->> 'category'), id) WHERE kind = 'topic';
+
+-- Support rooms by their key, and an organisation's by product.
+CREATE INDEX room_secret ON room ((detail -> 'support' ->> 'secret')) WHERE kind = 'support';
+CREATE INDEX room_org ON room ((detail -> 'support' ->> 'org_id'), (detail -> 'support' ->> 'product_name'), id)
+    WHERE kind = 'support';
 
 -- What became of a room since: null where it is as it was made. The room's own shard writes it, so the row
 -- may exist before the room's. changed is the last event that changed the room or who may enter it.
@@ -60,6 +73,8 @@ CREATE TABLE room_state (
     private boolean,
     closed_at timestamptz,
     changed bigint NOT NULL,
+    -- The event by which two talk no more, until both write again.
+    stopped bigint,
     PRIMARY KEY (shard, room)
 );
 
@@ -116,6 +131,8 @@ CREATE TABLE message (
     deleted_at timestamptz,
     -- The last event that edited or deleted it.
     changed bigint,
+    -- What only messages in rooms of its kind have.
+    detail jsonb,
     PRIMARY KEY (shard, room, id)
 );
 
@@ -170,6 +187,22 @@ CREATE TABLE person (
     user_id text NOT NULL,
     profile jsonb NOT NULL,
     issued_at bigint NOT NULL,
+    PRIMARY KEY (shard, user_id)
+);
+
+-- Which of their rooms of two a person looks at.
+CREATE TABLE current_room (
+    shard smallint NOT NULL,
+    user_id text NOT NULL,
+    room bigint NOT NULL,
+    PRIMARY KEY (shard, user_id)
+);
+
+-- Whether a person shows themselves.
+CREATE TABLE camera (
+    shard smallint NOT NULL,
+    user_id text NOT NULL,
+    is_on boolean NOT NULL,
     PRIMARY KEY (shard, user_id)
 );
 

@@ -214,6 +214,11 @@ fn check(channel: &Channel, event: &Event) -> Result<(), String> {
             in_range(payload.invitation)?;
             Channel::User(payload.user.clone())
         }
+        Event::RoomSelect(payload) => {
+            in_range(payload.current.0)?;
+            Channel::User(payload.user.clone())
+        }
+        Event::Camera(payload) => Channel::User(payload.user.clone()),
         Event::Online(payload) | Event::Offline(payload) => Channel::User(payload.user.clone()),
     };
     expect(channel, &said)

@@ -2,14 +2,12 @@
 
 use shared::{
     error::Error,
-    event::RoomKind,
     id::{RoomId, UserId},
     rpc::{Confirmed, Participants},
     rules::Caller,
 };
 use tokio::time::Instant;
 
-use super::pairs;
 use crate::{
     queries::{facts::Facts, presence},
     state::Shared,
@@ -30,10 +28,9 @@ pub(crate) async fn participants(api: &Shared, room: RoomId) -> Result<Participa
 
 /// Both are people of one room that both may enter; else neither may signal to the other.
 pub(crate) async fn signal(api: &Shared, caller: &Caller, user: &UserId) -> Result<(), Error> {
-    let other = Caller { user: user.clone(), is_admin: false };
-    let pair = pairs::key(RoomKind::Match.as_str(), &caller.user, user);
+    let other = Caller { user: user.clone(), is_admin: false, org_id: None };
     let may = |facts: &Facts| !facts.closed && facts.may_enter(caller) && facts.may_enter(&other);
-    for room in presence::in_common(&api.pool, &caller.user, user, &pair).await? {
+    for room in presence::in_common(&api.pool, &caller.user, user).await? {
         if may(&*api.rights.facts(room, may).await?) {
             return Ok(());
         }

@@ -27,7 +27,7 @@ pub(crate) async fn invite(
     idempotency_key: Option<&str>,
 ) -> Result<(Invitation, bool), Error> {
     let facts = manage(api, room, caller).await?;
-    if facts.kind == RoomKind::Match {
+    if facts.kind.is_pair() {
         return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
     }
     let invitation = event::Invitation {
@@ -123,7 +123,7 @@ async fn let_in(
             control.append(&Channel::Team(team), event).await?;
         }
         // Everyone may enter, or nobody else can.
-        (RoomKind::Public | RoomKind::Team | RoomKind::Match, _) => {}
+        _ => {}
     }
     Ok(())
 }

@@ -22,8 +22,8 @@ pub(crate) async fn list(api: &Shared, caller: &Caller, room: RoomId) -> Result<
         return Err(Error::not_found());
     }
     let mut users: Vec<UserId> = match facts.kind {
-        RoomKind::Public => vec![],
-        RoomKind::Private | RoomKind::Team | RoomKind::Match => facts.members.iter().cloned().collect(),
+        kind if kind.is_open() => vec![],
+        _ => facts.members.iter().cloned().collect(),
     };
     users.sort();
     Ok(users)

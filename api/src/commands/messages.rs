@@ -3,7 +3,7 @@
 use shared::{
     clock::Timestamp,
     error::{Error, ErrorCode},
-    event::{ChatMessage, Event, EventName, MessageDelete, MessageEdit},
+    event::{ChatMessage, Event, EventName, MessageDelete, MessageDetail, MessageEdit},
     id::{MessageId, RoomId, Shard, UserId},
     log::{self, Append, Appended, MsgId},
     rules::{self, Caller},
@@ -27,6 +27,8 @@ pub(crate) struct Send<'a> {
     pub(crate) fallback: Option<&'a str>,
     /// The caller is in the room: it was let in, and has not been put out since.
     pub(crate) is_in: bool,
+    /// What only messages in rooms of its kind have.
+    pub(crate) detail: Option<MessageDetail>,
     pub(crate) deadline: Instant,
 }
 
@@ -53,6 +55,7 @@ pub(crate) async fn send(api: &Shared, caller: &Caller, send: Send<'_>) -> Resul
         user: caller.user.clone(),
         created_at: Timestamp::now(),
         client_id: send.client_id.map(str::to_owned),
+        detail: send.detail,
     };
     let event = Event::ChatMessage(message.clone());
     let key = key(send.client_id.or(send.fallback));

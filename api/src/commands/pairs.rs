@@ -63,6 +63,7 @@ pub(crate) async fn make_match(
         created_at: now,
         activity: now,
         unread: 0,
+        detail: None,
     };
     let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
     let Holder { room: id, made, is_new, applied } =

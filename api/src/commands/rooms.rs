@@ -79,6 +79,7 @@ pub(crate) async fn make(
         created_at: now,
         activity: now,
         unread: 0,
+        detail: None,
     };
     let event = if kind == RoomKind::Public { Event::Chatroom(made) } else { Event::RoomMade(made) };
     let mut control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
@@ -184,6 +185,7 @@ pub(crate) async fn change(
         description,
         private,
         closed: None,
+        stopped: None,
     };
     let channel = Channel::Room(room);
     let mut control = Control::new(api, &caller.user, &channel, EventName::RoomUpdate, idempotency_key);
@@ -225,6 +227,7 @@ pub(crate) async fn close(
         description: None,
         private: None,
         closed: Some(true),
+        stopped: None,
     };
     let channel = Channel::Room(room);
     let mut control = Control::new(api, &caller.user, &channel, EventName::RoomUpdate, idempotency_key);

@@ -30,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) manager: UserId,
     pub(crate) closed: bool,
     pub(crate) team: Option<TeamId>,
+    /// The organisation that a support room belongs to.
+    pub(crate) org_id: Option<String>,
     /// Of the room, of its team, or its two.
     pub(crate) members: HashSet<UserId>,
     /// The last event that a resume of the room would repeat.
@@ -46,7 +48,8 @@ impl Facts {
     /// The same for one caller.
     pub(crate) fn of(&self, caller: &Caller) -> RoomFacts {
         let is_member = self.members.contains(&caller.user);
-        RoomFacts { kind: self.kind, manager: self.manager.clone(), is_member }
+        let org_id = self.org_id.clone();
+        RoomFacts { kind: self.kind, manager: self.manager.clone(), is_member, org_id }
     }
 
     pub(crate) fn may_enter(&self, caller: &Caller) -> bool {
@@ -60,8 +63,8 @@ impl Facts {
     /// By what right sockets follow the room.
     pub(crate) fn grant(&self) -> Grant {
         Grant {
-            public: self.kind == RoomKind::Public,
-            pair: self.kind == RoomKind::Match,
+            public: self.kind.is_open(),
+            pair: self.kind.is_pair(),
             as_of: self.as_of,
             team: self.team.map(|team| TeamGrant { team, as_of: self.team_as_of }),
             last_event: self.last_event,
@@ -79,6 +82,7 @@ struct Row {
     manager: String,
     closed: bool,
     team: Option<i64>,
+    org_id: Option<String>,
     members: Vec<String>,
     last_event: i64,
     as_of: i64,
@@ -94,10 +98,11 @@ SELECT coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) 
             WHEN coalesce(s.private, r.private) THEN 'private' ELSE 'public' END AS kind,
        coalesce(t.creator, r.creator) AS manager,
        s.closed_at IS NOT NULL AS closed,
-       r.team,
+       r.team, r.detail -> 'support' ->> 'org_id' AS org_id,
        CASE r.kind
             WHEN 'team' THEN ARRAY(SELECT user_id FROM team_member WHERE shard = $3 AND team = r.team)
             WHEN 'match' THEN coalesce(r.pair, '{}')
+            WHEN 'direct' THEN coalesce(r.pair, '{}')
             ELSE ARRAY(SELECT user_id FROM room_member WHERE shard = $2 AND room = $1) END AS members,
        greatest((SELECT max(id) FROM message WHERE shard = $2 AND room = $1),
                 (SELECT max(changed) FROM message WHERE shard = $2 AND room = $1 AND changed IS NOT NULL),
@@ -146,6 +151,7 @@ pub(crate) async fn facts(
             manager: user(&row.manager)?,
             closed: row.closed,
             team,
+            org_id: row.org_id,
             members: users(&row.members)?.into_iter().collect(),
             last_event: unsigned(row.last_event)?,
             as_of: unsigned(row.as_of)?,

@@ -105,16 +105,11 @@ pub(crate) async fn people_of(
 }
 
 /// Open rooms that concern both people: each is in it, may enter it by name, or made it or its team.
-/// Some of them: enough to find one that both may enter. `pair` is the key of a room of just these two.
+/// Some of them: enough to find one that both may enter.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn in_common(
-    pool: &PgPool,
-    one: &UserId,
-    other: &UserId,
-    pair: &str,
-) -> Result<Vec<RoomId>, Error> {
+pub(crate) async fn in_common(pool: &PgPool, one: &UserId, other: &UserId) -> Result<Vec<RoomId>, Error> {
     let rooms: Vec<i64> = sqlx::query_scalar(
         "WITH concerned AS (
              SELECT p.user_id, p.room FROM participant p WHERE p.user_id IN ($1, $2) AND p.present
@@ -127,12 +122,11 @@ pub(crate) async fn in_common(
              CROSS JOIN LATERAL (VALUES (r.creator), (t.creator)) x (creator))
          SELECT c.room FROM concerned c GROUP BY c.room HAVING count(*) = 2
          UNION SELECT m.room FROM made m WHERE m.creator IN ($1, $2) AND m.creator <> m.user_id
-         UNION SELECT r.id FROM room r WHERE r.shard = -1 AND r.key = $3
+         UNION SELECT r.id FROM room r WHERE r.shard = -1 AND r.pair @> ARRAY[$1, $2]
          ORDER BY 1 DESC LIMIT 20",
     )
     .bind(one.as_str())
     .bind(other.as_str())
-    .bind(pair)
     .fetch_all(pool)
     .await
     .map_err(|error| database(&error))?;

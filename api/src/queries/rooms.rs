@@ -58,7 +58,7 @@ impl From<&Facts> for Room {
             team: facts.team,
             created_at: facts.created_at,
             active: !facts.closed,
-            users: if facts.kind == RoomKind::Public { vec![] } else { users },
+            users: if facts.kind.is_open() { vec![] } else { users },
             present: Present::Unknown,
             activity: facts.created_at,
             unread: 0,
@@ -118,6 +118,7 @@ SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.descrip
             WHEN 'private' THEN ARRAY(SELECT m.user_id FROM room_member m
                                       WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.user_id)
             WHEN 'match' THEN coalesce(r.pair, '{}')
+            WHEN 'direct' THEN coalesce(r.pair, '{}')
             ELSE '{}' END AS users,
        here.present, coalesce(here.participants, '{}') AS participants,
        coalesce((SELECT m.created_at FROM message m
@@ -145,15 +146,17 @@ CROSS JOIN LATERAL (SELECT count(*) AS present,
                     FROM (SELECT DISTINCT p.user_id FROM participant p
                           WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present) p) here";
 
-/// What the rules let the reader see, said to Postgres. `$3`: they are an admin.
+/// What the rules let the reader see, said to Postgres. `$3`: they are an admin; `$4`: the organisation whose
+/// visitors they answer.
 pub(super) const MAY: &str = "($3 OR CASE now.kind
     WHEN 'public' THEN true
     WHEN 'private' THEN r.creator = $1 OR EXISTS (SELECT FROM room_member m
         WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1)
     WHEN 'team' THEN EXISTS (SELECT FROM team_member m WHERE m.user_id = $1 AND m.team = r.team)
         OR EXISTS (SELECT FROM team t WHERE t.shard = -1 AND t.id = r.team AND t.creator = $1)
-    WHEN 'match' THEN $1 = ANY (r.pair)
-    ELSE false END)";
+    WHEN 'topic' THEN true
+    WHEN 'support' THEN r.creator = $1 OR r.detail -> 'support' ->> 'org_id' = $4
+    ELSE r.pair @> ARRAY[$1] END)";
 
 /// A room; `None` where Postgres has none of that id.
 ///
@@ -220,13 +223,14 @@ pub(crate) async fn list(
     };
     let sql = format!(
         "{SELECT} FROM {ROOM} {HERE} WHERE r.shard = -1 AND s.closed_at IS NULL AND {MAY}
-         AND ($4::timestamptz IS NULL OR (r.created_at, r.id) < ($4, $5))
-         ORDER BY r.created_at DESC, r.id DESC LIMIT $6"
+         AND ($5::timestamptz IS NULL OR (r.created_at, r.id) < ($5, $6))
+         ORDER BY r.created_at DESC, r.id DESC LIMIT $7"
     );
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(caller.user.as_str())
         .bind(i64::from(shards.get()))
         .bind(caller.is_admin)
+        .bind(caller.org_id.as_deref())
         .bind(moment)
         .bind(id)
         .bind(limit)
@@ -248,13 +252,14 @@ pub(crate) async fn with(
 ) -> Result<Vec<RoomId>, Error> {
     let sql = format!(
         "SELECT r.id FROM {ROOM} WHERE r.shard = -1 AND s.closed_at IS NULL AND {MAY}
-         AND r.id IN (SELECT p.room FROM participant p WHERE p.user_id = $4 AND p.present)
-         ORDER BY r.id DESC LIMIT $5"
+         AND r.id IN (SELECT p.room FROM participant p WHERE p.user_id = $5 AND p.present)
+         ORDER BY r.id DESC LIMIT $6"
     );
     let ids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(caller.user.as_str())
         .bind(i64::from(shards.get()))
         .bind(caller.is_admin)
+        .bind(caller.org_id.as_deref())
         .bind(user.as_str())
         .bind(NAMED_MAX)
         .fetch_all(pool)

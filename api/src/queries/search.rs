@@ -82,16 +82,16 @@ async fn look(
     sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
     // First up to where, then what: what is found has at least that.
     let through: Vec<(i64, i64)> = sqlx::query_as(THROUGH).fetch_all(&mut *transaction).await?;
-    let within = if query.room.is_some() { "AND f.shard = $9 % $2 AND f.room = $9" } else { "" };
+    let within = if query.room.is_some() { "AND f.shard = $10 % $2 AND f.room = $10" } else { "" };
     // Only constants are put together here.
     let sql = format!(
         "SELECT m.room, m.id, m.author, m.body, m.client_id, m.created_at, m.edited_at
          FROM message_search f
          JOIN message m ON m.shard = f.shard AND m.room = f.room AND m.id = f.id AND m.deleted_at IS NULL
          CROSS JOIN {ROOM}
-         WHERE f.words @@ websearch_to_tsquery('simple', $4) AND r.shard = -1 AND r.id = f.room AND {MAY}
-           AND ($5::timestamptz IS NULL OR (f.created_at, f.room, f.id) < ($5, $6, $7)) {within}
-         ORDER BY f.created_at DESC, f.room DESC, f.id DESC LIMIT $8"
+         WHERE f.words @@ websearch_to_tsquery('simple', $5) AND r.shard = -1 AND r.id = f.room AND {MAY}
+           AND ($6::timestamptz IS NULL OR (f.created_at, f.room, f.id) < ($6, $7, $8)) {within}
+         ORDER BY f.created_at DESC, f.room DESC, f.id DESC LIMIT $9"
     );
     let (moment, room, id) = query.after.map_or((None, 0, 0), |(moment, room, id)| {
         (Some(OffsetDateTime::from(moment)), number(room.0), number(id.0))
@@ -100,6 +100,7 @@ async fn look(
         .bind(caller.user.as_str())
         .bind(i64::from(shards.get()))
         .bind(caller.is_admin)
+        .bind(caller.org_id.as_deref())
         .bind(query.words)
         .bind(moment)
         .bind(room)

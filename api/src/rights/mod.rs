@@ -17,7 +17,7 @@ use metrics::Counter;
 use quick_cache::{Weighter, sync::Cache};
 use shared::{
     error::{Error, ErrorCode},
-    event::{Event, EventName, Room},
+    event::{Event, EventName, Room, RoomDetail},
     id::{RoomId, Shard, ShardCount, TeamId},
     log::AppliedWatch,
     metric_names as names,
@@ -281,6 +281,10 @@ impl Rights {
 }
 
 fn as_made(room: RoomId, made: Room) -> Facts {
+    let org_id = match made.detail {
+        Some(RoomDetail::Support { org_id, .. }) => Some(org_id),
+        _ => None,
+    };
     Facts {
         room,
         name: made.name,
@@ -291,6 +295,7 @@ fn as_made(room: RoomId, made: Room) -> Facts {
         manager: made.user,
         closed: false,
         team: made.team,
+        org_id,
         members: made.users.into_iter().collect(),
         last_event: 0,
         as_of: 0,

@@ -1,10 +1,10 @@
 //! Messages: inserted in bulk, edited and deleted in the log's order.
 
 use shared::{
-    event::{ChatMessage, MessageDelete, MessageEdit, MessageRead},
+    event::{ChatMessage, MessageDelete, MessageDetail, MessageEdit, MessageRead},
     id::Shard,
 };
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
 use crate::watermark::number;
@@ -26,10 +26,13 @@ pub(super) async fn insert(
         messages.iter().map(|(_, message)| message.client_id.as_deref()).collect();
     let created: Vec<OffsetDateTime> =
         messages.iter().map(|(_, message)| message.created_at.into()).collect();
+    let kept = |message: &'_ ChatMessage| message.detail.clone().filter(MessageDetail::is_kept).map(Json);
+    let details: Vec<Option<Json<MessageDetail>>> =
+        messages.iter().map(|(_, message)| kept(message)).collect();
     sqlx::query(
-        "INSERT INTO message (shard, room, id, author, body, client_id, created_at)
+        "INSERT INTO message (shard, room, id, author, body, client_id, created_at, detail)
          SELECT $1, new.* FROM unnest($2::int8[], $3::int8[], $4::text[], $5::text[], $6::text[],
-                                      $7::timestamptz[]) AS new",
+                                      $7::timestamptz[], $8::jsonb[]) AS new",
     )
     .bind(shard.number())
     .bind(rooms)
@@ -38,6 +41,7 @@ pub(super) async fn insert(
     .bind(bodies)
     .bind(client_ids)
     .bind(created)
+    .bind(details)
     .execute(session)
     .await?;
     Ok(())

@@ -112,6 +112,8 @@ async fn change(session: &mut PgConnection, shard: Shard, seq: u64, event: &Even
         Event::Invitation(invitation) => person::invite(session, shard, seq, invitation).await,
         Event::InvitationAnswer(answer) => person::answer(session, shard, answer).await,
         Event::Profile(profile) => person::merge(session, shard, profile).await,
+        Event::RoomSelect(select) => person::select(session, shard, select).await,
+        Event::Camera(camera) => person::camera(session, shard, camera).await,
         // Written above.
         Event::ChatMessage(_)
         | Event::Chatroom(_)

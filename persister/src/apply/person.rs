@@ -2,7 +2,7 @@
 //! they are asked.
 
 use shared::{
-    event::{Invitation, InvitationAnswer, Profile},
+    event::{Camera, Invitation, InvitationAnswer, Profile, RoomSelect},
     id::Shard,
 };
 use sqlx::{PgConnection, types::Json};
@@ -24,6 +24,38 @@ pub(super) async fn merge(session: &mut PgConnection, shard: Shard, profile: &Pr
     .bind(profile.user.as_str())
     .bind(Json(&profile.person))
     .bind(profile.issued_at)
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// A person's current room of two is another one.
+pub(super) async fn select(
+    session: &mut PgConnection,
+    shard: Shard,
+    select: &RoomSelect,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO current_room (shard, user_id, room) VALUES ($1, $2, $3)
+         ON CONFLICT (shard, user_id) DO UPDATE SET room = excluded.room",
+    )
+    .bind(shard.number())
+    .bind(select.user.as_str())
+    .bind(number(select.current.0))
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// A person's camera is on, or off.
+pub(super) async fn camera(session: &mut PgConnection, shard: Shard, camera: &Camera) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO camera (shard, user_id, is_on) VALUES ($1, $2, $3)
+         ON CONFLICT (shard, user_id) DO UPDATE SET is_on = excluded.is_on",
+    )
+    .bind(shard.number())
+    .bind(camera.user.as_str())
+    .bind(camera.is_camera)
     .execute(session)
     .await?;
     Ok(())

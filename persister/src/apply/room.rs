@@ -1,10 +1,10 @@
 //! Rooms as they were made, and who may enter them.
 
 use shared::{
-    event::{Member, RoomKind, RoomUpdate},
+    event::{Member, RoomUpdate},
     id::{RoomId, Shard, UserId},
 };
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
 use crate::{batch::NewRoom, watermark::number};
@@ -15,11 +15,11 @@ pub(super) async fn make(session: &mut PgConnection, shard: Shard, new: &NewRoom
     let NewRoom { id, room, key } = new;
     let (key, generation) = key.as_ref().map(|(key, generation)| (key, generation)).unzip();
     let pair: Option<Vec<&str>> =
-        (room.kind == RoomKind::Match).then(|| room.users.iter().map(UserId::as_str).collect());
+        room.kind.is_pair().then(|| room.users.iter().map(UserId::as_str).collect());
     let made = sqlx::query(
         "INSERT INTO room (shard, id, kind, name, description, private, team, creator, active, created_at,
-                           pair, key, generation)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                           pair, key, generation, detail)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
          ON CONFLICT (shard, key, generation) DO NOTHING",
     )
     .bind(shard.number())
@@ -35,6 +35,7 @@ pub(super) async fn make(session: &mut PgConnection, shard: Shard, new: &NewRoom
     .bind(pair)
     .bind(key)
     .bind(generation)
+    .bind(room.detail.as_ref().map(Json))
     .execute(session)
     .await?;
     if made.rows_affected() == 0 {
@@ -95,7 +96,7 @@ async fn touch(session: &mut PgConnection, shard: Shard, seq: u64, room: RoomId)
     Ok(())
 }
 
-/// Changes what the update names. A closed room stays closed.
+/// Changes what the update names. A closed room stays closed; of stops the last one counts.
 pub(super) async fn update(
     session: &mut PgConnection,
     shard: Shard,
@@ -104,13 +105,14 @@ pub(super) async fn update(
 ) -> sqlx::Result<()> {
     let closed_at = update.closed.filter(|closed| *closed).map(|_| OffsetDateTime::from(update.updated_at));
     sqlx::query(
-        "INSERT INTO room_state (shard, room, name, description, private, closed_at, changed)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO room_state (shard, room, name, description, private, closed_at, changed, stopped)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (shard, room) DO UPDATE
          SET name = coalesce(excluded.name, room_state.name),
              description = coalesce(excluded.description, room_state.description),
              private = coalesce(excluded.private, room_state.private),
              closed_at = coalesce(room_state.closed_at, excluded.closed_at),
+             stopped = coalesce(excluded.stopped, room_state.stopped),
              changed = excluded.changed",
     )
     .bind(shard.number())
@@ -120,6 +122,7 @@ pub(super) async fn update(
     .bind(update.private)
     .bind(closed_at)
     .bind(number(seq))
+    .bind(update.stopped.filter(|stopped| *stopped).map(|_| number(seq)))
     .execute(session)
     .await?;
     Ok(())

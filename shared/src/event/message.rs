@@ -1,6 +1,7 @@
 //! Messages: sent, edited, deleted. A message's id is its sequence, so no payload holds its own.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     clock::Timestamp,
@@ -21,6 +22,39 @@ pub struct ChatMessage {
     /// The sender's own name for it, so that a resuming client knows what it had sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
+    /// What only messages of rooms of its kind have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<MessageDetail>,
+}
+
+/// What only messages in rooms of one kind have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageDetail {
+    /// A match room's: as its sockets are pushed it, so that nobody looks anything up.
+    Match {
+        /// Who sent it.
+        user: Value,
+        /// The room it was sent in.
+        room: Value,
+    },
+    /// A support room's.
+    Support {
+        /// Whether the visitor's side sent it.
+        side: bool,
+        /// Who sent it, as that client says.
+        auther: String,
+        /// What it is, as that client says.
+        message_type: String,
+    },
+}
+
+impl MessageDetail {
+    /// Whether those who read the message later need it.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        matches!(self, Self::Support { .. })
+    }
 }
 
 /// A message has another text now.

@@ -9,9 +9,9 @@ mod person;
 mod room;
 mod team;
 
-pub use message::{ChatMessage, MessageDelete, MessageEdit, MessageRead};
-pub use person::{Invitation, InvitationAnswer, Online, Person, Profile};
-pub use room::{Member, Participant, Room, RoomKind, RoomUpdate};
+pub use message::{ChatMessage, MessageDelete, MessageDetail, MessageEdit, MessageRead};
+pub use person::{Camera, Invitation, InvitationAnswer, Online, Person, Profile, RoomSelect};
+pub use room::{Member, Participant, Room, RoomDetail, RoomKind, RoomUpdate};
 pub use team::{Team, TeamMember};
 
 use bytes::Bytes;
@@ -100,6 +100,10 @@ events! {
     Invitation(Invitation) = "invitation",
     /// They came, or declined.
     InvitationAnswer(InvitationAnswer) = "invitation-answer",
+    /// A person looks at another of their rooms of two.
+    RoomSelect(RoomSelect) = "room-select",
+    /// A person's camera is on, or off.
+    Camera(Camera) = "camera",
     /// A person has a socket open on a node.
     Online(Online) = "online",
     /// A person has no socket open on that node any more.
@@ -139,6 +143,8 @@ pub mod header {
     pub const COUNTER: &str = "Roomcast-Counter";
     /// When api appended it, in microseconds since 1970: how long delivery takes is seen by it.
     pub const APPENDED: &str = "Roomcast-Appended";
+    /// What a match socket called the request that caused the event: a JSON scalar in ASCII.
+    pub const REQUEST_ID: &str = "Roomcast-Client-Request";
     /// Of things that must be unique: how many closed ones under the same key came before.
     pub const GENERATION: &str = "Roomcast-Generation";
 }

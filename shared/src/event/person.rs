@@ -73,6 +73,24 @@ pub struct InvitationAnswer {
     pub accepted: bool,
 }
 
+/// A person looks at another of their rooms of two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomSelect {
+    /// Who.
+    pub user: UserId,
+    /// Which: their current room from now on.
+    pub current: RoomId,
+}
+
+/// A person shows themselves, or does not any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Camera {
+    /// Who.
+    pub user: UserId,
+    /// Whether their camera is on.
+    pub is_camera: bool,
+}
+
 /// A person's sockets on one node. Headers carry the incarnation and the counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Online {

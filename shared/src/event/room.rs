@@ -17,11 +17,20 @@ pub enum RoomKind {
     Private,
     /// The members of the team that owns it.
     Team,
-    /// The two it was made for.
+    /// Everyone with a token; in a category, under a title that no other has there.
+    Topic,
+    /// The two who talk.
+    Direct,
+    /// The two it was made for by the host application.
     Match,
+    /// A visitor and the agents of an organisation.
+    Support,
 }
 
 impl RoomKind {
+    const ALL: [Self; 7] =
+        [Self::Public, Self::Private, Self::Team, Self::Topic, Self::Direct, Self::Match, Self::Support];
+
     /// The kind as text, in payloads and in Postgres.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -29,14 +38,29 @@ impl RoomKind {
             Self::Public => "public",
             Self::Private => "private",
             Self::Team => "team",
+            Self::Topic => "topic",
+            Self::Direct => "direct",
             Self::Match => "match",
+            Self::Support => "support",
         }
     }
 
     /// The kind of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Public, Self::Private, Self::Team, Self::Match].into_iter().find(|kind| kind.as_str() == name)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Whether everyone with a token may enter.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Public | Self::Topic)
+    }
+
+    /// Whether it is two people's, who never change.
+    #[must_use]
+    pub const fn is_pair(self) -> bool {
+        matches!(self, Self::Direct | Self::Match)
     }
 }
 
@@ -72,6 +96,40 @@ pub struct Room {
     pub activity: Timestamp,
     /// Messages the reader has not seen: none yet.
     pub unread: u32,
+    /// What only rooms of its kind have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<RoomDetail>,
+}
+
+/// What only rooms of one kind have. It never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomDetail {
+    /// A topic's.
+    Topic {
+        /// The category it stands in.
+        category: String,
+        /// Its picture, as a path below the media's; none is the default one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        img: Option<String>,
+    },
+    /// A support room's.
+    Support {
+        /// The key to the room: 24 random hexadecimal digits.
+        secret: String,
+        /// The visitor, as they call themselves.
+        visitor: String,
+        /// The organisation whose agents answer.
+        org_id: String,
+        /// What the visitor came by.
+        portfolio_name: String,
+        /// What it is about.
+        product_name: String,
+        /// The room as the organisation's logs know it.
+        event_id: String,
+        /// How many rooms of that visitor's in the organisation came before, and this one.
+        ordinal: u32,
+    },
 }
 
 /// A person is in a room now, or not any more. Headers carry the incarnation and the counter.
@@ -115,4 +173,7 @@ pub struct RoomUpdate {
     /// True: nobody can join or send any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<bool>,
+    /// True: the two talk no more, until both write again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<bool>,
 }

@@ -11,6 +11,9 @@ pub struct Caller {
     pub user: UserId,
     /// Whether their token makes them an admin, who counts as creator everywhere.
     pub is_admin: bool,
+    /// The organisation whose visitors they answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_id: Option<String>,
 }
 
 /// What the rules need to know of a room and the caller.
@@ -22,23 +25,28 @@ pub struct RoomFacts {
     pub manager: UserId,
     /// Whether the caller is a member: of the room, of its team, or one of its two.
     pub is_member: bool,
+    /// The organisation that a support room belongs to.
+    pub org_id: Option<String>,
 }
 
 impl RoomFacts {
     /// See, join, read and write.
     #[must_use]
     pub fn may_enter(&self, caller: &Caller) -> bool {
-        match self.kind {
-            RoomKind::Public => true,
-            RoomKind::Private | RoomKind::Team | RoomKind::Match => self.is_member || self.may_manage(caller),
-        }
+        self.kind.is_open() || self.is_member || self.may_manage(caller)
     }
 
     /// Invite, add, remove, change and close.
     #[must_use]
     pub fn may_manage(&self, caller: &Caller) -> bool {
-        // The two of a match did not make it: the host application did.
-        caller.is_admin || (self.kind != RoomKind::Match && self.manager == caller.user)
+        // Rooms of two are theirs alike, whoever made them.
+        let is_creator = !self.kind.is_pair() && self.manager == caller.user;
+        caller.is_admin || is_creator || self.is_agent(caller)
+    }
+
+    /// Whether the caller answers the room's visitor.
+    fn is_agent(&self, caller: &Caller) -> bool {
+        self.kind == RoomKind::Support && self.org_id.is_some() && self.org_id == caller.org_id
     }
 }
 
@@ -79,14 +87,24 @@ mod tests {
             (RoomKind::Match, true, false, false, true, false),
             (RoomKind::Match, false, true, false, false, false),
             (RoomKind::Match, false, false, true, true, true),
+            (RoomKind::Direct, false, true, false, false, false),
+            (RoomKind::Direct, true, true, false, true, false),
+            (RoomKind::Topic, false, false, false, true, false),
+            (RoomKind::Topic, false, true, false, true, true),
+            (RoomKind::Support, false, false, false, false, false),
+            (RoomKind::Support, false, true, false, true, true),
         ];
         for (kind, is_member, creates, is_admin, enter, manage) in table {
             let user: UserId = "7".parse().expect("an id");
             let manager = if creates { user.clone() } else { "1".parse().expect("an id") };
-            let facts = RoomFacts { kind, manager, is_member };
-            let caller = Caller { user, is_admin };
+            let facts = RoomFacts { kind, manager, is_member, org_id: Some("acme".to_owned()) };
+            let caller = Caller { user, is_admin, org_id: None };
             assert_eq!(facts.may_enter(&caller), enter, "{facts:?} {caller:?}");
             assert_eq!(facts.may_manage(&caller), manage, "{facts:?} {caller:?}");
+            for (org_id, answers) in [("acme", kind == RoomKind::Support), ("other", false)] {
+                let agent = Caller { org_id: Some(org_id.to_owned()), ..caller.clone() };
+                assert_eq!(facts.may_manage(&agent), manage || answers, "{facts:?} {agent:?}");
+            }
         }
     }
 }

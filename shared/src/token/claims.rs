@@ -44,6 +44,7 @@ pub(super) struct Claims {
     account: Option<Value>,
     main_photo: Option<Value>,
     business: Option<Value>,
+    org_id: Option<Value>,
 }
 
 /// A claim as text; one of another form, or too long, says nothing.
@@ -74,7 +75,7 @@ impl Claims {
             main_photo: text(self.main_photo),
             business: self.business.and_then(|claim| claim.as_bool()),
         };
-        let caller = Caller { user, is_admin: self.is_admin || self.is_staff };
+        let caller = Caller { user, is_admin: self.is_admin || self.is_staff, org_id: text(self.org_id) };
         Ok(Identity { caller, issued_at: self.iat, expires_at: self.exp, person })
     }
 }

@@ -18,7 +18,7 @@ use tests::{
 use super::{as_fanout, ask, delete, patch, private_room};
 
 fn caller(user: &str) -> Caller {
-    Caller { user: user.parse().expect("an id"), is_admin: false }
+    Caller { user: user.parse().expect("an id"), is_admin: false, org_id: None }
 }
 
 fn confirm(room: u64, users: &[&str]) -> ConfirmRequest {

@@ -17,7 +17,7 @@ use super::{as_fanout, ask};
 fn say(room: u64, text: &str, expires_at: i64) -> ActionRequest {
     let frame = json!({ "action": "create_message", "msg_text": text, "room_pk": room });
     ActionRequest {
-        caller: Caller { user: "bob".parse().expect("an id"), is_admin: false },
+        caller: Caller { user: "bob".parse().expect("an id"), is_admin: false, org_id: None },
         action: "create_message".to_owned(),
         frame: RawValue::from_string(frame.to_string()).expect("JSON"),
         rooms: vec![RoomId(room)],

@@ -1,7 +1,7 @@
 //! Writing what clients are answered.
 
 use shared::{
-    event::{self, RoomKind},
+    event,
     id::{RoomId, UserId},
 };
 
@@ -32,7 +32,7 @@ pub(super) fn room(room: Room, is_applied: bool) -> wire::Room {
         id: room.id,
         name: room.name,
         description: room.description,
-        private: room.kind != RoomKind::Public,
+        private: !room.kind.is_open(),
         users: room.users,
         participants,
         count,

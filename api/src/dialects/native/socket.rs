@@ -135,6 +135,7 @@ async fn create(
         client_id: frame.client_id.as_deref(),
         fallback: Some(&request.key),
         is_in: request.rooms.contains(&room),
+        detail: None,
         deadline,
     };
     let sent = messages::send(api, &request.caller, send).await?;

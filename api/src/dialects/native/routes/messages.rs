@@ -35,6 +35,7 @@ pub(super) async fn send(
         client_id: body.client_id.as_deref().or(key.as_deref()),
         fallback: None,
         is_in: false,
+        detail: None,
         deadline: Instant::now() + APPEND,
     };
     Ok(created(encode::sent(messages::send(&api, &caller, send).await?)))
