@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use shared::{
     config::{AdminArgs, DrainArgs, LogFormatArgs, OriginArgs},
     nats::NatsArgs,
+    rate::{AddressArgs, Rate},
     rules::TEXT_MAX,
     token::TokenArgs,
 };
@@ -21,6 +22,15 @@ pub struct ApiArgs {
     /// Connections to Postgres that reads go over.
     #[arg(long, env = "ROOMCAST_READ_CONNECTIONS", default_value_t = 10)]
     pub read_connections: u32,
+    /// Writes that a person may make, as in 5:100: 5 a second on average, 100 at once; on each node.
+    #[arg(long, env = "ROOMCAST_RATE_WRITES")]
+    pub rate_writes: Option<Rate>,
+    /// Requests that may come from one address, in the same form.
+    #[arg(long, env = "ROOMCAST_RATE_REQUESTS")]
+    pub rate_requests: Option<Rate>,
+    /// Where clients are.
+    #[command(flatten)]
+    pub address: AddressArgs,
 }
 
 fn text_max(text: &str) -> Result<usize, String> {

@@ -25,6 +25,7 @@ use shared::{
     lifecycle::{Shutdown, Tasks},
     log::{self, Appender, AppliedWatch},
     nats::{self, Connection, Role},
+    rate::Limit,
     serve::{self, Limits},
     telemetry,
     token::Verifier,
@@ -76,6 +77,9 @@ pub async fn start(
         verifier,
         origins: config.origins.clone(),
         text_max: config.api.text_max,
+        writes: Limit::new("writes", config.api.rate_writes),
+        requests: Limit::new("requests", config.api.rate_requests),
+        address: config.api.address.clone(),
         searches: Semaphore::new(search::AT_ONCE),
         profiles: Cache::new(PROFILES),
     });

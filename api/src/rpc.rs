@@ -33,6 +33,9 @@ use crate::{
 /// Requests that are worked on at a time; more wait at the broker.
 const AT_ONCE: usize = 1_024;
 
+/// Actions that write, in every dialect.
+const WRITES: [&str; 5] = ["create_message", "edit_message", "delete_messages", "mark_read", "invite"];
+
 /// Answers until the soft stop, then finishes what is under way.
 pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
     let service = client
@@ -119,6 +122,9 @@ async fn action(api: &Api, payload: &[u8]) -> Reply<shared::rpc::ActionReply> {
     let request: ActionRequest = decode(payload)?;
     let deadline = deadline(request.expires_at)?;
     tracing::debug!(request = request.request, action = request.action, "action");
+    if WRITES.contains(&request.action.as_str()) {
+        api.writes.count(&request.caller.user)?;
+    }
     Ok(native::socket::act(api, &request, deadline).await)
 }
 

@@ -33,11 +33,12 @@ pub(crate) fn router(api: Api) -> Router {
         })
         .route_layer(middleware::from_fn_with_state(api.clone(), origin))
         .route_layer(middleware::from_fn(measure))
-        .with_state(api);
+        .with_state(api.clone());
     routes
         .fallback(|| async { Problem::new(ErrorCode::NotFound, "Not found.") })
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn_with_state(api, often))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Problem::new(ErrorCode::Internal, "Something went wrong here.").into_response()
         }))
@@ -54,6 +55,14 @@ async fn origin(State(api): State<Api>, request: Request, next: Next) -> Respons
         next.run(request).await
     } else {
         Problem::new(ErrorCode::Forbidden, "This origin is not allowed.").into_response()
+    }
+}
+
+/// An address may ask only so often.
+async fn often(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match api.requests.count(&api.address.of(&request)) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Problem(error).into_response(),
     }
 }
 

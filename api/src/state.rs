@@ -1,6 +1,6 @@
 //! What all requests of a node share.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use async_nats::jetstream::Context;
 use quick_cache::sync::Cache;
@@ -10,6 +10,7 @@ use shared::{
     event::EventName,
     id::{Shard, ShardCount, UserId},
     log::{self, Append, Appended, Appender, AppliedWatch},
+    rate::{AddressArgs, Limit},
     subject::Channel,
     token::Verifier,
 };
@@ -39,6 +40,11 @@ pub(crate) struct Shared {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) text_max: usize,
+    /// What a person may write.
+    pub(crate) writes: Limit<UserId>,
+    /// What may come from an address.
+    pub(crate) requests: Limit<IpAddr>,
+    pub(crate) address: AddressArgs,
     /// Turns to search.
     pub(crate) searches: Semaphore,
     /// The newest token of a person that says nothing that is not stored, as far as this node knows.

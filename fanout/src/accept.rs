@@ -101,6 +101,7 @@ fn accept_key(headers: &HeaderMap) -> Result<String, Error> {
 
 async fn upgrade(accept: &Accept, mut request: Request) -> Result<Response, Error> {
     let node = &accept.node;
+    node.upgrades.count(&node.address.of(&request))?;
     let headers = request.headers();
     let accept_key = accept_key(headers)?;
     if !node.origins.allows(text(headers, header::ORIGIN), text(headers, header::HOST)) {

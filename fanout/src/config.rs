@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use shared::{
     config::{AdminArgs, DrainArgs, LogFormatArgs, OriginArgs},
     nats::NatsArgs,
+    rate::{AddressArgs, Rate},
     token::TokenArgs,
 };
 
@@ -17,6 +18,13 @@ pub struct FanoutArgs {
     /// Bytes that may wait for one socket; above it is closed as a slow consumer, and resumes.
     #[arg(long, env = "ROOMCAST_OUTBOX_BYTES", default_value_t = 1 << 20)]
     pub outbox_bytes: usize,
+    /// Sockets that may be opened from one address, as in 5:100: 5 a second on average, 100 at once; on
+    /// each node.
+    #[arg(long, env = "ROOMCAST_RATE_UPGRADES")]
+    pub rate_upgrades: Option<Rate>,
+    /// Where clients are.
+    #[command(flatten)]
+    pub address: AddressArgs,
 }
 
 /// roomcast-fanout: holds the sockets and pushes the log to them.

@@ -1,12 +1,21 @@
 //! What all sockets of a node share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_nats::Client;
-use shared::{config::OriginArgs, id::ShardCount, subject::Channel, token::Verifier};
+use shared::{
+    config::OriginArgs,
+    id::ShardCount,
+    rate::{AddressArgs, Limit},
+    subject::Channel,
+    token::Verifier,
+};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -22,6 +31,9 @@ pub(crate) struct Node {
     pub(crate) sessions: Sessions,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) origins: OriginArgs,
+    /// How often an address may open a socket.
+    pub(crate) upgrades: Limit<IpAddr>,
+    pub(crate) address: AddressArgs,
     /// For what is never stored.
     pub(crate) client: Client,
     /// Random at process start: tells this process from any before it.

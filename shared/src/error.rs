@@ -71,13 +71,16 @@ pub struct Error {
     pub code: ErrorCode,
     /// One sentence for a person.
     pub detail: String,
+    /// When trying again helps, in seconds, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<u32>,
 }
 
 impl Error {
     /// A refusal.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), wait: None }
     }
 
     /// The request is malformed.
@@ -98,6 +101,14 @@ impl Error {
         Self::new(ErrorCode::Forbidden, "You do not have permission to perform this action.")
     }
 
+    /// Too many of these in that time.
+    #[must_use]
+    pub fn rate_limited(wait: std::time::Duration) -> Self {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let detail = format!("That is too often. Try again in {seconds} s.");
+        Self { wait: Some(seconds), ..Self::new(ErrorCode::RateLimited, detail) }
+    }
+
     /// Something needed is not reachable. The cause goes to the log, not to the caller.
     #[must_use]
     pub fn unavailable(what: &str, cause: &dyn std::fmt::Display) -> Self {
@@ -115,7 +126,10 @@ impl Error {
     /// How long to wait before trying again, in seconds, where that helps.
     #[must_use]
     pub const fn retry_after(&self) -> Option<u32> {
-        if matches!(self.code.status(), 429 | 503) { Some(1) } else { None }
+        match self.code.status() {
+            429 | 503 if self.wait.is_none() => Some(1),
+            _ => self.wait,
+        }
     }
 }
 

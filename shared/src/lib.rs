@@ -13,6 +13,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod metric_names;
 pub mod nats;
+pub mod rate;
 pub mod rpc;
 pub mod rules;
 pub mod serve;

@@ -114,6 +114,9 @@ metric_names! {
     counter RPC_EXPIRED_TOTAL = "roomcast_rpc_expired_total";
     /// Seconds an HTTP request took, by `route`.
     histogram HTTP_SECONDS = "roomcast_http_request_seconds";
+    /// Requests and actions refused as too many, by `limit`: writes (of a person), requests, upgrades (of an
+    /// address).
+    counter RATE_LIMITED_TOTAL = "roomcast_rate_limited_total";
     /// HTTP requests by `route`, `method` and `status`.
     counter HTTP_REQUESTS_TOTAL = "roomcast_http_requests_total";
 }

@@ -4,7 +4,11 @@
 //! connections is bounded; after the soft stop no connection is accepted, and those that are open
 //! finish what is under way.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use axum::{
@@ -20,12 +24,17 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
+use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
 use crate::lifecycle::Shutdown;
 
 /// Names a request in the logs of every service it touches.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The other end of a request's connection: a client, or a proxy in front.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 /// The bounds of a server.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +85,7 @@ pub async fn serve(
             () = shutdown.soft.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let (stream, _) = match accepted {
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, or a client that has gone: neither ends the server.
@@ -89,7 +98,12 @@ pub async fn serve(
             tracing::debug!(%error, "a connection ended at once");
             continue;
         }
-        let service = TowerToHyperService::new(router.clone());
+        let peer = Peer(peer.ip());
+        let service = router.clone().map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(peer);
+            request
+        });
+        let service = TowerToHyperService::new(service);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

@@ -8,6 +8,7 @@ mod limits;
 mod live;
 mod log;
 mod native;
+mod rate;
 mod rights;
 mod tidy;
 mod tokens;

@@ -32,6 +32,9 @@ impl FromRequestParts<Api> for Caller {
             .verifier
             .verify(&token)
             .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
+        if !parts.method.is_safe() {
+            api.writes.count(&identity.caller.user)?;
+        }
         people::learn(api, &identity.caller.user, identity.issued_at, &identity.person).await?;
         Ok(Self(identity.caller))
     }
