@@ -82,6 +82,7 @@ pub async fn start(
         address: config.api.address.clone(),
         searches: Semaphore::new(search::AT_ONCE),
         profiles: Cache::new(PROFILES),
+        matches: commands::matches::Recent::default(),
     });
     let hearing = nats::connect(&config.nats, Role::Api).await?;
     tasks.spawn_background("rights", rights::listen(api.clone(), hearing));

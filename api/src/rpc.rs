@@ -18,7 +18,7 @@ use shared::{
     metric_names as names,
     rpc::{
         ActionRequest, ConfirmRequest, Confirmed, HelloRequest, Participants, ParticipantsRequest,
-        PresenceRequest, Reply, SignalRequest, time_left,
+        PresenceRequest, Reply, SignalRequest, Surface, time_left,
     },
     subject::rpc,
 };
@@ -26,7 +26,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     commands::{asked, marks::Marks, people, presence},
-    dialects::native,
+    dialects::{matches, native},
     state::Api,
 };
 
@@ -125,7 +125,10 @@ async fn action(api: &Api, payload: &[u8]) -> Reply<shared::rpc::ActionReply> {
     if WRITES.contains(&request.action.as_str()) {
         api.writes.count(&request.caller.user)?;
     }
-    Ok(native::socket::act(api, &request, deadline).await)
+    Ok(match request.surface {
+        Surface::Native => native::socket::act(api, &request, deadline).await,
+        Surface::Match | Surface::MatchAdmin => matches::socket::act(api, &request, deadline).await,
+    })
 }
 
 async fn hello(api: &Api, payload: &[u8]) -> Reply<()> {

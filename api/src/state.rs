@@ -17,7 +17,11 @@ use shared::{
 use sqlx::PgPool;
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{behind::Behind, commands::marks::Marks, rights::Rights};
+use crate::{
+    behind::Behind,
+    commands::{marks::Marks, matches},
+    rights::Rights,
+};
 
 /// How long a request may try to append.
 pub(crate) const APPEND: Duration = Duration::from_secs(5);
@@ -49,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) searches: Semaphore,
     /// The newest token of a person that says nothing that is not stored, as far as this node knows.
     pub(crate) profiles: Cache<UserId, i64>,
+    /// The two of match rooms that somebody writes in.
+    pub(crate) matches: matches::Recent,
 }
 
 impl Shared {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{Path, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::any,
@@ -12,20 +12,23 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use serde_json::{json, value::to_raw_value};
 use sha1::{Digest as _, Sha1};
 use shared::{
     error::{Error, ErrorCode},
     event::Person,
+    id::RoomId,
     lifecycle::Shutdown,
     metric_names as names,
-    rpc::{HelloRequest, expiry},
+    rpc::{ActionRequest, HelloRequest, Surface, expiry},
+    rules::Caller,
     token::{Identity, token_from},
 };
 use tokio::net::TcpStream;
 
 use crate::{
     node::Node,
-    session::{self, Socket},
+    session::{self, Opening, Socket},
 };
 
 #[derive(Clone)]
@@ -37,11 +40,34 @@ struct Accept {
 /// The sockets' route.
 pub(crate) fn router(node: Arc<Node>, shutdown: Shutdown) -> Router {
     let accept = Accept { node, shutdown };
-    Router::new().route("/ws/", any(native)).route("/ws", any(native)).with_state(accept)
+    let matches = |surface| {
+        any(move |State(accept): State<Accept>, request: Request| async move {
+            serve(&accept, request, surface, None).await
+        })
+    };
+    let mut router = Router::new();
+    for (path, surface) in
+        [("/ws", Surface::Native), ("/ws/chat", Surface::Match), ("/ws/admin-chat", Surface::MatchAdmin)]
+    {
+        router = router.route(path, matches(surface)).route(&format!("{path}/"), matches(surface));
+    }
+    router
+        .route("/chat/{category}/{id}/", any(topic))
+        .route("/chat/{category}/{id}", any(topic))
+        .with_state(accept)
 }
 
-async fn native(State(accept): State<Accept>, request: Request) -> Response {
-    match upgrade(&accept, request).await {
+/// A topic's own address: its socket is in the topic from the start.
+async fn topic(
+    State(accept): State<Accept>,
+    Path((category, id)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    serve(&accept, request, Surface::Native, Some(Topic { category, id })).await
+}
+
+async fn serve(accept: &Accept, request: Request, surface: Surface, topic: Option<Topic>) -> Response {
+    match upgrade(accept, request, surface, topic).await {
         Ok(response) => {
             metrics::counter!(names::HANDSHAKES_TOTAL, "outcome" => "accepted").increment(1);
             response
@@ -99,7 +125,12 @@ fn accept_key(headers: &HeaderMap) -> Result<String, Error> {
     Ok(STANDARD.encode(hash.finalize()))
 }
 
-async fn upgrade(accept: &Accept, mut request: Request) -> Result<Response, Error> {
+async fn upgrade(
+    accept: &Accept,
+    mut request: Request,
+    surface: Surface,
+    topic: Option<Topic>,
+) -> Result<Response, Error> {
     let node = &accept.node;
     node.upgrades.count(&node.address.of(&request))?;
     let headers = request.headers();
@@ -116,13 +147,20 @@ async fn upgrade(accept: &Accept, mut request: Request) -> Result<Response, Erro
     if !node.sessions.has_room() || accept.shutdown.soft.is_cancelled() {
         return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
     }
+    if surface == Surface::MatchAdmin && !identity.caller.is_admin {
+        return Err(Error::forbidden());
+    }
     hello(node, &identity).await?;
+    let first = match topic {
+        Some(topic) => Some(topic.join(node, &identity.caller).await?),
+        None => None,
+    };
     let offers_bearer = has_token(request.headers(), header::SEC_WEBSOCKET_PROTOCOL, "bearer");
     let on_upgrade = request
         .extensions_mut()
         .remove::<OnUpgrade>()
         .ok_or_else(|| Error::bad_request("This connection can't be upgraded."))?;
-    serve(accept.clone(), on_upgrade, identity);
+    begin(accept.clone(), on_upgrade, Opening { identity, surface, first });
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
@@ -134,6 +172,38 @@ async fn upgrade(accept: &Accept, mut request: Request) -> Result<Response, Erro
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("bearer"));
     }
     Ok(response)
+}
+
+/// A topic, as its address names it.
+struct Topic {
+    category: String,
+    id: String,
+}
+
+impl Topic {
+    /// The frame that joins it, where it is there.
+    async fn join(self, node: &Node, caller: &Caller) -> Result<String, Error> {
+        let room: RoomId = self.id.parse().map_err(|_| Error::not_found())?;
+        let frame = json!({ "category": self.category, "room_pk": room });
+        let ask = ActionRequest {
+            caller: caller.clone(),
+            surface: Surface::Native,
+            action: "topic_info".to_owned(),
+            frame: to_raw_value(&frame).map_err(|error| Error::internal(&error))?,
+            rooms: vec![],
+            pairs: vec![],
+            key: String::new(),
+            request: "handshake".to_owned(),
+            expires_at: expiry(),
+        };
+        match node.ask.action(&ask).await? {
+            reply if reply.status == 200 => {
+                Ok(json!({ "action": "join_room", "room_pk": room, "request_id": null }).to_string())
+            }
+            reply if reply.status == 404 => Err(Error::not_found()),
+            _ => Err(Error::new(ErrorCode::Unavailable, "The topic is not reachable now. Try again.")),
+        }
+    }
 }
 
 /// What the token says of its person is stored before they are let in.
@@ -151,7 +221,7 @@ async fn hello(node: &Node, identity: &Identity) -> Result<(), Error> {
 }
 
 /// Serves the socket once the answer has left.
-fn serve(accept: Accept, on_upgrade: OnUpgrade, identity: Identity) {
+fn begin(accept: Accept, on_upgrade: OnUpgrade, opening: Opening) {
     tokio::spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
         // The raw socket, without the HTTP machinery around it.
@@ -160,6 +230,6 @@ fn serve(accept: Accept, on_upgrade: OnUpgrade, identity: Identity) {
             return;
         };
         let socket = Socket::new(parts.io.into_inner());
-        session::run(accept.node, socket, &parts.read_buf, identity, accept.shutdown.hard).await;
+        session::run(accept.node, socket, &parts.read_buf, opening, accept.shutdown.hard).await;
     });
 }

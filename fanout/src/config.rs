@@ -18,6 +18,9 @@ pub struct FanoutArgs {
     /// Bytes that may wait for one socket; above it is closed as a slow consumer, and resumes.
     #[arg(long, env = "ROOMCAST_OUTBOX_BYTES", default_value_t = 1 << 20)]
     pub outbox_bytes: usize,
+    /// Seconds that a match socket stays open: its token counts when it connects, and then no more.
+    #[arg(long, env = "ROOMCAST_SOCKET_MAX_AGE", default_value_t = 86_400)]
+    pub socket_max_age: u64,
     /// Sockets that may be opened from one address, as in 5:100: 5 a second on average, 100 at once; on
     /// each node.
     #[arg(long, env = "ROOMCAST_RATE_UPGRADES")]

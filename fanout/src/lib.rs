@@ -105,6 +105,7 @@ pub async fn start(
         address: config.fanout.address.clone(),
         process,
         outbox_bytes: config.fanout.outbox_bytes,
+        max_age: Duration::from_secs(config.fanout.socket_max_age),
         shards,
         feeds,
         connections: AtomicU64::new(0),

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_nats::Client;
@@ -16,13 +17,21 @@ use shared::{
     subject::Channel,
     token::Verifier,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::{
     ask::Ask,
     feed::Command,
-    hub::{follower::Follower, presence::Presence, sessions::Sessions},
+    hub::{channel::Sender, follower::Follower, presence::Presence, sessions::Sessions},
 };
+
+/// An event that was acknowledged that long ago should have come.
+const LATE: Duration = Duration::from_secs(1);
+/// How long its healing may take.
+const HEALED: Duration = Duration::from_secs(10);
 
 /// One fan-out node.
 pub(crate) struct Node {
@@ -40,6 +49,8 @@ pub(crate) struct Node {
     pub(crate) process: u64,
     /// The most bytes that wait for one socket.
     pub(crate) outbox_bytes: usize,
+    /// How long a socket whose token counts at connect alone stays open.
+    pub(crate) max_age: Duration,
     pub(crate) shards: ShardCount,
     /// One task each, the system stream first.
     pub(crate) feeds: Vec<mpsc::Sender<Command>>,
@@ -61,6 +72,22 @@ impl Node {
         if let Some(feed) = self.feed(&channel) {
             // A task that has stopped lets nobody in.
             let _ = feed.send(Command::Follow { channel, follower }).await;
+        }
+    }
+
+    /// Resolves once an event of the socket's own was pushed to it; false where it does not follow any more.
+    /// `None`: it is not known, since the channel is being opened anew.
+    pub(crate) async fn pushed(&self, channel: &Channel, connection: u64, seq: u64) -> Option<bool> {
+        let feed = self.feed(channel)?;
+        let (done, mut pushed) = oneshot::channel();
+        let sender = Sender { connection, seq, done };
+        feed.send(Command::Answer { channel: channel.clone(), sender }).await.ok()?;
+        match timeout(LATE, &mut pushed).await {
+            Ok(pushed) => pushed.ok(),
+            Err(_) => {
+                feed.send(Command::Late { seq }).await.ok()?;
+                timeout(HEALED, pushed).await.ok()?.ok()
+            }
         }
     }
 

@@ -70,6 +70,14 @@ impl UserId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The id as documents with numbers write it: a canonical decimal as a number, all else as text.
+    #[must_use]
+    pub fn to_value(&self) -> serde_json::Value {
+        let number = self.0.parse::<u64>().ok();
+        let canonical = number.filter(|number| *number <= MAX_ID && number.to_string() == *self.0);
+        canonical.map_or_else(|| self.as_str().into(), Into::into)
+    }
 }
 
 impl FromStr for UserId {

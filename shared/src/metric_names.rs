@@ -49,7 +49,7 @@ metric_names! {
     counter DROPPED_FRAMES_TOTAL = "roomcast_dropped_frames_total";
     /// Followers let in, by `outcome`: new, recovered, lost.
     counter RESUMES_TOTAL = "roomcast_resumes_total";
-    /// Healings by `cause`: reconnect, slow_consumer, gap, hint, election, epoch, widened, opened, again.
+    /// Healings by `cause`: reconnect, slow_consumer, gap, hint, election, epoch, widened, opened, late, again.
     counter HEALS_TOTAL = "roomcast_heals_total";
     /// Times that a node, taken for dead, began under a new incarnation.
     counter INCARNATIONS_TOTAL = "roomcast_incarnations_total";

@@ -35,17 +35,36 @@ pub fn time_left(expires_at: i64) -> Option<std::time::Duration> {
 /// The answer to any of the requests below.
 pub type Reply<T> = Result<T, Error>;
 
+/// Which sort of socket asks: it decides what its frames mean, and what it is pushed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Surface {
+    /// `/ws/`, and a topic's own address.
+    #[default]
+    Native,
+    /// `/ws/chat/`: the two of a match.
+    Match,
+    /// `/ws/admin-chat/`: admins, in every match room.
+    MatchAdmin,
+}
+
 /// One action of a socket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ActionRequest {
     /// Who acts.
     pub caller: Caller,
+    /// On which sort of socket.
+    #[serde(default)]
+    pub surface: Surface,
     /// The action's name, as it stands in the frame.
     pub action: String,
     /// The whole frame, as the client sent it.
     pub frame: Box<RawValue>,
     /// The rooms the socket is in: it was let in and has not been put out since.
     pub rooms: Vec<RoomId>,
+    /// Those of them that are of two.
+    #[serde(default)]
+    pub pairs: Vec<RoomId>,
     /// Names this frame among all frames ever, for retries of our own.
     pub key: String,
     /// Finds the frame in the logs of both services.
@@ -94,6 +113,13 @@ pub enum Effect {
     Leave {
         /// The room.
         room: RoomId,
+    },
+    /// The push of this event is the answer, at its place in the order.
+    Appended {
+        /// The room it is in.
+        room: RoomId,
+        /// Its place in the room's shard.
+        seq: u64,
     },
 }
 

@@ -7,6 +7,7 @@ mod least_privilege;
 mod limits;
 mod live;
 mod log;
+mod matches;
 mod native;
 mod rate;
 mod rights;

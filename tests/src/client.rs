@@ -112,7 +112,18 @@ impl Socket {
     /// # Panics
     /// When the token is no header.
     pub async fn open(address: &str, token: &str) -> Result<Self, Error> {
-        let mut request = format!("ws://{address}/ws/").into_client_request()?;
+        Self::open_at(address, "/ws/", token).await
+    }
+
+    /// Connects to another of the node's addresses.
+    ///
+    /// # Errors
+    /// When the node refuses.
+    ///
+    /// # Panics
+    /// When the token is no header.
+    pub async fn open_at(address: &str, path: &str, token: &str) -> Result<Self, Error> {
+        let mut request = format!("ws://{address}{path}").into_client_request()?;
         let header = format!("Bearer {token}").parse().expect("a token is a header");
         request.headers_mut().insert("authorization", header);
         let (stream, _) = connect_async(request).await?;

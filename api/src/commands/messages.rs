@@ -3,7 +3,7 @@
 use shared::{
     clock::Timestamp,
     error::{Error, ErrorCode},
-    event::{ChatMessage, Event, EventName, MessageDelete, MessageDetail, MessageEdit},
+    event::{ChatMessage, Event, EventName, MessageDelete, MessageDetail, MessageEdit, RoomKind, header},
     id::{MessageId, RoomId, Shard, UserId},
     log::{self, Append, Appended, MsgId},
     rules::{self, Caller},
@@ -11,11 +11,32 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::{enter, key, see, stored};
+use super::{enter, key, matches, see, stored};
 use crate::{
     queries::messages::{self, Changed, Message, Page, Place},
     state::{APPEND, Shared},
 };
+
+/// What a request is called.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Request<'a> {
+    /// Among all, for retries.
+    pub(crate) key: Option<&'a str>,
+    /// By the client, on a match socket: a JSON scalar in ASCII, which is pushed with what it does.
+    pub(crate) id: Option<&'a str>,
+}
+
+impl<'a> From<Option<&'a str>> for Request<'a> {
+    fn from(key: Option<&'a str>) -> Self {
+        Self { key, id: None }
+    }
+}
+
+impl Request<'_> {
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        self.id.map(|id| (header::REQUEST_ID, id.to_owned())).into_iter().collect()
+    }
+}
 
 /// A message to send.
 pub(crate) struct Send<'a> {
@@ -23,10 +44,12 @@ pub(crate) struct Send<'a> {
     pub(crate) text: &'a str,
     /// The sender's own name for it: sent twice, stored once.
     pub(crate) client_id: Option<&'a str>,
-    /// Names the request where the sender gave no name.
-    pub(crate) fallback: Option<&'a str>,
+    /// Names it where the sender gave it no name.
+    pub(crate) request: Request<'a>,
     /// The caller is in the room: it was let in, and has not been put out since.
     pub(crate) is_in: bool,
+    /// The room is one of two.
+    pub(crate) is_pair: bool,
     /// What only messages in rooms of its kind have.
     pub(crate) detail: Option<MessageDetail>,
     pub(crate) deadline: Instant,
@@ -45,9 +68,16 @@ pub(crate) async fn send(api: &Shared, caller: &Caller, send: Send<'_>) -> Resul
     if let Some(client_id) = send.client_id {
         rules::client_id("client_id", client_id)?;
     }
-    if !send.is_in {
-        enter(api, send.room, caller).await?;
-    }
+    let detail = if send.is_in && !send.is_pair {
+        send.detail
+    } else {
+        let facts = enter(api, send.room, caller).await?;
+        if facts.kind == RoomKind::Match {
+            Some(matches::detail(api, &facts, &caller.user).await)
+        } else {
+            send.detail
+        }
+    };
     let channel = Channel::Room(send.room);
     let message = ChatMessage {
         message: send.text.to_owned(),
@@ -55,12 +85,12 @@ pub(crate) async fn send(api: &Shared, caller: &Caller, send: Send<'_>) -> Resul
         user: caller.user.clone(),
         created_at: Timestamp::now(),
         client_id: send.client_id.map(str::to_owned),
-        detail: send.detail,
+        detail,
     };
     let event = Event::ChatMessage(message.clone());
-    let key = key(send.client_id.or(send.fallback));
+    let key = key(send.client_id.or(send.request.key));
     let id = MsgId::new(&caller.user, &channel, EventName::ChatMessage, &key);
-    let append = Append::new(&channel, &event, id);
+    let append = Append { headers: send.request.headers(), ..Append::new(&channel, &event, id) };
     let appended = api.append(append, send.deadline).await?;
     let id = MessageId(appended.seq);
     if !appended.duplicate {
@@ -116,11 +146,11 @@ async fn change(
     caller: &Caller,
     room: RoomId,
     event: Event,
-    request: Option<&str>,
+    request: Request<'_>,
 ) -> Result<Appended, Error> {
     let channel = Channel::Room(room);
-    let id = MsgId::new(&caller.user, &channel, event.name(), &key(request));
-    let append = Append::new(&channel, &event, id);
+    let id = MsgId::new(&caller.user, &channel, event.name(), &key(request.key));
+    let append = Append { headers: request.headers(), ..Append::new(&channel, &event, id) };
     api.append(append, Instant::now() + APPEND).await
 }
 
@@ -131,7 +161,7 @@ pub(crate) async fn edit(
     room: RoomId,
     id: MessageId,
     text: &str,
-    request: Option<&str>,
+    request: Request<'_>,
 ) -> Result<(MessageEdit, Appended), Error> {
     rules::message_text("message", text, api.text_max)?;
     enter(api, room, caller).await?;
@@ -155,7 +185,7 @@ pub(crate) async fn delete(
     caller: &Caller,
     room: RoomId,
     ids: Vec<MessageId>,
-    request: Option<&str>,
+    request: Request<'_>,
 ) -> Result<(MessageDelete, Appended), Error> {
     if !(1..=rules::DELETE_MAX).contains(&ids.len()) {
         let detail = format!("msg_id_list: must name 1 to {} messages.", rules::DELETE_MAX);

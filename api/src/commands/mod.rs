@@ -4,6 +4,7 @@ pub(crate) mod asked;
 mod control;
 pub(crate) mod invitations;
 pub(crate) mod marks;
+pub(crate) mod matches;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod pairs;

@@ -1,5 +1,7 @@
 //! People: what tokens and the host application say of them, and where they are.
 
+use std::collections::HashMap;
+
 use shared::{
     clock::Timestamp,
     error::Error,
@@ -13,7 +15,10 @@ use tokio::time::Instant;
 
 use super::control::Control;
 use crate::{
-    queries::{people, presence, rooms},
+    queries::{
+        people::{self, Described},
+        presence, rooms,
+    },
     state::{APPEND, Shared},
 };
 
@@ -76,6 +81,11 @@ pub(crate) async fn show(api: &Shared, caller: &Caller, user: &UserId) -> Result
         (person.email, person.account) = (None, None);
     }
     Ok(Known { person, is_online: presence::is_online(&api.pool, api.shards, user).await? })
+}
+
+/// People, as all documents but the native one describe them.
+pub(crate) async fn described(api: &Shared, users: &[UserId]) -> Result<HashMap<UserId, Described>, Error> {
+    people::described(&api.pool, api.shards, users).await
 }
 
 /// The host application describes a person; what it does not name stays. Answers whether Postgres has it.

@@ -139,6 +139,11 @@ pub(crate) async fn join(api: &Shared, caller: &Caller, room: RoomId) -> Result<
     Ok((room, facts))
 }
 
+/// A room is a topic of that category.
+pub(crate) async fn topic(api: &Shared, room: RoomId, category: &str) -> Result<(), Error> {
+    if rooms::is_topic(&api.pool, room, category).await? { Ok(()) } else { Err(Error::not_found()) }
+}
+
 /// Rooms that the caller may enter, newest first.
 pub(crate) async fn list(
     api: &Shared,

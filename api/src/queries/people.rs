@@ -1,9 +1,13 @@
 //! People as Postgres has them.
 
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
 use shared::{
     error::Error,
     event::Person,
-    id::{Shard, UserId},
+    id::{Shard, ShardCount, UserId},
+    subject::Channel,
 };
 use sqlx::{PgPool, types::Json};
 
@@ -26,4 +30,62 @@ pub(crate) async fn person(
             .await
             .map_err(|error| database(&error))?;
     Ok(row.map(|(issued_at, Json(person))| (issued_at, person)))
+}
+
+/// A person, as all documents but the native one describe them.
+#[derive(Clone, Debug)]
+pub(crate) struct Described {
+    pub(crate) user: UserId,
+    pub(crate) person: Person,
+    pub(crate) is_online: bool,
+    pub(crate) is_camera: bool,
+}
+
+impl Described {
+    /// One of whom nothing is known.
+    pub(crate) fn unknown(user: &UserId) -> Self {
+        Self { user: user.clone(), person: Person::default(), is_online: false, is_camera: false }
+    }
+
+    /// The person's object.
+    pub(crate) fn object(&self) -> Value {
+        let Person { username, email, gender, language, account, main_photo, business } = &self.person;
+        json!({
+            "id": self.user.to_value(), "username": username, "email": email, "gender": gender,
+            "language": language, "account": account, "main_photo": main_photo, "business": business,
+            "is_online": self.is_online, "is_camera": self.is_camera,
+        })
+    }
+}
+
+/// These people; who is unknown to Postgres is described as far as that goes.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn described(
+    pool: &PgPool,
+    shards: ShardCount,
+    users: &[UserId],
+) -> Result<HashMap<UserId, Described>, Error> {
+    let of: Vec<i16> = users.iter().map(|user| Channel::User(user.clone()).shard(shards).number()).collect();
+    let names: Vec<&str> = users.iter().map(UserId::as_str).collect();
+    let rows: Vec<(String, Option<Json<Person>>, bool, bool)> = sqlx::query_as(
+        "SELECT a.user_id, p.profile,
+                EXISTS (SELECT FROM online o WHERE o.shard = a.shard AND o.user_id = a.user_id AND o.present),
+                coalesce(c.is_on, false)
+         FROM unnest($1::int2[], $2::text[]) AS a (shard, user_id)
+         LEFT JOIN person p ON p.shard = a.shard AND p.user_id = a.user_id
+         LEFT JOIN camera c ON c.shard = a.shard AND c.user_id = a.user_id",
+    )
+    .bind(of)
+    .bind(names)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    let described = rows.into_iter().map(|(name, person, is_online, is_camera)| {
+        let user = super::user(&name)?;
+        let person = person.map(|Json(person)| person).unwrap_or_default();
+        Ok((user.clone(), Described { user, person, is_online, is_camera }))
+    });
+    described.collect()
 }

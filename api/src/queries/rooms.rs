@@ -268,6 +268,48 @@ pub(crate) async fn with(
     ids.into_iter().map(|id| unsigned(id).map(RoomId)).collect()
 }
 
+/// Open match rooms with their two, the newest first: a person's, or all.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn matches(
+    pool: &PgPool,
+    shards: ShardCount,
+    of: Option<&UserId>,
+    limit: i64,
+) -> Result<Vec<(RoomId, Vec<UserId>)>, Error> {
+    let rows: Vec<(i64, Vec<String>)> = sqlx::query_as(
+        "SELECT r.id, coalesce(r.pair, '{}') FROM room r
+         LEFT JOIN room_state s ON s.shard = r.id % $1 AND s.room = r.id
+         WHERE r.shard = -1 AND r.kind = 'match' AND s.closed_at IS NULL
+           AND ($2::text IS NULL OR r.pair @> ARRAY[$2])
+         ORDER BY r.id DESC LIMIT $3",
+    )
+    .bind(i64::from(shards.get()))
+    .bind(of.map(UserId::as_str))
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    rows.into_iter().map(|(id, pair)| Ok((RoomId(unsigned(id)?), users(&pair)?))).collect()
+}
+
+/// Whether a room is a topic of that category.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn is_topic(pool: &PgPool, id: RoomId, category: &str) -> Result<bool, Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM room WHERE shard = -1 AND id = $1 AND kind = 'topic'
+                            AND detail -> 'topic' ->> 'category' = $2)",
+    )
+    .bind(number(id.0))
+    .bind(category)
+    .fetch_one(pool)
+    .await
+    .map_err(|error| database(&error))
+}
+
 /// Rows as rooms. Who belongs to their teams is read beside: a team's shard is no matter of its rooms.
 async fn rooms(pool: &PgPool, shards: ShardCount, rows: Vec<Row>) -> Result<Vec<Room>, Error> {
     let mut rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ask::Ask,
     hub::{
-        channel::{Deliveries, Hub},
+        channel::{Deliveries, Hub, Sender},
         follower::Follower,
         sessions::Sessions,
     },
@@ -56,6 +56,18 @@ pub(crate) enum Command {
         channel: Channel,
         /// Who.
         follower: Follower,
+    },
+    /// Tell when an event of the socket's own was pushed to it.
+    Answer {
+        /// The channel, of this shard.
+        channel: Channel,
+        /// Whose event it is.
+        sender: Sender,
+    },
+    /// An event of a socket's own is late: its live copy may be lost.
+    Late {
+        /// The event.
+        seq: u64,
     },
     /// Follow it no more.
     Unfollow {
@@ -208,6 +220,13 @@ impl Feed {
                     self.widen();
                 }
             },
+            Command::Answer { channel, sender } => {
+                // A channel that is not followed pushes nothing: the session answers by itself.
+                if let Some(hub) = self.hub(&channel) {
+                    hub.answers(sender);
+                }
+            }
+            Command::Late { seq } => self.heal("late", Some(seq.saturating_sub(1))),
             Command::Unfollow { channel, connection, guard } => match self.entries.get_mut(&channel) {
                 Some(Entry::Opening(opening)) => {
                     let is_other = |f: &Follower| f.connection != connection || f.answer.is_none() != guard;

@@ -14,7 +14,7 @@ use shared::{
 };
 
 use super::{Done, Feed, Live};
-use crate::render::native;
+use crate::render::{Form, native};
 
 /// The events that concern a person so much.
 const STORED: [EventName; 1] = [EventName::Invitation];
@@ -107,7 +107,8 @@ impl Feed {
         self.people.last = seq;
         let Some(frame) = native::push(channel, event, seq, payload) else { return };
         for (connection, outbox) in self.source.sessions.of(user) {
-            if !self.hub(channel).is_some_and(|hub| hub.has(connection)) {
+            let is_told = self.hub(channel).is_some_and(|hub| hub.has(connection));
+            if !is_told && outbox.form() == Form::Native {
                 outbox.push(frame.clone());
             }
         }

@@ -25,7 +25,10 @@ use super::{
     rights::Rights,
     ring::Ring,
 };
-use crate::{render::native, session::outbox::Outbox};
+use crate::{
+    render::{Form, Rendered, native},
+    session::outbox::Outbox,
+};
 
 /// How long a channel that nobody follows is still heard: whoever comes back finds it warm.
 const LINGER: Duration = Duration::from_secs(30);
@@ -68,6 +71,16 @@ pub(crate) struct Heard<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+/// A socket whose answer is the push of its event.
+pub(crate) struct Sender {
+    /// The socket's number on this node.
+    pub(crate) connection: u64,
+    /// The event.
+    pub(crate) seq: u64,
+    /// Resolves once it was pushed.
+    pub(crate) done: oneshot::Sender<bool>,
+}
+
 /// A channel that is heard.
 pub(crate) struct Hub {
     channel: Channel,
@@ -89,6 +102,8 @@ pub(crate) struct Hub {
     members: HashMap<u64, Member>,
     guards: HashMap<u64, Member>,
     idle_since: Option<Instant>,
+    /// Those whose answer is the push of their event.
+    senders: Vec<Sender>,
     /// Ends the channel's own subscription when dropped.
     interest: Option<oneshot::Sender<()>>,
 }
@@ -133,6 +148,7 @@ impl Hub {
             members: HashMap::new(),
             guards: HashMap::new(),
             idle_since: Some(Instant::now()),
+            senders: Vec::new(),
             interest: Some(interest),
         }
     }
@@ -241,20 +257,23 @@ impl Hub {
         {
             return;
         }
-        if let Some(frame) = native::push(&self.channel, event, seq, heard.payload) {
-            if native::is_replayed(event) {
-                self.ring.push(seq, frame.clone());
-            }
-            match name {
-                // What somebody has read is nothing to a crowd.
-                Some(EventName::MessageRead) if !self.pair => {
-                    if let Ok(About { user }) = serde_json::from_slice(heard.payload) {
-                        self.push(seq, &frame, to, |member| member.caller.user == user);
-                    }
-                }
-                _ => self.push(seq, &frame, to, |_| true),
-            }
+        let channel = self.channel.clone();
+        let rendered = Rendered::new(&channel, heard);
+        if native::is_replayed(event)
+            && let Some(frame) = rendered.frame(Form::Native)
+        {
+            self.ring.push(seq, frame.clone());
         }
+        match name {
+            // What somebody has read is nothing to a crowd.
+            Some(EventName::MessageRead) if !self.pair => {
+                if let Ok(About { user }) = serde_json::from_slice(heard.payload) {
+                    self.push(seq, &rendered, to, |member| member.caller.user == user);
+                }
+            }
+            _ => self.push(seq, &rendered, to, |_| true),
+        }
+        self.answer_senders();
         match name {
             Some(EventName::MemberRemove | EventName::TeamMemberRemove) => self.removed(heard),
             Some(EventName::RoomUpdate) => self.updated(heard),
@@ -262,23 +281,40 @@ impl Hub {
         }
     }
 
-    fn push(&mut self, seq: u64, frame: &Bytes, to: &Deliveries, whom: impl Fn(&Member) -> bool) {
-        let (mut frames, mut gone) = (0, Vec::new());
+    fn push(&mut self, seq: u64, rendered: &Rendered<'_>, to: &Deliveries, whom: impl Fn(&Member) -> bool) {
+        let (mut frames, mut bytes, mut gone) = (0, 0, Vec::new());
         for (connection, member) in &self.members {
             if seq <= member.from || !whom(member) {
                 continue;
             }
+            let Some(frame) = rendered.frame(member.outbox.form()) else { continue };
             if member.outbox.push(frame.clone()) {
                 frames += 1;
+                bytes += frame.len() as u64;
             } else {
                 gone.push(*connection);
             }
         }
         to.frames.increment(frames);
-        to.bytes.increment(frames * frame.len() as u64);
+        to.bytes.increment(bytes);
         to.overflows.increment(gone.len() as u64);
         for connection in gone {
             self.remove(connection, false);
+        }
+    }
+
+    /// Tells a sender when the push of its event, which is its answer, was handed over: false where its
+    /// socket does not follow any more.
+    pub(crate) fn answers(&mut self, sender: Sender) {
+        self.senders.push(sender);
+        self.answer_senders();
+    }
+
+    fn answer_senders(&mut self) {
+        let (members, last) = (&self.members, self.last);
+        for sender in self.senders.extract_if(.., |sender| sender.seq <= last) {
+            // The session may be gone meanwhile: then nobody waits.
+            let _ = sender.done.send(members.contains_key(&sender.connection));
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use shared::{
     id::{RoomId, TeamId},
     metric_names as names,
-    rpc::{ActionReply, ActionRequest, Effect, Grant, expiry},
+    rpc::{ActionReply, ActionRequest, Effect, Grant, Surface, expiry},
     rules::Caller,
     subject::Channel,
 };
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{
     State,
+    close::CloseReason,
     envelope::{Head, Request, error},
     local,
     outbox::Outbox,
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     hub::follower::{Answer, Follower},
     node::Node,
+    render::{Form, native},
 };
 
 /// What an action has changed for its socket.
@@ -39,6 +41,8 @@ pub(super) struct Now {
     channel: Channel,
     /// Its person is a participant through it.
     participant: bool,
+    /// The room is one of two.
+    pair: bool,
     team: Option<TeamId>,
     frame: u64,
 }
@@ -87,13 +91,17 @@ pub(crate) fn begin(node: &Arc<Node>, state: &State, outbox: &Arc<Outbox>, text:
         connection: state.connection,
         frame: state.frames,
     };
-    if let Some(action) = local::Action::named(&request.action) {
+    if state.surface == Surface::Native
+        && let Some(action) = local::Action::named(&request.action)
+    {
         return local::begin(action, asker, state, &request, raw.get());
     }
     let ask = ActionRequest {
         caller: state.caller.clone(),
         action: request.action.clone(),
+        surface: state.surface,
         rooms: state.rooms.iter().copied().collect(),
+        pairs: state.pairs.iter().copied().collect(),
         key: format!("{:016x}:{}:{}", node.process, state.connection, state.frames),
         request: format!("{:08x}-{}-{}", node.process >> 32, state.connection, state.frames),
         frame: raw.to_owned(),
@@ -118,10 +126,27 @@ impl Asker {
         };
         let left = match reply.effect.clone() {
             Some(Effect::Subscribe { channel, participant, since, epoch, grant }) => {
+                if ask.surface != Surface::Native {
+                    // One room at a time: the next one's answer comes after the last of this one's pushes.
+                    for room in ask.rooms.iter().filter(|room| channel != Channel::Room(**room)) {
+                        self.node.unfollow(Channel::Room(*room), self.connection, false).await;
+                    }
+                }
                 return self.follow(request, &reply, channel, participant, (since, epoch), grant).await;
             }
             Some(Effect::Unsubscribe { channel }) => Some(Left::Channel(channel)),
             Some(Effect::Leave { room }) => Some(Left::Room(room)),
+            Some(Effect::Appended { room, seq }) => {
+                match self.node.pushed(&Channel::Room(room), self.connection, seq).await {
+                    Some(true) => return Applied::default(),
+                    Some(false) => None,
+                    None => {
+                        // It may come yet: only one that comes back can be sure to be told once.
+                        self.outbox.close(CloseReason::Heal);
+                        return Applied::default();
+                    }
+                }
+            }
             None => None,
         };
         answer(&reply);
@@ -162,13 +187,18 @@ impl Asker {
             stands = follow(&Channel::Team(team.team), None, None, None, Some(right)).await;
         }
         if stands == Some(true) {
-            let answer = Some(request.clone().following(reply));
+            let answer = match self.outbox.form() {
+                Form::Native => request.clone().following(reply),
+                Form::Match => request.clone().plain(reply),
+            };
+            let answer = Some(answer);
             stands = follow(&channel, answer, since, epoch, grant).await;
         }
         let followed = match stands {
             Some(true) => {
                 let team = team.map(|team| team.team);
-                Some(Now { channel, participant, team, frame: self.frame })
+                let pair = grant.is_some_and(|grant| grant.pair);
+                Some(Now { channel, participant, pair, team, frame: self.frame })
             }
             Some(false) => {
                 self.outbox.push(request.refuse(404, "Not found."));
@@ -187,6 +217,15 @@ impl Asker {
 pub(crate) fn settle(node: &Arc<Node>, state: &mut State, applied: Applied) {
     applied.local.settle(state);
     if let Some(now) = applied.followed {
+        if state.surface != Surface::Native {
+            let others = state.rooms.iter().map(|room| Channel::Room(*room));
+            for channel in others.filter(|channel| *channel != now.channel).collect::<Vec<_>>() {
+                leave(node, state, channel);
+            }
+        }
+        if let (Channel::Room(room), true) = (&now.channel, now.pair) {
+            state.pairs.insert(*room);
+        }
         if let (Channel::Room(room), true) = (&now.channel, now.participant)
             && state.rooms.insert(*room)
         {
@@ -211,6 +250,7 @@ fn leave(node: &Arc<Node>, state: &mut State, channel: Channel) {
         tokio::spawn(async move { node.unfollow(channel, connection, guard).await });
     };
     if let Channel::Room(room) = &channel {
+        state.pairs.remove(room);
         if state.rooms.remove(room) {
             node.presence.leave(Some(*room), state.caller.user.clone());
         }
@@ -238,11 +278,10 @@ pub(crate) fn evicted(node: &Arc<Node>, state: &mut State, outbox: &Outbox, chan
     }
     for channel in out {
         metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "log").increment(1);
-        outbox.push(crate::render::native::push_unstored(
-            &channel,
-            "unsubscribed",
-            br#"{"reason":"forbidden"}"#,
-        ));
+        if state.surface == Surface::Native {
+            let frame = native::push_unstored(&channel, "unsubscribed", br#"{"reason":"forbidden"}"#);
+            outbox.push(frame);
+        }
         leave(node, state, channel);
     }
 }

@@ -14,6 +14,8 @@ pub(crate) enum CloseReason {
     Violation(Violation),
     /// The token has expired.
     TokenExpired,
+    /// A socket whose token counts at connect alone is old: its person connects again.
+    MaxAge,
     /// The node stops: another one takes over.
     Drain {
         /// How long to wait, in milliseconds, so that not all come back at once.
@@ -37,6 +39,7 @@ impl CloseReason {
             Self::Violation(Violation::TooBig) => 1009,
             Self::TokenExpired => 4001,
             Self::Drain { .. } => 4100,
+            Self::MaxAge => 4101,
             Self::SlowConsumer => 4200,
             Self::Heal => 4201,
             Self::Dead => 4202,
@@ -52,6 +55,7 @@ impl CloseReason {
             Self::Violation(Violation::TooBig) => "too_big",
             Self::TokenExpired => "token_expired",
             Self::Drain { .. } => "drain",
+            Self::MaxAge => "max_age",
             Self::SlowConsumer => "slow_consumer",
             Self::Heal => "heal",
             Self::Dead => "dead",
@@ -64,6 +68,7 @@ impl CloseReason {
             Self::Drain { retry_after_ms } => {
                 format!(r#"{{"reason":"drain","retry_after_ms":{retry_after_ms}}}"#)
             }
+            Self::MaxAge => r#"{"reason":"max_age","retry_after_ms":0}"#.to_owned(),
             other => format!(r#"{{"reason":"{}"}}"#, other.as_str()),
         }
     }

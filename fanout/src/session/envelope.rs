@@ -48,6 +48,12 @@ impl Request {
         self.answer(status, &[detail.to_owned()], None)
     }
 
+    /// The answer to one who follows, as api has it.
+    pub(super) fn plain(self, reply: &ActionReply) -> Answer {
+        let frame = self.answer(reply.status, &reply.errors, reply.data.as_deref().map(RawValue::get));
+        Box::new(|_: &Followed| frame)
+    }
+
     /// The answer to one who follows: api's data, who is there, and where the follower begins.
     pub(super) fn following(self, reply: &ActionReply) -> Answer {
         let status = reply.status;

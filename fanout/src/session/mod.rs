@@ -23,6 +23,7 @@ use shared::{
     clock::Timestamp,
     id::{RoomId, TeamId},
     metric_names as names,
+    rpc::Surface,
     rules::Caller,
     subject::Channel,
     token::Identity,
@@ -51,12 +52,16 @@ pub(crate) struct State {
     pub(crate) connection: u64,
     /// Who it is.
     pub(crate) caller: Caller,
+    /// Which sort of socket it is.
+    pub(crate) surface: Surface,
     /// Until when its token counts.
     pub(crate) expires: Instant,
     /// What it follows, by which of its frames' asking.
     pub(crate) channels: HashMap<Channel, u64>,
     /// Where its person is a participant through it.
     pub(crate) rooms: HashSet<RoomId>,
+    /// Those of them that are of two.
+    pub(crate) pairs: HashSet<RoomId>,
     /// The rooms that it follows by belonging to a team, and by which frame's asking.
     pub(crate) teams: HashMap<RoomId, (TeamId, u64)>,
     /// When it last told that its person writes.
@@ -77,16 +82,27 @@ struct Session {
     unanswered: u32,
 }
 
+/// How a socket begins.
+pub(crate) struct Opening {
+    /// Whose it is.
+    pub(crate) identity: Identity,
+    /// Which sort of socket it is.
+    pub(crate) surface: Surface,
+    /// What is done first, as if the client had asked.
+    pub(crate) first: Option<String>,
+}
+
 /// Serves a socket until it closes.
 pub(crate) async fn run(
     node: Arc<Node>,
     socket: Socket,
     read: &[u8],
-    identity: Identity,
+    opening: Opening,
     stop: CancellationToken,
 ) {
+    let Opening { identity, surface, first } = opening;
     let connection = node.next_connection();
-    let outbox = Arc::new(Outbox::new(node.outbox_bytes));
+    let outbox = Arc::new(Outbox::new(node.outbox_bytes, surface.into()));
     let user = identity.caller.user.clone();
     let registered = node.sessions.register(connection, user.clone(), outbox.clone());
     node.presence.enter(None, user.clone());
@@ -94,10 +110,15 @@ pub(crate) async fn run(
     open.increment(1.0);
     let state = State {
         connection,
-        expires: expires(&identity),
+        expires: match surface {
+            Surface::Native => expires(&identity),
+            Surface::Match | Surface::MatchAdmin => Instant::now() + node.max_age,
+        },
         caller: identity.caller,
+        surface,
         channels: HashMap::new(),
         rooms: HashSet::new(),
+        pairs: HashSet::new(),
         teams: HashMap::new(),
         typed: None,
         may_signal: HashMap::new(),
@@ -106,6 +127,9 @@ pub(crate) async fn run(
     let presence = node.presence.clone();
     let mut session =
         Session { node, socket, outbox, decoder: Decoder::default(), state, underway: None, unanswered: 0 };
+    if let Some(first) = first {
+        session.begin(&first);
+    }
     // What came with the handshake was read with it.
     session.decoder.push(read);
     let reason = tokio::select! {
@@ -166,7 +190,10 @@ impl Session {
                 },
                 () = sleep_until(next_ping.min(expires)) => {
                     if Instant::now() >= expires {
-                        return Some(CloseReason::TokenExpired);
+                        return Some(match self.state.surface {
+                            Surface::Native => CloseReason::TokenExpired,
+                            Surface::Match | Surface::MatchAdmin => CloseReason::MaxAge,
+                        });
                     }
                     if self.unanswered == MISSES {
                         return Some(CloseReason::Dead);

@@ -15,6 +15,7 @@ use shared::{metric_names as names, subject::Channel};
 use tokio::sync::Notify;
 
 use super::close::CloseReason;
+use crate::render::Form;
 
 /// The frames that wait for one socket.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     wake: Notify,
     limit: usize,
+    form: Form,
 }
 
 #[derive(Debug, Default)]
@@ -38,8 +40,13 @@ struct State {
 
 impl Outbox {
     /// An empty one that holds at most `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { state: Mutex::default(), wake: Notify::new(), limit }
+    pub(crate) fn new(limit: usize, form: Form) -> Self {
+        Self { state: Mutex::default(), wake: Notify::new(), limit, form }
+    }
+
+    /// In which form its socket is pushed what happens.
+    pub(crate) const fn form(&self) -> Form {
+        self.form
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -77,8 +84,12 @@ impl Outbox {
         self.state().lent > 0
     }
 
-    /// Hands in a frame of what is never stored: it is dropped where the client reads slowly.
+    /// Hands in a frame of what is never stored: it is dropped where the client reads slowly, or knows no
+    /// such frames.
     pub(crate) fn push_unstored(&self, frame: Bytes) {
+        if self.form != Form::Native {
+            return;
+        }
         let is_slow = self.state().bytes + frame.len() > self.limit / 2;
         if is_slow {
             metrics::counter!(names::DROPPED_FRAMES_TOTAL, "class" => "slow").increment(1);
@@ -139,7 +150,7 @@ mod tests {
 
     #[test]
     fn above_its_bound_it_closes_and_keeps_nothing() {
-        let outbox = Outbox::new(10);
+        let outbox = Outbox::new(10, Form::Native);
         assert!(outbox.push(Bytes::from_static(b"123456")));
         outbox.written(6);
         assert!(outbox.push(Bytes::from_static(b"1234567890")));
@@ -152,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_not_stored_is_dropped_first() {
-        let outbox = Outbox::new(10);
+        let outbox = Outbox::new(10, Form::Native);
         outbox.push_unstored(Bytes::from_static(b"12345"));
         outbox.push_unstored(Bytes::from_static(b"6"));
         assert!(outbox.push(Bytes::from_static(b"67890")), "there is room for what is stored");
@@ -163,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_resume_is_beyond_the_bound_and_counts_once_written() {
-        let outbox = Outbox::new(4);
+        let outbox = Outbox::new(4, Form::Native);
         for frame in [&b"12345"[..], b"67890"] {
             assert!(outbox.push_resumed(Bytes::copy_from_slice(frame)));
         }
@@ -175,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_first_reason_counts() {
-        let outbox = Outbox::new(10);
+        let outbox = Outbox::new(10, Form::Native);
         outbox.close(CloseReason::Heal);
         outbox.close(CloseReason::Goodbye);
         assert_eq!(outbox.closing(), Some(CloseReason::Heal));

@@ -5,7 +5,7 @@ use shared::{
     id::RoomId,
     rpc::{
         ActionReply, ActionRequest, ConfirmRequest, Confirmed, Effect, Grant, Participants,
-        ParticipantsRequest, SignalRequest, expiry,
+        ParticipantsRequest, SignalRequest, Surface, expiry,
     },
     rules::Caller,
     subject::rpc,
@@ -58,9 +58,11 @@ async fn granted(client: &async_nats::Client, user: &str, room: u64) -> Grant {
     let frame = json!({ "action": "subscribe", "channel": format!("room-{room}") });
     let request = ActionRequest {
         caller: caller(user),
+        surface: Surface::Native,
         action: "subscribe".to_owned(),
         frame: RawValue::from_string(frame.to_string()).expect("JSON"),
         rooms: vec![],
+        pairs: vec![],
         key: "k".to_owned(),
         request: "r".to_owned(),
         expires_at: expiry(),

@@ -6,7 +6,7 @@ use serde_json::{json, value::RawValue};
 use shared::{
     clock::Timestamp,
     id::RoomId,
-    rpc::{ActionReply, ActionRequest, Reply, expiry},
+    rpc::{ActionReply, ActionRequest, Reply, Surface, expiry},
     rules::Caller,
     subject::rpc,
 };
@@ -18,9 +18,11 @@ fn say(room: u64, text: &str, expires_at: i64) -> ActionRequest {
     let frame = json!({ "action": "create_message", "msg_text": text, "room_pk": room });
     ActionRequest {
         caller: Caller { user: "bob".parse().expect("an id"), is_admin: false, org_id: None },
+        surface: Surface::Native,
         action: "create_message".to_owned(),
         frame: RawValue::from_string(frame.to_string()).expect("JSON"),
         rooms: vec![RoomId(room)],
+        pairs: vec![],
         key: text.to_owned(),
         request: "r".to_owned(),
         expires_at,

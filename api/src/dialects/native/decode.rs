@@ -3,7 +3,6 @@
 use std::str::FromStr;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::de::DeserializeOwned;
 use shared::{
     clock::Timestamp,
     error::Error,
@@ -22,23 +21,7 @@ const LIMIT_MAX: i64 = 200;
 /// Entries of a page where none is asked for.
 const LIMIT: i64 = 50;
 
-/// Reads a JSON value of that form.
-pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        if !inner.is_data() {
-            return Error::bad_request("The body is not JSON.");
-        }
-        // The place in the text helps nobody who sees the field's name.
-        let reason = inner.to_string();
-        let reason = reason.split(" at line ").next().unwrap_or("");
-        Error::bad_request(if path == "." { format!("{reason}.") } else { format!("{path}: {reason}.") })
-    })?;
-    deserializer.end().map_err(|_| Error::bad_request("The body is not JSON."))?;
-    Ok(value)
-}
+pub(super) use crate::dialects::read::json;
 
 /// How many entries are asked for.
 pub(super) fn limit(text: Option<&str>) -> Result<i64, Error> {
@@ -160,6 +143,7 @@ pub(super) fn cursor(text: &str) -> Result<Cursor, Error> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde::de::DeserializeOwned;
 
     use super::*;
     use crate::dialects::native::wire::{NewMessage, NewRoom};

@@ -56,6 +56,7 @@ async fn decide(api: &Api, request: &ActionRequest, deadline: Instant) -> Result
         "create_message" => create(api, request, decode::json(text(frame))?, deadline).await,
         "edit_message" => edit(api, request, decode::json(text(frame))?).await,
         "delete_messages" => delete(api, request, decode::json(text(frame))?).await,
+        "topic_info" => topic(api, decode::json(text(frame))?).await,
         "history" => history(api, request, decode::json(text(frame))?).await,
         "mark_read" => mark_read(api, request, decode::json(text(frame))?).await,
         "invite" => invite(api, request, decode::json(text(frame))?).await,
@@ -113,6 +114,12 @@ async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> 
     reply(200, &encode::room(room, true), Some(effect))
 }
 
+/// A topic, where it stands in the category that its address names.
+async fn topic(api: &Shared, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
+    rooms::topic(api, frame.room_pk, &frame.category).await?;
+    reply(200, &json!({ "room": frame.room_pk, "category": frame.category }), None)
+}
+
 fn leave(request: &ActionRequest, frame: &frame::OfRoom) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     if !request.rooms.contains(&room) {
@@ -133,8 +140,9 @@ async fn create(
         room,
         text: &frame.msg_text,
         client_id: frame.client_id.as_deref(),
-        fallback: Some(&request.key),
+        request: Some(request.key.as_str()).into(),
         is_in: request.rooms.contains(&room),
+        is_pair: request.pairs.contains(&room),
         detail: None,
         deadline,
     };
@@ -149,7 +157,7 @@ async fn edit(
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     let (text, key) = (&frame.edited_msg_text, Some(request.key.as_str()));
-    let (edit, _) = messages::edit(api, &request.caller, room, frame.msg_id, text, key).await?;
+    let (edit, _) = messages::edit(api, &request.caller, room, frame.msg_id, text, key.into()).await?;
     let data = json!({ "room_id": edit.room, "message_id": edit.message_id, "message_text": edit.message });
     reply(200, &data, None)
 }
@@ -161,7 +169,7 @@ async fn delete(
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     let key = Some(request.key.as_str());
-    let (delete, _) = messages::delete(api, &request.caller, room, frame.msg_id_list, key).await?;
+    let (delete, _) = messages::delete(api, &request.caller, room, frame.msg_id_list, key.into()).await?;
     reply(200, &json!({ "room_id": delete.room, "messages_ids": delete.messages_ids }), None)
 }
 

@@ -33,8 +33,9 @@ pub(super) async fn send(
         room,
         text: &body.message,
         client_id: body.client_id.as_deref().or(key.as_deref()),
-        fallback: None,
+        request: None.into(),
         is_in: false,
+        is_pair: false,
         detail: None,
         deadline: Instant::now() + APPEND,
     };
@@ -91,7 +92,8 @@ pub(super) async fn edit(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::NewText>,
 ) -> Answer<wire::Edited> {
-    let (edit, changed) = messages::edit(&api, &caller, room, message, &body.message, key.as_deref()).await?;
+    let (edit, changed) =
+        messages::edit(&api, &caller, room, message, &body.message, key.as_deref().into()).await?;
     let applied = api.is_applied(changed.shard, changed.seq).await;
     Ok(axum::Json(wire::Edited {
         id: edit.message_id,
@@ -109,7 +111,7 @@ pub(super) async fn delete(
     OfMessage(room, message): OfMessage,
     IdempotencyKey(key): IdempotencyKey,
 ) -> Result<StatusCode, Problem> {
-    let (_, changed) = messages::delete(&api, &caller, room, vec![message], key.as_deref()).await?;
+    let (_, changed) = messages::delete(&api, &caller, room, vec![message], key.as_deref().into()).await?;
     api.is_applied(changed.shard, changed.seq).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -80,3 +80,9 @@ pub(in crate::dialects::native) struct Invite {
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
     pub(in crate::dialects::native) user: UserId,
 }
+
+#[derive(Debug, Deserialize)]
+pub(in crate::dialects::native) struct TopicInfo {
+    pub(in crate::dialects::native) category: String,
+    pub(in crate::dialects::native) room_pk: RoomId,
+}

@@ -1,0 +1,141 @@
+//! Match rooms: two people whom the host application has brought together.
+//!
+//! What must hold: the log holds a message as match sockets are pushed it, people and room included, so
+//! that nobody looks anything up and a replay equals what was live. What is said of the two may be a few
+//! seconds old; that they are the two is never.
+
+use std::{sync::Arc, time::Duration};
+
+use quick_cache::sync::Cache;
+use serde_json::{Value, json};
+use shared::{
+    error::{Error, ErrorCode},
+    event::{MessageDetail, RoomKind},
+    id::{RoomId, UserId},
+    rules::Caller,
+};
+use tokio::time::Instant;
+
+use super::{open, people};
+use crate::{
+    queries::{facts::Facts, people::Described, rooms},
+    state::Shared,
+};
+
+/// How long what is said of the two is used again.
+const FRESH: Duration = Duration::from_secs(5);
+/// Rooms whose two are remembered.
+const REMEMBERED: usize = 10_000;
+/// Rooms that are listed, the newest first.
+const LISTED: i64 = 1_000;
+
+/// What is known of a match room.
+pub(crate) struct Match {
+    pub(crate) room: RoomId,
+    pub(crate) people: Vec<Described>,
+}
+
+impl Match {
+    /// Whether one of the two has a business plan.
+    pub(crate) fn has_business(&self) -> bool {
+        self.people.iter().any(|one| one.person.business == Some(true))
+    }
+
+    /// The room, as match sockets know it.
+    pub(crate) fn object(&self) -> Value {
+        let people: Vec<Value> = self.people.iter().map(Described::object).collect();
+        json!({ "pk": self.room, "participants": people, "has_business": self.has_business() })
+    }
+}
+
+/// What messages of match rooms were sent with a moment ago.
+pub(crate) struct Recent(Cache<RoomId, (Instant, Arc<Match>)>);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self(Cache::new(REMEMBERED))
+    }
+}
+
+async fn found(api: &Shared, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<Match>, Error> {
+    let users: Vec<UserId> = rooms.iter().flat_map(|(_, two)| two.iter().cloned()).collect();
+    let known = people::described(api, &users).await?;
+    let of = |user: &UserId| known.get(user).cloned().unwrap_or_else(|| Described::unknown(user));
+    let matches = rooms.into_iter().map(|(room, two)| Match { room, people: two.iter().map(of).collect() });
+    Ok(matches.collect())
+}
+
+fn two(facts: &Facts) -> Vec<UserId> {
+    let mut two: Vec<UserId> = facts.members.iter().cloned().collect();
+    two.sort();
+    two
+}
+
+/// The open match rooms of a person; of everyone, for an admin who asks as one.
+pub(crate) async fn list(api: &Shared, of: Option<&UserId>) -> Result<Vec<Match>, Error> {
+    found(api, rooms::matches(&api.pool, api.shards, of, LISTED).await?).await
+}
+
+/// A match room that the caller may enter: as one of the two, or as an admin who asks as one.
+pub(crate) async fn enter(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    as_admin: bool,
+) -> Result<(Match, Arc<Facts>), Error> {
+    let may = |facts: &Facts| as_admin || facts.members.contains(&caller.user);
+    let facts = api.rights.facts(room, |facts| !facts.closed && may(facts)).await?;
+    if facts.kind != RoomKind::Match {
+        return Err(Error::not_found());
+    }
+    if !may(&facts) {
+        return Err(Error::forbidden());
+    }
+    open(&facts)?;
+    let found = recent(api, &facts).await;
+    Ok((Match { room, people: found.people.clone() }, facts))
+}
+
+/// The two of a room, as they were known a moment ago; while Postgres does not answer, as ever before.
+async fn recent(api: &Shared, facts: &Facts) -> Arc<Match> {
+    let known = api.matches.0.get(&facts.room);
+    if let Some((since, found)) = &known
+        && since.elapsed() < FRESH
+    {
+        return found.clone();
+    }
+    let unknown = || two(facts).iter().map(Described::unknown).collect();
+    match found(api, vec![(facts.room, two(facts))]).await.map(|mut found| found.pop()) {
+        Ok(Some(found)) => {
+            let found = Arc::new(found);
+            api.matches.0.insert(facts.room, (Instant::now(), found.clone()));
+            found
+        }
+        _ => {
+            known.map_or_else(|| Arc::new(Match { room: facts.room, people: unknown() }), |(_, found)| found)
+        }
+    }
+}
+
+/// What a message of that sender is stored with.
+pub(super) async fn detail(api: &Shared, facts: &Facts, sender: &UserId) -> MessageDetail {
+    let found = recent(api, facts).await;
+    let sender = match found.people.iter().find(|one| one.user == *sender) {
+        Some(one) => one.clone(),
+        // An admin is none of the two.
+        None => people::described(api, std::slice::from_ref(sender))
+            .await
+            .ok()
+            .and_then(|mut known| known.remove(sender))
+            .unwrap_or_else(|| Described::unknown(sender)),
+    };
+    MessageDetail::Match { user: sender.object(), room: found.object() }
+}
+
+/// Admins write only where one of the two has a business plan.
+pub(crate) fn admin_may_write(found: &Match) -> Result<(), Error> {
+    if found.has_business() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::Forbidden, "You do not have permission to perform this action."))
+}

@@ -1,0 +1,176 @@
+//! The actions of match sockets, as document 004 has them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
+use shared::{
+    error::{Error, ErrorCode},
+    id::RoomId,
+    rpc::{ActionReply, ActionRequest, Effect, Surface},
+    subject::Channel,
+};
+use tokio::time::Instant;
+
+use super::wire;
+use crate::{
+    commands::{
+        matches::{self, Match},
+        messages::{self, Request},
+    },
+    state::Shared,
+};
+
+/// The longest `request_id`, in bytes of JSON.
+const REQUEST_ID_MAX: usize = 256;
+
+/// Decides one action.
+pub(crate) async fn act(api: &Shared, request: &ActionRequest, deadline: Instant) -> ActionReply {
+    match decide(api, request, deadline).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            ActionReply { status: error.code.status(), data: None, errors: vec![error.detail], effect: None }
+        }
+    }
+}
+
+async fn decide(api: &Shared, request: &ActionRequest, deadline: Instant) -> Result<ActionReply, Error> {
+    let is_admin = request.surface == Surface::MatchAdmin;
+    match request.action.as_str() {
+        "list" => list(api, request).await,
+        "join_room" => join(api, request, read(request)?).await,
+        "leave_room" => leave(request),
+        "current_room_info" if !is_admin => reply(200, &current(api, request).await?.object(), None),
+        "create_message" => create(api, request, read(request)?, deadline).await,
+        "edit_message" => edit(api, request, read(request)?).await,
+        "delete_messages" => delete(api, request, read(request)?).await,
+        other => Err(Error::new(ErrorCode::MethodNotAllowed, format!("Method {other:?} not allowed."))),
+    }
+}
+
+fn reply(status: u16, data: &impl Serialize, effect: Option<Effect>) -> Result<ActionReply, Error> {
+    let data = serde_json::value::to_raw_value(data).map_err(|error| Error::internal(&error))?;
+    Ok(ActionReply { status, data: Some(data), errors: vec![], effect })
+}
+
+fn read<T: for<'de> Deserialize<'de>>(request: &ActionRequest) -> Result<T, Error> {
+    crate::dialects::read::json(request.frame.get().as_bytes())
+}
+
+/// The room that the socket is in.
+fn joined(request: &ActionRequest) -> Result<RoomId, Error> {
+    let none = || Error::bad_request("This socket is in no room: join one first.");
+    request.rooms.first().copied().ok_or_else(none)
+}
+
+/// The same, as it is now; an admin may only look at some.
+async fn current(api: &Shared, request: &ActionRequest) -> Result<Match, Error> {
+    let as_admin = request.surface == Surface::MatchAdmin;
+    let (found, _) = matches::enter(api, &request.caller, joined(request)?, as_admin).await?;
+    Ok(found)
+}
+
+/// The room that the socket is in, and may write to.
+async fn writable(api: &Shared, request: &ActionRequest) -> Result<RoomId, Error> {
+    let found = current(api, request).await?;
+    if request.surface == Surface::MatchAdmin {
+        matches::admin_may_write(&found)?;
+    }
+    Ok(found.room)
+}
+
+async fn list(api: &Shared, request: &ActionRequest) -> Result<ActionReply, Error> {
+    let of = (request.surface == Surface::Match).then_some(&request.caller.user);
+    let found: Vec<Value> = matches::list(api, of).await?.iter().map(Match::object).collect();
+    reply(200, &found, None)
+}
+
+async fn join(api: &Shared, request: &ActionRequest, frame: wire::JoinRoom) -> Result<ActionReply, Error> {
+    let as_admin = request.surface == Surface::MatchAdmin;
+    let (found, facts) = matches::enter(api, &request.caller, frame.room_pk, as_admin).await?;
+    let effect = Effect::Subscribe {
+        channel: Channel::Room(frame.room_pk),
+        participant: true,
+        since: None,
+        epoch: None,
+        grant: Some(facts.grant()),
+    };
+    reply(200, &found.object(), Some(effect))
+}
+
+fn leave(request: &ActionRequest) -> Result<ActionReply, Error> {
+    let room = joined(request)?;
+    let data = json!({ "response": format!("leaved room {room} successfully!") });
+    reply(200, &data, Some(Effect::Leave { room }))
+}
+
+async fn create(
+    api: &Shared,
+    request: &ActionRequest,
+    frame: wire::CreateMessage,
+    deadline: Instant,
+) -> Result<ActionReply, Error> {
+    let id = request_id(request)?;
+    let room = writable(api, request).await?;
+    let send = messages::Send {
+        room,
+        text: &frame.msg_text,
+        client_id: None,
+        request: Request { key: Some(&request.key), id: Some(&id) },
+        is_in: true,
+        is_pair: true,
+        detail: None,
+        deadline,
+    };
+    let sent = messages::send(api, &request.caller, send).await?;
+    let data = json!({ "id": sent.id, "text": sent.message.message, "created_at": sent.message.created_at });
+    reply(201, &data, Some(Effect::Appended { room, seq: sent.id.0 }))
+}
+
+async fn edit(api: &Shared, request: &ActionRequest, frame: wire::EditMessage) -> Result<ActionReply, Error> {
+    let id = request_id(request)?;
+    let room = writable(api, request).await?;
+    let by = Request { key: Some(&request.key), id: Some(&id) };
+    let text = &frame.edited_msg_text;
+    let (edit, appended) = messages::edit(api, &request.caller, room, frame.msg_id, text, by).await?;
+    let data = json!({ "room_id": room, "message_id": edit.message_id, "message_text": edit.message });
+    reply(200, &data, Some(Effect::Appended { room, seq: appended.seq }))
+}
+
+async fn delete(
+    api: &Shared,
+    request: &ActionRequest,
+    frame: wire::DeleteMessages,
+) -> Result<ActionReply, Error> {
+    let id = request_id(request)?;
+    let room = writable(api, request).await?;
+    let by = Request { key: Some(&request.key), id: Some(&id) };
+    let (delete, appended) = messages::delete(api, &request.caller, room, frame.msg_id_list, by).await?;
+    let data = json!({ "room_id": room, "messages_ids": delete.messages_ids });
+    reply(200, &data, Some(Effect::Appended { room, seq: appended.seq }))
+}
+
+/// What the client calls its request: a JSON scalar, written in ASCII since it travels in a header.
+fn request_id(request: &ActionRequest) -> Result<String, Error> {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(borrow, default)]
+        request_id: Option<&'a RawValue>,
+    }
+    let head: Head<'_> =
+        serde_json::from_str(request.frame.get()).map_err(|error| Error::internal(&error))?;
+    let scalar = head.request_id.map(RawValue::get).filter(|text| !text.starts_with(['{', '[']));
+    let mut ascii = String::new();
+    let mut units = [0; 2];
+    for letter in scalar.unwrap_or("null").chars() {
+        if letter.is_ascii() {
+            ascii.push(letter);
+        } else {
+            for unit in letter.encode_utf16(&mut units) {
+                ascii.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    if ascii.len() > REQUEST_ID_MAX {
+        return Err(Error::bad_request(format!("request_id: must have at most {REQUEST_ID_MAX} bytes.")));
+    }
+    Ok(ascii)
+}

@@ -1,0 +1,78 @@
+//! The match dialect: two brands, and admins who look on.
+
+mod admin;
+mod chat;
+mod refusals;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, sign},
+};
+
+/// A socket of document 004, as its clients use it.
+struct Match(Socket);
+
+impl Match {
+    async fn open(cluster: &Cluster, node: usize, claims: &Value) -> Self {
+        Self::open_at(cluster, node, "/ws/chat/", claims).await
+    }
+
+    async fn open_at(cluster: &Cluster, node: usize, path: &str, claims: &Value) -> Self {
+        let address = cluster.fanout[node].address();
+        Self(Socket::open_at(&address, path, &sign(claims)).await.expect("the node takes sockets"))
+    }
+
+    /// Sends a frame and gives the next one.
+    async fn ask(&mut self, frame: Value) -> Value {
+        self.0.send_text(&frame.to_string()).await.expect("open");
+        self.next().await
+    }
+
+    async fn next(&mut self) -> Value {
+        self.0.next().await.expect("open")
+    }
+}
+
+/// The first brand, with a business plan.
+fn one() -> Value {
+    json!({ "user_id": 1, "iat": 1_700_000_000, "username": "One", "business": true })
+}
+
+/// The second brand.
+fn two() -> Value {
+    json!({ "user_id": 2, "iat": 1_700_000_000, "username": "Two", "business": false })
+}
+
+fn root(cluster: &Cluster) -> Rest {
+    Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 9, "is_admin": true })))
+}
+
+/// The room of two, as the host application makes it.
+async fn matched(cluster: &Cluster, users: [&str; 2]) -> u64 {
+    let body = json!({ "kind": "match", "users": users });
+    let (status, room) = root(cluster).send(Method::POST, "/api/v1/rooms", &body).await.expect("an answer");
+    assert!(status.is_success(), "{room}");
+    room["id"].as_u64().expect("an id")
+}
+
+/// The keys of an object, sorted.
+fn keys(object: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+const PERSON: [&str; 10] = [
+    "account",
+    "business",
+    "email",
+    "gender",
+    "id",
+    "is_camera",
+    "is_online",
+    "language",
+    "main_photo",
+    "username",
+];
