@@ -1,10 +1,15 @@
 //! Invitations: made by who manages a room, answered once by whom they ask.
 
+use futures_util::{FutureExt as _, StreamExt as _};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tests::cluster::{Cluster, Size};
+use shared::{event::EventName, subject};
+use tests::{
+    PATIENCE,
+    cluster::{Cluster, Size},
+};
 
-use super::{CLOSED, FORBIDDEN, NOT_FOUND, delete, private_room, refusal};
+use super::{CLOSED, FORBIDDEN, NOT_FOUND, as_fanout, delete, private_room, refusal};
 
 #[tokio::test]
 async fn accepted_they_let_in_and_answer_the_same_again() {
@@ -70,6 +75,37 @@ async fn into_a_teams_room_they_let_into_the_team() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(bob.get(&format!("/api/v1/teams/{}", team["id"])).await.1["users"], json!(["bob"]));
     assert_eq!(bob.get(&format!("/api/v1/rooms/{}", room["id"])).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_yes_that_died_half_way_is_completed_by_the_same_again() {
+    let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, bob) = (cluster.rest(1, "ann"), cluster.rest(1, "bob"));
+    let broker = as_fanout(&cluster).await;
+    let adds = subject::live_everywhere("room", EventName::MemberAdd);
+    let mut adds = broker.subscribe(adds).await.expect("a subscription");
+    broker.flush().await.expect("it stands");
+    for _ in 0..5 {
+        let room = private_room(&ann, &[]).await;
+        let (_, made) =
+            ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "bob" })).await;
+        let accept = format!("/api/v1/invitations/{}/accept", made["id"]);
+        let (dying, path) = (cluster.rest(0, "bob"), accept.clone());
+        let asked = tokio::spawn(async move { dying.send(Method::POST, &path, &Value::Null).await });
+        // He is let in, and it is not noted yet, or just so.
+        tokio::time::timeout(PATIENCE, adds.next()).await.expect("in time").expect("a word of it");
+        cluster.api[0].kill9();
+        let _answered_or_not = asked.await.expect("no panic");
+        let (status, answered) = bob.post(&accept, Value::Null).await;
+        assert_eq!((status, &answered["accepted"]), (StatusCode::OK, &json!(true)), "{answered}");
+        assert_eq!(bob.get("/api/v1/invitations").await.1["results"], json!([]));
+        assert_eq!(bob.get(&format!("/api/v1/rooms/{room}")).await.1["users"], json!(["bob"]));
+        cluster.api[0].restart();
+        cluster.api[0].ready().await;
+    }
+    // What was stored once is told once: a second `member-add` would have been heard by now.
+    broker.flush().await.expect("open");
+    assert!(adds.next().now_or_never().is_none(), "he was let in twice");
 }
 
 #[tokio::test]
