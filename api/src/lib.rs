@@ -125,8 +125,10 @@ async fn watch_readiness(
             _ = ticks.tick() => {}
         }
         let up = connection.client.connection_state() == async_nats::connection::State::Connected;
-        if !up || !api.appender.is_up() {
+        if !up {
             component.not_ready("no connection to the broker");
+        } else if let Err(reason) = api.appender.check() {
+            component.not_ready(reason);
         } else if let Err(error) = sqlx::query("SELECT 1 FROM watermark LIMIT 1").execute(&api.pool).await {
             tracing::debug!(%error, "Postgres");
             component.not_ready("Postgres does not answer");

@@ -14,7 +14,6 @@ mod repair;
 mod retention;
 mod schema;
 mod search;
-mod seen;
 mod session;
 mod standing;
 mod streams;
@@ -28,12 +27,15 @@ use std::{
 };
 
 use anyhow::Context as _;
+use async_nats::Subscriber;
+use futures_util::{StreamExt as _, future::join_all};
 use shared::{
     admin::{self, Component, Health},
     lifecycle::{Shutdown, Tasks},
+    log::{Reached, Seen},
     nats::{self, NatsEvent, Role},
     serve::{self, Limits},
-    telemetry,
+    subject, telemetry,
 };
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{broadcast, watch};
@@ -44,7 +46,6 @@ pub use recover::{Finding, recover};
 use crate::{
     lead::{Lead, Leads},
     search::Due,
-    seen::Seen,
     session::{Database, Writers},
     standing::{Meters, Standing},
     worker::Worker,
@@ -108,9 +109,13 @@ pub async fn start(
     let leads = Arc::new(Leads::new(shards));
     let due = Arc::new(Due::default());
     let boot = config.boot();
-    let (noted, reconnects) = watch::channel(0);
-    for shard in shards.all() {
-        let worker = Worker {
+    let (doubt, doubts) = watch::channel(0);
+    let seen: Arc<[Arc<Seen>]> = shards.all().map(|_| Arc::default()).collect();
+    let words = connection.client.subscribe(subject::SEEN_ALL).await?;
+    tasks.spawn("words", hear_words(words, seen.clone(), doubt.clone(), shutdown.clone()));
+    let workers: Vec<Worker> = shards
+        .all()
+        .map(|shard| Worker {
             shard,
             client: connection.client.clone(),
             jetstream: jetstream.clone(),
@@ -118,20 +123,22 @@ pub async fn start(
             log: config.log.clone(),
             standing: standing.clone(),
             lead: Lead::new(leads.clone(), shard),
-            reconnects: reconnects.clone(),
+            doubts: doubts.clone(),
             shutdown: shutdown.clone(),
             meters: Meters::new(shard),
             watermark: AtomicU64::new(worker::UNKNOWN),
-            seen: Seen::default(),
+            seen: seen[shard.index()].clone(),
             due: due.clone(),
             boot: boot.clone(),
-        };
-        worker.prepare().await;
+        })
+        .collect();
+    join_all(workers.iter().map(Worker::prepare)).await;
+    for worker in workers {
         tasks.spawn("shard", worker.run());
     }
     tasks.spawn("search", search::fill(indexers, leads.clone(), due, shutdown.clone()));
     tasks.spawn("locks", lead::hold(database, leads, postgres, shutdown.clone()));
-    tasks.spawn("broker", note_reconnects(events, noted, broker, shutdown.clone()));
+    tasks.spawn("broker", note_reconnects(events, doubt, broker, shutdown.clone()));
     Ok(())
 }
 
@@ -151,10 +158,33 @@ async fn first_session(database: &Database) -> anyhow::Result<PgConnection> {
     }
 }
 
+/// Hears how far others have seen the log to reach.
+async fn hear_words(
+    mut words: Subscriber,
+    seen: Arc<[Arc<Seen>]>,
+    doubt: watch::Sender<u64>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    loop {
+        let word = tokio::select! {
+            word = words.next() => word.context("the connection to the broker is closed")?,
+            () = shutdown.soft.cancelled() => return Ok(()),
+        };
+        let shard = subject::notice_shard(&word.subject).ok();
+        let seen = shard.and_then(|shard| seen.get(shard.index()));
+        let reached = serde_json::from_slice::<Reached>(&word.payload).ok();
+        if let (Some(seen), Some(reached)) = (seen, reached)
+            && seen.note(reached.epoch, reached.seq)
+        {
+            doubt.send_modify(|count| *count += 1);
+        }
+    }
+}
+
 /// Counts connections to the broker: behind each new one the log may be another.
 async fn note_reconnects(
     mut events: broadcast::Receiver<NatsEvent>,
-    noted: watch::Sender<u64>,
+    doubt: watch::Sender<u64>,
     component: Component,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -166,7 +196,7 @@ async fn note_reconnects(
         match event {
             Ok(NatsEvent::Connected) | Err(broadcast::error::RecvError::Lagged(_)) => {
                 component.ready();
-                noted.send_modify(|count| *count += 1);
+                doubt.send_modify(|count| *count += 1);
             }
             Ok(NatsEvent::Closed) => anyhow::bail!("the connection to the broker is closed"),
             Ok(NatsEvent::Disconnected) => component.not_ready("the broker is not reachable"),

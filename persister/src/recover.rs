@@ -175,7 +175,7 @@ async fn change(
         Need::Skip { judged, .. } => {
             let epoch = place.epoch.max(judged.state.epoch) + 1;
             watermark::skip(session, shard, place, epoch, lost).await?;
-            streams::begin_epoch(jetstream, &judged.info.config, epoch, Appends::Taken).await
+            streams::begin_epoch(jetstream, &judged.info.config, epoch, None, Appends::Taken).await
         }
     }
 }

@@ -14,15 +14,20 @@
 //! the stream is found to say an older one, and the epoch goes up once more. A stream that must
 //! be moved on takes no append meanwhile.
 //!
-//! The window that remains is between the broker's return and this look, at most about a second while a
-//! persister runs: an event appended then has an id of the old epoch, perhaps for the second time. If
-//! Postgres has that id, the event is noted in `rejected_event`, not dropped. If nobody has
-//! written the id to Postgres, it is applied as any other; the epoch goes up all the same where the
-//! loss is seen. It is not seen only if the log has grown over everything that any persister saw, with
-//! no boot id known. The one-machine program has no such window: it looks before api starts.
+//! A single broker that was started anew is appended to only after this look: what the look ends with is
+//! the broker's process, written into the stream, and api waits for that. What is appended all the same, by
+//! whoever does not wait, under an id that Postgres has, is noted in `rejected_event`, not dropped.
+//!
+//! What api and fanout saw of the log counts as what this process saw: they say it when they come back to
+//! the broker, which is waited for a moment, and looked at again when they say it later.
+
+use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
-use shared::log::{self, StreamState};
+use shared::{
+    log::{self, StreamState},
+    nats,
+};
 use time::OffsetDateTime;
 
 use crate::{
@@ -33,6 +38,10 @@ use crate::{
     watermark::{self, Place},
     worker::{Trouble, Worker},
 };
+
+/// How long others are given to say how far they saw a log, when its broker was started anew: they come
+/// back to it within a fraction of that.
+const WORDS: Duration = Duration::from_secs(1);
 
 /// What the two say of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,12 +113,17 @@ impl Judged {
 impl Worker {
     /// Looks at the shard's two ends, and makes them meet: reading goes on after this place, in its epoch.
     pub(crate) async fn look(&self) -> Result<Place, Trouble> {
-        let mut place = self.read_place().await?;
-        let mut judged = Judged::of(&self.jetstream, self.shard, &place).await?;
-        if judged.is_none() && place.is_fresh() {
-            streams::ensure_shard(&self.jetstream, &self.log, self.shard, &place).await?;
-            judged = Judged::of(&self.jetstream, self.shard, &place).await?;
+        let (mut place, mut judged) = self.judge().await?;
+        // Known by now, since the broker has answered; and known before what counts is asked.
+        let broker = nats::single_broker(&self.client);
+        let is_new = |judged: &Judged| broker.is_some() && streams::looked_at(&judged.info.config) != broker;
+        if let Some(found) = judged.as_ref().filter(|judged| is_new(judged)) {
+            if !place.is_fresh() || found.state.last > 0 {
+                tokio::time::sleep(WORDS).await;
+            }
+            (place, judged) = self.judge().await?;
         }
+        let looked = judged.as_ref().is_some_and(|judged| !is_new(judged));
         let Some(Judged { info, state, verdict }) = judged else {
             return Err(Trouble::Refused(format!(
                 "the log is gone, Postgres has its events up to {}: `roomcast recover` makes a new one",
@@ -129,14 +143,16 @@ impl Worker {
             writer.give_back();
         }
         if rewound {
-            streams::begin_epoch(&self.jetstream, &info.config, epoch, Appends::Refused).await?;
+            streams::begin_epoch(&self.jetstream, &info.config, epoch, None, Appends::Refused).await?;
             self.note_strays(&place).await?;
             if verdict == Verdict::Shorter {
                 log::purge_below(&self.jetstream, self.shard, place.seq + 1).await?;
             }
         }
-        if rewound || epoch != state.epoch || streams::appends(&info.config) == Appends::Refused {
-            streams::begin_epoch(&self.jetstream, &info.config, epoch, Appends::Taken).await?;
+        let closed = streams::appends(&info.config) == Appends::Refused;
+        if rewound || epoch != state.epoch || closed || !looked {
+            let broker = broker.as_deref();
+            streams::begin_epoch(&self.jetstream, &info.config, epoch, broker, Appends::Taken).await?;
         }
         if epoch > state.epoch {
             self.meters.repairs.increment(1);
@@ -146,6 +162,17 @@ impl Worker {
         self.seen.note(epoch, state.last.max(place.seq));
         place.epoch = epoch;
         Ok(place)
+    }
+
+    /// The shard's two ends as they are; a log that was never there is made.
+    async fn judge(&self) -> anyhow::Result<(Place, Option<Judged>)> {
+        let place = self.read_place().await?;
+        let mut judged = Judged::of(&self.jetstream, self.shard, &place).await?;
+        if judged.is_none() && place.is_fresh() {
+            streams::ensure_shard(&self.jetstream, &self.log, self.shard, &place).await?;
+            judged = Judged::of(&self.jetstream, self.shard, &place).await?;
+        }
+        Ok((place, judged))
     }
 
     /// Keeps what was appended to a log that had lost its end, under ids that Postgres has: a person

@@ -95,7 +95,7 @@ pub(crate) async fn ensure_shard(
 }
 
 fn description(args: &LogArgs, epoch: u64) -> anyhow::Result<StreamDescription> {
-    Ok(StreamDescription { shards: args.shard_count()?, epoch })
+    Ok(StreamDescription { shards: args.shard_count()?, epoch, broker: None })
 }
 
 async fn make(jetstream: &Context, config: Config) -> anyhow::Result<Info> {
@@ -118,7 +118,7 @@ pub(crate) async fn make_anew(
     let config = Config { max_message_size: CLOSED, ..wanted(args, shard, description(args, epoch)?)? };
     let made = make(jetstream, config).await?;
     log::purge_below(jetstream, shard, next).await?;
-    begin_epoch(jetstream, &made.config, epoch, Appends::Taken).await
+    begin_epoch(jetstream, &made.config, epoch, None, Appends::Taken).await
 }
 
 async fn adapt(
@@ -183,20 +183,29 @@ pub(crate) enum Appends {
     Refused,
 }
 
+/// The broker's process that a stream was looked at on.
+pub(crate) fn looked_at(config: &Config) -> Option<String> {
+    let description: StreamDescription = config.description.as_deref().unwrap_or("").parse().ok()?;
+    description.broker
+}
+
 /// Whether a stream takes appends. One that does not was left so by a repair that did not end.
 pub(crate) const fn appends(config: &Config) -> Appends {
     if config.max_message_size == CLOSED { Appends::Refused } else { Appends::Taken }
 }
 
-/// Writes an epoch into the stream of that configuration, and says whether it takes appends.
+/// Writes an epoch into the stream of that configuration, with the broker's process that it was looked at
+/// on, where it was, and says whether it takes appends.
 pub(crate) async fn begin_epoch(
     jetstream: &Context,
     found: &Config,
     epoch: u64,
+    broker: Option<&str>,
     appends: Appends,
 ) -> anyhow::Result<()> {
     let mut description: StreamDescription = found.description.as_deref().unwrap_or("").parse()?;
     description.epoch = epoch;
+    description.broker = broker.map(str::to_owned).or(description.broker);
     let max_message_size = if appends == Appends::Taken { OPEN } else { CLOSED };
     let changed = Config { description: Some(description.to_string()), max_message_size, ..found.clone() };
     jetstream.update_stream(&changed).await.context("the broker did not keep the new epoch")?;

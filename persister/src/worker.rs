@@ -16,7 +16,7 @@ use async_nats::jetstream::Context;
 use shared::{
     id::Shard,
     lifecycle::Shutdown,
-    log::{ReadError, Reader},
+    log::{ReadError, Reader, Seen},
     metric_names::PERSISTER_COMMIT_SECONDS,
 };
 use time::OffsetDateTime;
@@ -31,7 +31,6 @@ use crate::{
     feed::{self, Batch},
     lead::Lead,
     search::Due,
-    seen::Seen,
     session::Writers,
     standing::{Meters, Standing},
     watermark::{self, Place},
@@ -54,14 +53,15 @@ pub(crate) struct Worker {
     pub(crate) log: LogArgs,
     pub(crate) standing: Standing,
     pub(crate) lead: Lead,
-    /// Changes with each new connection to the broker.
-    pub(crate) reconnects: watch::Receiver<u64>,
+    /// Changes whenever the log may be another: with each new connection to the broker, and when others
+    /// saw more of it.
+    pub(crate) doubts: watch::Receiver<u64>,
     pub(crate) shutdown: Shutdown,
     pub(crate) meters: Meters,
     /// Up to where this process knows the shard to be written.
     pub(crate) watermark: AtomicU64,
-    /// How far this process has seen the log to reach.
-    pub(crate) seen: Seen,
+    /// How far the log was seen to reach.
+    pub(crate) seen: Arc<Seen>,
     /// What full-text search is told of.
     pub(crate) due: Arc<Due>,
     /// The boot of the broker's host, where it is known.
@@ -182,13 +182,13 @@ impl Worker {
 
     /// Looks at both ends, then reads and writes until something is to be looked at again.
     async fn session(&self) -> Result<Ended, Trouble> {
-        let mut reconnects = self.reconnects.clone();
-        reconnects.borrow_and_update();
+        let mut doubts = self.doubts.clone();
+        doubts.borrow_and_update();
         let place = self.look().await?;
         self.fine();
         self.meters.leading.set(1);
         let trimming = self.trim();
-        let writing = self.write(place.seq, place.epoch, &mut reconnects);
+        let writing = self.write(place.seq, place.epoch, &mut doubts);
         tokio::select! {
             ended = writing => ended,
             never = trimming => match never {},
@@ -221,7 +221,7 @@ impl Worker {
         &self,
         mut watermark: u64,
         epoch: u64,
-        reconnects: &mut watch::Receiver<u64>,
+        doubts: &mut watch::Receiver<u64>,
     ) -> Result<Ended, Trouble> {
         let mut reader = Reader::open(self.jetstream.clone(), self.shard, None, watermark + 1);
         let mut tick = interval(NOTICE);
@@ -237,7 +237,7 @@ impl Worker {
                         read = &mut next => break read,
                         _ = tick.tick() => self.tell(epoch, watermark).await,
                         () = self.over() => return Ok(Ended::Stop),
-                        _ = reconnects.changed() => return Ok(Ended::Again),
+                        _ = doubts.changed() => return Ok(Ended::Again),
                     }
                 }
             };

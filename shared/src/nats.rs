@@ -1,9 +1,12 @@
 //! Connecting to the broker: one user a service, each with an inbox of its own.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Auth, AuthError, Client, ConnectOptions, Event};
 use tokio::sync::broadcast;
 
 /// How long a service waits for the broker when it starts.
@@ -85,6 +88,14 @@ impl Connection {
     }
 }
 
+/// The process of the broker that a client is connected to, where that is the only one: another process
+/// may come back with an older log. `None` in a cluster.
+#[must_use]
+pub fn single_broker(client: &Client) -> Option<String> {
+    let broker = client.server_info();
+    broker.cluster.is_none().then_some(broker.server_id)
+}
+
 fn map_event(event: &Event) -> Option<NatsEvent> {
     match event {
         Event::Connected => Some(NatsEvent::Connected),
@@ -100,8 +111,8 @@ fn map_event(event: &Event) -> Option<NatsEvent> {
 pub(crate) enum Reconnect {
     /// It tries for ever.
     Always,
-    /// It gives up soon, and what it had queued dies with it.
-    GiveUp,
+    /// It is lost, and what it had queued with it.
+    Never,
 }
 
 /// The servers of a `NATS_URL`.
@@ -115,13 +126,34 @@ fn servers(url: &str) -> anyhow::Result<Vec<async_nats::ServerAddr>> {
 /// # Errors
 /// What the broker answered.
 pub async fn connect_once(args: &NatsArgs, role: Role) -> anyhow::Result<Connection> {
-    open(args, role, Reconnect::GiveUp).await
+    open(args, role, Reconnect::Never).await
 }
 
 pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> anyhow::Result<Connection> {
     let (events, _) = broadcast::channel(64);
     let heard = events.clone();
-    let mut options = ConnectOptions::new()
+    let servers = servers(&args.nats_url)?;
+    // The client takes no credentials from the URL by itself.
+    let (user, password) = servers
+        .iter()
+        .find_map(|server| Some((server.username()?.to_owned(), server.password()?.to_owned())))
+        .unzip();
+    let is_used = AtomicBool::new(false);
+    let mut options = ConnectOptions::with_auth_callback(move |_| {
+        // The client has no option to stay closed, and would send what is queued to a broker that is
+        // back at once: without a word of who it is, it stays out.
+        let refused = reconnect == Reconnect::Never && is_used.swap(true, Ordering::Relaxed);
+        let (username, password) = (user.clone(), password.clone());
+        async move {
+            if refused {
+                return Err(AuthError::new("a lost connection is replaced by another"));
+            }
+            let mut auth = Auth::new();
+            (auth.username, auth.password) = (username, password);
+            Ok(auth)
+        }
+    });
+    options = options
         .name(format!("roomcast-{}", role.as_str()))
         .custom_inbox_prefix(format!("_INBOX_{}", role.as_str()))
         .connection_timeout(Duration::from_secs(3))
@@ -137,14 +169,8 @@ pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> a
             }
             async {}
         });
-    if reconnect == Reconnect::GiveUp {
-        options = options.max_reconnects(2);
-    }
-    let servers = servers(&args.nats_url)?;
-    // The client takes no credentials from the URL by itself.
-    let credentials = servers.iter().find_map(|server| Some((server.username()?, server.password()?)));
-    if let Some((user, password)) = credentials {
-        options = options.user_and_password(user.to_owned(), password.to_owned());
+    if reconnect == Reconnect::Never {
+        options = options.max_reconnects(1);
     }
     let client = options.connect(servers).await?;
     Ok(Connection { client, events })

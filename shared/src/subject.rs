@@ -194,7 +194,16 @@ pub fn sync(shard: Shard) -> String {
 /// All `sync` hints.
 pub const SYNC_ALL: &str = "sync.*";
 
-/// The shard named by an `applied.…` or `sync.…` subject.
+/// Where api and fanout say how far they have seen a shard's log to reach, when it may have lost its end.
+#[must_use]
+pub fn seen(shard: Shard) -> String {
+    format!("seen.{shard}")
+}
+
+/// All `seen` notices.
+pub const SEEN_ALL: &str = "seen.*";
+
+/// The shard named by an `applied.…`, `sync.…` or `seen.…` subject.
 ///
 /// # Errors
 /// When the subject has another form.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use shared::{
-    log::{self, Reader, Stored},
+    log::{self, Reached, Reader, Stored},
     metric_names as names,
     subject::{self, Channel},
 };
@@ -68,7 +68,11 @@ impl Feed {
             Healed::Upto { last, epoch } => {
                 // Also where the log ends before what was heard: ids may be given again.
                 let is_another = self.position.epoch().is_some_and(|known| known != epoch);
-                if is_another || self.highest() > last {
+                let highest = self.highest();
+                if is_another || highest > last {
+                    if !is_another {
+                        self.tell_loss(epoch, highest);
+                    }
                     self.close_all();
                     self.people.last = last;
                     self.position.begin_again(epoch, last);
@@ -83,6 +87,17 @@ impl Feed {
                 self.over();
             }
         }
+    }
+
+    /// Says that the log has lost what was heard of it: the persister may not have seen it.
+    fn tell_loss(&self, epoch: u64, seq: u64) {
+        let (client, shard) = (self.source.client.clone(), self.shard);
+        let Ok(word) = serde_json::to_vec(&Reached { epoch, seq }) else { return };
+        tokio::spawn(async move {
+            if let Err(error) = client.publish(subject::seen(shard), word.into()).await {
+                tracing::warn!(%error, %shard, "nobody was told that the log has lost its end");
+            }
+        });
     }
 
     fn over(&mut self) {

@@ -1,39 +1,36 @@
 //! Appending to the log: once, or a clear word that it is not known.
 //!
 //! What must hold: an answer of success means stored; "not stored" means it never will be; a
-//! retry goes under the same message id, so nothing is stored twice. The connections give up when
-//! the broker is gone, and what they had queued dies with them: else a message could be stored
-//! minutes after its sender was told that it was not.
+//! retry goes under the same message id, so nothing is stored twice.
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
 use async_nats::jetstream::{
     Context,
-    context::{ContextBuilder, PublishError, PublishErrorKind},
+    context::{PublishError, PublishErrorKind},
     message::PublishMessage,
 };
 use metrics::{Counter, Histogram};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{MsgId, SyncHint};
+use super::{
+    MsgId, SyncHint,
+    link::{Link, TRY},
+    seen::Seen,
+};
 use crate::{
     clock::Timestamp,
     error::{Error, ErrorCode},
     event::{Event, header},
     id::{Shard, ShardCount},
     metric_names as names,
-    nats::{self, Connection, NatsArgs, NatsEvent, Reconnect, Role},
+    nats::NatsArgs,
     subject::{self, Channel},
 };
 
-/// How long one try waits for its acknowledgement.
-const TRY: Duration = Duration::from_secs(2);
 /// Between tries that were answered "not now".
 const BACKOFF: Duration = Duration::from_millis(50);
-/// Appends that one connection may have on their way.
-const IN_FLIGHT: usize = 1_000;
 
 /// JetStream's error codes that have a meaning here.
 mod code {
@@ -124,14 +121,10 @@ impl From<AppendError> for Error {
 #[derive(Clone, Debug)]
 pub struct Appender {
     shards: ShardCount,
-    slots: Arc<[Arc<Slot>]>,
+    links: Arc<[Arc<Link>]>,
+    /// By shard: what was acknowledged here.
+    seen: Arc<[Seen]>,
     metrics: Metrics,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// None while its connection is down.
-    live: ArcSwapOption<Context>,
 }
 
 #[derive(Clone, Debug)]
@@ -166,26 +159,25 @@ impl Appender {
         connections: usize,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let mut slots = Vec::with_capacity(connections);
+        let seen: Arc<[Seen]> = shards.all().map(|_| Seen::default()).collect();
+        let mut links = Vec::with_capacity(connections);
         for _ in 0..connections.max(1) {
-            let slot = Arc::new(Slot::default());
-            let connection = nats::open(args, Role::Api, Reconnect::GiveUp).await?;
-            slot.up(&connection);
-            tokio::spawn(keep_open(slot.clone(), connection, args.clone(), stop.clone()));
-            slots.push(slot);
+            links.push(Link::open(args, shards, &seen, stop).await?);
         }
         let metrics = Metrics {
             seconds: metrics::histogram!(names::APPEND_SECONDS),
             stored: metrics::counter!(names::APPENDS_TOTAL, "outcome" => "stored"),
             duplicate: metrics::counter!(names::APPENDS_TOTAL, "outcome" => "duplicate"),
         };
-        Ok(Self { shards, slots: slots.into(), metrics })
+        Ok(Self { shards, links: links.into(), seen, metrics })
     }
 
-    /// Whether every connection is up.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.slots.iter().all(|slot| slot.live.load().is_some())
+    /// Whether every shard takes appends.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn check(&self) -> Result<(), &'static str> {
+        self.links.iter().try_for_each(|link| link.check())
     }
 
     /// Appends, trying until `deadline` under the same id.
@@ -222,10 +214,10 @@ impl Appender {
         let subject = append.channel.chat(self.shards, append.event.name(), append.key);
         let payload = append.event.encode();
         let now_us = Timestamp::now().unix_us().to_string();
-        let slot = &self.slots[self.slot(append.channel)];
+        let link = self.link(append.channel);
         let mut silent = 0;
         while Instant::now() < deadline {
-            let Some(context) = slot.live.load_full() else { break };
+            let Some((context, epoch)) = link.take(shard) else { break };
             let mut message =
                 PublishMessage::build().payload(payload.clone()).message_id(append.id.to_string());
             message = message.header(header::APPENDED, now_us.as_str());
@@ -237,7 +229,10 @@ impl Appender {
             }
             *tries += 1;
             match one_try(&context, &subject, message, deadline).await {
-                Try::Stored { seq, duplicate } => return Ok(Appended { shard, seq, duplicate }),
+                Try::Stored { seq, duplicate } => {
+                    self.seen[shard.index()].note(epoch, seq);
+                    return Ok(Appended { shard, seq, duplicate });
+                }
                 Try::Full => return Err(AppendError::LogFull),
                 Try::Conflict => return Err(AppendError::Conflict),
                 Try::Silent if silent == 1 => return Err(AppendError::OutcomeUnknown),
@@ -248,17 +243,17 @@ impl Appender {
         Err(if silent > 0 { AppendError::OutcomeUnknown } else { AppendError::NotStored })
     }
 
-    fn slot(&self, channel: &Channel) -> usize {
+    fn link(&self, channel: &Channel) -> &Link {
         let hash = match channel {
             Channel::Room(room) => usize::try_from(room.0).unwrap_or(0),
             other => other.shard(self.shards).index(),
         };
-        hash % self.slots.len()
+        &self.links[hash % self.links.len()]
     }
 
     /// Tells fan-out nodes that the live copy may be missing: duplicates are not republished.
     async fn hint(&self, channel: &Channel, appended: Appended) {
-        let Some(context) = self.slots[self.slot(channel)].live.load_full() else { return };
+        let Some((context, _)) = self.link(channel).take(appended.shard) else { return };
         let hint = SyncHint { channel: channel.clone(), seq: appended.seq };
         let payload = serde_json::to_vec(&hint).expect("a hint is plain JSON");
         if let Err(error) = context.client().publish(subject::sync(appended.shard), payload.into()).await {
@@ -303,46 +298,5 @@ fn refusal(error: &PublishError) -> Try {
                 }
             }
         }
-    }
-}
-
-impl Slot {
-    fn up(&self, connection: &Connection) {
-        let context = ContextBuilder::new()
-            .ack_timeout(TRY)
-            .max_ack_inflight(IN_FLIGHT)
-            .backpressure_on_inflight(true)
-            .build(connection.client.clone());
-        self.live.store(Some(Arc::new(context)));
-    }
-}
-
-/// Replaces a connection that is lost. While it is down nothing is published on it, and what it
-/// had queued dies with it: the client gives up soon, and says so to nobody.
-async fn keep_open(slot: Arc<Slot>, mut connection: Connection, args: NatsArgs, stop: CancellationToken) {
-    loop {
-        let mut events = connection.events();
-        loop {
-            let event = tokio::select! {
-                () = stop.cancelled() => return,
-                event = events.recv() => event,
-            };
-            match event {
-                Ok(NatsEvent::Connected | NatsEvent::SlowConsumer) => {}
-                Ok(NatsEvent::Disconnected | NatsEvent::Closed) | Err(_) => break,
-            }
-        }
-        slot.live.store(None);
-        connection = loop {
-            match nats::open(&args, Role::Api, Reconnect::GiveUp).await {
-                Ok(connection) => break connection,
-                Err(error) => tracing::debug!(%error, "no connection to append on"),
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_millis(200)) => {}
-            }
-        };
-        slot.up(&connection);
     }
 }

@@ -5,14 +5,17 @@
 
 mod append;
 mod applied;
+mod link;
 mod msg_id;
 mod read;
+mod seen;
 mod stream;
 
 pub use append::{Append, AppendError, Appended, Appender};
 pub use applied::{Applied, AppliedWatch, SyncHint};
 pub use msg_id::MsgId;
 pub use read::{Read, ReadError, Reader};
+pub use seen::{Reached, Seen};
 pub use stream::{LogInfo, StreamDescription, StreamState, discover, get, last, purge_below, state};
 
 use async_nats::HeaderMap;

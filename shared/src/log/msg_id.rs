@@ -51,6 +51,7 @@ impl fmt::Display for MsgId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::RoomId;
 
     fn user(id: &str) -> UserId {
         id.parse().expect("an id")
@@ -58,11 +59,11 @@ mod tests {
 
     #[test]
     fn no_two_requests_share_an_id() {
-        let room = Channel::Room(crate::id::RoomId(1));
+        let room = Channel::Room(RoomId(1));
         let id = |u: &str, key: &str| MsgId::new(&user(u), &room, EventName::ChatMessage, key);
         assert_eq!(id("a", "bc"), id("a", "bc"));
         assert_ne!(id("a", "bc"), id("ab", "c"));
-        let other = Channel::Room(crate::id::RoomId(2));
+        let other = Channel::Room(RoomId(2));
         assert_ne!(id("a", "b"), MsgId::new(&user("a"), &other, EventName::ChatMessage, "b"));
         assert_ne!(id("a", "b").derived(0), id("a", "b").derived(1));
         assert_eq!(id("a", "b").to_string().len(), 32);

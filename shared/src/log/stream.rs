@@ -15,18 +15,21 @@ use crate::{
     subject,
 };
 
-/// What stands in a stream's description: `roomcast shards=8 epoch=1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What stands in a stream's description: `roomcast shards=8 epoch=1 broker=NA…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamDescription {
     /// How many shards the deployment has.
     pub shards: ShardCount,
     /// Goes up whenever ids may have been given twice: a position from another epoch counts for nothing.
     pub epoch: u64,
+    /// The process of a single broker on which the persister has looked at the log.
+    pub broker: Option<String>,
 }
 
 impl fmt::Display for StreamDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "roomcast shards={} epoch={}", self.shards.get(), self.epoch)
+        write!(f, "roomcast shards={} epoch={}", self.shards.get(), self.epoch)?;
+        self.broker.iter().try_for_each(|broker| write!(f, " broker={broker}"))
     }
 }
 
@@ -35,8 +38,12 @@ impl FromStr for StreamDescription {
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let read = || {
-            let (shards, epoch) = text.strip_prefix("roomcast shards=")?.split_once(" epoch=")?;
-            Some(Self { shards: ShardCount::new(shards.parse().ok()?)?, epoch: epoch.parse().ok()? })
+            let (shards, rest) = text.strip_prefix("roomcast shards=")?.split_once(" epoch=")?;
+            let (epoch, broker) = match rest.split_once(" broker=") {
+                Some((epoch, broker)) => (epoch, Some(broker.to_owned())),
+                None => (rest, None),
+            };
+            Some(Self { shards: ShardCount::new(shards.parse().ok()?)?, epoch: epoch.parse().ok()?, broker })
         };
         read().with_context(|| format!("not a stream of Roomcast: its description is {text:?}"))
     }
@@ -100,6 +107,16 @@ async fn info(jetstream: &Context, shard: Shard) -> anyhow::Result<Info> {
 /// When there is no such stream, no leader now, or it is not one of Roomcast's.
 pub async fn state(jetstream: &Context, shard: Shard) -> anyhow::Result<StreamState> {
     StreamState::try_from(&info(jetstream, shard).await?)
+}
+
+/// The same, with all that the stream's description says.
+pub(super) async fn describe(
+    jetstream: &Context,
+    shard: Shard,
+) -> anyhow::Result<(StreamState, StreamDescription)> {
+    let info = info(jetstream, shard).await?;
+    let description = info.config.description.as_deref().unwrap_or("").parse()?;
+    Ok((StreamState::try_from(&info)?, description))
 }
 
 /// Learns the deployment's shape from its system stream, waiting up to 30 s for the persister to make it.
@@ -194,9 +211,10 @@ mod tests {
 
     #[test]
     fn a_description_comes_back() {
-        let text = "roomcast shards=8 epoch=3";
-        let description: StreamDescription = text.parse().expect("our own form");
-        assert_eq!(description.to_string(), text);
+        for text in ["roomcast shards=8 epoch=3", "roomcast shards=8 epoch=3 broker=NAB2"] {
+            let description: StreamDescription = text.parse().expect("our own form");
+            assert_eq!(description.to_string(), text);
+        }
         for bad in ["", "roomcast", "roomcast shards=0 epoch=1", "roomcast shards=8 epoch=x"] {
             assert!(bad.parse::<StreamDescription>().is_err(), "{bad}");
         }

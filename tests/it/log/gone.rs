@@ -35,9 +35,7 @@ async fn a_new_log_goes_on_after_what_postgres_has() {
     }
     let (status, problem) =
         ann.post(&format!("/api/v1/rooms/{room}/messages"), serde_json::json!({ "message": "lost" })).await;
-    // Who may write is not known either: nothing says what this room's control events were.
-    let code = problem["code"].as_str();
-    assert!(status == 503 && matches!(code, Some("not_stored" | "unavailable")), "{problem}");
+    assert_eq!(status.as_u16(), 503, "{problem}");
 
     let output = recover(&cluster, &[]);
     assert!(output.status.success(), "{}", printed(&output));

@@ -9,6 +9,7 @@ mod hole;
 mod older;
 mod reject;
 mod restore;
+mod window;
 mod writers;
 
 use std::{
@@ -22,6 +23,7 @@ use shared::{
     id::Shard,
     log::{self, StreamState},
     nats::Role,
+    subject,
 };
 use tests::{
     client::Rest,
@@ -101,6 +103,19 @@ async fn count(cluster: &Cluster, table: &'static str) -> i64 {
 async fn state(cluster: &Cluster, shard: Shard) -> StreamState {
     let jetstream = cluster.log(Role::Persister).await;
     eventually("the log answers", || async { log::state(&jetstream, shard).await.ok() }).await
+}
+
+/// Waits until the persister has looked at every log since its broker was started.
+async fn until_looked_at(cluster: &Cluster) {
+    let jetstream = jetstream(cluster, Role::Persister).await;
+    let looked = format!("broker={}", jetstream.client().server_info().server_id);
+    for shard in [Shard::SYSTEM, shard()] {
+        eventually("the log was looked at", || async {
+            let stream = jetstream.get_stream(subject::stream(shard)).await.ok()?;
+            stream.cached_info().config.description.as_ref()?.ends_with(&looked).then_some(())
+        })
+        .await;
+    }
 }
 
 /// A metric of one shard, as a node says it.

@@ -1,7 +1,12 @@
 //! The broker comes back with an older log: it goes on after what Postgres has, in a new epoch.
 
 use serde_json::json;
-use shared::id::Shard;
+use shared::{
+    event::EventName,
+    id::{RoomId, Shard, ShardCount},
+    nats::Role,
+    subject::Channel,
+};
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -9,8 +14,8 @@ use tests::{
 };
 
 use super::{
-    ONE_SHARD, bring_back, count, expected, keep_copy, metric, place, rows, say, say_all, shard, start,
-    state, until_metric,
+    ONE_SHARD, bring_back, count, expected, jetstream, keep_copy, metric, place, rows, say, say_all, shard,
+    start, state, until_looked_at, until_metric,
 };
 
 const REPAIRS: &str = "roomcast_log_repairs_total";
@@ -51,7 +56,17 @@ async fn grown_over(appended: usize) {
     rows(&cluster, room, 10).await;
     cluster.persister[0].terminate();
     bring_back(&mut cluster, &older);
-    let strays = say_all(&ann, room, 100..100 + appended).await;
+    // As api's user, by someone who does not wait for the persister as api does.
+    let api = jetstream(&cluster, Role::Api).await;
+    let shards = ShardCount::new(1).expect("a count");
+    let subject = Channel::Room(RoomId(room)).chat(shards, EventName::ChatMessage, None);
+    let mut strays = Vec::new();
+    for n in 0..appended {
+        let message = json!({ "message": n.to_string(), "room": room, "user": "ann",
+                              "created_at": "2026-11-21T08:51:26.593514Z" });
+        let ack = api.publish(subject.clone(), message.to_string().into()).await.expect("sent");
+        strays.push(ack.await.expect("stored").sequence);
+    }
     assert_eq!(strays[0], sent[5], "the broker gives ids again that it has forgotten");
 
     cluster.persister[0].restart();
@@ -90,8 +105,9 @@ async fn what_was_seen_and_lost_before_postgres_had_it_begins_an_epoch() {
     let mut socket = cluster.socket(0, "ann").await;
     socket.must("join_room", json!({ "room_pk": room })).await;
     let joined = state(&cluster, shard()).await.last;
-    postgres.kill9();
     keep_copy(&mut cluster, &older);
+    until_looked_at(&cluster).await;
+    postgres.kill9();
     for n in 1..6 {
         // As soon as the node has its broker back.
         loop {

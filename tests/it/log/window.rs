@@ -1,0 +1,113 @@
+//! Between a broker's return and the persister's look at its log nothing is appended: an id that was given
+//! is not given again in its epoch, and what is acknowledged is kept.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use shared::{log::Reached, nats::Role, subject};
+use tests::{
+    cluster::{Cluster, Size},
+    eventually,
+    folder::Folder,
+    postgres::Database,
+};
+use tokio::task::JoinSet;
+
+use super::{
+    ONE_SHARD, bring_back, count, jetstream, keep_copy, rows, say, say_all, shard, start, state,
+    until_looked_at,
+};
+
+#[tokio::test]
+async fn what_is_sent_while_an_older_log_comes_back_is_kept() {
+    let size = Size { api: 2, ..Size::default() };
+    let mut cluster = Cluster::start_with(size, Database::shared(), &[ONE_SHARD]).await;
+    let copy = Folder::new();
+    let older = copy.path().join("store");
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut sent = BTreeSet::new();
+    keep_copy(&mut cluster, &older);
+    for round in 0..3 {
+        for n in 0..5 {
+            let text = format!("{round}.{n}");
+            sent.insert((say(&ann, room, &text).await, text));
+        }
+        rows(&cluster, room, sent.len()).await;
+        cluster.nats.kill9();
+        let mut sending = JoinSet::new();
+        for n in 0..20 {
+            let (rest, text) = (cluster.rest(n % 2, "ann"), format!("{round}.window.{n}"));
+            sending.spawn(async move { (say(&rest, room, &text).await, text) });
+        }
+        bring_back(&mut cluster, &older);
+        sent.extend(sending.join_all().await);
+        let rows = rows(&cluster, room, sent.len()).await;
+        assert_eq!(rows, sent.iter().cloned().collect::<Vec<_>>(), "round {round}");
+        assert_eq!(state(&cluster, shard()).await.epoch, round + 2);
+    }
+    let ids: BTreeSet<u64> = sent.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids.len(), sent.len(), "no id is given twice");
+    assert_eq!(count(&cluster, "rejected_event").await, 0);
+}
+
+#[tokio::test]
+async fn what_only_api_saw_begins_an_epoch() {
+    let mut cluster = start().await;
+    let copy = Folder::new();
+    let older = copy.path().join("store");
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    say_all(&ann, room, 0..3).await;
+    rows(&cluster, room, 3).await;
+    keep_copy(&mut cluster, &older);
+    until_looked_at(&cluster).await;
+    cluster.persister[0].kill9();
+    let lost = say_all(&ann, room, 3..8).await;
+    bring_back(&mut cluster, &older);
+    eventually("api waits for the persister", || async {
+        cluster.api[0].readyz().await.filter(|said| said.contains("has not looked"))
+    })
+    .await;
+    let refused = ann.post(&format!("/api/v1/rooms/{room}/messages"), json!({ "message": "early" })).await;
+    assert_eq!((refused.0.as_u16(), &refused.1["code"]), (503, &json!("not_stored")), "{refused:?}");
+
+    cluster.persister[0].restart();
+    let id = say(&ann, room, "again").await;
+    assert_eq!(id, lost[0], "what nobody has any more: its id is given again");
+    assert_eq!(state(&cluster, shard()).await.epoch, 2, "in another epoch");
+}
+
+#[tokio::test]
+async fn what_a_node_says_it_saw_begins_an_epoch() {
+    let cluster = start().await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let id = say(&ann, room, "0").await;
+    let fanout = jetstream(&cluster, Role::Fanout).await.client();
+    let tell = async |seq| {
+        let word = serde_json::to_vec(&Reached { epoch: 1, seq }).expect("JSON");
+        fanout.publish(subject::seen(shard()), word.into()).await.expect("sent");
+    };
+    tell(id).await;
+    assert_eq!(say(&ann, room, "1").await, id + 1);
+    assert_eq!(state(&cluster, shard()).await.epoch, 1, "the log has that");
+    tell(id + 100).await;
+    eventually("a new epoch", || async { (state(&cluster, shard()).await.epoch == 2).then_some(()) }).await;
+    assert_eq!(say(&ann, room, "2").await, id + 2);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_only_started_anew_goes_on_as_it_was() {
+    let mut cluster = start().await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut sent = say_all(&ann, room, 0..5).await;
+    for n in 1..4 {
+        cluster.nats.kill9();
+        cluster.nats.restart();
+        sent.extend(say_all(&ann, room, n * 5..n * 5 + 5).await);
+    }
+    assert_eq!(rows(&cluster, room, 20).await, super::expected(&sent));
+    assert_eq!(state(&cluster, shard()).await.epoch, 1);
+}
