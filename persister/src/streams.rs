@@ -40,7 +40,7 @@ const CLOSED: i32 = 1;
 const OPEN: i32 = -1;
 
 /// What the stream of a shard is to be.
-fn wanted(args: &LogArgs, shard: Shard, description: StreamDescription) -> anyhow::Result<Config> {
+fn wanted(args: &LogArgs, shard: Shard, description: &StreamDescription) -> anyhow::Result<Config> {
     let (source, destination) = subject::stream_republish(shard);
     Ok(Config {
         name: subject::stream(shard),
@@ -87,7 +87,7 @@ pub(crate) async fn ensure_shard(
         Some(found) => adapt(jetstream, args, shard, args.shard_count()?, found).await?,
         None if !place.is_fresh() => return Ok(()),
         None => {
-            let new = wanted(args, shard, description(args, place.epoch + 1)?)?;
+            let new = wanted(args, shard, &description(args, place.epoch + 1)?)?;
             make(jetstream, new).await?
         }
     };
@@ -115,7 +115,7 @@ pub(crate) async fn make_anew(
     epoch: u64,
     next: u64,
 ) -> anyhow::Result<()> {
-    let config = Config { max_message_size: CLOSED, ..wanted(args, shard, description(args, epoch)?)? };
+    let config = Config { max_message_size: CLOSED, ..wanted(args, shard, &description(args, epoch)?)? };
     let made = make(jetstream, config).await?;
     log::purge_below(jetstream, shard, next).await?;
     begin_epoch(jetstream, &made.config, epoch, None, Appends::Taken).await
@@ -135,7 +135,7 @@ async fn adapt(
         shards.get(),
         description.shards.get()
     );
-    let new = wanted(args, shard, description)?;
+    let new = wanted(args, shard, &description)?;
     if found.config.max_bytes == new.max_bytes && found.config.num_replicas == new.num_replicas {
         return Ok(found);
     }

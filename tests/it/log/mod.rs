@@ -107,7 +107,7 @@ async fn state(cluster: &Cluster, shard: Shard) -> StreamState {
 
 /// Waits until the persister has looked at every log since its broker was started.
 async fn until_looked_at(cluster: &Cluster) {
-    let jetstream = jetstream(cluster, Role::Persister).await;
+    let jetstream = cluster.log(Role::Persister).await;
     let looked = format!("broker={}", jetstream.client().server_info().server_id);
     for shard in [Shard::SYSTEM, shard()] {
         eventually("the log was looked at", || async {

@@ -14,8 +14,8 @@ use tests::{
 };
 
 use super::{
-    ONE_SHARD, bring_back, count, expected, jetstream, keep_copy, metric, place, rows, say, say_all, shard,
-    start, state, until_looked_at, until_metric,
+    ONE_SHARD, bring_back, count, expected, keep_copy, metric, place, rows, say, say_all, shard, start,
+    state, until_looked_at, until_metric,
 };
 
 const REPAIRS: &str = "roomcast_log_repairs_total";
@@ -57,7 +57,7 @@ async fn grown_over(appended: usize) {
     cluster.persister[0].terminate();
     bring_back(&mut cluster, &older);
     // As api's user, by someone who does not wait for the persister as api does.
-    let api = jetstream(&cluster, Role::Api).await;
+    let api = cluster.log(Role::Api).await;
     let shards = ShardCount::new(1).expect("a count");
     let subject = Channel::Room(RoomId(room)).chat(shards, EventName::ChatMessage, None);
     let mut strays = Vec::new();

@@ -14,8 +14,7 @@ use tests::{
 use tokio::task::JoinSet;
 
 use super::{
-    ONE_SHARD, bring_back, count, jetstream, keep_copy, rows, say, say_all, shard, start, state,
-    until_looked_at,
+    ONE_SHARD, bring_back, count, keep_copy, rows, say, say_all, shard, start, state, until_looked_at,
 };
 
 #[tokio::test]
@@ -84,7 +83,7 @@ async fn what_a_node_says_it_saw_begins_an_epoch() {
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
     let id = say(&ann, room, "0").await;
-    let fanout = jetstream(&cluster, Role::Fanout).await.client();
+    let fanout = cluster.log(Role::Fanout).await.client();
     let tell = async |seq| {
         let word = serde_json::to_vec(&Reached { epoch: 1, seq }).expect("JSON");
         fanout.publish(subject::seen(shard()), word.into()).await.expect("sent");
