@@ -27,10 +27,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use async_nats::Subscriber;
+use async_nats::{Subscriber, jetstream};
 use futures_util::{StreamExt as _, future::join_all};
 use shared::{
     admin::{self, Component, Health},
+    id::Shard,
     lifecycle::{Shutdown, Tasks},
     log::{Reached, Seen},
     nats::{self, NatsEvent, Role},
@@ -38,7 +39,10 @@ use shared::{
     subject, telemetry,
 };
 use sqlx::{Connection as _, PgConnection};
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch},
+    time::Instant,
+};
 
 pub use config::{Config, DatabaseArgs, LogArgs};
 pub use recover::{Finding, recover};
@@ -51,8 +55,10 @@ use crate::{
     worker::Worker,
 };
 
-/// How long the persister waits for the database when it starts.
+/// How long the persister waits for the database, and for the log, when it starts.
 const FIRST_CONNECT: Duration = Duration::from_secs(30);
+/// Between tries.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs the persister with its admin port, until the soft stop or a failure.
 ///
@@ -99,6 +105,7 @@ pub async fn start(
 
     let mut session = first_session(&database).await?;
     schema::prepare(&mut session, shards).await?;
+    until_log_answers(&jetstream).await?;
     for shard in shards.all() {
         let place = watermark::read(&mut session, shard).await?;
         streams::ensure_shard(&jetstream, &config.log, shard, &place).await?;
@@ -142,17 +149,30 @@ pub async fn start(
     Ok(())
 }
 
+/// A cluster that has just begun has no leader yet.
+async fn until_log_answers(jetstream: &jetstream::Context) -> anyhow::Result<()> {
+    let deadline = Instant::now() + FIRST_CONNECT;
+    while let Err(error) = streams::find(jetstream, Shard::SYSTEM).await {
+        if Instant::now() >= deadline {
+            return Err(error.context("NATS_URL: JetStream does not answer"));
+        }
+        tracing::info!(error = format!("{error:#}"), "waiting for the log");
+        tokio::time::sleep(AGAIN).await;
+    }
+    Ok(())
+}
+
 async fn first_session(database: &Database) -> anyhow::Result<PgConnection> {
-    let deadline = tokio::time::Instant::now() + FIRST_CONNECT;
+    let deadline = Instant::now() + FIRST_CONNECT;
     loop {
         match database.connect().await {
             Ok(session) => return Ok(session),
-            Err(error) if tokio::time::Instant::now() >= deadline => {
+            Err(error) if Instant::now() >= deadline => {
                 return Err(error).context("DATABASE_URL: no database");
             }
             Err(error) => {
                 tracing::info!(error = format!("{error:#}"), "waiting for the database");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
