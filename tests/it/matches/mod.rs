@@ -2,6 +2,7 @@
 
 mod admin;
 mod chat;
+mod docs;
 mod refusals;
 
 use reqwest::Method;
