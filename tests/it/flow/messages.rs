@@ -1,8 +1,12 @@
 //! A message's way: sent anywhere, seen everywhere, once and in one order.
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
-use tests::cluster::{Cluster, Size};
+use shared::{log, nats::Role};
+use tests::{
+    cluster::{Cluster, Size},
+    eventually,
+};
 
 #[tokio::test]
 async fn what_is_posted_reaches_sockets_of_every_node() {
@@ -173,4 +177,35 @@ async fn a_sockets_frames_are_stored_in_the_order_they_were_sent() {
         let push = socket.event("chat-message").await.expect("a push");
         assert_eq!(push["data"]["message"], n.to_string());
     }
+}
+
+#[tokio::test]
+async fn a_message_is_edited_while_only_the_log_has_it_and_once_only_postgres_has() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    cluster.persister[0].kill9();
+    let id = ann.say(room, "one").await;
+    let path = format!("/api/v1/rooms/{room}/messages");
+    let edit = async |text: &str| {
+        let body = json!({ "message": text });
+        let (status, message) =
+            ann.send(Method::PATCH, &format!("{path}/{id}"), &body).await.expect("an answer");
+        assert!(status.is_success(), "{message}");
+    };
+    edit("two").await;
+    cluster.persister[0].restart();
+    let text = async |expected: &str| {
+        eventually("the edit has landed", || async {
+            let (_, page) = ann.get(&path).await;
+            (page["results"][0]["message"] == expected).then_some(())
+        })
+        .await;
+    };
+    text("two").await;
+    log::purge_below(&cluster.log(Role::Persister).await, cluster.shard(room).await, id + 2)
+        .await
+        .expect("gone");
+    edit("three").await;
+    text("three").await;
 }

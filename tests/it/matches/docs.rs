@@ -12,7 +12,8 @@ fn is_like(answer: &Value, example: &Value) -> bool {
             example.iter().all(|(key, value)| answer.get(key).is_some_and(|found| is_like(found, value)))
         }
         (Value::Array(answer), Value::Array(example)) => {
-            answer.len() >= example.len() && answer.iter().zip(example).all(|(found, value)| is_like(found, value))
+            answer.len() >= example.len()
+                && answer.iter().zip(example).all(|(found, value)| is_like(found, value))
         }
         _ => std::mem::discriminant(answer) == std::mem::discriminant(example),
     }
@@ -31,11 +32,9 @@ async fn the_pages_frames_are_answered_as_it_says() {
         let mut frame: Value = serde_json::from_str(frame).expect("a frame");
         if direction == "> " {
             // Ids are the server's to give.
-            for (key, id) in [
-                ("room_pk", json!(room)),
-                ("msg_id", message.clone()),
-                ("msg_id_list", json!([message])),
-            ] {
+            for (key, id) in
+                [("room_pk", json!(room)), ("msg_id", message.clone()), ("msg_id_list", json!([message]))]
+            {
                 if frame.get(key).is_some() {
                     frame[key] = id;
                 }
