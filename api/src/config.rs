@@ -31,6 +31,29 @@ pub struct ApiArgs {
     /// Where clients are.
     #[command(flatten)]
     pub address: AddressArgs,
+    /// The customer desk.
+    #[command(flatten)]
+    pub support: SupportArgs,
+}
+
+/// Who may use the customer desk.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct SupportArgs {
+    /// Whether visitors of the customer desk need a token.
+    #[arg(long, env = "ROOMCAST_SUPPORT_TOKENS", value_enum, default_value = "optional")]
+    pub support_tokens: TokenUse,
+    /// Whether everyone may list an organisation's support rooms, whose keys are in the list: true or false.
+    #[arg(long, env = "ROOMCAST_SUPPORT_OPEN", action = clap::ArgAction::Set, default_value_t = false)]
+    pub support_open: bool,
+}
+
+/// Whether a token is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TokenUse {
+    /// One that is sent counts.
+    Optional,
+    /// Without one nothing is answered.
+    Required,
 }
 
 fn text_max(text: &str) -> Result<usize, String> {

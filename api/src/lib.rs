@@ -80,6 +80,7 @@ pub async fn start(
         writes: Limit::new("writes", config.api.rate_writes),
         requests: Limit::new("requests", config.api.rate_requests),
         address: config.api.address.clone(),
+        support: config.api.support,
         searches: Semaphore::new(search::AT_ONCE),
         profiles: Cache::new(PROFILES),
         matches: commands::matches::Recent::default(),

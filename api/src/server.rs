@@ -5,16 +5,19 @@ use std::time::Duration;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     middleware::{self, Next},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
-use shared::{error::ErrorCode, metric_names as names, serve};
+use shared::{
+    error::{Error, ErrorCode},
+    metric_names as names, serve,
+};
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    dialects::native::{self, Problem},
+    dialects::{native, refusal, support},
     state::Api,
     web,
 };
@@ -27,20 +30,22 @@ const REQUEST: Duration = Duration::from_secs(30);
 /// All routes of an api node.
 pub(crate) fn router(api: Api) -> Router {
     let routes = native::router()
+        .merge(support::router())
         .merge(web::router())
-        .method_not_allowed_fallback(|| async {
-            Problem::new(ErrorCode::MethodNotAllowed, "This address does not take that method.")
+        .method_not_allowed_fallback(async |address: Uri| {
+            let detail = "This address does not take that method.";
+            refusal(address.path(), Error::new(ErrorCode::MethodNotAllowed, detail))
         })
         .route_layer(middleware::from_fn_with_state(api.clone(), origin))
         .route_layer(middleware::from_fn(measure))
         .with_state(api.clone());
     routes
-        .fallback(|| async { Problem::new(ErrorCode::NotFound, "Not found.") })
+        .fallback(async |address: Uri| refusal(address.path(), Error::not_found()))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn_with_state(api, often))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            Problem::new(ErrorCode::Internal, "Something went wrong here.").into_response()
+            refusal("", Error::new(ErrorCode::Internal, "Something went wrong here."))
         }))
         .layer(middleware::from_fn(serve::request_id))
 }
@@ -54,7 +59,8 @@ async fn origin(State(api): State<Api>, request: Request, next: Next) -> Respons
     if allowed {
         next.run(request).await
     } else {
-        Problem::new(ErrorCode::Forbidden, "This origin is not allowed.").into_response()
+        let error = Error::new(ErrorCode::Forbidden, "This origin is not allowed.");
+        refusal(request.uri().path(), error)
     }
 }
 
@@ -62,14 +68,18 @@ async fn origin(State(api): State<Api>, request: Request, next: Next) -> Respons
 async fn often(State(api): State<Api>, request: Request, next: Next) -> Response {
     match api.requests.count(&api.address.of(&request)) {
         Ok(()) => next.run(request).await,
-        Err(error) => Problem(error).into_response(),
+        Err(error) => refusal(request.uri().path(), error),
     }
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
+    let address = request.uri().clone();
     match tokio::time::timeout(REQUEST, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::new(ErrorCode::RequestTimeout, "The request took too long.").into_response(),
+        Err(_) => {
+            let error = Error::new(ErrorCode::RequestTimeout, "The request took too long.");
+            refusal(address.path(), error)
+        }
     }
 }
 

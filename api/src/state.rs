@@ -20,6 +20,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use crate::{
     behind::Behind,
     commands::{marks::Marks, matches},
+    config::SupportArgs,
     rights::Rights,
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     /// What may come from an address.
     pub(crate) requests: Limit<IpAddr>,
     pub(crate) address: AddressArgs,
+    pub(crate) support: SupportArgs,
     /// Turns to search.
     pub(crate) searches: Semaphore,
     /// The newest token of a person that says nothing that is not stored, as far as this node knows.

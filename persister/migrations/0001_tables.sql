@@ -58,9 +58,11 @@ CREATE INDEX room_pair ON room USING gin (pair) WHERE pair IS NOT NULL;
 -- Topics by their category, in the order of their pages.
 CREATE INDEX room_category ON room ((detail -> 'topic' ->> 'category'), id) WHERE kind = 'topic';
 
--- Support rooms by their key, and an organisation's by product.
+-- Support rooms by their key, and an organisation's by product and by visitor.
 CREATE INDEX room_secret ON room ((detail -> 'support' ->> 'secret')) WHERE kind = 'support';
 CREATE INDEX room_org ON room ((detail -> 'support' ->> 'org_id'), (detail -> 'support' ->> 'product_name'), id)
+    WHERE kind = 'support';
+CREATE INDEX room_visitor ON room ((detail -> 'support' ->> 'org_id'), (detail -> 'support' ->> 'visitor'))
     WHERE kind = 'support';
 
 -- What became of a room since: null where it is as it was made. The room's own shard writes it, so the row

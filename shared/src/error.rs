@@ -95,6 +95,12 @@ impl Error {
         Self::new(ErrorCode::NotFound, "Not found.")
     }
 
+    /// Nobody in particular asks, and that is not enough.
+    #[must_use]
+    pub fn token_needed() -> Self {
+        Self::new(ErrorCode::Unauthorized, "A token is needed.")
+    }
+
     /// The caller may not do that.
     #[must_use]
     pub fn forbidden() -> Self {

@@ -64,6 +64,8 @@ pub struct UserId(Arc<str>);
 impl UserId {
     /// The longest user id, in bytes.
     pub const MAX_LEN: usize = 64;
+    /// People without a token of their own have ids that begin so: no token may name one.
+    pub const VISITOR: &str = "visitor:";
 
     /// The id as text.
     #[must_use]

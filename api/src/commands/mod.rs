@@ -12,6 +12,7 @@ pub(crate) mod people;
 pub(crate) mod presence;
 pub(crate) mod rooms;
 pub(crate) mod search;
+pub(crate) mod support;
 pub(crate) mod teams;
 mod unique;
 

@@ -1,6 +1,5 @@
 //! Rooms of two, of which there is one for each pair.
 
-use sha2::{Digest as _, Sha256};
 use shared::{
     clock::Timestamp,
     error::Error,
@@ -82,12 +81,7 @@ fn not_two() -> Error {
 /// What names the room of a pair among all: the same for both orders.
 pub(crate) fn key(kind: &str, one: &UserId, other: &UserId) -> String {
     let (first, second) = if one <= other { (one, other) } else { (other, one) };
-    let mut hash = Sha256::new();
-    for part in [kind, first.as_str(), second.as_str()] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    unique::key_of(&[kind, first.as_str(), second.as_str()])
 }
 
 #[cfg(test)]

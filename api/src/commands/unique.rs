@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use async_nats::header::NATS_MESSAGE_ID;
+use sha2::{Digest as _, Sha256};
 use shared::{
     error::{Error, ErrorCode},
     event::{Event, EventName, Room as Made, header},
@@ -23,6 +24,17 @@ use crate::{queries::rooms, state::Shared};
 
 /// How long what was seen may be counted on.
 const COUNTED_ON: Duration = Duration::from_secs(5);
+
+/// The key of what is unique by these parts together.
+pub(super) fn key_of(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // Their lengths keep "a", "bc" and "ab", "c" apart.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Who holds a key.
 pub(super) struct Holder {

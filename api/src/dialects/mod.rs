@@ -1,6 +1,20 @@
 //! The public surfaces: each a room of the same shape, with its own wire types and errors, over the
 //! same commands. A dialect imports no other.
 
+mod http;
 pub(crate) mod matches;
 pub(crate) mod native;
 mod read;
+pub(crate) mod support;
+
+use axum::response::{IntoResponse as _, Response};
+use shared::error::Error;
+
+/// A refusal in the form of the dialect that the address is of.
+pub(crate) fn refusal(path: &str, error: Error) -> Response {
+    if path.starts_with(support::PREFIX) {
+        support::Refusal(error).into_response()
+    } else {
+        native::Problem(error).into_response()
+    }
+}

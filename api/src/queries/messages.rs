@@ -3,9 +3,13 @@
 use shared::{
     clock::Timestamp,
     error::Error,
+    event::MessageDetail,
     id::{MessageId, RoomId, Shard, UserId},
 };
-use sqlx::{FromRow, PgPool, types::time::OffsetDateTime};
+use sqlx::{
+    FromRow, PgPool,
+    types::{Json, time::OffsetDateTime},
+};
 
 use super::{number, unsigned, user};
 use crate::state::database;
@@ -19,6 +23,8 @@ pub(crate) struct Message {
     pub(crate) client_id: Option<String>,
     pub(crate) created_at: Timestamp,
     pub(crate) edited_at: Option<Timestamp>,
+    /// What only messages in rooms of its kind have.
+    pub(crate) detail: Option<MessageDetail>,
 }
 
 #[derive(FromRow)]
@@ -29,6 +35,7 @@ pub(super) struct Row {
     client_id: Option<String>,
     created_at: OffsetDateTime,
     edited_at: Option<OffsetDateTime>,
+    detail: Option<Json<MessageDetail>>,
 }
 
 impl TryFrom<Row> for Message {
@@ -42,6 +49,7 @@ impl TryFrom<Row> for Message {
             client_id: row.client_id,
             created_at: row.created_at.into(),
             edited_at: row.edited_at.map(Timestamp::from),
+            detail: row.detail.map(|Json(detail)| detail),
         })
     }
 }
@@ -57,7 +65,7 @@ pub(crate) enum Page {
     After(u64),
 }
 
-const COLUMNS: &str = "SELECT id, author, body, client_id, created_at, edited_at FROM message \
+const COLUMNS: &str = "SELECT id, author, body, client_id, created_at, edited_at, detail FROM message \
                        WHERE shard = $1 AND room = $2 AND deleted_at IS NULL";
 
 /// Up to `limit` messages of a room, in ascending order.
@@ -152,11 +160,11 @@ struct ChangedRow {
 /// Each half by its own index. `$5`: how many.
 const CHANGES: &str = "
 SELECT * FROM (
-    SELECT id, author, body, client_id, created_at, edited_at, deleted_at, changed AS last FROM message
+    SELECT id, author, body, client_id, created_at, edited_at, detail, deleted_at, changed AS last FROM message
     WHERE shard = $1 AND room = $2 AND changed >= $3 AND (changed, id) > ($3, $4)
     ORDER BY changed, id LIMIT $5) old
 UNION ALL SELECT * FROM (
-    SELECT id, author, body, client_id, created_at, edited_at, deleted_at, id AS last FROM message
+    SELECT id, author, body, client_id, created_at, edited_at, detail, deleted_at, id AS last FROM message
     WHERE shard = $1 AND room = $2 AND id > $3 AND changed IS NULL ORDER BY id LIMIT $5) new
 ORDER BY last, id LIMIT $5";
 

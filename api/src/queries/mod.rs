@@ -7,6 +7,7 @@ pub(crate) mod people;
 pub(crate) mod presence;
 pub(crate) mod rooms;
 pub(crate) mod search;
+pub(crate) mod support;
 pub(crate) mod teams;
 
 use shared::{error::Error, id::UserId};

@@ -85,7 +85,8 @@ async fn look(
     let within = if query.room.is_some() { "AND f.shard = $10 % $2 AND f.room = $10" } else { "" };
     // Only constants are put together here.
     let sql = format!(
-        "SELECT m.room, m.id, m.author, m.body, m.client_id, m.created_at, m.edited_at
+        "SELECT m.room, m.id, m.author, m.body, m.client_id, m.created_at, m.edited_at,
+                m.detail
          FROM message_search f
          JOIN message m ON m.shard = f.shard AND m.room = f.room AND m.id = f.id AND m.deleted_at IS NULL
          CROSS JOIN {ROOM}

@@ -10,9 +10,6 @@ use crate::{
     rules::{CLAIM_MAX, Caller},
 };
 
-/// People without a token of their own have such ids: no token may name one.
-const VISITOR: &str = "visitor:";
-
 /// Who a valid token names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -63,7 +60,7 @@ impl Claims {
         }
         let user = self.user_id.or(self.sub).ok_or(TokenError::Invalid)?;
         let user: UserId = serde_json::from_value(user).map_err(|_| TokenError::Invalid)?;
-        if user.as_str().starts_with(VISITOR) {
+        if user.as_str().starts_with(UserId::VISITOR) {
             return Err(TokenError::Invalid);
         }
         let person = Person {

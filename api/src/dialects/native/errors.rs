@@ -1,11 +1,10 @@
 //! A refusal as an RFC 9457 problem.
 
-use axum::{
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use shared::error::{Error, ErrorCode};
+use shared::error::Error;
+
+use crate::dialects::http;
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
@@ -17,17 +16,10 @@ impl From<Error> for Problem {
     }
 }
 
-impl Problem {
-    /// A refusal with that code.
-    pub(crate) fn new(code: ErrorCode, detail: &str) -> Self {
-        Self(Error::new(code, detail))
-    }
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = http::status(&error);
         let body = json!({
             "type": "about:blank",
             "title": status.canonical_reason().unwrap_or("Error"),
@@ -35,15 +27,6 @@ impl IntoResponse for Problem {
             "code": error.code,
             "detail": error.detail,
         });
-        let mut response = (status, body.to_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = error.retry_after() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        http::refused(&error, "application/problem+json", &body)
     }
 }

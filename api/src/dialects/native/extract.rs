@@ -3,20 +3,18 @@
 use std::str::FromStr;
 
 use axum::{
-    body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::{StatusCode, header, request::Parts},
+    http::request::Parts,
 };
 use serde::de::DeserializeOwned;
 use shared::{
-    error::{Error, ErrorCode},
+    error::Error,
     id::{MessageId, RoomId, TeamId, UserId},
     rules,
-    token::token_from,
 };
 
 use super::{decode, errors::Problem};
-use crate::{commands::people, state::Api};
+use crate::{dialects::http, state::Api};
 
 /// Who asks, by a valid token.
 pub(crate) struct Caller(pub(crate) rules::Caller);
@@ -25,18 +23,7 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        // A token in the address would end up in logs and histories: sockets alone need that.
-        let token = token_from(&parts.headers, None)
-            .ok_or_else(|| Problem::new(ErrorCode::Unauthorized, "A token is needed."))?;
-        let identity = api
-            .verifier
-            .verify(&token)
-            .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
-        if !parts.method.is_safe() {
-            api.writes.count(&identity.caller.user)?;
-        }
-        people::learn(api, &identity.caller.user, identity.issued_at, &identity.person).await?;
-        Ok(Self(identity.caller))
+        Ok(Self(http::caller(parts, api).await?.ok_or_else(Error::token_needed)?))
     }
 }
 
@@ -130,10 +117,7 @@ impl FromRequestParts<Api> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
-        let key = value.to_str().unwrap_or("");
-        rules::client_id("Idempotency-Key", key)?;
-        Ok(Self(Some(key.to_owned())))
+        Ok(Self(http::idempotency_key(parts)?))
     }
 }
 
@@ -144,18 +128,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or("");
-        if !kind.trim().eq_ignore_ascii_case("application/json") {
-            return Err(Problem::new(ErrorCode::UnsupportedMediaType, "The body must be application/json."));
-        }
-        let body = Bytes::from_request(request, api).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::new(ErrorCode::TooLarge, "The body must have at most 256 KiB.")
-            } else {
-                Problem::new(ErrorCode::BadRequest, "The body could not be read.")
-            }
-        })?;
+        let body = http::json_body(request, api).await?;
         Ok(Self(decode::json(&body)?))
     }
 }

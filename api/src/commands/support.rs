@@ -1,0 +1,274 @@
+//! The customer desk: rooms of a visitor and the agents of an organisation.
+//!
+//! A room's key opens that room alone, to whoever holds it. What must hold: a visitor without a token is
+//! nobody whom a token could name; one person has one open room for an organisation's product and
+//! portfolio; and nothing tells who lacks the key that there is a room.
+
+use shared::{
+    clock::Timestamp,
+    error::Error,
+    event::{Event, EventName, MessageDetail, Room as Made, RoomDetail, RoomKind},
+    id::{RoomId, Shard, UserId},
+    log,
+    rules::{self, Caller},
+    subject::Channel,
+};
+use tokio::time::Instant;
+
+use super::{
+    control::Control,
+    messages::{self, Request, Send},
+    open, rooms,
+    unique::{self, Holder},
+};
+use crate::{
+    queries::{
+        messages::{self as stored, Message, Page},
+        support::{self, Room},
+    },
+    state::{APPEND, Shared},
+};
+
+/// The most rooms that are listed: the newest.
+const ROOMS_MAX: i64 = 500;
+/// The most messages of a room that are read: the newest.
+const MESSAGES_MAX: i64 = 500;
+/// Digits of a key.
+const SECRET_LEN: usize = 24;
+
+/// Where a visitor wants to talk.
+pub(crate) struct Visit {
+    /// The visitor, as they call themselves.
+    pub(crate) user: UserId,
+    pub(crate) org_id: String,
+    pub(crate) portfolio_name: String,
+    pub(crate) product_name: String,
+}
+
+/// What is said at the desk.
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) side: bool,
+    pub(crate) auther: String,
+    pub(crate) message_type: String,
+}
+
+/// The person whom a visitor without a token is.
+pub(crate) fn visitor(name: &str) -> Result<UserId, Error> {
+    format!("{}{name}", UserId::VISITOR).parse().map_err(|_| {
+        let most = UserId::MAX_LEN - UserId::VISITOR.len();
+        Error::bad_request(format!("user_id: must be 1 to {most} of letters, digits and _.@:-"))
+    })
+}
+
+/// Who writes: whom the token names, else the visitor.
+fn writer(api: &Shared, caller: Option<Caller>, visitor: UserId) -> Result<Caller, Error> {
+    if let Some(caller) = caller {
+        return Ok(caller);
+    }
+    api.writes.count(&visitor)?;
+    Ok(Caller { user: visitor, is_admin: false, org_id: None })
+}
+
+/// The open room of a visit, made where there is none.
+pub(crate) async fn visit(api: &Shared, caller: Option<Caller>, visit: Visit) -> Result<Room, Error> {
+    for (field, text) in [
+        ("org_id", &visit.org_id),
+        ("portfolio_name", &visit.portfolio_name),
+        ("product_name", &visit.product_name),
+    ] {
+        rules::required_line(field, text, rules::NAME_MAX)?;
+    }
+    let visitor = visitor(visit.user.as_str())?;
+    if caller.as_ref().is_some_and(|caller| caller.user != visit.user) {
+        return Err(Error::forbidden());
+    }
+    let caller = writer(api, caller, visitor)?;
+    let key = unique::key_of(&[
+        RoomKind::Support.as_str(),
+        caller.user.as_str(),
+        &visit.org_id,
+        &visit.portfolio_name,
+        &visit.product_name,
+    ]);
+    let before = support::count(&api.pool, &visit.org_id, visit.user.as_str()).await?;
+    let made = Event::RoomMade(made(&caller, visit, before + 1));
+    let control = Control::new(api, &caller.user, &Channel::System, EventName::RoomMade, None);
+    let Holder { room, made, .. } = unique::hold(api, control, &key, made).await?;
+    if let Some(room) = support::room(&api.pool, api.shards, room).await? {
+        return Ok(room);
+    }
+    // It is in the log, and not in Postgres yet.
+    let made = made.and_then(|made| Room::of(room, made.user, made.detail?));
+    made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))
+}
+
+fn made(caller: &Caller, visit: Visit, ordinal: u32) -> Made {
+    let Visit { user, org_id, portfolio_name, product_name } = visit;
+    let now = Timestamp::now();
+    Made {
+        request_type: None,
+        name: format!("{product_name}, {user}"),
+        description: None,
+        private: true,
+        users: vec![],
+        participants: vec![],
+        team: None,
+        user: caller.user.clone(),
+        kind: RoomKind::Support,
+        active: true,
+        created_at: now,
+        activity: now,
+        unread: 0,
+        detail: Some(RoomDetail::Support {
+            secret: rand::random::<[u8; SECRET_LEN / 2]>().map(|byte| format!("{byte:02x}")).concat(),
+            visitor: user.as_str().to_owned(),
+            org_id,
+            portfolio_name,
+            product_name,
+            event_id: format!(
+                "FB1010000000{}#{:07}",
+                now.unix_ms() / 1_000,
+                rand::random_range(0..10_000_000)
+            ),
+            ordinal,
+        }),
+    }
+}
+
+/// The room that a key opens.
+async fn find(api: &Shared, secret: &str) -> Result<Room, Error> {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if secret.len() != SECRET_LEN || !secret.bytes().all(is_digit) {
+        return Err(Error::not_found());
+    }
+    if let Some(room) = support::of_secret(&api.pool, api.shards, secret).await? {
+        return Ok(room);
+    }
+    // A key is looked up in Postgres alone: it must have all that was acknowledged.
+    let made = log::state(&api.jetstream, Shard::SYSTEM).await;
+    let made = made.map_err(|error| Error::unavailable("The log", &error))?;
+    if !api.is_applied(Shard::SYSTEM, made.last).await {
+        return Err(Error::unavailable("The room", &"the last rooms are not applied yet"));
+    }
+    support::of_secret(&api.pool, api.shards, secret).await?.ok_or_else(Error::not_found)
+}
+
+/// Says something in the room of that key, and waits until it can be read.
+pub(crate) async fn say(
+    api: &Shared,
+    caller: Option<Caller>,
+    secret: &str,
+    said: Said,
+    idempotency_key: Option<&str>,
+) -> Result<(), Error> {
+    rules::message_text("message_data", &said.text, api.text_max)?;
+    rules::optional_line("auther", &said.auther, rules::NAME_MAX)?;
+    rules::optional_line("message_type", &said.message_type, rules::NAME_MAX)?;
+    let room = find(api, secret).await?;
+    let caller = writer(api, caller, visitor(&room.visitor)?)?;
+    open(&*api.rights.facts(room.id, |facts| !facts.closed).await?)?;
+    let Said { text, side, auther, message_type } = said;
+    let send = Send {
+        room: room.id,
+        text: &text,
+        client_id: idempotency_key,
+        request: Request::default(),
+        // The key has let them in.
+        is_in: true,
+        is_pair: false,
+        detail: Some(MessageDetail::Support { side, auther, message_type }),
+        deadline: Instant::now() + APPEND,
+    };
+    let sent = messages::send(api, &caller, send).await?;
+    api.is_applied(Channel::Room(room.id).shard(api.shards), sent.id.0).await;
+    Ok(())
+}
+
+/// Waits for every message of a room that was acknowledged before.
+async fn settle(api: &Shared, room: RoomId) -> Result<(), Error> {
+    api.is_all_applied(&Channel::Room(room), &[EventName::ChatMessage]).await.map(drop)
+}
+
+/// The room of that key.
+pub(crate) async fn show(api: &Shared, secret: &str) -> Result<Room, Error> {
+    let room = find(api, secret).await?;
+    settle(api, room.id).await?;
+    support::room(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
+}
+
+/// The room of that key, with its newest messages in ascending order.
+pub(crate) async fn history(api: &Shared, secret: &str) -> Result<(Room, Vec<Message>), Error> {
+    let room = find(api, secret).await?;
+    settle(api, room.id).await?;
+    let shard = Channel::Room(room.id).shard(api.shards);
+    let messages = stored::page(&api.pool, shard, room.id, Page::Last, MESSAGES_MAX).await?;
+    Ok((room, messages))
+}
+
+/// Closes the room of that key for ever, and waits until that can be read.
+pub(crate) async fn close(
+    api: &Shared,
+    caller: Option<Caller>,
+    secret: &str,
+    idempotency_key: Option<&str>,
+) -> Result<(), Error> {
+    let room = find(api, secret).await?;
+    let caller = writer(api, caller, visitor(&room.visitor)?)?;
+    let facts = api.rights.facts(room.id, |facts| !facts.closed).await?;
+    rooms::shut(api, &caller, &facts, idempotency_key).await.map(drop)
+}
+
+/// The open rooms about a product, with their keys: for the organisation's agents, and for admins.
+pub(crate) async fn list(
+    api: &Shared,
+    caller: Option<&Caller>,
+    org_id: &str,
+    product_name: &str,
+) -> Result<Vec<Room>, Error> {
+    rules::required_line("org_id", org_id, rules::NAME_MAX)?;
+    rules::required_line("product_name", product_name, rules::NAME_MAX)?;
+    if !api.support.support_open {
+        let caller = caller.ok_or_else(Error::token_needed)?;
+        if !caller.is_admin && caller.org_id.as_deref() != Some(org_id) {
+            return Err(Error::forbidden());
+        }
+    }
+    support::list(&api.pool, api.shards, org_id, product_name, ROOMS_MAX).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_visitor_is_whom_a_token_could_name() {
+        let named = visitor("7").expect("a visitor");
+        assert_eq!(named.as_str(), "visitor:7");
+        assert!(visitor(&"x".repeat(56)).is_ok());
+        for bad in ["", "a b", "a\0", "ä", &"x".repeat(57)] {
+            let error = visitor(bad).expect_err("no visitor");
+            assert_eq!(error.detail, "user_id: must be 1 to 56 of letters, digits and _.@:-");
+        }
+    }
+
+    #[test]
+    fn a_room_has_a_key_of_its_own() {
+        let caller = Caller { user: visitor("7").expect("a visitor"), is_admin: false, org_id: None };
+        let visit = || Visit {
+            user: "7".parse().expect("an id"),
+            org_id: "acme".to_owned(),
+            portfolio_name: "web".to_owned(),
+            product_name: "QR".to_owned(),
+        };
+        let room = |ordinal| {
+            let made = made(&caller, visit(), ordinal);
+            Room::of(RoomId(1), made.user, made.detail.expect("a detail")).expect("a support room")
+        };
+        let (one, other) = (room(1), room(2));
+        assert_ne!(one.secret, other.secret);
+        assert_eq!(one.secret.len(), SECRET_LEN);
+        assert_eq!(one.event_id.len(), "FB10100000001693018738#5535526".len());
+        assert_eq!((one.visitor.as_str(), one.creator.as_str(), one.ordinal), ("7", "visitor:7", 1));
+    }
+}

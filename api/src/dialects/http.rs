@@ -1,0 +1,81 @@
+//! What every dialect over HTTP reads alike: who asks, the key of a request, the body; and the headers of a
+//! refusal. Each puts the errors into its own form.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest as _, Request},
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::Value;
+use shared::{
+    error::{Error, ErrorCode},
+    rules::{self, Caller},
+    token::token_from,
+};
+
+use crate::{commands::people, state::Api};
+
+/// Who asks, by a valid token; `None` where none was sent.
+pub(super) async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, Error> {
+    // A token in the address would end up in logs and histories: sockets alone need that.
+    let Some(token) = token_from(&parts.headers, None) else {
+        if parts.headers.contains_key(header::AUTHORIZATION) {
+            return Err(Error::new(ErrorCode::Unauthorized, "This is no token."));
+        }
+        return Ok(None);
+    };
+    let identity = api
+        .verifier
+        .verify(&token)
+        .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
+    if !parts.method.is_safe() {
+        api.writes.count(&identity.caller.user)?;
+    }
+    people::learn(api, &identity.caller.user, identity.issued_at, &identity.person).await?;
+    Ok(Some(identity.caller))
+}
+
+/// The key under which a request may be sent again.
+pub(super) fn idempotency_key(parts: &Parts) -> Result<Option<String>, Error> {
+    let Some(value) = parts.headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().unwrap_or("");
+    rules::client_id("Idempotency-Key", key)?;
+    Ok(Some(key.to_owned()))
+}
+
+/// A body of JSON, as it came.
+pub(super) async fn json_body(request: Request, api: &Api) -> Result<Bytes, Error> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or("");
+    if !kind.trim().eq_ignore_ascii_case("application/json") {
+        return Err(Error::new(ErrorCode::UnsupportedMediaType, "The body must be application/json."));
+    }
+    Bytes::from_request(request, api).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Error::new(ErrorCode::TooLarge, "The body must have at most 256 KiB.")
+        } else {
+            Error::bad_request("The body could not be read.")
+        }
+    })
+}
+
+/// A refusal with that body, and the headers that go with its code.
+pub(super) fn refused(error: &Error, kind: &'static str, body: &Value) -> Response {
+    let status = status(error);
+    let mut response = (status, body.to_string()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// The status of a refusal.
+pub(super) fn status(error: &Error) -> StatusCode {
+    StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}

@@ -1,0 +1,72 @@
+//! Writing what clients are answered.
+
+use shared::{event::MessageDetail, id::MessageId};
+
+use super::wire::{self, Answer, Done};
+use crate::queries::{messages::Message, support::Room};
+
+/// An answer with that text.
+pub(super) const fn answer<T>(message: &'static str, response: T) -> Answer<T> {
+    Answer { success: true, message, inserted_id: None, response }
+}
+
+/// The answer to a write.
+pub(super) const fn done(message: &'static str) -> Answer<Done> {
+    answer(message, Done { is_success: true })
+}
+
+/// A room.
+pub(super) fn room(room: Room) -> wire::Room {
+    wire::Room {
+        id: room.secret,
+        event_id: room.event_id,
+        room_room_id: format!("{}-{}", room.ordinal, room.visitor),
+        user_id: room.visitor,
+        org_id: room.org_id,
+        portfolio_name: room.portfolio_name,
+        product_name: room.product_name,
+        message_data: room.last.unwrap_or_default(),
+        is_active: room.active,
+    }
+}
+
+/// The messages of a room. Those that came another way are told apart by who sent them.
+pub(super) fn messages(of: Room, messages: Vec<Message>) -> Vec<wire::Message> {
+    let (id, creator, key) = (of.id, of.creator.clone(), of.secret.clone());
+    let room = room(of);
+    let message = |message: Message| {
+        let (side, auther, message_type) = match message.detail {
+            Some(MessageDetail::Support { side, auther, message_type }) => (side, auther, message_type),
+            _ if message.author == creator => (true, "client".to_owned(), "text".to_owned()),
+            _ => (false, message.author.as_str().to_owned(), "text".to_owned()),
+        };
+        wire::Message {
+            of: wire::Room { id: message_id(id.0, message.id), message_data: message.body, ..room.clone() },
+            room_id: key.clone(),
+            side,
+            auther,
+            message_type,
+            created_at: message.created_at,
+        }
+    };
+    messages.into_iter().map(message).collect()
+}
+
+/// A message's own `_id`: 24 hexadecimal digits of its room and its id there.
+fn message_id(room: u64, MessageId(message): MessageId) -> String {
+    format!("{room:010x}{message:014x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::MAX_ID;
+
+    use super::*;
+
+    #[test]
+    fn messages_ids_are_their_own_and_of_one_length() {
+        assert_eq!(message_id(42, MessageId(1234)), "000000002a000000000004d2");
+        assert_eq!(message_id((1 << 40) - 1, MessageId(MAX_ID)).len(), 24);
+        assert_ne!(message_id(1, MessageId(2)), message_id(2, MessageId(1)));
+    }
+}

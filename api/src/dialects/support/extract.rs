@@ -1,0 +1,68 @@
+//! What a handler is given: who asks, the key of the request, the body; or a refusal.
+
+use axum::{
+    body::{Bytes, HttpBody as _},
+    extract::{FromRequest, FromRequestParts, Request},
+    http::request::Parts,
+};
+use serde::de::DeserializeOwned;
+use shared::{error::Error, rules};
+
+use super::errors::Refusal;
+use crate::{
+    config::TokenUse,
+    dialects::{http, read},
+    state::Api,
+};
+
+/// Who asks: whom a token names, or, where none is needed, nobody in particular.
+pub(super) struct Asker(pub(super) Option<rules::Caller>);
+
+impl FromRequestParts<Api> for Asker {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let caller = http::caller(parts, api).await?;
+        if caller.is_none() && api.support.support_tokens == TokenUse::Required {
+            return Err(Error::token_needed().into());
+        }
+        Ok(Self(caller))
+    }
+}
+
+/// The key under which a request may be sent again.
+pub(super) struct IdempotencyKey(pub(super) Option<String>);
+
+impl FromRequestParts<Api> for IdempotencyKey {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Refusal> {
+        Ok(Self(http::idempotency_key(parts)?))
+    }
+}
+
+/// A body of JSON, which may be read as more than one thing; empty where there is none.
+pub(super) struct Body(Bytes);
+
+impl FromRequest<Api> for Body {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
+        if request.body().is_end_stream() {
+            return Ok(Self(Bytes::new()));
+        }
+        Ok(Self(http::json_body(request, api).await?))
+    }
+}
+
+impl Body {
+    /// Reads it as that.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        Ok(read::json(&self.0)?)
+    }
+
+    /// Reads it as that, where there is one.
+    pub(super) fn if_any<T: DeserializeOwned + Default>(&self) -> Result<T, Refusal> {
+        if self.0.is_empty() { Ok(T::default()) } else { self.json() }
+    }
+}

@@ -1,0 +1,133 @@
+//! The routes: `room-control` for visitors, `room-service` for both sides, `room-list` for agents.
+
+use axum::{
+    Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    response::{IntoResponse as _, Response},
+    routing::{MethodRouter, get, post},
+};
+use shared::{error::Error, rules::Caller};
+
+use super::{
+    PREFIX, decode, encode,
+    errors::Refusal,
+    extract::{Asker, Body, IdempotencyKey},
+    wire::{self, Answer, Asked, Done},
+};
+use crate::{
+    commands::support::{self, Said, Visit},
+    state::Api,
+};
+
+const SHOWN: &str = "Room deatils based on workspace id";
+
+/// All of them.
+pub(crate) fn router() -> Router<Api> {
+    let routes: [(&str, MethodRouter<Api>); 3] = [
+        ("room-control", post(visit)),
+        ("room-service", get(read).post(write).delete(close)),
+        ("room-list", get(list)),
+    ];
+    routes.into_iter().fold(Router::new(), |router, (name, methods)| {
+        router.route(&format!("{PREFIX}{name}"), methods.clone()).route(&format!("{PREFIX}{name}/"), methods)
+    })
+}
+
+type Queried<T> = Result<Query<T>, QueryRejection>;
+
+fn query<T>(query: Queried<T>) -> Result<T, Error> {
+    query.map(|Query(query)| query).map_err(|_| Error::bad_request("The query is malformed."))
+}
+
+async fn visit(
+    State(api): State<Api>,
+    Asker(caller): Asker,
+    body: Body,
+) -> Result<Json<Answer<wire::Room>>, Refusal> {
+    let wire::NewRoom { user_id: user, org_id, portfolio_name, product_name } = body.json()?;
+    let visit = Visit { user, org_id, portfolio_name, product_name };
+    let room = support::visit(&api, caller, visit).await?;
+    let inserted_id = Some(room.secret.clone());
+    Ok(Json(Answer { inserted_id, ..encode::answer("Room filter successfully", encode::room(room)) }))
+}
+
+/// Reads; and closes a room, where the body says so. An address that is only followed closes nothing.
+async fn read(
+    State(api): State<Api>,
+    Asker(caller): Asker,
+    IdempotencyKey(key): IdempotencyKey,
+    asked: Queried<Asked>,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let body: Asked = body.if_any()?;
+    let in_body = body.kind.is_some();
+    let asked = decode::either(body, query(asked)?);
+    match asked.kind.as_deref() {
+        Some("get_messages") => {
+            let (room, messages) = support::history(&api, decode::room(&asked)?).await?;
+            Ok(Json(encode::answer(SHOWN, encode::messages(room, messages))).into_response())
+        }
+        Some("get_room_by_id") => {
+            let room = support::show(&api, decode::room(&asked)?).await?;
+            Ok(Json(encode::answer(SHOWN, [encode::room(room)])).into_response())
+        }
+        Some("delete_room") if in_body => Ok(end(&api, caller, &asked, key).await?.into_response()),
+        _ => {
+            let detail = "type: must be get_messages or get_room_by_id, or in a body delete_room.";
+            Err(Error::bad_request(detail).into())
+        }
+    }
+}
+
+async fn write(
+    State(api): State<Api>,
+    Asker(caller): Asker,
+    IdempotencyKey(key): IdempotencyKey,
+    body: Body,
+) -> Result<Json<Answer<Done>>, Refusal> {
+    let asked: Asked = body.json()?;
+    match asked.kind.as_deref() {
+        Some("create_message") => {
+            let wire::NewMessage { room_id, message_data: text, side, auther, message_type } = body.json()?;
+            let said = Said { text, side, auther, message_type };
+            support::say(&api, caller, &room_id, said, key.as_deref()).await?;
+            Ok(Json(encode::done("Message updated successfully")))
+        }
+        Some("delete_room") => end(&api, caller, &asked, key).await,
+        _ => Err(Error::bad_request("type: must be create_message or delete_room.").into()),
+    }
+}
+
+async fn close(
+    State(api): State<Api>,
+    Asker(caller): Asker,
+    IdempotencyKey(key): IdempotencyKey,
+    asked: Queried<Asked>,
+    body: Body,
+) -> Result<Json<Answer<Done>>, Refusal> {
+    let asked = decode::either(body.if_any()?, query(asked)?);
+    if asked.kind.as_deref().is_some_and(|kind| kind != "delete_room") {
+        return Err(Error::bad_request("type: must be delete_room.").into());
+    }
+    end(&api, caller, &asked, key).await
+}
+
+async fn end(
+    api: &Api,
+    caller: Option<Caller>,
+    asked: &Asked,
+    key: Option<String>,
+) -> Result<Json<Answer<Done>>, Refusal> {
+    support::close(api, caller, decode::to_close(asked)?, key.as_deref()).await?;
+    Ok(Json(encode::done("Room deleted successfully")))
+}
+
+async fn list(
+    State(api): State<Api>,
+    Asker(caller): Asker,
+    asked: Queried<wire::ListQuery>,
+) -> Result<Json<wire::Rooms>, Refusal> {
+    let wire::ListQuery { org_id, product_name } = query(asked)?;
+    let rooms = support::list(&api, caller.as_ref(), &org_id, &product_name).await?;
+    Ok(Json(wire::Rooms { rooms: rooms.into_iter().map(encode::room).collect() }))
+}

@@ -1,0 +1,161 @@
+//! Support rooms as Postgres has them.
+
+use shared::{
+    error::Error,
+    event::RoomDetail,
+    id::{RoomId, ShardCount, UserId},
+};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, types::Json};
+
+use super::{number, unsigned, user};
+use crate::state::database;
+
+/// A visitor's room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) id: RoomId,
+    /// The key to it.
+    pub(crate) secret: String,
+    /// Who made it: the visitor, as the rights know them.
+    pub(crate) creator: UserId,
+    /// The visitor, as they call themselves.
+    pub(crate) visitor: String,
+    pub(crate) org_id: String,
+    pub(crate) portfolio_name: String,
+    pub(crate) product_name: String,
+    pub(crate) event_id: String,
+    pub(crate) ordinal: u32,
+    pub(crate) active: bool,
+    /// The text of its last message.
+    pub(crate) last: Option<String>,
+}
+
+impl Room {
+    /// A room by what it was made with; `None` where that is no support room's.
+    pub(crate) fn of(id: RoomId, creator: UserId, detail: RoomDetail) -> Option<Self> {
+        let RoomDetail::Support { secret, visitor, org_id, portfolio_name, product_name, event_id, ordinal } =
+            detail
+        else {
+            return None;
+        };
+        Some(Self {
+            id,
+            secret,
+            creator,
+            visitor,
+            org_id,
+            portfolio_name,
+            product_name,
+            event_id,
+            ordinal,
+            active: true,
+            last: None,
+        })
+    }
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: i64,
+    creator: String,
+    detail: Json<RoomDetail>,
+    active: bool,
+    last: Option<String>,
+}
+
+impl TryFrom<Row> for Room {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let Json(detail) = row.detail;
+        let made = Self::of(RoomId(unsigned(row.id)?), user(&row.creator)?, detail);
+        let made = made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))?;
+        Ok(Self { active: row.active, last: row.last, ..made })
+    }
+}
+
+/// `$1` = the number of shards.
+const SELECT: &str = "
+SELECT r.id, r.creator, r.detail, r.active AND s.closed_at IS NULL AS active,
+       (SELECT m.body FROM message m WHERE m.shard = r.id % $1 AND m.room = r.id AND m.deleted_at IS NULL
+        ORDER BY m.id DESC LIMIT 1) AS last
+FROM room r LEFT JOIN room_state s ON s.shard = r.id % $1 AND s.room = r.id
+WHERE r.shard = -1 AND r.kind = 'support'";
+
+/// The room of that id; `None` where Postgres has none.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn room(pool: &PgPool, shards: ShardCount, id: RoomId) -> Result<Option<Room>, Error> {
+    // Only constants are put together here.
+    let row: Option<Row> = sqlx::query_as(AssertSqlSafe(format!("{SELECT} AND r.id = $2")))
+        .bind(i64::from(shards.get()))
+        .bind(number(id.0))
+        .fetch_optional(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    row.map(Room::try_from).transpose()
+}
+
+/// The room of that key; `None` where Postgres has none.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn of_secret(
+    pool: &PgPool,
+    shards: ShardCount,
+    secret: &str,
+) -> Result<Option<Room>, Error> {
+    let sql = format!("{SELECT} AND r.detail -> 'support' ->> 'secret' = $2");
+    let row: Option<Row> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(i64::from(shards.get()))
+        .bind(secret)
+        .fetch_optional(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    row.map(Room::try_from).transpose()
+}
+
+/// The open rooms about a product of an organisation's, newest first.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn list(
+    pool: &PgPool,
+    shards: ShardCount,
+    org_id: &str,
+    product_name: &str,
+    limit: i64,
+) -> Result<Vec<Room>, Error> {
+    let sql = format!(
+        "{SELECT} AND r.detail -> 'support' ->> 'org_id' = $2
+         AND r.detail -> 'support' ->> 'product_name' = $3 AND r.active AND s.closed_at IS NULL
+         ORDER BY r.id DESC LIMIT $4"
+    );
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(i64::from(shards.get()))
+        .bind(org_id)
+        .bind(product_name)
+        .bind(limit)
+        .fetch_all(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    rows.into_iter().map(Room::try_from).collect()
+}
+
+/// How many rooms a visitor has had at an organisation.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn count(pool: &PgPool, org_id: &str, visitor: &str) -> Result<u32, Error> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM room WHERE shard = -1 AND kind = 'support'
+         AND detail -> 'support' ->> 'org_id' = $1 AND detail -> 'support' ->> 'visitor' = $2",
+    )
+    .bind(org_id)
+    .bind(visitor)
+    .fetch_one(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    u32::try_from(count).map_err(|error| Error::internal(&error))
+}
