@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod folder;
 pub mod machine;
 pub mod nats;
+pub mod original;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -3,6 +3,7 @@
 mod admin;
 mod chat;
 mod docs;
+mod original;
 mod refusals;
 
 use reqwest::Method;

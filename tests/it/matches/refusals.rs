@@ -37,7 +37,7 @@ async fn each_has_its_exact_answer() {
     let denied = "You do not have permission to perform this action.";
     assert_eq!(ask(&mut ann, join, json!({ "room_pk": other })).await, refused(join, 403, denied));
     for room in [public, 999_999] {
-        assert_eq!(ask(&mut ann, join, json!({ "room_pk": room })).await, refused(join, 404, "Not found."));
+        assert_eq!(ask(&mut ann, join, json!({ "room_pk": room })).await, refused(join, 404, "Not found"));
     }
     let missing = refused(join, 400, "missing field `room_pk`.");
     assert_eq!(ask(&mut ann, join, json!({})).await, missing);
@@ -58,7 +58,7 @@ async fn each_has_its_exact_answer() {
     let delete = json!({ "msg_id_list": [id] });
     assert_eq!(ask(&mut ann, "delete_messages", delete).await, refused("delete_messages", 403, denied));
     let unknown = json!({ "msg_id": 999_999, "edited_msg_text": "?" });
-    assert_eq!(ask(&mut ann, "edit_message", unknown).await, refused("edit_message", 404, "Not found."));
+    assert_eq!(ask(&mut ann, "edit_message", unknown).await, refused("edit_message", 404, "Not found"));
     for (text, detail) in [
         (" ".to_owned(), "message: must not be blank."),
         ("x".repeat(16_385), "message: must have at most 16384 characters."),

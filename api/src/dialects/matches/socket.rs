@@ -27,9 +27,14 @@ pub(crate) async fn act(api: &Shared, request: &ActionRequest, deadline: Instant
     match decide(api, request, deadline).await {
         Ok(reply) => reply,
         Err(error) => {
-            ActionReply { status: error.code.status(), data: None, errors: vec![error.detail], effect: None }
+            ActionReply { status: error.code.status(), data: None, errors: vec![detail(error)], effect: None }
         }
     }
+}
+
+/// What is not there is said as the original says it.
+fn detail(error: Error) -> String {
+    if error.code == ErrorCode::NotFound { "Not found".to_owned() } else { error.detail }
 }
 
 async fn decide(api: &Shared, request: &ActionRequest, deadline: Instant) -> Result<ActionReply, Error> {

@@ -1,0 +1,20 @@
+//! The same frames, played to the original and to Roomcast.
+
+use tests::{
+    cluster::{Cluster, SECRET, Size},
+    original::{Original, compare},
+};
+
+use super::matched;
+
+#[tokio::test]
+async fn every_answer_is_the_originals() {
+    let original = Original::start("match").await;
+    let cluster = Cluster::start(Size::default()).await;
+    let rooms = [matched(&cluster, ["1", "2"]).await, matched(&cluster, ["2", "3"]).await];
+    let arguments =
+        vec![original.address(), cluster.fanout[0].address(), SECRET.to_owned(), format!("{rooms:?}")];
+    let output = compare("compare_match.py", arguments).await;
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{failed}{}", original.tail());
+}
