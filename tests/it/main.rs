@@ -11,5 +11,6 @@ mod matches;
 mod native;
 mod rate;
 mod rights;
+mod support;
 mod tidy;
 mod tokens;

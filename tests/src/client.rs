@@ -13,12 +13,12 @@ use tokio_tungstenite::{
 
 use crate::PATIENCE;
 
-/// A REST client of one person on one node.
+/// A REST client of one person on one node, or of nobody in particular.
 #[derive(Clone, Debug)]
 pub struct Rest {
     http: reqwest::Client,
     base: String,
-    token: String,
+    token: Option<String>,
 }
 
 impl Rest {
@@ -28,13 +28,26 @@ impl Rest {
     /// When the machine can't make one.
     #[must_use]
     pub fn new(address: &str, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..Self::without_token(address) }
+    }
+
+    /// A client without a token.
+    ///
+    /// # Panics
+    /// When the machine can't make one.
+    #[must_use]
+    pub fn without_token(address: &str) -> Self {
         let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
-        Self { http, base: format!("http://{address}"), token: token.to_owned() }
+        Self { http, base: format!("http://{address}"), token: None }
     }
 
     /// A request with this person's token, to be finished.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends a request; null is no body. Answers null where the answer has none.

@@ -17,6 +17,8 @@ pub mod proxy;
 
 use std::{future::Future, time::Duration};
 
+use serde_json::Value;
+
 /// How long anything may take that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,5 +35,20 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
         assert!(tokio::time::Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
         // What is asked has no event to wait for: another process's state.
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether an answer has every key of an example, with values of its types.
+#[must_use]
+pub fn is_like(answer: &Value, example: &Value) -> bool {
+    match (answer, example) {
+        (Value::Object(answer), Value::Object(example)) => {
+            example.iter().all(|(key, value)| answer.get(key).is_some_and(|found| is_like(found, value)))
+        }
+        (Value::Array(answer), Value::Array(example)) => {
+            answer.len() >= example.len()
+                && answer.iter().zip(example).all(|(found, value)| is_like(found, value))
+        }
+        _ => std::mem::discriminant(answer) == std::mem::discriminant(example),
     }
 }

@@ -1,23 +1,12 @@
 //! The examples of the dialect's page, played.
 
 use serde_json::{Value, json};
-use tests::cluster::{Cluster, Size};
+use tests::{
+    cluster::{Cluster, Size},
+    is_like,
+};
 
 use super::{Match, matched, one};
-
-/// Whether an answer has every key of an example, with values of its types.
-fn is_like(answer: &Value, example: &Value) -> bool {
-    match (answer, example) {
-        (Value::Object(answer), Value::Object(example)) => {
-            example.iter().all(|(key, value)| answer.get(key).is_some_and(|found| is_like(found, value)))
-        }
-        (Value::Array(answer), Value::Array(example)) => {
-            answer.len() >= example.len()
-                && answer.iter().zip(example).all(|(found, value)| is_like(found, value))
-        }
-        _ => std::mem::discriminant(answer) == std::mem::discriminant(example),
-    }
-}
 
 #[tokio::test]
 async fn the_pages_frames_are_answered_as_it_says() {

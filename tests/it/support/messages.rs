@@ -1,0 +1,115 @@
+//! Messages of the desk: what is said is there to be read, once.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::{
+    cluster::{Cluster, Size},
+    eventually,
+};
+
+use super::{SERVICE, get, key, message, messages, refusal, say, shown, visit, visit_of, visitor};
+
+#[tokio::test]
+async fn what_is_said_is_read_at_once_on_another_node() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (rest, other) = (visitor(&cluster, 0), visitor(&cluster, 1));
+    let mut room = visit(&rest, visit_of("ABCD12345")).await;
+    let id = key(&room).to_owned();
+    let shape = |response: &Value| json!({ "success": true, "message": "Room deatils based on workspace id", "response": response });
+    assert_eq!(get(&other, "get_messages", &id).await, (StatusCode::OK, shape(&json!([]))));
+    for (n, text) in ["first", "second", "third"].into_iter().enumerate() {
+        let mut body = message(&id, text);
+        body["side"] = (n != 1).into();
+        body["auther"] = if n == 1 { "agent" } else { "client" }.into();
+        body["message_type"] = if n == 2 { "image" } else { "text" }.into();
+        let answer = rest.post(SERVICE, body).await;
+        let done = json!({
+            "success": true,
+            "message": "Message updated successfully",
+            "response": { "isSuccess": true },
+        });
+        assert_eq!(answer, (StatusCode::OK, done));
+        room["message_data"] = text.into();
+        assert_eq!(get(&other, "get_room_by_id", &id).await, (StatusCode::OK, shape(&json!([room]))));
+    }
+    let found = messages(&other, &id).await;
+    let of = |n: usize, text: &str, side: bool, auther: &str, message_type: &str| {
+        let mut expected = room.clone();
+        expected["_id"] = found[n]["_id"].clone();
+        expected["message_data"] = text.into();
+        expected["room_id"] = id.as_str().into();
+        expected["side"] = side.into();
+        expected["auther"] = auther.into();
+        expected["message_type"] = message_type.into();
+        expected["created_at"] = found[n]["created_at"].clone();
+        expected
+    };
+    let expected = [
+        of(0, "first", true, "client", "text"),
+        of(1, "second", false, "agent", "text"),
+        of(2, "third", true, "client", "image"),
+    ];
+    assert_eq!(found, expected);
+    let ids: Vec<&str> = found.iter().map(|message| message["_id"].as_str().expect("text")).collect();
+    assert!(ids.iter().all(|id| id.len() == 24) && ids.is_sorted() && ids[0] != ids[1], "{ids:?}");
+    assert!(found[0]["created_at"].as_str().is_some_and(|moment| moment.ends_with('Z')));
+}
+
+#[tokio::test]
+async fn the_same_key_says_it_once() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let room = visit(&visitor(&cluster, 0), visit_of("ABCD12345")).await;
+    let room = key(&room);
+    let send = async |n: usize, text: &str| {
+        let request = visitor(&cluster, n).request(Method::POST, SERVICE).header("idempotency-key", "k-1");
+        let answer = request.json(&message(room, text)).send().await.expect("an answer");
+        (answer.status(), answer.json::<Value>().await.expect("JSON"))
+    };
+    for n in 0..4 {
+        assert_eq!(send(n % 2, "hello").await.0, StatusCode::OK);
+    }
+    let reused = refusal(422, "This client_id was used before, with another text.");
+    assert_eq!(send(0, "something else").await, reused);
+    assert_eq!(messages(&visitor(&cluster, 0), room).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_newest_five_hundred_are_read() {
+    let cluster = Cluster::start(Size::default()).await;
+    let rest = visitor(&cluster, 0);
+    let room = visit(&rest, visit_of("ABCD12345")).await;
+    let room = key(&room).to_owned();
+    let mut requests = tokio::task::JoinSet::new();
+    for n in 0..505 {
+        let (rest, room) = (rest.clone(), room.clone());
+        requests.spawn(async move { say(&rest, &room, &n.to_string()).await });
+    }
+    requests.join_all().await;
+    say(&rest, &room, "last").await;
+    let found = messages(&rest, &room).await;
+    assert_eq!((found.len(), &found[499]["message_data"]), (500, &json!("last")));
+}
+
+#[tokio::test]
+async fn without_the_persister_what_is_said_is_kept_and_an_unknown_key_is_not_denied() {
+    let cluster = Cluster::start(Size::default()).await;
+    let rest = visitor(&cluster, 0);
+    let room = visit(&rest, visit_of("ABCD12345")).await;
+    let room = key(&room);
+    cluster.persister[0].pause();
+    say(&rest, room, "hello").await;
+    assert_eq!(messages(&rest, room).await, [] as [Value; 0]);
+    // Its creation is in the log alone: its key opens nothing yet, and is not said to be wrong.
+    let new = visit(&rest, visit_of("EFGH")).await;
+    assert_eq!((&new["user_id"], &new["is_active"]), (&json!("EFGH"), &json!(true)));
+    let unknown = refusal(503, "The room is not reachable now. Try again.");
+    assert_eq!(get(&rest, "get_room_by_id", key(&new)).await, unknown);
+    cluster.persister[0].resume();
+    eventually("all has landed", || async {
+        (get(&rest, "get_room_by_id", key(&new)).await.0 == StatusCode::OK).then_some(())
+    })
+    .await;
+    assert_eq!(shown(&rest, key(&new)).await, new);
+    eventually("what was said is read", || async { (messages(&rest, room).await.len() == 1).then_some(()) })
+        .await;
+}

@@ -1,0 +1,121 @@
+//! The support dialect: visitors without tokens, agents, and who else may not.
+
+mod docs;
+mod messages;
+mod native;
+mod refusals;
+mod rights;
+mod rooms;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, sign},
+};
+
+const CONTROL: &str = "/api/v2/room-control/";
+const SERVICE: &str = "/api/v2/room-service/";
+const LIST: &str = "/api/v2/room-list/";
+
+/// Somebody without a token, at the n-th api node.
+fn visitor(cluster: &Cluster, n: usize) -> Rest {
+    Rest::without_token(&cluster.api[n].address())
+}
+
+/// Claims of an agent of that organisation.
+fn agent_of(org_id: &str) -> Value {
+    json!({ "user_id": "agent", "org_id": org_id })
+}
+
+/// An agent of that organisation.
+fn agent(cluster: &Cluster, org_id: &str) -> Rest {
+    Rest::new(&cluster.api[0].address(), &sign(&agent_of(org_id)))
+}
+
+/// The document's visit, by that visitor.
+fn visit_of(user_id: &str) -> Value {
+    json!({
+        "user_id": user_id,
+        "org_id": "DOWELL12345",
+        "portfolio_name": "umair",
+        "product_name": "WIFIQRCODE",
+    })
+}
+
+/// Asks for a visit's room.
+async fn visit(rest: &Rest, body: Value) -> Value {
+    let (status, answer) = rest.post(CONTROL, body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(answer["inserted_id"], answer["response"]["_id"]);
+    answer["response"].clone()
+}
+
+/// The key of a room.
+fn key(room: &Value) -> &str {
+    room["_id"].as_str().expect("a key")
+}
+
+/// The document's message, with that text.
+fn message(room: &str, text: &str) -> Value {
+    json!({
+        "type": "create_message",
+        "room_id": room,
+        "message_data": text,
+        "side": true,
+        "auther": "client",
+        "message_type": "text",
+    })
+}
+
+async fn say(rest: &Rest, room: &str, text: &str) {
+    let (status, answer) = rest.post(SERVICE, message(room, text)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+}
+
+/// The answer to a read of that type.
+async fn get(rest: &Rest, kind: &str, room: &str) -> (StatusCode, Value) {
+    rest.get(&format!("{SERVICE}?type={kind}&room_id={room}")).await
+}
+
+/// A room as it is now.
+async fn shown(rest: &Rest, room: &str) -> Value {
+    let (status, answer) = get(rest, "get_room_by_id", room).await;
+    assert_eq!((status, answer["response"].as_array().map(Vec::len)), (StatusCode::OK, Some(1)), "{answer}");
+    answer["response"][0].clone()
+}
+
+/// A room's messages.
+async fn messages(rest: &Rest, room: &str) -> Vec<Value> {
+    let (status, answer) = get(rest, "get_messages", room).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    answer["response"].as_array().expect("a list").clone()
+}
+
+/// Closes a room as the document does: by a GET with a body.
+async fn close(rest: &Rest, room: &str) -> (StatusCode, Value) {
+    let body = json!({ "type": "delete_room", "room_id": room, "is_active": false });
+    rest.send(Method::GET, SERVICE, &body).await.expect("an answer")
+}
+
+/// A refusal of this dialect.
+fn refusal(status: u16, message: &str) -> (StatusCode, Value) {
+    let status = StatusCode::from_u16(status).expect("a status");
+    (status, json!({ "success": false, "message": message }))
+}
+
+fn not_found() -> (StatusCode, Value) {
+    refusal(404, "Not found.")
+}
+
+fn forbidden() -> (StatusCode, Value) {
+    refusal(403, "You do not have permission to perform this action.")
+}
+
+/// The room as native clients name it, seen by an agent who sees no other.
+async fn native_room(agent: &Rest) -> u64 {
+    let (_, rooms) = agent.get("/api/v1/rooms").await;
+    let [room] = rooms["results"].as_array().expect("a list").as_slice() else { panic!("{rooms}") };
+    assert_eq!(room["kind"], "support");
+    room["id"].as_u64().expect("an id")
+}

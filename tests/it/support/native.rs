@@ -1,0 +1,121 @@
+//! The same rooms by native clients: agents, and visitors with a token.
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Size, sign},
+};
+
+use super::{agent, agent_of, close, key, messages, native_room, say, shown, visit, visit_of, visitor};
+
+#[tokio::test]
+async fn visitors_and_native_agents_talk() {
+    let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
+    let rest = visitor(&cluster, 0);
+    let room = visit(&rest, visit_of("7")).await;
+    let agent = agent(&cluster, "DOWELL12345");
+    let native = native_room(&agent).await;
+    let mut socket =
+        Socket::open(&cluster.fanout[1].address(), &sign(&agent_of("DOWELL12345"))).await.expect("it opens");
+    socket.must("join_room", json!({ "room_pk": native })).await;
+
+    say(&rest, key(&room), "is anybody here?").await;
+    let push = socket.event("chat-message").await.expect("a push");
+    let data = &push["data"];
+    assert_eq!((&data["message"], &data["user"]), (&json!("is anybody here?"), &json!("visitor:7")));
+    let detail = json!({ "support": { "side": true, "auther": "client", "message_type": "text" } });
+    assert_eq!(data["detail"], detail);
+    let sent = socket.must("create_message", json!({ "msg_text": "I am" })).await;
+    agent.say(native, "at the desk").await;
+
+    // What is said on a socket is acknowledged once the log has it; a read waits for it.
+    let found = messages(&rest, key(&room)).await;
+    let heard: Vec<_> = found
+        .iter()
+        .map(|message| {
+            (&message["message_data"], &message["side"], &message["auther"], &message["message_type"])
+        })
+        .collect();
+    let text = json!("text");
+    assert_eq!(
+        heard,
+        [
+            (&json!("is anybody here?"), &json!(true), &json!("client"), &text),
+            (&json!("I am"), &json!(false), &json!("agent"), &text),
+            (&json!("at the desk"), &json!(false), &json!("agent"), &text),
+        ]
+    );
+    assert_eq!(shown(&rest, key(&room)).await["message_data"], "at the desk");
+    let (_, page) = agent.get(&format!("/api/v1/rooms/{native}/messages")).await;
+    assert_eq!(page["results"][0]["user"], "visitor:7");
+
+    // Edited and deleted here, edited and deleted there.
+    let path = format!("/api/v1/rooms/{native}/messages/{}", sent["id"]);
+    let edit = agent.send(Method::PATCH, &path, &json!({ "message": "We are" })).await.expect("an answer");
+    assert_eq!(edit.0, StatusCode::OK);
+    assert_eq!(messages(&rest, key(&room)).await[1]["message_data"], "We are");
+    agent.send(Method::DELETE, &path, &serde_json::Value::Null).await.expect("an answer");
+    assert_eq!(messages(&rest, key(&room)).await.len(), 2);
+
+    assert_eq!(close(&rest, key(&room)).await.0, StatusCode::OK);
+    let update = socket.event("room-update").await.expect("a push");
+    assert_eq!((&update["data"]["closed"], &update["data"]["by"]), (&json!(true), &json!("visitor:7")));
+    let answer = socket.act("create_message", json!({ "room_pk": native, "msg_text": "wait" })).await;
+    assert_eq!(answer.expect("open")["response_status"], 409);
+}
+
+#[tokio::test]
+async fn a_visitor_with_a_token_enters_by_native_too() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = visit(&ann, visit_of("ann")).await;
+    let native = native_room(&ann).await;
+    let mut socket = cluster.socket(0, "ann").await;
+    socket.must("join_room", json!({ "room_pk": native })).await;
+    ann.say(native, "by native").await;
+    say(&ann, key(&room), "by the desk").await;
+    for text in ["by native", "by the desk"] {
+        let push = socket.event("chat-message").await.expect("a push");
+        assert_eq!((&push["data"]["message"], &push["data"]["user"]), (&json!(text), &json!("ann")));
+    }
+    let found = messages(&ann, key(&room)).await;
+    assert!(
+        found.iter().all(|message| message["side"] == true && message["auther"] == "client"),
+        "{found:?}"
+    );
+    // An agent closes it as native clients do.
+    let path = format!("/api/v1/rooms/{native}");
+    let closed = agent(&cluster, "DOWELL12345").send(Method::DELETE, &path, &serde_json::Value::Null).await;
+    assert_eq!(closed.expect("an answer").0, StatusCode::NO_CONTENT);
+    assert_eq!(shown(&ann, key(&room)).await["is_active"], false);
+    assert_ne!(key(&visit(&ann, visit_of("ann")).await), key(&room), "a closed room is followed by another");
+}
+
+#[tokio::test]
+async fn a_key_is_no_right_by_native_and_strangers_see_nothing() {
+    let cluster = Cluster::start(Size::default()).await;
+    let room = visit(&visitor(&cluster, 0), visit_of("7")).await;
+    let native = native_room(&agent(&cluster, "DOWELL12345")).await;
+    // The person 7 is not the visitor who calls himself 7.
+    let strangers = [cluster.rest(0, "7"), agent(&cluster, "OTHER"), cluster.rest(0, "eve")];
+    for stranger in &strangers {
+        let nothing = stranger.get("/api/v1/rooms/999999").await;
+        assert_eq!(nothing.0, StatusCode::NOT_FOUND);
+        for path in [format!("/api/v1/rooms/{native}"), format!("/api/v1/rooms/{native}/messages")] {
+            assert_eq!(stranger.get(&path).await, nothing);
+        }
+        assert_eq!(stranger.get("/api/v1/rooms").await.1["results"], json!([]));
+    }
+    let mut socket = cluster.socket(0, "7").await;
+    for id in [native, 999_999] {
+        let answer = socket.act("join_room", json!({ "room_pk": id })).await.expect("open");
+        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(404), &json!(["Not found."])));
+    }
+    // Who holds the key writes in the room, under their own name.
+    say(&strangers[2], key(&room), "I was given the key").await;
+    let (_, page) = agent(&cluster, "DOWELL12345").get(&format!("/api/v1/rooms/{native}/messages")).await;
+    assert_eq!(page["results"][0]["user"], "eve");
+    let forged = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "visitor:7" })));
+    assert_eq!(forged.get(&format!("/api/v1/rooms/{native}")).await.0, StatusCode::UNAUTHORIZED);
+}

@@ -1,0 +1,147 @@
+//! A visit's room: found or made, listed, closed.
+
+use std::collections::BTreeSet;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+use tokio::task::JoinSet;
+
+use super::{
+    CONTROL, LIST, SERVICE, agent, close, forbidden, key, message, refusal, say, shown, visit, visit_of,
+    visitor,
+};
+
+const AT_ONCE: usize = 50;
+
+#[tokio::test]
+async fn a_visit_has_one_room_and_another_visit_another() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (one, other) = (visitor(&cluster, 0), visitor(&cluster, 1));
+    let (status, answer) = one.post(CONTROL, visit_of("ABCD12345")).await;
+    assert_eq!(status, StatusCode::OK);
+    let room = answer["response"].clone();
+    let (id, event) = (key(&room), room["eventId"].as_str().expect("text"));
+    assert!(id.len() == 24 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+    assert!(
+        event.starts_with("FB1010000000") && event.len() == 30 && event.as_bytes()[22] == b'#',
+        "{event}"
+    );
+    let expected = json!({
+        "success": true,
+        "message": "Room filter successfully",
+        "inserted_id": id,
+        "response": {
+            "_id": id,
+            "eventId": event,
+            "user_id": "ABCD12345",
+            "org_id": "DOWELL12345",
+            "portfolio_name": "umair",
+            "room_room_id": "1-ABCD12345",
+            "product_name": "WIFIQRCODE",
+            "message_data": "",
+            "is_active": true,
+        },
+    });
+    assert_eq!(answer, expected);
+    assert_eq!(other.post("/api/v2/room-control", visit_of("ABCD12345")).await, (status, answer));
+    for (field, value, ordinal) in [
+        ("user_id", "EFGH", "1-EFGH"),
+        ("org_id", "OTHER", "1-ABCD12345"),
+        ("portfolio_name", "other", "2-ABCD12345"),
+        ("product_name", "LOGOSCAN", "3-ABCD12345"),
+    ] {
+        let mut body = visit_of("ABCD12345");
+        body[field] = value.into();
+        let found = visit(&other, body).await;
+        assert_ne!(key(&found), id, "{field}");
+        assert_eq!((&found[field], &found["room_room_id"]), (&json!(value), &json!(ordinal)));
+    }
+    assert_eq!(
+        visit(&one, json!({ "user_id": 7, "org_id": "a", "portfolio_name": "b", "product_name": "c" })).await
+            ["user_id"],
+        "7"
+    );
+}
+
+#[tokio::test]
+async fn of_many_visits_at_once_all_get_one_room() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let mut keys = BTreeSet::new();
+    for generation in 1..=2 {
+        let mut requests = JoinSet::new();
+        for n in 0..AT_ONCE {
+            let rest = visitor(&cluster, n % 2);
+            requests.spawn(async move { visit(&rest, visit_of("ABCD12345")).await });
+        }
+        let rooms: Vec<Value> = requests.join_all().await;
+        assert!(rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
+        assert_eq!(rooms[0]["room_room_id"], format!("{generation}-ABCD12345"));
+        assert!(keys.insert(key(&rooms[0]).to_owned()), "a closed room is not given again");
+        assert_eq!(close(&visitor(&cluster, 0), key(&rooms[0])).await.0, StatusCode::OK);
+    }
+    let sql = "SELECT generation FROM room WHERE kind = 'support' ORDER BY id";
+    let pool = cluster.database.pool().await;
+    let rows: Vec<i32> = sqlx::query_scalar(sql).fetch_all(&pool).await.expect("rows");
+    assert_eq!(rows, [0, 1]);
+}
+
+#[tokio::test]
+async fn a_room_is_closed_in_each_of_three_ways() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (rest, other) = (visitor(&cluster, 0), visitor(&cluster, 1));
+    let body = |room: &str| json!({ "type": "delete_room", "room_id": room, "is_active": false });
+    let done = json!({
+        "success": true,
+        "message": "Room deleted successfully",
+        "response": { "isSuccess": true },
+    });
+    for (method, in_body) in
+        [(Method::GET, true), (Method::POST, true), (Method::DELETE, true), (Method::DELETE, false)]
+    {
+        let room = visit(&rest, visit_of("ABCD12345")).await;
+        let room = key(&room);
+        say(&rest, room, "goodbye").await;
+        let (path, body) = if in_body {
+            (SERVICE.to_owned(), body(room))
+        } else {
+            (format!("{SERVICE}?room_id={room}"), Value::Null)
+        };
+        for _ in 0..2 {
+            let answer = other.send(method.clone(), &path, &body).await.expect("an answer");
+            assert_eq!(answer, (StatusCode::OK, done.clone()), "{method} {in_body}");
+        }
+        let closed = shown(&rest, room).await;
+        assert_eq!((&closed["is_active"], &closed["message_data"]), (&json!(false), &json!("goodbye")));
+        let late = rest.post(SERVICE, message(room, "too late")).await;
+        assert_eq!(late, refusal(409, "This room is closed."));
+        let messages = super::messages(&rest, room).await;
+        assert_eq!((messages.len(), &messages[0]["is_active"]), (1, &json!(false)));
+    }
+}
+
+#[tokio::test]
+async fn an_organisations_open_rooms_are_listed_newest_first() {
+    let cluster = Cluster::start(Size::default()).await;
+    let rest = visitor(&cluster, 0);
+    let mut rooms = Vec::new();
+    for user in ["a", "b", "c"] {
+        rooms.push(visit(&rest, visit_of(user)).await);
+    }
+    for (field, value) in [("org_id", "OTHER"), ("product_name", "LOGOSCAN")] {
+        let mut body = visit_of("a");
+        body[field] = value.into();
+        visit(&rest, body).await;
+    }
+    say(&rest, key(&rooms[0]), "hello").await;
+    assert_eq!(close(&rest, key(&rooms[1])).await.0, StatusCode::OK);
+    rooms[0]["message_data"] = "hello".into();
+    let path = format!("{LIST}?org_id=DOWELL12345&product_name=WIFIQRCODE");
+    let agent = agent(&cluster, "DOWELL12345");
+    let expected = (StatusCode::OK, json!({ "rooms": [rooms[2], rooms[0]] }));
+    assert_eq!(agent.get(&path).await, expected);
+    assert_eq!(agent.get(&path.replace("/?", "?")).await, expected);
+    let nothing = format!("{LIST}?org_id=DOWELL12345&product_name=NOTHING");
+    assert_eq!(agent.get(&nothing).await, (StatusCode::OK, json!({ "rooms": [] })));
+    assert_eq!(agent.get(&format!("{LIST}?org_id=OTHER&product_name=WIFIQRCODE")).await, forbidden());
+}
