@@ -16,6 +16,10 @@ pub struct ApiArgs {
     /// The longest message, in characters.
     #[arg(long, env = "ROOMCAST_TEXT_MAX", default_value_t = TEXT_MAX, value_parser = text_max)]
     pub text_max: usize,
+    /// An account below that is a low one, in direct rooms.
+    #[arg(long, env = "ROOMCAST_LOW_ACCOUNT", default_value_t = 0.0, allow_negative_numbers = true,
+          value_parser = amount)]
+    pub low_account: f64,
     /// Connections to the broker that appends go over.
     #[arg(long, env = "ROOMCAST_APPEND_CONNECTIONS", default_value_t = 2)]
     pub append_connections: usize,
@@ -60,6 +64,13 @@ fn text_max(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(max) if (1..=TEXT_MAX).contains(&max) => Ok(max),
         _ => Err(format!("must be 1 to {TEXT_MAX}")),
+    }
+}
+
+fn amount(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(amount) if f64::is_finite(amount) => Ok(amount),
+        _ => Err("must be a number".to_owned()),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    dialects::{native, refusal, support},
+    dialects::{direct, native, refusal, support},
     state::Api,
     web,
 };
@@ -31,6 +31,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 pub(crate) fn router(api: Api) -> Router {
     let routes = native::router()
         .merge(support::router())
+        .merge(direct::router())
         .merge(web::router())
         .method_not_allowed_fallback(async |address: Uri| {
             let detail = "This address does not take that method.";

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use async_nats::jetstream::Context;
+use async_nats::{Client, jetstream::Context};
 use quick_cache::sync::Cache;
 use shared::{
     config::OriginArgs,
@@ -36,6 +36,7 @@ pub(crate) type Api = Arc<Shared>;
 pub(crate) struct Shared {
     pub(crate) appender: Appender,
     pub(crate) applied: AppliedWatch,
+    pub(crate) client: Client,
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,
     pub(crate) pool: PgPool,
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) text_max: usize,
+    /// Whose account is below that is told so in direct rooms.
+    pub(crate) low_account: f64,
     /// What a person may write.
     pub(crate) writes: Limit<UserId>,
     /// What may come from an address.

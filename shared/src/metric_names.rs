@@ -117,6 +117,10 @@ metric_names! {
     /// Requests and actions refused as too many, by `limit`: writes (of a person), requests, upgrades (of an
     /// address).
     counter RATE_LIMITED_TOTAL = "roomcast_rate_limited_total";
+    /// Live copies of a person's `camera` and `profile` events that their contacts were sent.
+    counter CONTACTS_TOLD_TOTAL = "roomcast_contacts_told_total";
+    /// Such events that not all contacts were told of.
+    counter CONTACTS_UNTOLD_TOTAL = "roomcast_contacts_untold_total";
     /// HTTP requests by `route`, `method` and `status`.
     counter HTTP_REQUESTS_TOTAL = "roomcast_http_requests_total";
 }

@@ -68,7 +68,8 @@ impl Marks {
     }
 }
 
-async fn append(
+/// Stores a mark, whoever may.
+pub(super) async fn append(
     api: &Shared,
     room: RoomId,
     user: &UserId,

@@ -1,7 +1,9 @@
 //! What a dialect may ask for. Here, and only here, is decided who may do what.
 
 pub(crate) mod asked;
+mod contacts;
 mod control;
+pub(crate) mod direct;
 pub(crate) mod invitations;
 pub(crate) mod marks;
 pub(crate) mod matches;

@@ -41,23 +41,49 @@ pub(crate) async fn make_match(
     }
     rules::optional_line("name", &name, rules::NAME_MAX)?;
     users.sort();
-    let [one, other] = users.as_slice() else { return Err(not_two()) };
+    let Ok([one, other]) = <[UserId; 2]>::try_from(users) else { return Err(not_two()) };
     if one == other {
         return Err(not_two());
     }
-    let key = key(RoomKind::Match.as_str(), one, other);
     let name = if name.trim().is_empty() { format!("{one}, {other}") } else { name };
+    let pair = Pair { kind: RoomKind::Match, name, creator: caller.user.clone(), two: [one, other] };
+    let Holder { room: id, made, is_new, applied } = hold(api, caller, pair, idempotency_key).await?;
+    let room = match made {
+        Some(made) if !applied => as_made(id, made),
+        _ => rooms::room(&api.pool, api.shards, id, &caller.user).await?.ok_or_else(Error::not_found)?,
+    };
+    Ok(Paired { room, is_new, applied })
+}
+
+/// A room of two to make.
+pub(super) struct Pair {
+    pub(super) kind: RoomKind,
+    pub(super) name: String,
+    pub(super) creator: UserId,
+    /// In the order of their ids.
+    pub(super) two: [UserId; 2],
+}
+
+/// The pair's open room; made where there is none.
+pub(super) async fn hold(
+    api: &Shared,
+    caller: &Caller,
+    pair: Pair,
+    idempotency_key: Option<&str>,
+) -> Result<Holder, Error> {
+    let Pair { kind, name, creator, two } = pair;
+    let key = key(kind.as_str(), &two[0], &two[1]);
     let now = Timestamp::now();
     let made = Made {
         request_type: None,
         name,
         description: None,
         private: true,
-        users,
+        users: two.into(),
         participants: vec![],
         team: None,
-        user: caller.user.clone(),
-        kind: RoomKind::Match,
+        user: creator,
+        kind,
         active: true,
         created_at: now,
         activity: now,
@@ -65,13 +91,7 @@ pub(crate) async fn make_match(
         detail: None,
     };
     let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
-    let Holder { room: id, made, is_new, applied } =
-        unique::hold(api, control, &key, Event::RoomMade(made)).await?;
-    let room = match made {
-        Some(made) if !applied => as_made(id, made),
-        _ => rooms::room(&api.pool, api.shards, id, &caller.user).await?.ok_or_else(Error::not_found)?,
-    };
-    Ok(Paired { room, is_new, applied })
+    unique::hold(api, control, &key, Event::RoomMade(made)).await
 }
 
 fn not_two() -> Error {

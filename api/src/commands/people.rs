@@ -13,7 +13,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::control::Control;
+use super::{contacts, control::Control};
 use crate::{
     queries::{
         people::{self, Described},
@@ -62,6 +62,9 @@ pub(crate) async fn learn(
     let appended = api.append(append, Instant::now() + APPEND).await?;
     api.is_applied(shard, appended.seq).await;
     api.profiles.insert(user.clone(), issued_at);
+    if !appended.duplicate {
+        contacts::tell(api, user, event).await;
+    }
     Ok(())
 }
 
@@ -104,8 +107,9 @@ pub(crate) async fn put(
     let channel = Channel::User(user.clone());
     let mut control = Control::new(api, &caller.user, &channel, EventName::Profile, idempotency_key);
     let profile = Profile { user: user.clone(), issued_at, person };
-    control.append(&channel, Event::Profile(profile)).await?;
+    let (_, stored) = control.append(&channel, Event::Profile(profile)).await?;
     let applied = control.applied().await;
+    contacts::tell(api, user, stored).await;
     Ok((show(api, caller, user).await?, applied))
 }
 

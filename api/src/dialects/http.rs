@@ -16,8 +16,8 @@ use shared::{
 
 use crate::{commands::people, state::Api};
 
-/// Who asks, by a valid token; `None` where none was sent.
-pub(super) async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, Error> {
+/// Who asks, by a valid token; `None` where none was sent. Those who write are counted.
+pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Option<Caller>, Error> {
     // A token in the address would end up in logs and histories: sockets alone need that.
     let Some(token) = token_from(&parts.headers, None) else {
         if parts.headers.contains_key(header::AUTHORIZATION) {
@@ -29,7 +29,7 @@ pub(super) async fn caller(parts: &Parts, api: &Api) -> Result<Option<Caller>, E
         .verifier
         .verify(&token)
         .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
-    if !parts.method.is_safe() {
+    if writes {
         api.writes.count(&identity.caller.user)?;
     }
     people::learn(api, &identity.caller.user, identity.issued_at, &identity.person).await?;
@@ -51,6 +51,11 @@ pub(super) async fn json_body(request: Request, api: &Api) -> Result<Bytes, Erro
     if !kind.trim().eq_ignore_ascii_case("application/json") {
         return Err(Error::new(ErrorCode::UnsupportedMediaType, "The body must be application/json."));
     }
+    body(request, api).await
+}
+
+/// A body, as it came.
+pub(super) async fn body(request: Request, api: &Api) -> Result<Bytes, Error> {
     Bytes::from_request(request, api).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             Error::new(ErrorCode::TooLarge, "The body must have at most 256 KiB.")

@@ -1,6 +1,7 @@
 //! The public surfaces: each a room of the same shape, with its own wire types and errors, over the
 //! same commands. A dialect imports no other.
 
+pub(crate) mod direct;
 mod http;
 pub(crate) mod matches;
 pub(crate) mod native;
@@ -14,6 +15,8 @@ use shared::error::Error;
 pub(crate) fn refusal(path: &str, error: Error) -> Response {
     if path.starts_with(support::PREFIX) {
         support::Refusal(error).into_response()
+    } else if direct::owns(path) {
+        direct::Refusal(error).into_response()
     } else {
         native::Problem(error).into_response()
     }

@@ -1,5 +1,6 @@
 //! The read side: every statement is a SELECT, and each names the shard first.
 
+pub(crate) mod direct;
 pub(crate) mod facts;
 pub(crate) mod invitations;
 pub(crate) mod messages;

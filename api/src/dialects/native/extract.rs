@@ -23,7 +23,7 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        Ok(Self(http::caller(parts, api).await?.ok_or_else(Error::token_needed)?))
+        Ok(Self(http::caller(parts, api, !parts.method.is_safe()).await?.ok_or_else(Error::token_needed)?))
     }
 }
 

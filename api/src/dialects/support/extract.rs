@@ -22,7 +22,7 @@ impl FromRequestParts<Api> for Asker {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        let caller = http::caller(parts, api).await?;
+        let caller = http::caller(parts, api, !parts.method.is_safe()).await?;
         if caller.is_none() && api.support.support_tokens == TokenUse::Required {
             return Err(Error::token_needed().into());
         }

@@ -1,0 +1,54 @@
+//! What a person's contacts are told: that their camera or their description is another one.
+//!
+//! The event is stored once, in the person's own channel; the copies for contacts are live only. Who misses
+//! one reads it with the rooms. A copy never fails what it tells of.
+
+use std::time::Duration;
+
+use shared::{
+    error::Error,
+    event::{Event, Person, Profile},
+    id::UserId,
+    metric_names as names,
+    subject::Channel,
+};
+use tokio::time::timeout;
+
+use crate::{queries::direct, state::Shared};
+
+/// Contacts that are told, the newest first.
+const TOLD: i64 = 10_000;
+/// How long telling them may take.
+const TELL: Duration = Duration::from_secs(1);
+
+/// Tells a person's contacts what is stored of them.
+pub(super) async fn tell(api: &Shared, user: &UserId, event: Event) {
+    let told = timeout(TELL, copy(api, user, event)).await;
+    if !matches!(told, Ok(Ok(()))) {
+        metrics::counter!(names::CONTACTS_UNTOLD_TOTAL).increment(1);
+        tracing::warn!(%user, "not all contacts are told");
+    }
+}
+
+async fn copy(api: &Shared, user: &UserId, event: Event) -> Result<(), Error> {
+    let event = shown(event);
+    let (name, payload) = (event.name(), event.encode());
+    for contact in direct::contacts(&api.pool, api.shards, user, TOLD).await? {
+        let subject = Channel::User(contact).live_only(api.shards, name.as_str());
+        let sent = api.client.publish(subject, payload.clone()).await;
+        sent.map_err(|error| Error::unavailable("The broker", &error))?;
+        metrics::counter!(names::CONTACTS_TOLD_TOTAL).increment(1);
+    }
+    Ok(())
+}
+
+/// A person's mail address and balance are pushed to nobody else.
+fn shown(event: Event) -> Event {
+    match event {
+        Event::Profile(Profile { user, issued_at, person }) => {
+            let person = Person { email: None, account: None, ..person };
+            Event::Profile(Profile { user, issued_at, person })
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,212 @@
+//! Direct rooms: two people who talk, of which there is one for each pair.
+//!
+//! What is written here is waited for, up to a second; where Postgres has not got it by then, the answer
+//! contains it all the same, as far as it is the answer.
+
+use std::collections::HashMap;
+
+use shared::{
+    clock::Timestamp,
+    error::Error,
+    event::{Camera, ChatMessage, Event, EventName, RoomKind, RoomSelect, RoomUpdate},
+    id::{RoomId, UserId},
+    log::{Append, Appended, MsgId},
+    rules::Caller,
+    subject::Channel,
+};
+use tokio::time::Instant;
+
+use super::{
+    contacts,
+    control::Control,
+    key, marks, messages,
+    pairs::{self, Pair},
+    people,
+};
+use crate::{
+    queries::{
+        direct::{self, Direct, Said, Which},
+        messages::Page,
+        people::Described,
+    },
+    state::{APPEND, Shared},
+};
+
+/// Rooms that are listed: the current one, then those where something was said last.
+const LISTED: i64 = 100;
+
+/// A person's rooms, and whom they talk to there.
+pub(crate) struct Rooms {
+    pub(crate) rooms: Vec<Direct>,
+    /// The others of these rooms, and the person.
+    pub(crate) people: HashMap<UserId, Described>,
+}
+
+/// One room, as its reader sees it.
+pub(crate) struct Seen {
+    pub(crate) room: Direct,
+    pub(crate) reader: Described,
+}
+
+/// The room of two, made where they have none; the caller looks at it from now on.
+pub(crate) async fn add(
+    api: &Shared,
+    caller: &Caller,
+    owner: UserId,
+    abonent: UserId,
+    idempotency_key: Option<&str>,
+) -> Result<Seen, Error> {
+    if caller.user != owner && !caller.is_admin {
+        return Err(Error::forbidden());
+    }
+    if owner == abonent {
+        return Err(Error::bad_request("abonent: must be another person than the owner."));
+    }
+    let mut two = [owner.clone(), abonent];
+    two.sort();
+    let name = format!("{}, {}", two[0], two[1]);
+    let pair = Pair { kind: RoomKind::Direct, name, creator: owner, two };
+    let held = pairs::hold(api, caller, pair, idempotency_key).await?;
+    turn_to(api, caller, held.room).await?;
+    let found = one(api, caller, held.room, Some(held.room)).await?;
+    let room = match (found, held.made) {
+        (Some(room), _) => room,
+        (None, Some(made)) => Direct {
+            id: held.room,
+            pair: made.users,
+            creator: made.user,
+            activity: made.created_at,
+            is_active: false,
+            is_current: true,
+            messages: [].into(),
+        },
+        (None, None) => return Err(Error::not_found()),
+    };
+    seen(api, caller, room).await
+}
+
+/// A person's open rooms.
+pub(crate) async fn list(api: &Shared, caller: &Caller) -> Result<Rooms, Error> {
+    listed(api, caller, None).await
+}
+
+/// The caller looks at a room from now on, and has read it.
+pub(crate) async fn select(api: &Shared, caller: &Caller, room: RoomId) -> Result<Rooms, Error> {
+    enter(api, caller, room).await?;
+    let channel = Channel::Room(room);
+    let last = messages::history(api, caller, room, Page::Last, 1).await?.pop();
+    let read = async {
+        let Some(last) = last else { return Ok(()) };
+        let marked = marks::append(api, room, &caller.user, last.id, None).await?;
+        api.is_applied(channel.shard(api.shards), marked.seq).await;
+        Ok::<_, Error>(())
+    };
+    tokio::try_join!(turn_to(api, caller, room), read)?;
+    listed(api, caller, Some(room)).await
+}
+
+/// Sends a message. Answers the room with it.
+pub(crate) async fn send(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    text: &str,
+    idempotency_key: Option<&str>,
+) -> Result<Seen, Error> {
+    enter(api, caller, room).await?;
+    let send = messages::Send {
+        room,
+        text,
+        client_id: idempotency_key,
+        request: None.into(),
+        is_in: false,
+        is_pair: true,
+        detail: None,
+        deadline: Instant::now() + APPEND,
+    };
+    let sent = messages::send(api, caller, send).await?;
+    let is_applied = api.is_applied(Channel::Room(room).shard(api.shards), sent.id.0).await;
+    let mut found = one(api, caller, room, None).await?.ok_or_else(Error::not_found)?;
+    if !is_applied {
+        let ChatMessage { user: author, message: body, created_at, .. } = sent.message;
+        found.activity = created_at;
+        found.messages.insert(sent.id, Said { author, body, created_at, is_readed: false });
+        if found.messages.len() > direct::SHOWN {
+            found.messages.pop_first();
+        }
+    }
+    seen(api, caller, found).await
+}
+
+/// The two talk no more, until both write again.
+pub(crate) async fn stop(api: &Shared, caller: &Caller, room: RoomId) -> Result<(), Error> {
+    enter(api, caller, room).await?;
+    let update = RoomUpdate {
+        room,
+        by: caller.user.clone(),
+        updated_at: Timestamp::now(),
+        name: None,
+        description: None,
+        private: None,
+        closed: None,
+        stopped: Some(true),
+    };
+    let channel = Channel::Room(room);
+    let mut control = Control::new(api, &caller.user, &channel, EventName::RoomUpdate, None);
+    control.append(&channel, Event::RoomUpdate(update)).await?;
+    control.applied().await;
+    Ok(())
+}
+
+/// The caller's camera is on, or off: their contacts hear of it.
+pub(crate) async fn camera(api: &Shared, caller: &Caller, is_camera: bool) -> Result<(), Error> {
+    let event = Event::Camera(Camera { user: caller.user.clone(), is_camera });
+    let appended = note(api, caller, &event).await?;
+    api.is_applied(appended.shard, appended.seq).await;
+    contacts::tell(api, &caller.user, event).await;
+    Ok(())
+}
+
+/// A direct room that the caller may enter; any other does not exist here.
+async fn enter(api: &Shared, caller: &Caller, room: RoomId) -> Result<(), Error> {
+    let facts = super::enter(api, room, caller).await?;
+    if facts.kind == RoomKind::Direct { Ok(()) } else { Err(Error::not_found()) }
+}
+
+/// The caller looks at that room from now on.
+async fn turn_to(api: &Shared, caller: &Caller, room: RoomId) -> Result<(), Error> {
+    let event = Event::RoomSelect(RoomSelect { user: caller.user.clone(), current: room });
+    let appended = note(api, caller, &event).await?;
+    api.is_applied(appended.shard, appended.seq).await;
+    Ok(())
+}
+
+/// Appends an event of the caller's own.
+async fn note(api: &Shared, caller: &Caller, event: &Event) -> Result<Appended, Error> {
+    let channel = Channel::User(caller.user.clone());
+    let id = MsgId::new(&caller.user, &channel, event.name(), &key(None));
+    api.append(Append::new(&channel, event, id), Instant::now() + APPEND).await
+}
+
+async fn one(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    current: Option<RoomId>,
+) -> Result<Option<Direct>, Error> {
+    Ok(direct::rooms(&api.pool, api.shards, &caller.user, Which::One(room), current).await?.pop())
+}
+
+async fn seen(api: &Shared, caller: &Caller, room: Direct) -> Result<Seen, Error> {
+    let mut known = people::described(api, std::slice::from_ref(&caller.user)).await?;
+    let reader = known.remove(&caller.user).unwrap_or_else(|| Described::unknown(&caller.user));
+    Ok(Seen { room, reader })
+}
+
+async fn listed(api: &Shared, caller: &Caller, current: Option<RoomId>) -> Result<Rooms, Error> {
+    let which = Which::Mine { limit: LISTED };
+    let rooms = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?;
+    let mut users: Vec<UserId> = rooms.iter().map(|room| room.other(&caller.user).clone()).collect();
+    users.push(caller.user.clone());
+    Ok(Rooms { rooms, people: people::described(api, &users).await? })
+}

@@ -1,0 +1,110 @@
+//! Writing what clients are answered.
+
+use shared::{
+    clock::Timestamp,
+    id::{MessageId, UserId},
+};
+
+use super::wire;
+use crate::{
+    commands::direct::{Rooms, Seen},
+    queries::{
+        direct::{Direct, Said},
+        people::Described,
+    },
+};
+
+/// One room. `low`: an account below that is a low one.
+pub(super) fn seen(seen: Seen, low: f64) -> wire::Room {
+    room(seen.room, &seen.reader.user, is_low(&seen.reader, low))
+}
+
+/// All rooms of a reader.
+pub(super) fn rooms(found: Rooms, reader: &UserId, low: f64) -> wire::Rooms {
+    let Rooms { rooms, people } = found;
+    let contacts: Vec<Described> = rooms
+        .iter()
+        .map(|room| room.other(reader))
+        .map(|other| people.get(other).cloned().unwrap_or_else(|| Described::unknown(other)))
+        .collect();
+    let is_low = people.get(reader).is_some_and(|reader| is_low(reader, low));
+    let online = contacts.iter().filter(|contact| contact.is_online);
+    wire::Rooms {
+        online_ids: online.map(|contact| contact.user.to_value()).collect(),
+        contacts_ids: contacts.iter().map(|contact| contact.user.to_value()).collect(),
+        contact_users: contacts.iter().map(|one| (one.user.clone(), one.object())).collect(),
+        current_room: rooms.iter().find(|room| room.is_current).map(|room| room.id),
+        room_ids: rooms.iter().map(|room| room.id).collect(),
+        rooms: rooms.into_iter().map(|found| (found.id, room(found, reader, is_low))).collect(),
+    }
+}
+
+fn room(found: Direct, reader: &UserId, is_low_account: bool) -> wire::Room {
+    wire::Room {
+        abonent_id: found.other(reader).to_value(),
+        id: found.id,
+        is_current: found.is_current,
+        is_active: found.is_active,
+        is_low_account,
+        activity: seconds(found.activity),
+        messages: found.messages.into_iter().map(|(id, said)| (id, message(id, said))).collect(),
+    }
+}
+
+fn message(id: MessageId, said: Said) -> wire::Message {
+    wire::Message {
+        id,
+        message: said.body,
+        author_id: said.author.to_value(),
+        created: created(said.created_at),
+        is_readed: said.is_readed,
+    }
+}
+
+/// As the document's examples have it: `2019-12-02 14:08:13.574211+00:00`.
+fn created(moment: Timestamp) -> String {
+    moment.to_string().replace('T', " ").replace('Z', "+00:00")
+}
+
+/// Seconds since 1970, with their fraction.
+#[expect(clippy::cast_precision_loss, reason = "exact for 285 years since 1970")]
+fn seconds(moment: Timestamp) -> f64 {
+    moment.unix_us() as f64 / 1_000_000.0
+}
+
+/// An account that is no number, or was never named, is not low.
+fn is_low(reader: &Described, low: f64) -> bool {
+    let account = reader.person.account.as_deref().and_then(|account| account.trim().parse::<f64>().ok());
+    account.is_some_and(|account| account < low)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::event::Person;
+
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_the_document_has_them() {
+        let moment: Timestamp = serde_json::from_str("\"2019-12-02T14:08:13.574211Z\"").expect("a moment");
+        assert_eq!(created(moment), "2019-12-02 14:08:13.574211+00:00");
+        assert_eq!(serde_json::json!(seconds(moment)).to_string(), "1575295693.574211");
+    }
+
+    #[test]
+    fn an_account_is_low_below_the_bound_alone() {
+        let with = |account: Option<&str>| Described {
+            person: Person { account: account.map(str::to_owned), ..Person::default() },
+            ..Described::unknown(&"7".parse().expect("an id"))
+        };
+        for (account, expected) in [
+            (Some("9.99"), true),
+            (Some("-1"), true),
+            (Some("10"), false),
+            (Some("much"), false),
+            (None, false),
+        ] {
+            assert_eq!(is_low(&with(account), 10.0), expected, "{account:?}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What a handler is given: the caller, the room of the path, the body; or a refusal.
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::request::Parts,
+};
+use serde::de::DeserializeOwned;
+use shared::{error::Error, id::RoomId, rules};
+
+use super::errors::Refusal;
+use crate::{
+    dialects::{http, read},
+    state::Api,
+};
+
+/// Who asks, by a valid token.
+pub(super) struct Reader(pub(super) rules::Caller);
+
+impl FromRequestParts<Api> for Reader {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        Ok(Self(http::caller(parts, api, false).await?.ok_or_else(Error::token_needed)?))
+    }
+}
+
+/// The same, of a request that writes, whatever its method.
+pub(super) struct Writer(pub(super) rules::Caller);
+
+impl FromRequestParts<Api> for Writer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        Ok(Self(http::caller(parts, api, true).await?.ok_or_else(Error::token_needed)?))
+    }
+}
+
+/// The room that the path names.
+pub(super) struct InRoom(pub(super) RoomId);
+
+impl FromRequestParts<Api> for InRoom {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        // What is no id names nothing.
+        let path = Path::<String>::from_request_parts(parts, api).await;
+        let Path(room) = path.map_err(|_| Error::not_found())?;
+        Ok(Self(room.parse().map_err(|_| Error::not_found())?))
+    }
+}
+
+/// The key under which a request may be sent again.
+pub(super) struct IdempotencyKey(pub(super) Option<String>);
+
+impl FromRequestParts<Api> for IdempotencyKey {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Refusal> {
+        Ok(Self(http::idempotency_key(parts)?))
+    }
+}
+
+/// A JSON body of that form.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
+        Ok(Self(read::json(&http::body(request, api).await?)?))
+    }
+}

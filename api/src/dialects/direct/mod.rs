@@ -1,0 +1,18 @@
+//! The direct dialect: `/room/…` and `/webrtc/…`, two people who talk, as document 000 has it.
+//!
+//! With and without the trailing slash; JSON in, whatever its type is called, and JSON out; errors are
+//! `{"detail": "…"}`; what a `GET` of this document changes is changed by `GET`.
+
+mod encode;
+mod errors;
+mod extract;
+mod routes;
+mod wire;
+
+pub(crate) use errors::Refusal;
+pub(crate) use routes::router;
+
+/// Whether a path is this dialect's.
+pub(crate) fn owns(path: &str) -> bool {
+    matches!(path.trim_start_matches('/').split('/').next(), Some("room" | "webrtc"))
+}

@@ -1,0 +1,230 @@
+//! Direct rooms as Postgres has them, with the end of what was said there.
+//!
+//! A list of them takes two statements, however many they are.
+
+use std::collections::{BTreeMap, HashMap};
+
+use shared::{
+    clock::Timestamp,
+    error::Error,
+    id::{MessageId, RoomId, ShardCount, UserId},
+    subject::Channel,
+};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, types::time::OffsetDateTime};
+
+use super::{number, unsigned, user, users};
+use crate::state::database;
+
+/// Messages that are shown of a room.
+pub(crate) const SHOWN: usize = 50;
+/// Of long messages as many as begin within so many bytes; the last one always.
+const SHOWN_BYTES: i64 = 128 << 10;
+
+/// A direct room, as far as it is the same for both.
+#[derive(Clone, Debug)]
+pub(crate) struct Direct {
+    pub(crate) id: RoomId,
+    pub(crate) pair: Vec<UserId>,
+    /// Who wanted it.
+    pub(crate) creator: UserId,
+    pub(crate) activity: Timestamp,
+    /// Both have written since it was made or last stopped.
+    pub(crate) is_active: bool,
+    /// The reader looks at it.
+    pub(crate) is_current: bool,
+    /// The last ones.
+    pub(crate) messages: BTreeMap<MessageId, Said>,
+}
+
+impl Direct {
+    /// Whom that person talks to there. Who is none of the two sees it as the one who wanted it.
+    pub(crate) fn other(&self, one: &UserId) -> &UserId {
+        let one = if self.pair.contains(one) { one } else { &self.creator };
+        self.pair.iter().find(|user| *user != one).unwrap_or(&self.creator)
+    }
+}
+
+/// A message of such a room.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub(crate) author: UserId,
+    pub(crate) body: String,
+    pub(crate) created_at: Timestamp,
+    /// Who did not write it has seen it.
+    pub(crate) is_readed: bool,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: i64,
+    pair: Vec<String>,
+    creator: String,
+    activity: OffsetDateTime,
+    is_active: bool,
+    is_current: bool,
+}
+
+impl TryFrom<Row> for Direct {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: RoomId(unsigned(row.id)?),
+            pair: users(&row.pair)?,
+            creator: user(&row.creator)?,
+            activity: row.activity.into(),
+            is_active: row.is_active,
+            is_current: row.is_current,
+            messages: BTreeMap::new(),
+        })
+    }
+}
+
+/// Which rooms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which {
+    /// This one.
+    One(RoomId),
+    /// The reader's, the current one first, then those where something was said last.
+    Mine {
+        /// At most so many.
+        limit: i64,
+    },
+}
+
+/// `$1` = the reader, in shard `$3`; `$2` = the number of shards; `$4` = what they look at, where that is known
+/// better than Postgres knows it; `$5` = the one room, if it is one; `$6` = at most so many. Who has written is
+/// looked for in the rooms that are listed alone.
+fn listed(which: &str) -> String {
+    format!(
+        "
+WITH listed AS (
+    SELECT r.id, r.pair, r.creator, coalesce(last.created_at, r.created_at) AS activity,
+           coalesce(s.stopped, 0) AS stopped, coalesce(r.id = coalesce($4, c.room), false) AS is_current
+    FROM room r
+    LEFT JOIN room_state s ON s.shard = r.id % $2 AND s.room = r.id
+    LEFT JOIN current_room c ON c.shard = $3 AND c.user_id = $1
+    LEFT JOIN LATERAL (SELECT m.created_at FROM message m WHERE m.shard = r.id % $2 AND m.room = r.id
+                       ORDER BY m.id DESC LIMIT 1) last ON true
+    WHERE r.shard = -1 AND r.kind = 'direct' AND s.closed_at IS NULL
+      AND {which}
+    ORDER BY is_current DESC, activity DESC, r.id DESC LIMIT $6)
+SELECT l.id, l.pair, l.creator, l.activity, l.is_current,
+       NOT EXISTS (SELECT FROM unnest(l.pair) AS one (user_id) WHERE NOT EXISTS (
+           SELECT FROM message m WHERE m.shard = l.id % $2 AND m.room = l.id
+               AND m.id > l.stopped AND m.author = one.user_id)) AS is_active
+FROM listed l ORDER BY l.is_current DESC, l.activity DESC, l.id DESC"
+    )
+}
+
+/// `$1` = the rooms, `$2` = the number of shards, `$3` = messages of each, `$4` = bytes of each.
+const MESSAGES: &str = "
+SELECT r.id AS room, m.id, m.author, m.body, m.created_at,
+       EXISTS (SELECT FROM read_mark k WHERE k.shard = r.id % $2 AND k.room = r.id AND k.user_id = ANY(r.pair)
+               AND k.user_id <> m.author AND k.message_id >= m.id) AS is_readed
+FROM room r
+CROSS JOIN LATERAL (
+    SELECT last.*, sum(octet_length(last.body)) OVER (ORDER BY last.id DESC) - octet_length(last.body) AS newer
+    FROM (SELECT m.id, m.author, m.body, m.created_at FROM message m
+          WHERE m.shard = r.id % $2 AND m.room = r.id AND m.deleted_at IS NULL
+          ORDER BY m.id DESC LIMIT $3) last) m
+WHERE r.shard = -1 AND r.id = ANY($1) AND m.newer < $4";
+
+/// Open direct rooms with the end of what was said there. `current`: the reader has just turned to it.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn rooms(
+    pool: &PgPool,
+    shards: ShardCount,
+    reader: &UserId,
+    which: Which,
+    current: Option<RoomId>,
+) -> Result<Vec<Direct>, Error> {
+    let (which, one, limit) = match which {
+        Which::One(room) => ("r.id = $5", Some(number(room.0)), 1),
+        Which::Mine { limit } => ("r.pair @> ARRAY[$1] AND $5::int8 IS NULL", None, limit),
+    };
+    // Only constants are put together here.
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(listed(which)))
+        .bind(reader.as_str())
+        .bind(i64::from(shards.get()))
+        .bind(Channel::User(reader.clone()).shard(shards).number())
+        .bind(current.map(|room| number(room.0)))
+        .bind(one)
+        .bind(limit)
+        .fetch_all(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let mut rooms: Vec<Direct> = rows.into_iter().map(Direct::try_from).collect::<Result<_, _>>()?;
+    let mut said = messages(pool, shards, &ids).await?;
+    for room in &mut rooms {
+        room.messages = said.remove(&room.id).unwrap_or_default();
+    }
+    Ok(rooms)
+}
+
+#[derive(FromRow)]
+struct SaidRow {
+    room: i64,
+    id: i64,
+    author: String,
+    body: String,
+    created_at: OffsetDateTime,
+    is_readed: bool,
+}
+
+async fn messages(
+    pool: &PgPool,
+    shards: ShardCount,
+    rooms: &[i64],
+) -> Result<HashMap<RoomId, BTreeMap<MessageId, Said>>, Error> {
+    let mut said: HashMap<RoomId, BTreeMap<MessageId, Said>> = HashMap::new();
+    if rooms.is_empty() {
+        return Ok(said);
+    }
+    let rows: Vec<SaidRow> = sqlx::query_as(MESSAGES)
+        .bind(rooms)
+        .bind(i64::from(shards.get()))
+        .bind(i64::try_from(SHOWN).unwrap_or(i64::MAX))
+        .bind(SHOWN_BYTES)
+        .fetch_all(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    for row in rows {
+        let message = Said {
+            author: user(&row.author)?,
+            body: row.body,
+            created_at: row.created_at.into(),
+            is_readed: row.is_readed,
+        };
+        said.entry(RoomId(unsigned(row.room)?)).or_default().insert(MessageId(unsigned(row.id)?), message);
+    }
+    Ok(said)
+}
+
+/// Whom a person has a direct room with, the newest first.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn contacts(
+    pool: &PgPool,
+    shards: ShardCount,
+    of: &UserId,
+    limit: i64,
+) -> Result<Vec<UserId>, Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT CASE r.pair[1] WHEN $1 THEN r.pair[2] ELSE r.pair[1] END FROM room r
+         LEFT JOIN room_state s ON s.shard = r.id % $2 AND s.room = r.id
+         WHERE r.shard = -1 AND r.kind = 'direct' AND s.closed_at IS NULL AND r.pair @> ARRAY[$1]
+         ORDER BY r.id DESC LIMIT $3",
+    )
+    .bind(of.as_str())
+    .bind(i64::from(shards.get()))
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    users(&names)
+}
