@@ -8,7 +8,7 @@ use shared::{
     subject::{self, Channel},
 };
 
-use super::{Entry, Feed, GATE, Live};
+use super::{Entry, Feed, GATE, Live, people};
 use crate::{hub::channel::Heard, render::native};
 
 fn number<T: std::str::FromStr>(
@@ -27,7 +27,7 @@ impl Feed {
         }
     }
 
-    /// A live event. One without a sequence was not stored: only typing may be so in a room.
+    /// A live event. One without a sequence was not stored: few kinds may be so.
     pub(super) fn hear_channel(&mut self, message: &Message) {
         let headers = message.headers.as_ref();
         let Ok(parsed) = subject::parse(&message.subject) else { return };
@@ -60,8 +60,8 @@ impl Feed {
     fn hear_unstored(&mut self, parsed: &subject::Parsed<'_>, message: &Message) {
         let is_known = match parsed.channel {
             Channel::Room(_) => parsed.event == live::TYPING,
-            // A person's own channel hears its signals with all of the person's sockets.
-            Channel::User(_) => parsed.event == live::SIGNAL,
+            // Who follows a person's channel hears these with all of the person's sockets.
+            Channel::User(_) => people::is_unstored(parsed.event),
             Channel::Team(_) | Channel::System => false,
         };
         if !is_known {

@@ -1,7 +1,8 @@
 //! What concerns a person goes to every socket of theirs, whatever these follow.
 //!
 //! One subscription a shard for all its people. What must hold: a socket that follows the person's
-//! channel gets such an event from there, any other from here: each once.
+//! channel gets such an event from there, any other from here: each once. What is not stored (a signal, the
+//! copy of what a contact's channel stores) comes from here alone.
 
 use async_nats::{Message, Subscriber, header::NATS_SEQUENCE};
 use bytes::Bytes;
@@ -33,13 +34,19 @@ pub(super) struct Opened {
     state: StreamState,
 }
 
+/// Whether a person's sockets are pushed that event where it is not stored.
+pub(super) fn is_unstored(event: &str) -> bool {
+    event == live::SIGNAL || live::COPIED.iter().any(|name| name.as_str() == event)
+}
+
 impl Feed {
     /// Subscribes and asks, beside the task, until it succeeds.
     pub(super) fn open_people(&self) {
         let (source, shard, done) = (self.source.clone(), self.shard, self.done.clone());
         tokio::spawn(async move {
             let result = async {
-                let names = STORED.iter().map(|event| event.as_str()).chain([live::SIGNAL]);
+                let stored = STORED.iter().chain(&live::COPIED).map(|event| event.as_str());
+                let names = stored.chain([live::SIGNAL]);
                 let mut people = Vec::new();
                 for name in names {
                     people.push(source.client.subscribe(subject::live_of_people(shard, name)).await?);
@@ -82,7 +89,7 @@ impl Feed {
             .and_then(|headers| headers.get_last(NATS_SEQUENCE)?.as_str().parse().ok());
         match seq {
             Some(seq) => self.push_stored(user, &parsed.channel, parsed.event, seq, &message.payload),
-            None if parsed.event == live::SIGNAL => {
+            None if is_unstored(parsed.event) => {
                 let frame = native::push_unstored(&parsed.channel, parsed.event, &message.payload);
                 for (_, outbox) in self.source.sessions.of(user) {
                     outbox.push_unstored(frame.clone());

@@ -126,12 +126,14 @@ impl std::fmt::Display for EventName {
     }
 }
 
-/// Names of events that are pushed and never stored.
+/// Names of events that are pushed and never stored, or whose copies are not.
 pub mod live {
     /// A person writes something in a room.
     pub const TYPING: &str = "typing";
     /// A person sends data to another, to set up a call.
     pub const SIGNAL: &str = "signal";
+    /// Stored once, in a person's own channel; of these their contacts hear a copy that is not stored.
+    pub const COPIED: [super::EventName; 2] = [super::EventName::Camera, super::EventName::Profile];
 }
 
 /// Headers of the log: what only services need. No name ends in that of a header of the broker's
