@@ -1,0 +1,96 @@
+//! Contacts: who is online, whose camera is on, and what their sockets are told.
+
+use serde_json::{Value, json};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Size, sign},
+    eventually,
+};
+
+use super::{add, claims, get, person};
+
+#[tokio::test]
+async fn who_has_a_socket_open_is_online() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = person(&cluster, 0, 7);
+    for other in [8, 9] {
+        add(&ann, 7, other).await;
+    }
+    let is = async |expected: Value| {
+        eventually(&format!("{expected}"), || async {
+            let list = get(&ann, "/room/list").await;
+            let person = &list["contact_users"]["8"]["is_online"];
+            (list["online_ids"] == expected).then(|| assert_eq!(*person, expected == json!([8])))
+        })
+        .await;
+    };
+    is(json!([])).await;
+    let bob = cluster.socket(0, "8").await;
+    let _own = cluster.socket(0, "7").await;
+    let _strangers = cluster.socket(0, "10").await;
+    is(json!([8])).await;
+    drop(bob);
+    is(json!([])).await;
+}
+
+/// The next event of that name, on a socket that follows nothing.
+async fn heard(socket: &mut Socket, event: &str) -> (Value, Value) {
+    let push = socket.event(event).await.expect("a push");
+    assert_eq!(push.get("id"), None, "it is not stored there: {push}");
+    (push["channel"].clone(), push["data"].clone())
+}
+
+#[tokio::test]
+async fn a_camera_is_told_to_contacts_alone_and_shown_in_lists() {
+    let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
+    let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 1, 8));
+    add(&ann, 7, 8).await;
+    let mut own = cluster.socket(0, "7").await;
+    own.must("subscribe", json!({ "channel": "user-7" })).await;
+    let mut contact = [cluster.socket(0, "8").await, cluster.socket(1, "8").await];
+    // Who follows their own channel hears it once too.
+    contact[1].must("subscribe", json!({ "channel": "user-8" })).await;
+    let mut stranger = cluster.socket(1, "9").await;
+    for (path, is_on) in [("/webrtc/cameraOn", true), ("/webrtc/cameraOff", false)] {
+        get(&ann, path).await;
+        let data = json!({ "user": "7", "is_camera": is_on });
+        for socket in &mut contact {
+            assert_eq!(heard(socket, "camera").await, (json!("user-8"), data.clone()));
+            let rest = socket.so_far().await;
+            assert!(rest.iter().all(|push| push["event"] != "camera"), "{rest:?}");
+        }
+        let stored = own.event("camera").await.expect("a push");
+        assert!(stored["id"].is_u64(), "{stored}");
+        assert_eq!((&stored["channel"], &stored["data"]), (&json!("user-7"), &data));
+        assert_eq!(get(&bob, "/room/list").await["contact_users"]["7"]["is_camera"], is_on);
+    }
+    assert!(stranger.so_far().await.iter().all(|push| push["event"] != "camera"));
+}
+
+#[tokio::test]
+async fn a_new_profile_is_told_to_contacts_without_mail_and_account() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = person(&cluster, 0, 7);
+    add(&ann, 7, 8).await;
+    let mut contact = cluster.socket(0, "8").await;
+    let mut newer = claims(7);
+    (newer["iat"], newer["username"]) = (json!(1_700_000_001), json!("Ann"));
+    get(&Rest::new(&cluster.api[0].address(), &sign(&newer)), "/room/list").await;
+    let expected = json!({
+        "user": "7", "issued_at": 1_700_000_001, "username": "Ann", "gender": "male", "language": "en",
+        "main_photo": "7.jpg",
+    });
+    assert_eq!(heard(&mut contact, "profile").await, (json!("user-8"), expected));
+    let described = &get(&person(&cluster, 0, 8), "/room/list").await["contact_users"]["7"];
+    assert_eq!((&described["username"], &described["email"]), (&json!("Ann"), &json!("man7@gmail.com")));
+}
+
+#[tokio::test]
+async fn a_call_is_set_up_between_the_two() {
+    let cluster = Cluster::start(Size::default()).await;
+    add(&person(&cluster, 0, 7), 7, 8).await;
+    let (mut ann, mut bob) = (cluster.socket(0, "7").await, cluster.socket(0, "8").await);
+    ann.must("signal", json!({ "user": "8", "data": { "sdp": "offer" } })).await;
+    let push = bob.event("signal").await.expect("a push");
+    assert_eq!(push["data"], json!({ "user": "7", "data": { "sdp": "offer" } }));
+}

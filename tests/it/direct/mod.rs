@@ -1,0 +1,72 @@
+//! The direct dialect: two people who talk, with document 000's requests and answers.
+
+mod contacts;
+mod refusals;
+mod rooms;
+mod talk;
+mod unique;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, sign},
+};
+
+/// The document's author, and another of its people: as the host application describes them.
+fn claims(user: u64) -> Value {
+    json!({
+        "user_id": user, "iat": 1_700_000_000, "username": format!("man{user}"),
+        "email": format!("man{user}@gmail.com"), "gender": "male", "language": "en", "account": "0",
+        "main_photo": format!("{user}.jpg"),
+    })
+}
+
+fn person(cluster: &Cluster, node: usize, user: u64) -> Rest {
+    Rest::new(&cluster.api[node].address(), &sign(&claims(user)))
+}
+
+fn admin(cluster: &Cluster) -> Rest {
+    Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 1, "is_admin": true })))
+}
+
+/// `GET`, where it must succeed.
+async fn get(rest: &Rest, path: &str) -> Value {
+    let (status, answer) = rest.get(path).await;
+    assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+    answer
+}
+
+/// `POST`, where it must succeed.
+async fn post(rest: &Rest, path: &str, body: Value) -> Value {
+    let (status, answer) = rest.post(path, body).await;
+    assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+    answer
+}
+
+/// The room of two.
+async fn add(rest: &Rest, owner: u64, abonent: u64) -> u64 {
+    let room = post(rest, "/room/add", json!({ "owner": owner, "abonent": abonent })).await;
+    room["id"].as_u64().expect("an id")
+}
+
+/// Sends a message: its id, and the room with it.
+async fn say(rest: &Rest, room: u64, text: &str) -> (u64, Value) {
+    let room = post(rest, "/room/list", json!({ "room_id": room, "message": text })).await;
+    let messages = room["messages"].as_object().expect("messages by their ids");
+    let last = messages.values().max_by_key(|message| message["id"].as_u64()).expect("one");
+    assert_eq!(last["message"], text, "{room}");
+    (last["id"].as_u64().expect("an id"), room)
+}
+
+/// The keys of an object, sorted.
+fn keys(object: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+const ROOM: [&str; 7] =
+    ["abonent_id", "activity", "id", "is_active", "is_current", "is_low_account", "messages"];
+const ROOMS: [&str; 6] = ["contact_users", "contacts_ids", "current_room", "online_ids", "room_ids", "rooms"];
+const MESSAGE: [&str; 5] = ["author_id", "created", "id", "is_readed", "message"];

@@ -1,0 +1,114 @@
+//! Messages: one room in whichever dialect it is written and read.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+use super::{add, get, person, say};
+
+#[tokio::test]
+async fn what_is_said_here_is_said_to_native_clients_and_the_other_way_round() {
+    let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
+    let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 1, 8));
+    let room = add(&ann, 7, 8).await;
+    let (mut joined, mut stranger) = (cluster.socket(1, "8").await, cluster.socket(0, "9").await);
+    let info = joined.must("join_room", json!({ "room_pk": room })).await;
+    assert_eq!((&info["kind"], &info["users"]), (&json!("direct"), &json!(["7", "8"])));
+    let refused = stranger.act("join_room", json!({ "room_pk": room })).await.expect("open");
+    assert_eq!(refused["response_status"], 404, "{refused}");
+
+    let (id, _) = say(&ann, room, "by document").await;
+    let push = joined.event("chat-message").await.expect("a push");
+    assert_eq!((&push["channel"], &push["id"]), (&json!(format!("room-{room}")), &json!(id)));
+    assert_eq!((&push["data"]["message"], &push["data"]["user"]), (&json!("by document"), &json!("7")));
+    let sent = joined.must("create_message", json!({ "msg_text": "by socket" })).await;
+    let native = cluster.rest(1, "7");
+    let by_rest = native.say(room, "by REST").await;
+    let (_, history) = native.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    let texts: Vec<&Value> =
+        history["results"].as_array().expect("messages").iter().map(|message| &message["message"]).collect();
+    assert_eq!(texts, ["by document", "by socket", "by REST"]);
+
+    // A look at the room waits for what was acknowledged before.
+    let list = get(&bob, &format!("/room/select/{room}")).await;
+    let messages = &list["rooms"][room.to_string()]["messages"];
+    assert_eq!(messages[sent["id"].to_string()]["message"], "by socket");
+    assert_eq!(messages[sent["id"].to_string()]["author_id"], 8);
+    assert_eq!(messages[by_rest.to_string()]["is_readed"], true);
+    assert_eq!(messages[sent["id"].to_string()]["is_readed"], false, "the other has not read it");
+    let read = joined.event("message-read").await.expect("a push");
+    assert_eq!(read["data"], json!({ "message_id": by_rest, "room": room, "user": "8" }));
+
+    // What is edited is shown as it is, what is deleted is not.
+    let path = format!("/api/v1/rooms/{room}/messages");
+    let edit = json!({ "message": "by hand" });
+    native.send(Method::PATCH, &format!("{path}/{by_rest}"), &edit).await.expect("an answer");
+    native.send(Method::DELETE, &format!("{path}/{id}"), &Value::Null).await.expect("an answer");
+    let messages = get(&ann, "/room/list").await["rooms"][room.to_string()]["messages"].clone();
+    assert_eq!(messages[by_rest.to_string()]["message"], "by hand");
+    assert_eq!(messages.get(id.to_string()), None);
+}
+
+#[tokio::test]
+async fn a_room_shows_its_last_fifty_and_of_long_ones_fewer() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = person(&cluster, 0, 7);
+    let room = add(&ann, 7, 8).await;
+    let mut ids = Vec::new();
+    for n in 0..52 {
+        ids.push(say(&ann, room, &n.to_string()).await.0);
+    }
+    let shown = |room: &Value| -> Vec<u64> {
+        let mut ids: Vec<u64> = room["messages"]
+            .as_object()
+            .expect("messages")
+            .keys()
+            .map(|key| key.parse().expect("an id"))
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    let list = get(&ann, "/room/list").await;
+    assert_eq!(shown(&list["rooms"][room.to_string()]), ids[2..]);
+    // The longest are 64 KiB: two fill the room's 128 KiB.
+    for _ in 0..3 {
+        ids.push(say(&ann, room, &"𝄞".repeat(16_384)).await.0);
+    }
+    let (last, seen) = say(&ann, room, "short").await;
+    ids.push(last);
+    assert_eq!(shown(&seen), ids[ids.len() - 3..]);
+}
+
+#[tokio::test]
+async fn the_same_key_is_one_message() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let ann = person(&cluster, 0, 7);
+    let room = add(&ann, 7, 8).await;
+    let send = async |node: usize, text: &str| {
+        let request = person(&cluster, node, 7).request(Method::POST, "/room/list");
+        let request =
+            request.header("idempotency-key", "k-1").json(&json!({ "room_id": room, "message": text }));
+        let answer = request.send().await.expect("an answer");
+        (answer.status(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let first = send(0, "once").await;
+    assert_eq!(first.0, StatusCode::OK, "{first:?}");
+    assert_eq!(send(1, "once").await, first);
+    let detail = json!({ "detail": "This client_id was used before, with another text." });
+    assert_eq!(send(0, "twice").await, (StatusCode::UNPROCESSABLE_ENTITY, detail));
+}
+
+#[tokio::test]
+async fn while_nobody_writes_to_postgres_an_answer_has_what_it_answers() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let ann = person(&cluster, 0, 7);
+    let room = add(&ann, 7, 8).await;
+    say(&ann, room, "before").await;
+    cluster.persister[0].kill9();
+    let (id, seen) = say(&ann, room, "now").await;
+    assert_eq!(seen["messages"].as_object().map(|messages| messages.len()), Some(2));
+    cluster.persister[0].restart();
+    cluster.persister[0].ready().await;
+    let list = get(&ann, &format!("/room/select/{room}")).await;
+    assert_eq!(list["rooms"][room.to_string()]["messages"][id.to_string()]["message"], "now");
+}

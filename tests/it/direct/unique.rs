@@ -1,0 +1,42 @@
+//! However many add a room for a pair at once, in whichever order of the two, there is one.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::Value;
+use tests::cluster::{Cluster, Size};
+use tokio::task::JoinSet;
+
+use super::{add, admin, get, person, say};
+
+async fn rush(cluster: &Cluster) -> u64 {
+    let mut requests = JoinSet::new();
+    for n in 0..40 {
+        let (owner, abonent) = if n % 2 == 0 { (7, 8) } else { (8, 7) };
+        let rest = person(cluster, n % 3 % 2, owner);
+        requests.spawn(async move { add(&rest, owner, abonent).await });
+    }
+    let ids: BTreeSet<u64> = requests.join_all().await.into_iter().collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    *ids.first().expect("one")
+}
+
+#[tokio::test]
+async fn a_pair_has_one_room_and_another_once_it_is_closed() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let first = rush(&cluster).await;
+    say(&person(&cluster, 0, 7), first, "hi").await;
+    let made: i64 = sqlx::query_scalar("SELECT count(*) FROM room WHERE kind = 'direct'")
+        .fetch_one(&cluster.database.pool().await)
+        .await
+        .expect("a count");
+    assert_eq!(made, 1);
+    let path = format!("/api/v1/rooms/{first}");
+    let (status, _) = admin(&cluster).send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    assert_eq!(status, 204);
+    let list = get(&person(&cluster, 1, 7), "/room/list").await;
+    assert_eq!((&list["room_ids"], &list["current_room"]), (&Value::Array(vec![]), &Value::Null));
+    let next = rush(&cluster).await;
+    assert_ne!(next, first);
+    assert_ne!(add(&person(&cluster, 0, 7), 7, 9).await, next, "another pair has another");
+}
