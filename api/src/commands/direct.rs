@@ -3,7 +3,10 @@
 //! What is written here is waited for, up to a second; where Postgres has not got it by then, the answer
 //! contains it all the same, as far as it is the answer.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use shared::{
     clock::Timestamp,
@@ -26,6 +29,7 @@ use super::{
 use crate::{
     queries::{
         direct::{self, Direct, Said, Which},
+        facts::Facts,
         messages::Page,
         people::Described,
     },
@@ -67,21 +71,12 @@ pub(crate) async fn add(
     let name = format!("{}, {}", two[0], two[1]);
     let pair = Pair { kind: RoomKind::Direct, name, creator: owner, two };
     let held = pairs::hold(api, caller, pair, idempotency_key).await?;
-    turn_to(api, caller, held.room).await?;
-    let found = one(api, caller, held.room, Some(held.room)).await?;
-    let room = match (found, held.made) {
-        (Some(room), _) => room,
-        (None, Some(made)) => Direct {
-            id: held.room,
-            pair: made.users,
-            creator: made.user,
-            activity: made.created_at,
-            is_active: false,
-            is_current: true,
-            messages: [].into(),
-        },
-        (None, None) => return Err(Error::not_found()),
-    };
+    let turned = turn_to(api, caller, held.room).await?;
+    if held.applied {
+        api.is_applied(turned.shard, turned.seq).await;
+    }
+    let facts = enter(api, caller, held.room).await?;
+    let room = one(api, caller, &facts, Some(held.room)).await?;
     seen(api, caller, room).await
 }
 
@@ -93,15 +88,16 @@ pub(crate) async fn list(api: &Shared, caller: &Caller) -> Result<Rooms, Error> 
 /// The caller looks at a room from now on, and has read it.
 pub(crate) async fn select(api: &Shared, caller: &Caller, room: RoomId) -> Result<Rooms, Error> {
     enter(api, caller, room).await?;
-    let channel = Channel::Room(room);
     let last = messages::history(api, caller, room, Page::Last, 1).await?.pop();
+    let turned = turn_to(api, caller, room).await?;
     let read = async {
         let Some(last) = last else { return Ok(()) };
         let marked = marks::append(api, room, &caller.user, last.id, None).await?;
-        api.is_applied(channel.shard(api.shards), marked.seq).await;
+        api.is_applied(marked.shard, marked.seq).await;
         Ok::<_, Error>(())
     };
-    tokio::try_join!(turn_to(api, caller, room), read)?;
+    let (_, read) = tokio::join!(api.is_applied(turned.shard, turned.seq), read);
+    read?;
     listed(api, caller, Some(room)).await
 }
 
@@ -113,7 +109,7 @@ pub(crate) async fn send(
     text: &str,
     idempotency_key: Option<&str>,
 ) -> Result<Seen, Error> {
-    enter(api, caller, room).await?;
+    let facts = enter(api, caller, room).await?;
     let send = messages::Send {
         room,
         text,
@@ -126,7 +122,7 @@ pub(crate) async fn send(
     };
     let sent = messages::send(api, caller, send).await?;
     let is_applied = api.is_applied(Channel::Room(room).shard(api.shards), sent.id.0).await;
-    let mut found = one(api, caller, room, None).await?.ok_or_else(Error::not_found)?;
+    let mut found = one(api, caller, &facts, None).await?;
     if !is_applied {
         let ChatMessage { user: author, message: body, created_at, .. } = sent.message;
         found.activity = created_at;
@@ -168,17 +164,15 @@ pub(crate) async fn camera(api: &Shared, caller: &Caller, is_camera: bool) -> Re
 }
 
 /// A direct room that the caller may enter; any other does not exist here.
-async fn enter(api: &Shared, caller: &Caller, room: RoomId) -> Result<(), Error> {
+async fn enter(api: &Shared, caller: &Caller, room: RoomId) -> Result<Arc<Facts>, Error> {
     let facts = super::enter(api, room, caller).await?;
-    if facts.kind == RoomKind::Direct { Ok(()) } else { Err(Error::not_found()) }
+    if facts.kind == RoomKind::Direct { Ok(facts) } else { Err(Error::not_found()) }
 }
 
 /// The caller looks at that room from now on.
-async fn turn_to(api: &Shared, caller: &Caller, room: RoomId) -> Result<(), Error> {
+async fn turn_to(api: &Shared, caller: &Caller, room: RoomId) -> Result<Appended, Error> {
     let event = Event::RoomSelect(RoomSelect { user: caller.user.clone(), current: room });
-    let appended = note(api, caller, &event).await?;
-    api.is_applied(appended.shard, appended.seq).await;
-    Ok(())
+    note(api, caller, &event).await
 }
 
 /// Appends an event of the caller's own.
@@ -188,13 +182,19 @@ async fn note(api: &Shared, caller: &Caller, event: &Event) -> Result<Appended, 
     api.append(Append::new(&channel, event, id), Instant::now() + APPEND).await
 }
 
-async fn one(
-    api: &Shared,
-    caller: &Caller,
-    room: RoomId,
-    current: Option<RoomId>,
-) -> Result<Option<Direct>, Error> {
-    Ok(direct::rooms(&api.pool, api.shards, &caller.user, Which::One(room), current).await?.pop())
+/// A room as Postgres has it; where that has none of it yet, as it was made.
+async fn one(api: &Shared, caller: &Caller, facts: &Facts, current: Option<RoomId>) -> Result<Direct, Error> {
+    let which = Which::One(facts.room);
+    let found = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?.pop();
+    Ok(found.unwrap_or_else(|| Direct {
+        id: facts.room,
+        pair: facts.members.iter().cloned().collect(),
+        creator: facts.creator.clone(),
+        activity: facts.created_at,
+        is_active: false,
+        is_current: current == Some(facts.room),
+        messages: BTreeMap::new(),
+    }))
 }
 
 async fn seen(api: &Shared, caller: &Caller, room: Direct) -> Result<Seen, Error> {

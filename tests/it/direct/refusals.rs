@@ -123,7 +123,7 @@ async fn what_no_handler_is_given() {
         let answer = ann.request(Method::POST, "/room/list").body(body).send().await.expect("an answer");
         (answer.status(), answer.json::<Value>().await.expect("JSON"))
     };
-    for text in ["", "{", "{} {}", "\u{1}"] {
+    for text in ["", "{", "\u{1}"] {
         assert_eq!(send(text.to_owned()).await, refused(400, "The body is not JSON."), "{text}");
     }
     let large = json!({ "room_id": 1, "message": "x", "author": { "token": "x".repeat(256 << 10) } });

@@ -4,7 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
 
-use super::{add, get, person, say};
+use super::{add, get, person, post, say};
 
 #[tokio::test]
 async fn what_is_said_here_is_said_to_native_clients_and_the_other_way_round() {
@@ -105,6 +105,11 @@ async fn while_nobody_writes_to_postgres_an_answer_has_what_it_answers() {
     let room = add(&ann, 7, 8).await;
     say(&ann, room, "before").await;
     cluster.persister[0].kill9();
+    // A room that Postgres has not got is answered, and can be written to.
+    let new = post(&ann, "/room/add", json!({ "owner": 7, "abonent": 9 })).await;
+    assert_eq!((&new["abonent_id"], &new["is_current"]), (&json!(9), &json!(true)));
+    let (_, seen) = say(&ann, new["id"].as_u64().expect("an id"), "early").await;
+    assert_eq!((super::keys(&seen), &seen["abonent_id"]), (super::ROOM.to_vec(), &json!(9)));
     let (id, seen) = say(&ann, room, "now").await;
     assert_eq!(seen["messages"].as_object().map(|messages| messages.len()), Some(2));
     cluster.persister[0].restart();
