@@ -1,6 +1,7 @@
 //! The direct dialect: two people who talk, with document 000's requests and answers.
 
 mod contacts;
+mod docs;
 mod refusals;
 mod rooms;
 mod talk;
