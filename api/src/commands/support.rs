@@ -29,8 +29,10 @@ use crate::{
     state::{APPEND, Shared},
 };
 
-/// The most rooms that are listed: the newest.
+/// The most rooms that are listed: the newest that are open.
 const ROOMS_MAX: i64 = 500;
+/// The rooms among which they are looked for: the newest of all.
+const ROOMS_AMONG: i64 = 5_000;
 /// The most messages of a room that are read: the newest.
 const MESSAGES_MAX: i64 = 500;
 /// Digits of a key.
@@ -234,7 +236,7 @@ pub(crate) async fn list(
             return Err(Error::forbidden());
         }
     }
-    support::list(&api.pool, api.shards, org_id, product_name, ROOMS_MAX).await
+    support::list(&api.pool, api.shards, (org_id, product_name), ROOMS_MAX, ROOMS_AMONG).await
 }
 
 #[cfg(test)]

@@ -74,21 +74,27 @@ impl TryFrom<Row> for Room {
     }
 }
 
-/// `$1` = the number of shards.
-const SELECT: &str = "
-SELECT r.id, r.creator, r.detail, r.active AND s.closed_at IS NULL AS active,
-       (SELECT m.body FROM message m WHERE m.shard = r.id % $1 AND m.room = r.id AND m.deleted_at IS NULL
-        ORDER BY m.id DESC LIMIT 1) AS last
-FROM room r LEFT JOIN room_state s ON s.shard = r.id % $1 AND s.room = r.id
-WHERE r.shard = -1 AND r.kind = 'support'";
+/// The support rooms among `made`. `$1` = the number of shards. What became of a room is looked up by its
+/// primary key, room by room: never all rooms are read for one.
+fn select(made: &str) -> AssertSqlSafe<String> {
+    // Only constants are put together here.
+    AssertSqlSafe(format!(
+        "SELECT r.id, r.creator, r.detail, r.active AND s.closed_at IS NULL AS active,
+                (SELECT m.body FROM message m
+                 WHERE m.shard = r.id % $1 AND m.room = r.id AND m.deleted_at IS NULL
+                 ORDER BY m.id DESC LIMIT 1) AS last
+         FROM (SELECT * FROM room WHERE shard = -1 AND kind = 'support' AND {made}) r
+         LEFT JOIN LATERAL (SELECT s.closed_at FROM room_state s
+                            WHERE s.shard = r.id % $1 AND s.room = r.id LIMIT 1) s ON true"
+    ))
+}
 
 /// The room of that id; `None` where Postgres has none.
 ///
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn room(pool: &PgPool, shards: ShardCount, id: RoomId) -> Result<Option<Room>, Error> {
-    // Only constants are put together here.
-    let row: Option<Row> = sqlx::query_as(AssertSqlSafe(format!("{SELECT} AND r.id = $2")))
+    let row: Option<Row> = sqlx::query_as(select("id = $2"))
         .bind(i64::from(shards.get()))
         .bind(number(id.0))
         .fetch_optional(pool)
@@ -106,8 +112,7 @@ pub(crate) async fn of_secret(
     shards: ShardCount,
     secret: &str,
 ) -> Result<Option<Room>, Error> {
-    let sql = format!("{SELECT} AND r.detail -> 'support' ->> 'secret' = $2");
-    let row: Option<Row> = sqlx::query_as(AssertSqlSafe(sql))
+    let row: Option<Row> = sqlx::query_as(select("detail -> 'support' ->> 'secret' = $2 LIMIT 1"))
         .bind(i64::from(shards.get()))
         .bind(secret)
         .fetch_optional(pool)
@@ -116,27 +121,29 @@ pub(crate) async fn of_secret(
     row.map(Room::try_from).transpose()
 }
 
-/// The open rooms about a product of an organisation's, newest first.
+/// The newest `limit` open rooms about a product of an organisation's, of the newest `among` of all: the
+/// closed ones of years need not be passed over.
 ///
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn list(
     pool: &PgPool,
     shards: ShardCount,
-    org_id: &str,
-    product_name: &str,
+    (org_id, product_name): (&str, &str),
     limit: i64,
+    among: i64,
 ) -> Result<Vec<Room>, Error> {
-    let sql = format!(
-        "{SELECT} AND r.detail -> 'support' ->> 'org_id' = $2
-         AND r.detail -> 'support' ->> 'product_name' = $3 AND r.active AND s.closed_at IS NULL
-         ORDER BY r.id DESC LIMIT $4"
+    let mut sql = select(
+        "detail -> 'support' ->> 'org_id' = $2 AND detail -> 'support' ->> 'product_name' = $3
+         ORDER BY id DESC LIMIT $5",
     );
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
+    sql.0.push_str(" WHERE r.active AND s.closed_at IS NULL ORDER BY r.id DESC LIMIT $4");
+    let rows: Vec<Row> = sqlx::query_as(sql)
         .bind(i64::from(shards.get()))
         .bind(org_id)
         .bind(product_name)
         .bind(limit)
+        .bind(among)
         .fetch_all(pool)
         .await
         .map_err(|error| database(&error))?;

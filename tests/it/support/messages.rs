@@ -97,11 +97,11 @@ async fn without_the_persister_what_is_said_is_kept_and_an_unknown_key_is_not_de
     let room = visit(&rest, visit_of("ABCD12345")).await;
     let room = key(&room);
     cluster.persister[0].pause();
-    say(&rest, room, "hello").await;
-    assert_eq!(messages(&rest, room).await, [] as [Value; 0]);
     // Its creation is in the log alone: its key opens nothing yet, and is not said to be wrong.
     let new = visit(&rest, visit_of("EFGH")).await;
     assert_eq!((&new["user_id"], &new["is_active"]), (&json!("EFGH"), &json!(true)));
+    say(&rest, room, "hello").await;
+    assert_eq!(messages(&rest, room).await, [] as [Value; 0]);
     let unknown = refusal(503, "The room is not reachable now. Try again.");
     assert_eq!(get(&rest, "get_room_by_id", key(&new)).await, unknown);
     cluster.persister[0].resume();

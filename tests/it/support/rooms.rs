@@ -145,3 +145,29 @@ async fn an_organisations_open_rooms_are_listed_newest_first() {
     assert_eq!(agent.get(&nothing).await, (StatusCode::OK, json!({ "rooms": [] })));
     assert_eq!(agent.get(&format!("{LIST}?org_id=OTHER&product_name=WIFIQRCODE")).await, forbidden());
 }
+
+#[tokio::test]
+async fn a_list_has_the_newest_five_hundred_of_the_newest_five_thousand() {
+    let cluster = Cluster::start(Size::default()).await;
+    let pool = cluster.database.pool().await;
+    let made = "INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, detail)
+        SELECT -1, 10000 + n, 'support', 'a room', true, 'visitor:7', true, now(),
+               jsonb_build_object('support', jsonb_build_object(
+                   'secret', lpad(n::text, 24, '0'), 'visitor', '7', 'org_id', 'DOWELL12345',
+                   'portfolio_name', 'umair', 'product_name', 'WIFIQRCODE', 'event_id', 'FB', 'ordinal', n))
+        FROM generate_series(1, 5100) n";
+    sqlx::query(made).execute(&pool).await.expect("rooms");
+    let agent = agent(&cluster, "DOWELL12345");
+    let ordinals = async || {
+        let (status, answer) = agent.get(&format!("{LIST}?org_id=DOWELL12345&product_name=WIFIQRCODE")).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let rooms = answer["rooms"].as_array().expect("a list");
+        let ordinal = |room: &Value| room["room_room_id"].as_str().expect("text").replace("-7", "");
+        (rooms.len(), rooms.first().map(ordinal), rooms.last().map(ordinal))
+    };
+    assert_eq!(ordinals().await, (500, Some("5100".to_owned()), Some("4601".to_owned())));
+    let closed = "INSERT INTO room_state (shard, room, changed, closed_at)
+        SELECT (10000 + n) % 8, 10000 + n, 1, now() FROM generate_series(201, 5100) n";
+    sqlx::query(closed).execute(&pool).await.expect("closed");
+    assert_eq!(ordinals().await, (100, Some("200".to_owned()), Some("101".to_owned())));
+}
