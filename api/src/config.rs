@@ -10,6 +10,9 @@ use shared::{
     token::TokenArgs,
 };
 
+/// The longest name of a category.
+const CATEGORY_MAX: usize = 64;
+
 /// What an api node needs besides its addresses.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ApiArgs {
@@ -35,6 +38,12 @@ pub struct ApiArgs {
     /// Where clients are.
     #[command(flatten)]
     pub address: AddressArgs,
+    /// The categories of topics, separated by commas: letters, digits, _ and -.
+    #[arg(long, env = "ROOMCAST_TOPICS", value_delimiter = ',', default_value = "films,music,books,games", value_parser = category)]
+    pub topics: Vec<String>,
+    /// Where pictures are kept: a folder, or an address such as file:///var/lib/roomcast/media. Nodes share it.
+    #[arg(long, env = "ROOMCAST_MEDIA", default_value = "data/media")]
+    pub media: String,
     /// The customer desk.
     #[command(flatten)]
     pub support: SupportArgs,
@@ -58,6 +67,15 @@ pub enum TokenUse {
     Optional,
     /// Without one nothing is answered.
     Required,
+}
+
+fn category(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    if (1..=CATEGORY_MAX).contains(&text.len()) && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be 1 to {CATEGORY_MAX} letters, digits, _ and -"))
+    }
 }
 
 fn text_max(text: &str) -> Result<usize, String> {

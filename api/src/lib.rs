@@ -7,6 +7,7 @@ mod behind;
 mod commands;
 pub mod config;
 mod dialects;
+mod media;
 mod nodes;
 mod queries;
 mod rights;
@@ -39,6 +40,7 @@ use tokio::sync::Semaphore;
 use behind::Behind;
 use commands::{marks::Marks, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
+use media::Media;
 use rights::Rights;
 use state::{Api, Shared};
 
@@ -57,6 +59,7 @@ pub async fn start(
 ) -> anyhow::Result<Router> {
     let component = health.component("api");
     let verifier = Verifier::start(&config.token, shutdown).await?;
+    let media = Media::open(&config.api.media).context("ROOMCAST_MEDIA")?;
     let pool = pool(&config.database, config.api.read_connections)?;
     let connection = nats::connect(&config.nats, Role::Api).await?;
     let jetstream = connection.jetstream();
@@ -83,6 +86,8 @@ pub async fn start(
         requests: Limit::new("requests", config.api.rate_requests),
         address: config.api.address.clone(),
         support: config.api.support,
+        topics: config.api.topics.clone(),
+        media,
         searches: Semaphore::new(search::AT_ONCE),
         profiles: Cache::new(PROFILES),
         matches: commands::matches::Recent::default(),

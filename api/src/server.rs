@@ -1,6 +1,6 @@
 //! The HTTP surface: the dialects' routes behind the bounds that all share.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     Router,
@@ -9,15 +9,15 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
+use futures_util::FutureExt as _;
 use shared::{
     error::{Error, ErrorCode},
     metric_names as names, serve,
 };
 use tokio::time::Instant;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    dialects::{direct, native, refusal, support},
+    dialects::{direct, native, refusal, support, topics},
     state::Api,
     web,
 };
@@ -31,6 +31,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 pub(crate) fn router(api: Api) -> Router {
     let routes = native::router()
         .merge(support::router())
+        .merge(topics::router())
         .merge(direct::router())
         .merge(web::router())
         .method_not_allowed_fallback(async |address: Uri| {
@@ -43,11 +44,8 @@ pub(crate) fn router(api: Api) -> Router {
     routes
         .fallback(async |address: Uri| refusal(address.path(), Error::not_found()))
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn_with_state(api, often))
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            refusal("", Error::new(ErrorCode::Internal, "Something went wrong here."))
-        }))
+        .layer(middleware::from_fn(guard))
         .layer(middleware::from_fn(serve::request_id))
 }
 
@@ -73,14 +71,15 @@ async fn often(State(api): State<Api>, request: Request, next: Next) -> Response
     }
 }
 
-async fn in_time(request: Request, next: Next) -> Response {
+/// Answers in time, whatever becomes of the request.
+async fn guard(request: Request, next: Next) -> Response {
     let address = request.uri().clone();
-    match tokio::time::timeout(REQUEST, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let error = Error::new(ErrorCode::RequestTimeout, "The request took too long.");
-            refusal(address.path(), error)
-        }
+    let refuse = |code, detail| refusal(address.path(), Error::new(code, detail));
+    let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(REQUEST, answering).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => refuse(ErrorCode::Internal, "Something went wrong here."),
+        Err(_) => refuse(ErrorCode::RequestTimeout, "The request took too long."),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     behind::Behind,
     commands::{marks::Marks, matches},
     config::SupportArgs,
+    media::Media,
     rights::Rights,
 };
 
@@ -54,6 +55,9 @@ pub(crate) struct Shared {
     pub(crate) requests: Limit<IpAddr>,
     pub(crate) address: AddressArgs,
     pub(crate) support: SupportArgs,
+    /// The categories of topics.
+    pub(crate) topics: Vec<String>,
+    pub(crate) media: Media,
     /// Turns to search.
     pub(crate) searches: Semaphore,
     /// The newest token of a person that says nothing that is not stored, as far as this node knows.

@@ -123,4 +123,6 @@ metric_names! {
     counter CONTACTS_UNTOLD_TOTAL = "roomcast_contacts_untold_total";
     /// HTTP requests by `route`, `method` and `status`.
     counter HTTP_REQUESTS_TOTAL = "roomcast_http_requests_total";
+    /// Pictures that were sent, by `outcome`: decoded, refused, failed (the store did not answer).
+    counter PICTURES_TOTAL = "roomcast_pictures_total";
 }

@@ -15,3 +15,4 @@ mod rights;
 mod support;
 mod tidy;
 mod tokens;
+mod topics;

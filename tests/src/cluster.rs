@@ -283,6 +283,7 @@ impl Cluster {
                     ("DATABASE_URL", store),
                     ("ROOMCAST_JWT_SECRET", SECRET.to_owned()),
                     ("ROOMCAST_DRAIN_SECONDS", "5".to_owned()),
+                    ("ROOMCAST_MEDIA", folder.path().join("media").display().to_string()),
                 ];
                 environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
                 nodes.push(Node::start(service, folder.path(), n, environment, first.or(second)));

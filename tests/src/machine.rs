@@ -33,6 +33,7 @@ impl Machine {
         let mut command = command(&program("roomcast"));
         command.arg("up").env("ROOMCAST_LISTEN", format!("127.0.0.1:{port}"));
         command.env("ROOMCAST_JWT_SECRET", SECRET);
+        command.env("ROOMCAST_MEDIA", folder.path().join("media"));
         for service in ["api", "fanout", "persister"] {
             let name = service.to_uppercase();
             command.env(format!("ROOMCAST_{name}_NATS_URL"), nats.url(service));

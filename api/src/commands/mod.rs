@@ -16,6 +16,7 @@ pub(crate) mod rooms;
 pub(crate) mod search;
 pub(crate) mod support;
 pub(crate) mod teams;
+pub(crate) mod topics;
 mod unique;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use shared::{
     subject::Channel,
 };
 
-use super::{control::Control, enter, manage, see, teams};
+use super::{control::Control, enter, manage, see, teams, topics};
 use crate::{
     queries::{
         facts::Facts,
@@ -181,6 +181,9 @@ pub(crate) async fn change(
     if private.is_some() && !matches!(facts.kind, RoomKind::Public | RoomKind::Private) {
         let detail = "Only public and private rooms can become one another.";
         return Err(Error::new(ErrorCode::Conflict, detail));
+    }
+    if facts.kind == RoomKind::Topic {
+        topics::check_change(name.as_deref(), description.as_deref())?;
     }
     let update = RoomUpdate {
         room,

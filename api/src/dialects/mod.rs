@@ -7,6 +7,7 @@ pub(crate) mod matches;
 pub(crate) mod native;
 mod read;
 pub(crate) mod support;
+pub(crate) mod topics;
 
 use axum::response::{IntoResponse as _, Response};
 use shared::error::Error;
@@ -17,6 +18,8 @@ pub(crate) fn refusal(path: &str, error: Error) -> Response {
         support::Refusal(error).into_response()
     } else if direct::owns(path) {
         direct::Refusal(error).into_response()
+    } else if topics::has(path) {
+        topics::refuse(&error)
     } else {
         native::Problem(error).into_response()
     }

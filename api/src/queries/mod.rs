@@ -10,6 +10,7 @@ pub(crate) mod rooms;
 pub(crate) mod search;
 pub(crate) mod support;
 pub(crate) mod teams;
+pub(crate) mod topics;
 
 use shared::{error::Error, id::UserId};
 

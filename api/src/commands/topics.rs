@@ -1,0 +1,193 @@
+//! Topics: rooms for everyone, each in a category under a title that no other open one has there.
+
+use shared::{
+    clock::Timestamp,
+    error::{Error, ErrorCode},
+    event::{Event, EventName, Room as Made, RoomDetail, RoomKind},
+    id::RoomId,
+    rules::{self, Caller},
+    subject::Channel,
+};
+
+use super::{
+    control::Control,
+    manage, rooms, see,
+    unique::{self, Holder},
+};
+use crate::{
+    media::Picture,
+    queries::{
+        people,
+        topics::{self, Topic},
+    },
+    state::Shared,
+};
+
+/// The longest title.
+pub(crate) const TITLE_MAX: usize = 70;
+/// The longest description.
+pub(crate) const DESCRIPTION_MAX: usize = 400;
+/// Topics on a page.
+pub(crate) const PAGE: u64 = 100;
+
+/// A topic to make. Its category is one of the configuration's.
+pub(crate) struct Make {
+    pub(crate) title: String,
+    pub(crate) category: String,
+    pub(crate) description: Option<String>,
+    pub(crate) picture: Option<Picture>,
+}
+
+/// Makes a topic; `None` where another has that title.
+pub(crate) async fn make(
+    api: &Shared,
+    caller: &Caller,
+    make: Make,
+    idempotency_key: Option<&str>,
+) -> Result<Option<Topic>, Error> {
+    rules::required_line("title", &make.title, TITLE_MAX)?;
+    rules::optional_line("description", make.description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
+    let named = idempotency_key.map(|key| [caller.user.as_str(), key]);
+    let picture =
+        make.picture.map(|picture| (picture.name(named.as_ref().map(<[&str; 2]>::as_slice)), picture));
+    let name = picture.as_ref().map(|(name, _)| *name);
+    if let Some((name, picture)) = picture {
+        api.media.put(name, picture).await?;
+    }
+    let img = name.map(|name| name.to_string());
+    let made = hold(api, caller, make.title, make.category, make.description, img, idempotency_key).await;
+    // Under a key of the caller's an earlier try may have made a topic that shows it.
+    let is_shown = match &made {
+        Ok(made) => made.is_some(),
+        Err(error) => error.code == ErrorCode::OutcomeUnknown || idempotency_key.is_some(),
+    };
+    if let (Some(name), false) = (name, is_shown) {
+        api.media.discard(name).await;
+    }
+    let Some((id, made)) = made? else { return Ok(None) };
+    let shard = Channel::User(made.user.clone()).shard(api.shards);
+    let username =
+        people::person(&api.pool, shard, &made.user).await?.and_then(|(_, person)| person.username);
+    as_made(id, made, username).map(Some)
+}
+
+/// The topic's room, if this request made it.
+async fn hold(
+    api: &Shared,
+    caller: &Caller,
+    title: String,
+    category: String,
+    description: Option<String>,
+    img: Option<String>,
+    idempotency_key: Option<&str>,
+) -> Result<Option<(RoomId, Made)>, Error> {
+    let key = unique::key_of(&[RoomKind::Topic.as_str(), &category, &title]);
+    let now = Timestamp::now();
+    let made = Made {
+        request_type: Some("chatroom".to_owned()),
+        name: title,
+        description,
+        private: false,
+        users: vec![],
+        participants: vec![],
+        team: None,
+        user: caller.user.clone(),
+        kind: RoomKind::Topic,
+        active: true,
+        created_at: now,
+        activity: now,
+        unread: 0,
+        detail: Some(RoomDetail::Topic { category, img }),
+    };
+    let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
+    let Holder { room, made, is_new, .. } = unique::hold(api, control, &key, Event::Chatroom(made)).await?;
+    Ok(made.filter(|_| is_new).map(|made| (room, made)))
+}
+
+/// A topic as it is right after it was made.
+fn as_made(id: RoomId, made: Made, username: Option<String>) -> Result<Topic, Error> {
+    let Some(RoomDetail::Topic { category, img }) = made.detail else {
+        return Err(Error::internal(&"a topic is stored as something else"));
+    };
+    Ok(Topic {
+        id,
+        title: made.name,
+        category,
+        img,
+        creator: made.user,
+        username,
+        description: made.description,
+        created_at: made.created_at,
+    })
+}
+
+/// Which page of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// This one, from 1.
+    Number(u64),
+    /// The last one.
+    Last,
+}
+
+/// A page of a list.
+pub(crate) struct Page {
+    pub(crate) topics: Vec<Topic>,
+    /// Which it is, from 1.
+    pub(crate) number: u64,
+    /// How many pages there are.
+    pub(crate) pages: u64,
+    /// How many topics there are on all of them.
+    pub(crate) count: u64,
+}
+
+/// The open topics of a category, in the order of their ids; `None` where there is no such page.
+pub(crate) async fn list(api: &Shared, category: &str, asked: Asked) -> Result<Option<Page>, Error> {
+    let count = topics::count(&api.pool, api.shards, category).await?;
+    // The first page is there even where nothing is on it.
+    let pages = count.div_ceil(PAGE).max(1);
+    let number = match asked {
+        Asked::Number(number) => number,
+        Asked::Last => pages,
+    };
+    if !(1..=pages).contains(&number) {
+        return Ok(None);
+    }
+    let offset = (number - 1) * PAGE;
+    let topics = topics::page(&api.pool, api.shards, category, None, offset, PAGE).await?;
+    Ok(Some(Page { topics, number, pages, count }))
+}
+
+/// The open topic of that id in that category, if the caller may change it.
+pub(crate) async fn own(api: &Shared, caller: &Caller, category: &str, room: RoomId) -> Result<Topic, Error> {
+    // No close that was acknowledged is missed.
+    see(api, room, caller).await?;
+    let found = topics::page(&api.pool, api.shards, category, Some(room), 0, 1).await?;
+    let topic = found.into_iter().next().ok_or_else(Error::not_found)?;
+    manage(api, room, caller).await?;
+    Ok(topic)
+}
+
+/// Describes a topic anew.
+pub(crate) async fn describe(
+    api: &Shared,
+    caller: &Caller,
+    topic: Topic,
+    description: Option<String>,
+    idempotency_key: Option<&str>,
+) -> Result<Topic, Error> {
+    // What is absent stays: no description is an empty one.
+    let change =
+        rooms::Change { name: None, description: Some(description.unwrap_or_default()), private: None };
+    let (room, _) = rooms::change(api, caller, topic.id, change, idempotency_key).await?;
+    let description = room.description.filter(|description| !description.is_empty());
+    Ok(Topic { description, ..topic })
+}
+
+/// What may not become of a topic, however it is changed: its title must stay unique.
+pub(super) fn check_change(name: Option<&str>, description: Option<&str>) -> Result<(), Error> {
+    if name.is_some() {
+        return Err(Error::new(ErrorCode::Conflict, "A topic keeps its name."));
+    }
+    rules::optional_line("description", description.unwrap_or(""), DESCRIPTION_MAX)
+}

@@ -1,0 +1,170 @@
+//! The fields of a body: multipart, a form or JSON.
+
+use std::{collections::HashMap, error::Error as _};
+
+use axum::{
+    RequestExt as _,
+    body::{self, Body},
+    extract::{Multipart, Request, multipart::MultipartError},
+    http::{StatusCode, header},
+};
+use bytes::Bytes;
+use http_body_util::LengthLimitError;
+use serde_json::Value;
+
+use super::errors::Refusal;
+
+/// The largest body that holds no files.
+const TEXT_MAX: usize = 256 << 10;
+/// The fields that are read at all.
+const FIELDS: [&str; 4] = ["title", "room", "img", "description"];
+
+/// What a field was given.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Given {
+    Null,
+    Text(String),
+    File(Bytes),
+    /// JSON that is no text, as it was written.
+    Other(String),
+}
+
+/// The fields of a body; of several of one name the last.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    given: HashMap<&'static str, Given>,
+    /// Forms can't say that a field is absent: they send it empty.
+    pub(super) is_form: bool,
+}
+
+impl Fields {
+    /// Reads a body by its type. No body has no fields.
+    pub(super) async fn read(request: Request) -> Result<Self, Refusal> {
+        let header = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let whole = header.unwrap_or("").to_owned();
+        let media_type = whole.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        match media_type.as_str() {
+            "multipart/form-data" => Self::multipart(request).await,
+            "application/x-www-form-urlencoded" => Ok(Self::form(&text(request.into_body()).await?)),
+            "application/json" => Self::json(&text(request.into_body()).await?),
+            _ if text(request.into_body()).await?.is_empty() => Ok(Self::default()),
+            _ => Err(Refusal::unsupported(&whole)),
+        }
+    }
+
+    /// Takes what a field was given; `None` where it is absent.
+    pub(super) fn take(&mut self, name: &str) -> Option<Given> {
+        self.given.remove(name)
+    }
+
+    fn put(&mut self, name: &str, given: Given) {
+        if let Some(known) = FIELDS.into_iter().find(|known| *known == name) {
+            self.given.insert(known, given);
+        }
+    }
+
+    async fn multipart(request: Request) -> Result<Self, Refusal> {
+        let mut parts: Multipart = request
+            .extract()
+            .await
+            .map_err(|_| Refusal::unreadable("Multipart form", "Invalid boundary in multipart: None"))?;
+        let mut fields = Self { is_form: true, ..Self::default() };
+        while let Some(part) = parts.next_field().await.map_err(|error| broken(&error))? {
+            let name = part.name().unwrap_or("").to_owned();
+            let file_name = part.file_name().map(str::to_owned);
+            let bytes = part.bytes().await.map_err(|error| broken(&error))?;
+            match file_name {
+                None => fields.put(&name, Given::Text(String::from_utf8_lossy(&bytes).into_owned())),
+                // A browser's way to say that no file was chosen.
+                Some(file_name) if file_name.is_empty() => {}
+                Some(_) => fields.put(&name, Given::File(bytes)),
+            }
+        }
+        Ok(fields)
+    }
+
+    fn form(body: &[u8]) -> Self {
+        let mut fields = Self { is_form: true, ..Self::default() };
+        for (name, value) in form_urlencoded::parse(body) {
+            fields.put(&name, Given::Text(value.into_owned()));
+        }
+        fields
+    }
+
+    fn json(body: &[u8]) -> Result<Self, Refusal> {
+        if body.is_empty() {
+            return Ok(Self::default());
+        }
+        let value: Value =
+            serde_json::from_slice(body).map_err(|error| Refusal::unreadable("JSON", &error.to_string()))?;
+        let kind = match value {
+            Value::Object(object) => {
+                let mut fields = Self::default();
+                for (name, value) in object {
+                    fields.put(&name, value.into());
+                }
+                return Ok(fields);
+            }
+            Value::Null => return Err(Refusal::invalid_whole("No data provided")),
+            Value::Array(_) => "list",
+            Value::String(_) => "str",
+            Value::Bool(_) => "bool",
+            Value::Number(number) if number.is_f64() => "float",
+            Value::Number(_) => "int",
+        };
+        Err(Refusal::invalid_whole(&format!("Invalid data. Expected a dictionary, but got {kind}.")))
+    }
+}
+
+impl From<Value> for Given {
+    /// Numbers are taken for text, as the framework does.
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::String(text) => Self::Text(text),
+            Value::Number(number) => Self::Text(number.to_string()),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+async fn text(body: Body) -> Result<Bytes, Refusal> {
+    body::to_bytes(body, TEXT_MAX).await.map_err(|error| {
+        if error.source().is_some_and(|source| source.is::<LengthLimitError>()) {
+            Refusal::too_large()
+        } else {
+            Refusal::detail(StatusCode::BAD_REQUEST, "The body could not be read.")
+        }
+    })
+}
+
+fn broken(error: &MultipartError) -> Refusal {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Refusal::too_large()
+    } else {
+        Refusal::unreadable("Multipart form", &error.body_text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_read_as_the_framework_does() {
+        let body = br#"{"title": 5, "room": null, "img": ["x"], "description": "a", "more": 1}"#;
+        let mut fields = Fields::json(body).expect("an object");
+        assert_eq!(fields.take("title"), Some(Given::Text("5".to_owned())));
+        assert_eq!(fields.take("room"), Some(Given::Null));
+        assert_eq!(fields.take("img"), Some(Given::Other(r#"["x"]"#.to_owned())));
+        assert_eq!(fields.take("description"), Some(Given::Text("a".to_owned())));
+        assert!(fields.given.is_empty(), "what is not known is passed over");
+    }
+
+    #[test]
+    fn of_several_the_last_counts() {
+        let mut fields = Fields::form(b"title=a&title=b+c%21&room=films");
+        assert_eq!(fields.take("title"), Some(Given::Text("b c!".to_owned())));
+        assert_eq!(fields.take("img"), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Writing what clients are answered.
+
+use std::collections::BTreeMap;
+
+use super::{extract::Base, wire};
+use crate::{commands::topics::Page, queries::topics::Topic};
+
+/// Where pictures are.
+pub(super) const PICTURES: &str = "/media/chat_img";
+/// The picture of a chat that was given none.
+pub(super) const DEFAULT_PICTURE: &str = "default.png";
+
+/// A chat.
+pub(super) fn chat(topic: Topic, Base(base): &Base) -> wire::Chat {
+    let img = topic.img.as_deref().unwrap_or(DEFAULT_PICTURE);
+    wire::Chat {
+        id: topic.id,
+        img: format!("{base}{PICTURES}/{img}"),
+        creator: topic.username.unwrap_or_else(|| topic.creator.to_string()),
+        description: topic.description,
+        url: format!("/chat/{}/{}/", topic.category, topic.id),
+        timestamp: topic.created_at,
+        title: topic.title,
+        room: topic.category,
+    }
+}
+
+/// A page of a category.
+pub(super) fn page(page: Page, category: &str, query: &str, base: &Base) -> wire::Page {
+    let link = |number| link(&base.0, category, query, number);
+    wire::Page {
+        count: page.count,
+        next: (page.number < page.pages).then(|| link(page.number + 1)),
+        previous: (page.number > 1).then(|| link(page.number - 1)),
+        results: page.topics.into_iter().map(|topic| chat(topic, base)).collect(),
+    }
+}
+
+/// The address of a page: what else was asked for stays, sorted. The first needs no number.
+fn link(base: &str, category: &str, query: &str, number: u64) -> String {
+    let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        asked.entry(name.into_owned()).or_default().push(value.into_owned());
+    }
+    asked.remove("page");
+    if number > 1 {
+        asked.insert("page".to_owned(), vec![number.to_string()]);
+    }
+    let pairs = asked.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{base}/api/chat/{category}/{mark}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_keep_what_else_was_asked_for() {
+        let link = |query, number| link("http://h:1", "films", query, number);
+        assert_eq!(link("", 2), "http://h:1/api/chat/films/?page=2");
+        assert_eq!(link("page=3&z=1&a=x%20y", 2), "http://h:1/api/chat/films/?a=x+y&page=2&z=1");
+        assert_eq!(link("page=2", 1), "http://h:1/api/chat/films/");
+    }
+}

@@ -1,0 +1,141 @@
+//! Refusals in the framework's words.
+
+use axum::{
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use shared::error::{Error, ErrorCode};
+
+use super::wire;
+
+/// A refusal on its way to the client.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    body: String,
+    retry_after: Option<u32>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, body: &impl Serialize) -> Self {
+        let body = serde_json::to_string(body).expect("text keys and no failing serializer");
+        Self { status, body, retry_after: None }
+    }
+
+    /// One sentence.
+    pub(super) fn detail(status: StatusCode, detail: &str) -> Self {
+        Self::new(status, &wire::Refused { detail })
+    }
+
+    /// What is wrong with the fields.
+    pub(super) fn invalid(fields: &wire::Invalid) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, fields)
+    }
+
+    /// What is wrong with all of it.
+    pub(super) fn invalid_whole(reason: &str) -> Self {
+        let reason = Some(vec![reason.to_owned()]);
+        Self::invalid(&wire::Invalid { non_field_errors: reason, ..wire::Invalid::default() })
+    }
+
+    /// Another chat of the category has that title.
+    pub(super) fn taken() -> Self {
+        Self::invalid_whole("The fields room, title must make a unique set.")
+    }
+
+    /// There is no such category.
+    pub(super) fn wrong_room() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, &wire::WrongRoom { error: "wrong room" })
+    }
+
+    /// There is no such page.
+    pub(super) fn no_page() -> Self {
+        Self::detail(StatusCode::NOT_FOUND, "Invalid page.")
+    }
+
+    /// A token is needed.
+    pub(super) fn no_token() -> Self {
+        Self::detail(StatusCode::UNAUTHORIZED, "Authentication credentials were not provided.")
+    }
+
+    /// The header is not a scheme and a token.
+    pub(super) fn bad_header() -> Self {
+        let detail = "Authorization header must contain two space-delimited values";
+        Self::new(StatusCode::UNAUTHORIZED, &wire::BadHeader { detail, code: "bad_authorization_header" })
+    }
+
+    /// The token does not count.
+    fn bad_token(message: &str) -> Self {
+        let message = wire::TokenMessage { token_class: "AccessToken", token_type: "access", message };
+        let detail = "Given token not valid for any token type";
+        let body = wire::BadToken { detail, code: "token_not_valid", messages: [message] };
+        Self::new(StatusCode::UNAUTHORIZED, &body)
+    }
+
+    /// The body is of a form that is not read here.
+    pub(super) fn unsupported(media_type: &str) -> Self {
+        let detail = format!("Unsupported media type \"{media_type}\" in request.");
+        Self::detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, &detail)
+    }
+
+    /// The body is not what it says it is.
+    pub(super) fn unreadable(form: &str, reason: &str) -> Self {
+        Self::detail(StatusCode::BAD_REQUEST, &format!("{form} parse error - {reason}"))
+    }
+
+    /// The body has more bytes than are read.
+    pub(super) fn too_large() -> Self {
+        Self::detail(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large.")
+    }
+
+    /// The address does not take that method.
+    pub(super) fn method(method: &Method) -> Self {
+        Self::detail(StatusCode::METHOD_NOT_ALLOWED, &format!("Method \"{method}\" not allowed."))
+    }
+
+    /// As it is, but that one status.
+    fn plain(error: &Error) -> Self {
+        let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = error.retry_after();
+        let detail = match (error.code, retry_after) {
+            (ErrorCode::RateLimited, Some(seconds)) => {
+                let unit = if seconds == 1 { "second" } else { "seconds" };
+                format!("Request was throttled. Expected available in {seconds} {unit}.")
+            }
+            _ => error.detail.clone(),
+        };
+        Self { retry_after, ..Self::detail(status, &detail) }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        match error.code {
+            // The document's own status.
+            ErrorCode::Forbidden => Self::detail(StatusCode::BAD_REQUEST, &error.detail),
+            ErrorCode::Unauthorized => Self::bad_token(&error.detail),
+            _ => Self::plain(&error),
+        }
+    }
+}
+
+/// A refusal that comes before any route, or beside it.
+pub(crate) fn refuse(error: &Error) -> Response {
+    Refusal::plain(error).into_response()
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="api""#));
+        }
+        response
+    }
+}

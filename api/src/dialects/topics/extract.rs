@@ -1,0 +1,99 @@
+//! What a handler is given: the caller, the category and the chat of the path, where the client found us.
+
+use std::convert::Infallible;
+
+use axum::{
+    extract::{FromRequestParts, Path},
+    http::{header, request::Parts, uri::Authority},
+};
+use shared::{error::Error, id::RoomId, rules};
+
+use super::errors::Refusal;
+use crate::{dialects::http, state::Api};
+
+/// Who asks, where somebody says so; a token that does not count is refused.
+pub(super) struct Reader(Option<rules::Caller>);
+
+impl FromRequestParts<Api> for Reader {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let mut words = header.unwrap_or("").split_whitespace();
+        let is_ours = words.next().is_some_and(|scheme| {
+            ["bearer", "token", "jwt"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+        });
+        if !is_ours {
+            return Ok(Self(None));
+        }
+        if words.count() != 1 {
+            return Err(Refusal::bad_header());
+        }
+        Ok(Self(http::caller(parts, api, !parts.method.is_safe()).await?))
+    }
+}
+
+/// Who asks, by a valid token.
+pub(super) struct Caller(pub(super) rules::Caller);
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let Reader(caller) = Reader::from_request_parts(parts, api).await?;
+        caller.map(Self).ok_or_else(Refusal::no_token)
+    }
+}
+
+/// The category that the path names.
+pub(super) struct InCategory(pub(super) String);
+
+impl FromRequestParts<Api> for InCategory {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let path = Path::<String>::from_request_parts(parts, api).await;
+        let Path(category) = path.map_err(|_| Refusal::wrong_room())?;
+        if api.topics.contains(&category) { Ok(Self(category)) } else { Err(Refusal::wrong_room()) }
+    }
+}
+
+/// The chat that the path names.
+pub(super) struct OfChat(pub(super) String, pub(super) RoomId);
+
+impl FromRequestParts<Api> for OfChat {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let path = Path::<(String, String)>::from_request_parts(parts, api).await;
+        let Path((category, room)) = path.map_err(|_| Error::not_found())?;
+        Ok(Self(category, room.parse().map_err(|_| Error::not_found())?))
+    }
+}
+
+/// The key under which a request may be sent again.
+pub(super) struct IdempotencyKey(pub(super) Option<String>);
+
+impl FromRequestParts<Api> for IdempotencyKey {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Refusal> {
+        Ok(Self(http::idempotency_key(parts)?))
+    }
+}
+
+/// Where the client found us, as `https://host`; empty where it does not say. It is answered to nobody else,
+/// so that a proxy's word is taken for the scheme.
+pub(super) struct Base(pub(super) String);
+
+impl FromRequestParts<Api> for Base {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
+        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text("host").filter(|host| !host.contains('@') && host.parse::<Authority>().is_ok());
+        let is_secure = text("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let scheme = if is_secure { "https" } else { "http" };
+        Ok(Self(host.map_or_else(String::new, |host| format!("{scheme}://{host}"))))
+    }
+}

@@ -1,0 +1,23 @@
+//! The topics dialect: public chats in categories under `/api/chat/`, and their pictures.
+//!
+//! Django REST Framework's ways: its bodies in JSON, forms and multipart, its errors word for word, its pages.
+//! The statuses are those of the dialect's document: a chat is made with 200, and who may not change one is
+//! told so with 400.
+
+mod body;
+mod decode;
+mod encode;
+mod errors;
+mod extract;
+mod routes;
+mod wire;
+
+pub(crate) use errors::refuse;
+pub(crate) use routes::router;
+
+/// Whether a path is on this surface, known to it or not.
+pub(crate) fn has(path: &str) -> bool {
+    let below =
+        |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    below("/api/chat") || below("/media")
+}

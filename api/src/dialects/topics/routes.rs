@@ -1,0 +1,141 @@
+//! The routes, with the slash at their end that the document has. Without it a write is served all the same,
+//! since clients lose the body on a redirect; a read is sent to the address with it.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, Path, RawQuery, Request, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    response::{IntoResponse as _, Response},
+    routing::{get, patch, post},
+};
+use shared::error::Error;
+
+use super::{
+    body::Fields,
+    decode, encode,
+    errors::Refusal,
+    extract::{Base, Caller, IdempotencyKey, InCategory, OfChat, Reader},
+    wire,
+};
+use crate::{
+    commands::topics,
+    media::{Name, PICTURE_MAX},
+    state::Api,
+};
+
+/// The largest body: a picture, and the other fields.
+const BODY_MAX: usize = PICTURE_MAX + (1 << 20);
+/// A picture never changes under its name.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// The default one may with a new version.
+const FOR_A_DAY: &str = "public, max-age=86400";
+const DEFAULT_PICTURE: &[u8] = include_bytes!("default.png");
+
+/// All of them.
+pub(crate) fn router() -> Router<Api> {
+    let limit = DefaultBodyLimit::max(BODY_MAX);
+    Router::new()
+        .route("/api/chat/", post(create).layer(limit))
+        .route("/api/chat", get(slash).merge(post(create).layer(limit)))
+        .route("/api/chat/{room}/", get(list))
+        .route("/api/chat/{room}", get(slash))
+        .route("/api/chat/{room}/{id}/", patch(change))
+        .route("/api/chat/{room}/{id}", get(slash).patch(change))
+        .route("/media/chat_img/{name}", get(picture))
+        .method_not_allowed_fallback(|method: Method| async move { Refusal::method(&method) })
+}
+
+async fn create(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    IdempotencyKey(key): IdempotencyKey,
+    base: Base,
+    request: Request,
+) -> Result<axum::Json<wire::Created>, Refusal> {
+    let make = decode::new_chat(&api, Fields::read(request).await?).await?;
+    let made = topics::make(&api, &caller, make, key.as_deref()).await?;
+    let topic = made.ok_or_else(Refusal::taken)?;
+    Ok(axum::Json(wire::Created { chat: encode::chat(topic, &base) }))
+}
+
+async fn list(
+    State(api): State<Api>,
+    _: Reader,
+    InCategory(category): InCategory,
+    base: Base,
+    RawQuery(query): RawQuery,
+) -> Result<axum::Json<wire::Page>, Refusal> {
+    let query = query.unwrap_or_default();
+    let pages = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "page");
+    let asked = decode::page(pages.last().map(|(_, value)| value).as_deref()).ok_or_else(Refusal::no_page)?;
+    let page = topics::list(&api, &category, asked).await?.ok_or_else(Refusal::no_page)?;
+    Ok(axum::Json(encode::page(page, &category, &query, &base)))
+}
+
+async fn change(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    OfChat(category, room): OfChat,
+    IdempotencyKey(key): IdempotencyKey,
+    base: Base,
+    request: Request,
+) -> Result<axum::Json<wire::Chat>, Refusal> {
+    let topic = topics::own(&api, &caller, &category, room).await?;
+    let topic = match decode::change(Fields::read(request).await?)? {
+        Some(description) => topics::describe(&api, &caller, topic, description, key.as_deref()).await?,
+        None => topic,
+    };
+    Ok(axum::Json(encode::chat(topic, &base)))
+}
+
+/// Sends to the same address with a slash at its end.
+async fn slash(uri: Uri) -> Response {
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let location = format!("{}/{query}", uri.path());
+    (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response()
+}
+
+/// A picture; nothing that browsers could take for anything else.
+async fn picture(
+    State(api): State<Api>,
+    name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let Path(name) = name.map_err(|_| Error::not_found())?;
+    let is_default = name == encode::DEFAULT_PICTURE;
+    let known = if is_default { None } else { Some(Name::parse(&name).ok_or_else(Error::not_found)?) };
+    let tag = match known {
+        Some(_) => format!("\"{name}\""),
+        None => concat!("\"default-", env!("CARGO_PKG_VERSION"), "\"").to_owned(),
+    };
+    let kept = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let is_kept =
+        kept.is_some_and(|kept| kept.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
+    let mut response = match known {
+        _ if is_kept => StatusCode::NOT_MODIFIED.into_response(),
+        None => typed("image/png", DEFAULT_PICTURE.len() as u64, DEFAULT_PICTURE.into()),
+        Some(name) => {
+            let found = api.media.get(name).await?;
+            let size = found.meta.size;
+            typed(name.form().content_type(), size, Body::from_stream(found.into_stream()))
+        }
+    };
+    let fixed: [(HeaderName, &'static str); 3] = [
+        (header::CACHE_CONTROL, if is_default { FOR_A_DAY } else { FOR_EVER }),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
+    ];
+    let headers = response.headers_mut();
+    headers.extend(fixed.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    headers.extend(HeaderValue::try_from(tag).map(|tag| (header::ETAG, tag)));
+    Ok(response)
+}
+
+fn typed(content_type: &'static str, size: u64, body: Body) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (header::CONTENT_LENGTH, HeaderValue::from(size)),
+    ];
+    (headers, body).into_response()
+}

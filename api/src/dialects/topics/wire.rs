@@ -1,0 +1,84 @@
+//! The bodies of answers, keys in the order of the framework's.
+
+use serde::Serialize;
+use shared::{clock::Timestamp, id::RoomId};
+
+/// A chat.
+#[derive(Debug, Serialize)]
+pub(super) struct Chat {
+    pub(super) id: RoomId,
+    pub(super) title: String,
+    pub(super) room: String,
+    pub(super) img: String,
+    pub(super) creator: String,
+    pub(super) description: Option<String>,
+    /// Where its socket is.
+    pub(super) url: String,
+    pub(super) timestamp: Timestamp,
+}
+
+/// A new chat.
+#[derive(Debug, Serialize)]
+pub(super) struct Created {
+    pub(super) chat: Chat,
+}
+
+/// A page of chats.
+#[derive(Debug, Serialize)]
+pub(super) struct Page {
+    pub(super) count: u64,
+    pub(super) next: Option<String>,
+    pub(super) previous: Option<String>,
+    pub(super) results: Vec<Chat>,
+}
+
+/// What is wrong with each field, in the order of the fields.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Invalid {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) title: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) room: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) img: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) description: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) non_field_errors: Option<Vec<String>>,
+}
+
+/// A refusal that is no field's.
+#[derive(Debug, Serialize)]
+pub(super) struct Refused<'a> {
+    pub(super) detail: &'a str,
+}
+
+/// A category that there is not.
+#[derive(Debug, Serialize)]
+pub(super) struct WrongRoom {
+    #[serde(rename = "Error")]
+    pub(super) error: &'static str,
+}
+
+/// A header that holds no token.
+#[derive(Debug, Serialize)]
+pub(super) struct BadHeader {
+    pub(super) detail: &'static str,
+    pub(super) code: &'static str,
+}
+
+/// A token that does not count.
+#[derive(Debug, Serialize)]
+pub(super) struct BadToken<'a> {
+    pub(super) detail: &'static str,
+    pub(super) code: &'static str,
+    pub(super) messages: [TokenMessage<'a>; 1],
+}
+
+/// Why it does not.
+#[derive(Debug, Serialize)]
+pub(super) struct TokenMessage<'a> {
+    pub(super) token_class: &'static str,
+    pub(super) token_type: &'static str,
+    pub(super) message: &'a str,
+}

@@ -1,0 +1,253 @@
+//! Pictures: looked at before they are kept, and never changed after.
+//!
+//! What must hold: what is kept was decoded whole, by whatever name and type it came; what decoding takes is
+//! bounded, however many ask; a name is random, so whoever has it was given it.
+
+use std::{io::Cursor, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use image::{ImageFormat, ImageReader, Limits};
+use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, local::LocalFileSystem, path::Path};
+use sha2::{Digest as _, Sha256};
+use shared::{
+    error::{Error, ErrorCode},
+    metric_names as names,
+};
+use tokio::sync::Semaphore;
+
+/// The largest picture, in bytes.
+pub(crate) const PICTURE_MAX: usize = 5 << 20;
+/// The longest side of a picture.
+const SIDE_MAX: u32 = 16_384;
+/// The most memory that a decoded picture takes: 32 million pixels of three bytes.
+const DECODED_MAX: u64 = 96 << 20;
+/// Pictures decoded at a time.
+const AT_ONCE: usize = 2;
+/// How long a picture waits for its turn to be decoded.
+const TURN: Duration = Duration::from_secs(5);
+/// How long the store may take.
+const STORE: Duration = Duration::from_secs(10);
+
+/// A picture's form, by its content: how its name ends, and what browsers are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    end: &'static str,
+    format: ImageFormat,
+}
+
+const FORMS: [Form; 4] = [
+    Form { end: "jpg", format: ImageFormat::Jpeg },
+    Form { end: "png", format: ImageFormat::Png },
+    Form { end: "gif", format: ImageFormat::Gif },
+    Form { end: "webp", format: ImageFormat::WebP },
+];
+
+impl Form {
+    pub(crate) fn content_type(self) -> &'static str {
+        self.format.to_mime_type()
+    }
+}
+
+/// A picture that was decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct Picture {
+    bytes: Bytes,
+    form: Form,
+}
+
+impl Picture {
+    /// A name for it: random, or the same each time for the same request.
+    pub(crate) fn name(&self, request: Option<&[&str]>) -> Name {
+        let stem: [u8; 16] = match request {
+            None => rand::random(),
+            Some(parts) => {
+                let mut hash = Sha256::new();
+                for part in parts.iter().map(|part| part.as_bytes()).chain([&*self.bytes]) {
+                    hash.update((part.len() as u64).to_be_bytes());
+                    hash.update(part);
+                }
+                hash.finalize()[..16].try_into().expect("half of 32 bytes")
+            }
+        };
+        Name { stem: u128::from_be_bytes(stem), form: self.form }
+    }
+}
+
+/// What a picture is kept under: 32 hexadecimal digits and an ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    stem: u128,
+    form: Form,
+}
+
+impl Name {
+    /// Reads a name as it is written here; anything else names nothing.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (stem, end) = text.split_once('.')?;
+        let form = FORMS.into_iter().find(|form| form.end == end)?;
+        let name = Self { stem: u128::from_str_radix(stem, 16).ok()?, form };
+        (name.to_string() == text).then_some(name)
+    }
+
+    pub(crate) fn form(self) -> Form {
+        self.form
+    }
+
+    fn path(self) -> Path {
+        Path::from(self.to_string())
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}.{}", self.stem, self.form.end)
+    }
+}
+
+/// Where pictures are kept.
+pub(crate) struct Media {
+    store: Box<dyn ObjectStore>,
+    turns: Arc<Semaphore>,
+}
+
+impl Media {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub(crate) fn open(place: &str) -> anyhow::Result<Self> {
+        let folder = place.strip_prefix("file://").unwrap_or(place);
+        anyhow::ensure!(!folder.contains("://"), "must be a folder, or file:///a/folder");
+        std::fs::create_dir_all(folder).with_context(|| format!("the folder {folder} can't be made"))?;
+        let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
+        Ok(Self { store: Box::new(store), turns: Arc::new(Semaphore::new(AT_ONCE)) })
+    }
+
+    /// Decodes a picture; `None` where it is none, or one that takes too much memory.
+    ///
+    /// # Errors
+    /// When too many others are decoded.
+    pub(crate) async fn look(&self, bytes: Bytes) -> Result<Option<Picture>, Error> {
+        let turn = tokio::time::timeout(TURN, self.turns.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| Error::unavailable("The decoder", &"too many pictures at once"))?;
+        let looked = tokio::task::spawn_blocking(move || {
+            // Given back when it has ended, whoever still waits for it.
+            let _turn = turn;
+            decode(&bytes).map(|form| Picture { bytes, form })
+        });
+        let picture = looked.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a picture ended its decoder");
+            None
+        });
+        count(if picture.is_some() { "decoded" } else { "refused" });
+        Ok(picture)
+    }
+
+    /// Keeps a picture under that name.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn put(&self, name: Name, picture: Picture) -> Result<(), Error> {
+        let path = name.path();
+        let put = self.store.put(&path, picture.bytes.into());
+        match tokio::time::timeout(STORE, put).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(unreachable(&error)),
+            Err(late) => Err(unreachable(&late)),
+        }
+    }
+
+    /// A picture's bytes, as they come from the store.
+    ///
+    /// # Errors
+    /// When there is none of that name, or the store does not answer.
+    pub(crate) async fn get(&self, name: Name) -> Result<GetResult, Error> {
+        match tokio::time::timeout(STORE, self.store.get(&name.path())).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(object_store::Error::NotFound { .. })) => Err(Error::not_found()),
+            Ok(Err(error)) => Err(unreachable(&error)),
+            Err(late) => Err(unreachable(&late)),
+        }
+    }
+
+    /// Takes away a picture that nobody was told of. What stays all the same is only not shown.
+    pub(crate) async fn discard(&self, name: Name) {
+        let path = name.path();
+        match tokio::time::timeout(STORE, self.store.delete(&path)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, %name, "a picture stays that no topic shows"),
+            Err(error) => tracing::warn!(%error, %name, "a picture stays that no topic shows"),
+        }
+    }
+}
+
+fn unreachable(cause: &dyn std::fmt::Display) -> Error {
+    count("failed");
+    tracing::error!(%cause, "pictures are not kept");
+    Error::new(ErrorCode::Unavailable, "The picture store is not reachable now. Try again.")
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!(names::PICTURES_TOTAL, "outcome" => outcome).increment(1);
+}
+
+/// The form of what is a picture throughout, by its content alone.
+fn decode(bytes: &[u8]) -> Option<Form> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
+    let form = FORMS.into_iter().find(|form| Some(form.format) == reader.format())?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SIDE_MAX);
+    limits.max_image_height = Some(SIDE_MAX);
+    limits.max_alloc = Some(DECODED_MAX);
+    reader.limits(limits);
+    reader.decode().ok().map(|_| form)
+}
+
+#[cfg(test)]
+mod tests {
+    use image::DynamicImage;
+
+    use super::*;
+
+    fn written(width: u32, height: u32, format: ImageFormat) -> Bytes {
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::new_rgb8(width, height).write_to(&mut bytes, format).expect("a picture");
+        bytes.into_inner().into()
+    }
+
+    #[test]
+    fn a_picture_is_known_by_its_content() {
+        for form in FORMS {
+            assert_eq!(decode(&written(8, 8, form.format)), Some(form));
+        }
+        for bad in ["", "<svg xmlns='http://www.w3.org/2000/svg'/>", "GIF89a", "\u{89}PNG\r\n\u{1a}\n"] {
+            assert_eq!(decode(bad.as_bytes()), None, "{bad}");
+        }
+        let whole = written(64, 64, ImageFormat::Png);
+        assert_eq!(decode(&whole[..whole.len() / 2]), None, "cut off");
+    }
+
+    #[test]
+    fn what_takes_too_much_memory_is_refused() {
+        // A small file: all of it is one colour.
+        let bomb = written(10_000, 10_000, ImageFormat::Png);
+        assert!(bomb.len() < PICTURE_MAX);
+        assert_eq!(decode(&bomb), None);
+    }
+
+    #[test]
+    fn a_name_is_read_as_it_is_written() {
+        let bytes = Bytes::from_static(b"abc");
+        let picture = Picture { bytes, form: FORMS[1] };
+        let name = picture.name(None);
+        assert_ne!(name, picture.name(None));
+        assert_eq!(Name::parse(&name.to_string()), Some(name));
+        assert_eq!(picture.name(Some(&["ann", "k"])), picture.name(Some(&["ann", "k"])));
+        assert_ne!(picture.name(Some(&["an", "nk"])), picture.name(Some(&["ann", "k"])));
+        let stem = "0".repeat(32);
+        for bad in ["", "x.png", "../a.png", &format!("{stem}.svg"), &format!("+{}.png", &stem[1..])] {
+            assert_eq!(Name::parse(bad), None, "{bad}");
+        }
+    }
+}
