@@ -6,6 +6,7 @@ use futures_util::{StreamExt as _, stream};
 use tests::{
     client::Socket,
     cluster::{Cluster, Size, token},
+    postgres::Database,
 };
 
 /// As many as the machine lets a process open, up to what the product promises.
@@ -16,7 +17,9 @@ fn sockets() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_sockets_are_told_when_to_come_back() {
-    let mut cluster = Cluster::start(Size::default()).await;
+    // Each closing waits for its answer, and all clients are in this process.
+    let time = [("ROOMCAST_DRAIN_SECONDS", "40")];
+    let mut cluster = Cluster::start_with(Size::default(), Database::shared(), &time).await;
     let address = cluster.fanout[0].address();
     let count = sockets();
     let open = |n: usize| {
