@@ -73,11 +73,13 @@ async fn what_is_no_picture_is_refused() {
     let ann = cluster.rest(0, "ann");
     let invalid = "Upload a valid image. The file you uploaded was either not an image or a corrupted image.";
     let large = [PICTURE, &vec![0; 5 << 20]].concat();
+    let far_larger = [PICTURE, &vec![0; 20 << 20]].concat();
     for (bytes, reason) in [
         (&b""[..], "The submitted file is empty."),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", invalid),
         (&PICTURE[..PICTURE.len() / 2], invalid),
         (&large, "Ensure this file has no more than 5 MiB."),
+        (&far_larger, "Ensure this file has no more than 5 MiB."),
     ] {
         let refused = send(&ann, "Dune", "p.png", bytes).await;
         assert_eq!(refused, (400, format!(r#"{{"img":["{reason}"]}}"#)));

@@ -63,7 +63,7 @@ async fn bodies_that_are_not_what_they_say() {
         ann.request(Method::POST, CHAT).header("content-type", kind).body(body)
     };
     let large = |size: usize| vec![b'x'; size];
-    let multipart_large = multipart(ann.request(Method::POST, CHAT), &[("more", None, &large(7 << 20))]);
+    let multipart_large = multipart(ann.request(Method::POST, CHAT), &[("more", None, &large(32 << 20))]);
     let json_large = ann.request(Method::POST, CHAT).header("content-type", "application/json");
     let cases = [
         (post("application/json", b""), 400, REQUIRED),

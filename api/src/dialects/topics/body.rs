@@ -5,16 +5,20 @@ use std::{collections::HashMap, error::Error as _};
 use axum::{
     RequestExt as _,
     body::{self, Body},
-    extract::{Multipart, Request, multipart::MultipartError},
+    extract::{
+        Multipart, Request,
+        multipart::{Field, MultipartError},
+    },
     http::{StatusCode, header},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::LengthLimitError;
 use serde_json::Value;
 
 use super::errors::Refusal;
+use crate::media::PICTURE_MAX;
 
-/// The largest body that holds no files.
+/// The largest body that holds no files, and the largest text beside a file.
 const TEXT_MAX: usize = 256 << 10;
 /// The fields that are read at all.
 const FIELDS: [&str; 4] = ["title", "room", "img", "description"];
@@ -57,10 +61,8 @@ impl Fields {
         self.given.remove(name)
     }
 
-    fn put(&mut self, name: &str, given: Given) {
-        if let Some(known) = FIELDS.into_iter().find(|known| *known == name) {
-            self.given.insert(known, given);
-        }
+    fn put(&mut self, name: &'static str, given: Given) {
+        self.given.insert(name, given);
     }
 
     async fn multipart(request: Request) -> Result<Self, Refusal> {
@@ -70,14 +72,15 @@ impl Fields {
             .map_err(|_| Refusal::unreadable("Multipart form", "Invalid boundary in multipart: None"))?;
         let mut fields = Self { is_form: true, ..Self::default() };
         while let Some(part) = parts.next_field().await.map_err(|error| broken(&error))? {
-            let name = part.name().unwrap_or("").to_owned();
-            let file_name = part.file_name().map(str::to_owned);
-            let bytes = part.bytes().await.map_err(|error| broken(&error))?;
-            match file_name {
-                None => fields.put(&name, Given::Text(String::from_utf8_lossy(&bytes).into_owned())),
+            let Some(name) = part.name().and_then(known) else { continue };
+            match part.file_name().map(str::is_empty) {
+                None => {
+                    let text = read(part, TEXT_MAX).await?;
+                    fields.put(name, Given::Text(String::from_utf8_lossy(&text).into_owned()));
+                }
                 // A browser's way to say that no file was chosen.
-                Some(file_name) if file_name.is_empty() => {}
-                Some(_) => fields.put(&name, Given::File(bytes)),
+                Some(true) => {}
+                Some(false) => fields.put(name, Given::File(read(part, PICTURE_MAX).await?)),
             }
         }
         Ok(fields)
@@ -86,7 +89,9 @@ impl Fields {
     fn form(body: &[u8]) -> Self {
         let mut fields = Self { is_form: true, ..Self::default() };
         for (name, value) in form_urlencoded::parse(body) {
-            fields.put(&name, Given::Text(value.into_owned()));
+            if let Some(name) = known(&name) {
+                fields.put(name, Given::Text(value.into_owned()));
+            }
         }
         fields
     }
@@ -101,7 +106,9 @@ impl Fields {
             Value::Object(object) => {
                 let mut fields = Self::default();
                 for (name, value) in object {
-                    fields.put(&name, value.into());
+                    if let Some(name) = known(&name) {
+                        fields.put(name, value.into());
+                    }
                 }
                 return Ok(fields);
             }
@@ -126,6 +133,22 @@ impl From<Value> for Given {
             other => Self::Other(other.to_string()),
         }
     }
+}
+
+/// A field that is read at all.
+fn known(name: &str) -> Option<&'static str> {
+    FIELDS.into_iter().find(|known| *known == name)
+}
+
+/// A part; of a longer one a byte more than `max`, so that it is seen to be longer. The rest is read, since
+/// clients send all of it before they listen, and not kept.
+async fn read(mut part: Field<'_>, max: usize) -> Result<Bytes, Refusal> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = part.chunk().await.map_err(|error| broken(&error))? {
+        let room = max + 1 - bytes.len();
+        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+    }
+    Ok(bytes.freeze())
 }
 
 async fn text(body: Body) -> Result<Bytes, Refusal> {

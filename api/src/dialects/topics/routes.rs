@@ -18,14 +18,10 @@ use super::{
     extract::{Base, Caller, IdempotencyKey, InCategory, OfChat, Reader},
     wire,
 };
-use crate::{
-    commands::topics,
-    media::{Name, PICTURE_MAX},
-    state::Api,
-};
+use crate::{commands::topics, media::Name, state::Api};
 
-/// The largest body: a picture, and the other fields.
-const BODY_MAX: usize = PICTURE_MAX + (1 << 20);
+/// The largest body: what is too large for a picture is told so as long as it fits in here.
+const BODY_MAX: usize = 32 << 20;
 /// A picture never changes under its name.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// The default one may with a new version.
