@@ -3,8 +3,10 @@
 mod change;
 mod create;
 mod list;
+mod original;
 mod pictures;
 mod refused;
+mod socket;
 mod unique;
 
 use reqwest::{Method, RequestBuilder, StatusCode};

@@ -1,0 +1,17 @@
+//! The same requests, asked of the original and of Roomcast.
+
+use tests::{
+    cluster::{Cluster, SECRET, Size},
+    original::{Original, compare},
+};
+
+#[tokio::test]
+async fn every_answer_is_the_originals() {
+    let original = Original::start("topics").await;
+    let cluster = Cluster::start(Size::default()).await;
+    let base = |address: String| format!("http://{address}");
+    let arguments = vec![base(original.address()), base(cluster.api[0].address()), SECRET.to_owned()];
+    let output = compare("compare_topics.py", arguments).await;
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{failed}{}", original.tail());
+}
