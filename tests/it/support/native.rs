@@ -48,7 +48,9 @@ async fn visitors_and_native_agents_talk() {
     );
     assert_eq!(shown(&rest, key(&room)).await["message_data"], "at the desk");
     let (_, page) = agent.get(&format!("/api/v1/rooms/{native}/messages")).await;
-    assert_eq!(page["results"][0]["user"], "visitor:7");
+    let first = &page["results"][0];
+    assert_eq!((&first["user"], &first["detail"]), (&json!("visitor:7"), &detail));
+    assert_eq!(page["results"][1].get("detail"), None);
 
     // Edited and deleted here, edited and deleted there.
     let path = format!("/api/v1/rooms/{native}/messages/{}", sent["id"]);

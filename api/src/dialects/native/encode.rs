@@ -57,6 +57,8 @@ pub(super) fn sent(sent: Sent) -> wire::Message {
         created_at: sent.message.created_at,
         edited_at: None,
         client_id: sent.message.client_id,
+        // It is pushed with what it has more.
+        detail: None,
     }
 }
 
@@ -70,6 +72,7 @@ pub(super) fn message(room: RoomId, message: Message) -> wire::Message {
         created_at: message.created_at,
         edited_at: message.edited_at,
         client_id: message.client_id,
+        detail: message.detail,
     }
 }
 

@@ -169,6 +169,9 @@ pub(in crate::dialects::native) struct Message {
     pub(in crate::dialects::native) edited_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) client_id: Option<String>,
+    /// What only messages in rooms of its kind have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) detail: Option<event::MessageDetail>,
 }
 
 /// A message that is new or was changed, as it is now.
