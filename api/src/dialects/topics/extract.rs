@@ -92,7 +92,9 @@ impl FromRequestParts<Api> for Base {
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let host = text("host").filter(|host| !host.contains('@') && host.parse::<Authority>().is_ok());
-        let is_secure = text("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        // Of several proxies the first is the one that the client sees.
+        let said = text("x-forwarded-proto").and_then(|said| said.split(',').next()).unwrap_or("");
+        let is_secure = said.trim().eq_ignore_ascii_case("https");
         let scheme = if is_secure { "https" } else { "http" };
         Ok(Self(host.map_or_else(String::new, |host| format!("{scheme}://{host}"))))
     }
