@@ -11,7 +11,7 @@ use shared::{
 
 use super::{
     control::Control,
-    manage, rooms, see,
+    manage, rooms,
     unique::{self, Holder},
 };
 use crate::{
@@ -45,45 +45,39 @@ pub(crate) async fn make(
     make: Make,
     idempotency_key: Option<&str>,
 ) -> Result<Option<Topic>, Error> {
-    rules::required_line("title", &make.title, TITLE_MAX)?;
-    rules::optional_line("description", make.description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
-    let named = idempotency_key.map(|key| [caller.user.as_str(), key]);
-    let picture =
-        make.picture.map(|picture| (picture.name(named.as_ref().map(<[&str; 2]>::as_slice)), picture));
-    let name = picture.as_ref().map(|(name, _)| *name);
-    if let Some((name, picture)) = picture {
-        api.media.put(name, picture).await?;
-    }
-    let img = name.map(|name| name.to_string());
-    let made = hold(api, caller, make.title, make.category, make.description, img, idempotency_key).await;
+    let Make { title, category, description, picture } = make;
+    rules::required_line("title", &title, TITLE_MAX)?;
+    rules::optional_line("description", description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
+    // Before anything is kept: what is made is answered, whatever becomes unreachable.
+    let shard = Channel::User(caller.user.clone()).shard(api.shards);
+    let person = people::person(&api.pool, shard, &caller.user).await?;
+    let request = idempotency_key.map(|key| [caller.user.as_str(), key]);
+    let img = match picture {
+        None => None,
+        Some(picture) => {
+            let name = picture.name(request.as_ref().map(<[&str; 2]>::as_slice));
+            api.media.put(name, picture).await?;
+            Some(name)
+        }
+    };
+    let key = unique::key_of(&[RoomKind::Topic.as_str(), &category, &title]);
+    let detail = RoomDetail::Topic { category, img: img.map(|name| name.to_string()) };
+    let made = hold(api, caller, &key, new_room(caller, title, description, detail), idempotency_key).await;
     // Under a key of the caller's an earlier try may have made a topic that shows it.
     let is_shown = match &made {
         Ok(made) => made.is_some(),
         Err(error) => error.code == ErrorCode::OutcomeUnknown || idempotency_key.is_some(),
     };
-    if let (Some(name), false) = (name, is_shown) {
+    if let (Some(name), false) = (img, is_shown) {
         api.media.discard(name).await;
     }
     let Some((id, made)) = made? else { return Ok(None) };
-    let shard = Channel::User(made.user.clone()).shard(api.shards);
-    let username =
-        people::person(&api.pool, shard, &made.user).await?.and_then(|(_, person)| person.username);
-    as_made(id, made, username).map(Some)
+    as_made(id, made, person.and_then(|(_, person)| person.username)).map(Some)
 }
 
-/// The topic's room, if this request made it.
-async fn hold(
-    api: &Shared,
-    caller: &Caller,
-    title: String,
-    category: String,
-    description: Option<String>,
-    img: Option<String>,
-    idempotency_key: Option<&str>,
-) -> Result<Option<(RoomId, Made)>, Error> {
-    let key = unique::key_of(&[RoomKind::Topic.as_str(), &category, &title]);
+fn new_room(caller: &Caller, title: String, description: Option<String>, detail: RoomDetail) -> Made {
     let now = Timestamp::now();
-    let made = Made {
+    Made {
         request_type: Some("chatroom".to_owned()),
         name: title,
         description,
@@ -97,10 +91,20 @@ async fn hold(
         created_at: now,
         activity: now,
         unread: 0,
-        detail: Some(RoomDetail::Topic { category, img }),
-    };
+        detail: Some(detail),
+    }
+}
+
+/// The room, if this request made it.
+async fn hold(
+    api: &Shared,
+    caller: &Caller,
+    key: &str,
+    room: Made,
+    idempotency_key: Option<&str>,
+) -> Result<Option<(RoomId, Made)>, Error> {
     let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
-    let Holder { room, made, is_new, .. } = unique::hold(api, control, &key, Event::Chatroom(made)).await?;
+    let Holder { room, made, is_new, .. } = unique::hold(api, control, key, Event::Chatroom(room)).await?;
     Ok(made.filter(|_| is_new).map(|made| (room, made)))
 }
 
@@ -160,8 +164,6 @@ pub(crate) async fn list(api: &Shared, category: &str, asked: Asked) -> Result<O
 
 /// The open topic of that id in that category, if the caller may change it.
 pub(crate) async fn own(api: &Shared, caller: &Caller, category: &str, room: RoomId) -> Result<Topic, Error> {
-    // No close that was acknowledged is missed.
-    see(api, room, caller).await?;
     let found = topics::page(&api.pool, api.shards, category, Some(room), 0, 1).await?;
     let topic = found.into_iter().next().ok_or_else(Error::not_found)?;
     manage(api, room, caller).await?;
