@@ -92,7 +92,9 @@ async function join() {
   };
   if (!joined.since) await load();
   if (room !== joined) return;
-  const { position } = await act("join_room", { room_pk: joined.id, since: joined.since, epoch: joined.epoch });
+  // Nothing is something to go on from too: what was said since the history was read comes first.
+  const since = joined.since ?? 0;
+  const { position } = await act("join_room", { room_pk: joined.id, since, epoch: joined.epoch });
   joined.epoch = position.epoch;
   // The log no longer has what was missed: the history has.
   if (!position.recovered) await load();
