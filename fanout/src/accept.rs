@@ -144,8 +144,9 @@ async fn upgrade(
         .verifier
         .verify(&token)
         .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
-    if !node.sessions.has_room() || accept.shutdown.soft.is_cancelled() {
-        return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
+    let full = || Error::new(ErrorCode::Unavailable, "This node takes no more sockets.");
+    if !node.sessions.has_room() {
+        return Err(full());
     }
     if surface == Surface::MatchAdmin && !identity.caller.is_admin {
         return Err(Error::forbidden());
@@ -160,7 +161,12 @@ async fn upgrade(
         .extensions_mut()
         .remove::<OnUpgrade>()
         .ok_or_else(|| Error::bad_request("This connection can't be upgraded."))?;
-    begin(accept.clone(), on_upgrade, Opening { identity, surface, first });
+    let opening = Opening::new(node, identity, surface, first);
+    // Listed first, then asked: a drain that begins now closes it.
+    if accept.shutdown.soft.is_cancelled() {
+        return Err(full());
+    }
+    begin(accept.clone(), on_upgrade, opening);
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();

@@ -12,6 +12,7 @@ use serde_json::json;
 use shared::{
     id::{RoomId, Shard},
     log,
+    metric_names::PERSISTER_LEADING,
     nats::{NatsArgs, Role, connect_once},
     subject::Channel,
 };
@@ -291,7 +292,26 @@ impl Cluster {
         }
         let mut cluster = Self { api, fanout, persister, nats, database, _folder: folder };
         cluster.ready().await;
+        cluster.led().await;
         cluster
+    }
+
+    /// Waits until every shard is led: from then on api hears each second that its persister lives.
+    async fn led(&self) {
+        if self.persister.is_empty() {
+            return;
+        }
+        let leads = |line: &&str| line.starts_with(PERSISTER_LEADING) && line.ends_with(" 1");
+        eventually("every shard is led", || async {
+            let (mut shards, mut led) = (0, 0);
+            for node in &self.persister {
+                let metrics = node.metrics().await;
+                shards = metrics.lines().filter(|line| line.starts_with(PERSISTER_LEADING)).count();
+                led += metrics.lines().filter(leads).count();
+            }
+            (shards > 0 && led == shards).then_some(())
+        })
+        .await;
     }
 
     /// Waits until every node is ready.

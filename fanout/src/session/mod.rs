@@ -31,7 +31,7 @@ use shared::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::node::Node;
+use crate::{hub::sessions::Registered, node::Node};
 use action::{Applied, Underway};
 use close::CloseReason;
 use frame::{Decoder, Incoming};
@@ -85,11 +85,24 @@ struct Session {
 /// How a socket begins.
 pub(crate) struct Opening {
     /// Whose it is.
-    pub(crate) identity: Identity,
+    identity: Identity,
     /// Which sort of socket it is.
-    pub(crate) surface: Surface,
+    surface: Surface,
     /// What is done first, as if the client had asked.
-    pub(crate) first: Option<String>,
+    first: Option<String>,
+    connection: u64,
+    outbox: Arc<Outbox>,
+    registered: Registered,
+}
+
+impl Opening {
+    /// Lists the socket before it is upgraded: whoever is told that they are connected, a drain reaches.
+    pub(crate) fn new(node: &Node, identity: Identity, surface: Surface, first: Option<String>) -> Self {
+        let connection = node.next_connection();
+        let outbox = Arc::new(Outbox::new(node.outbox_bytes, surface.into()));
+        let registered = node.sessions.register(connection, identity.caller.user.clone(), outbox.clone());
+        Self { identity, surface, first, connection, outbox, registered }
+    }
 }
 
 /// Serves a socket until it closes.
@@ -100,11 +113,8 @@ pub(crate) async fn run(
     opening: Opening,
     stop: CancellationToken,
 ) {
-    let Opening { identity, surface, first } = opening;
-    let connection = node.next_connection();
-    let outbox = Arc::new(Outbox::new(node.outbox_bytes, surface.into()));
+    let Opening { identity, surface, first, connection, outbox, registered } = opening;
     let user = identity.caller.user.clone();
-    let registered = node.sessions.register(connection, user.clone(), outbox.clone());
     node.presence.enter(None, user.clone());
     let open = metrics::gauge!(names::SOCKETS_OPEN);
     open.increment(1.0);

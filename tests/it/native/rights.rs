@@ -91,7 +91,7 @@ async fn a_room_that_postgres_has_not_got_yet_is_known_from_the_log() {
     cluster.persister[0].kill9();
     let body = json!({ "name": "board", "private": true, "users": ["bob"] });
     let (status, room) = ann.post("/api/v1/rooms", body).await;
-    assert_eq!((status, &room["applied"]), (StatusCode::CREATED, &json!(false)));
+    assert_eq!((status, &room["applied"]), (StatusCode::CREATED, &json!(false)), "{room}");
     let messages = format!("/api/v1/rooms/{}/messages", room["id"]);
     assert_eq!(bob.post(&messages, json!({ "message": "early" })).await.0, StatusCode::CREATED);
     cluster.persister[0].restart();
