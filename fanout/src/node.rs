@@ -91,11 +91,14 @@ impl Node {
         }
     }
 
-    /// A socket follows a channel no more; as a guard, or as one that is pushed to.
-    pub(crate) async fn unfollow(&self, channel: Channel, connection: u64, guard: bool) {
+    /// A socket follows a channel no more, as far as its frames up to that one had asked; as a guard, or as
+    /// one that is pushed to. Nothing of the channel comes after this.
+    pub(crate) async fn unfollow(&self, channel: Channel, connection: u64, frame: u64, guard: bool) {
         if let Some(feed) = self.feed(&channel) {
+            let (done, gone) = oneshot::channel();
             // A task that has stopped has no followers.
-            let _ = feed.send(Command::Unfollow { channel, connection, guard }).await;
+            let _ = feed.send(Command::Unfollow { channel, connection, frame, guard, done }).await;
+            let _ = gone.await;
         }
     }
 }

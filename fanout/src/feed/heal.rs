@@ -117,17 +117,14 @@ impl Feed {
     }
 
     fn apply_healed(&mut self, events: &[Stored]) {
-        let metrics = self.metrics.clone();
         for stored in events {
             let Ok(parsed) = subject::parse(&stored.subject) else { continue };
             let Stored { seq, headers, payload, .. } = stored;
             if let Channel::User(user) = &parsed.channel {
                 self.push_stored(user, &parsed.channel, parsed.event, *seq, payload);
             }
-            if let Some(hub) = self.hub(&parsed.channel) {
-                let heard = Heard { event: parsed.event, seq: *seq, headers: Some(headers), payload };
-                hub.deliver(heard, &metrics);
-            }
+            let heard = Heard { event: parsed.event, seq: *seq, headers: Some(headers), payload };
+            self.deliver(&parsed.channel, heard);
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use async_nats::{HeaderMap, Message, header as nats_header};
 use shared::{
-    clock::Timestamp,
-    event::{header, live},
+    event::live,
     metric_names as names,
     subject::{self, Channel},
 };
@@ -41,7 +40,6 @@ impl Feed {
             return self.hear_unstored(&parsed, message);
         };
         let before = number(headers, nats_header::NATS_LAST_SEQUENCE).unwrap_or(0);
-        let metrics = self.metrics.clone();
         let Some(hub) = self.hub(&parsed.channel) else { return };
         // 0 is "none, or unknown".
         if seq > hub.last
@@ -50,11 +48,9 @@ impl Feed {
             self.heal("gap", Some(known));
             return;
         }
-        hub.deliver(Heard { event: parsed.event, seq, headers, payload: &message.payload }, &metrics);
-        if let Some(appended) = number::<i64>(headers, header::APPENDED) {
-            let micros = Timestamp::now().unix_us().saturating_sub(appended).max(0);
-            self.latency.record(std::time::Duration::from_micros(micros.unsigned_abs()));
-        }
+        let heard = Heard { event: parsed.event, seq, headers, payload: &message.payload };
+        self.deliver(&parsed.channel, heard);
+        self.latency.note(headers);
     }
 
     fn hear_unstored(&mut self, parsed: &subject::Parsed<'_>, message: &Message) {

@@ -6,6 +6,7 @@
 //! Slow work (asking, reading the log) runs beside the task and reports back to it.
 
 mod heal;
+mod latency;
 mod live;
 mod open;
 mod people;
@@ -20,17 +21,16 @@ pub(crate) use position::Positions;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::{Client, Message, Subscriber, jetstream::Context};
-use futures_util::{Stream, StreamExt as _, stream::SelectAll};
-use metrics::Histogram;
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream::SelectAll};
 use shared::{
     id::{Shard, ShardCount},
     log::{AppliedWatch, StreamState, SyncHint},
-    metric_names as names,
     nats::NatsEvent,
     subject::Channel,
 };
 use tokio::{
-    sync::{broadcast, mpsc},
+    sync::{broadcast, mpsc, oneshot},
+    task::coop::unconstrained,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -38,12 +38,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ask::Ask,
     hub::{
-        channel::{Deliveries, Hub, Sender},
+        channel::{Deliveries, Heard, Hub, Sender},
         follower::Follower,
         sessions::Sessions,
     },
     session::close::CloseReason,
 };
+use latency::Latency;
 use people::People;
 use position::Position;
 use wide::Interest;
@@ -75,8 +76,12 @@ pub(crate) enum Command {
         channel: Channel,
         /// Who.
         connection: u64,
+        /// What later frames have asked for stands.
+        frame: u64,
         /// As a guard, who is pushed nothing.
         guard: bool,
+        /// Resolves once nothing more of it is pushed.
+        done: oneshot::Sender<()>,
     },
 }
 
@@ -123,6 +128,9 @@ struct Opening {
 /// Events that wait behind a gate; what comes more is healed from the log.
 const GATE: usize = 1_000;
 
+/// Events that are heard before the first of them is written: what waits for a socket leaves in one write.
+const PASS: usize = 1_024;
+
 /// A live message, and by which sort of subscription it came.
 enum Live {
     Channel(Message),
@@ -146,8 +154,10 @@ pub(crate) struct Feed {
     /// Another cause came up meanwhile: from here.
     heal_again: Option<u64>,
     done: mpsc::Sender<Done>,
+    /// Channels whose sockets have something to write.
+    unwritten: Vec<Channel>,
     metrics: Deliveries,
-    latency: Histogram,
+    latency: Latency,
 }
 
 impl Feed {
@@ -173,8 +183,9 @@ impl Feed {
             healing: false,
             heal_again: None,
             done,
+            unwritten: Vec::new(),
             metrics: Deliveries::new(),
-            latency: metrics::histogram!(names::DELIVERY_SECONDS),
+            latency: Latency::new(),
         };
         feed.open_people();
         let mut tick = interval(Duration::from_secs(1));
@@ -183,7 +194,7 @@ impl Feed {
             let hears = !feed.healing && !feed.live.is_empty();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                Some(live) = feed.live.next(), if hears => feed.hear(&live),
+                Some(live) = feed.live.next(), if hears => feed.hear_all(&live),
                 Some(report) = reports.recv() => feed.report(report),
                 command = commands.recv() => match command {
                     Some(command) => feed.command(command),
@@ -205,7 +216,39 @@ impl Feed {
                 },
                 _ = tick.tick() => feed.tick(),
             }
+            feed.write_all();
         }
+    }
+
+    /// Hears all that has come, so that it leaves together.
+    fn hear_all(&mut self, first: &Live) {
+        self.hear(first);
+        for _ in 1..PASS {
+            if self.healing {
+                return;
+            }
+            let Some(Some(live)) = unconstrained(self.live.next()).now_or_never() else { return };
+            self.hear(&live);
+        }
+    }
+
+    /// Queues an event for those who follow its channel.
+    fn deliver(&mut self, channel: &Channel, heard: Heard<'_>) {
+        if let Some(Entry::Heard(hub)) = self.entries.get_mut(channel)
+            && hub.deliver(heard, &self.metrics)
+        {
+            self.unwritten.push(channel.clone());
+        }
+    }
+
+    /// Has all sockets write what was queued for them.
+    fn write_all(&mut self) {
+        for channel in std::mem::take(&mut self.unwritten) {
+            if let Some(hub) = self.hub(&channel) {
+                hub.write_now();
+            }
+        }
+        self.latency.record();
     }
 
     fn command(&mut self, command: Command) {
@@ -227,14 +270,17 @@ impl Feed {
                 }
             }
             Command::Late { seq } => self.heal("late", Some(seq.saturating_sub(1))),
-            Command::Unfollow { channel, connection, guard } => match self.entries.get_mut(&channel) {
-                Some(Entry::Opening(opening)) => {
-                    let is_other = |f: &Follower| f.connection != connection || f.answer.is_none() != guard;
-                    opening.waiting.retain(is_other);
+            Command::Unfollow { channel, connection, frame, guard, done } => {
+                match self.entries.get_mut(&channel) {
+                    Some(Entry::Opening(opening)) => {
+                        opening.waiting.retain(|follower| !follower.is_by(connection, frame, guard));
+                    }
+                    Some(Entry::Heard(hub)) => hub.remove(connection, frame, guard),
+                    None => {}
                 }
-                Some(Entry::Heard(hub)) => hub.remove(connection, guard),
-                None => {}
-            },
+                // The session may be gone meanwhile: then nobody waits.
+                let _ = done.send(());
+            }
         }
     }
 

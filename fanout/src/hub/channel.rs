@@ -22,6 +22,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     fold::Fold,
     follower::{Followed, Follower},
+    members::{Member, Members},
     rights::Rights,
     ring::Ring,
 };
@@ -32,16 +33,6 @@ use crate::{
 
 /// How long a channel that nobody follows is still heard: whoever comes back finds it warm.
 const LINGER: Duration = Duration::from_secs(30);
-
-struct Member {
-    outbox: Arc<Outbox>,
-    frame: u64,
-    caller: Caller,
-    /// Its right was granted as of this event.
-    as_of: u64,
-    /// The client has everything up to here already.
-    from: u64,
-}
 
 /// Handles of metrics that every delivery touches.
 #[derive(Clone)]
@@ -99,9 +90,10 @@ pub(crate) struct Hub {
     /// Followers that wait until the log was read back to what they have.
     pub(crate) resuming: Vec<Follower>,
     pub(crate) reading: bool,
-    members: HashMap<u64, Member>,
-    guards: HashMap<u64, Member>,
+    members: Members,
     idle_since: Option<Instant>,
+    /// Something is queued that nobody was told to write.
+    unwritten: bool,
     /// Those whose answer is the push of their event.
     senders: Vec<Sender>,
     /// Ends the channel's own subscription when dropped.
@@ -145,9 +137,9 @@ impl Hub {
             chain: HashMap::new(),
             resuming: Vec::new(),
             reading: false,
-            members: HashMap::new(),
-            guards: HashMap::new(),
+            members: Members::default(),
             idle_since: Some(Instant::now()),
+            unwritten: false,
             senders: Vec::new(),
             interest: Some(interest),
         }
@@ -195,20 +187,24 @@ impl Hub {
             };
             metrics::counter!(names::RESUMES_TOTAL, "outcome" => outcome).increment(1);
             if open {
-                self.members.insert(follower.connection, member);
+                self.members.follow(follower.connection, member);
             }
         } else {
-            self.guards.insert(follower.connection, member);
+            self.members.guard(follower.connection, member);
         }
         let _ = follower.done.send(true);
     }
 
-    /// A socket does not follow any more; as a guard, or as one that is pushed to.
-    pub(crate) fn remove(&mut self, connection: u64, guard: bool) {
-        if guard { &mut self.guards } else { &mut self.members }.remove(&connection);
-        self.resuming
-            .retain(|follower| follower.connection != connection || follower.answer.is_none() != guard);
-        if self.members.is_empty() && self.guards.is_empty() && self.resuming.is_empty() {
+    /// A socket does not follow any more, as far as its frames up to that one had asked; as a guard, or as
+    /// one that is pushed to.
+    pub(crate) fn remove(&mut self, connection: u64, frame: u64, guard: bool) {
+        self.members.remove(connection, frame, guard);
+        self.resuming.retain(|follower| !follower.is_by(connection, frame, guard));
+        self.note_idle();
+    }
+
+    fn note_idle(&mut self) {
+        if self.members.is_empty() && self.resuming.is_empty() {
             self.idle_since.get_or_insert_with(Instant::now);
         }
     }
@@ -230,7 +226,7 @@ impl Hub {
 
     /// Whether a socket is pushed this channel's events.
     pub(crate) fn has(&self, connection: u64) -> bool {
-        self.members.contains_key(&connection)
+        self.members.has(connection)
     }
 
     /// The last event of that name that came before, where the broker names a later one: what
@@ -240,12 +236,18 @@ impl Hub {
         (before > known).then_some(known)
     }
 
-    /// Pushes an event to everyone, once: one that is known already does nothing.
-    pub(crate) fn deliver(&mut self, heard: Heard<'_>, to: &Deliveries) {
-        let Heard { event, seq, .. } = heard;
-        if seq <= self.last {
-            return;
+    /// Queues an event for everyone, once: one that is known already does nothing. True where
+    /// [`Hub::write_now`] has to be called, and did not before.
+    pub(crate) fn deliver(&mut self, heard: Heard<'_>, to: &Deliveries) -> bool {
+        if heard.seq <= self.last {
+            return false;
         }
+        self.take(heard, to);
+        !std::mem::replace(&mut self.unwritten, true)
+    }
+
+    fn take(&mut self, heard: Heard<'_>, to: &Deliveries) {
+        let Heard { event, seq, .. } = heard;
         self.last = seq;
         match self.chain.get_mut(event) {
             Some(last) => *last = seq,
@@ -282,25 +284,19 @@ impl Hub {
     }
 
     fn push(&mut self, seq: u64, rendered: &Rendered<'_>, to: &Deliveries, whom: impl Fn(&Member) -> bool) {
-        let (mut frames, mut bytes, mut gone) = (0, 0, Vec::new());
-        for (connection, member) in &self.members {
-            if seq <= member.from || !whom(member) {
-                continue;
-            }
-            let Some(frame) = rendered.frame(member.outbox.form()) else { continue };
-            if member.outbox.push(frame.clone()) {
-                frames += 1;
-                bytes += frame.len() as u64;
-            } else {
-                gone.push(*connection);
-            }
+        let queued = self.members.queue(seq, rendered, whom);
+        to.frames.increment(queued.frames);
+        to.bytes.increment(queued.bytes);
+        to.overflows.increment(queued.gone.len() as u64);
+        for connection in queued.gone {
+            self.remove(connection, u64::MAX, false);
         }
-        to.frames.increment(frames);
-        to.bytes.increment(bytes);
-        to.overflows.increment(gone.len() as u64);
-        for connection in gone {
-            self.remove(connection, false);
-        }
+    }
+
+    /// Has every socket write what waits for it.
+    pub(crate) fn write_now(&mut self) {
+        self.unwritten = false;
+        self.members.write_now();
     }
 
     /// Tells a sender when the push of its event, which is its answer, was handed over: false where its
@@ -314,15 +310,13 @@ impl Hub {
         let (members, last) = (&self.members, self.last);
         for sender in self.senders.extract_if(.., |sender| sender.seq <= last) {
             // The session may be gone meanwhile: then nobody waits.
-            let _ = sender.done.send(members.contains_key(&sender.connection));
+            let _ = sender.done.send(members.has(sender.connection));
         }
     }
 
     /// Pushes what is not stored: it is dropped first where a client reads slowly.
     pub(crate) fn push_unstored(&self, frame: &Bytes) {
-        for member in self.members.values() {
-            member.outbox.push_unstored(frame.clone());
-        }
+        self.members.push_unstored(frame);
     }
 
     /// A process's word on one of its people. True where it is to be told.
@@ -355,31 +349,17 @@ impl Hub {
 
     /// Ends the right of those whom it concerns, where it was granted before that event.
     pub(crate) fn evict(&mut self, seq: u64, whom: impl Fn(&Caller) -> bool) {
-        let channel = &self.channel;
-        let mut end = |_: &u64, member: &mut Member| {
-            let ends = member.as_of < seq && whom(&member.caller);
-            if ends {
-                member.outbox.evict(channel.clone(), member.frame);
-            }
-            !ends
-        };
-        self.members.retain(&mut end);
-        self.guards.retain(end);
-        if self.members.is_empty() && self.guards.is_empty() && self.resuming.is_empty() {
-            self.idle_since.get_or_insert_with(Instant::now);
-        }
+        self.members.end(&self.channel, seq, whom);
+        self.note_idle();
     }
 
     /// Everyone who is here, each once.
     pub(crate) fn callers(&self) -> Vec<Caller> {
-        let mut callers: Vec<Caller> = self.members.values().map(|member| member.caller.clone()).collect();
-        callers.sort_by(|a, b| (&a.user, a.is_admin).cmp(&(&b.user, b.is_admin)));
-        callers.dedup();
-        callers
+        self.members.callers()
     }
 
     /// All sockets that follow it.
     pub(crate) fn outboxes(&self) -> impl Iterator<Item = &Arc<Outbox>> {
-        self.members.values().chain(self.guards.values()).map(|member| &member.outbox)
+        self.members.outboxes()
     }
 }

@@ -35,6 +35,11 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
+    /// Whether it was asked for by that socket, in a frame up to that one; as a guard or not.
+    pub(crate) fn is_by(&self, connection: u64, frame: u64, guard: bool) -> bool {
+        self.connection == connection && self.frame <= frame && self.answer.is_none() == guard
+    }
+
     /// Up to where the client has all there is: what it has seen, and what held nothing for it.
     pub(crate) fn reach(&self) -> Option<u64> {
         let since = self.since?;

@@ -4,6 +4,7 @@
 pub(crate) mod channel;
 pub(crate) mod fold;
 pub(crate) mod follower;
+mod members;
 pub(crate) mod presence;
 pub(crate) mod rights;
 pub(crate) mod ring;

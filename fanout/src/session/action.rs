@@ -6,7 +6,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use serde_json::value::RawValue;
 use shared::{
-    id::{RoomId, TeamId},
+    id::TeamId,
     metric_names as names,
     rpc::{ActionReply, ActionRequest, Effect, Grant, Surface, expiry},
     rules::Caller,
@@ -47,11 +47,9 @@ pub(super) struct Now {
     frame: u64,
 }
 
+/// The socket follows a channel no more.
 #[derive(Debug)]
-pub(super) enum Left {
-    Channel(Channel),
-    Room(RoomId),
-}
+pub(super) struct Left(Channel);
 
 /// An action on its way.
 pub(crate) type Underway = Pin<Box<dyn Future<Output = Applied> + Send>>;
@@ -129,13 +127,13 @@ impl Asker {
                 if ask.surface != Surface::Native {
                     // One room at a time: the next one's answer comes after the last of this one's pushes.
                     for room in ask.rooms.iter().filter(|room| channel != Channel::Room(**room)) {
-                        self.node.unfollow(Channel::Room(*room), self.connection, false).await;
+                        self.node.unfollow(Channel::Room(*room), self.connection, self.frame, false).await;
                     }
                 }
                 return self.follow(request, &reply, channel, participant, (since, epoch), grant).await;
             }
-            Some(Effect::Unsubscribe { channel }) => Some(Left::Channel(channel)),
-            Some(Effect::Leave { room }) => Some(Left::Room(room)),
+            Some(Effect::Unsubscribe { channel }) => Some(channel),
+            Some(Effect::Leave { room }) => Some(Channel::Room(room)),
             Some(Effect::Appended { room, seq }) => {
                 match self.node.pushed(&Channel::Room(room), self.connection, seq).await {
                     Some(true) => return Applied::default(),
@@ -149,8 +147,18 @@ impl Asker {
             }
             None => None,
         };
+        let left = match left {
+            Some(channel) => Some(self.unfollow(channel).await),
+            None => None,
+        };
         answer(&reply);
         Applied { left, ..Applied::default() }
+    }
+
+    /// Nothing more of the channel is pushed: so its answer is the last of it.
+    pub(super) async fn unfollow(&self, channel: Channel) -> Left {
+        self.node.unfollow(channel.clone(), self.connection, self.frame, false).await;
+        Left(channel)
     }
 
     async fn follow(
@@ -220,7 +228,7 @@ pub(crate) fn settle(node: &Arc<Node>, state: &mut State, applied: Applied) {
         if state.surface != Surface::Native {
             let others = state.rooms.iter().map(|room| Channel::Room(*room));
             for channel in others.filter(|channel| *channel != now.channel).collect::<Vec<_>>() {
-                leave(node, state, channel);
+                forget(node, state, &channel);
             }
         }
         if let (Channel::Room(room), true) = (&now.channel, now.pair) {
@@ -236,20 +244,14 @@ pub(crate) fn settle(node: &Arc<Node>, state: &mut State, applied: Applied) {
         }
         state.channels.insert(now.channel, now.frame);
     }
-    match applied.left {
-        Some(Left::Channel(channel)) => leave(node, state, channel),
-        Some(Left::Room(room)) => leave(node, state, Channel::Room(room)),
-        None => {}
+    if let Some(Left(channel)) = applied.left {
+        forget(node, state, &channel);
     }
 }
 
 /// The socket follows a channel no more, and its person has left the room.
-fn leave(node: &Arc<Node>, state: &mut State, channel: Channel) {
-    let unfollow = |channel: Channel, guard| {
-        let (node, connection) = (node.clone(), state.connection);
-        tokio::spawn(async move { node.unfollow(channel, connection, guard).await });
-    };
-    if let Channel::Room(room) = &channel {
+fn forget(node: &Arc<Node>, state: &mut State, channel: &Channel) {
+    if let Channel::Room(room) = channel {
         state.pairs.remove(room);
         if state.rooms.remove(room) {
             node.presence.leave(Some(*room), state.caller.user.clone());
@@ -257,12 +259,16 @@ fn leave(node: &Arc<Node>, state: &mut State, channel: Channel) {
         if let Some((team, _)) = state.teams.remove(room)
             && !state.teams.values().any(|(other, _)| *other == team)
         {
-            unfollow(Channel::Team(team), true);
+            unfollow(node, state, Channel::Team(team), true);
         }
     }
-    if state.channels.remove(&channel).is_some() {
-        unfollow(channel, false);
-    }
+    state.channels.remove(channel);
+}
+
+/// Ends, beside the session, what its frames up to now have asked for.
+fn unfollow(node: &Arc<Node>, state: &State, channel: Channel, guard: bool) {
+    let (node, connection, frame) = (node.clone(), state.connection, state.frames);
+    tokio::spawn(async move { node.unfollow(channel, connection, frame, guard).await });
 }
 
 /// A right has ended: the socket is out of the channel, or of the team's rooms, by that frame's
@@ -282,7 +288,9 @@ pub(crate) fn evicted(node: &Arc<Node>, state: &mut State, outbox: &Outbox, chan
             let frame = native::push_unstored(&channel, "unsubscribed", br#"{"reason":"forbidden"}"#);
             outbox.push(frame);
         }
-        leave(node, state, channel);
+        forget(node, state, &channel);
+        // A team's rooms are left by their sockets themselves.
+        unfollow(node, state, channel, false);
     }
 }
 
@@ -292,9 +300,9 @@ pub(crate) async fn leave_everything(node: &Node, state: &mut State) {
         node.presence.lose(Some(room), state.caller.user.clone());
     }
     for (team, _) in std::mem::take(&mut state.teams).into_values() {
-        node.unfollow(Channel::Team(team), state.connection, true).await;
+        node.unfollow(Channel::Team(team), state.connection, state.frames, true).await;
     }
     for channel in std::mem::take(&mut state.channels).into_keys() {
-        node.unfollow(channel, state.connection, false).await;
+        node.unfollow(channel, state.connection, state.frames, false).await;
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     State,
-    action::{Applied, Asker, Left, Underway},
+    action::{Applied, Asker, Underway},
     envelope::Request,
     expires,
 };
@@ -122,7 +122,7 @@ pub(super) fn begin(
             outbox.push(request.answer(200, &[], Some("{}")));
             Ok(None)
         }
-        Action::Unsubscribe => unsubscribe(&asker, state, request, frame).map(Some),
+        Action::Unsubscribe => unsubscribe(asker, state, request, frame).map(Some),
         Action::Typing => typing(asker, state, request, frame),
         Action::Signal => signal(asker, state, request, frame).map(Some),
         Action::Authenticate => authenticate(&asker, request, frame).map(Some),
@@ -142,15 +142,17 @@ fn changed(change: Change) -> Underway {
     Box::pin(std::future::ready(Applied { local: change, ..Applied::default() }))
 }
 
-fn unsubscribe(asker: &Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
+fn unsubscribe(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
     let asked = read::<Unsubscribe>(frame).ok();
     let Some(channel) = asked.map(|asked| asked.channel).filter(|c| state.channels.contains_key(c)) else {
         return Err((400, "channel: must be one that this socket follows.".to_owned()));
     };
-    let data = json!({ "channel": channel }).to_string();
-    asker.outbox.push(request.answer(200, &[], Some(&data)));
-    let left = Some(Left::Channel(channel));
-    Ok(Box::pin(std::future::ready(Applied { left, ..Applied::default() })))
+    let (data, request) = (json!({ "channel": channel }).to_string(), request.clone());
+    Ok(Box::pin(async move {
+        let left = Some(asker.unfollow(channel).await);
+        asker.outbox.push(request.answer(200, &[], Some(&data)));
+        Applied { left, ..Applied::default() }
+    }))
 }
 
 fn typing(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Option<Underway>, Refusal> {

@@ -1,7 +1,7 @@
-//! One socket, one task: it reads frames, has their actions decided, and writes what waits.
+//! One socket, one task: it reads frames, has their actions decided, and writes what others could not.
 //!
-//! What must hold: at most one action is under way, so a sender's order is kept; what is pending
-//! leaves in one write; an idle socket holds no buffer.
+//! What must hold: at most one action is under way, so a sender's order is kept; what waits leaves in
+//! one write; an idle socket holds no buffer.
 
 pub(crate) mod action;
 pub(crate) mod close;
@@ -15,6 +15,7 @@ pub(crate) use socket::Socket;
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -74,7 +75,6 @@ pub(crate) struct State {
 
 struct Session {
     node: Arc<Node>,
-    socket: Socket,
     outbox: Arc<Outbox>,
     decoder: Decoder,
     state: State,
@@ -135,18 +135,25 @@ pub(crate) async fn run(
         frames: 0,
     };
     let presence = node.presence.clone();
-    let mut session =
-        Session { node, socket, outbox, decoder: Decoder::default(), state, underway: None, unanswered: 0 };
+    let mut session = Session {
+        node,
+        outbox: outbox.clone(),
+        decoder: Decoder::default(),
+        state,
+        underway: None,
+        unanswered: 0,
+    };
+    let socket = outbox.open(socket);
     if let Some(first) = first {
         session.begin(&first);
     }
     // What came with the handshake was read with it.
     session.decoder.push(read);
     let reason = tokio::select! {
-        reason = session.serve() => reason,
+        reason = session.serve(socket) => reason,
         () = stop.cancelled() => None,
     };
-    session.finish(reason).await;
+    session.finish(socket, reason).await;
     presence.lose(None, user);
     drop(registered);
     open.decrement(1.0);
@@ -162,16 +169,15 @@ fn expires(identity: &Identity) -> Instant {
 
 impl Session {
     /// Runs until the socket is to be closed; `None` where it is gone already.
-    async fn serve(&mut self) -> Option<CloseReason> {
+    async fn serve(&mut self, socket: &Socket) -> Option<CloseReason> {
         let mut next_ping = Instant::now() + PING;
         loop {
             self.take_evictions();
             if let Some(reason) = self.take_frames() {
                 return Some(reason);
             }
-            self.outbox.take(&mut self.socket.pending);
             let was_resuming = self.outbox.is_resuming();
-            let Ok(wrote) = self.socket.flush(&self.outbox) else { return None };
+            let Ok(wrote) = self.outbox.flush() else { return None };
             if let Some(reason) = self.outbox.closing() {
                 return Some(reason);
             }
@@ -190,8 +196,8 @@ impl Session {
                     action::settle(&self.node, &mut self.state, applied);
                 }
                 () = self.outbox.changed() => {}
-                ready = self.socket.ready(reads) => match ready {
-                    Ok(()) if reads => match self.socket.read(&mut self.decoder) {
+                ready = socket.ready(reads, self.outbox.is_blocked()) => match ready {
+                    Ok(()) if reads => match socket.read(&mut self.decoder) {
                         Ok(true) => {}
                         Ok(false) | Err(_) => return None,
                     },
@@ -262,18 +268,15 @@ impl Session {
     }
 
     /// Says goodbye where there is someone to hear it, and leaves everything.
-    async fn finish(mut self, reason: Option<CloseReason>) {
+    async fn finish(mut self, socket: &Socket, reason: Option<CloseReason>) {
         if let Some(reason) = reason {
             metrics::counter!(names::CLOSES_TOTAL, "reason" => reason.as_str()).increment(1);
-            if reason == CloseReason::SlowConsumer {
-                self.socket.drop_whole_frames();
-            } else {
-                self.outbox.take(&mut self.socket.pending);
-            }
-            self.socket.pending.push_back(frame::close(reason.code(), &reason.text()));
+            self.outbox.close(reason);
+            self.outbox.push_goodbye(frame::close(reason.code(), &reason.text()));
             // A client that does not read its goodbye is left.
-            let _ = tokio::time::timeout(GOODBYE, self.socket.goodbye(&self.outbox)).await;
+            let _ = tokio::time::timeout(GOODBYE, goodbye(socket, &self.outbox)).await;
         }
+        socket.end();
         // An action under way is decided by api all the same: its effect here is undone below.
         if let Some(underway) = self.underway.take() {
             let applied = underway.await;
@@ -281,6 +284,17 @@ impl Session {
         }
         action::leave_everything(&self.node, &mut self.state).await;
     }
+}
+
+/// Writes all that waits and waits for the other end to close.
+async fn goodbye(socket: &Socket, outbox: &Outbox) -> io::Result<()> {
+    outbox.flush()?;
+    while outbox.is_blocked() {
+        socket.ready(false, true).await?;
+        outbox.flush()?;
+    }
+    socket.end_writing()?;
+    socket.read_out().await
 }
 
 async fn finished(underway: &mut Option<Underway>) -> Applied {

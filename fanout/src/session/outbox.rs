@@ -1,4 +1,7 @@
-//! What waits to be written to one socket: bounded in bytes.
+//! What waits to be written to one socket: bounded in bytes, and written by whoever hands it in.
+//!
+//! A shard's task queues what it has heard for all its sockets, then has each write all of it at once:
+//! nobody else is woken for a delivery. Only what a socket does not take now is left to its session.
 //!
 //! What must hold: frames leave in the order they came. What is never stored (typing, signals,
 //! counts, positions) is dropped from half of the bound on; a stored event is never dropped alone:
@@ -7,19 +10,22 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    io,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use shared::{metric_names as names, subject::Channel};
 use tokio::sync::Notify;
 
-use super::close::CloseReason;
+use super::{close::CloseReason, socket::Socket};
 use crate::render::Form;
 
 /// The frames that wait for one socket.
 #[derive(Debug)]
 pub(crate) struct Outbox {
+    /// There from its upgrade on.
+    socket: OnceLock<Socket>,
     state: Mutex<State>,
     wake: Notify,
     limit: usize,
@@ -29,7 +35,13 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<Bytes>,
-    /// Bytes handed in and not yet written.
+    /// Whether the first is written in part.
+    partial: bool,
+    /// The socket takes no more now: its session waits until it does.
+    blocked: bool,
+    /// Something was written since the session asked last.
+    progress: bool,
+    /// Bytes that wait.
     bytes: usize,
     /// Of the bound, what is lent for a resume: it shrinks as bytes are written.
     lent: usize,
@@ -38,10 +50,68 @@ struct State {
     evicted: Vec<(Channel, u64)>,
 }
 
+impl State {
+    /// Hands a frame in. False where the socket is closing, or is closed by this.
+    fn queue(&mut self, frame: Bytes, limit: usize) -> bool {
+        if self.closing.is_some() {
+            return false;
+        }
+        self.bytes += frame.len();
+        if self.bytes > limit + self.lent {
+            self.closing = Some(CloseReason::SlowConsumer);
+            // A goodbye can only follow a whole frame.
+            self.frames.truncate(usize::from(self.partial));
+            return false;
+        }
+        self.frames.push_back(frame);
+        true
+    }
+
+    /// Writes what waits, as far as the socket takes it now.
+    fn write(&mut self, socket: &Socket) -> io::Result<()> {
+        while !self.frames.is_empty() {
+            let written = match socket.write(&self.frames) {
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            self.progress = true;
+            self.bytes = self.bytes.saturating_sub(written);
+            self.lent = self.lent.saturating_sub(written);
+            self.advance(written);
+        }
+        self.blocked = false;
+        // An idle socket holds no queue.
+        self.frames = VecDeque::new();
+        Ok(())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(first) = self.frames.front_mut() {
+            if written < first.len() {
+                first.advance(written);
+                self.partial = self.partial || written > 0;
+                return;
+            }
+            written -= first.len();
+            self.partial = false;
+            self.frames.pop_front();
+        }
+    }
+}
+
 impl Outbox {
     /// An empty one that holds at most `limit` bytes.
     pub(crate) fn new(limit: usize, form: Form) -> Self {
-        Self { state: Mutex::default(), wake: Notify::new(), limit, form }
+        Self { socket: OnceLock::new(), state: Mutex::default(), wake: Notify::new(), limit, form }
+    }
+
+    /// From now on what is handed in is written to this socket.
+    pub(crate) fn open(&self, socket: Socket) -> &Socket {
+        self.socket.get_or_init(|| socket)
     }
 
     /// In which form its socket is pushed what happens.
@@ -54,29 +124,64 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a frame in. Returns false where the socket is closing, or is closed by this.
+    /// Hands a frame in, to be written soon. Returns false where the socket is closing, or is closed by
+    /// this.
     pub(crate) fn push(&self, frame: Bytes) -> bool {
-        let mut state = self.state();
-        if state.closing.is_some() {
-            return false;
-        }
-        state.bytes += frame.len();
-        if state.bytes > self.limit + state.lent {
-            state.closing = Some(CloseReason::SlowConsumer);
-            state.frames = VecDeque::new();
-        } else {
-            state.frames.push_back(frame);
-        }
-        let accepted = state.closing.is_none();
-        drop(state);
+        let accepted = self.state().queue(frame, self.limit);
         self.wake.notify_one();
         accepted
+    }
+
+    /// The same for one of many frames: it is written once [`Outbox::write_now`] is called.
+    pub(crate) fn queue(&self, frame: Bytes) -> bool {
+        let accepted = self.state().queue(frame, self.limit);
+        if !accepted {
+            self.wake.notify_one();
+        }
+        accepted
+    }
+
+    /// Writes what waits. What the socket does not take now is its session's to write.
+    pub(crate) fn write_now(&self) {
+        let Some(socket) = self.socket.get() else { return };
+        let mut state = self.state();
+        if state.blocked || state.frames.is_empty() {
+            return;
+        }
+        let was_resuming = state.lent > 0;
+        let outcome = state.write(socket);
+        let is_resumed = was_resuming && state.lent == 0;
+        if outcome.is_err() || state.blocked || is_resumed {
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes what waits, for the session. Answers whether anything was written since it asked last.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) fn flush(&self) -> io::Result<bool> {
+        let Some(socket) = self.socket.get() else { return Ok(false) };
+        let mut state = self.state();
+        state.write(socket)?;
+        Ok(std::mem::take(&mut state.progress))
+    }
+
+    /// Whether something waits that the socket does not take now.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.state().blocked
     }
 
     /// Hands in a frame that a resume repeats: no more than a ring holds, and its bytes are the ring's.
     pub(crate) fn push_resumed(&self, frame: Bytes) -> bool {
         self.state().lent += frame.len();
         self.push(frame)
+    }
+
+    /// Hands in the goodbye: nothing follows it.
+    pub(crate) fn push_goodbye(&self, frame: Bytes) {
+        self.state().frames.push_back(frame);
     }
 
     /// Whether what it resumed with is on its way still: the next action waits for that.
@@ -93,8 +198,8 @@ impl Outbox {
         let is_slow = self.state().bytes + frame.len() > self.limit / 2;
         if is_slow {
             metrics::counter!(names::DROPPED_FRAMES_TOTAL, "class" => "slow").increment(1);
-        } else {
-            self.push(frame);
+        } else if self.queue(frame) {
+            self.write_now();
         }
     }
 
@@ -120,24 +225,6 @@ impl Outbox {
         self.state().closing
     }
 
-    /// Moves what waits to `pending`.
-    pub(crate) fn take(&self, pending: &mut VecDeque<Bytes>) {
-        let mut state = self.state();
-        if pending.is_empty() {
-            // An idle socket holds no queue.
-            *pending = std::mem::take(&mut state.frames);
-        } else {
-            pending.append(&mut state.frames);
-        }
-    }
-
-    /// Frees the room of what was written.
-    pub(crate) fn written(&self, bytes: usize) {
-        let mut state = self.state();
-        state.bytes = state.bytes.saturating_sub(bytes);
-        state.lent = state.lent.saturating_sub(bytes);
-    }
-
     /// Resolves when something was handed in since the last time, or the socket is to be closed.
     pub(crate) async fn changed(&self) {
         self.wake.notified().await;
@@ -146,42 +233,102 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::AsyncReadExt as _,
+        net::{TcpListener, TcpStream},
+    };
+
     use super::*;
 
-    #[test]
-    fn above_its_bound_it_closes_and_keeps_nothing() {
-        let outbox = Outbox::new(10, Form::Native);
-        assert!(outbox.push(Bytes::from_static(b"123456")));
-        outbox.written(6);
+    /// An outbox with its socket, and the other end.
+    async fn connected(limit: usize) -> (Outbox, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let outbox = Outbox::new(limit, Form::Native);
+        outbox.open(Socket::new(accepted.expect("a client").0));
+        (outbox, client.expect("a server"))
+    }
+
+    async fn read(client: &mut TcpStream, expected: &[u8]) {
+        let mut bytes = vec![0; expected.len()];
+        client.read_exact(&mut bytes).await.expect("bytes");
+        assert_eq!(bytes, expected);
+    }
+
+    #[tokio::test]
+    async fn above_its_bound_it_closes_and_keeps_nothing() {
+        let (outbox, mut client) = connected(10).await;
+        assert!(outbox.push(Bytes::from_static(b"123456")) && outbox.flush().expect("open"));
         assert!(outbox.push(Bytes::from_static(b"1234567890")));
         assert!(!outbox.push(Bytes::from_static(b"1")));
         assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer));
-        let mut pending = VecDeque::new();
-        outbox.take(&mut pending);
-        assert!(pending.is_empty());
+        outbox.push_goodbye(Bytes::from_static(b"bye"));
+        outbox.flush().expect("open");
+        read(&mut client, b"123456bye").await;
     }
 
-    #[test]
-    fn what_is_not_stored_is_dropped_first() {
-        let outbox = Outbox::new(10, Form::Native);
-        outbox.push_unstored(Bytes::from_static(b"12345"));
+    #[tokio::test]
+    async fn what_is_queued_leaves_at_once_and_in_order() {
+        let (outbox, mut client) = connected(100).await;
+        for frame in [&b"one "[..], b"two ", b"three"] {
+            assert!(outbox.queue(Bytes::copy_from_slice(frame)));
+        }
+        outbox.write_now();
+        read(&mut client, b"one two three").await;
+        assert!(!outbox.is_blocked());
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_is_its_sessions() {
+        let (outbox, mut client) = connected(64 << 20).await;
+        let frame = Bytes::from(vec![b'x'; 1 << 20]);
+        let mut sent = 0;
+        while !outbox.is_blocked() {
+            assert!(outbox.queue(frame.clone()));
+            outbox.write_now();
+            sent += frame.len();
+        }
+        outbox.changed().await;
+        assert!(outbox.queue(Bytes::from_static(b"last")));
+        let reading = async {
+            let mut bytes = vec![0; sent + 4];
+            client.read_exact(&mut bytes).await.expect("bytes");
+            bytes
+        };
+        let writing = async {
+            while outbox.is_blocked() {
+                outbox.socket.get().expect("open").ready(false, true).await.expect("open");
+                outbox.flush().expect("open");
+            }
+        };
+        let (bytes, ()) = tokio::join!(reading, writing);
+        assert!(bytes.ends_with(b"xlast"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_stored_is_dropped_first() {
+        let (outbox, mut client) = connected(10).await;
+        outbox.push_unstored(Bytes::from_static(b"0"));
+        assert!(outbox.push(Bytes::from_static(b"12345")));
         outbox.push_unstored(Bytes::from_static(b"6"));
         assert!(outbox.push(Bytes::from_static(b"67890")), "there is room for what is stored");
-        let mut pending = VecDeque::new();
-        outbox.take(&mut pending);
-        assert_eq!(pending, [&b"12345"[..], &b"67890"[..]]);
+        outbox.flush().expect("open");
+        read(&mut client, b"01234567890").await;
     }
 
-    #[test]
-    fn a_resume_is_beyond_the_bound_and_counts_once_written() {
-        let outbox = Outbox::new(4, Form::Native);
+    #[tokio::test]
+    async fn a_resume_is_beyond_the_bound_and_counts_once_written() {
+        let (outbox, _client) = connected(4).await;
         for frame in [&b"12345"[..], b"67890"] {
             assert!(outbox.push_resumed(Bytes::copy_from_slice(frame)));
         }
         assert!(outbox.push(Bytes::from_static(b"1234")) && outbox.is_resuming());
-        outbox.written(10);
-        assert!(!outbox.is_resuming());
         assert!(!outbox.push(Bytes::from_static(b"5")), "four wait");
+        let (outbox, _client) = connected(4).await;
+        assert!(outbox.push_resumed(Bytes::from_static(b"12345")) && outbox.is_resuming());
+        outbox.write_now();
+        assert!(!outbox.is_resuming());
     }
 
     #[test]

@@ -1,14 +1,12 @@
-//! The raw socket under a session: reads through a shared buffer, writes all that is pending at once.
+//! The raw socket under a session: reads through a shared buffer, writes many frames at once.
 
-use std::{cell::RefCell, collections::VecDeque, io, io::IoSlice};
+use std::{cell::RefCell, collections::VecDeque, io, io::IoSlice, net::Shutdown};
 
-use bytes::{Buf as _, Bytes};
-use tokio::{
-    io::{AsyncWriteExt as _, Interest},
-    net::TcpStream,
-};
+use bytes::Bytes;
+use socket2::SockRef;
+use tokio::{io::Interest, net::TcpStream};
 
-use super::{frame::Decoder, outbox::Outbox};
+use super::frame::Decoder;
 
 /// Frames that go in one write.
 const SLICES: usize = 64;
@@ -18,35 +16,30 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 << 10].into_boxed_slice());
 }
 
-/// A socket and what waits to be written to it.
-pub(crate) struct Socket {
-    stream: TcpStream,
-    /// Frames on their way; the first may be written in part.
-    pub(crate) pending: VecDeque<Bytes>,
-    /// Whether the first is written in part.
-    partial: bool,
-}
+/// A socket after its upgrade.
+#[derive(Debug)]
+pub(crate) struct Socket(TcpStream);
 
 impl Socket {
     /// A socket after its upgrade.
     pub(crate) const fn new(stream: TcpStream) -> Self {
-        Self { stream, pending: VecDeque::new(), partial: false }
+        Self(stream)
     }
 
-    /// Resolves when there is something to read, if wanted, or room to write what waits.
-    pub(crate) async fn ready(&self, reads: bool) -> io::Result<()> {
-        let interest = match (reads, self.pending.is_empty()) {
-            (true, true) => Interest::READABLE,
-            (true, false) => Interest::READABLE | Interest::WRITABLE,
-            (false, false) => Interest::WRITABLE,
-            (false, true) => return std::future::pending().await,
+    /// Resolves when there is something to read or room to write, as wanted.
+    pub(crate) async fn ready(&self, reads: bool, writes: bool) -> io::Result<()> {
+        let interest = match (reads, writes) {
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
+            (true, false) => Interest::READABLE,
+            (false, true) => Interest::WRITABLE,
+            (false, false) => return std::future::pending().await,
         };
-        self.stream.ready(interest).await.map(drop)
+        self.0.ready(interest).await.map(drop)
     }
 
     /// Reads what is there. False where the other end is closed.
     pub(crate) fn read(&self, decoder: &mut Decoder) -> io::Result<bool> {
-        BUFFER.with_borrow_mut(|buffer| match self.stream.try_read(buffer) {
+        BUFFER.with_borrow_mut(|buffer| match self.0.try_read(buffer) {
             Ok(0) => Ok(false),
             Ok(n) => {
                 decoder.push(&buffer[..n]);
@@ -57,69 +50,42 @@ impl Socket {
         })
     }
 
-    /// Writes as much as the socket takes now, and says whether that was anything.
-    pub(crate) fn flush(&mut self, outbox: &Outbox) -> io::Result<bool> {
-        let mut wrote = false;
-        while !self.pending.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let mut count = 0;
-            for (slice, frame) in slices.iter_mut().zip(&self.pending) {
-                *slice = IoSlice::new(frame);
-                count += 1;
-            }
-            match self.stream.try_write_vectored(&slices[..count]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    outbox.written(n);
-                    self.advance(n);
-                    wrote = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(wrote),
-                Err(error) => return Err(error),
-            }
+    /// Writes the first of these frames; answers how many bytes it took.
+    ///
+    /// # Errors
+    /// `WouldBlock` where it takes none now; any other where the connection is broken.
+    pub(crate) fn write(&self, frames: &VecDeque<Bytes>) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for (slice, frame) in slices.iter_mut().zip(frames) {
+            *slice = IoSlice::new(frame);
+            count += 1;
         }
-        // An idle socket holds no queue.
-        self.pending = VecDeque::new();
-        Ok(wrote)
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        while let Some(first) = self.pending.front_mut() {
-            if written < first.len() {
-                first.advance(written);
-                self.partial = self.partial || written > 0;
-                return;
-            }
-            written -= first.len();
-            self.partial = false;
-            self.pending.pop_front();
+        match self.0.try_write_vectored(&slices[..count]) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            written => written,
         }
     }
 
-    /// Drops what waits, but for the rest of a frame that is written in part: a goodbye can only
-    /// follow a whole frame.
-    pub(crate) fn drop_whole_frames(&mut self) {
-        self.pending.truncate(usize::from(self.partial));
+    /// Says that nothing more is written.
+    pub(crate) fn end_writing(&self) -> io::Result<()> {
+        SockRef::from(&self.0).shutdown(Shutdown::Write)
     }
 
-    /// Writes all that waits and waits for the other end to close.
-    pub(crate) async fn goodbye(&mut self, outbox: &Outbox) -> io::Result<()> {
+    /// Ends the connection, though others may still hold the socket.
+    pub(crate) fn end(&self) {
+        // It may have ended already.
+        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
+    }
+
+    /// Waits until the other end closes. Unread bytes would turn our close into a reset, and the goodbye
+    /// would be lost with it.
+    pub(crate) async fn read_out(&self) -> io::Result<()> {
         loop {
-            self.flush(outbox)?;
-            if self.pending.is_empty() {
-                break;
-            }
-            self.stream.writable().await?;
-        }
-        self.stream.shutdown().await?;
-        // Unread bytes would turn our close into a reset, and the goodbye would be lost with it.
-        let mut ignored = Decoder::default();
-        loop {
-            self.stream.readable().await?;
-            if !self.read(&mut ignored)? {
+            self.ready(true, false).await?;
+            if !self.read(&mut Decoder::default())? {
                 return Ok(());
             }
-            ignored = Decoder::default();
         }
     }
 }
