@@ -11,6 +11,7 @@ use shared::{
     event::{Event, EventName, header},
     id::{Shard, UserId},
     log::{Append, Appended, MsgId},
+    rules::Caller,
     subject::Channel,
 };
 use tokio::time::Instant;
@@ -122,6 +123,19 @@ impl<'a> Control<'a> {
         }
         true
     }
+}
+
+/// A request of one event. Answers its sequence and what is stored, and whether Postgres has it.
+pub(super) async fn write(
+    api: &Shared,
+    caller: &Caller,
+    channel: &Channel,
+    event: Event,
+    idempotency_key: Option<&str>,
+) -> Result<((u64, Event), bool), Error> {
+    let mut control = Control::new(api, &caller.user, channel, event.name(), idempotency_key);
+    let stored = control.append(channel, event).await?;
+    Ok((stored, control.applied().await))
 }
 
 /// The caller's key names another request already.

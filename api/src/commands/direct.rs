@@ -9,9 +9,8 @@ use std::{
 };
 
 use shared::{
-    clock::Timestamp,
     error::Error,
-    event::{Camera, ChatMessage, Event, EventName, RoomKind, RoomSelect, RoomUpdate},
+    event::{Camera, ChatMessage, Event, RoomKind, RoomSelect, RoomUpdate},
     id::{RoomId, UserId},
     log::{Append, Appended, MsgId},
     rules::Caller,
@@ -20,9 +19,7 @@ use shared::{
 use tokio::time::Instant;
 
 use super::{
-    contacts,
-    control::Control,
-    key, marks, messages,
+    contacts, control, key, marks, messages,
     pairs::{self, Pair},
     people,
 };
@@ -137,20 +134,8 @@ pub(crate) async fn send(
 /// The two talk no more, until both write again.
 pub(crate) async fn stop(api: &Shared, caller: &Caller, room: RoomId) -> Result<(), Error> {
     enter(api, caller, room).await?;
-    let update = RoomUpdate {
-        room,
-        by: caller.user.clone(),
-        updated_at: Timestamp::now(),
-        name: None,
-        description: None,
-        private: None,
-        closed: None,
-        stopped: Some(true),
-    };
-    let channel = Channel::Room(room);
-    let mut control = Control::new(api, &caller.user, &channel, EventName::RoomUpdate, None);
-    control.append(&channel, Event::RoomUpdate(update)).await?;
-    control.applied().await;
+    let update = RoomUpdate { stopped: Some(true), ..RoomUpdate::new(room, caller.user.clone()) };
+    control::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), None).await?;
     Ok(())
 }
 

@@ -12,7 +12,10 @@ use shared::{
     subject::Channel,
 };
 
-use super::{control::Control, manage, open};
+use super::{
+    control::{self, Control},
+    manage, open,
+};
 use crate::{
     queries::invitations::{self, Invitation},
     state::Shared,
@@ -38,12 +41,12 @@ pub(crate) async fn invite(
         created_at: Timestamp::now(),
     };
     let channel = Channel::User(user);
-    let mut control = Control::new(api, &caller.user, &channel, EventName::Invitation, idempotency_key);
-    let (id, stored) = control.append(&channel, Event::Invitation(invitation)).await?;
+    let event = Event::Invitation(invitation);
+    let ((id, stored), applied) = control::write(api, caller, &channel, event, idempotency_key).await?;
     let Event::Invitation(invitation) = stored else {
         return Err(Error::internal(&"an invitation is stored as something else"));
     };
-    Ok((Invitation { id, invitation, accepted: None }, control.applied().await))
+    Ok((Invitation { id, invitation, accepted: None }, applied))
 }
 
 /// What decides of invitations, nothing missing that was acknowledged: false where Postgres lacks some.

@@ -9,7 +9,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::{control::Control, manage, see};
+use super::{control, manage, see};
 use crate::{
     queries::{facts::Facts, rooms},
     state::Shared,
@@ -43,19 +43,6 @@ fn has_own(facts: &Facts) -> Result<(), Error> {
     Err(Error::new(ErrorCode::Conflict, "Only a private room has members of its own."))
 }
 
-async fn append(
-    api: &Shared,
-    caller: &Caller,
-    room: RoomId,
-    event: Event,
-    idempotency_key: Option<&str>,
-) -> Result<bool, Error> {
-    let channel = Channel::Room(room);
-    let mut control = Control::new(api, &caller.user, &channel, event.name(), idempotency_key);
-    control.append(&channel, event).await?;
-    Ok(control.applied().await)
-}
-
 /// Lets a person in. Answers whether Postgres has it.
 pub(crate) async fn add(
     api: &Shared,
@@ -66,7 +53,7 @@ pub(crate) async fn add(
 ) -> Result<bool, Error> {
     has_own(&*manage(api, room, caller).await?)?;
     let event = Event::MemberAdd(Member { user, room, by: caller.user.clone() });
-    append(api, caller, room, event, idempotency_key).await
+    Ok(control::write(api, caller, &Channel::Room(room), event, idempotency_key).await?.1)
 }
 
 /// Puts a person out; everyone may do that to himself. Answers whether Postgres has it.
@@ -81,5 +68,5 @@ pub(crate) async fn remove(
         if user == caller.user { see(api, room, caller).await? } else { manage(api, room, caller).await? };
     has_own(&facts)?;
     let event = Event::MemberRemove(Member { user, room, by: caller.user.clone() });
-    append(api, caller, room, event, idempotency_key).await
+    Ok(control::write(api, caller, &Channel::Room(room), event, idempotency_key).await?.1)
 }

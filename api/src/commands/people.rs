@@ -13,7 +13,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::{contacts, control::Control};
+use super::{contacts, control};
 use crate::{
     queries::{
         people::{self, Described},
@@ -105,10 +105,8 @@ pub(crate) async fn put(
     rules::person(&person)?;
     let issued_at = Timestamp::now().unix_ms() / 1_000;
     let channel = Channel::User(user.clone());
-    let mut control = Control::new(api, &caller.user, &channel, EventName::Profile, idempotency_key);
-    let profile = Profile { user: user.clone(), issued_at, person };
-    let (_, stored) = control.append(&channel, Event::Profile(profile)).await?;
-    let applied = control.applied().await;
+    let profile = Event::Profile(Profile { user: user.clone(), issued_at, person });
+    let ((_, stored), applied) = control::write(api, caller, &channel, profile, idempotency_key).await?;
     contacts::tell(api, user, stored).await;
     Ok((show(api, caller, user).await?, applied))
 }

@@ -11,7 +11,10 @@ use shared::{
     subject::Channel,
 };
 
-use super::{control::Control, enter, manage, see, teams, topics};
+use super::{
+    control::{self, Control},
+    enter, manage, see, teams, topics,
+};
 use crate::{
     queries::{
         facts::Facts,
@@ -185,20 +188,10 @@ pub(crate) async fn change(
     if facts.kind == RoomKind::Topic {
         topics::check_change(name.as_deref(), description.as_deref())?;
     }
-    let update = RoomUpdate {
-        room,
-        by: caller.user.clone(),
-        updated_at: Timestamp::now(),
-        name,
-        description,
-        private,
-        closed: None,
-        stopped: None,
-    };
-    let channel = Channel::Room(room);
-    let mut control = Control::new(api, &caller.user, &channel, EventName::RoomUpdate, idempotency_key);
-    let (_, stored) = control.append(&channel, Event::RoomUpdate(update)).await?;
-    let applied = control.applied().await;
+    let update = RoomUpdate { name, description, private, ..RoomUpdate::new(room, caller.user.clone()) };
+    let event = Event::RoomUpdate(update);
+    let ((_, stored), applied) =
+        control::write(api, caller, &Channel::Room(room), event, idempotency_key).await?;
     let mut room = row(api, caller, &facts).await?;
     if let (Event::RoomUpdate(update), false) = (stored, applied) {
         // What was decided, though reads can't see it yet.
@@ -237,19 +230,7 @@ pub(super) async fn shut(
     if facts.closed {
         return Ok(true);
     }
-    let room = facts.room;
-    let update = RoomUpdate {
-        room,
-        by: caller.user.clone(),
-        updated_at: Timestamp::now(),
-        name: None,
-        description: None,
-        private: None,
-        closed: Some(true),
-        stopped: None,
-    };
-    let channel = Channel::Room(room);
-    let mut control = Control::new(api, &caller.user, &channel, EventName::RoomUpdate, idempotency_key);
-    control.append(&channel, Event::RoomUpdate(update)).await?;
-    Ok(control.applied().await)
+    let update = RoomUpdate { closed: Some(true), ..RoomUpdate::new(facts.room, caller.user.clone()) };
+    let event = Event::RoomUpdate(update);
+    Ok(control::write(api, caller, &Channel::Room(facts.room), event, idempotency_key).await?.1)
 }

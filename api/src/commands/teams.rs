@@ -9,7 +9,10 @@ use shared::{
     subject::Channel,
 };
 
-use super::{control::Control, stored};
+use super::{
+    control::{self, Control},
+    stored,
+};
 use crate::{
     queries::teams::{self, Team},
     state::Shared,
@@ -98,19 +101,6 @@ pub(crate) async fn list(
     teams::list(&api.pool, api.shards, caller, before, limit).await
 }
 
-async fn append(
-    api: &Shared,
-    caller: &Caller,
-    event: Event,
-    id: TeamId,
-    idempotency_key: Option<&str>,
-) -> Result<bool, Error> {
-    let channel = Channel::Team(id);
-    let mut control = Control::new(api, &caller.user, &channel, event.name(), idempotency_key);
-    control.append(&channel, event).await?;
-    Ok(control.applied().await)
-}
-
 /// A person belongs to the team from now on. Answers whether Postgres has it.
 pub(crate) async fn add(
     api: &Shared,
@@ -121,7 +111,7 @@ pub(crate) async fn add(
 ) -> Result<bool, Error> {
     manage(api, id, caller).await?;
     let event = Event::TeamMemberAdd(TeamMember { team: id, user, by: caller.user.clone() });
-    append(api, caller, event, id, idempotency_key).await
+    Ok(control::write(api, caller, &Channel::Team(id), event, idempotency_key).await?.1)
 }
 
 /// A person belongs to it no more; everyone may do that to himself. Answers whether Postgres has it.
@@ -138,5 +128,5 @@ pub(crate) async fn remove(
         manage(api, id, caller).await?;
     }
     let event = Event::TeamMemberRemove(TeamMember { team: id, user, by: caller.user.clone() });
-    append(api, caller, event, id, idempotency_key).await
+    Ok(control::write(api, caller, &Channel::Team(id), event, idempotency_key).await?.1)
 }

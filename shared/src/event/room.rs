@@ -177,3 +177,20 @@ pub struct RoomUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<bool>,
 }
+
+impl RoomUpdate {
+    /// One that is said now, and changes nothing yet.
+    #[must_use]
+    pub fn new(room: RoomId, by: UserId) -> Self {
+        Self {
+            room,
+            by,
+            updated_at: Timestamp::now(),
+            name: None,
+            description: None,
+            private: None,
+            closed: None,
+            stopped: None,
+        }
+    }
+}
