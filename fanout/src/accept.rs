@@ -236,6 +236,8 @@ fn begin(accept: Accept, on_upgrade: OnUpgrade, opening: Opening) {
             return;
         };
         let socket = Socket::new(parts.io.into_inner());
-        session::run(accept.node, socket, &parts.read_buf, opening, accept.shutdown.hard).await;
+        let session = opening.begin(accept.node, socket, &parts.read_buf);
+        // A task of its own: of the handshake's nothing is kept for as long as the socket lives.
+        tokio::spawn(session::run(session));
     });
 }

@@ -30,7 +30,6 @@ use shared::{
     token::Identity,
 };
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use crate::{hub::sessions::Registered, node::Node};
 use action::{Applied, Underway};
@@ -73,13 +72,16 @@ pub(crate) struct State {
     pub(crate) frames: u64,
 }
 
-struct Session {
+/// One socket's session.
+pub(crate) struct Session {
     node: Arc<Node>,
     outbox: Arc<Outbox>,
     decoder: Decoder,
     state: State,
     underway: Option<Underway>,
     unanswered: u32,
+    /// Listed as long as this lives.
+    _registered: Registered,
 }
 
 /// How a socket begins.
@@ -103,60 +105,53 @@ impl Opening {
         let registered = node.sessions.register(connection, identity.caller.user.clone(), outbox.clone());
         Self { identity, surface, first, connection, outbox, registered }
     }
+
+    /// Begins the session once the socket is upgraded. `read` is what came with the handshake.
+    pub(crate) fn begin(self, node: Arc<Node>, socket: Socket, read: &[u8]) -> Box<Session> {
+        let Self { identity, surface, first, connection, outbox, registered } = self;
+        outbox.open(socket);
+        node.presence.enter(None, identity.caller.user.clone());
+        metrics::gauge!(names::SOCKETS_OPEN).increment(1.0);
+        let state = State {
+            connection,
+            expires: match surface {
+                Surface::Native => expires(&identity),
+                Surface::Match | Surface::MatchAdmin => Instant::now() + node.max_age,
+            },
+            caller: identity.caller,
+            surface,
+            channels: HashMap::new(),
+            rooms: HashSet::new(),
+            pairs: HashSet::new(),
+            teams: HashMap::new(),
+            typed: None,
+            may_signal: HashMap::new(),
+            frames: 0,
+        };
+        let mut session = Session {
+            node,
+            outbox,
+            decoder: Decoder::default(),
+            state,
+            underway: None,
+            unanswered: 0,
+            _registered: registered,
+        };
+        if let Some(first) = first {
+            session.begin(&first);
+        }
+        session.decoder.push(read);
+        Box::new(session)
+    }
 }
 
 /// Serves a socket until it closes.
-pub(crate) async fn run(
-    node: Arc<Node>,
-    socket: Socket,
-    read: &[u8],
-    opening: Opening,
-    stop: CancellationToken,
-) {
-    let Opening { identity, surface, first, connection, outbox, registered } = opening;
-    let user = identity.caller.user.clone();
-    node.presence.enter(None, user.clone());
-    let open = metrics::gauge!(names::SOCKETS_OPEN);
-    open.increment(1.0);
-    let state = State {
-        connection,
-        expires: match surface {
-            Surface::Native => expires(&identity),
-            Surface::Match | Surface::MatchAdmin => Instant::now() + node.max_age,
-        },
-        caller: identity.caller,
-        surface,
-        channels: HashMap::new(),
-        rooms: HashSet::new(),
-        pairs: HashSet::new(),
-        teams: HashMap::new(),
-        typed: None,
-        may_signal: HashMap::new(),
-        frames: 0,
-    };
-    let presence = node.presence.clone();
-    let mut session = Session {
-        node,
-        outbox: outbox.clone(),
-        decoder: Decoder::default(),
-        state,
-        underway: None,
-        unanswered: 0,
-    };
-    let socket = outbox.open(socket);
-    if let Some(first) = first {
-        session.begin(&first);
-    }
-    // What came with the handshake was read with it.
-    session.decoder.push(read);
-    let reason = tokio::select! {
-        reason = session.serve(socket) => reason,
-        () = stop.cancelled() => None,
-    };
-    session.finish(socket, reason).await;
-    presence.lose(None, user);
-    drop(registered);
-    open.decrement(1.0);
+pub(crate) async fn run(mut session: Box<Session>) {
+    let outbox = session.outbox.clone();
+    let Some(socket) = outbox.socket() else { return };
+    let reason = session.serve(socket).await;
+    // Beside its life, which is long, its end takes no room.
+    Box::pin(session.finish(socket, reason)).await;
 }
 
 /// When the token expires, on the clock that timers use.
@@ -268,7 +263,7 @@ impl Session {
     }
 
     /// Says goodbye where there is someone to hear it, and leaves everything.
-    async fn finish(mut self, socket: &Socket, reason: Option<CloseReason>) {
+    async fn finish(mut self: Box<Self>, socket: &Socket, reason: Option<CloseReason>) {
         if let Some(reason) = reason {
             metrics::counter!(names::CLOSES_TOTAL, "reason" => reason.as_str()).increment(1);
             self.outbox.close(reason);
@@ -283,6 +278,8 @@ impl Session {
             action::settle(&self.node, &mut self.state, applied);
         }
         action::leave_everything(&self.node, &mut self.state).await;
+        self.node.presence.lose(None, self.state.caller.user.clone());
+        metrics::gauge!(names::SOCKETS_OPEN).decrement(1.0);
     }
 }
 
@@ -301,5 +298,20 @@ async fn finished(underway: &mut Option<Underway>) -> Applied {
     match underway {
         Some(underway) => underway.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its task, its session and its outbox; what they hold while something happens comes and goes.
+    #[test]
+    fn an_idle_socket_is_small() {
+        fn of<F: Future>(_: fn(Box<Session>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (task, session, outbox) = (of(run), size_of::<Session>(), size_of::<Outbox>());
+        assert!(task + session + outbox <= 1_200, "{task} + {session} + {outbox} bytes");
     }
 }

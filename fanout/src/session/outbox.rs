@@ -110,8 +110,13 @@ impl Outbox {
     }
 
     /// From now on what is handed in is written to this socket.
-    pub(crate) fn open(&self, socket: Socket) -> &Socket {
-        self.socket.get_or_init(|| socket)
+    pub(crate) fn open(&self, socket: Socket) {
+        self.socket.get_or_init(|| socket);
+    }
+
+    /// Its socket, once that is upgraded.
+    pub(crate) fn socket(&self) -> Option<&Socket> {
+        self.socket.get()
     }
 
     /// In which form its socket is pushed what happens.
@@ -298,7 +303,7 @@ mod tests {
         };
         let writing = async {
             while outbox.is_blocked() {
-                outbox.socket.get().expect("open").ready(false, true).await.expect("open");
+                outbox.socket().expect("open").ready(false, true).await.expect("open");
                 outbox.flush().expect("open");
             }
         };
