@@ -21,6 +21,9 @@ use tokio::sync::Notify;
 use super::{close::CloseReason, socket::Socket};
 use crate::render::Form;
 
+/// Places for frames that an idle socket keeps: of 32 bytes each, so that not every delivery allocates.
+const KEPT: usize = 4;
+
 /// The frames that wait for one socket.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -84,8 +87,9 @@ impl State {
             self.advance(written);
         }
         self.blocked = false;
-        // An idle socket holds no queue.
-        self.frames = VecDeque::new();
+        if self.frames.capacity() > KEPT {
+            self.frames = VecDeque::new();
+        }
         Ok(())
     }
 
