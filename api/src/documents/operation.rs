@@ -43,7 +43,10 @@ impl Operation<'_> {
             if let Some(kinds) = schema["type"].as_array().map(|kinds| kinds[0].clone()) {
                 schema["type"] = kinds;
             }
-            let about = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+            let about = schema.as_object_mut().and_then(|schema| {
+                schema.remove("default");
+                schema.remove("description")
+            });
             let mut parameter = json!({ "name": name, "in": "query", "schema": schema });
             if let Some(about) = about {
                 parameter["description"] = about;
