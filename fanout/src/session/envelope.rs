@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::rpc::ActionReply;
+use shared::{rpc::ActionReply, socket::Position};
 
 use super::frame;
 use crate::hub::follower::{Answer, Followed};
