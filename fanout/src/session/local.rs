@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(super) use shared::socket::local::Action;
 use shared::{
     event::live,
-    id::{RoomId, UserId},
+    id::UserId,
     rpc::{SignalRequest, expiry},
     rules::Caller,
     socket::{
