@@ -7,6 +7,7 @@ mod behind;
 mod commands;
 pub mod config;
 mod dialects;
+mod documents;
 mod media;
 mod nodes;
 mod queries;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     dialects::{direct, native, refusal, support, topics},
+    documents,
     state::Api,
     web,
 };
@@ -29,10 +30,8 @@ const REQUEST: Duration = Duration::from_secs(30);
 
 /// All routes of an api node.
 pub(crate) fn router(api: Api) -> Router {
-    let routes = native::router()
-        .merge(support::router())
-        .merge(topics::router())
-        .merge(direct::router())
+    let surfaces = vec![native::routes(), support::routes(), topics::routes(), direct::routes()];
+    let routes = documents::router(surfaces)
         .merge(web::router())
         .method_not_allowed_fallback(async |address: Uri| {
             let detail = "This address does not take that method.";

@@ -1,14 +1,15 @@
 //! One closed set of error codes. Every surface maps it once to its own form.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $status:literal $name:literal,)*) => {
+    ($(#[doc = $doc:literal] $variant:ident = $status:literal $name:literal,)*) => {
         /// What went wrong, as clients can act on it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum ErrorCode {
-            $($(#[$doc])* $variant,)*
+            $(#[doc = $doc] $variant,)*
         }
 
         impl ErrorCode {
@@ -25,6 +26,12 @@ macro_rules! codes {
             #[must_use]
             pub const fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)* }
+            }
+
+            /// What it says to clients.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
             }
         }
     };
@@ -64,7 +71,7 @@ codes! {
 }
 
 /// A refusal with its reason, safe to show to the caller.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{}: {detail}", code.as_str())]
 pub struct Error {
     /// What went wrong.

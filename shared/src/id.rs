@@ -3,8 +3,9 @@
 //! Ids of rooms, teams and messages are sequences of a stream: dense, from 1, below 2^53, so that
 //! every JSON reader holds them exactly. A user id is text and belongs to the host application.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The largest id: what a JSON number carries without loss.
@@ -33,6 +34,20 @@ macro_rules! numeric_id {
                     Ok(id) if canonical && id <= MAX_ID => Ok(Self(id)),
                     _ => Err(InvalidId),
                 }
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX_ID })
             }
         }
     };
@@ -124,6 +139,24 @@ impl<'de> Deserialize<'de> for UserId {
             }
         }
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for UserId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "UserId".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let text = json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9_.@:-]{1,64}$" });
+        if generator.contract().is_serialize() {
+            return text;
+        }
+        json_schema!({ "anyOf": [text, { "type": "integer", "minimum": 0, "maximum": MAX_ID }] })
     }
 }
 

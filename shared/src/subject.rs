@@ -4,8 +4,9 @@
 //! stored, as `live.<shard>.<kind>.<id>.<event>[.<key>]`. What must hold: no id yields a token with
 //! `.`, `*`, `>` or white space, so no subject of one channel is heard by another.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -115,6 +116,20 @@ impl FromStr for Channel {
     }
 }
 
+impl JsonSchema for Channel {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Channel".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(system|(room|team)-[1-9][0-9]*|user-[A-Za-z0-9_.@:-]{1,64})$" })
+    }
+}
+
 impl Serialize for Channel {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -123,7 +138,7 @@ impl Serialize for Channel {
 
 impl<'de> Deserialize<'de> for Channel {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let name = Cow::<str>::deserialize(deserializer)?;
         name.parse().map_err(|_| serde::de::Error::custom("not a channel"))
     }
 }
@@ -209,6 +224,26 @@ pub const SEEN_ALL: &str = "seen.*";
 /// When the subject has another form.
 pub fn notice_shard(subject: &str) -> Result<Shard, InvalidId> {
     subject.split_once('.').ok_or(InvalidId)?.1.parse()
+}
+
+/// The forms of subjects, as documents write them.
+pub mod form {
+    /// What is stored; what must be unique has its key as one more token.
+    pub const CHAT: &str = "chat.{shard}.{kind}.{id}.{event}";
+    /// What is pushed: what was stored, and what never is.
+    pub const LIVE: &str = "live.{shard}.{kind}.{id}.{event}";
+    /// See [`super::applied`].
+    pub const APPLIED: &str = "applied.{shard}";
+    /// See [`super::sync`].
+    pub const SYNC: &str = "sync.{shard}";
+    /// See [`super::seen`].
+    pub const SEEN: &str = "seen.{shard}";
+    /// See [`super::alive`].
+    pub const ALIVE: &str = "node.alive.{process}";
+    /// See [`super::dead`].
+    pub const DEAD: &str = "node.dead.{process}";
+    /// See [`super::echo`].
+    pub const ECHO: &str = "node.echo.{process}";
 }
 
 /// What fanout asks of api.
@@ -330,69 +365,4 @@ fn decode(token: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn eight() -> ShardCount {
-        ShardCount::new(8).expect("8 is a count")
-    }
-
-    #[test]
-    fn subjects_are_as_documented() {
-        let room = Channel::Room(RoomId(42));
-        assert_eq!(room.chat(eight(), EventName::ChatMessage, None), "chat.2.room.42.chat-message");
-        assert_eq!(room.live(eight()), "live.2.room.42.>");
-        let system = Channel::System.chat(eight(), EventName::Chatroom, Some("a.b"));
-        assert_eq!(system, "chat.system.system.-.chatroom.a=2Eb");
-        assert_eq!(stream_republish(Shard::SYSTEM).1, "live.system.$1.$2.>");
-    }
-
-    #[test]
-    fn a_sign_says_which_process_it_is_about() {
-        for process in [0, 7, u64::MAX] {
-            assert_eq!(sign(&alive(process)), Ok(Sign::Alive(process)));
-            assert_eq!(sign(&dead(process)), Ok(Sign::Dead(process)));
-            assert_eq!(sign(&echo(process)), Ok(Sign::Echo(process)));
-        }
-        for bad in ["node.alive.", "node.alive.x", "node.gone.7", "alive.7", "node.alive.7.7"] {
-            assert!(sign(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn one_persons_subject_is_never_heard_by_another() {
-        let bob: UserId = "bob".parse().expect("an id");
-        let smith: UserId = "bob.smith".parse().expect("an id");
-        let heard = Channel::User(bob).live(eight());
-        let sent = Channel::User(smith).chat(eight(), EventName::Profile, None);
-        assert!(!sent.replacen("chat", "live", 1).starts_with(heard.trim_end_matches('>')));
-    }
-
-    proptest! {
-        #[test]
-        fn every_text_is_one_token_and_comes_back(text in ".*") {
-            let token = encode(&text);
-            prop_assert!(!token.contains(['.', '*', '>', ' ', '\t', '\r', '\n']));
-            prop_assert_eq!(decode(&token), Some(text));
-        }
-
-        #[test]
-        fn every_channel_comes_back_from_its_subject(user in "[A-Za-z0-9_.@:-]{1,64}", room in 1..crate::id::MAX_ID) {
-            for channel in [Channel::User(user.parse().expect("an id")), Channel::Room(RoomId(room)), Channel::System] {
-                let subject = channel.chat(eight(), EventName::Profile, Some("k"));
-                let parsed = parse(&subject).expect("our own subject");
-                prop_assert_eq!(parsed.shard, channel.shard(eight()));
-                prop_assert_eq!(parsed.channel, channel.clone());
-                prop_assert_eq!(parsed.key.as_deref(), Some("k"));
-                prop_assert_eq!(channel.to_string().parse::<Channel>(), Ok(channel));
-            }
-        }
-
-        #[test]
-        fn any_subject_is_taken_apart_or_refused(subject in ".*") {
-            let _ = parse(&subject);
-        }
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 mod browser;
 mod direct;
+mod documents;
 mod faults;
 mod flow;
 mod least_privilege;

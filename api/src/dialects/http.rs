@@ -7,14 +7,15 @@ use axum::{
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::json;
 use shared::{
     error::{Error, ErrorCode},
     rules::{self, Caller},
     token::token_from,
 };
 
-use crate::{commands::people, state::Api};
+use crate::{commands::people, documents::Operation, state::Api};
 
 /// Who asks, by a valid token; `None` where none was sent. Those who write are counted.
 pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Option<Caller>, Error> {
@@ -44,6 +45,13 @@ pub(super) fn idempotency_key(parts: &Parts) -> Result<Option<String>, Error> {
     Ok(Some(key.to_owned()))
 }
 
+/// What a document says of such a key.
+pub(super) fn describe_key(operation: &mut Operation<'_>) {
+    let about = "Names the request: the same again within a minute is done once.";
+    let schema = json!({ "type": "string", "pattern": "^[!-~]{1,128}$" });
+    operation.header("Idempotency-Key", about, &schema);
+}
+
 /// A body of JSON, as it came.
 pub(super) async fn json_body(request: Request, api: &Api) -> Result<Bytes, Error> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -66,9 +74,9 @@ pub(super) async fn body(request: Request, api: &Api) -> Result<Bytes, Error> {
 }
 
 /// A refusal with that body, and the headers that go with its code.
-pub(super) fn refused(error: &Error, kind: &'static str, body: &Value) -> Response {
+pub(super) fn refused(error: &Error, kind: &'static str, body: &impl Serialize) -> Response {
     let status = status(error);
-    let mut response = (status, body.to_string()).into_response();
+    let mut response = (status, axum::Json(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if let Some(seconds) = error.retry_after() {

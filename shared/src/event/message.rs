@@ -1,5 +1,6 @@
 //! Messages: sent, edited, deleted. A message's id is its sequence, so no payload holds its own.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// A message as stored and pushed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChatMessage {
     /// Its text.
     pub message: String,
@@ -28,7 +29,7 @@ pub struct ChatMessage {
 }
 
 /// What only messages in rooms of one kind have.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageDetail {
     /// A match room's: as its sockets are pushed it, so that nobody looks anything up.
@@ -58,7 +59,7 @@ impl MessageDetail {
 }
 
 /// A message has another text now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageEdit {
     /// The message.
     pub message_id: MessageId,
@@ -73,7 +74,7 @@ pub struct MessageEdit {
 }
 
 /// Messages are gone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageDelete {
     /// The messages.
     pub messages_ids: Vec<MessageId>,
@@ -86,7 +87,7 @@ pub struct MessageDelete {
 }
 
 /// A person has read everything up to a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageRead {
     /// The message.
     pub message_id: MessageId,

@@ -1,5 +1,6 @@
 //! People, as the host application describes them in its tokens.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
 };
 
 /// What the host application says of a person. What is absent is unknown, and changes nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Person {
     /// The name others see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +35,7 @@ pub struct Person {
 }
 
 /// A person's description changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Profile {
     /// Whose.
     pub user: UserId,
@@ -46,7 +47,7 @@ pub struct Profile {
 }
 
 /// A person is asked into a room. Its id is the event's sequence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Invitation {
     /// Where to.
     pub room: RoomId,
@@ -61,7 +62,7 @@ pub struct Invitation {
 }
 
 /// An invitation was answered by the person it asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InvitationAnswer {
     /// The invitation: its sequence in the same person's shard.
     pub invitation: u64,
@@ -74,7 +75,7 @@ pub struct InvitationAnswer {
 }
 
 /// A person looks at another of their rooms of two.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RoomSelect {
     /// Who.
     pub user: UserId,
@@ -83,7 +84,7 @@ pub struct RoomSelect {
 }
 
 /// A person shows themselves, or does not any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Camera {
     /// Who.
     pub user: UserId,
@@ -92,7 +93,7 @@ pub struct Camera {
 }
 
 /// A person's sockets on one node. Headers carry the incarnation and the counter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Online {
     /// Who.
     pub user: UserId,

@@ -1,5 +1,6 @@
 //! Rooms, who may enter them, and who is in them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
 };
 
 /// What sort of room it is: it decides who may enter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomKind {
     /// Everyone with a token.
@@ -66,7 +67,7 @@ impl RoomKind {
 
 /// A room was made. Its id is the event's sequence. The keys are those of a room as clients know
 /// it, with the values that every new room has, since the payload is what they are pushed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Room {
     /// `chatroom`, in the event that clients are pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +103,7 @@ pub struct Room {
 }
 
 /// What only rooms of one kind have. It never changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoomDetail {
     /// A topic's.
@@ -133,7 +134,7 @@ pub enum RoomDetail {
 }
 
 /// A person is in a room now, or not any more. Headers carry the incarnation and the counter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Participant {
     /// Who.
     pub user: UserId,
@@ -142,7 +143,7 @@ pub struct Participant {
 }
 
 /// A person may enter a room, or may not any more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Member {
     /// Who.
     pub user: UserId,
@@ -153,7 +154,7 @@ pub struct Member {
 }
 
 /// A room is not what it was. What is absent stays as it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RoomUpdate {
     /// Which.
     pub room: RoomId,

@@ -1,5 +1,6 @@
 //! Teams, and who belongs to them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
 };
 
 /// A team was made. Its id is the event's sequence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Team {
     /// Its name.
     pub name: String,
@@ -21,7 +22,7 @@ pub struct Team {
 }
 
 /// A person belongs to a team, or does not any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TeamMember {
     /// Which team.
     pub team: TeamId,

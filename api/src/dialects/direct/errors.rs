@@ -1,10 +1,16 @@
 //! A refusal as `{"detail": "…"}`.
 
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::Value;
 use shared::error::Error;
 
-use crate::dialects::http;
+use super::wire;
+use crate::{
+    dialects::http,
+    documents::{self, Schemas},
+};
+
+const KIND: &str = "application/json";
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
@@ -18,6 +24,14 @@ impl From<Error> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        http::refused(&self.0, "application/json", &json!({ "detail": self.0.detail }))
+        http::refused(&self.0, KIND, &wire::Refused { detail: &self.0.detail })
+    }
+}
+
+impl documents::Refusal for Refusal {
+    const KIND: &str = KIND;
+
+    fn form(schemas: &mut Schemas) -> Value {
+        schemas.written::<wire::Refused<'_>>()
     }
 }

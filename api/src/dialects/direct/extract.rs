@@ -4,12 +4,14 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::request::Parts,
 };
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use shared::{error::Error, id::RoomId, rules};
 
 use super::errors::Refusal;
 use crate::{
     dialects::{http, read},
+    documents::{Input, Operation},
     state::Api,
 };
 
@@ -24,6 +26,12 @@ impl FromRequestParts<Api> for Reader {
     }
 }
 
+impl Input for Reader {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.token(true);
+    }
+}
+
 /// The same, of a request that writes, whatever its method.
 pub(super) struct Writer(pub(super) rules::Caller);
 
@@ -32,6 +40,13 @@ impl FromRequestParts<Api> for Writer {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         Ok(Self(http::caller(parts, api, true).await?.ok_or_else(Error::token_needed)?))
+    }
+}
+
+impl Input for Writer {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.token(true);
+        operation.refuses(&[409]);
     }
 }
 
@@ -49,6 +64,12 @@ impl FromRequestParts<Api> for InRoom {
     }
 }
 
+impl Input for InRoom {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.path::<RoomId>();
+    }
+}
+
 /// The key under which a request may be sent again.
 pub(super) struct IdempotencyKey(pub(super) Option<String>);
 
@@ -60,6 +81,12 @@ impl FromRequestParts<Api> for IdempotencyKey {
     }
 }
 
+impl Input for IdempotencyKey {
+    fn describe(operation: &mut Operation<'_>) {
+        http::describe_key(operation);
+    }
+}
+
 /// A JSON body of that form.
 pub(super) struct Json<T>(pub(super) T);
 
@@ -68,5 +95,11 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
         Ok(Self(read::json(&http::body(request, api).await?)?))
+    }
+}
+
+impl<T: JsonSchema> Input for Json<T> {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.body::<T>(&["application/json"], true);
     }
 }

@@ -10,7 +10,7 @@ mod routes;
 mod wire;
 
 pub(crate) use errors::Refusal;
-pub(crate) use routes::router;
+pub(crate) use routes::routes;
 
 /// Whether a path is this dialect's.
 pub(crate) fn owns(path: &str) -> bool {

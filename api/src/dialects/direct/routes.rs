@@ -1,11 +1,6 @@
 //! The routes, each with and without the trailing slash.
 
-use axum::{
-    Json as Answer, Router,
-    extract::State,
-    routing::{MethodRouter, get, post},
-};
-use serde_json::{Value, json};
+use axum::{Json as Answer, extract::State};
 use shared::error::Error;
 
 use super::{
@@ -14,23 +9,23 @@ use super::{
     extract::{IdempotencyKey, InRoom, Json, Reader, Writer},
     wire,
 };
-use crate::{commands::direct, state::Api};
+use crate::{
+    commands::direct,
+    documents::{Routes, get, post},
+    state::Api,
+};
 
 type Answered<T> = Result<Answer<T>, Refusal>;
 
 /// All of them.
-pub(crate) fn router() -> Router<Api> {
-    let routes: [(&str, MethodRouter<Api>); 6] = [
-        ("/room/add", post(add)),
-        ("/room/list", get(list).post(send)),
-        ("/room/select/{room}", get(select)),
-        ("/room/stop/{room}", get(stop)),
-        ("/webrtc/cameraOn", get(camera_on)),
-        ("/webrtc/cameraOff", get(camera_off)),
-    ];
-    routes.into_iter().fold(Router::new(), |router, (path, methods)| {
-        router.route(path, methods.clone()).route(&format!("{path}/"), methods)
-    })
+pub(crate) fn routes() -> Routes {
+    Routes::of::<Refusal>("direct", "Two people who talk, with presence, read marks and cameras.")
+        .at_both("/room/add", [post("The room of two people, made where there is none", add)])
+        .at_both("/room/list", [get("Your rooms", list), post("Sends a message", send)])
+        .at_both("/room/select/{room}", [get("Makes a room your current one, and read", select)])
+        .at_both("/room/stop/{room}", [get("Stops the talk until both write again", stop)])
+        .at_both("/webrtc/cameraOn", [get("Your camera is on", camera_on)])
+        .at_both("/webrtc/cameraOff", [get("Your camera is off", camera_off)])
 }
 
 async fn add(
@@ -70,17 +65,21 @@ async fn select(
     Ok(Answer(encode::rooms(rooms, &caller.user, api.low_account)))
 }
 
-async fn stop(State(api): State<Api>, Writer(caller): Writer, InRoom(room): InRoom) -> Answered<Value> {
+async fn stop(
+    State(api): State<Api>,
+    Writer(caller): Writer,
+    InRoom(room): InRoom,
+) -> Answered<wire::Stopped> {
     direct::stop(&api, &caller, room).await?;
-    Ok(Answer(json!({ "status": 0, "message": "Ok" })))
+    Ok(Answer(wire::Stopped { status: 0, message: "Ok" }))
 }
 
-async fn camera_on(State(api): State<Api>, Writer(caller): Writer) -> Answered<Value> {
+async fn camera_on(State(api): State<Api>, Writer(caller): Writer) -> Answered<wire::CameraOn> {
     direct::camera(&api, &caller, true).await?;
-    Ok(Answer(json!({ "camera_on": "ok" })))
+    Ok(Answer(wire::CameraOn { camera_on: "ok" }))
 }
 
-async fn camera_off(State(api): State<Api>, Writer(caller): Writer) -> Answered<Value> {
+async fn camera_off(State(api): State<Api>, Writer(caller): Writer) -> Answered<wire::CameraOff> {
     direct::camera(&api, &caller, false).await?;
-    Ok(Answer(json!({ "camera_off": "ok" })))
+    Ok(Answer(wire::CameraOff { camera_off: "ok" }))
 }

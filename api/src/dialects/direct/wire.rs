@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::id::{MessageId, RoomId, UserId};
+use shared::id::{MAX_ID, MessageId, RoomId, UserId};
+
+use crate::queries::people;
 
 /// `POST room/add`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct NewRoom {
     pub(super) owner: UserId,
     pub(super) abonent: UserId,
 }
 
 /// `POST room/list`. What else a client sends, its own `created` too, says nothing.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct NewMessage {
     pub(super) room_id: RoomId,
     pub(super) message: String,
@@ -23,16 +26,17 @@ pub(super) struct NewMessage {
 }
 
 /// Whom a client takes for the author.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Author {
     #[serde(default)]
     pub(super) id: Option<UserId>,
 }
 
 /// A room.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Room {
     /// Whom the reader talks to.
+    #[schemars(with = "Person")]
     pub(super) abonent_id: Value,
     pub(super) id: RoomId,
     pub(super) is_current: bool,
@@ -44,22 +48,59 @@ pub(super) struct Room {
 }
 
 /// A message.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Message {
     pub(super) id: MessageId,
     pub(super) message: String,
+    #[schemars(with = "Person")]
     pub(super) author_id: Value,
     pub(super) created: String,
     pub(super) is_readed: bool,
 }
 
 /// All rooms of a reader.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
-    pub(super) contact_users: BTreeMap<UserId, Value>,
+    pub(super) contact_users: BTreeMap<UserId, people::Shown>,
+    #[schemars(with = "Vec<Person>")]
     pub(super) contacts_ids: Vec<Value>,
     pub(super) current_room: Option<RoomId>,
+    #[schemars(with = "Vec<Person>")]
     pub(super) online_ids: Vec<Value>,
     pub(super) room_ids: Vec<RoomId>,
     pub(super) rooms: BTreeMap<RoomId, Room>,
+}
+
+/// A person's id, as this document writes it: a number where it is one.
+#[derive(JsonSchema)]
+#[schemars(inline, untagged)]
+#[expect(dead_code, reason = "the form alone")]
+enum Person {
+    Number(#[schemars(range(min = 0, max = MAX_ID))] u64),
+    Text(String),
+}
+
+/// A room in which the two talk no more.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Stopped {
+    pub(super) status: u8,
+    pub(super) message: &'static str,
+}
+
+/// A camera that is on.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CameraOn {
+    pub(super) camera_on: &'static str,
+}
+
+/// A camera that is off.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CameraOff {
+    pub(super) camera_off: &'static str,
+}
+
+/// A refusal.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Refused<'a> {
+    pub(super) detail: &'a str,
 }

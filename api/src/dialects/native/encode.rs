@@ -38,7 +38,7 @@ pub(super) fn room(room: Room, is_applied: bool) -> wire::Room {
         count,
         team: room.team,
         user: room.creator,
-        kind: room.kind.as_str(),
+        kind: room.kind,
         active: room.active,
         created_at: room.created_at,
         activity: room.activity,

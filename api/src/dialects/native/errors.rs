@@ -1,10 +1,16 @@
 //! A refusal as an RFC 9457 problem.
 
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::Value;
 use shared::error::Error;
 
-use crate::dialects::http;
+use super::wire;
+use crate::{
+    dialects::http,
+    documents::{self, Schemas},
+};
+
+const KIND: &str = "application/problem+json";
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
@@ -20,13 +26,21 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self(error) = self;
         let status = http::status(&error);
-        let body = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("Error"),
-            "status": status.as_u16(),
-            "code": error.code,
-            "detail": error.detail,
-        });
-        http::refused(&error, "application/problem+json", &body)
+        let body = wire::Problem {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code: error.code,
+            detail: &error.detail,
+        };
+        http::refused(&error, KIND, &body)
+    }
+}
+
+impl documents::Refusal for Problem {
+    const KIND: &str = KIND;
+
+    fn form(schemas: &mut Schemas) -> Value {
+        schemas.written::<wire::Problem<'_>>()
     }
 }

@@ -6,6 +6,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::request::Parts,
 };
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use shared::{
     error::Error,
@@ -14,7 +15,11 @@ use shared::{
 };
 
 use super::{decode, errors::Problem};
-use crate::{dialects::http, state::Api};
+use crate::{
+    dialects::http,
+    documents::{Input, Operation},
+    state::Api,
+};
 
 /// Who asks, by a valid token.
 pub(crate) struct Caller(pub(crate) rules::Caller);
@@ -24,6 +29,12 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         Ok(Self(http::caller(parts, api, !parts.method.is_safe()).await?.ok_or_else(Error::token_needed)?))
+    }
+}
+
+impl Input for Caller {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.token(true);
     }
 }
 
@@ -41,6 +52,12 @@ impl FromRequestParts<Api> for InRoom {
     }
 }
 
+impl Input for InRoom {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.path::<RoomId>();
+    }
+}
+
 /// The team that the path names.
 pub(crate) struct OfTeam(pub(crate) TeamId);
 
@@ -51,6 +68,12 @@ impl FromRequestParts<Api> for OfTeam {
         let path = Path::<String>::from_request_parts(parts, api).await;
         let Path(team) = path.map_err(|_| Error::not_found())?;
         Ok(Self(team.parse().map_err(|_| Error::not_found())?))
+    }
+}
+
+impl Input for OfTeam {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.path::<TeamId>();
     }
 }
 
@@ -69,6 +92,13 @@ impl FromRequestParts<Api> for OfInvitation {
     }
 }
 
+impl Input for OfInvitation {
+    fn describe(operation: &mut Operation<'_>) {
+        // Its number is that of an event, as a message's is.
+        operation.path::<MessageId>();
+    }
+}
+
 /// The person whom the path names.
 pub(crate) struct OfUser(pub(crate) UserId);
 
@@ -79,6 +109,12 @@ impl FromRequestParts<Api> for OfUser {
         let path = Path::<String>::from_request_parts(parts, api).await;
         let Path(user) = path.map_err(|_| Error::not_found())?;
         Ok(Self(user.parse().map_err(|_| Error::not_found())?))
+    }
+}
+
+impl Input for OfUser {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.path::<UserId>();
     }
 }
 
@@ -96,6 +132,13 @@ impl<T: FromStr> FromRequestParts<Api> for Member<T> {
     }
 }
 
+impl<T: JsonSchema> Input for Member<T> {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.path::<T>();
+        operation.path::<UserId>();
+    }
+}
+
 /// The message that the path names.
 pub(crate) struct OfMessage(pub(crate) RoomId, pub(crate) MessageId);
 
@@ -110,6 +153,13 @@ impl FromRequestParts<Api> for OfMessage {
     }
 }
 
+impl Input for OfMessage {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.path::<RoomId>();
+        operation.path::<MessageId>();
+    }
+}
+
 /// The key under which a request may be sent again.
 pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
 
@@ -118,6 +168,12 @@ impl FromRequestParts<Api> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
         Ok(Self(http::idempotency_key(parts)?))
+    }
+}
+
+impl Input for IdempotencyKey {
+    fn describe(operation: &mut Operation<'_>) {
+        http::describe_key(operation);
     }
 }
 
@@ -130,5 +186,12 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let body = http::json_body(request, api).await?;
         Ok(Self(decode::json(&body)?))
+    }
+}
+
+impl<T: JsonSchema> Input for Json<T> {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.body::<T>(&["application/json"], true);
+        operation.refuses(&[415]);
     }
 }

@@ -12,4 +12,4 @@ pub(crate) mod socket;
 mod wire;
 
 pub(crate) use errors::Problem;
-pub(crate) use routes::router;
+pub(crate) use routes::routes;

@@ -1,10 +1,16 @@
 //! A refusal as this dialect's clients know it.
 
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::Value;
 use shared::error::Error;
 
-use crate::dialects::http;
+use super::wire;
+use crate::{
+    dialects::http,
+    documents::{self, Schemas},
+};
+
+const KIND: &str = "application/json";
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
@@ -19,7 +25,14 @@ impl From<Error> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        let body = json!({ "success": false, "message": error.detail });
-        http::refused(&error, "application/json", &body)
+        http::refused(&error, KIND, &wire::Refused { success: false, message: &error.detail })
+    }
+}
+
+impl documents::Refusal for Refusal {
+    const KIND: &str = KIND;
+
+    fn form(schemas: &mut Schemas) -> Value {
+        schemas.written::<wire::Refused<'_>>()
     }
 }

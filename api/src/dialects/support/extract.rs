@@ -1,10 +1,13 @@
 //! What a handler is given: who asks, the key of the request, the body; or a refusal.
 
+use std::marker::PhantomData;
+
 use axum::{
     body::{Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use shared::{error::Error, rules};
 
@@ -12,6 +15,7 @@ use super::errors::Refusal;
 use crate::{
     config::TokenUse,
     dialects::{http, read},
+    documents::{Input, Operation},
     state::Api,
 };
 
@@ -30,6 +34,12 @@ impl FromRequestParts<Api> for Asker {
     }
 }
 
+impl Input for Asker {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.token(false);
+    }
+}
+
 /// The key under which a request may be sent again.
 pub(super) struct IdempotencyKey(pub(super) Option<String>);
 
@@ -41,21 +51,34 @@ impl FromRequestParts<Api> for IdempotencyKey {
     }
 }
 
-/// A body of JSON, which may be read as more than one thing; empty where there is none.
-pub(super) struct Body(Bytes);
+impl Input for IdempotencyKey {
+    fn describe(operation: &mut Operation<'_>) {
+        http::describe_key(operation);
+    }
+}
 
-impl FromRequest<Api> for Body {
+/// A body of JSON, which may be read as more than one thing, all of them a `T`; empty where there is none.
+pub(super) struct Body<T>(Bytes, PhantomData<T>);
+
+impl<T> FromRequest<Api> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
         if request.body().is_end_stream() {
-            return Ok(Self(Bytes::new()));
+            return Ok(Self(Bytes::new(), PhantomData));
         }
-        Ok(Self(http::json_body(request, api).await?))
+        Ok(Self(http::json_body(request, api).await?, PhantomData))
     }
 }
 
-impl Body {
+impl<T: JsonSchema> Input for Body<T> {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.body::<T>(&["application/json"], false);
+        operation.refuses(&[415]);
+    }
+}
+
+impl<B> Body<B> {
     /// Reads it as that.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
         Ok(read::json(&self.0)?)

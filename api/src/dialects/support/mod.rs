@@ -12,7 +12,7 @@ mod routes;
 mod wire;
 
 pub(crate) use errors::Refusal;
-pub(crate) use routes::router;
+pub(crate) use routes::routes;
 
 /// What the addresses of this dialect begin with.
 pub(crate) const PREFIX: &str = "/api/v2/";

@@ -1,10 +1,8 @@
 //! The routes: `room-control` for visitors, `room-service` for both sides, `room-list` for agents.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Query, State, rejection::QueryRejection},
-    response::{IntoResponse as _, Response},
-    routing::{MethodRouter, get, post},
 };
 use shared::{error::Error, rules::Caller};
 
@@ -16,21 +14,26 @@ use super::{
 };
 use crate::{
     commands::support::{self, Said, Visit},
+    documents::{Routes, delete, get, post},
     state::Api,
 };
 
 const SHOWN: &str = "Room deatils based on workspace id";
 
 /// All of them.
-pub(crate) fn router() -> Router<Api> {
-    let routes: [(&str, MethodRouter<Api>); 3] = [
-        ("room-control", post(visit)),
-        ("room-service", get(read).post(write).delete(close)),
-        ("room-list", get(list)),
-    ];
-    routes.into_iter().fold(Router::new(), |router, (name, methods)| {
-        router.route(&format!("{PREFIX}{name}"), methods.clone()).route(&format!("{PREFIX}{name}/"), methods)
-    })
+pub(crate) fn routes() -> Routes {
+    let path = |name: &str| format!("{PREFIX}{name}");
+    Routes::of::<Refusal>("support", "The customer desk, by organisation and product.")
+        .at_both(&path("room-control"), [post("The visitor's room, made where there is none", visit)])
+        .at_both(
+            &path("room-service"),
+            [
+                get("A room, its messages, or, with a body, its end", read),
+                post("Sends a message, or closes the room", write),
+                delete("Closes the room", close),
+            ],
+        )
+        .at_both(&path("room-list"), [get("An organisation's rooms", list)])
 }
 
 type Queried<T> = Result<Query<T>, QueryRejection>;
@@ -42,7 +45,7 @@ fn query<T>(query: Queried<T>) -> Result<T, Error> {
 async fn visit(
     State(api): State<Api>,
     Asker(caller): Asker,
-    body: Body,
+    body: Body<wire::NewRoom>,
 ) -> Result<Json<Answer<wire::Room>>, Refusal> {
     let wire::NewRoom { user_id: user, org_id, portfolio_name, product_name } = body.json()?;
     let visit = Visit { user, org_id, portfolio_name, product_name };
@@ -57,21 +60,24 @@ async fn read(
     Asker(caller): Asker,
     IdempotencyKey(key): IdempotencyKey,
     asked: Queried<Asked>,
-    body: Body,
-) -> Result<Response, Refusal> {
+    body: Body<Asked>,
+) -> Result<Json<wire::Service>, Refusal> {
     let body: Asked = body.if_any()?;
     let in_body = body.kind.is_some();
     let asked = decode::either(body, query(asked)?);
     match asked.kind.as_deref() {
         Some("get_messages") => {
             let (room, messages) = support::history(&api, decode::room(&asked)?).await?;
-            Ok(Json(encode::answer(SHOWN, encode::messages(room, messages))).into_response())
+            Ok(Json(wire::Service::Messages(encode::answer(SHOWN, encode::messages(room, messages)))))
         }
         Some("get_room_by_id") => {
             let room = support::show(&api, decode::room(&asked)?).await?;
-            Ok(Json(encode::answer(SHOWN, [encode::room(room)])).into_response())
+            Ok(Json(wire::Service::Rooms(encode::answer(SHOWN, [encode::room(room)]))))
         }
-        Some("delete_room") if in_body => Ok(end(&api, caller, &asked, key).await?.into_response()),
+        Some("delete_room") if in_body => {
+            let Json(done) = end(&api, caller, &asked, key).await?;
+            Ok(Json(wire::Service::Done(done)))
+        }
         _ => {
             let detail = "type: must be get_messages or get_room_by_id, or in a body delete_room.";
             Err(Error::bad_request(detail).into())
@@ -83,7 +89,7 @@ async fn write(
     State(api): State<Api>,
     Asker(caller): Asker,
     IdempotencyKey(key): IdempotencyKey,
-    body: Body,
+    body: Body<wire::Write>,
 ) -> Result<Json<Answer<Done>>, Refusal> {
     let asked: Asked = body.json()?;
     match asked.kind.as_deref() {
@@ -103,7 +109,7 @@ async fn close(
     Asker(caller): Asker,
     IdempotencyKey(key): IdempotencyKey,
     asked: Queried<Asked>,
-    body: Body,
+    body: Body<Asked>,
 ) -> Result<Json<Answer<Done>>, Refusal> {
     let asked = decode::either(body.if_any()?, query(asked)?);
     if asked.kind.as_deref().is_some_and(|kind| kind != "delete_room") {

@@ -1,10 +1,11 @@
 //! The JSON of this dialect, key by key.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::{clock::Timestamp, id::UserId};
 
 /// `POST room-control`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct NewRoom {
     pub(super) user_id: UserId,
     pub(super) org_id: String,
@@ -13,7 +14,7 @@ pub(super) struct NewRoom {
 }
 
 /// What `room-service` is asked for, and of which room: in the query or in the body.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Asked {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
@@ -23,7 +24,7 @@ pub(super) struct Asked {
 }
 
 /// `POST room-service`, of the type `create_message`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct NewMessage {
     pub(super) room_id: String,
     pub(super) message_data: String,
@@ -33,7 +34,7 @@ pub(super) struct NewMessage {
 }
 
 /// `GET room-list?org_id=&product_name=`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct ListQuery {
     #[serde(default)]
     pub(super) org_id: String,
@@ -42,7 +43,7 @@ pub(super) struct ListQuery {
 }
 
 /// What every answer but the list is in.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Answer<T> {
     pub(super) success: bool,
     pub(super) message: &'static str,
@@ -52,14 +53,14 @@ pub(super) struct Answer<T> {
 }
 
 /// The answer to a write.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Done {
     #[serde(rename = "isSuccess")]
     pub(super) is_success: bool,
 }
 
 /// A room.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(super) struct Room {
     #[serde(rename = "_id")]
     pub(super) id: String,
@@ -75,7 +76,7 @@ pub(super) struct Room {
 }
 
 /// A message: the keys of its room, with its own `_id` and text, and what it has more.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Message {
     #[serde(flatten)]
     pub(super) of: Room,
@@ -87,7 +88,43 @@ pub(super) struct Message {
 }
 
 /// An organisation's rooms.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
     pub(super) rooms: Vec<Room>,
+}
+
+/// What `GET room-service` answers.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Service {
+    Messages(Answer<Vec<Message>>),
+    Rooms(Answer<[Room; 1]>),
+    Done(Answer<Done>),
+}
+
+/// What `POST room-service` is sent.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the form alone: what is asked for decides how the body is read")]
+pub(super) enum Write {
+    Message(NewMessageBody),
+    Asked(Asked),
+}
+
+/// A new message, with its type.
+#[derive(JsonSchema)]
+#[schemars(rename = "NewMessage")]
+#[expect(dead_code, reason = "the form alone")]
+pub(super) struct NewMessageBody {
+    #[schemars(rename = "type", extend("const" = "create_message"))]
+    kind: String,
+    #[schemars(flatten)]
+    message: NewMessage,
+}
+
+/// A refusal.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Refused<'a> {
+    pub(super) success: bool,
+    pub(super) message: &'a str,
 }

@@ -5,13 +5,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use serde_json::Value;
 use shared::error::{Error, ErrorCode};
 
 use super::wire;
+use crate::documents::{self, Schemas};
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     body: String,
     retry_after: Option<u32>,
@@ -129,7 +131,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(<Self as documents::Refusal>::KIND));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -137,5 +139,13 @@ impl IntoResponse for Refusal {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(r#"Bearer realm="api""#));
         }
         response
+    }
+}
+
+impl documents::Refusal for Refusal {
+    const KIND: &str = "application/json";
+
+    fn form(schemas: &mut Schemas) -> Value {
+        schemas.written::<wire::Refusal<'_>>()
     }
 }

@@ -1,15 +1,20 @@
 //! What a handler is given: the caller, the category and the chat of the path, where the client found us.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, marker::PhantomData};
 
 use axum::{
-    extract::{FromRequestParts, Path},
+    extract::{FromRequest, FromRequestParts, Path, Request},
     http::{header, request::Parts, uri::Authority},
 };
+use schemars::JsonSchema;
 use shared::{error::Error, id::RoomId, rules};
 
-use super::errors::Refusal;
-use crate::{dialects::http, state::Api};
+use super::{body::Fields, errors::Refusal, wire};
+use crate::{
+    dialects::http,
+    documents::{Input, Operation},
+    state::Api,
+};
 
 /// Who asks, where somebody says so; a token that does not count is refused.
 pub(super) struct Reader(Option<rules::Caller>);
@@ -33,6 +38,12 @@ impl FromRequestParts<Api> for Reader {
     }
 }
 
+impl Input for Reader {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.token(false);
+    }
+}
+
 /// Who asks, by a valid token.
 pub(super) struct Caller(pub(super) rules::Caller);
 
@@ -42,6 +53,12 @@ impl FromRequestParts<Api> for Caller {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         let Reader(caller) = Reader::from_request_parts(parts, api).await?;
         caller.map(Self).ok_or_else(Refusal::no_token)
+    }
+}
+
+impl Input for Caller {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.token(true);
     }
 }
 
@@ -58,6 +75,12 @@ impl FromRequestParts<Api> for InCategory {
     }
 }
 
+impl Input for InCategory {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.path::<String>();
+    }
+}
+
 /// The chat that the path names.
 pub(super) struct OfChat(pub(super) String, pub(super) RoomId);
 
@@ -71,6 +94,13 @@ impl FromRequestParts<Api> for OfChat {
     }
 }
 
+impl Input for OfChat {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.path::<String>();
+        operation.path::<RoomId>();
+    }
+}
+
 /// The key under which a request may be sent again.
 pub(super) struct IdempotencyKey(pub(super) Option<String>);
 
@@ -79,6 +109,12 @@ impl FromRequestParts<Api> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Refusal> {
         Ok(Self(http::idempotency_key(parts)?))
+    }
+}
+
+impl Input for IdempotencyKey {
+    fn describe(operation: &mut Operation<'_>) {
+        http::describe_key(operation);
     }
 }
 
@@ -97,5 +133,52 @@ impl FromRequestParts<Api> for Base {
         let is_secure = said.trim().eq_ignore_ascii_case("https");
         let scheme = if is_secure { "https" } else { "http" };
         Ok(Self(host.map_or_else(String::new, |host| format!("{scheme}://{host}"))))
+    }
+}
+
+impl Input for Base {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
+/// What the query asks for, as it stands in the address.
+pub(super) struct Asked(pub(super) String);
+
+impl FromRequestParts<Api> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
+        Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
+    }
+}
+
+impl Input for Asked {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.query::<wire::ListQuery>();
+    }
+}
+
+/// The fields of a body, which are read when it is known that they matter.
+pub(super) struct Form<T>(Request, PhantomData<T>);
+
+impl<T> FromRequest<Api> for Form<T> {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &Api) -> Result<Self, Infallible> {
+        Ok(Self(request, PhantomData))
+    }
+}
+
+impl<T> Form<T> {
+    /// Reads them.
+    pub(super) async fn read(self) -> Result<Fields, Refusal> {
+        Fields::read(self.0).await
+    }
+}
+
+impl<T: JsonSchema> Input for Form<T> {
+    fn describe(operation: &mut Operation<'_>) {
+        let kinds = ["multipart/form-data", "application/x-www-form-urlencoded", "application/json"];
+        operation.body::<T>(&kinds, false);
+        operation.refuses(&[415]);
     }
 }

@@ -13,7 +13,7 @@ mod routes;
 mod wire;
 
 pub(crate) use errors::refuse;
-pub(crate) use routes::router;
+pub(crate) use routes::routes;
 
 /// Whether a path is on this surface, known to it or not.
 pub(crate) fn has(path: &str) -> bool {

@@ -2,23 +2,26 @@
 //! since clients lose the body on a redirect; a read is sent to the address with it.
 
 use axum::{
-    Router,
     body::Body,
-    extract::{DefaultBodyLimit, Path, RawQuery, Request, State, rejection::PathRejection},
+    extract::{DefaultBodyLimit, Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
-    response::{IntoResponse as _, Response},
-    routing::{get, patch, post},
+    response::{IntoResponse, Response},
 };
+use serde_json::{Value, json};
 use shared::error::Error;
 
 use super::{
-    body::Fields,
     decode, encode,
     errors::Refusal,
-    extract::{Base, Caller, IdempotencyKey, InCategory, OfChat, Reader},
+    extract::{Asked, Base, Caller, Form, IdempotencyKey, InCategory, OfChat, Reader},
     wire,
 };
-use crate::{commands::topics, media::Name, state::Api};
+use crate::{
+    commands::topics,
+    documents::{Input, Operation, Output, Routes, get, patch, post},
+    media::Name,
+    state::Api,
+};
 
 /// The largest body: what is too large for a picture is told so as long as it fits in here.
 const BODY_MAX: usize = 32 << 20;
@@ -29,17 +32,21 @@ const FOR_A_DAY: &str = "public, max-age=86400";
 const DEFAULT_PICTURE: &[u8] = include_bytes!("default.png");
 
 /// All of them.
-pub(crate) fn router() -> Router<Api> {
+pub(crate) fn routes() -> Routes {
     let limit = DefaultBodyLimit::max(BODY_MAX);
-    Router::new()
-        .route("/api/chat/", post(create).layer(limit))
-        .route("/api/chat", get(slash).merge(post(create).layer(limit)))
-        .route("/api/chat/{room}/", get(list))
-        .route("/api/chat/{room}", get(slash))
-        .route("/api/chat/{room}/{id}/", patch(change))
-        .route("/api/chat/{room}/{id}", get(slash).patch(change))
-        .route("/media/chat_img/{name}", get(picture))
-        .method_not_allowed_fallback(|method: Method| async move { Refusal::method(&method) })
+    let create = || post("Makes a chat", create).limit(limit);
+    let slash = || get("Where the address with a slash is", slash);
+    Routes::of::<Refusal>("topics", "Public chats in categories, with pictures.")
+        .at("/api/chat/", [create()])
+        .at("/api/chat", [slash(), create()])
+        .at("/api/chat/{room}/", [get("A category's chats", list)])
+        .at("/api/chat/{room}", [slash()])
+        .at("/api/chat/{room}/{id}/", [patch("Describes a chat, by who made it", change)])
+        .at("/api/chat/{room}/{id}", [slash(), patch("Describes a chat, by who made it", change)])
+        .at("/media/chat_img/{name}", [get("A picture", picture)])
+        .map(|router| {
+            router.method_not_allowed_fallback(|method: Method| async move { Refusal::method(&method) })
+        })
 }
 
 async fn create(
@@ -47,9 +54,9 @@ async fn create(
     Caller(caller): Caller,
     IdempotencyKey(key): IdempotencyKey,
     base: Base,
-    request: Request,
+    form: Form<wire::NewChat>,
 ) -> Result<axum::Json<wire::Created>, Refusal> {
-    let make = decode::new_chat(&api, Fields::read(request).await?).await?;
+    let make = decode::new_chat(&api, form.read().await?).await?;
     let made = topics::make(&api, &caller, make, key.as_deref()).await?;
     let topic = made.ok_or_else(Refusal::taken)?;
     Ok(axum::Json(wire::Created { chat: encode::chat(topic, &base) }))
@@ -60,9 +67,8 @@ async fn list(
     _: Reader,
     InCategory(category): InCategory,
     base: Base,
-    RawQuery(query): RawQuery,
+    Asked(query): Asked,
 ) -> Result<axum::Json<wire::Page>, Refusal> {
-    let query = query.unwrap_or_default();
     let pages = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "page");
     let asked = decode::page(pages.last().map(|(_, value)| value).as_deref()).ok_or_else(Refusal::no_page)?;
     let page = topics::list(&api, &category, asked).await?.ok_or_else(Refusal::no_page)?;
@@ -75,10 +81,10 @@ async fn change(
     OfChat(category, room): OfChat,
     IdempotencyKey(key): IdempotencyKey,
     base: Base,
-    request: Request,
+    form: Form<wire::Change>,
 ) -> Result<axum::Json<wire::Chat>, Refusal> {
     let topic = topics::own(&api, &caller, &category, room).await?;
-    let topic = match decode::change(Fields::read(request).await?)? {
+    let topic = match decode::change(form.read().await?)? {
         Some(description) => topics::describe(&api, &caller, topic, description, key.as_deref()).await?,
         None => topic,
     };
@@ -86,10 +92,59 @@ async fn change(
 }
 
 /// Sends to the same address with a slash at its end.
-async fn slash(uri: Uri) -> Response {
+async fn slash(uri: Uri) -> Moved {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let location = format!("{}/{query}", uri.path());
-    (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, location)]).into_response()
+    Moved(format!("{}/{query}", uri.path()))
+}
+
+/// What is asked for is elsewhere.
+struct Moved(String);
+
+impl IntoResponse for Moved {
+    fn into_response(self) -> Response {
+        (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, self.0)]).into_response()
+    }
+}
+
+impl Output for Moved {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.answers(301, "It is at the address in `Location`.", Value::Null);
+    }
+}
+
+impl Input for Uri {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
+impl Input for Result<Path<String>, PathRejection> {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.path::<String>();
+    }
+}
+
+/// A picture on its way to the client.
+struct Picture(Response);
+
+impl IntoResponse for Picture {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Output for Picture {
+    fn describe(operation: &mut Operation<'_>) {
+        let bytes = json!({ "schema": {} });
+        let kinds = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+        let content: Value = kinds.into_iter().map(|kind| (kind.to_owned(), bytes.clone())).collect();
+        operation.answers(200, "The picture.", content);
+        operation.answers(304, "The client has it.", Value::Null);
+    }
+}
+
+impl Input for HeaderMap {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.header("If-None-Match", "The pictures that the client has.", &json!({ "type": "string" }));
+    }
 }
 
 /// A picture; nothing that browsers could take for anything else.
@@ -97,7 +152,7 @@ async fn picture(
     State(api): State<Api>,
     name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Picture, Refusal> {
     let Path(name) = name.map_err(|_| Error::not_found())?;
     let is_default = name == encode::DEFAULT_PICTURE;
     let known = if is_default { None } else { Some(Name::parse(&name).ok_or_else(Error::not_found)?) };
@@ -125,7 +180,7 @@ async fn picture(
     let headers = response.headers_mut();
     headers.extend(fixed.map(|(name, value)| (name, HeaderValue::from_static(value))));
     headers.extend(HeaderValue::try_from(tag).map(|tag| (header::ETAG, tag)));
-    Ok(response)
+    Ok(Picture(response))
 }
 
 fn typed(content_type: &'static str, size: u64, body: Body) -> Response {

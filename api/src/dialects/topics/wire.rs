@@ -1,10 +1,11 @@
 //! The bodies of answers, keys in the order of the framework's.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use shared::{clock::Timestamp, id::RoomId};
 
 /// A chat.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Chat {
     pub(super) id: RoomId,
     pub(super) title: String,
@@ -18,13 +19,13 @@ pub(super) struct Chat {
 }
 
 /// A new chat.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Created {
     pub(super) chat: Chat,
 }
 
 /// A page of chats.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Page {
     pub(super) count: u64,
     pub(super) next: Option<String>,
@@ -33,7 +34,8 @@ pub(super) struct Page {
 }
 
 /// What is wrong with each field, in the order of the fields.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[schemars(extend("additionalProperties" = false))]
 pub(super) struct Invalid {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) title: Option<Vec<String>>,
@@ -48,27 +50,27 @@ pub(super) struct Invalid {
 }
 
 /// A refusal that is no field's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Refused<'a> {
     pub(super) detail: &'a str,
 }
 
 /// A category that there is not.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct WrongRoom {
     #[serde(rename = "Error")]
     pub(super) error: &'static str,
 }
 
 /// A header that holds no token.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct BadHeader {
     pub(super) detail: &'static str,
     pub(super) code: &'static str,
 }
 
 /// A token that does not count.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct BadToken<'a> {
     pub(super) detail: &'static str,
     pub(super) code: &'static str,
@@ -76,9 +78,53 @@ pub(super) struct BadToken<'a> {
 }
 
 /// Why it does not.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct TokenMessage<'a> {
     pub(super) token_class: &'static str,
     pub(super) token_type: &'static str,
     pub(super) message: &'a str,
+}
+
+/// All that a refusal may say.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the form alone: each is written by itself")]
+pub(super) enum Refusal<'a> {
+    Token(BadToken<'a>),
+    Header(BadHeader),
+    Room(WrongRoom),
+    Detail(Refused<'a>),
+    Fields(Invalid),
+}
+
+/// What a new chat is made of.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "the form alone: fields come in three sorts of bodies, and are checked one by one"
+)]
+pub(super) struct NewChat {
+    #[schemars(length(min = 1, max = 70))]
+    title: String,
+    /// One of the categories.
+    room: String,
+    /// A picture, in a multipart body.
+    #[schemars(extend("contentMediaType" = "application/octet-stream"))]
+    img: Option<String>,
+    description: Option<String>,
+}
+
+/// What can be changed of a chat.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the form alone")]
+pub(super) struct Change {
+    description: Option<String>,
+}
+
+/// The query of a category.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "the form alone: links keep what else is asked for")]
+pub(super) struct ListQuery {
+    /// A page's number, or `last`.
+    page: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! Invitations, over HTTP.
 
-use axum::{extract::State, response::Response};
+use axum::extract::State;
 
-use super::{Answer, Queried, created, query};
+use super::{Answer, Created, Queried, query};
 use crate::{
     commands::invitations,
     dialects::native::{
@@ -20,9 +20,9 @@ pub(super) async fn invite(
     InRoom(room): InRoom,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::NewInvitation>,
-) -> Result<Response, Problem> {
+) -> Result<Created<wire::Invitation>, Problem> {
     let (made, applied) = invitations::invite(&api, &caller, room, body.user, key.as_deref()).await?;
-    Ok(created(encode::invitation(made, applied)))
+    Ok(Created(encode::invitation(made, applied)))
 }
 
 pub(super) async fn list(

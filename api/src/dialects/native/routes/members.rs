@@ -1,9 +1,9 @@
 //! Who may enter a room and who is in it, over HTTP.
 
-use axum::{extract::State, response::Response};
+use axum::extract::State;
 use shared::id::{RoomId, UserId};
 
-use super::{Answer, Queried, named, query, settled};
+use super::{Answer, Queried, Settled, named, query};
 use crate::{
     commands::members,
     dialects::native::{
@@ -39,8 +39,8 @@ pub(super) async fn add(
     Caller(caller): Caller,
     Member(room, user): Member<RoomId>,
     IdempotencyKey(key): IdempotencyKey,
-) -> Result<Response, Problem> {
-    Ok(settled(members::add(&api, &caller, room, user, key.as_deref()).await?))
+) -> Result<Settled, Problem> {
+    Ok(Settled(members::add(&api, &caller, room, user, key.as_deref()).await?))
 }
 
 pub(super) async fn remove(
@@ -48,6 +48,6 @@ pub(super) async fn remove(
     Caller(caller): Caller,
     Member(room, user): Member<RoomId>,
     IdempotencyKey(key): IdempotencyKey,
-) -> Result<Response, Problem> {
-    Ok(settled(members::remove(&api, &caller, room, user, key.as_deref()).await?))
+) -> Result<Settled, Problem> {
+    Ok(Settled(members::remove(&api, &caller, room, user, key.as_deref()).await?))
 }

@@ -1,14 +1,10 @@
 //! Messages, over HTTP.
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse as _, Response},
-};
+use axum::{extract::State, response::NoContent};
 use shared::error::Error;
 use tokio::time::Instant;
 
-use super::{Answer, Queried, created, query};
+use super::{Answer, Created, Queried, query};
 use crate::{
     commands::{self, messages},
     dialects::native::{
@@ -28,7 +24,7 @@ pub(super) async fn send(
     InRoom(room): InRoom,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::NewMessage>,
-) -> Result<Response, Problem> {
+) -> Result<Created<wire::Message>, Problem> {
     let send = messages::Send {
         room,
         text: &body.message,
@@ -39,7 +35,7 @@ pub(super) async fn send(
         detail: None,
         deadline: Instant::now() + APPEND,
     };
-    Ok(created(encode::sent(messages::send(&api, &caller, send).await?)))
+    Ok(Created(encode::sent(messages::send(&api, &caller, send).await?)))
 }
 
 pub(super) async fn history(
@@ -47,13 +43,13 @@ pub(super) async fn history(
     Caller(caller): Caller,
     InRoom(room): InRoom,
     asked: Queried<wire::HistoryQuery>,
-) -> Result<Response, Problem> {
+) -> Answer<wire::History> {
     let asked = query(asked)?;
     let limit = decode::limit(asked.limit.as_deref())?;
     match decode::history(&asked)? {
         Asked::Page(page) => {
             let found = messages::history(&api, &caller, room, page, limit).await?;
-            Ok(axum::Json(encode::history(room, page, found, limit)).into_response())
+            Ok(axum::Json(wire::History::Page(encode::history(room, page, found, limit))))
         }
         Asked::Changes(place) => {
             let found = messages::changes(&api, &caller, room, place, limit).await?;
@@ -61,7 +57,7 @@ pub(super) async fn history(
             let last = found.last().filter(|_| is_full);
             let next = last.map(|last| decode::write_place(last.changed, last.message.id));
             let results: Vec<_> = found.into_iter().map(|found| encode::changed(room, found)).collect();
-            Ok(axum::Json(wire::Page { results, next }).into_response())
+            Ok(axum::Json(wire::History::Changes(wire::Page { results, next })))
         }
     }
 }
@@ -110,8 +106,8 @@ pub(super) async fn delete(
     Caller(caller): Caller,
     OfMessage(room, message): OfMessage,
     IdempotencyKey(key): IdempotencyKey,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     let (_, changed) = messages::delete(&api, &caller, room, vec![message], key.as_deref().into()).await?;
     api.is_applied(changed.shard, changed.seq).await;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }

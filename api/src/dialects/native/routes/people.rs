@@ -1,8 +1,8 @@
 //! People and their read marks, over HTTP.
 
-use axum::{extract::State, response::Response};
+use axum::extract::State;
 
-use super::{Answer, settled};
+use super::{Answer, Settled};
 use crate::{
     commands::{marks, people},
     dialects::native::{
@@ -49,6 +49,6 @@ pub(super) async fn read(
     InRoom(room): InRoom,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::ReadUpTo>,
-) -> Result<Response, Problem> {
-    Ok(settled(marks::put(&api, &caller, room, body.message_id, key.as_deref()).await?))
+) -> Result<Settled, Problem> {
+    Ok(Settled(marks::put(&api, &caller, room, body.message_id, key.as_deref()).await?))
 }

@@ -1,11 +1,8 @@
 //! Rooms, over HTTP.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::extract::State;
 
-use super::{Answer, Queried, created, query, settled};
+use super::{Answer, Made, Queried, Settled, query};
 use crate::{
     commands::{pairs, rooms},
     dialects::native::{
@@ -22,11 +19,11 @@ pub(super) async fn make_room(
     Caller(caller): Caller,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::NewRoom>,
-) -> Result<Response, Problem> {
+) -> Result<Made<wire::Room>, Problem> {
     if body.kind == Some(wire::NewKind::Match) {
         let paired = pairs::make_match(&api, &caller, body.name, body.users, key.as_deref()).await?;
         let room = encode::room(paired.room, paired.applied);
-        return Ok(if paired.is_new { created(room) } else { axum::Json(room).into_response() });
+        return Ok(if paired.is_new { Made::New(room) } else { Made::Known(room) });
     }
     let make = rooms::Make {
         name: body.name,
@@ -36,7 +33,7 @@ pub(super) async fn make_room(
         users: body.users,
     };
     let (room, applied) = rooms::make(&api, &caller, make, key.as_deref()).await?;
-    Ok(created(encode::room(room, applied)))
+    Ok(Made::New(encode::room(room, applied)))
 }
 
 pub(super) async fn list_rooms(
@@ -80,6 +77,6 @@ pub(super) async fn close_room(
     Caller(caller): Caller,
     InRoom(room): InRoom,
     IdempotencyKey(key): IdempotencyKey,
-) -> Result<Response, Problem> {
-    Ok(settled(rooms::close(&api, &caller, room, key.as_deref()).await?))
+) -> Result<Settled, Problem> {
+    Ok(Settled(rooms::close(&api, &caller, room, key.as_deref()).await?))
 }

@@ -1,9 +1,9 @@
 //! Teams, over HTTP.
 
-use axum::{extract::State, response::Response};
+use axum::extract::State;
 use shared::id::TeamId;
 
-use super::{Answer, Queried, created, query, settled};
+use super::{Answer, Created, Queried, Settled, query};
 use crate::{
     commands::teams,
     dialects::native::{
@@ -20,9 +20,9 @@ pub(super) async fn make(
     Caller(caller): Caller,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::NewTeam>,
-) -> Result<Response, Problem> {
+) -> Result<Created<wire::Team>, Problem> {
     let (team, applied) = teams::make(&api, &caller, body.name, body.users, key.as_deref()).await?;
-    Ok(created(encode::team(team, applied)))
+    Ok(Created(encode::team(team, applied)))
 }
 
 pub(super) async fn list(
@@ -53,8 +53,8 @@ pub(super) async fn add(
     Caller(caller): Caller,
     Member(team, user): Member<TeamId>,
     IdempotencyKey(key): IdempotencyKey,
-) -> Result<Response, Problem> {
-    Ok(settled(teams::add(&api, &caller, team, user, key.as_deref()).await?))
+) -> Result<Settled, Problem> {
+    Ok(Settled(teams::add(&api, &caller, team, user, key.as_deref()).await?))
 }
 
 pub(super) async fn remove(
@@ -62,6 +62,6 @@ pub(super) async fn remove(
     Caller(caller): Caller,
     Member(team, user): Member<TeamId>,
     IdempotencyKey(key): IdempotencyKey,
-) -> Result<Response, Problem> {
-    Ok(settled(teams::remove(&api, &caller, team, user, key.as_deref()).await?))
+) -> Result<Settled, Problem> {
+    Ok(Settled(teams::remove(&api, &caller, team, user, key.as_deref()).await?))
 }

@@ -1,12 +1,13 @@
 //! Fields of frames. Those an action does not need are not looked at.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use shared::{
     id::{MessageId, RoomId, UserId},
     subject::Channel,
 };
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct Subscribe {
     pub(in crate::dialects::native) channel: Channel,
     #[serde(default)]
@@ -15,7 +16,7 @@ pub(in crate::dialects::native) struct Subscribe {
     pub(in crate::dialects::native) epoch: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct JoinRoom {
     pub(in crate::dialects::native) room_pk: RoomId,
     #[serde(default)]
@@ -25,13 +26,13 @@ pub(in crate::dialects::native) struct JoinRoom {
 }
 
 /// An action on a room without more to say.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct OfRoom {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct CreateMessage {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
@@ -40,7 +41,7 @@ pub(in crate::dialects::native) struct CreateMessage {
     pub(in crate::dialects::native) client_id: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct EditMessage {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
@@ -48,14 +49,14 @@ pub(in crate::dialects::native) struct EditMessage {
     pub(in crate::dialects::native) edited_msg_text: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct DeleteMessages {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
     pub(in crate::dialects::native) msg_id_list: Vec<MessageId>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct History {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
@@ -67,21 +68,21 @@ pub(in crate::dialects::native) struct History {
     pub(in crate::dialects::native) limit: Option<i64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct MarkRead {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
     pub(in crate::dialects::native) message_id: MessageId,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct Invite {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,
     pub(in crate::dialects::native) user: UserId,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct TopicInfo {
     pub(in crate::dialects::native) category: String,
     pub(in crate::dialects::native) room_pk: RoomId,

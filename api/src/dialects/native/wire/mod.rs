@@ -1,16 +1,19 @@
 //! The native bodies and frames, as they stand on the wire.
 
+pub(in crate::dialects::native) mod action;
 pub(in crate::dialects::native) mod frame;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shared::{
     clock::Timestamp,
+    error::ErrorCode,
     event,
     id::{MessageId, RoomId, TeamId, UserId},
 };
 
 /// `POST /rooms`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct NewRoom {
     #[serde(default)]
     pub(in crate::dialects::native) kind: Option<NewKind>,
@@ -28,14 +31,14 @@ pub(in crate::dialects::native) struct NewRoom {
 }
 
 /// The kind of a new room, where its other fields don't say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::dialects::native) enum NewKind {
     Match,
 }
 
 /// `PATCH /rooms/{id}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct RoomChange {
     #[serde(default)]
     pub(in crate::dialects::native) name: Option<String>,
@@ -46,7 +49,7 @@ pub(in crate::dialects::native) struct RoomChange {
 }
 
 /// `POST /teams`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct NewTeam {
     pub(in crate::dialects::native) name: String,
     #[serde(default)]
@@ -54,7 +57,7 @@ pub(in crate::dialects::native) struct NewTeam {
 }
 
 /// `POST /rooms/{id}/messages`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct NewMessage {
     pub(in crate::dialects::native) message: String,
     #[serde(default)]
@@ -62,25 +65,25 @@ pub(in crate::dialects::native) struct NewMessage {
 }
 
 /// `PATCH /rooms/{id}/messages/{message_id}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct NewText {
     pub(in crate::dialects::native) message: String,
 }
 
 /// `POST /rooms/{id}/invitations`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct NewInvitation {
     pub(in crate::dialects::native) user: UserId,
 }
 
 /// `PUT /rooms/{id}/read`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct ReadUpTo {
     pub(in crate::dialects::native) message_id: MessageId,
 }
 
 /// `PUT /users/{id}`: what is absent stays.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct PersonChange {
     username: Option<String>,
     email: Option<String>,
@@ -98,43 +101,58 @@ impl From<PersonChange> for event::Person {
     }
 }
 
+/// How many entries a page has at most.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+struct Limit(
+    #[expect(dead_code, reason = "the form alone")]
+    #[schemars(range(min = 1, max = 200))]
+    u32,
+);
+
 /// The query of a room's history.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct HistoryQuery {
     #[serde(default)]
+    #[schemars(with = "Option<u64>")]
     pub(in crate::dialects::native) before: Option<String>,
     #[serde(default)]
+    #[schemars(with = "Option<u64>")]
     pub(in crate::dialects::native) after: Option<String>,
     #[serde(default)]
     pub(in crate::dialects::native) changed_after: Option<String>,
     #[serde(default)]
+    #[schemars(with = "Option<Limit>")]
     pub(in crate::dialects::native) limit: Option<String>,
 }
 
 /// The query of a search.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct SearchQuery {
     #[serde(default)]
     pub(in crate::dialects::native) q: String,
     #[serde(default)]
+    #[schemars(with = "Option<RoomId>")]
     pub(in crate::dialects::native) room: Option<String>,
     #[serde(default)]
     pub(in crate::dialects::native) cursor: Option<String>,
     #[serde(default)]
+    #[schemars(with = "Option<Limit>")]
     pub(in crate::dialects::native) limit: Option<String>,
 }
 
 /// The query of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct ListQuery {
     #[serde(default)]
     pub(in crate::dialects::native) cursor: Option<String>,
     #[serde(default)]
+    #[schemars(with = "Option<Limit>")]
     pub(in crate::dialects::native) limit: Option<String>,
 }
 
 /// A room, with document 002's names.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Room {
     pub(in crate::dialects::native) id: RoomId,
     pub(in crate::dialects::native) name: String,
@@ -147,7 +165,7 @@ pub(in crate::dialects::native) struct Room {
     pub(in crate::dialects::native) count: Option<i64>,
     pub(in crate::dialects::native) team: Option<TeamId>,
     pub(in crate::dialects::native) user: UserId,
-    pub(in crate::dialects::native) kind: &'static str,
+    pub(in crate::dialects::native) kind: event::RoomKind,
     pub(in crate::dialects::native) active: bool,
     pub(in crate::dialects::native) created_at: Timestamp,
     pub(in crate::dialects::native) activity: Timestamp,
@@ -158,7 +176,7 @@ pub(in crate::dialects::native) struct Room {
 }
 
 /// A message.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Message {
     pub(in crate::dialects::native) id: MessageId,
     pub(in crate::dialects::native) room: RoomId,
@@ -175,7 +193,7 @@ pub(in crate::dialects::native) struct Message {
 }
 
 /// A message that is new or was changed, as it is now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Changed {
     #[serde(flatten)]
     pub(in crate::dialects::native) message: Message,
@@ -186,7 +204,7 @@ pub(in crate::dialects::native) struct Changed {
 }
 
 /// An invitation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Invitation {
     pub(in crate::dialects::native) id: u64,
     pub(in crate::dialects::native) room: RoomId,
@@ -201,7 +219,7 @@ pub(in crate::dialects::native) struct Invitation {
 }
 
 /// A person.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Person {
     pub(in crate::dialects::native) id: UserId,
     pub(in crate::dialects::native) username: Option<String>,
@@ -217,7 +235,7 @@ pub(in crate::dialects::native) struct Person {
 }
 
 /// Where a person is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Presence {
     pub(in crate::dialects::native) user: UserId,
     pub(in crate::dialects::native) is_online: bool,
@@ -225,7 +243,7 @@ pub(in crate::dialects::native) struct Presence {
 }
 
 /// A team.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Team {
     pub(in crate::dialects::native) id: TeamId,
     pub(in crate::dialects::native) name: String,
@@ -236,15 +254,43 @@ pub(in crate::dialects::native) struct Team {
     pub(in crate::dialects::native) applied: Option<bool>,
 }
 
+/// A change that reads can't see yet.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::dialects::native) struct Pending {
+    pub(in crate::dialects::native) applied: bool,
+}
+
+/// A refusal, as RFC 9457 has it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(in crate::dialects::native) struct Problem<'a> {
+    #[serde(rename = "type")]
+    pub(in crate::dialects::native) kind: &'static str,
+    pub(in crate::dialects::native) title: &'a str,
+    pub(in crate::dialects::native) status: u16,
+    /// It never changes its meaning.
+    pub(in crate::dialects::native) code: ErrorCode,
+    /// One sentence for a person.
+    pub(in crate::dialects::native) detail: &'a str,
+}
+
+/// A part of a room's history, or what has changed in it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::dialects::native) enum History {
+    Page(Page<Message>),
+    Changes(Page<Changed>),
+}
+
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Page<T> {
     pub(in crate::dialects::native) results: Vec<T>,
     pub(in crate::dialects::native) next: Option<String>,
 }
 
 /// A page of what was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct FoundPage {
     #[serde(flatten)]
     pub(in crate::dialects::native) page: Page<Message>,
@@ -253,7 +299,7 @@ pub(in crate::dialects::native) struct FoundPage {
 }
 
 /// An edit, as its sender is answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Edited {
     pub(in crate::dialects::native) id: MessageId,
     pub(in crate::dialects::native) room: RoomId,

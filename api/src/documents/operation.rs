@@ -1,0 +1,168 @@
+//! What a handler's signature says of its operation: each extractor adds what it reads and how it refuses,
+//! the answer adds its status and form.
+
+use std::{collections::BTreeMap, future::Future};
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    response::NoContent,
+};
+use schemars::JsonSchema;
+use serde_json::{Map, Value, json};
+
+use super::schemas::Schemas;
+
+/// An operation as its handler's parts describe it.
+pub(crate) struct Operation<'a> {
+    pub(super) schemas: &'a mut Schemas,
+    /// The names in the path that no extractor has taken yet.
+    pub(super) names: Vec<String>,
+    pub(super) parameters: Vec<Value>,
+    pub(super) body: Option<Value>,
+    pub(super) security: Option<Value>,
+    pub(super) refusals: Vec<u16>,
+    pub(super) answers: BTreeMap<u16, Value>,
+}
+
+impl Operation<'_> {
+    /// The next name of the path is of that form.
+    pub(crate) fn path<T: JsonSchema>(&mut self) {
+        let schema = self.schemas.written::<T>();
+        assert!(!self.names.is_empty(), "more is read of the path than it has");
+        let name = self.names.remove(0);
+        self.parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
+    }
+
+    /// The query has these fields.
+    pub(crate) fn query<T: JsonSchema>(&mut self) {
+        let fields = self.schemas.fields::<T>();
+        for (name, schema) in fields["properties"].as_object().into_iter().flatten() {
+            let mut schema = schema.clone();
+            // A query can't say null.
+            if let Some(kinds) = schema["type"].as_array().map(|kinds| kinds[0].clone()) {
+                schema["type"] = kinds;
+            }
+            let about = schema.as_object_mut().and_then(|schema| {
+                schema.remove("default");
+                schema.remove("description")
+            });
+            let mut parameter = json!({ "name": name, "in": "query", "schema": schema });
+            if let Some(about) = about {
+                parameter["description"] = about;
+            }
+            self.parameters.push(parameter);
+        }
+    }
+
+    /// A header may be sent.
+    pub(crate) fn header(&mut self, name: &str, about: &str, schema: &Value) {
+        self.parameters.push(json!({ "name": name, "in": "header", "description": about, "schema": schema }));
+    }
+
+    /// A body of that form, in each of these media types.
+    pub(crate) fn body<T: JsonSchema>(&mut self, kinds: &[&str], required: bool) {
+        let schema = self.schemas.read::<T>();
+        let content: Map<String, Value> =
+            kinds.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": schema }))).collect();
+        self.body = Some(json!({ "required": required, "content": content }));
+        self.refuses(&[400, 413]);
+    }
+
+    /// A token is needed, or, where it is not, counts if it is sent.
+    pub(crate) fn token(&mut self, required: bool) {
+        self.security = Some(if required { json!([{ "token": [] }]) } else { json!([{ "token": [] }, {}]) });
+        self.refuses(&[401]);
+    }
+
+    /// It may be refused with these statuses too.
+    pub(crate) fn refuses(&mut self, statuses: &[u16]) {
+        self.refusals.extend(statuses);
+    }
+
+    /// It may be answered so.
+    pub(crate) fn answers(&mut self, status: u16, about: &str, content: Value) {
+        let mut answer = json!({ "description": about });
+        if !content.is_null() {
+            answer["content"] = content;
+        }
+        self.answers.insert(status, answer);
+    }
+
+    /// It may be answered with JSON of that form.
+    pub(crate) fn answers_json<T: JsonSchema>(&mut self, status: u16, about: &str) {
+        let schema = self.schemas.written::<T>();
+        self.answers(status, about, json!({ "application/json": { "schema": schema } }));
+    }
+}
+
+/// Something that a handler is given.
+pub(crate) trait Input {
+    /// Adds it.
+    fn describe(operation: &mut Operation<'_>);
+}
+
+/// What a handler answers.
+pub(crate) trait Output {
+    /// Adds it.
+    fn describe(operation: &mut Operation<'_>);
+}
+
+/// A handler whose parts say what they are.
+pub(crate) trait Described<T> {
+    /// Adds all of them.
+    fn describe(operation: &mut Operation<'_>);
+}
+
+macro_rules! described {
+    ($($input:ident)*) => {
+        impl<F, Answering, Answer, M, $($input,)*> Described<(M, $($input,)*)> for F
+        where
+            F: Fn($($input,)*) -> Answering,
+            Answering: Future<Output = Answer>,
+            Answer: Output,
+            $($input: Input,)*
+        {
+            fn describe(operation: &mut Operation<'_>) {
+                $($input::describe(operation);)*
+                Answer::describe(operation);
+            }
+        }
+    };
+}
+
+described!(A);
+described!(A B);
+described!(A B C);
+described!(A B C D);
+described!(A B C D E);
+described!(A B C D E G);
+
+impl<S> Input for State<S> {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
+impl<T: JsonSchema> Input for Result<Query<T>, QueryRejection> {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.query::<T>();
+        operation.refuses(&[400]);
+    }
+}
+
+impl<T: Output, E> Output for Result<T, E> {
+    fn describe(operation: &mut Operation<'_>) {
+        T::describe(operation);
+    }
+}
+
+impl<T: JsonSchema> Output for Json<T> {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.answers_json::<T>(200, "Done.");
+    }
+}
+
+impl Output for NoContent {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.answers(204, "Done.", Value::Null);
+    }
+}

@@ -1,0 +1,92 @@
+//! The documents that machines read: they are valid, they name every route, and a server keeps to them.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size, sign},
+    folder::Folder,
+};
+use tokio::process::Command;
+
+/// The Python that has the validators: `deploy/test` makes it.
+fn python() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/documents/bin/python");
+    std::env::var_os("ROOMCAST_TEST_DOCUMENTS_PYTHON").map_or(own, PathBuf::from)
+}
+
+async fn run(command: &mut Command) -> String {
+    let output = command.kill_on_drop(true).output().await.expect("Python runs: deploy/test installs it");
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{failed}");
+    said.into_owned()
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("documents").join(name)
+}
+
+fn base(cluster: &Cluster) -> String {
+    format!("http://{}", cluster.api[0].address())
+}
+
+#[tokio::test]
+async fn they_are_valid() {
+    let cluster = Cluster::start(Size::default()).await;
+    run(Command::new(python()).arg(file("validate.py")).arg(base(&cluster))).await;
+}
+
+#[tokio::test]
+async fn every_address_takes_the_methods_that_are_named_and_no_other() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (_, document) = Rest::without_token(&cluster.api[0].address()).get("/openapi.json").await;
+    let direct = reqwest::redirect::Policy::none();
+    let http = reqwest::Client::builder().redirect(direct).build().expect("a client");
+    let paths = document["paths"].as_object().expect("paths");
+    assert!(paths.len() > 30, "{}", paths.len());
+    for (path, methods) in paths {
+        for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let address = path.replace(['{', '}'], "");
+            let asked = http.request(method.clone(), base(&cluster) + &address).send().await;
+            let is_taken = asked.expect("an answer").status() != StatusCode::METHOD_NOT_ALLOWED;
+            let is_named = !methods[method.as_str().to_ascii_lowercase()].is_null();
+            assert_eq!(is_taken, is_named, "{method} {path}");
+        }
+    }
+}
+
+/// What compares a document, at that place, with a server.
+fn compare(cluster: &Cluster, document: &str, token: &str) -> Command {
+    let mut compare = Command::new(python().with_file_name("schemathesis"));
+    compare.arg("--config-file").arg(file("schemathesis.toml"));
+    compare.args(["run", document, "--no-color", "--url", &base(cluster)]);
+    compare.args(["--header", &format!("Authorization: Bearer {token}")]).kill_on_drop(true);
+    compare
+}
+
+#[tokio::test]
+async fn whatever_is_asked_the_answer_is_one_that_the_document_names() {
+    let cluster = Cluster::start(Size::default()).await;
+    let token = sign(&json!({ "user_id": "7", "username": "ann", "org_id": "org", "is_admin": true }));
+    let rest = Rest::new(&cluster.api[0].address(), &token);
+    let room = rest.make_room("tea").await;
+    assert_eq!(room, 1, "the one that schemathesis.toml names");
+    rest.say(room, "hello").await;
+    let mut check = compare(&cluster, &format!("{}/openapi.json", base(&cluster)), &token);
+
+    run(&mut check).await;
+
+    // The comparison itself: what a document does not name is found.
+    let (_, mut document) = rest.get("/openapi.json").await;
+    let folder = Folder::new();
+    let path = folder.path().join("openapi.json");
+    let made = document["paths"]["/api/v1/rooms"]["post"]["responses"].as_object_mut().expect("answers");
+    made.remove("201").expect("a room is made");
+    std::fs::write(&path, document.to_string()).expect("a file");
+    let mut check = compare(&cluster, &path.display().to_string(), &token);
+    let output = check.args(["--include-path", "/api/v1/rooms"]).output().await.expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && said.contains("Undocumented status code"), "{said}");
+}
