@@ -1,0 +1,142 @@
+//! One measured run at one rate: warm up, measure, wait for what is on its way.
+
+use serde::Serialize;
+
+use crate::{
+    check::Faults,
+    config::Config,
+    pace::{self, Pace},
+    process::{Processes, Used},
+    tally::{SECOND, Second, Tally, millis},
+    world::World,
+};
+
+/// How long what is on its way may take, without anything coming.
+const SILENCE: u64 = 5 * SECOND;
+/// Between two looks whether all has come.
+const LOOK: u64 = SECOND / 20;
+
+/// A process's share.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Cost {
+    pub(crate) name: String,
+    /// CPU seconds within the window.
+    pub(crate) cpu: f64,
+    /// The same by million deliveries.
+    pub(crate) per_million: f64,
+    /// Resident at the end, in KiB.
+    pub(crate) rss_kib: u64,
+}
+
+/// What a run has shown.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Run {
+    /// Messages a second that were due.
+    pub(crate) rate: f64,
+    /// Seconds measured.
+    pub(crate) seconds: f64,
+    /// Deliveries within them.
+    pub(crate) deliveries: u64,
+    pub(crate) per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
+    pub(crate) costs: Vec<Cost>,
+    /// This program's own CPU seconds.
+    pub(crate) own_cpu: f64,
+    pub(crate) faults: Faults,
+    /// Messages that the server refused.
+    pub(crate) refused: u64,
+    /// Whether all came that must.
+    pub(crate) complete: bool,
+    pub(crate) timeline: Vec<Second>,
+}
+
+/// For how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) warmup: u64,
+    pub(crate) seconds: u64,
+}
+
+impl Span {
+    /// As the flags say.
+    pub(crate) const fn of(config: &Config) -> Self {
+        Self { warmup: config.warmup, seconds: config.seconds }
+    }
+}
+
+/// A run at that rate. Where deliveries are later than `give_up` it is ended: it will not hold.
+pub(crate) fn at(
+    world: &mut World<'_>,
+    processes: &Processes,
+    rate: f64,
+    span: Span,
+    give_up: Option<u64>,
+) -> anyhow::Result<Run> {
+    let refused = refused(world);
+    let start = pace::now() + span.warmup * SECOND;
+    let end = start + span.seconds * SECOND;
+    world.tally = Tally::new(start, end);
+    let mut pace = (rate > 0.0).then(|| Pace::new(rate));
+    let hopeless = |world: &World<'_>| give_up.is_some_and(|micros| world.tally.last > micros);
+    world.run(&mut pace, start, hopeless)?;
+    let (before, own) = (processes.used(), own_cpu());
+    world.run(&mut pace, end, hopeless)?;
+    let (after, own) = (processes.used(), own_cpu() - own);
+    let given_up = pace::now() < end;
+    world.tally.close();
+    let complete = drain(world)? && !given_up;
+    let faults = world.settle();
+    let tally = std::mem::replace(&mut world.tally, Tally::new(0, 0));
+    Ok(Run {
+        rate,
+        seconds: span.seconds as f64,
+        deliveries: tally.deliveries,
+        per_second: tally.deliveries as f64 / span.seconds as f64,
+        p50_ms: millis(tally.latency.value_at_quantile(0.5)),
+        p99_ms: millis(tally.latency.value_at_quantile(0.99)),
+        max_ms: millis(tally.latency.max()),
+        costs: costs(&before, &after, tally.deliveries),
+        own_cpu: own,
+        faults,
+        refused: self::refused(world) - refused,
+        complete,
+        timeline: tally.seconds,
+    })
+}
+
+fn refused(world: &World<'_>) -> u64 {
+    world.streams.iter().map(|stream| stream.refused.len() as u64).sum()
+}
+
+/// Waits until all has come, or nothing comes any more; says whether it has.
+fn drain(world: &mut World<'_>) -> anyhow::Result<bool> {
+    let mut silent_since = pace::now();
+    loop {
+        if world.is_complete() {
+            return Ok(true);
+        }
+        silent_since = silent_since.max(world.tally.at);
+        if pace::now() > silent_since + SILENCE {
+            return Ok(false);
+        }
+        world.run(&mut None, pace::now() + LOOK, |_| false)?;
+    }
+}
+
+fn costs(before: &[Used], after: &[Used], deliveries: u64) -> Vec<Cost> {
+    let pairs = before.iter().zip(after);
+    pairs
+        .map(|(before, after)| {
+            let cpu = after.cpu - before.cpu;
+            let per_million = if deliveries == 0 { 0.0 } else { cpu / (deliveries as f64 / 1e6) };
+            Cost { name: after.name.clone(), cpu, per_million, rss_kib: after.rss_kib }
+        })
+        .collect()
+}
+
+fn own_cpu() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+}
