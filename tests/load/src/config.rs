@@ -120,9 +120,12 @@ pub struct Config {
     /// The core that this program keeps to.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
-    /// Writes the result to this file.
+    /// Writes the result to this file, as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
+    /// Writes the result to this file, as a page with plots.
+    #[arg(long)]
+    pub(crate) html: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Config {

@@ -71,9 +71,7 @@ fn measure(config: &Config) -> anyhow::Result<Report> {
     world.close();
     bar.finish_and_clear();
     let report = Report::new(config, &before, &after, run);
-    if let Some(file) = &config.json {
-        report.write_json(file)?;
-    }
+    report.write(config)?;
     Ok(report)
 }
 

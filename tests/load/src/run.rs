@@ -1,5 +1,6 @@
 //! One measured run at one rate: warm up, measure, wait for what is on its way.
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
@@ -50,6 +51,14 @@ pub(crate) struct Run {
     /// Whether all came that must.
     pub(crate) complete: bool,
     pub(crate) timeline: Vec<Second>,
+    pub(crate) spread: Vec<Step>,
+}
+
+/// Deliveries of a range of latencies.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Step {
+    pub(crate) up_to_ms: f64,
+    pub(crate) deliveries: u64,
 }
 
 /// For how long.
@@ -103,6 +112,7 @@ pub(crate) fn at(
         refused: self::refused(world) - refused,
         complete,
         timeline: tally.seconds,
+        spread: spread(&tally.latency),
     })
 }
 
@@ -134,6 +144,19 @@ fn costs(before: &[Used], after: &[Used], deliveries: u64) -> Vec<Cost> {
             Cost { name: after.name.clone(), cpu, per_million, rss_kib: after.rss_kib }
         })
         .collect()
+}
+
+/// The histogram in steps of a quarter more each, from the first that has any to the last.
+fn spread(latency: &Histogram<u64>) -> Vec<Step> {
+    let steps: Vec<Step> = latency
+        .iter_log(16, 1.25)
+        .map(|step| Step {
+            up_to_ms: millis(step.value_iterated_to()),
+            deliveries: step.count_since_last_iteration(),
+        })
+        .collect();
+    let first = steps.iter().position(|step| step.deliveries > 0).unwrap_or(0);
+    steps.into_iter().skip(first).collect()
 }
 
 fn own_cpu() -> f64 {

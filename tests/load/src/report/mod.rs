@@ -1,6 +1,9 @@
-//! What was found, as a table and as JSON.
+//! What was found: as a table, as JSON, and as a page.
 
-use std::{fmt::Write as _, fs, path::Path};
+mod html;
+mod svg;
+
+use std::{fmt::Write as _, fs};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -117,9 +120,15 @@ impl Report {
         );
     }
 
-    /// Writes it as JSON.
-    pub(crate) fn write_json(&self, file: &Path) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        fs::write(file, text).with_context(|| format!("--json {}", file.display()))
+    /// Writes it to the files that the flags name.
+    pub(crate) fn write(&self, config: &Config) -> anyhow::Result<()> {
+        if let Some(file) = &config.json {
+            fs::write(file, serde_json::to_string_pretty(self)?)
+                .with_context(|| format!("--json {}", file.display()))?;
+        }
+        if let Some(file) = &config.html {
+            fs::write(file, html::page(self)).with_context(|| format!("--html {}", file.display()))?;
+        }
+        Ok(())
     }
 }
