@@ -3,7 +3,7 @@
 //! What must hold: everything that was acknowledged after the socket was let in has to come; what was on
 //! its way then may come; what was refused need not, and nothing may come twice or late.
 
-use std::{collections::HashSet, ops::Range};
+use std::{collections::HashSet, fmt, ops::Range};
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -33,6 +33,13 @@ impl Faults {
         self.late += other.late;
         self.astray += other.astray;
         self.closed += other.closed;
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lost, twice, late, astray, closed } = self;
+        write!(f, "{lost} lost, {twice} twice, {late} out of order, {astray} astray, {closed} sockets closed")
     }
 }
 

@@ -15,6 +15,10 @@ pub(crate) enum Scenario {
     ManyRooms,
     /// Sockets that hear nothing: what each costs in memory.
     Idle,
+    /// All sockets drop at once, come back, and are told what they missed.
+    Storm,
+    /// Many rooms, whose sockets come and go.
+    Mixed,
 }
 
 impl Scenario {
@@ -24,6 +28,8 @@ impl Scenario {
             Self::BigRoom => "big-room",
             Self::ManyRooms => "many-rooms",
             Self::Idle => "idle",
+            Self::Storm => "storm",
+            Self::Mixed => "mixed",
         }
     }
 
@@ -33,6 +39,8 @@ impl Scenario {
             Self::BigRoom => (1, 1_000, 20.0),
             Self::ManyRooms => (500, 10, 1_000.0),
             Self::Idle => (1, 10_000, 0.0),
+            Self::Storm => (100, 100, 1_000.0),
+            Self::Mixed => (500, 10, 500.0),
         }
     }
 }
@@ -93,6 +101,12 @@ pub struct Config {
     /// Messages a second, in all rooms together.
     #[arg(long)]
     rate: Option<f64>,
+    /// In mixed, how often a second a socket leaves its room and enters it again.
+    #[arg(long, default_value_t = 100.0)]
+    pub(crate) churn: f64,
+    /// In storm, how many messages each room has while all are away.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) missed: u64,
     /// Writers of each room.
     #[arg(long, default_value_t = 1)]
     pub(crate) writers: usize,

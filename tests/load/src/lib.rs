@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod search;
 mod socket;
+mod storm;
 mod tally;
 mod world;
 
@@ -64,11 +65,10 @@ fn measure(config: &Config) -> anyhow::Result<Report> {
     let before = processes.used();
     let mut world = World::new(config, peer.as_ref())?;
     let bar = bar(world.sockets.len());
-    world.open(|joined| bar.set_position(joined as u64))?;
+    world.open(world::TOGETHER, |joined| bar.set_position(joined as u64))?;
     let after = processes.used();
     bar.set_message("measuring");
     let run = scenario(config, &mut world, &processes, &bar)?;
-    world.close();
     bar.finish_and_clear();
     let report = Report::new(config, &before, &after, run);
     report.write(config)?;
@@ -83,17 +83,26 @@ fn scenario(
 ) -> anyhow::Result<Option<Run>> {
     match config.scenario {
         Scenario::BigRoom | Scenario::ManyRooms if config.max => {
-            search::highest(config, world, processes, |run, held| {
-                let verdict = if held { "held" } else { "not held" };
-                bar.println(format!(
-                    "{:.0} messages/s: {:.0} deliveries/s, p99 {:.1} ms: {verdict}",
-                    run.rate, run.per_second, run.p99_ms
-                ));
-            })
+            search::highest(config, world, processes, |run, held| say(bar, &run.probe(held)))
         }
         Scenario::BigRoom | Scenario::ManyRooms | Scenario::Idle => {
             run::at(world, processes, config.rate(), Span::of(config), None).map(Some)
         }
+        Scenario::Mixed => {
+            world.churn(config.churn);
+            run::at(world, processes, config.rate(), Span::of(config), None).map(Some)
+        }
+        Scenario::Storm => storm::run(config, world, processes).map(Some),
+    }
+}
+
+/// A line above the bar, or where there is no terminal alone.
+#[expect(clippy::print_stderr, reason = "this is a command for a terminal")]
+fn say(bar: &ProgressBar, line: &str) {
+    if bar.is_hidden() {
+        eprintln!("{line}");
+    } else {
+        bar.println(line);
     }
 }
 

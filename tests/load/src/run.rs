@@ -43,6 +43,9 @@ pub(crate) struct Run {
     pub(crate) p99_ms: f64,
     pub(crate) max_ms: f64,
     pub(crate) costs: Vec<Cost>,
+    /// Sockets that came into their rooms within the window, and how long that took.
+    pub(crate) joins: u64,
+    pub(crate) join_p99_ms: f64,
     /// This program's own CPU seconds.
     pub(crate) own_cpu: f64,
     pub(crate) faults: Faults,
@@ -52,6 +55,19 @@ pub(crate) struct Run {
     pub(crate) complete: bool,
     pub(crate) timeline: Vec<Second>,
     pub(crate) spread: Vec<Step>,
+}
+
+impl Run {
+    /// What a search has tried, in a line.
+    pub(crate) fn probe(&self, held: bool) -> String {
+        let verdict = match (held, self.faults.any()) {
+            (true, _) => "held".to_owned(),
+            (false, false) => "not held".to_owned(),
+            (false, true) => format!("not held: {}", self.faults),
+        };
+        let Self { rate, per_second, p99_ms, .. } = self;
+        format!("{rate:.0} messages/s: {per_second:.0} deliveries/s, p99 {p99_ms:.1} ms: {verdict}")
+    }
 }
 
 /// Deliveries of a range of latencies.
@@ -83,37 +99,76 @@ pub(crate) fn at(
     span: Span,
     give_up: Option<u64>,
 ) -> anyhow::Result<Run> {
-    let refused = refused(world);
     let start = pace::now() + span.warmup * SECOND;
     let end = start + span.seconds * SECOND;
     world.tally = Tally::new(start, end);
     let mut pace = (rate > 0.0).then(|| Pace::new(rate));
     let hopeless = |world: &World<'_>| give_up.is_some_and(|micros| world.tally.last > micros);
     world.run(&mut pace, start, hopeless)?;
-    let (before, own) = (processes.used(), own_cpu());
+    let meter = Meter::start(world, processes);
     world.run(&mut pace, end, hopeless)?;
-    let (after, own) = (processes.used(), own_cpu() - own);
+    let meter = meter.stop();
     let given_up = pace::now() < end;
     world.tally.close();
     let complete = drain(world)? && !given_up;
-    let faults = world.settle();
-    let tally = std::mem::replace(&mut world.tally, Tally::new(0, 0));
-    Ok(Run {
-        rate,
-        seconds: span.seconds as f64,
-        deliveries: tally.deliveries,
-        per_second: tally.deliveries as f64 / span.seconds as f64,
-        p50_ms: millis(tally.latency.value_at_quantile(0.5)),
-        p99_ms: millis(tally.latency.value_at_quantile(0.99)),
-        max_ms: millis(tally.latency.max()),
-        costs: costs(&before, &after, tally.deliveries),
-        own_cpu: own,
-        faults,
-        refused: self::refused(world) - refused,
-        complete,
-        timeline: tally.seconds,
-        spread: spread(&tally.latency),
-    })
+    Ok(meter.run(world, rate, complete))
+}
+
+/// What a window costs, and what becomes of it.
+pub(crate) struct Meter<'a> {
+    processes: &'a Processes,
+    before: Vec<Used>,
+    after: Vec<Used>,
+    start: u64,
+    end: u64,
+    own: f64,
+    refused: u64,
+}
+
+impl<'a> Meter<'a> {
+    /// The window begins.
+    pub(crate) fn start(world: &World<'_>, processes: &'a Processes) -> Self {
+        Self {
+            processes,
+            before: processes.used(),
+            after: Vec::new(),
+            start: pace::now(),
+            end: 0,
+            own: own_cpu(),
+            refused: refused(world),
+        }
+    }
+
+    /// It is over.
+    pub(crate) fn stop(self) -> Self {
+        let (after, own) = (self.processes.used(), own_cpu() - self.own);
+        Self { after, own, end: pace::now(), ..self }
+    }
+
+    /// What it has shown, once all has come that comes.
+    pub(crate) fn run(self, world: &mut World<'_>, rate: f64, complete: bool) -> Run {
+        let faults = world.settle();
+        let tally = std::mem::replace(&mut world.tally, Tally::new(0, 0));
+        let seconds = (self.end - self.start) as f64 / SECOND as f64;
+        Run {
+            rate,
+            seconds,
+            deliveries: tally.deliveries,
+            per_second: tally.deliveries as f64 / seconds,
+            p50_ms: millis(tally.latency.value_at_quantile(0.5)),
+            p99_ms: millis(tally.latency.value_at_quantile(0.99)),
+            max_ms: millis(tally.latency.max()),
+            costs: costs(&self.before, &self.after, tally.deliveries),
+            joins: tally.joins.len(),
+            join_p99_ms: millis(tally.joins.value_at_quantile(0.99)),
+            own_cpu: self.own,
+            faults,
+            refused: refused(world) - self.refused,
+            complete,
+            spread: spread(&tally.latency),
+            timeline: tally.seconds,
+        }
+    }
 }
 
 fn refused(world: &World<'_>) -> u64 {
@@ -121,7 +176,7 @@ fn refused(world: &World<'_>) -> u64 {
 }
 
 /// Waits until all has come, or nothing comes any more; says whether it has.
-fn drain(world: &mut World<'_>) -> anyhow::Result<bool> {
+pub(crate) fn drain(world: &mut World<'_>) -> anyhow::Result<bool> {
     let mut silent_since = pace::now();
     loop {
         if world.is_complete() {

@@ -10,7 +10,7 @@ use crate::{
     line::Line,
     marker::{self, Found},
     pace,
-    peer::{Peer, Reply, Seat},
+    peer::{Peer, Place, Reply, Seat},
     tally::Tally,
 };
 
@@ -25,6 +25,8 @@ pub(crate) enum State {
     Joining,
     /// It is in its room.
     Joined,
+    /// It has asked out of its room.
+    Leaving,
 }
 
 /// What all sockets share while they are read.
@@ -32,6 +34,8 @@ pub(crate) struct Around<'a> {
     pub(crate) peer: &'a dyn Peer,
     pub(crate) streams: &'a [Stream],
     pub(crate) tally: &'a mut Tally,
+    /// Whether sockets remember where they are, to come back there.
+    pub(crate) keeps_places: bool,
 }
 
 /// A socket.
@@ -47,12 +51,16 @@ pub(crate) struct Socket {
 struct Inside {
     seat: Seat,
     tracker: Tracker,
+    /// Where it was, if it is to come back there.
+    place: Option<Place>,
+    /// When it asked into its room.
+    asked: u64,
 }
 
 impl Socket {
     /// One that is not connected.
     pub(crate) fn new(seat: Seat, tracker: Tracker) -> Self {
-        Self { line: None, state: State::Closed, inside: Inside { seat, tracker } }
+        Self { line: None, state: State::Closed, inside: Inside { seat, tracker, place: None, asked: 0 } }
     }
 
     /// Begins to connect.
@@ -79,6 +87,16 @@ impl Socket {
         let line = self.line.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         frame::write(line.out(), opcode, payload);
         line.flush()
+    }
+
+    /// Asks out of its room: what is sent from now on need not come.
+    pub(crate) fn leave(&mut self, peer: &dyn Peer, streams: &[Stream]) -> io::Result<()> {
+        let Some(frame) = peer.leave(self.seat()).filter(|_| self.state == State::Joined) else {
+            return Ok(());
+        };
+        self.inside.tracker.release(streams);
+        self.state = State::Leaving;
+        self.send(peer.opcode(), frame.as_bytes())
     }
 
     /// It can be written to.
@@ -151,7 +169,7 @@ impl Inside {
         let now = pace::now();
         while let Some(frame) = frame::first(&bytes[taken..]).map_err(|_| io::Error::other("a bad frame"))? {
             match frame.kind {
-                Kind::Data => self.data(state, frame.payload, now, around)?,
+                Kind::Data => self.data(state, out, frame.payload, now, around)?,
                 Kind::Ping => frame::write(out, frame::PONG, frame.payload),
                 Kind::Pong => {}
                 Kind::Close => {
@@ -164,31 +182,51 @@ impl Inside {
         Ok(taken)
     }
 
-    fn opened(&mut self, state: &mut State, out: &mut Vec<u8>, around: &Around<'_>) {
-        let frames = around.peer.join(self.seat);
+    fn opened(&mut self, state: &mut State, out: &mut Vec<u8>, around: &mut Around<'_>) {
+        match self.place.as_ref().and_then(|place| around.peer.resume(self.seat, place)) {
+            Some(frame) => {
+                *state = State::Joining;
+                frame::write(out, around.peer.opcode(), frame.as_bytes());
+            }
+            None => self.join(state, out, around),
+        }
+    }
+
+    fn join(&mut self, state: &mut State, out: &mut Vec<u8>, around: &mut Around<'_>) {
         *state = State::Joining;
+        self.asked = pace::now();
+        let frames = around.peer.join(self.seat);
         for frame in &frames {
             frame::write(out, around.peer.opcode(), frame.as_bytes());
         }
         if frames.is_empty() {
-            self.joined(state, around);
+            self.joined(state, None, around);
         }
     }
 
-    fn joined(&mut self, state: &mut State, around: &Around<'_>) {
+    fn joined(&mut self, state: &mut State, place: Option<Place>, around: &mut Around<'_>) {
         *state = State::Joined;
-        self.tracker.promise(around.streams);
+        around.tally.joined(self.asked, pace::now());
+        // Who comes back to where it was misses nothing.
+        if self.place.is_none() {
+            self.tracker.promise(around.streams);
+            self.place = place.filter(|_| around.keeps_places);
+        }
     }
 
     fn data(
         &mut self,
         state: &mut State,
+        out: &mut Vec<u8>,
         mut payload: &[u8],
         now: u64,
         around: &mut Around<'_>,
     ) -> io::Result<()> {
         let mut is_message = false;
         if around.peer.is_push(payload) {
+            if let Some(place) = &mut self.place {
+                place.since = around.peer.number(payload).unwrap_or(place.since);
+            }
             while let Found::Marker(marker, end) = marker::find(payload) {
                 is_message = true;
                 self.tracker.take(marker.stream, marker.seq);
@@ -201,7 +239,8 @@ impl Inside {
         }
         match around.peer.react(self.seat, payload) {
             Reply::Nothing => {}
-            Reply::Joined => self.joined(state, around),
+            Reply::Joined(place) => self.joined(state, place, around),
+            Reply::Left => self.join(state, out, around),
             Reply::Refused(why) => return Err(io::Error::other(format!("refused: {why}"))),
         }
         Ok(())

@@ -30,6 +30,8 @@ pub(crate) struct Tally {
     pub(crate) latency: Histogram<u64>,
     /// The window's seconds.
     pub(crate) seconds: Vec<Second>,
+    /// From asking into a room to being in it.
+    pub(crate) joins: Histogram<u64>,
     second: Histogram<u64>,
     second_end: u64,
     /// The last delivery's latency, in microseconds.
@@ -47,6 +49,7 @@ impl Tally {
             deliveries: 0,
             latency: histogram(),
             seconds: Vec::new(),
+            joins: histogram(),
             second: histogram(),
             second_end: start + SECOND,
             last: 0,
@@ -66,6 +69,13 @@ impl Tally {
             self.roll(now);
             self.deliveries += 1;
             self.second.saturating_record(micros);
+        }
+    }
+
+    /// A socket that had asked into its room then is in it now.
+    pub(crate) fn joined(&mut self, asked: u64, now: u64) {
+        if (self.start..self.end).contains(&now) {
+            self.joins.saturating_record(now.saturating_sub(asked) / 1_000);
         }
     }
 

@@ -10,7 +10,7 @@ use mio::{Events, Poll, Token, event::Event};
 
 use crate::{
     check::{Faults, Stream, Tracker},
-    config::Config,
+    config::{Config, Scenario},
     line::Line,
     link::{self, Link, Protocol, Waiting},
     marker::Marker,
@@ -21,7 +21,9 @@ use crate::{
 };
 
 /// Handshakes and joins that are under way at once.
-const TOGETHER: usize = 200;
+pub(crate) const TOGETHER: usize = 200;
+/// From one socket that leaves to the next: a prime.
+const STRIDE: usize = 7_919;
 /// What is sent between two looks at what has come.
 const BURST: usize = 512;
 /// How long nothing may happen while something is waited for.
@@ -45,6 +47,10 @@ pub(crate) struct World<'a> {
     writers: usize,
     rooms: usize,
     size: usize,
+    /// When sockets leave their rooms, to enter them again.
+    churn: Option<Pace>,
+    churned: usize,
+    keeps_places: bool,
     /// Sockets that were lost since this was last asked, and why the first was.
     closed: u64,
     pub(crate) why: Option<String>,
@@ -70,6 +76,9 @@ impl<'a> World<'a> {
             writers,
             rooms,
             size: config.size,
+            churn: None,
+            churned: 0,
+            keeps_places: config.scenario == Scenario::Storm,
             closed: 0,
             why: None,
             sockets,
@@ -98,13 +107,13 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Connects every socket that is not, and waits until all are in their rooms.
-    pub(crate) fn open(&mut self, mut progress: impl FnMut(usize)) -> anyhow::Result<()> {
+    /// Connects every socket that is not, so many at once, and waits until all are in their rooms.
+    pub(crate) fn open(&mut self, together: usize, mut progress: impl FnMut(usize)) -> anyhow::Result<()> {
         let mut waiting: Vec<usize> = (0..self.sockets.len()).rev().collect();
         waiting.retain(|n| self.sockets[*n].state == State::Closed);
         let (mut under_way, mut done, mut moved) = (Vec::new(), 0, Instant::now());
         while !waiting.is_empty() || !under_way.is_empty() {
-            while under_way.len() < TOGETHER
+            while under_way.len() < together
                 && let Some(next) = waiting.pop()
             {
                 self.sockets[next].open(self.peer, self.poll.registry())?;
@@ -139,13 +148,43 @@ impl<'a> World<'a> {
             if now >= until || stop(self) {
                 return Ok(());
             }
-            let mut next = until;
+            let mut next = self.churn_due(now).min(until);
             if let Some(pace) = pace {
                 self.send_due(pace, now)?;
                 next = next.min(pace.next());
             }
             self.turn(Duration::from_nanos(next.saturating_sub(pace::now())))?;
         }
+    }
+
+    /// By which way messages are sent.
+    pub(crate) fn route(&self) -> Route {
+        self.peer.route()
+    }
+
+    /// From now on so many sockets a second leave their rooms and enter them again.
+    pub(crate) fn churn(&mut self, rate: f64) {
+        self.churn = (rate > 0.0).then(|| Pace::new(rate));
+    }
+
+    /// Has leave whose turn it is, and says when the next one's is.
+    fn churn_due(&mut self, now: u64) -> u64 {
+        let Some(mut pace) = self.churn else { return u64::MAX };
+        while pace.next() <= now {
+            // A stride without a common divisor, so that rooms come in turn as well.
+            self.churned = (self.churned + STRIDE) % self.sockets.len();
+            if let Err(error) = self.sockets[self.churned].leave(self.peer, &self.streams) {
+                self.lose(self.churned, &error);
+            }
+            pace.did();
+        }
+        self.churn = Some(pace);
+        pace.next()
+    }
+
+    /// Drops all sockets at once, as a node that dies.
+    pub(crate) fn drop_all(&mut self) {
+        self.sockets.iter_mut().for_each(|socket| socket.close(self.poll.registry()));
     }
 
     fn send_due(&mut self, pace: &mut Pace, now: u64) -> anyhow::Result<()> {
@@ -244,7 +283,12 @@ impl<'a> World<'a> {
             socket.writable()?;
         }
         if event.is_readable() {
-            let mut around = Around { peer: self.peer, streams: &self.streams, tally: &mut self.tally };
+            let mut around = Around {
+                peer: self.peer,
+                streams: &self.streams,
+                tally: &mut self.tally,
+                keeps_places: self.keeps_places,
+            };
             socket.readable(&mut self.buffer, event.is_read_closed(), &mut around)?;
         }
         Ok(())
@@ -257,9 +301,14 @@ impl<'a> World<'a> {
         self.sockets[socket].close(self.poll.registry());
     }
 
+    /// Whether all that was sent is answered.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.links.iter().all(|link| link.waiting() == 0)
+    }
+
     /// Whether all that was sent is answered, and has come wherever it must.
     pub(crate) fn is_complete(&self) -> bool {
-        self.links.iter().all(|link| link.waiting() == 0)
+        self.is_answered()
             && self
                 .sockets
                 .iter()
@@ -278,17 +327,10 @@ impl<'a> World<'a> {
 
     /// Lets everyone in again who was closed.
     pub(crate) fn recover(&mut self) -> anyhow::Result<()> {
-        self.open(|_| ())?;
+        self.open(TOGETHER, |_| ())?;
         // What became of those that were closed meanwhile is no fault of the next run.
         self.settle();
         self.why = None;
         Ok(())
-    }
-
-    /// Ends all connections of sockets.
-    pub(crate) fn close(&mut self) {
-        for socket in &mut self.sockets {
-            socket.close(self.poll.registry());
-        }
     }
 }

@@ -20,13 +20,24 @@ pub(crate) struct Seat {
     pub(crate) room: usize,
 }
 
+/// Where a socket is in its room's order of events: what it names when it comes back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The last event it has.
+    pub(crate) since: u64,
+    /// Within which numbers mean the same.
+    pub(crate) epoch: String,
+}
+
 /// What a frame without a message means for its socket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// Nothing.
     Nothing,
-    /// It is in its room now.
-    Joined,
+    /// It is in its room now, from this place on where the server names one.
+    Joined(Option<Place>),
+    /// It is out of its room now.
+    Left,
     /// The server refuses.
     Refused(String),
 }
@@ -70,6 +81,21 @@ pub(crate) trait Peer {
 
     /// What a socket sends to be in its room; nothing where it is by its path.
     fn join(&self, seat: Seat) -> Vec<String>;
+
+    /// What it sends to be out of it.
+    fn leave(&self, _seat: Seat) -> Option<String> {
+        None
+    }
+
+    /// What it sends to come back to where it was.
+    fn resume(&self, _seat: Seat, _place: &Place) -> Option<String> {
+        None
+    }
+
+    /// The number of the event that a frame delivers, where it has one.
+    fn number(&self, _frame: &[u8]) -> Option<u64> {
+        None
+    }
 
     /// Whether a frame that holds a message is its delivery, not an answer to who sent it.
     fn is_push(&self, _frame: &[u8]) -> bool {

@@ -4,7 +4,7 @@ use std::{cell::RefCell, io::Write as _, net::SocketAddr};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::{
     clock::Timestamp,
     event::{ChatMessage, Event, EventName, header},
@@ -12,8 +12,11 @@ use shared::{
     subject::Channel,
 };
 
-use super::{Peer, Post, Reply, Route, Seat, json};
-use crate::{config::Config, http, link};
+use super::{Peer, Place, Post, Reply, Route, Seat, json};
+use crate::{
+    config::{Config, Scenario},
+    http, link,
+};
 
 /// How messages come to Roomcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,6 +43,8 @@ pub(super) struct Roomcast {
     shards: ShardCount,
     secret: String,
     rooms: Vec<RoomId>,
+    /// Sockets are seen in their rooms, and may write there; else they only hear them.
+    joins: bool,
     /// Each writer's token, made once.
     tokens: RefCell<Vec<String>>,
 }
@@ -54,6 +59,7 @@ impl Roomcast {
             shards: ShardCount::new(config.shards).context("ROOMCAST_SHARDS")?,
             secret: secret(config)?,
             rooms: Vec::new(),
+            joins: config.publish == Publish::Socket || config.scenario == Scenario::Mixed,
             tokens: RefCell::default(),
         })
     }
@@ -118,6 +124,16 @@ fn secret(config: &Config) -> anyhow::Result<String> {
     Ok(secret.trim_end().to_owned())
 }
 
+/// The place that an answer names; what a resume could not have is refused.
+fn joined(data: &Value) -> Reply {
+    let position = if data["position"].is_object() { &data["position"] } else { data };
+    if position["recovered"] == false {
+        return Reply::Refused("what was missed is not in the log any more".to_owned());
+    }
+    let place = position["id"].as_u64();
+    Reply::Joined(place.map(|since| Place { since, epoch: position["epoch"].to_string() }))
+}
+
 impl Peer for Roomcast {
     fn prepare(&mut self, rooms: usize) -> anyhow::Result<()> {
         let mut client = http::Client::open(self.api, self.authorization("load"))?;
@@ -142,16 +158,31 @@ impl Peer for Roomcast {
 
     fn join(&self, seat: Seat) -> Vec<String> {
         let room = self.rooms[seat.room];
-        match self.publish {
-            // Who writes by a socket is in the room.
-            Publish::Socket => {
-                vec![json!({ "action": "join_room", "room_pk": room, "request_id": 1 }).to_string()]
-            }
-            Publish::Http | Publish::Live => {
-                let channel = Channel::Room(room);
-                vec![json!({ "action": "subscribe", "channel": channel, "request_id": 1 }).to_string()]
-            }
-        }
+        let frame = if self.joins {
+            json!({ "action": "join_room", "room_pk": room, "request_id": 1 })
+        } else {
+            json!({ "action": "subscribe", "channel": Channel::Room(room), "request_id": 1 })
+        };
+        vec![frame.to_string()]
+    }
+
+    fn leave(&self, seat: Seat) -> Option<String> {
+        let room = self.rooms[seat.room];
+        Some(json!({ "action": "leave_room", "room_pk": room, "request_id": 3 }).to_string())
+    }
+
+    fn resume(&self, seat: Seat, place: &Place) -> Option<String> {
+        let channel = Channel::Room(self.rooms[seat.room]);
+        let Place { since, epoch } = place;
+        let epoch: Value = serde_json::from_str(epoch).ok()?;
+        let frame = json!({ "action": "subscribe", "channel": channel, "since": since, "epoch": epoch, "request_id": 1 });
+        Some(frame.to_string())
+    }
+
+    fn number(&self, frame: &[u8]) -> Option<u64> {
+        let start = memchr::memmem::find(frame, br#","id":"#)? + 6;
+        let digits = frame[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        std::str::from_utf8(&frame[start..start + digits]).ok()?.parse().ok()
     }
 
     fn is_push(&self, frame: &[u8]) -> bool {
@@ -164,7 +195,8 @@ impl Peer for Roomcast {
         }
         let answer = json(frame);
         match (answer["response_status"].as_u64(), answer["action"].as_str()) {
-            (Some(200..300), Some("subscribe" | "join_room")) => Reply::Joined,
+            (Some(200..300), Some("subscribe" | "join_room")) => joined(&answer["data"]),
+            (Some(200..300), Some("leave_room")) => Reply::Left,
             (Some(200..300), _) | (None, _) => Reply::Nothing,
             _ => Reply::Refused(answer.to_string()),
         }

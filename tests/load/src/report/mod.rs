@@ -86,19 +86,25 @@ impl Report {
     fn rows(&self, run: &Run, row: &mut impl FnMut(&str, String)) {
         if run.rate > 0.0 {
             row("messages", format!("{:.0}/s of {} bytes", run.rate, self.size));
-            row("deliveries", format!("{:.0}/s, {} in {:.0} s", run.per_second, run.deliveries, run.seconds));
+        }
+        if run.deliveries > 0 {
+            row("deliveries", format!("{:.0}/s, {} in {:.1} s", run.per_second, run.deliveries, run.seconds));
             row(
                 "latency",
                 format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", run.p50_ms, run.p99_ms, run.max_ms),
             );
         }
-        for cost in &run.costs {
-            row(
-                &format!("CPU, {}", cost.name),
-                format!("{:.2} s per million deliveries, {:.2} s in all", cost.per_million, cost.cpu),
-            );
+        if run.joins > 0 {
+            row("came into their rooms", format!("{}, p99 {:.2} ms", run.joins, run.join_p99_ms));
         }
-        if run.costs.len() > 1 {
+        for cost in &run.costs {
+            let share = match run.deliveries {
+                0 => String::new(),
+                _ => format!("{:.2} s per million deliveries, ", cost.per_million),
+            };
+            row(&format!("CPU, {}", cost.name), format!("{share}{:.2} s in all", cost.cpu));
+        }
+        if run.costs.len() > 1 && run.deliveries > 0 {
             let all: f64 = run.costs.iter().map(|cost| cost.per_million).sum();
             row("CPU, together", format!("{all:.2} s per million deliveries"));
         }
@@ -109,11 +115,8 @@ impl Report {
         let faults = run.faults;
         row(
             "faults",
-            if faults.any() {
-                format!(
-                    "{} lost, {} twice, {} out of order, {} astray, {} sockets closed",
-                    faults.lost, faults.twice, faults.late, faults.astray, faults.closed
-                )
+            if faults.any() || !run.complete {
+                faults.to_string()
             } else {
                 "none: nothing lost, nothing twice, nothing out of order".to_owned()
             },
