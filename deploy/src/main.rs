@@ -29,6 +29,8 @@ enum Command {
     Doctor(doctor::Config),
     /// Brings log and Postgres together again where only a person can decide it.
     Recover(recover::Config),
+    /// Loads a running server with sockets and messages, and says what they cost it.
+    Load(load::Config),
 }
 
 fn main() -> ExitCode {
@@ -37,5 +39,6 @@ fn main() -> ExitCode {
         Command::Token(config) => token::main(&config),
         Command::Doctor(config) => doctor::main(&config),
         Command::Recover(config) => recover::main(&config),
+        Command::Load(config) => load::main(&config),
     }
 }

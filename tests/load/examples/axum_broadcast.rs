@@ -1,0 +1,97 @@
+//! What one writes first with axum: a `tokio::sync::broadcast` a room, and a task a socket that forwards.
+//!
+//! A room is the path of its sockets, and what one of them sends all of them get.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{
+    Router,
+    extract::{
+        Path, State,
+        ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade},
+    },
+    response::Response,
+    routing::any,
+    serve::ListenerExt as _,
+};
+use clap::Parser;
+use tokio::sync::broadcast::{Sender, channel, error::RecvError};
+
+#[derive(Parser)]
+struct Arguments {
+    /// Where sockets connect.
+    #[arg(long, default_value = "127.0.0.1:9002")]
+    listen: SocketAddr,
+    /// Bytes of each socket's buffers, if not as axum has them.
+    #[arg(long)]
+    buffer: Option<usize>,
+    /// Messages that a room keeps for its slowest socket.
+    #[arg(long, default_value_t = 1_024)]
+    keep: usize,
+}
+
+#[derive(Clone)]
+struct Rooms {
+    rooms: Arc<Mutex<HashMap<String, Sender<Utf8Bytes>>>>,
+    buffer: Option<usize>,
+    keep: usize,
+}
+
+impl Rooms {
+    fn of(&self, name: String) -> Sender<Utf8Bytes> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.entry(name).or_insert_with(|| channel(self.keep).0).clone()
+    }
+}
+
+async fn upgrade(
+    State(rooms): State<Rooms>,
+    Path(room): Path<String>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let upgrade = match rooms.buffer {
+        Some(bytes) => upgrade.read_buffer_size(bytes).write_buffer_size(bytes),
+        None => upgrade,
+    };
+    let room = rooms.of(room);
+    upgrade.on_upgrade(move |socket| forward(socket, room))
+}
+
+async fn forward(mut socket: WebSocket, room: Sender<Utf8Bytes>) {
+    let mut heard = room.subscribe();
+    loop {
+        tokio::select! {
+            heard = heard.recv() => match heard {
+                Ok(text) => {
+                    if socket.send(Message::Text(text)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            message = socket.recv() => match message {
+                // Nobody to hear it is no error.
+                Some(Ok(Message::Text(text))) => drop(room.send(text)),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return,
+            },
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let arguments = Arguments::parse();
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let rooms = Rooms { rooms: Arc::default(), buffer: arguments.buffer, keep: arguments.keep };
+    let router = Router::new().route("/{room}", any(upgrade)).with_state(rooms);
+    let listener = tokio::net::TcpListener::bind(arguments.listen).await?;
+    // What can't be set here shows in the figures, and nowhere else.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    axum::serve(listener, router).await
+}

@@ -1,0 +1,171 @@
+//! What `roomcast load` is told.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, ValueEnum};
+
+use crate::peer::{Kind, Publish};
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// One room that many sockets hear.
+    BigRoom,
+    /// Many rooms with a few sockets each.
+    ManyRooms,
+    /// Sockets that hear nothing: what each costs in memory.
+    Idle,
+    /// All sockets drop at once, come back, and are told what they missed.
+    Storm,
+    /// Many rooms, whose sockets come and go.
+    Mixed,
+}
+
+impl Scenario {
+    /// Its name.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::BigRoom => "big-room",
+            Self::ManyRooms => "many-rooms",
+            Self::Idle => "idle",
+            Self::Storm => "storm",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    /// Rooms, sockets of each, and messages a second, where no flag says otherwise.
+    const fn defaults(self) -> (usize, usize, f64) {
+        match self {
+            Self::BigRoom => (1, 1_000, 20.0),
+            Self::ManyRooms => (500, 10, 1_000.0),
+            Self::Idle => (1, 10_000, 0.0),
+            Self::Storm => (100, 100, 1_000.0),
+            Self::Mixed => (500, 10, 500.0),
+        }
+    }
+}
+
+/// A process whose CPU and memory are counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, pid) = text.split_once('=').ok_or("not of the form name=pid")?;
+        let pid = pid.parse().map_err(|_| "not a number after the =")?;
+        Ok(Self { name: name.to_owned(), pid })
+    }
+}
+
+/// Sockets and messages for a running server, and what they cost it.
+#[derive(Clone, Args)]
+pub struct Config {
+    /// What is done.
+    #[arg(value_enum)]
+    pub(crate) scenario: Scenario,
+    /// Where sockets connect.
+    #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) address: SocketAddr,
+    /// Where api listens, if not there.
+    #[arg(long)]
+    pub(crate) api: Option<SocketAddr>,
+    /// Which server it is.
+    #[arg(long, value_enum, default_value = "roomcast")]
+    pub(crate) peer: Kind,
+    /// How messages come to Roomcast.
+    #[arg(long, value_enum, default_value = "http")]
+    pub(crate) publish: Publish,
+    /// The broker, for --publish live, whose user may publish there.
+    #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
+    pub(crate) nats_url: String,
+    /// The log's shards, for --publish live.
+    #[arg(long, env = "ROOMCAST_SHARDS", default_value_t = 8)]
+    pub(crate) shards: u16,
+    /// Signs the sockets' tokens; else the file secrets/jwt of the data folder.
+    #[arg(long, env = "ROOMCAST_JWT_SECRET", hide_env_values = true)]
+    pub(crate) jwt_secret: Option<String>,
+    /// The data folder of deploy/up.
+    #[arg(long, env = "ROOMCAST_DATA", default_value = "data")]
+    pub(crate) data: PathBuf,
+    /// Rooms; what a scenario has where this is not given stands in the documentation.
+    #[arg(long)]
+    rooms: Option<usize>,
+    /// Sockets of each room.
+    #[arg(long)]
+    sockets: Option<usize>,
+    /// Messages a second, in all rooms together.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// In mixed, how often a second a socket leaves its room and enters it again.
+    #[arg(long, default_value_t = 100.0)]
+    pub(crate) churn: f64,
+    /// In storm, how many messages each room has while all are away.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) missed: u64,
+    /// Writers of each room.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) writers: usize,
+    /// Bytes of a message's text.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) size: usize,
+    /// Connections that post by HTTP.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) connections: usize,
+    /// Seconds before the figures begin.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) warmup: u64,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) seconds: u64,
+    /// Looks for the highest rate that is held.
+    #[arg(long)]
+    pub(crate) max: bool,
+    /// The latency that --max holds, of 99 in 100 deliveries, in milliseconds.
+    #[arg(long, default_value_t = 100.0)]
+    pub(crate) p99: f64,
+    /// A process to count, with its children, as name=pid; may be repeated. Else: who listens there.
+    #[arg(long = "pid", value_name = "NAME=PID")]
+    pub(crate) pids: Vec<Named>,
+    /// The core that this program keeps to.
+    #[arg(long)]
+    pub(crate) cpu: Option<usize>,
+    /// Writes the result to this file, as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// Writes the result to this file, as a page with plots.
+    #[arg(long)]
+    pub(crate) html: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("scenario", &self.scenario).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// How many rooms there are.
+    pub(crate) fn rooms(&self) -> usize {
+        self.rooms.unwrap_or(self.scenario.defaults().0).max(1)
+    }
+
+    /// How many sockets each has.
+    pub(crate) fn sockets(&self) -> usize {
+        self.sockets.unwrap_or(self.scenario.defaults().1).max(1)
+    }
+
+    /// Messages a second, of all rooms.
+    pub(crate) fn rate(&self) -> f64 {
+        self.rate.unwrap_or(self.scenario.defaults().2)
+    }
+
+    /// Where api listens.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.api.unwrap_or(self.address)
+    }
+}

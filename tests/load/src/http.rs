@@ -1,0 +1,123 @@
+//! HTTP/1.1 as far as load needs it: answers with a length, and a client that waits for them.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+/// A request with a body of JSON, ready to be sent.
+pub(crate) fn request(out: &mut Vec<u8>, method: &str, path: &str, headers: &str, body: &[u8]) {
+    // Writing to memory does not fail.
+    let _ = write!(
+        out,
+        "{method} {path} HTTP/1.1\r\nHost: load\r\n{headers}Content-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    out.extend(body);
+}
+
+/// An answer: its status, and its length with its head.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) len: usize,
+}
+
+/// Not an answer with a length.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// The first answer of some bytes, once it is there as a whole.
+pub(crate) fn first(bytes: &[u8]) -> Result<Option<Answer>, Malformed> {
+    let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    let (status, length) = read_head(&bytes[..head]).ok_or(Malformed)?;
+    let len = head + 4 + length;
+    Ok((bytes.len() >= len).then_some(Answer { status, len }))
+}
+
+fn read_head(head: &[u8]) -> Option<(u16, usize)> {
+    let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let mut named = lines.filter_map(|line| line.split_once(':'));
+    let length = named.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    match length {
+        Some((_, value)) => Some((status, value.trim().parse().ok()?)),
+        // These alone have no body without saying so.
+        None => (status < 200 || status == 204 || status == 304).then_some((status, 0)),
+    }
+}
+
+/// A connection that waits for each answer: for what is prepared before anything is measured.
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+    headers: String,
+}
+
+impl Client {
+    /// Connects; `headers` go with every request, each with its line's end.
+    pub(crate) fn open(address: SocketAddr, headers: String) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).with_context(|| format!("{address} does not answer"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self { stream: BufReader::new(stream), headers })
+    }
+
+    /// Sends many at once and reads their answers, which must be successes.
+    pub(crate) fn send_all(
+        &mut self,
+        method: &str,
+        requests: &[(String, Value)],
+    ) -> anyhow::Result<Vec<Value>> {
+        let mut out = Vec::new();
+        for (path, body) in requests {
+            request(&mut out, method, path, &self.headers, &serde_json::to_vec(body)?);
+        }
+        self.stream.get_mut().write_all(&out)?;
+        requests.iter().map(|_| self.answer()).collect()
+    }
+
+    fn answer(&mut self) -> anyhow::Result<Value> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if self.stream.read_line(&mut head)? == 0 {
+                bail!("the server closed the connection");
+            }
+        }
+        let (status, length) = read_head(head.as_bytes()).context("not an HTTP answer with a length")?;
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        if status >= 300 {
+            bail!("{status}: {}", String::from_utf8_lossy(&body));
+        }
+        Ok(serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_taken_once_they_are_whole() {
+        let bytes =
+            b"HTTP/1.1 201 Created\r\ncontent-length: 4\r\nx: y\r\n\r\nbodyHTTP/1.1 204 No Content\r\n\r\n";
+        for cut in [0, 20, 48, 52] {
+            assert_eq!(first(&bytes[..cut]), Ok(None), "{cut}");
+        }
+        let answer = first(bytes).expect("well-formed").expect("whole");
+        assert_eq!(answer.status, 201);
+        let next = first(&bytes[answer.len..]).expect("well-formed").expect("whole");
+        assert_eq!((next.status, answer.len + next.len), (204, bytes.len()));
+    }
+
+    #[test]
+    fn an_answer_without_a_length_is_none() {
+        assert_eq!(first(b"HTTP/1.1 200 OK\r\n\r\n"), Err(Malformed));
+        assert_eq!(first(b"nonsense\r\n\r\n"), Err(Malformed));
+    }
+}

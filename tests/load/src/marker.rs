@@ -1,0 +1,112 @@
+//! The marker in a message's text: `~<stream>:<sequence>:<nanoseconds since 1970>~`.
+//!
+//! What must hold: it is found without knowing what is around it, JSON least of all, and nothing in it
+//! is changed by any escaping.
+
+use std::io::Write as _;
+
+/// What a message says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marker {
+    /// Who wrote it, of all rooms' writers.
+    pub(crate) stream: u32,
+    /// The writer's how-manieth message it is, from 1.
+    pub(crate) seq: u64,
+    /// When it was due.
+    pub(crate) due: u64,
+}
+
+impl Marker {
+    /// A message's text of that many bytes, or as many as the marker needs.
+    pub(crate) fn text(self, size: usize) -> Vec<u8> {
+        let mut text = Vec::with_capacity(size.max(48));
+        write!(text, "~{}:{}:{}~", self.stream, self.seq, self.due).expect("memory takes it");
+        text.resize(size.max(text.len()), b'x');
+        text
+    }
+}
+
+/// What a look for a marker has found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A marker, and where it ends.
+    Marker(Marker, usize),
+    /// The beginning of one, maybe, and where.
+    Part(usize),
+    /// Nothing.
+    Nothing,
+}
+
+/// The first marker of some bytes.
+pub(crate) fn find(bytes: &[u8]) -> Found {
+    let mut from = 0;
+    while let Some(offset) = memchr::memchr(b'~', &bytes[from..]) {
+        let start = from + offset;
+        match read(&bytes[start + 1..]) {
+            Read::Marker(marker, len) => return Found::Marker(marker, start + 1 + len),
+            Read::Part => return Found::Part(start),
+            Read::Other => from = start + 1,
+        }
+    }
+    Found::Nothing
+}
+
+enum Read {
+    Marker(Marker, usize),
+    Part,
+    Other,
+}
+
+fn read(bytes: &[u8]) -> Read {
+    let mut numbers = [0_u64; 3];
+    let mut at = 0;
+    for (number, end) in numbers.iter_mut().zip(*b"::~") {
+        let start = at;
+        loop {
+            match bytes.get(at) {
+                Some(digit @ b'0'..=b'9') if at - start < 19 => {
+                    *number = *number * 10 + u64::from(digit - b'0');
+                    at += 1;
+                }
+                Some(byte) if *byte == end && at > start => break,
+                Some(_) => return Read::Other,
+                None => return Read::Part,
+            }
+        }
+        at += 1;
+    }
+    let [stream, seq, due] = numbers;
+    let Ok(stream) = stream.try_into() else { return Read::Other };
+    Read::Marker(Marker { stream, seq, due }, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKER: Marker = Marker { stream: 7, seq: 42, due: 1_763_700_000_000_000_001 };
+
+    #[test]
+    fn a_text_is_as_long_as_asked_and_says_what_it_is() {
+        let text = MARKER.text(128);
+        assert_eq!(text.len(), 128);
+        assert_eq!(find(&text), Found::Marker(MARKER, 26));
+        assert_eq!(MARKER.text(0).len(), 26);
+    }
+
+    #[test]
+    fn it_is_found_among_other_bytes() {
+        let frame = [b"{\"a~b\":\"~1:2\",\"message\":\"".as_slice(), &MARKER.text(0), b"\"}"].concat();
+        assert_eq!(find(&frame), Found::Marker(MARKER, frame.len() - 2));
+        assert_eq!(find(b"{\"message\":\"~1:2:x~\"}"), Found::Nothing);
+        assert_eq!(find(b"~5000000000:1:1~."), Found::Nothing);
+    }
+
+    #[test]
+    fn whatever_is_cut_off_is_a_part() {
+        let text = MARKER.text(0);
+        for end in 1..text.len() {
+            assert_eq!(find(&text[..end]), Found::Part(0), "{end}");
+        }
+    }
+}

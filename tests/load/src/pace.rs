@@ -1,0 +1,71 @@
+//! When messages are due, and a clock that wakes for them.
+//!
+//! What must hold: a message is due by the schedule, however late the loop comes to it: what a slow server
+//! or a slow client delays counts as latency.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use mio::{Interest, Registry, Token, unix::SourceFd};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A schedule of so many a second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    start: u64,
+    step: f64,
+    done: u64,
+}
+
+impl Pace {
+    /// One that begins now.
+    pub(crate) fn new(rate: f64) -> Self {
+        Self { start: now(), step: 1e9 / rate, done: 0 }
+    }
+
+    /// When the next is due.
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(crate) fn next(&self) -> u64 {
+        self.start + (self.done as f64 * self.step) as u64
+    }
+
+    /// One was sent.
+    pub(crate) const fn did(&mut self) {
+        self.done += 1;
+    }
+}
+
+/// Wakes the loop at a time: finer than a poll's timeout, which counts milliseconds.
+#[derive(Debug)]
+pub(crate) struct Alarm(OwnedFd);
+
+impl Alarm {
+    /// One that is not set.
+    pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        registry.register(&mut SourceFd(&alarm.as_raw_fd()), token, Interest::READABLE)?;
+        Ok(Self(alarm))
+    }
+
+    /// Wakes after that time.
+    pub(crate) fn set(&self, after: Duration) -> io::Result<()> {
+        // Zero would switch it off.
+        let after = after.max(Duration::from_nanos(1));
+        let it_value = Timespec::try_from(after).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
+        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
+    }
+}

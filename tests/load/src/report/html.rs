@@ -1,0 +1,61 @@
+//! A report as one page that needs nothing else.
+
+use super::{
+    Report,
+    svg::{self, Bar, Line},
+};
+use crate::run::Run;
+
+const STYLE: &str = "
+:root { color-scheme: light dark; --ink: #1d2430; --dim: #68707c; --a: #2663c9; --b: #c2571a; --paper: #fff }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e8ee; --dim: #98a1ad; --a: #7aa7f5; --b: #f0965a; --paper: #14181f }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 760px; margin: 2rem auto; padding: 0 1rem }
+pre { overflow-x: auto; line-height: 1.4 }
+svg { width: 100%; height: auto }
+svg text { font-size: 11px; fill: var(--dim) }
+svg .left { text-anchor: end }
+svg .below { text-anchor: middle }
+.grid { stroke: var(--dim); stroke-opacity: .25 }
+.line { fill: none; stroke-width: 2; stroke: var(--a) }
+.line.l1 { stroke: var(--b) }
+.bar { fill: var(--a) }
+svg .t0 { fill: var(--a) }
+svg .t1 { fill: var(--b) }
+";
+
+/// The page.
+pub(super) fn page(report: &Report) -> String {
+    let title = format!("{}, {}", report.scenario, report.peer);
+    let plots = report.run.as_ref().map_or_else(String::new, plots);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
+         <style>{STYLE}</style>\n<h1>{title}</h1>\n<pre>{}</pre>\n{plots}\n</html>\n",
+        escape(&report.table())
+    )
+}
+
+fn plots(run: &Run) -> String {
+    let over = |name, value: fn(&crate::tally::Second) -> f64| Line {
+        name,
+        values: run.timeline.iter().map(value).collect(),
+    };
+    let deliveries = svg::lines(&[over("deliveries", |second| second.deliveries as f64)]);
+    let latency = svg::lines(&[over("p50", |second| second.p50_ms), over("p99", |second| second.p99_ms)]);
+    let spread =
+        run.spread.iter().map(|step| Bar { name: svg::short(step.up_to_ms), value: step.deliveries as f64 });
+    let spread = svg::bars(&spread.collect::<Vec<_>>());
+    let cost = run.costs.iter().map(|cost| Bar { name: escape(&cost.name), value: cost.per_million });
+    let cost = svg::bars(&cost.collect::<Vec<_>>());
+    format!(
+        "<h2>Deliveries a second</h2>{deliveries}\n<h2>Latency, ms</h2>{latency}\n\
+         <h2>Deliveries by latency, up to so many ms</h2>{spread}\n\
+         <h2>CPU seconds per million deliveries</h2>{cost}"
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}

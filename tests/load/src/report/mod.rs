@@ -1,0 +1,137 @@
+//! What was found: as a table, as JSON, and as a page.
+
+mod html;
+mod svg;
+
+use std::{fmt::Write as _, fs};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::{config::Config, process::Used, run::Run};
+
+/// What a process's sockets cost in memory.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Memory {
+    pub(crate) name: String,
+    pub(crate) rss_kib_per_socket: f64,
+    pub(crate) pss_kib_per_socket: f64,
+}
+
+/// A run, and where it was made.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) scenario: &'static str,
+    pub(crate) peer: String,
+    pub(crate) publish: String,
+    pub(crate) rooms: usize,
+    pub(crate) sockets: usize,
+    pub(crate) size: usize,
+    pub(crate) memory: Vec<Memory>,
+    /// None where not even the lowest rate is held.
+    pub(crate) run: Option<Run>,
+}
+
+impl Report {
+    /// A report of what the flags describe.
+    pub(crate) fn new(config: &Config, before: &[Used], after: &[Used], run: Option<Run>) -> Self {
+        let sockets = config.rooms() * config.sockets();
+        let each = |from: u64, to: u64| (to as f64 - from as f64) / sockets as f64;
+        let memory = before.iter().zip(after).map(|(before, after)| Memory {
+            name: after.name.clone(),
+            rss_kib_per_socket: each(before.rss_kib, after.rss_kib),
+            pss_kib_per_socket: each(before.pss_kib, after.pss_kib),
+        });
+        Self {
+            scenario: config.scenario.as_str(),
+            peer: format!("{:?}", config.peer).to_lowercase(),
+            publish: format!("{:?}", config.publish).to_lowercase(),
+            rooms: config.rooms(),
+            sockets,
+            size: config.size,
+            memory: memory.collect(),
+            run,
+        }
+    }
+
+    /// Whether nothing was lost, nothing came twice, late or astray, and no socket was closed.
+    pub(crate) fn is_right(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| !run.faults.any() && run.complete)
+    }
+
+    /// A table for a terminal.
+    pub(crate) fn table(&self) -> String {
+        let mut rows: Vec<(String, String)> = Vec::new();
+        let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+        row("scenario", format!("{}, {}", self.scenario, self.peer));
+        row("sockets", format!("{} in {} rooms", self.sockets, self.rooms));
+        for memory in &self.memory {
+            row(
+                &format!("memory a socket, {}", memory.name),
+                format!("{:.2} KiB RSS, {:.2} KiB PSS", memory.rss_kib_per_socket, memory.pss_kib_per_socket),
+            );
+        }
+        match &self.run {
+            Some(run) => self.rows(run, &mut row),
+            None => row("held", "no rate at all".to_owned()),
+        }
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        rows.iter().fold(String::new(), |mut text, (name, value)| {
+            // Writing to memory does not fail.
+            let _ = writeln!(text, "{name:width$}  {value}");
+            text
+        })
+    }
+
+    fn rows(&self, run: &Run, row: &mut impl FnMut(&str, String)) {
+        if run.rate > 0.0 {
+            row("messages", format!("{:.0}/s of {} bytes", run.rate, self.size));
+        }
+        if run.deliveries > 0 {
+            row("deliveries", format!("{:.0}/s, {} in {:.1} s", run.per_second, run.deliveries, run.seconds));
+            row(
+                "latency",
+                format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", run.p50_ms, run.p99_ms, run.max_ms),
+            );
+        }
+        if run.joins > 0 {
+            row("came into their rooms", format!("{}, p99 {:.2} ms", run.joins, run.join_p99_ms));
+        }
+        for cost in &run.costs {
+            let share = match run.deliveries {
+                0 => String::new(),
+                _ => format!("{:.2} s per million deliveries, ", cost.per_million),
+            };
+            row(&format!("CPU, {}", cost.name), format!("{share}{:.2} s in all", cost.cpu));
+        }
+        if run.costs.len() > 1 && run.deliveries > 0 {
+            let all: f64 = run.costs.iter().map(|cost| cost.per_million).sum();
+            row("CPU, together", format!("{all:.2} s per million deliveries"));
+        }
+        row("CPU, this program", format!("{:.2} s in all", run.own_cpu));
+        if run.refused > 0 {
+            row("refused", format!("{} messages", run.refused));
+        }
+        let faults = run.faults;
+        row(
+            "faults",
+            if faults.any() || !run.complete {
+                faults.to_string()
+            } else {
+                "none: nothing lost, nothing twice, nothing out of order".to_owned()
+            },
+        );
+    }
+
+    /// Writes it to the files that the flags name.
+    pub(crate) fn write(&self, config: &Config) -> anyhow::Result<()> {
+        if let Some(file) = &config.json {
+            fs::write(file, serde_json::to_string_pretty(self)?)
+                .with_context(|| format!("--json {}", file.display()))?;
+        }
+        if let Some(file) = &config.html {
+            fs::write(file, html::page(self)).with_context(|| format!("--html {}", file.display()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Plots as inline SVG: lines over seconds, and bars. No scripts, no fonts, nothing from elsewhere.
+
+use std::fmt::Write as _;
+
+/// The drawing's inside, in pixels.
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 180.0;
+/// Room for what is written at the left and below.
+const LEFT: f64 = 64.0;
+const BELOW: f64 = 24.0;
+const ABOVE: f64 = 8.0;
+
+/// A line of a plot.
+pub(super) struct Line<'a> {
+    pub(super) name: &'a str,
+    pub(super) values: Vec<f64>,
+}
+
+/// A bar: what is written below it, its height, and what is written when it is pointed at.
+pub(super) struct Bar {
+    pub(super) name: String,
+    pub(super) value: f64,
+}
+
+/// Lines over the seconds of a run.
+pub(super) fn lines(lines: &[Line<'_>]) -> String {
+    let top = round_up(lines.iter().flat_map(|line| line.values.iter().copied()).fold(0.0, f64::max));
+    let seconds = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
+    let step = WIDTH / seconds.saturating_sub(1).max(1) as f64;
+    let mut plot = begin(top);
+    for (n, line) in lines.iter().enumerate() {
+        let points = line.values.iter().enumerate().map(|(second, value)| {
+            format!("{:.1},{:.1}", LEFT + second as f64 * step, height_of(*value, top))
+        });
+        let points = points.collect::<Vec<_>>().join(" ");
+        let _ = write!(
+            plot,
+            r#"<polyline class="line l{n}" points="{points}"><title>{}</title></polyline>"#,
+            line.name
+        );
+        if lines.len() > 1 {
+            let (x, y) = (LEFT + 8.0 + 60.0 * n as f64, ABOVE + 12.0);
+            let _ = write!(plot, r#"<text class="t{n}" x="{x}" y="{y}">{}</text>"#, line.name);
+        }
+    }
+    for second in [0, seconds / 2, seconds.saturating_sub(1)] {
+        let _ = write!(plot, "{}", below(LEFT + second as f64 * step, &format!("{second} s")));
+    }
+    plot + "</svg>"
+}
+
+/// Bars beside each other; of many only some are named.
+pub(super) fn bars(bars: &[Bar]) -> String {
+    let top = round_up(bars.iter().map(|bar| bar.value).fold(0.0, f64::max));
+    let step = WIDTH / bars.len().max(1) as f64;
+    let every = bars.len().div_ceil(10).max(1);
+    let mut plot = begin(top);
+    for (n, bar) in bars.iter().enumerate() {
+        let (x, y) = (LEFT + n as f64 * step, height_of(bar.value, top));
+        let (width, height) = ((step - 2.0).clamp(1.0, 80.0), ABOVE + HEIGHT - y);
+        let _ = write!(
+            plot,
+            r#"<rect class="bar" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"><title>{}: {}</title></rect>"#,
+            bar.name,
+            short(bar.value)
+        );
+        if n % every == 0 {
+            let _ = write!(plot, "{}", below(x + width / 2.0, &bar.name));
+        }
+    }
+    plot + "</svg>"
+}
+
+/// The frame: a scale from 0 to `top`.
+fn begin(top: f64) -> String {
+    let (width, height) = (LEFT + WIDTH + 16.0, ABOVE + HEIGHT + BELOW);
+    let mut plot = format!(r#"<svg viewBox="0 0 {width} {height}" role="img">"#);
+    for part in [0.0, 0.5, 1.0] {
+        let y = height_of(top * part, top);
+        let _ = write!(
+            plot,
+            r#"<line class="grid" x1="{LEFT}" x2="{}" y1="{y}" y2="{y}"/><text class="left" x="{}" y="{}">{}</text>"#,
+            LEFT + WIDTH,
+            LEFT - 6.0,
+            y + 4.0,
+            short(top * part)
+        );
+    }
+    plot
+}
+
+fn below(x: f64, text: &str) -> String {
+    format!(r#"<text class="below" x="{x:.1}" y="{}">{text}</text>"#, ABOVE + HEIGHT + 16.0)
+}
+
+fn height_of(value: f64, top: f64) -> f64 {
+    ABOVE + HEIGHT * (1.0 - value / top)
+}
+
+/// The next of 1, 2 and 5 times a power of ten.
+fn round_up(value: f64) -> f64 {
+    if value <= 0.0 {
+        return 1.0;
+    }
+    let power = 10_f64.powf(value.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].map(|step| step * power).into_iter().find(|top| *top >= value).unwrap_or(value)
+}
+
+/// A number in a few characters.
+pub(super) fn short(value: f64) -> String {
+    match value {
+        1e6.. => format!("{:.1} M", value / 1e6),
+        1e4.. => format!("{:.0} k", value / 1e3),
+        1e3.. => format!("{:.1} k", value / 1e3),
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_ends_at_a_round_number() {
+        for (value, top) in [(0.0, 1.0), (0.3, 0.5), (1.0, 1.0), (7.0, 10.0), (1_999.0, 2_000.0)] {
+            assert!((round_up(value) - top).abs() < 1e-9, "{value}: {}", round_up(value));
+        }
+    }
+
+    #[test]
+    fn the_highest_bar_is_within_the_frame_and_all_are_drawn() {
+        let plot = bars(&[1.0, 3.0].map(|value| Bar { name: "a".to_owned(), value }));
+        assert_eq!(plot.matches("<rect").count(), 2);
+        assert!(height_of(5.0, round_up(5.0)) >= ABOVE);
+        assert!(plot.starts_with("<svg") && plot.ends_with("</svg>"));
+    }
+}
