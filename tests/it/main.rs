@@ -4,6 +4,7 @@ mod browser;
 mod direct;
 mod faults;
 mod flow;
+mod golden;
 mod least_privilege;
 mod limits;
 mod live;
