@@ -15,5 +15,6 @@ mod rate;
 mod rights;
 mod support;
 mod tidy;
+mod together;
 mod tokens;
 mod topics;
