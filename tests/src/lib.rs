@@ -8,6 +8,7 @@ pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod folder;
+pub mod golden;
 pub mod machine;
 pub mod nats;
 pub mod original;
