@@ -226,6 +226,7 @@ impl Worker {
         let mut reader = Reader::open(self.jetstream.clone(), self.shard, None, watermark + 1);
         let mut tick = interval(NOTICE);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gathered = Instant::now();
         loop {
             let first = {
                 // One question however long it takes: a reader that is asked anew each second
@@ -242,9 +243,10 @@ impl Worker {
                 }
             };
             let batch = match first {
-                Ok(first) => feed::gather(&mut reader, first).await,
+                Ok(first) => feed::gather(&mut reader, first, gathered).await,
                 Err(error) => return Err(self.unread(error)),
             };
+            gathered = Instant::now();
             self.seen.note(epoch, batch.last());
             self.commit(&batch, epoch, &mut watermark).await?;
             self.tell(epoch, watermark).await;
