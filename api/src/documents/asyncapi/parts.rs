@@ -21,7 +21,7 @@ pub(super) fn schemas(of: &'static str) -> Schemas {
 
 impl Parts {
     /// A message.
-    pub(super) fn message(&mut self, name: &str, about: &str, payload: Value) {
+    pub(super) fn message(&mut self, name: &str, about: &str, payload: &Value) {
         let message = json!({ "name": name, "summary": about.trim(), "payload": payload });
         self.messages.insert(name.to_owned(), message);
     }

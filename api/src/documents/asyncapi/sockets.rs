@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use schemars::SchemaGenerator;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use shared::{
     error::ErrorCode,
     event::{EventName, live},
@@ -18,7 +17,7 @@ use crate::{
 
 /// Adds them.
 pub(super) fn add(parts: &mut Parts) {
-    parts.message("refused", "An action is refused: nothing of it is done.", refused());
+    parts.message("refused", "An action is refused: nothing of it is done.", &refused());
     let mut native = actions(parts, "native", native::socket::ACTIONS);
     native.extend(actions(parts, "native", local::Action::DESCRIBED));
     let pushes = pushes(parts);
@@ -73,11 +72,15 @@ fn actions(parts: &mut Parts, of: &'static str, actions: &[Described]) -> Vec<Na
             "properties": { "action": { "const": action.name }, "request_id": request_id() },
         });
         let frame = json!({ "allOf": [named, schemas.read_as(action.frame)] });
-        parts.message(&format!("{of}.{}", action.name), action.about, frame);
+        parts.message(&format!("{of}.{}", action.name), action.about, &frame);
         let data = schemas.written_as(action.answer);
-        let payload =
-            envelope(&json!([]), &data, &json!({ "const": action.name }), &json!({ "const": action.status }));
-        parts.message(&answer(of, action.name), "The answer.", payload);
+        let payload = envelope(
+            &json!({ "type": "array", "maxItems": 0 }),
+            &data,
+            &json!({ "const": action.name }),
+            &json!({ "const": action.status }),
+        );
+        parts.message(&answer(of, action.name), "The answer.", &payload);
     }
     schemas.finish(&mut parts.schemas);
     actions.iter().map(|action| (action.name, action.about)).collect()
@@ -99,35 +102,27 @@ fn socket(parts: &mut Parts, name: &str, of: &str, mut channel: Value, about: &s
     }
 }
 
+/// The fields of a push that belongs to a channel.
+const OF_CHANNEL: &[&str] = &["channel", "event", "data"];
+
 /// The pushes of native sockets, and their names.
 fn pushes(parts: &mut Parts) -> Vec<String> {
     let mut schemas = schemas("event");
     let mut names = Vec::new();
-    for event in EventName::ALL.iter().copied().filter(|event| event.is_pushed()) {
+    let mut push = |event: &str, about: &str, payload: &Value| {
         let name = format!("push.{event}");
-        parts.message(&name, event.about(), stored(&mut schemas, event));
+        parts.message(&name, about, payload);
         names.push(name);
+    };
+    for event in EventName::ALL.iter().copied().filter(|event| event.is_pushed()) {
+        push(event.as_str(), event.about(), &stored(&mut schemas, event));
     }
     for (event, about, form) in push::ALL {
-        let name = format!("push.{event}");
-        let data = schemas.written_as(*form);
-        parts.message(
-            &name,
-            about,
-            pushed(
-                &["channel", "event", "data"],
-                json!({
-                    "channel": { "type": "string" }, "event": { "const": event }, "data": data,
-                }),
-            ),
-        );
-        names.push(name);
+        push(event, about, &pushed(event, OF_CHANNEL, &[], &schemas.written_as(*form)));
     }
-    let name = format!("push.{}", live::POSITION);
-    let data = schemas.written_as(SchemaGenerator::subschema_for::<push::Positions>);
-    let position = pushed(&["event", "data"], json!({ "event": { "const": live::POSITION }, "data": data }));
-    parts.message(&name, "Of each shard its epoch, and up to where you have all there is.", position);
-    names.push(name);
+    let about = "Of each shard its epoch, and up to where you have all there is.";
+    let positions = schemas.written::<push::Positions>();
+    push(live::POSITION, about, &pushed(live::POSITION, &["event", "data"], &[], &positions));
     schemas.finish(&mut parts.schemas);
     names
 }
@@ -136,32 +131,31 @@ fn pushes(parts: &mut Parts) -> Vec<String> {
 fn stored(schemas: &mut Schemas, event: EventName) -> Value {
     let mut data = schemas.written_as(event.form());
     if event.names_itself() {
-        let id =
-            json!({ "type": "object", "required": ["id"], "properties": { "id": { "type": "integer" } } });
-        data = json!({ "allOf": [id, data] });
+        let id = json!({ "type": "integer" });
+        let named = json!({ "type": "object", "required": ["id"], "properties": { "id": id } });
+        data = json!({ "allOf": [named, data] });
     }
-    // To contacts a copy is pushed that has no place in their own order.
-    let is_copied = live::COPIED.contains(&event);
-    let required: &[&str] =
-        if is_copied { &["channel", "event", "data"] } else { &["channel", "event", "id", "data"] };
-    pushed(
-        required,
-        json!({
-            "channel": { "type": "string" },
-            "event": { "const": event.as_str() },
-            "id": { "type": "integer", "description": "Its place in the log." },
-            "data": data,
-        }),
-    )
+    if live::COPIED.contains(&event) {
+        // The copies that contacts get have no place in their own order.
+        return pushed(event.as_str(), OF_CHANNEL, &["id"], &data);
+    }
+    pushed(event.as_str(), &["channel", "event", "id", "data"], &[], &data)
 }
 
-fn pushed(required: &[&str], fields: Value) -> Value {
+/// A push with these fields, and perhaps those.
+fn pushed(event: &str, required: &[&str], optional: &[&str], data: &Value) -> Value {
+    let field = |name: &&str| match *name {
+        "event" => json!({ "const": event }),
+        "data" => data.clone(),
+        "id" => json!({ "description": "Its place in the log.", "type": "integer" }),
+        _ => json!({ "type": "string" }),
+    };
+    let fields = required.iter().chain(optional).map(|name| ((*name).to_owned(), field(name)));
+    let fields: Map<String, Value> = fields.collect();
     json!({ "type": "object", "required": required, "properties": fields, "additionalProperties": false })
 }
 
 fn envelope(errors: &Value, data: &Value, action: &Value, status: &Value) -> Value {
-    let errors =
-        if errors == &json!([]) { json!({ "type": "array", "maxItems": 0 }) } else { errors.clone() };
     json!({
         "type": "object",
         "required": ["errors", "data", "action", "response_status", "request_id"],

@@ -31,7 +31,7 @@ pub(super) fn add(parts: &mut Parts) {
         (form::DEAD, "A process is dead: by api."),
         (form::ECHO, "An api node hears itself."),
     ] {
-        tell(parts, address, about, empty.clone());
+        tell(parts, address, about, &empty);
     }
     asked::<ActionRequest, ActionReply>(parts, rpc::ACTION, "An action of a socket, decided by api.");
     asked::<HelloRequest, ()>(parts, rpc::HELLO, "A person connects: their token's profile is stored.");
@@ -51,7 +51,7 @@ fn events(parts: &mut Parts) {
     let mut names = Vec::new();
     let mut message = |parts: &mut Parts, event: &str, about: &str, form: Form| {
         let name = format!("event.{event}");
-        parts.message(&name, about, schemas.written_as(form));
+        parts.message(&name, about, &schemas.written_as(form));
         names.push(name);
     };
     for event in EventName::ALL {
@@ -92,7 +92,7 @@ fn channel(parts: &mut Parts, address: &str, about: &str, messages: &[String]) {
 }
 
 /// What is told to whoever listens.
-fn tell(parts: &mut Parts, address: &str, about: &str, payload: Value) {
+fn tell(parts: &mut Parts, address: &str, about: &str, payload: &Value) {
     let message = name(address);
     parts.message(&message, about, payload);
     channel(parts, address, about, &[message]);
@@ -102,7 +102,7 @@ fn told<T: JsonSchema>(parts: &mut Parts, address: &str, about: &str) {
     let mut schemas = schemas("log");
     let payload = schemas.written::<T>();
     schemas.finish(&mut parts.schemas);
-    tell(parts, address, about, payload);
+    tell(parts, address, about, &payload);
 }
 
 /// What is asked, and answered.
@@ -110,9 +110,9 @@ fn asked<T: JsonSchema, R: JsonSchema>(parts: &mut Parts, address: &str, about: 
     let mut schemas = schemas("rpc");
     let (question, answer) = (name(address), format!("{}.reply", name(address)));
     let payload = schemas.written::<T>();
-    parts.message(&question, about, payload);
+    parts.message(&question, about, &payload);
     let payload = schemas.written_as(SchemaGenerator::subschema_for::<Reply<R>>);
-    parts.message(&answer, "The answer.", payload);
+    parts.message(&answer, "The answer.", &payload);
     schemas.finish(&mut parts.schemas);
     channel(parts, address, about, &[question.clone(), answer.clone()]);
     parts.request(&question, &question.clone(), &question, &[answer]);
