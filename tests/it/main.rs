@@ -7,6 +7,7 @@ mod flow;
 mod least_privilege;
 mod limits;
 mod live;
+mod load;
 mod log;
 mod matches;
 mod native;
