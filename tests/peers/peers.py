@@ -174,7 +174,8 @@ def channels(folder):
     install_channels()
     port, store = free_port(), free_port()
     redis = ("redis-server", "--bind", "127.0.0.1", "--port", store, "--save", "", "--dir", folder)
-    daphne = (TOOLS / "channels/bin/daphne", "-b", "127.0.0.1", "-p", port, "server:application")
+    daphne = (TOOLS / "channels/bin/daphne", "-v", 0, "-b", "127.0.0.1", "-p", port,
+              "--websocket_connect_timeout", 60, "server:application")
     environment = {**os.environ, "CHANNELS_REDIS": str(store), "PYTHONPATH": str(HERE / "channels"),
                    "PYTHONDONTWRITEBYTECODE": "1"}
     with process(folder, *redis, port=store) as first, \

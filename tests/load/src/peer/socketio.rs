@@ -15,13 +15,14 @@ impl Peer for SocketIo {
         ("/socket.io/?EIO=4&transport=websocket".to_owned(), String::new())
     }
 
-    fn join(&self, seat: Seat) -> Vec<String> {
-        // Into the namespace, then into the room: the server takes them in turn.
-        vec!["40".to_owned(), format!(r#"42["join","{}"]"#, seat.room)]
+    fn join(&self, _: Seat) -> Vec<String> {
+        // Into the namespace; into the room once that is answered.
+        vec!["40".to_owned()]
     }
 
-    fn react(&self, _: Seat, frame: &[u8]) -> Reply {
+    fn react(&self, seat: Seat, frame: &[u8]) -> Reply {
         match frame {
+            [b'4', b'0', ..] => Reply::Answer(format!(r#"42["join","{}"]"#, seat.room)),
             b"2" => Reply::Answer("3".to_owned()),
             br#"42["joined"]"# => Reply::Joined(None),
             [b'4', b'1' | b'4', ..] => Reply::Refused(String::from_utf8_lossy(frame).into_owned()),
