@@ -9,6 +9,7 @@ mod golden;
 mod least_privilege;
 mod limits;
 mod live;
+mod load;
 mod log;
 mod matches;
 mod native;

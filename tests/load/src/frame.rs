@@ -76,6 +76,8 @@ pub(crate) fn write(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
 
 /// The opcode of a text.
 pub(crate) const TEXT: u8 = 1;
+/// The opcode of bytes.
+pub(crate) const BINARY: u8 = 2;
 /// The opcode of an answer to a ping.
 pub(crate) const PONG: u8 = 10;
 

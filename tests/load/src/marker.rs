@@ -26,58 +26,37 @@ impl Marker {
     }
 }
 
-/// What a look for a marker has found.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// A marker, and where it ends.
-    Marker(Marker, usize),
-    /// The beginning of one, maybe, and where.
-    Part(usize),
-    /// Nothing.
-    Nothing,
-}
-
-/// The first marker of some bytes.
-pub(crate) fn find(bytes: &[u8]) -> Found {
+/// The first marker of some bytes, and where it ends.
+pub(crate) fn find(bytes: &[u8]) -> Option<(Marker, usize)> {
     let mut from = 0;
     while let Some(offset) = memchr::memchr(b'~', &bytes[from..]) {
-        let start = from + offset;
-        match read(&bytes[start + 1..]) {
-            Read::Marker(marker, len) => return Found::Marker(marker, start + 1 + len),
-            Read::Part => return Found::Part(start),
-            Read::Other => from = start + 1,
+        let start = from + offset + 1;
+        match read(&bytes[start..]) {
+            Some((marker, len)) => return Some((marker, start + len)),
+            None => from = start,
         }
     }
-    Found::Nothing
+    None
 }
 
-enum Read {
-    Marker(Marker, usize),
-    Part,
-    Other,
-}
-
-fn read(bytes: &[u8]) -> Read {
+fn read(bytes: &[u8]) -> Option<(Marker, usize)> {
     let mut numbers = [0_u64; 3];
     let mut at = 0;
     for (number, end) in numbers.iter_mut().zip(*b"::~") {
         let start = at;
-        loop {
-            match bytes.get(at) {
-                Some(digit @ b'0'..=b'9') if at - start < 19 => {
-                    *number = *number * 10 + u64::from(digit - b'0');
-                    at += 1;
-                }
-                Some(byte) if *byte == end && at > start => break,
-                Some(_) => return Read::Other,
-                None => return Read::Part,
-            }
+        while let Some(digit @ b'0'..=b'9') = bytes.get(at)
+            && at - start < 19
+        {
+            *number = *number * 10 + u64::from(digit - b'0');
+            at += 1;
+        }
+        if at == start || bytes.get(at) != Some(&end) {
+            return None;
         }
         at += 1;
     }
     let [stream, seq, due] = numbers;
-    let Ok(stream) = stream.try_into() else { return Read::Other };
-    Read::Marker(Marker { stream, seq, due }, at)
+    Some((Marker { stream: stream.try_into().ok()?, seq, due }, at))
 }
 
 #[cfg(test)]
@@ -90,23 +69,24 @@ mod tests {
     fn a_text_is_as_long_as_asked_and_says_what_it_is() {
         let text = MARKER.text(128);
         assert_eq!(text.len(), 128);
-        assert_eq!(find(&text), Found::Marker(MARKER, 26));
+        assert_eq!(find(&text), Some((MARKER, 26)));
         assert_eq!(MARKER.text(0).len(), 26);
     }
 
     #[test]
     fn it_is_found_among_other_bytes() {
         let frame = [b"{\"a~b\":\"~1:2\",\"message\":\"".as_slice(), &MARKER.text(0), b"\"}"].concat();
-        assert_eq!(find(&frame), Found::Marker(MARKER, frame.len() - 2));
-        assert_eq!(find(b"{\"message\":\"~1:2:x~\"}"), Found::Nothing);
-        assert_eq!(find(b"~5000000000:1:1~."), Found::Nothing);
+        assert_eq!(find(&frame), Some((MARKER, frame.len() - 2)));
+        for none in ["", "~", "~1:2:x~", "~1::3~", "~5000000000:1:1~", "~1:2:12345678901234567890~"] {
+            assert_eq!(find(none.as_bytes()), None, "{none}");
+        }
     }
 
     #[test]
-    fn whatever_is_cut_off_is_a_part() {
+    fn what_is_cut_off_is_none() {
         let text = MARKER.text(0);
-        for end in 1..text.len() {
-            assert_eq!(find(&text[..end]), Found::Part(0), "{end}");
+        for end in 0..text.len() {
+            assert_eq!(find(&text[..end]), None, "{end}");
         }
     }
 }

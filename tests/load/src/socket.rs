@@ -8,8 +8,7 @@ use crate::{
     check::{Faults, Stream, Tracker},
     frame::{self, Kind},
     line::Line,
-    marker::{self, Found},
-    pace,
+    marker, pace,
     peer::{Peer, Place, Reply, Seat},
     tally::Tally,
 };
@@ -218,27 +217,28 @@ impl Inside {
         &mut self,
         state: &mut State,
         out: &mut Vec<u8>,
-        mut payload: &[u8],
+        payload: &[u8],
         now: u64,
         around: &mut Around<'_>,
     ) -> io::Result<()> {
-        let mut is_message = false;
+        let (mut is_message, mut rest) = (false, payload);
         if around.peer.is_push(payload) {
             if let Some(place) = &mut self.place {
                 place.since = around.peer.number(payload).unwrap_or(place.since);
             }
-            while let Found::Marker(marker, end) = marker::find(payload) {
+            while let Some((marker, end)) = marker::find(rest) {
                 is_message = true;
                 self.tracker.take(marker.stream, marker.seq);
                 around.tally.count(marker.due, now);
-                payload = &payload[end..];
+                rest = &rest[end..];
             }
         }
-        if is_message {
+        if is_message && !around.peer.mixes() {
             return Ok(());
         }
         match around.peer.react(self.seat, payload) {
             Reply::Nothing => {}
+            Reply::Answer(text) => frame::write(out, around.peer.opcode(), text.as_bytes()),
             Reply::Joined(place) => self.joined(state, place, around),
             Reply::Left => self.join(state, out, around),
             Reply::Refused(why) => return Err(io::Error::other(format!("refused: {why}"))),

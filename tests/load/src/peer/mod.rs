@@ -1,7 +1,9 @@
 //! How each server is spoken to: everything that differs between Roomcast and what it is compared with.
 
+mod nats;
 mod plain;
 mod roomcast;
+mod socketio;
 
 use std::{net::SocketAddr, ops::Range};
 
@@ -38,6 +40,8 @@ pub(crate) enum Reply {
     Joined(Option<Place>),
     /// It is out of its room now.
     Left,
+    /// This has to be answered.
+    Answer(String),
     /// The server refuses.
     Refused(String),
 }
@@ -102,6 +106,11 @@ pub(crate) trait Peer {
         true
     }
 
+    /// Whether one frame may hold messages and something else.
+    fn mixes(&self) -> bool {
+        false
+    }
+
     /// What any other frame means.
     fn react(&self, seat: Seat, frame: &[u8]) -> Reply;
 
@@ -126,6 +135,10 @@ pub(crate) enum Kind {
     Roomcast,
     /// A server whose rooms are paths, and that sends what it gets: the examples of this crate.
     Plain,
+    /// A nats-server's own WebSocket listener.
+    Nats,
+    /// The Socket.IO server of `tests/peers`.
+    Socketio,
 }
 
 /// The server that the flags name.
@@ -133,6 +146,8 @@ pub(crate) fn of(config: &Config) -> anyhow::Result<Box<dyn Peer>> {
     Ok(match config.peer {
         Kind::Roomcast => Box::new(roomcast::Roomcast::new(config)?),
         Kind::Plain => Box::new(plain::Plain(config.address)),
+        Kind::Nats => Box::new(nats::Nats(config.address)),
+        Kind::Socketio => Box::new(socketio::SocketIo(config.address)),
     })
 }
 

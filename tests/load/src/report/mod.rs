@@ -100,11 +100,13 @@ impl Report {
         for cost in &run.costs {
             let share = match run.deliveries {
                 0 => String::new(),
+                // Who came back is what cost something.
+                _ if run.rate == 0.0 => format!("{:.0} µs a socket, ", cost.cpu * 1e6 / self.sockets as f64),
                 _ => format!("{:.2} s per million deliveries, ", cost.per_million),
             };
             row(&format!("CPU, {}", cost.name), format!("{share}{:.2} s in all", cost.cpu));
         }
-        if run.costs.len() > 1 && run.deliveries > 0 {
+        if run.costs.len() > 1 && run.deliveries > 0 && run.rate > 0.0 {
             let all: f64 = run.costs.iter().map(|cost| cost.per_million).sum();
             row("CPU, together", format!("{all:.2} s per million deliveries"));
         }

@@ -1,0 +1,96 @@
+//! `roomcast load` on a real deployment: what is right ends well, what is wrong is seen.
+
+use std::{process::Stdio, time::Duration};
+
+use serde_json::{Value, json};
+use tests::{
+    cluster::{Cluster, SECRET, Size, program},
+    folder::Folder,
+};
+use tokio::process::{Child, Command};
+
+/// Starts it on a deployment, with its result in a file.
+fn load(cluster: &Cluster, scenario: &str, result: &Folder, flags: &[&str]) -> Child {
+    let mut command = Command::new(program("roomcast"));
+    command.args(["load", scenario, "--address", &cluster.fanout[0].address()]);
+    command.args(["--api", &cluster.api[0].address(), "--connections", "4", "--warmup", "0"]);
+    command.args(flags);
+    command.arg("--json").arg(result.path().join("result.json"));
+    command.arg("--html").arg(result.path().join("result.html"));
+    command.env("ROOMCAST_JWT_SECRET", SECRET).kill_on_drop(true);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("roomcast load starts")
+}
+
+/// Its exit code and what it has found.
+async fn outcome(child: Child, result: &Folder) -> (Option<i32>, Value) {
+    let output = child.wait_with_output().await.expect("roomcast load ends");
+    let file = std::fs::read_to_string(result.path().join("result.json"));
+    let file = file.unwrap_or_else(|_| panic!("no result: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), serde_json::from_str(&file).expect("JSON"))
+}
+
+#[tokio::test]
+async fn every_scenario_ends_well_on_a_deployment_that_does() {
+    let cluster = Cluster::start(Size::default()).await;
+    let small = ["--rooms", "3", "--sockets", "5", "--seconds", "2", "--rate"];
+    for (scenario, flags) in [
+        ("big-room", &["60"][..]),
+        ("big-room", &["60", "--publish", "socket", "--writers", "2"]),
+        ("many-rooms", &["60", "--writers", "2"]),
+        ("mixed", &["60", "--churn", "20"]),
+        ("storm", &["60", "--missed", "20"]),
+        ("idle", &["0"]),
+    ] {
+        let result = Folder::new();
+        let child = load(&cluster, scenario, &result, &[&small[..], flags].concat());
+        let (code, found) = outcome(child, &result).await;
+        assert_eq!(code, Some(0), "{scenario} {flags:?}: {found:#}");
+        let run = &found["run"];
+        assert_eq!(run["deliveries"].as_u64() > Some(0), scenario != "idle", "{scenario}: {found:#}");
+        if scenario == "storm" {
+            assert_eq!(run["deliveries"], 3 * 5 * 20, "each socket misses each room's messages: {found:#}");
+        }
+        let page = std::fs::read_to_string(result.path().join("result.html")).expect("a page");
+        assert!(page.contains("<svg") && !page.contains("http"), "{scenario}: the page needs something else");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_twice_is_seen() {
+    let cluster = Cluster::start(Size::default()).await;
+    let mut eve = cluster.socket(0, "eve").await;
+    eve.must("subscribe", json!({ "channel": "system" })).await;
+    let result = Folder::new();
+    let flags = ["--sockets", "5", "--rate", "20", "--seconds", "4"];
+    let child = load(&cluster, "big-room", &result, &flags);
+
+    let room = eve.event("chatroom").await.expect("its room is made")["data"]["id"].clone();
+    eve.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    let heard = eve.event("chat-message").await.expect("it speaks")["data"]["message"].clone();
+    let text = heard.as_str().expect("a text");
+    cluster.rest(0, "eve").say(room.as_u64().expect("an id"), text).await;
+
+    let (code, found) = outcome(child, &result).await;
+    assert_eq!(code, Some(1), "{found:#}");
+    assert_eq!(found["run"]["faults"]["twice"], 5, "each of its sockets got it twice: {found:#}");
+}
+
+#[tokio::test]
+async fn sockets_that_are_closed_are_seen() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let mut eve = cluster.socket(0, "eve").await;
+    eve.must("subscribe", json!({ "channel": "system" })).await;
+    let result = Folder::new();
+    let child = load(&cluster, "big-room", &result, &["--sockets", "5", "--rate", "20", "--seconds", "4"]);
+
+    let room = eve.event("chatroom").await.expect("its room is made")["data"]["id"].clone();
+    eve.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    eve.event("chat-message").await.expect("all its sockets are open");
+    cluster.fanout[0].kill9();
+
+    let (code, found) = tokio::time::timeout(Duration::from_secs(60), outcome(child, &result))
+        .await
+        .expect("it ends without the node");
+    assert_eq!(code, Some(1), "{found:#}");
+    assert_eq!(found["run"]["faults"]["closed"], 5, "{found:#}");
+}
