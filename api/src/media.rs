@@ -193,7 +193,7 @@ fn count(outcome: &'static str) {
 }
 
 /// The form of what is a picture throughout, by its content alone.
-fn decode(bytes: &[u8]) -> Option<Form> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Form> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
     let form = FORMS.into_iter().find(|form| Some(form.format) == reader.format())?;
     let mut limits = Limits::default();
@@ -207,6 +207,7 @@ fn decode(bytes: &[u8]) -> Option<Form> {
 #[cfg(test)]
 mod tests {
     use image::DynamicImage;
+    use proptest::{collection::vec, prelude::*, sample::Index};
 
     use super::*;
 
@@ -248,6 +249,25 @@ mod tests {
         let stem = "0".repeat(32);
         for bad in ["", "x.png", "../a.png", &format!("{stem}.svg"), &format!("+{}.png", &stem[1..])] {
             assert_eq!(Name::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_is_read_as_it_is_written_or_names_nothing(text in prop_oneof![".*", "[0-9a-fA-F+]{31,33}[.](png|jpg|gif|webp|svg)"]) {
+            if let Some(name) = Name::parse(&text) {
+                prop_assert_eq!(name.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn a_damaged_picture_is_decoded_or_refused(form in 0..4_usize, damage in vec((any::<Index>(), any::<u8>()), 0..8), end in any::<Index>()) {
+            let mut bytes = written(8, 8, FORMS[form].format).to_vec();
+            for (at, byte) in damage {
+                *at.get_mut(&mut bytes) = byte;
+            }
+            let _ = decode(&bytes);
+            let _ = decode(&bytes[..end.index(bytes.len())]);
         }
     }
 }

@@ -84,17 +84,42 @@ impl<'de> Deserialize<'de> for Timestamp {
         let text = Cow::<str>::deserialize(deserializer)?;
         let moment = OffsetDateTime::parse(&text, &Rfc3339).map_err(D::Error::custom)?;
         // Postgres holds these years, and so does RFC 3339.
-        if (0..=9999).contains(&moment.to_utc().year()) {
-            Ok(moment.into())
-        } else {
-            Err(D::Error::custom("a year out of range"))
-        }
+        let moment = moment.checked_to_utc().filter(|moment| (0..=9999).contains(&moment.year()));
+        moment.map(Self::truncated).ok_or_else(|| D::Error::custom("a year out of range"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Moments with every offset, at the ends of what can be written too.
+    fn moments() -> impl Strategy<Value = String> {
+        let year = prop_oneof![0..10_000_i32, Just(0), Just(9_999)];
+        let day = prop_oneof![Just("01-01"), Just("12-31"), Just("02-29"), Just("13-01")];
+        let time = prop_oneof![Just("00:00:00"), Just("23:59:59.999999999"), Just("23:59:60")];
+        (year, day, time, "[+-][0-9]{2}:[0-9]{2}|Z")
+            .prop_map(|(year, day, time, offset)| format!("{year:04}-{day}T{time}{offset}"))
+    }
+
+    #[test]
+    fn a_moment_that_utc_puts_out_of_range_is_refused() {
+        for text in ["9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01"] {
+            assert!(serde_json::from_value::<Timestamp>(text.into()).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_moment_is_read_or_refused_and_comes_back(text in prop_oneof![moments(), ".*"]) {
+            if let Ok(moment) = serde_json::from_value::<Timestamp>(text.into()) {
+                let written = serde_json::to_value(moment).expect("text");
+                prop_assert_eq!(serde_json::from_value::<Timestamp>(written).expect("our own form"), moment);
+            }
+        }
+    }
 
     #[test]
     fn six_digits_always() {

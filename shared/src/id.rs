@@ -201,10 +201,9 @@ impl FromStr for Shard {
         if token == "system" {
             return Ok(Self::SYSTEM);
         }
-        match token.parse() {
-            Ok(number) if number >= 0 => Ok(Self(number)),
-            _ => Err(InvalidId),
-        }
+        let shard = token.parse().map(Self).map_err(|_| InvalidId)?;
+        // Canonical: no sign, no leading zero.
+        if shard.0 >= 0 && shard.to_string() == token { Ok(shard) } else { Err(InvalidId) }
     }
 }
 
@@ -250,7 +249,31 @@ impl ShardCount {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_as_an_id_is_written_as_it_came(text in prop_oneof![".*", "[0-9]{1,20}", "[a-z0-9_.@:-]{0,70}"]) {
+            if let Ok(id) = text.parse::<MessageId>() {
+                prop_assert_eq!(id.to_string(), text.clone());
+            }
+            if let Ok(shard) = text.parse::<Shard>() {
+                prop_assert_eq!(shard.to_string(), text.clone());
+            }
+            if let Ok(user) = text.parse::<UserId>() {
+                prop_assert_eq!(user.as_str(), text);
+                prop_assert_eq!(serde_json::from_value::<UserId>(user.to_value()).expect("an id"), user);
+            }
+        }
+
+        #[test]
+        fn a_number_is_a_user_or_refused(number in any::<i64>()) {
+            let user = serde_json::from_value::<UserId>(number.into());
+            prop_assert_eq!(user.is_ok(), u64::try_from(number).is_ok_and(|number| number <= MAX_ID));
+        }
+    }
 
     #[test]
     fn numbers_are_canonical() {

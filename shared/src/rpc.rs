@@ -29,7 +29,7 @@ pub fn expiry() -> i64 {
 /// How long a request may still run; `None` once it has expired.
 #[must_use]
 pub fn time_left(expires_at: i64) -> Option<std::time::Duration> {
-    let left = u64::try_from(expires_at - Timestamp::now().unix_ms()).ok()?;
+    let left = u64::try_from(expires_at.saturating_sub(Timestamp::now().unix_ms())).ok()?;
     (left > 0).then(|| std::time::Duration::from_millis(left))
 }
 
@@ -242,4 +242,32 @@ pub struct PresenceRequest {
     pub counter: u64,
     /// When the asker gives up, in milliseconds since 1970.
     pub expires_at: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_refused(bytes in vec(any::<u8>(), 0..100), more in ".*") {
+            let request = serde_json::json!({ "caller": { "user": more, "is_admin": more }, "action": more });
+            for bytes in [bytes, request.to_string().into_bytes()] {
+                let _ = serde_json::from_slice::<ActionRequest>(&bytes);
+                let _ = serde_json::from_slice::<Reply<ActionReply>>(&bytes);
+                let _ = serde_json::from_slice::<ConfirmRequest>(&bytes);
+                let _ = serde_json::from_slice::<Reply<Confirmed>>(&bytes);
+                let _ = serde_json::from_slice::<HelloRequest>(&bytes);
+                let _ = serde_json::from_slice::<PresenceRequest>(&bytes);
+            }
+        }
+
+        #[test]
+        fn any_expiry_has_time_left_or_none(expires_at in any::<i64>()) {
+            let left = time_left(expires_at);
+            prop_assert!(left.is_none_or(|left| expires_at > 0 && left.as_millis() <= expires_at.unsigned_abs().into()));
+        }
+    }
 }

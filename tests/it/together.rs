@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use shared::{id::RoomId, log, nats::Role, subject::Channel};
 use tests::{
+    PATIENCE,
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
 };
@@ -117,16 +118,16 @@ impl Table<'_> {
             let words = format!("{n} by {author}");
             writer.say(self.room, &words).await;
             let mut ids = Vec::new();
-            while let Some(event) = heard.next().await {
-                if event.subject.ends_with(".chat-message") {
-                    let payload: Value = serde_json::from_slice(&event.payload).expect("JSON");
-                    assert_eq!(payload["message"], *words);
-                    let sequence =
-                        event.headers.and_then(|headers| headers.get("Nats-Sequence")?.as_str().parse().ok());
-                    ids.push(sequence.expect("its place in the log"));
-                    break;
-                }
+            let mut event = tokio::time::timeout(PATIENCE, heard.next()).await;
+            while matches!(&event, Ok(Some(event)) if !event.subject.ends_with(".chat-message")) {
+                event = tokio::time::timeout(PATIENCE, heard.next()).await;
             }
+            let event = event.ok().flatten().unwrap_or_else(|| panic!("{words:?} is not pushed"));
+            let payload: Value = serde_json::from_slice(&event.payload).expect("JSON");
+            assert_eq!(payload["message"], *words);
+            let sequence =
+                event.headers.and_then(|headers| headers.get("Nats-Sequence")?.as_str().parse().ok());
+            ids.push(sequence.expect("its place in the log"));
             for (name, reader) in &mut self.readers {
                 let (id, by, text) = reader.read(self.room).await;
                 // At the desk a visitor is the client.
@@ -146,7 +147,8 @@ impl Table<'_> {
         let shards = log::discover(&log).await.expect("a log").shards;
         let subject = Channel::Room(RoomId(self.room)).live(shards);
         let heard = log.client().subscribe(subject).await.expect("a subscription");
-        log.client().flush().await.expect("the broker has it");
+        // What is answered on the same connection was asked after it.
+        log::discover(&log).await.expect("a log");
         heard
     }
 }

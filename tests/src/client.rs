@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Error, Message, client::IntoClientRequest as _},
@@ -241,10 +244,12 @@ impl Socket {
     /// The next push of an event, all others passed over.
     ///
     /// # Errors
-    /// When the socket is closed.
+    /// When the socket is closed, or there is none for too long.
     pub async fn event(&mut self, name: &str) -> Result<Value, Error> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let push = self.push().await?;
+            let push = timeout_at(deadline, self.push()).await;
+            let push = push.map_err(|_| Error::Io(std::io::ErrorKind::TimedOut.into()))??;
             if push["event"] == name {
                 return Ok(push);
             }

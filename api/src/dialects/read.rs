@@ -20,3 +20,84 @@ pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     deserializer.end().map_err(|_| Error::bad_request("The body is not JSON."))?;
     Ok(value)
 }
+
+/// They are of that form, or refused with a reason: for tests, which any bytes must survive.
+#[cfg(any(test, fuzzing))]
+pub(super) fn is_read_or_refused<T: DeserializeOwned>(bytes: &[u8]) {
+    if let Err(error) = json::<T>(bytes) {
+        assert_eq!(error.code, shared::error::ErrorCode::BadRequest);
+        assert!(!error.detail.is_empty());
+    }
+}
+
+/// What clients may send, for the decoders' tests.
+#[cfg(test)]
+pub(super) mod any {
+    use proptest::{collection::vec, prelude::*};
+    use serde_json::Value;
+
+    /// Keys that dialects know; some value under one of them is what a decoder gets to see.
+    const KEYS: [&str; 28] = [
+        "name",
+        "description",
+        "private",
+        "team",
+        "users",
+        "kind",
+        "message",
+        "client_id",
+        "user",
+        "message_id",
+        "username",
+        "business",
+        "room_pk",
+        "since",
+        "epoch",
+        "channel",
+        "msg_text",
+        "msg_id",
+        "edited_msg_text",
+        "msg_id_list",
+        "limit",
+        "category",
+        "owner",
+        "abonent",
+        "room_id",
+        "author",
+        "id",
+        "type",
+    ];
+
+    fn scalar() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (0..3_u64).prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+            "[a-z]{1,6}-[0-9]{1,3}".prop_map(Value::from),
+        ]
+    }
+
+    /// Any JSON.
+    pub(in crate::dialects) fn value() -> impl Strategy<Value = Value> {
+        let key = prop_oneof![3 => prop::sample::select(&KEYS[..]).prop_map(str::to_owned), 1 => ".{0,8}"];
+        scalar().prop_recursive(3, 32, 8, move |inner| {
+            let pairs = vec((key.clone(), inner.clone()), 0..8);
+            prop_oneof![
+                vec(inner, 0..4).prop_map(Value::from),
+                pairs.prop_map(|pairs| pairs.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            ]
+        })
+    }
+
+    /// Any bytes, most of them JSON.
+    pub(in crate::dialects) fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            1 => vec(any::<u8>(), 0..64),
+            4 => value().prop_map(|value| value.to_string().into_bytes()),
+        ]
+    }
+}

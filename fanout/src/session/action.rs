@@ -16,13 +16,7 @@ use shared::{
 };
 use tokio::sync::oneshot;
 
-use super::{
-    State,
-    close::CloseReason,
-    envelope::{Head, Request, error},
-    local,
-    outbox::Outbox,
-};
+use super::{State, close::CloseReason, envelope::Request, local, outbox::Outbox};
 use crate::{
     hub::follower::{Answer, Follower},
     node::Node,
@@ -67,23 +61,13 @@ pub(super) struct Asker {
 
 /// Begins an action; `None` where it is answered already.
 pub(crate) fn begin(node: &Arc<Node>, state: &State, outbox: &Arc<Outbox>, text: &str) -> Option<Underway> {
-    let refuse = |frame| {
-        outbox.push(frame);
-        None
+    let (request, raw) = match Request::read(text) {
+        Ok(read) => read,
+        Err(refusal) => {
+            outbox.push(refusal);
+            return None;
+        }
     };
-    let Ok(raw) = serde_json::from_str::<&RawValue>(text) else {
-        return refuse(error(None, None, 400, "The frame is not JSON."));
-    };
-    let head = Some(raw.get()).filter(|text| text.starts_with('{'));
-    let head = head.and_then(|text| serde_json::from_str::<Head<'_>>(text).ok());
-    let Some(head) = head else {
-        return refuse(error(None, None, 400, "The frame must be a JSON object without repeated keys."));
-    };
-    let name = head.action.and_then(|action| serde_json::from_str::<String>(action.get()).ok());
-    let Some(action) = name else {
-        return refuse(error(None, head.request_id, 405, "Unable to find action in message body."));
-    };
-    let request = Request::new(action, head.request_id);
     let asker = Asker {
         node: node.clone(),
         outbox: outbox.clone(),

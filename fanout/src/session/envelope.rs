@@ -13,11 +13,11 @@ use crate::hub::follower::{Answer, Followed};
 
 /// What every frame has. The rest is for whoever handles the action.
 #[derive(Deserialize)]
-pub(super) struct Head<'a> {
+struct Head<'a> {
     #[serde(borrow, default)]
-    pub(super) action: Option<&'a RawValue>,
+    action: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub(super) request_id: Option<&'a RawValue>,
+    request_id: Option<&'a RawValue>,
 }
 
 /// Where an answer goes: what its request was called.
@@ -28,8 +28,20 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn new(action: String, id: Option<&RawValue>) -> Self {
-        Self { action, id: scalar(id) }
+    /// Reads a frame: what it asks for, and all of it; else the frame that refuses it.
+    pub(super) fn read(text: &str) -> Result<(Self, &RawValue), Bytes> {
+        let raw: &RawValue =
+            serde_json::from_str(text).map_err(|_| error(None, 400, "The frame is not JSON."))?;
+        let head = Some(raw.get()).filter(|text| text.starts_with('{'));
+        let head = head.and_then(|text| serde_json::from_str::<Head<'_>>(text).ok());
+        let Some(head) = head else {
+            return Err(error(None, 400, "The frame must be a JSON object without repeated keys."));
+        };
+        let name = head.action.and_then(|action| serde_json::from_str::<String>(action.get()).ok());
+        match name {
+            Some(action) => Ok((Self { action, id: scalar(head.request_id) }, raw)),
+            None => Err(error(head.request_id, 405, "Unable to find action in message body.")),
+        }
     }
 
     /// An answer of that status.
@@ -81,13 +93,12 @@ impl Request {
     }
 }
 
-/// An answer that refuses a frame which may have no action, no id, or neither.
-pub(super) fn error(action: Option<&str>, request_id: Option<&RawValue>, status: u16, detail: &str) -> Bytes {
-    let action = action.map_or(serde_json::Value::Null, serde_json::Value::from);
+/// An answer that refuses a frame which has no action that could be read.
+pub(super) fn error(request_id: Option<&RawValue>, status: u16, detail: &str) -> Bytes {
     let body = serde_json::json!([detail]);
     let id = scalar(request_id);
     let text = format!(
-        r#"{{"errors":{body},"data":null,"action":{action},"response_status":{status},"request_id":{id}}}"#
+        r#"{{"errors":{body},"data":null,"action":null,"response_status":{status},"request_id":{id}}}"#
     );
     frame::text(&[text.as_bytes()])
 }
@@ -97,5 +108,65 @@ fn scalar(id: Option<&RawValue>) -> String {
     match id.map(RawValue::get) {
         Some(text) if !text.starts_with(['{', '[']) => text.to_owned(),
         _ => "null".to_owned(),
+    }
+}
+
+/// Whatever a client sends, the answer is an envelope: for tests, which any text must survive.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(text: &str) {
+    let answer = match Request::read(text) {
+        Ok((request, whole)) => {
+            assert!(whole.get().starts_with('{'), "{text}");
+            request.refuse(405, text)
+        }
+        Err(refusal) => refusal,
+    };
+    // The header of a frame of text is as long as its length asks for.
+    let header = match answer[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let said: serde_json::Value = serde_json::from_slice(&answer[header..]).expect("an answer is JSON");
+    let keys: Vec<&String> = said.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["action", "data", "errors", "request_id", "response_status"], "{text}");
+    assert!(!said["request_id"].is_object() && !said["request_id"].is_array(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn part() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+            ".*".prop_map(|text| json!([text])),
+            ".*".prop_map(|text| json!({ "action": text })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered_in_the_envelope(text in ".*", action in part(), id in part()) {
+            read_any(&text);
+            read_any(&action.to_string());
+            read_any(&json!({ "action": action, "request_id": id }).to_string());
+            read_any(&format!(r#"{{"action":{action},"request_id":{id},"action":{action}}}"#));
+        }
+
+        #[test]
+        fn a_scalar_comes_back_as_it_came(action in ".*", id in part()) {
+            let text = json!({ "action": action, "request_id": id }).to_string();
+            let (request, _) = Request::read(&text).expect("an action");
+            prop_assert_eq!(request.action, action);
+            let expected = if id.is_array() || id.is_object() { Value::Null } else { id };
+            prop_assert_eq!(request.id, expected.to_string());
+        }
     }
 }

@@ -216,6 +216,8 @@ pub(crate) fn close(code: u16, reason: &str) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -266,6 +268,49 @@ mod tests {
         assert_eq!(read(&masked(0x81, &[0xFF])), Err(Violation::NotUtf8));
         let huge = [0x81, 0xFF, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0, 0];
         assert_eq!(read(&huge), Err(Violation::TooBig));
+    }
+
+    /// Frames as a client might make them, few of them right.
+    fn frames() -> impl Strategy<Value = Vec<u8>> {
+        let frame = (any::<bool>(), 0..16_u8, vec(any::<u8>(), 0..126));
+        vec(frame, 1..5).prop_map(|frames| {
+            let one =
+                |(fin, opcode, payload): (bool, u8, Vec<u8>)| masked(u8::from(fin) << 7 | opcode, &payload);
+            frames.into_iter().flat_map(one).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end_in_messages_or_a_violation(bytes in prop_oneof![vec(any::<u8>(), 0..300), frames()], at in any::<usize>()) {
+            let mut decoder = Decoder::default();
+            let mut whole = Vec::new();
+            let (first, second) = bytes.split_at(at % (bytes.len() + 1));
+            let mut read_all = |bytes: &[u8]| -> Result<(), Violation> {
+                decoder.push(bytes);
+                while let Some(incoming) = decoder.next()? {
+                    whole.push(incoming);
+                }
+                Ok(())
+            };
+            // Where the network cuts says nothing.
+            let result = read_all(first).and_then(|()| read_all(second));
+            prop_assert_eq!(read(&bytes), result.map(|()| whole));
+        }
+
+        #[test]
+        fn a_text_comes_back_however_it_is_cut(text in ".{0,31}", cuts in vec(0..124_usize, 0..4)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.sort_unstable();
+            let (mut frames, mut from) = (Vec::new(), 0);
+            for cut in cuts {
+                frames.extend(masked(if frames.is_empty() { TEXT } else { CONTINUATION }, &text.as_bytes()[from..cut]));
+                from = cut;
+            }
+            let last = 0x80 | if frames.is_empty() { TEXT } else { CONTINUATION };
+            frames.extend(masked(last, &text.as_bytes()[from..]));
+            prop_assert_eq!(read(&frames), Ok(vec![Incoming::Text(text)]));
+        }
     }
 
     #[test]

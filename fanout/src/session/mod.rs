@@ -11,6 +11,8 @@ mod local;
 pub(crate) mod outbox;
 mod socket;
 
+#[cfg(fuzzing)]
+pub(crate) use envelope::read_any;
 pub(crate) use socket::Socket;
 
 use std::{
@@ -243,7 +245,7 @@ impl Session {
                     match incoming {
                         Incoming::Text(text) => self.begin(&text),
                         Incoming::Binary => {
-                            self.outbox.push(envelope::error(None, None, 400, "Frames must be text."));
+                            self.outbox.push(envelope::error(None, 400, "Frames must be text."));
                         }
                         Incoming::Ping(payload) => drop(self.outbox.push(frame::pong(&payload))),
                         Incoming::Pong => {}

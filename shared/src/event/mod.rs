@@ -186,6 +186,9 @@ pub mod header {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::Index};
+    use serde_json::Value;
+
     use super::*;
 
     /// The stored form of every event, one line each: `name payload`. A change here is a change of
@@ -210,5 +213,41 @@ mod tests {
     fn unknown_fields_are_ignored() {
         let payload = br#"{"room":42,"user":"7","since_when":"later"}"#;
         assert!(Event::decode(EventName::ParticipantJoin, payload).is_ok());
+    }
+
+    /// What may stand in a field.
+    fn field() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+            vec(any::<u64>(), 0..3).prop_map(Value::from),
+            vec(".*", 0..3).prop_map(Value::from),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_event_or_refused(bytes in vec(any::<u8>(), 0..100), name in ".*") {
+            for event in EventName::ALL {
+                let _ = Event::decode(*event, &bytes);
+            }
+            prop_assert!(EventName::parse(&name).is_none_or(|event| event.as_str() == name));
+        }
+
+        #[test]
+        fn whatever_is_read_is_written_as_it_is_read(line in any::<Index>(), at in any::<Index>(), field in field()) {
+            let lines: Vec<&str> = GOLDEN.lines().collect();
+            let (name, payload) = line.get(&lines).split_once(' ').expect("a name and a payload");
+            let event = EventName::parse(name).expect("a known event");
+            let mut payload: serde_json::Map<String, Value> = serde_json::from_str(payload).expect("an object");
+            let names: Vec<String> = payload.keys().cloned().collect();
+            payload.insert(at.get(&names).clone(), field);
+            if let Ok(decoded) = Event::decode(event, Value::Object(payload).to_string().as_bytes()) {
+                prop_assert_eq!(Event::decode(event, &decoded.encode()).expect("our own form"), decoded);
+            }
+        }
     }
 }

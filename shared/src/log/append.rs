@@ -9,6 +9,7 @@ use async_nats::jetstream::{
     Context,
     context::{PublishError, PublishErrorKind},
     message::PublishMessage,
+    publish::PublishAck,
 };
 use metrics::{Counter, Histogram};
 use tokio::time::{Instant, timeout_at};
@@ -135,6 +136,7 @@ struct Metrics {
 }
 
 /// What one try has shown.
+#[derive(Debug, PartialEq, Eq)]
 enum Try {
     Stored {
         seq: u64,
@@ -271,12 +273,16 @@ async fn one_try(context: &Context, subject: &str, message: PublishMessage, dead
         Ok(Err(error)) => return refusal(&error),
         Ok(Ok(ack)) => ack,
     };
-    match timeout_at(until, ack.into_future()).await {
-        Err(_) => Try::Silent,
-        Ok(Err(error)) => refusal(&error),
+    timeout_at(until, ack.into_future()).await.map_or(Try::Silent, shown)
+}
+
+/// What the broker's answer shows.
+fn shown(answer: Result<PublishAck, PublishError>) -> Try {
+    match answer {
+        Err(error) => refusal(&error),
         // A cluster before 2.11 acknowledges the retry of a staged message with sequence 0.
-        Ok(Ok(ack)) if ack.sequence == 0 => Try::Refused,
-        Ok(Ok(ack)) => Try::Stored { seq: ack.sequence, duplicate: ack.duplicate },
+        Ok(ack) if ack.sequence == 0 => Try::Refused,
+        Ok(ack) => Try::Stored { seq: ack.sequence, duplicate: ack.duplicate },
     }
 }
 
@@ -297,6 +303,39 @@ fn refusal(error: &PublishError) -> Try {
                     Try::Refused
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_without_a_place_is_no_success() {
+        for (seq, duplicate, expected) in [
+            (0, false, Try::Refused),
+            (0, true, Try::Refused),
+            (7, false, Try::Stored { seq: 7, duplicate: false }),
+            (7, true, Try::Stored { seq: 7, duplicate: true }),
+        ] {
+            let ack = json!({ "stream": "CHAT_0", "seq": seq, "duplicate": duplicate });
+            assert_eq!(shown(Ok(serde_json::from_value(ack).expect("an answer"))), expected);
+        }
+    }
+
+    #[test]
+    fn what_may_be_stored_is_not_called_refused() {
+        for (kind, expected) in [
+            (PublishErrorKind::StreamNotFound, Try::Refused),
+            (PublishErrorKind::MaxAckPending, Try::Refused),
+            (PublishErrorKind::TimedOut, Try::Silent),
+            (PublishErrorKind::BrokenPipe, Try::Silent),
+            (PublishErrorKind::WrongLastSequence, Try::Conflict),
+        ] {
+            assert_eq!(shown(Err(PublishError::new(kind))), expected, "{kind}");
         }
     }
 }

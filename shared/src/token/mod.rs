@@ -155,9 +155,11 @@ pub fn token_from(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::id::UserId;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -231,5 +233,41 @@ mod tests {
         let pair = headers(header::SEC_WEBSOCKET_PROTOCOL, "bearer, t");
         assert_eq!(token_from(&pair, None).as_deref(), Some("t"));
         assert_eq!(token_from(&HeaderMap::new(), None), None);
+    }
+
+    /// A claim of any form.
+    fn claim() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+            vec(".*", 0..3).prop_map(Value::from),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_claims_name_somebody_or_nobody(name in "exp|iat|nbf|user_id|sub|token_type|is_admin|username|business|org_id|aud", claim in claim()) {
+            let key = DecodingKey::from_secret(SECRET.as_bytes());
+            let verifier = Verifier { secret: Some(key), jwks: None };
+            if let Ok(identity) = verifier.verify(&sign(SECRET, &claims(&json!({ name: claim }))).expect("JSON")) {
+                prop_assert!(!identity.caller.user.as_str().starts_with(UserId::VISITOR));
+                prop_assert!(crate::rules::person(&identity.person).is_ok(), "{:?}", identity.person);
+            }
+        }
+
+        #[test]
+        fn any_text_is_no_token(text in prop_oneof![".*", "[A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}"], bytes in vec(32..255_u8, 0..60)) {
+            let verifier = Verifier { secret: Some(DecodingKey::from_secret(SECRET.as_bytes())), jwks: None };
+            prop_assert_eq!(verifier.verify(&text), Err(TokenError::Invalid));
+            for name in [header::AUTHORIZATION, header::SEC_WEBSOCKET_PROTOCOL] {
+                if let Ok(value) = axum::http::HeaderValue::from_bytes(&bytes) {
+                    let _ = token_from(&HeaderMap::from_iter([(name, value)]), Some(&text));
+                }
+            }
+        }
     }
 }

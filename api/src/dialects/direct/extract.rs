@@ -103,3 +103,25 @@ impl<T: JsonSchema> Input for Json<T> {
         operation.body::<T>(&["application/json"], true);
     }
 }
+
+/// Reads bytes as all that clients send here.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    use crate::dialects::read::is_read_or_refused as read;
+    read::<super::wire::NewRoom>(bytes);
+    read::<super::wire::NewMessage>(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::dialects::read::any;
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_or_refused(bytes in any::bytes()) {
+            super::read_any(&bytes);
+        }
+    }
+}

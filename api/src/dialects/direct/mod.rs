@@ -10,6 +10,8 @@ mod routes;
 mod wire;
 
 pub(crate) use errors::Refusal;
+#[cfg(fuzzing)]
+pub(crate) use extract::read_any;
 pub(crate) use routes::routes;
 
 /// Whether a path is this dialect's.

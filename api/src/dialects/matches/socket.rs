@@ -129,7 +129,7 @@ async fn create(
     frame: wire::CreateMessage,
     deadline: Instant,
 ) -> Result<ActionReply, Error> {
-    let id = request_id(request)?;
+    let id = request_id(&request.frame)?;
     let room = writable(api, request).await?;
     let send = messages::Send {
         room,
@@ -149,7 +149,7 @@ async fn create(
 }
 
 async fn edit(api: &Shared, request: &ActionRequest, frame: wire::EditMessage) -> Result<ActionReply, Error> {
-    let id = request_id(request)?;
+    let id = request_id(&request.frame)?;
     let room = writable(api, request).await?;
     let by = Request { key: Some(&request.key), id: Some(&id) };
     let text = &frame.edited_msg_text;
@@ -163,7 +163,7 @@ async fn delete(
     request: &ActionRequest,
     frame: wire::DeleteMessages,
 ) -> Result<ActionReply, Error> {
-    let id = request_id(request)?;
+    let id = request_id(&request.frame)?;
     let room = writable(api, request).await?;
     let by = Request { key: Some(&request.key), id: Some(&id) };
     let (delete, appended) = messages::delete(api, &request.caller, room, frame.msg_id_list, by).await?;
@@ -172,14 +172,13 @@ async fn delete(
 }
 
 /// What the client calls its request: a JSON scalar, written in ASCII since it travels in a header.
-fn request_id(request: &ActionRequest) -> Result<String, Error> {
+fn request_id(frame: &RawValue) -> Result<String, Error> {
     #[derive(Deserialize)]
     struct Head<'a> {
         #[serde(borrow, default)]
         request_id: Option<&'a RawValue>,
     }
-    let head: Head<'_> =
-        serde_json::from_str(request.frame.get()).map_err(|error| Error::internal(&error))?;
+    let head: Head<'_> = serde_json::from_str(frame.get()).map_err(|error| Error::internal(&error))?;
     let scalar = head.request_id.map(RawValue::get).filter(|text| !text.starts_with(['{', '[']));
     let mut ascii = String::new();
     let mut units = [0; 2];
@@ -196,4 +195,45 @@ fn request_id(request: &ActionRequest) -> Result<String, Error> {
         return Err(Error::bad_request(format!("request_id: must have at most {REQUEST_ID_MAX} bytes.")));
     }
     Ok(ascii)
+}
+
+/// Reads bytes as all that clients send here.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    use crate::dialects::read::is_read_or_refused as read;
+    read::<wire::JoinRoom>(bytes);
+    read::<wire::CreateMessage>(bytes);
+    read::<wire::EditMessage>(bytes);
+    read::<wire::DeleteMessages>(bytes);
+    if let Ok(frame) = serde_json::from_slice::<Box<RawValue>>(bytes) {
+        assert!(request_id(&frame).map_or(true, |id| id.is_ascii() && id.len() <= REQUEST_ID_MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dialects::read::any;
+
+    proptest! {
+        #[test]
+        fn any_frame_is_read_or_refused(bytes in any::bytes()) {
+            read_any(&bytes);
+        }
+
+        #[test]
+        fn a_request_id_is_written_in_ascii_and_says_the_same(id in any::value()) {
+            let frame = serde_json::value::to_raw_value(&json!({ "request_id": id })).expect("JSON");
+            if let Ok(ascii) = request_id(&frame) {
+                prop_assert!(ascii.is_ascii() && ascii.len() <= REQUEST_ID_MAX);
+                match id {
+                    Value::String(id) => prop_assert_eq!(serde_json::from_str::<String>(&ascii).expect("text"), id),
+                    Value::Array(_) | Value::Object(_) => prop_assert_eq!(ascii, "null"),
+                    other => prop_assert_eq!(ascii, other.to_string()),
+                }
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ use shared::{
     id::{MAX_ID, MessageId, RoomId},
 };
 
-use super::wire::HistoryQuery;
+use super::wire::{self, HistoryQuery};
 use crate::queries::{
     messages::{Page, Place},
     rooms::Cursor,
@@ -140,13 +140,50 @@ pub(super) fn cursor(text: &str) -> Result<Cursor, Error> {
     read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
 }
 
+/// Reads bytes as all that clients send here.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    use crate::dialects::read::is_read_or_refused as read;
+    read::<wire::NewRoom>(bytes);
+    read::<wire::RoomChange>(bytes);
+    read::<wire::NewTeam>(bytes);
+    read::<wire::NewMessage>(bytes);
+    read::<wire::NewText>(bytes);
+    read::<wire::NewInvitation>(bytes);
+    read::<wire::ReadUpTo>(bytes);
+    read::<wire::PersonChange>(bytes);
+    read::<wire::frame::Subscribe>(bytes);
+    read::<wire::frame::JoinRoom>(bytes);
+    read::<wire::frame::OfRoom>(bytes);
+    read::<wire::frame::CreateMessage>(bytes);
+    read::<wire::frame::EditMessage>(bytes);
+    read::<wire::frame::DeleteMessages>(bytes);
+    read::<wire::frame::History>(bytes);
+    read::<wire::frame::MarkRead>(bytes);
+    read::<wire::frame::Invite>(bytes);
+    read::<wire::frame::TopicInfo>(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    let _ = (cursor(&text), found(&text), mark::<MessageId>(&text));
+    assert!(
+        limit(Some(&text)).is_ok_and(|limit| (1..=LIMIT_MAX).contains(&limit)) || limit(Some(&text)).is_err()
+    );
+    for which in 0..3 {
+        let only = |n| (which == n).then(|| text.clone().into_owned());
+        let query = HistoryQuery { before: only(0), after: only(1), changed_after: only(2), limit: None };
+        assert!(history(&query).is_ok() || history(&query).is_err_and(|error| !error.detail.is_empty()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde::de::DeserializeOwned;
 
     use super::*;
-    use crate::dialects::native::wire::{NewMessage, NewRoom};
+    use crate::dialects::{
+        native::wire::{NewMessage, NewRoom},
+        read::any,
+    };
 
     fn detail<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
         json::<T>(text.as_bytes()).expect_err("not of that form").detail
@@ -176,9 +213,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = json::<NewRoom>(&bytes);
-            let _ = cursor(&String::from_utf8_lossy(&bytes));
+        fn any_bytes_are_read_or_refused(bytes in any::bytes(), text in "[0-9]{0,20}(-[0-9]{0,20})?") {
+            read_any(&bytes);
+            read_any(text.as_bytes());
+        }
+
+        #[test]
+        fn any_cursor_is_read_or_refused(
+            moment in "[0-9]{4}-(01-01|12-31)T(00:00:00|23:59:59)(Z|[+-]23:59)",
+            (room, message) in any::<(u64, u64)>(),
+        ) {
+            for text in [room.to_string(), format!("{moment} {room}"), format!("{moment} {room} {message}")] {
+                read_any(URL_SAFE_NO_PAD.encode(text).as_bytes());
+            }
         }
     }
 }

@@ -11,5 +11,7 @@ mod routes;
 pub(crate) mod socket;
 mod wire;
 
+#[cfg(fuzzing)]
+pub(crate) use decode::read_any;
 pub(crate) use errors::Problem;
 pub(crate) use routes::routes;

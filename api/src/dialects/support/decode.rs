@@ -25,3 +25,32 @@ pub(super) fn to_close(asked: &Asked) -> Result<&str, Error> {
     }
     room(asked)
 }
+
+/// Reads bytes as all that clients send here.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    use crate::dialects::read::is_read_or_refused as read;
+    read::<super::wire::NewRoom>(bytes);
+    read::<super::wire::NewMessage>(bytes);
+    read::<Asked>(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dialects::read::{any, json};
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_or_refused(bytes in any::bytes()) {
+            read_any(&bytes);
+            let body = json::<Asked>(&bytes).unwrap_or_default();
+            let said = body.room_id.clone();
+            let asked = either(body, Asked { room_id: Some("key".to_owned()), ..Asked::default() });
+            prop_assert_eq!(room(&asked).expect("the query says it"), said.as_deref().unwrap_or("key"));
+            prop_assert_eq!(to_close(&asked).is_err(), asked.is_active == Some(true));
+        }
+    }
+}

@@ -11,6 +11,8 @@ mod extract;
 mod routes;
 mod wire;
 
+#[cfg(fuzzing)]
+pub(crate) use decode::read_any;
 pub(crate) use errors::Refusal;
 pub(crate) use routes::routes;
 

@@ -136,7 +136,34 @@ async fn picture(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn any_given() -> impl Strategy<Value = Option<Given>> {
+        prop_oneof![
+            Just(None),
+            Just(Some(Given::Null)),
+            ".{0,4}".prop_map(|text| Some(Given::Text(text))),
+            "[a-z ]{60,80}".prop_map(|text| Some(Given::Text(text))),
+            ".{0,20}".prop_map(|text| Some(Given::Other(text))),
+            Just(Some(Given::File(bytes::Bytes::new()))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_given_is_taken_within_the_bounds_or_refused(given in any_given(), asked in ".*") {
+            if let Ok(title) = title(given.clone()) {
+                prop_assert!((1..=TITLE_MAX).contains(&title.chars().count()) && !title.contains('\0'));
+            }
+            if let Ok(Some(description)) = description(given.clone()) {
+                prop_assert!((1..=DESCRIPTION_MAX).contains(&description.chars().count()));
+            }
+            prop_assert!(category(given, &["films".to_owned()]).is_err(), "it is none of the texts above");
+            let _ = page(Some(&asked));
+        }
+    }
 
     fn given(text: &str) -> Option<Given> {
         Some(Given::Text(text.to_owned()))

@@ -12,6 +12,8 @@ mod extract;
 mod routes;
 mod wire;
 
+#[cfg(fuzzing)]
+pub(crate) use body::read_any;
 pub(crate) use errors::refuse;
 pub(crate) use routes::routes;
 
