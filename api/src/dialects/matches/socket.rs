@@ -213,6 +213,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::dialects::read::any;
