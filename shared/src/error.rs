@@ -71,7 +71,7 @@ codes! {
 }
 
 /// A refusal with its reason, safe to show to the caller.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{}: {detail}", code.as_str())]
 pub struct Error {
     /// What went wrong.

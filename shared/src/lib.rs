@@ -17,6 +17,7 @@ pub mod rate;
 pub mod rpc;
 pub mod rules;
 pub mod serve;
+pub mod socket;
 pub mod subject;
 pub mod telemetry;
 pub mod token;

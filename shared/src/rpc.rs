@@ -4,6 +4,7 @@
 //! frame has on the socket. What must hold: past `expires_at` api does nothing, since the asker
 //! has given up by then.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -36,7 +37,7 @@ pub fn time_left(expires_at: i64) -> Option<std::time::Duration> {
 pub type Reply<T> = Result<T, Error>;
 
 /// Which sort of socket asks: it decides what its frames mean, and what it is pushed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Surface {
     /// `/ws/`, and a topic's own address.
@@ -49,7 +50,7 @@ pub enum Surface {
 }
 
 /// One action of a socket.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ActionRequest {
     /// Who acts.
     pub caller: Caller,
@@ -59,6 +60,7 @@ pub struct ActionRequest {
     /// The action's name, as it stands in the frame.
     pub action: String,
     /// The whole frame, as the client sent it.
+    #[schemars(with = "serde_json::Value")]
     pub frame: Box<RawValue>,
     /// The rooms the socket is in: it was let in and has not been put out since.
     pub rooms: Vec<RoomId>,
@@ -74,11 +76,12 @@ pub struct ActionRequest {
 }
 
 /// What the socket is answered, and what happens to it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ActionReply {
     /// `response_status`.
     pub status: u16,
     /// `data`; null for an error.
+    #[schemars(with = "serde_json::Value")]
     pub data: Option<Box<RawValue>>,
     /// `errors`; empty for a success.
     pub errors: Vec<String>,
@@ -88,7 +91,7 @@ pub struct ActionReply {
 }
 
 /// What an action does to the socket that asked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// It follows a channel from now on, and what came after `since` is pushed first.
@@ -124,7 +127,7 @@ pub enum Effect {
 }
 
 /// By what right a socket follows a room, and as of when: what ends it comes later in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Grant {
     /// Everyone may: nothing ends it but the room's own change.
     pub public: bool,
@@ -140,7 +143,7 @@ pub struct Grant {
 }
 
 /// A right that ends with belonging to a team.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TeamGrant {
     /// The team.
     pub team: TeamId,
@@ -149,7 +152,7 @@ pub struct TeamGrant {
 }
 
 /// May these people still be in a room?
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConfirmRequest {
     /// Where they are.
     pub room: RoomId,
@@ -163,7 +166,7 @@ pub struct ConfirmRequest {
 pub const CONFIRM_MAX: usize = 1_000;
 
 /// Who of them may.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Confirmed {
     /// Those who may not be there.
     pub out: Vec<UserId>,
@@ -172,7 +175,7 @@ pub struct Confirmed {
 }
 
 /// Who is in a room?
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ParticipantsRequest {
     /// The room.
     pub room: RoomId,
@@ -181,7 +184,7 @@ pub struct ParticipantsRequest {
 }
 
 /// Who is in a room, up to an event of its shard.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Participants {
     /// What each process has said of its own.
     pub present: Vec<Word>,
@@ -190,7 +193,7 @@ pub struct Participants {
 }
 
 /// The last word of one process on one person who is present.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Word {
     /// Who.
     pub user: UserId,
@@ -201,7 +204,7 @@ pub struct Word {
 }
 
 /// May one person send signals to another?
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SignalRequest {
     /// Who sends.
     pub caller: Caller,
@@ -212,7 +215,7 @@ pub struct SignalRequest {
 }
 
 /// A person has connected with this token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HelloRequest {
     /// Who.
     pub user: UserId,
@@ -225,7 +228,7 @@ pub struct HelloRequest {
 }
 
 /// A person is first in a room or online on a node, or is so no more.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PresenceRequest {
     /// Where; without a room it is about being online.
     pub room: Option<RoomId>,

@@ -226,6 +226,26 @@ pub fn notice_shard(subject: &str) -> Result<Shard, InvalidId> {
     subject.split_once('.').ok_or(InvalidId)?.1.parse()
 }
 
+/// The forms of subjects, as documents write them.
+pub mod form {
+    /// What is stored; what must be unique has its key as one more token.
+    pub const CHAT: &str = "chat.{shard}.{kind}.{id}.{event}";
+    /// What is pushed: what was stored, and what never is.
+    pub const LIVE: &str = "live.{shard}.{kind}.{id}.{event}";
+    /// See [`super::applied`].
+    pub const APPLIED: &str = "applied.{shard}";
+    /// See [`super::sync`].
+    pub const SYNC: &str = "sync.{shard}";
+    /// See [`super::seen`].
+    pub const SEEN: &str = "seen.{shard}";
+    /// See [`super::alive`].
+    pub const ALIVE: &str = "node.alive.{process}";
+    /// See [`super::dead`].
+    pub const DEAD: &str = "node.dead.{process}";
+    /// See [`super::echo`].
+    pub const ECHO: &str = "node.echo.{process}";
+}
+
 /// What fanout asks of api.
 pub mod rpc {
     /// One action of a socket, decided by api.

@@ -23,3 +23,26 @@ def fetch(path):
 openapi = fetch("/openapi.json")
 assert openapi["openapi"] == "3.1.0"
 openapi_spec_validator.validate(openapi, cls=openapi_spec_validator.OpenAPIV31SpecValidator)
+
+asyncapi = fetch("/asyncapi.json")
+assert asyncapi["asyncapi"] == "3.0.0"
+official = json.loads(pathlib.Path(__file__).with_name("asyncapi-3.0.0.json").read_text())
+jsonschema.Draft7Validator(official).validate(asyncapi)
+
+
+def referred(value):
+    """Every reference of a document."""
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        value = value.values()
+    if isinstance(value, (type({}.values()), list)):
+        for inner in value:
+            yield from referred(inner)
+
+
+for document in (openapi, asyncapi):
+    for reference in referred(document):
+        found = document
+        for token in reference.removeprefix("#/").split("/"):
+            found = found[token.replace("~1", "/")]

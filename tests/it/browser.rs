@@ -42,3 +42,19 @@ async fn two_people_chat_in_two_windows() {
     bob.click("#rooms button").await;
     bob.until(&both).await;
 }
+
+#[tokio::test]
+async fn the_documents_are_shown_whole() {
+    let machine = Machine::start().await;
+    let mut browser = Browser::start().await;
+    let mut window = browser.open(&format!("http://{}/docs", machine.address())).await;
+    let shown = |part: &str| format!("document.querySelectorAll('#{part} details').length");
+    window.until(&format!("{} >= 60 && {} >= 60", shown("http"), shown("sockets"))).await;
+    // What is inside is made when it is opened: an error there fails the test.
+    window.value("document.querySelectorAll('details').forEach((one) => { one.open = true; })").await;
+    window.until("[...document.querySelectorAll('details')].every((one) => one.childElementCount > 1)").await;
+    let said = window.value("document.querySelector('#sockets').textContent").await;
+    for word in ["create_message", "msg_text: string", "token_expired", "chat.{shard}.{kind}.{id}.{event}"] {
+        assert!(said.as_str().is_some_and(|said| said.contains(word)), "{word} is not shown");
+    }
+}

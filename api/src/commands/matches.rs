@@ -7,7 +7,9 @@
 use std::{sync::Arc, time::Duration};
 
 use quick_cache::sync::Cache;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
 use shared::{
     error::{Error, ErrorCode},
     event::{MessageDetail, RoomKind},
@@ -18,7 +20,11 @@ use tokio::time::Instant;
 
 use super::{open, people};
 use crate::{
-    queries::{facts::Facts, people::Described, rooms},
+    queries::{
+        facts::Facts,
+        people::{Described, Shown as Person},
+        rooms,
+    },
     state::Shared,
 };
 
@@ -42,10 +48,19 @@ impl Match {
     }
 
     /// The room, as match sockets know it.
-    pub(crate) fn object(&self) -> Value {
-        let people: Vec<Value> = self.people.iter().map(Described::object).collect();
-        json!({ "pk": self.room, "participants": people, "has_business": self.has_business() })
+    pub(crate) fn object(&self) -> Shown {
+        let participants = self.people.iter().map(Described::object).collect();
+        Shown { pk: self.room, participants, has_business: self.has_business() }
     }
+}
+
+/// A match room, as match sockets know it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Match")]
+pub(crate) struct Shown {
+    pk: RoomId,
+    participants: Vec<Person>,
+    has_business: bool,
 }
 
 /// What messages of match rooms were sent with a moment ago.
@@ -129,7 +144,7 @@ pub(super) async fn detail(api: &Shared, facts: &Facts, sender: &UserId) -> Mess
             .and_then(|mut known| known.remove(sender))
             .unwrap_or_else(|| Described::unknown(sender)),
     };
-    MessageDetail::Match { user: sender.object(), room: found.object() }
+    MessageDetail::Match { user: json!(sender.object()), room: json!(found.object()) }
 }
 
 /// Admins write only where one of the two has a business plan.

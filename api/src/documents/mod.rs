@@ -3,6 +3,7 @@
 //! What must hold: nothing here is a second list. An operation is what its route and its handler's types say,
 //! a schema is what serde reads or writes.
 
+mod asyncapi;
 mod openapi;
 mod operation;
 mod routes;
@@ -23,7 +24,7 @@ const ABOUT: &str = "A chat backend whose centre is a log. Five dialects are vie
 /// The surfaces' routes, and the documents of them.
 pub(crate) fn router(surfaces: Vec<Routes>) -> Router<Api> {
     let (openapi, router) = openapi::of(surfaces);
-    router.merge(serve("/openapi.json", &openapi))
+    router.merge(serve("/openapi.json", &openapi)).merge(serve("/asyncapi.json", &asyncapi::document()))
 }
 
 fn serve(path: &str, document: &Value) -> Router<Api> {

@@ -5,6 +5,7 @@
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
+use shared::socket::Form;
 
 /// Where both sorts of documents keep their schemas.
 const PLACE: &str = "/components/schemas";
@@ -26,13 +27,23 @@ impl Schemas {
 
     /// What clients send.
     pub(crate) fn read<T: JsonSchema>(&mut self) -> Value {
-        let schema = self.read.subschema_for::<T>().to_value();
-        self.own(schema)
+        self.read_as(SchemaGenerator::subschema_for::<T>)
     }
 
     /// What clients are sent.
     pub(crate) fn written<T: JsonSchema>(&mut self) -> Value {
-        let schema = self.written.subschema_for::<T>().to_value();
+        self.written_as(SchemaGenerator::subschema_for::<T>)
+    }
+
+    /// What clients send, by its form.
+    pub(super) fn read_as(&mut self, form: Form) -> Value {
+        let schema = form(&mut self.read).to_value();
+        self.own(schema)
+    }
+
+    /// What clients are sent, by its form.
+    pub(super) fn written_as(&mut self, form: Form) -> Value {
+        let schema = form(&mut self.written).to_value();
         self.own(schema)
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use shared::{
     error::Error,
     event::Person,
@@ -48,14 +50,38 @@ impl Described {
     }
 
     /// The person's object.
-    pub(crate) fn object(&self) -> Value {
-        let Person { username, email, gender, language, account, main_photo, business } = &self.person;
-        json!({
-            "id": self.user.to_value(), "username": username, "email": email, "gender": gender,
-            "language": language, "account": account, "main_photo": main_photo, "business": business,
-            "is_online": self.is_online, "is_camera": self.is_camera,
-        })
+    pub(crate) fn object(&self) -> Shown {
+        let Person { username, email, gender, language, account, main_photo, business } = self.person.clone();
+        Shown {
+            id: self.user.to_value(),
+            username,
+            email,
+            gender,
+            language,
+            account,
+            main_photo,
+            business,
+            is_online: self.is_online,
+            is_camera: self.is_camera,
+        }
     }
+}
+
+/// A person, as documents 000 and 004 show them.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Person")]
+pub(crate) struct Shown {
+    /// A number where it is one.
+    id: Value,
+    username: Option<String>,
+    email: Option<String>,
+    gender: Option<String>,
+    language: Option<String>,
+    account: Option<String>,
+    main_photo: Option<String>,
+    business: Option<bool>,
+    is_online: bool,
+    is_camera: bool,
 }
 
 /// These people; who is unknown to Postgres is described as far as that goes.

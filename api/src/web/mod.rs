@@ -1,4 +1,4 @@
-//! The web page for a first look: everything it needs is in this program.
+//! The web pages, for a first look and for reading the documents: everything they need is in this program.
 
 use axum::{
     Router,
@@ -13,12 +13,15 @@ use crate::state::Api;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page and its two files.
+/// The pages and their files.
 pub(crate) fn router() -> Router<Api> {
     Router::new()
         .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("index.html")) }))
         .route("/app.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("app.js")) }))
         .route("/app.css", get(|| async { file("text/css; charset=utf-8", include_str!("app.css")) }))
+        .route("/docs", get(|| async { file("text/html; charset=utf-8", include_str!("docs.html")) }))
+        .route("/docs.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("docs.js")) }))
+        .route("/docs.css", get(|| async { file("text/css; charset=utf-8", include_str!("docs.css")) }))
 }
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {

@@ -77,9 +77,8 @@ impl Feed {
             let Entry::Heard(hub) = entry else { continue };
             hub.fold.tidy();
             if let Some(crowd) = hub.fold.crowd() {
-                let data =
-                    format!(r#"{{"count":{},"joined":{},"left":{}}}"#, crowd.count, crowd.joined, crowd.left);
-                hub.push_unstored(&native::push_unstored(channel, "presence", data.as_bytes()));
+                let data = serde_json::to_vec(&crowd).unwrap_or_default();
+                hub.push_unstored(&native::push_unstored(channel, live::PRESENCE, &data));
             }
         }
     }

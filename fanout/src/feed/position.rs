@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use shared::id::{Shard, ShardCount};
+use shared::{
+    event::live,
+    id::{Shard, ShardCount},
+};
 use tokio::time::Instant;
 
 use crate::session::frame;
@@ -101,7 +104,8 @@ impl Positions {
     /// The frame that tells them: the same for all sockets.
     pub(crate) fn frame(&self) -> Bytes {
         let data = serde_json::to_string(&*self.all()).unwrap_or_else(|_| "[]".to_owned());
-        frame::text(&[br#"{"event":"position","data":"#, data.as_bytes(), b"}"])
+        let head = format!(r#"{{"event":"{}","data":"#, live::POSITION);
+        frame::text(&[head.as_bytes(), data.as_bytes(), b"}"])
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use shared::id::UserId;
+use shared::{id::UserId, socket::push::Presence};
 use tokio::time::Instant;
 
 /// Above that many people they are counted, not named.
@@ -41,14 +41,6 @@ pub(crate) struct Fold {
     left: u64,
     /// What is answered to those who ask, while nothing changes.
     answer: Option<Arc<str>>,
-}
-
-/// What has changed untold since the last time, in a room of many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Crowd {
-    pub(crate) count: usize,
-    pub(crate) joined: u64,
-    pub(crate) left: u64,
 }
 
 impl Fold {
@@ -100,9 +92,9 @@ impl Fold {
     }
 
     /// What has changed untold since the last time.
-    pub(crate) fn crowd(&mut self) -> Option<Crowd> {
+    pub(crate) fn crowd(&mut self) -> Option<Presence> {
         let (joined, left) = (std::mem::take(&mut self.joined), std::mem::take(&mut self.left));
-        (joined + left > 0).then_some(Crowd { count: self.present.len(), joined, left })
+        (joined + left > 0).then_some(Presence { count: self.present.len(), joined, left })
     }
 
     /// Forgets leaves that are long over.
@@ -143,13 +135,13 @@ mod tests {
         let told = (0..=MANY).filter(|n| fold.hear(&user(*n), 1, 1, true)).count();
         assert_eq!(told, MANY);
         assert_eq!(&*fold.answer(), r#""participants":null,"count":1001"#);
-        assert_eq!(fold.crowd(), Some(Crowd { count: MANY + 1, joined: 1, left: 0 }));
+        assert_eq!(fold.crowd(), Some(Presence { count: MANY + 1, joined: 1, left: 0 }));
         assert_eq!(fold.crowd(), None);
         let left = MANY + 1 - FEW;
         assert!((0..left).all(|n| !fold.hear(&user(n), 1, 2, false)), "still counted");
         assert!(fold.hear(&user(left), 1, 2, false), "named again");
         let untold = u64::try_from(left).expect("small");
-        assert_eq!(fold.crowd(), Some(Crowd { count: FEW - 1, joined: 0, left: untold }));
+        assert_eq!(fold.crowd(), Some(Presence { count: FEW - 1, joined: 0, left: untold }));
     }
 
     proptest! {

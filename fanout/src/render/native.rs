@@ -11,11 +11,11 @@ use crate::session::frame;
 /// The frame of an event; `None` for one that no socket gets.
 pub(crate) fn push(channel: &Channel, event: &str, seq: u64, payload: &[u8]) -> Option<Bytes> {
     let known = EventName::parse(event);
-    if matches!(known, Some(EventName::RoomMade | EventName::TeamMade)) {
+    if known.is_some_and(|event| !event.is_pushed()) {
         return None;
     }
     let head = format!(r#"{{"channel":"{channel}","event":"{event}","id":{seq},"data":"#);
-    if matches!(known, Some(EventName::Chatroom | EventName::Invitation)) {
+    if known.is_some_and(EventName::names_itself) {
         // The thing's id is this event's sequence, which nobody knew when the payload was written.
         let rest = payload.strip_prefix(b"{")?;
         let id = format!(r#"{{"id":{seq},"#);

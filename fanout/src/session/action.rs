@@ -6,10 +6,12 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use serde_json::value::RawValue;
 use shared::{
+    event::live,
     id::{RoomId, TeamId},
     metric_names as names,
     rpc::{ActionReply, ActionRequest, Effect, Grant, Surface, expiry},
     rules::Caller,
+    socket::push::Unsubscribed,
     subject::Channel,
 };
 use tokio::sync::oneshot;
@@ -279,7 +281,11 @@ pub(crate) fn evicted(node: &Arc<Node>, state: &mut State, outbox: &Outbox, chan
     for channel in out {
         metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "log").increment(1);
         if state.surface == Surface::Native {
-            let frame = native::push_unstored(&channel, "unsubscribed", br#"{"reason":"forbidden"}"#);
+            let frame = native::push_unstored(
+                &channel,
+                live::UNSUBSCRIBED,
+                &local::json(&Unsubscribed { reason: "forbidden" }).into_bytes(),
+            );
             outbox.push(frame);
         }
         leave(node, state, channel);

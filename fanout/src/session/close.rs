@@ -1,7 +1,6 @@
-//! Why a socket is closed: a closed set, and the code's band says whether to come back.
-//!
-//! 4000–4099: do not come back. 4100–4199: come back after `retry_after_ms`. 4200–4299: come back
-//! at once, and resume. Beside them RFC 6455's own.
+//! Why this node closes a socket, and what it says then.
+
+use shared::socket::Close;
 
 use super::frame::Violation;
 
@@ -30,36 +29,30 @@ pub(crate) enum CloseReason {
 }
 
 impl CloseReason {
+    /// Its place in the closed set.
+    const fn close(self) -> Close {
+        match self {
+            Self::Goodbye => Close::Goodbye,
+            Self::Violation(Violation::Protocol) => Close::Protocol,
+            Self::Violation(Violation::NotUtf8) => Close::NotUtf8,
+            Self::Violation(Violation::TooBig) => Close::TooBig,
+            Self::TokenExpired => Close::TokenExpired,
+            Self::MaxAge => Close::MaxAge,
+            Self::Drain { .. } => Close::Drain,
+            Self::SlowConsumer => Close::SlowConsumer,
+            Self::Heal => Close::Heal,
+            Self::Dead => Close::Dead,
+        }
+    }
+
     /// The code of the close frame.
     pub(crate) const fn code(self) -> u16 {
-        match self {
-            Self::Goodbye => 1000,
-            Self::Violation(Violation::Protocol) => 1002,
-            Self::Violation(Violation::NotUtf8) => 1007,
-            Self::Violation(Violation::TooBig) => 1009,
-            Self::TokenExpired => 4001,
-            Self::Drain { .. } => 4100,
-            Self::MaxAge => 4101,
-            Self::SlowConsumer => 4200,
-            Self::Heal => 4201,
-            Self::Dead => 4202,
-        }
+        self.close().code()
     }
 
     /// The name of the reason, in metrics and in the close frame.
     pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Goodbye => "goodbye",
-            Self::Violation(Violation::Protocol) => "protocol",
-            Self::Violation(Violation::NotUtf8) => "not_utf8",
-            Self::Violation(Violation::TooBig) => "too_big",
-            Self::TokenExpired => "token_expired",
-            Self::Drain { .. } => "drain",
-            Self::MaxAge => "max_age",
-            Self::SlowConsumer => "slow_consumer",
-            Self::Heal => "heal",
-            Self::Dead => "dead",
-        }
+        self.close().as_str()
     }
 
     /// The text of the close frame.

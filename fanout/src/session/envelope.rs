@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::rpc::ActionReply;
+use shared::{rpc::ActionReply, socket::Position};
 
 use super::frame;
 use crate::hub::follower::{Answer, Followed};
@@ -59,14 +59,15 @@ impl Request {
         let status = reply.status;
         let data = reply.data.as_deref().map_or("{}", RawValue::get).to_owned();
         Box::new(move |followed: &Followed| {
-            let Followed { shard, epoch, id, recovered, people } = followed;
+            let &Followed { shard, epoch, id, recovered, ref people } = followed;
             let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(&data).unwrap_or_default();
-            let mut position =
-                format!(r#""shard":{shard},"epoch":{epoch},"id":{id},"recovered":{recovered}"#);
+            let position = serde_json::to_string(&Position { shard, epoch, id, recovered });
+            let position = position.expect("text keys and no failing serializer");
             // A room's own `id` is in its data already: the position has names of its own there.
-            if self.action != "subscribe" {
-                position = format!(r#""position":{{{position}}}"#);
-            }
+            let mut position = match self.action.as_str() {
+                "subscribe" => position[1..position.len() - 1].to_owned(),
+                _ => format!(r#""position":{position}"#),
+            };
             if let Some(people) = people {
                 // The log knows better than Postgres who is there now.
                 fields.remove("participants");

@@ -4,13 +4,17 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{json, value::RawValue};
+use serde::{Serialize, de::DeserializeOwned};
+pub(super) use shared::socket::local::Action;
 use shared::{
     event::live,
-    id::{RoomId, UserId},
+    id::UserId,
     rpc::{SignalRequest, expiry},
     rules::Caller,
+    socket::{
+        local::{Authenticate, Signal, Typing, Unsubscribe},
+        push,
+    },
     subject::Channel,
 };
 use tokio::time::Instant;
@@ -28,29 +32,6 @@ const TYPING: Duration = Duration::from_secs(1);
 const SIGNALS: Duration = Duration::from_secs(60);
 /// People that a socket is remembered to be allowed to signal.
 const SIGNALLED: usize = 64;
-
-/// The local actions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Ping,
-    Unsubscribe,
-    Typing,
-    Signal,
-    Authenticate,
-}
-
-impl Action {
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "ping" => Self::Ping,
-            "unsubscribe" => Self::Unsubscribe,
-            "typing" => Self::Typing,
-            "signal" => Self::Signal,
-            "authenticate" => Self::Authenticate,
-            _ => return None,
-        })
-    }
-}
 
 /// What a local action changes of its session.
 #[derive(Debug, Default)]
@@ -79,33 +60,15 @@ impl Change {
 /// People whom a socket may signal, since when.
 pub(super) type MaySignal = HashMap<UserId, Instant>;
 
-#[derive(Deserialize)]
-struct Unsubscribe {
-    channel: Channel,
-}
-
-#[derive(Deserialize)]
-struct Typing {
-    #[serde(default)]
-    room_pk: Option<RoomId>,
-}
-
-#[derive(Deserialize)]
-struct Signal {
-    user: UserId,
-    data: Box<RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Authenticate {
-    token: String,
-}
-
 fn read<T: DeserializeOwned>(frame: &str) -> Result<T, String> {
     serde_json::from_str(frame).map_err(|error| {
         let reason = error.to_string();
         format!("{}.", reason.split(" at line ").next().unwrap_or(""))
     })
+}
+
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("text keys and no failing serializer")
 }
 
 /// Begins one; `None` where it is answered already.
@@ -147,7 +110,7 @@ fn unsubscribe(asker: &Asker, state: &State, request: &Request, frame: &str) -> 
     let Some(channel) = asked.map(|asked| asked.channel).filter(|c| state.channels.contains_key(c)) else {
         return Err((400, "channel: must be one that this socket follows.".to_owned()));
     };
-    let data = json!({ "channel": channel }).to_string();
+    let data = json(&Unsubscribe { channel: channel.clone() });
     asker.outbox.push(request.answer(200, &[], Some(&data)));
     let left = Some(Left::Channel(channel));
     Ok(Box::pin(std::future::ready(Applied { left, ..Applied::default() })))
@@ -165,7 +128,7 @@ fn typing(asker: Asker, state: &State, request: &Request, frame: &str) -> Result
         return Ok(None);
     }
     let subject = Channel::Room(room).live_only(asker.node.shards, live::TYPING);
-    let payload = json!({ "user": asker.caller.user, "room": room }).to_string();
+    let payload = json(&push::Typing { user: &asker.caller.user, room });
     Ok(Some(Box::pin(async move {
         asker.publish(subject, payload).await;
         let local = Change { typed: Some(Instant::now()), ..Change::default() };
@@ -187,7 +150,7 @@ fn signal(asker: Asker, state: &State, request: &Request, frame: &str) -> Result
             }
         }
         let subject = Channel::User(user.clone()).live_only(asker.node.shards, live::SIGNAL);
-        let payload = json!({ "user": asker.caller.user, "data": data }).to_string();
+        let payload = json(&push::Signal { user: &asker.caller.user, data: &data });
         asker.publish(subject, payload).await;
         asker.outbox.push(request.answer(200, &[], Some("{}")));
         let local = Change { may_signal: Some(user).filter(|_| !is_known), ..Change::default() };

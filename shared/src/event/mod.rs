@@ -15,19 +15,22 @@ pub use room::{Member, Participant, Room, RoomDetail, RoomKind, RoomUpdate};
 pub use team::{Team, TeamMember};
 
 use bytes::Bytes;
+use schemars::SchemaGenerator;
+
+use crate::socket::Form;
 
 macro_rules! events {
-    ($($(#[$doc:meta])* $variant:ident($payload:ty) = $name:literal,)*) => {
+    ($(#[doc = $doc:literal] $variant:ident($payload:ty) = $name:literal,)*) => {
         /// An event, decoded.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Event {
-            $($(#[$doc])* $variant($payload),)*
+            $(#[doc = $doc] $variant($payload),)*
         }
 
         /// The name of an event, as it stands in subjects and pushes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum EventName {
-            $($(#[$doc])* $variant,)*
+            $(#[doc = $doc] $variant,)*
         }
 
         impl EventName {
@@ -38,6 +41,18 @@ macro_rules! events {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What has happened.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
+
+            /// The form of its payload.
+            #[must_use]
+            pub const fn form(self) -> Form {
+                match self { $(Self::$variant => SchemaGenerator::subschema_for::<$payload>,)* }
             }
         }
 
@@ -118,6 +133,18 @@ impl EventName {
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|event| event.as_str() == name)
     }
+
+    /// Whether sockets that follow its channel get it.
+    #[must_use]
+    pub const fn is_pushed(self) -> bool {
+        !matches!(self, Self::RoomMade | Self::TeamMade)
+    }
+
+    /// Whether it is about a thing whose id is its own: that is spliced into what is pushed.
+    #[must_use]
+    pub const fn names_itself(self) -> bool {
+        matches!(self, Self::Chatroom | Self::Invitation)
+    }
 }
 
 impl std::fmt::Display for EventName {
@@ -132,6 +159,12 @@ pub mod live {
     pub const TYPING: &str = "typing";
     /// A person sends data to another, to set up a call.
     pub const SIGNAL: &str = "signal";
+    /// How many have come and gone in a big room: no subject's, a node counts for itself.
+    pub const PRESENCE: &str = "presence";
+    /// A socket's right to a channel has ended: no subject's either.
+    pub const UNSUBSCRIBED: &str = "unsubscribed";
+    /// Up to where a socket has all there is: no channel's.
+    pub const POSITION: &str = "position";
     /// Stored once, in a person's own channel; of these their contacts hear a copy that is not stored.
     pub const COPIED: [super::EventName; 2] = [super::EventName::Camera, super::EventName::Profile];
 }

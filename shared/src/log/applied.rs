@@ -8,6 +8,7 @@ use std::{
 
 use async_nats::Client;
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// All events of a shard up to `seq` are in Postgres.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
     /// The epoch of the shard's stream.
     pub epoch: u64,
@@ -26,7 +27,7 @@ pub struct Applied {
 }
 
 /// A live copy up to `seq` may have been lost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncHint {
     /// Where.
     pub channel: Channel,

@@ -1,11 +1,12 @@
 //! Who may do what in a room: the matrix, as code.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{event::RoomKind, id::UserId};
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Caller {
     /// The person.
     pub user: UserId,

@@ -19,6 +19,23 @@ fn subjects_are_as_documented() {
 }
 
 #[test]
+fn subjects_are_of_the_forms_that_documents_write() {
+    let written = |form: &str| {
+        let two = form.replace("{shard}", "2").replace("{kind}", "room").replace("{id}", "42");
+        two.replace("{event}", "chat-message").replace("{process}", "0000000000000007")
+    };
+    let shard = Shard::from_number(2).expect("a shard");
+    let room = Channel::Room(RoomId(42));
+    assert_eq!(room.chat(eight(), EventName::ChatMessage, None), written(form::CHAT));
+    assert_eq!(room.live_only(eight(), "chat-message"), written(form::LIVE));
+    assert_eq!(
+        [applied(shard), sync(shard), seen(shard)],
+        [form::APPLIED, form::SYNC, form::SEEN].map(written)
+    );
+    assert_eq!([alive(7), dead(7), echo(7)], [form::ALIVE, form::DEAD, form::ECHO].map(written));
+}
+
+#[test]
 fn a_sign_says_which_process_it_is_about() {
     for process in [0, 7, u64::MAX] {
         assert_eq!(sign(&alive(process)), Ok(Sign::Alive(process)));

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::id::{MAX_ID, MessageId, RoomId, UserId};
 
+use crate::queries::people;
+
 /// `POST room/add`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct NewRoom {
@@ -59,7 +61,7 @@ pub(super) struct Message {
 /// All rooms of a reader.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
-    pub(super) contact_users: BTreeMap<UserId, Value>,
+    pub(super) contact_users: BTreeMap<UserId, people::Shown>,
     #[schemars(with = "Vec<Person>")]
     pub(super) contacts_ids: Vec<Value>,
     pub(super) current_room: Option<RoomId>,

@@ -1,23 +1,34 @@
 //! The actions of match sockets, as document 004 has them.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::value::RawValue;
 use shared::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Effect, Surface},
+    socket::Described,
     subject::Channel,
 };
 use tokio::time::Instant;
 
-use super::wire;
+use super::wire::{self, Action};
 use crate::{
     commands::{
-        matches::{self, Match},
+        matches::{self, Match, Shown},
         messages::{self, Request},
     },
     state::Shared,
 };
+
+/// The actions, as documents describe them.
+pub(crate) const ACTIONS: &[Described] = Action::DESCRIBED;
+/// Those that admins' sockets do not have.
+const NOT_FOR_ADMINS: [Action; 1] = [Action::CurrentRoomInfo];
+
+/// Whether admins' sockets do not have that action.
+pub(crate) fn is_kept_from_admins(action: &str) -> bool {
+    Action::named(action).is_some_and(|action| NOT_FOR_ADMINS.contains(&action))
+}
 
 /// The longest `request_id`, in bytes of JSON.
 const REQUEST_ID_MAX: usize = 256;
@@ -39,15 +50,20 @@ fn detail(error: Error) -> String {
 
 async fn decide(api: &Shared, request: &ActionRequest, deadline: Instant) -> Result<ActionReply, Error> {
     let is_admin = request.surface == Surface::MatchAdmin;
-    match request.action.as_str() {
-        "list" => list(api, request).await,
-        "join_room" => join(api, request, read(request)?).await,
-        "leave_room" => leave(request),
-        "current_room_info" if !is_admin => reply(200, &current(api, request).await?.object(), None),
-        "create_message" => create(api, request, read(request)?, deadline).await,
-        "edit_message" => edit(api, request, read(request)?).await,
-        "delete_messages" => delete(api, request, read(request)?).await,
-        other => Err(Error::new(ErrorCode::MethodNotAllowed, format!("Method {other:?} not allowed."))),
+    let action =
+        Action::named(&request.action).filter(|action| !is_admin || !NOT_FOR_ADMINS.contains(action));
+    let Some(action) = action else {
+        let detail = format!("Method {:?} not allowed.", request.action);
+        return Err(Error::new(ErrorCode::MethodNotAllowed, detail));
+    };
+    match action {
+        Action::List => list(api, request).await,
+        Action::JoinRoom => join(api, request, read(request)?).await,
+        Action::LeaveRoom => leave(request),
+        Action::CurrentRoomInfo => reply(200, &current(api, request).await?.object(), None),
+        Action::CreateMessage => create(api, request, read(request)?, deadline).await,
+        Action::EditMessage => edit(api, request, read(request)?).await,
+        Action::DeleteMessages => delete(api, request, read(request)?).await,
     }
 }
 
@@ -84,7 +100,7 @@ async fn writable(api: &Shared, request: &ActionRequest) -> Result<RoomId, Error
 
 async fn list(api: &Shared, request: &ActionRequest) -> Result<ActionReply, Error> {
     let of = (request.surface == Surface::Match).then_some(&request.caller.user);
-    let found: Vec<Value> = matches::list(api, of).await?.iter().map(Match::object).collect();
+    let found: Vec<Shown> = matches::list(api, of).await?.iter().map(Match::object).collect();
     reply(200, &found, None)
 }
 
@@ -103,7 +119,7 @@ async fn join(api: &Shared, request: &ActionRequest, frame: wire::JoinRoom) -> R
 
 fn leave(request: &ActionRequest) -> Result<ActionReply, Error> {
     let room = joined(request)?;
-    let data = json!({ "response": format!("leaved room {room} successfully!") });
+    let data = wire::Left { response: format!("leaved room {room} successfully!") };
     reply(200, &data, Some(Effect::Leave { room }))
 }
 
@@ -126,7 +142,9 @@ async fn create(
         deadline,
     };
     let sent = messages::send(api, &request.caller, send).await?;
-    let data = json!({ "id": sent.id, "text": sent.message.message, "created_at": sent.message.created_at });
+    let (text, created_at) = (sent.message.message, sent.message.created_at);
+    // The push, which is the answer, has the two besides.
+    let data = wire::Said { id: sent.id, text, created_at, user: None, room: None };
     reply(201, &data, Some(Effect::Appended { room, seq: sent.id.0 }))
 }
 
@@ -136,7 +154,7 @@ async fn edit(api: &Shared, request: &ActionRequest, frame: wire::EditMessage) -
     let by = Request { key: Some(&request.key), id: Some(&id) };
     let text = &frame.edited_msg_text;
     let (edit, appended) = messages::edit(api, &request.caller, room, frame.msg_id, text, by).await?;
-    let data = json!({ "room_id": room, "message_id": edit.message_id, "message_text": edit.message });
+    let data = wire::Changed { room_id: room, message_id: edit.message_id, message_text: edit.message };
     reply(200, &data, Some(Effect::Appended { room, seq: appended.seq }))
 }
 
@@ -149,7 +167,7 @@ async fn delete(
     let room = writable(api, request).await?;
     let by = Request { key: Some(&request.key), id: Some(&id) };
     let (delete, appended) = messages::delete(api, &request.caller, room, frame.msg_id_list, by).await?;
-    let data = json!({ "room_id": room, "messages_ids": delete.messages_ids });
+    let data = wire::Deleted { room_id: room, messages_ids: delete.messages_ids };
     reply(200, &data, Some(Effect::Appended { room, seq: appended.seq }))
 }
 

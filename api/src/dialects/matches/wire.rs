@@ -1,8 +1,35 @@
-//! The frames of match sockets.
+//! The frames of match sockets, and what they are answered.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
-use shared::id::{MessageId, RoomId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::{
+    clock::Timestamp,
+    id::{MessageId, RoomId},
+    socket::Empty,
+};
+
+use crate::{commands::matches::Shown, queries::people};
+
+shared::actions! {
+    /// The actions.
+    pub(crate) enum Action {
+        /// The rooms: one's own, or, for admins, all.
+        List(Empty) = "list" => 200 Vec<Shown>,
+        /// Is in a room; another one is left.
+        JoinRoom(JoinRoom) = "join_room" => 200 Shown,
+        /// Is in no room any more.
+        LeaveRoom(Empty) = "leave_room" => 200 Left,
+        /// The room that the socket is in; not for admins.
+        CurrentRoomInfo(Empty) = "current_room_info" => 200 Shown,
+        /// Sends a message.
+        CreateMessage(CreateMessage) = "create_message" => 201 Said,
+        /// Changes a message's text, by its author.
+        EditMessage(EditMessage) = "edit_message" => 200 Changed,
+        /// Deletes messages: all or none.
+        DeleteMessages(DeleteMessages) = "delete_messages" => 200 Deleted,
+    }
+}
 
 /// `join_room`.
 #[derive(Deserialize, JsonSchema)]
@@ -27,4 +54,59 @@ pub(super) struct EditMessage {
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct DeleteMessages {
     pub(super) msg_id_list: Vec<MessageId>,
+}
+
+/// A room that is left.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Left {
+    pub(super) response: String,
+}
+
+/// A message, as everyone in the room is pushed it.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Said {
+    pub(super) id: MessageId,
+    pub(super) text: String,
+    pub(super) created_at: Timestamp,
+    /// Of a message that came by another dialect the `id` alone.
+    #[schemars(with = "Sender")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<Value>,
+    /// Of such a message the `pk` alone.
+    #[schemars(with = "Room")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) room: Option<Value>,
+}
+
+/// Who sent a message.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the form alone")]
+enum Sender {
+    Known(people::Shown),
+    Named { id: Value },
+}
+
+/// Where it was sent.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the form alone")]
+enum Room {
+    Known(Shown),
+    Named { pk: RoomId },
+}
+
+/// A message's new text.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Changed {
+    pub(super) room_id: RoomId,
+    pub(super) message_id: MessageId,
+    pub(super) message_text: String,
+}
+
+/// Messages that are gone.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Deleted {
+    pub(super) room_id: RoomId,
+    pub(super) messages_ids: Vec<MessageId>,
 }

@@ -1,24 +1,31 @@
 //! The actions of native sockets, as document 004 shapes them and document 002 names them.
 
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 use shared::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Effect},
+    socket::Described,
     subject::Channel,
 };
 use tokio::time::Instant;
 
 use super::{
     decode, encode,
-    wire::{Room, frame},
+    wire::{
+        Room,
+        action::{Action, Changed, Deleted, Followed, Joined, Left, Read, Topic},
+        frame,
+    },
 };
 use crate::{
     commands::{self, invitations, marks, messages, rooms, teams},
     state::{Api, Shared},
 };
 
+/// The actions, as documents describe them.
+pub(crate) const ACTIONS: &[Described] = Action::DESCRIBED;
 /// Rooms that `list` answers.
 const LIST: i64 = 200;
 
@@ -48,29 +55,32 @@ fn room(named: Option<RoomId>, request: &ActionRequest) -> Result<RoomId, Error>
 }
 
 async fn decide(api: &Api, request: &ActionRequest, deadline: Instant) -> Result<ActionReply, Error> {
+    let Some(action) = Action::named(&request.action) else {
+        let detail = format!("Method {:?} not allowed.", request.action);
+        return Err(Error::new(ErrorCode::MethodNotAllowed, detail));
+    };
     let frame = &request.frame;
-    match request.action.as_str() {
-        "subscribe" => subscribe(api, request, decode::json(text(frame))?).await,
-        "join_room" => join(api, request, decode::json(text(frame))?).await,
-        "leave_room" => leave(request, &decode::json(text(frame))?),
-        "create_message" => create(api, request, decode::json(text(frame))?, deadline).await,
-        "edit_message" => edit(api, request, decode::json(text(frame))?).await,
-        "delete_messages" => delete(api, request, decode::json(text(frame))?).await,
-        "topic_info" => topic(api, decode::json(text(frame))?).await,
-        "history" => history(api, request, decode::json(text(frame))?).await,
-        "mark_read" => mark_read(api, request, decode::json(text(frame))?).await,
-        "invite" => invite(api, request, decode::json(text(frame))?).await,
-        "current_room_info" => {
+    match action {
+        Action::Subscribe => subscribe(api, request, decode::json(text(frame))?).await,
+        Action::JoinRoom => join(api, request, decode::json(text(frame))?).await,
+        Action::LeaveRoom => leave(request, &decode::json(text(frame))?),
+        Action::CreateMessage => create(api, request, decode::json(text(frame))?, deadline).await,
+        Action::EditMessage => edit(api, request, decode::json(text(frame))?).await,
+        Action::DeleteMessages => delete(api, request, decode::json(text(frame))?).await,
+        Action::TopicInfo => topic(api, decode::json(text(frame))?).await,
+        Action::History => history(api, request, decode::json(text(frame))?).await,
+        Action::MarkRead => mark_read(api, request, decode::json(text(frame))?).await,
+        Action::Invite => invite(api, request, decode::json(text(frame))?).await,
+        Action::CurrentRoomInfo => {
             let frame: frame::OfRoom = decode::json(text(frame))?;
             let room = rooms::show(api, &request.caller, room(frame.room_pk, request)?).await?;
             reply(200, &encode::room(room, true), None)
         }
-        "list" => {
+        Action::List => {
             let rooms = rooms::list(api, &request.caller, None, LIST).await?;
             let rooms: Vec<Room> = rooms.into_iter().map(|room| encode::room(room, true)).collect();
             reply(200, &rooms, None)
         }
-        other => Err(Error::new(ErrorCode::MethodNotAllowed, format!("Method {other:?} not allowed."))),
     }
 }
 
@@ -91,7 +101,8 @@ async fn subscribe(
         Channel::User(_) => return Err(Error::forbidden()),
         Channel::Team(team) => drop(teams::show(api, &request.caller, *team).await?),
     }
-    let data = json!({ "channel": frame.channel });
+    let channel = frame.channel.clone();
+    let data = Followed { channel, participants: None, count: None, position: None };
     let effect = Effect::Subscribe {
         channel: frame.channel,
         participant: false,
@@ -111,13 +122,13 @@ async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> 
         epoch: frame.epoch,
         grant: Some(facts.grant()),
     };
-    reply(200, &encode::room(room, true), Some(effect))
+    reply(200, &Joined { room: encode::room(room, true), position: None }, Some(effect))
 }
 
 /// A topic, where it stands in the category that its address names.
 async fn topic(api: &Shared, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
     rooms::topic(api, frame.room_pk, &frame.category).await?;
-    reply(200, &json!({ "room": frame.room_pk, "category": frame.category }), None)
+    reply(200, &Topic { room: frame.room_pk, category: frame.category }, None)
 }
 
 fn leave(request: &ActionRequest, frame: &frame::OfRoom) -> Result<ActionReply, Error> {
@@ -125,7 +136,7 @@ fn leave(request: &ActionRequest, frame: &frame::OfRoom) -> Result<ActionReply, 
     if !request.rooms.contains(&room) {
         return Err(Error::bad_request("room_pk: this socket is not in that room."));
     }
-    let data = json!({ "response": format!("leaved room {room} successfully!") });
+    let data = Left { response: format!("leaved room {room} successfully!") };
     reply(200, &data, Some(Effect::Leave { room }))
 }
 
@@ -158,7 +169,7 @@ async fn edit(
     let room = room(frame.room_pk, request)?;
     let (text, key) = (&frame.edited_msg_text, Some(request.key.as_str()));
     let (edit, _) = messages::edit(api, &request.caller, room, frame.msg_id, text, key.into()).await?;
-    let data = json!({ "room_id": edit.room, "message_id": edit.message_id, "message_text": edit.message });
+    let data = Changed { room_id: edit.room, message_id: edit.message_id, message_text: edit.message };
     reply(200, &data, None)
 }
 
@@ -170,7 +181,7 @@ async fn delete(
     let room = room(frame.room_pk, request)?;
     let key = Some(request.key.as_str());
     let (delete, _) = messages::delete(api, &request.caller, room, frame.msg_id_list, key.into()).await?;
-    reply(200, &json!({ "room_id": delete.room, "messages_ids": delete.messages_ids }), None)
+    reply(200, &Deleted { room_id: delete.room, messages_ids: delete.messages_ids }, None)
 }
 
 async fn history(api: &Shared, request: &ActionRequest, frame: frame::History) -> Result<ActionReply, Error> {
@@ -185,7 +196,7 @@ async fn mark_read(api: &Api, request: &ActionRequest, frame: frame::MarkRead) -
     let room = room(frame.room_pk, request)?;
     let is_in = request.rooms.contains(&room);
     marks::push(api, &request.caller, room, frame.message_id, is_in).await?;
-    reply(200, &json!({ "room": room, "message_id": frame.message_id }), None)
+    reply(200, &Read { room, message_id: frame.message_id }, None)
 }
 
 async fn invite(api: &Shared, request: &ActionRequest, frame: frame::Invite) -> Result<ActionReply, Error> {

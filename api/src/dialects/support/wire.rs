@@ -17,10 +17,21 @@ pub(super) struct NewRoom {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Asked {
     #[serde(rename = "type")]
+    #[schemars(with = "Option<Kind>")]
     pub(super) kind: Option<String>,
     pub(super) room_id: Option<String>,
     /// Only `false` can be asked for.
     pub(super) is_active: Option<bool>,
+}
+
+/// What can be asked for; not every method answers each.
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "snake_case")]
+#[expect(dead_code, reason = "the form alone")]
+enum Kind {
+    GetMessages,
+    GetRoomById,
+    DeleteRoom,
 }
 
 /// `POST room-service`, of the type `create_message`.

@@ -1,5 +1,6 @@
 //! The native bodies and frames, as they stand on the wire.
 
+pub(in crate::dialects::native) mod action;
 pub(in crate::dialects::native) mod frame;
 
 use schemars::JsonSchema;

@@ -1,0 +1,63 @@
+//! The parts of the document as they come together.
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::documents::schemas::Schemas;
+
+/// Channels, operations, messages and schemas by their names.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) channels: Map<String, Value>,
+    pub(super) operations: Map<String, Value>,
+    pub(super) messages: Map<String, Value>,
+    pub(super) schemas: Map<String, Value>,
+}
+
+/// AsyncAPI's own dialect of JSON Schema is a superset of draft 7.
+pub(super) fn schemas(of: &'static str) -> Schemas {
+    Schemas::new(of, SchemaSettings::draft07().with(|settings| settings.meta_schema = None))
+}
+
+impl Parts {
+    /// A message.
+    pub(super) fn message(&mut self, name: &str, about: &str, payload: &Value) {
+        let message = json!({ "name": name, "summary": about.trim(), "payload": payload });
+        self.messages.insert(name.to_owned(), message);
+    }
+
+    /// A channel with these messages, and more of its fields.
+    pub(super) fn channel(&mut self, name: &str, messages: &[String], more: Value) {
+        let reference = |message: &String| {
+            (message.clone(), json!({ "$ref": format!("#/components/messages/{message}") }))
+        };
+        let messages: Map<String, Value> = messages.iter().map(reference).collect();
+        let mut channel = more;
+        channel["messages"] = messages.into();
+        self.channels.insert(name.to_owned(), channel);
+    }
+
+    /// An operation on a channel: Roomcast sends or receives these of its messages.
+    pub(super) fn operation(&mut self, name: &str, action: &str, channel: &str, messages: &[String]) {
+        let operation = json!({
+            "action": action,
+            "channel": { "$ref": format!("#/channels/{channel}") },
+            "messages": references(channel, messages),
+        });
+        self.operations.insert(name.to_owned(), operation);
+    }
+
+    /// The same; what is received is answered, on the same channel, with these.
+    pub(super) fn request(&mut self, name: &str, channel: &str, message: &str, answers: &[String]) {
+        self.operation(name, "receive", channel, &[message.to_owned()]);
+        self.operations[name]["reply"] = json!({
+            "channel": { "$ref": format!("#/channels/{channel}") },
+            "messages": references(channel, answers),
+        });
+    }
+}
+
+fn references(channel: &str, messages: &[String]) -> Vec<Value> {
+    let reference = |message| json!({ "$ref": format!("#/channels/{channel}/messages/{message}") });
+    messages.iter().map(reference).collect()
+}

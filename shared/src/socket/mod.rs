@@ -1,0 +1,85 @@
+//! What is said over sockets beside stored events: actions, what is never stored, why a socket is closed.
+//!
+//! What must hold: an action that has a name here or in a dialect has its form beside it, so that whoever
+//! describes actions names all of them.
+
+pub mod local;
+pub mod push;
+
+mod close;
+
+pub use close::Close;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+/// The form of a type.
+pub type Form = fn(&mut SchemaGenerator) -> Schema;
+
+/// An action, as documents describe it.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// The fields of its frame.
+    pub frame: Form,
+    /// The status of its answer.
+    pub status: u16,
+    /// The data of its answer.
+    pub answer: Form,
+}
+
+/// Makes an enum of actions, each with its frame, its name, and its answer.
+#[macro_export]
+macro_rules! actions {
+    (
+        $(#[$of:meta])*
+        $vis:vis enum $actions:ident {
+            $(#[doc = $about:literal] $action:ident($frame:ty) = $name:literal => $status:literal $answer:ty,)*
+        }
+    ) => {
+        $(#[$of])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $vis enum $actions {
+            $(#[doc = $about] $action,)*
+        }
+
+        impl $actions {
+            /// All of them, as documents describe them.
+            $vis const DESCRIBED: &[$crate::socket::Described] = &[$($crate::socket::Described {
+                name: $name,
+                about: $about,
+                frame: schemars::SchemaGenerator::subschema_for::<$frame>,
+                status: $status,
+                answer: schemars::SchemaGenerator::subschema_for::<$answer>,
+            }),*];
+
+            /// The action of that name.
+            #[must_use]
+            $vis fn named(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$action),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+/// A frame or an answer without fields of its own.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Empty {}
+
+/// Where a socket begins to follow a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Position {
+    /// The channel's place in the lists that `position` pushes.
+    pub shard: usize,
+    /// The epoch of its log.
+    pub epoch: u64,
+    /// Everything after this is pushed.
+    pub id: u64,
+    /// Whether nothing is missing since what the client had.
+    pub recovered: bool,
+}

@@ -1,0 +1,69 @@
+//! Pushes that are never stored: they have no id.
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+
+use super::Form;
+use crate::{
+    event::live,
+    id::{RoomId, UserId},
+};
+
+/// A person writes something.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Typing<'a> {
+    /// Who.
+    pub user: &'a UserId,
+    /// Where.
+    pub room: RoomId,
+}
+
+/// A person sends data to another.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Signal<'a> {
+    /// Who.
+    pub user: &'a UserId,
+    /// What.
+    #[schemars(with = "Value")]
+    pub data: &'a RawValue,
+}
+
+/// How many have come and gone where they are too many to be named.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Presence {
+    /// How many are there.
+    pub count: usize,
+    /// How many have come since the last push.
+    pub joined: u64,
+    /// How many have gone.
+    pub left: u64,
+}
+
+/// A right has ended: the socket follows the channel no more.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Unsubscribed {
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Of each shard its epoch and the last event up to which the socket has all there is.
+pub type Positions = Vec<(u64, u64)>;
+
+/// Whether one is published by a node for all nodes; the others a node tells its own sockets.
+#[must_use]
+pub fn is_published(event: &str) -> bool {
+    matches!(event, live::TYPING | live::SIGNAL)
+}
+
+/// All of a channel, with what each says and its form.
+pub const ALL: &[(&str, &str, Form)] = &[
+    (live::TYPING, "A person writes something in a room.", SchemaGenerator::subschema_for::<Typing<'_>>),
+    (live::SIGNAL, "A person sends data to another.", SchemaGenerator::subschema_for::<Signal<'_>>),
+    (
+        live::PRESENCE,
+        "How many have come and gone in a big room.",
+        SchemaGenerator::subschema_for::<Presence>,
+    ),
+    (live::UNSUBSCRIBED, "Your right has ended.", SchemaGenerator::subschema_for::<Unsubscribed>),
+];

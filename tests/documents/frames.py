@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Whether every frame is a message that the AsyncAPI document names on its channel, and every action was played.
+
+Arguments: the address of a server, and a file of lines `{"channel": …, "sent": …, "frame": …}`.
+"""
+
+import json
+import sys
+import urllib.request
+
+import jsonschema
+
+asyncapi = json.load(urllib.request.urlopen(sys.argv[1] + "/asyncapi.json"))
+
+
+def validator(message):
+    payload = {"$ref": f"#/components/messages/{message}/payload", "components": asyncapi["components"]}
+    return jsonschema.Draft7Validator(payload)
+
+
+def messages(channel, action):
+    """What Roomcast sends, or receives, on a channel, with what it answers."""
+    for operation in asyncapi["operations"].values():
+        if operation["channel"]["$ref"] == f"#/channels/{channel}":
+            if operation["action"] == action:
+                yield from (each["$ref"].rpartition("/")[2] for each in operation["messages"])
+            if action == "send":
+                yield from (each["$ref"].rpartition("/")[2] for each in operation.get("reply", {}).get("messages", []))
+
+
+known, seen, wrong = {}, {}, []
+for line in open(sys.argv[2]):
+    line = json.loads(line)
+    channel, action = line["channel"], "receive" if line["sent"] else "send"
+    if (channel, action) not in known:
+        known[channel, action] = {message: validator(message) for message in messages(channel, action)}
+    fitting = {name for name, valid in known[channel, action].items() if valid.is_valid(line["frame"])}
+    seen.setdefault((channel, action), set()).update(fitting)
+    if not fitting:
+        wrong.append(f"{channel}: no message is like {json.dumps(line['frame'])}")
+
+# What takes a thousand people, or half a minute.
+rare = {"push.presence", "push.position"}
+for (channel, action), all_messages in known.items():
+    missing = all_messages.keys() - seen[channel, action] - rare
+    if missing:
+        wrong.append(f"{channel}: never seen: {sorted(missing)}")
+
+print("\n".join(wrong))
+sys.exit(bool(wrong) or not known)

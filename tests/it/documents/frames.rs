@@ -1,0 +1,172 @@
+//! Every action is played on a real socket: what is sent and received is as the document says.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Size, sign, token},
+    folder::Folder,
+};
+use tokio::process::Command;
+
+use super::{base, file, python, run};
+
+/// A socket whose frames are noted.
+struct Noted<'a> {
+    channel: &'a str,
+    socket: Socket,
+    lines: String,
+}
+
+impl<'a> Noted<'a> {
+    async fn open(cluster: &Cluster, channel: &'a str, path: &str, token: &str) -> Self {
+        let socket = Socket::open_at(&cluster.fanout[0].address(), path, token).await;
+        Self { channel, socket: socket.expect("the node takes sockets"), lines: String::new() }
+    }
+
+    fn note(&mut self, sent: bool, frame: &Value) {
+        let line = json!({ "channel": self.channel, "sent": sent, "frame": frame });
+        self.lines.push_str(&format!("{line}\n"));
+    }
+
+    /// Plays an action, and notes the request, what was pushed meanwhile, and the answer.
+    async fn play(&mut self, action: &str, mut body: Value) -> Value {
+        let answer = self.socket.act(action, body.clone()).await.expect("the socket is open");
+        body["action"] = action.into();
+        self.note(true, &body);
+        self.note(false, &answer);
+        answer
+    }
+
+    /// The same, where it must succeed.
+    async fn must(&mut self, action: &str, body: Value) -> Value {
+        let answer = self.play(action, body).await;
+        assert!(answer["response_status"].as_u64().is_some_and(|status| status < 300), "{answer}");
+        answer["data"].clone()
+    }
+
+    /// Notes what is pushed, until all of these events were.
+    async fn until(&mut self, events: &[&str]) {
+        let mut awaited = events.to_vec();
+        while !awaited.is_empty() {
+            let push = self.socket.push().await.unwrap_or_else(|error| panic!("{awaited:?}: {error}"));
+            awaited.retain(|event| push["event"] != *event);
+            self.note(false, &push);
+        }
+    }
+}
+
+async fn asked(rest: &Rest, method: Method, path: &str, body: Value) -> Value {
+    let (status, answer) = rest.send(method, path, &body).await.expect("the node answers");
+    assert!(status.is_success(), "{path}: {answer}");
+    answer
+}
+
+/// What a room's people do.
+async fn talk(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
+    let rest = cluster.rest(0, "7");
+    ann.must("subscribe", json!({ "channel": "system" })).await;
+    let room = rest.make_room("tea").await;
+    ann.must("join_room", json!({ "room_pk": room })).await;
+    bob.must("join_room", json!({ "room_pk": room })).await;
+    bob.must("subscribe", json!({ "channel": format!("room-{room}"), "since": 0, "epoch": 0 })).await;
+    let message =
+        ann.must("create_message", json!({ "msg_text": "hi", "client_id": "a" })).await["id"].clone();
+    ann.must("edit_message", json!({ "msg_id": message, "edited_msg_text": "hi!" })).await;
+    bob.must("history", json!({ "limit": 5 })).await;
+    bob.must("mark_read", json!({ "message_id": message })).await;
+    bob.must("current_room_info", json!({})).await;
+    bob.must("list", json!({})).await;
+    bob.must("typing", json!({ "room_pk": room })).await;
+    bob.must("signal", json!({ "user": "7", "data": { "sdp": 1 } })).await;
+    ann.must("delete_messages", json!({ "msg_id_list": [message] })).await;
+    asked(&rest, Method::PATCH, &format!("/api/v1/rooms/{room}"), json!({ "name": "Tea" })).await;
+    bob.must("leave_room", json!({})).await;
+    bob.must("ping", json!({})).await;
+    bob.must("authenticate", json!({ "token": token("8") })).await;
+    let refused = bob.socket.act("nonsense", json!({})).await.expect("the socket is open");
+    bob.note(false, &refused);
+    ann.until(&["chatroom", "participant-join", "chat-message", "message-edit", "typing", "signal"]).await;
+    bob.until(&["message-delete", "message-read", "room-update"]).await;
+    ann.until(&["participant-leave"]).await;
+}
+
+/// What people are told of themselves, and of who may what.
+async fn belong(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
+    let (rest, other) = (cluster.rest(0, "7"), cluster.rest(0, "8"));
+    bob.must("subscribe", json!({ "channel": "user-8" })).await;
+    let elsewhere = cluster.socket(1, "8").await;
+    bob.until(&["online"]).await;
+    drop(elsewhere);
+    bob.until(&["offline"]).await;
+    let room = asked(&rest, Method::POST, "/api/v1/rooms", json!({ "name": "board", "private": true })).await;
+    let room = room["id"].clone();
+    ann.must("join_room", json!({ "room_pk": room })).await;
+    let invited = ann.must("invite", json!({ "room_pk": room, "user": "8" })).await["id"].clone();
+    bob.until(&["invitation"]).await;
+    asked(&other, Method::POST, &format!("/api/v1/invitations/{invited}/accept"), Value::Null).await;
+    bob.must("join_room", json!({ "room_pk": room })).await;
+    asked(&rest, Method::DELETE, &format!("/api/v1/rooms/{room}/members/8"), Value::Null).await;
+    bob.until(&["invitation-answer", "unsubscribed"]).await;
+    ann.until(&["member-add", "member-remove"]).await;
+
+    let team = asked(&rest, Method::POST, "/api/v1/teams", json!({ "name": "crew" })).await["id"].clone();
+    ann.must("subscribe", json!({ "channel": format!("team-{team}") })).await;
+    for method in [Method::PUT, Method::DELETE] {
+        asked(&rest, method, &format!("/api/v1/teams/{team}/members/8"), Value::Null).await;
+    }
+    ann.until(&["team-member-add", "team-member-remove"]).await;
+    ann.must("unsubscribe", json!({ "channel": format!("team-{team}") })).await;
+
+    let topic = json!({ "title": "Potter", "room": "films" });
+    let topic = asked(&rest, Method::POST, "/api/chat/", topic).await["chat"]["id"].clone();
+    ann.must("topic_info", json!({ "category": "films", "room_pk": topic })).await;
+    let pair =
+        asked(&other, Method::POST, "/room/add", json!({ "owner": 8, "abonent": 7 })).await["id"].clone();
+    asked(&other, Method::GET, &format!("/room/select/{pair}"), Value::Null).await;
+    asked(&other, Method::GET, "/webrtc/cameraOn", Value::Null).await;
+    let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "9", "is_admin": true })));
+    asked(&root, Method::PUT, "/api/v1/users/8", json!({ "username": "Bob" })).await;
+    bob.until(&["room-select", "camera", "profile"]).await;
+    ann.until(&["camera", "profile"]).await;
+}
+
+/// The seven actions of a match, as far as admins have them.
+async fn play_match(noted: &mut Noted<'_>, room: &Value) {
+    noted.play("create_message", json!({ "msg_text": "too early" })).await;
+    noted.must("list", json!({})).await;
+    noted.must("join_room", json!({ "room_pk": room })).await;
+    if noted.channel == "match" {
+        noted.must("current_room_info", json!({})).await;
+    }
+    let message = noted.must("create_message", json!({ "msg_text": "hello" })).await["id"].clone();
+    noted.must("edit_message", json!({ "msg_id": message, "edited_msg_text": "edit" })).await;
+    noted.must("delete_messages", json!({ "msg_id_list": [message] })).await;
+    noted.must("leave_room", json!({})).await;
+}
+
+#[tokio::test]
+async fn every_frame_is_one_that_the_document_names_and_every_action_is_played() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let mut ann = Noted::open(&cluster, "native", "/ws/", &token("7")).await;
+    let mut bob = Noted::open(&cluster, "native", "/ws/", &token("8")).await;
+    talk(&cluster, &mut ann, &mut bob).await;
+    belong(&cluster, &mut ann, &mut bob).await;
+
+    let claims = |user: u64| json!({ "user_id": user, "iat": 1_700_000_000, "business": true });
+    let admin = sign(&json!({ "user_id": 9, "is_admin": true }));
+    let root = Rest::new(&cluster.api[0].address(), &admin);
+    let (one, two) = (sign(&claims(1)), sign(&claims(2)));
+    let mut one = Noted::open(&cluster, "match", "/ws/chat/", &one).await;
+    let _two = Noted::open(&cluster, "match", "/ws/chat/", &two).await;
+    let made = json!({ "kind": "match", "users": ["1", "2"] });
+    let room = asked(&root, Method::POST, "/api/v1/rooms", made).await["id"].clone();
+    play_match(&mut one, &room).await;
+    let mut admin = Noted::open(&cluster, "match-admin", "/ws/admin-chat/", &admin).await;
+    play_match(&mut admin, &room).await;
+
+    let folder = Folder::new();
+    let frames = folder.path().join("frames");
+    std::fs::write(&frames, [ann.lines, bob.lines, one.lines, admin.lines].concat()).expect("a file");
+    run(Command::new(python()).arg(file("frames.py")).arg(base(&cluster)).arg(&frames)).await;
+}
