@@ -39,9 +39,9 @@ impl Operation<'_> {
         let fields = self.schemas.fields::<T>();
         for (name, schema) in fields["properties"].as_object().into_iter().flatten() {
             let mut schema = schema.clone();
-            // A query can't say null.
-            if let Some(kinds) = schema["type"].as_array().map(|kinds| kinds[0].clone()) {
-                schema["type"] = kinds;
+            // A query can't say null, which stands second.
+            if let Some(kind) = schema["type"].as_array().map(|kinds| kinds[0].clone()) {
+                schema["type"] = kind;
             }
             let about = schema.as_object_mut().and_then(|schema| {
                 schema.remove("default");

@@ -28,7 +28,7 @@ pub(crate) trait Refusal {
 }
 
 /// What any request may be refused with: by its origin, its slowness, its frequency, or by what is down.
-const ALWAYS: [u16; 8] = [400, 403, 404, 408, 429, 500, 503, 401];
+const ALWAYS: [u16; 7] = [400, 403, 404, 408, 429, 500, 503];
 /// What one that changes something may be refused with besides.
 const CHANGES: [u16; 2] = [409, 422];
 
