@@ -1,5 +1,6 @@
 //! The documents that machines read: they are valid, they name every route, and a server keeps to them.
 
+mod answers;
 mod frames;
 
 use std::path::{Path, PathBuf};
