@@ -172,6 +172,7 @@ fn broken(error: &MultipartError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialects::topics::wire;
 
     #[test]
     fn json_is_read_as_the_framework_does() {
@@ -182,6 +183,16 @@ mod tests {
         assert_eq!(fields.take("img"), Some(Given::Other(r#"["x"]"#.to_owned())));
         assert_eq!(fields.take("description"), Some(Given::Text("a".to_owned())));
         assert!(fields.given.is_empty(), "what is not known is passed over");
+    }
+
+    #[test]
+    fn the_document_names_what_is_read() {
+        let schema = schemars::schema_for!(wire::NewChat).to_value();
+        let mut named: Vec<_> = schema["properties"].as_object().expect("fields").keys().collect();
+        let mut read = FIELDS.to_vec();
+        named.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(named, read);
     }
 
     #[test]
