@@ -17,7 +17,7 @@ use crate::queries::{
 };
 
 /// The most entries of a page.
-const LIMIT_MAX: i64 = 200;
+pub(super) const LIMIT_MAX: i64 = 200;
 /// Entries of a page where none is asked for.
 const LIMIT: i64 = 50;
 

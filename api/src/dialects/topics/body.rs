@@ -185,7 +185,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::dialects::read::any;
+    use crate::dialects::{read::any, topics::wire};
 
     /// Bodies as their types say, few of them whole.
     fn bodies() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
@@ -232,6 +232,16 @@ mod tests {
         assert_eq!(fields.take("img"), Some(Given::Other(r#"["x"]"#.to_owned())));
         assert_eq!(fields.take("description"), Some(Given::Text("a".to_owned())));
         assert!(fields.given.is_empty(), "what is not known is passed over");
+    }
+
+    #[test]
+    fn the_document_names_what_is_read() {
+        let schema = schemars::schema_for!(wire::NewChat).to_value();
+        let mut named: Vec<_> = schema["properties"].as_object().expect("fields").keys().collect();
+        let mut read = FIELDS.to_vec();
+        named.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(named, read);
     }
 
     #[test]

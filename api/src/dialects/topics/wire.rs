@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use shared::{clock::Timestamp, id::RoomId};
 
+use crate::commands::topics::{DESCRIPTION_MAX, TITLE_MAX};
+
 /// A chat.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Chat {
@@ -104,13 +106,14 @@ pub(super) enum Refusal<'a> {
     reason = "the form alone: fields come in three sorts of bodies, and are checked one by one"
 )]
 pub(super) struct NewChat {
-    #[schemars(length(min = 1, max = 70))]
+    #[schemars(length(min = 1, max = TITLE_MAX))]
     title: String,
     /// One of the categories.
     room: String,
     /// A picture, in a multipart body.
     #[schemars(extend("contentMediaType" = "application/octet-stream"))]
     img: Option<String>,
+    #[schemars(length(max = DESCRIPTION_MAX))]
     description: Option<String>,
 }
 
@@ -118,6 +121,7 @@ pub(super) struct NewChat {
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "the form alone")]
 pub(super) struct Change {
+    #[schemars(length(max = DESCRIPTION_MAX))]
     description: Option<String>,
 }
 

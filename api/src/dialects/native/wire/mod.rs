@@ -12,6 +12,8 @@ use shared::{
     id::{MessageId, RoomId, TeamId, UserId},
 };
 
+use super::decode::LIMIT_MAX;
+
 /// `POST /rooms`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct NewRoom {
@@ -106,7 +108,7 @@ impl From<PersonChange> for event::Person {
 #[schemars(inline)]
 struct Limit(
     #[expect(dead_code, reason = "the form alone")]
-    #[schemars(range(min = 1, max = 200))]
+    #[schemars(range(min = 1, max = LIMIT_MAX))]
     u32,
 );
 
@@ -262,7 +264,6 @@ pub(in crate::dialects::native) struct Pending {
 
 /// A refusal, as RFC 9457 has it.
 #[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Problem")]
 pub(in crate::dialects::native) struct Problem<'a> {
     #[serde(rename = "type")]
     pub(in crate::dialects::native) kind: &'static str,
