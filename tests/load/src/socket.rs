@@ -185,6 +185,7 @@ impl Inside {
         match self.place.as_ref().and_then(|place| around.peer.resume(self.seat, place)) {
             Some(frame) => {
                 *state = State::Joining;
+                self.asked = pace::now();
                 frame::write(out, around.peer.opcode(), frame.as_bytes());
             }
             None => self.join(state, out, around),

@@ -261,20 +261,34 @@ impl<'a> World<'a> {
             return Ok(());
         }
         if let Some(link) = token.checked_sub(self.sockets.len()) {
-            let link = &mut self.links[link];
-            if event.is_writable() {
-                link.line.writable().context("a connection for sending")?;
-            }
-            if event.is_readable() {
-                link.readable(&mut self.buffer, event.is_read_closed(), &mut self.streams)
-                    .context("a connection for sending")?;
-            }
-            return Ok(());
+            return self.take_link(link, event).context("a connection for sending");
         }
         if let Err(error) = self.take_socket(token, event) {
             self.lose(token, &error);
         }
         Ok(())
+    }
+
+    fn take_link(&mut self, link: usize, event: &Event) -> io::Result<()> {
+        let token = self.sockets.len() + link;
+        let link = &mut self.links[link];
+        if event.is_writable() {
+            link.line.writable()?;
+        }
+        if !event.is_readable() {
+            return Ok(());
+        }
+        match (link.readable(&mut self.buffer, event.is_read_closed(), &mut self.streams), self.peer.route())
+        {
+            // A server may end what has been idle for long.
+            (Err(error), Route::Http(address))
+                if error.kind() == io::ErrorKind::UnexpectedEof && link.waiting() == 0 =>
+            {
+                link.line = Line::open(address, token, self.poll.registry())?;
+                Ok(())
+            }
+            (result, _) => result.map(drop),
+        }
     }
 
     fn take_socket(&mut self, token: usize, event: &Event) -> io::Result<()> {

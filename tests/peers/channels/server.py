@@ -11,13 +11,16 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.urls import path
 
+# Each waiting socket holds a connection, and the client's own bound is a hundred.
+REDIS = {"address": f"redis://127.0.0.1:{os.environ['CHANNELS_REDIS']}", "max_connections": 100_000}
+
 settings.configure(
     SECRET_KEY="not a secret: nothing is signed here",
     ALLOWED_HOSTS=["*"],
     CHANNEL_LAYERS={
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [f"redis://127.0.0.1:{os.environ['CHANNELS_REDIS']}"]},
+            "CONFIG": {"hosts": [REDIS]},
         }
     },
 )

@@ -134,6 +134,13 @@ fn joined(data: &Value) -> Reply {
     Reply::Joined(place.map(|since| Place { since, epoch: position["epoch"].to_string() }))
 }
 
+/// The id of a push, which stands before anything that people write.
+fn number(frame: &[u8]) -> Option<u64> {
+    let start = memchr::memmem::find(frame, br#","id":"#)? + 6;
+    let digits = frame[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&frame[start..start + digits]).ok()?.parse().ok()
+}
+
 impl Peer for Roomcast {
     fn prepare(&mut self, rooms: usize) -> anyhow::Result<()> {
         let mut client = http::Client::open(self.api, self.authorization("load"))?;
@@ -180,9 +187,7 @@ impl Peer for Roomcast {
     }
 
     fn number(&self, frame: &[u8]) -> Option<u64> {
-        let start = memchr::memmem::find(frame, br#","id":"#)? + 6;
-        let digits = frame[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        std::str::from_utf8(&frame[start..start + digits]).ok()?.parse().ok()
+        number(frame)
     }
 
     fn is_push(&self, frame: &[u8]) -> bool {
@@ -224,5 +229,28 @@ impl Peer for Roomcast {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_has_a_number() {
+        let push = br#"{"channel":"room-7","event":"chat-message","id":42,"data":{"message":",\"id\":1"}}"#;
+        assert_eq!(number(push), Some(42));
+        assert_eq!(number(br#"{"channel":"room-7","event":"typing","data":{}}"#), None);
+    }
+
+    #[test]
+    fn a_place_is_where_the_answer_says_and_half_a_resume_is_refused() {
+        let place = Place { since: 42, epoch: "3".to_owned() };
+        let subscribed = json!({ "id": 42, "epoch": 3, "recovered": true });
+        assert_eq!(joined(&subscribed), Reply::Joined(Some(place.clone())));
+        let in_room = json!({ "id": 7, "position": { "id": 42, "epoch": 3, "recovered": true } });
+        assert_eq!(joined(&in_room), Reply::Joined(Some(place)));
+        let half = json!({ "id": 42, "epoch": 3, "recovered": false });
+        assert!(matches!(joined(&half), Reply::Refused(_)));
     }
 }

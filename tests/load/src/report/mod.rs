@@ -89,10 +89,12 @@ impl Report {
         }
         if run.deliveries > 0 {
             row("deliveries", format!("{:.0}/s, {} in {:.1} s", run.per_second, run.deliveries, run.seconds));
-            row(
-                "latency",
-                format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", run.p50_ms, run.p99_ms, run.max_ms),
-            );
+            if run.rate > 0.0 {
+                row(
+                    "latency",
+                    format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", run.p50_ms, run.p99_ms, run.max_ms),
+                );
+            }
         }
         if run.joins > 0 {
             row("came into their rooms", format!("{}, p99 {:.2} ms", run.joins, run.join_p99_ms));
