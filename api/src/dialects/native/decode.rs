@@ -9,7 +9,7 @@ use shared::{
     id::{MAX_ID, MessageId, RoomId},
 };
 
-use super::wire::{self, HistoryQuery};
+use super::wire::HistoryQuery;
 use crate::queries::{
     messages::{Page, Place},
     rooms::Cursor,
@@ -143,6 +143,7 @@ pub(super) fn cursor(text: &str) -> Result<Cursor, Error> {
 /// Reads bytes as all that clients send here.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
+    use super::wire;
     use crate::dialects::read::is_read_or_refused as read;
     read::<wire::NewRoom>(bytes);
     read::<wire::RoomChange>(bytes);
