@@ -7,6 +7,8 @@ mod behind;
 mod commands;
 pub mod config;
 mod dialects;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod media;
 mod nodes;
 mod queries;
