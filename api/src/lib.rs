@@ -8,6 +8,8 @@ mod commands;
 pub mod config;
 mod dialects;
 mod documents;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod media;
 mod nodes;
 mod queries;

@@ -9,6 +9,8 @@ mod ask;
 pub mod config;
 mod drain;
 mod feed;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod heartbeat;
 mod hub;
 mod node;

@@ -1,0 +1,24 @@
+//! Doors to what reads clients' bytes, for `tests/fuzz`: cargo-fuzz alone builds them.
+
+use crate::session::{self, frame};
+
+/// WebSocket frames, in pieces of as many bytes as the first says.
+pub fn frames(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let mut decoder = frame::Decoder::default();
+    for piece in bytes.chunks(usize::from(*size).max(1)) {
+        decoder.push(piece);
+        loop {
+            match decoder.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The text of a frame.
+pub fn text(text: &str) {
+    session::read_any(text);
+}

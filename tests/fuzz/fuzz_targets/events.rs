@@ -1,0 +1,18 @@
+//! What stands in the log: subjects and events. Whatever is read is written as it is read.
+#![no_main]
+
+use shared::{
+    event::{Event, EventName},
+    subject,
+};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    for name in EventName::ALL {
+        if let Ok(event) = Event::decode(*name, bytes) {
+            assert_eq!(Event::decode(*name, &event.encode()).expect("our own form"), event);
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = (subject::parse(text), subject::sign(text));
+    }
+});

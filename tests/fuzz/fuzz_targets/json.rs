@@ -1,0 +1,4 @@
+//! Bodies, frames, queries and cursors of the dialects that speak JSON.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| api::fuzz::json(bytes));
