@@ -321,7 +321,7 @@ mod tests {
             (7, false, Try::Stored { seq: 7, duplicate: false }),
             (7, true, Try::Stored { seq: 7, duplicate: true }),
         ] {
-            let ack = json!({ "stream": "CHAT_0", "seq": seq, "duplicate": duplicate });
+            let ack = json!({ "stream": subject::stream(Shard::SYSTEM), "seq": seq, "duplicate": duplicate });
             assert_eq!(shown(Ok(serde_json::from_value(ack).expect("an answer"))), expected);
         }
     }
