@@ -17,7 +17,7 @@ use shared::{
 use tokio::time::Instant;
 
 use crate::{
-    dialects::{direct, native, refusal, support, topics},
+    dialects::{direct, native, not_allowed, refusal, support, topics},
     documents,
     state::Api,
     web,
@@ -33,10 +33,7 @@ pub(crate) fn router(api: Api) -> Router {
     let surfaces = vec![native::routes(), support::routes(), topics::routes(), direct::routes()];
     let routes = documents::router(surfaces)
         .merge(web::router())
-        .method_not_allowed_fallback(async |address: Uri| {
-            let detail = "This address does not take that method.";
-            refusal(address.path(), Error::new(ErrorCode::MethodNotAllowed, detail))
-        })
+        .method_not_allowed_fallback(async |address: Uri| not_allowed(&address))
         .route_layer(middleware::from_fn_with_state(api.clone(), origin))
         .route_layer(middleware::from_fn(measure))
         .with_state(api.clone());

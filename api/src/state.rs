@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use async_nats::{Client, jetstream::Context};
+use futures_util::future::try_join_all;
 use quick_cache::sync::Cache;
 use shared::{
     config::OriginArgs,
@@ -86,14 +87,13 @@ impl Shared {
         channel: &Channel,
         events: &[EventName],
     ) -> Result<bool, Error> {
-        let mut last = 0;
-        for event in events {
+        let last = events.iter().map(async |event| {
             let subject = channel.chat(self.shards, *event, None);
-            let found = log::last(&self.jetstream, &subject).await;
-            let found = found.map_err(|error| Error::unavailable("The log", &error))?;
-            last = last.max(found.map_or(0, |stored| stored.seq));
-        }
-        Ok(last == 0 || self.is_applied(channel.shard(self.shards), last).await)
+            log::last(&self.jetstream, &subject).await
+        });
+        let last = try_join_all(last).await.map_err(|error| Error::unavailable("The log", &error))?;
+        let Some(last) = last.into_iter().flatten().map(|stored| stored.seq).max() else { return Ok(true) };
+        Ok(self.is_applied(channel.shard(self.shards), last).await)
     }
 }
 

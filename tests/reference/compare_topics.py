@@ -119,6 +119,7 @@ CASES = [
     ("no JSON", "POST", CHAT, dict(body="{")),
     ("wrong room", "POST", CHAT, dict(body={"title": "x", "room": "movie"})),
     ("nulls", "POST", CHAT, dict(body={"title": None, "room": None, "description": None, "img": None})),
+    ("null for a picture", "POST", CHAT, dict(body={"title": "no picture", "room": "games", "img": None})),
     ("blanks", "POST", CHAT, dict(body={"title": "  ", "room": "", "description": ""})),
     ("blank description", "POST", CHAT, dict(body={"title": "blank", "room": "music", "description": " "})),
     ("numbers", "POST", CHAT, dict(body={"title": 5, "room": "music", "description": 6})),
@@ -155,21 +156,20 @@ CASES = [
     ("too long a change", "PATCH", CHAT + "films/{id}/", dict(body={"description": "y" * 401})),
     ("someone else's", "PATCH", CHAT + "films/{id}/", dict(token=BOB, body={"description": "mine"})),
     ("nobody's", "PATCH", CHAT + "films/{id}/", dict(token=None, body={"description": "mine"})),
-    ("in another room", "PATCH", CHAT + "music/{id}/", dict(body={"description": "d"})),
-    ("unknown", "PATCH", CHAT + "films/999999/", dict(body={"description": "d"})),
+    ("a chat in another room", "PATCH", CHAT + "music/{id}/", dict(body={"description": "d"})),
+    ("an unknown chat", "PATCH", CHAT + "films/999999/", dict(body={"description": "d"})),
     ("get of one", "GET", CHAT + "films/{id}/", dict()),
 ]
 
-# Where Roomcast is different on purpose, and what of the document or the product demands it.
+# Where Roomcast is different on purpose, and how. api/docs/topics.md has them too.
 DIFFERENCES = {
     "no JSON": "the reason is said in another parser's words",
-    "nulls": "the document calls img optional: null is none",
     "blank description": "an empty description and none are the same",
-    "booleans": "the wrong value is shown as it came, not as Python writes it",
-    "lists": "the wrong value is shown as it came, not as Python writes it",
+    "booleans": "a wrong value is shown as it came, not as Python writes it",
+    "lists": "a wrong value is shown as it came, not as Python writes it",
     "nobody's token": "a token that names nobody is one that does not count",
-    "in another room": "a refusal does not name the original's classes",
-    "unknown": "a refusal does not name the original's classes",
+    "a chat in another room": "`Not found.`, without the name of a class",
+    "an unknown chat": "`Not found.`, without the name of a class",
 }
 
 

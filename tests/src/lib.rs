@@ -12,6 +12,7 @@ pub mod golden;
 pub mod machine;
 pub mod nats;
 pub mod original;
+pub mod page;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

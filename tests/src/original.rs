@@ -72,3 +72,20 @@ pub async fn compare(name: &str, arguments: Vec<String>) -> Output {
     let output = tokio::task::spawn_blocking(move || python.output()).await;
     output.expect("it runs").expect("python3")
 }
+
+/// What `reference/<script>` lists as different on purpose: what is asked, and why.
+///
+/// # Panics
+/// When the script has no such list.
+#[must_use]
+pub fn differences(name: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(script(name)).expect("a script");
+    let (_, list) = text.split_once("\nDIFFERENCES = {\n").expect("a list");
+    let (list, _) = list.split_once("\n}\n").expect("its end");
+    let entries = list.lines().map(|line| {
+        let (asked, why) =
+            line.trim().split_once("\": \"").or_else(|| line.trim().split_once("': \"")).expect("an entry");
+        (asked.trim_matches(['"', '\'']).to_owned(), why.trim_end_matches("\",").to_owned())
+    });
+    entries.collect()
+}

@@ -203,7 +203,15 @@ pub(crate) async fn delete(
     Ok((delete, changed))
 }
 
-/// A part of a room's history, in ascending order.
+/// Waits for every message, edit and deletion in a room that was acknowledged before. False where one is
+/// not in Postgres, a second later.
+pub(super) async fn settle(api: &Shared, room: RoomId) -> Result<bool, Error> {
+    let events = [EventName::ChatMessage, EventName::MessageEdit, EventName::MessageDelete];
+    api.is_all_applied(&Channel::Room(room), &events).await
+}
+
+/// A part of a room's history, in ascending order: as it is now, but for what is before an id, which is
+/// read without the log.
 pub(crate) async fn history(
     api: &Shared,
     caller: &Caller,
@@ -212,12 +220,10 @@ pub(crate) async fn history(
     limit: i64,
 ) -> Result<Vec<Message>, Error> {
     see(api, room, caller).await?;
-    let channel = Channel::Room(room);
     if !matches!(page, Page::Before(_)) {
-        // Every message acknowledged before this request is in its answer.
-        api.is_all_applied(&channel, &[EventName::ChatMessage]).await?;
+        settle(api, room).await?;
     }
-    messages::page(&api.pool, channel.shard(api.shards), room, page, limit).await
+    messages::page(&api.pool, Channel::Room(room).shard(api.shards), room, page, limit).await
 }
 
 /// What is new in a room or was changed there after an event, in the order of the events. Who reads it
@@ -230,10 +236,8 @@ pub(crate) async fn changes(
     limit: i64,
 ) -> Result<Vec<Changed>, Error> {
     see(api, room, caller).await?;
-    let channel = Channel::Room(room);
-    let events = [EventName::ChatMessage, EventName::MessageEdit, EventName::MessageDelete];
-    if !api.is_all_applied(&channel, &events).await? {
+    if !settle(api, room).await? {
         return Err(Error::unavailable("The history", &"the last changes are not applied yet"));
     }
-    messages::changes(&api.pool, channel.shard(api.shards), room, after, limit).await
+    messages::changes(&api.pool, Channel::Room(room).shard(api.shards), room, after, limit).await
 }

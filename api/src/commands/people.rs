@@ -68,25 +68,18 @@ pub(crate) async fn learn(
     Ok(())
 }
 
-/// A person as one reader sees them.
-pub(crate) struct Known {
-    pub(crate) person: Person,
-    pub(crate) is_online: bool,
-}
-
 /// What is known of a person: of one whom no token has described yet, nothing. Their mail address and
 /// their balance are for themselves and for admins.
-pub(crate) async fn show(api: &Shared, caller: &Caller, user: &UserId) -> Result<Known, Error> {
-    let shard = Channel::User(user.clone()).shard(api.shards);
-    let known = people::person(&api.pool, shard, user).await?;
-    let mut person = known.map(|(_, person)| person).unwrap_or_default();
+pub(crate) async fn show(api: &Shared, caller: &Caller, user: &UserId) -> Result<Described, Error> {
+    let known = described(api, std::slice::from_ref(user)).await?.remove(user);
+    let mut known = known.unwrap_or_else(|| Described::unknown(user));
     if caller.user != *user && !caller.is_admin {
-        (person.email, person.account) = (None, None);
+        (known.person.email, known.person.account) = (None, None);
     }
-    Ok(Known { person, is_online: presence::is_online(&api.pool, api.shards, user).await? })
+    Ok(known)
 }
 
-/// People, as all documents but the native one describe them.
+/// People, with all that is known of them.
 pub(crate) async fn described(api: &Shared, users: &[UserId]) -> Result<HashMap<UserId, Described>, Error> {
     people::described(&api.pool, api.shards, users).await
 }
@@ -98,7 +91,7 @@ pub(crate) async fn put(
     user: &UserId,
     person: Person,
     idempotency_key: Option<&str>,
-) -> Result<(Known, bool), Error> {
+) -> Result<(Described, bool), Error> {
     if !caller.is_admin {
         return Err(Error::forbidden());
     }

@@ -8,7 +8,7 @@ use shared::{
     clock::Timestamp,
     error::Error,
     event::{Event, EventName, MessageDetail, Room as Made, RoomDetail, RoomKind},
-    id::{RoomId, Shard, UserId},
+    id::{Shard, UserId},
     log,
     rules::{self, Caller},
     subject::Channel,
@@ -187,22 +187,17 @@ pub(crate) async fn say(
     Ok(())
 }
 
-/// Waits for every message of a room that was acknowledged before.
-async fn settle(api: &Shared, room: RoomId) -> Result<(), Error> {
-    api.is_all_applied(&Channel::Room(room), &[EventName::ChatMessage]).await.map(drop)
-}
-
 /// The room of that key.
 pub(crate) async fn show(api: &Shared, secret: &str) -> Result<Room, Error> {
     let room = find(api, secret).await?;
-    settle(api, room.id).await?;
+    messages::settle(api, room.id).await?;
     support::room(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
 }
 
 /// The room of that key, with its newest messages in ascending order.
 pub(crate) async fn history(api: &Shared, secret: &str) -> Result<(Room, Vec<Message>), Error> {
     let room = find(api, secret).await?;
-    settle(api, room.id).await?;
+    messages::settle(api, room.id).await?;
     let shard = Channel::Room(room.id).shard(api.shards);
     let messages = stored::page(&api.pool, shard, room.id, Page::Last, MESSAGES_MAX).await?;
     Ok((room, messages))
@@ -241,6 +236,8 @@ pub(crate) async fn list(
 
 #[cfg(test)]
 mod tests {
+    use shared::id::RoomId;
+
     use super::*;
 
     #[test]

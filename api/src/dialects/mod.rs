@@ -9,8 +9,11 @@ mod read;
 pub(crate) mod support;
 pub(crate) mod topics;
 
-use axum::response::{IntoResponse as _, Response};
-use shared::error::Error;
+use axum::{
+    http::Uri,
+    response::{IntoResponse as _, Response},
+};
+use shared::error::{Error, ErrorCode};
 
 /// A refusal in the form of the dialect that the address is of.
 pub(crate) fn refusal(path: &str, error: Error) -> Response {
@@ -23,4 +26,10 @@ pub(crate) fn refusal(path: &str, error: Error) -> Response {
     } else {
         native::Problem(error).into_response()
     }
+}
+
+/// The same, of a method that the address does not take.
+pub(crate) fn not_allowed(address: &Uri) -> Response {
+    let detail = "This address does not take that method.";
+    refusal(address.path(), Error::new(ErrorCode::MethodNotAllowed, detail))
 }

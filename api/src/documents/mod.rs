@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::state::Api;
 pub(crate) use operation::{Input, Operation, Output};
-pub(crate) use routes::{Refusal, Routes, delete, get, patch, post, put};
+pub(crate) use routes::{Refusal, Routes, change, delete, get, patch, post, put};
 pub(crate) use schemas::Schemas;
 
 const ABOUT: &str = "A chat backend whose centre is a log. Five dialects are views of one model: what is sent \

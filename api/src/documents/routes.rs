@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     handler::Handler,
-    http::Method,
+    http::{Method, Uri, header},
     routing::{MethodFilter, MethodRouter, on},
 };
 use schemars::generate::SchemaSettings;
@@ -17,7 +17,7 @@ use super::{
     operation::{Described, Operation},
     schemas::Schemas,
 };
-use crate::state::Api;
+use crate::{dialects, state::Api};
 
 /// How a surface refuses.
 pub(crate) trait Refusal {
@@ -84,6 +84,17 @@ methods! {
     patch = PATCH;
     /// What a `DELETE` does.
     delete = DELETE;
+}
+
+/// What a `GET` changes. A `HEAD`, of which nobody expects a change, is refused there.
+pub(crate) fn change<H, T>(about: &'static str, handler: H) -> Route
+where
+    H: Handler<T, Api> + Described<T>,
+    T: 'static,
+{
+    let refuse = async |address: Uri| ([(header::ALLOW, "GET")], dialects::not_allowed(&address));
+    let route = get(about, handler);
+    Route { handler: route.handler.head(refuse), ..route }
 }
 
 impl Route {

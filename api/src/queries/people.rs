@@ -34,7 +34,7 @@ pub(crate) async fn person(
     Ok(row.map(|(issued_at, Json(person))| (issued_at, person)))
 }
 
-/// A person, as all documents but the native one describe them.
+/// A person, with all that is known of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Described {
     pub(crate) user: UserId,

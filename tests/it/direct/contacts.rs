@@ -63,6 +63,7 @@ async fn a_camera_is_told_to_contacts_alone_and_shown_in_lists() {
         assert!(stored["id"].is_u64(), "{stored}");
         assert_eq!((&stored["channel"], &stored["data"]), (&json!("user-7"), &data));
         assert_eq!(get(&bob, "/room/list").await["contact_users"]["7"]["is_camera"], is_on);
+        assert_eq!(get(&bob, "/api/v1/users/7").await["is_camera"], is_on, "natively too");
     }
     assert!(stranger.so_far().await.iter().all(|push| push["event"] != "camera"));
 }

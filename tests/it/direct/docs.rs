@@ -3,11 +3,12 @@
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tests::{
-    cluster::{Cluster, Size},
-    is_like,
+    client::Socket,
+    cluster::{Cluster, Size, sign},
+    eventually, is_like, page,
 };
 
-use super::person;
+use super::{claims, get, person};
 
 /// The examples' ids, for which those that the server gives stand in.
 const ROOM: &str = "1400";
@@ -16,13 +17,16 @@ const MESSAGE: &str = "9000";
 #[tokio::test]
 async fn the_pages_requests_are_answered_as_it_says() {
     let page = include_str!("../../../api/docs/direct.md");
-    let examples =
-        page.split("```examples\n").nth(1).and_then(|rest| rest.split("```").next()).expect("examples");
     let cluster = Cluster::start(Size::default()).await;
     let rest = person(&cluster, 0, 7);
+    let _other = Socket::open(&cluster.fanout[0].address(), &sign(&claims(26))).await.expect("it opens");
+    eventually("the other one is online", || async {
+        (get(&rest, "/api/v1/users/26").await["is_online"] == true).then_some(())
+    })
+    .await;
     let (mut room, mut message) = (ROOM.to_owned(), MESSAGE.to_owned());
     let (mut answer, mut played) = (Value::Null, 0);
-    for line in examples.lines() {
+    for line in page::block(page, "examples").lines() {
         let (direction, text) = line.split_at(2);
         if direction == "> " {
             let text = text.replace(ROOM, &room);
@@ -48,5 +52,5 @@ async fn the_pages_requests_are_answered_as_it_says() {
             played += 1;
         }
     }
-    assert_eq!(played, 7);
+    assert_eq!(played, 8);
 }

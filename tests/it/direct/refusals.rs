@@ -141,6 +141,36 @@ async fn what_no_handler_is_given() {
 }
 
 #[tokio::test]
+async fn a_head_changes_nothing() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 0, 8));
+    let (room, other) = (add(&ann, 7, 8).await, add(&ann, 7, 9).await);
+    say(&bob, room, "hi").await;
+    say(&ann, room, "hi").await;
+    get(&ann, "/webrtc/cameraOn").await;
+    let before = get(&ann, "/room/list").await;
+    assert_eq!(
+        (&before["current_room"], &before["rooms"][room.to_string()]["is_active"]),
+        (&json!(other), &json!(true))
+    );
+    let head = async |path: &str| ann.request(Method::HEAD, path).send().await.expect("an answer");
+    for path in [format!("/room/select/{room}"), format!("/room/stop/{room}"), "/webrtc/cameraOff".to_owned()]
+    {
+        for path in [path.clone(), path + "/"] {
+            let refused = head(&path).await;
+            assert_eq!(
+                (refused.status().as_u16(), &refused.headers()["allow"]),
+                (405, &"GET".parse().expect("a value"))
+            );
+            assert_eq!(refused.headers()["content-type"], "application/json");
+        }
+    }
+    assert_eq!(head("/room/list").await.status(), StatusCode::OK);
+    assert_eq!(get(&ann, "/room/list").await, before);
+    assert_eq!(get(&bob, "/room/list").await["contact_users"]["7"]["is_camera"], true);
+}
+
+#[tokio::test]
 async fn a_closed_room_takes_no_more() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = person(&cluster, 0, 7);

@@ -41,6 +41,26 @@ async fn a_read_sees_what_was_acknowledged_before_on_another_node() {
 }
 
 #[tokio::test]
+async fn a_read_sees_what_was_changed_before_on_another_node() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
+    let room = writer.make_room("general").await;
+    let path = format!("/api/v1/rooms/{room}/messages");
+    // A socket is answered when the log has it: nothing but the read waits for Postgres.
+    let mut socket = cluster.socket(0, "ann").await;
+    for n in 0..20 {
+        let id = writer.say(room, "as it was").await;
+        let edit = json!({ "room_pk": room, "msg_id": id, "edited_msg_text": n.to_string() });
+        socket.must("edit_message", edit).await;
+        let (_, page) = reader.get(&path).await;
+        assert_eq!(page["results"][0]["message"], n.to_string(), "{page}");
+        socket.must("delete_messages", json!({ "room_pk": room, "msg_id_list": [id] })).await;
+        let (_, page) = reader.get(&format!("{path}?after={}", id - 1)).await;
+        assert_eq!(ids(&page), [0; 0]);
+    }
+}
+
+#[tokio::test]
 async fn edits_and_deletes_show() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");

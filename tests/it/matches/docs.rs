@@ -1,22 +1,29 @@
-//! The examples of the dialect's page, played.
+//! The examples of the dialect's page, played; its table of differences, compared.
 
 use serde_json::{Value, json};
 use tests::{
     cluster::{Cluster, Size},
     is_like,
+    original::differences,
+    page,
 };
 
-use super::{Match, matched, one};
+use super::{Match, matched, one, two};
 
-#[tokio::test]
-async fn the_pages_frames_are_answered_as_it_says() {
-    let page = include_str!("../../../api/docs/match.md");
-    let frames = page.split("```frames\n").nth(1).and_then(|rest| rest.split("```").next()).expect("frames");
-    let cluster = Cluster::start(Size::default()).await;
-    let room = matched(&cluster, ["1", "2"]).await;
-    let mut socket = Match::open(&cluster, 0, &one()).await;
-    let (mut message, mut answer, mut played) = (Value::Null, Value::Null, 0);
-    for line in frames.lines() {
+const PAGE: &str = include_str!("../../../api/docs/match.md");
+
+/// Plays the frames in a room of the first two; answers how many were answered as the page says, and to
+/// which actions that this socket does not take.
+async fn play(cluster: &Cluster, path: &str, claims: &Value) -> (usize, Vec<Value>) {
+    // Their tokens say who they are.
+    for person in [one(), two()] {
+        Match::open(cluster, 0, &person).await;
+    }
+    let room = matched(cluster, ["1", "2"]).await;
+    matched(cluster, ["1", "3"]).await;
+    let mut socket = Match::open_at(cluster, 0, path, claims).await;
+    let (mut message, mut answer, mut played, mut refused) = (Value::Null, Value::Null, 0, vec![]);
+    for line in page::block(PAGE, "frames").lines() {
         let (direction, frame) = line.split_at(2);
         let mut frame: Value = serde_json::from_str(frame).expect("a frame");
         if direction == "> " {
@@ -32,6 +39,8 @@ async fn the_pages_frames_are_answered_as_it_says() {
             if answer["action"] == "create_message" {
                 message = answer["data"]["id"].clone();
             }
+        } else if answer["response_status"] == 405 {
+            refused.push(answer["action"].take());
         } else {
             assert!(is_like(&answer, &frame), "{answer} is not like {frame}");
             for key in ["action", "response_status", "request_id"] {
@@ -40,5 +49,23 @@ async fn the_pages_frames_are_answered_as_it_says() {
             played += 1;
         }
     }
-    assert_eq!(played, 7);
+    (played, refused)
+}
+
+#[tokio::test]
+async fn the_pages_frames_are_answered_as_it_says() {
+    let cluster = Cluster::start(Size::default()).await;
+    assert_eq!(play(&cluster, "/ws/chat/", &one()).await, (7, vec![]));
+}
+
+#[tokio::test]
+async fn admins_are_answered_alike_but_for_one_action() {
+    let cluster = Cluster::start(Size::default()).await;
+    let admin = json!({ "user_id": 9, "is_admin": true });
+    assert_eq!(play(&cluster, "/ws/admin-chat/", &admin).await, (6, vec![json!("current_room_info")]));
+}
+
+#[test]
+fn the_pages_differences_are_those_that_are_compared() {
+    assert_eq!(page::table(PAGE, "Where it differs from the original"), differences("compare_match.py"));
 }

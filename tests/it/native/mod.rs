@@ -2,6 +2,7 @@
 
 mod changes;
 mod confirm;
+mod docs;
 mod expired;
 mod invitations;
 mod marks;

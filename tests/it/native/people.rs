@@ -25,6 +25,7 @@ async fn a_person_is_what_the_newest_word_says() {
         json!({
             "id": "bob", "username": name, "email": email, "gender": null, "language": language,
             "account": account, "main_photo": null, "business": true, "is_online": false,
+            "is_camera": false,
         })
     };
     let path = "/api/v1/users/bob";

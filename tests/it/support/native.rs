@@ -57,7 +57,10 @@ async fn visitors_and_native_agents_talk() {
     let edit = agent.send(Method::PATCH, &path, &json!({ "message": "We are" })).await.expect("an answer");
     assert_eq!(edit.0, StatusCode::OK);
     assert_eq!(messages(&rest, key(&room)).await[1]["message_data"], "We are");
-    agent.send(Method::DELETE, &path, &serde_json::Value::Null).await.expect("an answer");
+    let again = json!({ "msg_id": sent["id"], "edited_msg_text": "We all are" });
+    socket.must("edit_message", again).await;
+    assert_eq!(messages(&rest, key(&room)).await[1]["message_data"], "We all are");
+    socket.must("delete_messages", json!({ "msg_id_list": [sent["id"]] })).await;
     assert_eq!(messages(&rest, key(&room)).await.len(), 2);
 
     assert_eq!(close(&rest, key(&room)).await.0, StatusCode::OK);

@@ -102,6 +102,9 @@ async fn a_room_is_closed_in_each_of_three_ways() {
         let room = visit(&rest, visit_of("ABCD12345")).await;
         let room = key(&room);
         say(&rest, room, "goodbye").await;
+        let head = other.send(Method::HEAD, SERVICE, &body(room)).await.expect("an answer");
+        assert_eq!(head.0, StatusCode::BAD_REQUEST, "it asks for no change");
+        assert_eq!(shown(&rest, room).await["is_active"], true);
         let (path, body) = if in_body {
             (SERVICE.to_owned(), body(room))
         } else {

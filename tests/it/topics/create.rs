@@ -34,7 +34,7 @@ async fn json_form_and_multipart_say_the_same() {
     let post = |path: &str| ann.request(Method::POST, path);
     let parts = |title| [("title", None, title), ("room", None, &b"music"[..]), ("more", None, b"x")];
     let requests = [
-        post(CHAT).json(&json!({ "title": "one", "room": "music", "img": null, "more": [1] })),
+        post(CHAT).json(&json!({ "title": "one", "room": "music", "more": [1] })),
         form(post(CHAT), &[("title", " two "), ("room", "music"), ("img", ""), ("description", "")]),
         multipart(post(CHAT), &parts(b"three")),
         // Clients lose a body on a redirect.

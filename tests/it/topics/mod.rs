@@ -2,6 +2,7 @@
 
 mod change;
 mod create;
+mod docs;
 mod list;
 mod original;
 mod pictures;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     commands::direct,
-    documents::{Routes, get, post},
+    documents::{Routes, change, get, post},
     state::Api,
 };
 
@@ -22,10 +22,10 @@ pub(crate) fn routes() -> Routes {
     Routes::of::<Refusal>("direct", "Two people who talk, with presence, read marks and cameras.")
         .at_both("/room/add", [post("The room of two people, made where there is none", add)])
         .at_both("/room/list", [get("Your rooms", list), post("Sends a message", send)])
-        .at_both("/room/select/{room}", [get("Makes a room your current one, and read", select)])
-        .at_both("/room/stop/{room}", [get("Stops the talk until both write again", stop)])
-        .at_both("/webrtc/cameraOn", [get("Your camera is on", camera_on)])
-        .at_both("/webrtc/cameraOff", [get("Your camera is off", camera_off)])
+        .at_both("/room/select/{room}", [change("Makes a room your current one, and read", select)])
+        .at_both("/room/stop/{room}", [change("Stops the talk until both write again", stop)])
+        .at_both("/webrtc/cameraOn", [change("Your camera is on", camera_on)])
+        .at_both("/webrtc/cameraOff", [change("Your camera is off", camera_off)])
 }
 
 async fn add(

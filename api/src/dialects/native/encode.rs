@@ -1,16 +1,14 @@
 //! Writing what clients are answered.
 
-use shared::{
-    event,
-    id::{RoomId, UserId},
-};
+use shared::{event, id::RoomId};
 
 use super::wire;
 use crate::{
-    commands::{messages::Sent, people::Known},
+    commands::messages::Sent,
     queries::{
         invitations::Invitation,
         messages::{Changed, Message, Page},
+        people::Described,
         rooms::{Present, Room},
         teams::Team,
     },
@@ -110,10 +108,10 @@ pub(super) fn invitation(invitation: Invitation, is_applied: bool) -> wire::Invi
 }
 
 /// A person.
-pub(super) fn person(id: UserId, known: Known, is_applied: bool) -> wire::Person {
+pub(super) fn person(known: Described, is_applied: bool) -> wire::Person {
     let event::Person { username, email, gender, language, account, main_photo, business } = known.person;
     wire::Person {
-        id,
+        id: known.user,
         username,
         email,
         gender,
@@ -122,6 +120,7 @@ pub(super) fn person(id: UserId, known: Known, is_applied: bool) -> wire::Person
         main_photo,
         business,
         is_online: known.is_online,
+        is_camera: known.is_camera,
         applied: applied(is_applied),
     }
 }

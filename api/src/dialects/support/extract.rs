@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use axum::{
     body::{Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, Request},
-    http::request::Parts,
+    http::{Method, request::Parts},
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -64,7 +64,8 @@ impl<T> FromRequest<Api> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
-        if request.body().is_end_stream() {
+        // A HEAD asks for no change, whatever it carries.
+        if request.method() == Method::HEAD || request.body().is_end_stream() {
             return Ok(Self(Bytes::new(), PhantomData));
         }
         Ok(Self(http::json_body(request, api).await?, PhantomData))

@@ -120,7 +120,8 @@ async fn picture(
     is_form: bool,
 ) -> Result<Checked<Option<Picture>>, Error> {
     Ok(match given {
-        None | Some(Given::Null) => Ok(None),
+        None => Ok(None),
+        Some(Given::Null) => wrong(NULL),
         Some(Given::Text(text)) if text.is_empty() && is_form => Ok(None),
         Some(Given::Text(_) | Given::Other(_)) => wrong(NO_FILE),
         Some(Given::File(bytes)) if bytes.is_empty() => wrong(EMPTY_FILE),

@@ -111,7 +111,7 @@ pub(super) struct NewChat {
     /// One of the categories.
     room: String,
     /// A picture, in a multipart body.
-    #[schemars(extend("contentMediaType" = "application/octet-stream"))]
+    #[schemars(extend("type" = "string", "contentMediaType" = "application/octet-stream"))]
     img: Option<String>,
     #[schemars(length(max = DESCRIPTION_MAX))]
     description: Option<String>,

@@ -20,7 +20,7 @@ pub(super) async fn show(
     OfUser(user): OfUser,
 ) -> Answer<wire::Person> {
     let found = people::show(&api, &caller, &user).await?;
-    Ok(axum::Json(encode::person(user, found, true)))
+    Ok(axum::Json(encode::person(found, true)))
 }
 
 pub(super) async fn put(
@@ -31,7 +31,7 @@ pub(super) async fn put(
     Json(body): Json<wire::PersonChange>,
 ) -> Answer<wire::Person> {
     let (found, applied) = people::put(&api, &caller, &user, body.into(), key.as_deref()).await?;
-    Ok(axum::Json(encode::person(user, found, applied)))
+    Ok(axum::Json(encode::person(found, applied)))
 }
 
 pub(super) async fn presence(

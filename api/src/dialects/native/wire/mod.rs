@@ -232,6 +232,7 @@ pub(in crate::dialects::native) struct Person {
     pub(in crate::dialects::native) main_photo: Option<String>,
     pub(in crate::dialects::native) business: Option<bool>,
     pub(in crate::dialects::native) is_online: bool,
+    pub(in crate::dialects::native) is_camera: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) applied: Option<bool>,
 }

@@ -1,0 +1,80 @@
+//! The examples of the native page, played.
+
+use reqwest::Method;
+use serde_json::Value;
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Size},
+    is_like, page,
+};
+
+/// The examples' room, for which the one that is made stands in.
+const ROOM: &str = "4200";
+
+/// Somebody who asks, and listens.
+struct Person {
+    name: &'static str,
+    rest: Rest,
+    socket: Socket,
+}
+
+impl Person {
+    async fn of(cluster: &Cluster, name: &'static str) -> Self {
+        Self { name, rest: cluster.rest(0, name), socket: cluster.socket(0, name).await }
+    }
+
+    /// Does what the page says.
+    async fn act(&mut self, verb: &str, words: &str) -> Value {
+        if verb == "sends" {
+            let frame: Value = serde_json::from_str(words).expect("a frame");
+            let action = frame["action"].as_str().expect("an action").to_owned();
+            return self.socket.act(&action, frame).await.expect("open");
+        }
+        let (path, body) = words.split_once(' ').expect("a path and a body");
+        let method: Method = verb.parse().expect("a method");
+        let body = serde_json::from_str(body).expect("JSON");
+        let (status, answer) = self.rest.send(method, path, &body).await.expect("an answer");
+        assert!(status.is_success(), "{words}: {answer}");
+        answer
+    }
+
+    /// What the socket hears next of that event.
+    async fn hears(&mut self, example: &Value) -> Value {
+        let event = example["event"].as_str().expect("an event");
+        let push = self.socket.event(event).await.expect("a push");
+        assert_eq!(push["channel"], example["channel"]);
+        push
+    }
+}
+
+fn named<'a>(people: &'a mut [Person], name: &str) -> &'a mut Person {
+    people.iter_mut().find(|person| person.name == name).expect("somebody")
+}
+
+#[tokio::test]
+async fn the_pages_requests_are_answered_and_heard_as_it_says() {
+    let cluster = Cluster::start(Size::default()).await;
+    let mut people = [Person::of(&cluster, "ann").await, Person::of(&cluster, "bob").await];
+    let (mut room, mut answer, mut played) = (ROOM.to_owned(), Value::Null, 0);
+    for line in page::block(include_str!("../../../api/docs/native.md"), "examples").lines() {
+        let (direction, text) = line.split_at(2);
+        if direction == "> " {
+            let text = text.replace(ROOM, &room);
+            let (who, words) = text.split_once(' ').expect("who");
+            let (verb, words) = words.split_once(' ').expect("a verb");
+            answer = named(&mut people, who).act(verb, words).await;
+            if words.starts_with("/api/v1/rooms ") {
+                room = answer["id"].to_string();
+            }
+            continue;
+        }
+        let text = text.replace(ROOM, &room);
+        let (who, example) = text.split_once(" hears ").unwrap_or(("", &text));
+        let example: Value = serde_json::from_str(example).expect("JSON");
+        let found =
+            if who.is_empty() { answer.clone() } else { named(&mut people, who).hears(&example).await };
+        assert!(is_like(&found, &example), "{found} is not like {example}");
+        played += 1;
+    }
+    assert_eq!(played, 11);
+}
