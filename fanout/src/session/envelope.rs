@@ -1,4 +1,4 @@
-//! The envelope of answers, document 004's:
+//! The envelope of answers, that of match sockets:
 //! `{"errors", "data", "action", "response_status", "request_id"}`.
 
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ use tests::{
     cluster::{Cluster, sign},
 };
 
-/// A socket of document 004, as its clients use it.
+/// A match socket, as its clients use it.
 struct Match(Socket);
 
 impl Match {

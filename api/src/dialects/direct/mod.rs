@@ -1,4 +1,4 @@
-//! The direct dialect: `/room/…` and `/webrtc/…`, two people who talk, as document 000 has it.
+//! The direct dialect: `/room/…` and `/webrtc/…`, two people who talk, as its clients know it.
 //!
 //! With and without the trailing slash; JSON in, whatever its type is called, and JSON out; errors are
 //! `{"detail": "…"}`; what a `GET` of this document changes is changed by `GET`.

@@ -1,4 +1,4 @@
-//! The bodies of document 000, key by key.
+//! The bodies of the direct dialect, key by key.
 
 use std::collections::BTreeMap;
 

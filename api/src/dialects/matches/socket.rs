@@ -1,4 +1,4 @@
-//! The actions of match sockets, as document 004 has them.
+//! The actions of match sockets, as their clients know them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

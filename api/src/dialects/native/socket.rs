@@ -1,4 +1,4 @@
-//! The actions of native sockets, as document 004 shapes them and document 002 names them.
+//! The actions of native sockets: in the envelope of match sockets, with the native names.
 
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -153,7 +153,7 @@ pub(in crate::dialects::native) struct ListQuery {
     pub(in crate::dialects::native) limit: Option<String>,
 }
 
-/// A room, with document 002's names.
+/// A room, with the native names.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Room {
     pub(in crate::dialects::native) id: RoomId,
