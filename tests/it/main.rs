@@ -6,6 +6,7 @@ mod documents;
 mod faults;
 mod flow;
 mod golden;
+mod hostile;
 mod least_privilege;
 mod limits;
 mod live;
