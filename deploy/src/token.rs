@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -52,14 +52,7 @@ pub(crate) fn main(config: &Config) -> ExitCode {
 }
 
 fn secret(config: &Config) -> anyhow::Result<String> {
-    if let Some(secret) = &config.jwt_secret {
-        return Ok(secret.clone());
-    }
-    let file = config.data.join("secrets/jwt");
-    let secret = std::fs::read_to_string(&file).with_context(|| {
-        format!("ROOMCAST_JWT_SECRET is not set, and there is no secret in {}", file.display())
-    })?;
-    Ok(secret.trim_end().to_owned())
+    shared::token::kept_secret(config.jwt_secret.as_deref(), &config.data)
 }
 
 fn claims(config: &Config) -> anyhow::Result<Value> {

@@ -292,7 +292,6 @@ impl Cluster {
         }
         let mut cluster = Self { api, fanout, persister, nats, database, _folder: folder };
         cluster.ready().await;
-        cluster.led().await;
         cluster
     }
 
@@ -314,11 +313,12 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until every node is ready.
+    /// Waits until every node is ready, and every shard is led.
     pub async fn ready(&mut self) {
         for node in self.persister.iter_mut().take(1).chain(&mut self.api).chain(&mut self.fanout) {
             node.ready().await;
         }
+        self.led().await;
     }
 
     /// The log, as a service sees it.

@@ -6,7 +6,7 @@
 mod claims;
 mod jwks;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use axum::http::{HeaderMap, header};
@@ -123,6 +123,21 @@ fn check(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Identit
             _ => TokenError::Invalid,
         })?;
     data.claims.identity()
+}
+
+/// The secret that is given, or the one that `deploy/up` keeps in its data folder.
+///
+/// # Errors
+/// Where there is neither.
+pub fn kept_secret(given: Option<&str>, data: &Path) -> anyhow::Result<String> {
+    if let Some(secret) = given {
+        return Ok(secret.to_owned());
+    }
+    let file = data.join("secrets/jwt");
+    let secret = std::fs::read_to_string(&file).with_context(|| {
+        format!("ROOMCAST_JWT_SECRET is not set, and there is no secret in {}", file.display())
+    })?;
+    Ok(secret.trim_end().to_owned())
 }
 
 /// Signs claims with HS256: for `roomcast token` and for tests.

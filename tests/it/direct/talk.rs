@@ -113,7 +113,7 @@ async fn while_nobody_writes_to_postgres_an_answer_has_what_it_answers() {
     let (id, seen) = say(&ann, room, "now").await;
     assert_eq!(seen["messages"].as_object().map(|messages| messages.len()), Some(2));
     cluster.persister[0].restart();
-    cluster.persister[0].ready().await;
+    cluster.ready().await;
     let list = get(&ann, &format!("/room/select/{room}")).await;
     assert_eq!(list["rooms"][room.to_string()]["messages"][id.to_string()]["message"], "now");
 }

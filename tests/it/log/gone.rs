@@ -40,7 +40,7 @@ async fn a_new_log_goes_on_after_what_postgres_has() {
     let output = recover(&cluster, &[]);
     assert!(output.status.success(), "{}", printed(&output));
     assert!(printed(&output).contains("a new log"), "{}", printed(&output));
-    cluster.persister[0].ready().await;
+    cluster.ready().await;
     sent.extend(say_all(&ann, room, 10..20).await);
     assert_eq!(sent[10], sent[9] + 1);
     assert_eq!(rows(&cluster, room, 20).await, expected(&sent));

@@ -34,7 +34,7 @@ async fn a_hole_is_refused_until_the_loss_is_accepted() {
 
     let output = recover(&cluster, &["--accept-loss"]);
     assert!(output.status.success(), "{}", printed(&output));
-    cluster.persister[0].ready().await;
+    cluster.ready().await;
     let left: Vec<u64> = [&sent[..], &more[3..]].concat();
     let rows = rows(&cluster, room, 7).await;
     assert_eq!(rows.iter().map(|(id, _)| *id).collect::<Vec<_>>(), left);

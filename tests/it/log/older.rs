@@ -70,7 +70,7 @@ async fn grown_over(appended: usize) {
     assert_eq!(strays[0], sent[5], "the broker gives ids again that it has forgotten");
 
     cluster.persister[0].restart();
-    cluster.persister[0].ready().await;
+    cluster.ready().await;
     let (kept, noted) = (appended.saturating_sub(5), appended.min(5));
     let last = say(&ann, room, "last").await;
     assert!(last > sent[9] && last > strays[appended - 1]);
@@ -139,7 +139,7 @@ async fn each_boot_of_a_single_brokers_host_begins_an_epoch() {
         cluster.persister[0].terminate();
         cluster.persister[0].set("ROOMCAST_LOG_BOOT_ID", id);
         cluster.persister[0].restart();
-        cluster.persister[0].ready().await;
+        cluster.ready().await;
         for shard in [Shard::SYSTEM, shard()] {
             let at = eventually("the epoch is there", || async {
                 let (stream, row) = (state(&cluster, shard).await.epoch, place(&cluster, shard).await.1);

@@ -57,7 +57,7 @@ impl Roomcast {
             publish: config.publish,
             broker: link::broker(&config.nats_url)?.address,
             shards: ShardCount::new(config.shards).context("ROOMCAST_SHARDS")?,
-            secret: secret(config)?,
+            secret: shared::token::kept_secret(config.jwt_secret.as_deref(), &config.data)?,
             rooms: Vec::new(),
             joins: config.publish == Publish::Socket || config.scenario == Scenario::Mixed,
             tokens: RefCell::default(),
@@ -112,17 +112,6 @@ impl Roomcast {
 
 /// Above what any trial's log has come to.
 const FIRST_LIVE: u64 = 1 << 40;
-
-fn secret(config: &Config) -> anyhow::Result<String> {
-    if let Some(secret) = &config.jwt_secret {
-        return Ok(secret.clone());
-    }
-    let file = config.data.join("secrets/jwt");
-    let secret = std::fs::read_to_string(&file).with_context(|| {
-        format!("ROOMCAST_JWT_SECRET is not set, and there is no secret in {}", file.display())
-    })?;
-    Ok(secret.trim_end().to_owned())
-}
 
 /// The place that an answer names; what a resume could not have is refused.
 fn joined(data: &Value) -> Reply {
