@@ -78,6 +78,8 @@ async fn what_is_no_picture_is_refused() {
         (&b""[..], "The submitted file is empty."),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", invalid),
         (&PICTURE[..PICTURE.len() / 2], invalid),
+        // Its decoder panics.
+        (include_bytes!("../../fuzz/seeds/picture/palette"), invalid),
         (&large, "Ensure this file has no more than 5 MiB."),
         (&far_larger, "Ensure this file has no more than 5 MiB."),
     ] {
