@@ -22,6 +22,8 @@ use crate::{lead::Leads, session::Writers};
 
 /// Messages indexed by one statement.
 const SLICE: i32 = 500;
+/// How long it waits for more once something is due: a step costs much the same however little it indexes.
+const GATHER: Duration = Duration::from_millis(500);
 /// How often every shard is looked at: another process may have left some to do.
 const EVERY: Duration = Duration::from_secs(5);
 /// More than a statement may take: a session that is silent for longer is lost.
@@ -41,22 +43,32 @@ impl Due {
         self.wake.notify_one();
     }
 
+    /// Some were noted a while ago. Whoever stops to wait looks at all that was noted.
+    async fn gathered(&self) {
+        self.wake.notified().await;
+        sleep(GATHER).await;
+    }
+
     fn take(&self) -> BTreeSet<Shard> {
         std::mem::take(&mut *self.shards.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// One atomic step: reads what is due first, indexes the beginning of it, and takes that from the note.
-/// `$1` = the shard, `$2` = how many. A text longer than any that api takes counts by its beginning, so
-/// that no message is too much for a `tsvector`.
+/// One atomic step: reads what is due first, indexes the beginning of it, and takes that from the notes.
+/// `$1` = the shard, `$2` = how many at most. A text longer than any that api takes counts by its
+/// beginning, so that no message is too much for a `tsvector`.
 const STEP: &str = "
-WITH due AS (
-    SELECT after_seq, cardinality(ids) > $2 AS more, rooms[:$2] AS rooms, ids[:$2] AS ids
-    FROM search_due WHERE shard = $1 ORDER BY after_seq LIMIT 1 FOR UPDATE
+WITH first AS (
+    SELECT after_seq, rooms, ids FROM search_due WHERE shard = $1 ORDER BY after_seq LIMIT $2 FOR UPDATE
+), due AS (
+    SELECT *, $2 - (sum(cardinality(ids)) OVER (ORDER BY after_seq) - cardinality(ids))::int AS free FROM first
+), part AS (
+    SELECT after_seq, free, cardinality(ids) > free AS more, rooms[:free] AS rooms, ids[:free] AS ids
+    FROM due WHERE free > 0
 ), touched AS (
     SELECT DISTINCT m.room, m.id, m.created_at, m.body, m.deleted_at
-    FROM due CROSS JOIN unnest(due.rooms, due.ids) AS part (room, id)
-    JOIN message m ON m.shard = $1 AND m.room = part.room AND m.id = part.id
+    FROM part CROSS JOIN unnest(part.rooms, part.ids) AS one (room, id)
+    JOIN message m ON m.shard = $1 AND m.room = one.room AND m.id = one.id
 ), filled AS (
     INSERT INTO message_search (shard, room, id, created_at, words)
     SELECT $1, room, id, created_at, to_tsvector('simple', left(body, 16384))
@@ -66,13 +78,13 @@ WITH due AS (
     DELETE FROM message_search s USING touched t
     WHERE t.deleted_at IS NOT NULL AND s.shard = $1 AND s.room = t.room AND s.id = t.id
 ), finished AS (
-    DELETE FROM search_due d USING due
-    WHERE NOT due.more AND d.shard = $1 AND d.after_seq = due.after_seq
+    DELETE FROM search_due d USING part
+    WHERE NOT part.more AND d.shard = $1 AND d.after_seq = part.after_seq
 ), shortened AS (
-    UPDATE search_due d SET rooms = d.rooms[$2 + 1:], ids = d.ids[$2 + 1:] FROM due
-    WHERE due.more AND d.shard = $1 AND d.after_seq = due.after_seq
+    UPDATE search_due d SET rooms = d.rooms[free + 1:], ids = d.ids[free + 1:] FROM part
+    WHERE part.more AND d.shard = $1 AND d.after_seq = part.after_seq
 )
-SELECT (SELECT count(*) FROM touched) FROM due";
+SELECT (SELECT count(*) FROM touched), (SELECT coalesce(sum(cardinality(ids)), 0) >= $2 FROM part)";
 
 /// Fills it until the soft stop.
 pub(crate) async fn fill(
@@ -94,19 +106,16 @@ pub(crate) async fn fill(
                     tracing::debug!(error = format!("{error:#}"), "how far the search index lags");
                 }
             }
-            () = due.wake.notified(), if todo.is_empty() => {}
+            () = due.gathered(), if todo.is_empty() => {}
             () = sleep(pause), if !todo.is_empty() => {}
         }
-        for shard in due.take() {
-            if !todo.contains(&shard) {
-                todo.push_back(shard);
-            }
+        if todo.is_empty() {
+            todo.extend(due.take());
         }
         let Some(shard) = todo.pop_front() else { continue };
         let begun = Instant::now();
         match step(&sessions, shard, &indexed).await {
-            Ok(true) => todo.push_back(shard),
-            Ok(false) => {}
+            Ok(is_full) => todo.extend(is_full.then_some(shard)),
             // The next tick tries again.
             Err(error) => {
                 tracing::warn!(%shard, error = format!("{error:#}"), "messages are not indexed yet");
@@ -116,15 +125,15 @@ pub(crate) async fn fill(
     }
 }
 
-/// Does a slice of what is due first in a shard; false where nothing is.
+/// Does a slice of what is due first in a shard; true where more may be due.
 async fn step(sessions: &Writers, shard: Shard, indexed: &Counter) -> anyhow::Result<bool> {
     let mut writer = sessions.take().await?;
-    let step = sqlx::query_scalar::<_, i64>(STEP).bind(shard.number()).bind(SLICE);
-    let done = timeout(ANSWER, step.fetch_optional(writer.session())).await;
-    let done = done.context("the database did not answer in time")??;
+    let step = sqlx::query_as::<_, (i64, bool)>(STEP).bind(shard.number()).bind(SLICE);
+    let done = timeout(ANSWER, step.fetch_one(writer.session())).await;
+    let (count, is_full) = done.context("the database did not answer in time")??;
     writer.give_back();
-    indexed.increment(done.map_or(0, |count| count.unsigned_abs()));
-    Ok(done.is_some())
+    indexed.increment(count.unsigned_abs());
+    Ok(is_full)
 }
 
 /// Says how long what is due has waited.

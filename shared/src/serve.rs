@@ -15,8 +15,6 @@ use axum::{
     Router,
     extract::Request,
     http::{HeaderName, HeaderValue},
-    middleware::Next,
-    response::Response,
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -25,7 +23,7 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 use tower::ServiceExt as _;
-use tracing::Instrument as _;
+use tracing::Span;
 
 use crate::lifecycle::Shutdown;
 
@@ -120,24 +118,26 @@ pub async fn serve(
     }
 }
 
-/// Takes a request's id from its header, or makes one, and answers with it.
-pub async fn request_id(mut request: Request, next: Next) -> Response {
-    let given = request.headers().get(&REQUEST_ID).filter(|id| is_id(id)).cloned();
-    let id = given.unwrap_or_else(|| {
-        let id: u128 = rand::random();
-        HeaderValue::try_from(format!("{id:032x}")).expect("hexadecimal digits are a header")
-    });
+/// A request's id: from its header, or a new one, which is put there.
+pub fn request_id(request: &mut Request) -> HeaderValue {
+    if let Some(id) = request.headers().get(&REQUEST_ID).filter(|id| is_id(id)) {
+        return id.clone();
+    }
+    let id: u128 = rand::random();
+    let id = HeaderValue::try_from(format!("{id:032x}")).expect("hexadecimal digits are a header");
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    // The path alone: a query may hold a token.
-    let span = tracing::info_span!(
+    id
+}
+
+/// What the log says of all that a request does. The path alone: a query may hold a token.
+#[must_use]
+pub fn span(request: &Request, id: &HeaderValue) -> Span {
+    tracing::info_span!(
         "request",
         id = id.to_str().unwrap_or(""),
         method = %request.method(),
         path = request.uri().path(),
-    );
-    let mut response = next.run(request).instrument(span).await;
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
+    )
 }
 
 fn is_id(id: &HeaderValue) -> bool {
