@@ -137,7 +137,7 @@ async fn tell_positions(
         }
         let frame = positions.frame();
         for outbox in sessions.all() {
-            outbox.push_unstored(frame.clone());
+            outbox.push_unstored(&frame);
         }
     }
 }

@@ -128,7 +128,7 @@ struct Opening {
 /// Events that wait behind a gate; what comes more is healed from the log.
 const GATE: usize = 1_000;
 
-/// Events that are heard before the first of them is written: what waits for a socket leaves in one write.
+/// Events that are heard before the first of them is sent: what a socket gets of them leaves in one write.
 const PASS: usize = 1_024;
 
 /// A live message, and by which sort of subscription it came.
@@ -154,9 +154,9 @@ pub(crate) struct Feed {
     /// Another cause came up meanwhile: from here.
     heal_again: Option<u64>,
     done: mpsc::Sender<Done>,
-    /// Channels whose sockets have something to write.
-    unwritten: Vec<Channel>,
-    metrics: Deliveries,
+    /// Channels whose sockets are to be sent something.
+    unsent: Vec<Channel>,
+    metrics: Arc<Deliveries>,
     latency: Latency,
 }
 
@@ -183,8 +183,8 @@ impl Feed {
             healing: false,
             heal_again: None,
             done,
-            unwritten: Vec::new(),
-            metrics: Deliveries::new(),
+            unsent: Vec::new(),
+            metrics: Arc::new(Deliveries::new()),
             latency: Latency::new(),
         };
         feed.open_people();
@@ -216,7 +216,7 @@ impl Feed {
                 },
                 _ = tick.tick() => feed.tick(),
             }
-            feed.write_all();
+            feed.send_all();
         }
     }
 
@@ -232,20 +232,20 @@ impl Feed {
         }
     }
 
-    /// Queues an event for those who follow its channel.
+    /// An event is to be sent to those who follow its channel.
     fn deliver(&mut self, channel: &Channel, heard: Heard<'_>) {
-        if let Some(Entry::Heard(hub)) = self.entries.get_mut(channel)
-            && hub.deliver(heard, &self.metrics)
+        if let Some(hub) = self.hub(channel)
+            && hub.deliver(heard)
         {
-            self.unwritten.push(channel.clone());
+            self.unsent.push(channel.clone());
         }
     }
 
-    /// Has all sockets write what was queued for them.
-    fn write_all(&mut self) {
-        for channel in std::mem::take(&mut self.unwritten) {
+    /// Sends all that is to be sent.
+    fn send_all(&mut self) {
+        for channel in std::mem::take(&mut self.unsent) {
             if let Some(hub) = self.hub(&channel) {
-                hub.write_now();
+                hub.send();
             }
         }
         self.latency.record();

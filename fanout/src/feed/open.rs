@@ -72,7 +72,14 @@ impl Feed {
             self.live.push(Box::pin(subscriber.take_until(ended).map(Live::Channel)));
         }
         self.position.begin(state.epoch, state.last);
-        let hub = Hub::new(channel.clone(), self.shard.index(), state.last, state.epoch, interest);
+        let hub = Hub::new(
+            channel.clone(),
+            self.shard.index(),
+            state.last,
+            state.epoch,
+            interest,
+            self.metrics.clone(),
+        );
         self.entries.insert(channel.clone(), Entry::Heard(Box::new(hub)));
         self.snapshot_taken(channel, people);
         if is_doubled || doubt || gate.len() == GATE {

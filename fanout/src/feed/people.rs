@@ -92,7 +92,7 @@ impl Feed {
             None if is_unstored(parsed.event) => {
                 let frame = native::push_unstored(&parsed.channel, parsed.event, &message.payload);
                 for (_, outbox) in self.source.sessions.of(user) {
-                    outbox.push_unstored(frame.clone());
+                    outbox.push_unstored(&frame);
                 }
             }
             None => {}

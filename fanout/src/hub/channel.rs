@@ -1,8 +1,9 @@
 //! One channel on this node: its followers, its recent events, and how far it is heard.
 //!
 //! What must hold: events reach followers in the log's order, each at most once. What is at or
-//! below `last` has been pushed, or lies before everyone's beginning here. A follower whose right
-//! ends by an event gets that event, and nothing after it.
+//! below `last` has been pushed, is about to be, or lies before everyone's beginning here. What is about to
+//! be is sent before anything else changes who is here. A follower whose right ends by an event gets that
+//! event, and nothing after it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -22,12 +23,12 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     fold::Fold,
     follower::{Followed, Follower},
-    members::{Member, Members},
+    members::{Member, Members, Next},
     rights::Rights,
     ring::Ring,
 };
 use crate::{
-    render::{Form, Rendered, native},
+    render::{Rendered, native},
     session::outbox::Outbox,
 };
 
@@ -92,12 +93,13 @@ pub(crate) struct Hub {
     pub(crate) reading: bool,
     members: Members,
     idle_since: Option<Instant>,
-    /// Something is queued that nobody was told to write.
-    unwritten: bool,
+    /// It waits for [`Hub::send`], and who calls that was told.
+    unsent: bool,
     /// Those whose answer is the push of their event.
     senders: Vec<Sender>,
     /// Ends the channel's own subscription when dropped.
     interest: Option<oneshot::Sender<()>>,
+    metrics: Arc<Deliveries>,
 }
 
 /// The person that an event is about.
@@ -123,6 +125,7 @@ impl Hub {
         last: u64,
         epoch: u64,
         interest: oneshot::Sender<()>,
+        metrics: Arc<Deliveries>,
     ) -> Self {
         Self {
             channel,
@@ -139,15 +142,17 @@ impl Hub {
             reading: false,
             members: Members::default(),
             idle_since: Some(Instant::now()),
-            unwritten: false,
+            unsent: false,
             senders: Vec::new(),
             interest: Some(interest),
+            metrics,
         }
     }
 
     /// Lets a follower in: its answer, what it missed, then everything as it comes. `recovered`
     /// is false where what it missed can't be had.
     pub(crate) fn admit(&mut self, follower: Follower, recovered: bool) {
+        self.send();
         let as_of = follower.grant.map_or(u64::MAX, |grant| grant.as_of);
         if self.rights.is_over(&follower.caller.user, as_of) {
             // The session may be gone meanwhile: then nobody waits.
@@ -236,17 +241,17 @@ impl Hub {
         (before > known).then_some(known)
     }
 
-    /// Queues an event for everyone, once: one that is known already does nothing. True where
-    /// [`Hub::write_now`] has to be called, and did not before.
-    pub(crate) fn deliver(&mut self, heard: Heard<'_>, to: &Deliveries) -> bool {
+    /// An event is to be sent to everyone, once: one that is known already does nothing. True where
+    /// [`Hub::send`] has to be called, and did not before.
+    pub(crate) fn deliver(&mut self, heard: Heard<'_>) -> bool {
         if heard.seq <= self.last {
             return false;
         }
-        self.take(heard, to);
-        !std::mem::replace(&mut self.unwritten, true)
+        self.take(heard);
+        !std::mem::replace(&mut self.unsent, true)
     }
 
-    fn take(&mut self, heard: Heard<'_>, to: &Deliveries) {
+    fn take(&mut self, heard: Heard<'_>) {
         let Heard { event, seq, .. } = heard;
         self.last = seq;
         match self.chain.get_mut(event) {
@@ -259,10 +264,9 @@ impl Hub {
         {
             return;
         }
-        let channel = self.channel.clone();
-        let rendered = Rendered::new(&channel, heard);
+        let rendered = Rendered::of(&self.channel, heard, self.members.has_matches());
         if native::is_replayed(event)
-            && let Some(frame) = rendered.frame(Form::Native)
+            && let Some(frame) = &rendered.native
         {
             self.ring.push(seq, frame.clone());
         }
@@ -270,12 +274,11 @@ impl Hub {
             // What somebody has read is nothing to a crowd.
             Some(EventName::MessageRead) if !self.pair => {
                 if let Ok(About { user }) = serde_json::from_slice(heard.payload) {
-                    self.push(seq, &rendered, to, |member| member.caller.user == user);
+                    self.members.send_next(Next { seq, rendered, only: Some(user) });
                 }
             }
-            _ => self.push(seq, &rendered, to, |_| true),
+            _ => self.members.send_next(Next { seq, rendered, only: None }),
         }
-        self.answer_senders();
         match name {
             Some(EventName::MemberRemove | EventName::TeamMemberRemove) => self.removed(heard),
             Some(EventName::RoomUpdate) => self.updated(heard),
@@ -283,27 +286,24 @@ impl Hub {
         }
     }
 
-    fn push(&mut self, seq: u64, rendered: &Rendered<'_>, to: &Deliveries, whom: impl Fn(&Member) -> bool) {
-        let queued = self.members.queue(seq, rendered, whom);
-        to.frames.increment(queued.frames);
-        to.bytes.increment(queued.bytes);
-        to.overflows.increment(queued.gone.len() as u64);
-        for connection in queued.gone {
+    /// Sends everyone what is to be sent.
+    pub(crate) fn send(&mut self) {
+        self.unsent = false;
+        let sent = self.members.send();
+        self.metrics.frames.increment(sent.frames as u64);
+        self.metrics.bytes.increment(sent.bytes as u64);
+        self.metrics.overflows.increment(sent.gone.len() as u64);
+        for connection in sent.gone {
             self.remove(connection, u64::MAX, false);
         }
-    }
-
-    /// Has every socket write what waits for it.
-    pub(crate) fn write_now(&mut self) {
-        self.unwritten = false;
-        self.members.write_now();
+        self.answer_senders();
     }
 
     /// Tells a sender when the push of its event, which is its answer, was handed over: false where its
     /// socket does not follow any more.
     pub(crate) fn answers(&mut self, sender: Sender) {
         self.senders.push(sender);
-        self.answer_senders();
+        self.send();
     }
 
     fn answer_senders(&mut self) {
@@ -315,7 +315,8 @@ impl Hub {
     }
 
     /// Pushes what is not stored: it is dropped first where a client reads slowly.
-    pub(crate) fn push_unstored(&self, frame: &Bytes) {
+    pub(crate) fn push_unstored(&mut self, frame: &Bytes) {
+        self.send();
         self.members.push_unstored(frame);
     }
 
@@ -349,6 +350,7 @@ impl Hub {
 
     /// Ends the right of those whom it concerns, where it was granted before that event.
     pub(crate) fn evict(&mut self, seq: u64, whom: impl Fn(&Caller) -> bool) {
+        self.send();
         self.members.end(&self.channel, seq, whom);
         self.note_idle();
     }

@@ -3,9 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use shared::{rules::Caller, subject::Channel};
+use shared::{id::UserId, rules::Caller, subject::Channel};
 
-use crate::{render::Rendered, session::outbox::Outbox};
+use crate::{
+    render::{Form, Rendered},
+    session::outbox::Outbox,
+};
 
 /// A socket, and by what right it is here.
 pub(super) struct Member {
@@ -19,11 +22,27 @@ pub(super) struct Member {
     pub(super) from: u64,
 }
 
-/// What was queued for whom.
+/// An event that all followers get next, or all sockets of one person.
+pub(super) struct Next {
+    pub(super) seq: u64,
+    pub(super) rendered: Rendered,
+    pub(super) only: Option<UserId>,
+}
+
+impl Next {
+    /// What this one is to be sent of it.
+    fn frame(&self, member: &Member) -> Option<&Bytes> {
+        let concerns = self.only.as_ref().is_none_or(|user| *user == member.caller.user);
+        let is_new = self.seq > member.from;
+        self.rendered.frame(member.outbox.form()).filter(|_| is_new && concerns)
+    }
+}
+
+/// What was sent.
 #[derive(Default)]
-pub(super) struct Queued {
-    pub(super) frames: u64,
-    pub(super) bytes: u64,
+pub(super) struct Sent {
+    pub(super) frames: usize,
+    pub(super) bytes: usize,
     /// Sockets that take nothing more.
     pub(super) gone: Vec<u64>,
 }
@@ -33,11 +52,15 @@ pub(super) struct Queued {
 pub(super) struct Members {
     followers: HashMap<u64, Member>,
     guards: HashMap<u64, Member>,
+    /// Some are, or were, pushed the match form.
+    has_matches: bool,
+    next: Vec<Next>,
 }
 
 impl Members {
     /// A socket is pushed the channel's events from now on.
     pub(super) fn follow(&mut self, connection: u64, member: Member) {
+        self.has_matches |= member.outbox.form() == Form::Match;
         self.followers.insert(connection, member);
     }
 
@@ -64,35 +87,43 @@ impl Members {
         self.followers.contains_key(&connection)
     }
 
-    /// Queues an event for those whom it concerns and who have not got it.
-    pub(super) fn queue(&self, seq: u64, rendered: &Rendered<'_>, whom: impl Fn(&Member) -> bool) -> Queued {
-        let mut queued = Queued::default();
-        for (connection, member) in &self.followers {
-            if seq <= member.from || !whom(member) {
-                continue;
-            }
-            let Some(frame) = rendered.frame(member.outbox.form()) else { continue };
-            if member.outbox.queue(frame.clone()) {
-                queued.frames += 1;
-                queued.bytes += frame.len() as u64;
-            } else {
-                queued.gone.push(*connection);
-            }
-        }
-        queued
+    /// Whether the match form is asked for.
+    pub(super) const fn has_matches(&self) -> bool {
+        self.has_matches
     }
 
-    /// Has every socket write what waits for it.
-    pub(super) fn write_now(&self) {
-        for member in self.followers.values() {
-            member.outbox.write_now();
+    /// This is sent next, with all that is.
+    pub(super) fn send_next(&mut self, next: Next) {
+        if !self.followers.is_empty() {
+            self.next.push(next);
         }
+    }
+
+    /// Sends each what it gets of what is next, all at once.
+    pub(super) fn send(&mut self) -> Sent {
+        let mut sent = Sent::default();
+        let next = std::mem::take(&mut self.next);
+        let mut frames = Vec::with_capacity(next.len());
+        for (connection, member) in &self.followers {
+            frames.clear();
+            frames.extend(next.iter().filter_map(|next| next.frame(member)));
+            if frames.is_empty() {
+                continue;
+            }
+            if member.outbox.deliver(&frames) {
+                sent.frames += frames.len();
+                sent.bytes += frames.iter().map(|frame| frame.len()).sum::<usize>();
+            } else {
+                sent.gone.push(*connection);
+            }
+        }
+        sent
     }
 
     /// Pushes what is not stored.
     pub(super) fn push_unstored(&self, frame: &Bytes) {
         for member in self.followers.values() {
-            member.outbox.push_unstored(frame.clone());
+            member.outbox.push_unstored(frame);
         }
     }
 

@@ -3,8 +3,6 @@
 pub(crate) mod matches;
 pub(crate) mod native;
 
-use std::cell::OnceCell;
-
 use bytes::Bytes;
 use shared::{rpc::Surface, subject::Channel};
 
@@ -28,27 +26,26 @@ impl From<Surface> for Form {
     }
 }
 
-/// One event in every form that is asked for, each made once.
-pub(crate) struct Rendered<'a> {
-    channel: &'a Channel,
-    heard: Heard<'a>,
-    native: OnceCell<Option<Bytes>>,
-    matches: OnceCell<Option<Bytes>>,
+/// One event's frame in each form; `None` where sockets of that form do not get it.
+#[derive(Clone)]
+pub(crate) struct Rendered {
+    pub(crate) native: Option<Bytes>,
+    pub(crate) matches: Option<Bytes>,
 }
 
-impl<'a> Rendered<'a> {
-    /// Nothing is made yet.
-    pub(crate) const fn new(channel: &'a Channel, heard: Heard<'a>) -> Self {
-        Self { channel, heard, native: OnceCell::new(), matches: OnceCell::new() }
+impl Rendered {
+    /// The native frame, and the other one where somebody asks for it.
+    pub(crate) fn of(channel: &Channel, heard: Heard<'_>, has_matches: bool) -> Self {
+        let Heard { event, seq, payload, .. } = heard;
+        let matches = if has_matches { matches::push(heard) } else { None };
+        Self { native: native::push(channel, event, seq, payload), matches }
     }
 
-    /// The event's frame; `None` where sockets of that form do not get it.
-    pub(crate) fn frame(&self, form: Form) -> Option<&Bytes> {
-        let Heard { event, seq, payload, .. } = self.heard;
-        let frame = match form {
-            Form::Native => self.native.get_or_init(|| native::push(self.channel, event, seq, payload)),
-            Form::Match => self.matches.get_or_init(|| matches::push(self.heard)),
-        };
-        frame.as_ref()
+    /// The event's frame in that form.
+    pub(crate) const fn frame(&self, form: Form) -> Option<&Bytes> {
+        match form {
+            Form::Native => self.native.as_ref(),
+            Form::Match => self.matches.as_ref(),
+        }
     }
 }

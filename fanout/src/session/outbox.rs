@@ -1,7 +1,8 @@
-//! What waits to be written to one socket: bounded in bytes, and written by whoever hands it in.
+//! What is written to one socket, and what waits to be: bounded in bytes.
 //!
-//! A shard's task queues what it has heard for all its sockets, then has each write all of it at once:
-//! nobody else is woken for a delivery. Only what a socket does not take now is left to its session.
+//! A shard's task hands each of its sockets all that it has heard, which is written at once, by one call, from
+//! where it lies: nothing is queued, nobody else is woken for a delivery. Only what a socket does not take
+//! now waits here, for its session.
 //!
 //! What must hold: frames leave in the order they came. What is never stored (typing, signals,
 //! counts, positions) is dropped from half of the bound on; a stored event is never dropped alone:
@@ -20,9 +21,6 @@ use tokio::sync::Notify;
 
 use super::{close::CloseReason, socket::Socket};
 use crate::render::Form;
-
-/// Places for frames that an idle socket keeps: of 32 bytes each, so that not every delivery allocates.
-const KEPT: usize = 4;
 
 /// The frames that wait for one socket.
 #[derive(Debug)]
@@ -54,6 +52,11 @@ struct State {
 }
 
 impl State {
+    /// Nothing waits, and more may come.
+    fn is_idle(&self) -> bool {
+        self.frames.is_empty() && !self.blocked && self.closing.is_none()
+    }
+
     /// Hands a frame in. False where the socket is closing, or is closed by this.
     fn queue(&mut self, frame: Bytes, limit: usize) -> bool {
         if self.closing.is_some() {
@@ -87,9 +90,8 @@ impl State {
             self.advance(written);
         }
         self.blocked = false;
-        if self.frames.capacity() > KEPT {
-            self.frames = VecDeque::new();
-        }
+        // An idle socket keeps no places for frames.
+        self.frames = VecDeque::new();
         Ok(())
     }
 
@@ -141,29 +143,38 @@ impl Outbox {
         accepted
     }
 
-    /// The same for one of many frames: it is written once [`Outbox::write_now`] is called.
-    pub(crate) fn queue(&self, frame: Bytes) -> bool {
-        let accepted = self.state().queue(frame, self.limit);
-        if !accepted {
-            self.wake.notify_one();
-        }
-        accepted
-    }
-
-    /// Writes what waits. What the socket does not take now is its session's to write.
-    pub(crate) fn write_now(&self) {
-        let Some(socket) = self.socket.get() else { return };
+    /// Hands in frames, which leave at once. What the socket does not take now is its session's to write.
+    /// Returns false where the socket is closing, or is closed by this.
+    pub(crate) fn deliver(&self, frames: &[&Bytes]) -> bool {
+        let Some(socket) = self.socket.get() else {
+            return frames.iter().all(|frame| self.push((*frame).clone()));
+        };
         let mut state = self.state();
-        if state.blocked || state.frames.is_empty() {
-            return;
-        }
         let was_resuming = state.lent > 0;
-        let outcome = state.write(socket);
+        // An error shows again below.
+        let mut written = if state.is_idle() { socket.write(frames.iter().copied()).unwrap_or(0) } else { 0 };
+        let mut accepted = true;
+        for frame in frames {
+            if written >= frame.len() {
+                written -= frame.len();
+                continue;
+            }
+            let mut rest = (*frame).clone();
+            rest.advance(written);
+            state.partial |= written > 0;
+            written = 0;
+            accepted = accepted && state.queue(rest, self.limit);
+        }
+        if accepted && (state.frames.is_empty() || state.blocked) {
+            return true;
+        }
+        let outcome = if accepted { state.write(socket) } else { Ok(()) };
         let is_resumed = was_resuming && state.lent == 0;
-        if outcome.is_err() || state.blocked || is_resumed {
+        if !accepted || outcome.is_err() || state.blocked || is_resumed {
             drop(state);
             self.wake.notify_one();
         }
+        accepted
     }
 
     /// Writes what waits, for the session. Answers whether anything was written since it asked last.
@@ -200,15 +211,15 @@ impl Outbox {
 
     /// Hands in a frame of what is never stored: it is dropped where the client reads slowly, or knows no
     /// such frames.
-    pub(crate) fn push_unstored(&self, frame: Bytes) {
+    pub(crate) fn push_unstored(&self, frame: &Bytes) {
         if self.form != Form::Native {
             return;
         }
         let is_slow = self.state().bytes + frame.len() > self.limit / 2;
         if is_slow {
             metrics::counter!(names::DROPPED_FRAMES_TOTAL, "class" => "slow").increment(1);
-        } else if self.queue(frame) {
-            self.write_now();
+        } else {
+            self.deliver(&[frame]);
         }
     }
 
@@ -278,14 +289,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_queued_leaves_at_once_and_in_order() {
+    async fn what_is_delivered_leaves_at_once_and_in_order() {
         let (outbox, mut client) = connected(100).await;
-        for frame in [&b"one "[..], b"two ", b"three"] {
-            assert!(outbox.queue(Bytes::copy_from_slice(frame)));
-        }
-        outbox.write_now();
-        read(&mut client, b"one two three").await;
+        let frames = [&b"two "[..], b"three ", b"four"].map(Bytes::from_static);
+        assert!(outbox.push(Bytes::from_static(b"one ")));
+        assert!(outbox.deliver(&frames.each_ref()));
+        assert!(outbox.deliver(&[&frames[0]]));
+        read(&mut client, b"one two three fourtwo ").await;
         assert!(!outbox.is_blocked());
+    }
+
+    #[tokio::test]
+    async fn before_its_upgrade_a_socket_is_delivered_nothing() {
+        let outbox = Outbox::new(8, Form::Native);
+        assert!(outbox.deliver(&[&Bytes::from_static(b"12345678")]));
+        assert!(!outbox.deliver(&[&Bytes::from_static(b"9")]));
+        assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer));
     }
 
     #[tokio::test]
@@ -294,12 +313,11 @@ mod tests {
         let frame = Bytes::from(vec![b'x'; 1 << 20]);
         let mut sent = 0;
         while !outbox.is_blocked() {
-            assert!(outbox.queue(frame.clone()));
-            outbox.write_now();
+            assert!(outbox.deliver(&[&frame]));
             sent += frame.len();
         }
         outbox.changed().await;
-        assert!(outbox.queue(Bytes::from_static(b"last")));
+        assert!(outbox.deliver(&[&Bytes::from_static(b"last")]));
         let reading = async {
             let mut bytes = vec![0; sent + 4];
             client.read_exact(&mut bytes).await.expect("bytes");
@@ -318,9 +336,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_stored_is_dropped_first() {
         let (outbox, mut client) = connected(10).await;
-        outbox.push_unstored(Bytes::from_static(b"0"));
+        outbox.push_unstored(&Bytes::from_static(b"0"));
         assert!(outbox.push(Bytes::from_static(b"12345")));
-        outbox.push_unstored(Bytes::from_static(b"6"));
+        outbox.push_unstored(&Bytes::from_static(b"6"));
         assert!(outbox.push(Bytes::from_static(b"67890")), "there is room for what is stored");
         outbox.flush().expect("open");
         read(&mut client, b"01234567890").await;
@@ -336,7 +354,7 @@ mod tests {
         assert!(!outbox.push(Bytes::from_static(b"5")), "four wait");
         let (outbox, _client) = connected(4).await;
         assert!(outbox.push_resumed(Bytes::from_static(b"12345")) && outbox.is_resuming());
-        outbox.write_now();
+        assert!(outbox.deliver(&[&Bytes::from_static(b"6")]));
         assert!(!outbox.is_resuming());
     }
 

@@ -1,6 +1,6 @@
 //! The raw socket under a session: reads through a shared buffer, writes many frames at once.
 
-use std::{cell::RefCell, collections::VecDeque, io, io::IoSlice, net::Shutdown};
+use std::{cell::RefCell, io, io::IoSlice, net::Shutdown};
 
 use bytes::Bytes;
 use socket2::SockRef;
@@ -54,14 +54,20 @@ impl Socket {
     ///
     /// # Errors
     /// `WouldBlock` where it takes none now; any other where the connection is broken.
-    pub(crate) fn write(&self, frames: &VecDeque<Bytes>) -> io::Result<usize> {
+    pub(crate) fn write<'a>(&self, frames: impl IntoIterator<Item = &'a Bytes>) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         for (slice, frame) in slices.iter_mut().zip(frames) {
             *slice = IoSlice::new(frame);
             count += 1;
         }
-        match self.0.try_write_vectored(&slices[..count]) {
+        let written = match &slices[..count] {
+            // By far the most frequent: straight to the system. Where that takes none the runtime asks again,
+            // and so knows what to wait for.
+            [frame] => SockRef::from(&self.0).send(frame).or_else(|_| self.0.try_write(frame)),
+            frames => self.0.try_write_vectored(frames),
+        };
+        match written {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             written => written,
         }
