@@ -123,10 +123,12 @@ stop_at_exit() {
   stop_all
 }
 
-# Waits until a service answers something there: name, address.
+# Waits until a service that was started answers something there: name, address.
 wait_for() {
+  local pid
+  read -r pid <"$run/$1.pid"
   until curl -fsS -m 2 -o /dev/null "$2" 2>/dev/null; do
-    if ! alive "$started"; then
+    if ! alive "$pid"; then
       tail -n 20 "$data/$1.log" >&2
       die "$1 did not start: see $data/$1.log"
     fi
@@ -147,7 +149,7 @@ database_url() {
   printf 'postgres://roomcast_%s:%s@127.0.0.1:%s/roomcast' "$1" "$(secret "postgres-$1")" "$(port postgres)"
 }
 
-# Starts a PostgreSQL of our own, with the database and its roles.
+# Starts a PostgreSQL of our own on the port chosen for it, with the database and its roles.
 start_postgres() {
   local bin as_postgres=() folder="$data/postgres" ready=
   bin="$(postgres_bin)"
@@ -165,7 +167,6 @@ start_postgres() {
     [ "$folder" = "$data/postgres" ] || chmod o+x "$(dirname "$folder")"
     chown postgres:postgres "$folder"
   fi
-  choose_ports postgres
   [ -e "$folder/initialised" ] || make_database
   # After a kill -9 the old processes need a moment to let go of the folder.
   for _ in $(seq 1 20); do
@@ -208,17 +209,16 @@ make_database() {
 
 # --- NATS -------------------------------------------------------------------------------------------------------
 
-# Starts a nats-server: its name, its program, its file in deploy/nats, more arguments.
+# Starts a nats-server on the port chosen for it: its name, its program, its file in deploy/nats.
 start_nats() {
   local name="$1" program="$2" config="$repo/deploy/nats/$3"
-  shift 3
   mkdir -p "$data/$name"
   # Quoted: nats-server reads the variable as a configuration value.
   NATS_STORE_DIR="\"$data/$name\"" \
     NATS_API_PASSWORD="$(secret nats-api)" \
     NATS_FANOUT_PASSWORD="$(secret nats-fanout)" \
     NATS_PERSISTER_PASSWORD="$(secret nats-persister)" \
-    start_service "$name" "-p $(port "$name")" "$program" -c "$config" -a 127.0.0.1 -p "$(port "$name")" "$@"
+    start_service "$name" "-p $(port "$name")" "$program" -c "$config" -a 127.0.0.1 -p "$(port "$name")"
   until port_taken "$(port "$name")"; do
     alive "$started" || die "nats-server did not start: see $data/$name.log"
     sleep 0.1
