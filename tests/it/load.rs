@@ -9,11 +9,11 @@ use tests::{
 };
 use tokio::process::{Child, Command};
 
-/// Starts it on a deployment, with its result in a file.
-fn load(cluster: &Cluster, scenario: &str, result: &Folder, flags: &[&str]) -> Child {
+/// Starts it where sockets and requests go there, with its result in a file.
+pub(crate) fn load(scenario: &str, sockets: &str, api: &str, result: &Folder, flags: &[&str]) -> Child {
     let mut command = Command::new(program("roomcast"));
-    command.args(["load", scenario, "--address", &cluster.fanout[0].address()]);
-    command.args(["--api", &cluster.api[0].address(), "--connections", "4", "--warmup", "0"]);
+    command.args(["load", scenario, "--address", sockets]);
+    command.args(["--api", api, "--connections", "4", "--warmup", "0"]);
     command.args(flags);
     command.arg("--json").arg(result.path().join("result.json"));
     command.arg("--html").arg(result.path().join("result.html"));
@@ -21,8 +21,13 @@ fn load(cluster: &Cluster, scenario: &str, result: &Folder, flags: &[&str]) -> C
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("roomcast load starts")
 }
 
+/// The same on a deployment.
+fn on(cluster: &Cluster, scenario: &str, result: &Folder, flags: &[&str]) -> Child {
+    load(scenario, &cluster.fanout[0].address(), &cluster.api[0].address(), result, flags)
+}
+
 /// Its exit code and what it has found.
-async fn outcome(child: Child, result: &Folder) -> (Option<i32>, Value) {
+pub(crate) async fn outcome(child: Child, result: &Folder) -> (Option<i32>, Value) {
     let output = child.wait_with_output().await.expect("roomcast load ends");
     let file = std::fs::read_to_string(result.path().join("result.json"));
     let file = file.unwrap_or_else(|_| panic!("no result: {}", String::from_utf8_lossy(&output.stderr)));
@@ -42,7 +47,7 @@ async fn every_scenario_ends_well_on_a_deployment_that_does() {
         ("idle", &["0"]),
     ] {
         let result = Folder::new();
-        let child = load(&cluster, scenario, &result, &[&small[..], flags].concat());
+        let child = on(&cluster, scenario, &result, &[&small[..], flags].concat());
         let (code, found) = outcome(child, &result).await;
         assert_eq!(code, Some(0), "{scenario} {flags:?}: {found:#}");
         let run = &found["run"];
@@ -62,7 +67,7 @@ async fn what_comes_twice_is_seen() {
     eve.must("subscribe", json!({ "channel": "system" })).await;
     let result = Folder::new();
     let flags = ["--sockets", "5", "--rate", "20", "--seconds", "4"];
-    let child = load(&cluster, "big-room", &result, &flags);
+    let child = on(&cluster, "big-room", &result, &flags);
 
     let room = eve.event("chatroom").await.expect("its room is made")["data"]["id"].clone();
     eve.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
@@ -81,7 +86,7 @@ async fn sockets_that_are_closed_are_seen() {
     let mut eve = cluster.socket(0, "eve").await;
     eve.must("subscribe", json!({ "channel": "system" })).await;
     let result = Folder::new();
-    let child = load(&cluster, "big-room", &result, &["--sockets", "5", "--rate", "20", "--seconds", "4"]);
+    let child = on(&cluster, "big-room", &result, &["--sockets", "5", "--rate", "20", "--seconds", "4"]);
 
     let room = eve.event("chatroom").await.expect("its room is made")["data"]["id"].clone();
     eve.must("subscribe", json!({ "channel": format!("room-{room}") })).await;

@@ -25,8 +25,8 @@ struct Server {
     process: Process,
     port: u16,
     folder: Folder,
-    /// What makes it one of a cluster.
-    more: Vec<String>,
+    /// What makes it one of a cluster, as variables of its configuration; nothing for a single one.
+    cluster: Option<[(&'static str, String); 4]>,
 }
 
 fn program() -> PathBuf {
@@ -47,23 +47,25 @@ pub fn has_safe_clusters() -> bool {
 }
 
 impl Server {
-    async fn start(more: Vec<String>) -> Self {
+    async fn start(cluster: Option<[(&'static str, String); 4]>) -> Self {
         let folder = Folder::new();
-        let mut process = spawn(folder.path(), "-1", &more);
+        let mut process = spawn(folder.path(), "-1", cluster.as_ref());
         let port = eventually("nats-server tells its port", || {
             let port = read_port(folder.path());
             assert!(process.ended().is_none(), "nats-server ended:\n{}", process.tail());
             std::future::ready(port)
         });
         let port = port.await;
-        Self { process, port, folder, more }
+        Self { process, port, folder, cluster }
     }
 }
 
-fn spawn(folder: &Path, port: &str, more: &[String]) -> Process {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats/one.conf");
+fn spawn(folder: &Path, port: &str, cluster: Option<&[(&'static str, String); 4]>) -> Process {
+    let file = if cluster.is_some() { "cluster.conf" } else { "one.conf" };
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats").join(file);
     let mut command = command(&program());
-    command.arg("-c").arg(config).args(["-a", "127.0.0.1", "-p", port]).args(more);
+    command.arg("-c").arg(config).args(["-a", "127.0.0.1", "-p", port]);
+    command.envs(cluster.into_iter().flatten().map(|(name, value)| (name, value)));
     command.arg("--ports_file_dir").arg(folder);
     command.env("NATS_STORE_DIR", format!("{:?}", folder.join("store")));
     for user in ["API", "FANOUT", "PERSISTER"] {
@@ -75,19 +77,22 @@ fn spawn(folder: &Path, port: &str, more: &[String]) -> Process {
 impl Nats {
     /// Starts a server on a free port.
     pub async fn start() -> Self {
-        Self { servers: vec![Server::start(vec![]).await] }
+        Self { servers: vec![Server::start(None).await] }
     }
 
     /// Starts a cluster of three.
     pub async fn start_three() -> Self {
-        let ports = [free_port(), free_port(), free_port()];
-        let routes = ports.map(|port| format!("nats://127.0.0.1:{port}"));
+        let hosts = [free_port(), free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
+        let routes = hosts.each_ref().map(|host| format!("nats://route:{PASSWORD}@{host}")).join(", ");
         let mut servers = Vec::new();
-        for (n, own) in routes.iter().enumerate() {
-            let name = format!("roomcast-{n}");
-            let more = ["-n", &name, "--cluster_name", "tests", "--cluster", own, "--routes"];
-            let more = more.into_iter().map(str::to_owned).chain([routes.join(",")]).collect();
-            servers.push(Server::start(more).await);
+        for (n, host) in hosts.into_iter().enumerate() {
+            let variables = [
+                ("NATS_SERVER_NAME", format!("roomcast-{n}")),
+                ("NATS_CLUSTER_LISTEN", host),
+                ("NATS_ROUTES", format!("[{routes}]")),
+                ("NATS_ROUTE_PASSWORD", PASSWORD.to_owned()),
+            ];
+            servers.push(Server::start(Some(variables)).await);
         }
         Self { servers }
     }
@@ -129,7 +134,7 @@ impl Nats {
     /// Starts the n-th server of a cluster again.
     pub fn restart_server(&mut self, n: usize) {
         let server = &mut self.servers[n];
-        server.process = spawn(server.folder.path(), &server.port.to_string(), &server.more);
+        server.process = spawn(server.folder.path(), &server.port.to_string(), server.cluster.as_ref());
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod cut;
+mod deployed;
 mod down;
 mod drain;
 mod kill;

@@ -92,8 +92,8 @@ impl Tracker {
         }
     }
 
-    /// A message has come.
-    pub(crate) fn take(&mut self, stream: u32, seq: u64) {
+    /// A message has come. What was not acknowledged may come late: nobody was told its place.
+    pub(crate) fn take(&mut self, streams: &[Stream], stream: u32, seq: u64) {
         let index = (stream as usize).checked_sub(self.first);
         let Some(seen) = index.and_then(|index| self.seen.get_mut(index)) else {
             self.faults.astray += 1;
@@ -103,7 +103,7 @@ impl Tracker {
             match seen.holes.iter().position(|hole| *hole == seq) {
                 Some(hole) => {
                     seen.holes.swap_remove(hole);
-                    self.faults.late += 1;
+                    self.faults.late += u64::from(!streams[stream as usize].refused.contains(&seq));
                 }
                 None => self.faults.twice += 1,
             }
@@ -149,7 +149,7 @@ mod tests {
 
     fn faults(seqs: &[u64], streams: &[Stream]) -> Faults {
         let mut tracker = Tracker::new(1..2);
-        seqs.iter().for_each(|seq| tracker.take(1, *seq));
+        seqs.iter().for_each(|seq| tracker.take(streams, 1, *seq));
         tracker.finish(streams)
     }
 
@@ -177,13 +177,15 @@ mod tests {
         let mut streams = sent(3);
         streams[1].refused.extend([2, 3]);
         assert!(!faults(&[1], &streams).any());
+        assert!(!faults(&[1, 3, 2], &streams).any(), "it was promised no place");
+        assert_eq!(faults(&[1, 2, 2], &streams), Faults { twice: 1, ..Faults::default() });
     }
 
     #[test]
     fn anothers_messages_are_astray() {
         let mut tracker = Tracker::new(1..2);
-        tracker.take(0, 1);
-        tracker.take(2, 1);
+        tracker.take(&sent(0), 0, 1);
+        tracker.take(&sent(0), 2, 1);
         assert_eq!(tracker.finish(&sent(0)), Faults { astray: 2, ..Faults::default() });
     }
 
@@ -191,14 +193,14 @@ mod tests {
     fn what_was_on_its_way_may_come_and_what_is_sent_later_must() {
         let mut tracker = Tracker::new(1..2);
         tracker.promise(&sent(5));
-        tracker.take(1, 5);
-        tracker.take(1, 6);
+        tracker.take(&sent(6), 1, 5);
+        tracker.take(&sent(6), 1, 6);
         assert!(tracker.is_complete(&sent(6)) && !tracker.is_complete(&sent(7)));
         assert_eq!(tracker.finish(&sent(7)), Faults { lost: 1, ..Faults::default() });
 
         let mut tracker = Tracker::new(1..2);
         tracker.promise(&sent(5));
-        tracker.take(1, 8);
+        tracker.take(&sent(8), 1, 8);
         assert_eq!(tracker.finish(&sent(8)), Faults { lost: 2, ..Faults::default() });
     }
 
@@ -206,10 +208,10 @@ mod tests {
     fn while_it_is_away_nothing_is_lost() {
         let mut tracker = Tracker::new(1..2);
         tracker.promise(&sent(0));
-        tracker.take(1, 1);
+        tracker.take(&sent(1), 1, 1);
         tracker.release(&sent(1));
         tracker.promise(&sent(4));
-        tracker.take(1, 5);
+        tracker.take(&sent(5), 1, 5);
         assert!(!tracker.finish(&sent(5)).any());
     }
 }

@@ -128,9 +128,17 @@ pub struct Config {
     /// The latency that --max holds, of 99 in 100 deliveries, in milliseconds.
     #[arg(long, default_value_t = 100.0)]
     pub(crate) p99: f64,
-    /// A process to count, with its children, as name=pid; may be repeated. Else: who listens there.
+    /// A process to count, with its children, as name=pid; may be repeated. Without any: who listens there.
     #[arg(long = "pid", value_name = "NAME=PID")]
     pub(crate) pids: Vec<Named>,
+    /// A folder of files NAME.pid, whose first lines are pids to count as well: deploy/up and deploy/cluster
+    /// have one in their data folders, named run.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) pids_in: Option<PathBuf>,
+    /// Sockets that are closed come back to where they were, as clients do: for a server whose nodes are
+    /// ended meanwhile. What they missed has to come.
+    #[arg(long)]
+    pub(crate) reconnect: bool,
     /// The core that this program keeps to.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,

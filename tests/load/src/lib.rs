@@ -61,7 +61,7 @@ fn measure(config: &Config) -> anyhow::Result<Report> {
     rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files")?;
     let mut peer = peer::of(config)?;
     peer.prepare(config.rooms())?;
-    let processes = Processes::find(&config.pids, config.address)?;
+    let processes = Processes::find(&config.pids, config.pids_in.as_deref(), config.address)?;
     let before = processes.used();
     let mut world = World::new(config, peer.as_ref())?;
     let bar = bar(world.sockets.len());

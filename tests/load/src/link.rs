@@ -3,21 +3,28 @@
 use std::{collections::VecDeque, io, net::ToSocketAddrs as _};
 
 use anyhow::{Context as _, bail};
+use mio::{Registry, event::Event};
 
-use crate::{check::Stream, http, line::Line};
+use crate::{
+    check::Stream,
+    config::Config,
+    http,
+    line::Line,
+    peer::{Post, Route},
+};
 
 /// A message whose answer has not come.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
+struct Waiting {
     /// Who wrote it.
-    pub(crate) stream: usize,
+    stream: usize,
     /// The writer's how-manieth it is.
-    pub(crate) seq: u64,
+    seq: u64,
 }
 
 /// Which protocol it speaks.
 #[derive(Debug)]
-pub(crate) enum Protocol {
+enum Protocol {
     /// Answers come in the requests' order.
     Http(VecDeque<Waiting>),
     /// No answers.
@@ -26,30 +33,33 @@ pub(crate) enum Protocol {
 
 /// A connection for sending.
 #[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) line: Line,
-    pub(crate) protocol: Protocol,
+struct Link {
+    line: Line,
+    protocol: Protocol,
     /// Something waits to be flushed.
-    pub(crate) is_dirty: bool,
+    is_dirty: bool,
 }
 
 impl Link {
-    /// How many answers have not come.
-    pub(crate) fn waiting(&self) -> usize {
+    /// Whether no answer is waited for.
+    fn is_answered(&self) -> bool {
         match &self.protocol {
-            Protocol::Http(waiting) => waiting.len(),
-            Protocol::Nats => 0,
+            Protocol::Http(waiting) => waiting.is_empty(),
+            Protocol::Nats => true,
         }
     }
 
-    /// Reads all answers that are there; says how many messages were acknowledged.
-    pub(crate) fn readable(
-        &mut self,
-        buffer: &mut [u8],
-        ends: bool,
-        streams: &mut [Stream],
-    ) -> io::Result<u64> {
-        let mut acknowledged = 0;
+    /// Its connection was lost: of what was not answered nobody knows.
+    fn forget(&mut self, streams: &mut [Stream]) {
+        if let Protocol::Http(waiting) = &mut self.protocol {
+            for of in waiting.drain(..) {
+                streams[of.stream].refused.insert(of.seq);
+            }
+        }
+    }
+
+    /// Reads all answers that are there.
+    fn readable(&mut self, buffer: &mut [u8], ends: bool, streams: &mut [Stream]) -> io::Result<()> {
         let protocol = &mut self.protocol;
         self.line.readable(buffer, ends, |out, bytes| match protocol {
             Protocol::Http(waiting) => {
@@ -57,9 +67,7 @@ impl Link {
                 while let Some(answer) = http::first(&bytes[taken..]).map_err(|_| malformed())? {
                     taken += answer.len;
                     let of = waiting.pop_front().ok_or_else(malformed)?;
-                    if answer.status < 300 {
-                        acknowledged += 1;
-                    } else {
+                    if answer.status >= 300 {
                         streams[of.stream].refused.insert(of.seq);
                     }
                 }
@@ -67,8 +75,117 @@ impl Link {
             }
             Protocol::Nats => answer_broker(out, bytes),
         })?;
-        self.line.flush()?;
-        Ok(acknowledged)
+        self.line.flush()
+    }
+}
+
+/// All connections for sending; none where sockets write.
+#[derive(Debug)]
+pub(crate) struct Links {
+    links: Vec<Link>,
+    route: Route,
+    /// The first one's token.
+    first: usize,
+}
+
+impl Links {
+    /// As many as messages take by that route.
+    pub(crate) fn open(
+        config: &Config,
+        route: Route,
+        streams: usize,
+        first: usize,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
+        let mut links = Self { links: Vec::new(), route, first };
+        match route {
+            Route::Socket => {}
+            Route::Http(address) => {
+                for n in 0..config.connections.clamp(1, streams) {
+                    let line = Line::open(address, first + n, registry)?;
+                    links.add(line, Protocol::Http(VecDeque::new()));
+                }
+            }
+            Route::Nats(address) => {
+                let mut line = Line::open(address, first, registry)?;
+                line.out().extend(broker(&config.nats_url)?.hello.as_bytes());
+                links.add(line, Protocol::Nats);
+            }
+        }
+        Ok(links)
+    }
+
+    fn add(&mut self, line: Line, protocol: Protocol) {
+        self.links.push(Link { line, protocol, is_dirty: false });
+    }
+
+    /// Whether sockets write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// Whether all that was sent is answered.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.links.iter().all(Link::is_answered)
+    }
+
+    /// Puts a message into its stream's connection, to be flushed.
+    pub(crate) fn post(&mut self, seq: u64, post: Post<'_>, write: impl FnOnce(&mut Vec<u8>, Post<'_>)) {
+        let count = self.links.len();
+        let link = &mut self.links[post.stream % count];
+        write(link.line.out(), post);
+        if let Protocol::Http(waiting) = &mut link.protocol {
+            waiting.push_back(Waiting { stream: post.stream, seq });
+        }
+        link.is_dirty = true;
+    }
+
+    /// Sends what was posted.
+    pub(crate) fn flush(&mut self, streams: &mut [Stream], registry: &Registry) -> anyhow::Result<()> {
+        for n in 0..self.links.len() {
+            let link = &mut self.links[n];
+            if std::mem::take(&mut link.is_dirty)
+                && let Err(error) = link.line.flush()
+            {
+                self.replace(n, error, streams, registry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has come for the n-th.
+    pub(crate) fn take(
+        &mut self,
+        n: usize,
+        event: &Event,
+        buffer: &mut [u8],
+        streams: &mut [Stream],
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        let link = &mut self.links[n];
+        let mut result = if event.is_writable() { link.line.writable() } else { Ok(()) };
+        if result.is_ok() && event.is_readable() {
+            result = link.readable(buffer, event.is_read_closed(), streams);
+        }
+        result.or_else(|error| self.replace(n, error, streams, registry))
+    }
+
+    /// One was lost: a server may end what has been idle for long, or may itself have ended.
+    fn replace(
+        &mut self,
+        n: usize,
+        error: io::Error,
+        streams: &mut [Stream],
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let (Route::Http(address), BrokenPipe | ConnectionReset | UnexpectedEof) = (self.route, error.kind())
+        else {
+            return Err(error).context("a connection for sending");
+        };
+        self.links[n].forget(streams);
+        self.links[n].line = Line::open(address, self.first + n, registry)?;
+        Ok(())
     }
 }
 

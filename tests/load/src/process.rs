@@ -1,6 +1,6 @@
 //! What the server's processes cost: CPU and memory from `/proc`, each with its children.
 
-use std::{collections::HashMap, fs, net::SocketAddr, path::Path};
+use std::{collections::HashMap, fs, io, net::SocketAddr, path::Path};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -24,21 +24,26 @@ pub(crate) struct Used {
 pub(crate) struct Processes(Vec<Named>);
 
 impl Processes {
-    /// Those that were named, else the one that listens.
-    pub(crate) fn find(named: &[Named], address: SocketAddr) -> anyhow::Result<Self> {
-        for Named { name, pid } in named {
-            stat(*pid).with_context(|| format!("--pid {name}={pid}: no such process"))?;
+    /// Those that were named, each or by a folder, else the one that listens.
+    pub(crate) fn find(named: &[Named], folder: Option<&Path>, address: SocketAddr) -> anyhow::Result<Self> {
+        let mut named = named.to_vec();
+        if let Some(folder) = folder {
+            named.extend(kept(folder).with_context(|| format!("--pids-in {}", folder.display()))?);
+        }
+        for Named { name, pid } in &named {
+            stat(*pid).with_context(|| format!("{name}={pid}: no such process"))?;
         }
         if named.is_empty() {
-            return Ok(Self(vec![listener(address.port())?]));
+            named.push(listener(address.port())?);
         }
-        Ok(Self(named.to_vec()))
+        Ok(Self(named))
     }
 
-    /// What each has used so far.
+    /// What each that still runs has used so far.
     pub(crate) fn used(&self) -> Vec<Used> {
         let children = children();
-        self.0.iter().map(|named| used(named, &children)).collect()
+        let running = self.0.iter().filter(|named| stat(named.pid).is_some());
+        running.map(|named| used(named, &children)).collect()
     }
 }
 
@@ -52,6 +57,22 @@ fn used(named: &Named, children: &HashMap<u32, Vec<u32>>) -> Used {
         used.pss_kib += memory(pid, "Pss:");
     }
     used
+}
+
+/// The processes of a folder, by name.
+fn kept(folder: &Path) -> io::Result<Vec<Named>> {
+    let mut named = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "pid") {
+            let text = fs::read_to_string(&path)?;
+            let pid = text.lines().next().and_then(|line| line.parse().ok());
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            named.push(Named { name, pid: pid.ok_or(io::ErrorKind::InvalidData)? });
+        }
+    }
+    named.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(named)
 }
 
 struct Stat {
@@ -125,11 +146,29 @@ mod tests {
     fn the_process_that_listens_is_found_and_uses_something() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let found = Processes::find(&[], address).expect("we listen there");
+        let found = Processes::find(&[], None, address).expect("we listen there");
         assert_eq!(found.0[0].pid, std::process::id());
         assert!(found.used()[0].rss_kib > 100);
         drop(listener);
-        assert!(Processes::find(&[], address).is_err());
+        assert!(Processes::find(&[], None, address).is_err());
+    }
+
+    #[test]
+    fn a_folder_names_processes_and_what_has_ended_is_not_counted() {
+        let folder = std::env::temp_dir().join(format!("roomcast-load-{}", std::process::id()));
+        fs::create_dir(&folder).expect("a folder");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
+        fs::write(folder.join("b.pid"), format!("{}\nmark\n", std::process::id())).expect("a file");
+        fs::write(folder.join("a.pid"), format!("{}\n", child.id())).expect("a file");
+        fs::write(folder.join("environment"), "").expect("a file");
+        let found = Processes::find(&[], Some(&folder), ([127, 0, 0, 1], 1).into());
+        fs::remove_dir_all(&folder).expect("our own folder");
+        let names = |used: Vec<Used>| used.into_iter().map(|used| used.name).collect::<Vec<_>>();
+        let found = found.expect("both run");
+        assert_eq!(names(found.used()), ["a", "b"]);
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        assert_eq!(names(found.used()), ["b"]);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::{
 
 /// How long what is on its way may take, without anything coming.
 const SILENCE: u64 = 5 * SECOND;
+/// The same where a server may have been ended: longer than an election of its broker.
+const LONG_SILENCE: u64 = 30 * SECOND;
 /// Between two looks whether all has come.
 const LOOK: u64 = SECOND / 20;
 
@@ -49,8 +51,12 @@ pub(crate) struct Run {
     /// This program's own CPU seconds.
     pub(crate) own_cpu: f64,
     pub(crate) faults: Faults,
-    /// Messages that the server refused.
+    /// Messages sent, since all sockets were there.
+    pub(crate) sent: u64,
+    /// Messages of the window that the server refused, or did not answer.
     pub(crate) refused: u64,
+    /// Sockets that were closed and came back.
+    pub(crate) returned: u64,
     /// Whether all came that must.
     pub(crate) complete: bool,
     pub(crate) timeline: Vec<Second>,
@@ -163,7 +169,9 @@ impl<'a> Meter<'a> {
             join_p99_ms: millis(tally.joins.value_at_quantile(0.99)),
             own_cpu: self.own,
             faults,
+            sent: world.posted,
             refused: refused(world) - self.refused,
+            returned: std::mem::take(&mut world.returned),
             complete,
             spread: spread(&tally.latency),
             timeline: tally.seconds,
@@ -177,13 +185,14 @@ fn refused(world: &World<'_>) -> u64 {
 
 /// Waits until all has come, or nothing comes any more; says whether it has.
 pub(crate) fn drain(world: &mut World<'_>) -> anyhow::Result<bool> {
+    let silence = if world.reconnects { LONG_SILENCE } else { SILENCE };
     let mut silent_since = pace::now();
     loop {
         if world.is_complete() {
             return Ok(true);
         }
         silent_since = silent_since.max(world.tally.at);
-        if pace::now() > silent_since + SILENCE {
+        if pace::now() > silent_since + silence {
             return Ok(false);
         }
         world.run(&mut None, pace::now() + LOOK, |_| false)?;
@@ -191,7 +200,10 @@ pub(crate) fn drain(world: &mut World<'_>) -> anyhow::Result<bool> {
 }
 
 fn costs(before: &[Used], after: &[Used], deliveries: u64) -> Vec<Cost> {
-    let pairs = before.iter().zip(after);
+    // What has ended meanwhile, or has begun, is not in both.
+    let pairs = after.iter().filter_map(|after| {
+        before.iter().find(|before| before.name == after.name).map(|before| (before, after))
+    });
     pairs
         .map(|(before, after)| {
             let cpu = after.cpu - before.cpu;

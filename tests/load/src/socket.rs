@@ -229,7 +229,7 @@ impl Inside {
             }
             while let Some((marker, end)) = marker::find(rest) {
                 is_message = true;
-                self.tracker.take(marker.stream, marker.seq);
+                self.tracker.take(around.streams, marker.stream, marker.seq);
                 around.tally.count(marker.due, now);
                 rest = &rest[end..];
             }

@@ -1,23 +1,23 @@
 //! All sockets and links of a run, in one loop.
 
 use std::{
+    collections::VecDeque,
     io,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use mio::{Events, Poll, Token, event::Event};
 
 use crate::{
     check::{Faults, Stream, Tracker},
     config::{Config, Scenario},
-    line::Line,
-    link::{self, Link, Protocol, Waiting},
+    link::Links,
     marker::Marker,
     pace::{self, Alarm, Pace},
     peer::{Peer, Post, Route, Seat, streams_of},
     socket::{Around, Socket, State},
-    tally::Tally,
+    tally::{SECOND, Tally},
 };
 
 /// Handshakes and joins that are under way at once.
@@ -28,6 +28,8 @@ const STRIDE: usize = 7_919;
 const BURST: usize = 512;
 /// How long nothing may happen while something is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Until a socket that was closed comes back.
+const PAUSE: u64 = SECOND / 5;
 const ALARM: Token = Token(usize::MAX - 1);
 
 /// Everything that is connected.
@@ -39,7 +41,7 @@ pub(crate) struct World<'a> {
     /// Every connection reads into this one.
     buffer: Box<[u8]>,
     pub(crate) sockets: Vec<Socket>,
-    links: Vec<Link>,
+    links: Links,
     pub(crate) streams: Vec<Stream>,
     pub(crate) tally: Tally,
     /// Messages sent in all.
@@ -51,6 +53,11 @@ pub(crate) struct World<'a> {
     churn: Option<Pace>,
     churned: usize,
     keeps_places: bool,
+    /// Whether sockets that are closed come back; those that shall, and when.
+    pub(crate) reconnects: bool,
+    returning: VecDeque<(u64, usize)>,
+    /// How many have come back since this was last asked.
+    pub(crate) returned: u64,
     /// Sockets that were lost since this was last asked, and why the first was.
     closed: u64,
     pub(crate) why: Option<String>,
@@ -59,18 +66,23 @@ pub(crate) struct World<'a> {
 impl<'a> World<'a> {
     /// All seats, and the links that messages take.
     pub(crate) fn new(config: &Config, peer: &'a dyn Peer) -> anyhow::Result<Self> {
+        if config.reconnect && (peer.route() == Route::Socket || config.scenario == Scenario::Mixed) {
+            bail!("--reconnect: not where sockets write or come and go by themselves");
+        }
         let poll = Poll::new()?;
         let (rooms, each, writers) = (config.rooms(), config.sockets(), config.writers);
         let seats = (0..rooms * each).map(|socket| Seat { socket, room: socket / each });
         let sockets: Vec<_> =
             seats.map(|seat| Socket::new(seat, Tracker::new(streams_of(seat.room, writers)))).collect();
-        let mut world = Self {
+        let (posted_by, count) = (peer.route(), rooms * writers);
+        let links = Links::open(config, posted_by, count, sockets.len(), poll.registry())?;
+        Ok(Self {
             peer,
             events: Events::with_capacity(1024),
             alarm: Alarm::new(poll.registry(), ALARM)?,
             buffer: vec![0; 256 << 10].into_boxed_slice(),
-            links: Vec::new(),
-            streams: std::iter::repeat_with(Stream::default).take(rooms * writers).collect(),
+            links,
+            streams: std::iter::repeat_with(Stream::default).take(count).collect(),
             tally: Tally::new(0, 0),
             posted: 0,
             writers,
@@ -78,33 +90,15 @@ impl<'a> World<'a> {
             size: config.size,
             churn: None,
             churned: 0,
-            keeps_places: config.scenario == Scenario::Storm,
+            keeps_places: config.scenario == Scenario::Storm || config.reconnect,
+            reconnects: config.reconnect,
+            returning: VecDeque::new(),
+            returned: 0,
             closed: 0,
             why: None,
             sockets,
             poll,
-        };
-        world.open_links(config)?;
-        Ok(world)
-    }
-
-    fn open_links(&mut self, config: &Config) -> anyhow::Result<()> {
-        let (count, address) = match self.peer.route() {
-            Route::Socket => return Ok(()),
-            Route::Http(address) => (config.connections.clamp(1, self.streams.len()), address),
-            Route::Nats(address) => (1, address),
-        };
-        for n in 0..count {
-            let mut line = Line::open(address, self.sockets.len() + n, self.poll.registry())?;
-            let protocol = if let Route::Http(_) = self.peer.route() {
-                Protocol::Http(std::collections::VecDeque::new())
-            } else {
-                line.out().extend(link::broker(&config.nats_url)?.hello.as_bytes());
-                Protocol::Nats
-            };
-            self.links.push(Link { line, protocol, is_dirty: false });
-        }
-        Ok(())
+        })
     }
 
     /// Connects every socket that is not, so many at once, and waits until all are in their rooms.
@@ -148,7 +142,7 @@ impl<'a> World<'a> {
             if now >= until || stop(self) {
                 return Ok(());
             }
-            let mut next = self.churn_due(now).min(until);
+            let mut next = self.churn_due(now).min(self.return_due(now)?).min(until);
             if let Some(pace) = pace {
                 self.send_due(pace, now)?;
                 next = next.min(pace.next());
@@ -182,6 +176,19 @@ impl<'a> World<'a> {
         pace.next()
     }
 
+    /// Has come back whose time it is, and says when the next one's is.
+    fn return_due(&mut self, now: u64) -> anyhow::Result<u64> {
+        while let Some((due, socket)) = self.returning.front().copied() {
+            if due > now {
+                return Ok(due);
+            }
+            self.returning.pop_front();
+            self.sockets[socket].open(self.peer, self.poll.registry())?;
+            self.returned += 1;
+        }
+        Ok(u64::MAX)
+    }
+
     /// Drops all sockets at once, as a node that dies.
     pub(crate) fn drop_all(&mut self) {
         self.sockets.iter_mut().for_each(|socket| socket.close(self.poll.registry()));
@@ -196,12 +203,7 @@ impl<'a> World<'a> {
             self.post(due)?;
             pace.did();
         }
-        for link in &mut self.links {
-            if std::mem::take(&mut link.is_dirty) {
-                link.line.flush().context("a connection for sending")?;
-            }
-        }
-        Ok(())
+        self.links.flush(&mut self.streams, self.poll.registry())
     }
 
     /// Sends the next message: every stream in turn, so that rooms are as busy as each other.
@@ -227,13 +229,7 @@ impl<'a> World<'a> {
             }
             return Ok(());
         }
-        let count = self.links.len();
-        let link = &mut self.links[index % count];
-        self.peer.post(link.line.out(), post);
-        if let Protocol::Http(waiting) = &mut link.protocol {
-            waiting.push_back(Waiting { stream: index, seq: marker.seq });
-        }
-        link.is_dirty = true;
+        self.links.post(marker.seq, post, |out, post| self.peer.post(out, post));
         Ok(())
     }
 
@@ -261,34 +257,13 @@ impl<'a> World<'a> {
             return Ok(());
         }
         if let Some(link) = token.checked_sub(self.sockets.len()) {
-            return self.take_link(link, event).context("a connection for sending");
+            let registry = self.poll.registry();
+            return self.links.take(link, event, &mut self.buffer, &mut self.streams, registry);
         }
         if let Err(error) = self.take_socket(token, event) {
             self.lose(token, &error);
         }
         Ok(())
-    }
-
-    fn take_link(&mut self, link: usize, event: &Event) -> io::Result<()> {
-        let token = self.sockets.len() + link;
-        let link = &mut self.links[link];
-        if event.is_writable() {
-            link.line.writable()?;
-        }
-        if !event.is_readable() {
-            return Ok(());
-        }
-        match (link.readable(&mut self.buffer, event.is_read_closed(), &mut self.streams), self.peer.route())
-        {
-            // A server may end what has been idle for long.
-            (Err(error), Route::Http(address))
-                if error.kind() == io::ErrorKind::UnexpectedEof && link.waiting() == 0 =>
-            {
-                link.line = Line::open(address, token, self.poll.registry())?;
-                Ok(())
-            }
-            (result, _) => result.map(drop),
-        }
     }
 
     fn take_socket(&mut self, token: usize, event: &Event) -> io::Result<()> {
@@ -311,18 +286,23 @@ impl<'a> World<'a> {
     fn lose(&mut self, socket: usize, error: &io::Error) {
         let seat = self.sockets[socket].seat();
         self.why.get_or_insert_with(|| format!("socket {} of room {}: {error}", seat.socket, seat.room));
-        self.closed += 1;
         self.sockets[socket].close(self.poll.registry());
+        if self.reconnects {
+            self.returning.push_back((pace::now() + PAUSE, socket));
+        } else {
+            self.closed += 1;
+        }
     }
 
     /// Whether all that was sent is answered.
     pub(crate) fn is_answered(&self) -> bool {
-        self.links.iter().all(|link| link.waiting() == 0)
+        self.links.is_answered()
     }
 
     /// Whether all that was sent is answered, and has come wherever it must.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_answered()
+            && self.returning.is_empty()
             && self
                 .sockets
                 .iter()

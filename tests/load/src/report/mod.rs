@@ -114,7 +114,10 @@ impl Report {
         }
         row("CPU, this program", format!("{:.2} s in all", run.own_cpu));
         if run.refused > 0 {
-            row("refused", format!("{} messages", run.refused));
+            row("refused, or not answered", format!("{} messages of {}", run.refused, run.sent));
+        }
+        if run.returned > 0 {
+            row("closed, and came back", format!("{} sockets", run.returned));
         }
         let faults = run.faults;
         row(
