@@ -4,6 +4,8 @@
 //! a command decides and appends, a query reads, the dialect encodes.
 
 mod behind;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod commands;
 pub mod config;
 mod dialects;

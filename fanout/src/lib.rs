@@ -6,6 +6,8 @@
 
 mod accept;
 mod ask;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod config;
 mod drain;
 mod feed;

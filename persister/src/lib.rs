@@ -6,6 +6,8 @@
 
 mod apply;
 mod batch;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod config;
 mod feed;
 mod lead;

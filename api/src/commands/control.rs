@@ -52,7 +52,13 @@ impl<'a> Control<'a> {
         self.append_as(channel, event, id).await
     }
 
-    async fn append_as(&mut self, channel: &Channel, event: Event, id: MsgId) -> Result<(u64, Event), Error> {
+    /// The same for an event that has a name of its own.
+    pub(super) async fn append_as(
+        &mut self,
+        channel: &Channel,
+        event: Event,
+        id: MsgId,
+    ) -> Result<(u64, Event), Error> {
         let shard = channel.shard(self.api.shards);
         if self.appended == 0 {
             // What was begun is completed: only the first is refused.

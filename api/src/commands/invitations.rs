@@ -1,13 +1,15 @@
 //! Invitations: made by who manages a room, answered by whom they ask.
 //!
 //! What must hold: the effect of a yes comes before its note. A request that died between them is
-//! completed by the same request again, and nobody has accepted who was not let in.
+//! completed by the same request again, and nobody has accepted who was not let in. Who is put out does
+//! not come back by an invitation made before.
 
 use shared::{
     clock::Timestamp,
     error::{Error, ErrorCode},
     event::{self, Event, EventName, InvitationAnswer, Member, RoomKind, TeamMember},
     id::{RoomId, UserId},
+    log::MsgId,
     rules::Caller,
     subject::Channel,
 };
@@ -49,10 +51,19 @@ pub(crate) async fn invite(
     Ok((Invitation { id, invitation, accepted: None }, applied))
 }
 
-/// What decides of invitations, nothing missing that was acknowledged: false where Postgres lacks some.
-async fn is_settled(api: &Shared, caller: &Caller) -> Result<bool, Error> {
+/// What decides of a person's invitations, nothing missing that was acknowledged: false where Postgres lacks
+/// some.
+async fn is_settled(api: &Shared, user: &UserId) -> Result<bool, Error> {
     let events = [EventName::Invitation, EventName::InvitationAnswer];
-    api.is_all_applied(&Channel::User(caller.user.clone()), &events).await
+    api.is_all_applied(&Channel::User(user.clone()), &events).await
+}
+
+/// They must be: what is not applied yet can't be decided of.
+async fn settled(api: &Shared, user: &UserId) -> Result<(), Error> {
+    if is_settled(api, user).await? {
+        return Ok(());
+    }
+    Err(Error::unavailable("The invitation", &"it is not applied yet"))
 }
 
 /// The caller's unanswered invitations, newest first.
@@ -62,15 +73,13 @@ pub(crate) async fn list(
     before: Option<u64>,
     limit: i64,
 ) -> Result<Vec<Invitation>, Error> {
-    is_settled(api, caller).await?;
+    is_settled(api, &caller.user).await?;
     invitations::list(&api.pool, api.shards, &caller.user, before, limit).await
 }
 
 /// An invitation of the caller's.
 async fn mine(api: &Shared, caller: &Caller, id: u64) -> Result<Invitation, Error> {
-    if !is_settled(api, caller).await? {
-        return Err(Error::unavailable("The invitation", &"it is not applied yet"));
-    }
+    settled(api, &caller.user).await?;
     invitations::one(&api.pool, api.shards, &caller.user, id).await?.ok_or_else(Error::not_found)
 }
 
@@ -85,7 +94,7 @@ pub(crate) async fn answer(
     match invitation.accepted {
         Some(earlier) if earlier == accepted => return Ok((invitation, true)),
         Some(_) => {
-            let detail = "This invitation was answered the other way.";
+            let detail = "This invitation was answered the other way, or has ended by a removal.";
             return Err(Error::new(ErrorCode::Conflict, detail));
         }
         None => {}
@@ -129,4 +138,29 @@ async fn let_in(
         _ => {}
     }
     Ok(())
+}
+
+/// Puts a person out of a room or a team, by that event, and answers in their name the invitations that are
+/// still open: no. Answers whether Postgres has it.
+pub(super) async fn put_out(
+    api: &Shared,
+    caller: &Caller,
+    from: &Channel,
+    event: Event,
+    user: &UserId,
+    idempotency_key: Option<&str>,
+) -> Result<bool, Error> {
+    let mut control = Control::new(api, &caller.user, from, event.name(), idempotency_key);
+    control.append(from, event).await?;
+    settled(api, user).await?;
+    let channel = Channel::User(user.clone());
+    for open in invitations::open(&api.pool, api.shards, user, from).await? {
+        // Named by the invitation: how many are open may have changed when the same is asked again.
+        let key = format!("{}:removed", open.id);
+        let id = MsgId::new(&caller.user, &channel, EventName::InvitationAnswer, &key);
+        let (invitation, room) = (open.id, open.invitation.room);
+        let no = InvitationAnswer { invitation, user: user.clone(), room, accepted: false };
+        control.append_as(&channel, Event::InvitationAnswer(no), id).await?;
+    }
+    Ok(control.applied().await)
 }

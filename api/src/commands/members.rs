@@ -9,7 +9,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::{control, manage, see};
+use super::{control, invitations, manage, see};
 use crate::{
     queries::{facts::Facts, rooms},
     state::Shared,
@@ -67,6 +67,6 @@ pub(crate) async fn remove(
     let facts =
         if user == caller.user { see(api, room, caller).await? } else { manage(api, room, caller).await? };
     has_own(&facts)?;
-    let event = Event::MemberRemove(Member { user, room, by: caller.user.clone() });
-    Ok(control::write(api, caller, &Channel::Room(room), event, idempotency_key).await?.1)
+    let event = Event::MemberRemove(Member { user: user.clone(), room, by: caller.user.clone() });
+    invitations::put_out(api, caller, &Channel::Room(room), event, &user, idempotency_key).await
 }

@@ -55,6 +55,23 @@ pub(crate) struct Send<'a> {
     pub(crate) deadline: Instant,
 }
 
+impl Send<'_> {
+    /// The message, accepted now, and what its append is called.
+    pub(crate) fn made(&mut self, caller: &Caller) -> (ChatMessage, MsgId) {
+        let message = ChatMessage {
+            message: self.text.to_owned(),
+            room: self.room,
+            user: caller.user.clone(),
+            created_at: Timestamp::now(),
+            client_id: self.client_id.map(str::to_owned),
+            detail: self.detail.take(),
+        };
+        let key = key(self.client_id.or(self.request.key));
+        let id = MsgId::new(&caller.user, &Channel::Room(self.room), EventName::ChatMessage, &key);
+        (message, id)
+    }
+}
+
 /// A message as stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sent {
@@ -63,33 +80,19 @@ pub(crate) struct Sent {
 }
 
 /// Sends a message. The same `client_id` again is answered with what was stored then.
-pub(crate) async fn send(api: &Shared, caller: &Caller, send: Send<'_>) -> Result<Sent, Error> {
+pub(crate) async fn send(api: &Shared, caller: &Caller, mut send: Send<'_>) -> Result<Sent, Error> {
     rules::message_text("message", send.text, api.text_max)?;
     if let Some(client_id) = send.client_id {
         rules::client_id("client_id", client_id)?;
     }
-    let detail = if send.is_in && !send.is_pair {
-        send.detail
-    } else {
+    if !send.is_in || send.is_pair {
         let facts = enter(api, send.room, caller).await?;
         if facts.kind == RoomKind::Match {
-            Some(matches::detail(api, &facts, &caller.user).await)
-        } else {
-            send.detail
+            send.detail = Some(matches::detail(api, &facts, &caller.user).await);
         }
-    };
-    let channel = Channel::Room(send.room);
-    let message = ChatMessage {
-        message: send.text.to_owned(),
-        room: send.room,
-        user: caller.user.clone(),
-        created_at: Timestamp::now(),
-        client_id: send.client_id.map(str::to_owned),
-        detail,
-    };
-    let event = Event::ChatMessage(message.clone());
-    let key = key(send.client_id.or(send.request.key));
-    let id = MsgId::new(&caller.user, &channel, EventName::ChatMessage, &key);
+    }
+    let (message, id) = send.made(caller);
+    let (channel, event) = (Channel::Room(send.room), Event::ChatMessage(message.clone()));
     let append = Append { headers: send.request.headers(), ..Append::new(&channel, &event, id) };
     let appended = api.append(append, send.deadline).await?;
     let id = MessageId(appended.seq);

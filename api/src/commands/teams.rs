@@ -11,7 +11,7 @@ use shared::{
 
 use super::{
     control::{self, Control},
-    stored,
+    invitations, stored,
 };
 use crate::{
     queries::teams::{self, Team},
@@ -127,6 +127,6 @@ pub(crate) async fn remove(
     } else {
         manage(api, id, caller).await?;
     }
-    let event = Event::TeamMemberRemove(TeamMember { team: id, user, by: caller.user.clone() });
-    Ok(control::write(api, caller, &Channel::Team(id), event, idempotency_key).await?.1)
+    let event = Event::TeamMemberRemove(TeamMember { team: id, user: user.clone(), by: caller.user.clone() });
+    invitations::put_out(api, caller, &Channel::Team(id), event, &user, idempotency_key).await
 }

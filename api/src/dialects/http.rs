@@ -1,11 +1,13 @@
 //! What every dialect over HTTP reads alike: who asks, the key of a request, the body; and the headers of a
 //! refusal. Each puts the errors into its own form.
 
+use std::marker::PhantomData;
+
 use axum::{
     body::Bytes,
-    extract::{FromRequest as _, Request},
+    extract::{FromRequest as _, FromRequestParts, Request},
     http::{HeaderValue, StatusCode, header, request::Parts},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -15,7 +17,11 @@ use shared::{
     token::token_from,
 };
 
-use crate::{commands::people, documents::Operation, state::Api};
+use crate::{
+    commands::people,
+    documents::{Input, Operation},
+    state::Api,
+};
 
 /// Who asks, by a valid token; `None` where none was sent. Those who write are counted.
 pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Option<Caller>, Error> {
@@ -37,19 +43,34 @@ pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Opt
     Ok(Some(identity.caller))
 }
 
-/// The key under which a request may be sent again.
-pub(super) fn idempotency_key(parts: &Parts) -> Result<Option<String>, Error> {
-    let Some(value) = parts.headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().unwrap_or("");
-    rules::client_id("Idempotency-Key", key)?;
-    Ok(Some(key.to_owned()))
+/// The key under which a request may be sent again; one that is none is refused as an `R`.
+pub(super) struct IdempotencyKey<R>(Option<String>, PhantomData<R>);
+
+impl<R> IdempotencyKey<R> {
+    /// The key, where there is one.
+    pub(super) fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
 }
 
-/// What a document says of such a key.
-pub(super) fn describe_key(operation: &mut Operation<'_>) {
-    let about = "Names the request: the same again within a minute is done once.";
-    let schema = json!({ "type": "string", "pattern": "^[!-~]{1,128}$" });
-    operation.header("Idempotency-Key", about, &schema);
+impl<R: From<Error> + IntoResponse> FromRequestParts<Api> for IdempotencyKey<R> {
+    type Rejection = R;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, R> {
+        let key = parts.headers.get("idempotency-key").map(|value| value.to_str().unwrap_or(""));
+        if let Some(key) = key {
+            rules::client_id("Idempotency-Key", key)?;
+        }
+        Ok(Self(key.map(str::to_owned), PhantomData))
+    }
+}
+
+impl<R> Input for IdempotencyKey<R> {
+    fn describe(operation: &mut Operation<'_>) {
+        let about = "Names the request: the same again within a minute is done once.";
+        let schema = json!({ "type": "string", "pattern": "^[!-~]{1,128}$" });
+        operation.header("Idempotency-Key", about, &schema);
+    }
 }
 
 /// A body of JSON, as it came.

@@ -92,3 +92,34 @@ pub(crate) async fn one(
         .map_err(|error| database(&error))?;
     row.map(Invitation::try_from).transpose()
 }
+
+/// A person's unanswered invitations into a room, or into the rooms of a team.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn open(
+    pool: &PgPool,
+    shards: ShardCount,
+    user: &UserId,
+    into: &Channel,
+) -> Result<Vec<Invitation>, Error> {
+    let (room, team) = match into {
+        Channel::Room(room) => (Some(number(room.0)), None),
+        Channel::Team(team) => (None, Some(number(team.0))),
+        Channel::User(_) | Channel::System => return Ok(vec![]),
+    };
+    let sql = format!(
+        "{SELECT} AND accepted IS NULL AND (room = $3 OR $4 = (
+             SELECT room.team FROM room WHERE room.shard = $5 AND room.id = invitation.room))"
+    );
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Channel::User(user.clone()).shard(shards).number())
+        .bind(user.as_str())
+        .bind(room)
+        .bind(team)
+        .bind(Channel::System.shard(shards).number())
+        .fetch_all(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    rows.into_iter().map(Invitation::try_from).collect()
+}

@@ -5,6 +5,8 @@
 //! same connection, where the stream ends (the barrier): whatever is stored after that is heard.
 //! Slow work (asking, reading the log) runs beside the task and reports back to it.
 
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 mod heal;
 mod latency;
 mod live;
@@ -161,18 +163,9 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Runs a shard's task until `stop`.
-    pub(crate) async fn run(
-        shard: Shard,
-        source: Source,
-        mut commands: mpsc::Receiver<Command>,
-        mut hints: broadcast::Receiver<SyncHint>,
-        mut events: broadcast::Receiver<NatsEvent>,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
-        // Reports are as bounded as the work that is under way.
-        let (done, mut reports) = mpsc::channel(64);
-        let mut feed = Self {
+    /// Nothing is heard yet; slow work reports to `done`.
+    fn new(shard: Shard, source: Source, done: mpsc::Sender<Done>) -> Self {
+        Self {
             shard,
             source,
             entries: HashMap::new(),
@@ -186,7 +179,21 @@ impl Feed {
             unsent: Vec::new(),
             metrics: Arc::new(Deliveries::new()),
             latency: Latency::new(),
-        };
+        }
+    }
+
+    /// Runs a shard's task until `stop`.
+    pub(crate) async fn run(
+        shard: Shard,
+        source: Source,
+        mut commands: mpsc::Receiver<Command>,
+        mut hints: broadcast::Receiver<SyncHint>,
+        mut events: broadcast::Receiver<NatsEvent>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        // Reports are as bounded as the work that is under way.
+        let (done, mut reports) = mpsc::channel(64);
+        let mut feed = Self::new(shard, source, done);
         feed.open_people();
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

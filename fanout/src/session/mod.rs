@@ -4,6 +4,8 @@
 //! one write; an idle socket holds no buffer.
 
 pub(crate) mod action;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 pub(crate) mod close;
 mod envelope;
 pub(crate) mod frame;

@@ -9,6 +9,32 @@ use time::OffsetDateTime;
 
 use crate::watermark::number;
 
+/// New messages, column by column.
+pub(crate) struct Columns<'a> {
+    rooms: Vec<i64>,
+    ids: Vec<i64>,
+    authors: Vec<&'a str>,
+    bodies: Vec<&'a str>,
+    client_ids: Vec<Option<&'a str>>,
+    created: Vec<OffsetDateTime>,
+    details: Vec<Option<Json<MessageDetail>>>,
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn of(messages: &'a [(u64, ChatMessage)]) -> Self {
+        let kept = |message: &ChatMessage| message.detail.clone().filter(MessageDetail::is_kept).map(Json);
+        Self {
+            rooms: messages.iter().map(|(_, message)| number(message.room.0)).collect(),
+            ids: messages.iter().map(|(id, _)| number(*id)).collect(),
+            authors: messages.iter().map(|(_, message)| message.user.as_str()).collect(),
+            bodies: messages.iter().map(|(_, message)| message.message.as_str()).collect(),
+            client_ids: messages.iter().map(|(_, message)| message.client_id.as_deref()).collect(),
+            created: messages.iter().map(|(_, message)| message.created_at.into()).collect(),
+            details: messages.iter().map(|(_, message)| kept(message)).collect(),
+        }
+    }
+}
+
 /// Inserts all new messages by one statement.
 pub(super) async fn insert(
     session: &mut PgConnection,
@@ -18,30 +44,20 @@ pub(super) async fn insert(
     if messages.is_empty() {
         return Ok(());
     }
-    let rooms: Vec<i64> = messages.iter().map(|(_, message)| number(message.room.0)).collect();
-    let ids: Vec<i64> = messages.iter().map(|(id, _)| number(*id)).collect();
-    let authors: Vec<&str> = messages.iter().map(|(_, message)| message.user.as_str()).collect();
-    let bodies: Vec<&str> = messages.iter().map(|(_, message)| message.message.as_str()).collect();
-    let client_ids: Vec<Option<&str>> =
-        messages.iter().map(|(_, message)| message.client_id.as_deref()).collect();
-    let created: Vec<OffsetDateTime> =
-        messages.iter().map(|(_, message)| message.created_at.into()).collect();
-    let kept = |message: &'_ ChatMessage| message.detail.clone().filter(MessageDetail::is_kept).map(Json);
-    let details: Vec<Option<Json<MessageDetail>>> =
-        messages.iter().map(|(_, message)| kept(message)).collect();
+    let columns = Columns::of(messages);
     sqlx::query(
         "INSERT INTO message (shard, room, id, author, body, client_id, created_at, detail)
          SELECT $1, new.* FROM unnest($2::int8[], $3::int8[], $4::text[], $5::text[], $6::text[],
                                       $7::timestamptz[], $8::jsonb[]) AS new",
     )
     .bind(shard.number())
-    .bind(rooms)
-    .bind(ids)
-    .bind(authors)
-    .bind(bodies)
-    .bind(client_ids)
-    .bind(created)
-    .bind(details)
+    .bind(columns.rooms)
+    .bind(columns.ids)
+    .bind(columns.authors)
+    .bind(columns.bodies)
+    .bind(columns.client_ids)
+    .bind(columns.created)
+    .bind(columns.details)
     .execute(session)
     .await?;
     Ok(())

@@ -4,7 +4,7 @@
 //! batch, and noted in `rejected_event` in the same transaction as its watermark.
 
 mod due;
-mod message;
+pub(crate) mod message;
 mod participant;
 mod person;
 pub(crate) mod rejected;

@@ -113,7 +113,7 @@ events! {
     TeamMemberRemove(TeamMember) = "team-member-remove",
     /// A person is asked into a room: pushed to every socket of theirs.
     Invitation(Invitation) = "invitation",
-    /// They came, or declined.
+    /// They came, or declined, or were put out before they answered.
     InvitationAnswer(InvitationAnswer) = "invitation-answer",
     /// A person looks at another of their rooms of two.
     RoomSelect(RoomSelect) = "room-select",

@@ -45,6 +45,12 @@ impl<'a> Noted<'a> {
         answer["data"].clone()
     }
 
+    /// Notes the next push of that event alone.
+    async fn hear(&mut self, event: &str) {
+        let push = self.socket.event(event).await.unwrap_or_else(|error| panic!("{event}: {error}"));
+        self.note(false, &push);
+    }
+
     /// Notes what is pushed, until all of these events were.
     async fn until(&mut self, events: &[&str]) {
         let mut awaited = events.to_vec();
@@ -131,6 +137,15 @@ async fn belong(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     ann.until(&["camera", "profile"]).await;
 }
 
+/// What is told of a crowd; and, each half minute, up to where a socket has all there is.
+async fn crowd(cluster: &Cluster, ann: &mut Noted<'_>) {
+    let room = cluster.rest(0, "7").make_room("stadium").await;
+    ann.must("join_room", json!({ "room_pk": room })).await;
+    let _fans = crate::live::crowd::fill(cluster, room).await;
+    ann.hear("presence").await;
+    ann.hear("position").await;
+}
+
 /// The seven actions of a match, as far as admins have them.
 async fn play_match(noted: &mut Noted<'_>, room: &Value) {
     noted.play("create_message", json!({ "msg_text": "too early" })).await;
@@ -152,6 +167,7 @@ async fn every_frame_is_one_that_the_document_names_and_every_action_is_played()
     let mut bob = Noted::open(&cluster, "native", "/ws/", &token("8")).await;
     talk(&cluster, &mut ann, &mut bob).await;
     belong(&cluster, &mut ann, &mut bob).await;
+    crowd(&cluster, &mut ann).await;
 
     let claims = |user: u64| json!({ "user_id": user, "iat": 1_700_000_000, "business": true });
     let admin = sign(&json!({ "user_id": 9, "is_admin": true }));

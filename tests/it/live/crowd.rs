@@ -16,14 +16,18 @@ async fn join(cluster: &Cluster, user: &str, room: u64) -> (Socket, Value) {
     (socket, data)
 }
 
+/// Fills a room with a thousand people: with whoever is there already they are a crowd.
+pub(crate) async fn fill(cluster: &Cluster, room: u64) -> Vec<(Socket, Value)> {
+    let names: Vec<String> = (0..CROWD).map(|n| format!("fan{n}")).collect();
+    stream::iter(&names).map(|name| join(cluster, name, room)).buffer_unordered(32).collect().await
+}
+
 #[tokio::test]
 async fn a_thousand_are_named_and_one_more_are_counted() {
     let cluster = Cluster::start(Size::default()).await;
     let room = cluster.rest(0, "ann").make_room("stadium").await;
     let (mut watcher, _) = join(&cluster, "eve", room).await;
-    let names: Vec<String> = (0..CROWD).map(|n| format!("fan{n}")).collect();
-    let sockets: Vec<_> =
-        stream::iter(&names).map(|name| join(&cluster, name, room)).buffer_unordered(32).collect().await;
+    let sockets = fill(&cluster, room).await;
 
     // Each join is told until it is a crowd; from then on how many came and went, once a second.
     let (mut seen, mut count) = (0, 0);

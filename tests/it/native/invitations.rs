@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 use shared::{event::EventName, subject};
 use tests::{
     PATIENCE,
+    client::Rest,
     cluster::{Cluster, Size},
 };
 
 use super::{CLOSED, FORBIDDEN, NOT_FOUND, as_fanout, delete, private_room, refusal};
+
+const OVER: (u16, &str, &str) =
+    (409, "conflict", "This invitation was answered the other way, or has ended by a removal.");
 
 #[tokio::test]
 async fn accepted_they_let_in_and_answer_the_same_again() {
@@ -38,8 +42,7 @@ async fn accepted_they_let_in_and_answer_the_same_again() {
     let first = bob.post(&accept, Value::Null).await;
     assert_eq!((first.0, &first.1["accepted"]), (StatusCode::OK, &json!(true)));
     assert_eq!(bob.post(&accept, Value::Null).await, first);
-    let other = (409, "conflict", "This invitation was answered the other way.");
-    assert_eq!(refusal(&bob.post(&decline, Value::Null).await), other);
+    assert_eq!(refusal(&bob.post(&decline, Value::Null).await), OVER);
     assert_eq!(bob.get("/api/v1/invitations").await.1["results"], json!([]));
     assert_eq!(bob.get(&path).await.1["users"], json!(["bob"]));
     // An answer given twice lets nobody in twice.
@@ -59,7 +62,7 @@ async fn declined_they_let_nobody_in() {
     assert_eq!((first.0, &first.1["accepted"]), (StatusCode::OK, &json!(false)));
     assert_eq!(bob.post(&decline, Value::Null).await, first);
     let accepted = bob.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
-    assert_eq!(refusal(&accepted), (409, "conflict", "This invitation was answered the other way."));
+    assert_eq!(refusal(&accepted), OVER);
     assert_eq!(refusal(&bob.get(&format!("/api/v1/rooms/{room}")).await), NOT_FOUND);
 }
 
@@ -75,6 +78,44 @@ async fn into_a_teams_room_they_let_into_the_team() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(bob.get(&format!("/api/v1/teams/{}", team["id"])).await.1["users"], json!(["bob"]));
     assert_eq!(bob.get(&format!("/api/v1/rooms/{}", room["id"])).await.0, StatusCode::OK);
+}
+
+/// Invites Bob twice into a room. He accepts one, is put out by `removal`, and does not come back by the other.
+async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: &Value, removal: &str) {
+    let invite = format!("/api/v1/rooms/{room}/invitations");
+    let accept = async || {
+        let (_, made) = ann.post(&invite, json!({ "user": "bob" })).await;
+        format!("/api/v1/invitations/{}/accept", made["id"])
+    };
+    let (first, second) = (accept().await, accept().await);
+    assert_eq!(bob.post(&first, Value::Null).await.0, StatusCode::OK);
+    assert_eq!(delete(ann, removal).await.0, StatusCode::NO_CONTENT);
+    let (_, open) = bob.get("/api/v1/invitations").await;
+    let open = open["results"].as_array().expect("a list");
+    assert!(open.iter().all(|invitation| invitation["room"] != *room), "none of these is open: {open:?}");
+    assert_eq!(refusal(&bob.post(&second, Value::Null).await), OVER);
+    let path = format!("/api/v1/rooms/{room}");
+    assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
+    // One that was made since counts.
+    assert_eq!(bob.post(&accept().await, Value::Null).await.0, StatusCode::OK);
+    assert_eq!(bob.get(&path).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_removal_ends_those_made_before_it() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
+    let elsewhere = private_room(&ann, &[]).await;
+    let (_, other) =
+        ann.post(&format!("/api/v1/rooms/{elsewhere}/invitations"), json!({ "user": "bob" })).await;
+    let room = private_room(&ann, &[]).await;
+    is_over_once_put_out(&ann, &bob, &json!(room), &format!("/api/v1/rooms/{room}/members/bob")).await;
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
+    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let removal = format!("/api/v1/teams/{}/members/bob", team["id"]);
+    is_over_once_put_out(&ann, &bob, &deck["id"], &removal).await;
+    let (_, open) = bob.get("/api/v1/invitations").await;
+    assert_eq!(open["results"], json!([other]), "into another room it stays open");
 }
 
 #[tokio::test]

@@ -71,21 +71,7 @@ impl Input for InRoom {
 }
 
 /// The key under which a request may be sent again.
-pub(super) struct IdempotencyKey(pub(super) Option<String>);
-
-impl FromRequestParts<Api> for IdempotencyKey {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Refusal> {
-        Ok(Self(http::idempotency_key(parts)?))
-    }
-}
-
-impl Input for IdempotencyKey {
-    fn describe(operation: &mut Operation<'_>) {
-        http::describe_key(operation);
-    }
-}
+pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
 
 /// A JSON body of that form.
 pub(super) struct Json<T>(pub(super) T);

@@ -31,7 +31,7 @@ pub(crate) fn routes() -> Routes {
 async fn add(
     State(api): State<Api>,
     Writer(caller): Writer,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::NewRoom>,
 ) -> Answered<wire::Room> {
     let seen = direct::add(&api, &caller, body.owner, body.abonent, key.as_deref()).await?;
@@ -46,7 +46,7 @@ async fn list(State(api): State<Api>, Reader(caller): Reader) -> Answered<wire::
 async fn send(
     State(api): State<Api>,
     Writer(caller): Writer,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::NewMessage>,
 ) -> Answered<wire::Room> {
     if body.author.and_then(|author| author.id).is_some_and(|author| author != caller.user) {

@@ -140,6 +140,13 @@ pub(super) fn cursor(text: &str) -> Result<Cursor, Error> {
     read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
 }
 
+/// A new message's text and name, of a body.
+#[cfg(feature = "bench")]
+pub(crate) fn new_message(body: &[u8]) -> Result<(String, Option<String>), Error> {
+    let super::wire::NewMessage { message, client_id } = json(body)?;
+    Ok((message, client_id))
+}
+
 /// Reads bytes as all that clients send here.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {

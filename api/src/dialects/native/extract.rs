@@ -161,21 +161,7 @@ impl Input for OfMessage {
 }
 
 /// The key under which a request may be sent again.
-pub(crate) struct IdempotencyKey(pub(crate) Option<String>);
-
-impl FromRequestParts<Api> for IdempotencyKey {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
-        Ok(Self(http::idempotency_key(parts)?))
-    }
-}
-
-impl Input for IdempotencyKey {
-    fn describe(operation: &mut Operation<'_>) {
-        http::describe_key(operation);
-    }
-}
+pub(crate) type IdempotencyKey = http::IdempotencyKey<Problem>;
 
 /// A JSON body of that form.
 pub(crate) struct Json<T>(pub(crate) T);

@@ -11,6 +11,8 @@ mod routes;
 pub(crate) mod socket;
 mod wire;
 
+#[cfg(feature = "bench")]
+pub(crate) use decode::new_message;
 #[cfg(fuzzing)]
 pub(crate) use decode::read_any;
 pub(crate) use errors::Problem;

@@ -41,21 +41,7 @@ impl Input for Asker {
 }
 
 /// The key under which a request may be sent again.
-pub(super) struct IdempotencyKey(pub(super) Option<String>);
-
-impl FromRequestParts<Api> for IdempotencyKey {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Refusal> {
-        Ok(Self(http::idempotency_key(parts)?))
-    }
-}
-
-impl Input for IdempotencyKey {
-    fn describe(operation: &mut Operation<'_>) {
-        http::describe_key(operation);
-    }
-}
+pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
 
 /// A body of JSON, which may be read as more than one thing, all of them a `T`; empty where there is none.
 pub(super) struct Body<T>(Bytes, PhantomData<T>);

@@ -58,7 +58,7 @@ async fn visit(
 async fn read(
     State(api): State<Api>,
     Asker(caller): Asker,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     asked: Queried<Asked>,
     body: Body<Asked>,
 ) -> Result<Json<wire::Service>, Refusal> {
@@ -75,7 +75,7 @@ async fn read(
             Ok(Json(wire::Service::Rooms(encode::answer(SHOWN, [encode::room(room)]))))
         }
         Some("delete_room") if in_body => {
-            let Json(done) = end(&api, caller, &asked, key).await?;
+            let Json(done) = end(&api, caller, &asked, key.as_deref()).await?;
             Ok(Json(wire::Service::Done(done)))
         }
         _ => {
@@ -88,7 +88,7 @@ async fn read(
 async fn write(
     State(api): State<Api>,
     Asker(caller): Asker,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     body: Body<wire::Write>,
 ) -> Result<Json<Answer<Done>>, Refusal> {
     let asked: Asked = body.json()?;
@@ -99,7 +99,7 @@ async fn write(
             support::say(&api, caller, &room_id, said, key.as_deref()).await?;
             Ok(Json(encode::done("Message updated successfully")))
         }
-        Some("delete_room") => end(&api, caller, &asked, key).await,
+        Some("delete_room") => end(&api, caller, &asked, key.as_deref()).await,
         _ => Err(Error::bad_request("type: must be create_message or delete_room.").into()),
     }
 }
@@ -107,7 +107,7 @@ async fn write(
 async fn close(
     State(api): State<Api>,
     Asker(caller): Asker,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     asked: Queried<Asked>,
     body: Body<Asked>,
 ) -> Result<Json<Answer<Done>>, Refusal> {
@@ -115,16 +115,16 @@ async fn close(
     if asked.kind.as_deref().is_some_and(|kind| kind != "delete_room") {
         return Err(Error::bad_request("type: must be delete_room.").into());
     }
-    end(&api, caller, &asked, key).await
+    end(&api, caller, &asked, key.as_deref()).await
 }
 
 async fn end(
     api: &Api,
     caller: Option<Caller>,
     asked: &Asked,
-    key: Option<String>,
+    key: Option<&str>,
 ) -> Result<Json<Answer<Done>>, Refusal> {
-    support::close(api, caller, decode::to_close(asked)?, key.as_deref()).await?;
+    support::close(api, caller, decode::to_close(asked)?, key).await?;
     Ok(Json(encode::done("Room deleted successfully")))
 }
 

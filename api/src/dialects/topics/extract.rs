@@ -102,21 +102,7 @@ impl Input for OfChat {
 }
 
 /// The key under which a request may be sent again.
-pub(super) struct IdempotencyKey(pub(super) Option<String>);
-
-impl FromRequestParts<Api> for IdempotencyKey {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Refusal> {
-        Ok(Self(http::idempotency_key(parts)?))
-    }
-}
-
-impl Input for IdempotencyKey {
-    fn describe(operation: &mut Operation<'_>) {
-        http::describe_key(operation);
-    }
-}
+pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
 
 /// Where the client found us, as `https://host`; empty where it does not say. It is answered to nobody else,
 /// so that a proxy's word is taken for the scheme.

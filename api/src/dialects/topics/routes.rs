@@ -52,7 +52,7 @@ pub(crate) fn routes() -> Routes {
 async fn create(
     State(api): State<Api>,
     Caller(caller): Caller,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     base: Base,
     form: Form<wire::NewChat>,
 ) -> Result<axum::Json<wire::Created>, Refusal> {
@@ -79,7 +79,7 @@ async fn change(
     State(api): State<Api>,
     Caller(caller): Caller,
     OfChat(category, room): OfChat,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     base: Base,
     form: Form<wire::Change>,
 ) -> Result<axum::Json<wire::Chat>, Refusal> {

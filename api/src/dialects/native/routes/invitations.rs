@@ -18,7 +18,7 @@ pub(super) async fn invite(
     State(api): State<Api>,
     Caller(caller): Caller,
     InRoom(room): InRoom,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::NewInvitation>,
 ) -> Result<Created<wire::Invitation>, Problem> {
     let (made, applied) = invitations::invite(&api, &caller, room, body.user, key.as_deref()).await?;

@@ -38,7 +38,7 @@ pub(super) async fn add(
     State(api): State<Api>,
     Caller(caller): Caller,
     Member(room, user): Member<RoomId>,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
     Ok(Settled(members::add(&api, &caller, room, user, key.as_deref()).await?))
 }
@@ -47,7 +47,7 @@ pub(super) async fn remove(
     State(api): State<Api>,
     Caller(caller): Caller,
     Member(room, user): Member<RoomId>,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
     Ok(Settled(members::remove(&api, &caller, room, user, key.as_deref()).await?))
 }

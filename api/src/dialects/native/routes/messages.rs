@@ -22,7 +22,7 @@ pub(super) async fn send(
     State(api): State<Api>,
     Caller(caller): Caller,
     InRoom(room): InRoom,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::NewMessage>,
 ) -> Result<Created<wire::Message>, Problem> {
     let send = messages::Send {
@@ -85,7 +85,7 @@ pub(super) async fn edit(
     State(api): State<Api>,
     Caller(caller): Caller,
     OfMessage(room, message): OfMessage,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::NewText>,
 ) -> Answer<wire::Edited> {
     let (edit, changed) =
@@ -105,7 +105,7 @@ pub(super) async fn delete(
     State(api): State<Api>,
     Caller(caller): Caller,
     OfMessage(room, message): OfMessage,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
 ) -> Result<NoContent, Problem> {
     let (_, changed) = messages::delete(&api, &caller, room, vec![message], key.as_deref().into()).await?;
     api.is_applied(changed.shard, changed.seq).await;

@@ -27,7 +27,7 @@ pub(super) async fn put(
     State(api): State<Api>,
     Caller(caller): Caller,
     OfUser(user): OfUser,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::PersonChange>,
 ) -> Answer<wire::Person> {
     let (found, applied) = people::put(&api, &caller, &user, body.into(), key.as_deref()).await?;
@@ -47,7 +47,7 @@ pub(super) async fn read(
     State(api): State<Api>,
     Caller(caller): Caller,
     InRoom(room): InRoom,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::ReadUpTo>,
 ) -> Result<Settled, Problem> {
     Ok(Settled(marks::put(&api, &caller, room, body.message_id, key.as_deref()).await?))

@@ -17,7 +17,7 @@ use crate::{
 pub(super) async fn make_room(
     State(api): State<Api>,
     Caller(caller): Caller,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::NewRoom>,
 ) -> Result<Made<wire::Room>, Problem> {
     if body.kind == Some(wire::NewKind::Match) {
@@ -64,7 +64,7 @@ pub(super) async fn change_room(
     State(api): State<Api>,
     Caller(caller): Caller,
     InRoom(room): InRoom,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::RoomChange>,
 ) -> Answer<wire::Room> {
     let change = rooms::Change { name: body.name, description: body.description, private: body.private };
@@ -76,7 +76,7 @@ pub(super) async fn close_room(
     State(api): State<Api>,
     Caller(caller): Caller,
     InRoom(room): InRoom,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
     Ok(Settled(rooms::close(&api, &caller, room, key.as_deref()).await?))
 }

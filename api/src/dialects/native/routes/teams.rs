@@ -18,7 +18,7 @@ use crate::{
 pub(super) async fn make(
     State(api): State<Api>,
     Caller(caller): Caller,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
     Json(body): Json<wire::NewTeam>,
 ) -> Result<Created<wire::Team>, Problem> {
     let (team, applied) = teams::make(&api, &caller, body.name, body.users, key.as_deref()).await?;
@@ -52,7 +52,7 @@ pub(super) async fn add(
     State(api): State<Api>,
     Caller(caller): Caller,
     Member(team, user): Member<TeamId>,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
     Ok(Settled(teams::add(&api, &caller, team, user, key.as_deref()).await?))
 }
@@ -61,7 +61,7 @@ pub(super) async fn remove(
     State(api): State<Api>,
     Caller(caller): Caller,
     Member(team, user): Member<TeamId>,
-    IdempotencyKey(key): IdempotencyKey,
+    key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
     Ok(Settled(teams::remove(&api, &caller, team, user, key.as_deref()).await?))
 }

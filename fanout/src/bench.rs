@@ -1,0 +1,78 @@
+//! Doors to the hot paths, for `tests/bench`: each does what a node's own tasks do, and nothing beside it.
+//!
+//! The sockets are real ones. The broker is not there: on these paths a node asks it nothing.
+
+use std::{
+    net::TcpStream,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use async_nats::{Client, ConnectOptions};
+use shared::{
+    config::OriginArgs,
+    id::ShardCount,
+    lifecycle::Shutdown,
+    rate::{AddressArgs, Limit},
+    rules::Caller,
+    token::{TokenArgs, Verifier},
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    ask::Ask,
+    hub::{presence::Presence, sessions::Sessions},
+    node::Node,
+    session::Socket,
+};
+pub use crate::{feed::bench::Room, session::bench::Reader};
+
+/// Bytes that may wait for a socket.
+pub(crate) const OUTBOX: usize = 1 << 20;
+/// The process that the node is.
+const PROCESS: u64 = 1;
+
+/// A client that waits for its broker.
+pub(crate) async fn client() -> Client {
+    let options = ConnectOptions::new().retry_on_initial_connect();
+    options.connect("nats://127.0.0.1:1").await.expect("a client that waits")
+}
+
+/// A node with nobody on it.
+pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
+    let client = client().await;
+    let ask = Ask::new(client.clone());
+    let token = TokenArgs { jwt_secret: Some("s".repeat(32)), jwt_jwks: None };
+    Arc::new(Node {
+        presence: Presence::new(ask.clone(), PROCESS),
+        ask,
+        sessions: Sessions::new(usize::MAX),
+        verifier: Verifier::start(&token, &Shutdown::default()).await.expect("a long secret"),
+        origins: OriginArgs { allowed_origins: vec![] },
+        upgrades: Limit::new("upgrades", None),
+        address: AddressArgs::default(),
+        client,
+        process: PROCESS,
+        outbox_bytes: OUTBOX,
+        max_age: Duration::from_secs(86_400),
+        shards,
+        feeds: vec![],
+        connections: AtomicU64::new(0),
+    })
+}
+
+/// Who a socket is.
+pub(crate) fn caller(connection: u64) -> Caller {
+    let user = format!("user-{connection}").parse().expect("an id");
+    Caller { user, is_admin: false, org_id: None }
+}
+
+/// A socket that takes what is written, and its other end.
+pub(crate) async fn connected() -> (Socket, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a server");
+    client.set_nonblocking(true).expect("a socket");
+    let socket = Socket::new(listener.accept().await.expect("a client").0);
+    socket.ready(false, true).await.expect("room to write");
+    (socket, client)
+}

@@ -1,0 +1,88 @@
+//! The way of a live message, for `tests/bench`: from the broker's subscription to its sockets.
+
+use std::{io::Read as _, net::TcpStream, sync::Arc};
+
+use async_nats::{Message, jetstream};
+use bytes::Bytes;
+use shared::{
+    id::{RoomId, ShardCount},
+    log::AppliedWatch,
+    rpc::Surface,
+    subject::Channel,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Entry, Feed, Live, Positions, Source};
+use crate::{
+    ask::Ask,
+    bench,
+    hub::{channel::Hub, follower::Follower, sessions::Sessions},
+    session::outbox::Outbox,
+};
+
+/// A room that is heard, with its sockets.
+pub struct Room {
+    feed: Feed,
+    clients: Vec<TcpStream>,
+}
+
+impl Room {
+    /// A room with one socket of each surface that is named.
+    pub async fn open(room: RoomId, shards: ShardCount, surfaces: &[Surface]) -> Self {
+        let client = bench::client().await;
+        let source = Source {
+            jetstream: jetstream::new(client.clone()),
+            shards,
+            applied: AppliedWatch::start(&client, shards).await.expect("a client"),
+            ask: Ask::new(client.clone()),
+            sessions: Sessions::new(usize::MAX),
+            positions: Arc::new(Positions::new(shards)),
+            client,
+        };
+        let channel = Channel::Room(room);
+        let shard = channel.shard(shards);
+        let mut hub = Hub::new(channel.clone(), shard.index(), 0, 0, oneshot::channel().0);
+        let mut clients = Vec::new();
+        for (connection, surface) in (0..).zip(surfaces) {
+            let (socket, client) = bench::connected().await;
+            let outbox = Arc::new(Outbox::new(bench::OUTBOX, (*surface).into()));
+            outbox.open(socket);
+            hub.admit(follower(connection, outbox), true);
+            clients.push(client);
+        }
+        let mut feed = Feed::new(shard, source, mpsc::channel(1).0);
+        feed.entries.insert(channel, Entry::Heard(Box::new(hub)));
+        Self { feed, clients }
+    }
+
+    /// Does with a message what the shard's task does.
+    pub fn hear(&mut self, message: Message) {
+        self.feed.hear_all(&Live::Channel(message));
+        self.feed.write_all();
+    }
+
+    /// What has come to each socket since it was read last.
+    pub fn received(&mut self) -> Vec<Vec<u8>> {
+        let read = |client: &mut TcpStream| {
+            let mut bytes = Vec::new();
+            // It ends where nothing more is there now.
+            let _ = client.read_to_end(&mut bytes);
+            bytes
+        };
+        self.clients.iter_mut().map(read).collect()
+    }
+}
+
+fn follower(connection: u64, outbox: Arc<Outbox>) -> Follower {
+    Follower {
+        connection,
+        frame: 1,
+        caller: bench::caller(connection),
+        outbox,
+        since: None,
+        epoch: None,
+        grant: None,
+        answer: Some(Box::new(|_| Bytes::from_static(b"answer"))),
+        done: oneshot::channel().0,
+    }
+}

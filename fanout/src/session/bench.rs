@@ -1,0 +1,37 @@
+//! The way of a client's frame, for `tests/bench`: from what was read to the action that begins.
+
+use std::net::TcpStream;
+
+use shared::{event::Person, id::ShardCount, rpc::Surface, token::Identity};
+
+use super::{Opening, Session};
+use crate::bench;
+
+/// A socket's session.
+pub struct Reader {
+    session: Box<Session>,
+    /// Open as long as the session is.
+    _client: TcpStream,
+}
+
+impl Reader {
+    /// The session of a native socket.
+    pub async fn open(shards: ShardCount) -> Self {
+        let node = bench::node(shards).await;
+        let (socket, client) = bench::connected().await;
+        let identity = Identity {
+            caller: bench::caller(0),
+            issued_at: None,
+            expires_at: i64::MAX,
+            person: Person::default(),
+        };
+        let opening = Opening::new(&node, identity, Surface::Native, None);
+        Self { session: opening.begin(node, socket, &[]), _client: client }
+    }
+
+    /// Takes what was read, and says whether an action begins by it: it is left there.
+    pub fn take(&mut self, read: &[u8]) -> bool {
+        self.session.decoder.push(read);
+        self.session.take_frames().is_none() && self.session.underway.take().is_some()
+    }
+}

@@ -1,0 +1,19 @@
+//! A message that comes over HTTP.
+
+use std::hint::black_box;
+
+use api::bench::message as made;
+use shared::{id::RoomId, rules::Caller};
+use tokio::runtime::Runtime;
+
+use crate::{Operation, shared::SHARDS};
+
+pub(crate) fn message(_: &Runtime) -> Operation {
+    let caller = Caller { user: "7".parse().expect("an id"), is_admin: false, org_id: None };
+    let body =
+        br#"{"message": "Hello, \"everyone\": \u00e9\u00e8 and a few words more.", "client_id": "c-1234"}"#;
+    Box::new(move || {
+        let (subject, id, payload) = made(&caller, RoomId(42), SHARDS, black_box(body)).expect("a message");
+        assert!(!subject.is_empty() && id.len() == 32 && !payload.is_empty());
+    })
+}

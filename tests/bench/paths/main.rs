@@ -1,0 +1,146 @@
+//! Counts what each hot path costs, in a process of its own, and compares with `figures.txt`.
+//!
+//!     paths              compares, and fails where a path has become worse
+//!     paths write        writes the figures anew
+//!     paths once <path>  does it, for what counts
+//!
+//! What must hold: a path does the same work each time, of the same input. Each is done some times before
+//! it is counted, so that nothing is counted which is done once.
+
+mod api;
+mod fanout;
+mod persister;
+mod shared;
+
+use std::{
+    env, fs,
+    path::Path,
+    process::{self, ExitCode},
+};
+
+use ::shared::telemetry;
+use anyhow::{Context as _, bail, ensure};
+use bench::{
+    callgrind,
+    figures::{self, Figures},
+};
+use tokio::runtime::{Builder, Runtime};
+
+/// Times that a path is done before it is counted.
+const BEFORE: u64 = 40;
+
+/// One operation, prepared.
+type Operation = Box<dyn FnMut()>;
+/// Prepares an operation that can be done [`BEFORE`] times and once more.
+type Prepare = fn(&Runtime) -> Operation;
+
+const PATHS: [(&str, Prepare); 9] = [
+    (ONE, |runtime| fanout::native(runtime, 1)),
+    (MANY, |runtime| fanout::native(runtime, 100)),
+    ("fanout: a live message to the 2 sockets of a match", fanout::of_a_match),
+    ("fanout: a client's frame to the action it begins", fanout::frame),
+    ("api: the body of a message to what is appended", api::message),
+    ("api: a token to whom it names", shared::token),
+    ("persister: a batch of 100 messages to its columns", persister::batch),
+    ("shared: a subject of a room, read and written", shared::room),
+    ("shared: a subject of a person, read and written", shared::person),
+];
+const ONE: &str = "fanout: a live message to 1 socket";
+const MANY: &str = "fanout: a live message to 100 sockets";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [] => compare(),
+        ["write"] => write(),
+        ["once", path] => once(path),
+        _ => Err(anyhow::anyhow!("it takes nothing, or `write`")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a program's own words")]
+fn say(text: &str) {
+    eprintln!("{}", text.trim_end());
+}
+
+fn once(path: &str) -> anyhow::Result<()> {
+    let (_, prepare) = PATHS.iter().find(|(name, _)| *name == path).context("no such path")?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    // As in a service: handles count.
+    runtime.block_on(async { telemetry::install_metrics() });
+    let mut operation = prepare(&runtime);
+    for _ in 0..BEFORE {
+        operation();
+    }
+    measured(&mut *operation);
+    // What has been prepared is left as it is: its end is not counted.
+    process::exit(0)
+}
+
+/// What is done within this is counted.
+#[inline(never)]
+fn measured(operation: &mut dyn FnMut()) {
+    operation();
+}
+
+fn count() -> anyhow::Result<Figures> {
+    let program = env::current_exe()?;
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let mut paths = Vec::new();
+    for (name, _) in PATHS {
+        let cost = callgrind::count(&program, &["once", name], "paths::measured", scratch).context(name)?;
+        paths.push((name.to_owned(), cost));
+    }
+    let figures = Figures { tools: figures::tools()?, paths };
+    say(&figures.write());
+    Ok(figures)
+}
+
+/// A delivery allocates nothing: a hundred cost as many allocations as one.
+fn deliveries_allocate_nothing(figures: &Figures) -> anyhow::Result<()> {
+    let of = |path| figures.paths.iter().find(|(name, _)| name == path).map(|(_, cost)| cost.allocations);
+    ensure!(
+        of(ONE) == of(MANY),
+        "a delivery allocates: {:?} for one socket, {:?} for 100",
+        of(ONE),
+        of(MANY)
+    );
+    Ok(())
+}
+
+fn file() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/figures.txt"))
+}
+
+fn write() -> anyhow::Result<()> {
+    let figures = count()?;
+    deliveries_allocate_nothing(&figures)?;
+    Ok(fs::write(file(), figures.write())?)
+}
+
+fn compare() -> anyhow::Result<()> {
+    let before = Figures::read(&fs::read_to_string(file())?)?;
+    let now = count()?;
+    deliveries_allocate_nothing(&now)?;
+    if now.tools != before.tools {
+        say(&format!("Not compared: the figures are those of {}. {RENEW}", before.tools));
+        return Ok(());
+    }
+    let worse = now.worse_than(&before);
+    if !worse.is_empty() {
+        bail!("{}\n{RENEW}", worse.join("\n"));
+    }
+    Ok(())
+}
+
+/// What to do where figures do not fit any more.
+const RENEW: &str =
+    "Where that is as it should be: tests/bench/run write, and commit tests/bench/figures.txt.";

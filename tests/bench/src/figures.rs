@@ -1,0 +1,124 @@
+//! The committed figures: by which tools they were made, and what each path cost then.
+//!
+//! What must hold: a path that takes more than that is named, with how much more. Other tools make other
+//! code: figures of theirs say nothing.
+
+use std::{fmt::Write as _, process::Command};
+
+use anyhow::Context as _;
+
+use crate::callgrind::Cost;
+
+/// Instructions that a path may take more, in percent, before that is a failure.
+const MARGIN: u64 = 10;
+
+/// What each path costs, by which tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// What the code was made by, and what counted.
+    pub tools: String,
+    /// Paths by their names.
+    pub paths: Vec<(String, Cost)>,
+}
+
+impl Figures {
+    /// Reads what [`Figures::write`] wrote.
+    ///
+    /// # Errors
+    /// Where a line is of another form.
+    pub fn read(text: &str) -> anyhow::Result<Self> {
+        let mut lines = text.lines();
+        let tools = lines.next().context("no figures")?.to_owned();
+        let path = |line: &str| {
+            let (instructions, rest) = line.trim_start().split_once(' ')?;
+            let (allocations, name) = rest.trim_start().split_once(' ')?;
+            let cost =
+                Cost { instructions: instructions.parse().ok()?, allocations: allocations.parse().ok()? };
+            Some((name.trim_start().to_owned(), cost))
+        };
+        let paths = lines.map(|line| path(line).with_context(|| format!("not a figure: {line}")));
+        Ok(Self { tools, paths: paths.collect::<anyhow::Result<_>>()? })
+    }
+
+    /// The figures as text: a line of tools, then a line a path.
+    #[must_use]
+    pub fn write(&self) -> String {
+        let mut text = format!("{}\n", self.tools);
+        for (name, Cost { instructions, allocations }) in &self.paths {
+            // Writing to a text does not fail.
+            let _ = writeln!(text, "{instructions:>12} {allocations:>12}  {name}");
+        }
+        text
+    }
+
+    /// What has become worse since `before`, a line each.
+    #[must_use]
+    pub fn worse_than(&self, before: &Self) -> Vec<String> {
+        let mut worse = Vec::new();
+        for (name, now) in &self.paths {
+            let Some((_, then)) = before.paths.iter().find(|(known, _)| known == name) else {
+                worse.push(format!("{name}: has no figure"));
+                continue;
+            };
+            if now.instructions * 100 > then.instructions * (100 + MARGIN) {
+                let more = now.instructions * 100 / then.instructions.max(1) - 100;
+                worse.push(format!(
+                    "{name}: {} instructions, {more} % more than {}",
+                    now.instructions, then.instructions
+                ));
+            }
+            if now.allocations > then.allocations {
+                worse.push(format!("{name}: {} allocations, {} before", now.allocations, then.allocations));
+            }
+        }
+        let gone = before.paths.iter().filter(|(known, _)| self.paths.iter().all(|(name, _)| name != known));
+        worse.extend(gone.map(|(name, _)| format!("{name}: has a figure, and is no path")));
+        worse
+    }
+}
+
+/// The tools of this machine.
+///
+/// # Errors
+/// Where one does not say its version.
+pub fn tools() -> anyhow::Result<String> {
+    let say = |program: &str, argument: &str| {
+        let said = Command::new(program).arg(argument).output().with_context(|| program.to_owned())?;
+        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    };
+    let (rustc, libc) = (say("rustc", "--version")?, say("getconf", "GNU_LIBC_VERSION")?);
+    Ok(format!("{rustc}, {libc}, {}, {}", say("valgrind", "--version")?, std::env::consts::ARCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(paths: &[(&str, u64, u64)]) -> Figures {
+        let cost = |&(name, instructions, allocations): &(&str, u64, u64)| {
+            (name.to_owned(), Cost { instructions, allocations })
+        };
+        Figures { tools: "rustc 1".to_owned(), paths: paths.iter().map(cost).collect() }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let figures = figures(&[("a: way of it", 1_000, 5), ("b", 20, 0)]);
+        assert_eq!(Figures::read(&figures.write()).expect("our own form"), figures);
+        assert!(Figures::read("rustc 1\nmany 5 a\n").is_err());
+    }
+
+    #[test]
+    fn what_costs_more_is_named_with_how_much() {
+        let before = figures(&[("a", 1_000, 5), ("b", 1_000, 5)]);
+        assert_eq!(figures(&[("a", 1_100, 5), ("b", 1, 0)]).worse_than(&before), [""; 0]);
+        let worse = figures(&[("a", 1_101, 6), ("c", 1, 0)]).worse_than(&before);
+        let expected = [
+            "a: 1101 instructions, 10 % more than 1000",
+            "a: 6 allocations, 5 before",
+            "c: has no figure",
+            "b: has a figure, and is no path",
+        ];
+        assert_eq!(worse, expected);
+    }
+}
