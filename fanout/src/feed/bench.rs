@@ -16,7 +16,11 @@ use super::{Entry, Feed, Live, Positions, Source};
 use crate::{
     ask::Ask,
     bench,
-    hub::{channel::Hub, follower::Follower, sessions::Sessions},
+    hub::{
+        channel::{Deliveries, Hub},
+        follower::Follower,
+        sessions::Sessions,
+    },
     session::outbox::Outbox,
 };
 
@@ -41,7 +45,8 @@ impl Room {
         };
         let channel = Channel::Room(room);
         let shard = channel.shard(shards);
-        let mut hub = Hub::new(channel.clone(), shard.index(), 0, 0, oneshot::channel().0);
+        let metrics = Arc::new(Deliveries::new());
+        let mut hub = Hub::new(channel.clone(), shard.index(), 0, 0, oneshot::channel().0, metrics);
         let mut clients = Vec::new();
         for (connection, surface) in (0..).zip(surfaces) {
             let (socket, client) = bench::connected().await;
@@ -58,7 +63,7 @@ impl Room {
     /// Does with a message what the shard's task does.
     pub fn hear(&mut self, message: Message) {
         self.feed.hear_all(&Live::Channel(message));
-        self.feed.write_all();
+        self.feed.send_all();
     }
 
     /// What has come to each socket since it was read last.

@@ -76,7 +76,7 @@ impl State {
     /// Writes what waits, as far as the socket takes it now.
     fn write(&mut self, socket: &Socket) -> io::Result<()> {
         while !self.frames.is_empty() {
-            let written = match socket.write(&self.frames) {
+            let written = match socket.write(self.frames.iter()) {
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;

@@ -54,18 +54,23 @@ impl Socket {
     ///
     /// # Errors
     /// `WouldBlock` where it takes none now; any other where the connection is broken.
-    pub(crate) fn write<'a>(&self, frames: impl IntoIterator<Item = &'a Bytes>) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut count = 0;
-        for (slice, frame) in slices.iter_mut().zip(frames) {
-            *slice = IoSlice::new(frame);
-            count += 1;
-        }
-        let written = match &slices[..count] {
+    pub(crate) fn write<'a>(
+        &self,
+        mut frames: impl ExactSizeIterator<Item = &'a Bytes>,
+    ) -> io::Result<usize> {
+        let written = if frames.len() == 1 {
             // By far the most frequent: straight to the system. Where that takes none the runtime asks again,
             // and so knows what to wait for.
-            [frame] => SockRef::from(&self.0).send(frame).or_else(|_| self.0.try_write(frame)),
-            frames => self.0.try_write_vectored(frames),
+            let frame = frames.next().expect("one frame");
+            SockRef::from(&self.0).send(frame).or_else(|_| self.0.try_write(frame))
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut count = 0;
+            for (slice, frame) in slices.iter_mut().zip(frames) {
+                *slice = IoSlice::new(frame);
+                count += 1;
+            }
+            self.0.try_write_vectored(&slices[..count])
         };
         match written {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
