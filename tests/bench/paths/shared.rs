@@ -18,14 +18,14 @@ use crate::Operation;
 pub(crate) const SHARDS: ShardCount = ShardCount::new(8).expect("a count");
 
 pub(crate) fn room(_: &Runtime) -> Operation {
-    subject_of(Channel::Room(RoomId(42)))
+    subject_of(&Channel::Room(RoomId(42)))
 }
 
 pub(crate) fn person(_: &Runtime) -> Operation {
-    subject_of(Channel::User("ann.smith@example.com".parse().expect("an id")))
+    subject_of(&Channel::User("ann.smith@example.com".parse().expect("an id")))
 }
 
-fn subject_of(channel: Channel) -> Operation {
+fn subject_of(channel: &Channel) -> Operation {
     let subject = channel.chat(SHARDS, EventName::ChatMessage, None);
     Box::new(move || {
         let parsed = subject::parse(black_box(&subject)).expect("our own form");
