@@ -48,6 +48,10 @@ const PATHS: [(&str, Prepare); 9] = [
 const ONE: &str = "fanout: a live message to 1 socket";
 const MANY: &str = "fanout: a live message to 100 sockets";
 
+/// What to do where figures do not fit any more.
+const RENEW: &str =
+    "Where that is as it should be: tests/bench/run write, and commit tests/bench/figures.txt.";
+
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
