@@ -144,7 +144,3 @@ fn compare() -> anyhow::Result<()> {
     }
     Ok(())
 }
-
-/// What to do where figures do not fit any more.
-const RENEW: &str =
-    "Where that is as it should be: tests/bench/run write, and commit tests/bench/figures.txt.";
