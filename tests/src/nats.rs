@@ -25,8 +25,8 @@ struct Server {
     process: Process,
     port: u16,
     folder: Folder,
-    /// What makes it one of a cluster.
-    more: Vec<String>,
+    /// What makes it one of a cluster; none where it is a broker without users.
+    more: Option<Vec<String>>,
 }
 
 fn program() -> PathBuf {
@@ -47,9 +47,9 @@ pub fn has_safe_clusters() -> bool {
 }
 
 impl Server {
-    async fn start(more: Vec<String>) -> Self {
+    async fn start(more: Option<Vec<String>>) -> Self {
         let folder = Folder::new();
-        let mut process = spawn(folder.path(), "-1", &more);
+        let mut process = spawn(folder.path(), "-1", more.as_deref());
         let port = eventually("nats-server tells its port", || {
             let port = read_port(folder.path());
             assert!(process.ended().is_none(), "nats-server ended:\n{}", process.tail());
@@ -60,10 +60,15 @@ impl Server {
     }
 }
 
-fn spawn(folder: &Path, port: &str, more: &[String]) -> Process {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats/one.conf");
+fn spawn(folder: &Path, port: &str, more: Option<&[String]>) -> Process {
     let mut command = command(&program());
-    command.arg("-c").arg(config).args(["-a", "127.0.0.1", "-p", port]).args(more);
+    command.args(["-a", "127.0.0.1", "-p", port]);
+    if let Some(more) = more {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats/one.conf");
+        command.arg("-c").arg(config).args(more);
+    } else {
+        command.args(["-js", "-sd"]).arg(folder.join("store"));
+    }
     command.arg("--ports_file_dir").arg(folder);
     command.env("NATS_STORE_DIR", format!("{:?}", folder.join("store")));
     for user in ["API", "FANOUT", "PERSISTER"] {
@@ -75,7 +80,12 @@ fn spawn(folder: &Path, port: &str, more: &[String]) -> Process {
 impl Nats {
     /// Starts a server on a free port.
     pub async fn start() -> Self {
-        Self { servers: vec![Server::start(vec![]).await] }
+        Self { servers: vec![Server::start(Some(vec![])).await] }
+    }
+
+    /// Starts a server that knows no users: everyone may do everything.
+    pub async fn start_open() -> Self {
+        Self { servers: vec![Server::start(None).await] }
     }
 
     /// Starts a cluster of three.
@@ -87,7 +97,7 @@ impl Nats {
             let name = format!("roomcast-{n}");
             let more = ["-n", &name, "--cluster_name", "tests", "--cluster", own, "--routes"];
             let more = more.into_iter().map(str::to_owned).chain([routes.join(",")]).collect();
-            servers.push(Server::start(more).await);
+            servers.push(Server::start(Some(more)).await);
         }
         Self { servers }
     }
@@ -129,7 +139,7 @@ impl Nats {
     /// Starts the n-th server of a cluster again.
     pub fn restart_server(&mut self, n: usize) {
         let server = &mut self.servers[n];
-        server.process = spawn(server.folder.path(), &server.port.to_string(), &server.more);
+        server.process = spawn(server.folder.path(), &server.port.to_string(), server.more.as_deref());
     }
 }
 

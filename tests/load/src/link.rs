@@ -1,19 +1,19 @@
 //! A connection by which messages are sent that no socket hears: HTTP, or the broker's own protocol.
 
-use std::{collections::VecDeque, io, net::ToSocketAddrs as _};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
+};
 
 use anyhow::{Context as _, bail};
 
-use crate::{check::Stream, http, line::Line};
-
-/// A message whose answer has not come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
-    /// Who wrote it.
-    pub(crate) stream: usize,
-    /// The writer's how-manieth it is.
-    pub(crate) seq: u64,
-}
+use crate::{
+    around::{Around, Waiting},
+    http,
+    line::Line,
+    pace,
+};
 
 /// Which protocol it speaks.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(crate) enum Protocol {
 /// A connection for sending.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// Where it leads.
+    pub(crate) address: SocketAddr,
     pub(crate) line: Line,
     pub(crate) protocol: Protocol,
     /// Something waits to be flushed.
@@ -34,6 +36,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// Whether it may be opened again: it is HTTP, and waits for nothing.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http(waiting) if waiting.is_empty())
+    }
+
     /// How many answers have not come.
     pub(crate) fn waiting(&self) -> usize {
         match &self.protocol {
@@ -42,33 +49,27 @@ impl Link {
         }
     }
 
-    /// Reads all answers that are there; says how many messages were acknowledged.
+    /// Reads all answers that are there.
     pub(crate) fn readable(
         &mut self,
         buffer: &mut [u8],
         ends: bool,
-        streams: &mut [Stream],
-    ) -> io::Result<u64> {
-        let mut acknowledged = 0;
+        around: &mut Around<'_>,
+    ) -> io::Result<()> {
         let protocol = &mut self.protocol;
         self.line.readable(buffer, ends, |out, bytes| match protocol {
             Protocol::Http(waiting) => {
-                let mut taken = 0;
+                let (mut taken, now) = (0, pace::now());
                 while let Some(answer) = http::first(&bytes[taken..]).map_err(|_| malformed())? {
                     taken += answer.len;
                     let of = waiting.pop_front().ok_or_else(malformed)?;
-                    if answer.status < 300 {
-                        acknowledged += 1;
-                    } else {
-                        streams[of.stream].refused.insert(of.seq);
-                    }
+                    around.answered(of, answer.status < 300, now);
                 }
                 Ok(taken)
             }
             Protocol::Nats => answer_broker(out, bytes),
         })?;
-        self.line.flush()?;
-        Ok(acknowledged)
+        self.line.flush()
     }
 }
 
@@ -77,7 +78,7 @@ fn malformed() -> io::Error {
 }
 
 /// Takes whole lines: a ping is answered, an error ends it.
-fn answer_broker(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn answer_broker(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
     let mut taken = 0;
     while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
         let line = &bytes[taken..taken + end];
@@ -93,7 +94,7 @@ fn answer_broker(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
 
 /// Where a broker is and how one says who one is.
 pub(crate) struct Broker {
-    pub(crate) address: std::net::SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The first that is sent.
     pub(crate) hello: String,
 }

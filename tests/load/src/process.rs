@@ -24,13 +24,17 @@ pub(crate) struct Used {
 pub(crate) struct Processes(Vec<Named>);
 
 impl Processes {
-    /// Those that were named, else the one that listens.
-    pub(crate) fn find(named: &[Named], address: SocketAddr) -> anyhow::Result<Self> {
+    /// Those that were named, else those that listen.
+    pub(crate) fn find(named: &[Named], addresses: &[SocketAddr]) -> anyhow::Result<Self> {
         for Named { name, pid } in named {
             stat(*pid).with_context(|| format!("--pid {name}={pid}: no such process"))?;
         }
         if named.is_empty() {
-            return Ok(Self(vec![listener(address.port())?]));
+            return addresses
+                .iter()
+                .map(|address| listener(address.port()))
+                .collect::<Result<_, _>>()
+                .map(Self);
         }
         Ok(Self(named.to_vec()))
     }
@@ -125,11 +129,11 @@ mod tests {
     fn the_process_that_listens_is_found_and_uses_something() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let found = Processes::find(&[], address).expect("we listen there");
+        let found = Processes::find(&[], &[address]).expect("we listen there");
         assert_eq!(found.0[0].pid, std::process::id());
         assert!(found.used()[0].rss_kib > 100);
         drop(listener);
-        assert!(Processes::find(&[], address).is_err());
+        assert!(Processes::find(&[], &[address]).is_err());
     }
 
     #[test]
