@@ -4,8 +4,9 @@ use std::{process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Cluster, SECRET, Size, program},
+    cluster::{Cluster, Node, SECRET, Size, program},
     folder::Folder,
+    nats::Nats,
 };
 use tokio::process::{Child, Command};
 
@@ -23,7 +24,8 @@ pub(crate) fn load(scenario: &str, sockets: &str, api: &str, result: &Folder, fl
 
 /// The same on a deployment.
 fn on(cluster: &Cluster, scenario: &str, result: &Folder, flags: &[&str]) -> Child {
-    load(scenario, &cluster.fanout[0].address(), &cluster.api[0].address(), result, flags)
+    let sockets: Vec<_> = cluster.fanout.iter().map(Node::address).collect();
+    load(scenario, &sockets.join(","), &cluster.api[0].address(), result, flags)
 }
 
 /// Its exit code and what it has found.
@@ -57,6 +59,57 @@ async fn every_scenario_ends_well_on_a_deployment_that_does() {
         }
         let page = std::fs::read_to_string(result.path().join("result.html")).expect("a page");
         assert!(page.contains("<svg") && !page.contains("http"), "{scenario}: the page needs something else");
+    }
+}
+
+#[tokio::test]
+async fn who_comes_and_goes_is_heard_on_every_node() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let result = Folder::new();
+    let flags = ["--rooms", "3", "--sockets", "6", "--seconds", "3", "--churn", "30"];
+    let (code, found) = outcome(on(&cluster, "joins", &result, &flags), &result).await;
+    assert_eq!(code, Some(0), "{found:#}");
+    let run = &found["run"];
+    assert!(run["joins"].as_u64() > Some(30), "30 a second, but for the first 9 that only leave: {found:#}");
+    assert!(run["deliveries"].as_u64() > run["joins"].as_u64(), "others hear of each: {found:#}");
+}
+
+#[tokio::test]
+async fn who_is_there_and_should_not_be_is_seen() {
+    let cluster = Cluster::start(Size::default()).await;
+    let mut eve = cluster.socket(0, "eve").await;
+    eve.must("subscribe", json!({ "channel": "system" })).await;
+    let result = Folder::new();
+    let flags = ["--rooms", "1", "--sockets", "4", "--seconds", "4", "--churn", "10"];
+    let child = on(&cluster, "joins", &result, &flags);
+
+    let room = eve.event("chatroom").await.expect("its room is made")["data"]["id"].clone();
+    // Of those that it takes for its own sockets there are but four.
+    let mut other = cluster.socket(0, "load-4").await;
+    other.must("join_room", json!({ "room_pk": room })).await;
+
+    let (code, found) = outcome(child, &result).await;
+    assert_eq!(code, Some(1), "{found:#}");
+    let misled = found["run"]["faults"]["misled"].as_u64();
+    assert!(misled > Some(1), "the sockets that are inside, and the room's list: {found:#}");
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_counted_beside_what_the_broker_alone_acknowledges() {
+    let cluster = Cluster::start(Size::default()).await;
+    let open = Nats::start_open().await;
+    for (publish, broker) in
+        [("http", open.url("anyone")), ("socket", open.url("anyone")), ("http", cluster.nats.url("fanout"))]
+    {
+        let result = Folder::new();
+        let flags = ["--rooms", "8", "--seconds", "2", "--publish", publish, "--nats-url", &broker];
+        let (code, found) = outcome(on(&cluster, "append", &result, &flags), &result).await;
+        assert_eq!(code, Some(0), "{publish}: {found:#}");
+        let run = &found["run"];
+        assert!(run["acknowledged"].as_u64() > Some(8), "each writer goes on: {found:#}");
+        assert_eq!(run["deliveries"].as_u64() > Some(0), publish == "socket", "{found:#}");
+        let may = broker.contains("anyone");
+        assert_eq!(run["broker_per_second"].as_f64() > Some(0.0), may, "as its user may: {found:#}");
     }
 }
 

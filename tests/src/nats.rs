@@ -25,8 +25,18 @@ struct Server {
     process: Process,
     port: u16,
     folder: Folder,
-    /// What makes it one of a cluster, as variables of its configuration; nothing for a single one.
-    cluster: Option<[(&'static str, String); 4]>,
+    kind: Kind,
+}
+
+/// What a server is configured as.
+#[derive(Debug)]
+enum Kind {
+    /// One that is alone.
+    Single,
+    /// One of a cluster, by variables of its configuration.
+    Member([(&'static str, String); 4]),
+    /// One that is alone, without users: not as it is shipped.
+    Open,
 }
 
 fn program() -> PathBuf {
@@ -47,25 +57,30 @@ pub fn has_safe_clusters() -> bool {
 }
 
 impl Server {
-    async fn start(cluster: Option<[(&'static str, String); 4]>) -> Self {
+    async fn start(kind: Kind) -> Self {
         let folder = Folder::new();
-        let mut process = spawn(folder.path(), "-1", cluster.as_ref());
+        let mut process = spawn(folder.path(), "-1", &kind);
         let port = eventually("nats-server tells its port", || {
             let port = read_port(folder.path());
             assert!(process.ended().is_none(), "nats-server ended:\n{}", process.tail());
             std::future::ready(port)
         });
         let port = port.await;
-        Self { process, port, folder, cluster }
+        Self { process, port, folder, kind }
     }
 }
 
-fn spawn(folder: &Path, port: &str, cluster: Option<&[(&'static str, String); 4]>) -> Process {
-    let file = if cluster.is_some() { "cluster.conf" } else { "one.conf" };
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats").join(file);
+fn spawn(folder: &Path, port: &str, kind: &Kind) -> Process {
+    let shipped = |file| Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats").join(file);
     let mut command = command(&program());
-    command.arg("-c").arg(config).args(["-a", "127.0.0.1", "-p", port]);
-    command.envs(cluster.into_iter().flatten().map(|(name, value)| (name, value)));
+    command.args(["-a", "127.0.0.1", "-p", port]);
+    match kind {
+        Kind::Single => command.arg("-c").arg(shipped("one.conf")),
+        Kind::Member(variables) => {
+            command.arg("-c").arg(shipped("cluster.conf")).envs(variables.iter().cloned())
+        }
+        Kind::Open => command.args(["-js", "-sd"]).arg(folder.join("store")),
+    };
     command.arg("--ports_file_dir").arg(folder);
     command.env("NATS_STORE_DIR", format!("{:?}", folder.join("store")));
     for user in ["API", "FANOUT", "PERSISTER"] {
@@ -77,7 +92,12 @@ fn spawn(folder: &Path, port: &str, cluster: Option<&[(&'static str, String); 4]
 impl Nats {
     /// Starts a server on a free port.
     pub async fn start() -> Self {
-        Self { servers: vec![Server::start(None).await] }
+        Self { servers: vec![Server::start(Kind::Single).await] }
+    }
+
+    /// Starts a server that knows no users: everyone may do everything.
+    pub async fn start_open() -> Self {
+        Self { servers: vec![Server::start(Kind::Open).await] }
     }
 
     /// Starts a cluster of three.
@@ -92,7 +112,7 @@ impl Nats {
                 ("NATS_ROUTES", format!("[{routes}]")),
                 ("NATS_ROUTE_PASSWORD", PASSWORD.to_owned()),
             ];
-            servers.push(Server::start(Some(variables)).await);
+            servers.push(Server::start(Kind::Member(variables)).await);
         }
         Self { servers }
     }
@@ -134,7 +154,7 @@ impl Nats {
     /// Starts the n-th server of a cluster again.
     pub fn restart_server(&mut self, n: usize) {
         let server = &mut self.servers[n];
-        server.process = spawn(server.folder.path(), &server.port.to_string(), server.cluster.as_ref());
+        server.process = spawn(server.folder.path(), &server.port.to_string(), &server.kind);
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Faults {
     pub(crate) astray: u64,
     /// Sockets that the server closed, or that broke.
     pub(crate) closed: u64,
+    /// Sockets, and rooms' lists, that take others for present than who are.
+    pub(crate) misled: u64,
 }
 
 impl Faults {
@@ -33,13 +35,21 @@ impl Faults {
         self.late += other.late;
         self.astray += other.astray;
         self.closed += other.closed;
+        self.misled += other.misled;
     }
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lost, twice, late, astray, closed } = self;
-        write!(f, "{lost} lost, {twice} twice, {late} out of order, {astray} astray, {closed} sockets closed")
+        let Self { lost, twice, late, astray, closed, misled } = self;
+        write!(
+            f,
+            "{lost} lost, {twice} twice, {late} out of order, {astray} astray, {closed} sockets closed"
+        )?;
+        if *misled > 0 {
+            write!(f, ", {misled} wrong about who is there")?;
+        }
+        Ok(())
     }
 }
 

@@ -19,6 +19,10 @@ pub(crate) enum Scenario {
     Storm,
     /// Many rooms, whose sockets come and go.
     Mixed,
+    /// Sockets come and go, and nobody writes: who is there.
+    Joins,
+    /// Each writer's next message follows the answer to its last: what writing costs.
+    Append,
 }
 
 impl Scenario {
@@ -30,6 +34,8 @@ impl Scenario {
             Self::Idle => "idle",
             Self::Storm => "storm",
             Self::Mixed => "mixed",
+            Self::Joins => "joins",
+            Self::Append => "append",
         }
     }
 
@@ -41,7 +47,14 @@ impl Scenario {
             Self::Idle => (1, 10_000, 0.0),
             Self::Storm => (100, 100, 1_000.0),
             Self::Mixed => (500, 10, 500.0),
+            Self::Joins => (500, 10, 0.0),
+            Self::Append => (64, 1, 0.0),
         }
+    }
+
+    /// Whether its sockets come and go.
+    pub(crate) const fn moves(self) -> bool {
+        matches!(self, Self::Mixed | Self::Joins)
     }
 }
 
@@ -68,12 +81,12 @@ pub struct Config {
     /// What is done.
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,
-    /// Where sockets connect.
-    #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8080")]
-    pub(crate) address: SocketAddr,
+    /// Where sockets connect: several, divided by commas, where sockets are to be spread over nodes.
+    #[arg(long, env = "ROOMCAST_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
+    pub(crate) address: Vec<SocketAddr>,
     /// Where api listens, if not there.
-    #[arg(long)]
-    pub(crate) api: Option<SocketAddr>,
+    #[arg(long, value_delimiter = ',')]
+    api: Vec<SocketAddr>,
     /// Which server it is.
     #[arg(long, value_enum, default_value = "roomcast")]
     pub(crate) peer: Kind,
@@ -95,15 +108,15 @@ pub struct Config {
     /// Rooms; what a scenario has where this is not given stands in the documentation.
     #[arg(long)]
     rooms: Option<usize>,
-    /// Sockets of each room.
+    /// Sockets of each room; in append by HTTP none.
     #[arg(long)]
     sockets: Option<usize>,
     /// Messages a second, in all rooms together.
     #[arg(long)]
     rate: Option<f64>,
-    /// In mixed, how often a second a socket leaves its room and enters it again.
-    #[arg(long, default_value_t = 100.0)]
-    pub(crate) churn: f64,
+    /// How often a second a socket enters its room, and one leaves: in mixed 100, in joins 2,000.
+    #[arg(long)]
+    churn: Option<f64>,
     /// In storm, how many messages each room has while all are away.
     #[arg(long, default_value_t = 100)]
     pub(crate) missed: u64,
@@ -164,7 +177,8 @@ impl Config {
 
     /// How many sockets each has.
     pub(crate) fn sockets(&self) -> usize {
-        self.sockets.unwrap_or(self.scenario.defaults().1).max(1)
+        let is_deaf = self.scenario == Scenario::Append && self.publish != Publish::Socket;
+        self.sockets.unwrap_or(if is_deaf { 0 } else { self.scenario.defaults().1 })
     }
 
     /// Messages a second, of all rooms.
@@ -172,8 +186,13 @@ impl Config {
         self.rate.unwrap_or(self.scenario.defaults().2)
     }
 
+    /// How often a second a socket enters its room, and one leaves.
+    pub(crate) fn churn(&self) -> f64 {
+        self.churn.unwrap_or(if self.scenario == Scenario::Joins { 2_000.0 } else { 100.0 })
+    }
+
     /// Where api listens.
-    pub(crate) fn api(&self) -> SocketAddr {
-        self.api.unwrap_or(self.address)
+    pub(crate) fn api(&self) -> Vec<SocketAddr> {
+        if self.api.is_empty() { self.address.clone() } else { self.api.clone() }
     }
 }

@@ -67,7 +67,7 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream), headers })
     }
 
-    /// Sends many at once and reads their answers, which must be successes.
+    /// Sends many at once, those of null without a body, and reads their answers, which must be successes.
     pub(crate) fn send_all(
         &mut self,
         method: &str,
@@ -75,7 +75,8 @@ impl Client {
     ) -> anyhow::Result<Vec<Value>> {
         let mut out = Vec::new();
         for (path, body) in requests {
-            request(&mut out, method, path, &self.headers, &serde_json::to_vec(body)?);
+            let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
+            request(&mut out, method, path, &self.headers, &body);
         }
         self.stream.get_mut().write_all(&out)?;
         requests.iter().map(|_| self.answer()).collect()

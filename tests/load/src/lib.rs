@@ -4,10 +4,14 @@
 //! latency counts from when a message was due; everything received is checked, and what is lost, comes
 //! twice or out of order makes the exit code 1.
 
+mod append;
+mod around;
+mod broker;
 mod check;
 mod config;
 mod frame;
 mod http;
+mod joins;
 mod line;
 mod link;
 mod marker;
@@ -30,6 +34,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 pub use config::Config;
 use config::Scenario;
+use pace::Pace;
+use peer::Peer;
 use process::Processes;
 use report::Report;
 use run::{Run, Span};
@@ -61,14 +67,14 @@ fn measure(config: &Config) -> anyhow::Result<Report> {
     rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files")?;
     let mut peer = peer::of(config)?;
     peer.prepare(config.rooms())?;
-    let processes = Processes::find(&config.pids, config.pids_in.as_deref(), config.address)?;
+    let processes = Processes::find(&config.pids, config.pids_in.as_deref(), &config.address)?;
     let before = processes.used();
     let mut world = World::new(config, peer.as_ref())?;
     let bar = bar(world.sockets.len());
     world.open(world::TOGETHER, |joined| bar.set_position(joined as u64))?;
     let after = processes.used();
     bar.set_message("measuring");
-    let run = scenario(config, &mut world, &processes, &bar)?;
+    let run = scenario(config, peer.as_ref(), &mut world, &processes, &bar)?;
     bar.finish_and_clear();
     let report = Report::new(config, &before, &after, run);
     report.write(config)?;
@@ -77,21 +83,25 @@ fn measure(config: &Config) -> anyhow::Result<Report> {
 
 fn scenario(
     config: &Config,
+    peer: &dyn Peer,
     world: &mut World<'_>,
     processes: &Processes,
     bar: &ProgressBar,
 ) -> anyhow::Result<Option<Run>> {
+    let pace = (config.rate() > 0.0).then(|| Pace::new(config.rate()));
     match config.scenario {
         Scenario::BigRoom | Scenario::ManyRooms if config.max => {
             search::highest(config, world, processes, |run, held| say(bar, &run.probe(held)))
         }
         Scenario::BigRoom | Scenario::ManyRooms | Scenario::Idle => {
-            run::at(world, processes, config.rate(), Span::of(config), None).map(Some)
+            run::at(world, processes, pace, Span::of(config), None).map(Some)
         }
         Scenario::Mixed => {
-            world.churn(config.churn);
-            run::at(world, processes, config.rate(), Span::of(config), None).map(Some)
+            world.churn(config.churn(), 0);
+            run::at(world, processes, pace, Span::of(config), None).map(Some)
         }
+        Scenario::Joins => joins::run(config, peer, world, processes).map(Some),
+        Scenario::Append => append::run(config, world, processes, |line| say(bar, line)).map(Some),
         Scenario::Storm => storm::run(config, world, processes).map(Some),
     }
 }

@@ -2,10 +2,14 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use mio::{Interest, Registry, Token, net::TcpStream};
+use socket2::{Domain, Socket, Type};
+
+/// Connections from one address to one port: Linux has ports for some 28,000.
+const FROM_ONE: usize = 20_000;
 
 /// A connection.
 #[derive(Debug)]
@@ -24,7 +28,7 @@ pub(crate) type Taken = io::Result<usize>;
 impl Line {
     /// Begins to connect.
     pub(crate) fn open(address: SocketAddr, token: usize, registry: &Registry) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(address)?;
+        let mut stream = connect(address, token / FROM_ONE)?;
         registry.register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { stream, rest: Vec::new(), out: Vec::new(), connected: false })
     }
@@ -104,5 +108,24 @@ impl Line {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Begins to connect: on loopback, where every address is this machine, from the `n`th of them.
+fn connect(to: SocketAddr, n: usize) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    if let IpAddr::V4(ip) = to.ip()
+        && ip.is_loopback()
+        && let Ok(n @ 1..) = u32::try_from(n)
+    {
+        let from = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + n);
+        socket.bind(&SocketAddr::from((from, 0)).into())?;
+    }
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+            Err(error)
+        }
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }

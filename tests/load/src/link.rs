@@ -1,26 +1,25 @@
-//! A connection by which messages are sent that no socket hears: HTTP, or the broker's own protocol.
+//! Connections by which messages are sent that no socket hears: HTTP, or the broker's own protocol.
+//!
+//! What must hold: one that is lost is replaced, and of what it had not answered nobody knows: it counts as
+//! refused.
 
-use std::{collections::VecDeque, io, net::ToSocketAddrs as _};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
+};
 
 use anyhow::{Context as _, bail};
 use mio::{Registry, event::Event};
 
 use crate::{
-    check::Stream,
+    around::{Around, Waiting},
     config::Config,
     http,
     line::Line,
-    peer::{Post, Route},
+    pace,
+    peer::{Peer, Post, Route},
 };
-
-/// A message whose answer has not come.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    /// Who wrote it.
-    stream: usize,
-    /// The writer's how-manieth it is.
-    seq: u64,
-}
 
 /// Which protocol it speaks.
 #[derive(Debug)]
@@ -34,6 +33,8 @@ enum Protocol {
 /// A connection for sending.
 #[derive(Debug)]
 struct Link {
+    /// Where it leads.
+    address: SocketAddr,
     line: Line,
     protocol: Protocol,
     /// Something waits to be flushed.
@@ -49,27 +50,16 @@ impl Link {
         }
     }
 
-    /// Its connection was lost: of what was not answered nobody knows.
-    fn forget(&mut self, streams: &mut [Stream]) {
-        if let Protocol::Http(waiting) = &mut self.protocol {
-            for of in waiting.drain(..) {
-                streams[of.stream].refused.insert(of.seq);
-            }
-        }
-    }
-
     /// Reads all answers that are there.
-    fn readable(&mut self, buffer: &mut [u8], ends: bool, streams: &mut [Stream]) -> io::Result<()> {
+    fn readable(&mut self, buffer: &mut [u8], ends: bool, around: &mut Around<'_>) -> io::Result<()> {
         let protocol = &mut self.protocol;
         self.line.readable(buffer, ends, |out, bytes| match protocol {
             Protocol::Http(waiting) => {
-                let mut taken = 0;
+                let (mut taken, now) = (0, pace::now());
                 while let Some(answer) = http::first(&bytes[taken..]).map_err(|_| malformed())? {
                     taken += answer.len;
                     let of = waiting.pop_front().ok_or_else(malformed)?;
-                    if answer.status >= 300 {
-                        streams[of.stream].refused.insert(of.seq);
-                    }
+                    around.answered(of, answer.status < 300, now);
                 }
                 Ok(taken)
             }
@@ -77,19 +67,38 @@ impl Link {
         })?;
         self.line.flush()
     }
+
+    /// Begins anew where it was lost: a server may end what has been idle for long, or may itself have ended.
+    fn replace(
+        &mut self,
+        error: io::Error,
+        token: usize,
+        around: &mut Around<'_>,
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let (Protocol::Http(waiting), BrokenPipe | ConnectionReset | UnexpectedEof) =
+            (&mut self.protocol, error.kind())
+        else {
+            return Err(error).context("a connection for sending");
+        };
+        let now = pace::now();
+        waiting.drain(..).for_each(|of| around.answered(of, false, now));
+        self.line = Line::open(self.address, token, registry)?;
+        Ok(())
+    }
 }
 
 /// All connections for sending; none where sockets write.
 #[derive(Debug)]
 pub(crate) struct Links {
     links: Vec<Link>,
-    route: Route,
     /// The first one's token.
     first: usize,
 }
 
 impl Links {
-    /// As many as messages take by that route.
+    /// As many as so many streams' messages take by that route, spread over its addresses.
     pub(crate) fn open(
         config: &Config,
         route: Route,
@@ -97,30 +106,30 @@ impl Links {
         first: usize,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
-        let mut links = Self { links: Vec::new(), route, first };
+        let mut links = Self { links: Vec::new(), first };
         match route {
             Route::Socket => {}
-            Route::Http(address) => {
-                for n in 0..config.connections.clamp(1, streams) {
-                    let line = Line::open(address, first + n, registry)?;
-                    links.add(line, Protocol::Http(VecDeque::new()));
+            Route::Http(addresses) => {
+                for address in addresses.into_iter().cycle().take(config.connections.clamp(1, streams)) {
+                    links.add(address, Protocol::Http(VecDeque::new()), registry)?;
                 }
             }
             Route::Nats(address) => {
-                let mut line = Line::open(address, first, registry)?;
-                line.out().extend(broker(&config.nats_url)?.hello.as_bytes());
-                links.add(line, Protocol::Nats);
+                links.add(address, Protocol::Nats, registry)?;
+                links.links[0].line.out().extend(broker(&config.nats_url)?.hello.as_bytes());
             }
         }
         Ok(links)
     }
 
-    fn add(&mut self, line: Line, protocol: Protocol) {
-        self.links.push(Link { line, protocol, is_dirty: false });
+    fn add(&mut self, address: SocketAddr, protocol: Protocol, registry: &Registry) -> io::Result<()> {
+        let line = Line::open(address, self.first + self.links.len(), registry)?;
+        self.links.push(Link { address, line, protocol, is_dirty: false });
+        Ok(())
     }
 
     /// Whether sockets write.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.links.is_empty()
     }
 
@@ -130,24 +139,23 @@ impl Links {
     }
 
     /// Puts a message into its stream's connection, to be flushed.
-    pub(crate) fn post(&mut self, seq: u64, post: Post<'_>, write: impl FnOnce(&mut Vec<u8>, Post<'_>)) {
+    pub(crate) fn post(&mut self, post: Post<'_>, of: Waiting, peer: &dyn Peer) {
         let count = self.links.len();
-        let link = &mut self.links[post.stream % count];
-        write(link.line.out(), post);
+        let link = &mut self.links[of.stream % count];
+        peer.post(link.line.out(), post);
         if let Protocol::Http(waiting) = &mut link.protocol {
-            waiting.push_back(Waiting { stream: post.stream, seq });
+            waiting.push_back(of);
         }
         link.is_dirty = true;
     }
 
     /// Sends what was posted.
-    pub(crate) fn flush(&mut self, streams: &mut [Stream], registry: &Registry) -> anyhow::Result<()> {
-        for n in 0..self.links.len() {
-            let link = &mut self.links[n];
+    pub(crate) fn flush(&mut self, around: &mut Around<'_>, registry: &Registry) -> anyhow::Result<()> {
+        for (n, link) in self.links.iter_mut().enumerate() {
             if std::mem::take(&mut link.is_dirty)
                 && let Err(error) = link.line.flush()
             {
-                self.replace(n, error, streams, registry)?;
+                link.replace(error, self.first + n, around, registry)?;
             }
         }
         Ok(())
@@ -159,33 +167,15 @@ impl Links {
         n: usize,
         event: &Event,
         buffer: &mut [u8],
-        streams: &mut [Stream],
+        around: &mut Around<'_>,
         registry: &Registry,
     ) -> anyhow::Result<()> {
         let link = &mut self.links[n];
         let mut result = if event.is_writable() { link.line.writable() } else { Ok(()) };
         if result.is_ok() && event.is_readable() {
-            result = link.readable(buffer, event.is_read_closed(), streams);
+            result = link.readable(buffer, event.is_read_closed(), around);
         }
-        result.or_else(|error| self.replace(n, error, streams, registry))
-    }
-
-    /// One was lost: a server may end what has been idle for long, or may itself have ended.
-    fn replace(
-        &mut self,
-        n: usize,
-        error: io::Error,
-        streams: &mut [Stream],
-        registry: &Registry,
-    ) -> anyhow::Result<()> {
-        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-        let (Route::Http(address), BrokenPipe | ConnectionReset | UnexpectedEof) = (self.route, error.kind())
-        else {
-            return Err(error).context("a connection for sending");
-        };
-        self.links[n].forget(streams);
-        self.links[n].line = Line::open(address, self.first + n, registry)?;
-        Ok(())
+        result.or_else(|error| link.replace(error, self.first + n, around, registry))
     }
 }
 
@@ -194,7 +184,7 @@ fn malformed() -> io::Error {
 }
 
 /// Takes whole lines: a ping is answered, an error ends it.
-fn answer_broker(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn answer_broker(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
     let mut taken = 0;
     while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
         let line = &bytes[taken..taken + end];
@@ -210,7 +200,7 @@ fn answer_broker(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
 
 /// Where a broker is and how one says who one is.
 pub(crate) struct Broker {
-    pub(crate) address: std::net::SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The first that is sent.
     pub(crate) hello: String,
 }

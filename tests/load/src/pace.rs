@@ -20,24 +20,40 @@ pub(crate) fn now() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A schedule of so many a second.
+/// When the next is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     start: u64,
-    step: f64,
+    /// From one to the next; none where each writer's next follows the answer to its last.
+    step: Option<f64>,
     done: u64,
 }
 
 impl Pace {
-    /// One that begins now.
+    /// So many a second, from now on.
     pub(crate) fn new(rate: f64) -> Self {
-        Self { start: now(), step: 1e9 / rate, done: 0 }
+        Self { start: now(), step: Some(1e9 / rate), done: 0 }
+    }
+
+    /// As fast as answers come.
+    pub(crate) fn by_answers() -> Self {
+        Self { start: now(), step: None, done: 0 }
+    }
+
+    /// Whether answers say when.
+    pub(crate) const fn waits(&self) -> bool {
+        self.step.is_none()
+    }
+
+    /// Messages a second; none where answers say when.
+    pub(crate) fn rate(&self) -> f64 {
+        self.step.map_or(0.0, |step| 1e9 / step)
     }
 
     /// When the next is due.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub(crate) fn next(&self) -> u64 {
-        self.start + (self.done as f64 * self.step) as u64
+        self.step.map_or(u64::MAX, |step| self.start + (self.done as f64 * step) as u64)
     }
 
     /// One was sent.

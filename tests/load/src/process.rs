@@ -1,6 +1,11 @@
 //! What the server's processes cost: CPU and memory from `/proc`, each with its children.
 
-use std::{collections::HashMap, fs, io, net::SocketAddr, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    net::SocketAddr,
+    path::Path,
+};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -11,6 +16,7 @@ use crate::config::Named;
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Used {
     pub(crate) name: String,
+    pid: u32,
     /// CPU seconds.
     pub(crate) cpu: f64,
     /// Resident, in KiB.
@@ -24,8 +30,12 @@ pub(crate) struct Used {
 pub(crate) struct Processes(Vec<Named>);
 
 impl Processes {
-    /// Those that were named, each or by a folder, else the one that listens.
-    pub(crate) fn find(named: &[Named], folder: Option<&Path>, address: SocketAddr) -> anyhow::Result<Self> {
+    /// Those that were named, each or by a folder, else those that listen.
+    pub(crate) fn find(
+        named: &[Named],
+        folder: Option<&Path>,
+        addresses: &[SocketAddr],
+    ) -> anyhow::Result<Self> {
         let mut named = named.to_vec();
         if let Some(folder) = folder {
             named.extend(kept(folder).with_context(|| format!("--pids-in {}", folder.display()))?);
@@ -34,8 +44,11 @@ impl Processes {
             stat(*pid).with_context(|| format!("{name}={pid}: no such process"))?;
         }
         if named.is_empty() {
-            named.push(listener(address.port())?);
+            named = addresses.iter().map(|address| listener(address.port())).collect::<Result<_, _>>()?;
         }
+        // One process may listen at several addresses.
+        let mut pids = HashSet::new();
+        named.retain(|named| pids.insert(named.pid));
         Ok(Self(named))
     }
 
@@ -47,8 +60,13 @@ impl Processes {
     }
 }
 
+/// What each had used before and has used after: of what has ended meanwhile nothing is known.
+pub(crate) fn both<'a>(before: &'a [Used], after: &'a [Used]) -> impl Iterator<Item = (&'a Used, &'a Used)> {
+    after.iter().filter_map(|after| Some((before.iter().find(|before| before.pid == after.pid)?, after)))
+}
+
 fn used(named: &Named, children: &HashMap<u32, Vec<u32>>) -> Used {
-    let mut used = Used { name: named.name.clone(), ..Used::default() };
+    let mut used = Used { name: named.name.clone(), pid: named.pid, ..Used::default() };
     let mut open = vec![named.pid];
     while let Some(pid) = open.pop() {
         open.extend(children.get(&pid).into_iter().flatten());
@@ -146,11 +164,11 @@ mod tests {
     fn the_process_that_listens_is_found_and_uses_something() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let found = Processes::find(&[], None, address).expect("we listen there");
-        assert_eq!(found.0[0].pid, std::process::id());
+        let found = Processes::find(&[], None, &[address, address]).expect("we listen there");
+        assert_eq!(found.0.iter().map(|named| named.pid).collect::<Vec<_>>(), [std::process::id()]);
         assert!(found.used()[0].rss_kib > 100);
         drop(listener);
-        assert!(Processes::find(&[], None, address).is_err());
+        assert!(Processes::find(&[], None, &[address]).is_err());
     }
 
     #[test]
@@ -161,14 +179,17 @@ mod tests {
         fs::write(folder.join("b.pid"), format!("{}\nmark\n", std::process::id())).expect("a file");
         fs::write(folder.join("a.pid"), format!("{}\n", child.id())).expect("a file");
         fs::write(folder.join("environment"), "").expect("a file");
-        let found = Processes::find(&[], Some(&folder), ([127, 0, 0, 1], 1).into());
+        let found = Processes::find(&[], Some(&folder), &[]);
         fs::remove_dir_all(&folder).expect("our own folder");
-        let names = |used: Vec<Used>| used.into_iter().map(|used| used.name).collect::<Vec<_>>();
         let found = found.expect("both run");
-        assert_eq!(names(found.used()), ["a", "b"]);
+        let before = found.used();
+        let names = |used: &[Used]| used.iter().map(|used| used.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&before), ["a", "b"]);
         child.kill().expect("our own child");
         child.wait().expect("our own child");
-        assert_eq!(names(found.used()), ["b"]);
+        let after = found.used();
+        assert_eq!(names(&after), ["b"]);
+        assert_eq!(both(&before, &after).map(|(before, _)| before.name.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     check::Faults,
     config::Config,
     pace::{self, Pace},
-    process::{Processes, Used},
+    process::{self, Processes, Used},
     tally::{SECOND, Second, Tally, millis},
     world::World,
 };
@@ -27,6 +27,8 @@ pub(crate) struct Cost {
     pub(crate) cpu: f64,
     /// The same by million deliveries.
     pub(crate) per_million: f64,
+    /// Microseconds by acknowledged message.
+    pub(crate) message_us: f64,
     /// Resident at the end, in KiB.
     pub(crate) rss_kib: u64,
 }
@@ -48,6 +50,13 @@ pub(crate) struct Run {
     /// Sockets that came into their rooms within the window, and how long that took.
     pub(crate) joins: u64,
     pub(crate) join_p99_ms: f64,
+    /// Messages that the server acknowledged within the window, and how long after they were due.
+    pub(crate) acknowledged: u64,
+    pub(crate) acknowledged_per_second: f64,
+    pub(crate) ack_p50_ms: f64,
+    pub(crate) ack_p99_ms: f64,
+    /// What the broker alone acknowledges a second, in append.
+    pub(crate) broker_per_second: Option<f64>,
     /// This program's own CPU seconds.
     pub(crate) own_cpu: f64,
     pub(crate) faults: Faults,
@@ -97,27 +106,28 @@ impl Span {
     }
 }
 
-/// A run at that rate. Where deliveries are later than `give_up` it is ended: it will not hold.
+/// A run at that pace. Where deliveries are later than `give_up` it is ended: it will not hold.
 pub(crate) fn at(
     world: &mut World<'_>,
     processes: &Processes,
-    rate: f64,
+    pace: Option<Pace>,
     span: Span,
     give_up: Option<u64>,
 ) -> anyhow::Result<Run> {
     let start = pace::now() + span.warmup * SECOND;
     let end = start + span.seconds * SECOND;
-    world.tally = Tally::new(start, end);
-    let mut pace = (rate > 0.0).then(|| Pace::new(rate));
-    let hopeless = |world: &World<'_>| give_up.is_some_and(|micros| world.tally.last > micros);
+    world.around.tally = Tally::new(start, end);
+    let mut pace = pace;
+    let hopeless = |world: &World<'_>| give_up.is_some_and(|micros| world.around.tally.last > micros);
     world.run(&mut pace, start, hopeless)?;
     let meter = Meter::start(world, processes);
     world.run(&mut pace, end, hopeless)?;
     let meter = meter.stop();
     let given_up = pace::now() < end;
-    world.tally.close();
+    world.around.tally.close();
+    world.rest();
     let complete = drain(world)? && !given_up;
-    Ok(meter.run(world, rate, complete))
+    Ok(meter.run(world, pace.map_or(0.0, |pace| pace.rate()), complete))
 }
 
 /// What a window costs, and what becomes of it.
@@ -154,7 +164,7 @@ impl<'a> Meter<'a> {
     /// What it has shown, once all has come that comes.
     pub(crate) fn run(self, world: &mut World<'_>, rate: f64, complete: bool) -> Run {
         let faults = world.settle();
-        let tally = std::mem::replace(&mut world.tally, Tally::new(0, 0));
+        let tally = std::mem::replace(&mut world.around.tally, Tally::new(0, 0));
         let seconds = (self.end - self.start) as f64 / SECOND as f64;
         Run {
             rate,
@@ -164,9 +174,14 @@ impl<'a> Meter<'a> {
             p50_ms: millis(tally.latency.value_at_quantile(0.5)),
             p99_ms: millis(tally.latency.value_at_quantile(0.99)),
             max_ms: millis(tally.latency.max()),
-            costs: costs(&self.before, &self.after, tally.deliveries),
+            costs: costs(&self.before, &self.after, &tally),
             joins: tally.joins.len(),
             join_p99_ms: millis(tally.joins.value_at_quantile(0.99)),
+            acknowledged: tally.acks.len(),
+            acknowledged_per_second: tally.acks.len() as f64 / seconds,
+            ack_p50_ms: millis(tally.acks.value_at_quantile(0.5)),
+            ack_p99_ms: millis(tally.acks.value_at_quantile(0.99)),
+            broker_per_second: None,
             own_cpu: self.own,
             faults,
             sent: world.posted,
@@ -180,7 +195,7 @@ impl<'a> Meter<'a> {
 }
 
 fn refused(world: &World<'_>) -> u64 {
-    world.streams.iter().map(|stream| stream.refused.len() as u64).sum()
+    world.around.streams.iter().map(|stream| stream.refused.len() as u64).sum()
 }
 
 /// Waits until all has come, or nothing comes any more; says whether it has.
@@ -191,7 +206,7 @@ pub(crate) fn drain(world: &mut World<'_>) -> anyhow::Result<bool> {
         if world.is_complete() {
             return Ok(true);
         }
-        silent_since = silent_since.max(world.tally.at);
+        silent_since = silent_since.max(world.around.tally.at);
         if pace::now() > silent_since + silence {
             return Ok(false);
         }
@@ -199,16 +214,19 @@ pub(crate) fn drain(world: &mut World<'_>) -> anyhow::Result<bool> {
     }
 }
 
-fn costs(before: &[Used], after: &[Used], deliveries: u64) -> Vec<Cost> {
-    // What has ended meanwhile, or has begun, is not in both.
-    let pairs = after.iter().filter_map(|after| {
-        before.iter().find(|before| before.name == after.name).map(|before| (before, after))
-    });
-    pairs
+fn costs(before: &[Used], after: &[Used], tally: &Tally) -> Vec<Cost> {
+    process::both(before, after)
         .map(|(before, after)| {
             let cpu = after.cpu - before.cpu;
-            let per_million = if deliveries == 0 { 0.0 } else { cpu / (deliveries as f64 / 1e6) };
-            Cost { name: after.name.clone(), cpu, per_million, rss_kib: after.rss_kib }
+            // Microseconds each are seconds a million.
+            let each = |count: u64| if count == 0 { 0.0 } else { cpu * 1e6 / count as f64 };
+            Cost {
+                name: after.name.clone(),
+                cpu,
+                per_million: each(tally.deliveries),
+                message_us: each(tally.acks.len()),
+                rss_kib: after.rss_kib,
+            }
         })
         .collect()
 }

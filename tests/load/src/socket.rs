@@ -1,16 +1,21 @@
 //! One of many sockets: its handshake, its room, and what it is pushed.
 
-use std::{fmt::Write as _, io, net::SocketAddr};
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt::Write as _,
+    io,
+    net::SocketAddr,
+};
 
 use mio::Registry;
 
 use crate::{
+    around::{Around, Waiting},
     check::{Faults, Stream, Tracker},
     frame::{self, Kind},
     line::Line,
     marker, pace,
-    peer::{Peer, Place, Reply, Seat},
-    tally::Tally,
+    peer::{Change, Entry, Peer, Place, Reply, Seat},
 };
 
 /// How far a socket is.
@@ -26,15 +31,8 @@ pub(crate) enum State {
     Joined,
     /// It has asked out of its room.
     Leaving,
-}
-
-/// What all sockets share while they are read.
-pub(crate) struct Around<'a> {
-    pub(crate) peer: &'a dyn Peer,
-    pub(crate) streams: &'a [Stream],
-    pub(crate) tally: &'a mut Tally,
-    /// Whether sockets remember where they are, to come back there.
-    pub(crate) keeps_places: bool,
+    /// It is out of its room.
+    Outside,
 }
 
 /// A socket.
@@ -52,22 +50,39 @@ struct Inside {
     tracker: Tracker,
     /// Where it was, if it is to come back there.
     place: Option<Place>,
-    /// When it asked into its room.
-    asked: u64,
+    /// Whether it asks in again once it is out.
+    turns_back: bool,
+    /// Who it takes for present, if it remembers that.
+    company: HashSet<usize>,
+    /// Its messages that wait for their answers.
+    waiting: VecDeque<Waiting>,
 }
 
 impl Socket {
     /// One that is not connected.
     pub(crate) fn new(seat: Seat, tracker: Tracker) -> Self {
-        Self { line: None, state: State::Closed, inside: Inside { seat, tracker, place: None, asked: 0 } }
+        let inside = Inside {
+            seat,
+            tracker,
+            place: None,
+            turns_back: false,
+            company: HashSet::new(),
+            waiting: VecDeque::new(),
+        };
+        Self { line: None, state: State::Closed, inside }
     }
 
     /// Begins to connect.
-    pub(crate) fn open(&mut self, peer: &dyn Peer, registry: &Registry) -> io::Result<()> {
+    pub(crate) fn open(
+        &mut self,
+        peer: &dyn Peer,
+        address: SocketAddr,
+        registry: &Registry,
+    ) -> io::Result<()> {
         let seat = self.inside.seat;
-        let mut line = Line::open(peer.address(), seat.socket, registry)?;
+        let mut line = Line::open(address, seat.socket, registry)?;
         let (path, headers) = peer.opening(seat);
-        line.out().extend(handshake(&path, &headers, peer.address()).as_bytes());
+        line.out().extend(handshake(&path, &headers, address).as_bytes());
         self.line = Some(line);
         self.state = State::Opening;
         Ok(())
@@ -89,13 +104,27 @@ impl Socket {
     }
 
     /// Asks out of its room: what is sent from now on need not come.
-    pub(crate) fn leave(&mut self, peer: &dyn Peer, streams: &[Stream]) -> io::Result<()> {
-        let Some(frame) = peer.leave(self.seat()).filter(|_| self.state == State::Joined) else {
+    pub(crate) fn leave(&mut self, around: &mut Around<'_>) -> io::Result<()> {
+        let seat = self.seat();
+        let Some(frame) = around.peer.leave(seat).filter(|_| self.state == State::Joined) else {
             return Ok(());
         };
-        self.inside.tracker.release(streams);
+        self.inside.tracker.release(&around.streams);
+        self.inside.turns_back = false;
+        around.asked[seat.socket] = pace::now();
         self.state = State::Leaving;
-        self.send(peer.opcode(), frame.as_bytes())
+        self.send(around.peer.opcode(), frame.as_bytes())
+    }
+
+    /// Asks into its room again; who is on the way out does so once outside.
+    pub(crate) fn enter(&mut self, around: &mut Around<'_>) -> io::Result<()> {
+        let Self { line: Some(line), state, inside } = self else { return Ok(()) };
+        match state {
+            State::Leaving => inside.turns_back = true,
+            State::Outside => inside.join(state, line.out(), around),
+            _ => {}
+        }
+        line.flush()
     }
 
     /// It can be written to.
@@ -118,6 +147,21 @@ impl Socket {
     /// What it has to be told apart from others by.
     pub(crate) const fn seat(&self) -> Seat {
         self.inside.seat
+    }
+
+    /// Its messages that wait for their answers.
+    pub(crate) const fn waiting(&mut self) -> &mut VecDeque<Waiting> {
+        &mut self.inside.waiting
+    }
+
+    /// Whether none waits.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.inside.waiting.is_empty()
+    }
+
+    /// Who it takes for present.
+    pub(crate) const fn company(&self) -> &HashSet<usize> {
+        &self.inside.company
     }
 
     /// Whether all that was sent has come.
@@ -185,7 +229,7 @@ impl Inside {
         match self.place.as_ref().and_then(|place| around.peer.resume(self.seat, place)) {
             Some(frame) => {
                 *state = State::Joining;
-                self.asked = pace::now();
+                around.asked[self.seat.socket] = pace::now();
                 frame::write(out, around.peer.opcode(), frame.as_bytes());
             }
             None => self.join(state, out, around),
@@ -194,23 +238,24 @@ impl Inside {
 
     fn join(&mut self, state: &mut State, out: &mut Vec<u8>, around: &mut Around<'_>) {
         *state = State::Joining;
-        self.asked = pace::now();
+        around.asked[self.seat.socket] = pace::now();
         let frames = around.peer.join(self.seat);
         for frame in &frames {
             frame::write(out, around.peer.opcode(), frame.as_bytes());
         }
         if frames.is_empty() {
-            self.joined(state, None, around);
+            self.joined(state, Entry::default(), around);
         }
     }
 
-    fn joined(&mut self, state: &mut State, place: Option<Place>, around: &mut Around<'_>) {
+    fn joined(&mut self, state: &mut State, entry: Entry, around: &mut Around<'_>) {
         *state = State::Joined;
-        around.tally.joined(self.asked, pace::now());
+        around.tally.joined(around.asked[self.seat.socket], pace::now());
+        self.company = entry.company;
         // Who comes back to where it was misses nothing.
         if self.place.is_none() {
-            self.tracker.promise(around.streams);
-            self.place = place.filter(|_| around.keeps_places);
+            self.tracker.promise(&around.streams);
+            self.place = entry.place.filter(|_| around.keeps_places);
         }
     }
 
@@ -229,7 +274,7 @@ impl Inside {
             }
             while let Some((marker, end)) = marker::find(rest) {
                 is_message = true;
-                self.tracker.take(around.streams, marker.stream, marker.seq);
+                self.tracker.take(&around.streams, marker.stream, marker.seq);
                 around.tally.count(marker.due, now);
                 rest = &rest[end..];
             }
@@ -237,13 +282,37 @@ impl Inside {
         if is_message && !around.peer.mixes() {
             return Ok(());
         }
+        if let Some(change) = around.peer.change(payload).filter(|_| around.keeps_company) {
+            self.change(change, now, around);
+            return Ok(());
+        }
         match around.peer.react(self.seat, payload) {
             Reply::Nothing => {}
             Reply::Answer(text) => frame::write(out, around.peer.opcode(), text.as_bytes()),
-            Reply::Joined(place) => self.joined(state, place, around),
-            Reply::Left => self.join(state, out, around),
+            Reply::Joined(entry) => self.joined(state, entry, around),
+            Reply::Left if self.turns_back => self.join(state, out, around),
+            Reply::Left => *state = State::Outside,
+            Reply::Answered { number, taken } => {
+                if let Some(at) = self.waiting.iter().position(|of| of.number == number)
+                    && let Some(of) = self.waiting.remove(at)
+                {
+                    around.answered(of, taken, now);
+                }
+            }
             Reply::Refused(why) => return Err(io::Error::other(format!("refused: {why}"))),
         }
         Ok(())
+    }
+
+    /// Somebody has come, or has left.
+    fn change(&mut self, change: Change, now: u64, around: &mut Around<'_>) {
+        if change.is_here {
+            self.company.insert(change.socket);
+        } else {
+            self.company.remove(&change.socket);
+        }
+        if change.socket != self.seat.socket {
+            around.tally.count(around.asked.get(change.socket).copied().unwrap_or(now), now);
+        }
     }
 }

@@ -23,14 +23,14 @@ pub(crate) fn run(config: &Config, world: &mut World<'_>, processes: &Processes)
         bail!("in a storm there is no socket to write by: choose another --publish");
     }
     world.drop_all();
-    let last = world.posted + config.missed * world.streams.len() as u64;
+    let last = world.posted + config.missed * world.around.streams.len() as u64;
     let mut pace = Some(Pace::new(config.rate()));
     world.run(&mut pace, pace::now() + HOUR, |world| world.posted >= last)?;
     world.run(&mut None, pace::now() + HOUR, World::is_answered)?;
 
     let meter = Meter::start(world, processes);
     let start = pace::now();
-    world.tally = Tally::new(start, start + HOUR);
+    world.around.tally = Tally::new(start, start + HOUR);
     world.open(usize::MAX, |_| ())?;
     let complete = run::drain(world)?;
     Ok(meter.stop().run(world, 0.0, complete))

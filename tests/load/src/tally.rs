@@ -32,6 +32,8 @@ pub(crate) struct Tally {
     pub(crate) seconds: Vec<Second>,
     /// From asking into a room to being in it.
     pub(crate) joins: Histogram<u64>,
+    /// From when a message was due to its acknowledgement, of those that came within the window.
+    pub(crate) acks: Histogram<u64>,
     second: Histogram<u64>,
     second_end: u64,
     /// The last delivery's latency, in microseconds.
@@ -50,6 +52,7 @@ impl Tally {
             latency: histogram(),
             seconds: Vec::new(),
             joins: histogram(),
+            acks: histogram(),
             second: histogram(),
             second_end: start + SECOND,
             last: 0,
@@ -76,6 +79,14 @@ impl Tally {
     pub(crate) fn joined(&mut self, asked: u64, now: u64) {
         if (self.start..self.end).contains(&now) {
             self.joins.saturating_record(now.saturating_sub(asked) / 1_000);
+        }
+    }
+
+    /// A message that was due then is acknowledged now.
+    pub(crate) fn acknowledged(&mut self, due: u64, now: u64) {
+        self.at = self.at.max(now);
+        if (self.start..self.end).contains(&now) {
+            self.acks.saturating_record(now.saturating_sub(due) / 1_000);
         }
     }
 

@@ -2,11 +2,13 @@
 
 mod nats;
 mod plain;
+mod pusher;
 mod roomcast;
 mod socketio;
 
-use std::{net::SocketAddr, ops::Range};
+use std::{collections::HashSet, net::SocketAddr, ops::Range};
 
+use anyhow::bail;
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -31,15 +33,40 @@ pub(crate) struct Place {
     pub(crate) epoch: String,
 }
 
+/// What a socket is told when it comes into its room.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Where it is, where the server names that.
+    pub(crate) place: Option<Place>,
+    /// The sockets that are there, where the server names them.
+    pub(crate) company: HashSet<usize>,
+}
+
+/// A socket has come into its room, or has left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Which.
+    pub(crate) socket: usize,
+    /// Whether it is there now.
+    pub(crate) is_here: bool,
+}
+
 /// What a frame without a message means for its socket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// Nothing.
     Nothing,
-    /// It is in its room now, from this place on where the server names one.
-    Joined(Option<Place>),
+    /// It is in its room now.
+    Joined(Entry),
     /// It is out of its room now.
     Left,
+    /// A message of it was taken, or was not.
+    Answered {
+        /// The message's number.
+        number: u64,
+        /// Whether it was.
+        taken: bool,
+    },
     /// This has to be answered.
     Answer(String),
     /// The server refuses.
@@ -60,12 +87,12 @@ pub(crate) struct Post<'a> {
 }
 
 /// By which way messages are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// By a socket of the room.
     Socket,
-    /// By connections of their own that speak HTTP: each message is acknowledged.
-    Http(SocketAddr),
+    /// By connections of their own that speak HTTP, spread over these: each message is acknowledged.
+    Http(Vec<SocketAddr>),
     /// By one connection that speaks the broker's protocol.
     Nats(SocketAddr),
 }
@@ -76,9 +103,6 @@ pub(crate) trait Peer {
     fn prepare(&mut self, _rooms: usize) -> anyhow::Result<()> {
         Ok(())
     }
-
-    /// Where sockets connect.
-    fn address(&self) -> SocketAddr;
 
     /// The path of a socket, and headers beyond those of every handshake, each with its line's end.
     fn opening(&self, seat: Seat) -> (String, String);
@@ -104,6 +128,21 @@ pub(crate) trait Peer {
     /// Whether a frame that holds a message is its delivery, not an answer to who sent it.
     fn is_push(&self, _frame: &[u8]) -> bool {
         true
+    }
+
+    /// Who has come or left, where a frame says that.
+    fn change(&self, _frame: &[u8]) -> Option<Change> {
+        None
+    }
+
+    /// Who is in each room, as the server's lists have it.
+    fn lists(&self) -> anyhow::Result<Vec<HashSet<usize>>> {
+        bail!("this server has no lists of who is in a room")
+    }
+
+    /// Whether a message that a socket sends is answered.
+    fn answers(&self) -> bool {
+        false
     }
 
     /// Whether one frame may hold messages and something else.
@@ -139,15 +178,18 @@ pub(crate) enum Kind {
     Nats,
     /// The Socket.IO server of `tests/peers`.
     Socketio,
+    /// A server of the Pusher protocol.
+    Pusher,
 }
 
 /// The server that the flags name.
 pub(crate) fn of(config: &Config) -> anyhow::Result<Box<dyn Peer>> {
     Ok(match config.peer {
         Kind::Roomcast => Box::new(roomcast::Roomcast::new(config)?),
-        Kind::Plain => Box::new(plain::Plain(config.address)),
-        Kind::Nats => Box::new(nats::Nats(config.address)),
-        Kind::Socketio => Box::new(socketio::SocketIo(config.address)),
+        Kind::Plain => Box::new(plain::Plain),
+        Kind::Nats => Box::new(nats::Nats),
+        Kind::Socketio => Box::new(socketio::SocketIo),
+        Kind::Pusher => Box::new(pusher::Pusher(config.address.clone())),
     })
 }
 

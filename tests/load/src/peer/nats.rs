@@ -1,17 +1,13 @@
 //! nats-server's own WebSocket listener: a room is a subject, and the broker's protocol lies in frames.
 
-use std::{io::Write as _, net::SocketAddr};
+use std::io::Write as _;
 
-use super::{Peer, Post, Reply, Seat};
+use super::{Entry, Peer, Post, Reply, Seat};
 use crate::frame;
 
-pub(super) struct Nats(pub(super) SocketAddr);
+pub(super) struct Nats;
 
 impl Peer for Nats {
-    fn address(&self) -> SocketAddr {
-        self.0
-    }
-
     fn opening(&self, _: Seat) -> (String, String) {
         ("/".to_owned(), String::new())
     }
@@ -28,7 +24,7 @@ impl Peer for Nats {
         // Nothing that is said beside messages is longer, but for the greeting.
         let is_said = |word: &[u8]| frame.starts_with(word) || frame.ends_with(word);
         if is_said(b"PONG\r\n") {
-            Reply::Joined(None)
+            Reply::Joined(Entry::default())
         } else if is_said(b"PING\r\n") {
             Reply::Answer("PONG\r\n".to_owned())
         } else if frame.starts_with(b"-ERR") {

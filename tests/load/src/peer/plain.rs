@@ -1,16 +1,10 @@
 //! A server without a protocol: a room is a path, and what one of its sockets sends all of them get.
 
-use std::net::SocketAddr;
-
 use super::{Peer, Post, Reply, Seat};
 
-pub(super) struct Plain(pub(super) SocketAddr);
+pub(super) struct Plain;
 
 impl Peer for Plain {
-    fn address(&self) -> SocketAddr {
-        self.0
-    }
-
     fn opening(&self, seat: Seat) -> (String, String) {
         (format!("/{}", seat.room), String::new())
     }

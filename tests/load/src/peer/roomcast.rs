@@ -1,6 +1,6 @@
 //! Roomcast: rooms over REST, sockets by `subscribe`, messages by any of its three ways in.
 
-use std::{cell::RefCell, io::Write as _, net::SocketAddr};
+use std::{cell::RefCell, collections::HashSet, io::Write as _, net::SocketAddr};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -12,11 +12,8 @@ use shared::{
     subject::Channel,
 };
 
-use super::{Peer, Place, Post, Reply, Route, Seat, json};
-use crate::{
-    config::{Config, Scenario},
-    http, link,
-};
+use super::{Change, Entry, Peer, Place, Post, Reply, Route, Seat, json};
+use crate::{config::Config, http, link};
 
 /// How messages come to Roomcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,8 +33,7 @@ const TOGETHER: usize = 50;
 const TOKEN: i64 = 86_400;
 
 pub(super) struct Roomcast {
-    address: SocketAddr,
-    api: SocketAddr,
+    api: Vec<SocketAddr>,
     publish: Publish,
     broker: SocketAddr,
     shards: ShardCount,
@@ -52,14 +48,13 @@ pub(super) struct Roomcast {
 impl Roomcast {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
-            address: config.address,
             api: config.api(),
             publish: config.publish,
             broker: link::broker(&config.nats_url)?.address,
             shards: ShardCount::new(config.shards).context("ROOMCAST_SHARDS")?,
             secret: shared::token::kept_secret(config.jwt_secret.as_deref(), &config.data)?,
             rooms: Vec::new(),
-            joins: config.publish == Publish::Socket || config.scenario == Scenario::Mixed,
+            joins: config.publish == Publish::Socket || config.scenario.moves(),
             tokens: RefCell::default(),
         })
     }
@@ -113,26 +108,45 @@ impl Roomcast {
 /// Above what any trial's log has come to.
 const FIRST_LIVE: u64 = 1 << 40;
 
-/// The place that an answer names; what a resume could not have is refused.
+/// What an answer to who comes in says; what a resume could not have is refused.
 fn joined(data: &Value) -> Reply {
     let position = if data["position"].is_object() { &data["position"] } else { data };
     if position["recovered"] == false {
         return Reply::Refused("what was missed is not in the log any more".to_owned());
     }
     let place = position["id"].as_u64();
-    Reply::Joined(place.map(|since| Place { since, epoch: position["epoch"].to_string() }))
+    let place = place.map(|since| Place { since, epoch: position["epoch"].to_string() });
+    Reply::Joined(Entry { place, company: company(data) })
+}
+
+/// The sockets among the people whom an answer names.
+fn company(data: &Value) -> HashSet<usize> {
+    let people = data["participants"].as_array().into_iter().flatten();
+    people.filter_map(|person| person.as_str()?.strip_prefix("load-")?.parse().ok()).collect()
+}
+
+/// Who has come or left, by a push's own fields.
+fn change(frame: &[u8]) -> Option<Change> {
+    let event = memchr::memmem::find(frame, br#","event":"participant-"#)? + 22;
+    let user = memchr::memmem::find(frame, br#""user":"load-"#)? + 13;
+    Some(Change { socket: digits(&frame[user..])?, is_here: frame[event..].starts_with(b"join") })
+}
+
+/// The number that bytes begin with.
+fn digits<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()
 }
 
 /// The id of a push, which stands before anything that people write.
 fn number(frame: &[u8]) -> Option<u64> {
     let start = memchr::memmem::find(frame, br#","id":"#)? + 6;
-    let digits = frame[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&frame[start..start + digits]).ok()?.parse().ok()
+    digits(&frame[start..])
 }
 
 impl Peer for Roomcast {
     fn prepare(&mut self, rooms: usize) -> anyhow::Result<()> {
-        let mut client = http::Client::open(self.api, self.authorization("load"))?;
+        let mut client = http::Client::open(self.api[0], self.authorization("load"))?;
         let new: Vec<_> = (0..rooms)
             .map(|n| ("/api/v1/rooms".to_owned(), json!({ "name": format!("load {n}") })))
             .collect();
@@ -142,10 +156,6 @@ impl Peer for Roomcast {
             }
         }
         Ok(())
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.address
     }
 
     fn opening(&self, seat: Seat) -> (String, String) {
@@ -179,6 +189,24 @@ impl Peer for Roomcast {
         number(frame)
     }
 
+    fn change(&self, frame: &[u8]) -> Option<Change> {
+        change(frame)
+    }
+
+    fn lists(&self) -> anyhow::Result<Vec<HashSet<usize>>> {
+        let mut client = http::Client::open(self.api[0], self.authorization("load"))?;
+        let asked = self.rooms.iter().map(|room| (format!("/api/v1/rooms/{room}"), Value::Null));
+        let mut lists = Vec::with_capacity(self.rooms.len());
+        for some in asked.collect::<Vec<_>>().chunks(TOGETHER) {
+            lists.extend(client.send_all("GET", some)?.iter().map(company));
+        }
+        Ok(lists)
+    }
+
+    fn answers(&self) -> bool {
+        true
+    }
+
     fn is_push(&self, frame: &[u8]) -> bool {
         frame.starts_with(br#"{"channel":"#)
     }
@@ -191,6 +219,10 @@ impl Peer for Roomcast {
         match (answer["response_status"].as_u64(), answer["action"].as_str()) {
             (Some(200..300), Some("subscribe" | "join_room")) => joined(&answer["data"]),
             (Some(200..300), Some("leave_room")) => Reply::Left,
+            (Some(status), Some("create_message")) => {
+                let number = answer["request_id"].as_u64().unwrap_or(0);
+                Reply::Answered { number, taken: (200..300).contains(&status) }
+            }
             (Some(200..300), _) | (None, _) => Reply::Nothing,
             _ => Reply::Refused(answer.to_string()),
         }
@@ -198,7 +230,7 @@ impl Peer for Roomcast {
 
     fn route(&self) -> Route {
         match self.publish {
-            Publish::Http => Route::Http(self.api),
+            Publish::Http => Route::Http(self.api.clone()),
             Publish::Socket => Route::Socket,
             Publish::Live => Route::Nats(self.broker),
         }
@@ -213,8 +245,8 @@ impl Peer for Roomcast {
                 // Writing to memory does not fail.
                 let _ = write!(
                     out,
-                    r#"{{"action":"create_message","room_pk":{room},"msg_text":"{}","request_id":2}}"#,
-                    post.text
+                    r#"{{"action":"create_message","room_pk":{room},"msg_text":"{}","request_id":{}}}"#,
+                    post.text, post.number
                 );
             }
         }
@@ -233,12 +265,26 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_and_who_leaves_is_seen() {
+        let push = |event, user| {
+            let data = format!(r#"{{"user":"{user}","room":7}}"#);
+            change(format!(r#"{{"channel":"room-7","event":"{event}","id":42,"data":{data}}}"#).as_bytes())
+        };
+        assert_eq!(push("participant-join", "load-12"), Some(Change { socket: 12, is_here: true }));
+        assert_eq!(push("participant-leave", "load-3"), Some(Change { socket: 3, is_here: false }));
+        assert_eq!(push("participant-join", "ann"), None);
+        assert_eq!(push("member-add", "load-12"), None);
+    }
+
+    #[test]
     fn a_place_is_where_the_answer_says_and_half_a_resume_is_refused() {
         let place = Place { since: 42, epoch: "3".to_owned() };
         let subscribed = json!({ "id": 42, "epoch": 3, "recovered": true });
-        assert_eq!(joined(&subscribed), Reply::Joined(Some(place.clone())));
-        let in_room = json!({ "id": 7, "position": { "id": 42, "epoch": 3, "recovered": true } });
-        assert_eq!(joined(&in_room), Reply::Joined(Some(place)));
+        let alone = Entry { place: Some(place.clone()), company: HashSet::new() };
+        assert_eq!(joined(&subscribed), Reply::Joined(alone));
+        let position = json!({ "id": 42, "epoch": 3, "recovered": true });
+        let in_room = json!({ "id": 7, "participants": ["load-5", "ann"], "position": position });
+        assert_eq!(joined(&in_room), Reply::Joined(Entry { place: Some(place), company: [5].into() }));
         let half = json!({ "id": 42, "epoch": 3, "recovered": false });
         assert!(matches!(joined(&half), Reply::Refused(_)));
     }

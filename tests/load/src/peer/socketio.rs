@@ -1,16 +1,12 @@
 //! Socket.IO by its WebSocket transport alone: `tests/peers/socketio/server.js` answers `join` and `say`.
 
-use std::{io::Write as _, net::SocketAddr};
+use std::io::Write as _;
 
-use super::{Peer, Post, Reply, Seat};
+use super::{Entry, Peer, Post, Reply, Seat};
 
-pub(super) struct SocketIo(pub(super) SocketAddr);
+pub(super) struct SocketIo;
 
 impl Peer for SocketIo {
-    fn address(&self) -> SocketAddr {
-        self.0
-    }
-
     fn opening(&self, _: Seat) -> (String, String) {
         ("/socket.io/?EIO=4&transport=websocket".to_owned(), String::new())
     }
@@ -24,7 +20,7 @@ impl Peer for SocketIo {
         match frame {
             [b'4', b'0', ..] => Reply::Answer(format!(r#"42["join","{}"]"#, seat.room)),
             b"2" => Reply::Answer("3".to_owned()),
-            br#"42["joined"]"# => Reply::Joined(None),
+            br#"42["joined"]"# => Reply::Joined(Entry::default()),
             [b'4', b'1' | b'4', ..] => Reply::Refused(String::from_utf8_lossy(frame).into_owned()),
             _ => Reply::Nothing,
         }

@@ -8,7 +8,11 @@ use std::{fmt::Write as _, fs};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::{config::Config, process::Used, run::Run};
+use crate::{
+    config::{Config, Scenario},
+    process::{self, Used},
+    run::{Cost, Run},
+};
 
 /// What a process's sockets cost in memory.
 #[derive(Clone, Debug, Serialize)]
@@ -36,8 +40,8 @@ impl Report {
     /// A report of what the flags describe.
     pub(crate) fn new(config: &Config, before: &[Used], after: &[Used], run: Option<Run>) -> Self {
         let sockets = config.rooms() * config.sockets();
-        let each = |from: u64, to: u64| (to as f64 - from as f64) / sockets as f64;
-        let memory = before.iter().zip(after).map(|(before, after)| Memory {
+        let each = |from: u64, to: u64| (to as f64 - from as f64) / sockets.max(1) as f64;
+        let memory = process::both(before, after).map(|(before, after)| Memory {
             name: after.name.clone(),
             rss_kib_per_socket: each(before.rss_kib, after.rss_kib),
             pss_kib_per_socket: each(before.pss_kib, after.pss_kib),
@@ -65,7 +69,7 @@ impl Report {
         let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
         row("scenario", format!("{}, {}", self.scenario, self.peer));
         row("sockets", format!("{} in {} rooms", self.sockets, self.rooms));
-        for memory in &self.memory {
+        for memory in self.memory.iter().filter(|_| self.sockets > 0) {
             row(
                 &format!("memory a socket, {}", memory.name),
                 format!("{:.2} KiB RSS, {:.2} KiB PSS", memory.rss_kib_per_socket, memory.pss_kib_per_socket),
@@ -89,26 +93,32 @@ impl Report {
         }
         if run.deliveries > 0 {
             row("deliveries", format!("{:.0}/s, {} in {:.1} s", run.per_second, run.deliveries, run.seconds));
-            if run.rate > 0.0 {
+            if !self.is_storm() {
                 row(
                     "latency",
                     format!("p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms", run.p50_ms, run.p99_ms, run.max_ms),
                 );
             }
         }
+        if run.acknowledged > 0 {
+            row(
+                "acknowledged",
+                format!(
+                    "{:.0}/s, p50 {:.2} ms, p99 {:.2} ms",
+                    run.acknowledged_per_second, run.ack_p50_ms, run.ack_p99_ms
+                ),
+            );
+        }
+        if let Some(alone) = run.broker_per_second {
+            row("the broker alone", format!("{alone:.0}/s acknowledged, as many under way"));
+        }
         if run.joins > 0 {
             row("came into their rooms", format!("{}, p99 {:.2} ms", run.joins, run.join_p99_ms));
         }
         for cost in &run.costs {
-            let share = match run.deliveries {
-                0 => String::new(),
-                // Who came back is what cost something.
-                _ if run.rate == 0.0 => format!("{:.0} µs a socket, ", cost.cpu * 1e6 / self.sockets as f64),
-                _ => format!("{:.2} s per million deliveries, ", cost.per_million),
-            };
-            row(&format!("CPU, {}", cost.name), format!("{share}{:.2} s in all", cost.cpu));
+            row(&format!("CPU, {}", cost.name), format!("{}{:.2} s in all", self.share(run, cost), cost.cpu));
         }
-        if run.costs.len() > 1 && run.deliveries > 0 && run.rate > 0.0 {
+        if run.costs.len() > 1 && run.deliveries > 0 && !self.is_storm() {
             let all: f64 = run.costs.iter().map(|cost| cost.per_million).sum();
             row("CPU, together", format!("{all:.2} s per million deliveries"));
         }
@@ -128,6 +138,24 @@ impl Report {
                 "none: nothing lost, nothing twice, nothing out of order".to_owned()
             },
         );
+    }
+
+    fn is_storm(&self) -> bool {
+        self.scenario == Scenario::Storm.as_str()
+    }
+
+    /// What each costs of what the scenario is about.
+    fn share(&self, run: &Run, cost: &Cost) -> String {
+        if self.is_storm() {
+            // Who came back is what cost something.
+            format!("{:.0} µs a socket, ", cost.cpu * 1e6 / self.sockets as f64)
+        } else if self.scenario == Scenario::Append.as_str() {
+            format!("{:.1} µs a message, ", cost.message_us)
+        } else if run.deliveries > 0 {
+            format!("{:.2} s per million deliveries, ", cost.per_million)
+        } else {
+            String::new()
+        }
     }
 
     /// Writes it to the files that the flags name.

@@ -1,8 +1,13 @@
 //! All sockets and links of a run, in one loop.
 
+mod churn;
+mod company;
+mod writing;
+
 use std::{
     collections::VecDeque,
     io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -10,22 +15,19 @@ use anyhow::bail;
 use mio::{Events, Poll, Token, event::Event};
 
 use crate::{
+    around::Around,
     check::{Faults, Stream, Tracker},
     config::{Config, Scenario},
     link::Links,
-    marker::Marker,
     pace::{self, Alarm, Pace},
-    peer::{Peer, Post, Route, Seat, streams_of},
-    socket::{Around, Socket, State},
+    peer::{Peer, Route, Seat, streams_of},
+    socket::{Socket, State},
     tally::{SECOND, Tally},
 };
+use churn::Churn;
 
 /// Handshakes and joins that are under way at once.
 pub(crate) const TOGETHER: usize = 200;
-/// From one socket that leaves to the next: a prime.
-const STRIDE: usize = 7_919;
-/// What is sent between two looks at what has come.
-const BURST: usize = 512;
 /// How long nothing may happen while something is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Until a socket that was closed comes back.
@@ -34,7 +36,9 @@ const ALARM: Token = Token(usize::MAX - 1);
 
 /// Everything that is connected.
 pub(crate) struct World<'a> {
-    peer: &'a dyn Peer,
+    pub(crate) around: Around<'a>,
+    /// Where sockets connect.
+    addresses: &'a [SocketAddr],
     poll: Poll,
     events: Events,
     alarm: Alarm,
@@ -42,17 +46,13 @@ pub(crate) struct World<'a> {
     buffer: Box<[u8]>,
     pub(crate) sockets: Vec<Socket>,
     links: Links,
-    pub(crate) streams: Vec<Stream>,
-    pub(crate) tally: Tally,
     /// Messages sent in all.
     pub(crate) posted: u64,
     writers: usize,
     rooms: usize,
     size: usize,
     /// When sockets leave their rooms, to enter them again.
-    churn: Option<Pace>,
-    churned: usize,
-    keeps_places: bool,
+    churn: Option<Churn>,
     /// Whether sockets that are closed come back; those that shall, and when.
     pub(crate) reconnects: bool,
     returning: VecDeque<(u64, usize)>,
@@ -65,32 +65,40 @@ pub(crate) struct World<'a> {
 
 impl<'a> World<'a> {
     /// All seats, and the links that messages take.
-    pub(crate) fn new(config: &Config, peer: &'a dyn Peer) -> anyhow::Result<Self> {
-        if config.reconnect && (peer.route() == Route::Socket || config.scenario == Scenario::Mixed) {
+    pub(crate) fn new(config: &'a Config, peer: &'a dyn Peer) -> anyhow::Result<Self> {
+        if config.reconnect && (peer.route() == Route::Socket || config.scenario.moves()) {
             bail!("--reconnect: not where sockets write or come and go by themselves");
         }
         let poll = Poll::new()?;
         let (rooms, each, writers) = (config.rooms(), config.sockets(), config.writers);
+        if peer.route() == Route::Socket && each == 0 {
+            bail!("without a socket nobody can write by one: choose another --publish, or --sockets");
+        }
         let seats = (0..rooms * each).map(|socket| Seat { socket, room: socket / each });
         let sockets: Vec<_> =
             seats.map(|seat| Socket::new(seat, Tracker::new(streams_of(seat.room, writers)))).collect();
-        let (posted_by, count) = (peer.route(), rooms * writers);
-        let links = Links::open(config, posted_by, count, sockets.len(), poll.registry())?;
+        let streams = rooms * writers;
+        let links = Links::open(config, peer.route(), streams, sockets.len(), poll.registry())?;
         Ok(Self {
-            peer,
+            around: Around {
+                peer,
+                streams: std::iter::repeat_with(Stream::default).take(streams).collect(),
+                free: (0..streams).collect(),
+                tally: Tally::new(0, 0),
+                asked: vec![0; sockets.len()],
+                keeps_places: config.scenario == Scenario::Storm || config.reconnect,
+                keeps_company: config.scenario == Scenario::Joins,
+            },
+            addresses: &config.address,
             events: Events::with_capacity(1024),
             alarm: Alarm::new(poll.registry(), ALARM)?,
             buffer: vec![0; 256 << 10].into_boxed_slice(),
             links,
-            streams: std::iter::repeat_with(Stream::default).take(count).collect(),
-            tally: Tally::new(0, 0),
             posted: 0,
             writers,
             rooms,
             size: config.size,
             churn: None,
-            churned: 0,
-            keeps_places: config.scenario == Scenario::Storm || config.reconnect,
             reconnects: config.reconnect,
             returning: VecDeque::new(),
             returned: 0,
@@ -110,7 +118,7 @@ impl<'a> World<'a> {
             while under_way.len() < together
                 && let Some(next) = waiting.pop()
             {
-                self.sockets[next].open(self.peer, self.poll.registry())?;
+                self.open_one(next)?;
                 under_way.push(next);
             }
             self.turn(Duration::from_millis(50))?;
@@ -128,6 +136,13 @@ impl<'a> World<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Begins to connect one: each room's sockets to every address in turn, as are the rooms' first.
+    fn open_one(&mut self, socket: usize) -> io::Result<()> {
+        let seat = self.sockets[socket].seat();
+        let address = self.addresses[(seat.room + seat.socket) % self.addresses.len()];
+        self.sockets[socket].open(self.around.peer, address, self.poll.registry())
     }
 
     /// Sends what is due, and takes what comes, until a time or until `stop` says so.
@@ -153,27 +168,7 @@ impl<'a> World<'a> {
 
     /// By which way messages are sent.
     pub(crate) fn route(&self) -> Route {
-        self.peer.route()
-    }
-
-    /// From now on so many sockets a second leave their rooms and enter them again.
-    pub(crate) fn churn(&mut self, rate: f64) {
-        self.churn = (rate > 0.0).then(|| Pace::new(rate));
-    }
-
-    /// Has leave whose turn it is, and says when the next one's is.
-    fn churn_due(&mut self, now: u64) -> u64 {
-        let Some(mut pace) = self.churn else { return u64::MAX };
-        while pace.next() <= now {
-            // A stride without a common divisor, so that rooms come in turn as well.
-            self.churned = (self.churned + STRIDE) % self.sockets.len();
-            if let Err(error) = self.sockets[self.churned].leave(self.peer, &self.streams) {
-                self.lose(self.churned, &error);
-            }
-            pace.did();
-        }
-        self.churn = Some(pace);
-        pace.next()
+        self.around.peer.route()
     }
 
     /// Has come back whose time it is, and says when the next one's is.
@@ -183,7 +178,7 @@ impl<'a> World<'a> {
                 return Ok(due);
             }
             self.returning.pop_front();
-            self.sockets[socket].open(self.peer, self.poll.registry())?;
+            self.open_one(socket)?;
             self.returned += 1;
         }
         Ok(u64::MAX)
@@ -192,45 +187,6 @@ impl<'a> World<'a> {
     /// Drops all sockets at once, as a node that dies.
     pub(crate) fn drop_all(&mut self) {
         self.sockets.iter_mut().for_each(|socket| socket.close(self.poll.registry()));
-    }
-
-    fn send_due(&mut self, pace: &mut Pace, now: u64) -> anyhow::Result<()> {
-        for _ in 0..BURST {
-            let due = pace.next();
-            if due > now {
-                break;
-            }
-            self.post(due)?;
-            pace.did();
-        }
-        self.links.flush(&mut self.streams, self.poll.registry())
-    }
-
-    /// Sends the next message: every stream in turn, so that rooms are as busy as each other.
-    fn post(&mut self, due: u64) -> anyhow::Result<()> {
-        let turn = usize::try_from(self.posted)? % self.streams.len();
-        // One writer of each room, then the next of each.
-        let (room, writer) = (turn % self.rooms, turn / self.rooms);
-        let index = room * self.writers + writer;
-        let stream = &mut self.streams[index];
-        stream.sent += 1;
-        self.posted += 1;
-        let marker = Marker { stream: u32::try_from(index)?, seq: stream.sent, due };
-        let text = String::from_utf8(marker.text(self.size))?;
-        let post = Post { room, stream: index, number: self.posted, text: &text };
-        if self.links.is_empty() {
-            let each = self.sockets.len() / self.rooms;
-            let mut payload = Vec::new();
-            self.peer.post(&mut payload, post);
-            let socket = room * each + writer % each;
-            if let Err(error) = self.sockets[socket].send(self.peer.opcode(), &payload) {
-                self.lose(socket, &error);
-                self.streams[index].refused.insert(marker.seq);
-            }
-            return Ok(());
-        }
-        self.links.post(marker.seq, post, |out, post| self.peer.post(out, post));
-        Ok(())
     }
 
     /// Waits for something to come, no longer than that, and takes it.
@@ -258,7 +214,7 @@ impl<'a> World<'a> {
         }
         if let Some(link) = token.checked_sub(self.sockets.len()) {
             let registry = self.poll.registry();
-            return self.links.take(link, event, &mut self.buffer, &mut self.streams, registry);
+            return self.links.take(link, event, &mut self.buffer, &mut self.around, registry);
         }
         if let Err(error) = self.take_socket(token, event) {
             self.lose(token, &error);
@@ -272,20 +228,28 @@ impl<'a> World<'a> {
             socket.writable()?;
         }
         if event.is_readable() {
-            let mut around = Around {
-                peer: self.peer,
-                streams: &self.streams,
-                tally: &mut self.tally,
-                keeps_places: self.keeps_places,
-            };
-            socket.readable(&mut self.buffer, event.is_read_closed(), &mut around)?;
+            socket.readable(&mut self.buffer, event.is_read_closed(), &mut self.around)?;
         }
         Ok(())
     }
 
+    /// Does something with a socket, which is lost where that fails.
+    fn of(&mut self, socket: usize, act: impl FnOnce(&mut Socket, &mut Around<'a>) -> io::Result<()>) {
+        if let Err(error) = act(&mut self.sockets[socket], &mut self.around) {
+            self.lose(socket, &error);
+        }
+    }
+
     fn lose(&mut self, socket: usize, error: &io::Error) {
         let seat = self.sockets[socket].seat();
+        if self.sockets[socket].state == State::Closed {
+            return;
+        }
         self.why.get_or_insert_with(|| format!("socket {} of room {}: {error}", seat.socket, seat.room));
+        // Of what it waits for nobody knows whether it was taken.
+        for of in self.sockets[socket].waiting().drain(..) {
+            self.around.streams[of.stream].refused.insert(of.seq);
+        }
         self.sockets[socket].close(self.poll.registry());
         if self.reconnects {
             self.returning.push_back((pace::now() + PAUSE, socket));
@@ -296,7 +260,7 @@ impl<'a> World<'a> {
 
     /// Whether all that was sent is answered.
     pub(crate) fn is_answered(&self) -> bool {
-        self.links.is_answered()
+        self.links.is_answered() && self.sockets.iter().all(Socket::is_answered)
     }
 
     /// Whether all that was sent is answered, and has come wherever it must.
@@ -306,21 +270,24 @@ impl<'a> World<'a> {
             && self
                 .sockets
                 .iter()
-                .all(|socket| socket.state == State::Closed || socket.is_complete(&self.streams))
+                .all(|socket| socket.state == State::Closed || socket.is_complete(&self.around.streams))
+            && self.misled() == 0
     }
 
     /// What went wrong since this was last asked. What is missing now is lost.
     pub(crate) fn settle(&mut self) -> Faults {
-        let mut faults = Faults { closed: std::mem::take(&mut self.closed), ..Faults::default() };
+        let (closed, misled) = (std::mem::take(&mut self.closed), self.misled() as u64);
+        let mut faults = Faults { closed, misled, ..Faults::default() };
         for socket in &mut self.sockets {
-            faults.add(socket.settle(&self.streams));
-            socket.promise(&self.streams);
+            faults.add(socket.settle(&self.around.streams));
+            socket.promise(&self.around.streams);
         }
         faults
     }
 
     /// Lets everyone in again who was closed.
     pub(crate) fn recover(&mut self) -> anyhow::Result<()> {
+        self.returning.clear();
         self.open(TOGETHER, |_| ())?;
         // What became of those that were closed meanwhile is no fault of the next run.
         self.settle();

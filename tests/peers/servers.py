@@ -1,0 +1,192 @@
+"""The servers that Roomcast is compared with: how each is installed and started.
+
+Everything is installed into the build's tools folder, in pinned versions by their hashes, and starts on a
+free port with an empty data folder. A started server is a dict of its ports, the processes to count and the
+flags of `roomcast load`.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+
+from machine import HERE, TARGET, TOOLS, free_port, process, run, says
+
+
+def same(one, other):
+    return other.exists() and one.read_text() == other.read_text()
+
+
+# --- What is built here -----------------------------------------------------------------------------------------
+
+
+def example(name, *flags):
+    @contextlib.contextmanager
+    def start(folder):
+        port = free_port()
+        command = (TARGET / "release/examples" / name, "--listen", f"127.0.0.1:{port}", *flags)
+        environment = {**os.environ, "TOKIO_WORKER_THREADS": "1"}
+        with process(folder, *command, port=port, env=environment) as child:
+            yield {"ports": [port], "pids": {name: child.pid}, "flags": ["--peer", "plain"]}
+
+    return start
+
+
+# --- Brokers ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def redis(folder):
+    port = free_port()
+    command = ("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", folder)
+    with process(folder, *command, port=port) as child:
+        yield port, child.pid
+
+
+def install_redis():
+    if shutil.which("redis-server") is None:
+        run("apt-get", "install", "-yq", "--no-install-recommends", "redis-server")
+
+
+@contextlib.contextmanager
+def nats(folder):
+    port, broker = free_port(), free_port()
+    config = folder / "nats.conf"
+    config.write_text(
+        f'host: 127.0.0.1\nport: {broker}\nwebsocket {{ host: 127.0.0.1, port: {port}, no_tls: true }}\n'
+    )
+    with process(folder, "nats-server", "-c", config, port=port) as child:
+        yield {"ports": [port], "pids": {"nats": child.pid}, "flags": ["--peer", "nats"]}
+
+
+# --- Socket.IO --------------------------------------------------------------------------------------------------
+
+
+def install_socketio():
+    install_redis()
+    folder, source = TOOLS / "socketio", HERE / "socketio"
+    if same(source / "package-lock.json", folder / "installed.json"):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(source / name, folder)
+    run("npm", "ci", "--no-audit", "--no-fund", "--silent", cwd=folder)
+    shutil.copy(source / "package-lock.json", folder / "installed.json")
+
+
+def socketio_version():
+    packages = json.loads((HERE / "socketio/package.json").read_text())["dependencies"]
+    return f"Socket.IO {packages['socket.io']} on Node {says('node', '--version')}"
+
+
+@contextlib.contextmanager
+def socketio_process(folder, *store):
+    port = free_port()
+    environment = {**os.environ, "NODE_PATH": str(TOOLS / "socketio/node_modules")}
+    with process(folder, "node", HERE / "socketio/server.js", port, *store, port=port, env=environment) as child:
+        yield port, child.pid
+
+
+@contextlib.contextmanager
+def socketio(folder):
+    with socketio_process(folder) as (port, pid):
+        yield {"ports": [port], "pids": {"socketio": pid}, "flags": ["--peer", "socketio"]}
+
+
+@contextlib.contextmanager
+def socketio_two(folder):
+    with redis(folder) as (store, redis_pid), \
+            socketio_process(folder, store) as (one, first), socketio_process(folder, store) as (two, second):
+        yield {"ports": [one, two], "pids": {"socketio 1": first, "socketio 2": second, "redis": redis_pid},
+               "flags": ["--peer", "socketio"]}
+
+
+# --- Sockudo ----------------------------------------------------------------------------------------------------
+
+SOCKUDO = "5.2.0"
+SOCKUDO_ROOT = TOOLS / f"sockudo-{SOCKUDO}"
+
+
+def install_sockudo():
+    if (SOCKUDO_ROOT / "bin/sockudo").exists():
+        return
+    # Its own build folder, which cargo removes: nothing of it is needed again.
+    environment = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"}
+    run("cargo", "install", "sockudo", "--version", SOCKUDO, "--locked", "--features", "nats", "--root", SOCKUDO_ROOT,
+        env=environment)
+
+
+@contextlib.contextmanager
+def sockudo_process(folder, name, adapter):
+    """One node, as it is by default but for its app, its port, and what its nodes share."""
+    port, config = free_port(), folder / f"{name}.toml"
+    config.write_text(f"""
+host = "127.0.0.1"
+port = {port}
+[adapter]
+{adapter}
+[app_manager]
+driver = "memory"
+[[app_manager.array.apps]]
+id = "load"
+key = "load"
+secret = "load-secret"
+enabled = true
+[app_manager.array.apps.policy.limits]
+max_connections = 100000
+max_client_events_per_second = 1000
+[metrics]
+enabled = false
+""")
+    with process(folder, SOCKUDO_ROOT / "bin/sockudo", "--config", config, port=port, cwd=folder) as child:
+        yield port, child.pid
+
+
+@contextlib.contextmanager
+def sockudo(folder):
+    with sockudo_process(folder, "sockudo", 'driver = "local"') as (port, pid):
+        yield {"ports": [port], "pids": {"sockudo": pid}, "flags": ["--peer", "pusher"]}
+
+
+@contextlib.contextmanager
+def sockudo_two(folder):
+    broker = free_port()
+    adapter = f'driver = "nats"\nfallback_to_local = false\n[adapter.nats]\nservers = ["nats://127.0.0.1:{broker}"]'
+    with process(folder, "nats-server", "-a", "127.0.0.1", "-p", broker, port=broker) as child, \
+            sockudo_process(folder, "one", adapter) as (one, first), \
+            sockudo_process(folder, "two", adapter) as (two, second):
+        yield {"ports": [one, two], "pids": {"sockudo 1": first, "sockudo 2": second, "nats": child.pid},
+               "flags": ["--peer", "pusher"]}
+
+
+# --- Django Channels --------------------------------------------------------------------------------------------
+
+
+def install_channels():
+    install_redis()
+    folder, wanted = TOOLS / "channels", HERE / "channels/requirements.txt"
+    if same(wanted, folder / "installed.txt"):
+        return
+    run(sys.executable, "-m", "venv", "--clear", folder)
+    run(folder / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary", ":all:",
+        "--require-hashes", "-r", wanted)
+    shutil.copy(wanted, folder / "installed.txt")
+
+
+def channels_version():
+    lines = (HERE / "channels/requirements.in").read_text().splitlines()
+    return ", ".join(line.replace("==", " ") for line in lines if "==" in line)
+
+
+@contextlib.contextmanager
+def channels(folder):
+    port = free_port()
+    daphne = (TOOLS / "channels/bin/daphne", "-v", 0, "-b", "127.0.0.1", "-p", port,
+              "--websocket_connect_timeout", 60, "server:application")
+    with redis(folder) as (store, redis_pid):
+        environment = {**os.environ, "CHANNELS_REDIS": str(store), "PYTHONPATH": str(HERE / "channels"),
+                       "PYTHONDONTWRITEBYTECODE": "1"}
+        with process(folder, *daphne, port=port, env=environment) as child:
+            yield {"ports": [port], "pids": {"channels": child.pid, "redis": redis_pid},
+                   "flags": ["--peer", "plain"]}
