@@ -18,6 +18,10 @@ def same(one, other):
     return other.exists() and one.read_text() == other.read_text()
 
 
+def packages(*names):
+    run("apt-get", "install", "-yq", "--no-install-recommends", *names)
+
+
 # --- What is built here -----------------------------------------------------------------------------------------
 
 
@@ -46,7 +50,7 @@ def redis(folder):
 
 def install_redis():
     if shutil.which("redis-server") is None:
-        run("apt-get", "install", "-yq", "--no-install-recommends", "redis-server")
+        packages("redis-server")
 
 
 @contextlib.contextmanager
@@ -111,6 +115,8 @@ SOCKUDO_ROOT = TOOLS / f"sockudo-{SOCKUDO}"
 def install_sockudo():
     if (SOCKUDO_ROOT / "bin/sockudo").exists():
         return
+    if shutil.which("protoc") is None:
+        packages("protobuf-compiler", "libprotobuf-dev")
     # Its own build folder, which cargo removes: nothing of it is needed again.
     environment = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"}
     run("cargo", "install", "sockudo", "--version", SOCKUDO, "--locked", "--features", "nats", "--root", SOCKUDO_ROOT,

@@ -94,10 +94,12 @@ impl Tracker {
         }
     }
 
-    /// It has left: what is sent until the next promise need not come.
+    /// It has left: what is on its way, and what is sent until the next promise, need not come. What was passed
+    /// over is lost, unless it was refused.
     pub(crate) fn release(&mut self, streams: &[Stream]) {
-        self.settle(streams);
-        for seen in &mut self.seen {
+        for (seen, stream) in self.seen.iter_mut().zip(&streams[self.first..]) {
+            let missing = seen.holes.drain(..).filter(|seq| !stream.refused.contains(seq));
+            self.faults.lost += missing.count() as u64;
             seen.floor = u64::MAX;
         }
     }
@@ -133,17 +135,12 @@ impl Tracker {
         })
     }
 
-    /// What is missing now is lost, unless it was refused.
-    fn settle(&mut self, streams: &[Stream]) {
-        for (seen, stream) in self.seen.iter_mut().zip(&streams[self.first..]) {
-            let tail = seen.last.max(seen.floor).saturating_add(1)..=stream.sent;
-            let missing = seen.holes.drain(..).chain(tail);
-            self.faults.lost += missing.filter(|seq| !stream.refused.contains(seq)).count() as u64;
-        }
-    }
-
-    /// What went wrong since this was last asked. It is promised nothing any more.
+    /// What went wrong since this was last asked: what has not come now is lost. It is promised nothing any
+    /// more.
     pub(crate) fn finish(&mut self, streams: &[Stream]) -> Faults {
+        for (seen, stream) in self.seen.iter_mut().zip(&streams[self.first..]) {
+            seen.holes.extend(seen.last.max(seen.floor).saturating_add(1)..=stream.sent);
+        }
         self.release(streams);
         std::mem::take(&mut self.faults)
     }
@@ -212,6 +209,22 @@ mod tests {
         tracker.promise(&sent(5));
         tracker.take(&sent(8), 1, 8);
         assert_eq!(tracker.finish(&sent(8)), Faults { lost: 2, ..Faults::default() });
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_who_leaves_may_come_and_what_was_passed_over_is_lost() {
+        let mut tracker = Tracker::new(1..2);
+        tracker.promise(&sent(0));
+        tracker.take(&sent(4), 1, 1);
+        tracker.release(&sent(4));
+        tracker.take(&sent(4), 1, 2);
+        tracker.promise(&sent(4));
+        assert!(!tracker.finish(&sent(4)).any());
+
+        tracker.promise(&sent(4));
+        tracker.take(&sent(6), 1, 6);
+        tracker.release(&sent(7));
+        assert_eq!(tracker.finish(&sent(7)), Faults { lost: 1, ..Faults::default() });
     }
 
     #[test]
