@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::{rpc::ActionReply, socket::Position};
+use shared::{
+    rpc::ActionReply,
+    socket::{self, Position},
+};
 
 use super::frame;
 use crate::hub::follower::{Answer, Followed};
@@ -39,7 +42,7 @@ impl Request {
         };
         let name = head.action.and_then(|action| serde_json::from_str::<String>(action.get()).ok());
         match name {
-            Some(action) => Ok((Self { action, id: scalar(head.request_id) }, raw)),
+            Some(action) => Ok((Self { action, id: echoed(head.request_id) }, raw)),
             None => Err(error(head.request_id, 405, "Unable to find action in message body.")),
         }
     }
@@ -96,19 +99,11 @@ impl Request {
 /// An answer that refuses a frame which has no action that could be read.
 pub(super) fn error(request_id: Option<&RawValue>, status: u16, detail: &str) -> Bytes {
     let body = serde_json::json!([detail]);
-    let id = scalar(request_id);
+    let id = echoed(request_id);
     let text = format!(
         r#"{{"errors":{body},"data":null,"action":null,"response_status":{status},"request_id":{id}}}"#
     );
     frame::text(&[text.as_bytes()])
-}
-
-/// A request id as it came, where it is a scalar.
-fn scalar(id: Option<&RawValue>) -> String {
-    match id.map(RawValue::get) {
-        Some(text) if !text.starts_with(['{', '[']) => text.to_owned(),
-        _ => "null".to_owned(),
-    }
 }
 
 /// Whatever a client sends, the answer is an envelope: for tests, which any text must survive.
@@ -131,6 +126,11 @@ pub(crate) fn read_any(text: &str) {
     let keys: Vec<&String> = said.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["action", "data", "errors", "request_id", "response_status"], "{text}");
     assert!(!said["request_id"].is_object() && !said["request_id"].is_array(), "{text}");
+}
+
+/// A request's id as it came.
+fn echoed(id: Option<&RawValue>) -> String {
+    socket::request_id(id).unwrap_or("null").to_owned()
 }
 
 #[cfg(test)]

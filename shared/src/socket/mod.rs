@@ -11,6 +11,15 @@ mod close;
 pub use close::Close;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+/// What a client calls its request, to be echoed as it came: a JSON scalar. What not every reader of JSON can
+/// hold (`1e999`) is none: it is echoed to others too.
+#[must_use]
+pub fn request_id(given: Option<&RawValue>) -> Option<&str> {
+    let text = given.map(RawValue::get).filter(|text| !text.starts_with(['{', '[']))?;
+    serde_json::from_str::<Value>(text).is_ok().then_some(text)
+}
 
 /// The form of a type.
 pub type Form = fn(&mut SchemaGenerator) -> Schema;
@@ -82,4 +91,25 @@ pub struct Position {
     pub id: u64,
     /// Whether nothing is missing since what the client had.
     pub recovered: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_called_by_a_scalar_that_every_reader_can_hold() {
+        for (text, is_one) in [
+            ("7", true),
+            (r#""a\u00e9""#, true),
+            ("null", true),
+            ("1e999", false),
+            ("[1]", false),
+            ("{}", false),
+        ] {
+            let raw: &RawValue = serde_json::from_str(text).expect("JSON");
+            assert_eq!(request_id(Some(raw)), is_one.then_some(text));
+        }
+        assert_eq!(request_id(None), None);
+    }
 }

@@ -6,7 +6,7 @@ use shared::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Effect, Surface},
-    socket::Described,
+    socket::{self, Described},
     subject::Channel,
 };
 use tokio::time::Instant;
@@ -179,10 +179,9 @@ fn request_id(frame: &RawValue) -> Result<String, Error> {
         request_id: Option<&'a RawValue>,
     }
     let head: Head<'_> = serde_json::from_str(frame.get()).map_err(|error| Error::internal(&error))?;
-    let scalar = head.request_id.map(RawValue::get).filter(|text| !text.starts_with(['{', '[']));
     let mut ascii = String::new();
     let mut units = [0; 2];
-    for letter in scalar.unwrap_or("null").chars() {
+    for letter in socket::request_id(head.request_id).unwrap_or("null").chars() {
         if letter.is_ascii() {
             ascii.push(letter);
         } else {
