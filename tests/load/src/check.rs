@@ -84,10 +84,11 @@ impl Tracker {
         }
     }
 
-    /// It has left: what is sent until the next promise need not come.
+    /// It asks to leave: what is on its way now, or sent until the next promise, need not come.
     pub(crate) fn release(&mut self, streams: &[Stream]) {
-        self.settle(streams);
-        for seen in &mut self.seen {
+        for (seen, stream) in self.seen.iter_mut().zip(&streams[self.first..]) {
+            let holes = seen.holes.drain(..);
+            self.faults.lost += holes.filter(|seq| !stream.refused.contains(seq)).count() as u64;
             seen.floor = u64::MAX;
         }
     }
@@ -123,17 +124,12 @@ impl Tracker {
         })
     }
 
-    /// What is missing now is lost, unless it was refused.
-    fn settle(&mut self, streams: &[Stream]) {
-        for (seen, stream) in self.seen.iter_mut().zip(&streams[self.first..]) {
-            let tail = seen.last.max(seen.floor).saturating_add(1)..=stream.sent;
-            let missing = seen.holes.drain(..).chain(tail);
-            self.faults.lost += missing.filter(|seq| !stream.refused.contains(seq)).count() as u64;
-        }
-    }
-
-    /// What went wrong since this was last asked. It is promised nothing any more.
+    /// What went wrong since this was last asked: what is missing now is lost, unless it was refused. It is
+    /// promised nothing any more.
     pub(crate) fn finish(&mut self, streams: &[Stream]) -> Faults {
+        for (seen, stream) in self.seen.iter_mut().zip(&streams[self.first..]) {
+            seen.holes.extend(seen.last.max(seen.floor).saturating_add(1)..=stream.sent);
+        }
         self.release(streams);
         std::mem::take(&mut self.faults)
     }
@@ -209,7 +205,8 @@ mod tests {
         let mut tracker = Tracker::new(1..2);
         tracker.promise(&sent(0));
         tracker.take(&sent(1), 1, 1);
-        tracker.release(&sent(1));
+        // The second is on its way.
+        tracker.release(&sent(2));
         tracker.promise(&sent(4));
         tracker.take(&sent(5), 1, 5);
         assert!(!tracker.finish(&sent(5)).any());
