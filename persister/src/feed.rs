@@ -11,7 +11,7 @@ use crate::batch;
 /// How long a batch waits for more when the log has nothing more to give.
 const LINGER: Duration = Duration::from_millis(3);
 /// Between the ends of batches under steady traffic: each transaction costs the same however little it writes.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(20);
 /// How long it waits for what the log says is on its way.
 const PATIENCE: Duration = Duration::from_millis(50);
 
