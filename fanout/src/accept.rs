@@ -28,7 +28,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     node::Node,
-    session::{self, Opening, Socket},
+    session::{self, Opening, Socket, deflate},
 };
 
 #[derive(Clone)]
@@ -161,7 +161,8 @@ async fn upgrade(
         .extensions_mut()
         .remove::<OnUpgrade>()
         .ok_or_else(|| Error::bad_request("This connection can't be upgraded."))?;
-    let opening = Opening::new(node, identity, surface, first);
+    let deflates = surface == Surface::Native && deflate::is_offered(request.headers());
+    let opening = Opening::new(node, identity, surface, first, deflates);
     // Listed first, then asked: a drain that begins now closes it.
     if accept.shutdown.soft.is_cancelled() {
         return Err(full());
@@ -176,6 +177,9 @@ async fn upgrade(
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
     if offers_bearer {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("bearer"));
+    }
+    if deflates {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::AGREED));
     }
     Ok(response)
 }

@@ -5,8 +5,9 @@ use crate::session::{self, frame};
 /// WebSocket frames, in pieces of as many bytes as the first says.
 pub fn frames(bytes: &[u8]) {
     let Some((size, bytes)) = bytes.split_first() else { return };
-    let mut decoder = frame::Decoder::default();
-    for piece in bytes.chunks(usize::from(*size).max(1)) {
+    // The highest bit: whether compression was agreed.
+    let mut decoder = frame::Decoder::new(size & 0x80 != 0);
+    for piece in bytes.chunks(usize::from(size & 0x7F).max(1)) {
         decoder.push(piece);
         loop {
             match decoder.next() {

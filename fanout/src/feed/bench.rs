@@ -21,6 +21,7 @@ use crate::{
         follower::Follower,
         sessions::Sessions,
     },
+    render::Form,
     session::outbox::Outbox,
 };
 
@@ -50,7 +51,7 @@ impl Room {
         let mut clients = Vec::new();
         for (connection, surface) in (0..).zip(surfaces) {
             let (socket, client) = bench::connected().await;
-            let outbox = Arc::new(Outbox::new(bench::OUTBOX, (*surface).into()));
+            let outbox = Arc::new(Outbox::new(bench::OUTBOX, Form::of(*surface, false)));
             outbox.open(socket);
             hub.admit(follower(connection, outbox), true);
             clients.push(client);

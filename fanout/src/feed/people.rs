@@ -115,7 +115,7 @@ impl Feed {
         let Some(frame) = native::push(channel, event, seq, payload) else { return };
         for (connection, outbox) in self.source.sessions.of(user) {
             let is_told = self.hub(channel).is_some_and(|hub| hub.has(connection));
-            if !is_told && outbox.form() == Form::Native {
+            if !is_told && outbox.form() != Form::Match {
                 outbox.push(frame.clone());
             }
         }

@@ -264,7 +264,7 @@ impl Hub {
         {
             return;
         }
-        let rendered = Rendered::of(&self.channel, heard, self.members.has_matches());
+        let rendered = Rendered::of(&self.channel, heard, |form| self.members.takes(form));
         if native::is_replayed(event)
             && let Some(frame) = &rendered.native
         {

@@ -52,8 +52,9 @@ pub(super) struct Sent {
 pub(super) struct Members {
     followers: HashMap<u64, Member>,
     guards: HashMap<u64, Member>,
-    /// Some are, or were, pushed the match form.
+    /// Some are, or were, pushed these forms.
     has_matches: bool,
+    has_deflated: bool,
     next: Vec<Next>,
 }
 
@@ -61,6 +62,7 @@ impl Members {
     /// A socket is pushed the channel's events from now on.
     pub(super) fn follow(&mut self, connection: u64, member: Member) {
         self.has_matches |= member.outbox.form() == Form::Match;
+        self.has_deflated |= member.outbox.form() == Form::Deflated;
         self.followers.insert(connection, member);
     }
 
@@ -87,9 +89,13 @@ impl Members {
         self.followers.contains_key(&connection)
     }
 
-    /// Whether the match form is asked for.
-    pub(super) const fn has_matches(&self) -> bool {
-        self.has_matches
+    /// Whether somebody may be pushed that form.
+    pub(super) const fn takes(&self, form: Form) -> bool {
+        match form {
+            Form::Native => true,
+            Form::Deflated => self.has_deflated,
+            Form::Match => self.has_matches,
+        }
     }
 
     /// This is sent next, with all that is.

@@ -1,7 +1,8 @@
 //! The people who are on this node, online and in rooms, and what the log was told of them.
 //!
 //! What must hold: however many sockets a person has here, the log hears one join and one leave a
-//! room, in that order; what it was told follows what is true until it has caught up. The counter
+//! room, in that order; what it was told follows what is true until it has caught up, and a word that was
+//! not acknowledged may have been heard all the same, so the next one is said whatever it was. The counter
 //! is the node's own and only rises, so a late word never wins over a newer one. A node that was
 //! taken for dead begins again under a new incarnation, and tells everyone anew.
 
@@ -34,31 +35,43 @@ pub(crate) type Place = Option<RoomId>;
 #[derive(Clone)]
 pub(crate) struct Presence {
     state: Arc<Mutex<State>>,
-    /// How many the log was told are here.
-    told: watch::Sender<usize>,
     ask: Ask,
 }
 
+type Key = (Place, UserId);
+
 struct State {
-    people: HashMap<(Place, UserId), Here>,
+    people: HashMap<Key, Here>,
     incarnation: u64,
     counter: u64,
+    /// How many the log may take for present.
+    told: watch::Sender<usize>,
 }
 
 #[derive(Default)]
 struct Here {
     sockets: usize,
-    /// The incarnation under which the log was told last that they are here.
-    told: Option<u64>,
+    told: Told,
     /// Someone is telling it.
     telling: bool,
+}
+
+/// What the log knows of a person, and by which incarnation's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Told {
+    /// That they are not here, if it ever knew of them.
+    #[default]
+    Gone,
+    /// That they are here.
+    Here(u64),
+    /// The one or the other: the last word was not acknowledged.
+    Unsure(u64),
 }
 
 impl Presence {
     /// Nobody is here yet.
     pub(crate) fn new(ask: Ask, incarnation: u64) -> Self {
-        let state = State { people: HashMap::new(), incarnation, counter: 0 };
-        Self { state: Arc::new(Mutex::new(state)), told: watch::Sender::new(0), ask }
+        Self { state: Arc::new(Mutex::new(State::new(incarnation))), ask }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -121,8 +134,9 @@ impl Presence {
             }
             self.settle(place, user);
         }
+        let mut told = self.state().told.subscribe();
         // The sender lives in self: waiting can't fail.
-        let _ = self.told.subscribe().wait_for(|told| *told == 0).await;
+        let _ = told.wait_for(|told| *told == 0).await;
     }
 
     /// Tells the log what is true of the person, until it knows.
@@ -139,63 +153,124 @@ impl Presence {
         tokio::spawn(async move {
             let mut tries = 0;
             while let Some(request) = this.untold(&key) {
-                match this.ask.presence(&request).await {
-                    Ok(()) => this.told(&key, &request),
-                    Err(error) => {
-                        tracing::warn!(%error, place = ?key.0, "the log was not told who is here");
-                        tries += 1;
-                        if tries == TRIES {
-                            this.told(&key, &request);
-                            metrics::counter!(names::PRESENCE_ABANDONED_TOTAL).increment(1);
-                        }
-                        tokio::time::sleep(AGAIN).await;
-                    }
+                let known = if request.joined { Told::Here(request.incarnation) } else { Told::Gone };
+                let Err(error) = this.ask.presence(&request).await else {
+                    this.state().set(&key, known);
+                    continue;
+                };
+                tracing::warn!(%error, place = ?key.0, "the log may not know who is here");
+                tries += 1;
+                if tries < TRIES {
+                    this.state().set(&key, Told::Unsure(request.incarnation));
+                } else {
+                    this.state().set(&key, known);
+                    metrics::counter!(names::PRESENCE_ABANDONED_TOTAL).increment(1);
                 }
+                tokio::time::sleep(AGAIN).await;
             }
         });
     }
 
+    /// Locked for that long only.
+    fn untold(&self, key: &Key) -> Option<PresenceRequest> {
+        self.state().untold(key)
+    }
+}
+
+impl State {
+    fn new(incarnation: u64) -> Self {
+        Self { people: HashMap::new(), incarnation, counter: 0, told: watch::Sender::new(0) }
+    }
+
     /// What the log has to be told next; where nothing, whoever tells is done.
-    fn untold(&self, key: &(Place, UserId)) -> Option<PresenceRequest> {
-        let mut state = self.state();
-        let incarnation = state.incarnation;
-        let here = state.people.get_mut(key)?;
-        if here.told.is_some_and(|told| told != incarnation) {
+    fn untold(&mut self, key: &Key) -> Option<PresenceRequest> {
+        if let Told::Here(by) | Told::Unsure(by) = self.people.get(key)?.told
+            && by != self.incarnation
+        {
             // What an incarnation that is over has said is over with it.
-            here.told = None;
-            self.count(key.0, false);
+            self.set(key, Told::Gone);
         }
+        let here = self.people.get_mut(key)?;
         let joined = here.sockets > 0;
-        if joined == here.told.is_some() {
+        if here.told == (if joined { Told::Here(self.incarnation) } else { Told::Gone }) {
             here.telling = false;
             if !joined {
-                state.people.remove(key);
+                self.people.remove(key);
             }
             return None;
         }
-        state.counter += 1;
+        self.counter += 1;
         Some(PresenceRequest {
             room: key.0,
             user: key.1.clone(),
             joined,
-            incarnation,
-            counter: state.counter,
+            incarnation: self.incarnation,
+            counter: self.counter,
             expires_at: expiry(),
         })
     }
 
-    fn told(&self, key: &(Place, UserId), request: &PresenceRequest) {
-        if let Some(here) = self.state().people.get_mut(key) {
-            here.told = request.joined.then_some(request.incarnation);
-            self.count(key.0, request.joined);
+    /// The log knows that of the person now.
+    fn set(&mut self, key: &Key, told: Told) {
+        let Some(here) = self.people.get_mut(key) else { return };
+        let before = std::mem::replace(&mut here.told, told);
+        let (was, is) = (before != Told::Gone, told != Told::Gone);
+        if was == is {
+            return;
         }
+        self.told.send_modify(|told| *told = if is { *told + 1 } else { told.saturating_sub(1) });
+        let name = if key.0.is_some() { names::PARTICIPANTS } else { names::PEOPLE_ONLINE };
+        metrics::gauge!(name).increment(if is { 1.0 } else { -1.0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said next of a person with so many sockets: whether they are here, under which counter.
+    fn next(state: &mut State, key: &Key, sockets: usize) -> Option<(bool, u64)> {
+        state.people.entry(key.clone()).or_default().sockets = sockets;
+        state.untold(key).map(|request| (request.joined, request.counter))
     }
 
-    fn count(&self, place: Place, joined: bool) {
-        self.told.send_modify(|told| {
-            *told = if joined { *told + 1 } else { told.saturating_sub(1) };
-        });
-        let name = if place.is_some() { names::PARTICIPANTS } else { names::PEOPLE_ONLINE };
-        metrics::gauge!(name).increment(if joined { 1.0 } else { -1.0 });
+    fn key() -> Key {
+        (Some(RoomId(42)), "7".parse().expect("an id"))
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_not_said_again() {
+        let (mut state, key) = (State::new(1), key());
+        assert_eq!(next(&mut state, &key, 2), Some((true, 1)));
+        state.set(&key, Told::Here(1));
+        assert_eq!((next(&mut state, &key, 1), *state.told.borrow()), (None, 1));
+        assert_eq!(next(&mut state, &key, 0), Some((false, 2)));
+        state.set(&key, Told::Gone);
+        assert_eq!((next(&mut state, &key, 0), *state.told.borrow()), (None, 0));
+        assert!(state.people.is_empty());
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_may_have_been_heard() {
+        let (mut state, key) = (State::new(1), key());
+        assert_eq!(next(&mut state, &key, 1), Some((true, 1)));
+        state.set(&key, Told::Unsure(1));
+        assert_eq!((next(&mut state, &key, 0), *state.told.borrow()), (Some((false, 2)), 1));
+        state.set(&key, Told::Unsure(1));
+        assert_eq!(next(&mut state, &key, 1), Some((true, 3)), "they came back meanwhile");
+        state.set(&key, Told::Here(1));
+        assert_eq!(next(&mut state, &key, 1), None);
+    }
+
+    #[test]
+    fn another_incarnation_tells_everyone_anew() {
+        let (mut state, key) = (State::new(1), key());
+        assert_eq!(next(&mut state, &key, 1), Some((true, 1)));
+        state.set(&key, Told::Here(1));
+        state.incarnation = 2;
+        assert_eq!(next(&mut state, &key, 1), Some((true, 2)));
+        state.set(&key, Told::Unsure(2));
+        state.incarnation = 3;
+        assert_eq!((next(&mut state, &key, 0), *state.told.borrow()), (None, 0), "it left with what is over");
     }
 }

@@ -6,20 +6,24 @@ pub(crate) mod native;
 use bytes::Bytes;
 use shared::{rpc::Surface, subject::Channel};
 
-use crate::hub::channel::Heard;
+use crate::{hub::channel::Heard, session::frame};
 
 /// In which form a socket is pushed what happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Channel, event and data.
     Native,
+    /// The same, compressed where that pays.
+    Deflated,
     /// The envelope of the answers, and nothing that is no message's.
     Match,
 }
 
-impl From<Surface> for Form {
-    fn from(surface: Surface) -> Self {
+impl Form {
+    /// That of a socket of that sort, which may have agreed to compression.
+    pub(crate) const fn of(surface: Surface, deflates: bool) -> Self {
         match surface {
+            Surface::Native if deflates => Self::Deflated,
             Surface::Native => Self::Native,
             Surface::Match | Surface::MatchAdmin => Self::Match,
         }
@@ -30,21 +34,26 @@ impl From<Surface> for Form {
 #[derive(Clone)]
 pub(crate) struct Rendered {
     pub(crate) native: Option<Bytes>,
-    pub(crate) matches: Option<Bytes>,
+    /// There where it pays, and somebody takes it.
+    deflated: Option<Bytes>,
+    matches: Option<Bytes>,
 }
 
 impl Rendered {
-    /// The native frame, and the other one where somebody asks for it.
-    pub(crate) fn of(channel: &Channel, heard: Heard<'_>, has_matches: bool) -> Self {
+    /// The native frame, and those of the other forms that somebody takes.
+    pub(crate) fn of(channel: &Channel, heard: Heard<'_>, takes: impl Fn(Form) -> bool) -> Self {
         let Heard { event, seq, payload, .. } = heard;
-        let matches = if has_matches { matches::push(heard) } else { None };
-        Self { native: native::push(channel, event, seq, payload), matches }
+        let native = native::push(channel, event, seq, payload);
+        let deflated = native.as_ref().filter(|_| takes(Form::Deflated)).and_then(frame::deflated);
+        let matches = if takes(Form::Match) { matches::push(heard) } else { None };
+        Self { native, deflated, matches }
     }
 
     /// The event's frame in that form.
-    pub(crate) const fn frame(&self, form: Form) -> Option<&Bytes> {
+    pub(crate) fn frame(&self, form: Form) -> Option<&Bytes> {
         match form {
             Form::Native => self.native.as_ref(),
+            Form::Deflated => self.deflated.as_ref().or(self.native.as_ref()),
             Form::Match => self.matches.as_ref(),
         }
     }

@@ -182,7 +182,7 @@ impl Asker {
         }
         if stands == Some(true) {
             let answer = match self.outbox.form() {
-                Form::Native => request.clone().following(reply),
+                Form::Native | Form::Deflated => request.clone().following(reply),
                 Form::Match => request.clone().plain(reply),
             };
             let answer = Some(answer);

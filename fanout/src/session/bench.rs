@@ -25,7 +25,7 @@ impl Reader {
             expires_at: i64::MAX,
             person: Person::default(),
         };
-        let opening = Opening::new(&node, identity, Surface::Native, None);
+        let opening = Opening::new(&node, identity, Surface::Native, None, false);
         Self { session: opening.begin(node, socket, &[]), _client: client }
     }
 

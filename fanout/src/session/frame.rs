@@ -5,9 +5,13 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+use super::deflate::{self, Inflate};
+
 /// The largest message a client may send: the longest legal text, fully escaped, is 192 KiB.
 pub(crate) const MESSAGE_MAX: usize = 256 << 10;
 
+/// The message is compressed.
+const RSV1: u8 = 0x40;
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -45,18 +49,33 @@ pub(crate) enum Violation {
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     buffer: Vec<u8>,
-    /// The message that fragments have begun, with its opcode.
-    message: Option<(u8, Vec<u8>)>,
+    /// The client may compress its messages.
+    deflates: bool,
+    /// The message that fragments have begun.
+    message: Option<Begun>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    opcode: u8,
+    deflated: bool,
+    payload: Vec<u8>,
 }
 
 struct Header {
     fin: bool,
+    deflated: bool,
     opcode: u8,
     mask: [u8; 4],
     payload: std::ops::Range<usize>,
 }
 
 impl Decoder {
+    /// Of a client that may compress its messages, where that was agreed.
+    pub(crate) fn new(deflates: bool) -> Self {
+        Self { deflates, ..Self::default() }
+    }
+
     /// Takes what was read.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -73,7 +92,7 @@ impl Decoder {
                 *byte ^= mask;
             }
             self.consume(header.payload.end);
-            if let Some(incoming) = self.frame(header.fin, header.opcode, payload)? {
+            if let Some(incoming) = self.frame(&header, payload)? {
                 return Ok(Some(incoming));
             }
         }
@@ -92,7 +111,9 @@ impl Decoder {
     fn header(&self) -> Result<Option<Header>, Violation> {
         let [first, second, rest @ ..] = self.buffer.as_slice() else { return Ok(None) };
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
-        let reserved = first & 0x70 != 0;
+        let deflated = first & RSV1 != 0;
+        let may_deflate = self.deflates && matches!(opcode, TEXT | BINARY);
+        let reserved = first & 0x30 != 0 || (deflated && !may_deflate);
         let masked = second & 0x80 != 0;
         if reserved || !masked {
             return Err(Violation::Protocol);
@@ -112,49 +133,57 @@ impl Decoder {
             return Err(Violation::Protocol);
         }
         let length = usize::try_from(length).map_err(|_| Violation::TooBig)?;
-        let begun = self.message.as_ref().map_or(0, |(_, message)| message.len());
+        let begun = self.message.as_ref().map_or(0, |begun| begun.payload.len());
         if length > MESSAGE_MAX || begun + length > MESSAGE_MAX {
             return Err(Violation::TooBig);
         }
         let Some(mask) = rest.get(extended..).and_then(<[u8]>::first_chunk::<4>) else { return Ok(None) };
         let start = 2 + extended + 4;
-        Ok(Some(Header { fin, opcode, mask: *mask, payload: start..start + length }))
+        Ok(Some(Header { fin, deflated, opcode, mask: *mask, payload: start..start + length }))
     }
 
-    fn frame(&mut self, fin: bool, opcode: u8, payload: Vec<u8>) -> Result<Option<Incoming>, Violation> {
-        match (opcode, self.message.take()) {
+    fn frame(&mut self, header: &Header, payload: Vec<u8>) -> Result<Option<Incoming>, Violation> {
+        let Header { fin, deflated, opcode, .. } = *header;
+        let begun = match (opcode, self.message.take()) {
             (PING, begun) => {
                 self.message = begun;
-                Ok(Some(Incoming::Ping(payload)))
+                return Ok(Some(Incoming::Ping(payload)));
             }
             (PONG, begun) => {
                 self.message = begun;
-                Ok(Some(Incoming::Pong))
+                return Ok(Some(Incoming::Pong));
             }
-            (CLOSE, _) => close_code(&payload).map(|code| Some(Incoming::Close(code))),
-            (TEXT | BINARY, None) if fin => whole(opcode, payload).map(Some),
-            (TEXT | BINARY, None) => {
-                self.message = Some((opcode, payload));
-                Ok(None)
+            (CLOSE, _) => return close_code(&payload).map(|code| Some(Incoming::Close(code))),
+            (TEXT | BINARY, None) => Begun { opcode, deflated, payload },
+            (CONTINUATION, Some(mut begun)) => {
+                begun.payload.extend_from_slice(&payload);
+                begun
             }
-            (CONTINUATION, Some((kind, mut message))) => {
-                message.extend_from_slice(&payload);
-                if fin {
-                    return whole(kind, message).map(Some);
-                }
-                self.message = Some((kind, message));
-                Ok(None)
-            }
-            _ => Err(Violation::Protocol),
+            _ => return Err(Violation::Protocol),
+        };
+        if fin {
+            return begun.whole().map(Some);
         }
+        self.message = Some(begun);
+        Ok(None)
     }
 }
 
-fn whole(opcode: u8, payload: Vec<u8>) -> Result<Incoming, Violation> {
-    if opcode == BINARY {
-        return Ok(Incoming::Binary);
+impl Begun {
+    fn whole(self) -> Result<Incoming, Violation> {
+        let payload = if self.deflated {
+            deflate::inflate(&self.payload, MESSAGE_MAX).map_err(|error| match error {
+                Inflate::Corrupt => Violation::Protocol,
+                Inflate::TooBig => Violation::TooBig,
+            })?
+        } else {
+            self.payload
+        };
+        if self.opcode == BINARY {
+            return Ok(Incoming::Binary);
+        }
+        String::from_utf8(payload).map(Incoming::Text).map_err(|_| Violation::NotUtf8)
     }
-    String::from_utf8(payload).map(Incoming::Text).map_err(|_| Violation::NotUtf8)
 }
 
 fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
@@ -172,10 +201,11 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     }
 }
 
-fn encode(opcode: u8, parts: &[&[u8]]) -> Bytes {
+/// The first byte says what it is; the parts need not be joined before.
+fn encode(first: u8, parts: &[&[u8]]) -> Bytes {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut frame = BytesMut::with_capacity(10 + length);
-    frame.put_u8(0x80 | opcode);
+    frame.put_u8(0x80 | first);
     match length {
         0..=125 => frame.put_u8(u8::try_from(length).expect("at most 125")),
         126..=0xFFFF => {
@@ -196,6 +226,17 @@ fn encode(opcode: u8, parts: &[&[u8]]) -> Bytes {
 /// A frame of text, made of parts that need not be joined before.
 pub(crate) fn text(parts: &[&[u8]]) -> Bytes {
     encode(TEXT, parts)
+}
+
+/// The same frame compressed; `None` where that makes it no shorter, or hardly.
+pub(crate) fn deflated(text: &Bytes) -> Option<Bytes> {
+    let head = match text.get(1)? {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let message = text.get(head..).filter(|message| message.len() >= deflate::FROM)?;
+    Some(encode(RSV1 | TEXT, &[&deflate::deflate(message)?]))
 }
 
 /// A ping.
@@ -229,7 +270,10 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Vec<Incoming>, Violation> {
-        let mut decoder = Decoder::default();
+        read_by(Decoder::default(), bytes)
+    }
+
+    fn read_by(mut decoder: Decoder, bytes: &[u8]) -> Result<Vec<Incoming>, Violation> {
         let mut all = Vec::new();
         // One byte at a time: no piece of the network may matter.
         for byte in bytes {
@@ -270,6 +314,32 @@ mod tests {
         assert_eq!(read(&huge), Err(Violation::TooBig));
     }
 
+    #[test]
+    fn a_compressed_message_is_what_it_was_where_that_was_agreed() {
+        let message = deflate::deflate(&[b'x'; 200]).expect("it shrinks");
+        let (first, second) = message.split_at(3);
+        let pieces = [masked(0x41, first), masked(0x89, b""), masked(0x80, second)].concat();
+        let expected = vec![Incoming::Ping(vec![]), Incoming::Text("x".repeat(200))];
+        assert_eq!(read_by(Decoder::new(true), &pieces), Ok(expected));
+        assert_eq!(read(&pieces), Err(Violation::Protocol));
+        for bad in [masked(0xC9, b"ping"), masked(0xC1, &[0xFF; 3]), masked(0xE1, b"rsv2")] {
+            assert_eq!(read_by(Decoder::new(true), &bad), Err(Violation::Protocol), "{bad:?}");
+        }
+        let bomb = deflate::deflate(&vec![b'x'; MESSAGE_MAX + 1]).expect("it shrinks");
+        let frame =
+            [&[0xC1, 0xFE][..], &u16::try_from(bomb.len()).expect("short").to_be_bytes(), &[0; 4], &bomb];
+        assert_eq!(read_by(Decoder::new(true), &frame.concat()), Err(Violation::TooBig));
+    }
+
+    #[test]
+    fn a_frame_is_compressed_where_that_pays() {
+        let message = [b'x'; 2_000];
+        let deflated = deflated(&text(&[&message])).expect("it pays");
+        assert_eq!(deflated[0], 0xC1);
+        assert_eq!(deflate::inflate(&deflated[2..], 2_000), Ok(message.to_vec()));
+        assert_eq!(super::deflated(&text(&[&message[..deflate::FROM - 1]])), None);
+    }
+
     /// Frames as a client might make them, few of them right.
     fn frames() -> impl Strategy<Value = Vec<u8>> {
         let frame = (any::<bool>(), 0..16_u8, vec(any::<u8>(), 0..126));
@@ -282,8 +352,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_end_in_messages_or_a_violation(bytes in prop_oneof![vec(any::<u8>(), 0..300), frames()], at in any::<usize>()) {
-            let mut decoder = Decoder::default();
+        fn any_bytes_end_in_messages_or_a_violation(bytes in prop_oneof![vec(any::<u8>(), 0..300), frames()], at in any::<usize>(), deflates in any::<bool>()) {
+            let mut decoder = Decoder::new(deflates);
             let mut whole = Vec::new();
             let (first, second) = bytes.split_at(at % (bytes.len() + 1));
             let mut read_all = |bytes: &[u8]| -> Result<(), Violation> {
@@ -295,7 +365,7 @@ mod tests {
             };
             // Where the network cuts says nothing.
             let result = read_all(first).and_then(|()| read_all(second));
-            prop_assert_eq!(read(&bytes), result.map(|()| whole));
+            prop_assert_eq!(read_by(Decoder::new(deflates), &bytes), result.map(|()| whole));
         }
 
         #[test]

@@ -7,6 +7,7 @@ pub(crate) mod action;
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
 pub(crate) mod close;
+pub(crate) mod deflate;
 mod envelope;
 pub(crate) mod frame;
 mod local;
@@ -35,7 +36,7 @@ use shared::{
 };
 use tokio::time::{Instant, sleep_until};
 
-use crate::{hub::sessions::Registered, node::Node};
+use crate::{hub::sessions::Registered, node::Node, render::Form};
 use action::{Applied, Underway};
 use close::CloseReason;
 use frame::{Decoder, Incoming};
@@ -98,21 +99,29 @@ pub(crate) struct Opening {
     first: Option<String>,
     connection: u64,
     outbox: Arc<Outbox>,
+    /// Messages may be compressed, either way.
+    deflates: bool,
     registered: Registered,
 }
 
 impl Opening {
     /// Lists the socket before it is upgraded: whoever is told that they are connected, a drain reaches.
-    pub(crate) fn new(node: &Node, identity: Identity, surface: Surface, first: Option<String>) -> Self {
+    pub(crate) fn new(
+        node: &Node,
+        identity: Identity,
+        surface: Surface,
+        first: Option<String>,
+        deflates: bool,
+    ) -> Self {
         let connection = node.next_connection();
-        let outbox = Arc::new(Outbox::new(node.outbox_bytes, surface.into()));
+        let outbox = Arc::new(Outbox::new(node.outbox_bytes, Form::of(surface, deflates)));
         let registered = node.sessions.register(connection, identity.caller.user.clone(), outbox.clone());
-        Self { identity, surface, first, connection, outbox, registered }
+        Self { identity, surface, first, connection, outbox, deflates, registered }
     }
 
     /// Begins the session once the socket is upgraded. `read` is what came with the handshake.
     pub(crate) fn begin(self, node: Arc<Node>, socket: Socket, read: &[u8]) -> Box<Session> {
-        let Self { identity, surface, first, connection, outbox, registered } = self;
+        let Self { identity, surface, first, connection, outbox, deflates, registered } = self;
         outbox.open(socket);
         node.presence.enter(None, identity.caller.user.clone());
         metrics::gauge!(names::SOCKETS_OPEN).increment(1.0);
@@ -135,7 +144,7 @@ impl Opening {
         let mut session = Session {
             node,
             outbox,
-            decoder: Decoder::default(),
+            decoder: Decoder::new(deflates),
             state,
             underway: None,
             unanswered: 0,

@@ -212,7 +212,7 @@ impl Outbox {
     /// Hands in a frame of what is never stored: it is dropped where the client reads slowly, or knows no
     /// such frames.
     pub(crate) fn push_unstored(&self, frame: &Bytes) {
-        if self.form != Form::Native {
+        if self.form == Form::Match {
             return;
         }
         let is_slow = self.state().bytes + frame.len() > self.limit / 2;
