@@ -30,6 +30,8 @@ use churn::Churn;
 pub(crate) const TOGETHER: usize = 200;
 /// How long nothing may happen while something is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// One in so many sockets may be turned away at first.
+const TURNED_AWAY: usize = 10;
 /// Until a socket that was closed comes back.
 const PAUSE: u64 = SECOND / 5;
 const ALARM: Token = Token(usize::MAX - 1);
@@ -109,11 +111,12 @@ impl<'a> World<'a> {
         })
     }
 
-    /// Connects every socket that is not, so many at once, and waits until all are in their rooms.
+    /// Connects every socket that is not, so many at once, and waits until all are in their rooms. A few may
+    /// be turned away at first, and ask again.
     pub(crate) fn open(&mut self, together: usize, mut progress: impl FnMut(usize)) -> anyhow::Result<()> {
         let mut waiting: Vec<usize> = (0..self.sockets.len()).rev().collect();
         waiting.retain(|n| self.sockets[*n].state == State::Closed);
-        let (mut under_way, mut done, mut moved) = (Vec::new(), 0, Instant::now());
+        let (mut under_way, mut done, mut moved, mut turned_away) = (Vec::new(), 0, Instant::now(), 0);
         while !waiting.is_empty() || !under_way.is_empty() {
             while under_way.len() < together
                 && let Some(next) = waiting.pop()
@@ -124,12 +127,19 @@ impl<'a> World<'a> {
             self.turn(Duration::from_millis(50))?;
             let before = under_way.len();
             under_way.retain(|n| self.sockets[*n].state != State::Joined);
-            if under_way.iter().any(|n| self.sockets[*n].state == State::Closed) {
+            let joined = before - under_way.len();
+            let closed: Vec<_> =
+                under_way.extract_if(.., |n| self.sockets[*n].state == State::Closed).collect();
+            turned_away += closed.len();
+            if !closed.is_empty() && (self.reconnects || turned_away > self.sockets.len() / TURNED_AWAY) {
                 bail!("a socket is not let in: {}", self.why.take().unwrap_or_default());
             }
-            if under_way.len() < before {
+            self.closed -= closed.len() as u64;
+            // Last of all: a server that has just begun is given time.
+            waiting.splice(0..0, closed);
+            if joined > 0 {
                 moved = Instant::now();
-                done += before - under_way.len();
+                done += joined;
                 progress(done);
             } else if moved.elapsed() > PATIENCE {
                 bail!("{} sockets are not let in within {PATIENCE:?}", under_way.len());
