@@ -43,6 +43,8 @@ metric_names! {
     counter DELIVERIES_TOTAL = "roomcast_deliveries_total";
     /// Bytes of events handed to sockets.
     counter DELIVERED_BYTES_TOTAL = "roomcast_delivered_bytes_total";
+    /// Events that were compressed, each once for all sockets that take it so.
+    counter DEFLATED_TOTAL = "roomcast_deflated_total";
     /// Sockets whose outbox overflowed.
     counter OUTBOX_OVERFLOWS_TOTAL = "roomcast_outbox_overflows_total";
     /// Frames dropped, by `class`: unstored (an unknown sender's), slow (a client reads slowly).

@@ -1,7 +1,8 @@
 //! The web page in two browsers: what one person does, the other sees.
 
-use serde_json::json;
-use tests::{browser::Browser, cluster::token, machine::Machine};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{browser::Browser, client::Rest, cluster::token, machine::Machine};
 
 /// True once the message list is exactly that.
 fn messages(expected: &[(&str, &str)]) -> String {
@@ -41,6 +42,40 @@ async fn two_people_chat_in_two_windows() {
     bob.until("document.querySelector('#state')?.textContent === 'connected'").await;
     bob.click("#rooms button").await;
     bob.until(&both).await;
+}
+
+#[tokio::test]
+async fn what_is_long_is_compressed_on_its_way_to_a_browser_and_back() {
+    let machine = Machine::start().await;
+    let ann = Rest::new(&machine.address(), &token("ann"));
+    let room = ann.make_room("Tea").await;
+    let mut browser = Browser::start().await;
+    let mut window = browser.open(&format!("http://{}/", machine.address())).await;
+    let address = format!("ws://{}/ws/?token={}", machine.address(), token("bob"));
+    window.value(&format!("heard = []; socket = new WebSocket('{address}')")).await;
+    // The page is looked at again when it changes.
+    let heard =
+        "socket.onmessage = (frame) => { heard.push(JSON.parse(frame.data)); document.body.append('.'); }";
+    window.value(&format!("{heard}; socket.onopen = () => document.body.append('.')")).await;
+    window.until("socket.readyState === 1").await;
+    let agreed = window.value("socket.extensions").await;
+    assert!(agreed.as_str().is_some_and(|agreed| agreed.starts_with("permessage-deflate")), "{agreed}");
+    let send = |frame: Value| format!("socket.send({})", json!(frame.to_string()));
+    window.value(&send(json!({ "action": "join_room", "room_pk": room, "request_id": 1 }))).await;
+    window.until("heard.some((frame) => frame.request_id === 1)").await;
+
+    let (short, long) = ("Tea?", "Tea, biscuits and ☕. ".repeat(200));
+    for text in [short, &long] {
+        let frame = json!({ "action": "create_message", "room_pk": room, "msg_text": text, "request_id": 2 });
+        window.value(&send(frame)).await;
+        let heard = "heard.some((frame) => frame.event === 'chat-message' && frame.data.message === ";
+        window.until(&format!("{heard} {})", json!(text))).await;
+    }
+    let metrics = ann.request(Method::GET, "/metrics").send().await.expect("an answer");
+    let metrics = metrics.text().await.expect("a text");
+    let deflated: Vec<_> =
+        metrics.lines().filter(|line| line.starts_with("roomcast_deflated_total")).collect();
+    assert_eq!(deflated, ["roomcast_deflated_total 1"], "the long one alone, and once");
 }
 
 #[tokio::test]

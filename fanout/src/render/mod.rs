@@ -4,7 +4,7 @@ pub(crate) mod matches;
 pub(crate) mod native;
 
 use bytes::Bytes;
-use shared::{rpc::Surface, subject::Channel};
+use shared::{metric_names as names, rpc::Surface, subject::Channel};
 
 use crate::{hub::channel::Heard, session::frame};
 
@@ -45,6 +45,9 @@ impl Rendered {
         let Heard { event, seq, payload, .. } = heard;
         let native = native::push(channel, event, seq, payload);
         let deflated = native.as_ref().filter(|_| takes(Form::Deflated)).and_then(frame::deflated);
+        if deflated.is_some() {
+            metrics::counter!(names::DEFLATED_TOTAL).increment(1);
+        }
         let matches = if takes(Form::Match) { matches::push(heard) } else { None };
         Self { native, deflated, matches }
     }
