@@ -144,6 +144,12 @@ max_connections = 100000
 max_client_events_per_second = 1000
 [metrics]
 enabled = false
+# All of the load comes from one address.
+[rate_limiter]
+enabled = false
+# Two nodes would need Redis for it.
+[idempotency]
+enabled = false
 """)
     with process(folder, SOCKUDO_ROOT / "bin/sockudo", "--config", config, port=port, cwd=folder) as child:
         yield port, child.pid
