@@ -17,7 +17,7 @@ use shared::{
     metric_names as names,
     rpc::{PresenceRequest, expiry},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::ask::Ask;
 
@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(500);
 /// Tries before it is given up.
 const TRIES: u32 = 120;
+/// Words to the log that are under way at once. The others wait here, not at the broker: what has changed
+/// meanwhile need not be said, and none is asked twice because api is slow.
+const AT_ONCE: usize = 256;
 
 /// Where a person is: in a room, or, without one, online.
 pub(crate) type Place = Option<RoomId>;
@@ -35,6 +38,7 @@ pub(crate) type Place = Option<RoomId>;
 #[derive(Clone)]
 pub(crate) struct Presence {
     state: Arc<Mutex<State>>,
+    turns: Arc<Semaphore>,
     ask: Ask,
 }
 
@@ -71,7 +75,8 @@ enum Told {
 impl Presence {
     /// Nobody is here yet.
     pub(crate) fn new(ask: Ask, incarnation: u64) -> Self {
-        Self { state: Arc::new(Mutex::new(State::new(incarnation))), ask }
+        let state = Arc::new(Mutex::new(State::new(incarnation)));
+        Self { state, turns: Arc::new(Semaphore::new(AT_ONCE)), ask }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,12 +157,15 @@ impl Presence {
         let this = self.clone();
         tokio::spawn(async move {
             let mut tries = 0;
-            while let Some(request) = this.untold(&key) {
+            // Nobody closes it.
+            while let Ok(turn) = this.turns.acquire().await {
+                let Some(request) = this.untold(&key) else { return };
                 let known = if request.joined { Told::Here(request.incarnation) } else { Told::Gone };
                 let Err(error) = this.ask.presence(&request).await else {
                     this.state().set(&key, known);
                     continue;
                 };
+                drop(turn);
                 tracing::warn!(%error, place = ?key.0, "the log may not know who is here");
                 tries += 1;
                 if tries < TRIES {
