@@ -104,10 +104,15 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// The parts of a comma-separated header.
+fn parts(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
 /// Whether a comma-separated header has that token.
 fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
-    let mut values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    parts(headers, name).any(|part| part.eq_ignore_ascii_case(token))
 }
 
 /// The key that the client has to be answered with.
@@ -161,7 +166,8 @@ async fn upgrade(
         .extensions_mut()
         .remove::<OnUpgrade>()
         .ok_or_else(|| Error::bad_request("This connection can't be upgraded."))?;
-    let deflates = surface == Surface::Native && deflate::is_offered(request.headers());
+    let offers = parts(request.headers(), header::SEC_WEBSOCKET_EXTENSIONS);
+    let deflates = surface == Surface::Native && deflate::is_offered(offers);
     let opening = Opening::new(node, identity, surface, first, deflates);
     // Listed first, then asked: a drain that begins now closes it.
     if accept.shutdown.soft.is_cancelled() {

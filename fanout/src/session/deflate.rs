@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 
-use axum::http::{HeaderMap, header};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 /// The window that everyone can have: some clients ask for no larger one, and hardly a message is longer.
@@ -27,10 +26,8 @@ thread_local! {
 }
 
 /// Whether a client offers it in a way that the server can keep to.
-pub(crate) fn is_offered(headers: &HeaderMap) -> bool {
-    let values =
-        headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(is_fit)
+pub(crate) fn is_offered<'a>(mut offers: impl Iterator<Item = &'a str>) -> bool {
+    offers.any(is_fit)
 }
 
 fn is_fit(offer: &str) -> bool {
@@ -108,17 +105,13 @@ pub(crate) fn inflate(message: &[u8], at_most: usize) -> Result<Vec<u8>, Inflate
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
     #[test]
     fn an_offer_is_taken_where_it_can_be_kept_to() {
-        let offered = |value| {
-            let value = HeaderValue::from_static(value);
-            is_offered(&HeaderMap::from_iter([(header::SEC_WEBSOCKET_EXTENSIONS, value)]))
-        };
+        let offered = |value: &str| is_offered(value.split(','));
         for fit in [
             "permessage-deflate",
             "permessage-deflate; client_max_window_bits",
@@ -141,6 +134,11 @@ mod tests {
         ] {
             assert!(!offered(unfit), "{unfit}");
         }
+    }
+
+    #[test]
+    fn what_is_agreed_is_what_is_kept_to() {
+        assert!(AGREED.ends_with(&format!("server_max_window_bits={WINDOW_BITS}")) && is_fit(AGREED));
     }
 
     #[test]

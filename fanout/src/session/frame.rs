@@ -228,7 +228,7 @@ pub(crate) fn text(parts: &[&[u8]]) -> Bytes {
     encode(TEXT, parts)
 }
 
-/// The same frame compressed; `None` where that makes it no shorter, or hardly.
+/// The same frame compressed; `None` where that does not pay.
 pub(crate) fn deflated(text: &Bytes) -> Option<Bytes> {
     let head = match text.get(1)? {
         126 => 4,

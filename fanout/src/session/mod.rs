@@ -99,13 +99,12 @@ pub(crate) struct Opening {
     first: Option<String>,
     connection: u64,
     outbox: Arc<Outbox>,
-    /// Messages may be compressed, either way.
-    deflates: bool,
     registered: Registered,
 }
 
 impl Opening {
     /// Lists the socket before it is upgraded: whoever is told that they are connected, a drain reaches.
+    /// Where compression was agreed, messages may be compressed either way.
     pub(crate) fn new(
         node: &Node,
         identity: Identity,
@@ -116,12 +115,12 @@ impl Opening {
         let connection = node.next_connection();
         let outbox = Arc::new(Outbox::new(node.outbox_bytes, Form::of(surface, deflates)));
         let registered = node.sessions.register(connection, identity.caller.user.clone(), outbox.clone());
-        Self { identity, surface, first, connection, outbox, deflates, registered }
+        Self { identity, surface, first, connection, outbox, registered }
     }
 
     /// Begins the session once the socket is upgraded. `read` is what came with the handshake.
     pub(crate) fn begin(self, node: Arc<Node>, socket: Socket, read: &[u8]) -> Box<Session> {
-        let Self { identity, surface, first, connection, outbox, deflates, registered } = self;
+        let Self { identity, surface, first, connection, outbox, registered } = self;
         outbox.open(socket);
         node.presence.enter(None, identity.caller.user.clone());
         metrics::gauge!(names::SOCKETS_OPEN).increment(1.0);
@@ -143,8 +142,8 @@ impl Opening {
         };
         let mut session = Session {
             node,
+            decoder: Decoder::new(outbox.form() == Form::Deflated),
             outbox,
-            decoder: Decoder::new(deflates),
             state,
             underway: None,
             unanswered: 0,
