@@ -9,7 +9,7 @@ use async_nats::{
     Client,
     service::{Request, ServiceExt as _, endpoint::Endpoint},
 };
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::join_all};
 use metrics::Histogram;
 use serde::{Serialize, de::DeserializeOwned};
 use shared::{
@@ -17,8 +17,8 @@ use shared::{
     lifecycle::Shutdown,
     metric_names as names,
     rpc::{
-        ActionRequest, ConfirmRequest, Confirmed, HelloRequest, Participants, ParticipantsRequest,
-        PresenceRequest, Reply, SignalRequest, Surface, time_left,
+        ActionRequest, CHANGES_MAX, ConfirmRequest, Confirmed, HelloRequest, Participants,
+        ParticipantsRequest, PresenceRequest, Reply, SignalRequest, Surface, time_left,
     },
     subject::rpc,
 };
@@ -137,10 +137,13 @@ async fn hello(api: &Api, payload: &[u8]) -> Reply<()> {
     people::learn(api, &request.user, request.issued_at, &request.person).await
 }
 
-async fn tell(api: &Api, payload: &[u8]) -> Reply<()> {
-    let request: PresenceRequest = decode(payload)?;
-    let deadline = deadline(request.expires_at)?;
-    presence::tell(api, request, deadline).await
+async fn tell(api: &Api, payload: &[u8]) -> Reply<Vec<Reply<()>>> {
+    let PresenceRequest { incarnation, changes, expires_at } = decode(payload)?;
+    let deadline = deadline(expires_at)?;
+    if changes.len() > CHANGES_MAX {
+        return Err(Error::bad_request(format!("changes: at most {CHANGES_MAX}.")));
+    }
+    Ok(join_all(changes.into_iter().map(|change| presence::tell(api, incarnation, change, deadline))).await)
 }
 
 async fn participants(api: &Api, payload: &[u8]) -> Reply<Participants> {

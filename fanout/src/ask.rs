@@ -46,8 +46,8 @@ impl Ask {
         self.ask(rpc::HELLO, request, request.expires_at).await
     }
 
-    /// A person is here, or gone.
-    pub(crate) async fn presence(&self, request: &PresenceRequest) -> Reply<()> {
+    /// People are here, or gone.
+    pub(crate) async fn presence(&self, request: &PresenceRequest) -> Reply<Vec<Reply<()>>> {
         self.ask(rpc::PRESENCE, request, request.expires_at).await
     }
 

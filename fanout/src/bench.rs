@@ -44,7 +44,7 @@ pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
     let ask = Ask::new(client.clone());
     let token = TokenArgs { jwt_secret: Some("s".repeat(32)), jwt_jwks: None };
     Arc::new(Node {
-        presence: Presence::new(ask.clone(), PROCESS),
+        presence: Presence::new(ask.clone(), shards, PROCESS),
         ask,
         sessions: Sessions::new(usize::MAX),
         verifier: Verifier::start(&token, &Shutdown::default()).await.expect("a long secret"),

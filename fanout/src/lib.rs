@@ -99,7 +99,7 @@ pub async fn start(
     }
     let process = rand::random();
     let node = Arc::new(Node {
-        presence: Presence::new(ask.clone(), process),
+        presence: Presence::new(ask.clone(), shards, process),
         ask,
         sessions: sessions.clone(),
         client: connection.client.clone(),

@@ -107,11 +107,6 @@ pub enum Effect {
         /// By what right, where the channel is a room's.
         grant: Option<Grant>,
     },
-    /// It does not follow the channel any more.
-    Unsubscribe {
-        /// The channel.
-        channel: Channel,
-    },
     /// The person leaves a room on this socket; it does not follow the room any more either.
     Leave {
         /// The room.
@@ -227,21 +222,31 @@ pub struct HelloRequest {
     pub expires_at: i64,
 }
 
-/// A person is first in a room or online on a node, or is so no more.
+/// Who has come to a node, and who has left it. The answer has one for each, in their order.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PresenceRequest {
+    /// The node's process.
+    pub incarnation: u64,
+    /// At most [`CHANGES_MAX`], of different people or places.
+    pub changes: Vec<PresenceChange>,
+    /// When the asker gives up, in milliseconds since 1970.
+    pub expires_at: i64,
+}
+
+/// The most changes told at once.
+pub const CHANGES_MAX: usize = 256;
+
+/// A person is first in a room or online on a node, or is so no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PresenceChange {
     /// Where; without a room it is about being online.
     pub room: Option<RoomId>,
     /// Who.
     pub user: UserId,
     /// In, or out.
     pub joined: bool,
-    /// The node's process.
-    pub incarnation: u64,
     /// The node's counter: the highest is true.
     pub counter: u64,
-    /// When the asker gives up, in milliseconds since 1970.
-    pub expires_at: i64,
 }
 
 #[cfg(test)]

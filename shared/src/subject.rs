@@ -252,7 +252,7 @@ pub mod rpc {
     pub const ACTION: &str = "rpc.action";
     /// A person connects: their token's profile is stored.
     pub const HELLO: &str = "rpc.hello";
-    /// A person is first in a room or online on a node, or has left it there.
+    /// People are first in a room or online on a node, or have left it there.
     pub const PRESENCE: &str = "rpc.presence";
     /// Who is in a room.
     pub const PARTICIPANTS: &str = "rpc.participants";

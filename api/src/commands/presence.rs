@@ -4,16 +4,21 @@ use shared::{
     error::Error,
     event::{Event, Online, Participant, header},
     log::{Append, MsgId},
-    rpc::PresenceRequest,
+    rpc::PresenceChange,
     subject::Channel,
 };
 use tokio::time::Instant;
 
 use crate::state::Shared;
 
-/// Appends what a node says. Its counter makes each word its own.
-pub(crate) async fn tell(api: &Shared, request: PresenceRequest, deadline: Instant) -> Result<(), Error> {
-    let PresenceRequest { room, user, joined, incarnation, counter, .. } = request;
+/// Appends what a node says of a person. Its counter makes each change its own.
+pub(crate) async fn tell(
+    api: &Shared,
+    incarnation: u64,
+    change: PresenceChange,
+    deadline: Instant,
+) -> Result<(), Error> {
+    let PresenceChange { room, user, joined, counter } = change;
     let (channel, event) = match (room, joined) {
         (Some(room), true) => {
             (Channel::Room(room), Event::ParticipantJoin(Participant { user: user.clone(), room }))

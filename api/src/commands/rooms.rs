@@ -131,14 +131,18 @@ pub(crate) async fn show(api: &Shared, caller: &Caller, room: RoomId) -> Result<
     row(api, caller, &facts).await
 }
 
-/// A room that the caller enters, and by what right. While Postgres does not answer, what is kept of
-/// the room must do.
+/// A room that the caller enters, and by what right; who is there knows the node that they enter by. While
+/// Postgres does not answer, what is kept of the room must do.
 pub(crate) async fn join(api: &Shared, caller: &Caller, room: RoomId) -> Result<(Room, Arc<Facts>), Error> {
     let facts = enter(api, room, caller).await?;
-    let room = match row(api, caller, &facts).await {
-        Err(error) if error.code == ErrorCode::Unavailable => Room::from(&*facts),
-        row => row?,
-    };
+    let mut room = Room::from(&*facts);
+    match rooms::traffic(&api.pool, api.shards, facts.room, &caller.user).await {
+        Ok(Some((activity, unread))) => (room.activity, room.unread) = (activity, unread),
+        // It is in the log, and not in Postgres yet: nobody has written there.
+        Ok(None) => {}
+        Err(error) if error.code == ErrorCode::Unavailable => {}
+        Err(error) => return Err(error),
+    }
     Ok((room, facts))
 }
 

@@ -7,12 +7,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use shared::{
-    error::Error,
-    id::Shard,
-    log, metric_names as names,
-    rpc::{PresenceRequest, expiry},
-};
+use shared::{error::Error, id::Shard, log, metric_names as names, rpc::PresenceChange};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
@@ -59,15 +54,8 @@ async fn of_shard(api: &Shared, shard: Shard, incarnation: u64, places: &Semapho
         let leaves =
             stream::iter(people).map(Ok).try_for_each_concurrent(AT_ONCE, |(room, user)| async move {
                 let _place = places.acquire().await.map_err(|error| Error::internal(&error))?;
-                let request = PresenceRequest {
-                    room,
-                    user,
-                    joined: false,
-                    incarnation,
-                    counter: LAST_WORD,
-                    expires_at: expiry(),
-                };
-                tell(api, request, Instant::now() + APPEND).await?;
+                let leave = PresenceChange { room, user, joined: false, counter: LAST_WORD };
+                tell(api, incarnation, leave, Instant::now() + APPEND).await?;
                 metrics::counter!(names::DEAD_NODE_LEAVES_TOTAL).increment(1);
                 Ok::<_, Error>(())
             });

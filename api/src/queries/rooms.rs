@@ -45,7 +45,7 @@ pub(crate) enum Present {
 }
 
 impl From<&Facts> for Room {
-    /// What is known of a room without asking Postgres for all of it.
+    /// What is known of a room by what rights in it depend on: not who is there, nor what was written.
     fn from(facts: &Facts) -> Self {
         let mut users: Vec<UserId> = facts.members.iter().cloned().collect();
         users.sort();
@@ -120,7 +120,10 @@ SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.descrip
             WHEN 'match' THEN coalesce(r.pair, '{}')
             WHEN 'direct' THEN coalesce(r.pair, '{}')
             ELSE '{}' END AS users,
-       here.present, coalesce(here.participants, '{}') AS participants,
+       here.present, coalesce(here.participants, '{}') AS participants";
+
+/// What has been written in it, as the reader has seen it: when the last was, and how many they have not read.
+const TRAFFIC: &str = "
        coalesce((SELECT m.created_at FROM message m
                  WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.id DESC LIMIT 1),
                 r.created_at) AS activity,
@@ -128,8 +131,7 @@ SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.descrip
                               WHERE m.shard = r.id % $2 AND m.room = r.id AND m.id > coalesce(
                                         (SELECT k.message_id FROM read_mark k WHERE k.shard = r.id % $2
                                              AND k.room = r.id AND k.user_id = $1), 0)
-                                AND m.author <> $1 AND m.deleted_at IS NULL LIMIT 100) unread) AS unread
-";
+                                AND m.author <> $1 AND m.deleted_at IS NULL LIMIT 100) unread) AS unread";
 
 /// A room as it is now, but for who is in it.
 pub(super) const ROOM: &str = "
@@ -170,7 +172,7 @@ pub(crate) async fn room(
 ) -> Result<Option<Room>, Error> {
     // Only constants are put together here.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
-        "{SELECT} FROM {ROOM} {HERE} WHERE r.shard = -1 AND r.id = $3"
+        "{SELECT}, {TRAFFIC} FROM {ROOM} {HERE} WHERE r.shard = -1 AND r.id = $3"
     )))
     .bind(reader.as_str())
     .bind(i64::from(shards.get()))
@@ -179,6 +181,29 @@ pub(crate) async fn room(
     .await
     .map_err(|error| database(&error))?;
     Ok(rooms(pool, shards, rows).await?.pop())
+}
+
+/// When a room was last written in, and how many of its messages the reader has not read, up to 100; `None`
+/// where Postgres has none of that id.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn traffic(
+    pool: &PgPool,
+    shards: ShardCount,
+    id: RoomId,
+    reader: &UserId,
+) -> Result<Option<(Timestamp, i64)>, Error> {
+    // Only constants are put together here.
+    let sql = format!("SELECT {TRAFFIC} FROM room r WHERE r.shard = -1 AND r.id = $3");
+    let row: Option<(OffsetDateTime, i64)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(reader.as_str())
+        .bind(i64::from(shards.get()))
+        .bind(number(id.0))
+        .fetch_optional(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    Ok(row.map(|(activity, unread)| (activity.into(), unread)))
 }
 
 /// The room of a key: of that generation, or the last one. With its generation.
@@ -222,7 +247,7 @@ pub(crate) async fn list(
         None => (None, i64::MAX),
     };
     let sql = format!(
-        "{SELECT} FROM {ROOM} {HERE} WHERE r.shard = -1 AND s.closed_at IS NULL AND {MAY}
+        "{SELECT}, {TRAFFIC} FROM {ROOM} {HERE} WHERE r.shard = -1 AND s.closed_at IS NULL AND {MAY}
          AND ($5::timestamptz IS NULL OR (r.created_at, r.id) < ($5, $6))
          ORDER BY r.created_at DESC, r.id DESC LIMIT $7"
     );

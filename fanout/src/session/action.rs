@@ -118,7 +118,6 @@ impl Asker {
                 }
                 return self.follow(request, &reply, channel, participant, (since, epoch), grant).await;
             }
-            Some(Effect::Unsubscribe { channel }) => Some(channel),
             Some(Effect::Leave { room }) => Some(Channel::Room(room)),
             Some(Effect::Appended { room, seq }) => {
                 match self.node.pushed(&Channel::Room(room), self.connection, seq).await {

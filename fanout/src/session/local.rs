@@ -8,11 +8,11 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(super) use shared::socket::local::Action;
 use shared::{
     event::live,
-    id::UserId,
+    id::{RoomId, UserId},
     rpc::{SignalRequest, expiry},
     rules::Caller,
     socket::{
-        local::{Authenticate, Signal, Typing, Unsubscribe},
+        local::{Authenticate, Left, OfRoom, Signal, Unsubscribe},
         push,
     },
     subject::Channel,
@@ -86,6 +86,7 @@ pub(super) fn begin(
             Ok(None)
         }
         Action::Unsubscribe => unsubscribe(asker, state, request, frame).map(Some),
+        Action::LeaveRoom => leave(asker, state, request, frame).map(Some),
         Action::Typing => typing(asker, state, request, frame),
         Action::Signal => signal(asker, state, request, frame).map(Some),
         Action::Authenticate => authenticate(&asker, request, frame).map(Some),
@@ -111,20 +112,24 @@ fn unsubscribe(asker: Asker, state: &State, request: &Request, frame: &str) -> R
         return Err((400, "channel: must be one that this socket follows.".to_owned()));
     };
     let (data, request) = (json(&Unsubscribe { channel: channel.clone() }), request.clone());
-    Ok(Box::pin(async move {
-        let left = Some(asker.unfollow(channel).await);
-        asker.outbox.push(request.answer(200, &[], Some(&data)));
-        Applied { left, ..Applied::default() }
-    }))
+    Ok(asker.out_of(channel, request, data))
+}
+
+fn leave(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
+    let room = room(state, frame)?;
+    Ok(asker.out_of(Channel::Room(room), request.clone(), json(&Left::of(room))))
+}
+
+/// The room that an action names, or the only one that the socket is in.
+fn room(state: &State, frame: &str) -> Result<RoomId, Refusal> {
+    let asked = read::<OfRoom>(frame).map_err(|detail| (400, detail))?;
+    let only = (state.rooms.len() == 1).then(|| state.rooms.iter().next().copied()).flatten();
+    let room = asked.room_pk.or(only).filter(|room| state.rooms.contains(room));
+    room.ok_or_else(|| (400, "room_pk: must be a room that this socket is in.".to_owned()))
 }
 
 fn typing(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Option<Underway>, Refusal> {
-    let asked = read::<Typing>(frame).map_err(|detail| (400, detail))?;
-    let only = (state.rooms.len() == 1).then(|| state.rooms.iter().next().copied()).flatten();
-    let room = asked.room_pk.or(only).filter(|room| state.rooms.contains(room));
-    let Some(room) = room else {
-        return Err((400, "room_pk: must be a room that this socket is in.".to_owned()));
-    };
+    let room = room(state, frame)?;
     asker.outbox.push(request.answer(200, &[], Some("{}")));
     if state.typed.is_some_and(|typed| typed.elapsed() < TYPING) {
         return Ok(None);
@@ -173,6 +178,15 @@ fn authenticate(asker: &Asker, request: &Request, frame: &str) -> Result<Underwa
 }
 
 impl Asker {
+    /// Follows a channel no more, and answers after the last of it.
+    fn out_of(self, channel: Channel, request: Request, data: String) -> Underway {
+        Box::pin(async move {
+            let left = Some(self.unfollow(channel).await);
+            self.outbox.push(request.answer(200, &[], Some(&data)));
+            Applied { left, ..Applied::default() }
+        })
+    }
+
     async fn publish(&self, subject: String, payload: String) {
         if let Err(error) = self.node.client.publish(subject, payload.into()).await {
             tracing::debug!(%error, "what is never stored was lost");

@@ -17,8 +17,10 @@ crate::actions! {
         Ping(Empty) = "ping" => 200 Empty,
         /// Follows a channel no more.
         Unsubscribe(Unsubscribe) = "unsubscribe" => 200 Unsubscribe,
+        /// Is in a room no more.
+        LeaveRoom(OfRoom) = "leave_room" => 200 Left,
         /// Tells who is in a room that you write; it is not stored.
-        Typing(Typing) = "typing" => 200 Empty,
+        Typing(OfRoom) = "typing" => 200 Empty,
         /// Sends data to every socket of a person with whom you share a room; it is not stored.
         Signal(Signal) = "signal" => 200 Empty,
         /// A newer token of yours: the socket lives as long as it counts.
@@ -33,12 +35,27 @@ pub struct Unsubscribe {
     pub channel: Channel,
 }
 
-/// `typing`.
+/// An action on a room without more to say.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct Typing {
+pub struct OfRoom {
     /// May be left out where the socket is in one room.
     #[serde(default)]
     pub room_pk: Option<RoomId>,
+}
+
+/// A room that is left.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Left {
+    /// That it is.
+    pub response: String,
+}
+
+impl Left {
+    /// That room is.
+    #[must_use]
+    pub fn of(room: RoomId) -> Self {
+        Self { response: format!("leaved room {room} successfully!") }
+    }
 }
 
 /// `signal`.

@@ -35,6 +35,13 @@ pub(crate) enum State {
     Outside,
 }
 
+impl State {
+    /// Whether an answer will change it.
+    pub(crate) const fn is_asking(self) -> bool {
+        matches!(self, Self::Opening | Self::Joining | Self::Leaving)
+    }
+}
+
 /// A socket.
 #[derive(Debug)]
 pub(crate) struct Socket {

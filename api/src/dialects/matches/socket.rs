@@ -6,7 +6,7 @@ use shared::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Effect, Surface},
-    socket::{self, Described},
+    socket::{self, Described, local::Left},
     subject::Channel,
 };
 use tokio::time::Instant;
@@ -119,8 +119,7 @@ async fn join(api: &Shared, request: &ActionRequest, frame: wire::JoinRoom) -> R
 
 fn leave(request: &ActionRequest) -> Result<ActionReply, Error> {
     let room = joined(request)?;
-    let data = wire::Left { response: format!("leaved room {room} successfully!") };
-    reply(200, &data, Some(Effect::Leave { room }))
+    reply(200, &Left::of(room), Some(Effect::Leave { room }))
 }
 
 async fn create(

@@ -6,7 +6,7 @@ use serde_json::Value;
 use shared::{
     clock::Timestamp,
     id::{MessageId, RoomId},
-    socket::Empty,
+    socket::{Empty, local::Left},
 };
 
 use crate::{commands::matches::Shown, queries::people};
@@ -54,12 +54,6 @@ pub(super) struct EditMessage {
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct DeleteMessages {
     pub(super) msg_id_list: Vec<MessageId>,
-}
-
-/// A room that is left.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Left {
-    pub(super) response: String,
 }
 
 /// A message, as everyone in the room is pushed it.

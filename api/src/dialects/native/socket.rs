@@ -6,7 +6,7 @@ use shared::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Effect},
-    socket::Described,
+    socket::{Described, local::OfRoom},
     subject::Channel,
 };
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use super::{
     decode, encode,
     wire::{
         Room,
-        action::{Action, Changed, Deleted, Followed, Joined, Left, Read, Topic},
+        action::{Action, Changed, Deleted, Followed, Joined, Read, Topic},
         frame,
     },
 };
@@ -63,7 +63,6 @@ async fn decide(api: &Api, request: &ActionRequest, deadline: Instant) -> Result
     match action {
         Action::Subscribe => subscribe(api, request, decode::json(text(frame))?).await,
         Action::JoinRoom => join(api, request, decode::json(text(frame))?).await,
-        Action::LeaveRoom => leave(request, &decode::json(text(frame))?),
         Action::CreateMessage => create(api, request, decode::json(text(frame))?, deadline).await,
         Action::EditMessage => edit(api, request, decode::json(text(frame))?).await,
         Action::DeleteMessages => delete(api, request, decode::json(text(frame))?).await,
@@ -72,7 +71,7 @@ async fn decide(api: &Api, request: &ActionRequest, deadline: Instant) -> Result
         Action::MarkRead => mark_read(api, request, decode::json(text(frame))?).await,
         Action::Invite => invite(api, request, decode::json(text(frame))?).await,
         Action::CurrentRoomInfo => {
-            let frame: frame::OfRoom = decode::json(text(frame))?;
+            let frame: OfRoom = decode::json(text(frame))?;
             let room = rooms::show(api, &request.caller, room(frame.room_pk, request)?).await?;
             reply(200, &encode::room(room, true), None)
         }
@@ -129,15 +128,6 @@ async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> 
 async fn topic(api: &Shared, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
     rooms::topic(api, frame.room_pk, &frame.category).await?;
     reply(200, &Topic { room: frame.room_pk, category: frame.category }, None)
-}
-
-fn leave(request: &ActionRequest, frame: &frame::OfRoom) -> Result<ActionReply, Error> {
-    let room = room(frame.room_pk, request)?;
-    if !request.rooms.contains(&room) {
-        return Err(Error::bad_request("room_pk: this socket is not in that room."));
-    }
-    let data = Left { response: format!("leaved room {room} successfully!") };
-    reply(200, &data, Some(Effect::Leave { room }))
 }
 
 async fn create(

@@ -35,10 +35,10 @@ pub(super) fn add(parts: &mut Parts) {
     }
     asked::<ActionRequest, ActionReply>(parts, rpc::ACTION, "An action of a socket, decided by api.");
     asked::<HelloRequest, ()>(parts, rpc::HELLO, "A person connects: their token's profile is stored.");
-    asked::<PresenceRequest, ()>(
+    asked::<PresenceRequest, Vec<Reply<()>>>(
         parts,
         rpc::PRESENCE,
-        "A person is first in a room or online on a node, or has left.",
+        "People are first in a room or online on a node, or have left.",
     );
     asked::<ParticipantsRequest, Participants>(parts, rpc::PARTICIPANTS, "Who is in a room.");
     asked::<ConfirmRequest, Confirmed>(parts, rpc::CONFIRM, "Whether people may still be in a room.");

@@ -281,6 +281,7 @@ impl<'a> World<'a> {
                 .sockets
                 .iter()
                 .all(|socket| socket.state == State::Closed || socket.is_complete(&self.around.streams))
+            && !self.sockets.iter().any(|socket| socket.state.is_asking())
             && self.misled() == 0
     }
 

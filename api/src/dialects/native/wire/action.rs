@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use shared::{
     id::{MessageId, RoomId, UserId},
-    socket::{Empty, Position},
+    socket::{Empty, Position, local::OfRoom},
     subject::Channel,
 };
 
@@ -17,8 +17,6 @@ shared::actions! {
         Subscribe(frame::Subscribe) = "subscribe" => 200 Followed,
         /// Is in a room, and follows it.
         JoinRoom(frame::JoinRoom) = "join_room" => 200 Joined,
-        /// Is in a room no more.
-        LeaveRoom(frame::OfRoom) = "leave_room" => 200 Left,
         /// Sends a message.
         CreateMessage(frame::CreateMessage) = "create_message" => 201 Message,
         /// Changes a message's text, by its author.
@@ -34,7 +32,7 @@ shared::actions! {
         /// Asks a person into a room.
         Invite(frame::Invite) = "invite" => 201 Invitation,
         /// A room.
-        CurrentRoomInfo(frame::OfRoom) = "current_room_info" => 200 Room,
+        CurrentRoomInfo(OfRoom) = "current_room_info" => 200 Room,
         /// The rooms that you may enter.
         List(Empty) = "list" => 200 Vec<Room>,
     }
@@ -60,12 +58,6 @@ pub(in crate::dialects::native) struct Joined {
     pub(in crate::dialects::native) room: Room,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) position: Option<Position>,
-}
-
-/// A room that is left.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::dialects::native) struct Left {
-    pub(in crate::dialects::native) response: String,
 }
 
 /// A message's new text.

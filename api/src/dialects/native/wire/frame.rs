@@ -25,13 +25,6 @@ pub(in crate::dialects::native) struct JoinRoom {
     pub(in crate::dialects::native) epoch: Option<u64>,
 }
 
-/// An action on a room without more to say.
-#[derive(Debug, Deserialize, JsonSchema)]
-pub(in crate::dialects::native) struct OfRoom {
-    #[serde(default)]
-    pub(in crate::dialects::native) room_pk: Option<RoomId>,
-}
-
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct CreateMessage {
     #[serde(default)]

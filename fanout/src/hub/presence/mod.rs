@@ -1,0 +1,135 @@
+//! The people who are on this node, online and in rooms, and what the log was told of them.
+//!
+//! What must hold: however many sockets a person has here, the log hears one join and one leave a
+//! room, in that order; what it was told follows what is true until it has caught up, and a word that was
+//! not acknowledged may have been heard all the same, so the next one is said whatever it was. The counter
+//! is the node's own and only rises, so a late word never wins over a newer one. A node that was
+//! taken for dead begins again under a new incarnation, and tells everyone anew.
+
+mod state;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use shared::{
+    id::{RoomId, Shard, ShardCount, UserId},
+    metric_names as names,
+    subject::Channel,
+};
+use state::State;
+
+use crate::ask::Ask;
+
+/// A person whose last socket closed is still there that long: a reload is no leave.
+const GRACE: Duration = Duration::from_secs(5);
+/// Between tries to tell the log.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Where a person is: in a room, or, without one, online.
+pub(crate) type Place = Option<RoomId>;
+
+/// A node's people.
+#[derive(Clone)]
+pub(crate) struct Presence {
+    state: Arc<Mutex<State>>,
+    shards: ShardCount,
+    ask: Ask,
+}
+
+impl Presence {
+    /// Nobody is here yet.
+    pub(crate) fn new(ask: Ask, shards: ShardCount, incarnation: u64) -> Self {
+        Self { state: Arc::new(Mutex::new(State::new(incarnation))), shards, ask }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The incarnation that the node speaks under now.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.state().incarnation
+    }
+
+    /// The node was, or may have been, taken for dead: it tells everyone anew.
+    pub(crate) fn begin_again(&self) {
+        let everyone: Vec<_> = {
+            let mut state = self.state();
+            state.incarnation = rand::random();
+            tracing::warn!(incarnation = state.incarnation, people = state.people.len(), "a new incarnation");
+            state.people.keys().cloned().collect()
+        };
+        metrics::counter!(names::INCARNATIONS_TOTAL).increment(1);
+        for (place, user) in everyone {
+            self.settle(place, user);
+        }
+    }
+
+    /// A socket of the person is there now.
+    pub(crate) fn enter(&self, place: Place, user: UserId) {
+        self.state().people.entry((place, user.clone())).or_default().sockets += 1;
+        self.settle(place, user);
+    }
+
+    /// A socket of the person has left, by its own word or because it had to.
+    pub(crate) fn leave(&self, place: Place, user: UserId) {
+        self.one_less(place, &user);
+        self.settle(place, user);
+    }
+
+    /// A socket of the person was closed: they may come back.
+    pub(crate) fn lose(&self, place: Place, user: UserId) {
+        self.one_less(place, &user);
+        let this = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            this.settle(place, user);
+        });
+    }
+
+    fn one_less(&self, place: Place, user: &UserId) {
+        if let Some(here) = self.state().people.get_mut(&(place, user.clone())) {
+            here.sockets = here.sockets.saturating_sub(1);
+        }
+    }
+
+    /// The node stops: everyone it holds leaves without grace. Resolves when the log knows.
+    pub(crate) async fn leave_all(&self) {
+        let here: Vec<_> = self.state().people.keys().cloned().collect();
+        for (place, user) in here {
+            if let Some(here) = self.state().people.get_mut(&(place, user.clone())) {
+                here.sockets = 0;
+            }
+            self.settle(place, user);
+        }
+        let mut told = self.state().told.subscribe();
+        // The sender lives in self: waiting can't fail.
+        let _ = told.wait_for(|told| *told == 0).await;
+    }
+
+    /// Has the log told what is true of the person, until it knows.
+    fn settle(&self, place: Place, user: UserId) {
+        let channel = place.map_or_else(|| Channel::User(user.clone()), Channel::Room);
+        let shard = channel.shard(self.shards);
+        if self.state().queue(shard, (place, user)) {
+            tokio::spawn(self.clone().tell(shard));
+        }
+    }
+
+    /// Tells a shard of everyone in its queue, until it is empty.
+    async fn tell(self, shard: Shard) {
+        loop {
+            // Locked for that long only.
+            let next = self.state().next(shard);
+            let Some(request) = next else { return };
+            let told = self.ask.presence(&request).await;
+            let noted = self.state().note(shard, request, told);
+            if let Err(error) = noted {
+                tracing::warn!(%error, %shard, "the log may not know who is here");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
