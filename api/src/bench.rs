@@ -1,16 +1,17 @@
-//! The way of a message, for `tests/bench`: from its body to what is appended.
+//! The way of a message, for `tests/bench`: from its body to what is appended, and to its acknowledgement.
 
 use bytes::Bytes;
 use shared::{
     error::Error,
     event::{Event, EventName},
     id::{RoomId, ShardCount},
+    log::{Append, Appended, Appender, MsgId},
     rules::{self, Caller},
     subject::Channel,
 };
 use tokio::time::Instant;
 
-use crate::{commands::messages::Send, dialects::native};
+use crate::{commands::messages::Send, dialects::native, state::APPEND};
 
 /// The subject, the message id and the payload for the body of a `POST /rooms/{room}/messages`.
 ///
@@ -22,6 +23,27 @@ pub fn message(
     shards: ShardCount,
     body: &[u8],
 ) -> Result<(String, String, Bytes), Error> {
+    let (event, id) = made(caller, room, body)?;
+    let subject = Channel::Room(room).chat(shards, EventName::ChatMessage, None);
+    Ok((subject, id.to_string(), event.encode()))
+}
+
+/// Sends the body of a `POST /rooms/{room}/messages` for one who may.
+///
+/// # Errors
+/// Where the body is refused, or not stored.
+pub async fn send(
+    appender: &Appender,
+    caller: &Caller,
+    room: RoomId,
+    body: &[u8],
+) -> Result<Appended, Error> {
+    let (event, id) = made(caller, room, body)?;
+    let channel = Channel::Room(room);
+    Ok(appender.append(Append::new(&channel, &event, id), Instant::now() + APPEND).await?)
+}
+
+fn made(caller: &Caller, room: RoomId, body: &[u8]) -> Result<(Event, MsgId), Error> {
     let (text, client_id) = native::new_message(body)?;
     rules::message_text("message", &text, rules::TEXT_MAX)?;
     let mut send = Send {
@@ -35,6 +57,5 @@ pub fn message(
         deadline: Instant::now(),
     };
     let (message, id) = send.made(caller);
-    let subject = Channel::Room(room).chat(shards, EventName::ChatMessage, None);
-    Ok((subject, id.to_string(), Event::ChatMessage(message).encode()))
+    Ok((Event::ChatMessage(message), id))
 }

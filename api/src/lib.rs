@@ -105,6 +105,9 @@ pub async fn start(
     Ok(server::router(api))
 }
 
+/// How long a read waits for a connection: where they are all busy for longer, it is refused.
+const ACQUIRE: Duration = Duration::from_secs(1);
+
 /// Reads only, and none for long: what Postgres lets this role do is SELECT.
 fn pool(database: &DatabaseArgs, connections: u32) -> anyhow::Result<PgPool> {
     let url = database.database_url.as_deref().context("DATABASE_URL is not set")?;
@@ -115,7 +118,7 @@ fn pool(database: &DatabaseArgs, connections: u32) -> anyhow::Result<PgPool> {
         .options([("statement_timeout", "5000"), ("default_transaction_read_only", "on")]);
     let pool = PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(2))
+        .acquire_timeout(ACQUIRE)
         // A ping before each query costs as much as the query.
         .test_before_acquire(false);
     Ok(pool.connect_lazy_with(options))

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use async_nats::{
     Client,
     service::{Request, ServiceExt as _, endpoint::Endpoint},
@@ -22,7 +23,10 @@ use shared::{
     },
     subject::rpc,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use crate::{
     commands::{asked, marks::Marks, people, presence},
@@ -30,8 +34,12 @@ use crate::{
     state::Api,
 };
 
-/// Requests that are worked on at a time; more wait at the broker.
+/// Requests of a subject that are worked on at a time.
 const AT_ONCE: usize = 1_024;
+/// How long others wait for a place: who asks gives a try up not long after that.
+const QUEUE: Duration = Duration::from_secs(1);
+/// How many of both there may be; more are refused at once.
+const HELD: usize = 16 * 1_024;
 
 /// Actions that write, in every dialect.
 const WRITES: [&str; 5] = ["create_message", "edit_message", "delete_messages", "mark_read", "invite"];
@@ -44,42 +52,61 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
         .start("roomcast-api", env!("CARGO_PKG_VERSION"))
         .await
         .map_err(|error| anyhow::anyhow!("the rpc service can't start: {error}"))?;
-    let endpoint = |subject: &'static str| service.endpoint(subject);
-    let failed = |error: async_nats::Error| anyhow::anyhow!("the rpc service can't listen: {error}");
-    let mut action = endpoint(rpc::ACTION).await.map_err(failed)?;
-    let mut hello = endpoint(rpc::HELLO).await.map_err(failed)?;
-    let mut presence = endpoint(rpc::PRESENCE).await.map_err(failed)?;
-    let mut participants = endpoint(rpc::PARTICIPANTS).await.map_err(failed)?;
-    let mut confirm = endpoint(rpc::CONFIRM).await.map_err(failed)?;
-    let mut signal = endpoint(rpc::SIGNAL).await.map_err(failed)?;
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    let seconds = metrics::histogram!(names::RPC_SERVED_SECONDS);
-    loop {
-        let place = places.clone().acquire_owned().await?;
-        let (subject, request) = tokio::select! {
-            () = shutdown.soft.cancelled() => break,
-            request = next(&mut action) => (rpc::ACTION, request?),
-            request = next(&mut hello) => (rpc::HELLO, request?),
-            request = next(&mut presence) => (rpc::PRESENCE, request?),
-            request = next(&mut participants) => (rpc::PARTICIPANTS, request?),
-            request = next(&mut confirm) => (rpc::CONFIRM, request?),
-            request = next(&mut signal) => (rpc::SIGNAL, request?),
-        };
-        let (api, seconds) = (api.clone(), seconds.clone());
-        tokio::spawn(async move {
-            answer(&api, subject, request, &seconds).await;
-            drop(place);
-        });
-    }
-    // All places back: nothing is under way.
-    let all = u32::try_from(AT_ONCE)?;
-    let _finished = tokio::time::timeout(Duration::from_secs(5), places.acquire_many(all)).await;
+    let listen = async |subject| {
+        let endpoint = service.endpoint(subject).await;
+        let endpoint = endpoint.map_err(|error| anyhow::anyhow!("the rpc service can't listen: {error}"))?;
+        answer_all(&api, subject, endpoint, &shutdown).await
+    };
+    // Each by itself: where one is asked too much, the others are answered as ever.
+    tokio::try_join!(
+        listen(rpc::ACTION),
+        listen(rpc::HELLO),
+        listen(rpc::PRESENCE),
+        listen(rpc::PARTICIPANTS),
+        listen(rpc::CONFIRM),
+        listen(rpc::SIGNAL),
+    )?;
     Marks::flush(&api).await;
     Ok(())
 }
 
-async fn next(endpoint: &mut Endpoint) -> anyhow::Result<Request> {
-    endpoint.next().await.ok_or_else(|| anyhow::anyhow!("the connection to the broker is closed"))
+/// Answers all of a subject until the soft stop, then what is under way.
+async fn answer_all(
+    api: &Api,
+    subject: &'static str,
+    mut endpoint: Endpoint,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let (places, held) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(HELD)));
+    let seconds = metrics::histogram!(names::RPC_SERVED_SECONDS);
+    loop {
+        let request = tokio::select! {
+            () = shutdown.soft.cancelled() => break,
+            request = endpoint.next() => request.context("the connection to the broker is closed")?,
+        };
+        let Ok(hold) = held.clone().try_acquire_owned() else {
+            refuse(request).await;
+            continue;
+        };
+        let (api, places, seconds) = (api.clone(), places.clone(), seconds.clone());
+        tokio::spawn(async move {
+            match timeout(QUEUE, places.acquire()).await {
+                Ok(_place) => answer(&api, subject, request, &seconds).await,
+                Err(_) => refuse(request).await,
+            }
+            drop(hold);
+        });
+    }
+    // None is held any more: nothing is under way.
+    let _finished = timeout(Duration::from_secs(5), held.acquire_many(u32::try_from(HELD)?)).await;
+    Ok(())
+}
+
+/// Too much is asked: an answer that comes too late would be for nobody, and whoever asked would ask again.
+async fn refuse(request: Request) {
+    metrics::counter!(names::RPC_REFUSED_TOTAL).increment(1);
+    let busy = Error::new(ErrorCode::Unavailable, "There is too much to do now. Try again.");
+    respond(request, encode::<()>(&Err(busy))).await;
 }
 
 async fn answer(api: &Api, subject: &'static str, request: Request, seconds: &Histogram) {
@@ -94,6 +121,10 @@ async fn answer(api: &Api, subject: &'static str, request: Request, seconds: &Hi
         _ => encode(&tell(api, payload).await),
     };
     seconds.record(started.elapsed().as_secs_f64());
+    respond(request, bytes).await;
+}
+
+async fn respond(request: Request, bytes: Vec<u8>) {
     if let Err(error) = request.respond(Ok(bytes.into())).await {
         tracing::warn!(%error, "a request of a fan-out node could not be answered");
     }

@@ -114,6 +114,8 @@ metric_names! {
     histogram RPC_SERVED_SECONDS = "roomcast_rpc_served_seconds";
     /// Questions of fan-out nodes that came after their expiry.
     counter RPC_EXPIRED_TOTAL = "roomcast_rpc_expired_total";
+    /// Questions of fan-out nodes that were refused because there was too much to do.
+    counter RPC_REFUSED_TOTAL = "roomcast_rpc_refused_total";
     /// Seconds an HTTP request took, by `route`.
     histogram HTTP_SECONDS = "roomcast_http_request_seconds";
     /// Requests and actions refused as too many, by `limit`: writes (of a person), requests, upgrades (of an

@@ -120,6 +120,9 @@ pub struct Config {
     /// In storm, how many messages each room has while all are away.
     #[arg(long, default_value_t = 100)]
     pub(crate) missed: u64,
+    /// In idle, rooms that each socket follows beside its own, and nobody else does: what a room costs.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) others: usize,
     /// Writers of each room.
     #[arg(long, default_value_t = 1)]
     pub(crate) writers: usize,

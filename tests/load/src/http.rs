@@ -3,11 +3,17 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
+
+/// How long a server may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two requests of one that is.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A request with a body of JSON, ready to be sent.
 pub(crate) fn request(out: &mut Vec<u8>, method: &str, path: &str, headers: &str, body: &[u8]) {
@@ -67,22 +73,39 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream), headers })
     }
 
-    /// Sends many at once, those of null without a body, and reads their answers, which must be successes.
+    /// Sends many at once, those of null without a body, and reads their answers, which must be successes; what
+    /// a busy server refuses for now (503) is asked for again.
     pub(crate) fn send_all(
         &mut self,
         method: &str,
         requests: &[(String, Value)],
     ) -> anyhow::Result<Vec<Value>> {
-        let mut out = Vec::new();
-        for (path, body) in requests {
-            let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
-            request(&mut out, method, path, &self.headers, &body);
+        let until = Instant::now() + PATIENCE;
+        let mut answers = vec![None; requests.len()];
+        loop {
+            let (mut out, mut asked) = (Vec::new(), Vec::new());
+            for (answer, (path, body)) in
+                answers.iter_mut().zip(requests).filter(|(answer, _)| answer.is_none())
+            {
+                let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
+                request(&mut out, method, path, &self.headers, &body);
+                asked.push(answer);
+            }
+            if asked.is_empty() {
+                return Ok(answers.into_iter().flatten().collect());
+            }
+            self.stream.get_mut().write_all(&out)?;
+            for answer in asked {
+                *answer = self.answer(Instant::now() < until)?;
+            }
+            if answers.iter().any(Option::is_none) {
+                thread::sleep(AGAIN);
+            }
         }
-        self.stream.get_mut().write_all(&out)?;
-        requests.iter().map(|_| self.answer()).collect()
     }
 
-    fn answer(&mut self) -> anyhow::Result<Value> {
+    /// The next answer; `None` where the server is busy, and may be.
+    fn answer(&mut self, may_be_busy: bool) -> anyhow::Result<Option<Value>> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if self.stream.read_line(&mut head)? == 0 {
@@ -92,10 +115,13 @@ impl Client {
         let (status, length) = read_head(head.as_bytes()).context("not an HTTP answer with a length")?;
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
+        if status == 503 && may_be_busy {
+            return Ok(None);
+        }
         if status >= 300 {
             bail!("{status}: {}", String::from_utf8_lossy(&body));
         }
-        Ok(serde_json::from_slice(&body).unwrap_or(Value::Null))
+        Ok(Some(serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
 }
 

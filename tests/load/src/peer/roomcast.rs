@@ -13,7 +13,10 @@ use shared::{
 };
 
 use super::{Change, Entry, Peer, Place, Post, Reply, Route, Seat, json};
-use crate::{config::Config, http, link};
+use crate::{
+    config::{Config, Scenario},
+    http, link,
+};
 
 /// How messages come to Roomcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,6 +32,8 @@ pub(crate) enum Publish {
 
 /// Requests that are under way at once while rooms are made.
 const TOGETHER: usize = 50;
+/// What a request is called that asks into a room beside a socket's own.
+const OTHER: u64 = 0;
 /// How long tokens count, in seconds: longer than any run.
 const TOKEN: i64 = 86_400;
 
@@ -39,6 +44,10 @@ pub(super) struct Roomcast {
     shards: ShardCount,
     secret: String,
     rooms: Vec<RoomId>,
+    /// Rooms of each socket's own, which follow those of all: how many each has.
+    others: usize,
+    /// How many sockets there are.
+    sockets: usize,
     /// Sockets are seen in their rooms, and may write there; else they only hear them.
     joins: bool,
     /// Each writer's token, made once.
@@ -54,6 +63,8 @@ impl Roomcast {
             shards: ShardCount::new(config.shards).context("ROOMCAST_SHARDS")?,
             secret: shared::token::kept_secret(config.jwt_secret.as_deref(), &config.data)?,
             rooms: Vec::new(),
+            others: if config.scenario == Scenario::Idle { config.others } else { 0 },
+            sockets: config.rooms() * config.sockets(),
             joins: config.publish == Publish::Socket || config.scenario.moves(),
             tokens: RefCell::default(),
         })
@@ -147,7 +158,7 @@ fn number(frame: &[u8]) -> Option<u64> {
 impl Peer for Roomcast {
     fn prepare(&mut self, rooms: usize) -> anyhow::Result<()> {
         let mut client = http::Client::open(self.api[0], self.authorization("load"))?;
-        let new: Vec<_> = (0..rooms)
+        let new: Vec<_> = (0..rooms + self.sockets * self.others)
             .map(|n| ("/api/v1/rooms".to_owned(), json!({ "name": format!("load {n}") })))
             .collect();
         for some in new.chunks(TOGETHER) {
@@ -164,12 +175,14 @@ impl Peer for Roomcast {
 
     fn join(&self, seat: Seat) -> Vec<String> {
         let room = self.rooms[seat.room];
-        let frame = if self.joins {
-            json!({ "action": "join_room", "room_pk": room, "request_id": 1 })
-        } else {
-            json!({ "action": "subscribe", "channel": Channel::Room(room), "request_id": 1 })
-        };
-        vec![frame.to_string()]
+        if self.joins {
+            return vec![json!({ "action": "join_room", "room_pk": room, "request_id": 1 }).to_string()];
+        }
+        let first = self.rooms.len() - (self.sockets - seat.socket) * self.others;
+        let others = self.rooms[first..first + self.others].iter().map(|room| (room, OTHER));
+        let all = others.chain([(&room, 1)]);
+        let frame = |room: &RoomId, id| json!({ "action": "subscribe", "channel": Channel::Room(*room), "request_id": id });
+        all.map(|(room, id)| frame(room, id).to_string()).collect()
     }
 
     fn leave(&self, seat: Seat) -> Option<String> {
@@ -217,6 +230,7 @@ impl Peer for Roomcast {
         }
         let answer = json(frame);
         match (answer["response_status"].as_u64(), answer["action"].as_str()) {
+            (Some(200..300), _) if answer["request_id"] == OTHER => Reply::Nothing,
             (Some(200..300), Some("subscribe" | "join_room")) => joined(&answer["data"]),
             (Some(200..300), Some("leave_room")) => Reply::Left,
             (Some(status), Some("create_message")) => {
