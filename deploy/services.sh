@@ -111,7 +111,7 @@ finish() {
   trap - EXIT
   trap '' INT TERM HUP
   [ -z "$stopping" ] || say "stopping"
-  [ -z "$building" ] || kill "$building" 2>/dev/null || true
+  [ -z "$building" ] || kill -- "-$building" 2>/dev/null || true
   stop_all
   exit "$code"
 }
@@ -249,9 +249,11 @@ roomcast_environment() {
 build() {
   [ -z "${ROOMCAST_PROGRAMS:-}" ] || return 0
   say "building"
-  # In the background, so that a signal is answered at once.
+  # In the background, so that a signal is answered at once; as a group, so that its compilers end with it.
+  set -m
   (cd "$repo" && exec cargo build --release --locked "${@/#/--package=}" 9>&-) &
   building=$!
+  set +m
   wait "$building" || die "the build failed"
   building=
   ROOMCAST_PROGRAMS="$target/release"

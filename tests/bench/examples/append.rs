@@ -1,8 +1,11 @@
-//! What api acknowledges without HTTP, beside what the broker alone acknowledges: `append <data folder>`, with
-//! the broker of `deploy/up` running and its `roomcast` stopped (`kill -STOP`), so that nothing else is measured.
+//! What api acknowledges without HTTP, on a deployment of `deploy/up` that is thrown away afterwards.
 //!
-//! Both have as many messages on their way, in the same streams' broker, by turns. The broker alone is written to
-//! without keys and events, by the same library, into a stream of its own.
+//!     append <data folder>           beside what the broker alone acknowledges
+//!     append <data folder> <rate>    so many a second, and how long until each is in PostgreSQL
+//!
+//! The first with `roomcast` stopped (`kill -STOP`), so that nothing else is measured. Both have as many messages
+//! on their way, by turns; the broker alone is written to without keys and events, by the same library, into a
+//! stream of its own.
 
 use std::{
     env, fs,
@@ -14,19 +17,23 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use async_nats::{
-    Client, ConnectOptions,
+    Client,
     jetstream::{self, stream},
 };
 use futures_util::StreamExt as _;
+use hdrhistogram::Histogram;
 use shared::{
     id::{RoomId, ShardCount},
-    log::Appender,
-    nats::NatsArgs,
+    log::{Appended, Appender, AppliedWatch},
+    nats::{self, NatsArgs, Role},
     rules::Caller,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, interval, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Messages on their way at once.
@@ -34,6 +41,10 @@ const TOGETHER: usize = 256;
 /// How long each is measured, by turns.
 const TURN: Duration = Duration::from_secs(4);
 const TURNS: usize = 3;
+/// Between two looks at what is due.
+const TICK: Duration = Duration::from_millis(1);
+/// How long PostgreSQL may lag behind.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Connections of an api node.
 const CONNECTIONS: usize = 2;
 const ROOMS: u64 = 500;
@@ -44,9 +55,26 @@ const BODY: &[u8] = br#"{"message": "A message of 128 bytes, more or less, as pe
 #[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stdout, reason = "a program's own words")]
 async fn main() -> anyhow::Result<()> {
-    let data = env::args().nth(1).context("append <data folder>")?;
-    let data = Path::new(&data);
-    let (broker, api) = (alone(data).await?, Inside::open(data).await?);
+    let words: Vec<String> = env::args().skip(1).collect();
+    let (data, rate) = match words.as_slice() {
+        [data] => (Path::new(data), None),
+        [data, rate] => (Path::new(data), Some(rate.parse()?)),
+        _ => bail!("append <data folder> [<messages a second>]"),
+    };
+    let api = Arc::new(Inside::open(data).await?);
+    if let Some(rate) = rate {
+        let lag = Inside::lag(&api, rate).await?;
+        let at = |quantile| lag.value_at_quantile(quantile) as f64 / 1e3;
+        println!(
+            "{} messages, in PostgreSQL after their acknowledgement: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+            lag.len(),
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
+        return Ok(());
+    }
+    let broker = alone(data).await?;
     for _ in 0..TURNS {
         let alone = measured(|acknowledged| pipelined(&broker, acknowledged)).await?;
         let inside = measured(|acknowledged| api.write(acknowledged)).await?;
@@ -84,18 +112,15 @@ fn used() -> anyhow::Result<f64> {
     Ok(stat.split(' ').next().context("a figure")?.parse::<f64>()? / 1e9)
 }
 
-fn url(data: &Path, user: &str) -> anyhow::Result<String> {
+fn broker(data: &Path, role: Role) -> anyhow::Result<NatsArgs> {
     let read = |path: String| Ok::<_, anyhow::Error>(fs::read_to_string(data.join(path))?.trim().to_owned());
+    let user = role.as_str();
     let (password, port) = (read(format!("secrets/nats-{user}"))?, read("ports/nats".to_owned())?);
-    Ok(format!("nats://{user}:{password}@127.0.0.1:{port}"))
+    Ok(NatsArgs { nats_url: format!("nats://{user}:{password}@127.0.0.1:{port}") })
 }
 
 async fn alone(data: &Path) -> anyhow::Result<Client> {
-    let url = url(data, "persister")?;
-    let (user, password) =
-        url["nats://".len()..].split_once('@').and_then(|(who, _)| who.split_once(':')).context("a user")?;
-    let options = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
-    let client = options.custom_inbox_prefix("_INBOX_persister").connect(&url).await?;
+    let client = nats::connect_once(&broker(data, Role::Persister)?, Role::Persister).await?.client;
     let stream = stream::Config {
         name: STREAM.to_owned(),
         subjects: vec![SUBJECT.to_owned()],
@@ -119,33 +144,67 @@ async fn pipelined(client: &Client, acknowledged: Arc<AtomicU64>) -> anyhow::Res
         acknowledged.fetch_add(1, Ordering::Relaxed);
         publish().await?;
     }
-    anyhow::bail!("the broker is gone")
+    bail!("the broker is gone")
 }
 
 /// An api node, without all that is around the way of a message.
 struct Inside {
     appender: Appender,
+    applied: AppliedWatch,
+    caller: Caller,
     _stop: CancellationToken,
 }
 
 impl Inside {
     async fn open(data: &Path) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
-        let nats = NatsArgs { nats_url: url(data, "api")? };
+        let nats = broker(data, Role::Api)?;
         let shards = ShardCount::new(8).context("8 shards")?;
         let appender = Appender::start(&nats, shards, CONNECTIONS, &stop).await?;
         while appender.check().is_err() {
             sleep(Duration::from_millis(100)).await;
         }
-        Ok(Self { appender, _stop: stop })
+        let heard = nats::connect_once(&nats, Role::Api).await?;
+        let applied = AppliedWatch::start(&heard.client, shards).await?;
+        let caller = Caller { user: "7".parse()?, is_admin: false, org_id: None };
+        Ok(Self { appender, applied, caller, _stop: stop })
+    }
+
+    async fn send(&self, n: u64) -> anyhow::Result<Appended> {
+        Ok(api::bench::send(&self.appender, &self.caller, RoomId(n % ROOMS), BODY).await?)
+    }
+
+    /// Microseconds from each acknowledgement until the message is in PostgreSQL.
+    async fn lag(this: &Arc<Self>, rate: u64) -> anyhow::Result<Histogram<u64>> {
+        let mut ticks = interval(TICK);
+        let (mut sent, mut under_way) = (0, JoinSet::new());
+        let begun = Instant::now();
+        while begun.elapsed() < TURN * 2 {
+            ticks.tick().await;
+            let due = begun.elapsed().as_micros() as u64 * rate / 1_000_000;
+            for n in sent..due {
+                let this = this.clone();
+                under_way.spawn(async move {
+                    let appended = this.send(n).await?;
+                    let acknowledged = Instant::now();
+                    let is_applied = this.applied.wait(appended.shard, appended.seq, PATIENCE).await;
+                    ensure!(is_applied, "not in PostgreSQL in {PATIENCE:?}");
+                    Ok(acknowledged.elapsed().as_micros() as u64)
+                });
+            }
+            sent = due;
+        }
+        let mut lag = Histogram::new(3)?;
+        while let Some(one) = under_way.join_next().await {
+            lag.record(one??)?;
+        }
+        Ok(lag)
     }
 
     async fn write(&self, acknowledged: Arc<AtomicU64>) -> anyhow::Result<()> {
-        let caller = Caller { user: "7".parse()?, is_admin: false, org_id: None };
         let writers = (0..TOGETHER as u64).map(async |writer| {
             for n in 0.. {
-                let room = RoomId((writer + n * TOGETHER as u64) % ROOMS);
-                api::bench::send(&self.appender, &caller, room, BODY).await?;
+                self.send(writer + n * TOGETHER as u64).await?;
                 acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
