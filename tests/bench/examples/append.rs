@@ -4,8 +4,8 @@
 //!     append <data folder> <rate>    so many a second, and how long until each is in PostgreSQL
 //!
 //! The first with `roomcast` stopped (`kill -STOP`), so that nothing else is measured. Both have as many messages
-//! on their way, by turns; the broker alone is written to without keys and events, by the same library, into a
-//! stream of its own.
+//! on their way into the same streams, by turns, through the same library; the broker alone gets them ready-made
+//! and without the ids by which it would know them again.
 
 use std::{
     env, fs,
@@ -18,10 +18,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use async_nats::{
-    Client,
-    jetstream::{self, stream},
-};
+use async_nats::Client;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
 use shared::{
@@ -41,6 +39,8 @@ const TOGETHER: usize = 256;
 /// How long each is measured, by turns.
 const TURN: Duration = Duration::from_secs(4);
 const TURNS: usize = 3;
+/// What is sent at first is not measured.
+const WARM_UP: Duration = Duration::from_secs(2);
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(1);
 /// How long PostgreSQL may lag behind.
@@ -48,8 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Connections of an api node.
 const CONNECTIONS: usize = 2;
 const ROOMS: u64 = 500;
-const STREAM: &str = "ROOMCAST_LOAD";
-const SUBJECT: &str = "roomcast-load";
+const SHARDS: u16 = 8;
 const BODY: &[u8] = br#"{"message": "A message of 128 bytes, more or less, as people write them all day long: hello, how are you, and the like of it."}"#;
 
 #[tokio::main(flavor = "current_thread")]
@@ -74,9 +73,10 @@ async fn main() -> anyhow::Result<()> {
         );
         return Ok(());
     }
-    let broker = alone(data).await?;
+    let client = nats::connect_once(&broker(data)?, Role::Api).await?.client;
+    let messages = ready(&api.caller)?;
     for _ in 0..TURNS {
-        let alone = measured(|acknowledged| pipelined(&broker, acknowledged)).await?;
+        let alone = measured(|acknowledged| pipelined(&client, &messages, acknowledged)).await?;
         let inside = measured(|acknowledged| api.write(acknowledged)).await?;
         println!(
             "the broker alone {:.0}/s ({:.1} µs here)   api {:.0}/s ({:.1} µs here): {:.0} %",
@@ -87,7 +87,6 @@ async fn main() -> anyhow::Result<()> {
             100.0 * inside.0 / alone.0
         );
     }
-    jetstream::new(broker).delete_stream(STREAM).await?;
     Ok(())
 }
 
@@ -112,30 +111,34 @@ fn used() -> anyhow::Result<f64> {
     Ok(stat.split(' ').next().context("a figure")?.parse::<f64>()? / 1e9)
 }
 
-fn broker(data: &Path, role: Role) -> anyhow::Result<NatsArgs> {
-    let read = |path: String| Ok::<_, anyhow::Error>(fs::read_to_string(data.join(path))?.trim().to_owned());
-    let user = role.as_str();
-    let (password, port) = (read(format!("secrets/nats-{user}"))?, read("ports/nats".to_owned())?);
-    Ok(NatsArgs { nats_url: format!("nats://{user}:{password}@127.0.0.1:{port}") })
+/// The subject and the payload of a message to each room.
+fn ready(caller: &Caller) -> anyhow::Result<Vec<(String, Bytes)>> {
+    let shards = ShardCount::new(SHARDS).context("shards")?;
+    let message = |room| api::bench::message(caller, RoomId(room), shards, BODY);
+    (0..ROOMS)
+        .map(|room| message(room).map(|(subject, _, payload)| (subject, payload)).map_err(Into::into))
+        .collect()
 }
 
-async fn alone(data: &Path) -> anyhow::Result<Client> {
-    let client = nats::connect_once(&broker(data, Role::Persister)?, Role::Persister).await?.client;
-    let stream = stream::Config {
-        name: STREAM.to_owned(),
-        subjects: vec![SUBJECT.to_owned()],
-        max_bytes: 256 << 20,
-        ..stream::Config::default()
-    };
-    jetstream::new(client.clone()).get_or_create_stream(stream).await?;
-    Ok(client)
+fn broker(data: &Path) -> anyhow::Result<NatsArgs> {
+    let read = |path: String| Ok::<_, anyhow::Error>(fs::read_to_string(data.join(path))?.trim().to_owned());
+    let (password, port) = (read("secrets/nats-api".to_owned())?, read("ports/nats".to_owned())?);
+    Ok(NatsArgs { nats_url: format!("nats://api:{password}@127.0.0.1:{port}") })
 }
 
 /// The next goes with each acknowledgement.
-async fn pipelined(client: &Client, acknowledged: Arc<AtomicU64>) -> anyhow::Result<()> {
+async fn pipelined(
+    client: &Client,
+    messages: &[(String, Bytes)],
+    acknowledged: Arc<AtomicU64>,
+) -> anyhow::Result<()> {
     let inbox = client.new_inbox();
     let mut acks = client.subscribe(inbox.clone()).await?;
-    let publish = || client.publish_with_reply(SUBJECT, inbox.clone(), BODY.into());
+    let mut next = messages.iter().cycle();
+    let mut publish = || {
+        let (subject, payload) = next.next().expect("there are some");
+        client.publish_with_reply(subject.clone(), inbox.clone(), payload.clone())
+    };
     for _ in 0..TOGETHER {
         publish().await?;
     }
@@ -158,8 +161,8 @@ struct Inside {
 impl Inside {
     async fn open(data: &Path) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
-        let nats = broker(data, Role::Api)?;
-        let shards = ShardCount::new(8).context("8 shards")?;
+        let nats = broker(data)?;
+        let shards = ShardCount::new(SHARDS).context("shards")?;
         let appender = Appender::start(&nats, shards, CONNECTIONS, &stop).await?;
         while appender.check().is_err() {
             sleep(Duration::from_millis(100)).await;
@@ -179,24 +182,27 @@ impl Inside {
         let mut ticks = interval(TICK);
         let (mut sent, mut under_way) = (0, JoinSet::new());
         let begun = Instant::now();
-        while begun.elapsed() < TURN * 2 {
+        while begun.elapsed() < WARM_UP + TURN * 2 {
             ticks.tick().await;
             let due = begun.elapsed().as_micros() as u64 * rate / 1_000_000;
             for n in sent..due {
                 let this = this.clone();
                 under_way.spawn(async move {
+                    let is_warm = begun.elapsed() > WARM_UP;
                     let appended = this.send(n).await?;
                     let acknowledged = Instant::now();
                     let is_applied = this.applied.wait(appended.shard, appended.seq, PATIENCE).await;
                     ensure!(is_applied, "not in PostgreSQL in {PATIENCE:?}");
-                    Ok(acknowledged.elapsed().as_micros() as u64)
+                    Ok(is_warm.then(|| acknowledged.elapsed().as_micros() as u64))
                 });
             }
             sent = due;
         }
         let mut lag = Histogram::new(3)?;
         while let Some(one) = under_way.join_next().await {
-            lag.record(one??)?;
+            if let Some(micros) = one?? {
+                lag.record(micros)?;
+            }
         }
         Ok(lag)
     }
