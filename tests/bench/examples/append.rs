@@ -4,8 +4,8 @@
 //!     append <data folder> <rate>    so many a second, and how long until each is in PostgreSQL
 //!
 //! The first with `roomcast` stopped (`kill -STOP`), so that nothing else is measured. Both have as many messages
-//! on their way into the same streams, by turns, through the same library; the broker alone gets them ready-made
-//! and without the ids by which it would know them again.
+//! on their way into the same streams, by turns, through the same library; the broker alone gets them ready-made,
+//! and once without the ids by which it would know them again.
 
 use std::{
     env, fs,
@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use async_nats::Client;
+use async_nats::{Client, HeaderMap, header::NATS_MESSAGE_ID};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
@@ -76,16 +76,12 @@ async fn main() -> anyhow::Result<()> {
     let client = nats::connect_once(&broker(data)?, Role::Api).await?.client;
     let messages = ready(&api.caller)?;
     for _ in 0..TURNS {
-        let alone = measured(|acknowledged| pipelined(&client, &messages, acknowledged)).await?;
+        let alone = measured(|acknowledged| pipelined(&client, &messages, false, acknowledged)).await?;
+        let with_ids = measured(|acknowledged| pipelined(&client, &messages, true, acknowledged)).await?;
         let inside = measured(|acknowledged| api.write(acknowledged)).await?;
-        println!(
-            "the broker alone {:.0}/s ({:.1} µs here)   api {:.0}/s ({:.1} µs here): {:.0} %",
-            alone.0,
-            alone.1,
-            inside.0,
-            inside.1,
-            100.0 * inside.0 / alone.0
-        );
+        let [alone, with_ids, inside] =
+            [alone, with_ids, inside].map(|(rate, micros)| format!("{rate:.0}/s ({micros:.1} µs here)"));
+        println!("the broker alone {alone}, with ids {with_ids}; api {inside}");
     }
     Ok(())
 }
@@ -130,6 +126,7 @@ fn broker(data: &Path) -> anyhow::Result<NatsArgs> {
 async fn pipelined(
     client: &Client,
     messages: &[(String, Bytes)],
+    with_ids: bool,
     acknowledged: Arc<AtomicU64>,
 ) -> anyhow::Result<()> {
     let inbox = client.new_inbox();
@@ -137,7 +134,11 @@ async fn pipelined(
     let mut next = messages.iter().cycle();
     let mut publish = || {
         let (subject, payload) = next.next().expect("there are some");
-        client.publish_with_reply(subject.clone(), inbox.clone(), payload.clone())
+        let mut headers = HeaderMap::new();
+        if with_ids {
+            headers.insert(NATS_MESSAGE_ID, format!("{:032x}", rand::random::<u128>()));
+        }
+        client.publish_with_reply_and_headers(subject.clone(), inbox.clone(), headers, payload.clone())
     };
     for _ in 0..TOGETHER {
         publish().await?;

@@ -1,6 +1,6 @@
 //! Roomcast: rooms over REST, sockets by `subscribe`, messages by any of its three ways in.
 
-use std::{cell::RefCell, collections::HashSet, io::Write as _, net::SocketAddr};
+use std::{cell::RefCell, collections::HashSet, io::Write as _, net::SocketAddr, thread};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -30,7 +30,7 @@ pub(crate) enum Publish {
     Live,
 }
 
-/// Requests that are under way at once while rooms are made.
+/// Connections by which rooms are made, and requests that each has on their way.
 const TOGETHER: usize = 50;
 /// What a request is called that asks into a room beside a socket's own.
 const OTHER: u64 = 0;
@@ -116,6 +116,18 @@ impl Roomcast {
     }
 }
 
+/// Makes rooms, over a connection of its own.
+fn make(api: SocketAddr, authorization: &str, rooms: &[(String, Value)]) -> anyhow::Result<Vec<RoomId>> {
+    let mut client = http::Client::open(api, authorization.to_owned())?;
+    let mut made = Vec::with_capacity(rooms.len());
+    for some in rooms.chunks(TOGETHER) {
+        for room in client.send_all("POST", some)? {
+            made.push(RoomId(room["id"].as_u64().context("a room has an id")?));
+        }
+    }
+    Ok(made)
+}
+
 /// Above what any trial's log has come to.
 const FIRST_LIVE: u64 = 1 << 40;
 
@@ -157,15 +169,22 @@ fn number(frame: &[u8]) -> Option<u64> {
 
 impl Peer for Roomcast {
     fn prepare(&mut self, rooms: usize) -> anyhow::Result<()> {
-        let mut client = http::Client::open(self.api[0], self.authorization("load"))?;
         let new: Vec<_> = (0..rooms + self.sockets * self.others)
             .map(|n| ("/api/v1/rooms".to_owned(), json!({ "name": format!("load {n}") })))
             .collect();
-        for some in new.chunks(TOGETHER) {
-            for room in client.send_all("POST", some)? {
-                self.rooms.push(RoomId(room["id"].as_u64().context("a room has an id")?));
-            }
-        }
+        // A connection's requests are answered one after the other: so many connections.
+        let (api, authorization) = (self.api[0], self.authorization("load"));
+        let made = thread::scope(|scope| {
+            let parts: Vec<_> = new
+                .chunks(new.len().div_ceil(TOGETHER).max(1))
+                .map(|part| scope.spawn(|| make(api, &authorization, part)))
+                .collect();
+            parts
+                .into_iter()
+                .map(|part| part.join().expect("it does not panic"))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        self.rooms.extend(made?.into_iter().flatten());
         Ok(())
     }
 
