@@ -42,11 +42,11 @@ impl Feed {
         let Some(sure) = self.position.sure() else { return };
         let after = after.map_or(sure, |after| after.min(sure));
         metrics::counter!(names::HEALS_TOTAL, "cause" => cause).increment(1);
-        if self.healing {
+        if self.healing.is_some() {
             self.heal_again = Some(self.heal_again.map_or(after, |again| again.min(after)));
             return;
         }
-        self.healing = true;
+        self.healing = Some(self.highest());
         let (source, shard, done) = (self.source.clone(), self.shard, self.done.clone());
         tokio::spawn(async move {
             loop {
@@ -66,12 +66,13 @@ impl Feed {
         match healed {
             Healed::Events(events) => self.apply_healed(&events),
             Healed::Upto { last, epoch } => {
-                // Also where the log ends before what was heard: ids may be given again.
+                // Also where the log ends before what was heard: ids may be given again. What began to be heard
+                // meanwhile began where the log ended then: that may be later.
                 let is_another = self.position.epoch().is_some_and(|known| known != epoch);
-                let highest = self.highest();
-                if is_another || highest > last {
+                let heard = self.healing.unwrap_or(0);
+                if is_another || heard > last {
                     if !is_another {
-                        self.tell_loss(epoch, highest);
+                        self.tell_loss(epoch, heard);
                     }
                     self.close_all();
                     self.people.last = last;
@@ -101,7 +102,7 @@ impl Feed {
     }
 
     fn over(&mut self) {
-        self.healing = false;
+        self.healing = None;
         if let Some(after) = self.heal_again.take() {
             self.heal("again", Some(after));
         }
@@ -155,4 +156,62 @@ async fn read(
         report(Healed::Upto { last: state.last, epoch: state.epoch }).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_nats::{ConnectOptions, jetstream};
+    use shared::{
+        id::{RoomId, ShardCount},
+        log::AppliedWatch,
+    };
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        ask::Ask,
+        feed::Positions,
+        hub::{channel::Hub, sessions::Sessions},
+    };
+
+    /// Of a shard whose broker is not there.
+    async fn feed() -> Feed {
+        let shards = ShardCount::new(1).expect("1");
+        let options = ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect("nats://127.0.0.1:1").await.expect("a client that waits");
+        let source = Source {
+            jetstream: jetstream::new(client.clone()),
+            shards,
+            applied: AppliedWatch::start(&client, shards).await.expect("a client"),
+            ask: Ask::new(client.clone()),
+            sessions: Sessions::new(usize::MAX),
+            positions: Arc::new(Positions::new(shards)),
+            client,
+        };
+        Feed::new(Channel::Room(RoomId(1)).shard(shards), source, mpsc::channel(8).0)
+    }
+
+    /// A room is heard from there on.
+    fn open(feed: &mut Feed, room: u64, last: u64) {
+        let (channel, shard) = (Channel::Room(RoomId(room)), feed.shard.index());
+        let hub = Hub::new(channel.clone(), shard, last, 1, oneshot::channel().0, feed.metrics.clone());
+        feed.entries.insert(channel, Entry::Heard(Box::new(hub)));
+    }
+
+    #[tokio::test]
+    async fn what_began_to_be_heard_meanwhile_is_no_loss() {
+        let mut feed = feed().await;
+        feed.position.begin(1, 5);
+        open(&mut feed, 1, 5);
+        feed.heal("again", None);
+        open(&mut feed, 2, 9);
+        feed.healed(Healed::Upto { last: 7, epoch: 1 });
+        assert_eq!(feed.entries.len(), 2, "the log had 7 when it was asked, and 9 since");
+
+        feed.heal("again", None);
+        feed.healed(Healed::Upto { last: 8, epoch: 1 });
+        assert!(feed.entries.is_empty(), "the log had 9, and has lost it");
+    }
 }

@@ -151,8 +151,8 @@ pub(crate) struct Feed {
     interest: Interest,
     people: People,
     position: Position,
-    /// While it is being healed nothing newer is pushed.
-    healing: bool,
+    /// While it is being healed nothing newer is pushed; the last event that was heard before.
+    healing: Option<u64>,
     /// Another cause came up meanwhile: from here.
     heal_again: Option<u64>,
     done: mpsc::Sender<Done>,
@@ -173,7 +173,7 @@ impl Feed {
             interest: Interest::default(),
             people: People::default(),
             position: Position::default(),
-            healing: false,
+            healing: None,
             heal_again: None,
             done,
             unsent: Vec::new(),
@@ -198,7 +198,7 @@ impl Feed {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let hears = !feed.healing && !feed.live.is_empty();
+            let hears = feed.healing.is_none() && !feed.live.is_empty();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 Some(live) = feed.live.next(), if hears => feed.hear_all(&live),
@@ -231,7 +231,7 @@ impl Feed {
     fn hear_all(&mut self, first: &Live) {
         self.hear(first);
         for _ in 1..PASS {
-            if self.healing {
+            if self.healing.is_some() {
                 return;
             }
             let Some(Some(live)) = unconstrained(self.live.next()).now_or_never() else { return };
