@@ -6,7 +6,7 @@
 
 mod accept;
 mod ask;
-#[cfg(feature = "bench")]
+#[cfg(any(test, feature = "bench"))]
 pub mod bench;
 pub mod config;
 mod drain;

@@ -34,16 +34,7 @@ pub struct Room {
 impl Room {
     /// A room with one socket of each surface that is named.
     pub async fn open(room: RoomId, shards: ShardCount, surfaces: &[Surface]) -> Self {
-        let client = bench::client().await;
-        let source = Source {
-            jetstream: jetstream::new(client.clone()),
-            shards,
-            applied: AppliedWatch::start(&client, shards).await.expect("a client"),
-            ask: Ask::new(client.clone()),
-            sessions: Sessions::new(usize::MAX),
-            positions: Arc::new(Positions::new(shards)),
-            client,
-        };
+        let source = source(shards).await;
         let channel = Channel::Room(room);
         let shard = channel.shard(shards);
         let metrics = Arc::new(Deliveries::new());
@@ -76,6 +67,20 @@ impl Room {
             bytes
         };
         self.clients.iter_mut().map(read).collect()
+    }
+}
+
+/// What feeds share where the broker is not there.
+pub(super) async fn source(shards: ShardCount) -> Source {
+    let client = bench::client().await;
+    Source {
+        jetstream: jetstream::new(client.clone()),
+        shards,
+        applied: AppliedWatch::start(&client, shards).await.expect("a client"),
+        ask: Ask::new(client.clone()),
+        sessions: Sessions::new(usize::MAX),
+        positions: Arc::new(Positions::new(shards)),
+        client,
     }
 }
 

@@ -160,37 +160,16 @@ async fn read(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use async_nats::{ConnectOptions, jetstream};
-    use shared::{
-        id::{RoomId, ShardCount},
-        log::AppliedWatch,
-    };
+    use shared::id::{RoomId, ShardCount};
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::{
-        ask::Ask,
-        feed::Positions,
-        hub::{channel::Hub, sessions::Sessions},
-    };
+    use crate::{feed::bench::source, hub::channel::Hub};
 
     /// Of a shard whose broker is not there.
     async fn feed() -> Feed {
         let shards = ShardCount::new(1).expect("1");
-        let options = ConnectOptions::new().retry_on_initial_connect();
-        let client = options.connect("nats://127.0.0.1:1").await.expect("a client that waits");
-        let source = Source {
-            jetstream: jetstream::new(client.clone()),
-            shards,
-            applied: AppliedWatch::start(&client, shards).await.expect("a client"),
-            ask: Ask::new(client.clone()),
-            sessions: Sessions::new(usize::MAX),
-            positions: Arc::new(Positions::new(shards)),
-            client,
-        };
-        Feed::new(Channel::Room(RoomId(1)).shard(shards), source, mpsc::channel(8).0)
+        Feed::new(Channel::Room(RoomId(1)).shard(shards), source(shards).await, mpsc::channel(8).0)
     }
 
     /// A room is heard from there on.

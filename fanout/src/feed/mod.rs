@@ -5,7 +5,7 @@
 //! same connection, where the stream ends (the barrier): whatever is stored after that is heard.
 //! Slow work (asking, reading the log) runs beside the task and reports back to it.
 
-#[cfg(feature = "bench")]
+#[cfg(any(test, feature = "bench"))]
 pub(crate) mod bench;
 mod heal;
 mod latency;

@@ -12,7 +12,8 @@ use shared::{
     rpc::{SignalRequest, expiry},
     rules::Caller,
     socket::{
-        local::{Authenticate, Left, OfRoom, Signal, Unsubscribe},
+        Left, OfRoom,
+        local::{Authenticate, Signal, Unsubscribe},
         push,
     },
     subject::Channel,

@@ -4,7 +4,7 @@
 //! one write; an idle socket holds no buffer.
 
 pub(crate) mod action;
-#[cfg(feature = "bench")]
+#[cfg(any(test, feature = "bench"))]
 pub(crate) mod bench;
 pub(crate) mod close;
 pub(crate) mod deflate;

@@ -4,11 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::Empty;
-use crate::{
-    id::{RoomId, UserId},
-    subject::Channel,
-};
+use super::{Empty, Left, OfRoom};
+use crate::{id::UserId, subject::Channel};
 
 crate::actions! {
     /// The local actions.
@@ -33,29 +30,6 @@ crate::actions! {
 pub struct Unsubscribe {
     /// One that the socket follows.
     pub channel: Channel,
-}
-
-/// An action on a room without more to say.
-#[derive(Debug, Deserialize, JsonSchema)]
-pub struct OfRoom {
-    /// May be left out where the socket is in one room.
-    #[serde(default)]
-    pub room_pk: Option<RoomId>,
-}
-
-/// A room that is left.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Left {
-    /// That it is.
-    pub response: String,
-}
-
-impl Left {
-    /// That room is.
-    #[must_use]
-    pub fn of(room: RoomId) -> Self {
-        Self { response: format!("leaved room {room} successfully!") }
-    }
 }
 
 /// `signal`.

@@ -13,6 +13,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
+use crate::id::RoomId;
+
 /// What a client calls its request, to be echoed as it came: a JSON scalar. What not every reader of JSON can
 /// hold (`1e999`) is none: it is echoed to others too.
 #[must_use]
@@ -79,6 +81,29 @@ macro_rules! actions {
 /// A frame or an answer without fields of its own.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Empty {}
+
+/// An action on a room without more to say.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct OfRoom {
+    /// May be left out where the socket is in one room.
+    #[serde(default)]
+    pub room_pk: Option<RoomId>,
+}
+
+/// A room that is left.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Left {
+    /// That it is.
+    pub response: String,
+}
+
+impl Left {
+    /// That room is.
+    #[must_use]
+    pub fn of(room: RoomId) -> Self {
+        Self { response: format!("leaved room {room} successfully!") }
+    }
+}
 
 /// Where a socket begins to follow a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]

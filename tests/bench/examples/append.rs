@@ -156,22 +156,20 @@ struct Inside {
     appender: Appender,
     applied: AppliedWatch,
     caller: Caller,
-    _stop: CancellationToken,
 }
 
 impl Inside {
     async fn open(data: &Path) -> anyhow::Result<Self> {
-        let stop = CancellationToken::new();
         let nats = broker(data)?;
         let shards = ShardCount::new(SHARDS).context("shards")?;
-        let appender = Appender::start(&nats, shards, CONNECTIONS, &stop).await?;
+        let appender = Appender::start(&nats, shards, CONNECTIONS, &CancellationToken::new()).await?;
         while appender.check().is_err() {
             sleep(Duration::from_millis(100)).await;
         }
         let heard = nats::connect_once(&nats, Role::Api).await?;
         let applied = AppliedWatch::start(&heard.client, shards).await?;
         let caller = Caller { user: "7".parse()?, is_admin: false, org_id: None };
-        Ok(Self { appender, applied, caller, _stop: stop })
+        Ok(Self { appender, applied, caller })
     }
 
     async fn send(&self, n: u64) -> anyhow::Result<Appended> {

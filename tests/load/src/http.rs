@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+/// Requests that a connection has on their way: few enough for their answers to wait in its buffers.
+const TOGETHER: usize = 50;
 /// How long a server may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two requests of one that is.
@@ -73,13 +75,21 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream), headers })
     }
 
-    /// Sends many at once, those of null without a body, and reads their answers, which must be successes; what
-    /// a busy server refuses for now (503) is asked for again.
+    /// Sends many, some at once, those of null without a body, and reads their answers, which must be successes;
+    /// what a busy server refuses for now (503) is asked for again.
     pub(crate) fn send_all(
         &mut self,
         method: &str,
         requests: &[(String, Value)],
     ) -> anyhow::Result<Vec<Value>> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for some in requests.chunks(TOGETHER) {
+            answers.extend(self.send_some(method, some)?);
+        }
+        Ok(answers)
+    }
+
+    fn send_some(&mut self, method: &str, requests: &[(String, Value)]) -> anyhow::Result<Vec<Value>> {
         let until = Instant::now() + PATIENCE;
         let mut answers = vec![None; requests.len()];
         loop {

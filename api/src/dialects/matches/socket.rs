@@ -6,7 +6,7 @@ use shared::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Effect, Surface},
-    socket::{self, Described, local::Left},
+    socket::{self, Described, Left},
     subject::Channel,
 };
 use tokio::time::Instant;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use shared::{
     clock::Timestamp,
     id::{MessageId, RoomId},
-    socket::{Empty, local::Left},
+    socket::{Empty, Left},
 };
 
 use crate::{commands::matches::Shown, queries::people};

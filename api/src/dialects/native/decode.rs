@@ -162,7 +162,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
     read::<wire::PersonChange>(bytes);
     read::<wire::frame::Subscribe>(bytes);
     read::<wire::frame::JoinRoom>(bytes);
-    read::<shared::socket::local::OfRoom>(bytes);
+    read::<shared::socket::OfRoom>(bytes);
     read::<wire::frame::CreateMessage>(bytes);
     read::<wire::frame::EditMessage>(bytes);
     read::<wire::frame::DeleteMessages>(bytes);

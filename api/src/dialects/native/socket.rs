@@ -6,7 +6,7 @@ use shared::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Effect},
-    socket::{Described, local::OfRoom},
+    socket::{Described, OfRoom},
     subject::Channel,
 };
 use tokio::time::Instant;

@@ -133,19 +133,15 @@ impl State {
         for (PresenceChange { room, user, joined, .. }, outcome) in changes.into_iter().zip(outcomes) {
             let key = (room, user);
             let known = if joined { Told::Here(incarnation) } else { Told::Gone };
-            let failed = self.people.get(&key).map_or(0, |here| here.failed) + 1;
-            let (told, failed) = match &outcome {
-                Ok(()) => (known, 0),
-                Err(_) if failed < TRIES => (Told::Unsure(incarnation), failed),
-                Err(_) => {
-                    metrics::counter!(names::PRESENCE_ABANDONED_TOTAL).increment(1);
-                    (known, 0)
-                }
-            };
-            self.set(&key, told);
-            if let Some(here) = self.people.get_mut(&key) {
-                here.failed = failed;
+            // Nobody is forgotten while they are told of.
+            let Some(here) = self.people.get_mut(&key) else { continue };
+            here.failed = if outcome.is_ok() { 0 } else { here.failed + 1 };
+            if here.failed == TRIES {
+                here.failed = 0;
+                metrics::counter!(names::PRESENCE_ABANDONED_TOTAL).increment(1);
             }
+            let told = if here.failed == 0 { known } else { Told::Unsure(incarnation) };
+            self.set(&key, told);
             if let Some(queue) = self.queues.get_mut(&shard) {
                 queue.push_back(key);
             }

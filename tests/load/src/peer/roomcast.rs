@@ -30,8 +30,8 @@ pub(crate) enum Publish {
     Live,
 }
 
-/// Connections by which rooms are made, and requests that each has on their way.
-const TOGETHER: usize = 50;
+/// Connections by which rooms are made.
+const MAKERS: usize = 50;
 /// What a request is called that asks into a room beside a socket's own.
 const OTHER: u64 = 0;
 /// How long tokens count, in seconds: longer than any run.
@@ -119,13 +119,8 @@ impl Roomcast {
 /// Makes rooms, over a connection of its own.
 fn make(api: SocketAddr, authorization: &str, rooms: &[(String, Value)]) -> anyhow::Result<Vec<RoomId>> {
     let mut client = http::Client::open(api, authorization.to_owned())?;
-    let mut made = Vec::with_capacity(rooms.len());
-    for some in rooms.chunks(TOGETHER) {
-        for room in client.send_all("POST", some)? {
-            made.push(RoomId(room["id"].as_u64().context("a room has an id")?));
-        }
-    }
-    Ok(made)
+    let made = client.send_all("POST", rooms)?;
+    made.iter().map(|room| Ok(RoomId(room["id"].as_u64().context("a room has an id")?))).collect()
 }
 
 /// Above what any trial's log has come to.
@@ -176,7 +171,7 @@ impl Peer for Roomcast {
         let (api, authorization) = (self.api[0], self.authorization("load"));
         let made = thread::scope(|scope| {
             let parts: Vec<_> = new
-                .chunks(new.len().div_ceil(TOGETHER).max(1))
+                .chunks(new.len().div_ceil(MAKERS).max(1))
                 .map(|part| scope.spawn(|| make(api, &authorization, part)))
                 .collect();
             parts
@@ -228,11 +223,8 @@ impl Peer for Roomcast {
     fn lists(&self) -> anyhow::Result<Vec<HashSet<usize>>> {
         let mut client = http::Client::open(self.api[0], self.authorization("load"))?;
         let asked = self.rooms.iter().map(|room| (format!("/api/v1/rooms/{room}"), Value::Null));
-        let mut lists = Vec::with_capacity(self.rooms.len());
-        for some in asked.collect::<Vec<_>>().chunks(TOGETHER) {
-            lists.extend(client.send_all("GET", some)?.iter().map(company));
-        }
-        Ok(lists)
+        let lists = client.send_all("GET", &asked.collect::<Vec<_>>())?;
+        Ok(lists.iter().map(company).collect())
     }
 
     fn answers(&self) -> bool {

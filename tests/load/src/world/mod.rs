@@ -277,11 +277,10 @@ impl<'a> World<'a> {
     pub(crate) fn is_complete(&self) -> bool {
         self.is_answered()
             && self.returning.is_empty()
-            && self
-                .sockets
-                .iter()
-                .all(|socket| socket.state == State::Closed || socket.is_complete(&self.around.streams))
-            && !self.sockets.iter().any(|socket| socket.state.is_asking())
+            && self.sockets.iter().all(|socket| match socket.state {
+                State::Closed => true,
+                state => !state.is_asking() && socket.is_complete(&self.around.streams),
+            })
             && self.misled() == 0
     }
 

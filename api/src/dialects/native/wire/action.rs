@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use shared::{
     id::{MessageId, RoomId, UserId},
-    socket::{Empty, Position, local::OfRoom},
+    socket::{Empty, OfRoom, Position},
     subject::Channel,
 };
 
