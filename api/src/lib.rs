@@ -124,21 +124,27 @@ fn pool(database: &DatabaseArgs, connections: u32) -> anyhow::Result<PgPool> {
     Ok(pool.connect_lazy_with(options))
 }
 
-/// Says each second whether the node can do its work.
+/// Between looks whether the node is ready.
+const LOOK: Duration = Duration::from_secs(1);
+/// The same until it is ready for the first time.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+
+/// Says whether the node can do its work.
 async fn watch_readiness(
     api: Api,
     connection: Connection,
     component: Component,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut began = false;
+    let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
             () = shutdown.soft.cancelled() => {
                 component.not_ready("stopping");
                 return Ok(());
             }
-            _ = ticks.tick() => {}
+            () = tokio::time::sleep(pause) => pause = if began { LOOK } else { FIRST_LOOK },
         }
         let up = connection.client.connection_state() == async_nats::connection::State::Connected;
         if !up {
@@ -148,7 +154,12 @@ async fn watch_readiness(
         } else if let Err(error) = sqlx::query("SELECT 1 FROM watermark LIMIT 1").execute(&api.pool).await {
             tracing::debug!(%error, "Postgres");
             component.not_ready("Postgres does not answer");
+        } else if !began && !api.rights.hears() {
+            // Rooms made before that, which Postgres has not got, could not be judged. Once is enough: a
+            // shard without a leader later is no reason to do nothing for all others.
+            component.not_ready("it is not known yet where the log ends");
         } else {
+            (began, pause) = (true, LOOK);
             component.ready();
         }
     }

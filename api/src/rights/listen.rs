@@ -111,7 +111,12 @@ impl super::Rights {
     }
 
     fn wants_floors(&self) -> bool {
-        self.heard.is_connected() && !self.heard.open().is_empty()
+        self.heard.is_connected() && !self.hears()
+    }
+
+    /// Whether it is known where each shard's log ended when hearing began.
+    pub(crate) fn hears(&self) -> bool {
+        self.heard.open().is_empty()
     }
 
     /// Asks each shard's leader where its log ends.

@@ -93,7 +93,8 @@ async fn a_room_that_postgres_has_not_got_yet_is_known_from_the_log() {
     let (status, room) = ann.post("/api/v1/rooms", body).await;
     assert_eq!((status, &room["applied"]), (StatusCode::CREATED, &json!(false)), "{room}");
     let messages = format!("/api/v1/rooms/{}/messages", room["id"]);
-    assert_eq!(bob.post(&messages, json!({ "message": "early" })).await.0, StatusCode::CREATED);
+    let (status, said) = bob.post(&messages, json!({ "message": "early" })).await;
+    assert_eq!(status, StatusCode::CREATED, "{said}");
     cluster.persister[0].restart();
     eventually("all has landed", || async {
         let (status, page) = bob.get(&messages).await;
