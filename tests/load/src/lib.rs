@@ -15,6 +15,7 @@ mod joins;
 mod line;
 mod link;
 mod marker;
+mod noise;
 mod pace;
 mod peer;
 mod process;
@@ -34,6 +35,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 pub use config::Config;
 use config::Scenario;
+use noise::Noise;
 use pace::Pace;
 use peer::Peer;
 use process::Processes;
@@ -59,6 +61,7 @@ pub fn main(config: &Config) -> ExitCode {
 }
 
 fn measure(config: &Config) -> anyhow::Result<Report> {
+    let noise = Noise::measure()?;
     if let Some(cpu) = config.cpu {
         let mut set = CpuSet::new();
         set.set(cpu);
@@ -76,7 +79,7 @@ fn measure(config: &Config) -> anyhow::Result<Report> {
     bar.set_message("measuring");
     let run = scenario(config, peer.as_ref(), &mut world, &processes, &bar)?;
     bar.finish_and_clear();
-    let report = Report::new(config, &before, &after, run);
+    let report = Report::new(config, noise, &before, &after, run);
     report.write(config)?;
     Ok(report)
 }

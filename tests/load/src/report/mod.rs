@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::{
     config::{Config, Scenario},
+    noise::Noise,
     process::{self, Used},
     run::{Cost, Run},
 };
@@ -31,6 +32,7 @@ pub(crate) struct Report {
     pub(crate) rooms: usize,
     pub(crate) sockets: usize,
     pub(crate) size: usize,
+    pub(crate) noise: Noise,
     pub(crate) memory: Vec<Memory>,
     /// None where not even the lowest rate is held.
     pub(crate) run: Option<Run>,
@@ -38,7 +40,13 @@ pub(crate) struct Report {
 
 impl Report {
     /// A report of what the flags describe.
-    pub(crate) fn new(config: &Config, before: &[Used], after: &[Used], run: Option<Run>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        noise: Noise,
+        before: &[Used],
+        after: &[Used],
+        run: Option<Run>,
+    ) -> Self {
         let sockets = config.rooms() * config.sockets();
         let each = |from: u64, to: u64| (to as f64 - from as f64) / sockets.max(1) as f64;
         let memory = process::both(before, after).map(|(before, after)| Memory {
@@ -53,6 +61,7 @@ impl Report {
             rooms: config.rooms(),
             sockets,
             size: config.size,
+            noise,
             memory: memory.collect(),
             run,
         }
@@ -69,6 +78,13 @@ impl Report {
         let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
         row("scenario", format!("{}, {}", self.scenario, self.peer));
         row("sockets", format!("{} in {} rooms", self.sockets, self.rooms));
+        let Noise { late_p50_ms, late_p99_ms, late_max_ms } = self.noise;
+        row(
+            "this machine, idle",
+            format!(
+                "2 ms of sleep are late by {late_p50_ms:.2} ms, p99 {late_p99_ms:.2} ms, max {late_max_ms:.2} ms"
+            ),
+        );
         for memory in self.memory.iter().filter(|_| self.sockets > 0) {
             row(
                 &format!("memory a socket, {}", memory.name),
