@@ -31,14 +31,20 @@ pub(super) enum Healed {
 }
 
 impl Feed {
-    /// Something may have been lost since the surely heard position, or since `after`.
+    /// Something may have been lost since the surely heard position, or since `after`; of the channels
+    /// that are being opened too.
     pub(super) fn heal(&mut self, cause: &'static str, after: Option<u64>) {
-        self.position.doubt();
         for entry in self.entries.values_mut() {
             if let Entry::Opening(opening) = entry {
                 opening.doubt = true;
             }
         }
+        self.heal_heard(cause, after);
+    }
+
+    /// The same where nothing can be lost of the channels that are being opened.
+    pub(super) fn heal_heard(&mut self, cause: &'static str, after: Option<u64>) {
+        self.position.doubt();
         let Some(sure) = self.position.sure() else { return };
         let after = after.map_or(sure, |after| after.min(sure));
         metrics::counter!(names::HEALS_TOTAL, "cause" => cause).increment(1);
@@ -104,7 +110,8 @@ impl Feed {
     fn over(&mut self) {
         self.healing = None;
         if let Some(after) = self.heal_again.take() {
-            self.heal("again", Some(after));
+            // What was being opened when the cause came up was told of it then.
+            self.heal_heard("again", Some(after));
         }
     }
 
@@ -164,7 +171,10 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::{feed::bench::source, hub::channel::Hub};
+    use crate::{
+        feed::{Opening, bench::source},
+        hub::channel::Hub,
+    };
 
     /// Of a shard whose broker is not there.
     async fn feed() -> Feed {
@@ -177,6 +187,19 @@ mod tests {
         let (channel, shard) = (Channel::Room(RoomId(room)), feed.shard.index());
         let hub = Hub::new(channel.clone(), shard, last, 1, oneshot::channel().0, feed.metrics.clone());
         feed.entries.insert(channel, Entry::Heard(Box::new(hub)));
+    }
+
+    #[tokio::test]
+    async fn what_one_channel_may_lack_is_no_doubt_of_those_that_are_being_opened() {
+        let mut feed = feed().await;
+        feed.position.begin(1, 5);
+        let opening = Channel::Room(RoomId(2));
+        feed.entries.insert(opening.clone(), Entry::Opening(Opening::default()));
+        let doubt = |feed: &Feed| matches!(&feed.entries[&opening], Entry::Opening(opening) if opening.doubt);
+        feed.heal_heard("opened", Some(5));
+        assert!(!doubt(&feed));
+        feed.heal("gap", None);
+        assert!(doubt(&feed), "what was lost for one may be lost for all");
     }
 
     #[tokio::test]

@@ -83,7 +83,7 @@ impl Feed {
         self.entries.insert(channel.clone(), Entry::Heard(Box::new(hub)));
         self.snapshot_taken(channel, people);
         if is_doubled || doubt || gate.len() == GATE {
-            self.heal("opened", Some(state.last));
+            self.heal_heard("opened", Some(state.last));
         } else {
             gate.iter().for_each(|message| self.hear_channel(message));
         }
