@@ -1,0 +1,149 @@
+//! What a row of `message` costs PostgreSQL, by the way it comes, and what each of its indexes adds; on a
+//! deployment of `deploy/up` that is thrown away afterwards.
+//!
+//!     rows <data folder>
+//!
+//! Best with `roomcast` stopped (`kill -STOP`), so that nothing else is measured. Rows go into tables of their own
+//! that are like the real one, a batch a transaction; the CPU is that of the backend and of this program.
+
+use std::{env, fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, bail};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, types::time::OffsetDateTime};
+
+/// The most rows of a measurement, and the most transactions.
+const ROWS: usize = 50_000;
+const TRANSACTIONS: usize = 500;
+const ROOMS: usize = 500;
+const BODY: &str = "A message of 108 bytes, more or less, as people write them all day long: hello, how are you, and the like.";
+
+/// How rows come.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// As arrays, by one statement.
+    Unnest,
+    /// As text, by `COPY`.
+    Copy,
+}
+
+#[tokio::main(flavor = "current_thread")]
+#[expect(clippy::print_stdout, reason = "a program's own words")]
+async fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let [data] = words.as_slice() else { bail!("rows <data folder>") };
+    let mut session = open(Path::new(data)).await?;
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut session).await?;
+    for batch in [10, 100, 1_000, 5_000] {
+        for way in [Way::Unnest, Way::Copy] {
+            make(&mut session, "INCLUDING ALL").await?;
+            let cost = measured(&mut session, backend, way, batch).await?;
+            println!("{way:?}, {batch} a transaction: {cost}");
+        }
+    }
+    make(&mut session, "INCLUDING DEFAULTS").await?;
+    println!("no index: {}", measured(&mut session, backend, Way::Unnest, 1_000).await?);
+    session.execute("ALTER TABLE measured.message ADD PRIMARY KEY (shard, room, id)").await?;
+    session.execute("TRUNCATE measured.message").await?;
+    println!("its key alone: {}", measured(&mut session, backend, Way::Unnest, 1_000).await?);
+    let before = (used(backend)?, used("self")?);
+    session.execute(SEARCH).await?;
+    println!("its words, to be found by, besides: {}", Cost::since(before, backend, ROWS)?);
+    session.execute("DROP SCHEMA measured CASCADE").await?;
+    Ok(())
+}
+
+/// What the persister writes of each message for search.
+const SEARCH: &str = "INSERT INTO measured.message_search (shard, room, id, created_at, words)
+    SELECT shard, room, id, created_at, to_tsvector('simple', left(body, 16384)) FROM measured.message";
+
+async fn open(data: &Path) -> anyhow::Result<PgConnection> {
+    let read = |path: &str| Ok::<_, anyhow::Error>(fs::read_to_string(data.join(path))?.trim().to_owned());
+    let (password, port) = (read("secrets/postgres-admin")?, read("ports/postgres")?);
+    let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/roomcast");
+    PgConnection::connect(&url).await.context("PostgreSQL")
+}
+
+/// An empty table like `message`, and one for its words.
+async fn make(session: &mut PgConnection, including: &str) -> sqlx::Result<()> {
+    let tables = format!(
+        "DROP SCHEMA IF EXISTS measured CASCADE;
+         CREATE SCHEMA measured;
+         CREATE TABLE measured.message (LIKE public.message {including});
+         CREATE TABLE measured.message_search (LIKE public.message_search INCLUDING ALL)"
+    );
+    session.execute(AssertSqlSafe(tables)).await?;
+    Ok(())
+}
+
+/// Microseconds a row.
+struct Cost {
+    backend: f64,
+    here: f64,
+}
+
+impl Cost {
+    fn since((backend, here): (f64, f64), pid: i32, rows: usize) -> anyhow::Result<Self> {
+        let each = |seconds: f64| seconds * 1e6 / rows as f64;
+        Ok(Self { backend: each(used(pid)? - backend), here: each(used("self")? - here) })
+    }
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} µs a row in PostgreSQL, {:.1} here", self.backend, self.here)
+    }
+}
+
+/// CPU seconds of a process.
+fn used(process: impl std::fmt::Display) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/schedstat"))?;
+    Ok(stat.split(' ').next().context("a figure")?.parse::<f64>()? / 1e9)
+}
+
+async fn measured(session: &mut PgConnection, backend: i32, way: Way, batch: usize) -> anyhow::Result<Cost> {
+    let before = (used(backend)?, used("self")?);
+    let rows = ROWS.min(batch * TRANSACTIONS);
+    for first in (0..rows).step_by(batch) {
+        let mut transaction = session.begin().await?;
+        match way {
+            Way::Unnest => unnest(&mut transaction, first, batch).await?,
+            Way::Copy => copy(&mut transaction, first, batch).await?,
+        }
+        transaction.commit().await?;
+    }
+    Cost::since(before, backend, rows)
+}
+
+/// As the persister does it.
+async fn unnest(session: &mut PgConnection, first: usize, batch: usize) -> anyhow::Result<()> {
+    let ids: Vec<i64> = (first..first + batch).map(|id| id as i64).collect();
+    let rooms: Vec<i64> = (first..first + batch).map(|id| (id % ROOMS) as i64).collect();
+    sqlx::query(
+        "INSERT INTO measured.message (shard, room, id, author, body, client_id, created_at, detail)
+         SELECT 0, new.* FROM unnest($1::int8[], $2::int8[], $3::text[], $4::text[], $5::text[],
+                                     $6::timestamptz[], $7::jsonb[]) AS new",
+    )
+    .bind(rooms)
+    .bind(ids)
+    .bind(vec!["7"; batch])
+    .bind(vec![BODY; batch])
+    .bind(vec![None::<&str>; batch])
+    .bind(vec![OffsetDateTime::UNIX_EPOCH; batch])
+    .bind(vec![None::<serde_json::Value>; batch])
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+async fn copy(session: &mut PgConnection, first: usize, batch: usize) -> anyhow::Result<()> {
+    let mut rows = String::new();
+    for id in first..first + batch {
+        writeln!(rows, "0\t{}\t{id}\t7\t{BODY}\t\\N\t1970-01-01 00:00:00+00\t\\N", id % ROOMS)?;
+    }
+    let columns = "shard, room, id, author, body, client_id, created_at, detail";
+    let statement = format!("COPY measured.message ({columns}) FROM STDIN");
+    let mut copy = session.copy_in_raw(&statement).await?;
+    copy.send(rows.into_bytes()).await?;
+    copy.finish().await?;
+    Ok(())
+}
