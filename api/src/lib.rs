@@ -137,14 +137,14 @@ async fn watch_readiness(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut began = false;
-    let mut pause = Duration::ZERO;
     loop {
+        let pause = if began { LOOK } else { FIRST_LOOK };
         tokio::select! {
             () = shutdown.soft.cancelled() => {
                 component.not_ready("stopping");
                 return Ok(());
             }
-            () = tokio::time::sleep(pause) => pause = if began { LOOK } else { FIRST_LOOK },
+            () = tokio::time::sleep(pause) => {}
         }
         let up = connection.client.connection_state() == async_nats::connection::State::Connected;
         if !up {
@@ -159,7 +159,7 @@ async fn watch_readiness(
             // shard without a leader later is no reason to do nothing for all others.
             component.not_ready("it is not known yet where the log ends");
         } else {
-            (began, pause) = (true, LOOK);
+            began = true;
             component.ready();
         }
     }

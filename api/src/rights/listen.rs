@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::{Message, Subscriber, header};
 use futures_util::{
     StreamExt as _,
+    future::join_all,
     stream::{SelectAll, select_all},
 };
 use shared::{
@@ -13,12 +14,14 @@ use shared::{
     nats::{Connection, NatsEvent},
     subject::{self, Channel},
 };
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{sync::broadcast::error::RecvError, time::timeout};
 
 use crate::state::Api;
 
 /// Between tries to learn where a shard's log ends.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long a leader may take to say it; another may lead by then.
+const ANSWER: Duration = Duration::from_secs(1);
 /// Between looks at what Postgres has by now.
 const FORGET: Duration = Duration::from_secs(1);
 
@@ -119,15 +122,17 @@ impl super::Rights {
         self.heard.open().is_empty()
     }
 
-    /// Asks each shard's leader where its log ends.
+    /// Asks each shard's leader where its log ends: all at once, since one without a leader does not answer.
     async fn learn_floors(&self, jetstream: &async_nats::jetstream::Context) {
         let generation = self.heard.generation();
-        for shard in self.heard.open() {
-            match log::state(jetstream, shard).await {
-                Ok(state) => self.heard.floor(generation, shard, state.last),
-                Err(error) => tracing::debug!(%shard, error = format!("{error:#}"), "where the log ends"),
+        let asked = self.heard.open().into_iter().map(async |shard| {
+            match timeout(ANSWER, log::state(jetstream, shard)).await {
+                Ok(Ok(state)) => self.heard.floor(generation, shard, state.last),
+                Ok(Err(error)) => tracing::debug!(%shard, error = format!("{error:#}"), "where the log ends"),
+                Err(_) => tracing::debug!(%shard, "where the log ends: no answer in time"),
             }
-        }
+        });
+        join_all(asked).await;
     }
 
     fn forget(&self) {

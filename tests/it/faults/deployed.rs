@@ -86,18 +86,21 @@ fn command(data: &Folder, address: &str) -> Command {
     command
 }
 
-/// Every message of a room, by the history's pages.
-async fn history(rest: &Rest, room: &Value) -> Vec<String> {
+/// Every message of a room, by the history's pages; `None` where that is refused for now.
+async fn history(rest: &Rest, room: &Value) -> Option<Vec<String>> {
     let (mut texts, mut next) = (Vec::new(), Some("0".to_owned()));
     while let Some(after) = next {
         let (status, page) =
             rest.get(&format!("/api/v1/rooms/{room}/messages?after={after}&limit=200")).await;
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            return None;
+        }
         assert_eq!(status, StatusCode::OK, "{page}");
         let results = page["results"].as_array().expect("a list").clone();
         texts.extend(results.iter().map(|message| message["message"].to_string()));
         next = page["next"].as_str().map(str::to_owned);
     }
-    texts
+    Some(texts)
 }
 
 #[tokio::test]
@@ -126,12 +129,16 @@ async fn one_of_each_killed_under_load() {
     assert_eq!(code, Some(0), "{found:#}");
     let run = &found["run"];
     assert!(run["returned"].as_u64() > Some(0), "some of its sockets were on the node that died: {found:#}");
-    let mut stored = history(&rest, &rooms[0]).await;
-    stored.extend(history(&rest, &rooms[1]).await);
-    let once: BTreeSet<_> = stored.iter().collect();
-    assert_eq!(once.len(), stored.len(), "stored twice");
     let count = |name: &str| run[name].as_u64().expect("a number");
     let acknowledged = usize::try_from(count("sent") - count("refused")).expect("a count");
-    assert!(stored.len() >= acknowledged, "{} of {acknowledged} are stored", stored.len());
+    // The persister that took over may be behind still: then it is not known who may read.
+    let stored = eventually("all that was acknowledged is stored", || async {
+        let mut stored = history(&rest, &rooms[0]).await?;
+        stored.extend(history(&rest, &rooms[1]).await?);
+        (stored.len() >= acknowledged).then_some(stored)
+    })
+    .await;
+    let once: BTreeSet<_> = stored.iter().collect();
+    assert_eq!(once.len(), stored.len(), "stored twice");
     cluster.stop();
 }
