@@ -1,8 +1,12 @@
 //! The way of a batch, for `tests/bench`: from what was read of the log to the columns that are written.
 
-use shared::log::Stored;
+use shared::{event::ChatMessage, id::Shard, log::Stored};
+use sqlx::PgConnection;
 
-use crate::{apply::message::Columns, batch::Plan};
+use crate::{
+    apply::message::{self, Columns},
+    batch::Plan,
+};
 
 /// Sorts a batch, builds its messages' columns, and says how many messages it has and how many events it
 /// rejects.
@@ -11,4 +15,16 @@ pub fn columns(batch: &[Stored]) -> (usize, usize) {
     let plan = Plan::of(batch);
     std::hint::black_box(Columns::of(&plan.messages));
     (plan.messages.len(), plan.rejected.len())
+}
+
+/// Inserts messages as a batch does.
+///
+/// # Errors
+/// What PostgreSQL answers.
+pub async fn insert(
+    session: &mut PgConnection,
+    shard: Shard,
+    messages: &[(u64, ChatMessage)],
+) -> sqlx::Result<()> {
+    message::insert(session, shard, messages).await
 }

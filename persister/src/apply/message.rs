@@ -36,7 +36,7 @@ impl<'a> Columns<'a> {
 }
 
 /// Inserts all new messages by one statement.
-pub(super) async fn insert(
+pub(crate) async fn insert(
     session: &mut PgConnection,
     shard: Shard,
     messages: &[(u64, ChatMessage)],

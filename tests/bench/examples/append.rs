@@ -8,7 +8,7 @@
 //! and once without the ids by which it would know them again.
 
 use std::{
-    env, fs,
+    env,
     path::Path,
     sync::{
         Arc,
@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use async_nats::{Client, HeaderMap, header::NATS_MESSAGE_ID};
+use bench::deployment::{kept, used};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
@@ -91,20 +92,14 @@ async fn measured<F: Future<Output = anyhow::Result<()>>>(
     turn: impl FnOnce(Arc<AtomicU64>) -> F,
 ) -> anyhow::Result<(f64, f64)> {
     let acknowledged = Arc::new(AtomicU64::new(0));
-    let (cpu, begun) = (used()?, Instant::now());
+    let (cpu, begun) = (used("self")?, Instant::now());
     // Its end is the end of the turn; else it has failed.
     if let Ok(failed) = timeout(TURN, turn(acknowledged.clone())).await {
         failed?;
     }
-    let (cpu, count) = (used()? - cpu, acknowledged.load(Ordering::Relaxed) as f64);
+    let (cpu, count) = (used("self")? - cpu, acknowledged.load(Ordering::Relaxed) as f64);
     ensure!(count > 0.0, "nothing was acknowledged");
     Ok((count / begun.elapsed().as_secs_f64(), cpu * 1e6 / count))
-}
-
-/// CPU seconds of this program.
-fn used() -> anyhow::Result<f64> {
-    let stat = fs::read_to_string("/proc/self/schedstat")?;
-    Ok(stat.split(' ').next().context("a figure")?.parse::<f64>()? / 1e9)
 }
 
 /// The subject and the payload of a message to each room.
@@ -117,8 +112,7 @@ fn ready(caller: &Caller) -> anyhow::Result<Vec<(String, Bytes)>> {
 }
 
 fn broker(data: &Path) -> anyhow::Result<NatsArgs> {
-    let read = |path: String| Ok::<_, anyhow::Error>(fs::read_to_string(data.join(path))?.trim().to_owned());
-    let (password, port) = (read("secrets/nats-api".to_owned())?, read("ports/nats".to_owned())?);
+    let (password, port) = (kept(data, "secrets/nats-api")?, kept(data, "ports/nats")?);
     Ok(NatsArgs { nats_url: format!("nats://api:{password}@127.0.0.1:{port}") })
 }
 

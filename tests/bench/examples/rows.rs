@@ -6,15 +6,19 @@
 //! Best with `roomcast` stopped (`kill -STOP`), so that nothing else is measured. Rows go into tables of their own
 //! that are like the real one, a batch a transaction; the CPU is that of the backend and of this program.
 
-use std::{env, fmt::Write as _, fs, path::Path};
+use std::{env, fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, bail};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, types::time::OffsetDateTime};
+use bench::deployment::{kept, used};
+use shared::{clock::Timestamp, event::ChatMessage, id::RoomId};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 /// The most rows of a measurement, and the most transactions.
 const ROWS: usize = 50_000;
 const TRANSACTIONS: usize = 500;
 const ROOMS: usize = 500;
+const SHARD: &str = "0";
+const AUTHOR: &str = "7";
 const BODY: &str = "A message of 108 bytes, more or less, as people write them all day long: hello, how are you, and the like.";
 
 /// How rows come.
@@ -57,8 +61,7 @@ const SEARCH: &str = "INSERT INTO measured.message_search (shard, room, id, crea
     SELECT shard, room, id, created_at, to_tsvector('simple', left(body, 16384)) FROM measured.message";
 
 async fn open(data: &Path) -> anyhow::Result<PgConnection> {
-    let read = |path: &str| Ok::<_, anyhow::Error>(fs::read_to_string(data.join(path))?.trim().to_owned());
-    let (password, port) = (read("secrets/postgres-admin")?, read("ports/postgres")?);
+    let (password, port) = (kept(data, "secrets/postgres-admin")?, kept(data, "ports/postgres")?);
     let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/roomcast");
     PgConnection::connect(&url).await.context("PostgreSQL")
 }
@@ -68,6 +71,7 @@ async fn make(session: &mut PgConnection, including: &str) -> sqlx::Result<()> {
     let tables = format!(
         "DROP SCHEMA IF EXISTS measured CASCADE;
          CREATE SCHEMA measured;
+         SET search_path TO measured;
          CREATE TABLE measured.message (LIKE public.message {including});
          CREATE TABLE measured.message_search (LIKE public.message_search INCLUDING ALL)"
     );
@@ -94,12 +98,6 @@ impl std::fmt::Display for Cost {
     }
 }
 
-/// CPU seconds of a process.
-fn used(process: impl std::fmt::Display) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/schedstat"))?;
-    Ok(stat.split(' ').next().context("a figure")?.parse::<f64>()? / 1e9)
-}
-
 async fn measured(session: &mut PgConnection, backend: i32, way: Way, batch: usize) -> anyhow::Result<Cost> {
     let before = (used(backend)?, used("self")?);
     let rows = ROWS.min(batch * TRANSACTIONS);
@@ -116,29 +114,22 @@ async fn measured(session: &mut PgConnection, backend: i32, way: Way, batch: usi
 
 /// As the persister does it.
 async fn unnest(session: &mut PgConnection, first: usize, batch: usize) -> anyhow::Result<()> {
-    let ids: Vec<i64> = (first..first + batch).map(|id| id as i64).collect();
-    let rooms: Vec<i64> = (first..first + batch).map(|id| (id % ROOMS) as i64).collect();
-    sqlx::query(
-        "INSERT INTO measured.message (shard, room, id, author, body, client_id, created_at, detail)
-         SELECT 0, new.* FROM unnest($1::int8[], $2::int8[], $3::text[], $4::text[], $5::text[],
-                                     $6::timestamptz[], $7::jsonb[]) AS new",
-    )
-    .bind(rooms)
-    .bind(ids)
-    .bind(vec!["7"; batch])
-    .bind(vec![BODY; batch])
-    .bind(vec![None::<&str>; batch])
-    .bind(vec![OffsetDateTime::UNIX_EPOCH; batch])
-    .bind(vec![None::<serde_json::Value>; batch])
-    .execute(session)
-    .await?;
-    Ok(())
+    let message = |id: usize| ChatMessage {
+        message: BODY.to_owned(),
+        room: RoomId((id % ROOMS) as u64),
+        user: AUTHOR.parse().expect("a user's id"),
+        created_at: Timestamp::now(),
+        client_id: None,
+        detail: None,
+    };
+    let messages: Vec<_> = (first..first + batch).map(|id| (id as u64, message(id))).collect();
+    Ok(persister::bench::insert(session, SHARD.parse()?, &messages).await?)
 }
 
 async fn copy(session: &mut PgConnection, first: usize, batch: usize) -> anyhow::Result<()> {
     let mut rows = String::new();
     for id in first..first + batch {
-        writeln!(rows, "0\t{}\t{id}\t7\t{BODY}\t\\N\t1970-01-01 00:00:00+00\t\\N", id % ROOMS)?;
+        writeln!(rows, "{SHARD}\t{}\t{id}\t{AUTHOR}\t{BODY}\t\\N\t1970-01-01 00:00:00+00\t\\N", id % ROOMS)?;
     }
     let columns = "shard, room, id, author, body, client_id, created_at, detail";
     let statement = format!("COPY measured.message ({columns}) FROM STDIN");

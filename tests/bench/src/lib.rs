@@ -4,4 +4,5 @@
 //! any other. `tests/bench/run` builds the paths of `paths`, counts, and compares.
 
 pub mod callgrind;
+pub mod deployment;
 pub mod figures;

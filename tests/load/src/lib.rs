@@ -63,9 +63,7 @@ pub fn main(config: &Config) -> ExitCode {
 fn measure(config: &Config) -> anyhow::Result<Report> {
     let noise = Noise::measure()?;
     if let Some(cpu) = config.cpu {
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        sched_setaffinity(None, &set).context("--cpu")?;
+        pin(cpu).context("--cpu")?;
     }
     rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files")?;
     let mut peer = peer::of(config)?;
@@ -82,6 +80,13 @@ fn measure(config: &Config) -> anyhow::Result<Report> {
     let report = Report::new(config, noise, &before, &after, run);
     report.write(config)?;
     Ok(report)
+}
+
+/// Keeps the thread, and those it starts, to a CPU.
+fn pin(cpu: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).with_context(|| format!("CPU {cpu}"))
 }
 
 fn scenario(

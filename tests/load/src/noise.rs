@@ -9,8 +9,10 @@ use std::{
 
 use anyhow::Context as _;
 use hdrhistogram::Histogram;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use serde::Serialize;
+
+use crate::{pin, tally::millis};
 
 /// How long a sleep is to be.
 const SLEEP: Duration = Duration::from_millis(2);
@@ -35,7 +37,6 @@ impl Noise {
         for sleeper in sleepers {
             late.add(sleeper.join().map_err(|_| anyhow::anyhow!("a sleeper has panicked"))??)?;
         }
-        let millis = |micros: u64| micros as f64 / 1e3;
         Ok(Self {
             late_p50_ms: millis(late.value_at_quantile(0.5)),
             late_p99_ms: millis(late.value_at_quantile(0.99)),
@@ -46,9 +47,7 @@ impl Noise {
 
 /// By how many microseconds a CPU's sleeps were late.
 fn sleeps(cpu: usize) -> anyhow::Result<Histogram<u64>> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set).with_context(|| format!("CPU {cpu}"))?;
+    pin(cpu)?;
     let mut late = Histogram::new(3)?;
     for _ in 0..SLEEPS {
         let began = Instant::now();
