@@ -32,13 +32,14 @@ impl Batch {
     }
 }
 
-/// Adds to the first event what comes close behind it; `previous` is when the batch before was complete.
-pub(crate) async fn gather(reader: &mut Reader, first: Read, previous: Instant) -> Batch {
+/// Adds to the first event what comes close behind it, up to `rows` events in all; `previous` is when the batch
+/// before was complete.
+pub(crate) async fn gather(reader: &mut Reader, first: Read, previous: Instant, rows: usize) -> Batch {
     let begun = Instant::now();
     let enough = (begun + LINGER).max(previous + PACE);
     let mut bytes = first.stored.payload.len();
     let mut batch = Batch { events: vec![first.stored], pending: first.pending, broken: None };
-    while !batch::is_full(batch.events.len(), bytes) {
+    while batch.events.len() < rows && !batch::is_full(batch.events.len(), bytes) {
         let until = if batch.pending > 0 { begun + PATIENCE } else { enough };
         match timeout_at(until, reader.next()).await {
             Ok(Ok(read)) => {

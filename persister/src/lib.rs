@@ -14,6 +14,7 @@ mod lead;
 mod recover;
 mod repair;
 mod retention;
+mod retry;
 mod schema;
 mod search;
 mod session;
@@ -24,7 +25,7 @@ mod watermark;
 mod worker;
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -136,6 +137,7 @@ pub async fn start(
             shutdown: shutdown.clone(),
             meters: Meters::new(shard),
             watermark: AtomicU64::new(worker::UNKNOWN),
+            retries: Mutex::default(),
             seen: seen[shard.index()].clone(),
             due: due.clone(),
             boot: boot.clone(),

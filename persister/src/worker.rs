@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -30,6 +30,7 @@ use crate::{
     config::LogArgs,
     feed::{self, Batch},
     lead::Lead,
+    retry::Retries,
     search::Due,
     session::Writers,
     standing::{Meters, Standing},
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     pub(crate) meters: Meters,
     /// Up to where this process knows the shard to be written.
     pub(crate) watermark: AtomicU64,
+    /// What failed before, and how the next batch differs for it.
+    pub(crate) retries: Mutex<Retries>,
     /// How far the log was seen to reach.
     pub(crate) seen: Arc<Seen>,
     /// What full-text search is told of.
@@ -204,6 +207,10 @@ impl Worker {
         Ok(place)
     }
 
+    fn retries(&self) -> MutexGuard<'_, Retries> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note_watermark(&self, seq: u64) {
         self.watermark.store(seq, Ordering::Relaxed);
         Meters::set(&self.meters.watermark, seq);
@@ -243,7 +250,10 @@ impl Worker {
                 }
             };
             let batch = match first {
-                Ok(first) => feed::gather(&mut reader, first, gathered).await,
+                Ok(first) => {
+                    let rows = self.retries().rows();
+                    feed::gather(&mut reader, first, gathered, rows).await
+                }
                 Err(error) => return Err(self.unread(error)),
             };
             gathered = Instant::now();
@@ -276,12 +286,12 @@ impl Worker {
         let begun = Instant::now();
         let mut outcome = Outcome { watermark: *watermark, rejected: 0 };
         let mut writer = self.writers.take().await?;
-        let run = apply::run(writer.session(), self.shard, epoch, batch, &mut outcome);
+        let run = apply::run(writer.session(), self.shard, epoch, batch, &self.retries, &mut outcome);
         let written = timeout(TRANSACTION, run).await;
         let label = match &written {
             Ok(Ok(())) => "ok",
             Ok(Err(error)) => error.label(),
-            Err(_) => "lost",
+            Err(_) => "timed_out",
         };
         metrics::histogram!(PERSISTER_COMMIT_SECONDS, "outcome" => label).record(begun.elapsed());
         self.meters.rejected.increment(outcome.rejected);
@@ -291,13 +301,22 @@ impl Worker {
             Ok(Ok(())) => {
                 writer.give_back();
                 self.due.note(self.shard);
+                self.retries().written();
             }
             Ok(Err(ApplyError::Moved)) => {
                 writer.give_back();
                 return Err(Trouble::Passing(ApplyError::Moved.into()));
             }
-            Ok(Err(error)) => return Err(Trouble::Passing(error.into())),
-            Err(_) => return Err(Trouble::Passing(anyhow::anyhow!("the database did not answer in time"))),
+            Ok(Err(error)) => {
+                if matches!(error, ApplyError::TimedOut(_)) {
+                    self.retries().timed_out(batch.events.len());
+                }
+                return Err(Trouble::Passing(error.into()));
+            }
+            Err(_) => {
+                self.retries().timed_out(batch.events.len());
+                return Err(Trouble::Passing(anyhow::anyhow!("the database did not answer in time")));
+            }
         }
         self.meters.batch.record(u32::try_from(held).unwrap_or(u32::MAX));
         Meters::set(&self.meters.lag_messages, batch.pending);

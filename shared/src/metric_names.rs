@@ -76,7 +76,8 @@ metric_names! {
     gauge PERSISTER_LAG_SECONDS = "roomcast_persister_lag_seconds";
     /// Events written to Postgres in one transaction.
     histogram PERSISTER_BATCH_EVENTS = "roomcast_persister_batch_events";
-    /// Seconds from taking a database session to the end of the commit, by `outcome`: ok, moved, data, lost.
+    /// Seconds from taking a database session to the end of the commit, by `outcome`: ok, moved, data,
+    /// unexplained, timed_out, lost.
     histogram PERSISTER_COMMIT_SECONDS = "roomcast_persister_commit_seconds";
     /// Up to where the log is in Postgres, by `shard`.
     gauge PERSISTER_WATERMARK = "roomcast_persister_watermark";

@@ -11,12 +11,15 @@ pub(crate) mod rejected;
 mod room;
 mod team;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use shared::{event::Event, id::Shard};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     batch::Plan,
     feed::Batch,
+    retry::Retries,
     watermark::{self, Step},
 };
 
@@ -29,6 +32,12 @@ pub(crate) enum ApplyError {
     /// Postgres refuses the data, now and always: nothing was written.
     #[error("refused by Postgres: {0}")]
     Data(sqlx::Error),
+    /// Postgres fails for a reason that is neither known to lie in the data nor to pass: nothing was written.
+    #[error("Postgres failed, and does not say why: {0}")]
+    Unexplained(sqlx::Error),
+    /// A statement took too long: nothing was written.
+    #[error("the batch took too long: {0}")]
+    TimedOut(sqlx::Error),
     /// It may be written, or not: the watermark tells.
     #[error("the database session was lost: {0}")]
     Lost(sqlx::Error),
@@ -37,10 +46,12 @@ pub(crate) enum ApplyError {
 impl From<sqlx::Error> for ApplyError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code());
-        if is_data(code.as_deref()) || matches!(error, sqlx::Error::Encode(_)) {
-            Self::Data(error)
-        } else {
-            Self::Lost(error)
+        match cause(code.as_deref()) {
+            _ if matches!(error, sqlx::Error::Encode(_)) => Self::Data(error),
+            Cause::Data => Self::Data(error),
+            Cause::Unexplained => Self::Unexplained(error),
+            Cause::Time => Self::TimedOut(error),
+            Cause::Database => Self::Lost(error),
         }
     }
 }
@@ -51,15 +62,45 @@ impl ApplyError {
         match self {
             Self::Moved => "moved",
             Self::Data(_) => "data",
+            Self::Unexplained(_) => "unexplained",
+            Self::TimedOut(_) => "timed_out",
             Self::Lost(_) => "lost",
         }
     }
 }
 
-/// Whether a SQLSTATE says that the data itself is at fault: class 22, data exception, and class
-/// 23, integrity constraint violation. Everything else may pass.
-fn is_data(code: Option<&str>) -> bool {
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+/// Where a failure comes from, as far as its SQLSTATE tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The data, now and always.
+    Data,
+    /// A statement was cancelled because it took too long.
+    Time,
+    /// The connection, or the state of the database: it passes, or somebody repairs it.
+    Database,
+    /// Nothing that is known.
+    Unexplained,
+}
+
+/// Sorts a SQLSTATE by its class, the first two characters. Where a restart, an operator, free space or the end
+/// of another transaction can help, the cause is the database, and no event is ever rejected for it. Class 42
+/// is such a one, since all statements are fixed: what is missing is a table, a column or a right.
+fn cause(code: Option<&str>) -> Cause {
+    let Some(code) = code else { return Cause::Database };
+    match code.get(..2) {
+        // Cardinality violation, data exception, integrity constraint violation, check option violation,
+        // program limit exceeded.
+        Some("21" | "22" | "23" | "44" | "54") => Cause::Data,
+        // `query_canceled`.
+        _ if code == "57014" => Cause::Time,
+        // `data_corrupted` and `index_corrupted`, in the class of internal errors.
+        _ if code == "XX001" || code == "XX002" => Cause::Database,
+        Some(
+            "08" | "0A" | "25" | "26" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" | "F0"
+            | "HV",
+        ) => Cause::Database,
+        _ => Cause::Unexplained,
+    }
 }
 
 /// Writes a plan and moves the watermark over it.
@@ -80,8 +121,8 @@ pub(crate) async fn transact(
         transaction.rollback().await.map_err(ApplyError::Lost)?;
         return Err(error.into());
     }
-    // No refusal of the data is left to come: no constraint is deferred.
-    transaction.commit().await.map_err(ApplyError::Lost)
+    // Where Postgres itself answers with an error, nothing was written: otherwise it is not known.
+    transaction.commit().await.map_err(ApplyError::from)
 }
 
 async fn rows(session: &mut PgConnection, shard: Shard, after: u64, plan: &Plan) -> sqlx::Result<()> {
@@ -135,13 +176,15 @@ pub(crate) struct Outcome {
 }
 
 /// Writes a run of contiguous events, read in `epoch`, after the watermark that `outcome` holds. What
-/// Postgres refuses for its data is halved until the single event is found. `outcome` says how far
-/// it came, also after an error.
+/// Postgres refuses for its data, or without a known reason, is halved until the single event is found; in
+/// the second case that event is rejected only after it has failed alone several times. `outcome` says how
+/// far it came, also after an error.
 pub(crate) async fn run(
     session: &mut PgConnection,
     shard: Shard,
     epoch: u64,
     batch: &Batch,
+    retries: &Mutex<Retries>,
     outcome: &mut Outcome,
 ) -> Result<(), ApplyError> {
     let seen = batch.last();
@@ -152,14 +195,17 @@ pub(crate) async fn run(
         let step = Step { epoch, from: outcome.watermark, to: last.seq, stored_at, seen };
         let mut plan = Plan::of(part);
         let mut written = transact(session, shard, step, &plan).await;
-        if let Err(ApplyError::Data(error)) = &written {
+        if let Err(ApplyError::Data(error) | ApplyError::Unexplained(error)) = &written {
             if part.len() > 1 {
                 let (before, after) = part.split_at(part.len() / 2);
                 parts.extend([after, before]);
                 continue;
             }
-            plan = Plan::rejecting(last, &error.to_string());
-            written = transact(session, shard, step, &plan).await;
+            let is_data = matches!(written, Err(ApplyError::Data(_)));
+            if is_data || lock(retries).has_failed_enough(last.seq) {
+                plan = Plan::rejecting(last, &error.to_string());
+                written = transact(session, shard, step, &plan).await;
+            }
         }
         written?;
         outcome.watermark = last.seq;
@@ -171,19 +217,30 @@ pub(crate) async fn run(
     Ok(())
 }
 
+fn lock(retries: &Mutex<Retries>) -> MutexGuard<'_, Retries> {
+    retries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_data_is_at_fault_for_ever() {
-        for data in ["22021", "22P05", "22003", "23505", "23502"] {
-            assert!(is_data(Some(data)), "{data}");
+    fn sqlstate_is_sorted_by_what_may_be_done_about_it() {
+        for data in ["21000", "22021", "22P05", "22003", "23505", "23502", "54000"] {
+            assert_eq!(cause(Some(data)), Cause::Data, "{data}");
         }
-        for passing in ["08006", "40001", "40P01", "42P01", "42501", "53100", "57014", "57P01", "25006"] {
-            assert!(!is_data(Some(passing)), "{passing}");
+        for passing in [
+            "08006", "25006", "40001", "40P01", "42P01", "42501", "53100", "53200", "55P03", "57P01",
+            "57P03", "58030", "XX001",
+        ] {
+            assert_eq!(cause(Some(passing)), Cause::Database, "{passing}");
         }
-        assert!(!is_data(None));
+        for unexplained in ["XX000", "P0001", "38000", "2F000", ""] {
+            assert_eq!(cause(Some(unexplained)), Cause::Unexplained, "{unexplained}");
+        }
+        assert_eq!(cause(Some("57014")), Cause::Time);
+        assert_eq!(cause(None), Cause::Database);
         let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
         assert!(matches!(ApplyError::from(lost), ApplyError::Lost(_)));
     }

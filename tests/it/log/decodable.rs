@@ -51,6 +51,9 @@ fn text() -> impl Strategy<Value = String> {
         ])
         .prop_map(str::to_owned),
         (1_usize..20_000).prop_map(|length| "\u{10ffff}".repeat(length)),
+        // Long texts that don't compress: the kind that is too large for an index.
+        prop::collection::vec(any::<char>(), 2_000..4_000)
+            .prop_map(|letters| letters.into_iter().filter(|letter| *letter != '\0').collect()),
         prop::sample::select(vec![
             "0000-01-01T00:00:00Z",
             "9999-12-31T23:59:59.999999999Z",
@@ -78,7 +81,7 @@ type Change = (Index, String, Value, bool);
 fn sample() -> impl Strategy<Value = Sample> {
     let changes = prop::collection::vec((any::<Index>(), text(), number(), any::<bool>()), 0..6);
     (any::<Index>(), changes, any::<u64>(), 0..=i64::MAX).prop_map(|(line, changes, incarnation, counter)| {
-        let lines: Vec<&str> = GOLDEN.lines().collect();
+        let lines: Vec<&str> = GOLDEN.lines().chain(MORE).collect();
         let (name, payload) = line.get(&lines).split_once(' ').expect("a name and a payload");
         let name = EventName::parse(name).expect("a known event");
         let mut payload = serde_json::from_str(payload).expect("JSON");
@@ -92,12 +95,36 @@ fn sample() -> impl Strategy<Value = Sample> {
     })
 }
 
+/// Every field of a person, and a room's detail of each kind: the golden events have only some of them.
+const MORE: [&str; 3] = [
+    r#"profile {"user":"7","issued_at":1,"username":"a","email":"b","gender":"c","language":"d","account":"e","main_photo":"f","business":true}"#,
+    r#"room-made {"name":"a","description":"b","private":true,"users":["7","8"],"participants":["7"],"team":3,"user":"7","kind":"topic","active":true,"created_at":"2026-11-21T08:51:26.593514Z","activity":"2026-11-21T08:51:26.593514Z","unread":1,"detail":{"topic":{"category":"films","img":"a"}}}"#,
+    r#"room-made {"name":"a","description":"b","private":true,"users":[],"participants":[],"team":null,"user":"7","kind":"support","active":true,"created_at":"2026-11-21T08:51:26.593514Z","activity":"2026-11-21T08:51:26.593514Z","unread":1,"detail":{"support":{"secret":"a","visitor":"b","org_id":"c","portfolio_name":"d","product_name":"e","event_id":"f","ordinal":1}}}"#,
+];
+
+/// Where every value of a payload is, those inside of others included.
+fn places(value: &Value, at: &str, into: &mut Vec<String>) {
+    let mut inside = |key: &str, value: &Value| {
+        let place = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+        places(value, &place, into);
+        into.push(place);
+    };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| inside(key, value)),
+        Value::Array(values) => {
+            values.iter().enumerate().for_each(|(index, value)| inside(&index.to_string(), value));
+        }
+        _ => {}
+    }
+}
+
 fn changed(payload: &Value, (which, text, number, flag): Change) -> Value {
     let mut changed = payload.clone();
-    let fields = changed.as_object_mut().expect("an event is an object");
-    let names: Vec<String> = fields.keys().cloned().collect();
-    let name = which.get(&names);
-    let new = match &fields[name] {
+    let mut all = Vec::new();
+    places(payload, "", &mut all);
+    let place: &String = which.get(&all);
+    let value = changed.pointer_mut(place).expect("a value of this payload");
+    *value = match &*value {
         Value::String(_) => Value::from(text),
         Value::Number(_) => number,
         Value::Bool(_) => Value::from(flag),
@@ -105,9 +132,8 @@ fn changed(payload: &Value, (which, text, number, flag): Change) -> Value {
         Value::Null => number,
         Value::Array(old) if old.iter().any(Value::is_number) => json!([number, number]),
         Value::Array(_) => json!([text]),
-        Value::Object(_) => json!({}),
+        Value::Object(_) => json!({ text: number }),
     };
-    fields.insert(name.clone(), new);
     changed
 }
 
@@ -128,18 +154,30 @@ impl Sample {
         }
     }
 
-    /// Whether it may be refused: for U+0000, or an id that no room, team or message can have.
+    /// Whether it may be refused: for U+0000, for an id that no room, team or message can have, or for a text
+    /// that rooms are found by and that is longer than any that api takes.
     fn may_be_refused(&self) -> bool {
         fn odd(value: &Value) -> bool {
             match value {
                 Value::String(text) => text.contains('\0'),
                 Value::Number(id) => id.as_u64().is_some_and(|id| !(1..=MAX_ID).contains(&id)),
                 Value::Array(values) => values.iter().any(odd),
+                Value::Object(fields) => {
+                    fields.iter().any(|(name, value)| name.contains('\0') || !value.is_number() && odd(value))
+                }
+                _ => false,
+            }
+        }
+        fn long(value: &Value) -> bool {
+            match value {
+                Value::String(text) => text.len() > 1_000,
+                Value::Object(fields) => fields.values().any(long),
                 _ => false,
             }
         }
         let fields = self.payload.as_object().expect("an object");
         fields.iter().any(|(name, value)| !matches!(name.as_str(), "issued_at" | "unread") && odd(value))
+            || self.payload.get("kind").is_some() && self.payload.get("detail").is_some_and(long)
     }
 }
 

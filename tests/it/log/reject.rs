@@ -6,8 +6,39 @@ use shared::{
     nats::Role,
     subject::Channel,
 };
+use sqlx::AssertSqlSafe;
+use tests::cluster::Cluster;
 
 use super::{count, rows, say, shard, start, until_metric};
+
+/// Appends messages to a room while the persister is down, so that it finds them all at once.
+async fn append_unseen(cluster: &mut Cluster, room: u64, texts: &[&str]) {
+    cluster.persister[0].kill9();
+    let shards = ShardCount::new(1).expect("a count");
+    let subject = Channel::Room(RoomId(room)).chat(shards, EventName::ChatMessage, None);
+    let api = cluster.log(Role::Api).await;
+    let mut acks = Vec::new();
+    for text in texts {
+        let payload = format!(
+            r#"{{"message":"{text}","room":{room},"user":"ann","created_at":"2026-11-21T08:51:26.593514Z"}}"#
+        );
+        acks.push(api.publish(subject.clone(), payload.into()).await.expect("sent"));
+    }
+    for ack in acks {
+        ack.await.expect("stored");
+    }
+}
+
+/// Makes Postgres run a piece of PL/pgSQL after each statement that inserts messages; `new` are its rows.
+async fn after_insert(cluster: &Cluster, name: &str, code: &str) {
+    let sql = format!(
+        "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {code} RETURN NULL; END $$;
+         CREATE TRIGGER {name} AFTER INSERT ON message REFERENCING NEW TABLE AS new
+         FOR EACH STATEMENT EXECUTE FUNCTION {name}();"
+    );
+    let pool = cluster.database.pool().await;
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.expect("a trigger");
+}
 
 #[tokio::test]
 async fn what_cannot_be_applied_is_kept_and_counted() {
@@ -48,4 +79,30 @@ async fn what_cannot_be_applied_is_kept_and_counted() {
     let sent: Vec<_> = broken.into_iter().map(|(subject, payload)| (subject, payload.into_bytes())).collect();
     assert_eq!(kept, sent, "whole, in order");
     until_metric(&cluster.persister[0], "roomcast_rejected_events_total", shard(), 4.0).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_again_and_again_is_made_smaller_until_the_shard_goes_on() {
+    let mut cluster = start().await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    // A batch takes longer than a statement may, and half of one does not.
+    let slow = "IF (SELECT count(*) FROM new) > 200 THEN PERFORM pg_sleep(11); END IF;";
+    after_insert(&cluster, "slow", slow).await;
+    // One event makes Postgres fail with an error of a class that blames nothing: an internal error.
+    let broken = "IF EXISTS (SELECT FROM new WHERE body = 'poison')
+                  THEN RAISE EXCEPTION 'out of cheese' USING ERRCODE = 'XX000'; END IF;";
+    after_insert(&cluster, "broken", broken).await;
+    let mut texts = vec!["tea"; 300];
+    texts[100] = "poison";
+    append_unseen(&mut cluster, room, &texts).await;
+    cluster.persister[0].restart();
+    cluster.ready().await;
+    let written = rows(&cluster, room, 299).await;
+    assert!(written.iter().all(|(_, body)| body == "tea"));
+    let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM rejected_event")
+        .fetch_all(&cluster.database.pool().await)
+        .await
+        .expect("rows");
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert!(reasons[0].contains("out of cheese"), "{reasons:?}");
 }
