@@ -98,7 +98,8 @@ pub async fn start(
     let shards = config.log.shard_count()?;
     let database = Database::new(&config.database)?;
     let writers = Writers::new("batches", database.clone(), config.database.persister_sessions)?;
-    let indexers = Writers::new("search", database.clone(), 1)?;
+    let hasty = database.clone().with_statement_timeout(search::STATEMENT_TIMEOUT);
+    let indexers = Writers::new("search", hasty, 1)?;
 
     let connection = nats::connect(&config.nats, Role::Persister).await?;
     // From here on no new connection goes unnoticed.

@@ -1,11 +1,16 @@
 //! Full-text search, filled behind the watermark from what each batch has noted to be done.
 //!
-//! What must hold: a statement that indexes some of it takes these from the note, so whoever dies when,
+//! What must hold: the transaction that indexes some of it takes these from the note, so whoever dies when,
 //! nothing is forgotten. A message is read after what made it due was committed: the last time it is due
-//! it is found as it stays. At most half of one session's time goes into it.
+//! it is found as it stays. At most half of one session's time goes into it, and a message that can't be
+//! indexed is left out: those behind it do not wait for it.
+
+mod care;
+mod step;
+mod words;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,14 +23,15 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use crate::{lead::Leads, session::Writers};
+use self::care::Care;
+use crate::{apply::ApplyError, lead::Leads, session::Writers};
 
-/// Messages indexed by one statement.
-const SLICE: i32 = 500;
 /// How long it waits for more once something is due: a step costs much the same however little it indexes.
 const GATHER: Duration = Duration::from_millis(500);
 /// How often every shard is looked at: another process may have left some to do.
 const EVERY: Duration = Duration::from_secs(5);
+/// How long a statement that indexes may take, as PostgreSQL writes it: the other shards wait for it.
+pub(crate) const STATEMENT_TIMEOUT: &str = "5s";
 /// More than a statement may take: a session that is silent for longer is lost.
 const ANSWER: Duration = Duration::from_secs(15);
 
@@ -54,38 +60,6 @@ impl Due {
     }
 }
 
-/// One atomic step: reads what is due first, indexes the beginning of it, and takes that from the notes.
-/// `$1` = the shard, `$2` = how many at most. A text longer than any that api takes counts by its
-/// beginning, so that no message is too much for a `tsvector`.
-const STEP: &str = "
-WITH first AS (
-    SELECT after_seq, rooms, ids FROM search_due WHERE shard = $1 ORDER BY after_seq LIMIT $2 FOR UPDATE
-), due AS (
-    SELECT *, $2 - (sum(cardinality(ids)) OVER (ORDER BY after_seq) - cardinality(ids))::int AS free FROM first
-), part AS (
-    SELECT after_seq, free, cardinality(ids) > free AS more, rooms[:free] AS rooms, ids[:free] AS ids
-    FROM due WHERE free > 0
-), touched AS (
-    SELECT DISTINCT m.room, m.id, m.created_at, m.body, m.deleted_at
-    FROM part CROSS JOIN unnest(part.rooms, part.ids) AS one (room, id)
-    JOIN message m ON m.shard = $1 AND m.room = one.room AND m.id = one.id
-), filled AS (
-    INSERT INTO message_search (shard, room, id, created_at, words)
-    SELECT $1, room, id, created_at, to_tsvector('simple', left(body, 16384))
-    FROM touched WHERE deleted_at IS NULL
-    ON CONFLICT (shard, room, id) DO UPDATE SET words = excluded.words
-), emptied AS (
-    DELETE FROM message_search s USING touched t
-    WHERE t.deleted_at IS NOT NULL AND s.shard = $1 AND s.room = t.room AND s.id = t.id
-), finished AS (
-    DELETE FROM search_due d USING part
-    WHERE NOT part.more AND d.shard = $1 AND d.after_seq = part.after_seq
-), shortened AS (
-    UPDATE search_due d SET rooms = d.rooms[free + 1:], ids = d.ids[free + 1:] FROM part
-    WHERE part.more AND d.shard = $1 AND d.after_seq = part.after_seq
-)
-SELECT (SELECT count(*) FROM touched), (SELECT coalesce(sum(cardinality(ids)), 0) >= $2 FROM part)";
-
 /// Fills it until the soft stop.
 pub(crate) async fn fill(
     sessions: Writers,
@@ -97,6 +71,7 @@ pub(crate) async fn fill(
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut todo, mut pause) = (VecDeque::new(), Duration::ZERO);
+    let mut cares: HashMap<Shard, Care> = HashMap::new();
     loop {
         tokio::select! {
             () = shutdown.soft.cancelled() => return Ok(()),
@@ -114,8 +89,8 @@ pub(crate) async fn fill(
         }
         let Some(shard) = todo.pop_front() else { continue };
         let begun = Instant::now();
-        match step(&sessions, shard, &indexed).await {
-            Ok(is_full) => todo.extend(is_full.then_some(shard)),
+        match step(&sessions, shard, cares.entry(shard).or_default(), &indexed).await {
+            Ok(has_more) => todo.extend(has_more.then_some(shard)),
             // The next tick tries again.
             Err(error) => {
                 tracing::warn!(%shard, error = format!("{error:#}"), "messages are not indexed yet");
@@ -126,14 +101,35 @@ pub(crate) async fn fill(
 }
 
 /// Does a slice of what is due first in a shard; true where more may be due.
-async fn step(sessions: &Writers, shard: Shard, indexed: &Counter) -> anyhow::Result<bool> {
+async fn step(sessions: &Writers, shard: Shard, care: &mut Care, indexed: &Counter) -> anyhow::Result<bool> {
     let mut writer = sessions.take().await?;
-    let step = sqlx::query_as::<_, (i64, bool)>(STEP).bind(shard.number()).bind(SLICE);
-    let done = timeout(ANSWER, step.fetch_one(writer.session())).await;
-    let (count, is_full) = done.context("the database did not answer in time")??;
-    writer.give_back();
-    indexed.increment(count.unsigned_abs());
-    Ok(is_full)
+    let done = timeout(ANSWER, step::index(writer.session(), shard, care.rows())).await;
+    let error = match done.context("the database did not answer in time")? {
+        Ok(done) => {
+            writer.give_back();
+            indexed.increment(done.indexed);
+            care.taken(done.taken);
+            return Ok(done.has_more);
+        }
+        Err(error) => match ApplyError::from(error) {
+            ApplyError::Lost(error) => return Err(error.into()),
+            error => error,
+        },
+    };
+    // The session may be inside of the transaction that failed.
+    drop(writer);
+    let is_skipped = care.failed(matches!(error, ApplyError::Data(_)));
+    tracing::warn!(%shard, %error, "messages were not indexed, and are tried one by one");
+    if is_skipped {
+        let mut writer = sessions.take().await?;
+        let skipped = timeout(ANSWER, step::skip(writer.session(), shard)).await;
+        let skipped = skipped.context("the database did not answer in time")??;
+        writer.give_back();
+        care.taken(1);
+        metrics::counter!(names::SEARCH_SKIPPED_TOTAL).increment(1);
+        tracing::error!(%shard, room_and_id = ?skipped, %error, "a message can't be indexed, and is left out");
+    }
+    Ok(true)
 }
 
 /// Says how long what is due has waited.

@@ -49,6 +49,11 @@ impl Database {
         Ok(Self { options })
     }
 
+    /// The same database, where no statement runs longer than `limit`, as PostgreSQL writes it.
+    pub(crate) fn with_statement_timeout(self, limit: &str) -> Self {
+        Self { options: self.options.options([("statement_timeout", limit)]) }
+    }
+
     /// A session of its own.
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
         let connected = tokio::time::timeout(CONNECT, self.options.connect());

@@ -101,6 +101,8 @@ metric_names! {
     gauge PERSISTER_SESSIONS = "roomcast_persister_sessions";
     /// Messages that full-text search was told of: new, edited or deleted.
     counter SEARCH_INDEXED_TOTAL = "roomcast_search_indexed_total";
+    /// Messages that full-text search could not index, and left out: the persister's log names them.
+    counter SEARCH_SKIPPED_TOTAL = "roomcast_search_skipped_total";
     /// How long in seconds the first message that full-text search has not got has waited for it, by `shard`.
     gauge SEARCH_LAG_SECONDS = "roomcast_search_lag_seconds";
 

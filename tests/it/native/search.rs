@@ -213,6 +213,42 @@ async fn what_was_written_before_is_indexed_in_slices() {
 }
 
 #[tokio::test]
+async fn texts_that_are_slow_to_parse_or_fail_hold_up_no_others() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let pool = cluster.database.pool().await;
+    // A message that Postgres refuses to index for its data.
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             RAISE EXCEPTION 'refused' USING ERRCODE = '22000'; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON message_search
+         FOR EACH ROW WHEN (NEW.words @@ 'unparseable') EXECUTE FUNCTION refuse();",
+    )
+    .execute(&pool)
+    .await
+    .expect("a trigger");
+    let mut slow = Vec::new();
+    for _ in 0..12 {
+        slow.insert(0, ann.say(room, &"a_".repeat(8_192)).await);
+    }
+    let left_out = ann.say(room, "unparseable").await;
+    let last = ann.say(room, "needle").await;
+    finds(&ann, "q=needle", &[last]).await;
+    finds(&ann, "q=a", &slow).await;
+    assert_eq!(found(&ann, "q=unparseable").await, NOTHING);
+    let due: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM search_due").fetch_one(&pool).await.expect("a count");
+    assert_eq!(due, 0, "what was left out is not tried again");
+    let metrics = cluster.persister[0].metrics().await;
+    assert!(metrics.contains("\nroomcast_search_skipped_total 1\n"), "{metrics}");
+    // With another text it is another matter.
+    let path = format!("/api/v1/rooms/{room}/messages/{left_out}");
+    patch(&ann, &path, json!({ "message": "parseable" })).await;
+    finds(&ann, "q=parseable", &[left_out]).await;
+}
+
+#[tokio::test]
 async fn each_refusal_has_its_answer() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");

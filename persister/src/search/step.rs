@@ -1,0 +1,200 @@
+//! One step of indexing: a slice of what a shard's notes say is due, in one transaction.
+
+use std::collections::BTreeMap;
+
+use shared::id::Shard;
+use sqlx::{Connection as _, FromRow, PgConnection};
+use time::OffsetDateTime;
+
+use super::words::parseable;
+
+/// The most bytes of messages in a step, but for the last message's.
+const BYTES: i64 = 256 << 10;
+/// A text longer than any that api takes counts by its beginning, so that no message is too much for a
+/// `tsvector`.
+const LETTERS: i32 = 16_384;
+
+/// A note, as far as this step goes into it.
+#[derive(FromRow)]
+struct Note {
+    after_seq: i64,
+    /// How many messages it names in all.
+    size: i32,
+    rooms: Vec<i64>,
+    ids: Vec<i64>,
+}
+
+/// A message that is due; without a text where the step has enough bytes before it.
+#[derive(FromRow)]
+struct Message {
+    /// Its place among those that were asked for, from 1.
+    n: i64,
+    room: i64,
+    id: i64,
+    created_at: OffsetDateTime,
+    is_deleted: bool,
+    text: Option<String>,
+}
+
+/// The outcome of a step.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// How many places of the notes are done with.
+    pub(super) taken: usize,
+    /// How many messages were written or removed.
+    pub(super) indexed: u64,
+    /// Whether the step left something that was due.
+    pub(super) has_more: bool,
+}
+
+/// The beginning of what is due, of at most so many messages; the rows are locked.
+const DUE: &str = "
+WITH first AS (
+    SELECT after_seq, rooms, ids FROM search_due WHERE shard = $1 ORDER BY after_seq LIMIT $2 FOR UPDATE
+), due AS (
+    SELECT *, $2 - (sum(cardinality(ids)) OVER (ORDER BY after_seq) - cardinality(ids))::int AS free FROM first
+)
+SELECT after_seq, cardinality(ids) AS size, rooms[:free] AS rooms, ids[:free] AS ids
+FROM due WHERE free > 0 ORDER BY after_seq";
+
+/// The messages as they are now. Sizes are known without reading the texts.
+const MESSAGES: &str = "
+SELECT n, room, id, created_at, is_deleted, CASE WHEN before < $4 THEN left(body, $5) END AS text
+FROM (SELECT one.n, m.room, m.id, m.created_at, m.deleted_at IS NOT NULL AS is_deleted, m.body,
+             sum(octet_length(m.body)) OVER (ORDER BY one.n) - octet_length(m.body) AS before
+      FROM unnest($2::int8[], $3::int8[]) WITH ORDINALITY AS one (room, id, n)
+      JOIN message m ON m.shard = $1 AND m.room = one.room AND m.id = one.id) AS sized
+ORDER BY n";
+
+/// Indexes up to so many of the messages that are due first, and takes them from the notes.
+pub(super) async fn index(session: &mut PgConnection, shard: Shard, rows: usize) -> sqlx::Result<Done> {
+    let mut transaction = session.begin().await?;
+    let notes = due(&mut transaction, shard, rows).await?;
+    let asked: usize = notes.iter().map(|note| note.ids.len()).sum();
+    let messages = messages(&mut transaction, shard, &notes).await?;
+    let enough = messages.iter().find(|message| message.text.is_none());
+    // Those that are no longer there count as done.
+    let taken = enough.map_or(Ok(asked), |first| usize::try_from(first.n - 1)).unwrap_or(0);
+    // A message that is due twice is written once.
+    let messages: BTreeMap<(i64, i64), Message> = messages
+        .into_iter()
+        .filter(|message| message.text.is_some())
+        .map(|message| ((message.room, message.id), message))
+        .collect();
+    let (deleted, present): (Vec<_>, Vec<_>) = messages.values().partition(|message| message.is_deleted);
+    write(&mut transaction, shard, &present).await?;
+    remove(&mut transaction, shard, &deleted).await?;
+    finish(&mut transaction, shard, &notes, taken).await?;
+    transaction.commit().await?;
+    Ok(Done { taken, indexed: messages.len() as u64, has_more: taken < asked || asked >= rows })
+}
+
+/// Takes the message that is due first from the notes without indexing it, and makes it findable no more: the
+/// words that it had before are not its own. Answers its room and id.
+pub(super) async fn skip(session: &mut PgConnection, shard: Shard) -> sqlx::Result<Option<(i64, i64)>> {
+    let mut transaction = session.begin().await?;
+    let notes = due(&mut transaction, shard, 1).await?;
+    let first = notes.first().and_then(|note| Some((*note.rooms.first()?, *note.ids.first()?)));
+    if let Some((room, id)) = first {
+        sqlx::query("DELETE FROM message_search WHERE shard = $1 AND room = $2 AND id = $3")
+            .bind(shard.number())
+            .bind(room)
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    finish(&mut transaction, shard, &notes, 1).await?;
+    transaction.commit().await?;
+    Ok(first)
+}
+
+async fn due(session: &mut PgConnection, shard: Shard, rows: usize) -> sqlx::Result<Vec<Note>> {
+    let rows = i32::try_from(rows).unwrap_or(i32::MAX);
+    sqlx::query_as(DUE).bind(shard.number()).bind(rows).fetch_all(session).await
+}
+
+async fn messages(session: &mut PgConnection, shard: Shard, notes: &[Note]) -> sqlx::Result<Vec<Message>> {
+    let rooms: Vec<i64> = notes.iter().flat_map(|note| &note.rooms).copied().collect();
+    let ids: Vec<i64> = notes.iter().flat_map(|note| &note.ids).copied().collect();
+    sqlx::query_as(MESSAGES)
+        .bind(shard.number())
+        .bind(rooms)
+        .bind(ids)
+        .bind(BYTES)
+        .bind(LETTERS)
+        // Planned each time: a plan of when the table was small would read all of it.
+        .persistent(false)
+        .fetch_all(session)
+        .await
+}
+
+async fn write(session: &mut PgConnection, shard: Shard, messages: &[&Message]) -> sqlx::Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<_> = messages.iter().map(|m| parseable(m.text.as_deref().unwrap_or_default())).collect();
+    sqlx::query(
+        "INSERT INTO message_search (shard, room, id, created_at, words)
+         SELECT $1, new.room, new.id, new.created_at, to_tsvector('simple', new.text)
+         FROM unnest($2::int8[], $3::int8[], $4::timestamptz[], $5::text[]) AS new (room, id, created_at, text)
+         ON CONFLICT (shard, room, id) DO UPDATE SET words = excluded.words",
+    )
+    .bind(shard.number())
+    .bind(messages.iter().map(|message| message.room).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.id).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.created_at).collect::<Vec<_>>())
+    .bind(texts.iter().map(AsRef::as_ref).collect::<Vec<&str>>())
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+async fn remove(session: &mut PgConnection, shard: Shard, messages: &[&Message]) -> sqlx::Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "DELETE FROM message_search s USING unnest($2::int8[], $3::int8[]) AS gone (room, id)
+         WHERE s.shard = $1 AND s.room = gone.room AND s.id = gone.id",
+    )
+    .bind(shard.number())
+    .bind(messages.iter().map(|message| message.room).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.id).collect::<Vec<_>>())
+    .persistent(false)
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Takes the first of the messages from the notes.
+async fn finish(
+    session: &mut PgConnection,
+    shard: Shard,
+    notes: &[Note],
+    mut taken: usize,
+) -> sqlx::Result<()> {
+    let mut finished = Vec::new();
+    for note in notes {
+        let part = taken.min(note.ids.len());
+        taken -= part;
+        if part == usize::try_from(note.size).unwrap_or(0) {
+            finished.push(note.after_seq);
+        } else if part > 0 {
+            sqlx::query(
+                "UPDATE search_due SET rooms = rooms[$3 + 1:], ids = ids[$3 + 1:]
+                 WHERE shard = $1 AND after_seq = $2",
+            )
+            .bind(shard.number())
+            .bind(note.after_seq)
+            .bind(i32::try_from(part).unwrap_or(i32::MAX))
+            .execute(&mut *session)
+            .await?;
+        }
+    }
+    sqlx::query("DELETE FROM search_due WHERE shard = $1 AND after_seq = ANY($2)")
+        .bind(shard.number())
+        .bind(finished)
+        .execute(session)
+        .await?;
+    Ok(())
+}
