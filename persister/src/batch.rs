@@ -1,17 +1,18 @@
 //! A run of events as it is written: messages by columns, participants folded to the last word of
-//! each, everything else in order. Pure: what can't be decoded is set aside here, with its reason.
+//! each, read marks to the highest, members and texts to what stays, everything else in order. Pure: what
+//! can't be decoded is set aside here, with its reason.
 
 use std::{collections::HashMap, hash::Hash};
 
 use async_nats::HeaderMap;
 use shared::{
-    event::{ChatMessage, Event, EventName, Online, Participant, Room, header},
+    event::{ChatMessage, Event, EventName, MessageRead, Online, Participant, Room, header},
     id::MAX_ID,
     log::Stored,
     subject::{self, Channel},
 };
 
-use crate::watermark::number;
+use crate::{membership::Membership, revisions::Revisions, watermark::number};
 
 /// The most events in a transaction.
 pub(crate) const ROWS: usize = 1_000;
@@ -34,6 +35,16 @@ pub(crate) struct Plan {
     pub(crate) online: HashMap<OnlineKey, ParticipantState>,
     /// New rooms.
     pub(crate) rooms: Vec<NewRoom>,
+    /// Up to where people have read rooms: of each room and person the highest mark.
+    pub(crate) marks: HashMap<(i64, String), i64>,
+    /// Edits and deletions of messages.
+    pub(crate) revisions: Revisions,
+    /// Who may enter rooms, or may not any more.
+    pub(crate) members: Membership,
+    /// The rooms of these, and the last event of each.
+    pub(crate) touched: HashMap<i64, i64>,
+    /// Who belongs to teams, or does not any more.
+    pub(crate) team_members: Membership,
     /// Everything else, in order, with its sequence.
     pub(crate) changes: Vec<(u64, Event)>,
     /// What can't be applied.
@@ -135,9 +146,30 @@ impl Plan {
                 let key = parsed.key.map(generation).transpose()?;
                 self.rooms.push(NewRoom { id: stored.seq, room, key });
             }
+            Event::MessageRead(read) => self.mark(&read),
+            Event::MessageEdit(edit) => self.revisions.edit(stored.seq, edit),
+            Event::MessageDelete(delete) => self.revisions.delete(stored.seq, &delete),
+            Event::MemberAdd(member) => {
+                self.touched.insert(number(member.room.0), number(stored.seq));
+                self.members.add(member.room.0, &member.user, &member.by);
+            }
+            Event::MemberRemove(member) => {
+                self.touched.insert(number(member.room.0), number(stored.seq));
+                self.members.remove(member.room.0, &member.user);
+            }
+            Event::TeamMemberAdd(member) => {
+                self.team_members.add(member.team.0, &member.user, &member.by);
+            }
+            Event::TeamMemberRemove(member) => self.team_members.remove(member.team.0, &member.user),
             event => self.changes.push((stored.seq, event)),
         }
         Ok(())
+    }
+
+    fn mark(&mut self, read: &MessageRead) {
+        let mark = number(read.message_id.0);
+        let known = self.marks.entry((number(read.room.0), read.user.to_string())).or_insert(mark);
+        *known = mark.max(*known);
     }
 
     fn participant(&mut self, who: &Participant, headers: &HeaderMap, present: bool) -> Result<(), String> {
@@ -308,6 +340,27 @@ mod tests {
         let keys: Vec<_> = plan.rooms.into_iter().map(|room| (room.id, room.key)).collect();
         assert_eq!(keys, [(1, None), (2, Some(("k.".to_owned(), 3)))]);
         assert_eq!(plan.rejected.iter().map(|event| event.seq).collect::<Vec<_>>(), [3, 4]);
+    }
+
+    #[test]
+    fn read_marks_of_a_batch_are_folded_to_the_highest_of_each_person_and_room() {
+        let mark = |seq: u64, room: u64, user: &str, id: u64| {
+            let subject = format!("chat.2.room.{room}.message-read");
+            let payload = format!(r#"{{"message_id":{id},"room":{room},"user":"{user}"}}"#);
+            stored(seq, &subject, &payload, &[])
+        };
+        let plan = Plan::of(&[
+            mark(1, 42, "7", 5),
+            mark(2, 42, "7", 9),
+            mark(3, 42, "7", 8),
+            mark(4, 42, "8", 3),
+            mark(5, 50, "7", 1),
+        ]);
+        let mut marks: Vec<_> = plan.marks.into_iter().collect();
+        marks.sort_unstable();
+        let expected = [(42, "7", 9), (42, "8", 3), (50, "7", 1)];
+        assert_eq!(marks, expected.map(|(room, user, id)| ((room, user.to_owned()), id)));
+        assert!(plan.changes.is_empty(), "nothing of it is written one by one");
     }
 
     #[test]

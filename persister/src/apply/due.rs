@@ -1,6 +1,6 @@
 //! What a batch leaves to do for full-text search: one row a batch, so that it costs next to nothing here.
 
-use shared::{event::Event, id::Shard};
+use shared::id::Shard;
 use sqlx::PgConnection;
 
 use crate::{batch::Plan, watermark::number};
@@ -29,13 +29,5 @@ pub(super) async fn insert(
 /// Room and id of each, as Postgres has them; some more than once.
 fn touched(plan: &Plan) -> impl Iterator<Item = (i64, i64)> {
     let new = plan.messages.iter().map(|(id, message)| (number(message.room.0), number(*id)));
-    let changed = plan.changes.iter().flat_map(|(_, event)| {
-        let (room, ids) = match event {
-            Event::MessageEdit(edit) => (edit.room, std::slice::from_ref(&edit.message_id)),
-            Event::MessageDelete(delete) => (delete.room, delete.messages_ids.as_slice()),
-            _ => return Vec::new(),
-        };
-        ids.iter().map(|id| (number(room.0), number(id.0))).collect()
-    });
-    new.chain(changed)
+    new.chain(plan.revisions.messages())
 }

@@ -1,13 +1,21 @@
-//! Messages: inserted in bulk, edited and deleted in the log's order.
+//! Messages: inserted, edited and deleted in bulk, and the marks of who has read them.
+//!
+//! Statements that join a table to a batch are planned each time they run: a plan that was kept from when the
+//! table was small would read all of it for each row of the batch.
+
+use std::collections::HashMap;
 
 use shared::{
-    event::{ChatMessage, MessageDelete, MessageDetail, MessageEdit, MessageRead},
+    event::{ChatMessage, MessageDetail},
     id::Shard,
 };
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use crate::watermark::number;
+use crate::{
+    revisions::{Deletions, Edits},
+    watermark::number,
+};
 
 /// New messages, column by column.
 pub(crate) struct Columns<'a> {
@@ -63,23 +71,25 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Gives a message another text. After its deletion that changes nothing.
-pub(super) async fn edit(
-    session: &mut PgConnection,
-    shard: Shard,
-    seq: u64,
-    edit: &MessageEdit,
-) -> sqlx::Result<()> {
+/// Gives messages another text. After their deletion that changes nothing.
+pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edits: &Edits<'_>) -> sqlx::Result<()> {
+    if edits.ids.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
-        "UPDATE message SET body = $4, edited_at = $5, changed = $6
-         WHERE shard = $1 AND room = $2 AND id = $3 AND deleted_at IS NULL",
+        "UPDATE message SET body = new.body, edited_at = new.edited_at, changed = new.changed
+         FROM unnest($2::int8[], $3::int8[], $4::text[], $5::timestamptz[], $6::int8[])
+              AS new (room, id, body, edited_at, changed)
+         WHERE message.shard = $1 AND message.room = new.room AND message.id = new.id
+               AND message.deleted_at IS NULL",
     )
     .bind(shard.number())
-    .bind(number(edit.room.0))
-    .bind(number(edit.message_id.0))
-    .bind(&edit.message)
-    .bind(OffsetDateTime::from(edit.edited_at))
-    .bind(number(seq))
+    .bind(&edits.rooms)
+    .bind(&edits.ids)
+    .bind(&edits.bodies)
+    .bind(&edits.edited_at)
+    .bind(&edits.changed)
+    .persistent(false)
     .execute(session)
     .await?;
     Ok(())
@@ -89,35 +99,48 @@ pub(super) async fn edit(
 pub(super) async fn delete(
     session: &mut PgConnection,
     shard: Shard,
-    seq: u64,
-    delete: &MessageDelete,
+    deletions: &Deletions,
 ) -> sqlx::Result<()> {
-    let ids: Vec<i64> = delete.messages_ids.iter().map(|id| number(id.0)).collect();
+    if deletions.ids.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
-        "UPDATE message SET body = '', deleted_at = $4, changed = $5
-         WHERE shard = $1 AND room = $2 AND id = ANY($3) AND deleted_at IS NULL",
+        "UPDATE message SET body = '', deleted_at = new.deleted_at, changed = new.changed
+         FROM unnest($2::int8[], $3::int8[], $4::timestamptz[], $5::int8[])
+              AS new (room, id, deleted_at, changed)
+         WHERE message.shard = $1 AND message.room = new.room AND message.id = new.id
+               AND message.deleted_at IS NULL",
     )
     .bind(shard.number())
-    .bind(number(delete.room.0))
-    .bind(ids)
-    .bind(OffsetDateTime::from(delete.deleted_at))
-    .bind(number(seq))
+    .bind(&deletions.rooms)
+    .bind(&deletions.ids)
+    .bind(&deletions.deleted_at)
+    .bind(&deletions.changed)
+    .persistent(false)
     .execute(session)
     .await?;
     Ok(())
 }
 
-/// Moves a person's mark in a room, never back.
-pub(super) async fn read(session: &mut PgConnection, shard: Shard, read: &MessageRead) -> sqlx::Result<()> {
+/// Moves people's marks in rooms, never back.
+pub(super) async fn mark(
+    session: &mut PgConnection,
+    shard: Shard,
+    marks: &HashMap<(i64, String), i64>,
+) -> sqlx::Result<()> {
+    if marks.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
-        "INSERT INTO read_mark (shard, room, user_id, message_id) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (shard, room, user_id) DO UPDATE
-         SET message_id = greatest(read_mark.message_id, excluded.message_id)",
+        "INSERT INTO read_mark (shard, room, user_id, message_id)
+         SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::int8[]) AS new
+         ON CONFLICT (shard, room, user_id) DO UPDATE SET message_id = excluded.message_id
+         WHERE read_mark.message_id < excluded.message_id",
     )
     .bind(shard.number())
-    .bind(number(read.room.0))
-    .bind(read.user.as_str())
-    .bind(number(read.message_id.0))
+    .bind(marks.keys().map(|(room, _)| *room).collect::<Vec<_>>())
+    .bind(marks.keys().map(|(_, user)| user.as_str()).collect::<Vec<_>>())
+    .bind(marks.values().copied().collect::<Vec<_>>())
     .execute(session)
     .await?;
     Ok(())

@@ -4,6 +4,7 @@
 //! batch, and noted in `rejected_event` in the same transaction as its watermark.
 
 mod due;
+mod members;
 pub(crate) mod message;
 mod participant;
 mod person;
@@ -132,31 +133,37 @@ async fn rows(session: &mut PgConnection, shard: Shard, after: u64, plan: &Plan)
     for new in &plan.rooms {
         room::make(session, shard, new).await?;
     }
+    message::edit(session, shard, &plan.revisions.edits()).await?;
+    message::delete(session, shard, &plan.revisions.deletions()).await?;
+    message::mark(session, shard, &plan.marks).await?;
     for (seq, event) in &plan.changes {
         change(session, shard, *seq, event).await?;
     }
+    room::touch(session, shard, &plan.touched).await?;
+    members::write(session, shard, members::OF_ROOMS, &plan.members).await?;
+    members::write(session, shard, members::OF_TEAMS, &plan.team_members).await?;
     due::insert(session, shard, after, plan).await?;
     rejected::insert(session, shard, &plan.rejected).await
 }
 
 async fn change(session: &mut PgConnection, shard: Shard, seq: u64, event: &Event) -> sqlx::Result<()> {
     match event {
-        Event::MessageEdit(edit) => message::edit(session, shard, seq, edit).await,
-        Event::MessageDelete(delete) => message::delete(session, shard, seq, delete).await,
-        Event::MessageRead(read) => message::read(session, shard, read).await,
-        Event::MemberAdd(member) => room::add_member(session, shard, seq, member).await,
-        Event::MemberRemove(member) => room::remove_member(session, shard, seq, member).await,
         Event::RoomUpdate(update) => room::update(session, shard, seq, update).await,
         Event::TeamMade(team) => team::make(session, shard, seq, team).await,
-        Event::TeamMemberAdd(member) => team::add_member(session, shard, member).await,
-        Event::TeamMemberRemove(member) => team::remove_member(session, shard, member).await,
         Event::Invitation(invitation) => person::invite(session, shard, seq, invitation).await,
         Event::InvitationAnswer(answer) => person::answer(session, shard, answer).await,
         Event::Profile(profile) => person::merge(session, shard, profile).await,
         Event::RoomSelect(select) => person::select(session, shard, select).await,
         Event::Camera(camera) => person::camera(session, shard, camera).await,
-        // Written above.
+        // Written in bulk.
         Event::ChatMessage(_)
+        | Event::MessageEdit(_)
+        | Event::MessageDelete(_)
+        | Event::MessageRead(_)
+        | Event::MemberAdd(_)
+        | Event::MemberRemove(_)
+        | Event::TeamMemberAdd(_)
+        | Event::TeamMemberRemove(_)
         | Event::Chatroom(_)
         | Event::RoomMade(_)
         | Event::ParticipantJoin(_)

@@ -1,8 +1,10 @@
-//! Rooms as they were made, and who may enter them.
+//! Rooms as they were made, and what became of them.
+
+use std::collections::HashMap;
 
 use shared::{
-    event::{Member, RoomUpdate},
-    id::{RoomId, Shard, UserId},
+    event::RoomUpdate,
+    id::{Shard, UserId},
 };
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
@@ -44,53 +46,24 @@ pub(super) async fn make(session: &mut PgConnection, shard: Shard, new: &NewRoom
     Ok(())
 }
 
-/// Lets a person in from now on.
-pub(super) async fn add_member(
+/// Notes the last event that concerned each room.
+pub(super) async fn touch(
     session: &mut PgConnection,
     shard: Shard,
-    seq: u64,
-    member: &Member,
+    rooms: &HashMap<i64, i64>,
 ) -> sqlx::Result<()> {
-    touch(session, shard, seq, member.room).await?;
+    if rooms.is_empty() {
+        return Ok(());
+    }
+    // An update of the room, written before, may be the later event.
     sqlx::query(
-        "INSERT INTO room_member (shard, room, user_id, added_by) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (shard, room, user_id) DO NOTHING",
+        "INSERT INTO room_state (shard, room, changed)
+         SELECT $1, new.* FROM unnest($2::int8[], $3::int8[]) AS new
+         ON CONFLICT (shard, room) DO UPDATE SET changed = greatest(room_state.changed, excluded.changed)",
     )
     .bind(shard.number())
-    .bind(number(member.room.0))
-    .bind(member.user.as_str())
-    .bind(member.by.as_str())
-    .execute(session)
-    .await?;
-    Ok(())
-}
-
-/// Lets a person in no more.
-pub(super) async fn remove_member(
-    session: &mut PgConnection,
-    shard: Shard,
-    seq: u64,
-    member: &Member,
-) -> sqlx::Result<()> {
-    touch(session, shard, seq, member.room).await?;
-    sqlx::query("DELETE FROM room_member WHERE shard = $1 AND room = $2 AND user_id = $3")
-        .bind(shard.number())
-        .bind(number(member.room.0))
-        .bind(member.user.as_str())
-        .execute(session)
-        .await?;
-    Ok(())
-}
-
-/// Notes that an event concerned the room.
-async fn touch(session: &mut PgConnection, shard: Shard, seq: u64, room: RoomId) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO room_state (shard, room, changed) VALUES ($1, $2, $3)
-         ON CONFLICT (shard, room) DO UPDATE SET changed = excluded.changed",
-    )
-    .bind(shard.number())
-    .bind(number(room.0))
-    .bind(number(seq))
+    .bind(rooms.keys().copied().collect::<Vec<_>>())
+    .bind(rooms.values().copied().collect::<Vec<_>>())
     .execute(session)
     .await?;
     Ok(())

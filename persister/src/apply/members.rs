@@ -1,0 +1,62 @@
+//! Members of rooms and of teams, written in bulk.
+
+use shared::id::Shard;
+use sqlx::PgConnection;
+
+use crate::membership::{Added, Membership, Removed};
+
+/// The two statements of a table of members.
+#[derive(Clone, Copy)]
+pub(super) struct Statements {
+    remove: &'static str,
+    add: &'static str,
+}
+
+/// Who may enter rooms.
+pub(super) const OF_ROOMS: Statements = Statements {
+    remove: "DELETE FROM room_member m USING unnest($2::int8[], $3::text[]) AS gone (room, user_id)
+             WHERE m.shard = $1 AND m.room = gone.room AND m.user_id = gone.user_id",
+    add: "INSERT INTO room_member (shard, room, user_id, added_by)
+          SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::text[]) AS new
+          ON CONFLICT (shard, room, user_id) DO NOTHING",
+};
+
+/// Who belongs to teams.
+pub(super) const OF_TEAMS: Statements = Statements {
+    remove: "DELETE FROM team_member m USING unnest($2::int8[], $3::text[]) AS gone (team, user_id)
+             WHERE m.shard = $1 AND m.team = gone.team AND m.user_id = gone.user_id",
+    add: "INSERT INTO team_member (shard, team, user_id, added_by)
+          SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::text[]) AS new
+          ON CONFLICT (shard, team, user_id) DO NOTHING",
+};
+
+/// Removes and adds members. Who was a member before stays added by whoever added them first.
+pub(super) async fn write(
+    session: &mut PgConnection,
+    shard: Shard,
+    statements: Statements,
+    membership: &Membership,
+) -> sqlx::Result<()> {
+    let Removed { places, users } = membership.removed();
+    if !places.is_empty() {
+        sqlx::query(statements.remove)
+            .bind(shard.number())
+            .bind(places)
+            .bind(users)
+            // Planned each time: see `message`.
+            .persistent(false)
+            .execute(&mut *session)
+            .await?;
+    }
+    let Added { places, users, by } = membership.added();
+    if !places.is_empty() {
+        sqlx::query(statements.add)
+            .bind(shard.number())
+            .bind(places)
+            .bind(users)
+            .bind(by)
+            .execute(session)
+            .await?;
+    }
+    Ok(())
+}

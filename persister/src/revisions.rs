@@ -1,0 +1,162 @@
+//! Edits and deletions of messages, folded so that a batch writes them by two statements.
+//!
+//! What must hold: writing the edits and then the deletions, neither of them on a message that is deleted
+//! already, leaves the same rows as all of them one after the other.
+
+use std::collections::HashMap;
+
+use shared::event::{MessageDelete, MessageEdit};
+use time::OffsetDateTime;
+
+use crate::watermark::number;
+
+/// A message, by room and id.
+type Key = (i64, i64);
+
+/// The edits and deletions of a batch: of each message the last edit before its deletion, and the first
+/// deletion.
+#[derive(Debug, Default)]
+pub(crate) struct Revisions {
+    edits: HashMap<Key, Edit>,
+    deletions: HashMap<Key, Deletion>,
+}
+
+#[derive(Debug)]
+struct Edit {
+    seq: i64,
+    body: String,
+    edited_at: OffsetDateTime,
+}
+
+#[derive(Debug)]
+struct Deletion {
+    seq: i64,
+    deleted_at: OffsetDateTime,
+}
+
+/// The columns of edits.
+#[derive(Debug, Default)]
+pub(crate) struct Edits<'a> {
+    pub(crate) rooms: Vec<i64>,
+    pub(crate) ids: Vec<i64>,
+    pub(crate) bodies: Vec<&'a str>,
+    pub(crate) edited_at: Vec<OffsetDateTime>,
+    pub(crate) changed: Vec<i64>,
+}
+
+/// The columns of deletions.
+#[derive(Debug, Default)]
+pub(crate) struct Deletions {
+    pub(crate) rooms: Vec<i64>,
+    pub(crate) ids: Vec<i64>,
+    pub(crate) deleted_at: Vec<OffsetDateTime>,
+    pub(crate) changed: Vec<i64>,
+}
+
+impl Revisions {
+    /// Notes an edit, the event of that sequence.
+    pub(crate) fn edit(&mut self, seq: u64, edit: MessageEdit) {
+        let key = (number(edit.room.0), number(edit.message_id.0));
+        if !self.deletions.contains_key(&key) {
+            let edited_at = edit.edited_at.into();
+            self.edits.insert(key, Edit { seq: number(seq), body: edit.message, edited_at });
+        }
+    }
+
+    /// Notes a deletion, the event of that sequence.
+    pub(crate) fn delete(&mut self, seq: u64, delete: &MessageDelete) {
+        for id in &delete.messages_ids {
+            let deletion = Deletion { seq: number(seq), deleted_at: delete.deleted_at.into() };
+            self.deletions.entry((number(delete.room.0), number(id.0))).or_insert(deletion);
+        }
+    }
+
+    /// Room and id of every message concerned; some of them twice.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (i64, i64)> {
+        self.edits.keys().chain(self.deletions.keys()).copied()
+    }
+
+    pub(crate) fn edits(&self) -> Edits<'_> {
+        let mut edits = Edits::default();
+        for ((room, id), edit) in &self.edits {
+            edits.rooms.push(*room);
+            edits.ids.push(*id);
+            edits.bodies.push(&edit.body);
+            edits.edited_at.push(edit.edited_at);
+            edits.changed.push(edit.seq);
+        }
+        edits
+    }
+
+    pub(crate) fn deletions(&self) -> Deletions {
+        let mut deletions = Deletions::default();
+        for ((room, id), deletion) in &self.deletions {
+            deletions.rooms.push(*room);
+            deletions.ids.push(*id);
+            deletions.deleted_at.push(deletion.deleted_at);
+            deletions.changed.push(deletion.seq);
+        }
+        deletions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use shared::{
+        clock::Timestamp,
+        id::{MessageId, RoomId, UserId},
+    };
+
+    use super::*;
+
+    /// A row as far as revisions change it: text, whether it is deleted, last change.
+    type Row = (String, bool, i64);
+
+    fn user() -> UserId {
+        "7".parse().expect("an id")
+    }
+
+    proptest! {
+        #[test]
+        fn folded_revisions_leave_the_same_messages_as_single_ones(
+            events in prop::collection::vec((1_u64..4, any::<bool>()), 0..20),
+        ) {
+            let key = |id: u64| (1, number(id));
+            let mut one_by_one: HashMap<Key, Row> =
+                (1..4).map(|id| (key(id), ("first".to_owned(), id == 3, 0))).collect();
+            let mut folded = one_by_one.clone();
+            let mut revisions = Revisions::default();
+            let (room, now) = (RoomId(1), Timestamp::now());
+            for (seq, (id, is_edit)) in (10_u64..).zip(events) {
+                let row = one_by_one.get_mut(&key(id)).expect("a message");
+                let text = if is_edit { format!("text {seq}") } else { String::new() };
+                if !row.1 {
+                    *row = (text.clone(), !is_edit, number(seq));
+                }
+                if is_edit {
+                    let message_id = MessageId(id);
+                    revisions.edit(seq, MessageEdit { message_id, message: text, room, user: user(), edited_at: now });
+                } else {
+                    let messages_ids = vec![MessageId(id)];
+                    revisions.delete(seq, &MessageDelete { messages_ids, room, user: user(), deleted_at: now });
+                }
+            }
+            let edits = revisions.edits();
+            for (n, id) in edits.ids.into_iter().enumerate() {
+                let row = folded.get_mut(&(1, id)).expect("a message");
+                if !row.1 {
+                    *row = (edits.bodies[n].to_owned(), false, edits.changed[n]);
+                }
+            }
+            let deletions = revisions.deletions();
+            for (n, id) in deletions.ids.into_iter().enumerate() {
+                let row = folded.get_mut(&(1, id)).expect("a message");
+                if !row.1 {
+                    *row = (String::new(), true, deletions.changed[n]);
+                }
+            }
+            prop_assert_eq!(folded, one_by_one);
+        }
+    }
+}
