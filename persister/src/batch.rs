@@ -80,6 +80,8 @@ pub(crate) struct OnlineKey {
 pub(crate) struct ParticipantState {
     pub(crate) counter: i64,
     pub(crate) present: bool,
+    /// The event that says so.
+    pub(crate) seq: i64,
 }
 
 /// An event that can't be applied.
@@ -137,10 +139,10 @@ impl Plan {
         check(&parsed.channel, &event)?;
         match event {
             Event::ChatMessage(message) => self.messages.push((stored.seq, message)),
-            Event::ParticipantJoin(participant) => self.participant(&participant, &stored.headers, true)?,
-            Event::ParticipantLeave(participant) => self.participant(&participant, &stored.headers, false)?,
-            Event::Online(person) => self.online(&person, &stored.headers, true)?,
-            Event::Offline(person) => self.online(&person, &stored.headers, false)?,
+            Event::ParticipantJoin(participant) => self.participant(&participant, stored, true)?,
+            Event::ParticipantLeave(participant) => self.participant(&participant, stored, false)?,
+            Event::Online(person) => self.online(&person, stored, true)?,
+            Event::Offline(person) => self.online(&person, stored, false)?,
             Event::Chatroom(room) | Event::RoomMade(room) => {
                 let generation = |key| Ok::<_, String>((key, generation(&stored.headers)?));
                 let key = parsed.key.map(generation).transpose()?;
@@ -172,27 +174,27 @@ impl Plan {
         *known = mark.max(*known);
     }
 
-    fn participant(&mut self, who: &Participant, headers: &HeaderMap, present: bool) -> Result<(), String> {
-        let (incarnation, state) = word(headers, present)?;
+    fn participant(&mut self, who: &Participant, stored: &Stored, present: bool) -> Result<(), String> {
+        let (incarnation, state) = word(stored, present)?;
         let key = ParticipantKey { room: number(who.room.0), user: who.user.to_string(), incarnation };
         fold(&mut self.participants, key, state);
         Ok(())
     }
 
-    fn online(&mut self, who: &Online, headers: &HeaderMap, present: bool) -> Result<(), String> {
-        let (incarnation, state) = word(headers, present)?;
+    fn online(&mut self, who: &Online, stored: &Stored, present: bool) -> Result<(), String> {
+        let (incarnation, state) = word(stored, present)?;
         fold(&mut self.online, OnlineKey { user: who.user.to_string(), incarnation }, state);
         Ok(())
     }
 }
 
 /// Which process says so, and as which of its words.
-fn word(headers: &HeaderMap, present: bool) -> Result<(i64, ParticipantState), String> {
-    let incarnation = unsigned(headers, header::INCARNATION)?;
-    let counter = unsigned(headers, header::COUNTER)?;
+fn word(stored: &Stored, present: bool) -> Result<(i64, ParticipantState), String> {
+    let incarnation = unsigned(&stored.headers, header::INCARNATION)?;
+    let counter = unsigned(&stored.headers, header::COUNTER)?;
     let counter = i64::try_from(counter).map_err(|_| "the counter is out of range".to_owned())?;
     // The same 64 bits: it is compared for equality only.
-    Ok((incarnation.cast_signed(), ParticipantState { counter, present }))
+    Ok((incarnation.cast_signed(), ParticipantState { counter, present, seq: number(stored.seq) }))
 }
 
 fn generation(headers: &HeaderMap) -> Result<i32, String> {
@@ -301,7 +303,7 @@ mod tests {
         assert_eq!(plan.rejected, []);
         let states: Vec<_> = plan.participants.into_iter().collect();
         let key = ParticipantKey { room: 42, user: "7".to_owned(), incarnation: -1 };
-        assert_eq!(states, [(key, ParticipantState { counter: 4, present: false })]);
+        assert_eq!(states, [(key, ParticipantState { counter: 4, present: false, seq: 2 })]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod bench;
 mod config;
 mod feed;
 mod lead;
+mod maintenance;
 mod membership;
 mod recover;
 mod repair;
@@ -102,6 +103,8 @@ pub async fn start(
     let writers = Writers::new("batches", database.clone(), config.database.persister_sessions)?;
     let hasty = database.clone().with_statement_timeout(search::STATEMENT_TIMEOUT);
     let indexers = Writers::new("search", hasty, 1)?;
+    let hasty = database.clone().with_statement_timeout(maintenance::STATEMENT_TIMEOUT);
+    let maintainers = Writers::new("maintenance", hasty, 1)?;
 
     let connection = nats::connect(&config.nats, Role::Persister).await?;
     // From here on no new connection goes unnoticed.
@@ -133,6 +136,7 @@ pub async fn start(
             client: connection.client.clone(),
             jetstream: jetstream.clone(),
             writers: writers.clone(),
+            maintainers: maintainers.clone(),
             log: config.log.clone(),
             standing: standing.clone(),
             lead: Lead::new(leads.clone(), shard),

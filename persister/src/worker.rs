@@ -51,6 +51,8 @@ pub(crate) struct Worker {
     pub(crate) client: async_nats::Client,
     pub(crate) jetstream: Context,
     pub(crate) writers: Writers,
+    /// The sessions that delete what nobody needs any more.
+    pub(crate) maintainers: Writers,
     pub(crate) log: LogArgs,
     pub(crate) standing: Standing,
     pub(crate) lead: Lead,
@@ -191,10 +193,12 @@ impl Worker {
         self.fine();
         self.meters.leading.set(1);
         let trimming = self.trim();
+        let maintaining = self.maintain();
         let writing = self.write(place.seq, place.epoch, &mut doubts);
         tokio::select! {
             ended = writing => ended,
             never = trimming => match never {},
+            never = maintaining => match never {},
         }
     }
 

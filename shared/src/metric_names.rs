@@ -97,8 +97,10 @@ metric_names! {
     gauge SHARD_REFUSED = "roomcast_shard_refused";
     /// 1 where this process writes the shard to Postgres, by `shard`.
     gauge PERSISTER_LEADING = "roomcast_persister_leading";
-    /// Database sessions by `pool`: batches, search, and `state`: idle, busy.
+    /// Database sessions by `pool`: batches, search, maintenance, and `state`: idle, busy.
     gauge PERSISTER_SESSIONS = "roomcast_persister_sessions";
+    /// Rows that nobody needed any more and that were deleted, by `table`: participant, online, invitation.
+    counter MAINTENANCE_DELETED_TOTAL = "roomcast_maintenance_deleted_rows_total";
     /// Messages that full-text search was told of: new, edited or deleted.
     counter SEARCH_INDEXED_TOTAL = "roomcast_search_indexed_total";
     /// Messages that full-text search could not index, and left out: the persister's log names them.

@@ -21,11 +21,13 @@ pub(super) async fn upsert(
     let incarnations: Vec<i64> = participants.keys().map(|key| key.incarnation).collect();
     let counters: Vec<i64> = participants.values().map(|state| state.counter).collect();
     let present: Vec<bool> = participants.values().map(|state| state.present).collect();
+    let changed: Vec<i64> = participants.values().map(|state| state.seq).collect();
     sqlx::query(
-        "INSERT INTO participant (shard, room, user_id, incarnation, counter, present)
-         SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::int8[], $5::int8[], $6::bool[]) AS new
+        "INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
+         SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::int8[], $5::int8[], $6::bool[],
+                                      $7::int8[]) AS new
          ON CONFLICT (shard, room, user_id, incarnation) DO UPDATE
-         SET counter = excluded.counter, present = excluded.present
+         SET counter = excluded.counter, present = excluded.present, changed = excluded.changed
          WHERE participant.counter < excluded.counter",
     )
     .bind(shard.number())
@@ -34,6 +36,7 @@ pub(super) async fn upsert(
     .bind(incarnations)
     .bind(counters)
     .bind(present)
+    .bind(changed)
     .execute(session)
     .await?;
     Ok(())
@@ -52,11 +55,12 @@ pub(super) async fn upsert_online(
     let incarnations: Vec<i64> = people.keys().map(|key| key.incarnation).collect();
     let counters: Vec<i64> = people.values().map(|state| state.counter).collect();
     let present: Vec<bool> = people.values().map(|state| state.present).collect();
+    let changed: Vec<i64> = people.values().map(|state| state.seq).collect();
     sqlx::query(
-        "INSERT INTO online (shard, user_id, incarnation, counter, present)
-         SELECT $1, new.* FROM unnest($2::text[], $3::int8[], $4::int8[], $5::bool[]) AS new
+        "INSERT INTO online (shard, user_id, incarnation, counter, present, changed)
+         SELECT $1, new.* FROM unnest($2::text[], $3::int8[], $4::int8[], $5::bool[], $6::int8[]) AS new
          ON CONFLICT (shard, user_id, incarnation) DO UPDATE
-         SET counter = excluded.counter, present = excluded.present
+         SET counter = excluded.counter, present = excluded.present, changed = excluded.changed
          WHERE online.counter < excluded.counter",
     )
     .bind(shard.number())
@@ -64,6 +68,7 @@ pub(super) async fn upsert_online(
     .bind(incarnations)
     .bind(counters)
     .bind(present)
+    .bind(changed)
     .execute(session)
     .await?;
     Ok(())

@@ -8,6 +8,7 @@ mod gone;
 mod hole;
 mod older;
 mod reject;
+mod restarts;
 mod restore;
 mod window;
 mod writers;

@@ -1,0 +1,219 @@
+//! Deletion of rows that nobody needs any more, a few at a time, by the process that leads their shard.
+//!
+//! Each start of a fan-out node leaves a row behind for every person it ever had in a room, and one for each
+//! who was online: the row says that they have left. Invitations into rooms that are closed stay unanswered.
+//!
+//! What must hold: a row that says that somebody has left is deleted only once no older word of the same
+//! process can come, which would bring them back. So its event is no longer in the log, and all that the log
+//! had when that was seen is applied. What is appended later is younger by at least the age at which the log
+//! is trimmed, and if a dead process had people by it after all, api declares it dead again.
+
+use std::{collections::HashSet, convert::Infallible, sync::atomic::Ordering, time::Duration};
+
+use anyhow::Context as _;
+use shared::{
+    id::{RoomId, ShardCount},
+    log::{self, StreamState},
+    metric_names as names,
+    subject::Channel,
+};
+use sqlx::PgConnection;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{watermark::number, worker::Worker};
+
+/// Between rounds that found little to do.
+const EVERY: Duration = Duration::from_secs(5);
+/// Between rounds that found more than they may delete.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The most rows of a table that a round deletes.
+const ROWS: i64 = 5_000;
+/// The most invitations that a round looks at.
+const INVITATIONS: i64 = 500;
+/// How long a statement may take, as PostgreSQL writes it.
+pub(crate) const STATEMENT_TIMEOUT: &str = "5s";
+/// More than the statements of a round may take: a session that is silent for longer is lost.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Deletes who has left a room by a word of before an event.
+const PARTICIPANTS: &str = "
+DELETE FROM participant WHERE shard = $1 AND NOT present AND changed < $2 AND ctid = ANY (ARRAY(
+    SELECT ctid FROM participant WHERE shard = $1 AND NOT present AND changed < $2 ORDER BY changed LIMIT $3))";
+
+/// Deletes who is no longer online by a word of before an event.
+const ONLINE: &str = "
+DELETE FROM online WHERE shard = $1 AND NOT present AND changed < $2 AND ctid = ANY (ARRAY(
+    SELECT ctid FROM online WHERE shard = $1 AND NOT present AND changed < $2 ORDER BY changed LIMIT $3))";
+
+/// The events that no word can follow any more that is older.
+#[derive(Debug, Default)]
+struct Settled {
+    /// All before this one.
+    before: u64,
+    /// The log's first and last event when it was looked at; what it had then is not applied yet.
+    waiting: Option<(u64, u64)>,
+}
+
+impl Settled {
+    /// Notes how the log stood, and, read after that, up to where it is applied.
+    fn note(&mut self, log: &StreamState, watermark: u64) {
+        let (first, last) = *self.waiting.get_or_insert((log.first, log.last));
+        if watermark >= last {
+            self.before = self.before.max(first);
+            self.waiting = None;
+        }
+    }
+}
+
+/// Where a shard's maintenance stands.
+#[derive(Debug, Default)]
+struct Progress {
+    settled: Settled,
+    /// The last invitation that was looked at in this lap.
+    invitation: i64,
+}
+
+impl Worker {
+    /// Deletes what nobody needs any more, for as long as this process leads the shard.
+    pub(crate) async fn maintain(&self) -> Infallible {
+        let mut progress = Progress::default();
+        let mut pause = EVERY;
+        loop {
+            sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
+            let begun = Instant::now();
+            pause = match self.maintenance_round(&mut progress).await {
+                // At most half of the time.
+                Ok(true) => begun.elapsed() + PAUSE,
+                Ok(false) => EVERY,
+                Err(error) => {
+                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "rows were not deleted");
+                    EVERY
+                }
+            };
+        }
+    }
+
+    /// One round; true where there is more to delete.
+    async fn maintenance_round(&self, progress: &mut Progress) -> anyhow::Result<bool> {
+        let log = log::state(&self.jetstream, self.shard).await?;
+        progress.settled.note(&log, self.watermark.load(Ordering::Relaxed));
+        let mut writer = self.maintainers.take().await?;
+        let round = timeout(ANSWER, self.delete(writer.session(), progress)).await;
+        let has_more = round.context("the database did not answer in time")??;
+        writer.give_back();
+        Ok(has_more)
+    }
+
+    async fn delete(&self, session: &mut PgConnection, progress: &mut Progress) -> anyhow::Result<bool> {
+        let before = number(progress.settled.before);
+        let mut has_more = false;
+        for (table, sql) in [("participant", PARTICIPANTS), ("online", ONLINE)] {
+            let deleted = sqlx::query(sql)
+                .bind(self.shard.number())
+                .bind(before)
+                .bind(ROWS)
+                .execute(&mut *session)
+                .await?
+                .rows_affected();
+            count(table, deleted);
+            has_more |= deleted >= ROWS.unsigned_abs();
+        }
+        let shards = self.log.shard_count()?;
+        count("invitation", self.delete_invitations(session, shards, before, progress).await?);
+        Ok(has_more)
+    }
+
+    /// Deletes unanswered invitations into closed rooms, of a few invitations in turn. While the log has an
+    /// invitation it is found there, so it stays as long.
+    async fn delete_invitations(
+        &self,
+        session: &mut PgConnection,
+        shards: ShardCount,
+        before: i64,
+        progress: &mut Progress,
+    ) -> anyhow::Result<u64> {
+        let open: Vec<(String, i64, i64)> = sqlx::query_as(
+            "SELECT user_id, id, room FROM invitation
+             WHERE shard = $1 AND accepted IS NULL AND id > $2 AND id < $3 ORDER BY id LIMIT $4",
+        )
+        .bind(self.shard.number())
+        .bind(progress.invitation)
+        .bind(before)
+        .bind(INVITATIONS)
+        .fetch_all(&mut *session)
+        .await?;
+        let is_end = i64::try_from(open.len())? < INVITATIONS;
+        progress.invitation = open.last().filter(|_| !is_end).map_or(0, |(_, id, _)| *id);
+        if open.is_empty() {
+            return Ok(0);
+        }
+        let rooms: Vec<i64> = open.iter().map(|(_, _, room)| *room).collect();
+        let of = |room: &i64| Channel::Room(RoomId(room.unsigned_abs())).shard(shards).number();
+        // By a statement of its own: the rooms are of other shards.
+        let closed: Vec<i64> = sqlx::query_scalar(
+            "SELECT s.room FROM room_state s JOIN unnest($1::int2[], $2::int8[]) AS asked (shard, room)
+             ON s.shard = asked.shard AND s.room = asked.room WHERE s.closed_at IS NOT NULL",
+        )
+        .bind(rooms.iter().map(of).collect::<Vec<_>>())
+        .bind(&rooms)
+        // Planned each time: a plan of when the table was small would read all of it.
+        .persistent(false)
+        .fetch_all(&mut *session)
+        .await?;
+        let closed: HashSet<i64> = closed.into_iter().collect();
+        let (users, ids): (Vec<String>, Vec<i64>) = open
+            .into_iter()
+            .filter(|(_, _, room)| closed.contains(room))
+            .map(|(user, id, _)| (user, id))
+            .unzip();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let deleted = sqlx::query(
+            "DELETE FROM invitation i USING unnest($2::text[], $3::int8[]) AS gone (user_id, id)
+             WHERE i.shard = $1 AND i.user_id = gone.user_id AND i.id = gone.id AND i.accepted IS NULL",
+        )
+        .bind(self.shard.number())
+        .bind(users)
+        .bind(ids)
+        .persistent(false)
+        .execute(session)
+        .await?;
+        Ok(deleted.rows_affected())
+    }
+}
+
+fn count(table: &'static str, deleted: u64) {
+    metrics::counter!(names::MAINTENANCE_DELETED_TOTAL, "table" => table).increment(deleted);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(first: u64, last: u64) -> StreamState {
+        StreamState { first, last, epoch: 1, messages: last + 1 - first, bytes: 0, max_bytes: 0, replicas: 1 }
+    }
+
+    #[test]
+    fn trimmed_events_are_settled_once_all_that_the_log_had_is_applied() {
+        let mut settled = Settled::default();
+        settled.note(&log(101, 200), 200);
+        assert_eq!(settled.before, 101);
+        settled.note(&log(151, 300), 250);
+        assert_eq!(settled.before, 101, "an older word may be among those that are not applied");
+        settled.note(&log(251, 400), 299);
+        assert_eq!(settled.before, 101);
+        settled.note(&log(301, 500), 300);
+        assert_eq!(settled.before, 151, "as the log stood when it was looked at first");
+        settled.note(&log(301, 500), 500);
+        assert_eq!(settled.before, 301);
+    }
+
+    #[test]
+    fn log_without_events_settles_all_that_it_had() {
+        let mut settled = Settled::default();
+        settled.note(&log(201, 200), 200);
+        assert_eq!(settled.before, 201);
+    }
+}

@@ -1,0 +1,116 @@
+//! Rows that fan-out nodes leave behind: each start of one begins anew with everybody's.
+
+use reqwest::Method;
+use serde_json::json;
+use shared::{log::purge_below, nats::Role};
+use sqlx::PgPool;
+use tests::{cluster::Cluster, eventually};
+
+use super::{place, shard, start, state};
+
+const PEOPLE: i64 = 1_000;
+const RESTARTS: i64 = 500;
+/// An event that is never in the log before a test ends.
+const LATER: i64 = 1 << 40;
+
+async fn number(pool: &PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("a number")
+}
+
+/// Leaves the rows of nodes that were started and stopped with all their people.
+async fn leave_rows(pool: &PgPool, room: i64, restarts: std::ops::Range<i64>) {
+    sqlx::query(
+        "INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
+         SELECT 0, $1, 'u' || person, -restart, person, false, 1
+         FROM generate_series(1, $2) AS person, generate_series($3, $4) AS restart",
+    )
+    .bind(room)
+    .bind(PEOPLE)
+    .bind(restarts.start + 1)
+    .bind(restarts.end)
+    .execute(pool)
+    .await
+    .expect("rows");
+}
+
+/// Takes everything that Postgres has out of a shard's log, as if it were old.
+async fn trim(cluster: &Cluster) {
+    let last = state(cluster, shard()).await.last;
+    eventually("all of it is applied", || async { (place(cluster, shard()).await.0 >= last).then_some(()) })
+        .await;
+    purge_below(&cluster.log(Role::Persister).await, shard(), last + 1).await.expect("it is purged");
+}
+
+#[tokio::test]
+async fn restarts_leave_no_rows_behind_and_who_is_here_stays() {
+    let cluster = start().await;
+    let pool = cluster.database.pool().await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = cluster.socket(0, "eve").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    // Bob comes and goes: his leave is in the log.
+    let mut bob = cluster.socket(0, "bob").await;
+    bob.must("join_room", json!({ "room_pk": room })).await;
+    bob.must("leave_room", json!({ "room_pk": room })).await;
+    let bob_left = "SELECT count(*) FROM participant WHERE user_id = 'bob' AND NOT present AND changed > 0";
+    eventually("bob has left", || async { (number(&pool, bob_left).await == 1).then_some(()) }).await;
+    // An invitation into a room that is closed, and one into a room that is not.
+    let mut invited_into = Vec::new();
+    for name in ["open", "closed"] {
+        let private = json!({ "name": name, "private": true });
+        let (_, room) = ann.post("/api/v1/rooms", private).await;
+        let room = room["id"].as_u64().expect("an id");
+        let path = format!("/api/v1/rooms/{room}/invitations");
+        let (status, answer) = ann.post(&path, json!({ "user": "dan" })).await;
+        assert!(status.is_success(), "{answer}");
+        invited_into.push(room);
+    }
+    let path = format!("/api/v1/rooms/{}", invited_into[1]);
+    ann.send(Method::DELETE, &path, &json!(null)).await.expect("an answer");
+
+    let room = i64::try_from(room).expect("an id");
+    // The log may still have an older word of these.
+    sqlx::query(
+        "INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
+         SELECT 0, $1, 'late' || n, -1, 1, false, $2 FROM generate_series(1, 7) AS n",
+    )
+    .bind(room)
+    .bind(LATER)
+    .execute(&pool)
+    .await
+    .expect("rows");
+    sqlx::query(
+        "INSERT INTO online (shard, user_id, incarnation, counter, present, changed)
+         SELECT 0, 'u' || n, -1, 1, false, 1 FROM generate_series(1, $1) AS n",
+    )
+    .bind(PEOPLE)
+    .execute(&pool)
+    .await
+    .expect("rows");
+
+    let mut sizes = Vec::new();
+    for half in [0..RESTARTS / 2, RESTARTS / 2..RESTARTS] {
+        leave_rows(&pool, room, half).await;
+        trim(&cluster).await;
+        let gone = "SELECT count(*) FROM participant WHERE NOT present";
+        eventually("only what may be contradicted is left", || async {
+            (number(&pool, gone).await == 7).then_some(())
+        })
+        .await;
+        // The first makes pages free, the second finds them.
+        for _ in 0..2 {
+            sqlx::raw_sql("VACUUM participant").execute(&pool).await.expect("vacuumed");
+        }
+        sizes.push(number(&pool, "SELECT pg_total_relation_size('participant')").await);
+    }
+    assert!(sizes[1] <= sizes[0] + sizes[0] / 4, "the same space is used again: {sizes:?} bytes");
+    assert_eq!(number(&pool, "SELECT count(*) FROM participant WHERE present").await, 1, "eve is here");
+    assert_eq!(number(&pool, "SELECT count(*) FROM online WHERE NOT present").await, 0);
+    let invited = "SELECT room FROM invitation WHERE user_id = 'dan'";
+    eventually("only the invitation into the open room is left", || async {
+        let rooms: Vec<i64> = sqlx::query_scalar(invited).fetch_all(&pool).await.ok()?;
+        (rooms == [i64::try_from(invited_into[0]).ok()?]).then_some(())
+    })
+    .await;
+}
