@@ -186,7 +186,7 @@ async fn participants(api: &Api, payload: &[u8]) -> Reply<Participants> {
 async fn confirm(api: &Api, payload: &[u8]) -> Reply<Confirmed> {
     let request: ConfirmRequest = decode(payload)?;
     deadline(request.expires_at)?;
-    asked::confirm(api, request.room, request.callers).await
+    asked::confirm(api, request.room, request.team, request.callers).await
 }
 
 async fn signal(api: &Api, payload: &[u8]) -> Reply<()> {

@@ -10,6 +10,7 @@ use axum::{
     routing::any,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
 use serde_json::{json, value::to_raw_value};
@@ -22,13 +23,14 @@ use shared::{
     metric_names as names,
     rpc::{ActionRequest, HelloRequest, Surface, expiry},
     rules::Caller,
+    subject::Channel,
     token::{Identity, token_from},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::oneshot, time::timeout};
 
 use crate::{
     node::Node,
-    session::{self, Opening, Socket, deflate},
+    session::{self, ADMITTED, Opening, Socket, deflate},
 };
 
 #[derive(Clone)]
@@ -168,12 +170,16 @@ async fn upgrade(
         .ok_or_else(|| Error::bad_request("This connection can't be upgraded."))?;
     let offers = parts(request.headers(), header::SEC_WEBSOCKET_EXTENSIONS);
     let deflates = surface == Surface::Native && deflate::is_offered(offers);
-    let opening = Opening::new(node, identity, surface, first, deflates);
+    let shard = Channel::User(identity.caller.user.clone()).shard(node.shards);
+    let opening = Opening::new(node, identity, surface, deflates);
     // Listed first, then asked: a drain that begins now closes it.
     if accept.shutdown.soft.is_cancelled() {
         return Err(full());
     }
-    begin(accept.clone(), on_upgrade, opening);
+    // A node that has just started may not hear its people yet.
+    let early = || Error::new(ErrorCode::Unavailable, "This node has just begun. Try again.");
+    timeout(ADMITTED, node.people.wait(shard)).await.map_err(|_| early())?;
+    begin(accept.clone(), on_upgrade, opening, first).await.map_err(|error| Error::internal(&error))??;
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
@@ -236,18 +242,45 @@ async fn hello(node: &Node, identity: &Identity) -> Result<(), Error> {
     node.ask.hello(&request).await
 }
 
-/// Serves the socket once the answer has left.
-fn begin(accept: Accept, on_upgrade: OnUpgrade, opening: Opening) {
+/// Does what the socket's address asks for, then serves it once the answer has left. Resolves when that answer
+/// may be given.
+///
+/// It runs beside the handshake: where the client hangs up meanwhile, what was begun for it ends all the same.
+fn begin(
+    accept: Accept,
+    on_upgrade: OnUpgrade,
+    opening: Opening,
+    first: Option<String>,
+) -> oneshot::Receiver<Result<(), Error>> {
+    let (answer, admitted) = oneshot::channel();
     tokio::spawn(async move {
-        let Ok(upgraded) = on_upgrade.await else { return };
-        // The raw socket, without the HTTP machinery around it.
-        let Ok(parts) = downcast::<TokioIo<TcpStream>>(upgraded) else {
-            tracing::error!("a socket is not what the server accepted");
-            return;
+        let mut session = opening.begin(accept.node);
+        let first = match first {
+            Some(frame) => session.act_first(&frame).await,
+            None => Ok(()),
         };
-        let socket = Socket::new(parts.io.into_inner());
-        let session = opening.begin(accept.node, socket, &parts.read_buf);
-        // A task of its own: of the handshake's nothing is kept for as long as the socket lives.
-        tokio::spawn(session::run(session));
+        let is_admitted = first.is_ok();
+        // The handshake may be over meanwhile: then there is no upgrade either.
+        let _ = answer.send(first);
+        let upgraded = if is_admitted { upgraded(on_upgrade).await } else { None };
+        match upgraded {
+            Some((socket, read)) => {
+                session.open(socket, &read);
+                // A task of its own: of the handshake's nothing is kept for as long as the socket lives.
+                tokio::spawn(session::run(session));
+            }
+            None => session.abandon().await,
+        }
     });
+    admitted
+}
+
+/// The raw socket, without the HTTP machinery around it, and what was read of it; `None` where there is no
+/// upgrade.
+async fn upgraded(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
+    let Ok(parts) = downcast::<TokioIo<TcpStream>>(on_upgrade.await.ok()?) else {
+        tracing::error!("a socket is not what the server accepted");
+        return None;
+    };
+    Some((Socket::new(parts.io.into_inner()), parts.read_buf))
 }

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     ask::Ask,
+    feed::PeopleHeard,
     hub::{presence::Presence, sessions::Sessions},
     node::Node,
     session::Socket,
@@ -56,6 +57,7 @@ pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
         outbox_bytes: OUTBOX,
         max_age: Duration::from_secs(86_400),
         shards,
+        people: PeopleHeard::new(shards),
         feeds: vec![],
         connections: AtomicU64::new(0),
     })

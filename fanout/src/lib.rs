@@ -42,7 +42,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, FanoutArgs};
-use feed::{Feed, Positions, Source};
+use feed::{Feed, PeopleHeard, Positions, Source};
 use hub::{presence::Presence, sessions::Sessions};
 use node::Node;
 
@@ -73,6 +73,7 @@ pub async fn start(
     let ask = ask::Ask::new(connection.client.clone());
     let sessions = Sessions::new(config.fanout.sockets_max);
     let positions = Arc::new(Positions::new(shards));
+    let people = PeopleHeard::new(shards);
     let source = Source {
         client: connection.client.clone(),
         jetstream,
@@ -81,6 +82,7 @@ pub async fn start(
         ask: ask.clone(),
         sessions: sessions.clone(),
         positions: positions.clone(),
+        people: people.clone(),
     };
     let (hints, _) = broadcast::channel(HINTS);
     // The shards' tasks serve until the last socket is closed.
@@ -111,6 +113,7 @@ pub async fn start(
         outbox_bytes: config.fanout.outbox_bytes,
         max_age: Duration::from_secs(config.fanout.socket_max_age),
         shards,
+        people,
         feeds,
         connections: AtomicU64::new(0),
     });

@@ -14,6 +14,7 @@ use shared::{
     config::OriginArgs,
     id::ShardCount,
     rate::{AddressArgs, Limit},
+    rules::Caller,
     subject::Channel,
     token::Verifier,
 };
@@ -24,7 +25,7 @@ use tokio::{
 
 use crate::{
     ask::Ask,
-    feed::Command,
+    feed::{Command, PeopleHeard},
     hub::{channel::Sender, follower::Follower, presence::Presence, sessions::Sessions},
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Node {
     /// How long a socket whose token counts at connect alone stays open.
     pub(crate) max_age: Duration,
     pub(crate) shards: ShardCount,
+    /// Whose events reach their sockets already.
+    pub(crate) people: PeopleHeard,
     /// One task each, the system stream first.
     pub(crate) feeds: Vec<mpsc::Sender<Command>>,
     pub(crate) connections: AtomicU64,
@@ -88,6 +91,14 @@ impl Node {
                 feed.send(Command::Late { seq }).await.ok()?;
                 timeout(HEALED, pushed).await.ok()?.ok()
             }
+        }
+    }
+
+    /// A socket that follows a channel, or guards it, goes on as another caller.
+    pub(crate) async fn change_caller(&self, channel: Channel, connection: u64, caller: Caller) {
+        if let Some(feed) = self.feed(&channel) {
+            // A task that has stopped has no followers.
+            let _ = feed.send(Command::ChangeCaller { channel, connection, caller }).await;
         }
     }
 

@@ -104,7 +104,7 @@ pub enum Effect {
         since: Option<u64>,
         /// The epoch in which it got that event.
         epoch: Option<u64>,
-        /// By what right, where the channel is a room's.
+        /// By what right, where the channel is a room's or a team's.
         grant: Option<Grant>,
     },
     /// The person leaves a room on this socket; it does not follow the room any more either.
@@ -121,7 +121,7 @@ pub enum Effect {
     },
 }
 
-/// By what right a socket follows a room, and as of when: what ends it comes later in the log.
+/// By what right a socket follows a room or a team, and as of when: what ends it comes later in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Grant {
     /// Everyone may: nothing ends it but the room's own change.
@@ -129,11 +129,12 @@ pub struct Grant {
     /// The room is that of two people: each is told what the other has read.
     #[serde(default)]
     pub pair: bool,
-    /// The last event of the room's shard that the answer has seen.
+    /// The last event of the channel's shard that the answer has seen.
     pub as_of: u64,
-    /// By belonging to a team.
+    /// Of a room: by belonging to a team.
     pub team: Option<TeamGrant>,
-    /// The last event up to `as_of` that a resume of the room would repeat; 0 for none.
+    /// The last event up to `as_of` that a resume of the channel would repeat; 0 for none. Where that is not
+    /// known it is `as_of`.
     pub last_event: u64,
 }
 
@@ -146,11 +147,14 @@ pub struct TeamGrant {
     pub as_of: u64,
 }
 
-/// May these people still be in a room?
+/// May these people still be in a room, or follow a team?
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConfirmRequest {
-    /// Where they are.
+    /// Where they are; without meaning where a team is asked about.
     pub room: RoomId,
+    /// The team that they follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<TeamId>,
     /// Who is asked about: at most [`CONFIRM_MAX`].
     pub callers: Vec<Caller>,
     /// When the asker gives up, in milliseconds since 1970.
@@ -163,8 +167,15 @@ pub const CONFIRM_MAX: usize = 1_000;
 /// Who of them may.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Confirmed {
-    /// Those who may not be there.
+    /// Those who may not be there: everyone of whose callers at least one may not.
     pub out: Vec<UserId>,
+    /// Which of the callers may not, since one person may be an admin on one socket alone. An older api does
+    /// not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callers_out: Option<Vec<Caller>>,
+    /// The room is closed: nobody may be there.
+    #[serde(default)]
+    pub closed: bool,
     /// By what right the others are.
     pub grant: Grant,
 }

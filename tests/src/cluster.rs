@@ -206,6 +206,16 @@ impl Node {
         self.environment.push((name, value.into()));
     }
 
+    /// Files and sockets that its process holds open.
+    ///
+    /// # Panics
+    /// When the process has ended.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.process.id());
+        std::fs::read_dir(folder).expect("a running process").count()
+    }
+
     /// What it says of its readiness; `None` where it does not answer.
     pub async fn readyz(&self) -> Option<String> {
         reqwest::get(format!("http://127.0.0.1:{}/readyz", self.admin)).await.ok()?.text().await.ok()

@@ -2,23 +2,43 @@
 
 use shared::{
     error::Error,
-    id::{RoomId, UserId},
-    rpc::{Confirmed, Participants},
+    id::{RoomId, TeamId, UserId},
+    rpc::{Confirmed, Grant, Participants},
     rules::Caller,
 };
 use tokio::time::Instant;
 
+use super::teams;
 use crate::{
     queries::{facts::Facts, presence},
     state::Shared,
 };
 
-/// Who of these may not be in the room any more. Nothing kept is answered from.
-pub(crate) async fn confirm(api: &Shared, room: RoomId, callers: Vec<Caller>) -> Result<Confirmed, Error> {
+/// Who of these may not be in the room any more, or follow the team. Nothing kept is answered from.
+pub(crate) async fn confirm(
+    api: &Shared,
+    room: RoomId,
+    team: Option<TeamId>,
+    callers: Vec<Caller>,
+) -> Result<Confirmed, Error> {
+    if let Some(team) = team {
+        let (team, grant) = teams::granted(api, team).await?;
+        return Ok(confirmed(callers, false, grant, |caller| team.has(caller)));
+    }
     let facts = api.rights.read(room, Instant::now()).await?;
     let may_stay = |caller: &Caller| !facts.closed && facts.may_enter(caller);
-    let out = callers.into_iter().filter(|caller| !may_stay(caller)).map(|caller| caller.user).collect();
-    Ok(Confirmed { out, grant: facts.grant() })
+    Ok(confirmed(callers, facts.closed, facts.grant(), may_stay))
+}
+
+fn confirmed(
+    mut callers: Vec<Caller>,
+    closed: bool,
+    grant: Grant,
+    may_stay: impl Fn(&Caller) -> bool,
+) -> Confirmed {
+    callers.retain(|caller| !may_stay(caller));
+    let out = callers.iter().map(|caller| caller.user.clone()).collect();
+    Confirmed { out, callers_out: Some(callers), closed, grant }
 }
 
 /// Who is in a room.

@@ -5,6 +5,7 @@ use shared::{
     error::Error,
     event::{Event, EventName, Team as Made, TeamMember},
     id::{Shard, TeamId, UserId},
+    rpc::Grant,
     rules::{self, Caller},
     subject::Channel,
 };
@@ -49,13 +50,14 @@ pub(crate) async fn make(
     Ok((Team { id: team, name, creator, users, created_at }, applied))
 }
 
-/// A team as Postgres has it, nothing missing that was heard of it.
-async fn team(api: &Shared, id: TeamId) -> Result<Team, Error> {
+/// A team as Postgres has it, nothing missing that was heard of it, and the last event of its shard that is
+/// counted in.
+async fn team(api: &Shared, id: TeamId) -> Result<(Team, u64), Error> {
     let mut is_made = false;
     loop {
         if let Some((team, as_of)) = teams::team(&api.pool, api.shards, id).await? {
             if api.rights.contains(id, as_of).await? {
-                return Ok(team);
+                return Ok((team, as_of));
             }
             continue;
         }
@@ -75,14 +77,29 @@ fn may_manage(team: &Team, caller: &Caller) -> bool {
     caller.is_admin || team.creator == caller.user
 }
 
+impl Team {
+    /// Whether the caller belongs to the team, or manages it.
+    pub(super) fn has(&self, caller: &Caller) -> bool {
+        may_manage(self, caller) || self.users.contains(&caller.user)
+    }
+}
+
+/// A team, and by what right those that it has follow its channel.
+pub(super) async fn granted(api: &Shared, id: TeamId) -> Result<(Team, Grant), Error> {
+    let (team, as_of) = team(api, id).await?;
+    Ok((team, Grant { public: false, pair: false, as_of, team: None, last_event: as_of }))
+}
+
+/// By what right the caller follows the channel of a team; to others it does not exist.
+pub(crate) async fn follow(api: &Shared, caller: &Caller, id: TeamId) -> Result<Grant, Error> {
+    let (team, grant) = granted(api, id).await?;
+    if team.has(caller) { Ok(grant) } else { Err(Error::not_found()) }
+}
+
 /// A team of the caller's; to others it does not exist.
 pub(crate) async fn show(api: &Shared, caller: &Caller, id: TeamId) -> Result<Team, Error> {
-    let team = team(api, id).await?;
-    if may_manage(&team, caller) || team.users.contains(&caller.user) {
-        Ok(team)
-    } else {
-        Err(Error::not_found())
-    }
+    let (team, _) = team(api, id).await?;
+    if team.has(caller) { Ok(team) } else { Err(Error::not_found()) }
 }
 
 /// The caller may change the team.

@@ -12,7 +12,7 @@ use shared::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Entry, Feed, Live, Positions, Source};
+use super::{Entry, Feed, Live, PeopleHeard, Positions, Source};
 use crate::{
     ask::Ask,
     bench,
@@ -80,6 +80,7 @@ pub(super) async fn source(shards: ShardCount) -> Source {
         ask: Ask::new(client.clone()),
         sessions: Sessions::new(usize::MAX),
         positions: Arc::new(Positions::new(shards)),
+        people: PeopleHeard::new(shards),
         client,
     }
 }

@@ -18,6 +18,7 @@ mod rights;
 mod snapshot;
 mod wide;
 
+pub(crate) use people::PeopleHeard;
 pub(crate) use position::Positions;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ use shared::{
     id::{Shard, ShardCount},
     log::{AppliedWatch, StreamState, SyncHint},
     nats::NatsEvent,
+    rules::Caller,
     subject::Channel,
 };
 use tokio::{
@@ -72,6 +74,15 @@ pub(crate) enum Command {
         /// The event.
         seq: u64,
     },
+    /// A socket that follows a channel, or guards it, goes on as another caller.
+    ChangeCaller {
+        /// The channel, of this shard.
+        channel: Channel,
+        /// Whose socket it is.
+        connection: u64,
+        /// Who it is from now on.
+        caller: Caller,
+    },
     /// Follow it no more.
     Unfollow {
         /// The channel, of this shard.
@@ -109,6 +120,7 @@ pub(crate) struct Source {
     pub(crate) ask: Ask,
     pub(crate) sessions: Sessions,
     pub(crate) positions: Arc<Positions>,
+    pub(crate) people: PeopleHeard,
 }
 
 enum Entry {
@@ -274,6 +286,11 @@ impl Feed {
                 // A channel that is not followed pushes nothing: the session answers by itself.
                 if let Some(hub) = self.hub(&channel) {
                     hub.answers(sender);
+                }
+            }
+            Command::ChangeCaller { channel, connection, caller } => {
+                if let Some(hub) = self.hub(&channel) {
+                    hub.change_caller(connection, &caller);
                 }
             }
             Command::Late { seq } => self.heal("late", Some(seq.saturating_sub(1))),

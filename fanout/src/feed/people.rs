@@ -9,13 +9,35 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use shared::{
     event::{EventName, live},
-    id::UserId,
+    id::{Shard, ShardCount, UserId},
     log::{self, StreamState},
     subject::{self, Channel},
 };
+use tokio::sync::watch;
 
 use super::{Done, Feed, Live};
 use crate::render::{Form, native};
+
+/// The shards whose people this node hears, so that a socket can wait for its person's.
+#[derive(Clone, Debug)]
+pub(crate) struct PeopleHeard(watch::Sender<Vec<bool>>);
+
+impl PeopleHeard {
+    /// None yet.
+    pub(crate) fn new(shards: ShardCount) -> Self {
+        Self(watch::Sender::new(vec![false; shards.all().count()]))
+    }
+
+    fn begin(&self, shard: Shard) {
+        self.0.send_modify(|heard| heard[shard.index()] = true);
+    }
+
+    /// Resolves once everything that is stored from then on reaches the sockets of the shard's people.
+    pub(crate) async fn wait(&self, shard: Shard) {
+        // The sender lives in self: waiting can't fail.
+        let _ = self.0.subscribe().wait_for(|heard| heard[shard.index()]).await;
+    }
+}
 
 /// The events that concern a person so much.
 const STORED: [EventName; 1] = [EventName::Invitation];
@@ -77,6 +99,7 @@ impl Feed {
         }
         self.live.push(Box::pin(elections.map(|_| Live::Election)));
         self.people.last = self.people.last.max(state.last);
+        self.source.people.begin(self.shard);
         self.position.begin(state.epoch, state.last);
     }
 

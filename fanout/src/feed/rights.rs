@@ -1,59 +1,84 @@
-//! Asking api, once a minute and after each change, whether those who are in rooms may still be.
+//! Asking api, once a minute and after each change, whether those who follow rooms and teams may still.
+
+use std::collections::HashSet;
 
 use shared::{
-    id::UserId,
+    id::RoomId,
     metric_names as names,
     rpc::{CONFIRM_MAX, ConfirmRequest, expiry},
+    rules::Caller,
     subject::Channel,
 };
 
 use super::{Done, Entry, Feed};
+use crate::{ask::Ask, hub::rights::Answered};
+
+/// Channels of a shard that are asked about in one second; the others follow in the next.
+const CHANNELS: usize = 500;
 
 /// What api has confirmed.
 pub(super) struct Confirmed {
-    out: Vec<UserId>,
-    public: bool,
-    as_of: u64,
+    out: HashSet<Caller>,
+    answered: Answered,
 }
 
 impl Feed {
-    /// Asks for each room that is due.
+    /// Asks for each channel that is due.
     pub(super) fn confirm_rights(&mut self, applied: u64) {
-        for (channel, entry) in &mut self.entries {
-            let (Channel::Room(room), Entry::Heard(hub)) = (channel, entry) else { continue };
-            if !hub.rights.ask(applied) {
-                continue;
+        let due = self.entries.iter_mut().filter_map(|(channel, entry)| match (channel, entry) {
+            (Channel::Room(_) | Channel::Team(_), Entry::Heard(hub)) => {
+                // Where nobody is there is nobody to ask about: it stays due for whoever comes.
+                let asks = !hub.is_empty() && hub.rights.ask(applied);
+                asks.then(|| (channel.clone(), hub.callers()))
             }
-            let (callers, room) = (hub.callers(), *room);
-            let (ask, done, channel) = (self.source.ask.clone(), self.done.clone(), channel.clone());
+            _ => None,
+        });
+        for (channel, callers) in due.take(CHANNELS) {
+            let (ask, done) = (self.source.ask.clone(), self.done.clone());
             tokio::spawn(async move {
-                let mut all: Option<Confirmed> = None;
-                // An empty room is asked about too: the answer says whether it is public.
-                for chunk in callers.chunks(CONFIRM_MAX) {
-                    let request = ConfirmRequest { room, callers: chunk.to_vec(), expires_at: expiry() };
-                    let Ok(confirmed) = ask.confirm(&request).await else {
-                        all = None;
-                        break;
-                    };
-                    let (public, as_of) = (confirmed.grant.public, confirmed.grant.as_of);
-                    let all = all.get_or_insert(Confirmed { out: vec![], public, as_of });
-                    all.out.extend(confirmed.out);
-                    all.public &= public;
-                    all.as_of = all.as_of.min(as_of);
-                }
+                let result = confirm(&ask, &channel, callers.into_iter().collect()).await;
                 // The task may have stopped meanwhile.
-                let _ = done.send(Done::Confirmed { channel, result: all }).await;
+                let _ = done.send(Done::Confirmed { channel, result }).await;
             });
         }
     }
 
     pub(super) fn confirmed(&mut self, channel: &Channel, result: Option<Confirmed>) {
         let Some(hub) = self.hub(channel) else { return };
-        hub.rights.asked(result.as_ref().map(|confirmed| (confirmed.public, confirmed.as_of)));
-        let Some(Confirmed { out, as_of, .. }) = result else { return };
+        hub.rights.asked(result.as_ref().map(|confirmed| confirmed.answered));
+        let Some(Confirmed { out, answered }) = result else { return };
         if !out.is_empty() {
             metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "confirmation").increment(out.len() as u64);
-            hub.evict(as_of + 1, |caller| out.contains(&caller.user));
+            hub.evict(answered.as_of + 1, |caller| out.contains(caller));
         }
     }
+}
+
+/// Asks about all of a channel's people; `None` where api has not answered for all of them.
+async fn confirm(ask: &Ask, channel: &Channel, callers: Vec<Caller>) -> Option<Confirmed> {
+    let (room, team) = match channel {
+        Channel::Room(room) => (*room, None),
+        // No room has that id: an api that knows nothing of teams refuses to answer.
+        Channel::Team(team) => (RoomId(0), Some(*team)),
+        Channel::User(_) | Channel::System => return None,
+    };
+    let mut all: Option<Confirmed> = None;
+    for chunk in callers.chunks(CONFIRM_MAX) {
+        let request = ConfirmRequest { room, team, callers: chunk.to_vec(), expires_at: expiry() };
+        let confirmed = ask.confirm(&request).await.ok()?;
+        let answered = Answered {
+            public: confirmed.grant.public,
+            closed: confirmed.closed,
+            as_of: confirmed.grant.as_of,
+        };
+        let all = all.get_or_insert(Confirmed { out: HashSet::new(), answered });
+        // An older api names people alone.
+        let by_name =
+            || chunk.iter().filter(|caller| confirmed.out.contains(&caller.user)).cloned().collect();
+        all.out.extend(confirmed.callers_out.unwrap_or_else(by_name));
+        all.answered.public &= answered.public;
+        all.answered.closed &= answered.closed;
+        all.answered.as_of = all.answered.as_of.min(answered.as_of);
+    }
+    all
 }

@@ -5,7 +5,11 @@
 //! be is sent before anything else changes who is here. A follower whose right ends by an event gets that
 //! event, and nothing after it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -153,8 +157,9 @@ impl Hub {
     /// is false where what it missed can't be had.
     pub(crate) fn admit(&mut self, follower: Follower, recovered: bool) {
         self.send();
-        let as_of = follower.grant.map_or(u64::MAX, |grant| grant.as_of);
-        if self.rights.is_over(&follower.caller.user, as_of) {
+        // Without a grant only what is heard from now on can end it.
+        let as_of = follower.grant.map_or(self.last, |grant| grant.as_of);
+        if self.rights.is_over(&follower.caller, as_of) {
             // The session may be gone meanwhile: then nobody waits.
             let _ = follower.done.send(false);
             return;
@@ -206,6 +211,13 @@ impl Hub {
         self.members.remove(connection, frame, guard);
         self.resuming.retain(|follower| !follower.is_by(connection, frame, guard));
         self.note_idle();
+    }
+
+    /// A socket goes on with another token: api is asked whether it may stay by that one.
+    pub(crate) fn change_caller(&mut self, connection: u64, caller: &Caller) {
+        if self.members.change_caller(connection, caller) {
+            self.rights.caller_changed();
+        }
     }
 
     fn note_idle(&mut self) {
@@ -355,8 +367,13 @@ impl Hub {
         self.note_idle();
     }
 
+    /// Whether nobody follows it, or guards a right by it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// Everyone who is here, each once.
-    pub(crate) fn callers(&self) -> Vec<Caller> {
+    pub(crate) fn callers(&self) -> HashSet<Caller> {
         self.members.callers()
     }
 

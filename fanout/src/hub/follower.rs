@@ -25,7 +25,7 @@ pub(crate) struct Follower {
     pub(crate) since: Option<u64>,
     /// The epoch it got it in.
     pub(crate) epoch: Option<u64>,
-    /// By what right, where the channel is a room's.
+    /// By what right, where the channel is a room's or a team's.
     pub(crate) grant: Option<Grant>,
     /// Its answer, pushed before all events. None for a guard: it is pushed nothing, and only
     /// hears of the end of its right.

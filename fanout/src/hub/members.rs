@@ -1,6 +1,9 @@
 //! The sockets of one channel: those that are pushed its events, and those that only guard a right.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use shared::{id::UserId, rules::Caller, subject::Channel};
@@ -80,6 +83,18 @@ impl Members {
         }
     }
 
+    /// A socket goes on as another caller. Answers whether it is here.
+    pub(super) fn change_caller(&mut self, connection: u64, caller: &Caller) -> bool {
+        let mut is_here = false;
+        for sockets in [&mut self.followers, &mut self.guards] {
+            if let Some(member) = sockets.get_mut(&connection) {
+                member.caller = caller.clone();
+                is_here = true;
+            }
+        }
+        is_here
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.followers.is_empty() && self.guards.is_empty()
     }
@@ -146,12 +161,9 @@ impl Members {
         self.guards.retain(stays);
     }
 
-    /// Everyone who is pushed to, each once.
-    pub(super) fn callers(&self) -> Vec<Caller> {
-        let mut callers: Vec<Caller> = self.followers.values().map(|member| member.caller.clone()).collect();
-        callers.sort_by(|a, b| (&a.user, a.is_admin).cmp(&(&b.user, b.is_admin)));
-        callers.dedup();
-        callers
+    /// Everyone whose right counts here, each once.
+    pub(super) fn callers(&self) -> HashSet<Caller> {
+        self.followers.values().chain(self.guards.values()).map(|member| member.caller.clone()).collect()
     }
 
     /// All sockets.

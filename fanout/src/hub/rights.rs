@@ -1,12 +1,12 @@
-//! What ends a socket's right to be in a room.
+//! What ends a socket's right to be in a channel.
 //!
 //! api says by what right, and as of which event of the log. What must hold: a removal that comes
 //! after that event ends it at once, and one that was lost on the way ends it at the next
-//! confirmation, within a minute.
+//! confirmation, within a minute. What is older than the last narrowing never widens.
 
 use std::{collections::VecDeque, time::Duration};
 
-use shared::id::UserId;
+use shared::{id::UserId, rules::Caller};
 use tokio::time::Instant;
 
 /// Between confirmations: with a try that fails and its repetition still within the minute.
@@ -20,16 +20,33 @@ const REMEMBERED: usize = 256;
 pub(crate) struct Rights {
     /// Everyone may be here.
     public: bool,
+    /// `public` counts in every event up to this one: an older answer changes nothing.
+    known: u64,
+    /// The last event by which fewer may be here.
+    narrowed: u64,
     /// The newest removals.
     removals: VecDeque<(u64, UserId)>,
-    /// Every removal after this is remembered.
+    /// Every removal and every narrowing after this is remembered.
     base: u64,
-    /// Closed by this event.
+    /// Closed by this event or an earlier one.
     closed: Option<u64>,
     /// To be confirmed once this is in Postgres.
     due: Option<u64>,
     next: Instant,
     asking: bool,
+    /// Something became due while api was asked: its answer may not count that in.
+    again: bool,
+}
+
+/// What api has answered of a channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    /// Everyone may be here.
+    pub(crate) public: bool,
+    /// Nobody may: the room is closed.
+    pub(crate) closed: bool,
+    /// The last event that is counted in.
+    pub(crate) as_of: u64,
 }
 
 impl Rights {
@@ -37,27 +54,41 @@ impl Rights {
     pub(crate) fn new(began: u64) -> Self {
         Self {
             public: true,
+            known: 0,
+            narrowed: 0,
             removals: VecDeque::new(),
             base: began,
             closed: None,
             due: None,
             next: Instant::now() + EVERY,
             asking: false,
+            again: false,
         }
     }
 
-    /// Whether a right that was granted as of then is over already.
-    pub(crate) fn is_over(&self, user: &UserId, as_of: u64) -> bool {
-        let removed = self.removals.iter().any(|(seq, removed)| *seq > as_of && removed == user);
+    /// Whether a right that was granted as of then is over already. No removal ends an admin's.
+    pub(crate) fn is_over(&self, caller: &Caller, as_of: u64) -> bool {
+        let mut since = self.removals.iter().filter(|(seq, _)| *seq > as_of);
+        let removed = !caller.is_admin && since.any(|(_, removed)| *removed == caller.user);
         removed || self.closed.is_some_and(|seq| seq > as_of)
     }
 
     /// Someone is let in by that right.
     pub(crate) fn granted(&mut self, public: bool, as_of: u64) {
-        self.public = public;
-        if !public && as_of < self.base {
-            // What came between was heard by nobody here.
-            self.confirm(self.base);
+        self.learn(public, as_of);
+        // Events up to there may have ended the right, and are not held against it here.
+        let needed = self.base.max(self.narrowed);
+        let is_open_to_all = public && self.public && self.known >= needed;
+        if as_of < needed && !is_open_to_all {
+            self.confirm(needed);
+        }
+    }
+
+    /// Takes over what is newer than what is known.
+    fn learn(&mut self, public: bool, as_of: u64) {
+        if as_of >= self.known {
+            self.public = public;
+            self.known = as_of;
         }
     }
 
@@ -72,19 +103,28 @@ impl Rights {
     }
 
     /// The room was closed.
-    pub(crate) const fn closed(&mut self, seq: u64) {
-        self.closed = Some(seq);
+    pub(crate) fn closed(&mut self, seq: u64) {
+        self.closed = self.closed.max(Some(seq));
     }
 
     /// Not everyone who is here may stay: api has to be asked, once the event is in Postgres.
     pub(crate) fn narrowed(&mut self, seq: u64) {
-        self.public = false;
+        self.narrowed = self.narrowed.max(seq);
+        self.learn(false, seq);
         self.confirm(seq);
+    }
+
+    /// Someone who is here goes on as another caller, with other rights.
+    pub(crate) fn caller_changed(&mut self) {
+        if !self.public {
+            self.confirm(0);
+        }
     }
 
     fn confirm(&mut self, seq: u64) {
         self.due = self.due.max(Some(seq));
         self.next = Instant::now();
+        self.again |= self.asking;
     }
 
     /// Whether api is to be asked now. It is asked once at a time.
@@ -98,14 +138,22 @@ impl Rights {
         ask
     }
 
-    /// api has answered as of an event, or has not.
-    pub(crate) fn asked(&mut self, answered: Option<(bool, u64)>) {
+    /// api has answered, or has not.
+    pub(crate) fn asked(&mut self, answered: Option<Answered>) {
         self.asking = false;
+        let again = std::mem::take(&mut self.again);
         match answered {
-            Some((public, as_of)) => {
-                self.public = public;
-                self.due = self.due.filter(|seq| *seq > as_of);
-                self.next = Instant::now() + if self.due.is_some() { AGAIN } else { EVERY };
+            Some(Answered { public, closed, as_of }) => {
+                self.learn(public, as_of);
+                if closed {
+                    self.closed(as_of);
+                }
+                self.due = self.due.filter(|seq| again || *seq > as_of);
+                self.next = match self.due {
+                    Some(_) if again => Instant::now(),
+                    Some(_) => Instant::now() + AGAIN,
+                    None => Instant::now() + EVERY,
+                };
             }
             None => self.next = Instant::now() + AGAIN,
         }
@@ -120,15 +168,27 @@ mod tests {
         id.parse().expect("an id")
     }
 
+    fn caller(id: &str) -> Caller {
+        Caller { user: user(id), is_admin: false, org_id: None }
+    }
+
+    fn answered(public: bool, as_of: u64) -> Option<Answered> {
+        Some(Answered { public, closed: false, as_of })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_removal_after_the_grant_ends_it() {
         let mut rights = Rights::new(10);
         rights.removed(12, user("bob"));
-        assert!(rights.is_over(&user("bob"), 11));
-        assert!(!rights.is_over(&user("bob"), 12), "added again since");
-        assert!(!rights.is_over(&user("ann"), 11));
+        assert!(rights.is_over(&caller("bob"), 11));
+        assert!(!rights.is_over(&caller("bob"), 12), "added again since");
+        assert!(!rights.is_over(&caller("ann"), 11));
+        assert!(
+            !rights.is_over(&Caller { is_admin: true, ..caller("bob") }, 11),
+            "an admin needs no membership"
+        );
         rights.closed(20);
-        assert!(rights.is_over(&user("ann"), 19));
+        assert!(rights.is_over(&caller("ann"), 19));
     }
 
     #[tokio::test(start_paused = true)]
@@ -138,7 +198,7 @@ mod tests {
         assert!(!rights.ask(9), "not applied yet");
         assert!(rights.ask(10));
         assert!(!rights.ask(10), "once at a time");
-        rights.asked(Some((false, 10)));
+        rights.asked(answered(false, 10));
         assert!(!rights.ask(10));
         tokio::time::advance(EVERY).await;
         assert!(rights.ask(10), "the minute's confirmation");
@@ -149,13 +209,90 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_public_room_asks_nobody() {
+    async fn a_public_room_is_confirmed_where_its_grant_is_older_than_its_beginning() {
         let mut rights = Rights::new(10);
-        rights.granted(true, 5);
+        rights.granted(true, 9);
+        assert!(rights.ask(10), "it may have been closed or made private by the tenth event");
+        rights.asked(answered(true, 10));
+        rights.granted(true, 9);
         tokio::time::advance(EVERY * 2).await;
+        assert!(!rights.ask(100), "everything since was heard");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_public_room_asks_nobody_until_it_is_made_private() {
+        let mut rights = Rights::new(10);
+        rights.granted(true, 10);
+        tokio::time::advance(EVERY * 2).await;
+        assert!(!rights.ask(100));
+        rights.caller_changed();
         assert!(!rights.ask(100));
         rights.narrowed(101);
         assert!(!rights.ask(100));
         assert!(rights.ask(101));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_public_grant_older_than_the_narrowing_is_confirmed_and_does_not_widen() {
+        let mut rights = Rights::new(10);
+        rights.narrowed(20);
+        assert!(rights.ask(20));
+        rights.asked(answered(false, 25));
+        rights.granted(true, 15);
+        assert!(rights.ask(25), "whoever came by it may not be here");
+        rights.asked(answered(false, 25));
+        tokio::time::advance(EVERY).await;
+        assert!(rights.ask(25), "the room is still private");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_older_than_the_narrowing_does_not_widen() {
+        let mut rights = Rights::new(10);
+        rights.granted(false, 10);
+        tokio::time::advance(EVERY).await;
+        assert!(rights.ask(10));
+        rights.narrowed(20);
+        rights.asked(answered(true, 19));
+        assert!(rights.ask(20));
+        rights.asked(answered(false, 20));
+        tokio::time::advance(EVERY).await;
+        assert!(rights.ask(20), "the room is still private");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_answer_widens() {
+        let mut rights = Rights::new(10);
+        rights.narrowed(20);
+        rights.granted(true, 21);
+        assert!(rights.ask(21));
+        rights.asked(answered(true, 21));
+        tokio::time::advance(EVERY * 2).await;
+        assert!(!rights.ask(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_closed_before_its_beginning_takes_nobody_once_that_is_known() {
+        let mut rights = Rights::new(10);
+        rights.granted(true, 8);
+        assert!(rights.ask(10));
+        rights.asked(Some(Answered { public: true, closed: true, as_of: 12 }));
+        assert!(rights.is_over(&caller("ann"), 8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_becomes_due_while_api_is_asked_is_asked_afterwards() {
+        let mut rights = Rights::new(10);
+        rights.granted(false, 10);
+        tokio::time::advance(EVERY).await;
+        let changes: [fn(&mut Rights); 2] = [Rights::caller_changed, |rights| rights.granted(false, 9)];
+        for change in changes {
+            assert!(rights.ask(12));
+            change(&mut rights);
+            rights.asked(answered(false, 12));
+            assert!(rights.ask(12), "whoever was asked about was another, or fewer");
+            rights.asked(answered(false, 12));
+            assert!(!rights.ask(12));
+            tokio::time::advance(EVERY).await;
+        }
     }
 }

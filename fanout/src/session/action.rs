@@ -6,46 +6,37 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use serde_json::value::RawValue;
 use shared::{
+    error::{Error, ErrorCode},
     event::live,
     id::TeamId,
     metric_names as names,
-    rpc::{ActionReply, ActionRequest, Effect, Grant, Surface, expiry},
+    rpc::{ActionReply, ActionRequest, Effect, Surface, expiry},
     rules::Caller,
     socket::push::Unsubscribed,
     subject::Channel,
 };
-use tokio::sync::oneshot;
 
-use super::{State, close::CloseReason, envelope::Request, local, outbox::Outbox};
-use crate::{
-    hub::follower::{Answer, Follower},
-    node::Node,
-    render::{Form, native},
+use super::{
+    State,
+    close::CloseReason,
+    envelope::Request,
+    follow::{Left, Now, Target, forget, unfollow, unguard},
+    local,
+    outbox::Outbox,
 };
+use crate::{node::Node, render::native};
 
 /// What an action has changed for its socket.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(super) followed: Option<Now>,
-    pub(super) left: Option<Left>,
+    pub(super) left: Vec<Left>,
+    /// A team that is guarded for a room which is not followed.
+    pub(super) unguarded: Option<TeamId>,
     pub(super) local: local::Change,
+    /// Why it changed nothing.
+    pub(super) refused: Option<Error>,
 }
-
-/// The socket follows a channel now.
-#[derive(Debug)]
-pub(super) struct Now {
-    channel: Channel,
-    /// Its person is a participant through it.
-    participant: bool,
-    /// The room is one of two.
-    pair: bool,
-    team: Option<TeamId>,
-    frame: u64,
-}
-
-/// The socket follows a channel no more.
-#[derive(Debug)]
-pub(super) struct Left(Channel);
 
 /// An action on its way.
 pub(crate) type Underway = Pin<Box<dyn Future<Output = Applied> + Send>>;
@@ -97,26 +88,28 @@ pub(crate) fn begin(node: &Arc<Node>, state: &State, outbox: &Arc<Outbox>, text:
 impl Asker {
     /// Has api decide, applies the effect, answers.
     async fn decide(self, request: Request, ask: &ActionRequest) -> Applied {
-        let reply = match self.node.ask.action(ask).await {
-            Ok(reply) => reply,
+        match self.node.ask.action(ask).await {
+            Ok(reply) => self.apply(request, ask, reply).await,
             Err(error) => {
-                self.outbox.push(request.answer(error.code.status(), &[error.detail], None));
-                return Applied::default();
+                self.outbox.push(request.refuse(error.code.status(), &error.detail));
+                Applied { refused: Some(error), ..Applied::default() }
             }
-        };
+        }
+    }
+
+    pub(super) async fn apply(self, request: Request, ask: &ActionRequest, reply: ActionReply) -> Applied {
         let answer = |reply: &ActionReply| {
             let data = reply.data.as_deref().map(RawValue::get);
             self.outbox.push(request.answer(reply.status, &reply.errors, data));
         };
         let left = match reply.effect.clone() {
             Some(Effect::Subscribe { channel, participant, since, epoch, grant }) => {
-                if ask.surface != Surface::Native {
-                    // One room at a time: the next one's answer comes after the last of this one's pushes.
-                    for room in ask.rooms.iter().filter(|room| channel != Channel::Room(**room)) {
-                        self.node.unfollow(Channel::Room(*room), self.connection, self.frame, false).await;
-                    }
-                }
-                return self.follow(request, &reply, channel, participant, (since, epoch), grant).await;
+                // Some sockets are in one room at a time.
+                let is_in_one = ask.surface != Surface::Native;
+                let others = ask.rooms.iter().filter(|_| is_in_one).map(|room| Channel::Room(*room));
+                let others = others.filter(|other| *other != channel).collect();
+                let target = Target { channel, participant, since, epoch, grant };
+                return self.follow(request, &reply, target, others).await;
             }
             Some(Effect::Leave { room }) => Some(Channel::Room(room)),
             Some(Effect::Appended { room, seq }) => {
@@ -133,89 +126,31 @@ impl Asker {
             None => None,
         };
         let left = match left {
-            Some(channel) => Some(self.unfollow(channel).await),
-            None => None,
+            Some(channel) => vec![self.unfollow(channel).await],
+            None => vec![],
         };
         answer(&reply);
-        Applied { left, ..Applied::default() }
+        Applied { left, refused: refusal(&reply), ..Applied::default() }
     }
+}
 
-    /// Nothing more of the channel is pushed: so its answer is the last of it.
-    pub(super) async fn unfollow(&self, channel: Channel) -> Left {
-        self.node.unfollow(channel.clone(), self.connection, self.frame, false).await;
-        Left(channel)
-    }
-
-    async fn follow(
-        self,
-        request: Request,
-        reply: &ActionReply,
-        channel: Channel,
-        participant: bool,
-        (since, epoch): (Option<u64>, Option<u64>),
-        grant: Option<Grant>,
-    ) -> Applied {
-        let follower = |answer, done, since, epoch, grant| Follower {
-            connection: self.connection,
-            frame: self.frame,
-            caller: self.caller.clone(),
-            outbox: self.outbox.clone(),
-            since,
-            epoch,
-            grant,
-            answer,
-            done,
-        };
-        let follow = async |channel: &Channel, answer: Option<Answer>, since, epoch, grant| {
-            let (done, followed) = oneshot::channel();
-            let follower = follower(answer, done, since, epoch, grant);
-            self.node.follow(channel.clone(), follower).await;
-            followed.await.ok()
-        };
-        let team = grant.and_then(|grant| grant.team);
-        let mut stands = Some(true);
-        if let Some(team) = team {
-            // Who belongs to the team no more may not be here either.
-            let right = Grant { public: false, pair: false, as_of: team.as_of, team: None, last_event: 0 };
-            stands = follow(&Channel::Team(team.team), None, None, None, Some(right)).await;
-        }
-        if stands == Some(true) {
-            let answer = match self.outbox.form() {
-                Form::Native | Form::Deflated => request.clone().following(reply),
-                Form::Match => request.clone().plain(reply),
-            };
-            let answer = Some(answer);
-            stands = follow(&channel, answer, since, epoch, grant).await;
-        }
-        let followed = match stands {
-            Some(true) => {
-                let team = team.map(|team| team.team);
-                let pair = grant.is_some_and(|grant| grant.pair);
-                Some(Now { channel, participant, pair, team, frame: self.frame })
-            }
-            Some(false) => {
-                self.outbox.push(request.refuse(404, "Not found."));
-                None
-            }
-            None => {
-                self.outbox.push(request.refuse(503, "The channel can't be followed now. Try again."));
-                None
-            }
-        };
-        Applied { followed, ..Applied::default() }
-    }
+/// Why api has refused an action.
+fn refusal(reply: &ActionReply) -> Option<Error> {
+    let code = match reply.status {
+        ..400 => return None,
+        503 => ErrorCode::Unavailable,
+        status => *ErrorCode::ALL.iter().find(|code| code.status() == status).unwrap_or(&ErrorCode::Internal),
+    };
+    Some(Error::new(code, reply.errors.join(" ")))
 }
 
 /// Makes what an action has changed part of the session's state.
 pub(crate) fn settle(node: &Arc<Node>, state: &mut State, applied: Applied) {
     applied.local.settle(state);
+    for Left(channel) in applied.left {
+        forget(node, state, &channel);
+    }
     if let Some(now) = applied.followed {
-        if state.surface != Surface::Native {
-            let others = state.rooms.iter().map(|room| Channel::Room(*room));
-            for channel in others.filter(|channel| *channel != now.channel).collect::<Vec<_>>() {
-                forget(node, state, &channel);
-            }
-        }
         if let (Channel::Room(room), true) = (&now.channel, now.pair) {
             state.pairs.insert(*room);
         }
@@ -229,31 +164,9 @@ pub(crate) fn settle(node: &Arc<Node>, state: &mut State, applied: Applied) {
         }
         state.channels.insert(now.channel, now.frame);
     }
-    if let Some(Left(channel)) = applied.left {
-        forget(node, state, &channel);
+    if let Some(team) = applied.unguarded {
+        unguard(node, state, team);
     }
-}
-
-/// The socket follows a channel no more, and its person has left the room.
-fn forget(node: &Arc<Node>, state: &mut State, channel: &Channel) {
-    if let Channel::Room(room) = channel {
-        state.pairs.remove(room);
-        if state.rooms.remove(room) {
-            node.presence.leave(Some(*room), state.caller.user.clone());
-        }
-        if let Some((team, _)) = state.teams.remove(room)
-            && !state.teams.values().any(|(other, _)| *other == team)
-        {
-            unfollow(node, state, Channel::Team(team), true);
-        }
-    }
-    state.channels.remove(channel);
-}
-
-/// Ends, beside the session, what its frames up to now have asked for.
-fn unfollow(node: &Arc<Node>, state: &State, channel: Channel, guard: bool) {
-    let (node, connection, frame) = (node.clone(), state.connection, state.frames);
-    tokio::spawn(async move { node.unfollow(channel, connection, frame, guard).await });
 }
 
 /// A right has ended: the socket is out of the channel, or of the team's rooms, by that frame's

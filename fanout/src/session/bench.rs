@@ -25,8 +25,9 @@ impl Reader {
             expires_at: i64::MAX,
             person: Person::default(),
         };
-        let opening = Opening::new(&node, identity, Surface::Native, None, false);
-        Self { session: opening.begin(node, socket, &[]), _client: client }
+        let mut session = Opening::new(&node, identity, Surface::Native, false).begin(node);
+        session.open(socket, &[]);
+        Self { session, _client: client }
     }
 
     /// Takes what was read, and says whether an action begins by it: it is left there.

@@ -52,6 +52,10 @@ impl Change {
             }
         }
         if let Some((caller, expires)) = self.token {
+            if caller != state.caller {
+                // By its old rights it was allowed to.
+                state.may_signal.clear();
+            }
             state.caller = caller;
             state.expires = expires;
         }
@@ -90,7 +94,7 @@ pub(super) fn begin(
         Action::LeaveRoom => leave(asker, state, request, frame).map(Some),
         Action::Typing => typing(asker, state, request, frame),
         Action::Signal => signal(asker, state, request, frame).map(Some),
-        Action::Authenticate => authenticate(&asker, request, frame).map(Some),
+        Action::Authenticate => authenticate(asker, state, request, frame).map(Some),
     };
     match begun {
         Ok(underway) => underway,
@@ -102,10 +106,6 @@ pub(super) fn begin(
 }
 
 type Refusal = (u16, String);
-
-fn changed(change: Change) -> Underway {
-    Box::pin(std::future::ready(Applied { local: change, ..Applied::default() }))
-}
 
 fn unsubscribe(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
     let asked = read::<Unsubscribe>(frame).ok();
@@ -166,23 +166,36 @@ fn signal(asker: Asker, state: &State, request: &Request, frame: &str) -> Result
     }))
 }
 
-/// A newer token of the same person: the socket lives as long as it does.
-fn authenticate(asker: &Asker, request: &Request, frame: &str) -> Result<Underway, Refusal> {
+/// A newer token of the same person: the socket lives as long as it does. Where it grants other rights, api is
+/// asked whether the socket may go on following what it does.
+fn authenticate(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
     let Authenticate { token } = read::<Authenticate>(frame).map_err(|detail| (400, detail))?;
     let identity = asker.node.verifier.verify(&token).map_err(|error| (401, error.to_string()))?;
     if identity.caller.user != asker.caller.user {
         return Err((403, "The token is another person's.".to_owned()));
     }
-    asker.outbox.push(request.answer(200, &[], Some("{}")));
     let until = expires(&identity);
-    Ok(changed(Change { token: Some((identity.caller, until)), ..Change::default() }))
+    let mut channels = Vec::new();
+    if identity.caller != asker.caller {
+        channels.extend(state.channels.keys().cloned());
+        channels.extend(state.teams.values().map(|(team, _)| Channel::Team(*team)));
+    }
+    let request = request.clone();
+    Ok(Box::pin(async move {
+        for channel in channels {
+            asker.node.change_caller(channel, asker.connection, identity.caller.clone()).await;
+        }
+        asker.outbox.push(request.answer(200, &[], Some("{}")));
+        let local = Change { token: Some((identity.caller, until)), ..Change::default() };
+        Applied { local, ..Applied::default() }
+    }))
 }
 
 impl Asker {
     /// Follows a channel no more, and answers after the last of it.
     fn out_of(self, channel: Channel, request: Request, data: String) -> Underway {
         Box::pin(async move {
-            let left = Some(self.unfollow(channel).await);
+            let left = vec![self.unfollow(channel).await];
             self.outbox.push(request.answer(200, &[], Some(&data)));
             Applied { left, ..Applied::default() }
         })

@@ -9,13 +9,18 @@ pub(crate) mod bench;
 pub(crate) mod close;
 pub(crate) mod deflate;
 mod envelope;
+#[cfg(test)]
+mod eviction;
+mod follow;
 pub(crate) mod frame;
 mod local;
+mod opening;
 pub(crate) mod outbox;
 mod socket;
 
 #[cfg(fuzzing)]
 pub(crate) use envelope::read_any;
+pub(crate) use opening::{ADMITTED, Opening};
 pub(crate) use socket::Socket;
 
 use std::{
@@ -36,7 +41,7 @@ use shared::{
 };
 use tokio::time::{Instant, sleep_until};
 
-use crate::{hub::sessions::Registered, node::Node, render::Form};
+use crate::{hub::sessions::Registered, node::Node};
 use action::{Applied, Underway};
 use close::CloseReason;
 use frame::{Decoder, Incoming};
@@ -87,74 +92,6 @@ pub(crate) struct Session {
     unanswered: u32,
     /// Listed as long as this lives.
     _registered: Registered,
-}
-
-/// How a socket begins.
-pub(crate) struct Opening {
-    /// Whose it is.
-    identity: Identity,
-    /// Which sort of socket it is.
-    surface: Surface,
-    /// What is done first, as if the client had asked.
-    first: Option<String>,
-    connection: u64,
-    outbox: Arc<Outbox>,
-    registered: Registered,
-}
-
-impl Opening {
-    /// Lists the socket before it is upgraded: whoever is told that they are connected, a drain reaches.
-    /// Where compression was agreed, messages may be compressed either way.
-    pub(crate) fn new(
-        node: &Node,
-        identity: Identity,
-        surface: Surface,
-        first: Option<String>,
-        deflates: bool,
-    ) -> Self {
-        let connection = node.next_connection();
-        let outbox = Arc::new(Outbox::new(node.outbox_bytes, Form::of(surface, deflates)));
-        let registered = node.sessions.register(connection, identity.caller.user.clone(), outbox.clone());
-        Self { identity, surface, first, connection, outbox, registered }
-    }
-
-    /// Begins the session once the socket is upgraded. `read` is what came with the handshake.
-    pub(crate) fn begin(self, node: Arc<Node>, socket: Socket, read: &[u8]) -> Box<Session> {
-        let Self { identity, surface, first, connection, outbox, registered } = self;
-        outbox.open(socket);
-        node.presence.enter(None, identity.caller.user.clone());
-        metrics::gauge!(names::SOCKETS_OPEN).increment(1.0);
-        let state = State {
-            connection,
-            expires: match surface {
-                Surface::Native => expires(&identity),
-                Surface::Match | Surface::MatchAdmin => Instant::now() + node.max_age,
-            },
-            caller: identity.caller,
-            surface,
-            channels: HashMap::new(),
-            rooms: HashSet::new(),
-            pairs: HashSet::new(),
-            teams: HashMap::new(),
-            typed: None,
-            may_signal: HashMap::new(),
-            frames: 0,
-        };
-        let mut session = Session {
-            node,
-            decoder: Decoder::new(outbox.form() == Form::Deflated),
-            outbox,
-            state,
-            underway: None,
-            unanswered: 0,
-            _registered: registered,
-        };
-        if let Some(first) = first {
-            session.begin(&first);
-        }
-        session.decoder.push(read);
-        Box::new(session)
-    }
 }
 
 /// Serves a socket until it closes.
@@ -284,14 +221,19 @@ impl Session {
             let _ = tokio::time::timeout(GOODBYE, goodbye(socket, &self.outbox)).await;
         }
         socket.end();
-        // An action under way is decided by api all the same: its effect here is undone below.
+        self.leave().await;
+        self.node.presence.lose(None, self.state.caller.user.clone());
+        metrics::gauge!(names::SOCKETS_OPEN).decrement(1.0);
+    }
+
+    /// Follows nothing any more. An action under way is decided by api all the same: its effect here is
+    /// undone.
+    async fn leave(&mut self) {
         if let Some(underway) = self.underway.take() {
             let applied = underway.await;
             action::settle(&self.node, &mut self.state, applied);
         }
         action::leave_everything(&self.node, &mut self.state).await;
-        self.node.presence.lose(None, self.state.caller.user.clone());
-        metrics::gauge!(names::SOCKETS_OPEN).decrement(1.0);
     }
 }
 

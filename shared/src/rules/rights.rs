@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{event::RoomKind, id::UserId};
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Caller {
     /// The person.
     pub user: UserId,

@@ -6,4 +6,5 @@ mod deployed;
 mod down;
 mod drain;
 mod kill;
+mod shard;
 mod three;

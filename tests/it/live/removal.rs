@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::{
     client::{Rest, Socket},
-    cluster::{Cluster, Size},
+    cluster::{Cluster, Size, sign},
 };
 
 /// As the documentation promises.
@@ -70,10 +70,62 @@ async fn from_a_team() {
     let room = make(&ann, json!({ "name": "deck", "team": team })).await;
     let mut witness = join(&cluster, 0, "eve", room).await;
     let mut bob = join(&cluster, 0, "bob", room).await;
-    let path = format!("/api/v1/teams/{team}/members/bob");
-    let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
-    assert_eq!(status, StatusCode::NO_CONTENT);
+    let channel = format!("team-{team}");
+    let mut follower = cluster.socket(0, "bob").await;
+    follower.must("subscribe", json!({ "channel": channel })).await;
+    witness.must("subscribe", json!({ "channel": channel })).await;
+    let path = format!("/api/v1/teams/{team}/members");
+    let removed = ann.send(Method::DELETE, &format!("{path}/bob"), &Value::Null).await.expect("an answer");
+    assert_eq!(removed.0, StatusCode::NO_CONTENT);
     is_out(&mut bob, &ann, &mut witness, room).await;
+
+    assert_eq!(follower.event("team-member-remove").await.expect("told why")["data"]["user"], "bob");
+    assert_eq!(follower.event("unsubscribed").await.expect("it is told")["channel"], channel);
+    let added = ann.send(Method::PUT, &format!("{path}/dan"), &Value::Null).await.expect("an answer");
+    assert_eq!(added.0, StatusCode::NO_CONTENT);
+    while witness.event("team-member-add").await.expect("the witness stays")["data"]["user"] != "dan" {}
+    let rest = follower.so_far().await;
+    assert!(rest.iter().all(|push| push["channel"] != channel), "{rest:?}");
+    let answer = follower.act("subscribe", json!({ "channel": channel })).await.expect("open");
+    assert_eq!(answer["response_status"], 404, "{answer}");
+}
+
+/// An admin's socket that goes on with a token of an ordinary person.
+#[tokio::test]
+async fn a_token_that_grants_less_ends_what_it_does_not_grant() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["eve"] })).await;
+    let team = format!("team-{}", team["id"]);
+    let private = make(&ann, json!({ "name": "board", "private": true, "users": ["eve"] })).await;
+    let public = ann.make_room("general").await;
+    let mut witness = join(&cluster, 0, "eve", private).await;
+    let mut admins = Vec::new();
+    for _ in 0..2 {
+        let token = sign(&json!({ "user_id": "carl", "is_admin": true }));
+        let mut carl = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
+        for room in [private, public] {
+            carl.must("join_room", json!({ "room_pk": room })).await;
+        }
+        carl.must("subscribe", json!({ "channel": team })).await;
+        admins.push(carl);
+    }
+    let token = sign(&json!({ "user_id": "carl" }));
+    admins[0].must("authenticate", json!({ "token": token })).await;
+    let mut out = Vec::new();
+    for _ in 0..2 {
+        let push = admins[0].event("unsubscribed").await.expect("it is told");
+        out.push(push["channel"].as_str().expect("a channel").to_owned());
+    }
+    out.sort();
+    assert_eq!(out, [format!("room-{private}"), team]);
+    let id = ann.say(private, "among us").await;
+    while witness.event("chat-message").await.expect("the witness stays")["id"] != id {}
+    let rest = admins[0].so_far().await;
+    assert!(rest.iter().all(|push| push["event"] != "chat-message"), "{rest:?}");
+    assert_eq!(admins[1].event("chat-message").await.expect("still an admin")["id"], id);
+    let id = ann.say(public, "to all").await;
+    assert_eq!(admins[0].event("chat-message").await.expect("a public room")["id"], id);
 }
 
 #[tokio::test]

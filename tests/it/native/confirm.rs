@@ -2,7 +2,7 @@
 
 use serde_json::{json, value::RawValue};
 use shared::{
-    id::RoomId,
+    id::{RoomId, TeamId},
     rpc::{
         ActionReply, ActionRequest, ConfirmRequest, Confirmed, Effect, Grant, Participants,
         ParticipantsRequest, SignalRequest, Surface, expiry,
@@ -23,7 +23,7 @@ fn caller(user: &str) -> Caller {
 
 fn confirm(room: u64, users: &[&str]) -> ConfirmRequest {
     let callers = users.iter().map(|user| caller(user)).collect();
-    ConfirmRequest { room: RoomId(room), callers, expires_at: expiry() }
+    ConfirmRequest { room: RoomId(room), team: None, callers, expires_at: expiry() }
 }
 
 #[tokio::test]
@@ -52,6 +52,29 @@ async fn who_may_not_stay_is_named() {
     let nowhere: shared::rpc::Reply<Confirmed> =
         ask(&client, rpc::CONFIRM, &confirm(999_999, &["ann"])).await;
     assert_eq!(nowhere.expect_err("no such room").code.as_str(), "not_found");
+}
+
+#[tokio::test]
+async fn who_may_not_follow_a_team_is_named_by_caller() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
+    let team = TeamId(team["id"].as_u64().expect("an id"));
+    let client = as_fanout(&cluster).await;
+    let admin = Caller { is_admin: true, ..caller("eve") };
+    let out = async || {
+        let callers = vec![caller("ann"), caller("bob"), caller("eve"), admin.clone()];
+        let request = ConfirmRequest { room: RoomId(0), team: Some(team), callers, expires_at: expiry() };
+        let confirmed: Confirmed = ask(&client, rpc::CONFIRM, &request).await.expect("an answer");
+        (confirmed.callers_out.expect("a current api"), confirmed.grant)
+    };
+    let (left, before) = out().await;
+    assert_eq!(left, [caller("eve")], "an admin may, on the socket that is an admin's");
+    assert!(!before.public && !before.pair && before.team.is_none() && before.as_of > 0, "{before:?}");
+    delete(&ann, &format!("/api/v1/teams/{}/members/bob", team.0)).await;
+    let (left, after) = out().await;
+    assert_eq!(left, [caller("bob"), caller("eve")]);
+    assert!(after.as_of > before.as_of, "{before:?} {after:?}");
 }
 
 async fn granted(client: &async_nats::Client, user: &str, room: u64) -> Grant {

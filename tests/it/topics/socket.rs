@@ -1,10 +1,12 @@
 //! A topic's own address for sockets: in the topic from the start, and nowhere else.
 
-use serde_json::json;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use tests::{
     client::Socket,
     cluster::{Cluster, Size, token},
 };
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Error;
 
 #[tokio::test]
@@ -30,5 +32,48 @@ async fn its_socket_is_in_the_topic_from_the_start() {
             Err(Error::Http(answer)) => assert_eq!(answer.status().as_u16(), 404, "{path}"),
             other => panic!("{path}: {:?}", other.map(|_| "a socket")),
         }
+    }
+}
+
+/// The upgrade is the only answer that such a client waits for: its socket must be in the topic by then.
+#[tokio::test]
+async fn a_message_stored_right_after_the_upgrade_is_pushed_to_its_socket() {
+    const TOPICS: usize = 25;
+    const SOCKETS: usize = 20;
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let mut clients = JoinSet::new();
+    for n in 0..TOPICS {
+        let body = json!({ "title": format!("Topic {n}"), "room": "films" });
+        let (status, made) = ann.post("/api/chat/", body).await;
+        assert_eq!(status, 200, "{made}");
+        let (room, url) = (made["chat"]["id"].as_u64().expect("an id"), made["chat"]["url"].clone());
+        let (ann, address) = (ann.clone(), cluster.fanout[n % 2].address());
+        clients.spawn(async move {
+            let url = url.as_str().expect("an address");
+            for _ in 0..SOCKETS {
+                let mut bob = Socket::open_at(&address, url, &token("bob")).await.expect("it opens");
+                let id = ann.say(room, "right after the upgrade").await;
+                let push = bob.event("chat-message").await.expect("the message is pushed");
+                assert_eq!(push["id"], id, "the first message after the upgrade");
+            }
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.expect("every message is pushed");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_topics_socket_is_refused_before_the_upgrade() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let (_, made) = ann.post("/api/chat/", json!({ "title": "Dune", "room": "films" })).await;
+    let (room, url) = (made["chat"]["id"].clone(), made["chat"]["url"].as_str().expect("an address"));
+    let closed = ann.send(Method::DELETE, &format!("/api/v1/rooms/{room}"), &Value::Null).await;
+    assert_eq!(closed.expect("an answer").0, StatusCode::NO_CONTENT);
+    match Socket::open_at(&cluster.fanout[0].address(), url, &token("bob")).await {
+        Err(Error::Http(answer)) => assert_eq!(answer.status().as_u16(), 409),
+        other => panic!("{:?}", other.map(|_| "a socket")),
     }
 }

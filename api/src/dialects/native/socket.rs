@@ -92,14 +92,13 @@ async fn subscribe(
     request: &ActionRequest,
     frame: frame::Subscribe,
 ) -> Result<ActionReply, Error> {
-    let mut grant = None;
-    match &frame.channel {
-        Channel::System => {}
-        Channel::Room(room) => grant = Some(commands::enter(api, *room, &request.caller).await?.grant()),
-        Channel::User(user) if *user == request.caller.user => {}
+    let grant = match &frame.channel {
+        Channel::System => None,
+        Channel::Room(room) => Some(commands::enter(api, *room, &request.caller).await?.grant()),
+        Channel::User(user) if *user == request.caller.user => None,
         Channel::User(_) => return Err(Error::forbidden()),
-        Channel::Team(team) => drop(teams::show(api, &request.caller, *team).await?),
-    }
+        Channel::Team(team) => Some(teams::follow(api, &request.caller, *team).await?),
+    };
     let channel = frame.channel.clone();
     let data = Followed { channel, participants: None, count: None, position: None };
     let effect = Effect::Subscribe {

@@ -1,0 +1,100 @@
+//! The log of one shard is not there: what can't be followed leaves nothing behind and takes nothing away.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use shared::{id::TeamId, nats::Role, subject::Channel};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Size, sign, token},
+    eventually,
+};
+
+/// Sockets that try in vain.
+const SOCKETS: usize = 40;
+
+async fn make(rest: &Rest, body: &Value) -> u64 {
+    let (status, room) = rest.send(Method::POST, "/api/v1/rooms", body).await.expect("an answer");
+    assert!(status.is_success(), "{room}");
+    room["id"].as_u64().expect("an id")
+}
+
+/// A room in the shard whose log is to go, or in any other.
+async fn made(
+    cluster: &Cluster,
+    rest: &Rest,
+    body: Value,
+    is_lost: impl Fn(shared::id::Shard) -> bool,
+) -> u64 {
+    loop {
+        let room = make(rest, &body).await;
+        if is_lost(cluster.shard(room).await) {
+            return room;
+        }
+    }
+}
+
+async fn ask(socket: &mut Socket, frame: Value) -> Value {
+    socket.send_text(&frame.to_string()).await.expect("open");
+    socket.next().await.expect("open")
+}
+
+#[tokio::test]
+async fn a_room_that_cannot_be_followed_leaves_no_socket_and_takes_no_room() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 9, "is_admin": true })));
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
+    let log = cluster.log(Role::Persister).await;
+    let shards = shared::log::discover(&log).await.expect("a log").shards;
+    let kept = Channel::Team(TeamId(team["id"].as_u64().expect("an id"))).shard(shards);
+    let mut of_two = Vec::new();
+    let lost =
+        made(&cluster, &ann, json!({ "name": "deck", "team": team["id"] }), |shard| shard != kept).await;
+    let gone = cluster.shard(lost).await;
+    for is_lost in [false, true] {
+        let mut other = 1;
+        of_two.push(loop {
+            other += 1;
+            let room = make(&root, &json!({ "kind": "match", "users": ["1", other.to_string()] })).await;
+            if (cluster.shard(room).await == gone) == is_lost {
+                break room;
+            }
+        });
+    }
+    let [stays, fails] = of_two[..] else { unreachable!("two were made") };
+    let claims = sign(&json!({ "user_id": 1, "username": "One" }));
+    let mut one =
+        Socket::open_at(&cluster.fanout[0].address(), "/ws/chat/", &claims).await.expect("it opens");
+    let joined = ask(&mut one, json!({ "action": "join_room", "room_pk": stays, "request_id": 1 })).await;
+    assert_eq!(joined["response_status"], 200, "{joined}");
+    // The watcher of the team stands before its room is tried.
+    let mut witness = cluster.socket(0, "ann").await;
+    witness.must("subscribe", json!({ "channel": format!("team-{}", team["id"]) })).await;
+
+    log.delete_stream(format!("CHAT_{gone}")).await.expect("the stream is deleted");
+
+    let frame = json!({ "action": "join_room", "room_pk": fails, "request_id": 2 });
+    assert_eq!(ask(&mut one, frame).await["response_status"], 503);
+    let frame = json!({ "action": "create_message", "msg_text": "still here", "request_id": 3 });
+    let said = ask(&mut one, frame).await;
+    assert_eq!(
+        (&said["response_status"], &said["data"]["room"]["pk"]),
+        (&json!(201), &json!(stays)),
+        "{said}"
+    );
+
+    let before = cluster.fanout[0].open_files();
+    let mut sockets = Vec::new();
+    for _ in 0..SOCKETS {
+        let mut bob = Socket::open(&cluster.fanout[0].address(), &token("bob")).await.expect("it opens");
+        let answer = bob.act("subscribe", json!({ "channel": format!("room-{lost}") })).await.expect("open");
+        assert_eq!(answer["response_status"], 503, "{answer}");
+        sockets.push(bob);
+    }
+    assert!(cluster.fanout[0].open_files() >= before + SOCKETS);
+    drop(sockets);
+    eventually("the sockets' descriptors are closed", || async {
+        (cluster.fanout[0].open_files() < before + SOCKETS / 2).then_some(())
+    })
+    .await;
+}
