@@ -1,0 +1,148 @@
+//! Rooms are closed while people come, go and write there: every socket is put out, on each node.
+//!
+//! `ROOMCAST_CHAOS_SECONDS` says for how long; the short run of every day is the same run.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::{
+    client::Socket,
+    cluster::{Cluster, Size},
+};
+use tokio::{task::JoinSet, time::sleep};
+
+/// Rooms that are closed at the same time: each is noise to the others.
+const AT_ONCE: usize = 8;
+/// Sockets that are in a room before it is closed, at most, and as many that come meanwhile.
+const SOCKETS: usize = 4;
+/// The joins that race with a closing begin within that time of it.
+const SPREAD_MS: u64 = 12;
+
+fn duration() -> Duration {
+    let seconds = std::env::var("ROOMCAST_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(8))
+}
+
+/// What a run did.
+#[derive(Default)]
+struct Done {
+    rounds: usize,
+    /// Sockets that were in a room when it was closed.
+    closed: usize,
+    /// Joins that came too late, and were refused.
+    refused: usize,
+}
+
+/// A socket that is in the room, or `None` where the room is closed already.
+async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Option<Socket> {
+    let mut socket = cluster.socket(node, user).await;
+    let answer = socket.act("join_room", json!({ "room_pk": room })).await.expect("the socket is open");
+    match answer["response_status"].as_u64() {
+        Some(200) => Some(socket),
+        Some(404 | 409) => None,
+        _ => panic!("{answer}"),
+    }
+}
+
+/// Comes at any moment while the room is closed, writes, and may go and come again.
+async fn join_meanwhile(cluster: &Cluster, user: &str, room: u64) -> Option<Socket> {
+    let mut socket = cluster.socket(rand::random_range(0..2), user).await;
+    // The race itself is what is tried: there is no event to wait for.
+    sleep(Duration::from_millis(rand::random_range(0..SPREAD_MS))).await;
+    let goes_first = rand::random_bool(0.3);
+    for goes in [goes_first, false] {
+        let answer = socket.act("join_room", json!({ "room_pk": room })).await.expect("open");
+        match answer["response_status"].as_u64() {
+            Some(200) => {}
+            Some(404 | 409) => return None,
+            _ => panic!("{answer}"),
+        }
+        // It may be put out between the two.
+        let written = socket.act("create_message", json!({ "room_pk": room, "msg_text": "hello" })).await;
+        assert!(written.expect("open")["response_status"].is_u64());
+        if goes {
+            socket.act("leave_room", json!({ "room_pk": room })).await.expect("open");
+        } else {
+            break;
+        }
+    }
+    Some(socket)
+}
+
+/// The socket hears that it is put out, and can't write there any more.
+async fn is_out(mut socket: Socket, room: u64) {
+    let channel = format!("room-{room}");
+    loop {
+        let push = socket.event("unsubscribed").await;
+        if push.unwrap_or_else(|error| panic!("{channel} is closed, and its socket not told: {error}"))["channel"]
+            == channel
+        {
+            break;
+        }
+    }
+    let answer = socket.act("create_message", json!({ "room_pk": room, "msg_text": "hello" })).await;
+    let status = answer.expect("the socket is open")["response_status"].as_u64();
+    assert!(matches!(status, Some(404 | 409)), "{status:?}");
+}
+
+/// Makes a room, fills it, closes it while others come. Answers how many sockets were put out.
+async fn round(cluster: &Cluster, done: &mut Done) {
+    let ann = cluster.rest(rand::random_range(0..2), "ann");
+    let room = ann.make_room("open").await;
+    let mut sockets = Vec::new();
+    // Some rooms nobody on a node has followed before the closing.
+    for n in 0..rand::random_range(0..=SOCKETS) {
+        let node = rand::random_range(0..2);
+        sockets.extend(join(cluster, node, &format!("early{n}"), room).await);
+    }
+    let before = sockets.len();
+    let path = format!("/api/v1/rooms/{room}");
+    let close = async {
+        sleep(Duration::from_millis(rand::random_range(0..SPREAD_MS))).await;
+        let (status, body) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+        assert_eq!(status, StatusCode::NO_CONTENT, "{body}");
+    };
+    let come = futures_util::future::join_all((0..SOCKETS).map(async |n| {
+        let user = format!("late{n}");
+        join_meanwhile(cluster, &user, room).await
+    }));
+    let ((), came) = tokio::join!(close, come);
+    sockets.extend(came.into_iter().flatten());
+    done.rounds += 1;
+    done.closed += sockets.len();
+    done.refused += SOCKETS - (sockets.len() - before);
+    for socket in sockets {
+        is_out(socket, room).await;
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the run's figures are what it is for")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_closed_while_people_come_and_write_is_left_by_all() {
+    let cluster = Arc::new(Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await);
+    let until = Instant::now() + duration();
+    let mut tasks = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let cluster = cluster.clone();
+        tasks.spawn(async move {
+            let mut done = Done::default();
+            while Instant::now() < until {
+                round(&cluster, &mut done).await;
+            }
+            done
+        });
+    }
+    let mut all = Done::default();
+    while let Some(done) = tasks.join_next().await {
+        let done = done.expect("every socket is put out");
+        all.rounds += done.rounds;
+        all.closed += done.closed;
+        all.refused += done.refused;
+    }
+    println!("{} rounds, {} sockets put out, {} joins refused", all.rounds, all.closed, all.refused);
+    assert!(all.rounds >= AT_ONCE && all.closed > 0);
+}
