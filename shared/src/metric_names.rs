@@ -63,10 +63,14 @@ metric_names! {
     gauge PARTICIPANTS = "roomcast_participants";
     /// People who have a socket on this node.
     gauge PEOPLE_ONLINE = "roomcast_people_online";
-    /// Joins and leaves that the log could not be told.
+    /// Joins and leaves that the log has not acknowledged: they are told again until it has.
+    gauge PRESENCE_UNACKNOWLEDGED = "roomcast_presence_unacknowledged";
+    /// Joins and leaves that api refused for good.
     counter PRESENCE_ABANDONED_TOTAL = "roomcast_presence_abandoned_total";
     /// Seconds from asking api to its answer, all tries.
     histogram RPC_SECONDS = "roomcast_rpc_seconds";
+    /// Questions to api that were asked a second time, since the first had no answer in time.
+    counter RPC_RETRIES_TOTAL = "roomcast_rpc_retries_total";
     /// Questions to api that failed, by `code`.
     counter RPC_ERRORS_TOTAL = "roomcast_rpc_errors_total";
 

@@ -1,12 +1,17 @@
 //! A full log: what is refused is said, and nothing that was acknowledged is lost.
 
+use std::time::Duration;
+
 use reqwest::{Method, header::RETRY_AFTER};
 use serde_json::{Value, json};
+use shared::metric_names::PRESENCE_UNACKNOWLEDGED;
 use tests::{
+    client::Socket,
     cluster::{Cluster, Size},
     eventually,
-    postgres::Postgres,
+    postgres::{Database, Postgres},
 };
+use tokio::time::{Instant, timeout_at};
 
 use super::{ONE_SHARD, rows, say, shard, state};
 
@@ -54,4 +59,47 @@ async fn a_log_full_of_what_postgres_has_not_got_refuses_and_loses_nothing() {
     cluster.persister[0].restart();
     sent.push((say(&ann, room, &long).await, long));
     assert_eq!(rows(&cluster, room, sent.len()).await, sent);
+}
+
+/// What a socket is pushed until then; it answers pings meanwhile.
+async fn pushes(socket: &mut Socket, until: Instant) -> Vec<Value> {
+    let mut pushes = Vec::new();
+    while let Ok(push) = timeout_at(until, socket.push()).await {
+        pushes.push(push.expect("the socket stays open"));
+    }
+    pushes
+}
+
+#[tokio::test]
+async fn a_leave_is_stored_once_a_log_that_was_full_for_long_has_room() {
+    let small = [ONE_SHARD, ("ROOMCAST_STREAM_BYTES", "1048576")];
+    let mut cluster = Cluster::start_with(Size::default(), Database::shared(), &small).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let join = json!({ "room_pk": room });
+    let mut ann = cluster.socket(0, "ann").await;
+    ann.must("join_room", join.clone()).await;
+    // The leave is longer than the messages that fill the log: it does not fit into what they leave.
+    let name = "b".repeat(64);
+    let mut leaver = cluster.socket(0, &name).await;
+    leaver.must("join_room", join.clone()).await;
+    while ann.event("participant-join").await.expect("a push")["data"]["user"] != *name {}
+    cluster.persister[0].kill9();
+    for text in ["x".repeat(8_000), "x".to_owned()] {
+        let message = json!({ "msg_text": text });
+        while ann.act("create_message", message.clone()).await.expect("open")["response_status"] == 201 {}
+    }
+    leaver.must("leave_room", join).await;
+    let unacknowledged = format!("{PRESENCE_UNACKNOWLEDGED} 1");
+    let waits = async || cluster.fanout[0].metrics().await.lines().any(|line| line == unacknowledged);
+    eventually("the leave is refused", || async { waits().await.then_some(()) }).await;
+    // Longer than anything waits; no event says that a node has given up.
+    let end = Instant::now() + Duration::from_secs(70);
+    let (heard, _) = tokio::join!(pushes(&mut ann, end), pushes(&mut leaver, end));
+    assert!(!heard.iter().any(|push| push["event"] == "participant-leave"), "{heard:?}");
+    assert!(waits().await, "it is told again");
+
+    cluster.persister[0].set("ROOMCAST_STREAM_BYTES", "2097152");
+    cluster.persister[0].restart();
+    assert_eq!(ann.event("participant-leave").await.expect("a push")["data"]["user"], *name);
+    eventually("nothing waits", || async { (!waits().await).then_some(()) }).await;
 }

@@ -1,15 +1,20 @@
 //! The people who are on this node, online and in rooms, and what the log was told of them.
 //!
 //! What must hold: however many sockets a person has here, the log hears one join and one leave a
-//! room, in that order; what it was told follows what is true until it has caught up, and a word that was
-//! not acknowledged may have been heard all the same, so the next one is said whatever it was. The counter
-//! is the node's own and only rises, so a late word never wins over a newer one. A node that was
-//! taken for dead begins again under a new incarnation, and tells everyone anew.
+//! room, in that order; what it was told follows what is true until it has caught up, however long that
+//! takes; and a word that was not acknowledged may have been heard all the same, so the next one is said
+//! whatever it was. The counter is the node's own and only rises, so a late word never wins over a newer one.
+//! A node that was taken for dead begins again under a new incarnation, and tells everyone anew.
 
+mod here;
+#[cfg(test)]
+mod property;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -18,12 +23,11 @@ use shared::{
     metric_names as names,
     subject::Channel,
 };
-use state::State;
+use state::{Key, State};
+use tokio::time::Instant;
 
 use crate::ask::Ask;
 
-/// A person whose last socket closed is still there that long: a reload is no leave.
-const GRACE: Duration = Duration::from_secs(5);
 /// Between tries to tell the log.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -45,7 +49,7 @@ impl Presence {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        state::lock(&self.state)
     }
 
     /// The incarnation that the node speaks under now.
@@ -55,54 +59,49 @@ impl Presence {
 
     /// The node was, or may have been, taken for dead: it tells everyone anew.
     pub(crate) fn begin_again(&self) {
-        let everyone: Vec<_> = {
+        let everyone = {
             let mut state = self.state();
             state.incarnation = rand::random();
-            tracing::warn!(incarnation = state.incarnation, people = state.people.len(), "a new incarnation");
-            state.people.keys().cloned().collect()
+            let everyone = state.everyone();
+            tracing::warn!(incarnation = state.incarnation, people = everyone.len(), "a new incarnation");
+            everyone
         };
         metrics::counter!(names::INCARNATIONS_TOTAL).increment(1);
-        for (place, user) in everyone {
-            self.settle(place, user);
-        }
+        everyone.into_iter().for_each(|key| self.settle(key));
     }
 
     /// A socket of the person is there now.
     pub(crate) fn enter(&self, place: Place, user: UserId) {
-        self.state().people.entry((place, user.clone())).or_default().sockets += 1;
-        self.settle(place, user);
+        let key = (place, user);
+        self.state().enter(key.clone());
+        self.settle(key);
     }
 
     /// A socket of the person has left, by its own word or because it had to.
     pub(crate) fn leave(&self, place: Place, user: UserId) {
-        self.one_less(place, &user);
-        self.settle(place, user);
+        let key = (place, user);
+        self.state().leave(&key);
+        self.settle(key);
     }
 
     /// A socket of the person was closed: they may come back.
     pub(crate) fn lose(&self, place: Place, user: UserId) {
-        self.one_less(place, &user);
-        let this = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(GRACE).await;
-            this.settle(place, user);
-        });
-    }
-
-    fn one_less(&self, place: Place, user: &UserId) {
-        if let Some(here) = self.state().people.get_mut(&(place, user.clone())) {
-            here.sockets = here.sockets.saturating_sub(1);
+        let key = (place, user);
+        if self.state().lose(&key, Instant::now()) {
+            let this = self.clone();
+            tokio::spawn(async move {
+                state::grace_over(&this.state, &key).await;
+                this.settle(key);
+            });
         }
     }
 
     /// The node stops: everyone it holds leaves without grace. Resolves when the log knows.
     pub(crate) async fn leave_all(&self) {
-        let here: Vec<_> = self.state().people.keys().cloned().collect();
-        for (place, user) in here {
-            if let Some(here) = self.state().people.get_mut(&(place, user.clone())) {
-                here.sockets = 0;
-            }
-            self.settle(place, user);
+        let everyone = self.state().everyone();
+        for key in everyone {
+            self.state().leave_all(&key);
+            self.settle(key);
         }
         let mut told = self.state().told.subscribe();
         // The sender lives in self: waiting can't fail.
@@ -110,10 +109,13 @@ impl Presence {
     }
 
     /// Has the log told what is true of the person, until it knows.
-    fn settle(&self, place: Place, user: UserId) {
-        let channel = place.map_or_else(|| Channel::User(user.clone()), Channel::Room);
+    fn settle(&self, key: Key) {
+        let channel = match &key {
+            (Some(room), _) => Channel::Room(*room),
+            (None, user) => Channel::User(user.clone()),
+        };
         let shard = channel.shard(self.shards);
-        if self.state().queue(shard, (place, user)) {
+        if self.state().queue(shard, key) {
             tokio::spawn(self.clone().tell(shard));
         }
     }
@@ -122,12 +124,12 @@ impl Presence {
     async fn tell(self, shard: Shard) {
         loop {
             // Locked for that long only.
-            let next = self.state().next(shard);
+            let next = self.state().next(shard, Instant::now());
             let Some(request) = next else { return };
             let told = self.ask.presence(&request).await;
             let noted = self.state().note(shard, request, told);
             if let Err(error) = noted {
-                tracing::warn!(%error, %shard, "the log may not know who is here");
+                tracing::warn!(%error, %shard, "the log may not know who is here: it is told again");
                 tokio::time::sleep(AGAIN).await;
             }
         }

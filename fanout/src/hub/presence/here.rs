@@ -1,0 +1,96 @@
+//! One person in one place: their sockets, what the log was told of them, and what it has to be told next.
+//!
+//! What must hold: no leave is said while a socket is open, nor within [`GRACE`] after the last one closed,
+//! unless the person asked to leave.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A person whose last socket closed still counts as present that long: a reload is no leave.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
+/// One person in one place.
+#[derive(Default)]
+pub(super) struct Here {
+    sockets: usize,
+    /// The last socket closed, and the person counts as present until then.
+    grace: Option<Instant>,
+    /// A task waits for the end of the grace: there is one at most.
+    pub(super) timed: bool,
+    pub(super) told: Told,
+    /// They are in their shard's queue, or a request about them is under way.
+    pub(super) queued: bool,
+}
+
+/// What the log knows of a person, and by which incarnation's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Told {
+    /// That they are not here, if it ever knew of them.
+    #[default]
+    Gone,
+    /// That they are here.
+    Here(u64),
+    /// The one or the other: the last word was not acknowledged.
+    Unsure(u64),
+}
+
+/// What the log has to be told of a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Join,
+    Leave,
+    /// Nothing now: the log knows, or it is not known yet whether they come back.
+    Nothing,
+}
+
+impl Here {
+    /// A socket of the person is there now.
+    pub(super) fn enter(&mut self) {
+        self.sockets += 1;
+        self.grace = None;
+    }
+
+    /// A socket has left by its own word, or because it had to.
+    pub(super) fn leave(&mut self) {
+        self.sockets = self.sockets.saturating_sub(1);
+        self.grace = None;
+    }
+
+    /// Every socket has left.
+    pub(super) fn leave_all(&mut self) {
+        self.sockets = 0;
+        self.grace = None;
+    }
+
+    /// A socket was closed. True where a task has to be started that waits for the end of the grace.
+    pub(super) fn lose(&mut self, now: Instant) -> bool {
+        self.sockets = self.sockets.saturating_sub(1);
+        if self.sockets > 0 {
+            return false;
+        }
+        self.grace = Some(now + GRACE);
+        !std::mem::replace(&mut self.timed, true)
+    }
+
+    /// When the grace ends. `None` where there is none, or it is over.
+    pub(super) fn grace(&self, now: Instant) -> Option<Instant> {
+        self.grace.filter(|end| *end > now)
+    }
+
+    /// What the log has to be told, by a node of that incarnation.
+    pub(super) fn due(&self, incarnation: u64, now: Instant) -> Due {
+        match self.told {
+            Told::Here(by) if by == incarnation && self.sockets > 0 => Due::Nothing,
+            _ if self.sockets > 0 => Due::Join,
+            Told::Gone => Due::Nothing,
+            _ if self.grace(now).is_some() => Due::Nothing,
+            _ => Due::Leave,
+        }
+    }
+
+    /// Nothing about them has to be remembered any more.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.sockets == 0 && self.told == Told::Gone && !self.timed && self.grace(now).is_none()
+    }
+}
