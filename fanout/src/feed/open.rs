@@ -81,7 +81,7 @@ impl Feed {
             self.metrics.clone(),
         );
         self.entries.insert(channel.clone(), Entry::Heard(Box::new(hub)));
-        self.snapshot_taken(channel, people);
+        self.snapshot_taken(channel, state.last, people);
         if is_doubled || doubt || gate.len() == GATE {
             self.heal_heard("opened", Some(state.last));
         } else {

@@ -77,12 +77,14 @@ impl Feed {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             let result = take(&source, room, upto).await.context("who is in the room is not known");
             // The task may have stopped meanwhile.
-            let _ = done.send(Done::Snapshot { channel, result }).await;
+            let _ = done.send(Done::Snapshot { channel, upto, result }).await;
         });
     }
 
-    pub(super) fn snapshot_taken(&mut self, channel: &Channel, result: anyhow::Result<Vec<Word>>) {
-        let Some(hub) = self.hub(channel) else { return };
+    /// Merges what was taken up to an event. Where the channel was closed meanwhile and opened again later in
+    /// the log, it lacks what happened between: the new one takes its own.
+    pub(super) fn snapshot_taken(&mut self, channel: &Channel, upto: u64, result: anyhow::Result<Vec<Word>>) {
+        let Some(hub) = self.hub(channel).filter(|hub| hub.began() == upto) else { return };
         match result {
             Ok(words) => {
                 for word in words {
@@ -92,7 +94,6 @@ impl Feed {
             }
             Err(error) => {
                 tracing::warn!(%channel, error = format!("{error:#}"), "who is here is asked again");
-                let upto = hub.began();
                 self.take_snapshot(channel, upto);
             }
         }

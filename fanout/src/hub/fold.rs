@@ -18,7 +18,7 @@ use tokio::time::Instant;
 const MANY: usize = 1_000;
 /// Below that many they are named again.
 const FEW: usize = 800;
-/// A leave is remembered that long, so that an older join that comes later does not undo it.
+/// In a complete fold a leave is remembered that long, so that an older join that comes later does not undo it.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 struct Word {
@@ -97,8 +97,12 @@ impl Fold {
         (joined + left > 0).then_some(Presence { count: self.present.len(), joined, left })
     }
 
-    /// Forgets leaves that are long over.
+    /// Forgets leaves that are long over. Until everyone who was there at the beginning has been heard none is:
+    /// however long that takes, a join from before a leave may come after it.
     pub(crate) fn tidy(&mut self) {
+        if !self.complete {
+            return;
+        }
         self.words.retain(|_, words| {
             words.retain(|word| word.present || word.heard.elapsed() < REMEMBERED);
             !words.is_empty()
@@ -144,7 +148,69 @@ mod tests {
         assert_eq!(fold.crowd(), Some(Presence { count: FEW - 1, joined: 0, left: untold }));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_leave_heard_long_before_an_older_snapshot_is_not_undone_by_it() {
+        let mut fold = Fold::default();
+        assert!(!fold.hear(&user(1), 10, 2, false), "nobody was known to be here");
+        tokio::time::advance(REMEMBERED * 60).await;
+        fold.tidy();
+        assert!(!fold.hear(&user(1), 10, 1, true), "the join of before");
+        fold.complete();
+        assert_eq!(&*fold.answer(), r#""participants":[],"count":0"#);
+        fold.tidy();
+        assert!(fold.words.is_empty(), "it is complete: nothing older comes");
+    }
+
+    /// A word of the log: on whom, of which node, whether they are there, and whether long passes after it.
+    type Said = (usize, u64, bool, bool);
+
+    /// Hears those words of the log whose places are given.
+    async fn hear(fold: &mut Fold, log: &[Said], places: std::ops::Range<usize>) {
+        for place in places {
+            let (n, node, present, is_long) = log[place];
+            fold.hear(&user(n), node, place as u64 + 1, present);
+            if is_long {
+                tokio::time::advance(REMEMBERED * 2).await;
+                fold.tidy();
+            }
+        }
+    }
+
+    /// The words of those whom Postgres has as present when it has so much of the log.
+    fn snapshot(log: &[Said]) -> impl Iterator<Item = (usize, u64, u64)> {
+        let last =
+            log.iter().enumerate().map(|(place, (n, node, present, _))| ((*n, *node), (place, *present)));
+        let last: HashMap<_, _> = last.collect();
+        let present = last.into_iter().filter(|(_, (_, present))| *present);
+        present.map(|((n, node), (place, _))| (n, node, place as u64 + 1))
+    }
+
     proptest! {
+        #[test]
+        fn a_snapshot_as_of_any_event_merged_at_any_time_ends_with_who_is_there(
+            log in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>(), any::<bool>()), 0..24),
+            places in proptest::array::uniform3(0_usize..=24),
+        ) {
+            let [began, as_of, merged] = places.map(|place| place.min(log.len()));
+            let merged = merged.max(began).max(as_of);
+            let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let (heard, all) = clock.expect("a clock").block_on(async {
+                let mut fold = Fold::default();
+                hear(&mut fold, &log, began..merged).await;
+                for (n, node, counter) in snapshot(&log[..as_of]) {
+                    fold.hear(&user(n), node, counter, true);
+                }
+                hear(&mut fold, &log, as_of..began).await;
+                fold.complete();
+                hear(&mut fold, &log, merged..log.len()).await;
+                let mut all = Fold::default();
+                all.complete();
+                hear(&mut all, &log, 0..log.len()).await;
+                (fold.answer(), all.answer())
+            });
+            prop_assert_eq!(heard, all);
+        }
+
         #[test]
         fn words_in_any_order_say_the_same(
             words in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>()), 0..20),
