@@ -1,16 +1,15 @@
 //! What fanout asks, answered: a NATS micro service, so that `nats service ls` shows the nodes.
 //!
 //! What must hold: a request past its expiry does nothing, since its asker has given up and told
-//! the client so.
+//! the client so. A node that stops answers every request that the broker routed to it.
+
+mod requests;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::{
-    Client,
-    service::{Request, ServiceExt as _, endpoint::Endpoint},
-};
-use futures_util::{StreamExt as _, future::join_all};
+use async_nats::{Client, Message, service::ServiceExt as _};
+use futures_util::future::join_all;
 use metrics::Histogram;
 use serde::{Serialize, de::DeserializeOwned};
 use shared::{
@@ -28,6 +27,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use requests::Requests;
+
 use crate::{
     commands::{asked, marks::Marks, people, presence},
     dialects::{matches, native},
@@ -41,6 +42,9 @@ const QUEUE: Duration = Duration::from_secs(1);
 /// How many of both there may be; more are refused at once.
 const HELD: usize = 16 * 1_024;
 
+/// How long a node that stops waits for what is under way: as long as a request lives.
+const FINISH: Duration = Duration::from_secs(5);
+
 /// Actions that write, in every dialect.
 const WRITES: [&str; 5] = ["create_message", "edit_message", "delete_messages", "mark_read", "invite"];
 
@@ -53,9 +57,8 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
         .await
         .map_err(|error| anyhow::anyhow!("the rpc service can't start: {error}"))?;
     let listen = async |subject| {
-        let endpoint = service.endpoint(subject).await;
-        let endpoint = endpoint.map_err(|error| anyhow::anyhow!("the rpc service can't listen: {error}"))?;
-        answer_all(&api, subject, endpoint, &shutdown).await
+        let requests = Requests::of(&client, subject).await.context("the rpc service can't listen")?;
+        answer_all(&api, subject, requests, &shutdown).await
     };
     // Each by itself: where one is asked too much, the others are answered as ever.
     tokio::try_join!(
@@ -66,52 +69,50 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
         listen(rpc::CONFIRM),
         listen(rpc::SIGNAL),
     )?;
+    service.stop().await.map_err(|error| anyhow::anyhow!("the rpc service can't stop: {error}"))?;
     Marks::flush(&api).await;
-    Ok(())
+    // The last answers wait in the client's buffer.
+    client.flush().await.context("the last answers")
 }
 
-/// Answers all of a subject until the soft stop, then what is under way.
+/// Answers all of a subject until the soft stop, then what the broker routes here until it knows of that.
 async fn answer_all(
     api: &Api,
     subject: &'static str,
-    mut endpoint: Endpoint,
+    mut requests: Requests,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let (places, held) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(HELD)));
     let seconds = metrics::histogram!(names::RPC_SERVED_SECONDS);
-    loop {
-        let request = tokio::select! {
-            () = shutdown.soft.cancelled() => break,
-            request = endpoint.next() => request.context("the connection to the broker is closed")?,
-        };
+    while let Some(request) = requests.next(&shutdown.soft).await? {
         let Ok(hold) = held.clone().try_acquire_owned() else {
-            refuse(request).await;
+            refuse(api, &request).await;
             continue;
         };
         let (api, places, seconds) = (api.clone(), places.clone(), seconds.clone());
         tokio::spawn(async move {
             match timeout(QUEUE, places.acquire()).await {
-                Ok(_place) => answer(&api, subject, request, &seconds).await,
-                Err(_) => refuse(request).await,
+                Ok(_place) => answer(&api, subject, &request, &seconds).await,
+                Err(_) => refuse(&api, &request).await,
             }
             drop(hold);
         });
     }
     // None is held any more: nothing is under way.
-    let _finished = timeout(Duration::from_secs(5), held.acquire_many(u32::try_from(HELD)?)).await;
+    let _finished = timeout(FINISH, held.acquire_many(u32::try_from(HELD)?)).await;
     Ok(())
 }
 
 /// Too much is asked: an answer that comes too late would be for nobody, and whoever asked would ask again.
-async fn refuse(request: Request) {
+async fn refuse(api: &Api, request: &Message) {
     metrics::counter!(names::RPC_REFUSED_TOTAL).increment(1);
     let busy = Error::new(ErrorCode::Unavailable, "There is too much to do now. Try again.");
-    respond(request, encode::<()>(&Err(busy))).await;
+    respond(api, request, encode::<()>(&Err(busy))).await;
 }
 
-async fn answer(api: &Api, subject: &'static str, request: Request, seconds: &Histogram) {
+async fn answer(api: &Api, subject: &'static str, request: &Message, seconds: &Histogram) {
     let started = Instant::now();
-    let payload = &request.message.payload;
+    let payload = &request.payload;
     let bytes = match subject {
         rpc::ACTION => encode(&action(api, payload).await),
         rpc::HELLO => encode(&hello(api, payload).await),
@@ -121,11 +122,12 @@ async fn answer(api: &Api, subject: &'static str, request: Request, seconds: &Hi
         _ => encode(&tell(api, payload).await),
     };
     seconds.record(started.elapsed().as_secs_f64());
-    respond(request, bytes).await;
+    respond(api, request, bytes).await;
 }
 
-async fn respond(request: Request, bytes: Vec<u8>) {
-    if let Err(error) = request.respond(Ok(bytes.into())).await {
+async fn respond(api: &Api, request: &Message, bytes: Vec<u8>) {
+    let Some(reply) = request.reply.clone() else { return };
+    if let Err(error) = api.client.publish(reply, bytes.into()).await {
         tracing::warn!(%error, "a request of a fan-out node could not be answered");
     }
 }

@@ -100,7 +100,10 @@ impl Ask {
                     tokio::time::sleep(NOBODY).await;
                 }
                 Err(_) if silent == 1 => break,
-                Err(_) => silent += 1,
+                Err(_) => {
+                    silent += 1;
+                    metrics::counter!(names::RPC_RETRIES_TOTAL).increment(1);
+                }
             }
         }
         Err(match silent {

@@ -1,13 +1,16 @@
-//! Stopping a node that holds many sockets: each is told when to come back, within the drain time.
+//! Stopping a node: its sockets are told when to come back, and what was asked of it is answered.
 
 use std::collections::BTreeMap;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
+use serde_json::json;
+use shared::metric_names::{RPC_ERRORS_TOTAL, RPC_RETRIES_TOTAL};
 use tests::{
     client::Socket,
     cluster::{Cluster, Size, token},
     postgres::Database,
 };
+use tokio::sync::watch;
 
 /// As many as the machine lets a process open, up to what the product promises.
 fn sockets() -> usize {
@@ -49,4 +52,43 @@ async fn ten_thousand_sockets_are_told_when_to_come_back() {
     }
     assert_eq!(codes, BTreeMap::from([("IO error: closed 4100".to_owned(), count)]));
     assert_eq!(stopping.await.expect("it stops").code(), Some(0));
+}
+
+/// Sockets that ask one question after the other.
+const ASKERS: usize = 24;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_node_that_stops_answers_all_that_it_was_asked() {
+    let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let (stop, stopped) = watch::channel(false);
+    let mut askers = Vec::new();
+    for n in 0..ASKERS {
+        let mut socket = cluster.socket(0, &format!("user{n}")).await;
+        let stopped = stopped.clone();
+        askers.push(tokio::spawn(async move {
+            let mut asked = 0;
+            while !*stopped.borrow() {
+                socket.must("current_room_info", json!({ "room_pk": room })).await;
+                asked += 1;
+            }
+            asked
+        }));
+    }
+    for n in [0, 1, 0, 1] {
+        let mut node = cluster.api.remove(n);
+        let ended = tokio::task::spawn_blocking(move || (node.terminate(), node)).await;
+        let (status, mut node) = ended.expect("it stops");
+        assert_eq!(status.code(), Some(0), "{}", node.tail());
+        node.restart();
+        node.ready().await;
+        cluster.api.insert(n, node);
+    }
+    stop.send_replace(true);
+    let asked = join_all(askers).await;
+    let asked: Vec<u32> = asked.into_iter().map(|asked| asked.expect("each was answered 200")).collect();
+    assert!(asked.iter().all(|asked| *asked > 10), "{asked:?}");
+    let metrics = cluster.fanout[0].metrics().await;
+    let failed = |line: &&str| line.starts_with(RPC_RETRIES_TOTAL) || line.starts_with(RPC_ERRORS_TOTAL);
+    assert_eq!(metrics.lines().filter(failed).collect::<Vec<_>>(), [""; 0], "nothing was asked twice");
 }
