@@ -1,0 +1,194 @@
+//! Nodes die at random under load, again and again; then what everyone saw is compared with the log.
+//!
+//! `ROOMCAST_CHAOS_SECONDS` says for how long; the short run of every day is the same run.
+//! `ROOMCAST_CHAOS_SEED` makes everyone choose as in an earlier run; how fast the machine is it can't choose.
+//!
+//! What must hold, once everything has settled: each acknowledged message, edit, deletion and mark is in the log
+//! once, and none that was refused; the history, `changed_after` and Postgres are what the log says; every reader
+//! has got all of it once, in order, over all its connections; and those are in a room who are connected.
+
+mod check;
+mod reader;
+mod truth;
+mod visitor;
+mod writer;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use shared::rpc::DEADLINE_MS;
+use tests::{
+    cluster::{Cluster, Size},
+    eventually,
+    postgres::Database,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout_at},
+};
+
+use reader::Expected;
+use visitor::Visitor;
+use writer::{Asked, Outcome, What, Writer};
+
+const ROOMS: usize = 10;
+const WRITERS: usize = 8;
+const READERS: usize = 12;
+const VISITORS: usize = 4;
+
+/// How long Postgres may take to get the end of the log.
+const APPLIED: Duration = Duration::from_secs(10);
+/// Nothing leaves the log during a run, so that all of it can be read at the end; writers are not slowed down.
+const VARIABLES: [(&str, &str); 2] = [("ROOMCAST_REPLAY", "86400"), ("ROOMCAST_RATE_WRITES", "1000")];
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// What one of the actors chooses by.
+fn rng(seed: u64, kind: &str, n: usize) -> StdRng {
+    let name = kind.bytes().chain([b'0' + u8::try_from(n).expect("few")]);
+    StdRng::seed_from_u64(name.fold(seed, |seed, byte| seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)))
+}
+
+/// Kills nodes and starts them again; answers how often each kind.
+async fn kill(cluster: &mut Cluster, mut rng: StdRng, time: Duration) -> BTreeMap<&'static str, u32> {
+    let (began, mut kills) = (Instant::now(), BTreeMap::new());
+    while began.elapsed() < time {
+        sleep(Duration::from_millis(rng.random_range(500..3_000))).await;
+        let (kind, node) = match rng.random_range(0..6) {
+            n @ 0..2 => ("api", &mut cluster.api[n]),
+            n @ 2..4 => ("fanout", &mut cluster.fanout[n - 2]),
+            n => ("persister", &mut cluster.persister[n - 4]),
+        };
+        node.kill9();
+        node.restart();
+        *kills.entry(kind).or_default() += 1;
+    }
+    kills
+}
+
+/// Of each kind of request, how many there were, and what came of them.
+fn figures(asked: &[Asked]) -> String {
+    let mut counts: BTreeMap<&str, [u32; 3]> = BTreeMap::new();
+    for request in asked {
+        let kind = match request.what {
+            What::Message { .. } => "messages",
+            What::Edit { .. } => "edits",
+            What::Delete { .. } => "deletions",
+            What::Mark { .. } => "marks",
+        };
+        let outcome = match request.outcome {
+            Outcome::Done(_) => 0,
+            Outcome::Refused => 1,
+            Outcome::Unknown => 2,
+        };
+        counts.entry(kind).or_default()[outcome] += 1;
+    }
+    let line = |(kind, [done, refused, unknown]): (&&str, &[u32; 3])| {
+        format!("{kind} {done} done, {refused} refused, {unknown} unknown")
+    };
+    counts.iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the run's seed and figures are what it is for")]
+async fn nodes_die_at_random_under_load() {
+    let started = Instant::now();
+    let time = Duration::from_secs(number("ROOMCAST_CHAOS_SECONDS").unwrap_or(12));
+    let seed = number("ROOMCAST_CHAOS_SEED").unwrap_or_else(rand::random);
+    println!("ROOMCAST_CHAOS_SEED={seed}");
+    let size = Size { api: 2, fanout: 2, persister: 2 };
+    let mut cluster = Cluster::start_with(size, Database::shared(), &VARIABLES).await;
+    let ann = cluster.rest(0, "ann");
+    let mut rooms = Vec::new();
+    for n in 0..ROOMS {
+        rooms.push(ann.make_room(&format!("room {n}")).await);
+    }
+    let rooms: Arc<[u64]> = rooms.into();
+    let nodes: Arc<[String]> = cluster.fanout.iter().map(|node| node.address()).collect();
+    let (tell, all) = watch::channel(None);
+    let mut readers = JoinSet::new();
+    for n in 0..READERS {
+        let user = format!("reader{n}");
+        let read =
+            reader::read(nodes.clone(), user.clone(), rooms.clone(), rng(seed, "reader", n), all.clone());
+        readers.spawn(async move { (user, read.await) });
+    }
+    eventually("all readers are in", || async {
+        let (_, room) = ann.get(&format!("/api/v1/rooms/{}", rooms[ROOMS - 1])).await;
+        (room["participants"].as_array().map(Vec::len) == Some(READERS)).then_some(())
+    })
+    .await;
+    let (stop, stopped) = watch::channel(false);
+    let mut writers = JoinSet::new();
+    for n in 0..WRITERS {
+        let user = format!("writer{n}");
+        let rests = [cluster.rest(0, &user), cluster.rest(1, &user)];
+        writers.spawn(Writer::new(rests, user, rooms.clone(), rng(seed, "writer", n)).run(stopped.clone()));
+    }
+    let mut visitors = JoinSet::new();
+    for n in 0..VISITORS {
+        let (nodes, rooms, rng) = (nodes.clone(), rooms.clone(), rng(seed, "visitor", n));
+        visitors.spawn(Visitor { user: format!("visitor{n}"), nodes, rooms, rng }.run(stopped.clone()));
+    }
+
+    let kills = kill(&mut cluster, rng(seed, "kill", 0), time).await;
+    stop.send_replace(true);
+    let asked: Vec<Asked> = writers.join_all().await.into_iter().flatten().collect();
+    // What had no answer may still be stored until then.
+    let last = tokio::time::Instant::now() + Duration::from_millis(DEADLINE_MS.unsigned_abs());
+    let everyone: BTreeSet<String> = (0..READERS).map(|n| format!("reader{n}")).collect();
+    let mut people: BTreeMap<u64, BTreeSet<String>> =
+        rooms.iter().map(|room| (*room, everyone.clone())).collect();
+    let mut stay = JoinSet::new();
+    for (user, joined, mut socket) in visitors.join_all().await {
+        for room in joined {
+            people.entry(room).or_default().insert(user.clone());
+        }
+        stay.spawn(async move { while socket.next().await.is_ok() {} });
+    }
+    let _ended = timeout_at(last, std::future::pending::<()>()).await;
+    let log = eventually("those are in their rooms who are connected", || async {
+        let log = truth::read(&cluster).await;
+        log.iter().all(|(room, log)| log.people() == people[room]).then_some(log)
+    })
+    .await;
+
+    let expected = log
+        .iter()
+        .map(|(room, log)| (*room, Expected { events: log.events.clone(), people: people[room].clone() }));
+    let expected: Arc<BTreeMap<u64, Expected>> = Arc::new(expected.collect());
+    tell.send_replace(Some(expected.clone()));
+    let (mut faults, mut connections, mut deliveries, mut joins, mut leaves) =
+        (check::asked(&log, &asked), 0, 0, 0, 0);
+    let readers = readers.join_all().await;
+    for (user, (seen, _socket)) in &readers {
+        faults.extend(check::seen(&expected, user, seen));
+        connections += seen.connections;
+        deliveries += seen.events.values().map(Vec::len).sum::<usize>();
+        joins += seen.joins;
+        leaves += seen.leaves;
+    }
+    let pool = cluster.database.pool().await;
+    let end = Instant::now() + APPLIED;
+    let rows = eventually("the rows are compared", || async {
+        let faults = check::postgres(&pool, &log).await;
+        (faults.is_empty() || Instant::now() > end).then_some(faults)
+    });
+    faults.extend(rows.await);
+    faults.extend(check::answers(&cluster.rest(1, "ann"), &log).await);
+    println!(
+        "{:.0} s, kills {kills:?}: {}; {deliveries} deliveries over {connections} connections of {READERS} readers, \
+         {joins} joins and {leaves} leaves seen; {} faults",
+        started.elapsed().as_secs_f64(),
+        figures(&asked),
+        faults.len()
+    );
+    assert!(faults.is_empty(), "seed {seed}:\n{}", faults[..faults.len().min(40)].join("\n"));
+}

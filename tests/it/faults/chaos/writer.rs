@@ -1,0 +1,171 @@
+//! People who write, edit, delete and mark as read over HTTP, and what they were answered.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::{RngExt as _, rngs::StdRng};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{client::Rest, eventually};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+
+/// Between a writer's requests.
+const PACE: Duration = Duration::from_millis(40);
+
+/// What was asked for. Every text is like no other.
+#[derive(Debug)]
+pub(super) enum What {
+    Message { text: String },
+    Edit { id: u64, text: String },
+    Delete { id: u64 },
+    Mark { id: u64 },
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Acknowledged, with the id where it is a message.
+    Done(Option<u64>),
+    /// Not stored, and never will be.
+    Refused,
+    /// No answer, or one that does not say.
+    Unknown,
+}
+
+/// One request, by whom and where.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) user: String,
+    pub(super) room: u64,
+    pub(super) what: What,
+    pub(super) outcome: Outcome,
+}
+
+/// One writer, on both api nodes.
+pub(super) struct Writer {
+    pub(super) rests: [Rest; 2],
+    pub(super) user: String,
+    pub(super) rooms: Arc<[u64]>,
+    pub(super) rng: StdRng,
+    /// Requests so far.
+    n: usize,
+    /// Messages that were acknowledged and not deleted.
+    own: Vec<(u64, u64)>,
+    marks: BTreeMap<u64, u64>,
+    asked: Vec<Asked>,
+}
+
+impl Writer {
+    pub(super) const fn new(rests: [Rest; 2], user: String, rooms: Arc<[u64]>, rng: StdRng) -> Self {
+        Self { rests, user, rooms, rng, n: 0, own: Vec::new(), marks: BTreeMap::new(), asked: Vec::new() }
+    }
+
+    /// Writes at its pace until it is told to stop. All but a few requests are repeated, under the same key,
+    /// until they are acknowledged.
+    pub(super) async fn run(mut self, stop: watch::Receiver<bool>) -> Vec<Asked> {
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !*stop.borrow() {
+            pace.tick().await;
+            self.step().await;
+        }
+        self.asked
+    }
+
+    async fn step(&mut self) {
+        let (kind, is_repeated) = (self.rng.random_range(0..100), self.rng.random_range(0..10) > 0);
+        let at = (!self.own.is_empty()).then(|| self.rng.random_range(0..self.own.len()));
+        match (kind, at) {
+            (0..20, Some(at)) => self.edit(at, is_repeated).await,
+            (20..28, Some(at)) => {
+                let (room, id) = self.own.swap_remove(at);
+                let key = self.key();
+                let path = format!("/api/v1/rooms/{room}/messages/{id}");
+                let outcome = self.ask(Method::DELETE, &path, &key, &Value::Null, is_repeated).await;
+                self.note(room, What::Delete { id }, outcome);
+            }
+            (28..43, Some(at)) => {
+                let (room, id) = self.own[at];
+                if self.marks.get(&room).is_some_and(|mark| *mark >= id) {
+                    return;
+                }
+                self.marks.insert(room, id);
+                let (key, path) = (self.key(), format!("/api/v1/rooms/{room}/read"));
+                let body = json!({ "message_id": id });
+                let outcome = self.ask(Method::PUT, &path, &key, &body, is_repeated).await;
+                self.note(room, What::Mark { id }, outcome);
+            }
+            _ => {
+                let room = self.rooms[self.rng.random_range(0..self.rooms.len())];
+                let (text, path) = (self.key(), format!("/api/v1/rooms/{room}/messages"));
+                let body = json!({ "message": text, "client_id": text });
+                let outcome = self.ask(Method::POST, &path, &text, &body, is_repeated).await;
+                if let Outcome::Done(Some(id)) = outcome {
+                    self.own.push((room, id));
+                }
+                self.note(room, What::Message { text }, outcome);
+            }
+        }
+    }
+
+    /// Edits a message once, or twice at the same time: then the log says which text is the last.
+    async fn edit(&mut self, at: usize, is_repeated: bool) {
+        let (room, id) = self.own[at];
+        let path = &format!("/api/v1/rooms/{room}/messages/{id}");
+        let texts: Vec<String> = (0..self.rng.random_range(1..=2)).map(|_| self.key()).collect();
+        let this = &*self;
+        let edits = texts.iter().map(|text| async move {
+            this.ask(Method::PATCH, path, text, &json!({ "message": text }), is_repeated).await
+        });
+        let outcomes = futures_util::future::join_all(edits).await;
+        for (text, outcome) in texts.into_iter().zip(outcomes) {
+            self.note(room, What::Edit { id, text }, outcome);
+        }
+    }
+
+    /// A key, which is also a text, that was not used before.
+    fn key(&mut self) -> String {
+        self.n += 1;
+        format!("{}:{}", self.user, self.n)
+    }
+
+    fn note(&mut self, room: u64, what: What, outcome: Outcome) {
+        self.asked.push(Asked { user: self.user.clone(), room, what, outcome });
+    }
+
+    async fn ask(&self, method: Method, path: &str, key: &str, body: &Value, is_repeated: bool) -> Outcome {
+        let tries = AtomicUsize::new(self.n);
+        let ask = || async {
+            let node = tries.fetch_add(1, Ordering::Relaxed) % self.rests.len();
+            let request = self.rests[node].request(method.clone(), path).header("idempotency-key", key);
+            let request = if body.is_null() { request } else { request.json(body) };
+            let Ok(answer) = request.send().await else { return Outcome::Unknown };
+            let status = answer.status();
+            // The node may have died in the middle of its answer.
+            let Ok(bytes) = answer.bytes().await else { return Outcome::Unknown };
+            let answer: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+            assert!(status.is_success() || status.as_u16() == 503, "{method} {path}: {status} {answer}");
+            match answer["code"].as_str() {
+                _ if status.is_success() => Outcome::Done(answer["id"].as_u64()),
+                Some("not_stored") => Outcome::Refused,
+                _ => Outcome::Unknown,
+            }
+        };
+        if !is_repeated {
+            return ask().await;
+        }
+        eventually("a request is acknowledged", || async {
+            Some(ask().await).filter(|outcome| matches!(outcome, Outcome::Done(_)))
+        })
+        .await
+    }
+}
