@@ -14,6 +14,7 @@ mod documents;
 pub mod fuzz;
 mod media;
 mod nodes;
+mod page;
 mod queries;
 mod rights;
 mod rpc;

@@ -32,6 +32,7 @@ use requests::Requests;
 use crate::{
     commands::{asked, marks::Marks, people, presence},
     dialects::{matches, native},
+    page,
     state::Api,
 };
 
@@ -125,8 +126,15 @@ async fn answer(api: &Api, subject: &'static str, request: &Message, seconds: &H
     respond(api, request, bytes).await;
 }
 
-async fn respond(api: &Api, request: &Message, bytes: Vec<u8>) {
+/// Replies; an error where the reply is larger than the broker takes: the client library would refuse it, and the
+/// asker would wait for nothing and ask again.
+async fn respond(api: &Api, request: &Message, mut bytes: Vec<u8>) {
     let Some(reply) = request.reply.clone() else { return };
+    if bytes.len() > page::reply_max_bytes(api.client.max_payload()) {
+        metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "rpc").increment(1);
+        tracing::warn!(subject = %request.subject, bytes = bytes.len(), "a reply is too large, refused instead");
+        bytes = encode::<()>(&Err(page::too_large()));
+    }
     if let Err(error) = api.client.publish(reply, bytes.into()).await {
         tracing::warn!(%error, "a request of a fan-out node could not be answered");
     }
@@ -182,7 +190,7 @@ async fn tell(api: &Api, payload: &[u8]) -> Reply<Vec<Reply<()>>> {
 async fn participants(api: &Api, payload: &[u8]) -> Reply<Participants> {
     let request: ParticipantsRequest = decode(payload)?;
     deadline(request.expires_at)?;
-    asked::participants(api, request.room).await
+    asked::participants(api, request).await
 }
 
 async fn confirm(api: &Api, payload: &[u8]) -> Reply<Confirmed> {

@@ -4,6 +4,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     Router,
+    body::HttpBody as _,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{StatusCode, Uri, header},
     middleware::{self, Next},
@@ -19,7 +20,7 @@ use tracing::Instrument as _;
 
 use crate::{
     dialects::{direct, native, not_allowed, refusal, support, topics},
-    documents,
+    documents, page,
     state::Api,
     web,
 };
@@ -58,12 +59,23 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
     };
     let answering = AssertUnwindSafe(answering.instrument(span)).catch_unwind();
     let mut response = match tokio::time::timeout(REQUEST, answering).await {
+        Ok(Ok(response)) if is_too_large(&response) => {
+            metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "http").increment(1);
+            refuse(page::too_large())
+        }
         Ok(Ok(response)) => response,
         Ok(Err(_)) => refuse(Error::new(ErrorCode::Internal, "Something went wrong here.")),
         Err(_) => refuse(Error::new(ErrorCode::RequestTimeout, "The request took too long.")),
     };
     response.headers_mut().insert(serve::REQUEST_ID, id);
     response
+}
+
+/// Whether an answer has more JSON than an answer may have. Lists end before that; this is for what can't be split.
+fn is_too_large(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let bytes = response.body().size_hint().lower();
+    bytes > page::HTTP_MAX_BYTES as u64 && kind.is_some_and(|kind| kind.ends_with("json"))
 }
 
 /// What every request for a route gets: a browser may only ask from pages that the configuration names. It is

@@ -23,6 +23,7 @@ use crate::{
     commands::{marks::Marks, matches},
     config::SupportArgs,
     media::Media,
+    page,
     rights::Rights,
 };
 
@@ -73,6 +74,11 @@ impl Shared {
         let appended = self.appender.append(append, deadline).await?;
         self.behind.note(&self.applied, appended);
         Ok(appended)
+    }
+
+    /// Largest data of an answer to a socket's action, in bytes.
+    pub(crate) fn socket_max_bytes(&self) -> usize {
+        page::socket_max_bytes(self.client.max_payload())
     }
 
     /// Waits until an event is in Postgres. False where it is not, a second later.

@@ -52,7 +52,7 @@ codes! {
     Conflict = 409 "conflict",
     /// It took too long to send the request.
     RequestTimeout = 408 "request_timeout",
-    /// The request is larger than allowed.
+    /// The request, or the answer to it, is larger than allowed.
     TooLarge = 413 "too_large",
     /// The body is not JSON.
     UnsupportedMediaType = 415 "unsupported_media_type",

@@ -125,6 +125,8 @@ metric_names! {
     counter RPC_EXPIRED_TOTAL = "roomcast_rpc_expired_total";
     /// Questions of fan-out nodes that were refused because there was too much to do.
     counter RPC_REFUSED_TOTAL = "roomcast_rpc_refused_total";
+    /// Answers that were larger than allowed and were refused instead, by `way`: rpc, http.
+    counter ANSWERS_TOO_LARGE_TOTAL = "roomcast_answers_too_large_total";
     /// Seconds an HTTP request took, by `route`.
     histogram HTTP_SECONDS = "roomcast_http_request_seconds";
     /// Requests and actions refused as too many, by `limit`: writes (of a person), requests, upgrades (of an

@@ -185,8 +185,23 @@ pub struct Confirmed {
 pub struct ParticipantsRequest {
     /// The room.
     pub room: RoomId,
+    /// Whether the asker reads pages; to one that does not, all are named at once.
+    #[serde(default)]
+    pub is_paged: bool,
+    /// Where the page begins: after this one, in the order of user (by bytes) and incarnation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<ParticipantKey>,
     /// When the asker gives up, in milliseconds since 1970.
     pub expires_at: i64,
+}
+
+/// A place in the list of a room's participants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ParticipantKey {
+    /// Who.
+    pub user: UserId,
+    /// By which process.
+    pub incarnation: u64,
 }
 
 /// Who is in a room, up to an event of its shard.
@@ -196,6 +211,9 @@ pub struct Participants {
     pub present: Vec<Word>,
     /// The last event that is counted in.
     pub as_of: u64,
+    /// Where the next page begins; none after the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<ParticipantKey>,
 }
 
 /// The last word of one process on one person who is present.

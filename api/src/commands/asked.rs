@@ -3,16 +3,22 @@
 use shared::{
     error::Error,
     id::{RoomId, TeamId, UserId},
-    rpc::{Confirmed, Grant, Participants},
+    rpc::{Confirmed, Grant, ParticipantKey, Participants, ParticipantsRequest, Word},
     rules::Caller,
 };
 use tokio::time::Instant;
 
 use super::teams;
 use crate::{
+    page::{self, Entry},
     queries::{facts::Facts, presence},
     state::Shared,
 };
+
+/// Entries of a page of participants.
+const PARTICIPANTS: i64 = 5_000;
+
+impl Entry for Word {}
 
 /// Who of these may not be in the room any more, or follow the team. Nothing kept is answered from.
 pub(crate) async fn confirm(
@@ -41,9 +47,19 @@ fn confirmed(
     Confirmed { out, callers_out: Some(callers), closed, grant }
 }
 
-/// Who is in a room.
-pub(crate) async fn participants(api: &Shared, room: RoomId) -> Result<Participants, Error> {
-    presence::participants(&api.pool, api.shards, room).await
+/// Who is in a room: a page of them, or all where the asker does not know of pages.
+pub(crate) async fn participants(api: &Shared, request: ParticipantsRequest) -> Result<Participants, Error> {
+    let ParticipantsRequest { room, after, is_paged, .. } = request;
+    if !is_paged {
+        return presence::participants(&api.pool, api.shards, room, None, i64::MAX).await;
+    }
+    let mut page = presence::participants(&api.pool, api.shards, room, after, PARTICIPANTS).await?;
+    let is_full = i64::try_from(page.present.len()) == Ok(PARTICIPANTS);
+    let fitted = page::fit(page.present, page::reply_max_bytes(api.client.max_payload()))?;
+    let last = fitted.entries.last().filter(|_| is_full || fitted.is_cut);
+    page.next = last.map(|last| ParticipantKey { user: last.user.clone(), incarnation: last.incarnation });
+    page.present = fitted.entries;
+    Ok(page)
 }
 
 /// Both are people of one room that both may enter; else neither may signal to the other.

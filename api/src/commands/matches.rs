@@ -33,7 +33,7 @@ const FRESH: Duration = Duration::from_secs(5);
 /// Rooms whose two are remembered.
 const REMEMBERED: usize = 10_000;
 /// Rooms that are listed, the newest first.
-const LISTED: i64 = 1_000;
+pub(crate) const LISTED: i64 = 1_000;
 
 /// What is known of a match room.
 pub(crate) struct Match {
@@ -86,9 +86,14 @@ fn two(facts: &Facts) -> Vec<UserId> {
     two
 }
 
-/// The open match rooms of a person; of everyone, for an admin who asks as one.
-pub(crate) async fn list(api: &Shared, of: Option<&UserId>) -> Result<Vec<Match>, Error> {
-    found(api, rooms::matches(&api.pool, api.shards, of, LISTED).await?).await
+/// The open match rooms of a person, newest first; of everyone, for an admin who asks as one.
+pub(crate) async fn list(
+    api: &Shared,
+    of: Option<&UserId>,
+    before: Option<RoomId>,
+    limit: i64,
+) -> Result<Vec<Match>, Error> {
+    found(api, rooms::matches(&api.pool, api.shards, of, before, limit).await?).await
 }
 
 /// A match room that the caller may enter: as one of the two, or as an admin who asks as one.

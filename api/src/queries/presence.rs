@@ -3,7 +3,7 @@
 use shared::{
     error::Error,
     id::{RoomId, Shard, ShardCount, UserId},
-    rpc::{Participants, Word},
+    rpc::{ParticipantKey, Participants, Word},
     subject::Channel,
 };
 use sqlx::{FromRow, PgPool};
@@ -19,7 +19,8 @@ struct Row {
     counter: Option<i64>,
 }
 
-/// Who is in a room by the word of each process, up to an event of the room's shard.
+/// Up to `limit` of who is in a room by the word of each process, after that place, up to an event of the
+/// room's shard.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -27,15 +28,26 @@ pub(crate) async fn participants(
     pool: &PgPool,
     shards: ShardCount,
     room: RoomId,
+    after: Option<ParticipantKey>,
+    limit: i64,
 ) -> Result<Participants, Error> {
+    let (user_id, incarnation) =
+        after.map(|key| (key.user.to_string(), key.incarnation.cast_signed())).unzip();
     // One statement sees one snapshot: the people and the watermark belong together.
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT w.seq AS as_of, p.user_id, p.incarnation, p.counter FROM watermark w
-         LEFT JOIN participant p ON p.shard = w.shard AND p.room = $2 AND p.present
+         LEFT JOIN LATERAL (
+             SELECT p.user_id, p.incarnation, p.counter FROM participant p
+             WHERE p.shard = w.shard AND p.room = $2 AND p.present
+               AND ($3::text IS NULL OR (p.user_id, p.incarnation) > ($3 COLLATE \"C\", $4))
+             ORDER BY p.user_id COLLATE \"C\", p.incarnation LIMIT $5) p ON true
          WHERE w.shard = $1",
     )
     .bind(Channel::Room(room).shard(shards).number())
     .bind(number(room.0))
+    .bind(user_id)
+    .bind(incarnation)
+    .bind(limit)
     .fetch_all(pool)
     .await
     .map_err(|error| database(&error))?;
@@ -49,7 +61,7 @@ pub(crate) async fn participants(
         let counter = unsigned(counter)?;
         present.push(Word { user: user(&name)?, incarnation: incarnation.cast_unsigned(), counter });
     }
-    Ok(Participants { present, as_of })
+    Ok(Participants { present, as_of, next: None })
 }
 
 /// Every process that somebody is present by, in a room or online.

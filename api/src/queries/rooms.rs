@@ -293,7 +293,7 @@ pub(crate) async fn with(
     ids.into_iter().map(|id| unsigned(id).map(RoomId)).collect()
 }
 
-/// Open match rooms with their two, the newest first: a person's, or all.
+/// Open match rooms with their two, the newest first: a person's, or all; before that one, where given.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -301,18 +301,20 @@ pub(crate) async fn matches(
     pool: &PgPool,
     shards: ShardCount,
     of: Option<&UserId>,
+    before: Option<RoomId>,
     limit: i64,
 ) -> Result<Vec<(RoomId, Vec<UserId>)>, Error> {
     let rows: Vec<(i64, Vec<String>)> = sqlx::query_as(
         "SELECT r.id, coalesce(r.pair, '{}') FROM room r
          LEFT JOIN room_state s ON s.shard = r.id % $1 AND s.room = r.id
          WHERE r.shard = -1 AND r.kind = 'match' AND s.closed_at IS NULL
-           AND ($2::text IS NULL OR r.pair @> ARRAY[$2])
+           AND ($2::text IS NULL OR r.pair @> ARRAY[$2]) AND r.id < $4
          ORDER BY r.id DESC LIMIT $3",
     )
     .bind(i64::from(shards.get()))
     .bind(of.map(UserId::as_str))
     .bind(limit)
+    .bind(before.map_or(i64::MAX, |room| number(room.0)))
     .fetch_all(pool)
     .await
     .map_err(|error| database(&error))?;

@@ -24,25 +24,32 @@ pub(super) struct Word {
 
 /// Everyone's words up to an event of the room's shard.
 pub(super) async fn take(source: &Source, room: RoomId, upto: u64) -> anyhow::Result<Vec<Word>> {
-    let request = ParticipantsRequest { room, expires_at: expiry() };
-    let snapshot = source.ask.participants(&request).await?;
-    let mut words: Vec<Word> = snapshot
-        .present
-        .into_iter()
-        .map(|word| Word {
+    let mut words = Vec::new();
+    // Each page is as new as its own snapshot: the log tells the rest since the oldest of them.
+    let mut as_of = u64::MAX;
+    let mut after = None;
+    loop {
+        let request = ParticipantsRequest { room, is_paged: true, after, expires_at: expiry() };
+        let page = source.ask.participants(&request).await?;
+        as_of = as_of.min(page.as_of);
+        words.extend(page.present.into_iter().map(|word| Word {
             user: word.user,
             incarnation: word.incarnation,
             counter: word.counter,
             present: true,
-        })
-        .collect();
-    if snapshot.as_of < upto {
+        }));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if as_of < upto {
         let channel = Channel::Room(room);
         let shard = channel.shard(source.shards);
         let state = log::state(&source.jetstream, shard).await?;
-        ensure!(state.first <= snapshot.as_of + 1, "the log no longer has what Postgres has not got");
+        ensure!(state.first <= as_of + 1, "the log no longer has what Postgres has not got");
         let filter = Some(channel.chat_all(source.shards));
-        let mut reader = Reader::open(source.jetstream.clone(), shard, filter, snapshot.as_of + 1);
+        let mut reader = Reader::open(source.jetstream.clone(), shard, filter, as_of + 1);
         while let Some(read) = reader.next_stored().await? {
             if read.stored.seq > upto {
                 break;

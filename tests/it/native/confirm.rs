@@ -125,7 +125,8 @@ async fn who_is_in_a_room_is_told_with_their_words() {
     let room = cluster.rest(0, "ann").make_room("general").await;
     let client = as_fanout(&cluster).await;
     let present = async || {
-        let request = ParticipantsRequest { room: RoomId(room), expires_at: expiry() };
+        let request =
+            ParticipantsRequest { room: RoomId(room), is_paged: false, after: None, expires_at: expiry() };
         ask::<Participants>(&client, rpc::PARTICIPANTS, &request).await.expect("an answer")
     };
     assert!(present().await.present.is_empty());

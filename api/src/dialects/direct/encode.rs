@@ -8,6 +8,7 @@ use shared::{
 use super::wire;
 use crate::{
     commands::direct::{Rooms, Seen},
+    page::HTTP_MAX_BYTES,
     queries::{
         direct::{Direct, Said},
         people::Described,
@@ -19,9 +20,9 @@ pub(super) fn seen(seen: Seen, low: f64) -> wire::Room {
     room(seen.room, &seen.reader.user, is_low(&seen.reader, low))
 }
 
-/// All rooms of a reader.
+/// All rooms of a reader; of many long messages, and of people who say much of themselves, as many as fit.
 pub(super) fn rooms(found: Rooms, reader: &UserId, low: f64) -> wire::Rooms {
-    let Rooms { rooms, people } = found;
+    let Rooms { rooms, people } = super::fit::fit(found, reader, HTTP_MAX_BYTES);
     let contacts: Vec<Described> = rooms
         .iter()
         .map(|room| room.other(reader))
@@ -51,7 +52,7 @@ fn room(found: Direct, reader: &UserId, is_low_account: bool) -> wire::Room {
     }
 }
 
-fn message(id: MessageId, said: Said) -> wire::Message {
+pub(super) fn message(id: MessageId, said: Said) -> wire::Message {
     wire::Message {
         id,
         message: said.body,

@@ -6,6 +6,7 @@
 mod encode;
 mod errors;
 mod extract;
+mod fit;
 mod routes;
 mod wire;
 

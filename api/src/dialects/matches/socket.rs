@@ -17,8 +17,11 @@ use crate::{
         matches::{self, Match, Shown},
         messages::{self, Request},
     },
+    page::{self, Entry},
     state::Shared,
 };
+
+impl Entry for Shown {}
 
 /// The actions, as documents describe them.
 pub(crate) const ACTIONS: &[Described] = Action::DESCRIBED;
@@ -57,7 +60,7 @@ async fn decide(api: &Shared, request: &ActionRequest, deadline: Instant) -> Res
         return Err(Error::new(ErrorCode::MethodNotAllowed, detail));
     };
     match action {
-        Action::List => list(api, request).await,
+        Action::List => list(api, request, read(request)?).await,
         Action::JoinRoom => join(api, request, read(request)?).await,
         Action::LeaveRoom => leave(request),
         Action::CurrentRoomInfo => reply(200, &current(api, request).await?.object(), None),
@@ -98,10 +101,21 @@ async fn writable(api: &Shared, request: &ActionRequest) -> Result<RoomId, Error
     Ok(found.room)
 }
 
-async fn list(api: &Shared, request: &ActionRequest) -> Result<ActionReply, Error> {
+/// The newest rooms, in one answer; to whom asks for a part of them, as many as fit.
+async fn list(api: &Shared, request: &ActionRequest, frame: wire::List) -> Result<ActionReply, Error> {
     let of = (request.surface == Surface::Match).then_some(&request.caller.user);
-    let found: Vec<Shown> = matches::list(api, of).await?.iter().map(Match::object).collect();
-    reply(200, &found, None)
+    let limit = match frame.limit {
+        None => matches::LISTED,
+        Some(limit) if (1..=matches::LISTED).contains(&limit) => limit,
+        Some(_) => return Err(Error::bad_request(format!("limit: must be 1 to {}.", matches::LISTED))),
+    };
+    let found = matches::list(api, of, frame.before, limit).await?;
+    let fitted = page::fit(found.iter().map(Match::object), api.socket_max_bytes())?;
+    if fitted.is_cut && frame.limit.is_none() && frame.before.is_none() {
+        let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";
+        return Err(Error::new(ErrorCode::TooLarge, detail));
+    }
+    reply(200, &fitted.entries, None)
 }
 
 async fn join(api: &Shared, request: &ActionRequest, frame: wire::JoinRoom) -> Result<ActionReply, Error> {
@@ -199,6 +213,7 @@ fn request_id(frame: &RawValue) -> Result<String, Error> {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
     use crate::dialects::read::is_read_or_refused as read;
+    read::<wire::List>(bytes);
     read::<wire::JoinRoom>(bytes);
     read::<wire::CreateMessage>(bytes);
     read::<wire::EditMessage>(bytes);

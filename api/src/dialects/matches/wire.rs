@@ -15,7 +15,7 @@ shared::actions! {
     /// The actions.
     pub(crate) enum Action {
         /// The rooms: one's own, or, for admins, all.
-        List(Empty) = "list" => 200 Vec<Shown>,
+        List(List) = "list" => 200 Vec<Shown>,
         /// Is in a room; another one is left.
         JoinRoom(JoinRoom) = "join_room" => 200 Shown,
         /// Is in no room any more.
@@ -29,6 +29,17 @@ shared::actions! {
         /// Deletes messages: all or none.
         DeleteMessages(DeleteMessages) = "delete_messages" => 200 Deleted,
     }
+}
+
+/// `list`: without fields all rooms, in one answer.
+#[derive(Default, Deserialize, JsonSchema)]
+pub(super) struct List {
+    /// At most so many.
+    #[serde(default)]
+    pub(super) limit: Option<i64>,
+    /// Those before this one, which the last answer ended with.
+    #[serde(default)]
+    pub(super) before: Option<RoomId>,
 }
 
 /// `join_room`.

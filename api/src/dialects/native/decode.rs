@@ -167,6 +167,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
     read::<wire::frame::EditMessage>(bytes);
     read::<wire::frame::DeleteMessages>(bytes);
     read::<wire::frame::History>(bytes);
+    read::<wire::frame::List>(bytes);
     read::<wire::frame::MarkRead>(bytes);
     read::<wire::frame::Invite>(bytes);
     read::<wire::frame::TopicInfo>(bytes);

@@ -7,7 +7,7 @@ use crate::{
     commands::messages::Sent,
     queries::{
         invitations::Invitation,
-        messages::{Changed, Message, Page},
+        messages::{Changed, Message},
         people::Described,
         rooms::{Present, Room},
         teams::Team,
@@ -31,7 +31,7 @@ pub(super) fn room(room: Room, is_applied: bool) -> wire::Room {
         name: room.name,
         description: room.description,
         private: !room.kind.is_open(),
-        users: room.users,
+        users: Some(room.users),
         participants,
         count,
         team: room.team,
@@ -74,23 +74,6 @@ pub(super) fn message(room: RoomId, message: Message) -> wire::Message {
     }
 }
 
-/// A part of a room's history.
-pub(super) fn history(
-    room: RoomId,
-    page: Page,
-    found: Vec<Message>,
-    limit: i64,
-) -> wire::Page<wire::Message> {
-    let is_full = i64::try_from(found.len()) == Ok(limit);
-    // Where the next page in the same direction begins.
-    let edge = match page {
-        Page::After(_) => found.last(),
-        Page::Last | Page::Before(_) => found.first(),
-    };
-    let next = edge.filter(|_| is_full).map(|message| message.id.to_string());
-    wire::Page { results: found.into_iter().map(|found| message(room, found)).collect(), next }
-}
-
 /// A message that is new or was changed.
 pub(super) fn changed(room: RoomId, changed: Changed) -> wire::Changed {
     wire::Changed {
@@ -131,7 +114,7 @@ pub(super) fn team(team: Team, is_applied: bool) -> wire::Team {
         id: team.id,
         name: team.name,
         user: team.creator,
-        users: team.users,
+        users: Some(team.users),
         created_at: team.created_at,
         applied: applied(is_applied),
     }

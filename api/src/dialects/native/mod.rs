@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod errors;
 mod extract;
+mod pages;
 mod routes;
 pub(crate) mod socket;
 mod wire;

@@ -12,15 +12,15 @@ use shared::{
 use tokio::time::Instant;
 
 use super::{
-    decode, encode,
+    decode, encode, pages,
     wire::{
-        Room,
-        action::{Action, Changed, Deleted, Followed, Joined, Read, Topic},
+        action::{Action, Changed, Deleted, Followed, Joined, Listed, Read, Topic},
         frame,
     },
 };
 use crate::{
     commands::{self, invitations, marks, messages, rooms, teams},
+    page,
     state::{Api, Shared},
 };
 
@@ -73,13 +73,9 @@ async fn decide(api: &Api, request: &ActionRequest, deadline: Instant) -> Result
         Action::CurrentRoomInfo => {
             let frame: OfRoom = decode::json(text(frame))?;
             let room = rooms::show(api, &request.caller, room(frame.room_pk, request)?).await?;
-            reply(200, &encode::room(room, true), None)
+            reply(200, &page::fit_one(encode::room(room, true), api.socket_max_bytes())?, None)
         }
-        Action::List => {
-            let rooms = rooms::list(api, &request.caller, None, LIST).await?;
-            let rooms: Vec<Room> = rooms.into_iter().map(|room| encode::room(room, true)).collect();
-            reply(200, &rooms, None)
-        }
+        Action::List => list(api, request, decode::json(text(frame))?).await,
     }
 }
 
@@ -120,7 +116,8 @@ async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> 
         epoch: frame.epoch,
         grant: Some(facts.grant()),
     };
-    reply(200, &Joined { room: encode::room(room, true), position: None }, Some(effect))
+    let room = page::fit_one(encode::room(room, true), api.socket_max_bytes())?;
+    reply(200, &Joined { room, position: None }, Some(effect))
 }
 
 /// A topic, where it stands in the category that its address names.
@@ -178,7 +175,26 @@ async fn history(api: &Shared, request: &ActionRequest, frame: frame::History) -
     let limit = decode::bounded(frame.limit)?;
     let page = decode::page(frame.before, frame.after)?;
     let found = messages::history(api, &request.caller, room, page, limit).await?;
-    reply(200, &encode::history(room, page, found, limit), None)
+    reply(200, &pages::history(room, page, found, limit, api.socket_max_bytes())?, None)
+}
+
+/// The newest rooms, all in one answer; in pages for whom asks for them.
+async fn list(api: &Shared, request: &ActionRequest, frame: frame::List) -> Result<ActionReply, Error> {
+    let is_paged = frame.limit.is_some() || frame.cursor.is_some();
+    let limit = if is_paged { decode::bounded(frame.limit)? } else { LIST };
+    let after = frame.cursor.as_deref().map(decode::cursor).transpose()?;
+    let found = rooms::list(api, &request.caller, after, limit).await?;
+    let count = found.len();
+    let page = pages::rooms(found, limit, api.socket_max_bytes())?;
+    let listed = if is_paged {
+        Listed::Page(page)
+    } else if page.results.len() == count {
+        Listed::All(page.results)
+    } else {
+        let detail = "The rooms do not fit into one answer: give limit, and what comes as next as cursor.";
+        return Err(Error::new(ErrorCode::TooLarge, detail));
+    };
+    reply(200, &listed, None)
 }
 
 async fn mark_read(api: &Api, request: &ActionRequest, frame: frame::MarkRead) -> Result<ActionReply, Error> {

@@ -1,9 +1,15 @@
 //! Writing what clients are answered.
 
-use shared::{event::MessageDetail, id::MessageId};
+use shared::{error::Error, event::MessageDetail, id::MessageId};
 
 use super::wire::{self, Answer, Done};
-use crate::queries::{messages::Message, support::Room};
+use crate::{
+    page::{self, Entry, HTTP_MAX_BYTES},
+    queries::{messages::Message, support::Room},
+};
+
+impl Entry for wire::Room {}
+impl Entry for wire::Message {}
 
 /// An answer with that text.
 pub(super) const fn answer<T>(message: &'static str, response: T) -> Answer<T> {
@@ -30,8 +36,15 @@ pub(super) fn room(room: Room) -> wire::Room {
     }
 }
 
-/// The messages of a room. Those that came another way are told apart by who sent them.
-pub(super) fn messages(of: Room, messages: Vec<Message>) -> Vec<wire::Message> {
+/// The newest rooms, as many as fit into an answer.
+pub(super) fn rooms(rooms: Vec<Room>) -> Result<wire::Rooms, Error> {
+    let fitted = page::fit(rooms.into_iter().map(room), HTTP_MAX_BYTES)?;
+    Ok(wire::Rooms { rooms: fitted.entries })
+}
+
+/// The newest messages of a room, as many as fit into an answer, in ascending order. Those that came another way
+/// are told apart by who sent them.
+pub(super) fn messages(of: Room, messages: Vec<Message>) -> Result<Vec<wire::Message>, Error> {
     let (id, creator, key) = (of.id, of.creator.clone(), of.secret.clone());
     let room = room(of);
     let message = |message: Message| {
@@ -49,7 +62,10 @@ pub(super) fn messages(of: Room, messages: Vec<Message>) -> Vec<wire::Message> {
             created_at: message.created_at,
         }
     };
-    messages.into_iter().map(message).collect()
+    let newest_first = messages.into_iter().rev().map(message);
+    let mut messages = page::fit(newest_first, HTTP_MAX_BYTES)?.entries;
+    messages.reverse();
+    Ok(messages)
 }
 
 /// A message's own `_id`: 24 hexadecimal digits of its room and its id there.

@@ -68,7 +68,8 @@ async fn read(
     match asked.kind.as_deref() {
         Some("get_messages") => {
             let (room, messages) = support::history(&api, decode::room(&asked)?).await?;
-            Ok(Json(wire::Service::Messages(encode::answer(SHOWN, encode::messages(room, messages)))))
+            let messages = encode::messages(room, messages)?;
+            Ok(Json(wire::Service::Messages(encode::answer(SHOWN, messages))))
         }
         Some("get_room_by_id") => {
             let room = support::show(&api, decode::room(&asked)?).await?;
@@ -135,5 +136,5 @@ async fn list(
 ) -> Result<Json<wire::Rooms>, Refusal> {
     let wire::ListQuery { org_id, product_name } = query(asked)?;
     let rooms = support::list(&api, caller.as_ref(), &org_id, &product_name).await?;
-    Ok(Json(wire::Rooms { rooms: rooms.into_iter().map(encode::room).collect() }))
+    Ok(Json(encode::rooms(rooms)?))
 }

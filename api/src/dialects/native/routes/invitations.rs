@@ -9,8 +9,9 @@ use crate::{
         decode, encode,
         errors::Problem,
         extract::{Caller, IdempotencyKey, InRoom, Json, OfInvitation},
-        wire,
+        pages, wire,
     },
+    page::HTTP_MAX_BYTES,
     state::Api,
 };
 
@@ -34,10 +35,9 @@ pub(super) async fn list(
     let limit = decode::limit(asked.limit.as_deref())?;
     let before = asked.cursor.as_deref().map(decode::mark).transpose()?;
     let found = invitations::list(&api, &caller, before, limit).await?;
-    let is_full = i64::try_from(found.len()) == Ok(limit);
-    let next = found.last().filter(|_| is_full).map(|last| decode::write_mark(&last.id));
-    let results = found.into_iter().map(|one| encode::invitation(one, true)).collect();
-    Ok(axum::Json(wire::Page { results, next }))
+    let invitations = found.into_iter().map(|one| encode::invitation(one, true)).collect();
+    let cursor = |last: &wire::Invitation| decode::write_mark(&last.id);
+    Ok(axum::Json(pages::page(invitations, limit, HTTP_MAX_BYTES, cursor)?))
 }
 
 pub(super) async fn accept(

@@ -12,8 +12,9 @@ use crate::{
         encode,
         errors::Problem,
         extract::{Caller, IdempotencyKey, InRoom, Json, OfMessage},
-        wire,
+        pages, wire,
     },
+    page::{self, HTTP_MAX_BYTES},
     queries::search::Query,
     state::{APPEND, Api},
 };
@@ -49,15 +50,13 @@ pub(super) async fn history(
     match decode::history(&asked)? {
         Asked::Page(page) => {
             let found = messages::history(&api, &caller, room, page, limit).await?;
-            Ok(axum::Json(wire::History::Page(encode::history(room, page, found, limit))))
+            let page = pages::history(room, page, found, limit, HTTP_MAX_BYTES)?;
+            Ok(axum::Json(wire::History::Page(page)))
         }
         Asked::Changes(place) => {
             let found = messages::changes(&api, &caller, room, place, limit).await?;
-            let is_full = i64::try_from(found.len()) == Ok(limit);
-            let last = found.last().filter(|_| is_full);
-            let next = last.map(|last| decode::write_place(last.changed, last.message.id));
-            let results: Vec<_> = found.into_iter().map(|found| encode::changed(room, found)).collect();
-            Ok(axum::Json(wire::History::Changes(wire::Page { results, next })))
+            let page = pages::changes(room, found, limit, HTTP_MAX_BYTES)?;
+            Ok(axum::Json(wire::History::Changes(page)))
         }
     }
 }
@@ -76,8 +75,11 @@ pub(super) async fn search(
         limit: decode::limit(asked.limit.as_deref())?,
     };
     let (found, next) = commands::search::search(&api, &caller, query).await?;
-    let results = found.messages.into_iter().map(|(room, message)| encode::message(room, message)).collect();
-    let page = wire::Page { results, next: next.map(decode::write_found) };
+    let messages = found.messages.into_iter().map(|(room, message)| encode::message(room, message));
+    let fitted = page::fit(messages, HTTP_MAX_BYTES)?;
+    let last = fitted.entries.last().map(|last| (last.created_at, last.room, last.id));
+    let next = if fitted.is_cut { last } else { next };
+    let page = wire::Page { results: fitted.entries, next: next.map(decode::write_found) };
     Ok(axum::Json(wire::FoundPage { page, indexed_through: found.through }))
 }
 

@@ -9,8 +9,9 @@ use crate::{
         decode, encode,
         errors::Problem,
         extract::{Caller, IdempotencyKey, InRoom, Json},
-        wire,
+        pages, wire,
     },
+    page::{self, HTTP_MAX_BYTES},
     state::Api,
 };
 
@@ -45,10 +46,7 @@ pub(super) async fn list_rooms(
     let limit = decode::limit(asked.limit.as_deref())?;
     let after = asked.cursor.as_deref().map(decode::cursor).transpose()?;
     let rooms = rooms::list(&api, &caller, after, limit).await?;
-    let is_full = i64::try_from(rooms.len()) == Ok(limit);
-    let last = rooms.last().filter(|_| is_full).map(|room| (room.created_at, room.id));
-    let results = rooms.into_iter().map(|room| encode::room(room, true)).collect();
-    Ok(axum::Json(wire::Page { results, next: last.map(decode::write_cursor) }))
+    Ok(axum::Json(pages::rooms(rooms, limit, HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn show_room(
@@ -57,7 +55,7 @@ pub(super) async fn show_room(
     InRoom(room): InRoom,
 ) -> Answer<wire::Room> {
     let room = rooms::show(&api, &caller, room).await?;
-    Ok(axum::Json(encode::room(room, true)))
+    Ok(axum::Json(page::fit_one(encode::room(room, true), HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn change_room(
@@ -69,7 +67,7 @@ pub(super) async fn change_room(
 ) -> Answer<wire::Room> {
     let change = rooms::Change { name: body.name, description: body.description, private: body.private };
     let (room, applied) = rooms::change(&api, &caller, room, change, key.as_deref()).await?;
-    Ok(axum::Json(encode::room(room, applied)))
+    Ok(axum::Json(page::fit_one(encode::room(room, applied), HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn close_room(

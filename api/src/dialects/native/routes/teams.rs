@@ -10,8 +10,9 @@ use crate::{
         decode, encode,
         errors::Problem,
         extract::{Caller, IdempotencyKey, Json, Member, OfTeam},
-        wire,
+        pages, wire,
     },
+    page::{self, HTTP_MAX_BYTES},
     state::Api,
 };
 
@@ -34,10 +35,9 @@ pub(super) async fn list(
     let limit = decode::limit(asked.limit.as_deref())?;
     let before = asked.cursor.as_deref().map(decode::mark).transpose()?;
     let teams = teams::list(&api, &caller, before, limit).await?;
-    let is_full = i64::try_from(teams.len()) == Ok(limit);
-    let next = teams.last().filter(|_| is_full).map(|team| decode::write_mark(&team.id));
-    let results = teams.into_iter().map(|team| encode::team(team, true)).collect();
-    Ok(axum::Json(wire::Page { results, next }))
+    let teams = teams.into_iter().map(|team| encode::team(team, true)).collect();
+    let cursor = |last: &wire::Team| decode::write_mark(&last.id);
+    Ok(axum::Json(pages::page(teams, limit, HTTP_MAX_BYTES, cursor)?))
 }
 
 pub(super) async fn show(
@@ -45,7 +45,8 @@ pub(super) async fn show(
     Caller(caller): Caller,
     OfTeam(team): OfTeam,
 ) -> Answer<wire::Team> {
-    Ok(axum::Json(encode::team(teams::show(&api, &caller, team).await?, true)))
+    let team = encode::team(teams::show(&api, &caller, team).await?, true);
+    Ok(axum::Json(page::fit_one(team, HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn add(

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use shared::{
     id::{MessageId, RoomId, UserId},
-    socket::{Empty, OfRoom, Position},
+    socket::{OfRoom, Position},
     subject::Channel,
 };
 
@@ -33,9 +33,17 @@ shared::actions! {
         Invite(frame::Invite) = "invite" => 201 Invitation,
         /// A room.
         CurrentRoomInfo(OfRoom) = "current_room_info" => 200 Room,
-        /// The rooms that you may enter.
-        List(Empty) = "list" => 200 Vec<Room>,
+        /// The rooms that you may enter: an array of the newest, or a page where `limit` or `cursor` is given.
+        List(frame::List) = "list" => 200 Listed,
     }
+}
+
+/// Rooms, in the form that was asked for.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::dialects::native) enum Listed {
+    All(Vec<Room>),
+    Page(Page<Room>),
 }
 
 /// What a socket follows. Who is there, and its position, are the fan-out node's to say.

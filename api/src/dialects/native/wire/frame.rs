@@ -62,6 +62,14 @@ pub(in crate::dialects::native) struct History {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
+pub(in crate::dialects::native) struct List {
+    #[serde(default)]
+    pub(in crate::dialects::native) limit: Option<i64>,
+    #[serde(default)]
+    pub(in crate::dialects::native) cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct MarkRead {
     #[serde(default)]
     pub(in crate::dialects::native) room_pk: Option<RoomId>,

@@ -160,7 +160,8 @@ pub(in crate::dialects::native) struct Room {
     pub(in crate::dialects::native) name: String,
     pub(in crate::dialects::native) description: Option<String>,
     pub(in crate::dialects::native) private: bool,
-    pub(in crate::dialects::native) users: Vec<UserId>,
+    /// Null where they are too many for one answer: they come in pages, from `members`.
+    pub(in crate::dialects::native) users: Option<Vec<UserId>>,
     pub(in crate::dialects::native) participants: Option<Vec<UserId>>,
     /// How many are in it, where they are too many to name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -251,7 +252,8 @@ pub(in crate::dialects::native) struct Team {
     pub(in crate::dialects::native) id: TeamId,
     pub(in crate::dialects::native) name: String,
     pub(in crate::dialects::native) user: UserId,
-    pub(in crate::dialects::native) users: Vec<UserId>,
+    /// Null where they are too many for one answer.
+    pub(in crate::dialects::native) users: Option<Vec<UserId>>,
     pub(in crate::dialects::native) created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) applied: Option<bool>,

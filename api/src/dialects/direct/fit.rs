@@ -1,0 +1,122 @@
+//! The list of rooms within the bytes that an answer may have.
+//!
+//! The document has no pages: the current room and those where something was said last come first, each with
+//! its last message; then each gets its older messages, as far as there is space.
+
+use shared::id::UserId;
+
+use super::encode;
+use crate::{
+    commands::direct::Rooms,
+    page::encoded_bytes,
+    queries::{direct::Direct, people::Described},
+};
+
+/// Space for the keys of a room, and for its id and its contact's in the lists beside.
+const ROOM_BYTES: usize = 512;
+
+/// As many rooms, and of each as many of its newest messages, as fit into `max_bytes`.
+pub(super) fn fit(found: Rooms, reader: &UserId, max_bytes: usize) -> Rooms {
+    let Rooms { rooms, people } = found;
+    let mut left = max_bytes;
+    let contact_bytes = |room: &Direct| {
+        let other = room.other(reader);
+        people.get(other).map_or(ROOM_BYTES, |known: &Described| encoded_bytes(&known.object()))
+    };
+    let mut kept: Vec<(Direct, Direct)> = Vec::new();
+    for mut room in rooms {
+        let mut older = room.clone();
+        room.messages = older.messages.pop_last().into_iter().collect();
+        let bytes = ROOM_BYTES + contact_bytes(&room) + messages_bytes(&room);
+        if bytes > left {
+            break;
+        }
+        left -= bytes;
+        kept.push((room, older));
+    }
+    let rooms = kept.into_iter().map(|(mut room, older)| {
+        for (id, said) in older.messages.into_iter().rev() {
+            let bytes = message_bytes(&encode::message(id, said.clone()));
+            if bytes > left {
+                break;
+            }
+            left -= bytes;
+            room.messages.insert(id, said);
+        }
+        room
+    });
+    Rooms { rooms: rooms.collect(), people }
+}
+
+fn messages_bytes(room: &Direct) -> usize {
+    room.messages.iter().map(|(id, said)| message_bytes(&encode::message(*id, said.clone()))).sum()
+}
+
+fn message_bytes(message: &super::wire::Message) -> usize {
+    // Its key, the colon and the comma.
+    encoded_bytes(message) + 24
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use shared::{
+        clock::Timestamp,
+        event::Person,
+        id::{MessageId, RoomId},
+    };
+
+    use super::*;
+    use crate::queries::direct::Said;
+
+    fn user(name: &str) -> UserId {
+        name.parse().expect("an id")
+    }
+
+    fn room(id: u64, text: &str, messages: u64) -> Direct {
+        let said = Said {
+            author: user("ann"),
+            body: text.to_owned(),
+            created_at: Timestamp::now(),
+            is_readed: false,
+        };
+        Direct {
+            id: RoomId(id),
+            pair: vec![user("ann"), user(&format!("contact-{id}"))],
+            creator: user("ann"),
+            activity: Timestamp::now(),
+            is_active: true,
+            is_current: id == 1,
+            messages: (1..=messages).map(|message| (MessageId(message), said.clone())).collect(),
+        }
+    }
+
+    #[test]
+    fn list_of_long_texts_keeps_every_last_message_and_stays_below_the_bound() {
+        let max_bytes = 1 << 20;
+        for text in ["ж".repeat(16_384), "\u{1}".repeat(16_384), "short".to_owned()] {
+            let rooms: Vec<Direct> = (1..=8).map(|id| room(id, &text, 20)).collect();
+            let fitted = fit(Rooms { rooms, people: HashMap::new() }, &user("ann"), max_bytes);
+            let counts: Vec<usize> = fitted.rooms.iter().map(|room| room.messages.len()).collect();
+            assert!(counts.iter().all(|count| *count >= 1), "{counts:?}");
+            assert!(fitted.rooms.iter().all(|room| room.messages.contains_key(&MessageId(20))));
+            assert_eq!(text == "short", counts == [20; 8], "{counts:?}");
+            let wire = encode::rooms(fitted, &user("ann"), 0.0);
+            assert!(encoded_bytes(&wire) <= max_bytes);
+        }
+    }
+
+    #[test]
+    fn list_ends_before_a_contact_whose_profile_does_not_fit() {
+        let rooms: Vec<Direct> = (1..=3).map(|id| room(id, "short", 1)).collect();
+        let long = Person { username: Some("\u{1}".repeat(2_000)), ..Person::default() };
+        let contact = |id| {
+            let known = user(&format!("contact-{id}"));
+            (known.clone(), Described { person: long.clone(), ..Described::unknown(&known) })
+        };
+        let people: HashMap<_, _> = [contact(1), contact(2), contact(3)].into();
+        let fitted = fit(Rooms { rooms, people }, &user("ann"), 30_000);
+        assert_eq!(fitted.rooms.len(), 2);
+    }
+}

@@ -1,0 +1,138 @@
+//! Pages of what clients are answered, within the bytes that an answer may have.
+
+use shared::{error::Error, id::RoomId};
+
+use super::{decode, encode, wire};
+use crate::{
+    page::{self, Entry},
+    queries::{
+        messages::{Changed, Message, Page},
+        rooms::Room,
+    },
+};
+
+impl Entry for wire::Message {}
+impl Entry for wire::Changed {}
+impl Entry for wire::Invitation {}
+
+impl Entry for wire::Room {
+    fn shorten(&mut self) {
+        self.users = None;
+    }
+}
+
+impl Entry for wire::Team {
+    fn shorten(&mut self) {
+        self.users = None;
+    }
+}
+
+/// A page of entries of which up to `limit` were asked for, and the cursor of its last where there is more.
+///
+/// # Errors
+/// When the first entry does not fit into an answer.
+pub(super) fn page<T: Entry>(
+    entries: Vec<T>,
+    limit: i64,
+    max_bytes: usize,
+    cursor: impl Fn(&T) -> String,
+) -> Result<wire::Page<T>, Error> {
+    let is_full = i64::try_from(entries.len()) == Ok(limit);
+    let fitted = page::fit(entries, max_bytes)?;
+    let next = fitted.entries.last().filter(|_| is_full || fitted.is_cut).map(cursor);
+    Ok(wire::Page { results: fitted.entries, next })
+}
+
+/// A part of a room's history, in ascending order: what is nearest to where it was asked from comes first.
+///
+/// # Errors
+/// When a message does not fit into an answer.
+pub(super) fn history(
+    room: RoomId,
+    asked: Page,
+    found: Vec<Message>,
+    limit: i64,
+    max_bytes: usize,
+) -> Result<wire::Page<wire::Message>, Error> {
+    let is_backwards = matches!(asked, Page::Last | Page::Before(_));
+    let mut messages: Vec<wire::Message> =
+        found.into_iter().map(|message| encode::message(room, message)).collect();
+    if is_backwards {
+        messages.reverse();
+    }
+    let mut page = page(messages, limit, max_bytes, |message| message.id.to_string())?;
+    if is_backwards {
+        page.results.reverse();
+    }
+    Ok(page)
+}
+
+/// What is new in a room or was changed there.
+///
+/// # Errors
+/// When a message does not fit into an answer.
+pub(super) fn changes(
+    room: RoomId,
+    found: Vec<Changed>,
+    limit: i64,
+    max_bytes: usize,
+) -> Result<wire::Page<wire::Changed>, Error> {
+    let changes = found.into_iter().map(|changed| encode::changed(room, changed)).collect();
+    page(changes, limit, max_bytes, |last: &wire::Changed| decode::write_place(last.changed, last.message.id))
+}
+
+/// A part of the list of rooms.
+///
+/// # Errors
+/// When a room does not fit into an answer.
+pub(super) fn rooms(found: Vec<Room>, limit: i64, max_bytes: usize) -> Result<wire::Page<wire::Room>, Error> {
+    let rooms = found.into_iter().map(|room| encode::room(room, true)).collect();
+    page(rooms, limit, max_bytes, |last: &wire::Room| decode::write_cursor((last.created_at, last.id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{clock::Timestamp, id::MessageId};
+
+    use super::*;
+
+    fn message(id: u64, text: &str) -> Message {
+        Message {
+            id: MessageId(id),
+            author: "ann".parse().expect("an id"),
+            body: text.to_owned(),
+            client_id: None,
+            created_at: Timestamp::now(),
+            edited_at: None,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn history_of_longest_texts_goes_on_where_its_page_ended_in_both_directions() {
+        let max_bytes = page::socket_max_bytes(1 << 20);
+        for text in ["ж".repeat(16_384), "\u{1}".repeat(16_384)] {
+            let all: Vec<Message> = (1..=50).map(|id| message(id, &text)).collect();
+            let ids = |page: &wire::Page<wire::Message>| -> Vec<u64> {
+                page.results.iter().map(|message| message.id.0).collect()
+            };
+            let (mut back, mut before) = (Vec::new(), Some(u64::MAX));
+            while let Some(edge) = before {
+                let found = all.iter().filter(|message| message.id.0 < edge).cloned().collect();
+                let page = history(RoomId(1), Page::Before(edge), found, 50, max_bytes).expect("it fits");
+                assert!(page::encoded_bytes(&page) <= max_bytes);
+                back.splice(0..0, ids(&page));
+                before = page.next.map(|next| next.parse().expect("an id"));
+            }
+            let (mut on, mut after) = (Vec::new(), Some(0));
+            while let Some(edge) = after {
+                let found = all.iter().filter(|message| message.id.0 > edge).cloned().collect();
+                let page = history(RoomId(1), Page::After(edge), found, 50, max_bytes).expect("it fits");
+                on.extend(ids(&page));
+                after = page.next.map(|next| next.parse().expect("an id"));
+            }
+            let every: Vec<u64> = (1..=50).collect();
+            assert_eq!((back, on), (every.clone(), every));
+        }
+    }
+}

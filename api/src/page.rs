@@ -1,0 +1,174 @@
+//! Answers end before they get larger than their way to the client allows.
+//!
+//! What must hold: entries are counted as they are encoded, since escaping makes up to six bytes of one
+//! character. A page that ends early says where to go on; an entry that does not fit even alone is refused with
+//! an error of its own, never left out in silence.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use shared::error::{Error, ErrorCode};
+
+/// Largest JSON answer over HTTP, in bytes.
+pub(crate) const HTTP_MAX_BYTES: usize = 4 << 20;
+/// Largest answer to a socket's action, in bytes. A socket's outbox has 1 MiB by default, and an answer shares
+/// it with the pushes that wait there.
+const SOCKET_MAX_BYTES: usize = 768 << 10;
+/// Space for what surrounds the entries of a page: keys, cursors, the envelope of a reply.
+const ENVELOPE_BYTES: usize = 4 << 10;
+
+/// Largest reply over a broker that takes messages of `max_payload` bytes, headers included.
+pub(crate) const fn reply_max_bytes(max_payload: usize) -> usize {
+    max_payload.saturating_sub(ENVELOPE_BYTES)
+}
+
+/// Largest data of an answer to a socket's action, over such a broker.
+pub(crate) const fn socket_max_bytes(max_payload: usize) -> usize {
+    let reply = reply_max_bytes(max_payload).saturating_sub(ENVELOPE_BYTES);
+    if reply < SOCKET_MAX_BYTES { reply } else { SOCKET_MAX_BYTES }
+}
+
+/// An entry of a list.
+pub(crate) trait Entry: Serialize {
+    /// Leaves out what can be read elsewhere. Called where the entry alone is larger than an answer may be.
+    fn shorten(&mut self) {}
+}
+
+/// The entries of an answer.
+#[derive(Debug)]
+pub(crate) struct Fitted<T> {
+    /// Those that fit.
+    pub(crate) entries: Vec<T>,
+    /// Whether there were more.
+    pub(crate) is_cut: bool,
+}
+
+/// As many entries as fit into an answer of `max_bytes`: at least one, where there is any.
+///
+/// # Errors
+/// When the first does not fit.
+pub(crate) fn fit<T: Entry>(
+    entries: impl IntoIterator<Item = T>,
+    max_bytes: usize,
+) -> Result<Fitted<T>, Error> {
+    let mut left = max_bytes.saturating_sub(ENVELOPE_BYTES);
+    let mut fitted = Fitted { entries: Vec::new(), is_cut: false };
+    for mut entry in entries {
+        // One more for the comma.
+        let mut bytes = encoded_bytes(&entry) + 1;
+        if bytes > left && fitted.entries.is_empty() {
+            entry.shorten();
+            bytes = encoded_bytes(&entry) + 1;
+            if bytes > left {
+                return Err(too_large());
+            }
+        }
+        if bytes > left {
+            fitted.is_cut = true;
+            break;
+        }
+        left -= bytes;
+        fitted.entries.push(entry);
+    }
+    Ok(fitted)
+}
+
+/// An answer of one entry, shortened where it would be larger than `max_bytes`.
+///
+/// # Errors
+/// When it does not fit then either.
+pub(crate) fn fit_one<T: Entry>(entry: T, max_bytes: usize) -> Result<T, Error> {
+    fit([entry], max_bytes)?.entries.pop().ok_or_else(too_large)
+}
+
+/// The refusal of an answer that can't be split.
+pub(crate) fn too_large() -> Error {
+    Error::new(
+        ErrorCode::TooLarge,
+        "The answer would be larger than an answer may be. Ask for less, or for a page of it.",
+    )
+}
+
+/// Length of a value in JSON, in bytes.
+pub(crate) fn encoded_bytes(value: &impl Serialize) -> usize {
+    struct Count(usize);
+
+    impl Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut count = Count(0);
+    // What can't be encoded is refused where it is.
+    match serde_json::to_writer(&mut count, value) {
+        Ok(()) => count.0,
+        Err(_) => usize::MAX / 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    impl Entry for String {
+        fn shorten(&mut self) {
+            self.truncate(self.chars().next().map_or(0, char::len_utf8));
+        }
+    }
+
+    /// Texts of characters that take one to six bytes in JSON.
+    fn texts() -> impl Strategy<Value = Vec<String>> {
+        vec(vec(prop_oneof![Just('a'), Just('\u{1}'), Just('ж'), Just('"'), Just('😀')], 0..400), 0..40)
+            .prop_map(|texts| texts.into_iter().map(String::from_iter).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn pages_have_every_entry_once_and_none_is_larger_than_allowed(
+            texts in texts(),
+            max_bytes in ENVELOPE_BYTES + 3_000..ENVELOPE_BYTES + 20_000,
+        ) {
+            let mut seen = Vec::new();
+            loop {
+                let page = fit(texts[seen.len()..].iter().cloned(), max_bytes).expect("each fits alone");
+                prop_assert!(encoded_bytes(&page.entries) + ENVELOPE_BYTES <= max_bytes + 2);
+                prop_assert!(!page.entries.is_empty() || seen.len() == texts.len());
+                seen.extend(page.entries);
+                if !page.is_cut {
+                    break;
+                }
+            }
+            prop_assert_eq!(seen, texts);
+        }
+    }
+
+    #[test]
+    fn entry_that_does_not_fit_alone_is_shortened_or_refused() {
+        let long = "\u{1}".repeat(16_384);
+        let bound = ENVELOPE_BYTES + 50_000;
+        assert_eq!(fit_one(long.clone(), bound).expect("its beginning fits"), "\u{1}");
+        let pages = fit(["a".to_owned(), long.clone()], bound).expect("the first fits");
+        assert!(pages.is_cut && pages.entries == ["a"]);
+        assert_eq!(fit_one(long, ENVELOPE_BYTES).expect_err("no room at all").code, ErrorCode::TooLarge);
+    }
+
+    #[test]
+    fn longest_legal_texts_fill_pages_below_the_payload_of_the_broker() {
+        for (character, per_page) in [("ж", 23), ("\u{1}", 7)] {
+            let text = character.repeat(16_384);
+            let max_bytes = socket_max_bytes(1 << 20);
+            let page = fit(vec![text; 200], max_bytes).expect("one fits");
+            assert!(page.is_cut);
+            assert_eq!(page.entries.len(), per_page);
+            assert!(encoded_bytes(&page.entries) < max_bytes);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Answers have a bound in bytes: lists of the longest legal texts come in pages, and nothing is missing.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Size, sign},
+    eventually,
+};
+
+/// Longest JSON answer over HTTP.
+const HTTP_MAX_BYTES: usize = 4 << 20;
+/// Longest answer on a socket: the broker takes messages of 1 MiB.
+const SOCKET_MAX_BYTES: usize = 1 << 20;
+
+fn ids(results: &Value, name: &str) -> Vec<u64> {
+    results.as_array().expect("a list").iter().map(|one| one[name].as_u64().expect("an id")).collect()
+}
+
+/// All pages of a path: their ids, and how many pages there were.
+async fn pages(rest: &Rest, path: &str, cursor: &str) -> (Vec<u64>, usize) {
+    let (mut all, mut count, mut next) = (Vec::new(), 0, String::new());
+    loop {
+        let answer = rest.request(Method::GET, &format!("{path}{next}")).send().await.expect("an answer");
+        let body = answer.bytes().await.expect("a body");
+        assert!(body.len() <= HTTP_MAX_BYTES, "{path}: {} bytes", body.len());
+        let page: Value = serde_json::from_slice(&body).expect("JSON");
+        all.push(ids(&page["results"], "id"));
+        count += 1;
+        match page["next"].as_str() {
+            Some(more) => next = format!("&{cursor}={more}"),
+            None => break,
+        }
+    }
+    if cursor == "before" {
+        all.reverse();
+    }
+    (all.concat(), count)
+}
+
+/// All pages of a socket's history backwards.
+async fn history(socket: &mut Socket, room: u64) -> (Vec<u64>, usize) {
+    let (mut all, mut count, mut before) = (Vec::new(), 0, None::<u64>);
+    loop {
+        let page = socket.must("history", json!({ "room_pk": room, "limit": 200, "before": before })).await;
+        assert!(page.to_string().len() <= SOCKET_MAX_BYTES);
+        all.splice(0..0, ids(&page["results"], "id"));
+        count += 1;
+        match page["next"].as_str() {
+            Some(more) => before = Some(more.parse().expect("an id")),
+            None => return (all, count),
+        }
+    }
+}
+
+#[tokio::test]
+async fn history_changes_and_search_of_longest_texts_come_in_pages_that_miss_nothing() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let mut socket = cluster.socket(0, "ann").await;
+    for (character, messages) in [("ж", 30), ("\u{1}", 50)] {
+        let room = ann.make_room("long").await;
+        let text = format!("word {}", character.repeat(16_379));
+        let mut sent = Vec::new();
+        for _ in 0..messages {
+            sent.push(ann.say(room, &text).await);
+        }
+        let is_escaped = character == "\u{1}";
+        let (found, count) = history(&mut socket, room).await;
+        assert!(count > 1 && found == sent, "{count} pages of a socket's history");
+        let path = format!("/api/v1/rooms/{room}/messages?limit=200");
+        let (found, count) = pages(&ann, &path, "before").await;
+        assert!((count > 1) == is_escaped && found == sent, "{count} pages of history");
+        let (found, count) = pages(&ann, &format!("{path}&changed_after=1"), "changed_after").await;
+        assert!((count > 1) == is_escaped && found == sent, "{count} pages of changes");
+        let path = format!("/api/v1/messages/search?q=word&room={room}&limit=200");
+        let (mut found, count) = eventually("all is indexed", || async {
+            let found = pages(&ann, &path, "cursor").await;
+            (found.0.len() == sent.len()).then_some(found)
+        })
+        .await;
+        found.reverse();
+        assert!((count > 1) == is_escaped && found == sent, "{count} pages of a search");
+    }
+}
+
+#[tokio::test]
+async fn lists_that_do_not_fit_into_one_answer_say_so_and_come_in_pages() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, address) = (cluster.rest(0, "ann"), cluster.fanout[0].address());
+    let mut made = Vec::new();
+    for n in 0..70 {
+        let body = json!({ "name": format!("{n}"), "description": "\u{1}".repeat(2_000) });
+        let (status, room) = ann.post("/api/v1/rooms", body).await;
+        assert_eq!(status.as_u16(), 201, "{room}");
+        made.insert(0, room["id"].as_u64().expect("an id"));
+    }
+    let mut socket = cluster.socket(0, "ann").await;
+    let refused = socket.act("list", json!({})).await.expect("open");
+    let detail = "The rooms do not fit into one answer: give limit, and what comes as next as cursor.";
+    assert_eq!((&refused["response_status"], &refused["errors"]), (&json!(413), &json!([detail])));
+    let (mut listed, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let page = socket.must("list", json!({ "limit": 200, "cursor": cursor })).await;
+        listed.extend(ids(&page["results"], "id"));
+        cursor = page["next"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, made);
+
+    let root = sign(&json!({ "user_id": 9, "is_admin": true }));
+    let rest = Rest::new(&cluster.api[0].address(), &root);
+    let long = "\u{1}".repeat(2_000);
+    let person = json!({
+        "username": long, "email": long, "gender": long, "language": long, "account": long, "main_photo": long,
+    });
+    let (status, answer) = rest.send(Method::PUT, "/api/v1/users/1", &person).await.expect("an answer");
+    assert!(status.is_success(), "{answer}");
+    let mut matches = Vec::new();
+    for other in 10..22 {
+        let body = json!({ "kind": "match", "users": ["1", other.to_string()] });
+        let (_, room) = rest.post("/api/v1/rooms", body).await;
+        matches.insert(0, room["id"].as_u64().expect("an id"));
+    }
+    let mut admin = Socket::open_at(&address, "/ws/admin-chat/", &root).await.expect("an admin's socket");
+    let refused = admin.act("list", json!({})).await.expect("open");
+    let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";
+    assert_eq!((&refused["response_status"], &refused["errors"]), (&json!(413), &json!([detail])));
+    let mut listed: Vec<u64> = Vec::new();
+    loop {
+        let before = listed.last().copied();
+        let part = ids(&admin.must("list", json!({ "limit": 100, "before": before })).await, "pk");
+        if part.is_empty() {
+            break;
+        }
+        listed.extend(part);
+    }
+    assert_eq!(listed, matches);
+}
+
+#[tokio::test]
+async fn first_join_of_a_room_with_more_participants_than_a_reply_takes_counts_all() {
+    let cluster = Cluster::start(Size::default()).await;
+    let room = cluster.rest(0, "ann").make_room("stadium").await;
+    let count = 14_000;
+    let pool = cluster.database.pool().await;
+    sqlx::query(
+        "INSERT INTO participant (shard, room, user_id, incarnation, counter, present)
+         SELECT $1, $2, lpad(n::text, 64, 'x'), 1 + n % 2, 1, true FROM generate_series(1, $3) n",
+    )
+    .bind(cluster.shard(room).await.number())
+    .bind(i64::try_from(room).expect("small"))
+    .bind(count)
+    .execute(&pool)
+    .await
+    .expect("the people of another node");
+    let mut socket = cluster.socket(0, "bob").await;
+    let joined = socket.must("join_room", json!({ "room_pk": room })).await;
+    assert_eq!((&joined["participants"], &joined["count"]), (&Value::Null, &json!(count + 1)));
+}
