@@ -8,6 +8,7 @@ mod behind;
 pub mod bench;
 mod commands;
 pub mod config;
+mod database;
 mod dialects;
 mod documents;
 #[cfg(fuzzing)]
@@ -37,15 +38,12 @@ use shared::{
     telemetry,
     token::Verifier,
 };
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
 use tokio::sync::Semaphore;
 
 use behind::Behind;
 use commands::{marks::Marks, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
+use database::Database;
 use media::Media;
 use rights::Rights;
 use state::{Api, Shared};
@@ -66,7 +64,7 @@ pub async fn start(
     let component = health.component("api");
     let verifier = Verifier::start(&config.token, shutdown).await?;
     let media = Media::open(&config.api.media).context("ROOMCAST_MEDIA")?;
-    let pool = pool(&config.database, config.api.read_connections)?;
+    let pool = Database::open(&config.database, config.api.read_connections)?;
     let connection = nats::connect(&config.nats, Role::Api).await?;
     let jetstream = connection.jetstream();
     let info = log::discover(&jetstream).await?;
@@ -106,25 +104,6 @@ pub async fn start(
     Ok(server::router(api))
 }
 
-/// How long a read waits for a connection: where they are all busy for longer, it is refused.
-const ACQUIRE: Duration = Duration::from_secs(1);
-
-/// Reads only, and none for long: what Postgres lets this role do is SELECT.
-fn pool(database: &DatabaseArgs, connections: u32) -> anyhow::Result<PgPool> {
-    let url = database.database_url.as_deref().context("DATABASE_URL is not set")?;
-    let options: PgConnectOptions =
-        url.parse().context("DATABASE_URL is not postgres://user:password@host:port/database")?;
-    let options = options
-        .application_name("roomcast-api")
-        .options([("statement_timeout", "5000"), ("default_transaction_read_only", "on")]);
-    let pool = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE)
-        // A ping before each query costs as much as the query.
-        .test_before_acquire(false);
-    Ok(pool.connect_lazy_with(options))
-}
-
 /// Between looks whether the node is ready.
 const LOOK: Duration = Duration::from_secs(1);
 /// The same until it is ready for the first time.
@@ -138,6 +117,7 @@ async fn watch_readiness(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut began = false;
+    let mut probe = api.pool.probe();
     loop {
         let pause = if began { LOOK } else { FIRST_LOOK };
         tokio::select! {
@@ -152,7 +132,7 @@ async fn watch_readiness(
             component.not_ready("no connection to the broker");
         } else if let Err(reason) = api.appender.check() {
             component.not_ready(reason);
-        } else if let Err(error) = sqlx::query("SELECT 1 FROM watermark LIMIT 1").execute(&api.pool).await {
+        } else if let Err(error) = probe.look().await {
             tracing::debug!(%error, "Postgres");
             component.not_ready("Postgres does not answer");
         } else if !began && !api.rights.hears() {

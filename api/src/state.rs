@@ -15,13 +15,13 @@ use shared::{
     subject::Channel,
     token::Verifier,
 };
-use sqlx::PgPool;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     behind::Behind,
     commands::{marks::Marks, matches},
     config::SupportArgs,
+    database::Database,
     media::Media,
     page,
     rights::Rights,
@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Database,
     pub(crate) rights: Rights,
     pub(crate) behind: Behind,
     pub(crate) marks: Marks,

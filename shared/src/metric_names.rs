@@ -125,6 +125,12 @@ metric_names! {
     counter RPC_EXPIRED_TOTAL = "roomcast_rpc_expired_total";
     /// Questions of fan-out nodes that were refused because there was too much to do.
     counter RPC_REFUSED_TOTAL = "roomcast_rpc_refused_total";
+    /// How often Postgres had less of a shard's log than it had had: a lagging standby took over.
+    counter APPLIED_WENT_BACK_TOTAL = "roomcast_applied_went_back_total";
+    /// Queries that Postgres did not answer in time; their connections were closed.
+    counter DATABASE_GIVEN_UP_TOTAL = "roomcast_database_given_up_total";
+    /// Messages under a UUIDv7 older than the broker's window, by `outcome`: found (stored before), new.
+    counter OLD_KEYS_TOTAL = "roomcast_old_keys_total";
     /// Answers that were larger than allowed and were refused instead, by `way`: rpc, http.
     counter ANSWERS_TOO_LARGE_TOTAL = "roomcast_answers_too_large_total";
     /// Seconds an HTTP request took, by `route`.

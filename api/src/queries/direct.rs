@@ -10,10 +10,10 @@ use shared::{
     id::{MessageId, RoomId, ShardCount, UserId},
     subject::Channel,
 };
-use sqlx::{AssertSqlSafe, FromRow, PgPool, types::time::OffsetDateTime};
+use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{number, unsigned, user, users};
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 /// Messages that are shown of a room.
 pub(crate) const SHOWN: usize = 50;
@@ -135,7 +135,7 @@ WHERE r.shard = -1 AND r.id = ANY($1) AND m.newer < $4";
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn rooms(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     reader: &UserId,
     which: Which,
@@ -176,7 +176,7 @@ struct SaidRow {
 }
 
 async fn messages(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     rooms: &[i64],
 ) -> Result<HashMap<RoomId, BTreeMap<MessageId, Said>>, Error> {
@@ -209,7 +209,7 @@ async fn messages(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn contacts(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     of: &UserId,
     limit: i64,

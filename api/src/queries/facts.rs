@@ -11,11 +11,11 @@ use shared::{
     rules::{Caller, RoomFacts},
     subject::Channel,
 };
-use sqlx::{FromRow, PgPool, types::time::OffsetDateTime};
+use sqlx::{FromRow, types::time::OffsetDateTime};
 use tokio::time::Instant;
 
 use super::{number, unsigned, user, users};
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 /// A room, as far as rights depend on it, and up to which events that is true.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ WHERE r.shard = -1 AND r.id = $1";
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn facts(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     room: RoomId,
     asked_at: Instant,

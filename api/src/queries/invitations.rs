@@ -7,10 +7,10 @@ use shared::{
     id::{RoomId, ShardCount, UserId},
     subject::Channel,
 };
-use sqlx::{AssertSqlSafe, FromRow, PgPool, types::time::OffsetDateTime};
+use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{number, unsigned, user};
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 /// An invitation, and how it was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ const SELECT: &str = "SELECT id, room, room_name, user_id, invited_by, created_a
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn list(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     user: &UserId,
     before: Option<u64>,
@@ -78,7 +78,7 @@ pub(crate) async fn list(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn one(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     user: &UserId,
     id: u64,
@@ -98,7 +98,7 @@ pub(crate) async fn one(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn open(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     user: &UserId,
     into: &Channel,

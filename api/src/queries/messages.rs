@@ -7,12 +7,12 @@ use shared::{
     id::{MessageId, RoomId, Shard, UserId},
 };
 use sqlx::{
-    FromRow, PgPool,
+    FromRow,
     types::{Json, time::OffsetDateTime},
 };
 
 use super::{number, unsigned, user};
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 /// A message that was not deleted.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +73,7 @@ const COLUMNS: &str = "SELECT id, author, body, client_id, created_at, edited_at
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn page(
-    pool: &PgPool,
+    pool: &Database,
     shard: Shard,
     room: RoomId,
     page: Page,
@@ -106,7 +106,7 @@ pub(crate) async fn page(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn author(
-    pool: &PgPool,
+    pool: &Database,
     shard: Shard,
     room: RoomId,
     id: MessageId,
@@ -127,7 +127,12 @@ pub(crate) async fn author(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn exists(pool: &PgPool, shard: Shard, room: RoomId, id: MessageId) -> Result<bool, Error> {
+pub(crate) async fn exists(
+    pool: &Database,
+    shard: Shard,
+    room: RoomId,
+    id: MessageId,
+) -> Result<bool, Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM message WHERE shard = $1 AND room = $2 AND id = $3)")
         .bind(shard.number())
         .bind(number(room.0))
@@ -174,7 +179,7 @@ ORDER BY last, id LIMIT $5";
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn changes(
-    pool: &PgPool,
+    pool: &Database,
     shard: Shard,
     room: RoomId,
     (event, message): Place,

@@ -11,16 +11,16 @@ use shared::{
     id::{Shard, ShardCount, UserId},
     subject::Channel,
 };
-use sqlx::{PgPool, types::Json};
+use sqlx::types::Json;
 
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 /// What is stored of a person, and when the token that said so was issued.
 ///
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn person(
-    pool: &PgPool,
+    pool: &Database,
     shard: Shard,
     user: &UserId,
 ) -> Result<Option<(i64, Person)>, Error> {
@@ -89,7 +89,7 @@ pub(crate) struct Shown {
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn described(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     users: &[UserId],
 ) -> Result<HashMap<UserId, Described>, Error> {

@@ -6,10 +6,10 @@ use shared::{
     rpc::{ParticipantKey, Participants, Word},
     subject::Channel,
 };
-use sqlx::{FromRow, PgPool};
+use sqlx::FromRow;
 
 use super::{number, unsigned, user};
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 #[derive(FromRow)]
 struct Row {
@@ -25,7 +25,7 @@ struct Row {
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn participants(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     room: RoomId,
     after: Option<ParticipantKey>,
@@ -68,7 +68,7 @@ pub(crate) async fn participants(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn incarnations(pool: &PgPool) -> Result<Vec<u64>, Error> {
+pub(crate) async fn incarnations(pool: &Database) -> Result<Vec<u64>, Error> {
     // From one to the next by the index: there are few processes, and many people.
     let incarnations: Vec<i64> = sqlx::query_scalar(
         "WITH RECURSIVE in_rooms (incarnation) AS (
@@ -95,7 +95,7 @@ pub(crate) async fn incarnations(pool: &PgPool) -> Result<Vec<u64>, Error> {
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn people_of(
-    pool: &PgPool,
+    pool: &Database,
     shard: Shard,
     incarnation: u64,
     limit: i64,
@@ -121,7 +121,7 @@ pub(crate) async fn people_of(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn in_common(pool: &PgPool, one: &UserId, other: &UserId) -> Result<Vec<RoomId>, Error> {
+pub(crate) async fn in_common(pool: &Database, one: &UserId, other: &UserId) -> Result<Vec<RoomId>, Error> {
     let rooms: Vec<i64> = sqlx::query_scalar(
         "WITH concerned AS (
              SELECT p.user_id, p.room FROM participant p WHERE p.user_id IN ($1, $2) AND p.present
@@ -149,7 +149,7 @@ pub(crate) async fn in_common(pool: &PgPool, one: &UserId, other: &UserId) -> Re
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn is_online(pool: &PgPool, shards: ShardCount, user: &UserId) -> Result<bool, Error> {
+pub(crate) async fn is_online(pool: &Database, shards: ShardCount, user: &UserId) -> Result<bool, Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM online WHERE shard = $1 AND user_id = $2 AND present)")
         .bind(Channel::User(user.clone()).shard(shards).number())
         .bind(user.as_str())

@@ -7,10 +7,10 @@ use shared::{
     id::{RoomId, ShardCount, TeamId, UserId},
     rules::Caller,
 };
-use sqlx::{AssertSqlSafe, FromRow, PgPool, types::time::OffsetDateTime};
+use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{facts::Facts, number, teams, unsigned, user, users};
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 /// Above so many people in a room they are counted, not named.
 pub(crate) const NAMED_MAX: i64 = 1_000;
@@ -165,7 +165,7 @@ pub(super) const MAY: &str = "($3 OR CASE now.kind
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn room(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     id: RoomId,
     reader: &UserId,
@@ -189,7 +189,7 @@ pub(crate) async fn room(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn traffic(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     id: RoomId,
     reader: &UserId,
@@ -211,7 +211,7 @@ pub(crate) async fn traffic(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn of_key(
-    pool: &PgPool,
+    pool: &Database,
     key: &str,
     generation: Option<u32>,
 ) -> Result<Option<(RoomId, u32)>, Error> {
@@ -236,7 +236,7 @@ pub(crate) type Cursor = (Timestamp, RoomId);
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn list(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     caller: &Caller,
     after: Option<Cursor>,
@@ -270,7 +270,7 @@ pub(crate) async fn list(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn with(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     caller: &Caller,
     user: &UserId,
@@ -298,7 +298,7 @@ pub(crate) async fn with(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn matches(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     of: Option<&UserId>,
     before: Option<RoomId>,
@@ -325,7 +325,7 @@ pub(crate) async fn matches(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn is_topic(pool: &PgPool, id: RoomId, category: &str) -> Result<bool, Error> {
+pub(crate) async fn is_topic(pool: &Database, id: RoomId, category: &str) -> Result<bool, Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM room WHERE shard = -1 AND id = $1 AND kind = 'topic'
                             AND detail -> 'topic' ->> 'category' = $2)",
@@ -338,7 +338,7 @@ pub(crate) async fn is_topic(pool: &PgPool, id: RoomId, category: &str) -> Resul
 }
 
 /// Rows as rooms. Who belongs to their teams is read beside: a team's shard is no matter of its rooms.
-async fn rooms(pool: &PgPool, shards: ShardCount, rows: Vec<Row>) -> Result<Vec<Room>, Error> {
+async fn rooms(pool: &Database, shards: ShardCount, rows: Vec<Row>) -> Result<Vec<Room>, Error> {
     let mut rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
     let owners: Vec<TeamId> = rooms.iter().filter_map(|room| room.team).collect();
     if !owners.is_empty() {

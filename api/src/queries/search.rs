@@ -8,7 +8,7 @@ use shared::{
     id::{MessageId, RoomId, ShardCount},
     rules::Caller,
 };
-use sqlx::{AssertSqlSafe, FromRow, PgPool, types::time::OffsetDateTime};
+use sqlx::{AssertSqlSafe, Connection as _, FromRow, types::time::OffsetDateTime};
 
 use super::{
     messages::{Message, Row},
@@ -16,7 +16,10 @@ use super::{
     rooms::{MAY, ROOM},
     unsigned,
 };
-use crate::state::database;
+use crate::{
+    database::{Database, Lent},
+    state::database,
+};
 
 /// How long Postgres may look: words that are in everything would take it for minutes.
 pub(crate) const LOOK: Duration = Duration::from_secs(2);
@@ -56,12 +59,14 @@ FROM watermark w ORDER BY w.shard";
 /// # Errors
 /// When Postgres does not answer, or not in time.
 pub(crate) async fn search(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     caller: &Caller,
     query: &Query<'_>,
 ) -> Result<Found, Error> {
-    look(pool, shards, caller, query).await.map_err(|error| {
+    let mut lent = pool.lend().await.map_err(|error| database(&error))?;
+    let found = pool.in_time(look(&mut lent, shards, caller, query)).await;
+    lent.end(found).map_err(|error| {
         // 57014: the statement was cancelled, by its timeout.
         if error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014") {
             let detail = "The search took too long. Look for rarer words, or in one room.";
@@ -72,12 +77,12 @@ pub(crate) async fn search(
 }
 
 async fn look(
-    pool: &PgPool,
+    lent: &mut Lent,
     shards: ShardCount,
     caller: &Caller,
     query: &Query<'_>,
 ) -> sqlx::Result<Result<Found, Error>> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = lent.connection()?.begin().await?;
     let limited = format!("SET LOCAL statement_timeout = {}", LOOK.as_millis());
     sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
     // First up to where, then what: what is found has at least that.

@@ -5,10 +5,10 @@ use shared::{
     event::RoomDetail,
     id::{RoomId, ShardCount, UserId},
 };
-use sqlx::{AssertSqlSafe, FromRow, PgPool, types::Json};
+use sqlx::{AssertSqlSafe, FromRow, types::Json};
 
 use super::{number, unsigned, user};
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 /// A visitor's room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ fn select(made: &str) -> AssertSqlSafe<String> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn room(pool: &PgPool, shards: ShardCount, id: RoomId) -> Result<Option<Room>, Error> {
+pub(crate) async fn room(pool: &Database, shards: ShardCount, id: RoomId) -> Result<Option<Room>, Error> {
     let row: Option<Row> = sqlx::query_as(select("id = $2"))
         .bind(i64::from(shards.get()))
         .bind(number(id.0))
@@ -108,7 +108,7 @@ pub(crate) async fn room(pool: &PgPool, shards: ShardCount, id: RoomId) -> Resul
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn of_secret(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     secret: &str,
 ) -> Result<Option<Room>, Error> {
@@ -127,7 +127,7 @@ pub(crate) async fn of_secret(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn list(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     (org_id, product_name): (&str, &str),
     limit: i64,
@@ -154,7 +154,7 @@ pub(crate) async fn list(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn count(pool: &PgPool, org_id: &str, visitor: &str) -> Result<u32, Error> {
+pub(crate) async fn count(pool: &Database, org_id: &str, visitor: &str) -> Result<u32, Error> {
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM room WHERE shard = -1 AND kind = 'support'
          AND detail -> 'support' ->> 'org_id' = $1 AND detail -> 'support' ->> 'visitor' = $2",

@@ -9,10 +9,10 @@ use shared::{
     rules::Caller,
     subject::Channel,
 };
-use sqlx::{FromRow, PgPool, types::time::OffsetDateTime};
+use sqlx::{FromRow, types::time::OffsetDateTime};
 
 use super::{number, unsigned, user, users};
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 /// A team, up to an event of its shard.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,7 @@ impl Row {
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn team(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     id: TeamId,
 ) -> Result<Option<(Team, u64)>, Error> {
@@ -82,7 +82,7 @@ pub(crate) async fn team(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn members(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     teams: &[TeamId],
 ) -> Result<HashMap<TeamId, Vec<UserId>>, Error> {
@@ -109,7 +109,7 @@ pub(crate) async fn members(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn list(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     caller: &Caller,
     before: Option<TeamId>,

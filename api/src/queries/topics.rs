@@ -7,10 +7,10 @@ use shared::{
     id::{RoomId, ShardCount, UserId},
     subject::Channel,
 };
-use sqlx::{AssertSqlSafe, FromRow, PgPool, types::Json, types::time::OffsetDateTime};
+use sqlx::{AssertSqlSafe, FromRow, types::Json, types::time::OffsetDateTime};
 
 use super::{number, rooms::ROOM, unsigned, user};
-use crate::state::database;
+use crate::{database::Database, state::database};
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +46,7 @@ const OPEN: &str = "WHERE r.shard = -1 AND r.kind = 'topic' AND r.detail -> 'top
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn count(pool: &PgPool, shards: ShardCount, category: &str) -> Result<u64, Error> {
+pub(crate) async fn count(pool: &Database, shards: ShardCount, category: &str) -> Result<u64, Error> {
     // Only constants are put together here.
     let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {ROOM} {OPEN}")))
         .bind(category)
@@ -62,7 +62,7 @@ pub(crate) async fn count(pool: &PgPool, shards: ShardCount, category: &str) -> 
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn page(
-    pool: &PgPool,
+    pool: &Database,
     shards: ShardCount,
     category: &str,
     id: Option<RoomId>,
@@ -107,7 +107,7 @@ impl TryFrom<Row> for Topic {
 }
 
 /// Adds what the creators call themselves: people are in other shards than rooms.
-async fn name(pool: &PgPool, shards: ShardCount, topics: &mut [Topic]) -> Result<(), Error> {
+async fn name(pool: &Database, shards: ShardCount, topics: &mut [Topic]) -> Result<(), Error> {
     let creators = topics.iter().map(|topic| topic.creator.clone());
     let (numbers, names): (Vec<i16>, Vec<String>) =
         creators.map(|user| (Channel::User(user.clone()).shard(shards).number(), user.to_string())).unzip();

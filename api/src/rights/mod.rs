@@ -23,12 +23,12 @@ use shared::{
     metric_names as names,
     subject::Channel,
 };
-use sqlx::PgPool;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     commands::stored,
     queries::facts::{self, Facts},
+    database::Database,
     state::APPLY,
 };
 use heard::{Heard, Lack, Life, Seen};
@@ -60,7 +60,7 @@ type Turn = Arc<tokio::sync::Mutex<Option<(Instant, Error)>>>;
 
 /// A node's rights.
 pub(crate) struct Rights {
-    pool: PgPool,
+    pool: Database,
     jetstream: Context,
     shards: ShardCount,
     applied: AppliedWatch,
@@ -76,7 +76,7 @@ pub(crate) struct Rights {
 
 impl Rights {
     /// Keeps nothing yet.
-    pub(crate) fn new(pool: PgPool, jetstream: Context, shards: ShardCount, applied: AppliedWatch) -> Self {
+    pub(crate) fn new(pool: Database, jetstream: Context, shards: ShardCount, applied: AppliedWatch) -> Self {
         let counter = |outcome: &'static str| metrics::counter!(names::RIGHTS_TOTAL, "outcome" => outcome);
         Self {
             pool,

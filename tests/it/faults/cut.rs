@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::{
@@ -208,4 +209,37 @@ async fn a_half_open_socket_is_noticed() {
     })
     .await;
     assert!(began.elapsed() <= HALF_OPEN, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn api_gives_up_a_database_that_is_silent_and_goes_on_when_it_answers_again() {
+    let mut cluster = Cluster::start_linked(Size::default(), Link::Database("api")).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let path = format!("/api/v1/rooms/{room}/participants");
+    let many = || join_all((0..20).map(|_| ann.get(&path)));
+    assert!(many().await.iter().all(|(status, _)| status.is_success()));
+    cluster.api[0].link().stall();
+    for (status, problem) in many().await {
+        assert_eq!((status.as_u16(), &problem["code"]), (503, &json!("unavailable")), "{problem}");
+    }
+    // Askers that go away take no connection with them.
+    assert!(tokio::time::timeout(Duration::from_millis(500), many()).await.is_err(), "nothing answers");
+    eventually("it says that it is not ready", || async {
+        let said = cluster.api[0].readyz().await?;
+        said.contains("Postgres does not answer").then_some(())
+    })
+    .await;
+    let metrics = cluster.api[0].metrics().await;
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line.starts_with("roomcast_database_given_up_total ") && !line.ends_with(" 0")),
+        "{metrics}"
+    );
+    cluster.api[0].link().restore();
+    for (status, answer) in many().await {
+        assert!(status.is_success(), "{answer}");
+    }
+    cluster.ready().await;
 }

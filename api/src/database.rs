@@ -1,0 +1,252 @@
+//! Connections to Postgres, for reads: a server that is gone without a word costs a moment, not a connection.
+//!
+//! What must hold: no query waits longer than [`ANSWER`], and a connection is used again only once its last
+//! answer has been read to the end: whatever was not answered in time, or was given up by its asker, is closed.
+//! (sqlx waits without bound for a connection that it takes back; and its sockets can't be given a keep-alive.)
+
+use std::{
+    fmt,
+    io::{self, ErrorKind},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use metrics::Counter;
+use shared::metric_names as names;
+use sqlx::{
+    ConnectOptions as _, Describe, Either, Error, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::config::DatabaseArgs;
+
+/// How long a query may take. A fan-out node gives its request up after 5 s.
+const ANSWER: Duration = Duration::from_millis(4_500);
+/// How long Postgres lets one run: where the link is alive, it is Postgres that gives up.
+const STATEMENT: &str = "4000";
+/// How long a query waits for a connection, a new one included: where they are all busy for longer, it is refused.
+const ACQUIRE: Duration = Duration::from_secs(1);
+/// How long a look at the readiness of Postgres may take.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A pool of connections, cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Database {
+    pool: PgPool,
+    options: Arc<PgConnectOptions>,
+    /// When a query was last given up. Connections that were idle at that moment are not used any more.
+    given_up: watch::Sender<Option<Instant>>,
+    given_up_total: Counter,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Database")
+    }
+}
+
+impl Database {
+    /// A pool of so many connections, which are opened when they are needed.
+    ///
+    /// # Errors
+    /// When the configuration is wrong.
+    pub(crate) fn open(database: &DatabaseArgs, connections: u32) -> anyhow::Result<Self> {
+        let url = database.database_url.as_deref().context("DATABASE_URL is not set")?;
+        let options: PgConnectOptions =
+            url.parse().context("DATABASE_URL is not postgres://user:password@host:port/database")?;
+        // Reads only, and none for long: all that Postgres lets this role do is SELECT.
+        let options = options.application_name("roomcast-api").options([
+            ("statement_timeout", STATEMENT),
+            ("default_transaction_read_only", "on"),
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+        ]);
+        let given_up = watch::Sender::new(None::<Instant>);
+        let last = given_up.subscribe();
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE)
+            // A ping before each query costs as much as the query.
+            .test_before_acquire(false)
+            .before_acquire(move |_, connection| {
+                let was_idle = last.borrow().is_some_and(|at| at.elapsed() < connection.idle_for);
+                std::future::ready(Ok(!was_idle)).boxed()
+            })
+            .connect_lazy_with(options.clone());
+        let given_up_total = metrics::counter!(names::DATABASE_GIVEN_UP_TOTAL);
+        Ok(Self { pool, options: Arc::new(options), given_up, given_up_total })
+    }
+
+    /// A connection for several statements.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub(crate) async fn lend(&self) -> Result<Lent, Error> {
+        Ok(Lent(Some(self.pool.acquire().await?)))
+    }
+
+    /// Waits for an answer, but not for ever. The connection it is waited for on has to be dropped on an error.
+    ///
+    /// # Errors
+    /// Those of what is asked, or a time-out.
+    pub(crate) async fn in_time<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        if let Ok(answer) = timeout(ANSWER, asked).await {
+            return answer;
+        }
+        self.given_up_total.increment(1);
+        self.given_up.send_replace(Some(Instant::now()));
+        tracing::warn!(
+            seconds = ANSWER.as_secs_f64(),
+            "no answer from Postgres in time: the connection is closed"
+        );
+        Err(io::Error::from(ErrorKind::TimedOut).into())
+    }
+
+    /// Whether Postgres answers, over a connection apart from the others: theirs may all be busy.
+    pub(crate) const fn probe(&self) -> Probe<'_> {
+        Probe { database: self, connection: None }
+    }
+}
+
+/// A connection that is in use. It is closed where it is dropped before it is given back.
+#[derive(Debug)]
+pub(crate) struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Lent {
+    /// Its last answer has been read: others may use it.
+    fn give_back(mut self) {
+        if let Some(mut connection) = self.0.take() {
+            // A ping before it is free again; sqlx alone would wait for that without bound.
+            let returned = connection.return_to_pool();
+            tokio::spawn(timeout(LOOK, returned));
+        }
+    }
+
+    /// Ends its use. After an error that Postgres itself has answered with it may be used again.
+    pub(crate) fn end<T>(self, answer: Result<T, Error>) -> Result<T, Error> {
+        if matches!(answer, Ok(_) | Err(Error::Database(_))) {
+            self.give_back();
+        }
+        answer
+    }
+
+    /// The connection itself.
+    ///
+    /// # Errors
+    /// Never, while it is in use.
+    pub(crate) fn connection(&mut self) -> Result<&mut PgConnection, Error> {
+        self.0.as_deref_mut().ok_or(Error::PoolClosed)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+impl<'p> Executor<'p> for &'p Database {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let asked = async move {
+            let mut lent = self.lend().await?;
+            let rows = lent.connection()?.fetch_many(query).try_collect::<Vec<_>>();
+            let rows = self.in_time(rows).await;
+            lent.end(rows)
+        };
+        stream::once(asked).map_ok(|rows| stream::iter(rows).map(Ok)).try_flatten().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        async move {
+            let mut lent = self.lend().await?;
+            let row = lent.connection()?.fetch_optional(query);
+            let row = self.in_time(row).await;
+            lent.end(row)
+        }
+        .boxed()
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, Error>>
+    where
+        'p: 'e,
+    {
+        async move {
+            let mut lent = self.lend().await?;
+            let described = lent.connection()?.describe(sql);
+            let described = self.in_time(described).await;
+            lent.end(described)
+        }
+        .boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, Error>>
+    where
+        'p: 'e,
+    {
+        async move {
+            let mut lent = self.lend().await?;
+            let statement = lent.connection()?.prepare_with(sql, parameters);
+            let statement = self.in_time(statement).await;
+            lent.end(statement)
+        }
+        .boxed()
+    }
+}
+
+/// Looks whether Postgres answers.
+#[derive(Debug)]
+pub(crate) struct Probe<'a> {
+    database: &'a Database,
+    connection: Option<PgConnection>,
+}
+
+impl Probe<'_> {
+    /// Asks for something that needs the schema and this role's rights.
+    ///
+    /// # Errors
+    /// When there is no answer in time; the next look uses another connection.
+    pub(crate) async fn look(&mut self) -> Result<(), Error> {
+        let mut connection = self.connection.take();
+        let asked = async {
+            let connected = match connection.take() {
+                Some(connected) => connected,
+                None => self.database.options.connect().await?,
+            };
+            let connected = connection.insert(connected);
+            sqlx::query("SELECT 1 FROM watermark LIMIT 1").execute(connected).await
+        };
+        let looked =
+            timeout(LOOK, asked).await.map_err(|_| Error::from(io::Error::from(ErrorKind::TimedOut)));
+        looked??;
+        self.connection = connection;
+        Ok(())
+    }
+}
