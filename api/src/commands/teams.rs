@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     queries::teams::{self, Team},
-    state::Shared,
+    rights::Tries,
+    state::{APPLY, Shared},
 };
 
 /// Makes a team of the people named. Answers whether Postgres has all of it.
@@ -54,9 +55,10 @@ pub(crate) async fn make(
 /// counted in.
 async fn team(api: &Shared, id: TeamId) -> Result<(Team, u64), Error> {
     let mut is_made = false;
+    let mut tries = Tries::within(APPLY);
     loop {
         if let Some((team, as_of)) = teams::team(&api.pool, api.shards, id).await? {
-            if api.rights.contains(id, as_of).await? {
+            if api.rights.contains(id, as_of, &mut tries).await? {
                 return Ok((team, as_of));
             }
             continue;

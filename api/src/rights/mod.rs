@@ -6,6 +6,7 @@
 
 mod heard;
 mod listen;
+mod tries;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -27,12 +28,13 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     commands::stored,
-    queries::facts::{self, Facts},
     database::Database,
+    queries::facts::{self, Facts},
     state::APPLY,
 };
 use heard::{Heard, Lack, Life, Seen};
 pub(crate) use listen::listen;
+pub(crate) use tries::Tries;
 
 /// How long a kept "yes" is given: should a removal not have been heard, it counts after that. (With 5 s, 500
 /// rooms of 2 messages a second each paid a third of all that Postgres did for that question.)
@@ -168,7 +170,7 @@ impl Rights {
 
     /// A new snapshot that lacks nothing heard: waits up to a second for it.
     async fn snapshot(&self, room: RoomId) -> Result<Arc<Facts>, Error> {
-        let deadline = Instant::now() + APPLY;
+        let mut tries = Tries::within(APPLY);
         loop {
             let changes = self.heard.changes();
             let generation = self.heard.generation();
@@ -191,7 +193,7 @@ impl Rights {
                 },
             };
             self.stale.increment(1);
-            self.supply(lack, changes, deadline).await?;
+            self.supply(lack, changes, &mut tries).await?;
         }
     }
 
@@ -221,19 +223,17 @@ impl Rights {
         &self,
         lack: Lack,
         mut changes: tokio::sync::watch::Receiver<u64>,
-        deadline: Instant,
+        tries: &mut Tries,
     ) -> Result<(), Error> {
         let late =
             || Error::unavailable("Whether you may do that", &"what is stored lags behind what was decided");
-        if Instant::now() >= deadline {
+        // What is heard of Postgres may be ahead of what it answers with.
+        if !tries.again().await {
             return Err(late());
         }
         let supplied = match lack {
-            Lack::Event(shard, seq) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                self.applied.wait(shard, seq, left).await
-            }
-            Lack::Unknown => timeout_at(deadline, changes.changed()).await.is_ok(),
+            Lack::Event(shard, seq) => self.applied.wait(shard, seq, tries.left()).await,
+            Lack::Unknown => timeout(tries.left(), changes.changed()).await.is_ok(),
         };
         if supplied { Ok(()) } else { Err(late()) }
     }
@@ -270,13 +270,13 @@ impl Rights {
     /// Whether a snapshot of a team, up to `as_of` of its shard, lacks something; then waits for it.
     ///
     /// # Errors
-    /// When it does not come within a second.
-    pub(crate) async fn contains(&self, team: TeamId, as_of: u64) -> Result<bool, Error> {
+    /// When it does not come in time.
+    pub(crate) async fn contains(&self, team: TeamId, as_of: u64, tries: &mut Tries) -> Result<bool, Error> {
         let channel = Channel::Team(team);
         let changes = self.heard.changes();
         let Some(lack) = self.heard.lacks(&[Seen { channel: &channel, as_of }]) else { return Ok(true) };
         self.stale.increment(1);
-        self.supply(lack, changes, Instant::now() + APPLY).await?;
+        self.supply(lack, changes, tries).await?;
         Ok(false)
     }
 }

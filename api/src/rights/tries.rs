@@ -1,0 +1,67 @@
+//! Asking Postgres again for what an answer lacked.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// The first pause that is one.
+const SHORTEST: Duration = Duration::from_millis(5);
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// The tries of one question: the second follows at once, then come pauses that grow.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    deadline: Instant,
+    pause: Option<Duration>,
+}
+
+impl Tries {
+    /// Tries until then.
+    pub(crate) fn within(at_most: Duration) -> Self {
+        Self { deadline: Instant::now() + at_most, pause: None }
+    }
+
+    /// Time that is left.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Pauses before another try; false where there is no time for one.
+    pub(crate) async fn again(&mut self) -> bool {
+        let pause = self.next_pause();
+        if self.left() <= pause {
+            return false;
+        }
+        sleep(pause).await;
+        true
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.pause.map_or(Duration::ZERO, |last| (last * 2).clamp(SHORTEST, LONGEST));
+        self.pause = Some(pause);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_try_follows_at_once_and_a_second_has_few_of_them() {
+        let mut tries = Tries::within(Duration::from_secs(1));
+        assert_eq!(tries.next_pause(), Duration::ZERO);
+        let (mut total, mut count) = (Duration::ZERO, 0);
+        while total < Duration::from_secs(1) {
+            total += tries.next_pause();
+            count += 1;
+        }
+        assert_eq!(count, 14);
+    }
+
+    #[tokio::test]
+    async fn tries_end_with_the_deadline() {
+        assert!(!Tries::within(Duration::ZERO).again().await);
+        assert!(Tries::within(Duration::from_secs(60)).again().await);
+    }
+}
