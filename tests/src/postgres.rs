@@ -130,13 +130,24 @@ impl Postgres {
     /// When it can't be made.
     #[must_use]
     pub fn database(&self) -> Database {
+        self.database_with("")
+    }
+
+    /// The same with more options, as `CREATE DATABASE` takes them.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    #[must_use]
+    pub fn database_with(&self, options: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // Roles belong to the whole server: two tests must not make them at a time.
         static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let name = format!("roomcast_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let database = Database { port: self.port, name };
-        run(psql(self.port, "postgres").arg("-c").arg(format!("CREATE DATABASE {}", database.name)));
+        run(psql(self.port, "postgres")
+            .arg("-c")
+            .arg(format!("CREATE DATABASE {} {options}", database.name)));
         let roles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/postgres/roles.sql");
         let mut command = psql(self.port, &database.name);
         for role in ["persister", "api"] {
@@ -166,6 +177,12 @@ impl Database {
     #[must_use]
     pub fn shared() -> Self {
         SHARED.database()
+    }
+
+    /// A database on that server that sorts texts as people in the United States do: `a`, `B`, `c`.
+    #[must_use]
+    pub fn with_english_order() -> Self {
+        SHARED.database_with("TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
     }
 
     /// Its address, for one of the roles: `postgres` may do everything.

@@ -29,10 +29,16 @@ pub(crate) async fn list(api: &Shared, caller: &Caller, room: RoomId) -> Result<
     Ok(users)
 }
 
-/// Who is in a room.
-pub(crate) async fn present(api: &Shared, caller: &Caller, room: RoomId) -> Result<Vec<UserId>, Error> {
+/// Up to `limit` of who is in a room, after that one, in the order of their ids.
+pub(crate) async fn present(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    after: Option<&UserId>,
+    limit: i64,
+) -> Result<Vec<UserId>, Error> {
     see(api, room, caller).await?;
-    rooms::present(&api.pool, api.shards, room).await
+    rooms::present(&api.pool, api.shards, room, after, limit).await
 }
 
 /// Those of a team's room belong to the team, those of a match never change, and a public room has none.

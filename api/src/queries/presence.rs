@@ -31,15 +31,16 @@ pub(crate) async fn participants(
     after: Option<ParticipantKey>,
     limit: i64,
 ) -> Result<Participants, Error> {
+    // No id is empty.
     let (user_id, incarnation) =
-        after.map(|key| (key.user.to_string(), key.incarnation.cast_signed())).unzip();
+        after.map_or_else(Default::default, |key| (key.user.to_string(), key.incarnation.cast_signed()));
     // One statement sees one snapshot: the people and the watermark belong together.
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT w.seq AS as_of, p.user_id, p.incarnation, p.counter FROM watermark w
          LEFT JOIN LATERAL (
              SELECT p.user_id, p.incarnation, p.counter FROM participant p
              WHERE p.shard = w.shard AND p.room = $2 AND p.present
-               AND ($3::text IS NULL OR (p.user_id, p.incarnation) > ($3 COLLATE \"C\", $4))
+               AND (p.user_id COLLATE \"C\", p.incarnation) > ($3, $4)
              ORDER BY p.user_id COLLATE \"C\", p.incarnation LIMIT $5) p ON true
          WHERE w.shard = $1",
     )

@@ -116,7 +116,8 @@ SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.descrip
        now.kind, r.creator, r.team, r.created_at, r.active AND s.closed_at IS NULL AS active,
        CASE now.kind
             WHEN 'private' THEN ARRAY(SELECT m.user_id FROM room_member m
-                                      WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.user_id)
+                                      WHERE m.shard = r.id % $2 AND m.room = r.id
+                                      ORDER BY m.user_id COLLATE \"C\")
             WHEN 'match' THEN coalesce(r.pair, '{}')
             WHEN 'direct' THEN coalesce(r.pair, '{}')
             ELSE '{}' END AS users,
@@ -144,7 +145,7 @@ CROSS JOIN LATERAL (SELECT CASE WHEN r.kind NOT IN ('public', 'private') THEN r.
 /// Who is in it.
 const HERE: &str = "
 CROSS JOIN LATERAL (SELECT count(*) AS present,
-                           (array_agg(p.user_id ORDER BY p.user_id))[1:1000] AS participants
+                           (array_agg(p.user_id ORDER BY p.user_id COLLATE \"C\"))[1:1000] AS participants
                     FROM (SELECT DISTINCT p.user_id FROM participant p
                           WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present) p) here";
 
@@ -352,17 +353,27 @@ async fn rooms(pool: &Database, shards: ShardCount, rows: Vec<Row>) -> Result<Ve
     Ok(rooms)
 }
 
-/// Who is in a room.
+/// Up to `limit` of who is in a room, after that one, in the order of their ids by bytes.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn present(pool: &PgPool, shards: ShardCount, room: RoomId) -> Result<Vec<UserId>, Error> {
+pub(crate) async fn present(
+    pool: &Database,
+    shards: ShardCount,
+    room: RoomId,
+    after: Option<&UserId>,
+    limit: i64,
+) -> Result<Vec<UserId>, Error> {
     let names: Vec<String> = sqlx::query_scalar(
-        "SELECT DISTINCT user_id FROM participant WHERE shard = $1 % $2 AND room = $1 AND present
-         ORDER BY user_id",
+        "SELECT DISTINCT user_id COLLATE \"C\" FROM participant
+         WHERE shard = $1 % $2 AND room = $1 AND present AND user_id COLLATE \"C\" > $3
+         ORDER BY 1 LIMIT $4",
     )
     .bind(number(room.0))
     .bind(i64::from(shards.get()))
+    // No id is empty.
+    .bind(after.map_or("", UserId::as_str))
+    .bind(limit)
     .fetch_all(pool)
     .await
     .map_err(|error| database(&error))?;

@@ -63,7 +63,8 @@ pub(crate) async fn team(
     // One statement sees one snapshot: the members and the watermark belong together.
     let whole: Option<Whole> = sqlx::query_as(
         "SELECT id, name, creator, created_at,
-                ARRAY(SELECT user_id FROM team_member WHERE shard = $2 AND team = $1 ORDER BY user_id) AS users,
+                ARRAY(SELECT user_id FROM team_member WHERE shard = $2 AND team = $1
+                      ORDER BY user_id COLLATE \"C\") AS users,
                 (SELECT seq FROM watermark WHERE shard = $2) AS as_of
          FROM team WHERE shard = -1 AND id = $1",
     )
@@ -90,7 +91,8 @@ pub(crate) async fn members(
     let of: Vec<i16> = teams.iter().map(|team| Channel::Team(*team).shard(shards).number()).collect();
     let rows: Vec<(i64, String)> = sqlx::query_as(
         "SELECT team, user_id FROM team_member
-         WHERE (shard, team) IN (SELECT * FROM unnest($1::int2[], $2::int8[])) ORDER BY team, user_id",
+         WHERE (shard, team) IN (SELECT * FROM unnest($1::int2[], $2::int8[]))
+         ORDER BY team, user_id COLLATE \"C\"",
     )
     .bind(of)
     .bind(numbers)

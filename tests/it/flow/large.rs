@@ -19,7 +19,8 @@ fn ids(results: &Value, name: &str) -> Vec<u64> {
 
 /// All pages of a path: their ids, and how many pages there were.
 async fn pages(rest: &Rest, path: &str, cursor: &str) -> (Vec<u64>, usize) {
-    let (mut all, mut count, mut next) = (Vec::new(), 0, String::new());
+    let (mut all, mut count) = (Vec::new(), 0);
+    let mut next = if cursor == "changed_after" { "&changed_after=0".to_owned() } else { String::new() };
     loop {
         let answer = rest.request(Method::GET, &format!("{path}{next}")).send().await.expect("an answer");
         let body = answer.bytes().await.expect("a body");
@@ -71,7 +72,7 @@ async fn history_changes_and_search_of_longest_texts_come_in_pages_that_miss_not
         let path = format!("/api/v1/rooms/{room}/messages?limit=200");
         let (found, count) = pages(&ann, &path, "before").await;
         assert!((count > 1) == is_escaped && found == sent, "{count} pages of history");
-        let (found, count) = pages(&ann, &format!("{path}&changed_after=1"), "changed_after").await;
+        let (found, count) = pages(&ann, &path, "changed_after").await;
         assert!((count > 1) == is_escaped && found == sent, "{count} pages of changes");
         let path = format!("/api/v1/messages/search?q=word&room={room}&limit=200");
         let (mut found, count) = eventually("all is indexed", || async {
@@ -158,5 +159,5 @@ async fn first_join_of_a_room_with_more_participants_than_a_reply_takes_counts_a
     .expect("the people of another node");
     let mut socket = cluster.socket(0, "bob").await;
     let joined = socket.must("join_room", json!({ "room_pk": room })).await;
-    assert_eq!((&joined["participants"], &joined["count"]), (&Value::Null, &json!(count + 1)));
+    assert_eq!((&joined["participants"], &joined["count"]), (&Value::Null, &json!(count)));
 }

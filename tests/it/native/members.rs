@@ -2,9 +2,18 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tests::cluster::{Cluster, Size};
+use shared::{
+    id::RoomId,
+    rpc::{ParticipantKey, Participants, ParticipantsRequest, expiry},
+    subject::rpc,
+};
+use tests::{
+    cluster::{Cluster, Size},
+    eventually,
+    postgres::Database,
+};
 
-use super::{FORBIDDEN, NOT_FOUND, admin, delete, private_room, put, refusal};
+use super::{FORBIDDEN, NOT_FOUND, admin, as_fanout, ask, delete, private_room, put, refusal};
 
 const NONE_OF_ITS_OWN: (u16, &str, &str) = (409, "conflict", "Only a private room has members of its own.");
 
@@ -50,4 +59,49 @@ async fn a_public_room_has_none() {
     assert_eq!(refusal(&delete(&ann, &format!("{members}/bob")).await), NONE_OF_ITS_OWN);
     let (_, listed) = ann.get(&members).await;
     assert_eq!(listed, json!({ "results": [], "next": null }));
+}
+
+#[tokio::test]
+async fn people_are_paged_in_one_order_whatever_the_collation_of_the_database() {
+    let database = Database::with_english_order();
+    let cluster = Cluster::start_with(Size::default(), database, &[]).await;
+    let ann = cluster.rest(0, "ann");
+    let people = ["1", "B", "Z", "_x", "a", "b", "zoe"];
+    let room = private_room(&ann, &people).await;
+    let mut sockets = Vec::new();
+    for user in people {
+        let mut socket = cluster.socket(0, user).await;
+        socket.must("join_room", json!({ "room_pk": room })).await;
+        sockets.push(socket);
+    }
+    let path = format!("/api/v1/rooms/{room}");
+    eventually("all are in the room", || async {
+        let (_, shown) = ann.get(&path).await;
+        (shown["participants"].as_array().is_some_and(|present| present.len() == people.len())).then_some(())
+    })
+    .await;
+    for list in ["members", "participants"] {
+        let (mut found, mut next) = (Vec::new(), String::new());
+        loop {
+            let (_, page) = ann.get(&format!("{path}/{list}?limit=1{next}")).await;
+            found.extend(page["results"].as_array().expect("a list").clone());
+            match page["next"].as_str() {
+                Some(cursor) => next = format!("&cursor={cursor}"),
+                None => break,
+            }
+        }
+        assert_eq!(json!(found), json!(people), "{list}");
+    }
+    let (_, shown) = ann.get(&path).await;
+    assert_eq!((&shown["users"], &shown["participants"]), (&json!(people), &json!(people)));
+    let room = RoomId(shown["id"].as_u64().expect("an id"));
+    let client = as_fanout(&cluster).await;
+    for (n, user) in people.iter().enumerate() {
+        let last =
+            ParticipantKey { user: user.parse().expect("an id"), incarnation: i64::MAX.unsigned_abs() };
+        let request = ParticipantsRequest { room, is_paged: true, after: Some(last), expires_at: expiry() };
+        let page: Participants = ask(&client, rpc::PARTICIPANTS, &request).await.expect("an answer");
+        let found: Vec<&str> = page.present.iter().map(|word| word.user.as_str()).collect();
+        assert_eq!((found.as_slice(), page.next), (&people[n + 1..], None));
+    }
 }

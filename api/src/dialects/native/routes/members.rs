@@ -7,6 +7,7 @@ use super::{Answer, Queried, Settled, named, query};
 use crate::{
     commands::members,
     dialects::native::{
+        decode,
         errors::Problem,
         extract::{Caller, IdempotencyKey, InRoom, Member},
         wire,
@@ -31,7 +32,17 @@ pub(super) async fn present(
     asked: Queried<wire::ListQuery>,
 ) -> Answer<wire::Page<UserId>> {
     let asked = query(asked)?;
-    Ok(axum::Json(named(members::present(&api, &caller, room).await?, &asked)?))
+    let limit = decode::limit(asked.limit.as_deref())?;
+    let after: Option<UserId> = asked.cursor.as_deref().map(decode::mark).transpose()?;
+    // One more tells whether there is a next page.
+    let mut results = members::present(&api, &caller, room, after.as_ref(), limit + 1).await?;
+    let next = if i64::try_from(results.len()).is_ok_and(|count| count > limit) {
+        results.pop();
+        results.last().map(decode::write_mark)
+    } else {
+        None
+    };
+    Ok(axum::Json(wire::Page { results, next }))
 }
 
 pub(super) async fn add(
