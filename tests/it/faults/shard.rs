@@ -40,7 +40,7 @@ async fn ask(socket: &mut Socket, frame: Value) -> Value {
 
 #[tokio::test]
 async fn a_room_that_cannot_be_followed_leaves_no_socket_and_takes_no_room() {
-    let cluster = Cluster::start(Size::default()).await;
+    let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 9, "is_admin": true })));
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
@@ -71,6 +71,8 @@ async fn a_room_that_cannot_be_followed_leaves_no_socket_and_takes_no_room() {
     let mut witness = cluster.socket(0, "ann").await;
     witness.must("subscribe", json!({ "channel": format!("team-{}", team["id"]) })).await;
 
+    // It would make the stream anew.
+    cluster.persister[0].kill9();
     log.delete_stream(format!("CHAT_{gone}")).await.expect("the stream is deleted");
 
     let frame = json!({ "action": "join_room", "room_pk": fails, "request_id": 2 });
