@@ -45,6 +45,8 @@ const HELD: usize = 16 * 1_024;
 
 /// How long a node that stops waits for what is under way: as long as a request lives.
 const FINISH: Duration = Duration::from_secs(5);
+/// How long a node that stops waits for the broker to take its last answers.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Actions that write, in every dialect.
 const WRITES: [&str; 5] = ["create_message", "edit_message", "delete_messages", "mark_read", "invite"];
@@ -72,8 +74,8 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
     )?;
     service.stop().await.map_err(|error| anyhow::anyhow!("the rpc service can't stop: {error}"))?;
     Marks::flush(&api).await;
-    // The last answers wait in the client's buffer.
-    client.flush().await.context("the last answers")
+    // The last answers wait in the client's buffer. Without a broker nobody gets them.
+    timeout(FLUSH, client.flush()).await.unwrap_or(Ok(())).context("the last answers")
 }
 
 /// Answers all of a subject until the soft stop, then what the broker routes here until it knows of that.
