@@ -84,6 +84,10 @@ pub(crate) async fn send(api: &Shared, caller: &Caller, mut send: Send<'_>) -> R
     rules::message_text("message", send.text, api.text_max)?;
     if let Some(client_id) = send.client_id {
         rules::client_id("client_id", client_id)?;
+        let before = super::old_keys::stored_before(api, caller, send.room, client_id, send.text).await?;
+        if let Some(sent) = before {
+            return Ok(sent);
+        }
     }
     if !send.is_in || send.is_pair {
         let facts = enter(api, send.room, caller).await?;

@@ -9,6 +9,7 @@ pub(crate) mod marks;
 pub(crate) mod matches;
 pub(crate) mod members;
 pub(crate) mod messages;
+mod old_keys;
 pub(crate) mod pairs;
 pub(crate) mod people;
 pub(crate) mod presence;

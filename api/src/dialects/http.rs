@@ -67,7 +67,7 @@ impl<R: From<Error> + IntoResponse> FromRequestParts<Api> for IdempotencyKey<R> 
 
 impl<R> Input for IdempotencyKey<R> {
     fn describe(operation: &mut Operation<'_>) {
-        let about = "Names the request: the same again within a minute is done once.";
+        let about = "Names the request: the same again within a minute is done once; a message under a UUIDv7 for ever.";
         let schema = json!({ "type": "string", "pattern": "^[!-~]{1,128}$" });
         operation.header("Idempotency-Key", about, &schema);
     }

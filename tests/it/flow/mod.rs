@@ -3,6 +3,7 @@
 mod conversation;
 mod frames;
 mod history;
+mod keys;
 mod large;
 mod messages;
 mod metrics;

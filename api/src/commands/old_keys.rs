@@ -1,0 +1,147 @@
+//! Keys that hold for ever: UUIDv7, which carry the moment they were made.
+//!
+//! The broker knows a message id for a minute. A key of a moment ago is within that: it costs nothing. For an
+//! older one Postgres is asked first, once it has all that the log has of the room. What must hold: of one key no
+//! two tries are both decided by the broker that are more than a minute apart.
+
+use std::time::Duration;
+
+use shared::{
+    clock::Timestamp,
+    error::{Error, ErrorCode},
+    event::{ChatMessage, EventName},
+    id::{MessageId, RoomId},
+    metric_names as names,
+    rules::Caller,
+    subject::Channel,
+};
+use tokio::time::timeout;
+
+use super::messages::Sent;
+use crate::{queries::keys, state::Shared};
+
+/// Up to that age the broker decides: less than its minute by what a request may take, and by [`AHEAD_MS`].
+const YOUNG_MS: i64 = 50_000;
+/// How far the clock that made a key may be ahead of ours.
+const AHEAD_MS: i64 = 3_000;
+
+/// How long an old key may be looked for; what is left of the request's time is the append's.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// The moment that a UUIDv7 was made, in milliseconds since 1970; `None` for any other key.
+fn made_at(key: &str) -> Option<i64> {
+    let bytes = key.as_bytes();
+    let is_form = bytes.len() == 36
+        && bytes.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            14 => *byte == b'7',
+            19 => matches!(byte, b'8' | b'9' | b'a' | b'b' | b'A' | b'B'),
+            _ => byte.is_ascii_hexdigit(),
+        });
+    if !is_form {
+        return None;
+    }
+    let number = |digits: &str| i64::from_str_radix(digits, 16).ok();
+    Some((number(&key[..8])? << 16) | number(&key[9..13])?)
+}
+
+/// Whether the broker may have known and forgotten that key.
+fn is_old(key: &str, now_ms: i64) -> bool {
+    made_at(key).is_some_and(|made_at| !(-AHEAD_MS..=YOUNG_MS).contains(&(now_ms - made_at)))
+}
+
+/// The message that the caller has sent to the room under an old key before; `None` where there is none, or the key
+/// is not old. Asked before any right is looked at: what was done is answered as done.
+///
+/// # Errors
+/// When that can't be known now, or the message has another text.
+pub(super) async fn stored_before(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    client_id: &str,
+    text: &str,
+) -> Result<Option<Sent>, Error> {
+    if !is_old(client_id, Timestamp::now().unix_ms()) {
+        return Ok(None);
+    }
+    let unknown = |reason: &str| Error::unavailable("Whether this client_id was used before", &reason);
+    let asked = async {
+        let channel = Channel::Room(room);
+        if !api.is_all_applied(&channel, &[EventName::ChatMessage]).await? {
+            return Err(unknown("the last messages are not applied yet"));
+        }
+        let shard = channel.shard(api.shards);
+        keys::message(&api.pool, shard, room, &caller.user, client_id).await
+    };
+    let found = timeout(LOOK, asked).await.map_err(|_| unknown("it took too long"))??;
+    let outcome = if found.is_some() { "found" } else { "new" };
+    metrics::counter!(names::OLD_KEYS_TOTAL, "outcome" => outcome).increment(1);
+    let Some(found) = found else { return Ok(None) };
+    if found.text.is_some_and(|stored| stored != text) {
+        return Err(Error::new(ErrorCode::KeyReused, "This client_id was used before, with another text."));
+    }
+    let message = ChatMessage {
+        message: text.to_owned(),
+        room,
+        user: caller.user.clone(),
+        created_at: found.created_at,
+        client_id: Some(client_id.to_owned()),
+        detail: None,
+    };
+    Ok(Some(Sent { id: MessageId(found.id), message }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The broker's window.
+    const WINDOW_MS: i64 = 60_000;
+    /// What a request may take until it is appended.
+    const REQUEST_MS: i64 = 5_000;
+
+    fn key(made_at: i64) -> String {
+        format!("{:08x}-{:04x}-7abc-8def-0123456789ab", made_at >> 16, made_at & 0xffff)
+    }
+
+    #[test]
+    fn moment_of_a_uuid_is_read_and_other_keys_have_none() {
+        assert_eq!(made_at("017F22E2-79B0-7CC3-98C4-DC0C0C07398F"), Some(1_645_557_742_000));
+        assert_eq!(made_at(&key(1_645_557_742_000)), Some(1_645_557_742_000));
+        for other in [
+            "",
+            "a",
+            "017F22E2-79B0-4CC3-98C4-DC0C0C07398F",
+            "017F22E2-79B0-7CC3-C8C4-DC0C0C07398F",
+            "017F22E279B07CC398C4DC0C0C07398F",
+            "017F22E2-79B0-7CC3-98C4-DC0C0C07398G",
+            "{17F22E2-79B0-7CC3-98C4-DC0C0C07398F",
+        ] {
+            assert_eq!(made_at(other), None, "{other}");
+            assert!(!is_old(other, 0));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_tries_a_minute_apart_are_both_left_to_the_broker(
+            made_at in 0..1_i64 << 47,
+            first in -100_000..200_000_i64,
+            later in 0..200_000_i64,
+        ) {
+            let key = key(made_at);
+            let (first, second) = (made_at + first, made_at + first + later);
+            if !is_old(&key, first) && !is_old(&key, second) {
+                prop_assert!(later + REQUEST_MS < WINDOW_MS);
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_key_with_or_without_a_moment(text in "\\PC{0,40}", now in any::<i64>()) {
+            let _ = made_at(&text).map(|made_at| now.saturating_sub(made_at));
+        }
+    }
+}

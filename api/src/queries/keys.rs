@@ -1,0 +1,61 @@
+//! Messages by the key that their senders gave them.
+
+use shared::{
+    clock::Timestamp,
+    error::Error,
+    id::{RoomId, Shard, UserId},
+};
+use sqlx::types::time::OffsetDateTime;
+
+use super::{number, unsigned};
+use crate::{database::Database, state::database};
+
+/// A message of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) id: u64,
+    /// As it was sent; `None` where it was edited or deleted since.
+    pub(crate) text: Option<String>,
+    pub(crate) created_at: Timestamp,
+}
+
+/// Keys are indexed behind the watermark, as words are: from `through` on the room's own messages are looked at.
+const SQL: &str = "
+WITH through AS (
+    SELECT coalesce((SELECT min(d.after_seq) FROM search_due d WHERE d.shard = $1),
+                    (SELECT w.seq FROM watermark w WHERE w.shard = $1)) AS seq
+), candidate AS (
+    SELECT k.id FROM message_key k
+    WHERE k.shard = $1 AND k.client_id = CAST($4::text AS uuid) AND k.room = $2
+    UNION
+    SELECT m.id FROM message m
+    WHERE m.shard = $1 AND m.room = $2 AND m.id > (SELECT seq FROM through) AND m.client_id = $4
+)
+SELECT m.id, CASE WHEN m.edited_at IS NULL AND m.deleted_at IS NULL THEN m.body END, m.created_at
+FROM candidate c JOIN message m ON m.shard = $1 AND m.room = $2 AND m.id = c.id
+WHERE m.author = $3 AND m.client_id = $4 ORDER BY m.id LIMIT 1";
+
+/// The message that a person sent to a room under that key, a UUID.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn message(
+    pool: &Database,
+    shard: Shard,
+    room: RoomId,
+    author: &UserId,
+    client_id: &str,
+) -> Result<Option<Found>, Error> {
+    let row: Option<(i64, Option<String>, OffsetDateTime)> = sqlx::query_as(SQL)
+        .bind(shard.number())
+        .bind(number(room.0))
+        .bind(author.as_str())
+        .bind(client_id)
+        .fetch_optional(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    let found = |(id, text, created_at): (i64, _, OffsetDateTime)| {
+        Ok(Found { id: unsigned(id)?, text, created_at: created_at.into() })
+    };
+    row.map(found).transpose()
+}

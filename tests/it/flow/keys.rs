@@ -1,0 +1,116 @@
+//! Keys that are UUIDv7 hold for ever: what a phone sends again after hours is stored once.
+
+use async_nats::jetstream;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use shared::{
+    clock::Timestamp,
+    event::EventName,
+    id::{RoomId, Shard},
+    log,
+    nats::Role,
+    subject::Channel,
+};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size},
+    eventually,
+};
+
+/// A UUIDv7 made so long ago.
+fn aged(seconds: i64, n: u64) -> String {
+    let made_at = Timestamp::now().unix_ms() - seconds * 1_000;
+    format!("{:08x}-{:04x}-7abc-8def-{n:012x}", made_at >> 16, made_at & 0xffff)
+}
+
+async fn send(rest: &Rest, room: u64, text: &str, key: &str) -> (u16, Value) {
+    let body = json!({ "message": text, "client_id": key });
+    let (status, answer) = rest.post(&format!("/api/v1/rooms/{room}/messages"), body).await;
+    (status.as_u16(), answer)
+}
+
+/// The broker forgets all that it knows of the shard's keys: as after a minute.
+async fn forget_keys(cluster: &mut Cluster, shard: Shard) {
+    let jetstream: jetstream::Context = cluster.log(Role::Persister).await;
+    let last = log::state(&jetstream, shard).await.expect("a shard").last;
+    log::purge_below(&jetstream, shard, last + 1).await.expect("purged");
+    cluster.nats.kill9();
+    cluster.nats.restart();
+    cluster.ready().await;
+}
+
+#[tokio::test]
+async fn old_uuid_key_is_stored_once_after_the_broker_has_forgotten_it() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let (room, other) = (ann.make_room("general").await, ann.make_room("other").await);
+    let shard = cluster.shard(room).await;
+    let pool = cluster.database.pool().await;
+    let (key, young, plain) = (aged(120, 1), aged(0, 2), "plain".to_owned());
+    let mut first = Vec::new();
+    for key in [&key, &young, &plain] {
+        let (status, message) = send(&ann, room, "hello", key).await;
+        assert_eq!(status, 201, "{message}");
+        first.push(message);
+    }
+    eventually("the keys are indexed", || async {
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM message_key").fetch_one(&pool).await.ok()?;
+        (count == 2).then_some(())
+    })
+    .await;
+    forget_keys(&mut cluster, shard).await;
+    let again = eventually("api stores again", || async {
+        let (status, message) = send(&ann, room, "hello", &plain).await;
+        (status == 201).then_some(message)
+    })
+    .await;
+    assert_ne!(again["id"], first[2]["id"], "a plain key is forgotten");
+    assert_eq!(send(&ann, room, "hello", &key).await, (201, first[0].clone()));
+    let (status, problem) = send(&ann, room, "another", &key).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("key_reused")));
+    // A key counts in its room, for its sender, alone.
+    for (rest, room) in [(&ann, other), (&bob, room)] {
+        let (status, message) = send(rest, room, "hello", &key).await;
+        assert!(status == 201 && message["created_at"] != first[0]["created_at"], "{message}");
+    }
+    // What was stored under it is answered after an edit too, and before the key is indexed.
+    let mut held = pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE message_key IN SHARE MODE").execute(&mut *held).await.expect("a lock");
+    let late = aged(3_600, 3);
+    let (_, message) = send(&ann, room, "helo", &late).await;
+    let path = format!("/api/v1/rooms/{room}/messages/{}", message["id"]);
+    let edit = json!({ "message": "hello" });
+    let (status, edited) = ann.send(reqwest::Method::PATCH, &path, &edit).await.expect("an answer");
+    assert_eq!(status, StatusCode::OK, "{edited}");
+    assert_eq!(send(&ann, room, "helo", &late).await, (201, message));
+    held.rollback().await.expect("released");
+    let metrics = cluster.api[0].metrics().await;
+    for line in ["{outcome=\"found\"} 3", "{outcome=\"new\"} 4"] {
+        assert!(metrics.contains(&format!("roomcast_old_keys_total{line}")), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn old_uuid_key_is_refused_and_not_stored_while_it_cannot_be_looked_up() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    cluster.persister[0].kill9();
+    let said = ann.say(room, "not in Postgres").await;
+    let (status, problem) = send(&ann, room, "hello", &aged(120, 1)).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{problem}");
+    let jetstream = cluster.log(Role::Persister).await;
+    let shards = log::discover(&jetstream).await.expect("a log").shards;
+    let subject = Channel::Room(RoomId(room)).chat(shards, EventName::ChatMessage, None);
+    let last = log::last(&jetstream, &subject).await.expect("the log answers").expect("a message");
+    assert_eq!(last.seq, said, "nothing was stored after it");
+    cluster.persister[0].restart();
+    let key = aged(120, 2);
+    let id = eventually("it is taken again", || async {
+        let (status, message) = send(&ann, room, "hello", &key).await;
+        (status == 201).then(|| message["id"].clone())
+    })
+    .await;
+    assert_eq!(send(&ann, room, "hello", &key).await.1["id"], id);
+}
