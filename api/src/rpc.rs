@@ -146,8 +146,12 @@ fn encode<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
     serde_json::to_vec(reply).unwrap_or_default()
 }
 
+/// Reads a request. One that can't be read is a later version's: another api node may understand it.
 fn decode<T: DeserializeOwned>(payload: &[u8]) -> Reply<T> {
-    serde_json::from_slice(payload).map_err(|error| Error::internal(&error))
+    serde_json::from_slice(payload).map_err(|error| {
+        tracing::error!(%error, "a request of a fan-out node can't be read: is it of a later version?");
+        Error::new(ErrorCode::Unavailable, "This node does not understand the request yet. Try again.")
+    })
 }
 
 /// Until when a request may append; it is refused where that is over.

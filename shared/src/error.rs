@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! codes {
     ($(#[doc = $doc:literal] $variant:ident = $status:literal $name:literal,)*) => {
         /// What went wrong, as clients can act on it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum ErrorCode {
             $(#[doc = $doc] $variant,)*
@@ -68,6 +68,14 @@ codes! {
     OutcomeUnknown = 503 "outcome_unknown",
     /// What is needed to answer is not reachable now.
     Unavailable = 503 "unavailable",
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    /// A code that only a later version knows is read as `internal`: its text says what it means.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Ok(Self::ALL.iter().copied().find(|code| code.as_str() == name).unwrap_or(Self::Internal))
+    }
 }
 
 /// A refusal with its reason, safe to show to the caller.
@@ -155,6 +163,14 @@ mod tests {
         for code in ErrorCode::ALL {
             let json = serde_json::to_value(code).expect("a code");
             assert_eq!(json, code.as_str());
+            assert_eq!(serde_json::from_value::<ErrorCode>(json).expect("a code"), *code);
         }
+    }
+
+    #[test]
+    fn code_of_a_later_version_is_internal_and_keeps_its_text() {
+        let later = r#"{"code":"quarantined","detail":"The room is quarantined.","until":7}"#;
+        let error: Error = serde_json::from_str(later).expect("an error");
+        assert_eq!(error, Error::new(ErrorCode::Internal, "The room is quarantined."));
     }
 }

@@ -86,8 +86,14 @@ pub struct ActionReply {
     /// `errors`; empty for a success.
     pub errors: Vec<String>,
     /// What fanout does before it answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "any_effect")]
     pub effect: Option<Effect>,
+}
+
+/// Reads an effect; one of a later version is [`Effect::Unknown`].
+fn any_effect<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Effect>, D::Error> {
+    let effect = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(effect.map(|effect| serde_json::from_value(effect).unwrap_or(Effect::Unknown)))
 }
 
 /// What an action does to the socket that asked.
@@ -119,6 +125,8 @@ pub enum Effect {
         /// Its place in the room's shard.
         seq: u64,
     },
+    /// One that only a later version knows.
+    Unknown,
 }
 
 /// By what right a socket follows a room or a team, and as of when: what ends it comes later in the log.
@@ -283,6 +291,21 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+
+    #[test]
+    fn answer_of_a_later_version_is_read_as_far_as_it_is_known() {
+        let reply = |effect: &str| {
+            let text = format!(
+                r#"{{"Ok":{{"status":200,"data":{{"a":1}},"errors":[],"later":1,"effect":{effect}}}}}"#
+            );
+            let reply: Reply<ActionReply> = serde_json::from_str(&text).expect("an answer");
+            reply.expect("no error").effect
+        };
+        assert_eq!(reply(r#"{"leave":{"room":7,"later":1}}"#), Some(Effect::Leave { room: RoomId(7) }));
+        assert_eq!(reply(r#"{"hide":{"room":7}}"#), Some(Effect::Unknown));
+        assert_eq!(reply(r#""hide""#), Some(Effect::Unknown));
+        assert_eq!(reply("null"), None);
+    }
 
     proptest! {
         #[test]

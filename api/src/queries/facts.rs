@@ -14,7 +14,7 @@ use shared::{
 use sqlx::{FromRow, types::time::OffsetDateTime};
 use tokio::time::Instant;
 
-use super::{number, unsigned, user, users};
+use super::{kind, number, unsigned, user, users};
 use crate::{database::Database, state::database};
 
 /// A room, as far as rights depend on it, and up to which events that is true.
@@ -147,7 +147,7 @@ pub(crate) async fn facts(
             description: row.description,
             creator: user(&row.creator)?,
             created_at: row.created_at.into(),
-            kind: RoomKind::parse(&row.kind).ok_or_else(|| Error::internal(&"a room of an unknown kind"))?,
+            kind: kind(&row.kind)?,
             manager: user(&row.manager)?,
             closed: row.closed,
             team,

@@ -13,7 +13,11 @@ pub(crate) mod support;
 pub(crate) mod teams;
 pub(crate) mod topics;
 
-use shared::{error::Error, id::UserId};
+use shared::{
+    error::{Error, ErrorCode},
+    event::RoomKind,
+    id::UserId,
+};
 
 /// A sequence or an id as Postgres holds it.
 pub(crate) fn number(id: u64) -> i64 {
@@ -23,6 +27,12 @@ pub(crate) fn number(id: u64) -> i64 {
 /// The same, read.
 fn unsigned(number: i64) -> Result<u64, Error> {
     u64::try_from(number).map_err(|error| Error::internal(&error))
+}
+
+/// The kind of a room as stored. One that this version does not know is a later version's, which runs beside.
+fn kind(name: &str) -> Result<RoomKind, Error> {
+    let text = "The room is of a kind that this node does not know yet: it is being upgraded. Try again.";
+    RoomKind::parse(name).ok_or_else(|| Error::new(ErrorCode::Unavailable, text))
 }
 
 /// A person as stored.

@@ -45,3 +45,18 @@ fn created(id: u64, message: ChatMessage) -> Value {
         "id": id, "text": message.message, "user": user, "created_at": message.created_at, "room": room,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_of_a_later_version_is_pushed_to_native_sockets_only() {
+        let payload = br#"{"room":42,"reaction":"+1"}"#;
+        let heard = Heard { event: "reaction-add", seq: 7, headers: None, payload };
+        assert_eq!(push(heard), None);
+        let native =
+            super::super::native::push(&"room-42".parse().expect("a channel"), "reaction-add", 7, payload);
+        assert!(native.is_some_and(|frame| frame.ends_with(br#""data":{"room":42,"reaction":"+1"}}"#)));
+    }
+}

@@ -123,6 +123,13 @@ impl Asker {
                     }
                 }
             }
+            Some(Effect::Unknown) => {
+                let code = ErrorCode::Unavailable;
+                let text =
+                    "This node does not know yet what the action does to a socket. Try again on a new one.";
+                self.outbox.push(request.answer(code.status(), &[text.to_owned()], None));
+                return Applied::default();
+            }
             None => None,
         };
         let left = match left {
