@@ -29,7 +29,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::config::DatabaseArgs;
+use crate::{
+    config::DatabaseArgs,
+    schema::{self, Version},
+};
 
 /// How long a query may take. A fan-out node gives its request up after 5 s.
 const ANSWER: Duration = Duration::from_millis(4_500);
@@ -229,11 +232,11 @@ pub(crate) struct Probe<'a> {
 }
 
 impl Probe<'_> {
-    /// Asks for something that needs the schema and this role's rights.
+    /// Asks for the tables' version, which needs this role's rights.
     ///
     /// # Errors
     /// When there is no answer in time; the next look uses another connection.
-    pub(crate) async fn look(&mut self) -> Result<(), Error> {
+    pub(crate) async fn look(&mut self) -> Result<Version, Error> {
         let mut connection = self.connection.take();
         let asked = async {
             let connected = match connection.take() {
@@ -241,12 +244,12 @@ impl Probe<'_> {
                 None => self.database.options.connect().await?,
             };
             let connected = connection.insert(connected);
-            sqlx::query("SELECT 1 FROM watermark LIMIT 1").execute(connected).await
+            schema::read(connected).await
         };
         let looked =
             timeout(LOOK, asked).await.map_err(|_| Error::from(io::Error::from(ErrorKind::TimedOut)));
-        looked??;
+        let version = looked??;
         self.connection = connection;
-        Ok(())
+        Ok(version)
     }
 }

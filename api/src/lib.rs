@@ -19,6 +19,7 @@ mod page;
 mod queries;
 mod rights;
 mod rpc;
+mod schema;
 mod server;
 mod state;
 mod web;
@@ -38,7 +39,7 @@ use shared::{
     telemetry,
     token::Verifier,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use behind::Behind;
 use commands::{marks::Marks, search};
@@ -46,6 +47,7 @@ pub use config::{ApiArgs, Config, DatabaseArgs};
 use database::Database;
 use media::Media;
 use rights::Rights;
+use schema::Schema;
 use state::{Api, Shared};
 
 /// People whose description a node remembers.
@@ -98,9 +100,10 @@ pub async fn start(
     });
     let hearing = nats::connect(&config.nats, Role::Api).await?;
     tasks.spawn_background("rights", rights::listen(api.clone(), hearing));
-    tasks.spawn("rpc", rpc::serve(api.clone(), connection.client.clone(), shutdown.clone()));
+    let (fits, fitting) = watch::channel(false);
+    tasks.spawn("rpc", serve_rpc(api.clone(), connection.client.clone(), fitting, shutdown.clone()));
     tasks.spawn("nodes", nodes::watch(api.clone(), connection.client.clone(), shutdown.clone()));
-    tasks.spawn("readiness", watch_readiness(api.clone(), connection, component, shutdown.clone()));
+    tasks.spawn("readiness", watch_readiness(api.clone(), connection, component, fits, shutdown.clone()));
     Ok(server::router(api))
 }
 
@@ -114,10 +117,12 @@ async fn watch_readiness(
     api: Api,
     connection: Connection,
     component: Component,
+    fits: watch::Sender<bool>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut began = false;
     let mut probe = api.pool.probe();
+    let mut schema = Schema::new(fits);
     loop {
         let pause = if began { LOOK } else { FIRST_LOOK };
         tokio::select! {
@@ -132,9 +137,8 @@ async fn watch_readiness(
             component.not_ready("no connection to the broker");
         } else if let Err(reason) = api.appender.check() {
             component.not_ready(reason);
-        } else if let Err(error) = probe.look().await {
-            tracing::debug!(%error, "Postgres");
-            component.not_ready("Postgres does not answer");
+        } else if let Err(reason) = schema.judge(probe.look().await) {
+            component.not_ready(reason);
         } else if !began && !api.rights.hears() {
             // Rooms made before that, which Postgres has not got, could not be judged. Once is enough: a
             // shard without a leader later is no reason to do nothing for all others.
@@ -144,6 +148,21 @@ async fn watch_readiness(
             component.ready();
         }
     }
+}
+
+/// Answers fan-out nodes, once the tables are known to fit or Postgres does not answer: while a persister
+/// is still to be upgraded, api nodes of the version before go on answering.
+async fn serve_rpc(
+    api: Api,
+    client: async_nats::Client,
+    mut fits: watch::Receiver<bool>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        fitting = fits.wait_for(|fits| *fits) => fitting.map(drop).context("readiness is not watched")?,
+        () = shutdown.soft.cancelled() => return Ok(()),
+    }
+    rpc::serve(api, client, shutdown).await
 }
 
 /// Runs a node until it is stopped.

@@ -1,15 +1,28 @@
 //! Migrations: run once at start, as the owner of the tables where there is such a role.
+//!
+//! What must hold: persisters of two versions work on one database. So a migration only adds, a released
+//! one never changes, and a persister starts on tables of a later version. A migration that older programs
+//! can't live with raises `schema_compatibility.minimum` to its own number: those then refuse to start.
 
 use anyhow::Context as _;
-use shared::id::{Shard, ShardCount};
+use shared::{
+    id::{Shard, ShardCount},
+    schema,
+};
 use sqlx::{PgConnection, migrate::Migrator};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The migrations of this version. Those that a later version has applied are left alone.
+fn migrations() -> Migrator {
+    let mut migrations = sqlx::migrate!("./migrations");
+    migrations.set_ignore_missing(true);
+    migrations
+}
 
 /// Brings the tables up to date, and makes the watermarks of a new deployment.
 ///
 /// # Errors
-/// Also when the database belongs to a deployment of another number of shards.
+/// Also when the database belongs to a deployment of another number of shards, or its tables are of a later
+/// version that this program must not work with.
 pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> anyhow::Result<()> {
     // Whoever has no such role has a database of their own, and makes the tables as themselves.
     let owner: bool = sqlx::query_scalar(
@@ -23,7 +36,8 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
     if owner {
         sqlx::raw_sql("SET ROLE roomcast_owner").execute(&mut *session).await?;
     }
-    let migrated = MIGRATIONS.run_direct(None, &mut *session, false).await;
+    refuse_incompatible(session).await?;
+    let migrated = migrations().run_direct(None, &mut *session, false).await;
     migrated.context("DATABASE_URL: the tables could not be brought up to date")?;
     sqlx::raw_sql("RESET ROLE").execute(&mut *session).await?;
 
@@ -45,4 +59,95 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
         );
     }
     Ok(())
+}
+
+/// Fails where a later version says that programs of this one must not work with its tables.
+async fn refuse_incompatible(session: &mut PgConnection) -> anyhow::Result<()> {
+    let known: bool = sqlx::query_scalar("SELECT to_regclass('schema_compatibility') IS NOT NULL")
+        .fetch_one(&mut *session)
+        .await?;
+    if !known {
+        return Ok(());
+    }
+    let minimum: Option<i64> =
+        sqlx::query_scalar("SELECT max(minimum) FROM schema_compatibility").fetch_one(&mut *session).await?;
+    match minimum {
+        Some(minimum) if minimum > schema::VERSION => anyhow::bail!(
+            "DATABASE_URL: its tables need programs that know schema version {minimum}, and this one knows {}: \
+             upgrade this persister",
+            schema::VERSION
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Fails where the tables lack a migration of this version: a persister of it has not run yet.
+pub(crate) async fn require_current(session: &mut PgConnection) -> anyhow::Result<()> {
+    refuse_incompatible(session).await?;
+    let version: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+        .fetch_one(session)
+        .await
+        .context("DATABASE_URL: not a database of Roomcast")?;
+    anyhow::ensure!(
+        version >= Some(schema::VERSION),
+        "DATABASE_URL: its tables are of an older version: start a persister of this one first"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELEASED: &str = include_str!("../migrations/released.sums");
+
+    fn number(file: &str) -> i64 {
+        let (number, _) = file.split_once('_').expect("<number>_<what>.sql");
+        number.parse().expect("a number")
+    }
+
+    #[test]
+    fn released_migration_is_as_it_was_released() {
+        let migrations = migrations();
+        let mut last = 0;
+        for line in RELEASED.lines().filter(|line| !line.starts_with('#')) {
+            let (sum, file) = line.split_once(' ').expect("a sum and a file");
+            let migration = migrations.iter().find(|migration| migration.version == number(file));
+            let migration = migration.unwrap_or_else(|| panic!("{file} is gone"));
+            let found: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(found, sum, "{file} was released: a later migration changes what it made");
+            last = last.max(migration.version);
+        }
+        let released = |version| version <= last;
+        let count = migrations.iter().filter(|migration| released(migration.version)).count();
+        let lines = RELEASED.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(count, lines, "a new migration has a number above those that were released");
+    }
+
+    #[test]
+    fn schema_version_is_that_of_the_newest_migration() {
+        let newest = migrations().iter().map(|migration| migration.version).max();
+        assert_eq!(newest, Some(schema::VERSION), "shared/src/schema.rs says it to api");
+    }
+
+    #[test]
+    fn migration_that_takes_something_away_raises_the_minimum() {
+        for migration in migrations().iter() {
+            let sql: Vec<&str> = migration
+                .sql
+                .as_str()
+                .lines()
+                .map(|line| line.split("--").next().unwrap_or_default())
+                .collect();
+            let sql = sql.join(" ").to_uppercase();
+            let breaks = ["DROP TABLE", "DROP COLUMN", "RENAME", "SET NOT NULL"];
+            if let Some(found) = breaks.iter().find(|words| sql.contains(**words)) {
+                assert!(
+                    sql.contains("UPDATE SCHEMA_COMPATIBILITY"),
+                    "{} has {found}: older programs can't live with that",
+                    migration.description
+                );
+            }
+        }
+    }
 }

@@ -16,6 +16,7 @@ pub mod nats;
 pub mod rate;
 pub mod rpc;
 pub mod rules;
+pub mod schema;
 pub mod serve;
 pub mod socket;
 pub mod subject;

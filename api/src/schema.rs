@@ -1,0 +1,104 @@
+//! Whether the tables are of a version that this api can read. The persister makes them, and is upgraded
+//! first; an api that is upgraded before it is not ready until then.
+
+use shared::schema::VERSION;
+use sqlx::PgConnection;
+use tokio::sync::watch;
+
+/// What the tables say of their version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// The newest migration that was applied; 0 where there is none.
+    applied: i64,
+    /// The lowest version that a program must know, where the tables say one.
+    minimum: Option<i64>,
+}
+
+/// Compares the tables' version with this program's, each time readiness is looked at.
+pub(crate) struct Schema {
+    /// True from the first look on that did not find another version.
+    fits: watch::Sender<bool>,
+    /// What was logged last, so that each finding is logged once.
+    logged: Option<String>,
+}
+
+impl Schema {
+    pub(crate) const fn new(fits: watch::Sender<bool>) -> Self {
+        Self { fits, logged: None }
+    }
+
+    /// Judges what Postgres answered.
+    ///
+    /// # Errors
+    /// Why this node can't work: Postgres does not answer, or the tables are of an unfit version.
+    pub(crate) fn judge(&mut self, looked: sqlx::Result<Version>) -> Result<(), String> {
+        let judged = match looked {
+            Ok(version) => {
+                let judged = compare(version);
+                if let Err(reason) = &judged
+                    && self.logged.as_ref() != Some(reason)
+                {
+                    tracing::warn!(reason, "the tables do not fit this version");
+                    self.logged = Some(reason.clone());
+                }
+                judged?;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "Postgres");
+                Err("Postgres does not answer".to_owned())
+            }
+        };
+        self.fits.send_if_modified(|fits| !std::mem::replace(fits, true));
+        judged
+    }
+}
+
+/// Reads the tables' version.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn read(connection: &mut PgConnection) -> sqlx::Result<Version> {
+    let asked = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success");
+    let applied: Option<i64> = absent_is_none(asked.fetch_one(&mut *connection).await)?;
+    let asked = sqlx::query_scalar("SELECT max(minimum) FROM schema_compatibility");
+    let minimum = absent_is_none(asked.fetch_one(connection).await)?;
+    Ok(Version { applied: applied.unwrap_or(0), minimum })
+}
+
+/// A table that is not there has no row.
+fn absent_is_none<T>(read: sqlx::Result<Option<T>>) -> sqlx::Result<Option<T>> {
+    match read {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Ok(None),
+        read => read,
+    }
+}
+
+fn compare(Version { applied, minimum }: Version) -> Result<(), String> {
+    if applied < VERSION {
+        Err(format!(
+            "the tables are of schema version {applied}, this api needs {VERSION}: upgrade the persister"
+        ))
+    } else if let Some(minimum) = minimum.filter(|minimum| *minimum > VERSION) {
+        Err(format!("the tables need schema version {minimum}, this api knows {VERSION}: upgrade this api"))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_tables_need_another_persister_and_breaking_ones_another_api() {
+        let compared = |applied, minimum| compare(Version { applied, minimum });
+        assert_eq!(compared(VERSION, None), Ok(()));
+        assert_eq!(compared(VERSION + 5, Some(VERSION)), Ok(()), "later versions only add");
+        let older = compared(VERSION - 1, None).expect_err("too old");
+        assert!(older.ends_with("upgrade the persister"), "{older}");
+        assert!(compared(0, None).is_err(), "no tables yet");
+        let breaking = compared(VERSION + 5, Some(VERSION + 1)).expect_err("too new");
+        assert!(breaking.ends_with("upgrade this api"), "{breaking}");
+    }
+}
