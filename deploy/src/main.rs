@@ -4,6 +4,7 @@
 
 mod doctor;
 mod recover;
+mod replay;
 mod token;
 mod up;
 
@@ -29,6 +30,8 @@ enum Command {
     Doctor(doctor::Config),
     /// Brings log and Postgres together again where only a person can decide it.
     Recover(recover::Config),
+    /// Applies what an older persister has rejected and this version understands.
+    ReplayRejected(replay::Config),
     /// Loads a running server with sockets and messages, and says what they cost it.
     Load(load::Config),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Token(config) => token::main(&config),
         Command::Doctor(config) => doctor::main(&config),
         Command::Recover(config) => recover::main(&config),
+        Command::ReplayRejected(config) => replay::main(&config),
         Command::Load(config) => load::main(&config),
     }
 }

@@ -12,7 +12,12 @@ use shared::{
     subject::{self, Channel},
 };
 
-use crate::{membership::Membership, revisions::Revisions, watermark::number};
+use crate::{
+    membership::Membership,
+    rejection::{Cause, Rejected},
+    revisions::Revisions,
+    watermark::number,
+};
 
 /// The most events in a transaction.
 pub(crate) const ROWS: usize = 1_000;
@@ -49,6 +54,10 @@ pub(crate) struct Plan {
     pub(crate) changes: Vec<(u64, Event)>,
     /// What can't be applied.
     pub(crate) rejected: Vec<Rejected>,
+    /// What is applied but for fields that this version does not know.
+    pub(crate) noted: Vec<Rejected>,
+    /// What must be applied after an event that may have been rejected.
+    pub(crate) dependents: Vec<Dependent>,
 }
 
 /// A new room.
@@ -84,34 +93,13 @@ pub(crate) struct ParticipantState {
     pub(crate) seq: i64,
 }
 
-/// An event that can't be applied.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Rejected {
-    pub(crate) seq: i64,
-    pub(crate) subject: String,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) headers: String,
-    pub(crate) reason: String,
-}
-
-impl Rejected {
-    pub(crate) fn new(stored: &Stored, reason: &str) -> Self {
-        let mut headers: Vec<String> = stored
-            .headers
-            .iter()
-            .flat_map(|(name, values)| values.iter().map(move |value| format!("{name}: {value}")))
-            .collect();
-        headers.sort_unstable();
-        // Postgres can't hold U+0000 in a text.
-        let clean = |text: &str| text.replace('\0', "\u{fffd}");
-        Self {
-            seq: number(stored.seq),
-            subject: clean(&stored.subject),
-            payload: stored.payload.to_vec(),
-            headers: clean(&headers.join("\n")),
-            reason: clean(reason),
-        }
-    }
+/// An event that changes what another event has made.
+#[derive(Debug)]
+pub(crate) struct Dependent {
+    /// The events that made it, as sequences.
+    pub(crate) targets: Vec<i64>,
+    /// The event itself, to be kept where one of them is kept.
+    pub(crate) event: Rejected,
 }
 
 impl Plan {
@@ -120,7 +108,7 @@ impl Plan {
         let mut plan = Self::default();
         for stored in events {
             if let Err(reason) = plan.add(stored) {
-                plan.rejected.push(Rejected::new(stored, &reason));
+                plan.rejected.push(Rejected::new(stored, Cause::Unreadable, &reason));
             }
         }
         plan
@@ -128,7 +116,7 @@ impl Plan {
 
     /// The plan that only notes that an event can't be applied.
     pub(crate) fn rejecting(stored: &Stored, reason: &str) -> Self {
-        Self { rejected: vec![Rejected::new(stored, reason)], ..Self::default() }
+        Self { rejected: vec![Rejected::new(stored, Cause::Refused, reason)], ..Self::default() }
     }
 
     fn add(&mut self, stored: &Stored) -> Result<(), String> {
@@ -137,6 +125,13 @@ impl Plan {
             EventName::parse(parsed.event).ok_or_else(|| format!("unknown event {:?}", parsed.event))?;
         let event = Event::decode(name, &stored.payload).map_err(|error| error.to_string())?;
         check(&parsed.channel, &event)?;
+        if event.lacks_fields_of(&stored.payload) {
+            self.noted.push(Rejected::new(stored, Cause::UnknownFields, "applied, but for unknown fields"));
+        }
+        if let Some(targets) = targets(&event) {
+            let event = Rejected::new(stored, Cause::Waits, "it changes what a rejected event has made");
+            self.dependents.push(Dependent { targets, event });
+        }
         match event {
             Event::ChatMessage(message) => self.messages.push((stored.seq, message)),
             Event::ParticipantJoin(participant) => self.participant(&participant, stored, true)?,
@@ -185,6 +180,15 @@ impl Plan {
         let (incarnation, state) = word(stored, present)?;
         fold(&mut self.online, OnlineKey { user: who.user.to_string(), incarnation }, state);
         Ok(())
+    }
+}
+
+/// The events that made what this one changes, in the same shard.
+fn targets(event: &Event) -> Option<Vec<i64>> {
+    match event {
+        Event::MessageEdit(edit) => Some(vec![number(edit.message_id.0)]),
+        Event::MessageDelete(delete) => Some(delete.messages_ids.iter().map(|id| number(id.0)).collect()),
+        _ => None,
     }
 }
 
@@ -326,6 +330,24 @@ mod tests {
         let rejected: Vec<i64> = plan.rejected.iter().map(|event| event.seq).collect();
         assert_eq!(rejected, [2, 3, 4, 5, 6]);
         assert!(plan.rejected[1].reason.contains("from-the-future"), "{:?}", plan.rejected[1]);
+    }
+
+    #[test]
+    fn unknown_fields_are_noted_and_changes_name_what_they_change() {
+        let message =
+            r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26.593514Z","thread":7}"#;
+        let edit =
+            r#"{"message_id":1,"message":"n","room":42,"user":"7","edited_at":"2026-11-21T08:51:26Z"}"#;
+        let plan = Plan::of(&[
+            stored(1, "chat.2.room.42.chat-message", message, &[]),
+            stored(2, "chat.2.room.42.message-edit", edit, &[]),
+        ]);
+        assert_eq!((plan.messages.len(), plan.changes.len(), plan.rejected.len()), (1, 1, 0));
+        let noted: Vec<_> = plan.noted.iter().map(|event| (event.seq, event.cause)).collect();
+        assert_eq!(noted, [(1, Cause::UnknownFields)]);
+        assert_eq!(plan.noted[0].payload, message.as_bytes());
+        let dependents: Vec<_> = plan.dependents.iter().map(|d| (d.event.seq, d.targets.clone())).collect();
+        assert_eq!(dependents, [(2, vec![1])]);
     }
 
     #[test]

@@ -14,7 +14,9 @@ mod lead;
 mod maintenance;
 mod membership;
 mod recover;
+mod rejection;
 mod repair;
+mod replay;
 mod retention;
 mod retry;
 mod revisions;
@@ -52,6 +54,7 @@ use tokio::{
 
 pub use config::{Config, DatabaseArgs, LogArgs};
 pub use recover::{Finding, recover};
+pub use replay::{Fate, Replayed, replay_rejected};
 
 use crate::{
     lead::{Lead, Leads},

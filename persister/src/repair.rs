@@ -32,7 +32,7 @@ use time::OffsetDateTime;
 
 use crate::{
     apply::rejected,
-    batch::Rejected,
+    rejection::{Cause, Rejected},
     retention,
     streams::{self, Appends},
     watermark::{self, Place},
@@ -194,6 +194,7 @@ impl Worker {
                 tracing::error!(shard = %self.shard, seq, subject = stray.subject, "event rejected: its id was taken");
                 strays.push(Rejected::new(
                     &stray,
+                    Cause::IdTaken,
                     "appended after the log lost events, under an id that was taken",
                 ));
             }

@@ -93,6 +93,9 @@ metric_names! {
     counter LOG_PURGED_TOTAL = "roomcast_log_purged_events_total";
     /// Events that could not be applied, by `shard`: they are in the table `rejected_event`.
     counter REJECTED_EVENTS_TOTAL = "roomcast_rejected_events_total";
+    /// Events with fields that this persister does not know, by `shard`: applied without them, and kept in the
+    /// table `rejected_event`.
+    counter UNKNOWN_FIELDS_TOTAL = "roomcast_unknown_fields_events_total";
     /// Times that the log did not go on where Postgres ends, by `shard`.
     counter LOG_HOLES_TOTAL = "roomcast_log_holes_total";
     /// Times that the log was not the one Postgres knew, and got a new epoch, by `shard`.

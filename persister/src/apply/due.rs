@@ -16,13 +16,18 @@ pub(super) async fn insert(
     if ids.is_empty() {
         return Ok(());
     }
-    sqlx::query("INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES ($1, $2, $3, $4)")
-        .bind(shard.number())
-        .bind(number(after))
-        .bind(rooms)
-        .bind(ids)
-        .execute(session)
-        .await?;
+    // A replay of one rejected event may come after the batch that begins there.
+    sqlx::query(
+        "INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (shard, after_seq) DO UPDATE
+         SET rooms = search_due.rooms || excluded.rooms, ids = search_due.ids || excluded.ids",
+    )
+    .bind(shard.number())
+    .bind(number(after))
+    .bind(rooms)
+    .bind(ids)
+    .execute(session)
+    .await?;
     Ok(())
 }
 

@@ -71,7 +71,30 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Gives messages another text. After their deletion that changes nothing.
+/// Fills in what an older version has not understood of a message. What it has understood may have been
+/// changed since, and stays.
+pub(crate) async fn fill(
+    session: &mut PgConnection,
+    shard: Shard,
+    id: u64,
+    message: &ChatMessage,
+) -> sqlx::Result<()> {
+    let detail = message.detail.as_ref().filter(|detail| detail.is_kept()).map(Json);
+    sqlx::query(
+        "UPDATE message SET client_id = coalesce(client_id, $4), detail = coalesce(detail, $5)
+         WHERE shard = $1 AND room = $2 AND id = $3",
+    )
+    .bind(shard.number())
+    .bind(number(message.room.0))
+    .bind(number(id))
+    .bind(message.client_id.as_deref())
+    .bind(detail)
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Gives messages another text. After their deletion, or a newer change, that changes nothing.
 pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edits: &Edits<'_>) -> sqlx::Result<()> {
     if edits.ids.is_empty() {
         return Ok(());
@@ -81,7 +104,7 @@ pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edits: &Edits
          FROM unnest($2::int8[], $3::int8[], $4::text[], $5::timestamptz[], $6::int8[])
               AS new (room, id, body, edited_at, changed)
          WHERE message.shard = $1 AND message.room = new.room AND message.id = new.id
-               AND message.deleted_at IS NULL",
+               AND message.deleted_at IS NULL AND (message.changed IS NULL OR message.changed < new.changed)",
     )
     .bind(shard.number())
     .bind(&edits.rooms)
@@ -105,7 +128,7 @@ pub(super) async fn delete(
         return Ok(());
     }
     sqlx::query(
-        "UPDATE message SET body = '', deleted_at = new.deleted_at, changed = new.changed
+        "UPDATE message SET body = '', deleted_at = new.deleted_at, changed = greatest(message.changed, new.changed)
          FROM unnest($2::int8[], $3::int8[], $4::timestamptz[], $5::int8[])
               AS new (room, id, deleted_at, changed)
          WHERE message.shard = $1 AND message.room = new.room AND message.id = new.id

@@ -9,7 +9,7 @@ pub(crate) mod message;
 mod participant;
 mod person;
 pub(crate) mod rejected;
-mod room;
+pub(crate) mod room;
 mod team;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -126,7 +126,13 @@ pub(crate) async fn transact(
     transaction.commit().await.map_err(ApplyError::from)
 }
 
-async fn rows(session: &mut PgConnection, shard: Shard, after: u64, plan: &Plan) -> sqlx::Result<()> {
+/// Writes a plan's rows, in the transaction that is open.
+pub(crate) async fn rows(
+    session: &mut PgConnection,
+    shard: Shard,
+    after: u64,
+    plan: &Plan,
+) -> sqlx::Result<()> {
     message::insert(session, shard, &plan.messages).await?;
     participant::upsert(session, shard, &plan.participants).await?;
     participant::upsert_online(session, shard, &plan.online).await?;
@@ -143,7 +149,9 @@ async fn rows(session: &mut PgConnection, shard: Shard, after: u64, plan: &Plan)
     members::write(session, shard, members::OF_ROOMS, &plan.members).await?;
     members::write(session, shard, members::OF_TEAMS, &plan.team_members).await?;
     due::insert(session, shard, after, plan).await?;
-    rejected::insert(session, shard, &plan.rejected).await
+    rejected::insert(session, shard, &plan.rejected).await?;
+    rejected::keep_dependents(session, shard, &plan.dependents).await?;
+    rejected::note(session, shard, &plan.noted).await
 }
 
 async fn change(session: &mut PgConnection, shard: Shard, seq: u64, event: &Event) -> sqlx::Result<()> {
@@ -216,6 +224,7 @@ pub(crate) async fn run(
         }
         written?;
         outcome.watermark = last.seq;
+        rejected::count_noted(shard, &plan.noted);
         for event in &plan.rejected {
             outcome.rejected += 1;
             tracing::error!(%shard, seq = event.seq, reason = event.reason, "event rejected");

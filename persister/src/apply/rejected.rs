@@ -1,29 +1,110 @@
-//! What can't be applied, kept whole for a person to look at.
+//! What can't be applied, kept whole: for a person to look at, and for a later version to apply.
 
-use shared::id::Shard;
+use shared::{id::Shard, metric_names as names};
 use sqlx::PgConnection;
 
-use crate::batch::Rejected;
+use crate::{
+    batch::Dependent,
+    rejection::{Cause, Rejected},
+};
 
-/// Notes events that can't be applied.
+/// How many events of a shard are kept for fields that this version does not know. More are applied without
+/// a note of these fields: by then somebody has overlooked an alert for long.
+const NOTED: i64 = 10_000;
+
+/// Keeps events that can't be applied.
 pub(crate) async fn insert(
     session: &mut PgConnection,
     shard: Shard,
     rejected: &[Rejected],
 ) -> sqlx::Result<()> {
-    for event in rejected {
-        sqlx::query(
-            "INSERT INTO rejected_event (shard, seq, subject, payload, headers, reason)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-        )
-        .bind(shard.number())
-        .bind(event.seq)
-        .bind(&event.subject)
-        .bind(&event.payload)
-        .bind(&event.headers)
-        .bind(&event.reason)
-        .execute(&mut *session)
-        .await?;
+    keep(session, shard, rejected.iter(), i64::MAX).await
+}
+
+/// Keeps events that were applied but for fields that this version does not know, up to a bound.
+pub(super) async fn note(session: &mut PgConnection, shard: Shard, noted: &[Rejected]) -> sqlx::Result<()> {
+    if noted.is_empty() {
+        return Ok(());
     }
+    let kept: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT FROM rejected_event
+                               WHERE shard = $1 AND cause = $2 AND resolved_at IS NULL LIMIT $3) AS kept",
+    )
+    .bind(shard.number())
+    .bind(Cause::UnknownFields.as_str())
+    .bind(NOTED)
+    .fetch_one(&mut *session)
+    .await?;
+    keep(session, shard, noted.iter(), NOTED - kept).await
+}
+
+/// Keeps those events that change what a kept event would have made: they are applied after it.
+pub(super) async fn keep_dependents(
+    session: &mut PgConnection,
+    shard: Shard,
+    dependents: &[Dependent],
+) -> sqlx::Result<()> {
+    if dependents.is_empty() {
+        return Ok(());
+    }
+    let targets: Vec<i64> = dependents.iter().flat_map(|dependent| dependent.targets.clone()).collect();
+    let kept = waiting(session, shard, &targets).await?;
+    let waits = |dependent: &&Dependent| dependent.targets.iter().any(|target| kept.contains(target));
+    let waiting = dependents.iter().filter(waits).map(|dependent| &dependent.event);
+    keep(session, shard, waiting, i64::MAX).await
+}
+
+/// Those of the events that are kept, were not applied, and may be by a later version.
+pub(crate) async fn waiting(
+    session: &mut PgConnection,
+    shard: Shard,
+    seqs: &[i64],
+) -> sqlx::Result<Vec<i64>> {
+    // Rows without a cause are of an older version, which kept nothing that came after them.
+    sqlx::query_scalar(
+        "SELECT seq FROM rejected_event
+         WHERE shard = $1 AND seq = ANY($2) AND resolved_at IS NULL AND cause <> ALL($3)",
+    )
+    .bind(shard.number())
+    .bind(seqs)
+    .bind([Cause::UnknownFields.as_str(), Cause::IdTaken.as_str()])
+    .fetch_all(session)
+    .await
+}
+
+async fn keep(
+    session: &mut PgConnection,
+    shard: Shard,
+    events: impl Iterator<Item = &Rejected> + Clone,
+    at_most: i64,
+) -> sqlx::Result<()> {
+    let events = events.take(usize::try_from(at_most).unwrap_or(0));
+    if events.clone().next().is_none() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO rejected_event (shard, seq, subject, payload, headers, stored_at, cause, reason)
+         SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::bytea[], $5::text[], $6::timestamptz[],
+                                      $7::text[], $8::text[]) AS new
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(shard.number())
+    .bind(events.clone().map(|event| event.seq).collect::<Vec<_>>())
+    .bind(events.clone().map(|event| event.subject.as_str()).collect::<Vec<_>>())
+    .bind(events.clone().map(|event| event.payload.as_slice()).collect::<Vec<_>>())
+    .bind(events.clone().map(|event| event.headers.as_str()).collect::<Vec<_>>())
+    .bind(events.clone().map(|event| event.stored_at).collect::<Vec<_>>())
+    .bind(events.clone().map(|event| event.cause.as_str()).collect::<Vec<_>>())
+    .bind(events.map(|event| event.reason.as_str()).collect::<Vec<_>>())
+    .execute(session)
+    .await?;
     Ok(())
+}
+
+/// Counts events whose unknown fields were not applied, once they are written.
+pub(super) fn count_noted(shard: Shard, noted: &[Rejected]) {
+    let Some(first) = noted.first() else { return };
+    let count = u64::try_from(noted.len()).unwrap_or(u64::MAX);
+    metrics::counter!(names::UNKNOWN_FIELDS_TOTAL, "shard" => shard.to_string()).increment(count);
+    tracing::warn!(%shard, first = first.seq, count, "events have fields that this version does not know");
 }

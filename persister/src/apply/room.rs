@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use shared::{
-    event::RoomUpdate,
+    event::{Room, RoomUpdate},
     id::{Shard, UserId},
 };
 use sqlx::{PgConnection, types::Json};
@@ -43,6 +43,23 @@ pub(super) async fn make(session: &mut PgConnection, shard: Shard, new: &NewRoom
     if made.rows_affected() == 0 {
         tracing::warn!(%shard, id, "there is a room of that key and generation: this one is not made");
     }
+    Ok(())
+}
+
+/// Fills in what an older version has not understood of a room's creation.
+pub(crate) async fn fill(session: &mut PgConnection, shard: Shard, id: u64, room: &Room) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE room SET description = coalesce(description, $3), team = coalesce(team, $4),
+                         detail = coalesce(detail, $5)
+         WHERE shard = $1 AND id = $2",
+    )
+    .bind(shard.number())
+    .bind(number(id))
+    .bind(room.description.as_deref())
+    .bind(room.team.map(|team| number(team.0)))
+    .bind(room.detail.as_ref().map(Json))
+    .execute(session)
+    .await?;
     Ok(())
 }
 
@@ -86,7 +103,7 @@ pub(super) async fn update(
              private = coalesce(excluded.private, room_state.private),
              closed_at = coalesce(room_state.closed_at, excluded.closed_at),
              stopped = coalesce(excluded.stopped, room_state.stopped),
-             changed = excluded.changed",
+             changed = greatest(room_state.changed, excluded.changed)",
     )
     .bind(shard.number())
     .bind(number(update.room.0))

@@ -8,6 +8,7 @@ mod message;
 mod person;
 mod room;
 mod team;
+mod unknown;
 
 pub use message::{ChatMessage, MessageDelete, MessageDetail, MessageEdit, MessageRead};
 pub use person::{Camera, Invitation, InvitationAnswer, Online, Person, Profile, RoomSelect};
@@ -69,6 +70,10 @@ macro_rules! events {
             /// When it is not of the event's form.
             pub fn decode(name: EventName, payload: &[u8]) -> serde_json::Result<Self> {
                 match name { $(EventName::$variant => serde_json::from_slice(payload).map(Self::$variant),)* }
+            }
+
+            fn write_to(&self, writer: impl std::io::Write) -> serde_json::Result<()> {
+                match self { $(Self::$variant(payload) => serde_json::to_writer(writer, payload),)* }
             }
 
             /// The payload to store.

@@ -8,8 +8,10 @@ mod gone;
 mod hole;
 mod older;
 mod reject;
+mod replay;
 mod restarts;
 mod restore;
+mod upgrade;
 mod window;
 mod writers;
 

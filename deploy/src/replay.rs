@@ -1,0 +1,51 @@
+//! `roomcast replay-rejected`: applies what an older persister has rejected and this version understands.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use persister::{Fate, Replayed};
+use shared::config;
+
+use crate::up::{Places, Services};
+
+/// Applies what an older persister has rejected and this version understands. The same variables as for
+/// `roomcast up`; persisters may run meanwhile. It can be run again at any time: each event is applied once.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Config {
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Prints a line for each event; exit code 1 where an event can't be applied by this version.
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
+pub(crate) fn main(config: &Config) -> ExitCode {
+    let persister = Services::persister(&config.places).unwrap_or_else(|line| config::refuse(&line));
+    let mut counts = [0_u64; 3];
+    let mut tell = |Replayed { shard, seq, subject, fate }: Replayed| {
+        let (which, outcome) = match fate {
+            Fate::Applied => (0, "applied".to_owned()),
+            Fate::Settled(reason) => (1, format!("nothing to apply: {reason}")),
+            Fate::Left(reason) => (2, format!("left: {reason}")),
+        };
+        counts[which] += 1;
+        println!("shard {shard}, event {seq} ({subject}): {outcome}");
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let replayed = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(persister::replay_rejected(&persister, config.dry_run, &mut tell))
+    });
+    let [applied, settled, left] = counts;
+    let dry = if config.dry_run { "dry run, nothing is changed: " } else { "" };
+    println!("{dry}{applied} applied, {settled} with nothing to apply, {left} left");
+    match replayed {
+        Ok(()) if left == 0 => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("roomcast replay-rejected: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

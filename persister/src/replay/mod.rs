@@ -1,0 +1,222 @@
+//! `roomcast replay-rejected`: applies what an older version has rejected and this one understands.
+//!
+//! What must hold: an event is applied at most once, and never against newer events that were applied before
+//! it. So each is applied in one transaction with the mark that it is settled, in the order of its shard;
+//! the transaction first locks the shard's watermark, as the persister's own batches do, so that neither a
+//! batch nor another replay comes between the look at what is stored and the write. `guard` says which
+//! event may still be applied.
+
+mod guard;
+
+use anyhow::Context as _;
+use shared::{
+    event::{Event, EventName},
+    id::{Shard, ShardCount},
+    log::Stored,
+    subject,
+};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::{
+    apply::{self, ApplyError},
+    batch::Plan,
+    config::Config,
+    rejection::{self, Cause},
+    session::Database,
+    watermark::number,
+};
+use guard::Ruling;
+
+/// What became of a rejected event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was applied.
+    Applied,
+    /// Nothing of it is left to apply, for this reason: it is settled.
+    Settled(String),
+    /// It can't be applied by this version, for this reason: it stays as it is.
+    Left(String),
+}
+
+/// A rejected event that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// Its shard.
+    pub shard: Shard,
+    /// Its place in the shard.
+    pub seq: u64,
+    /// Its subject in the log.
+    pub subject: String,
+    /// What became of it; in a dry run, what would.
+    pub fate: Fate,
+}
+
+/// A row of `rejected_event` that is not settled.
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    subject: String,
+    payload: Vec<u8>,
+    headers: String,
+    cause: Option<String>,
+    reason: String,
+}
+
+/// Applies what can be applied of `rejected_event`, and tells of each event as it is done. Persisters may
+/// run meanwhile, and so may another replay. A dry run changes nothing.
+///
+/// # Errors
+/// When the database does not answer, or its tables are of another version. What was told before is done.
+pub async fn replay_rejected(
+    config: &Config,
+    dry_run: bool,
+    tell: &mut (dyn FnMut(Replayed) + Send),
+) -> anyhow::Result<()> {
+    let database = Database::new(&config.database)?;
+    let mut session = database.connect().await.context("DATABASE_URL")?;
+    crate::schema::require_current(&mut session).await?;
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM watermark").fetch_one(&mut session).await?;
+    let shards = ShardCount::new(u16::try_from(rows - 1)?).context("the database has no shards")?;
+    for shard in shards.all() {
+        let (mut after, mut applied) = (-1, Vec::new());
+        while let Some(replayed) = next(&mut session, shard, after, dry_run.then_some(&applied[..]))
+            .await
+            .with_context(|| format!("shard {shard}"))?
+        {
+            after = number(replayed.seq);
+            if replayed.fate == Fate::Applied {
+                applied.push(after);
+            }
+            tell(replayed);
+        }
+    }
+    session.close().await?;
+    Ok(())
+}
+
+/// Looks at the next event that is not settled. `rehearsed`, in a dry run, has the events that would have
+/// been applied by then.
+async fn next(
+    session: &mut PgConnection,
+    shard: Shard,
+    after: i64,
+    rehearsed: Option<&[i64]>,
+) -> anyhow::Result<Option<Replayed>> {
+    let mut transaction = session.begin().await?;
+    sqlx::query("SELECT FROM watermark WHERE shard = $1 FOR UPDATE")
+        .bind(shard.number())
+        .execute(&mut *transaction)
+        .await
+        .context("the persister did not let go of the shard in time: run this again")?;
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT seq, subject, payload, headers, cause, reason FROM rejected_event
+         WHERE shard = $1 AND seq > $2 AND resolved_at IS NULL ORDER BY seq LIMIT 1",
+    )
+    .bind(shard.number())
+    .bind(after)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (seq, subject) = (row.seq, row.subject.clone());
+    let fate = replay(&mut transaction, shard, row, rehearsed.unwrap_or_default()).await?;
+    if rehearsed.is_some() {
+        transaction.rollback().await?;
+    } else {
+        let resolution = match &fate {
+            Fate::Applied => Some("applied"),
+            Fate::Settled(reason) => Some(reason.as_str()),
+            Fate::Left(_) => None,
+        };
+        if let Some(resolution) = resolution {
+            settle(&mut transaction, shard, seq, resolution).await?;
+        }
+        transaction.commit().await?;
+    }
+    Ok(Some(Replayed { shard, seq: u64::try_from(seq)?, subject, fate }))
+}
+
+async fn settle(session: &mut PgConnection, shard: Shard, seq: i64, resolution: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE rejected_event SET resolved_at = now(), resolution = $3 WHERE shard = $1 AND seq = $2",
+    )
+    .bind(shard.number())
+    .bind(seq)
+    .bind(resolution)
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Applies an event where that is still right, in the transaction that is open.
+async fn replay(
+    session: &mut PgConnection,
+    shard: Shard,
+    row: Row,
+    rehearsed: &[i64],
+) -> anyhow::Result<Fate> {
+    // Older versions say it in the reason alone.
+    let is_taken = row.cause.as_deref() == Some(Cause::IdTaken.as_str())
+        || (row.cause.is_none() && row.reason.starts_with("appended after the log lost events"));
+    if is_taken {
+        return Ok(Fate::Left("another event has its id".to_owned()));
+    }
+    let is_noted = row.cause.as_deref() == Some(Cause::UnknownFields.as_str());
+    let event = rejection::stored(shard, u64::try_from(row.seq)?, row.subject, &row.headers, row.payload);
+    let plan = Plan::of(std::slice::from_ref(&event));
+    if let Some(rejected) = plan.rejected.first() {
+        return Ok(Fate::Left(rejected.reason.clone()));
+    }
+    if is_noted && !plan.noted.is_empty() {
+        return Ok(Fate::Left("it has fields that this version does not know".to_owned()));
+    }
+    let past = match row.cause {
+        _ if is_noted => guard::Past::Applied,
+        Some(_) => guard::Past::Rejected,
+        None => guard::Past::RejectedByOlder,
+    };
+    let decoded = decode(&event)?;
+    match guard::rule(session, shard, (event.seq, &decoded), &plan, past, rehearsed).await? {
+        Ruling::Settled(reason) => Ok(Fate::Settled(reason)),
+        Ruling::Left(reason) => Ok(Fate::Left(reason)),
+        Ruling::Apply => apply(session, shard, &event, &plan).await,
+        Ruling::Fill => {
+            guard::fill(session, shard, (event.seq, &decoded)).await?;
+            Ok(Fate::Applied)
+        }
+    }
+}
+
+/// The event of a plan that rejects nothing.
+fn decode(event: &Stored) -> anyhow::Result<Event> {
+    let parsed = subject::parse(&event.subject).ok().context("the subject was read before")?;
+    let name = EventName::parse(parsed.event).context("the name was read before")?;
+    Ok(Event::decode(name, &event.payload)?)
+}
+
+/// Writes the event's rows as a batch would; what Postgres refuses of it leaves no trace.
+async fn apply(
+    session: &mut PgConnection,
+    shard: Shard,
+    event: &Stored,
+    plan: &Plan,
+) -> anyhow::Result<Fate> {
+    let mut inner = session.begin().await?;
+    if let Err(error) = apply::rows(&mut inner, shard, event.seq - 1, plan).await {
+        inner.rollback().await?;
+        return match ApplyError::from(error) {
+            ApplyError::Data(error) => Ok(Fate::Left(format!("refused by Postgres: {error}"))),
+            error => Err(error.into()),
+        };
+    }
+    inner.commit().await?;
+    let Some(noted) = plan.noted.first() else { return Ok(Fate::Applied) };
+    // It goes on as one that was applied but for these fields.
+    sqlx::query("UPDATE rejected_event SET cause = $3, reason = $4 WHERE shard = $1 AND seq = $2")
+        .bind(shard.number())
+        .bind(noted.seq)
+        .bind(noted.cause.as_str())
+        .bind(&noted.reason)
+        .execute(session)
+        .await?;
+    Ok(Fate::Left("it is applied now, but for fields that this version does not know".to_owned()))
+}
