@@ -20,7 +20,7 @@ async fn events_of_a_later_version_are_pushed_as_they_are_and_kept() {
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_id": room })).await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
     // As api's user: nobody else may append.
     let api = cluster.log(Role::Api).await;
     let later = json!({ "room": room, "user": "ann", "reaction": "+1" });
@@ -127,5 +127,5 @@ async fn programs_run_on_later_tables_until_these_say_that_they_must_not() {
     change(&pool, "UPDATE _sqlx_migrations SET success = TRUE").await;
     cluster.ready().await;
     let mut socket = cluster.socket(0, "ann").await;
-    socket.must("join_room", json!({ "room_id": room })).await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
 }
