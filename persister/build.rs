@@ -1,5 +1,31 @@
-//! A changed migration is a reason to compile again: cargo does not see it by itself.
+//! A changed migration is a reason to compile again: cargo does not see it by itself. And two branches that
+//! each add one meet here: numbers are unique, and api is told the newest.
+
+use std::collections::BTreeMap;
+
+const FOLDER: &str = "migrations";
+const SCHEMA: &str = "../shared/src/schema.rs";
 
 fn main() {
-    println!("cargo:rerun-if-changed=migrations");
+    println!("cargo:rerun-if-changed={FOLDER}");
+    println!("cargo:rerun-if-changed={SCHEMA}");
+    let mut migrations: BTreeMap<i64, String> = BTreeMap::new();
+    for file in std::fs::read_dir(FOLDER).expect("the migrations' folder").flatten() {
+        let name = file.file_name().to_string_lossy().into_owned();
+        let Some((number, _)) = name.strip_suffix(".sql").and_then(|stem| stem.split_once('_')) else {
+            continue;
+        };
+        let number = number.parse().expect("a migration is named <number>_<what>.sql");
+        if let Some(other) = migrations.insert(number, name.clone()) {
+            panic!("{other} and {name} have the same number: the later one takes the next");
+        }
+    }
+    let schema = std::fs::read_to_string(SCHEMA).expect("the file that tells api the schema's version");
+    let version = schema.split("VERSION: i64 = ").nth(1).and_then(|rest| rest.split(';').next());
+    let newest = migrations.keys().next_back().map(i64::to_string);
+    assert_eq!(
+        version,
+        newest.as_deref(),
+        "VERSION in shared/src/schema.rs is the newest migration's number"
+    );
 }

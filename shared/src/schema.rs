@@ -4,5 +4,5 @@
 //! later one. Later versions only add, unless the table `schema_compatibility` says otherwise: programs
 //! that know only versions below its `minimum` must not work.
 
-/// The schema version of this release. A test of the persister compares it with the migrations.
+/// The schema version of this release. The persister's build compares it with the migrations.
 pub const VERSION: i64 = 4;
