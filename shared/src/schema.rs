@@ -5,4 +5,4 @@
 //! that know only versions below its `minimum` must not work.
 
 /// The schema version of this release. The persister's build compares it with the migrations.
-pub const VERSION: i64 = 5;
+pub const VERSION: i64 = 6;
