@@ -103,7 +103,7 @@ async fn is_out(mut socket: Socket, room: u64) {
 async fn round(cluster: &Cluster, done: &mut Done) {
     let ann = cluster.rest(rand::random_range(0..2), "ann");
     let (status, made) = ask(&ann, Method::POST, "/api/v1/rooms", &json!({ "name": "open" })).await;
-    assert_eq!(status, StatusCode::CREATED, "{made}");
+    assert!(status.is_success(), "{status} {made}");
     let room = made["id"].as_u64().expect("an id");
     let mut sockets = Vec::new();
     // Some rooms nobody on a node has followed before the closing.
@@ -116,8 +116,8 @@ async fn round(cluster: &Cluster, done: &mut Done) {
     let close = async {
         sleep(Duration::from_millis(rand::random_range(0..SPREAD_MS))).await;
         let (status, body) = ask(&ann, Method::DELETE, &path, &Value::Null).await;
-        // A first try whose outcome was unknown may have closed it.
-        assert!(matches!(status, StatusCode::NO_CONTENT | StatusCode::CONFLICT), "{status} {body}");
+        // 202 where PostgreSQL lags; a first try whose outcome was unknown may have closed the room.
+        assert!(status.is_success() || status == StatusCode::CONFLICT, "{status} {body}");
     };
     let come = futures_util::future::join_all((0..SOCKETS).map(async |n| {
         let user = format!("late{n}");
