@@ -71,7 +71,7 @@ impl Feed {
     pub(super) fn count_crowds(&mut self) {
         for (channel, entry) in &mut self.entries {
             let Entry::Heard(hub) = entry else { continue };
-            hub.fold.tidy();
+            hub.fold.tidy(hub.last);
             if let Some(crowd) = hub.fold.crowd() {
                 let data = serde_json::to_vec(&crowd).unwrap_or_default();
                 hub.push_unstored(&native::push_unstored(channel, live::PRESENCE, &data));

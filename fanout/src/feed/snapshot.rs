@@ -91,17 +91,19 @@ impl Feed {
     /// Merges what was taken up to an event. Where the channel was closed meanwhile and opened again later in
     /// the log, it lacks what happened between: the new one takes its own.
     pub(super) fn snapshot_taken(&mut self, channel: &Channel, upto: u64, result: anyhow::Result<Vec<Word>>) {
-        let Some(hub) = self.hub(channel).filter(|hub| hub.began() == upto) else { return };
+        let Some(hub) = self.hub(channel).filter(|hub| hub.began() <= upto) else { return };
+        let needed = hub.began().max(hub.fold.forgotten());
         match result {
-            Ok(words) => {
+            Ok(words) if upto >= needed => {
                 for word in words {
                     hub.fold.hear(&word.user, word.incarnation, word.counter, word.present);
                 }
                 hub.fold.complete();
             }
+            Ok(_) => self.take_snapshot(channel, needed),
             Err(error) => {
                 tracing::warn!(%channel, error = format!("{error:#}"), "who is here is asked again");
-                self.take_snapshot(channel, upto);
+                self.take_snapshot(channel, needed);
             }
         }
     }

@@ -20,6 +20,8 @@ const MANY: usize = 1_000;
 const FEW: usize = 800;
 /// In a complete fold a leave is remembered that long, so that an older join that comes later does not undo it.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// That many leaves are remembered in a fold that is not complete.
+const LEAVES: usize = 10_000;
 
 struct Word {
     incarnation: u64,
@@ -35,6 +37,8 @@ pub(crate) struct Fold {
     present: BTreeSet<UserId>,
     /// It began with everyone who was there.
     complete: bool,
+    /// Leaves up to this event may be forgotten: the snapshot that completes the fold has to reach up to there.
+    forgotten: u64,
     many: bool,
     /// Who came and went untold.
     joined: u64,
@@ -97,16 +101,34 @@ impl Fold {
         (joined + left > 0).then_some(Presence { count: self.present.len(), joined, left })
     }
 
-    /// Forgets leaves that are long over. Until everyone who was there at the beginning has been heard none is:
-    /// however long that takes, a join from before a leave may come after it.
-    pub(crate) fn tidy(&mut self) {
+    /// Up to which event a snapshot has to reach, at least, to complete the fold.
+    pub(crate) const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Forgets leaves that are long over; `last` is the room's last event. Until everyone who was there at the
+    /// beginning has been heard none is: however long that takes, a join from before a leave may come after it.
+    /// Where they are too many all are forgotten, and the snapshot has to contain them.
+    pub(crate) fn tidy(&mut self, last: u64) {
         if !self.complete {
+            let leaves = self.words.values().flatten().filter(|word| !word.present).count();
+            if leaves > LEAVES {
+                self.forget_leaves(last);
+            }
             return;
         }
         self.words.retain(|_, words| {
             words.retain(|word| word.present || word.heard.elapsed() < REMEMBERED);
             !words.is_empty()
         });
+    }
+
+    fn forget_leaves(&mut self, last: u64) {
+        self.words.retain(|_, words| {
+            words.retain(|word| word.present);
+            !words.is_empty()
+        });
+        self.forgotten = last;
     }
 }
 
@@ -153,12 +175,27 @@ mod tests {
         let mut fold = Fold::default();
         assert!(!fold.hear(&user(1), 10, 2, false), "nobody was known to be here");
         tokio::time::advance(REMEMBERED * 60).await;
-        fold.tidy();
+        fold.tidy(2);
         assert!(!fold.hear(&user(1), 10, 1, true), "the join of before");
         fold.complete();
         assert_eq!(&*fold.answer(), r#""participants":[],"count":0"#);
-        fold.tidy();
+        fold.tidy(2);
         assert!(fold.words.is_empty(), "it is complete: nothing older comes");
+    }
+
+    #[test]
+    fn leaves_are_bounded_until_a_later_snapshot_is_merged() {
+        let mut fold = Fold::default();
+        for n in 0..LEAVES {
+            fold.hear(&user(n), 10, 2, false);
+        }
+        fold.tidy(76);
+        assert_eq!(fold.forgotten(), 0);
+        fold.hear(&user(LEAVES), 10, 2, false);
+        fold.hear(&user(0), 20, 1, true);
+        fold.tidy(77);
+        assert_eq!((fold.forgotten(), fold.words.len()), (77, 1), "who is there is remembered");
+        assert_eq!(fold.present.len(), 1);
     }
 
     /// A word of the log: on whom, of which node, whether they are there, and whether long passes after it.
@@ -171,7 +208,7 @@ mod tests {
             fold.hear(&user(n), node, place as u64 + 1, present);
             if is_long {
                 tokio::time::advance(REMEMBERED * 2).await;
-                fold.tidy();
+                fold.tidy(place as u64 + 1);
             }
         }
     }
@@ -189,18 +226,22 @@ mod tests {
         #[test]
         fn a_snapshot_as_of_any_event_merged_at_any_time_ends_with_who_is_there(
             log in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>(), any::<bool>()), 0..24),
-            places in proptest::array::uniform3(0_usize..=24),
+            places in proptest::array::uniform4(0_usize..=24),
         ) {
-            let [began, as_of, merged] = places.map(|place| place.min(log.len()));
-            let merged = merged.max(began).max(as_of);
+            let [began, as_of, full, merged] = places.map(|place| place.min(log.len()));
+            let full = full.max(began);
+            let merged = merged.max(full).max(as_of);
             let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             let (heard, all) = clock.expect("a clock").block_on(async {
                 let mut fold = Fold::default();
-                hear(&mut fold, &log, began..merged).await;
+                hear(&mut fold, &log, began..full).await;
+                // The leaves are too many here: the snapshot reaches up to there.
+                fold.forget_leaves(full as u64);
+                hear(&mut fold, &log, full..merged).await;
                 for (n, node, counter) in snapshot(&log[..as_of]) {
                     fold.hear(&user(n), node, counter, true);
                 }
-                hear(&mut fold, &log, as_of..began).await;
+                hear(&mut fold, &log, as_of..full).await;
                 fold.complete();
                 hear(&mut fold, &log, merged..log.len()).await;
                 let mut all = Fold::default();
