@@ -12,39 +12,39 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// One person in one place.
 #[derive(Default)]
-pub(super) struct Here {
+pub(super) struct PresenceEntry {
     sockets: usize,
     /// The last socket closed, and the person counts as present until then.
     grace: Option<Instant>,
     /// A task waits for the end of the grace: there is one at most.
     pub(super) timed: bool,
-    pub(super) told: Told,
+    pub(super) published: Published,
     /// They are in their shard's queue, or a request about them is under way.
     pub(super) queued: bool,
 }
 
 /// What the log knows of a person, and by which incarnation's word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Published {
     /// That they are not here, if it ever knew of them.
     #[default]
-    Gone,
+    Absent,
     /// That they are here.
-    Here(u64),
+    Present(u64),
     /// The one or the other: the last word was not acknowledged.
-    Unsure(u64),
+    Unknown(u64),
 }
 
 /// What the log has to be told of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum Pending {
     Join,
     Leave,
     /// Nothing now: the log knows, or it is not known yet whether they come back.
     Nothing,
 }
 
-impl Here {
+impl PresenceEntry {
     /// A socket of the person is there now.
     pub(super) fn enter(&mut self) {
         self.sockets += 1;
@@ -79,18 +79,18 @@ impl Here {
     }
 
     /// What the log has to be told, by a node of that incarnation.
-    pub(super) fn due(&self, incarnation: u64, now: Instant) -> Due {
-        match self.told {
-            Told::Here(by) if by == incarnation && self.sockets > 0 => Due::Nothing,
-            _ if self.sockets > 0 => Due::Join,
-            Told::Gone => Due::Nothing,
-            _ if self.grace(now).is_some() => Due::Nothing,
-            _ => Due::Leave,
+    pub(super) fn pending(&self, incarnation: u64, now: Instant) -> Pending {
+        match self.published {
+            Published::Present(by) if by == incarnation && self.sockets > 0 => Pending::Nothing,
+            _ if self.sockets > 0 => Pending::Join,
+            Published::Absent => Pending::Nothing,
+            _ if self.grace(now).is_some() => Pending::Nothing,
+            _ => Pending::Leave,
         }
     }
 
     /// Nothing about them has to be remembered any more.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.sockets == 0 && self.told == Told::Gone && !self.timed && self.grace(now).is_none()
+        self.sockets == 0 && self.published == Published::Absent && !self.timed && self.grace(now).is_none()
     }
 }

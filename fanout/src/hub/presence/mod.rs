@@ -6,7 +6,7 @@
 //! whatever it was. The counter is the node's own and only rises, so a late word never wins over a newer one.
 //! A node that was taken for dead begins again under a new incarnation, and tells everyone anew.
 
-mod here;
+mod entry;
 #[cfg(test)]
 mod property;
 mod state;
@@ -116,12 +116,12 @@ impl Presence {
         };
         let shard = channel.shard(self.shards);
         if self.state().queue(shard, key) {
-            tokio::spawn(self.clone().tell(shard));
+            tokio::spawn(self.clone().publish(shard));
         }
     }
 
     /// Tells a shard of everyone in its queue, until it is empty.
-    async fn tell(self, shard: Shard) {
+    async fn publish(self, shard: Shard) {
         loop {
             // Locked for that long only.
             let next = self.state().next(shard, Instant::now());

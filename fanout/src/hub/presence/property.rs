@@ -11,7 +11,7 @@ use shared::{
 use tokio::time::Instant;
 
 use super::{
-    here::GRACE,
+    entry::GRACE,
     state::{Key, State},
 };
 

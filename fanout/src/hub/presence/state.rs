@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     Place,
-    here::{Due, Here, Told},
+    entry::{Pending, PresenceEntry, Published},
 };
 
 /// A person somewhere.
@@ -29,7 +29,7 @@ pub(super) type Key = (Place, UserId);
 
 /// The people of a node.
 pub(super) struct State {
-    people: HashMap<Key, Here>,
+    people: HashMap<Key, PresenceEntry>,
     /// Of whom each shard may have to be told, while somebody does that. One question is under way a shard: the
     /// others wait here, not at the broker, and go together. What has changed meanwhile need not be said.
     queues: HashMap<Shard, VecDeque<Key>>,
@@ -58,31 +58,31 @@ impl State {
 
     /// A socket has left by its own word, or because it had to.
     pub(super) fn leave(&mut self, key: &Key) {
-        self.people.get_mut(key).into_iter().for_each(Here::leave);
+        self.people.get_mut(key).into_iter().for_each(PresenceEntry::leave);
     }
 
     /// Every socket of the person has left.
     pub(super) fn leave_all(&mut self, key: &Key) {
-        self.people.get_mut(key).into_iter().for_each(Here::leave_all);
+        self.people.get_mut(key).into_iter().for_each(PresenceEntry::leave_all);
     }
 
     /// A socket was closed. True where somebody has to wait for [`grace_over`].
     pub(super) fn lose(&mut self, key: &Key, now: Instant) -> bool {
-        self.people.get_mut(key).is_some_and(|here| here.lose(now))
+        self.people.get_mut(key).is_some_and(|entry| entry.lose(now))
     }
 
     /// When the grace of a person ends; `None` where it is over, and nobody waits for it any more.
     pub(super) fn grace(&mut self, key: &Key, now: Instant) -> Option<Instant> {
-        let here = self.people.get_mut(key)?;
-        let end = here.grace(now);
-        here.timed = end.is_some();
+        let entry = self.people.get_mut(key)?;
+        let end = entry.grace(now);
+        entry.timed = end.is_some();
         end
     }
 
     /// Puts a person into their shard's queue. True where nobody is at it.
     pub(super) fn queue(&mut self, shard: Shard, key: Key) -> bool {
-        let Some(here) = self.people.get_mut(&key) else { return false };
-        if std::mem::replace(&mut here.queued, true) {
+        let Some(entry) = self.people.get_mut(&key) else { return false };
+        if std::mem::replace(&mut entry.queued, true) {
             return false;
         }
         match self.queues.entry(shard) {
@@ -102,7 +102,7 @@ impl State {
         let mut changes = Vec::new();
         while changes.len() < CHANGES_MAX {
             let Some(key) = self.queues.get_mut(&shard)?.pop_front() else { break };
-            changes.extend(self.untold(&key, now));
+            changes.extend(self.pending(&key, now));
         }
         if changes.is_empty() {
             self.queues.remove(&shard);
@@ -112,20 +112,20 @@ impl State {
     }
 
     /// What has to be said of a person; where nothing, they are in the queue no more.
-    fn untold(&mut self, key: &Key, now: Instant) -> Option<PresenceChange> {
-        if let Told::Here(by) | Told::Unsure(by) = self.people.get(key)?.told
+    fn pending(&mut self, key: &Key, now: Instant) -> Option<PresenceChange> {
+        if let Published::Present(by) | Published::Unknown(by) = self.people.get(key)?.published
             && by != self.incarnation
         {
             // What an incarnation that is over has said is over with it.
-            self.set(key, Told::Gone);
+            self.set(key, Published::Absent);
         }
-        let here = self.people.get_mut(key)?;
-        let joined = match here.due(self.incarnation, now) {
-            Due::Join => true,
-            Due::Leave => false,
-            Due::Nothing => {
-                here.queued = false;
-                if here.is_over(now) {
+        let entry = self.people.get_mut(key)?;
+        let joined = match entry.pending(self.incarnation, now) {
+            Pending::Join => true,
+            Pending::Leave => false,
+            Pending::Nothing => {
+                entry.queued = false;
+                if entry.is_over(now) {
                     self.people.remove(key);
                 }
                 return None;
@@ -152,7 +152,7 @@ impl State {
         let mut noted = Ok(());
         for (PresenceChange { room, user, joined, .. }, outcome) in changes.into_iter().zip(outcomes) {
             let key = (room, user);
-            let known = if joined { Told::Here(incarnation) } else { Told::Gone };
+            let known = if joined { Published::Present(incarnation) } else { Published::Absent };
             match outcome {
                 Ok(()) => self.set(&key, known),
                 Err(error) if is_final(error.code) => {
@@ -161,7 +161,7 @@ impl State {
                     self.set(&key, known);
                 }
                 Err(error) => {
-                    self.set(&key, Told::Unsure(incarnation));
+                    self.set(&key, Published::Unknown(incarnation));
                     noted = Err(error);
                 }
             }
@@ -173,16 +173,16 @@ impl State {
     }
 
     /// The log knows that of the person now.
-    fn set(&mut self, key: &Key, told: Told) {
-        let Some(here) = self.people.get_mut(key) else { return };
-        let before = std::mem::replace(&mut here.told, told);
-        let present = change(before != Told::Gone, told != Told::Gone);
+    fn set(&mut self, key: &Key, told: Published) {
+        let Some(entry) = self.people.get_mut(key) else { return };
+        let before = std::mem::replace(&mut entry.published, told);
+        let present = change(before != Published::Absent, told != Published::Absent);
         if present != 0 {
             self.told.send_modify(|told| *told = told.saturating_add_signed(present));
             let name = if key.0.is_some() { names::PARTICIPANTS } else { names::PEOPLE_ONLINE };
             metrics::gauge!(name).increment(present as f64);
         }
-        let is_unsure = |told| matches!(told, Told::Unsure(_));
+        let is_unsure = |told| matches!(told, Published::Unknown(_));
         let unsure = change(is_unsure(before), is_unsure(told));
         if unsure != 0 {
             metrics::gauge!(names::PRESENCE_UNACKNOWLEDGED).increment(unsure as f64);

@@ -10,7 +10,7 @@ use shared::{
 use tokio::time::{Instant, advance};
 
 use super::{
-    here::GRACE,
+    entry::GRACE,
     state::{Key, State, grace_over},
 };
 
