@@ -11,7 +11,7 @@ use std::{
 use shared::{
     error::{Error, ErrorCode},
     id::{Shard, ShardCount},
-    log::{Appended, AppliedWatch},
+    log::{AppliedWatch, LogPosition},
 };
 use tokio::time::Instant;
 
@@ -30,7 +30,7 @@ impl Behind {
     }
 
     /// Notes an append; the one noted before is kept until it is applied.
-    pub(crate) fn note(&self, applied: &AppliedWatch, appended: Appended) {
+    pub(crate) fn note(&self, applied: &AppliedWatch, appended: LogPosition) {
         let Some(waiting) = self.0.get(appended.shard.index()) else { return };
         let seen = applied.current(appended.shard).map_or(0, |applied| applied.seq);
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);

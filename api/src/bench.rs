@@ -5,13 +5,20 @@ use shared::{
     error::Error,
     event::{Event, EventName},
     id::{RoomId, ShardCount},
-    log::{Append, Appended, Appender, MsgId},
+    log::{Append, Appended, Appender, LogPosition, MsgId},
     rules::{self, Caller},
     subject::Channel,
 };
 use tokio::time::Instant;
 
-use crate::{commands::messages::Send, dialects::native, state::APPEND};
+use crate::{
+    commands::{
+        messages::{Access, Send},
+        request::Request,
+    },
+    dialects::native,
+    state::APPEND,
+};
 
 /// The subject, the message id and the payload for the body of a `POST /rooms/{room}/messages`.
 ///
@@ -37,24 +44,26 @@ pub async fn send(
     caller: &Caller,
     room: RoomId,
     body: &[u8],
-) -> Result<Appended, Error> {
+) -> Result<LogPosition, Error> {
     let (event, id) = made(caller, room, body)?;
     let channel = Channel::Room(room);
-    Ok(appender.append(Append::new(&channel, &event, id), Instant::now() + APPEND).await?)
+    match appender.append(Append::new(&channel, &event, id), Instant::now() + APPEND).await? {
+        Appended::New(position) => Ok(position),
+        Appended::Earlier(_) => Err(Error::internal(&"every message has an id of its own")),
+    }
 }
 
 fn made(caller: &Caller, room: RoomId, body: &[u8]) -> Result<(Event, MsgId), Error> {
     let (text, client_id) = native::new_message(body)?;
     rules::message_text("message", &text, rules::TEXT_MAX)?;
+    let request = Request::internal();
     let mut send = Send {
         room,
         text: &text,
         client_id: client_id.as_deref(),
-        request: None.into(),
-        is_in: true,
-        is_pair: false,
+        request: &request,
+        access: Access::Granted,
         detail: None,
-        deadline: Instant::now(),
     };
     let (message, id) = send.made(caller);
     Ok((Event::ChatMessage(message), id))

@@ -30,7 +30,7 @@ use tokio::{
 use requests::Requests;
 
 use crate::{
-    commands::{asked, marks::Marks, people, presence},
+    commands::{asked, marks::Marks, people, presence, request as write},
     dialects::{matches, native},
     page,
     state::Api,
@@ -180,8 +180,8 @@ async fn action(api: &Api, payload: &[u8]) -> Reply<shared::rpc::ActionReply> {
 
 async fn hello(api: &Api, payload: &[u8]) -> Reply<()> {
     let request: HelloRequest = decode(payload)?;
-    deadline(request.expires_at)?;
-    people::learn(api, &request.user, request.issued_at, &request.person).await
+    let deadline = deadline(request.expires_at)?;
+    people::learn(api, &request.user, request.issued_at, &request.person, deadline).await
 }
 
 async fn tell(api: &Api, payload: &[u8]) -> Reply<Vec<Reply<()>>> {
@@ -190,7 +190,10 @@ async fn tell(api: &Api, payload: &[u8]) -> Reply<Vec<Reply<()>>> {
     if changes.len() > CHANGES_MAX {
         return Err(Error::bad_request(format!("changes: at most {CHANGES_MAX}.")));
     }
-    Ok(join_all(changes.into_iter().map(|change| presence::tell(api, incarnation, change, deadline))).await)
+    let told = changes.into_iter().map(async |change| {
+        presence::tell(api, incarnation, change, &write::Request::new(None, deadline)).await
+    });
+    Ok(join_all(told).await)
 }
 
 async fn participants(api: &Api, payload: &[u8]) -> Reply<Participants> {

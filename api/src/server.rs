@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::{
-    dialects::{direct, native, not_allowed, refusal, support, topics},
+    commands::request::Progress,
+    dialects::{Arrival, direct, native, not_allowed, refusal, support, topics},
     documents, page,
     state::Api,
     web,
@@ -28,7 +29,7 @@ use crate::{
 /// The largest body: the longest legal text, fully escaped, is 192 KiB.
 const BODY_MAX: usize = 256 << 10;
 /// How long a request may take, its body included.
-const REQUEST: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST: Duration = Duration::from_secs(30);
 
 /// All routes of an api node.
 pub(crate) fn router(api: Api) -> Router {
@@ -51,6 +52,8 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
     let span = serve::span(&request, &id);
     let address = request.uri().clone();
     let refuse = |error| refusal(address.path(), error);
+    let arrival = Arrival::now();
+    request.extensions_mut().insert(arrival.clone());
     let answering = async {
         match api.requests.count(&api.address.of(&request)) {
             Ok(()) => next.run(request).await,
@@ -58,7 +61,7 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
         }
     };
     let answering = AssertUnwindSafe(answering.instrument(span)).catch_unwind();
-    let mut response = match tokio::time::timeout(REQUEST, answering).await {
+    let response = match tokio::time::timeout(REQUEST, answering).await {
         Ok(Ok(response)) if is_too_large(&response) => {
             metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "http").increment(1);
             refuse(page::too_large())
@@ -66,6 +69,13 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
         Ok(Ok(response)) => response,
         Ok(Err(_)) => refuse(Error::new(ErrorCode::Internal, "Something went wrong here.")),
         Err(_) => refuse(Error::new(ErrorCode::RequestTimeout, "The request took too long.")),
+    };
+    // Whatever fails once something is stored leaves the outcome unknown.
+    let is_failure = response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT;
+    let mut response = if is_failure && arrival.progress.has_stored() {
+        refuse(Progress::outcome_unknown())
+    } else {
+        response
     };
     response.headers_mut().insert(serve::REQUEST_ID, id);
     response

@@ -10,12 +10,12 @@ use shared::{
     error::Error,
     event::EventName,
     id::{Shard, ShardCount, UserId},
-    log::{self, Append, Appended, Appender, AppliedWatch},
+    log::{self, Appender, AppliedWatch, LogPosition},
     rate::{AddressArgs, Limit},
     subject::Channel,
     token::Verifier,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::Semaphore;
 
 use crate::{
     behind::Behind,
@@ -69,13 +69,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Appends by `deadline`.
-    pub(crate) async fn append(&self, append: Append<'_>, deadline: Instant) -> Result<Appended, Error> {
-        let appended = self.appender.append(append, deadline).await?;
-        self.behind.note(&self.applied, appended);
-        Ok(appended)
-    }
-
     /// Largest data of an answer to a socket's action, in bytes.
     pub(crate) fn socket_max_bytes(&self) -> usize {
         page::socket_max_bytes(self.client.max_payload())
@@ -84,6 +77,11 @@ impl Shared {
     /// Waits until an event is in Postgres. False where it is not, a second later.
     pub(crate) async fn is_applied(&self, shard: Shard, seq: u64) -> bool {
         self.applied.wait(shard, seq, APPLY).await
+    }
+
+    /// The same, of an event by its place.
+    pub(crate) async fn has_applied(&self, position: LogPosition) -> bool {
+        self.is_applied(position.shard, position.seq).await
     }
 
     /// Waits until every event of these names that was acknowledged of a channel is in Postgres. False

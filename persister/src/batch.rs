@@ -6,16 +6,17 @@ use std::{collections::HashMap, hash::Hash};
 
 use async_nats::HeaderMap;
 use shared::{
-    event::{ChatMessage, Event, EventName, MessageRead, Online, Participant, Room, header},
-    id::MAX_ID,
+    event::{ChatMessage, Event, EventName, MessageEdit, MessageRead, Online, Participant, Room, header},
     log::Stored,
-    subject::{self, Channel},
+    subject,
 };
 
 use crate::{
+    closed::ClosedRooms,
     membership::Membership,
     rejection::{Cause, Rejected},
     revisions::Revisions,
+    validate,
     watermark::number,
 };
 
@@ -58,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) noted: Vec<Rejected>,
     /// What must be applied after an event that may have been rejected.
     pub(crate) dependents: Vec<Dependent>,
+    /// Messages and edits that are left out since their room was closed before them.
+    pub(crate) after_closing: u64,
 }
 
 /// A new room.
@@ -103,11 +106,12 @@ pub(crate) struct Dependent {
 }
 
 impl Plan {
-    /// Sorts events into what is written.
-    pub(crate) fn of(events: &[Stored]) -> Self {
+    /// Sorts events into what is written, given the rooms that were closed before; those that are closed by these events
+    /// are added.
+    pub(crate) fn of(events: &[Stored], closed: &mut ClosedRooms) -> Self {
         let mut plan = Self::default();
         for stored in events {
-            if let Err(reason) = plan.add(stored) {
+            if let Err(reason) = plan.add(stored, closed) {
                 plan.rejected.push(Rejected::new(stored, Cause::Unreadable, &reason));
             }
         }
@@ -119,12 +123,19 @@ impl Plan {
         Self { rejected: vec![Rejected::new(stored, Cause::Refused, reason)], ..Self::default() }
     }
 
-    fn add(&mut self, stored: &Stored) -> Result<(), String> {
+    fn add(&mut self, stored: &Stored, closed: &mut ClosedRooms) -> Result<(), String> {
         let parsed = subject::parse(&stored.subject).map_err(|_| "an unknown form of subject".to_owned())?;
         let name =
             EventName::parse(parsed.event).ok_or_else(|| format!("unknown event {:?}", parsed.event))?;
         let event = Event::decode(name, &stored.payload).map_err(|error| error.to_string())?;
-        check(&parsed.channel, &event)?;
+        validate::check(&parsed.channel, &event)?;
+        if let Event::ChatMessage(ChatMessage { room, .. }) | Event::MessageEdit(MessageEdit { room, .. }) =
+            event
+            && closed.is_closed_before(room, stored.seq)
+        {
+            self.after_closing += 1;
+            return Ok(());
+        }
         if event.lacks_fields_of(&stored.payload) {
             self.noted.push(Rejected::new(stored, Cause::UnknownFields, "applied, but for unknown fields"));
         }
@@ -158,7 +169,14 @@ impl Plan {
                 self.team_members.add(member.team.0, &member.user, &member.by);
             }
             Event::TeamMemberRemove(member) => self.team_members.remove(member.team.0, &member.user),
-            event => self.changes.push((stored.seq, event)),
+            event => {
+                if let Event::RoomUpdate(update) = &event
+                    && update.closed == Some(true)
+                {
+                    closed.note(update.room, stored.seq);
+                }
+                self.changes.push((stored.seq, event));
+            }
         }
         Ok(())
     }
@@ -218,58 +236,6 @@ fn unsigned(headers: &HeaderMap, name: &'static str) -> Result<u64, String> {
     value.as_str().parse().map_err(|_| format!("the header {name} is not a number"))
 }
 
-/// The ids of an event can be stored, and its room is the one it was appended to.
-fn check(channel: &Channel, event: &Event) -> Result<(), String> {
-    let said = match event {
-        Event::ChatMessage(payload) => Channel::Room(payload.room),
-        Event::MessageEdit(payload) => {
-            in_range(payload.message_id.0)?;
-            Channel::Room(payload.room)
-        }
-        Event::MessageDelete(payload) => {
-            payload.messages_ids.iter().try_for_each(|id| in_range(id.0))?;
-            Channel::Room(payload.room)
-        }
-        Event::MessageRead(payload) => {
-            in_range(payload.message_id.0)?;
-            Channel::Room(payload.room)
-        }
-        Event::ParticipantJoin(payload) | Event::ParticipantLeave(payload) => Channel::Room(payload.room),
-        Event::MemberAdd(payload) | Event::MemberRemove(payload) => Channel::Room(payload.room),
-        Event::RoomUpdate(payload) => Channel::Room(payload.room),
-        Event::Chatroom(room) | Event::RoomMade(room) => {
-            room.team.map_or(Ok(()), |team| in_range(team.0))?;
-            Channel::System
-        }
-        Event::TeamMade(_) => Channel::System,
-        Event::TeamMemberAdd(payload) | Event::TeamMemberRemove(payload) => Channel::Team(payload.team),
-        Event::Profile(payload) => Channel::User(payload.user.clone()),
-        Event::Invitation(payload) => {
-            in_range(payload.room.0)?;
-            Channel::User(payload.user.clone())
-        }
-        Event::InvitationAnswer(payload) => {
-            in_range(payload.invitation)?;
-            Channel::User(payload.user.clone())
-        }
-        Event::RoomSelect(payload) => {
-            in_range(payload.current.0)?;
-            Channel::User(payload.user.clone())
-        }
-        Event::Camera(payload) => Channel::User(payload.user.clone()),
-        Event::Online(payload) | Event::Offline(payload) => Channel::User(payload.user.clone()),
-    };
-    expect(channel, &said)
-}
-
-fn expect(channel: &Channel, said: &Channel) -> Result<(), String> {
-    if channel == said { Ok(()) } else { Err(format!("it is {said}'s, appended to {channel}")) }
-}
-
-fn in_range(id: u64) -> Result<(), String> {
-    if id <= MAX_ID { Ok(()) } else { Err(format!("the id {id} is out of range")) }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -297,9 +263,48 @@ mod tests {
         stored(seq, &format!("chat.2.room.42.{event}"), r#"{"user":"7","room":42}"#, &headers)
     }
 
+    fn plan(events: &[Stored]) -> Plan {
+        Plan::of(events, &mut ClosedRooms::default())
+    }
+
+    #[test]
+    fn what_stands_behind_a_rooms_closing_is_left_out() {
+        let message = r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26Z"}"#;
+        let edit =
+            r#"{"message_id":1,"message":"n","room":42,"user":"7","edited_at":"2026-11-21T08:51:26Z"}"#;
+        let delete = r#"{"messages_ids":[1],"room":42,"user":"7","deleted_at":"2026-11-21T08:51:26Z"}"#;
+        let update = |more: &str| {
+            format!(r#"{{"room":42,"by":"7","updated_at":"2026-11-21T08:51:26Z","{more}":true}}"#)
+        };
+        let event =
+            |seq, name: &str, payload: &str| stored(seq, &format!("chat.2.room.42.{name}"), payload, &[]);
+        let mut closed = ClosedRooms::default();
+        let first = [
+            event(1, "chat-message", message),
+            event(2, "room-update", &update("private")),
+            event(3, "chat-message", message),
+            event(4, "room-update", &update("closed")),
+            event(5, "chat-message", message),
+            event(6, "message-edit", edit),
+            event(7, "message-delete", delete),
+        ];
+        for _ in 0..2 {
+            let plan = Plan::of(&first, &mut closed);
+            assert_eq!(
+                plan.messages.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
+                [1, 3],
+                "planned anew too"
+            );
+            assert_eq!(plan.changes.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 4]);
+            assert_eq!((plan.after_closing, plan.rejected.len()), (2, 0));
+        }
+        let later = Plan::of(&[event(8, "chat-message", message)], &mut closed);
+        assert_eq!((later.messages.len(), later.after_closing), (0, 1), "in a later batch");
+    }
+
     #[test]
     fn the_highest_counter_of_a_participant_wins_in_any_order() {
-        let plan = Plan::of(&[
+        let plan = plan(&[
             presence(1, "participant-join", "1"),
             presence(2, "participant-leave", "4"),
             presence(3, "participant-join", "3"),
@@ -313,7 +318,7 @@ mod tests {
     #[test]
     fn what_cannot_be_decoded_is_set_aside_with_its_reason() {
         let message = r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26.593514Z"}"#;
-        let plan = Plan::of(&[
+        let plan = plan(&[
             stored(1, "chat.2.room.42.chat-message", message, &[]),
             stored(2, "chat.2.room.42.chat-message", "{", &[]),
             stored(3, "chat.2.room.42.from-the-future", "{}", &[]),
@@ -338,7 +343,7 @@ mod tests {
             r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26.593514Z","thread":7}"#;
         let edit =
             r#"{"message_id":1,"message":"n","room":42,"user":"7","edited_at":"2026-11-21T08:51:26Z"}"#;
-        let plan = Plan::of(&[
+        let plan = plan(&[
             stored(1, "chat.2.room.42.chat-message", message, &[]),
             stored(2, "chat.2.room.42.message-edit", edit, &[]),
         ]);
@@ -355,7 +360,7 @@ mod tests {
         let room = r#"{"name":"r","description":null,"private":true,"users":["7","8"],"team":null,"user":"1",
             "kind":"match","active":true,"created_at":"2026-11-21T08:51:26Z","activity":"2026-11-21T08:51:26Z","unread":0}"#;
         let keyed = "chat.system.system.-.room-made.k=2E";
-        let plan = Plan::of(&[
+        let plan = plan(&[
             stored(1, "chat.system.system.-.room-made", room, &[]),
             stored(2, keyed, room, &[(header::GENERATION, "3")]),
             stored(3, keyed, room, &[]),
@@ -373,7 +378,7 @@ mod tests {
             let payload = format!(r#"{{"message_id":{id},"room":{room},"user":"{user}"}}"#);
             stored(seq, &subject, &payload, &[])
         };
-        let plan = Plan::of(&[
+        let plan = plan(&[
             mark(1, 42, "7", 5),
             mark(2, 42, "7", 9),
             mark(3, 42, "7", 8),

@@ -8,6 +8,7 @@ mod apply;
 mod batch;
 #[cfg(feature = "bench")]
 pub mod bench;
+mod closed;
 mod config;
 mod feed;
 mod lead;
@@ -26,6 +27,7 @@ mod session;
 mod standing;
 mod streams;
 mod upkeep;
+mod validate;
 mod watermark;
 mod worker;
 

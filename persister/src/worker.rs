@@ -17,7 +17,7 @@ use shared::{
     id::Shard,
     lifecycle::Shutdown,
     log::{ReadError, Reader, Seen},
-    metric_names::PERSISTER_COMMIT_SECONDS,
+    metric_names::{AFTER_CLOSING_TOTAL, PERSISTER_COMMIT_SECONDS},
 };
 use time::OffsetDateTime;
 use tokio::{
@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::{
     apply::{self, ApplyError, Outcome},
+    closed::ClosedRooms,
     config::LogArgs,
     feed::{self, Batch},
     lead::Lead,
@@ -234,6 +235,7 @@ impl Worker {
         epoch: u64,
         doubts: &mut watch::Receiver<u64>,
     ) -> Result<Ended, Trouble> {
+        let mut closed = self.read_closed(watermark).await?;
         let mut reader = Reader::open(self.jetstream.clone(), self.shard, None, watermark + 1);
         let mut tick = interval(NOTICE);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -262,7 +264,7 @@ impl Worker {
             };
             gathered = Instant::now();
             self.seen.note(epoch, batch.last());
-            self.commit(&batch, epoch, &mut watermark).await?;
+            self.commit(&batch, epoch, &mut watermark, &mut closed).await?;
             self.tell(epoch, watermark).await;
             tick.reset();
             if let Some(error) = batch.broken {
@@ -281,16 +283,30 @@ impl Worker {
         }
     }
 
-    async fn commit(&self, batch: &Batch, epoch: u64, watermark: &mut u64) -> Result<(), Trouble> {
+    async fn read_closed(&self, watermark: u64) -> anyhow::Result<ClosedRooms> {
+        let mut writer = self.writers.take().await?;
+        let read = timeout(TRANSACTION, ClosedRooms::read(writer.session(), self.shard, watermark)).await;
+        let closed = read.context("the database did not answer in time")??;
+        writer.give_back();
+        Ok(closed)
+    }
+
+    async fn commit(
+        &self,
+        batch: &Batch,
+        epoch: u64,
+        watermark: &mut u64,
+        closed: &mut ClosedRooms,
+    ) -> Result<(), Trouble> {
         let held = u64::try_from(batch.events.len()).context("a batch is small")?;
         Meters::set(&self.meters.lag_messages, batch.pending + held);
         if let Some(oldest) = batch.events.first() {
             self.meters.lag_seconds.set((OffsetDateTime::now_utc() - oldest.time).as_seconds_f64().max(0.0));
         }
         let begun = Instant::now();
-        let mut outcome = Outcome { watermark: *watermark, rejected: 0 };
+        let mut outcome = Outcome { watermark: *watermark, ..Outcome::default() };
         let mut writer = self.writers.take().await?;
-        let run = apply::run(writer.session(), self.shard, epoch, batch, &self.retries, &mut outcome);
+        let run = apply::run(writer.session(), self.shard, epoch, batch, &self.retries, closed, &mut outcome);
         let written = timeout(TRANSACTION, run).await;
         let label = match &written {
             Ok(Ok(())) => "ok",
@@ -299,6 +315,9 @@ impl Worker {
         };
         metrics::histogram!(PERSISTER_COMMIT_SECONDS, "outcome" => label).record(begun.elapsed());
         self.meters.rejected.increment(outcome.rejected);
+        if outcome.after_closing > 0 {
+            metrics::counter!(AFTER_CLOSING_TOTAL).increment(outcome.after_closing);
+        }
         *watermark = outcome.watermark;
         self.note_watermark(outcome.watermark);
         match written {

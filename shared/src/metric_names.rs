@@ -28,7 +28,8 @@ macro_rules! metric_names {
 metric_names! {
     /// Seconds from asking for an append to its outcome.
     histogram APPEND_SECONDS = "roomcast_append_seconds";
-    /// Appends by `outcome`: stored, duplicate, not_stored, outcome_unknown, log_full, conflict.
+    /// Appends by `outcome`: stored, duplicate, not_stored, outcome_unknown, log_full, conflict,
+    /// room_closed (stored behind its room's closing, and left out).
     counter APPENDS_TOTAL = "roomcast_appends_total";
 
     /// Sockets open now.
@@ -96,6 +97,8 @@ metric_names! {
     /// Events with fields that this persister does not know, by `shard`: applied without them, and kept in the
     /// table `rejected_event`.
     counter UNKNOWN_FIELDS_TOTAL = "roomcast_unknown_fields_events_total";
+    /// Messages and edits left out because their room was closed before them: their senders were told so.
+    counter AFTER_CLOSING_TOTAL = "roomcast_after_closing_total";
     /// Times that the log did not go on where Postgres ends, by `shard`.
     counter LOG_HOLES_TOTAL = "roomcast_log_holes_total";
     /// Times that the log was not the one Postgres knew, and got a new epoch, by `shard`.

@@ -5,49 +5,49 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use shared::{
-    error::{Error, ErrorCode},
+    error::Error,
     event::{Event, EventName, header},
     id::{Shard, UserId},
-    log::{Append, Appended, MsgId},
+    log::{self, LogPosition, MsgId},
     rules::Caller,
     subject::Channel,
 };
 use tokio::time::Instant;
 
-use super::{key, stored};
-use crate::state::{APPEND, APPLY, Shared};
-
-/// The keys whose values differ between two tries of one request.
-const MOMENTS: [&str; 4] = ["created_at", "activity", "updated_at", "issued_at"];
+use super::{
+    append::{self, Write, Written},
+    key,
+    request::Request,
+};
+use crate::state::{APPLY, Shared};
 
 /// The writes of one request.
 pub(crate) struct Control<'a> {
     api: &'a Shared,
+    request: &'a Request<'a>,
     id: MsgId,
     appended: u64,
-    deadline: Instant,
     /// The last event of each shard.
     last: BTreeMap<Shard, u64>,
 }
 
 impl<'a> Control<'a> {
-    /// A request named by its first event and the caller's key, or by nothing that comes again.
+    /// The writes of a request, named by its first event and the caller's key.
     pub(crate) fn new(
         api: &'a Shared,
         user: &UserId,
         channel: &Channel,
         first: EventName,
-        idempotency_key: Option<&str>,
+        request: &'a Request<'a>,
     ) -> Self {
-        let id = MsgId::new(user, channel, first, &key(idempotency_key));
-        Self { api, id, appended: 0, deadline: Instant::now() + APPEND, last: BTreeMap::new() }
+        let id = MsgId::new(user, channel, first, &key(request.key));
+        Self { api, request, id, appended: 0, last: BTreeMap::new() }
     }
 
     /// Appends the next event of the request. Answers what is stored: the event itself, or the one of an
     /// earlier try.
-    pub(crate) async fn append(&mut self, channel: &Channel, event: Event) -> Result<(u64, Event), Error> {
+    pub(crate) async fn append(&mut self, channel: &Channel, event: Event) -> Result<Written, Error> {
         let id = if self.appended == 0 { self.id } else { self.id.derived(self.appended) };
         self.append_as(channel, event, id).await
     }
@@ -58,29 +58,18 @@ impl<'a> Control<'a> {
         channel: &Channel,
         event: Event,
         id: MsgId,
-    ) -> Result<(u64, Event), Error> {
-        let shard = channel.shard(self.api.shards);
+    ) -> Result<Written, Error> {
         if self.appended == 0 {
             // What was begun is completed: only the first is refused.
-            self.api.behind.refuse(&self.api.applied, shard)?;
+            self.api.behind.refuse(&self.api.applied, channel.shard(self.api.shards))?;
         }
         self.appended += 1;
-        let appended = self.api.append(Append::new(channel, &event, id), self.deadline).await?;
-        self.note(appended);
-        if !appended.duplicate {
-            return Ok((appended.seq, event));
-        }
-        let earlier = stored(&self.api.jetstream, shard, appended.seq, EventName::ALL).await?;
-        let subject = channel.chat(self.api.shards, event.name(), None);
-        match earlier {
-            Some((stored, earlier)) if stored.subject == subject && is_same(&earlier, &event) => {
-                Ok((appended.seq, earlier))
-            }
-            Some(_) => Err(key_reused()),
-            None => {
-                Err(Error::new(ErrorCode::OutcomeUnknown, "It was stored before, and can't be read now."))
-            }
-        }
+        let headers = self.request.headers();
+        let written = append::append(self.api, self.request, Write { channel, event, id, headers }).await?;
+        self.note(written.position);
+        // This node need not wait until it hears of what it has decided itself.
+        self.api.rights.decided(channel, written.event.name(), written.position.seq);
+        Ok(written)
     }
 
     /// The name of the request's first event.
@@ -89,7 +78,7 @@ impl<'a> Control<'a> {
     }
 
     /// Appends the first event of the request as the next of its key, if the key's last event is still the
-    /// `expected` one: see [`super::unique`].
+    /// `expected` one: see [`super::unique`]. Answers where it is, and the earlier event of the same request.
     pub(super) async fn append_keyed(
         &mut self,
         channel: &Channel,
@@ -98,24 +87,30 @@ impl<'a> Control<'a> {
         generation: u32,
         expected: u64,
         until: Instant,
-    ) -> Result<Appended, Error> {
+    ) -> Result<(LogPosition, Option<Event>), Error> {
         self.api.behind.refuse(&self.api.applied, channel.shard(self.api.shards))?;
-        let append = Append {
+        let append = log::Append {
             key: Some(key),
             expected: Some(expected),
             headers: vec![(header::GENERATION, generation.to_string())],
-            ..Append::new(channel, event, self.id)
+            ..log::Append::new(channel, event, self.id)
         };
-        let appended = self.api.append(append, self.deadline.min(until)).await?;
+        let (position, earlier) = append::acknowledged(self.api, self.request, append, until).await?;
         self.appended = 1;
-        self.note(appended);
-        Ok(appended)
+        self.note(position);
+        Ok((position, earlier))
     }
 
-    /// Something else was appended for the request.
-    pub(crate) fn note(&mut self, appended: Appended) {
-        let last = self.last.entry(appended.shard).or_default();
-        *last = (*last).max(appended.seq);
+    /// The request's first event was found in the log: an earlier try has stored it.
+    pub(super) fn found(&mut self) {
+        self.request.progress.set_stored();
+        self.appended = self.appended.max(1);
+    }
+
+    /// Something else was appended for the request, now or by an earlier try.
+    pub(crate) fn note(&mut self, position: LogPosition) {
+        let last = self.last.entry(position.shard).or_default();
+        *last = (*last).max(position.seq);
     }
 
     /// Waits until Postgres has all of it; false where it has not, a second later.
@@ -131,34 +126,15 @@ impl<'a> Control<'a> {
     }
 }
 
-/// A request of one event. Answers its sequence and what is stored, and whether Postgres has it.
+/// A request of one event. Answers what is stored, and whether Postgres has it.
 pub(super) async fn write(
     api: &Shared,
     caller: &Caller,
     channel: &Channel,
     event: Event,
-    idempotency_key: Option<&str>,
-) -> Result<((u64, Event), bool), Error> {
-    let mut control = Control::new(api, &caller.user, channel, event.name(), idempotency_key);
-    let stored = control.append(channel, event).await?;
-    Ok((stored, control.applied().await))
-}
-
-/// The caller's key names another request already.
-pub(super) fn key_reused() -> Error {
-    Error::new(ErrorCode::KeyReused, "This Idempotency-Key was used before, for something else.")
-}
-
-/// Whether two events say the same, but for when.
-pub(super) fn is_same(one: &Event, other: &Event) -> bool {
-    let timeless = |event: &Event| {
-        let mut value: Value = serde_json::from_slice(&event.encode()).unwrap_or_default();
-        if let Value::Object(fields) = &mut value {
-            for moment in MOMENTS {
-                fields.remove(moment);
-            }
-        }
-        value
-    };
-    one.name() == other.name() && timeless(one) == timeless(other)
+    request: &Request<'_>,
+) -> Result<(Written, bool), Error> {
+    let mut control = Control::new(api, &caller.user, channel, event.name(), request);
+    let written = control.append(channel, event).await?;
+    Ok((written, control.applied().await))
 }

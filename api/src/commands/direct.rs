@@ -10,18 +10,20 @@ use std::{
 
 use shared::{
     error::Error,
-    event::{Camera, ChatMessage, Event, RoomKind, RoomSelect, RoomUpdate},
+    event::{Camera, ChatMessage, Event, EventName, RoomKind, RoomSelect, RoomUpdate},
     id::{RoomId, UserId},
-    log::{Append, Appended, MsgId},
+    log::LogPosition,
     rules::Caller,
     subject::Channel,
 };
-use tokio::time::Instant;
 
 use super::{
-    contacts, control, key, marks, messages,
+    append::{self, Write, Written},
+    contacts, control, marks,
+    messages::{self, Access},
     pairs::{self, Pair},
     people,
+    request::Request,
 };
 use crate::{
     queries::{
@@ -30,7 +32,7 @@ use crate::{
         messages::Page,
         people::Described,
     },
-    state::{APPEND, Shared},
+    state::Shared,
 };
 
 /// Rooms that are listed: the current one, then those where something was said last.
@@ -55,7 +57,7 @@ pub(crate) async fn add(
     caller: &Caller,
     owner: UserId,
     abonent: UserId,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<Seen, Error> {
     if caller.user != owner && !caller.is_admin {
         return Err(Error::forbidden());
@@ -67,10 +69,10 @@ pub(crate) async fn add(
     two.sort();
     let name = format!("{}, {}", two[0], two[1]);
     let pair = Pair { kind: RoomKind::Direct, name, creator: owner, two };
-    let held = pairs::hold(api, caller, pair, idempotency_key).await?;
-    let turned = turn_to(api, caller, held.room).await?;
+    let held = pairs::hold(api, caller, pair, request).await?;
+    let turned = turn_to(api, caller, held.room, request).await?;
     if held.applied {
-        api.is_applied(turned.shard, turned.seq).await;
+        api.has_applied(turned).await;
     }
     let facts = enter(api, caller, held.room).await?;
     let room = one(api, caller, &facts, Some(held.room)).await?;
@@ -83,17 +85,25 @@ pub(crate) async fn list(api: &Shared, caller: &Caller) -> Result<Rooms, Error> 
 }
 
 /// The caller looks at a room from now on, and has read it.
-pub(crate) async fn select(api: &Shared, caller: &Caller, room: RoomId) -> Result<Rooms, Error> {
+pub(crate) async fn select(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    request: &Request<'_>,
+) -> Result<Rooms, Error> {
     enter(api, caller, room).await?;
     let last = messages::history(api, caller, room, Page::Last, 1).await?.pop();
-    let turned = turn_to(api, caller, room).await?;
+    let turned = turn_to(api, caller, room, request).await?;
     let read = async {
         let Some(last) = last else { return Ok(()) };
-        let marked = marks::append(api, room, &caller.user, last.id, None).await?;
-        api.is_applied(marked.shard, marked.seq).await;
+        if marks::stands(api, room, &caller.user, last.id).await? {
+            return Ok(());
+        }
+        let marked = marks::append(api, room, &caller.user, last.id, request).await?;
+        api.has_applied(marked).await;
         Ok::<_, Error>(())
     };
-    let (_, read) = tokio::join!(api.is_applied(turned.shard, turned.seq), read);
+    let (_, read) = tokio::join!(api.has_applied(turned), read);
     read?;
     listed(api, caller, Some(room)).await
 }
@@ -104,19 +114,11 @@ pub(crate) async fn send(
     caller: &Caller,
     room: RoomId,
     text: &str,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<Seen, Error> {
     let facts = enter(api, caller, room).await?;
-    let send = messages::Send {
-        room,
-        text,
-        client_id: idempotency_key,
-        request: None.into(),
-        is_in: false,
-        is_pair: true,
-        detail: None,
-        deadline: Instant::now() + APPEND,
-    };
+    let send =
+        messages::Send { room, text, client_id: request.key, request, access: Access::Unknown, detail: None };
     let sent = messages::send(api, caller, send).await?;
     let is_applied = api.is_applied(Channel::Room(room).shard(api.shards), sent.id.0).await;
     let mut found = one(api, caller, &facts, None).await?;
@@ -132,19 +134,45 @@ pub(crate) async fn send(
 }
 
 /// The two talk no more, until both write again.
-pub(crate) async fn stop(api: &Shared, caller: &Caller, room: RoomId) -> Result<(), Error> {
+pub(crate) async fn stop(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    request: &Request<'_>,
+) -> Result<(), Error> {
     enter(api, caller, room).await?;
+    let events = [EventName::RoomUpdate, EventName::ChatMessage];
+    if api.is_all_applied(&Channel::Room(room), &events).await?
+        && direct::is_stopped(&api.pool, api.shards, room).await.unwrap_or(false)
+    {
+        return Ok(());
+    }
     let update = RoomUpdate { stopped: Some(true), ..RoomUpdate::new(room, caller.user.clone()) };
-    control::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), None).await?;
+    control::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request).await?;
     Ok(())
 }
 
 /// The caller's camera is on, or off: their contacts hear of it.
-pub(crate) async fn camera(api: &Shared, caller: &Caller, is_camera: bool) -> Result<(), Error> {
+pub(crate) async fn camera(
+    api: &Shared,
+    caller: &Caller,
+    is_camera: bool,
+    request: &Request<'_>,
+) -> Result<(), Error> {
+    let channel = Channel::User(caller.user.clone());
+    if api.is_all_applied(&channel, &[EventName::Camera]).await?
+        && people::described(api, std::slice::from_ref(&caller.user))
+            .await
+            .is_ok_and(|known| known.get(&caller.user).is_some_and(|one| one.is_camera == is_camera))
+    {
+        return Ok(());
+    }
     let event = Event::Camera(Camera { user: caller.user.clone(), is_camera });
-    let appended = note(api, caller, &event).await?;
-    api.is_applied(appended.shard, appended.seq).await;
-    contacts::tell(api, &caller.user, event).await;
+    let written = note(api, caller, event, request).await?;
+    api.has_applied(written.position).await;
+    if written.is_new {
+        contacts::tell(api, &caller.user, written.event).await;
+    }
     Ok(())
 }
 
@@ -155,16 +183,20 @@ async fn enter(api: &Shared, caller: &Caller, room: RoomId) -> Result<Arc<Facts>
 }
 
 /// The caller looks at that room from now on.
-async fn turn_to(api: &Shared, caller: &Caller, room: RoomId) -> Result<Appended, Error> {
+async fn turn_to(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    request: &Request<'_>,
+) -> Result<LogPosition, Error> {
     let event = Event::RoomSelect(RoomSelect { user: caller.user.clone(), current: room });
-    note(api, caller, &event).await
+    Ok(note(api, caller, event, request).await?.position)
 }
 
 /// Appends an event of the caller's own.
-async fn note(api: &Shared, caller: &Caller, event: &Event) -> Result<Appended, Error> {
+async fn note(api: &Shared, caller: &Caller, event: Event, request: &Request<'_>) -> Result<Written, Error> {
     let channel = Channel::User(caller.user.clone());
-    let id = MsgId::new(&caller.user, &channel, event.name(), &key(None));
-    api.append(Append::new(&channel, event, id), Instant::now() + APPEND).await
+    append::append(api, request, Write::new(&caller.user, &channel, event, request)).await
 }
 
 /// A room as Postgres has it; where that has none of it yet, as it was made.

@@ -15,8 +15,11 @@ use shared::{
 };
 
 use super::{
+    append::Written,
     control::{self, Control},
-    manage, open,
+    manage, members, open,
+    request::Request,
+    teams,
 };
 use crate::{
     queries::invitations::{self, Invitation},
@@ -29,7 +32,7 @@ pub(crate) async fn invite(
     caller: &Caller,
     room: RoomId,
     user: UserId,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<(Invitation, bool), Error> {
     let facts = manage(api, room, caller).await?;
     if facts.kind.is_pair() {
@@ -44,11 +47,12 @@ pub(crate) async fn invite(
     };
     let channel = Channel::User(user);
     let event = Event::Invitation(invitation);
-    let ((id, stored), applied) = control::write(api, caller, &channel, event, idempotency_key).await?;
-    let Event::Invitation(invitation) = stored else {
+    let (Written { position, event, .. }, applied) =
+        control::write(api, caller, &channel, event, request).await?;
+    let Event::Invitation(invitation) = event else {
         return Err(Error::internal(&"an invitation is stored as something else"));
     };
-    Ok((Invitation { id, invitation, accepted: None }, applied))
+    Ok((Invitation { id: position.seq, invitation, accepted: None }, applied))
 }
 
 /// What decides of a person's invitations, nothing missing that was acknowledged: false where Postgres lacks
@@ -89,6 +93,7 @@ pub(crate) async fn answer(
     caller: &Caller,
     id: u64,
     accepted: bool,
+    request: &Request<'_>,
 ) -> Result<(Invitation, bool), Error> {
     let mut invitation = mine(api, caller, id).await?;
     match invitation.accepted {
@@ -101,7 +106,9 @@ pub(crate) async fn answer(
     }
     let channel = Channel::User(caller.user.clone());
     let key = format!("{id}:{accepted}");
-    let mut control = Control::new(api, &caller.user, &channel, EventName::InvitationAnswer, Some(&key));
+    // The answer is named by the invitation, whatever key the client gave.
+    let request = &Request { key: Some(&key), ..request.clone() };
+    let mut control = Control::new(api, &caller.user, &channel, EventName::InvitationAnswer, request);
     if accepted {
         let_in(api, &mut control, &invitation.invitation).await?;
     }
@@ -111,12 +118,14 @@ pub(crate) async fn answer(
         room: invitation.invitation.room,
         accepted,
     };
-    control.append(&channel, Event::InvitationAnswer(answer)).await?;
+    // One that lets nobody in has the same name as one that does: who was let in meanwhile changes nothing.
+    let id = if accepted { control.id().derived(1) } else { control.id() };
+    control.append_as(&channel, Event::InvitationAnswer(answer), id).await?;
     invitation.accepted = Some(accepted);
     Ok((invitation, control.applied().await))
 }
 
-/// What a yes does: by the word of who invited.
+/// What a yes does: by the word of who invited. For a member it does nothing.
 async fn let_in(
     api: &Shared,
     control: &mut Control<'_>,
@@ -127,10 +136,16 @@ async fn let_in(
     let (user, by) = (invitation.user.clone(), invitation.by.clone());
     match (facts.kind, facts.team) {
         (RoomKind::Private, _) => {
+            if members::is_member(api, facts.room, &user).await? == Some(true) {
+                return Ok(());
+            }
             let event = Event::MemberAdd(Member { user, room: facts.room, by });
             control.append(&Channel::Room(facts.room), event).await?;
         }
         (RoomKind::Team, Some(team)) => {
+            if teams::is_member(api, team, &user).await? == Some(true) {
+                return Ok(());
+            }
             let event = Event::TeamMemberAdd(TeamMember { team, user, by });
             control.append(&Channel::Team(team), event).await?;
         }
@@ -140,18 +155,21 @@ async fn let_in(
     Ok(())
 }
 
-/// Puts a person out of a room or a team, by that event, and answers in their name the invitations that are
-/// still open: no. Answers whether Postgres has it.
+/// Puts a person out of a room or a team, by that event, unless they are out already; and answers in their name the
+/// invitations that are still open: no. Answers whether Postgres has it.
 pub(super) async fn put_out(
     api: &Shared,
     caller: &Caller,
     from: &Channel,
     event: Event,
     user: &UserId,
-    idempotency_key: Option<&str>,
+    is_out: bool,
+    request: &Request<'_>,
 ) -> Result<bool, Error> {
-    let mut control = Control::new(api, &caller.user, from, event.name(), idempotency_key);
-    control.append(from, event).await?;
+    let mut control = Control::new(api, &caller.user, from, event.name(), request);
+    if !is_out {
+        control.append(from, event).await?;
+    }
     settled(api, user).await?;
     let channel = Channel::User(user.clone());
     for open in invitations::open(&api.pool, api.shards, user, from).await? {

@@ -13,24 +13,35 @@ use shared::{
     error::Error,
     event::{Event, EventName, MessageRead},
     id::{MessageId, RoomId, UserId},
-    log::{Append, Appended, MsgId},
+    log::LogPosition,
     rules::Caller,
     subject::Channel,
 };
 use tokio::time::Instant;
 
-use super::{key, messages, see};
-use crate::state::{APPEND, Api, Shared};
+use super::{
+    append::{self, Write},
+    fate,
+    request::Request,
+    see, stay,
+};
+use crate::{
+    queries::messages as stored,
+    state::{APPEND, Api, Shared},
+};
 
 /// Between two appends of what a person's sockets say of one room.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// A mark that waits for the end of a pause, and until when it may be appended.
+type Waiting = (MessageId, Instant);
+
 /// People and rooms with a mark appended less than a second ago, and the mark that came since.
 #[derive(Default)]
-pub(crate) struct Marks(Mutex<HashMap<(RoomId, UserId), Option<MessageId>>>);
+pub(crate) struct Marks(Mutex<HashMap<(RoomId, UserId), Option<Waiting>>>);
 
 impl Marks {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), Option<MessageId>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), Option<Waiting>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -38,7 +49,7 @@ impl Marks {
     fn is_first(&self, of: &(RoomId, UserId), mark: MessageId) -> bool {
         let mut waiting = self.waiting();
         if let Some(next) = waiting.get_mut(of) {
-            *next = (*next).max(Some(mark));
+            *next = (*next).max(Some((mark, Instant::now() + PAUSE + APPEND)));
             return false;
         }
         waiting.insert(of.clone(), None);
@@ -46,7 +57,7 @@ impl Marks {
     }
 
     /// The mark that came during a pause; where none came the pause is over.
-    fn next(&self, of: &(RoomId, UserId)) -> Option<MessageId> {
+    fn next(&self, of: &(RoomId, UserId)) -> Option<Waiting> {
         let mut waiting = self.waiting();
         let next = waiting.get_mut(of).and_then(Option::take);
         if next.is_none() {
@@ -59,8 +70,8 @@ impl Marks {
     pub(crate) async fn flush(api: &Shared) {
         let waiting: Vec<_> = api.marks.waiting().drain().collect();
         for ((room, user), mark) in waiting {
-            if let Some(mark) = mark
-                && let Err(error) = append(api, room, &user, mark, None).await
+            if let Some((mark, deadline)) = mark
+                && let Err(error) = append(api, room, &user, mark, &Request::new(None, deadline)).await
             {
                 tracing::warn!(%error, %room, "a read mark is lost");
             }
@@ -74,12 +85,28 @@ pub(super) async fn append(
     room: RoomId,
     user: &UserId,
     message_id: MessageId,
-    idempotency_key: Option<&str>,
-) -> Result<Appended, Error> {
+    request: &Request<'_>,
+) -> Result<LogPosition, Error> {
     let channel = Channel::Room(room);
     let event = Event::MessageRead(MessageRead { message_id, room, user: user.clone() });
-    let id = MsgId::new(user, &channel, EventName::MessageRead, &key(idempotency_key));
-    api.append(Append::new(&channel, &event, id), Instant::now() + APPEND).await
+    let written = append::append(api, request, Write::new(user, &channel, event, request)).await?;
+    Ok(written.position)
+}
+
+/// Whether a person has read as far already, by all that was acknowledged.
+pub(super) async fn stands(
+    api: &Shared,
+    room: RoomId,
+    user: &UserId,
+    mark: MessageId,
+) -> Result<bool, Error> {
+    let channel = Channel::Room(room);
+    if !api.is_all_applied(&channel, &[EventName::MessageRead]).await? {
+        return Ok(false);
+    }
+    let known = stored::mark(&api.pool, channel.shard(api.shards), room, user).await;
+    // Where Postgres does not answer, the mark is appended: twice does no harm.
+    Ok(known.is_ok_and(|known| known >= Some(mark)))
 }
 
 /// Stores a mark. Answers whether Postgres has it.
@@ -88,12 +115,15 @@ pub(crate) async fn put(
     caller: &Caller,
     room: RoomId,
     mark: MessageId,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<bool, Error> {
     see(api, room, caller).await?;
-    messages::exists(api, room, mark).await?;
-    let appended = append(api, room, &caller.user, mark, idempotency_key).await?;
-    Ok(api.is_applied(appended.shard, appended.seq).await)
+    fate::exists(api, room, mark).await?;
+    if stands(api, room, &caller.user, mark).await? {
+        return Ok(true);
+    }
+    let position = append(api, room, &caller.user, mark, request).await?;
+    Ok(api.has_applied(position).await)
 }
 
 /// A socket has shown a room up to a message: stored within a second.
@@ -103,22 +133,25 @@ pub(crate) async fn push(
     room: RoomId,
     mark: MessageId,
     is_in: bool,
+    request: &Request<'_>,
 ) -> Result<(), Error> {
-    if !is_in {
+    if is_in {
+        stay(api, room, caller).await?;
+    } else {
         see(api, room, caller).await?;
     }
-    messages::exists(api, room, mark).await?;
+    fate::exists(api, room, mark).await?;
     let of = (room, caller.user.clone());
     if !api.marks.is_first(&of, mark) {
         return Ok(());
     }
-    let appended = append(api, room, &of.1, mark, None).await;
+    let appended = append(api, room, &of.1, mark, request).await;
     let api: Api = Arc::clone(api);
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(PAUSE).await;
-            let Some(mark) = api.marks.next(&of) else { return };
-            if let Err(error) = append(&api, of.0, &of.1, mark, None).await {
+            let Some((mark, deadline)) = api.marks.next(&of) else { return };
+            if let Err(error) = append(&api, of.0, &of.1, mark, &Request::new(None, deadline)).await {
                 tracing::warn!(%error, room = %of.0, "a read mark is lost");
             }
         }
@@ -137,10 +170,11 @@ mod tests {
         assert!(marks.is_first(&of, MessageId(1)));
         assert!(!marks.is_first(&of, MessageId(3)));
         assert!(!marks.is_first(&of, MessageId(2)));
-        assert_eq!(marks.next(&of), Some(MessageId(3)));
+        let next = || marks.next(&of).map(|(mark, _)| mark);
+        assert_eq!(next(), Some(MessageId(3)));
         assert!(!marks.is_first(&of, MessageId(4)), "a new pause has begun");
-        assert_eq!(marks.next(&of), Some(MessageId(4)));
-        assert_eq!(marks.next(&of), None);
+        assert_eq!(next(), Some(MessageId(4)));
+        assert_eq!(next(), None);
         assert!(marks.is_first(&of, MessageId(5)), "the pause is over");
     }
 }

@@ -2,14 +2,14 @@
 
 use shared::{
     error::{Error, ErrorCode},
-    event::{Event, Member, RoomKind},
+    event::{Event, EventName, Member, RoomKind},
     id::{RoomId, UserId},
     rules::Caller,
     subject::Channel,
 };
 use tokio::time::Instant;
 
-use super::{control, invitations, manage, see};
+use super::{control, current, invitations, manage, request::Request, see};
 use crate::{
     queries::{facts::Facts, rooms},
     state::Shared,
@@ -49,17 +49,26 @@ fn has_own(facts: &Facts) -> Result<(), Error> {
     Err(Error::new(ErrorCode::Conflict, "Only a private room has members of its own."))
 }
 
+/// Whether a person is a member by all that was acknowledged; `None` where Postgres has not got it in time.
+pub(super) async fn is_member(api: &Shared, room: RoomId, user: &UserId) -> Result<Option<bool>, Error> {
+    let events = [EventName::MemberAdd, EventName::MemberRemove];
+    Ok(current(api, room, &events).await?.map(|facts| facts.members.contains(user)))
+}
+
 /// Lets a person in. Answers whether Postgres has it.
 pub(crate) async fn add(
     api: &Shared,
     caller: &Caller,
     room: RoomId,
     user: UserId,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<bool, Error> {
     has_own(&*manage(api, room, caller).await?)?;
+    if is_member(api, room, &user).await? == Some(true) {
+        return Ok(true);
+    }
     let event = Event::MemberAdd(Member { user, room, by: caller.user.clone() });
-    Ok(control::write(api, caller, &Channel::Room(room), event, idempotency_key).await?.1)
+    Ok(control::write(api, caller, &Channel::Room(room), event, request).await?.1)
 }
 
 /// Puts a person out; everyone may do that to himself. Answers whether Postgres has it.
@@ -68,11 +77,12 @@ pub(crate) async fn remove(
     caller: &Caller,
     room: RoomId,
     user: UserId,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<bool, Error> {
     let facts =
         if user == caller.user { see(api, room, caller).await? } else { manage(api, room, caller).await? };
     has_own(&facts)?;
     let event = Event::MemberRemove(Member { user: user.clone(), room, by: caller.user.clone() });
-    invitations::put_out(api, caller, &Channel::Room(room), event, &user, idempotency_key).await
+    let is_out = is_member(api, room, &user).await? == Some(false);
+    invitations::put_out(api, caller, &Channel::Room(room), event, &user, is_out, request).await
 }

@@ -1,41 +1,38 @@
 //! Messages: send, edit, delete, read.
 
+use async_nats::header::NATS_MESSAGE_ID;
 use shared::{
     clock::Timestamp,
-    error::{Error, ErrorCode},
-    event::{ChatMessage, Event, EventName, MessageDelete, MessageDetail, MessageEdit, RoomKind, header},
-    id::{MessageId, RoomId, Shard, UserId},
-    log::{self, Append, Appended, MsgId},
+    error::Error,
+    event::{ChatMessage, Event, EventName, MessageDelete, MessageDetail, MessageEdit, RoomKind},
+    id::{MessageId, RoomId},
+    log::{self, LogPosition, MsgId, Stored},
     rules::{self, Caller},
     subject::Channel,
 };
-use tokio::time::Instant;
 
-use super::{enter, key, matches, see, stored};
+use super::{
+    append::{self, Write, Written},
+    enter,
+    fate::{self, Fate},
+    key, matches,
+    request::Request,
+    see, stay,
+};
 use crate::{
     queries::messages::{self, Changed, Message, Page, Place},
-    state::{APPEND, Shared},
+    state::Shared,
 };
 
-/// What a request is called.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Request<'a> {
-    /// Among all, for retries.
-    pub(crate) key: Option<&'a str>,
-    /// By the client, on a match socket: a JSON scalar in ASCII, which is pushed with what it does.
-    pub(crate) id: Option<&'a str>,
-}
-
-impl<'a> From<Option<&'a str>> for Request<'a> {
-    fn from(key: Option<&'a str>) -> Self {
-        Self { key, id: None }
-    }
-}
-
-impl Request<'_> {
-    fn headers(&self) -> Vec<(&'static str, String)> {
-        self.id.map(|id| (header::REQUEST_ID, id.to_owned())).into_iter().collect()
-    }
+/// What is known of a sender's right to write in the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Nothing: it is asked for.
+    Unknown,
+    /// The sender's socket was let into the room, which is not one of two: what has ended that since decides.
+    Joined,
+    /// The command has decided already.
+    Granted,
 }
 
 /// A message to send.
@@ -44,15 +41,11 @@ pub(crate) struct Send<'a> {
     pub(crate) text: &'a str,
     /// The sender's own name for it: sent twice, stored once.
     pub(crate) client_id: Option<&'a str>,
-    /// Names it where the sender gave it no name.
-    pub(crate) request: Request<'a>,
-    /// The caller is in the room: it was let in, and has not been put out since.
-    pub(crate) is_in: bool,
-    /// The room is one of two.
-    pub(crate) is_pair: bool,
+    /// Its key names the message where the sender gave it no name.
+    pub(crate) request: &'a Request<'a>,
+    pub(crate) access: Access,
     /// What only messages in rooms of its kind have.
     pub(crate) detail: Option<MessageDetail>,
-    pub(crate) deadline: Instant,
 }
 
 impl Send<'_> {
@@ -89,91 +82,42 @@ pub(crate) async fn send(api: &Shared, caller: &Caller, mut send: Send<'_>) -> R
             return Ok(sent);
         }
     }
-    if !send.is_in || send.is_pair {
-        let facts = enter(api, send.room, caller).await?;
-        if facts.kind == RoomKind::Match {
-            send.detail = Some(matches::detail(api, &facts, &caller.user).await);
+    match send.access {
+        Access::Unknown => {
+            let facts = enter(api, send.room, caller).await?;
+            if facts.kind == RoomKind::Match {
+                send.detail = Some(matches::detail(api, &facts, &caller.user).await);
+            }
         }
+        Access::Joined => stay(api, send.room, caller).await?,
+        Access::Granted => {}
     }
     let (message, id) = send.made(caller);
-    let (channel, event) = (Channel::Room(send.room), Event::ChatMessage(message.clone()));
-    let append = Append { headers: send.request.headers(), ..Append::new(&channel, &event, id) };
-    let appended = api.append(append, send.deadline).await?;
-    let id = MessageId(appended.seq);
-    if !appended.duplicate {
-        return Ok(Sent { id, message });
-    }
-    let message = earlier(api, appended.shard, send.room, id).await?;
-    if message.message == send.text {
-        Ok(Sent { id, message })
-    } else {
-        let detail = "This client_id was used before, with another text.";
-        Err(Error::new(ErrorCode::KeyReused, detail))
-    }
+    let (channel, event) = (Channel::Room(send.room), Event::ChatMessage(message));
+    let write = Write { channel: &channel, event, id, headers: send.request.headers() };
+    let written = append::append(api, send.request, write).await?;
+    let Event::ChatMessage(message) = written.event else {
+        return Err(Error::internal(&"a message is stored as something else"));
+    };
+    Ok(Sent { id: MessageId(written.position.seq), message })
 }
 
-/// What was stored under the same key before. It is in the log for longer than the broker knows
-/// the key.
-async fn earlier(api: &Shared, shard: Shard, room: RoomId, id: MessageId) -> Result<ChatMessage, Error> {
-    match stored(&api.jetstream, shard, id.0, &[EventName::ChatMessage]).await? {
-        Some((_, Event::ChatMessage(message))) if message.room == room => Ok(message),
-        _ => Err(Error::new(ErrorCode::OutcomeUnknown, "It was stored before, and can't be read now.")),
-    }
-}
-
-/// A message's author: from the log, then from Postgres, where it is once it has left the log.
-async fn author(api: &Shared, room: RoomId, id: MessageId) -> Result<UserId, Error> {
-    let shard = Channel::Room(room).shard(api.shards);
-    if let Some((_, Event::ChatMessage(message))) =
-        stored(&api.jetstream, shard, id.0, &[EventName::ChatMessage]).await?
-        && message.room == room
-    {
-        return Ok(message.user);
-    }
-    messages::author(&api.pool, shard, room, id).await?.ok_or_else(Error::not_found)
-}
-
-/// A message of that id was sent to the room; it may have been deleted since.
-pub(super) async fn exists(api: &Shared, room: RoomId, id: MessageId) -> Result<(), Error> {
-    let channel = Channel::Room(room);
-    let shard = channel.shard(api.shards);
-    let stored =
-        log::get(&api.jetstream, shard, id.0).await.map_err(|e| Error::unavailable("The log", &e))?;
-    let subject = channel.chat(api.shards, EventName::ChatMessage, None);
-    if stored.is_some_and(|stored| stored.subject == subject)
-        || messages::exists(&api.pool, shard, room, id).await?
-    {
-        return Ok(());
-    }
-    Err(Error::not_found())
-}
-
-async fn change(
-    api: &Shared,
-    caller: &Caller,
-    room: RoomId,
-    event: Event,
-    request: Request<'_>,
-) -> Result<Appended, Error> {
-    let channel = Channel::Room(room);
-    let id = MsgId::new(&caller.user, &channel, event.name(), &key(request.key));
-    let append = Append { headers: request.headers(), ..Append::new(&channel, &event, id) };
-    api.append(append, Instant::now() + APPEND).await
-}
-
-/// Gives a message another text.
+/// Gives a message another text. Answers the edit as it is stored, and where.
 pub(crate) async fn edit(
     api: &Shared,
     caller: &Caller,
     room: RoomId,
     id: MessageId,
     text: &str,
-    request: Request<'_>,
-) -> Result<(MessageEdit, Appended), Error> {
+    request: &Request<'_>,
+) -> Result<(MessageEdit, LogPosition), Error> {
     rules::message_text("message", text, api.text_max)?;
     enter(api, room, caller).await?;
-    if !caller.may_edit(&author(api, room, id).await?) {
-        return Err(Error::forbidden());
+    let deletion = fate::last_deletion(api, room).await?;
+    match fate::of(api, room, id, deletion, request.deadline).await? {
+        Fate::Present { author } if caller.may_edit(&author) => {}
+        Fate::Present { .. } => return Err(Error::forbidden()),
+        Fate::Deleted { .. } => return Err(Error::not_found()),
     }
     let edit = MessageEdit {
         message_id: id,
@@ -182,32 +126,72 @@ pub(crate) async fn edit(
         user: caller.user.clone(),
         edited_at: Timestamp::now(),
     };
-    let changed = change(api, caller, room, Event::MessageEdit(edit.clone()), request).await?;
-    Ok((edit, changed))
+    let channel = Channel::Room(room);
+    let write = Write::new(&caller.user, &channel, Event::MessageEdit(edit), request);
+    let written = append::append(api, request, write).await?;
+    match written.event {
+        Event::MessageEdit(edit) => Ok((edit, written.position)),
+        _ => Err(Error::internal(&"an edit is stored as something else")),
+    }
 }
 
-/// Deletes messages: all of them, or none.
+/// Deletes messages: all of them, or none. Answers the deletion as it is stored, and where.
 pub(crate) async fn delete(
     api: &Shared,
     caller: &Caller,
     room: RoomId,
     ids: Vec<MessageId>,
-    request: Request<'_>,
-) -> Result<(MessageDelete, Appended), Error> {
+    request: &Request<'_>,
+) -> Result<(MessageDelete, LogPosition), Error> {
     if !(1..=rules::DELETE_MAX).contains(&ids.len()) {
         let detail = format!("msg_id_list: must name 1 to {} messages.", rules::DELETE_MAX);
         return Err(Error::bad_request(detail));
     }
     enter(api, room, caller).await?;
-    for id in &ids {
-        if !caller.may_delete(&author(api, room, *id).await?) {
-            return Err(Error::forbidden());
+    let delete = MessageDelete {
+        messages_ids: ids.clone(),
+        room,
+        user: caller.user.clone(),
+        deleted_at: Timestamp::now(),
+    };
+    let channel = Channel::Room(room);
+    let write = Write::new(&caller.user, &channel, Event::MessageDelete(delete), request);
+    let deletion = fate::last_deletion(api, room).await?;
+    let mut earlier = None;
+    for id in ids {
+        match fate::of(api, room, id, deletion, request.deadline).await? {
+            Fate::Present { author } if caller.may_delete(&author) => {}
+            Fate::Present { .. } => return Err(Error::forbidden()),
+            Fate::Deleted { by } => {
+                earlier = Some(by);
+                break;
+            }
         }
     }
-    let delete =
-        MessageDelete { messages_ids: ids, room, user: caller.user.clone(), deleted_at: Timestamp::now() };
-    let changed = change(api, caller, room, Event::MessageDelete(delete.clone()), request).await?;
-    Ok((delete, changed))
+    let written = match earlier {
+        None => append::append(api, request, write).await?,
+        Some(by) => repeated(api, write, by).await?,
+    };
+    match written.event {
+        Event::MessageDelete(delete) => Ok((delete, written.position)),
+        _ => Err(Error::internal(&"a deletion is stored as something else")),
+    }
+}
+
+/// The answer of an earlier try of the same deletion, if that is the event at `seq`; else the message is gone.
+async fn repeated(api: &Shared, write: Write<'_>, seq: u64) -> Result<Written, Error> {
+    let shard = write.channel.shard(api.shards);
+    let stored = log::get(&api.jetstream, shard, seq).await;
+    let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
+    let id = write.id.to_string();
+    let is_ours =
+        |stored: &Stored| stored.headers.get_last(NATS_MESSAGE_ID).is_some_and(|known| known.as_str() == id);
+    let earlier = stored.filter(is_ours).and_then(|stored| append::decode(&stored));
+    let event = earlier.ok_or_else(Error::not_found)?;
+    if !append::is_same(&event, &write.event) {
+        return Err(append::key_reused(event.name()));
+    }
+    Ok(Written { position: LogPosition { shard, seq }, event, is_new: false })
 }
 
 /// Waits for every message, edit and deletion in a room that was acknowledged before. False where one is

@@ -1,9 +1,11 @@
 //! What a dialect may ask for. Here, and only here, is decided who may do what.
 
+mod append;
 pub(crate) mod asked;
 mod contacts;
 mod control;
 pub(crate) mod direct;
+mod fate;
 pub(crate) mod invitations;
 pub(crate) mod marks;
 pub(crate) mod matches;
@@ -13,6 +15,7 @@ mod old_keys;
 pub(crate) mod pairs;
 pub(crate) mod people;
 pub(crate) mod presence;
+pub(crate) mod request;
 pub(crate) mod rooms;
 pub(crate) mod search;
 pub(crate) mod support;
@@ -29,8 +32,9 @@ use shared::{
     id::{RoomId, Shard},
     log::{self, Stored},
     rules::Caller,
-    subject,
+    subject::{self, Channel},
 };
+use tokio::time::Instant;
 
 use crate::{queries::facts::Facts, state::Shared};
 
@@ -79,6 +83,18 @@ pub(crate) async fn enter(api: &Shared, room: RoomId, caller: &Caller) -> Result
     Ok(facts)
 }
 
+/// The caller's socket was let into the room, and has not been put out by its node: it may write there, unless
+/// the room was closed or made narrower since. Where Postgres does not answer and nothing of that kind was heard,
+/// it may.
+pub(crate) async fn stay(api: &Shared, room: RoomId, caller: &Caller) -> Result<(), Error> {
+    let may_write = |facts: &Facts| !facts.closed && facts.may_enter(caller);
+    let Some(facts) = api.rights.since_joined(room, may_write).await? else { return Ok(()) };
+    if !facts.may_enter(caller) {
+        return Err(Error::not_found());
+    }
+    open(&facts)
+}
+
 /// The caller may change the room, and who may enter it.
 pub(crate) async fn manage(api: &Shared, room: RoomId, caller: &Caller) -> Result<Arc<Facts>, Error> {
     let facts = api.rights.facts(room, |facts| !facts.closed && facts.may_manage(caller)).await?;
@@ -90,6 +106,24 @@ pub(crate) async fn manage(api: &Shared, room: RoomId, caller: &Caller) -> Resul
     }
     open(&facts)?;
     Ok(facts)
+}
+
+/// What Postgres has of a room once it has the last of these events that was acknowledged there; `None` where it has not,
+/// a second later. A command that finds its fact there is done, and appends nothing.
+pub(crate) async fn current(
+    api: &Shared,
+    room: RoomId,
+    events: &[EventName],
+) -> Result<Option<Arc<Facts>>, Error> {
+    if !api.is_all_applied(&Channel::Room(room), events).await? {
+        return Ok(None);
+    }
+    match api.rights.read(room, Instant::now()).await {
+        Ok(facts) => Ok(Some(facts)),
+        // It is appended all the same: the fact twice does no harm.
+        Err(error) if error.code == ErrorCode::Unavailable => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Nothing happens any more in a closed room.

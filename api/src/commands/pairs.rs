@@ -11,6 +11,7 @@ use shared::{
 
 use super::{
     control::Control,
+    request::Request,
     rooms::as_made,
     unique::{self, Holder},
 };
@@ -34,7 +35,7 @@ pub(crate) async fn make_match(
     caller: &Caller,
     name: String,
     mut users: Vec<UserId>,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<Paired, Error> {
     if !caller.is_admin {
         return Err(Error::forbidden());
@@ -47,7 +48,7 @@ pub(crate) async fn make_match(
     }
     let name = if name.trim().is_empty() { format!("{one}, {other}") } else { name };
     let pair = Pair { kind: RoomKind::Match, name, creator: caller.user.clone(), two: [one, other] };
-    let Holder { room: id, made, is_new, applied } = hold(api, caller, pair, idempotency_key).await?;
+    let Holder { room: id, made, is_new, applied } = hold(api, caller, pair, request).await?;
     let room = match made {
         Some(made) if !applied => as_made(id, made),
         _ => rooms::room(&api.pool, api.shards, id, &caller.user).await?.ok_or_else(Error::not_found)?,
@@ -69,7 +70,7 @@ pub(super) async fn hold(
     api: &Shared,
     caller: &Caller,
     pair: Pair,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<Holder, Error> {
     let Pair { kind, name, creator, two } = pair;
     let key = key(kind.as_str(), &two[0], &two[1]);
@@ -90,7 +91,7 @@ pub(super) async fn hold(
         unread: 0,
         detail: None,
     };
-    let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
+    let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
     unique::hold(api, control, &key, Event::RoomMade(made)).await
 }
 

@@ -4,22 +4,26 @@ use std::collections::HashMap;
 
 use shared::{
     clock::Timestamp,
-    error::Error,
+    error::{Error, ErrorCode},
     event::{Event, EventName, Person, Profile},
     id::{RoomId, UserId},
-    log::{Append, MsgId},
+    log::MsgId,
     rules::{self, Caller},
     subject::Channel,
 };
 use tokio::time::Instant;
 
-use super::{contacts, control};
+use super::{
+    append::{self, Write, Written},
+    contacts, control,
+    request::Request,
+};
 use crate::{
     queries::{
         people::{self, Described},
         presence, rooms,
     },
-    state::{APPEND, Shared},
+    state::Shared,
 };
 
 /// What `new` changes of `old`: an absent claim changes nothing.
@@ -43,6 +47,7 @@ pub(crate) async fn learn(
     user: &UserId,
     issued_at: Option<i64>,
     person: &Person,
+    deadline: Instant,
 ) -> Result<(), Error> {
     let Some(issued_at) = issued_at.filter(|_| *person != Person::default()) else { return Ok(()) };
     if api.profiles.get(user).is_some_and(|newest| issued_at <= newest) {
@@ -58,11 +63,19 @@ pub(crate) async fn learn(
     }
     let event = Event::Profile(Profile { user: user.clone(), issued_at, person: person.clone() });
     let id = MsgId::new(user, &channel, EventName::Profile, &issued_at.to_string());
-    let append = Append::new(&channel, &event, id);
-    let appended = api.append(append, Instant::now() + APPEND).await?;
-    api.is_applied(shard, appended.seq).await;
+    let request = Request::new(None, deadline);
+    let write = Write { channel: &channel, event, id, headers: vec![] };
+    let written = match append::append(api, &request, write).await {
+        Ok(written) => Some(written),
+        // Another token of the same second: the first one counts.
+        Err(error) if error.code == ErrorCode::KeyReused => None,
+        Err(error) => return Err(error),
+    };
+    if let Some(written) = &written {
+        api.has_applied(written.position).await;
+    }
     api.profiles.insert(user.clone(), issued_at);
-    if !appended.duplicate {
+    if let Some(Written { event, is_new: true, .. }) = written {
         contacts::tell(api, user, event).await;
     }
     Ok(())
@@ -90,7 +103,7 @@ pub(crate) async fn put(
     caller: &Caller,
     user: &UserId,
     person: Person,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<(Described, bool), Error> {
     if !caller.is_admin {
         return Err(Error::forbidden());
@@ -99,8 +112,10 @@ pub(crate) async fn put(
     let issued_at = Timestamp::now().unix_ms() / 1_000;
     let channel = Channel::User(user.clone());
     let profile = Event::Profile(Profile { user: user.clone(), issued_at, person });
-    let ((_, stored), applied) = control::write(api, caller, &channel, profile, idempotency_key).await?;
-    contacts::tell(api, user, stored).await;
+    let (written, applied) = control::write(api, caller, &channel, profile, request).await?;
+    if written.is_new {
+        contacts::tell(api, user, written.event).await;
+    }
     Ok((show(api, caller, user).await?, applied))
 }
 

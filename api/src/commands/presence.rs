@@ -3,12 +3,15 @@
 use shared::{
     error::Error,
     event::{Event, Online, Participant, header},
-    log::{Append, MsgId},
+    log::MsgId,
     rpc::PresenceChange,
     subject::Channel,
 };
-use tokio::time::Instant;
 
+use super::{
+    append::{self, Write},
+    request::Request,
+};
 use crate::state::Shared;
 
 /// Appends what a node says of a person. Its counter makes each change its own.
@@ -16,7 +19,7 @@ pub(crate) async fn tell(
     api: &Shared,
     incarnation: u64,
     change: PresenceChange,
-    deadline: Instant,
+    request: &Request<'_>,
 ) -> Result<(), Error> {
     let PresenceChange { room, user, joined, counter } = change;
     let (channel, event) = match (room, joined) {
@@ -32,6 +35,5 @@ pub(crate) async fn tell(
     let id = MsgId::new(&user, &channel, event.name(), &format!("{incarnation}:{counter}"));
     let headers =
         vec![(header::INCARNATION, incarnation.to_string()), (header::COUNTER, counter.to_string())];
-    api.append(Append { headers, ..Append::new(&channel, &event, id) }, deadline).await?;
-    Ok(())
+    append::append(api, request, Write { channel: &channel, event, id, headers }).await.map(drop)
 }

@@ -12,8 +12,11 @@ use shared::{
 };
 
 use super::{
+    append::Written,
     control::{self, Control},
-    enter, manage, see, teams, topics,
+    current, enter, manage,
+    request::Request,
+    see, teams, topics,
 };
 use crate::{
     queries::{
@@ -53,7 +56,7 @@ pub(crate) async fn make(
     api: &Shared,
     caller: &Caller,
     make: Make,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<(Room, bool), Error> {
     make.check()?;
     if let Some(team) = make.team {
@@ -85,12 +88,12 @@ pub(crate) async fn make(
         detail: None,
     };
     let event = if kind == RoomKind::Public { Event::Chatroom(made) } else { Event::RoomMade(made) };
-    let mut control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
-    let (id, stored) = control.append(&Channel::System, event).await?;
-    let (Event::Chatroom(made) | Event::RoomMade(made)) = stored else {
+    let mut control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
+    let Written { position, event, .. } = control.append(&Channel::System, event).await?;
+    let (Event::Chatroom(made) | Event::RoomMade(made)) = event else {
         return Err(Error::internal(&"a new room is stored as something else"));
     };
-    let room = RoomId(id);
+    let room = RoomId(position.seq);
     for user in &made.users {
         let member = Member { user: user.clone(), room, by: caller.user.clone() };
         control.append(&Channel::Room(room), Event::MemberAdd(member)).await?;
@@ -174,7 +177,7 @@ pub(crate) async fn change(
     caller: &Caller,
     room: RoomId,
     change: Change,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<(Room, bool), Error> {
     let Change { name, description, private } = change;
     if let Some(name) = &name {
@@ -192,12 +195,20 @@ pub(crate) async fn change(
     if facts.kind == RoomKind::Topic {
         topics::check_change(name.as_deref(), description.as_deref())?;
     }
+    let now = current(api, room, &[EventName::RoomUpdate]).await?;
+    let stands = |now: &Facts| {
+        name.as_ref().is_none_or(|name| *name == now.name)
+            && description.as_deref().is_none_or(|new| new == now.description.as_deref().unwrap_or(""))
+            && private.is_none_or(|private| private == (now.kind == RoomKind::Private))
+    };
+    if now.as_deref().is_some_and(stands) {
+        return Ok((row(api, caller, &facts).await?, true));
+    }
     let update = RoomUpdate { name, description, private, ..RoomUpdate::new(room, caller.user.clone()) };
     let event = Event::RoomUpdate(update);
-    let ((_, stored), applied) =
-        control::write(api, caller, &Channel::Room(room), event, idempotency_key).await?;
+    let (written, applied) = control::write(api, caller, &Channel::Room(room), event, request).await?;
     let mut room = row(api, caller, &facts).await?;
-    if let (Event::RoomUpdate(update), false) = (stored, applied) {
+    if let (Event::RoomUpdate(update), false) = (written.event, applied) {
         // What was decided, though reads can't see it yet.
         room.name = update.name.unwrap_or(room.name);
         room.description = update.description.or(room.description);
@@ -215,26 +226,25 @@ pub(crate) async fn close(
     api: &Shared,
     caller: &Caller,
     room: RoomId,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<bool, Error> {
     let facts = see(api, room, caller).await?;
     if !facts.may_manage(caller) {
         return Err(Error::forbidden());
     }
-    shut(api, caller, &facts, idempotency_key).await
+    shut(api, caller, room, request).await
 }
 
 /// Closes a room for one who was found to have the right to it. Answers whether Postgres has it.
 pub(super) async fn shut(
     api: &Shared,
     caller: &Caller,
-    facts: &Facts,
-    idempotency_key: Option<&str>,
+    room: RoomId,
+    request: &Request<'_>,
 ) -> Result<bool, Error> {
-    if facts.closed {
+    if current(api, room, &[EventName::RoomUpdate]).await?.is_some_and(|facts| facts.closed) {
         return Ok(true);
     }
-    let update = RoomUpdate { closed: Some(true), ..RoomUpdate::new(facts.room, caller.user.clone()) };
-    let event = Event::RoomUpdate(update);
-    Ok(control::write(api, caller, &Channel::Room(facts.room), event, idempotency_key).await?.1)
+    let update = RoomUpdate { closed: Some(true), ..RoomUpdate::new(room, caller.user.clone()) };
+    Ok(control::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request).await?.1)
 }

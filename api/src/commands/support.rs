@@ -4,6 +4,21 @@
 //! nobody whom a token could name; one person has one open room for an organisation's product and
 //! portfolio; and nothing tells who lacks the key that there is a room.
 
+use super::{
+    control::Control,
+    messages::{self, Access, Send},
+    open,
+    request::Request,
+    rooms,
+    unique::{self, Holder},
+};
+use crate::{
+    queries::{
+        messages::{self as stored, Message, Page},
+        support::{self, Room},
+    },
+    state::Shared,
+};
 use shared::{
     clock::Timestamp,
     error::Error,
@@ -12,21 +27,6 @@ use shared::{
     log,
     rules::{self, Caller},
     subject::Channel,
-};
-use tokio::time::Instant;
-
-use super::{
-    control::Control,
-    messages::{self, Request, Send},
-    open, rooms,
-    unique::{self, Holder},
-};
-use crate::{
-    queries::{
-        messages::{self as stored, Message, Page},
-        support::{self, Room},
-    },
-    state::{APPEND, Shared},
 };
 
 /// The most rooms that are listed: the newest that are open.
@@ -73,7 +73,12 @@ fn writer(api: &Shared, caller: Option<Caller>, visitor: UserId) -> Result<Calle
 }
 
 /// The open room of a visit, made where there is none.
-pub(crate) async fn visit(api: &Shared, caller: Option<Caller>, visit: Visit) -> Result<Room, Error> {
+pub(crate) async fn visit(
+    api: &Shared,
+    caller: Option<Caller>,
+    visit: Visit,
+    request: &Request<'_>,
+) -> Result<Room, Error> {
     for (field, text) in [
         ("org_id", &visit.org_id),
         ("portfolio_name", &visit.portfolio_name),
@@ -95,7 +100,7 @@ pub(crate) async fn visit(api: &Shared, caller: Option<Caller>, visit: Visit) ->
     ]);
     let before = support::count(&api.pool, &visit.org_id, visit.user.as_str()).await?;
     let made = Event::RoomMade(made(&caller, visit, before + 1));
-    let control = Control::new(api, &caller.user, &Channel::System, EventName::RoomMade, None);
+    let control = Control::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
     let Holder { room, made, .. } = unique::hold(api, control, &key, made).await?;
     if let Some(room) = support::room(&api.pool, api.shards, room).await? {
         return Ok(room);
@@ -162,7 +167,7 @@ pub(crate) async fn say(
     caller: Option<Caller>,
     secret: &str,
     said: Said,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<(), Error> {
     rules::message_text("message_data", &said.text, api.text_max)?;
     rules::optional_line("auther", &said.auther, rules::NAME_MAX)?;
@@ -174,13 +179,11 @@ pub(crate) async fn say(
     let send = Send {
         room: room.id,
         text: &text,
-        client_id: idempotency_key,
-        request: Request::default(),
-        // The key has let them in.
-        is_in: true,
-        is_pair: false,
+        client_id: request.key,
+        request,
+        // The room's key has let them in.
+        access: Access::Granted,
         detail: Some(MessageDetail::Support { side, auther, message_type }),
-        deadline: Instant::now() + APPEND,
     };
     let sent = messages::send(api, &caller, send).await?;
     api.is_applied(Channel::Room(room.id).shard(api.shards), sent.id.0).await;
@@ -208,12 +211,11 @@ pub(crate) async fn close(
     api: &Shared,
     caller: Option<Caller>,
     secret: &str,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<(), Error> {
     let room = find(api, secret).await?;
     let caller = writer(api, caller, visitor(&room.visitor)?)?;
-    let facts = api.rights.facts(room.id, |facts| !facts.closed).await?;
-    rooms::shut(api, &caller, &facts, idempotency_key).await.map(drop)
+    rooms::shut(api, &caller, room.id, request).await.map(drop)
 }
 
 /// The open rooms about a product, with their keys: for the organisation's agents, and for admins.

@@ -11,8 +11,11 @@ use shared::{
 };
 
 use super::{
+    append::Written,
     control::{self, Control},
-    invitations, stored,
+    invitations,
+    request::Request,
+    stored,
 };
 use crate::{
     queries::teams::{self, Team},
@@ -26,7 +29,7 @@ pub(crate) async fn make(
     caller: &Caller,
     name: String,
     mut users: Vec<UserId>,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<(Team, bool), Error> {
     rules::required_line("name", &name, rules::NAME_MAX)?;
     if users.len() > rules::ROOM_USERS_MAX {
@@ -36,12 +39,12 @@ pub(crate) async fn make(
     users.sort();
     users.dedup();
     let made = Made { name, users, user: caller.user.clone(), created_at: Timestamp::now() };
-    let mut control = Control::new(api, &caller.user, &Channel::System, EventName::TeamMade, idempotency_key);
-    let (id, stored) = control.append(&Channel::System, Event::TeamMade(made)).await?;
-    let Event::TeamMade(made) = stored else {
+    let mut control = Control::new(api, &caller.user, &Channel::System, EventName::TeamMade, request);
+    let Written { position, event, .. } = control.append(&Channel::System, Event::TeamMade(made)).await?;
+    let Event::TeamMade(made) = event else {
         return Err(Error::internal(&"a new team is stored as something else"));
     };
-    let team = TeamId(id);
+    let team = TeamId(position.seq);
     for user in &made.users {
         let member = TeamMember { team, user: user.clone(), by: caller.user.clone() };
         control.append(&Channel::Team(team), Event::TeamMemberAdd(member)).await?;
@@ -120,17 +123,30 @@ pub(crate) async fn list(
     teams::list(&api.pool, api.shards, caller, before, limit).await
 }
 
+/// Whether a person belongs to the team by all that was acknowledged; `None` where Postgres has not got it in time.
+pub(super) async fn is_member(api: &Shared, id: TeamId, user: &UserId) -> Result<Option<bool>, Error> {
+    let events = [EventName::TeamMemberAdd, EventName::TeamMemberRemove];
+    if !api.is_all_applied(&Channel::Team(id), &events).await? {
+        return Ok(None);
+    }
+    let (team, _) = team(api, id).await?;
+    Ok(Some(team.users.contains(user)))
+}
+
 /// A person belongs to the team from now on. Answers whether Postgres has it.
 pub(crate) async fn add(
     api: &Shared,
     caller: &Caller,
     id: TeamId,
     user: UserId,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<bool, Error> {
     manage(api, id, caller).await?;
+    if is_member(api, id, &user).await? == Some(true) {
+        return Ok(true);
+    }
     let event = Event::TeamMemberAdd(TeamMember { team: id, user, by: caller.user.clone() });
-    Ok(control::write(api, caller, &Channel::Team(id), event, idempotency_key).await?.1)
+    Ok(control::write(api, caller, &Channel::Team(id), event, request).await?.1)
 }
 
 /// A person belongs to it no more; everyone may do that to himself. Answers whether Postgres has it.
@@ -139,7 +155,7 @@ pub(crate) async fn remove(
     caller: &Caller,
     id: TeamId,
     user: UserId,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<bool, Error> {
     if user == caller.user {
         show(api, caller, id).await?;
@@ -147,5 +163,6 @@ pub(crate) async fn remove(
         manage(api, id, caller).await?;
     }
     let event = Event::TeamMemberRemove(TeamMember { team: id, user: user.clone(), by: caller.user.clone() });
-    invitations::put_out(api, caller, &Channel::Team(id), event, &user, idempotency_key).await
+    let is_out = is_member(api, id, &user).await? == Some(false);
+    invitations::put_out(api, caller, &Channel::Team(id), event, &user, is_out, request).await
 }

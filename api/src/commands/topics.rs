@@ -11,7 +11,9 @@ use shared::{
 
 use super::{
     control::Control,
-    manage, rooms,
+    manage,
+    request::Request,
+    rooms,
     unique::{self, Holder},
 };
 use crate::{
@@ -43,7 +45,7 @@ pub(crate) async fn make(
     api: &Shared,
     caller: &Caller,
     make: Make,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<Option<Topic>, Error> {
     let Make { title, category, description, picture } = make;
     rules::required_line("title", &title, TITLE_MAX)?;
@@ -51,22 +53,25 @@ pub(crate) async fn make(
     // Before anything is kept: what is made is answered, whatever becomes unreachable.
     let shard = Channel::User(caller.user.clone()).shard(api.shards);
     let person = people::person(&api.pool, shard, &caller.user).await?;
-    let request = idempotency_key.map(|key| [caller.user.as_str(), key]);
+    let named_by = request.key.map(|key| [caller.user.as_str(), key]);
     let img = match picture {
         None => None,
         Some(picture) => {
-            let name = picture.name(request.as_ref().map(<[&str; 2]>::as_slice));
+            let name = picture.name(named_by.as_ref().map(<[&str; 2]>::as_slice));
             api.media.put(name, picture).await?;
             Some(name)
         }
     };
     let key = unique::key_of(&[RoomKind::Topic.as_str(), &category, &title]);
     let detail = RoomDetail::Topic { category, img: img.map(|name| name.to_string()) };
-    let made = hold(api, caller, &key, new_room(caller, title, description, detail), idempotency_key).await;
+    let made = hold(api, caller, &key, new_room(caller, title, description, detail), request).await;
     // Under a key of the caller's an earlier try may have made a topic that shows it.
     let is_shown = match &made {
         Ok(made) => made.is_some(),
-        Err(error) => error.code == ErrorCode::OutcomeUnknown || idempotency_key.is_some(),
+        Err(error) => {
+            let is_unknown = error.code == ErrorCode::OutcomeUnknown || request.progress.has_stored();
+            is_unknown || request.key.is_some()
+        }
     };
     if let (Some(name), false) = (img, is_shown) {
         api.media.discard(name).await;
@@ -101,9 +106,9 @@ async fn hold(
     caller: &Caller,
     key: &str,
     room: Made,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<Option<(RoomId, Made)>, Error> {
-    let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, idempotency_key);
+    let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
     let Holder { room, made, is_new, .. } = unique::hold(api, control, key, Event::Chatroom(room)).await?;
     Ok(made.filter(|_| is_new).map(|made| (room, made)))
 }
@@ -176,12 +181,12 @@ pub(crate) async fn describe(
     caller: &Caller,
     topic: Topic,
     description: Option<String>,
-    idempotency_key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<Topic, Error> {
     // What is absent stays: no description is an empty one.
     let change =
         rooms::Change { name: None, description: Some(description.unwrap_or_default()), private: None };
-    let (room, _) = rooms::change(api, caller, topic.id, change, idempotency_key).await?;
+    let (room, _) = rooms::change(api, caller, topic.id, change, request).await?;
     let description = room.description.filter(|description| !description.is_empty());
     Ok(Topic { description, ..topic })
 }

@@ -13,13 +13,16 @@ use sha2::{Digest as _, Sha256};
 use shared::{
     error::{Error, ErrorCode},
     event::{Event, EventName, Room as Made, header},
-    id::RoomId,
-    log::{self, Appended, Stored},
-    subject::{self, Channel},
+    id::{RoomId, Shard},
+    log::{self, LogPosition, Stored},
+    subject::Channel,
 };
 use tokio::time::Instant;
 
-use super::control::{Control, is_same, key_reused};
+use super::{
+    append::{self, is_same, key_reused},
+    control::Control,
+};
 use crate::{queries::rooms, state::Shared};
 
 /// How long what was seen may be counted on.
@@ -52,19 +55,26 @@ struct Last {
     room: RoomId,
     generation: u32,
     /// Its creation, where the log has that still.
-    stored: Option<(Stored, Event)>,
+    creation: Option<Creation>,
+}
+
+/// How a room was made.
+struct Creation {
+    event: Event,
+    /// Names the request that made it.
+    msg_id: Option<String>,
 }
 
 impl Last {
     /// Reads a creation.
-    fn of(stored: Stored) -> Result<Self, Error> {
+    fn of(stored: &Stored) -> Result<Self, Error> {
         let generation = stored.headers.get_last(header::GENERATION);
         let generation = generation.and_then(|value| value.as_str().parse().ok());
-        let event = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event));
-        let event = event.and_then(|name| Event::decode(name, &stored.payload).ok());
-        match (generation, event) {
+        match (generation, append::decode(stored)) {
             (Some(generation), Some(event)) => {
-                Ok(Self { room: RoomId(stored.seq), generation, stored: Some((stored, event)) })
+                let msg_id = stored.headers.get_last(NATS_MESSAGE_ID).map(|id| id.as_str().to_owned());
+                let creation = Some(Creation { event, msg_id });
+                Ok(Self { room: RoomId(stored.seq), generation, creation })
             }
             _ => Err(Error::internal(&format!("{} is no creation of a room", stored.subject))),
         }
@@ -72,17 +82,16 @@ impl Last {
 
     /// Whether this request made it: as an earlier try, or under the same key of the caller's.
     fn is_by(&self, control: &Control<'_>, event: &Event) -> Result<bool, Error> {
-        let Some((stored, earlier)) = &self.stored else { return Ok(false) };
-        let id = stored.headers.get_last(NATS_MESSAGE_ID);
-        if id.is_none_or(|id| id.as_str() != control.id().to_string()) {
+        let Some(creation) = &self.creation else { return Ok(false) };
+        if creation.msg_id.as_ref().is_none_or(|id| *id != control.id().to_string()) {
             return Ok(false);
         }
-        if is_same(earlier, event) { Ok(true) } else { Err(key_reused()) }
+        if is_same(&creation.event, event) { Ok(true) } else { Err(key_reused(event.name())) }
     }
 
     /// Its place in the log; 0 where it has left that.
     fn seq(&self) -> u64 {
-        self.stored.as_ref().map_or(0, |(stored, _)| stored.seq)
+        if self.creation.is_some() { self.room.0 } else { 0 }
     }
 }
 
@@ -94,11 +103,11 @@ pub(super) async fn hold(
     event: Event,
 ) -> Result<Holder, Error> {
     let (last, is_new) = find_or_make(api, &mut control, key, event).await?;
-    if let Some((stored, _)) = &last.stored {
-        control.note(Appended { shard: stored.shard, seq: stored.seq, duplicate: true });
+    if last.creation.is_some() {
+        control.note(LogPosition { shard: Shard::SYSTEM, seq: last.seq() });
     }
     let applied = control.applied().await;
-    let made = last.stored.and_then(|(_, event)| match event {
+    let made = last.creation.and_then(|creation| match creation.event {
         Event::Chatroom(made) | Event::RoomMade(made) => Some(made),
         _ => None,
     });
@@ -125,13 +134,21 @@ async fn find_or_make(
         let last = find(api, &subject, key).await?;
         let (expected, generation) = match last {
             None => (0, 0),
-            Some(last) if last.is_by(control, &event)? => return Ok((last, true)),
+            Some(last) if last.is_by(control, &event)? => {
+                control.found();
+                return Ok((last, true));
+            }
             Some(last) if !is_closed(api, last.room).await? => return Ok((last, false)),
             Some(last) => (last.seq(), last.generation + 1),
         };
         let tried = control.append_keyed(&Channel::System, &event, key, generation, expected, until).await;
         match tried {
-            Ok(appended) => return made(api, control, &subject, event, appended).await,
+            // An earlier event of the same name may be of another generation: it says so itself.
+            Ok((position, Some(_))) => return made_before(api, position).await,
+            Ok((position, None)) => {
+                let creation = Some(Creation { event, msg_id: None });
+                return Ok((Last { room: RoomId(position.seq), generation, creation }, true));
+            }
             // Somebody was faster; or it was an earlier try of our own, which brokers since 2.12 refuse
             // for the sequence before they look at the name.
             Err(error) if error.code == ErrorCode::Conflict => {}
@@ -140,33 +157,22 @@ async fn find_or_make(
     }
 }
 
-/// The creation that this request's name stands for.
-async fn made(
-    api: &Shared,
-    control: &Control<'_>,
-    subject: &str,
-    event: Event,
-    appended: Appended,
-) -> Result<(Last, bool), Error> {
-    let stored = log::get(&api.jetstream, appended.shard, appended.seq).await;
+/// The room that the same request made before.
+async fn made_before(api: &Shared, position: LogPosition) -> Result<(Last, bool), Error> {
+    let stored = log::get(&api.jetstream, position.shard, position.seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
     let stored = stored
         .ok_or_else(|| Error::new(ErrorCode::OutcomeUnknown, "It was stored, and can't be read now."))?;
-    if stored.subject != subject {
-        return Err(key_reused());
-    }
-    let last = Last::of(stored)?;
-    let is_ours = last.is_by(control, &event)?;
-    Ok((last, is_ours))
+    Ok((Last::of(&stored)?, true))
 }
 
 async fn find(api: &Shared, subject: &str, key: &str) -> Result<Option<Last>, Error> {
     let last = log::last(&api.jetstream, subject).await.map_err(|e| Error::unavailable("The log", &e))?;
     if let Some(stored) = last {
-        return Last::of(stored).map(Some);
+        return Last::of(&stored).map(Some);
     }
     let row = rooms::of_key(&api.pool, key, None).await?;
-    Ok(row.map(|(room, generation)| Last { room, generation, stored: None }))
+    Ok(row.map(|(room, generation)| Last { room, generation, creation: None }))
 }
 
 /// Whether a room is closed; no close that was acknowledged is missed.

@@ -1,11 +1,11 @@
 //! What every dialect over HTTP reads alike: who asks, the key of a request, the body; and the headers of a
 //! refusal. Each puts the errors into its own form.
 
-use std::marker::PhantomData;
+use std::{convert::Infallible, marker::PhantomData};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest as _, FromRequestParts, Request},
+    extract::{self, FromRequest as _, FromRequestParts},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -16,11 +16,16 @@ use shared::{
     rules::{self, Caller},
     token::token_from,
 };
+use tokio::time::Instant;
 
 use crate::{
-    commands::people,
+    commands::{
+        people,
+        request::{Progress, Request},
+    },
     documents::{Input, Operation},
-    state::Api,
+    server::REQUEST,
+    state::{APPEND, Api},
 };
 
 /// Who asks, by a valid token; `None` where none was sent. Those who write are counted.
@@ -39,17 +44,69 @@ pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Opt
     if writes {
         api.writes.count(&identity.caller.user)?;
     }
-    people::learn(api, &identity.caller.user, identity.issued_at, &identity.person).await?;
+    let deadline = Arrival::of(parts).at + APPEND;
+    people::learn(api, &identity.caller.user, identity.issued_at, &identity.person, deadline).await?;
     Ok(Some(identity.caller))
 }
 
+/// A request as it arrived, for the writes that it leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    at: Instant,
+    pub(crate) progress: Progress,
+}
+
+impl Arrival {
+    /// A request that arrives now.
+    pub(crate) fn now() -> Self {
+        Self { at: Instant::now(), progress: Progress::default() }
+    }
+
+    fn of(parts: &Parts) -> Self {
+        parts.extensions.get().cloned().unwrap_or_else(Self::now)
+    }
+
+    fn request<'a>(&self, key: Option<&'a str>) -> Request<'a> {
+        let progress = self.progress.clone();
+        Request { progress, ..Request::new(key, self.at + APPEND) }
+    }
+}
+
+/// When a request arrived, of a route that takes no key.
+pub(super) struct Unkeyed(Arrival);
+
+impl Unkeyed {
+    /// The request, as commands take it.
+    pub(super) fn request(&self) -> Request<'_> {
+        self.0.request(None)
+    }
+}
+
+impl FromRequestParts<Api> for Unkeyed {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
+        Ok(Self(Arrival::of(parts)))
+    }
+}
+
+impl Input for Unkeyed {
+    fn describe(_: &mut Operation<'_>) {}
+}
+
 /// The key under which a request may be sent again; one that is none is refused as an `R`.
-pub(super) struct IdempotencyKey<R>(Option<String>, PhantomData<R>);
+pub(super) struct IdempotencyKey<R>(Option<String>, Arrival, PhantomData<R>);
 
 impl<R> IdempotencyKey<R> {
-    /// The key, where there is one.
-    pub(super) fn as_deref(&self) -> Option<&str> {
-        self.0.as_deref()
+    /// The request under that key, as commands take it.
+    pub(super) fn request(&self) -> Request<'_> {
+        self.1.request(self.0.as_deref())
+    }
+
+    /// The same, of one whose body may take long to arrive: its deadline counts from now, when it is there.
+    pub(super) fn request_with_body(&self) -> Request<'_> {
+        let deadline = (Instant::now() + APPEND).min(self.1.at + REQUEST);
+        Request { deadline, ..self.request() }
     }
 }
 
@@ -61,7 +118,7 @@ impl<R: From<Error> + IntoResponse> FromRequestParts<Api> for IdempotencyKey<R> 
         if let Some(key) = key {
             rules::client_id("Idempotency-Key", key)?;
         }
-        Ok(Self(key.map(str::to_owned), PhantomData))
+        Ok(Self(key.map(str::to_owned), Arrival::of(parts), PhantomData))
     }
 }
 
@@ -74,7 +131,7 @@ impl<R> Input for IdempotencyKey<R> {
 }
 
 /// A body of JSON, as it came.
-pub(super) async fn json_body(request: Request, api: &Api) -> Result<Bytes, Error> {
+pub(super) async fn json_body(request: extract::Request, api: &Api) -> Result<Bytes, Error> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or("");
     if !kind.trim().eq_ignore_ascii_case("application/json") {
@@ -84,7 +141,7 @@ pub(super) async fn json_body(request: Request, api: &Api) -> Result<Bytes, Erro
 }
 
 /// A body, as it came.
-pub(super) async fn body(request: Request, api: &Api) -> Result<Bytes, Error> {
+pub(super) async fn body(request: extract::Request, api: &Api) -> Result<Bytes, Error> {
     Bytes::from_request(request, api).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             Error::new(ErrorCode::TooLarge, "The body must have at most 256 KiB.")

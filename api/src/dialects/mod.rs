@@ -9,6 +9,8 @@ mod read;
 pub(crate) mod support;
 pub(crate) mod topics;
 
+pub(crate) use http::Arrival;
+
 use axum::{
     http::Uri,
     response::{IntoResponse as _, Response},

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use shared::{error::Error, id::Shard, log, metric_names as names, rpc::PresenceChange};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::Semaphore;
 
 use crate::{
-    commands::presence::tell,
+    commands::{presence::tell, request::Request},
     queries::presence,
-    state::{APPEND, Shared},
+    state::Shared,
 };
 
 /// People read at a time.
@@ -55,7 +55,7 @@ async fn of_shard(api: &Shared, shard: Shard, incarnation: u64, places: &Semapho
             stream::iter(people).map(Ok).try_for_each_concurrent(AT_ONCE, |(room, user)| async move {
                 let _place = places.acquire().await.map_err(|error| Error::internal(&error))?;
                 let leave = PresenceChange { room, user, joined: false, counter: LAST_WORD };
-                tell(api, incarnation, leave, Instant::now() + APPEND).await?;
+                tell(api, incarnation, leave, &Request::internal()).await?;
                 metrics::counter!(names::DEAD_NODE_LEAVES_TOTAL).increment(1);
                 Ok::<_, Error>(())
             });

@@ -54,6 +54,22 @@ pub(crate) struct Said {
     pub(crate) is_readed: bool,
 }
 
+/// Whether a room was stopped and nobody has written there since.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn is_stopped(pool: &Database, shards: ShardCount, room: RoomId) -> Result<bool, Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM room_state s WHERE s.shard = $1 AND s.room = $2 AND s.stopped IS NOT NULL
+             AND NOT EXISTS (SELECT FROM message m WHERE m.shard = $1 AND m.room = $2 AND m.id > s.stopped))",
+    )
+    .bind(Channel::Room(room).shard(shards).number())
+    .bind(number(room.0))
+    .fetch_one(pool)
+    .await
+    .map_err(|error| database(&error))
+}
+
 #[derive(FromRow)]
 struct Row {
     id: i64,

@@ -101,7 +101,7 @@ pub(crate) async fn page(
     Ok(messages)
 }
 
-/// The author of a message that is there; `None` where it is not, or was deleted.
+/// The author of a message, and the event by which it was deleted; `None` where Postgres has no such message.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -110,9 +110,10 @@ pub(crate) async fn author(
     shard: Shard,
     room: RoomId,
     id: MessageId,
-) -> Result<Option<UserId>, Error> {
-    let author: Option<String> = sqlx::query_scalar(
-        "SELECT author FROM message WHERE shard = $1 AND room = $2 AND id = $3 AND deleted_at IS NULL",
+) -> Result<Option<(UserId, Option<u64>)>, Error> {
+    let row: Option<(String, Option<i64>)> = sqlx::query_as(
+        "SELECT author, CASE WHEN deleted_at IS NOT NULL THEN coalesce(changed, 0) END
+         FROM message WHERE shard = $1 AND room = $2 AND id = $3",
     )
     .bind(shard.number())
     .bind(number(room.0))
@@ -120,7 +121,29 @@ pub(crate) async fn author(
     .fetch_optional(pool)
     .await
     .map_err(|error| database(&error))?;
-    author.as_deref().map(user).transpose()
+    row.map(|(author, deleted)| Ok((user(&author)?, deleted.map(unsigned).transpose()?))).transpose()
+}
+
+/// Up to where a person has read a room.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn mark(
+    pool: &Database,
+    shard: Shard,
+    room: RoomId,
+    user: &UserId,
+) -> Result<Option<MessageId>, Error> {
+    let mark: Option<i64> = sqlx::query_scalar(
+        "SELECT message_id FROM read_mark WHERE shard = $1 AND room = $2 AND user_id = $3",
+    )
+    .bind(shard.number())
+    .bind(number(room.0))
+    .bind(user.as_str())
+    .fetch_optional(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    mark.map(|mark| unsigned(mark).map(MessageId)).transpose()
 }
 
 /// Whether a message was ever sent to a room, deleted or not.

@@ -6,13 +6,14 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use shared::{
     id::{Shard, ShardCount},
     subject::Channel,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// What a snapshot says it contains of one channel: all events of its shard up to there.
 pub(super) struct Seen<'a> {
@@ -46,12 +47,24 @@ struct State {
     channels: HashMap<Channel, Word>,
 }
 
-/// The last control event heard of a channel, until Postgres has it.
+/// How long it is remembered that a right was taken away: by then fan-out has had everybody confirmed who is in
+/// the room, or has put them out.
+const NARROWED: Duration = Duration::from_secs(60);
+
+/// The last control event heard of a channel, until Postgres has it and nobody can write there by an older right.
 #[derive(Clone, Copy, Default)]
 struct Word {
     seq: u64,
     /// One of them took a right from somebody.
     takes: bool,
+    /// When the last one that did so was heard.
+    narrowed_at: Option<Instant>,
+}
+
+impl Word {
+    fn is_narrowed(&self) -> bool {
+        self.narrowed_at.is_some_and(|at| at.elapsed() < NARROWED)
+    }
 }
 
 impl Heard {
@@ -100,6 +113,22 @@ impl Heard {
         let word = state.channels.entry(channel).or_default();
         word.seq = word.seq.max(seq);
         word.takes |= takes;
+        if takes {
+            word.narrowed_at = Some(Instant::now());
+        }
+    }
+
+    /// A right to a room was taken away by an event of another channel: its team's.
+    pub(super) fn narrow(&self, room: Channel) {
+        let mut state = self.state();
+        let word = state.channels.entry(room).or_default();
+        word.takes = true;
+        word.narrowed_at = Some(Instant::now());
+    }
+
+    /// Whether a right to a channel was taken away a short time ago.
+    pub(super) fn is_narrowed(&self, channel: &Channel) -> bool {
+        self.state().channels.get(channel).is_some_and(Word::is_narrowed)
     }
 
     /// Forgets what Postgres has; snapshots asked for before that are refused by their shard's floor.
@@ -110,7 +139,7 @@ impl Heard {
             let shard = channel.shard(self.shards);
             // How a room was made says nothing without what became of it since.
             let unmade = matches!(channel, Channel::Room(room) if room.0 > applied(Shard::SYSTEM));
-            let keep = word.seq > applied(shard) || unmade;
+            let keep = word.seq > applied(shard) || unmade || word.is_narrowed();
             if !keep && let Some(Some(floor)) = floors.get_mut(shard.index()) {
                 *floor = (*floor).max(word.seq);
             }
@@ -174,7 +203,7 @@ impl Heard {
 pub(super) enum Life {
     /// Nothing: it is as it was made.
     Quiet,
-    /// People were let in, nobody was put out: a yes from how it was made is still one.
+    /// People were let in, nobody was put out: a yes from how it was made is still one, a no says nothing.
     Grew,
     /// How it was made says nothing any more.
     Changed,
@@ -227,6 +256,27 @@ mod tests {
         assert_eq!(lack(&heard, 8), Some(Lack::Event(shard, 9)), "not applied yet");
         heard.forget(|_| 9);
         assert_eq!(lack(&heard, 8), Some(Lack::Event(shard, 9)), "a snapshot on its way is refused still");
+    }
+
+    #[test]
+    fn a_right_that_was_taken_away_is_remembered_after_postgres_has_it() {
+        let (heard, shard) = hearing();
+        heard.floor(1, shard, 0);
+        heard.note(ROOM, 8, false);
+        assert!(!heard.is_narrowed(&ROOM), "who is added takes nothing away");
+        heard.note(ROOM, 9, true);
+        assert!(heard.is_narrowed(&ROOM));
+        heard.forget(|_| 9);
+        assert!(heard.is_narrowed(&ROOM), "a socket may still be in the room by an older right");
+        let other = Channel::Room(RoomId(16));
+        assert!(!heard.is_narrowed(&other));
+        heard.narrow(other.clone());
+        assert!(heard.is_narrowed(&other), "its team lost somebody");
+        assert_eq!(
+            heard.lacks(&[Seen { channel: &other, as_of: 0 }]),
+            None,
+            "which no event of its own says"
+        );
     }
 
     #[test]

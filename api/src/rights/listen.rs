@@ -89,9 +89,9 @@ fn note(api: &Api, message: &Message) {
     let seq = message.headers.as_ref().and_then(|headers| headers.get_last(header::NATS_SEQUENCE));
     let seq = seq.and_then(|seq| seq.as_str().parse().ok());
     let (Some(seq), Ok(parsed)) = (seq, subject::parse(&message.subject)) else { return };
-    let takes =
-        parsed.event != EventName::MemberAdd.as_str() && parsed.event != EventName::TeamMemberAdd.as_str();
-    api.rights.note(&parsed.channel, seq, takes);
+    if let Some(event) = EventName::parse(parsed.event) {
+        api.rights.decided(&parsed.channel, event, seq);
+    }
 }
 
 impl super::Rights {
@@ -101,6 +101,14 @@ impl super::Rights {
         self.kept.clear();
     }
 
+    /// A control event is stored: what is kept of its room or team counts no more. Any other event changes nothing.
+    pub(crate) fn decided(&self, channel: &Channel, event: EventName, seq: u64) {
+        if CONTROL.iter().any(|(_, control)| *control == event) {
+            let takes = !matches!(event, EventName::MemberAdd | EventName::TeamMemberAdd);
+            self.note(channel, seq, takes);
+        }
+    }
+
     /// A control event drops what is kept of its room, or of all rooms of its team.
     fn note(&self, channel: &Channel, seq: u64, takes: bool) {
         self.heard.note(channel.clone(), seq, takes);
@@ -108,7 +116,13 @@ impl super::Rights {
             Channel::Room(room) => {
                 self.kept.remove(room);
             }
-            Channel::Team(team) => self.kept.retain(|_, facts| facts.team != Some(*team)),
+            Channel::Team(team) => self.kept.retain(|room, facts| {
+                let is_of_team = facts.team == Some(*team);
+                if is_of_team && takes {
+                    self.heard.narrow(Channel::Room(*room));
+                }
+                !is_of_team
+            }),
             Channel::User(_) | Channel::System => {}
         }
     }

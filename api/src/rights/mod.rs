@@ -9,7 +9,7 @@ mod listen;
 mod tries;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -41,6 +41,8 @@ pub(crate) use tries::Tries;
 const FRESH: Duration = Duration::from_secs(20);
 /// After Postgres did not answer, kept answers are given without asking it, for that long.
 const DOWN: Duration = Duration::from_secs(1);
+/// How long a sender who was let into a room waits for Postgres where nothing speaks against them.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// People in all rooms that are kept; a room counts as one more.
 const PEOPLE: u64 = 1_000_000;
 /// Rooms expected among them.
@@ -103,24 +105,23 @@ impl Rights {
     pub(crate) async fn facts(
         &self,
         room: RoomId,
-        good: impl Fn(&Facts) -> bool,
+        good: impl Fn(&Facts) -> bool + Sync,
     ) -> Result<Arc<Facts>, Error> {
         let now = Instant::now();
-        let good = |facts: &Arc<Facts>| good(facts);
-        if let Some(facts) = self.kept(room).filter(|facts| facts.asked_at + FRESH > now).filter(good) {
+        if let Some(facts) = self.kept(room).filter(|facts| facts.asked_at + FRESH > now && good(facts)) {
             self.hits.increment(1);
             return Ok(facts);
         }
         if self.is_down()
-            && let Some(facts) = self.kept(room).filter(good)
+            && let Some(facts) = self.kept(room).filter(|facts| good(facts))
         {
             self.held.increment(1);
             return Ok(facts);
         }
         self.misses.increment(1);
-        match self.read(room, now).await {
+        match self.read_for(room, now, &good).await {
             Err(error) if error.code == ErrorCode::Unavailable => {
-                let held = self.kept(room).filter(good).ok_or(error)?;
+                let held = self.kept(room).filter(|facts| good(facts)).ok_or(error)?;
                 self.held.increment(1);
                 Ok(held)
             }
@@ -128,9 +129,47 @@ impl Rights {
         }
     }
 
+    /// The facts of a room for one who was let into it: those that are kept where they are `good`, however old, else
+    /// those of a new snapshot. `None` where nothing was heard that took a right away there, and Postgres does not
+    /// answer in a short time: then the right by which they were let in stands.
+    ///
+    /// # Errors
+    /// When there is no such room, or what was heard of it is not applied.
+    pub(crate) async fn since_joined(
+        &self,
+        room: RoomId,
+        good: impl Fn(&Facts) -> bool + Send + Sync,
+    ) -> Result<Option<Arc<Facts>>, Error> {
+        if let Some(facts) = self.kept(room).filter(|facts| good(facts)) {
+            self.hits.increment(1);
+            return Ok(Some(facts));
+        }
+        let channel = Channel::Room(room);
+        let stands = || !self.heard.is_narrowed(&channel);
+        if stands() && self.is_down() {
+            self.held.increment(1);
+            return Ok(None);
+        }
+        self.misses.increment(1);
+        let patience = if stands() { PATIENCE } else { APPLY * 2 };
+        let read = timeout(patience, self.read_for(room, Instant::now(), &good)).await;
+        match read {
+            Err(_) if stands() => *self.failed_at() = Some(Instant::now()),
+            Err(_) => return Err(late()),
+            Ok(Err(error)) if error.code == ErrorCode::Unavailable && stands() => {}
+            Ok(read) => return read.map(Some),
+        }
+        self.held.increment(1);
+        Ok(None)
+    }
+
+    fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether Postgres has just not answered. One asker a second is told no, and tries it again.
     fn is_down(&self) -> bool {
-        let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed_at = self.failed_at();
         match failed_at.as_mut() {
             Some(at) if at.elapsed() < DOWN => true,
             Some(at) => {
@@ -154,6 +193,16 @@ impl Rights {
     /// # Errors
     /// When there is no such room, or it can't be known now.
     pub(crate) async fn read(&self, room: RoomId, since: Instant) -> Result<Arc<Facts>, Error> {
+        self.read_for(room, since, &|_| false).await
+    }
+
+    /// The same for one to whom a room that only grew since it was made is known well enough where it is `good`.
+    async fn read_for(
+        &self,
+        room: RoomId,
+        since: Instant,
+        good: &(impl Fn(&Facts) -> bool + Sync),
+    ) -> Result<Arc<Facts>, Error> {
         let turn = self.turns.get_or_insert_with(&room, || Ok::<_, Error>(Turn::default()))?;
         let mut failed = turn.lock().await;
         if let Some(facts) = self.kept(room).filter(|facts| facts.asked_at >= since) {
@@ -163,26 +212,30 @@ impl Rights {
             return Err(error.clone());
         }
         let asked_at = Instant::now();
-        let read = self.snapshot(room).await;
+        let read = self.snapshot(room, good).await;
         *failed = read.as_ref().err().map(|error| (asked_at, error.clone()));
         read
     }
 
     /// A new snapshot that lacks nothing heard: waits up to a second for it.
-    async fn snapshot(&self, room: RoomId) -> Result<Arc<Facts>, Error> {
+    async fn snapshot(
+        &self,
+        room: RoomId,
+        good: &(impl Fn(&Facts) -> bool + Sync),
+    ) -> Result<Arc<Facts>, Error> {
         let mut tries = Tries::within(APPLY);
         loop {
             let changes = self.heard.changes();
             let generation = self.heard.generation();
             let asked = facts::facts(&self.pool, self.shards, room, Instant::now()).await;
             let down = asked.as_ref().is_err_and(|error| error.code == ErrorCode::Unavailable);
-            *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = down.then(Instant::now);
+            *self.failed_at() = down.then(Instant::now);
             let lack = match asked? {
                 Some(facts) => match self.keep(Arc::new(facts), generation) {
                     Ok(facts) => return Ok(facts),
                     Err(lack) => lack,
                 },
-                None => match self.unapplied(room).await? {
+                None => match self.unapplied(room, good).await? {
                     Some(Ok(facts)) => return Ok(Arc::new(facts)),
                     Some(Err(lack)) => lack,
                     // It has left the log since: Postgres has it by now, or there is none.
@@ -225,8 +278,6 @@ impl Rights {
         mut changes: tokio::sync::watch::Receiver<u64>,
         tries: &mut Tries,
     ) -> Result<(), Error> {
-        let late =
-            || Error::unavailable("Whether you may do that", &"what is stored lags behind what was decided");
         // What is heard of Postgres may be ahead of what it answers with.
         if !tries.again().await {
             return Err(late());
@@ -238,23 +289,25 @@ impl Rights {
         if supplied { Ok(()) } else { Err(late()) }
     }
 
-    /// A room that Postgres has not got yet, as it was made; `None` where the log has none either.
-    async fn unapplied(&self, room: RoomId) -> Result<Option<Result<Facts, Lack>>, Error> {
+    /// A room that Postgres has not got yet, as it was made; `None` where the log has none either. Where people were
+    /// let in since, only what is `good` for the asker is known: nobody else is told no by how it was made.
+    async fn unapplied(
+        &self,
+        room: RoomId,
+        good: &(impl Fn(&Facts) -> bool + Sync),
+    ) -> Result<Option<Result<Facts, Lack>>, Error> {
         let names = &[EventName::Chatroom, EventName::RoomMade];
         let made = stored(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
         let Some((_, Event::Chatroom(made) | Event::RoomMade(made))) = made else { return Ok(None) };
+        // The rooms of a team depend on what Postgres alone has.
+        let is_team = made.team.is_some();
+        let facts = as_made(room, made);
         let known = match self.heard.whole_life(room.0, &Channel::Room(room)) {
-            Some(Life::Quiet) => true,
-            // Who is not among the first may have been let in since.
-            Some(Life::Grew) => true,
+            Some(Life::Quiet) => !is_team,
+            Some(Life::Grew) => !is_team && good(&facts),
             Some(Life::Changed) | None => false,
         };
-        // The rooms of a team depend on what Postgres alone has.
-        if known && made.team.is_none() {
-            Ok(Some(Ok(as_made(room, made))))
-        } else {
-            Ok(Some(Err(Lack::Event(Shard::SYSTEM, room.0))))
-        }
+        Ok(Some(if known { Ok(facts) } else { Err(Lack::Event(Shard::SYSTEM, room.0)) }))
     }
 
     /// What a snapshot says that it contains.
@@ -279,6 +332,10 @@ impl Rights {
         self.supply(lack, changes, tries).await?;
         Ok(false)
     }
+}
+
+fn late() -> Error {
+    Error::unavailable("Whether you may do that", &"what is stored lags behind what was decided")
 }
 
 fn as_made(room: RoomId, made: Room) -> Facts {

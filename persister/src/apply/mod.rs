@@ -19,6 +19,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     batch::Plan,
+    closed::ClosedRooms,
     feed::Batch,
     retry::Retries,
     watermark::{self, Step},
@@ -188,6 +189,8 @@ pub(crate) struct Outcome {
     pub(crate) watermark: u64,
     /// How many events could not be applied.
     pub(crate) rejected: u64,
+    /// How many stood behind the closing of their room.
+    pub(crate) after_closing: u64,
 }
 
 /// Writes a run of contiguous events, read in `epoch`, after the watermark that `outcome` holds. What
@@ -200,6 +203,7 @@ pub(crate) async fn run(
     epoch: u64,
     batch: &Batch,
     retries: &Mutex<Retries>,
+    closed: &mut ClosedRooms,
     outcome: &mut Outcome,
 ) -> Result<(), ApplyError> {
     let seen = batch.last();
@@ -208,7 +212,7 @@ pub(crate) async fn run(
         let Some(last) = part.last() else { continue };
         let stored_at = watermark::nanoseconds(last.time);
         let step = Step { epoch, from: outcome.watermark, to: last.seq, stored_at, seen };
-        let mut plan = Plan::of(part);
+        let mut plan = Plan::of(part, closed);
         let mut written = transact(session, shard, step, &plan).await;
         if let Err(ApplyError::Data(error) | ApplyError::Unexplained(error)) = &written {
             if part.len() > 1 {
@@ -225,6 +229,7 @@ pub(crate) async fn run(
         written?;
         outcome.watermark = last.seq;
         rejected::count_noted(shard, &plan.noted);
+        outcome.after_closing += plan.after_closing;
         for event in &plan.rejected {
             outcome.rejected += 1;
             tracing::error!(%shard, seq = event.seq, reason = event.reason, "event rejected");

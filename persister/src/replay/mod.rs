@@ -20,6 +20,7 @@ use sqlx::{Connection as _, PgConnection};
 use crate::{
     apply::{self, ApplyError},
     batch::Plan,
+    closed::ClosedRooms,
     config::Config,
     rejection::{self, Cause},
     session::Database,
@@ -162,7 +163,7 @@ async fn replay(
     }
     let is_noted = row.cause.as_deref() == Some(Cause::UnknownFields.as_str());
     let event = rejection::stored(shard, u64::try_from(row.seq)?, row.subject, &row.headers, row.payload);
-    let plan = Plan::of(std::slice::from_ref(&event));
+    let plan = Plan::of(std::slice::from_ref(&event), &mut ClosedRooms::default());
     if let Some(rejected) = plan.rejected.first() {
         return Ok(Fate::Left(rejected.reason.clone()));
     }

@@ -3,7 +3,7 @@
 //! What must hold: an answer of success means stored; "not stored" means it never will be; a
 //! retry goes under the same message id, so nothing is stored twice.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use async_nats::jetstream::{
     Context,
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    MsgId, SyncHint,
+    Appended, LogPosition, MsgId, SyncHint,
     link::{Link, TRY},
     seen::Seen,
 };
@@ -24,7 +24,7 @@ use crate::{
     clock::Timestamp,
     error::{Error, ErrorCode},
     event::{Event, header},
-    id::{Shard, ShardCount},
+    id::{RoomId, Shard, ShardCount},
     metric_names as names,
     nats::NatsArgs,
     subject::{self, Channel},
@@ -67,18 +67,7 @@ impl<'a> Append<'a> {
     }
 }
 
-/// It is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// The stream it is in.
-    pub shard: Shard,
-    /// Its place there.
-    pub seq: u64,
-    /// It had been stored before, under the same id.
-    pub duplicate: bool,
-}
-
-/// It is not stored, or it is not known.
+/// Why an append is not known to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// Not stored, and never will be.
@@ -94,6 +83,9 @@ pub enum AppendError {
     /// same append may have been stored: brokers since 2.12 look at the sequence before the message id.
     #[error("another one came first. Try again.")]
     Conflict,
+    /// The room was closed before this message or edit: no reader shows it.
+    #[error("This room is closed.")]
+    RoomClosed,
 }
 
 impl AppendError {
@@ -103,6 +95,7 @@ impl AppendError {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::LogFull => "log_full",
             Self::Conflict => "conflict",
+            Self::RoomClosed => "room_closed",
         }
     }
 }
@@ -112,7 +105,7 @@ impl From<AppendError> for Error {
         let code = match error {
             AppendError::NotStored | AppendError::LogFull => ErrorCode::NotStored,
             AppendError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
-            AppendError::Conflict => ErrorCode::Conflict,
+            AppendError::Conflict | AppendError::RoomClosed => ErrorCode::Conflict,
         };
         Self::new(code, error.to_string())
     }
@@ -182,7 +175,8 @@ impl Appender {
         self.links.iter().try_for_each(|link| link.check())
     }
 
-    /// Appends, trying until `deadline` under the same id.
+    /// Appends, trying until `deadline` under the same id. Nothing is sent to the broker after the deadline,
+    /// also where the process was stopped meanwhile.
     ///
     /// # Errors
     /// [`AppendError`] says what is known.
@@ -194,9 +188,10 @@ impl Appender {
         self.metrics.seconds.record(started.elapsed().as_secs_f64());
         match &result {
             Ok(appended) => {
-                if appended.duplicate { &self.metrics.duplicate } else { &self.metrics.stored }.increment(1);
-                if appended.duplicate || tries > 1 {
-                    self.hint(append.channel, *appended).await;
+                let is_new = matches!(appended, Appended::New(_));
+                if is_new { &self.metrics.stored } else { &self.metrics.duplicate }.increment(1);
+                if !is_new || tries > 1 {
+                    self.hint(append.channel, appended.position()).await;
                 }
             }
             Err(error) => {
@@ -219,7 +214,7 @@ impl Appender {
         let link = self.link(append.channel);
         let mut silent = 0;
         while Instant::now() < deadline {
-            let Some((context, epoch)) = link.take(shard) else { break };
+            let Some((live, epoch)) = link.take(shard) else { break };
             let mut message =
                 PublishMessage::build().payload(payload.clone()).message_id(append.id.to_string());
             message = message.header(header::APPENDED, now_us.as_str());
@@ -230,10 +225,21 @@ impl Appender {
                 message = message.header(*name, value.as_str());
             }
             *tries += 1;
-            match one_try(&context, &subject, message, deadline).await {
+            match one_try(&live.context, &subject, message, deadline).await {
                 Try::Stored { seq, duplicate } => {
                     self.seen[shard.index()].note(epoch, seq);
-                    return Ok(Appended { shard, seq, duplicate });
+                    let position = LogPosition { shard, seq };
+                    if let Some(room) = ended_by_closing(append) {
+                        match live.is_closed_before(room, position).await {
+                            Ok(false) => {}
+                            Ok(true) => return Err(AppendError::RoomClosed),
+                            Err(error) => {
+                                tracing::warn!(%error, %room, "whether the room was closed first is not known");
+                                return Err(AppendError::OutcomeUnknown);
+                            }
+                        }
+                    }
+                    return Ok(Appended::of(position, duplicate));
                 }
                 Try::Full => return Err(AppendError::LogFull),
                 Try::Conflict => return Err(AppendError::Conflict),
@@ -254,26 +260,46 @@ impl Appender {
     }
 
     /// Tells fan-out nodes that the live copy may be missing: duplicates are not republished.
-    async fn hint(&self, channel: &Channel, appended: Appended) {
-        let Some((context, _)) = self.link(channel).take(appended.shard) else { return };
-        let hint = SyncHint { channel: channel.clone(), seq: appended.seq };
+    async fn hint(&self, channel: &Channel, position: LogPosition) {
+        let Some((live, _)) = self.link(channel).take(position.shard) else { return };
+        let hint = SyncHint { channel: channel.clone(), seq: position.seq };
         let payload = serde_json::to_vec(&hint).expect("a hint is plain JSON");
-        if let Err(error) = context.client().publish(subject::sync(appended.shard), payload.into()).await {
+        if let Err(error) = live.context.client().publish(subject::sync(position.shard), payload.into()).await
+        {
             tracing::warn!(%error, "could not hint at a lost live copy");
         }
+    }
+}
+
+/// The room of an event that counts only if it is stored before the room's closing: the persister leaves it out
+/// behind that, and no socket is in the room any more.
+fn ended_by_closing(append: &Append<'_>) -> Option<RoomId> {
+    match (append.channel, append.event) {
+        (Channel::Room(room), Event::ChatMessage(_) | Event::MessageEdit(_)) => Some(*room),
+        _ => None,
     }
 }
 
 async fn one_try(context: &Context, subject: &str, message: PublishMessage, deadline: Instant) -> Try {
     let until = deadline.min(Instant::now() + TRY);
     let sent = context.send_publish(subject.to_owned(), message);
-    let ack = match timeout_at(until, sent).await {
+    let ack = match only_before(until, sent).await {
         // The message has not left: too many are on their way.
-        Err(_) => return Try::Refused,
-        Ok(Err(error)) => return refusal(&error),
-        Ok(Ok(ack)) => ack,
+        None => return Try::Refused,
+        Some(Err(error)) => return refusal(&error),
+        Some(Ok(ack)) => ack,
     };
     timeout_at(until, ack.into_future()).await.map_or(Try::Silent, shown)
+}
+
+/// Runs a future that is not polled any more once `until` has passed; `None` where it is not done by then. A time-out of
+/// tokio polls its future before it looks at the clock: after a pause of the process that would still send.
+async fn only_before<T>(until: Instant, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let guarded = poll_fn(|context| {
+        if Instant::now() >= until { Poll::Ready(None) } else { future.as_mut().poll(context).map(Some) }
+    });
+    timeout_at(until, guarded).await.ok().flatten()
 }
 
 /// What the broker's answer shows.
@@ -324,6 +350,16 @@ mod tests {
             let ack = json!({ "stream": subject::stream(Shard::SYSTEM), "seq": seq, "duplicate": duplicate });
             assert_eq!(shown(Ok(serde_json::from_value(ack).expect("an answer"))), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_future_is_not_polled_once_its_deadline_has_passed() {
+        assert_eq!(only_before(Instant::now() + TRY, async { 1 }).await, Some(1));
+        let until = Instant::now() + Duration::from_millis(5);
+        assert_eq!(only_before(until, std::future::pending::<u8>()).await, None);
+        let sent = std::cell::Cell::new(false);
+        assert_eq!(only_before(until, async { sent.set(true) }).await, None);
+        assert!(!sent.get(), "the deadline was over before the first poll");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -19,13 +19,20 @@ use async_nats::{
     jetstream::{Context, context::ContextBuilder},
 };
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{seen::Seen, stream};
+use super::{
+    LogPosition,
+    closings::{Closings, is_closing},
+    seen::Seen,
+    stream,
+};
 use crate::{
-    id::{Shard, ShardCount},
+    event::EventName,
+    id::{RoomId, Shard, ShardCount},
     nats::{self, Connection, NatsArgs, NatsEvent, Reconnect, Role},
-    subject,
+    subject::{self, Channel},
 };
 
 /// How long one try waits for its acknowledgement.
@@ -34,6 +41,10 @@ pub(super) const TRY: Duration = Duration::from_secs(2);
 const IN_FLIGHT: usize = 1_000;
 /// Between tries to connect, and between looks at a log that takes no appends yet.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Between looks at the closings that were heard.
+const LOOK: Duration = Duration::from_secs(1);
+/// A request of the last connection may still be under way on one that was opened so short a time ago.
+const NEW: Duration = Duration::from_secs(10);
 /// The epoch of a shard that takes no appends yet.
 const CLOSED: u64 = u64::MAX;
 /// That of a shard in a cluster: what is acknowledged there is not lost, and nobody has to remember it.
@@ -47,12 +58,15 @@ pub(super) struct Link {
 }
 
 #[derive(Debug)]
-struct Live {
-    context: Arc<Context>,
+pub(super) struct Live {
+    pub(super) context: Context,
     /// The broker's process, where there is but one.
     broker: Option<String>,
     /// By shard: the epoch in which it takes appends.
     epochs: Vec<AtomicU64>,
+    closings: Mutex<Closings>,
+    opened_at: Instant,
+    shards: ShardCount,
 }
 
 impl Link {
@@ -72,11 +86,11 @@ impl Link {
     }
 
     /// To append to a shard, and its epoch; `None` where that can't be now.
-    pub(super) fn take(&self, shard: Shard) -> Option<(Arc<Context>, u64)> {
+    pub(super) fn take(&self, shard: Shard) -> Option<(Arc<Live>, u64)> {
         let live = self.live.load();
         let live = live.as_ref()?;
         let epoch = live.epochs.get(shard.index())?.load(Ordering::Acquire);
-        (epoch != CLOSED).then(|| (live.context.clone(), epoch))
+        (epoch != CLOSED).then(|| (live.clone(), epoch))
     }
 
     /// Whether every shard takes appends; why not.
@@ -101,7 +115,15 @@ async fn keep(
 ) {
     loop {
         let mut events = connection.events();
-        let live = Arc::new(Live::new(&connection, shards));
+        let live = match Live::new(&connection, shards).await {
+            Ok(live) => Arc::new(live),
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "the connection to append on was lost at once");
+                tokio::time::sleep(AGAIN).await;
+                connection = again(&args).await;
+                continue;
+            }
+        };
         link.live.store(Some(live.clone()));
         let lost = async {
             // What happened before anyone listened shows in the state alone.
@@ -113,23 +135,36 @@ async fn keep(
             live.admit(shards, &seen).await;
             std::future::pending::<()>().await;
         };
+        // Where nothing is appended, nothing else looks at the closings.
+        let looking = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                live.closings().look();
+            }
+        };
         tokio::select! {
             () = lost => {}
             () = admitted => {}
+            () = looking => {}
         }
         link.live.store(None);
-        connection = loop {
-            match nats::open(&args, Role::Api, Reconnect::Never).await {
-                Ok(connection) => break connection,
-                Err(error) => tracing::debug!(%error, "no connection to append on"),
-            }
-            tokio::time::sleep(AGAIN).await;
-        };
+        connection = again(&args).await;
+    }
+}
+
+/// Connects, as often as it takes.
+async fn again(args: &NatsArgs) -> Connection {
+    loop {
+        match nats::open(args, Role::Api, Reconnect::Never).await {
+            Ok(connection) => return connection,
+            Err(error) => tracing::debug!(%error, "no connection to append on"),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
 impl Live {
-    fn new(connection: &Connection, shards: ShardCount) -> Self {
+    async fn new(connection: &Connection, shards: ShardCount) -> anyhow::Result<Self> {
         let context = ContextBuilder::new()
             .timeout(TRY)
             .ack_timeout(TRY)
@@ -139,7 +174,30 @@ impl Live {
         let broker = nats::single_broker(&connection.client);
         let epoch = if broker.is_some() { CLOSED } else { ANY };
         let epochs = shards.all().map(|_| AtomicU64::new(epoch)).collect();
-        Self { context: Arc::new(context), broker, epochs }
+        Ok(Self {
+            closings: Mutex::new(Closings::listen(&connection.client).await?),
+            context,
+            broker,
+            epochs,
+            opened_at: Instant::now(),
+            shards,
+        })
+    }
+
+    fn closings(&self) -> MutexGuard<'_, Closings> {
+        self.closings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a room was closed before an event of its shard that was acknowledged on this connection. A closing that
+    /// the connection may have missed, since it was opened only then, is asked for at the leader.
+    pub(super) async fn is_closed_before(&self, room: RoomId, position: LogPosition) -> anyhow::Result<bool> {
+        let is_heard = self.closings().is_closed_before(room, position.seq);
+        if is_heard || self.opened_at.elapsed() > NEW {
+            return Ok(is_heard);
+        }
+        let subject = Channel::Room(room).chat(self.shards, EventName::RoomUpdate, None);
+        let last = stream::last(&self.context, &subject).await?;
+        Ok(last.is_some_and(|last| last.seq < position.seq && is_closing(&last.payload)))
     }
 
     /// Lets appends through, shard by shard, as each log is known to be whole.

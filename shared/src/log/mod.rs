@@ -4,19 +4,22 @@
 //! that something acknowledged does not exist.
 
 mod append;
+mod appended;
 mod applied;
+mod closings;
 mod link;
 mod msg_id;
 mod read;
 mod seen;
 mod stream;
 
-pub use append::{Append, AppendError, Appended, Appender};
+pub use append::{Append, AppendError, Appender};
+pub use appended::{Appended, LogPosition, Mismatch, Unverified};
 pub use applied::{Applied, AppliedWatch, SyncHint};
 pub use msg_id::MsgId;
 pub use read::{Read, ReadError, Reader};
 pub use seen::{Reached, Seen};
-pub use stream::{LogInfo, StreamDescription, StreamState, discover, get, last, purge_below, state};
+pub use stream::{LogInfo, StreamDescription, StreamState, discover, get, last, next, purge_below, state};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;

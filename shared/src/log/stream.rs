@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::{
     Context,
+    message::StreamMessage,
     stream::{Info, LastRawMessageErrorKind, RawMessageErrorKind},
 };
 use serde::Deserialize;
@@ -143,6 +144,17 @@ pub async fn discover(jetstream: &Context) -> anyhow::Result<LogInfo> {
     }
 }
 
+fn stored(shard: Shard, message: StreamMessage) -> Stored {
+    Stored {
+        shard,
+        seq: message.sequence,
+        subject: message.subject.to_string(),
+        headers: message.headers,
+        payload: message.payload,
+        time: message.time,
+    }
+}
+
 /// The event of that sequence, from the leader.
 ///
 /// # Errors
@@ -154,14 +166,21 @@ pub async fn get(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<
     }
     let stream = jetstream.get_stream_no_info(subject::stream(shard)).await?;
     match stream.get_raw_message(seq).await {
-        Ok(message) => Ok(Some(Stored {
-            shard,
-            seq: message.sequence,
-            subject: message.subject.to_string(),
-            headers: message.headers,
-            payload: message.payload,
-            time: message.time,
-        })),
+        Ok(message) => Ok(Some(stored(shard, message))),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The first event of exactly that subject from a sequence on, from the leader.
+///
+/// # Errors
+/// When the subject is not of the log, or the leader does not answer.
+pub async fn next(jetstream: &Context, subject: &str, from: u64) -> anyhow::Result<Option<Stored>> {
+    let Ok(parsed) = subject::parse(subject) else { bail!("not a subject of the log: {subject}") };
+    let stream = jetstream.get_stream_no_info(subject::stream(parsed.shard)).await?;
+    match stream.get_first_raw_message_by_subject(subject, from.max(1)).await {
+        Ok(message) => Ok(Some(stored(parsed.shard, message))),
         Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -175,14 +194,7 @@ pub async fn last(jetstream: &Context, subject: &str) -> anyhow::Result<Option<S
     let Ok(parsed) = subject::parse(subject) else { bail!("not a subject of the log: {subject}") };
     let stream = jetstream.get_stream_no_info(subject::stream(parsed.shard)).await?;
     match stream.get_last_raw_message_by_subject(subject).await {
-        Ok(message) => Ok(Some(Stored {
-            shard: parsed.shard,
-            seq: message.sequence,
-            subject: message.subject.to_string(),
-            headers: message.headers,
-            payload: message.payload,
-            time: message.time,
-        })),
+        Ok(message) => Ok(Some(stored(parsed.shard, message))),
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -25,7 +25,7 @@ use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
 use shared::{
     id::{RoomId, ShardCount},
-    log::{Appended, Appender, AppliedWatch},
+    log::{Appender, AppliedWatch, LogPosition},
     nats::{self, NatsArgs, Role},
     rules::Caller,
 };
@@ -166,7 +166,7 @@ impl Inside {
         Ok(Self { appender, applied, caller })
     }
 
-    async fn send(&self, n: u64) -> anyhow::Result<Appended> {
+    async fn send(&self, n: u64) -> anyhow::Result<LogPosition> {
         Ok(api::bench::send(&self.appender, &self.caller, RoomId(n % ROOMS), BODY).await?)
     }
 

@@ -6,5 +6,6 @@ mod deployed;
 mod down;
 mod drain;
 mod kill;
+mod pause;
 mod shard;
 mod three;

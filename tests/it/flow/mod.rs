@@ -1,6 +1,7 @@
 //! What must work.
 
 mod conversation;
+mod deleted;
 mod frames;
 mod history;
 mod keys;

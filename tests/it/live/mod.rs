@@ -9,3 +9,4 @@ mod positions;
 mod presence;
 mod removal;
 mod wide;
+mod write_end;

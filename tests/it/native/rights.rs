@@ -59,6 +59,26 @@ async fn rows_that_lack_a_removal_are_not_answered_from() {
 }
 
 #[tokio::test]
+async fn who_is_added_to_a_room_that_postgres_has_not_got_is_not_told_no() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
+    cluster.persister[0].pause();
+    let room = private_room(&ann, &[]).await;
+    let path = format!("/api/v1/rooms/{room}");
+    let added = put(&ann, &format!("{path}/members/bob"), Value::Null).await;
+    assert_eq!(added, (StatusCode::ACCEPTED, json!({ "applied": false })));
+    let lags = (503, "unavailable", "Whether you may do that is not reachable now. Try again.");
+    eventually("the node has heard that he is in", || async {
+        let answer = bob.get(&path).await;
+        (refusal(&answer) == lags).then_some(())
+    })
+    .await;
+    assert_eq!(ann.get(&path).await.0, StatusCode::OK, "a yes by how it was made is one");
+    cluster.persister[0].resume();
+    eventually("bob is in", || async { (bob.get(&path).await.0 == StatusCode::OK).then_some(()) }).await;
+}
+
+#[tokio::test]
 async fn without_postgres_a_kept_yes_holds_and_a_no_is_not_known() {
     let mut postgres = Postgres::start();
     let cluster = Cluster::start_with(Size::default(), postgres.database(), &[]).await;

@@ -72,6 +72,7 @@ impl Input for InRoom {
 
 /// The key under which a request may be sent again.
 pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
+pub(super) use http::Unkeyed;
 
 /// A JSON body of that form.
 pub(super) struct Json<T>(pub(super) T);

@@ -6,7 +6,7 @@ use shared::error::Error;
 use super::{
     encode,
     errors::Refusal,
-    extract::{IdempotencyKey, InRoom, Json, Reader, Writer},
+    extract::{IdempotencyKey, InRoom, Json, Reader, Unkeyed, Writer},
     wire,
 };
 use crate::{
@@ -34,7 +34,7 @@ async fn add(
     key: IdempotencyKey,
     Json(body): Json<wire::NewRoom>,
 ) -> Answered<wire::Room> {
-    let seen = direct::add(&api, &caller, body.owner, body.abonent, key.as_deref()).await?;
+    let seen = direct::add(&api, &caller, body.owner, body.abonent, &key.request()).await?;
     Ok(Answer(encode::seen(seen, api.low_account)))
 }
 
@@ -52,7 +52,7 @@ async fn send(
     if body.author.and_then(|author| author.id).is_some_and(|author| author != caller.user) {
         return Err(Error::forbidden().into());
     }
-    let seen = direct::send(&api, &caller, body.room_id, &body.message, key.as_deref()).await?;
+    let seen = direct::send(&api, &caller, body.room_id, &body.message, &key.request()).await?;
     Ok(Answer(encode::seen(seen, api.low_account)))
 }
 
@@ -60,8 +60,9 @@ async fn select(
     State(api): State<Api>,
     Writer(caller): Writer,
     InRoom(room): InRoom,
+    unkeyed: Unkeyed,
 ) -> Answered<wire::Rooms> {
-    let rooms = direct::select(&api, &caller, room).await?;
+    let rooms = direct::select(&api, &caller, room, &unkeyed.request()).await?;
     Ok(Answer(encode::rooms(rooms, &caller.user, api.low_account)))
 }
 
@@ -69,17 +70,26 @@ async fn stop(
     State(api): State<Api>,
     Writer(caller): Writer,
     InRoom(room): InRoom,
+    unkeyed: Unkeyed,
 ) -> Answered<wire::Stopped> {
-    direct::stop(&api, &caller, room).await?;
+    direct::stop(&api, &caller, room, &unkeyed.request()).await?;
     Ok(Answer(wire::Stopped { status: 0, message: "Ok" }))
 }
 
-async fn camera_on(State(api): State<Api>, Writer(caller): Writer) -> Answered<wire::CameraOn> {
-    direct::camera(&api, &caller, true).await?;
+async fn camera_on(
+    State(api): State<Api>,
+    Writer(caller): Writer,
+    unkeyed: Unkeyed,
+) -> Answered<wire::CameraOn> {
+    direct::camera(&api, &caller, true, &unkeyed.request()).await?;
     Ok(Answer(wire::CameraOn { camera_on: "ok" }))
 }
 
-async fn camera_off(State(api): State<Api>, Writer(caller): Writer) -> Answered<wire::CameraOff> {
-    direct::camera(&api, &caller, false).await?;
+async fn camera_off(
+    State(api): State<Api>,
+    Writer(caller): Writer,
+    unkeyed: Unkeyed,
+) -> Answered<wire::CameraOff> {
+    direct::camera(&api, &caller, false, &unkeyed.request()).await?;
     Ok(Answer(wire::CameraOff { camera_off: "ok" }))
 }

@@ -15,7 +15,8 @@ use super::wire::{self, Action};
 use crate::{
     commands::{
         matches::{self, Match, Shown},
-        messages::{self, Request},
+        messages::{self, Access},
+        request::Request,
     },
     page::{self, Entry},
     state::Shared,
@@ -38,9 +39,11 @@ const REQUEST_ID_MAX: usize = 256;
 
 /// Decides one action.
 pub(crate) async fn act(api: &Shared, request: &ActionRequest, deadline: Instant) -> ActionReply {
-    match decide(api, request, deadline).await {
+    let write = Request::new(Some(&request.key), deadline);
+    match decide(api, request, &write).await {
         Ok(reply) => reply,
         Err(error) => {
+            let error = write.progress.failure(error);
             ActionReply { status: error.code.status(), data: None, errors: vec![detail(error)], effect: None }
         }
     }
@@ -51,7 +54,7 @@ fn detail(error: Error) -> String {
     if error.code == ErrorCode::NotFound { "Not found".to_owned() } else { error.detail }
 }
 
-async fn decide(api: &Shared, request: &ActionRequest, deadline: Instant) -> Result<ActionReply, Error> {
+async fn decide(api: &Shared, request: &ActionRequest, write: &Request<'_>) -> Result<ActionReply, Error> {
     let is_admin = request.surface == Surface::MatchAdmin;
     let action =
         Action::named(&request.action).filter(|action| !is_admin || !NOT_FOR_ADMINS.contains(action));
@@ -64,9 +67,9 @@ async fn decide(api: &Shared, request: &ActionRequest, deadline: Instant) -> Res
         Action::JoinRoom => join(api, request, read(request)?).await,
         Action::LeaveRoom => leave(request),
         Action::CurrentRoomInfo => reply(200, &current(api, request).await?.object(), None),
-        Action::CreateMessage => create(api, request, read(request)?, deadline).await,
-        Action::EditMessage => edit(api, request, read(request)?).await,
-        Action::DeleteMessages => delete(api, request, read(request)?).await,
+        Action::CreateMessage => create(api, request, read(request)?, write).await,
+        Action::EditMessage => edit(api, request, read(request)?, write).await,
+        Action::DeleteMessages => delete(api, request, read(request)?, write).await,
     }
 }
 
@@ -140,7 +143,7 @@ async fn create(
     api: &Shared,
     request: &ActionRequest,
     frame: wire::CreateMessage,
-    deadline: Instant,
+    write: &Request<'_>,
 ) -> Result<ActionReply, Error> {
     let id = request_id(&request.frame)?;
     let room = writable(api, request).await?;
@@ -148,11 +151,9 @@ async fn create(
         room,
         text: &frame.msg_text,
         client_id: None,
-        request: Request { key: Some(&request.key), id: Some(&id) },
-        is_in: true,
-        is_pair: true,
+        request: &Request { id: Some(&id), ..write.clone() },
+        access: Access::Unknown,
         detail: None,
-        deadline,
     };
     let sent = messages::send(api, &request.caller, send).await?;
     let (text, created_at) = (sent.message.message, sent.message.created_at);
@@ -161,10 +162,15 @@ async fn create(
     reply(201, &data, Some(Effect::Appended { room, seq: sent.id.0 }))
 }
 
-async fn edit(api: &Shared, request: &ActionRequest, frame: wire::EditMessage) -> Result<ActionReply, Error> {
+async fn edit(
+    api: &Shared,
+    request: &ActionRequest,
+    frame: wire::EditMessage,
+    write: &Request<'_>,
+) -> Result<ActionReply, Error> {
     let id = request_id(&request.frame)?;
     let room = writable(api, request).await?;
-    let by = Request { key: Some(&request.key), id: Some(&id) };
+    let by = &Request { id: Some(&id), ..write.clone() };
     let text = &frame.edited_msg_text;
     let (edit, appended) = messages::edit(api, &request.caller, room, frame.msg_id, text, by).await?;
     let data = wire::Changed { room_id: room, message_id: edit.message_id, message_text: edit.message };
@@ -175,10 +181,11 @@ async fn delete(
     api: &Shared,
     request: &ActionRequest,
     frame: wire::DeleteMessages,
+    write: &Request<'_>,
 ) -> Result<ActionReply, Error> {
     let id = request_id(&request.frame)?;
     let room = writable(api, request).await?;
-    let by = Request { key: Some(&request.key), id: Some(&id) };
+    let by = &Request { id: Some(&id), ..write.clone() };
     let (delete, appended) = messages::delete(api, &request.caller, room, frame.msg_id_list, by).await?;
     let data = wire::Deleted { room_id: room, messages_ids: delete.messages_ids };
     reply(200, &data, Some(Effect::Appended { room, seq: appended.seq }))

@@ -162,6 +162,7 @@ impl Input for OfMessage {
 
 /// The key under which a request may be sent again.
 pub(crate) type IdempotencyKey = http::IdempotencyKey<Problem>;
+pub(super) use http::Unkeyed;
 
 /// A JSON body of that form.
 pub(crate) struct Json<T>(pub(crate) T);

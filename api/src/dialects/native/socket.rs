@@ -19,7 +19,12 @@ use super::{
     },
 };
 use crate::{
-    commands::{self, invitations, marks, messages, rooms, teams},
+    commands::{
+        self, invitations, marks,
+        messages::{self, Access},
+        request::Request,
+        rooms, teams,
+    },
     page,
     state::{Api, Shared},
 };
@@ -31,9 +36,11 @@ const LIST: i64 = 200;
 
 /// Decides one action.
 pub(crate) async fn act(api: &Api, request: &ActionRequest, deadline: Instant) -> ActionReply {
-    match decide(api, request, deadline).await {
+    let write = Request::new(Some(&request.key), deadline);
+    match decide(api, request, &write).await {
         Ok(reply) => reply,
         Err(error) => {
+            let error = write.progress.failure(error);
             ActionReply { status: error.code.status(), data: None, errors: vec![error.detail], effect: None }
         }
     }
@@ -54,7 +61,7 @@ fn room(named: Option<RoomId>, request: &ActionRequest) -> Result<RoomId, Error>
     }
 }
 
-async fn decide(api: &Api, request: &ActionRequest, deadline: Instant) -> Result<ActionReply, Error> {
+async fn decide(api: &Api, request: &ActionRequest, write: &Request<'_>) -> Result<ActionReply, Error> {
     let Some(action) = Action::named(&request.action) else {
         let detail = format!("Method {:?} not allowed.", request.action);
         return Err(Error::new(ErrorCode::MethodNotAllowed, detail));
@@ -63,13 +70,13 @@ async fn decide(api: &Api, request: &ActionRequest, deadline: Instant) -> Result
     match action {
         Action::Subscribe => subscribe(api, request, decode::json(text(frame))?).await,
         Action::JoinRoom => join(api, request, decode::json(text(frame))?).await,
-        Action::CreateMessage => create(api, request, decode::json(text(frame))?, deadline).await,
-        Action::EditMessage => edit(api, request, decode::json(text(frame))?).await,
-        Action::DeleteMessages => delete(api, request, decode::json(text(frame))?).await,
+        Action::CreateMessage => create(api, request, decode::json(text(frame))?, write).await,
+        Action::EditMessage => edit(api, request, decode::json(text(frame))?, write).await,
+        Action::DeleteMessages => delete(api, request, decode::json(text(frame))?, write).await,
         Action::TopicInfo => topic(api, decode::json(text(frame))?).await,
         Action::History => history(api, request, decode::json(text(frame))?).await,
-        Action::MarkRead => mark_read(api, request, decode::json(text(frame))?).await,
-        Action::Invite => invite(api, request, decode::json(text(frame))?).await,
+        Action::MarkRead => mark_read(api, request, decode::json(text(frame))?, write).await,
+        Action::Invite => invite(api, request, decode::json(text(frame))?, write).await,
         Action::CurrentRoomInfo => {
             let frame: OfRoom = decode::json(text(frame))?;
             let room = rooms::show(api, &request.caller, room(frame.room_pk, request)?).await?;
@@ -130,18 +137,18 @@ async fn create(
     api: &Shared,
     request: &ActionRequest,
     frame: frame::CreateMessage,
-    deadline: Instant,
+    write: &Request<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
+    // A message in a room of two says more, which is asked for with the right.
+    let is_joined = request.rooms.contains(&room) && !request.pairs.contains(&room);
     let send = messages::Send {
         room,
         text: &frame.msg_text,
         client_id: frame.client_id.as_deref(),
-        request: Some(request.key.as_str()).into(),
-        is_in: request.rooms.contains(&room),
-        is_pair: request.pairs.contains(&room),
+        request: write,
+        access: if is_joined { Access::Joined } else { Access::Unknown },
         detail: None,
-        deadline,
     };
     let sent = messages::send(api, &request.caller, send).await?;
     reply(201, &encode::sent(sent), None)
@@ -151,10 +158,11 @@ async fn edit(
     api: &Shared,
     request: &ActionRequest,
     frame: frame::EditMessage,
+    write: &Request<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
-    let (text, key) = (&frame.edited_msg_text, Some(request.key.as_str()));
-    let (edit, _) = messages::edit(api, &request.caller, room, frame.msg_id, text, key.into()).await?;
+    let text = &frame.edited_msg_text;
+    let (edit, _) = messages::edit(api, &request.caller, room, frame.msg_id, text, write).await?;
     let data = Changed { room_id: edit.room, message_id: edit.message_id, message_text: edit.message };
     reply(200, &data, None)
 }
@@ -163,10 +171,10 @@ async fn delete(
     api: &Shared,
     request: &ActionRequest,
     frame: frame::DeleteMessages,
+    write: &Request<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
-    let key = Some(request.key.as_str());
-    let (delete, _) = messages::delete(api, &request.caller, room, frame.msg_id_list, key.into()).await?;
+    let (delete, _) = messages::delete(api, &request.caller, room, frame.msg_id_list, write).await?;
     reply(200, &Deleted { room_id: delete.room, messages_ids: delete.messages_ids }, None)
 }
 
@@ -197,16 +205,25 @@ async fn list(api: &Shared, request: &ActionRequest, frame: frame::List) -> Resu
     reply(200, &listed, None)
 }
 
-async fn mark_read(api: &Api, request: &ActionRequest, frame: frame::MarkRead) -> Result<ActionReply, Error> {
+async fn mark_read(
+    api: &Api,
+    request: &ActionRequest,
+    frame: frame::MarkRead,
+    write: &Request<'_>,
+) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     let is_in = request.rooms.contains(&room);
-    marks::push(api, &request.caller, room, frame.message_id, is_in).await?;
+    marks::push(api, &request.caller, room, frame.message_id, is_in, write).await?;
     reply(200, &Read { room, message_id: frame.message_id }, None)
 }
 
-async fn invite(api: &Shared, request: &ActionRequest, frame: frame::Invite) -> Result<ActionReply, Error> {
+async fn invite(
+    api: &Shared,
+    request: &ActionRequest,
+    frame: frame::Invite,
+    write: &Request<'_>,
+) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
-    let key = Some(request.key.as_str());
-    let (made, applied) = invitations::invite(api, &request.caller, room, frame.user, key).await?;
+    let (made, applied) = invitations::invite(api, &request.caller, room, frame.user, write).await?;
     reply(201, &encode::invitation(made, applied), None)
 }

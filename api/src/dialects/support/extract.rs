@@ -42,6 +42,7 @@ impl Input for Asker {
 
 /// The key under which a request may be sent again.
 pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
+pub(super) use http::Unkeyed;
 
 /// A body of JSON, which may be read as more than one thing, all of them a `T`; empty where there is none.
 pub(super) struct Body<T>(Bytes, PhantomData<T>);

@@ -9,11 +9,14 @@ use shared::{error::Error, rules::Caller};
 use super::{
     PREFIX, decode, encode,
     errors::Refusal,
-    extract::{Asker, Body, IdempotencyKey},
+    extract::{Asker, Body, IdempotencyKey, Unkeyed},
     wire::{self, Answer, Asked, Done},
 };
 use crate::{
-    commands::support::{self, Said, Visit},
+    commands::{
+        request::Request,
+        support::{self, Said, Visit},
+    },
     documents::{Routes, delete, get, post},
     state::Api,
 };
@@ -45,11 +48,12 @@ fn query<T>(query: Queried<T>) -> Result<T, Error> {
 async fn visit(
     State(api): State<Api>,
     Asker(caller): Asker,
+    unkeyed: Unkeyed,
     body: Body<wire::NewRoom>,
 ) -> Result<Json<Answer<wire::Room>>, Refusal> {
     let wire::NewRoom { user_id: user, org_id, portfolio_name, product_name } = body.json()?;
     let visit = Visit { user, org_id, portfolio_name, product_name };
-    let room = support::visit(&api, caller, visit).await?;
+    let room = support::visit(&api, caller, visit, &unkeyed.request()).await?;
     let inserted_id = Some(room.secret.clone());
     Ok(Json(Answer { inserted_id, ..encode::answer("Room filter successfully", encode::room(room)) }))
 }
@@ -76,7 +80,7 @@ async fn read(
             Ok(Json(wire::Service::Rooms(encode::answer(SHOWN, [encode::room(room)]))))
         }
         Some("delete_room") if in_body => {
-            let Json(done) = end(&api, caller, &asked, key.as_deref()).await?;
+            let Json(done) = end(&api, caller, &asked, &key.request()).await?;
             Ok(Json(wire::Service::Done(done)))
         }
         _ => {
@@ -97,10 +101,10 @@ async fn write(
         Some("create_message") => {
             let wire::NewMessage { room_id, message_data: text, side, auther, message_type } = body.json()?;
             let said = Said { text, side, auther, message_type };
-            support::say(&api, caller, &room_id, said, key.as_deref()).await?;
+            support::say(&api, caller, &room_id, said, &key.request()).await?;
             Ok(Json(encode::done("Message updated successfully")))
         }
-        Some("delete_room") => end(&api, caller, &asked, key.as_deref()).await,
+        Some("delete_room") => end(&api, caller, &asked, &key.request()).await,
         _ => Err(Error::bad_request("type: must be create_message or delete_room.").into()),
     }
 }
@@ -116,16 +120,16 @@ async fn close(
     if asked.kind.as_deref().is_some_and(|kind| kind != "delete_room") {
         return Err(Error::bad_request("type: must be delete_room.").into());
     }
-    end(&api, caller, &asked, key.as_deref()).await
+    end(&api, caller, &asked, &key.request()).await
 }
 
 async fn end(
     api: &Api,
     caller: Option<Caller>,
     asked: &Asked,
-    key: Option<&str>,
+    request: &Request<'_>,
 ) -> Result<Json<Answer<Done>>, Refusal> {
-    support::close(api, caller, decode::to_close(asked)?, key).await?;
+    support::close(api, caller, decode::to_close(asked)?, request).await?;
     Ok(Json(encode::done("Room deleted successfully")))
 }
 

@@ -57,7 +57,7 @@ async fn create(
     form: Form<wire::NewChat>,
 ) -> Result<axum::Json<wire::Created>, Refusal> {
     let make = decode::new_chat(&api, form.read().await?).await?;
-    let made = topics::make(&api, &caller, make, key.as_deref()).await?;
+    let made = topics::make(&api, &caller, make, &key.request_with_body()).await?;
     let topic = made.ok_or_else(Refusal::taken)?;
     Ok(axum::Json(wire::Created { chat: encode::chat(topic, &base) }))
 }
@@ -85,7 +85,9 @@ async fn change(
 ) -> Result<axum::Json<wire::Chat>, Refusal> {
     let topic = topics::own(&api, &caller, &category, room).await?;
     let topic = match decode::change(form.read().await?)? {
-        Some(description) => topics::describe(&api, &caller, topic, description, key.as_deref()).await?,
+        Some(description) => {
+            topics::describe(&api, &caller, topic, description, &key.request_with_body()).await?
+        }
         None => topic,
     };
     Ok(axum::Json(encode::chat(topic, &base)))

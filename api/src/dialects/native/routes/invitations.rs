@@ -8,7 +8,7 @@ use crate::{
     dialects::native::{
         decode, encode,
         errors::Problem,
-        extract::{Caller, IdempotencyKey, InRoom, Json, OfInvitation},
+        extract::{Caller, IdempotencyKey, InRoom, Json, OfInvitation, Unkeyed},
         pages, wire,
     },
     page::HTTP_MAX_BYTES,
@@ -22,7 +22,7 @@ pub(super) async fn invite(
     key: IdempotencyKey,
     Json(body): Json<wire::NewInvitation>,
 ) -> Result<Created<wire::Invitation>, Problem> {
-    let (made, applied) = invitations::invite(&api, &caller, room, body.user, key.as_deref()).await?;
+    let (made, applied) = invitations::invite(&api, &caller, room, body.user, &key.request()).await?;
     Ok(Created(encode::invitation(made, applied)))
 }
 
@@ -44,8 +44,9 @@ pub(super) async fn accept(
     State(api): State<Api>,
     Caller(caller): Caller,
     OfInvitation(id): OfInvitation,
+    unkeyed: Unkeyed,
 ) -> Answer<wire::Invitation> {
-    let (answered, applied) = invitations::answer(&api, &caller, id, true).await?;
+    let (answered, applied) = invitations::answer(&api, &caller, id, true, &unkeyed.request()).await?;
     Ok(axum::Json(encode::invitation(answered, applied)))
 }
 
@@ -53,7 +54,8 @@ pub(super) async fn decline(
     State(api): State<Api>,
     Caller(caller): Caller,
     OfInvitation(id): OfInvitation,
+    unkeyed: Unkeyed,
 ) -> Answer<wire::Invitation> {
-    let (answered, applied) = invitations::answer(&api, &caller, id, false).await?;
+    let (answered, applied) = invitations::answer(&api, &caller, id, false, &unkeyed.request()).await?;
     Ok(axum::Json(encode::invitation(answered, applied)))
 }

@@ -51,7 +51,7 @@ pub(super) async fn add(
     Member(room, user): Member<RoomId>,
     key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
-    Ok(Settled(members::add(&api, &caller, room, user, key.as_deref()).await?))
+    Ok(Settled(members::add(&api, &caller, room, user, &key.request()).await?))
 }
 
 pub(super) async fn remove(
@@ -60,5 +60,5 @@ pub(super) async fn remove(
     Member(room, user): Member<RoomId>,
     key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
-    Ok(Settled(members::remove(&api, &caller, room, user, key.as_deref()).await?))
+    Ok(Settled(members::remove(&api, &caller, room, user, &key.request()).await?))
 }

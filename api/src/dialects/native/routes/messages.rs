@@ -2,11 +2,13 @@
 
 use axum::{extract::State, response::NoContent};
 use shared::error::Error;
-use tokio::time::Instant;
 
 use super::{Answer, Created, Queried, query};
 use crate::{
-    commands::{self, messages},
+    commands::{
+        self,
+        messages::{self, Access},
+    },
     dialects::native::{
         decode::{self, Asked},
         encode,
@@ -16,7 +18,7 @@ use crate::{
     },
     page::{self, HTTP_MAX_BYTES},
     queries::search::Query,
-    state::{APPEND, Api},
+    state::Api,
 };
 
 pub(super) async fn send(
@@ -26,15 +28,14 @@ pub(super) async fn send(
     key: IdempotencyKey,
     Json(body): Json<wire::NewMessage>,
 ) -> Result<Created<wire::Message>, Problem> {
+    let request = key.request();
     let send = messages::Send {
         room,
         text: &body.message,
-        client_id: body.client_id.as_deref().or(key.as_deref()),
-        request: None.into(),
-        is_in: false,
-        is_pair: false,
+        client_id: body.client_id.as_deref().or(request.key),
+        request: &request,
+        access: Access::Unknown,
         detail: None,
-        deadline: Instant::now() + APPEND,
     };
     Ok(Created(encode::sent(messages::send(&api, &caller, send).await?)))
 }
@@ -90,9 +91,8 @@ pub(super) async fn edit(
     key: IdempotencyKey,
     Json(body): Json<wire::NewText>,
 ) -> Answer<wire::Edited> {
-    let (edit, changed) =
-        messages::edit(&api, &caller, room, message, &body.message, key.as_deref().into()).await?;
-    let applied = api.is_applied(changed.shard, changed.seq).await;
+    let (edit, changed) = messages::edit(&api, &caller, room, message, &body.message, &key.request()).await?;
+    let applied = api.has_applied(changed).await;
     Ok(axum::Json(wire::Edited {
         id: edit.message_id,
         room: edit.room,
@@ -109,7 +109,7 @@ pub(super) async fn delete(
     OfMessage(room, message): OfMessage,
     key: IdempotencyKey,
 ) -> Result<NoContent, Problem> {
-    let (_, changed) = messages::delete(&api, &caller, room, vec![message], key.as_deref().into()).await?;
-    api.is_applied(changed.shard, changed.seq).await;
+    let (_, changed) = messages::delete(&api, &caller, room, vec![message], &key.request()).await?;
+    api.has_applied(changed).await;
     Ok(NoContent)
 }

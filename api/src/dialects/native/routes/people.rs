@@ -30,7 +30,7 @@ pub(super) async fn put(
     key: IdempotencyKey,
     Json(body): Json<wire::PersonChange>,
 ) -> Answer<wire::Person> {
-    let (found, applied) = people::put(&api, &caller, &user, body.into(), key.as_deref()).await?;
+    let (found, applied) = people::put(&api, &caller, &user, body.into(), &key.request()).await?;
     Ok(axum::Json(encode::person(found, applied)))
 }
 
@@ -50,5 +50,5 @@ pub(super) async fn read(
     key: IdempotencyKey,
     Json(body): Json<wire::ReadUpTo>,
 ) -> Result<Settled, Problem> {
-    Ok(Settled(marks::put(&api, &caller, room, body.message_id, key.as_deref()).await?))
+    Ok(Settled(marks::put(&api, &caller, room, body.message_id, &key.request()).await?))
 }

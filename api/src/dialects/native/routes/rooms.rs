@@ -22,7 +22,7 @@ pub(super) async fn make_room(
     Json(body): Json<wire::NewRoom>,
 ) -> Result<Made<wire::Room>, Problem> {
     if body.kind == Some(wire::NewKind::Match) {
-        let paired = pairs::make_match(&api, &caller, body.name, body.users, key.as_deref()).await?;
+        let paired = pairs::make_match(&api, &caller, body.name, body.users, &key.request()).await?;
         let room = encode::room(paired.room, paired.applied);
         return Ok(if paired.is_new { Made::New(room) } else { Made::Known(room) });
     }
@@ -33,7 +33,7 @@ pub(super) async fn make_room(
         team: body.team,
         users: body.users,
     };
-    let (room, applied) = rooms::make(&api, &caller, make, key.as_deref()).await?;
+    let (room, applied) = rooms::make(&api, &caller, make, &key.request()).await?;
     Ok(Made::New(encode::room(room, applied)))
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn change_room(
     Json(body): Json<wire::RoomChange>,
 ) -> Answer<wire::Room> {
     let change = rooms::Change { name: body.name, description: body.description, private: body.private };
-    let (room, applied) = rooms::change(&api, &caller, room, change, key.as_deref()).await?;
+    let (room, applied) = rooms::change(&api, &caller, room, change, &key.request()).await?;
     Ok(axum::Json(page::fit_one(encode::room(room, applied), HTTP_MAX_BYTES)?))
 }
 
@@ -76,5 +76,5 @@ pub(super) async fn close_room(
     InRoom(room): InRoom,
     key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
-    Ok(Settled(rooms::close(&api, &caller, room, key.as_deref()).await?))
+    Ok(Settled(rooms::close(&api, &caller, room, &key.request()).await?))
 }

@@ -22,7 +22,7 @@ pub(super) async fn make(
     key: IdempotencyKey,
     Json(body): Json<wire::NewTeam>,
 ) -> Result<Created<wire::Team>, Problem> {
-    let (team, applied) = teams::make(&api, &caller, body.name, body.users, key.as_deref()).await?;
+    let (team, applied) = teams::make(&api, &caller, body.name, body.users, &key.request()).await?;
     Ok(Created(encode::team(team, applied)))
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn add(
     Member(team, user): Member<TeamId>,
     key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
-    Ok(Settled(teams::add(&api, &caller, team, user, key.as_deref()).await?))
+    Ok(Settled(teams::add(&api, &caller, team, user, &key.request()).await?))
 }
 
 pub(super) async fn remove(
@@ -64,5 +64,5 @@ pub(super) async fn remove(
     Member(team, user): Member<TeamId>,
     key: IdempotencyKey,
 ) -> Result<Settled, Problem> {
-    Ok(Settled(teams::remove(&api, &caller, team, user, key.as_deref()).await?))
+    Ok(Settled(teams::remove(&api, &caller, team, user, &key.request()).await?))
 }

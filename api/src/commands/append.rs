@@ -1,0 +1,223 @@
+//! The one way of every write into the log.
+//!
+//! What must hold: a request is answered by what is stored under its message id, and only where that says the
+//! same as what was asked. The same request again gets the first one's answer; another one under the same key is
+//! refused.
+
+use serde_json::Value;
+use shared::{
+    error::{Error, ErrorCode},
+    event::{ChatMessage, Event, EventName, MessageDetail},
+    id::UserId,
+    log::{self, Appended, LogPosition, Mismatch, MsgId, Stored},
+    subject::{self, Channel},
+};
+use tokio::time::Instant;
+
+use super::{key, request::Request};
+use crate::state::Shared;
+
+/// Fields that differ between two tries of one request: when it was made, and what it took from rows that may
+/// have changed meanwhile.
+const VOLATILE: [&str; 7] =
+    ["created_at", "activity", "updated_at", "issued_at", "edited_at", "deleted_at", "room_name"];
+
+/// An event to store for a request.
+pub(super) struct Write<'a> {
+    pub(super) channel: &'a Channel,
+    pub(super) event: Event,
+    /// Names the event among all.
+    pub(super) id: MsgId,
+    /// What only services need.
+    pub(super) headers: Vec<(&'static str, String)>,
+}
+
+impl<'a> Write<'a> {
+    /// The event of a request that has only this one.
+    pub(super) fn new(user: &UserId, channel: &'a Channel, event: Event, request: &Request<'_>) -> Self {
+        let id = MsgId::new(user, channel, event.name(), &key(request.key));
+        Self { channel, event, id, headers: request.headers() }
+    }
+}
+
+/// What is stored for a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Written {
+    pub(crate) position: LogPosition,
+    /// As it is stored: where the same request was made before, with that one's times.
+    pub(crate) event: Event,
+    /// False where the same request had stored it before.
+    pub(crate) is_new: bool,
+}
+
+/// Stores an event of a request, or finds the one that the same request stored before.
+///
+/// # Errors
+/// When it is not stored, not known to be, or the key names another request.
+pub(super) async fn append(api: &Shared, request: &Request<'_>, write: Write<'_>) -> Result<Written, Error> {
+    let Write { channel, event, id, headers } = write;
+    let append = log::Append { headers, ..log::Append::new(channel, &event, id) };
+    let (position, earlier) = acknowledged(api, request, append, request.deadline).await?;
+    let is_new = earlier.is_none();
+    Ok(Written { position, event: earlier.unwrap_or(event), is_new })
+}
+
+/// Appends until a moment before the request's deadline. Answers where the event is, and the earlier event of the
+/// same request, if that is the one which is stored there.
+///
+/// # Errors
+/// The same.
+pub(super) async fn acknowledged(
+    api: &Shared,
+    request: &Request<'_>,
+    append: log::Append<'_>,
+    until: Instant,
+) -> Result<(LogPosition, Option<Event>), Error> {
+    let asked = append.event;
+    let subject = append.channel.chat(api.shards, asked.name(), append.key);
+    let appended = api.appender.append(append, request.deadline.min(until)).await?;
+    let (position, earlier) = match appended {
+        Appended::New(position) => (position, None),
+        Appended::Earlier(earlier) => {
+            let same = |stored: &Stored| {
+                let earlier = decode(stored)?;
+                (stored.subject == subject && is_same(&earlier, asked)).then_some(earlier)
+            };
+            let (position, earlier) =
+                earlier.verify(&api.jetstream, same).await.map_err(|mismatch| match mismatch {
+                    Mismatch::Different => key_reused(asked.name()),
+                    Mismatch::Unreadable => {
+                        let detail =
+                            "It was stored before, and can't be read now. Try again under the same key.";
+                        Error::new(ErrorCode::OutcomeUnknown, detail)
+                    }
+                })?;
+            (position, Some(earlier))
+        }
+    };
+    request.progress.set_stored();
+    api.behind.note(&api.applied, position);
+    Ok((position, earlier))
+}
+
+/// The event that the log holds, if this version knows its form.
+pub(super) fn decode(stored: &Stored) -> Option<Event> {
+    let name = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event))?;
+    Event::decode(name, &stored.payload).ok()
+}
+
+/// The caller's key names another request already.
+pub(super) fn key_reused(event: EventName) -> Error {
+    let detail = if event == EventName::ChatMessage {
+        "This client_id was used before, with another text."
+    } else {
+        "This Idempotency-Key was used before, for something else."
+    };
+    Error::new(ErrorCode::KeyReused, detail)
+}
+
+/// Whether two events are those of one request.
+pub(super) fn is_same(one: &Event, other: &Event) -> bool {
+    if let (Event::ChatMessage(one), Event::ChatMessage(other)) = (one, other) {
+        return is_same_message(one, other);
+    }
+    let lasting = |event: &Event| {
+        let mut value: Value = serde_json::from_slice(&event.encode()).unwrap_or_default();
+        if let Value::Object(fields) = &mut value {
+            for name in VOLATILE {
+                fields.remove(name);
+            }
+        }
+        value
+    };
+    one.name() == other.name() && lasting(one) == lasting(other)
+}
+
+/// A match room's detail describes the two and the room as they were at the time: it is no part of the request.
+fn is_same_message(one: &ChatMessage, other: &ChatMessage) -> bool {
+    let asked = |detail: &Option<MessageDetail>| detail.clone().filter(MessageDetail::is_kept);
+    (&one.message, one.room, &one.user) == (&other.message, other.room, &other.user)
+        && asked(&one.detail) == asked(&other.detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::{
+        clock::Timestamp,
+        event::{MessageDelete, MessageEdit, MessageRead},
+        id::{MessageId, RoomId},
+    };
+
+    use super::*;
+
+    fn user() -> UserId {
+        "7".parse().expect("an id")
+    }
+
+    fn at(second: i64) -> Timestamp {
+        let text = format!("\"2026-11-21T08:51:{second:02}Z\"");
+        serde_json::from_str(&text).expect("a moment")
+    }
+
+    fn edit(message: u64, text: &str, second: i64) -> Event {
+        Event::MessageEdit(MessageEdit {
+            message_id: MessageId(message),
+            message: text.to_owned(),
+            room: RoomId(42),
+            user: user(),
+            edited_at: at(second),
+        })
+    }
+
+    fn delete(messages: &[u64], second: i64) -> Event {
+        Event::MessageDelete(MessageDelete {
+            messages_ids: messages.iter().copied().map(MessageId).collect(),
+            room: RoomId(42),
+            user: user(),
+            deleted_at: at(second),
+        })
+    }
+
+    fn message(text: &str, second: i64, detail: Option<MessageDetail>) -> Event {
+        Event::ChatMessage(ChatMessage {
+            message: text.to_owned(),
+            room: RoomId(42),
+            user: user(),
+            created_at: at(second),
+            client_id: None,
+            detail,
+        })
+    }
+
+    #[test]
+    fn a_repeated_request_differs_from_the_first_in_its_times_alone() {
+        assert!(is_same(&edit(1, "a", 1), &edit(1, "a", 2)));
+        assert!(!is_same(&edit(1, "a", 1), &edit(2, "a", 1)), "another message");
+        assert!(!is_same(&edit(1, "a", 1), &edit(1, "b", 1)), "another text");
+        assert!(is_same(&delete(&[1, 2], 1), &delete(&[1, 2], 2)));
+        assert!(!is_same(&delete(&[1, 2], 1), &delete(&[1], 1)));
+        assert!(!is_same(&delete(&[1], 1), &edit(1, "a", 1)));
+        let read = |id| {
+            Event::MessageRead(MessageRead { message_id: MessageId(id), room: RoomId(42), user: user() })
+        };
+        assert!(is_same(&read(1), &read(1)));
+        assert!(!is_same(&read(1), &read(2)));
+    }
+
+    #[test]
+    fn a_repeated_message_may_describe_its_match_room_differently() {
+        let described = |name| {
+            let (user, room) = (json!({ "name": name }), json!({ "pk": 42 }));
+            message("hi", 1, Some(MessageDetail::Match { user, room }))
+        };
+        assert!(is_same(&described("Ann"), &described("Anna")));
+        let said = |auther: &str| {
+            let (auther, message_type) = (auther.to_owned(), "text".to_owned());
+            message("hi", 2, Some(MessageDetail::Support { side: true, auther, message_type }))
+        };
+        assert!(is_same(&said("Ann"), &said("Ann")));
+        assert!(!is_same(&said("Ann"), &said("Bob")));
+        assert!(!is_same(&message("hi", 1, None), &message("ho", 1, None)));
+    }
+}

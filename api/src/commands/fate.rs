@@ -1,0 +1,124 @@
+//! What has become of a message: from the log, and from Postgres, where it is once it has left the log.
+//!
+//! What must hold: every deletion that was acknowledged before is counted, on whichever node, also where Postgres has
+//! not got it.
+
+use shared::{
+    error::Error,
+    event::{Event, EventName},
+    id::{MessageId, RoomId, UserId},
+    log,
+    subject::Channel,
+};
+use tokio::time::Instant;
+
+use super::{append, stored};
+use crate::{queries::messages, state::Shared};
+
+/// Deletions of a room that are looked at in the log, one question each; where Postgres lacks more it is waited for.
+const LOOKS: usize = 100;
+
+/// A message of that id was sent to the room; it may have been deleted since.
+pub(super) async fn exists(api: &Shared, room: RoomId, id: MessageId) -> Result<(), Error> {
+    let channel = Channel::Room(room);
+    let shard = channel.shard(api.shards);
+    let stored =
+        log::get(&api.jetstream, shard, id.0).await.map_err(|e| Error::unavailable("The log", &e))?;
+    let subject = channel.chat(api.shards, EventName::ChatMessage, None);
+    if stored.is_some_and(|stored| stored.subject == subject)
+        || messages::exists(&api.pool, shard, room, id).await?
+    {
+        return Ok(());
+    }
+    Err(Error::not_found())
+}
+
+/// What has become of a message.
+pub(super) enum Fate {
+    /// It is there.
+    Present { author: UserId },
+    /// It was deleted, by that event.
+    Deleted { by: u64 },
+}
+
+/// The last deletion in a room that the log still has; 0 where it has none. A message that the log still has was
+/// deleted by none before that: what is later in the log leaves it later.
+pub(super) async fn last_deletion(api: &Shared, room: RoomId) -> Result<u64, Error> {
+    let subject = Channel::Room(room).chat(api.shards, EventName::MessageDelete, None);
+    let last = log::last(&api.jetstream, &subject).await;
+    Ok(last.map_err(|error| Error::unavailable("The log", &error))?.map_or(0, |last| last.seq))
+}
+
+/// Whether a message is there, given the last deletion in its room.
+///
+/// # Errors
+/// When there was no such message, or what is known of it does not come by the deadline.
+pub(super) async fn of(
+    api: &Shared,
+    room: RoomId,
+    id: MessageId,
+    deletion: u64,
+    deadline: Instant,
+) -> Result<Fate, Error> {
+    let shard = Channel::Room(room).shard(api.shards);
+    let sent = stored(&api.jetstream, shard, id.0, &[EventName::ChatMessage]).await?;
+    let author = sent.and_then(|(_, event)| match event {
+        Event::ChatMessage(message) if message.room == room => Some(message.user),
+        _ => None,
+    });
+    if deletion < id.0
+        && let Some(author) = author
+    {
+        return Ok(Fate::Present { author });
+    }
+    let applied = api.applied.current(shard).map_or(0, |applied| applied.seq);
+    if deletion > applied {
+        let from = if author.is_some() { id.0 } else { applied } + 1;
+        match (deleted_since(api, room, id, from).await?, author) {
+            (Search::Found(by), _) => return Ok(Fate::Deleted { by }),
+            (Search::None, Some(author)) => return Ok(Fate::Present { author }),
+            // Up to there Postgres tells.
+            (Search::None, None) => {}
+            (Search::TooMany, _) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if !api.applied.wait(shard, deletion, left).await {
+                    let why = "the room's last deletions are not applied yet";
+                    return Err(Error::unavailable("The message", &why));
+                }
+            }
+        }
+    }
+    match messages::author(&api.pool, shard, room, id).await? {
+        Some((_, Some(by))) => Ok(Fate::Deleted { by }),
+        Some((author, None)) => Ok(Fate::Present { author }),
+        None => Err(Error::not_found()),
+    }
+}
+
+/// What a search of the log for a deletion has shown.
+enum Search {
+    /// The event that deletes the message.
+    Found(u64),
+    /// There is none.
+    None,
+    /// More deletions than are looked at.
+    TooMany,
+}
+
+/// Searches the log, from a sequence on, for the event by which a message was deleted.
+async fn deleted_since(api: &Shared, room: RoomId, id: MessageId, mut from: u64) -> Result<Search, Error> {
+    let subject = Channel::Room(room).chat(api.shards, EventName::MessageDelete, None);
+    for _ in 0..LOOKS {
+        let next = log::next(&api.jetstream, &subject, from).await;
+        let Some(next) = next.map_err(|error| Error::unavailable("The log", &error))? else {
+            return Ok(Search::None);
+        };
+        if let Some(Event::MessageDelete(delete)) = append::decode(&next)
+            && delete.messages_ids.contains(&id)
+        {
+            return Ok(Search::Found(next.seq));
+        }
+        from = next.seq + 1;
+    }
+    Ok(Search::TooMany)
+}

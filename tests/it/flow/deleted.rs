@@ -1,0 +1,74 @@
+//! A message that was deleted: from the acknowledgement on it is not there, on any node.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use shared::{log, nats::Role};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size},
+    eventually,
+};
+
+#[tokio::test]
+async fn a_deleted_message_is_not_edited_or_deleted_again_on_any_node() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let nodes = [cluster.rest(0, "ann"), cluster.rest(1, "ann")];
+    let room = nodes[0].make_room("general").await;
+    let mut socket = cluster.socket(0, "ann").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    let path = |id: u64| format!("/api/v1/rooms/{room}/messages/{id}");
+    let edit = async |rest: &Rest, id: u64| {
+        let body = json!({ "message": "new" });
+        let (status, answer) = rest.send(Method::PATCH, &path(id), &body).await.expect("an answer");
+        (status.as_u16(), answer["code"].as_str().unwrap_or("").to_owned())
+    };
+    let delete = async |rest: &Rest, id: u64| {
+        let (status, answer) = rest.send(Method::DELETE, &path(id), &Value::Null).await.expect("an answer");
+        (status.as_u16(), answer["code"].as_str().unwrap_or("").to_owned())
+    };
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.push(nodes[0].say(room, &n.to_string()).await);
+    }
+    let shard = cluster.shard(room).await;
+    let log = cluster.log(Role::Api).await;
+    let last = async || log::state(&log, shard).await.expect("a leader").last;
+    let gone = (404, "not_found".to_owned());
+    // Postgres has the messages, and nothing that comes.
+    eventually("Postgres has them", || async {
+        let (_, page) = nodes[0].get(&format!("/api/v1/rooms/{room}/messages")).await;
+        page["results"].as_array().is_some_and(|found| found.len() == 3).then_some(())
+    })
+    .await;
+    cluster.persister[0].pause();
+    assert_eq!(delete(&nodes[0], ids[0]).await.0, 204);
+    let stored = last().await;
+    for node in &nodes {
+        assert_eq!(edit(node, ids[0]).await, gone);
+        assert_eq!(delete(node, ids[0]).await, gone);
+    }
+    let frame = json!({ "room_pk": room, "msg_id": ids[0], "edited_msg_text": "new" });
+    assert_eq!(socket.act("edit_message", frame).await.expect("open")["response_status"], 404);
+    assert_eq!(last().await, stored, "nothing was stored");
+    assert_eq!(delete(&nodes[1], ids[1]).await.0, 204);
+    let stored = last().await;
+    for node in &nodes {
+        assert_eq!(edit(node, ids[0]).await, gone, "the last deletion is another's");
+        assert_eq!(edit(node, ids[1]).await, gone);
+    }
+    assert_eq!(last().await, stored, "nothing was stored");
+    cluster.persister[0].resume();
+    for node in &nodes {
+        // A page of history waits for the deletions.
+        let (_, page) = node.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        assert_eq!(page["results"].as_array().map(Vec::len), Some(1), "{page}");
+        assert_eq!(edit(node, ids[0]).await, gone);
+        assert_eq!(edit(node, ids[1]).await, gone);
+    }
+    assert_eq!(last().await, stored, "nothing was stored");
+    let (status, edited) =
+        nodes[1].send(Method::PATCH, &path(ids[2]), &json!({ "message": "new" })).await.expect("an answer");
+    assert_eq!((status, &edited["message"]), (StatusCode::OK, &json!("new")));
+    let pushed = socket.event("message-edit").await.expect("a push");
+    assert_eq!(pushed["data"]["message_id"], ids[2], "the only edit that was stored");
+}

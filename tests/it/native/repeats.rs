@@ -1,0 +1,90 @@
+//! What is so already is done: it is answered as a success, and nothing is stored for it.
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use shared::{event::EventName, log, nats::Role, subject};
+use tests::cluster::{Cluster, Size};
+
+use super::{admin, as_fanout, private_room};
+
+/// How many events were ever stored, in all shards together.
+async fn stored(cluster: &Cluster) -> u64 {
+    let log = cluster.log(Role::Api).await;
+    let shards = log::discover(&log).await.expect("a log").shards;
+    let mut count = 0;
+    for shard in shards.all() {
+        count += log::state(&log, shard).await.expect("a leader").last;
+    }
+    count
+}
+
+#[tokio::test]
+async fn a_fact_that_stands_already_is_not_stored_again() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, other) = (cluster.rest(0, "ann"), cluster.rest(1, "ann"));
+    let room = format!("/api/v1/rooms/{}", private_room(&ann, &[]).await);
+    let closed = format!("/api/v1/rooms/{}", private_room(&ann, &[]).await);
+    let topic = format!("/api/v1/rooms/{}", ann.make_room("open").await);
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
+    let team = format!("/api/v1/teams/{}", team["id"]);
+    let (_, said) = ann.post(&format!("{room}/messages"), json!({ "message": "hi" })).await;
+    let (_, pair) = ann.post("/room/add", json!({ "owner": "ann", "abonent": "bob" })).await;
+    let pair = pair["id"].as_u64().expect("an id");
+    let writes = [
+        (Method::PUT, format!("{room}/members/bob"), Value::Null),
+        (Method::DELETE, format!("{room}/members/bob"), Value::Null),
+        (Method::PUT, format!("{team}/members/bob"), Value::Null),
+        (Method::DELETE, format!("{team}/members/bob"), Value::Null),
+        (Method::PATCH, room.clone(), json!({ "name": "new", "description": "more", "private": true })),
+        (Method::PATCH, topic, json!({ "private": true })),
+        (Method::PUT, format!("{room}/read"), json!({ "message_id": said["id"] })),
+        (Method::DELETE, closed, Value::Null),
+        (Method::GET, "/webrtc/cameraOn".to_owned(), Value::Null),
+        (Method::GET, "/webrtc/cameraOff".to_owned(), Value::Null),
+        (Method::GET, format!("/room/stop/{pair}"), Value::Null),
+    ];
+    for (method, path, body) in writes {
+        let (status, answer) = ann.send(method.clone(), &path, &body).await.expect("an answer");
+        assert!(status.is_success(), "{method} {path}: {answer}");
+        let before = stored(&cluster).await;
+        for node in [&ann, &other] {
+            let again = node.send(method.clone(), &path, &body).await.expect("an answer");
+            assert_eq!(again, (status, answer.clone()), "{method} {path}");
+        }
+        assert_eq!(stored(&cluster).await, before, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_invitations_that_are_accepted_one_lets_in() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let (ann, root, bob) = (cluster.rest(0, "ann"), admin(&cluster, 1), cluster.rest(1, "bob"));
+    let broker = as_fanout(&cluster).await;
+    let adds = |kind, event| broker.subscribe(subject::live_everywhere(kind, event));
+    let mut room_adds = adds("room", EventName::MemberAdd).await.expect("a subscription");
+    let mut team_adds = adds("team", EventName::TeamMemberAdd).await.expect("a subscription");
+    broker.flush().await.expect("it stands");
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
+    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let rooms = [private_room(&ann, &[]).await, deck["id"].as_u64().expect("an id")];
+    for room in rooms {
+        let mut accepts = Vec::new();
+        for host in [&ann, &root] {
+            let path = format!("/api/v1/rooms/{room}/invitations");
+            let (status, made) = host.post(&path, json!({ "user": "bob" })).await;
+            assert_eq!(status, StatusCode::CREATED, "{made}");
+            accepts.push(format!("/api/v1/invitations/{}/accept", made["id"]));
+        }
+        for accept in accepts {
+            let (status, answer) = bob.post(&accept, Value::Null).await;
+            assert_eq!((status, &answer["accepted"]), (StatusCode::OK, &json!(true)), "{answer}");
+        }
+        assert_eq!(bob.get(&format!("/api/v1/rooms/{room}")).await.0, StatusCode::OK);
+    }
+    broker.flush().await.expect("open");
+    for adds in [&mut room_adds, &mut team_adds] {
+        assert!(adds.next().now_or_never().flatten().is_some(), "he was let in");
+        assert!(adds.next().now_or_never().is_none(), "he was let in twice");
+    }
+}
