@@ -1,7 +1,8 @@
 //! Asking api: one question, at most two tries, one deadline.
 //!
 //! What must hold: the second try carries the same key, so that an action is done once however
-//! often it is asked for; and after the deadline api does nothing any more.
+//! often it is asked for; and after the deadline api does nothing any more. An action whose first try was
+//! not answered is never called refused because the second was.
 
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ impl Ask {
 
     /// One action of a socket.
     pub(crate) async fn action(&self, request: &ActionRequest) -> Reply<ActionReply> {
-        self.ask(rpc::ACTION, request, request.expires_at).await
+        let (reply, is_second) = self.ask_counted(rpc::ACTION, request, request.expires_at).await;
+        if is_second { after_silence(reply) } else { reply }
     }
 
     /// A person connects.
@@ -72,13 +74,24 @@ impl Ask {
         request: &impl Serialize,
         expires_at: i64,
     ) -> Reply<T> {
+        self.ask_counted(subject, request, expires_at).await.0
+    }
+
+    /// The reply, and whether it is that of a second try.
+    async fn ask_counted<T: DeserializeOwned>(
+        &self,
+        subject: &'static str,
+        request: &impl Serialize,
+        expires_at: i64,
+    ) -> (Reply<T>, bool) {
         let started = tokio::time::Instant::now();
-        let result = self.tries(subject, request, expires_at).await;
+        let mut silent = 0;
+        let reply = self.tries(subject, request, expires_at, &mut silent).await;
         self.seconds.record(started.elapsed().as_secs_f64());
-        if let Err(error) = &result {
+        if let Err(error) = &reply {
             metrics::counter!(names::RPC_ERRORS_TOTAL, "code" => error.code.as_str()).increment(1);
         }
-        result
+        (reply, silent > 0)
     }
 
     async fn tries<T: DeserializeOwned>(
@@ -86,11 +99,11 @@ impl Ask {
         subject: &'static str,
         request: &impl Serialize,
         expires_at: i64,
+        silent: &mut u32,
     ) -> Reply<T> {
         let payload: bytes::Bytes = serde_json::to_vec(request).map_err(|e| Error::internal(&e))?.into();
-        let mut silent = 0;
         while let Some(left) = time_left(expires_at) {
-            let at_most = if silent == 0 { left.min(FIRST) } else { left };
+            let at_most = if *silent == 0 { left.min(FIRST) } else { left };
             let asked = async_nats::Request::new().payload(payload.clone()).timeout(Some(at_most));
             match self.client.send_request(subject, asked).await {
                 Ok(answer) => {
@@ -99,19 +112,58 @@ impl Ask {
                 Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                     tokio::time::sleep(NOBODY).await;
                 }
-                Err(_) if silent == 1 => break,
+                Err(_) if *silent == 1 => break,
                 Err(_) => {
-                    silent += 1;
+                    *silent += 1;
                     metrics::counter!(names::RPC_RETRIES_TOTAL).increment(1);
                 }
             }
         }
-        Err(match silent {
+        Err(match *silent {
             0 => Error::new(ErrorCode::Unavailable, "No api node is reachable now. Try again."),
-            _ => Error::new(
-                ErrorCode::OutcomeUnknown,
-                "No answer in time. Try again under the same client_id.",
-            ),
+            _ => outcome_unknown(),
         })
+    }
+}
+
+fn outcome_unknown() -> Error {
+    Error::new(ErrorCode::OutcomeUnknown, "No answer in time. Try again under the same client_id.")
+}
+
+/// The reply to the second try of an action whose first try was not answered. The first node may still do the
+/// action until the deadline, so a refusal that calls for another try does not mean that nothing was stored.
+fn after_silence(reply: Reply<ActionReply>) -> Reply<ActionReply> {
+    let status = match &reply {
+        Ok(reply) => reply.status,
+        Err(error) => error.code.status(),
+    };
+    let may_be_tried_again = status == 429 || status >= 500;
+    if may_be_tried_again { Err(outcome_unknown()) } else { reply }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16) -> Reply<ActionReply> {
+        Ok(ActionReply { status, data: None, errors: vec![], effect: None })
+    }
+
+    #[test]
+    fn refusal_of_a_second_try_that_calls_for_another_leaves_the_outcome_unknown() {
+        let refused = [429, 500, 503].map(answered);
+        let codes = [ErrorCode::NotStored, ErrorCode::Unavailable, ErrorCode::RateLimited];
+        let failed = codes.map(|code| Err(Error::new(code, "")));
+        for reply in refused.into_iter().chain(failed) {
+            let reply = after_silence(reply);
+            assert!(matches!(reply, Err(Error { code: ErrorCode::OutcomeUnknown, .. })), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn decided_answer_of_a_second_try_stands() {
+        for status in [200, 201, 400, 404, 409, 422] {
+            assert_eq!(after_silence(answered(status)).expect("a reply").status, status);
+        }
     }
 }
