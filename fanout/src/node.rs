@@ -88,7 +88,7 @@ impl Node {
         match timeout(LATE, &mut pushed).await {
             Ok(pushed) => pushed.ok(),
             Err(_) => {
-                feed.send(Command::Late { seq }).await.ok()?;
+                feed.send(Command::Late { channel: channel.clone(), seq }).await.ok()?;
                 timeout(HEALED, pushed).await.ok()?.ok()
             }
         }

@@ -54,6 +54,11 @@ metric_names! {
     counter RESUMES_TOTAL = "roomcast_resumes_total";
     /// Healings by `cause`: reconnect, slow_consumer, gap, hint, election, epoch, widened, opened, late, again.
     counter HEALS_TOTAL = "roomcast_heals_total";
+    /// Stored events that were found in the log after later ones of their channel had been pushed: who lacks one
+    /// is closed with the heal code.
+    counter FOUND_LATE_TOTAL = "roomcast_events_found_late_total";
+    /// Panics in what a shard's task has begun beside itself, by `work`. It is begun again, or ends the process.
+    counter WORK_PANICS_TOTAL = "roomcast_work_panics_total";
     /// Times that a node, taken for dead, began under a new incarnation.
     counter INCARNATIONS_TOTAL = "roomcast_incarnations_total";
     /// Sockets put out of a channel because their right ended.

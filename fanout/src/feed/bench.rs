@@ -2,17 +2,18 @@
 
 use std::{io::Read as _, net::TcpStream, sync::Arc};
 
-use async_nats::{Message, jetstream};
+use async_nats::{Message, Statistics, jetstream};
 use bytes::Bytes;
 use shared::{
     id::{RoomId, ShardCount},
-    log::AppliedWatch,
+    log::{AppliedWatch, SyncHint},
+    nats::NatsEvent,
     rpc::Surface,
     subject::Channel,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, oneshot};
 
-use super::{Entry, Feed, Live, PeopleHeard, Positions, Source};
+use super::{Entry, Feed, Live, PeopleHeard, Positions, Signals, Source, step::Step};
 use crate::{
     ask::Ask,
     bench,
@@ -29,6 +30,36 @@ use crate::{
 pub struct Room {
     feed: Feed,
     clients: Vec<TcpStream>,
+    _said: Said,
+}
+
+/// Where it is said that something may be lost.
+pub(super) struct Said {
+    pub(super) statistics: Arc<Statistics>,
+    pub(super) events: broadcast::Sender<NatsEvent>,
+    pub(super) hints: broadcast::Sender<SyncHint>,
+}
+
+impl Said {
+    /// Nothing was said yet.
+    pub(super) fn new() -> Self {
+        Self { statistics: Arc::default(), events: broadcast::channel(64).0, hints: broadcast::channel(64).0 }
+    }
+
+    /// All that is said from now on.
+    pub(super) fn signals(&self) -> Signals {
+        Signals::new(self.statistics.clone(), self.events.subscribe(), self.hints.subscribe())
+    }
+}
+
+/// A shard whose broker is not there, and where it is told of losses.
+#[cfg(test)]
+pub(super) async fn feed() -> (Feed, Said) {
+    let (shards, said) = (ShardCount::new(1).expect("1"), Said::new());
+    let shard = Channel::Room(RoomId(1)).shard(shards);
+    let mut feed = Feed::new(shard, source(shards).await, said.signals());
+    feed.todo.clear();
+    (feed, said)
 }
 
 impl Room {
@@ -47,15 +78,16 @@ impl Room {
             hub.admit(follower(connection, outbox), true);
             clients.push(client);
         }
-        let mut feed = Feed::new(shard, source, mpsc::channel(1).0);
+        let said = Said::new();
+        let mut feed = Feed::new(shard, source, said.signals());
         feed.entries.insert(channel, Entry::Heard(Box::new(hub)));
-        Self { feed, clients }
+        Self { feed, clients, _said: said }
     }
 
     /// Does with a message what the shard's task does.
     pub fn hear(&mut self, message: Message) {
-        self.feed.hear_all(&Live::Channel(message));
-        self.feed.send_all();
+        self.feed.taken.push_back(Live::Channel(message));
+        self.feed.step(Step::Hear).expect("a shard that is heard");
     }
 
     /// What has come to each socket since it was read last.

@@ -1,118 +1,174 @@
 //! Healing: what may have been lost on its way to this node is read from the log.
 //!
 //! One ordered read a shard serves all its channels, from the position that is surely heard, and
-//! nothing newer is pushed before it is over. What a channel has already is skipped.
+//! nothing newer is pushed before it is over. What was heard already is skipped; what a channel lacks though
+//! it has pushed later events can't be pushed in order any more, and closes the sockets that should have got it.
 
 use std::time::Duration;
 
+use anyhow::bail;
 use shared::{
-    log::{self, Reached, Reader, Stored},
+    id::{Shard, UserId},
+    log::{self, Reached, Reader, Stored, StreamState},
     metric_names as names,
     subject::{self, Channel},
 };
 use tokio::sync::mpsc;
 
-use super::{Done, Entry, Feed, Source};
+use super::{Done, Entry, Feed, Source, work::Work};
 use crate::hub::channel::Heard;
 
 /// Events reported at once.
 const BATCH: usize = 256;
 /// Between tries while the log can't be read.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Panics after which a healing is not begun again: its process ends, and another one begins from nothing.
+const PANICS_MAX: u32 = 5;
+
+/// What a healing reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    /// Everything after this.
+    pub(super) after: u64,
+    /// The last event that was heard before: a log that ends earlier has lost it.
+    pub(super) highest: u64,
+    /// The epoch that is followed.
+    pub(super) epoch: Option<u64>,
+}
+
+/// A healing that is under way.
+#[derive(Debug)]
+pub(super) struct Healing {
+    pub(super) range: Range,
+    panics: u32,
+}
 
 /// How a healing goes.
+#[derive(Debug)]
 pub(super) enum Healed {
     /// These were in the log.
     Events(Vec<Stored>),
     /// Everything up to here was reported.
-    Upto { last: u64, epoch: u64 },
-    /// The log no longer has what may have been lost.
-    Gone,
+    Upto(u64),
+    /// It is another log, or it has no longer all that may have been lost.
+    Another(StreamState),
+    /// Nothing more comes of it.
+    Panicked,
+}
+
+impl Range {
+    /// Whether a log that stands so has all of it.
+    pub(super) fn is_in(&self, state: StreamState) -> bool {
+        let same_epoch = self.epoch.is_none_or(|epoch| epoch == state.epoch);
+        same_epoch && state.first <= self.after + 1 && state.last >= self.highest
+    }
 }
 
 impl Feed {
     /// Something may have been lost since the surely heard position, or since `after`; of the channels
     /// that are being opened too.
     pub(super) fn heal(&mut self, cause: &'static str, after: Option<u64>) {
+        self.doubt_openings();
+        self.heal_heard(cause, after);
+    }
+
+    /// What is being opened may lack what came meanwhile.
+    fn doubt_openings(&mut self) {
         for entry in self.entries.values_mut() {
             if let Entry::Opening(opening) = entry {
                 opening.doubt = true;
             }
         }
-        self.heal_heard(cause, after);
+        self.people.doubt();
     }
 
     /// The same where nothing can be lost of the channels that are being opened.
     pub(super) fn heal_heard(&mut self, cause: &'static str, after: Option<u64>) {
         self.position.doubt();
         let Some(sure) = self.position.sure() else { return };
-        let after = after.map_or(sure, |after| after.min(sure));
         metrics::counter!(names::HEALS_TOTAL, "cause" => cause).increment(1);
         if self.healing.is_some() {
+            // What the one under way has read will be sure then.
+            let after = after.unwrap_or(u64::MAX);
             self.heal_again = Some(self.heal_again.map_or(after, |again| again.min(after)));
             return;
         }
-        self.healing = Some(self.highest());
-        let (source, shard, done) = (self.source.clone(), self.shard, self.done.clone());
-        tokio::spawn(async move {
-            loop {
-                match read(&source, shard, after, &done).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::warn!(%error, %shard, "healing waits for the log"),
-                }
-                if done.is_closed() {
-                    return;
-                }
-                tokio::time::sleep(AGAIN).await;
-            }
-        });
+        let after = after.map_or(sure, |after| after.min(sure));
+        let range = Range { after, highest: self.highest(), epoch: self.position.epoch() };
+        self.healing = Some(Healing { range, panics: 0 });
+        self.todo.push(Work::Heal(range));
     }
 
-    pub(super) fn healed(&mut self, healed: Healed) {
+    /// # Errors
+    /// Where healing panics again and again.
+    pub(super) fn healed(&mut self, healed: Healed) -> anyhow::Result<()> {
+        let Some(healing) = &mut self.healing else { return Ok(()) };
         match healed {
-            Healed::Events(events) => self.apply_healed(&events),
-            Healed::Upto { last, epoch } => {
-                // Also where the log ends before what was heard: ids may be given again. What began to be heard
-                // meanwhile began where the log ended then: that may be later.
-                let is_another = self.position.epoch().is_some_and(|known| known != epoch);
-                let heard = self.healing.unwrap_or(0);
-                if is_another || heard > last {
-                    if !is_another {
-                        self.tell_loss(epoch, heard);
-                    }
-                    self.close_all();
-                    self.people.last = last;
-                    self.position.begin_again(epoch, last);
-                } else {
-                    self.people.last = self.people.last.max(last);
-                    self.position.healed(last);
+            Healed::Events(events) => {
+                for stored in &events {
+                    self.hear_again(stored);
                 }
+            }
+            Healed::Upto(last) => {
+                self.position.healed(last);
+                self.heard.raise(last);
+                self.people.healed(last);
                 self.over();
             }
-            Healed::Gone => {
-                self.close_all();
+            Healed::Another(state) => {
+                let Range { highest, epoch, .. } = healing.range;
+                if epoch == Some(state.epoch) && highest > state.last {
+                    // The persister may not have seen it.
+                    self.todo.push(Work::TellLoss(Reached { epoch: state.epoch, seq: highest }));
+                }
+                self.begin_again(state);
                 self.over();
+            }
+            Healed::Panicked => {
+                healing.panics += 1;
+                if healing.panics == PANICS_MAX {
+                    bail!("healing shard {} has panicked {PANICS_MAX} times", self.shard);
+                }
+                self.todo.push(Work::Heal(healing.range));
             }
         }
-    }
-
-    /// Says that the log has lost what was heard of it: the persister may not have seen it.
-    fn tell_loss(&self, epoch: u64, seq: u64) {
-        let (client, shard) = (self.source.client.clone(), self.shard);
-        let Ok(word) = serde_json::to_vec(&Reached { epoch, seq }) else { return };
-        tokio::spawn(async move {
-            if let Err(error) = client.publish(subject::seen(shard), word.into()).await {
-                tracing::warn!(%error, %shard, "nobody was told that the log has lost its end");
-            }
-        });
+        Ok(())
     }
 
     fn over(&mut self) {
         self.healing = None;
         if let Some(after) = self.heal_again.take() {
             // What was being opened when the cause came up was told of it then.
-            self.heal_heard("again", Some(after));
+            return self.heal_heard("again", Some(after));
         }
+        for (channel, opened) in std::mem::take(&mut self.kept) {
+            self.opened(&channel, Ok(opened));
+        }
+    }
+
+    /// What the node may have missed is gone, so every socket of the shard is closed, those too that are there
+    /// for their person alone. Whoever comes next begins with the log as it is now.
+    fn begin_again(&mut self, state: StreamState) {
+        let position = self.source.positions.frame();
+        for entry in self.entries.values() {
+            if let Entry::Heard(hub) = entry {
+                hub.outboxes().for_each(|outbox| outbox.close_to_heal(&position));
+            }
+        }
+        let (shard, shards) = (self.shard, self.source.shards);
+        let lives_here = |user: &UserId| Channel::User(user.clone()).shard(shards) == shard;
+        for outbox in self.source.sessions.of_all(lives_here) {
+            outbox.close_to_heal(&position);
+        }
+        // Those whose channels are being opened are let in by what the log says then.
+        self.entries.retain(|_, entry| matches!(entry, Entry::Opening(_)));
+        // What waits to be heard may be of the log that is gone.
+        self.forget_waiting();
+        self.doubt_openings();
+        self.position.begin_again(state.epoch, state.last);
+        self.heard.begin_again(state.last);
+        self.people.begin_again(state.last);
+        self.heal_again = self.heal_again.map(|_| u64::MAX);
     }
 
     /// The last event that was heard.
@@ -121,66 +177,76 @@ impl Feed {
             Entry::Heard(hub) => Some(hub.last),
             Entry::Opening(_) => None,
         });
-        hubs.chain([self.people.last]).max().unwrap_or(0)
+        hubs.chain([self.people.last()]).max().unwrap_or(0)
     }
 
-    fn apply_healed(&mut self, events: &[Stored]) {
-        for stored in events {
-            let Ok(parsed) = subject::parse(&stored.subject) else { continue };
-            let Stored { seq, headers, payload, .. } = stored;
-            if let Channel::User(user) = &parsed.channel {
-                self.push_stored(user, &parsed.channel, parsed.event, *seq, payload);
-            }
-            let heard = Heard { event: parsed.event, seq: *seq, headers: Some(headers), payload };
-            self.deliver(&parsed.channel, heard);
+    /// An event as it is in the log.
+    fn hear_again(&mut self, stored: &Stored) {
+        let Ok(parsed) = subject::parse(&stored.subject) else { return };
+        let Stored { seq, headers, payload, .. } = stored;
+        if let Channel::User(user) = &parsed.channel {
+            self.push_stored(user, &parsed.channel, parsed.event, *seq, payload);
         }
+        let heard = Heard { event: parsed.event, seq: *seq, headers: Some(headers), payload };
+        self.deliver(&parsed.channel, heard);
     }
 }
 
-async fn read(
+/// Reads a range and reports what it has, however long the log can't be read.
+pub(super) async fn read(source: &Source, shard: Shard, mut range: Range, done: &mpsc::Sender<Done>) {
+    while let Err(error) = read_on(source, shard, &mut range, done).await {
+        tracing::warn!(error = format!("{error:#}"), %shard, "healing waits for the log");
+        if done.is_closed() {
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Reads on from where it had come to. What was reported is not read again.
+async fn read_on(
     source: &Source,
-    shard: shared::id::Shard,
-    after: u64,
+    shard: Shard,
+    range: &mut Range,
     done: &mpsc::Sender<Done>,
 ) -> anyhow::Result<()> {
     let state = log::state(&source.jetstream, shard).await?;
-    let mut reader = Reader::open(source.jetstream.clone(), shard, None, after + 1);
     // Reports fail only once the task has stopped.
     let report = |healed| async { done.send(Done::Healed(healed)).await.is_ok() };
-    if state.first > after + 1 {
-        report(Healed::Gone).await;
+    if !range.is_in(state) {
+        report(Healed::Another(state)).await;
         return Ok(());
     }
-    let mut batch = Vec::new();
-    while reader.position() <= state.last {
-        let Some(read) = reader.next_stored().await? else { break };
-        batch.push(read.stored);
-        if batch.len() >= BATCH && !report(Healed::Events(std::mem::take(&mut batch))).await {
+    let mut reader = Reader::open(source.jetstream.clone(), shard, None, range.after + 1);
+    while range.after < state.last {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH && reader.position() <= state.last {
+            let Some(read) = reader.next_stored().await? else { break };
+            batch.push(read.stored);
+        }
+        let Some(last) = batch.last().map(|stored| stored.seq) else {
+            // A replica that lags, or what was there was trimmed: its leader knows.
+            bail!("the log ends at {} for who reads it, and at {} for its leader", range.after, state.last);
+        };
+        if !report(Healed::Events(batch)).await {
             return Ok(());
         }
+        range.after = last;
     }
-    if report(Healed::Events(batch)).await {
-        report(Healed::Upto { last: state.last, epoch: state.epoch }).await;
-    }
+    report(Healed::Upto(state.last)).await;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::id::{RoomId, ShardCount};
+    use shared::id::RoomId;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::{
-        feed::{Opening, bench::source},
+        feed::{Opening, bench},
         hub::channel::Hub,
     };
-
-    /// Of a shard whose broker is not there.
-    async fn feed() -> Feed {
-        let shards = ShardCount::new(1).expect("1");
-        Feed::new(Channel::Room(RoomId(1)).shard(shards), source(shards).await, mpsc::channel(8).0)
-    }
 
     /// A room is heard from there on.
     fn open(feed: &mut Feed, room: u64, last: u64) {
@@ -189,9 +255,13 @@ mod tests {
         feed.entries.insert(channel, Entry::Heard(Box::new(hub)));
     }
 
+    const fn state(first: u64, last: u64, epoch: u64) -> StreamState {
+        StreamState { first, last, epoch, messages: 0, bytes: 0, max_bytes: 0, replicas: 1 }
+    }
+
     #[tokio::test]
     async fn what_one_channel_may_lack_is_no_doubt_of_those_that_are_being_opened() {
-        let mut feed = feed().await;
+        let (mut feed, _said) = bench::feed().await;
         feed.position.begin(1, 5);
         let opening = Channel::Room(RoomId(2));
         feed.entries.insert(opening.clone(), Entry::Opening(Opening::default()));
@@ -203,17 +273,53 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn range_is_in_a_log_that_has_all_of_it_and_of_what_was_heard() {
+        let range = Range { after: 5, highest: 9, epoch: Some(1) };
+        assert!(range.is_in(state(6, 9, 1)) && range.is_in(state(1, 20, 1)));
+        assert!(!range.is_in(state(7, 9, 1)), "6 was trimmed");
+        assert!(!range.is_in(state(1, 8, 1)), "9 was heard, and is lost");
+        assert!(!range.is_in(state(1, 20, 2)), "another epoch");
+    }
+
+    #[tokio::test]
     async fn what_began_to_be_heard_meanwhile_is_no_loss() {
-        let mut feed = feed().await;
+        let (mut feed, _said) = bench::feed().await;
         feed.position.begin(1, 5);
         open(&mut feed, 1, 5);
         feed.heal("again", None);
         open(&mut feed, 2, 9);
-        feed.healed(Healed::Upto { last: 7, epoch: 1 });
+        assert!(matches!(feed.todo[..], [Work::Heal(Range { after: 5, highest: 5, .. })]));
+        feed.healed(Healed::Upto(7)).expect("no panic");
         assert_eq!(feed.entries.len(), 2, "the log had 7 when it was asked, and 9 since");
 
         feed.heal("again", None);
-        feed.healed(Healed::Upto { last: 8, epoch: 1 });
+        assert!(matches!(feed.todo[..], [_, Work::Heal(Range { after: 7, highest: 9, .. })]));
+        feed.healed(Healed::Another(state(1, 8, 1))).expect("no panic");
         assert!(feed.entries.is_empty(), "the log had 9, and has lost it");
+        assert!(matches!(feed.todo[2..], [Work::TellLoss(Reached { epoch: 1, seq: 9 })]));
+    }
+
+    #[tokio::test]
+    async fn after_a_log_that_is_gone_the_next_cause_begins_where_it_is_now() {
+        let (mut feed, _said) = bench::feed().await;
+        feed.position.begin(1, 5);
+        open(&mut feed, 1, 5);
+        feed.heal("reconnect", None);
+        feed.healed(Healed::Another(state(50, 80, 1))).expect("no panic");
+        feed.heal("reconnect", None);
+        let range = feed.healing.as_ref().expect("healing").range;
+        assert!(range.after == 80 && range.is_in(state(50, 80, 1)), "{range:?}");
+    }
+
+    #[tokio::test]
+    async fn healing_that_panics_begins_again_and_ends_the_task_at_last() {
+        let (mut feed, _said) = bench::feed().await;
+        feed.position.begin(1, 5);
+        feed.heal("reconnect", None);
+        for _ in 1..PANICS_MAX {
+            feed.healed(Healed::Panicked).expect("begun again");
+        }
+        assert_eq!(feed.todo.len(), usize::try_from(PANICS_MAX).expect("small"));
+        feed.healed(Healed::Panicked).expect_err("the task ends");
     }
 }

@@ -20,37 +20,39 @@ fn number<T: std::str::FromStr>(
 impl Feed {
     pub(super) fn hear(&mut self, live: &Live) {
         match live {
-            Live::Channel(message) => self.hear_channel(message),
+            Live::Channel(message) => drop(self.hear_channel(message)),
             Live::People(message) => self.hear_people(message),
-            Live::Election => self.heal("election", None),
         }
     }
 
-    /// A live event. One without a sequence was not stored: few kinds may be so.
-    pub(super) fn hear_channel(&mut self, message: &Message) {
+    /// A live event. One without a sequence was not stored: few kinds may be so. False where it shows that one
+    /// before it was lost: then both are healed.
+    pub(super) fn hear_channel(&mut self, message: &Message) -> bool {
         let headers = message.headers.as_ref();
-        let Ok(parsed) = subject::parse(&message.subject) else { return };
+        let Ok(parsed) = subject::parse(&message.subject) else { return true };
         if let Some(Entry::Opening(opening)) = self.entries.get_mut(&parsed.channel) {
             if opening.gate.len() < GATE {
                 opening.gate.push(message.clone());
             }
-            return;
+            return true;
         }
         let Some(seq) = number(headers, nats_header::NATS_SEQUENCE) else {
-            return self.hear_unstored(&parsed, message);
+            self.hear_unstored(&parsed, message);
+            return true;
         };
         let before = number(headers, nats_header::NATS_LAST_SEQUENCE).unwrap_or(0);
-        let Some(hub) = self.hub(&parsed.channel) else { return };
+        let Some(hub) = self.hub(&parsed.channel) else { return true };
         // 0 is "none, or unknown".
         if seq > hub.last
             && let Some(known) = hub.gap(parsed.event, before)
         {
             self.heal("gap", Some(known));
-            return;
+            return false;
         }
         let heard = Heard { event: parsed.event, seq, headers, payload: &message.payload };
         self.deliver(&parsed.channel, heard);
         self.latency.note(headers);
+        true
     }
 
     fn hear_unstored(&mut self, parsed: &subject::Parsed<'_>, message: &Message) {

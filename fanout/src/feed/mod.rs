@@ -3,41 +3,47 @@
 //! All of a shard's channels are owned by its task, so nothing here is locked. What must hold:
 //! before a channel is followed its subscription stands and the stream's leader was asked, on the
 //! same connection, where the stream ends (the barrier): whatever is stored after that is heard.
-//! Slow work (asking, reading the log) runs beside the task and reports back to it.
+//! What says that something was lost is known before anything that came after it is heard.
+//! The task only decides: slow work (asking, reading the log) is begun beside it and reports back.
 
 #[cfg(any(test, feature = "bench"))]
 pub(crate) mod bench;
 mod heal;
+mod heard;
 mod latency;
 mod live;
+#[cfg(test)]
+mod model;
 mod open;
 mod people;
 mod position;
 mod replay;
 mod rights;
+mod signals;
 mod snapshot;
+mod step;
 mod wide;
+mod work;
 
 pub(crate) use people::PeopleHeard;
 pub(crate) use position::Positions;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    sync::Arc,
+};
 
-use async_nats::{Client, Message, Subscriber, jetstream::Context};
-use futures_util::{FutureExt as _, Stream, StreamExt as _, stream::SelectAll};
+use async_nats::{Client, Message, jetstream::Context};
+use futures_util::{Stream, stream::SelectAll};
 use shared::{
     id::{Shard, ShardCount},
     log::{AppliedWatch, StreamState, SyncHint},
-    nats::NatsEvent,
+    metric_names as names,
     rules::Caller,
     subject::Channel,
 };
-use tokio::{
-    sync::{broadcast, mpsc, oneshot},
-    task::coop::unconstrained,
-    time::{MissedTickBehavior, interval},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use crate::{
     ask::Ask,
@@ -46,12 +52,15 @@ use crate::{
         follower::Follower,
         sessions::Sessions,
     },
-    session::close::CloseReason,
 };
+use heal::Healing;
+use heard::HeardSet;
 use latency::Latency;
 use people::People;
 use position::Position;
+use signals::{Signal, Signals};
 use wide::Interest;
+use work::Work;
 
 /// What sessions ask of a shard's task.
 pub(crate) enum Command {
@@ -71,6 +80,8 @@ pub(crate) enum Command {
     },
     /// An event of a socket's own is late: its live copy may be lost.
     Late {
+        /// The channel, of this shard.
+        channel: Channel,
         /// The event.
         seq: u64,
     },
@@ -102,7 +113,7 @@ pub(crate) enum Command {
 enum Done {
     People(anyhow::Result<people::Opened>),
     Opened { channel: Channel, result: anyhow::Result<open::Opened> },
-    Widened(anyhow::Result<Subscriber>),
+    Widened(anyhow::Result<Messages>),
     Snapshot { channel: Channel, upto: u64, result: anyhow::Result<Vec<snapshot::Word>> },
     Barrier { channel: Channel, follower: Follower, result: anyhow::Result<StreamState> },
     Replayed { channel: Channel, replay: replay::Replay },
@@ -140,34 +151,39 @@ struct Opening {
 }
 
 /// Events that wait behind a gate; what comes more is healed from the log.
-const GATE: usize = 1_000;
-
-/// Events that are heard before the first of them is sent: what a socket gets of them leaves in one write.
-const PASS: usize = 1_024;
+const GATE: usize = if cfg!(test) { 3 } else { 1_000 };
 
 /// A live message, and by which sort of subscription it came.
 enum Live {
     Channel(Message),
     People(Message),
-    Election,
 }
 
-type LiveStream = std::pin::Pin<Box<dyn Stream<Item = Live> + Send>>;
+/// What a subscription brings.
+type Messages = Pin<Box<dyn Stream<Item = Message> + Send>>;
 
 /// One shard's task.
 pub(crate) struct Feed {
     shard: Shard,
     source: Source,
     entries: HashMap<Channel, Entry>,
-    live: SelectAll<LiveStream>,
+    live: SelectAll<Pin<Box<dyn Stream<Item = Live> + Send>>>,
+    /// Taken from there, and heard once it is known whether something was lost before.
+    taken: VecDeque<Live>,
+    signals: Signals,
     interest: Interest,
     people: People,
     position: Position,
-    /// While it is being healed nothing newer is pushed; the last event that was heard before.
-    healing: Option<u64>,
-    /// Another cause came up meanwhile: from here.
+    /// What the channels were pushed above that position.
+    heard: HeardSet,
+    /// While it is being healed nothing newer is pushed.
+    healing: Option<Healing>,
+    /// Another cause came up meanwhile: from here, or from what will be sure then if that is less.
     heal_again: Option<u64>,
-    done: mpsc::Sender<Done>,
+    /// Channels that were opened during a healing, until it is over.
+    kept: Vec<(Channel, open::Opened)>,
+    /// To be begun beside the task.
+    todo: Vec<Work>,
     /// Channels whose sockets are to be sent something.
     unsent: Vec<Channel>,
     metrics: Arc<Deliveries>,
@@ -175,88 +191,50 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Nothing is heard yet; slow work reports to `done`.
-    fn new(shard: Shard, source: Source, done: mpsc::Sender<Done>) -> Self {
+    /// Nothing is heard yet.
+    fn new(shard: Shard, source: Source, signals: Signals) -> Self {
         Self {
             shard,
             source,
             entries: HashMap::new(),
             live: SelectAll::new(),
+            taken: VecDeque::new(),
+            signals,
             interest: Interest::default(),
             people: People::default(),
             position: Position::default(),
+            heard: HeardSet::default(),
             healing: None,
             heal_again: None,
-            done,
+            kept: Vec::new(),
+            todo: vec![Work::People],
             unsent: Vec::new(),
             metrics: Arc::new(Deliveries::new()),
             latency: Latency::new(),
         }
     }
 
-    /// Runs a shard's task until `stop`.
-    pub(crate) async fn run(
-        shard: Shard,
-        source: Source,
-        mut commands: mpsc::Receiver<Command>,
-        mut hints: broadcast::Receiver<SyncHint>,
-        mut events: broadcast::Receiver<NatsEvent>,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
-        // Reports are as bounded as the work that is under way.
-        let (done, mut reports) = mpsc::channel(64);
-        let mut feed = Self::new(shard, source, done);
-        feed.open_people();
-        let mut tick = interval(Duration::from_secs(1));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let hears = feed.healing.is_none() && !feed.live.is_empty();
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                Some(live) = feed.live.next(), if hears => feed.hear_all(&live),
-                Some(report) = reports.recv() => feed.report(report),
-                command = commands.recv() => match command {
-                    Some(command) => feed.command(command),
-                    None => return Ok(()),
-                },
-                hint = hints.recv() => match hint {
-                    Ok(hint) => feed.hint(&hint),
-                    Err(broadcast::error::RecvError::Lagged(_)) => feed.heal("hint", None),
-                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
-                },
-                event = events.recv() => match event {
-                    Ok(NatsEvent::Connected) => feed.heal("reconnect", None),
-                    Ok(NatsEvent::SlowConsumer) => feed.heal("slow_consumer", None),
-                    Ok(NatsEvent::Disconnected) => {}
-                    Err(broadcast::error::RecvError::Lagged(_)) => feed.heal("reconnect", None),
-                    Ok(NatsEvent::Closed) | Err(broadcast::error::RecvError::Closed) => {
-                        anyhow::bail!("the connection to the broker is closed");
-                    }
-                },
-                _ = tick.tick() => feed.tick(),
-            }
-            feed.send_all();
-        }
-    }
-
-    /// Hears all that has come, so that it leaves together.
-    fn hear_all(&mut self, first: &Live) {
-        self.hear(first);
-        for _ in 1..PASS {
-            if self.healing.is_some() {
-                return;
-            }
-            let Some(Some(live)) = unconstrained(self.live.next()).now_or_never() else { return };
-            self.hear(&live);
-        }
-    }
-
-    /// An event is to be sent to those who follow its channel.
+    /// An event is to be sent to those who follow its channel, unless it was heard before.
     fn deliver(&mut self, channel: &Channel, heard: Heard<'_>) {
-        if let Some(hub) = self.hub(channel)
-            && hub.deliver(heard)
-        {
-            self.unsent.push(channel.clone());
+        let Some(Entry::Heard(hub)) = self.entries.get_mut(channel) else { return };
+        if heard.seq > hub.last {
+            if hub.deliver(heard) {
+                self.unsent.push(channel.clone());
+            }
+            self.heard.insert(heard.seq);
+        } else if heard.seq > hub.began() && !self.heard.has(heard.seq) {
+            let closed = hub.find(heard, &self.source.positions.frame());
+            self.heard.insert(heard.seq);
+            metrics::counter!(names::FOUND_LATE_TOTAL).increment(1);
+            tracing::warn!(%channel, seq = heard.seq, closed, "an event was found after later ones were pushed");
+        }
+    }
+
+    /// Whether an event of a channel that is heard should have been pushed, and was not.
+    fn lacks(&self, channel: &Channel, seq: u64) -> bool {
+        match self.entries.get(channel) {
+            Some(Entry::Heard(hub)) => seq > hub.began() && (seq > hub.last || !self.heard.has(seq)),
+            _ => false,
         }
     }
 
@@ -282,10 +260,10 @@ impl Feed {
                     self.widen();
                 }
             },
-            Command::Answer { channel, sender } => {
-                // A channel that is not followed pushes nothing: the session answers by itself.
-                if let Some(hub) = self.hub(&channel) {
-                    hub.answers(sender);
+            Command::Answer { channel, sender } => self.answer(&channel, sender),
+            Command::Late { channel, seq } => {
+                if self.lacks(&channel, seq) {
+                    self.heal("late", Some(seq.saturating_sub(1)));
                 }
             }
             Command::ChangeCaller { channel, connection, caller } => {
@@ -293,7 +271,6 @@ impl Feed {
                     hub.change_caller(connection, &caller);
                 }
             }
-            Command::Late { seq } => self.heal("late", Some(seq.saturating_sub(1))),
             Command::Unfollow { channel, connection, frame, guard, done } => {
                 match self.entries.get_mut(&channel) {
                     Some(Entry::Opening(opening)) => {
@@ -308,7 +285,23 @@ impl Feed {
         }
     }
 
-    fn report(&mut self, report: Done) {
+    /// Tells a socket once the event was pushed that is its answer.
+    fn answer(&mut self, channel: &Channel, sender: Sender) {
+        let seq = sender.seq;
+        let is_lost = self.lacks(channel, seq);
+        // A channel that is not followed pushes nothing: the session answers by itself.
+        let Some(hub) = self.hub(channel) else { return };
+        if is_lost && seq <= hub.last {
+            // Later ones were pushed already: its `done` is dropped, and the session knows that it can't be told.
+            self.heal("late", Some(seq - 1));
+        } else {
+            hub.answers(sender);
+        }
+    }
+
+    /// # Errors
+    /// Where the shard can't be heard any more.
+    fn report(&mut self, report: Done) -> anyhow::Result<()> {
         match report {
             Done::People(result) => self.people_opened(result),
             Done::Opened { channel, result } => self.opened(&channel, result),
@@ -317,8 +310,9 @@ impl Feed {
             Done::Barrier { channel, follower, result } => self.barrier(&channel, follower, result),
             Done::Replayed { channel, replay } => self.replayed(&channel, replay),
             Done::Confirmed { channel, result } => self.confirmed(&channel, result),
-            Done::Healed(healed) => self.healed(healed),
+            Done::Healed(healed) => return self.healed(healed),
         }
+        Ok(())
     }
 
     fn hub(&mut self, channel: &Channel) -> Option<&mut Hub> {
@@ -328,37 +322,26 @@ impl Feed {
         }
     }
 
+    /// The first that is known of the stream.
+    fn begin(&mut self, state: StreamState) {
+        if self.position.sure().is_none() {
+            self.position.begin(state.epoch, state.last);
+            self.heard.begin_again(state.last);
+        }
+    }
+
+    /// A live copy may have been lost.
     fn hint(&mut self, hint: &SyncHint) {
         if hint.channel.shard(self.source.shards) != self.shard {
             return;
         }
-        let people_lack = matches!(hint.channel, Channel::User(_)) && self.people.last < hint.seq;
-        if people_lack || self.hub(&hint.channel).is_some_and(|hub| hub.last < hint.seq) {
-            self.heal("hint", Some(hint.seq.saturating_sub(1)));
+        if let Some(Entry::Opening(opening)) = self.entries.get_mut(&hint.channel) {
+            // It may have been stored after the channel's beginning.
+            opening.doubt = true;
         }
-    }
-
-    fn tick(&mut self) {
-        if let Some(applied) = self.source.applied.current(self.shard) {
-            if self.position.epoch().is_some_and(|epoch| epoch != applied.epoch) {
-                self.heal("epoch", None);
-            }
-            self.position.note(applied.seq);
-            self.confirm_rights(applied.seq);
+        let people_lack = matches!(hint.channel, Channel::User(_)) && self.people.lack(hint.seq);
+        if people_lack || self.lacks(&hint.channel, hint.seq) {
+            self.heal_heard("hint", Some(hint.seq.saturating_sub(1)));
         }
-        self.source.positions.set(self.shard, &self.position);
-        self.entries.retain(|_, entry| !matches!(entry, Entry::Heard(hub) if hub.is_stale()));
-        self.count_crowds();
-    }
-
-    /// Closes every socket of the shard: the log has no longer what the node may have missed.
-    fn close_all(&mut self) {
-        for entry in self.entries.values() {
-            if let Entry::Heard(hub) = entry {
-                hub.outboxes().for_each(|outbox| outbox.close(CloseReason::Heal));
-            }
-        }
-        // Those whose channels are being opened are let in by what the log says then.
-        self.entries.retain(|_, entry| matches!(entry, Entry::Opening(_)));
     }
 }

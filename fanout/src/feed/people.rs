@@ -4,7 +4,7 @@
 //! channel gets such an event from there, any other from here: each once. What is not stored (a signal, the
 //! copy of what a contact's channel stores) comes from here alone.
 
-use async_nats::{Message, Subscriber, header::NATS_SEQUENCE};
+use async_nats::{Message, header::NATS_SEQUENCE};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use shared::{
@@ -15,7 +15,7 @@ use shared::{
 };
 use tokio::sync::watch;
 
-use super::{Done, Feed, Live};
+use super::{Feed, Live, Messages, Source, heard::HeardSet, work::Work};
 use crate::render::{Form, native};
 
 /// The shards whose people this node hears, so that a socket can wait for its person's.
@@ -45,15 +45,56 @@ const STORED: [EventName; 1] = [EventName::Invitation];
 /// How far people's events are pushed.
 #[derive(Default)]
 pub(super) struct People {
-    /// Everything up to here has been, or lies before the node's beginning.
-    pub(super) last: u64,
+    /// What lies before is nobody's here; there once they are heard.
+    began: Option<u64>,
+    /// The last event that was pushed.
+    last: u64,
+    /// An event may be found after newer ones. It is pushed then all the same: invitations have no order among
+    /// each other, and to close all sockets of a person for one would be worse.
+    heard: HeardSet,
+    /// Something may have been lost before they were heard.
+    doubt: bool,
+}
+
+impl People {
+    pub(super) const fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether an event should have been pushed, and was not.
+    pub(super) fn lack(&self, seq: u64) -> bool {
+        self.began.is_some_and(|began| seq > began) && !self.heard.has(seq)
+    }
+
+    /// Something may have been lost. Where they are heard already, healing brings it.
+    pub(super) fn doubt(&mut self) {
+        self.doubt |= self.began.is_none();
+    }
+
+    /// Everything up to `seq` was read from the log.
+    pub(super) fn healed(&mut self, seq: u64) {
+        self.last = self.last.max(seq);
+        self.heard.raise(seq);
+    }
+
+    /// Everything up to `seq` surely was pushed.
+    pub(super) fn raise(&mut self, seq: u64) {
+        self.heard.raise(seq);
+    }
+
+    /// It is another log, of which nothing up to `seq` is anybody's here.
+    pub(super) fn begin_again(&mut self, seq: u64) {
+        self.began = self.began.map(|_| seq);
+        self.last = seq;
+        self.heard.begin_again(seq);
+    }
 }
 
 /// The subscriptions, and where the stream ended after they stood.
 pub(super) struct Opened {
-    people: Vec<Subscriber>,
-    elections: Subscriber,
-    state: StreamState,
+    pub(super) people: Vec<Messages>,
+    pub(super) elections: Messages,
+    pub(super) state: StreamState,
 }
 
 /// Whether a person's sockets are pushed that event where it is not stored.
@@ -61,46 +102,52 @@ pub(super) fn is_unstored(event: &str) -> bool {
     event == live::SIGNAL || live::COPIED.iter().any(|name| name.as_str() == event)
 }
 
-impl Feed {
-    /// Subscribes and asks, beside the task, until it succeeds.
-    pub(super) fn open_people(&self) {
-        let (source, shard, done) = (self.source.clone(), self.shard, self.done.clone());
-        tokio::spawn(async move {
-            let result = async {
-                let stored = STORED.iter().chain(&live::COPIED).map(|event| event.as_str());
-                let names = stored.chain([live::SIGNAL]);
-                let mut people = Vec::new();
-                for name in names {
-                    people.push(source.client.subscribe(subject::live_of_people(shard, name)).await?);
-                }
-                let elections = source.client.subscribe(subject::elections(shard)).await?;
-                let state = log::state(&source.jetstream, shard).await?;
-                Ok(Opened { people, elections, state })
-            };
-            let result = result.await;
-            if result.is_err() {
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-            }
-            // The task may have stopped meanwhile.
-            let _ = done.send(Done::People(result)).await;
-        });
+/// Subscribes, and asks.
+pub(super) async fn open(source: &Source, shard: Shard) -> anyhow::Result<Opened> {
+    let result = async {
+        let stored = STORED.iter().chain(&live::COPIED).map(|event| event.as_str());
+        let names = stored.chain([live::SIGNAL]);
+        let mut people: Vec<Messages> = Vec::new();
+        for name in names {
+            people.push(source.client.subscribe(subject::live_of_people(shard, name)).await?.boxed());
+        }
+        let elections = source.client.subscribe(subject::elections(shard)).await?.boxed();
+        let state = log::state(&source.jetstream, shard).await?;
+        Ok(Opened { people, elections, state })
+    };
+    let result = result.await;
+    if result.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     }
+    result
+}
 
+impl Feed {
     pub(super) fn people_opened(&mut self, result: anyhow::Result<Opened>) {
         let Opened { people, elections, state } = match result {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(%error, shard = %self.shard, "the shard's people can't be heard yet");
-                return self.open_people();
+                return self.todo.push(Work::People);
             }
         };
-        for subscriber in people {
-            self.live.push(Box::pin(subscriber.map(Live::People)));
+        if std::mem::take(&mut self.people.doubt) {
+            // Something may have been lost since: their beginning is asked for again.
+            return self.todo.push(Work::People);
         }
-        self.live.push(Box::pin(elections.map(|_| Live::Election)));
-        self.people.last = self.people.last.max(state.last);
+        for messages in people {
+            self.live.push(messages.map(Live::People).boxed());
+        }
+        self.signals.hear_elections(elections);
+        // Elections were not heard while the first channels were.
+        let is_late = self.position.sure().is_some();
+        self.people = People { began: Some(state.last), last: state.last, ..People::default() };
+        self.people.heard.begin_again(state.last);
         self.source.people.begin(self.shard);
-        self.position.begin(state.epoch, state.last);
+        self.begin(state);
+        if is_late {
+            self.heal_heard("opened", None);
+        }
     }
 
     pub(super) fn hear_people(&mut self, message: &Message) {
@@ -131,10 +178,11 @@ impl Feed {
         seq: u64,
         payload: &Bytes,
     ) {
-        if seq <= self.people.last || !STORED.iter().any(|name| name.as_str() == event) {
+        if !STORED.iter().any(|name| name.as_str() == event) || !self.people.lack(seq) {
             return;
         }
-        self.people.last = seq;
+        self.people.last = self.people.last.max(seq);
+        self.people.heard.insert(seq);
         let Some(frame) = native::push(channel, event, seq, payload) else { return };
         for (connection, outbox) in self.source.sessions.of(user) {
             let is_told = self.hub(channel).is_some_and(|hub| hub.has(connection));

@@ -1,44 +1,49 @@
 //! Up to where a node has surely heard a shard.
 //!
-//! An event that Postgres has had for 15 s was pushed long before, unless something was lost since:
-//! that is longer than an election and a retry. Healing begins there, and clients are told, so that
-//! a quiet room resumes too.
+//! An event that Postgres has had for longer than an election and a retry was pushed before, unless something
+//! was lost since. Healing begins there, and clients are told, so that a quiet room resumes too.
+//!
+//! What must hold: whatever a client is told lies below anything that may yet be found to have been lost, and
+//! all of it was handed to the client before.
 
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use shared::{
     event::live,
     id::{Shard, ShardCount},
+    log::ELECTION_MAX,
+    rpc::DEADLINE_MS,
 };
-use tokio::time::Instant;
 
 use crate::session::frame;
 
-/// How old an `applied` notice must be to count.
-const SURE_AFTER: Duration = Duration::from_secs(15);
+/// How many ticks old an `applied` notice must be to count; there is at most one a second. An append that was
+/// not acknowledged is repeated until its deadline, and a leader may be elected in that time.
+pub(super) const SURE_AFTER: u64 = ELECTION_MAX.as_secs() + (DEADLINE_MS / 1_000).unsigned_abs() + 1;
 
 /// A shard's surely heard position.
 #[derive(Debug, Default)]
 pub(crate) struct Position {
     epoch: Option<u64>,
     sure: Option<u64>,
-    noted: VecDeque<(Instant, u64)>,
+    /// Ticks so far: a node that was stopped for a while has not waited meanwhile.
+    ticks: u64,
+    noted: VecDeque<(u64, u64)>,
 }
 
 impl Position {
-    /// Everything up to `seq` is applied.
+    /// At a tick, with nothing waiting to be heard: everything up to `seq` is applied.
     pub(crate) fn note(&mut self, seq: u64) {
-        let now = Instant::now();
+        self.ticks += 1;
         if self.noted.back().is_none_or(|(_, last)| *last < seq) {
-            self.noted.push_back((now, seq));
+            self.noted.push_back((self.ticks, seq));
         }
         while let Some((at, seq)) = self.noted.front().copied() {
-            if now.duration_since(at) < SURE_AFTER {
+            if self.ticks - at < SURE_AFTER {
                 break;
             }
             self.sure = self.sure.max(Some(seq));
@@ -54,7 +59,7 @@ impl Position {
 
     /// It is another log: nobody here follows it yet.
     pub(crate) fn begin_again(&mut self, epoch: u64, seq: u64) {
-        *self = Self { epoch: Some(epoch), sure: Some(seq), noted: VecDeque::new() };
+        *self = Self { epoch: Some(epoch), sure: Some(seq), ..Self::default() };
     }
 
     /// Something may have been lost: what was noted since counts for nothing.
@@ -113,20 +118,28 @@ impl Positions {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn only_what_is_old_is_sure() {
+    #[test]
+    fn position_moves_only_to_what_is_older_than_an_election_and_a_retry() {
         let mut position = Position::default();
         position.begin(1, 5);
         position.note(10);
-        tokio::time::advance(Duration::from_secs(10)).await;
-        position.note(20);
+        for _ in 1..SURE_AFTER {
+            position.note(20);
+        }
         assert_eq!(position.sure(), Some(5));
-        tokio::time::advance(Duration::from_secs(6)).await;
         position.note(20);
         assert_eq!(position.sure(), Some(10));
         position.doubt();
-        tokio::time::advance(Duration::from_secs(20)).await;
+        for _ in 0..SURE_AFTER {
+            position.note(30);
+        }
+        assert_eq!(position.sure(), Some(10), "what was noted before the doubt counts for nothing");
         position.note(30);
-        assert_eq!(position.sure(), Some(10));
+        assert_eq!(position.sure(), Some(30));
+    }
+
+    #[test]
+    fn position_waits_longer_than_the_printed_election() {
+        assert!(std::time::Duration::from_secs(SURE_AFTER) > ELECTION_MAX);
     }
 }

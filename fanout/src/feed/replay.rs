@@ -1,65 +1,93 @@
 //! Reading a channel back to what the client that is furthest behind has.
 //!
 //! One read serves all who wait. What must hold: a client is called recovered only where every
-//! event between was read, and the log still began before them when the reading was over.
+//! event between was read, and the log still began before them when the reading was over; a client that asks
+//! for more than there is, and a log that can't be read, change nothing for the others.
 
+use std::{collections::VecDeque, time::Duration};
+
+use anyhow::ensure;
 use bytes::Bytes;
 use shared::{
     log::{self, Reader, StreamState},
     subject::{self, Channel},
 };
 
-use super::{Done, Feed, Source};
-use crate::{hub::follower::Follower, render::native};
+use super::{Feed, Source, work::Work};
+use crate::{
+    hub::{
+        follower::Follower,
+        ring::{BYTES_MAX, EVENTS_MAX},
+    },
+    render::native,
+};
 
-/// The most events that one replay reads; more are to be loaded over REST.
-const EVENTS_MAX: usize = 10_000;
+/// Tries to read the log.
+const TRIES: u32 = 3;
+/// Between them.
+const AGAIN: Duration = Duration::from_millis(500);
 
-/// What a replay found.
+/// What a replay is to read: everything after `since`, up to `upto`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) since: u64,
+    pub(super) upto: u64,
+    pub(super) epoch: u64,
+    /// Where the channel began to be heard: closed and opened again, it asks for itself.
+    pub(super) began: u64,
+}
+
+/// What it found.
+pub(super) enum Found {
+    /// All events in (base, upto], where the base is above `since` if there are too many before.
+    Frames { base: u64, frames: Vec<(u64, Bytes)> },
+    /// The log begins with this event, which is later than what was asked for.
+    Begins(u64),
+    /// The log is another one.
+    Another,
+    /// The log can't be read now.
+    Unreadable,
+}
+
+/// A replay that is over.
 pub(super) struct Replay {
-    /// It was to read everything after this,
-    since: u64,
-    /// up to this,
-    upto: u64,
-    /// and found these; `None` where they are not all to be had.
-    frames: Option<Vec<(u64, Bytes)>>,
+    pub(super) asked: Asked,
+    pub(super) found: Found,
 }
 
 impl Feed {
     /// Starts a replay for those who wait, unless one is under way.
     pub(super) fn replay(&mut self, channel: &Channel) {
-        let (source, done) = (self.source.clone(), self.done.clone());
         let Some(hub) = self.hub(channel) else { return };
         let Some(since) = hub.resuming.iter().filter_map(Follower::reach).min() else { return };
-        if std::mem::replace(&mut hub.reading, true) {
-            return;
+        if !std::mem::replace(&mut hub.reading, true) {
+            let asked = Asked { since, upto: hub.ring.base(), epoch: hub.epoch, began: hub.began() };
+            self.todo.push(Work::Replay { channel: channel.clone(), asked });
         }
-        let (upto, epoch, channel) = (hub.ring.base(), hub.epoch, channel.clone());
-        tokio::spawn(async move {
-            let frames = match read(&source, &channel, since, upto, epoch).await {
-                Ok(frames) => frames,
-                Err(error) => {
-                    tracing::warn!(%error, %channel, "a replay failed");
-                    None
-                }
-            };
-            // The task may have stopped meanwhile.
-            let _ = done.send(Done::Replayed { channel, replay: Replay { since, upto, frames } }).await;
-        });
     }
 
     pub(super) fn replayed(&mut self, channel: &Channel, replay: Replay) {
-        let Some(hub) = self.hub(channel) else { return };
+        let Replay { asked, found } = replay;
+        let Some(hub) = self.hub(channel).filter(|hub| hub.began() == asked.began) else { return };
         hub.reading = false;
-        let extended = match replay.frames {
-            Some(frames) => hub.ring.extend_back(replay.since, replay.upto, frames),
-            None => false,
+        hub.expect();
+        // Who has less than this can't be served, now or later.
+        let (from, least) = match found {
+            Found::Frames { base, frames } => {
+                hub.ring.extend_back(base, asked.upto, frames);
+                // Who has less than was asked for has come since, and has the next turn.
+                (asked.since, hub.ring.base())
+            }
+            Found::Begins(first) => (0, first - 1),
+            Found::Another => (0, u64::MAX),
+            // Their `done` is dropped: each session answers that it could not be.
+            Found::Unreadable => return hub.resuming.clear(),
         };
         for follower in std::mem::take(&mut hub.resuming) {
             let reach = follower.reach().unwrap_or(hub.last);
             if reach >= hub.ring.base() {
                 hub.admit(follower, true);
-            } else if !extended && reach <= replay.upto {
+            } else if (from..least).contains(&reach) {
                 hub.admit(follower, false);
             } else {
                 hub.resuming.push(follower);
@@ -69,25 +97,46 @@ impl Feed {
     }
 }
 
-/// All events in (since, upto] that a resume repeats; `None` where they are not all to be had.
-async fn read(
-    source: &Source,
-    channel: &Channel,
-    since: u64,
-    upto: u64,
-    epoch: u64,
-) -> anyhow::Result<Option<Vec<(u64, Bytes)>>> {
-    let shard = channel.shard(source.shards);
-    let complete = |state: StreamState| state.epoch == epoch && state.first <= since + 1;
-    if !complete(log::state(&source.jetstream, shard).await?) {
-        return Ok(None);
+/// Reads a channel, with a few tries.
+pub(super) async fn read(source: &Source, channel: &Channel, asked: Asked) -> Found {
+    for tries in 1.. {
+        match read_once(source, channel, asked).await {
+            Ok(found) => return found,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), %channel, "a replay failed");
+                if tries == TRIES {
+                    break;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
     }
-    let filter = Some(channel.chat_all(source.shards));
-    let mut reader = Reader::open(source.jetstream.clone(), shard, filter, since + 1);
-    let mut frames = Vec::new();
-    while let Some(read) = reader.next_stored().await? {
+    Found::Unreadable
+}
+
+async fn read_once(source: &Source, channel: &Channel, asked: Asked) -> anyhow::Result<Found> {
+    let Asked { since, upto, epoch, .. } = asked;
+    let shard = channel.shard(source.shards);
+    let lacks = |state: StreamState| {
+        if state.epoch != epoch {
+            Some(Found::Another)
+        } else {
+            (state.first > since + 1).then_some(Found::Begins(state.first))
+        }
+    };
+    let state = log::state(&source.jetstream, shard).await?;
+    if let Some(lacks) = lacks(state) {
+        return Ok(lacks);
+    }
+    let filter = channel.chat_all(source.shards);
+    let mut reader = Reader::open(source.jetstream.clone(), shard, Some(filter.clone()), since + 1);
+    let (mut base, mut frames, mut bytes) = (since, VecDeque::new(), 0);
+    let mut read_upto = since;
+    while read_upto < upto {
+        let Some(read) = reader.next_stored().await? else { break };
         let stored = read.stored;
-        if stored.seq > upto {
+        read_upto = stored.seq;
+        if read_upto > upto {
             break;
         }
         let Ok(parsed) = subject::parse(&stored.subject) else { continue };
@@ -95,13 +144,26 @@ async fn read(
             continue;
         }
         if let Some(frame) = native::push(channel, parsed.event, stored.seq, &stored.payload) {
-            frames.push((stored.seq, frame));
+            bytes += frame.len();
+            frames.push_back((stored.seq, frame));
         }
-        if frames.len() > EVENTS_MAX {
-            return Ok(None);
+        while frames.len() > EVENTS_MAX || bytes > BYTES_MAX {
+            if let Some((seq, frame)) = frames.pop_front() {
+                bytes -= frame.len();
+                base = seq;
+            }
         }
+    }
+    if read_upto < upto && state.replicas > 1 {
+        // A reader may be served by a replica that lags. The leader knows how far the channel goes.
+        let last = log::last(&source.jetstream, &filter).await?.map_or(0, |stored| stored.seq);
+        ensure!(
+            last <= read_upto,
+            "{channel} ends at {read_upto} for who reads it, at {last} for its leader"
+        );
     }
     // Trimming may have passed `since` while we read: a consumer below the first event begins
     // there in silence.
-    Ok(complete(log::state(&source.jetstream, shard).await?).then_some(frames))
+    let state = log::state(&source.jetstream, shard).await?;
+    Ok(lacks(state).unwrap_or_else(|| Found::Frames { base, frames: frames.into() }))
 }

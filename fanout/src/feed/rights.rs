@@ -10,7 +10,7 @@ use shared::{
     subject::Channel,
 };
 
-use super::{Done, Entry, Feed};
+use super::{Entry, Feed, work::Work};
 use crate::{ask::Ask, hub::rights::Answered};
 
 /// Channels of a shard that are asked about in one second; the others follow in the next.
@@ -18,8 +18,8 @@ const CHANNELS: usize = 500;
 
 /// What api has confirmed.
 pub(super) struct Confirmed {
-    out: HashSet<Caller>,
-    answered: Answered,
+    pub(super) out: HashSet<Caller>,
+    pub(super) answered: Answered,
 }
 
 impl Feed {
@@ -34,12 +34,7 @@ impl Feed {
             _ => None,
         });
         for (channel, callers) in due.take(CHANNELS) {
-            let (ask, done) = (self.source.ask.clone(), self.done.clone());
-            tokio::spawn(async move {
-                let result = confirm(&ask, &channel, callers.into_iter().collect()).await;
-                // The task may have stopped meanwhile.
-                let _ = done.send(Done::Confirmed { channel, result }).await;
-            });
+            self.todo.push(Work::Confirm { channel, callers: callers.into_iter().collect() });
         }
     }
 
@@ -55,7 +50,7 @@ impl Feed {
 }
 
 /// Asks about all of a channel's people; `None` where api has not answered for all of them.
-async fn confirm(ask: &Ask, channel: &Channel, callers: Vec<Caller>) -> Option<Confirmed> {
+pub(super) async fn confirm(ask: &Ask, channel: &Channel, callers: Vec<Caller>) -> Option<Confirmed> {
     let (room, team) = match channel {
         Channel::Room(room) => (*room, None),
         // No room has that id: an api that knows nothing of teams refuses to answer.

@@ -12,7 +12,7 @@ use shared::{
     subject::{self, Channel},
 };
 
-use super::{Done, Feed, Source};
+use super::{Feed, Source, work::Work};
 
 /// A process's word on one person.
 pub(super) struct Word {
@@ -75,19 +75,13 @@ fn word(stored: &Stored) -> Option<Word> {
     Some(Word { user, incarnation: number(header::INCARNATION)?, counter: number(header::COUNTER)?, present })
 }
 
-impl Feed {
-    /// Takes it beside the task, for a channel whose opening could not.
-    pub(super) fn take_snapshot(&self, channel: &Channel, upto: u64) {
-        let Channel::Room(room) = *channel else { return };
-        let (source, done, channel) = (self.source.clone(), self.done.clone(), channel.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            let result = take(&source, room, upto).await.context("who is in the room is not known");
-            // The task may have stopped meanwhile.
-            let _ = done.send(Done::Snapshot { channel, upto, result }).await;
-        });
-    }
+/// Takes it a moment after it could not be taken.
+pub(super) async fn take_again(source: &Source, room: RoomId, upto: u64) -> anyhow::Result<Vec<Word>> {
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    take(source, room, upto).await.context("who is in the room is not known")
+}
 
+impl Feed {
     /// Merges what was taken up to an event. Where the channel was closed meanwhile and opened again later in
     /// the log, it lacks what happened between: the new one takes its own.
     pub(super) fn snapshot_taken(&mut self, channel: &Channel, upto: u64, result: anyhow::Result<Vec<Word>>) {
@@ -105,6 +99,12 @@ impl Feed {
                 tracing::warn!(%channel, error = format!("{error:#}"), "who is here is asked again");
                 self.take_snapshot(channel, needed);
             }
+        }
+    }
+
+    fn take_snapshot(&mut self, channel: &Channel, upto: u64) {
+        if let Channel::Room(room) = *channel {
+            self.todo.push(Work::Snapshot { room, upto });
         }
     }
 }

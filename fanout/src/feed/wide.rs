@@ -4,15 +4,14 @@
 //! What must hold: from the switch on each event comes once; what lay between the two sorts of
 //! subscription is healed from the log.
 
-use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use shared::{log, subject};
+use shared::{id::Shard, log, subject};
 
-use super::{Done, Entry, Feed, Live};
+use super::{Entry, Feed, Live, Messages, Source, work::Work};
 
 /// Channels of a shard that are subscribed to one by one. A subscription takes about 5 KiB here
 /// and 1 KiB in the broker.
-const NARROW: usize = 1_000;
+const NARROW: usize = if cfg!(test) { 4 } else { 1_000 };
 
 /// How a shard's rooms are heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,32 +25,28 @@ pub(super) enum Interest {
     Wide,
 }
 
+/// Subscribes to all rooms. It answers after the subscription is known to the broker.
+pub(super) async fn open(source: &Source, shard: Shard) -> anyhow::Result<Messages> {
+    let subscriber = source.client.subscribe(subject::live_of_rooms(shard)).await?;
+    log::state(&source.jetstream, shard).await?;
+    Ok(subscriber.boxed())
+}
+
 impl Feed {
     /// Begins to hear all rooms together, where there are many.
     pub(super) fn widen(&mut self) {
-        if self.interest != Interest::Narrow || self.entries.len() < NARROW {
-            return;
+        if self.interest == Interest::Narrow && self.entries.len() >= NARROW {
+            self.interest = Interest::Widening;
+            self.todo.push(Work::Widen);
         }
-        self.interest = Interest::Widening;
-        let (source, shard, done) = (self.source.clone(), self.shard, self.done.clone());
-        tokio::spawn(async move {
-            let result = async {
-                let subscriber = source.client.subscribe(subject::live_of_rooms(shard)).await?;
-                // The answer comes after the subscription is known to the broker.
-                log::state(&source.jetstream, shard).await?;
-                Ok(subscriber)
-            };
-            // The task may have stopped meanwhile.
-            let _ = done.send(Done::Widened(result.await)).await;
-        });
     }
 
-    pub(super) fn widened(&mut self, result: anyhow::Result<Subscriber>) {
+    pub(super) fn widened(&mut self, result: anyhow::Result<Messages>) {
         match result {
-            Ok(subscriber) => {
+            Ok(messages) => {
                 tracing::info!(shard = %self.shard, rooms = self.entries.len(), "rooms are heard together");
                 self.interest = Interest::Wide;
-                self.live.push(Box::pin(subscriber.map(Live::Channel)));
+                self.live.push(messages.map(Live::Channel).boxed());
                 for entry in self.entries.values_mut() {
                     if let Entry::Heard(hub) = entry {
                         hub.is_heard_otherwise();

@@ -1,7 +1,8 @@
 //! One channel on this node: its followers, its recent events, and how far it is heard.
 //!
-//! What must hold: events reach followers in the log's order, each at most once. What is at or
-//! below `last` has been pushed, is about to be, or lies before everyone's beginning here. What is about to
+//! What must hold: events reach followers in the log's order, each at most once. What is above `began`, and at
+//! or below `last`, has been pushed or is about to be, unless the shard's set of heard events lacks it: then
+//! it was lost, and whoever should have got it is closed once it is found. What is about to
 //! be is sent before anything else changes who is here. A follower whose right ends by an event gets that
 //! event, and nothing after it.
 
@@ -11,9 +12,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::HeaderMap;
 use bytes::Bytes;
-use metrics::Counter;
 use serde::Deserialize;
 use shared::{
     event::{EventName, header},
@@ -24,6 +23,7 @@ use shared::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
+pub(crate) use super::deliveries::{Deliveries, Heard};
 use super::{
     fold::Fold,
     follower::{Followed, Follower},
@@ -38,34 +38,6 @@ use crate::{
 
 /// How long a channel that nobody follows is still heard: whoever comes back finds it warm.
 const LINGER: Duration = Duration::from_secs(30);
-
-/// Handles of metrics that every delivery touches.
-#[derive(Clone)]
-pub(crate) struct Deliveries {
-    pub(crate) frames: Counter,
-    pub(crate) bytes: Counter,
-    pub(crate) overflows: Counter,
-}
-
-impl Deliveries {
-    /// Handles of the recorder that is installed now.
-    pub(crate) fn new() -> Self {
-        Self {
-            frames: metrics::counter!(names::DELIVERIES_TOTAL),
-            bytes: metrics::counter!(names::DELIVERED_BYTES_TOTAL),
-            overflows: metrics::counter!(names::OUTBOX_OVERFLOWS_TOTAL),
-        }
-    }
-}
-
-/// A stored event, as it came live or as it was read from the log.
-#[derive(Clone, Copy)]
-pub(crate) struct Heard<'a> {
-    pub(crate) event: &'a str,
-    pub(crate) seq: u64,
-    pub(crate) headers: Option<&'a HeaderMap>,
-    pub(crate) payload: &'a [u8],
-}
 
 /// A socket whose answer is the push of its event.
 pub(crate) struct Sender {
@@ -226,9 +198,14 @@ impl Hub {
         }
     }
 
-    /// Whether nobody has followed it for long.
+    /// Whether nobody has followed it for long, and nobody is about to.
     pub(crate) fn is_stale(&self) -> bool {
-        self.idle_since.is_some_and(|since| since.elapsed() > LINGER)
+        self.resuming.is_empty() && self.idle_since.is_some_and(|since| since.elapsed() > LINGER)
+    }
+
+    /// Somebody is about to follow it: it is heard for a while yet.
+    pub(crate) fn expect(&mut self) {
+        self.idle_since = self.idle_since.map(|_| Instant::now());
     }
 
     /// Its events come by another subscription now.
@@ -264,33 +241,65 @@ impl Hub {
     }
 
     fn take(&mut self, heard: Heard<'_>) {
+        self.last = heard.seq;
+        let name = EventName::parse(heard.event);
+        let Some(next) = self.next(heard, name) else { return };
+        if native::is_replayed(heard.event)
+            && let Some(frame) = &next.rendered.native
+        {
+            self.ring.push(heard.seq, frame.clone());
+        }
+        self.members.send_next(next);
+        self.limit_rights(heard, name);
+    }
+
+    /// An event that was lost on its way is found after later ones were pushed. It takes its place in the ring
+    /// and ends what rights it ends; whoever should have got it is closed, to resume from `position`, which lies
+    /// before it. Answers how many are.
+    pub(crate) fn find(&mut self, heard: Heard<'_>, position: &Bytes) -> usize {
+        self.send();
+        let name = EventName::parse(heard.event);
+        let Some(next) = self.next(heard, name) else { return 0 };
+        if native::is_replayed(heard.event)
+            && let Some(frame) = &next.rendered.native
+        {
+            self.ring.insert(heard.seq, frame.clone());
+        }
+        let closed = self.members.close_lacking(&next, position);
+        self.limit_rights(heard, name);
+        self.note_idle();
+        closed
+    }
+
+    /// What followers are sent of an event; `None` where it changes nothing for them.
+    fn next(&mut self, heard: Heard<'_>, name: Option<EventName>) -> Option<Next> {
         let Heard { event, seq, .. } = heard;
-        self.last = seq;
         match self.chain.get_mut(event) {
-            Some(last) => *last = seq,
+            Some(last) => *last = seq.max(*last),
             None => drop(self.chain.insert(event.to_owned(), seq)),
         }
-        let name = EventName::parse(event);
-        if matches!(name, Some(EventName::ParticipantJoin | EventName::ParticipantLeave))
-            && !self.take_word(heard, name == Some(EventName::ParticipantJoin))
-        {
-            return;
-        }
-        let rendered = Rendered::of(&self.channel, heard, |form| self.members.takes(form));
-        if native::is_replayed(event)
-            && let Some(frame) = &rendered.native
-        {
-            self.ring.push(seq, frame.clone());
-        }
-        match name {
+        let only = match name {
+            Some(EventName::ParticipantJoin | EventName::ParticipantLeave) => {
+                let is_told = self.take_word(heard, name == Some(EventName::ParticipantJoin));
+                return is_told.then(|| self.rendered(heard, None));
+            }
             // What somebody has read is nothing to a crowd.
             Some(EventName::MessageRead) if !self.pair => {
-                if let Ok(About { user }) = serde_json::from_slice(heard.payload) {
-                    self.members.send_next(Next { seq, rendered, only: Some(user) });
-                }
+                let About { user } = serde_json::from_slice(heard.payload).ok()?;
+                Some(user)
             }
-            _ => self.members.send_next(Next { seq, rendered, only: None }),
-        }
+            _ => None,
+        };
+        Some(self.rendered(heard, only))
+    }
+
+    fn rendered(&self, heard: Heard<'_>, only: Option<UserId>) -> Next {
+        let rendered = Rendered::of(&self.channel, heard, |form| self.members.takes(form));
+        Next { seq: heard.seq, rendered, only }
+    }
+
+    /// An event may end the right to be here.
+    fn limit_rights(&mut self, heard: Heard<'_>, name: Option<EventName>) {
         match name {
             Some(EventName::MemberRemove | EventName::TeamMemberRemove) => self.removed(heard),
             Some(EventName::RoomUpdate) => self.updated(heard),

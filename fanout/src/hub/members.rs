@@ -141,6 +141,20 @@ impl Members {
         sent
     }
 
+    /// Closes those who lack an event and have been sent later ones: they resume from a position before it.
+    /// Answers how many.
+    pub(super) fn close_lacking(&mut self, event: &Next, position: &Bytes) -> usize {
+        let before = self.followers.len();
+        self.followers.retain(|_, member| {
+            let has_it = event.frame(member).is_none();
+            if !has_it {
+                member.outbox.close_to_heal(position);
+            }
+            has_it
+        });
+        before - self.followers.len()
+    }
+
     /// Pushes what is not stored.
     pub(super) fn push_unstored(&self, frame: &Bytes) {
         for member in self.followers.values() {

@@ -2,6 +2,7 @@
 //! who are in rooms here.
 
 pub(crate) mod channel;
+mod deliveries;
 pub(crate) mod fold;
 pub(crate) mod follower;
 mod members;

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 /// The most events it holds.
-const EVENTS_MAX: usize = 10_000;
+pub(crate) const EVENTS_MAX: usize = 10_000;
 /// The most bytes it holds.
-const BYTES_MAX: usize = 4 << 20;
+pub(crate) const BYTES_MAX: usize = 4 << 20;
 
 /// Recent frames by sequence.
 #[derive(Debug)]
@@ -35,6 +35,21 @@ impl Ring {
     pub(crate) fn push(&mut self, seq: u64, frame: Bytes) {
         self.bytes += frame.len();
         self.frames.push_back((seq, frame));
+        self.shrink();
+    }
+
+    /// Adds an event that was found only after newer ones. One that lies before the base belongs nowhere here.
+    pub(crate) fn insert(&mut self, seq: u64, frame: Bytes) {
+        let place = self.frames.partition_point(|(other, _)| *other < seq);
+        let is_here = self.frames.get(place).is_some_and(|(other, _)| *other == seq);
+        if seq > self.base && !is_here {
+            self.bytes += frame.len();
+            self.frames.insert(place, (seq, frame));
+            self.shrink();
+        }
+    }
+
+    fn shrink(&mut self) {
         while self.frames.len() > EVENTS_MAX || self.bytes > BYTES_MAX {
             if let Some((seq, frame)) = self.frames.pop_front() {
                 self.bytes -= frame.len();
@@ -43,20 +58,21 @@ impl Ring {
         }
     }
 
-    /// Adds what lies before: all events in (base, the old base]. False, and nothing is added,
-    /// where it would not fit, or where the ring has moved on meanwhile.
-    pub(crate) fn extend_back(&mut self, base: u64, upto: u64, older: Vec<(u64, Bytes)>) -> bool {
-        let bytes: usize = older.iter().map(|(_, frame)| frame.len()).sum();
-        let fits = self.frames.len() + older.len() <= EVENTS_MAX && self.bytes + bytes <= BYTES_MAX;
-        if upto != self.base || !fits {
-            return false;
+    /// Adds what lies before: all events in (base, upto]. The oldest are left out where it would be too many,
+    /// all of them where the ring has moved on meanwhile: its base then says what it has.
+    pub(crate) fn extend_back(&mut self, base: u64, upto: u64, older: Vec<(u64, Bytes)>) {
+        if upto != self.base {
+            return;
         }
-        self.bytes += bytes;
-        for entry in older.into_iter().rev() {
-            self.frames.push_front(entry);
+        for (seq, frame) in older.into_iter().rev() {
+            if self.frames.len() == EVENTS_MAX || self.bytes + frame.len() > BYTES_MAX {
+                self.base = seq;
+                return;
+            }
+            self.bytes += frame.len();
+            self.frames.push_front((seq, frame));
         }
         self.base = base;
-        true
     }
 
     /// The frames after `since`, in order.
@@ -79,11 +95,32 @@ mod tests {
         let mut ring = Ring::new(10);
         ring.push(12, frame(12));
         ring.push(15, frame(15));
-        assert!(ring.extend_back(5, 10, vec![(6, frame(6)), (9, frame(9))]));
+        ring.extend_back(5, 10, vec![(6, frame(6)), (9, frame(9))]);
         let served: Vec<u8> = ring.after(6).map(|frame| frame[0]).collect();
         assert_eq!(served, [9, 12, 15]);
         assert_eq!(ring.base(), 5);
-        assert!(!ring.extend_back(1, 10, vec![]), "the gap between 5 and 10 would be unseen");
+        ring.extend_back(1, 10, vec![]);
+        assert_eq!(ring.base(), 5, "the gap between 5 and 10 would be unseen");
+    }
+
+    #[test]
+    fn ring_extended_beyond_its_bound_takes_the_newest() {
+        let mut ring = Ring::new(10);
+        ring.push(12, Bytes::from(vec![0; BYTES_MAX - 2]));
+        ring.extend_back(1, 10, vec![(2, frame(2)), (4, frame(4)), (6, frame(6)), (8, frame(8))]);
+        assert_eq!((ring.base(), ring.after(0).count()), (4, 3));
+    }
+
+    #[test]
+    fn ring_takes_an_event_that_is_found_late() {
+        let mut ring = Ring::new(10);
+        ring.push(12, frame(12));
+        ring.push(15, frame(15));
+        for seq in [13, 15, 9, 16] {
+            ring.insert(seq, frame(0));
+        }
+        let places: Vec<u64> = ring.frames.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(places, [12, 13, 15, 16], "9 lies before the base, 15 is here");
     }
 
     #[test]

@@ -62,6 +62,13 @@ impl Sessions {
         self.open().sockets.values().cloned().collect()
     }
 
+    /// Every open socket of certain people now.
+    pub(crate) fn of_all(&self, whom: impl Fn(&UserId) -> bool) -> Vec<Arc<Outbox>> {
+        let open = self.open();
+        let people = open.people.iter().filter(|(user, _)| whom(user));
+        people.flat_map(|(_, ids)| ids).filter_map(|id| open.sockets.get(id).cloned()).collect()
+    }
+
     /// Every open socket of a person now.
     pub(crate) fn of(&self, user: &UserId) -> Vec<(u64, Arc<Outbox>)> {
         let open = self.open();

@@ -21,11 +21,16 @@ pub use read::{Read, ReadError, Reader};
 pub use seen::{Reached, Seen};
 pub use stream::{LogInfo, StreamDescription, StreamState, discover, get, last, next, purge_below, state};
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::id::Shard;
+
+/// While a stream elects its leader nothing is appended, for no longer than this: the printed bound.
+pub const ELECTION_MAX: Duration = Duration::from_secs(20);
 
 /// An event as the log holds it.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     Context,
-    consumer::{AckPolicy, DeliverPolicy, pull},
+    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
 };
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -23,8 +23,11 @@ const BATCH_BYTES: usize = 4 << 20;
 /// A server that is silent for twice that long has lost the consumer.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// How long an event that is there may take to come.
+/// How long an event that is there is waited for before the server is asked whether it still is. It doubles
+/// with each time,
 const QUIET: Duration = Duration::from_millis(500);
+/// up to this, which is the last time.
+const QUIET_MAX: Duration = Duration::from_secs(4);
 
 /// One event, and how much is behind it.
 #[derive(Clone, Debug)]
@@ -61,9 +64,35 @@ pub struct Reader {
 }
 
 struct Open {
+    jetstream: Context,
+    consumer: PullConsumer,
     messages: pull::Stream,
     delivered: u64,
     pending: u64,
+}
+
+impl Open {
+    /// Asks how much is behind what has come. What was delivered and has not come is on its way still.
+    async fn ask_pending(&mut self) -> anyhow::Result<()> {
+        let info = self.consumer.get_info().await?;
+        if info.delivered.consumer_sequence == self.delivered {
+            self.pending = info.num_pending;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Open {
+    /// The server would keep the consumer until it has been unused for long.
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (jetstream, consumer) = (self.jetstream.clone(), self.consumer.clone());
+        runtime.spawn(async move {
+            let info = consumer.cached_info();
+            // It is gone with its server, or is removed after a while.
+            let _ = jetstream.delete_consumer_from_stream(&info.name, &info.stream_name).await;
+        });
+    }
 }
 
 impl Reader {
@@ -102,7 +131,7 @@ impl Reader {
             .messages()
             .await?;
         let pending = consumer.cached_info().num_pending;
-        Ok(Open { messages, delivered: 0, pending })
+        Ok(Open { jetstream: self.jetstream.clone(), consumer, messages, delivered: 0, pending })
     }
 
     /// The next event; waits for it as long as it takes. After an error the next call opens a new
@@ -118,16 +147,26 @@ impl Reader {
         result
     }
 
-    /// The next event of those that are there already; `None` at their end.
+    /// The next event of those that are there already; `None` at their end. A replica that lags ends early.
     ///
     /// # Errors
-    /// [`ReadError`].
+    /// [`ReadError`]; also where an event that is there does not come within some seconds.
     pub async fn next_stored(&mut self) -> Result<Option<Read>, ReadError> {
+        let mut patience = QUIET;
         while self.ready().await?.pending > 0 {
-            match timeout(QUIET, self.next()).await {
+            match timeout(patience, self.next()).await {
                 Ok(read) => return read.map(Some),
-                // What was there may have been trimmed before it came: a new consumer knows.
-                Err(_) => self.open = None,
+                Err(_) if patience >= QUIET_MAX => {
+                    self.open = None;
+                    let late = anyhow::anyhow!("no event came for {} s", patience.as_secs());
+                    return Err(ReadError::Broken(late));
+                }
+                Err(_) => patience *= 2,
+            }
+            // What was there may have been trimmed before it came.
+            if let Err(error) = self.ready().await?.ask_pending().await {
+                self.open = None;
+                return Err(ReadError::Broken(error));
             }
         }
         Ok(None)

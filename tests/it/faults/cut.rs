@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::{
     client::{Rest, Socket},
@@ -43,6 +43,35 @@ async fn fanout_cut_from_the_broker_heals() {
         sent.extend(say(&ann, room, 5).await);
     }
     assert_eq!(pushed(&mut socket, sent.len()).await, sent, "the same socket all along");
+}
+
+#[tokio::test]
+async fn edits_while_fanout_is_cut_off_are_pushed_before_later_messages() {
+    let cluster = Cluster::start_linked(Size::default(), Link::Broker("fanout")).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut socket = follow(&cluster, room).await;
+    let message = ann.say(room, "hello").await;
+    let path = format!("/api/v1/rooms/{room}/messages/{message}");
+    let mut expected = vec!["chat-message"];
+    for round in 0..5 {
+        cluster.fanout[0].link().cut();
+        let edit = json!({ "message": round.to_string() });
+        let (status, problem) = ann.send(Method::PATCH, &path, &edit).await.expect("the node answers");
+        assert_eq!(status, StatusCode::OK, "{problem}");
+        cluster.fanout[0].link().restore();
+        say(&ann, room, 10).await;
+        expected.push("message-edit");
+        expected.extend(["chat-message"; 10]);
+    }
+    let mut pushed = Vec::new();
+    while pushed.len() < expected.len() {
+        let push = socket.push().await.expect("the same socket all along");
+        if push["id"].is_u64() && push["channel"] == format!("room-{room}") {
+            pushed.push(push["event"].as_str().expect("a name").to_owned());
+        }
+    }
+    assert_eq!(pushed, expected);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod full;
 mod gone;
 mod hole;
 mod older;
+mod reader;
 mod reject;
 mod replay;
 mod restarts;

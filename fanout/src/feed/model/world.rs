@@ -1,0 +1,384 @@
+//! What happens around a shard's task.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::atomic::Ordering,
+};
+
+use async_nats::Message;
+use futures_util::{StreamExt as _, stream};
+use shared::{
+    log::{Applied, SyncHint},
+    nats::NatsEvent,
+    rules::Caller,
+    subject::Channel,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    Event,
+    client::Client,
+    log::{Log, channel, person},
+};
+use crate::feed::{
+    Done, Feed, Messages,
+    bench::{self, Said},
+    heal::Healed,
+    open, people,
+    replay::Replay,
+    rights::Confirmed,
+    signals::Signal,
+    step::Step,
+    work::Work,
+};
+use crate::hub::rights::Answered;
+
+/// What becomes of an event's live copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It comes.
+    None,
+    /// Its leader dies before it is published; the next leader says that it was elected.
+    Election,
+    /// It is lost without a word until api's hint.
+    Unhinted,
+    /// It is too much for its subscription, which is said at once.
+    SlowConsumer,
+}
+
+/// Whom a live copy reaches.
+#[derive(PartialEq, Eq)]
+enum Interest {
+    Channel(Channel),
+    Rooms,
+    Invitations,
+    Elections,
+}
+
+/// The task and all that is around it.
+pub(super) struct World {
+    feed: Feed,
+    said: Said,
+    log: Log,
+    applied: u64,
+    is_connected: bool,
+    subscriptions: Vec<(Interest, mpsc::UnboundedSender<Message>)>,
+    works: Vec<Work>,
+    reports: VecDeque<Done>,
+    clients: Vec<Client>,
+    connections: u64,
+    hints: Vec<SyncHint>,
+    is_elected: bool,
+    /// Seconds since something was lost of which nobody knows yet.
+    silent: u64,
+    /// The log has lost its end, and the persister has not noticed.
+    is_shorter: bool,
+}
+
+impl World {
+    /// Four clients of three people, and nothing in the log but one event.
+    pub(super) async fn new() -> Self {
+        let (feed, said) = bench::feed().await;
+        let shard = feed.shard;
+        let log = Log { shard, all: Vec::new(), first: 1, epoch: 1 };
+        let mut world = Self {
+            feed,
+            said,
+            log,
+            applied: 0,
+            is_connected: true,
+            subscriptions: Vec::new(),
+            works: vec![Work::People],
+            reports: VecDeque::new(),
+            clients: Vec::new(),
+            connections: 0,
+            hints: Vec::new(),
+            is_elected: false,
+            silent: 0,
+            is_shorter: false,
+        };
+        world.log.append(0, 0, 0);
+        world.work(0);
+        world.report();
+        for n in 0..4 {
+            let caller = Caller { user: person(n % 3), is_admin: false, org_id: None };
+            world.connections += 1;
+            let client = Client::new(&world.feed.source, caller, world.connections, &world.log);
+            world.clients.push(client);
+        }
+        world
+    }
+
+    fn step(&mut self, step: Step) {
+        self.feed.step(step).expect("a shard that is heard");
+        self.works.append(&mut self.feed.todo);
+    }
+
+    /// One thing happens.
+    pub(super) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Append(n, kind, who, loss) => self.append(n, kind, who, loss),
+            Event::Disconnect => self.disconnect(),
+            Event::Reconnect => self.reconnect(),
+            Event::Hear => self.step(Step::Hear),
+            Event::Work(n) => self.work(n),
+            Event::Report => self.report(),
+            Event::Hint(seq) => self.hint(seq),
+            Event::Ticks(seconds) => (0..seconds).for_each(|_| self.tick()),
+            Event::Follow(n, of) => {
+                let follow = self.clients[n].follow(channel(of), &self.log);
+                follow.into_iter().for_each(|follow| self.step(Step::Command(follow)));
+            }
+            Event::Unfollow(n, of) => {
+                // What it has not read yet is of what it follows.
+                self.read(n);
+                let unfollow = self.clients[n].unfollow(&channel(of), &self.log);
+                self.step(Step::Command(unfollow));
+            }
+            Event::Read(n) => drop(self.read(n)),
+            Event::Return(n) => {
+                // Who goes while something is lost in silence takes with them that they have what came after.
+                if !self.read(n) && self.hints.is_empty() && self.feed.healing.is_none() {
+                    self.come_back(n);
+                }
+            }
+            Event::Trim(tenths) => {
+                self.log.first = self.log.first.max((self.applied * tenths) / 10 + 1);
+            }
+            Event::Kill(lost, is_noticed) => self.kill(lost, is_noticed),
+        }
+    }
+
+    fn append(&mut self, n: usize, kind: usize, who: usize, loss: Loss) {
+        self.notice_shorter();
+        let logged = self.log.append(n, kind, who);
+        if !self.is_connected {
+            return;
+        }
+        match loss {
+            Loss::None => {}
+            Loss::Election => {
+                self.is_elected = true;
+                return;
+            }
+            Loss::Unhinted => {
+                self.hints.push(SyncHint { channel: logged.channel, seq: logged.seq });
+                return;
+            }
+            Loss::SlowConsumer => {
+                // Nobody but the task hears it.
+                let _ = self.said.events.send(NatsEvent::SlowConsumer);
+                return;
+            }
+        }
+        self.elect();
+        let message = logged.message(self.feed.source.shards);
+        self.publish(&message, |interest| match interest {
+            Interest::Channel(channel) => *channel == logged.channel,
+            Interest::Rooms => matches!(logged.channel, Channel::Room(_)),
+            Interest::Invitations => logged.event == "invitation",
+            Interest::Elections => false,
+        });
+    }
+
+    fn publish(&mut self, message: &Message, reaches: impl Fn(&Interest) -> bool) {
+        self.subscriptions
+            .retain(|(interest, sender)| !reaches(interest) || sender.send(message.clone()).is_ok());
+    }
+
+    /// A new leader says so before it publishes anything.
+    fn elect(&mut self) {
+        if std::mem::take(&mut self.is_elected) {
+            let message = self.log.all[0].message(self.feed.source.shards);
+            self.publish(&message, |interest| *interest == Interest::Elections);
+        }
+    }
+
+    fn subscribe(&mut self, interest: Interest) -> Messages {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.subscriptions.push((interest, sender));
+        stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) }).boxed()
+    }
+
+    fn disconnect(&mut self) {
+        if std::mem::take(&mut self.is_connected) {
+            // Nobody but the task hears it.
+            let _ = self.said.events.send(NatsEvent::Disconnected);
+        }
+        self.is_elected = false;
+    }
+
+    fn reconnect(&mut self) {
+        if !self.is_connected {
+            self.is_connected = true;
+            self.said.statistics.connects.add(1, Ordering::Relaxed);
+            let _ = self.said.events.send(NatsEvent::Connected);
+        }
+    }
+
+    fn kill(&mut self, lost: u64, is_noticed: bool) {
+        self.disconnect();
+        let kept = self.log.all.len().saturating_sub(usize::try_from(lost).expect("small")).max(1);
+        self.log.all.truncate(kept);
+        self.log.first = self.log.first.min(self.log.last() + 1);
+        self.applied = self.applied.min(self.log.last());
+        self.hints.clear();
+        self.is_shorter = true;
+        if is_noticed {
+            self.notice_shorter();
+        }
+        self.reconnect();
+    }
+
+    fn notice_shorter(&mut self) {
+        if std::mem::take(&mut self.is_shorter) {
+            self.log.epoch += 1;
+        }
+    }
+
+    fn tick(&mut self) {
+        self.silent = if self.hints.is_empty() && !self.is_elected { 0 } else { self.silent + 1 };
+        if self.silent > 20 {
+            self.elect();
+            while !self.hints.is_empty() {
+                self.hint(0);
+            }
+        }
+        if self.is_connected {
+            self.applied = self.log.last();
+        }
+        let applied = Applied { epoch: self.log.epoch, seq: self.applied };
+        self.step(Step::Tick(Some(applied)));
+        let frame = self.feed.source.positions.frame();
+        self.clients.iter().for_each(|client| client.tell(&frame));
+    }
+
+    fn hint(&mut self, seq: u64) {
+        let other = || {
+            let logged = self.log.all.iter().find(|logged| logged.seq == seq);
+            logged.map(|logged| SyncHint { channel: logged.channel.clone(), seq })
+        };
+        if let Some(hint) = self.hints.pop().or_else(other) {
+            self.step(Step::Signal(Signal::Hint(hint)));
+        }
+    }
+
+    fn work(&mut self, n: usize) {
+        if self.works.is_empty() {
+            return;
+        }
+        let work = self.works.remove(n % self.works.len());
+        let unreachable = || anyhow::anyhow!("no connection");
+        let state = self.is_connected.then(|| self.log.state());
+        let done = match work {
+            Work::People => {
+                let people = vec![self.subscribe(Interest::Invitations)];
+                let elections = self.subscribe(Interest::Elections);
+                let opened = |state| people::Opened { people, elections, state };
+                Done::People(state.map(opened).ok_or_else(unreachable))
+            }
+            Work::Open { channel, is_heard } => {
+                let messages = (!is_heard).then(|| self.subscribe(Interest::Channel(channel.clone())));
+                let opened = |state| open::Opened { messages, state, people: Ok(vec![]) };
+                Done::Opened { channel, result: state.map(opened).ok_or_else(unreachable) }
+            }
+            Work::Widen => {
+                let messages = self.subscribe(Interest::Rooms);
+                Done::Widened(state.map(|_| messages).ok_or_else(unreachable))
+            }
+            Work::Barrier { channel, follower } => {
+                Done::Barrier { channel, follower, result: state.ok_or_else(unreachable) }
+            }
+            Work::Replay { channel, asked } => {
+                let found = self.log.replay(&channel, asked);
+                Done::Replayed { channel, replay: Replay { asked, found } }
+            }
+            Work::Heal(range) => {
+                let Some(state) = state else { return self.works.push(work) };
+                if !range.is_in(state) {
+                    return self.reports.push_back(Done::Healed(Healed::Another(state)));
+                }
+                let shards = self.feed.source.shards;
+                let new: Vec<_> = self.log.all.iter().filter(|logged| logged.seq > range.after).collect();
+                for some in new.chunks(2) {
+                    let events = some.iter().map(|logged| logged.stored(shards)).collect();
+                    self.reports.push_back(Done::Healed(Healed::Events(events)));
+                }
+                Done::Healed(Healed::Upto(state.last))
+            }
+            Work::Confirm { channel, callers } => {
+                let mut out: HashSet<Caller> = callers.into_iter().collect();
+                out.retain(|caller| {
+                    self.clients.iter().any(|client| client.is_out(&caller.user, &channel, &self.log))
+                });
+                let answered = Answered { public: false, closed: false, as_of: self.log.last() };
+                Done::Confirmed { channel, result: Some(Confirmed { out, answered }) }
+            }
+            Work::Snapshot { .. } | Work::TellLoss(_) => return,
+        };
+        self.reports.push_back(done);
+    }
+
+    fn report(&mut self) {
+        if let Some(report) = self.reports.pop_front() {
+            self.step(Step::Report(report));
+        }
+    }
+
+    /// A client reads. True where it was closed, and has come back.
+    fn read(&mut self, n: usize) -> bool {
+        let (is_closed, ends) = self.clients[n].read(&self.log, self.log.shard.index());
+        ends.into_iter().for_each(|end| self.step(Step::Command(end)));
+        if is_closed {
+            self.come_back(n);
+        }
+        is_closed
+    }
+
+    fn come_back(&mut self, n: usize) {
+        self.connections += 1;
+        let ends = self.clients[n].come_back(&self.feed.source, self.connections, &self.log);
+        ends.into_iter().for_each(|end| self.step(Step::Command(end)));
+        self.follow_again(n);
+    }
+
+    /// Asks for what it does not follow yet. True where there is such.
+    fn follow_again(&mut self, n: usize) -> bool {
+        let wanted = self.clients[n].wanted();
+        for channel in &wanted {
+            let follow = self.clients[n].follow(channel.clone(), &self.log);
+            follow.into_iter().for_each(|follow| self.step(Step::Command(follow)));
+        }
+        !wanted.is_empty()
+    }
+
+    /// All that is under way ends, and is checked.
+    pub(super) fn settle(&mut self) {
+        self.notice_shorter();
+        self.reconnect();
+        self.elect();
+        let mut calm = 0;
+        for _ in 0..1_000 {
+            while !self.hints.is_empty() {
+                self.hint(0);
+            }
+            self.tick();
+            while !self.works.is_empty() {
+                self.work(0);
+            }
+            while !self.reports.is_empty() {
+                self.report();
+            }
+            let mut is_over = self.feed.healing.is_none() && self.works.is_empty();
+            for n in 0..self.clients.len() {
+                is_over &= !self.read(n) && !self.follow_again(n);
+            }
+            is_over &= self.feed.position.sure() == Some(self.log.last());
+            calm = if is_over { calm + 1 } else { 0 };
+            if calm == 3 {
+                return self.clients.iter().for_each(|client| client.check(&self.log));
+            }
+        }
+        panic!("it does not come to rest: sure {:?} of {}", self.feed.position.sure(), self.log.last());
+    }
+}

@@ -1,0 +1,148 @@
+//! What says that live events may have been lost.
+//!
+//! What must hold: whatever was said before a live event was taken from its queue is known before that event is
+//! heard. So what was lost before it is read from the log first.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use async_nats::Statistics;
+use futures_util::{FutureExt as _, StreamExt as _};
+use shared::{log::SyncHint, nats::NatsEvent};
+use tokio::{
+    sync::broadcast::{
+        self,
+        error::{RecvError, TryRecvError},
+    },
+    task::coop::unconstrained,
+};
+
+use super::Messages;
+
+/// Something that was said.
+#[derive(Debug)]
+pub(super) enum Signal {
+    /// There is another connection to the broker: what was published meanwhile was not heard.
+    Reconnected,
+    /// A subscription has lost what was too much for it.
+    SlowConsumer,
+    /// A live copy may be lost.
+    Hint(SyncHint),
+    /// More was said than could be remembered.
+    Overrun,
+    /// The shard's stream has another leader: the last live copies of the one before may be lost.
+    Election,
+    /// The connection to the broker is closed for good.
+    Closed,
+}
+
+/// What one shard listens to.
+pub(super) struct Signals {
+    statistics: Arc<Statistics>,
+    /// How many connections there were when it was looked at last. The client counts one before it reads
+    /// anything of it, while its event takes a way of its own and may be later than what is heard.
+    connects: u64,
+    /// While there is no connection nothing is said of what is lost.
+    is_connected: bool,
+    events: broadcast::Receiver<NatsEvent>,
+    hints: broadcast::Receiver<SyncHint>,
+    elections: Option<Messages>,
+}
+
+fn count(statistics: &Statistics) -> u64 {
+    // The queue of a message that came later orders this load behind the count.
+    statistics.connects.load(Ordering::Acquire)
+}
+
+impl Signals {
+    /// What is said from now on.
+    pub(super) fn new(
+        statistics: Arc<Statistics>,
+        events: broadcast::Receiver<NatsEvent>,
+        hints: broadcast::Receiver<SyncHint>,
+    ) -> Self {
+        Self { connects: count(&statistics), is_connected: true, statistics, events, hints, elections: None }
+    }
+
+    /// Elections are heard from now on.
+    pub(super) fn hear_elections(&mut self, elections: Messages) {
+        self.elections = Some(elections);
+    }
+
+    /// Whether there is a connection to the broker.
+    pub(super) const fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// The next of what was said already.
+    pub(super) fn try_next(&mut self) -> Option<Signal> {
+        let connects = count(&self.statistics);
+        if std::mem::replace(&mut self.connects, connects) != connects {
+            return Some(Signal::Reconnected);
+        }
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => {
+                    if let Some(signal) = self.note(event) {
+                        return Some(signal);
+                    }
+                }
+                Err(TryRecvError::Lagged(_)) => return Some(Signal::Overrun),
+                Err(TryRecvError::Closed) => return Some(Signal::Closed),
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        match self.hints.try_recv() {
+            Ok(hint) => return Some(Signal::Hint(hint)),
+            Err(TryRecvError::Lagged(_)) => return Some(Signal::Overrun),
+            Err(TryRecvError::Closed) => return Some(Signal::Closed),
+            Err(TryRecvError::Empty) => {}
+        }
+        let elections = self.elections.as_mut()?;
+        unconstrained(elections.next()).now_or_never()?.map(|_| Signal::Election)
+    }
+
+    /// Waits for the next of it. Cancel safe.
+    pub(super) async fn next(&mut self) -> Signal {
+        loop {
+            if let Some(signal) = self.try_next() {
+                return signal;
+            }
+            let elections = async {
+                match &mut self.elections {
+                    Some(elections) => elections.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    // A connection is told by the count of them.
+                    Ok(event) => if let Some(signal) = self.note(event) {
+                        return signal;
+                    },
+                    Err(RecvError::Lagged(_)) => return Signal::Overrun,
+                    Err(RecvError::Closed) => return Signal::Closed,
+                },
+                hint = self.hints.recv() => return match hint {
+                    Ok(hint) => Signal::Hint(hint),
+                    Err(RecvError::Lagged(_)) => Signal::Overrun,
+                    Err(RecvError::Closed) => Signal::Closed,
+                },
+                election = elections => match election {
+                    Some(_) => return Signal::Election,
+                    // The client is gone: its events say so too.
+                    None => self.elections = None,
+                },
+            }
+        }
+    }
+
+    const fn note(&mut self, event: NatsEvent) -> Option<Signal> {
+        match event {
+            NatsEvent::SlowConsumer => return Some(Signal::SlowConsumer),
+            NatsEvent::Closed => return Some(Signal::Closed),
+            NatsEvent::Connected => self.is_connected = true,
+            NatsEvent::Disconnected => self.is_connected = false,
+        }
+        None
+    }
+}
