@@ -5,7 +5,11 @@
 //! subscription is healed from the log.
 
 use futures_util::StreamExt as _;
-use shared::{id::Shard, log, subject};
+use shared::{
+    id::Shard,
+    log,
+    subject::{self, Channel},
+};
 
 use super::{Entry, Feed, Live, Messages, Source, work::Work};
 
@@ -47,8 +51,9 @@ impl Feed {
                 tracing::info!(shard = %self.shard, rooms = self.entries.len(), "rooms are heard together");
                 self.interest = Interest::Wide;
                 self.live.push(messages.map(Live::Channel).boxed());
-                for entry in self.entries.values_mut() {
-                    if let Entry::Heard(hub) = entry {
+                for (channel, entry) in &mut self.entries {
+                    // People, teams and the system are not among the rooms: each keeps its own subscription.
+                    if let (Channel::Room(_), Entry::Heard(hub)) = (channel, entry) {
                         hub.is_heard_otherwise();
                     }
                 }
@@ -58,6 +63,34 @@ impl Feed {
                 tracing::warn!(%error, shard = %self.shard, "rooms are heard one by one still");
                 self.interest = Interest::Narrow;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use shared::id::RoomId;
+    use tokio::sync::oneshot::{self, error::TryRecvError};
+
+    use super::*;
+    use crate::{feed::bench, hub::channel::Hub};
+
+    #[tokio::test]
+    async fn widening_ends_the_own_subscriptions_of_rooms_alone() {
+        let (mut feed, _said) = bench::feed().await;
+        let user = Channel::User("u1".parse().expect("an id"));
+        let mut subscriptions = Vec::new();
+        for channel in [Channel::Room(RoomId(1)), user, Channel::System] {
+            let (interest, ended) = oneshot::channel();
+            let hub = Hub::new(channel.clone(), feed.shard.index(), 5, 1, interest, feed.metrics.clone());
+            subscriptions.push((channel.clone(), ended));
+            feed.entries.insert(channel, Entry::Heard(Box::new(hub)));
+        }
+        feed.widened(Ok(stream::pending().boxed()));
+        for (channel, mut ended) in subscriptions {
+            let is_own = ended.try_recv() == Err(TryRecvError::Empty);
+            assert_eq!(is_own, !matches!(channel, Channel::Room(_)), "{channel}");
         }
     }
 }
