@@ -44,7 +44,8 @@ pub(super) struct Signals {
     /// While there is no connection nothing is said of what is lost.
     is_connected: bool,
     events: broadcast::Receiver<NatsEvent>,
-    hints: broadcast::Receiver<SyncHint>,
+    /// Nothing once the node stops: the task that hands hints on ends first.
+    hints: Option<broadcast::Receiver<SyncHint>>,
     elections: Option<Messages>,
 }
 
@@ -60,7 +61,8 @@ impl Signals {
         events: broadcast::Receiver<NatsEvent>,
         hints: broadcast::Receiver<SyncHint>,
     ) -> Self {
-        Self { connects: count(&statistics), is_connected: true, statistics, events, hints, elections: None }
+        let (connects, hints) = (count(&statistics), Some(hints));
+        Self { connects, is_connected: true, statistics, events, hints, elections: None }
     }
 
     /// Elections are heard from now on.
@@ -91,11 +93,11 @@ impl Signals {
                 Err(TryRecvError::Empty) => break,
             }
         }
-        match self.hints.try_recv() {
-            Ok(hint) => return Some(Signal::Hint(hint)),
-            Err(TryRecvError::Lagged(_)) => return Some(Signal::Overrun),
-            Err(TryRecvError::Closed) => return Some(Signal::Closed),
-            Err(TryRecvError::Empty) => {}
+        match self.hints.as_mut().map(broadcast::Receiver::try_recv) {
+            Some(Ok(hint)) => return Some(Signal::Hint(hint)),
+            Some(Err(TryRecvError::Lagged(_))) => return Some(Signal::Overrun),
+            Some(Err(TryRecvError::Closed)) => self.hints = None,
+            Some(Err(TryRecvError::Empty)) | None => {}
         }
         let elections = self.elections.as_mut()?;
         unconstrained(elections.next()).now_or_never()?.map(|_| Signal::Election)
@@ -113,6 +115,12 @@ impl Signals {
                     None => std::future::pending().await,
                 }
             };
+            let hints = async {
+                match &mut self.hints {
+                    Some(hints) => hints.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 event = self.events.recv() => match event {
                     // A connection is told by the count of them.
@@ -122,10 +130,10 @@ impl Signals {
                     Err(RecvError::Lagged(_)) => return Signal::Overrun,
                     Err(RecvError::Closed) => return Signal::Closed,
                 },
-                hint = self.hints.recv() => return match hint {
-                    Ok(hint) => Signal::Hint(hint),
-                    Err(RecvError::Lagged(_)) => Signal::Overrun,
-                    Err(RecvError::Closed) => Signal::Closed,
+                hint = hints => match hint {
+                    Ok(hint) => return Signal::Hint(hint),
+                    Err(RecvError::Lagged(_)) => return Signal::Overrun,
+                    Err(RecvError::Closed) => self.hints = None,
                 },
                 election = elections => match election {
                     Some(_) => return Signal::Election,
@@ -144,5 +152,22 @@ impl Signals {
             NatsEvent::Disconnected => self.is_connected = false,
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::bench::Said;
+
+    #[tokio::test]
+    async fn a_node_that_stops_gives_no_more_hints_and_that_is_no_failure() {
+        let Said { statistics, events, hints } = Said::new();
+        let mut signals = Signals::new(statistics, events.subscribe(), hints.subscribe());
+        drop(hints);
+        assert!(signals.next().now_or_never().is_none());
+        assert!(signals.try_next().is_none());
+        let _ = events.send(NatsEvent::SlowConsumer);
+        assert!(matches!(signals.next().await, Signal::SlowConsumer));
     }
 }

@@ -234,7 +234,10 @@ impl Client {
         for (channel, known) in self.known.values_mut() {
             let Some((last, known_epoch)) = known.last.filter(|_| known.is_followed) else { continue };
             if known_epoch == epoch && epoch == log.epoch {
-                let lack = log.of(channel).filter(|logged| logged.is_needed() && logged.seq <= position);
+                // Nothing is owed behind the end of its right: that it may follow no more is read later.
+                let end = log.end(channel, self.caller.user.as_str(), known.as_of).unwrap_or(u64::MAX);
+                let upto = position.min(end);
+                let lack = log.of(channel).filter(|logged| logged.is_needed() && logged.seq <= upto);
                 let lack: Vec<u64> =
                     lack.map(|logged| logged.seq).filter(|seq| !known.have.contains(seq)).collect();
                 assert!(lack.is_empty(), "{channel}: told {position} without {lack:?}");

@@ -121,12 +121,18 @@ impl Log {
         logged
     }
 
-    /// Whether somebody's right to be there, of that event, has ended since.
-    pub(super) fn has_ended(&self, channel: &Channel, user: &str, as_of: u64) -> bool {
-        self.of(channel).any(|logged| {
+    /// The event that has ended somebody's right to be there, which they had as of another one.
+    pub(super) fn end(&self, channel: &Channel, user: &str, as_of: u64) -> Option<u64> {
+        let ends = |logged: &&Logged| {
             let removed = logged.event == "member-remove" && logged.payload.contains(&format!("\"{user}\""));
             logged.seq > as_of && (removed || logged.payload.contains("\"closed\":true"))
-        })
+        };
+        self.of(channel).find(ends).map(|logged| logged.seq)
+    }
+
+    /// Whether somebody's right to be there, of that event, has ended since.
+    pub(super) fn has_ended(&self, channel: &Channel, user: &str, as_of: u64) -> bool {
+        self.end(channel, user, as_of).is_some()
     }
 
     /// What a replay finds.
