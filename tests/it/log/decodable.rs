@@ -216,7 +216,8 @@ impl Log {
             })
             .await;
         }
-        let sql = "SELECT shard, seq, reason FROM rejected_event";
+        // Events that are applied but for unknown fields, or wait for a refused one, are kept there too.
+        let sql = "SELECT shard, seq, reason FROM rejected_event WHERE coalesce(cause, '') NOT IN ('unknown-fields', 'waits')";
         let rejected: Vec<(i16, i64, String)> =
             sqlx::query_as(sql).fetch_all(&self.pool).await.expect("rows");
         for (shard, seq, reason) in rejected {
