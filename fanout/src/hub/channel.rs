@@ -158,7 +158,7 @@ impl Hub {
                 recovered,
                 people: matches!(self.channel, Channel::Room(_)).then(|| self.fold.answer()),
             };
-            let mut open = member.outbox.push(answer(&followed));
+            let mut open = member.outbox.push_answer(answer(&followed));
             for frame in since.into_iter().flat_map(|since| self.ring.after(since)) {
                 open = open && member.outbox.push_resumed(frame.clone());
             }

@@ -100,7 +100,7 @@ impl Asker {
     pub(super) async fn apply(self, request: Request, ask: &ActionRequest, reply: ActionReply) -> Applied {
         let answer = |reply: &ActionReply| {
             let data = reply.data.as_deref().map(RawValue::get);
-            self.outbox.push(request.answer(reply.status, &reply.errors, data));
+            self.outbox.push_answer(request.answer(reply.status, &reply.errors, data));
         };
         let left = match reply.effect.clone() {
             Some(Effect::Subscribe { channel, participant, since, epoch, grant }) => {

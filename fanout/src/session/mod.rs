@@ -1,7 +1,7 @@
 //! One socket, one task: it reads frames, has their actions decided, and writes what others could not.
 //!
-//! What must hold: at most one action is under way, so a sender's order is kept; what waits leaves in
-//! one write; an idle socket holds no buffer.
+//! What must hold: at most one action is under way, so a sender's order is kept, and none is begun while more
+//! than half of the outbox's bound waits; what waits leaves in one write; an idle socket holds no buffer.
 
 pub(crate) mod action;
 #[cfg(any(test, feature = "bench"))]
@@ -120,12 +120,12 @@ impl Session {
             if let Some(reason) = self.take_frames() {
                 return Some(reason);
             }
-            let was_resuming = self.outbox.is_resuming();
+            let deferred = self.outbox.defers_actions();
             let Ok(wrote) = self.outbox.flush() else { return None };
             if let Some(reason) = self.outbox.closing() {
                 return Some(reason);
             }
-            if was_resuming {
+            if deferred {
                 // Nothing is read of it meanwhile, pongs neither: that it takes bytes must do.
                 self.unanswered = if wrote { 0 } else { self.unanswered };
                 if self.may_act() {
@@ -176,9 +176,10 @@ impl Session {
         }
     }
 
-    /// Whether the next frame's turn has come.
+    /// Whether the next frame may be handled. A client that reads slowly is answered slowly: with an action begun
+    /// while much waits, a legal answer would close the socket as a slow consumer.
     fn may_act(&self) -> bool {
-        self.underway.is_none() && !self.outbox.is_resuming()
+        self.underway.is_none() && !self.outbox.defers_actions()
     }
 
     /// Handles what was read, as far as no action is under way.
@@ -256,16 +257,4 @@ async fn finished(underway: &mut Option<Underway>) -> Applied {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Its task, its session and its outbox; what they hold while something happens comes and goes.
-    #[test]
-    fn an_idle_socket_is_small() {
-        fn of<F: Future>(_: fn(Box<Session>) -> F) -> usize {
-            size_of::<F>()
-        }
-        let (task, session, outbox) = (of(run), size_of::<Session>(), size_of::<Outbox>());
-        assert!(task + session + outbox <= 1_200, "{task} + {session} + {outbox} bytes");
-    }
-}
+mod tests;

@@ -7,7 +7,9 @@
 //! What must hold: frames leave in the order they came. What is never stored (typing, signals,
 //! counts, positions) is dropped from half of the bound on; a stored event is never dropped alone:
 //! above the bound the whole socket is closed as a slow consumer, and what it missed is in the log.
-//! What it resumes with does not count: else one that missed more than the bound would never get it.
+//! What it resumes with does not count: else one that missed more than the bound would never get it. Neither
+//! does the answer of an action, since the client's reading is not what makes that long; the next action begins
+//! once little waits, so at most one such answer does.
 
 use std::{
     collections::VecDeque,
@@ -44,7 +46,7 @@ struct State {
     progress: bool,
     /// Bytes that wait.
     bytes: usize,
-    /// Of the bound, what is lent for a resume: it shrinks as bytes are written.
+    /// Extra bytes allowed while a resume or an answer is being written; shrinks as bytes are written.
     lent: usize,
     closing: Option<CloseReason>,
     /// Channels that the socket may not follow any more, with the frame that had asked for each.
@@ -55,6 +57,11 @@ impl State {
     /// Nothing waits, and more may come.
     fn is_idle(&self) -> bool {
         self.frames.is_empty() && !self.blocked && self.closing.is_none()
+    }
+
+    /// Whether the socket's next action has to wait until more is written.
+    fn defers_actions(&self, limit: usize) -> bool {
+        self.lent > 0 || self.bytes > limit / 2
     }
 
     /// Hands a frame in. False where the socket is closing, or is closed by this.
@@ -152,7 +159,7 @@ impl Outbox {
             return frames.iter().all(|frame| self.push((*frame).clone()));
         };
         let mut state = self.state();
-        let was_resuming = state.lent > 0;
+        let deferred = state.defers_actions(self.limit);
         // An error shows again below.
         let mut written = if state.is_idle() { socket.write(frames.iter().copied()).unwrap_or(0) } else { 0 };
         let mut accepted = true;
@@ -171,8 +178,8 @@ impl Outbox {
             return true;
         }
         let outcome = if accepted { state.write(socket) } else { Ok(()) };
-        let is_resumed = was_resuming && state.lent == 0;
-        if !accepted || outcome.is_err() || state.blocked || is_resumed {
+        let may_act_again = deferred && !state.defers_actions(self.limit);
+        if !accepted || outcome.is_err() || state.blocked || may_act_again {
             drop(state);
             self.wake.notify_one();
         }
@@ -197,8 +204,23 @@ impl Outbox {
 
     /// Hands in a frame that a resume repeats: no more than a ring holds, and its bytes are the ring's.
     pub(crate) fn push_resumed(&self, frame: Bytes) -> bool {
-        self.state().lent += frame.len();
-        self.push(frame)
+        self.push_lent(frame)
+    }
+
+    /// Hands in the answer of an action that api decided: up to its bound for socket answers, which may be more
+    /// than this outbox has.
+    pub(crate) fn push_answer(&self, frame: Bytes) -> bool {
+        self.push_lent(frame)
+    }
+
+    /// Hands in a frame whose bytes do not count against the bound.
+    fn push_lent(&self, frame: Bytes) -> bool {
+        let mut state = self.state();
+        state.lent += frame.len();
+        let accepted = state.queue(frame, self.limit);
+        drop(state);
+        self.wake.notify_one();
+        accepted
     }
 
     /// Hands in the goodbye: nothing follows it.
@@ -206,9 +228,10 @@ impl Outbox {
         self.state().frames.push_back(frame);
     }
 
-    /// Whether what it resumed with is on its way still: the next action waits for that.
-    pub(crate) fn is_resuming(&self) -> bool {
-        self.state().lent > 0
+    /// Whether the next action has to wait: a resume or an answer is being written, or more than half of the
+    /// bound waits.
+    pub(crate) fn defers_actions(&self) -> bool {
+        self.state().defers_actions(self.limit)
     }
 
     /// Hands in a frame of what is never stored: it is dropped where the client reads slowly, or knows no

@@ -13,6 +13,9 @@ const HTTP_MAX_BYTES: usize = 4 << 20;
 /// Longest answer on a socket: the broker takes messages of 1 MiB.
 const SOCKET_MAX_BYTES: usize = 1 << 20;
 
+/// Longest answers that fill a socket's outbox and the buffers of both kernels.
+const PIPELINED: usize = 24;
+
 fn ids(results: &Value, name: &str) -> Vec<u64> {
     results.as_array().expect("a list").iter().map(|one| one[name].as_u64().expect("an id")).collect()
 }
@@ -82,6 +85,26 @@ async fn history_changes_and_search_of_longest_texts_come_in_pages_that_miss_not
         .await;
         found.reverse();
         assert!((count > 1) == is_escaped && found == sent, "{count} pages of a search");
+        if is_escaped {
+            read_pipelined_answers_late(&cluster, &mut socket, room).await;
+        }
+    }
+}
+
+/// A client asks for more than its node and both kernels hold, and reads nothing until another client has been
+/// answered as often: every question is answered, and the socket is not closed as a slow consumer.
+async fn read_pipelined_answers_late(cluster: &Cluster, other: &mut Socket, room: u64) {
+    let mut slow = cluster.socket(0, "ann").await;
+    let frame = json!({ "action": "history", "room_pk": room, "limit": 200, "request_id": 1 }).to_string();
+    for _ in 0..PIPELINED {
+        slow.send_text(&frame).await.expect("open");
+    }
+    for _ in 0..PIPELINED {
+        other.must("history", json!({ "room_pk": room, "limit": 200 })).await;
+    }
+    for n in 0..PIPELINED {
+        let answer = slow.next().await.unwrap_or_else(|error| panic!("after {n} answers: {error}"));
+        assert_eq!(answer["response_status"], 200, "{n}: {}", answer["errors"]);
     }
 }
 

@@ -97,12 +97,12 @@ async fn a_resume_is_beyond_the_bound_and_counts_once_written() {
     for frame in [&b"12345"[..], b"67890"] {
         assert!(outbox.push_resumed(Bytes::copy_from_slice(frame)));
     }
-    assert!(outbox.push(Bytes::from_static(b"1234")) && outbox.is_resuming());
+    assert!(outbox.push(Bytes::from_static(b"1234")) && outbox.defers_actions());
     assert!(!outbox.push(Bytes::from_static(b"5")), "four wait");
     let (outbox, _client) = connected(4).await;
-    assert!(outbox.push_resumed(Bytes::from_static(b"12345")) && outbox.is_resuming());
+    assert!(outbox.push_resumed(Bytes::from_static(b"12345")) && outbox.defers_actions());
     assert!(outbox.deliver(&[&Bytes::from_static(b"6")]));
-    assert!(!outbox.is_resuming());
+    assert!(!outbox.defers_actions());
 }
 
 #[tokio::test]

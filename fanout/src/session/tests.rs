@@ -1,0 +1,83 @@
+//! A session's size, and when it begins its next action.
+
+use std::net::TcpStream;
+
+use bytes::Bytes;
+use shared::{event::Person, id::ShardCount};
+
+use super::*;
+use crate::bench;
+
+/// Bytes that may wait in an outbox of these tests.
+const LIMIT: usize = 64 << 10;
+/// Bytes of the longest answer of api.
+const ANSWER: usize = 768 << 10;
+
+/// A session whose socket takes nothing yet, and whose outbox has that bound.
+async fn session() -> Box<Session> {
+    let node = bench::node(ShardCount::new(1).expect("1")).await;
+    let mut node = Arc::into_inner(node).expect("nobody else has it");
+    node.outbox_bytes = LIMIT;
+    let identity =
+        Identity { caller: bench::caller(0), issued_at: None, expires_at: i64::MAX, person: Person::default() };
+    let node = Arc::new(node);
+    Opening::new(&node, identity, Surface::Native, false).begin(node.clone())
+}
+
+/// The session's socket takes what waits. Resolves with its other end.
+async fn write_all(session: &Session) -> TcpStream {
+    let (socket, client) = bench::connected().await;
+    session.outbox.open(socket);
+    assert!(session.outbox.flush().expect("open") && !session.outbox.is_blocked());
+    client
+}
+
+/// A masked text frame of an action that api decides.
+fn action() -> Vec<u8> {
+    let text = r#"{"action":"history","room_pk":1,"request_id":1}"#;
+    let length = u8::try_from(text.len()).expect("short");
+    [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+/// Its task, its session and its outbox; what they hold while something happens comes and goes.
+#[test]
+fn an_idle_socket_is_small() {
+    fn of<F: Future>(_: fn(Box<Session>) -> F) -> usize {
+        size_of::<F>()
+    }
+    let (task, session, outbox) = (of(run), size_of::<Session>(), size_of::<Outbox>());
+    assert!(task + session + outbox <= 1_200, "{task} + {session} + {outbox} bytes");
+}
+
+#[tokio::test]
+async fn next_action_begins_once_half_of_the_bound_is_written() {
+    let mut session = session().await;
+    session.outbox.push(vec![0; LIMIT / 2 + 1].into());
+    session.decoder.push(&action());
+    assert!(session.take_frames().is_none() && session.underway.is_none());
+    let _client = write_all(&session).await;
+    assert!(session.take_frames().is_none() && session.underway.is_some());
+}
+
+#[tokio::test]
+async fn next_action_begins_once_the_answer_before_it_is_written() {
+    let mut session = session().await;
+    session.decoder.push(&[action(), action()].concat());
+    assert!(session.take_frames().is_none() && session.underway.take().is_some());
+    session.outbox.push_answer(Bytes::from_static(b"answer"));
+    assert!(session.take_frames().is_none() && session.underway.is_none());
+    let _client = write_all(&session).await;
+    assert!(session.take_frames().is_none() && session.underway.is_some());
+}
+
+#[tokio::test]
+async fn longest_answer_beside_pushes_does_not_close_a_socket_of_a_small_bound() {
+    let session = session().await;
+    assert!(session.outbox.push(vec![0; LIMIT / 2].into()));
+    assert!(!session.outbox.defers_actions(), "an action may begin");
+    assert!(session.outbox.push(vec![0; LIMIT / 4].into()));
+    assert!(session.outbox.push_answer(vec![0; ANSWER].into()));
+    assert!(session.outbox.push(vec![0; LIMIT / 4].into()));
+    assert_eq!(session.outbox.closing(), None);
+    assert!(!session.outbox.push(Bytes::from_static(b"1")), "the pushes alone are above the bound");
+}
