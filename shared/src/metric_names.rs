@@ -63,6 +63,8 @@ metric_names! {
     counter INCARNATIONS_TOTAL = "roomcast_incarnations_total";
     /// Sockets put out of a channel because their right ended.
     counter EVICTIONS_TOTAL = "roomcast_evictions_total";
+    /// Channels of this node whose people's rights api should have confirmed 15 s ago, by `shard`.
+    gauge CONFIRMATIONS_OVERDUE = "roomcast_confirmations_overdue";
     /// Seconds from api's append to the hand-over to a node's sockets, once an event and node.
     histogram DELIVERY_SECONDS = "roomcast_delivery_seconds";
     /// People whom this node has in rooms, each room counted.

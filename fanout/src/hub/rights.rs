@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_secs(45);
 /// Between tries while api can't confirm.
 const AGAIN: Duration = Duration::from_secs(3);
+/// A channel that became due so long ago is overdue: it was to be confirmed within the minute.
+const OVERDUE: Duration = Duration::from_secs(15);
 /// Removals that are remembered.
 const REMEMBERED: usize = 256;
 
@@ -32,10 +34,21 @@ pub(crate) struct Rights {
     closed: Option<u64>,
     /// To be confirmed once this is in Postgres.
     due: Option<u64>,
+    /// When api is asked next.
     next: Instant,
+    /// When api was to be asked first, however often that failed since.
+    wanted: Instant,
     asking: bool,
     /// Something became due while api was asked: its answer may not count that in.
     again: bool,
+}
+
+/// The place of a channel among those that api is to be asked about now: the lowest is asked about first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn {
+    /// Nothing has changed that may have ended a right: it is one of the confirmations of each minute.
+    pub(crate) is_routine: bool,
+    since: Instant,
 }
 
 /// What api has answered of a channel.
@@ -61,6 +74,7 @@ impl Rights {
             closed: None,
             due: None,
             next: Instant::now() + EVERY,
+            wanted: Instant::now() + EVERY,
             asking: false,
             again: false,
         }
@@ -76,7 +90,7 @@ impl Rights {
     /// Someone is let in by that right.
     pub(crate) fn granted(&mut self, public: bool, as_of: u64) {
         self.learn(public, as_of);
-        // Events up to there may have ended the right, and are not held against it here.
+        // Removals up to `needed` are not remembered, so a grant older than that must be confirmed.
         let needed = self.base.max(self.narrowed);
         let is_open_to_all = public && self.public && self.known >= needed;
         if as_of < needed && !is_open_to_all {
@@ -122,20 +136,38 @@ impl Rights {
     }
 
     fn confirm(&mut self, seq: u64) {
+        let now = Instant::now();
         self.due = self.due.max(Some(seq));
-        self.next = Instant::now();
+        // One that waits for its turn keeps it.
+        self.next = self.next.min(now);
+        self.wanted = self.wanted.min(now);
         self.again |= self.asking;
     }
 
-    /// Whether api is to be asked now. It is asked once at a time.
+    /// Whether api has to be asked about those who are here, now or later.
+    pub(crate) fn needs_confirming(&self) -> bool {
+        !self.public || self.due.is_some()
+    }
+
+    /// Whether the rights should have been confirmed by now, and were not.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.needs_confirming() && self.wanted.elapsed() >= OVERDUE
+    }
+
+    /// When api is to be asked now: before or after other channels. It is asked once at a time, and about an
+    /// event only once that is in Postgres, as everything up to `applied` is.
+    pub(crate) fn turn(&self, applied: u64) -> Option<Turn> {
+        let is_applied = self.due.is_none_or(|seq| applied >= seq);
+        let asks = self.needs_confirming() && is_applied && !self.asking && Instant::now() >= self.next;
+        asks.then_some(Turn { is_routine: self.due.is_none(), since: self.next })
+    }
+
+    /// Begins to ask api, where that is to be done now; answers whether it is. [`Rights::asked`] takes what comes
+    /// of it.
     pub(crate) fn ask(&mut self, applied: u64) -> bool {
-        let is_due = match self.due {
-            Some(seq) => applied >= seq,
-            None => !self.public,
-        };
-        let ask = is_due && !self.asking && Instant::now() >= self.next;
-        self.asking |= ask;
-        ask
+        let asks = self.turn(applied).is_some();
+        self.asking |= asks;
+        asks
     }
 
     /// api has answered, or has not.
@@ -153,6 +185,10 @@ impl Rights {
                     Some(_) if again => Instant::now(),
                     Some(_) => Instant::now() + AGAIN,
                     None => Instant::now() + EVERY,
+                };
+                self.wanted = match self.due {
+                    Some(_) => self.wanted,
+                    None => self.next,
                 };
             }
             None => self.next = Instant::now() + AGAIN,
@@ -174,6 +210,47 @@ mod tests {
 
     fn answered(public: bool, as_of: u64) -> Option<Answered> {
         Some(Answered { public, closed: false, as_of })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn narrowed_channel_has_its_turn_before_routine_confirmations_and_those_by_age() {
+        let [mut first, mut second, mut narrowed] = [10, 10, 10].map(Rights::new);
+        first.granted(false, 10);
+        tokio::time::advance(AGAIN).await;
+        second.next += AGAIN;
+        second.granted(false, 10);
+        tokio::time::advance(EVERY).await;
+        narrowed.granted(true, 10);
+        narrowed.narrowed(11);
+        let turns = [&narrowed, &first, &second].map(|rights| rights.turn(11).expect("due"));
+        assert!(turns.is_sorted(), "{turns:?}");
+        assert_eq!(turns.map(|turn| turn.is_routine), [false, true, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn channel_keeps_its_turn_when_it_becomes_due_again() {
+        let mut rights = Rights::new(10);
+        rights.narrowed(11);
+        let turn = rights.turn(11);
+        tokio::time::advance(AGAIN).await;
+        rights.narrowed(12);
+        assert_eq!(rights.turn(12), turn);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn channel_is_overdue_until_api_answers_however_often_it_is_asked() {
+        let mut rights = Rights::new(10);
+        rights.narrowed(11);
+        tokio::time::advance(OVERDUE / 2).await;
+        assert!(rights.ask(11) && !rights.is_overdue());
+        rights.asked(None);
+        tokio::time::advance(OVERDUE / 2).await;
+        assert!(rights.is_overdue());
+        assert!(rights.ask(11));
+        rights.asked(answered(false, 11));
+        assert!(!rights.is_overdue());
+        tokio::time::advance(EVERY + OVERDUE).await;
+        assert!(rights.is_overdue(), "nobody asked");
     }
 
     #[tokio::test(start_paused = true)]
