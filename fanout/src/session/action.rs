@@ -20,7 +20,7 @@ use super::{
     State,
     close::CloseReason,
     envelope::Request,
-    follow::{Left, Now, Target, forget, unfollow, unguard},
+    follow::{Joined, Left, Target, forget, unfollow, unguard},
     local,
     outbox::Outbox,
 };
@@ -29,7 +29,7 @@ use crate::{node::Node, render::native};
 /// What an action has changed for its socket.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
-    pub(super) followed: Option<Now>,
+    pub(super) followed: Option<Joined>,
     pub(super) left: Vec<Left>,
     /// A team that is guarded for a room which is not followed.
     pub(super) unguarded: Option<TeamId>,
@@ -154,22 +154,22 @@ fn refusal(reply: &ActionReply) -> Option<Error> {
 /// Makes what an action has changed part of the session's state.
 pub(crate) fn settle(node: &Arc<Node>, state: &mut State, applied: Applied) {
     applied.local.settle(state);
-    for Left(channel) in applied.left {
+    for Left { channel } in applied.left {
         forget(node, state, &channel);
     }
-    if let Some(now) = applied.followed {
-        if let (Channel::Room(room), true) = (&now.channel, now.pair) {
+    if let Some(joined) = applied.followed {
+        if let (Channel::Room(room), true) = (&joined.channel, joined.pair) {
             state.pairs.insert(*room);
         }
-        if let (Channel::Room(room), true) = (&now.channel, now.participant)
+        if let (Channel::Room(room), true) = (&joined.channel, joined.participant)
             && state.rooms.insert(*room)
         {
             node.presence.enter(Some(*room), state.caller.user.clone());
         }
-        if let (Channel::Room(room), Some(team)) = (&now.channel, now.team) {
-            state.teams.insert(*room, (team, now.frame));
+        if let (Channel::Room(room), Some(team)) = (&joined.channel, joined.team) {
+            state.teams.insert(*room, (team, joined.frame));
         }
-        state.channels.insert(now.channel, now.frame);
+        state.channels.insert(joined.channel, joined.frame);
     }
     if let Some(team) = applied.unguarded {
         unguard(node, state, team);

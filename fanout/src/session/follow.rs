@@ -24,11 +24,11 @@ use crate::{
     render::Form,
 };
 
-/// The socket follows a channel now.
+/// A channel that the socket has begun to follow.
 #[derive(Debug)]
-pub(super) struct Now {
+pub(super) struct Joined {
     pub(super) channel: Channel,
-    /// Its person is a participant through it.
+    /// The socket's person is a participant through it.
     pub(super) participant: bool,
     /// The room is one of two.
     pub(super) pair: bool,
@@ -36,9 +36,11 @@ pub(super) struct Now {
     pub(super) frame: u64,
 }
 
-/// The socket follows a channel no more.
+/// A channel that the socket follows no more.
 #[derive(Debug)]
-pub(super) struct Left(pub(super) Channel);
+pub(super) struct Left {
+    pub(super) channel: Channel,
+}
 
 /// What a socket is to follow.
 pub(super) struct Target {
@@ -62,7 +64,7 @@ impl Asker {
     /// Nothing more of the channel is pushed: so its answer is the last of it.
     pub(super) async fn unfollow(&self, channel: Channel) -> Left {
         self.node.unfollow(channel.clone(), self.connection, self.frame, false).await;
-        Left(channel)
+        Left { channel }
     }
 
     /// Follows a channel in place of those others, answers, and says what has changed.
@@ -82,7 +84,7 @@ impl Asker {
         };
         let failed = match self.enter(&target, answer, others, &mut applied.left).await {
             Ok(()) => {
-                applied.followed = Some(Now {
+                applied.followed = Some(Joined {
                     channel,
                     participant: *participant,
                     pair: grant.is_some_and(|grant| grant.pair),

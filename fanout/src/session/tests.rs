@@ -18,8 +18,12 @@ async fn session() -> Box<Session> {
     let node = bench::node(ShardCount::new(1).expect("1")).await;
     let mut node = Arc::into_inner(node).expect("nobody else has it");
     node.outbox_bytes = LIMIT;
-    let identity =
-        Identity { caller: bench::caller(0), issued_at: None, expires_at: i64::MAX, person: Person::default() };
+    let identity = Identity {
+        caller: bench::caller(0),
+        issued_at: None,
+        expires_at: i64::MAX,
+        person: Person::default(),
+    };
     let node = Arc::new(node);
     Opening::new(&node, identity, Surface::Native, false).begin(node.clone())
 }

@@ -192,6 +192,8 @@ async fn a_room_closed_while_people_come_and_write_is_left_by_all() {
         all.unavailable += done.unavailable;
     }
     let Done { rounds, closed, refused, unavailable } = all;
-    println!("{rounds} rounds, {closed} sockets put out, {refused} joins refused, {unavailable} answered 503");
+    println!(
+        "{rounds} rounds, {closed} sockets put out, {refused} joins refused, {unavailable} answered 503"
+    );
     assert!(rounds >= AT_ONCE && closed > 0);
 }
