@@ -119,7 +119,11 @@ pub async fn start(
     let jetstream = connection.jetstream();
 
     let mut session = first_session(&database).await?;
-    schema::prepare(&mut session, shards).await?;
+    tokio::select! {
+        prepared = schema::prepare(&mut session, shards) => prepared?,
+        // It may wait for the locks of others for as long as they hold them.
+        () = shutdown.soft.cancelled() => return Ok(()),
+    }
     for shard in shards.all() {
         let place = watermark::read(&mut session, shard).await?;
         ensure_shard(&jetstream, &config.log, shard, &place).await?;

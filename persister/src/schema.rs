@@ -3,13 +3,28 @@
 //! What must hold: persisters of two versions work on one database. So a migration only adds, a released
 //! one never changes, and a persister starts on tables of a later version. A migration that older programs
 //! can't live with raises `schema_compatibility.minimum` to its own number: those then refuse to start.
+//! Nor do readers wait for long: a statement that shuts them out queues for its lock for a moment only, is
+//! tried again where it does not get it, and has no work to do in its transaction that takes time.
+
+use std::time::Duration;
 
 use anyhow::Context as _;
 use shared::{
     id::{Shard, ShardCount},
     schema,
 };
-use sqlx::{PgConnection, migrate::Migrator};
+use sqlx::{
+    PgConnection,
+    migrate::{MigrateError, Migrator},
+};
+use tokio::time::sleep;
+
+/// Settings for migrations. All readers of a table queue behind a statement that waits for its exclusive lock,
+/// behind a dump for example: the wait ends before their own time-out does (4 s in api). It is longer than the
+/// second after which PostgreSQL cancels an autovacuum that is in the way. Building an index has no limit.
+const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = '2s'";
+/// Between tries to get a lock. Readers go on meanwhile.
+const LOCK_PAUSE: Duration = Duration::from_secs(3);
 
 /// The migrations of this version. Those that a later version has applied are left alone.
 fn migrations() -> Migrator {
@@ -31,14 +46,12 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
     )
     .fetch_one(&mut *session)
     .await?;
-    // A lock that another persister's migration holds may take longer than a batch ever should.
-    sqlx::raw_sql("SET statement_timeout = '5min'; SET lock_timeout = '5min'").execute(&mut *session).await?;
+    sqlx::raw_sql(SETTINGS).execute(&mut *session).await?;
     if owner {
         sqlx::raw_sql("SET ROLE roomcast_owner").execute(&mut *session).await?;
     }
     refuse_incompatible(session).await?;
-    let migrated = migrations().run_direct(None, &mut *session, false).await;
-    migrated.context("DATABASE_URL: the tables could not be brought up to date")?;
+    migrate(session).await.context("DATABASE_URL: the tables could not be brought up to date")?;
     sqlx::raw_sql("RESET ROLE").execute(&mut *session).await?;
 
     let numbers: Vec<i16> = shards.all().map(Shard::number).collect();
@@ -59,6 +72,37 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
         );
     }
     Ok(())
+}
+
+/// Runs the migrations, however often others hold a lock that one of them needs.
+async fn migrate(session: &mut PgConnection) -> Result<(), MigrateError> {
+    let migrations = migrations();
+    loop {
+        match migrations.run_direct(None, &mut *session, false).await {
+            Err(error) if is_locked(&error) => {
+                tracing::warn!(
+                    %error,
+                    "a migration waits for a lock that another session holds, a dump or another persister's \
+                     migration: trying again in {} s",
+                    LOCK_PAUSE.as_secs()
+                );
+            }
+            result => return result,
+        }
+        // A failed run keeps the lock that lets one persister at a time migrate.
+        sqlx::raw_sql("SELECT pg_advisory_unlock_all()").execute(&mut *session).await?;
+        sleep(LOCK_PAUSE).await;
+    }
+}
+
+/// Whether a lock was not to be had in time, or two sessions waited for each other's.
+fn is_locked(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    // 55P03: lock_not_available; 40P01: deadlock_detected.
+    matches!(code.as_deref(), Some("55P03" | "40P01"))
 }
 
 /// Fails where a later version says that programs of this one must not work with its tables.
@@ -124,8 +168,18 @@ mod tests {
         assert_eq!(count, lines, "a new migration has a number above those that were released");
     }
 
+    /// What a statement in capitals takes away from older programs.
+    fn taken_away(statement: &str) -> Option<&'static str> {
+        let takes = ["DROP TABLE", "DROP COLUMN", "DROP DEFAULT", "RENAME", "SET NOT NULL"];
+        let found = takes.into_iter().find(|words| statement.contains(*words));
+        // Another type or collation of a column ends the statements that older programs have prepared.
+        let is_type = statement.contains("ALTER TABLE") && statement.contains(" TYPE ");
+        found.or(is_type.then_some("ALTER TABLE ... TYPE"))
+    }
+
     #[test]
     fn migration_that_takes_something_away_raises_the_minimum() {
+        assert_eq!(taken_away("ALTER TABLE a ALTER b TYPE TEXT COLLATE \"C\""), Some("ALTER TABLE ... TYPE"));
         for migration in migrations().iter() {
             let sql: Vec<&str> = migration
                 .sql
@@ -134,8 +188,7 @@ mod tests {
                 .map(|line| line.split("--").next().unwrap_or_default())
                 .collect();
             let sql = sql.join(" ").to_uppercase();
-            let breaks = ["DROP TABLE", "DROP COLUMN", "RENAME", "SET NOT NULL"];
-            if let Some(found) = breaks.iter().find(|words| sql.contains(**words)) {
+            if let Some(found) = sql.split(';').find_map(taken_away) {
                 assert!(
                     sql.contains("UPDATE SCHEMA_COMPATIBILITY"),
                     "{} has {found}: older programs can't live with that",

@@ -185,6 +185,18 @@ impl Database {
         SHARED.database_with("TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
     }
 
+    /// Makes the tables as they were at a schema version, as an older persister did.
+    ///
+    /// # Panics
+    /// When they can't be made.
+    pub async fn migrate_to(&self, version: i64) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../persister/migrations");
+        let migrator = sqlx::migrate::Migrator::new(folder).await.expect("migrations");
+        let mut session = self.pool().await.acquire().await.expect("a session").detach();
+        sqlx::raw_sql("SET ROLE roomcast_owner").execute(&mut session).await.expect("a role");
+        migrator.run_direct(Some(version), &mut session, false).await.expect("the tables are made");
+    }
+
     /// Its address, for one of the roles: `postgres` may do everything.
     #[must_use]
     pub fn url(&self, role: &str) -> String {

@@ -6,6 +6,7 @@ mod decodable;
 mod full;
 mod gone;
 mod hole;
+mod migrations;
 mod older;
 mod reader;
 mod reject;
