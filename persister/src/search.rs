@@ -1,4 +1,5 @@
-//! Full-text search and the keys of messages, filled behind the watermark from what each batch has noted to be done.
+//! Full-text search, filled behind the watermark from what each batch has noted to be done. The keys of messages
+//! are filled by a trigger of the notes' table, whichever version of this program takes from it.
 //!
 //! What must hold: the transaction that indexes some of it takes these from the note, so whoever dies when,
 //! nothing is forgotten. A message is read after what made it due was committed: the last time it is due
@@ -6,7 +7,6 @@
 //! indexed is left out: those behind it do not wait for it.
 
 mod care;
-mod keys;
 mod step;
 mod words;
 

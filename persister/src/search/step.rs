@@ -6,7 +6,7 @@ use shared::id::Shard;
 use sqlx::{Connection as _, FromRow, PgConnection};
 use time::OffsetDateTime;
 
-use super::{keys, words::parseable};
+use super::words::parseable;
 
 /// The most bytes of messages in a step, but for the last message's.
 const BYTES: i64 = 256 << 10;
@@ -166,15 +166,13 @@ async fn remove(session: &mut PgConnection, shard: Shard, messages: &[&Message])
     Ok(())
 }
 
-/// Takes the first of the messages from the notes; their keys are known from now on.
+/// Takes the first of the messages from the notes; a trigger of these writes their keys.
 async fn finish(
     session: &mut PgConnection,
     shard: Shard,
     notes: &[Note],
     mut taken: usize,
 ) -> sqlx::Result<()> {
-    let places = notes.iter().flat_map(|note| note.rooms.iter().copied().zip(note.ids.iter().copied()));
-    keys::write(session, shard, places.take(taken)).await?;
     let mut finished = Vec::new();
     for note in notes {
         let part = taken.min(note.ids.len());

@@ -11,6 +11,7 @@ use shared::{
     nats::Role,
     subject::Channel,
 };
+use sqlx::{Connection as _, PgConnection};
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -113,4 +114,57 @@ async fn old_uuid_key_is_refused_and_not_stored_while_it_cannot_be_looked_up() {
     })
     .await;
     assert_eq!(send(&ann, room, "hello", &key).await.1["id"], id);
+}
+
+/// The statement by which a persister of schema version 2 indexes words, and takes messages from their notes.
+const OLDER_STEP: &str = "
+WITH first AS (
+    SELECT after_seq, rooms, ids FROM search_due WHERE shard = $1 ORDER BY after_seq LIMIT $2 FOR UPDATE
+), due AS (
+    SELECT *, $2 - (sum(cardinality(ids)) OVER (ORDER BY after_seq) - cardinality(ids))::int AS free FROM first
+), part AS (
+    SELECT after_seq, free, cardinality(ids) > free AS more, rooms[:free] AS rooms, ids[:free] AS ids
+    FROM due WHERE free > 0
+), finished AS (
+    DELETE FROM search_due d USING part
+    WHERE NOT part.more AND d.shard = $1 AND d.after_seq = part.after_seq
+), shortened AS (
+    UPDATE search_due d SET rooms = d.rooms[free + 1:], ids = d.ids[free + 1:] FROM part
+    WHERE part.more AND d.shard = $1 AND d.after_seq = part.after_seq
+)
+SELECT count(*) FROM part";
+
+#[tokio::test]
+async fn key_is_indexed_also_where_an_older_persister_indexes_the_words() {
+    let mut cluster = Cluster::start(Size::default()).await;
+    assert!(cluster.persister[0].terminate().success());
+    let mut older =
+        PgConnection::connect(&cluster.database.url("roomcast_persister")).await.expect("a session");
+    // As an older persister writes them: the note says nothing of keys.
+    let keys = [aged(120, 1), "plain".to_owned(), aged(120, 3)];
+    sqlx::query(
+        "INSERT INTO message (shard, room, id, author, body, client_id, created_at)
+         SELECT 0, 7, n, 'ann', 'hello', key, now() FROM unnest($1::text[]) WITH ORDINALITY AS sent (key, n)",
+    )
+    .bind(&keys[..])
+    .execute(&mut older)
+    .await
+    .expect("messages");
+    let note =
+        "INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES (0, 0, '{7, 7, 7}', '{1, 2, 3}')";
+    sqlx::raw_sql(note).execute(&mut older).await.expect("a note");
+    for (rows, expected) in [(2, vec![1_i64]), (2, vec![1, 3])] {
+        sqlx::query(OLDER_STEP).bind(0_i16).bind(rows).fetch_all(&mut older).await.expect("a step");
+        let found: Vec<i64> = sqlx::query_scalar(
+            "SELECT id FROM message_key WHERE shard = 0 AND room = 7 AND client_id::text = ANY ($1) ORDER BY id",
+        )
+        .bind(&keys[..])
+        .fetch_all(&mut older)
+        .await
+        .expect("an answer");
+        assert_eq!(found, expected);
+    }
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM search_due").fetch_one(&mut older).await.expect("a count");
+    assert_eq!(left, 0);
 }
