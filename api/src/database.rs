@@ -48,8 +48,9 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(crate) struct Database {
     pool: PgPool,
     options: Arc<PgConnectOptions>,
-    /// When a query was last given up. Connections that were idle at that moment are not used any more.
-    given_up: watch::Sender<Option<Instant>>,
+    /// When a query last failed in a way that others may fail in too. Connections that were idle at that moment
+    /// are not used any more.
+    trusted_since: watch::Sender<Option<Instant>>,
     given_up_total: Counter,
 }
 
@@ -76,28 +77,28 @@ impl Database {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
-        let given_up = watch::Sender::new(None::<Instant>);
-        let last = given_up.subscribe();
+        let trusted_since = watch::Sender::new(None::<Instant>);
+        let since = trusted_since.subscribe();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE)
             // A ping before each query costs as much as the query.
             .test_before_acquire(false)
             .before_acquire(move |_, connection| {
-                let was_idle = last.borrow().is_some_and(|at| at.elapsed() < connection.idle_for);
+                let was_idle = since.borrow().is_some_and(|at| at.elapsed() < connection.idle_for);
                 std::future::ready(Ok(!was_idle)).boxed()
             })
             .connect_lazy_with(options.clone());
         let given_up_total = metrics::counter!(names::DATABASE_GIVEN_UP_TOTAL);
-        Ok(Self { pool, options: Arc::new(options), given_up, given_up_total })
+        Ok(Self { pool, options: Arc::new(options), trusted_since, given_up_total })
     }
 
     /// A connection for several statements.
     ///
     /// # Errors
     /// When there is none in time.
-    pub(crate) async fn lend(&self) -> Result<Lent, Error> {
-        Ok(Lent(Some(self.pool.acquire().await?)))
+    pub(crate) async fn lend(&self) -> Result<LentConnection, Error> {
+        Ok(LentConnection(Some(self.pool.acquire().await?)))
     }
 
     /// Waits for an answer, but not for ever. The connection it is waited for on has to be dropped on an error.
@@ -106,10 +107,13 @@ impl Database {
     /// Those of what is asked, or a time-out.
     pub(crate) async fn in_time<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         if let Ok(answer) = timeout(ANSWER, asked).await {
+            if answer.as_ref().is_err_and(is_outdated) {
+                self.trusted_since.send_replace(Some(Instant::now()));
+            }
             return answer;
         }
         self.given_up_total.increment(1);
-        self.given_up.send_replace(Some(Instant::now()));
+        self.trusted_since.send_replace(Some(Instant::now()));
         tracing::warn!(
             seconds = ANSWER.as_secs_f64(),
             "no answer from Postgres in time: the connection is closed"
@@ -123,11 +127,18 @@ impl Database {
     }
 }
 
+/// Whether a connection's prepared statement has a result of another type since the tables were changed. It fails
+/// each time on that connection, and works on a new one.
+fn is_outdated(error: &Error) -> bool {
+    // feature_not_supported: "cached plan must not change result type". Nothing else that api asks for is that.
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("0A000")
+}
+
 /// A connection that is in use. It is closed where it is dropped before it is given back.
 #[derive(Debug)]
-pub(crate) struct Lent(Option<PoolConnection<Postgres>>);
+pub(crate) struct LentConnection(Option<PoolConnection<Postgres>>);
 
-impl Lent {
+impl LentConnection {
     /// Its last answer has been read: others may use it.
     fn give_back(mut self) {
         if let Some(mut connection) = self.0.take() {
@@ -137,9 +148,14 @@ impl Lent {
         }
     }
 
-    /// Ends its use. After an error that Postgres itself has answered with it may be used again.
+    /// Ends its use. After an error that Postgres itself has answered with it may be used again, but for one that
+    /// its prepared statements would meet each time.
     pub(crate) fn end<T>(self, answer: Result<T, Error>) -> Result<T, Error> {
-        if matches!(answer, Ok(_) | Err(Error::Database(_))) {
+        let is_usable = match &answer {
+            Ok(_) => true,
+            Err(error) => matches!(error, Error::Database(_)) && !is_outdated(error),
+        };
+        if is_usable {
             self.give_back();
         }
         answer
@@ -149,12 +165,12 @@ impl Lent {
     ///
     /// # Errors
     /// Never, while it is in use.
-    pub(crate) fn connection(&mut self) -> Result<&mut PgConnection, Error> {
+    pub(crate) fn get(&mut self) -> Result<&mut PgConnection, Error> {
         self.0.as_deref_mut().ok_or(Error::PoolClosed)
     }
 }
 
-impl Drop for Lent {
+impl Drop for LentConnection {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
@@ -171,10 +187,10 @@ impl<'p> Executor<'p> for &'p Database {
         E: 'q + Execute<'q, Postgres>,
     {
         let asked = async move {
-            let mut lent = self.lend().await?;
-            let rows = lent.connection()?.fetch_many(query).try_collect::<Vec<_>>();
+            let mut connection = self.lend().await?;
+            let rows = connection.get()?.fetch_many(query).try_collect::<Vec<_>>();
             let rows = self.in_time(rows).await;
-            lent.end(rows)
+            connection.end(rows)
         };
         stream::once(asked).map_ok(|rows| stream::iter(rows).map(Ok)).try_flatten().boxed()
     }
@@ -185,10 +201,10 @@ impl<'p> Executor<'p> for &'p Database {
         E: 'q + Execute<'q, Postgres>,
     {
         async move {
-            let mut lent = self.lend().await?;
-            let row = lent.connection()?.fetch_optional(query);
+            let mut connection = self.lend().await?;
+            let row = connection.get()?.fetch_optional(query);
             let row = self.in_time(row).await;
-            lent.end(row)
+            connection.end(row)
         }
         .boxed()
     }
@@ -198,10 +214,10 @@ impl<'p> Executor<'p> for &'p Database {
         'p: 'e,
     {
         async move {
-            let mut lent = self.lend().await?;
-            let described = lent.connection()?.describe(sql);
+            let mut connection = self.lend().await?;
+            let described = connection.get()?.describe(sql);
             let described = self.in_time(described).await;
-            lent.end(described)
+            connection.end(described)
         }
         .boxed()
     }
@@ -215,10 +231,10 @@ impl<'p> Executor<'p> for &'p Database {
         'p: 'e,
     {
         async move {
-            let mut lent = self.lend().await?;
-            let statement = lent.connection()?.prepare_with(sql, parameters);
+            let mut connection = self.lend().await?;
+            let statement = connection.get()?.prepare_with(sql, parameters);
             let statement = self.in_time(statement).await;
-            lent.end(statement)
+            connection.end(statement)
         }
         .boxed()
     }

@@ -17,7 +17,7 @@ use super::{
     unsigned,
 };
 use crate::{
-    database::{Database, Lent},
+    database::{Database, LentConnection},
     state::database,
 };
 
@@ -64,9 +64,9 @@ pub(crate) async fn search(
     caller: &Caller,
     query: &Query<'_>,
 ) -> Result<Found, Error> {
-    let mut lent = pool.lend().await.map_err(|error| database(&error))?;
-    let found = pool.in_time(look(&mut lent, shards, caller, query)).await;
-    lent.end(found).map_err(|error| {
+    let mut connection = pool.lend().await.map_err(|error| database(&error))?;
+    let found = pool.in_time(look(&mut connection, shards, caller, query)).await;
+    connection.end(found).map_err(|error| {
         // 57014: the statement was cancelled, by its timeout.
         if error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014") {
             let detail = "The search took too long. Look for rarer words, or in one room.";
@@ -77,12 +77,12 @@ pub(crate) async fn search(
 }
 
 async fn look(
-    lent: &mut Lent,
+    connection: &mut LentConnection,
     shards: ShardCount,
     caller: &Caller,
     query: &Query<'_>,
 ) -> sqlx::Result<Result<Found, Error>> {
-    let mut transaction = lent.connection()?.begin().await?;
+    let mut transaction = connection.get()?.begin().await?;
     let limited = format!("SET LOCAL statement_timeout = {}", LOOK.as_millis());
     sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
     // First up to where, then what: what is found has at least that.

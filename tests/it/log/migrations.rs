@@ -1,5 +1,7 @@
 //! Tables are brought up to date while programs of the version before work on them.
 
+use std::time::Duration;
+
 use sqlx::{Connection as _, PgConnection};
 use tests::{
     cluster::{Cluster, Size},
@@ -7,7 +9,7 @@ use tests::{
     postgres::Database,
 };
 
-use super::ONE_SHARD;
+use super::{ONE_SHARD, start};
 
 /// The schema version of the last release.
 const RELEASED: i64 = 2;
@@ -140,4 +142,35 @@ async fn older_api_reads_on_while_a_dump_holds_the_migrations_up_and_after_them(
     read_all(&mut api).await;
     let said = cluster.persister[0].tail();
     assert!(said.contains("a migration waits for a lock"), "{said}");
+}
+
+#[tokio::test]
+async fn api_reads_on_after_the_type_of_a_column_it_reads_has_changed() {
+    let cluster = start().await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let path = format!("/api/v1/rooms/{room}");
+    let read = || async {
+        let (status, _) = ann.get(&path).await;
+        (status == 200).then_some(())
+    };
+    // Several connections have the statement.
+    eventually("the room is read by many at a time", || async {
+        let all = futures_util::future::join_all((0..20).map(|_| read())).await;
+        all.into_iter().collect::<Option<Vec<()>>>()
+    })
+    .await;
+    // An operator's own change, or one of a later version.
+    let change = "ALTER TABLE participant ALTER user_id TYPE text COLLATE \"C\";
+                  ALTER TABLE room_member ALTER user_id TYPE text COLLATE \"C\"";
+    sqlx::raw_sql(change).execute(&cluster.database.pool().await).await.expect("it is changed");
+    let mut failures = 0;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while read().await.is_none() {
+        failures += 1;
+        assert!(tokio::time::Instant::now() < deadline, "the room is not read any more");
+    }
+    assert!(failures <= 4, "{failures} reads failed one after the other");
+    let all = futures_util::future::join_all((0..20).map(|_| read())).await;
+    assert!(all.iter().all(Option::is_some), "a connection with an outdated statement is still in use");
 }
