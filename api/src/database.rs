@@ -8,7 +8,7 @@ use std::{
     fmt,
     io::{self, ErrorKind},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -260,6 +260,7 @@ impl Probe<'_> {
                 None => self.database.options.connect().await?,
             };
             let connected = connection.insert(connected);
+            note_clock_offset(connected).await?;
             schema::read(connected).await
         };
         let looked =
@@ -268,4 +269,14 @@ impl Probe<'_> {
         self.connection = connection;
         Ok(version)
     }
+}
+
+/// Notes how far this node's clock is ahead of the clock of Postgres, to which all api nodes compare theirs.
+async fn note_clock_offset(connection: &mut PgConnection) -> Result<(), Error> {
+    let here = || SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
+    let before = here();
+    let asked = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::float8");
+    let postgres: f64 = asked.fetch_one(connection).await?;
+    metrics::gauge!(names::CLOCK_OFFSET_SECONDS).set(f64::midpoint(before, here()) - postgres);
+    Ok(())
 }

@@ -142,6 +142,8 @@ metric_names! {
     counter APPLIED_WENT_BACK_TOTAL = "roomcast_applied_went_back_total";
     /// Queries that Postgres did not answer in time; their connections were closed.
     counter DATABASE_GIVEN_UP_TOTAL = "roomcast_database_given_up_total";
+    /// Seconds that an api node's clock is ahead of the clock of Postgres.
+    gauge CLOCK_OFFSET_SECONDS = "roomcast_clock_offset_seconds";
     /// Messages under a UUIDv7 older than the broker's window, by `outcome`: found (stored before), new.
     counter OLD_KEYS_TOTAL = "roomcast_old_keys_total";
     /// Answers that were larger than allowed and were refused instead, by `way`: rpc, http.

@@ -90,6 +90,9 @@ async fn old_uuid_key_is_stored_once_after_the_broker_has_forgotten_it() {
     for line in ["{outcome=\"found\"} 3", "{outcome=\"new\"} 4"] {
         assert!(metrics.contains(&format!("roomcast_old_keys_total{line}")), "{line} in {metrics}");
     }
+    let offset = metrics.lines().find_map(|line| line.strip_prefix("roomcast_clock_offset_seconds "));
+    let offset: f64 = offset.and_then(|value| value.parse().ok()).expect("the offset of the clock");
+    assert!(offset.abs() < 1.5, "one machine has one clock: {offset}");
 }
 
 #[tokio::test]
