@@ -4,9 +4,9 @@
 //! What must hold: the transaction that indexes some of it takes these from the note, so whoever dies when,
 //! nothing is forgotten. A message is read after what made it due was committed: the last time it is due
 //! it is found as it stays. At most half of one session's time goes into it, and a message that can't be
-//! indexed is left out: those behind it do not wait for it.
+//! indexed is left out: those behind it do not wait for it. While the database is slow nothing is left out.
 
-mod care;
+mod retries;
 mod step;
 mod words;
 
@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use self::care::Care;
+use self::retries::{Failure, SearchRetries};
 use crate::{apply::ApplyError, lead::Leads, session::Writers};
 
 /// How long it waits for more once something is due: a step costs much the same however little it indexes.
@@ -72,7 +72,7 @@ pub(crate) async fn fill(
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut todo, mut pause) = (VecDeque::new(), Duration::ZERO);
-    let mut cares: HashMap<Shard, Care> = HashMap::new();
+    let mut retries: HashMap<Shard, SearchRetries> = HashMap::new();
     loop {
         tokio::select! {
             () = shutdown.soft.cancelled() => return Ok(()),
@@ -90,7 +90,7 @@ pub(crate) async fn fill(
         }
         let Some(shard) = todo.pop_front() else { continue };
         let begun = Instant::now();
-        match step(&sessions, shard, cares.entry(shard).or_default(), &indexed).await {
+        match step(&sessions, shard, retries.entry(shard).or_default(), &indexed).await {
             Ok(has_more) => todo.extend(has_more.then_some(shard)),
             // The next tick tries again.
             Err(error) => {
@@ -101,36 +101,59 @@ pub(crate) async fn fill(
     }
 }
 
-/// Does a slice of what is due first in a shard; true where more may be due.
-async fn step(sessions: &Writers, shard: Shard, care: &mut Care, indexed: &Counter) -> anyhow::Result<bool> {
+/// Does a slice of what is due first in a shard; true where more may be due. An error is one of the database,
+/// not of a message: a later step may succeed.
+async fn step(
+    sessions: &Writers,
+    shard: Shard,
+    retries: &mut SearchRetries,
+    indexed: &Counter,
+) -> anyhow::Result<bool> {
     let mut writer = sessions.take().await?;
-    let done = timeout(ANSWER, step::index(writer.session(), shard, care.rows())).await;
-    let error = match done.context("the database did not answer in time")? {
-        Ok(done) => {
+    let outcome = timeout(ANSWER, step::index(writer.session(), shard, retries.rows())).await;
+    let error = match outcome.context("the database did not answer in time")? {
+        Ok(outcome) => {
             writer.give_back();
-            indexed.increment(done.indexed);
-            care.taken(done.taken);
-            return Ok(done.has_more);
+            indexed.increment(outcome.indexed);
+            retries.taken(outcome.taken);
+            return Ok(outcome.has_more);
         }
-        Err(error) => match ApplyError::from(error) {
-            ApplyError::Lost(error) => return Err(error.into()),
-            error => error,
-        },
+        Err(error) => ApplyError::from(error),
     };
     // The session may be inside of the transaction that failed.
     drop(writer);
-    let is_skipped = care.failed(matches!(error, ApplyError::Data(_)));
+    let failure = match error {
+        ApplyError::Lost(_) | ApplyError::Moved => return Err(error.into()),
+        ApplyError::Data(_) => Failure::Data,
+        ApplyError::TimedOut(_) if retries.is_alone() && !is_slow_to_parse(sessions, shard).await? => {
+            Failure::SlowDatabase
+        }
+        ApplyError::TimedOut(_) | ApplyError::Unexplained(_) => Failure::Unexplained,
+    };
+    let is_skipped = retries.failed(failure);
+    if failure == Failure::SlowDatabase {
+        return Err(error.into());
+    }
     tracing::warn!(%shard, %error, "messages were not indexed, and are tried one by one");
     if is_skipped {
         let mut writer = sessions.take().await?;
         let skipped = timeout(ANSWER, step::skip(writer.session(), shard)).await;
         let skipped = skipped.context("the database did not answer in time")??;
         writer.give_back();
-        care.taken(1);
+        retries.taken(1);
         metrics::counter!(names::SEARCH_SKIPPED_TOTAL).increment(1);
         tracing::error!(%shard, room_and_id = ?skipped, %error, "a message can't be indexed, and is left out");
     }
     Ok(true)
+}
+
+/// Whether it is the text of the message due first that takes too long, by [`step::is_slow_to_parse`].
+async fn is_slow_to_parse(sessions: &Writers, shard: Shard) -> anyhow::Result<bool> {
+    let mut writer = sessions.take().await?;
+    let is_slow = timeout(ANSWER, step::is_slow_to_parse(writer.session(), shard)).await;
+    let is_slow = is_slow.context("the database did not answer in time")??;
+    writer.give_back();
+    Ok(is_slow)
 }
 
 /// Says how long what is due has waited.

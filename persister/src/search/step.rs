@@ -7,6 +7,7 @@ use sqlx::{Connection as _, FromRow, PgConnection};
 use time::OffsetDateTime;
 
 use super::words::parseable;
+use crate::apply::ApplyError;
 
 /// The most bytes of messages in a step, but for the last message's.
 const BYTES: i64 = 256 << 10;
@@ -36,9 +37,9 @@ struct Message {
     text: Option<String>,
 }
 
-/// The outcome of a step.
+/// What a step has done.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(super) struct StepOutcome {
     /// How many places of the notes are done with.
     pub(super) taken: usize,
     /// How many messages were written or removed.
@@ -67,7 +68,11 @@ FROM (SELECT one.n, m.room, m.id, m.created_at, m.deleted_at IS NOT NULL AS is_d
 ORDER BY n";
 
 /// Indexes up to so many of the messages that are due first, and takes them from the notes.
-pub(super) async fn index(session: &mut PgConnection, shard: Shard, rows: usize) -> sqlx::Result<Done> {
+pub(super) async fn index(
+    session: &mut PgConnection,
+    shard: Shard,
+    rows: usize,
+) -> sqlx::Result<StepOutcome> {
     let mut transaction = session.begin().await?;
     let notes = due(&mut transaction, shard, rows).await?;
     let asked: usize = notes.iter().map(|note| note.ids.len()).sum();
@@ -86,7 +91,7 @@ pub(super) async fn index(session: &mut PgConnection, shard: Shard, rows: usize)
     remove(&mut transaction, shard, &deleted).await?;
     finish(&mut transaction, shard, &notes, taken).await?;
     transaction.commit().await?;
-    Ok(Done { taken, indexed: messages.len() as u64, has_more: taken < asked || asked >= rows })
+    Ok(StepOutcome { taken, indexed: messages.len() as u64, has_more: taken < asked || asked >= rows })
 }
 
 /// Takes the message that is due first from the notes without indexing it, and makes it findable no more: the
@@ -106,6 +111,20 @@ pub(super) async fn skip(session: &mut PgConnection, shard: Shard) -> sqlx::Resu
     finish(&mut transaction, shard, &notes, 1).await?;
     transaction.commit().await?;
     Ok(first)
+}
+
+/// Whether parsing the text of the message that is due first takes longer than a statement may, where nothing is
+/// read or written with it. An error where the database is slow to even read it.
+pub(super) async fn is_slow_to_parse(session: &mut PgConnection, shard: Shard) -> Result<bool, ApplyError> {
+    let notes = due(session, shard, 1).await?;
+    let messages = messages(session, shard, &notes).await?;
+    let Some(text) = messages.first().and_then(|message| message.text.as_deref()) else { return Ok(false) };
+    let parsed = sqlx::query("SELECT length(to_tsvector('simple', $1))").bind(parseable(text));
+    match parsed.execute(session).await.map_err(ApplyError::from) {
+        Ok(_) => Ok(false),
+        Err(ApplyError::TimedOut(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 async fn due(session: &mut PgConnection, shard: Shard, rows: usize) -> sqlx::Result<Vec<Note>> {

@@ -249,6 +249,39 @@ async fn texts_that_are_slow_to_parse_or_fail_hold_up_no_others() {
 }
 
 #[tokio::test]
+async fn messages_are_indexed_in_the_end_however_often_the_database_was_too_slow() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let pool = cluster.database.pool().await;
+    // Postgres ends each statement that writes to the index as one that takes too long, and no other. A
+    // sequence counts them: no rollback takes that back.
+    sqlx::raw_sql(
+        "CREATE SEQUENCE attempts;
+         CREATE FUNCTION time_out() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+             PERFORM nextval('public.attempts');
+             RAISE EXCEPTION 'out of time' USING ERRCODE = '57014'; END $$;
+         CREATE TRIGGER time_out BEFORE INSERT ON message_search FOR EACH STATEMENT
+         EXECUTE FUNCTION time_out();",
+    )
+    .execute(&pool)
+    .await
+    .expect("a trigger");
+    let ids = [ann.say(room, "first needle").await, ann.say(room, "second needle").await];
+    // Once in a slice, then alone.
+    eventually("the first is tried several times", || async {
+        let sql = "SELECT last_value FROM attempts";
+        let attempts: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.ok()?;
+        (attempts >= 4).then_some(())
+    })
+    .await;
+    sqlx::raw_sql("DROP TRIGGER time_out ON message_search").execute(&pool).await.expect("no trigger");
+    finds(&ann, "q=needle", &[ids[1], ids[0]]).await;
+    let metrics = cluster.persister[0].metrics().await;
+    assert!(!metrics.contains("\nroomcast_search_skipped_total 1\n"), "{metrics}");
+}
+
+#[tokio::test]
 async fn each_refusal_has_its_answer() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
