@@ -5,8 +5,9 @@
 
 use crate::batch::ROWS;
 
-/// How often an event must fail alone, in a row, until it is rejected for an error that names no cause. There
-/// are growing pauses between the tries, up to three seconds.
+/// How often an event must fail alone, in a row, until it is rejected for an error that names no cause, or for
+/// statements that take too long while Postgres writes other things. There are growing pauses between the tries,
+/// up to three seconds.
 const REPEATS: u32 = 8;
 
 /// The failures that the next batch of a shard has to take into account.
@@ -41,7 +42,7 @@ impl Retries {
         self.failing = None;
     }
 
-    /// An event has failed alone, for an error that names no cause. True once that has happened so often
+    /// An event has failed alone, for an error that blames nothing else. True once that has happened so often
     /// that the event is rejected.
     pub(crate) fn has_failed_enough(&mut self, seq: u64) -> bool {
         let times = match self.failing {

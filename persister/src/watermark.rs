@@ -71,6 +71,15 @@ pub(crate) async fn advance(session: &mut PgConnection, shard: Shard, step: Step
     Ok(moved.rows_affected() == 1)
 }
 
+/// Writes the shard's row as it is, which shows whether Postgres can store anything now.
+pub(crate) async fn rewrite(session: &mut PgConnection, shard: Shard) -> sqlx::Result<()> {
+    sqlx::query("UPDATE watermark SET seen = seen WHERE shard = $1")
+        .bind(shard.number())
+        .execute(session)
+        .await?;
+    Ok(())
+}
+
 /// Notes the epoch that the log has from now on, where it ends, and the boot it was seen in.
 pub(crate) async fn begin_epoch(
     session: &mut PgConnection,

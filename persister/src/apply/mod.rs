@@ -1,7 +1,8 @@
 //! Writing a batch: the watermark and its rows in one transaction.
 //!
 //! What must hold: applying is total. What Postgres refuses for its data is found by halving the
-//! batch, and noted in `rejected_event` in the same transaction as its watermark.
+//! batch, and noted in `rejected_event` in the same transaction as its watermark. An event is never rejected
+//! because the database is slow: a time-out counts only where Postgres writes other things meanwhile.
 
 mod due;
 mod members;
@@ -12,10 +13,14 @@ pub(crate) mod rejected;
 pub(crate) mod room;
 mod team;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use shared::{event::Event, id::Shard};
 use sqlx::{Connection as _, PgConnection};
+use tokio::time::timeout;
 
 use crate::{
     batch::Plan,
@@ -24,6 +29,9 @@ use crate::{
     retry::Retries,
     watermark::{self, Step},
 };
+
+/// How long a small write may take after an event that timed out, for the event to be what is slow.
+const SMALL_WRITE: Duration = Duration::from_secs(1);
 
 /// Why a batch is not known to be written.
 #[derive(Debug, thiserror::Error)]
@@ -195,8 +203,9 @@ pub(crate) struct Outcome {
 
 /// Writes a run of contiguous events, read in `epoch`, after the watermark that `outcome` holds. What
 /// Postgres refuses for its data, or without a known reason, is halved until the single event is found; in
-/// the second case that event is rejected only after it has failed alone several times. `outcome` says how
-/// far it came, also after an error.
+/// the second case that event is rejected only after it has failed alone several times. So is a single event
+/// that times out while Postgres writes other things; a longer run that times out is the caller's to halve.
+/// `outcome` says how far it came, also after an error.
 pub(crate) async fn run(
     session: &mut PgConnection,
     shard: Shard,
@@ -214,17 +223,18 @@ pub(crate) async fn run(
         let step = Step { epoch, from: outcome.watermark, to: last.seq, stored_at, seen };
         let mut plan = Plan::of(part, closed);
         let mut written = transact(session, shard, step, &plan).await;
-        if let Err(ApplyError::Data(error) | ApplyError::Unexplained(error)) = &written {
-            if part.len() > 1 {
-                let (before, after) = part.split_at(part.len() / 2);
-                parts.extend([after, before]);
-                continue;
-            }
-            let is_data = matches!(written, Err(ApplyError::Data(_)));
-            if is_data || lock(retries).has_failed_enough(last.seq) {
-                plan = Plan::rejecting(last, &error.to_string());
-                written = transact(session, shard, step, &plan).await;
-            }
+        let can_halve = matches!(written, Err(ApplyError::Data(_) | ApplyError::Unexplained(_)));
+        if can_halve && part.len() > 1 {
+            let (before, after) = part.split_at(part.len() / 2);
+            parts.extend([after, before]);
+            continue;
+        }
+        if let Err(error) = &written
+            && part.len() == 1
+            && is_to_reject(session, shard, last.seq, error, retries).await
+        {
+            plan = Plan::rejecting(last, &error.to_string());
+            written = transact(session, shard, step, &plan).await;
         }
         written?;
         outcome.watermark = last.seq;
@@ -236,6 +246,26 @@ pub(crate) async fn run(
         }
     }
     Ok(())
+}
+
+/// Whether an event that has failed alone is rejected now.
+async fn is_to_reject(
+    session: &mut PgConnection,
+    shard: Shard,
+    seq: u64,
+    error: &ApplyError,
+    retries: &Mutex<Retries>,
+) -> bool {
+    match error {
+        ApplyError::Data(_) => true,
+        ApplyError::Unexplained(_) => lock(retries).has_failed_enough(seq),
+        ApplyError::TimedOut(_) => {
+            // A stalled disk holds up this write too.
+            let written = timeout(SMALL_WRITE, watermark::rewrite(session, shard)).await;
+            matches!(written, Ok(Ok(()))) && lock(retries).has_failed_enough(seq)
+        }
+        ApplyError::Moved | ApplyError::Lost(_) => false,
+    }
 }
 
 fn lock(retries: &Mutex<Retries>) -> MutexGuard<'_, Retries> {

@@ -106,3 +106,23 @@ async fn a_batch_that_fails_again_and_again_is_made_smaller_until_the_shard_goes
     assert_eq!(reasons.len(), 1, "{reasons:?}");
     assert!(reasons[0].contains("out of cheese"), "{reasons:?}");
 }
+
+#[tokio::test]
+async fn event_that_times_out_alone_again_and_again_is_rejected_and_the_shard_goes_on() {
+    let mut cluster = start().await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    // Postgres ends each statement that writes this event as one that takes too long, and no other.
+    let stuck = "IF EXISTS (SELECT FROM new WHERE body = 'stuck')
+                 THEN RAISE EXCEPTION 'out of time' USING ERRCODE = '57014'; END IF;";
+    after_insert(&cluster, "stuck", stuck).await;
+    append_unseen(&mut cluster, room, &["tea", "stuck", "cake"]).await;
+    cluster.persister[0].restart();
+    cluster.ready().await;
+    let written = rows(&cluster, room, 2).await;
+    assert_eq!(written.iter().map(|(_, body)| body.as_str()).collect::<Vec<_>>(), ["tea", "cake"]);
+    let reasons: Vec<String> = sqlx::query_scalar("SELECT reason FROM rejected_event")
+        .fetch_all(&cluster.database.pool().await)
+        .await
+        .expect("rows");
+    assert!(reasons.len() == 1 && reasons[0].contains("out of time"), "{reasons:?}");
+}
