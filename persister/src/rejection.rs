@@ -12,7 +12,7 @@ use crate::watermark::number;
 pub(crate) enum Cause {
     /// This version does not know its subject, its name or its values: a later one may.
     Unreadable,
-    /// Postgres refuses its data.
+    /// Postgres refuses its data, or fails or takes too long for it again and again.
     Refused,
     /// It was appended to a log that had lost events, and another event has its id.
     IdTaken,

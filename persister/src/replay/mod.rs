@@ -205,8 +205,10 @@ async fn apply(
     if let Err(error) = apply::rows(&mut inner, shard, event.seq - 1, plan).await {
         inner.rollback().await?;
         return match ApplyError::from(error) {
-            ApplyError::Data(error) => Ok(Fate::Left(format!("refused by Postgres: {error}"))),
-            error => Err(error.into()),
+            error @ (ApplyError::Data(_) | ApplyError::Unexplained(_) | ApplyError::TimedOut(_)) => {
+                Ok(Fate::Left(error.to_string()))
+            }
+            error @ (ApplyError::Moved | ApplyError::Lost(_)) => Err(error.into()),
         };
     }
     inner.commit().await?;
