@@ -1,5 +1,7 @@
 //! Fields that a later version writes: which events have such.
 
+use std::cell::RefCell;
+
 use serde_json::Value;
 
 use super::Event;
@@ -10,29 +12,29 @@ impl Event {
     /// An event of this version is written as it was read, so only others are compared field by field.
     #[must_use]
     pub fn lacks_fields_of(&self, payload: &[u8]) -> bool {
-        let mut rest = Same(payload);
-        if self.write_to(&mut rest).is_ok() && rest.0.is_empty() {
+        if self.is_written_as(payload) {
             return false;
         }
         let known = serde_json::from_slice(&self.encode());
         let (Ok(known), Ok(all)) = (known, serde_json::from_slice(payload)) else { return false };
         lacks(&known, &all)
     }
-}
 
-/// Takes what is the same as the rest of a text, and fails at the first byte that is not.
-struct Same<'a>(&'a [u8]);
-
-impl std::io::Write for Same<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 = self.0.strip_prefix(bytes).ok_or(std::io::ErrorKind::InvalidData)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+    /// Whether this version writes the event as exactly these bytes. One buffer a thread: nothing is allocated.
+    fn is_written_as(&self, payload: &[u8]) -> bool {
+        thread_local!(static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+        WRITTEN.with_borrow_mut(|written| {
+            written.clear();
+            let is_same = self.write_to(&mut *written).is_ok() && written.as_slice() == payload;
+            // A long event is no reason to keep its size for ever.
+            written.shrink_to(KEPT_BYTES);
+            is_same
+        })
     }
 }
+
+/// Capacity of the buffer that is kept between two events.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// Whether `all` has a field, at any depth, that `known` has not. One that is null says nothing.
 fn lacks(known: &Value, all: &Value) -> bool {
