@@ -89,7 +89,6 @@ async fn restarts_leave_no_rows_behind_and_who_is_here_stays() {
     .await
     .expect("rows");
 
-    let mut sizes = Vec::new();
     for half in [0..RESTARTS / 2, RESTARTS / 2..RESTARTS] {
         leave_rows(&pool, room, half).await;
         trim(&cluster).await;
@@ -98,13 +97,12 @@ async fn restarts_leave_no_rows_behind_and_who_is_here_stays() {
             (number(&pool, gone).await == 7).then_some(())
         })
         .await;
-        // The first makes pages free, the second finds them.
-        for _ in 0..2 {
-            sqlx::raw_sql("VACUUM participant").execute(&pool).await.expect("vacuumed");
-        }
-        sizes.push(number(&pool, "SELECT pg_total_relation_size('participant')").await);
     }
-    assert!(sizes[1] <= sizes[0] + sizes[0] / 4, "the same space is used again: {sizes:?} bytes");
+    eventually("the table is as small as its few rows", || async {
+        sqlx::raw_sql("VACUUM participant").execute(&pool).await.ok()?;
+        (number(&pool, "SELECT pg_relation_size('participant')").await < 1 << 20).then_some(())
+    })
+    .await;
     assert_eq!(number(&pool, "SELECT count(*) FROM participant WHERE present").await, 1, "eve is here");
     assert_eq!(number(&pool, "SELECT count(*) FROM online WHERE NOT present").await, 0);
     let invited = "SELECT room FROM invitation WHERE user_id = 'dan'";
