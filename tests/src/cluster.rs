@@ -338,6 +338,20 @@ impl Cluster {
         connection.await.jetstream()
     }
 
+    /// How many events were ever stored, in all shards together.
+    ///
+    /// # Panics
+    /// When there is no log, or a shard has no leader.
+    pub async fn stored(&self) -> u64 {
+        let log = self.log(Role::Api).await;
+        let shards = log::discover(&log).await.expect("a log").shards;
+        let mut count = 0;
+        for shard in shards.all() {
+            count += log::state(&log, shard).await.expect("a leader").last;
+        }
+        count
+    }
+
     /// The shard of a room.
     ///
     /// # Panics

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::{log, nats::Role};
 use tests::{
     client::Rest,
     cluster::{Cluster, Link, Size, sign},
@@ -14,17 +13,6 @@ use tests::{
 
 /// Longer than a request may take until its last append.
 const PAUSE: Duration = Duration::from_secs(6);
-
-/// How many events were ever stored, in all shards together.
-async fn stored(cluster: &Cluster) -> u64 {
-    let log = cluster.log(Role::Api).await;
-    let shards = log::discover(&log).await.expect("a log").shards;
-    let mut count = 0;
-    for shard in shards.all() {
-        count += log::state(&log, shard).await.expect("a leader").last;
-    }
-    count
-}
 
 #[tokio::test]
 async fn a_write_that_was_stopped_beyond_its_deadline_stores_nothing() {
@@ -60,7 +48,7 @@ async fn a_write_that_was_stopped_beyond_its_deadline_stores_nothing() {
         (Method::GET, format!("/room/select/{pair}"), Value::Null),
         (Method::GET, format!("/room/stop/{pair}"), Value::Null),
     ];
-    let before = stored(&cluster).await;
+    let before = cluster.stored().await;
     let link = cluster.api[0].link();
     link.stall();
     let asked: Vec<_> = writes
@@ -96,7 +84,7 @@ async fn a_write_that_was_stopped_beyond_its_deadline_stores_nothing() {
         assert_ne!(answer["code"], "outcome_unknown", "{method} {path}: nothing was tried");
     }
     let _answered = learned.await.expect("no panic");
-    assert_eq!(stored(&cluster).await, before, "nothing old was stored");
+    assert_eq!(cluster.stored().await, before, "nothing old was stored");
     let (_, page) = ann.get(&format!("{path}/messages")).await;
     assert_eq!(page, history);
 }

@@ -3,21 +3,10 @@
 use futures_util::{FutureExt as _, StreamExt as _};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use shared::{event::EventName, log, nats::Role, subject};
+use shared::{event::EventName, subject};
 use tests::cluster::{Cluster, Size};
 
 use super::{admin, as_fanout, private_room};
-
-/// How many events were ever stored, in all shards together.
-async fn stored(cluster: &Cluster) -> u64 {
-    let log = cluster.log(Role::Api).await;
-    let shards = log::discover(&log).await.expect("a log").shards;
-    let mut count = 0;
-    for shard in shards.all() {
-        count += log::state(&log, shard).await.expect("a leader").last;
-    }
-    count
-}
 
 #[tokio::test]
 async fn a_fact_that_stands_already_is_not_stored_again() {
@@ -47,12 +36,12 @@ async fn a_fact_that_stands_already_is_not_stored_again() {
     for (method, path, body) in writes {
         let (status, answer) = ann.send(method.clone(), &path, &body).await.expect("an answer");
         assert!(status.is_success(), "{method} {path}: {answer}");
-        let before = stored(&cluster).await;
+        let before = cluster.stored().await;
         for node in [&ann, &other] {
             let again = node.send(method.clone(), &path, &body).await.expect("an answer");
             assert_eq!(again, (status, answer.clone()), "{method} {path}");
         }
-        assert_eq!(stored(&cluster).await, before, "{method} {path}");
+        assert_eq!(cluster.stored().await, before, "{method} {path}");
     }
 }
 
