@@ -28,7 +28,7 @@ pub(super) struct Write<'a> {
     pub(super) event: Event,
     /// Names the event among all.
     pub(super) id: MsgId,
-    /// What only services need.
+    /// Headers that services read and clients never see.
     pub(super) headers: Vec<(&'static str, String)>,
 }
 
@@ -40,11 +40,11 @@ impl<'a> Write<'a> {
     }
 }
 
-/// What is stored for a request.
+/// The stored event of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Written {
     pub(crate) position: LogPosition,
-    /// As it is stored: where the same request was made before, with that one's times.
+    /// The event with the times of the first try, where the same request was made before.
     pub(crate) event: Event,
     /// False where the same request had stored it before.
     pub(crate) is_new: bool,
@@ -66,7 +66,7 @@ pub(super) async fn append(api: &Shared, request: &Request<'_>, write: Write<'_>
 /// same request, if that is the one which is stored there.
 ///
 /// # Errors
-/// The same.
+/// When nothing is stored, when that is not known, or when the key names another request.
 pub(super) async fn acknowledged(
     api: &Shared,
     request: &Request<'_>,

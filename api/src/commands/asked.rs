@@ -20,7 +20,7 @@ const PARTICIPANTS: i64 = 5_000;
 
 impl Entry for Word {}
 
-/// Who of these may not be in the room any more, or follow the team. Nothing kept is answered from.
+/// Names the callers who may not be in the room any more, or follow the team. The answer is read anew, never cached.
 pub(crate) async fn confirm(
     api: &Shared,
     room: RoomId,

@@ -67,7 +67,7 @@ impl<'a> Control<'a> {
         let headers = self.request.headers();
         let written = append::append(self.api, self.request, Write { channel, event, id, headers }).await?;
         self.note(written.position);
-        // This node need not wait until it hears of what it has decided itself.
+        // The node counts its own decisions at once, before it hears them back from the log.
         self.api.rights.decided(channel, written.event.name(), written.position.seq);
         Ok(written)
     }
