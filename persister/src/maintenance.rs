@@ -6,7 +6,9 @@
 //! What must hold: a row that says that somebody has left is deleted only once no older word of the same
 //! process can come, which would bring them back. So its event is no longer in the log, and all that the log
 //! had when that was seen is applied. What is appended later is younger by at least the age at which the log
-//! is trimmed, and if a dead process had people by it after all, api declares it dead again.
+//! is trimmed, and if a dead process had people by it after all, api declares it dead again. Rows of before
+//! migration 3, or by an older persister, name no event: theirs is one of those that the log had when this
+//! process began to lead.
 
 use std::{collections::HashSet, convert::Infallible, sync::atomic::Ordering, time::Duration};
 
@@ -35,15 +37,19 @@ pub(crate) const STATEMENT_TIMEOUT: &str = "5s";
 /// More than the statements of a round may take: a session that is silent for longer is lost.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Deletes who has left a room by a word of before an event.
+/// Deletes who has left a room by a word of before an event, from an event on. The rows are found by the index of
+/// those who have left, and deleted by where they are: with more conditions outside, PostgreSQL may look for each
+/// row of the index in the whole list.
 const PARTICIPANTS: &str = "
-DELETE FROM participant WHERE shard = $1 AND NOT present AND changed < $2 AND ctid = ANY (ARRAY(
-    SELECT ctid FROM participant WHERE shard = $1 AND NOT present AND changed < $2 ORDER BY changed LIMIT $3))";
+DELETE FROM participant WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM participant WHERE shard = $1 AND NOT present AND changed >= $2 AND changed < $3
+    ORDER BY changed LIMIT $4 FOR UPDATE SKIP LOCKED))";
 
-/// Deletes who is no longer online by a word of before an event.
+/// Deletes who is no longer online by such a word.
 const ONLINE: &str = "
-DELETE FROM online WHERE shard = $1 AND NOT present AND changed < $2 AND ctid = ANY (ARRAY(
-    SELECT ctid FROM online WHERE shard = $1 AND NOT present AND changed < $2 ORDER BY changed LIMIT $3))";
+DELETE FROM online WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM online WHERE shard = $1 AND NOT present AND changed >= $2 AND changed < $3
+    ORDER BY changed LIMIT $4 FOR UPDATE SKIP LOCKED))";
 
 /// The events that no word can follow any more that is older.
 #[derive(Debug, Default)]
@@ -52,16 +58,24 @@ struct Settled {
     before: u64,
     /// The log's first and last event when it was looked at; what it had then is not applied yet.
     waiting: Option<(u64, u64)>,
+    /// The log's last event when it was looked at first: no row that names no event is of a later one.
+    unnamed: Option<u64>,
 }
 
 impl Settled {
     /// Notes how the log stood, and, read after that, up to where it is applied.
     fn note(&mut self, log: &StreamState, watermark: u64) {
+        self.unnamed.get_or_insert(log.last);
         let (first, last) = *self.waiting.get_or_insert((log.first, log.last));
         if watermark >= last {
             self.before = self.before.max(first);
             self.waiting = None;
         }
+    }
+
+    /// The lowest event that counts; 0 is that of rows that name none.
+    fn from(&self) -> u64 {
+        u64::from(self.unnamed.is_none_or(|last| self.before <= last))
     }
 }
 
@@ -110,8 +124,11 @@ impl Worker {
         for (table, sql) in [("participant", PARTICIPANTS), ("online", ONLINE)] {
             let deleted = sqlx::query(sql)
                 .bind(self.shard.number())
+                .bind(number(progress.settled.from()))
                 .bind(before)
                 .bind(ROWS)
+                // Planned each time: a plan of when the table was small would read all of it.
+                .persistent(false)
                 .execute(&mut *session)
                 .await?
                 .rows_affected();
@@ -156,7 +173,7 @@ impl Worker {
         )
         .bind(rooms.iter().map(of).collect::<Vec<_>>())
         .bind(&rooms)
-        // Planned each time: a plan of when the table was small would read all of it.
+        // As above.
         .persistent(false)
         .fetch_all(&mut *session)
         .await?;
@@ -215,5 +232,16 @@ mod tests {
         let mut settled = Settled::default();
         settled.note(&log(201, 200), 200);
         assert_eq!(settled.before, 201);
+    }
+
+    #[test]
+    fn rows_that_name_no_event_are_settled_with_the_last_event_of_the_first_look() {
+        let mut settled = Settled::default();
+        settled.note(&log(101, 200), 200);
+        assert_eq!(settled.from(), 1);
+        settled.note(&log(200, 300), 300);
+        assert_eq!((settled.before, settled.from()), (200, 1), "the log has the last event of then");
+        settled.note(&log(201, 400), 400);
+        assert_eq!((settled.before, settled.from()), (201, 0));
     }
 }

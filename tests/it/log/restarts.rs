@@ -1,8 +1,12 @@
 //! Rows that fan-out nodes leave behind: each start of one begins anew with everybody's.
 
 use reqwest::Method;
-use serde_json::json;
-use shared::{log::purge_below, nats::Role};
+use serde_json::{Value, json};
+use shared::{
+    event::header,
+    log::{self, purge_below},
+    nats::Role,
+};
 use sqlx::PgPool;
 use tests::{cluster::Cluster, eventually};
 
@@ -10,6 +14,8 @@ use super::{place, shard, start, state};
 
 const PEOPLE: i64 = 1_000;
 const RESTARTS: i64 = 500;
+/// Of a node that is killed or stopped.
+const PEOPLE_OF_A_NODE: usize = 10;
 /// An event that is never in the log before a test ends.
 const LATER: i64 = 1 << 40;
 
@@ -49,9 +55,11 @@ async fn restarts_leave_no_rows_behind_and_who_is_here_stays() {
     let room = ann.make_room("general").await;
     let mut socket = cluster.socket(0, "eve").await;
     socket.must("join_room", json!({ "room_pk": room })).await;
-    // Bob comes and goes: his leave is in the log.
+    // Bob comes and goes: his leave is in the log. A join that nobody was told of needs no leave.
     let mut bob = cluster.socket(0, "bob").await;
     bob.must("join_room", json!({ "room_pk": room })).await;
+    let bob_is_here = "SELECT count(*) FROM participant WHERE user_id = 'bob' AND present";
+    eventually("bob is here", || async { (number(&pool, bob_is_here).await == 1).then_some(()) }).await;
     bob.must("leave_room", json!({ "room_pk": room })).await;
     let bob_left = "SELECT count(*) FROM participant WHERE user_id = 'bob' AND NOT present AND changed > 0";
     eventually("bob has left", || async { (number(&pool, bob_left).await == 1).then_some(()) }).await;
@@ -109,6 +117,81 @@ async fn restarts_leave_no_rows_behind_and_who_is_here_stays() {
     eventually("only the invitation into the open room is left", || async {
         let rooms: Vec<i64> = sqlx::query_scalar(invited).fetch_all(&pool).await.ok()?;
         (rooms == [i64::try_from(invited_into[0]).ok()?]).then_some(())
+    })
+    .await;
+}
+
+/// Those who were in the room have left, and each row names the event that said so.
+async fn until_all_have_left(cluster: &Cluster, pool: &PgPool, users: &str, count: usize) -> Vec<i64> {
+    let rows = eventually("everybody of the stopped node has left", || async {
+        let sql =
+            "SELECT user_id, incarnation, changed FROM participant WHERE user_id LIKE $1 AND NOT present";
+        let rows: Vec<(String, i64, i64)> = sqlx::query_as(sql).bind(users).fetch_all(pool).await.ok()?;
+        (rows.len() == count).then_some(rows)
+    })
+    .await;
+    let jetstream = cluster.log(Role::Persister).await;
+    let mut changed = Vec::new();
+    for (user, incarnation, seq) in rows {
+        let stored = log::get(&jetstream, shard(), u64::try_from(seq).expect("a sequence")).await;
+        let stored = stored.expect("the log answers").expect("it has the event");
+        assert!(stored.subject.ends_with(".participant-leave"), "{}", stored.subject);
+        let leave: Value = serde_json::from_slice(&stored.payload).expect("JSON");
+        assert_eq!(leave["user"], *user);
+        let by = stored.headers.get(header::INCARNATION).and_then(|by| by.as_str().parse().ok());
+        assert_eq!(by.map(u64::cast_signed), Some(incarnation));
+        changed.push(seq);
+    }
+    changed
+}
+
+#[tokio::test]
+async fn rows_of_killed_and_stopped_nodes_name_their_leaves_and_go_with_them() {
+    let mut cluster = start().await;
+    let pool = cluster.database.pool().await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let mut eve = cluster.socket(0, "eve").await;
+    eve.must("join_room", json!({ "room_pk": room })).await;
+    let mut left = Vec::new();
+    for how in ["killed", "stopped"] {
+        let mut sockets = Vec::new();
+        for n in 0..PEOPLE_OF_A_NODE {
+            let mut socket = cluster.socket(0, &format!("{how}-{n}")).await;
+            socket.must("join_room", json!({ "room_pk": room })).await;
+            sockets.push(socket);
+        }
+        let users = format!("{how}-%");
+        eventually("they are here", || async {
+            let sql = "SELECT count(*) FROM participant WHERE user_id LIKE $1 AND present";
+            let here: i64 = sqlx::query_scalar(sql).bind(&users).fetch_one(&pool).await.ok()?;
+            (usize::try_from(here).ok()? == PEOPLE_OF_A_NODE).then_some(())
+        })
+        .await;
+        if how == "killed" {
+            cluster.fanout[0].kill9();
+        } else {
+            let mut node = cluster.fanout.remove(0);
+            let stopping = tokio::task::spawn_blocking(move || {
+                let status = node.terminate();
+                (node, status)
+            });
+            drop(sockets);
+            let (node, status) = stopping.await.expect("it stops");
+            assert_eq!(status.code(), Some(0));
+            cluster.fanout.insert(0, node);
+        }
+        cluster.fanout[0].restart();
+        cluster.fanout[0].ready().await;
+        left.extend(until_all_have_left(&cluster, &pool, &users, PEOPLE_OF_A_NODE).await);
+    }
+    left.sort_unstable();
+    left.dedup();
+    assert_eq!(left.len(), 2 * PEOPLE_OF_A_NODE, "each has a leave of their own");
+    let gone = "SELECT count(*) FROM participant WHERE NOT present";
+    eventually("no row is left of them", || async {
+        // Eve's node was killed too, and her leave may come later.
+        trim(&cluster).await;
+        (number(&pool, gone).await == 0).then_some(())
     })
     .await;
 }
