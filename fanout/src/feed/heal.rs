@@ -107,6 +107,7 @@ impl Feed {
             Healed::Events(events) => {
                 for stored in &events {
                     self.hear_again(stored);
+                    self.end_rights();
                 }
             }
             Healed::Upto(last) => {

@@ -182,6 +182,8 @@ pub(crate) struct Feed {
     heal_again: Option<u64>,
     /// Channels that were opened during a healing, until it is over.
     kept: Vec<(Channel, open::Opened)>,
+    /// People who may not be where they are.
+    leaving: Vec<rights::Leaving>,
     /// To be begun beside the task.
     todo: Vec<Work>,
     /// Channels whose sockets are to be sent something.
@@ -207,6 +209,7 @@ impl Feed {
             healing: None,
             heal_again: None,
             kept: Vec::new(),
+            leaving: Vec::new(),
             todo: vec![Work::People],
             unsent: Vec::new(),
             metrics: Arc::new(Deliveries::new()),

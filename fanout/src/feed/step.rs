@@ -126,6 +126,7 @@ impl Feed {
             && let Some(live) = self.taken.pop_front()
         {
             self.hear(&live);
+            self.end_rights();
         }
         if self.taken.is_empty() && self.taken.capacity() > KEPT {
             self.taken.shrink_to(KEPT);
@@ -168,6 +169,7 @@ impl Feed {
             }
             self.confirm_rights(applied.seq);
         }
+        self.heal_leaving();
         if self.healing.is_none() {
             // All of it was sent before: a healing may have gone back behind it.
             self.source.positions.set(self.shard, &self.position);

@@ -312,7 +312,8 @@ impl World {
                     self.clients.iter().any(|client| client.is_out(&caller.user, &channel, &self.log))
                 });
                 let answered = Answered { public: false, closed: false, as_of: self.log.last() };
-                Done::Confirmed { channel, result: Some(Confirmed { out, answered }) }
+                let last_event = self.log.of(&channel).last().map_or(0, |logged| logged.seq);
+                Done::Confirmed { channel, result: Some(Confirmed { out, answered, last_event }) }
             }
             Work::Snapshot { .. } | Work::TellLoss(_) => return,
         };
