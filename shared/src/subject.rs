@@ -126,7 +126,7 @@ impl JsonSchema for Channel {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^(system|(room|team)-[1-9][0-9]*|user-[A-Za-z0-9_.@:-]{1,64})$" })
+        json_schema!({ "type": "string", "pattern": format!("^(system|(room|team)-[1-9][0-9]*|user-[A-Za-z0-9{}]{{1,64}})$", UserId::MARKS) })
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct Said {
 pub(crate) fn visitor(name: &str) -> Result<UserId, Error> {
     format!("{}{name}", UserId::VISITOR).parse().map_err(|_| {
         let most = UserId::MAX_LEN - UserId::VISITOR.len();
-        Error::bad_request(format!("user_id: must be 1 to {most} of letters, digits and _.@:-"))
+        Error::bad_request(format!("user_id: must be 1 to {most} of letters, digits and {}", UserId::MARKS))
     })
 }
 
@@ -249,7 +249,10 @@ mod tests {
         assert!(visitor(&"x".repeat(56)).is_ok());
         for bad in ["a b", "a\0", "ä", &"x".repeat(57)] {
             let error = visitor(bad).expect_err("no visitor");
-            assert_eq!(error.detail, "user_id: must be 1 to 56 of letters, digits and _.@:-");
+            assert_eq!(
+                error.detail,
+                format!("user_id: must be 1 to 56 of letters, digits and {}", UserId::MARKS)
+            );
         }
     }
 

@@ -22,7 +22,7 @@ async fn what_is_malformed_or_not_allowed() {
     let (ann, eve) = (person(&cluster, 0, 7), person(&cluster, 0, 9));
     let room = add(&ann, 7, 8).await;
     let public = cluster.rest(0, "7").make_room("general").await;
-    let user = "a user id: 1 to 64 of letters, digits and _.@:-";
+    let user = "a user id: 1 to 64 of letters, digits and _.@:|+!#$%&'*/=?^`{}~-";
     let add = "/room/add";
     for (body, status, detail) in [
         (json!({ "owner": 8, "abonent": 7 }), 403, FORBIDDEN.to_owned()),

@@ -36,7 +36,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         ".{0,40}",
         prop::collection::vec(any::<char>(), 0..40).prop_map(|letters| letters.into_iter().collect()),
-        "[a-zA-Z0-9_.@:-]{1,64}",
+        "[a-zA-Z0-9_.@:|+!#$%&'*/=?^`{}~-]{1,64}",
         prop::sample::select(vec![
             "\0",
             "a\0b",

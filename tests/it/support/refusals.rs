@@ -18,7 +18,7 @@ async fn visits_are_checked(rest: &Rest) {
         body[field] = value;
         body
     };
-    let person = "user_id: must be 1 to 56 of letters, digits and _.@:-";
+    let person = "user_id: must be 1 to 56 of letters, digits and _.@:|+!#$%&'*/=?^`{}~-";
     for (body, message) in [
         (json!([]), "user_id: must be"),
         (json!({}), "missing field `user_id`."),
