@@ -17,14 +17,13 @@ use serde_json::{json, value::to_raw_value};
 use sha1::{Digest as _, Sha1};
 use shared::{
     error::{Error, ErrorCode},
-    event::Person,
     id::RoomId,
     lifecycle::Shutdown,
     metric_names as names,
-    rpc::{ActionRequest, HelloRequest, Surface, expiry},
+    rpc::{ActionRequest, Surface, expiry},
     rules::Caller,
     subject::Channel,
-    token::{Identity, token_from},
+    token::token_from,
 };
 use tokio::{net::TcpStream, sync::oneshot, time::timeout};
 
@@ -158,7 +157,7 @@ async fn upgrade(
     if surface == Surface::MatchAdmin && !identity.caller.is_admin {
         return Err(Error::forbidden());
     }
-    hello(node, &identity).await?;
+    node.ask.hello(&identity).await?;
     let first = match topic {
         Some(topic) => Some(topic.join(node, &identity.caller).await?),
         None => None,
@@ -226,20 +225,6 @@ impl Topic {
             _ => Err(Error::new(ErrorCode::Unavailable, "The topic is not reachable now. Try again.")),
         }
     }
-}
-
-/// What the token says of its person is stored before they are let in.
-async fn hello(node: &Node, identity: &Identity) -> Result<(), Error> {
-    if identity.person == Person::default() {
-        return Ok(());
-    }
-    let request = HelloRequest {
-        user: identity.caller.user.clone(),
-        issued_at: identity.issued_at,
-        person: identity.person.clone(),
-        expires_at: expiry(),
-    };
-    node.ask.hello(&request).await
 }
 
 /// Does what the socket's address asks for, then serves it once the answer has left. Resolves when that answer

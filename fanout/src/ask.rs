@@ -11,12 +11,14 @@ use metrics::Histogram;
 use serde::{Serialize, de::DeserializeOwned};
 use shared::{
     error::{Error, ErrorCode},
+    event::Person,
     metric_names as names,
     rpc::{
         ActionReply, ActionRequest, ConfirmRequest, Confirmed, HelloRequest, Participants,
-        ParticipantsRequest, PresenceRequest, Reply, SignalRequest, time_left,
+        ParticipantsRequest, PresenceRequest, Reply, SignalRequest, expiry, time_left,
     },
     subject::rpc,
+    token::Identity,
 };
 
 /// How long the first try may take.
@@ -43,9 +45,18 @@ impl Ask {
         if is_second { after_silence(reply) } else { reply }
     }
 
-    /// A person connects.
-    pub(crate) async fn hello(&self, request: &HelloRequest) -> Reply<()> {
-        self.ask(rpc::HELLO, request, request.expires_at).await
+    /// Has what a token says of its person stored, before they are let in or told that it counts.
+    pub(crate) async fn hello(&self, identity: &Identity) -> Reply<()> {
+        if identity.person == Person::default() {
+            return Ok(());
+        }
+        let request = HelloRequest {
+            user: identity.caller.user.clone(),
+            issued_at: identity.issued_at,
+            person: identity.person.clone(),
+            expires_at: expiry(),
+        };
+        self.ask(rpc::HELLO, &request, request.expires_at).await
     }
 
     /// People are here, or gone.

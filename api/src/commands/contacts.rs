@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shared::{
     error::Error,
-    event::{Event, Person, Profile},
+    event::{Event, PersonChange, Profile},
     id::UserId,
     metric_names as names,
     subject::Channel,
@@ -45,9 +45,9 @@ async fn copy(api: &Shared, user: &UserId, event: Event) -> Result<(), Error> {
 /// A person's mail address and balance are pushed to nobody else.
 fn shown(event: Event) -> Event {
     match event {
-        Event::Profile(Profile { user, issued_at, person }) => {
-            let person = Person { email: None, account: None, ..person };
-            Event::Profile(Profile { user, issued_at, person })
+        Event::Profile(Profile { user, issued_at, change }) => {
+            let change = PersonChange { email: None, account: None, ..change };
+            Event::Profile(Profile { user, issued_at, change })
         }
         other => other,
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use shared::{
     clock::Timestamp,
     error::{Error, ErrorCode},
-    event::{Event, EventName, Person, Profile},
+    event::{Event, EventName, Person, PersonChange, Profile},
     id::{RoomId, UserId},
     log::MsgId,
     rules::{self, Caller},
@@ -55,13 +55,15 @@ pub(crate) async fn learn(
     }
     let channel = Channel::User(user.clone());
     let shard = channel.shard(api.shards);
-    if let Some((known_at, known)) = people::person(&api.pool, shard, user).await?
-        && (issued_at <= known_at || !changes(&known, person))
-    {
-        api.profiles.insert(user.clone(), issued_at.max(known_at));
-        return Ok(());
+    if let Some((known_at, known)) = people::person(&api.pool, shard, user).await? {
+        let known_at = Some(known_at).filter(|at| *at <= Profile::latest());
+        if known_at.is_some_and(|at| issued_at <= at) || !changes(&known, person) {
+            api.profiles.insert(user.clone(), known_at.unwrap_or(issued_at).max(issued_at));
+            return Ok(());
+        }
     }
-    let event = Event::Profile(Profile { user: user.clone(), issued_at, person: person.clone() });
+    let change = person.clone().into();
+    let event = Event::Profile(Profile { user: user.clone(), issued_at, change });
     let id = MsgId::new(user, &channel, EventName::Profile, &issued_at.to_string());
     let request = Request::new(None, deadline);
     let write = Write { channel: &channel, event, id, headers: vec![] };
@@ -97,21 +99,26 @@ pub(crate) async fn described(api: &Shared, users: &[UserId]) -> Result<HashMap<
     people::described(&api.pool, api.shards, users).await
 }
 
-/// The host application describes a person; what it does not name stays. Answers whether Postgres has it.
+/// The host application describes a person; what it does not name stays. It counts whatever tokens have said before,
+/// and those that are issued later count again. Answers whether Postgres has it.
 pub(crate) async fn put(
     api: &Shared,
     caller: &Caller,
     user: &UserId,
-    person: Person,
+    change: PersonChange,
     request: &Request<'_>,
 ) -> Result<(Described, bool), Error> {
     if !caller.is_admin {
         return Err(Error::forbidden());
     }
-    rules::person(&person)?;
-    let issued_at = Timestamp::now().unix_ms() / 1_000;
+    rules::person(&change)?;
     let channel = Channel::User(user.clone());
-    let profile = Event::Profile(Profile { user: user.clone(), issued_at, person });
+    // A token may have been issued by a clock that is ahead.
+    api.is_all_applied(&channel, &[EventName::Profile]).await?;
+    let known_at = people::person(&api.pool, channel.shard(api.shards), user).await?.map(|(at, _)| at);
+    let known_at = known_at.filter(|at| *at <= Profile::latest());
+    let issued_at = (Timestamp::now().unix_ms() / 1_000).max(known_at.unwrap_or(0));
+    let profile = Event::Profile(Profile { user: user.clone(), issued_at, change });
     let (written, applied) = control::write(api, caller, &channel, profile, request).await?;
     if written.is_new {
         contacts::tell(api, user, written.event).await;

@@ -166,8 +166,8 @@ fn signal(asker: Asker, state: &State, request: &Request, frame: &str) -> Result
     }))
 }
 
-/// A newer token of the same person: the socket lives as long as it does. Where it grants other rights, api is
-/// asked whether the socket may go on following what it does.
+/// A newer token of the same person: the socket lives as long as it does, and what it says of the person is stored.
+/// Where it grants other rights, api is asked whether the socket may go on following what it does.
 fn authenticate(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
     let Authenticate { token } = read::<Authenticate>(frame).map_err(|detail| (400, detail))?;
     let identity = asker.node.verifier.verify(&token).map_err(|error| (401, error.to_string()))?;
@@ -182,6 +182,10 @@ fn authenticate(asker: Asker, state: &State, request: &Request, frame: &str) -> 
     }
     let request = request.clone();
     Ok(Box::pin(async move {
+        if let Err(error) = asker.node.ask.hello(&identity).await {
+            asker.outbox.push(request.refuse(error.code.status(), &error.detail));
+            return Applied::default();
+        }
         for channel in channels {
             asker.node.change_caller(channel, asker.connection, identity.caller.clone()).await;
         }

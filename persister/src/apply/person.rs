@@ -10,20 +10,23 @@ use time::OffsetDateTime;
 
 use crate::watermark::number;
 
-/// Merges what a token says into what is known.
+/// Merges what a token says, or the host application, into what is known. A field that was unset stays null, so
+/// that an older token does not bring it back.
 pub(super) async fn merge(session: &mut PgConnection, shard: Shard, profile: &Profile) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO person (shard, user_id, profile, issued_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (shard, user_id) DO UPDATE
-         SET profile = CASE WHEN excluded.issued_at >= person.issued_at
+         SET profile = CASE WHEN excluded.issued_at >= person.issued_at OR person.issued_at > $5
                             THEN person.profile || excluded.profile
                             ELSE excluded.profile || person.profile END,
-             issued_at = greatest(person.issued_at, excluded.issued_at)",
+             issued_at = CASE WHEN person.issued_at > $5 THEN excluded.issued_at
+                              ELSE greatest(person.issued_at, excluded.issued_at) END",
     )
     .bind(shard.number())
     .bind(profile.user.as_str())
-    .bind(Json(&profile.person))
+    .bind(Json(&profile.change))
     .bind(profile.issued_at)
+    .bind(Profile::latest())
     .execute(session)
     .await?;
     Ok(())

@@ -11,7 +11,7 @@ mod team;
 mod unknown;
 
 pub use message::{ChatMessage, MessageDelete, MessageDetail, MessageEdit, MessageRead};
-pub use person::{Camera, Invitation, InvitationAnswer, Online, Person, Profile, RoomSelect};
+pub use person::{Camera, Invitation, InvitationAnswer, Online, Person, PersonChange, Profile, RoomSelect};
 pub use room::{Member, Participant, Room, RoomDetail, RoomKind, RoomUpdate};
 pub use team::{Team, TeamMember};
 

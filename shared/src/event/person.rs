@@ -1,7 +1,7 @@
 //! People, as the host application describes them in its tokens.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     clock::Timestamp,
@@ -34,6 +34,53 @@ pub struct Person {
     pub business: Option<bool>,
 }
 
+/// What changes of a person: a field that is absent stays, and one that is null is unknown from now on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PersonChange {
+    /// The name others see.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    pub username: Option<Option<String>>,
+    /// Their mail address.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    pub email: Option<Option<String>>,
+    /// As the host application writes it.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    pub gender: Option<Option<String>>,
+    /// The language they read.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    pub language: Option<Option<String>>,
+    /// Their balance, as text.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    pub account: Option<Option<String>>,
+    /// The address of their picture.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    pub main_photo: Option<Option<String>>,
+    /// Whether they have a business plan.
+    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    pub business: Option<Option<bool>>,
+}
+
+/// A field that is there, null or not.
+fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl From<Person> for PersonChange {
+    /// What is unknown changes nothing.
+    fn from(person: Person) -> Self {
+        let Person { username, email, gender, language, account, main_photo, business } = person;
+        Self {
+            username: username.map(Some),
+            email: email.map(Some),
+            gender: gender.map(Some),
+            language: language.map(Some),
+            account: account.map(Some),
+            main_photo: main_photo.map(Some),
+            business: business.map(Some),
+        }
+    }
+}
+
 /// A person's description changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Profile {
@@ -43,7 +90,16 @@ pub struct Profile {
     pub issued_at: i64,
     /// What changed.
     #[serde(flatten)]
-    pub person: Person,
+    pub change: PersonChange,
+}
+
+impl Profile {
+    /// The latest moment that a description can be of, in seconds since 1970: an hour from now, since clocks
+    /// differ. What is stored as later (versions up to 0.1 took any) keeps nothing newer from being true.
+    #[must_use]
+    pub fn latest() -> i64 {
+        Timestamp::now().unix_ms() / 1_000 + 3_600
+    }
 }
 
 /// A person is asked into a room. Its id is the event's sequence.

@@ -2,7 +2,7 @@
 //!
 //! U+0000 is refused everywhere: it is valid JSON, and Postgres can't hold it.
 
-use crate::{error::Error, event::Person};
+use crate::{error::Error, event::PersonChange};
 
 /// The longest message, unless configured otherwise.
 pub const TEXT_MAX: usize = 16_384;
@@ -63,18 +63,18 @@ pub fn message_text(field: &str, text: &str, max: usize) -> Result<(), Error> {
 ///
 /// # Errors
 /// Names the field and the limit.
-pub fn person(person: &Person) -> Result<(), Error> {
+pub fn person(change: &PersonChange) -> Result<(), Error> {
     let fields = [
-        ("username", &person.username),
-        ("email", &person.email),
-        ("gender", &person.gender),
-        ("language", &person.language),
-        ("account", &person.account),
-        ("main_photo", &person.main_photo),
+        ("username", &change.username),
+        ("email", &change.email),
+        ("gender", &change.gender),
+        ("language", &change.language),
+        ("account", &change.account),
+        ("main_photo", &change.main_photo),
     ];
-    fields
-        .into_iter()
-        .try_for_each(|(field, text)| optional_line(field, text.as_deref().unwrap_or(""), CLAIM_MAX))
+    fields.into_iter().try_for_each(|(field, text)| {
+        optional_line(field, text.as_ref().and_then(Option::as_deref).unwrap_or(""), CLAIM_MAX)
+    })
 }
 
 /// The sender's own name for a request: visible ASCII, so that it also fits a header.

@@ -159,7 +159,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
     read::<wire::NewText>(bytes);
     read::<wire::NewInvitation>(bytes);
     read::<wire::ReadUpTo>(bytes);
-    read::<wire::PersonChange>(bytes);
+    read::<shared::event::PersonChange>(bytes);
     read::<wire::frame::Subscribe>(bytes);
     read::<wire::frame::JoinRoom>(bytes);
     read::<shared::socket::OfRoom>(bytes);

@@ -1,6 +1,7 @@
 //! People and their read marks, over HTTP.
 
 use axum::extract::State;
+use shared::event::PersonChange;
 
 use super::{Answer, Settled};
 use crate::{
@@ -28,9 +29,9 @@ pub(super) async fn put(
     Caller(caller): Caller,
     OfUser(user): OfUser,
     key: IdempotencyKey,
-    Json(body): Json<wire::PersonChange>,
+    Json(change): Json<PersonChange>,
 ) -> Answer<wire::Person> {
-    let (found, applied) = people::put(&api, &caller, &user, body.into(), &key.request()).await?;
+    let (found, applied) = people::put(&api, &caller, &user, change, &key.request()).await?;
     Ok(axum::Json(encode::person(found, applied)))
 }
 

@@ -84,25 +84,6 @@ pub(in crate::dialects::native) struct ReadUpTo {
     pub(in crate::dialects::native) message_id: MessageId,
 }
 
-/// `PUT /users/{id}`: what is absent stays.
-#[derive(Debug, Deserialize, JsonSchema)]
-pub(in crate::dialects::native) struct PersonChange {
-    username: Option<String>,
-    email: Option<String>,
-    gender: Option<String>,
-    language: Option<String>,
-    account: Option<String>,
-    main_photo: Option<String>,
-    business: Option<bool>,
-}
-
-impl From<PersonChange> for event::Person {
-    fn from(change: PersonChange) -> Self {
-        let PersonChange { username, email, gender, language, account, main_photo, business } = change;
-        Self { username, email, gender, language, account, main_photo, business }
-    }
-}
-
 /// How many entries a page has at most.
 #[derive(JsonSchema)]
 #[schemars(inline)]

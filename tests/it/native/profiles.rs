@@ -1,0 +1,104 @@
+//! What is known of a person: by tokens of clocks that differ, by admins, and what is unknown again.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use shared::clock::Timestamp;
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Size, sign},
+};
+
+use super::{admin, put, refusal};
+
+const BOB: &str = "/api/v1/users/bob";
+
+fn now() -> i64 {
+    Timestamp::now().unix_ms() / 1_000
+}
+
+#[tokio::test]
+async fn what_an_admin_says_counts_whatever_tokens_have_said() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let root = admin(&cluster, 0);
+    // Issued by a clock that is ahead of this machine's.
+    let ahead = sign(&json!({ "user_id": "bob", "iat": now() + 50, "username": "Bob" }));
+    let [here, there] = [0, 1].map(|node: usize| Rest::new(&cluster.api[node].address(), &ahead));
+    assert_eq!(here.get(BOB).await.1["username"], "Bob");
+    for name in ["Robert", "Rob"] {
+        let (status, changed) = put(&root, BOB, json!({ "username": name })).await;
+        assert_eq!((status, &changed["username"]), (StatusCode::OK, &json!(name)));
+        for rest in [&here, &there] {
+            assert_eq!(rest.get(BOB).await.1["username"], name, "the token is no newer than before");
+        }
+    }
+    // In milliseconds it would be newer than all that comes.
+    let frozen = sign(&json!({ "user_id": "bob", "iat": Timestamp::now().unix_ms(), "username": "Ice" }));
+    let answer = Rest::new(&cluster.api[0].address(), &frozen).get(BOB).await;
+    assert_eq!(refusal(&answer), (401, "unauthorized", "Token is not valid yet"));
+    assert_eq!(here.get(BOB).await.1["username"], "Rob");
+}
+
+#[tokio::test]
+async fn profile_that_was_kept_for_ever_by_an_older_version_is_changed_again() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let said = |iat: i64, name: &str| {
+        Rest::new(
+            &cluster.api[0].address(),
+            &sign(&json!({ "user_id": "bob", "iat": iat, "username": name })),
+        )
+    };
+    assert_eq!(said(now() - 60, "Bob").get(BOB).await.1["username"], "Bob");
+    let pool = cluster.database.pool().await;
+    let frozen = async || {
+        let sql = "UPDATE person SET issued_at = issued_at * 1000 WHERE user_id = 'bob'";
+        let done = sqlx::query(sql).execute(&pool).await.expect("a superuser may");
+        assert_eq!(done.rows_affected(), 1);
+    };
+    frozen().await;
+    assert_eq!(said(now() - 30, "Robert").get(BOB).await.1["username"], "Robert");
+    frozen().await;
+    let (_, changed) = put(&admin(&cluster, 1), BOB, json!({ "username": "Rob" })).await;
+    assert_eq!(changed["username"], "Rob");
+}
+
+#[tokio::test]
+async fn newer_token_of_an_open_socket_is_learned_from() {
+    let cluster = Cluster::start(Size::default()).await;
+    let token = |iat: i64, name: &str| sign(&json!({ "user_id": "bob", "iat": iat, "username": name }));
+    let now = now();
+    let mut socket =
+        Socket::open(&cluster.fanout[0].address(), &token(now - 60, "Bob")).await.expect("it opens");
+    let ann = cluster.rest(0, "ann");
+    assert_eq!(ann.get(BOB).await.1["username"], "Bob");
+    socket.must("authenticate", json!({ "token": token(now - 30, "Robert") })).await;
+    assert_eq!(ann.get(BOB).await.1["username"], "Robert", "once it is answered");
+    socket.must("authenticate", json!({ "token": token(now - 50, "Bob") })).await;
+    assert_eq!(ann.get(BOB).await.1["username"], "Robert", "an older one changes nothing");
+}
+
+#[tokio::test]
+async fn what_is_null_is_unknown_again_and_no_older_token_brings_it_back() {
+    let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
+    let root = admin(&cluster, 0);
+    let token = |iat: i64| {
+        let claims = json!({
+            "user_id": "bob", "iat": iat, "username": "Bob", "main_photo": "bob.jpg", "business": true,
+            "email": null,
+        });
+        Rest::new(&cluster.api[1].address(), &sign(&claims))
+    };
+    let older = token(now() - 60);
+    let shown = async |rest: &Rest| {
+        let (_, bob) = rest.get(BOB).await;
+        ["username", "main_photo", "business", "email"].map(|field| bob[field].clone())
+    };
+    assert_eq!(shown(&older).await[0], "Bob");
+    put(&root, BOB, json!({ "email": "bob@example.com" })).await;
+    let whole = [json!("Bob"), json!("bob.jpg"), json!(true), json!("bob@example.com")];
+    assert_eq!(shown(&older).await, whole, "what a token has as null it does not say");
+    let (status, _) = put(&root, BOB, json!({ "main_photo": null, "business": null })).await;
+    assert_eq!(status, StatusCode::OK);
+    let part = [json!("Bob"), Value::Null, Value::Null, json!("bob@example.com")];
+    assert_eq!((shown(&older).await, shown(&root).await), (part.clone(), part));
+    assert_eq!(shown(&token(now() + 20)).await, whole, "a newer token says so again");
+}
