@@ -14,6 +14,7 @@ use metrics::Histogram;
 use serde::{Serialize, de::DeserializeOwned};
 use shared::{
     error::{Error, ErrorCode},
+    json,
     lifecycle::Shutdown,
     metric_names as names,
     rpc::{
@@ -148,7 +149,7 @@ fn encode<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
 
 /// Reads a request. One that can't be read is a later version's: another api node may understand it.
 fn decode<T: DeserializeOwned>(payload: &[u8]) -> Reply<T> {
-    serde_json::from_slice(payload).map_err(|error| {
+    json::object(payload).map_err(|error| {
         tracing::error!(%error, "a request of a fan-out node can't be read: is it of a later version?");
         Error::new(ErrorCode::Unavailable, "This node does not understand the request yet. Try again.")
     })

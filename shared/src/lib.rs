@@ -9,6 +9,7 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod json;
 pub mod lifecycle;
 pub mod log;
 pub mod metric_names;

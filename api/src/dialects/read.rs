@@ -1,10 +1,21 @@
 //! Reading JSON: every failure names the field.
+//!
+//! What must hold: only an object is read as one, at any depth; an array of its fields is refused.
 
-use serde::de::DeserializeOwned;
-use shared::error::Error;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, IgnoredAny},
+};
+use serde_json::{Map, Value};
+use shared::{error::Error, json::begins_object};
 
-/// Reads a JSON value of that form.
+/// Reads a JSON object of that form.
 pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+    if !begins_object(text) {
+        let is_json = serde_json::from_slice::<IgnoredAny>(text).is_ok();
+        let detail = if is_json { "The body must be a JSON object." } else { "The body is not JSON." };
+        return Err(Error::bad_request(detail));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -19,6 +30,16 @@ pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     })?;
     deserializer.end().map_err(|_| Error::bad_request("The body is not JSON."))?;
     Ok(value)
+}
+
+/// Reads a field that is an object, null or absent.
+pub(super) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let Some(fields) = Option::<Map<String, Value>>::deserialize(deserializer)? else { return Ok(None) };
+    T::deserialize(Value::Object(fields)).map(Some).map_err(D::Error::custom)
 }
 
 /// They are of that form, or refused with a reason: for tests, which any bytes must survive.

@@ -1,6 +1,7 @@
 //! Whatever is sent: each address and each kind of socket answers it in its dialect's own form, is at fault
 //! for none of it, and goes on.
 
+mod arrays;
 mod requests;
 mod sockets;
 

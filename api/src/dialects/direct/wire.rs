@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::id::{MAX_ID, MessageId, RoomId, UserId};
 
-use crate::queries::people;
+use crate::{dialects::read, queries::people};
 
 /// `POST room/add`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -21,7 +21,7 @@ pub(super) struct NewRoom {
 pub(super) struct NewMessage {
     pub(super) room_id: RoomId,
     pub(super) message: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::object")]
     pub(super) author: Option<Author>,
 }
 
