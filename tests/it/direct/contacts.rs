@@ -7,7 +7,7 @@ use tests::{
     eventually,
 };
 
-use super::{add, claims, get, person};
+use super::{add, claims, get, person, say};
 
 #[tokio::test]
 async fn who_has_a_socket_open_is_online() {
@@ -83,7 +83,38 @@ async fn a_new_profile_is_told_to_contacts_without_mail_and_account() {
     });
     assert_eq!(heard(&mut contact, "profile").await, (json!("user-8"), expected));
     let described = &get(&person(&cluster, 0, 8), "/room/list").await["contact_users"]["7"];
-    assert_eq!((&described["username"], &described["email"]), (&json!("Ann"), &json!("man7@gmail.com")));
+    assert_eq!((&described["username"], &described["email"]), (&json!("Ann"), &Value::Null));
+}
+
+#[tokio::test]
+async fn mail_and_account_of_a_contact_are_shown_while_both_talk() {
+    let cluster = Cluster::start(Size::default()).await;
+    let [eve, victim] = [7, 8].map(|user| person(&cluster, 0, user));
+    // Their tokens have described both.
+    get(&victim, "/room/list").await;
+    let room = add(&eve, 7, 8).await;
+    let of = async |reader: &Rest, other: &str| {
+        let list = get(reader, "/room/list").await;
+        let selected = get(reader, &format!("/room/select/{room}")).await;
+        let shown = |rooms: &Value| {
+            let other = &rooms["contact_users"][other];
+            assert!(other["username"].is_string(), "{other}");
+            (other["email"].clone(), other["account"].clone())
+        };
+        assert_eq!(shown(&list), shown(&selected));
+        shown(&list)
+    };
+    let hidden = (Value::Null, Value::Null);
+    let open = |user: u64| (json!(format!("man{user}@gmail.com")), json!("0"));
+    assert_eq!(of(&eve, "8").await, hidden, "a room is made by one alone");
+    say(&eve, room, "hello?").await;
+    say(&eve, room, "hello?").await;
+    assert_eq!((of(&eve, "8").await, of(&victim, "7").await), (hidden.clone(), hidden.clone()));
+    say(&victim, room, "hello").await;
+    assert_eq!((of(&eve, "8").await, of(&victim, "7").await), (open(8), open(7)));
+    get(&victim, &format!("/room/stop/{room}")).await;
+    say(&eve, room, "hello?").await;
+    assert_eq!((of(&eve, "8").await, of(&victim, "7").await), (hidden.clone(), hidden));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Writing what clients are answered.
 
+use std::collections::HashMap;
+
 use shared::{
     clock::Timestamp,
     id::{MessageId, UserId},
@@ -23,11 +25,7 @@ pub(super) fn seen(seen: Seen, low: f64) -> wire::Room {
 /// All rooms of a reader; of many long messages, and of people who say much of themselves, as many as fit.
 pub(super) fn rooms(found: Rooms, reader: &UserId, low: f64) -> wire::Rooms {
     let Rooms { rooms, people } = super::fit::fit(found, reader, HTTP_MAX_BYTES);
-    let contacts: Vec<Described> = rooms
-        .iter()
-        .map(|room| room.other(reader))
-        .map(|other| people.get(other).cloned().unwrap_or_else(|| Described::unknown(other)))
-        .collect();
+    let contacts: Vec<Described> = rooms.iter().map(|room| contact(room, &people, reader)).collect();
     let is_low = people.get(reader).is_some_and(|reader| is_low(reader, low));
     let online = contacts.iter().filter(|contact| contact.is_online);
     wire::Rooms {
@@ -38,6 +36,16 @@ pub(super) fn rooms(found: Rooms, reader: &UserId, low: f64) -> wire::Rooms {
         room_ids: rooms.iter().map(|room| room.id).collect(),
         rooms: rooms.into_iter().map(|found| (found.id, room(found, reader, is_low))).collect(),
     }
+}
+
+/// The other of a room. Anybody can make one with anybody: mail address and balance are shown while both talk.
+fn contact(room: &Direct, people: &HashMap<UserId, Described>, reader: &UserId) -> Described {
+    let other = room.other(reader);
+    let mut contact = people.get(other).cloned().unwrap_or_else(|| Described::unknown(other));
+    if !room.is_active {
+        (contact.person.email, contact.person.account) = (None, None);
+    }
+    contact
 }
 
 fn room(found: Direct, reader: &UserId, is_low_account: bool) -> wire::Room {
