@@ -135,7 +135,8 @@ pub(crate) async fn edit(
     }
 }
 
-/// Deletes messages: all of them, or none. Answers the deletion as it is stored, and where.
+/// Deletes messages: all of them, or none. Answers the deletion as it is stored, and where. What is there can be
+/// taken away, in a closed room too.
 pub(crate) async fn delete(
     api: &Shared,
     caller: &Caller,
@@ -147,7 +148,7 @@ pub(crate) async fn delete(
         let detail = format!("msg_id_list: must name 1 to {} messages.", rules::DELETE_MAX);
         return Err(Error::bad_request(detail));
     }
-    enter(api, room, caller).await?;
+    see(api, room, caller).await?;
     let delete = MessageDelete {
         messages_ids: ids.clone(),
         room,

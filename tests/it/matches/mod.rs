@@ -2,6 +2,7 @@
 
 mod admin;
 mod chat;
+mod deleted;
 mod docs;
 mod original;
 mod refusals;

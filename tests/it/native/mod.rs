@@ -1,6 +1,7 @@
 //! The native dialect, topic by topic: what each call does, and the exact answer of each refusal.
 
 mod changes;
+mod closed;
 mod confirm;
 mod docs;
 mod expired;
@@ -9,6 +10,7 @@ mod keys;
 mod marks;
 mod members;
 mod people;
+mod profiles;
 mod repeats;
 mod rights;
 mod rooms;

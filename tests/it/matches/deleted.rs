@@ -1,0 +1,64 @@
+//! A deleted message of a match room: from the acknowledgement on it is not there, on any node.
+
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, Size};
+
+use super::{Match, matched, one, root, two};
+
+#[tokio::test]
+async fn deleted_message_is_not_found_by_any_socket_while_postgres_lacks_the_deletion() {
+    let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
+    let room = matched(&cluster, ["1", "2"]).await;
+    let admin = json!({ "user_id": 9, "is_admin": true });
+    let mut sockets = [
+        Match::open(&cluster, 0, &one()).await,
+        Match::open(&cluster, 1, &two()).await,
+        Match::open_at(&cluster, 1, "/ws/admin-chat/", &admin).await,
+    ];
+    for socket in &mut sockets {
+        socket.ask(json!({ "action": "join_room", "room_pk": room, "request_id": 0 })).await;
+    }
+    let [ann, bob, root_socket] = &mut sockets;
+    let mut said = Vec::new();
+    for n in 0..2 {
+        let answer = ann.ask(json!({ "action": "create_message", "msg_text": "hi", "request_id": n })).await;
+        said.push(answer["data"]["id"].as_u64().expect("an id"));
+        for other in [&mut *bob, &mut *root_socket] {
+            assert_eq!(other.next().await, answer);
+        }
+    }
+    // Reading the page waits until Postgres has both.
+    let (_, page) = root(&cluster).get(&format!("/api/v1/rooms/{room}/messages")).await;
+    assert_eq!(page["results"].as_array().map(Vec::len), Some(2), "{page}");
+    cluster.persister[0].pause();
+    let delete = |id: u64, request: &str| json!({ "action": "delete_messages", "msg_id_list": [id], "request_id": request });
+    let deleted = ann.ask(delete(said[0], "first")).await;
+    assert_eq!(deleted["response_status"], 200, "{deleted}");
+    for other in [&mut *bob, &mut *root_socket] {
+        assert_eq!(other.next().await, deleted);
+    }
+    let edit = |id: u64| json!({ "action": "edit_message", "msg_id": id, "edited_msg_text": "x", "request_id": "e" });
+    let gone = |answer: &Value| {
+        assert_eq!(
+            (&answer["response_status"], &answer["errors"]),
+            (&json!(404), &json!(["Not found"])),
+            "{answer}"
+        );
+    };
+    for frame in [edit(said[0]), delete(said[0], "again")] {
+        gone(&ann.ask(frame).await);
+    }
+    gone(&root_socket.ask(delete(said[0], "admin")).await);
+    let both =
+        json!({ "action": "delete_messages", "msg_id_list": [said[1], said[0]], "request_id": "both" });
+    gone(&ann.ask(both).await);
+    let edited = ann.ask(edit(said[1])).await;
+    assert_eq!(edited["response_status"], 200, "nothing of that request was done: {edited}");
+    for other in [bob, root_socket] {
+        assert_eq!(other.next().await, edited, "nothing else was pushed");
+    }
+    cluster.persister[0].resume();
+    for frame in [edit(said[0]), delete(said[0], "later")] {
+        gone(&ann.ask(frame).await);
+    }
+}
