@@ -43,7 +43,12 @@ pub(crate) async fn client() -> Client {
 pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
     let client = client().await;
     let ask = Ask::new(client.clone());
-    let token = TokenArgs { jwt_secret: Some("s".repeat(32)), jwt_jwks: None };
+    let token = TokenArgs {
+        jwt_secret: Some("s".repeat(32)),
+        jwt_jwks: None,
+        jwt_audience: vec![],
+        jwt_issuer: vec![],
+    };
     Arc::new(Node {
         presence: Presence::new(ask.clone(), shards, PROCESS),
         ask,

@@ -1,7 +1,8 @@
 //! Tokens that do not count open nothing: not a request, not a socket.
 
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
+use shared::clock::Timestamp;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
@@ -81,4 +82,89 @@ async fn an_older_token_does_not_bring_an_older_name_back() {
     })
     .await;
     assert_eq!(stored, 1_700_000_060);
+}
+
+#[tokio::test]
+async fn socket_ends_in_the_fraction_of_a_second_that_its_token_names() {
+    let cluster = Cluster::start(Size::default()).await;
+    let expires_ms = Timestamp::now().unix_ms() + 1_700;
+    let exp: Value = serde_json::from_str(&format!("{expires_ms}e-3")).expect("a number");
+    let token = sign(&json!({ "user_id": "bob", "exp": exp }));
+    let (status, _) = Rest::new(&cluster.api[0].address(), &token).get("/api/v1/rooms").await;
+    assert_eq!(status, StatusCode::OK);
+    let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
+    let closed = loop {
+        match socket.next().await {
+            Ok(_) => {}
+            Err(closed) => break closed.to_string(),
+        }
+    };
+    assert!(closed.contains("closed 4001"), "{closed}");
+    assert!(Timestamp::now().unix_ms() >= expires_ms, "it was closed before its time");
+    let (status, problem) = Rest::new(&cluster.api[0].address(), &token).get("/api/v1/rooms").await;
+    assert_eq!((status, &problem["detail"]), (StatusCode::UNAUTHORIZED, &json!("Token is expired")));
+}
+
+#[tokio::test]
+async fn person_is_the_same_by_token_body_path_and_channel_whatever_their_id_is_made_of() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    for (id, path) in [
+        (json!(175_928_847_299_117_063_u64), "175928847299117063"),
+        (json!("auth0|507f1f77bcf86cd799439011"), "auth0%7C507f1f77bcf86cd799439011"),
+        (json!("a+b@example.com"), "a+b@example.com"),
+        (json!("o'brien/sons?#%&=@example.com"), "o'brien%2Fsons%3F%23%25&=@example.com"),
+    ] {
+        let text = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
+        let body = json!({ "name": "board", "private": true, "users": [id] });
+        let (status, room) = ann.post("/api/v1/rooms", body).await;
+        assert_eq!((status, &room["users"]), (StatusCode::CREATED, &json!([text])), "{room}");
+        let room = room["id"].as_u64().expect("an id");
+        let token = sign(&json!({ "user_id": id }));
+        let rest = Rest::new(&cluster.api[0].address(), &token);
+        let said = rest.say(room, "hi").await;
+        let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        assert_eq!((&page["results"][0]["id"], &page["results"][0]["user"]), (&json!(said), &json!(text)));
+        let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
+        socket.must("subscribe", json!({ "channel": format!("user-{text}") })).await;
+        let member = format!("/api/v1/rooms/{room}/members/{path}");
+        assert_eq!(rest.get(&format!("/api/v1/users/{path}")).await.1["id"], text);
+        let (status, _) = ann.send(reqwest::Method::DELETE, &member, &Value::Null).await.expect("an answer");
+        assert_eq!(status, StatusCode::NO_CONTENT, "{member}");
+        let (status, _) = rest.get(&format!("/api/v1/rooms/{room}")).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{text} is out");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_an_admin_by_half() {
+    let cluster = Cluster::start(Size::default()).await;
+    for claim in [json!(null), json!(0), json!(1), json!("false"), json!("true")] {
+        let token = sign(&json!({ "user_id": "bob", "is_admin": claim, "is_staff": claim }));
+        let rest = Rest::new(&cluster.api[0].address(), &token);
+        assert_eq!(rest.get("/api/v1/rooms").await.0, StatusCode::OK, "{claim}");
+        let (status, _) =
+            rest.send(reqwest::Method::PUT, "/api/v1/users/ann", &json!({})).await.expect("an answer");
+        assert_eq!(status, StatusCode::FORBIDDEN, "{claim}");
+    }
+}
+
+#[tokio::test]
+async fn token_for_others_opens_nothing_where_audiences_and_issuers_are_named() {
+    let named = [("ROOMCAST_JWT_AUDIENCE", "chat, desk"), ("ROOMCAST_JWT_ISSUER", "https://host.example")];
+    let cluster = Cluster::start_with(Size::default(), tests::postgres::Database::shared(), &named).await;
+    let claims = |aud: Value, iss: &str| json!({ "user_id": "bob", "aud": aud, "iss": iss });
+    for (claims, counts) in [
+        (claims(json!("desk"), "https://host.example"), true),
+        (claims(json!(["other", "chat"]), "https://host.example"), true),
+        (claims(json!("other"), "https://host.example"), false),
+        (claims(json!("chat"), "https://other.example"), false),
+        (json!({ "user_id": "bob" }), false),
+    ] {
+        let token = sign(&claims);
+        let (status, _) = Rest::new(&cluster.api[0].address(), &token).get("/api/v1/rooms").await;
+        let opened = Socket::open(&cluster.fanout[0].address(), &token).await;
+        assert_eq!((status == StatusCode::OK, opened.is_ok()), (counts, counts), "{claims}");
+        assert!(counts || status == StatusCode::UNAUTHORIZED, "{status}");
+    }
 }

@@ -22,7 +22,7 @@ impl Reader {
         let identity = Identity {
             caller: bench::caller(0),
             issued_at: None,
-            expires_at: i64::MAX,
+            expires_at_ms: i64::MAX,
             person: Person::default(),
         };
         let mut session = Opening::new(&node, identity, Surface::Native, false).begin(node);

@@ -161,7 +161,7 @@ impl Race {
         let identity = Identity {
             caller: bench::caller(1),
             issued_at: None,
-            expires_at: i64::MAX,
+            expires_at_ms: i64::MAX,
             person: Person::default(),
         };
         let session = Opening::new(&node, identity, Surface::Native, false).begin(node);

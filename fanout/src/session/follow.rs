@@ -243,7 +243,7 @@ mod tests {
         let identity = Identity {
             caller: bench::caller(1),
             issued_at: None,
-            expires_at: i64::MAX,
+            expires_at_ms: i64::MAX,
             person: Person::default(),
         };
         Opening::new(node, identity, surface, false).begin(node.clone())

@@ -105,7 +105,7 @@ pub(crate) async fn run(mut session: Box<Session>) {
 
 /// When the token expires, on the clock that timers use.
 fn expires(identity: &Identity) -> Instant {
-    let left = identity.expires_at.saturating_mul(1_000).saturating_sub(Timestamp::now().unix_ms());
+    let left = identity.expires_at_ms.saturating_sub(Timestamp::now().unix_ms());
     // A timer can't be set for ever; a year is as good.
     let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(Duration::from_secs(31_536_000));
     Instant::now() + left

@@ -21,7 +21,7 @@ async fn session() -> Box<Session> {
     let identity = Identity {
         caller: bench::caller(0),
         issued_at: None,
-        expires_at: i64::MAX,
+        expires_at_ms: i64::MAX,
         person: Person::default(),
     };
     let node = Arc::new(node);

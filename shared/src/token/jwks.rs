@@ -1,23 +1,33 @@
-//! Public keys of the host application, by their id; those of an address are refreshed.
+//! Public keys of the host application, by their id: read again when they change.
+//!
+//! What must hold: a key counts for signatures alone, and for the one algorithm of its kind; keys that can't be
+//! read again go on; what is read is bounded, and comes from where the configuration says, no redirect followed.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs::File, io::Read as _, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use arc_swap::ArcSwap;
 use jsonwebtoken::{
     Algorithm, DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
 };
+use reqwest::{Client, Url, redirect};
+use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::lifecycle::Shutdown;
+use crate::{json, lifecycle::Shutdown};
 
-/// Between refreshes without a cause.
+/// Between two readings of an address without a cause.
 const REFRESH: Duration = Duration::from_secs(300);
-/// Between refreshes that unknown key ids cause.
+/// Between two looks at a file: soon enough for whoever changes keys by hand.
+const LOOK: Duration = Duration::from_secs(5);
+/// Between two readings that unknown key ids cause.
 const AT_MOST_EVERY: Duration = Duration::from_secs(10);
 /// How long fetching may take.
 const FETCH: Duration = Duration::from_secs(5);
+/// The largest set of keys, in bytes.
+const SET_MAX: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Key {
@@ -35,21 +45,15 @@ pub(super) struct Jwks {
 
 impl Jwks {
     pub(super) async fn start(source: &str, shutdown: &Shutdown) -> anyhow::Result<Arc<Self>> {
-        let is_address = source.starts_with("http://") || source.starts_with("https://");
-        let text = if is_address {
-            fetch(source).await?
-        } else {
-            std::fs::read_to_string(source).with_context(|| format!("can't read {source}"))?
-        };
+        let source = Source::of(source)?;
+        let text = source.read().await?;
         let this = Arc::new(Self { keys: ArcSwap::from_pointee(parse(&text)?), unknown: Notify::new() });
-        if is_address {
-            tokio::spawn(this.clone().refresh(source.to_owned(), shutdown.clone()));
-        }
+        tokio::spawn(this.clone().refresh(source, text, shutdown.clone()));
         Ok(this)
     }
 
     /// The key that a token names, or the only one of its algorithm where it names none.
-    pub(super) fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<(Algorithm, DecodingKey)> {
+    pub(super) fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
         let keys = self.keys.load();
         let mut of_algorithm = keys.iter().filter(|key| key.algorithm == algorithm);
         let found = match id {
@@ -59,63 +63,135 @@ impl Jwks {
         if found.is_none() {
             self.unknown.notify_one();
         }
-        found.map(|key| (key.algorithm, key.key.clone()))
+        found.map(|key| key.key.clone())
     }
 
-    async fn refresh(self: Arc<Self>, source: String, shutdown: Shutdown) {
+    /// Reads the source again until the soft stop; `known` is what it held last.
+    async fn refresh(self: Arc<Self>, source: Source, mut known: Vec<u8>, shutdown: Shutdown) {
         loop {
+            let pause = tokio::select! {
+                () = shutdown.soft.cancelled() => return,
+                () = tokio::time::sleep(source.every()) => Duration::ZERO,
+                () = self.unknown.notified() => AT_MOST_EVERY,
+            };
+            match source.read().await {
+                Ok(text) if text == known => {}
+                Ok(text) => {
+                    match parse(&text) {
+                        Ok(keys) => self.keys.store(Arc::new(keys)),
+                        Err(error) => tracing::warn!(%error, "the JWKS can't be used: the old keys go on"),
+                    }
+                    known = text;
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the JWKS can't be read: the old keys go on"
+                    );
+                }
+            }
             tokio::select! {
                 () = shutdown.soft.cancelled() => return,
-                () = tokio::time::sleep(REFRESH) => {}
-                () = self.unknown.notified() => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            match fetch(&source).await.and_then(|text| parse(&text)) {
-                Ok(keys) => self.keys.store(Arc::new(keys)),
-                Err(error) => tracing::warn!(%error, "the JWKS was not refreshed: the old keys go on"),
-            }
-            tokio::time::sleep(AT_MOST_EVERY).await;
         }
     }
 }
 
-async fn fetch(source: &str) -> anyhow::Result<String> {
-    let client = reqwest::Client::builder().timeout(FETCH).build()?;
-    Ok(client.get(source).send().await?.error_for_status()?.text().await?)
+/// Where the keys are.
+#[derive(Debug)]
+enum Source {
+    File(PathBuf),
+    Address(Client, Url),
 }
 
-fn parse(text: &str) -> anyhow::Result<Vec<Key>> {
-    let set: JwkSet = serde_json::from_str(text).context("not a JWKS")?;
-    let keys: Vec<Key> = set.keys.iter().filter_map(key).collect();
-    anyhow::ensure!(!keys.is_empty(), "no key for RS256, ES256 or EdDSA");
+impl Source {
+    fn of(text: &str) -> anyhow::Result<Self> {
+        let is_address =
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
+        if !is_address("http://") && !is_address("https://") {
+            return Ok(Self::File(text.into()));
+        }
+        let url = Url::parse(text).context("not an address")?;
+        // Whoever stands between could put their own key in.
+        let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        ensure!(is_here || url.scheme() == "https", "must be an https address, or a file");
+        let client = Client::builder().timeout(FETCH).redirect(redirect::Policy::none()).build()?;
+        Ok(Self::Address(client, url))
+    }
+
+    fn every(&self) -> Duration {
+        match self {
+            Self::File(_) => LOOK,
+            Self::Address(..) => REFRESH,
+        }
+    }
+
+    /// All of it, if that is no more than a set of keys may have.
+    async fn read(&self) -> anyhow::Result<Vec<u8>> {
+        let text = match self {
+            Self::File(path) => {
+                let path = path.clone();
+                tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
+                    let mut text = Vec::new();
+                    let name = path.display();
+                    let file = File::open(&path).with_context(|| format!("can't open {name}"))?;
+                    let read = file.take(SET_MAX as u64 + 1).read_to_end(&mut text);
+                    read.with_context(|| format!("can't read {name}"))?;
+                    Ok(text)
+                })
+                .await??
+            }
+            Self::Address(client, url) => {
+                let mut answer = client.get(url.clone()).send().await?;
+                if !answer.status().is_success() {
+                    bail!("the address answers {}; redirects are not followed", answer.status());
+                }
+                let mut text = Vec::new();
+                while let Some(chunk) = answer.chunk().await? {
+                    text.extend_from_slice(&chunk);
+                    if text.len() > SET_MAX {
+                        break;
+                    }
+                }
+                text
+            }
+        };
+        ensure!(text.len() <= SET_MAX, "more than {SET_MAX} bytes");
+        Ok(text)
+    }
+}
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Value>,
+}
+
+/// The keys of a set that count; one of a form that is not known here is passed over, as RFC 7517 has it.
+fn parse(text: &[u8]) -> anyhow::Result<Vec<Key>> {
+    let set: Set = json::object(text).context("not a JWKS")?;
+    let known = set.keys.into_iter().filter_map(|value| serde_json::from_value(value).ok());
+    let keys: Vec<Key> = known.filter_map(|jwk| key(&jwk)).collect();
+    ensure!(!keys.is_empty(), "no key to verify RS256, ES256 or EdDSA");
     Ok(keys)
 }
 
-/// A key of a kind that counts. The key's own kind decides its algorithm.
+/// A key that counts, of a kind that does. Its kind decides its algorithm, and its own word may only agree.
 fn key(jwk: &Jwk) -> Option<Key> {
+    let common = &jwk.common;
+    let is_for_signatures = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature)
+        && common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
     let algorithm = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => Algorithm::ES256,
-        AlgorithmParameters::OctetKeyPair(_) => Algorithm::EdDSA,
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
         _ => return None,
     };
-    Some(Key { id: jwk.common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
+    if !is_for_signatures || common.key_algorithm.is_some_and(|named| named != algorithm.into()) {
+        return None;
+    }
+    Some(Key { id: common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The public key of RFC 8037, appendix A.
-    const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
-        {"kty":"oct","kid":"b","k":"c2VjcmV0"}]}"#;
-
-    #[test]
-    fn only_public_keys_count_and_by_their_id() {
-        let jwks = Jwks { keys: ArcSwap::from_pointee(parse(SET).expect("a set")), unknown: Notify::new() };
-        assert!(jwks.key(Some("a"), Algorithm::EdDSA).is_some());
-        assert!(jwks.key(None, Algorithm::EdDSA).is_some());
-        assert!(jwks.key(Some("b"), Algorithm::EdDSA).is_none());
-        assert!(jwks.key(Some("a"), Algorithm::RS256).is_none());
-        assert!(parse(r#"{"keys":[]}"#).is_err());
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! Tokens of the host application: read, never issued, except for trials and tests.
 //!
 //! What must hold: only algorithms that the configuration names count, `none` never; the key
-//! decides the algorithm, not the token. Expiry has no leeway. No token is ever logged.
+//! decides the algorithm, not the token; what a header calls critical is understood, or the token refused. Expiry
+//! has no leeway. No token is ever logged.
 
 mod claims;
 mod jwks;
@@ -10,15 +11,14 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use axum::http::{HeaderMap, header};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode_header, errors::ErrorKind,
-};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode_header};
+use serde_json::value::RawValue;
 
-use claims::Claims;
 pub use claims::Identity;
+use claims::{Claims, Expected};
 use jwks::Jwks;
 
-use crate::lifecycle::Shutdown;
+use crate::{clock::Timestamp, json, lifecycle::Shutdown};
 
 /// The shortest secret that counts, in bytes: as long as what HS256 makes of it.
 const SECRET_MIN: usize = 32;
@@ -31,14 +31,25 @@ pub struct TokenArgs {
     /// The secret of HS256 tokens, at least 32 bytes.
     #[arg(long, env = "ROOMCAST_JWT_SECRET", hide_env_values = true)]
     pub jwt_secret: Option<String>,
-    /// Public keys for RS256, ES256 and EdDSA tokens: a JWKS file, or its http(s) address.
+    /// Public keys for RS256, ES256 and EdDSA tokens: a JWKS file, or its https address. Read again when it
+    /// changes.
     #[arg(long, env = "ROOMCAST_JWT_JWKS")]
     pub jwt_jwks: Option<String>,
+    /// Audiences, separated by commas: `aud` must name one of them. Without any, `aud` is not looked at.
+    #[arg(long, env = "ROOMCAST_JWT_AUDIENCE", value_delimiter = ',')]
+    pub jwt_audience: Vec<String>,
+    /// Issuers, separated by commas: `iss` must be one of them. Without any, `iss` is not looked at.
+    #[arg(long, env = "ROOMCAST_JWT_ISSUER", value_delimiter = ',')]
+    pub jwt_issuer: Vec<String>,
 }
 
 impl std::fmt::Debug for TokenArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenArgs").field("jwt_jwks", &self.jwt_jwks).finish_non_exhaustive()
+        f.debug_struct("TokenArgs")
+            .field("jwt_jwks", &self.jwt_jwks)
+            .field("jwt_audience", &self.jwt_audience)
+            .field("jwt_issuer", &self.jwt_issuer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -51,6 +62,9 @@ pub enum TokenError {
     /// It was valid.
     #[error("Token is expired")]
     Expired,
+    /// It is not valid before a later moment, or issued at one.
+    #[error("Token is not valid yet")]
+    Early,
     /// Not an access token.
     #[error("Token has wrong type")]
     WrongType,
@@ -61,10 +75,11 @@ pub enum TokenError {
 pub struct Verifier {
     secret: Option<DecodingKey>,
     jwks: Option<Arc<Jwks>>,
+    expected: Expected,
 }
 
 impl Verifier {
-    /// Reads the keys; those of an address are refreshed until the soft stop.
+    /// Reads the keys; those of a file or an address are read again until the soft stop.
     ///
     /// # Errors
     /// Names the variable that is missing or wrong.
@@ -83,7 +98,12 @@ impl Verifier {
         if secret.is_none() && jwks.is_none() {
             bail!("set ROOMCAST_JWT_SECRET or ROOMCAST_JWT_JWKS: without either no token counts");
         }
-        Ok(Arc::new(Self { secret, jwks }))
+        // An empty variable is one that is not set.
+        let named = |names: &[String]| -> Vec<String> {
+            names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        };
+        let expected = Expected { audiences: named(&args.jwt_audience), issuers: named(&args.jwt_issuer) };
+        Ok(Arc::new(Self { secret, jwks, expected }))
     }
 
     /// Who a token names.
@@ -95,34 +115,32 @@ impl Verifier {
             return Err(TokenError::Invalid);
         }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
-        match header.alg {
-            Algorithm::HS256 => {
-                let key = self.secret.as_ref().ok_or(TokenError::Invalid)?;
-                check(token, key, Algorithm::HS256)
-            }
-            Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA => {
-                let jwks = self.jwks.as_ref().ok_or(TokenError::Invalid)?;
-                let (algorithm, key) =
-                    jwks.key(header.kid.as_deref(), header.alg).ok_or(TokenError::Invalid)?;
-                check(token, &key, algorithm)
-            }
-            _ => Err(TokenError::Invalid),
+        // No extension is understood here (RFC 7515, 4.1.11).
+        if header.crit.is_some() {
+            return Err(TokenError::Invalid);
         }
+        let key = match header.alg {
+            Algorithm::HS256 => self.secret.clone(),
+            Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA => {
+                self.jwks.as_ref().and_then(|jwks| jwks.key(header.kid.as_deref(), header.alg))
+            }
+            _ => None,
+        };
+        let claims = signed(token, &key.ok_or(TokenError::Invalid)?, header.alg)?;
+        claims.identity(&self.expected, Timestamp::now())
     }
 }
 
-fn check(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Identity, TokenError> {
+/// The claims of a token that this key has signed. What they say is not looked at yet.
+fn signed(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims, TokenError> {
     let mut validation = Validation::new(algorithm);
-    validation.leeway = 0;
-    validation.validate_nbf = true;
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
     validation.validate_aud = false;
-    validation.set_required_spec_claims(&["exp"]);
-    let data =
-        jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(|error| match error.kind() {
-            ErrorKind::ExpiredSignature => TokenError::Expired,
-            _ => TokenError::Invalid,
-        })?;
-    data.claims.identity()
+    let decoded = jsonwebtoken::decode::<Box<RawValue>>(token, key, &validation);
+    let claims = decoded.map_err(|_| TokenError::Invalid)?.claims;
+    json::object(claims.get().as_bytes()).map_err(|_| TokenError::Invalid)
 }
 
 /// The secret that is given, or the one that `deploy/up` keeps in its data folder.
@@ -169,120 +187,4 @@ pub fn token_from(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::id::UserId;
-
-    const SECRET: &str = "0123456789abcdef0123456789abcdef";
-
-    async fn verifier() -> Arc<Verifier> {
-        let args = TokenArgs { jwt_secret: Some(SECRET.to_owned()), jwt_jwks: None };
-        Verifier::start(&args, &Shutdown::default()).await.expect("a secret of 32 bytes")
-    }
-
-    fn claims(more: &Value) -> Value {
-        let mut claims = json!({ "user_id": 7, "exp": jsonwebtoken::get_current_timestamp() + 60 });
-        for (name, value) in more.as_object().expect("an object") {
-            claims[name] = value.clone();
-        }
-        claims
-    }
-
-    async fn verify(more: &Value) -> Result<Identity, TokenError> {
-        verifier().await.verify(&sign(SECRET, &claims(more)).expect("JSON"))
-    }
-
-    #[tokio::test]
-    async fn the_host_applications_token_counts() {
-        let identity =
-            verify(&json!({ "is_staff": true, "username": "Ann", "iat": 5 })).await.expect("valid");
-        assert_eq!(identity.caller.user.as_str(), "7");
-        assert!(identity.caller.is_admin);
-        assert_eq!(identity.person.username.as_deref(), Some("Ann"));
-        assert_eq!(identity.issued_at, Some(5));
-    }
-
-    #[tokio::test]
-    async fn what_is_wrong_does_not_count() {
-        let invalid = TokenError::Invalid;
-        for (more, error) in [
-            (json!({ "exp": 1 }), TokenError::Expired),
-            (json!({ "exp": null }), invalid),
-            (json!({ "user_id": "a b" }), invalid),
-            (json!({ "user_id": "visitor:7" }), invalid),
-            (json!({ "token_type": "refresh" }), TokenError::WrongType),
-        ] {
-            assert_eq!(verify(&more).await, Err(error), "{more}");
-        }
-        let forged = sign("another secret of more than 32 bytes", &claims(&json!({}))).expect("JSON");
-        assert_eq!(verifier().await.verify(&forged), Err(invalid));
-        // {"alg":"none","typ":"JWT"} . {"user_id":7,"exp":9999999999} .
-        let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJ1c2VyX2lkIjo3LCJleHAiOjk5OTk5OTk5OTl9.";
-        for bad in [none, "", "a.b.c", &"x".repeat(TOKEN_MAX + 1)] {
-            assert_eq!(verifier().await.verify(bad), Err(invalid), "{bad}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_start_without_keys_names_the_variables() {
-        let none = TokenArgs { jwt_secret: None, jwt_jwks: None };
-        let error = Verifier::start(&none, &Shutdown::default()).await.expect_err("no keys").to_string();
-        assert!(error.contains("ROOMCAST_JWT_SECRET") && error.contains("ROOMCAST_JWT_JWKS"), "{error}");
-        let short = TokenArgs { jwt_secret: Some("short".to_owned()), jwt_jwks: None };
-        assert!(Verifier::start(&short, &Shutdown::default()).await.is_err());
-    }
-
-    #[test]
-    fn a_token_comes_in_three_ways() {
-        let headers =
-            |name, value: &'static str| HeaderMap::from_iter([(name, value.parse().expect("a header"))]);
-        for scheme in ["Bearer t", "Token t", "JWT t", "bearer  t"] {
-            let headers = headers(header::AUTHORIZATION, Box::leak(scheme.to_owned().into_boxed_str()));
-            assert_eq!(token_from(&headers, None).as_deref(), Some("t"));
-        }
-        assert_eq!(token_from(&headers(header::AUTHORIZATION, "Basic t"), None), None);
-        assert_eq!(token_from(&HeaderMap::new(), Some("a=b&token=t")).as_deref(), Some("t"));
-        let pair = headers(header::SEC_WEBSOCKET_PROTOCOL, "bearer, t");
-        assert_eq!(token_from(&pair, None).as_deref(), Some("t"));
-        assert_eq!(token_from(&HeaderMap::new(), None), None);
-    }
-
-    /// A claim of any form.
-    fn claim() -> impl Strategy<Value = Value> {
-        prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<u64>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
-            ".*".prop_map(Value::from),
-            vec(".*", 0..3).prop_map(Value::from),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn any_claims_name_somebody_or_nobody(name in "exp|iat|nbf|user_id|sub|token_type|is_admin|username|business|org_id|aud", claim in claim()) {
-            let key = DecodingKey::from_secret(SECRET.as_bytes());
-            let verifier = Verifier { secret: Some(key), jwks: None };
-            if let Ok(identity) = verifier.verify(&sign(SECRET, &claims(&json!({ name: claim }))).expect("JSON")) {
-                prop_assert!(!identity.caller.user.as_str().starts_with(UserId::VISITOR));
-                prop_assert!(crate::rules::person(&identity.person).is_ok(), "{:?}", identity.person);
-            }
-        }
-
-        #[test]
-        fn any_text_is_no_token(text in prop_oneof![".*", "[A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}"], bytes in vec(32..255_u8, 0..60)) {
-            let verifier = Verifier { secret: Some(DecodingKey::from_secret(SECRET.as_bytes())), jwks: None };
-            prop_assert_eq!(verifier.verify(&text), Err(TokenError::Invalid));
-            for name in [header::AUTHORIZATION, header::SEC_WEBSOCKET_PROTOCOL] {
-                if let Ok(value) = axum::http::HeaderValue::from_bytes(&bytes) {
-                    let _ = token_from(&HeaderMap::from_iter([(name, value)]), Some(&text));
-                }
-            }
-        }
-    }
-}
+mod tests;

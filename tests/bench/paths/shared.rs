@@ -40,7 +40,8 @@ pub(crate) fn token(runtime: &Runtime) -> Operation {
         "username": "Ann", "email": "ann@example.com", "language": "en",
     });
     let token = token::sign(&secret, &claims).expect("JSON");
-    let keys = TokenArgs { jwt_secret: Some(secret), jwt_jwks: None };
+    let keys =
+        TokenArgs { jwt_secret: Some(secret), jwt_jwks: None, jwt_audience: vec![], jwt_issuer: vec![] };
     let verifier = runtime.block_on(Verifier::start(&keys, &Shutdown::default())).expect("a long secret");
     Box::new(move || {
         let identity = verifier.verify(black_box(&token)).expect("our own token");

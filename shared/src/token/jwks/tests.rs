@@ -1,0 +1,166 @@
+//! Which keys of a set count, and where sets are read from.
+
+use std::io::Write as _;
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    routing::get,
+};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// The public key of RFC 8037, appendix A.2.
+const ED25519: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+/// A key of that id that may verify `EdDSA`, changed as given.
+fn jwk(id: &str, more: &Value) -> Value {
+    let mut jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": ED25519 });
+    for (name, value) in more.as_object().expect("an object") {
+        jwk[name] = value.clone();
+    }
+    jwk
+}
+
+fn set(keys: &[Value]) -> Vec<u8> {
+    json!({ "keys": keys }).to_string().into_bytes()
+}
+
+fn held(keys: &[Value]) -> Jwks {
+    Jwks {
+        keys: ArcSwap::from_pointee(parse(&set(keys)).expect("a key that counts")),
+        unknown: Notify::new(),
+    }
+}
+
+#[test]
+fn only_public_keys_count_and_by_their_id() {
+    let jwks = held(&[jwk("a", &json!({})), json!({ "kty": "oct", "kid": "b", "k": "c2VjcmV0" })]);
+    assert!(jwks.key(Some("a"), Algorithm::EdDSA).is_some());
+    assert!(jwks.key(None, Algorithm::EdDSA).is_some());
+    assert!(jwks.key(Some("b"), Algorithm::EdDSA).is_none());
+    assert!(jwks.key(Some("a"), Algorithm::RS256).is_none());
+}
+
+#[test]
+fn key_for_another_use_or_algorithm_does_not_count() {
+    let signs = |more: Value| parse(&set(&[jwk("a", &more)])).is_ok();
+    for more in [
+        json!({}),
+        json!({ "use": "sig" }),
+        json!({ "key_ops": ["verify"] }),
+        json!({ "alg": "EdDSA", "use": "sig", "key_ops": ["verify"] }),
+    ] {
+        assert!(signs(more.clone()), "{more}");
+    }
+    for more in [
+        json!({ "use": "enc" }),
+        json!({ "use": "SIG" }),
+        json!({ "use": 5 }),
+        json!({ "key_ops": ["encrypt"] }),
+        json!({ "key_ops": [] }),
+        json!({ "alg": "ES256" }),
+        json!({ "alg": "ECDH-ES" }),
+        json!({ "crv": "X25519" }),
+        json!({ "crv": "P-256" }),
+        json!({ "kty": "later" }),
+        json!({ "x": "?" }),
+    ] {
+        assert!(!signs(more.clone()), "{more}");
+    }
+}
+
+#[test]
+fn token_without_key_id_is_held_against_the_one_signing_key() {
+    let (signing, encrypting) = (jwk("a", &json!({ "use": "sig" })), jwk("b", &json!({ "use": "enc" })));
+    let jwks = held(&[encrypting.clone(), signing.clone()]);
+    assert!(jwks.key(None, Algorithm::EdDSA).is_some());
+    assert!(jwks.key(Some("b"), Algorithm::EdDSA).is_none(), "a key to encrypt with verifies nothing");
+    let two = held(&[signing, jwk("c", &json!({})), encrypting]);
+    assert!(two.key(None, Algorithm::EdDSA).is_none(), "which of the two is not said");
+}
+
+#[test]
+fn unknown_keys_beside_one_that_counts_are_passed_over() {
+    let keys =
+        [json!(5), json!({}), json!({ "kty": "RSA" }), json!(["OKP", "Ed25519"]), jwk("a", &json!({}))];
+    assert_eq!(parse(&set(&keys)).expect("one counts").len(), 1);
+    for none in [&b"{\"keys\":[]}"[..], b"{}", b"[[]]", b"", b"keys", b"{\"keys\":5}"] {
+        assert!(parse(none).is_err());
+    }
+}
+
+/// Serves these keys at `/keys`, and elsewhere what must not be taken.
+async fn served() -> String {
+    let keys = String::from_utf8(set(&[jwk("a", &json!({}))])).expect("UTF-8");
+    let long = format!("{}{keys}", " ".repeat(SET_MAX));
+    let to =
+        |place: &'static str| get(move || async move { (StatusCode::FOUND, [(header::LOCATION, place)]) });
+    let router = Router::new()
+        .route("/keys", get(move || async move { keys }))
+        .route("/long", get(move || async move { long }))
+        .route("/redirect", to("/keys"))
+        .route("/gone", get(|| async { StatusCode::GONE }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn address_is_read_without_redirects_and_within_its_bound() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let host = served().await;
+    let start = async |path: &str| Jwks::start(&format!("{host}{path}"), &Shutdown::default()).await;
+    assert!(start("/keys").await.expect("keys").key(Some("a"), Algorithm::EdDSA).is_some());
+    for (path, reason) in [
+        ("/redirect", "the address answers 302 Found; redirects are not followed"),
+        ("/gone", "the address answers 410 Gone; redirects are not followed"),
+        ("/long", "more than 1048576 bytes"),
+    ] {
+        assert_eq!(start(path).await.expect_err("not taken").to_string(), reason, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn address_that_anyone_on_the_way_could_answer_is_refused() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    for address in ["http://host.example/keys", "HTTP://10.0.0.1/keys", "http://localhost.example/keys"] {
+        let error = Source::of(address).expect_err("plain HTTP").to_string();
+        assert_eq!(error, "must be an https address, or a file", "{address}");
+    }
+    for address in ["https://host.example/keys", "HTTPS://host.example", "http://[::1]:8080/keys"] {
+        assert!(matches!(Source::of(address), Ok(Source::Address(..))), "{address}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_that_changes_is_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("keys.json");
+    let write = |text: &[u8]| {
+        // As tools do that leave no half of a file: another one takes its place.
+        let mut file = tempfile::NamedTempFile::new_in(folder.path()).expect("a file");
+        file.write_all(text).expect("room");
+        file.persist(&path).expect("renamed");
+    };
+    write(&set(&[jwk("a", &json!({}))]));
+    let jwks = Jwks::start(path.to_str().expect("UTF-8"), &Shutdown::default()).await.expect("keys");
+    let knows = |id| jwks.key(Some(id), Algorithm::EdDSA).is_some();
+    assert!(knows("a") && !knows("b"));
+    write(&set(&[jwk("b", &json!({}))]));
+    while !knows("b") {
+        tokio::time::sleep(LOOK).await;
+    }
+    assert!(!knows("a"), "a key that is gone counts no more");
+    // What can't be used changes nothing, and what follows it does.
+    write(b"{\"keys\":");
+    tokio::time::sleep(3 * AT_MOST_EVERY).await;
+    assert!(knows("b"));
+    write(&set(&[jwk("c", &json!({}))]));
+    while !knows("c") {
+        tokio::time::sleep(LOOK).await;
+    }
+}
