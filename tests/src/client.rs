@@ -230,6 +230,11 @@ impl Socket {
     /// When the socket is closed.
     pub async fn so_far(&mut self) -> Vec<Value> {
         self.must("ping", json!({})).await;
+        self.kept()
+    }
+
+    /// The pushes that came before an answer, or instead of it.
+    pub fn kept(&mut self) -> Vec<Value> {
         std::mem::take(&mut self.pushes)
     }
 

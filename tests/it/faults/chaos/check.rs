@@ -67,7 +67,8 @@ pub(super) fn seen(expected: &BTreeMap<u64, Expected>, user: &str, seen: &Seen) 
         let (lost, astray): (Vec<_>, Vec<_>) =
             (expected.events.difference(&ids).collect(), ids.difference(&expected.events).collect());
         if !lost.is_empty() || !astray.is_empty() {
-            faults.push(format!("{user}, room {room}: lost {lost:?}, not in the log {astray:?}"));
+            let place = lost.first().map(|id| seen.around(*room, **id)).unwrap_or_default();
+            faults.push(format!("{user}, room {room}: lost {lost:?} ({place}), not in the log {astray:?}"));
         }
         let people = seen.people.get(room);
         if people != Some(&expected.people) {

@@ -165,13 +165,14 @@ async fn nodes_die_at_random_under_load() {
         .map(|(room, log)| (*room, Expected { events: log.events.clone(), people: people[room].clone() }));
     let expected: Arc<BTreeMap<u64, Expected>> = Arc::new(expected.collect());
     tell.send_replace(Some(expected.clone()));
-    let (mut faults, mut connections, mut deliveries, mut joins, mut leaves) =
-        (check::asked(&log, &asked), 0, 0, 0, 0);
+    let (mut faults, mut connections, mut heals, mut deliveries, mut joins, mut leaves) =
+        (check::asked(&log, &asked), 0, 0, 0, 0, 0);
     let readers = readers.join_all().await;
     for (user, (seen, _socket)) in &readers {
         faults.extend(check::seen(&expected, user, seen));
         connections += seen.connections;
         deliveries += seen.events.values().map(Vec::len).sum::<usize>();
+        heals += seen.heals;
         joins += seen.joins;
         leaves += seen.leaves;
     }
@@ -185,7 +186,7 @@ async fn nodes_die_at_random_under_load() {
     faults.extend(check::answers(&cluster.rest(1, "ann"), &log).await);
     println!(
         "{:.0} s, kills {kills:?}: {}; {deliveries} deliveries over {connections} connections of {READERS} readers, \
-         {joins} joins and {leaves} leaves seen; {} faults",
+         {heals} closes to heal, {joins} joins and {leaves} leaves seen; {} faults",
         started.elapsed().as_secs_f64(),
         figures(&asked),
         faults.len()

@@ -1,4 +1,7 @@
 //! People who are in every room all the time, and what they are pushed over all their connections.
+//!
+//! They come back as the documentation of native sockets says: each room from its last id, after a close to heal
+//! from the position that came before it, where that is lower.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +15,7 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
+use tokio_tungstenite::tungstenite::Error;
 
 /// What a room's readers must have at the end.
 #[derive(Debug, Default)]
@@ -27,10 +31,16 @@ pub(super) struct Seen {
     /// By room the ids of messages, edits and deletions, as they came.
     pub(super) events: BTreeMap<u64, Vec<u64>>,
     begun: BTreeMap<u64, Value>,
+    /// The position that came last, a pair of epoch and event for each shard.
+    position: Value,
+    /// Of each connection: its node, from where each room was asked for, and how it ended.
+    history: Vec<(String, BTreeMap<u64, u64>, String)>,
     /// Who is in each room, as it was told.
     pub(super) people: BTreeMap<u64, BTreeSet<String>>,
     pub(super) connections: u32,
     pub(super) unrecovered: u32,
+    /// Closes to heal.
+    pub(super) heals: u32,
     pub(super) joins: u32,
     pub(super) leaves: u32,
     /// A join of someone present, a leave of someone absent.
@@ -40,29 +50,34 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    async fn follow(&mut self, socket: &mut Socket, rooms: &[u64]) -> Option<()> {
+    async fn follow(&mut self, socket: &mut Socket, rooms: &[u64]) -> Result<(), Error> {
         for room in rooms {
             let mut frame = json!({ "room_pk": room });
             if let Some(at) = self.begun.get(room) {
                 let last = self.events.get(room).and_then(|ids| ids.last()).copied();
                 frame["since"] = last.map_or_else(|| at["id"].clone(), Value::from);
                 frame["epoch"] = at["epoch"].clone();
+                let (_, since, _) = self.history.last_mut().expect("it is connected");
+                since.insert(*room, frame["since"].as_u64().expect("an id"));
             }
-            let answer = socket.act("join_room", frame).await.ok()?;
+            let answer = socket.act("join_room", frame).await?;
             let data = &answer["data"];
             if answer["response_status"] != 200 {
-                return None;
+                return Err(Error::Io(std::io::Error::other(answer.to_string())));
             }
             self.unrecovered += u32::from(data["position"]["recovered"] != true);
             self.begun.entry(*room).or_insert_with(|| data["position"].clone());
             let people = data["participants"].as_array().into_iter().flatten();
             self.people.insert(*room, people.filter_map(|name| Some(name.as_str()?.to_owned())).collect());
         }
-        Some(())
+        Ok(())
     }
 
     fn take(&mut self, push: &Value) {
         let data = &push["data"];
+        if push["event"] == "position" {
+            self.position = data.clone();
+        }
         let Some(room) = data["room"].as_u64() else { return };
         let user = || data["user"].as_str().unwrap_or_default().to_owned();
         let people = self.people.entry(room).or_default();
@@ -81,6 +96,35 @@ impl Seen {
             Some("message-read") => self.astray += 1,
             _ => {}
         }
+    }
+
+    /// The socket was closed. What comes once more after a close to heal is forgotten.
+    fn closed(&mut self, error: &Error) {
+        let how = error.to_string();
+        if how.ends_with("closed 4201") {
+            self.heals += 1;
+            for (room, ids) in &mut self.events {
+                let shard = self.begun[room]["shard"].as_u64().expect("a shard");
+                let [epoch, upto] = [0, 1].map(|n| &self.position[usize::try_from(shard).expect("small")][n]);
+                assert_eq!(*epoch, self.begun[room]["epoch"], "no log is lost here");
+                let upto = upto.as_u64().expect("an event");
+                ids.retain(|id| *id <= upto);
+            }
+        }
+        if let Some((_, _, end)) = self.history.last_mut() {
+            *end = how;
+        }
+    }
+
+    /// The connections over which an event may have come.
+    pub(super) fn around(&self, room: u64, id: u64) -> String {
+        let since = |n: usize| self.history.get(n).and_then(|(_, since, _)| since.get(&room)).copied();
+        let behind = (0..self.history.len()).find(|n| since(*n).is_some_and(|since| since > id));
+        let upto = behind.map_or(self.history.len(), |n| n + 1);
+        let some = self.history[upto.saturating_sub(3)..upto]
+            .iter()
+            .map(|(node, since, end)| format!("{node} from {:?} until {end:?}", since.get(&room)));
+        some.collect::<Vec<_>>().join(", ")
     }
 
     fn has(&self, room: u64, expected: &Expected) -> bool {
@@ -105,7 +149,10 @@ pub(super) async fn read(
             eventually("a node takes a reader", || async { Socket::open(node, &token(&user)).await.ok() })
                 .await;
         seen.connections += 1;
-        if seen.follow(&mut socket, &rooms).await.is_none() {
+        seen.history.push((node.clone(), BTreeMap::new(), String::new()));
+        if let Err(error) = seen.follow(&mut socket, &rooms).await {
+            socket.kept().iter().for_each(|push| seen.take(push));
+            seen.closed(&error);
             continue;
         }
         loop {
@@ -118,7 +165,10 @@ pub(super) async fn read(
                 let end = *end.get_or_insert_with(|| Instant::now() + PATIENCE);
                 match timeout_at(end, socket.push()).await {
                     Ok(Ok(push)) => seen.take(&push),
-                    Ok(Err(_)) => break,
+                    Ok(Err(error)) => {
+                        seen.closed(&error);
+                        break;
+                    }
                     Err(_) => return (seen, None),
                 }
                 continue;
@@ -126,7 +176,10 @@ pub(super) async fn read(
             tokio::select! {
                 push = socket.push() => match push {
                     Ok(push) => seen.take(&push),
-                    Err(_) => break,
+                    Err(error) => {
+                        seen.closed(&error);
+                        break;
+                    }
                 },
                 changed = all.changed() => changed.expect("the test lives"),
             }
