@@ -1,5 +1,10 @@
 //! Reading the log over a link on which each event takes long: it comes all the same, by one consumer.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
 use async_nats::jetstream::Context;
 use shared::{
     log::Reader,
@@ -7,6 +12,7 @@ use shared::{
     subject,
 };
 use tests::{eventually, proxy::Proxy};
+use tokio::task::JoinSet;
 
 use super::{shard, start};
 
@@ -43,4 +49,47 @@ async fn reader_over_a_slow_link_reads_by_one_consumer_and_deletes_it() {
     drop(reader);
     eventually("its consumer is deleted", || async { (consumers(&direct).await == before).then_some(()) })
         .await;
+}
+
+/// Rooms that are written to while they are read.
+const ROOMS: u64 = 10;
+/// Readers that are opened.
+const OPENED: usize = 1_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reader_that_is_opened_while_events_are_stored_reads_all_that_was_acknowledged_before() {
+    let cluster = start().await;
+    let jetstream = cluster.log(Role::Persister).await;
+    let acked: Arc<[AtomicU64]> = (0..ROOMS).map(|_| AtomicU64::new(0)).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = JoinSet::new();
+    for _ in 0..16 {
+        let (acked, stop, log) = (acked.clone(), stop.clone(), cluster.log(Role::Api).await);
+        writers.spawn(async move {
+            while !stop.load(Ordering::SeqCst) {
+                let room = rand::random_range(0..ROOMS);
+                let subject = format!("chat.{}.room.{}.chat-message", shard(), room + 1);
+                let payload = r#"{"message":"hi"}"#.into();
+                let ack = log.publish(subject, payload).await.expect("sent").await.expect("stored");
+                acked[usize::try_from(room).expect("small")].fetch_max(ack.sequence, Ordering::SeqCst);
+            }
+        });
+    }
+    let mut short = Vec::new();
+    for n in 0..OPENED {
+        let room = n % acked.len();
+        let last = acked[room].load(Ordering::SeqCst);
+        let filter = format!("chat.{}.room.{}.>", shard(), room + 1);
+        let mut reader = Reader::open(jetstream.clone(), shard(), Some(filter), last.saturating_sub(20));
+        let mut read = 0;
+        while let Some(event) = reader.next_stored().await.expect("a log that can be read") {
+            read = event.stored.seq;
+        }
+        if read < last {
+            short.push((n, last, read));
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    writers.join_all().await;
+    assert!(short.is_empty(), "{short:?}");
 }
