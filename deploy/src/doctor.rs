@@ -5,6 +5,7 @@
 use std::{
     io::ErrorKind,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -13,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use shared::{
     log,
-    nats::{self, Connection, NatsArgs, Role},
+    nats::{self, NatsArgs, Role},
 };
 use sqlx::Connection as _;
 
@@ -28,6 +29,9 @@ pub(crate) struct Config {
     /// Where clients connect.
     #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Who has signed the broker's certificate.
+    #[arg(long, env = "NATS_CA")]
+    nats_ca: Option<PathBuf>,
     #[command(flatten)]
     places: Places,
 }
@@ -63,16 +67,17 @@ async fn check(config: &Config) -> bool {
         ("nats fanout", Role::Fanout, places.fanout_nats()),
         ("nats persister", Role::Persister, places.persister_nats()),
     ];
+    let nats = |url: &str| NatsArgs { nats_url: url.to_owned(), nats_ca: config.nats_ca.clone() };
     for (name, role, url) in roles {
         well &= report(
             name,
-            timed(broker(role, url)).await,
+            timed(broker(role, &nats(url))).await,
             "start it (deploy/up does), and check NATS_URL and the user's password against deploy/nats/one.conf",
         );
     }
     well &= report(
         "log",
-        timed(streams(places.api_nats())).await,
+        timed(streams(&nats(places.api_nats()))).await,
         "start the persister: it makes the streams; a refused shard is explained in its log",
     );
     let databases = [
@@ -120,20 +125,16 @@ fn listen(address: SocketAddr) -> anyhow::Result<String> {
     }
 }
 
-/// Connects once: why it fails is the answer here.
-async fn connect(role: Role, url: &str) -> anyhow::Result<Connection> {
-    nats::connect_once(&NatsArgs { nats_url: url.to_owned() }, role).await
-}
-
-async fn broker(role: Role, url: &str) -> anyhow::Result<String> {
-    let client = connect(role, url).await?.client;
+async fn broker(role: Role, args: &NatsArgs) -> anyhow::Result<String> {
+    // Once: why it fails is the answer here.
+    let client = nats::connect_once(args, role).await?.client;
     let version = client.server_info().version;
     ensure!(client.is_server_compatible(2, 9, 10), "nats-server {version} is older than 2.9.10");
     Ok(format!("nats-server {version}"))
 }
 
-async fn streams(url: &str) -> anyhow::Result<String> {
-    let jetstream = connect(Role::Api, url).await?.jetstream();
+async fn streams(args: &NatsArgs) -> anyhow::Result<String> {
+    let jetstream = nats::connect_once(args, Role::Api).await?.jetstream();
     let info = log::discover(&jetstream).await?;
     let mut messages = 0;
     for shard in info.shards.all() {

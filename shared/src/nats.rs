@@ -1,6 +1,7 @@
 //! Connecting to the broker: one user a service, each with an inbox of its own.
 
 use std::{
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -17,14 +18,18 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where the broker is.
 #[derive(Clone, clap::Args)]
 pub struct NatsArgs {
-    /// The broker, as nats://user:password@host:port; several servers separated by commas.
+    /// The broker, as nats://user:password@host:port; several servers separated by commas. With TLS: tls://…
     #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
     pub nats_url: String,
+
+    /// A PEM file: who has signed the broker's certificate, where that is none of those the system trusts.
+    #[arg(long, env = "NATS_CA")]
+    pub nats_ca: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for NatsArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("NatsArgs { nats_url: <secret> }")
+        write!(f, "NatsArgs {{ nats_url: <secret>, nats_ca: {:?} }}", self.nats_ca)
     }
 }
 
@@ -118,7 +123,7 @@ pub(crate) enum Reconnect {
 /// The servers of a `NATS_URL`.
 fn servers(url: &str) -> anyhow::Result<Vec<async_nats::ServerAddr>> {
     let servers: Result<_, _> = url.split(',').map(|url| url.trim().parse()).collect();
-    servers.context("NATS_URL is not nats://user:password@host:port")
+    servers.context("NATS_URL is not nats://user:password@host:port, or tls://…")
 }
 
 /// Connects once, without waiting for the broker to be there: for checks.
@@ -169,6 +174,9 @@ pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> a
             }
             async {}
         });
+    if let Some(file) = &args.nats_ca {
+        options = options.add_root_certificates(file.clone());
+    }
     if reconnect == Reconnect::Never {
         options = options.max_reconnects(1);
     }

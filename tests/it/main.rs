@@ -3,6 +3,7 @@
 mod browser;
 mod direct;
 mod documents;
+mod encrypted;
 mod faults;
 mod flow;
 mod golden;

@@ -13,7 +13,7 @@ use shared::{
     id::{RoomId, Shard},
     log,
     metric_names::PERSISTER_LEADING,
-    nats::{NatsArgs, Role, connect_once},
+    nats::{Role, connect_once},
     subject::Channel,
 };
 
@@ -267,6 +267,12 @@ impl Cluster {
         Self::start_all(size, Nats::start_three().await, Database::shared(), &replicas, None).await
     }
 
+    /// The same, all of it with TLS.
+    pub async fn start_on_three_with_tls(size: Size) -> Self {
+        let replicas = [("ROOMCAST_REPLICAS", "3"), ("ROOMCAST_SHARDS", "2")];
+        Self::start_all(size, Nats::start_three_with_tls().await, Database::shared(), &replicas, None).await
+    }
+
     async fn start_all(
         size: Size,
         nats: Nats,
@@ -296,6 +302,7 @@ impl Cluster {
                     ("ROOMCAST_DRAIN_SECONDS", "5".to_owned()),
                     ("ROOMCAST_MEDIA", folder.path().join("media").display().to_string()),
                 ];
+                environment.extend(nats.ca().map(|file| ("NATS_CA", file.display().to_string())));
                 environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
                 nodes.push(Node::start(service, folder.path(), n, environment, first.or(second)));
             }
@@ -333,7 +340,7 @@ impl Cluster {
 
     /// The log, as a service sees it.
     pub async fn log(&self, role: Role) -> jetstream::Context {
-        let args = NatsArgs { nats_url: self.nats.url(role.as_str()) };
+        let args = self.nats.args(role);
         let connection = eventually("the broker answers", || async { connect_once(&args, role).await.ok() });
         connection.await.jetstream()
     }

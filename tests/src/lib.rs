@@ -5,6 +5,7 @@
 //! with what was waited for or with a failure that says what was not.
 
 pub mod browser;
+pub mod certificate;
 pub mod client;
 pub mod cluster;
 pub mod folder;

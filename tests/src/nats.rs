@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use shared::nats::{NatsArgs, Role};
+
 use crate::{
+    certificate::Certificate,
     eventually,
     folder::Folder,
     process::{Process, command, free_port},
@@ -18,6 +21,7 @@ pub const PASSWORD: &str = "secret";
 #[derive(Debug)]
 pub struct Nats {
     servers: Vec<Server>,
+    certificate: Option<Certificate>,
 }
 
 #[derive(Debug)]
@@ -34,10 +38,14 @@ enum Kind {
     /// One that is alone.
     Single,
     /// One of a cluster, by variables of its configuration.
-    Member([(&'static str, String); 4]),
+    Member(Variables),
+    /// The same, with TLS.
+    TlsMember(Variables),
     /// One that is alone, without users: not as it is shipped.
     Open,
 }
+
+type Variables = Vec<(&'static str, String)>;
 
 fn program() -> PathBuf {
     std::env::var_os("ROOMCAST_TEST_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from)
@@ -79,6 +87,9 @@ fn spawn(folder: &Path, port: &str, kind: &Kind) -> Process {
         Kind::Member(variables) => {
             command.arg("-c").arg(shipped("cluster.conf")).envs(variables.iter().cloned())
         }
+        Kind::TlsMember(variables) => {
+            command.arg("-c").arg(shipped("cluster-tls.conf")).envs(variables.iter().cloned())
+        }
         Kind::Open => command.args(["-js", "-sd"]).arg(folder.join("store")),
     };
     command.arg("--ports_file_dir").arg(folder);
@@ -92,36 +103,65 @@ fn spawn(folder: &Path, port: &str, kind: &Kind) -> Process {
 impl Nats {
     /// Starts a server on a free port.
     pub async fn start() -> Self {
-        Self { servers: vec![Server::start(Kind::Single).await] }
+        Self { servers: vec![Server::start(Kind::Single).await], certificate: None }
     }
 
     /// Starts a server that knows no users: everyone may do everything.
     pub async fn start_open() -> Self {
-        Self { servers: vec![Server::start(Kind::Open).await] }
+        Self { servers: vec![Server::start(Kind::Open).await], certificate: None }
     }
 
     /// Starts a cluster of three.
     pub async fn start_three() -> Self {
+        Self::start_cluster(None).await
+    }
+
+    /// The same with TLS.
+    pub async fn start_three_with_tls() -> Self {
+        Self::start_cluster(Some(Certificate::new())).await
+    }
+
+    async fn start_cluster(certificate: Option<Certificate>) -> Self {
         let hosts = [free_port(), free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
         let routes = hosts.each_ref().map(|host| format!("nats://route:{PASSWORD}@{host}")).join(", ");
         let mut servers = Vec::new();
         for (n, host) in hosts.into_iter().enumerate() {
-            let variables = [
+            let mut variables = vec![
                 ("NATS_SERVER_NAME", format!("roomcast-{n}")),
                 ("NATS_CLUSTER_LISTEN", host),
                 ("NATS_ROUTES", format!("[{routes}]")),
                 ("NATS_ROUTE_PASSWORD", PASSWORD.to_owned()),
             ];
-            servers.push(Server::start(Kind::Member(variables)).await);
+            let kind = match &certificate {
+                None => Kind::Member(variables),
+                Some(certificate) => {
+                    variables.extend(certificate.variables());
+                    Kind::TlsMember(variables)
+                }
+            };
+            servers.push(Server::start(kind).await);
         }
-        Self { servers }
+        Self { servers, certificate }
     }
 
     /// Its address, for one of the three users.
     #[must_use]
     pub fn url(&self, user: &str) -> String {
-        let url = |server: &Server| format!("nats://{user}:{PASSWORD}@127.0.0.1:{}", server.port);
+        let scheme = if self.certificate.is_some() { "tls" } else { "nats" };
+        let url = |server: &Server| format!("{scheme}://{user}:{PASSWORD}@127.0.0.1:{}", server.port);
         self.servers.iter().map(url).collect::<Vec<_>>().join(",")
+    }
+
+    /// How one of the three services connects.
+    #[must_use]
+    pub fn args(&self, role: Role) -> NatsArgs {
+        NatsArgs { nats_url: self.url(role.as_str()), nats_ca: self.ca() }
+    }
+
+    /// Who has signed the servers' certificate, as a PEM file.
+    #[must_use]
+    pub fn ca(&self) -> Option<PathBuf> {
+        self.certificate.as_ref().map(Certificate::ca)
     }
 
     /// The first server's address without a user.

@@ -113,7 +113,7 @@ fn ready(caller: &Caller) -> anyhow::Result<Vec<(String, Bytes)>> {
 
 fn broker(data: &Path) -> anyhow::Result<NatsArgs> {
     let (password, port) = (kept(data, "secrets/nats-api")?, kept(data, "ports/nats")?);
-    Ok(NatsArgs { nats_url: format!("nats://api:{password}@127.0.0.1:{port}") })
+    Ok(NatsArgs { nats_url: format!("nats://api:{password}@127.0.0.1:{port}"), nats_ca: None })
 }
 
 /// The next goes with each acknowledgement.

@@ -35,7 +35,7 @@ async fn reader_over_a_slow_link_reads_by_one_consumer_and_deletes_it() {
     let direct = cluster.log(Role::Persister).await;
     let before = consumers(&direct).await;
     let proxy = Proxy::start(cluster.nats.address()).await;
-    let args = NatsArgs { nats_url: proxy.url(&cluster.nats.url(Role::Fanout.as_str())) };
+    let args = NatsArgs { nats_url: proxy.url(&cluster.nats.url(Role::Fanout.as_str())), nats_ca: None };
     let connection = connect_once(&args, Role::Fanout).await.expect("a broker");
     proxy.slow(RATE);
     let mut reader = Reader::open(connection.jetstream(), shard(), None, 1);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shared::{
     id::Shard,
     log,
-    nats::{self, NatsArgs, Role},
+    nats::{self, Role},
 };
 use tests::{
     client::Rest,
@@ -53,7 +53,7 @@ async fn rows(cluster: &Cluster) -> Vec<(i64, i32)> {
 
 /// Takes out of the log what Postgres has of rooms' creations, as the persister does once it is old.
 async fn forget(cluster: &Cluster) {
-    let args = NatsArgs { nats_url: cluster.nats.url("persister") };
+    let args = cluster.nats.args(Role::Persister);
     let jetstream = nats::connect_once(&args, Role::Persister).await.expect("the broker").jetstream();
     let last = log::state(&jetstream, Shard::SYSTEM).await.expect("the log").last;
     log::purge_below(&jetstream, Shard::SYSTEM, last + 1).await.expect("purged");

@@ -1,0 +1,32 @@
+//! A broker whose connections are encrypted: services and servers know each other by their certificates.
+
+use shared::nats::{Role, connect_once};
+use tests::{
+    certificate::Certificate,
+    cluster::{Cluster, Size},
+    nats::has_safe_clusters,
+};
+
+#[tokio::test]
+async fn cluster_with_tls_serves_those_who_know_its_certificate_and_nobody_else() {
+    if !has_safe_clusters() {
+        return;
+    }
+    let cluster = Cluster::start_on_three_with_tls(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let mut eve = cluster.socket(0, "eve").await;
+    eve.must("join_room", serde_json::json!({ "room_pk": room })).await;
+    let id = ann.say(room, "hello").await;
+    assert_eq!(eve.event("chat-message").await.expect("a push")["id"], id);
+
+    let mut plain = cluster.nats.args(Role::Api);
+    plain.nats_url = plain.nats_url.replace("tls://", "nats://");
+    plain.nats_ca = None;
+    let mut stranger = cluster.nats.args(Role::Api);
+    let other = Certificate::new();
+    stranger.nats_ca = Some(other.ca());
+    for args in [plain, stranger] {
+        connect_once(&args, Role::Api).await.expect_err("its certificate is not known");
+    }
+}
