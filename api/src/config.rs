@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use shared::{
-    config::{AdminArgs, DrainArgs, LogFormatArgs, OriginArgs},
+    config::{AdminArgs, DrainArgs, LogFormatArgs},
     nats::NatsArgs,
+    origin::OriginArgs,
     rate::{AddressArgs, Rate},
     rules::TEXT_MAX,
+    serve::ConnectionArgs,
     token::TokenArgs,
 };
 
@@ -38,6 +40,9 @@ pub struct ApiArgs {
     /// Where clients are.
     #[command(flatten)]
     pub address: AddressArgs,
+    /// How many connections they have.
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
     /// The categories of topics, separated by commas: letters, digits, _ and -.
     #[arg(long, env = "ROOMCAST_TOPICS", value_delimiter = ',', default_value = "films,music,books,games", value_parser = category)]
     pub topics: Vec<String>,

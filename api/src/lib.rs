@@ -8,6 +8,7 @@ mod behind;
 pub mod bench;
 mod commands;
 pub mod config;
+mod cors;
 mod database;
 mod dialects;
 mod documents;
@@ -176,9 +177,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     if let Some(listener) = config.admin.bind().await? {
         let router = admin::router(health.clone(), metrics);
-        tasks.spawn("admin", serve::serve("admin", listener, router, Limits::default(), shutdown.clone()));
+        tasks.spawn("admin", serve::serve("admin", listener, router, Limits::inside(), shutdown.clone()));
     }
     let router = start(&config, &health, &shutdown, &mut tasks).await?;
-    tasks.spawn("http", serve::serve("http", listener, router, Limits::default(), shutdown.clone()));
+    let limits = Limits::new(&config.api.connections, &config.api.address);
+    tasks.spawn("http", serve::serve("http", listener, router, limits, shutdown.clone()));
     tasks.wait(&shutdown).await
 }

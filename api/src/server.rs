@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::HttpBody as _,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{StatusCode, Uri, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::Response,
 };
@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 
 use crate::{
     commands::request::Progress,
+    cors::Pages,
     dialects::{Arrival, direct, native, not_allowed, refusal, support, topics},
     documents, page,
     state::Api,
@@ -33,6 +34,7 @@ pub(crate) const REQUEST: Duration = Duration::from_secs(30);
 
 /// All routes of an api node.
 pub(crate) fn router(api: Api) -> Router {
+    let pages = Pages::of(api.origins.clone());
     let surfaces = vec![native::routes(), support::routes(), topics::routes(), direct::routes()];
     let routes = documents::router(surfaces)
         .merge(web::router())
@@ -43,6 +45,7 @@ pub(crate) fn router(api: Api) -> Router {
         .fallback(async |address: Uri| refusal(address.path(), Error::not_found()))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn_with_state(api, bounded))
+        .layer(pages)
 }
 
 /// What every request gets: an id, and an answer in time, whatever becomes of it. An address may ask only so
@@ -55,7 +58,8 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
     let arrival = Arrival::now();
     request.extensions_mut().insert(arrival.clone());
     let answering = async {
-        match api.requests.count(&api.address.of(&request)) {
+        let host = serve::host(&request).map(drop);
+        match host.and_then(|()| api.requests.count(&api.address.of(&request))) {
             Ok(()) => next.run(request).await,
             Err(error) => refuse(error),
         }
@@ -77,7 +81,12 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
     } else {
         response
     };
-    response.headers_mut().insert(serve::REQUEST_ID, id);
+    let headers = response.headers_mut();
+    headers.insert(serve::REQUEST_ID, id);
+    if address.path().starts_with(support::PREFIX) {
+        // The desk's answers have rooms' keys, which need no token: nothing on the way may keep them.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     response
 }
 
@@ -92,13 +101,10 @@ fn is_too_large(response: &Response) -> bool {
 /// counted by route, never by path: a path may be anything.
 async fn routed(State(api): State<Api>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
-    let method = request.method().as_str().to_owned();
+    let method = method_label(request.method());
     let started = Instant::now();
-    let allowed = {
-        let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or(""));
-        api.origins.allows(text(header::ORIGIN), text(header::HOST))
-    };
-    let response = if allowed {
+    let host = serve::host(&request).unwrap_or(None);
+    let response = if api.origins.allows(request.headers(), host) {
         next.run(request).await
     } else {
         let error = Error::new(ErrorCode::Forbidden, "This origin is not allowed.");
@@ -110,6 +116,20 @@ async fn routed(State(api): State<Api>, request: Request, next: Next) -> Respons
     metrics::counter!(names::HTTP_REQUESTS_TOTAL, "route" => route, "method" => method, "status" => status)
         .increment(1);
     response
+}
+
+/// A client may make up methods, each of which would be kept for ever.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }
 
 fn status_label(status: StatusCode) -> String {

@@ -6,11 +6,11 @@ use async_nats::{Client, jetstream::Context};
 use futures_util::future::try_join_all;
 use quick_cache::sync::Cache;
 use shared::{
-    config::OriginArgs,
     error::Error,
     event::EventName,
     id::{Shard, ShardCount, UserId},
     log::{self, Appender, AppliedWatch, LogPosition},
+    origin::OriginArgs,
     rate::{AddressArgs, Limit},
     subject::Channel,
     token::Verifier,

@@ -1,6 +1,6 @@
 //! `roomcast up`: the three services in one process, their routers and the admin router on one port.
 //!
-//! What must hold: each service keeps its own broker user and database role, so that what one may not do
+//! What must hold: on the port of clients, metrics are for this machine alone. Each service keeps its own broker user and database role, so that what one may not do
 //! is refused here as it is in a cluster. Their own flags are read from the environment.
 
 use std::{net::SocketAddr, process::ExitCode};
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser};
 use shared::{
     admin::{self, Health},
-    config::{self, DrainArgs, HealthArgs, LogFormatArgs},
+    config::{self, AdminArgs, DrainArgs, LogFormatArgs},
     lifecycle::{Shutdown, Tasks, run_main},
     serve::{self, Limits},
     telemetry,
@@ -27,7 +27,7 @@ pub(crate) struct Config {
     #[command(flatten)]
     log: LogFormatArgs,
     #[command(flatten)]
-    health: HealthArgs,
+    admin: AdminArgs,
     #[command(flatten)]
     drain: DrainArgs,
 }
@@ -142,19 +142,25 @@ pub(crate) fn main(config: Config) -> ExitCode {
 async fn run(config: Config, services: Services, shutdown: Shutdown) -> anyhow::Result<()> {
     let Services { api, fanout, persister } = services;
     let metrics = telemetry::install_metrics();
-    let health = Health::new(&config.health);
+    let health = Health::new(&config.admin.health);
     // Two stages: what sockets need to say goodbye stops after them.
     let (mut edge, mut core) = (Tasks::new(&shutdown), Tasks::new(&shutdown));
     let stop = shutdown.clone();
     let last = Shutdown { soft: shutdown.hard.child_token(), hard: shutdown.hard.clone() };
     // The port first: a taken one is said before anything else is touched.
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
+    if let Some(listener) = config.admin.bind().await? {
+        let router = admin::router(health.clone(), metrics.clone());
+        core.spawn("admin", serve::serve("admin", listener, router, Limits::inside(), last.clone()));
+    }
+    let limits = Limits::new(&api.api.connections, &api.api.address);
+    let address = api.api.address.clone();
     // The persister makes the streams that the others wait for.
     persister::start(&persister, &health, &last, &mut core).await?;
     let api = api::start(&api, &health, &last, &mut core).await?;
     let fanout = fanout::start(&fanout, &health, &shutdown, &mut edge).await?;
-    let router = api.merge(fanout).merge(admin::router(health, metrics));
-    edge.spawn("listener", serve::serve("roomcast", listener, router, Limits::default(), shutdown.clone()));
+    let router = api.merge(fanout).merge(admin::router_for_clients(health, metrics, address));
+    edge.spawn("listener", serve::serve("roomcast", listener, router, limits, shutdown.clone()));
     core.spawn("sockets and listener", async move {
         let _stop_the_rest = last.soft.drop_guard();
         edge.wait(&shutdown).await

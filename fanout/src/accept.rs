@@ -5,16 +5,14 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Path, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::any,
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use hyper_util::rt::TokioIo;
 use serde_json::{json, value::to_raw_value};
-use sha1::{Digest as _, Sha1};
 use shared::{
     error::{Error, ErrorCode},
     id::RoomId,
@@ -22,12 +20,14 @@ use shared::{
     metric_names as names,
     rpc::{ActionRequest, Surface, expiry},
     rules::Caller,
+    serve::{self, Stream},
     subject::Channel,
     token::token_from,
 };
-use tokio::{net::TcpStream, sync::oneshot, time::timeout};
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
+    handshake,
     node::Node,
     session::{self, ADMITTED, Opening, Socket, deflate},
 };
@@ -43,7 +43,7 @@ pub(crate) fn router(node: Arc<Node>, shutdown: Shutdown) -> Router {
     let accept = Accept { node, shutdown };
     let matches = |surface| {
         any(move |State(accept): State<Accept>, request: Request| async move {
-            serve(&accept, request, surface, None).await
+            answer(&accept, request, surface, None).await
         })
     };
     let mut router = Router::new();
@@ -64,10 +64,10 @@ async fn topic(
     Path((category, id)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    serve(&accept, request, Surface::Native, Some(Topic { category, id })).await
+    answer(&accept, request, Surface::Native, Some(Topic { category, id })).await
 }
 
-async fn serve(accept: &Accept, request: Request, surface: Surface, topic: Option<Topic>) -> Response {
+async fn answer(accept: &Accept, request: Request, surface: Surface, topic: Option<Topic>) -> Response {
     match upgrade(accept, request, surface, topic).await {
         Ok(response) => {
             metrics::counter!(names::HANDSHAKES_TOTAL, "outcome" => "accepted").increment(1);
@@ -92,43 +92,22 @@ fn refuse(error: &Error) -> Response {
     let mut response = (status, body.to_string()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
+    let more: &[(HeaderName, &str)] = match status {
+        StatusCode::UNAUTHORIZED => &[(header::WWW_AUTHENTICATE, "Bearer")],
+        StatusCode::METHOD_NOT_ALLOWED => &[(header::ALLOW, "GET")],
+        // RFC 6455, section 4.4; RFC 9110, section 15.5.22.
+        StatusCode::UPGRADE_REQUIRED => &[
+            (header::SEC_WEBSOCKET_VERSION, handshake::VERSION),
+            (header::CONNECTION, "upgrade"),
+            (header::UPGRADE, "websocket"),
+        ],
+        _ => &[],
+    };
+    headers.extend(more.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))));
     if let Some(seconds) = error.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
-}
-
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// The parts of a comma-separated header.
-fn parts(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim)
-}
-
-/// Whether a comma-separated header has that token.
-fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
-    parts(headers, name).any(|part| part.eq_ignore_ascii_case(token))
-}
-
-/// The key that the client has to be answered with.
-fn accept_key(headers: &HeaderMap) -> Result<String, Error> {
-    let is_upgrade = has_token(headers, header::CONNECTION, "upgrade")
-        && has_token(headers, header::UPGRADE, "websocket")
-        && text(headers, header::SEC_WEBSOCKET_VERSION) == Some("13");
-    let key = text(headers, header::SEC_WEBSOCKET_KEY).filter(|_| is_upgrade);
-    let Some(key) = key.filter(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16)) else {
-        return Err(Error::bad_request("This address speaks WebSocket (RFC 6455, version 13)."));
-    };
-    let mut hash = Sha1::new();
-    hash.update(key);
-    hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    Ok(STANDARD.encode(hash.finalize()))
 }
 
 async fn upgrade(
@@ -140,8 +119,8 @@ async fn upgrade(
     let node = &accept.node;
     node.upgrades.count(&node.address.of(&request))?;
     let headers = request.headers();
-    let accept_key = accept_key(headers)?;
-    if !node.origins.allows(text(headers, header::ORIGIN), text(headers, header::HOST)) {
+    let accept_key = handshake::accept(&request)?;
+    if !node.origins.allows(headers, serve::host(&request)?) {
         return Err(Error::new(ErrorCode::Forbidden, "This origin is not allowed."));
     }
     let token = token_from(headers, request.uri().query())
@@ -162,12 +141,12 @@ async fn upgrade(
         Some(topic) => Some(topic.join(node, &identity.caller).await?),
         None => None,
     };
-    let offers_bearer = has_token(request.headers(), header::SEC_WEBSOCKET_PROTOCOL, "bearer");
+    let subprotocol = handshake::subprotocol(request.headers());
     let on_upgrade = request
         .extensions_mut()
         .remove::<OnUpgrade>()
         .ok_or_else(|| Error::bad_request("This connection can't be upgraded."))?;
-    let offers = parts(request.headers(), header::SEC_WEBSOCKET_EXTENSIONS);
+    let offers = handshake::parts(request.headers(), header::SEC_WEBSOCKET_EXTENSIONS);
     let deflates = surface == Surface::Native && deflate::is_offered(offers);
     let shard = Channel::User(identity.caller.user.clone()).shard(node.shards);
     let opening = Opening::new(node, identity, surface, deflates);
@@ -184,11 +163,8 @@ async fn upgrade(
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let key = HeaderValue::try_from(accept_key).map_err(|error| Error::internal(&error))?;
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
-    if offers_bearer {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("bearer"));
-    }
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
+    headers.extend(subprotocol.map(|name| (header::SEC_WEBSOCKET_PROTOCOL, name)));
     if deflates {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::AGREED));
     }
@@ -263,9 +239,9 @@ fn begin(
 /// The raw socket, without the HTTP machinery around it, and what was read of it; `None` where there is no
 /// upgrade.
 async fn upgraded(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
-    let Ok(parts) = downcast::<TokioIo<TcpStream>>(on_upgrade.await.ok()?) else {
+    let Ok(parts) = on_upgrade.await.ok()?.downcast::<TokioIo<Stream>>() else {
         tracing::error!("a socket is not what the server accepted");
         return None;
     };
-    Some((Socket::new(parts.io.into_inner()), parts.read_buf))
+    Some((Socket::new(parts.io.into_inner().into_inner()), parts.read_buf))
 }

@@ -10,9 +10,9 @@ use std::{
 
 use async_nats::{Client, ConnectOptions};
 use shared::{
-    config::OriginArgs,
     id::ShardCount,
     lifecycle::Shutdown,
+    origin::{OriginArgs, Origins},
     rate::{AddressArgs, Limit},
     rules::Caller,
     token::{TokenArgs, Verifier},
@@ -54,7 +54,7 @@ pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
         ask,
         sessions: Sessions::new(usize::MAX),
         verifier: Verifier::start(&token, &Shutdown::default()).await.expect("a long secret"),
-        origins: OriginArgs { allowed_origins: vec![] },
+        origins: OriginArgs { allowed_origins: Origins::default() },
         upgrades: Limit::new("upgrades", None),
         address: AddressArgs::default(),
         client,

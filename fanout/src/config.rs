@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use shared::{
-    config::{AdminArgs, DrainArgs, LogFormatArgs, OriginArgs},
+    config::{AdminArgs, DrainArgs, LogFormatArgs},
     nats::NatsArgs,
+    origin::OriginArgs,
     rate::{AddressArgs, Rate},
+    serve::ConnectionArgs,
     token::TokenArgs,
 };
 
@@ -28,6 +30,9 @@ pub struct FanoutArgs {
     /// Where clients are.
     #[command(flatten)]
     pub address: AddressArgs,
+    /// How many connections they have.
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
 }
 
 /// roomcast-fanout: holds the sockets and pushes the log to them.

@@ -13,6 +13,7 @@ mod drain;
 mod feed;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod handshake;
 mod heartbeat;
 mod hub;
 mod node;
@@ -203,12 +204,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut tasks = Tasks::new(&shutdown);
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     let admin_listener = config.admin.bind().await?;
-    let limits = Limits::default();
     if let Some(listener) = admin_listener {
         let router = admin::router(health.clone(), metrics);
-        tasks.spawn("admin", serve::serve("admin", listener, router, limits, shutdown.clone()));
+        tasks.spawn("admin", serve::serve("admin", listener, router, Limits::inside(), shutdown.clone()));
     }
     let router = start(&config, &health, &shutdown, &mut tasks).await?;
+    let limits = Limits::new(&config.fanout.connections, &config.fanout.address);
     tasks.spawn("sockets", serve::serve("sockets", listener, router, limits, shutdown.clone()));
     tasks.wait(&shutdown).await
 }

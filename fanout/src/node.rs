@@ -11,8 +11,8 @@ use std::{
 
 use async_nats::Client;
 use shared::{
-    config::OriginArgs,
     id::ShardCount,
+    origin::OriginArgs,
     rate::{AddressArgs, Limit},
     rules::Caller,
     subject::Channel,

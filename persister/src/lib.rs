@@ -82,7 +82,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut tasks = Tasks::new(&shutdown);
     // Before everything that waits: a persister that waits for its database says so.
     if let Some(listener) = config.admin.bind().await? {
-        let limits = Limits { max_connections: 256, header_timeout: Duration::from_secs(5) };
+        let limits = Limits { max_connections: 256, ..Limits::inside() };
         let router = admin::router(health.clone(), metrics);
         tasks.spawn("admin", serve::serve("admin", listener, router, limits, shutdown.clone()));
     }

@@ -7,13 +7,14 @@ use std::{
 
 use axum::{
     Router,
+    extract::Request,
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::config::HealthArgs;
+use crate::{config::HealthArgs, origin, rate::AddressArgs, serve};
 
 /// What a service is made of, and whether each part can work.
 #[derive(Clone, Debug)]
@@ -99,14 +100,31 @@ impl Component {
 
 /// The three routes.
 pub fn router(health: Health, metrics: PrometheusHandle) -> Router {
-    let readyz = move || async move { readyz(&health) };
-    let metrics = move || async move {
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
+    probes(health).route("/metrics", get(move || async move { render(&metrics) }))
+}
+
+/// The same on a port that clients reach: metrics are for programs on this machine, and no page of a name that was
+/// bound to it.
+pub fn router_for_clients(health: Health, metrics: PrometheusHandle, address: AddressArgs) -> Router {
+    let metrics = move |request: Request| async move {
+        let is_unbound = serve::host(&request).is_ok_and(|host| host.is_none_or(origin::is_unbound));
+        if is_unbound && address.is_local(&request) {
+            render(&metrics)
+        } else {
+            let detail = "Metrics are on ROOMCAST_ADMIN_LISTEN, and here for programs on this machine.\n";
+            (StatusCode::FORBIDDEN, detail).into_response()
+        }
     };
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+    probes(health).route("/metrics", get(metrics))
+}
+
+fn probes(health: Health) -> Router {
+    let readyz = move || async move { readyz(&health) };
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz))
+}
+
+fn render(metrics: &PrometheusHandle) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
 }
 
 fn readyz(health: &Health) -> Response {

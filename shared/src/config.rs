@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use clap::{ArgAction, Parser, error::ContextKind, error::ContextValue, error::ErrorKind};
+use clap::{Parser, error::ContextKind, error::ContextValue, error::ErrorKind};
 use tokio::net::TcpListener;
 
 /// Reads flags and environment; a bad one ends the process with one line and exit code 2.
@@ -135,64 +135,11 @@ impl DrainArgs {
     }
 }
 
-/// Web pages that may use the service from a browser.
-#[derive(Clone, Debug, clap::Args)]
-pub struct OriginArgs {
-    /// Origins such as `https://chat.example.com`, separated by commas. Without any: the service's
-    /// own, and localhost on every port.
-    #[arg(long, env = "ROOMCAST_ALLOWED_ORIGINS", value_delimiter = ',', action = ArgAction::Append)]
-    pub allowed_origins: Vec<String>,
-}
-
-impl OriginArgs {
-    /// Whether a request with that `Origin` to that `Host` may be served. One without an origin is
-    /// not a browser's.
-    #[must_use]
-    pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
-        let Some(origin) = origin else { return true };
-        if !self.allowed_origins.is_empty() {
-            return self.allowed_origins.iter().any(|allowed| allowed.trim().eq_ignore_ascii_case(origin));
-        }
-        let Some((_, authority)) = origin.split_once("://") else { return false };
-        if host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) {
-            return true;
-        }
-        let name = match authority.rsplit_once(':') {
-            Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
-            _ => authority,
-        };
-        matches!(name, "localhost" | "127.0.0.1" | "[::1]")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-
-    #[test]
-    fn without_a_list_only_the_own_origin_and_this_machine() {
-        let none = OriginArgs { allowed_origins: vec![] };
-        let host = Some("host.example.com");
-        for ok in ["https://host.example.com", "http://localhost:3000", "http://127.0.0.1", "http://[::1]:80"]
-        {
-            assert!(none.allows(Some(ok), host), "{ok}");
-        }
-        for bad in
-            ["https://evil.example.com", "null", "http://localhost.evil.com", "http://127.0.0.1.evil.com:80"]
-        {
-            assert!(!none.allows(Some(bad), host), "{bad}");
-        }
-        assert!(none.allows(None, host));
-    }
-
-    #[test]
-    fn with_a_list_nothing_else() {
-        let list = OriginArgs { allowed_origins: vec!["https://a.example".to_owned()] };
-        assert!(list.allows(Some("https://a.example"), None));
-        assert!(!list.allows(Some("http://localhost"), Some("localhost")));
-    }
 
     #[test]
     fn an_error_names_the_variable() {

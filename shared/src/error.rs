@@ -56,6 +56,8 @@ codes! {
     TooLarge = 413 "too_large",
     /// The body is not JSON.
     UnsupportedMediaType = 415 "unsupported_media_type",
+    /// The address speaks another protocol: the answer's `Upgrade` says which.
+    UpgradeRequired = 426 "upgrade_required",
     /// The same key was used before, with another body.
     KeyReused = 422 "key_reused",
     /// More than allowed in that time: try again later.

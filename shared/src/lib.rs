@@ -14,6 +14,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod metric_names;
 pub mod nats;
+pub mod origin;
 pub mod rate;
 pub mod rpc;
 pub mod rules;

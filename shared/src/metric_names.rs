@@ -38,7 +38,7 @@ metric_names! {
     counter HANDSHAKES_TOTAL = "roomcast_socket_handshakes_total";
     /// Frames that clients sent.
     counter FRAMES_RECEIVED_TOTAL = "roomcast_socket_frames_received_total";
-    /// Sockets closed by the server, by `reason`.
+    /// Sockets closed by the server, by `reason`: that of the close code.
     counter CLOSES_TOTAL = "roomcast_socket_closes_total";
     /// Events handed to sockets.
     counter DELIVERIES_TOTAL = "roomcast_deliveries_total";
@@ -57,11 +57,12 @@ metric_names! {
     /// Stored events that were found in the log after later ones of their channel had been pushed: who lacks one
     /// is closed with the heal code.
     counter FOUND_LATE_TOTAL = "roomcast_events_found_late_total";
-    /// Panics in what a shard's task has begun beside itself, by `work`. It is begun again, or ends the process.
+    /// Panics in what a shard's task has begun beside itself, by `work`: people, open, widen, snapshot, barrier, replay,
+    /// heal, tell_loss, confirm. It is begun again, or ends the process.
     counter WORK_PANICS_TOTAL = "roomcast_work_panics_total";
     /// Times that a node, taken for dead, began under a new incarnation.
     counter INCARNATIONS_TOTAL = "roomcast_incarnations_total";
-    /// Sockets put out of a channel because their right ended.
+    /// Sockets put out of a channel because their right ended, by `cause`: log, confirmation.
     counter EVICTIONS_TOTAL = "roomcast_evictions_total";
     /// Channels of this node whose people's rights api should have confirmed 15 s ago, by `shard`.
     gauge CONFIRMATIONS_OVERDUE = "roomcast_confirmations_overdue";
@@ -150,14 +151,14 @@ metric_names! {
     counter ANSWERS_TOO_LARGE_TOTAL = "roomcast_answers_too_large_total";
     /// Seconds an HTTP request took, by `route`.
     histogram HTTP_SECONDS = "roomcast_http_request_seconds";
-    /// Requests and actions refused as too many, by `limit`: writes (of a person), requests, upgrades (of an
-    /// address).
+    /// Requests and actions refused as too many, by `limit`: writes (of a person), requests, upgrades,
+    /// connections (of an address).
     counter RATE_LIMITED_TOTAL = "roomcast_rate_limited_total";
     /// Live copies of a person's `camera` and `profile` events that their contacts were sent.
     counter CONTACTS_TOLD_TOTAL = "roomcast_contacts_told_total";
     /// Such events that not all contacts were told of.
     counter CONTACTS_UNTOLD_TOTAL = "roomcast_contacts_untold_total";
-    /// HTTP requests by `route`, `method` and `status`.
+    /// HTTP requests by `route`, `method` (other: one that no route takes) and `status`.
     counter HTTP_REQUESTS_TOTAL = "roomcast_http_requests_total";
     /// Pictures that were sent, by `outcome`: decoded, refused, failed (the store did not answer).
     counter PICTURES_TOTAL = "roomcast_pictures_total";

@@ -4,6 +4,7 @@
 //! its own.
 
 use std::{
+    fmt::{self, Display, Formatter},
     hash::Hash,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
@@ -26,6 +27,8 @@ use crate::{error::Error, metric_names as names, serve::Peer};
 
 /// Keys that a limit remembers.
 const KEYS: usize = 100_000;
+/// Turns a limit off.
+const OFF: &str = "off";
 
 /// So many a second on average, and so many at once: `5:100`, or `5`, which is `5:5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,33 @@ impl FromStr for Rate {
                 .map_err(|_| "must be so many a second, as in 5, and so many at once, as in 5:100")
         };
         Ok(Self(Quota::per_second(number(per_second)?).allow_burst(number(at_once)?)))
+    }
+}
+
+/// The most that somebody may have of something at a time; `off` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most(pub usize);
+
+impl Most {
+    /// No limit.
+    pub const OFF: Self = Self(usize::MAX);
+}
+
+impl Display for Most {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if *self == Self::OFF { f.write_str(OFF) } else { self.0.fmt(f) }
+    }
+}
+
+impl FromStr for Most {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            _ if text == OFF => Ok(Self::OFF),
+            Ok(most) if most > 0 => Ok(Self(most)),
+            _ => Err("must be a number from 1 on, or off"),
+        }
     }
 }
 
@@ -105,6 +135,28 @@ impl AddressArgs {
     }
 }
 
+impl AddressArgs {
+    /// Under which address a connection is counted. `None` for one from this machine, and for all behind a proxy,
+    /// which has those of many clients.
+    #[must_use]
+    pub fn of_connection(&self, peer: IpAddr) -> Option<IpAddr> {
+        let is_counted = self.address_header.is_none() && !peer.to_canonical().is_loopback();
+        is_counted.then(|| network(peer))
+    }
+
+    /// Whether a request comes from a program on this machine, which no proxy has passed on for another.
+    #[must_use]
+    pub fn is_local(&self, request: &Request) -> bool {
+        let headers = request.headers();
+        let address = match &self.address_header {
+            Some(name) => last(headers, name),
+            None if ["forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name)) => None,
+            None => request.extensions().get::<Peer>().map(|Peer(address)| *address),
+        };
+        address.is_some_and(|address| address.to_canonical().is_loopback())
+    }
+}
+
 /// What the nearest proxy has written: clients can write only before it.
 fn last(headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
     headers.get_all(name).iter().next_back()?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
@@ -148,6 +200,21 @@ mod tests {
         assert!(limit.0.as_ref().is_some_and(|on| on.cells.len() <= KEYS), "memory is bounded");
         let none = Limit::new("writes", None);
         assert!((0..1_000).all(|_| none.count(&0).is_ok()));
+    }
+
+    #[test]
+    fn connections_of_this_machine_and_of_a_proxy_are_not_counted() {
+        let counted = |header: Option<&str>, peer: &str| {
+            let args = AddressArgs { address_header: header.map(|name| name.parse().expect("a header")) };
+            args.of_connection(peer.parse().expect("an address")).map(|address| address.to_string())
+        };
+        assert_eq!(counted(None, "10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(counted(None, "::ffff:10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(counted(None, "2001:db8:1:2:3:4:5:6").as_deref(), Some("2001:db8:1:2::"));
+        for here in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(counted(None, here), None, "{here}");
+        }
+        assert_eq!(counted(Some("x-forwarded-for"), "10.0.0.1"), None);
     }
 
     #[test]

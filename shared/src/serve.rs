@@ -1,11 +1,21 @@
 //! Serving HTTP: an accept loop with the bounds that a public server needs.
 //!
-//! What must hold: a client that sends its header slowly, or never, is cut off; the number of
-//! connections is bounded; after the soft stop no connection is accepted, and those that are open
-//! finish what is under way.
+//! What must hold: a connection without a whole request is cut off, however little it sends; so is one whose
+//! answers are not read. The number of connections is bounded, in all and of an address. A client whose body is
+//! refused gets the answer. After the soft stop no connection is accepted, and those that are open finish what is
+//! under way.
+
+mod body;
+mod connections;
+mod host;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -15,37 +25,80 @@ use axum::{
     Router,
     extract::Request,
     http::{HeaderName, HeaderValue},
+    response::Response,
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 use tracing::Span;
 
-use crate::lifecycle::Shutdown;
+use crate::{
+    lifecycle::Shutdown,
+    rate::{AddressArgs, Most},
+};
+use body::Unread;
+use connections::{Connections, Counted};
+pub use host::host;
+pub use stream::Stream;
 
 /// Names a request in the logs of every service it touches.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest line and headers of a request, in bytes, and most headers.
+const HEADER_MAX_BYTES: usize = 32 << 10;
+const HEADERS_MAX: usize = 100;
 
 /// The other end of a request's connection: a client, or a proxy in front.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
+/// HTTP connections of one address.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConnectionArgs {
+    /// HTTP connections that one address may have open on a node; a socket counts until its upgrade. One more is
+    /// answered 429. Not counted: this machine, and all where ROOMCAST_ADDRESS_HEADER is set, since a proxy's
+    /// connections are those of many.
+    #[arg(long, env = "ROOMCAST_CONNECTIONS_PER_ADDRESS", default_value_t = Most(1_000))]
+    pub connections_per_address: Most,
+}
+
 /// The bounds of a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// HTTP connections at a time; a socket counts only until its upgrade.
     pub max_connections: usize,
-    /// How long a client may take to send a request's header.
+    /// The same of one address.
+    pub per_address: Most,
+    /// Whose connections are counted.
+    pub address: AddressArgs,
+    /// How long a connection may take until it has sent all of a request's header.
     pub header_timeout: Duration,
+    /// How long an answer may wait for a client that reads nothing of it.
+    pub write_timeout: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { max_connections: 20_000, header_timeout: Duration::from_secs(10) }
+impl Limits {
+    /// Those of a server, with what is configured.
+    #[must_use]
+    pub fn new(connections: &ConnectionArgs, address: &AddressArgs) -> Self {
+        Self { per_address: connections.connections_per_address, address: address.clone(), ..Self::inside() }
+    }
+
+    /// Those of a port that only the operator's own programs reach: no address is counted.
+    #[must_use]
+    pub fn inside() -> Self {
+        Self {
+            max_connections: 20_000,
+            per_address: Most::OFF,
+            address: AddressArgs::default(),
+            header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -68,12 +121,29 @@ pub async fn serve(
     limits: Limits,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let address = listener.local_addr()?;
-    tracing::info!(name, addr = %address, "listening");
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(limits.max_connections));
+    tracing::info!(name, addr = %listener.local_addr()?, "listening");
+    let address = limits.address.clone();
+    serve_counted(listener, router, limits, shutdown, move |peer| address.of_connection(peer)).await
+}
+
+/// The same; `key` says under which address a connection is counted, if under any.
+async fn serve_counted(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+    key: impl Fn(IpAddr) -> Option<IpAddr>,
+) -> anyhow::Result<()> {
+    stream::set_options(&listener)?;
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEADER_MAX_BYTES)
+        .max_buf_size(HEADER_MAX_BYTES);
+    let server = Server { http, router, limits, stop: shutdown.soft.clone(), open: TaskTracker::new() };
+    let places = Arc::new(Semaphore::new(server.limits.max_connections));
+    let connections = Connections::new(server.limits.per_address);
     loop {
         let place = tokio::select! {
             () = shutdown.soft.cancelled() => break,
@@ -83,39 +153,72 @@ pub async fn serve(
             () = shutdown.soft.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, peer)) => match connections.enter(key(peer.ip())) {
+                Some(counted) => server.begin(stream, peer.ip(), (place, counted)),
+                None => connections.refuse(stream),
+            },
             Err(error) => {
                 // Out of file descriptors, or a client that has gone: neither ends the server.
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
             }
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection ended at once");
-            continue;
         }
-        let peer = Peer(peer.ip());
-        let service = router.clone().map_request(move |mut request: Request<_>| {
-            request.extensions_mut().insert(peer);
-            request
-        });
-        let service = TowerToHyperService::new(service);
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
-            }
-            drop(place);
-        });
     }
     drop(listener);
+    server.open.close();
     tokio::select! {
-        () = graceful.shutdown() => Ok(()),
+        () = server.open.wait() => Ok(()),
         () = shutdown.hard.cancelled() => Ok(()),
     }
+}
+
+/// What all connections of a port share.
+struct Server {
+    http: http1::Builder,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+    open: TaskTracker,
+}
+
+impl Server {
+    /// Serves a connection, which holds these until it ends or is a socket.
+    fn begin(&self, stream: TcpStream, peer: IpAddr, held: (OwnedSemaphorePermit, Counted)) {
+        let unread = Unread::default();
+        let stream = Stream::new(stream, self.limits.write_timeout, unread.clone());
+        let router = self.router.clone();
+        let service = service_fn(move |request| answer(router.clone(), request, Peer(peer), unread.clone()));
+        let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let stop = self.stop.clone();
+        self.open.spawn(async move {
+            let mut connection = pin!(connection);
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(held);
+        });
+    }
+}
+
+async fn answer(
+    router: Router,
+    request: hyper::Request<Incoming>,
+    peer: Peer,
+    unread: Unread,
+) -> Result<Response, Infallible> {
+    let mut request = request.map(|body| unread.watch(body));
+    request.extensions_mut().insert(peer);
+    let mut response = router.oneshot(request).await?;
+    unread.announce(&mut response);
+    Ok(response)
 }
 
 /// A request's id: from its header, or a new one, which is put there.

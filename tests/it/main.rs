@@ -8,6 +8,7 @@ mod faults;
 mod flow;
 mod golden;
 mod hostile;
+mod http;
 mod least_privilege;
 mod limits;
 mod live;

@@ -17,6 +17,7 @@ pub mod page;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 
 use std::{future::Future, time::Duration};
 

@@ -4,7 +4,8 @@
 use std::{convert::Infallible, marker::PhantomData};
 
 use axum::{
-    body::Bytes,
+    RequestExt as _,
+    body::{Bytes, HttpBody as _},
     extract::{self, FromRequest as _, FromRequestParts},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -140,11 +141,25 @@ pub(super) async fn json_body(request: extract::Request, api: &Api) -> Result<By
     body(request, api).await
 }
 
+/// Whether a body says that it is longer than its route takes. Nothing of it is read to find that out: a client
+/// that waits to be asked for it is not asked.
+pub(super) fn limited(request: extract::Request) -> (extract::Request, bool) {
+    let declared = request.body().size_hint().lower();
+    let request = request.with_limited_body();
+    let is_too_long = request.body().size_hint().lower() < declared;
+    (request, is_too_long)
+}
+
 /// A body, as it came.
 pub(super) async fn body(request: extract::Request, api: &Api) -> Result<Bytes, Error> {
+    let too_large = || Error::new(ErrorCode::TooLarge, "The body must have at most 256 KiB.");
+    let (request, is_too_long) = limited(request);
+    if is_too_long {
+        return Err(too_large());
+    }
     Bytes::from_request(request, api).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            Error::new(ErrorCode::TooLarge, "The body must have at most 256 KiB.")
+            too_large()
         } else {
             Error::bad_request("The body could not be read.")
         }

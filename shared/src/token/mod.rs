@@ -181,7 +181,8 @@ pub fn token_from(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     if let Some((_, token)) = pairs.find(|(name, _)| *name == "token") {
         return Some(token.to_owned());
     }
-    let mut protocols = text(header::SEC_WEBSOCKET_PROTOCOL)?.split(',').map(str::trim);
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|line| line.to_str().ok());
+    let mut protocols = lines.flat_map(|line| line.split(',')).map(str::trim);
     protocols.find(|protocol| protocol.eq_ignore_ascii_case("bearer"))?;
     protocols.next().map(str::to_owned)
 }

@@ -114,6 +114,24 @@ async fn what_is_malformed_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
+async fn no_answer_of_the_desk_may_be_kept() {
+    let cluster = Cluster::start(Size::default()).await;
+    let rest = visitor(&cluster, 0);
+    let visit = json!({ "user_id": "a", "org_id": "o", "portfolio_name": "p", "product_name": "w" });
+    for (request, status) in [
+        (rest.request(Method::POST, CONTROL).json(&visit), 200),
+        (rest.request(Method::POST, CONTROL).body("{"), 415),
+        (rest.request(Method::PUT, CONTROL), 405),
+        (rest.request(Method::GET, "/api/v2/nowhere"), 404),
+        (rest.request(Method::GET, LIST), 400),
+    ] {
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status);
+        assert_eq!(answer.headers()["cache-control"], "no-store", "{status}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_addresses_and_methods_have_bounds() {
     let cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);

@@ -4,7 +4,7 @@ use std::{collections::HashMap, error::Error as _};
 
 use axum::{
     RequestExt as _,
-    body::{self, Body},
+    body::{self, Body, HttpBody as _},
     extract::{
         Multipart, Request,
         multipart::{Field, MultipartError},
@@ -16,7 +16,7 @@ use http_body_util::LengthLimitError;
 use serde_json::Value;
 
 use super::errors::Refusal;
-use crate::media::PICTURE_MAX;
+use crate::{dialects::http, media::PICTURE_MAX};
 
 /// The largest body that holds no files, and the largest text beside a file.
 const TEXT_MAX: usize = 256 << 10;
@@ -44,6 +44,10 @@ pub(super) struct Fields {
 impl Fields {
     /// Reads a body by its type. No body has no fields.
     pub(super) async fn read(request: Request) -> Result<Self, Refusal> {
+        let (request, is_too_long) = http::limited(request);
+        if is_too_long {
+            return Err(Refusal::too_large());
+        }
         let header = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let whole = header.unwrap_or("").to_owned();
         let media_type = whole.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
@@ -152,6 +156,9 @@ async fn read(mut part: Field<'_>, max: usize) -> Result<Bytes, Refusal> {
 }
 
 async fn text(body: Body) -> Result<Bytes, Refusal> {
+    if body.size_hint().lower() > TEXT_MAX as u64 {
+        return Err(Refusal::too_large());
+    }
     body::to_bytes(body, TEXT_MAX).await.map_err(|error| {
         if error.source().is_some_and(|source| source.is::<LengthLimitError>()) {
             Refusal::too_large()

@@ -1,0 +1,95 @@
+//! Pages of allowed origins read answers, and send what is not a simple request: the Fetch standard's CORS protocol.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    extract::Request,
+    http::{HeaderName, HeaderValue, Method, header, request::Parts},
+    response::Response,
+};
+use futures_util::future::Either;
+use shared::{origin::OriginArgs, serve::REQUEST_ID};
+use tower::{Layer, Service};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
+
+/// How long a browser may remember a preflight; none does for longer.
+const MAX_AGE: Duration = Duration::from_secs(7_200);
+
+/// Headers of answers that pages may read.
+const EXPOSED: [HeaderName; 5] =
+    [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::LOCATION, REQUEST_ID];
+
+/// Answers preflights, and says of other answers which page may read them.
+#[derive(Clone)]
+pub(crate) struct Pages(CorsLayer);
+
+impl Pages {
+    /// For pages of these origins.
+    pub(crate) fn of(origins: OriginArgs) -> Self {
+        let allows = move |_: &HeaderValue, request: &Parts| {
+            // Routes refuse a request without its host.
+            let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            origins.allows(&request.headers, host)
+        };
+        let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::predicate(allows))
+            // Never beside `*`: an allowed origin is always named.
+            .allow_credentials(true)
+            .allow_methods(methods)
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers(EXPOSED)
+            .max_age(MAX_AGE)
+            .vary([header::ORIGIN]);
+        Self(cors)
+    }
+}
+
+impl<S: Clone> Layer<S> for Pages {
+    type Service = ForPages<S>;
+
+    fn layer(&self, inner: S) -> ForPages<S> {
+        ForPages { pages: self.0.layer(inner.clone()), plain: inner }
+    }
+}
+
+/// Requests of pages get what they need; all others, an `OPTIONS` that is no preflight too, are as they were.
+#[derive(Clone)]
+pub(crate) struct ForPages<S> {
+    plain: S,
+    pages: Cors<S>,
+}
+
+fn is_of_page(request: &Request) -> bool {
+    let has = |name| request.headers().contains_key(name);
+    let is_preflight = request.method() == Method::OPTIONS && has(header::ACCESS_CONTROL_REQUEST_METHOD);
+    has(header::ORIGIN) && (request.method() != Method::OPTIONS || is_preflight)
+}
+
+impl<S> Service<Request> for ForPages<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, <Cors<S> as Service<Request>>::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        match self.plain.poll_ready(context) {
+            Poll::Ready(Ok(())) => self.pages.poll_ready(context),
+            other => other,
+        }
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if is_of_page(&request) {
+            Either::Right(self.pages.call(request))
+        } else {
+            Either::Left(self.plain.call(request))
+        }
+    }
+}

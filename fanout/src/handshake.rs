@@ -1,0 +1,84 @@
+//! The opening handshake of a socket: what a client must send (RFC 6455, section 4.2.1), and what it is answered.
+
+use axum::{
+    body::HttpBody as _,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header},
+};
+use base64::{
+    Engine as _,
+    alphabet::STANDARD as ALPHABET,
+    engine::{
+        GeneralPurpose,
+        general_purpose::{PAD, STANDARD},
+    },
+};
+use sha1::{Digest as _, Sha1};
+use shared::{
+    error::{Error, ErrorCode},
+    serve,
+};
+
+/// The version of the protocol that is spoken.
+pub(crate) const VERSION: &str = "13";
+
+/// The bits that a key's last letter has beyond its sixteenth byte may be any: the standard's own example has some.
+const KEYS: GeneralPurpose = GeneralPurpose::new(&ALPHABET, PAD.with_decode_allow_trailing_bits(true));
+
+/// Checks a request, and answers its `Sec-WebSocket-Accept`.
+///
+/// # Errors
+/// What is missing.
+pub(crate) fn accept(request: &Request) -> Result<HeaderValue, Error> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        let detail = "This address does not take that method.";
+        return Err(Error::new(ErrorCode::MethodNotAllowed, detail));
+    }
+    let is_upgrade = request.version() >= Version::HTTP_11
+        && has_token(headers, header::CONNECTION, "upgrade")
+        && has_token(headers, header::UPGRADE, "websocket");
+    if !is_upgrade || once(headers, header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
+        let detail = "This address speaks WebSocket (RFC 6455, version 13).";
+        return Err(Error::new(ErrorCode::UpgradeRequired, detail));
+    }
+    serve::host(request)?;
+    if !request.body().is_end_stream() {
+        return Err(Error::bad_request("A handshake has no body."));
+    }
+    let key = once(headers, header::SEC_WEBSOCKET_KEY);
+    let Some(key) = key.filter(|key| KEYS.decode(key).is_ok_and(|nonce| nonce.len() == 16)) else {
+        return Err(Error::bad_request("Sec-WebSocket-Key: must be there once, and be 16 bytes in base64."));
+    };
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    HeaderValue::try_from(STANDARD.encode(hash.finalize())).map_err(|error| Error::internal(&error))
+}
+
+/// The subprotocol beside which a token is offered, spelled as the client spells it: browsers close a socket whose
+/// answer differs.
+pub(crate) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut offers = parts(headers, header::SEC_WEBSOCKET_PROTOCOL);
+    offers
+        .find(|offer| offer.eq_ignore_ascii_case("bearer"))
+        .and_then(|offer| HeaderValue::from_str(offer).ok())
+}
+
+/// The parts of a comma-separated header, over all its lines.
+pub(crate) fn parts(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Whether a comma-separated header has that token.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    parts(headers, name).any(|part| part.eq_ignore_ascii_case(token))
+}
+
+/// The value of a header that is there once.
+fn once(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then(|| value.trim())
+}

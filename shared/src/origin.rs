@@ -1,0 +1,182 @@
+//! Which web pages may use the service: the `Origin` of a request, against the host that it asks.
+//!
+//! What must hold: a name that nobody configured is no origin of ours, though a request asks that very host: any
+//! page can have its name bound to our address (DNS rebinding). An address, or `localhost`, can't be bound.
+
+use std::{net::IpAddr, str::FromStr};
+
+use axum::http::{HeaderMap, header};
+use url::{Host, Url};
+
+/// An origin, as browsers write it: a scheme, a host, and a port where it is not the scheme's own (RFC 6454).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+impl FromStr for Origin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const FORM: &str = "must be an origin as browsers write it, such as https://chat.example.com";
+        if !text.contains("://") {
+            return Err(FORM);
+        }
+        let url = Url::parse(text).map_err(|_| FORM)?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(FORM)?;
+        if matches!(url.scheme(), "ws" | "wss") {
+            return Err(FORM);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must name no user");
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err("must end with its host or port: an origin has no path");
+        }
+        if host.contains('*') {
+            return Err("must name one host: * stands for none");
+        }
+        Ok(Self { scheme: url.scheme().to_owned(), host: host.to_ascii_lowercase(), port: url.port() })
+    }
+}
+
+impl Origin {
+    /// Whether only this machine can be meant.
+    fn is_local(&self) -> bool {
+        matches!(&*self.host, "localhost" | "127.0.0.1" | "[::1]")
+    }
+
+    /// Whether it is the host that a request asks, which is an address.
+    fn is_address(&self, host: &str) -> bool {
+        let is_address = !matches!(Host::parse(&self.host), Ok(Host::Domain(_)) | Err(_));
+        is_address && format!("{}://{host}", self.scheme).parse().is_ok_and(|asked: Self| asked == *self)
+    }
+}
+
+/// Whether a host, with or without its port, is an address or `localhost`: a stranger can't bind either.
+#[must_use]
+pub fn is_unbound(host: &str) -> bool {
+    let origin: Result<Origin, _> = format!("http://{host}").parse();
+    origin.is_ok_and(|origin| {
+        origin.host == "localhost" || origin.host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    })
+}
+
+/// Origins, separated by commas.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins(Vec<Origin>);
+
+impl FromStr for Origins {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        let origins = entries.map(|entry| entry.parse().map_err(|error| format!("{entry}: {error}")));
+        Ok(Self(origins.collect::<Result<_, _>>()?))
+    }
+}
+
+/// Web pages that may use the service from a browser.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OriginArgs {
+    /// Origins such as `https://chat.example.com`, separated by commas. Without any: those of this machine
+    /// (localhost, 127.0.0.1 and [::1], on every port), and the service's own where it is asked by its address.
+    #[arg(long, env = "ROOMCAST_ALLOWED_ORIGINS", default_value = "", hide_default_value = true)]
+    pub allowed_origins: Origins,
+}
+
+impl OriginArgs {
+    /// Whether a request with these headers to that host may be served. One without an origin is not a browser's.
+    #[must_use]
+    pub fn allows(&self, headers: &HeaderMap, host: Option<&str>) -> bool {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let Some(first) = origins.next() else { return true };
+        let origin = first.to_str().ok().and_then(|text| text.parse::<Origin>().ok());
+        let Some(origin) = origin.filter(|_| origins.next().is_none()) else { return false };
+        let Origins(allowed) = &self.allowed_origins;
+        if !allowed.is_empty() {
+            return allowed.contains(&origin);
+        }
+        origin.is_local() || host.is_some_and(|host| origin.is_address(host))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(allowed: &str) -> OriginArgs {
+        OriginArgs { allowed_origins: allowed.parse().expect("origins") }
+    }
+
+    fn allows(args: &OriginArgs, origin: &str, host: &str) -> bool {
+        let headers = HeaderMap::from_iter([(header::ORIGIN, origin.parse().expect("a header"))]);
+        args.allows(&headers, Some(host))
+    }
+
+    #[test]
+    fn without_a_list_this_machine_and_the_own_address() {
+        let none = args("");
+        for origin in [
+            "http://localhost:3000",
+            "http://127.0.0.1",
+            "http://[::1]:80",
+            "HTTP://LocalHost",
+            "http://192.168.1.5:8080",
+            "capacitor://localhost",
+        ] {
+            assert!(allows(&none, origin, "192.168.1.5:8080"), "{origin}");
+        }
+        for (origin, host) in [
+            ("https://10.0.0.1", "10.0.0.1:443"),
+            ("http://10.0.0.1:80", "10.0.0.1"),
+            ("http://[fd00::1]", "[FD00:0::1]"),
+        ] {
+            assert!(allows(&none, origin, host), "{origin}");
+        }
+        for (origin, host) in [
+            ("https://host.example.com", "host.example.com"),
+            ("https://evil.example", "192.168.1.5"),
+            ("http://192.168.1.5", "192.168.1.5:8080"),
+            ("http://192.168.1.6", "192.168.1.5"),
+            ("http://localhost.evil.com", "localhost.evil.com"),
+            ("http://127.0.0.1.evil.com:80", "127.0.0.1.evil.com"),
+            ("null", "null"),
+            ("", ""),
+        ] {
+            assert!(!allows(&none, origin, host), "{origin}");
+        }
+        assert!(none.allows(&HeaderMap::new(), None), "not a browser's");
+    }
+
+    #[test]
+    fn with_a_list_nothing_else() {
+        let list = args("https://A.example:443/, http://b.example:8080 ,capacitor://localhost,");
+        for origin in
+            ["https://a.example", "https://A.EXAMPLE:443", "http://b.example:8080", "capacitor://localhost"]
+        {
+            assert!(allows(&list, origin, "localhost"), "{origin}");
+        }
+        for origin in ["http://localhost", "http://a.example", "https://a.example:444", "http://b.example"] {
+            assert!(!allows(&list, origin, "localhost"), "{origin}");
+        }
+        let twice = [(header::ORIGIN, "https://a.example"), (header::ORIGIN, "https://a.example")];
+        let mut headers = HeaderMap::new();
+        for (name, value) in twice {
+            headers.append(name, value.parse().expect("a header"));
+        }
+        assert!(!list.allows(&headers, None), "two origins are none");
+    }
+
+    #[test]
+    fn a_name_can_be_bound_and_an_address_can_not() {
+        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]", "10.0.0.1"] {
+            assert!(is_unbound(host), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "", "a b"] {
+            assert!(!is_unbound(host), "{host}");
+        }
+    }
+}

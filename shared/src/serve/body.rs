@@ -1,0 +1,78 @@
+//! Whether a connection's last request has a body that nobody has read to its end.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, header},
+    response::Response,
+};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+
+/// One connection's: its requests follow each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unread(Arc<AtomicBool>);
+
+impl Unread {
+    /// One whose client may be sending what nobody reads.
+    pub(super) fn always() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// Whether it has such a body now.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    /// Notes a request's body, and when it is read to its end.
+    pub(super) fn watch(&self, body: Incoming) -> Body {
+        let is_empty = body.is_end_stream();
+        self.0.store(!is_empty, Relaxed);
+        if is_empty { Body::empty() } else { Body::new(Watched { body, unread: self.clone() }) }
+    }
+
+    /// Says in a refusal that the connection ends with it, where its request's body was not read: what is left of
+    /// that is discarded, and then the connection is closed.
+    pub(super) fn announce(&self, response: &mut Response) {
+        let status = response.status();
+        if self.is_set() && (status.is_client_error() || status.is_server_error()) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}
+
+struct Watched {
+    body: Incoming,
+    unread: Unread,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.unread.0.store(false, Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,162 @@
+//! The stream under an HTTP connection.
+//!
+//! What must hold: a write ends, well or not, within its time-out of the moment from which the client takes
+//! nothing; a close waits for what the client is still sending, within bounds, since closing a connection with
+//! unread bytes resets it, and the answer is lost with it (RFC 9112, section 9.6).
+
+use std::{
+    future::Future as _,
+    io::{self, IoSlice},
+    net::Shutdown,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::body::Unread;
+
+/// Silence after which the system asks whether the other end is there, how often, and how many times.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_RETRIES: u32 = 3;
+/// How long sent bytes may go unacknowledged before the system ends a connection.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a close waits for a client that sends nothing more, how long for one that does, and for how much.
+const DISCARD_IDLE: Duration = Duration::from_secs(2);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
+const DISCARD_MAX_BYTES: usize = 64 << 20;
+
+/// Sets the options of all connections that a listener accepts: they have those of the listener.
+pub(super) fn set_options(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keep_alive.with_retries(KEEP_ALIVE_RETRIES))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_tcp_nodelay(true)
+}
+
+/// A TCP stream whose writes and whose end are bounded in time.
+#[derive(Debug)]
+pub struct Stream {
+    stream: TcpStream,
+    write_timeout: Duration,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+    unread: Unread,
+    closing: Option<Closing>,
+}
+
+/// A close that waits for the client.
+#[derive(Debug)]
+struct Closing {
+    wait: Pin<Box<Sleep>>,
+    deadline: Instant,
+    discarded: usize,
+}
+
+impl Stream {
+    pub(super) const fn new(stream: TcpStream, write_timeout: Duration, unread: Unread) -> Self {
+        Self { stream, write_timeout, stalled: None, unread, closing: None }
+    }
+
+    /// The stream itself, without the bounds.
+    #[must_use]
+    pub fn into_inner(self) -> TcpStream {
+        self.stream
+    }
+
+    /// The outcome of a write, or that it has waited for too long.
+    fn bounded<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
+        ready!(stalled.as_mut().poll(context));
+        // What the system holds is dropped with the connection: the client would go on not reading it.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Reads and forgets what the client still sends. Ready at its end, or once enough was waited for.
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [std::mem::MaybeUninit::uninit(); 16 << 10];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+            let now = Instant::now();
+            let Some(closing) = &mut self.closing else { return Poll::Ready(()) };
+            match read {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    closing.discarded += buffer.filled().len();
+                    if closing.discarded > DISCARD_MAX_BYTES || now >= closing.deadline {
+                        return Poll::Ready(());
+                    }
+                    closing.wait.as_mut().reset((now + DISCARD_IDLE).min(closing.deadline));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                // Nothing was left unread: nothing is to come.
+                Poll::Pending if !self.unread.is_set() && closing.discarded == 0 => return Poll::Ready(()),
+                Poll::Pending => return closing.wait.as_mut().poll(context),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.bounded(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.bounded(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// A TCP stream holds nothing back.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing.is_none() {
+            SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
+            let now = Instant::now();
+            let wait = Box::pin(sleep_until(now + DISCARD_IDLE));
+            self.closing = Some(Closing { wait, deadline: now + DISCARD_TIMEOUT, discarded: 0 });
+        }
+        self.poll_discard(context).map(Ok)
+    }
+}

@@ -1,0 +1,54 @@
+//! Connections that ask for nothing, or for too much, are ended, on every port.
+
+use futures_util::future::join_all;
+use tests::{
+    cluster::{Cluster, Size},
+    raw::Raw,
+};
+
+use super::Up;
+
+/// A port of each sort that serves HTTP.
+fn ports(cluster: &Cluster, up: &Up) -> [String; 4] {
+    [cluster.api[0].address(), cluster.fanout[0].address(), up.address.clone(), up.admin.clone()]
+}
+
+#[tokio::test]
+async fn a_connection_without_a_whole_request_is_closed_on_every_port() {
+    let (cluster, up) = (Cluster::start(Size::default()).await, Up::start().await);
+    let beginnings = [
+        "",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "PRI * HTTP/2.0\r\n",
+        "PRI",
+        "\r\n",
+        "GET / HTTP/1.1\r\nhost: localhost\r\n",
+        // A whole request and its answer, and then nothing.
+        "GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    ];
+    let mut waiting = Vec::new();
+    for port in ports(&cluster, &up) {
+        for beginning in beginnings {
+            let mut raw = Raw::open(&port).await;
+            raw.send(beginning.as_bytes()).await.expect("the server reads");
+            waiting.push(async move { raw.closed().await });
+        }
+    }
+    // Each fails where the server does not close it.
+    join_all(waiting).await;
+}
+
+#[tokio::test]
+async fn a_header_is_refused_beyond_its_bounds() {
+    let (cluster, up) = (Cluster::start(Size::default()).await, Up::start().await);
+    for port in ports(&cluster, &up) {
+        let ask = async |more: &str| {
+            let request =
+                format!("GET /nowhere HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n");
+            Raw::ask(&port, &request).await.status
+        };
+        assert_eq!(ask(&format!("x: {}\r\n", "x".repeat(24 << 10))).await, 404, "{port}");
+        assert_eq!(ask(&format!("x: {}\r\n", "x".repeat(32 << 10))).await, 431, "{port}");
+        assert_eq!(ask(&"x: x\r\n".repeat(101)).await, 431, "{port}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Metrics have closed sets of labels: nothing that a client sends becomes one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+use shared::{error::ErrorCode, socket::Close};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, Node, Size, token},
+    raw::Raw,
+};
+
+/// Part of everything made up that is sent here.
+const MADE_UP: &str = "XMADEUPX";
+
+const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "other"];
+
+/// The addresses of the web page and the documents, which no document names.
+const PAGES: [&str; 8] =
+    ["/", "/app.js", "/app.css", "/docs", "/docs.js", "/docs.css", "/openapi.json", "/asyncapi.json"];
+
+/// Requests with made-up words wherever a client can put some, to an api node and to a fan-out node.
+async fn send_made_up_words(cluster: &Cluster) {
+    let token = token("ann");
+    for n in 0..40 {
+        let word = format!("{MADE_UP}{n}");
+        for (node, path) in [
+            (&cluster.api[0], "/".to_owned()),
+            (&cluster.api[0], "/api/v1/rooms".to_owned()),
+            (&cluster.api[0], format!("/api/v1/rooms/{word}")),
+            (&cluster.api[0], format!("/{word}")),
+            (&cluster.fanout[0], "/ws/".to_owned()),
+            (&cluster.fanout[0], format!("/chat/{word}/{word}/")),
+        ] {
+            for method in [&*word, "GET"] {
+                let request = format!(
+                    "{method} {path}?{word}={word} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+                     origin: http://localhost\r\nx-request-id: {word}\r\n{word}: {word}\r\nconnection: close\r\n\r\n"
+                );
+                let answer = Raw::ask(&node.address(), &request).await;
+                assert!(answer.status < 500, "{}", answer.head);
+            }
+        }
+    }
+    let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
+    socket.act(MADE_UP, json!({ "room_pk": MADE_UP, "channel": MADE_UP })).await.expect("an answer");
+}
+
+/// The routes that have requests counted by them.
+async fn routes(cluster: &Cluster) -> BTreeSet<String> {
+    let (_, document) = Rest::without_token(&cluster.api[0].address()).get("/openapi.json").await;
+    let paths = document["paths"].as_object().expect("paths").keys().cloned();
+    paths.chain(PAGES.map(str::to_owned)).collect()
+}
+
+/// The labels of a line of `/metrics`.
+fn labels(line: &str) -> Vec<(&str, &str)> {
+    let Some((_, rest)) = line.split_once('{') else { return vec![] };
+    let (labels, _) = rest.rsplit_once('}').expect("labels end");
+    let mut labels: Vec<_> =
+        labels.split("\",").map(|label| label.split_once("=\"").expect("a label")).collect();
+    if let Some((_, last)) = labels.last_mut() {
+        *last = last.trim_end_matches('"');
+    }
+    labels
+}
+
+/// Whether a value is one that this label may have; `help` is what is said of the metric.
+fn is_known(name: &str, value: &str, help: &str, routes: &BTreeSet<String>) -> bool {
+    match name {
+        "le" | "quantile" => true,
+        "route" => routes.contains(value),
+        "method" => METHODS.contains(&value),
+        "status" => value.len() == 3 && value.parse::<u16>().is_ok(),
+        "shard" => value == "system" || value.parse::<u16>().is_ok(),
+        "reason" => Close::ALL.iter().any(|close| close.as_str() == value),
+        "code" => ErrorCode::ALL.iter().any(|code| code.as_str() == value),
+        "outcome" if ErrorCode::ALL.iter().any(|code| code.as_str() == value) => true,
+        _ => help.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == value),
+    }
+}
+
+async fn check(node: &Node, routes: &BTreeSet<String>) {
+    let metrics = node.metrics().await;
+    let help = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let help: BTreeMap<&str, &str> = help.collect();
+    let mut count = 0;
+    for line in metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let name = line.split(['{', ' ']).next().expect("a name");
+        let metric = ["_bucket", "_sum", "_count"].iter().find_map(|end| help.get(name.strip_suffix(end)?));
+        let help = help.get(name).or(metric).unwrap_or_else(|| panic!("{name}: nothing is said of it"));
+        for (label, value) in labels(line) {
+            assert!(is_known(label, value, help, routes), "{line}: {help}");
+        }
+        count += 1;
+    }
+    assert!(count > 10 && !metrics.contains(MADE_UP), "{count} series");
+}
+
+#[tokio::test]
+async fn nothing_that_clients_send_becomes_a_label() {
+    let cluster = Cluster::start(Size::default()).await;
+    send_made_up_words(&cluster).await;
+    let routes = routes(&cluster).await;
+    for node in [&cluster.api[0], &cluster.fanout[0], &cluster.persister[0]] {
+        check(node, &routes).await;
+    }
+    let metrics = cluster.api[0].metrics().await;
+    let other = r#"roomcast_http_requests_total{route="/",method="other",status="405"} 40"#;
+    assert!(metrics.lines().any(|line| line == other), "{metrics}");
+}

@@ -1,0 +1,26 @@
+//! On the port of clients `roomcast up` shows its metrics to programs on its own machine alone.
+
+use tests::raw::Raw;
+
+use super::Up;
+
+#[tokio::test]
+async fn metrics_on_the_clients_port_are_for_this_machine_alone() {
+    let up = Up::start().await;
+    let (port, admin) = (&up.address, &up.admin);
+    for (port, lines, status) in [
+        (port, "host: localhost\r\n", 200),
+        (port, "host: 127.0.0.1:8080\r\n", 200),
+        // What a proxy on this machine passes on for another.
+        (port, "host: localhost\r\nx-forwarded-for: 10.0.0.1\r\n", 403),
+        (port, "host: localhost\r\nforwarded: for=10.0.0.1\r\n", 403),
+        // A page of a name that was bound to this machine.
+        (port, "host: evil.example\r\n", 403),
+        (port, "host: localhost\r\nhost: evil.example\r\n", 403),
+        (admin, "host: roomcast.internal\r\n", 200),
+    ] {
+        let answer = Raw::ask(port, &format!("GET /metrics HTTP/1.1\r\n{lines}\r\n")).await;
+        assert_eq!(answer.status, status, "{lines}");
+        assert_eq!(answer.body.contains("# HELP roomcast_"), status == 200, "{lines}");
+    }
+}

@@ -1,0 +1,103 @@
+//! A body that is refused before it has arrived: the client gets the answer, not a reset.
+
+use serde_json::Value;
+use tests::{
+    cluster::{Cluster, Size, token},
+    raw::Raw,
+};
+use tokio::task::JoinSet;
+
+/// Long enough for no buffer on the way to hold it.
+const LONG: usize = 12 << 20;
+
+fn head(line: &str, token: &str, more: &str) -> String {
+    format!(
+        "{line} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{token}content-length: {LONG}\r\n\
+         {more}\r\n"
+    )
+}
+
+/// Requests with a long body, each with the status that it is refused with.
+fn requests(cluster: &Cluster) -> Vec<(String, String, u16)> {
+    let bearer = format!("authorization: Bearer {}\r\n", token("ann"));
+    let (api, fanout) = (cluster.api[0].address(), cluster.fanout[0].address());
+    let mut requests = Vec::new();
+    for (address, line, token, status) in [
+        (&api, "POST /api/v1/rooms", &*bearer, 413),
+        (&api, "POST /api/v1/rooms", "", 401),
+        (&api, "POST /api/v2/room-control/", "", 413),
+        (&api, "POST /room/add", &bearer, 413),
+        (&api, "POST /nowhere", &bearer, 404),
+        (&api, "DELETE /api/v1/rooms", &bearer, 405),
+        (&fanout, "POST /ws/", &bearer, 405),
+        (&fanout, "POST /nowhere", &bearer, 404),
+    ] {
+        requests.push((address.clone(), head(line, token, ""), status));
+    }
+    requests
+}
+
+/// As Python's http.client does: all of the body is sent before anything is read.
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_gets_the_answer() {
+    let cluster = Cluster::start(Size::default()).await;
+    let body = vec![b'x'; LONG];
+    let mut clients = JoinSet::new();
+    for (address, head, status) in requests(&cluster) {
+        for _ in 0..3 {
+            let (address, head, body) = (address.clone(), head.clone(), body.clone());
+            clients.spawn(async move {
+                let mut raw = Raw::open(&address).await;
+                raw.send(head.as_bytes()).await.expect("the server reads");
+                raw.send(&body).await.unwrap_or_else(|error| panic!("{head}: {error}"));
+                let answer = raw.answer().await;
+                assert_eq!(answer.status, status, "{head}");
+                assert_eq!(answer.header("connection"), Some("close"), "{}", answer.head);
+                raw.closed().await;
+            });
+        }
+    }
+    while let Some(client) = clients.join_next().await {
+        client.expect("the answer is got");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_by_its_header_is_not_asked_to_continue() {
+    let cluster = Cluster::start(Size::default()).await;
+    let bearer = format!("authorization: Bearer {}\r\n", token("ann"));
+    let expect = "expect: 100-continue\r\n";
+    for (line, token, status) in [
+        ("POST /api/v1/rooms", &*bearer, 413),
+        ("POST /api/v1/rooms", "", 401),
+        ("POST /api/v2/room-control/", "", 413),
+        ("POST /room/add", &bearer, 413),
+        ("POST /nowhere", "", 404),
+    ] {
+        let answer = Raw::ask(&cluster.api[0].address(), &head(line, token, expect)).await;
+        assert_eq!(answer.status, status, "{line}");
+    }
+    // A picture may be that long; nothing may be longer than 32 MiB.
+    let form = |length: usize| {
+        format!(
+            "POST /api/chat/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n\
+             {bearer}content-length: {length}\r\n{expect}\r\n"
+        )
+    };
+    assert_eq!(Raw::ask(&cluster.api[0].address(), &form(LONG)).await.status, 100);
+    assert_eq!(Raw::ask(&cluster.api[0].address(), &form((32 << 20) + 1)).await.status, 413);
+    // What is not refused is asked for.
+    let body = r#"{"name":"general"}"#;
+    let request = format!(
+        "POST /api/v1/rooms HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{bearer}\
+         content-length: {}\r\n{expect}\r\n",
+        body.len()
+    );
+    let mut raw = Raw::open(&cluster.api[0].address()).await;
+    raw.send(request.as_bytes()).await.expect("the server reads");
+    assert_eq!(raw.answer().await.status, 100);
+    raw.send(body.as_bytes()).await.expect("the server reads");
+    let answer = raw.answer().await;
+    let room: Value = serde_json::from_str(&answer.body).expect("JSON");
+    assert_eq!((answer.status, &room["name"]), (201, &"general".into()));
+}

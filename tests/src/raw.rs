@@ -1,0 +1,103 @@
+//! An HTTP client that sends exactly the bytes that a test writes, and reads exactly what comes back.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::PATIENCE;
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Raw {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// The status line and the headers, as they came.
+    pub head: String,
+    /// The body, as long as the head says.
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of the first header of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+impl Raw {
+    /// Connects.
+    ///
+    /// # Panics
+    /// When nobody listens there.
+    pub async fn open(address: &str) -> Self {
+        Self { stream: TcpStream::connect(address).await.expect("a server"), read: Vec::new() }
+    }
+
+    /// Sends one request, and answers the answer to it.
+    ///
+    /// # Panics
+    /// As [`Self::answer`].
+    pub async fn ask(address: &str, request: &str) -> Answer {
+        let mut raw = Self::open(address).await;
+        raw.send(request.as_bytes()).await.expect("the server reads");
+        raw.answer().await
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// When the server has closed the connection.
+    pub async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Reads once more. False at the end, be that a close or a reset.
+    async fn read(&mut self) -> bool {
+        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
+        read.expect("the server answers or closes").is_ok_and(|count| count > 0)
+    }
+
+    /// The next answer.
+    ///
+    /// # Panics
+    /// When the connection ends before the answer does.
+    pub async fn answer(&mut self) -> Answer {
+        let head = loop {
+            if let Some(end) = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break self.read.drain(..end + 4).collect::<Vec<u8>>();
+            }
+            assert!(self.read().await, "no answer: {}", String::from_utf8_lossy(&self.read));
+        };
+        let head = String::from_utf8(head).expect("a head is text");
+        let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status line");
+        let mut answer = Answer { status, head, body: String::new() };
+        let length = answer.header("content-length").map_or(0, |length| length.parse().expect("a number"));
+        while self.read.len() < length {
+            assert!(self.read().await, "half an answer: {}", answer.head);
+        }
+        answer.body = String::from_utf8(self.read.drain(..length).collect()).expect("a body is text");
+        answer
+    }
+
+    /// Reads until the server ends the connection, and answers what came.
+    ///
+    /// # Panics
+    /// When the server does not end it.
+    pub async fn closed(&mut self) -> Vec<u8> {
+        while self.read().await {}
+        std::mem::take(&mut self.read)
+    }
+}
