@@ -169,6 +169,12 @@ impl Node {
         self.link.as_ref().expect("a cluster started with this link")
     }
 
+    /// Everything it printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// The end of what it printed.
     #[must_use]
     pub fn tail(&self) -> String {

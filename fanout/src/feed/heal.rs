@@ -95,6 +95,7 @@ impl Feed {
         }
         let after = after.map_or(sure, |after| after.min(sure));
         let range = Range { after, highest: self.highest(), epoch: self.position.epoch() };
+        tracing::info!(shard = %self.shard, cause, after, highest = range.highest, "something may have been lost");
         self.healing = Some(Healing { range, panics: 0 });
         self.todo.push(Work::Heal(range));
     }

@@ -191,5 +191,12 @@ async fn nodes_die_at_random_under_load() {
         figures(&asked),
         faults.len()
     );
+    for node in cluster.fanout.iter().filter(|_| heals > 0) {
+        let log = node.log();
+        let late = log.lines().filter(|line| {
+            ["something may have been lost", "found after later ones"].iter().any(|text| line.contains(text))
+        });
+        late.for_each(|line| println!("{line}"));
+    }
     assert!(faults.is_empty(), "seed {seed}:\n{}", faults[..faults.len().min(40)].join("\n"));
 }
