@@ -6,7 +6,7 @@ use shared::{
     config::{AdminArgs, DrainArgs, LogFormatArgs},
     nats::NatsArgs,
     origin::OriginArgs,
-    rate::{AddressArgs, Rate},
+    rate::{AddressArgs, Most, Rate},
     rules::TEXT_MAX,
     serve::ConnectionArgs,
     token::TokenArgs,
@@ -31,12 +31,9 @@ pub struct ApiArgs {
     /// Connections to Postgres that reads go over.
     #[arg(long, env = "ROOMCAST_READ_CONNECTIONS", default_value_t = 10)]
     pub read_connections: u32,
-    /// Writes that a person may make, as in 5:100: 5 a second on average, 100 at once; on each node.
-    #[arg(long, env = "ROOMCAST_RATE_WRITES")]
-    pub rate_writes: Option<Rate>,
-    /// Requests that may come from one address, in the same form.
-    #[arg(long, env = "ROOMCAST_RATE_REQUESTS")]
-    pub rate_requests: Option<Rate>,
+    /// How often somebody may ask.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Where clients are.
     #[command(flatten)]
     pub address: AddressArgs,
@@ -54,12 +51,51 @@ pub struct ApiArgs {
     pub support: SupportArgs,
 }
 
+/// How often somebody may ask, on each node; `off` turns a limit off.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct LimitArgs {
+    /// Writes that a person may make, or at the customer desk an address or a room without token: as in 5:100, 5 a
+    /// second on average and 100 at once; 60/h counts by the hour. Tokens with `is_admin` are not counted.
+    #[arg(long, env = "ROOMCAST_RATE_WRITES", default_value = "20:200")]
+    pub rate_writes: Rate,
+    /// Requests that may come from one address, in the same form. Those of this machine are not counted, unless
+    /// ROOMCAST_ADDRESS_HEADER is set.
+    #[arg(long, env = "ROOMCAST_RATE_REQUESTS", default_value = "200:2000")]
+    pub rate_requests: Rate,
+    /// Invitations that a person may send to another, in the same form.
+    #[arg(long, env = "ROOMCAST_RATE_INVITATIONS", default_value = "60/h")]
+    pub rate_invitations: Rate,
+    /// Rooms of the customer desk that an address may make without token, in the same form.
+    #[arg(long, env = "ROOMCAST_RATE_VISITOR_ROOMS", default_value = "60/h")]
+    pub rate_visitor_rooms: Rate,
+    /// Searches that a person may have under way at a time.
+    #[arg(long, env = "ROOMCAST_SEARCHES_PERSON", default_value = "1")]
+    pub searches_person: Most,
+}
+
+#[cfg(test)]
+impl LimitArgs {
+    /// No limit at all.
+    pub(crate) const fn off() -> Self {
+        Self {
+            rate_writes: Rate::OFF,
+            rate_requests: Rate::OFF,
+            rate_invitations: Rate::OFF,
+            rate_visitor_rooms: Rate::OFF,
+            searches_person: Most::OFF,
+        }
+    }
+}
+
 /// Who may use the customer desk.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct SupportArgs {
     /// Whether visitors of the customer desk need a token.
     #[arg(long, env = "ROOMCAST_SUPPORT_TOKENS", value_enum, default_value = "optional")]
     pub support_tokens: TokenUse,
+    /// What a visitor without token is known by.
+    #[arg(long, env = "ROOMCAST_SUPPORT_VISITORS", value_enum, default_value = "named")]
+    pub support_visitors: Visitors,
     /// Whether everyone may list an organisation's support rooms, whose keys are in the list: true or false.
     #[arg(long, env = "ROOMCAST_SUPPORT_OPEN", action = clap::ArgAction::Set, default_value_t = false)]
     pub support_open: bool,
@@ -72,6 +108,15 @@ pub enum TokenUse {
     Optional,
     /// Without one nothing is answered.
     Required,
+}
+
+/// What a visitor of the customer desk without token is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Visitors {
+    /// The names that a visit gives: whoever gives the same gets the same room.
+    Named,
+    /// A secret besides, which the first answer sets as a cookie and says in a header.
+    Bound,
 }
 
 fn category(text: &str) -> Result<String, String> {

@@ -14,6 +14,7 @@ mod dialects;
 mod documents;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod limits;
 mod media;
 mod nodes;
 mod page;
@@ -35,9 +36,7 @@ use shared::{
     lifecycle::{Shutdown, Tasks},
     log::{self, Appender, AppliedWatch},
     nats::{self, Connection, Role},
-    rate::Limit,
-    serve::{self, Limits},
-    telemetry,
+    serve, telemetry,
     token::Verifier,
 };
 use tokio::sync::{Semaphore, watch};
@@ -46,6 +45,7 @@ use behind::Behind;
 use commands::{marks::Marks, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
 use database::Database;
+use limits::Limits;
 use media::Media;
 use rights::Rights;
 use schema::Schema;
@@ -89,8 +89,7 @@ pub async fn start(
         origins: config.origins.clone(),
         text_max: config.api.text_max,
         low_account: config.api.low_account,
-        writes: Limit::new("writes", config.api.rate_writes),
-        requests: Limit::new("requests", config.api.rate_requests),
+        limits: Limits::new(&config.api.limits),
         address: config.api.address.clone(),
         support: config.api.support,
         topics: config.api.topics.clone(),
@@ -177,10 +176,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     if let Some(listener) = config.admin.bind().await? {
         let router = admin::router(health.clone(), metrics);
-        tasks.spawn("admin", serve::serve("admin", listener, router, Limits::inside(), shutdown.clone()));
+        tasks.spawn("admin", serve::serve("admin", listener, router, serve::Limits::inside(), shutdown.clone()));
     }
     let router = start(&config, &health, &shutdown, &mut tasks).await?;
-    let limits = Limits::new(&config.api.connections, &config.api.address);
+    let limits = serve::Limits::new(&config.api.connections, &config.api.address);
     tasks.spawn("http", serve::serve("http", listener, router, limits, shutdown.clone()));
     tasks.wait(&shutdown).await
 }

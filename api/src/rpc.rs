@@ -171,7 +171,7 @@ async fn action(api: &Api, payload: &[u8]) -> Reply<shared::rpc::ActionReply> {
     let deadline = deadline(request.expires_at)?;
     tracing::debug!(request = request.request, action = request.action, "action");
     if WRITES.contains(&request.action.as_str()) {
-        api.writes.count(&request.caller.user)?;
+        api.limits.write(&request.caller)?;
     }
     Ok(match request.surface {
         Surface::Native => native::socket::act(api, &request, deadline).await,

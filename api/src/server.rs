@@ -59,7 +59,8 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
     request.extensions_mut().insert(arrival.clone());
     let answering = async {
         let host = serve::host(&request).map(drop);
-        match host.and_then(|()| api.requests.count(&api.address.of(&request))) {
+        let from = api.address.of(request.headers(), request.extensions());
+        match host.and_then(|()| api.limits.requests.count_address(from)) {
             Ok(()) => next.run(request).await,
             Err(error) => refuse(error),
         }

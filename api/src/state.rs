@@ -1,6 +1,6 @@
 //! What all requests of a node share.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{Client, jetstream::Context};
 use futures_util::future::try_join_all;
@@ -11,7 +11,7 @@ use shared::{
     id::{Shard, ShardCount, UserId},
     log::{self, Appender, AppliedWatch, LogPosition},
     origin::OriginArgs,
-    rate::{AddressArgs, Limit},
+    rate::AddressArgs,
     subject::Channel,
     token::Verifier,
 };
@@ -22,6 +22,7 @@ use crate::{
     commands::{marks::Marks, matches},
     config::SupportArgs,
     database::Database,
+    limits::Limits,
     media::Media,
     page,
     rights::Rights,
@@ -51,10 +52,7 @@ pub(crate) struct Shared {
     pub(crate) text_max: usize,
     /// Whose account is below that is told so in direct rooms.
     pub(crate) low_account: f64,
-    /// What a person may write.
-    pub(crate) writes: Limit<UserId>,
-    /// What may come from an address.
-    pub(crate) requests: Limit<IpAddr>,
+    pub(crate) limits: Limits,
     pub(crate) address: AddressArgs,
     pub(crate) support: SupportArgs,
     /// The categories of topics.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use api::config::{SupportArgs, TokenUse, Visitors};
 use clap::Args;
 use shared::{
     log,
@@ -57,6 +58,9 @@ async fn check(config: &Config) -> bool {
             .map_err(anyhow::Error::msg),
         "correct the variable named; `roomcast-api --help` and its like list them all",
     );
+    if let Ok(services) = Services::read(&config.places) {
+        well &= report("customer desk", Ok(desk(services.support()).to_owned()), "");
+    }
     well &= report(
         "listen",
         listen(config.listen),
@@ -92,6 +96,20 @@ async fn check(config: &Config) -> bool {
         );
     }
     well
+}
+
+/// Who is given a visitor's room at the customer desk.
+const fn desk(support: SupportArgs) -> &'static str {
+    match (support.support_tokens, support.support_visitors) {
+        (TokenUse::Required, _) => "required: nobody is answered without a token",
+        (TokenUse::Optional, Visitors::Bound) => {
+            "bound: without token a visitor's room is given to who shows the secret of the first visit"
+        }
+        (TokenUse::Optional, Visitors::Named) => {
+            "optional: without token a visitor's room is given to whoever knows its four names. Better: \
+             ROOMCAST_SUPPORT_VISITORS=bound, or, where visitors are logged in, ROOMCAST_SUPPORT_TOKENS=required"
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "this is a command for a terminal")]

@@ -123,6 +123,11 @@ impl Services {
         })
     }
 
+    /// Who may use the customer desk.
+    pub(crate) const fn support(&self) -> api::config::SupportArgs {
+        self.api.api.support
+    }
+
     /// Reads what the persister alone is told.
     pub(crate) fn persister(places: &Places) -> Result<persister::Config, String> {
         service(

@@ -117,7 +117,7 @@ async fn upgrade(
     topic: Option<Topic>,
 ) -> Result<Response, Error> {
     let node = &accept.node;
-    node.upgrades.count(&node.address.of(&request))?;
+    node.limits.upgrades.count_address(node.address.of(request.headers(), request.extensions()))?;
     let headers = request.headers();
     let accept_key = handshake::accept(&request)?;
     if !node.origins.allows(headers, serve::host(&request)?) {
@@ -129,10 +129,7 @@ async fn upgrade(
         .verifier
         .verify(&token)
         .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
-    let full = || Error::new(ErrorCode::Unavailable, "This node takes no more sockets.");
-    if !node.sessions.has_room() {
-        return Err(full());
-    }
+    node.sessions.has_room(&identity.caller.user)?;
     if surface == Surface::MatchAdmin && !identity.caller.is_admin {
         return Err(Error::forbidden());
     }
@@ -149,10 +146,10 @@ async fn upgrade(
     let offers = handshake::parts(request.headers(), header::SEC_WEBSOCKET_EXTENSIONS);
     let deflates = surface == Surface::Native && deflate::is_offered(offers);
     let shard = Channel::User(identity.caller.user.clone()).shard(node.shards);
-    let opening = Opening::new(node, identity, surface, deflates);
+    let opening = Opening::new(node, identity, surface, deflates)?;
     // Listed first, then asked: a drain that begins now closes it.
     if accept.shutdown.soft.is_cancelled() {
-        return Err(full());
+        return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
     }
     // A node that has just started may not hear its people yet.
     let early = || Error::new(ErrorCode::Unavailable, "This node has just begun. Try again.");

@@ -13,7 +13,7 @@ use shared::{
     id::ShardCount,
     lifecycle::Shutdown,
     origin::{OriginArgs, Origins},
-    rate::{AddressArgs, Limit},
+    rate::{AddressArgs, Most},
     rules::Caller,
     token::{TokenArgs, Verifier},
 };
@@ -21,8 +21,10 @@ use tokio::net::TcpListener;
 
 use crate::{
     ask::Ask,
+    config::LimitArgs,
     feed::PeopleHeard,
     hub::{presence::Presence, sessions::Sessions},
+    limits::Limits,
     node::Node,
     session::Socket,
 };
@@ -52,10 +54,10 @@ pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
     Arc::new(Node {
         presence: Presence::new(ask.clone(), shards, PROCESS),
         ask,
-        sessions: Sessions::new(usize::MAX),
+        sessions: Sessions::new(usize::MAX, Most::OFF),
         verifier: Verifier::start(&token, &Shutdown::default()).await.expect("a long secret"),
         origins: OriginArgs { allowed_origins: Origins::default() },
-        upgrades: Limit::new("upgrades", None),
+        limits: Limits::new(&LimitArgs::off()),
         address: AddressArgs::default(),
         client,
         process: PROCESS,

@@ -6,7 +6,7 @@ use shared::{
     config::{AdminArgs, DrainArgs, LogFormatArgs},
     nats::NatsArgs,
     origin::OriginArgs,
-    rate::{AddressArgs, Rate},
+    rate::{AddressArgs, Most, Rate},
     serve::ConnectionArgs,
     token::TokenArgs,
 };
@@ -23,16 +23,50 @@ pub struct FanoutArgs {
     /// Seconds that a match socket stays open: its token counts when it connects, and then no more.
     #[arg(long, env = "ROOMCAST_SOCKET_MAX_AGE", default_value_t = 86_400)]
     pub socket_max_age: u64,
-    /// Sockets that may be opened from one address, as in 5:100: 5 a second on average, 100 at once; on
-    /// each node.
-    #[arg(long, env = "ROOMCAST_RATE_UPGRADES")]
-    pub rate_upgrades: Option<Rate>,
+    /// How often somebody may ask, and how much they may have.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Where clients are.
     #[command(flatten)]
     pub address: AddressArgs,
     /// How many connections they have.
     #[command(flatten)]
     pub connections: ConnectionArgs,
+}
+
+/// How often somebody may ask, and how much they may have, on each node; `off` turns a limit off.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct LimitArgs {
+    /// Sockets that may be opened from one address, as in 5:100: 5 a second on average, 100 at once. Those of this
+    /// machine are not counted, unless ROOMCAST_ADDRESS_HEADER is set.
+    #[arg(long, env = "ROOMCAST_RATE_UPGRADES", default_value = "50:1000")]
+    pub rate_upgrades: Rate,
+    /// Frames that a socket may send, in the same form. Tokens with `is_admin` are not counted.
+    #[arg(long, env = "ROOMCAST_RATE_FRAMES", default_value = "50:2000")]
+    pub rate_frames: Rate,
+    /// Signals that a person may send to another, in the same form. Tokens with `is_admin` are not counted.
+    #[arg(long, env = "ROOMCAST_RATE_SIGNALS", default_value = "10:200")]
+    pub rate_signals: Rate,
+    /// Sockets that a person may have open.
+    #[arg(long, env = "ROOMCAST_SOCKETS_PERSON", default_value = "50")]
+    pub sockets_person: Most,
+    /// Channels that a socket may follow.
+    #[arg(long, env = "ROOMCAST_CHANNELS_SOCKET", default_value = "1000")]
+    pub channels_socket: Most,
+}
+
+impl LimitArgs {
+    /// No limit at all.
+    #[cfg(any(test, feature = "bench"))]
+    pub(crate) const fn off() -> Self {
+        Self {
+            rate_upgrades: Rate::OFF,
+            rate_frames: Rate::OFF,
+            rate_signals: Rate::OFF,
+            sockets_person: Most::OFF,
+            channels_socket: Most::OFF,
+        }
+    }
 }
 
 /// roomcast-fanout: holds the sockets and pushes the log to them.

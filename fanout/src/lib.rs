@@ -16,6 +16,7 @@ pub mod fuzz;
 mod handshake;
 mod heartbeat;
 mod hub;
+mod limits;
 mod node;
 mod render;
 mod session;
@@ -33,10 +34,9 @@ use shared::{
     id::Shard,
     lifecycle::{Shutdown, Tasks},
     log::{self, AppliedWatch, SyncHint},
+    metric_names as names,
     nats::{self, Role},
-    rate::Limit,
-    serve::{self, Limits},
-    subject, telemetry,
+    serve, subject, telemetry,
     token::Verifier,
 };
 use tokio::sync::{broadcast, mpsc};
@@ -45,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, FanoutArgs};
 use feed::{Feed, PeopleHeard, Positions, Source};
 use hub::{presence::Presence, sessions::Sessions};
+use limits::Limits;
 use node::Node;
 
 /// Commands that may wait for one shard's task.
@@ -72,11 +73,15 @@ pub async fn start(
     let shards = log::discover(&jetstream).await?.shards;
     let applied = AppliedWatch::start(&connection.client, shards).await?;
     let ask = ask::Ask::new(connection.client.clone());
-    let sessions = Sessions::new(config.fanout.sockets_max);
+    let sessions = Sessions::new(config.fanout.sockets_max, config.fanout.limits.sockets_person);
     let positions = Arc::new(Positions::new(shards));
     let people = PeopleHeard::new(shards);
+    let unstored = nats::connect_for_unstored(&config.nats, Role::Fanout).await?;
+    tasks.spawn_background("unstored", count_dropped(unstored.events()));
     let source = Source {
         client: connection.client.clone(),
+        losses: connection.losses.clone(),
+        unstored: unstored.client.clone(),
         jetstream,
         shards,
         applied,
@@ -105,10 +110,10 @@ pub async fn start(
         presence: Presence::new(ask.clone(), shards, process),
         ask,
         sessions: sessions.clone(),
-        client: connection.client.clone(),
+        client: unstored.client,
         verifier,
         origins: config.origins.clone(),
-        upgrades: Limit::new("upgrades", config.fanout.rate_upgrades),
+        limits: Limits::new(&config.fanout.limits),
         address: config.fanout.address.clone(),
         process,
         outbox_bytes: config.fanout.outbox_bytes,
@@ -167,6 +172,19 @@ async fn hear_hints(
     }
 }
 
+/// Counts what was never stored and came faster than it could be pushed.
+async fn count_dropped(mut events: broadcast::Receiver<nats::NatsEvent>) -> anyhow::Result<()> {
+    let dropped = metrics::counter!(names::UNSTORED_DROPPED_TOTAL);
+    loop {
+        match events.recv().await {
+            Ok(nats::NatsEvent::SlowConsumer) => dropped.increment(1),
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Lagged(missed)) => dropped.increment(missed),
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
 /// A node without its broker is not ready: new sockets should go elsewhere.
 async fn watch_readiness(
     connection: nats::Connection,
@@ -206,10 +224,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let admin_listener = config.admin.bind().await?;
     if let Some(listener) = admin_listener {
         let router = admin::router(health.clone(), metrics);
-        tasks.spawn("admin", serve::serve("admin", listener, router, Limits::inside(), shutdown.clone()));
+        tasks.spawn("admin", serve::serve("admin", listener, router, serve::Limits::inside(), shutdown.clone()));
     }
     let router = start(&config, &health, &shutdown, &mut tasks).await?;
-    let limits = Limits::new(&config.fanout.connections, &config.fanout.address);
+    let limits = serve::Limits::new(&config.fanout.connections, &config.fanout.address);
     tasks.spawn("sockets", serve::serve("sockets", listener, router, limits, shutdown.clone()));
     tasks.wait(&shutdown).await
 }

@@ -1,7 +1,6 @@
 //! What all sockets of a node share.
 
 use std::{
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,12 +10,7 @@ use std::{
 
 use async_nats::Client;
 use shared::{
-    id::ShardCount,
-    origin::OriginArgs,
-    rate::{AddressArgs, Limit},
-    rules::Caller,
-    subject::Channel,
-    token::Verifier,
+    id::ShardCount, origin::OriginArgs, rate::AddressArgs, rules::Caller, subject::Channel, token::Verifier,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -27,6 +21,7 @@ use crate::{
     ask::Ask,
     feed::{Command, PeopleHeard},
     hub::{channel::Sender, follower::Follower, presence::Presence, sessions::Sessions},
+    limits::Limits,
 };
 
 /// An event that was acknowledged that long ago should have come.
@@ -41,8 +36,7 @@ pub(crate) struct Node {
     pub(crate) sessions: Sessions,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) origins: OriginArgs,
-    /// How often an address may open a socket.
-    pub(crate) upgrades: Limit<IpAddr>,
+    pub(crate) limits: Limits,
     pub(crate) address: AddressArgs,
     /// For what is never stored.
     pub(crate) client: Client,

@@ -50,6 +50,8 @@ metric_names! {
     counter OUTBOX_OVERFLOWS_TOTAL = "roomcast_outbox_overflows_total";
     /// Frames dropped, by `class`: unstored (an unknown sender's), slow (a client reads slowly).
     counter DROPPED_FRAMES_TOTAL = "roomcast_dropped_frames_total";
+    /// Signals that came to the node faster than it could push them: they are never stored, and were dropped.
+    counter UNSTORED_DROPPED_TOTAL = "roomcast_unstored_dropped_total";
     /// Followers let in, by `outcome`: new, recovered, lost.
     counter RESUMES_TOTAL = "roomcast_resumes_total";
     /// Healings by `cause`: reconnect, slow_consumer, gap, hint, election, epoch, widened, opened, late, again.
@@ -151,8 +153,9 @@ metric_names! {
     counter ANSWERS_TOO_LARGE_TOTAL = "roomcast_answers_too_large_total";
     /// Seconds an HTTP request took, by `route`.
     histogram HTTP_SECONDS = "roomcast_http_request_seconds";
-    /// Requests and actions refused as too many, by `limit`: writes (of a person), requests, upgrades,
-    /// connections (of an address).
+    /// Requests and actions refused as too many, by `limit`: writes, searches, sockets (of a person), requests,
+    /// upgrades, connections, visitor_writes, visitor_rooms (of an address), visited_rooms (writes of a room), invitations, signals
+    /// (of a person to another), frames, channels (of a socket).
     counter RATE_LIMITED_TOTAL = "roomcast_rate_limited_total";
     /// Live copies of a person's `camera` and `profile` events that their contacts were sent.
     counter CONTACTS_TOLD_TOTAL = "roomcast_contacts_told_total";

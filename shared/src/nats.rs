@@ -1,5 +1,9 @@
 //! Connecting to the broker: one user a service, each with an inbox of its own.
 
+mod losses;
+
+pub use losses::{Carried, Losses};
+
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
@@ -14,6 +18,11 @@ use tokio::sync::broadcast;
 const FIRST_CONNECT: Duration = Duration::from_secs(30);
 /// How long any request to the broker may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages of a subscription that may wait to be heard.
+const WAITING: usize = 64 * 1_024;
+/// The same of what is never stored.
+const WAITING_UNSTORED: usize = 1_024;
 
 /// Where the broker is.
 #[derive(Clone, clap::Args)]
@@ -63,7 +72,7 @@ pub enum NatsEvent {
     Connected,
     /// It is down.
     Disconnected,
-    /// A subscription was too slow, and lost what came.
+    /// A subscription that nobody carries was too slow, and lost what came: see [`Losses`].
     SlowConsumer,
     /// It is down and stays so.
     Closed,
@@ -74,6 +83,8 @@ pub enum NatsEvent {
 pub struct Connection {
     /// The client, cheap to clone.
     pub client: Client,
+    /// Who carries which subscription.
+    pub losses: Losses,
     events: broadcast::Sender<NatsEvent>,
 }
 
@@ -135,8 +146,18 @@ pub async fn connect_once(args: &NatsArgs, role: Role) -> anyhow::Result<Connect
 }
 
 pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> anyhow::Result<Connection> {
+    open_with(args, role, reconnect, WAITING).await
+}
+
+async fn open_with(
+    args: &NatsArgs,
+    role: Role,
+    reconnect: Reconnect,
+    waiting: usize,
+) -> anyhow::Result<Connection> {
     let (events, _) = broadcast::channel(64);
-    let heard = events.clone();
+    let (heard, losses) = (events.clone(), Losses::default());
+    let carriers = losses.clone();
     let servers = servers(&args.nats_url)?;
     // The client takes no credentials from the URL by itself.
     let (user, password) = servers
@@ -164,11 +185,13 @@ pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> a
         .connection_timeout(Duration::from_secs(3))
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(Duration::from_secs(5))
+        .subscription_capacity(waiting)
         .event_callback(move |event| {
             if let Event::ServerError(_) | Event::ClientError(_) = event {
                 tracing::warn!(%event, "broker");
             }
-            if let Some(event) = map_event(&event) {
+            let is_carried = matches!(event, Event::SlowConsumer(number) if carriers.note(number));
+            if let Some(event) = map_event(&event).filter(|_| !is_carried) {
                 // Nobody listening is no error: some connections are watched by no one.
                 let _ = heard.send(event);
             }
@@ -181,7 +204,7 @@ pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> a
         options = options.max_reconnects(1);
     }
     let client = options.connect(servers).await?;
-    Ok(Connection { client, events })
+    Ok(Connection { client, losses, events })
 }
 
 /// Connects, waiting up to 30 s for the broker to be there.
@@ -189,9 +212,21 @@ pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> a
 /// # Errors
 /// Names `NATS_URL`, and says what the broker answered.
 pub async fn connect(args: &NatsArgs, role: Role) -> anyhow::Result<Connection> {
+    connect_with(args, role, WAITING).await
+}
+
+/// A connection for what is never stored: it may be lost, and what waits to be heard of it is bounded far more closely.
+///
+/// # Errors
+/// Names `NATS_URL`, and says what the broker answered.
+pub async fn connect_for_unstored(args: &NatsArgs, role: Role) -> anyhow::Result<Connection> {
+    connect_with(args, role, WAITING_UNSTORED).await
+}
+
+async fn connect_with(args: &NatsArgs, role: Role, waiting: usize) -> anyhow::Result<Connection> {
     let deadline = tokio::time::Instant::now() + FIRST_CONNECT;
     loop {
-        match open(args, role, Reconnect::Always).await {
+        match open_with(args, role, Reconnect::Always, waiting).await {
             Ok(connection) => return Ok(connection),
             Err(error) if tokio::time::Instant::now() >= deadline => {
                 return Err(error.context(format!("NATS_URL: no broker for the {} service", role.as_str())));

@@ -1,4 +1,4 @@
-//! How often one person, or one address, may ask. Off unless configured.
+//! How often one person, or one address, may ask, and how much of something each may have.
 //!
 //! What must hold: memory is bounded however many ask; who is forgotten begins anew. Each node counts on
 //! its own.
@@ -10,11 +10,12 @@ use std::{
     num::NonZeroU32,
     str::FromStr,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderName},
+    http::{Extensions, HeaderMap, HeaderName},
 };
 use governor::{
     DefaultDirectRateLimiter, Quota, RateLimiter,
@@ -30,20 +31,38 @@ const KEYS: usize = 100_000;
 /// Turns a limit off.
 const OFF: &str = "off";
 
-/// So many a second on average, and so many at once: `5:100`, or `5`, which is `5:5`.
+/// So many a second on average, and so many at once: `5:100`, or `5`, which is `5:5`; `60/h` and `60/m` count by
+/// the hour and by the minute. `off` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate(Quota);
+pub struct Rate(Option<Quota>);
+
+impl Rate {
+    /// No limit.
+    pub const OFF: Self = Self(None);
+}
 
 impl FromStr for Rate {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (per_second, at_once) = text.split_once(':').unwrap_or((text, text));
+        if text == OFF {
+            return Ok(Self::OFF);
+        }
         let number = |text: &str| {
-            text.parse::<NonZeroU32>()
-                .map_err(|_| "must be so many a second, as in 5, and so many at once, as in 5:100")
+            text.parse::<NonZeroU32>().map_err(
+                |_| "must be so many a second, as in 5, and so many at once, as in 5:100; 60/h; or off",
+            )
         };
-        Ok(Self(Quota::per_second(number(per_second)?).allow_burst(number(at_once)?)))
+        let (rate, at_once) = text.split_once(':').map_or((text, None), |(rate, burst)| (rate, Some(burst)));
+        let (rate, quota): (_, fn(NonZeroU32) -> Quota) = match rate.split_once('/') {
+            Some((rate, "h")) => (rate, Quota::per_hour),
+            Some((rate, "m")) => (rate, Quota::per_minute),
+            Some((rate, "s")) => (rate, Quota::per_second),
+            _ => (rate, Quota::per_second),
+        };
+        let quota = quota(number(rate)?);
+        let burst = at_once.map_or(Ok(quota.burst_size()), number)?;
+        Ok(Self(Some(quota.allow_burst(burst))))
     }
 }
 
@@ -74,6 +93,11 @@ impl FromStr for Most {
     }
 }
 
+/// Refusals of a limit of that name.
+fn refusals(name: &'static str) -> Counter {
+    metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => name)
+}
+
 /// One limit for each key.
 #[derive(Debug)]
 pub struct Limit<K>(Option<On<K>>);
@@ -87,14 +111,14 @@ struct On<K> {
 }
 
 impl<K: Clone + Eq + Hash> Limit<K> {
-    /// A limit of that name in the metrics; without a rate there is none.
+    /// A limit of that name in the metrics.
     #[must_use]
-    pub fn new(name: &'static str, rate: Option<Rate>) -> Self {
-        Self(rate.map(|Rate(quota)| On {
+    pub fn new(name: &'static str, Rate(quota): Rate) -> Self {
+        Self(quota.map(|quota| On {
             quota,
             cells: Cache::new(KEYS),
             clock: DefaultClock::default(),
-            refused: metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => name),
+            refused: refusals(name),
         }))
     }
 
@@ -116,6 +140,47 @@ impl<K: Clone + Eq + Hash> Limit<K> {
     }
 }
 
+impl Limit<IpAddr> {
+    /// Counts one of a client's address, where that is known.
+    ///
+    /// # Errors
+    /// Where it is one too many: says when to come again.
+    pub fn count_address(&self, address: Option<IpAddr>) -> Result<(), Error> {
+        address.map_or(Ok(()), |address| self.count(&address))
+    }
+}
+
+/// A limit that one thing alone has, such as a socket: the same algorithm (GCRA) in a third of the bytes, since the rate
+/// is kept elsewhere.
+#[derive(Debug, Default)]
+pub struct OwnLimit {
+    /// When all that was counted would have come at the average rate.
+    due: Option<Instant>,
+}
+
+impl OwnLimit {
+    /// Counts one at that rate, of a limit of that name in the metrics.
+    ///
+    /// # Errors
+    /// Where it is one too many: how long to wait.
+    pub fn count(&mut self, Rate(quota): Rate, name: &'static str) -> Result<(), Duration> {
+        let Some(quota) = quota else { return Ok(()) };
+        let (now, interval) = (Instant::now(), quota.replenish_interval());
+        let due = self.due.map_or(now, |due| due.max(now));
+        let ahead = interval * (quota.burst_size().get() - 1);
+        match (due - now).checked_sub(ahead).filter(|wait| !wait.is_zero()) {
+            Some(wait) => {
+                refusals(name).increment(1);
+                Err(wait)
+            }
+            None => {
+                self.due = Some(due + interval);
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Where clients are, behind a proxy.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct AddressArgs {
@@ -126,12 +191,18 @@ pub struct AddressArgs {
 }
 
 impl AddressArgs {
-    /// Where a request comes from, as limits count it.
+    /// Where a request comes from, as limits count it. `None` for one from this machine where no proxy is
+    /// configured: that is a developer, or a proxy that does not say for whom it asks.
     #[must_use]
-    pub fn of(&self, request: &Request) -> IpAddr {
-        let told = self.address_header.as_ref().and_then(|name| last(request.headers(), name));
-        let peer = request.extensions().get::<Peer>().map(|Peer(address)| *address);
-        network(told.or(peer).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    pub fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+        let peer =
+            extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address);
+        let address = match &self.address_header {
+            Some(name) => last(headers, name).unwrap_or(peer),
+            None if peer.to_canonical().is_loopback() => return None,
+            None => peer,
+        };
+        Some(network(address))
     }
 }
 
@@ -172,23 +243,25 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     #[test]
     fn a_rate_is_so_many_a_second_and_so_many_at_once() {
         let rate = |text: &str| text.parse::<Rate>();
         assert_eq!(rate("5"), rate("5:5"));
+        assert_eq!(rate("5"), rate("5/s"));
+        assert_eq!(rate("60/m"), rate("1:60"));
+        assert_eq!(rate("3600/h:5"), rate("1:5"));
+        assert_eq!(rate("off"), Ok(Rate::OFF));
         assert!(rate("5:100").is_ok());
-        for bad in ["", "0", "5:0", "5/s", "-1", "5:", "5:1:1"] {
+        for bad in ["", "0", "5:0", "5/d", "-1", "5:", "5:1:1", "/h", "Off", "0/h"] {
             assert!(rate(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn each_key_has_its_own_limit_and_many_are_forgotten() {
-        let limit = Limit::new("writes", Some("1:2".parse().expect("a rate")));
+        let limit = Limit::new("writes", "1:2".parse().expect("a rate"));
         for allowed in [true, true, false] {
             assert_eq!(limit.count(&0).is_ok(), allowed);
         }
@@ -198,7 +271,7 @@ mod tests {
             assert!(limit.count(&key).is_ok());
         }
         assert!(limit.0.as_ref().is_some_and(|on| on.cells.len() <= KEYS), "memory is bounded");
-        let none = Limit::new("writes", None);
+        let none = Limit::new("writes", Rate::OFF);
         assert!((0..1_000).all(|_| none.count(&0).is_ok()));
     }
 
@@ -218,17 +291,37 @@ mod tests {
     }
 
     #[test]
+    fn most_is_a_number_or_off() {
+        let most = |text: &str| text.parse::<Most>();
+        assert_eq!((most("50"), most("off")), (Ok(Most(50)), Ok(Most::OFF)));
+        assert_eq!((Most(50).to_string(), Most::OFF.to_string()), ("50".to_owned(), "off".to_owned()));
+        assert!(["", "0", "-1", "x", "1.5"].iter().all(|bad| most(bad).is_err()));
+    }
+
+    #[test]
+    fn a_limit_of_ones_own_ends_and_says_for_how_long() {
+        let (mut own, rate) = (OwnLimit::default(), "1/h:3".parse().expect("a rate"));
+        assert!((0..3).all(|_| own.count(rate, "frames").is_ok()));
+        for _ in 0..2 {
+            let wait = own.count(rate, "frames").expect_err("too many");
+            assert!((3_000..=3_600).contains(&wait.as_secs()), "{wait:?}");
+        }
+        assert!((0..1_000).all(|_| own.count(Rate::OFF, "frames").is_ok()));
+    }
+
+    #[test]
     fn only_the_nearest_proxy_is_believed() {
-        let of = |header: Option<&str>, given: &[&str]| {
+        let from = |peer: IpAddr, header: Option<&str>, given: &[&str]| {
             let args = AddressArgs { address_header: header.map(|name| name.parse().expect("a header")) };
-            let mut request = Request::builder();
+            let mut headers = HeaderMap::new();
             for value in given {
-                request = request.header("x-forwarded-for", *value);
+                headers.append("x-forwarded-for", value.parse().expect("a value"));
             }
-            let mut request = request.body(Body::empty()).expect("a request");
-            request.extensions_mut().insert(Peer([10, 0, 0, 1].into()));
-            args.of(&request).to_string()
+            let mut extensions = Extensions::new();
+            extensions.insert(Peer(peer));
+            args.of(&headers, &extensions).map(|address| address.to_string())
         };
+        let of = |header, given: &[&str]| from([10, 0, 0, 1].into(), header, given).expect("it is counted");
         assert_eq!(of(None, &["1.1.1.1"]), "10.0.0.1", "anybody can write a header");
         let header = Some("x-forwarded-for");
         assert_eq!(of(header, &["1.1.1.1, 2.2.2.2"]), "2.2.2.2");
@@ -237,5 +330,11 @@ mod tests {
         assert_eq!(of(header, &[]), "10.0.0.1");
         assert_eq!(of(header, &["2001:db8:1:2:3:4:5:6"]), "2001:db8:1:2::");
         assert_eq!(of(header, &["::ffff:1.2.3.4"]), "1.2.3.4");
+        for here in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
+            let peer = here.parse().expect("an address");
+            assert_eq!(from(peer, None, &["1.1.1.1"]), None, "this machine is not counted");
+            assert_eq!(from(peer, header, &["1.1.1.1"]).as_deref(), Some("1.1.1.1"), "a proxy's clients are");
+            assert!(from(peer, header, &[]).is_some());
+        }
     }
 }

@@ -7,6 +7,7 @@ use tests::{
     cluster::{Cluster, Node, SECRET, Size, program},
     folder::Folder,
     nats::Nats,
+    postgres::Database,
 };
 use tokio::process::{Child, Command};
 
@@ -60,6 +61,18 @@ async fn every_scenario_ends_well_on_a_deployment_that_does() {
         let page = std::fs::read_to_string(result.path().join("result.html")).expect("a page");
         assert!(page.contains("<svg") && !page.contains("http"), "{scenario}: the page needs something else");
     }
+}
+
+#[tokio::test]
+async fn a_limit_that_stops_it_is_said() {
+    let limits = [("ROOMCAST_RATE_REQUESTS", "1/h:20"), ("ROOMCAST_ADDRESS_HEADER", "x-forwarded-for")];
+    let cluster = Cluster::start_with(Size::default(), Database::shared(), &limits).await;
+    let result = Folder::new();
+    let flags = ["--rooms", "1", "--sockets", "2", "--seconds", "2", "--rate", "60"];
+    let output = on(&cluster, "big-room", &result, &flags).wait_with_output().await.expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("(429)") && said.contains("ROOMCAST_RATE_REQUESTS"), "{said}");
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
-//! Limits on how often somebody may ask: off unless set, counted by person and by address.
+//! Limits on how often somebody may ask, counted by person, by address, by socket and by pair.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::{
-    client::Socket,
-    cluster::{Cluster, Size, token},
+    client::{Rest, Socket},
+    cluster::{Cluster, Size, sign, token},
     eventually,
     postgres::Database,
 };
@@ -50,6 +50,11 @@ async fn a_person_writes_so_often_and_others_are_not_touched() {
     let errors = json!(["That is too often. Try again in 1 s."]);
     assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(429), &errors));
     socket.must("history", json!({})).await;
+    // The host application is not counted.
+    let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "root", "is_admin": true })));
+    for n in 0..6 {
+        root.say(room, &format!("{n}")).await;
+    }
     let metrics = cluster.api[0].metrics().await;
     assert!(metrics.contains("roomcast_rate_limited_total{limit=\"writes\"} 2"), "{metrics}");
     eventually("she may write again", || async {
@@ -101,10 +106,158 @@ async fn an_address_asks_so_often() {
 }
 
 #[tokio::test]
+async fn this_machine_is_not_counted_without_a_header() {
+    let cluster = started(&[("ROOMCAST_RATE_REQUESTS", "1/h:1"), ("ROOMCAST_RATE_UPGRADES", "1/h:1")]).await;
+    let ann = cluster.rest(0, "ann");
+    for _ in 0..4 {
+        let request = ann.request(Method::GET, "/api/v1/rooms").header("x-forwarded-for", "10.1.1.1");
+        assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);
+        cluster.socket(0, "ann").await;
+    }
+}
+
+#[tokio::test]
+async fn every_action_of_a_socket_is_counted_and_nothing_of_one_too_many_is_done() {
+    // So many at once, and none more for as long as the test takes.
+    let cluster = started(&[("ROOMCAST_RATE_FRAMES", "1/h:8")]).await;
+    let room = cluster.rest(0, "ann").make_room("general").await;
+    let actions = [
+        ("join_room", json!({ "room_pk": room })),
+        ("history", json!({ "room_pk": room })),
+        ("list", json!({})),
+        ("typing", json!({ "room_pk": room })),
+        ("ping", json!({})),
+        ("signal", json!({ "user": "bob", "data": 1 })),
+        ("create_message", json!({ "room_pk": room, "msg_text": "hi" })),
+        ("leave_room", json!({ "room_pk": room })),
+        ("subscribe", json!({ "channel": "system" })),
+    ];
+    let mut first = cluster.socket(0, "ann").await;
+    for (n, (action, fields)) in actions.iter().enumerate() {
+        let answer = first.act(action, fields.clone()).await.expect("open");
+        assert_eq!(answer["response_status"] == 429, n >= 8, "{action}: {answer}");
+    }
+    let mut spent = cluster.socket(0, "ann").await;
+    spent.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    for _ in 0..7 {
+        spent.must("ping", json!({})).await;
+    }
+    let stored = cluster.stored().await;
+    for (action, fields) in &actions[..3] {
+        let answer = spent.act(action, fields.clone()).await.expect("open");
+        assert_eq!(
+            (&answer["response_status"], &answer["action"]),
+            (&json!(429), &json!(action)),
+            "{answer}"
+        );
+        assert!(answer["errors"][0].as_str().is_some_and(|text| text.starts_with("That is too often.")));
+    }
+    assert_eq!(cluster.stored().await, stored);
+    let metrics = cluster.fanout[0].metrics().await;
+    assert!(metrics.contains("roomcast_rate_limited_total{limit=\"frames\"} 4"), "{metrics}");
+    // A socket more of the same person has its own share, and the host application is not counted.
+    cluster.socket(0, "ann").await.must("ping", json!({})).await;
+    let root = sign(&json!({ "user_id": "root", "is_admin": true }));
+    let mut root = Socket::open(&cluster.fanout[0].address(), &root).await.expect("it opens");
+    for _ in 0..20 {
+        root.must("ping", json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_person_has_so_many_sockets_and_a_socket_so_many_channels() {
+    let limits = [("ROOMCAST_SOCKETS_PERSON", "2"), ("ROOMCAST_CHANNELS_SOCKET", "2")];
+    let cluster = started(&limits).await;
+    let ann = cluster.rest(0, "ann");
+    let rooms = [ann.make_room("a").await, ann.make_room("b").await, ann.make_room("c").await];
+    let (mut socket, second) = (cluster.socket(0, "ann").await, cluster.socket(0, "ann").await);
+    let refused = Socket::open(&cluster.fanout[0].address(), &token("ann")).await.err().expect("refused");
+    assert!(refused.to_string().contains("429"), "{refused}");
+    cluster.socket(0, "bob").await;
+    drop(second);
+    eventually("a place is free", || async {
+        Socket::open(&cluster.fanout[0].address(), &token("ann")).await.ok()
+    })
+    .await;
+    for room in &rooms[..2] {
+        socket.must("join_room", json!({ "room_pk": room })).await;
+    }
+    let stored = cluster.stored().await;
+    for (action, fields) in [
+        ("join_room", json!({ "room_pk": rooms[2] })),
+        ("subscribe", json!({ "channel": format!("room-{}", rooms[2]) })),
+    ] {
+        let answer = socket.act(action, fields).await.expect("open");
+        let errors = json!(["A socket may follow 2 channels at most. Leave one first."]);
+        assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(429), &errors));
+    }
+    assert_eq!(cluster.stored().await, stored, "who was refused has not joined");
+    socket.must("subscribe", json!({ "channel": format!("room-{}", rooms[0]) })).await;
+    socket.must("leave_room", json!({ "room_pk": rooms[0] })).await;
+    socket.must("join_room", json!({ "room_pk": rooms[2] })).await;
+}
+
+#[tokio::test]
+async fn a_person_invites_another_so_often() {
+    let cluster = started(&[("ROOMCAST_RATE_INVITATIONS", "1/h:2")]).await;
+    let ann = cluster.rest(0, "ann");
+    let mut statuses = Vec::new();
+    for n in 0..3 {
+        let room = ann.make_room(&format!("{n}")).await;
+        let (status, _) =
+            ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "bob" })).await;
+        statuses.push(status.as_u16());
+        let (status, _) =
+            ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "cid" })).await;
+        statuses.push(status.as_u16());
+    }
+    assert_eq!(statuses, [201, 201, 201, 201, 429, 429], "each pair is counted by itself");
+    let (_, open) = cluster.rest(0, "bob").get("/api/v1/invitations").await;
+    assert_eq!(open["results"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn limits_are_on_by_default_and_help_says_them() {
+    for (program, settings) in [
+        (
+            "roomcast-api",
+            &[
+                ("RATE_WRITES", "20:200"),
+                ("RATE_REQUESTS", "200:2000"),
+                ("RATE_INVITATIONS", "60/h"),
+                ("RATE_VISITOR_ROOMS", "60/h"),
+                ("SEARCHES_PERSON", "1"),
+            ][..],
+        ),
+        (
+            "roomcast-fanout",
+            &[
+                ("RATE_UPGRADES", "50:1000"),
+                ("RATE_FRAMES", "50:2000"),
+                ("RATE_SIGNALS", "10:200"),
+                ("SOCKETS_PERSON", "50"),
+                ("CHANNELS_SOCKET", "1000"),
+            ],
+        ),
+    ] {
+        let help = std::process::Command::new(tests::cluster::program(program)).arg("--help").output();
+        let help = String::from_utf8(help.expect("it starts").stdout).expect("text");
+        let operating = include_str!("../../deploy/OPERATING.md");
+        for (name, default) in settings {
+            let at = help.find(&format!("[env: ROOMCAST_{name}=")).expect(name);
+            let line = help[at..].lines().take(2).collect::<String>();
+            assert!(line.contains(&format!("[default: {default}]")), "{name}: {line}");
+            let row = format!("`ROOMCAST_{name}` | {default} |");
+            assert!(operating.contains(&row), "OPERATING.md has no row {row}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_rate_of_no_form_is_refused_with_its_variable() {
     let api = tests::cluster::program("roomcast-api");
     let output =
-        std::process::Command::new(api).env("ROOMCAST_RATE_WRITES", "5/s").output().expect("it starts");
+        std::process::Command::new(api).env("ROOMCAST_RATE_WRITES", "5/d").output().expect("it starts");
     let line = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
     assert!(line.contains("ROOMCAST_RATE_WRITES") && line.contains("5:100"), "{line}");

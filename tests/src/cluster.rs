@@ -306,6 +306,8 @@ impl Cluster {
                     ("DATABASE_URL", store),
                     ("ROOMCAST_JWT_SECRET", SECRET.to_owned()),
                     ("ROOMCAST_DRAIN_SECONDS", "5".to_owned()),
+                    // A test's people write as fast as the nodes take it, unless it is about that.
+                    ("ROOMCAST_RATE_WRITES", "off".to_owned()),
                     ("ROOMCAST_MEDIA", folder.path().join("media").display().to_string()),
                 ];
                 environment.extend(nats.ca().map(|file| ("NATS_CA", file.display().to_string())));

@@ -62,11 +62,13 @@ pub(crate) async fn participants(api: &Shared, request: ParticipantsRequest) -> 
     Ok(page)
 }
 
-/// Both are people of one room that both may enter; else neither may signal to the other.
+/// Both are people of one room that both may enter and have been in; else neither may signal to the other. That one
+/// has made a room for the other is not enough: whoever is named there did not ask for it.
 pub(crate) async fn signal(api: &Shared, caller: &Caller, user: &UserId) -> Result<(), Error> {
     let other = Caller { user: user.clone(), is_admin: false, org_id: None };
     let may = |facts: &Facts| !facts.closed && facts.may_enter(caller) && facts.may_enter(&other);
-    for room in presence::in_common(&api.pool, &caller.user, user).await? {
+    let rooms = presence::in_common(&api.pool, &caller.user, user).await?;
+    for room in presence::were_in(&api.pool, api.shards, &rooms, [&caller.user, user]).await? {
         if may(&*api.rights.facts(room, may).await?) {
             return Ok(());
         }

@@ -26,7 +26,7 @@ use crate::{
     state::Shared,
 };
 
-/// Asks a person into a room. Answers whether Postgres has it.
+/// Asks a person into a room, unless they are asked already. Answers whether Postgres has it.
 pub(crate) async fn invite(
     api: &Shared,
     caller: &Caller,
@@ -37,6 +37,12 @@ pub(crate) async fn invite(
     let facts = manage(api, room, caller).await?;
     if facts.kind.is_pair() {
         return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
+    }
+    api.limits.invitation(caller, &user)?;
+    // One is enough: a removal answers all that are open.
+    settled(api, &user).await?;
+    if let Some(open) = invitations::open(&api.pool, api.shards, &user, &Channel::Room(room)).await?.pop() {
+        return Ok((open, true));
     }
     let invitation = event::Invitation {
         room,

@@ -1,7 +1,7 @@
 //! Full-text search over all that a person may read.
 //!
 //! What must hold: who was put out of a room finds nothing of it from the moment this node hears of it;
-//! and searches, however slow, leave connections to Postgres for everything else.
+//! and searches, however slow, leave connections to Postgres for everything else, and to everybody else a turn.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -33,6 +33,7 @@ pub(crate) async fn search(
         see(api, room, caller).await?;
     }
     let mut found = {
+        let _under_way = api.limits.searches.begin(&caller.user)?;
         let turn = timeout(TURN, api.searches.acquire()).await;
         let _turn =
             turn.map_err(|_| Error::new(ErrorCode::Unavailable, "Too many search now. Try again."))?;

@@ -4,6 +4,8 @@
 //! nobody whom a token could name; one person has one open room for an organisation's product and
 //! portfolio; and nothing tells who lacks the key that there is a room.
 
+use std::net::IpAddr;
+
 use super::{
     control::Control,
     messages::{self, Access, Send},
@@ -13,6 +15,7 @@ use super::{
     unique::{self, Holder},
 };
 use crate::{
+    config::Visitors,
     queries::{
         messages::{self as stored, Message, Page},
         support::{self, Room},
@@ -63,22 +66,78 @@ pub(crate) fn visitor(name: &str) -> Result<UserId, Error> {
     })
 }
 
-/// Who writes: whom the token names, else the visitor.
-fn writer(api: &Shared, caller: Option<Caller>, visitor: UserId) -> Result<Caller, Error> {
-    if let Some(caller) = caller {
-        return Ok(caller);
-    }
-    api.writes.count(&visitor)?;
-    Ok(Caller { user: visitor, is_admin: false, org_id: None })
+/// Who comes to the desk.
+pub(crate) struct Guest {
+    /// Whom a token names; without one it is a visitor.
+    pub(crate) caller: Option<Caller>,
+    /// Where the request comes from, where that is counted.
+    pub(crate) address: Option<IpAddr>,
+    /// What a visitor shows who was here before.
+    pub(crate) pass: Option<Pass>,
 }
 
-/// The open room of a visit, made where there is none.
+impl Guest {
+    /// Counts a write: one with a token was counted already.
+    fn count(&self, api: &Shared) -> Result<(), Error> {
+        if self.caller.is_some() { Ok(()) } else { api.limits.visitor_write(self.address) }
+    }
+
+    /// Who writes in a room whose key was shown: whom the token names, else the room's visitor.
+    fn writer(&self, api: &Shared, room: &Room) -> Result<Caller, Error> {
+        if let Some(caller) = &self.caller {
+            return Ok(caller.clone());
+        }
+        api.limits.visited_room(room.id)?;
+        Ok(without_token(visitor(&room.visitor)?))
+    }
+
+    /// What ties the visit to who makes it: nothing where there is a token, or where names are enough.
+    fn pass(&self, api: &Shared) -> Option<Pass> {
+        let is_bound = self.caller.is_none() && api.support.support_visitors == Visitors::Bound;
+        is_bound.then(|| self.pass.clone().unwrap_or_else(Pass::random))
+    }
+}
+
+fn without_token(visitor: UserId) -> Caller {
+    Caller { user: visitor, is_admin: false, org_id: None }
+}
+
+/// What a visitor without token shows at the next visit, in hexadecimal digits. It is kept nowhere: the key of the
+/// visit's room is made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pass(String);
+
+impl Pass {
+    /// Digits of one.
+    pub(crate) const LEN: usize = 32;
+
+    fn random() -> Self {
+        Self(rand::random::<[u8; Self::LEN / 2]>().map(|byte| format!("{byte:02x}")).concat())
+    }
+
+    /// Reads one; anything else is none.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        (text.len() == Self::LEN && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+    }
+
+    /// Its digits.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether it is a digit of a key.
+fn is_digit(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+/// The open room of a visit, made where there is none, and what the next visit has to show for the same room.
 pub(crate) async fn visit(
     api: &Shared,
-    caller: Option<Caller>,
+    guest: &Guest,
     visit: Visit,
     request: &Request<'_>,
-) -> Result<Room, Error> {
+) -> Result<(Room, Option<Pass>), Error> {
     for (field, text) in [
         ("org_id", &visit.org_id),
         ("portfolio_name", &visit.portfolio_name),
@@ -87,27 +146,35 @@ pub(crate) async fn visit(
         rules::required_line(field, text, rules::NAME_MAX)?;
     }
     let visitor = visitor(visit.user.as_str())?;
-    if caller.as_ref().is_some_and(|caller| caller.user != visit.user) {
+    if guest.caller.as_ref().is_some_and(|caller| caller.user != visit.user) {
         return Err(Error::forbidden());
     }
-    let caller = writer(api, caller, visitor)?;
-    let key = unique::key_of(&[
+    guest.count(api)?;
+    let (caller, pass) = (guest.caller.clone().unwrap_or_else(|| without_token(visitor)), guest.pass(api));
+    let names = [
         RoomKind::Support.as_str(),
         caller.user.as_str(),
         &visit.org_id,
         &visit.portfolio_name,
         &visit.product_name,
-    ]);
+    ];
+    let names: Vec<&str> = names.into_iter().chain(pass.as_ref().map(Pass::as_str)).collect();
+    let key = unique::key_of(&names);
     let before = support::count(&api.pool, &visit.org_id, visit.user.as_str()).await?;
     let made = Event::RoomMade(made(&caller, visit, before + 1));
     let control = Control::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
-    let Holder { room, made, .. } = unique::hold(api, control, &key, made).await?;
+    let may_make = || match guest.caller {
+        Some(_) => Ok(()),
+        None => api.limits.visitor_rooms.count_address(guest.address),
+    };
+    let Holder { room, made, .. } = unique::hold_if(api, control, &key, made, may_make).await?;
     if let Some(room) = support::room(&api.pool, api.shards, room).await? {
-        return Ok(room);
+        return Ok((room, pass));
     }
     // It is in the log, and not in Postgres yet.
     let made = made.and_then(|made| Room::of(room, made.user, made.detail?));
-    made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))
+    let made = made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))?;
+    Ok((made, pass))
 }
 
 fn made(caller: &Caller, visit: Visit, ordinal: u32) -> Made {
@@ -145,7 +212,6 @@ fn made(caller: &Caller, visit: Visit, ordinal: u32) -> Made {
 
 /// The room that a key opens.
 async fn find(api: &Shared, secret: &str) -> Result<Room, Error> {
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if secret.len() != SECRET_LEN || !secret.bytes().all(is_digit) {
         return Err(Error::not_found());
     }
@@ -164,7 +230,7 @@ async fn find(api: &Shared, secret: &str) -> Result<Room, Error> {
 /// Says something in the room of that key, and waits until it can be read.
 pub(crate) async fn say(
     api: &Shared,
-    caller: Option<Caller>,
+    guest: &Guest,
     secret: &str,
     said: Said,
     request: &Request<'_>,
@@ -172,8 +238,9 @@ pub(crate) async fn say(
     rules::message_text("message_data", &said.text, api.text_max)?;
     rules::optional_line("auther", &said.auther, rules::NAME_MAX)?;
     rules::optional_line("message_type", &said.message_type, rules::NAME_MAX)?;
+    guest.count(api)?;
     let room = find(api, secret).await?;
-    let caller = writer(api, caller, visitor(&room.visitor)?)?;
+    let caller = guest.writer(api, &room)?;
     open(&*api.rights.facts(room.id, |facts| !facts.closed).await?)?;
     let Said { text, side, auther, message_type } = said;
     let send = Send {
@@ -209,12 +276,13 @@ pub(crate) async fn history(api: &Shared, secret: &str) -> Result<(Room, Vec<Mes
 /// Closes the room of that key for ever, and waits until that can be read.
 pub(crate) async fn close(
     api: &Shared,
-    caller: Option<Caller>,
+    guest: &Guest,
     secret: &str,
     request: &Request<'_>,
 ) -> Result<(), Error> {
+    guest.count(api)?;
     let room = find(api, secret).await?;
-    let caller = writer(api, caller, visitor(&room.visitor)?)?;
+    let caller = guest.writer(api, &room)?;
     rooms::shut(api, &caller, room.id, request).await.map(drop)
 }
 
@@ -253,6 +321,17 @@ mod tests {
                 error.detail,
                 format!("user_id: must be 1 to 56 of letters, digits and {}", UserId::MARKS)
             );
+        }
+    }
+
+    #[test]
+    fn pass_is_read_as_it_was_written_and_nothing_else_is() {
+        let pass = Pass::random();
+        assert_eq!(Pass::read(pass.as_str()), Some(pass.clone()));
+        assert_ne!(Pass::random(), pass);
+        for bad in ["", "0", &pass.as_str().to_uppercase().replace('0', "A"), &format!("{}0", pass.as_str())]
+        {
+            assert_eq!(Pass::read(bad), None, "{bad}");
         }
     }
 

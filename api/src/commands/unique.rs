@@ -98,11 +98,22 @@ impl Last {
 /// The room of a key, made by `event` where there is none that is open.
 pub(super) async fn hold(
     api: &Shared,
-    mut control: Control<'_>,
+    control: Control<'_>,
     key: &str,
     event: Event,
 ) -> Result<Holder, Error> {
-    let (last, is_new) = find_or_make(api, &mut control, key, event).await?;
+    hold_if(api, control, key, event, || Ok(())).await
+}
+
+/// The same; before one is made, `may_make` is asked once.
+pub(super) async fn hold_if(
+    api: &Shared,
+    mut control: Control<'_>,
+    key: &str,
+    event: Event,
+    may_make: impl FnOnce() -> Result<(), Error>,
+) -> Result<Holder, Error> {
+    let (last, is_new) = find_or_make(api, &mut control, key, event, may_make).await?;
     if last.creation.is_some() {
         control.note(LogPosition { shard: Shard::SYSTEM, seq: last.seq() });
     }
@@ -127,7 +138,9 @@ async fn find_or_make(
     control: &mut Control<'_>,
     key: &str,
     event: Event,
+    may_make: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(Last, bool), Error> {
+    let mut may_make = Some(may_make);
     let subject = Channel::System.chat(api.shards, event.name(), Some(key));
     loop {
         let until = Instant::now() + COUNTED_ON;
@@ -141,6 +154,9 @@ async fn find_or_make(
             Some(last) if !is_closed(api, last.room).await? => return Ok((last, false)),
             Some(last) => (last.seq(), last.generation + 1),
         };
+        if let Some(may_make) = may_make.take() {
+            may_make()?;
+        }
         let tried = control.append_keyed(&Channel::System, &event, key, generation, expected, until).await;
         match tried {
             // An earlier event of the same name may be of another generation: it says so itself.

@@ -43,7 +43,7 @@ pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Opt
         .verify(&token)
         .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
     if writes {
-        api.writes.count(&identity.caller.user)?;
+        api.limits.write(&identity.caller)?;
     }
     let deadline = Arrival::of(parts).at + APPEND;
     people::learn(api, &identity.caller.user, identity.issued_at, &identity.person, deadline).await?;

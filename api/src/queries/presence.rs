@@ -146,6 +146,43 @@ pub(crate) async fn in_common(pool: &Database, one: &UserId, other: &UserId) -> 
     rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
 }
 
+/// Messages of a room that are looked at for who has written in it: the newest.
+const WRITTEN_AMONG: i64 = 1_000;
+
+/// Those of some rooms where people have all been: each has joined the room, turned to it, read or written in it.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn were_in(
+    pool: &Database,
+    shards: ShardCount,
+    rooms: &[RoomId],
+    people: [&UserId; 2],
+) -> Result<Vec<RoomId>, Error> {
+    let of: Vec<i16> = rooms.iter().map(|room| Channel::Room(*room).shard(shards).number()).collect();
+    let rooms: Vec<i64> = rooms.iter().map(|room| number(room.0)).collect();
+    let rooms: Vec<i64> = sqlx::query_scalar(
+        "SELECT r.room FROM unnest($1::int2[], $2::int8[]) AS r (shard, room)
+         WHERE NOT EXISTS (SELECT FROM unnest($3::int2[], $4::text[]) AS u (shard, id) WHERE NOT (
+             EXISTS (SELECT FROM participant p WHERE p.shard = r.shard AND p.room = r.room AND p.user_id = u.id)
+             OR EXISTS (SELECT FROM read_mark m WHERE m.shard = r.shard AND m.room = r.room AND m.user_id = u.id)
+             OR EXISTS (SELECT FROM current_room c WHERE c.shard = u.shard AND c.user_id = u.id AND c.room = r.room)
+             OR EXISTS (SELECT FROM (
+                 SELECT m.author FROM message m WHERE m.shard = r.shard AND m.room = r.room
+                 ORDER BY m.id DESC LIMIT $5) AS newest WHERE newest.author = u.id)))
+         ORDER BY r.room DESC",
+    )
+    .bind(of)
+    .bind(rooms)
+    .bind(people.map(|user| Channel::User(user.clone()).shard(shards).number()))
+    .bind(people.map(|user| user.as_str().to_owned()))
+    .bind(WRITTEN_AMONG)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
+}
+
 /// Whether a person has a socket open anywhere.
 ///
 /// # Errors

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use shared::{
     id::{RoomId, ShardCount},
     log::{AppliedWatch, SyncHint},
-    nats::NatsEvent,
+    nats::{Losses, NatsEvent},
+    rate::Most,
     rpc::Surface,
     subject::Channel,
 };
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{Entry, Feed, Live, PeopleHeard, Positions, Signals, Source, step::Step};
 use crate::{
@@ -37,18 +38,21 @@ pub struct Room {
 pub(super) struct Said {
     pub(super) statistics: Arc<Statistics>,
     pub(super) events: broadcast::Sender<NatsEvent>,
+    pub(super) losses: watch::Sender<u64>,
     pub(super) hints: broadcast::Sender<SyncHint>,
 }
 
 impl Said {
     /// Nothing was said yet.
     pub(super) fn new() -> Self {
-        Self { statistics: Arc::default(), events: broadcast::channel(64).0, hints: broadcast::channel(64).0 }
+        let (events, losses) = (broadcast::channel(64).0, watch::Sender::new(0));
+        Self { statistics: Arc::default(), events, losses, hints: broadcast::channel(64).0 }
     }
 
     /// All that is said from now on.
     pub(super) fn signals(&self) -> Signals {
-        Signals::new(self.statistics.clone(), self.events.subscribe(), self.hints.subscribe())
+        let (events, losses) = (self.events.subscribe(), self.losses.subscribe());
+        Signals::new(self.statistics.clone(), events, losses, self.hints.subscribe())
     }
 }
 
@@ -110,9 +114,11 @@ pub(super) async fn source(shards: ShardCount) -> Source {
         shards,
         applied: AppliedWatch::start(&client, shards).await.expect("a client"),
         ask: Ask::new(client.clone()),
-        sessions: Sessions::new(usize::MAX),
+        sessions: Sessions::new(usize::MAX, Most::OFF),
         positions: Arc::new(Positions::new(shards)),
         people: PeopleHeard::new(shards),
+        losses: Losses::default(),
+        unstored: client.clone(),
         client,
     }
 }

@@ -35,11 +35,12 @@ use std::{
 };
 
 use async_nats::{Client, Message, jetstream::Context};
-use futures_util::{Stream, stream::SelectAll};
+use futures_util::{Stream, StreamExt as _, stream::SelectAll};
 use shared::{
     id::{Shard, ShardCount},
     log::{AppliedWatch, StreamState, SyncHint},
     metric_names as names,
+    nats::Losses,
     rules::Caller,
     subject::Channel,
 };
@@ -125,6 +126,10 @@ enum Done {
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) client: Client,
+    /// Who carries which subscription of that client.
+    pub(crate) losses: Losses,
+    /// A connection of its own for what is never stored: however much of that comes, nothing stored is lost by it.
+    pub(crate) unstored: Client,
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,
     pub(crate) applied: AppliedWatch,
@@ -161,6 +166,13 @@ enum Live {
 
 /// What a subscription brings.
 type Messages = Pin<Box<dyn Stream<Item = Message> + Send>>;
+
+impl Source {
+    /// A subscription that the shard carries: what it loses, that shard heals.
+    async fn subscribe(&self, shard: Shard, subject: String) -> anyhow::Result<Messages> {
+        Ok(self.losses.carry(shard, self.client.subscribe(subject).await?).boxed())
+    }
+}
 
 /// One shard's task.
 pub(crate) struct Feed {

@@ -32,11 +32,8 @@ pub(super) async fn open(
     channel: &Channel,
     is_heard: bool,
 ) -> anyhow::Result<Opened> {
-    let messages: Option<Messages> = if is_heard {
-        None
-    } else {
-        Some(source.client.subscribe(channel.live(source.shards)).await?.boxed())
-    };
+    let messages: Option<Messages> =
+        if is_heard { None } else { Some(source.subscribe(shard, channel.live(source.shards)).await?) };
     let state = log::state(&source.jetstream, shard).await.context("the barrier")?;
     let people = match *channel {
         Channel::Room(room) => {

@@ -105,13 +105,12 @@ pub(super) fn is_unstored(event: &str) -> bool {
 /// Subscribes, and asks.
 pub(super) async fn open(source: &Source, shard: Shard) -> anyhow::Result<Opened> {
     let result = async {
-        let stored = STORED.iter().chain(&live::COPIED).map(|event| event.as_str());
-        let names = stored.chain([live::SIGNAL]);
-        let mut people: Vec<Messages> = Vec::new();
-        for name in names {
-            people.push(source.client.subscribe(subject::live_of_people(shard, name)).await?.boxed());
+        let signals = source.unstored.subscribe(subject::live_of_people(shard, live::SIGNAL)).await?;
+        let mut people: Vec<Messages> = vec![signals.boxed()];
+        for event in STORED.iter().chain(&live::COPIED) {
+            people.push(source.subscribe(shard, subject::live_of_people(shard, event.as_str())).await?);
         }
-        let elections = source.client.subscribe(subject::elections(shard)).await?.boxed();
+        let elections = source.subscribe(shard, subject::elections(shard)).await?;
         let state = log::state(&source.jetstream, shard).await?;
         Ok(Opened { people, elections, state })
     };

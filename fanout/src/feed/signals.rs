@@ -9,9 +9,12 @@ use async_nats::Statistics;
 use futures_util::{FutureExt as _, StreamExt as _};
 use shared::{log::SyncHint, nats::NatsEvent};
 use tokio::{
-    sync::broadcast::{
-        self,
-        error::{RecvError, TryRecvError},
+    sync::{
+        broadcast::{
+            self,
+            error::{RecvError, TryRecvError},
+        },
+        watch,
     },
     task::coop::unconstrained,
 };
@@ -44,6 +47,8 @@ pub(super) struct Signals {
     /// While there is no connection nothing is said of what is lost.
     is_connected: bool,
     events: broadcast::Receiver<NatsEvent>,
+    /// How often the shard's own subscriptions have lost something.
+    losses: watch::Receiver<u64>,
     /// Nothing once the node stops: the task that hands hints on ends first.
     hints: Option<broadcast::Receiver<SyncHint>>,
     elections: Option<Messages>,
@@ -59,10 +64,11 @@ impl Signals {
     pub(super) fn new(
         statistics: Arc<Statistics>,
         events: broadcast::Receiver<NatsEvent>,
+        losses: watch::Receiver<u64>,
         hints: broadcast::Receiver<SyncHint>,
     ) -> Self {
         let (connects, hints) = (count(&statistics), Some(hints));
-        Self { connects, is_connected: true, statistics, events, hints, elections: None }
+        Self { connects, is_connected: true, statistics, events, losses, hints, elections: None }
     }
 
     /// Elections are heard from now on.
@@ -80,6 +86,10 @@ impl Signals {
         let connects = count(&self.statistics);
         if std::mem::replace(&mut self.connects, connects) != connects {
             return Some(Signal::Reconnected);
+        }
+        if self.losses.has_changed().unwrap_or(false) {
+            self.losses.mark_unchanged();
+            return Some(Signal::SlowConsumer);
         }
         loop {
             match self.events.try_recv() {
@@ -130,6 +140,7 @@ impl Signals {
                     Err(RecvError::Lagged(_)) => return Signal::Overrun,
                     Err(RecvError::Closed) => return Signal::Closed,
                 },
+                Ok(()) = self.losses.changed() => return Signal::SlowConsumer,
                 hint = hints => match hint {
                     Ok(hint) => return Signal::Hint(hint),
                     Err(RecvError::Lagged(_)) => return Signal::Overrun,
@@ -162,12 +173,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_stops_gives_no_more_hints_and_that_is_no_failure() {
-        let Said { statistics, events, hints } = Said::new();
-        let mut signals = Signals::new(statistics, events.subscribe(), hints.subscribe());
+        let Said { statistics, events, losses, hints } = Said::new();
+        let mut signals = Signals::new(statistics, events.subscribe(), losses.subscribe(), hints.subscribe());
         drop(hints);
         assert!(signals.next().now_or_never().is_none());
         assert!(signals.try_next().is_none());
         let _ = events.send(NatsEvent::SlowConsumer);
         assert!(matches!(signals.next().await, Signal::SlowConsumer));
+        for _ in 0..2 {
+            losses.send_modify(|count| *count += 100);
+            assert!(matches!(signals.next().await, Signal::SlowConsumer));
+            assert!(signals.try_next().is_none(), "many losses are one cause");
+        }
     }
 }

@@ -52,7 +52,7 @@ impl Feed {
     ) -> anyhow::Result<()> {
         // Reports are as bounded as the work that is under way.
         let (done, mut reports) = mpsc::channel(64);
-        let signals = Signals::new(source.client.statistics(), events, hints);
+        let signals = Signals::new(source.client.statistics(), events, source.losses.of(shard), hints);
         let mut feed = Self::new(shard, source, signals);
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -142,7 +142,14 @@ impl Feed {
     fn signalled(&mut self, signal: &Signal) -> anyhow::Result<()> {
         match signal {
             Signal::Reconnected => self.heal("reconnect", None),
-            Signal::SlowConsumer => self.heal("slow_consumer", None),
+            Signal::SlowConsumer => {
+                self.heal("slow_consumer", None);
+                if self.healing.is_some() {
+                    // The log has it. Else what waits would fill the subscription until the healing is over, and
+                    // that would be the cause of the next.
+                    self.forget_waiting();
+                }
+            }
             Signal::Election => self.heal("election", None),
             Signal::Overrun => self.heal("overrun", None),
             Signal::Hint(hint) => self.hint(hint),

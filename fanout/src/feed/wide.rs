@@ -31,9 +31,9 @@ pub(super) enum Interest {
 
 /// Subscribes to all rooms. It answers after the subscription is known to the broker.
 pub(super) async fn open(source: &Source, shard: Shard) -> anyhow::Result<Messages> {
-    let subscriber = source.client.subscribe(subject::live_of_rooms(shard)).await?;
+    let messages = source.subscribe(shard, subject::live_of_rooms(shard)).await?;
     log::state(&source.jetstream, shard).await?;
-    Ok(subscriber.boxed())
+    Ok(messages)
 }
 
 impl Feed {

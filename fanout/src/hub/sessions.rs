@@ -6,10 +6,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::id::UserId;
+use shared::{
+    error::{Error, ErrorCode},
+    id::UserId,
+    metric_names as names,
+    rate::Most,
+};
 use tokio::sync::watch;
 
 use crate::session::outbox::Outbox;
+
+/// When a person who has too many sockets may try again, in seconds: a half-open one is closed within a minute.
+const FULL_SECONDS: u32 = 10;
 
 /// The node's open sockets.
 #[derive(Clone, Debug)]
@@ -17,6 +25,7 @@ pub(crate) struct Sessions {
     open: Arc<Mutex<Open>>,
     count: watch::Sender<usize>,
     max: usize,
+    of_person: Most,
 }
 
 #[derive(Debug, Default)]
@@ -34,27 +43,47 @@ pub(crate) struct Registered {
 }
 
 impl Sessions {
-    /// An empty list of at most `max` sockets.
-    pub(crate) fn new(max: usize) -> Self {
-        Self { open: Arc::default(), count: watch::Sender::new(0), max }
+    /// An empty list of at most `max` sockets, and of so many of each person.
+    pub(crate) fn new(max: usize, of_person: Most) -> Self {
+        Self { open: Arc::default(), count: watch::Sender::new(0), max, of_person }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more socket may open.
-    pub(crate) fn has_room(&self) -> bool {
-        self.open().sockets.len() < self.max
+    /// Whether that person may open one more socket.
+    ///
+    /// # Errors
+    /// Where the node has no room for it, or the person as many as may be.
+    pub(crate) fn has_room(&self, user: &UserId) -> Result<(), Error> {
+        self.room_in(&self.open(), user)
+    }
+
+    fn room_in(&self, open: &Open, user: &UserId) -> Result<(), Error> {
+        if open.sockets.len() >= self.max {
+            return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
+        }
+        let Most(most) = self.of_person;
+        if open.people.get(user).is_none_or(|ids| ids.len() < most) {
+            return Ok(());
+        }
+        metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => "sockets").increment(1);
+        let detail = format!("You have {most} sockets open here, the most that a person may have.");
+        Err(Error { wait: Some(FULL_SECONDS), ..Error::new(ErrorCode::RateLimited, detail) })
     }
 
     /// Lists a socket of that person.
-    pub(crate) fn register(&self, id: u64, user: UserId, outbox: Arc<Outbox>) -> Registered {
+    ///
+    /// # Errors
+    /// Where the node has no room for it, or the person as many as may be.
+    pub(crate) fn register(&self, id: u64, user: UserId, outbox: Arc<Outbox>) -> Result<Registered, Error> {
         let mut open = self.open();
+        self.room_in(&open, &user)?;
         open.sockets.insert(id, outbox);
         open.people.entry(user.clone()).or_default().push(id);
         self.count.send_replace(open.sockets.len());
-        Registered { sessions: self.clone(), id, user }
+        Ok(Registered { sessions: self.clone(), id, user })
     }
 
     /// Every open socket now.

@@ -19,6 +19,7 @@ use shared::{
 use super::{
     State,
     close::CloseReason,
+    concerned,
     envelope::Request,
     follow::{Joined, Left, Target, forget, unfollow, unguard},
     local,
@@ -50,8 +51,15 @@ pub(super) struct Asker {
     pub(super) frame: u64,
 }
 
-/// Begins an action; `None` where it is answered already.
-pub(crate) fn begin(node: &Arc<Node>, state: &State, outbox: &Arc<Outbox>, text: &str) -> Option<Underway> {
+/// Begins an action; `None` where it is answered already. Where `counted` says that it is one too many, nothing of
+/// it is done.
+pub(crate) fn begin(
+    node: &Arc<Node>,
+    state: &State,
+    outbox: &Arc<Outbox>,
+    text: &str,
+    counted: Result<(), Error>,
+) -> Option<Underway> {
     let (request, raw) = match Request::read(text) {
         Ok(read) => read,
         Err(refusal) => {
@@ -59,6 +67,13 @@ pub(crate) fn begin(node: &Arc<Node>, state: &State, outbox: &Arc<Outbox>, text:
             return None;
         }
     };
+    let frame = raw.get();
+    if let Err(error) =
+        counted.and_then(|()| concerned::new_channel(&node.limits, state, &request.action, frame))
+    {
+        outbox.push(request.refuse(error.code.status(), &error.detail));
+        return None;
+    }
     let asker = Asker {
         node: node.clone(),
         outbox: outbox.clone(),
@@ -69,14 +84,15 @@ pub(crate) fn begin(node: &Arc<Node>, state: &State, outbox: &Arc<Outbox>, text:
     if state.surface == Surface::Native
         && let Some(action) = local::Action::named(&request.action)
     {
-        return local::begin(action, asker, state, &request, raw.get());
+        return local::begin(action, asker, state, &request, frame);
     }
+    let (rooms, pairs) = concerned::rooms(state, frame);
     let ask = ActionRequest {
         caller: state.caller.clone(),
         action: request.action.clone(),
         surface: state.surface,
-        rooms: state.rooms.iter().copied().collect(),
-        pairs: state.pairs.iter().copied().collect(),
+        rooms,
+        pairs,
         key: format!("{:016x}:{}:{}", node.process, state.connection, state.frames),
         request: format!("{:08x}-{}-{}", node.process >> 32, state.connection, state.frames),
         frame: raw.to_owned(),

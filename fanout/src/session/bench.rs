@@ -25,7 +25,8 @@ impl Reader {
             expires_at_ms: i64::MAX,
             person: Person::default(),
         };
-        let mut session = Opening::new(&node, identity, Surface::Native, false).begin(node);
+        let mut session =
+            Opening::new(&node, identity, Surface::Native, false).expect("there is room").begin(node);
         session.open(socket, &[]);
         Self { session, _client: client }
     }

@@ -164,7 +164,8 @@ impl Race {
             expires_at_ms: i64::MAX,
             person: Person::default(),
         };
-        let session = Opening::new(&node, identity, Surface::Native, false).begin(node);
+        let session =
+            Opening::new(&node, identity, Surface::Native, false).expect("there is room").begin(node);
         let channel = Channel::Room(RoomId(1));
         Self { session, channel, hub: None, last: 5, closed: None, heard: 5, granted: None, frame: 0 }
     }

@@ -246,7 +246,7 @@ mod tests {
             expires_at_ms: i64::MAX,
             person: Person::default(),
         };
-        Opening::new(node, identity, surface, false).begin(node.clone())
+        Opening::new(node, identity, surface, false).expect("there is room").begin(node.clone())
     }
 
     /// The socket joins a room that api lets it into, by belonging to a team where one is named.

@@ -31,6 +31,8 @@ use super::{
 const TYPING: Duration = Duration::from_secs(1);
 /// How long a yes to signals counts.
 const SIGNALS: Duration = Duration::from_secs(60);
+/// The longest data of a signal: many times what a description of a call needs.
+const SIGNAL_MAX_BYTES: usize = 16 << 10;
 /// People that a socket is remembered to be allowed to signal.
 const SIGNALLED: usize = 64;
 
@@ -146,6 +148,11 @@ fn typing(asker: Asker, state: &State, request: &Request, frame: &str) -> Result
 
 fn signal(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
     let Signal { user, data } = read::<Signal>(frame).map_err(|detail| (400, detail))?;
+    if data.get().len() > SIGNAL_MAX_BYTES {
+        return Err((400, format!("data: must have at most {SIGNAL_MAX_BYTES} bytes.")));
+    }
+    let counted = asker.node.limits.signal(&asker.caller, &user);
+    counted.map_err(|error| (error.code.status(), error.detail))?;
     let is_known = state.may_signal.get(&user).is_some_and(|since| since.elapsed() < SIGNALS);
     let request = request.clone();
     Ok(Box::pin(async move {

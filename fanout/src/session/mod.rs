@@ -7,6 +7,7 @@ pub(crate) mod action;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) mod bench;
 pub(crate) mod close;
+mod concerned;
 pub(crate) mod deflate;
 mod envelope;
 #[cfg(test)]
@@ -32,8 +33,10 @@ use std::{
 
 use shared::{
     clock::Timestamp,
+    error::Error,
     id::{RoomId, TeamId},
     metric_names as names,
+    rate::OwnLimit,
     rpc::Surface,
     rules::Caller,
     subject::Channel,
@@ -53,6 +56,8 @@ const PING: Duration = Duration::from_secs(25);
 const MISSES: u32 = 2;
 /// How long the last of them is waited for: a half-open socket is noticed within 60 s.
 const LAST_WAIT: Duration = Duration::from_secs(5);
+/// How long a socket that sends too much is not read, at most.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a goodbye may take to be written and answered.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -89,6 +94,9 @@ pub(crate) struct Session {
     decoder: Decoder,
     state: State,
     underway: Option<Underway>,
+    frames: OwnLimit,
+    /// Nothing is read until then: it has sent more than it may.
+    paused_until: Option<Instant>,
     unanswered: u32,
     /// Listed as long as this lives.
     _registered: Registered,
@@ -117,6 +125,7 @@ impl Session {
         let mut next_ping = Instant::now() + PING;
         loop {
             self.take_evictions();
+            self.paused_until = self.paused_until.filter(|until| *until > Instant::now());
             if let Some(reason) = self.take_frames() {
                 return Some(reason);
             }
@@ -134,6 +143,7 @@ impl Session {
             }
             let reads = self.may_act();
             let expires = self.state.expires;
+            let wake = self.paused_until.map_or(next_ping, |until| until.min(next_ping));
             tokio::select! {
                 applied = finished(&mut self.underway) => {
                     self.underway = None;
@@ -148,12 +158,15 @@ impl Session {
                     Ok(()) => {}
                     Err(_) => return None,
                 },
-                () = sleep_until(next_ping.min(expires)) => {
+                () = sleep_until(wake.min(expires)) => {
                     if Instant::now() >= expires {
                         return Some(match self.state.surface {
                             Surface::Native => CloseReason::TokenExpired,
                             Surface::Match | Surface::MatchAdmin => CloseReason::MaxAge,
                         });
+                    }
+                    if Instant::now() < next_ping {
+                        continue;
                     }
                     if self.unanswered == MISSES {
                         return Some(CloseReason::Dead);
@@ -177,9 +190,10 @@ impl Session {
     }
 
     /// Whether the next frame may be handled. A client that reads slowly is answered slowly: with an action begun
-    /// while much waits, a legal answer would close the socket as a slow consumer.
+    /// while much waits, a legal answer would close the socket as a slow consumer. One that sends too much is read
+    /// slowly.
     fn may_act(&self) -> bool {
-        self.underway.is_none() && !self.outbox.defers_actions()
+        self.underway.is_none() && self.paused_until.is_none() && !self.outbox.defers_actions()
     }
 
     /// Handles what was read, as far as no action is under way.
@@ -195,7 +209,11 @@ impl Session {
                         Incoming::Binary => {
                             self.outbox.push(envelope::error(None, 400, "Frames must be text."));
                         }
-                        Incoming::Ping(payload) => drop(self.outbox.push(frame::pong(&payload))),
+                        Incoming::Ping(payload) => {
+                            // A pong is due all the same.
+                            let _ = self.count_frame();
+                            self.outbox.push(frame::pong(&payload));
+                        }
                         Incoming::Pong => {}
                         Incoming::Close(_) => return Some(CloseReason::Goodbye),
                     }
@@ -209,7 +227,19 @@ impl Session {
     fn begin(&mut self, text: &str) {
         self.state.frames += 1;
         metrics::counter!(names::FRAMES_RECEIVED_TOTAL).increment(1);
-        self.underway = action::begin(&self.node, &self.state, &self.outbox, text);
+        let counted = self.count_frame();
+        self.underway = action::begin(&self.node, &self.state, &self.outbox, text, counted);
+    }
+
+    /// Counts a frame. After one that is too many the next is read later.
+    fn count_frame(&mut self) -> Result<(), Error> {
+        if self.state.caller.is_admin {
+            return Ok(());
+        }
+        self.frames.count(self.node.limits.frames, "frames").map_err(|wait| {
+            self.paused_until = Some(Instant::now() + wait.min(PAUSE));
+            Error::rate_limited(wait)
+        })
     }
 
     /// Says goodbye where there is someone to hear it, and leaves everything.

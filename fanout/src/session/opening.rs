@@ -12,6 +12,7 @@ use std::{
 use shared::{
     error::{Error, ErrorCode},
     metric_names as names,
+    rate::OwnLimit,
     rpc::Surface,
     token::Identity,
 };
@@ -37,11 +38,19 @@ pub(crate) struct Opening {
 impl Opening {
     /// Lists the socket before it is upgraded: whoever is told that they are connected, a drain reaches.
     /// Where compression was agreed, messages may be compressed either way.
-    pub(crate) fn new(node: &Node, identity: Identity, surface: Surface, deflates: bool) -> Self {
+    ///
+    /// # Errors
+    /// Where the node has no room for it, or the person as many sockets as may be.
+    pub(crate) fn new(
+        node: &Node,
+        identity: Identity,
+        surface: Surface,
+        deflates: bool,
+    ) -> Result<Self, Error> {
         let connection = node.next_connection();
         let outbox = Arc::new(Outbox::new(node.outbox_bytes, Form::of(surface, deflates)));
-        let registered = node.sessions.register(connection, identity.caller.user.clone(), outbox.clone());
-        Self { identity, surface, connection, outbox, registered }
+        let registered = node.sessions.register(connection, identity.caller.user.clone(), outbox.clone())?;
+        Ok(Self { identity, surface, connection, outbox, registered })
     }
 
     /// The session of a socket that is not upgraded yet: what it is pushed waits.
@@ -64,6 +73,8 @@ impl Opening {
             frames: 0,
         };
         Box::new(Session {
+            frames: OwnLimit::default(),
+            paused_until: None,
             node,
             decoder: Decoder::new(outbox.form() == Form::Deflated),
             outbox,

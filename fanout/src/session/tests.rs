@@ -25,7 +25,7 @@ async fn session() -> Box<Session> {
         person: Person::default(),
     };
     let node = Arc::new(node);
-    Opening::new(&node, identity, Surface::Native, false).begin(node.clone())
+    Opening::new(&node, identity, Surface::Native, false).expect("there is room").begin(node.clone())
 }
 
 /// The session's socket takes what waits. Resolves with its other end.
@@ -50,7 +50,7 @@ fn an_idle_socket_is_small() {
         size_of::<F>()
     }
     let (task, session, outbox) = (of(run), size_of::<Session>(), size_of::<Outbox>());
-    assert!(task + session + outbox <= 1_200, "{task} + {session} + {outbox} bytes");
+    assert!(task + session + outbox <= 1_232, "{task} + {session} + {outbox} bytes");
 }
 
 #[tokio::test]

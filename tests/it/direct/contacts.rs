@@ -120,8 +120,14 @@ async fn mail_and_account_of_a_contact_are_shown_while_both_talk() {
 #[tokio::test]
 async fn a_call_is_set_up_between_the_two() {
     let cluster = Cluster::start(Size::default()).await;
-    add(&person(&cluster, 0, 7), 7, 8).await;
+    let room = add(&person(&cluster, 0, 7), 7, 8).await;
     let (mut ann, mut bob) = (cluster.socket(0, "7").await, cluster.socket(0, "8").await);
+    let offer = json!({ "user": "8", "data": { "sdp": "offer" } });
+    let refused = ann.act("signal", offer).await.expect("open");
+    assert_eq!(refused["response_status"], 403, "the other has not been there: {refused}");
+    for user in [7, 8] {
+        get(&person(&cluster, 0, user), &format!("/room/select/{room}")).await;
+    }
     ann.must("signal", json!({ "user": "8", "data": { "sdp": "offer" } })).await;
     let push = bob.event("signal").await.expect("a push");
     assert_eq!(push["data"], json!({ "user": "7", "data": { "sdp": "offer" } }));

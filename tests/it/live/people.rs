@@ -73,6 +73,85 @@ async fn a_signal_goes_to_people_of_a_common_room_only() {
 }
 
 #[tokio::test]
+async fn a_signal_needs_a_room_that_both_have_been_in() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let body = json!({ "name": "trap", "private": true, "users": ["bob"] });
+    let (_, room) = ann.post("/api/v1/rooms", body).await;
+    let room = room["id"].as_u64().expect("an id");
+    let mut socket = cluster.socket(0, "ann").await;
+    socket.must("join_room", json!({ "room_pk": room })).await;
+    ann.say(room, "hello").await;
+    let mut victim = cluster.socket(0, "bob").await;
+    let offer = json!({ "user": "bob", "data": 1 });
+    tests::eventually("she is in", || async {
+        let (_, room) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        (room["participants"] == json!(["ann"])).then_some(())
+    })
+    .await;
+    let refused = socket.act("signal", offer.clone()).await.expect("open");
+    assert_eq!(refused["response_status"], 403, "named is not there: {refused}");
+    assert!(victim.so_far().await.is_empty());
+    bob.say(room, "what is this?").await;
+    // It is read from Postgres.
+    bob.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    socket.must("signal", offer).await;
+    victim.event("signal").await.expect("a push");
+}
+
+#[tokio::test]
+async fn a_flood_of_signals_is_refused_and_heals_nothing() {
+    let cluster = Cluster::start_with(
+        Size::default(),
+        tests::postgres::Database::shared(),
+        &[("ROOMCAST_RATE_SIGNALS", "1/h:20")],
+    )
+    .await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("tea").await;
+    let quiet = ann.make_room("quiet").await;
+    let (mut reader, mut victim) = (cluster.socket(0, "cid").await, cluster.socket(0, "bob").await);
+    reader.must("join_room", json!({ "room_pk": quiet })).await;
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        sockets.push(cluster.socket(0, "ann").await);
+    }
+    for socket in [&mut sockets[0], &mut victim] {
+        socket.must("join_room", json!({ "room_pk": room })).await;
+    }
+    tests::eventually("the two are in", || async {
+        let (_, room) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        (room["participants"] == json!(["ann", "bob"])).then_some(())
+    })
+    .await;
+    let (large, legal) = ("x".repeat(200 << 10), "x".repeat((16 << 10) - 2));
+    let (mut sent, mut refused) = (0, 0);
+    for round in 0..5 {
+        for socket in &mut sockets {
+            let answer = socket.act("signal", json!({ "user": "bob", "data": large })).await.expect("open");
+            assert_eq!(
+                (&answer["response_status"], &answer["errors"]),
+                (&json!(400), &json!(["data: must have at most 16384 bytes."]))
+            );
+            let answer = socket.act("signal", json!({ "user": "bob", "data": legal })).await.expect("open");
+            match answer["response_status"].as_u64() {
+                Some(200) => sent += 1,
+                Some(429) => refused += 1,
+                _ => panic!("{answer}"),
+            }
+        }
+        ann.say(quiet, &format!("{round}")).await;
+        assert_eq!(reader.event("chat-message").await.expect("a push")["data"]["message"], round.to_string());
+    }
+    assert_eq!((sent, refused), (20, 80), "all sockets of a person share what the pair may");
+    for _ in 0..20 {
+        victim.event("signal").await.expect("a push");
+    }
+    let metrics = cluster.fanout[0].metrics().await;
+    assert!(!metrics.contains("roomcast_heals_total{cause=\"slow_consumer\"}"), "{metrics}");
+}
+
+#[tokio::test]
 async fn a_newer_token_keeps_a_socket_open() {
     let cluster = Cluster::start(Size::default()).await;
     let now = shared::clock::Timestamp::now().unix_ms() / 1_000;

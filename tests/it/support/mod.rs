@@ -6,17 +6,24 @@ mod native;
 mod refusals;
 mod rights;
 mod rooms;
+mod visitors;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::{
     client::Rest,
-    cluster::{Cluster, sign},
+    cluster::{Cluster, Size, sign},
+    postgres::Database,
 };
 
 const CONTROL: &str = "/api/v2/room-control/";
 const SERVICE: &str = "/api/v2/room-service/";
 const LIST: &str = "/api/v2/room-list/";
+
+/// A deployment of one node each, with more variables.
+async fn started(more: &[(&'static str, &str)]) -> Cluster {
+    Cluster::start_with(Size::default(), Database::shared(), more).await
+}
 
 /// Somebody without a token, at the n-th api node.
 fn visitor(cluster: &Cluster, n: usize) -> Rest {

@@ -177,7 +177,7 @@ async fn bodies_addresses_and_methods_have_bounds() {
 
 #[tokio::test]
 async fn what_comes_too_often_is_refused_in_this_form_too() {
-    let limit = [("ROOMCAST_RATE_REQUESTS", "1:2")];
+    let limit = [("ROOMCAST_RATE_REQUESTS", "1:2"), ("ROOMCAST_ADDRESS_HEADER", "x-forwarded-for")];
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &limit).await;
     let rest = visitor(&cluster, 0);
     let refused = loop {

@@ -5,17 +5,12 @@ use serde_json::{Value, json};
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, sign},
-    postgres::Database,
 };
 
 use super::{
     CONTROL, LIST, SERVICE, agent, close, forbidden, get, key, message, not_found, refusal, visit, visit_of,
     visitor,
 };
-
-async fn started(more: &[(&'static str, &str)]) -> Cluster {
-    Cluster::start_with(Size::default(), Database::shared(), more).await
-}
 
 fn list_of(org_id: &str) -> String {
     format!("{LIST}?org_id={org_id}&product_name=WIFIQRCODE")
@@ -89,7 +84,7 @@ async fn agents_list_their_organisations_rooms() {
 
 #[tokio::test]
 async fn an_open_desk_lists_to_everyone() {
-    let cluster = started(&[("ROOMCAST_SUPPORT_OPEN", "true")]).await;
+    let cluster = super::started(&[("ROOMCAST_SUPPORT_OPEN", "true")]).await;
     let room = visit(&visitor(&cluster, 0), visit_of("ABCD12345")).await;
     for rest in [visitor(&cluster, 0), agent(&cluster, "OTHER")] {
         assert_eq!(rest.get(&list_of("DOWELL12345")).await, (StatusCode::OK, json!({ "rooms": [room] })));
@@ -99,7 +94,7 @@ async fn an_open_desk_lists_to_everyone() {
 #[tokio::test]
 async fn a_desk_may_need_tokens() {
     let cluster =
-        started(&[("ROOMCAST_SUPPORT_TOKENS", "required"), ("ROOMCAST_SUPPORT_OPEN", "true")]).await;
+        super::started(&[("ROOMCAST_SUPPORT_TOKENS", "required"), ("ROOMCAST_SUPPORT_OPEN", "true")]).await;
     let (rest, ann) = (visitor(&cluster, 0), cluster.rest(0, "ann"));
     let room = visit(&ann, visit_of("ann")).await;
     let needed = refusal(401, "A token is needed.");
@@ -110,20 +105,4 @@ async fn a_desk_may_need_tokens() {
     assert_eq!(rest.get(&list_of("DOWELL12345")).await, needed);
     assert_eq!(get(&ann, "get_room_by_id", key(&room)).await.0, StatusCode::OK);
     assert_eq!(cluster.rest(0, "bob").get(&list_of("DOWELL12345")).await.1, json!({ "rooms": [room] }));
-}
-
-#[tokio::test]
-async fn a_visitor_writes_so_often_and_others_are_not_touched() {
-    let cluster = started(&[("ROOMCAST_RATE_WRITES", "1:2")]).await;
-    let rest = visitor(&cluster, 0);
-    let room = visit(&rest, visit_of("ABCD12345")).await;
-    let refused = loop {
-        let answer = rest.post(SERVICE, message(key(&room), "hi")).await;
-        if answer.0 != StatusCode::OK {
-            break answer;
-        }
-    };
-    assert_eq!(refused, refusal(429, "That is too often. Try again in 1 s."));
-    visit(&rest, visit_of("EFGH")).await;
-    assert_eq!(get(&rest, "get_messages", key(&room)).await.0, StatusCode::OK, "reads are not counted");
 }

@@ -29,15 +29,40 @@ pub(crate) struct Around<'a> {
     pub(crate) keeps_places: bool,
     /// Whether sockets remember who is in their room with them.
     pub(crate) keeps_company: bool,
+    /// What the server refused as too much (429).
+    pub(crate) limited: u64,
+}
+
+/// Whether a message was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was.
+    Taken,
+    /// It was not.
+    Refused,
+    /// It was not, by a limit of the server.
+    Limited,
+}
+
+impl Outcome {
+    /// What a status says.
+    pub(crate) const fn of(status: u64) -> Self {
+        match status {
+            200..300 => Self::Taken,
+            429 => Self::Limited,
+            _ => Self::Refused,
+        }
+    }
 }
 
 impl Around<'_> {
     /// A message was taken, or it was not.
-    pub(crate) fn answered(&mut self, of: Waiting, taken: bool, now: u64) {
-        if taken {
+    pub(crate) fn answered(&mut self, of: Waiting, outcome: Outcome, now: u64) {
+        if outcome == Outcome::Taken {
             self.tally.acknowledged(of.due, now);
         } else {
             self.streams[of.stream].refused.insert(of.seq);
+            self.limited += u64::from(outcome == Outcome::Limited);
         }
         self.free.push(of.stream);
     }

@@ -128,6 +128,9 @@ impl Client {
         if status == 503 && may_be_busy {
             return Ok(None);
         }
+        if status == 429 {
+            bail!("a limit of the server: {}", String::from_utf8_lossy(&body));
+        }
         if status >= 300 {
             bail!("{status}: {}", String::from_utf8_lossy(&body));
         }

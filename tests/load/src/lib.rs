@@ -29,7 +29,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -60,6 +60,10 @@ pub fn main(config: &Config) -> ExitCode {
     }
 }
 
+/// What to do about limits.
+const OFF: &str = "for the time of a measurement start it with ROOMCAST_RATE_WRITES, ROOMCAST_RATE_FRAMES, \
+                   ROOMCAST_RATE_REQUESTS, ROOMCAST_RATE_UPGRADES and ROOMCAST_CHANNELS_SOCKET=off";
+
 fn measure(config: &Config) -> anyhow::Result<Report> {
     let noise = Noise::measure()?;
     if let Some(cpu) = config.cpu {
@@ -77,6 +81,11 @@ fn measure(config: &Config) -> anyhow::Result<Report> {
     bar.set_message("measuring");
     let run = scenario(config, peer.as_ref(), &mut world, &processes, &bar)?;
     bar.finish_and_clear();
+    let limited = world.around.limited;
+    ensure!(
+        limited == 0,
+        "the server's limits have refused {limited} requests (429), so this is what they allow: {OFF}"
+    );
     let report = Report::new(config, noise, &before, &after, run);
     report.write(config)?;
     Ok(report)

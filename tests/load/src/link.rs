@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use mio::{Registry, event::Event};
 
 use crate::{
-    around::{Around, Waiting},
+    around::{Around, Outcome, Waiting},
     config::Config,
     http,
     line::Line,
@@ -59,7 +59,7 @@ impl Link {
                 while let Some(answer) = http::first(&bytes[taken..]).map_err(|_| malformed())? {
                     taken += answer.len;
                     let of = waiting.pop_front().ok_or_else(malformed)?;
-                    around.answered(of, answer.status < 300, now);
+                    around.answered(of, Outcome::of(answer.status.into()), now);
                 }
                 Ok(taken)
             }
@@ -83,7 +83,7 @@ impl Link {
             return Err(error).context("a connection for sending");
         };
         let now = pace::now();
-        waiting.drain(..).for_each(|of| around.answered(of, false, now));
+        waiting.drain(..).for_each(|of| around.answered(of, Outcome::Refused, now));
         self.line = Line::open(self.address, token, registry)?;
         Ok(())
     }

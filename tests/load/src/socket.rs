@@ -299,12 +299,16 @@ impl Inside {
             Reply::Joined(entry) => self.joined(state, entry, around),
             Reply::Left if self.turns_back => self.join(state, out, around),
             Reply::Left => *state = State::Outside,
-            Reply::Answered { number, taken } => {
+            Reply::Answered { number, outcome } => {
                 if let Some(at) = self.waiting.iter().position(|of| of.number == number)
                     && let Some(of) = self.waiting.remove(at)
                 {
-                    around.answered(of, taken, now);
+                    around.answered(of, outcome, now);
                 }
+            }
+            Reply::Limited(why) => {
+                around.limited += 1;
+                return Err(io::Error::other(format!("refused: {why}")));
             }
             Reply::Refused(why) => return Err(io::Error::other(format!("refused: {why}"))),
         }

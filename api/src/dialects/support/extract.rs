@@ -5,22 +5,42 @@ use std::marker::PhantomData;
 use axum::{
     body::{Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, Request},
-    http::{Method, request::Parts},
+    http::{HeaderMap, HeaderName, Method, header, request::Parts},
+    response::{IntoResponse, Response},
 };
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use shared::{error::Error, rules};
+use serde_json::json;
+use shared::error::Error;
 
 use super::errors::Refusal;
 use crate::{
+    commands::support::{Guest, Pass},
     config::TokenUse,
     dialects::{http, read},
-    documents::{Input, Operation},
+    documents::{Input, Operation, Output},
     state::Api,
 };
 
-/// Who asks: whom a token names, or, where none is needed, nobody in particular.
-pub(super) struct Asker(pub(super) Option<rules::Caller>);
+/// The header, and the cookie, by which a visitor without token is known again. The cookie's prefix has browsers
+/// take it from this host alone.
+pub(super) const PASS_HEADER: HeaderName = HeaderName::from_static("x-roomcast-visitor");
+pub(super) const PASS_COOKIE: &str = "__Host-roomcast-visitor";
+/// How long browsers keep the cookie, counted from the last visit.
+const PASS_SECONDS: u32 = 365 * 86_400;
+
+/// Who asks: whom a token names, or, where none is needed, a visitor.
+pub(super) struct Asker(pub(super) Guest);
+
+/// What a visitor shows who was here before.
+fn pass(headers: &HeaderMap) -> Option<Pass> {
+    if let Some(value) = headers.get(PASS_HEADER) {
+        return Pass::read(value.to_str().ok()?);
+    }
+    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find_map(|(name, value)| Pass::read(value).filter(|_| name == PASS_COOKIE))
+}
 
 impl FromRequestParts<Api> for Asker {
     type Rejection = Refusal;
@@ -30,13 +50,43 @@ impl FromRequestParts<Api> for Asker {
         if caller.is_none() && api.support.support_tokens == TokenUse::Required {
             return Err(Error::token_needed().into());
         }
-        Ok(Self(caller))
+        let address = api.address.of(&parts.headers, &parts.extensions);
+        Ok(Self(Guest { caller, address, pass: pass(&parts.headers) }))
     }
 }
 
 impl Input for Asker {
     fn describe(operation: &mut Operation<'_>) {
         operation.token(false);
+        let about = "With ROOMCAST_SUPPORT_VISITORS=bound: what the first visit was answered in this header; the \
+                     cookie that it sets says the same.";
+        operation.header(
+            PASS_HEADER.as_str(),
+            about,
+            &json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
+        );
+    }
+}
+
+/// An answer, with what the visitor is known by from then on.
+pub(super) struct Known<T>(pub(super) Option<Pass>, pub(super) T);
+
+impl<T: Output> Output for Known<T> {
+    fn describe(operation: &mut Operation<'_>) {
+        T::describe(operation);
+    }
+}
+
+impl<T: IntoResponse> IntoResponse for Known<T> {
+    fn into_response(self) -> Response {
+        let Self(pass, answer) = self;
+        let Some(pass) = pass else { return answer.into_response() };
+        let cookie = format!(
+            "{PASS_COOKIE}={}; Max-Age={PASS_SECONDS}; Path=/; HttpOnly; Secure; SameSite=Strict",
+            pass.as_str()
+        );
+        let headers = [(header::SET_COOKIE, cookie), (PASS_HEADER, pass.as_str().to_owned())];
+        (headers, answer).into_response()
     }
 }
 

@@ -4,18 +4,18 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
-use shared::{error::Error, rules::Caller};
+use shared::error::Error;
 
 use super::{
     PREFIX, decode, encode,
     errors::Refusal,
-    extract::{Asker, Body, IdempotencyKey, Unkeyed},
+    extract::{Asker, Body, IdempotencyKey, Known, Unkeyed},
     wire::{self, Answer, Asked, Done},
 };
 use crate::{
     commands::{
         request::Request,
-        support::{self, Said, Visit},
+        support::{self, Guest, Said, Visit},
     },
     documents::{Routes, delete, get, post},
     state::Api,
@@ -47,21 +47,22 @@ fn query<T>(query: Queried<T>) -> Result<T, Error> {
 
 async fn visit(
     State(api): State<Api>,
-    Asker(caller): Asker,
+    Asker(guest): Asker,
     unkeyed: Unkeyed,
     body: Body<wire::NewRoom>,
-) -> Result<Json<Answer<wire::Room>>, Refusal> {
+) -> Result<Known<Json<Answer<wire::Room>>>, Refusal> {
     let wire::NewRoom { user_id: user, org_id, portfolio_name, product_name } = body.json()?;
     let visit = Visit { user, org_id, portfolio_name, product_name };
-    let room = support::visit(&api, caller, visit, &unkeyed.request()).await?;
+    let (room, pass) = support::visit(&api, &guest, visit, &unkeyed.request()).await?;
     let inserted_id = Some(room.secret.clone());
-    Ok(Json(Answer { inserted_id, ..encode::answer("Room filter successfully", encode::room(room)) }))
+    let answer = Answer { inserted_id, ..encode::answer("Room filter successfully", encode::room(room)) };
+    Ok(Known(pass, Json(answer)))
 }
 
 /// Reads; and closes a room, where the body says so. An address that is only followed closes nothing.
 async fn read(
     State(api): State<Api>,
-    Asker(caller): Asker,
+    Asker(guest): Asker,
     key: IdempotencyKey,
     asked: Queried<Asked>,
     body: Body<Asked>,
@@ -80,7 +81,7 @@ async fn read(
             Ok(Json(wire::Service::Rooms(encode::answer(SHOWN, [encode::room(room)]))))
         }
         Some("delete_room") if in_body => {
-            let Json(done) = end(&api, caller, &asked, &key.request()).await?;
+            let Json(done) = end(&api, &guest, &asked, &key.request()).await?;
             Ok(Json(wire::Service::Done(done)))
         }
         _ => {
@@ -92,7 +93,7 @@ async fn read(
 
 async fn write(
     State(api): State<Api>,
-    Asker(caller): Asker,
+    Asker(guest): Asker,
     key: IdempotencyKey,
     body: Body<wire::Write>,
 ) -> Result<Json<Answer<Done>>, Refusal> {
@@ -101,17 +102,17 @@ async fn write(
         Some("create_message") => {
             let wire::NewMessage { room_id, message_data: text, side, auther, message_type } = body.json()?;
             let said = Said { text, side, auther, message_type };
-            support::say(&api, caller, &room_id, said, &key.request()).await?;
+            support::say(&api, &guest, &room_id, said, &key.request()).await?;
             Ok(Json(encode::done("Message updated successfully")))
         }
-        Some("delete_room") => end(&api, caller, &asked, &key.request()).await,
+        Some("delete_room") => end(&api, &guest, &asked, &key.request()).await,
         _ => Err(Error::bad_request("type: must be create_message or delete_room.").into()),
     }
 }
 
 async fn close(
     State(api): State<Api>,
-    Asker(caller): Asker,
+    Asker(guest): Asker,
     key: IdempotencyKey,
     asked: Queried<Asked>,
     body: Body<Asked>,
@@ -120,25 +121,25 @@ async fn close(
     if asked.kind.as_deref().is_some_and(|kind| kind != "delete_room") {
         return Err(Error::bad_request("type: must be delete_room.").into());
     }
-    end(&api, caller, &asked, &key.request()).await
+    end(&api, &guest, &asked, &key.request()).await
 }
 
 async fn end(
     api: &Api,
-    caller: Option<Caller>,
+    guest: &Guest,
     asked: &Asked,
     request: &Request<'_>,
 ) -> Result<Json<Answer<Done>>, Refusal> {
-    support::close(api, caller, decode::to_close(asked)?, request).await?;
+    support::close(api, guest, decode::to_close(asked)?, request).await?;
     Ok(Json(encode::done("Room deleted successfully")))
 }
 
 async fn list(
     State(api): State<Api>,
-    Asker(caller): Asker,
+    Asker(guest): Asker,
     asked: Queried<wire::ListQuery>,
 ) -> Result<Json<wire::Rooms>, Refusal> {
     let wire::ListQuery { org_id, product_name } = query(asked)?;
-    let rooms = support::list(&api, caller.as_ref(), &org_id, &product_name).await?;
+    let rooms = support::list(&api, guest.caller.as_ref(), &org_id, &product_name).await?;
     Ok(Json(encode::rooms(rooms)?))
 }

@@ -44,7 +44,7 @@ const VISITORS: usize = 4;
 /// How long Postgres may take to get the end of the log.
 const APPLIED: Duration = Duration::from_secs(10);
 /// Nothing leaves the log during a run, so that all of it can be read at the end; writers are not slowed down.
-const VARIABLES: [(&str, &str); 2] = [("ROOMCAST_REPLAY", "86400"), ("ROOMCAST_RATE_WRITES", "1000")];
+const VARIABLES: [(&str, &str); 2] = [("ROOMCAST_REPLAY", "86400"), ("ROOMCAST_RATE_FRAMES", "off")];
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))

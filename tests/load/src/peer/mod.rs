@@ -12,7 +12,7 @@ use anyhow::bail;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{config::Config, frame};
+use crate::{around::Outcome, config::Config, frame};
 pub(crate) use roomcast::Publish;
 
 /// A socket's place: its number of all, and its room's.
@@ -65,12 +65,14 @@ pub(crate) enum Reply {
         /// The message's number.
         number: u64,
         /// Whether it was.
-        taken: bool,
+        outcome: Outcome,
     },
     /// This has to be answered.
     Answer(String),
     /// The server refuses.
     Refused(String),
+    /// The server refuses by a limit.
+    Limited(String),
 }
 
 /// A message to be sent.

@@ -14,6 +14,7 @@ use shared::{
 
 use super::{Change, Entry, Peer, Place, Post, Reply, Route, Seat, json};
 use crate::{
+    around::Outcome,
     config::{Config, Scenario},
     http, link,
 };
@@ -70,10 +71,11 @@ impl Roomcast {
         })
     }
 
-    fn authorization(&self, user: &str) -> String {
+    /// Writers are of the host application: what a person may write is not what is measured.
+    fn authorization(&self, user: &str, is_admin: bool) -> String {
         let expires = Timestamp::now().unix_ms() / 1000 + TOKEN;
-        let token = shared::token::sign(&self.secret, &json!({ "user_id": user, "exp": expires }))
-            .expect("claims are JSON");
+        let claims = json!({ "user_id": user, "exp": expires, "is_admin": is_admin });
+        let token = shared::token::sign(&self.secret, &claims).expect("claims are JSON");
         format!("Authorization: Bearer {token}\r\n")
     }
 
@@ -81,7 +83,7 @@ impl Roomcast {
         let mut tokens = self.tokens.borrow_mut();
         while tokens.len() <= post.stream {
             let user = format!("writer-{}", tokens.len());
-            tokens.push(self.authorization(&user));
+            tokens.push(self.authorization(&user, true));
         }
         let body = format!(r#"{{"message":"{}"}}"#, post.text);
         let path = format!("/api/v1/rooms/{room}/messages");
@@ -168,7 +170,7 @@ impl Peer for Roomcast {
             .map(|n| ("/api/v1/rooms".to_owned(), json!({ "name": format!("load {n}") })))
             .collect();
         // A connection's requests are answered one after the other: so many connections.
-        let (api, authorization) = (self.api[0], self.authorization("load"));
+        let (api, authorization) = (self.api[0], self.authorization("load", true));
         let made = thread::scope(|scope| {
             let parts: Vec<_> = new
                 .chunks(new.len().div_ceil(MAKERS).max(1))
@@ -184,7 +186,10 @@ impl Peer for Roomcast {
     }
 
     fn opening(&self, seat: Seat) -> (String, String) {
-        ("/ws/".to_owned(), self.authorization(&format!("load-{}", seat.socket)))
+        (
+            "/ws/".to_owned(),
+            self.authorization(&format!("load-{}", seat.socket), self.publish == Publish::Socket),
+        )
     }
 
     fn join(&self, seat: Seat) -> Vec<String> {
@@ -221,7 +226,7 @@ impl Peer for Roomcast {
     }
 
     fn lists(&self) -> anyhow::Result<Vec<HashSet<usize>>> {
-        let mut client = http::Client::open(self.api[0], self.authorization("load"))?;
+        let mut client = http::Client::open(self.api[0], self.authorization("load", true))?;
         let asked = self.rooms.iter().map(|room| (format!("/api/v1/rooms/{room}"), Value::Null));
         let lists = client.send_all("GET", &asked.collect::<Vec<_>>())?;
         Ok(lists.iter().map(company).collect())
@@ -246,9 +251,10 @@ impl Peer for Roomcast {
             (Some(200..300), Some("leave_room")) => Reply::Left,
             (Some(status), Some("create_message")) => {
                 let number = answer["request_id"].as_u64().unwrap_or(0);
-                Reply::Answered { number, taken: (200..300).contains(&status) }
+                Reply::Answered { number, outcome: Outcome::of(status) }
             }
             (Some(200..300), _) | (None, _) => Reply::Nothing,
+            (Some(429), _) => Reply::Limited(answer.to_string()),
             _ => Reply::Refused(answer.to_string()),
         }
     }

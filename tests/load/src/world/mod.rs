@@ -90,6 +90,7 @@ impl<'a> World<'a> {
                 asked: vec![0; sockets.len()],
                 keeps_places: config.scenario == Scenario::Storm || config.reconnect,
                 keeps_company: config.scenario == Scenario::Joins,
+                limited: 0,
             },
             addresses: &config.address,
             events: Events::with_capacity(1024),

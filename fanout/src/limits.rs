@@ -1,0 +1,64 @@
+//! How much an address, a person or a socket may ask of a node.
+//!
+//! What must hold: who is refused by a limit has changed nothing. The host application, whose tokens say
+//! `is_admin`, is not counted by person or by socket.
+
+use std::net::IpAddr;
+
+use shared::{
+    error::{Error, ErrorCode},
+    id::UserId,
+    metric_names as names,
+    rate::{Limit, Most, Rate},
+    rules::Caller,
+};
+
+use crate::config::LimitArgs;
+
+/// The limits of a node.
+pub(crate) struct Limits {
+    /// Upgrades of an address.
+    pub(crate) upgrades: Limit<IpAddr>,
+    /// Frames of each socket.
+    pub(crate) frames: Rate,
+    /// Channels that a socket follows.
+    pub(crate) channels: Most,
+    signals: Limit<(UserId, UserId)>,
+}
+
+impl Limits {
+    /// The limits that are configured.
+    pub(crate) fn new(args: &LimitArgs) -> Self {
+        Self {
+            upgrades: Limit::new("upgrades", args.rate_upgrades),
+            frames: args.rate_frames,
+            channels: args.channels_socket,
+            signals: Limit::new("signals", args.rate_signals),
+        }
+    }
+
+    /// Counts a signal of a person to another.
+    ///
+    /// # Errors
+    /// Where it is one too many.
+    pub(crate) fn signal(&self, caller: &Caller, user: &UserId) -> Result<(), Error> {
+        if caller.is_admin {
+            return Ok(());
+        }
+        self.signals.count(&(caller.user.clone(), user.clone()))
+    }
+
+    /// Refuses a socket one channel more where it follows that many.
+    ///
+    /// # Errors
+    /// Where it follows as many as may be.
+    pub(crate) fn channel(&self, followed: usize) -> Result<(), Error> {
+        let Most(most) = self.channels;
+        if followed < most {
+            return Ok(());
+        }
+        metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => "channels").increment(1);
+        let detail = format!("A socket may follow {most} channels at most. Leave one first.");
+        Err(Error::new(ErrorCode::RateLimited, detail))
+    }
+}

@@ -1,0 +1,120 @@
+//! Which of a socket's rooms and channels a frame concerns.
+//!
+//! What must hold: what api is told of a socket's rooms does not grow with their number, and is enough to decide as
+//! if it were told all: the room that a frame names, or whether the socket is in none, in one or in several.
+
+use serde::Deserialize;
+use shared::{error::Error, id::RoomId, socket::OfRoom, subject::Channel};
+
+use super::State;
+use crate::limits::Limits;
+
+/// So many rooms are told whatever the frame names: api asks for none, for the only one, or refuses.
+const SEVERAL: usize = 2;
+
+/// The rooms that api is told of, and those of them that are of two.
+pub(super) fn rooms(state: &State, frame: &str) -> (Vec<RoomId>, Vec<RoomId>) {
+    let named = if state.rooms.len() <= SEVERAL { None } else { room_of(frame) };
+    let rooms: Vec<RoomId> = match named {
+        Some(room) => state.rooms.get(&room).into_iter().copied().collect(),
+        None => state.rooms.iter().take(SEVERAL).copied().collect(),
+    };
+    let pairs = rooms.iter().filter(|room| state.pairs.contains(room)).copied().collect();
+    (rooms, pairs)
+}
+
+/// The room that a frame names. One that can't be read is for api to refuse.
+fn room_of(frame: &str) -> Option<RoomId> {
+    serde_json::from_str::<OfRoom>(frame).ok()?.room_pk
+}
+
+#[derive(Deserialize)]
+struct OfChannel {
+    channel: Channel,
+}
+
+/// Refuses an action that would have a socket follow more channels than it may. Those that it follows it may follow
+/// anew.
+pub(super) fn new_channel(limits: &Limits, state: &State, action: &str, frame: &str) -> Result<(), Error> {
+    let followed = state.channels.len();
+    if followed < limits.channels.0 {
+        return Ok(());
+    }
+    let channel = match action {
+        "subscribe" => serde_json::from_str::<OfChannel>(frame).ok().map(|frame| frame.channel),
+        "join_room" => room_of(frame).map(Channel::Room),
+        _ => return Ok(()),
+    };
+    match channel {
+        Some(channel) if state.channels.contains_key(&channel) => Ok(()),
+        _ => limits.channel(followed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::{event::Person, id::ShardCount, rate::Most, rpc::Surface, token::Identity};
+
+    use super::*;
+    use crate::{
+        bench,
+        config::LimitArgs,
+        session::{Opening, Session},
+    };
+
+    async fn session() -> Box<Session> {
+        let node = bench::node(ShardCount::new(1).expect("1")).await;
+        let identity = Identity {
+            caller: bench::caller(0),
+            issued_at: None,
+            expires_at_ms: i64::MAX,
+            person: Person::default(),
+        };
+        Opening::new(&node, identity, Surface::Native, false).expect("there is room").begin(node)
+    }
+
+    #[tokio::test]
+    async fn frame_carries_the_rooms_that_it_concerns_however_many_the_socket_is_in() {
+        let state = &mut session().await.state;
+        let rooms = |state: &State, frame: serde_json::Value| rooms(state, &frame.to_string());
+        assert_eq!(rooms(state, json!({ "room_pk": 7 })), (vec![], vec![]));
+        state.rooms.insert(RoomId(7));
+        assert_eq!(rooms(state, json!({})), (vec![RoomId(7)], vec![]), "it is the only one");
+        state.rooms.extend((1..=10_000).map(RoomId));
+        state.pairs.insert(RoomId(9));
+        assert_eq!(rooms(state, json!({ "room_pk": 7, "action": "x" })), (vec![RoomId(7)], vec![]));
+        assert_eq!(rooms(state, json!({ "room_pk": 9 })), (vec![RoomId(9)], vec![RoomId(9)]));
+        assert_eq!(rooms(state, json!({ "room_pk": 10_001 })), (vec![], vec![]));
+        for none in [json!({}), json!({ "room_pk": null }), json!({ "room_pk": [7] })] {
+            assert_eq!(rooms(state, none).0.len(), SEVERAL, "there are several");
+        }
+    }
+
+    #[tokio::test]
+    async fn socket_follows_so_many_channels_and_those_anew() {
+        let limits = Limits::new(&LimitArgs { channels_socket: Most(2), ..LimitArgs::off() });
+        let state = &mut session().await.state;
+        let follow = |state: &State, action: &str, frame: serde_json::Value| {
+            new_channel(&limits, state, action, &frame.to_string()).map_err(|error| error.code.status())
+        };
+        state.channels.insert(Channel::System, 1);
+        assert_eq!(follow(state, "join_room", json!({ "room_pk": 7 })), Ok(()));
+        state.channels.insert(Channel::Room(RoomId(7)), 2);
+        for (action, frame) in [
+            ("join_room", json!({ "room_pk": 8 })),
+            ("subscribe", json!({ "channel": "room-8" })),
+            ("subscribe", json!({ "channel": "room-8", "room_pk": 7 })),
+            ("subscribe", json!({ "channel": 5 })),
+        ] {
+            assert_eq!(follow(state, action, frame.clone()), Err(429), "{frame}");
+        }
+        for (action, frame) in [
+            ("join_room", json!({ "room_pk": 7 })),
+            ("subscribe", json!({ "channel": "system", "room_pk": [] })),
+            ("create_message", json!({ "room_pk": 8 })),
+        ] {
+            assert_eq!(follow(state, action, frame.clone()), Ok(()), "{frame}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Visitors without a token: what they are counted by, and what they are known again by.
+
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use serde_json::Value;
+use tests::{client::Rest, cluster::Cluster};
+
+use super::{CONTROL, SERVICE, get, key, message, messages, refusal, say, started, visit, visit_of, visitor};
+
+/// By which header a proxy says where its clients are.
+const ADDRESS: (&str, &str) = ("ROOMCAST_ADDRESS_HEADER", "x-forwarded-for");
+const PASS: &str = "x-roomcast-visitor";
+
+/// What that request is answered to a visitor at an address.
+async fn post_from(rest: &Rest, address: &str, path: &str, body: Value) -> (StatusCode, Value) {
+    let request = rest.request(Method::POST, path).header("x-forwarded-for", address).json(&body);
+    let answer = request.send().await.expect("an answer");
+    (answer.status(), answer.json().await.expect("JSON"))
+}
+
+fn too_often(answer: &(StatusCode, Value)) -> bool {
+    *answer == refusal(429, "That is too often. Try again in 1 s.")
+}
+
+#[tokio::test]
+async fn tokenless_writes_count_by_address_and_who_guesses_uses_up_nothing_of_the_visitor() {
+    let cluster = started(&[("ROOMCAST_RATE_WRITES", "1:3"), ADDRESS]).await;
+    let rest = visitor(&cluster, 0);
+    let (victim, stranger) = ("10.0.0.1", "10.0.0.2");
+    let room = post_from(&rest, victim, CONTROL, visit_of("ann")).await.1["response"].clone();
+    // The same names, another address: it was the visitor's own share once.
+    let mut answers = Vec::new();
+    for _ in 0..8 {
+        answers.push(post_from(&rest, stranger, CONTROL, visit_of("ann")).await);
+    }
+    assert!(answers.iter().any(too_often), "{answers:?}");
+    for wrong in ["64e96a73f59c079a226e1ae9", "x"] {
+        let answers = async || post_from(&rest, stranger, SERVICE, message(wrong, "hi")).await;
+        tests::eventually("guesses are too many", || async { too_often(&answers().await).then_some(()) })
+            .await;
+    }
+    assert_eq!(post_from(&rest, victim, SERVICE, message(key(&room), "hello")).await.0, StatusCode::OK);
+    assert_eq!(messages(&rest, key(&room)).await.len(), 1, "nothing of what was refused is there");
+}
+
+#[tokio::test]
+async fn tokenless_writes_count_by_room_once_its_key_is_shown() {
+    let cluster = started(&[("ROOMCAST_RATE_WRITES", "1:2"), ADDRESS]).await;
+    let rest = visitor(&cluster, 0);
+    let room = post_from(&rest, "10.0.0.1", CONTROL, visit_of("ann")).await.1["response"].clone();
+    let mut stored = 0;
+    for n in 0.. {
+        // Each from an address of its own.
+        let address = format!("10.1.{}.{}", n / 250, n % 250);
+        let answer = post_from(&rest, &address, SERVICE, message(key(&room), "hi")).await;
+        if answer.0 != StatusCode::OK {
+            assert!(too_often(&answer), "{answer:?}");
+            break;
+        }
+        stored += 1;
+    }
+    assert_eq!(messages(&rest, key(&room)).await.len(), stored);
+    let other = post_from(&rest, "10.0.0.1", CONTROL, visit_of("bob")).await.1["response"].clone();
+    let said = post_from(&rest, "10.0.0.9", SERVICE, message(key(&other), "hi")).await;
+    assert_eq!(said.0, StatusCode::OK, "another room has its own share");
+}
+
+#[tokio::test]
+async fn an_address_makes_so_many_rooms_without_a_token() {
+    let cluster = started(&[("ROOMCAST_RATE_VISITOR_ROOMS", "1/h:3"), ADDRESS]).await;
+    let rest = visitor(&cluster, 0);
+    let before = cluster.stored().await;
+    let mut made = Vec::new();
+    for n in 0..3 {
+        let answer = post_from(&rest, "10.0.0.1", CONTROL, visit_of(&format!("v{n}"))).await;
+        assert_eq!(answer.0, StatusCode::OK, "{answer:?}");
+        made.push(answer);
+    }
+    let stored = cluster.stored().await;
+    let refused = rest.request(Method::POST, CONTROL).header("x-forwarded-for", "10.0.0.1");
+    let refused = refused.json(&visit_of("v3")).send().await.expect("an answer");
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let wait: u32 = refused.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
+    assert!((3_000..=3_600).contains(&wait), "{wait}");
+    assert_eq!((before + 3, cluster.stored().await), (stored, stored), "nothing was stored");
+    let again = post_from(&rest, "10.0.0.1", CONTROL, visit_of("v0")).await;
+    assert_eq!(again, made[0], "a room that is there is answered");
+    assert_eq!(post_from(&rest, "10.0.0.2", CONTROL, visit_of("v3")).await.0, StatusCode::OK);
+    // Who has a token is counted as a person.
+    let ann = cluster.rest(0, "ann");
+    assert_eq!(post_from(&ann, "10.0.0.1", CONTROL, visit_of("ann")).await.0, StatusCode::OK);
+}
+
+/// A visit that shows what an earlier one was answered, and the headers of its answer.
+async fn visit_with(cluster: &Cluster, name: &str, value: &str) -> (Value, HeaderMap) {
+    let request = visitor(cluster, 0).request(Method::POST, CONTROL).header(name, value);
+    let answer = request.json(&visit_of("ann")).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let headers = answer.headers().clone();
+    (answer.json::<Value>().await.expect("JSON")["response"].clone(), headers)
+}
+
+#[tokio::test]
+async fn bound_visit_gives_its_room_to_who_shows_its_secret_alone() {
+    let cluster = started(&[("ROOMCAST_SUPPORT_VISITORS", "bound")]).await;
+    let (room, headers) = visit_with(&cluster, "x-none", "").await;
+    let pass = headers[PASS].to_str().expect("text");
+    assert!(pass.len() == 32 && pass.bytes().all(|byte| byte.is_ascii_hexdigit()), "{pass}");
+    let cookie = headers["set-cookie"].to_str().expect("text");
+    let expected = "; Max-Age=31536000; Path=/; HttpOnly; Secure; SameSite=Strict";
+    assert_eq!(cookie, format!("__Host-roomcast-visitor={pass}{expected}"));
+    say(&visitor(&cluster, 0), key(&room), "my account number is 42").await;
+
+    // Who knows the four names gets a room of their own, as often as they ask.
+    for (name, value) in [
+        ("x-none", String::new()),
+        (PASS, "0".repeat(32)),
+        (PASS, "x".to_owned()),
+        ("cookie", format!("roomcast-visitor={pass}")),
+        ("cookie", format!("__Host-roomcast-visitor={}", "f".repeat(32))),
+    ] {
+        let (other, _) = visit_with(&cluster, name, &value).await;
+        assert_ne!(key(&other), key(&room), "{name}: {value}");
+        assert_eq!(messages(&visitor(&cluster, 0), key(&other)).await, [0_u8; 0].map(Value::from));
+    }
+    for (name, value) in [
+        (PASS, pass.to_owned()),
+        ("cookie", format!("__Host-roomcast-visitor={pass}")),
+        ("cookie", format!("a=b; __Host-roomcast-visitor={pass}; c=d")),
+    ] {
+        let (again, headers) = visit_with(&cluster, name, &value).await;
+        assert_eq!(key(&again), key(&room), "{name}: {value}");
+        assert_eq!(headers[PASS], pass);
+    }
+    // Its key opens the room, as before; and a token is who it names.
+    assert_eq!(get(&visitor(&cluster, 0), "get_messages", key(&room)).await.0, StatusCode::OK);
+    let ann = cluster.rest(0, "ann");
+    let own = visit(&ann, visit_of("ann")).await;
+    assert_eq!(visit(&ann, visit_of("ann")).await, own);
+}
+
+#[tokio::test]
+async fn named_visitors_are_answered_no_secret() {
+    let cluster = started(&[]).await;
+    let (room, headers) = visit_with(&cluster, PASS, &"0".repeat(32)).await;
+    assert!(headers.get(PASS).is_none() && headers.get("set-cookie").is_none(), "{headers:?}");
+    assert_eq!(key(&visit_with(&cluster, "x-none", "").await.0), key(&room));
+}
