@@ -54,6 +54,9 @@ metric_names! {
     counter UNSTORED_DROPPED_TOTAL = "roomcast_unstored_dropped_total";
     /// Followers let in, by `outcome`: new, recovered, lost.
     counter RESUMES_TOTAL = "roomcast_resumes_total";
+    /// Reads of the log for those who come back to a channel, by `outcome`: read, too_much (more than a ring holds), gone
+    /// (from the log), another_log, unreadable.
+    counter REPLAYS_TOTAL = "roomcast_replays_total";
     /// Healings by `cause`: reconnect, slow_consumer, gap, hint, election, epoch, widened, opened, late, again.
     counter HEALS_TOTAL = "roomcast_heals_total";
     /// Stored events that were found in the log after later ones of their channel had been pushed: who lacks one

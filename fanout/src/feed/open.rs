@@ -149,6 +149,8 @@ impl Feed {
             hub.admit(follower, false);
         } else if follower.reach().is_some_and(|reach| reach >= hub.ring.base()) {
             hub.admit(follower, true);
+        } else if follower.reach().is_some_and(|reach| reach < hub.ring.lost()) {
+            hub.admit(follower, false);
         } else {
             hub.resuming.push(follower);
             self.replay(channel);

@@ -2,7 +2,8 @@
 //!
 //! One read serves all who wait. What must hold: a client is called recovered only where every
 //! event between was read, and the log still began before them when the reading was over; a client that asks
-//! for more than there is, and a log that can't be read, change nothing for the others.
+//! for more than there is, and a log that can't be read, change nothing for the others. What a ring can never hold is
+//! read once.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,6 +11,7 @@ use anyhow::bail;
 use bytes::Bytes;
 use shared::{
     log::{self, Reader, StreamState},
+    metric_names as names,
     subject::{self, Channel},
 };
 
@@ -35,18 +37,34 @@ pub(super) struct Asked {
     pub(super) epoch: u64,
     /// Where the channel began to be heard: closed and opened again, it asks for itself.
     pub(super) began: u64,
+    /// What its ring may take more: events, and bytes.
+    pub(super) space: (usize, usize),
 }
 
 /// What it found.
 pub(super) enum Found {
     /// All events in (base, upto], where the base is above `since` if there are too many before.
     Frames { base: u64, frames: Vec<(u64, Bytes)> },
+    /// More than the ring may take, however far it is read: whoever has less than this can't be served.
+    TooMuch(u64),
     /// The log begins with this event, which is later than what was asked for.
     Begins(u64),
     /// The log is another one.
     Another,
     /// The log can't be read now.
     Unreadable,
+}
+
+impl Found {
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Frames { .. } => "read",
+            Self::TooMuch(_) => "too_much",
+            Self::Begins(_) => "gone",
+            Self::Another => "another_log",
+            Self::Unreadable => "unreadable",
+        }
+    }
 }
 
 /// A replay that is over.
@@ -61,24 +79,36 @@ impl Feed {
         let Some(hub) = self.hub(channel) else { return };
         let Some(since) = hub.resuming.iter().filter_map(Follower::reach).min() else { return };
         if !std::mem::replace(&mut hub.reading, true) {
-            let asked = Asked { since, upto: hub.ring.base(), epoch: hub.epoch, began: hub.began() };
+            let (epoch, began, space) = (hub.epoch, hub.began(), hub.ring.space());
+            let asked = Asked { since, upto: hub.ring.base(), epoch, began, space };
             self.todo.push(Work::Replay { channel: channel.clone(), asked });
         }
     }
 
     pub(super) fn replayed(&mut self, channel: &Channel, replay: Replay) {
         let Replay { asked, found } = replay;
+        metrics::counter!(names::REPLAYS_TOTAL, "outcome" => found.outcome()).increment(1);
         let Some(hub) = self.hub(channel).filter(|hub| hub.began() == asked.began) else { return };
         hub.reading = false;
         hub.expect();
         // Who has less than this can't be served, now or later.
         let (from, least) = match found {
             Found::Frames { base, frames } => {
+                if base > asked.since {
+                    hub.ring.lose(base);
+                }
                 hub.ring.extend_back(base, asked.upto, frames);
                 // Who has less than was asked for has come since, and has the next turn.
                 (asked.since, hub.ring.base())
             }
-            Found::Begins(first) => (0, first - 1),
+            Found::TooMuch(least) => {
+                hub.ring.lose(least);
+                (0, least)
+            }
+            Found::Begins(first) => {
+                hub.ring.lose(first - 1);
+                (0, first - 1)
+            }
             Found::Another => (0, u64::MAX),
             // Their `done` is dropped: each session answers that it could not be.
             Found::Unreadable => return hub.resuming.clear(),
@@ -115,7 +145,7 @@ pub(super) async fn read(source: &Source, channel: &Channel, asked: Asked) -> Fo
 }
 
 async fn read_once(source: &Source, channel: &Channel, asked: Asked) -> anyhow::Result<Found> {
-    let Asked { since, upto, epoch, .. } = asked;
+    let Asked { since, upto, epoch, space, .. } = asked;
     let shard = channel.shard(source.shards);
     let lacks = |state: StreamState| {
         if state.epoch != epoch {
@@ -135,6 +165,8 @@ async fn read_once(source: &Source, channel: &Channel, asked: Asked) -> anyhow::
     let end = last.min(upto);
     let mut reader = Reader::open(source.jetstream.clone(), shard, Some(filter), since + 1);
     let (mut base, mut frames, mut bytes) = (since, VecDeque::new(), 0);
+    // Enough for the ring, and as much again: so each read that ends early takes the limit further by a ring's size.
+    let (mut events_left, mut bytes_left) = (space.0 + EVENTS_MAX, space.1 + BYTES_MAX);
     let mut read_upto = since;
     while read_upto < end {
         let Some(read) = reader.next_stored().await? else {
@@ -151,13 +183,15 @@ async fn read_once(source: &Source, channel: &Channel, asked: Asked) -> anyhow::
         }
         if let Some(frame) = native::push(channel, parsed.event, stored.seq, &stored.payload) {
             bytes += frame.len();
+            let left = events_left.checked_sub(1).zip(bytes_left.checked_sub(frame.len()));
             frames.push_back((stored.seq, frame));
-        }
-        while frames.len() > EVENTS_MAX || bytes > BYTES_MAX {
-            if let Some((seq, frame)) = frames.pop_front() {
+            while frames.len() > space.0 || bytes > space.1 {
+                let Some((seq, frame)) = frames.pop_front() else { break };
                 bytes -= frame.len();
                 base = seq;
             }
+            let Some(left) = left else { return Ok(Found::TooMuch(base)) };
+            (events_left, bytes_left) = left;
         }
     }
     // Trimming may have passed `since` while we read: a consumer below the first event begins

@@ -1,18 +1,21 @@
-//! Who is in a room when its first socket comes: what Postgres has, and what the log has since.
+//! Who is in a room when its first socket comes: what Postgres has once it has all that came before. The log is not
+//! read for it: whoever opens many rooms would have it read as often.
 //!
 //! The words of processes may be merged in any order, so what is heard meanwhile needs no gate.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
-use serde::Deserialize;
 use shared::{
-    event::{EventName, header},
     id::{RoomId, UserId},
-    log::{self, Reader, Stored},
     rpc::{ParticipantsRequest, expiry},
-    subject::{self, Channel},
+    subject::Channel,
 };
 
 use super::{Feed, Source, work::Work};
+
+/// How long Postgres is waited for.
+const APPLIED: Duration = Duration::from_secs(1);
 
 /// A process's word on one person.
 pub(super) struct Word {
@@ -24,8 +27,10 @@ pub(super) struct Word {
 
 /// Everyone's words up to an event of the room's shard.
 pub(super) async fn take(source: &Source, room: RoomId, upto: u64) -> anyhow::Result<Vec<Word>> {
+    let shard = Channel::Room(room).shard(source.shards);
+    source.applied.wait(shard, upto, APPLIED).await;
     let mut words = Vec::new();
-    // Each page is as new as its own snapshot: the log tells the rest since the oldest of them.
+    // Each page is as new as its own snapshot.
     let mut as_of = u64::MAX;
     let mut after = None;
     loop {
@@ -43,41 +48,13 @@ pub(super) async fn take(source: &Source, room: RoomId, upto: u64) -> anyhow::Re
             break;
         }
     }
-    if as_of < upto {
-        let channel = Channel::Room(room);
-        let shard = channel.shard(source.shards);
-        let state = log::state(&source.jetstream, shard).await?;
-        ensure!(state.first <= as_of + 1, "the log no longer has what Postgres has not got");
-        let filter = Some(channel.chat_all(source.shards));
-        let mut reader = Reader::open(source.jetstream.clone(), shard, filter, as_of + 1);
-        while let Some(read) = reader.next_stored().await? {
-            if read.stored.seq > upto {
-                break;
-            }
-            words.extend(word(&read.stored));
-        }
-    }
+    ensure!(as_of >= upto, "Postgres has the room up to {as_of}, and not yet up to {upto}");
     Ok(words)
-}
-
-fn word(stored: &Stored) -> Option<Word> {
-    #[derive(Deserialize)]
-    struct About {
-        user: UserId,
-    }
-    let present = match EventName::parse(subject::parse(&stored.subject).ok()?.event)? {
-        EventName::ParticipantJoin => true,
-        EventName::ParticipantLeave => false,
-        _ => return None,
-    };
-    let number = |name| stored.headers.get_last(name)?.as_str().parse().ok();
-    let About { user } = serde_json::from_slice(&stored.payload).ok()?;
-    Some(Word { user, incarnation: number(header::INCARNATION)?, counter: number(header::COUNTER)?, present })
 }
 
 /// Takes it a moment after it could not be taken.
 pub(super) async fn take_again(source: &Source, room: RoomId, upto: u64) -> anyhow::Result<Vec<Word>> {
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     take(source, room, upto).await.context("who is in the room is not known")
 }
 

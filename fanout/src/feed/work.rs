@@ -161,7 +161,7 @@ mod tests {
     async fn work_that_panics_is_reported_as_failed() {
         let range = heal::Range { after: 1, highest: 1, epoch: None };
         let channel = Channel::Room(RoomId(1));
-        let asked = Asked { since: 1, upto: 2, epoch: 1, began: 2 };
+        let asked = Asked { since: 1, upto: 2, epoch: 1, began: 2, space: (1, 1) };
         let all = [
             Work::People,
             Work::Open { channel: channel.clone(), is_heard: false },

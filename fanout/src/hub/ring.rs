@@ -16,6 +16,8 @@ pub(crate) const BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Ring {
     base: u64,
+    /// Whoever has less than this can't be served, now or later: what they lack is gone, or is more than a ring holds.
+    lost: u64,
     frames: VecDeque<(u64, Bytes)>,
     bytes: usize,
 }
@@ -23,12 +25,27 @@ pub(crate) struct Ring {
 impl Ring {
     /// An empty ring that has everything after `base`.
     pub(crate) const fn new(base: u64) -> Self {
-        Self { base, frames: VecDeque::new(), bytes: 0 }
+        Self { base, lost: 0, frames: VecDeque::new(), bytes: 0 }
     }
 
     /// Everything after this is here.
     pub(crate) const fn base(&self) -> u64 {
         self.base
+    }
+
+    /// Whoever has less than this can't be served.
+    pub(crate) const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Whoever has less than that can't be served.
+    pub(crate) fn lose(&mut self, before: u64) {
+        self.lost = self.lost.max(before);
+    }
+
+    /// What it may take more: events, and bytes.
+    pub(crate) fn space(&self) -> (usize, usize) {
+        (EVENTS_MAX.saturating_sub(self.frames.len()), BYTES_MAX.saturating_sub(self.bytes))
     }
 
     /// Adds the newest event. The oldest go where it would be too many.
@@ -54,6 +71,7 @@ impl Ring {
             if let Some((seq, frame)) = self.frames.pop_front() {
                 self.bytes -= frame.len();
                 self.base = seq;
+                self.lose(seq);
             }
         }
     }
@@ -67,6 +85,7 @@ impl Ring {
         for (seq, frame) in older.into_iter().rev() {
             if self.frames.len() == EVENTS_MAX || self.bytes + frame.len() > BYTES_MAX {
                 self.base = seq;
+                self.lose(seq);
                 return;
             }
             self.bytes += frame.len();
@@ -109,6 +128,7 @@ mod tests {
         ring.push(12, Bytes::from(vec![0; BYTES_MAX - 2]));
         ring.extend_back(1, 10, vec![(2, frame(2)), (4, frame(4)), (6, frame(6)), (8, frame(8))]);
         assert_eq!((ring.base(), ring.after(0).count()), (4, 3));
+        assert_eq!((ring.lost(), ring.space()), (4, (EVENTS_MAX - 3, 0)), "what lies before fits never");
     }
 
     #[test]

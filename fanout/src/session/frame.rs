@@ -49,6 +49,8 @@ pub(crate) enum Violation {
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     buffer: Vec<u8>,
+    /// Bytes of the buffer that were taken already: they are dropped once, when more is read.
+    taken: usize,
     /// The client may compress its messages.
     deflates: bool,
     /// The message that fragments have begun.
@@ -78,16 +80,15 @@ impl Decoder {
 
     /// Takes what was read.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..std::mem::take(&mut self.taken));
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next message or control frame; `None` until more was read.
     pub(crate) fn next(&mut self) -> Result<Option<Incoming>, Violation> {
         while let Some(header) = self.header()? {
-            if self.buffer.len() < header.payload.end {
-                return Ok(None);
-            }
-            let mut payload = self.buffer[header.payload.clone()].to_vec();
+            let Some(payload) = self.rest().get(header.payload.clone()) else { return Ok(None) };
+            let mut payload = payload.to_vec();
             for (byte, mask) in payload.iter_mut().zip(header.mask.iter().cycle()) {
                 *byte ^= mask;
             }
@@ -99,17 +100,21 @@ impl Decoder {
         Ok(None)
     }
 
+    /// What was read and not taken yet.
+    fn rest(&self) -> &[u8] {
+        &self.buffer[self.taken..]
+    }
+
     fn consume(&mut self, n: usize) {
-        if n == self.buffer.len() {
+        self.taken += n;
+        if self.taken == self.buffer.len() {
             // An idle socket holds no buffer.
-            self.buffer = Vec::new();
-        } else {
-            self.buffer.drain(..n);
+            (self.buffer, self.taken) = (Vec::new(), 0);
         }
     }
 
     fn header(&self) -> Result<Option<Header>, Violation> {
-        let [first, second, rest @ ..] = self.buffer.as_slice() else { return Ok(None) };
+        let [first, second, rest @ ..] = self.rest() else { return Ok(None) };
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
         let deflated = first & RSV1 != 0;
         let may_deflate = self.deflates && matches!(opcode, TEXT | BINARY);
@@ -256,138 +261,4 @@ pub(crate) fn close(code: u16, reason: &str) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-
-    use super::*;
-
-    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mask = [1, 2, 3, 4];
-        let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).expect("short")];
-        frame.extend_from_slice(&mask);
-        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        frame
-    }
-
-    fn read(bytes: &[u8]) -> Result<Vec<Incoming>, Violation> {
-        read_by(Decoder::default(), bytes)
-    }
-
-    fn read_by(mut decoder: Decoder, bytes: &[u8]) -> Result<Vec<Incoming>, Violation> {
-        let mut all = Vec::new();
-        // One byte at a time: no piece of the network may matter.
-        for byte in bytes {
-            decoder.push(&[*byte]);
-            while let Some(incoming) = decoder.next()? {
-                all.push(incoming);
-            }
-        }
-        Ok(all)
-    }
-
-    #[test]
-    fn messages_come_whole_whatever_their_fragments() {
-        let bytes =
-            [masked(0x01, b"he"), masked(0x89, b"now"), masked(0x80, b"llo"), masked(0x88, b"")].concat();
-        let expected =
-            vec![Incoming::Ping(b"now".to_vec()), Incoming::Text("hello".to_owned()), Incoming::Close(None)];
-        assert_eq!(read(&bytes), Ok(expected));
-    }
-
-    #[test]
-    fn what_the_protocol_forbids_is_refused() {
-        let unmasked = [0x81, 0x00];
-        for bad in [
-            &unmasked[..],
-            &masked(0xC1, b"reserved"),
-            &masked(0x80, b"continues nothing"),
-            &masked(0x09, b"fragmented ping"),
-            &masked(0x83, b"unknown"),
-            &masked(0x88, &[0x03]),
-            &masked(0x88, &1005_u16.to_be_bytes()),
-            &[masked(0x01, b"a"), masked(0x81, b"b")].concat(),
-        ] {
-            assert_eq!(read(bad), Err(Violation::Protocol), "{bad:?}");
-        }
-        assert_eq!(read(&masked(0x81, &[0xFF])), Err(Violation::NotUtf8));
-        let huge = [0x81, 0xFF, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0, 0];
-        assert_eq!(read(&huge), Err(Violation::TooBig));
-    }
-
-    #[test]
-    fn a_compressed_message_is_what_it_was_where_that_was_agreed() {
-        let message = deflate::deflate(&[b'x'; 200]).expect("it shrinks");
-        let (first, second) = message.split_at(3);
-        let pieces = [masked(0x41, first), masked(0x89, b""), masked(0x80, second)].concat();
-        let expected = vec![Incoming::Ping(vec![]), Incoming::Text("x".repeat(200))];
-        assert_eq!(read_by(Decoder::new(true), &pieces), Ok(expected));
-        assert_eq!(read(&pieces), Err(Violation::Protocol));
-        for bad in [masked(0xC9, b"ping"), masked(0xC1, &[0xFF; 3]), masked(0xE1, b"rsv2")] {
-            assert_eq!(read_by(Decoder::new(true), &bad), Err(Violation::Protocol), "{bad:?}");
-        }
-        let bomb = deflate::deflate(&vec![b'x'; MESSAGE_MAX + 1]).expect("it shrinks");
-        let frame =
-            [&[0xC1, 0xFE][..], &u16::try_from(bomb.len()).expect("short").to_be_bytes(), &[0; 4], &bomb];
-        assert_eq!(read_by(Decoder::new(true), &frame.concat()), Err(Violation::TooBig));
-    }
-
-    #[test]
-    fn a_frame_is_compressed_where_that_pays() {
-        let message = [b'x'; 2_000];
-        let deflated = deflated(&text(&[&message])).expect("it pays");
-        assert_eq!(deflated[0], 0xC1);
-        assert_eq!(deflate::inflate(&deflated[2..], 2_000), Ok(message.to_vec()));
-        assert_eq!(super::deflated(&text(&[&message[..deflate::FROM - 1]])), None);
-    }
-
-    /// Frames as a client might make them, few of them right.
-    fn frames() -> impl Strategy<Value = Vec<u8>> {
-        let frame = (any::<bool>(), 0..16_u8, vec(any::<u8>(), 0..126));
-        vec(frame, 1..5).prop_map(|frames| {
-            let one =
-                |(fin, opcode, payload): (bool, u8, Vec<u8>)| masked(u8::from(fin) << 7 | opcode, &payload);
-            frames.into_iter().flat_map(one).collect()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_end_in_messages_or_a_violation(bytes in prop_oneof![vec(any::<u8>(), 0..300), frames()], at in any::<usize>(), deflates in any::<bool>()) {
-            let mut decoder = Decoder::new(deflates);
-            let mut whole = Vec::new();
-            let (first, second) = bytes.split_at(at % (bytes.len() + 1));
-            let mut read_all = |bytes: &[u8]| -> Result<(), Violation> {
-                decoder.push(bytes);
-                while let Some(incoming) = decoder.next()? {
-                    whole.push(incoming);
-                }
-                Ok(())
-            };
-            // Where the network cuts says nothing.
-            let result = read_all(first).and_then(|()| read_all(second));
-            prop_assert_eq!(read_by(Decoder::new(deflates), &bytes), result.map(|()| whole));
-        }
-
-        #[test]
-        fn a_text_comes_back_however_it_is_cut(text in ".{0,31}", cuts in vec(0..124_usize, 0..4)) {
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
-            cuts.sort_unstable();
-            let (mut frames, mut from) = (Vec::new(), 0);
-            for cut in cuts {
-                frames.extend(masked(if frames.is_empty() { TEXT } else { CONTINUATION }, &text.as_bytes()[from..cut]));
-                from = cut;
-            }
-            let last = 0x80 | if frames.is_empty() { TEXT } else { CONTINUATION };
-            frames.extend(masked(last, &text.as_bytes()[from..]));
-            prop_assert_eq!(read(&frames), Ok(vec![Incoming::Text(text)]));
-        }
-    }
-
-    #[test]
-    fn lengths_are_written_in_their_three_forms() {
-        assert_eq!(text(&[b"ab", b"c"])[..2], [0x81, 3]);
-        assert_eq!(text(&[&[b'x'; 126]])[..4], [0x81, 126, 0, 126]);
-        assert_eq!(text(&[&[b'x'; 65_536]])[..10], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
-        assert_eq!(close(1000, "bye"), Bytes::from_static(b"\x88\x05\x03\xe8bye"));
-    }
-}
+mod tests;

@@ -46,6 +46,45 @@ async fn what_was_missed_comes_first_on_any_node_under_load() {
 }
 
 #[tokio::test]
+async fn what_no_ring_can_hold_is_read_once() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let channel = format!("room-{room}");
+    let first = cluster.socket(0, "bob").await.must("subscribe", json!({ "channel": channel })).await;
+    // 9 MiB, where a ring holds 4.
+    let text = "𝄞".repeat(16_384);
+    let mut ids = Vec::new();
+    for _ in 0..144 {
+        ids.push(ann.say(room, &text).await);
+    }
+    // Nobody there has heard any of it.
+    let replays = async || {
+        let metrics = cluster.fanout[1].metrics().await;
+        let lines = metrics.lines().filter(|line| line.starts_with("roomcast_replays_total"));
+        lines
+            .map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a number"))
+            .sum::<u64>()
+    };
+    let resume = async |since: u64| {
+        let mut socket = cluster.socket(1, "bob").await;
+        let since = json!({ "channel": channel, "since": since, "epoch": first["epoch"] });
+        socket.must("subscribe", since).await["recovered"].clone()
+    };
+    let old = first["id"].as_u64().expect("an id");
+    assert_eq!(resume(old).await, false);
+    assert_eq!(replays().await, 1);
+    for since in [old, old, ids[0], ids[1]] {
+        assert_eq!(resume(since).await, false);
+    }
+    assert_eq!(replays().await, 1, "it is known by then");
+    assert_eq!(resume(ids[ids.len() - 20]).await, true, "what a ring holds is served");
+    let read = replays().await;
+    assert_eq!(resume(ids[ids.len() - 10]).await, true);
+    assert_eq!(replays().await, read, "from the ring");
+}
+
+#[tokio::test]
 async fn another_epoch_or_a_future_is_not_recovered() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
