@@ -176,7 +176,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     if let Some(listener) = config.admin.bind().await? {
         let router = admin::router(health.clone(), metrics);
-        tasks.spawn("admin", serve::serve("admin", listener, router, serve::Limits::inside(), shutdown.clone()));
+        tasks.spawn(
+            "admin",
+            serve::serve("admin", listener, router, serve::Limits::inside(), shutdown.clone()),
+        );
     }
     let router = start(&config, &health, &shutdown, &mut tasks).await?;
     let limits = serve::Limits::new(&config.api.connections, &config.api.address);

@@ -224,7 +224,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let admin_listener = config.admin.bind().await?;
     if let Some(listener) = admin_listener {
         let router = admin::router(health.clone(), metrics);
-        tasks.spawn("admin", serve::serve("admin", listener, router, serve::Limits::inside(), shutdown.clone()));
+        tasks.spawn(
+            "admin",
+            serve::serve("admin", listener, router, serve::Limits::inside(), shutdown.clone()),
+        );
     }
     let router = start(&config, &health, &shutdown, &mut tasks).await?;
     let limits = serve::Limits::new(&config.fanout.connections, &config.fanout.address);
