@@ -81,6 +81,8 @@ fn command(data: &Folder, address: &str) -> Command {
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/cluster"));
     command.env("ROOMCAST_DATA", data.path()).env("ROOMCAST_LISTEN", address);
     command.env("ROOMCAST_PROGRAMS", &programs).env("ROOMCAST_JWT_SECRET", SECRET);
+    // All load comes from one address.
+    command.env("ROOMCAST_RATE_REQUESTS", "off").env("ROOMCAST_RATE_UPGRADES", "off");
     // Where the current nats-server is, or is put.
     command.env("CARGO_TARGET_DIR", programs.parent().expect("a folder"));
     command
