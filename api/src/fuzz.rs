@@ -23,5 +23,5 @@ pub fn body(bytes: &[u8]) {
 
 /// A picture.
 pub fn picture(bytes: &[u8]) {
-    media::decode(bytes);
+    let _ = media::decode(bytes);
 }

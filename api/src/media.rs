@@ -1,13 +1,16 @@
-//! Pictures: looked at before they are kept, and never changed after.
+//! Pictures: looked at before they are kept, without what follows their end, and never changed after.
 //!
 //! What must hold: what is kept was decoded whole, by whatever name and type it came; what decoding takes is
 //! bounded, however many ask; a name is random, so whoever has it was given it.
 
-use std::{io::Cursor, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+mod decode;
+mod end;
+
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use image::{ImageFormat, ImageReader, Limits};
+use image::ImageFormat;
 use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, local::LocalFileSystem, path::Path};
 use sha2::{Digest as _, Sha256};
 use shared::{
@@ -16,12 +19,10 @@ use shared::{
 };
 use tokio::sync::Semaphore;
 
+pub(crate) use decode::{Refused, decode};
+
 /// The largest picture, in bytes.
 pub(crate) const PICTURE_MAX: usize = 5 << 20;
-/// The longest side of a picture.
-const SIDE_MAX: u32 = 16_384;
-/// The most memory that a decoded picture takes: 32 million pixels of three bytes.
-const DECODED_MAX: u64 = 96 << 20;
 /// Pictures decoded at a time.
 const AT_ONCE: usize = 2;
 /// How long a picture waits for its turn to be decoded.
@@ -124,20 +125,27 @@ impl Media {
         Ok(Self { store: Box::new(store), turns: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
-    /// Decodes a picture; `None` where it is none, or one that takes too much memory.
+    /// Decodes a picture, without what follows its end; or says why it is not kept.
     ///
     /// # Errors
     /// When too many others are decoded.
-    pub(crate) async fn look(&self, bytes: Bytes) -> Result<Option<Picture>, Error> {
+    pub(crate) async fn look(&self, bytes: Bytes) -> Result<Result<Picture, Refused>, Error> {
         let turn = tokio::time::timeout(TURN, self.turns.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| Error::unavailable("The decoder", &"too many pictures at once"))?;
         let looked = tokio::task::spawn_blocking(move || {
             // Given back when it has ended, whoever still waits for it.
             let _turn = turn;
+            let format = image::guess_format(&bytes).ok();
+            let end = format.and_then(|format| end::end(format, &bytes)).unwrap_or(bytes.len());
+            let bytes = bytes.slice(..end);
             decode(&bytes).map(|form| Picture { bytes, form })
         });
         let picture = looked.await.map_err(|ended| Error::unavailable("The decoder", &ended))?;
-        count(if picture.is_some() { "decoded" } else { "refused" });
+        count(match picture {
+            Ok(_) => "decoded",
+            Err(Refused::NoPicture) => "refused",
+            Err(Refused::TooLarge) => "too_large",
+        });
         Ok(picture)
     }
 
@@ -189,34 +197,21 @@ fn count(outcome: &'static str) {
     metrics::counter!(names::PICTURES_TOTAL, "outcome" => outcome).increment(1);
 }
 
-/// The form of what is a picture throughout, by its content alone. A decoder that panics has found it to be
-/// none: png 0.18.1 does over a palette of 4 bytes.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Form> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
-    let form = FORMS.into_iter().find(|form| Some(form.format) == reader.format())?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(SIDE_MAX);
-    limits.max_image_height = Some(SIDE_MAX);
-    limits.max_alloc = Some(DECODED_MAX);
-    reader.limits(limits);
-    let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| reader.decode().is_ok()));
-    let is_whole = decoded.unwrap_or_else(|_| {
-        tracing::warn!("a picture ended its decoder");
-        false
-    });
-    is_whole.then_some(form)
-}
-
 #[cfg(test)]
-mod tests {
-    use image::DynamicImage;
+pub(crate) mod tests {
+    use std::io::Cursor;
+
+    use image::{DynamicImage, codecs::gif::GifDecoder};
     use proptest::{collection::vec, prelude::*, sample::Index};
 
     use super::*;
 
     const PALETTE: &[u8] = include_bytes!("../../tests/fuzz/seeds/picture/palette");
 
-    fn written(width: u32, height: u32, format: ImageFormat) -> Bytes {
+    pub(super) const FORMATS: [ImageFormat; 4] =
+        [FORMS[0].format, FORMS[1].format, FORMS[2].format, FORMS[3].format];
+
+    pub(super) fn written(width: u32, height: u32, format: ImageFormat) -> Bytes {
         let mut bytes = Cursor::new(Vec::new());
         DynamicImage::new_rgb8(width, height).write_to(&mut bytes, format).expect("a picture");
         bytes.into_inner().into()
@@ -225,14 +220,14 @@ mod tests {
     #[test]
     fn a_picture_is_known_by_its_content() {
         for form in FORMS {
-            assert_eq!(decode(&written(8, 8, form.format)), Some(form));
+            assert_eq!(decode(&written(8, 8, form.format)), Ok(form));
         }
         for bad in ["", "<svg xmlns='http://www.w3.org/2000/svg'/>", "GIF89a", "\u{89}PNG\r\n\u{1a}\n"] {
-            assert_eq!(decode(bad.as_bytes()), None, "{bad}");
+            assert_eq!(decode(bad.as_bytes()), Err(Refused::NoPicture), "{bad}");
         }
-        assert_eq!(decode(PALETTE), None, "its decoder ends");
+        assert_eq!(decode(PALETTE), Err(Refused::NoPicture), "its decoder ends");
         let whole = written(64, 64, ImageFormat::Png);
-        assert_eq!(decode(&whole[..whole.len() / 2]), None, "cut off");
+        assert_eq!(decode(&whole[..whole.len() / 2]), Err(Refused::NoPicture), "cut off");
     }
 
     #[test]
@@ -240,7 +235,7 @@ mod tests {
         // A small file: all of it is one colour.
         let bomb = written(10_000, 10_000, ImageFormat::Png);
         assert!(bomb.len() < PICTURE_MAX);
-        assert_eq!(decode(&bomb), None);
+        assert_eq!(decode(&bomb), Err(Refused::TooLarge));
     }
 
     #[test]
@@ -256,6 +251,45 @@ mod tests {
         for bad in ["", "x.png", "../a.png", &format!("{stem}.svg"), &format!("+{}.png", &stem[1..])] {
             assert_eq!(Name::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn photograph_of_48_megapixels_is_one() {
+        let photograph = written(8_064, 6_048, ImageFormat::Jpeg);
+        assert!(photograph.len() < PICTURE_MAX, "{}", photograph.len());
+        assert_eq!(decode(&photograph), Ok(FORMS[0]));
+        assert_eq!(decode(&written(16_000, 8_000, ImageFormat::Jpeg)), Err(Refused::TooLarge));
+        assert_eq!(decode(&written(16_385, 1, ImageFormat::Jpeg)), Err(Refused::TooLarge));
+    }
+
+    /// An animation of that many frames, each one colour.
+    fn animation(side: u16, frames: u16) -> Vec<u8> {
+        let mut bytes = b"GIF89a".to_vec();
+        let size = side.to_le_bytes();
+        bytes.extend([size[0], size[1], size[0], size[1], 0x80, 0, 0, 0, 0, 0, 255, 255, 255]);
+        for _ in 0..frames {
+            bytes.extend([0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0]);
+        }
+        bytes.push(0x3b);
+        bytes
+    }
+
+    #[test]
+    fn every_frame_of_an_animation_is_decoded_up_to_a_bound() {
+        assert_eq!(decode(&animation(16, 100)), Ok(FORMS[2]));
+        let mut broken = animation(16, 100);
+        let last = broken.len() - 5;
+        // A code that the last frame's table has not.
+        broken[last..last + 2].copy_from_slice(&[2, 0xff]);
+        assert_eq!(decode(&broken), Err(Refused::NoPicture));
+        let frames = |most| {
+            let bytes = animation(16, 100);
+            decode::every_frame(GifDecoder::new(Cursor::new(bytes)).expect("a GIF"), (16, 16), most)
+        };
+        assert!(frames(100 * 16 * 16).is_ok());
+        let error = frames(100 * 16 * 16 - 1).expect_err("a pixel too many");
+        assert_eq!(Refused::from(error), Refused::TooLarge);
+        assert_eq!(decode(&animation(8_000, 1)), Err(Refused::TooLarge), "of four bytes each");
     }
 
     proptest! {

@@ -18,6 +18,9 @@ import urllib.error
 import urllib.request
 import zlib
 
+sys.dont_write_bytecode = True
+import generated_topics
+
 SECRET = sys.argv[3]
 # What clients read beside the body; of Allow only where it is what was asked for.
 HEADERS = ["Content-Type", "WWW-Authenticate"]
@@ -61,7 +64,7 @@ def multipart(fields, files=()):
     return b"".join(lines) + b"--b--\r\n", "multipart/form-data; boundary=b"
 
 
-def ask(base, method, path, token=ANN, body=None, kind="application/json", scheme="Bearer"):
+def ask(base, method, path, token=ANN, body=None, kind="application/json", scheme="Bearer", accept=None):
     if isinstance(body, (dict, list)):
         body = json.dumps(body)
     if isinstance(body, str):
@@ -69,6 +72,8 @@ def ask(base, method, path, token=ANN, body=None, kind="application/json", schem
     request = urllib.request.Request(base + path, data=body, method=method)
     if body is not None:
         request.add_header("Content-Type", kind)
+    if accept is not None:
+        request.add_header("Accept", accept)
     if token is not None:
         request.add_header("Authorization", f"{scheme} {token}".strip())
     try:
@@ -159,6 +164,19 @@ CASES = [
     ("a chat in another room", "PATCH", CHAT + "music/{id}/", dict(body={"description": "d"})),
     ("an unknown chat", "PATCH", CHAT + "films/999999/", dict(body={"description": "d"})),
     ("get of one", "GET", CHAT + "films/{id}/", dict()),
+    ("another ending", "POST", CHAT, ("img", 'filename="a.txt"')),
+    ("a name in Latin-1", "POST", CHAT, ("img", 'filename="b\xfccher.png"')),
+    ("options", "OPTIONS", CHAT, dict()),
+    ("a format there is not", "GET", CHAT + "films/?format=api", dict()),
+    ("the format there is", "GET", CHAT + "films/?format=json", dict()),
+    ("text alone is accepted", "GET", CHAT + "films/", dict(accept="text/html")),
+    ("JSON is accepted", "GET", CHAT + "films/", dict(accept="text/html, application/json;q=0.1")),
+    ("all is accepted", "GET", CHAT + "films/", dict(accept="text/html, application/*;q=0")),
+    ("delete without a token", "DELETE", CHAT, dict(token=None)),
+    ("post to a room without a token", "POST", CHAT + "films/", dict(token=None, body=BOTH)),
+    ("put of one", "PUT", CHAT + "films/{id}/", dict(body=BOTH)),
+    ("put of one without a token", "PUT", CHAT + "films/{id}/", dict(token=None, body=BOTH)),
+    ("delete with a bad token", "DELETE", CHAT + "films/", dict(token="x.y.z")),
 ]
 
 # Where Roomcast is different on purpose, and how. api/docs/topics.md has them too.
@@ -170,6 +188,14 @@ DIFFERENCES = {
     "nobody's token": "a token that names nobody is one that does not count",
     "a chat in another room": "`Not found.`, without the name of a class",
     "an unknown chat": "`Not found.`, without the name of a class",
+    "another ending": "a picture is known by its content, whatever it is called",
+    "a name in Latin-1": "the picture is taken; the original loses it without a word",
+    "options": "405: `/openapi.json` describes the addresses",
+    "a format there is not": "`?format=` is not looked at: all is JSON",
+    "text alone is accepted": "`Accept` is not looked at: all is JSON",
+    "delete without a token": "a method there is not is refused whoever asks",
+    "put of one without a token": "a method there is not is refused whoever asks",
+    "delete with a bad token": "a method there is not is refused whoever asks",
 }
 
 
@@ -182,6 +208,9 @@ def run(base):
         elif more == "broken":
             body, kind = multipart({"title": "Broken", "room": "films"}, [("img", "a.png", b"no picture")])
             more = dict(body=body, kind=kind)
+        elif isinstance(more, tuple):
+            body, kind = multipart({"title": name, "room": "books"}, [("img", "file", png())])
+            more = dict(body=body.replace(b'filename="file"', more[1].encode("latin-1")), kind=kind)
         elif more == "empty":
             body, kind = multipart({"title": "Empty", "room": "films"}, [("img", "a.png", b"")])
             more = dict(body=body, kind=kind)
@@ -190,6 +219,9 @@ def run(base):
             first = value["chat"]["id"]
         answers[name] = (status, headers, form(value, base))
     return answers
+
+
+CASES += generated_topics.cases(CHAT, png())
 
 
 original, ours = run(sys.argv[1]), run(sys.argv[2])

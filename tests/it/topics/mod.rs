@@ -1,6 +1,7 @@
 //! The topics dialect: every request of its document as it stands there, every refusal word for word.
 
 mod change;
+mod clients;
 mod create;
 mod docs;
 mod list;

@@ -91,6 +91,17 @@ async fn what_is_no_picture_is_refused() {
     assert_eq!((status, text), (400, both), "all that is wrong is said at once");
     let (_, page) = ann.get("/api/chat/films/").await;
     assert_eq!(page["count"], 0);
-    let largest = [PICTURE, &vec![0; (5 << 20) - PICTURE.len()]].concat();
-    assert_eq!(send(&ann, "Dune", "p.png", &largest).await.0, 200, "what follows a picture is no harm");
+}
+
+#[tokio::test]
+async fn what_follows_a_picture_is_not_kept() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let archive = [b"PK\x03\x04<script>alert(1)</script>".to_vec(), vec![0; 4 << 20]].concat();
+    for (title, picture) in [("one", PICTURE), ("two", GIF)] {
+        let (status, text) = send(&ann, title, "p.png", &[picture, &archive].concat()).await;
+        assert_eq!(status, 200, "{text}");
+        let kept = reqwest::get(address(&text)).await.expect("an answer").bytes().await.expect("a picture");
+        assert_eq!(kept, picture);
+    }
 }

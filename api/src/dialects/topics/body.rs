@@ -3,23 +3,18 @@
 use std::{collections::HashMap, error::Error as _};
 
 use axum::{
-    RequestExt as _,
     body::{self, Body, HttpBody as _},
-    extract::{
-        Multipart, Request,
-        multipart::{Field, MultipartError},
-    },
+    extract::Request,
     http::{StatusCode, header},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::LengthLimitError;
-use serde_json::Value;
 
-use super::errors::Refusal;
-use crate::{dialects::http, media::PICTURE_MAX};
+use super::{errors::Refusal, json, multipart};
+use crate::dialects::http;
 
 /// The largest body that holds no files, and the largest text beside a file.
-const TEXT_MAX: usize = 256 << 10;
+pub(super) const TEXT_MAX: usize = 256 << 10;
 /// The fields that are read at all.
 const FIELDS: [&str; 4] = ["title", "room", "img", "description"];
 
@@ -28,6 +23,8 @@ const FIELDS: [&str; 4] = ["title", "room", "img", "description"];
 pub(super) enum Given {
     Null,
     Text(String),
+    /// Text of JSON with halves of surrogate pairs, each a replacement character here, and the first of them.
+    Surrogates(String, u16),
     File(Bytes),
     /// JSON that is no text, as it was written.
     Other(String),
@@ -36,7 +33,7 @@ pub(super) enum Given {
 /// The fields of a body; of several of one name the last.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    given: HashMap<&'static str, Given>,
+    pub(super) given: HashMap<&'static str, Given>,
     /// Forms can't say that a field is absent: they send it empty.
     pub(super) is_form: bool,
 }
@@ -52,9 +49,9 @@ impl Fields {
         let whole = header.unwrap_or("").to_owned();
         let media_type = whole.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         match media_type.as_str() {
-            "multipart/form-data" => Self::multipart(request).await,
+            "multipart/form-data" => multipart::read(request, &whole).await,
             "application/x-www-form-urlencoded" => Ok(Self::form(&text(request.into_body()).await?)),
-            "application/json" => Self::json(&text(request.into_body()).await?),
+            "application/json" => json::read(&text(request.into_body()).await?),
             _ if text(request.into_body()).await?.is_empty() => Ok(Self::default()),
             _ => Err(Refusal::unsupported(&whole)),
         }
@@ -65,29 +62,15 @@ impl Fields {
         self.given.remove(name)
     }
 
-    fn put(&mut self, name: &'static str, given: Given) {
+    pub(super) fn put(&mut self, name: &'static str, given: Given) {
         self.given.insert(name, given);
     }
 
-    async fn multipart(request: Request) -> Result<Self, Refusal> {
-        let mut parts: Multipart = request
-            .extract()
-            .await
-            .map_err(|_| Refusal::unreadable("Multipart form", "Invalid boundary in multipart: None"))?;
-        let mut fields = Self { is_form: true, ..Self::default() };
-        while let Some(part) = parts.next_field().await.map_err(|error| broken(&error))? {
-            let Some(name) = part.name().and_then(known) else { continue };
-            match part.file_name().map(str::is_empty) {
-                None => {
-                    let text = read(part, TEXT_MAX).await?;
-                    fields.put(name, Given::Text(String::from_utf8_lossy(&text).into_owned()));
-                }
-                // A browser's way to say that no file was chosen.
-                Some(true) => {}
-                Some(false) => fields.put(name, Given::File(read(part, PICTURE_MAX).await?)),
-            }
+    /// Text of a form: of a name that a file has too, the file counts.
+    pub(super) fn put_beside_files(&mut self, name: &'static str, text: String) {
+        if !matches!(self.given.get(name), Some(Given::File(_))) {
+            self.put(name, Given::Text(text));
         }
-        Ok(fields)
     }
 
     fn form(body: &[u8]) -> Self {
@@ -99,60 +82,11 @@ impl Fields {
         }
         fields
     }
-
-    fn json(body: &[u8]) -> Result<Self, Refusal> {
-        if body.is_empty() {
-            return Ok(Self::default());
-        }
-        let value: Value =
-            serde_json::from_slice(body).map_err(|error| Refusal::unreadable("JSON", &error.to_string()))?;
-        let kind = match value {
-            Value::Object(object) => {
-                let mut fields = Self::default();
-                for (name, value) in object {
-                    if let Some(name) = known(&name) {
-                        fields.put(name, value.into());
-                    }
-                }
-                return Ok(fields);
-            }
-            Value::Null => return Err(Refusal::invalid_whole("No data provided")),
-            Value::Array(_) => "list",
-            Value::String(_) => "str",
-            Value::Bool(_) => "bool",
-            Value::Number(number) if number.is_f64() => "float",
-            Value::Number(_) => "int",
-        };
-        Err(Refusal::invalid_whole(&format!("Invalid data. Expected a dictionary, but got {kind}.")))
-    }
-}
-
-impl From<Value> for Given {
-    /// Numbers are taken for text, as the framework does.
-    fn from(value: Value) -> Self {
-        match value {
-            Value::Null => Self::Null,
-            Value::String(text) => Self::Text(text),
-            Value::Number(number) => Self::Text(number.to_string()),
-            other => Self::Other(other.to_string()),
-        }
-    }
 }
 
 /// A field that is read at all.
-fn known(name: &str) -> Option<&'static str> {
+pub(super) fn known(name: &str) -> Option<&'static str> {
     FIELDS.into_iter().find(|known| *known == name)
-}
-
-/// A part; of a longer one a byte more than `max`, so that it is seen to be longer. The rest is read, since
-/// clients send all of it before they listen, and not kept.
-async fn read(mut part: Field<'_>, max: usize) -> Result<Bytes, Refusal> {
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = part.chunk().await.map_err(|error| broken(&error))? {
-        let room = max + 1 - bytes.len();
-        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
-    }
-    Ok(bytes.freeze())
 }
 
 async fn text(body: Body) -> Result<Bytes, Refusal> {
@@ -166,14 +100,6 @@ async fn text(body: Body) -> Result<Bytes, Refusal> {
             Refusal::detail(StatusCode::BAD_REQUEST, "The body could not be read.")
         }
     })
-}
-
-fn broken(error: &MultipartError) -> Refusal {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Refusal::too_large()
-    } else {
-        Refusal::unreadable("Multipart form", &error.body_text())
-    }
 }
 
 /// Reads a body of that type, which any bytes must survive: a wrong one is refused as such.
@@ -228,17 +154,6 @@ mod tests {
         fn any_body_is_read_or_refused((kind, body) in bodies()) {
             read_any(kind, body.into());
         }
-    }
-
-    #[test]
-    fn json_is_read_as_the_framework_does() {
-        let body = br#"{"title": 5, "room": null, "img": ["x"], "description": "a", "more": 1}"#;
-        let mut fields = Fields::json(body).expect("an object");
-        assert_eq!(fields.take("title"), Some(Given::Text("5".to_owned())));
-        assert_eq!(fields.take("room"), Some(Given::Null));
-        assert_eq!(fields.take("img"), Some(Given::Other(r#"["x"]"#.to_owned())));
-        assert_eq!(fields.take("description"), Some(Given::Text("a".to_owned())));
-        assert!(fields.given.is_empty(), "what is not known is passed over");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     commands::topics::{Asked, DESCRIPTION_MAX, Make, TITLE_MAX},
-    media::{PICTURE_MAX, Picture},
+    media::{PICTURE_MAX, Picture, Refused},
     state::Shared,
 };
 
@@ -25,6 +25,7 @@ const EMPTY_FILE: &str = "The submitted file is empty.";
 const NO_FILE: &str = "The submitted data was not a file. Check the encoding type on the form.";
 const NO_PICTURE: &str =
     "Upload a valid image. The file you uploaded was either not an image or a corrupted image.";
+const TOO_MANY_PIXELS: &str = "This picture has too many pixels.";
 
 /// A chat to make.
 pub(super) async fn new_chat(api: &Shared, mut fields: Fields) -> Result<Make, Refusal> {
@@ -71,16 +72,28 @@ fn wrong<T>(reason: &str) -> Checked<T> {
     Err(vec![reason.to_owned()])
 }
 
+/// A text without the spaces around it, as the original's language knows them: U+001C to U+001F too.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|letter: char| letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter))
+}
+
 /// A text without the spaces around it.
 fn text(given: Given, max: usize) -> Checked<String> {
-    let Given::Text(text) = given else { return wrong(NO_STRING) };
-    let text = text.trim();
+    let (text, surrogate) = match given {
+        Given::Text(text) => (text, None),
+        Given::Surrogates(text, first) => (text, Some(first)),
+        _ => return wrong(NO_STRING),
+    };
+    let text = trimmed(&text);
     let mut errors = Vec::new();
     if text.chars().count() > max {
         errors.push(format!("Ensure this field has no more than {max} characters."));
     }
     if text.contains('\0') {
         errors.push(NUL.to_owned());
+    }
+    if let Some(first) = surrogate {
+        errors.push(format!("Surrogate characters are not allowed: U+{first:X}."));
     }
     if errors.is_empty() { Ok(text.to_owned()) } else { Err(errors) }
 }
@@ -100,7 +113,7 @@ fn category(given: Option<Given>, categories: &[String]) -> Checked<String> {
     let said = match given {
         None => return wrong(REQUIRED),
         Some(Given::Null) => return wrong(NULL),
-        Some(Given::Text(text) | Given::Other(text)) => text,
+        Some(Given::Text(text) | Given::Surrogates(text, _) | Given::Other(text)) => text,
         Some(Given::File(_)) => String::new(),
     };
     if categories.contains(&said) { Ok(said) } else { wrong(&format!("\"{said}\" is not a valid choice.")) }
@@ -123,14 +136,15 @@ async fn picture(
         None => Ok(None),
         Some(Given::Null) => wrong(NULL),
         Some(Given::Text(text)) if text.is_empty() && is_form => Ok(None),
-        Some(Given::Text(_) | Given::Other(_)) => wrong(NO_FILE),
+        Some(Given::Text(_) | Given::Surrogates(..) | Given::Other(_)) => wrong(NO_FILE),
         Some(Given::File(bytes)) if bytes.is_empty() => wrong(EMPTY_FILE),
         Some(Given::File(bytes)) if bytes.len() > PICTURE_MAX => {
             wrong(&format!("Ensure this file has no more than {} MiB.", PICTURE_MAX >> 20))
         }
         Some(Given::File(bytes)) => match api.media.look(bytes).await? {
-            Some(picture) => Ok(Some(picture)),
-            None => wrong(NO_PICTURE),
+            Ok(picture) => Ok(Some(picture)),
+            Err(Refused::NoPicture) => wrong(NO_PICTURE),
+            Err(Refused::TooLarge) => wrong(TOO_MANY_PIXELS),
         },
     })
 }

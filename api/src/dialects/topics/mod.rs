@@ -9,6 +9,9 @@ mod decode;
 mod encode;
 mod errors;
 mod extract;
+mod json;
+mod multipart;
+mod parameters;
 mod routes;
 mod wire;
 

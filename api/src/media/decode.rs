@@ -1,0 +1,139 @@
+//! Decoding pictures, to see that they are such: all of every frame, within bounds of memory and of work.
+
+use std::{io::Cursor, panic::AssertUnwindSafe};
+
+use image::{
+    AnimationDecoder, ImageDecoder as _, ImageError, ImageFormat, ImageReader, ImageResult, Limits,
+    codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
+    error::{LimitError, LimitErrorKind},
+};
+use zune_jpeg::{
+    JpegDecoder,
+    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+};
+
+use super::{FORMS, Form};
+
+/// The longest side of a picture.
+const SIDE_MAX: u32 = 16_384;
+/// The most memory that a decoded picture takes: 32 million pixels of three bytes, or 100 million of grey.
+const DECODED_MAX: u64 = 96 << 20;
+/// The most pixels of all frames of an animation: about a second of work.
+const FRAMES_MAX: u64 = 128 << 20;
+
+/// Why bytes are not kept as a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// They are none, or not a whole one.
+    NoPicture,
+    /// It has more pixels than are decoded here.
+    TooLarge,
+}
+
+impl From<ImageError> for Refused {
+    fn from(error: ImageError) -> Self {
+        if matches!(error, ImageError::Limits(_)) { Self::TooLarge } else { Self::NoPicture }
+    }
+}
+
+/// The form of what is a picture throughout, by its content alone. A decoder that panics has found it to be
+/// none: png 0.18.1 does over a palette of 4 bytes.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Form, Refused> {
+    let format = image::guess_format(bytes).map_err(|_| Refused::NoPicture)?;
+    let form = FORMS.into_iter().find(|form| form.format == format).ok_or(Refused::NoPicture)?;
+    let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| whole(bytes, format)));
+    decoded.unwrap_or_else(|_| {
+        tracing::warn!("a picture ended its decoder");
+        Err(Refused::NoPicture)
+    })?;
+    Ok(form)
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SIDE_MAX);
+    limits.max_image_height = Some(SIDE_MAX);
+    limits.max_alloc = Some(DECODED_MAX);
+    limits
+}
+
+fn whole(bytes: &[u8], format: ImageFormat) -> Result<(), Refused> {
+    let source = Cursor::new(bytes);
+    match format {
+        ImageFormat::Jpeg => return jpeg(bytes),
+        ImageFormat::Gif => {
+            let decoder = GifDecoder::new(source)?;
+            let size = decoder.dimensions();
+            return Ok(every_frame(decoder, size, FRAMES_MAX)?);
+        }
+        ImageFormat::Png => {
+            still(bytes, format)?;
+            let decoder = PngDecoder::with_limits(source, limits())?;
+            if decoder.is_apng()? {
+                let size = decoder.dimensions();
+                every_frame(decoder.apng()?, size, FRAMES_MAX)?;
+            }
+        }
+        ImageFormat::WebP => {
+            let decoder = WebPDecoder::new(source)?;
+            if !decoder.has_animation() {
+                return Ok(still(bytes, format)?);
+            }
+            let size = decoder.dimensions();
+            every_frame(decoder, size, FRAMES_MAX)?;
+        }
+        _ => return Err(Refused::NoPicture),
+    }
+    Ok(())
+}
+
+fn still(bytes: &[u8], format: ImageFormat) -> ImageResult<()> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits());
+    reader.decode().map(drop)
+}
+
+/// All frames of an animation, one after the other, of at most so many pixels together. Each is as large as the whole.
+pub(super) fn every_frame<'a>(
+    decoder: impl AnimationDecoder<'a>,
+    (width, height): (u32, u32),
+    most: u64,
+) -> ImageResult<()> {
+    let too_large = || ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory));
+    let pixels = u64::from(width) * u64::from(height);
+    if width.max(height) > SIDE_MAX || pixels * 4 > DECODED_MAX {
+        return Err(too_large());
+    }
+    let mut decoded = 0;
+    for frame in decoder.into_frames() {
+        frame?;
+        decoded += pixels;
+        if decoded > most {
+            return Err(too_large());
+        }
+    }
+    if decoded == 0 {
+        return Err(ImageError::IoError(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(())
+}
+
+/// Photographs of today's phones have 48 million pixels and more: of the usual sort only the grey is kept, a byte a
+/// pixel, though all of the data is read.
+fn jpeg(bytes: &[u8]) -> Result<(), Refused> {
+    let side = SIDE_MAX as usize;
+    let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX);
+    let options = options.set_max_height(usize::MAX).jpeg_set_out_colorspace(ColorSpace::Luma);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(|_| Refused::NoPicture)?;
+    let info = decoder.info().ok_or(Refused::NoPicture)?;
+    let (width, height) = (usize::from(info.width), usize::from(info.height));
+    let is_usual = matches!(decoder.input_colorspace(), Some(ColorSpace::YCbCr | ColorSpace::Luma));
+    if !super::end::is_sequential(bytes) || !is_usual {
+        return Ok(still(bytes, ImageFormat::Jpeg)?);
+    }
+    if width.max(height) > side || (width * height) as u64 > DECODED_MAX {
+        return Err(Refused::TooLarge);
+    }
+    decoder.decode().map(drop).map_err(|_| Refused::NoPicture)
+}

@@ -1,0 +1,133 @@
+//! Where a picture ends in its bytes: what follows is no part of it, and might be anything.
+
+use image::ImageFormat;
+
+/// The length of the picture that the bytes begin with; `None` where its parts can't be followed to their end.
+pub(super) fn end(format: ImageFormat, bytes: &[u8]) -> Option<usize> {
+    let end = match format {
+        ImageFormat::Jpeg => jpeg(bytes),
+        ImageFormat::Png => png(bytes),
+        ImageFormat::Gif => gif(bytes),
+        ImageFormat::WebP => webp(bytes),
+        _ => None,
+    };
+    end.filter(|end| *end <= bytes.len())
+}
+
+/// Markers, most of them with a length, up to that of the end.
+fn jpeg(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        // Before a marker there may be any number of 0xff.
+        while *bytes.get(at)? == 0xff && *bytes.get(at + 1)? == 0xff {
+            at += 1;
+        }
+        let (0xff, marker) = (*bytes.get(at)?, *bytes.get(at + 1)?) else { return None };
+        at += 2;
+        match marker {
+            0xd9 => return Some(at),
+            0x01 | 0xd0..=0xd7 => continue,
+            _ => at += usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])),
+        }
+        if marker == 0xda {
+            // Coded data, in which 0xff is followed by 0 or by the number of a restart.
+            while *bytes.get(at)? != 0xff || matches!(*bytes.get(at + 1)?, 0 | 0xd0..=0xd7) {
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Whether a JPEG is coded in one go, not in refinements of the whole: the marker of its frame says.
+pub(super) fn is_sequential(bytes: &[u8]) -> bool {
+    matches!(frame_marker(bytes), Some(0xc0 | 0xc1))
+}
+
+fn frame_marker(bytes: &[u8]) -> Option<u8> {
+    let mut at = 2;
+    loop {
+        let (0xff, marker) = (*bytes.get(at)?, *bytes.get(at + 1)?) else { return None };
+        match marker {
+            0xff => at += 1,
+            // Tables, and what applications add.
+            0xc4 | 0xc8 | 0xcc | 0xda..=0xfe => {
+                at += 2 + usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]));
+            }
+            marker => return Some(marker),
+        }
+    }
+}
+
+/// Chunks of length, type, data and checksum, up to the one that says so.
+fn png(bytes: &[u8]) -> Option<usize> {
+    let mut at = 8;
+    loop {
+        let head = bytes.get(at..at + 8)?;
+        let length = u32::from_be_bytes(head[..4].try_into().ok()?);
+        at = at.checked_add(12)?.checked_add(usize::try_from(length).ok()?)?;
+        if &head[4..] == b"IEND" {
+            return Some(at);
+        }
+    }
+}
+
+/// Blocks, up to the trailer.
+fn gif(bytes: &[u8]) -> Option<usize> {
+    let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
+    let mut at = 13 + table(*bytes.get(10)?);
+    loop {
+        match *bytes.get(at)? {
+            0x3b => return Some(at + 1),
+            0x2c => at += 11 + table(*bytes.get(at + 9)?),
+            0x21 => at += 2,
+            _ => return None,
+        }
+        loop {
+            let length = usize::from(*bytes.get(at)?);
+            at += 1 + length;
+            if length == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// One chunk of the length that it names, even.
+fn webp(bytes: &[u8]) -> Option<usize> {
+    let length = usize::try_from(u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?)).ok()?;
+    length.checked_add(length % 2)?.checked_add(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::media::tests::{FORMATS, written};
+
+    #[test]
+    fn what_follows_a_picture_is_no_part_of_it() {
+        for format in FORMATS {
+            for side in [1, 8, 65] {
+                let picture = written(side, side, format);
+                assert_eq!(end(format, &picture), Some(picture.len()), "{format:?}");
+                for more in [&b"PK\x03\x04"[..], b"\0", b"<script>", &picture] {
+                    let longer = [&picture, more].concat();
+                    assert_eq!(end(format, &longer), Some(picture.len()), "{format:?}");
+                }
+                assert_eq!(end(format, &picture[..picture.len() - 1]), None, "{format:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_an_end_within_them_or_none(start in 0..4_usize, bytes in vec(any::<u8>(), 0..60)) {
+            let head = written(1, 1, FORMATS[start]);
+            for cut in [2, 8, 13, 30] {
+                let bytes = [&head[..cut.min(head.len())], &bytes].concat();
+                prop_assert!(end(FORMATS[start], &bytes).is_none_or(|end| end <= bytes.len()));
+            }
+        }
+    }
+}
