@@ -1,6 +1,9 @@
 //! Rooms are closed while people come, go and write there: every socket is put out, on each node.
 //!
 //! `ROOMCAST_CHAOS_SECONDS` says for how long; the short run of every day is the same run.
+//!
+//! nats-server 2.9 may send the live copies of two api nodes' events in another order than it stores them. A node then
+//! closes the sockets of the room to heal: these say nothing of the closing.
 
 use std::{
     sync::Arc,
@@ -13,8 +16,10 @@ use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size},
     eventually,
+    nats::has_safe_clusters,
 };
 use tokio::{sync::Mutex, task::JoinSet, time::sleep};
+use tokio_tungstenite::tungstenite::Error;
 
 /// Rooms that are closed at the same time: each is noise to the others.
 const AT_ONCE: usize = 8;
@@ -38,6 +43,8 @@ struct Done {
     refused: usize,
     /// Joins that were answered 503: the machine was busy, and they say nothing of the closing.
     unavailable: usize,
+    /// Sockets that were closed to heal.
+    healed: usize,
 }
 
 /// How a join ended.
@@ -48,6 +55,8 @@ enum Joined {
     Refused,
     /// The answer was 503.
     Unavailable,
+    /// The socket was closed to heal.
+    Healed,
 }
 
 impl Joined {
@@ -57,6 +66,7 @@ impl Joined {
             Self::Open(socket) => return Some(*socket),
             Self::Refused => done.refused += 1,
             Self::Unavailable => done.unavailable += 1,
+            Self::Healed => done.healed += 1,
         }
         None
     }
@@ -84,8 +94,11 @@ async fn ask(rest: &Rest, method: Method, path: &str, body: &Value) -> (StatusCo
 /// A socket joins the room.
 async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Joined {
     let mut socket = cluster.socket(node, user).await;
-    let answer = socket.act("join_room", json!({ "room_pk": room })).await.expect("the socket is open");
-    failure(&answer).unwrap_or_else(|| Joined::Open(Box::new(socket)))
+    match socket.act("join_room", json!({ "room_pk": room })).await {
+        Ok(answer) => failure(&answer).unwrap_or_else(|| Joined::Open(Box::new(socket))),
+        Err(error) if is_heal(&error) => Joined::Healed,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Comes at any moment while the room is closed, writes, and may go and come again.
@@ -93,33 +106,48 @@ async fn join_meanwhile(cluster: &Cluster, user: &str, room: u64) -> Joined {
     let mut socket = cluster.socket(rand::random_range(0..2), user).await;
     // The race itself is what is tried: there is no event to wait for.
     sleep(Duration::from_millis(rand::random_range(0..SPREAD_MS))).await;
-    let goes_first = rand::random_bool(0.3);
-    for goes in [goes_first, false] {
-        let answer = socket.act("join_room", json!({ "room_pk": room })).await.expect("open");
-        if let Some(failure) = failure(&answer) {
-            return failure;
-        }
-        // It may be put out between the two.
-        let written = socket.act("create_message", json!({ "room_pk": room, "msg_text": "hello" })).await;
-        assert!(written.expect("open")["response_status"].is_u64());
-        if goes {
-            socket.act("leave_room", json!({ "room_pk": room })).await.expect("open");
-        } else {
-            break;
-        }
+    match come_and_go(&mut socket, room).await {
+        Ok(None) => Joined::Open(Box::new(socket)),
+        Ok(Some(failure)) => failure,
+        Err(error) if is_heal(&error) => Joined::Healed,
+        Err(error) => panic!("{error}"),
     }
-    Joined::Open(Box::new(socket))
 }
 
-/// The socket hears that it is put out, and is refused for good when it writes there.
-async fn is_out(mut socket: Socket, room: u64) {
+/// Why the last join failed, if it did.
+async fn come_and_go(socket: &mut Socket, room: u64) -> Result<Option<Joined>, Error> {
+    let goes_first = rand::random_bool(0.3);
+    for goes in [goes_first, false] {
+        let answer = socket.act("join_room", json!({ "room_pk": room })).await?;
+        if let Some(failure) = failure(&answer) {
+            return Ok(Some(failure));
+        }
+        // It may be put out between the two.
+        let written = socket.act("create_message", json!({ "room_pk": room, "msg_text": "hello" })).await?;
+        assert!(written["response_status"].is_u64());
+        if !goes {
+            break;
+        }
+        socket.act("leave_room", json!({ "room_pk": room })).await?;
+    }
+    Ok(None)
+}
+
+/// Whether a socket was closed to heal.
+fn is_heal(error: &Error) -> bool {
+    error.to_string().ends_with("closed 4201")
+}
+
+/// The socket hears that it is put out, and is refused for good when it writes there. False where it was closed to
+/// heal before it heard that.
+async fn is_out(mut socket: Socket, room: u64) -> bool {
     let channel = format!("room-{room}");
     loop {
-        let push = socket.event("unsubscribed").await;
-        if push.unwrap_or_else(|error| panic!("{channel} is closed, and its socket not told: {error}"))["channel"]
-            == channel
-        {
-            break;
+        match socket.event("unsubscribed").await {
+            Ok(push) if push["channel"] == channel => break,
+            Ok(_) => {}
+            Err(error) if is_heal(&error) => return false,
+            Err(error) => panic!("{channel} is closed, and its socket not told: {error}"),
         }
     }
     let socket = Mutex::new(socket);
@@ -133,6 +161,7 @@ async fn is_out(mut socket: Socket, room: u64) {
     .await;
     let status = answer["response_status"].as_u64();
     assert!(matches!(status, Some(404 | 409)), "{channel} is closed, and was written to: {answer}");
+    true
 }
 
 /// Makes a room, fills it, closes it while others come. Answers how many sockets were put out.
@@ -163,7 +192,7 @@ async fn round(cluster: &Cluster, done: &mut Done) {
     done.rounds += 1;
     done.closed += sockets.len();
     for socket in sockets {
-        is_out(socket, room).await;
+        done.healed += usize::from(!is_out(socket, room).await);
     }
 }
 
@@ -190,10 +219,13 @@ async fn a_room_closed_while_people_come_and_write_is_left_by_all() {
         all.closed += done.closed;
         all.refused += done.refused;
         all.unavailable += done.unavailable;
+        all.healed += done.healed;
     }
-    let Done { rounds, closed, refused, unavailable } = all;
+    let Done { rounds, closed, refused, unavailable, healed } = all;
     println!(
-        "{rounds} rounds, {closed} sockets put out, {refused} joins refused, {unavailable} answered 503"
+        "{rounds} rounds, {closed} sockets put out, {refused} joins refused, {unavailable} answered 503, {healed} closed to \
+         heal"
     );
-    assert!(rounds >= AT_ONCE && closed > 0);
+    assert!(rounds >= AT_ONCE && closed > healed);
+    assert!(healed == 0 || !has_safe_clusters(), "live copies come in order");
 }
