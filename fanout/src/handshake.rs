@@ -82,3 +82,54 @@ fn once(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then(|| value.trim())
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    /// Lines of a handshake, right ones and others.
+    fn lines() -> impl Strategy<Value = Vec<(HeaderName, String)>> {
+        let names = select(vec![
+            header::CONNECTION,
+            header::UPGRADE,
+            header::SEC_WEBSOCKET_VERSION,
+            header::SEC_WEBSOCKET_KEY,
+            header::SEC_WEBSOCKET_PROTOCOL,
+            header::HOST,
+        ]);
+        let values = prop_oneof![
+            4 => select(vec!["upgrade", "websocket", "13", "AQIDBAUGBwgJCgsMDQ4PEC==", "bearer, t", "localhost"])
+                .prop_map(str::to_owned),
+            1 => "[ -~]{0,30}",
+        ];
+        vec((names, values), 0..12)
+    }
+
+    proptest! {
+        #[test]
+        fn any_lines_are_a_handshake_or_refused(lines in lines()) {
+            let mut request = Request::builder().uri("/ws/");
+            for (name, value) in &lines {
+                request = request.header(name, value);
+            }
+            let request = request.body(Body::empty()).expect("a request");
+            let of = |name: HeaderName| lines.iter().filter(move |(found, _)| *found == name).count();
+            match accept(&request) {
+                Ok(key) => {
+                    prop_assert_eq!(key.len(), 28);
+                    for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION, header::HOST] {
+                        prop_assert_eq!(of(name), 1);
+                    }
+                }
+                Err(error) => prop_assert!(matches!(error.code.status(), 400 | 426), "{error}"),
+            }
+            if let Some(chosen) = subprotocol(request.headers()) {
+                let offers: Vec<_> = parts(request.headers(), header::SEC_WEBSOCKET_PROTOCOL).collect();
+                prop_assert!(offers.contains(&chosen.to_str().expect("text")), "{offers:?}");
+            }
+        }
+    }
+}

@@ -32,6 +32,12 @@ metric_names! {
     /// room_closed (stored behind its room's closing, and left out).
     counter APPENDS_TOTAL = "roomcast_appends_total";
 
+    /// HTTP connections open now, on all ports of a process. A socket counts until its upgrade.
+    gauge HTTP_CONNECTIONS_OPEN = "roomcast_http_connections_open";
+    /// HTTP connections that a server has ended, by `cause`: silent (no whole request came in time), unread (nothing
+    /// of an answer was read in time).
+    counter HTTP_CONNECTIONS_ENDED_TOTAL = "roomcast_http_connections_ended_total";
+
     /// Sockets open now.
     gauge SOCKETS_OPEN = "roomcast_sockets_open";
     /// Handshakes of sockets by `outcome`: accepted, or the code of the refusal.

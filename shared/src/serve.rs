@@ -14,6 +14,8 @@ mod tests;
 
 use std::{
     convert::Infallible,
+    error::Error as _,
+    io,
     net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
@@ -39,6 +41,7 @@ use tracing::Span;
 
 use crate::{
     lifecycle::Shutdown,
+    metric_names as names,
     rate::{AddressArgs, Most},
 };
 use body::Unread;
@@ -190,7 +193,8 @@ impl Server {
         let router = self.router.clone();
         let service = service_fn(move |request| answer(router.clone(), request, Peer(peer), unread.clone()));
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let stop = self.stop.clone();
+        let (stop, open) = (self.stop.clone(), metrics::gauge!(names::HTTP_CONNECTIONS_OPEN));
+        open.increment(1.0);
         self.open.spawn(async move {
             let mut connection = pin!(connection);
             let served = tokio::select! {
@@ -202,9 +206,24 @@ impl Server {
             };
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended");
+                if let Some(cause) = cause(&error) {
+                    metrics::counter!(names::HTTP_CONNECTIONS_ENDED_TOTAL, "cause" => cause).increment(1);
+                }
             }
+            open.decrement(1.0);
             drop(held);
         });
+    }
+}
+
+/// Which of the server's own bounds has ended a connection, if one has.
+fn cause(error: &hyper::Error) -> Option<&'static str> {
+    let is_timed_out = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+    if error.is_timeout() {
+        Some("silent")
+    } else {
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        source.is_some_and(is_timed_out).then_some("unread")
     }
 }
 

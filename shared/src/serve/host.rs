@@ -29,3 +29,52 @@ pub fn host(request: &Request) -> Result<Option<&str>, Error> {
     // A target that names its host counts instead of the header.
     if is_host { Ok(Some(request.uri().authority().map_or(host, Authority::as_str))) } else { refused() }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn of(target: &str, version: Version, hosts: &[&[u8]]) -> Result<Option<String>, Error> {
+        let mut request = Request::builder().uri(target).version(version);
+        for host in hosts {
+            request = request.header(header::HOST, *host);
+        }
+        let request = request.body(Body::empty()).expect("a request");
+        host(&request).map(|host| host.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_request_is_for_one_host() {
+        let http_11 = Version::HTTP_11;
+        for good in
+            ["localhost", "localhost:80", "localhost:", "[::1]:8081", "10.0.0.1", "xn--bcher-kva.example"]
+        {
+            assert_eq!(of("/", http_11, &[good.as_bytes()]), Ok(Some(good.to_owned())), "{good}");
+        }
+        for bad in
+            ["a b", "a,b", "ann@localhost", "localhost/ws", "localhost:http", "[::1", "a:1:2", "b\u{fc}cher"]
+        {
+            assert!(of("/", http_11, &[bad.as_bytes()]).is_err(), "{bad}");
+        }
+        assert_eq!(
+            of("http://a.example:81/ws", http_11, &[b"b.example"]),
+            Ok(Some("a.example:81".to_owned()))
+        );
+        assert_eq!(of("/", http_11, &[b""]), Ok(None), "a target without an authority");
+        assert_eq!(of("/", Version::HTTP_10, &[]), Ok(None));
+        assert!(of("/", http_11, &[]).is_err());
+        assert!(of("/", http_11, &[b"localhost", b"localhost"]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_host_is_one_or_refused(bytes in vec(any::<u8>().prop_filter("a header", |b| *b >= 32 && *b != 127), 0..40)) {
+            if let Ok(Some(host)) = of("/", Version::HTTP_11, &[&bytes]) {
+                prop_assert!(!host.contains(['@', '/', ' ', ',', '?', '#']), "{host}");
+            }
+        }
+    }
+}

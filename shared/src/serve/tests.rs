@@ -69,7 +69,7 @@ async fn an_answer_that_is_not_read_ends_the_connection_and_one_that_is_arrives(
                 break error;
             }
         };
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         let mut reading = connect(address, &GET.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n")).await;
         let (answer, reset) = all(&mut reading).await;
         assert!(answer.len() > LONG && !reset, "{} bytes", answer.len());

@@ -36,6 +36,10 @@ async fn a_connection_without_a_whole_request_is_closed_on_every_port() {
     }
     // Each fails where the server does not close it.
     join_all(waiting).await;
+    let metrics = cluster.api[0].metrics().await;
+    let has = |start: &str| metrics.lines().any(|line| line.starts_with(start));
+    assert!(has("roomcast_http_connections_ended_total{cause=\"silent\"} "), "{metrics}");
+    assert!(has("roomcast_http_connections_open "), "{metrics}");
 }
 
 #[tokio::test]
