@@ -1,0 +1,189 @@
+//! One process of a service, and what is done to it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    sync::OnceLock,
+};
+
+use crate::{
+    eventually,
+    process::{Process, command, free_port},
+    proxy::Proxy,
+};
+
+/// One process of a service.
+#[derive(Debug)]
+pub struct Node {
+    program: String,
+    process: Process,
+    port: u16,
+    admin: u16,
+    environment: Vec<(&'static str, String)>,
+    folder: PathBuf,
+    link: Option<Proxy>,
+}
+
+/// A program of the tree, built.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    programs().join(name)
+}
+
+/// Where the programs are: built once, so that `cargo test` alone is enough.
+fn programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().expect("our own path");
+        let folder = test.ancestors().nth(2).expect("target/<profile>/deps/it").to_owned();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--locked", "--workspace", "--bins", "--tests"]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        // What cargo tells this test of its own package would look to build scripts like a change,
+        // and half of all dependencies would be built again, each time.
+        for (name, _) in std::env::vars_os() {
+            let own = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+            if own.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                build.env_remove(name);
+            }
+        }
+        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo");
+        assert!(built.success(), "the programs do not build");
+        folder
+    })
+}
+
+impl Node {
+    pub(super) fn start(
+        service: &str,
+        folder: &Path,
+        n: usize,
+        environment: Vec<(&'static str, String)>,
+        link: Option<Proxy>,
+    ) -> Self {
+        let (port, admin) = (free_port(), free_port());
+        let program = format!("roomcast-{service}");
+        let folder = folder.join(format!("{program}-{n}"));
+        std::fs::create_dir(&folder).expect("a folder");
+        let process = Self::spawn(&program, &folder, port, admin, &environment);
+        Self { program, process, port, admin, environment, folder, link }
+    }
+
+    fn spawn(
+        program: &str,
+        folder: &Path,
+        port: u16,
+        admin: u16,
+        environment: &[(&'static str, String)],
+    ) -> Process {
+        let mut command = command(&self::program(program));
+        command.env("ROOMCAST_LISTEN", format!("127.0.0.1:{port}"));
+        command.env("ROOMCAST_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        Process::start(program, folder, &mut command)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The link that the cluster was started to have cut.
+    ///
+    /// # Panics
+    /// When it was started without.
+    #[must_use]
+    pub fn link(&self) -> &Proxy {
+        self.link.as_ref().expect("a cluster started with this link")
+    }
+
+    /// Everything it printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The end of what it printed.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.process.tail()
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate()
+    }
+
+    /// Stops it in the middle of whatever it does, until [`Self::resume`]: to others it is only silent.
+    pub fn pause(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on as if no time had passed.
+    pub fn resume(&self) {
+        self.process.signal("CONT");
+    }
+
+    /// Starts it again on the same ports.
+    pub fn restart(&mut self) {
+        self.process = Self::spawn(&self.program, &self.folder, self.port, self.admin, &self.environment);
+    }
+
+    /// Gives a variable another value from its next start on.
+    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.environment.retain(|(old, _)| *old != name);
+        self.environment.push((name, value.into()));
+    }
+
+    /// Files and sockets that its process holds open.
+    ///
+    /// # Panics
+    /// When the process has ended.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.process.id());
+        std::fs::read_dir(folder).expect("a running process").count()
+    }
+
+    /// What it says of its readiness; `None` where it does not answer.
+    pub async fn readyz(&self) -> Option<String> {
+        reqwest::get(format!("http://127.0.0.1:{}/readyz", self.admin)).await.ok()?.text().await.ok()
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// When it ends, or is not ready in time.
+    pub async fn ready(&mut self) {
+        let address = format!("http://127.0.0.1:{}/readyz", self.admin);
+        eventually(&format!("{} is ready", self.program), || {
+            assert!(self.process.ended().is_none(), "{} ended:\n{}", self.program, self.process.tail());
+            let address = address.clone();
+            async move { reqwest::get(address).await.ok().filter(|answer| answer.status().is_success()) }
+        })
+        .await;
+    }
+
+    /// All its metrics, as Prometheus gets them.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn metrics(&self) -> String {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await;
+        answer.expect("the admin port answers").text().await.expect("text")
+    }
+}
