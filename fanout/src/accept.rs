@@ -235,7 +235,7 @@ fn begin(
 
 /// The raw socket, without the HTTP machinery around it, and what was read of it; `None` where there is no
 /// upgrade.
-async fn upgraded(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
+pub(crate) async fn upgraded(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
     let Ok(parts) = on_upgrade.await.ok()?.downcast::<TokioIo<Stream>>() else {
         tracing::error!("a socket is not what the server accepted");
         return None;

@@ -6,7 +6,7 @@ use crate::session::{self, frame};
 pub fn frames(bytes: &[u8]) {
     let Some((size, bytes)) = bytes.split_first() else { return };
     // The highest bit: whether compression was agreed.
-    let mut decoder = frame::Decoder::new(size & 0x80 != 0);
+    let mut decoder = frame::Decoder::<{ frame::MESSAGE_MAX }>::new(size & 0x80 != 0);
     for piece in bytes.chunks(usize::from(size & 0x7F).max(1)) {
         decoder.push(piece);
         loop {

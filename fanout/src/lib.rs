@@ -10,6 +10,8 @@ mod ask;
 pub mod bench;
 pub mod config;
 mod drain;
+#[cfg(feature = "echo")]
+pub mod echo;
 mod feed;
 #[cfg(fuzzing)]
 pub mod fuzz;

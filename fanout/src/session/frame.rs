@@ -24,8 +24,8 @@ const PONG: u8 = 0xA;
 pub(crate) enum Incoming {
     /// A whole message of text.
     Text(String),
-    /// A whole message of bytes.
-    Binary,
+    /// A whole message of bytes. Sessions refuse all of them: what they are matters to `echo` alone.
+    Binary(#[cfg_attr(not(feature = "echo"), expect(dead_code, reason = "see above"))] Vec<u8>),
     /// Asks for a pong with the same payload.
     Ping(Vec<u8>),
     /// Answers a ping.
@@ -45,9 +45,9 @@ pub(crate) enum Violation {
     TooBig,
 }
 
-/// Puts frames together again, out of whatever pieces the network delivers.
+/// Puts frames together again, out of whatever pieces the network delivers, to messages of at most `MAX` bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder {
+pub(crate) struct Decoder<const MAX: usize = MESSAGE_MAX> {
     buffer: Vec<u8>,
     /// Bytes of the buffer that were taken already: they are dropped once, when more is read.
     taken: usize,
@@ -72,7 +72,7 @@ struct Header {
     payload: std::ops::Range<usize>,
 }
 
-impl Decoder {
+impl<const MAX: usize> Decoder<MAX> {
     /// Of a client that may compress its messages, where that was agreed.
     pub(crate) fn new(deflates: bool) -> Self {
         Self { deflates, ..Self::default() }
@@ -139,7 +139,7 @@ impl Decoder {
         }
         let length = usize::try_from(length).map_err(|_| Violation::TooBig)?;
         let begun = self.message.as_ref().map_or(0, |begun| begun.payload.len());
-        if length > MESSAGE_MAX || begun + length > MESSAGE_MAX {
+        if length > MAX || begun + length > MAX {
             return Err(Violation::TooBig);
         }
         let Some(mask) = rest.get(extended..).and_then(<[u8]>::first_chunk::<4>) else { return Ok(None) };
@@ -167,7 +167,7 @@ impl Decoder {
             _ => return Err(Violation::Protocol),
         };
         if fin {
-            return begun.whole().map(Some);
+            return begun.whole(MAX).map(Some);
         }
         self.message = Some(begun);
         Ok(None)
@@ -175,9 +175,9 @@ impl Decoder {
 }
 
 impl Begun {
-    fn whole(self) -> Result<Incoming, Violation> {
+    fn whole(self, at_most: usize) -> Result<Incoming, Violation> {
         let payload = if self.deflated {
-            deflate::inflate(&self.payload, MESSAGE_MAX).map_err(|error| match error {
+            deflate::inflate(&self.payload, at_most).map_err(|error| match error {
                 Inflate::Corrupt => Violation::Protocol,
                 Inflate::TooBig => Violation::TooBig,
             })?
@@ -185,7 +185,7 @@ impl Begun {
             self.payload
         };
         if self.opcode == BINARY {
-            return Ok(Incoming::Binary);
+            return Ok(Incoming::Binary(payload));
         }
         String::from_utf8(payload).map(Incoming::Text).map_err(|_| Violation::NotUtf8)
     }
@@ -226,6 +226,12 @@ fn encode(first: u8, parts: &[&[u8]]) -> Bytes {
         frame.put_slice(part);
     }
     frame.freeze()
+}
+
+/// A frame of bytes.
+#[cfg(feature = "echo")]
+pub(crate) fn binary(payload: &[u8]) -> Bytes {
+    encode(BINARY, &[payload])
 }
 
 /// A frame of text, made of parts that need not be joined before.

@@ -206,7 +206,7 @@ impl Session {
                     self.unanswered = 0;
                     match incoming {
                         Incoming::Text(text) => self.begin(&text),
-                        Incoming::Binary => {
+                        Incoming::Binary(_) => {
                             self.outbox.push(envelope::error(None, 400, "Frames must be text."));
                         }
                         Incoming::Ping(payload) => {
@@ -269,7 +269,7 @@ impl Session {
 }
 
 /// Writes all that waits and waits for the other end to close.
-async fn goodbye(socket: &Socket, outbox: &Outbox) -> io::Result<()> {
+pub(crate) async fn goodbye(socket: &Socket, outbox: &Outbox) -> io::Result<()> {
     outbox.flush()?;
     while outbox.is_blocked() {
         socket.ready(false, true).await?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
-use super::frame::Decoder;
+use super::frame::{Decoder, MESSAGE_MAX};
 
 /// Frames that go in one write.
 const SLICES: usize = 64;
@@ -38,7 +38,7 @@ impl Socket {
     }
 
     /// Reads what is there. False where the other end is closed.
-    pub(crate) fn read(&self, decoder: &mut Decoder) -> io::Result<bool> {
+    pub(crate) fn read<const MAX: usize>(&self, decoder: &mut Decoder<MAX>) -> io::Result<bool> {
         BUFFER.with_borrow_mut(|buffer| match self.0.try_read(buffer) {
             Ok(0) => Ok(false),
             Ok(n) => {
@@ -94,7 +94,7 @@ impl Socket {
     pub(crate) async fn read_out(&self) -> io::Result<()> {
         loop {
             self.ready(true, false).await?;
-            if !self.read(&mut Decoder::default())? {
+            if !self.read(&mut Decoder::<MESSAGE_MAX>::default())? {
                 return Ok(());
             }
         }

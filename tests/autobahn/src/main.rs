@@ -1,0 +1,11 @@
+//! The server that `tests/autobahn/run` tests: it sends back what it is sent.
+
+use shared::{lifecycle::Shutdown, serve};
+
+#[tokio::main]
+#[expect(clippy::print_stdout, reason = "who starts it reads the port there")]
+async fn main() -> anyhow::Result<()> {
+    let listener = serve::bind("127.0.0.1:0".parse()?).await?;
+    println!("{}", listener.local_addr()?.port());
+    fanout::echo::serve(listener, Shutdown::default()).await
+}
