@@ -20,6 +20,13 @@ pub struct FanoutArgs {
     /// Bytes that may wait for one socket; above it is closed as a slow consumer, and resumes.
     #[arg(long, env = "ROOMCAST_OUTBOX_BYTES", default_value_t = 1 << 20)]
     pub outbox_bytes: usize,
+    /// Bytes of recent events that the node holds for those who come back, of all rooms together. Where there are more
+    /// it keeps them for a shorter time, and serves the others from the log.
+    #[arg(long, env = "ROOMCAST_RINGS_BYTES", default_value_t = 256 << 20)]
+    pub rings_bytes: usize,
+    /// Seconds for which it holds them at most: as long as the log has them.
+    #[arg(long, env = "ROOMCAST_REPLAY", default_value_t = 600)]
+    pub replay_seconds: u64,
     /// Seconds that a match socket stays open: its token counts when it connects, and then no more.
     #[arg(long, env = "ROOMCAST_SOCKET_MAX_AGE", default_value_t = 86_400)]
     pub socket_max_age: u64,

@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, FanoutArgs};
 use feed::{Feed, PeopleHeard, Positions, Source};
-use hub::{presence::Presence, sessions::Sessions};
+use hub::{presence::Presence, rings::Rings, sessions::Sessions};
 use limits::Limits;
 use node::Node;
 
@@ -78,11 +78,14 @@ pub async fn start(
     let sessions = Sessions::new(config.fanout.sockets_max, config.fanout.limits.sockets_person);
     let positions = Arc::new(Positions::new(shards));
     let people = PeopleHeard::new(shards);
+    let longest = Duration::from_secs(config.fanout.replay_seconds);
+    let rings = Arc::new(Rings::new(shards, config.fanout.rings_bytes, longest));
     let unstored = nats::connect_for_unstored(&config.nats, Role::Fanout).await?;
     tasks.spawn_background("unstored", count_dropped(unstored.events()));
     let source = Source {
         client: connection.client.clone(),
         losses: connection.losses.clone(),
+        rings,
         unstored: unstored.client.clone(),
         jetstream,
         shards,

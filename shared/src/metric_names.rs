@@ -60,6 +60,8 @@ metric_names! {
     counter UNSTORED_DROPPED_TOTAL = "roomcast_unstored_dropped_total";
     /// Followers let in, by `outcome`: new, recovered, lost.
     counter RESUMES_TOTAL = "roomcast_resumes_total";
+    /// Bytes of recent events that a node holds for those who come back.
+    gauge RING_BYTES = "roomcast_ring_bytes";
     /// Reads of the log for those who come back to a channel, by `outcome`: read, too_much (more than a ring holds), gone
     /// (from the log), another_log, unreadable.
     counter REPLAYS_TOTAL = "roomcast_replays_total";

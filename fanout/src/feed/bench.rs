@@ -1,6 +1,6 @@
 //! The way of a live message, for `tests/bench`: from the broker's subscription to its sockets.
 
-use std::{io::Read as _, net::TcpStream, sync::Arc};
+use std::{io::Read as _, net::TcpStream, sync::Arc, time::Duration};
 
 use async_nats::{Message, Statistics, jetstream};
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use crate::{
     hub::{
         channel::{Deliveries, Hub},
         follower::Follower,
+        rings::Rings,
         sessions::Sessions,
     },
     render::Form,
@@ -118,6 +119,7 @@ pub(super) async fn source(shards: ShardCount) -> Source {
         positions: Arc::new(Positions::new(shards)),
         people: PeopleHeard::new(shards),
         losses: Losses::default(),
+        rings: Arc::new(Rings::new(shards, usize::MAX, Duration::from_secs(600))),
         unstored: client.clone(),
         client,
     }

@@ -241,13 +241,16 @@ async fn read_on(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
     use shared::id::RoomId;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::{
         feed::{Opening, bench},
-        hub::channel::Hub,
+        hub::{channel::Hub, rings::Rings},
     };
 
     /// A room is heard from there on.
@@ -272,6 +275,37 @@ mod tests {
         assert!(!doubt(&feed));
         feed.heal("gap", None);
         assert!(doubt(&feed), "what was lost for one may be lost for all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rings_of_two_thousand_busy_rooms_stay_near_their_bound() {
+        const MAX: usize = 4 << 20;
+        let (mut feed, _said) = bench::feed().await;
+        feed.source.rings = Arc::new(Rings::new(feed.source.shards, MAX, Duration::from_secs(600)));
+        for room in 0..2_000 {
+            open(&mut feed, room, 0);
+        }
+        // Half a megabyte a second, of which ten minutes would be kept.
+        let payload = Bytes::from(vec![b'0'; 200]);
+        for seq in 1..=240_000_u64 {
+            let channel = Channel::Room(RoomId(seq % 2_000));
+            let heard = Heard { event: "chat-message", seq, headers: None, payload: &payload };
+            feed.deliver(&channel, heard);
+            if seq % 2_000 == 0 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                feed.forget_old();
+                feed.source.rings.note(Shard::SYSTEM, 0, Duration::ZERO);
+                let held: usize = feed
+                    .entries
+                    .values()
+                    .map(|entry| match entry {
+                        Entry::Heard(hub) => hub.ring.size(),
+                        Entry::Opening(_) => 0,
+                    })
+                    .sum();
+                assert!(held < 2 * MAX, "{held} bytes after {} s", seq / 2_000);
+            }
+        }
     }
 
     #[tokio::test]

@@ -51,6 +51,7 @@ use crate::{
     hub::{
         channel::{Deliveries, Heard, Hub, Sender},
         follower::Follower,
+        rings::Rings,
         sessions::Sessions,
     },
 };
@@ -136,6 +137,7 @@ pub(crate) struct Source {
     pub(crate) ask: Ask,
     pub(crate) sessions: Sessions,
     pub(crate) positions: Arc<Positions>,
+    pub(crate) rings: Arc<Rings>,
     pub(crate) people: PeopleHeard,
 }
 
@@ -196,6 +198,10 @@ pub(crate) struct Feed {
     kept: Vec<(Channel, open::Opened)>,
     /// People who may not be where they are.
     leaving: Vec<rights::Leaving>,
+    /// Channels that are read back now,
+    replaying: usize,
+    /// and those that wait for their turn.
+    to_replay: VecDeque<Channel>,
     /// To be begun beside the task.
     todo: Vec<Work>,
     /// Channels whose sockets are to be sent something.
@@ -222,6 +228,8 @@ impl Feed {
             heal_again: None,
             kept: Vec::new(),
             leaving: Vec::new(),
+            replaying: 0,
+            to_replay: VecDeque::new(),
             todo: vec![Work::People],
             unsent: Vec::new(),
             metrics: Arc::new(Deliveries::new()),

@@ -24,6 +24,8 @@ use crate::{
     render::native,
 };
 
+/// Channels of a shard that are read back at a time: each read takes a consumer of the broker.
+const AT_ONCE: usize = 8;
 /// Tries to read the log.
 const TRIES: u32 = 3;
 /// Between them.
@@ -74,18 +76,43 @@ pub(super) struct Replay {
 }
 
 impl Feed {
-    /// Starts a replay for those who wait, unless one is under way.
+    /// Reads a channel back for those who wait, once it is its turn, unless it is read already.
     pub(super) fn replay(&mut self, channel: &Channel) {
         let Some(hub) = self.hub(channel) else { return };
-        let Some(since) = hub.resuming.iter().filter_map(Follower::reach).min() else { return };
-        if !std::mem::replace(&mut hub.reading, true) {
-            let (epoch, began, space) = (hub.epoch, hub.began(), hub.ring.space());
-            let asked = Asked { since, upto: hub.ring.base(), epoch, began, space };
-            self.todo.push(Work::Replay { channel: channel.clone(), asked });
+        if hub.resuming.is_empty() || std::mem::replace(&mut hub.reading, true) {
+            return;
+        }
+        if self.replaying < AT_ONCE {
+            self.read_back(channel);
+        } else {
+            self.to_replay.push_back(channel.clone());
+        }
+    }
+
+    fn read_back(&mut self, channel: &Channel) {
+        let Some(hub) = self.hub(channel) else { return };
+        let Some(since) = hub.resuming.iter().filter_map(Follower::reach).min() else {
+            hub.reading = false;
+            return;
+        };
+        let (epoch, began, space) = (hub.epoch, hub.began(), hub.ring.space());
+        let asked = Asked { since, upto: hub.ring.base(), epoch, began, space };
+        self.replaying += 1;
+        self.todo.push(Work::Replay { channel: channel.clone(), asked });
+    }
+
+    /// A channel was read back: the next has its turn.
+    fn replay_next(&mut self) {
+        self.replaying = self.replaying.saturating_sub(1);
+        while self.replaying < AT_ONCE
+            && let Some(channel) = self.to_replay.pop_front()
+        {
+            self.read_back(&channel);
         }
     }
 
     pub(super) fn replayed(&mut self, channel: &Channel, replay: Replay) {
+        self.replay_next();
         let Replay { asked, found } = replay;
         metrics::counter!(names::REPLAYS_TOTAL, "outcome" => found.outcome()).increment(1);
         let Some(hub) = self.hub(channel).filter(|hub| hub.began() == asked.began) else { return };

@@ -23,6 +23,8 @@ use super::{Command, Done, Entry, Feed, Signal, Signals, Source};
 
 /// Events that are heard before the first of them is sent: what a socket gets of them leaves in one write.
 const PASS: usize = 1_024;
+/// Commands that are done between two of those passes: who joins one room does not wait behind another one's sockets.
+const COMMANDS: usize = 1_024;
 /// Places for messages that are kept from one pass to the next.
 const KEPT: usize = 64;
 
@@ -76,6 +78,10 @@ impl Feed {
                 _ = tick.tick() => Step::Tick(feed.source.applied.current(shard)),
             };
             feed.step(step)?;
+            for _ in 0..COMMANDS {
+                let Ok(command) = commands.try_recv() else { break };
+                feed.step(Step::Command(command))?;
+            }
         }
     }
 
@@ -183,5 +189,19 @@ impl Feed {
         }
         self.entries.retain(|_, entry| !matches!(entry, Entry::Heard(hub) if hub.is_stale()));
         self.count_crowds();
+        self.forget_old();
+    }
+
+    /// Drops from rings what they may hold no longer.
+    pub(super) fn forget_old(&mut self) {
+        let (age, mut bytes, mut oldest) = (self.source.rings.age(), 0, Duration::ZERO);
+        for entry in self.entries.values_mut() {
+            if let Entry::Heard(hub) = entry {
+                hub.ring.forget(age);
+                bytes += hub.ring.size();
+                oldest = oldest.max(hub.ring.oldest());
+            }
+        }
+        self.source.rings.note(self.shard, bytes, oldest);
     }
 }

@@ -9,4 +9,5 @@ mod members;
 pub(crate) mod presence;
 pub(crate) mod rights;
 pub(crate) mod ring;
+pub(crate) mod rings;
 pub(crate) mod sessions;

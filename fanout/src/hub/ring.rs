@@ -3,14 +3,20 @@
 //! What must hold: the ring has every event of its channel in (base, last] that a resume repeats,
 //! so whoever has all up to `base` or later can be served from it alone.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 /// The most events it holds.
 pub(crate) const EVENTS_MAX: usize = 10_000;
 /// The most bytes it holds.
 pub(crate) const BYTES_MAX: usize = 4 << 20;
+
+/// Parts of the time for which events are kept: so exact is their age.
+const PARTS: u32 = 16;
+/// Places for frames that are kept where few are there.
+const PLACES: usize = 16;
 
 /// Recent frames by sequence.
 #[derive(Debug)]
@@ -20,12 +26,14 @@ pub(crate) struct Ring {
     lost: u64,
     frames: VecDeque<(u64, Bytes)>,
     bytes: usize,
+    /// Everything up to these was here at these times.
+    marks: VecDeque<(Instant, u64)>,
 }
 
 impl Ring {
     /// An empty ring that has everything after `base`.
     pub(crate) const fn new(base: u64) -> Self {
-        Self { base, lost: 0, frames: VecDeque::new(), bytes: 0 }
+        Self { base, lost: 0, frames: VecDeque::new(), bytes: 0, marks: VecDeque::new() }
     }
 
     /// Everything after this is here.
@@ -46,6 +54,36 @@ impl Ring {
     /// What it may take more: events, and bytes.
     pub(crate) fn space(&self) -> (usize, usize) {
         (EVENTS_MAX.saturating_sub(self.frames.len()), BYTES_MAX.saturating_sub(self.bytes))
+    }
+
+    /// What it takes of memory, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes + self.frames.capacity() * size_of::<(u64, Bytes)>()
+    }
+
+    /// For how long the oldest event has been here, as far as that is noted.
+    pub(crate) fn oldest(&self) -> Duration {
+        self.marks.front().map_or(Duration::ZERO, |(at, _)| at.elapsed())
+    }
+
+    /// Some time has passed: what came longer than `age` ago is dropped.
+    pub(crate) fn forget(&mut self, age: Duration) {
+        let now = Instant::now();
+        if let Some((newest, _)) = self.frames.back() {
+            let last = self.marks.back();
+            if last.is_none_or(|(at, seq)| seq < newest && now.duration_since(*at) >= age / PARTS) {
+                self.marks.push_back((now, *newest));
+            }
+        }
+        while let Some((_, upto)) = self.marks.pop_front_if(|(at, _)| now.duration_since(*at) >= age) {
+            while let Some((_, frame)) = self.frames.pop_front_if(|(seq, _)| *seq <= upto) {
+                self.bytes -= frame.len();
+            }
+            self.base = self.base.max(upto);
+        }
+        if self.frames.len() < self.frames.capacity() / 4 {
+            self.frames.shrink_to((2 * self.frames.len()).max(PLACES));
+        }
     }
 
     /// Adds the newest event. The oldest go where it would be too many.
@@ -141,6 +179,32 @@ mod tests {
         }
         let places: Vec<u64> = ring.frames.iter().map(|(seq, _)| *seq).collect();
         assert_eq!(places, [12, 13, 15, 16], "9 lies before the base, 15 is here");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_older_than_it_may_be_is_dropped_and_can_be_read_again() {
+        let age = Duration::from_secs(160);
+        let mut ring = Ring::new(0);
+        for seq in 1..=1_000 {
+            ring.push(seq, frame(0));
+            tokio::time::advance(Duration::from_secs(1)).await;
+            ring.forget(age);
+            let oldest = seq.saturating_sub(160 + 10 + 1);
+            assert!(
+                ring.base() >= oldest && ring.base() <= seq.saturating_sub(159),
+                "{} at {seq}",
+                ring.base()
+            );
+            assert_eq!(ring.after(0).count() as u64, seq - ring.base());
+        }
+        for _ in 0..2 {
+            tokio::time::advance(age).await;
+            ring.forget(age);
+        }
+        assert_eq!((ring.base(), ring.after(0).count(), ring.lost()), (1_000, 0, 0));
+        assert!(ring.frames.capacity() <= PLACES && ring.marks.is_empty(), "nothing is kept");
+        ring.extend_back(998, 1_000, vec![(999, frame(0)), (1_000, frame(0))]);
+        assert_eq!((ring.base(), ring.after(998).count()), (998, 2));
     }
 
     #[test]

@@ -203,19 +203,21 @@ pub(crate) fn evicted(node: &Arc<Node>, state: &mut State, outbox: &Outbox, chan
     if state.channels.get(channel) == Some(&frame) {
         out.push(channel.clone());
     }
-    for channel in out {
+    for evicted in out {
         metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "log").increment(1);
         if state.surface == Surface::Native {
             let frame = native::push_unstored(
-                &channel,
+                &evicted,
                 live::UNSUBSCRIBED,
                 &local::json(&Unsubscribed { reason: "forbidden" }).into_bytes(),
             );
             outbox.push(frame);
         }
-        forget(node, state, &channel);
-        // A team's rooms are left by their sockets themselves.
-        unfollow(node, state, channel, false);
+        forget(node, state, &evicted);
+        // Its own task has put it out of the channel; a team's rooms are left by their sockets themselves.
+        if evicted != *channel {
+            unfollow(node, state, evicted, false);
+        }
     }
 }
 

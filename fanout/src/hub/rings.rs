@@ -1,0 +1,104 @@
+//! What all rings of a node hold together: for so long, and so many bytes.
+//!
+//! What must hold: however many rooms are busy, the node's rings stay near their bound. Where they would be above it,
+//! each keeps its events for a shorter time, and those who come back after longer are served from the log.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::Gauge;
+use shared::{
+    id::{Shard, ShardCount},
+    metric_names as names,
+};
+
+/// The shortest time for which events are kept.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The bounds of a node's rings, and what they hold.
+#[derive(Debug)]
+pub(crate) struct Rings {
+    /// By shard.
+    bytes: Vec<AtomicUsize>,
+    /// For how long the oldest events have been there, in milliseconds, by shard.
+    oldest: Vec<AtomicU64>,
+    max_bytes: usize,
+    longest: Duration,
+    age: Mutex<Duration>,
+    gauge: Gauge,
+}
+
+impl Rings {
+    /// Rings that keep events for `longest`, and hold `max_bytes` together.
+    pub(crate) fn new(shards: ShardCount, max_bytes: usize, longest: Duration) -> Self {
+        let longest = longest.max(SHORTEST);
+        Self {
+            bytes: shards.all().map(|_| AtomicUsize::new(0)).collect(),
+            oldest: shards.all().map(|_| AtomicU64::new(0)).collect(),
+            max_bytes,
+            longest,
+            age: Mutex::new(longest),
+            gauge: metrics::gauge!(names::RING_BYTES),
+        }
+    }
+
+    /// For how long events are kept now.
+    pub(crate) fn age(&self) -> Duration {
+        *self.age.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A second has passed, and a shard's rings hold so many bytes, of which the oldest have been there for so long.
+    pub(crate) fn note(&self, shard: Shard, bytes: usize, oldest: Duration) {
+        if let (Some(held), Some(since)) = (self.bytes.get(shard.index()), self.oldest.get(shard.index())) {
+            held.store(bytes, Ordering::Relaxed);
+            since.store(u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        if shard == Shard::SYSTEM {
+            self.adapt();
+        }
+    }
+
+    /// Keeps events for shorter where there are too many, in proportion, and for longer again where there is room.
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more digits")]
+    fn adapt(&self) {
+        let total: usize = self.bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum();
+        self.gauge.set(total as f64);
+        let mut age = self.age.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = self.max_bytes as f64 / (total as f64).max(1.0);
+        let kept = if share < 1.0 {
+            let oldest = self.oldest.iter().map(|oldest| oldest.load(Ordering::Relaxed)).max().unwrap_or(0);
+            age.min(Duration::from_millis(oldest)).mul_f64(share)
+        } else {
+            age.mul_f64(share.min(1.05))
+        };
+        *age = kept.clamp(SHORTEST, self.longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn age_falls_with_what_is_too_much_and_comes_back() {
+        let shards = ShardCount::new(1).expect("1");
+        let rings = Rings::new(shards, 1_000, Duration::from_secs(600));
+        let note = |bytes: usize| {
+            let oldest = Duration::from_secs(100);
+            // The system's shard, which is the first, looks at what all have said.
+            for n in [1, 0] {
+                rings.note(shards.all().nth(n).expect("two"), bytes / 2, oldest);
+            }
+            rings.age().as_secs()
+        };
+        assert_eq!(note(0), 600);
+        assert_eq!(note(4_000), 25, "four times too much, the oldest of which came 100 s ago");
+        assert_eq!(note(4_000_000), 1);
+        assert!((0..200).map(|_| note(500)).any(|age| age == 600), "there is room again");
+    }
+}
