@@ -4,6 +4,7 @@
 mod arrays;
 mod requests;
 mod sockets;
+mod under_load;
 
 use proptest::{
     collection::vec,

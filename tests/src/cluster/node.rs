@@ -149,6 +149,18 @@ impl Node {
         self.environment.push((name, value.into()));
     }
 
+    /// Memory that its process has, in KiB.
+    ///
+    /// # Panics
+    /// When the process has ended.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("a running process");
+        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
+        memory.expect("a line of memory").trim().parse().expect("a number")
+    }
+
     /// Files and sockets that its process holds open.
     ///
     /// # Panics
