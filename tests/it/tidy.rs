@@ -62,9 +62,10 @@ fn every_promise_names_tests_that_exist() {
     let mut files = Vec::new();
     sources(&root(), &mut files);
     let all: String = files.iter().map(|file| std::fs::read_to_string(file).expect("a source")).collect();
-    let readme = std::fs::read_to_string(root().join("tests/README.md")).expect("a table");
-    let named =
-        readme.split('`').skip(1).step_by(2).filter(|code| code.contains("::") && !code.contains(' '));
+    let tables = ["tests/README.md", "deploy/SECURITY.md"]
+        .map(|file| std::fs::read_to_string(root().join(file)).expect("a table"));
+    let quoted = tables.iter().flat_map(|table| table.split('`').skip(1).step_by(2));
+    let named = quoted.filter(|code| code.contains("::") && !code.contains(' '));
     let names: Vec<&str> =
         named.filter_map(|path| path.rsplit("::").next()).filter(|n| !n.is_empty()).collect();
     assert!(names.len() > 50, "the table was not found");
