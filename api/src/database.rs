@@ -77,6 +77,7 @@ impl Database {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
+        let options = options.options(shared::schema::PLANNER);
         let trusted_since = watch::Sender::new(None::<Instant>);
         let since = trusted_since.subscribe();
         let pool = PgPoolOptions::new()

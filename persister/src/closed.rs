@@ -30,10 +30,11 @@ impl ClosedRooms {
     /// When Postgres does not answer.
     pub(crate) async fn read(session: &mut PgConnection, shard: Shard, watermark: u64) -> sqlx::Result<Self> {
         let rooms: Vec<i64> = sqlx::query_scalar(
-            "SELECT s.room FROM room_state s JOIN watermark w ON w.shard = s.shard
-             WHERE s.shard = $1 AND s.closed_at IS NOT NULL
-               AND s.closed_at > to_timestamp(coalesce(w.stored_at, 0) / 1e9) - interval '10 minutes'
-             ORDER BY s.changed DESC LIMIT $2",
+            "SELECT s.room FROM room_state s
+             WHERE s.shard = $1 AND s.closed_at > (
+                 SELECT to_timestamp(coalesce(w.stored_at, 0) / 1e9) - interval '10 minutes'
+                 FROM watermark w WHERE w.shard = $1)
+             ORDER BY s.closed_at DESC LIMIT $2",
         )
         .bind(shard.number())
         .bind(number(MOST as u64))

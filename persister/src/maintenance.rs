@@ -168,13 +168,13 @@ impl Worker {
         let of = |room: &i64| Channel::Room(RoomId(room.unsigned_abs())).shard(shards).number();
         // By a statement of its own: the rooms are of other shards.
         let closed: Vec<i64> = sqlx::query_scalar(
-            "SELECT s.room FROM room_state s JOIN unnest($1::int2[], $2::int8[]) AS asked (shard, room)
-             ON s.shard = asked.shard AND s.room = asked.room WHERE s.closed_at IS NOT NULL",
+            "SELECT s.room FROM unnest($1::int2[], $2::int8[]) AS asked (shard, room)
+             CROSS JOIN LATERAL (SELECT s.room, s.closed_at FROM room_state s
+                                 WHERE s.shard = asked.shard AND s.room = asked.room LIMIT 1) s
+             WHERE s.closed_at IS NOT NULL",
         )
         .bind(rooms.iter().map(of).collect::<Vec<_>>())
         .bind(&rooms)
-        // As above.
-        .persistent(false)
         .fetch_all(&mut *session)
         .await?;
         let closed: HashSet<i64> = closed.into_iter().collect();
@@ -187,8 +187,11 @@ impl Worker {
             return Ok(0);
         }
         let deleted = sqlx::query(
-            "DELETE FROM invitation i USING unnest($2::text[], $3::int8[]) AS gone (user_id, id)
-             WHERE i.shard = $1 AND i.user_id = gone.user_id AND i.id = gone.id AND i.accepted IS NULL",
+            "DELETE FROM invitation WHERE ctid = ANY (ARRAY(
+                 SELECT i.ctid FROM unnest($2::text[], $3::int8[]) AS gone (user_id, id)
+                 CROSS JOIN LATERAL (SELECT i.ctid, i.accepted FROM invitation i WHERE i.shard = $1
+                                         AND i.user_id = gone.user_id AND i.id = gone.id LIMIT 1) i
+                 WHERE i.accepted IS NULL)) AND accepted IS NULL",
         )
         .bind(self.shard.number())
         .bind(users)

@@ -14,7 +14,7 @@ use shared::{
     schema,
 };
 use sqlx::{
-    PgConnection,
+    AssertSqlSafe, PgConnection,
     migrate::{MigrateError, Migrator},
 };
 use tokio::time::sleep;
@@ -51,7 +51,14 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
         sqlx::raw_sql("SET ROLE roomcast_owner").execute(&mut *session).await?;
     }
     refuse_incompatible(session).await?;
+    let before = version(session).await?;
     migrate(session).await.context("DATABASE_URL: the tables could not be brought up to date")?;
+    // New tables and indexes have no statistics until autovacuum comes by.
+    if before < version(session).await?
+        && let Err(error) = analyze(session).await
+    {
+        tracing::warn!(%error, "no statistics of the new tables yet: autovacuum gathers them later");
+    }
     sqlx::raw_sql("RESET ROLE").execute(&mut *session).await?;
 
     let numbers: Vec<i16> = shards.all().map(Shard::number).collect();
@@ -72,6 +79,31 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
         );
     }
     Ok(())
+}
+
+/// Gathers statistics of the tables, which takes seconds, however large they are.
+async fn analyze(session: &mut PgConnection) -> sqlx::Result<()> {
+    let tables: String = sqlx::query_scalar(
+        "SELECT string_agg(c.oid::regclass::text, ', ') FROM pg_class c
+         WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace
+           AND pg_has_role(current_user, c.relowner, 'USAGE')",
+    )
+    .fetch_one(&mut *session)
+    .await?;
+    sqlx::raw_sql(AssertSqlSafe(format!("ANALYZE {tables}"))).execute(session).await?;
+    Ok(())
+}
+
+/// The newest migration that was applied; 0 where there is none.
+async fn version(session: &mut PgConnection) -> sqlx::Result<i64> {
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *session)
+        .await?;
+    if !is_there {
+        return Ok(0);
+    }
+    let applied = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success");
+    applied.fetch_one(session).await
 }
 
 /// Runs the migrations, however often others hold a lock that one of them needs.

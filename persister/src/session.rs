@@ -45,6 +45,7 @@ impl Database {
                 ("tcp_keepalives_interval", "5"),
                 ("tcp_keepalives_count", "3"),
             ])
+            .options(shared::schema::PLANNER)
             .disable_statement_logging();
         Ok(Self { options })
     }

@@ -16,6 +16,7 @@ mod load;
 mod log;
 mod matches;
 mod native;
+mod plans;
 mod rate;
 mod rights;
 mod support;

@@ -148,10 +148,9 @@ impl Cluster {
     }
 
     /// Waits until every shard is led: from then on api hears each second that its persister lives.
-    async fn led(&self) {
-        if self.persister.is_empty() {
-            return;
-        }
+    pub async fn led(&mut self) {
+        let Some(first) = self.persister.first_mut() else { return };
+        first.ready().await;
         let leads = |line: &&str| line.starts_with(PERSISTER_LEADING) && line.ends_with(" 1");
         eventually("every shard is led", || async {
             let (mut shards, mut led) = (0, 0);

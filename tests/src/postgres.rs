@@ -113,6 +113,12 @@ impl Postgres {
         }
     }
 
+    /// All that it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Ends it as a crash would.
     pub fn kill9(&mut self) {
         self.process.kill9();
@@ -195,6 +201,12 @@ impl Database {
         let mut session = self.pool().await.acquire().await.expect("a session").detach();
         sqlx::raw_sql("SET ROLE roomcast_owner").execute(&mut session).await.expect("a role");
         migrator.run_direct(Some(version), &mut session, false).await.expect("the tables are made");
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its address, for one of the roles: `postgres` may do everything.

@@ -90,10 +90,11 @@ impl Process {
         self.child.try_wait().expect("our own child")
     }
 
-    /// Everything it printed.
+    /// All that it printed.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The end of what it printed.

@@ -28,7 +28,7 @@ pub(crate) async fn confirm(
     callers: Vec<Caller>,
 ) -> Result<Confirmed, Error> {
     if let Some(team) = team {
-        let (team, grant) = teams::granted(api, team).await?;
+        let (team, grant) = teams::granted(api, team, &callers).await?;
         return Ok(confirmed(callers, false, grant, |caller| team.has(caller)));
     }
     let facts = api.rights.read(room, Instant::now()).await?;

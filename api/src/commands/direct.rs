@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     queries::{
-        direct::{self, Direct, Said, Which},
+        direct::{self, After, Direct, Said, Which},
         facts::Facts,
         messages::Page,
         people::Described,
@@ -43,6 +43,8 @@ pub(crate) struct Rooms {
     pub(crate) rooms: Vec<Direct>,
     /// The others of these rooms, and the person.
     pub(crate) people: HashMap<UserId, Described>,
+    /// Whether there may be more than these.
+    pub(crate) has_more: bool,
 }
 
 /// One room, as its reader sees it.
@@ -79,9 +81,9 @@ pub(crate) async fn add(
     seen(api, caller, room).await
 }
 
-/// A person's open rooms.
-pub(crate) async fn list(api: &Shared, caller: &Caller) -> Result<Rooms, Error> {
-    listed(api, caller, None).await
+/// A person's open rooms: the first of them, or those after the last of a page.
+pub(crate) async fn list(api: &Shared, caller: &Caller, after: Option<After>) -> Result<Rooms, Error> {
+    listed(api, caller, None, after).await
 }
 
 /// The caller looks at a room from now on, and has read it.
@@ -105,7 +107,7 @@ pub(crate) async fn select(
     };
     let (_, read) = tokio::join!(api.has_applied(turned), read);
     read?;
-    listed(api, caller, Some(room)).await
+    listed(api, caller, Some(room), None).await
 }
 
 /// Sends a message. Answers the room with it.
@@ -220,10 +222,16 @@ async fn seen(api: &Shared, caller: &Caller, room: Direct) -> Result<Seen, Error
     Ok(Seen { room, reader })
 }
 
-async fn listed(api: &Shared, caller: &Caller, current: Option<RoomId>) -> Result<Rooms, Error> {
-    let which = Which::Mine { limit: LISTED };
+async fn listed(
+    api: &Shared,
+    caller: &Caller,
+    current: Option<RoomId>,
+    after: Option<After>,
+) -> Result<Rooms, Error> {
+    let which = Which::Mine { limit: LISTED, after };
     let rooms = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?;
+    let has_more = i64::try_from(rooms.len()) == Ok(LISTED);
     let mut users: Vec<UserId> = rooms.iter().map(|room| room.other(&caller.user).clone()).collect();
     users.push(caller.user.clone());
-    Ok(Rooms { rooms, people: people::described(api, &users).await? })
+    Ok(Rooms { rooms, people: people::described(api, &users).await?, has_more })
 }

@@ -23,7 +23,7 @@ use crate::{
     queries::{
         facts::Facts,
         people::{Described, Shown as Person},
-        rooms,
+        room_lists,
     },
     state::Shared,
 };
@@ -50,7 +50,7 @@ impl Match {
     /// The room, as match sockets know it.
     pub(crate) fn object(&self) -> Shown {
         let participants = self.people.iter().map(Described::object).collect();
-        Shown { pk: self.room, participants, has_business: self.has_business() }
+        Shown { pk: self.room, participants, has_business: self.has_business(), more: None }
     }
 }
 
@@ -61,6 +61,9 @@ pub(crate) struct Shown {
     pk: RoomId,
     participants: Vec<Person>,
     has_business: bool,
+    /// True for the last room of a list behind which there may be more: they are read with its `pk` as `before`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) more: Option<bool>,
 }
 
 /// What messages of match rooms were sent with a moment ago.
@@ -93,7 +96,7 @@ pub(crate) async fn list(
     before: Option<RoomId>,
     limit: i64,
 ) -> Result<Vec<Match>, Error> {
-    found(api, rooms::matches(&api.pool, api.shards, of, before, limit).await?).await
+    found(api, room_lists::matches(&api.pool, api.shards, of, before, limit).await?).await
 }
 
 /// A match room that the caller may enter: as one of the two, or as an admin who asks as one.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     queries::{
         people::{self, Described},
-        presence, rooms,
+        presence, room_lists,
     },
     state::Shared,
 };
@@ -133,5 +133,5 @@ pub(crate) async fn presence(
     user: &UserId,
 ) -> Result<(bool, Vec<RoomId>), Error> {
     let is_online = presence::is_online(&api.pool, api.shards, user).await?;
-    Ok((is_online, rooms::with(&api.pool, api.shards, caller, user).await?))
+    Ok((is_online, room_lists::with(&api.pool, api.shards, caller, user).await?))
 }

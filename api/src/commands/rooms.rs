@@ -21,7 +21,8 @@ use super::{
 use crate::{
     queries::{
         facts::Facts,
-        rooms::{self, Cursor, Present, Room},
+        room_lists,
+        rooms::{self, Members, Present, Room},
     },
     state::Shared,
 };
@@ -113,7 +114,7 @@ pub(super) fn as_made(id: RoomId, made: Made) -> Room {
         team: made.team,
         created_at: made.created_at,
         active: true,
-        users: made.users,
+        users: Members::of(made.users),
         present: Present::Named(vec![]),
         activity: made.created_at,
         unread: 0,
@@ -154,14 +155,23 @@ pub(crate) async fn topic(api: &Shared, room: RoomId, category: &str) -> Result<
     if rooms::is_topic(&api.pool, room, category).await? { Ok(()) } else { Err(Error::not_found()) }
 }
 
-/// Rooms that the caller may enter, newest first.
+/// A part of the list of rooms.
+pub(crate) struct RoomPage {
+    pub(crate) rooms: Vec<Room>,
+    /// Where there may be more: it goes on before this one.
+    pub(crate) next: Option<RoomId>,
+}
+
+/// Rooms that the caller may enter, newest first. Where others lie between, there may be few on a page, or none.
 pub(crate) async fn list(
     api: &Shared,
     caller: &Caller,
-    after: Option<Cursor>,
+    before: Option<RoomId>,
     limit: i64,
-) -> Result<Vec<Room>, Error> {
-    rooms::list(&api.pool, api.shards, caller, after, limit).await
+) -> Result<RoomPage, Error> {
+    let found = room_lists::visible(&api.pool, api.shards, caller, before, limit).await?;
+    let rooms = rooms::rooms(&api.pool, api.shards, &found.ids, &caller.user).await?;
+    Ok(RoomPage { rooms, next: found.next })
 }
 
 /// What changes of a room; what is absent stays.

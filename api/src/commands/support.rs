@@ -18,7 +18,7 @@ use crate::{
     config::Visitors,
     queries::{
         messages::{self as stored, Message, Page},
-        support::{self, Room},
+        support::{self, Listed, Room},
     },
     state::Shared,
 };
@@ -26,7 +26,7 @@ use shared::{
     clock::Timestamp,
     error::Error,
     event::{Event, EventName, MessageDetail, Room as Made, RoomDetail, RoomKind},
-    id::{Shard, UserId},
+    id::{MessageId, RoomId, Shard, UserId},
     log,
     rules::{self, Caller},
     subject::Channel,
@@ -264,13 +264,20 @@ pub(crate) async fn show(api: &Shared, secret: &str) -> Result<Room, Error> {
     support::room(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
 }
 
-/// The room of that key, with its newest messages in ascending order.
-pub(crate) async fn history(api: &Shared, secret: &str) -> Result<(Room, Vec<Message>), Error> {
+/// The room of that key, with its newest messages, before that one where given, in ascending order; and whether there
+/// may be more before these.
+pub(crate) async fn history(
+    api: &Shared,
+    secret: &str,
+    before: Option<MessageId>,
+) -> Result<(Room, Vec<Message>, bool), Error> {
     let room = find(api, secret).await?;
     messages::settle(api, room.id).await?;
     let shard = Channel::Room(room.id).shard(api.shards);
-    let messages = stored::page(&api.pool, shard, room.id, Page::Last, MESSAGES_MAX).await?;
-    Ok((room, messages))
+    let page = before.map_or(Page::Last, |before| Page::Before(before.0));
+    let messages = stored::page(&api.pool, shard, room.id, page, MESSAGES_MAX).await?;
+    let has_more = i64::try_from(messages.len()) == Ok(MESSAGES_MAX);
+    Ok((room, messages, has_more))
 }
 
 /// Closes the room of that key for ever, and waits until that can be read.
@@ -292,7 +299,8 @@ pub(crate) async fn list(
     caller: Option<&Caller>,
     org_id: &str,
     product_name: &str,
-) -> Result<Vec<Room>, Error> {
+    before: Option<RoomId>,
+) -> Result<Listed, Error> {
     rules::required_line("org_id", org_id, rules::NAME_MAX)?;
     rules::required_line("product_name", product_name, rules::NAME_MAX)?;
     if !api.support.support_open {
@@ -301,13 +309,11 @@ pub(crate) async fn list(
             return Err(Error::forbidden());
         }
     }
-    support::list(&api.pool, api.shards, (org_id, product_name), ROOMS_MAX, ROOMS_AMONG).await
+    support::list(&api.pool, api.shards, (org_id, product_name), before, ROOMS_MAX, ROOMS_AMONG).await
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::id::RoomId;
-
     use super::*;
 
     #[test]

@@ -18,7 +18,10 @@ use super::{
     stored,
 };
 use crate::{
-    queries::teams::{self, Team},
+    queries::{
+        rooms::Members,
+        teams::{self, Snapshot, Team},
+    },
     rights::Tries,
     state::{APPLY, Shared},
 };
@@ -51,18 +54,18 @@ pub(crate) async fn make(
     }
     let applied = control.applied().await;
     let Made { name, users, user: creator, created_at } = made;
+    let users = Members::of(users);
     Ok((Team { id: team, name, creator, users, created_at }, applied))
 }
 
-/// A team as Postgres has it, nothing missing that was heard of it, and the last event of its shard that is
-/// counted in.
-async fn team(api: &Shared, id: TeamId) -> Result<(Team, u64), Error> {
+/// A team as Postgres has it, nothing missing that was heard of it, and which of these people belong to it.
+async fn team(api: &Shared, id: TeamId, asked: &[&UserId]) -> Result<Snapshot, Error> {
     let mut is_made = false;
     let mut tries = Tries::within(APPLY);
     loop {
-        if let Some((team, as_of)) = teams::team(&api.pool, api.shards, id).await? {
-            if api.rights.contains(id, as_of, &mut tries).await? {
-                return Ok((team, as_of));
+        if let Some(found) = teams::team(&api.pool, api.shards, id, asked).await? {
+            if api.rights.contains(id, found.as_of, &mut tries).await? {
+                return Ok(found);
             }
             continue;
         }
@@ -82,29 +85,47 @@ fn may_manage(team: &Team, caller: &Caller) -> bool {
     caller.is_admin || team.creator == caller.user
 }
 
-impl Team {
-    /// Whether the caller belongs to the team, or manages it.
+impl Snapshot {
+    /// Whether the caller, one of those who were asked about, belongs to the team, or manages it.
     pub(super) fn has(&self, caller: &Caller) -> bool {
-        may_manage(self, caller) || self.users.contains(&caller.user)
+        may_manage(&self.team, caller) || self.members.contains(&caller.user)
     }
 }
 
-/// A team, and by what right those that it has follow its channel.
-pub(super) async fn granted(api: &Shared, id: TeamId) -> Result<(Team, Grant), Error> {
-    let (team, as_of) = team(api, id).await?;
-    Ok((team, Grant { public: false, pair: false, as_of, team: None, last_event: as_of }))
+/// A team, seen with these callers, and by what right those of them that it has follow its channel.
+pub(super) async fn granted(
+    api: &Shared,
+    id: TeamId,
+    callers: &[Caller],
+) -> Result<(Snapshot, Grant), Error> {
+    let asked: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
+    let found = team(api, id, &asked).await?;
+    let grant = Grant { public: false, pair: false, as_of: found.as_of, team: None, last_event: found.as_of };
+    Ok((found, grant))
 }
 
 /// By what right the caller follows the channel of a team; to others it does not exist.
 pub(crate) async fn follow(api: &Shared, caller: &Caller, id: TeamId) -> Result<Grant, Error> {
-    let (team, grant) = granted(api, id).await?;
-    if team.has(caller) { Ok(grant) } else { Err(Error::not_found()) }
+    let (found, grant) = granted(api, id, std::slice::from_ref(caller)).await?;
+    if found.has(caller) { Ok(grant) } else { Err(Error::not_found()) }
 }
 
 /// A team of the caller's; to others it does not exist.
 pub(crate) async fn show(api: &Shared, caller: &Caller, id: TeamId) -> Result<Team, Error> {
-    let (team, _) = team(api, id).await?;
-    if team.has(caller) { Ok(team) } else { Err(Error::not_found()) }
+    let found = team(api, id, &[&caller.user]).await?;
+    if found.has(caller) { Ok(found.team) } else { Err(Error::not_found()) }
+}
+
+/// Up to `limit` of who belongs to a team of the caller's, after that one, in the order of their ids.
+pub(crate) async fn names(
+    api: &Shared,
+    caller: &Caller,
+    id: TeamId,
+    after: Option<&UserId>,
+    limit: i64,
+) -> Result<Vec<UserId>, Error> {
+    show(api, caller, id).await?;
+    teams::names(&api.pool, api.shards, id, after, limit).await
 }
 
 /// The caller may change the team.
@@ -129,8 +150,7 @@ pub(super) async fn is_member(api: &Shared, id: TeamId, user: &UserId) -> Result
     if !api.is_all_applied(&Channel::Team(id), &events).await? {
         return Ok(None);
     }
-    let (team, _) = team(api, id).await?;
-    Ok(Some(team.users.contains(user)))
+    Ok(Some(team(api, id, &[user]).await?.members.contains(user)))
 }
 
 /// A person belongs to the team from now on. Answers whether Postgres has it.

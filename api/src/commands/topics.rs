@@ -152,25 +152,33 @@ pub(crate) struct Page {
 
 /// The open topics of a category, in the order of their ids; `None` where there is no such page.
 pub(crate) async fn list(api: &Shared, category: &str, asked: Asked) -> Result<Option<Page>, Error> {
-    let count = topics::count(&api.pool, api.shards, category).await?;
+    let offset = |number: u64| number.saturating_sub(1).saturating_mul(PAGE);
+    let mut place = topics::place(
+        &api.pool,
+        category,
+        if let Asked::Number(number) = asked { offset(number) } else { 0 },
+    )
+    .await?;
     // The first page is there even where nothing is on it.
-    let pages = count.div_ceil(PAGE).max(1);
+    let pages = place.count.div_ceil(PAGE).max(1);
     let number = match asked {
         Asked::Number(number) => number,
-        Asked::Last => pages,
+        Asked::Last => {
+            place = topics::place(&api.pool, category, offset(pages)).await?;
+            pages
+        }
     };
     if !(1..=pages).contains(&number) {
         return Ok(None);
     }
-    let offset = (number - 1) * PAGE;
-    let topics = topics::page(&api.pool, api.shards, category, None, offset, PAGE).await?;
-    Ok(Some(Page { topics, number, pages, count }))
+    let topics = topics::page(&api.pool, api.shards, category, place, PAGE).await?;
+    Ok(Some(Page { topics, number, pages, count: place.count }))
 }
 
 /// The open topic of that id in that category, if the caller may change it.
 pub(crate) async fn own(api: &Shared, caller: &Caller, category: &str, room: RoomId) -> Result<Topic, Error> {
-    let found = topics::page(&api.pool, api.shards, category, Some(room), 0, 1).await?;
-    let topic = found.into_iter().next().ok_or_else(Error::not_found)?;
+    let found = topics::topic(&api.pool, api.shards, category, room).await?;
+    let topic = found.ok_or_else(Error::not_found)?;
     manage(api, room, caller).await?;
     Ok(topic)
 }

@@ -12,7 +12,7 @@ use shared::{
 };
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
-use super::{number, unsigned, user, users};
+use super::{number, rooms::NOW, unsigned, user, users};
 use crate::{database::Database, state::database};
 
 /// Messages that are shown of a room.
@@ -61,7 +61,7 @@ pub(crate) struct Said {
 pub(crate) async fn is_stopped(pool: &Database, shards: ShardCount, room: RoomId) -> Result<bool, Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM room_state s WHERE s.shard = $1 AND s.room = $2 AND s.stopped IS NOT NULL
-             AND NOT EXISTS (SELECT FROM message m WHERE m.shard = $1 AND m.room = $2 AND m.id > s.stopped))",
+             AND NOT EXISTS (SELECT FROM message m WHERE m.shard = $1 AND m.room = $2 AND m.id > s.stopped OFFSET 0))",
     )
     .bind(Channel::Room(room).shard(shards).number())
     .bind(number(room.0))
@@ -105,30 +105,51 @@ pub(crate) enum Which {
     Mine {
         /// At most so many.
         limit: i64,
+        /// All but the current one, after the last of a page.
+        after: Option<After>,
     },
 }
 
+/// The last room of a page, but for the current one, and when something was said there; `None` on a page of the current
+/// one alone.
+pub(crate) type After = Option<(Timestamp, RoomId)>;
+
+/// The reader's rooms, by the index of each of the two.
+const MINE: &str = "
+    (SELECT * FROM room r WHERE r.pair[1] = $1 AND r.kind = 'direct' AND r.pair IS NOT NULL
+     UNION ALL SELECT * FROM room r WHERE r.pair[2] = $1 AND r.kind = 'direct' AND r.pair IS NOT NULL)";
+const ONE: &str = "(SELECT * FROM room r WHERE r.shard = -1 AND r.kind = 'direct' AND r.id = $5)";
+
 /// `$1` = the reader, in shard `$3`; `$2` = the number of shards; `$4` = what they look at, where that is known
-/// better than Postgres knows it; `$5` = the one room, if it is one; `$6` = at most so many. Who has written is
-/// looked for in the rooms that are listed alone.
+/// better than Postgres knows it; `$5` = the one room, if it is one; `$6` = at most so many; `$7` = on which page, the
+/// first or a later one; `$8`, `$9` = the last of the page before. When each was written in last is looked up for all
+/// of the reader's rooms, who has written for those that are listed alone: see `room_writer` in the migrations. What
+/// is not in that table yet is behind the notes of its shard.
 fn listed(which: &str) -> String {
     format!(
         "
-WITH listed AS (
+WITH own AS (
     SELECT r.id, r.pair, r.creator, coalesce(last.created_at, r.created_at) AS activity,
            coalesce(s.stopped, 0) AS stopped, coalesce(r.id = coalesce($4, c.room), false) AS is_current
-    FROM room r
-    LEFT JOIN room_state s ON s.shard = r.id % $2 AND s.room = r.id
+    FROM {which} r {NOW}
     LEFT JOIN current_room c ON c.shard = $3 AND c.user_id = $1
     LEFT JOIN LATERAL (SELECT m.created_at FROM message m WHERE m.shard = r.id % $2 AND m.room = r.id
                        ORDER BY m.id DESC LIMIT 1) last ON true
-    WHERE r.shard = -1 AND r.kind = 'direct' AND s.closed_at IS NULL
-      AND {which}
-    ORDER BY is_current DESC, activity DESC, r.id DESC LIMIT $6)
+    WHERE s.closed_at IS NULL
+), listed AS (
+    SELECT * FROM own o
+    WHERE NOT $7 OR NOT o.is_current AND ($8::timestamptz IS NULL OR (o.activity, o.id) < ($8, $9))
+    ORDER BY o.is_current DESC, o.activity DESC, o.id DESC LIMIT $6
+)
 SELECT l.id, l.pair, l.creator, l.activity, l.is_current,
        NOT EXISTS (SELECT FROM unnest(l.pair) AS one (user_id) WHERE NOT EXISTS (
-           SELECT FROM message m WHERE m.shard = l.id % $2 AND m.room = l.id
-               AND m.id > l.stopped AND m.author = one.user_id)) AS is_active
+           SELECT FROM room_writer w WHERE w.shard = l.id % $2 AND w.room = l.id AND w.user_id = one.user_id
+               AND w.id > l.stopped OFFSET 0
+       ) AND NOT EXISTS (
+           SELECT FROM message m WHERE m.shard = l.id % $2 AND m.room = l.id AND m.id > greatest(l.stopped, coalesce(
+                   (SELECT min(d.after_seq) FROM search_due d WHERE d.shard = l.id % $2),
+                   (SELECT w.seq FROM watermark w WHERE w.shard = l.id % $2))) AND m.author = one.user_id OFFSET 0
+       )) AS is_active
 FROM listed l ORDER BY l.is_current DESC, l.activity DESC, l.id DESC"
     )
 }
@@ -137,14 +158,15 @@ FROM listed l ORDER BY l.is_current DESC, l.activity DESC, l.id DESC"
 const MESSAGES: &str = "
 SELECT r.id AS room, m.id, m.author, m.body, m.created_at,
        EXISTS (SELECT FROM read_mark k WHERE k.shard = r.id % $2 AND k.room = r.id AND k.user_id = ANY(r.pair)
-               AND k.user_id <> m.author AND k.message_id >= m.id) AS is_readed
-FROM room r
+               AND k.user_id <> m.author AND k.message_id >= m.id OFFSET 0) AS is_readed
+FROM unnest($1::int8[]) AS asked (id)
+CROSS JOIN LATERAL (SELECT r.id, r.pair FROM room r WHERE r.shard = -1 AND r.id = asked.id LIMIT 1) r
 CROSS JOIN LATERAL (
     SELECT last.*, sum(octet_length(last.body)) OVER (ORDER BY last.id DESC) - octet_length(last.body) AS newer
     FROM (SELECT m.id, m.author, m.body, m.created_at FROM message m
           WHERE m.shard = r.id % $2 AND m.room = r.id AND m.deleted_at IS NULL
           ORDER BY m.id DESC LIMIT $3) last) m
-WHERE r.shard = -1 AND r.id = ANY($1) AND m.newer < $4";
+WHERE m.newer < $4";
 
 /// Open direct rooms with the end of what was said there. `current`: the reader has just turned to it.
 ///
@@ -157,10 +179,11 @@ pub(crate) async fn rooms(
     which: Which,
     current: Option<RoomId>,
 ) -> Result<Vec<Direct>, Error> {
-    let (which, one, limit) = match which {
-        Which::One(room) => ("r.id = $5", Some(number(room.0)), 1),
-        Which::Mine { limit } => ("r.pair @> ARRAY[$1] AND $5::int8 IS NULL", None, limit),
+    let (which, one, limit, after) = match which {
+        Which::One(room) => (ONE, Some(number(room.0)), 1, None),
+        Which::Mine { limit, after } => (MINE, None, limit, after),
     };
+    let last = after.flatten();
     // Only constants are put together here.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(listed(which)))
         .bind(reader.as_str())
@@ -169,6 +192,9 @@ pub(crate) async fn rooms(
         .bind(current.map(|room| number(room.0)))
         .bind(one)
         .bind(limit)
+        .bind(after.is_some())
+        .bind(last.map(|(activity, _)| OffsetDateTime::from(activity)))
+        .bind(last.map(|(_, room)| number(room.0)))
         .fetch_all(pool)
         .await
         .map_err(|error| database(&error))?;
@@ -230,12 +256,11 @@ pub(crate) async fn contacts(
     of: &UserId,
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
-    let names: Vec<String> = sqlx::query_scalar(
-        "SELECT CASE r.pair[1] WHEN $1 THEN r.pair[2] ELSE r.pair[1] END FROM room r
-         LEFT JOIN room_state s ON s.shard = r.id % $2 AND s.room = r.id
-         WHERE r.shard = -1 AND r.kind = 'direct' AND s.closed_at IS NULL AND r.pair @> ARRAY[$1]
-         ORDER BY r.id DESC LIMIT $3",
-    )
+    // Only constants are put together here.
+    let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT CASE r.pair[1] WHEN $1 THEN r.pair[2] ELSE r.pair[1] END FROM {MINE} r {NOW}
+         WHERE s.closed_at IS NULL ORDER BY r.id DESC LIMIT $3",
+    )))
     .bind(of.as_str())
     .bind(i64::from(shards.get()))
     .bind(limit)

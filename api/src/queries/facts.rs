@@ -90,7 +90,7 @@ struct Row {
 }
 
 /// One statement sees one snapshot: rows and watermarks belong together. `$1` = the room, `$2` = its
-/// shard, `$3` = the shard of its team, where that is known.
+/// shard, `$3` = the shard of its team, where that is known. Members are asked for in an order that one index has.
 const SQL: &str = "
 SELECT coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
        r.creator, r.created_at,
@@ -100,10 +100,12 @@ SELECT coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) 
        s.closed_at IS NOT NULL AS closed,
        r.team, r.detail -> 'support' ->> 'org_id' AS org_id,
        CASE r.kind
-            WHEN 'team' THEN ARRAY(SELECT user_id FROM team_member WHERE shard = $3 AND team = r.team)
+            WHEN 'team' THEN ARRAY(SELECT user_id FROM team_member WHERE shard = $3 AND team = r.team
+                               ORDER BY user_id COLLATE \"C\")
             WHEN 'match' THEN coalesce(r.pair, '{}')
             WHEN 'direct' THEN coalesce(r.pair, '{}')
-            ELSE ARRAY(SELECT user_id FROM room_member WHERE shard = $2 AND room = $1) END AS members,
+            ELSE ARRAY(SELECT user_id FROM room_member WHERE shard = $2 AND room = $1
+                       ORDER BY user_id COLLATE \"C\") END AS members,
        greatest((SELECT max(id) FROM message WHERE shard = $2 AND room = $1),
                 (SELECT max(changed) FROM message WHERE shard = $2 AND room = $1 AND changed IS NOT NULL),
                 s.changed, 0) AS last_event,

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod people;
 pub(crate) mod presence;
+pub(crate) mod room_lists;
 pub(crate) mod rooms;
 pub(crate) mod search;
 pub(crate) mod support;

@@ -97,7 +97,8 @@ pub(crate) async fn described(
     let names: Vec<&str> = users.iter().map(UserId::as_str).collect();
     let rows: Vec<(String, Option<Json<Person>>, bool, bool)> = sqlx::query_as(
         "SELECT a.user_id, p.profile,
-                EXISTS (SELECT FROM online o WHERE o.shard = a.shard AND o.user_id = a.user_id AND o.present),
+                EXISTS (SELECT FROM online o WHERE o.shard = a.shard AND o.user_id = a.user_id AND o.present
+                        OFFSET 0),
                 coalesce(c.is_on, false)
          FROM unnest($1::int2[], $2::text[]) AS a (shard, user_id)
          LEFT JOIN person p ON p.shard = a.shard AND p.user_id = a.user_id

@@ -127,15 +127,20 @@ pub(crate) async fn in_common(pool: &Database, one: &UserId, other: &UserId) -> 
         "WITH concerned AS (
              SELECT p.user_id, p.room FROM participant p WHERE p.user_id IN ($1, $2) AND p.present
              UNION SELECT m.user_id, m.room FROM room_member m WHERE m.user_id IN ($1, $2)
-             UNION SELECT m.user_id, r.id FROM team_member m JOIN room r ON r.shard = -1 AND r.team = m.team
+             UNION SELECT m.user_id, r.id FROM team_member m
+                   CROSS JOIN LATERAL (SELECT r.id FROM room r WHERE r.team = m.team OFFSET 0) r
                    WHERE m.user_id IN ($1, $2)),
          made AS (
-             SELECT c.user_id, c.room, x.creator FROM concerned c JOIN room r ON r.shard = -1 AND r.id = c.room
-             LEFT JOIN team t ON t.shard = -1 AND t.id = r.team
+             SELECT c.user_id, c.room, x.creator FROM concerned c
+             CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = c.room LIMIT 1) r
+             LEFT JOIN LATERAL (SELECT * FROM team t WHERE t.shard = -1 AND t.id = r.team LIMIT 1) t ON true
              CROSS JOIN LATERAL (VALUES (r.creator), (t.creator)) x (creator))
          SELECT c.room FROM concerned c GROUP BY c.room HAVING count(*) = 2
          UNION SELECT m.room FROM made m WHERE m.creator IN ($1, $2) AND m.creator <> m.user_id
-         UNION SELECT r.id FROM room r WHERE r.shard = -1 AND r.pair @> ARRAY[$1, $2]
+         UNION SELECT r.id FROM room r WHERE r.pair[1] = $1 AND r.kind IN ('direct', 'match') AND r.pair IS NOT NULL
+               AND r.pair[2] = $2
+         UNION SELECT r.id FROM room r WHERE r.pair[1] = $2 AND r.kind IN ('direct', 'match') AND r.pair IS NOT NULL
+               AND r.pair[2] = $1
          ORDER BY 1 DESC LIMIT 20",
     )
     .bind(one.as_str())

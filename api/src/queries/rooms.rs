@@ -5,7 +5,6 @@ use shared::{
     error::Error,
     event::RoomKind,
     id::{RoomId, ShardCount, TeamId, UserId},
-    rules::Caller,
 };
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
@@ -14,6 +13,8 @@ use crate::{database::Database, state::database};
 
 /// Above so many people in a room they are counted, not named.
 pub(crate) const NAMED_MAX: i64 = 1_000;
+/// Members of a room or a team that are named with it; all of them come in pages.
+pub(crate) const MEMBERS_NAMED: usize = 100;
 
 /// A room as one reader sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,11 +27,31 @@ pub(crate) struct Room {
     pub(crate) team: Option<TeamId>,
     pub(crate) created_at: Timestamp,
     pub(crate) active: bool,
-    /// Who may enter, where not everyone may.
-    pub(crate) users: Vec<UserId>,
+    /// Who may enter, where not everyone may; of many the first.
+    pub(crate) users: Members,
     pub(crate) present: Present,
     pub(crate) activity: Timestamp,
     pub(crate) unread: i64,
+}
+
+/// Who belongs to a room or a team.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    /// The first of them, in the order of their ids by bytes.
+    pub(crate) named: Vec<UserId>,
+    /// How many they are.
+    pub(crate) count: u64,
+}
+
+impl Members {
+    /// These people, of whom the first are named.
+    pub(crate) fn of(users: impl IntoIterator<Item = UserId>) -> Self {
+        let mut named: Vec<UserId> = users.into_iter().collect();
+        let count = named.len() as u64;
+        named.sort();
+        named.truncate(MEMBERS_NAMED);
+        Self { named, count }
+    }
 }
 
 /// Who is in a room now.
@@ -47,8 +68,11 @@ pub(crate) enum Present {
 impl From<&Facts> for Room {
     /// What is known of a room by what rights in it depend on: not who is there, nor what was written.
     fn from(facts: &Facts) -> Self {
-        let mut users: Vec<UserId> = facts.members.iter().cloned().collect();
-        users.sort();
+        let users = if facts.kind.is_open() {
+            Members::default()
+        } else {
+            Members::of(facts.members.iter().cloned())
+        };
         Self {
             id: facts.room,
             name: facts.name.clone(),
@@ -58,7 +82,7 @@ impl From<&Facts> for Room {
             team: facts.team,
             created_at: facts.created_at,
             active: !facts.closed,
-            users: if facts.kind.is_open() { vec![] } else { users },
+            users,
             present: Present::Unknown,
             activity: facts.created_at,
             unread: 0,
@@ -77,6 +101,7 @@ struct Row {
     created_at: OffsetDateTime,
     active: bool,
     users: Vec<String>,
+    users_count: i64,
     present: i64,
     participants: Vec<String>,
     activity: OffsetDateTime,
@@ -101,7 +126,7 @@ impl TryFrom<Row> for Room {
             team: row.team.map(unsigned).transpose()?.map(TeamId),
             created_at: row.created_at.into(),
             active: row.active,
-            users: users(&row.users)?,
+            users: Members { named: users(&row.users)?, count: unsigned(row.users_count)? },
             present,
             activity: row.activity.into(),
             unread: row.unread,
@@ -109,56 +134,64 @@ impl TryFrom<Row> for Room {
     }
 }
 
-/// `$1` = the reader, `$2` = the number of shards. What a room's own shard holds is looked up by
-/// primary keys alone.
+/// `$1` = the reader, `$2` = the number of shards.
 const SELECT: &str = "
 SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
        now.kind, r.creator, r.team, r.created_at, r.active AND s.closed_at IS NULL AS active,
        CASE now.kind
             WHEN 'private' THEN ARRAY(SELECT m.user_id FROM room_member m
                                       WHERE m.shard = r.id % $2 AND m.room = r.id
-                                      ORDER BY m.user_id COLLATE \"C\")
+                                      ORDER BY m.user_id COLLATE \"C\" LIMIT 100)
             WHEN 'match' THEN coalesce(r.pair, '{}')
             WHEN 'direct' THEN coalesce(r.pair, '{}')
             ELSE '{}' END AS users,
+       CASE now.kind
+            WHEN 'private' THEN coalesce((SELECT c.members FROM room_size c
+                                          WHERE c.shard = r.id % $2 AND c.room = r.id), 0)
+            ELSE coalesce(cardinality(r.pair), 0) END AS users_count,
        here.present, coalesce(here.participants, '{}') AS participants";
 
 /// What has been written in it, as the reader has seen it: when the last was, and how many they have not read.
+/// These are read newest first, up to the reader's mark or own newest message, to 100 found, or to 1,000 looked at.
 const TRAFFIC: &str = "
        coalesce((SELECT m.created_at FROM message m
                  WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.id DESC LIMIT 1),
                 r.created_at) AS activity,
-       (SELECT count(*) FROM (SELECT 1 FROM message m
-                              WHERE m.shard = r.id % $2 AND m.room = r.id AND m.id > coalesce(
-                                        (SELECT k.message_id FROM read_mark k WHERE k.shard = r.id % $2
-                                             AND k.room = r.id AND k.user_id = $1), 0)
-                                AND m.author <> $1 AND m.deleted_at IS NULL LIMIT 100) unread) AS unread";
+       (SELECT coalesce(array_position(array_agg(new.is_own ORDER BY new.id DESC), true) - 1, count(*))
+        FROM (SELECT m.id, m.author = $1 AS is_own
+              FROM (SELECT m.id, m.author, m.deleted_at FROM message m
+                    WHERE m.shard = r.id % $2 AND m.room = r.id AND m.id > coalesce(
+                              (SELECT k.message_id FROM read_mark k WHERE k.shard = r.id % $2
+                                   AND k.room = r.id AND k.user_id = $1), 0)
+                    ORDER BY m.id DESC LIMIT 1000) m
+              WHERE m.author = $1 OR m.deleted_at IS NULL ORDER BY m.id DESC LIMIT 100) new) AS unread";
 
-/// A room as it is now, but for who is in it.
-pub(super) const ROOM: &str = "
-room r
-LEFT JOIN room_state s ON s.shard = r.id % $2 AND s.room = r.id
+/// What became of a room `r`, and of which kind it is now. Looked up room by room, by whole keys.
+pub(super) const NOW: &str = "
+LEFT JOIN LATERAL (SELECT s.name, s.description, s.private, s.closed_at, s.stopped FROM room_state s
+                   WHERE s.shard = r.id % $2 AND s.room = r.id LIMIT 1) s ON true
 CROSS JOIN LATERAL (SELECT CASE WHEN r.kind NOT IN ('public', 'private') THEN r.kind
                                 WHEN coalesce(s.private, r.private) THEN 'private'
                                 ELSE 'public' END AS kind) now";
 
-/// Who is in it.
+/// Who is in it. Of a crowd no more than 10,000 are counted.
 const HERE: &str = "
-CROSS JOIN LATERAL (SELECT count(*) AS present,
-                           (array_agg(p.user_id ORDER BY p.user_id COLLATE \"C\"))[1:1000] AS participants
-                    FROM (SELECT DISTINCT p.user_id FROM participant p
-                          WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present) p) here";
+CROSS JOIN LATERAL (SELECT count(*) AS present, (array_agg(p.name ORDER BY p.name))[1:1000] AS participants
+                    FROM (SELECT DISTINCT p.user_id COLLATE \"C\" AS name FROM participant p
+                          WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present
+                          ORDER BY 1 LIMIT 10000) p) here";
 
 /// What the rules let the reader see, said to Postgres. `$3`: they are an admin; `$4`: the organisation whose
-/// visitors they answer. Rooms of kinds that only a later version knows are shown to nobody.
+/// visitors they answer. Rooms of kinds that only a later version knows are shown to nobody. By `OFFSET 0` each look-up
+/// stays one: PostgreSQL may else read all rooms of a person to answer it for one.
 pub(super) const MAY: &str =
     "(now.kind IN ('public', 'private', 'team', 'topic', 'direct', 'match', 'support')
 AND ($3 OR CASE now.kind
     WHEN 'public' THEN true
     WHEN 'private' THEN r.creator = $1 OR EXISTS (SELECT FROM room_member m
-        WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1)
-    WHEN 'team' THEN EXISTS (SELECT FROM team_member m WHERE m.user_id = $1 AND m.team = r.team)
-        OR EXISTS (SELECT FROM team t WHERE t.shard = -1 AND t.id = r.team AND t.creator = $1)
+        WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1 OFFSET 0)
+    WHEN 'team' THEN EXISTS (SELECT FROM team_member m WHERE m.user_id = $1 AND m.team = r.team OFFSET 0)
+        OR EXISTS (SELECT FROM team t WHERE t.shard = -1 AND t.id = r.team AND t.creator = $1 OFFSET 0)
     WHEN 'topic' THEN true
     WHEN 'support' THEN r.creator = $1 OR r.detail -> 'support' ->> 'org_id' = $4
     ELSE r.pair @> ARRAY[$1] END))";
@@ -173,17 +206,44 @@ pub(crate) async fn room(
     id: RoomId,
     reader: &UserId,
 ) -> Result<Option<Room>, Error> {
+    Ok(rooms(pool, shards, &[id], reader).await?.pop())
+}
+
+/// These rooms, as far as Postgres has them, in the same order.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn rooms(
+    pool: &Database,
+    shards: ShardCount,
+    ids: &[RoomId],
+    reader: &UserId,
+) -> Result<Vec<Room>, Error> {
+    if ids.is_empty() {
+        return Ok(vec![]);
+    }
     // Only constants are put together here.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
-        "{SELECT}, {TRAFFIC} FROM {ROOM} {HERE} WHERE r.shard = -1 AND r.id = $3"
+        "{SELECT}, {TRAFFIC} FROM unnest($3::int8[]) WITH ORDINALITY AS asked (id, place)
+         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = asked.id LIMIT 1) r {NOW} {HERE}
+         ORDER BY asked.place"
     )))
     .bind(reader.as_str())
     .bind(i64::from(shards.get()))
-    .bind(number(id.0))
+    .bind(ids.iter().map(|id| number(id.0)).collect::<Vec<_>>())
     .fetch_all(pool)
     .await
     .map_err(|error| database(&error))?;
-    Ok(rooms(pool, shards, rows).await?.pop())
+    let mut rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
+    // A team's shard is no matter of its rooms.
+    let owners: Vec<TeamId> = rooms.iter().filter_map(|room| room.team).collect();
+    let members = teams::members(pool, shards, &owners).await?;
+    for room in &mut rooms {
+        if let Some(users) = room.team.and_then(|team| members.get(&team)) {
+            room.users.clone_from(users);
+        }
+    }
+    Ok(rooms)
 }
 
 /// When a room was last written in, and how many of its messages the reader has not read, up to 100; `None`
@@ -231,99 +291,6 @@ pub(crate) async fn of_key(
     row.map(|(id, generation)| Ok((RoomId(unsigned(id)?), generation.unsigned_abs()))).transpose()
 }
 
-/// Where a list of rooms goes on: after the room made then, of that id.
-pub(crate) type Cursor = (Timestamp, RoomId);
-
-/// Open rooms that the caller may enter, newest first.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn list(
-    pool: &Database,
-    shards: ShardCount,
-    caller: &Caller,
-    after: Option<Cursor>,
-    limit: i64,
-) -> Result<Vec<Room>, Error> {
-    let (moment, id) = match after {
-        Some((moment, id)) => (Some(OffsetDateTime::from(moment)), number(id.0)),
-        None => (None, i64::MAX),
-    };
-    let sql = format!(
-        "{SELECT}, {TRAFFIC} FROM {ROOM} {HERE} WHERE r.shard = -1 AND s.closed_at IS NULL AND {MAY}
-         AND ($5::timestamptz IS NULL OR (r.created_at, r.id) < ($5, $6))
-         ORDER BY r.created_at DESC, r.id DESC LIMIT $7"
-    );
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
-        .bind(caller.user.as_str())
-        .bind(i64::from(shards.get()))
-        .bind(caller.is_admin)
-        .bind(caller.org_id.as_deref())
-        .bind(moment)
-        .bind(id)
-        .bind(limit)
-        .fetch_all(pool)
-        .await
-        .map_err(|error| database(&error))?;
-    rooms(pool, shards, rows).await
-}
-
-/// Open rooms that a person is in and the caller may enter, the newest first, up to as many as are named.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn with(
-    pool: &Database,
-    shards: ShardCount,
-    caller: &Caller,
-    user: &UserId,
-) -> Result<Vec<RoomId>, Error> {
-    let sql = format!(
-        "SELECT r.id FROM {ROOM} WHERE r.shard = -1 AND s.closed_at IS NULL AND {MAY}
-         AND r.id IN (SELECT p.room FROM participant p WHERE p.user_id = $5 AND p.present)
-         ORDER BY r.id DESC LIMIT $6"
-    );
-    let ids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
-        .bind(caller.user.as_str())
-        .bind(i64::from(shards.get()))
-        .bind(caller.is_admin)
-        .bind(caller.org_id.as_deref())
-        .bind(user.as_str())
-        .bind(NAMED_MAX)
-        .fetch_all(pool)
-        .await
-        .map_err(|error| database(&error))?;
-    ids.into_iter().map(|id| unsigned(id).map(RoomId)).collect()
-}
-
-/// Open match rooms with their two, the newest first: a person's, or all; before that one, where given.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn matches(
-    pool: &Database,
-    shards: ShardCount,
-    of: Option<&UserId>,
-    before: Option<RoomId>,
-    limit: i64,
-) -> Result<Vec<(RoomId, Vec<UserId>)>, Error> {
-    let rows: Vec<(i64, Vec<String>)> = sqlx::query_as(
-        "SELECT r.id, coalesce(r.pair, '{}') FROM room r
-         LEFT JOIN room_state s ON s.shard = r.id % $1 AND s.room = r.id
-         WHERE r.shard = -1 AND r.kind = 'match' AND s.closed_at IS NULL
-           AND ($2::text IS NULL OR r.pair @> ARRAY[$2]) AND r.id < $4
-         ORDER BY r.id DESC LIMIT $3",
-    )
-    .bind(i64::from(shards.get()))
-    .bind(of.map(UserId::as_str))
-    .bind(limit)
-    .bind(before.map_or(i64::MAX, |room| number(room.0)))
-    .fetch_all(pool)
-    .await
-    .map_err(|error| database(&error))?;
-    rows.into_iter().map(|(id, pair)| Ok((RoomId(unsigned(id)?), users(&pair)?))).collect()
-}
-
 /// Whether a room is a topic of that category.
 ///
 /// # Errors
@@ -338,21 +305,6 @@ pub(crate) async fn is_topic(pool: &Database, id: RoomId, category: &str) -> Res
     .fetch_one(pool)
     .await
     .map_err(|error| database(&error))
-}
-
-/// Rows as rooms. Who belongs to their teams is read beside: a team's shard is no matter of its rooms.
-async fn rooms(pool: &Database, shards: ShardCount, rows: Vec<Row>) -> Result<Vec<Room>, Error> {
-    let mut rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
-    let owners: Vec<TeamId> = rooms.iter().filter_map(|room| room.team).collect();
-    if !owners.is_empty() {
-        let members = teams::members(pool, shards, &owners).await?;
-        for room in &mut rooms {
-            if let Some(users) = room.team.and_then(|team| members.get(&team)) {
-                room.users.clone_from(users);
-            }
-        }
-    }
-    Ok(rooms)
 }
 
 /// Up to `limit` of who is in a room, after that one, in the order of their ids by bytes.

@@ -8,12 +8,12 @@ use shared::{
     id::{MessageId, RoomId, ShardCount},
     rules::Caller,
 };
-use sqlx::{AssertSqlSafe, Connection as _, FromRow, types::time::OffsetDateTime};
+use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, types::time::OffsetDateTime};
 
 use super::{
     messages::{Message, Row},
     number,
-    rooms::{MAY, ROOM},
+    rooms::{MAY, NOW},
     unsigned,
 };
 use crate::{
@@ -54,6 +54,34 @@ const THROUGH: &str = "
 SELECT w.epoch, coalesce((SELECT min(d.after_seq) FROM search_due d WHERE d.shard = w.shard), w.seq)
 FROM watermark w ORDER BY w.shard";
 
+/// Words of messages, by the index of words. What is outside of `OFFSET 0` is looked at afterwards.
+const EVERYWHERE: &str = "
+SELECT f.shard, f.room, f.id, f.created_at FROM message_search f WHERE f.words @@ websearch_to_tsquery('simple', $5)";
+/// The same in a room of many messages: only where the words are is it looked at which room that is.
+const IN_LARGE_ROOM: &str = "
+SELECT f.* FROM (SELECT f.shard, f.room, f.id, f.created_at FROM message_search f
+                 WHERE f.words @@ websearch_to_tsquery('simple', $5) OFFSET 0) f
+WHERE f.shard = $10 % $2 AND f.room = $10";
+/// In a room of fewer: its messages are read, and the words looked for in each.
+const IN_ROOM: &str = "
+SELECT f.shard, f.room, f.id, f.created_at
+FROM (SELECT * FROM message_search f WHERE f.shard = $10 % $2 AND f.room = $10 OFFSET 0) f
+WHERE f.words @@ websearch_to_tsquery('simple', $5)";
+/// More messages than are read one by one.
+const LARGE: i64 = 5_000;
+
+/// Whether a room has so many messages that all that have the words are rather read by these.
+async fn is_large(transaction: &mut PgConnection, shards: ShardCount, room: RoomId) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM message_search f WHERE f.shard = $1 % $2 AND f.room = $1 ORDER BY f.id OFFSET $3)",
+    )
+    .bind(number(room.0))
+    .bind(i64::from(shards.get()))
+    .bind(LARGE)
+    .fetch_one(transaction)
+    .await
+}
+
 /// Messages with these words in rooms that the caller may enter, closed ones too, newest first.
 ///
 /// # Errors
@@ -87,16 +115,21 @@ async fn look(
     sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
     // First up to where, then what: what is found has at least that.
     let through: Vec<(i64, i64)> = sqlx::query_as(THROUGH).fetch_all(&mut *transaction).await?;
-    let within = if query.room.is_some() { "AND f.shard = $10 % $2 AND f.room = $10" } else { "" };
+    let from = match query.room {
+        None => EVERYWHERE,
+        Some(room) if is_large(&mut transaction, shards, room).await? => IN_LARGE_ROOM,
+        Some(_) => IN_ROOM,
+    };
     // Only constants are put together here.
     let sql = format!(
         "SELECT m.room, m.id, m.author, m.body, m.client_id, m.created_at, m.edited_at,
                 m.detail
-         FROM message_search f
-         JOIN message m ON m.shard = f.shard AND m.room = f.room AND m.id = f.id AND m.deleted_at IS NULL
-         CROSS JOIN {ROOM}
-         WHERE f.words @@ websearch_to_tsquery('simple', $5) AND r.shard = -1 AND r.id = f.room AND {MAY}
-           AND ($6::timestamptz IS NULL OR (f.created_at, f.room, f.id) < ($6, $7, $8)) {within}
+         FROM ({from} OFFSET 0) f
+         CROSS JOIN LATERAL (SELECT * FROM message m WHERE m.shard = f.shard AND m.room = f.room AND m.id = f.id
+                             LIMIT 1) m
+         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = f.room LIMIT 1) r {NOW}
+         WHERE m.deleted_at IS NULL AND {MAY}
+           AND ($6::timestamptz IS NULL OR (f.created_at, f.room, f.id) < ($6, $7, $8))
          ORDER BY f.created_at DESC, f.room DESC, f.id DESC LIMIT $9"
     );
     let (moment, room, id) = query.after.map_or((None, 0, 0), |(moment, room, id)| {

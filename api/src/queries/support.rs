@@ -121,8 +121,16 @@ pub(crate) async fn of_secret(
     row.map(Room::try_from).transpose()
 }
 
-/// The newest `limit` open rooms about a product of an organisation's, of the newest `among` of all: the
-/// closed ones of years need not be passed over.
+/// A part of an organisation's list.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) rooms: Vec<Room>,
+    /// Where there may be more: it goes on before this one.
+    pub(crate) next: Option<RoomId>,
+}
+
+/// The newest `limit` open rooms about a product of an organisation's, before that one, where given, of the newest
+/// `among` of all: the closed ones of years are not all passed over at once.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -130,13 +138,14 @@ pub(crate) async fn list(
     pool: &Database,
     shards: ShardCount,
     (org_id, product_name): (&str, &str),
+    before: Option<RoomId>,
     limit: i64,
     among: i64,
-) -> Result<Vec<Room>, Error> {
-    let mut sql = select(
+) -> Result<Listed, Error> {
+    const AMONG: &str =
         "detail -> 'support' ->> 'org_id' = $2 AND detail -> 'support' ->> 'product_name' = $3
-         ORDER BY id DESC LIMIT $5",
-    );
+                         AND id < $6 ORDER BY id DESC LIMIT $5";
+    let mut sql = select(AMONG);
     sql.0.push_str(" WHERE r.active AND s.closed_at IS NULL ORDER BY r.id DESC LIMIT $4");
     let rows: Vec<Row> = sqlx::query_as(sql)
         .bind(i64::from(shards.get()))
@@ -144,10 +153,27 @@ pub(crate) async fn list(
         .bind(product_name)
         .bind(limit)
         .bind(among)
+        .bind(before.map_or(i64::MAX, |room| number(room.0)))
         .fetch_all(pool)
         .await
         .map_err(|error| database(&error))?;
-    rows.into_iter().map(Room::try_from).collect()
+    let rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
+    if i64::try_from(rooms.len()) == Ok(limit) {
+        return Ok(Listed { next: rooms.last().map(|room| room.id), rooms });
+    }
+    // All that were looked at are behind: where they were as many as may be, there may be more before the last.
+    let last: Option<i64> = sqlx::query_scalar(
+        "SELECT id FROM room WHERE shard = -1 AND kind = 'support' AND detail -> 'support' ->> 'org_id' = $1
+             AND detail -> 'support' ->> 'product_name' = $2 AND id < $3 ORDER BY id DESC OFFSET $4 LIMIT 1",
+    )
+    .bind(org_id)
+    .bind(product_name)
+    .bind(before.map_or(i64::MAX, |room| number(room.0)))
+    .bind(among - 1)
+    .fetch_optional(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    Ok(Listed { rooms, next: last.map(unsigned).transpose()?.map(RoomId) })
 }
 
 /// How many rooms a visitor has had at an organisation.

@@ -1,6 +1,6 @@
 //! Teams as Postgres has them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use shared::{
     clock::Timestamp,
@@ -9,9 +9,9 @@ use shared::{
     rules::Caller,
     subject::Channel,
 };
-use sqlx::{FromRow, types::time::OffsetDateTime};
+use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
-use super::{number, unsigned, user, users};
+use super::{number, rooms::Members, unsigned, user, users};
 use crate::{database::Database, state::database};
 
 /// A team, up to an event of its shard.
@@ -20,8 +20,17 @@ pub(crate) struct Team {
     pub(crate) id: TeamId,
     pub(crate) name: String,
     pub(crate) creator: UserId,
-    pub(crate) users: Vec<UserId>,
+    pub(crate) users: Members,
     pub(crate) created_at: Timestamp,
+}
+
+/// A team, seen with some people.
+pub(crate) struct Snapshot {
+    pub(crate) team: Team,
+    /// Which of these people belong to it.
+    pub(crate) members: HashSet<UserId>,
+    /// The last event of its shard that is counted in.
+    pub(crate) as_of: u64,
 }
 
 #[derive(FromRow)]
@@ -33,7 +42,7 @@ struct Row {
 }
 
 impl Row {
-    fn team(self, users: Vec<UserId>) -> Result<Team, Error> {
+    fn team(self, users: Members) -> Result<Team, Error> {
         Ok(Team {
             id: TeamId(unsigned(self.id)?),
             name: self.name,
@@ -44,7 +53,7 @@ impl Row {
     }
 }
 
-/// A team, and the last event of its shard that is counted in; `None` where Postgres has none of that id.
+/// A team, and which of those people belong to it; `None` where Postgres has none of that id.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -52,33 +61,42 @@ pub(crate) async fn team(
     pool: &Database,
     shards: ShardCount,
     id: TeamId,
-) -> Result<Option<(Team, u64)>, Error> {
+    asked: &[&UserId],
+) -> Result<Option<Snapshot>, Error> {
     #[derive(FromRow)]
     struct Whole {
         #[sqlx(flatten)]
         row: Row,
         users: Vec<String>,
+        users_count: i64,
+        members: Vec<String>,
         as_of: i64,
     }
     // One statement sees one snapshot: the members and the watermark belong together.
     let whole: Option<Whole> = sqlx::query_as(
         "SELECT id, name, creator, created_at,
                 ARRAY(SELECT user_id FROM team_member WHERE shard = $2 AND team = $1
-                      ORDER BY user_id COLLATE \"C\") AS users,
+                      ORDER BY user_id COLLATE \"C\" LIMIT 100) AS users,
+                coalesce((SELECT c.members FROM team_size c WHERE c.shard = $2 AND c.team = $1), 0) AS users_count,
+                ARRAY(SELECT asked.user_id FROM unnest($3::text[]) AS asked (user_id)
+                      WHERE EXISTS (SELECT FROM team_member m
+                                    WHERE m.shard = $2 AND m.team = $1 AND m.user_id = asked.user_id OFFSET 0)) AS members,
                 (SELECT seq FROM watermark WHERE shard = $2) AS as_of
          FROM team WHERE shard = -1 AND id = $1",
     )
     .bind(number(id.0))
     .bind(Channel::Team(id).shard(shards).number())
+    .bind(asked.iter().map(|user| user.as_str()).collect::<Vec<_>>())
     .fetch_optional(pool)
     .await
     .map_err(|error| database(&error))?;
-    let Some(whole) = whole else { return Ok(None) };
-    let members = users(&whole.users)?;
-    Ok(Some((whole.row.team(members)?, unsigned(whole.as_of)?)))
+    let Some(Whole { row, users: named, users_count, members, as_of }) = whole else { return Ok(None) };
+    let team = row.team(Members { named: users(&named)?, count: unsigned(users_count)? })?;
+    let members = users(&members)?.into_iter().collect();
+    Ok(Some(Snapshot { team, members, as_of: unsigned(as_of)? }))
 }
 
-/// Who belongs to each of these teams.
+/// Who belongs to each of these teams: the first of them, and how many.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -86,24 +104,53 @@ pub(crate) async fn members(
     pool: &Database,
     shards: ShardCount,
     teams: &[TeamId],
-) -> Result<HashMap<TeamId, Vec<UserId>>, Error> {
+) -> Result<HashMap<TeamId, Members>, Error> {
+    if teams.is_empty() {
+        return Ok(HashMap::new());
+    }
     let numbers: Vec<i64> = teams.iter().map(|team| number(team.0)).collect();
     let of: Vec<i16> = teams.iter().map(|team| Channel::Team(*team).shard(shards).number()).collect();
-    let rows: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT team, user_id FROM team_member
-         WHERE (shard, team) IN (SELECT * FROM unnest($1::int2[], $2::int8[]))
-         ORDER BY team, user_id COLLATE \"C\"",
+    let rows: Vec<(i64, Vec<String>, i64)> = sqlx::query_as(
+        "SELECT t.team, ARRAY(SELECT m.user_id FROM team_member m WHERE m.shard = t.shard AND m.team = t.team
+                              ORDER BY m.user_id COLLATE \"C\" LIMIT 100),
+                coalesce((SELECT c.members FROM team_size c WHERE c.shard = t.shard AND c.team = t.team), 0)
+         FROM unnest($1::int2[], $2::int8[]) AS t (shard, team)",
     )
     .bind(of)
     .bind(numbers)
     .fetch_all(pool)
     .await
     .map_err(|error| database(&error))?;
-    let mut members: HashMap<TeamId, Vec<UserId>> = HashMap::new();
-    for (team, name) in rows {
-        members.entry(TeamId(unsigned(team)?)).or_default().push(user(&name)?);
-    }
-    Ok(members)
+    let members = rows.into_iter().map(|(team, named, count)| {
+        Ok((TeamId(unsigned(team)?), Members { named: users(&named)?, count: unsigned(count)? }))
+    });
+    members.collect()
+}
+
+/// Up to `limit` of who belongs to a team, after that one, in the order of their ids by bytes.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn names(
+    pool: &Database,
+    shards: ShardCount,
+    team: TeamId,
+    after: Option<&UserId>,
+    limit: i64,
+) -> Result<Vec<UserId>, Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT user_id FROM team_member WHERE shard = $1 AND team = $2 AND user_id COLLATE \"C\" > $3
+         ORDER BY user_id COLLATE \"C\" LIMIT $4",
+    )
+    .bind(Channel::Team(team).shard(shards).number())
+    .bind(number(team.0))
+    // No id is empty.
+    .bind(after.map_or("", UserId::as_str))
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    users(&names)
 }
 
 /// Teams of the caller, or all of them for an admin, newest first; after that one, where given.
@@ -117,17 +164,23 @@ pub(crate) async fn list(
     before: Option<TeamId>,
     limit: i64,
 ) -> Result<Vec<Team>, Error> {
-    // Ids of teams rise with the time they were made.
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT t.id, t.name, t.creator, t.created_at FROM team t
-         WHERE t.shard = -1 AND t.id < $2 AND ($4 OR t.creator = $1
-             OR EXISTS (SELECT FROM team_member m WHERE m.user_id = $1 AND m.team = t.id))
+    // Ids of teams rise with the time they were made. A person's are read by their index: those they belong to, and
+    // those they made.
+    const OF_ONE: &str = "
+        (SELECT m.team FROM team_member m WHERE m.user_id = $1 AND m.team < $2 ORDER BY m.team DESC LIMIT $3)
+        UNION (SELECT t.id FROM team t WHERE t.creator = $1 AND t.id < $2 ORDER BY t.id DESC LIMIT $3)";
+    const ALL: &str = "SELECT t.id AS team FROM team t WHERE t.shard = -1 AND t.id < $2 AND $1 <> ''
+                       ORDER BY t.id DESC LIMIT $3";
+    // Only constants are put together here.
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT t.id, t.name, t.creator, t.created_at FROM ({}) own
+         CROSS JOIN LATERAL (SELECT * FROM team t WHERE t.shard = -1 AND t.id = own.team LIMIT 1) t
          ORDER BY t.id DESC LIMIT $3",
-    )
+        if caller.is_admin { ALL } else { OF_ONE }
+    )))
     .bind(caller.user.as_str())
     .bind(before.map_or(i64::MAX, |team| number(team.0)))
     .bind(limit)
-    .bind(caller.is_admin)
     .fetch_all(pool)
     .await
     .map_err(|error| database(&error))?;

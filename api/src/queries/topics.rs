@@ -9,7 +9,7 @@ use shared::{
 };
 use sqlx::{AssertSqlSafe, FromRow, types::Json, types::time::OffsetDateTime};
 
-use super::{number, rooms::ROOM, unsigned, user};
+use super::{number, rooms::NOW, unsigned, user};
 use crate::{database::Database, state::database};
 
 /// A topic.
@@ -38,26 +38,44 @@ struct Row {
     created_at: OffsetDateTime,
 }
 
-/// `$1` = the category, `$2` = the number of shards.
-const OPEN: &str = "WHERE r.shard = -1 AND r.kind = 'topic' AND r.detail -> 'topic' ->> 'category' = $1
-                    AND s.closed_at IS NULL";
+/// Where in a category's list a page begins, and how long the list is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// No topic of a lower id is on the page.
+    from: i64,
+    /// How many open ones from there on come before the page.
+    skipped: i64,
+    /// How many topics are open.
+    pub(crate) count: u64,
+}
 
-/// How many topics of a category are open.
+/// Where the page begins that comes after `offset` open topics of a category. The persister counts them for each
+/// thousand of ids, so that a page costs no more rows than that.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn count(pool: &Database, shards: ShardCount, category: &str) -> Result<u64, Error> {
-    // Only constants are put together here.
-    let count: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {ROOM} {OPEN}")))
-        .bind(category)
-        .bind(i64::from(shards.get()))
-        .fetch_one(pool)
-        .await
-        .map_err(|error| database(&error))?;
-    unsigned(count)
+pub(crate) async fn place(pool: &Database, category: &str, offset: u64) -> Result<Place, Error> {
+    let (count, from, skipped): (i64, Option<i64>, Option<i64>) = sqlx::query_as(
+        "WITH part AS (
+             SELECT t.part, sum(t.topics)::int8 AS topics FROM topic_count t WHERE t.category = $1 GROUP BY t.part
+         ), counted AS (
+             SELECT part, topics, (sum(topics) OVER (ORDER BY part))::int8 AS through FROM part
+         ), first AS (
+             SELECT part, through - topics AS before FROM counted WHERE through > $2 ORDER BY part LIMIT 1
+         )
+         SELECT coalesce((SELECT sum(topics) FROM part), 0)::int8, (SELECT part * 1000 FROM first),
+                (SELECT $2 - before FROM first)",
+    )
+    .bind(category)
+    .bind(number(offset))
+    .fetch_one(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    let count = unsigned(count.max(0))?;
+    Ok(Place { from: from.unwrap_or(0), skipped: skipped.unwrap_or(0), count })
 }
 
-/// The open topics of a category in the order of their ids, from the `offset`-th on; or the one of that id.
+/// Up to `limit` open topics of a category in the order of their ids, from that place on.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -65,22 +83,48 @@ pub(crate) async fn page(
     pool: &Database,
     shards: ShardCount,
     category: &str,
-    id: Option<RoomId>,
-    offset: u64,
+    place: Place,
     limit: u64,
+) -> Result<Vec<Topic>, Error> {
+    read(pool, shards, category, "r.id >= $3", place.from, (place.skipped, number(limit))).await
+}
+
+/// The open topic of that id in that category.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn topic(
+    pool: &Database,
+    shards: ShardCount,
+    category: &str,
+    id: RoomId,
+) -> Result<Option<Topic>, Error> {
+    Ok(read(pool, shards, category, "r.shard = -1 AND r.id = $3", number(id.0), (0, 1)).await?.pop())
+}
+
+async fn read(
+    pool: &Database,
+    shards: ShardCount,
+    category: &str,
+    which: &str,
+    id: i64,
+    (offset, limit): (i64, i64),
 ) -> Result<Vec<Topic>, Error> {
     let sql = format!(
         "SELECT r.id, coalesce(s.name, r.name) AS title, r.detail -> 'topic' ->> 'category' AS category,
                 r.detail -> 'topic' ->> 'img' AS img, r.creator,
                 nullif(coalesce(s.description, r.description), '') AS description, r.created_at
-         FROM {ROOM} {OPEN} AND ($3::int8 IS NULL OR r.id = $3) ORDER BY r.id OFFSET $4 LIMIT $5"
+         FROM (SELECT * FROM room r WHERE r.kind = 'topic' AND r.detail -> 'topic' ->> 'category' = $1 AND {which}
+               ORDER BY r.id) r {NOW}
+         WHERE s.closed_at IS NULL ORDER BY r.id OFFSET $4 LIMIT $5"
     );
+    // Only constants are put together here.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(category)
         .bind(i64::from(shards.get()))
-        .bind(id.map(|id| number(id.0)))
-        .bind(number(offset))
-        .bind(number(limit))
+        .bind(id)
+        .bind(offset)
+        .bind(limit)
         .fetch_all(pool)
         .await
         .map_err(|error| database(&error))?;
@@ -112,8 +156,9 @@ async fn name(pool: &Database, shards: ShardCount, topics: &mut [Topic]) -> Resu
     let (numbers, names): (Vec<i16>, Vec<String>) =
         creators.map(|user| (Channel::User(user.clone()).shard(shards).number(), user.to_string())).unzip();
     let people: Vec<(String, Json<Person>)> = sqlx::query_as(
-        "SELECT p.user_id, p.profile FROM person p
-         WHERE (p.shard, p.user_id) IN (SELECT * FROM unnest($1::int2[], $2::text[]))",
+        "SELECT p.user_id, p.profile FROM unnest($1::int2[], $2::text[]) AS asked (shard, user_id)
+         CROSS JOIN LATERAL (SELECT * FROM person p
+                             WHERE p.shard = asked.shard AND p.user_id = asked.user_id LIMIT 1) p",
     )
     .bind(numbers)
     .bind(names)

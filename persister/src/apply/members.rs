@@ -5,7 +5,8 @@ use sqlx::PgConnection;
 
 use crate::membership::{Added, Membership, Removed};
 
-/// The two statements of a table of members.
+/// The two statements of a table of members. Those who are removed are looked up by their whole keys, one by one: else
+/// PostgreSQL may read all members of a team to find one.
 #[derive(Clone, Copy)]
 pub(super) struct Statements {
     remove: &'static str,
@@ -14,8 +15,10 @@ pub(super) struct Statements {
 
 /// Who may enter rooms.
 pub(super) const OF_ROOMS: Statements = Statements {
-    remove: "DELETE FROM room_member m USING unnest($2::int8[], $3::text[]) AS gone (room, user_id)
-             WHERE m.shard = $1 AND m.room = gone.room AND m.user_id = gone.user_id",
+    remove: "DELETE FROM room_member WHERE ctid = ANY (ARRAY(
+                 SELECT m.ctid FROM unnest($2::int8[], $3::text[]) AS gone (room, user_id)
+                 CROSS JOIN LATERAL (SELECT m.ctid FROM room_member m WHERE m.shard = $1 AND m.room = gone.room
+                                         AND m.user_id = gone.user_id LIMIT 1) m))",
     add: "INSERT INTO room_member (shard, room, user_id, added_by)
           SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::text[]) AS new
           ON CONFLICT (shard, room, user_id) DO NOTHING",
@@ -23,8 +26,10 @@ pub(super) const OF_ROOMS: Statements = Statements {
 
 /// Who belongs to teams.
 pub(super) const OF_TEAMS: Statements = Statements {
-    remove: "DELETE FROM team_member m USING unnest($2::int8[], $3::text[]) AS gone (team, user_id)
-             WHERE m.shard = $1 AND m.team = gone.team AND m.user_id = gone.user_id",
+    remove: "DELETE FROM team_member WHERE ctid = ANY (ARRAY(
+                 SELECT m.ctid FROM unnest($2::int8[], $3::text[]) AS gone (team, user_id)
+                 CROSS JOIN LATERAL (SELECT m.ctid FROM team_member m WHERE m.shard = $1 AND m.team = gone.team
+                                         AND m.user_id = gone.user_id LIMIT 1) m))",
     add: "INSERT INTO team_member (shard, team, user_id, added_by)
           SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::text[]) AS new
           ON CONFLICT (shard, team, user_id) DO NOTHING",
@@ -43,8 +48,6 @@ pub(super) async fn write(
             .bind(shard.number())
             .bind(places)
             .bind(users)
-            // Planned each time: see `message`.
-            .persistent(false)
             .execute(&mut *session)
             .await?;
     }

@@ -1,7 +1,7 @@
 //! Messages: inserted, edited and deleted in bulk, and the marks of who has read them.
 //!
-//! Statements that join a table to a batch are planned each time they run: a plan that was kept from when the
-//! table was small would read all of it for each row of the batch.
+//! Messages that are changed are looked up by their whole keys, one by one, whatever PostgreSQL knows of the table: by a
+//! join it may read all messages of a shard.
 
 use std::collections::HashMap;
 
@@ -101,9 +101,12 @@ pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edits: &Edits
     }
     sqlx::query(
         "UPDATE message SET body = new.body, edited_at = new.edited_at, changed = new.changed
-         FROM unnest($2::int8[], $3::int8[], $4::text[], $5::timestamptz[], $6::int8[])
-              AS new (room, id, body, edited_at, changed)
-         WHERE message.shard = $1 AND message.room = new.room AND message.id = new.id
+         FROM (SELECT m.ctid AS place, new.*
+               FROM unnest($2::int8[], $3::int8[], $4::text[], $5::timestamptz[], $6::int8[])
+                    AS new (room, id, body, edited_at, changed)
+               CROSS JOIN LATERAL (SELECT m.ctid FROM message m
+                                   WHERE m.shard = $1 AND m.room = new.room AND m.id = new.id LIMIT 1) m) AS new
+         WHERE message.ctid = new.place
                AND message.deleted_at IS NULL AND (message.changed IS NULL OR message.changed < new.changed)",
     )
     .bind(shard.number())
@@ -112,7 +115,6 @@ pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edits: &Edits
     .bind(&edits.bodies)
     .bind(&edits.edited_at)
     .bind(&edits.changed)
-    .persistent(false)
     .execute(session)
     .await?;
     Ok(())
@@ -129,17 +131,18 @@ pub(super) async fn delete(
     }
     sqlx::query(
         "UPDATE message SET body = '', deleted_at = new.deleted_at, changed = greatest(message.changed, new.changed)
-         FROM unnest($2::int8[], $3::int8[], $4::timestamptz[], $5::int8[])
-              AS new (room, id, deleted_at, changed)
-         WHERE message.shard = $1 AND message.room = new.room AND message.id = new.id
-               AND message.deleted_at IS NULL",
+         FROM (SELECT m.ctid AS place, new.*
+               FROM unnest($2::int8[], $3::int8[], $4::timestamptz[], $5::int8[])
+                    AS new (room, id, deleted_at, changed)
+               CROSS JOIN LATERAL (SELECT m.ctid FROM message m
+                                   WHERE m.shard = $1 AND m.room = new.room AND m.id = new.id LIMIT 1) m) AS new
+         WHERE message.ctid = new.place AND message.deleted_at IS NULL",
     )
     .bind(shard.number())
     .bind(&deletions.rooms)
     .bind(&deletions.ids)
     .bind(&deletions.deleted_at)
     .bind(&deletions.changed)
-    .persistent(false)
     .execute(session)
     .await?;
     Ok(())

@@ -64,7 +64,8 @@ SELECT n, room, id, created_at, is_deleted, CASE WHEN before < $4 THEN left(body
 FROM (SELECT one.n, m.room, m.id, m.created_at, m.deleted_at IS NOT NULL AS is_deleted, m.body,
              sum(octet_length(m.body)) OVER (ORDER BY one.n) - octet_length(m.body) AS before
       FROM unnest($2::int8[], $3::int8[]) WITH ORDINALITY AS one (room, id, n)
-      JOIN message m ON m.shard = $1 AND m.room = one.room AND m.id = one.id) AS sized
+      CROSS JOIN LATERAL (SELECT * FROM message m
+                          WHERE m.shard = $1 AND m.room = one.room AND m.id = one.id LIMIT 1) m) AS sized
 ORDER BY n";
 
 /// Indexes up to so many of the messages that are due first, and takes them from the notes.
@@ -141,8 +142,6 @@ async fn messages(session: &mut PgConnection, shard: Shard, notes: &[Note]) -> s
         .bind(ids)
         .bind(BYTES)
         .bind(LETTERS)
-        // Planned each time: a plan of when the table was small would read all of it.
-        .persistent(false)
         .fetch_all(session)
         .await
 }
@@ -173,13 +172,14 @@ async fn remove(session: &mut PgConnection, shard: Shard, messages: &[&Message])
         return Ok(());
     }
     sqlx::query(
-        "DELETE FROM message_search s USING unnest($2::int8[], $3::int8[]) AS gone (room, id)
-         WHERE s.shard = $1 AND s.room = gone.room AND s.id = gone.id",
+        "DELETE FROM message_search WHERE ctid = ANY (ARRAY(
+             SELECT s.ctid FROM unnest($2::int8[], $3::int8[]) AS gone (room, id)
+             CROSS JOIN LATERAL (SELECT s.ctid FROM message_search s
+                                 WHERE s.shard = $1 AND s.room = gone.room AND s.id = gone.id LIMIT 1) s))",
     )
     .bind(shard.number())
     .bind(messages.iter().map(|message| message.room).collect::<Vec<_>>())
     .bind(messages.iter().map(|message| message.id).collect::<Vec<_>>())
-    .persistent(false)
     .execute(session)
     .await?;
     Ok(())

@@ -213,5 +213,10 @@ async fn a_hundred_rooms_are_listed_and_the_current_one_always() {
     let mut expected: Vec<u64> = rooms[3..].iter().rev().copied().collect();
     expected.insert(0, rooms[0]);
     assert_eq!(listed, expected);
+    let rest =
+        get(&ann, &format!("/room/list?cursor={}", list["next"].as_str().expect("there are more"))).await;
+    assert_eq!((&rest["room_ids"], rest.get("next")), (&json!([rooms[2], rooms[1]]), None));
+    let wrong = ann.get("/room/list?cursor=nonsense").await;
+    assert_eq!((wrong.0.as_u16(), wrong.1["detail"].is_string()), (400, true));
     assert_eq!(list["rooms"].as_object().map(|rooms| rooms.len()), Some(100));
 }

@@ -1,6 +1,7 @@
 //! The log's integrity: whatever one of log and Postgres loses, nothing that is acknowledged is doubled,
 //! and nothing is dropped in silence.
 
+mod counts;
 mod cut;
 mod decodable;
 mod full;

@@ -118,3 +118,85 @@ async fn a_room_says_who_is_in_it_and_what_is_unread() {
     let stranger = cluster.rest(0, "eve").get(&format!("/api/v1/rooms/{room}/participants")).await;
     assert_eq!(refusal(&stranger), NOT_FOUND);
 }
+
+#[tokio::test]
+async fn unread_ends_at_ones_own_newest_message_and_at_a_hundred() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    let room = ann.make_room("general").await;
+    let unread = async || {
+        let (status, _) = bob.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        assert_eq!(status, StatusCode::OK, "what was sent is applied");
+        bob.get(&format!("/api/v1/rooms/{room}")).await.1["unread"].clone()
+    };
+    for n in 0..3 {
+        ann.say(room, &format!("{n}")).await;
+    }
+    assert_eq!(unread().await, 3);
+    let own = bob.say(room, "I have read it").await;
+    assert_eq!(unread().await, 0, "who writes has read up to there");
+    let deleted = ann.say(room, "a mistake").await;
+    ann.send(Method::DELETE, &format!("/api/v1/rooms/{room}/messages/{deleted}"), &Value::Null)
+        .await
+        .expect("gone");
+    ann.say(room, "news").await;
+    assert_eq!(unread().await, 1);
+    bob.send(Method::DELETE, &format!("/api/v1/rooms/{room}/messages/{own}"), &Value::Null)
+        .await
+        .expect("gone");
+    assert_eq!(unread().await, 1, "that it was deleted unreads nothing");
+    for n in 0..101 {
+        ann.say(room, &format!("{n}")).await;
+    }
+    assert_eq!(unread().await, 100);
+}
+
+#[tokio::test]
+async fn members_of_a_large_room_and_a_large_team_are_counted_and_come_in_pages() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let users: Vec<String> = (0..150).map(|n| format!("user-{n:03}")).collect();
+    let (first, later) = users.split_at(100);
+    let body = json!({ "name": "large", "private": true, "users": first });
+    let (_, room) = ann.post("/api/v1/rooms", body).await;
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "large", "users": first })).await;
+    for user in later {
+        for path in [format!("/api/v1/rooms/{}", room["id"]), format!("/api/v1/teams/{}", team["id"])] {
+            let added = ann.send(Method::PUT, &format!("{path}/members/{user}"), &Value::Null).await;
+            assert!(added.expect("an answer").0.is_success(), "{path}");
+        }
+    }
+    let (_, of_team) = ann.post("/api/v1/rooms", json!({ "name": "theirs", "team": team["id"] })).await;
+    for path in [
+        format!("/api/v1/rooms/{}", room["id"]),
+        format!("/api/v1/teams/{}", team["id"]),
+        format!("/api/v1/rooms/{}", of_team["id"]),
+    ] {
+        let (_, shown) = ann.get(&path).await;
+        assert_eq!((&shown["users"], &shown["users_count"]), (&json!(users[..100]), &json!(150)), "{path}");
+        let (mut found, mut next) = (Vec::new(), String::new());
+        loop {
+            let (status, page) = ann.get(&format!("{path}/members?limit=60{next}")).await;
+            assert_eq!(status, StatusCode::OK, "{page}");
+            found.extend(page["results"].as_array().expect("a list").clone());
+            match page["next"].as_str() {
+                Some(cursor) => next = format!("&cursor={cursor}"),
+                None => break,
+            }
+        }
+        assert_eq!(json!(found), json!(users), "{path}");
+    }
+    let (_, listed) = ann.get("/api/v1/rooms").await;
+    assert!(
+        listed["results"].as_array().expect("rooms").iter().all(|room| room["users_count"] == 150),
+        "{listed}"
+    );
+    for user in &users[..60] {
+        let path = format!("/api/v1/rooms/{}/members/{user}", room["id"]);
+        ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
+    }
+    let (_, shown) = ann.get(&format!("/api/v1/rooms/{}", room["id"])).await;
+    assert_eq!((&shown["users"], shown.get("users_count")), (&json!(users[60..]), None));
+    let stranger = cluster.rest(0, "eve").get(&format!("/api/v1/teams/{}/members", team["id"])).await;
+    assert_eq!(refusal(&stranger), NOT_FOUND);
+}

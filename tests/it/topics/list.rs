@@ -70,6 +70,22 @@ async fn pages_lead_to_one_another() {
     assert_eq!(previous, format!("http://{host}/api/chat/games/?page=3"));
     let (_, last) = ann.get("/api/chat/games/?page=last").await;
     assert_eq!(last["results"].as_array().map(Vec::len), Some(1));
+    // Closed ones are passed over, and not counted.
+    for id in &ids[50..53] {
+        close(&ann, &json!(id)).await;
+    }
+    let (_, second) = ann.get("/api/chat/games/?page=2").await;
+    let shown: Vec<u64> =
+        second["results"].as_array().expect("chats").iter().filter_map(|chat| chat["id"].as_u64()).collect();
+    assert_eq!(
+        (&second["count"], &second["next"], shown.as_slice()),
+        (&json!(198), &Value::Null, &ids[103..])
+    );
+    let (status, _) = ann.get("/api/chat/games/?page=3").await;
+    assert_eq!(status, 404);
+    for n in 0..3 {
+        chat(&ann, "games", &format!("another {n}")).await;
+    }
     let request = ann
         .request(Method::GET, "/api/chat/games/?page=2&z=1&a=b")
         .header("x-forwarded-proto", "https, http");

@@ -7,7 +7,7 @@ use shared::{
     id::{MessageId, UserId},
 };
 
-use super::wire;
+use super::{decode, wire};
 use crate::{
     commands::direct::{Rooms, Seen},
     page::HTTP_MAX_BYTES,
@@ -24,11 +24,12 @@ pub(super) fn seen(seen: Seen, low: f64) -> wire::Room {
 
 /// All rooms of a reader; of many long messages, and of people who say much of themselves, as many as fit.
 pub(super) fn rooms(found: Rooms, reader: &UserId, low: f64) -> wire::Rooms {
-    let Rooms { rooms, people } = super::fit::fit(found, reader, HTTP_MAX_BYTES);
+    let Rooms { rooms, people, has_more } = super::fit::fit(found, reader, HTTP_MAX_BYTES);
     let contacts: Vec<Described> = rooms.iter().map(|room| contact(room, &people, reader)).collect();
     let is_low = people.get(reader).is_some_and(|reader| is_low(reader, low));
     let online = contacts.iter().filter(|contact| contact.is_online);
     wire::Rooms {
+        next: has_more.then(|| decode::write_cursor(&rooms)),
         online_ids: online.map(|contact| contact.user.to_value()).collect(),
         contacts_ids: contacts.iter().map(|contact| contact.user.to_value()).collect(),
         contact_users: contacts.iter().map(|one| (one.user.clone(), one.object())).collect(),

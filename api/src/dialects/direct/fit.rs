@@ -1,6 +1,6 @@
 //! The list of rooms within the bytes that an answer may have.
 //!
-//! The document has no pages: the current room and those where something was said last come first, each with
+//! The document's clients know of no pages: the current room and those where something was said last come first, each with
 //! its last message; then each gets its older messages, as far as there is space.
 
 use shared::id::UserId;
@@ -17,7 +17,7 @@ const ROOM_BYTES: usize = 512;
 
 /// As many rooms, and of each as many of its newest messages, as fit into `max_bytes`.
 pub(super) fn fit(found: Rooms, reader: &UserId, max_bytes: usize) -> Rooms {
-    let Rooms { rooms, people } = found;
+    let Rooms { rooms, people, mut has_more } = found;
     let mut left = max_bytes;
     let contact_bytes = |room: &Direct| {
         let other = room.other(reader);
@@ -29,6 +29,7 @@ pub(super) fn fit(found: Rooms, reader: &UserId, max_bytes: usize) -> Rooms {
         room.messages = older.messages.pop_last().into_iter().collect();
         let bytes = ROOM_BYTES + contact_bytes(&room) + messages_bytes(&room);
         if bytes > left {
+            has_more = true;
             break;
         }
         left -= bytes;
@@ -45,7 +46,7 @@ pub(super) fn fit(found: Rooms, reader: &UserId, max_bytes: usize) -> Rooms {
         }
         room
     });
-    Rooms { rooms: rooms.collect(), people }
+    Rooms { rooms: rooms.collect(), people, has_more }
 }
 
 fn messages_bytes(room: &Direct) -> usize {
@@ -97,7 +98,8 @@ mod tests {
         let max_bytes = 1 << 20;
         for text in ["ж".repeat(16_384), "\u{1}".repeat(16_384), "short".to_owned()] {
             let rooms: Vec<Direct> = (1..=8).map(|id| room(id, &text, 20)).collect();
-            let fitted = fit(Rooms { rooms, people: HashMap::new() }, &user("ann"), max_bytes);
+            let fitted =
+                fit(Rooms { rooms, people: HashMap::new(), has_more: false }, &user("ann"), max_bytes);
             let counts: Vec<usize> = fitted.rooms.iter().map(|room| room.messages.len()).collect();
             assert!(counts.iter().all(|count| *count >= 1), "{counts:?}");
             assert!(fitted.rooms.iter().all(|room| room.messages.contains_key(&MessageId(20))));
@@ -116,7 +118,7 @@ mod tests {
             (known.clone(), Described { person: long.clone(), ..Described::unknown(&known) })
         };
         let people: HashMap<_, _> = [contact(1), contact(2), contact(3)].into();
-        let fitted = fit(Rooms { rooms, people }, &user("ann"), 30_000);
-        assert_eq!(fitted.rooms.len(), 2);
+        let fitted = fit(Rooms { rooms, people, has_more: false }, &user("ann"), 30_000);
+        assert_eq!((fitted.rooms.len(), fitted.has_more), (2, true));
     }
 }

@@ -3,6 +3,7 @@
 //! With and without the trailing slash; JSON in, whatever its type is called, and JSON out; errors are
 //! `{"detail": "…"}`; what a `GET` of this document changes is changed by `GET`.
 
+mod decode;
 mod encode;
 mod errors;
 mod extract;

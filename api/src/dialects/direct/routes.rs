@@ -1,10 +1,13 @@
 //! The routes, each with and without the trailing slash.
 
-use axum::{Json as Answer, extract::State};
+use axum::{
+    Json as Answer,
+    extract::{Query, State, rejection::QueryRejection},
+};
 use shared::error::Error;
 
 use super::{
-    encode,
+    decode, encode,
     errors::Refusal,
     extract::{IdempotencyKey, InRoom, Json, Reader, Unkeyed, Writer},
     wire,
@@ -38,8 +41,14 @@ async fn add(
     Ok(Answer(encode::seen(seen, api.low_account)))
 }
 
-async fn list(State(api): State<Api>, Reader(caller): Reader) -> Answered<wire::Rooms> {
-    let rooms = direct::list(&api, &caller).await?;
+async fn list(
+    State(api): State<Api>,
+    Reader(caller): Reader,
+    asked: Result<Query<wire::ListQuery>, QueryRejection>,
+) -> Answered<wire::Rooms> {
+    let Query(asked) = asked.map_err(|_| Error::bad_request("The query is malformed."))?;
+    let after = asked.cursor.as_deref().map(decode::cursor).transpose()?;
+    let rooms = direct::list(&api, &caller, after).await?;
     Ok(Answer(encode::rooms(rooms, &caller.user, api.low_account)))
 }
 

@@ -32,6 +32,14 @@ pub(super) struct Author {
     pub(super) id: Option<UserId>,
 }
 
+/// `GET room/list?cursor=`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct ListQuery {
+    /// What an answer had as `next`; the first rooms without.
+    #[serde(default)]
+    pub(super) cursor: Option<String>,
+}
+
 /// A room.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Room {
@@ -69,6 +77,9 @@ pub(super) struct Rooms {
     pub(super) online_ids: Vec<Value>,
     pub(super) room_ids: Vec<RoomId>,
     pub(super) rooms: BTreeMap<RoomId, Room>,
+    /// Where there are more rooms: the `cursor` by which they are read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
 }
 
 /// A person's id, as this document writes it: a number where it is one.

@@ -113,10 +113,15 @@ async fn list(api: &Shared, request: &ActionRequest, frame: wire::List) -> Resul
         Some(_) => return Err(Error::bad_request(format!("limit: must be 1 to {}.", matches::LISTED))),
     };
     let found = matches::list(api, of, frame.before, limit).await?;
-    let fitted = page::fit(found.iter().map(Match::object), api.socket_max_bytes())?;
+    let is_full = i64::try_from(found.len()) == Ok(limit);
+    let mut fitted = page::fit(found.iter().map(Match::object), api.socket_max_bytes())?;
     if fitted.is_cut && frame.limit.is_none() && frame.before.is_none() {
         let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";
         return Err(Error::new(ErrorCode::TooLarge, detail));
+    }
+    let has_more = fitted.is_cut || is_full;
+    if let Some(last) = fitted.entries.last_mut().filter(|_| has_more) {
+        last.more = Some(true);
     }
     reply(200, &fitted.entries, None)
 }

@@ -9,7 +9,7 @@ use crate::{
         invitations::Invitation,
         messages::{Changed, Message},
         people::Described,
-        rooms::{Present, Room},
+        rooms::{Members, Present, Room},
         teams::Team,
     },
 };
@@ -17,6 +17,11 @@ use crate::{
 /// `false` only where reads can't see it yet.
 pub(super) fn applied(applied: bool) -> Option<bool> {
     (!applied).then_some(false)
+}
+
+/// How many they are, where not all are named.
+fn more_than(members: &Members) -> Option<u64> {
+    (members.count > members.named.len() as u64).then_some(members.count)
 }
 
 /// A room.
@@ -31,7 +36,8 @@ pub(super) fn room(room: Room, is_applied: bool) -> wire::Room {
         name: room.name,
         description: room.description,
         private: !room.kind.is_open(),
-        users: Some(room.users),
+        users_count: more_than(&room.users),
+        users: Some(room.users.named),
         participants,
         count,
         team: room.team,
@@ -114,7 +120,8 @@ pub(super) fn team(team: Team, is_applied: bool) -> wire::Team {
         id: team.id,
         name: team.name,
         user: team.creator,
-        users: Some(team.users),
+        users_count: more_than(&team.users),
+        users: Some(team.users.named),
         created_at: team.created_at,
         applied: applied(is_applied),
     }

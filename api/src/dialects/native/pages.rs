@@ -1,14 +1,15 @@
 //! Pages of what clients are answered, within the bytes that an answer may have.
 
-use shared::{error::Error, id::RoomId};
+use shared::{
+    error::Error,
+    id::{RoomId, UserId},
+};
 
 use super::{decode, encode, wire};
 use crate::{
+    commands::rooms::RoomPage,
     page::{self, Entry},
-    queries::{
-        messages::{Changed, Message, Page},
-        rooms::Room,
-    },
+    queries::messages::{Changed, Message, Page},
 };
 
 impl Entry for wire::Message {}
@@ -85,9 +86,22 @@ pub(super) fn changes(
 ///
 /// # Errors
 /// When a room does not fit into an answer.
-pub(super) fn rooms(found: Vec<Room>, limit: i64, max_bytes: usize) -> Result<wire::Page<wire::Room>, Error> {
-    let rooms = found.into_iter().map(|room| encode::room(room, true)).collect();
-    page(rooms, limit, max_bytes, |last: &wire::Room| decode::write_cursor((last.created_at, last.id)))
+pub(super) fn rooms(found: RoomPage, max_bytes: usize) -> Result<wire::Page<wire::Room>, Error> {
+    let RoomPage { rooms, next } = found;
+    let fitted = page::fit(rooms.into_iter().map(|room| encode::room(room, true)), max_bytes)?;
+    let last = fitted.entries.last().map(|room| room.id);
+    let next = if fitted.is_cut { last } else { next };
+    Ok(wire::Page { results: fitted.entries, next: next.as_ref().map(decode::write_mark) })
+}
+
+/// A page of people, in the order of their ids, of whom one more was read than it has.
+pub(super) fn people(mut found: Vec<UserId>, limit: i64) -> wire::Page<UserId> {
+    let has_more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
+    if has_more {
+        found.pop();
+    }
+    let next = found.last().filter(|_| has_more).map(decode::write_mark);
+    wire::Page { results: found, next }
 }
 
 #[cfg(test)]

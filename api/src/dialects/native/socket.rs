@@ -190,10 +190,10 @@ async fn history(api: &Shared, request: &ActionRequest, frame: frame::History) -
 async fn list(api: &Shared, request: &ActionRequest, frame: frame::List) -> Result<ActionReply, Error> {
     let is_paged = frame.limit.is_some() || frame.cursor.is_some();
     let limit = if is_paged { decode::bounded(frame.limit)? } else { LIST };
-    let after = frame.cursor.as_deref().map(decode::cursor).transpose()?;
-    let found = rooms::list(api, &request.caller, after, limit).await?;
-    let count = found.len();
-    let page = pages::rooms(found, limit, api.socket_max_bytes())?;
+    let before = frame.cursor.as_deref().map(decode::cursor).transpose()?;
+    let found = rooms::list(api, &request.caller, before, limit).await?;
+    let count = found.rooms.len();
+    let page = pages::rooms(found, api.socket_max_bytes())?;
     let listed = if is_paged {
         Listed::Page(page)
     } else if page.results.len() == count {

@@ -1,6 +1,9 @@
 //! Reading what clients ask of `room-service`.
 
-use shared::error::Error;
+use shared::{
+    error::Error,
+    id::{MAX_ID, MessageId, RoomId},
+};
 
 use super::wire::Asked;
 
@@ -10,12 +13,28 @@ pub(super) fn either(body: Asked, query: Asked) -> Asked {
         kind: body.kind.or(query.kind),
         room_id: body.room_id.or(query.room_id),
         is_active: body.is_active.or(query.is_active),
+        before: body.before.or(query.before),
     }
 }
 
 /// The key of the room that is asked about.
 pub(super) fn room(asked: &Asked) -> Result<&str, Error> {
     asked.room_id.as_deref().ok_or_else(|| Error::bad_request("room_id: must be given."))
+}
+
+/// The message of an `_id`, of which the room's id is the first ten digits.
+pub(super) fn message(text: &str) -> Result<MessageId, Error> {
+    let read = || {
+        let (room, message) = text.split_at_checked(10).filter(|_| text.len() == 24)?;
+        u64::from_str_radix(room, 16).ok()?;
+        u64::from_str_radix(message, 16).ok().filter(|message| *message <= MAX_ID).map(MessageId)
+    };
+    read().ok_or_else(|| Error::bad_request("before: must be the _id of a message."))
+}
+
+/// Before which room a list goes on.
+pub(super) fn cursor(text: &str) -> Result<RoomId, Error> {
+    text.parse().map_err(|_| Error::bad_request("cursor: must be one that was given as `next`."))
 }
 
 /// The key of the room to close.
@@ -33,6 +52,8 @@ pub(crate) fn read_any(bytes: &[u8]) {
     read::<super::wire::NewRoom>(bytes);
     read::<super::wire::NewMessage>(bytes);
     read::<Asked>(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    let _ = (message(&text), cursor(&text));
 }
 
 #[cfg(test)]

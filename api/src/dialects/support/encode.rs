@@ -1,11 +1,18 @@
 //! Writing what clients are answered.
 
-use shared::{error::Error, event::MessageDetail, id::MessageId};
+use shared::{
+    error::Error,
+    event::MessageDetail,
+    id::{MessageId, RoomId},
+};
 
 use super::wire::{self, Answer, Done};
 use crate::{
     page::{self, Entry, HTTP_MAX_BYTES},
-    queries::{messages::Message, support::Room},
+    queries::{
+        messages::Message,
+        support::{Listed, Room},
+    },
 };
 
 impl Entry for wire::Room {}
@@ -13,7 +20,7 @@ impl Entry for wire::Message {}
 
 /// An answer with that text.
 pub(super) const fn answer<T>(message: &'static str, response: T) -> Answer<T> {
-    Answer { success: true, message, inserted_id: None, response }
+    Answer { success: true, message, inserted_id: None, next: None, response }
 }
 
 /// The answer to a write.
@@ -37,14 +44,23 @@ pub(super) fn room(room: Room) -> wire::Room {
 }
 
 /// The newest rooms, as many as fit into an answer.
-pub(super) fn rooms(rooms: Vec<Room>) -> Result<wire::Rooms, Error> {
+pub(super) fn rooms(listed: Listed) -> Result<wire::Rooms, Error> {
+    let Listed { rooms, next } = listed;
+    let ids: Vec<RoomId> = rooms.iter().map(|room| room.id).collect();
     let fitted = page::fit(rooms.into_iter().map(room), HTTP_MAX_BYTES)?;
-    Ok(wire::Rooms { rooms: fitted.entries })
+    let last = fitted.entries.len().checked_sub(1).and_then(|last| ids.get(last)).copied();
+    let next = if fitted.is_cut { last } else { next };
+    Ok(wire::Rooms { rooms: fitted.entries, next: next.map(|room| room.to_string()) })
 }
 
 /// The newest messages of a room, as many as fit into an answer, in ascending order. Those that came another way
 /// are told apart by who sent them.
-pub(super) fn messages(of: Room, messages: Vec<Message>) -> Result<Vec<wire::Message>, Error> {
+pub(super) fn messages(
+    text: &'static str,
+    of: Room,
+    messages: Vec<Message>,
+    has_more: bool,
+) -> Result<Answer<Vec<wire::Message>>, Error> {
     let (id, creator, key) = (of.id, of.creator.clone(), of.secret.clone());
     let room = room(of);
     let message = |message: Message| {
@@ -63,9 +79,10 @@ pub(super) fn messages(of: Room, messages: Vec<Message>) -> Result<Vec<wire::Mes
         }
     };
     let newest_first = messages.into_iter().rev().map(message);
-    let mut messages = page::fit(newest_first, HTTP_MAX_BYTES)?.entries;
+    let page::Fitted { entries: mut messages, is_cut } = page::fit(newest_first, HTTP_MAX_BYTES)?;
     messages.reverse();
-    Ok(messages)
+    let next = messages.first().filter(|_| has_more || is_cut).map(|first| first.of.id.clone());
+    Ok(Answer { next, ..answer(text, messages) })
 }
 
 /// A message's own `_id`: 24 hexadecimal digits of its room and its id there.

@@ -72,9 +72,9 @@ async fn read(
     let asked = decode::either(body, query(asked)?);
     match asked.kind.as_deref() {
         Some("get_messages") => {
-            let (room, messages) = support::history(&api, decode::room(&asked)?).await?;
-            let messages = encode::messages(room, messages)?;
-            Ok(Json(wire::Service::Messages(encode::answer(SHOWN, messages))))
+            let before = asked.before.as_deref().map(decode::message).transpose()?;
+            let (room, messages, has_more) = support::history(&api, decode::room(&asked)?, before).await?;
+            Ok(Json(wire::Service::Messages(encode::messages(SHOWN, room, messages, has_more)?)))
         }
         Some("get_room_by_id") => {
             let room = support::show(&api, decode::room(&asked)?).await?;
@@ -139,7 +139,8 @@ async fn list(
     Asker(guest): Asker,
     asked: Queried<wire::ListQuery>,
 ) -> Result<Json<wire::Rooms>, Refusal> {
-    let wire::ListQuery { org_id, product_name } = query(asked)?;
-    let rooms = support::list(&api, guest.caller.as_ref(), &org_id, &product_name).await?;
-    Ok(Json(encode::rooms(rooms)?))
+    let wire::ListQuery { org_id, product_name, cursor } = query(asked)?;
+    let before = cursor.as_deref().map(decode::cursor).transpose()?;
+    let listed = support::list(&api, guest.caller.as_ref(), &org_id, &product_name, before).await?;
+    Ok(Json(encode::rooms(listed)?))
 }

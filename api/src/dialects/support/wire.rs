@@ -22,6 +22,8 @@ pub(super) struct Asked {
     pub(super) room_id: Option<String>,
     /// Only `false` can be asked for.
     pub(super) is_active: Option<bool>,
+    /// Messages before this one: what an answer had as `next`.
+    pub(super) before: Option<String>,
 }
 
 /// What can be asked for; not every method answers each.
@@ -51,6 +53,9 @@ pub(super) struct ListQuery {
     pub(super) org_id: String,
     #[serde(default)]
     pub(super) product_name: String,
+    /// What an answer had as `next`; the newest rooms without.
+    #[serde(default)]
+    pub(super) cursor: Option<String>,
 }
 
 /// What every answer but the list is in.
@@ -60,6 +65,9 @@ pub(super) struct Answer<T> {
     pub(super) message: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) inserted_id: Option<String>,
+    /// Where there are older messages: the first of these, to be given as `before`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
     pub(super) response: T,
 }
 
@@ -102,6 +110,9 @@ pub(super) struct Message {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
     pub(super) rooms: Vec<Room>,
+    /// Where there may be more: the `cursor` by which they are read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
 }
 
 /// What `GET room-service` answers.

@@ -10,7 +10,7 @@ use crate::{
         decode,
         errors::Problem,
         extract::{Caller, IdempotencyKey, InRoom, Member},
-        wire,
+        pages, wire,
     },
     state::Api,
 };
@@ -35,14 +35,8 @@ pub(super) async fn present(
     let limit = decode::limit(asked.limit.as_deref())?;
     let after: Option<UserId> = asked.cursor.as_deref().map(decode::mark).transpose()?;
     // One more tells whether there is a next page.
-    let mut results = members::present(&api, &caller, room, after.as_ref(), limit + 1).await?;
-    let next = if i64::try_from(results.len()).is_ok_and(|count| count > limit) {
-        results.pop();
-        results.last().map(decode::write_mark)
-    } else {
-        None
-    };
-    Ok(axum::Json(wire::Page { results, next }))
+    let found = members::present(&api, &caller, room, after.as_ref(), limit + 1).await?;
+    Ok(axum::Json(pages::people(found, limit)))
 }
 
 pub(super) async fn add(

@@ -77,6 +77,7 @@ pub(crate) fn routes() -> Routes {
             [get("Your teams, newest first", teams::list), post("Makes a team", teams::make)],
         )
         .at("/api/v1/teams/{team}", [get("A team", teams::show)])
+        .at("/api/v1/teams/{team}/members", [get("Who belongs to a team", teams::members)])
         .at(
             "/api/v1/teams/{team}/members/{user}",
             [

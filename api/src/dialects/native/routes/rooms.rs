@@ -44,9 +44,9 @@ pub(super) async fn list_rooms(
 ) -> Answer<wire::Page<wire::Room>> {
     let asked = query(asked)?;
     let limit = decode::limit(asked.limit.as_deref())?;
-    let after = asked.cursor.as_deref().map(decode::cursor).transpose()?;
-    let rooms = rooms::list(&api, &caller, after, limit).await?;
-    Ok(axum::Json(pages::rooms(rooms, limit, HTTP_MAX_BYTES)?))
+    let before = asked.cursor.as_deref().map(decode::cursor).transpose()?;
+    let rooms = rooms::list(&api, &caller, before, limit).await?;
+    Ok(axum::Json(pages::rooms(rooms, HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn show_room(

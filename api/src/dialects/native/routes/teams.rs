@@ -1,7 +1,7 @@
 //! Teams, over HTTP.
 
 use axum::extract::State;
-use shared::id::TeamId;
+use shared::id::{TeamId, UserId};
 
 use super::{Answer, Created, Queried, Settled, query};
 use crate::{
@@ -38,6 +38,20 @@ pub(super) async fn list(
     let teams = teams.into_iter().map(|team| encode::team(team, true)).collect();
     let cursor = |last: &wire::Team| decode::write_mark(&last.id);
     Ok(axum::Json(pages::page(teams, limit, HTTP_MAX_BYTES, cursor)?))
+}
+
+pub(super) async fn members(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    OfTeam(team): OfTeam,
+    asked: Queried<wire::ListQuery>,
+) -> Answer<wire::Page<UserId>> {
+    let asked = query(asked)?;
+    let limit = decode::limit(asked.limit.as_deref())?;
+    let after: Option<UserId> = asked.cursor.as_deref().map(decode::mark).transpose()?;
+    // One more tells whether there is a next page.
+    let found = teams::names(&api, &caller, team, after.as_ref(), limit + 1).await?;
+    Ok(axum::Json(pages::people(found, limit)))
 }
 
 pub(super) async fn show(

@@ -141,8 +141,12 @@ pub(in crate::dialects::native) struct Room {
     pub(in crate::dialects::native) name: String,
     pub(in crate::dialects::native) description: Option<String>,
     pub(in crate::dialects::native) private: bool,
-    /// Null where they are too many for one answer: they come in pages, from `members`.
+    /// The first 100 of those who may enter, where not everyone may: all come in pages, from `members`. Null where
+    /// they are too many for one answer.
     pub(in crate::dialects::native) users: Option<Vec<UserId>>,
+    /// How many they are, where `users` has not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) users_count: Option<u64>,
     pub(in crate::dialects::native) participants: Option<Vec<UserId>>,
     /// How many are in it, where they are too many to name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -233,8 +237,11 @@ pub(in crate::dialects::native) struct Team {
     pub(in crate::dialects::native) id: TeamId,
     pub(in crate::dialects::native) name: String,
     pub(in crate::dialects::native) user: UserId,
-    /// Null where they are too many for one answer.
+    /// The first 100: all come in pages, from `members`. Null where they are too many for one answer.
     pub(in crate::dialects::native) users: Option<Vec<UserId>>,
+    /// How many they are, where `users` has not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::dialects::native) users_count: Option<u64>,
     pub(in crate::dialects::native) created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) applied: Option<bool>,

@@ -1,0 +1,175 @@
+//! Lists of rooms, the newest first: first the ids of those on a page, by indexes alone, then what is shown of them.
+//!
+//! What must hold: a page reads as many rows as it can show, times the ways in which a person comes to a room, and
+//! the closed rooms between them, up to a bound; however many rooms there are, and whatever the planner knows of the
+//! tables. Ids rise with the time at which rooms were made.
+
+use shared::{
+    error::Error,
+    id::{RoomId, ShardCount, UserId},
+    rules::Caller,
+};
+use sqlx::AssertSqlSafe;
+
+use super::{
+    number,
+    rooms::{MAY, NAMED_MAX, NOW},
+    unsigned, users,
+};
+use crate::{database::Database, state::database};
+
+/// Rooms that are looked at by one statement, beyond those that are asked for.
+const LOOK: i64 = 200;
+/// How often a page is looked for further back, where rooms that are not shown lie between.
+const LOOKS: u32 = 5;
+
+/// A part of a list.
+#[derive(Debug, Default)]
+pub(crate) struct RoomIds {
+    pub(crate) ids: Vec<RoomId>,
+    /// Where there may be more: it goes on before this one.
+    pub(crate) next: Option<RoomId>,
+}
+
+/// Rooms that a person may come to, newest first, some of which they may not enter any more. `$1` = the person, `$2` =
+/// the number of shards, `$3` = an admin, `$4` = their organisation, `$5` = before which, `$6` = how many.
+fn candidates(is_admin: bool) -> String {
+    if is_admin {
+        return "SELECT r.id FROM room r WHERE r.shard = -1 AND r.id < $5 ORDER BY r.id DESC LIMIT $6"
+            .to_owned();
+    }
+    let ways = [
+        "SELECT r.id FROM room r WHERE r.shard = -1 AND r.kind IN ('public', 'topic') AND r.id < $5",
+        "SELECT s.room AS id FROM room_state s WHERE NOT s.private AND s.room < $5",
+        "SELECT r.id FROM room r WHERE r.creator = $1 AND r.id < $5",
+        "SELECT m.room AS id FROM room_member m WHERE m.user_id = $1 AND m.room < $5",
+        "SELECT r.id FROM room r WHERE r.pair[1] = $1 AND r.kind = 'direct' AND r.pair IS NOT NULL AND r.id < $5",
+        "SELECT r.id FROM room r WHERE r.pair[2] = $1 AND r.kind = 'direct' AND r.pair IS NOT NULL AND r.id < $5",
+        "SELECT r.id FROM room r WHERE r.pair[1] = $1 AND r.kind = 'match' AND r.pair IS NOT NULL AND r.id < $5",
+        "SELECT r.id FROM room r WHERE r.pair[2] = $1 AND r.kind = 'match' AND r.pair IS NOT NULL AND r.id < $5",
+        "SELECT r.id FROM room r WHERE r.kind = 'support' AND r.detail -> 'support' ->> 'org_id' = $4 AND r.id < $5",
+        "SELECT r.id FROM (SELECT m.team FROM team_member m WHERE m.user_id = $1
+                           UNION SELECT t.id FROM team t WHERE t.creator = $1) t
+         CROSS JOIN LATERAL (SELECT r.id FROM room r WHERE r.team = t.team AND r.id < $5
+                             ORDER BY r.id DESC LIMIT $6) r",
+    ];
+    let ways: Vec<String> = ways.iter().map(|way| format!("({way} ORDER BY 1 DESC LIMIT $6)")).collect();
+    format!("SELECT id FROM ({}) way ORDER BY id DESC LIMIT $6", ways.join(" UNION "))
+}
+
+/// Open rooms that the caller may enter, before that one, where given.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn visible(
+    pool: &Database,
+    shards: ShardCount,
+    caller: &Caller,
+    before: Option<RoomId>,
+    limit: i64,
+) -> Result<RoomIds, Error> {
+    let sql = format!(
+        "SELECT r.id, s.closed_at IS NULL AND {MAY} FROM ({}) way
+         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = way.id LIMIT 1) r {NOW}
+         ORDER BY r.id DESC",
+        candidates(caller.is_admin)
+    );
+    let looked_at = limit + LOOK;
+    let mut found = RoomIds { ids: vec![], next: before };
+    for _ in 0..LOOKS {
+        // Only constants are put together here.
+        let rows: Vec<(i64, bool)> = sqlx::query_as(AssertSqlSafe(sql.as_str()))
+            .bind(caller.user.as_str())
+            .bind(i64::from(shards.get()))
+            .bind(caller.is_admin)
+            .bind(caller.org_id.as_deref())
+            .bind(found.next.map_or(i64::MAX, |room| number(room.0)))
+            .bind(looked_at)
+            .fetch_all(pool)
+            .await
+            .map_err(|error| database(&error))?;
+        let is_end = i64::try_from(rows.len()).is_ok_and(|count| count < looked_at);
+        for (id, may_enter) in rows {
+            let id = RoomId(unsigned(id)?);
+            if may_enter && i64::try_from(found.ids.len()).is_ok_and(|count| count == limit) {
+                // There is at least this one more.
+                found.next = found.ids.last().copied();
+                return Ok(found);
+            }
+            found.ids.extend(may_enter.then_some(id));
+            found.next = Some(id);
+        }
+        if is_end {
+            found.next = None;
+            return Ok(found);
+        }
+    }
+    Ok(found)
+}
+
+/// Open rooms that a person is in and the caller may enter, the newest first, up to as many as are named.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn with(
+    pool: &Database,
+    shards: ShardCount,
+    caller: &Caller,
+    user: &UserId,
+) -> Result<Vec<RoomId>, Error> {
+    let sql = format!(
+        "SELECT r.id FROM (SELECT DISTINCT p.room FROM participant p WHERE p.user_id = $5 AND p.present
+                           ORDER BY p.room DESC LIMIT $6) p
+         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = p.room LIMIT 1) r {NOW}
+         WHERE s.closed_at IS NULL AND {MAY} ORDER BY r.id DESC"
+    );
+    let ids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(caller.user.as_str())
+        .bind(i64::from(shards.get()))
+        .bind(caller.is_admin)
+        .bind(caller.org_id.as_deref())
+        .bind(user.as_str())
+        .bind(NAMED_MAX)
+        .fetch_all(pool)
+        .await
+        .map_err(|error| database(&error))?;
+    ids.into_iter().map(|id| unsigned(id).map(RoomId)).collect()
+}
+
+/// Open match rooms with their two, the newest first: a person's, or all; before that one, where given.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn matches(
+    pool: &Database,
+    shards: ShardCount,
+    of: Option<&UserId>,
+    before: Option<RoomId>,
+    limit: i64,
+) -> Result<Vec<(RoomId, Vec<UserId>)>, Error> {
+    const OF_ONE: &str = "
+        SELECT id, pair FROM (
+            (SELECT r.id, r.pair FROM room r WHERE r.pair[1] = $2 AND r.kind = 'match' AND r.pair IS NOT NULL
+                 AND r.id < $4 ORDER BY r.id DESC)
+            UNION ALL
+            (SELECT r.id, r.pair FROM room r WHERE r.pair[2] = $2 AND r.kind = 'match' AND r.pair IS NOT NULL
+                 AND r.id < $4 ORDER BY r.id DESC)) two ORDER BY id DESC";
+    const OF_ALL: &str = "
+        SELECT r.id, r.pair FROM room r WHERE r.shard = -1 AND r.kind = 'match' AND r.id < $4 AND $2::text IS NULL
+        ORDER BY r.id DESC";
+    let rows: Vec<(i64, Vec<String>)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT r.id, coalesce(r.pair, '{{}}') FROM ({}) r
+         LEFT JOIN LATERAL (SELECT s.closed_at FROM room_state s
+                            WHERE s.shard = r.id % $1 AND s.room = r.id LIMIT 1) s ON true
+         WHERE s.closed_at IS NULL ORDER BY r.id DESC LIMIT $3",
+        if of.is_some() { OF_ONE } else { OF_ALL }
+    )))
+    .bind(i64::from(shards.get()))
+    .bind(of.map(UserId::as_str))
+    .bind(limit)
+    .bind(before.map_or(i64::MAX, |room| number(room.0)))
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    rows.into_iter().map(|(id, pair)| Ok((RoomId(unsigned(id)?), users(&pair)?))).collect()
+}

@@ -1,0 +1,169 @@
+-- What lists would otherwise count or look for anew each time: how many belong to a room or a team, how many topics a
+-- category has, and who has written in a room of two. The tables keep it by themselves, by triggers, because persisters
+-- of older versions write to them too. Each row is written by the shard of the rows that it counts.
+
+-- What is counted here once is counted fastest by reading whole tables.
+SET LOCAL enable_seqscan = on;
+SET LOCAL enable_hashjoin = on;
+SET LOCAL enable_hashagg = on;
+
+-- How many may enter a room, of those who are named in room_member.
+CREATE TABLE room_size (
+    shard smallint NOT NULL,
+    room bigint NOT NULL,
+    members bigint NOT NULL,
+    PRIMARY KEY (shard, room)
+);
+
+-- How many belong to a team.
+CREATE TABLE team_size (
+    shard smallint NOT NULL,
+    team bigint NOT NULL,
+    members bigint NOT NULL,
+    PRIMARY KEY (shard, team)
+);
+
+CREATE FUNCTION room_size_write() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO room_size (shard, room, members)
+    SELECT c.shard, c.room, count(*) * TG_ARGV[0]::integer FROM changed c GROUP BY c.shard, c.room
+    ON CONFLICT (shard, room) DO UPDATE SET members = room_size.members + excluded.members;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION team_size_write() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO team_size (shard, team, members)
+    SELECT c.shard, c.team, count(*) * TG_ARGV[0]::integer FROM changed c GROUP BY c.shard, c.team
+    ON CONFLICT (shard, team) DO UPDATE SET members = team_size.members + excluded.members;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER room_size_added AFTER INSERT ON room_member REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION room_size_write('1');
+CREATE TRIGGER room_size_removed AFTER DELETE ON room_member REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION room_size_write('-1');
+CREATE TRIGGER team_size_added AFTER INSERT ON team_member REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION team_size_write('1');
+CREATE TRIGGER team_size_removed AFTER DELETE ON team_member REFERENCING OLD TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION team_size_write('-1');
+
+INSERT INTO room_size SELECT shard, room, count(*) FROM room_member GROUP BY shard, room;
+INSERT INTO team_size SELECT shard, team, count(*) FROM team_member GROUP BY shard, team;
+
+-- How many open topics a category has, for each thousand of ids: the page of a list begins where the sums say. A topic
+-- is counted by the system stream's shard, and taken away by its own: the sums over all shards are true.
+CREATE TABLE topic_count (
+    shard smallint NOT NULL,
+    category text NOT NULL,
+    part bigint NOT NULL,
+    topics bigint NOT NULL,
+    PRIMARY KEY (shard, category, part)
+);
+
+CREATE INDEX topic_count_category ON topic_count (category, part);
+
+-- Rooms whose closing was written before they were themselves: another shard's events make a room.
+CREATE TABLE closed_early (
+    shard smallint NOT NULL,
+    room bigint NOT NULL,
+    PRIMARY KEY (shard, room)
+);
+
+CREATE INDEX closed_early_room ON closed_early (room);
+
+CREATE FUNCTION topic_count_add(shard smallint, category text, room bigint, topics integer) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO topic_count (shard, category, part, topics) VALUES ($1, $2, $3 / 1000, $4)
+    ON CONFLICT (shard, category, part) DO UPDATE SET topics = topic_count.topics + excluded.topics
+$$;
+
+-- A topic is made, or its category is filled in. Of this and its closing, which may be written at the same time, the
+-- second sees the first.
+CREATE FUNCTION topic_made() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('roomcast topic ' || NEW.id, 0));
+    IF NOT EXISTS (SELECT FROM closed_early c WHERE c.room = NEW.id) THEN
+        PERFORM topic_count_add(NEW.shard, NEW.detail -> 'topic' ->> 'category', NEW.id, 1);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION topic_closed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    topic text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('roomcast topic ' || NEW.room, 0));
+    SELECT r.detail -> 'topic' ->> 'category' INTO topic FROM room r WHERE r.shard = -1 AND r.id = NEW.room;
+    IF NOT FOUND THEN
+        INSERT INTO closed_early (shard, room) VALUES (NEW.shard, NEW.room) ON CONFLICT DO NOTHING;
+    ELSIF topic IS NOT NULL THEN
+        PERFORM topic_count_add(NEW.shard, topic, NEW.room, -1);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER topic_made AFTER INSERT ON room
+    FOR EACH ROW WHEN (NEW.detail -> 'topic' ->> 'category' IS NOT NULL) EXECUTE FUNCTION topic_made();
+CREATE TRIGGER topic_filled AFTER UPDATE OF detail ON room
+    FOR EACH ROW WHEN (OLD.detail -> 'topic' ->> 'category' IS NULL AND NEW.detail -> 'topic' ->> 'category' IS NOT NULL)
+    EXECUTE FUNCTION topic_made();
+CREATE TRIGGER topic_closed AFTER INSERT ON room_state
+    FOR EACH ROW WHEN (NEW.closed_at IS NOT NULL) EXECUTE FUNCTION topic_closed();
+CREATE TRIGGER topic_closed_later AFTER UPDATE OF closed_at ON room_state
+    FOR EACH ROW WHEN (OLD.closed_at IS NULL AND NEW.closed_at IS NOT NULL) EXECUTE FUNCTION topic_closed();
+
+INSERT INTO topic_count (shard, category, part, topics)
+SELECT -1, r.detail -> 'topic' ->> 'category', r.id / 1000, count(*) FROM room r
+WHERE r.kind = 'topic' AND r.detail -> 'topic' ->> 'category' IS NOT NULL
+  AND NOT EXISTS (SELECT FROM room_state s WHERE s.room = r.id AND s.closed_at IS NOT NULL)
+GROUP BY 2, 3;
+
+-- Who has written in a room of two: a message of theirs, and after a stop one that is newer, where there is any. Filled
+-- behind the watermark, with the words of messages; what is not yet taken from a note of search_due is not in it.
+CREATE TABLE room_writer (
+    shard smallint NOT NULL,
+    room bigint NOT NULL,
+    user_id text NOT NULL,
+    id bigint NOT NULL,
+    PRIMARY KEY (shard, room, user_id)
+);
+
+CREATE FUNCTION room_writer_write() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    -- Messages are taken from the beginning of a note.
+    taken integer := cardinality(OLD.ids) - coalesce(cardinality(NEW.ids), 0);
+BEGIN
+    IF taken <= 0 THEN
+        RETURN NULL;
+    END IF;
+    -- By EXECUTE, to be planned each time: a plan of when the table was small would read all of it. A room that is not
+    -- there yet may be one of two.
+    EXECUTE 'INSERT INTO room_writer (shard, room, user_id, id)
+             SELECT $1, w.room, w.author, w.id
+             FROM (SELECT m.room, m.author, max(m.id) AS id FROM unnest($2, $3) AS due (room, id)
+                   CROSS JOIN LATERAL (SELECT m.room, m.author, m.id FROM message m
+                                       WHERE m.shard = $1 AND m.room = due.room AND m.id = due.id LIMIT 1) m
+                   GROUP BY m.room, m.author) w
+             LEFT JOIN LATERAL (SELECT r.kind FROM room r WHERE r.shard = -1 AND r.id = w.room LIMIT 1) r ON true
+             WHERE coalesce(r.kind, ''direct'') = ''direct''
+             ON CONFLICT (shard, room, user_id) DO UPDATE SET id = excluded.id
+             WHERE room_writer.id < excluded.id AND room_writer.id <= (
+                 SELECT s.stopped FROM room_state s WHERE s.shard = room_writer.shard AND s.room = room_writer.room)'
+        USING OLD.shard, OLD.rooms[:taken], OLD.ids[:taken];
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER room_writer_write AFTER UPDATE OR DELETE ON search_due
+    FOR EACH ROW EXECUTE FUNCTION room_writer_write();
+
+INSERT INTO room_writer (shard, room, user_id, id)
+SELECT w.shard, m.room, m.author, max(m.id) FROM room r
+CROSS JOIN (SELECT shard FROM watermark WHERE shard >= 0) w
+CROSS JOIN LATERAL (SELECT m.room, m.author, m.id FROM message m WHERE m.shard = w.shard AND m.room = r.id) m
+WHERE r.shard = -1 AND r.kind = 'direct' GROUP BY w.shard, m.room, m.author;

@@ -1,0 +1,125 @@
+//! What the tables count by themselves is what is there, also of rows from before they counted.
+
+use shared::schema::VERSION;
+use sqlx::PgPool;
+use tests::postgres::Database;
+
+/// Topics 1 to 5 of which 2 is closed, a direct room in which both have written and which was stopped, and members.
+const ROWS: &str = "
+INSERT INTO watermark (shard, seq) VALUES (-1, 0), (0, 0);
+INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, detail)
+SELECT -1, n, 'topic', 'topic', false, 'ann', true, now(), '{\"topic\": {\"category\": \"films\"}}'
+FROM generate_series(1, 5) AS n;
+INSERT INTO room_state (shard, room, closed_at, changed) VALUES (0, 2, now(), 1);
+INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, pair)
+VALUES (-1, 6, 'direct', 'ann, bob', true, 'ann', true, now(), '{ann,bob}');
+INSERT INTO message (shard, room, id, author, body, created_at)
+VALUES (0, 6, 7, 'ann', 'a', now()), (0, 6, 8, 'bob', 'b', now()), (0, 6, 9, 'ann', 'c', now());
+INSERT INTO room_member (shard, room, user_id, added_by) VALUES (0, 9, 'bob', 'ann'), (0, 9, 'cid', 'ann');
+INSERT INTO team_member (shard, team, user_id, added_by) VALUES (0, 9, 'bob', 'ann')";
+
+async fn run(pool: &PgPool, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(pool).await.expect(sql);
+}
+
+async fn count(pool: &PgPool, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect(sql)
+}
+
+async fn topics(pool: &PgPool) -> i64 {
+    count(pool, "SELECT coalesce(sum(topics), 0)::int8 FROM topic_count WHERE category = 'films'").await
+}
+
+#[tokio::test]
+async fn rows_of_before_are_counted_once_by_the_migration() {
+    let database = Database::shared();
+    database.migrate_to(6).await;
+    let pool = database.pool().await;
+    run(&pool, ROWS).await;
+    database.migrate_to(VERSION).await;
+    assert_eq!(topics(&pool).await, 4);
+    assert_eq!(count(&pool, "SELECT members FROM room_size WHERE shard = 0 AND room = 9").await, 2);
+    assert_eq!(count(&pool, "SELECT members FROM team_size WHERE shard = 0 AND team = 9").await, 1);
+    assert_eq!(count(&pool, "SELECT id FROM room_writer WHERE room = 6 AND user_id = 'ann'").await, 9);
+    assert_eq!(count(&pool, "SELECT id FROM room_writer WHERE room = 6 AND user_id = 'bob'").await, 8);
+}
+
+#[tokio::test]
+async fn topic_that_is_closed_is_not_counted_whichever_is_written_first() {
+    let database = Database::shared();
+    database.migrate_to(VERSION).await;
+    let pool = database.pool().await;
+    run(&pool, ROWS).await;
+    assert_eq!(topics(&pool).await, 4);
+    run(&pool, "UPDATE room_state SET closed_at = now() WHERE room = 2").await;
+    assert_eq!(topics(&pool).await, 4, "it is closed once");
+    run(&pool, "INSERT INTO room_state (shard, room, closed_at, changed) VALUES (0, 1000, now(), 2)").await;
+    run(
+        &pool,
+        "INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, detail)
+         SELECT -1, n, 'topic', 'topic', false, 'ann', true, now(), '{\"topic\": {\"category\": \"films\"}}'
+         FROM generate_series(1000, 1001) AS n",
+    )
+    .await;
+    assert_eq!(topics(&pool).await, 5, "one was closed before it was written");
+    run(&pool, "INSERT INTO room_state (shard, room, changed) VALUES (0, 1001, 3)").await;
+    run(&pool, "UPDATE room_state SET closed_at = now() WHERE room = 1001").await;
+    assert_eq!(topics(&pool).await, 4);
+}
+
+#[tokio::test]
+async fn topics_closed_by_transactions_that_do_not_see_their_creation_are_not_counted() {
+    let database = Database::shared();
+    database.migrate_to(VERSION).await;
+    let pool = database.pool().await;
+    let (mut made, closed) = (pool.begin().await.expect("a transaction"), pool.clone());
+    let looking = database.pool().await;
+    sqlx::raw_sql(
+        "INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, detail)
+         VALUES (-1, 7, 'topic', 'topic', false, 'ann', true, now(), '{\"topic\": {\"category\": \"films\"}}')",
+    )
+    .execute(&mut *made)
+    .await
+    .expect("made");
+    let closing = tokio::spawn(async move {
+        run(&closed, "INSERT INTO room_state (shard, room, closed_at, changed) VALUES (0, 7, now(), 1)")
+            .await;
+    });
+    tests::eventually("the closing waits", || async {
+        let waits = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                     WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted";
+        (count(&looking, waits).await > 0).then_some(())
+    })
+    .await;
+    made.commit().await.expect("committed");
+    closing.await.expect("closed");
+    assert_eq!(topics(&pool).await, 0);
+}
+
+#[tokio::test]
+async fn who_has_written_since_a_stop_is_kept_behind_the_watermark() {
+    let database = Database::shared();
+    database.migrate_to(VERSION).await;
+    let pool = database.pool().await;
+    run(&pool, ROWS).await;
+    let written = async |user: &'static str| -> Option<i64> {
+        sqlx::query_scalar("SELECT id FROM room_writer WHERE room = 6 AND user_id = $1")
+            .bind(user)
+            .fetch_optional(&pool)
+            .await
+            .expect("a row")
+    };
+    run(&pool, "INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES (0, 6, '{6,6,6}', '{7,8,9}')")
+        .await;
+    run(&pool, "UPDATE search_due SET rooms = rooms[2:], ids = ids[2:]").await;
+    assert_eq!((written("ann").await, written("bob").await), (Some(7), None), "one was taken");
+    run(&pool, "DELETE FROM search_due").await;
+    assert_eq!((written("ann").await, written("bob").await), (Some(7), Some(8)), "the first is enough");
+    run(&pool, "INSERT INTO room_state (shard, room, changed, stopped) VALUES (0, 6, 10, 10)").await;
+    run(&pool, "INSERT INTO message (shard, room, id, author, body, created_at) VALUES (0, 6, 11, 'ann', 'd', now())")
+        .await;
+    run(&pool, "INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES (0, 10, '{6,6}', '{11,8}')")
+        .await;
+    run(&pool, "DELETE FROM search_due").await;
+    assert_eq!((written("ann").await, written("bob").await), (Some(11), Some(8)), "after the stop");
+}

@@ -1,0 +1,119 @@
+//! What PostgreSQL's `auto_explain` has logged: each statement with the plan by which it ran, and what it read.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+use sqlx::PgPool;
+
+/// A statement, as often as it ran.
+#[derive(Debug, Default)]
+pub(super) struct Statement {
+    pub(super) runs: u64,
+    /// Of the run that read most: rows of tables and indexes, those that were thrown away included.
+    pub(super) rows: f64,
+    /// The longest, in milliseconds.
+    pub(super) milliseconds: f64,
+    /// What no plan may have: a table read from its beginning to its end, or an index without its first columns.
+    pub(super) faults: Vec<String>,
+    /// The plan of that run.
+    pub(super) plan: Value,
+}
+
+/// Columns of each index, in their order.
+pub(super) async fn indexes(pool: &PgPool) -> HashMap<String, Vec<String>> {
+    let rows: Vec<(String, Vec<String>)> = sqlx::query_as(
+        "SELECT c.relname::text, ARRAY(SELECT pg_get_indexdef(i.indexrelid, n, true)
+                                 FROM generate_series(1, i.indnkeyatts) AS n ORDER BY n)
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE c.relnamespace = 'public'::regnamespace",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("indexes");
+    rows.into_iter().collect()
+}
+
+/// The statements of a log by program and text. `large`: the tables that no statement may read whole.
+pub(super) fn statements(
+    log: &str,
+    large: &[&str],
+    indexes: &HashMap<String, Vec<String>>,
+) -> BTreeMap<(String, String), Statement> {
+    let mut found: BTreeMap<(String, String), Statement> = BTreeMap::new();
+    let mut lines = log.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some((head, _)) = line.split_once("  plan:") else { continue };
+        let Some((program, duration)) = head.split_once("|LOG:  duration: ") else { continue };
+        if !program.starts_with("roomcast-") {
+            continue;
+        }
+        let mut plan = String::new();
+        while let Some(more) = lines.next_if(|line| line.starts_with('\t')) {
+            plan.push_str(more);
+        }
+        let plan: Value = serde_json::from_str(&plan).unwrap_or_else(|error| panic!("{error}: {plan}"));
+        let text =
+            plan["Query Text"].as_str().expect("a text").split_whitespace().collect::<Vec<_>>().join(" ");
+        let milliseconds = duration.trim_end_matches(" ms").trim().parse().expect("a duration");
+        let mut read = Read { large, indexes, rows: 0.0, faults: vec![] };
+        read.node(&plan["Plan"]);
+        let statement = found.entry((program.to_owned(), text)).or_default();
+        statement.runs += 1;
+        statement.milliseconds = f64::max(statement.milliseconds, milliseconds);
+        statement.faults.extend(read.faults);
+        if read.rows >= statement.rows {
+            (statement.rows, statement.plan) = (read.rows, plan);
+        }
+    }
+    found
+}
+
+/// What a plan has read.
+struct Read<'a> {
+    large: &'a [&'a str],
+    indexes: &'a HashMap<String, Vec<String>>,
+    rows: f64,
+    faults: Vec<String>,
+}
+
+impl Read<'_> {
+    fn node(&mut self, node: &Value) {
+        let number = |key: &str| node[key].as_f64().unwrap_or(0.0);
+        let text = |key: &str| node[key].as_str().unwrap_or_default();
+        let (kind, table, index) = (text("Node Type"), text("Relation Name"), text("Index Name"));
+        if kind.ends_with("Scan") && !table.is_empty() && number("Actual Loops") > 0.0 {
+            let each = number("Actual Rows")
+                + number("Rows Removed by Filter")
+                + number("Rows Removed by Index Recheck");
+            self.rows += each * number("Actual Loops");
+            if kind == "Seq Scan" && self.large.contains(&table) {
+                self.faults.push(format!("{table} is read whole"));
+            }
+        }
+        let condition = text("Index Cond");
+        if let Some(columns) = self.indexes.get(index).filter(|_| !condition.is_empty()) {
+            // An expression stands in a condition with its own brackets, or without.
+            let bare = |column: &str| {
+                column.split(" COLLATE").next().map_or("", |it| it.trim_matches(['(', ')'])).to_owned()
+            };
+            let is_in = |column: &String| has_word(condition, &bare(column));
+            let first = columns.iter().take_while(|column| is_in(column)).count();
+            if columns[first..].iter().any(is_in) || first == 0 {
+                self.faults.push(format!("{index} {columns:?} is read by {condition}"));
+            }
+        }
+        for child in node["Plans"].as_array().into_iter().flatten() {
+            self.node(child);
+        }
+    }
+}
+
+/// Whether a column, or the expression of one, stands in a condition, and is not only the end of another's name.
+fn has_word(condition: &str, column: &str) -> bool {
+    let is_letter = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '.';
+    condition.match_indices(column).any(|(at, _)| {
+        let after = condition[at + column.len()..].chars().next();
+        !condition[..at].chars().next_back().is_some_and(is_letter)
+            && !after.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+    })
+}

@@ -1,0 +1,177 @@
+//! What the statements of api and the persister read, of tables with many rows: as PostgreSQL itself says of each run.
+//!
+//! What must hold: no statement reads a large table from its beginning to its end, each index is read by its first
+//! columns, and the rows read are bounded by what is answered, whether PostgreSQL has statistics of the tables or not,
+//! and whether a plan is made for each run or once.
+//!
+//! `ROOMCAST_TEST_PLANS_ROOMS` makes the deployment larger: 1000000 is the full size, with ten times as many messages.
+
+mod log;
+mod reads;
+mod writes;
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use shared::{
+    id::{ShardCount, TeamId, UserId},
+    subject::Channel,
+};
+use sqlx::PgPool;
+use tests::{
+    cluster::{Cluster, Node, Size, sign},
+    postgres::{Database, Postgres},
+};
+
+use self::log::Statement;
+
+const LARGE: [&str; 13] = [
+    "room",
+    "room_state",
+    "room_member",
+    "room_size",
+    "room_writer",
+    "participant",
+    "online",
+    "message",
+    "message_search",
+    "message_key",
+    "read_mark",
+    "person",
+    "team_member",
+];
+
+/// The most rows that a statement may read for an answer, whatever the size of the deployment: a page of rooms whose
+/// newest messages are looked at.
+const PAGE_ROWS: f64 = 10_000.0;
+
+/// Statements that read a row for each room of a person, or of a contact.
+const BY_PERSON: [&str; 3] = ["WITH own AS", "WITH concerned AS", "SELECT CASE r.pair[1]"];
+
+fn rooms() -> u64 {
+    std::env::var("ROOMCAST_TEST_PLANS_ROOMS").map_or(40_000, |rooms| rooms.parse().expect("a number"))
+}
+
+/// Fills the tables. The persister is stopped meanwhile, and goes on behind what is in them.
+async fn generate(pool: &PgPool) {
+    let shards = ShardCount::new(8).expect("8");
+    let ann: UserId = "ann".parse().expect("an id");
+    let sql = include_str!("generate.sql")
+        .replace("$ROOMS", &rooms().to_string())
+        .replace("$MESSAGES", &(rooms() * 10).to_string())
+        .replace("$TEAM_SHARD", &Channel::Team(TeamId(1)).shard(shards).number().to_string())
+        .replace("$ANN_SHARD", &Channel::User(ann).shard(shards).number().to_string());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.expect("the rows are made");
+}
+
+/// Lets PostgreSQL log every plan of new sessions with what it has read.
+async fn explain_all(pool: &PgPool, database: &Database, plan_cache_mode: &str) {
+    for setting in [
+        "session_preload_libraries = auto_explain",
+        "auto_explain.log_min_duration = 0",
+        "auto_explain.log_analyze = on",
+        "auto_explain.log_timing = off",
+        "auto_explain.log_format = json",
+        "auto_explain.log_nested_statements = on",
+        &format!("plan_cache_mode = {plan_cache_mode}"),
+    ] {
+        let sql = format!("ALTER DATABASE {} SET {setting}", database.name());
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.expect("a setting");
+    }
+}
+
+fn stop(nodes: &mut [Node]) {
+    for node in nodes {
+        node.terminate();
+    }
+}
+
+/// Everything that is wrong with statements, each named by its beginning.
+fn faults(statements: &BTreeMap<(String, String), Statement>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for ((program, text), statement) in statements {
+        let by_person = BY_PERSON.iter().any(|beginning| text.starts_with(beginning));
+        let allowed = if by_person { PAGE_ROWS + rooms() as f64 / 10.0 } else { PAGE_ROWS };
+        let mut wrong = statement.faults.clone();
+        if statement.rows > allowed {
+            wrong.push(format!("{} rows are read", statement.rows));
+        }
+        wrong.sort();
+        wrong.dedup();
+        if !wrong.is_empty() {
+            let plan = if std::env::var("ROOMCAST_TEST_PLANS_SHOW").is_ok() {
+                serde_json::to_string_pretty(&statement.plan["Plan"]).expect("JSON")
+            } else {
+                String::new()
+            };
+            faults.push(format!("{program}: {wrong:#?}\n  {text}\n{plan}"));
+        }
+    }
+    faults
+}
+
+#[expect(clippy::print_stdout, reason = "a table for whoever runs it with --nocapture")]
+fn print(title: &str, statements: &BTreeMap<(String, String), Statement>) {
+    println!("{title}: runs, most rows, most ms, statement");
+    for ((program, text), Statement { runs, rows, milliseconds, .. }) in statements {
+        let beginning: String = text.chars().take(120).collect();
+        println!("{runs:>6} {rows:>9} {milliseconds:>9.1}  {program}  {beginning}");
+    }
+}
+
+#[tokio::test]
+async fn statements_read_no_more_than_they_answer_whatever_the_planner_knows() {
+    let server = Postgres::start();
+    let database = server.database();
+    let pool = database.pool().await;
+    for setting in ["log_line_prefix = '%a|'", "autovacuum = off", "max_wal_size = '8GB'"] {
+        let sql = format!("ALTER SYSTEM SET {setting}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.expect("a setting");
+    }
+    sqlx::raw_sql("SELECT pg_reload_conf()").execute(&pool).await.expect("read");
+    let mut cluster = Cluster::start_with(Size::default(), database.clone(), &[]).await;
+    stop(&mut cluster.fanout);
+    stop(&mut cluster.api);
+    stop(&mut cluster.persister);
+
+    generate(&pool).await;
+    let indexes = log::indexes(&pool).await;
+    let mut wrong = Vec::new();
+    let mut read_before = 0;
+    for (has_statistics, plan_cache_mode) in [
+        (false, "force_custom_plan"),
+        (false, "force_generic_plan"),
+        (true, "force_custom_plan"),
+        (true, "force_generic_plan"),
+    ] {
+        let begun = std::time::Instant::now();
+        explain_all(&pool, &database, plan_cache_mode).await;
+        if has_statistics {
+            sqlx::raw_sql("ANALYZE").execute(&pool).await.expect("statistics");
+        }
+        // The log goes on behind the rows in a new epoch, which the others must not see begin.
+        cluster.persister[0].restart();
+        cluster.led().await;
+        for node in cluster.api.iter_mut().chain(&mut cluster.fanout) {
+            node.restart();
+        }
+        cluster.ready().await;
+        let run = format!("{plan_cache_mode}{}", if has_statistics { "" } else { " without statistics" });
+        let admin = sign(&json!({ "user_id": "root", "is_admin": true, "org_id": "org" }));
+        reads::ask_everything(&cluster, &admin).await;
+        writes::write_everything(&cluster, &admin, &pool).await;
+        stop(&mut cluster.fanout);
+        stop(&mut cluster.api);
+        stop(&mut cluster.persister);
+        let logged = server.log();
+        let statements = log::statements(&logged[read_before..], &LARGE, &indexes);
+        read_before = logged.len();
+        print(&format!("{run}, {} s", begun.elapsed().as_secs()), &statements);
+        for (program, beginning) in reads::ASKED.into_iter().chain(writes::WRITTEN) {
+            let is_it = |(by, text): &&(String, String)| by == program && text.starts_with(beginning);
+            assert!(statements.keys().any(|key| is_it(&key)), "{run}: {program} has not run {beginning}");
+        }
+        wrong.extend(faults(&statements).into_iter().map(|fault| format!("{run}: {fault}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

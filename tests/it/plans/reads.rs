@@ -1,0 +1,123 @@
+//! Every question that api answers from PostgreSQL, asked of the generated deployment.
+
+use std::collections::HashSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{
+    client::{Rest, Socket},
+    cluster::{Cluster, sign},
+};
+
+/// Statements of api, by how they begin, each of which must have run.
+pub(super) const ASKED: [(&str, &str); 3] = [
+    ("roomcast-api", "SELECT r.id, s.closed_at IS NULL AND"),
+    ("roomcast-api", "WITH own AS"),
+    ("roomcast-api", "WITH concerned AS"),
+];
+
+async fn must(rest: &Rest, path: &str) -> Value {
+    let (status, answer) = rest.get(path).await;
+    assert!(status.is_success(), "{path}: {status} {answer}");
+    answer
+}
+
+/// All pages of a list up to so many, by what each names as the next.
+async fn pages(rest: &Rest, path: &str, parameter: &str, most: usize) -> usize {
+    let mut address = path.to_owned();
+    for page in 0..most {
+        let answer = must(rest, &address).await;
+        let next = match &answer["next"] {
+            Value::String(next) => next.clone(),
+            _ => return page + 1,
+        };
+        let mark = if path.contains('?') { '&' } else { '?' };
+        address = format!("{path}{mark}{parameter}={next}");
+    }
+    most
+}
+
+fn keys(list: &Value, key: &str) -> Vec<Value> {
+    list.as_array().expect("a list").iter().map(|entry| entry[key].clone()).collect()
+}
+
+/// Reads a whole list: each entry comes once, and those that were made meanwhile may come too.
+async fn walk(rest: &Rest, path: &str, entries: impl Fn(&Value) -> Vec<Value>, least: u64) {
+    let (mut seen, mut next) = (HashSet::new(), String::new());
+    loop {
+        let page = must(rest, &format!("{path}{next}")).await;
+        for entry in entries(&page) {
+            assert!(seen.insert(entry.to_string()), "{path}: {entry} comes twice");
+        }
+        let Some(cursor) = page["next"].as_str() else { break };
+        next = format!("{}cursor={cursor}", if path.contains('?') { '&' } else { '?' });
+    }
+    assert!(seen.len() as u64 >= least, "{path}: {} of {least}", seen.len());
+}
+
+pub(super) async fn ask_everything(cluster: &Cluster, admin: &str) {
+    let ann = cluster.rest(0, "ann");
+    let admin = Rest::new(&cluster.api[0].address(), admin);
+    let agent = Rest::new(
+        &cluster.api[0].address(),
+        &sign(&json!({ "user_id": "agent", "org_id": "org", "username": "Agent" })),
+    );
+    for rest in [&ann, &admin, &agent, &cluster.rest(0, "nobody"), &cluster.rest(0, "maker-1")] {
+        assert!(pages(rest, "/api/v1/rooms", "cursor", 3).await > 1);
+        pages(rest, "/api/v1/teams", "cursor", 2).await;
+        pages(rest, "/room/list", "cursor", 3).await;
+    }
+    for room in [2, 6, 4, 5, 7] {
+        for path in
+            ["", "/messages", "/messages?after=10", "/messages?changed_after=10", "/members", "/participants"]
+        {
+            must(&admin, &format!("/api/v1/rooms/{room}{path}")).await;
+        }
+    }
+    must(&ann, "/api/v1/rooms/6").await;
+    must(&ann, "/api/v1/messages/search?q=word17").await;
+    must(&ann, "/api/v1/messages/search?q=word17&room=2").await;
+    must(&ann, "/api/v1/teams/1").await;
+    pages(&ann, "/api/v1/teams/1/members", "cursor", 2).await;
+    pages(&ann, "/api/v1/invitations", "cursor", 2).await;
+    must(&ann, "/api/v1/users/crowd-2").await;
+    must(&ann, "/api/v1/users/crowd-2/presence").await;
+    must(&ann, "/api/v1/users/ann/presence").await;
+    for page in ["", "?page=2", "?page=last"] {
+        must(&ann, &format!("/api/chat/films/{page}")).await;
+    }
+    let desk = "/api/v2/room-list/?org_id=org&product_name=product";
+    let rooms = must(&agent, desk).await;
+    walk(&agent, desk, |page| keys(&page["rooms"], "_id"), crate::plans::rooms() / 10 * 9 / 10).await;
+    walk(
+        &ann,
+        "/room/list",
+        |page| page["room_ids"].as_array().expect("ids").clone(),
+        crate::plans::rooms() / 100,
+    )
+    .await;
+    let key = rooms["rooms"][0]["_id"].as_str().expect("a key");
+    for kind in ["get_messages", "get_room_by_id"] {
+        must(&agent, &format!("/api/v2/room-service/?type={kind}&room_id={key}")).await;
+    }
+
+    let mut socket = cluster.socket(0, "ann").await;
+    socket.must("list", json!({ "limit": 50 })).await;
+    socket.must("join_room", json!({ "room_pk": 2 })).await;
+    socket.must("subscribe", json!({ "channel": "team-1" })).await;
+    socket.must("history", json!({ "room_pk": 2 })).await;
+    socket.must("join_room", json!({ "room_pk": 6 })).await;
+    // Whether the two share a room is looked for whatever is answered.
+    socket.act("signal", json!({ "user": "right-6", "data": {} })).await.expect("open");
+    socket.act("signal", json!({ "user": "crowd-2", "data": {} })).await.expect("open");
+    for (claims, path) in [
+        (json!({ "user_id": "ann" }), "/ws/chat/"),
+        (json!({ "user_id": "root", "is_admin": true }), "/ws/admin-chat/"),
+    ] {
+        let address = cluster.fanout[0].address();
+        let mut socket = Socket::open_at(&address, path, &sign(&claims)).await.expect("a socket");
+        socket.must("list", json!({ "limit": 100 })).await;
+    }
+    let (status, _) = ann.send(Method::GET, "/room/select/6", &Value::Null).await.expect("an answer");
+    assert!(status.is_success());
+}

@@ -1,0 +1,110 @@
+//! Every sort of event, written beside the rows that the deployment has.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tests::{client::Rest, cluster::Cluster, eventually};
+
+/// Statements of the persister, by how they begin, each of which must have run.
+pub(super) const WRITTEN: [(&str, &str); 8] = [
+    ("roomcast-persister", "INSERT INTO message ("),
+    ("roomcast-persister", "UPDATE message SET body = new.body"),
+    ("roomcast-persister", "UPDATE message SET body = ''"),
+    ("roomcast-persister", "INSERT INTO message_search"),
+    ("roomcast-persister", "INSERT INTO message_key"),
+    ("roomcast-persister", "INSERT INTO room_writer"),
+    ("roomcast-persister", "DELETE FROM participant"),
+    ("roomcast-persister", "INSERT INTO room_size"),
+];
+
+async fn must(rest: &Rest, method: Method, path: &str, body: Value) -> Value {
+    let (status, answer) = rest.send(method.clone(), path, &body).await.expect("an answer");
+    assert!(status.is_success(), "{method} {path}: {status} {answer}");
+    answer
+}
+
+pub(super) async fn write_everything(cluster: &Cluster, admin: &str, pool: &PgPool) {
+    let ann = cluster.rest(0, "ann");
+    let admin = Rest::new(&cluster.api[0].address(), admin);
+    let key = |n: u64| format!("0190{:04x}-0000-7000-8000-{n:012x}", rand::random::<u16>());
+    for room in [2, 6] {
+        let messages = format!("/api/v1/rooms/{room}/messages");
+        let sent =
+            must(&ann, Method::POST, &messages, json!({ "message": "hello", "client_id": key(room) })).await;
+        let message = format!("{messages}/{}", sent["id"]);
+        must(&ann, Method::PATCH, &message, json!({ "message": "changed" })).await;
+        must(&ann, Method::PUT, &format!("/api/v1/rooms/{room}/read"), json!({ "message_id": sent["id"] }))
+            .await;
+        must(&ann, Method::DELETE, &message, Value::Null).await;
+        must(&ann, Method::POST, &messages, json!({ "message": "again", "client_id": key(room + 1) })).await;
+    }
+    let room = must(
+        &ann,
+        Method::POST,
+        "/api/v1/rooms",
+        json!({ "name": "new", "private": true, "users": ["bob"] }),
+    );
+    let room = format!("/api/v1/rooms/{}", room.await["id"]);
+    for path in [&room, "/api/v1/rooms/4"] {
+        let user = format!("new-{}", rand::random::<u32>());
+        must(&ann, Method::PUT, &format!("{path}/members/{user}"), Value::Null).await;
+        must(&ann, Method::POST, &format!("{path}/invitations"), json!({ "user": "cid" })).await;
+        must(&ann, Method::DELETE, &format!("{path}/members/{user}"), Value::Null).await;
+    }
+    must(&ann, Method::PATCH, &room, json!({ "name": "newer" })).await;
+    must(&ann, Method::DELETE, &room, Value::Null).await;
+    let user = format!("new-{}", rand::random::<u32>());
+    must(&admin, Method::PUT, &format!("/api/v1/teams/1/members/{user}"), Value::Null).await;
+    must(&admin, Method::DELETE, &format!("/api/v1/teams/1/members/{user}"), Value::Null).await;
+    let title = format!("title {}", rand::random::<u32>());
+    let chat = must(&ann, Method::POST, "/api/chat/", json!({ "title": title, "room": "films" })).await;
+    must(
+        &ann,
+        Method::PATCH,
+        &format!("/api/chat/films/{}/", chat["chat"]["id"]),
+        json!({ "description": "x" }),
+    )
+    .await;
+    must(&admin, Method::DELETE, &format!("/api/v1/rooms/{}", chat["chat"]["id"]), Value::Null).await;
+    must(&ann, Method::POST, "/room/add", json!({ "owner": "ann", "abonent": user })).await;
+    must(&ann, Method::GET, "/webrtc/cameraOn", Value::Null).await;
+    must(&ann, Method::GET, "/webrtc/cameraOff", Value::Null).await;
+    let visit =
+        json!({ "user_id": "visitor-1", "org_id": "org", "portfolio_name": user, "product_name": "product" });
+    must(&ann.clone(), Method::POST, "/api/v2/room-control/", visit_by(&visit, "ann")).await;
+    must(&admin, Method::PUT, "/api/v1/users/crowd-5", json!({ "username": "Cid" })).await;
+    eventually("all is indexed", || async {
+        let due: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM search_due").fetch_one(pool).await.expect("a count");
+        (due == 0).then_some(())
+    })
+    .await;
+    // The bot has not written since the stop of the run before.
+    let bot = cluster.rest(0, "right-6");
+    must(&bot, Method::POST, "/room/list", json!({ "room_id": 6, "message": "beep" })).await;
+    let is_active =
+        async || must(&ann, Method::GET, "/room/list", Value::Null).await["rooms"]["6"]["is_active"].clone();
+    assert_eq!(is_active().await, true, "both have written, one of them long ago");
+    must(&ann, Method::GET, "/room/stop/6", Value::Null).await;
+    assert_eq!(is_active().await, false);
+    // Rows of people who have left are deleted in turns of a few seconds.
+    sqlx::raw_sql(
+        "INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
+         SELECT 2, 2, 'left-' || n, 1, 1, false, n FROM generate_series(1, 1000) AS n",
+    )
+    .execute(pool)
+    .await
+    .expect("rows");
+    eventually("people who have left are deleted", || async {
+        let gone = "SELECT count(*) FROM participant WHERE NOT present AND user_id LIKE 'left-%'";
+        let gone: i64 = sqlx::query_scalar(gone).fetch_one(pool).await.expect("a count");
+        (gone == 0).then_some(())
+    })
+    .await;
+}
+
+fn visit_by(visit: &Value, user: &str) -> Value {
+    let mut visit = visit.clone();
+    visit["user_id"] = user.into();
+    visit
+}
