@@ -26,7 +26,7 @@ async fn ten_thousand_sockets_are_told_when_to_come_back() {
     let address = cluster.fanout[0].address();
     let count = sockets();
     let open = |n: usize| {
-        let (address, token) = (address.clone(), token(&format!("user{}", n % 100)));
+        let (address, token) = (address.clone(), token(&format!("user{}", n % 500)));
         async move { Socket::open(&address, &token).await.expect("the node takes sockets") }
     };
     let sockets: Vec<Socket> = stream::iter(0..count).map(open).buffer_unordered(64).collect().await;

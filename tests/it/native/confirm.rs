@@ -146,9 +146,10 @@ async fn who_is_in_a_room_is_told_with_their_words() {
 async fn people_of_one_room_may_signal_to_each_other() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    private_room(&ann, &["bob"]).await;
+    let private = private_room(&ann, &["bob"]).await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["cid", "dan"] })).await;
-    ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let deck = deck["id"].as_u64().expect("an id");
     let public = ann.make_room("general").await;
     let client = as_fanout(&cluster).await;
     let may = async |from: &str, to: &str| {
@@ -157,8 +158,15 @@ async fn people_of_one_room_may_signal_to_each_other() {
         let reply: shared::rpc::Reply<()> = ask(&client, rpc::SIGNAL, &request).await;
         reply.map_err(|error| error.code.as_str())
     };
-    for (from, to) in [("ann", "bob"), ("bob", "ann"), ("cid", "dan"), ("cid", "ann"), ("ann", "dan")] {
-        assert_eq!(may(from, to).await, Ok(()), "{from} {to}");
+    let pairs = [("ann", "bob"), ("bob", "ann"), ("cid", "dan"), ("cid", "ann"), ("ann", "dan")];
+    for (from, to) in pairs {
+        assert_eq!(may(from, to).await, Err("forbidden"), "{from} {to}: they may enter, and were not there");
+    }
+    for (user, room) in [("ann", private), ("bob", private), ("ann", deck), ("cid", deck), ("dan", deck)] {
+        cluster.rest(0, user).say(room, "hi").await;
+    }
+    for (from, to) in pairs {
+        eventually(&format!("{from} may signal to {to}"), || async { may(from, to).await.ok() }).await;
     }
     for (from, to) in [("bob", "cid"), ("ann", "eve"), ("eve", "ann"), ("eve", "bob")] {
         assert_eq!(may(from, to).await, Err("forbidden"), "{from} {to}");
