@@ -4,6 +4,7 @@ pub(crate) mod direct;
 pub(crate) mod facts;
 pub(crate) mod invitations;
 pub(crate) mod keys;
+pub(crate) mod links;
 pub(crate) mod messages;
 pub(crate) mod people;
 pub(crate) mod presence;

@@ -11,6 +11,7 @@ use shared::{
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, types::time::OffsetDateTime};
 
 use super::{
+    links::Terms,
     messages::{Message, Row},
     number,
     rooms::{MAY, NOW},
@@ -56,17 +57,17 @@ FROM watermark w ORDER BY w.shard";
 
 /// Words of messages, by the index of words. What is outside of `OFFSET 0` is looked at afterwards.
 const EVERYWHERE: &str = "
-SELECT f.shard, f.room, f.id, f.created_at FROM message_search f WHERE f.words @@ websearch_to_tsquery('simple', $5)";
+SELECT f.shard, f.room, f.id, f.created_at FROM message_search f WHERE f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery)";
 /// The same in a room of many messages: only where the words are is it looked at which room that is.
 const IN_LARGE_ROOM: &str = "
 SELECT f.* FROM (SELECT f.shard, f.room, f.id, f.created_at FROM message_search f
-                 WHERE f.words @@ websearch_to_tsquery('simple', $5) OFFSET 0) f
-WHERE f.shard = $10 % $2 AND f.room = $10";
+                 WHERE f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery) OFFSET 0) f
+WHERE f.shard = $11 % $2 AND f.room = $11";
 /// In a room of fewer: its messages are read, and the words looked for in each.
 const IN_ROOM: &str = "
 SELECT f.shard, f.room, f.id, f.created_at
-FROM (SELECT * FROM message_search f WHERE f.shard = $10 % $2 AND f.room = $10 OFFSET 0) f
-WHERE f.words @@ websearch_to_tsquery('simple', $5)";
+FROM (SELECT * FROM message_search f WHERE f.shard = $11 % $2 AND f.room = $11 OFFSET 0) f
+WHERE f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery)";
 /// More messages than are read one by one.
 const LARGE: i64 = 5_000;
 
@@ -132,6 +133,7 @@ async fn look(
            AND ($6::timestamptz IS NULL OR (f.created_at, f.room, f.id) < ($6, $7, $8))
          ORDER BY f.created_at DESC, f.room DESC, f.id DESC LIMIT $9"
     );
+    let terms = Terms::of(query.words);
     let (moment, room, id) = query.after.map_or((None, 0, 0), |(moment, room, id)| {
         (Some(OffsetDateTime::from(moment)), number(room.0), number(id.0))
     });
@@ -140,11 +142,12 @@ async fn look(
         .bind(i64::from(shards.get()))
         .bind(caller.is_admin)
         .bind(caller.org_id.as_deref())
-        .bind(query.words)
+        .bind(terms.words)
         .bind(moment)
         .bind(room)
         .bind(id)
-        .bind(query.limit);
+        .bind(query.limit)
+        .bind(terms.links);
     if let Some(room) = query.room {
         found = found.bind(number(room.0));
     }

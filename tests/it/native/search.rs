@@ -68,6 +68,22 @@ async fn what_is_said_is_found_as_it_is_now() {
 }
 
 #[tokio::test]
+async fn link_is_found_as_it_was_pasted_whatever_stands_behind_it() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("tea").await;
+    let link = "https://example.com/Tea/green?x=1&y=2";
+    let first = ann.say(room, &format!("Look: {link}, it is new.")).await;
+    let second = ann.say(room, &format!("({link}#more)")).await;
+    let third = ann.say(room, "https://example.com/coffee and http://example.org").await;
+    let q = |text: &str| text.bytes().fold("q=".to_owned(), |q, byte| format!("{q}%{byte:02X}"));
+    finds(&ann, &q(link), &[second, first]).await;
+    finds(&ann, &q(&format!("new {link}.")), &[first]).await;
+    finds(&ann, &q(&format!("example.com -{link}#more")), &[third, first]).await;
+    assert_eq!(found(&ann, &q("https://example.net/Tea")).await, NOTHING);
+}
+
+#[tokio::test]
 async fn nothing_of_a_private_room_is_found_by_a_stranger() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));

@@ -1,0 +1,94 @@
+//! Links in what people look for.
+//!
+//! PostgreSQL's index has of a link its host and its path, as they stand in the text, with whatever stands right behind
+//! the link; and in a query it takes a link's signs for operators. So links are looked for by their host and by how
+//! their path begins.
+
+/// What is looked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Words, phrases and operators, for `websearch_to_tsquery`.
+    pub(crate) words: String,
+    /// The links among them, as a `tsquery`; empty where there are none.
+    pub(crate) links: String,
+}
+
+/// What ends a sentence, or closes what a link stands in.
+const BEHIND: &[char] = &['.', ',', ';', ':', '!', '?', ')', ']', '\''];
+
+impl Terms {
+    /// Takes the links out of what was typed, but for those in quotes.
+    pub(crate) fn of(typed: &str) -> Self {
+        let (mut words, mut links, mut is_quoted) = (Vec::new(), Vec::new(), false);
+        for word in typed.split_whitespace() {
+            let quotes = word.matches('"').count();
+            let link = if is_quoted || quotes > 0 { None } else { link(word) };
+            match link {
+                Some(link) => links.push(link),
+                None => words.push(word),
+            }
+            is_quoted ^= quotes % 2 == 1;
+        }
+        Self { words: words.join(" "), links: links.join(" & ") }
+    }
+}
+
+/// A link as a `tsquery`, with `-` before it that of texts without it. `None` for any other word, and for a link that
+/// the index has in another way.
+fn link(word: &str) -> Option<String> {
+    let (not, address) = word.strip_prefix('-').map_or(("", word), |address| ("!", address));
+    let (_, address) = address.split_once("://")?;
+    let address = address.trim_end_matches(BEHIND).to_lowercase();
+    let end = address.find(['/', '?', '#']).unwrap_or(address.len());
+    let (host, path) = address.split_at(end);
+    let is_in_host = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | ':');
+    if !host.contains('.') || !host.chars().all(is_in_host) {
+        return None;
+    }
+    let is_in_path = |letter: &char| letter.is_ascii_graphic() && !r#""<>\^`{|}"#.contains(*letter);
+    let path: String = path.chars().take_while(is_in_path).collect();
+    let path = path.strip_prefix('/').filter(|path| !path.is_empty());
+    let path = path.map(|path| format!(" & '/{}':*", path.replace('\'', "''"))).unwrap_or_default();
+    Some(format!("{not}('{host}'{path})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(typed: &str) -> (String, String) {
+        let Terms { words, links } = Terms::of(typed);
+        (words, links)
+    }
+
+    #[test]
+    fn links_are_looked_for_by_host_and_beginning_of_the_path() {
+        for (typed, words, links) in [
+            ("tea -cake \"green tea\"", "tea -cake \"green tea\"", ""),
+            ("see https://Example.com/Tea?x=1&y=2.", "see", "('example.com' & '/tea?x=1&y=2':*)"),
+            ("https://example.com/", "", "('example.com')"),
+            ("https://example.com?x=1", "", "('example.com')"),
+            (
+                "http://a.example:8080 -http://b.example/it's",
+                "",
+                "('a.example:8080') & !('b.example' & '/it''s':*)",
+            ),
+            ("http://a.example/tea/ä", "", "('a.example' & '/tea/':*)"),
+        ] {
+            assert_eq!(terms(typed), (words.to_owned(), links.to_owned()), "{typed}");
+        }
+    }
+
+    #[test]
+    fn what_the_index_has_otherwise_stays_a_word() {
+        for typed in [
+            "http://localhost:3000/a",
+            "http://me:pw@example.com/x",
+            "\"see https://example.com/a now\"",
+            "://",
+            "a://",
+        ] {
+            assert_eq!(terms(typed), (typed.to_owned(), String::new()));
+        }
+    }
+}
