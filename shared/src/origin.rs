@@ -82,7 +82,7 @@ impl FromStr for Origins {
 #[derive(Clone, Debug, clap::Args)]
 pub struct OriginArgs {
     /// Origins such as `https://chat.example.com`, separated by commas. Without any: those of this machine
-    /// (localhost, 127.0.0.1 and [::1], on every port), and the service's own where it is asked by its address.
+    /// (localhost, 127.0.0.1 and ::1, on every port), and the service's own where it is asked by its address.
     #[arg(long, env = "ROOMCAST_ALLOWED_ORIGINS", default_value = "", hide_default_value = true)]
     pub allowed_origins: Origins,
 }
