@@ -27,6 +27,9 @@ pub use node::{Node, program};
 /// What every test's tokens are signed with.
 pub const SECRET: &str = "a secret for tests, of 32 bytes and more";
 
+/// What nodes are told of a broker of three servers.
+const THREE: [(&str, &str); 2] = [("ROOMCAST_REPLICAS", "3"), ("ROOMCAST_SHARDS", "2")];
+
 /// A link that every node of a service has, each through a proxy of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -96,14 +99,12 @@ impl Cluster {
 
     /// The same, on a broker of three servers that all keep the log.
     pub async fn start_on_three(size: Size) -> Self {
-        let replicas = [("ROOMCAST_REPLICAS", "3"), ("ROOMCAST_SHARDS", "2")];
-        Self::start_all(size, Nats::start_three().await, Database::shared(), &replicas, None).await
+        Self::start_all(size, Nats::start_three().await, Database::shared(), &THREE, None).await
     }
 
     /// The same, all of it with TLS.
     pub async fn start_on_three_with_tls(size: Size) -> Self {
-        let replicas = [("ROOMCAST_REPLICAS", "3"), ("ROOMCAST_SHARDS", "2")];
-        Self::start_all(size, Nats::start_three_with_tls().await, Database::shared(), &replicas, None).await
+        Self::start_all(size, Nats::start_three_with_tls().await, Database::shared(), &THREE, None).await
     }
 
     async fn start_all(

@@ -9,11 +9,12 @@ use crate::{
     process::{Process, command, free_port},
 };
 
-/// A running `roomcast up`: api and sockets on one port.
+/// A running `roomcast up`: api and sockets on one port, and an admin port beside it.
 #[derive(Debug)]
 pub struct Machine {
     _process: Process,
     port: u16,
+    admin: u16,
     _nats: Nats,
     /// The database.
     pub database: Database,
@@ -29,9 +30,10 @@ impl Machine {
         // One provider of cryptography, set once a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (nats, database, folder) = (Nats::start().await, Database::shared(), Folder::new());
-        let port = free_port();
+        let (port, admin) = (free_port(), free_port());
         let mut command = command(&program("roomcast"));
         command.arg("up").env("ROOMCAST_LISTEN", format!("127.0.0.1:{port}"));
+        command.env("ROOMCAST_ADMIN_LISTEN", format!("127.0.0.1:{admin}"));
         command.env("ROOMCAST_JWT_SECRET", SECRET);
         command.env("ROOMCAST_MEDIA", folder.path().join("media"));
         for service in ["api", "fanout", "persister"] {
@@ -47,12 +49,18 @@ impl Machine {
             async { reqwest::get(ready).await.ok().filter(|answer| answer.status().is_success()) }
         })
         .await;
-        Self { _process: process, port, _nats: nats, database, _folder: folder }
+        Self { _process: process, port, admin, _nats: nats, database, _folder: folder }
     }
 
     /// Where clients connect.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it says how it is.
+    #[must_use]
+    pub fn admin(&self) -> String {
+        format!("127.0.0.1:{}", self.admin)
     }
 }

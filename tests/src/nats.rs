@@ -37,15 +37,11 @@ struct Server {
 enum Kind {
     /// One that is alone.
     Single,
-    /// One of a cluster, by variables of its configuration.
-    Member(Variables),
-    /// The same, with TLS.
-    TlsMember(Variables),
+    /// One of a cluster: its configuration file, and the variables of that.
+    Member(&'static str, Vec<(&'static str, String)>),
     /// One that is alone, without users: not as it is shipped.
     Open,
 }
-
-type Variables = Vec<(&'static str, String)>;
 
 fn program() -> PathBuf {
     std::env::var_os("ROOMCAST_TEST_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from)
@@ -84,12 +80,7 @@ fn spawn(folder: &Path, port: &str, kind: &Kind) -> Process {
     command.args(["-a", "127.0.0.1", "-p", port]);
     match kind {
         Kind::Single => command.arg("-c").arg(shipped("one.conf")),
-        Kind::Member(variables) => {
-            command.arg("-c").arg(shipped("cluster.conf")).envs(variables.iter().cloned())
-        }
-        Kind::TlsMember(variables) => {
-            command.arg("-c").arg(shipped("cluster-tls.conf")).envs(variables.iter().cloned())
-        }
+        Kind::Member(file, variables) => command.arg("-c").arg(shipped(file)).envs(variables.iter().cloned()),
         Kind::Open => command.args(["-js", "-sd"]).arg(folder.join("store")),
     };
     command.arg("--ports_file_dir").arg(folder);
@@ -132,14 +123,9 @@ impl Nats {
                 ("NATS_ROUTES", format!("[{routes}]")),
                 ("NATS_ROUTE_PASSWORD", PASSWORD.to_owned()),
             ];
-            let kind = match &certificate {
-                None => Kind::Member(variables),
-                Some(certificate) => {
-                    variables.extend(certificate.variables());
-                    Kind::TlsMember(variables)
-                }
-            };
-            servers.push(Server::start(kind).await);
+            variables.extend(certificate.iter().flat_map(Certificate::variables));
+            let file = if certificate.is_some() { "cluster-tls.conf" } else { "cluster.conf" };
+            servers.push(Server::start(Kind::Member(file, variables)).await);
         }
         Self { servers, certificate }
     }

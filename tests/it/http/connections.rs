@@ -3,19 +3,18 @@
 use futures_util::future::join_all;
 use tests::{
     cluster::{Cluster, Size},
+    machine::Machine,
     raw::Raw,
 };
 
-use super::Up;
-
 /// A port of each sort that serves HTTP.
-fn ports(cluster: &Cluster, up: &Up) -> [String; 4] {
-    [cluster.api[0].address(), cluster.fanout[0].address(), up.address.clone(), up.admin.clone()]
+fn ports(cluster: &Cluster, machine: &Machine) -> [String; 4] {
+    [cluster.api[0].address(), cluster.fanout[0].address(), machine.address(), machine.admin()]
 }
 
 #[tokio::test]
 async fn a_connection_without_a_whole_request_is_closed_on_every_port() {
-    let (cluster, up) = (Cluster::start(Size::default()).await, Up::start().await);
+    let (cluster, machine) = (Cluster::start(Size::default()).await, Machine::start().await);
     let beginnings = [
         "",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -27,7 +26,7 @@ async fn a_connection_without_a_whole_request_is_closed_on_every_port() {
         "GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n",
     ];
     let mut waiting = Vec::new();
-    for port in ports(&cluster, &up) {
+    for port in ports(&cluster, &machine) {
         for beginning in beginnings {
             let mut raw = Raw::open(&port).await;
             raw.send(beginning.as_bytes()).await.expect("the server reads");
@@ -44,8 +43,8 @@ async fn a_connection_without_a_whole_request_is_closed_on_every_port() {
 
 #[tokio::test]
 async fn a_header_is_refused_beyond_its_bounds() {
-    let (cluster, up) = (Cluster::start(Size::default()).await, Up::start().await);
-    for port in ports(&cluster, &up) {
+    let (cluster, machine) = (Cluster::start(Size::default()).await, Machine::start().await);
+    for port in ports(&cluster, &machine) {
         let ask = async |more: &str| {
             let request =
                 format!("GET /nowhere HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n");

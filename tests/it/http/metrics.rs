@@ -1,13 +1,11 @@
 //! On the port of clients `roomcast up` shows its metrics to programs on its own machine alone.
 
-use tests::raw::Raw;
-
-use super::Up;
+use tests::{machine::Machine, raw::Raw};
 
 #[tokio::test]
 async fn metrics_on_the_clients_port_are_for_this_machine_alone() {
-    let up = Up::start().await;
-    let (port, admin) = (&up.address, &up.admin);
+    let machine = Machine::start().await;
+    let (port, admin) = (&machine.address(), &machine.admin());
     for (port, lines, status) in [
         (port, "host: localhost\r\n", 200),
         (port, "host: 127.0.0.1:8080\r\n", 200),

@@ -91,12 +91,6 @@ impl Node {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its process.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
     /// The link that the cluster was started to have cut.
     ///
     /// # Panics
