@@ -16,12 +16,14 @@ use shared::{origin::OriginArgs, serve::REQUEST_ID};
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
+use crate::dialects::support::PASS_HEADER;
+
 /// How long a browser may remember a preflight; none does for longer.
 const MAX_AGE: Duration = Duration::from_secs(7_200);
 
 /// Headers of answers that pages may read.
-const EXPOSED: [HeaderName; 5] =
-    [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::LOCATION, REQUEST_ID];
+const EXPOSED: [HeaderName; 6] =
+    [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::LOCATION, REQUEST_ID, PASS_HEADER];
 
 /// Answers preflights, and says of other answers which page may read them.
 #[derive(Clone)]

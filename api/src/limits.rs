@@ -27,7 +27,7 @@ pub(crate) struct Limits {
     /// Rooms of the customer desk that an address makes without a token.
     pub(crate) visitor_rooms: Limit<IpAddr>,
     /// Searches of a person at a time.
-    pub(crate) searches: AtOnce,
+    searches: AtOnce,
     writes: Limit<UserId>,
     invitations: Limit<(UserId, UserId)>,
     visitor_writes: Limit<IpAddr>,
@@ -67,6 +67,14 @@ impl Limits {
         self.invitations.count(&(caller.user.clone(), user.clone()))
     }
 
+    /// Begins a search, which is under way until the result is dropped.
+    ///
+    /// # Errors
+    /// Where it is one too many.
+    pub(crate) fn search(&self, caller: &Caller) -> Result<Option<UnderWay<'_>>, Error> {
+        (!caller.is_admin).then(|| self.searches.begin(&caller.user)).transpose()
+    }
+
     /// Counts a write without token, by the address that it comes from.
     ///
     /// # Errors
@@ -85,7 +93,7 @@ impl Limits {
 }
 
 /// What a person may have under way at a time. It remembers those alone who have something under way.
-pub(crate) struct AtOnce {
+struct AtOnce {
     most: Most,
     under_way: Mutex<HashMap<UserId, usize>>,
     refused: Counter,
@@ -107,7 +115,7 @@ impl AtOnce {
     ///
     /// # Errors
     /// Where the person has as many as may be.
-    pub(crate) fn begin(&self, user: &UserId) -> Result<UnderWay<'_>, Error> {
+    fn begin(&self, user: &UserId) -> Result<UnderWay<'_>, Error> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let count = under_way.entry(user.clone()).or_insert(0);
         if *count >= self.most.0 {
@@ -152,8 +160,12 @@ mod tests {
     #[test]
     fn the_host_application_is_not_counted_by_person() {
         let once = "1/h:1".parse().expect("a rate");
-        let limits =
-            Limits::new(&LimitArgs { rate_writes: once, rate_invitations: once, ..LimitArgs::off() });
+        let limits = Limits::new(&LimitArgs {
+            rate_writes: once,
+            rate_invitations: once,
+            searches_person: Most(1),
+            ..LimitArgs::off()
+        });
         let caller = |is_admin| Caller { user: "ann".parse().expect("an id"), is_admin, org_id: None };
         let bob: UserId = "bob".parse().expect("an id");
         for allowed in [true, false] {
@@ -161,6 +173,9 @@ mod tests {
             assert_eq!(limits.write(&caller(false)).is_ok(), allowed);
             assert_eq!(limits.invitation(&caller(false), &bob).is_ok(), allowed);
         }
+        let searches = |is_admin| [limits.search(&caller(is_admin)), limits.search(&caller(is_admin))];
+        assert!(searches(true).iter().all(Result::is_ok));
+        assert_eq!(searches(false).map(|search| search.is_ok()), [true, false]);
         let eve = "eve".parse().expect("an id");
         assert!(limits.invitation(&caller(false), &eve).is_ok(), "another pair");
     }

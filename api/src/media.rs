@@ -277,6 +277,11 @@ pub(crate) mod tests {
     #[test]
     fn every_frame_of_an_animation_is_decoded_up_to_a_bound() {
         assert_eq!(decode(&animation(16, 100)), Ok(FORMS[2]));
+        // A frame of 65,535 by 65,535 on a screen of one pixel.
+        let mut huge = animation(1, 1);
+        let size = 13 + 6 + 5..13 + 6 + 9;
+        huge[size].fill(0xff);
+        assert_eq!(decode(&huge), Err(Refused::TooLarge));
         let mut broken = animation(16, 100);
         let last = broken.len() - 5;
         // A code that the last frame's table has not.

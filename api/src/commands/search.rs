@@ -33,7 +33,7 @@ pub(crate) async fn search(
         see(api, room, caller).await?;
     }
     let mut found = {
-        let _under_way = api.limits.searches.begin(&caller.user)?;
+        let _under_way = api.limits.search(caller)?;
         let turn = timeout(TURN, api.searches.acquire()).await;
         let _turn =
             turn.map_err(|_| Error::new(ErrorCode::Unavailable, "Too many search now. Try again."))?;

@@ -62,8 +62,13 @@ fn whole(bytes: &[u8], format: ImageFormat) -> Result<(), Refused> {
     match format {
         ImageFormat::Jpeg => return jpeg(bytes),
         ImageFormat::Gif => {
-            let decoder = GifDecoder::new(source)?;
+            let mut decoder = GifDecoder::new(source)?;
             let size = decoder.dimensions();
+            let mut limits = limits();
+            // A frame may claim to be larger than the whole. What is decoded at a time, the whole, a frame, and both
+            // together, is three times the whole at most.
+            limits.max_alloc = Some(3 * 4 * u64::from(size.0) * u64::from(size.1));
+            decoder.set_limits(limits)?;
             return Ok(every_frame(decoder, size, FRAMES_MAX)?);
         }
         ImageFormat::Png => {

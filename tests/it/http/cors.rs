@@ -89,7 +89,7 @@ async fn answers_and_refusals_can_be_read_by_an_allowed_page_alone() {
         let answer = ask(PAGE, method, path).await;
         assert_eq!(answer.status().as_u16(), status, "{path}");
         assert_eq!(text(answer.headers(), "access-control-allow-origin"), PAGE, "{path}");
-        for name in ["retry-after", "x-request-id", "www-authenticate", "allow"] {
+        for name in ["retry-after", "x-request-id", "www-authenticate", "allow", "x-roomcast-visitor"] {
             assert!(has(answer.headers(), "access-control-expose-headers", name), "{path}: {name}");
         }
     }

@@ -24,7 +24,7 @@ use crate::{
 
 /// The header, and the cookie, by which a visitor without token is known again. The cookie's prefix has browsers
 /// take it from this host alone.
-pub(super) const PASS_HEADER: HeaderName = HeaderName::from_static("x-roomcast-visitor");
+pub(crate) const PASS_HEADER: HeaderName = HeaderName::from_static("x-roomcast-visitor");
 pub(super) const PASS_COOKIE: &str = "__Host-roomcast-visitor";
 /// How long browsers keep the cookie, counted from the last visit.
 const PASS_SECONDS: u32 = 365 * 86_400;
