@@ -165,9 +165,11 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<Team>, Error> {
     // Ids of teams rise with the time they were made. A person's are read by their index: those they belong to, and
-    // those they made.
+    // those they made. Who belongs to a team may be written before the team is: only teams that are there count.
     const OF_ONE: &str = "
-        (SELECT m.team FROM team_member m WHERE m.user_id = $1 AND m.team < $2 ORDER BY m.team DESC LIMIT $3)
+        (SELECT m.team FROM team_member m
+         CROSS JOIN LATERAL (SELECT FROM team t WHERE t.shard = -1 AND t.id = m.team LIMIT 1) t
+         WHERE m.user_id = $1 AND m.team < $2 ORDER BY m.team DESC LIMIT $3)
         UNION (SELECT t.id FROM team t WHERE t.creator = $1 AND t.id < $2 ORDER BY t.id DESC LIMIT $3)";
     const ALL: &str = "SELECT t.id AS team FROM team t WHERE t.shard = -1 AND t.id < $2 AND $1 <> ''
                        ORDER BY t.id DESC LIMIT $3";

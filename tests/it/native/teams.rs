@@ -71,6 +71,37 @@ async fn pages_of_teams_go_on_where_they_ended() {
 }
 
 #[tokio::test]
+async fn lists_go_on_behind_rooms_and_teams_that_are_not_written_yet() {
+    let cluster = Cluster::start(Size::default()).await;
+    let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
+    for name in ["one", "two", "three"] {
+        ann.post("/api/v1/teams", json!({ "name": name, "users": ["bob"] })).await;
+        ann.post("/api/v1/rooms", json!({ "name": name, "private": true, "users": ["bob"] })).await;
+    }
+    for path in ["/api/v1/teams", "/api/v1/rooms"] {
+        assert_eq!(bob.get(path).await.1["results"].as_array().map(Vec::len), Some(3), "{path}");
+    }
+    // The system shard makes them, and is behind.
+    let pool = cluster.database.pool().await;
+    for sql in [
+        "INSERT INTO team_member SELECT 0, 900000 + n, 'bob', 'ann' FROM generate_series(1, 250) n",
+        "INSERT INTO room_member SELECT 0, 900000 + n, 'bob', 'ann' FROM generate_series(1, 250) n",
+    ] {
+        sqlx::query(sql).execute(&pool).await.expect("rows");
+    }
+    for path in ["/api/v1/teams", "/api/v1/rooms"] {
+        let (mut names, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let (_, page) = bob.get(&format!("{path}?limit=2{cursor}")).await;
+            names.extend(page["results"].as_array().expect("a list").iter().map(|one| one["name"].clone()));
+            let Some(next) = page["next"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(names, ["three", "two", "one"], "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_teams_room_is_its_members() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
