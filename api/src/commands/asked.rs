@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::teams;
 use crate::{
     page::{self, Entry},
-    queries::{facts::Facts, presence},
+    queries::{facts::RoomAccess, presence},
     state::Shared,
 };
 
@@ -31,9 +31,10 @@ pub(crate) async fn confirm(
         let (team, grant) = teams::granted(api, team, &callers).await?;
         return Ok(confirmed(callers, false, grant, |caller| team.has(caller)));
     }
-    let facts = api.rights.read(room, Instant::now()).await?;
-    let may_stay = |caller: &Caller| !facts.closed && facts.may_enter(caller);
-    Ok(confirmed(callers, facts.closed, facts.grant(), may_stay))
+    let people: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
+    let access = api.rights.read(room, &people, Instant::now()).await?;
+    let closed = access.room.closed;
+    Ok(confirmed(callers, closed, access.grant(), |caller| !closed && access.may_enter(caller)))
 }
 
 fn confirmed(
@@ -66,10 +67,12 @@ pub(crate) async fn participants(api: &Shared, request: ParticipantsRequest) -> 
 /// has made a room for the other is not enough: whoever is named there did not ask for it.
 pub(crate) async fn signal(api: &Shared, caller: &Caller, user: &UserId) -> Result<(), Error> {
     let other = Caller { user: user.clone(), is_admin: false, org_id: None };
-    let may = |facts: &Facts| !facts.closed && facts.may_enter(caller) && facts.may_enter(&other);
+    let people = [&caller.user, user];
+    let may =
+        |access: &RoomAccess| !access.room.closed && access.may_enter(caller) && access.may_enter(&other);
     let rooms = presence::in_common(&api.pool, &caller.user, user).await?;
-    for room in presence::were_in(&api.pool, api.shards, &rooms, [&caller.user, user]).await? {
-        if may(&*api.rights.facts(room, may).await?) {
+    for room in presence::were_in(&api.pool, api.shards, &rooms, people).await? {
+        if may(&api.rights.facts(room, &people, may).await?) {
             return Ok(());
         }
     }

@@ -68,7 +68,7 @@ impl<'a> Control<'a> {
         let written = append::append(self.api, self.request, Write { channel, event, id, headers }).await?;
         self.note(written.position);
         // The node counts its own decisions at once, before it hears them back from the log.
-        self.api.rights.decided(channel, written.event.name(), written.position.seq);
+        self.api.rights.decided(channel, &written.event, written.position.seq);
         Ok(written)
     }
 

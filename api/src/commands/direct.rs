@@ -180,7 +180,7 @@ pub(crate) async fn camera(
 
 /// A direct room that the caller may enter; any other does not exist here.
 async fn enter(api: &Shared, caller: &Caller, room: RoomId) -> Result<Arc<Facts>, Error> {
-    let facts = super::enter(api, room, caller).await?;
+    let facts = super::enter(api, room, caller).await?.room;
     if facts.kind == RoomKind::Direct { Ok(facts) } else { Err(Error::not_found()) }
 }
 
@@ -203,15 +203,15 @@ async fn note(api: &Shared, caller: &Caller, event: Event, request: &Request<'_>
 
 /// A room as Postgres has it; where that has none of it yet, as it was made.
 async fn one(api: &Shared, caller: &Caller, facts: &Facts, current: Option<RoomId>) -> Result<Direct, Error> {
-    let which = Which::One(facts.room);
+    let which = Which::One(facts.id);
     let found = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?.pop();
     Ok(found.unwrap_or_else(|| Direct {
-        id: facts.room,
-        pair: facts.members.iter().cloned().collect(),
+        id: facts.id,
+        pair: facts.users.named.clone(),
         creator: facts.creator.clone(),
         activity: facts.created_at,
         is_active: false,
-        is_current: current == Some(facts.room),
+        is_current: current == Some(facts.id),
         messages: BTreeMap::new(),
     }))
 }

@@ -34,7 +34,7 @@ pub(crate) async fn invite(
     user: UserId,
     request: &Request<'_>,
 ) -> Result<(Invitation, bool), Error> {
-    let facts = manage(api, room, caller).await?;
+    let facts = manage(api, room, caller).await?.room;
     if facts.kind.is_pair() {
         return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
     }
@@ -137,16 +137,16 @@ async fn let_in(
     control: &mut Control<'_>,
     invitation: &event::Invitation,
 ) -> Result<(), Error> {
-    let facts = api.rights.facts(invitation.room, |facts| !facts.closed).await?;
+    let facts = api.rights.facts(invitation.room, &[], |access| !access.room.closed).await?.room;
     open(&facts)?;
     let (user, by) = (invitation.user.clone(), invitation.by.clone());
     match (facts.kind, facts.team) {
         (RoomKind::Private, _) => {
-            if members::is_member(api, facts.room, &user).await? == Some(true) {
+            if members::is_member(api, facts.id, &user).await? == Some(true) {
                 return Ok(());
             }
-            let event = Event::MemberAdd(Member { user, room: facts.room, by });
-            control.append(&Channel::Room(facts.room), event).await?;
+            let event = Event::MemberAdd(Member { user, room: facts.id, by });
+            control.append(&Channel::Room(facts.id), event).await?;
         }
         (RoomKind::Team, Some(team)) => {
             if teams::is_member(api, team, &user).await? == Some(true) {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::{open, people};
 use crate::{
     queries::{
-        facts::Facts,
+        facts::{Facts, RoomAccess},
         people::{Described, Shown as Person},
         room_lists,
     },
@@ -84,9 +84,7 @@ async fn found(api: &Shared, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<Ma
 }
 
 fn two(facts: &Facts) -> Vec<UserId> {
-    let mut two: Vec<UserId> = facts.members.iter().cloned().collect();
-    two.sort();
-    two
+    facts.users.named.clone()
 }
 
 /// The open match rooms of a person, newest first; of everyone, for an admin who asks as one.
@@ -105,38 +103,37 @@ pub(crate) async fn enter(
     caller: &Caller,
     room: RoomId,
     as_admin: bool,
-) -> Result<(Match, Arc<Facts>), Error> {
-    let may = |facts: &Facts| as_admin || facts.members.contains(&caller.user);
-    let facts = api.rights.facts(room, |facts| !facts.closed && may(facts)).await?;
-    if facts.kind != RoomKind::Match {
+) -> Result<(Match, RoomAccess), Error> {
+    let may = |access: &RoomAccess| as_admin || access.has_member(&caller.user);
+    let may_enter = |access: &RoomAccess| !access.room.closed && may(access);
+    let access = api.rights.facts(room, &[&caller.user], may_enter).await?;
+    if access.room.kind != RoomKind::Match {
         return Err(Error::not_found());
     }
-    if !may(&facts) {
+    if !may(&access) {
         return Err(Error::forbidden());
     }
-    open(&facts)?;
-    let found = recent(api, &facts).await;
-    Ok((Match { room, people: found.people.clone() }, facts))
+    open(&access.room)?;
+    let found = recent(api, &access.room).await;
+    Ok((Match { room, people: found.people.clone() }, access))
 }
 
 /// The two of a room, as they were known a moment ago; while Postgres does not answer, as ever before.
 async fn recent(api: &Shared, facts: &Facts) -> Arc<Match> {
-    let known = api.matches.0.get(&facts.room);
+    let known = api.matches.0.get(&facts.id);
     if let Some((since, found)) = &known
         && since.elapsed() < FRESH
     {
         return found.clone();
     }
     let unknown = || two(facts).iter().map(Described::unknown).collect();
-    match found(api, vec![(facts.room, two(facts))]).await.map(|mut found| found.pop()) {
+    match found(api, vec![(facts.id, two(facts))]).await.map(|mut found| found.pop()) {
         Ok(Some(found)) => {
             let found = Arc::new(found);
-            api.matches.0.insert(facts.room, (Instant::now(), found.clone()));
+            api.matches.0.insert(facts.id, (Instant::now(), found.clone()));
             found
         }
-        _ => {
-            known.map_or_else(|| Arc::new(Match { room: facts.room, people: unknown() }), |(_, found)| found)
-        }
+        _ => known.map_or_else(|| Arc::new(Match { room: facts.id, people: unknown() }), |(_, found)| found),
     }
 }
 

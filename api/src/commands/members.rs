@@ -11,22 +11,39 @@ use tokio::time::Instant;
 
 use super::{control, current, invitations, manage, request::Request, see};
 use crate::{
-    queries::{facts::Facts, rooms},
+    queries::{facts::Facts, members, rooms},
     state::Shared,
 };
 
-/// Who may enter a room, where not everyone may.
-pub(crate) async fn list(api: &Shared, caller: &Caller, room: RoomId) -> Result<Vec<UserId>, Error> {
-    let facts = api.rights.read(room, Instant::now()).await?;
-    if !facts.may_enter(caller) {
+/// Up to `limit` of the people who may enter a room where not everyone may, after that one, in the order of their ids.
+pub(crate) async fn list(
+    api: &Shared,
+    caller: &Caller,
+    room: RoomId,
+    after: Option<&UserId>,
+    limit: i64,
+) -> Result<Vec<UserId>, Error> {
+    let access = api.rights.read(room, &[&caller.user], Instant::now()).await?;
+    if !access.may_enter(caller) {
         return Err(Error::not_found());
     }
-    let mut users: Vec<UserId> = match facts.kind {
-        kind if kind.is_open() => vec![],
-        _ => facts.members.iter().cloned().collect(),
-    };
+    let Facts { kind, team, users, is_applied, .. } = &*access.room;
+    match (kind, team) {
+        (kind, _) if kind.is_open() => Ok(vec![]),
+        (kind, _) if kind.is_pair() => Ok(page(users.named.iter(), after, limit)),
+        (_, _) if !is_applied => Ok(page(access.known_members(), after, limit)),
+        (_, Some(team)) => members::of_team(&api.pool, api.shards, *team, after, limit).await,
+        (_, None) => members::of_room(&api.pool, api.shards, room, after, limit).await,
+    }
+}
+
+/// A page of people who are all known.
+fn page<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, limit: i64) -> Vec<UserId> {
+    let mut users: Vec<UserId> =
+        users.filter(|user| after.is_none_or(|after| *user > after)).cloned().collect();
     users.sort();
-    Ok(users)
+    users.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    users
 }
 
 /// Up to `limit` of who is in a room, after that one, in the order of their ids.
@@ -52,7 +69,7 @@ fn has_own(facts: &Facts) -> Result<(), Error> {
 /// Whether a person is a member by all that was acknowledged; `None` where Postgres has not got it in time.
 pub(super) async fn is_member(api: &Shared, room: RoomId, user: &UserId) -> Result<Option<bool>, Error> {
     let events = [EventName::MemberAdd, EventName::MemberRemove];
-    Ok(current(api, room, &events).await?.map(|facts| facts.members.contains(user)))
+    Ok(current(api, room, &[user], &events).await?.map(|access| access.has_member(user)))
 }
 
 /// Lets a person in. Answers whether Postgres has it.
@@ -63,7 +80,7 @@ pub(crate) async fn add(
     user: UserId,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    has_own(&*manage(api, room, caller).await?)?;
+    has_own(&manage(api, room, caller).await?.room)?;
     if is_member(api, room, &user).await? == Some(true) {
         return Ok(true);
     }
@@ -79,9 +96,9 @@ pub(crate) async fn remove(
     user: UserId,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    let facts =
+    let access =
         if user == caller.user { see(api, room, caller).await? } else { manage(api, room, caller).await? };
-    has_own(&facts)?;
+    has_own(&access.room)?;
     let event = Event::MemberRemove(Member { user: user.clone(), room, by: caller.user.clone() });
     let is_out = is_member(api, room, &user).await? == Some(false);
     invitations::put_out(api, caller, &Channel::Room(room), event, &user, is_out, request).await

@@ -84,7 +84,7 @@ pub(crate) async fn send(api: &Shared, caller: &Caller, mut send: Send<'_>) -> R
     }
     match send.access {
         Access::Unknown => {
-            let facts = enter(api, send.room, caller).await?;
+            let facts = enter(api, send.room, caller).await?.room;
             if facts.kind == RoomKind::Match {
                 send.detail = Some(matches::detail(api, &facts, &caller.user).await);
             }

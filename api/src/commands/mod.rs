@@ -23,20 +23,21 @@ pub(crate) mod teams;
 pub(crate) mod topics;
 mod unique;
 
-use std::sync::Arc;
-
 use async_nats::jetstream::Context;
 use shared::{
     error::{Error, ErrorCode},
     event::{Event, EventName},
-    id::{RoomId, Shard},
+    id::{RoomId, Shard, UserId},
     log::{self, Stored},
     rules::Caller,
     subject::{self, Channel},
 };
 use tokio::time::Instant;
 
-use crate::{queries::facts::Facts, state::Shared};
+use crate::{
+    queries::facts::{Facts, RoomAccess},
+    state::Shared,
+};
 
 /// Names a request for retries: the client's own key, or a fresh one.
 pub(crate) fn key(given: Option<&str>) -> String {
@@ -68,58 +69,62 @@ pub(crate) async fn stored(
 }
 
 /// The caller may see the room and read there. To a stranger it does not exist.
-pub(crate) async fn see(api: &Shared, room: RoomId, caller: &Caller) -> Result<Arc<Facts>, Error> {
-    let facts = api.rights.facts(room, |facts| facts.may_enter(caller)).await?;
-    if facts.may_enter(caller) { Ok(facts) } else { Err(Error::not_found()) }
+pub(crate) async fn see(api: &Shared, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
+    let access = api.rights.facts(room, &[&caller.user], |access| access.may_enter(caller)).await?;
+    if access.may_enter(caller) { Ok(access) } else { Err(Error::not_found()) }
 }
 
 /// The caller may see the room, join and write there.
-pub(crate) async fn enter(api: &Shared, room: RoomId, caller: &Caller) -> Result<Arc<Facts>, Error> {
-    let facts = api.rights.facts(room, |facts| !facts.closed && facts.may_enter(caller)).await?;
-    if !facts.may_enter(caller) {
+pub(crate) async fn enter(api: &Shared, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
+    let may_write = |access: &RoomAccess| !access.room.closed && access.may_enter(caller);
+    let access = api.rights.facts(room, &[&caller.user], may_write).await?;
+    if !access.may_enter(caller) {
         return Err(Error::not_found());
     }
-    open(&facts)?;
-    Ok(facts)
+    open(&access.room)?;
+    Ok(access)
 }
 
 /// The caller's socket was let into the room, and has not been put out by its node: it may write there, unless
 /// the room was closed or made narrower since. Where Postgres does not answer and nothing of that kind was heard,
 /// it may.
 pub(crate) async fn stay(api: &Shared, room: RoomId, caller: &Caller) -> Result<(), Error> {
-    let may_write = |facts: &Facts| !facts.closed && facts.may_enter(caller);
-    let Some(facts) = api.rights.since_joined(room, may_write).await? else { return Ok(()) };
-    if !facts.may_enter(caller) {
+    let may_write = |access: &RoomAccess| !access.room.closed && access.may_enter(caller);
+    let access = api.rights.since_joined(room, &caller.user, may_write).await?;
+    let Some(access) = access else { return Ok(()) };
+    if !access.may_enter(caller) {
         return Err(Error::not_found());
     }
-    open(&facts)
+    open(&access.room)
 }
 
 /// The caller may change the room, and who may enter it.
-pub(crate) async fn manage(api: &Shared, room: RoomId, caller: &Caller) -> Result<Arc<Facts>, Error> {
-    let facts = api.rights.facts(room, |facts| !facts.closed && facts.may_manage(caller)).await?;
-    if !facts.may_enter(caller) {
+pub(crate) async fn manage(api: &Shared, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
+    let may_change = |access: &RoomAccess| !access.room.closed && access.may_manage(caller);
+    let access = api.rights.facts(room, &[&caller.user], may_change).await?;
+    if !access.may_enter(caller) {
         return Err(Error::not_found());
     }
-    if !facts.may_manage(caller) {
+    if !access.may_manage(caller) {
         return Err(Error::forbidden());
     }
-    open(&facts)?;
-    Ok(facts)
+    open(&access.room)?;
+    Ok(access)
 }
 
-/// What Postgres has of a room once it has the last of these events that was acknowledged there; `None` where it has not,
+/// What Postgres has of a room and these people once it has the last of these events that was acknowledged there; `None` where it has not,
 /// a second later. A command that finds its fact there is done, and appends nothing.
 pub(crate) async fn current(
     api: &Shared,
     room: RoomId,
+    people: &[&UserId],
     events: &[EventName],
-) -> Result<Option<Arc<Facts>>, Error> {
+) -> Result<Option<RoomAccess>, Error> {
     if !api.is_all_applied(&Channel::Room(room), events).await? {
         return Ok(None);
     }
-    match api.rights.read(room, Instant::now()).await {
-        Ok(facts) => Ok(Some(facts)),
+    match api.rights.read(room, people, Instant::now()).await {
+        Ok(access) => Ok(Some(access)),
         // It is appended all the same: the fact twice does no harm.
         Err(error) if error.code == ErrorCode::Unavailable => Ok(None),
         Err(error) => Err(error),

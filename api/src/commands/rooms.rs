@@ -1,7 +1,5 @@
 //! Rooms: make, show, list, change, close.
 
-use std::sync::Arc;
-
 use shared::{
     clock::Timestamp,
     error::{Error, ErrorCode},
@@ -20,9 +18,10 @@ use super::{
 };
 use crate::{
     queries::{
-        facts::Facts,
+        facts::{Facts, RoomAccess},
+        members::Members,
         room_lists,
-        rooms::{self, Members, Present, Room},
+        rooms::{self, Present, Room},
     },
     state::Shared,
 };
@@ -122,7 +121,7 @@ pub(super) fn as_made(id: RoomId, made: Made) -> Room {
 }
 
 async fn row(api: &Shared, caller: &Caller, facts: &Facts) -> Result<Room, Error> {
-    match rooms::room(&api.pool, api.shards, facts.room, &caller.user).await? {
+    match rooms::room(&api.pool, api.shards, facts.id, &caller.user).await? {
         Some(room) => Ok(room),
         // It is in the log, and not in Postgres yet.
         None => Ok(Room::from(facts)),
@@ -131,23 +130,23 @@ async fn row(api: &Shared, caller: &Caller, facts: &Facts) -> Result<Room, Error
 
 /// A room as the caller sees it.
 pub(crate) async fn show(api: &Shared, caller: &Caller, room: RoomId) -> Result<Room, Error> {
-    let facts = see(api, room, caller).await?;
-    row(api, caller, &facts).await
+    let access = see(api, room, caller).await?;
+    row(api, caller, &access.room).await
 }
 
 /// A room that the caller enters, and by what right; who is there knows the node that they enter by. While
 /// Postgres does not answer, what is kept of the room must do.
-pub(crate) async fn join(api: &Shared, caller: &Caller, room: RoomId) -> Result<(Room, Arc<Facts>), Error> {
-    let facts = enter(api, room, caller).await?;
-    let mut room = Room::from(&*facts);
-    match rooms::traffic(&api.pool, api.shards, facts.room, &caller.user).await {
+pub(crate) async fn join(api: &Shared, caller: &Caller, room: RoomId) -> Result<(Room, RoomAccess), Error> {
+    let access = enter(api, room, caller).await?;
+    let mut room = Room::from(&*access.room);
+    match rooms::traffic(&api.pool, api.shards, access.room.id, &caller.user).await {
         Ok(Some((activity, unread))) => (room.activity, room.unread) = (activity, unread),
         // It is in the log, and not in Postgres yet: nobody has written there.
         Ok(None) => {}
         Err(error) if error.code == ErrorCode::Unavailable => {}
         Err(error) => return Err(error),
     }
-    Ok((room, facts))
+    Ok((room, access))
 }
 
 /// A room is a topic of that category.
@@ -197,7 +196,7 @@ pub(crate) async fn change(
     if name.is_none() && description.is_none() && private.is_none() {
         return Err(Error::bad_request("name, description, private: one of them must be given."));
     }
-    let facts = manage(api, room, caller).await?;
+    let facts = manage(api, room, caller).await?.room;
     if private.is_some() && !matches!(facts.kind, RoomKind::Public | RoomKind::Private) {
         let detail = "Only public and private rooms can become one another.";
         return Err(Error::new(ErrorCode::Conflict, detail));
@@ -205,13 +204,13 @@ pub(crate) async fn change(
     if facts.kind == RoomKind::Topic {
         topics::check_change(name.as_deref(), description.as_deref())?;
     }
-    let now = current(api, room, &[EventName::RoomUpdate]).await?;
+    let now = current(api, room, &[], &[EventName::RoomUpdate]).await?;
     let stands = |now: &Facts| {
         name.as_ref().is_none_or(|name| *name == now.name)
             && description.as_deref().is_none_or(|new| new == now.description.as_deref().unwrap_or(""))
             && private.is_none_or(|private| private == (now.kind == RoomKind::Private))
     };
-    if now.as_deref().is_some_and(stands) {
+    if now.is_some_and(|now| stands(&now.room)) {
         return Ok((row(api, caller, &facts).await?, true));
     }
     let update = RoomUpdate { name, description, private, ..RoomUpdate::new(room, caller.user.clone()) };
@@ -238,8 +237,8 @@ pub(crate) async fn close(
     room: RoomId,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    let facts = see(api, room, caller).await?;
-    if !facts.may_manage(caller) {
+    let access = see(api, room, caller).await?;
+    if !access.may_manage(caller) {
         return Err(Error::forbidden());
     }
     shut(api, caller, room, request).await
@@ -252,7 +251,7 @@ pub(super) async fn shut(
     room: RoomId,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    if current(api, room, &[EventName::RoomUpdate]).await?.is_some_and(|facts| facts.closed) {
+    if current(api, room, &[], &[EventName::RoomUpdate]).await?.is_some_and(|now| now.room.closed) {
         return Ok(true);
     }
     let update = RoomUpdate { closed: Some(true), ..RoomUpdate::new(room, caller.user.clone()) };

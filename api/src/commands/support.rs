@@ -241,7 +241,7 @@ pub(crate) async fn say(
     guest.count(api)?;
     let room = find(api, secret).await?;
     let caller = guest.writer(api, &room)?;
-    open(&*api.rights.facts(room.id, |facts| !facts.closed).await?)?;
+    open(&api.rights.facts(room.id, &[], |access| !access.room.closed).await?.room)?;
     let Said { text, side, auther, message_type } = said;
     let send = Send {
         room: room.id,

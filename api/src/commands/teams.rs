@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     queries::{
-        rooms::Members,
+        members::{self, Members},
         teams::{self, Snapshot, Team},
     },
     rights::Tries,
@@ -125,7 +125,7 @@ pub(crate) async fn names(
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
     show(api, caller, id).await?;
-    teams::names(&api.pool, api.shards, id, after, limit).await
+    members::of_team(&api.pool, api.shards, id, after, limit).await
 }
 
 /// The caller may change the team.

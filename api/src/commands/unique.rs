@@ -200,5 +200,5 @@ async fn is_closed(api: &Shared, room: RoomId) -> Result<bool, Error> {
     {
         return Err(Error::unavailable("The room", &"what became of it is not applied yet"));
     }
-    Ok(api.rights.read(room, Instant::now()).await?.closed)
+    Ok(api.rights.read(room, &[], Instant::now()).await?.room.closed)
 }

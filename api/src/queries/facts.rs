@@ -1,6 +1,9 @@
 //! What decides who may do what in a room, read as of one moment.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+};
 
 use shared::{
     clock::Timestamp,
@@ -11,63 +14,133 @@ use shared::{
     rules::{Caller, RoomFacts},
     subject::Channel,
 };
-use sqlx::{FromRow, types::time::OffsetDateTime};
+use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 use tokio::time::Instant;
 
-use super::{kind, number, unsigned, user, users};
+use super::{
+    kind,
+    members::{self, MEMBERS_NAMED, Members},
+    number, unsigned, user, users,
+};
 use crate::{database::Database, state::database};
 
-/// A room, as far as rights depend on it, and up to which events that is true.
+/// A room as far as rights depend on it, and up to which events that is true.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
-    pub(crate) room: RoomId,
+    pub(crate) id: RoomId,
     pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) kind: RoomKind,
     pub(crate) creator: UserId,
     pub(crate) created_at: Timestamp,
-    /// Who made it; of a team's room: who made the team.
+    /// The person who made the room, or, of a team's room, the team.
     pub(crate) manager: UserId,
     pub(crate) closed: bool,
     pub(crate) team: Option<TeamId>,
     /// The organisation that a support room belongs to.
     pub(crate) org_id: Option<String>,
-    /// Of the room, of its team, or its two.
-    pub(crate) members: HashSet<UserId>,
+    /// Members of the room or of its team, or its two people: the first [`MEMBERS_NAMED`], and how many they are.
+    pub(crate) users: Members,
+    /// Whether Postgres has the room. Until then it is known as the log says that it was made.
+    pub(crate) is_applied: bool,
     /// The last event that a resume of the room would repeat.
     pub(crate) last_event: u64,
     /// The last event of the room's shard that is counted in.
     pub(crate) as_of: u64,
     /// The last event of the team's shard that is counted in.
     pub(crate) team_as_of: u64,
-    /// When the question was asked: what was answered before that is counted in.
+    /// When Postgres was asked: every write answered before that is counted in.
     pub(crate) asked_at: Instant,
 }
 
 impl Facts {
-    /// The same for one caller.
-    pub(crate) fn of(&self, caller: &Caller) -> RoomFacts {
-        let is_member = self.members.contains(&caller.user);
-        let org_id = self.org_id.clone();
-        RoomFacts { kind: self.kind, manager: self.manager.clone(), is_member, org_id }
+    /// Whether `users` names every member.
+    pub(crate) fn names_all(&self) -> bool {
+        self.users.named.len() < MEMBERS_NAMED
+    }
+
+    /// The channel whose events add and remove members.
+    pub(crate) fn members_channel(&self) -> Channel {
+        self.team.map_or(Channel::Room(self.id), Channel::Team)
+    }
+
+    /// The last event of that channel's shard that is counted in.
+    pub(crate) fn members_as_of(&self) -> u64 {
+        if self.team.is_some() { self.team_as_of } else { self.as_of }
+    }
+}
+
+/// A room, and which of the people asked about are its members. Anybody else counts as none, unless `room` names them.
+#[derive(Clone, Debug)]
+pub(crate) struct RoomAccess {
+    pub(crate) room: Arc<Facts>,
+    members: HashSet<UserId>,
+    /// The last event counted in for all of `members`: of the shard that [`Facts::members_as_of`] is about.
+    members_as_of: u64,
+    /// When Postgres was asked for the oldest part of it.
+    pub(crate) asked_at: Instant,
+}
+
+impl RoomAccess {
+    /// A room whose other members are not known.
+    pub(crate) fn new(room: Arc<Facts>) -> Self {
+        let (members_as_of, asked_at) = (room.members_as_of(), room.asked_at);
+        Self { room, members: HashSet::new(), members_as_of, asked_at }
+    }
+
+    /// Adds people who are members as of that event, by an answer to a question of that time.
+    pub(crate) fn with(
+        mut self,
+        members: impl IntoIterator<Item = UserId>,
+        as_of: u64,
+        asked_at: Instant,
+    ) -> Self {
+        self.members.extend(members);
+        self.members_as_of = self.members_as_of.min(as_of);
+        self.asked_at = self.asked_at.min(asked_at);
+        self
+    }
+
+    /// The same room with these people alone.
+    pub(crate) fn of(&self, people: &[&UserId]) -> Self {
+        let members = people.iter().filter(|user| self.members.contains(**user));
+        Self { members: members.map(|user| (*user).clone()).collect(), room: self.room.clone(), ..*self }
+    }
+
+    /// Whether a person, one of those asked about, is a member.
+    pub(crate) fn has_member(&self, user: &UserId) -> bool {
+        self.room.users.named.binary_search(user).is_ok() || self.members.contains(user)
+    }
+
+    /// Members that are known: of a room that Postgres has not got yet, all.
+    pub(crate) fn known_members(&self) -> impl Iterator<Item = &UserId> {
+        self.members.iter()
+    }
+
+    /// What the rules need to know for one caller.
+    fn facts(&self, caller: &Caller) -> RoomFacts {
+        let Facts { kind, manager, org_id, .. } = &*self.room;
+        let is_member = self.has_member(&caller.user);
+        RoomFacts { kind: *kind, manager: manager.clone(), is_member, org_id: org_id.clone() }
     }
 
     pub(crate) fn may_enter(&self, caller: &Caller) -> bool {
-        self.of(caller).may_enter(caller)
+        self.facts(caller).may_enter(caller)
     }
 
     pub(crate) fn may_manage(&self, caller: &Caller) -> bool {
-        self.of(caller).may_manage(caller)
+        self.facts(caller).may_manage(caller)
     }
 
     /// By what right sockets follow the room.
     pub(crate) fn grant(&self) -> Grant {
+        let Facts { kind, team, as_of, last_event, .. } = &*self.room;
         Grant {
-            public: self.kind.is_open(),
-            pair: self.kind.is_pair(),
-            as_of: self.as_of,
-            team: self.team.map(|team| TeamGrant { team, as_of: self.team_as_of }),
-            last_event: self.last_event,
+            public: kind.is_open(),
+            pair: kind.is_pair(),
+            as_of: if team.is_some() { *as_of } else { self.members_as_of.min(*as_of) },
+            team: team.map(|team| TeamGrant { team, as_of: self.members_as_of }),
+            last_event: *last_event,
         }
     }
 }
@@ -83,29 +156,32 @@ struct Row {
     closed: bool,
     team: Option<i64>,
     org_id: Option<String>,
+    users: Vec<String>,
+    users_count: i64,
     members: Vec<String>,
     last_event: i64,
     as_of: i64,
     team_as_of: i64,
 }
 
-/// One statement sees one snapshot: rows and watermarks belong together. `$1` = the room, `$2` = its
-/// shard, `$3` = the shard of its team, where that is known. Members are asked for in an order that one index has.
-const SQL: &str = "
-SELECT coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
+/// Rows and watermarks of one statement belong to one snapshot. `$1` = the room, `$2` = its shard, `$3` = the shard of its
+/// team, where that is known, `$4` = the people asked about.
+fn sql() -> String {
+    let (of_room, of_team) = (members::named("room", "$2", "$1"), members::named("team", "$3", "r.team"));
+    let (room_size, team_size) = (members::count("room", "$2", "$1"), members::count("team", "$3", "r.team"));
+    let (in_room, in_team) =
+        (members::among("room", "$2", "$1", "$4"), members::among("team", "$3", "r.team", "$4"));
+    format!(
+        "SELECT coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
        r.creator, r.created_at,
        CASE WHEN r.kind NOT IN ('public', 'private') THEN r.kind
             WHEN coalesce(s.private, r.private) THEN 'private' ELSE 'public' END AS kind,
        coalesce(t.creator, r.creator) AS manager,
        s.closed_at IS NOT NULL AS closed,
        r.team, r.detail -> 'support' ->> 'org_id' AS org_id,
-       CASE r.kind
-            WHEN 'team' THEN ARRAY(SELECT user_id FROM team_member WHERE shard = $3 AND team = r.team
-                               ORDER BY user_id COLLATE \"C\")
-            WHEN 'match' THEN coalesce(r.pair, '{}')
-            WHEN 'direct' THEN coalesce(r.pair, '{}')
-            ELSE ARRAY(SELECT user_id FROM room_member WHERE shard = $2 AND room = $1
-                       ORDER BY user_id COLLATE \"C\") END AS members,
+       CASE WHEN r.kind = 'team' THEN {of_team} ELSE coalesce(r.pair, {of_room}) END AS users,
+       CASE WHEN r.kind = 'team' THEN {team_size} ELSE coalesce(cardinality(r.pair), {room_size}) END AS users_count,
+       CASE WHEN r.kind = 'team' THEN {in_team} WHEN r.pair IS NULL THEN {in_room} ELSE '{{}}' END AS members,
        greatest((SELECT max(id) FROM message WHERE shard = $2 AND room = $1),
                 (SELECT max(changed) FROM message WHERE shard = $2 AND room = $1 AND changed IS NOT NULL),
                 s.changed, 0) AS last_event,
@@ -114,9 +190,11 @@ SELECT coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) 
 FROM room r
 LEFT JOIN room_state s ON s.shard = $2 AND s.room = r.id
 LEFT JOIN team t ON t.shard = -1 AND t.id = r.team
-WHERE r.shard = -1 AND r.id = $1";
+WHERE r.shard = -1 AND r.id = $1"
+    )
+}
 
-/// The facts of a room; `None` where Postgres has none of that id.
+/// The facts of a room, and which of these people are its members; `None` where Postgres has no room of that id.
 ///
 /// # Errors
 /// When Postgres does not answer.
@@ -124,15 +202,20 @@ pub(crate) async fn facts(
     pool: &Database,
     shards: ShardCount,
     room: RoomId,
+    people: &[&UserId],
     asked_at: Instant,
-) -> Result<Option<Facts>, Error> {
+) -> Result<Option<RoomAccess>, Error> {
+    static SQL: LazyLock<String> = LazyLock::new(sql);
     let shard = Channel::Room(room).shard(shards);
+    let people: Vec<&str> = people.iter().map(|user| user.as_str()).collect();
     let mut team_shard = None;
     loop {
-        let row: Option<Row> = sqlx::query_as(SQL)
+        // Only constants are put together here.
+        let row: Option<Row> = sqlx::query_as(AssertSqlSafe(SQL.as_str()))
             .bind(number(room.0))
             .bind(shard.number())
             .bind(team_shard)
+            .bind(&people)
             .fetch_optional(pool)
             .await
             .map_err(|error| database(&error))?;
@@ -143,8 +226,10 @@ pub(crate) async fn facts(
             team_shard = Some(Channel::Team(team).shard(shards).number());
             continue;
         }
-        return Ok(Some(Facts {
-            room,
+        let mut named = users(&row.users)?;
+        named.sort();
+        let facts = Facts {
+            id: room,
             name: row.name,
             description: row.description,
             creator: user(&row.creator)?,
@@ -154,11 +239,14 @@ pub(crate) async fn facts(
             closed: row.closed,
             team,
             org_id: row.org_id,
-            members: users(&row.members)?.into_iter().collect(),
+            users: Members { named, count: unsigned(row.users_count)? },
+            is_applied: true,
             last_event: unsigned(row.last_event)?,
             as_of: unsigned(row.as_of)?,
             team_as_of: unsigned(row.team_as_of)?,
             asked_at,
-        }));
+        };
+        let as_of = facts.members_as_of();
+        return Ok(Some(RoomAccess::new(Arc::new(facts)).with(users(&row.members)?, as_of, asked_at)));
     }
 }

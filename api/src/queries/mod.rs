@@ -5,6 +5,7 @@ pub(crate) mod facts;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod links;
+pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod people;
 pub(crate) mod presence;

@@ -1,5 +1,7 @@
 //! Rooms as Postgres has them, seen by one reader.
 
+use std::collections::BTreeSet;
+
 use shared::{
     clock::Timestamp,
     error::Error,
@@ -8,14 +10,16 @@ use shared::{
 };
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
-use super::{facts::Facts, kind, number, teams, unsigned, user, users};
+use super::{
+    facts::Facts,
+    kind,
+    members::{self, Members},
+    number, teams, unsigned, user, users,
+};
 use crate::{database::Database, state::database};
 
 /// Above so many people in a room they are counted, not named.
 pub(crate) const NAMED_MAX: i64 = 1_000;
-/// Members of a room or a team that are named with it; all of them come in pages.
-pub(crate) const MEMBERS_NAMED: usize = 100;
-
 /// A room as one reader sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Room {
@@ -34,26 +38,6 @@ pub(crate) struct Room {
     pub(crate) unread: i64,
 }
 
-/// Who belongs to a room or a team.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Members {
-    /// The first of them, in the order of their ids by bytes.
-    pub(crate) named: Vec<UserId>,
-    /// How many they are.
-    pub(crate) count: u64,
-}
-
-impl Members {
-    /// These people, of whom the first are named.
-    pub(crate) fn of(users: impl IntoIterator<Item = UserId>) -> Self {
-        let mut named: Vec<UserId> = users.into_iter().collect();
-        let count = named.len() as u64;
-        named.sort();
-        named.truncate(MEMBERS_NAMED);
-        Self { named, count }
-    }
-}
-
 /// Who is in a room now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Present {
@@ -68,13 +52,9 @@ pub(crate) enum Present {
 impl From<&Facts> for Room {
     /// What is known of a room by what rights in it depend on: not who is there, nor what was written.
     fn from(facts: &Facts) -> Self {
-        let users = if facts.kind.is_open() {
-            Members::default()
-        } else {
-            Members::of(facts.members.iter().cloned())
-        };
+        let users = if facts.kind.is_open() { Members::default() } else { facts.users.clone() };
         Self {
-            id: facts.room,
+            id: facts.id,
             name: facts.name.clone(),
             description: facts.description.clone(),
             kind: facts.kind,
@@ -135,21 +115,17 @@ impl TryFrom<Row> for Room {
 }
 
 /// `$1` = the reader, `$2` = the number of shards.
-const SELECT: &str = "
-SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
+fn select() -> String {
+    format!(
+        "SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
        now.kind, r.creator, r.team, r.created_at, r.active AND s.closed_at IS NULL AS active,
-       CASE now.kind
-            WHEN 'private' THEN ARRAY(SELECT m.user_id FROM room_member m
-                                      WHERE m.shard = r.id % $2 AND m.room = r.id
-                                      ORDER BY m.user_id COLLATE \"C\" LIMIT 100)
-            WHEN 'match' THEN coalesce(r.pair, '{}')
-            WHEN 'direct' THEN coalesce(r.pair, '{}')
-            ELSE '{}' END AS users,
-       CASE now.kind
-            WHEN 'private' THEN coalesce((SELECT c.members FROM room_size c
-                                          WHERE c.shard = r.id % $2 AND c.room = r.id), 0)
-            ELSE coalesce(cardinality(r.pair), 0) END AS users_count,
-       here.present, coalesce(here.participants, '{}') AS participants";
+       CASE now.kind WHEN 'private' THEN {} ELSE coalesce(r.pair, '{{}}') END AS users,
+       CASE now.kind WHEN 'private' THEN {} ELSE coalesce(cardinality(r.pair), 0) END AS users_count,
+       here.present, coalesce(here.participants, '{{}}') AS participants",
+        members::named("room", "r.id % $2", "r.id"),
+        members::count("room", "r.id % $2", "r.id"),
+    )
+}
 
 /// What has been written in it, as the reader has seen it: when the last was, and how many they have not read.
 /// These are read newest first, up to the reader's mark or own newest message, to 100 found, or to 1,000 looked at.
@@ -224,9 +200,10 @@ pub(crate) async fn rooms(
     }
     // Only constants are put together here.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
-        "{SELECT}, {TRAFFIC} FROM unnest($3::int8[]) WITH ORDINALITY AS asked (id, place)
+        "{}, {TRAFFIC} FROM unnest($3::int8[]) WITH ORDINALITY AS asked (id, place)
          CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = asked.id LIMIT 1) r {NOW} {HERE}
-         ORDER BY asked.place"
+         ORDER BY asked.place",
+        select()
     )))
     .bind(reader.as_str())
     .bind(i64::from(shards.get()))
@@ -235,9 +212,9 @@ pub(crate) async fn rooms(
     .await
     .map_err(|error| database(&error))?;
     let mut rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
-    // A team's shard is no matter of its rooms.
-    let owners: Vec<TeamId> = rooms.iter().filter_map(|room| room.team).collect();
-    let members = teams::members(pool, shards, &owners).await?;
+    // The members of a team may be in another shard than its rooms. Many rooms of a page may be of one team.
+    let owners: BTreeSet<TeamId> = rooms.iter().filter_map(|room| room.team).collect();
+    let members = teams::members_of(pool, shards, &Vec::from_iter(owners)).await?;
     for room in &mut rooms {
         if let Some(users) = room.team.and_then(|team| members.get(&team)) {
             room.users.clone_from(users);

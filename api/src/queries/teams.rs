@@ -11,7 +11,10 @@ use shared::{
 };
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
-use super::{number, rooms::Members, unsigned, user, users};
+use super::{
+    members::{self, Members},
+    number, unsigned, user, users,
+};
 use crate::{database::Database, state::database};
 
 /// A team, up to an event of its shard.
@@ -73,17 +76,15 @@ pub(crate) async fn team(
         as_of: i64,
     }
     // One statement sees one snapshot: the members and the watermark belong together.
-    let whole: Option<Whole> = sqlx::query_as(
-        "SELECT id, name, creator, created_at,
-                ARRAY(SELECT user_id FROM team_member WHERE shard = $2 AND team = $1
-                      ORDER BY user_id COLLATE \"C\" LIMIT 100) AS users,
-                coalesce((SELECT c.members FROM team_size c WHERE c.shard = $2 AND c.team = $1), 0) AS users_count,
-                ARRAY(SELECT asked.user_id FROM unnest($3::text[]) AS asked (user_id)
-                      WHERE EXISTS (SELECT FROM team_member m
-                                    WHERE m.shard = $2 AND m.team = $1 AND m.user_id = asked.user_id OFFSET 0)) AS members,
+    // Only constants are put together here.
+    let whole: Option<Whole> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT id, name, creator, created_at, {} AS users, {} AS users_count, {} AS members,
                 (SELECT seq FROM watermark WHERE shard = $2) AS as_of
          FROM team WHERE shard = -1 AND id = $1",
-    )
+        members::named("team", "$2", "$1"),
+        members::count("team", "$2", "$1"),
+        members::among("team", "$2", "$1", "$3"),
+    )))
     .bind(number(id.0))
     .bind(Channel::Team(id).shard(shards).number())
     .bind(asked.iter().map(|user| user.as_str()).collect::<Vec<_>>())
@@ -100,7 +101,7 @@ pub(crate) async fn team(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn members(
+pub(crate) async fn members_of(
     pool: &Database,
     shards: ShardCount,
     teams: &[TeamId],
@@ -110,12 +111,12 @@ pub(crate) async fn members(
     }
     let numbers: Vec<i64> = teams.iter().map(|team| number(team.0)).collect();
     let of: Vec<i16> = teams.iter().map(|team| Channel::Team(*team).shard(shards).number()).collect();
-    let rows: Vec<(i64, Vec<String>, i64)> = sqlx::query_as(
-        "SELECT t.team, ARRAY(SELECT m.user_id FROM team_member m WHERE m.shard = t.shard AND m.team = t.team
-                              ORDER BY m.user_id COLLATE \"C\" LIMIT 100),
-                coalesce((SELECT c.members FROM team_size c WHERE c.shard = t.shard AND c.team = t.team), 0)
-         FROM unnest($1::int2[], $2::int8[]) AS t (shard, team)",
-    )
+    // Only constants are put together here.
+    let rows: Vec<(i64, Vec<String>, i64)> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT t.team, {}, {} FROM unnest($1::int2[], $2::int8[]) AS t (shard, team)",
+        members::named("team", "t.shard", "t.team"),
+        members::count("team", "t.shard", "t.team"),
+    )))
     .bind(of)
     .bind(numbers)
     .fetch_all(pool)
@@ -125,32 +126,6 @@ pub(crate) async fn members(
         Ok((TeamId(unsigned(team)?), Members { named: users(&named)?, count: unsigned(count)? }))
     });
     members.collect()
-}
-
-/// Up to `limit` of who belongs to a team, after that one, in the order of their ids by bytes.
-///
-/// # Errors
-/// When Postgres does not answer.
-pub(crate) async fn names(
-    pool: &Database,
-    shards: ShardCount,
-    team: TeamId,
-    after: Option<&UserId>,
-    limit: i64,
-) -> Result<Vec<UserId>, Error> {
-    let names: Vec<String> = sqlx::query_scalar(
-        "SELECT user_id FROM team_member WHERE shard = $1 AND team = $2 AND user_id COLLATE \"C\" > $3
-         ORDER BY user_id COLLATE \"C\" LIMIT $4",
-    )
-    .bind(Channel::Team(team).shard(shards).number())
-    .bind(number(team.0))
-    // No id is empty.
-    .bind(after.map_or("", UserId::as_str))
-    .bind(limit)
-    .fetch_all(pool)
-    .await
-    .map_err(|error| database(&error))?;
-    users(&names)
 }
 
 /// Teams of the caller, or all of them for an admin, newest first; after that one, where given.
@@ -187,6 +162,6 @@ pub(crate) async fn list(
     .await
     .map_err(|error| database(&error))?;
     let ids: Vec<TeamId> = rows.iter().map(|row| unsigned(row.id).map(TeamId)).collect::<Result<_, _>>()?;
-    let mut members = members(pool, shards, &ids).await?;
+    let mut members = members_of(pool, shards, &ids).await?;
     rows.into_iter().zip(ids).map(|(row, id)| row.team(members.remove(&id).unwrap_or_default())).collect()
 }

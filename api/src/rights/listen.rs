@@ -9,7 +9,8 @@ use futures_util::{
     stream::{SelectAll, select_all},
 };
 use shared::{
-    event::EventName,
+    event::{Event, EventName},
+    id::UserId,
     log,
     nats::{Connection, NatsEvent},
     subject::{self, Channel},
@@ -89,9 +90,20 @@ fn note(api: &Api, message: &Message) {
     let seq = message.headers.as_ref().and_then(|headers| headers.get_last(header::NATS_SEQUENCE));
     let seq = seq.and_then(|seq| seq.as_str().parse().ok());
     let (Some(seq), Ok(parsed)) = (seq, subject::parse(&message.subject)) else { return };
-    if let Some(event) = EventName::parse(parsed.event) {
-        api.rights.decided(&parsed.channel, event, seq);
+    let Some(name) = EventName::parse(parsed.event) else { return };
+    match Event::decode(name, &message.payload) {
+        Ok(event) => api.rights.decided(&parsed.channel, &event, seq),
+        // The persister stores no such event; what it would have said counts as heard all the same.
+        Err(_) => api.rights.note(&parsed.channel, name, seq, PutOut::Anybody),
     }
+}
+
+/// People whose membership a control event may have ended.
+#[derive(Clone, Copy)]
+enum PutOut<'a> {
+    Nobody,
+    One(&'a UserId),
+    Anybody,
 }
 
 impl super::Rights {
@@ -101,28 +113,39 @@ impl super::Rights {
         self.kept.clear();
     }
 
-    /// A control event is stored: what is kept of its room or team counts no more. Any other event changes nothing.
-    pub(crate) fn decided(&self, channel: &Channel, event: EventName, seq: u64) {
-        if CONTROL.iter().any(|(_, control)| *control == event) {
-            let takes = !matches!(event, EventName::MemberAdd | EventName::TeamMemberAdd);
-            self.note(channel, seq, takes);
-        }
+    /// A control event is stored. Any other event changes nothing.
+    pub(crate) fn decided(&self, channel: &Channel, event: &Event, seq: u64) {
+        let put_out = match event {
+            Event::MemberRemove(member) => PutOut::One(&member.user),
+            Event::TeamMemberRemove(member) => PutOut::One(&member.user),
+            _ => PutOut::Nobody,
+        };
+        self.note(channel, event.name(), seq, put_out);
     }
 
-    /// A control event drops what is kept of its room, or of all rooms of its team.
-    fn note(&self, channel: &Channel, seq: u64, takes: bool) {
+    /// A control event takes out its room, or all rooms of its team, since it changes what is said of them; and of those
+    /// who belong to them whom it has put out.
+    fn note(&self, channel: &Channel, event: EventName, seq: u64, put_out: PutOut<'_>) {
+        if CONTROL.iter().all(|(_, control)| *control != event) {
+            return;
+        }
+        let takes = !matches!(event, EventName::MemberAdd | EventName::TeamMemberAdd);
         self.heard.note(channel.clone(), seq, takes);
+        match put_out {
+            PutOut::Nobody => {}
+            PutOut::One(user) => self.kept.remove_member(channel, user),
+            PutOut::Anybody => self.kept.remove_members(channel),
+        }
         match channel {
-            Channel::Room(room) => {
-                self.kept.remove(room);
-            }
-            Channel::Team(team) => self.kept.retain(|room, facts| {
-                let is_of_team = facts.team == Some(*team);
-                if is_of_team && takes {
-                    self.heard.narrow(Channel::Room(*room));
+            Channel::Room(room) => self.kept.remove_room(*room),
+            Channel::Team(team) => {
+                for room in self.kept.rooms_of(*team) {
+                    if takes {
+                        self.heard.narrow(Channel::Room(room));
+                    }
+                    self.kept.remove_room(room);
                 }
-                !is_of_team
-            }),
+            }
             Channel::User(_) | Channel::System => {}
         }
     }

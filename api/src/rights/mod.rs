@@ -2,11 +2,15 @@
 //!
 //! What must hold: an answer is as true as a new snapshot that contains every control event heard.
 //! A kept "no" is never given; a kept "yes" for twenty seconds, and for as long as Postgres does not
-//! answer, while hearing of control events has no break. However many ask, a room is read once.
+//! answer, while hearing of control events has no break. However many ask, one question is under way for a room.
+//! A control event has its room read again, of which no more than a bounded number of members are named; of other
+//! members only those are looked up who ask, and what is known of one ends by the event that names them.
 
 mod heard;
+mod kept;
 mod listen;
 mod tries;
+mod turns;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,11 +19,11 @@ use std::{
 
 use async_nats::jetstream::Context;
 use metrics::Counter;
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::sync::Cache;
 use shared::{
     error::{Error, ErrorCode},
     event::{Event, EventName, Room, RoomDetail},
-    id::{RoomId, Shard, ShardCount, TeamId},
+    id::{RoomId, Shard, ShardCount, TeamId, UserId},
     log::AppliedWatch,
     metric_names as names,
     subject::Channel,
@@ -29,12 +33,17 @@ use tokio::time::{Instant, timeout};
 use crate::{
     commands::stored,
     database::Database,
-    queries::facts::{self, Facts},
+    queries::{
+        facts::{self, Facts, RoomAccess},
+        members::Members,
+    },
     state::APPLY,
 };
 use heard::{Heard, Lack, Life, Seen};
+use kept::Kept;
 pub(crate) use listen::listen;
 pub(crate) use tries::Tries;
+use turns::Turn;
 
 /// How long a kept "yes" is given: should a removal not have been heard, it counts after that. (With 5 s, 500
 /// rooms of 2 messages a second each paid a third of all that Postgres did for that question.)
@@ -43,24 +52,8 @@ const FRESH: Duration = Duration::from_secs(20);
 const DOWN: Duration = Duration::from_secs(1);
 /// How long a sender who was let into a room waits for Postgres where nothing speaks against them.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// People in all rooms that are kept; a room counts as one more.
-const PEOPLE: u64 = 1_000_000;
-/// Rooms expected among them.
-const ROOMS: usize = 50_000;
 /// Rooms read at a time for which askers wait for each other.
 const TURNS: usize = 10_000;
-
-#[derive(Clone)]
-struct People;
-
-impl Weighter<RoomId, Arc<Facts>> for People {
-    fn weight(&self, _: &RoomId, facts: &Arc<Facts>) -> u64 {
-        1 + facts.members.len() as u64
-    }
-}
-
-/// Whose turn it is to read a room, and why the last one had no answer.
-type Turn = Arc<tokio::sync::Mutex<Option<(Instant, Error)>>>;
 
 /// A node's rights.
 pub(crate) struct Rights {
@@ -69,8 +62,8 @@ pub(crate) struct Rights {
     shards: ShardCount,
     applied: AppliedWatch,
     heard: Heard,
-    kept: Cache<RoomId, Arc<Facts>, People>,
-    turns: Cache<RoomId, Turn>,
+    kept: Kept,
+    turns: Cache<RoomId, Arc<Turn>>,
     failed_at: Mutex<Option<Instant>>,
     hits: Counter,
     misses: Counter,
@@ -88,7 +81,7 @@ impl Rights {
             shards,
             applied,
             heard: Heard::new(shards),
-            kept: Cache::with_weighter(ROOMS, PEOPLE, People),
+            kept: Kept::new(),
             turns: Cache::new(TURNS),
             failed_at: Mutex::new(None),
             hits: counter("hit"),
@@ -98,30 +91,32 @@ impl Rights {
         }
     }
 
-    /// The facts of a room; those that are kept only where they are `good` for the asker.
+    /// A room, seen with these people; what is kept of it only where it is `good` for the asker.
     ///
     /// # Errors
     /// When there is no such room, or it can't be known now.
     pub(crate) async fn facts(
         &self,
         room: RoomId,
-        good: impl Fn(&Facts) -> bool + Sync,
-    ) -> Result<Arc<Facts>, Error> {
+        people: &[&UserId],
+        good: impl Fn(&RoomAccess) -> bool + Sync,
+    ) -> Result<RoomAccess, Error> {
         let now = Instant::now();
-        if let Some(facts) = self.kept(room).filter(|facts| facts.asked_at + FRESH > now && good(facts)) {
+        if let Some(access) = self.kept(room, people).filter(|kept| kept.asked_at + FRESH > now && good(kept))
+        {
             self.hits.increment(1);
-            return Ok(facts);
+            return Ok(access);
         }
         if self.is_down()
-            && let Some(facts) = self.kept(room).filter(|facts| good(facts))
+            && let Some(access) = self.kept(room, people).filter(&good)
         {
             self.held.increment(1);
-            return Ok(facts);
+            return Ok(access);
         }
         self.misses.increment(1);
-        match self.read_for(room, now, &good).await {
+        match self.read_for(room, people, now, &good).await {
             Err(error) if error.code == ErrorCode::Unavailable => {
-                let held = self.kept(room).filter(|facts| good(facts)).ok_or(error)?;
+                let held = self.kept(room, people).filter(&good).ok_or(error)?;
                 self.held.increment(1);
                 Ok(held)
             }
@@ -129,20 +124,21 @@ impl Rights {
         }
     }
 
-    /// The facts of a room for one who was let into it: those that are kept where they are `good`, however old, else
-    /// those of a new snapshot. `None` where nothing was heard that took a right away there, and Postgres does not
-    /// answer in a short time: then the right by which they were let in stands.
+    /// A room for a person who was let into it: what is kept of it where it is `good`, however old, else a new
+    /// snapshot. `None` where nothing was heard that took a right away there, and Postgres does not answer in a
+    /// short time: then the right by which they were let in stands.
     ///
     /// # Errors
     /// When there is no such room, or what was heard of it is not applied.
     pub(crate) async fn since_joined(
         &self,
         room: RoomId,
-        good: impl Fn(&Facts) -> bool + Send + Sync,
-    ) -> Result<Option<Arc<Facts>>, Error> {
-        if let Some(facts) = self.kept(room).filter(|facts| good(facts)) {
+        user: &UserId,
+        good: impl Fn(&RoomAccess) -> bool + Send + Sync,
+    ) -> Result<Option<RoomAccess>, Error> {
+        if let Some(access) = self.kept(room, &[user]).filter(&good) {
             self.hits.increment(1);
-            return Ok(Some(facts));
+            return Ok(Some(access));
         }
         let channel = Channel::Room(room);
         let stands = || !self.heard.is_narrowed(&channel);
@@ -152,7 +148,7 @@ impl Rights {
         }
         self.misses.increment(1);
         let patience = if stands() { PATIENCE } else { APPLY * 2 };
-        let read = timeout(patience, self.read_for(room, Instant::now(), &good)).await;
+        let read = timeout(patience, self.read_for(room, &[user], Instant::now(), &good)).await;
         match read {
             Err(_) if stands() => *self.failed_at() = Some(Instant::now()),
             Err(_) => return Err(late()),
@@ -180,66 +176,74 @@ impl Rights {
         }
     }
 
-    /// What is kept of a room, if nothing newer was heard.
-    fn kept(&self, room: RoomId) -> Option<Arc<Facts>> {
-        let facts = self.kept.get(&room)?;
-        let current = self.heard.is_connected() && !self.seen(&facts, |seen| self.heard.is_outdated(seen));
-        current.then_some(facts)
+    /// What is kept of a room and these people, if nothing newer was heard.
+    fn kept(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
+        self.kept.access(room, people).filter(|access| self.is_current(access))
     }
 
-    /// The facts of a room, asked for at `since` or later: nothing that was answered before that is
-    /// missing. One question is under way for a room at a time; who waits shares the next answer.
+    fn is_current(&self, access: &RoomAccess) -> bool {
+        self.heard.is_connected() && !self.seen(&access.room, |seen| self.heard.is_outdated(seen))
+    }
+
+    /// A room, seen with these people, asked for at `since` or later: no answer given before that is missing.
+    /// One question is under way for a room at a time; those who wait share the next answer.
     ///
     /// # Errors
     /// When there is no such room, or it can't be known now.
-    pub(crate) async fn read(&self, room: RoomId, since: Instant) -> Result<Arc<Facts>, Error> {
-        self.read_for(room, since, &|_| false).await
+    pub(crate) async fn read(
+        &self,
+        room: RoomId,
+        people: &[&UserId],
+        since: Instant,
+    ) -> Result<RoomAccess, Error> {
+        self.read_for(room, people, since, &|_| false).await
     }
 
-    /// The same for one to whom a room that only grew since it was made is known well enough where it is `good`.
+    /// The same for an asker who knows enough of a room that only grew since it was made where it is `good`.
     async fn read_for(
         &self,
         room: RoomId,
+        people: &[&UserId],
         since: Instant,
-        good: &(impl Fn(&Facts) -> bool + Sync),
-    ) -> Result<Arc<Facts>, Error> {
-        let turn = self.turns.get_or_insert_with(&room, || Ok::<_, Error>(Turn::default()))?;
-        let mut failed = turn.lock().await;
-        if let Some(facts) = self.kept(room).filter(|facts| facts.asked_at >= since) {
-            return Ok(facts);
+        good: &(impl Fn(&RoomAccess) -> bool + Sync),
+    ) -> Result<RoomAccess, Error> {
+        let turn = self.turns.get_or_insert_with(&room, || Ok::<_, Error>(Arc::default()))?;
+        turn.wait_for(people);
+        let mut last = turn.last.lock().await;
+        let shared = last.as_ref().and_then(|last| last.of(since, people, |access| self.is_current(access)));
+        if let Some(answer) = shared {
+            return answer;
         }
-        if let Some((_, error)) = failed.as_ref().filter(|(asked_at, _)| *asked_at >= since) {
-            return Err(error.clone());
-        }
-        let asked_at = Instant::now();
-        let read = self.snapshot(room, good).await;
-        *failed = read.as_ref().err().map(|error| (asked_at, error.clone()));
-        read
+        let (asked_at, all) = (Instant::now(), turn.people(people));
+        let read = self.snapshot(room, &Vec::from_iter(&all), good).await;
+        *last = turn.answer(asked_at, all, &read);
+        read.map(|access| access.of(people))
     }
 
     /// A new snapshot that lacks nothing heard: waits up to a second for it.
     async fn snapshot(
         &self,
         room: RoomId,
-        good: &(impl Fn(&Facts) -> bool + Sync),
-    ) -> Result<Arc<Facts>, Error> {
+        people: &[&UserId],
+        good: &(impl Fn(&RoomAccess) -> bool + Sync),
+    ) -> Result<RoomAccess, Error> {
         let mut tries = Tries::within(APPLY);
         loop {
             let changes = self.heard.changes();
             let generation = self.heard.generation();
-            let asked = facts::facts(&self.pool, self.shards, room, Instant::now()).await;
+            let asked = facts::facts(&self.pool, self.shards, room, people, Instant::now()).await;
             let down = asked.as_ref().is_err_and(|error| error.code == ErrorCode::Unavailable);
             *self.failed_at() = down.then(Instant::now);
             let lack = match asked? {
-                Some(facts) => match self.keep(Arc::new(facts), generation) {
-                    Ok(facts) => return Ok(facts),
-                    Err(lack) => lack,
+                Some(access) => match self.keep(&access, people, generation) {
+                    None => return Ok(access),
+                    Some(lack) => lack,
                 },
                 None => match self.unapplied(room, good).await? {
-                    Some(Ok(facts)) => return Ok(Arc::new(facts)),
+                    Some(Ok(access)) => return Ok(access),
                     Some(Err(lack)) => lack,
                     // It has left the log since: Postgres has it by now, or there is none.
-                    None => match facts::facts(&self.pool, self.shards, room, Instant::now()).await? {
+                    None => match facts::facts(&self.pool, self.shards, room, &[], Instant::now()).await? {
                         Some(_) => continue,
                         None => return Err(Error::not_found()),
                     },
@@ -250,25 +254,22 @@ impl Rights {
         }
     }
 
-    /// Keeps a snapshot, unless it lacks something.
-    fn keep(&self, facts: Arc<Facts>, generation: u64) -> Result<Arc<Facts>, Lack> {
-        let lacks = || self.seen(&facts, |seen| self.heard.lacks(seen));
+    /// Keeps a snapshot, unless it lacks something: answers what.
+    fn keep(&self, access: &RoomAccess, people: &[&UserId], generation: u64) -> Option<Lack> {
+        let lacks = || self.seen(&access.room, |seen| self.heard.lacks(seen));
         if let Some(lack) = lacks() {
-            return Err(lack);
+            return Some(lack);
         }
         if !self.heard.is_connected() {
-            return Ok(facts);
+            return None;
         }
-        self.kept.insert(facts.room, facts.clone());
+        self.kept.insert(access, people);
         // What was heard in between found nothing to drop.
         let lack = lacks().or((self.heard.generation() != generation).then_some(Lack::Unknown));
-        match lack {
-            None => Ok(facts),
-            Some(lack) => {
-                self.kept.remove(&facts.room);
-                Err(lack)
-            }
+        if lack.is_some() {
+            self.kept.remove(access, people);
         }
+        lack
     }
 
     /// Waits until a snapshot can have what one lacked.
@@ -294,25 +295,25 @@ impl Rights {
     async fn unapplied(
         &self,
         room: RoomId,
-        good: &(impl Fn(&Facts) -> bool + Sync),
-    ) -> Result<Option<Result<Facts, Lack>>, Error> {
+        good: &(impl Fn(&RoomAccess) -> bool + Sync),
+    ) -> Result<Option<Result<RoomAccess, Lack>>, Error> {
         let names = &[EventName::Chatroom, EventName::RoomMade];
         let made = stored(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
         let Some((_, Event::Chatroom(made) | Event::RoomMade(made))) = made else { return Ok(None) };
         // The rooms of a team depend on what Postgres alone has.
         let is_team = made.team.is_some();
-        let facts = as_made(room, made);
+        let access = as_made(room, made);
         let known = match self.heard.whole_life(room.0, &Channel::Room(room)) {
             Some(Life::Quiet) => !is_team,
-            Some(Life::Grew) => !is_team && good(&facts),
+            Some(Life::Grew) => !is_team && good(&access),
             Some(Life::Changed) | None => false,
         };
-        Ok(Some(if known { Ok(facts) } else { Err(Lack::Event(Shard::SYSTEM, room.0)) }))
+        Ok(Some(if known { Ok(access) } else { Err(Lack::Event(Shard::SYSTEM, room.0)) }))
     }
 
     /// What a snapshot says that it contains.
     fn seen<T>(&self, facts: &Facts, judge: impl Fn(&[Seen<'_>]) -> T) -> T {
-        let room = Channel::Room(facts.room);
+        let room = Channel::Room(facts.id);
         let seen = Seen { channel: &room, as_of: facts.as_of };
         match facts.team.map(Channel::Team) {
             None => judge(&[seen]),
@@ -338,13 +339,14 @@ fn late() -> Error {
     Error::unavailable("Whether you may do that", &"what is stored lags behind what was decided")
 }
 
-fn as_made(room: RoomId, made: Room) -> Facts {
+fn as_made(room: RoomId, made: Room) -> RoomAccess {
     let org_id = match made.detail {
         Some(RoomDetail::Support { org_id, .. }) => Some(org_id),
         _ => None,
     };
-    Facts {
-        room,
+    let asked_at = Instant::now();
+    let facts = Facts {
+        id: room,
         name: made.name,
         description: made.description,
         kind: made.kind,
@@ -354,10 +356,12 @@ fn as_made(room: RoomId, made: Room) -> Facts {
         closed: false,
         team: made.team,
         org_id,
-        members: made.users.into_iter().collect(),
+        users: Members::of(made.users.iter().cloned()),
+        is_applied: false,
         last_event: 0,
         as_of: 0,
         team_as_of: 0,
-        asked_at: Instant::now(),
-    }
+        asked_at,
+    };
+    RoomAccess::new(Arc::new(facts)).with(made.users, 0, asked_at)
 }

@@ -7,6 +7,7 @@
 //! `ROOMCAST_TEST_PLANS_ROOMS` makes the deployment larger: 1000000 is the full size, with ten times as many messages.
 
 mod log;
+mod members;
 mod reads;
 mod writes;
 

@@ -7,9 +7,10 @@ use crate::{
     commands::messages::Sent,
     queries::{
         invitations::Invitation,
+        members::Members,
         messages::{Changed, Message},
         people::Described,
-        rooms::{Members, Present, Room},
+        rooms::{Present, Room},
         teams::Team,
     },
 };

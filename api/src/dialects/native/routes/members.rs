@@ -3,7 +3,7 @@
 use axum::extract::State;
 use shared::id::{RoomId, UserId};
 
-use super::{Answer, Queried, Settled, named, query};
+use super::{Answer, Queried, Settled, query};
 use crate::{
     commands::members,
     dialects::native::{
@@ -22,7 +22,11 @@ pub(super) async fn list(
     asked: Queried<wire::ListQuery>,
 ) -> Answer<wire::Page<UserId>> {
     let asked = query(asked)?;
-    Ok(axum::Json(named(members::list(&api, &caller, room).await?, &asked)?))
+    let limit = decode::limit(asked.limit.as_deref())?;
+    let after: Option<UserId> = asked.cursor.as_deref().map(decode::mark).transpose()?;
+    // One more tells whether there is a next page.
+    let found = members::list(&api, &caller, room, after.as_ref(), limit + 1).await?;
+    Ok(axum::Json(pages::people(found, limit)))
 }
 
 pub(super) async fn present(

@@ -15,9 +15,9 @@ use axum::{
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
-use shared::{error::Error, id::UserId};
+use shared::error::Error;
 
-use super::{decode, errors::Problem, wire};
+use super::{errors::Problem, wire};
 use crate::documents::{Operation, Output, Routes, delete, get, patch, post, put};
 
 /// All of them.
@@ -149,15 +149,4 @@ type Queried<T> = Result<Query<T>, QueryRejection>;
 
 fn query<T>(query: Queried<T>) -> Result<T, Error> {
     query.map(|Query(query)| query).map_err(|_| Error::bad_request("The query is malformed."))
-}
-
-/// A page of people, who are in the order of their ids.
-fn named(people: Vec<UserId>, asked: &wire::ListQuery) -> Result<wire::Page<UserId>, Error> {
-    let limit = decode::limit(asked.limit.as_deref())?;
-    let after: Option<UserId> = asked.cursor.as_deref().map(decode::mark).transpose()?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut rest = people.into_iter().filter(|user| after.as_ref().is_none_or(|after| user > after));
-    let results: Vec<UserId> = rest.by_ref().take(limit).collect();
-    let next = results.last().filter(|_| rest.next().is_some()).map(decode::write_mark);
-    Ok(wire::Page { results, next })
 }

@@ -1,0 +1,107 @@
+//! Members of rooms and teams.
+
+use shared::{
+    error::Error,
+    id::{RoomId, ShardCount, TeamId, UserId},
+    subject::Channel,
+};
+use sqlx::AssertSqlSafe;
+
+use super::{number, users};
+use crate::{database::Database, state::database};
+
+/// Members of a room or a team that are named with it; all of them come in pages.
+pub(crate) const MEMBERS_NAMED: usize = 100;
+
+/// Members of a room or a team.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    /// The first of them, in the order of their ids by bytes.
+    pub(crate) named: Vec<UserId>,
+    /// How many they are.
+    pub(crate) count: u64,
+}
+
+impl Members {
+    /// These people, of whom the first are named.
+    pub(crate) fn of(users: impl IntoIterator<Item = UserId>) -> Self {
+        let mut named: Vec<UserId> = users.into_iter().collect();
+        let count = named.len() as u64;
+        named.sort();
+        named.truncate(MEMBERS_NAMED);
+        Self { named, count }
+    }
+}
+
+/// SQL for the first members, as an array. `of` is `room` or `team`, the other parameters are expressions.
+pub(super) fn named(of: &str, shard: &str, id: &str) -> String {
+    format!(
+        "ARRAY(SELECT m.user_id FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}
+               ORDER BY m.user_id COLLATE \"C\" LIMIT {MEMBERS_NAMED})"
+    )
+}
+
+/// SQL for the number of members.
+pub(super) fn count(of: &str, shard: &str, id: &str) -> String {
+    format!("coalesce((SELECT c.members FROM {of}_size c WHERE c.shard = {shard} AND c.{of} = {id}), 0)")
+}
+
+/// SQL for those of the people in the array `asked` who are members, as an array. By `OFFSET 0` each is looked up.
+pub(super) fn among(of: &str, shard: &str, id: &str, asked: &str) -> String {
+    format!(
+        "ARRAY(SELECT asked.user_id FROM unnest({asked}::text[]) AS asked (user_id)
+               WHERE EXISTS (SELECT FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}
+                                 AND m.user_id = asked.user_id OFFSET 0))"
+    )
+}
+
+/// Up to `limit` members of a room, after that one, in the order of their ids by bytes.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn of_room(
+    pool: &Database,
+    shards: ShardCount,
+    room: RoomId,
+    after: Option<&UserId>,
+    limit: i64,
+) -> Result<Vec<UserId>, Error> {
+    page(pool, "room", (Channel::Room(room).shard(shards).number(), room.0), after, limit).await
+}
+
+/// Up to `limit` members of a team, after that one, in the order of their ids by bytes.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn of_team(
+    pool: &Database,
+    shards: ShardCount,
+    team: TeamId,
+    after: Option<&UserId>,
+    limit: i64,
+) -> Result<Vec<UserId>, Error> {
+    page(pool, "team", (Channel::Team(team).shard(shards).number(), team.0), after, limit).await
+}
+
+async fn page(
+    pool: &Database,
+    of: &'static str,
+    (shard, id): (i16, u64),
+    after: Option<&UserId>,
+    limit: i64,
+) -> Result<Vec<UserId>, Error> {
+    // Only constants are put together here.
+    let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT user_id FROM {of}_member WHERE shard = $1 AND {of} = $2 AND user_id COLLATE \"C\" > $3
+         ORDER BY user_id COLLATE \"C\" LIMIT $4"
+    )))
+    .bind(shard)
+    .bind(number(id))
+    // No id is empty.
+    .bind(after.map_or("", UserId::as_str))
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| database(&error))?;
+    users(&names)
+}

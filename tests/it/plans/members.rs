@@ -1,0 +1,104 @@
+//! What api reads of a room and of a team that very many people belong to.
+
+use std::collections::HashMap;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use shared::{
+    id::{ShardCount, TeamId},
+    subject::Channel,
+};
+use sqlx::PgPool;
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size},
+    postgres::Postgres,
+};
+
+use super::{explain_all, log};
+
+const MEMBERS: u64 = 50_000;
+/// The most rows that a statement may read: the members named with a room, and a page of them.
+const ROWS: f64 = 500.0;
+
+/// Lets so many people into a room or a team, past the log.
+async fn add_crowd(pool: &PgPool, of: &str, shard: i16, id: u64) {
+    let sql = format!(
+        "INSERT INTO {of}_member (shard, {of}, user_id, added_by)
+         SELECT {shard}, {id}, 'crowd-' || n, 'ann' FROM generate_series(1, {MEMBERS}) AS n"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.expect("the rows are made");
+}
+
+async fn send(rest: &Rest, method: Method, path: &str, body: Value) -> StatusCode {
+    rest.send(method, path, &body).await.expect("an answer").0
+}
+
+/// Renames a room and puts somebody out while members ask for it.
+async fn change(cluster: &Cluster, room: u64, members: &str) {
+    let path = format!("/api/v1/rooms/{room}");
+    let [ann, one, other, eve] = ["ann", "crowd-7", "crowd-40000", "eve"].map(|user| cluster.rest(0, user));
+    for name in ["first", "second"] {
+        assert_eq!(send(&ann, Method::PATCH, &path, json!({ "name": name })).await, StatusCode::OK);
+        for rest in [&one, &other] {
+            let (status, shown) = rest.get(&path).await;
+            assert_eq!((status, &shown["name"]), (StatusCode::OK, &json!(name)));
+        }
+        assert_eq!(eve.get(&path).await.0, StatusCode::NOT_FOUND);
+    }
+    let mut socket = cluster.socket(0, "crowd-7").await;
+    let joined = socket.must("join_room", json!({ "room_pk": room })).await;
+    assert_eq!(joined["users"].as_array().map(Vec::len), Some(100));
+    assert_eq!(joined["users_count"], MEMBERS);
+    for way in [Method::DELETE, Method::PUT, Method::DELETE] {
+        let is_out = way == Method::DELETE;
+        let member = format!("{members}/crowd-7");
+        assert_eq!(send(&ann, way, &member, Value::Null).await, StatusCode::NO_CONTENT);
+        let expected = if is_out { StatusCode::NOT_FOUND } else { StatusCode::OK };
+        assert_eq!(one.get(&path).await.0, expected, "crowd-7 is out: {is_out}");
+        assert_eq!(other.get(&path).await.0, StatusCode::OK, "the event does not concern them");
+    }
+    let mut next = String::new();
+    for first in ["crowd-1", "crowd-10041", "crowd-10086"] {
+        let (_, page) = other.get(&format!("{path}/members?limit=49{next}")).await;
+        assert_eq!(
+            page["results"].as_array().map(|page| (page.len(), page[0].clone())),
+            Some((49, json!(first)))
+        );
+        next = format!("&cursor={}", page["next"].as_str().expect("there is more"));
+    }
+}
+
+#[tokio::test]
+async fn change_of_a_room_of_many_members_reads_a_bounded_number_of_rows() {
+    let server = Postgres::start();
+    let database = server.database();
+    let pool = database.pool().await;
+    sqlx::raw_sql("ALTER SYSTEM SET log_line_prefix = '%a|'").execute(&pool).await.expect("a setting");
+    sqlx::raw_sql("SELECT pg_reload_conf()").execute(&pool).await.expect("read");
+    explain_all(&pool, &database, "auto").await;
+    let cluster = Cluster::start_with(Size::default(), database, &[]).await;
+    let ann = cluster.rest(0, "ann");
+    let (_, private) = ann.post("/api/v1/rooms", json!({ "name": "board", "private": true })).await;
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
+    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let [private, team, deck] = [private, team, deck].map(|made| made["id"].as_u64().expect("an id"));
+    let team_shard = Channel::Team(TeamId(team)).shard(ShardCount::new(8).expect("8"));
+    add_crowd(&pool, "room", cluster.shard(private).await.number(), private).await;
+    add_crowd(&pool, "team", team_shard.number(), team).await;
+    sqlx::raw_sql("ANALYZE").execute(&pool).await.expect("statistics");
+
+    let before = server.log().len();
+    change(&cluster, private, &format!("/api/v1/rooms/{private}/members")).await;
+    change(&cluster, deck, &format!("/api/v1/teams/{team}/members")).await;
+
+    // The other tables are small: how they are read is judged elsewhere.
+    let statements = log::statements(&server.log()[before..], &[], &HashMap::new());
+    let of_api = statements.iter().filter(|((program, _), _)| program == "roomcast-api");
+    let mut of_members = 0;
+    for ((_, text), statement) in of_api {
+        assert!(statement.rows <= ROWS, "{} rows are read by {text}\n{:#}", statement.rows, statement.plan);
+        of_members += u32::from(text.contains("_member"));
+    }
+    assert!(of_members >= 4, "{statements:#?}");
+}
