@@ -101,8 +101,11 @@ impl RoomAccess {
         self
     }
 
-    /// The same room with these people alone.
+    /// The same room with these people alone; one that Postgres has not got yet keeps all its members.
     pub(crate) fn of(&self, people: &[&UserId]) -> Self {
+        if !self.room.is_applied {
+            return self.clone();
+        }
         let members = people.iter().filter(|user| self.members.contains(**user));
         Self { members: members.map(|user| (*user).clone()).collect(), room: self.room.clone(), ..*self }
     }

@@ -68,16 +68,13 @@ impl Kept {
     pub(super) fn insert(&self, access: &RoomAccess, people: &[&UserId]) {
         let facts = &access.room;
         self.rooms.insert(facts.id, facts.clone());
-        if facts.names_all() {
-            return;
-        }
         let membership = Membership { as_of: facts.members_as_of(), asked_at: facts.asked_at };
         for user in people {
             let key = (facts.members_channel(), (*user).clone());
-            if access.has_member(user) {
-                self.members.insert(key, membership);
-            } else {
+            if !access.has_member(user) {
                 self.members.remove(&key);
+            } else if !facts.names_all() {
+                self.members.insert(key, membership);
             }
         }
     }
@@ -114,5 +111,95 @@ impl Kept {
     pub(super) fn clear(&self) {
         self.rooms.clear();
         self.members.clear();
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use shared::{clock::Timestamp, event::RoomKind};
+
+    use super::*;
+    use crate::queries::members::Members;
+
+    pub(in crate::rights) fn user(name: &str) -> UserId {
+        name.parse().expect("an id")
+    }
+
+    /// Room 8, private, as of an event, with so many members that come before all others.
+    pub(in crate::rights) fn room(members: usize, as_of: u64) -> Facts {
+        Facts {
+            id: RoomId(8),
+            name: "board".to_owned(),
+            description: None,
+            kind: RoomKind::Private,
+            creator: user("ann"),
+            created_at: Timestamp::now(),
+            manager: user("ann"),
+            closed: false,
+            team: None,
+            org_id: None,
+            users: Members::of((0..members).map(|n| user(&format!("0-{n}")))),
+            is_applied: true,
+            last_event: 0,
+            as_of,
+            team_as_of: 0,
+            asked_at: Instant::now(),
+        }
+    }
+
+    /// Keeps an answer about Bob.
+    fn keep(kept: &Kept, room: Facts, is_member: bool) {
+        let (as_of, asked_at) = (room.as_of, room.asked_at);
+        let access = RoomAccess::new(room.into()).with(is_member.then(|| user("bob")), as_of, asked_at);
+        kept.insert(&access, &[&user("bob")]);
+    }
+
+    fn access(kept: &Kept) -> RoomAccess {
+        kept.access(RoomId(8), &[&user("bob"), &user("eve")]).expect("it is kept")
+    }
+
+    #[test]
+    fn membership_of_a_large_room_outlives_its_room_and_keeps_its_own_age() {
+        let kept = Kept::new();
+        keep(&kept, room(100, 7), true);
+        kept.remove_room(RoomId(8));
+        assert!(kept.access(RoomId(8), &[&user("bob")]).is_none());
+        // Somebody else has the room read again.
+        let newer = RoomAccess::new(room(100, 9).into());
+        kept.insert(&newer, &[&user("eve")]);
+        let found = access(&kept);
+        assert!(found.has_member(&user("bob")) && !found.has_member(&user("eve")));
+        assert_eq!(found.grant().as_of, 7, "a removal after that may not be counted in");
+        assert!(found.asked_at < newer.asked_at);
+        assert_eq!(kept.access(RoomId(8), &[&user("eve")]).expect("it is kept").grant().as_of, 9);
+    }
+
+    #[test]
+    fn membership_ends_by_its_removal_and_by_an_answer_that_lacks_it() {
+        let kept = Kept::new();
+        let channel = Channel::Room(RoomId(8));
+        keep(&kept, room(100, 7), true);
+        kept.remove_member(&channel, &user("eve"));
+        assert!(access(&kept).has_member(&user("bob")), "another's removal");
+        kept.remove_member(&channel, &user("bob"));
+        assert!(!access(&kept).has_member(&user("bob")));
+        keep(&kept, room(100, 9), true);
+        kept.remove_members(&Channel::Room(RoomId(9)));
+        assert!(access(&kept).has_member(&user("bob")), "another room's");
+        kept.remove_members(&channel);
+        assert!(!access(&kept).has_member(&user("bob")));
+        keep(&kept, room(100, 9), true);
+        keep(&kept, room(100, 10), false);
+        assert!(!access(&kept).has_member(&user("bob")));
+    }
+
+    #[test]
+    fn room_that_names_all_its_members_needs_no_look_at_others() {
+        let kept = Kept::new();
+        keep(&kept, room(100, 7), true);
+        keep(&kept, room(99, 9), false);
+        let found = access(&kept);
+        assert!(found.has_member(&user("0-98")) && !found.has_member(&user("bob")), "he was put out since");
+        assert_eq!(found.grant().as_of, 9);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use shared::{error::Error, id::UserId};
@@ -10,20 +10,21 @@ use tokio::time::Instant;
 
 use crate::queries::facts::RoomAccess;
 
-/// Whose turn it is to read a room.
+/// The right to ask about a room: one asker has it at a time.
 #[derive(Default)]
 pub(super) struct Turn {
-    /// People whom the next question is about: of requests under way, so there are no more than those name.
+    /// People whom the next question is about. Only requests under way name any, which bounds them.
     waiting: Mutex<HashSet<UserId>>,
-    /// The last answer, for those who have waited meanwhile.
+    /// The last answer, for those who have waited for it.
     pub(super) last: tokio::sync::Mutex<Option<Answer>>,
 }
 
-/// An answer of Postgres.
+/// An answer of Postgres, or why there is none.
 pub(super) struct Answer {
-    asked_at: Instant,
-    people: HashSet<UserId>,
-    found: Result<RoomAccess, Error>,
+    pub(super) asked_at: Instant,
+    /// The people whom the question was about.
+    pub(super) people: HashSet<UserId>,
+    pub(super) found: Result<RoomAccess, Error>,
 }
 
 impl Turn {
@@ -32,31 +33,21 @@ impl Turn {
         self.waiting().extend(people.iter().map(|user| (*user).clone()));
     }
 
-    /// Everyone whom a question asked now is about: these people, and those who wait.
+    /// The people whom a question asked now is about: these, and those of everyone who waits.
     pub(super) fn people(&self, people: &[&UserId]) -> HashSet<UserId> {
         let mut all = std::mem::take(&mut *self.waiting());
         all.extend(people.iter().map(|user| (*user).clone()));
         all
     }
 
-    /// What those who wait by now are told: an error, or what was found, where somebody waits at all.
-    pub(super) fn answer(
-        &self,
-        asked_at: Instant,
-        people: HashSet<UserId>,
-        found: &Result<RoomAccess, Error>,
-    ) -> Option<Answer> {
-        let is_for_nobody = found.is_ok() && self.waiting().is_empty();
-        (!is_for_nobody).then(|| Answer { asked_at, people, found: found.clone() })
-    }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashSet<UserId>> {
+    fn waiting(&self) -> MutexGuard<'_, HashSet<UserId>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Answer {
-    /// The answer to one who has asked about these people at `since`; `None` where it may lack something.
+    /// The answer for an asker who has waited since then and asks about these people; `None` where it may lack something.
+    /// An error is everybody's: those who wait would wait for it again one after the other.
     pub(super) fn of(
         &self,
         since: Instant,
@@ -73,5 +64,47 @@ impl Answer {
                 is_whole.then(|| Ok(access.of(people)))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rights::kept::tests::{room, user};
+
+    fn answer(people: &[&str]) -> Answer {
+        let access = RoomAccess::new(room(100, 7).into()).with([user("bob")], 7, Instant::now());
+        let people = people.iter().map(|name| user(name)).collect();
+        Answer { asked_at: Instant::now(), people, found: Ok(access) }
+    }
+
+    #[test]
+    fn question_is_about_the_people_of_everyone_who_waits() {
+        let turn = Turn::default();
+        turn.wait_for(&[&user("ann")]);
+        turn.wait_for(&[&user("bob"), &user("ann")]);
+        assert_eq!(turn.people(&[&user("eve")]), ["ann", "bob", "eve"].map(user).into());
+        assert_eq!(turn.people(&[]), HashSet::new(), "each is asked about once");
+    }
+
+    #[test]
+    fn answer_is_shared_only_with_those_who_waited_and_whom_it_is_about() {
+        let before = Instant::now();
+        let answer = answer(&["bob", "eve"]);
+        let of = |since, people: &[&UserId]| {
+            answer.of(since, people, |_| true).map(|found| found.expect("a room"))
+        };
+        let (bob, eve, ann) = (user("bob"), user("eve"), user("ann"));
+        let shared = of(before, &[&bob]).expect("it is about him");
+        assert!(shared.has_member(&bob));
+        assert!(!of(before, &[&eve]).expect("it is about her").has_member(&bob), "others are left out");
+        assert!(of(before, &[&bob, &ann]).is_none(), "nothing is known of ann");
+        assert!(of(Instant::now(), &[&bob]).is_none(), "asked for later than it was");
+        assert!(answer.of(before, &[&bob], |_| false).is_none(), "something newer was heard");
+        let error = Answer { found: Err(Error::not_found()), ..answer };
+        assert!(
+            error.of(before, &[&ann], |_| false).is_some_and(|found| found.is_err()),
+            "an error is everybody's"
+        );
     }
 }
