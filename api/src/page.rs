@@ -81,6 +81,11 @@ pub(crate) fn fit_one<T: Entry>(entry: T, max_bytes: usize) -> Result<T, Error> 
     fit([entry], max_bytes)?.entries.pop().ok_or_else(too_large)
 }
 
+/// Whether a question for `limit` entries was answered with as many: there may be more.
+pub(crate) fn is_full<T>(entries: &[T], limit: i64) -> bool {
+    i64::try_from(entries.len()).is_ok_and(|count| count >= limit)
+}
+
 /// The refusal of an answer that can't be split.
 pub(crate) fn too_large() -> Error {
     Error::new(

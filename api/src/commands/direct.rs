@@ -26,6 +26,7 @@ use super::{
     request::Request,
 };
 use crate::{
+    page,
     queries::{
         direct::{self, After, Direct, Said, Which},
         facts::Facts,
@@ -230,7 +231,7 @@ async fn listed(
 ) -> Result<Rooms, Error> {
     let which = Which::Mine { limit: LISTED, after };
     let rooms = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?;
-    let has_more = i64::try_from(rooms.len()) == Ok(LISTED);
+    let has_more = page::is_full(&rooms, LISTED);
     let mut users: Vec<UserId> = rooms.iter().map(|room| room.other(&caller.user).clone()).collect();
     users.push(caller.user.clone());
     Ok(Rooms { rooms, people: people::described(api, &users).await?, has_more })

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::see;
 use crate::{
+    page,
     queries::search::{self, Cursor, Found, Query},
     state::Shared,
 };
@@ -39,7 +40,7 @@ pub(crate) async fn search(
             turn.map_err(|_| Error::new(ErrorCode::Unavailable, "Too many search now. Try again."))?;
         search::search(&api.pool, api.shards, caller, &query).await?
     };
-    let is_full = i64::try_from(found.messages.len()) == Ok(query.limit);
+    let is_full = page::is_full(&found.messages, query.limit);
     let last = found.messages.last().filter(|_| is_full);
     let next = last.map(|(room, message)| (message.created_at, *room, message.id));
     // The rows may lack a removal that was heard already.

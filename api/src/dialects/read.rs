@@ -1,13 +1,14 @@
-//! Reading JSON: every failure names the field.
+//! Reading JSON and cursors: every failure names the field.
 //!
 //! What must hold: only an object is read as one, at any depth; an array of its fields is refused.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _, IgnoredAny},
 };
 use serde_json::{Map, Value};
-use shared::{error::Error, json::begins_object};
+use shared::{clock::Timestamp, error::Error, json::begins_object};
 
 /// Reads a JSON object of that form.
 pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
@@ -40,6 +41,33 @@ where
 {
     let Some(fields) = Option::<Map<String, Value>>::deserialize(deserializer)? else { return Ok(None) };
     T::deserialize(Value::Object(fields)).map(Some).map_err(D::Error::custom)
+}
+
+/// A cursor: text that clients give back as they got it.
+pub(super) fn write_cursor(text: &impl ToString) -> String {
+    URL_SAFE_NO_PAD.encode(text.to_string())
+}
+
+/// The text of a cursor, read by `read`.
+///
+/// # Errors
+/// When it was not given out.
+pub(super) fn opaque_cursor<T>(cursor: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, Error> {
+    let text = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    self::cursor(text.and_then(|text| read(&text)))
+}
+
+/// What a cursor says, if it could be read.
+///
+/// # Errors
+/// When it could not.
+pub(super) fn cursor<T>(read: Option<T>) -> Result<T, Error> {
+    read.ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
+}
+
+/// A moment in a cursor.
+pub(super) fn moment(text: &str) -> Option<Timestamp> {
+    serde_json::from_value(text.into()).ok()
 }
 
 /// They are of that form, or refused with a reason: for tests, which any bytes must survive.

@@ -1,34 +1,34 @@
 //! Reading where a list of rooms goes on.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use shared::{clock::Timestamp, error::Error};
+use shared::error::Error;
 
-use crate::queries::direct::{After, Direct};
+use crate::{
+    dialects::read,
+    queries::direct::{After, Direct},
+};
 
 /// A cursor for what comes after a page: its rooms but for the current one, in their order.
 pub(super) fn write_cursor(rooms: &[Direct]) -> String {
     let last = rooms.iter().rev().find(|room| !room.is_current);
-    URL_SAFE_NO_PAD.encode(last.map(|room| format!("{} {}", room.activity, room.id)).unwrap_or_default())
+    read::write_cursor(&last.map(|room| format!("{} {}", room.activity, room.id)).unwrap_or_default())
 }
 
 /// A cursor that was given out.
 pub(super) fn cursor(text: &str) -> Result<After, Error> {
-    let read = || {
-        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    read::opaque_cursor(text, |text| {
         if text.is_empty() {
             return Some(None);
         }
         let (moment, room) = text.split_once(' ')?;
-        let moment: Timestamp = serde_json::from_value(moment.into()).ok()?;
-        Some(Some((moment, room.parse().ok()?)))
-    };
-    read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
+        Some(Some((read::moment(moment)?, room.parse().ok()?)))
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use proptest::prelude::*;
-    use shared::id::RoomId;
+    use shared::{clock::Timestamp, id::RoomId};
 
     use super::*;
 

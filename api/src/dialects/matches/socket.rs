@@ -113,7 +113,7 @@ async fn list(api: &Shared, request: &ActionRequest, frame: wire::List) -> Resul
         Some(_) => return Err(Error::bad_request(format!("limit: must be 1 to {}.", matches::LISTED))),
     };
     let found = matches::list(api, of, frame.before, limit).await?;
-    let is_full = i64::try_from(found.len()) == Ok(limit);
+    let is_full = page::is_full(&found, limit);
     let mut fitted = page::fit(found.iter().map(Match::object), api.socket_max_bytes())?;
     if fitted.is_cut && frame.limit.is_none() && frame.before.is_none() {
         let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";

@@ -2,17 +2,18 @@
 
 use std::str::FromStr;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use shared::{
-    clock::Timestamp,
     error::Error,
     id::{MAX_ID, MessageId, RoomId},
 };
 
 use super::wire::HistoryQuery;
-use crate::queries::{
-    messages::{Page, Place},
-    search,
+use crate::{
+    dialects::read,
+    queries::{
+        messages::{Page, Place},
+        search,
+    },
 };
 
 /// The most entries of a page.
@@ -97,39 +98,31 @@ pub(super) fn write_place(event: u64, message: MessageId) -> String {
 
 /// A cursor for what comes after the entry of that name.
 pub(super) fn write_mark(entry: &impl ToString) -> String {
-    URL_SAFE_NO_PAD.encode(entry.to_string())
+    read::write_cursor(entry)
 }
 
 /// A cursor that was given out, read.
 pub(super) fn mark<T: FromStr>(text: &str) -> Result<T, Error> {
-    let read = || String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?.parse().ok();
-    read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
+    read::opaque_cursor(text, |text| text.parse().ok())
 }
 
 /// A cursor for what was found after this message.
 pub(super) fn write_found((moment, room, message): search::Cursor) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{moment} {room} {message}"))
+    read::write_cursor(&format!("{moment} {room} {message}"))
 }
 
 /// A cursor that a search gave out.
 pub(super) fn found(text: &str) -> Result<search::Cursor, Error> {
-    let read = || {
-        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    read::opaque_cursor(text, |text| {
         let (room, message) = text.rsplit_once(' ')?;
         let (moment, room) = room.split_once(' ')?;
-        let moment: Timestamp = serde_json::from_value(moment.into()).ok()?;
-        Some((moment, room.parse().ok()?, message.parse().ok()?))
-    };
-    read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
+        Some((read::moment(moment)?, room.parse().ok()?, message.parse().ok()?))
+    })
 }
 
-/// Before which room a list goes on, of a cursor that was given out. Versions up to 0.1 wrote a moment before the id.
+/// The room before which a list goes on, of a cursor that was given out. Versions up to 0.1 wrote a moment before the id.
 pub(super) fn cursor(text: &str) -> Result<RoomId, Error> {
-    let read = || {
-        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-        text.rsplit(' ').next()?.parse().ok()
-    };
-    read().ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
+    read::opaque_cursor(text, |text| text.rsplit(' ').next()?.parse().ok())
 }
 
 /// A new message's text and name, of a body.
@@ -143,7 +136,7 @@ pub(crate) fn new_message(body: &[u8]) -> Result<(String, Option<String>), Error
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
     use super::wire;
-    use crate::dialects::read::is_read_or_refused as read;
+    use read::is_read_or_refused as read;
     read::<wire::NewRoom>(bytes);
     read::<wire::RoomChange>(bytes);
     read::<wire::NewTeam>(bytes);
@@ -177,8 +170,10 @@ pub(crate) fn read_any(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use proptest::prelude::*;
     use serde::de::DeserializeOwned;
+    use shared::clock::Timestamp;
 
     use super::*;
     use crate::dialects::{

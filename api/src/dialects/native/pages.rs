@@ -38,7 +38,7 @@ pub(super) fn page<T: Entry>(
     max_bytes: usize,
     cursor: impl Fn(&T) -> String,
 ) -> Result<wire::Page<T>, Error> {
-    let is_full = i64::try_from(entries.len()) == Ok(limit);
+    let is_full = page::is_full(&entries, limit);
     let fitted = page::fit(entries, max_bytes)?;
     let next = fitted.entries.last().filter(|_| is_full || fitted.is_cut).map(cursor);
     Ok(wire::Page { results: fitted.entries, next })
@@ -96,7 +96,7 @@ pub(super) fn rooms(found: RoomPage, max_bytes: usize) -> Result<wire::Page<wire
 
 /// A page of people, in the order of their ids, of whom one more was read than it has.
 pub(super) fn people(mut found: Vec<UserId>, limit: i64) -> wire::Page<UserId> {
-    let has_more = i64::try_from(found.len()).is_ok_and(|count| count > limit);
+    let has_more = page::is_full(&found, limit + 1);
     if has_more {
         found.pop();
     }
