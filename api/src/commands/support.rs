@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     config::Visitors,
+    page,
     queries::{
         messages::{self as stored, Message, Page},
         support::{self, Listed, Room},
@@ -112,7 +113,7 @@ impl Pass {
     pub(crate) const LEN: usize = 32;
 
     fn random() -> Self {
-        Self(rand::random::<[u8; Self::LEN / 2]>().map(|byte| format!("{byte:02x}")).concat())
+        Self(random_digits(Self::LEN))
     }
 
     /// Reads one; anything else is none.
@@ -124,6 +125,12 @@ impl Pass {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// So many random hexadecimal digits.
+fn random_digits(count: usize) -> String {
+    let digit = || char::from_digit(rand::random_range(0..16), 16).unwrap_or('0');
+    std::iter::repeat_with(digit).take(count).collect()
 }
 
 /// Whether it is a digit of a key.
@@ -195,7 +202,7 @@ fn made(caller: &Caller, visit: Visit, ordinal: u32) -> Made {
         activity: now,
         unread: 0,
         detail: Some(RoomDetail::Support {
-            secret: rand::random::<[u8; SECRET_LEN / 2]>().map(|byte| format!("{byte:02x}")).concat(),
+            secret: random_digits(SECRET_LEN),
             visitor: user.as_str().to_owned(),
             org_id,
             portfolio_name,
@@ -264,19 +271,30 @@ pub(crate) async fn show(api: &Shared, secret: &str) -> Result<Room, Error> {
     support::room(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
 }
 
+/// The refusal of a message's id that is none of the room's.
+pub(crate) fn not_of_room() -> Error {
+    Error::bad_request("before: must be the _id of a message of the room.")
+}
+
 /// The room of that key, with its newest messages, before that one where given, in ascending order; and whether there
 /// may be more before these.
+///
+/// # Errors
+/// When the message is another room's: its place says nothing of this one.
 pub(crate) async fn history(
     api: &Shared,
     secret: &str,
-    before: Option<MessageId>,
+    before: Option<(RoomId, MessageId)>,
 ) -> Result<(Room, Vec<Message>, bool), Error> {
     let room = find(api, secret).await?;
+    if before.is_some_and(|(of, _)| of != room.id) {
+        return Err(not_of_room());
+    }
     messages::settle(api, room.id).await?;
     let shard = Channel::Room(room.id).shard(api.shards);
-    let page = before.map_or(Page::Last, |before| Page::Before(before.0));
-    let messages = stored::page(&api.pool, shard, room.id, page, MESSAGES_MAX).await?;
-    let has_more = i64::try_from(messages.len()) == Ok(MESSAGES_MAX);
+    let part = before.map_or(Page::Last, |(_, message)| Page::Before(message.0));
+    let messages = stored::page(&api.pool, shard, room.id, part, MESSAGES_MAX).await?;
+    let has_more = page::is_full(&messages, MESSAGES_MAX);
     Ok((room, messages, has_more))
 }
 

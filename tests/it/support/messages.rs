@@ -86,8 +86,48 @@ async fn the_newest_five_hundred_are_read() {
     }
     requests.join_all().await;
     say(&rest, &room, "last").await;
-    let found = messages(&rest, &room).await;
+    let read = async |before: &str| {
+        let (status, answer) = rest.get(&format!("{SERVICE}?type=get_messages&room_id={room}{before}")).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        answer
+    };
+    let newest = read("").await;
+    let found = newest["response"].as_array().expect("a list");
     assert_eq!((found.len(), &found[499]["message_data"]), (500, &json!("last")));
+    assert_eq!(newest["next"], found[0]["_id"], "it goes on before the oldest");
+    let oldest = read(&format!("&before={}", newest["next"].as_str().expect("there are older ones"))).await;
+    let older = oldest["response"].as_array().expect("a list");
+    assert_eq!((older.len(), oldest.get("next")), (6, None));
+    let mut texts: Vec<&Value> = older.iter().chain(found).map(|message| &message["message_data"]).collect();
+    let ids = older.iter().chain(found).map(|message| message["_id"].as_str().expect("text"));
+    assert!(ids.is_sorted());
+    texts.sort_by_key(|text| text.as_str());
+    texts.dedup();
+    assert_eq!(texts.len(), 506, "each is read once");
+}
+
+#[tokio::test]
+async fn before_that_is_no_message_of_the_room_is_refused() {
+    let cluster = Cluster::start(Size::default()).await;
+    let rest = visitor(&cluster, 0);
+    let [room, other] = [visit(&rest, visit_of("a")).await, visit(&rest, visit_of("b")).await];
+    let (room, other) = (key(&room), key(&other));
+    for room in [room, other] {
+        say(&rest, room, "first").await;
+        say(&rest, room, "second").await;
+    }
+    let read = async |before: &str| {
+        rest.get(&format!("{SERVICE}?type=get_messages&room_id={room}&before={before}")).await
+    };
+    let id = |messages: &[Value]| messages[1]["_id"].as_str().expect("text").to_owned();
+    let own = id(&messages(&rest, room).await);
+    let (status, answer) = read(&own).await;
+    assert_eq!((status, &answer["response"][0]["message_data"]), (StatusCode::OK, &json!("first")));
+    let refused = refusal(400, "before: must be the _id of a message of the room.");
+    assert_eq!(read(&id(&messages(&rest, other).await)).await, refused, "another room's");
+    for bad in [&own[1..], "x", "", room] {
+        assert_eq!(read(bad).await, refused, "{bad}");
+    }
 }
 
 #[tokio::test]

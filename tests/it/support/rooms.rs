@@ -161,14 +161,28 @@ async fn a_list_has_the_newest_five_hundred_of_the_newest_five_thousand() {
         FROM generate_series(1, 5100) n";
     sqlx::query(made).execute(&pool).await.expect("rooms");
     let agent = agent(&cluster, "DOWELL12345");
-    let ordinals = async || {
-        let (status, answer) = agent.get(&format!("{LIST}?org_id=DOWELL12345&product_name=WIFIQRCODE")).await;
+    let list = async |cursor: &str| {
+        let path = format!("{LIST}?org_id=DOWELL12345&product_name=WIFIQRCODE{cursor}");
+        let (status, answer) = agent.get(&path).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         let rooms = answer["rooms"].as_array().expect("a list");
         let ordinal = |room: &Value| room["room_room_id"].as_str().expect("text").replace("-7", "");
-        (rooms.len(), rooms.first().map(ordinal), rooms.last().map(ordinal))
+        let ordinals: Vec<String> = rooms.iter().map(ordinal).collect();
+        (ordinals, answer["next"].as_str().map(|next| format!("&cursor={next}")))
+    };
+    let ordinals = async || {
+        let (ordinals, _) = list("").await;
+        (ordinals.len(), ordinals.first().cloned(), ordinals.last().cloned())
     };
     assert_eq!(ordinals().await, (500, Some("5100".to_owned()), Some("4601".to_owned())));
+    let (mut all, mut next) = (Vec::new(), Some(String::new()));
+    while let Some(cursor) = next {
+        let page = list(&cursor).await;
+        all.extend(page.0);
+        next = page.1;
+    }
+    let every: Vec<String> = (1..=5_100).rev().map(|n| n.to_string()).collect();
+    assert_eq!(all, every, "its pages have every room once");
     let closed = "INSERT INTO room_state (shard, room, changed, closed_at)
         SELECT (10000 + n) % 8, 10000 + n, 1, now() FROM generate_series(201, 5100) n";
     sqlx::query(closed).execute(&pool).await.expect("closed");

@@ -6,6 +6,7 @@ use shared::{
 };
 
 use super::wire::Asked;
+use crate::{commands::support, dialects::read};
 
 /// What is asked for: what the body does not say, the query may.
 pub(super) fn either(body: Asked, query: Asked) -> Asked {
@@ -22,19 +23,19 @@ pub(super) fn room(asked: &Asked) -> Result<&str, Error> {
     asked.room_id.as_deref().ok_or_else(|| Error::bad_request("room_id: must be given."))
 }
 
-/// The message of an `_id`, of which the room's id is the first ten digits.
-pub(super) fn message(text: &str) -> Result<MessageId, Error> {
+/// The room and the message of a message's `_id`: ten hexadecimal digits and fourteen.
+pub(super) fn message(text: &str) -> Result<(RoomId, MessageId), Error> {
+    let number = |digits: &str| u64::from_str_radix(digits, 16).ok().filter(|number| *number <= MAX_ID);
     let read = || {
         let (room, message) = text.split_at_checked(10).filter(|_| text.len() == 24)?;
-        u64::from_str_radix(room, 16).ok()?;
-        u64::from_str_radix(message, 16).ok().filter(|message| *message <= MAX_ID).map(MessageId)
+        Some((RoomId(number(room)?), MessageId(number(message)?)))
     };
-    read().ok_or_else(|| Error::bad_request("before: must be the _id of a message."))
+    read().ok_or_else(support::not_of_room)
 }
 
-/// Before which room a list goes on.
+/// The room before which a list goes on.
 pub(super) fn cursor(text: &str) -> Result<RoomId, Error> {
-    text.parse().map_err(|_| Error::bad_request("cursor: must be one that was given as `next`."))
+    read::cursor(text.parse().ok())
 }
 
 /// The key of the room to close.
@@ -48,7 +49,7 @@ pub(super) fn to_close(asked: &Asked) -> Result<&str, Error> {
 /// Reads bytes as all that clients send here.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
-    use crate::dialects::read::is_read_or_refused as read;
+    use read::is_read_or_refused as read;
     read::<super::wire::NewRoom>(bytes);
     read::<super::wire::NewMessage>(bytes);
     read::<Asked>(bytes);
