@@ -4,6 +4,7 @@ mod admin;
 mod chat;
 mod deleted;
 mod docs;
+mod list;
 mod original;
 mod refusals;
 
