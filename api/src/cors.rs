@@ -11,8 +11,11 @@ use axum::{
     http::{HeaderName, HeaderValue, Method, header, request::Parts},
     response::Response,
 };
-use futures_util::future::Either;
-use shared::{origin::OriginArgs, serve::REQUEST_ID};
+use futures_util::{
+    TryFutureExt as _,
+    future::{Either, InspectOk},
+};
+use shared::{metric_names as names, origin::OriginArgs, serve::REQUEST_ID};
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
@@ -51,25 +54,33 @@ impl Pages {
     }
 }
 
-impl<S: Clone> Layer<S> for Pages {
+impl<S> Layer<S> for Pages {
     type Service = ForPages<S>;
 
     fn layer(&self, inner: S) -> ForPages<S> {
-        ForPages { pages: self.0.layer(inner.clone()), plain: inner }
+        ForPages(self.0.layer(inner))
     }
 }
 
-/// Requests of pages get what they need; all others, an `OPTIONS` that is no preflight too, are as they were.
+/// Adds the headers of the protocol to answers for pages, and counts preflights. Any other request, an `OPTIONS` that is
+/// no preflight too, goes to the inner service alone.
 #[derive(Clone)]
-pub(crate) struct ForPages<S> {
-    plain: S,
-    pages: Cors<S>,
+pub(crate) struct ForPages<S>(Cors<S>);
+
+fn is_preflight(request: &Request) -> bool {
+    let has = |name| request.headers().contains_key(name);
+    request.method() == Method::OPTIONS && has(header::ORIGIN) && has(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 fn is_of_page(request: &Request) -> bool {
-    let has = |name| request.headers().contains_key(name);
-    let is_preflight = request.method() == Method::OPTIONS && has(header::ACCESS_CONTROL_REQUEST_METHOD);
-    has(header::ORIGIN) && (request.method() != Method::OPTIONS || is_preflight)
+    request.method() != Method::OPTIONS && request.headers().contains_key(header::ORIGIN)
+}
+
+/// Counts the answer to a preflight.
+fn count(answer: &Response) {
+    let is_allowed = answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    let outcome = if is_allowed { "allowed" } else { "refused" };
+    metrics::counter!(names::HTTP_PREFLIGHTS_TOTAL, "outcome" => outcome).increment(1);
 }
 
 impl<S> Service<Request> for ForPages<S>
@@ -78,20 +89,18 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<S::Future, <Cors<S> as Service<Request>>::Future>;
+    type Future = Either<S::Future, InspectOk<<Cors<S> as Service<Request>>::Future, fn(&Response)>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        match self.plain.poll_ready(context) {
-            Poll::Ready(Ok(())) => self.pages.poll_ready(context),
-            other => other,
-        }
+        self.0.poll_ready(context)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if is_of_page(&request) {
-            Either::Right(self.pages.call(request))
-        } else {
-            Either::Left(self.plain.call(request))
-        }
+        let note: fn(&Response) = match (is_preflight(&request), is_of_page(&request)) {
+            (true, _) => count,
+            (false, true) => |_| {},
+            (false, false) => return Either::Left(self.0.get_mut().call(request)),
+        };
+        Either::Right(self.0.call(request).inspect_ok(note))
     }
 }

@@ -38,6 +38,10 @@ metric_names! {
     /// of an answer was read in time).
     counter HTTP_CONNECTIONS_ENDED_TOTAL = "roomcast_http_connections_ended_total";
 
+    /// Preflights of browsers by `outcome`: allowed, refused (their page's origin is not allowed). No other metric of
+    /// requests counts them.
+    counter HTTP_PREFLIGHTS_TOTAL = "roomcast_http_preflights_total";
+
     /// Sockets open now.
     gauge SOCKETS_OPEN = "roomcast_sockets_open";
     /// Handshakes of sockets by `outcome`: accepted, or the code of the refusal.

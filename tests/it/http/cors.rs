@@ -52,6 +52,7 @@ async fn every_operation_answers_the_preflight_of_an_allowed_page() {
     let rest = Rest::without_token(&cluster.api[0].address());
     let operations = operations(&rest).await;
     assert!(operations.len() > 40, "{operations:?}");
+    let count = operations.len();
     for (path, method) in operations {
         let answer = preflight(&rest, &path, &method, PAGE).await;
         let headers = answer.headers();
@@ -66,6 +67,11 @@ async fn every_operation_answers_the_preflight_of_an_allowed_page() {
 
         let answer = preflight(&rest, &path, &method, STRANGER).await;
         assert!(!answer.headers().contains_key("access-control-allow-origin"), "{method} {path}");
+    }
+    let metrics = cluster.api[0].metrics().await;
+    for outcome in ["allowed", "refused"] {
+        let line = format!(r#"roomcast_http_preflights_total{{outcome="{outcome}"}} {count}"#);
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
     }
 }
 
