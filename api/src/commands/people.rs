@@ -6,7 +6,7 @@ use shared::{
     clock::Timestamp,
     error::{Error, ErrorCode},
     event::{Event, EventName, Person, PersonChange, Profile},
-    id::{RoomId, UserId},
+    id::{RoomId, Shard, UserId},
     log::MsgId,
     rules::{self, Caller},
     subject::Channel,
@@ -55,12 +55,11 @@ pub(crate) async fn learn(
     }
     let channel = Channel::User(user.clone());
     let shard = channel.shard(api.shards);
-    if let Some((known_at, known)) = people::person(&api.pool, shard, user).await? {
-        let known_at = Some(known_at).filter(|at| *at <= Profile::latest());
-        if known_at.is_some_and(|at| issued_at <= at) || !changes(&known, person) {
-            api.profiles.insert(user.clone(), known_at.unwrap_or(issued_at).max(issued_at));
-            return Ok(());
-        }
+    if let Some((known_at, known)) = described_at(api, shard, user).await?
+        && (known_at.is_some_and(|at| issued_at <= at) || !changes(&known, person))
+    {
+        api.profiles.insert(user.clone(), known_at.unwrap_or(issued_at).max(issued_at));
+        return Ok(());
     }
     let change = person.clone().into();
     let event = Event::Profile(Profile { user: user.clone(), issued_at, change });
@@ -83,6 +82,17 @@ pub(crate) async fn learn(
     Ok(())
 }
 
+/// When the stored description of a person was issued, and what it says. The moment is `None` where it is too far ahead
+/// to be true: then it keeps nothing newer from being stored.
+async fn described_at(
+    api: &Shared,
+    shard: Shard,
+    user: &UserId,
+) -> Result<Option<(Option<i64>, Person)>, Error> {
+    let stored = people::person(&api.pool, shard, user).await?;
+    Ok(stored.map(|(at, person)| (Some(at).filter(|at| *at <= Profile::issued_at_max()), person)))
+}
+
 /// What is known of a person: of one whom no token has described yet, nothing. Their mail address and
 /// their balance are for themselves and for admins.
 pub(crate) async fn show(api: &Shared, caller: &Caller, user: &UserId) -> Result<Described, Error> {
@@ -99,8 +109,9 @@ pub(crate) async fn described(api: &Shared, users: &[UserId]) -> Result<HashMap<
     people::described(&api.pool, api.shards, users).await
 }
 
-/// The host application describes a person; what it does not name stays. It counts whatever tokens have said before,
-/// and those that are issued later count again. Answers whether Postgres has it.
+/// Stores the host application's description of a person; a field that it does not name keeps its value. It replaces
+/// what tokens issued before now have said, also where their clock was ahead; a token issued later replaces it. Answers
+/// the person, and whether Postgres has the description.
 pub(crate) async fn put(
     api: &Shared,
     caller: &Caller,
@@ -113,10 +124,12 @@ pub(crate) async fn put(
     }
     rules::person(&change)?;
     let channel = Channel::User(user.clone());
-    // A token may have been issued by a clock that is ahead.
-    api.is_all_applied(&channel, &[EventName::Profile]).await?;
-    let known_at = people::person(&api.pool, channel.shard(api.shards), user).await?.map(|(at, _)| at);
-    let known_at = known_at.filter(|at| *at <= Profile::latest());
+    // A token may have been issued by a clock that is ahead. One that is not applied yet could make this description count
+    // for nothing.
+    if !api.is_all_applied(&channel, &[EventName::Profile]).await? {
+        return Err(Error::unavailable("The person", &"the last description is not applied yet"));
+    }
+    let known_at = described_at(api, channel.shard(api.shards), user).await?.and_then(|(at, _)| at);
     let issued_at = (Timestamp::now().unix_ms() / 1_000).max(known_at.unwrap_or(0));
     let profile = Event::Profile(Profile { user: user.clone(), issued_at, change });
     let (written, applied) = control::write(api, caller, &channel, profile, request).await?;

@@ -26,7 +26,7 @@ pub(super) async fn merge(session: &mut PgConnection, shard: Shard, profile: &Pr
     .bind(profile.user.as_str())
     .bind(Json(&profile.change))
     .bind(profile.issued_at)
-    .bind(Profile::latest())
+    .bind(Profile::issued_at_max())
     .execute(session)
     .await?;
     Ok(())

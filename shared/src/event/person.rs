@@ -94,10 +94,10 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The latest moment that a description can be of, in seconds since 1970: an hour from now, since clocks
-    /// differ. What is stored as later (versions up to 0.1 took any) keeps nothing newer from being true.
+    /// Largest `issued_at` that counts, in seconds since 1970: an hour from now, since clocks differ. A stored
+    /// description with a larger one (versions up to 0.1 stored any) is replaced by whatever comes next.
     #[must_use]
-    pub fn latest() -> i64 {
+    pub fn issued_at_max() -> i64 {
         Timestamp::now().unix_ms() / 1_000 + 3_600
     }
 }

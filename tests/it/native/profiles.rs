@@ -6,6 +6,7 @@ use shared::clock::Timestamp;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
+    eventually,
 };
 
 use super::{admin, put, refusal};
@@ -36,6 +37,26 @@ async fn what_an_admin_says_counts_whatever_tokens_have_said() {
     let answer = Rest::new(&cluster.api[0].address(), &frozen).get(BOB).await;
     assert_eq!(refusal(&answer), (401, "unauthorized", "Token is not valid yet"));
     assert_eq!(here.get(BOB).await.1["username"], "Rob");
+}
+
+#[tokio::test]
+async fn description_by_an_admin_is_refused_while_a_token_from_ahead_is_not_applied() {
+    let cluster = Cluster::start(Size::default()).await;
+    let root = admin(&cluster, 0);
+    let ahead = sign(&json!({ "user_id": "bob", "iat": now() + 50, "username": "Bob" }));
+    let bob = Rest::new(&cluster.api[0].address(), &ahead);
+    cluster.persister[0].pause();
+    // Its name is in the log once this is answered.
+    bob.get("/api/v1/teams").await;
+    let lags = (503, "unavailable", "The person is not reachable now. Try again.");
+    assert_eq!(refusal(&put(&root, BOB, json!({ "username": "Rob" })).await), lags);
+    cluster.persister[0].resume();
+    eventually("it is stored", || async {
+        let (status, changed) = put(&root, BOB, json!({ "username": "Rob" })).await;
+        (status == StatusCode::OK && changed["username"] == "Rob").then_some(())
+    })
+    .await;
+    assert_eq!(bob.get(BOB).await.1["username"], "Rob");
 }
 
 #[tokio::test]
