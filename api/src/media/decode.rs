@@ -134,7 +134,7 @@ fn jpeg(bytes: &[u8]) -> Result<(), Refused> {
     let info = decoder.info().ok_or(Refused::NoPicture)?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     let is_usual = matches!(decoder.input_colorspace(), Some(ColorSpace::YCbCr | ColorSpace::Luma));
-    if !super::end::is_sequential(bytes) || !is_usual {
+    if !info.sof.is_sequential_dct() || !is_usual {
         return Ok(still(bytes, ImageFormat::Jpeg)?);
     }
     if width.max(height) > side || (width * height) as u64 > DECODED_MAX {

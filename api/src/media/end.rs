@@ -38,26 +38,6 @@ fn jpeg(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Whether a JPEG is coded in one go, not in refinements of the whole: the marker of its frame says.
-pub(super) fn is_sequential(bytes: &[u8]) -> bool {
-    matches!(frame_marker(bytes), Some(0xc0 | 0xc1))
-}
-
-fn frame_marker(bytes: &[u8]) -> Option<u8> {
-    let mut at = 2;
-    loop {
-        let (0xff, marker) = (*bytes.get(at)?, *bytes.get(at + 1)?) else { return None };
-        match marker {
-            0xff => at += 1,
-            // Tables, and what applications add.
-            0xc4 | 0xc8 | 0xcc | 0xda..=0xfe => {
-                at += 2 + usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]));
-            }
-            marker => return Some(marker),
-        }
-    }
-}
-
 /// Chunks of length, type, data and checksum, up to the one that says so.
 fn png(bytes: &[u8]) -> Option<usize> {
     let mut at = 8;
