@@ -55,7 +55,7 @@ pub(crate) async fn participants(api: &Shared, request: ParticipantsRequest) -> 
         return presence::participants(&api.pool, api.shards, room, None, i64::MAX).await;
     }
     let mut page = presence::participants(&api.pool, api.shards, room, after, PARTICIPANTS).await?;
-    let is_full = i64::try_from(page.present.len()) == Ok(PARTICIPANTS);
+    let is_full = page::is_full(&page.present, PARTICIPANTS);
     let fitted = page::fit(page.present, page::reply_max_bytes(api.client.max_payload()))?;
     let last = fitted.entries.last().filter(|_| is_full || fitted.is_cut);
     page.next = last.map(|last| ParticipantKey { user: last.user.clone(), incarnation: last.incarnation });
@@ -63,8 +63,11 @@ pub(crate) async fn participants(api: &Shared, request: ParticipantsRequest) -> 
     Ok(page)
 }
 
-/// Both are people of one room that both may enter and have been in; else neither may signal to the other. That one
-/// has made a room for the other is not enough: whoever is named there did not ask for it.
+/// Allows a signal between two people who may both enter a room that both have been in. A room that one has made for the
+/// other is not enough: the other has not agreed to it.
+///
+/// # Errors
+/// When they have no such room.
 pub(crate) async fn signal(api: &Shared, caller: &Caller, user: &UserId) -> Result<(), Error> {
     let other = Caller { user: user.clone(), is_admin: false, org_id: None };
     let people = [&caller.user, user];

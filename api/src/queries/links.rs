@@ -1,8 +1,8 @@
 //! Links in what people look for.
 //!
-//! PostgreSQL's index has of a link its host and its path, as they stand in the text, with whatever stands right behind
-//! the link; and in a query it takes a link's signs for operators. So links are looked for by their host and by how
-//! their path begins.
+//! PostgreSQL indexes a link as two words: its host, and its path with any punctuation that follows the link in the text.
+//! In a search query it reads the punctuation of a link as operators. So a link is searched for as its host and a prefix
+//! of its path.
 
 /// What is looked for.
 #[derive(Debug, Default, PartialEq, Eq)]

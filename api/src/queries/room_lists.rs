@@ -16,7 +16,7 @@ use super::{
     rooms::{MAY, NAMED_MAX, NOW},
     unsigned, users,
 };
-use crate::{database::Database, state::database};
+use crate::{database::Database, page, state::database};
 
 /// Rooms that are looked at by one statement, beyond those that are asked for.
 const LOOK: i64 = 200;
@@ -89,10 +89,10 @@ pub(crate) async fn visible(
             .fetch_all(pool)
             .await
             .map_err(|error| database(&error))?;
-        let is_end = i64::try_from(rows.len()).is_ok_and(|count| count < looked_at);
+        let is_end = !page::is_full(&rows, looked_at);
         for (id, may_enter) in rows {
             let id = RoomId(unsigned(id)?);
-            if may_enter && i64::try_from(found.ids.len()).is_ok_and(|count| count == limit) {
+            if may_enter && page::is_full(&found.ids, limit) {
                 // There is at least this one more.
                 found.next = found.ids.last().copied();
                 return Ok(found);
@@ -150,27 +150,25 @@ pub(crate) async fn matches(
 ) -> Result<Vec<(RoomId, Vec<UserId>)>, Error> {
     const OF_ONE: &str = "
         SELECT id, pair FROM (
-            (SELECT r.id, r.pair FROM room r WHERE r.pair[1] = $2 AND r.kind = 'match' AND r.pair IS NOT NULL
-                 AND r.id < $4 ORDER BY r.id DESC)
+            (SELECT r.id, r.pair FROM room r WHERE r.pair[1] = $4 AND r.kind = 'match' AND r.pair IS NOT NULL
+                 AND r.id < $3 ORDER BY r.id DESC)
             UNION ALL
-            (SELECT r.id, r.pair FROM room r WHERE r.pair[2] = $2 AND r.kind = 'match' AND r.pair IS NOT NULL
-                 AND r.id < $4 ORDER BY r.id DESC)) two ORDER BY id DESC";
+            (SELECT r.id, r.pair FROM room r WHERE r.pair[2] = $4 AND r.kind = 'match' AND r.pair IS NOT NULL
+                 AND r.id < $3 ORDER BY r.id DESC)) two ORDER BY id DESC";
     const OF_ALL: &str = "
-        SELECT r.id, r.pair FROM room r WHERE r.shard = -1 AND r.kind = 'match' AND r.id < $4 AND $2::text IS NULL
-        ORDER BY r.id DESC";
-    let rows: Vec<(i64, Vec<String>)> = sqlx::query_as(AssertSqlSafe(format!(
+        SELECT r.id, r.pair FROM room r WHERE r.shard = -1 AND r.kind = 'match' AND r.id < $3 ORDER BY r.id DESC";
+    // Only constants are put together here.
+    let asked = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT r.id, coalesce(r.pair, '{{}}') FROM ({}) r
          LEFT JOIN LATERAL (SELECT s.closed_at FROM room_state s
                             WHERE s.shard = r.id % $1 AND s.room = r.id LIMIT 1) s ON true
-         WHERE s.closed_at IS NULL ORDER BY r.id DESC LIMIT $3",
+         WHERE s.closed_at IS NULL ORDER BY r.id DESC LIMIT $2",
         if of.is_some() { OF_ONE } else { OF_ALL }
     )))
     .bind(i64::from(shards.get()))
-    .bind(of.map(UserId::as_str))
     .bind(limit)
-    .bind(before.map_or(i64::MAX, |room| number(room.0)))
-    .fetch_all(pool)
-    .await
-    .map_err(|error| database(&error))?;
+    .bind(before.map_or(i64::MAX, |room| number(room.0)));
+    let asked = if let Some(user) = of { asked.bind(user.as_str()) } else { asked };
+    let rows: Vec<(i64, Vec<String>)> = asked.fetch_all(pool).await.map_err(|error| database(&error))?;
     rows.into_iter().map(|(id, pair)| Ok((RoomId(unsigned(id)?), users(&pair)?))).collect()
 }

@@ -22,7 +22,7 @@ use crate::{
     state::database,
 };
 
-/// How long Postgres may look: words that are in everything would take it for minutes.
+/// Longest time of a search in PostgreSQL: words that most messages have would take it minutes.
 pub(crate) const LOOK: Duration = Duration::from_secs(2);
 
 /// Where a search goes on: after the message sent then, in that room, of that id.
@@ -55,23 +55,32 @@ const THROUGH: &str = "
 SELECT w.epoch, coalesce((SELECT min(d.after_seq) FROM search_due d WHERE d.shard = w.shard), w.seq)
 FROM watermark w ORDER BY w.shard";
 
-/// Words of messages, by the index of words. What is outside of `OFFSET 0` is looked at afterwards.
-const EVERYWHERE: &str = "
-SELECT f.shard, f.room, f.id, f.created_at FROM message_search f WHERE f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery)";
-/// The same in a room of many messages: only where the words are is it looked at which room that is.
-const IN_LARGE_ROOM: &str = "
-SELECT f.* FROM (SELECT f.shard, f.room, f.id, f.created_at FROM message_search f
-                 WHERE f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery) OFFSET 0) f
-WHERE f.shard = $11 % $2 AND f.room = $11";
-/// In a room of fewer: its messages are read, and the words looked for in each.
-const IN_ROOM: &str = "
-SELECT f.shard, f.room, f.id, f.created_at
-FROM (SELECT * FROM message_search f WHERE f.shard = $11 % $2 AND f.room = $11 OFFSET 0) f
-WHERE f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery)";
-/// More messages than are read one by one.
+/// Condition: a row `f` of the search table has the words and the links.
+const MATCHES: &str = "f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery)";
+
+/// SQL for matching messages of all rooms, by the index of words.
+fn everywhere() -> String {
+    format!("SELECT f.shard, f.room, f.id, f.created_at FROM message_search f WHERE {MATCHES}")
+}
+
+/// SQL for matching messages of a large room: by the index of words, of all rooms, then those of the room. `OFFSET 0` keeps
+/// PostgreSQL from reading the whole room instead.
+fn in_large_room() -> String {
+    format!("SELECT f.* FROM ({} OFFSET 0) f WHERE f.shard = $11 % $2 AND f.room = $11", everywhere())
+}
+
+/// SQL for matching messages of a small room: all its messages are read, and each is compared with the words.
+fn in_small_room() -> String {
+    format!(
+        "SELECT f.shard, f.room, f.id, f.created_at
+         FROM (SELECT * FROM message_search f WHERE f.shard = $11 % $2 AND f.room = $11 OFFSET 0) f WHERE {MATCHES}"
+    )
+}
+
+/// Messages from which on a room is large.
 const LARGE: i64 = 5_000;
 
-/// Whether a room has so many messages that all that have the words are rather read by these.
+/// Whether a room has more than [`LARGE`] messages.
 async fn is_large(transaction: &mut PgConnection, shards: ShardCount, room: RoomId) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM message_search f WHERE f.shard = $1 % $2 AND f.room = $1 ORDER BY f.id OFFSET $3)",
@@ -114,12 +123,12 @@ async fn look(
     let mut transaction = connection.get()?.begin().await?;
     let limited = format!("SET LOCAL statement_timeout = {}", LOOK.as_millis());
     sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
-    // First up to where, then what: what is found has at least that.
+    // The position is read before the messages, so that nothing up to it is missing among them.
     let through: Vec<(i64, i64)> = sqlx::query_as(THROUGH).fetch_all(&mut *transaction).await?;
     let from = match query.room {
-        None => EVERYWHERE,
-        Some(room) if is_large(&mut transaction, shards, room).await? => IN_LARGE_ROOM,
-        Some(_) => IN_ROOM,
+        None => everywhere(),
+        Some(room) if is_large(&mut transaction, shards, room).await? => in_large_room(),
+        Some(_) => in_small_room(),
     };
     // Only constants are put together here.
     let sql = format!(

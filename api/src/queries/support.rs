@@ -8,7 +8,7 @@ use shared::{
 use sqlx::{AssertSqlSafe, FromRow, types::Json};
 
 use super::{number, unsigned, user};
-use crate::{database::Database, state::database};
+use crate::{database::Database, page, state::database};
 
 /// A visitor's room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ pub(crate) async fn list(
         .await
         .map_err(|error| database(&error))?;
     let rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
-    if i64::try_from(rooms.len()) == Ok(limit) {
+    if page::is_full(&rooms, limit) {
         return Ok(Listed { next: rooms.last().map(|room| room.id), rooms });
     }
     // All that were looked at are behind: where they were as many as may be, there may be more before the last.

@@ -144,23 +144,21 @@ pub(crate) async fn list(
     const OF_ONE: &str = "
         (SELECT m.team FROM team_member m
          CROSS JOIN LATERAL (SELECT FROM team t WHERE t.shard = -1 AND t.id = m.team LIMIT 1) t
-         WHERE m.user_id = $1 AND m.team < $2 ORDER BY m.team DESC LIMIT $3)
-        UNION (SELECT t.id FROM team t WHERE t.creator = $1 AND t.id < $2 ORDER BY t.id DESC LIMIT $3)";
-    const ALL: &str = "SELECT t.id AS team FROM team t WHERE t.shard = -1 AND t.id < $2 AND $1 <> ''
-                       ORDER BY t.id DESC LIMIT $3";
+         WHERE m.user_id = $3 AND m.team < $1 ORDER BY m.team DESC LIMIT $2)
+        UNION (SELECT t.id FROM team t WHERE t.creator = $3 AND t.id < $1 ORDER BY t.id DESC LIMIT $2)";
+    const ALL: &str =
+        "SELECT t.id AS team FROM team t WHERE t.shard = -1 AND t.id < $1 ORDER BY t.id DESC LIMIT $2";
     // Only constants are put together here.
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
+    let asked = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT t.id, t.name, t.creator, t.created_at FROM ({}) own
          CROSS JOIN LATERAL (SELECT * FROM team t WHERE t.shard = -1 AND t.id = own.team LIMIT 1) t
-         ORDER BY t.id DESC LIMIT $3",
+         ORDER BY t.id DESC LIMIT $2",
         if caller.is_admin { ALL } else { OF_ONE }
     )))
-    .bind(caller.user.as_str())
     .bind(before.map_or(i64::MAX, |team| number(team.0)))
-    .bind(limit)
-    .fetch_all(pool)
-    .await
-    .map_err(|error| database(&error))?;
+    .bind(limit);
+    let asked = if caller.is_admin { asked } else { asked.bind(caller.user.as_str()) };
+    let rows: Vec<Row> = asked.fetch_all(pool).await.map_err(|error| database(&error))?;
     let ids: Vec<TeamId> = rows.iter().map(|row| unsigned(row.id).map(TeamId)).collect::<Result<_, _>>()?;
     let mut members = members_of(pool, shards, &ids).await?;
     rows.into_iter().zip(ids).map(|(row, id)| row.team(members.remove(&id).unwrap_or_default())).collect()
