@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) text_max: usize,
-    /// Whose account is below that is told so in direct rooms.
+    /// Balance below which direct rooms say that an account is low.
     pub(crate) low_account: f64,
     pub(crate) limits: Limits,
     pub(crate) address: AddressArgs,
@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     pub(crate) media: Media,
     /// Turns to search.
     pub(crate) searches: Semaphore,
-    /// The newest token of a person that says nothing that is not stored, as far as this node knows.
+    /// When the newest token of a person was issued whose claims this node knows to be stored, in seconds since 1970.
     pub(crate) profiles: Cache<UserId, i64>,
     /// The two of match rooms that somebody writes in.
     pub(crate) matches: matches::Recent,

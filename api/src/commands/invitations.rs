@@ -61,14 +61,17 @@ pub(crate) async fn invite(
     Ok((Invitation { id: position.seq, invitation, accepted: None }, applied))
 }
 
-/// What decides of a person's invitations, nothing missing that was acknowledged: false where Postgres lacks
-/// some.
+/// Waits until Postgres has every invitation and answer of a person that was acknowledged. False where it has not, a
+/// second later.
 async fn is_settled(api: &Shared, user: &UserId) -> Result<bool, Error> {
     let events = [EventName::Invitation, EventName::InvitationAnswer];
     api.is_all_applied(&Channel::User(user.clone()), &events).await
 }
 
-/// They must be: what is not applied yet can't be decided of.
+/// The same.
+///
+/// # Errors
+/// When Postgres lacks some: whether an invitation is open is not known then.
 async fn settled(api: &Shared, user: &UserId) -> Result<(), Error> {
     if is_settled(api, user).await? {
         return Ok(());

@@ -32,7 +32,7 @@ const PASS_SECONDS: u32 = 365 * 86_400;
 /// Who asks: whom a token names, or, where none is needed, a visitor.
 pub(super) struct Asker(pub(super) Guest);
 
-/// What a visitor shows who was here before.
+/// The visitor's secret, of the header or else of the cookie.
 fn pass(headers: &HeaderMap) -> Option<Pass> {
     if let Some(value) = headers.get(PASS_HEADER) {
         return Pass::read(value.to_str().ok()?);
@@ -68,16 +68,16 @@ impl Input for Asker {
     }
 }
 
-/// An answer, with what the visitor is known by from then on.
-pub(super) struct Known<T>(pub(super) Option<Pass>, pub(super) T);
+/// An answer that gives the visitor a secret to come back with, in a cookie and in a header; `None` leaves both out.
+pub(super) struct WithPass<T>(pub(super) Option<Pass>, pub(super) T);
 
-impl<T: Output> Output for Known<T> {
+impl<T: Output> Output for WithPass<T> {
     fn describe(operation: &mut Operation<'_>) {
         T::describe(operation);
     }
 }
 
-impl<T: IntoResponse> IntoResponse for Known<T> {
+impl<T: IntoResponse> IntoResponse for WithPass<T> {
     fn into_response(self) -> Response {
         let Self(pass, answer) = self;
         let Some(pass) = pass else { return answer.into_response() };

@@ -9,7 +9,7 @@ use shared::error::Error;
 use super::{
     PREFIX, decode, encode,
     errors::Refusal,
-    extract::{Asker, Body, IdempotencyKey, Known, Unkeyed},
+    extract::{Asker, Body, IdempotencyKey, Unkeyed, WithPass},
     wire::{self, Answer, Asked, Done},
 };
 use crate::{
@@ -50,13 +50,13 @@ async fn visit(
     Asker(guest): Asker,
     unkeyed: Unkeyed,
     body: Body<wire::NewRoom>,
-) -> Result<Known<Json<Answer<wire::Room>>>, Refusal> {
+) -> Result<WithPass<Json<Answer<wire::Room>>>, Refusal> {
     let wire::NewRoom { user_id: user, org_id, portfolio_name, product_name } = body.json()?;
     let visit = Visit { user, org_id, portfolio_name, product_name };
     let (room, pass) = support::visit(&api, &guest, visit, &unkeyed.request()).await?;
     let inserted_id = Some(room.secret.clone());
     let answer = Answer { inserted_id, ..encode::answer("Room filter successfully", encode::room(room)) };
-    Ok(Known(pass, Json(answer)))
+    Ok(WithPass(pass, Json(answer)))
 }
 
 /// Reads; and closes a room, where the body says so. An address that is only followed closes nothing.
