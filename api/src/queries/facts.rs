@@ -19,10 +19,13 @@ use tokio::time::Instant;
 
 use super::{
     kind,
-    members::{self, MEMBERS_NAMED, Members},
+    members::{self, Members},
     number, unsigned, user, users,
 };
 use crate::{database::Database, state::database};
+
+/// Members that are read with a room. Of one that has more those who ask are looked up.
+pub(crate) const KNOWN_MAX: usize = 1_000;
 
 /// A room as far as rights depend on it, and up to which events that is true.
 #[derive(Clone, Debug)]
@@ -39,7 +42,7 @@ pub(crate) struct Facts {
     pub(crate) team: Option<TeamId>,
     /// The organisation that a support room belongs to.
     pub(crate) org_id: Option<String>,
-    /// Members of the room or of its team, or its two people: the first [`MEMBERS_NAMED`], and how many they are.
+    /// Members of the room or of its team, or its two people: the first [`KNOWN_MAX`], and how many they are.
     pub(crate) users: Members,
     /// Whether Postgres has the room. Until then it is known as the log says that it was made.
     pub(crate) is_applied: bool,
@@ -56,7 +59,7 @@ pub(crate) struct Facts {
 impl Facts {
     /// Whether `users` names every member.
     pub(crate) fn names_all(&self) -> bool {
-        self.users.named.len() < MEMBERS_NAMED
+        self.users.named.len() < KNOWN_MAX
     }
 
     /// The channel whose events add and remove members.
@@ -167,10 +170,11 @@ struct Row {
     team_as_of: i64,
 }
 
-/// Rows and watermarks of one statement belong to one snapshot. `$1` = the room, `$2` = its shard, `$3` = the shard of its
-/// team, where that is known, `$4` = the people asked about.
+/// Rows and watermarks of one statement belong to one snapshot. `$1` = the room, `$2` = its shard, `$3` = the shard of
+/// its team, where that is known, `$4` = the people asked about.
 fn sql() -> String {
-    let (of_room, of_team) = (members::named("room", "$2", "$1"), members::named("team", "$3", "r.team"));
+    let of_room = members::first(KNOWN_MAX, "room", "$2", "$1");
+    let of_team = members::first(KNOWN_MAX, "team", "$3", "r.team");
     let (room_size, team_size) = (members::count("room", "$2", "$1"), members::count("team", "$3", "r.team"));
     let (in_room, in_team) =
         (members::among("room", "$2", "$1", "$4"), members::among("team", "$3", "r.team", "$4"));

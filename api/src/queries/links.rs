@@ -1,8 +1,8 @@
 //! Links in what people look for.
 //!
-//! PostgreSQL indexes a link as two words: its host, and its path with any punctuation that follows the link in the text.
-//! In a search query it reads the punctuation of a link as operators. So a link is searched for as its host and a prefix
-//! of its path.
+//! PostgreSQL indexes a link as two words: its host, and its path with any punctuation that follows the link in the
+//! text. In a search query it reads the punctuation of a link as operators. So a link is searched for as its host and
+//! a prefix of its path.
 
 /// What is looked for.
 #[derive(Debug, Default, PartialEq, Eq)]

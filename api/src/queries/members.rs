@@ -31,13 +31,18 @@ impl Members {
         named.truncate(MEMBERS_NAMED);
         Self { named, count }
     }
+
+    /// As many of them as are named in answers.
+    pub(crate) fn shown(&self) -> Self {
+        Self { named: self.named.iter().take(MEMBERS_NAMED).cloned().collect(), count: self.count }
+    }
 }
 
-/// SQL for the first members, as an array. `of` is `room` or `team`, the other parameters are expressions.
-pub(super) fn named(of: &str, shard: &str, id: &str) -> String {
+/// SQL for up to `most` members, the first, as an array. `of` is `room` or `team`, `shard` and `id` are expressions.
+pub(super) fn first(most: usize, of: &str, shard: &str, id: &str) -> String {
     format!(
         "ARRAY(SELECT m.user_id FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}
-               ORDER BY m.user_id COLLATE \"C\" LIMIT {MEMBERS_NAMED})"
+               ORDER BY m.user_id COLLATE \"C\" LIMIT {most})"
     )
 }
 

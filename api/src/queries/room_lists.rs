@@ -18,16 +18,16 @@ use super::{
 };
 use crate::{database::Database, page, state::database};
 
-/// Rooms that are looked at by one statement, beyond those that are asked for.
+/// Rooms that one statement looks at beyond the limit of the page.
 const LOOK: i64 = 200;
-/// How often a page is looked for further back, where rooms that are not shown lie between.
+/// Most statements for a page. More than one runs where many rooms are not shown.
 const LOOKS: u32 = 5;
 
 /// A part of a list.
 #[derive(Debug, Default)]
 pub(crate) struct RoomIds {
     pub(crate) ids: Vec<RoomId>,
-    /// Where there may be more: it goes on before this one.
+    /// The room before which the list goes on, where there may be more.
     pub(crate) next: Option<RoomId>,
 }
 
@@ -137,7 +137,7 @@ pub(crate) async fn with(
     ids.into_iter().map(|id| unsigned(id).map(RoomId)).collect()
 }
 
-/// Open match rooms with their two, the newest first: a person's, or all; before that one, where given.
+/// Open match rooms with their two people, newest first: of one person, or all; before that room, where given.
 ///
 /// # Errors
 /// When Postgres does not answer.

@@ -13,12 +13,12 @@ use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 use super::{
     facts::Facts,
     kind,
-    members::{self, Members},
+    members::{self, MEMBERS_NAMED, Members},
     number, teams, unsigned, user, users,
 };
 use crate::{database::Database, state::database};
 
-/// Above so many people in a room they are counted, not named.
+/// Largest number of people in a room who are named; of more only the number is told.
 pub(crate) const NAMED_MAX: i64 = 1_000;
 /// A room as one reader sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub(crate) struct Room {
     pub(crate) team: Option<TeamId>,
     pub(crate) created_at: Timestamp,
     pub(crate) active: bool,
-    /// Who may enter, where not everyone may; of many the first.
+    /// The first people who may enter, where not everyone may.
     pub(crate) users: Members,
     pub(crate) present: Present,
     pub(crate) activity: Timestamp,
@@ -50,9 +50,9 @@ pub(crate) enum Present {
 }
 
 impl From<&Facts> for Room {
-    /// What is known of a room by what rights in it depend on: not who is there, nor what was written.
+    /// The room without its participants and messages, on which rights do not depend.
     fn from(facts: &Facts) -> Self {
-        let users = if facts.kind.is_open() { Members::default() } else { facts.users.clone() };
+        let users = if facts.kind.is_open() { Members::default() } else { facts.users.shown() };
         Self {
             id: facts.id,
             name: facts.name.clone(),
@@ -122,13 +122,13 @@ fn select() -> String {
        CASE now.kind WHEN 'private' THEN {} ELSE coalesce(r.pair, '{{}}') END AS users,
        CASE now.kind WHEN 'private' THEN {} ELSE coalesce(cardinality(r.pair), 0) END AS users_count,
        here.present, coalesce(here.participants, '{{}}') AS participants",
-        members::named("room", "r.id % $2", "r.id"),
+        members::first(MEMBERS_NAMED, "room", "r.id % $2", "r.id"),
         members::count("room", "r.id % $2", "r.id"),
     )
 }
 
-/// What has been written in it, as the reader has seen it: when the last was, and how many they have not read.
-/// These are read newest first, up to the reader's mark or own newest message, to 100 found, or to 1,000 looked at.
+/// SQL for the time of a room's last message and the number of messages that the reader has not read. These are counted
+/// from the newest back to the reader's mark or own newest message, to 100 found, or to 1,000 looked at.
 const TRAFFIC: &str = "
        coalesce((SELECT m.created_at FROM message m
                  WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.id DESC LIMIT 1),
@@ -142,7 +142,7 @@ const TRAFFIC: &str = "
                     ORDER BY m.id DESC LIMIT 1000) m
               WHERE m.author = $1 OR m.deleted_at IS NULL ORDER BY m.id DESC LIMIT 100) new) AS unread";
 
-/// What became of a room `r`, and of which kind it is now. Looked up room by room, by whole keys.
+/// SQL for the state of a room `r` and its current kind. It is looked up room by room, by whole keys.
 pub(super) const NOW: &str = "
 LEFT JOIN LATERAL (SELECT s.name, s.description, s.private, s.closed_at, s.stopped FROM room_state s
                    WHERE s.shard = r.id % $2 AND s.room = r.id LIMIT 1) s ON true
@@ -150,14 +150,14 @@ CROSS JOIN LATERAL (SELECT CASE WHEN r.kind NOT IN ('public', 'private') THEN r.
                                 WHEN coalesce(s.private, r.private) THEN 'private'
                                 ELSE 'public' END AS kind) now";
 
-/// Who is in it. Of a crowd no more than 10,000 are counted.
+/// SQL for the people who are in a room. At most 10,000 are counted.
 const HERE: &str = "
 CROSS JOIN LATERAL (SELECT count(*) AS present, (array_agg(p.name ORDER BY p.name))[1:1000] AS participants
                     FROM (SELECT DISTINCT p.user_id COLLATE \"C\" AS name FROM participant p
                           WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present
                           ORDER BY 1 LIMIT 10000) p) here";
 
-/// What the rules let the reader see, said to Postgres. `$3`: they are an admin; `$4`: the organisation whose
+/// SQL for the condition that the rules let the reader see a room. `$3`: they are an admin; `$4`: the organisation whose
 /// visitors they answer. Rooms of kinds that only a later version knows are shown to nobody. By `OFFSET 0` each look-up
 /// stays one: PostgreSQL may else read all rooms of a person to answer it for one.
 pub(super) const MAY: &str =
@@ -284,7 +284,7 @@ pub(crate) async fn is_topic(pool: &Database, id: RoomId, category: &str) -> Res
     .map_err(|error| database(&error))
 }
 
-/// Up to `limit` of who is in a room, after that one, in the order of their ids by bytes.
+/// Up to `limit` people who are in a room, after that one, in the order of their ids by bytes.
 ///
 /// # Errors
 /// When Postgres does not answer.

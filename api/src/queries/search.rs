@@ -63,8 +63,8 @@ fn everywhere() -> String {
     format!("SELECT f.shard, f.room, f.id, f.created_at FROM message_search f WHERE {MATCHES}")
 }
 
-/// SQL for matching messages of a large room: by the index of words, of all rooms, then those of the room. `OFFSET 0` keeps
-/// PostgreSQL from reading the whole room instead.
+/// SQL for matching messages of a large room: by the index of words, of all rooms, then those of the room. `OFFSET 0`
+/// keeps PostgreSQL from reading the whole room instead.
 fn in_large_room() -> String {
     format!("SELECT f.* FROM ({} OFFSET 0) f WHERE f.shard = $11 % $2 AND f.room = $11", everywhere())
 }

@@ -12,7 +12,7 @@ use shared::{
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{
-    members::{self, Members},
+    members::{self, MEMBERS_NAMED, Members},
     number, unsigned, user, users,
 };
 use crate::{database::Database, state::database};
@@ -81,7 +81,7 @@ pub(crate) async fn team(
         "SELECT id, name, creator, created_at, {} AS users, {} AS users_count, {} AS members,
                 (SELECT seq FROM watermark WHERE shard = $2) AS as_of
          FROM team WHERE shard = -1 AND id = $1",
-        members::named("team", "$2", "$1"),
+        members::first(MEMBERS_NAMED, "team", "$2", "$1"),
         members::count("team", "$2", "$1"),
         members::among("team", "$2", "$1", "$3"),
     )))
@@ -114,7 +114,7 @@ pub(crate) async fn members_of(
     // Only constants are put together here.
     let rows: Vec<(i64, Vec<String>, i64)> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT t.team, {}, {} FROM unnest($1::int2[], $2::int8[]) AS t (shard, team)",
-        members::named("team", "t.shard", "t.team"),
+        members::first(MEMBERS_NAMED, "team", "t.shard", "t.team"),
         members::count("team", "t.shard", "t.team"),
     )))
     .bind(of)

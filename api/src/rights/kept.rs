@@ -119,7 +119,7 @@ pub(super) mod tests {
     use shared::{clock::Timestamp, event::RoomKind};
 
     use super::*;
-    use crate::queries::members::Members;
+    use crate::queries::{facts::KNOWN_MAX, members::Members};
 
     pub(in crate::rights) fn user(name: &str) -> UserId {
         name.parse().expect("an id")
@@ -138,7 +138,10 @@ pub(super) mod tests {
             closed: false,
             team: None,
             org_id: None,
-            users: Members::of((0..members).map(|n| user(&format!("0-{n}")))),
+            users: Members {
+                named: (0..members).map(|n| user(&format!("0-{n:04}"))).collect(),
+                count: 5_000,
+            },
             is_applied: true,
             last_event: 0,
             as_of,
@@ -161,11 +164,11 @@ pub(super) mod tests {
     #[test]
     fn membership_of_a_large_room_outlives_its_room_and_keeps_its_own_age() {
         let kept = Kept::new();
-        keep(&kept, room(100, 7), true);
+        keep(&kept, room(KNOWN_MAX, 7), true);
         kept.remove_room(RoomId(8));
         assert!(kept.access(RoomId(8), &[&user("bob")]).is_none());
         // Somebody else has the room read again.
-        let newer = RoomAccess::new(room(100, 9).into());
+        let newer = RoomAccess::new(room(KNOWN_MAX, 9).into());
         kept.insert(&newer, &[&user("eve")]);
         let found = access(&kept);
         assert!(found.has_member(&user("bob")) && !found.has_member(&user("eve")));
@@ -178,28 +181,28 @@ pub(super) mod tests {
     fn membership_ends_by_its_removal_and_by_an_answer_that_lacks_it() {
         let kept = Kept::new();
         let channel = Channel::Room(RoomId(8));
-        keep(&kept, room(100, 7), true);
+        keep(&kept, room(KNOWN_MAX, 7), true);
         kept.remove_member(&channel, &user("eve"));
         assert!(access(&kept).has_member(&user("bob")), "another's removal");
         kept.remove_member(&channel, &user("bob"));
         assert!(!access(&kept).has_member(&user("bob")));
-        keep(&kept, room(100, 9), true);
+        keep(&kept, room(KNOWN_MAX, 9), true);
         kept.remove_members(&Channel::Room(RoomId(9)));
         assert!(access(&kept).has_member(&user("bob")), "another room's");
         kept.remove_members(&channel);
         assert!(!access(&kept).has_member(&user("bob")));
-        keep(&kept, room(100, 9), true);
-        keep(&kept, room(100, 10), false);
+        keep(&kept, room(KNOWN_MAX, 9), true);
+        keep(&kept, room(KNOWN_MAX, 10), false);
         assert!(!access(&kept).has_member(&user("bob")));
     }
 
     #[test]
     fn room_that_names_all_its_members_needs_no_look_at_others() {
         let kept = Kept::new();
-        keep(&kept, room(100, 7), true);
-        keep(&kept, room(99, 9), false);
+        keep(&kept, room(KNOWN_MAX, 7), true);
+        keep(&kept, room(KNOWN_MAX - 1, 9), false);
         let found = access(&kept);
-        assert!(found.has_member(&user("0-98")) && !found.has_member(&user("bob")), "he was put out since");
+        assert!(found.has_member(&user("0-0998")) && !found.has_member(&user("bob")), "he was put out since");
         assert_eq!(found.grant().as_of, 9);
     }
 }

@@ -93,12 +93,12 @@ fn note(api: &Api, message: &Message) {
     let Some(name) = EventName::parse(parsed.event) else { return };
     match Event::decode(name, &message.payload) {
         Ok(event) => api.rights.decided(&parsed.channel, &event, seq),
-        // The persister stores no such event; what it would have said counts as heard all the same.
+        // The persister rejects such an event. Anybody may be who it names.
         Err(_) => api.rights.note(&parsed.channel, name, seq, PutOut::Anybody),
     }
 }
 
-/// People whose membership a control event may have ended.
+/// The people whose membership a control event may have ended.
 #[derive(Clone, Copy)]
 enum PutOut<'a> {
     Nobody,
@@ -123,8 +123,8 @@ impl super::Rights {
         self.note(channel, event.name(), seq, put_out);
     }
 
-    /// A control event takes out its room, or all rooms of its team, since it changes what is said of them; and of those
-    /// who belong to them whom it has put out.
+    /// Drops what a control event concerns: its room, or the rooms of its team, and the memberships that it may have
+    /// ended.
     fn note(&self, channel: &Channel, event: EventName, seq: u64, put_out: PutOut<'_>) {
         if CONTROL.iter().all(|(_, control)| *control != event) {
             return;

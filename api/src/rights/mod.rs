@@ -163,7 +163,7 @@ impl Rights {
         self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether Postgres has just not answered. One asker a second is told no, and tries it again.
+    /// Whether Postgres did not answer within the last second. Once a second it is false for one asker, who tries again.
     fn is_down(&self) -> bool {
         let mut failed_at = self.failed_at();
         match failed_at.as_mut() {

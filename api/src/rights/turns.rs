@@ -46,8 +46,8 @@ impl Turn {
 }
 
 impl Answer {
-    /// The answer for an asker who has waited since then and asks about these people; `None` where it may lack something.
-    /// An error is everybody's: those who wait would wait for it again one after the other.
+    /// The answer for an asker who has waited since then and asks about these people; `None` where it may lack
+    /// something. An error is everybody's: those who wait would wait for it again one after the other.
     pub(super) fn of(
         &self,
         since: Instant,
@@ -73,7 +73,7 @@ mod tests {
     use crate::rights::kept::tests::{room, user};
 
     fn answer(people: &[&str]) -> Answer {
-        let access = RoomAccess::new(room(100, 7).into()).with([user("bob")], 7, Instant::now());
+        let access = RoomAccess::new(room(1, 7).into()).with([user("bob")], 7, Instant::now());
         let people = people.iter().map(|name| user(name)).collect();
         Answer { asked_at: Instant::now(), people, found: Ok(access) }
     }
