@@ -1,8 +1,8 @@
-//! Match rooms: two people whom the host application has brought together.
+//! Match rooms: rooms of two people that the host application makes.
 //!
-//! What must hold: the log holds a message as match sockets are pushed it, people and room included, so
-//! that nobody looks anything up and a replay equals what was live. What is said of the two may be a few
-//! seconds old; that they are the two is never.
+//! What must hold: the log holds each message in the form in which match sockets are pushed it, with people and room, so
+//! that a push needs no look-up and a replay equals what was live. Descriptions of the two people may be a few seconds
+//! old; which two they are is always current.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,11 +28,11 @@ use crate::{
     state::Shared,
 };
 
-/// How long what is said of the two is used again.
+/// How long descriptions of the two people are reused.
 const FRESH: Duration = Duration::from_secs(5);
-/// Rooms whose two are remembered.
+/// Rooms whose people are cached.
 const REMEMBERED: usize = 10_000;
-/// Rooms that are listed, the newest first.
+/// Largest number of rooms in a list.
 pub(crate) const LISTED: i64 = 1_000;
 
 /// What is known of a match room.
@@ -61,12 +61,12 @@ pub(crate) struct Shown {
     pk: RoomId,
     participants: Vec<Person>,
     has_business: bool,
-    /// True for the last room of a list behind which there may be more: they are read with its `pk` as `before`.
+    /// True on the last room of a list that may go on: its `pk` as `before` reads the next part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) more: Option<bool>,
 }
 
-/// What messages of match rooms were sent with a moment ago.
+/// Match rooms in which somebody has just written, with their people.
 pub(crate) struct Recent(Cache<RoomId, (Instant, Arc<Match>)>);
 
 impl Default for Recent {
@@ -87,7 +87,7 @@ fn two(facts: &Facts) -> Vec<UserId> {
     facts.users.named.clone()
 }
 
-/// The open match rooms of a person, newest first; of everyone, for an admin who asks as one.
+/// Open match rooms, newest first: of one person, or, where `of` is `None`, of everyone.
 pub(crate) async fn list(
     api: &Shared,
     of: Option<&UserId>,
@@ -118,7 +118,7 @@ pub(crate) async fn enter(
     Ok((Match { room, people: found.people.clone() }, access))
 }
 
-/// The two of a room, as they were known a moment ago; while Postgres does not answer, as ever before.
+/// The two people of a room, from the cache where it is fresh, or, while Postgres does not answer, however old it is.
 async fn recent(api: &Shared, facts: &Facts) -> Arc<Match> {
     let known = api.matches.0.get(&facts.id);
     if let Some((since, found)) = &known
@@ -137,7 +137,7 @@ async fn recent(api: &Shared, facts: &Facts) -> Arc<Match> {
     }
 }
 
-/// What a message of that sender is stored with.
+/// The people and the room with which a message of that sender is stored.
 pub(super) async fn detail(api: &Shared, facts: &Facts, sender: &UserId) -> MessageDetail {
     let found = recent(api, facts).await;
     let sender = match found.people.iter().find(|one| one.user == *sender) {

@@ -1,4 +1,4 @@
-//! Who may enter a private room, and who is in a room.
+//! Members of rooms, and people who are in a room.
 
 use shared::{
     error::{Error, ErrorCode},
@@ -37,7 +37,7 @@ pub(crate) async fn list(
     }
 }
 
-/// A page of people who are all known.
+/// A page of people who are in memory.
 fn page<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, limit: i64) -> Vec<UserId> {
     let mut users: Vec<UserId> =
         users.filter(|user| after.is_none_or(|after| *user > after)).cloned().collect();
@@ -46,7 +46,7 @@ fn page<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, lim
     users
 }
 
-/// Up to `limit` of who is in a room, after that one, in the order of their ids.
+/// Up to `limit` people who are in a room, after that one, in the order of their ids.
 pub(crate) async fn present(
     api: &Shared,
     caller: &Caller,
@@ -58,7 +58,8 @@ pub(crate) async fn present(
     rooms::present(&api.pool, api.shards, room, after, limit).await
 }
 
-/// Those of a team's room belong to the team, those of a match never change, and a public room has none.
+/// Refuses a change of members where the room has none of its own: those of a team's room are the team's, those of a
+/// room of two never change, and a public room has none.
 fn has_own(facts: &Facts) -> Result<(), Error> {
     if facts.kind == RoomKind::Private {
         return Ok(());
@@ -66,13 +67,14 @@ fn has_own(facts: &Facts) -> Result<(), Error> {
     Err(Error::new(ErrorCode::Conflict, "Only a private room has members of its own."))
 }
 
-/// Whether a person is a member by all that was acknowledged; `None` where Postgres has not got it in time.
+/// Whether a person is a member, every acknowledged change counted in; `None` where Postgres lacks one of them for a
+/// second.
 pub(super) async fn is_member(api: &Shared, room: RoomId, user: &UserId) -> Result<Option<bool>, Error> {
     let events = [EventName::MemberAdd, EventName::MemberRemove];
     Ok(current(api, room, &[user], &events).await?.map(|access| access.has_member(user)))
 }
 
-/// Lets a person in. Answers whether Postgres has it.
+/// Adds a member. Answers whether Postgres has it.
 pub(crate) async fn add(
     api: &Shared,
     caller: &Caller,
@@ -88,7 +90,7 @@ pub(crate) async fn add(
     Ok(control::write(api, caller, &Channel::Room(room), event, request).await?.1)
 }
 
-/// Puts a person out; everyone may do that to himself. Answers whether Postgres has it.
+/// Removes a member; everyone may remove themselves. Answers whether Postgres has it.
 pub(crate) async fn remove(
     api: &Shared,
     caller: &Caller,

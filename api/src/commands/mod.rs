@@ -112,8 +112,8 @@ pub(crate) async fn manage(api: &Shared, room: RoomId, caller: &Caller) -> Resul
     Ok(access)
 }
 
-/// What Postgres has of a room and these people once it has the last of these events that was acknowledged there; `None` where it has not,
-/// a second later. A command that finds its fact there is done, and appends nothing.
+/// What Postgres has of a room and these people once it has the last of these events that was acknowledged there;
+/// `None` where it has not, a second later. A command that finds its fact there is done, and appends nothing.
 pub(crate) async fn current(
     api: &Shared,
     room: RoomId,

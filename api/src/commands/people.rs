@@ -93,8 +93,8 @@ async fn described_at(
     Ok(stored.map(|(at, person)| (Some(at).filter(|at| *at <= Profile::issued_at_max()), person)))
 }
 
-/// What is known of a person: of one whom no token has described yet, nothing. Their mail address and
-/// their balance are for themselves and for admins.
+/// The description of a person; an empty one where nobody has described them yet. The mail address and the balance are
+/// shown to the person and to admins only.
 pub(crate) async fn show(api: &Shared, caller: &Caller, user: &UserId) -> Result<Described, Error> {
     let known = described(api, std::slice::from_ref(user)).await?.remove(user);
     let mut known = known.unwrap_or_else(|| Described::unknown(user));
@@ -124,8 +124,8 @@ pub(crate) async fn put(
     }
     rules::person(&change)?;
     let channel = Channel::User(user.clone());
-    // A token may have been issued by a clock that is ahead. One that is not applied yet could make this description count
-    // for nothing.
+    // A token may have been issued by a clock that is ahead. One that is not applied yet could make this description
+    // count for nothing.
     if !api.is_all_applied(&channel, &[EventName::Profile]).await? {
         return Err(Error::unavailable("The person", &"the last description is not applied yet"));
     }

@@ -1,8 +1,8 @@
 //! The customer desk: rooms of a visitor and the agents of an organisation.
 //!
-//! A room's key opens that room alone, to whoever holds it. What must hold: a visitor without a token is
-//! nobody whom a token could name; one person has one open room for an organisation's product and
-//! portfolio; and nothing tells who lacks the key that there is a room.
+//! A room's key opens that room alone, for anybody who has the key. What must hold: the id of a visitor without a token
+//! can't stand in a token; a person has one open room for an organisation's product and portfolio; and without the key
+//! no answer shows that there is a room.
 
 use std::net::IpAddr;
 
@@ -33,25 +33,25 @@ use shared::{
     subject::Channel,
 };
 
-/// The most rooms that are listed: the newest that are open.
+/// Most open rooms in an answer.
 const ROOMS_MAX: i64 = 500;
-/// The rooms among which they are looked for: the newest of all.
+/// Rooms, open and closed, that are looked at for an answer.
 const ROOMS_AMONG: i64 = 5_000;
-/// The most messages of a room that are read: the newest.
+/// Most messages in an answer.
 const MESSAGES_MAX: i64 = 500;
-/// Digits of a key.
+/// Length of a key in digits.
 const SECRET_LEN: usize = 24;
 
-/// Where a visitor wants to talk.
+/// A visitor, and what they want to talk about.
 pub(crate) struct Visit {
-    /// The visitor, as they call themselves.
+    /// The visitor's own name for themselves.
     pub(crate) user: UserId,
     pub(crate) org_id: String,
     pub(crate) portfolio_name: String,
     pub(crate) product_name: String,
 }
 
-/// What is said at the desk.
+/// A message of the desk.
 pub(crate) struct Said {
     pub(crate) text: String,
     pub(crate) side: bool,
@@ -59,7 +59,7 @@ pub(crate) struct Said {
     pub(crate) message_type: String,
 }
 
-/// The person whom a visitor without a token is.
+/// The id of a visitor without a token.
 pub(crate) fn visitor(name: &str) -> Result<UserId, Error> {
     format!("{}{name}", UserId::VISITOR).parse().map_err(|_| {
         let most = UserId::MAX_LEN - UserId::VISITOR.len();
@@ -67,23 +67,23 @@ pub(crate) fn visitor(name: &str) -> Result<UserId, Error> {
     })
 }
 
-/// Who comes to the desk.
+/// The sender of a request to the desk.
 pub(crate) struct Guest {
-    /// Whom a token names; without one it is a visitor.
+    /// The person of the token; `None` for a visitor without one.
     pub(crate) caller: Option<Caller>,
-    /// Where the request comes from, where that is counted.
+    /// The address of the request, where addresses are counted.
     pub(crate) address: Option<IpAddr>,
-    /// What a visitor shows who was here before.
+    /// The secret of a visitor's earlier visit.
     pub(crate) pass: Option<Pass>,
 }
 
 impl Guest {
-    /// Counts a write: one with a token was counted already.
+    /// Counts a write of a visitor; one with a token was counted before.
     fn count(&self, api: &Shared) -> Result<(), Error> {
         if self.caller.is_some() { Ok(()) } else { api.limits.visitor_write(self.address) }
     }
 
-    /// Who writes in a room whose key was shown: whom the token names, else the room's visitor.
+    /// The author of a message in a room whose key was given: the person of the token, else the room's visitor.
     fn writer(&self, api: &Shared, room: &Room) -> Result<Caller, Error> {
         if let Some(caller) = &self.caller {
             return Ok(caller.clone());
@@ -92,7 +92,7 @@ impl Guest {
         Ok(without_token(visitor(&room.visitor)?))
     }
 
-    /// What ties the visit to who makes it: nothing where there is a token, or where names are enough.
+    /// The secret that a visit is bound to; `None` with a token, or where the configuration binds no visits.
     fn pass(&self, api: &Shared) -> Option<Pass> {
         let is_bound = self.caller.is_none() && api.support.support_visitors == Visitors::Bound;
         is_bound.then(|| self.pass.clone().unwrap_or_else(Pass::random))
@@ -103,20 +103,20 @@ fn without_token(visitor: UserId) -> Caller {
     Caller { user: visitor, is_admin: false, org_id: None }
 }
 
-/// What a visitor without token shows at the next visit, in hexadecimal digits. It is kept nowhere: the key of the
-/// visit's room is made of it.
+/// The secret of a visitor without a token, in hexadecimal digits: the next visit gives it back for the same room. It is
+/// not stored: the unique key of the visit's room is made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pass(String);
 
 impl Pass {
-    /// Digits of one.
+    /// Length in digits.
     pub(crate) const LEN: usize = 32;
 
     fn random() -> Self {
         Self(random_digits(Self::LEN))
     }
 
-    /// Reads one; anything else is none.
+    /// Reads a secret; `None` where the text is not of its form.
     pub(crate) fn read(text: &str) -> Option<Self> {
         (text.len() == Self::LEN && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
     }
@@ -127,18 +127,18 @@ impl Pass {
     }
 }
 
-/// So many random hexadecimal digits.
+/// Random hexadecimal digits, `count` of them.
 fn random_digits(count: usize) -> String {
     let digit = || char::from_digit(rand::random_range(0..16), 16).unwrap_or('0');
     std::iter::repeat_with(digit).take(count).collect()
 }
 
-/// Whether it is a digit of a key.
+/// Whether a byte is a digit of a key or of a secret.
 fn is_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// The open room of a visit, made where there is none, and what the next visit has to show for the same room.
+/// The open room of a visit, made where there is none, and the secret with which the next visit gets the same room.
 pub(crate) async fn visit(
     api: &Shared,
     guest: &Guest,

@@ -57,7 +57,7 @@ impl FromRequestParts<Api> for InRoom {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        // What is no id names nothing.
+        // A malformed id is answered 404.
         let path = Path::<String>::from_request_parts(parts, api).await;
         let Path(room) = path.map_err(|_| Error::not_found())?;
         Ok(Self(room.parse().map_err(|_| Error::not_found())?))

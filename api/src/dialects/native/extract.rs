@@ -45,7 +45,7 @@ impl FromRequestParts<Api> for InRoom {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        // What is no id names nothing.
+        // A malformed id is answered 404.
         let Path(room) =
             Path::<String>::from_request_parts(parts, api).await.map_err(|_| Error::not_found())?;
         Ok(Self(room.parse().map_err(|_| Error::not_found())?))

@@ -29,7 +29,7 @@ pub(super) const PASS_COOKIE: &str = "__Host-roomcast-visitor";
 /// How long browsers keep the cookie, counted from the last visit.
 const PASS_SECONDS: u32 = 365 * 86_400;
 
-/// Who asks: whom a token names, or, where none is needed, a visitor.
+/// The person of the token, or a visitor where no token is needed.
 pub(super) struct Asker(pub(super) Guest);
 
 /// The visitor's secret, of the header or else of the cookie.
