@@ -133,7 +133,10 @@ CREATE TABLE room_writer (
     PRIMARY KEY (shard, room, user_id)
 );
 
-CREATE FUNCTION room_writer_write() RETURNS trigger LANGUAGE plpgsql AS $$
+-- By the rooms' kinds first: most messages are of other rooms, and are not read. Its plan is made once a session, by
+-- settings with which it can only be one of look-ups.
+CREATE FUNCTION room_writer_write() RETURNS trigger LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     -- Messages are taken from the beginning of a note.
     taken integer := cardinality(OLD.ids) - coalesce(cardinality(NEW.ids), 0);
@@ -141,20 +144,18 @@ BEGIN
     IF taken <= 0 THEN
         RETURN NULL;
     END IF;
-    -- By EXECUTE, to be planned each time: a plan of when the table was small would read all of it. A room that is not
-    -- there yet may be one of two.
-    EXECUTE 'INSERT INTO room_writer (shard, room, user_id, id)
-             SELECT $1, w.room, w.author, w.id
-             FROM (SELECT m.room, m.author, max(m.id) AS id FROM unnest($2, $3) AS due (room, id)
-                   CROSS JOIN LATERAL (SELECT m.room, m.author, m.id FROM message m
-                                       WHERE m.shard = $1 AND m.room = due.room AND m.id = due.id LIMIT 1) m
-                   GROUP BY m.room, m.author) w
-             LEFT JOIN LATERAL (SELECT r.kind FROM room r WHERE r.shard = -1 AND r.id = w.room LIMIT 1) r ON true
-             WHERE coalesce(r.kind, ''direct'') = ''direct''
-             ON CONFLICT (shard, room, user_id) DO UPDATE SET id = excluded.id
-             WHERE room_writer.id < excluded.id AND room_writer.id <= (
-                 SELECT s.stopped FROM room_state s WHERE s.shard = room_writer.shard AND s.room = room_writer.room)'
-        USING OLD.shard, OLD.rooms[:taken], OLD.ids[:taken];
+    -- A room that is not there yet may be one of two.
+    INSERT INTO room_writer (shard, room, user_id, id)
+    SELECT OLD.shard, m.room, m.author, max(m.id)
+    FROM (SELECT due.room, due.id FROM unnest(OLD.rooms[:taken], OLD.ids[:taken]) AS due (room, id)
+          WHERE coalesce((SELECT r.kind FROM room r WHERE r.shard = -1 AND r.id = due.room), 'direct') = 'direct'
+          OFFSET 0) due
+    CROSS JOIN LATERAL (SELECT m.room, m.author, m.id FROM message m
+                        WHERE m.shard = OLD.shard AND m.room = due.room AND m.id = due.id LIMIT 1) m
+    GROUP BY m.room, m.author
+    ON CONFLICT (shard, room, user_id) DO UPDATE SET id = excluded.id
+    WHERE room_writer.id < excluded.id AND room_writer.id <= (
+        SELECT s.stopped FROM room_state s WHERE s.shard = room_writer.shard AND s.room = room_writer.room);
     RETURN NULL;
 END
 $$;
