@@ -73,7 +73,7 @@ pub(crate) async fn signal(api: &Shared, caller: &Caller, user: &UserId) -> Resu
     let people = [&caller.user, user];
     let may =
         |access: &RoomAccess| !access.room.closed && access.may_enter(caller) && access.may_enter(&other);
-    let rooms = presence::in_common(&api.pool, &caller.user, user).await?;
+    let rooms = presence::in_common(&api.pool, api.shards, &caller.user, user).await?;
     for room in presence::were_in(&api.pool, api.shards, &rooms, people).await? {
         if may(&api.rights.facts(room, &people, may).await?) {
             return Ok(());

@@ -6,7 +6,7 @@ use shared::{
     rpc::{ParticipantKey, Participants, Word},
     subject::Channel,
 };
-use sqlx::FromRow;
+use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{number, unsigned, user};
 use crate::{database::Database, state::database};
@@ -117,37 +117,61 @@ pub(crate) async fn people_of(
         .collect()
 }
 
-/// Open rooms that concern both people: each is in it, may enter it by name, or made it or its team.
+/// Rooms of a person that are looked at, of each way to have one: the newest.
+const ROOMS_COMPARED: usize = 1_000;
+
+/// SQL for those of the newest rooms of the person in the parameter `one` that concern the person in `other` too.
+fn in_common_of(one: &str, other: &str) -> String {
+    format!(
+        "SELECT r.id FROM (
+             (SELECT p.room FROM participant p WHERE p.user_id = {one} AND p.present
+              ORDER BY p.room DESC LIMIT {ROOMS_COMPARED})
+             UNION (SELECT m.room FROM room_member m WHERE m.user_id = {one} ORDER BY m.room DESC LIMIT {ROOMS_COMPARED})
+             UNION (SELECT r.id FROM (SELECT m.team FROM team_member m WHERE m.user_id = {one}
+                                      ORDER BY m.team DESC LIMIT {ROOMS_COMPARED}) m
+                    CROSS JOIN LATERAL (SELECT r.id FROM room r WHERE r.team = m.team
+                                        ORDER BY r.id DESC LIMIT {ROOMS_COMPARED}) r LIMIT {ROOMS_COMPARED})) c (room)
+         CROSS JOIN LATERAL (SELECT r.id, r.creator, r.team FROM room r
+                             WHERE r.shard = -1 AND r.id = c.room LIMIT 1) r
+         WHERE r.creator = {other}
+            OR (SELECT bool_or(p.present) FROM participant p
+                WHERE p.shard = r.id % $3 AND p.room = r.id AND p.user_id = {other})
+            OR EXISTS (SELECT FROM room_member m WHERE m.shard = r.id % $3 AND m.room = r.id
+                                                   AND m.user_id = {other} OFFSET 0)
+            OR EXISTS (SELECT FROM team_member m WHERE m.user_id = {other} AND m.team = r.team OFFSET 0)
+            OR EXISTS (SELECT FROM team t WHERE t.shard = -1 AND t.id = r.team AND t.creator = {other} OFFSET 0)"
+    )
+}
+
+/// Open rooms that concern both people: each is in it, may enter it by name, or made it or its team. Where both
+/// have more than [`ROOMS_COMPARED`], the newest of each.
 /// Some of them: enough to find one that both may enter.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn in_common(pool: &Database, one: &UserId, other: &UserId) -> Result<Vec<RoomId>, Error> {
-    let rooms: Vec<i64> = sqlx::query_scalar(
-        "WITH concerned AS (
-             SELECT p.user_id, p.room FROM participant p WHERE p.user_id IN ($1, $2) AND p.present
-             UNION SELECT m.user_id, m.room FROM room_member m WHERE m.user_id IN ($1, $2)
-             UNION SELECT m.user_id, r.id FROM team_member m
-                   CROSS JOIN LATERAL (SELECT r.id FROM room r WHERE r.team = m.team OFFSET 0) r
-                   WHERE m.user_id IN ($1, $2)),
-         made AS (
-             SELECT c.user_id, c.room, x.creator FROM concerned c
-             CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = c.room LIMIT 1) r
-             LEFT JOIN LATERAL (SELECT * FROM team t WHERE t.shard = -1 AND t.id = r.team LIMIT 1) t ON true
-             CROSS JOIN LATERAL (VALUES (r.creator), (t.creator)) x (creator))
-         SELECT c.room FROM concerned c GROUP BY c.room HAVING count(*) = 2
-         UNION SELECT m.room FROM made m WHERE m.creator IN ($1, $2) AND m.creator <> m.user_id
+pub(crate) async fn in_common(
+    pool: &Database,
+    shards: ShardCount,
+    one: &UserId,
+    other: &UserId,
+) -> Result<Vec<RoomId>, Error> {
+    let sql = format!(
+        "{} UNION {}
          UNION SELECT r.id FROM room r WHERE r.pair[1] = $1 AND r.kind IN ('direct', 'match') AND r.pair IS NOT NULL
                AND r.pair[2] = $2
          UNION SELECT r.id FROM room r WHERE r.pair[1] = $2 AND r.kind IN ('direct', 'match') AND r.pair IS NOT NULL
                AND r.pair[2] = $1
          ORDER BY 1 DESC LIMIT 20",
-    )
-    .bind(one.as_str())
-    .bind(other.as_str())
-    .fetch_all(pool)
-    .await
-    .map_err(|error| database(&error))?;
+        in_common_of("$1", "$2"),
+        in_common_of("$2", "$1"),
+    );
+    let rooms: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(one.as_str())
+        .bind(other.as_str())
+        .bind(i64::from(shards.get()))
+        .fetch_all(pool)
+        .await
+        .map_err(|error| database(&error))?;
     rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
 }
 

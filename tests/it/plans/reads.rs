@@ -13,7 +13,7 @@ use tests::{
 pub(super) const ASKED: [(&str, &str); 3] = [
     ("roomcast-api", "SELECT way.id, coalesce(r.id IS NOT NULL"),
     ("roomcast-api", "WITH own AS"),
-    ("roomcast-api", "WITH concerned AS"),
+    ("roomcast-api", "SELECT r.id FROM ( (SELECT p.room FROM participant"),
 ];
 
 async fn must(rest: &Rest, path: &str) -> Value {
