@@ -1,7 +1,7 @@
 //! The steps of a shard's task, one after another.
 //!
-//! What must hold: live messages are taken first, then everything is looked at that says what was lost, then
-//! the messages are heard. So one that came after a loss is never heard as if nothing had been.
+//! What must hold: a step first takes live messages from their subscriptions, then reads all signals of a loss, and
+//! only then handles the messages. So a message that came after a loss is handled only once the loss is known.
 
 use std::time::Duration;
 
@@ -21,24 +21,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Command, Done, Entry, Feed, Signal, Signals, Source};
 
-/// Events that are heard before the first of them is sent: what a socket gets of them leaves in one write.
+/// Maximum live messages that are handled before a flush, so that a socket gets their frames in one write.
 const PASS: usize = 1_024;
-/// Commands that are done between two of those passes: who joins one room does not wait behind another one's sockets.
+/// Maximum further commands handled after each step, so that a join does not wait for the live messages of busy rooms.
 const COMMANDS: usize = 1_024;
-/// Places for messages that are kept from one pass to the next.
+/// Capacity of the queue of taken messages that stays allocated while it is empty.
 const KEPT: usize = 64;
 
-/// What a task does next.
+/// One step of a shard's task.
 pub(super) enum Step {
-    /// Hears what has come.
+    /// Handle the live messages that have arrived.
     Hear,
-    /// Takes a report of its work.
+    /// Take the result of slow work.
     Report(Done),
-    /// Does what a session asks.
+    /// Do what a session asks.
     Command(Command),
-    /// Looks at what may have been lost.
+    /// Handle a signal that live messages may be lost.
     Signal(Signal),
-    /// A second has passed, and up to there the shard is in Postgres.
+    /// A second has passed; up to where Postgres has the shard, where the persister has said so.
     Tick(Option<Applied>),
 }
 
@@ -52,7 +52,7 @@ impl Feed {
         events: broadcast::Receiver<NatsEvent>,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        // Reports are as bounded as the work that is under way.
+        // Work that has ended waits here until its report is taken.
         let (done, mut reports) = mpsc::channel(64);
         let signals = Signals::new(source.client.statistics(), events, source.losses.of(shard), hints);
         let mut feed = Self::new(shard, source, signals);
@@ -88,7 +88,7 @@ impl Feed {
     /// Takes one step.
     ///
     /// # Errors
-    /// Where the shard can't be heard any more.
+    /// When the shard's events can't be received any more.
     pub(super) fn step(&mut self, step: Step) -> anyhow::Result<()> {
         let is_drained = matches!(step, Step::Hear | Step::Tick(_)) && self.take_waiting();
         let (step, signal) = match step {
@@ -115,7 +115,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Takes what has come, unless it has to wait. True where nothing more had.
+    /// Takes the live messages that have arrived, up to [`PASS`]; none during a healing. True where none is left.
     fn take_waiting(&mut self) -> bool {
         while self.healing.is_none() && self.taken.len() < PASS {
             match unconstrained(self.live.next()).now_or_never() {
@@ -126,7 +126,7 @@ impl Feed {
         false
     }
 
-    /// Hears what was taken, so that it leaves together.
+    /// Handles the messages that were taken, unless a healing is under way. Their frames are sent by the next flush.
     pub(super) fn hear_taken(&mut self) {
         while self.healing.is_none()
             && let Some(live) = self.taken.pop_front()
@@ -139,7 +139,7 @@ impl Feed {
         }
     }
 
-    /// Drops what waits to be heard.
+    /// Drops all live messages that have arrived and were not handled.
     pub(super) fn forget_waiting(&mut self) {
         self.taken.clear();
         while let Some(Some(_)) = unconstrained(self.live.next()).now_or_never() {}
@@ -151,8 +151,8 @@ impl Feed {
             Signal::SlowConsumer => {
                 self.heal("slow_consumer", None);
                 if self.healing.is_some() {
-                    // The log has it. Else what waits would fill the subscription until the healing is over, and
-                    // that would be the cause of the next.
+                    // The log has these messages. Kept, they would fill the subscription until the healing is over,
+                    // and so cause the next one.
                     self.forget_waiting();
                 }
             }
@@ -164,14 +164,14 @@ impl Feed {
         Ok(())
     }
 
-    /// A second has passed. `is_drained`: all that had come was heard.
+    /// Does what is due each second. `is_drained`: every live message that had arrived was handled.
     fn tick(&mut self, applied: Option<Applied>, is_drained: bool) {
         if let Some(applied) = applied {
             if self.position.epoch().is_some_and(|epoch| epoch != applied.epoch) {
                 self.heal("epoch", None);
             }
             if !self.signals.is_connected() {
-                // No time passes in which a loss would have been heard of.
+                // Without a connection no signal of a loss can arrive, so this second proves nothing.
                 self.position.doubt();
             } else if is_drained && self.healing.is_none() {
                 self.position.note(applied.seq);
@@ -184,7 +184,7 @@ impl Feed {
         }
         self.heal_leaving();
         if self.healing.is_none() {
-            // All of it was sent before: a healing may have gone back behind it.
+            // Everything up to this position was sent. During a healing it may lie further back than the last one.
             self.source.positions.set(self.shard, &self.position);
         }
         self.entries.retain(|_, entry| !matches!(entry, Entry::Heard(hub) if hub.is_stale()));
@@ -192,12 +192,20 @@ impl Feed {
         self.forget_old();
     }
 
-    /// Drops from rings what they may hold no longer.
+    /// Drops from rings the events that are older than all rings of the node may keep now.
     pub(super) fn forget_old(&mut self) {
-        let (age, mut bytes, mut oldest) = (self.source.rings.age(), 0, Duration::ZERO);
+        self.forget_older(self.source.rings.age());
+    }
+
+    /// Drops from rings the events that are older than `age`.
+    pub(super) fn forget_older(&mut self, age: Duration) {
+        let (mut bytes, mut oldest) = (0, Duration::ZERO);
         for entry in self.entries.values_mut() {
             if let Entry::Heard(hub) = entry {
-                hub.ring.forget(age);
+                // A read ends at the ring's base: where that has moved, what it has found fits no more.
+                if !hub.reading {
+                    hub.ring.forget(age);
+                }
                 bytes += hub.ring.size();
                 oldest = oldest.max(hub.ring.oldest());
             }

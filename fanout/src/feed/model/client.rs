@@ -206,7 +206,16 @@ impl Client {
                 // What comes twice after a heal is known.
                 known.have.retain(|seq| *seq <= last);
             }
-            _ => known.have = log.of(channel).map(|logged| logged.seq).filter(|seq| *seq <= id).collect(),
+            last => {
+                if let Some((last, epoch)) = last {
+                    assert!(
+                        log.may_lack(last, epoch),
+                        "{name} is not recovered from {last}, which the log has"
+                    );
+                }
+                // It is read over REST.
+                known.have = log.of(channel).map(|logged| logged.seq).filter(|seq| *seq <= id).collect();
+            }
         }
         known.last = Some((id, epoch));
     }

@@ -83,9 +83,26 @@ pub(super) struct Log {
     pub(super) all: Vec<Logged>,
     pub(super) first: u64,
     pub(super) epoch: u64,
+    /// The latest event that was ever the first: a log that is cut begins earlier again.
+    trimmed: u64,
 }
 
 impl Log {
+    pub(super) const fn new(shard: Shard) -> Self {
+        Self { shard, all: Vec::new(), first: 1, epoch: 1, trimmed: 1 }
+    }
+
+    /// Drops what lies before `first`.
+    pub(super) fn trim(&mut self, first: u64) {
+        self.first = self.first.max(first);
+        self.trimmed = self.trimmed.max(self.first);
+    }
+
+    /// Whether a resume from there may have failed, now or earlier.
+    pub(super) fn may_lack(&self, since: u64, epoch: u64) -> bool {
+        epoch != self.epoch || since > self.last() || since + 1 < self.trimmed
+    }
+
     pub(super) fn last(&self) -> u64 {
         self.all.len() as u64
     }

@@ -2,8 +2,8 @@
 //! what the documentation tells them.
 //!
 //! What is checked, whatever happens in whatever order: a client gets each event of what it follows once and in
-//! order, or is closed, resumes as it was told, and gets it then; a position never passes what was pushed; a
-//! right that has ended ends what is pushed.
+//! order, or is closed, resumes as it was told, and gets it then; a resume is refused only where the log lacks what
+//! lies between; a position never passes what was pushed; a right that has ended ends what is pushed.
 
 mod client;
 mod log;
@@ -38,10 +38,12 @@ enum Event {
     Unfollow(usize, usize),
     /// A client reads what has come, and comes back where it was closed.
     Read(usize),
-    /// A client goes and comes back.
-    Return(usize),
+    /// A client goes and comes back: it follows its channels again at once, or later.
+    Return(usize, bool),
     /// Old events are trimmed: so many of ten.
     Trim(u64),
+    /// Rings drop their events for their age.
+    Forget,
     /// The broker is killed: so many events are lost, and the persister notices at once or later.
     Kill(u64, bool),
 }
@@ -55,9 +57,14 @@ fn loss() -> impl Strategy<Value = Loss> {
     ]
 }
 
+/// Channels by their number: one of them is busy, so that much happens to it while it is read.
+fn place() -> impl Strategy<Value = usize> {
+    prop_oneof![2 => Just(0), 3 => 0..8_usize]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        12 => (0..8_usize, 0..8_usize, 0..3_usize, loss()).prop_map(|(a, b, c, d)| Event::Append(a, b, c, d)),
+        12 => (place(), 0..8_usize, 0..3_usize, loss()).prop_map(|(a, b, c, d)| Event::Append(a, b, c, d)),
         2 => Just(Event::Disconnect),
         4 => Just(Event::Reconnect),
         8 => Just(Event::Hear),
@@ -65,11 +72,12 @@ fn event() -> impl Strategy<Value = Event> {
         8 => Just(Event::Report),
         2 => (1..40_u64).prop_map(Event::Hint),
         2 => (1..30_u64).prop_map(Event::Ticks),
-        6 => (0..4_usize, 0..8_usize).prop_map(|(a, b)| Event::Follow(a, b)),
+        6 => (0..4_usize, place()).prop_map(|(a, b)| Event::Follow(a, b)),
         1 => (0..4_usize, 0..8_usize).prop_map(|(a, b)| Event::Unfollow(a, b)),
         4 => (0..4_usize).prop_map(Event::Read),
-        1 => (0..4_usize).prop_map(Event::Return),
+        2 => (0..4_usize, any::<bool>()).prop_map(|(a, b)| Event::Return(a, b)),
         1 => (0..10_u64).prop_map(Event::Trim),
+        3 => Just(Event::Forget),
         1 => (0..4_u64, any::<bool>()).prop_map(|(a, b)| Event::Kill(a, b)),
     ]
 }

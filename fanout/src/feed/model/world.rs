@@ -3,6 +3,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::atomic::Ordering,
+    time::Duration,
 };
 
 use async_nats::Message;
@@ -21,7 +22,7 @@ use super::{
     log::{Log, channel, person},
 };
 use crate::feed::{
-    Done, Feed, Messages,
+    Done, Entry, Feed, Messages,
     bench::{self, Said},
     heal::Healed,
     open, people,
@@ -80,7 +81,7 @@ impl World {
     pub(super) async fn new() -> Self {
         let (feed, said) = bench::feed().await;
         let shard = feed.shard;
-        let log = Log { shard, all: Vec::new(), first: 1, epoch: 1 };
+        let log = Log::new(shard);
         let mut world = Self {
             feed,
             said,
@@ -136,15 +137,15 @@ impl World {
                 self.step(Step::Command(unfollow));
             }
             Event::Read(n) => drop(self.read(n)),
-            Event::Return(n) => {
-                // Who goes while something is lost in silence takes with them that they have what came after.
+            Event::Return(n, follows) => {
+                // A client that goes while something is lost in silence claims to have what came after.
                 if !self.read(n) && self.hints.is_empty() && self.feed.healing.is_none() {
                     self.come_back(n);
+                    let _ = follows && self.follow_again(n);
                 }
             }
-            Event::Trim(tenths) => {
-                self.log.first = self.log.first.max((self.applied * tenths) / 10 + 1);
-            }
+            Event::Trim(tenths) => self.log.trim((self.applied * tenths) / 10 + 1),
+            Event::Forget => self.feed.forget_older(Duration::ZERO),
             Event::Kill(lost, is_noticed) => self.kill(lost, is_noticed),
         }
     }
@@ -332,6 +333,7 @@ impl World {
         ends.into_iter().for_each(|end| self.step(Step::Command(end)));
         if is_closed {
             self.come_back(n);
+            self.follow_again(n);
         }
         is_closed
     }
@@ -340,7 +342,6 @@ impl World {
         self.connections += 1;
         let ends = self.clients[n].come_back(&self.feed.source, self.connections, &self.log);
         ends.into_iter().for_each(|end| self.step(Step::Command(end)));
-        self.follow_again(n);
     }
 
     /// Asks for what it does not follow yet. True where there is such.
@@ -351,6 +352,16 @@ impl World {
             follow.into_iter().for_each(|follow| self.step(Step::Command(follow)));
         }
         !wanted.is_empty()
+    }
+
+    /// Whether api is to be asked about nobody's right: it is asked about few channels at a time.
+    fn is_confirmed(&self) -> bool {
+        let mut rooms = self.feed.entries.iter().filter_map(|(channel, entry)| match (channel, entry) {
+            (Channel::Room(_), Entry::Heard(hub)) => Some(hub),
+            _ => None,
+        });
+        let is_due = rooms.any(|hub| !hub.is_empty() && hub.rights.turn(self.log.last()).is_some());
+        !is_due && self.feed.leaving.is_empty()
     }
 
     /// All that is under way ends, and is checked.
@@ -374,7 +385,7 @@ impl World {
             for n in 0..self.clients.len() {
                 is_over &= !self.read(n) && !self.follow_again(n);
             }
-            is_over &= self.feed.position.sure() == Some(self.log.last());
+            is_over &= self.feed.position.sure() == Some(self.log.last()) && self.is_confirmed();
             calm = if is_over { calm + 1 } else { 0 };
             if calm == 3 {
                 return self.clients.iter().for_each(|client| client.check(&self.log));
