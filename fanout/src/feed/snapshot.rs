@@ -1,11 +1,11 @@
-//! Who is in a room when its first socket comes: what Postgres has once it has all that came before. The log is not
-//! read for it: whoever opens many rooms would have it read as often.
+//! Who is in a room when its first socket joins: read from Postgres, by api, once Postgres has every event up to the
+//! barrier. The log is not read for it: a node that opens many rooms would read it once for each.
 //!
-//! The words of processes may be merged in any order, so what is heard meanwhile needs no gate.
+//! Joins and leaves of processes may be merged in any order, so those that come meanwhile need not wait.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use shared::{
     id::{RoomId, UserId},
     rpc::{ParticipantsRequest, expiry},
@@ -14,10 +14,10 @@ use shared::{
 
 use super::{Feed, Source, work::Work};
 
-/// How long Postgres is waited for.
+/// How long to wait until Postgres has an event.
 const APPLIED: Duration = Duration::from_secs(1);
 
-/// A process's word on one person.
+/// Whether one process has a person in the room. The highest counter of a process counts.
 pub(super) struct Word {
     user: UserId,
     incarnation: u64,
@@ -25,12 +25,20 @@ pub(super) struct Word {
     present: bool,
 }
 
-/// Everyone's words up to an event of the room's shard.
+/// Asks api who is in a room, up to an event of its shard.
+///
+/// # Errors
+/// Where api does not answer, or Postgres has not got that event. api is not asked where the persister says so: it
+/// would read Postgres in vain, for each room that is opened while the persister lags.
 pub(super) async fn take(source: &Source, room: RoomId, upto: u64) -> anyhow::Result<Vec<Word>> {
     let shard = Channel::Room(room).shard(source.shards);
-    source.applied.wait(shard, upto, APPLIED).await;
+    let is_applied = source.applied.wait(shard, upto, APPLIED).await;
+    // A node that has heard nothing of a persister yet asks: Postgres may have all of it while no persister runs.
+    if let Some(applied) = source.applied.current(shard).filter(|_| !is_applied) {
+        bail!("Postgres has the room's shard up to {}, and not yet up to {upto}", applied.seq);
+    }
     let mut words = Vec::new();
-    // Each page is as new as its own snapshot.
+    // Pages are read one after another, so the oldest one counts.
     let mut as_of = u64::MAX;
     let mut after = None;
     loop {
@@ -52,15 +60,15 @@ pub(super) async fn take(source: &Source, room: RoomId, upto: u64) -> anyhow::Re
     Ok(words)
 }
 
-/// Takes it a moment after it could not be taken.
+/// Asks again, a second after it failed.
 pub(super) async fn take_again(source: &Source, room: RoomId, upto: u64) -> anyhow::Result<Vec<Word>> {
     tokio::time::sleep(Duration::from_secs(1)).await;
-    take(source, room, upto).await.context("who is in the room is not known")
+    take(source, room, upto).await.context("the people in the room could not be read")
 }
 
 impl Feed {
-    /// Merges what was taken up to an event. Where the channel was closed meanwhile and opened again later in
-    /// the log, it lacks what happened between: the new one takes its own.
+    /// Merges who was in a room up to an event, or asks again. Ignores the result where the channel was closed and
+    /// opened again meanwhile, later in the log: it lacks the events between, and the channel asks for itself.
     pub(super) fn snapshot_taken(&mut self, channel: &Channel, upto: u64, result: anyhow::Result<Vec<Word>>) {
         let Some(hub) = self.hub(channel).filter(|hub| hub.began() <= upto) else { return };
         let needed = hub.began().max(hub.fold.forgotten());
@@ -73,7 +81,7 @@ impl Feed {
             }
             Ok(_) => self.take_snapshot(channel, needed),
             Err(error) => {
-                tracing::warn!(%channel, error = format!("{error:#}"), "who is here is asked again");
+                tracing::warn!(%channel, error = format!("{error:#}"), "the people in a room are not known yet, asking again");
                 self.take_snapshot(channel, needed);
             }
         }
