@@ -69,7 +69,8 @@ metric_names! {
     /// Reads of the log for those who come back to a channel, by `outcome`: read, too_much (more than a ring holds), gone
     /// (from the log), another_log, unreadable.
     counter REPLAYS_TOTAL = "roomcast_replays_total";
-    /// Healings by `cause`: reconnect, slow_consumer, gap, hint, election, epoch, widened, opened, late, again.
+    /// Healings by `cause`: reconnect, slow_consumer, overrun, gap, hint, election, epoch, widened, opened, late,
+    /// leaving, again.
     counter HEALS_TOTAL = "roomcast_heals_total";
     /// Stored events that were found in the log after later ones of their channel had been pushed: who lacks one
     /// is closed with the heal code.
