@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use shared::{log, nats::Role};
-use tests::cluster::{Cluster, Size};
+use tests::{
+    cluster::{Cluster, Size},
+    postgres::Database,
+};
 
 #[tokio::test]
 async fn what_was_missed_comes_first_on_any_node_under_load() {
@@ -82,6 +85,53 @@ async fn what_no_ring_can_hold_is_read_once() {
     let read = replays().await;
     assert_eq!(resume(ids[ids.len() - 10]).await, true);
     assert_eq!(replays().await, read, "from the ring");
+}
+
+#[tokio::test]
+async fn channels_of_a_shard_that_resume_at_once_are_each_read_once() {
+    const ROOMS: usize = 40;
+    const EVENTS: usize = 25;
+    let one_shard = [("ROOMCAST_SHARDS", "1")];
+    let size = Size { fanout: 2, ..Size::default() };
+    let cluster = Cluster::start_with(size, Database::shared(), &one_shard).await;
+    let ann = cluster.rest(0, "ann");
+    let make = |n: usize| {
+        let ann = ann.clone();
+        async move { ann.make_room(&n.to_string()).await }
+    };
+    let rooms: Vec<u64> = stream::iter(0..ROOMS).map(make).buffer_unordered(32).collect().await;
+    let mut socket = cluster.socket(0, "bob").await;
+    let mut resumes = Vec::new();
+    for room in &rooms {
+        let channel = format!("room-{room}");
+        let followed = socket.must("subscribe", json!({ "channel": channel })).await;
+        resumes.push(json!({ "channel": channel, "since": followed["id"], "epoch": followed["epoch"] }));
+    }
+    let said = stream::iter((0..ROOMS * EVENTS).map(|n| ann.say(rooms[n % ROOMS], "m")));
+    said.buffer_unordered(32).collect::<Vec<_>>().await;
+    // Two people on a node that has heard none of it.
+    let sockets = stream::iter(["bob", "eve"]).then(|user| cluster.socket(1, user)).collect::<Vec<_>>().await;
+    let resumed = sockets.into_iter().map(async |mut socket| {
+        for (n, resume) in resumes.iter().enumerate() {
+            let mut frame = resume.clone();
+            (frame["action"], frame["request_id"]) = ("subscribe".into(), n.into());
+            socket.send_text(&frame.to_string()).await.expect("the socket is open");
+        }
+        let (mut answers, mut events) = (0, 0);
+        while answers < ROOMS || events < ROOMS * EVENTS {
+            let frame = socket.next().await.expect("the socket is open");
+            if frame["request_id"].is_u64() {
+                assert_eq!(frame["data"]["recovered"], true, "{frame}");
+                answers += 1;
+            }
+            events += usize::from(frame["event"] == "chat-message");
+        }
+    });
+    futures_util::future::join_all(resumed).await;
+    let metrics = cluster.fanout[1].metrics().await;
+    let replays: Vec<&str> =
+        metrics.lines().filter(|line| line.starts_with("roomcast_replays_total")).collect();
+    assert_eq!(replays, [format!("roomcast_replays_total{{outcome=\"read\"}} {ROOMS}")]);
 }
 
 #[tokio::test]
