@@ -1,10 +1,12 @@
-//! One task a shard: it hears the shard's live events and pushes them to who follows.
+//! One task a shard: it receives the shard's live events and pushes them to the sockets that follow their channels.
 //!
-//! All of a shard's channels are owned by its task, so nothing here is locked. What must hold:
-//! before a channel is followed its subscription stands and the stream's leader was asked, on the
-//! same connection, where the stream ends (the barrier): whatever is stored after that is heard.
-//! What says that something was lost is known before anything that came after it is heard.
-//! The task only decides: slow work (asking, reading the log) is begun beside it and reports back.
+//! A shard's task owns all of its channels, so nothing here is locked. The task only decides: slow work (requests,
+//! reads of the log) runs in tasks of its own and reports back.
+//!
+//! What must hold: before a channel is followed, its subscription stands and the stream's leader was asked, on the
+//! same connection, where the stream ends (the barrier): every event that is stored after that is received. It does
+//! not hold for signals between people, which are never stored and come by another connection. A signal of a loss is
+//! handled before any live message that came after the loss.
 
 #[cfg(any(test, feature = "bench"))]
 pub(crate) mod bench;
@@ -70,14 +72,14 @@ pub(crate) enum Command {
     Follow {
         /// The channel, of this shard.
         channel: Channel,
-        /// Who.
+        /// The socket, and what it has.
         follower: Follower,
     },
-    /// Tell when an event of the socket's own was pushed to it.
+    /// Answer a socket once its own event was pushed to it.
     Answer {
         /// The channel, of this shard.
         channel: Channel,
-        /// Whose event it is.
+        /// The socket and its event.
         sender: Sender,
     },
     /// An event of a socket's own is late: its live copy may be lost.
@@ -91,27 +93,27 @@ pub(crate) enum Command {
     ChangeCaller {
         /// The channel, of this shard.
         channel: Channel,
-        /// Whose socket it is.
+        /// The socket's number on this node.
         connection: u64,
-        /// Who it is from now on.
+        /// The caller it has from now on.
         caller: Caller,
     },
-    /// Follow it no more.
+    /// Stop following a channel.
     Unfollow {
         /// The channel, of this shard.
         channel: Channel,
-        /// Who.
+        /// The socket's number on this node.
         connection: u64,
-        /// What later frames have asked for stands.
+        /// The socket's frame that asks: what later frames have asked for stays.
         frame: u64,
-        /// As a guard, who is pushed nothing.
+        /// Ends its watch of the right to be there instead, which is pushed no events.
         guard: bool,
-        /// Resolves once nothing more of it is pushed.
+        /// Resolves once nothing more of the channel is pushed to it.
         done: oneshot::Sender<()>,
     },
 }
 
-/// What slow work reports.
+/// The result of slow work.
 enum Done {
     People(anyhow::Result<people::Opened>),
     Opened { channel: Channel, result: anyhow::Result<open::Opened> },
@@ -123,13 +125,14 @@ enum Done {
     Healed(heal::Healed),
 }
 
-/// What all feeds of a node share.
+/// What the tasks of all shards of a node share.
 #[derive(Clone)]
 pub(crate) struct Source {
     pub(crate) client: Client,
-    /// Who carries which subscription of that client.
+    /// Which shard each subscription of that client belongs to: what one loses, its shard heals.
     pub(crate) losses: Losses,
-    /// A connection of its own for what is never stored: however much of that comes, nothing stored is lost by it.
+    /// A connection of its own for signals between people: no number of them delays stored events or makes them lost.
+    /// `typing` is not stored either, but comes by the subscription of its room, on the other connection.
     pub(crate) unstored: Client,
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,
@@ -146,18 +149,18 @@ enum Entry {
     Heard(Box<Hub>),
 }
 
-/// A channel whose beginning is being asked for.
+/// A channel that is being subscribed to: where its stream ends is being asked.
 #[derive(Default)]
 struct Opening {
-    /// These wait for it.
+    /// Followers that wait for it.
     waiting: Vec<Follower>,
-    /// What is heard meanwhile, where it is heard with others.
+    /// Live messages that came meanwhile, where its room is received with all others.
     gate: Vec<Message>,
     /// Something may have been lost meanwhile.
     doubt: bool,
 }
 
-/// Events that wait behind a gate; what comes more is healed from the log.
+/// Maximum messages that wait while a channel is being opened. Where more come, the channel is healed from the log.
 const GATE: usize = if cfg!(test) { 3 } else { 1_000 };
 
 /// A live message, and by which sort of subscription it came.
@@ -166,11 +169,11 @@ enum Live {
     People(Message),
 }
 
-/// What a subscription brings.
+/// The messages of a subscription.
 type Messages = Pin<Box<dyn Stream<Item = Message> + Send>>;
 
 impl Source {
-    /// A subscription that the shard carries: what it loses, that shard heals.
+    /// Subscribes for a shard, which is signalled where the subscription loses messages.
     async fn subscribe(&self, shard: Shard, subject: String) -> anyhow::Result<Messages> {
         Ok(self.losses.carry(shard, self.client.subscribe(subject).await?).boxed())
     }
@@ -182,36 +185,37 @@ pub(crate) struct Feed {
     source: Source,
     entries: HashMap<Channel, Entry>,
     live: SelectAll<Pin<Box<dyn Stream<Item = Live> + Send>>>,
-    /// Taken from there, and heard once it is known whether something was lost before.
+    /// Messages taken from `live`, which wait until the signals that came before them are handled.
     taken: VecDeque<Live>,
     signals: Signals,
     interest: Interest,
     people: People,
     position: Position,
-    /// What the channels were pushed above that position.
+    /// Events above that position that were pushed.
     heard: HeardSet,
-    /// While it is being healed nothing newer is pushed.
+    /// The healing under way: no live event is pushed meanwhile.
     healing: Option<Healing>,
-    /// Another cause came up meanwhile: from here, or from what will be sure then if that is less.
+    /// Sequence after which to heal once more, because another cause came up during the healing. The position that
+    /// is sure by then counts where it is lower.
     heal_again: Option<u64>,
-    /// Channels that were opened during a healing, until it is over.
+    /// Channels that were opened during the healing, until it is over.
     kept: Vec<(Channel, open::Opened)>,
-    /// People who may not be where they are.
+    /// People whose right to a channel has ended, until they were pushed everything from before that.
     leaving: Vec<rights::Leaving>,
-    /// Channels that are read back now,
+    /// Number of reads of the log for resuming followers that run now.
     replaying: usize,
-    /// and those that wait for their turn.
+    /// Channels whose read is queued: few run at a time.
     to_replay: VecDeque<Channel>,
-    /// To be begun beside the task.
+    /// Slow work to start.
     todo: Vec<Work>,
-    /// Channels whose sockets are to be sent something.
+    /// Channels to flush: events were delivered to them and their frames are not sent yet.
     unsent: Vec<Channel>,
     metrics: Arc<Deliveries>,
     latency: Latency,
 }
 
 impl Feed {
-    /// Nothing is heard yet.
+    /// A shard without channels or subscriptions; the first work subscribes for its people.
     fn new(shard: Shard, source: Source, signals: Signals) -> Self {
         Self {
             shard,
@@ -237,7 +241,7 @@ impl Feed {
         }
     }
 
-    /// An event is to be sent to those who follow its channel, unless it was heard before.
+    /// Delivers an event to the followers of its channel, unless it was delivered before.
     fn deliver(&mut self, channel: &Channel, heard: Heard<'_>) {
         let Some(Entry::Heard(hub)) = self.entries.get_mut(channel) else { return };
         if heard.seq > hub.last {
@@ -253,7 +257,7 @@ impl Feed {
         }
     }
 
-    /// Whether an event of a channel that is heard should have been pushed, and was not.
+    /// Whether an event of a channel that is followed here should have been pushed, and was not.
     fn lacks(&self, channel: &Channel, seq: u64) -> bool {
         match self.entries.get(channel) {
             Some(Entry::Heard(hub)) => seq > hub.began() && (seq > hub.last || !self.heard.has(seq)),
@@ -261,7 +265,7 @@ impl Feed {
         }
     }
 
-    /// Sends all that is to be sent.
+    /// Flushes every channel that has unsent frames.
     fn send_all(&mut self) {
         for channel in std::mem::take(&mut self.unsent) {
             if let Some(hub) = self.hub(&channel) {
@@ -308,14 +312,14 @@ impl Feed {
         }
     }
 
-    /// Tells a socket once the event was pushed that is its answer.
+    /// Notes a socket that waits for the push of its own event, and answers it then.
     fn answer(&mut self, channel: &Channel, sender: Sender) {
         let seq = sender.seq;
         let is_lost = self.lacks(channel, seq);
-        // A channel that is not followed pushes nothing: the session answers by itself.
+        // A channel that nobody follows pushes nothing: this drops `done`, and the session answers by itself.
         let Some(hub) = self.hub(channel) else { return };
         if is_lost && seq <= hub.last {
-            // Later ones were pushed already: its `done` is dropped, and the session knows that it can't be told.
+            // Later events were pushed already. This drops `done`: the session knows that no push will answer it.
             self.heal("late", Some(seq - 1));
         } else {
             hub.answers(sender);
@@ -323,7 +327,7 @@ impl Feed {
     }
 
     /// # Errors
-    /// Where the shard can't be heard any more.
+    /// When the shard's events can't be received any more.
     fn report(&mut self, report: Done) -> anyhow::Result<()> {
         match report {
             Done::People(result) => self.people_opened(result),
@@ -345,7 +349,7 @@ impl Feed {
         }
     }
 
-    /// The first that is known of the stream.
+    /// Notes the stream's epoch and end, where they are not known yet.
     fn begin(&mut self, state: StreamState) {
         if self.position.sure().is_none() {
             self.position.begin(state.epoch, state.last);
@@ -353,13 +357,13 @@ impl Feed {
         }
     }
 
-    /// A live copy may have been lost.
+    /// Handles api's hint that a live event may have been lost.
     fn hint(&mut self, hint: &SyncHint) {
         if hint.channel.shard(self.source.shards) != self.shard {
             return;
         }
         if let Some(Entry::Opening(opening)) = self.entries.get_mut(&hint.channel) {
-            // It may have been stored after the channel's beginning.
+            // The event may have been stored after the barrier.
             opening.doubt = true;
         }
         let people_lack = matches!(hint.channel, Channel::User(_)) && self.people.lack(hint.seq);

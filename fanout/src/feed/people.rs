@@ -1,8 +1,12 @@
-//! What concerns a person goes to every socket of theirs, whatever these follow.
+//! Events that go to every socket of a person, whichever channels these follow.
 //!
-//! One subscription a shard for all its people. What must hold: a socket that follows the person's
-//! channel gets such an event from there, any other from here: each once. What is not stored (a signal, the
-//! copy of what a contact's channel stores) comes from here alone.
+//! Each shard subscribes to every such kind of event, for all its people together. What must hold: a socket that
+//! follows the person's channel is pushed a stored event by that channel, any other socket by this module: each once.
+//! Events that are not stored (a signal, the copy of an event of a contact's channel) are pushed by this module alone.
+//!
+//! Signals come by a connection of their own. The barrier is asked on the other connection, so it does not prove that
+//! the broker knows the subscription for signals: one that is sent just as the node starts may be lost. Signals are
+//! never stored, and nothing promises that they arrive.
 
 use async_nats::{Message, header::NATS_SEQUENCE};
 use bytes::Bytes;
@@ -18,12 +22,12 @@ use tokio::sync::watch;
 use super::{Feed, Live, Messages, Source, heard::HeardSet, work::Work};
 use crate::render::{Form, native};
 
-/// The shards whose people this node hears, so that a socket can wait for its person's.
+/// The shards that this node has subscribed to for their people, so that a socket can wait for its person's shard.
 #[derive(Clone, Debug)]
 pub(crate) struct PeopleHeard(watch::Sender<Vec<bool>>);
 
 impl PeopleHeard {
-    /// None yet.
+    /// No shard yet.
     pub(crate) fn new(shards: ShardCount) -> Self {
         Self(watch::Sender::new(vec![false; shards.all().count()]))
     }
@@ -32,27 +36,28 @@ impl PeopleHeard {
         self.0.send_modify(|heard| heard[shard.index()] = true);
     }
 
-    /// Resolves once everything that is stored from then on reaches the sockets of the shard's people.
+    /// Resolves once every invitation that is stored from then on reaches the sockets of the shard's people. Says
+    /// nothing of events that are not stored.
     pub(crate) async fn wait(&self, shard: Shard) {
         // The sender lives in self: waiting can't fail.
         let _ = self.0.subscribe().wait_for(|heard| heard[shard.index()]).await;
     }
 }
 
-/// The events that concern a person so much.
+/// The stored events that go to every socket of a person.
 const STORED: [EventName; 1] = [EventName::Invitation];
 
-/// How far people's events are pushed.
+/// How far the stored events of a shard's people are pushed.
 #[derive(Default)]
 pub(super) struct People {
-    /// What lies before is nobody's here; there once they are heard.
+    /// The stream's end when the subscriptions stood: earlier events are not pushed here. `None` before that.
     began: Option<u64>,
     /// The last event that was pushed.
     last: u64,
-    /// An event may be found after newer ones. It is pushed then all the same: invitations have no order among
-    /// each other, and to close all sockets of a person for one would be worse.
+    /// The events that were pushed. One that is found only after newer ones is pushed all the same: invitations have
+    /// no order among each other, and closing all sockets of a person for one would be worse.
     heard: HeardSet,
-    /// Something may have been lost before they were heard.
+    /// Events may have been lost while the shard was being subscribed to.
     doubt: bool,
 }
 
@@ -66,7 +71,7 @@ impl People {
         self.began.is_some_and(|began| seq > began) && !self.heard.has(seq)
     }
 
-    /// Something may have been lost. Where they are heard already, healing brings it.
+    /// Notes that events may have been lost. Does nothing once the subscriptions stand: healing brings these events.
     pub(super) fn doubt(&mut self) {
         self.doubt |= self.began.is_none();
     }
@@ -77,12 +82,12 @@ impl People {
         self.heard.raise(seq);
     }
 
-    /// Everything up to `seq` surely was pushed.
+    /// Everything up to `seq` was pushed for sure.
     pub(super) fn raise(&mut self, seq: u64) {
         self.heard.raise(seq);
     }
 
-    /// It is another log, of which nothing up to `seq` is anybody's here.
+    /// Begins again with another log: events up to `seq` are not pushed.
     pub(super) fn begin_again(&mut self, seq: u64) {
         self.began = self.began.map(|_| seq);
         self.last = seq;
@@ -97,12 +102,12 @@ pub(super) struct Opened {
     pub(super) state: StreamState,
 }
 
-/// Whether a person's sockets are pushed that event where it is not stored.
+/// Whether an event of that name is pushed to a person's sockets without being stored.
 pub(super) fn is_unstored(event: &str) -> bool {
     event == live::SIGNAL || live::COPIED.iter().any(|name| name.as_str() == event)
 }
 
-/// Subscribes, and asks.
+/// Subscribes, then asks for the barrier. Waits a moment before it returns an error.
 pub(super) async fn open(source: &Source, shard: Shard) -> anyhow::Result<Opened> {
     let result = async {
         let signals = source.unstored.subscribe(subject::live_of_people(shard, live::SIGNAL)).await?;
@@ -131,14 +136,14 @@ impl Feed {
             }
         };
         if std::mem::take(&mut self.people.doubt) {
-            // Something may have been lost since: their beginning is asked for again.
+            // Events may have been lost since the barrier: it is asked for again.
             return self.todo.push(Work::People);
         }
         for messages in people {
             self.live.push(messages.map(Live::People).boxed());
         }
         self.signals.hear_elections(elections);
-        // Elections were not heard while the first channels were.
+        // The first channels were followed before elections were subscribed to.
         let is_late = self.position.sure().is_some();
         self.people = People { began: Some(state.last), last: state.last, ..People::default() };
         self.people.heard.begin_again(state.last);
@@ -168,7 +173,7 @@ impl Feed {
         }
     }
 
-    /// Pushes a stored event of a person, where it is one that all of their sockets get.
+    /// Pushes a stored event of a person to all of their sockets, where it is of such a kind and was not pushed before.
     pub(super) fn push_stored(
         &mut self,
         user: &UserId,

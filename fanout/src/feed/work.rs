@@ -1,7 +1,6 @@
-//! Slow work of a shard's task, begun beside it: the task decides what is to be done, and this does it.
+//! Slow work of a shard, each piece in a task of its own: the shard's task decides, and this asks or reads.
 //!
-//! What must hold: each piece of work reports, also where it panics: nobody waits for a shard that has
-//! fallen silent.
+//! What must hold: each piece of work that the shard waits for reports its end, also where it panics.
 
 use std::{future::Future, panic::AssertUnwindSafe};
 
@@ -25,25 +24,25 @@ use super::{
 };
 use crate::hub::follower::Follower;
 
-/// What is to be done beside the shard's task.
+/// A piece of slow work.
 pub(super) enum Work {
-    /// Subscribe to what concerns the shard's people, and to its elections.
+    /// Subscribe to the events of the shard's people, and to the elections of its stream's leader.
     People,
-    /// Subscribe to a channel, unless it is heard with all others.
+    /// Subscribe to a channel, unless `is_heard`: its room is received with all others.
     Open { channel: Channel, is_heard: bool },
     /// Subscribe to all rooms.
     Widen,
     /// Ask who was in a room up to an event.
     Snapshot { room: RoomId, upto: u64 },
-    /// Ask where the stream ends, for somebody who claims to have more than this node.
+    /// Ask where the stream ends, for a follower that claims to have later events than this node.
     Barrier { channel: Channel, follower: Follower },
-    /// Read a channel back.
+    /// Read older events of a channel for followers that resume.
     Replay { channel: Channel, asked: Asked },
-    /// Read the shard from where something may have been lost.
+    /// Read the shard's events after the first that may be lost.
     Heal(heal::Range),
-    /// Say that the log has lost what was heard of it.
+    /// Tell the persister that the log has lost events which this node has received.
     TellLoss(Reached),
-    /// Ask whether those who follow a channel still may.
+    /// Ask api whether the people who follow a channel still may.
     Confirm { channel: Channel, callers: Vec<Caller> },
 }
 
@@ -62,7 +61,7 @@ impl Work {
         }
     }
 
-    /// What is reported where it panics; nothing where nobody waits for it.
+    /// The report where it panics; `None` where the shard does not wait for one.
     fn failed(&self) -> Option<Done> {
         let error = || anyhow!("it panicked");
         match self {
@@ -80,12 +79,12 @@ impl Work {
             }
             Self::Heal(_) => Some(Done::Healed(Healed::Panicked)),
             Self::Confirm { channel, .. } => Some(Done::Confirmed { channel: channel.clone(), result: None }),
-            // The socket that waits is answered that its channel can't be followed now.
+            // A barrier's follower is dropped with it: its session answers that the channel can't be followed now.
             Self::Barrier { .. } | Self::TellLoss(_) => None,
         }
     }
 
-    /// Begins it. What becomes of it is reported to `done`.
+    /// Starts it in a task of its own, which reports to `done`.
     pub(super) fn start(self, shard: Shard, source: Source, done: mpsc::Sender<Done>) {
         let (name, failed) = (self.name(), self.failed());
         let work = self.run(shard, source, done.clone());
@@ -124,7 +123,7 @@ impl Work {
             Self::TellLoss(word) => {
                 let word = serde_json::to_vec(&word).ok()?;
                 if let Err(error) = source.client.publish(subject::seen(shard), word.into()).await {
-                    tracing::warn!(%error, %shard, "nobody was told that the log has lost its end");
+                    tracing::warn!(%error, %shard, "the persister could not be told that the log has lost its end");
                 }
                 return None;
             }
@@ -136,13 +135,13 @@ impl Work {
     }
 }
 
-/// What work reports, or `failed` where it panics.
+/// Runs work and returns its report, or `failed` where it panics.
 async fn supervised(
     name: &'static str,
     work: impl Future<Output = Option<Done>>,
     failed: Option<Done>,
 ) -> Option<Done> {
-    // Nothing of it is used again.
+    // Unwind safe: nothing of the work is used after a panic.
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(report) => report,
         Err(_) => {

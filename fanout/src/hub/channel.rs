@@ -1,4 +1,4 @@
-//! One channel on this node: its followers, its recent events, and how far it is heard.
+//! One channel on this node: its followers, its recent events, and up to where it has received events.
 //!
 //! What must hold: events reach followers in the log's order, each at most once. What is above `began`, and at
 //! or below `last`, has been pushed or is about to be, unless the shard's set of heard events lacks it: then
@@ -36,7 +36,7 @@ use crate::{
     session::outbox::Outbox,
 };
 
-/// How long a channel that nobody follows is still heard: whoever comes back finds it warm.
+/// How long a channel without followers stays subscribed, so that a client that comes back resumes from its ring.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// A socket whose answer is the push of its event.
@@ -49,7 +49,7 @@ pub(crate) struct Sender {
     pub(crate) done: oneshot::Sender<bool>,
 }
 
-/// A channel that is heard.
+/// A channel whose events this node receives.
 pub(crate) struct Hub {
     channel: Channel,
     shard: usize,
@@ -60,18 +60,19 @@ pub(crate) struct Hub {
     pub(crate) rights: Rights,
     /// The room of two people.
     pair: bool,
-    /// Where it began: what lies before is nobody's gap here.
+    /// Sequence from which the channel's state is complete. Events up to it were never missed here.
     began: u64,
     /// The last event of each name, as the broker chains them.
     chain: HashMap<String, u64>,
-    /// Followers that wait until the log was read back to what they have.
+    /// Followers that wait for a read of the log: it has older events that they lack.
     pub(crate) resuming: Vec<Follower>,
+    /// A read of the log for them runs, or is queued. The ring drops nothing for its age meanwhile.
     pub(crate) reading: bool,
     members: Members,
     idle_since: Option<Instant>,
-    /// It waits for [`Hub::send`], and who calls that was told.
+    /// Already in the shard's list of channels to flush by [`Hub::send`].
     unsent: bool,
-    /// Those whose answer is the push of their event.
+    /// Sockets that wait for the push of an event of their own: it is their answer.
     senders: Vec<Sender>,
     /// Ends the channel's own subscription when dropped.
     interest: Option<oneshot::Sender<()>>,
@@ -129,7 +130,7 @@ impl Hub {
     /// is false where what it missed can't be had.
     pub(crate) fn admit(&mut self, follower: Follower, recovered: bool) {
         self.send();
-        // Without a grant only what is heard from now on can end it.
+        // Without a grant only events from now on can end the right.
         let as_of = follower.grant.map_or(self.last, |grant| grant.as_of);
         if self.rights.is_over(&follower.caller, as_of) {
             // The session may be gone meanwhile: then nobody waits.
@@ -203,7 +204,7 @@ impl Hub {
         self.resuming.is_empty() && self.idle_since.is_some_and(|since| since.elapsed() > LINGER)
     }
 
-    /// Somebody is about to follow it: it is heard for a while yet.
+    /// Keeps it for a while longer, because a socket is about to follow it.
     pub(crate) fn expect(&mut self) {
         self.idle_since = self.idle_since.map(|_| Instant::now());
     }
@@ -271,7 +272,7 @@ impl Hub {
         closed
     }
 
-    /// What followers are sent of an event; `None` where it changes nothing for them.
+    /// The frames of an event for its followers; `None` where it changes nothing for them.
     fn next(&mut self, heard: Heard<'_>, name: Option<EventName>) -> Option<Next> {
         let Heard { event, seq, .. } = heard;
         match self.chain.get_mut(event) {
@@ -283,7 +284,7 @@ impl Hub {
                 let is_told = self.take_word(heard, name == Some(EventName::ParticipantJoin));
                 return is_told.then(|| self.rendered(heard, None));
             }
-            // What somebody has read is nothing to a crowd.
+            // In a room of more than two, only the reader's own sockets are sent what was read.
             Some(EventName::MessageRead) if !self.pair => {
                 let About { user } = serde_json::from_slice(heard.payload).ok()?;
                 Some(user)
@@ -307,7 +308,7 @@ impl Hub {
         }
     }
 
-    /// Sends everyone what is to be sent.
+    /// Flushes the frames of all events that were delivered.
     pub(crate) fn send(&mut self) {
         self.unsent = false;
         let sent = self.members.send();
@@ -335,13 +336,13 @@ impl Hub {
         }
     }
 
-    /// Pushes what is not stored: it is dropped first where a client reads slowly.
+    /// Pushes a frame that is not stored. Such frames are dropped first where a client reads slowly.
     pub(crate) fn push_unstored(&mut self, frame: &Bytes) {
         self.send();
         self.members.push_unstored(frame);
     }
 
-    /// A process's word on one of its people. True where it is to be told.
+    /// Merges a join or leave that a process has stored. True where it changes who is present, so that it is pushed.
     fn take_word(&mut self, heard: Heard<'_>, present: bool) -> bool {
         let number = |name| heard.headers?.get_last(name)?.as_str().parse::<u64>().ok();
         let about = serde_json::from_slice::<About>(heard.payload).ok();
@@ -381,7 +382,7 @@ impl Hub {
         self.members.is_empty()
     }
 
-    /// Everyone who is here, each once.
+    /// The callers of all followers and guards, each once.
     pub(crate) fn callers(&self) -> HashSet<Caller> {
         self.members.callers()
     }

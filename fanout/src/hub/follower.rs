@@ -15,9 +15,9 @@ pub(crate) type Answer = Box<dyn FnOnce(&Followed) -> Bytes + Send>;
 pub(crate) struct Follower {
     /// The socket's number on this node.
     pub(crate) connection: u64,
-    /// The frame that asks: which of its asks it is.
+    /// Number of the socket's frame that asks.
     pub(crate) frame: u64,
-    /// Whose socket it is.
+    /// The person on the socket, with their rights by token.
     pub(crate) caller: Caller,
     /// Where its frames go.
     pub(crate) outbox: Arc<Outbox>,
@@ -25,22 +25,24 @@ pub(crate) struct Follower {
     pub(crate) since: Option<u64>,
     /// The epoch it got it in.
     pub(crate) epoch: Option<u64>,
-    /// By what right, where the channel is a room's or a team's.
+    /// The right that api has granted, where the channel is a room's or a team's.
     pub(crate) grant: Option<Grant>,
-    /// Its answer, pushed before all events. None for a guard: it is pushed nothing, and only
-    /// hears of the end of its right.
+    /// Its answer, pushed before all events. `None` for a guard: it is pushed nothing, and is only
+    /// closed when its right ends.
     pub(crate) answer: Option<Answer>,
-    /// Resolves once it follows, false where its right is over; dropped where it can't.
+    /// Resolves with true once it follows, with false where its right is over. Dropped where the channel can't be
+    /// followed now.
     pub(crate) done: oneshot::Sender<bool>,
 }
 
 impl Follower {
-    /// Whether it was asked for by that socket, in a frame up to that one; as a guard or not.
+    /// Whether that socket asked for it in a frame up to `frame`, as a guard or not.
     pub(crate) fn is_by(&self, connection: u64, frame: u64, guard: bool) -> bool {
         self.connection == connection && self.frame <= frame && self.answer.is_none() == guard
     }
 
-    /// Up to where the client has all there is: what it has seen, and what held nothing for it.
+    /// Sequence up to which the client lacks nothing. It is later than `since` where api's grant shows that the
+    /// room had no event between.
     pub(crate) fn reach(&self) -> Option<u64> {
         let since = self.since?;
         match self.grant {
@@ -53,7 +55,7 @@ impl Follower {
 /// Where a follower begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Followed {
-    /// The channel's stream, as its place in lists of all.
+    /// Index of the channel's shard in lists of all shards.
     pub(crate) shard: usize,
     /// The epoch of its stream.
     pub(crate) epoch: u64,
@@ -61,6 +63,6 @@ pub(crate) struct Followed {
     pub(crate) id: u64,
     /// Whether nothing is missing between what the client has and what it is pushed.
     pub(crate) recovered: bool,
-    /// Who is there, where the channel is a room's: fields of JSON.
+    /// The people present, where the channel is a room's: fields of JSON.
     pub(crate) people: Option<Arc<str>>,
 }

@@ -1,72 +1,74 @@
-//! The recent events of a channel, as the frames they were pushed as.
+//! The recent events of a channel, as the frames that were pushed.
 //!
 //! What must hold: the ring has every event of its channel in (base, last] that a resume repeats,
-//! so whoever has all up to `base` or later can be served from it alone.
+//! so a client that has everything up to `base` or later can resume from the ring alone.
 
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// The most events it holds.
+/// Maximum events of a ring.
 pub(crate) const EVENTS_MAX: usize = 10_000;
-/// The most bytes it holds.
+/// Maximum bytes of a ring's frames.
 pub(crate) const BYTES_MAX: usize = 4 << 20;
 
-/// Parts of the time for which events are kept: so exact is their age.
+/// Marks of time per maximum age: an event is dropped at most a sixteenth of that age too late.
 const PARTS: u32 = 16;
-/// Places for frames that are kept where few are there.
+/// Capacity, in frames, that a ring with few frames keeps allocated.
 const PLACES: usize = 16;
 
 /// Recent frames by sequence.
 #[derive(Debug)]
 pub(crate) struct Ring {
     base: u64,
-    /// Whoever has less than this can't be served, now or later: what they lack is gone, or is more than a ring holds.
+    /// A client whose last event is before this can't be served, now or later: the log lacks events that it needs, or
+    /// they are more than a ring holds.
     lost: u64,
     frames: VecDeque<(u64, Bytes)>,
     bytes: usize,
-    /// Everything up to these was here at these times.
+    /// At each of these times, the newest event of the ring.
     marks: VecDeque<(Instant, u64)>,
 }
 
 impl Ring {
-    /// An empty ring that has everything after `base`.
+    /// An empty ring: its channel has no event after `base` yet.
     pub(crate) const fn new(base: u64) -> Self {
         Self { base, lost: 0, frames: VecDeque::new(), bytes: 0, marks: VecDeque::new() }
     }
 
-    /// Everything after this is here.
+    /// The ring has every event after this sequence.
     pub(crate) const fn base(&self) -> u64 {
         self.base
     }
 
-    /// Whoever has less than this can't be served.
+    /// A client whose last event is before this sequence can't be served, now or later.
     pub(crate) const fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Whoever has less than that can't be served.
+    /// Raises [`Ring::lost`] to `before`, where that is later.
     pub(crate) fn lose(&mut self, before: u64) {
         self.lost = self.lost.max(before);
     }
 
-    /// What it may take more: events, and bytes.
+    /// Free space: events, and bytes.
     pub(crate) fn space(&self) -> (usize, usize) {
         (EVENTS_MAX.saturating_sub(self.frames.len()), BYTES_MAX.saturating_sub(self.bytes))
     }
 
-    /// What it takes of memory, in bytes.
+    /// Memory that the ring takes, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.bytes + self.frames.capacity() * size_of::<(u64, Bytes)>()
     }
 
-    /// For how long the oldest event has been here, as far as that is noted.
+    /// Age of the oldest mark: the ring's first events are at least that old. Zero without a mark.
     pub(crate) fn oldest(&self) -> Duration {
         self.marks.front().map_or(Duration::ZERO, |(at, _)| at.elapsed())
     }
 
-    /// Some time has passed: what came longer than `age` ago is dropped.
+    /// Drops events that came more than `age` ago. To be called each second or so. The log may still have them, so
+    /// [`Ring::lost`] stays.
     pub(crate) fn forget(&mut self, age: Duration) {
         let now = Instant::now();
         if let Some((newest, _)) = self.frames.back() {
@@ -86,14 +88,14 @@ impl Ring {
         }
     }
 
-    /// Adds the newest event. The oldest go where it would be too many.
+    /// Adds the newest event. Drops the oldest ones where the ring is full.
     pub(crate) fn push(&mut self, seq: u64, frame: Bytes) {
         self.bytes += frame.len();
         self.frames.push_back((seq, frame));
         self.shrink();
     }
 
-    /// Adds an event that was found only after newer ones. One that lies before the base belongs nowhere here.
+    /// Adds an event that was found only after newer ones. Ignores one that is at or before the base, or is known.
     pub(crate) fn insert(&mut self, seq: u64, frame: Bytes) {
         let place = self.frames.partition_point(|(other, _)| *other < seq);
         let is_here = self.frames.get(place).is_some_and(|(other, _)| *other == seq);
@@ -114,8 +116,8 @@ impl Ring {
         }
     }
 
-    /// Adds what lies before: all events in (base, upto]. The oldest are left out where it would be too many,
-    /// all of them where the ring has moved on meanwhile: its base then says what it has.
+    /// Adds older events: all of the channel in (base, upto]. Leaves out the oldest ones where the ring is full, and
+    /// all of them where `upto` is no longer its base: there would be a gap. [`Ring::base`] then says what it has.
     pub(crate) fn extend_back(&mut self, base: u64, upto: u64, older: Vec<(u64, Bytes)>) {
         if upto != self.base {
             return;
@@ -157,7 +159,7 @@ mod tests {
         assert_eq!(served, [9, 12, 15]);
         assert_eq!(ring.base(), 5);
         ring.extend_back(1, 10, vec![]);
-        assert_eq!(ring.base(), 5, "the gap between 5 and 10 would be unseen");
+        assert_eq!(ring.base(), 5, "the gap between 5 and 10 would go unnoticed");
     }
 
     #[test]
@@ -166,7 +168,7 @@ mod tests {
         ring.push(12, Bytes::from(vec![0; BYTES_MAX - 2]));
         ring.extend_back(1, 10, vec![(2, frame(2)), (4, frame(4)), (6, frame(6)), (8, frame(8))]);
         assert_eq!((ring.base(), ring.after(0).count()), (4, 3));
-        assert_eq!((ring.lost(), ring.space()), (4, (EVENTS_MAX - 3, 0)), "what lies before fits never");
+        assert_eq!((ring.lost(), ring.space()), (4, (EVENTS_MAX - 3, 0)), "events before that never fit");
     }
 
     #[test]
@@ -178,7 +180,7 @@ mod tests {
             ring.insert(seq, frame(0));
         }
         let places: Vec<u64> = ring.frames.iter().map(|(seq, _)| *seq).collect();
-        assert_eq!(places, [12, 13, 15, 16], "9 lies before the base, 15 is here");
+        assert_eq!(places, [12, 13, 15, 16], "9 is before the base, 15 is known");
     }
 
     #[tokio::test(start_paused = true)]

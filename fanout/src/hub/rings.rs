@@ -1,7 +1,7 @@
-//! What all rings of a node hold together: for so long, and so many bytes.
+//! The bounds that all rings of a node share: how long they keep events, and how many bytes they hold together.
 //!
-//! What must hold: however many rooms are busy, the node's rings stay near their bound. Where they would be above it,
-//! each keeps its events for a shorter time, and those who come back after longer are served from the log.
+//! What must hold: however many rooms are busy, the node's rings stay near their bound of bytes. Above it, every ring
+//! keeps its events for a shorter time, and a client that resumes from further back is served from the log.
 
 use std::{
     sync::{
@@ -20,12 +20,12 @@ use shared::{
 /// The shortest time for which events are kept.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// The bounds of a node's rings, and what they hold.
+/// The bounds of a node's rings, and how much each shard's rings hold.
 #[derive(Debug)]
 pub(crate) struct Rings {
-    /// By shard.
+    /// Bytes held, by shard.
     bytes: Vec<AtomicUsize>,
-    /// For how long the oldest events have been there, in milliseconds, by shard.
+    /// Age of the oldest event in milliseconds, by shard.
     oldest: Vec<AtomicU64>,
     max_bytes: usize,
     longest: Duration,
@@ -47,12 +47,13 @@ impl Rings {
         }
     }
 
-    /// For how long events are kept now.
+    /// How long a ring keeps an event now.
     pub(crate) fn age(&self) -> Duration {
         *self.age.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A second has passed, and a shard's rings hold so many bytes, of which the oldest have been there for so long.
+    /// Notes, each second, how many bytes a shard's rings hold and how old their oldest event is. The system's shard
+    /// also adapts the age, once a second for the node.
     pub(crate) fn note(&self, shard: Shard, bytes: usize, oldest: Duration) {
         if let (Some(held), Some(since)) = (self.bytes.get(shard.index()), self.oldest.get(shard.index())) {
             held.store(bytes, Ordering::Relaxed);
@@ -63,7 +64,7 @@ impl Rings {
         }
     }
 
-    /// Keeps events for shorter where there are too many, in proportion, and for longer again where there is room.
+    /// Shortens the age in proportion where the rings hold too many bytes, and lengthens it slowly where there is room.
     #[expect(clippy::cast_precision_loss, reason = "a share needs no more digits")]
     fn adapt(&self) {
         let total: usize = self.bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum();
@@ -90,7 +91,7 @@ mod tests {
         let rings = Rings::new(shards, 1_000, Duration::from_secs(600));
         let note = |bytes: usize| {
             let oldest = Duration::from_secs(100);
-            // The system's shard, which is the first, looks at what all have said.
+            // The system's shard, which is the first, adds up what all shards have noted.
             for n in [1, 0] {
                 rings.note(shards.all().nth(n).expect("two"), bytes / 2, oldest);
             }
