@@ -29,7 +29,7 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::{
     handshake,
     node::Node,
-    session::{self, ADMITTED, Opening, Socket, deflate},
+    session::{self, ADMITTED, Opening, Socket},
 };
 
 #[derive(Clone)]
@@ -80,7 +80,8 @@ async fn answer(accept: &Accept, request: Request, surface: Surface, topic: Opti
     }
 }
 
-fn refuse(error: &Error) -> Response {
+/// A refusal as it is answered before a socket is upgraded.
+pub(crate) fn refuse(error: &Error) -> Response {
     let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = serde_json::json!({
         "type": "about:blank",
@@ -129,24 +130,20 @@ async fn upgrade(
         .verifier
         .verify(&token)
         .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
-    node.sessions.has_room(&identity.caller.user)?;
     if surface == Surface::MatchAdmin && !identity.caller.is_admin {
         return Err(Error::forbidden());
     }
+    let subprotocol = handshake::subprotocol(request.headers());
+    let deflates = surface == Surface::Native && handshake::offers_deflate(request.headers());
+    let on_upgrade = handshake::take_upgrade(&mut request)?;
+    let shard = Channel::User(identity.caller.user.clone()).shard(node.shards);
+    // Before anything is done for it, since it may be one too many.
+    let opening = Opening::new(node, identity.clone(), surface, deflates)?;
     node.ask.hello(&identity).await?;
     let first = match topic {
         Some(topic) => Some(topic.join(node, &identity.caller).await?),
         None => None,
     };
-    let subprotocol = handshake::subprotocol(request.headers());
-    let on_upgrade = request
-        .extensions_mut()
-        .remove::<OnUpgrade>()
-        .ok_or_else(|| Error::bad_request("This connection can't be upgraded."))?;
-    let offers = handshake::parts(request.headers(), header::SEC_WEBSOCKET_EXTENSIONS);
-    let deflates = surface == Surface::Native && deflate::is_offered(offers);
-    let shard = Channel::User(identity.caller.user.clone()).shard(node.shards);
-    let opening = Opening::new(node, identity, surface, deflates)?;
     // Listed first, then asked: a drain that begins now closes it.
     if accept.shutdown.soft.is_cancelled() {
         return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
@@ -156,15 +153,8 @@ async fn upgrade(
     timeout(ADMITTED, node.people.wait(shard)).await.map_err(|_| early())?;
     begin(accept.clone(), on_upgrade, opening, first).await.map_err(|error| Error::internal(&error))??;
 
-    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
-    headers.extend(subprotocol.map(|name| (header::SEC_WEBSOCKET_PROTOCOL, name)));
-    if deflates {
-        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::AGREED));
-    }
+    let mut response = handshake::switching_protocols(accept_key, deflates);
+    response.headers_mut().extend(subprotocol.map(|name| (header::SEC_WEBSOCKET_PROTOCOL, name)));
     Ok(response)
 }
 

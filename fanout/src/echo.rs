@@ -3,14 +3,8 @@
 
 use std::io;
 
-use axum::{
-    Router,
-    extract::Request,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
-};
+use axum::{Router, extract::Request, response::Response};
 use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
 use shared::{
     error::Error,
     lifecycle::Shutdown,
@@ -19,13 +13,12 @@ use shared::{
 use tokio::net::TcpListener;
 
 use crate::{
-    accept::upgraded,
+    accept::{refuse, upgraded},
     handshake,
     render::Form,
     session::{
         Socket,
         close::CloseReason,
-        deflate,
         frame::{self, Decoder, Incoming, Violation},
         outbox::Outbox,
     },
@@ -39,35 +32,22 @@ const MESSAGE_MAX: usize = 16 << 20;
 /// # Errors
 /// When it can't accept connections.
 pub async fn serve(listener: TcpListener, shutdown: Shutdown) -> anyhow::Result<()> {
-    let router = Router::new().fallback(|request: Request| async {
-        upgrade(request).unwrap_or_else(|error| (StatusCode::BAD_REQUEST, error.detail).into_response())
-    });
+    let router = Router::new()
+        .fallback(|request: Request| async { upgrade(request).unwrap_or_else(|error| refuse(&error)) });
     serve::serve("echo", listener, router, Limits::inside(), shutdown).await
 }
 
 fn upgrade(mut request: Request) -> Result<Response, Error> {
     let key = handshake::accept(&request)?;
-    let offers = handshake::parts(request.headers(), header::SEC_WEBSOCKET_EXTENSIONS);
-    let deflates = deflate::is_offered(offers);
-    let on_upgrade = request
-        .extensions_mut()
-        .remove::<OnUpgrade>()
-        .ok_or_else(|| Error::bad_request("This connection can't be upgraded."))?;
+    let deflates = handshake::offers_deflate(request.headers());
+    let on_upgrade = handshake::take_upgrade(&mut request)?;
     tokio::spawn(async move {
         if let Some((socket, read)) = upgraded(on_upgrade).await {
             // The client may be gone at any time.
             let _ = echo(socket, &read, deflates).await;
         }
     });
-    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
-    if deflates {
-        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::AGREED));
-    }
-    Ok(response)
+    Ok(handshake::switching_protocols(key, deflates))
 }
 
 async fn echo(socket: Socket, read: &[u8], deflates: bool) -> io::Result<()> {

@@ -3,7 +3,8 @@
 use axum::{
     body::HttpBody as _,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
+    response::{IntoResponse as _, Response},
 };
 use base64::{
     Engine as _,
@@ -13,11 +14,14 @@ use base64::{
         general_purpose::{PAD, STANDARD},
     },
 };
+use hyper::upgrade::OnUpgrade;
 use sha1::{Digest as _, Sha1};
 use shared::{
     error::{Error, ErrorCode},
     serve,
 };
+
+use crate::session::deflate;
 
 /// The version of the protocol that is spoken.
 pub(crate) const VERSION: &str = "13";
@@ -56,6 +60,33 @@ pub(crate) fn accept(request: &Request) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(STANDARD.encode(hash.finalize())).map_err(|error| Error::internal(&error))
 }
 
+/// Whether a client offers to compress messages in a way that is spoken here.
+pub(crate) fn offers_deflate(headers: &HeaderMap) -> bool {
+    deflate::is_offered(parts(headers, header::SEC_WEBSOCKET_EXTENSIONS))
+}
+
+/// Takes the connection of a request, to be had once the answer has left.
+///
+/// # Errors
+/// Where the connection can't be upgraded.
+pub(crate) fn take_upgrade(request: &mut Request) -> Result<OnUpgrade, Error> {
+    let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    on_upgrade.ok_or_else(|| Error::bad_request("This connection can't be upgraded."))
+}
+
+/// The answer after which the connection is a socket.
+pub(crate) fn switching_protocols(accept: HeaderValue, deflates: bool) -> Response {
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if deflates {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::AGREED));
+    }
+    response
+}
+
 /// The subprotocol beside which a token is offered, spelled as the client spells it: browsers close a socket whose
 /// answer differs.
 pub(crate) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
@@ -66,7 +97,7 @@ pub(crate) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// The parts of a comma-separated header, over all its lines.
-pub(crate) fn parts(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+fn parts(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }

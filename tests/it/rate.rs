@@ -155,6 +155,12 @@ async fn every_action_of_a_socket_is_counted_and_nothing_of_one_too_many_is_done
     assert_eq!(cluster.stored().await, stored);
     let metrics = cluster.fanout[0].metrics().await;
     assert!(metrics.contains("roomcast_rate_limited_total{limit=\"frames\"} 4"), "{metrics}");
+    let mut binary = cluster.socket(0, "ann").await;
+    for _ in 0..8 {
+        binary.send_binary(b"{}").await.expect("open");
+    }
+    let answer = binary.act("ping", json!({})).await.expect("open");
+    assert_eq!(answer["response_status"], 429, "frames that are not text are counted: {answer}");
     // A socket more of the same person has its own share, and the host application is not counted.
     cluster.socket(0, "ann").await.must("ping", json!({})).await;
     let root = sign(&json!({ "user_id": "root", "is_admin": true }));
@@ -174,6 +180,11 @@ async fn a_person_has_so_many_sockets_and_a_socket_so_many_channels() {
     let refused = Socket::open(&cluster.fanout[0].address(), &token("ann")).await.err().expect("refused");
     assert!(refused.to_string().contains("429"), "{refused}");
     cluster.socket(0, "bob").await;
+    let admin = sign(&json!({ "user_id": "root", "is_admin": true }));
+    let mut of_admin = Vec::new();
+    for _ in 0..3 {
+        of_admin.push(Socket::open(&cluster.fanout[0].address(), &admin).await.expect("it opens"));
+    }
     drop(second);
     eventually("a place is free", || async {
         Socket::open(&cluster.fanout[0].address(), &token("ann")).await.ok()

@@ -195,8 +195,8 @@ fn sql() -> String {
        (SELECT seq FROM watermark WHERE shard = $2) AS as_of,
        coalesce((SELECT seq FROM watermark WHERE shard = $3), 0) AS team_as_of
 FROM room r
-LEFT JOIN room_state s ON s.shard = $2 AND s.room = r.id
-LEFT JOIN team t ON t.shard = -1 AND t.id = r.team
+LEFT JOIN LATERAL (SELECT s.* FROM room_state s WHERE s.shard = $2 AND s.room = r.id LIMIT 1) s ON true
+LEFT JOIN LATERAL (SELECT t.creator FROM team t WHERE t.shard = -1 AND t.id = r.team LIMIT 1) t ON true
 WHERE r.shard = -1 AND r.id = $1"
     )
 }

@@ -32,7 +32,8 @@ WITH through AS (
     WHERE m.shard = $1 AND m.room = $2 AND m.id > (SELECT seq FROM through) AND m.client_id = $4
 )
 SELECT m.id, CASE WHEN m.edited_at IS NULL AND m.deleted_at IS NULL THEN m.body END, m.created_at
-FROM candidate c JOIN message m ON m.shard = $1 AND m.room = $2 AND m.id = c.id
+FROM candidate c
+CROSS JOIN LATERAL (SELECT m.* FROM message m WHERE m.shard = $1 AND m.room = $2 AND m.id = c.id LIMIT 1) m
 WHERE m.author = $3 AND m.client_id = $4 ORDER BY m.id LIMIT 1";
 
 /// The message that a person sent to a room under that key, a UUID.

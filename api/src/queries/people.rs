@@ -101,8 +101,10 @@ pub(crate) async fn described(
                         OFFSET 0),
                 coalesce(c.is_on, false)
          FROM unnest($1::int2[], $2::text[]) AS a (shard, user_id)
-         LEFT JOIN person p ON p.shard = a.shard AND p.user_id = a.user_id
-         LEFT JOIN camera c ON c.shard = a.shard AND c.user_id = a.user_id",
+         LEFT JOIN LATERAL (SELECT p.profile FROM person p
+                            WHERE p.shard = a.shard AND p.user_id = a.user_id LIMIT 1) p ON true
+         LEFT JOIN LATERAL (SELECT c.is_on FROM camera c
+                            WHERE c.shard = a.shard AND c.user_id = a.user_id LIMIT 1) c ON true",
     )
     .bind(of)
     .bind(names)

@@ -11,6 +11,7 @@ use shared::{
     id::UserId,
     metric_names as names,
     rate::Most,
+    rules::Caller,
 };
 use tokio::sync::watch;
 
@@ -52,20 +53,12 @@ impl Sessions {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether that person may open one more socket.
-    ///
-    /// # Errors
-    /// Where the node has no room for it, or the person as many as may be.
-    pub(crate) fn has_room(&self, user: &UserId) -> Result<(), Error> {
-        self.room_in(&self.open(), user)
-    }
-
-    fn room_in(&self, open: &Open, user: &UserId) -> Result<(), Error> {
+    fn check_limits(&self, open: &Open, caller: &Caller) -> Result<(), Error> {
         if open.sockets.len() >= self.max {
             return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
         }
         let Most(most) = self.of_person;
-        if open.people.get(user).is_none_or(|ids| ids.len() < most) {
+        if caller.is_admin || open.people.get(&caller.user).is_none_or(|ids| ids.len() < most) {
             return Ok(());
         }
         metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => "sockets").increment(1);
@@ -76,14 +69,19 @@ impl Sessions {
     /// Lists a socket of that person.
     ///
     /// # Errors
-    /// Where the node has no room for it, or the person as many as may be.
-    pub(crate) fn register(&self, id: u64, user: UserId, outbox: Arc<Outbox>) -> Result<Registered, Error> {
+    /// Where the node has no room for it, or the person as many as may be. An admin may have any number.
+    pub(crate) fn register(
+        &self,
+        id: u64,
+        caller: &Caller,
+        outbox: Arc<Outbox>,
+    ) -> Result<Registered, Error> {
         let mut open = self.open();
-        self.room_in(&open, &user)?;
+        self.check_limits(&open, caller)?;
         open.sockets.insert(id, outbox);
-        open.people.entry(user.clone()).or_default().push(id);
+        open.people.entry(caller.user.clone()).or_default().push(id);
         self.count.send_replace(open.sockets.len());
-        Ok(Registered { sessions: self.clone(), id, user })
+        Ok(Registered { sessions: self.clone(), id, user: caller.user.clone() })
     }
 
     /// Every open socket now.

@@ -207,6 +207,8 @@ impl Session {
                     match incoming {
                         Incoming::Text(text) => self.begin(&text),
                         Incoming::Binary(_) => {
+                            // The error is due all the same.
+                            let _ = self.count_frame();
                             self.outbox.push(envelope::error(None, 400, "Frames must be text."));
                         }
                         Incoming::Ping(payload) => {

@@ -49,7 +49,7 @@ impl Opening {
     ) -> Result<Self, Error> {
         let connection = node.next_connection();
         let outbox = Arc::new(Outbox::new(node.outbox_bytes, Form::of(surface, deflates)));
-        let registered = node.sessions.register(connection, identity.caller.user.clone(), outbox.clone())?;
+        let registered = node.sessions.register(connection, &identity.caller, outbox.clone())?;
         Ok(Self { identity, surface, connection, outbox, registered })
     }
 

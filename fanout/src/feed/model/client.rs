@@ -47,8 +47,7 @@ pub(super) struct Client {
 
 fn socket(source: &Source, caller: &Caller, connection: u64) -> (Arc<Outbox>, Registered) {
     let outbox = Arc::new(Outbox::new(1 << 20, Form::Native));
-    let registered =
-        source.sessions.register(connection, caller.user.clone(), outbox.clone()).expect("there is room");
+    let registered = source.sessions.register(connection, caller, outbox.clone()).expect("there is room");
     (outbox, registered)
 }
 
