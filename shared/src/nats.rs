@@ -2,7 +2,7 @@
 
 mod losses;
 
-pub use losses::{Carried, Losses};
+pub use losses::{Losses, OwnedSubscription};
 
 use std::{
     path::PathBuf,
@@ -72,7 +72,7 @@ pub enum NatsEvent {
     Connected,
     /// It is down.
     Disconnected,
-    /// A subscription that nobody carries was too slow, and lost what came: see [`Losses`].
+    /// Subscriptions have lost messages, and which shard's is not known: see [`Losses`].
     SlowConsumer,
     /// It is down and stays so.
     Closed,
@@ -83,7 +83,7 @@ pub enum NatsEvent {
 pub struct Connection {
     /// The client, cheap to clone.
     pub client: Client,
-    /// Who carries which subscription.
+    /// Losses of its subscriptions, by shard.
     pub losses: Losses,
     events: broadcast::Sender<NatsEvent>,
 }
@@ -157,7 +157,7 @@ async fn open_with(
 ) -> anyhow::Result<Connection> {
     let (events, _) = broadcast::channel(64);
     let (heard, losses) = (events.clone(), Losses::default());
-    let carriers = losses.clone();
+    let noted = losses.clone();
     let servers = servers(&args.nats_url)?;
     // The client takes no credentials from the URL by itself.
     let (user, password) = servers
@@ -190,8 +190,8 @@ async fn open_with(
             if let Event::ServerError(_) | Event::ClientError(_) = event {
                 tracing::warn!(%event, "broker");
             }
-            let is_carried = matches!(event, Event::SlowConsumer(number) if carriers.note(number));
-            if let Some(event) = map_event(&event).filter(|_| !is_carried) {
+            let is_counted = matches!(event, Event::SlowConsumer(number) if noted.note(number));
+            if let Some(event) = map_event(&event).filter(|_| !is_counted) {
                 // Nobody listening is no error: some connections are watched by no one.
                 let _ = heard.send(event);
             }

@@ -175,7 +175,7 @@ type Messages = Pin<Box<dyn Stream<Item = Message> + Send>>;
 impl Source {
     /// Subscribes for a shard, which is signalled where the subscription loses messages.
     async fn subscribe(&self, shard: Shard, subject: String) -> anyhow::Result<Messages> {
-        Ok(self.losses.carry(shard, self.client.subscribe(subject).await?).boxed())
+        Ok(self.losses.assign(shard, self.client.subscribe(subject).await?).boxed())
     }
 }
 
