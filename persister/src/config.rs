@@ -1,4 +1,4 @@
-//! What the persister is told: by flags and the environment.
+//! Configuration of the persister, by flags and the environment.
 
 use std::{fmt, time::Duration};
 
@@ -31,13 +31,9 @@ impl Config {
         if let Some(boot) = &self.log.log_boot_id {
             return Some(boot.clone());
         }
-        // On this host it is ours.
-        let here = self.nats.nats_url.split(',').all(|url| {
-            let host = url.rsplit_once('@').map_or(url, |(_, host)| host);
-            let host = host.rsplit_once("://").map_or(host, |(_, host)| host);
-            host == "localhost" || ["127.", "localhost:", "[::1]"].iter().any(|local| host.starts_with(local))
-        });
-        let boot = here.then(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok())??;
+        // On this host it is our own.
+        let is_here = self.nats.is_on_this_machine();
+        let boot = is_here.then(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok())??;
         Some(boot.trim_end().to_owned())
     }
 }
@@ -122,7 +118,9 @@ mod tests {
         for local in ["nats://persister:secret@127.0.0.1:4222", "localhost", "nats://[::1]:4222"] {
             assert_eq!(boot(local, &[]), ours, "{local}");
         }
-        assert_eq!(boot("nats://a:b@broker:4222", &[]), None);
+        for other in ["nats://a:b@broker:4222", "nats://127.0.0.1.example:4222", "nats://127.example"] {
+            assert_eq!(boot(other, &[]), None, "{other}");
+        }
         assert_eq!(boot("nats://127.0.0.1:4222,nats://broker:4222", &[]), None);
         assert_eq!(boot("nats://broker:4222", &["--log-boot-id=x"]).as_deref(), Some("x"));
         assert_eq!(boot("nats://127.0.0.1:4222", &["--replicas=3", "--log-boot-id=x"]), None);

@@ -5,6 +5,7 @@ mod losses;
 pub use losses::{Losses, OwnedSubscription};
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -34,6 +35,17 @@ pub struct NatsArgs {
     /// A PEM file: who has signed the broker's certificate, where that is none of those the system trusts.
     #[arg(long, env = "NATS_CA")]
     pub nats_ca: Option<PathBuf>,
+}
+
+impl NatsArgs {
+    /// Whether every server is on this machine, as its address shows.
+    #[must_use]
+    pub fn is_on_this_machine(&self) -> bool {
+        let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        servers(&self.nats_url).is_ok_and(|servers| {
+            servers.iter().all(|server| server.host() == "localhost" || is_loopback(server.host()))
+        })
+    }
 }
 
 impl std::fmt::Debug for NatsArgs {
