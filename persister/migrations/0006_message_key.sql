@@ -22,7 +22,8 @@ BEGIN
     -- By EXECUTE, to be planned each time: a plan of when the table was small would read all of it.
     EXECUTE 'INSERT INTO message_key (shard, client_id, room, id)
              SELECT $1, m.client_id::uuid, m.room, m.id FROM unnest($2, $3) AS due (room, id)
-             JOIN message m ON m.shard = $1 AND m.room = due.room AND m.id = due.id
+             CROSS JOIN LATERAL (SELECT m.client_id, m.room, m.id FROM message m
+                                 WHERE m.shard = $1 AND m.room = due.room AND m.id = due.id LIMIT 1) m
              WHERE m.client_id ~* ''^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$''
              ON CONFLICT DO NOTHING'
         USING OLD.shard, OLD.rooms[:taken], OLD.ids[:taken];

@@ -2,11 +2,6 @@
 -- category has, and who has written in a room of two. The tables keep it by themselves, by triggers, because persisters
 -- of older versions write to them too. Each row is written by the shard of the rows that it counts.
 
--- What is counted here once is counted fastest by reading whole tables.
-SET LOCAL enable_seqscan = on;
-SET LOCAL enable_hashjoin = on;
-SET LOCAL enable_hashagg = on;
-
 -- How many may enter a room, of those who are named in room_member.
 CREATE TABLE room_size (
     shard smallint NOT NULL,
@@ -65,7 +60,8 @@ CREATE TABLE topic_count (
 
 CREATE INDEX topic_count_category ON topic_count (category, part);
 
--- Rooms whose closing was written before they were themselves: another shard's events make a room.
+-- Rooms that were closed before their category was written, so that it counts nothing when it is: another shard's events
+-- make a room, and an older persister may have written it without its category.
 CREATE TABLE closed_early (
     shard smallint NOT NULL,
     room bigint NOT NULL,
@@ -92,16 +88,25 @@ BEGIN
 END
 $$;
 
+-- A room is closed. Only topics take the lock; the kind of a room never changes, and is null while its creation is not
+-- written.
 CREATE FUNCTION topic_closed() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    topic text;
+    room_kind text;
+    room_category text;
 BEGIN
+    SELECT r.kind INTO room_kind FROM room r WHERE r.shard = -1 AND r.id = NEW.room;
+    IF room_kind <> 'topic' THEN
+        RETURN NULL;
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('roomcast topic ' || NEW.room, 0));
-    SELECT r.detail -> 'topic' ->> 'category' INTO topic FROM room r WHERE r.shard = -1 AND r.id = NEW.room;
-    IF NOT FOUND THEN
+    -- Under the lock once more: creation or category may have been written meanwhile.
+    SELECT r.kind, r.detail -> 'topic' ->> 'category' INTO room_kind, room_category
+    FROM room r WHERE r.shard = -1 AND r.id = NEW.room;
+    IF room_category IS NOT NULL THEN
+        PERFORM topic_count_add(NEW.shard, room_category, NEW.room, -1);
+    ELSIF coalesce(room_kind, 'topic') = 'topic' THEN
         INSERT INTO closed_early (shard, room) VALUES (NEW.shard, NEW.room) ON CONFLICT DO NOTHING;
-    ELSIF topic IS NOT NULL THEN
-        PERFORM topic_count_add(NEW.shard, topic, NEW.room, -1);
     END IF;
     RETURN NULL;
 END
@@ -123,8 +128,12 @@ WHERE r.kind = 'topic' AND r.detail -> 'topic' ->> 'category' IS NOT NULL
   AND NOT EXISTS (SELECT FROM room_state s WHERE s.room = r.id AND s.closed_at IS NOT NULL)
 GROUP BY 2, 3;
 
--- Who has written in a room of two: a message of theirs, and after a stop one that is newer, where there is any. Filled
--- behind the watermark, with the words of messages; what is not yet taken from a note of search_due is not in it.
+INSERT INTO closed_early (shard, room)
+SELECT s.shard, s.room FROM room_state s LEFT JOIN room r ON r.shard = -1 AND r.id = s.room
+WHERE s.closed_at IS NOT NULL AND coalesce(r.kind, 'topic') = 'topic' AND r.detail -> 'topic' ->> 'category' IS NULL;
+
+-- Who has written in a direct room: the id of a message of theirs, and after a stop of a newer one, where there is any.
+-- Filled behind the watermark, together with the search index: messages that still stand in search_due are not in it.
 CREATE TABLE room_writer (
     shard smallint NOT NULL,
     room bigint NOT NULL,
@@ -163,8 +172,10 @@ $$;
 CREATE TRIGGER room_writer_write AFTER UPDATE OR DELETE ON search_due
     FOR EACH ROW EXECUTE FUNCTION room_writer_write();
 
+-- A room's messages are in its own shard, which is its id modulo the number of shards.
 INSERT INTO room_writer (shard, room, user_id, id)
-SELECT w.shard, m.room, m.author, max(m.id) FROM room r
-CROSS JOIN (SELECT shard FROM watermark WHERE shard >= 0) w
-CROSS JOIN LATERAL (SELECT m.room, m.author, m.id FROM message m WHERE m.shard = w.shard AND m.room = r.id) m
-WHERE r.shard = -1 AND r.kind = 'direct' GROUP BY w.shard, m.room, m.author;
+SELECT m.shard, m.room, m.author, max(m.id) FROM room r
+CROSS JOIN (SELECT nullif(count(*), 0) AS shards FROM watermark WHERE shard >= 0) w
+CROSS JOIN LATERAL (SELECT m.shard, m.room, m.author, m.id FROM message m
+                    WHERE m.shard = r.id % w.shards AND m.room = r.id) m
+WHERE r.shard = -1 AND r.kind = 'direct' GROUP BY m.shard, m.room, m.author;

@@ -1,10 +1,10 @@
 //! Migrations: run once at start, as the owner of the tables where there is such a role.
 //!
 //! What must hold: persisters of two versions work on one database. So a migration only adds, a released
-//! one never changes, and a persister starts on tables of a later version. A migration that older programs
-//! can't live with raises `schema_compatibility.minimum` to its own number: those then refuse to start.
-//! Nor do readers wait for long: a statement that shuts them out queues for its lock for a moment only, is
-//! tried again where it does not get it, and has no work to do in its transaction that takes time.
+//! one never changes, and a persister starts on tables of a later version. A migration that breaks older programs
+//! raises `schema_compatibility.minimum` to its own number: those then refuse to start. Readers never wait for long: a
+//! statement that locks them out waits for its lock for 2 s at most, is tried again, and its transaction does no slow
+//! work.
 
 use std::time::Duration;
 
@@ -19,11 +19,18 @@ use sqlx::{
 };
 use tokio::time::sleep;
 
-/// Settings for migrations. All readers of a table queue behind a statement that waits for its exclusive lock,
-/// behind a dump for example: the wait ends before their own time-out does (4 s in api). It is longer than the
-/// second after which PostgreSQL cancels an autovacuum that is in the way. Building an index has no limit.
-const SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = '2s'";
-/// Between tries to get a lock. Readers go on meanwhile.
+/// Settings of a migrating session. All readers of a table queue behind a statement that waits for its exclusive lock,
+/// behind a dump for example: `lock_timeout` ends that wait before the readers' own time-out (4 s in api), and later
+/// than the second after which PostgreSQL cancels an autovacuum that holds the lock. Building an index has no limit.
+///
+/// The planner's settings get PostgreSQL's own defaults back: migrations read whole tables, fastest by sequential scans
+/// and hashes, which [`schema::PLANNER`] switches off. RESET would only go back to what the session began with.
+const SETTINGS: &str = "
+SELECT set_config(name, value, false) FROM (
+    VALUES ('statement_timeout', '0'), ('lock_timeout', '2s')
+    UNION ALL SELECT name, boot_val FROM pg_settings WHERE name = ANY ($1)
+) AS setting (name, value)";
+/// Pause between attempts to get a lock, in which readers go on.
 const LOCK_PAUSE: Duration = Duration::from_secs(3);
 
 /// The migrations of this version. Those that a later version has applied are left alone.
@@ -33,20 +40,22 @@ fn migrations() -> Migrator {
     migrations
 }
 
-/// Brings the tables up to date, and makes the watermarks of a new deployment.
+/// Brings the tables up to date, and makes the watermarks of a new deployment. The session keeps the settings of
+/// migrations: it is for nothing else but starting.
 ///
 /// # Errors
 /// Also when the database belongs to a deployment of another number of shards, or its tables are of a later
 /// version that this program must not work with.
 pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> anyhow::Result<()> {
-    // Whoever has no such role has a database of their own, and makes the tables as themselves.
+    // Without that role the tables belong to the user who connects.
     let owner: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM pg_roles
                         WHERE rolname = 'roomcast_owner' AND pg_has_role(current_user, oid, 'MEMBER'))",
     )
     .fetch_one(&mut *session)
     .await?;
-    sqlx::raw_sql(SETTINGS).execute(&mut *session).await?;
+    let planner: Vec<&str> = schema::PLANNER.iter().map(|(name, _)| *name).collect();
+    sqlx::query(SETTINGS).bind(planner).execute(&mut *session).await?;
     if owner {
         sqlx::raw_sql("SET ROLE roomcast_owner").execute(&mut *session).await?;
     }
@@ -62,7 +71,7 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
     sqlx::raw_sql("RESET ROLE").execute(&mut *session).await?;
 
     let numbers: Vec<i16> = shards.all().map(Shard::number).collect();
-    // All or none, so that their number is the deployment's from the first moment on.
+    // All or none, so that their number is always that of the deployment's shards.
     sqlx::query(
         "INSERT INTO watermark (shard, seq) SELECT n, 0 FROM unnest($1::int2[]) AS n
          WHERE NOT EXISTS (SELECT FROM watermark) ON CONFLICT DO NOTHING",
@@ -81,7 +90,7 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
     Ok(())
 }
 
-/// Gathers statistics of the tables, which takes seconds, however large they are.
+/// Gathers statistics of the tables: a matter of seconds, since PostgreSQL reads samples.
 async fn analyze(session: &mut PgConnection) -> sqlx::Result<()> {
     let tables: String = sqlx::query_scalar(
         "SELECT string_agg(c.oid::regclass::text, ', ') FROM pg_class c
@@ -121,13 +130,13 @@ async fn migrate(session: &mut PgConnection) -> Result<(), MigrateError> {
             }
             result => return result,
         }
-        // A failed run keeps the lock that lets one persister at a time migrate.
+        // A failed run keeps the advisory lock under which one persister at a time migrates.
         sqlx::raw_sql("SELECT pg_advisory_unlock_all()").execute(&mut *session).await?;
         sleep(LOCK_PAUSE).await;
     }
 }
 
-/// Whether a lock was not to be had in time, or two sessions waited for each other's.
+/// Whether a migration failed because of a lock: by `lock_timeout` or a deadlock.
 fn is_locked(error: &MigrateError) -> bool {
     let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
         return false;
@@ -160,12 +169,10 @@ async fn refuse_incompatible(session: &mut PgConnection) -> anyhow::Result<()> {
 /// Fails where the tables lack a migration of this version: a persister of it has not run yet.
 pub(crate) async fn require_current(session: &mut PgConnection) -> anyhow::Result<()> {
     refuse_incompatible(session).await?;
-    let version: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
-        .fetch_one(session)
-        .await
-        .context("DATABASE_URL: not a database of Roomcast")?;
+    let version = version(session).await?;
+    anyhow::ensure!(version > 0, "DATABASE_URL: not a database of Roomcast");
     anyhow::ensure!(
-        version >= Some(schema::VERSION),
+        version >= schema::VERSION,
         "DATABASE_URL: its tables are of an older version: start a persister of this one first"
     );
     Ok(())

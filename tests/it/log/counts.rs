@@ -18,6 +18,13 @@ VALUES (0, 6, 7, 'ann', 'a', now()), (0, 6, 8, 'bob', 'b', now()), (0, 6, 9, 'an
 INSERT INTO room_member (shard, room, user_id, added_by) VALUES (0, 9, 'bob', 'ann'), (0, 9, 'cid', 'ann');
 INSERT INTO team_member (shard, team, user_id, added_by) VALUES (0, 9, 'bob', 'ann')";
 
+/// Of two shards the room is in the second.
+const DIRECT_ROOM_OF_ANOTHER_SHARD: &str = "
+INSERT INTO watermark (shard, seq) VALUES (1, 0);
+INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, pair)
+VALUES (-1, 7, 'direct', 'ann, cid', true, 'ann', true, now(), '{ann,cid}');
+INSERT INTO message (shard, room, id, author, body, created_at) VALUES (1, 7, 10, 'cid', 'd', now())";
+
 async fn run(pool: &PgPool, sql: &'static str) {
     sqlx::raw_sql(sql).execute(pool).await.expect(sql);
 }
@@ -36,12 +43,75 @@ async fn rows_of_before_are_counted_once_by_the_migration() {
     database.migrate_to(6).await;
     let pool = database.pool().await;
     run(&pool, ROWS).await;
+    run(&pool, DIRECT_ROOM_OF_ANOTHER_SHARD).await;
     database.migrate_to(VERSION).await;
     assert_eq!(topics(&pool).await, 4);
     assert_eq!(count(&pool, "SELECT members FROM room_size WHERE shard = 0 AND room = 9").await, 2);
     assert_eq!(count(&pool, "SELECT members FROM team_size WHERE shard = 0 AND team = 9").await, 1);
     assert_eq!(count(&pool, "SELECT id FROM room_writer WHERE room = 6 AND user_id = 'ann'").await, 9);
     assert_eq!(count(&pool, "SELECT id FROM room_writer WHERE room = 6 AND user_id = 'bob'").await, 8);
+    assert_eq!(count(&pool, "SELECT id FROM room_writer WHERE shard = 1 AND room = 7").await, 10);
+    assert_eq!(count(&pool, "SELECT count(*) FROM room_writer").await, 3);
+}
+
+/// A topic as a persister writes it that does not know its category.
+const TOPIC_WITHOUT_DETAIL: &str = "
+INSERT INTO room (shard, id, kind, name, private, creator, active, created_at)
+VALUES (-1, 50, 'topic', 'topic', false, 'ann', true, now())";
+const CLOSED: &str = "INSERT INTO room_state (shard, room, closed_at, changed) VALUES (0, 50, now(), 60)";
+const FILLED_IN: &str = "UPDATE room SET detail = '{\"topic\": {\"category\": \"films\"}}' WHERE id = 50";
+
+#[tokio::test]
+async fn closed_topic_whose_category_is_filled_in_later_is_not_counted() {
+    let database = Database::shared();
+    database.migrate_to(VERSION).await;
+    let pool = database.pool().await;
+    for sql in [TOPIC_WITHOUT_DETAIL, CLOSED, FILLED_IN] {
+        run(&pool, sql).await;
+    }
+    assert_eq!(topics(&pool).await, 0);
+}
+
+#[tokio::test]
+async fn topic_closed_before_the_migration_and_filled_in_after_it_is_not_counted() {
+    let database = Database::shared();
+    database.migrate_to(6).await;
+    let pool = database.pool().await;
+    run(&pool, TOPIC_WITHOUT_DETAIL).await;
+    run(&pool, CLOSED).await;
+    database.migrate_to(VERSION).await;
+    run(&pool, FILLED_IN).await;
+    assert_eq!(topics(&pool).await, 0);
+}
+
+#[tokio::test]
+async fn topic_closed_before_the_migration_and_written_after_it_is_not_counted() {
+    let database = Database::shared();
+    database.migrate_to(6).await;
+    let pool = database.pool().await;
+    run(&pool, CLOSED).await;
+    database.migrate_to(VERSION).await;
+    run(&pool, TOPIC_WITHOUT_DETAIL).await;
+    run(&pool, FILLED_IN).await;
+    assert_eq!(topics(&pool).await, 0);
+}
+
+#[tokio::test]
+async fn closing_of_a_room_that_is_no_topic_waits_for_no_topic_lock() {
+    let database = Database::shared();
+    database.migrate_to(VERSION).await;
+    let pool = database.pool().await;
+    run(&pool, ROWS).await;
+    let mut closing = pool.begin().await.expect("a transaction");
+    sqlx::raw_sql("INSERT INTO room_state (shard, room, closed_at, changed) VALUES (0, 6, now(), 10)")
+        .execute(&mut *closing)
+        .await
+        .expect("closed");
+    let held = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'";
+    let held: i64 = sqlx::query_scalar(held).fetch_one(&mut *closing).await.expect("a count");
+    assert_eq!(held, 0, "a direct room is in no count of topics");
+    closing.commit().await.expect("committed");
+    assert_eq!(count(&pool, "SELECT count(*) FROM closed_early").await, 0);
 }
 
 #[tokio::test]
@@ -122,4 +192,25 @@ async fn who_has_written_since_a_stop_is_kept_behind_the_watermark() {
         .await;
     run(&pool, "DELETE FROM search_due").await;
     assert_eq!((written("ann").await, written("bob").await), (Some(11), Some(8)), "after the stop");
+}
+
+#[tokio::test]
+async fn writers_of_rooms_that_are_not_direct_are_not_kept() {
+    let database = Database::shared();
+    database.migrate_to(VERSION).await;
+    let pool = database.pool().await;
+    run(&pool, ROWS).await;
+    run(
+        &pool,
+        "INSERT INTO message (shard, room, id, author, body, created_at)
+         VALUES (0, 1, 20, 'ann', 'a', now()), (0, 70, 21, 'bob', 'b', now());
+         INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES (0, 19, '{1,70,6,6}', '{20,21,7,9}');
+         DELETE FROM search_due",
+    )
+    .await;
+    let rooms: Vec<(i64, i64)> = sqlx::query_as("SELECT room, id FROM room_writer ORDER BY room")
+        .fetch_all(&pool)
+        .await
+        .expect("rows");
+    assert_eq!(rooms, [(6, 9), (70, 21)], "room 70 is not written yet, and may be direct");
 }

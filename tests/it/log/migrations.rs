@@ -144,6 +144,36 @@ async fn older_api_reads_on_while_a_dump_holds_the_migrations_up_and_after_them(
     assert!(said.contains("a migration waits for a lock"), "{said}");
 }
 
+/// Notes the planner's settings at each statement that changes tables.
+const NOTE_SETTINGS: &str = "
+CREATE TABLE noted (name text, setting text, boot_val text);
+GRANT INSERT ON noted TO PUBLIC;
+CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO noted SELECT name, setting, boot_val FROM pg_settings
+    WHERE name LIKE 'enable\\_%' OR name IN ('join_collapse_limit', 'from_collapse_limit', 'jit');
+END
+$$;
+CREATE EVENT TRIGGER note ON ddl_command_start EXECUTE FUNCTION note()";
+
+#[tokio::test]
+async fn migrations_are_planned_by_the_defaults_of_postgres() {
+    let database = Database::shared();
+    database.migrate_to(RELEASED).await;
+    let pool = database.pool().await;
+    sqlx::raw_sql(NOTE_SETTINGS).execute(&pool).await.expect("an event trigger");
+    let _cluster = Cluster::start_with(Size::default(), database.clone(), &[ONE_SHARD]).await;
+    let noted: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM noted").fetch_one(&pool).await.expect("a count");
+    assert!(noted > 0, "the migrations have run");
+    let changed: Vec<(String, String)> =
+        sqlx::query_as("SELECT DISTINCT name, setting FROM noted WHERE setting <> boot_val ORDER BY name")
+            .fetch_all(&pool)
+            .await
+            .expect("settings");
+    assert_eq!(changed, [], "they read whole tables");
+}
+
 #[tokio::test]
 async fn api_reads_on_after_the_type_of_a_column_it_reads_has_changed() {
     let cluster = start().await;
