@@ -1,14 +1,14 @@
 //! Deletion of rows that nobody needs any more, a few at a time, by the process that leads their shard.
 //!
 //! Each start of a fan-out node leaves a row behind for every person it ever had in a room, and one for each
-//! who was online: the row says that they have left. Invitations into rooms that are closed stay unanswered.
+//! person who was online: the row records that they have left. Invitations into closed rooms stay unanswered.
 //!
-//! What must hold: a row that says that somebody has left is deleted only once no older word of the same
-//! process can come, which would bring them back. So its event is no longer in the log, and all that the log
-//! had when that was seen is applied. What is appended later is younger by at least the age at which the log
-//! is trimmed, and if a dead process had people by it after all, api declares it dead again. Rows of before
-//! migration 3, or by an older persister, name no event: theirs is one of those that the log had when this
-//! process began to lead.
+//! What must hold: a row of a person who has left is deleted only once no older event of the same process can be
+//! applied any more, which would make them present again. So the row's event is no longer in the log, and every event
+//! that the log had when that was seen is applied. Events appended later are younger by at least the age at which the
+//! log is trimmed; if one of them makes people of a dead process present after all, api declares that process dead
+//! again. Rows from before migration 3, or written by an older persister, name no event: their event counts as one of
+//! those that the log had when this process began to lead the shard.
 
 use std::{collections::HashSet, convert::Infallible, sync::atomic::Ordering, time::Duration};
 
@@ -24,46 +24,46 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{watermark::number, worker::Worker};
 
-/// Between rounds that found little to do.
+/// Pause after a round that deleted all it may.
 const EVERY: Duration = Duration::from_secs(5);
-/// Between rounds that found more than they may delete.
+/// Pause, beside the time of the round itself, after a round that left rows to delete.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The most rows of a table that a round deletes.
+/// Maximum rows of a table that a round deletes.
 const ROWS: i64 = 5_000;
-/// The most invitations that a round looks at.
+/// Maximum invitations that a round reads.
 const INVITATIONS: i64 = 500;
 /// How long a statement may take, as PostgreSQL writes it.
 pub(crate) const STATEMENT_TIMEOUT: &str = "5s";
-/// More than the statements of a round may take: a session that is silent for longer is lost.
+/// Time-out of a round, longer than its statements may take together: after it the session is closed.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Deletes who has left a room by a word of before an event, from an event on. The rows are found by the index of
-/// those who have left, and deleted by where they are: with more conditions outside, PostgreSQL may look for each
-/// row of the index in the whole list.
+/// Deletes rows of people who have left a room, by their events: from `$2` on and before `$3`. The partial index of
+/// rows without `present` finds them, and `ctid` deletes them: with more conditions in the outer query, PostgreSQL may
+/// search the whole list for each row.
 const PARTICIPANTS: &str = "
 DELETE FROM participant WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM participant WHERE shard = $1 AND NOT present AND changed >= $2 AND changed < $3
     ORDER BY changed LIMIT $4 FOR UPDATE SKIP LOCKED))";
 
-/// Deletes who is no longer online by such a word.
+/// Deletes rows of people who are no longer online, in the same way.
 const ONLINE: &str = "
 DELETE FROM online WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM online WHERE shard = $1 AND NOT present AND changed >= $2 AND changed < $3
     ORDER BY changed LIMIT $4 FOR UPDATE SKIP LOCKED))";
 
-/// The events that no word can follow any more that is older.
+/// Events after which no older event can be applied any more.
 #[derive(Debug, Default)]
 struct Settled {
-    /// All before this one.
+    /// All events below this one.
     before: u64,
-    /// The log's first and last event when it was looked at; what it had then is not applied yet.
+    /// The log's first and last event when it was read last; up to the last one not all is applied yet.
     waiting: Option<(u64, u64)>,
-    /// The log's last event when it was looked at first: no row that names no event is of a later one.
+    /// The log's last event when it was read first: rows that name no event are of an event up to this one.
     unnamed: Option<u64>,
 }
 
 impl Settled {
-    /// Notes how the log stood, and, read after that, up to where it is applied.
+    /// Notes the state of the log, and the watermark, which must be read after it.
     fn note(&mut self, log: &StreamState, watermark: u64) {
         self.unnamed.get_or_insert(log.last);
         let (first, last) = *self.waiting.get_or_insert((log.first, log.last));
@@ -73,22 +73,22 @@ impl Settled {
         }
     }
 
-    /// The lowest event that counts; 0 is that of rows that name none.
+    /// The lowest event whose rows may be deleted: 0 includes rows that name no event.
     fn from(&self) -> u64 {
         u64::from(self.unnamed.is_none_or(|last| self.before <= last))
     }
 }
 
-/// Where a shard's maintenance stands.
+/// Progress of a shard's maintenance.
 #[derive(Debug, Default)]
 struct Progress {
     settled: Settled,
-    /// The last invitation that was looked at in this lap.
+    /// The last invitation read; 0 at the beginning of the list.
     invitation: i64,
 }
 
 impl Worker {
-    /// Deletes what nobody needs any more, for as long as this process leads the shard.
+    /// Deletes rows that nobody needs any more, for as long as this process leads the shard.
     pub(crate) async fn maintain(&self) -> Infallible {
         let mut progress = Progress::default();
         let mut pause = EVERY;
@@ -96,7 +96,7 @@ impl Worker {
             sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
             let begun = Instant::now();
             pause = match self.maintenance_round(&mut progress).await {
-                // At most half of the time.
+                // The session is busy for at most half of the time.
                 Ok(true) => begun.elapsed() + PAUSE,
                 Ok(false) => EVERY,
                 Err(error) => {
@@ -107,7 +107,7 @@ impl Worker {
         }
     }
 
-    /// One round; true where there is more to delete.
+    /// Runs one round. Returns whether there is more to delete.
     async fn maintenance_round(&self, progress: &mut Progress) -> anyhow::Result<bool> {
         let log = log::state(&self.jetstream, self.shard).await?;
         progress.settled.note(&log, self.watermark.load(Ordering::Relaxed));
@@ -127,8 +127,6 @@ impl Worker {
                 .bind(number(progress.settled.from()))
                 .bind(before)
                 .bind(ROWS)
-                // Planned each time: a plan of when the table was small would read all of it.
-                .persistent(false)
                 .execute(&mut *session)
                 .await?
                 .rows_affected();
@@ -140,8 +138,8 @@ impl Worker {
         Ok(has_more)
     }
 
-    /// Deletes unanswered invitations into closed rooms, of a few invitations in turn. While the log has an
-    /// invitation it is found there, so it stays as long.
+    /// Deletes unanswered invitations into closed rooms, among the next `INVITATIONS` of the list. An invitation stays
+    /// while the log has its event.
     async fn delete_invitations(
         &self,
         session: &mut PgConnection,
@@ -166,7 +164,7 @@ impl Worker {
         }
         let rooms: Vec<i64> = open.iter().map(|(_, _, room)| *room).collect();
         let of = |room: &i64| Channel::Room(RoomId(room.unsigned_abs())).shard(shards).number();
-        // By a statement of its own: the rooms are of other shards.
+        // A statement of its own, since the rooms belong to other shards.
         let closed: Vec<i64> = sqlx::query_scalar(
             "SELECT s.room FROM unnest($1::int2[], $2::int8[]) AS asked (shard, room)
              CROSS JOIN LATERAL (SELECT s.room, s.closed_at FROM room_state s
@@ -196,7 +194,6 @@ impl Worker {
         .bind(self.shard.number())
         .bind(users)
         .bind(ids)
-        .persistent(false)
         .execute(session)
         .await?;
         Ok(deleted.rows_affected())

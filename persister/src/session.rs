@@ -1,7 +1,7 @@
 //! Database sessions: those that write batches, pooled, and single ones for other work.
 //!
-//! What must hold: a session whose last transaction did not end well is never used again, no
-//! statement runs for ever, and the database's address is in no message.
+//! What must hold: a session whose last transaction failed is never used again, every statement has a time-out, and no
+//! message shows the database's address.
 
 use std::{str::FromStr as _, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::config::DatabaseArgs;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const CHECK: Duration = Duration::from_secs(2);
-/// How long a writer waits for a session: others hold one for a transaction's time at most.
+/// How long a writer waits for a session: others hold one for at most one transaction.
 const WAIT: Duration = Duration::from_secs(15);
 
 /// Opens sessions of one database.
@@ -36,7 +36,7 @@ impl Database {
             .ok()
             .context("DATABASE_URL is not postgres://user:password@host:port/name")?
             .application_name("roomcast-persister")
-            // A peer that is gone without a word gives its locks back within half a minute.
+            // The server closes the session of a vanished persister, and frees its locks, within half a minute.
             .options([
                 ("statement_timeout", "10s"),
                 ("lock_timeout", "5s"),
@@ -50,12 +50,12 @@ impl Database {
         Ok(Self { options })
     }
 
-    /// The same database, where no statement runs longer than `limit`, as PostgreSQL writes it.
+    /// The same database with another `statement_timeout`, as PostgreSQL writes it (`5s`).
     pub(crate) fn with_statement_timeout(self, limit: &str) -> Self {
         Self { options: self.options.options([("statement_timeout", limit)]) }
     }
 
-    /// A session of its own.
+    /// Opens a session outside any pool.
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
         let connected = tokio::time::timeout(CONNECT, self.options.connect());
         connected.await.context("the database did not answer in time")?.context("the database refused")
@@ -94,7 +94,7 @@ impl Writers {
         Ok(Self { name, pool })
     }
 
-    /// Takes a session until it is given back; dropped otherwise, it is closed.
+    /// Takes a session from the pool. It is closed where the writer is dropped without [`Writer::give_back`].
     pub(crate) async fn take(&self) -> anyhow::Result<Writer> {
         let object =
             self.pool.get().await.map_err(|error| anyhow::anyhow!("no database session: {error}"))?;
@@ -107,7 +107,7 @@ impl Writers {
     }
 }
 
-/// A session that writes, exclusively held.
+/// A session of the pool, held exclusively.
 pub(crate) struct Writer {
     object: Option<Object<Database>>,
 }
@@ -117,7 +117,7 @@ impl Writer {
         self.object.as_mut().expect("held until given back, which consumes the writer")
     }
 
-    /// Gives it back for others: its transaction has ended, and well.
+    /// Gives the session back to the pool. Only after its transaction has succeeded.
     pub(crate) fn give_back(mut self) {
         drop(self.object.take());
     }
@@ -126,7 +126,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            // In an unknown state: it leaves the pool, and the server rolls back what was open.
+            // Its state is unknown: it leaves the pool, and the server rolls back the open transaction.
             drop(Object::take(object));
         }
     }

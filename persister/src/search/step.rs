@@ -9,13 +9,12 @@ use time::OffsetDateTime;
 use super::words::parseable;
 use crate::apply::ApplyError;
 
-/// The most bytes of messages in a step, but for the last message's.
+/// Bytes of messages after which a step takes no further message.
 const BYTES: i64 = 256 << 10;
-/// A text longer than any that api takes counts by its beginning, so that no message is too much for a
-/// `tsvector`.
+/// Characters of a text that are indexed: more than api accepts, and few enough for a `tsvector`.
 const LETTERS: i32 = 16_384;
 
-/// A note, as far as this step goes into it.
+/// A row of `search_due`, with as many of its messages as this step looks at.
 #[derive(FromRow)]
 struct Note {
     after_seq: i64,
@@ -25,7 +24,7 @@ struct Note {
     ids: Vec<i64>,
 }
 
-/// A message that is due; without a text where the step has enough bytes before it.
+/// A message that is due. It has no text where those before it already fill the step's bytes.
 #[derive(FromRow)]
 struct Message {
     /// Its place among those that were asked for, from 1.
@@ -40,15 +39,15 @@ struct Message {
 /// What a step has done.
 #[derive(Debug)]
 pub(super) struct StepOutcome {
-    /// How many places of the notes are done with.
+    /// How many messages were removed from the notes, those that no longer exist included.
     pub(super) taken: usize,
     /// How many messages were written or removed.
     pub(super) indexed: u64,
-    /// Whether the step left something that was due.
+    /// Whether more messages may be due.
     pub(super) has_more: bool,
 }
 
-/// The beginning of what is due, of at most so many messages; the rows are locked.
+/// Selects and locks the first notes, with at most `$2` messages in all.
 const DUE: &str = "
 WITH first AS (
     SELECT after_seq, rooms, ids FROM search_due WHERE shard = $1 ORDER BY after_seq LIMIT $2 FOR UPDATE
@@ -58,7 +57,7 @@ WITH first AS (
 SELECT after_seq, cardinality(ids) AS size, rooms[:free] AS rooms, ids[:free] AS ids
 FROM due WHERE free > 0 ORDER BY after_seq";
 
-/// The messages as they are now. Sizes are known without reading the texts.
+/// Selects messages as they are now. PostgreSQL knows the sizes without reading the texts.
 const MESSAGES: &str = "
 SELECT n, room, id, created_at, is_deleted, CASE WHEN before < $4 THEN left(body, $5) END AS text
 FROM (SELECT one.n, m.room, m.id, m.created_at, m.deleted_at IS NOT NULL AS is_deleted, m.body,
@@ -68,7 +67,7 @@ FROM (SELECT one.n, m.room, m.id, m.created_at, m.deleted_at IS NOT NULL AS is_d
                           WHERE m.shard = $1 AND m.room = one.room AND m.id = one.id LIMIT 1) m) AS sized
 ORDER BY n";
 
-/// Indexes up to so many of the messages that are due first, and takes them from the notes.
+/// Indexes up to `rows` of the messages that are due first, and removes them from the notes.
 pub(super) async fn index(
     session: &mut PgConnection,
     shard: Shard,
@@ -95,8 +94,8 @@ pub(super) async fn index(
     Ok(StepOutcome { taken, indexed: messages.len() as u64, has_more: taken < asked || asked >= rows })
 }
 
-/// Takes the message that is due first from the notes without indexing it, and makes it findable no more: the
-/// words that it had before are not its own. Answers its room and id.
+/// Removes the message that is due first from the notes without indexing it, and from the search index: the words of
+/// its former text are not its own any more. Returns its room and id.
 pub(super) async fn skip(session: &mut PgConnection, shard: Shard) -> sqlx::Result<Option<(i64, i64)>> {
     let mut transaction = session.begin().await?;
     let notes = due(&mut transaction, shard, 1).await?;
@@ -185,7 +184,8 @@ async fn remove(session: &mut PgConnection, shard: Shard, messages: &[&Message])
     Ok(())
 }
 
-/// Takes the first of the messages from the notes; a trigger of these writes their keys.
+/// Removes the first `taken` messages from the notes. Triggers of `search_due` then write, in this transaction, what is
+/// kept of these messages elsewhere: their keys (`message_key`) and who has written in direct rooms (`room_writer`).
 async fn finish(
     session: &mut PgConnection,
     shard: Shard,
