@@ -1,20 +1,14 @@
 //! How much a person, an address or a room may ask of a node.
 //!
-//! What must hold: who is refused by a limit has changed nothing. The host application, whose tokens say
+//! What must hold: a request that a limit refuses has changed nothing. The host application, whose tokens say
 //! `is_admin`, is not counted by person.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Mutex, PoisonError},
-};
+use std::net::IpAddr;
 
-use metrics::Counter;
 use shared::{
     error::{Error, ErrorCode},
     id::{RoomId, UserId},
-    metric_names as names,
-    rate::{Limit, Most},
+    rate::{AtOnce, Limit, Permit},
     rules::Caller,
 };
 
@@ -27,7 +21,7 @@ pub(crate) struct Limits {
     /// Rooms of the customer desk that an address makes without a token.
     pub(crate) visitor_rooms: Limit<IpAddr>,
     /// Searches of a person at a time.
-    searches: AtOnce,
+    searches: AtOnce<UserId>,
     writes: Limit<UserId>,
     invitations: Limit<(UserId, UserId)>,
     visitor_writes: Limit<IpAddr>,
@@ -71,8 +65,13 @@ impl Limits {
     ///
     /// # Errors
     /// Where it is one too many.
-    pub(crate) fn search(&self, caller: &Caller) -> Result<Option<UnderWay<'_>>, Error> {
-        (!caller.is_admin).then(|| self.searches.begin(&caller.user)).transpose()
+    pub(crate) fn search(&self, caller: &Caller) -> Result<Option<Permit<UserId>>, Error> {
+        if caller.is_admin {
+            return Ok(None);
+        }
+        let detail = "Your search before this one is not over yet. Try again then.";
+        let permit = self.searches.take(&caller.user);
+        permit.map(Some).ok_or_else(|| Error::new(ErrorCode::RateLimited, detail))
     }
 
     /// Counts a write without token, by the address that it comes from.
@@ -92,70 +91,11 @@ impl Limits {
     }
 }
 
-/// What a person may have under way at a time. It remembers those alone who have something under way.
-struct AtOnce {
-    most: Most,
-    under_way: Mutex<HashMap<UserId, usize>>,
-    refused: Counter,
-}
-
-/// Something that a person has under way, until this is dropped.
-pub(crate) struct UnderWay<'a> {
-    all: &'a AtOnce,
-    user: UserId,
-}
-
-impl AtOnce {
-    fn new(name: &'static str, most: Most) -> Self {
-        let refused = metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => name);
-        Self { most, under_way: Mutex::default(), refused }
-    }
-
-    /// Begins one of a person's.
-    ///
-    /// # Errors
-    /// Where the person has as many as may be.
-    fn begin(&self, user: &UserId) -> Result<UnderWay<'_>, Error> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = under_way.entry(user.clone()).or_insert(0);
-        if *count >= self.most.0 {
-            self.refused.increment(1);
-            let detail = "Your search before this one is not over yet. Try again then.";
-            return Err(Error::new(ErrorCode::RateLimited, detail));
-        }
-        *count += 1;
-        Ok(UnderWay { all: self, user: user.clone() })
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        let mut under_way = self.all.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = under_way.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                under_way.remove(&self.user);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use shared::rate::Most;
 
-    #[test]
-    fn a_person_has_so_many_at_once_and_who_has_none_is_forgotten() {
-        let (ann, bob): (UserId, UserId) = ("ann".parse().expect("an id"), "bob".parse().expect("an id"));
-        let at_once = AtOnce::new("searches", Most(1));
-        let first = at_once.begin(&ann).expect("the first");
-        let refused = at_once.begin(&ann).err().expect("one too many");
-        assert_eq!((refused.code.status(), refused.retry_after()), (429, Some(1)));
-        drop(at_once.begin(&bob).expect("somebody else"));
-        drop(first);
-        assert!(at_once.under_way.lock().expect("no panic").is_empty());
-        assert!(at_once.begin(&ann).is_ok());
-    }
+    use super::*;
 
     #[test]
     fn the_host_application_is_not_counted_by_person() {
@@ -175,7 +115,12 @@ mod tests {
         }
         let searches = |is_admin| [limits.search(&caller(is_admin)), limits.search(&caller(is_admin))];
         assert!(searches(true).iter().all(Result::is_ok));
-        assert_eq!(searches(false).map(|search| search.is_ok()), [true, false]);
+        let [first, second] = searches(false);
+        let refused = second.expect_err("one at a time");
+        assert_eq!((refused.code.status(), refused.retry_after()), (429, Some(1)));
+        assert!(first.is_ok() && limits.search(&caller(false)).is_err(), "the first is under way");
+        drop(first);
+        assert!(limits.search(&caller(false)).is_ok());
         let eve = "eve".parse().expect("an id");
         assert!(limits.invitation(&caller(false), &eve).is_ok(), "another pair");
     }

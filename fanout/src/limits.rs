@@ -8,8 +8,7 @@ use std::net::IpAddr;
 use shared::{
     error::{Error, ErrorCode},
     id::UserId,
-    metric_names as names,
-    rate::{Limit, Most, Rate},
+    rate::{Limit, Most, Rate, refusals},
     rules::Caller,
 };
 
@@ -57,7 +56,7 @@ impl Limits {
         if followed < most {
             return Ok(());
         }
-        metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => "channels").increment(1);
+        refusals("channels").increment(1);
         let detail = format!("A socket may follow {most} channels at most. Leave one first.");
         Err(Error::new(ErrorCode::RateLimited, detail))
     }

@@ -1,7 +1,11 @@
 //! How often one person, or one address, may ask, and how much of something each may have.
 //!
-//! What must hold: memory is bounded however many ask; who is forgotten begins anew. Each node counts on
-//! its own.
+//! What must hold: memory is bounded by a number of keys; a key that is forgotten begins with its whole burst again. Each
+//! node counts on its own.
+
+mod at_once;
+
+pub use at_once::{AtOnce, Permit};
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -93,8 +97,8 @@ impl FromStr for Most {
     }
 }
 
-/// Refusals of a limit of that name.
-fn refusals(name: &'static str) -> Counter {
+/// Counts refusals of the limit of that name.
+pub fn refusals(name: &'static str) -> Counter {
     metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => name)
 }
 

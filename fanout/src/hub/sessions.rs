@@ -9,8 +9,7 @@ use std::{
 use shared::{
     error::{Error, ErrorCode},
     id::UserId,
-    metric_names as names,
-    rate::Most,
+    rate::{Most, refusals},
     rules::Caller,
 };
 use tokio::sync::watch;
@@ -61,7 +60,7 @@ impl Sessions {
         if caller.is_admin || open.people.get(&caller.user).is_none_or(|ids| ids.len() < most) {
             return Ok(());
         }
-        metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => "sockets").increment(1);
+        refusals("sockets").increment(1);
         let detail = format!("You have {most} sockets open here, the most that a person may have.");
         Err(Error { wait: Some(FULL_SECONDS), ..Error::new(ErrorCode::RateLimited, detail) })
     }

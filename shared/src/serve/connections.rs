@@ -1,74 +1,48 @@
 //! How many connections each address has.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use metrics::Counter;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Semaphore};
 
 use super::{body::Unread, stream::Stream};
-use crate::{metric_names as names, rate::Most};
+use crate::rate::{AtOnce, Most, Permit};
 
-/// What one connection too many is answered. Its request is not read, so that no dialect is known.
+/// The answer to one connection too many. Its request is not read, so the client's dialect is not known.
 const REFUSAL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\nconnection: close\r\n\
     content-type: application/problem+json\r\ncontent-length: 135\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Too Many Requests\",\"status\":429,\"code\":\"rate_limited\",\
     \"detail\":\"This address has too many connections.\"}";
-/// Refusals that are being said at a time; beyond that connections are closed without a word.
+/// Refusals that are written at a time; beyond that connections are closed without an answer.
 const REFUSALS: usize = 100;
-/// How long a refused client may take to read that.
+/// How long a refused client may take to read the answer.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Open connections by address.
 #[derive(Debug)]
 pub(super) struct Connections {
-    most: usize,
-    open: Open,
+    by_address: AtOnce<IpAddr>,
     refusals: Arc<Semaphore>,
-    refused: Counter,
 }
 
-/// No entry is 0: an address is forgotten with its last connection.
-type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-fn lock(open: &Open) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A connection that is counted, if it is, as long as this lives.
-#[derive(Debug)]
-pub(super) struct Counted(Option<(Open, IpAddr)>);
+/// A connection, counted as long as this lives where its address is counted at all.
+pub(super) type Counted = Option<Permit<IpAddr>>;
 
 impl Connections {
-    /// None yet, and at most so many of each address.
-    pub(super) fn new(Most(most): Most) -> Self {
-        Self {
-            most,
-            open: Open::default(),
-            refusals: Arc::new(Semaphore::new(REFUSALS)),
-            refused: metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => "connections"),
-        }
+    /// No connections yet, and at most so many of each address.
+    pub(super) fn new(most: Most) -> Self {
+        Self { by_address: AtOnce::new("connections", most), refusals: Arc::new(Semaphore::new(REFUSALS)) }
     }
 
-    /// Counts a connection, unless it is one too many: then `None`.
+    /// Counts a connection. Returns `None` where the address has as many as it may.
     pub(super) fn enter(&self, address: Option<IpAddr>) -> Option<Counted> {
-        let Some(address) = address else { return Some(Counted(None)) };
-        let mut open = lock(&self.open);
-        let count = open.entry(address).or_default();
-        if *count >= self.most {
-            return None;
+        match address {
+            Some(address) => self.by_address.take(&address).map(Some),
+            None => Some(None),
         }
-        *count += 1;
-        Some(Counted(Some((self.open.clone(), address))))
     }
 
-    /// Tells one too many so, and closes it.
+    /// Answers a connection that is one too many with 429, and closes it.
     pub(super) fn refuse(&self, stream: TcpStream) {
-        self.refused.increment(1);
         let Ok(place) = self.refusals.clone().try_acquire_owned() else { return };
         tokio::spawn(async move {
             let mut stream = Stream::new(stream, REFUSAL_TIMEOUT, Unread::always());
@@ -83,36 +57,22 @@ impl Connections {
     }
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let Some((open, address)) = self.0.take() else { return };
-        let mut open = lock(&open);
-        if let Some(count) = open.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&address);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_so_many_and_is_forgotten_with_the_last() {
-        let connections = Connections::new(Most(2));
+    fn address_has_so_many_connections_and_one_that_is_not_counted_has_any() {
+        let connections = Connections::new(Most(1));
         let (one, other) = (Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2])));
         let first = connections.enter(one).expect("the first");
-        let second = connections.enter(one).expect("the second");
         assert!(connections.enter(one).is_none(), "one too many");
         assert!(connections.enter(other).is_some(), "another address");
-        assert!(connections.enter(None).is_some(), "one that is not counted");
+        for _ in 0..2 {
+            assert!(connections.enter(None).is_some(), "one that is not counted");
+        }
         drop(first);
-        let third = connections.enter(one).expect("a place that is free again");
-        drop((second, third));
-        assert!(lock(&connections.open).is_empty(), "memory is bounded by what is open");
+        assert!(connections.enter(one).is_some(), "a place that is free again");
     }
 
     #[test]
