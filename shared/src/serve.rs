@@ -75,9 +75,9 @@ pub struct ConnectionArgs {
 pub struct Limits {
     /// HTTP connections at a time; a socket counts only until its upgrade.
     pub max_connections: usize,
-    /// The same of one address.
+    /// HTTP connections of one address at a time.
     pub per_address: Most,
-    /// Whose connections are counted.
+    /// How the address of a connection is found.
     pub address: AddressArgs,
     /// How long a connection may take until it has sent all of a request's header.
     pub header_timeout: Duration,
@@ -86,13 +86,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of a server, with what is configured.
+    /// The limits of a public server, as configured.
     #[must_use]
     pub fn new(connections: &ConnectionArgs, address: &AddressArgs) -> Self {
         Self { per_address: connections.connections_per_address, address: address.clone(), ..Self::inside() }
     }
 
-    /// Those of a port that only the operator's own programs reach: no address is counted.
+    /// The limits of a port that only the operator's own programs reach: no address is counted.
     #[must_use]
     pub fn inside() -> Self {
         Self {
@@ -129,7 +129,7 @@ pub async fn serve(
     serve_counted(listener, router, limits, shutdown, move |peer| address.of_connection(peer)).await
 }
 
-/// The same; `key` says under which address a connection is counted, if under any.
+/// Like [`serve`]. `key` returns the address under which a connection is counted, `None` where it is not.
 async fn serve_counted(
     listener: TcpListener,
     router: Router,
@@ -162,7 +162,7 @@ async fn serve_counted(
                 None => connections.refuse(stream),
             },
             Err(error) => {
-                // Out of file descriptors, or a client that has gone: neither ends the server.
+                // No file descriptor is free, or the client is gone: the server goes on.
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -186,15 +186,14 @@ struct Server {
 }
 
 impl Server {
-    /// Serves a connection, which holds these until it ends or is a socket.
+    /// Serves a connection. `held` is dropped when the connection ends or becomes a socket.
     fn begin(&self, stream: TcpStream, peer: IpAddr, held: (OwnedSemaphorePermit, Counted)) {
         let unread = Unread::default();
         let stream = Stream::new(stream, self.limits.write_timeout, unread.clone());
         let router = self.router.clone();
         let service = service_fn(move |request| answer(router.clone(), request, Peer(peer), unread.clone()));
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let (stop, open) = (self.stop.clone(), metrics::gauge!(names::HTTP_CONNECTIONS_OPEN));
-        open.increment(1.0);
+        let (stop, open) = (self.stop.clone(), OpenConnection::new());
         self.open.spawn(async move {
             let mut connection = pin!(connection);
             let served = tokio::select! {
@@ -210,13 +209,29 @@ impl Server {
                     metrics::counter!(names::HTTP_CONNECTIONS_ENDED_TOTAL, "cause" => cause).increment(1);
                 }
             }
-            open.decrement(1.0);
-            drop(held);
+            drop((open, held));
         });
     }
 }
 
-/// Which of the server's own bounds has ended a connection, if one has.
+/// Counts a connection in the gauge until it is dropped, by a panic too.
+struct OpenConnection(metrics::Gauge);
+
+impl OpenConnection {
+    fn new() -> Self {
+        let gauge = metrics::gauge!(names::HTTP_CONNECTIONS_OPEN);
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+/// The bound of the server that has ended a connection, as a label; `None` where none has.
 fn cause(error: &hyper::Error) -> Option<&'static str> {
     let is_timed_out = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
     if error.is_timeout() {
@@ -240,7 +255,7 @@ async fn answer(
     Ok(response)
 }
 
-/// A request's id: from its header, or a new one, which is put there.
+/// A request's id: the one in its header, or a new one, which is written into the header.
 pub fn request_id(request: &mut Request) -> HeaderValue {
     if let Some(id) = request.headers().get(&REQUEST_ID).filter(|id| is_id(id)) {
         return id.clone();
@@ -251,7 +266,7 @@ pub fn request_id(request: &mut Request) -> HeaderValue {
     id
 }
 
-/// What the log says of all that a request does. The path alone: a query may hold a token.
+/// The span of a request in the log. It has the path without the query, which may hold a token.
 #[must_use]
 pub fn span(request: &Request, id: &HeaderValue) -> Span {
     tracing::info_span!(

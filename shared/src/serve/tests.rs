@@ -140,6 +140,30 @@ async fn a_body_that_nobody_reads_is_discarded_until_the_answer_is_read() {
 }
 
 #[tokio::test]
+async fn connection_whose_handler_panics_is_counted_as_closed() {
+    async fn panics() -> &'static str {
+        panic!("as a fault in a handler does")
+    }
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    // Of this thread: the test's runtime has no other.
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let open = || {
+        let rendered = recorder.handle().render();
+        let line = rendered.lines().find_map(|line| line.strip_prefix("roomcast_http_connections_open "));
+        line.expect("the gauge").to_owned()
+    };
+    let router = Router::new().route("/", get(panics)).route("/well", get(|| async { "well" }));
+    beside(router, limits(), async |address| {
+        let mut open_one = connect(address, &GET.replace("/ ", "/well ")).await;
+        assert!(open_one.read(&mut [0; 512]).await.expect("an answer") > 0);
+        let (answer, _) = all(&mut connect(address, GET).await).await;
+        assert_eq!(answer, "", "the connection ends without an answer");
+        assert_eq!(open(), "1");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn accepted_connections_have_the_options_of_their_listener() {
     let listener = bind(([127, 0, 0, 1], 0).into()).await.expect("a port");
     stream::set_options(&listener).expect("options");
