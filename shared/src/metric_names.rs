@@ -169,6 +169,9 @@ metric_names! {
     counter ANSWERS_TOO_LARGE_TOTAL = "roomcast_answers_too_large_total";
     /// Seconds an HTTP request took, by `route`.
     histogram HTTP_SECONDS = "roomcast_http_request_seconds";
+    /// Later reads of the public keys (`ROOMCAST_JWT_JWKS`) by `outcome`: unchanged, changed, unusable (no keys, or none
+    /// that count), failed (not read). After the last two the keys read before stay in use.
+    counter JWKS_READS_TOTAL = "roomcast_jwks_reads_total";
     /// Requests and actions refused as too many, by `limit`: writes, searches, sockets (of a person), requests,
     /// upgrades, connections, visitor_writes, visitor_rooms (of an address), visited_rooms (writes of a room), invitations, signals
     /// (of a person to another), frames, channels (of a socket).

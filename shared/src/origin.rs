@@ -3,10 +3,13 @@
 //! What must hold: a name that nobody configured is no origin of ours, though a request asks that very host: any
 //! page can have its name bound to our address (DNS rebinding). An address, or `localhost`, can't be bound.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use axum::http::{HeaderMap, header};
-use url::{Host, Url};
+use url::Url;
 
 /// An origin, as browsers write it: a scheme, a host, and a port where it is not the scheme's own (RFC 6454).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,25 +46,29 @@ impl FromStr for Origin {
 }
 
 impl Origin {
-    /// Whether only this machine can be meant.
-    fn is_local(&self) -> bool {
-        matches!(&*self.host, "localhost" | "127.0.0.1" | "[::1]")
+    /// Whether the origin's host is an IP address, and a request to `host` asks that very origin.
+    fn is_address_of(&self, host: &str) -> bool {
+        let asked = || format!("{}://{host}", self.scheme).parse::<Self>();
+        is_ip_address(&self.host) && asked().is_ok_and(|asked| asked == *self)
     }
+}
 
-    /// Whether it is the host that a request asks, which is an address.
-    fn is_address(&self, host: &str) -> bool {
-        let is_address = !matches!(Host::parse(&self.host), Ok(Host::Domain(_)) | Err(_));
-        is_address && format!("{}://{host}", self.scheme).parse().is_ok_and(|asked: Self| asked == *self)
-    }
+/// Whether the host of a URL is this machine's own name or address.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+/// Whether the host of a URL is an IP address; one of version 6 stands in brackets.
+fn is_ip_address(host: &str) -> bool {
+    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    v6.map_or_else(|| host.parse::<Ipv4Addr>().is_ok(), |v6| v6.parse::<Ipv6Addr>().is_ok())
 }
 
 /// Whether a host, with or without its port, is an address or `localhost`: a stranger can't bind either.
 #[must_use]
 pub fn is_unbound(host: &str) -> bool {
     let origin: Result<Origin, _> = format!("http://{host}").parse();
-    origin.is_ok_and(|origin| {
-        origin.host == "localhost" || origin.host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-    })
+    origin.is_ok_and(|origin| is_this_machine(&origin.host) || is_ip_address(&origin.host))
 }
 
 /// Origins, separated by commas.
@@ -99,7 +106,7 @@ impl OriginArgs {
         if !allowed.is_empty() {
             return allowed.contains(&origin);
         }
-        origin.is_local() || host.is_some_and(|host| origin.is_address(host))
+        is_this_machine(&origin.host) || host.is_some_and(|host| origin.is_address_of(host))
     }
 }
 

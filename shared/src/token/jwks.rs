@@ -1,7 +1,8 @@
 //! Public keys of the host application, by their id: read again when they change.
 //!
-//! What must hold: a key counts for signatures alone, and for the one algorithm of its kind; keys that can't be
-//! read again go on; what is read is bounded, and comes from where the configuration says, no redirect followed.
+//! What must hold: a key verifies signatures only, and only of the one algorithm of its kind; while the source can't be
+//! read, the keys that were read last stay in use; what is read is bounded in bytes and time, and comes from where the
+//! configuration says, no redirect followed.
 
 use std::{fs::File, io::Read as _, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,9 +15,12 @@ use jsonwebtoken::{
 use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Mutex, Notify},
+    time::timeout,
+};
 
-use crate::{json, lifecycle::Shutdown};
+use crate::{json, lifecycle::Shutdown, metric_names as names, origin};
 
 /// Between two readings of an address without a cause.
 const REFRESH: Duration = Duration::from_secs(300);
@@ -24,8 +28,8 @@ const REFRESH: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_secs(5);
 /// Between two readings that unknown key ids cause.
 const AT_MOST_EVERY: Duration = Duration::from_secs(10);
-/// How long fetching may take.
-const FETCH: Duration = Duration::from_secs(5);
+/// How long reading the source may take.
+const READ: Duration = Duration::from_secs(5);
 /// The largest set of keys, in bytes.
 const SET_MAX: usize = 1 << 20;
 
@@ -68,28 +72,39 @@ impl Jwks {
 
     /// Reads the source again until the soft stop; `known` is what it held last.
     async fn refresh(self: Arc<Self>, source: Source, mut known: Vec<u8>, shutdown: Shutdown) {
+        let mut is_usable = true;
         loop {
             let pause = tokio::select! {
                 () = shutdown.soft.cancelled() => return,
                 () = tokio::time::sleep(source.every()) => Duration::ZERO,
                 () = self.unknown.notified() => AT_MOST_EVERY,
             };
-            match source.read().await {
-                Ok(text) if text == known => {}
+            let outcome = match source.read().await {
+                Ok(text) if text == known && is_usable => "unchanged",
+                Ok(text) if text == known => "unusable",
                 Ok(text) => {
-                    match parse(&text) {
-                        Ok(keys) => self.keys.store(Arc::new(keys)),
-                        Err(error) => tracing::warn!(%error, "the JWKS can't be used: the old keys go on"),
-                    }
+                    let keys = parse(&text);
                     known = text;
+                    is_usable = keys.is_ok();
+                    match keys {
+                        Ok(keys) => {
+                            self.keys.store(Arc::new(keys));
+                            "changed"
+                        }
+                        Err(error) => {
+                            let error = format!("{error:#}");
+                            tracing::warn!(error, "the JWKS can't be used: the keys read before stay in use");
+                            "unusable"
+                        }
+                    }
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "the JWKS can't be read: the old keys go on"
-                    );
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "the JWKS can't be read: the keys read before stay in use");
+                    "failed"
                 }
-            }
+            };
+            metrics::counter!(names::JWKS_READS_TOTAL, "outcome" => outcome).increment(1);
             tokio::select! {
                 () = shutdown.soft.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
@@ -101,7 +116,8 @@ impl Jwks {
 /// Where the keys are.
 #[derive(Debug)]
 enum Source {
-    File(PathBuf),
+    /// A reader that hangs, on a file system that does not answer, keeps the lock: no second thread hangs with it.
+    File(PathBuf, Arc<Mutex<()>>),
     Address(Client, Url),
 }
 
@@ -110,19 +126,19 @@ impl Source {
         let is_address =
             |scheme: &str| text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
         if !is_address("http://") && !is_address("https://") {
-            return Ok(Self::File(text.into()));
+            return Ok(Self::File(text.into(), Arc::default()));
         }
         let url = Url::parse(text).context("not an address")?;
         // Whoever stands between could put their own key in.
-        let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        let is_here = url.host_str().is_some_and(origin::is_this_machine);
         ensure!(is_here || url.scheme() == "https", "must be an https address, or a file");
-        let client = Client::builder().timeout(FETCH).redirect(redirect::Policy::none()).build()?;
+        let client = Client::builder().timeout(READ).redirect(redirect::Policy::none()).build()?;
         Ok(Self::Address(client, url))
     }
 
     fn every(&self) -> Duration {
         match self {
-            Self::File(_) => LOOK,
+            Self::File(..) => LOOK,
             Self::Address(..) => REFRESH,
         }
     }
@@ -130,17 +146,12 @@ impl Source {
     /// All of it, if that is no more than a set of keys may have.
     async fn read(&self) -> anyhow::Result<Vec<u8>> {
         let text = match self {
-            Self::File(path) => {
-                let path = path.clone();
-                tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
-                    let mut text = Vec::new();
-                    let name = path.display();
-                    let file = File::open(&path).with_context(|| format!("can't open {name}"))?;
-                    let read = file.take(SET_MAX as u64 + 1).read_to_end(&mut text);
-                    read.with_context(|| format!("can't read {name}"))?;
-                    Ok(text)
-                })
-                .await??
+            Self::File(path, reader) => {
+                let name = path.display();
+                let read = timeout(READ, read_file(path.clone(), reader.clone()));
+                read.await
+                    .with_context(|| format!("{name} was not read in {} s", READ.as_secs()))?
+                    .with_context(|| format!("can't read {name}"))?
             }
             Self::Address(client, url) => {
                 let mut answer = client.get(url.clone()).send().await?;
@@ -160,6 +171,18 @@ impl Source {
         ensure!(text.len() <= SET_MAX, "more than {SET_MAX} bytes");
         Ok(text)
     }
+}
+
+/// The first `SET_MAX + 1` bytes of a file, once no other reader of it is under way.
+async fn read_file(path: PathBuf, reader: Arc<Mutex<()>>) -> anyhow::Result<Vec<u8>> {
+    let reading = reader.lock_owned().await;
+    let read = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
+        let _reading = reading;
+        let mut text = Vec::new();
+        File::open(path)?.take(SET_MAX as u64 + 1).read_to_end(&mut text)?;
+        Ok(text)
+    });
+    read.await?
 }
 
 #[derive(Deserialize)]

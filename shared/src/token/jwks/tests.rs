@@ -138,6 +138,9 @@ async fn address_that_anyone_on_the_way_could_answer_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn file_that_changes_is_read_again() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    // Of this thread: the test's runtime has no other.
+    let _recorder = metrics::set_default_local_recorder(&recorder);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("keys.json");
     let write = |text: &[u8]| {
@@ -163,4 +166,41 @@ async fn file_that_changes_is_read_again() {
     while !knows("c") {
         tokio::time::sleep(LOOK).await;
     }
+    std::fs::remove_file(&path).expect("removed");
+    tokio::time::sleep(3 * AT_MOST_EVERY).await;
+    assert!(knows("c"));
+    let counted = recorder.handle().render();
+    for outcome in ["unchanged", "changed", "unusable", "failed"] {
+        let name = format!("roomcast_jwks_reads_total{{outcome=\"{outcome}\"}} ");
+        let count = counted.lines().find_map(|line| line.strip_prefix(&name));
+        let count: u64 = count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{counted}"));
+        // `changed` is exact; how often the others come depends on how often the file is looked at.
+        assert!(if outcome == "changed" { count == 2 } else { count > 0 }, "{counted}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn file_that_does_not_answer_is_given_up_and_waited_for_by_one_thread() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("keys.json");
+    // Opening a pipe waits until somebody writes to it.
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    assert!(made.success());
+    let source = Source::of(path.to_str().expect("UTF-8")).expect("a file");
+    let Source::File(_, reader) = &source else { panic!("a file") };
+    for _ in 0..3 {
+        // The clock stands still while a thread waits for the pipe.
+        let (read, ()) = tokio::join!(source.read(), tokio::time::advance(2 * READ));
+        let error = read.expect_err("not read").to_string();
+        assert_eq!(error, format!("{} was not read in 5 s", path.display()));
+        assert!(reader.try_lock().is_err(), "the first reader is still there");
+    }
+    let pipe = path.clone();
+    let opened = tokio::task::spawn_blocking(move || File::options().write(true).open(pipe));
+    drop(opened.await.expect("no panic").expect("a pipe"));
+    drop(reader.lock().await);
+    std::fs::remove_file(&path).expect("removed");
+    let keys = set(&[jwk("a", &json!({}))]);
+    std::fs::write(&path, &keys).expect("written");
+    assert_eq!(source.read().await.expect("it answers again"), keys);
 }
