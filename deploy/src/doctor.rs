@@ -5,7 +5,6 @@
 use std::{
     io::ErrorKind,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -30,14 +29,11 @@ pub(crate) struct Config {
     /// Where clients connect.
     #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Who has signed the broker's certificate.
-    #[arg(long, env = "NATS_CA")]
-    nats_ca: Option<PathBuf>,
     #[command(flatten)]
     places: Places,
 }
 
-/// Prints one line a check; exit code 1 when one failed.
+/// Prints one line for each check. Exit code 1 where one failed.
 pub(crate) fn main(config: &Config) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -51,15 +47,15 @@ pub(crate) fn main(config: &Config) -> ExitCode {
 
 async fn check(config: &Config) -> bool {
     let places = &config.places;
+    let services = Services::read(places);
+    let desk = services.as_ref().ok().map(|services| desk(services.support()));
     let mut well = report(
         "configuration",
-        Services::read(&config.places)
-            .map(|_| "every variable reads well".to_owned())
-            .map_err(anyhow::Error::msg),
+        services.map(|_| "every variable reads well".to_owned()).map_err(anyhow::Error::msg),
         "correct the variable named; `roomcast-api --help` and its like list them all",
     );
-    if let Ok(services) = Services::read(&config.places) {
-        well &= report("customer desk", Ok(desk(services.support()).to_owned()), "");
+    if let Some(desk) = desk {
+        well &= report("customer desk", Ok(desk.to_owned()), "");
     }
     well &= report(
         "listen",
@@ -71,17 +67,16 @@ async fn check(config: &Config) -> bool {
         ("nats fanout", Role::Fanout, places.fanout_nats()),
         ("nats persister", Role::Persister, places.persister_nats()),
     ];
-    let nats = |url: &str| NatsArgs { nats_url: url.to_owned(), nats_ca: config.nats_ca.clone() };
-    for (name, role, url) in roles {
+    for (name, role, nats) in roles {
         well &= report(
             name,
-            timed(broker(role, &nats(url))).await,
+            timed(broker(role, &nats)).await,
             "start it (deploy/up does), and check NATS_URL and the user's password against deploy/nats/one.conf",
         );
     }
     well &= report(
         "log",
-        timed(streams(&nats(places.api_nats()))).await,
+        timed(streams(&places.api_nats())).await,
         "start the persister: it makes the streams; a refused shard is explained in its log",
     );
     let databases = [
@@ -98,7 +93,7 @@ async fn check(config: &Config) -> bool {
     well
 }
 
-/// Who is given a visitor's room at the customer desk.
+/// Describes who may open a visitor's room at the customer desk.
 const fn desk(support: SupportArgs) -> &'static str {
     match (support.support_tokens, support.support_visitors) {
         (TokenUse::Required, _) => "required: nobody is answered without a token",
@@ -144,7 +139,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<String> {
 }
 
 async fn broker(role: Role, args: &NatsArgs) -> anyhow::Result<String> {
-    // Once: why it fails is the answer here.
+    // Once, without retries: the error is what doctor reports.
     let client = nats::connect_once(args, role).await?.client;
     let version = client.server_info().version;
     ensure!(client.is_server_compatible(2, 9, 10), "nats-server {version} is older than 2.9.10");
@@ -167,7 +162,7 @@ async fn database(url: &str, writes: bool) -> anyhow::Result<String> {
         sqlx::query_as("SELECT current_setting('server_version'), current_user::text")
             .fetch_one(&mut connection)
             .await?;
-    // Itself, or as the owner that it becomes for migrations.
+    // By its own role, or by the owner's, which the persister takes for migrations.
     let may_create: bool = sqlx::query_scalar(
         "SELECT has_schema_privilege('public', 'CREATE') OR EXISTS (SELECT FROM pg_roles
          WHERE rolname = 'roomcast_owner' AND pg_has_role(current_user, oid, 'MEMBER'))",

@@ -1,9 +1,15 @@
 //! `roomcast up`: the three services in one process, their routers and the admin router on one port.
 //!
-//! What must hold: on the port of clients, metrics are for this machine alone. Each service keeps its own broker user and database role, so that what one may not do
-//! is refused here as it is in a cluster. Their own flags are read from the environment.
+//! What must hold: on the port of clients, metrics are for this machine alone. Each service keeps its own broker user and
+//! database role, so that what one may not do is refused here as it is in a cluster. Their own flags are read from the
+//! environment.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{
+    ffi::{OsStr, OsString},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Parser};
@@ -11,11 +17,12 @@ use shared::{
     admin::{self, Health},
     config::{self, AdminArgs, DrainArgs, LogFormatArgs},
     lifecycle::{Shutdown, Tasks, run_main},
+    nats::NatsArgs,
     serve::{self, Limits},
     telemetry,
 };
 
-/// What the one-machine program is told. Everything else that a service understands is read from the
+/// Configuration of the one-machine program. Everything else that a service understands is read from the
 /// environment: `roomcast-api --help`, `roomcast-fanout --help` and `roomcast-persister --help` list it.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Config {
@@ -38,6 +45,9 @@ pub(crate) struct Places {
     /// The broker, for each service that has no URL of its own.
     #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
     nats_url: String,
+    /// A PEM file: who has signed the broker's certificate, where that is none of those the system trusts.
+    #[arg(long, env = "NATS_CA")]
+    nats_ca: Option<PathBuf>,
     /// The broker as api's user.
     #[arg(long, env = "ROOMCAST_API_NATS_URL", hide_env_values = true)]
     api_nats_url: Option<String>,
@@ -70,22 +80,31 @@ impl std::fmt::Debug for Places {
 }
 
 impl Places {
-    pub(crate) fn api_nats(&self) -> &str {
-        self.api_nats_url.as_deref().unwrap_or(&self.nats_url)
+    /// The broker as api's user.
+    pub(crate) fn api_nats(&self) -> NatsArgs {
+        self.nats(self.api_nats_url.as_ref())
     }
 
-    pub(crate) fn fanout_nats(&self) -> &str {
-        self.fanout_nats_url.as_deref().unwrap_or(&self.nats_url)
+    /// The broker as fanout's user.
+    pub(crate) fn fanout_nats(&self) -> NatsArgs {
+        self.nats(self.fanout_nats_url.as_ref())
     }
 
-    pub(crate) fn persister_nats(&self) -> &str {
-        self.persister_nats_url.as_deref().unwrap_or(&self.nats_url)
+    /// The broker as the persister's user.
+    pub(crate) fn persister_nats(&self) -> NatsArgs {
+        self.nats(self.persister_nats_url.as_ref())
     }
 
+    fn nats(&self, own_url: Option<&String>) -> NatsArgs {
+        NatsArgs { nats_url: own_url.unwrap_or(&self.nats_url).clone(), nats_ca: self.nats_ca.clone() }
+    }
+
+    /// The database as api's role.
     pub(crate) fn api_database(&self) -> &str {
         self.api_database_url.as_deref().unwrap_or(&self.database_url)
     }
 
+    /// The database as the persister's role.
     pub(crate) fn persister_database(&self) -> &str {
         self.persister_database_url.as_deref().unwrap_or(&self.database_url)
     }
@@ -98,10 +117,17 @@ struct Service<T: Args> {
     config: T,
 }
 
-/// The configuration of one service: these flags, and its environment for all others.
-fn service<T: Args>(name: &str, flags: &[(&str, &str)]) -> Result<T, String> {
-    let flags = flags.iter().map(|(flag, value)| format!("--{flag}={value}"));
-    let service: Service<T> = config::read(std::iter::once(name.to_owned()).chain(flags))?;
+/// The configuration of one service: these places, and its environment for everything else.
+fn service<T: Args>(name: &str, nats: &NatsArgs, database: Option<&str>) -> Result<T, String> {
+    let flag = |name: &str, value: &OsStr| {
+        let mut flag = OsString::from(format!("--{name}="));
+        flag.push(value);
+        flag
+    };
+    let mut words = vec![name.into(), flag("nats-url", nats.nats_url.as_ref())];
+    words.extend(nats.nats_ca.as_ref().map(|file| flag("nats-ca", file.as_ref())));
+    words.extend(database.map(|url| flag("database-url", url.as_ref())));
+    let service: Service<T> = config::read(words)?;
     Ok(service.config)
 }
 
@@ -113,12 +139,11 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Reads what each is told.
+    /// Reads the configuration of each.
     pub(crate) fn read(places: &Places) -> Result<Self, String> {
-        let (nats, database) = ("nats-url", "database-url");
         Ok(Self {
-            api: service("roomcast-api", &[(nats, places.api_nats()), (database, places.api_database())])?,
-            fanout: service("roomcast-fanout", &[(nats, places.fanout_nats())])?,
+            api: service("roomcast-api", &places.api_nats(), Some(places.api_database()))?,
+            fanout: service("roomcast-fanout", &places.fanout_nats(), None)?,
             persister: Self::persister(places)?,
         })
     }
@@ -128,12 +153,9 @@ impl Services {
         self.api.api.support
     }
 
-    /// Reads what the persister alone is told.
+    /// Reads the configuration of the persister alone.
     pub(crate) fn persister(places: &Places) -> Result<persister::Config, String> {
-        service(
-            "roomcast-persister",
-            &[("nats-url", places.persister_nats()), ("database-url", places.persister_database())],
-        )
+        service("roomcast-persister", &places.persister_nats(), Some(places.persister_database()))
     }
 }
 
@@ -148,11 +170,11 @@ async fn run(config: Config, services: Services, shutdown: Shutdown) -> anyhow::
     let Services { api, fanout, persister } = services;
     let metrics = telemetry::install_metrics();
     let health = Health::new(&config.admin.health);
-    // Two stages: what sockets need to say goodbye stops after them.
+    // Two stages: sockets close first, then the services that they need for that.
     let (mut edge, mut core) = (Tasks::new(&shutdown), Tasks::new(&shutdown));
     let stop = shutdown.clone();
     let last = Shutdown { soft: shutdown.hard.child_token(), hard: shutdown.hard.clone() };
-    // The port first: a taken one is said before anything else is touched.
+    // First of all: where the port is taken, this fails before anything is changed.
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     if let Some(listener) = config.admin.bind().await? {
         let router = admin::router(health.clone(), metrics.clone());
@@ -171,4 +193,23 @@ async fn run(config: Config, services: Services, shutdown: Shutdown) -> anyhow::
         edge.wait(&shutdown).await
     });
     core.wait(&stop).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broker_and_its_certificate_reach_every_service() {
+        let words = ["up", "--nats-url=tls://broker", "--fanout-nats-url=tls://other", "--nats-ca=a b.pem"];
+        let places: Service<Places> = config::read(words.map(OsString::from)).expect("flags");
+        let services = Services::read(&places.config).expect("a configuration");
+        for (nats, url) in [
+            (&services.api.nats, "tls://broker"),
+            (&services.fanout.nats, "tls://other"),
+            (&services.persister.nats, "tls://broker"),
+        ] {
+            assert_eq!((&*nats.nats_url, nats.nats_ca.as_deref()), (url, Some("a b.pem".as_ref())));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! What must hold: a bad value is one line that names the variable; a secret is never shown.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, error::ContextKind, error::ContextValue, error::ErrorKind};
@@ -18,7 +18,7 @@ pub fn parse<T: Parser>() -> T {
 ///
 /// # Errors
 /// One line that names the variable.
-pub fn read<T: Parser>(words: impl IntoIterator<Item = String>) -> Result<T, String> {
+pub fn read<T: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<T, String> {
     T::try_parse_from(words).map_err(|error| line::<T>(&error))
 }
 
