@@ -23,3 +23,9 @@ CREATE INDEX IF NOT EXISTS team_creator ON team (creator, id);
 CREATE INDEX IF NOT EXISTS room_member_rooms ON room_member (user_id, room);
 CREATE INDEX IF NOT EXISTS team_member_teams ON team_member (user_id, team);
 CREATE INDEX IF NOT EXISTS participant_rooms ON participant (user_id, room) WHERE present;
+
+-- Members in the order of the bytes of their ids, as they are named, paged and looked up: an id is compared as
+-- `user_id COLLATE "C"` everywhere. Compared by the column's own collation, it may be looked for among all members of a
+-- room, since a planner without statistics takes this index for the primary key.
+CREATE INDEX IF NOT EXISTS room_member_names ON room_member (shard, room, user_id COLLATE "C");
+CREATE INDEX IF NOT EXISTS team_member_names ON team_member (shard, team, user_id COLLATE "C");

@@ -56,7 +56,7 @@ pub(super) fn among(of: &str, shard: &str, id: &str, asked: &str) -> String {
     format!(
         "ARRAY(SELECT asked.user_id FROM unnest({asked}::text[]) AS asked (user_id)
                WHERE EXISTS (SELECT FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}
-                                 AND m.user_id = asked.user_id OFFSET 0))"
+                                 AND m.user_id COLLATE \"C\" = asked.user_id OFFSET 0))"
     )
 }
 

@@ -137,7 +137,7 @@ fn in_common_of(one: &str, other: &str) -> String {
             OR (SELECT bool_or(p.present) FROM participant p
                 WHERE p.shard = r.id % $3 AND p.room = r.id AND p.user_id = {other})
             OR EXISTS (SELECT FROM room_member m WHERE m.shard = r.id % $3 AND m.room = r.id
-                                                   AND m.user_id = {other} OFFSET 0)
+                                                   AND m.user_id COLLATE \"C\" = {other} OFFSET 0)
             OR EXISTS (SELECT FROM team_member m WHERE m.user_id = {other} AND m.team = r.team OFFSET 0)
             OR EXISTS (SELECT FROM team t WHERE t.shard = -1 AND t.id = r.team AND t.creator = {other} OFFSET 0)"
     )

@@ -165,7 +165,7 @@ pub(super) const MAY: &str =
 AND ($3 OR CASE now.kind
     WHEN 'public' THEN true
     WHEN 'private' THEN r.creator = $1 OR EXISTS (SELECT FROM room_member m
-        WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id = $1 OFFSET 0)
+        WHERE m.shard = r.id % $2 AND m.room = r.id AND m.user_id COLLATE \"C\" = $1 OFFSET 0)
     WHEN 'team' THEN EXISTS (SELECT FROM team_member m WHERE m.user_id = $1 AND m.team = r.team OFFSET 0)
         OR EXISTS (SELECT FROM team t WHERE t.shard = -1 AND t.id = r.team AND t.creator = $1 OFFSET 0)
     WHEN 'topic' THEN true

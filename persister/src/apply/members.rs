@@ -18,7 +18,7 @@ pub(super) const OF_ROOMS: Statements = Statements {
     remove: "DELETE FROM room_member WHERE ctid = ANY (ARRAY(
                  SELECT m.ctid FROM unnest($2::int8[], $3::text[]) AS gone (room, user_id)
                  CROSS JOIN LATERAL (SELECT m.ctid FROM room_member m WHERE m.shard = $1 AND m.room = gone.room
-                                         AND m.user_id = gone.user_id LIMIT 1) m))",
+                                         AND m.user_id COLLATE \"C\" = gone.user_id LIMIT 1) m))",
     add: "INSERT INTO room_member (shard, room, user_id, added_by)
           SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::text[]) AS new
           ON CONFLICT (shard, room, user_id) DO NOTHING",
@@ -29,7 +29,7 @@ pub(super) const OF_TEAMS: Statements = Statements {
     remove: "DELETE FROM team_member WHERE ctid = ANY (ARRAY(
                  SELECT m.ctid FROM unnest($2::int8[], $3::text[]) AS gone (team, user_id)
                  CROSS JOIN LATERAL (SELECT m.ctid FROM team_member m WHERE m.shard = $1 AND m.team = gone.team
-                                         AND m.user_id = gone.user_id LIMIT 1) m))",
+                                         AND m.user_id COLLATE \"C\" = gone.user_id LIMIT 1) m))",
     add: "INSERT INTO team_member (shard, team, user_id, added_by)
           SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::text[]) AS new
           ON CONFLICT (shard, team, user_id) DO NOTHING",

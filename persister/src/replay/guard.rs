@@ -254,7 +254,7 @@ async fn room_member(
     past: Past,
     adds: bool,
 ) -> sqlx::Result<Ruling> {
-    let sql = "SELECT TRUE FROM room_member WHERE shard = $1 AND room = $2 AND user_id = $3";
+    let sql = "SELECT TRUE FROM room_member WHERE shard = $1 AND room = $2 AND user_id COLLATE \"C\" = $3";
     let is_member = sqlx::query_scalar::<_, bool>(sql).bind(shard.number()).bind(number(member.room.0));
     let is_member = is_member.bind(member.user.as_str()).fetch_optional(&mut *session).await?.is_some();
     if is_member == adds || past == Past::Applied {
@@ -275,7 +275,7 @@ async fn team_member(
     past: Past,
     adds: bool,
 ) -> sqlx::Result<Ruling> {
-    let sql = "SELECT TRUE FROM team_member WHERE shard = $1 AND team = $2 AND user_id = $3";
+    let sql = "SELECT TRUE FROM team_member WHERE shard = $1 AND team = $2 AND user_id COLLATE \"C\" = $3";
     let is_member = sqlx::query_scalar::<_, bool>(sql).bind(shard.number()).bind(number(member.team.0));
     let is_member = is_member.bind(member.user.as_str()).fetch_optional(session).await?.is_some();
     Ok(if is_member == adds || past == Past::Applied {

@@ -30,7 +30,7 @@ FROM generate_series(1, $ROOMS) AS id, generate_series(0, 4) AS n WHERE id % 10 
 ON CONFLICT DO NOTHING;
 -- Rooms 4 and 2 are large ones: a private room of many members, and a public one that many are in.
 INSERT INTO room_member (shard, room, user_id, added_by)
-SELECT 4, 4, 'crowd-' || n, 'ann' FROM generate_series(1, $ROOMS / 20) AS n;
+SELECT 4, 4, 'crowd-' || n, 'ann' FROM generate_series(1, greatest($ROOMS / 20, 12000)) AS n;
 INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
 SELECT 2, 2, 'crowd-' || n, 1, 1, n % 2 = 0, n FROM generate_series(1, $ROOMS / 10) AS n;
 INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
@@ -42,7 +42,7 @@ INSERT INTO team (shard, id, name, creator, created_at)
 SELECT -1, n, 'team ' || n, 'maker-' || n % 97, now() FROM generate_series(1, $ROOMS / 100) AS n;
 INSERT INTO team_member (shard, team, user_id, added_by)
 SELECT $TEAM_SHARD, 1, CASE n WHEN 1 THEN 'ann' ELSE 'crowd-' || n END, 'maker-1'
-FROM generate_series(1, $ROOMS / 20) AS n;
+FROM generate_series(1, greatest($ROOMS / 20, 12000)) AS n;
 INSERT INTO person (shard, user_id, profile, issued_at)
 SELECT n % 8, 'crowd-' || n, '{"username": "someone"}', 0 FROM generate_series(1, $ROOMS) AS n;
 INSERT INTO invitation (shard, user_id, id, room, room_name, invited_by, created_at, accepted)
