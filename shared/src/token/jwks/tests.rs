@@ -153,6 +153,8 @@ async fn file_that_changes_is_read_again() {
     let jwks = Jwks::start(path.to_str().expect("UTF-8"), &Shutdown::default()).await.expect("keys");
     let knows = |id| jwks.key(Some(id), Algorithm::EdDSA).is_some();
     assert!(knows("a") && !knows("b"));
+    // Long enough for a look at the same keys.
+    tokio::time::sleep(3 * AT_MOST_EVERY).await;
     write(&set(&[jwk("b", &json!({}))]));
     while !knows("b") {
         tokio::time::sleep(LOOK).await;
