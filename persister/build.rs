@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 const FOLDER: &str = "migrations";
-const SCHEMA: &str = "../shared/src/schema.rs";
+const SCHEMA: &str = "../shared/service/src/schema.rs";
 
 fn main() {
     println!("cargo:rerun-if-changed={FOLDER}");
@@ -26,6 +26,6 @@ fn main() {
     assert_eq!(
         version,
         newest.as_deref(),
-        "VERSION in shared/src/schema.rs is the newest migration's number"
+        "VERSION in shared/service/src/schema.rs is the newest migration's number"
     );
 }

@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use shared::{
+use crate::append::LogPosition;
+use log::AppliedWatch;
+use protocol::{
     error::{Error, ErrorCode},
     id::{Shard, ShardCount},
-    log::{AppliedWatch, LogPosition},
 };
 use tokio::time::Instant;
 

@@ -1,13 +1,14 @@
 //! The way of a message, for `tests/bench`: from its body to what is appended, and to its acknowledgement.
 
+use crate::append::{Append, Appended, Appender, LogPosition, MsgId};
 use bytes::Bytes;
-use shared::{
+use protocol::{
+    caller::Caller,
     error::Error,
     event::{Event, EventName},
     id::{RoomId, ShardCount},
-    log::{Append, Appended, Appender, LogPosition, MsgId},
-    rules::{self, Caller},
     subject::Channel,
+    text,
 };
 use tokio::time::Instant;
 
@@ -55,7 +56,7 @@ pub async fn send(
 
 fn made(caller: &Caller, room: RoomId, body: &[u8]) -> Result<(Event, MsgId), Error> {
     let (text, client_id) = native::new_message(body)?;
-    rules::message_text("message", &text, rules::TEXT_MAX)?;
+    text::message_text("message", &text, text::TEXT_MAX)?;
     let request = Request::internal();
     let mut send = Send {
         room,

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use shared::{
+use protocol::text::TEXT_MAX;
+use service::{
     config::{AdminArgs, DrainArgs, LogFormatArgs},
     nats::NatsArgs,
     origin::OriginArgs,
     rate::{AddressArgs, Most, Rate},
-    rules::TEXT_MAX,
     serve::ConnectionArgs,
     token::TokenArgs,
 };

@@ -15,7 +15,7 @@ use futures_util::{
     TryFutureExt as _,
     future::{Either, InspectOk},
 };
-use shared::{metric_names as names, origin::OriginArgs, serve::REQUEST_ID};
+use service::{metric_names as names, origin::OriginArgs, serve::REQUEST_ID};
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 

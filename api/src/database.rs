@@ -18,7 +18,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use metrics::Counter;
-use shared::metric_names as names;
+use service::metric_names as names;
 use sqlx::{
     ConnectOptions as _, Describe, Either, Error, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
     pool::PoolConnection,
@@ -77,7 +77,7 @@ impl Database {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
-        let options = options.options(shared::schema::PLANNER);
+        let options = options.options(service::schema::PLANNER);
         let trusted_since = watch::Sender::new(None::<Instant>);
         let since = trusted_since.subscribe();
         let pool = PgPoolOptions::new()

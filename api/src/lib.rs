@@ -3,6 +3,8 @@
 //! It holds no socket and writes nothing to Postgres. The way of a request: a dialect decodes it,
 //! a command decides and appends, a query reads, the dialect encodes.
 
+mod access;
+pub mod append;
 mod behind;
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -19,7 +21,6 @@ mod media;
 mod nodes;
 mod page;
 mod queries;
-mod rights;
 mod rpc;
 mod schema;
 mod server;
@@ -28,26 +29,27 @@ mod web;
 
 use std::{sync::Arc, time::Duration};
 
+use crate::append::Appender;
 use anyhow::Context as _;
 use axum::Router;
+use log::AppliedWatch;
 use quick_cache::sync::Cache;
-use shared::{
+use service::{
     admin::{self, Component, Health},
     lifecycle::{Shutdown, Tasks},
-    log::{self, Appender, AppliedWatch},
     nats::{self, Connection, Role},
     serve, telemetry,
     token::Verifier,
 };
 use tokio::sync::{Semaphore, watch};
 
+use access::Rights;
 use behind::Behind;
 use commands::{marks::Marks, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
 use database::Database;
 use limits::Limits;
 use media::Media;
-use rights::Rights;
 use schema::Schema;
 use state::{Api, Shared};
 
@@ -99,7 +101,7 @@ pub async fn start(
         matches: commands::matches::Recent::default(),
     });
     let hearing = nats::connect(&config.nats, Role::Api).await?;
-    tasks.spawn_background("rights", rights::listen(api.clone(), hearing));
+    tasks.spawn_background("rights", access::listen(api.clone(), hearing));
     let (fits, fitting) = watch::channel(false);
     tasks.spawn("rpc", serve_rpc(api.clone(), connection.client.clone(), fitting, shutdown.clone()));
     tasks.spawn("nodes", nodes::watch(api.clone(), connection.client.clone(), shutdown.clone()));

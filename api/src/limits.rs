@@ -5,12 +5,12 @@
 
 use std::net::IpAddr;
 
-use shared::{
+use protocol::{
+    caller::Caller,
     error::{Error, ErrorCode},
     id::{RoomId, UserId},
-    rate::{AtOnce, Limit, Permit},
-    rules::Caller,
 };
+use service::rate::{AtOnce, Limit, Permit};
 
 use crate::config::LimitArgs;
 
@@ -93,7 +93,7 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
-    use shared::rate::Most;
+    use service::rate::Most;
 
     use super::*;
 

@@ -12,11 +12,9 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use image::ImageFormat;
 use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, local::LocalFileSystem, path::Path};
+use protocol::error::{Error, ErrorCode};
+use service::metric_names as names;
 use sha2::{Digest as _, Sha256};
-use shared::{
-    error::{Error, ErrorCode},
-    metric_names as names,
-};
 use tokio::sync::Semaphore;
 
 pub(crate) use decode::{Refused, decode};

@@ -6,8 +6,8 @@
 
 use std::io::{self, Write};
 
+use protocol::error::{Error, ErrorCode};
 use serde::Serialize;
-use shared::error::{Error, ErrorCode};
 
 /// Largest JSON answer over HTTP, in bytes.
 pub(crate) const HTTP_MAX_BYTES: usize = 4 << 20;

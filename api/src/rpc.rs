@@ -11,18 +11,17 @@ use anyhow::Context as _;
 use async_nats::{Client, Message, service::ServiceExt as _};
 use futures_util::future::join_all;
 use metrics::Histogram;
-use serde::{Serialize, de::DeserializeOwned};
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     json,
-    lifecycle::Shutdown,
-    metric_names as names,
     rpc::{
         ActionRequest, CHANGES_MAX, ConfirmRequest, Confirmed, HelloRequest, Participants,
         ParticipantsRequest, PresenceRequest, Reply, SignalRequest, Surface, time_left,
     },
     subject::rpc,
 };
+use serde::{Serialize, de::DeserializeOwned};
+use service::{lifecycle::Shutdown, metric_names as names};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -166,7 +165,7 @@ fn deadline(expires_at: i64) -> Reply<Instant> {
     }
 }
 
-async fn action(api: &Api, payload: &[u8]) -> Reply<shared::rpc::ActionReply> {
+async fn action(api: &Api, payload: &[u8]) -> Reply<protocol::rpc::ActionReply> {
     let request: ActionRequest = decode(payload)?;
     let deadline = deadline(request.expires_at)?;
     tracing::debug!(request = request.request, action = request.action, "action");

@@ -1,7 +1,7 @@
 //! Whether the tables are of a version that this api can read. The persister makes them, and is upgraded
 //! first; an api that is upgraded before it is not ready until then.
 
-use shared::schema::VERSION;
+use service::schema::VERSION;
 use sqlx::PgConnection;
 use tokio::sync::watch;
 

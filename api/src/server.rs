@@ -11,10 +11,8 @@ use axum::{
     response::Response,
 };
 use futures_util::FutureExt as _;
-use shared::{
-    error::{Error, ErrorCode},
-    metric_names as names, serve,
-};
+use protocol::error::{Error, ErrorCode};
+use service::{metric_names as names, serve};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 

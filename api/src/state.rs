@@ -2,22 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
+use crate::append::{Appender, LogPosition};
 use async_nats::{Client, jetstream::Context};
 use futures_util::future::try_join_all;
-use quick_cache::sync::Cache;
-use shared::{
+use log::AppliedWatch;
+use protocol::{
     error::Error,
     event::EventName,
     id::{Shard, ShardCount, UserId},
-    log::{self, Appender, AppliedWatch, LogPosition},
-    origin::OriginArgs,
-    rate::AddressArgs,
     subject::Channel,
-    token::Verifier,
 };
+use quick_cache::sync::Cache;
+use service::{origin::OriginArgs, rate::AddressArgs, token::Verifier};
 use tokio::sync::Semaphore;
 
 use crate::{
+    access::Rights,
     behind::Behind,
     commands::{marks::Marks, matches},
     config::SupportArgs,
@@ -25,7 +25,6 @@ use crate::{
     limits::Limits,
     media::Media,
     page,
-    rights::Rights,
 };
 
 /// How long a request may try to append.

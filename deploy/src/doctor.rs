@@ -12,10 +12,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use api::config::{SupportArgs, TokenUse, Visitors};
 use clap::Args;
-use shared::{
-    log,
-    nats::{self, NatsArgs, Role},
-};
+use service::nats::{self, NatsArgs, Role};
 use sqlx::Connection as _;
 
 use crate::up::{Places, Services};

@@ -37,7 +37,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match shared::config::parse::<Arguments>().command {
+    match service::config::parse::<Arguments>().command {
         Command::Up(config) => up::main(config),
         Command::Token(config) => token::main(&config),
         Command::Doctor(config) => doctor::main(&config),

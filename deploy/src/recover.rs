@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use shared::config;
+use service::config;
 
 use crate::up::{Places, Services};
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use persister::{Fate, Replayed};
-use shared::config;
+use service::config;
 
 use crate::up::{Places, Services};
 

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 pub(crate) struct Config {
     /// The person's id.
     #[arg(long)]
-    user: shared::id::UserId,
+    user: protocol::id::UserId,
     /// May do what administrators may.
     #[arg(long)]
     admin: bool,
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Config {
 /// Prints the token, alone on one line.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
 pub(crate) fn main(config: &Config) -> ExitCode {
-    match secret(config).and_then(|secret| shared::token::sign(&secret, &claims(config)?)) {
+    match secret(config).and_then(|secret| service::token::sign(&secret, &claims(config)?)) {
         Ok(token) => {
             println!("{token}");
             ExitCode::SUCCESS
@@ -52,7 +52,7 @@ pub(crate) fn main(config: &Config) -> ExitCode {
 }
 
 fn secret(config: &Config) -> anyhow::Result<String> {
-    shared::token::kept_secret(config.jwt_secret.as_deref(), &config.data)
+    service::token::kept_secret(config.jwt_secret.as_deref(), &config.data)
 }
 
 fn claims(config: &Config) -> anyhow::Result<Value> {

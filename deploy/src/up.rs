@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser};
-use shared::{
+use service::{
     admin::{self, Health},
     config::{self, AdminArgs, DrainArgs, LogFormatArgs},
     lifecycle::{Shutdown, Tasks, run_main},

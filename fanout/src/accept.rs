@@ -12,16 +12,18 @@ use axum::{
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use serde_json::{json, value::to_raw_value};
-use shared::{
+use protocol::{
+    caller::Caller,
     error::{Error, ErrorCode},
     id::RoomId,
+    rpc::{ActionRequest, Surface, expiry},
+    subject::Channel,
+};
+use serde_json::{json, value::to_raw_value};
+use service::{
     lifecycle::Shutdown,
     metric_names as names,
-    rpc::{ActionRequest, Surface, expiry},
-    rules::Caller,
     serve::{self, Stream},
-    subject::Channel,
     token::token_from,
 };
 use tokio::{sync::oneshot, time::timeout};

@@ -8,18 +8,17 @@ use std::time::Duration;
 
 use async_nats::{Client, RequestErrorKind};
 use metrics::Histogram;
-use serde::{Serialize, de::DeserializeOwned};
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     event::Person,
-    metric_names as names,
     rpc::{
         ActionReply, ActionRequest, ConfirmRequest, Confirmed, HelloRequest, Participants,
         ParticipantsRequest, PresenceRequest, Reply, SignalRequest, expiry, time_left,
     },
     subject::rpc,
-    token::Identity,
 };
+use serde::{Serialize, de::DeserializeOwned};
+use service::{metric_names as names, token::Identity};
 
 /// How long the first try may take.
 const FIRST: Duration = Duration::from_millis(2_500);

@@ -9,12 +9,11 @@ use std::{
 };
 
 use async_nats::{Client, ConnectOptions};
-use shared::{
-    id::ShardCount,
+use protocol::{caller::Caller, id::ShardCount};
+use service::{
     lifecycle::Shutdown,
     origin::{OriginArgs, Origins},
     rate::{AddressArgs, Most},
-    rules::Caller,
     token::{TokenArgs, Verifier},
 };
 use tokio::net::TcpListener;

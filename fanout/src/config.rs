@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use shared::{
+use service::{
     config::{AdminArgs, DrainArgs, LogFormatArgs},
     nats::NatsArgs,
     origin::OriginArgs,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::lifecycle::Shutdown;
+use service::lifecycle::Shutdown;
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 

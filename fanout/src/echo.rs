@@ -5,8 +5,8 @@ use std::io;
 
 use axum::{Router, extract::Request, response::Response};
 use bytes::Bytes;
-use shared::{
-    error::Error,
+use protocol::error::Error;
+use service::{
     lifecycle::Shutdown,
     serve::{self, Limits},
 };

@@ -15,11 +15,9 @@ use base64::{
     },
 };
 use hyper::upgrade::OnUpgrade;
+use protocol::error::{Error, ErrorCode};
+use service::serve;
 use sha1::{Digest as _, Sha1};
-use shared::{
-    error::{Error, ErrorCode},
-    serve,
-};
 
 use crate::session::deflate;
 

@@ -31,14 +31,14 @@ use std::{
 use anyhow::Context as _;
 use axum::Router;
 use futures_util::StreamExt as _;
-use shared::{
+use log::{AppliedWatch, SyncHint};
+use protocol::{id::Shard, subject};
+use service::{
     admin::{self, Health},
-    id::Shard,
     lifecycle::{Shutdown, Tasks},
-    log::{self, AppliedWatch, SyncHint},
     metric_names as names,
     nats::{self, Role},
-    serve, subject, telemetry,
+    serve, telemetry,
     token::Verifier,
 };
 use tokio::sync::{broadcast, mpsc};

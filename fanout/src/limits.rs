@@ -5,12 +5,12 @@
 
 use std::net::IpAddr;
 
-use shared::{
+use protocol::{
+    caller::Caller,
     error::{Error, ErrorCode},
     id::UserId,
-    rate::{Limit, Most, Rate, refusals},
-    rules::Caller,
 };
+use service::rate::{Limit, Most, Rate, refusals};
 
 use crate::config::LimitArgs;
 

@@ -9,9 +9,8 @@ use std::{
 };
 
 use async_nats::Client;
-use shared::{
-    id::ShardCount, origin::OriginArgs, rate::AddressArgs, rules::Caller, subject::Channel, token::Verifier,
-};
+use protocol::{caller::Caller, id::ShardCount, subject::Channel};
+use service::{origin::OriginArgs, rate::AddressArgs, token::Verifier};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,

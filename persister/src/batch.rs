@@ -5,9 +5,9 @@
 use std::{collections::HashMap, hash::Hash};
 
 use async_nats::HeaderMap;
-use shared::{
+use log::Stored;
+use protocol::{
     event::{ChatMessage, Event, EventName, MessageEdit, MessageRead, Online, Participant, Room, header},
-    log::Stored,
     subject,
 };
 

@@ -1,6 +1,7 @@
 //! The way of a batch, for `tests/bench`: from what was read of the log to the columns that are written.
 
-use shared::{event::ChatMessage, id::Shard, log::Stored};
+use log::Stored;
+use protocol::{event::ChatMessage, id::Shard};
 use sqlx::PgConnection;
 
 use crate::{

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use shared::id::{RoomId, Shard};
+use protocol::id::{RoomId, Shard};
 use sqlx::PgConnection;
 
 use crate::watermark::number;

@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 use clap::Args;
-use shared::{id::ShardCount, nats::NatsArgs};
+use protocol::id::ShardCount;
+use service::nats::NatsArgs;
 
 /// Everything `roomcast-persister` needs.
 #[derive(Clone, Debug, Args)]
@@ -19,7 +20,7 @@ pub struct Config {
     pub log: LogArgs,
     /// Health and metrics.
     #[command(flatten)]
-    pub admin: shared::config::AdminArgs,
+    pub admin: service::config::AdminArgs,
 }
 
 impl Config {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shared::log::{Read, ReadError, Reader, Stored};
+use log::{Read, ReadError, Reader, Stored};
 use tokio::time::{Instant, timeout_at};
 
 use crate::batch;

@@ -12,11 +12,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use shared::{
-    admin::Component,
-    id::{Shard, ShardCount},
-    lifecycle::Shutdown,
-};
+use protocol::id::{Shard, ShardCount};
+use service::{admin::Component, lifecycle::Shutdown};
 use sqlx::PgConnection;
 use tokio::{
     sync::{Notify, watch},

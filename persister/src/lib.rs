@@ -39,14 +39,14 @@ use std::{
 use anyhow::Context as _;
 use async_nats::{Subscriber, jetstream};
 use futures_util::{StreamExt as _, future::join_all};
-use shared::{
+use log::{Reached, Seen};
+use protocol::{id::Shard, subject};
+use service::{
     admin::{self, Component, Health},
-    id::Shard,
     lifecycle::{Shutdown, Tasks},
-    log::{Reached, Seen},
     nats::{self, NatsEvent, Role},
     serve::{self, Limits},
-    subject, telemetry,
+    telemetry,
 };
 use sqlx::{Connection as _, PgConnection};
 use tokio::{

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use shared::{
+use service::{
     config::{self, DrainArgs, LogFormatArgs},
     lifecycle, telemetry,
 };

@@ -13,12 +13,12 @@
 use std::{collections::HashSet, convert::Infallible, sync::atomic::Ordering, time::Duration};
 
 use anyhow::Context as _;
-use shared::{
+use log::StreamState;
+use protocol::{
     id::{RoomId, ShardCount},
-    log::{self, StreamState},
-    metric_names as names,
     subject::Channel,
 };
+use service::metric_names as names;
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep, timeout};
 

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use shared::id::UserId;
+use protocol::id::UserId;
 
 use crate::watermark::number;
 

@@ -6,10 +6,8 @@
 
 use anyhow::Context as _;
 use async_nats::jetstream::Context;
-use shared::{
-    id::Shard,
-    nats::{self, Role},
-};
+use protocol::id::Shard;
+use service::nats::{self, Role};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{

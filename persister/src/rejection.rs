@@ -2,7 +2,8 @@
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
-use shared::{id::Shard, log::Stored};
+use log::Stored;
+use protocol::id::Shard;
 use time::OffsetDateTime;
 
 use crate::watermark::number;

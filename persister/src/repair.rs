@@ -24,10 +24,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Info;
-use shared::{
-    log::{self, StreamState},
-    nats,
-};
+use log::StreamState;
+use service::nats;
 use time::OffsetDateTime;
 
 use crate::{
@@ -93,7 +91,7 @@ impl Judged {
     /// Judges the log of a shard; `None` where there is none. Changes nothing.
     pub(crate) async fn of(
         jetstream: &async_nats::jetstream::Context,
-        shard: shared::id::Shard,
+        shard: protocol::id::Shard,
         place: &Place,
     ) -> anyhow::Result<Option<Self>> {
         let Some(info) = streams::find(jetstream, shard).await? else { return Ok(None) };

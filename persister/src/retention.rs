@@ -6,10 +6,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
-use shared::{
-    id::Shard,
-    log::{self, StreamState},
-};
+use log::StreamState;
+use protocol::id::Shard;
 use time::OffsetDateTime;
 
 /// Longer than the broker knows a message id for.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use shared::event::{MessageDelete, MessageEdit};
+use protocol::event::{MessageDelete, MessageEdit};
 use time::OffsetDateTime;
 
 use crate::watermark::number;
@@ -103,7 +103,7 @@ impl Revisions {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use shared::{
+    use protocol::{
         clock::Timestamp,
         id::{MessageId, RoomId, UserId},
     };

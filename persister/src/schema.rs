@@ -9,10 +9,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use shared::{
-    id::{Shard, ShardCount},
-    schema,
-};
+use protocol::id::{Shard, ShardCount};
+use service::schema;
 use sqlx::{
     AssertSqlSafe, PgConnection,
     migrate::{MigrateError, Migrator},

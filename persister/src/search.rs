@@ -18,7 +18,8 @@ use std::{
 
 use anyhow::Context as _;
 use metrics::Counter;
-use shared::{id::Shard, lifecycle::Shutdown, metric_names as names};
+use protocol::id::Shard;
+use service::{lifecycle::Shutdown, metric_names as names};
 use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},

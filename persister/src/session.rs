@@ -10,7 +10,7 @@ use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult},
 };
-use shared::metric_names::PERSISTER_SESSIONS;
+use service::metric_names::PERSISTER_SESSIONS;
 use sqlx::{
     ConnectOptions as _, Connection as _,
     postgres::{PgConnectOptions, PgConnection},
@@ -45,7 +45,7 @@ impl Database {
                 ("tcp_keepalives_interval", "5"),
                 ("tcp_keepalives_count", "3"),
             ])
-            .options(shared::schema::PLANNER)
+            .options(service::schema::PLANNER)
             .disable_statement_logging();
         Ok(Self { options })
     }

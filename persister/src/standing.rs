@@ -6,7 +6,8 @@ use std::{
 };
 
 use metrics::{Counter, Gauge, Histogram};
-use shared::{admin::Component, id::Shard, metric_names as names};
+use protocol::id::Shard;
+use service::{admin::Component, metric_names as names};
 
 /// The shards that can't go on, with the reason of each.
 #[derive(Clone, Debug)]

@@ -11,9 +11,9 @@ use async_nats::jetstream::{
     context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
     stream::{Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType},
 };
-use shared::{
+use log::StreamDescription;
+use protocol::{
     id::{Shard, ShardCount},
-    log::{self, StreamDescription},
     subject,
 };
 

@@ -6,10 +6,8 @@
 use std::{convert::Infallible, sync::atomic::Ordering, time::Duration};
 
 use async_nats::connection::State;
-use shared::{
-    log::{self, Applied},
-    subject,
-};
+use log::Applied;
+use protocol::subject;
 use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
 

@@ -1,6 +1,6 @@
 //! Whether a decoded event can be applied: its ids fit into the schema, and it stands in the channel that it names.
 
-use shared::{event::Event, id::MAX_ID, subject::Channel};
+use protocol::{event::Event, id::MAX_ID, subject::Channel};
 
 /// The ids of an event can be stored, and its room is the one it was appended to.
 pub(crate) fn check(channel: &Channel, event: &Event) -> Result<(), String> {

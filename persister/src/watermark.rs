@@ -5,7 +5,7 @@
 //! read from a log that has since been repaired is never written.
 
 use anyhow::ensure;
-use shared::id::Shard;
+use protocol::id::Shard;
 use sqlx::PgConnection;
 
 /// Where a shard stands.

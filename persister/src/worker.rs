@@ -13,10 +13,10 @@ use std::{
 
 use anyhow::Context as _;
 use async_nats::jetstream::Context;
-use shared::{
-    id::Shard,
+use log::{ReadError, Reader, Seen};
+use protocol::id::Shard;
+use service::{
     lifecycle::Shutdown,
-    log::{ReadError, Reader, Seen},
     metric_names::{AFTER_CLOSING_TOTAL, PERSISTER_COMMIT_SECONDS},
 };
 use time::OffsetDateTime;

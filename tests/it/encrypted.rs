@@ -1,6 +1,6 @@
 //! A broker whose connections are encrypted: services and servers know each other by their certificates.
 
-use shared::nats::{Role, connect_once};
+use service::nats::{Role, connect_once};
 use tests::{
     certificate::Certificate,
     cluster::{Cluster, Size},

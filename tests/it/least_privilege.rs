@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerError};
+use protocol::id::{RoomId, Shard, ShardCount};
+use protocol::{event::EventName, subject};
 use serde_json::json;
-use shared::id::{RoomId, Shard, ShardCount};
-use shared::{event::EventName, subject};
 use tests::cluster::{Cluster, Size};
 use tokio::sync::mpsc;
 

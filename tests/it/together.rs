@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use futures_util::StreamExt as _;
+use protocol::{id::RoomId, subject::Channel};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use shared::{id::RoomId, log, nats::Role, subject::Channel};
+use service::nats::Role;
 use tests::{
     PATIENCE,
     client::{Rest, Socket},

@@ -1,8 +1,8 @@
 //! Tokens that do not count open nothing: not a request, not a socket.
 
+use protocol::clock::Timestamp;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use shared::clock::Timestamp;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},

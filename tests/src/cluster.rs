@@ -5,13 +5,14 @@ mod node;
 use std::net::SocketAddr;
 
 use async_nats::jetstream;
-use serde_json::json;
-use shared::{
+use protocol::{
     id::{RoomId, Shard},
-    log,
+    subject::Channel,
+};
+use serde_json::json;
+use service::{
     metric_names::PERSISTER_LEADING,
     nats::{Role, connect_once},
-    subject::Channel,
 };
 
 use crate::{
@@ -227,9 +228,9 @@ pub fn token(user: &str) -> String {
 /// Never: claims are JSON.
 #[must_use]
 pub fn sign(claims: &serde_json::Value) -> String {
-    let mut all = json!({ "exp": shared::clock::Timestamp::now().unix_ms() / 1000 + 3600 });
+    let mut all = json!({ "exp": protocol::clock::Timestamp::now().unix_ms() / 1000 + 3600 });
     for (name, value) in claims.as_object().expect("claims are an object") {
         all[name] = value.clone();
     }
-    shared::token::sign(SECRET, &all).expect("claims are JSON")
+    service::token::sign(SECRET, &all).expect("claims are JSON")
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shared::nats::{NatsArgs, Role};
+use service::nats::{NatsArgs, Role};
 
 use crate::{
     certificate::Certificate,

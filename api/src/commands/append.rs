@@ -4,14 +4,15 @@
 //! same as what was asked. The same request again gets the first one's answer; another one under the same key is
 //! refused.
 
-use serde_json::Value;
-use shared::{
+use crate::append::{Append, Appended, LogPosition, Mismatch, MsgId};
+use log::Stored;
+use protocol::{
     error::{Error, ErrorCode},
     event::{ChatMessage, Event, EventName, MessageDetail},
     id::UserId,
-    log::{self, Appended, LogPosition, Mismatch, MsgId, Stored},
     subject::{self, Channel},
 };
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{key, request::Request};
@@ -56,7 +57,7 @@ pub(crate) struct Written {
 /// When it is not stored, not known to be, or the key names another request.
 pub(super) async fn append(api: &Shared, request: &Request<'_>, write: Write<'_>) -> Result<Written, Error> {
     let Write { channel, event, id, headers } = write;
-    let append = log::Append { headers, ..log::Append::new(channel, &event, id) };
+    let append = Append { headers, ..Append::new(channel, &event, id) };
     let (position, earlier) = acknowledged(api, request, append, request.deadline).await?;
     let is_new = earlier.is_none();
     Ok(Written { position, event: earlier.unwrap_or(event), is_new })
@@ -70,7 +71,7 @@ pub(super) async fn append(api: &Shared, request: &Request<'_>, write: Write<'_>
 pub(super) async fn acknowledged(
     api: &Shared,
     request: &Request<'_>,
-    append: log::Append<'_>,
+    append: Append<'_>,
     until: Instant,
 ) -> Result<(LogPosition, Option<Event>), Error> {
     let asked = append.event;
@@ -142,12 +143,12 @@ fn is_same_message(one: &ChatMessage, other: &ChatMessage) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use shared::{
+    use protocol::{
         clock::Timestamp,
         event::{MessageDelete, MessageEdit, MessageRead},
         id::{MessageId, RoomId},
     };
+    use serde_json::json;
 
     use super::*;
 

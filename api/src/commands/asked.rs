@@ -1,17 +1,18 @@
 //! What a fan-out node asks about its sockets' people.
 
-use shared::{
+use protocol::{
+    caller::Caller,
     error::Error,
     id::{RoomId, TeamId, UserId},
     rpc::{Confirmed, Grant, ParticipantKey, Participants, ParticipantsRequest, Word},
-    rules::Caller,
 };
 use tokio::time::Instant;
 
 use super::teams;
 use crate::{
+    access::RoomAccess,
     page::{self, Entry},
-    queries::{facts::RoomAccess, presence},
+    queries::presence,
     state::Shared,
 };
 

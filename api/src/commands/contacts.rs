@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use shared::{
+use protocol::{
     error::Error,
     event::{Event, PersonChange, Profile},
     id::UserId,
-    metric_names as names,
     subject::Channel,
 };
+use service::metric_names as names;
 use tokio::time::timeout;
 
 use crate::{queries::direct, state::Shared};

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use shared::{
+use crate::append::{Append, LogPosition, MsgId};
+use protocol::{
+    caller::Caller,
     error::Error,
     event::{Event, EventName, header},
     id::{Shard, UserId},
-    log::{self, LogPosition, MsgId},
-    rules::Caller,
     subject::Channel,
 };
 use tokio::time::Instant;
@@ -89,11 +89,11 @@ impl<'a> Control<'a> {
         until: Instant,
     ) -> Result<(LogPosition, Option<Event>), Error> {
         self.api.behind.refuse(&self.api.applied, channel.shard(self.api.shards))?;
-        let append = log::Append {
+        let append = Append {
             key: Some(key),
             expected: Some(expected),
             headers: vec![(header::GENERATION, generation.to_string())],
-            ..log::Append::new(channel, event, self.id)
+            ..Append::new(channel, event, self.id)
         };
         let (position, earlier) = append::acknowledged(self.api, self.request, append, until).await?;
         self.appended = 1;

@@ -8,12 +8,13 @@ use std::{
     sync::Arc,
 };
 
-use shared::{
+use crate::access::Facts;
+use crate::append::LogPosition;
+use protocol::{
+    caller::Caller,
     error::Error,
     event::{Camera, ChatMessage, Event, EventName, RoomKind, RoomSelect, RoomUpdate},
     id::{RoomId, UserId},
-    log::LogPosition,
-    rules::Caller,
     subject::Channel,
 };
 
@@ -29,7 +30,6 @@ use crate::{
     page,
     queries::{
         direct::{self, After, Direct, Said, Which},
-        facts::Facts,
         messages::Page,
         people::Described,
     },

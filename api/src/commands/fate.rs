@@ -3,11 +3,10 @@
 //! What must hold: every deletion that was acknowledged before is counted, on whichever node, also where Postgres has
 //! not got it.
 
-use shared::{
+use protocol::{
     error::Error,
     event::{Event, EventName},
     id::{MessageId, RoomId, UserId},
-    log,
     subject::Channel,
 };
 use tokio::time::Instant;

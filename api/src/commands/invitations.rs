@@ -4,13 +4,13 @@
 //! completed by the same request again, and nobody has accepted who was not let in. Who is put out does
 //! not come back by an invitation made before.
 
-use shared::{
+use crate::append::MsgId;
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::{Error, ErrorCode},
     event::{self, Event, EventName, InvitationAnswer, Member, RoomKind, TeamMember},
     id::{RoomId, UserId},
-    log::MsgId,
-    rules::Caller,
     subject::Channel,
 };
 

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use shared::{
+use crate::append::LogPosition;
+use protocol::{
+    caller::Caller,
     error::Error,
     event::{Event, EventName, MessageRead},
     id::{MessageId, RoomId, UserId},
-    log::LogPosition,
-    rules::Caller,
     subject::Channel,
 };
 use tokio::time::Instant;

@@ -6,22 +6,22 @@
 
 use std::{sync::Arc, time::Duration};
 
+use protocol::{
+    caller::Caller,
+    error::{Error, ErrorCode},
+    event::{MessageDetail, RoomKind},
+    id::{RoomId, UserId},
+};
 use quick_cache::sync::Cache;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use shared::{
-    error::{Error, ErrorCode},
-    event::{MessageDetail, RoomKind},
-    id::{RoomId, UserId},
-    rules::Caller,
-};
 use tokio::time::Instant;
 
 use super::{open, people};
+use crate::access::{Facts, RoomAccess};
 use crate::{
     queries::{
-        facts::{Facts, RoomAccess},
         people::{Described, Shown as Person},
         room_lists,
     },

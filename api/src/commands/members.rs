@@ -1,17 +1,18 @@
 //! Members of rooms, and people who are in a room.
 
-use shared::{
+use protocol::{
+    caller::Caller,
     error::{Error, ErrorCode},
     event::{Event, EventName, Member, RoomKind},
     id::{RoomId, UserId},
-    rules::Caller,
     subject::Channel,
 };
 use tokio::time::Instant;
 
 use super::{control, current, invitations, manage, request::Request, see};
+use crate::access::Facts;
 use crate::{
-    queries::{facts::Facts, members, rooms},
+    queries::{members, rooms},
     state::Shared,
 };
 

@@ -1,14 +1,17 @@
 //! Messages: send, edit, delete, read.
 
+use crate::access;
+use crate::append::{LogPosition, MsgId};
 use async_nats::header::NATS_MESSAGE_ID;
-use shared::{
+use log::Stored;
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::Error,
     event::{ChatMessage, Event, EventName, MessageDelete, MessageDetail, MessageEdit, RoomKind},
     id::{MessageId, RoomId},
-    log::{self, LogPosition, MsgId, Stored},
-    rules::{self, Caller},
     subject::Channel,
+    text,
 };
 
 use super::{
@@ -74,9 +77,9 @@ pub(crate) struct Sent {
 
 /// Sends a message. The same `client_id` again is answered with what was stored then.
 pub(crate) async fn send(api: &Shared, caller: &Caller, mut send: Send<'_>) -> Result<Sent, Error> {
-    rules::message_text("message", send.text, api.text_max)?;
+    text::message_text("message", send.text, api.text_max)?;
     if let Some(client_id) = send.client_id {
-        rules::client_id("client_id", client_id)?;
+        text::client_id("client_id", client_id)?;
         let before = super::old_keys::stored_before(api, caller, send.room, client_id, send.text).await?;
         if let Some(sent) = before {
             return Ok(sent);
@@ -111,11 +114,11 @@ pub(crate) async fn edit(
     text: &str,
     request: &Request<'_>,
 ) -> Result<(MessageEdit, LogPosition), Error> {
-    rules::message_text("message", text, api.text_max)?;
+    text::message_text("message", text, api.text_max)?;
     enter(api, room, caller).await?;
     let deletion = fate::last_deletion(api, room).await?;
     match fate::of(api, room, id, deletion, request.deadline).await? {
-        Fate::Present { author } if caller.may_edit(&author) => {}
+        Fate::Present { author } if access::may_edit(caller, &author) => {}
         Fate::Present { .. } => return Err(Error::forbidden()),
         Fate::Deleted { .. } => return Err(Error::not_found()),
     }
@@ -144,8 +147,8 @@ pub(crate) async fn delete(
     ids: Vec<MessageId>,
     request: &Request<'_>,
 ) -> Result<(MessageDelete, LogPosition), Error> {
-    if !(1..=rules::DELETE_MAX).contains(&ids.len()) {
-        let detail = format!("msg_id_list: must name 1 to {} messages.", rules::DELETE_MAX);
+    if !(1..=text::DELETE_MAX).contains(&ids.len()) {
+        let detail = format!("msg_id_list: must name 1 to {} messages.", text::DELETE_MAX);
         return Err(Error::bad_request(detail));
     }
     see(api, room, caller).await?;
@@ -161,7 +164,7 @@ pub(crate) async fn delete(
     let mut earlier = None;
     for id in ids {
         match fate::of(api, room, id, deletion, request.deadline).await? {
-            Fate::Present { author } if caller.may_delete(&author) => {}
+            Fate::Present { author } if access::may_delete(caller, &author) => {}
             Fate::Present { .. } => return Err(Error::forbidden()),
             Fate::Deleted { by } => {
                 earlier = Some(by);

@@ -24,18 +24,18 @@ pub(crate) mod topics;
 mod unique;
 
 use async_nats::jetstream::Context;
-use shared::{
+use log::Stored;
+use protocol::{
+    caller::Caller,
     error::{Error, ErrorCode},
     event::{Event, EventName},
     id::{RoomId, Shard, UserId},
-    log::{self, Stored},
-    rules::Caller,
     subject::{self, Channel},
 };
 use tokio::time::Instant;
 
 use crate::{
-    queries::facts::{Facts, RoomAccess},
+    access::{Facts, RoomAccess},
     state::Shared,
 };
 

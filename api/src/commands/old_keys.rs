@@ -6,15 +6,15 @@
 
 use std::time::Duration;
 
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::{Error, ErrorCode},
     event::{ChatMessage, EventName},
     id::{MessageId, RoomId},
-    metric_names as names,
-    rules::Caller,
     subject::Channel,
 };
+use service::metric_names as names;
 use tokio::time::timeout;
 
 use super::messages::Sent;

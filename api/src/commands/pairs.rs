@@ -1,12 +1,13 @@
 //! Rooms of two, of which there is one for each pair.
 
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::Error,
     event::{Event, EventName, Room as Made, RoomKind},
     id::UserId,
-    rules::{self, Caller},
     subject::Channel,
+    text,
 };
 
 use super::{
@@ -40,7 +41,7 @@ pub(crate) async fn make_match(
     if !caller.is_admin {
         return Err(Error::forbidden());
     }
-    rules::optional_line("name", &name, rules::NAME_MAX)?;
+    text::optional_line("name", &name, text::NAME_MAX)?;
     users.sort();
     let Ok([one, other]) = <[UserId; 2]>::try_from(users) else { return Err(not_two()) };
     if one == other {

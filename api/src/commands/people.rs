@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
-use shared::{
+use crate::append::MsgId;
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::{Error, ErrorCode},
     event::{Event, EventName, Person, PersonChange, Profile},
     id::{RoomId, Shard, UserId},
-    log::MsgId,
-    rules::{self, Caller},
     subject::Channel,
+    text,
 };
 use tokio::time::Instant;
 
@@ -122,7 +123,7 @@ pub(crate) async fn put(
     if !caller.is_admin {
         return Err(Error::forbidden());
     }
-    rules::person(&change)?;
+    text::person(&change)?;
     let channel = Channel::User(user.clone());
     // A token may have been issued by a clock that is ahead. One that is not applied yet could make this description
     // count for nothing.

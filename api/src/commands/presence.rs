@@ -1,9 +1,9 @@
 //! Who is in a room: told by the node that holds their sockets.
 
-use shared::{
+use crate::append::MsgId;
+use protocol::{
     error::Error,
     event::{Event, Online, Participant, header},
-    log::MsgId,
     rpc::PresenceChange,
     subject::Channel,
 };

@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     event::header,
 };

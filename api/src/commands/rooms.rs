@@ -1,12 +1,13 @@
 //! Rooms: make, show, list, change, close.
 
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::{Error, ErrorCode},
     event::{Event, EventName, Member, Room as Made, RoomKind, RoomUpdate},
     id::{RoomId, TeamId, UserId},
-    rules::{self, Caller},
     subject::Channel,
+    text,
 };
 
 use super::{
@@ -16,9 +17,9 @@ use super::{
     request::Request,
     see, teams, topics,
 };
+use crate::access::{Facts, RoomAccess};
 use crate::{
     queries::{
-        facts::{Facts, RoomAccess},
         members::Members,
         room_lists,
         rooms::{self, Present, Room},
@@ -37,11 +38,11 @@ pub(crate) struct Make {
 
 impl Make {
     fn check(&self) -> Result<(), Error> {
-        rules::required_line("name", &self.name, rules::NAME_MAX)?;
+        text::required_line("name", &self.name, text::NAME_MAX)?;
         let description = self.description.as_deref().unwrap_or("");
-        rules::optional_line("description", description, rules::DESCRIPTION_MAX)?;
-        if self.users.len() > rules::ROOM_USERS_MAX {
-            let detail = format!("users: must name at most {} people.", rules::ROOM_USERS_MAX);
+        text::optional_line("description", description, text::DESCRIPTION_MAX)?;
+        if self.users.len() > text::ROOM_USERS_MAX {
+            let detail = format!("users: must name at most {} people.", text::ROOM_USERS_MAX);
             return Err(Error::bad_request(detail));
         }
         if !self.users.is_empty() && (!self.private || self.team.is_some()) {
@@ -190,9 +191,9 @@ pub(crate) async fn change(
 ) -> Result<(Room, bool), Error> {
     let Change { name, description, private } = change;
     if let Some(name) = &name {
-        rules::required_line("name", name, rules::NAME_MAX)?;
+        text::required_line("name", name, text::NAME_MAX)?;
     }
-    rules::optional_line("description", description.as_deref().unwrap_or(""), rules::DESCRIPTION_MAX)?;
+    text::optional_line("description", description.as_deref().unwrap_or(""), text::DESCRIPTION_MAX)?;
     if name.is_none() && description.is_none() && private.is_none() {
         return Err(Error::bad_request("name, description, private: one of them must be given."));
     }

@@ -5,9 +5,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use shared::{
+use protocol::{
+    caller::Caller,
     error::{Error, ErrorCode},
-    rules::{self, Caller},
+    text,
 };
 use tokio::time::timeout;
 
@@ -29,7 +30,7 @@ pub(crate) async fn search(
     caller: &Caller,
     query: Query<'_>,
 ) -> Result<(Found, Option<Cursor>), Error> {
-    rules::required_line("q", query.words, rules::QUERY_MAX)?;
+    text::required_line("q", query.words, text::QUERY_MAX)?;
     if let Some(room) = query.room {
         see(api, room, caller).await?;
     }

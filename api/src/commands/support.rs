@@ -23,14 +23,14 @@ use crate::{
     },
     state::Shared,
 };
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::Error,
     event::{Event, EventName, MessageDetail, Room as Made, RoomDetail, RoomKind},
     id::{MessageId, RoomId, Shard, UserId},
-    log,
-    rules::{self, Caller},
     subject::Channel,
+    text,
 };
 
 /// Most open rooms in an answer.
@@ -150,7 +150,7 @@ pub(crate) async fn visit(
         ("portfolio_name", &visit.portfolio_name),
         ("product_name", &visit.product_name),
     ] {
-        rules::required_line(field, text, rules::NAME_MAX)?;
+        text::required_line(field, text, text::NAME_MAX)?;
     }
     let visitor = visitor(visit.user.as_str())?;
     if guest.caller.as_ref().is_some_and(|caller| caller.user != visit.user) {
@@ -242,9 +242,9 @@ pub(crate) async fn say(
     said: Said,
     request: &Request<'_>,
 ) -> Result<(), Error> {
-    rules::message_text("message_data", &said.text, api.text_max)?;
-    rules::optional_line("auther", &said.auther, rules::NAME_MAX)?;
-    rules::optional_line("message_type", &said.message_type, rules::NAME_MAX)?;
+    text::message_text("message_data", &said.text, api.text_max)?;
+    text::optional_line("auther", &said.auther, text::NAME_MAX)?;
+    text::optional_line("message_type", &said.message_type, text::NAME_MAX)?;
     guest.count(api)?;
     let room = find(api, secret).await?;
     let caller = guest.writer(api, &room)?;
@@ -319,8 +319,8 @@ pub(crate) async fn list(
     product_name: &str,
     before: Option<RoomId>,
 ) -> Result<Listed, Error> {
-    rules::required_line("org_id", org_id, rules::NAME_MAX)?;
-    rules::required_line("product_name", product_name, rules::NAME_MAX)?;
+    text::required_line("org_id", org_id, text::NAME_MAX)?;
+    text::required_line("product_name", product_name, text::NAME_MAX)?;
     if !api.support.support_open {
         let caller = caller.ok_or_else(Error::token_needed)?;
         if !caller.is_admin && caller.org_id.as_deref() != Some(org_id) {

@@ -1,13 +1,14 @@
 //! Teams: make, show, list, and who belongs to them.
 
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::Error,
     event::{Event, EventName, Team as Made, TeamMember},
     id::{Shard, TeamId, UserId},
     rpc::Grant,
-    rules::{self, Caller},
     subject::Channel,
+    text,
 };
 
 use super::{
@@ -18,11 +19,11 @@ use super::{
     stored,
 };
 use crate::{
+    access::Tries,
     queries::{
         members::{self, Members},
         teams::{self, Snapshot, Team},
     },
-    rights::Tries,
     state::{APPLY, Shared},
 };
 
@@ -34,9 +35,9 @@ pub(crate) async fn make(
     mut users: Vec<UserId>,
     request: &Request<'_>,
 ) -> Result<(Team, bool), Error> {
-    rules::required_line("name", &name, rules::NAME_MAX)?;
-    if users.len() > rules::ROOM_USERS_MAX {
-        let detail = format!("users: must name at most {} people.", rules::ROOM_USERS_MAX);
+    text::required_line("name", &name, text::NAME_MAX)?;
+    if users.len() > text::ROOM_USERS_MAX {
+        let detail = format!("users: must name at most {} people.", text::ROOM_USERS_MAX);
         return Err(Error::bad_request(detail));
     }
     users.sort();

@@ -1,12 +1,13 @@
 //! Topics: rooms for everyone, each in a category under a title that no other open one has there.
 
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::{Error, ErrorCode},
     event::{Event, EventName, Room as Made, RoomDetail, RoomKind},
     id::RoomId,
-    rules::{self, Caller},
     subject::Channel,
+    text,
 };
 
 use super::{
@@ -48,8 +49,8 @@ pub(crate) async fn make(
     request: &Request<'_>,
 ) -> Result<Option<Topic>, Error> {
     let Make { title, category, description, picture } = make;
-    rules::required_line("title", &title, TITLE_MAX)?;
-    rules::optional_line("description", description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
+    text::required_line("title", &title, TITLE_MAX)?;
+    text::optional_line("description", description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
     // Before anything is kept: what is made is answered, whatever becomes unreachable.
     let shard = Channel::User(caller.user.clone()).shard(api.shards);
     let person = people::person(&api.pool, shard, &caller.user).await?;
@@ -204,5 +205,5 @@ pub(super) fn check_change(name: Option<&str>, description: Option<&str>) -> Res
     if name.is_some() {
         return Err(Error::new(ErrorCode::Conflict, "A topic keeps its name."));
     }
-    rules::optional_line("description", description.unwrap_or(""), DESCRIPTION_MAX)
+    text::optional_line("description", description.unwrap_or(""), DESCRIPTION_MAX)
 }

@@ -8,15 +8,16 @@
 
 use std::time::Duration;
 
+use crate::append::LogPosition;
 use async_nats::header::NATS_MESSAGE_ID;
-use sha2::{Digest as _, Sha256};
-use shared::{
+use log::Stored;
+use protocol::{
     error::{Error, ErrorCode},
     event::{Event, EventName, Room as Made, header},
     id::{RoomId, Shard},
-    log::{self, LogPosition, Stored},
     subject::Channel,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{

@@ -10,13 +10,14 @@ use axum::{
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use protocol::{
+    caller::Caller,
+    error::{Error, ErrorCode},
+    text,
+};
 use serde::Serialize;
 use serde_json::json;
-use shared::{
-    error::{Error, ErrorCode},
-    rules::{self, Caller},
-    token::token_from,
-};
+use service::token::token_from;
 use tokio::time::Instant;
 
 use crate::{
@@ -117,7 +118,7 @@ impl<R: From<Error> + IntoResponse> FromRequestParts<Api> for IdempotencyKey<R> 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, R> {
         let key = parts.headers.get("idempotency-key").map(|value| value.to_str().unwrap_or(""));
         if let Some(key) = key {
-            rules::client_id("Idempotency-Key", key)?;
+            text::client_id("Idempotency-Key", key)?;
         }
         Ok(Self(key.map(str::to_owned), Arrival::of(parts), PhantomData))
     }

@@ -15,7 +15,7 @@ use axum::{
     http::Uri,
     response::{IntoResponse as _, Response},
 };
-use shared::error::{Error, ErrorCode};
+use protocol::error::{Error, ErrorCode};
 
 /// A refusal in the form of the dialect that the address is of.
 pub(crate) fn refusal(path: &str, error: Error) -> Response {

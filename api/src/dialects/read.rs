@@ -3,12 +3,12 @@
 //! What must hold: only an object is read as one, at any depth; an array of its fields is refused.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use protocol::{clock::Timestamp, error::Error, json::begins_object};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _, IgnoredAny},
 };
 use serde_json::{Map, Value};
-use shared::{clock::Timestamp, error::Error, json::begins_object};
 
 /// Reads a JSON object of that form.
 pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
@@ -74,7 +74,7 @@ pub(super) fn moment(text: &str) -> Option<Timestamp> {
 #[cfg(any(test, fuzzing))]
 pub(super) fn is_read_or_refused<T: DeserializeOwned>(bytes: &[u8]) {
     if let Err(error) = json::<T>(bytes) {
-        assert_eq!(error.code, shared::error::ErrorCode::BadRequest);
+        assert_eq!(error.code, protocol::error::ErrorCode::BadRequest);
         assert!(!error.detail.is_empty());
     }
 }

@@ -9,9 +9,9 @@ use axum::{
     http::{Method, Uri, header},
     routing::{MethodFilter, MethodRouter, on},
 };
+use protocol::error::ErrorCode;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
-use shared::error::ErrorCode;
 
 use super::{
     operation::{Described, Operation},

@@ -3,9 +3,9 @@
 //! What must hold: a name stands for one form. What is read and what is written are told apart by serde's
 //! two contracts, and each surface's names begin with its own.
 
+use protocol::socket::Form;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
-use shared::socket::Form;
 
 /// Where both sorts of documents keep their schemas.
 const PLACE: &str = "/components/schemas";

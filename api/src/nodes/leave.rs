@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use shared::{error::Error, id::Shard, log, metric_names as names, rpc::PresenceChange};
+use protocol::{error::Error, id::Shard, rpc::PresenceChange};
+use service::metric_names as names;
 use tokio::sync::Semaphore;
 
 use crate::{

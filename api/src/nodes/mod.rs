@@ -13,11 +13,8 @@ use anyhow::Context as _;
 use async_nats::{Client, connection::State};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use shared::{
-    lifecycle::Shutdown,
-    metric_names as names,
-    subject::{self, Sign},
-};
+use protocol::subject::{self, Sign};
+use service::{lifecycle::Shutdown, metric_names as names};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,

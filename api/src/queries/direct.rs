@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use shared::{
+use protocol::{
     clock::Timestamp,
     error::Error,
     id::{MessageId, RoomId, ShardCount, UserId},

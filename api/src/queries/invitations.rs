@@ -1,6 +1,6 @@
 //! Invitations as Postgres has them.
 
-use shared::{
+use protocol::{
     clock::Timestamp,
     error::Error,
     event,

@@ -1,6 +1,6 @@
 //! Messages by the key that their senders gave them.
 
-use shared::{
+use protocol::{
     clock::Timestamp,
     error::Error,
     id::{RoomId, Shard, UserId},

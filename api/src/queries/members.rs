@@ -1,6 +1,6 @@
 //! Members of rooms and teams.
 
-use shared::{
+use protocol::{
     error::Error,
     id::{RoomId, ShardCount, TeamId, UserId},
     subject::Channel,
@@ -39,7 +39,7 @@ impl Members {
 }
 
 /// SQL for up to `most` members, the first, as an array. `of` is `room` or `team`, `shard` and `id` are expressions.
-pub(super) fn first(most: usize, of: &str, shard: &str, id: &str) -> String {
+pub(crate) fn first(most: usize, of: &str, shard: &str, id: &str) -> String {
     format!(
         "ARRAY(SELECT m.user_id FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}
                ORDER BY m.user_id COLLATE \"C\" LIMIT {most})"
@@ -47,12 +47,12 @@ pub(super) fn first(most: usize, of: &str, shard: &str, id: &str) -> String {
 }
 
 /// SQL for the number of members.
-pub(super) fn count(of: &str, shard: &str, id: &str) -> String {
+pub(crate) fn count(of: &str, shard: &str, id: &str) -> String {
     format!("coalesce((SELECT c.members FROM {of}_size c WHERE c.shard = {shard} AND c.{of} = {id}), 0)")
 }
 
 /// SQL for those of the people in the array `asked` who are members, as an array. By `OFFSET 0` each is looked up.
-pub(super) fn among(of: &str, shard: &str, id: &str, asked: &str) -> String {
+pub(crate) fn among(of: &str, shard: &str, id: &str, asked: &str) -> String {
     format!(
         "ARRAY(SELECT asked.user_id FROM unnest({asked}::text[]) AS asked (user_id)
                WHERE EXISTS (SELECT FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}

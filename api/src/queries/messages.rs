@@ -1,6 +1,6 @@
 //! Messages as Postgres has them.
 
-use shared::{
+use protocol::{
     clock::Timestamp,
     error::Error,
     event::MessageDetail,

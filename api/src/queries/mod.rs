@@ -1,7 +1,6 @@
 //! The read side: every statement is a SELECT, and each names the shard first.
 
 pub(crate) mod direct;
-pub(crate) mod facts;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod links;
@@ -16,7 +15,7 @@ pub(crate) mod support;
 pub(crate) mod teams;
 pub(crate) mod topics;
 
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     event::RoomKind,
     id::UserId,
@@ -28,22 +27,22 @@ pub(crate) fn number(id: u64) -> i64 {
 }
 
 /// The same, read.
-fn unsigned(number: i64) -> Result<u64, Error> {
+pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
     u64::try_from(number).map_err(|error| Error::internal(&error))
 }
 
 /// The kind of a room as stored. One that this version does not know is a later version's, which runs beside.
-fn kind(name: &str) -> Result<RoomKind, Error> {
+pub(crate) fn kind(name: &str) -> Result<RoomKind, Error> {
     let text = "The room is of a kind that this node does not know yet: it is being upgraded. Try again.";
     RoomKind::parse(name).ok_or_else(|| Error::new(ErrorCode::Unavailable, text))
 }
 
 /// A person as stored.
-fn user(name: &str) -> Result<UserId, Error> {
+pub(crate) fn user(name: &str) -> Result<UserId, Error> {
     name.parse().map_err(|error| Error::internal(&error))
 }
 
 /// People as stored.
-fn users(names: &[String]) -> Result<Vec<UserId>, Error> {
+pub(crate) fn users(names: &[String]) -> Result<Vec<UserId>, Error> {
     names.iter().map(|name| user(name)).collect()
 }

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::Value;
-use shared::{
+use protocol::{
     error::Error,
     event::Person,
     id::{Shard, ShardCount, UserId},
     subject::Channel,
 };
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 use sqlx::types::Json;
 
 use crate::{database::Database, state::database};

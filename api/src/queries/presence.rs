@@ -1,6 +1,6 @@
 //! Who is in which room, and who is online, as Postgres has it.
 
-use shared::{
+use protocol::{
     error::Error,
     id::{RoomId, Shard, ShardCount, UserId},
     rpc::{ParticipantKey, Participants, Word},

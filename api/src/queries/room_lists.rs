@@ -4,10 +4,10 @@
 //! the closed rooms between them, up to a bound; however many rooms there are, and whatever the planner knows of the
 //! tables. Ids rise with the time at which rooms were made.
 
-use shared::{
+use protocol::{
+    caller::Caller,
     error::Error,
     id::{RoomId, ShardCount, UserId},
-    rules::Caller,
 };
 use sqlx::AssertSqlSafe;
 

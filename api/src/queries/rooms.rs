@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shared::{
+use protocol::{
     clock::Timestamp,
     error::Error,
     event::RoomKind,
@@ -11,11 +11,11 @@ use shared::{
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{
-    facts::Facts,
     kind,
     members::{self, MEMBERS_NAMED, Members},
     number, teams, unsigned, user, users,
 };
+use crate::access::Facts;
 use crate::{database::Database, state::database};
 
 /// Largest number of people in a room who are named; of more only the number is told.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::{Error, ErrorCode},
     id::{MessageId, RoomId, ShardCount},
-    rules::Caller,
 };
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, types::time::OffsetDateTime};
 

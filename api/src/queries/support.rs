@@ -1,6 +1,6 @@
 //! Support rooms as Postgres has them.
 
-use shared::{
+use protocol::{
     error::Error,
     event::RoomDetail,
     id::{RoomId, ShardCount, UserId},

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::Error,
     id::{ShardCount, TeamId, UserId},
-    rules::Caller,
     subject::Channel,
 };
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};

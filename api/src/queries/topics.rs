@@ -1,6 +1,6 @@
 //! Topics as Postgres has them: open ones, by category.
 
-use shared::{
+use protocol::{
     clock::Timestamp,
     error::Error,
     event::Person,

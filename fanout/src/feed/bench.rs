@@ -4,13 +4,15 @@ use std::{io::Read as _, net::TcpStream, sync::Arc, time::Duration};
 
 use async_nats::{Message, Statistics, jetstream};
 use bytes::Bytes;
-use shared::{
+use log::{AppliedWatch, SyncHint};
+use protocol::{
     id::{RoomId, ShardCount},
-    log::{AppliedWatch, SyncHint},
-    nats::{Losses, NatsEvent},
-    rate::Most,
     rpc::Surface,
     subject::Channel,
+};
+use service::{
+    nats::{Losses, NatsEvent},
+    rate::Most,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 

@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use shared::{
+use log::{Reached, Reader, Stored, StreamState};
+use protocol::{
     id::{Shard, UserId},
-    log::{self, Reached, Reader, Stored, StreamState},
-    metric_names as names,
     subject::{self, Channel},
 };
+use service::metric_names as names;
 use tokio::sync::mpsc;
 
 use super::{Done, Entry, Feed, Source, work::Work};
@@ -244,7 +244,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use shared::id::RoomId;
+    use protocol::id::RoomId;
     use tokio::sync::oneshot;
 
     use super::*;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use metrics::Histogram;
-use shared::{clock::Timestamp, event::header, metric_names as names};
+use protocol::{clock::Timestamp, event::header};
+use service::metric_names as names;
 
 /// Measures a shard's events.
 pub(super) struct Latency {

@@ -1,11 +1,11 @@
 //! What is heard live: stored events in the log's order, and the few kinds that are never stored.
 
 use async_nats::{HeaderMap, Message, header as nats_header};
-use shared::{
+use protocol::{
     event::live,
-    metric_names as names,
     subject::{self, Channel},
 };
+use service::metric_names as names;
 
 use super::{Entry, Feed, GATE, Live, people};
 use crate::{hub::channel::Heard, render::native};

@@ -38,14 +38,13 @@ use std::{
 
 use async_nats::{Client, Message, jetstream::Context};
 use futures_util::{Stream, StreamExt as _, stream::SelectAll};
-use shared::{
+use log::{AppliedWatch, StreamState, SyncHint};
+use protocol::{
+    caller::Caller,
     id::{Shard, ShardCount},
-    log::{AppliedWatch, StreamState, SyncHint},
-    metric_names as names,
-    nats::Losses,
-    rules::Caller,
     subject::Channel,
 };
+use service::{metric_names as names, nats::Losses};
 use tokio::sync::oneshot;
 
 use crate::{

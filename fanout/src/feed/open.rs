@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
-use shared::{
-    id::Shard,
-    log::{self, StreamState},
-    subject::Channel,
-};
+use log::StreamState;
+use protocol::{id::Shard, subject::Channel};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{Entry, Feed, GATE, Live, Messages, Opening, Source, snapshot, wide::Interest, work::Work};

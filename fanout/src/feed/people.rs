@@ -11,10 +11,10 @@
 use async_nats::{Message, header::NATS_SEQUENCE};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use shared::{
+use log::StreamState;
+use protocol::{
     event::{EventName, live},
     id::{Shard, ShardCount, UserId},
-    log::{self, StreamState},
     subject::{self, Channel},
 };
 use tokio::sync::watch;

@@ -12,10 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use shared::{
+use log::ELECTION_MAX;
+use protocol::{
     event::live,
     id::{Shard, ShardCount},
-    log::ELECTION_MAX,
     rpc::DEADLINE_MS,
 };
 

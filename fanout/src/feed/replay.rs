@@ -12,11 +12,9 @@ use std::{collections::VecDeque, time::Duration};
 
 use anyhow::bail;
 use bytes::Bytes;
-use shared::{
-    log::{self, Reader, StreamState},
-    metric_names as names,
-    subject::{self, Channel},
-};
+use log::{Reader, StreamState};
+use protocol::subject::{self, Channel};
+use service::metric_names as names;
 
 use super::{Feed, Source, work::Work};
 use crate::{
@@ -235,7 +233,7 @@ async fn read_once(source: &Source, channel: &Channel, asked: Asked) -> anyhow::
 mod tests {
     use std::sync::Arc;
 
-    use shared::id::RoomId;
+    use protocol::id::RoomId;
     use tokio::sync::oneshot;
 
     use super::*;

@@ -2,13 +2,13 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use shared::{
+use protocol::{
+    caller::Caller,
     id::RoomId,
-    metric_names as names,
     rpc::{CONFIRM_MAX, ConfirmRequest, expiry},
-    rules::Caller,
     subject::Channel,
 };
+use service::metric_names as names;
 use tokio::time::Instant;
 
 use super::{Entry, Feed, work::Work};
@@ -159,7 +159,8 @@ pub(super) async fn confirm(ask: &Ask, channel: &Channel, callers: Vec<Caller>) 
 
 #[cfg(test)]
 mod tests {
-    use shared::{log::Stored, rpc::Grant};
+    use log::Stored;
+    use protocol::rpc::Grant;
     use tokio::{sync::oneshot, time};
 
     use super::*;

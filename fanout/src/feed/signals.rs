@@ -7,7 +7,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_nats::Statistics;
 use futures_util::{FutureExt as _, StreamExt as _};
-use shared::{log::SyncHint, nats::NatsEvent};
+use log::SyncHint;
+use service::nats::NatsEvent;
 use tokio::{
     sync::{
         broadcast::{

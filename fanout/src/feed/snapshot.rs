@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use shared::{
+use protocol::{
     id::{RoomId, UserId},
     rpc::{ParticipantsRequest, expiry},
     subject::Channel,

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use anyhow::bail;
 use futures_util::{FutureExt as _, StreamExt as _};
-use shared::{
-    id::Shard,
-    log::{Applied, SyncHint},
-    nats::NatsEvent,
-};
+use log::{Applied, SyncHint};
+use protocol::id::Shard;
+use service::nats::NatsEvent;
 use tokio::{
     sync::{broadcast, mpsc},
     task::coop::unconstrained,

@@ -5,9 +5,8 @@
 //! subscription is healed from the log.
 
 use futures_util::StreamExt as _;
-use shared::{
+use protocol::{
     id::Shard,
-    log,
     subject::{self, Channel},
 };
 
@@ -70,7 +69,7 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
-    use shared::id::RoomId;
+    use protocol::id::RoomId;
     use tokio::sync::oneshot::{self, error::TryRecvError};
 
     use super::*;

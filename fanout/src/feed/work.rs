@@ -6,13 +6,13 @@ use std::{future::Future, panic::AssertUnwindSafe};
 
 use anyhow::anyhow;
 use futures_util::FutureExt as _;
-use shared::{
+use log::Reached;
+use protocol::{
+    caller::Caller,
     id::{RoomId, Shard},
-    log::{self, Reached},
-    metric_names as names,
-    rules::Caller,
     subject::{self, Channel},
 };
+use service::metric_names as names;
 use tokio::sync::mpsc;
 
 use super::{

@@ -13,14 +13,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::Deserialize;
-use shared::{
+use protocol::{
+    caller::Caller,
     event::{EventName, header},
     id::UserId,
-    metric_names as names,
-    rules::Caller,
     subject::Channel,
 };
+use serde::Deserialize;
+use service::metric_names as names;
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use super::deliveries::{Deliveries, Heard};

@@ -2,7 +2,7 @@
 
 use async_nats::HeaderMap;
 use metrics::Counter;
-use shared::metric_names as names;
+use service::metric_names as names;
 
 /// Handles of metrics that every delivery touches.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use shared::{id::UserId, socket::push::Presence};
+use protocol::{id::UserId, socket::push::Presence};
 use tokio::time::Instant;
 
 /// Above that many people they are counted, not named.

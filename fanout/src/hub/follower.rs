@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shared::{rpc::Grant, rules::Caller};
+use protocol::{caller::Caller, rpc::Grant};
 use tokio::sync::oneshot;
 
 use crate::session::outbox::Outbox;

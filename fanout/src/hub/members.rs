@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use shared::{id::UserId, rules::Caller, subject::Channel};
+use protocol::{caller::Caller, id::UserId, subject::Channel};
 
 use crate::{
     render::{Form, Rendered},

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use shared::{id::UserId, rules::Caller};
+use protocol::{caller::Caller, id::UserId};
 use tokio::time::Instant;
 
 /// Between confirmations: with a try that fails and its repetition still within the minute.

@@ -12,10 +12,8 @@ use std::{
 };
 
 use metrics::Gauge;
-use shared::{
-    id::{Shard, ShardCount},
-    metric_names as names,
-};
+use protocol::id::{Shard, ShardCount};
+use service::metric_names as names;
 
 /// The shortest time for which events are kept.
 const SHORTEST: Duration = Duration::from_secs(1);

@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shared::{
+use protocol::{
+    caller::Caller,
     error::{Error, ErrorCode},
     id::UserId,
-    rate::{Most, refusals},
-    rules::Caller,
 };
+use service::rate::{Most, refusals};
 use tokio::sync::watch;
 
 use crate::session::outbox::Outbox;

@@ -3,8 +3,8 @@
 //! `request_id` is the sender's own; null where the message came by another dialect.
 
 use bytes::Bytes;
+use protocol::event::{ChatMessage, Event, EventName, MessageDetail, header};
 use serde_json::{Value, json};
-use shared::event::{ChatMessage, Event, EventName, MessageDetail, header};
 
 use crate::{hub::channel::Heard, session::frame};
 

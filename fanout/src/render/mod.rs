@@ -4,7 +4,8 @@ pub(crate) mod matches;
 pub(crate) mod native;
 
 use bytes::Bytes;
-use shared::{metric_names as names, rpc::Surface, subject::Channel};
+use protocol::{rpc::Surface, subject::Channel};
+use service::metric_names as names;
 
 use crate::{hub::channel::Heard, session::frame};
 

@@ -4,7 +4,7 @@
 //! own id belongs into the data, it is spliced in.
 
 use bytes::Bytes;
-use shared::{event::EventName, subject::Channel};
+use protocol::{event::EventName, subject::Channel};
 
 use crate::session::frame;
 
@@ -47,7 +47,7 @@ pub(crate) fn is_replayed(event: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shared::id::RoomId;
+    use protocol::id::RoomId;
 
     use super::*;
 

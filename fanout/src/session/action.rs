@@ -4,17 +4,17 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use serde_json::value::RawValue;
-use shared::{
+use protocol::{
+    caller::Caller,
     error::{Error, ErrorCode},
     event::live,
     id::TeamId,
-    metric_names as names,
     rpc::{ActionReply, ActionRequest, Effect, Surface, expiry},
-    rules::Caller,
     socket::push::Unsubscribed,
     subject::Channel,
 };
+use serde_json::value::RawValue;
+use service::metric_names as names;
 
 use super::{
     State,

@@ -2,7 +2,8 @@
 
 use std::net::TcpStream;
 
-use shared::{event::Person, id::ShardCount, rpc::Surface, token::Identity};
+use protocol::{event::Person, id::ShardCount, rpc::Surface};
+use service::token::Identity;
 
 use super::{Opening, Session};
 use crate::bench;

@@ -1,6 +1,6 @@
 //! Why this node closes a socket, and what it says then.
 
-use shared::socket::Close;
+use protocol::socket::Close;
 
 use super::frame::Violation;
 

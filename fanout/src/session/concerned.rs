@@ -3,8 +3,8 @@
 //! What must hold: what api is told of a socket's rooms does not grow with their number, and is enough to decide as
 //! if it were told all: the room that a frame names, or whether the socket is in none, in one or in several.
 
+use protocol::{error::Error, id::RoomId, socket::OfRoom, subject::Channel};
 use serde::Deserialize;
-use shared::{error::Error, id::RoomId, socket::OfRoom, subject::Channel};
 
 use super::State;
 use crate::limits::Limits;
@@ -53,8 +53,9 @@ pub(super) fn new_channel(limits: &Limits, state: &State, action: &str, frame: &
 
 #[cfg(test)]
 mod tests {
+    use protocol::{event::Person, id::ShardCount, rpc::Surface};
     use serde_json::json;
-    use shared::{event::Person, id::ShardCount, rate::Most, rpc::Surface, token::Identity};
+    use service::{rate::Most, token::Identity};
 
     use super::*;
     use crate::{

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use shared::{
+use protocol::{
     rpc::ActionReply,
     socket::{self, Position},
 };
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::frame;
 use crate::hub::follower::{Answer, Followed};

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
-use shared::{
+use protocol::{
+    caller::Caller,
     event::Person,
     id::{RoomId, ShardCount, TeamId},
     rpc::{Grant, Surface},
-    rules::Caller,
     subject::Channel,
-    token::Identity,
 };
+use service::token::Identity;
 use tokio::sync::oneshot;
 
 use super::{Opening, Session, outbox::Outbox};

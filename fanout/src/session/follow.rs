@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     id::TeamId,
     rpc::{ActionReply, Grant},
@@ -192,13 +192,13 @@ pub(super) fn unfollow(node: &Arc<Node>, state: &State, channel: Channel, guard:
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use shared::{
+    use protocol::{
         event::Person,
         id::{RoomId, ShardCount},
         rpc::{ActionRequest, Effect, Surface, TeamGrant, expiry},
-        token::Identity,
     };
+    use serde_json::json;
+    use service::token::Identity;
     use tokio::sync::mpsc;
 
     use super::*;

@@ -4,13 +4,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use serde::{Serialize, de::DeserializeOwned};
-pub(super) use shared::socket::local::Action;
-use shared::{
+pub(super) use protocol::socket::local::Action;
+use protocol::{
+    caller::Caller,
     event::live,
     id::{RoomId, UserId},
     rpc::{SignalRequest, expiry},
-    rules::Caller,
     socket::{
         Left, OfRoom,
         local::{Authenticate, Signal, Unsubscribe},
@@ -18,6 +17,7 @@ use shared::{
     },
     subject::Channel,
 };
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::{

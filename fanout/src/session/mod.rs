@@ -31,17 +31,15 @@ use std::{
     time::Duration,
 };
 
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     error::Error,
     id::{RoomId, TeamId},
-    metric_names as names,
-    rate::OwnLimit,
     rpc::Surface,
-    rules::Caller,
     subject::Channel,
-    token::Identity,
 };
+use service::{metric_names as names, rate::OwnLimit, token::Identity};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{hub::sessions::Registered, node::Node};

@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
-    metric_names as names,
-    rate::OwnLimit,
     rpc::Surface,
-    token::Identity,
 };
+use service::{metric_names as names, rate::OwnLimit, token::Identity};
 use tokio::time::{Instant, timeout};
 
 use super::{Session, Socket, State, action, expires, finished, frame::Decoder, outbox::Outbox};

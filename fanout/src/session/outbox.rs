@@ -18,7 +18,8 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use shared::{metric_names as names, subject::Channel};
+use protocol::subject::Channel;
+use service::metric_names as names;
 use tokio::sync::Notify;
 
 use super::{close::CloseReason, socket::Socket};

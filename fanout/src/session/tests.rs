@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 
 use bytes::Bytes;
-use shared::{event::Person, id::ShardCount};
+use protocol::{event::Person, id::ShardCount};
 
 use super::*;
 use crate::bench;

@@ -1,6 +1,6 @@
 //! What a batch leaves to do for full-text search: one row a batch, so that it costs next to nothing here.
 
-use shared::id::Shard;
+use protocol::id::Shard;
 use sqlx::PgConnection;
 
 use crate::{batch::Plan, watermark::number};

@@ -1,6 +1,6 @@
 //! Members of rooms and of teams, written in bulk.
 
-use shared::id::Shard;
+use protocol::id::Shard;
 use sqlx::PgConnection;
 
 use crate::membership::{Added, Membership, Removed};

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use shared::{
+use protocol::{
     event::{ChatMessage, MessageDetail},
     id::Shard,
 };

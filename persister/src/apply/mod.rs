@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use shared::{event::Event, id::Shard};
+use protocol::{event::Event, id::Shard};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shared::id::Shard;
+use protocol::id::Shard;
 use sqlx::PgConnection;
 
 use crate::batch::{OnlineKey, ParticipantKey, ParticipantState};

@@ -1,7 +1,7 @@
 //! People: what the newest token says is true, and what no token says stays as it was; and what
 //! they are asked.
 
-use shared::{
+use protocol::{
     event::{Camera, Invitation, InvitationAnswer, Profile, RoomSelect},
     id::Shard,
 };

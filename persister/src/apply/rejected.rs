@@ -1,6 +1,7 @@
 //! What can't be applied, kept whole: for a person to look at, and for a later version to apply.
 
-use shared::{id::Shard, metric_names as names};
+use protocol::id::Shard;
+use service::metric_names as names;
 use sqlx::PgConnection;
 
 use crate::{

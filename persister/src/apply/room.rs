@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shared::{
+use protocol::{
     event::{Room, RoomUpdate},
     id::{Shard, UserId},
 };

@@ -1,6 +1,6 @@
 //! Teams as they were made.
 
-use shared::{event::Team, id::Shard};
+use protocol::{event::Team, id::Shard};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 

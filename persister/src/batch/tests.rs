@@ -1,7 +1,7 @@
 //! Batches as they are planned: what is folded, left out, noted and rejected.
 
 use bytes::Bytes;
-use shared::id::Shard;
+use protocol::id::Shard;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 //! What must hold: no effect of a newer event is undone. Where a row says which event changed it last, the
 //! two are compared. Where no row can say it, a person decides: the event stays, with the reason.
 
-use shared::{
+use protocol::{
     event::{ChatMessage, Event, Member, RoomUpdate, TeamMember},
     id::Shard,
 };

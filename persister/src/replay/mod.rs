@@ -9,10 +9,10 @@
 mod guard;
 
 use anyhow::Context as _;
-use shared::{
+use log::Stored;
+use protocol::{
     event::{Event, EventName},
     id::{Shard, ShardCount},
-    log::Stored,
     subject,
 };
 use sqlx::{Connection as _, PgConnection};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shared::id::Shard;
+use protocol::id::Shard;
 use sqlx::{Connection as _, FromRow, PgConnection};
 use time::OffsetDateTime;
 

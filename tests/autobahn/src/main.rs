@@ -1,6 +1,6 @@
 //! The server that `tests/autobahn/run` tests: it sends back what it is sent.
 
-use shared::{lifecycle::Shutdown, serve};
+use service::{lifecycle::Shutdown, serve};
 
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "who starts it reads the port there")]

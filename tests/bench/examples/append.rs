@@ -18,17 +18,18 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use api::append::{Appender, LogPosition};
 use async_nats::{Client, HeaderMap, header::NATS_MESSAGE_ID};
 use bench::deployment::{kept, used};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
-use shared::{
+use log::AppliedWatch;
+use protocol::{
+    caller::Caller,
     id::{RoomId, ShardCount},
-    log::{Appender, AppliedWatch, LogPosition},
-    nats::{self, NatsArgs, Role},
-    rules::Caller,
 };
+use service::nats::{self, NatsArgs, Role};
 use tokio::{
     task::JoinSet,
     time::{Instant, interval, sleep, timeout},

@@ -10,7 +10,7 @@ use std::{env, fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, bail};
 use bench::deployment::{kept, used};
-use shared::{clock::Timestamp, event::ChatMessage, id::RoomId};
+use protocol::{clock::Timestamp, event::ChatMessage, id::RoomId};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 /// The most rows of a measurement, and the most transactions.

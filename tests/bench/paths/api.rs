@@ -3,10 +3,10 @@
 use std::hint::black_box;
 
 use api::bench::message as made;
-use shared::{id::RoomId, rules::Caller};
+use protocol::{caller::Caller, id::RoomId};
 use tokio::runtime::Runtime;
 
-use crate::{Operation, shared::SHARDS};
+use crate::{Operation, subjects::SHARDS};
 
 pub(crate) fn message(_: &Runtime) -> Operation {
     let caller = Caller { user: "7".parse().expect("an id"), is_admin: false, org_id: None };

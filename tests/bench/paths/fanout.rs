@@ -4,16 +4,16 @@ use std::hint::black_box;
 
 use async_nats::{HeaderMap, Message, header as nats};
 use fanout::bench::{Reader, Room};
-use serde_json::json;
-use shared::{
+use protocol::{
     event::{EventName, header},
     id::RoomId,
     rpc::Surface,
     subject::Channel,
 };
+use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::{BEFORE, Operation, shared::SHARDS};
+use crate::{BEFORE, Operation, subjects::SHARDS};
 
 const ROOM: RoomId = RoomId(42);
 

@@ -10,7 +10,8 @@
 mod api;
 mod fanout;
 mod persister;
-mod shared;
+mod subjects;
+mod tokens;
 
 use std::{
     env, fs,
@@ -18,7 +19,7 @@ use std::{
     process::{self, ExitCode},
 };
 
-use ::shared::telemetry;
+use ::service::telemetry;
 use anyhow::{Context as _, bail, ensure};
 use bench::{
     callgrind,
@@ -40,10 +41,10 @@ const PATHS: [(&str, Prepare); 9] = [
     ("fanout: a live message to the 2 sockets of a match", fanout::of_a_match),
     ("fanout: a client's frame to the action it begins", fanout::frame),
     ("api: the body of a message to what is appended", api::message),
-    ("api: a token to whom it names", shared::token),
+    ("api: a token to whom it names", tokens::token),
     ("persister: a batch of 100 messages to its columns", persister::batch),
-    ("shared: a subject of a room, read and written", shared::room),
-    ("shared: a subject of a person, read and written", shared::person),
+    ("protocol: a subject of a room, read and written", subjects::room),
+    ("protocol: a subject of a person, read and written", subjects::person),
 ];
 const ONE: &str = "fanout: a live message to 1 socket";
 const MANY: &str = "fanout: a live message to 100 sockets";

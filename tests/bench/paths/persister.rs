@@ -3,17 +3,17 @@
 use std::hint::black_box;
 
 use async_nats::HeaderMap;
+use log::Stored;
 use persister::bench::columns;
-use shared::{
+use protocol::{
     event::{EventName, header},
     id::RoomId,
-    log::Stored,
     subject::Channel,
 };
 use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
-use crate::{Operation, shared::SHARDS};
+use crate::{Operation, subjects::SHARDS};
 
 /// Messages of the batch.
 const MESSAGES: u64 = 100;

@@ -1,10 +1,7 @@
 //! What stands in the log: subjects and events. Whatever is read is written as it is read.
 #![no_main]
 
-use shared::{
-    event::{Event, EventName},
-    subject,
-};
+use protocol::{event::{Event, EventName}, subject};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     for name in EventName::ALL {

@@ -12,7 +12,7 @@ use super::{MESSAGE, ROOM, ROOMS, add, admin, claims, get, keys, person, post, s
 
 /// A number with a fraction.
 fn is_seconds(value: &Value) -> bool {
-    let now = shared::clock::Timestamp::now().unix_ms() / 1_000;
+    let now = protocol::clock::Timestamp::now().unix_ms() / 1_000;
     value.as_f64().is_some_and(|seconds| (seconds - now as f64).abs() < 60.0)
 }
 

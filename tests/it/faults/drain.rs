@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use serde_json::json;
-use shared::metric_names::{RPC_ERRORS_TOTAL, RPC_RETRIES_TOTAL};
+use service::metric_names::{RPC_ERRORS_TOTAL, RPC_RETRIES_TOTAL};
 use tests::{
     client::Socket,
     cluster::{Cluster, Size, token},

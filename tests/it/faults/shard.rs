@@ -1,8 +1,9 @@
 //! The log of one shard is not there: what can't be followed leaves nothing behind and takes nothing away.
 
+use protocol::{id::TeamId, subject::Channel};
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::{id::TeamId, nats::Role, subject::Channel};
+use service::nats::Role;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign, token},
@@ -23,7 +24,7 @@ async fn made(
     cluster: &Cluster,
     rest: &Rest,
     body: Value,
-    is_lost: impl Fn(shared::id::Shard) -> bool,
+    is_lost: impl Fn(protocol::id::Shard) -> bool,
 ) -> u64 {
     loop {
         let room = make(rest, &body).await;
@@ -45,7 +46,7 @@ async fn a_room_that_cannot_be_followed_leaves_no_socket_and_takes_no_room() {
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 9, "is_admin": true })));
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
     let log = cluster.log(Role::Persister).await;
-    let shards = shared::log::discover(&log).await.expect("a log").shards;
+    let shards = log::discover(&log).await.expect("a log").shards;
     let kept = Channel::Team(TeamId(team["id"].as_u64().expect("an id"))).shard(shards);
     let mut of_two = Vec::new();
     let lost =

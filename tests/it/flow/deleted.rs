@@ -2,7 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use shared::{log, nats::Role};
+use service::nats::Role;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},

@@ -1,16 +1,15 @@
 //! Keys that are UUIDv7 hold for ever: what a phone sends again after hours is stored once.
 
 use async_nats::jetstream;
-use reqwest::StatusCode;
-use serde_json::{Value, json};
-use shared::{
+use protocol::{
     clock::Timestamp,
     event::EventName,
     id::{RoomId, Shard},
-    log,
-    nats::Role,
     subject::Channel,
 };
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use service::nats::Role;
 use sqlx::{Connection as _, PgConnection};
 use tests::{
     client::Rest,

@@ -2,7 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use shared::{log, nats::Role};
+use service::nats::Role;
 use tests::{
     cluster::{Cluster, Size},
     eventually,

@@ -1,7 +1,7 @@
 //! What a node did is on its `/metrics`, under the names that dashboards and alerts know.
 
 use serde_json::json;
-use shared::metric_names as names;
+use service::metric_names as names;
 use tests::{
     cluster::{Cluster, Node, Size},
     eventually,

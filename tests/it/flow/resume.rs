@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
-use shared::{log, nats::Role};
+use service::nats::Role;
 use tests::{
     cluster::{Cluster, Size},
     postgres::Database,

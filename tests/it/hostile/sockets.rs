@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use proptest::{collection::vec, prelude::*, sample::select};
+use protocol::socket::Close;
 use serde_json::{Value, json};
-use shared::socket::Close;
 use tests::{
     PATIENCE,
     client::{Rest, Socket},

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::{error::ErrorCode, socket::Close};
 use serde_json::json;
-use shared::{error::ErrorCode, socket::Close};
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Node, Size, token},

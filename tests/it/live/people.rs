@@ -154,7 +154,7 @@ async fn a_flood_of_signals_is_refused_and_heals_nothing() {
 #[tokio::test]
 async fn a_newer_token_keeps_a_socket_open() {
     let cluster = Cluster::start(Size::default()).await;
-    let now = shared::clock::Timestamp::now().unix_ms() / 1_000;
+    let now = protocol::clock::Timestamp::now().unix_ms() / 1_000;
     let short = sign(&json!({ "user_id": "bob", "exp": now + 4 }));
     let address = cluster.fanout[0].address();
     let mut kept = tests::client::Socket::open(&address, &short).await.expect("it opens");

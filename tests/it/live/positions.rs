@@ -1,7 +1,7 @@
 //! Up to where a socket has all there is, and what a resume from there is answered.
 
 use serde_json::{Value, json};
-use shared::{log, nats::Role};
+use service::nats::Role;
 use tests::cluster::{Cluster, Size};
 
 async fn position(socket: &mut tests::client::Socket) -> Vec<(u64, u64)> {

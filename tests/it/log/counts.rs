@@ -1,6 +1,6 @@
 //! What the tables count by themselves is what is there, also of rows from before they counted.
 
-use shared::schema::VERSION;
+use service::schema::VERSION;
 use sqlx::PgPool;
 use tests::postgres::Database;
 

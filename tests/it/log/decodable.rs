@@ -9,19 +9,19 @@ use proptest::{
     sample::Index,
     test_runner::{Config, TestCaseError, TestRunner},
 };
-use serde_json::{Value, json};
-use shared::{
+use protocol::{
     event::{Event, EventName, header},
     id::{MAX_ID, RoomId, Shard, ShardCount, TeamId, UserId},
-    nats::Role,
     subject::Channel,
 };
+use serde_json::{Value, json};
+use service::nats::Role;
 use sqlx::PgPool;
 use tests::{cluster::Cluster, eventually};
 
 use super::start;
 
-const GOLDEN: &str = include_str!("../../../shared/src/event/golden.txt");
+const GOLDEN: &str = include_str!("../../../shared/protocol/src/event/golden.txt");
 
 /// An event as it is appended.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, header::RETRY_AFTER};
 use serde_json::{Value, json};
-use shared::metric_names::PRESENCE_UNACKNOWLEDGED;
+use service::metric_names::PRESENCE_UNACKNOWLEDGED;
 use tests::{
     client::Socket,
     cluster::{Cluster, Size},

@@ -1,6 +1,6 @@
 //! The log is gone: its shards wait for `roomcast recover`, and go on by themselves afterwards.
 
-use shared::id::Shard;
+use protocol::id::Shard;
 use tests::{cluster::Size, eventually, postgres::Database};
 
 use super::{

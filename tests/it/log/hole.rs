@@ -1,6 +1,6 @@
 //! The log has lost what Postgres has not got: refused, until somebody accepts the loss.
 
-use shared::{log, nats::Role};
+use service::nats::Role;
 
 use super::{
     count, expected, metric, place, printed, recover, rows, say_all, shard, start, state, until_metric,

@@ -23,14 +23,11 @@ use std::{
     process::{Command, Output},
 };
 
+use log::StreamState;
+use protocol::{id::Shard, subject};
 use reqwest::Method;
 use serde_json::json;
-use shared::{
-    id::Shard,
-    log::{self, StreamState},
-    nats::Role,
-    subject,
-};
+use service::nats::Role;
 use tests::{
     client::Rest,
     cluster::{Cluster, Node, Size, program},

@@ -1,12 +1,12 @@
 //! The broker comes back with an older log: it goes on after what Postgres has, in a new epoch.
 
-use serde_json::json;
-use shared::{
+use protocol::{
     event::EventName,
     id::{RoomId, Shard, ShardCount},
-    nats::Role,
     subject::Channel,
 };
+use serde_json::json;
+use service::nats::Role;
 use tests::{
     cluster::{Cluster, Size},
     eventually,

@@ -6,11 +6,9 @@ use std::sync::{
 };
 
 use async_nats::jetstream::Context;
-use shared::{
-    log::Reader,
-    nats::{NatsArgs, Role, connect_once},
-    subject,
-};
+use log::Reader;
+use protocol::subject;
+use service::nats::{NatsArgs, Role, connect_once};
 use tests::{eventually, proxy::Proxy};
 use tokio::task::JoinSet;
 

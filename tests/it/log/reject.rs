@@ -1,11 +1,11 @@
 //! Events that can't be applied are set aside whole, and the shard goes on.
 
-use shared::{
+use protocol::{
     event::EventName,
     id::{RoomId, ShardCount},
-    nats::Role,
     subject::Channel,
 };
+use service::nats::Role;
 use sqlx::AssertSqlSafe;
 use tests::cluster::Cluster;
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use async_nats::jetstream::Context;
 use serde_json::{Value, json};
-use shared::nats::Role;
+use service::nats::Role;
 use sqlx::PgPool;
 use tests::{
     cluster::{Cluster, program},

@@ -1,12 +1,10 @@
 //! Rows that fan-out nodes leave behind: each start of one begins anew with everybody's.
 
+use log::purge_below;
+use protocol::event::header;
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::{
-    event::header,
-    log::{self, purge_below},
-    nats::Role,
-};
+use service::nats::Role;
 use sqlx::PgPool;
 use tests::{cluster::Cluster, eventually};
 

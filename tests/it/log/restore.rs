@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use shared::{log, nats::Role};
+use service::nats::Role;
 use tests::postgres::Database;
 
 use super::{Cluster, expected, place, rows, say, say_all, shard, start, state, until_refused};

@@ -3,7 +3,7 @@
 
 use async_nats::jetstream::Context;
 use serde_json::{Value, json};
-use shared::{nats::Role, schema};
+use service::{nats::Role, schema};
 use sqlx::PgPool;
 use tests::{client::Rest, cluster::sign, eventually};
 

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use log::Reached;
+use protocol::subject;
 use serde_json::json;
-use shared::{log::Reached, nats::Role, subject};
+use service::nats::Role;
 use tests::{
     cluster::{Cluster, Size},
     eventually,

@@ -1,15 +1,15 @@
 //! What fan-out nodes ask about their sockets' people.
 
-use serde_json::{json, value::RawValue};
-use shared::{
+use protocol::{
+    caller::Caller,
     id::{RoomId, TeamId},
     rpc::{
         ActionReply, ActionRequest, ConfirmRequest, Confirmed, Effect, Grant, Participants,
         ParticipantsRequest, SignalRequest, Surface, expiry,
     },
-    rules::Caller,
     subject::rpc,
 };
+use serde_json::{json, value::RawValue};
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -49,7 +49,7 @@ async fn who_may_not_stay_is_named() {
     assert!(out(&["bob", "eve"]).await.0.is_empty());
     delete(&ann, &format!("/api/v1/rooms/{room}")).await;
     assert_eq!(out(&["ann", "bob"]).await.0, ["ann", "bob"], "nobody is in a closed room");
-    let nowhere: shared::rpc::Reply<Confirmed> =
+    let nowhere: protocol::rpc::Reply<Confirmed> =
         ask(&client, rpc::CONFIRM, &confirm(999_999, &["ann"])).await;
     assert_eq!(nowhere.expect_err("no such room").code.as_str(), "not_found");
 }
@@ -155,7 +155,7 @@ async fn people_of_one_room_may_signal_to_each_other() {
     let may = async |from: &str, to: &str| {
         let user = to.parse().expect("an id");
         let request = SignalRequest { caller: caller(from), user, expires_at: expiry() };
-        let reply: shared::rpc::Reply<()> = ask(&client, rpc::SIGNAL, &request).await;
+        let reply: protocol::rpc::Reply<()> = ask(&client, rpc::SIGNAL, &request).await;
         reply.map_err(|error| error.code.as_str())
     };
     let pairs = [("ann", "bob"), ("bob", "ann"), ("cid", "dan"), ("cid", "ann"), ("ann", "dan")];

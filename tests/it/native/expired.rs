@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::{json, value::RawValue};
-use shared::{
+use protocol::{
+    caller::Caller,
     clock::Timestamp,
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Reply, Surface, expiry},
-    rules::Caller,
     subject::rpc,
 };
+use serde_json::{json, value::RawValue};
 use tests::cluster::{Cluster, Size};
 
 use super::{as_fanout, ask};

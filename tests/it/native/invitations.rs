@@ -1,9 +1,9 @@
 //! Invitations: made by who manages a room, answered once by whom they ask.
 
 use futures_util::{FutureExt as _, StreamExt as _};
+use protocol::{event::EventName, subject};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use shared::{event::EventName, subject};
 use tests::{
     PATIENCE,
     client::Rest,

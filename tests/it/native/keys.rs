@@ -2,16 +2,15 @@
 //! and a request of which a part is stored is completed by the same again.
 
 use async_nats::jetstream::stream::Config;
-use reqwest::Method;
-use serde_json::{Value, json, value::RawValue};
-use shared::{
+use protocol::{
+    caller::Caller,
     id::{RoomId, Shard},
-    log,
-    nats::Role,
     rpc::{ActionReply, ActionRequest, Reply, Surface, expiry},
-    rules::Caller,
     subject::{self, rpc},
 };
+use reqwest::Method;
+use serde_json::{Value, json, value::RawValue};
+use service::nats::Role;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},

@@ -1,12 +1,12 @@
 //! Who may enter a private room: added, removed, listed.
 
-use reqwest::StatusCode;
-use serde_json::{Value, json};
-use shared::{
+use protocol::{
     id::RoomId,
     rpc::{ParticipantKey, Participants, ParticipantsRequest, expiry},
     subject::rpc,
 };
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 use tests::{
     cluster::{Cluster, Size},
     eventually,

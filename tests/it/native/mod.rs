@@ -19,10 +19,10 @@ mod teams;
 mod unique;
 
 use async_nats::{Client, ConnectOptions};
+use protocol::rpc::Reply;
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use shared::rpc::Reply;
 use tests::{client::Rest, cluster::Cluster};
 
 /// Status and code of a refusal, with its sentence.

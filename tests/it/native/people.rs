@@ -13,7 +13,7 @@ use super::{FORBIDDEN, NOT_FOUND, admin, private_room, put, refusal};
 #[tokio::test]
 async fn a_person_is_what_the_newest_word_says() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
-    let now = shared::clock::Timestamp::now().unix_ms() / 1_000;
+    let now = protocol::clock::Timestamp::now().unix_ms() / 1_000;
     let said = |issued_at: i64, name: &str| {
         let claims = json!({
             "user_id": "bob", "iat": issued_at, "username": name, "email": "bob@example.com",

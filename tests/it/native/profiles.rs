@@ -1,8 +1,8 @@
 //! What is known of a person: by tokens of clocks that differ, by admins, and what is unknown again.
 
+use protocol::clock::Timestamp;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use shared::clock::Timestamp;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},

@@ -1,9 +1,9 @@
 //! What is so already is done: it is answered as a success, and nothing is stored for it.
 
 use futures_util::{FutureExt as _, StreamExt as _};
+use protocol::{event::EventName, subject};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use shared::{event::EventName, subject};
 use tests::cluster::{Cluster, Size};
 
 use super::{admin, as_fanout, private_room};

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use protocol::id::Shard;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use shared::{
-    id::Shard,
-    log,
-    nats::{self, Role},
-};
+use service::nats::{self, Role};
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
-use shared::{
+use protocol::{
     id::{ShardCount, TeamId},
     subject::Channel,
 };
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use tests::{
     client::Rest,

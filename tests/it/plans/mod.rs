@@ -13,11 +13,11 @@ mod writes;
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
-use shared::{
+use protocol::{
     id::{ShardCount, TeamId, UserId},
     subject::Channel,
 };
+use serde_json::json;
 use sqlx::PgPool;
 use tests::{
     cluster::{Cluster, Node, Size, sign},

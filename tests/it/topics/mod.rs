@@ -66,7 +66,7 @@ async fn chat(rest: &Rest, room: &str, title: &str) -> Value {
 
 /// A client with a name.
 fn named(cluster: &Cluster, n: usize, user: &str, username: &str) -> Rest {
-    let iat = shared::clock::Timestamp::now().unix_ms() / 1_000;
+    let iat = protocol::clock::Timestamp::now().unix_ms() / 1_000;
     let token = sign(&json!({ "user_id": user, "username": username, "iat": iat }));
     Rest::new(&cluster.api[n].address(), &token)
 }

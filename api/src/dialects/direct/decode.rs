@@ -1,6 +1,6 @@
 //! Reading where a list of rooms goes on.
 
-use shared::error::Error;
+use protocol::error::Error;
 
 use crate::{
     dialects::read,
@@ -28,7 +28,7 @@ pub(super) fn cursor(text: &str) -> Result<After, Error> {
 mod tests {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use proptest::prelude::*;
-    use shared::{clock::Timestamp, id::RoomId};
+    use protocol::{clock::Timestamp, id::RoomId};
 
     use super::*;
 

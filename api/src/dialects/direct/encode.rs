@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shared::{
+use protocol::{
     clock::Timestamp,
     id::{MessageId, UserId},
 };
@@ -90,7 +90,7 @@ fn is_low(reader: &Described, low: f64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shared::event::Person;
+    use protocol::event::Person;
 
     use super::*;
 

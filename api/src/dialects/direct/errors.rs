@@ -1,8 +1,8 @@
 //! A refusal as `{"detail": "…"}`.
 
 use axum::response::{IntoResponse, Response};
+use protocol::error::Error;
 use serde_json::Value;
-use shared::error::Error;
 
 use super::wire;
 use crate::{

@@ -4,9 +4,9 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::request::Parts,
 };
+use protocol::{error::Error, id::RoomId};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use shared::{error::Error, id::RoomId, rules};
 
 use super::errors::Refusal;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Who asks, by a valid token.
-pub(super) struct Reader(pub(super) rules::Caller);
+pub(super) struct Reader(pub(super) protocol::caller::Caller);
 
 impl FromRequestParts<Api> for Reader {
     type Rejection = Refusal;
@@ -33,7 +33,7 @@ impl Input for Reader {
 }
 
 /// The same, of a request that writes, whatever its method.
-pub(super) struct Writer(pub(super) rules::Caller);
+pub(super) struct Writer(pub(super) protocol::caller::Caller);
 
 impl FromRequestParts<Api> for Writer {
     type Rejection = Refusal;

@@ -3,7 +3,7 @@
 //! The document's clients know of no pages: the current room and those where something was said last come first, each with
 //! its last message; then each gets its older messages, as far as there is space.
 
-use shared::id::UserId;
+use protocol::id::UserId;
 
 use super::encode;
 use crate::{
@@ -62,7 +62,7 @@ fn message_bytes(message: &super::wire::Message) -> usize {
 mod tests {
     use std::collections::HashMap;
 
-    use shared::{
+    use protocol::{
         clock::Timestamp,
         event::Person,
         id::{MessageId, RoomId},

@@ -4,7 +4,7 @@ use axum::{
     Json as Answer,
     extract::{Query, State, rejection::QueryRejection},
 };
-use shared::error::Error;
+use protocol::error::Error;
 
 use super::{
     decode, encode,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use protocol::id::{MAX_ID, MessageId, RoomId, UserId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::id::{MAX_ID, MessageId, RoomId, UserId};
 
 use crate::{dialects::read, queries::people};
 

@@ -1,14 +1,14 @@
 //! The actions of match sockets, as their clients know them.
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Effect, Surface},
     socket::{self, Described, Left},
     subject::Channel,
 };
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::wire::{self, Action};

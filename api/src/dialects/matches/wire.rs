@@ -1,17 +1,17 @@
 //! The frames of match sockets, and what they are answered.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use shared::{
+use protocol::{
     clock::Timestamp,
     id::{MessageId, RoomId},
     socket::{Empty, Left},
 };
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{commands::matches::Shown, queries::people};
 
-shared::actions! {
+protocol::actions! {
     /// The actions.
     pub(crate) enum Action {
         /// The rooms: one's own, or, for admins, all.

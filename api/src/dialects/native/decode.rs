@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use shared::{
+use protocol::{
     error::Error,
     id::{MAX_ID, MessageId, RoomId},
 };
@@ -144,10 +144,10 @@ pub(crate) fn read_any(bytes: &[u8]) {
     read::<wire::NewText>(bytes);
     read::<wire::NewInvitation>(bytes);
     read::<wire::ReadUpTo>(bytes);
-    read::<shared::event::PersonChange>(bytes);
+    read::<protocol::event::PersonChange>(bytes);
     read::<wire::frame::Subscribe>(bytes);
     read::<wire::frame::JoinRoom>(bytes);
-    read::<shared::socket::OfRoom>(bytes);
+    read::<protocol::socket::OfRoom>(bytes);
     read::<wire::frame::CreateMessage>(bytes);
     read::<wire::frame::EditMessage>(bytes);
     read::<wire::frame::DeleteMessages>(bytes);
@@ -172,8 +172,8 @@ pub(crate) fn read_any(bytes: &[u8]) {
 mod tests {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use proptest::prelude::*;
+    use protocol::clock::Timestamp;
     use serde::de::DeserializeOwned;
-    use shared::clock::Timestamp;
 
     use super::*;
     use crate::dialects::{

@@ -1,6 +1,6 @@
 //! Writing what clients are answered.
 
-use shared::{event, id::RoomId};
+use protocol::{event, id::RoomId};
 
 use super::wire;
 use crate::{

@@ -6,13 +6,12 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::request::Parts,
 };
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
-use shared::{
+use protocol::{
     error::Error,
     id::{MessageId, RoomId, TeamId, UserId},
-    rules,
 };
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 
 use super::{decode, errors::Problem};
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
 };
 
 /// Who asks, by a valid token.
-pub(crate) struct Caller(pub(crate) rules::Caller);
+pub(crate) struct Caller(pub(crate) protocol::caller::Caller);
 
 impl FromRequestParts<Api> for Caller {
     type Rejection = Problem;

@@ -1,6 +1,6 @@
 //! Pages of what clients are answered, within the bytes that an answer may have.
 
-use shared::{
+use protocol::{
     error::Error,
     id::{RoomId, UserId},
 };
@@ -106,7 +106,7 @@ pub(super) fn people(mut found: Vec<UserId>, limit: i64) -> wire::Page<UserId> {
 
 #[cfg(test)]
 mod tests {
-    use shared::{clock::Timestamp, id::MessageId};
+    use protocol::{clock::Timestamp, id::MessageId};
 
     use super::*;
 

@@ -1,14 +1,14 @@
 //! The actions of native sockets: in the envelope of match sockets, with the native names.
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, Effect},
     socket::{Described, OfRoom},
     subject::Channel,
 };
+use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{

@@ -1,6 +1,6 @@
 //! Reading what clients ask of `room-service`.
 
-use shared::{
+use protocol::{
     error::Error,
     id::{MAX_ID, MessageId, RoomId},
 };

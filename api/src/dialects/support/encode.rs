@@ -1,6 +1,6 @@
 //! Writing what clients are answered.
 
-use shared::{
+use protocol::{
     error::Error,
     event::MessageDetail,
     id::{MessageId, RoomId},
@@ -92,7 +92,7 @@ fn message_id(room: u64, MessageId(message): MessageId) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::id::MAX_ID;
+    use protocol::id::MAX_ID;
 
     use super::*;
 

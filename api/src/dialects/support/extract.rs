@@ -8,10 +8,10 @@ use axum::{
     http::{HeaderMap, HeaderName, Method, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use protocol::error::Error;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use shared::error::Error;
 
 use super::errors::Refusal;
 use crate::{

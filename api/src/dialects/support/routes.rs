@@ -4,7 +4,7 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
-use shared::error::Error;
+use protocol::error::Error;
 
 use super::{
     PREFIX, decode, encode,

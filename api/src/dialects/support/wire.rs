@@ -1,8 +1,8 @@
 //! The JSON of this dialect, key by key.
 
+use protocol::{clock::Timestamp, id::UserId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use shared::{clock::Timestamp, id::UserId};
 
 /// `POST room-control`.
 #[derive(Debug, Deserialize, JsonSchema)]

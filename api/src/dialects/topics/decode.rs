@@ -1,6 +1,6 @@
 //! Reading what clients send: what is wrong is said of all fields at once, in the framework's words.
 
-use shared::error::Error;
+use protocol::error::Error;
 
 use super::{
     body::{Fields, Given},

@@ -4,9 +4,9 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use protocol::error::{Error, ErrorCode};
 use serde::Serialize;
 use serde_json::Value;
-use shared::error::{Error, ErrorCode};
 
 use super::wire;
 use crate::documents::{self, Schemas};

@@ -6,8 +6,8 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{header, request::Parts, uri::Authority},
 };
+use protocol::{error::Error, id::RoomId};
 use schemars::JsonSchema;
-use shared::{error::Error, id::RoomId, rules};
 
 use super::{body::Fields, errors::Refusal, wire};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Who asks, where somebody says so; a token that does not count is refused.
-pub(super) struct Reader(Option<rules::Caller>);
+pub(super) struct Reader(Option<protocol::caller::Caller>);
 
 impl FromRequestParts<Api> for Reader {
     type Rejection = Refusal;
@@ -45,7 +45,7 @@ impl Input for Reader {
 }
 
 /// Who asks, by a valid token.
-pub(super) struct Caller(pub(super) rules::Caller);
+pub(super) struct Caller(pub(super) protocol::caller::Caller);
 
 impl FromRequestParts<Api> for Caller {
     type Rejection = Refusal;

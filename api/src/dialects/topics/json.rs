@@ -3,12 +3,12 @@
 
 use std::{borrow::Cow, fmt};
 
+use protocol::json::begins_object;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use shared::json::begins_object;
 
 use super::{
     body::{Fields, Given, known},

@@ -7,8 +7,8 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use protocol::error::Error;
 use serde_json::{Value, json};
-use shared::error::Error;
 
 use super::{
     decode, encode,

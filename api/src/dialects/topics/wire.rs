@@ -1,8 +1,8 @@
 //! The bodies of answers, keys in the order of the framework's.
 
+use protocol::{clock::Timestamp, id::RoomId};
 use schemars::JsonSchema;
 use serde::Serialize;
-use shared::{clock::Timestamp, id::RoomId};
 
 use crate::commands::topics::{DESCRIPTION_MAX, TITLE_MAX};
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
-use shared::{
+use protocol::{
     error::ErrorCode,
     event::{EventName, live},
     socket::{Close, Described, local, push},
 };
+use serde_json::{Map, Value, json};
 
 use super::parts::{Parts, schemas};
 use crate::{

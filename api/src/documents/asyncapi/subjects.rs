@@ -1,10 +1,8 @@
 //! Subjects of the broker: what the services tell and ask each other.
 
-use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::{Map, Value, json};
-use shared::{
+use log::{Applied, Reached, SyncHint};
+use protocol::{
     event::EventName,
-    log::{Applied, Reached, SyncHint},
     rpc::{
         ActionReply, ActionRequest, ConfirmRequest, Confirmed, HelloRequest, Participants,
         ParticipantsRequest, PresenceRequest, Reply, SignalRequest,
@@ -12,6 +10,8 @@ use shared::{
     socket::{Form, push},
     subject::{form, rpc},
 };
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
 
 use super::parts::{Parts, schemas};
 

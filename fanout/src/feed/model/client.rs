@@ -6,8 +6,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use protocol::{caller::Caller, id::UserId, rpc::Grant, subject::Channel};
 use serde_json::{Value, json};
-use shared::{id::UserId, rpc::Grant, rules::Caller, subject::Channel};
 use tokio::sync::oneshot;
 
 use super::log::Log;

@@ -2,9 +2,9 @@
 
 use async_nats::{HeaderMap, Message, header as nats};
 use bytes::Bytes;
-use shared::{
+use log::{Stored, StreamState};
+use protocol::{
     id::{RoomId, Shard, ShardCount},
-    log::{Stored, StreamState},
     subject::Channel,
 };
 use time::OffsetDateTime;
@@ -26,7 +26,7 @@ pub(super) fn channel(n: usize) -> Channel {
 }
 
 /// A person by their number.
-pub(super) fn person(n: usize) -> shared::id::UserId {
+pub(super) fn person(n: usize) -> protocol::id::UserId {
     format!("u{n}").parse().expect("an id")
 }
 

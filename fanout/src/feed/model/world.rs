@@ -8,12 +8,9 @@ use std::{
 
 use async_nats::Message;
 use futures_util::{StreamExt as _, stream};
-use shared::{
-    log::{Applied, SyncHint},
-    nats::NatsEvent,
-    rules::Caller,
-    subject::Channel,
-};
+use log::{Applied, SyncHint};
+use protocol::{caller::Caller, subject::Channel};
+use service::nats::NatsEvent;
 use tokio::sync::mpsc;
 
 use super::{

@@ -18,11 +18,11 @@ use std::{
     time::Duration,
 };
 
-use shared::{
+use protocol::{
     id::{RoomId, Shard, ShardCount, UserId},
-    metric_names as names,
     subject::Channel,
 };
+use service::metric_names as names;
 use state::{Key, State};
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use proptest::prelude::*;
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     id::{RoomId, Shard},
     rpc::{PresenceChange, PresenceRequest},

@@ -8,12 +8,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     id::{Shard, UserId},
-    metric_names as names,
     rpc::{CHANGES_MAX, PresenceChange, PresenceRequest, Reply, expiry},
 };
+use service::metric_names as names;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},

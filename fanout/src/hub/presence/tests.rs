@@ -2,7 +2,7 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use shared::{
+use protocol::{
     error::{Error, ErrorCode},
     id::{RoomId, Shard},
     rpc::PresenceRequest,

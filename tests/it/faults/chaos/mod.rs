@@ -19,8 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use protocol::rpc::DEADLINE_MS;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use shared::rpc::DEADLINE_MS;
 use tests::{
     cluster::{Cluster, Size},
     eventually,

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde_json::Value;
-use shared::{
+use log::{Reader, Stored};
+use protocol::{
     event::{EventName, header},
     id::Shard,
-    log::{self, Reader, Stored},
-    nats::Role,
     subject::{self, Channel},
 };
+use serde_json::Value;
+use service::nats::Role;
 use tests::cluster::Cluster;
 
 /// A message, as its events leave it.

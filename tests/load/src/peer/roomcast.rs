@@ -4,13 +4,13 @@ use std::{cell::RefCell, collections::HashSet, io::Write as _, net::SocketAddr, 
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use serde_json::{Value, json};
-use shared::{
+use protocol::{
     clock::Timestamp,
     event::{ChatMessage, Event, EventName, header},
     id::{RoomId, ShardCount, UserId},
     subject::Channel,
 };
+use serde_json::{Value, json};
 
 use super::{Change, Entry, Peer, Place, Post, Reply, Route, Seat, json};
 use crate::{
@@ -62,7 +62,7 @@ impl Roomcast {
             publish: config.publish,
             broker: link::broker(&config.nats_url)?.address,
             shards: ShardCount::new(config.shards).context("ROOMCAST_SHARDS")?,
-            secret: shared::token::kept_secret(config.jwt_secret.as_deref(), &config.data)?,
+            secret: service::token::kept_secret(config.jwt_secret.as_deref(), &config.data)?,
             rooms: Vec::new(),
             others: if config.scenario == Scenario::Idle { config.others } else { 0 },
             sockets: config.rooms() * config.sockets(),
@@ -75,7 +75,7 @@ impl Roomcast {
     fn authorization(&self, user: &str, is_admin: bool) -> String {
         let expires = Timestamp::now().unix_ms() / 1000 + TOKEN;
         let claims = json!({ "user_id": user, "exp": expires, "is_admin": is_admin });
-        let token = shared::token::sign(&self.secret, &claims).expect("claims are JSON");
+        let token = service::token::sign(&self.secret, &claims).expect("claims are JSON");
         format!("Authorization: Bearer {token}\r\n")
     }
 

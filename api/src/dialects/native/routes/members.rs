@@ -1,7 +1,7 @@
 //! Who may enter a room and who is in it, over HTTP.
 
 use axum::extract::State;
-use shared::id::{RoomId, UserId};
+use protocol::id::{RoomId, UserId};
 
 use super::{Answer, Queried, Settled, query};
 use crate::{

@@ -1,7 +1,7 @@
 //! Messages, over HTTP.
 
 use axum::{extract::State, response::NoContent};
-use shared::error::Error;
+use protocol::error::Error;
 
 use super::{Answer, Created, Queried, query};
 use crate::{

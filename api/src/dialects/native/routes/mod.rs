@@ -12,10 +12,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use protocol::error::Error;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
-use shared::error::Error;
 
 use super::{errors::Problem, wire};
 use crate::documents::{Operation, Output, Routes, delete, get, patch, post, put};

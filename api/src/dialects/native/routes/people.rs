@@ -1,7 +1,7 @@
 //! People and their read marks, over HTTP.
 
 use axum::extract::State;
-use shared::event::PersonChange;
+use protocol::event::PersonChange;
 
 use super::{Answer, Settled};
 use crate::{

@@ -1,7 +1,7 @@
 //! Teams, over HTTP.
 
 use axum::extract::State;
-use shared::id::{TeamId, UserId};
+use protocol::id::{TeamId, UserId};
 
 use super::{Answer, Created, Queried, Settled, query};
 use crate::{

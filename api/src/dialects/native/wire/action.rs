@@ -1,16 +1,16 @@
 //! The actions that api decides, each with its frame and its answer; and the answers that no route has.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use shared::{
+use protocol::{
     id::{MessageId, RoomId, UserId},
     socket::{OfRoom, Position},
     subject::Channel,
 };
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{Invitation, Message, Page, Room, frame};
 
-shared::actions! {
+protocol::actions! {
     /// The actions of native sockets, but those that a fan-out node answers itself.
     pub(crate) enum Action {
         /// Follows a channel.

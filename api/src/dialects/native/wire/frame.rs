@@ -1,11 +1,11 @@
 //! Fields of frames. Those an action does not need are not looked at.
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-use shared::{
+use protocol::{
     id::{MessageId, RoomId, UserId},
     subject::Channel,
 };
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::dialects::native) struct Subscribe {

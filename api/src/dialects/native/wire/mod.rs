@@ -3,14 +3,14 @@
 pub(in crate::dialects::native) mod action;
 pub(in crate::dialects::native) mod frame;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use shared::{
+use protocol::{
     clock::Timestamp,
     error::ErrorCode,
     event,
     id::{MessageId, RoomId, TeamId, UserId},
 };
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::decode::LIMIT_MAX;
 

@@ -1,0 +1,260 @@
+//! What decides who may do what in a room, read as of one moment.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+};
+
+use protocol::{
+    caller::Caller,
+    clock::Timestamp,
+    error::Error,
+    event::RoomKind,
+    id::{RoomId, ShardCount, TeamId, UserId},
+    rpc::{Grant, TeamGrant},
+    subject::Channel,
+};
+use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
+use tokio::time::Instant;
+
+use super::matrix::RoomFacts;
+use crate::queries::{
+    kind,
+    members::{self, Members},
+    number, unsigned, user, users,
+};
+use crate::{database::Database, state::database};
+
+/// Members that are read with a room. Of one that has more those who ask are looked up.
+pub(crate) const KNOWN_MAX: usize = 1_000;
+
+/// A room as far as rights depend on it, and up to which events that is true.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) id: RoomId,
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) kind: RoomKind,
+    pub(crate) creator: UserId,
+    pub(crate) created_at: Timestamp,
+    /// The person who made the room, or, of a team's room, the team.
+    pub(crate) manager: UserId,
+    pub(crate) closed: bool,
+    pub(crate) team: Option<TeamId>,
+    /// The organisation that a support room belongs to.
+    pub(crate) org_id: Option<String>,
+    /// Members of the room or of its team, or its two people: the first [`KNOWN_MAX`], and how many they are.
+    pub(crate) users: Members,
+    /// Whether Postgres has the room. Until then it is known as the log says that it was made.
+    pub(crate) is_applied: bool,
+    /// The last event that a resume of the room would repeat.
+    pub(crate) last_event: u64,
+    /// The last event of the room's shard that is counted in.
+    pub(crate) as_of: u64,
+    /// The last event of the team's shard that is counted in.
+    pub(crate) team_as_of: u64,
+    /// When Postgres was asked: every write answered before that is counted in.
+    pub(crate) asked_at: Instant,
+}
+
+impl Facts {
+    /// Whether `users` names every member.
+    pub(crate) fn names_all(&self) -> bool {
+        self.users.named.len() < KNOWN_MAX
+    }
+
+    /// The channel whose events add and remove members.
+    pub(crate) fn members_channel(&self) -> Channel {
+        self.team.map_or(Channel::Room(self.id), Channel::Team)
+    }
+
+    /// The last event of that channel's shard that is counted in.
+    pub(crate) fn members_as_of(&self) -> u64 {
+        if self.team.is_some() { self.team_as_of } else { self.as_of }
+    }
+}
+
+/// A room, and which of the people asked about are its members. Anybody else counts as none, unless `room` names them.
+#[derive(Clone, Debug)]
+pub(crate) struct RoomAccess {
+    pub(crate) room: Arc<Facts>,
+    members: HashSet<UserId>,
+    /// The last event counted in for all of `members`: of the shard that [`Facts::members_as_of`] is about.
+    members_as_of: u64,
+    /// When Postgres was asked for the oldest part of it.
+    pub(crate) asked_at: Instant,
+}
+
+impl RoomAccess {
+    /// A room whose other members are not known.
+    pub(crate) fn new(room: Arc<Facts>) -> Self {
+        let (members_as_of, asked_at) = (room.members_as_of(), room.asked_at);
+        Self { room, members: HashSet::new(), members_as_of, asked_at }
+    }
+
+    /// Adds people who are members as of that event, by an answer to a question of that time.
+    pub(crate) fn with(
+        mut self,
+        members: impl IntoIterator<Item = UserId>,
+        as_of: u64,
+        asked_at: Instant,
+    ) -> Self {
+        self.members.extend(members);
+        self.members_as_of = self.members_as_of.min(as_of);
+        self.asked_at = self.asked_at.min(asked_at);
+        self
+    }
+
+    /// The same room with these people alone; one that Postgres has not got yet keeps all its members.
+    pub(crate) fn of(&self, people: &[&UserId]) -> Self {
+        if !self.room.is_applied {
+            return self.clone();
+        }
+        let members = people.iter().filter(|user| self.members.contains(**user));
+        Self { members: members.map(|user| (*user).clone()).collect(), room: self.room.clone(), ..*self }
+    }
+
+    /// Whether a person, one of those asked about, is a member.
+    pub(crate) fn has_member(&self, user: &UserId) -> bool {
+        self.room.users.named.binary_search(user).is_ok() || self.members.contains(user)
+    }
+
+    /// Members that are known: of a room that Postgres has not got yet, all.
+    pub(crate) fn known_members(&self) -> impl Iterator<Item = &UserId> {
+        self.members.iter()
+    }
+
+    /// What the rules need to know for one caller.
+    fn facts(&self, caller: &Caller) -> RoomFacts {
+        let Facts { kind, manager, org_id, .. } = &*self.room;
+        let is_member = self.has_member(&caller.user);
+        RoomFacts { kind: *kind, manager: manager.clone(), is_member, org_id: org_id.clone() }
+    }
+
+    pub(crate) fn may_enter(&self, caller: &Caller) -> bool {
+        self.facts(caller).may_enter(caller)
+    }
+
+    pub(crate) fn may_manage(&self, caller: &Caller) -> bool {
+        self.facts(caller).may_manage(caller)
+    }
+
+    /// By what right sockets follow the room.
+    pub(crate) fn grant(&self) -> Grant {
+        let Facts { kind, team, as_of, last_event, .. } = &*self.room;
+        Grant {
+            public: kind.is_open(),
+            pair: kind.is_pair(),
+            as_of: if team.is_some() { *as_of } else { self.members_as_of.min(*as_of) },
+            team: team.map(|team| TeamGrant { team, as_of: self.members_as_of }),
+            last_event: *last_event,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct Row {
+    name: String,
+    description: Option<String>,
+    kind: String,
+    creator: String,
+    created_at: OffsetDateTime,
+    manager: String,
+    closed: bool,
+    team: Option<i64>,
+    org_id: Option<String>,
+    users: Vec<String>,
+    users_count: i64,
+    members: Vec<String>,
+    last_event: i64,
+    as_of: i64,
+    team_as_of: i64,
+}
+
+/// Rows and watermarks of one statement belong to one snapshot. `$1` = the room, `$2` = its shard, `$3` = the shard of
+/// its team, where that is known, `$4` = the people asked about.
+fn sql() -> String {
+    let of_room = members::first(KNOWN_MAX, "room", "$2", "$1");
+    let of_team = members::first(KNOWN_MAX, "team", "$3", "r.team");
+    let (room_size, team_size) = (members::count("room", "$2", "$1"), members::count("team", "$3", "r.team"));
+    let (in_room, in_team) =
+        (members::among("room", "$2", "$1", "$4"), members::among("team", "$3", "r.team", "$4"));
+    format!(
+        "SELECT coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
+       r.creator, r.created_at,
+       CASE WHEN r.kind NOT IN ('public', 'private') THEN r.kind
+            WHEN coalesce(s.private, r.private) THEN 'private' ELSE 'public' END AS kind,
+       coalesce(t.creator, r.creator) AS manager,
+       s.closed_at IS NOT NULL AS closed,
+       r.team, r.detail -> 'support' ->> 'org_id' AS org_id,
+       CASE WHEN r.kind = 'team' THEN {of_team} ELSE coalesce(r.pair, {of_room}) END AS users,
+       CASE WHEN r.kind = 'team' THEN {team_size} ELSE coalesce(cardinality(r.pair), {room_size}) END AS users_count,
+       CASE WHEN r.kind = 'team' THEN {in_team} WHEN r.pair IS NULL THEN {in_room} ELSE '{{}}' END AS members,
+       greatest((SELECT max(id) FROM message WHERE shard = $2 AND room = $1),
+                (SELECT max(changed) FROM message WHERE shard = $2 AND room = $1 AND changed IS NOT NULL),
+                s.changed, 0) AS last_event,
+       (SELECT seq FROM watermark WHERE shard = $2) AS as_of,
+       coalesce((SELECT seq FROM watermark WHERE shard = $3), 0) AS team_as_of
+FROM room r
+LEFT JOIN LATERAL (SELECT s.* FROM room_state s WHERE s.shard = $2 AND s.room = r.id LIMIT 1) s ON true
+LEFT JOIN LATERAL (SELECT t.creator FROM team t WHERE t.shard = -1 AND t.id = r.team LIMIT 1) t ON true
+WHERE r.shard = -1 AND r.id = $1"
+    )
+}
+
+/// The facts of a room, and which of these people are its members; `None` where Postgres has no room of that id.
+///
+/// # Errors
+/// When Postgres does not answer.
+pub(crate) async fn facts(
+    pool: &Database,
+    shards: ShardCount,
+    room: RoomId,
+    people: &[&UserId],
+    asked_at: Instant,
+) -> Result<Option<RoomAccess>, Error> {
+    static SQL: LazyLock<String> = LazyLock::new(sql);
+    let shard = Channel::Room(room).shard(shards);
+    let people: Vec<&str> = people.iter().map(|user| user.as_str()).collect();
+    let mut team_shard = None;
+    loop {
+        // Only constants are put together here.
+        let row: Option<Row> = sqlx::query_as(AssertSqlSafe(SQL.as_str()))
+            .bind(number(room.0))
+            .bind(shard.number())
+            .bind(team_shard)
+            .bind(&people)
+            .fetch_optional(pool)
+            .await
+            .map_err(|error| database(&error))?;
+        let Some(row) = row else { return Ok(None) };
+        let team = row.team.map(unsigned).transpose()?.map(TeamId);
+        if let (Some(team), None) = (team, team_shard) {
+            // A room's team never changes: once its shard is known, all is read again together.
+            team_shard = Some(Channel::Team(team).shard(shards).number());
+            continue;
+        }
+        let mut named = users(&row.users)?;
+        named.sort();
+        let facts = Facts {
+            id: room,
+            name: row.name,
+            description: row.description,
+            creator: user(&row.creator)?,
+            created_at: row.created_at.into(),
+            kind: kind(&row.kind)?,
+            manager: user(&row.manager)?,
+            closed: row.closed,
+            team,
+            org_id: row.org_id,
+            users: Members { named, count: unsigned(row.users_count)? },
+            is_applied: true,
+            last_event: unsigned(row.last_event)?,
+            as_of: unsigned(row.as_of)?,
+            team_as_of: unsigned(row.team_as_of)?,
+            asked_at,
+        };
+        let as_of = facts.members_as_of();
+        return Ok(Some(RoomAccess::new(Arc::new(facts)).with(users(&row.members)?, as_of, asked_at)));
+    }
+}

@@ -1,0 +1,208 @@
+//! The rooms that a node keeps in memory, and members of those that have more than are named with them.
+
+use std::sync::Arc;
+
+use protocol::{
+    id::{RoomId, TeamId, UserId},
+    subject::Channel,
+};
+use quick_cache::{Weighter, sync::Cache};
+use tokio::time::Instant;
+
+use super::facts::{Facts, RoomAccess};
+
+/// Weight of all rooms that are kept: one for a room and one for each person named with it.
+const WEIGHT: u64 = 1_000_000;
+/// Rooms expected among them.
+const ROOMS: usize = 50_000;
+/// Memberships that are kept beside.
+const MEMBERS: usize = 500_000;
+
+#[derive(Clone)]
+struct Names;
+
+impl Weighter<RoomId, Arc<Facts>> for Names {
+    fn weight(&self, _: &RoomId, facts: &Arc<Facts>) -> u64 {
+        1 + facts.users.named.len() as u64
+    }
+}
+
+/// A person was a member when Postgres was asked.
+#[derive(Clone, Copy)]
+struct Membership {
+    /// The last event of the channel's shard that is counted in.
+    as_of: u64,
+    asked_at: Instant,
+}
+
+/// Everything kept. What must hold: a membership is taken out by the event that ends it, and by an answer that lacks it.
+pub(super) struct Kept {
+    rooms: Cache<RoomId, Arc<Facts>, Names>,
+    /// By the channel of the room or of the team that owns it, so that the rooms of a team share them.
+    members: Cache<(Channel, UserId), Membership>,
+}
+
+impl Kept {
+    pub(super) fn new() -> Self {
+        Self { rooms: Cache::with_weighter(ROOMS, WEIGHT, Names), members: Cache::new(MEMBERS) }
+    }
+
+    /// A kept room, with what is kept of these people.
+    pub(super) fn access(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
+        let facts = self.rooms.get(&room)?;
+        let access = RoomAccess::new(facts.clone());
+        if facts.names_all() {
+            return Some(access);
+        }
+        let channel = facts.members_channel();
+        Some(people.iter().fold(access, |access, user| {
+            let key = (channel.clone(), (*user).clone());
+            match self.members.get(&key) {
+                Some(Membership { as_of, asked_at }) => access.with([key.1], as_of, asked_at),
+                None => access,
+            }
+        }))
+    }
+
+    /// Keeps a room, and which of these people are its members.
+    pub(super) fn insert(&self, access: &RoomAccess, people: &[&UserId]) {
+        let facts = &access.room;
+        self.rooms.insert(facts.id, facts.clone());
+        let membership = Membership { as_of: facts.members_as_of(), asked_at: facts.asked_at };
+        for user in people {
+            let key = (facts.members_channel(), (*user).clone());
+            if !access.has_member(user) {
+                self.members.remove(&key);
+            } else if !facts.names_all() {
+                self.members.insert(key, membership);
+            }
+        }
+    }
+
+    /// Takes out what an answer has put in.
+    pub(super) fn remove(&self, access: &RoomAccess, people: &[&UserId]) {
+        self.remove_room(access.room.id);
+        for user in people {
+            self.remove_member(&access.room.members_channel(), user);
+        }
+    }
+
+    /// Takes out a room; who belongs to it stays.
+    pub(super) fn remove_room(&self, room: RoomId) {
+        self.rooms.remove(&room);
+    }
+
+    /// The rooms of a team that are kept.
+    pub(super) fn rooms_of(&self, team: TeamId) -> Vec<RoomId> {
+        let rooms = self.rooms.iter().filter(|(_, facts)| facts.team == Some(team));
+        rooms.map(|(room, _)| room).collect()
+    }
+
+    /// Takes out one member of a room or a team.
+    pub(super) fn remove_member(&self, channel: &Channel, user: &UserId) {
+        self.members.remove(&(channel.clone(), user.clone()));
+    }
+
+    /// Takes out every member of a room or a team.
+    pub(super) fn remove_members(&self, channel: &Channel) {
+        self.members.retain(|(of, _), _| of != channel);
+    }
+
+    pub(super) fn clear(&self) {
+        self.rooms.clear();
+        self.members.clear();
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use protocol::{clock::Timestamp, event::RoomKind};
+
+    use super::*;
+    use crate::{access::facts::KNOWN_MAX, queries::members::Members};
+
+    pub(in crate::access) fn user(name: &str) -> UserId {
+        name.parse().expect("an id")
+    }
+
+    /// Room 8, private, as of an event, with so many members that come before all others.
+    pub(in crate::access) fn room(members: usize, as_of: u64) -> Facts {
+        Facts {
+            id: RoomId(8),
+            name: "board".to_owned(),
+            description: None,
+            kind: RoomKind::Private,
+            creator: user("ann"),
+            created_at: Timestamp::now(),
+            manager: user("ann"),
+            closed: false,
+            team: None,
+            org_id: None,
+            users: Members {
+                named: (0..members).map(|n| user(&format!("0-{n:04}"))).collect(),
+                count: 5_000,
+            },
+            is_applied: true,
+            last_event: 0,
+            as_of,
+            team_as_of: 0,
+            asked_at: Instant::now(),
+        }
+    }
+
+    /// Keeps an answer about Bob.
+    fn keep(kept: &Kept, room: Facts, is_member: bool) {
+        let (as_of, asked_at) = (room.as_of, room.asked_at);
+        let access = RoomAccess::new(room.into()).with(is_member.then(|| user("bob")), as_of, asked_at);
+        kept.insert(&access, &[&user("bob")]);
+    }
+
+    fn access(kept: &Kept) -> RoomAccess {
+        kept.access(RoomId(8), &[&user("bob"), &user("eve")]).expect("it is kept")
+    }
+
+    #[test]
+    fn membership_of_a_large_room_outlives_its_room_and_keeps_its_own_age() {
+        let kept = Kept::new();
+        keep(&kept, room(KNOWN_MAX, 7), true);
+        kept.remove_room(RoomId(8));
+        assert!(kept.access(RoomId(8), &[&user("bob")]).is_none());
+        // Somebody else has the room read again.
+        let newer = RoomAccess::new(room(KNOWN_MAX, 9).into());
+        kept.insert(&newer, &[&user("eve")]);
+        let found = access(&kept);
+        assert!(found.has_member(&user("bob")) && !found.has_member(&user("eve")));
+        assert_eq!(found.grant().as_of, 7, "a removal after that may not be counted in");
+        assert!(found.asked_at < newer.asked_at);
+        assert_eq!(kept.access(RoomId(8), &[&user("eve")]).expect("it is kept").grant().as_of, 9);
+    }
+
+    #[test]
+    fn membership_ends_by_its_removal_and_by_an_answer_that_lacks_it() {
+        let kept = Kept::new();
+        let channel = Channel::Room(RoomId(8));
+        keep(&kept, room(KNOWN_MAX, 7), true);
+        kept.remove_member(&channel, &user("eve"));
+        assert!(access(&kept).has_member(&user("bob")), "another's removal");
+        kept.remove_member(&channel, &user("bob"));
+        assert!(!access(&kept).has_member(&user("bob")));
+        keep(&kept, room(KNOWN_MAX, 9), true);
+        kept.remove_members(&Channel::Room(RoomId(9)));
+        assert!(access(&kept).has_member(&user("bob")), "another room's");
+        kept.remove_members(&channel);
+        assert!(!access(&kept).has_member(&user("bob")));
+        keep(&kept, room(KNOWN_MAX, 9), true);
+        keep(&kept, room(KNOWN_MAX, 10), false);
+        assert!(!access(&kept).has_member(&user("bob")));
+    }
+
+    #[test]
+    fn room_that_names_all_its_members_needs_no_look_at_others() {
+        let kept = Kept::new();
+        keep(&kept, room(KNOWN_MAX, 7), true);
+        keep(&kept, room(KNOWN_MAX - 1, 9), false);
+        let found = access(&kept);
+        assert!(found.has_member(&user("0-0998")) && !found.has_member(&user("bob")), "he was put out since");
+        assert_eq!(found.grant().as_of, 9);
+    }
+}

@@ -1,0 +1,93 @@
+//! Decides who may do what in a room: the matrix of rights, without any I/O.
+
+use protocol::{caller::Caller, event::RoomKind, id::UserId};
+
+/// What the rules need to know of a room and the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RoomFacts {
+    /// What sort of room it is.
+    pub(crate) kind: RoomKind,
+    /// Who manages it: who made it, or its team.
+    pub(crate) manager: UserId,
+    /// Whether the caller is a member: of the room, of its team, or one of its two.
+    pub(crate) is_member: bool,
+    /// The organisation that a support room belongs to.
+    pub(crate) org_id: Option<String>,
+}
+
+impl RoomFacts {
+    /// See, join, read and write.
+    #[must_use]
+    pub(crate) fn may_enter(&self, caller: &Caller) -> bool {
+        self.kind.is_open() || self.is_member || self.may_manage(caller)
+    }
+
+    /// Invite, add, remove, change and close.
+    #[must_use]
+    pub(crate) fn may_manage(&self, caller: &Caller) -> bool {
+        // Rooms of two are theirs alike, whoever made them.
+        let is_creator = !self.kind.is_pair() && self.manager == caller.user;
+        caller.is_admin || is_creator || self.is_agent(caller)
+    }
+
+    /// Whether the caller answers the room's visitor.
+    fn is_agent(&self, caller: &Caller) -> bool {
+        self.kind == RoomKind::Support && self.org_id.is_some() && self.org_id == caller.org_id
+    }
+}
+
+/// Whether the caller may edit a message of that author.
+#[must_use]
+pub(crate) fn may_edit(caller: &Caller, author: &UserId) -> bool {
+    caller.user == *author
+}
+
+/// Whether the caller may delete a message of that author.
+#[must_use]
+pub(crate) fn may_delete(caller: &Caller, author: &UserId) -> bool {
+    caller.is_admin || caller.user == *author
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_matrix() {
+        // kind, member, creator, admin -> may enter, may manage
+        let table = [
+            (RoomKind::Public, false, false, false, true, false),
+            (RoomKind::Public, false, true, false, true, true),
+            (RoomKind::Public, false, false, true, true, true),
+            (RoomKind::Private, false, false, false, false, false),
+            (RoomKind::Private, true, false, false, true, false),
+            (RoomKind::Private, false, true, false, true, true),
+            (RoomKind::Private, false, false, true, true, true),
+            (RoomKind::Team, false, false, false, false, false),
+            (RoomKind::Team, true, false, false, true, false),
+            (RoomKind::Team, false, true, false, true, true),
+            (RoomKind::Match, false, false, false, false, false),
+            (RoomKind::Match, true, false, false, true, false),
+            (RoomKind::Match, false, true, false, false, false),
+            (RoomKind::Match, false, false, true, true, true),
+            (RoomKind::Direct, false, true, false, false, false),
+            (RoomKind::Direct, true, true, false, true, false),
+            (RoomKind::Topic, false, false, false, true, false),
+            (RoomKind::Topic, false, true, false, true, true),
+            (RoomKind::Support, false, false, false, false, false),
+            (RoomKind::Support, false, true, false, true, true),
+        ];
+        for (kind, is_member, creates, is_admin, enter, manage) in table {
+            let user: UserId = "7".parse().expect("an id");
+            let manager = if creates { user.clone() } else { "1".parse().expect("an id") };
+            let facts = RoomFacts { kind, manager, is_member, org_id: Some("acme".to_owned()) };
+            let caller = Caller { user, is_admin, org_id: None };
+            assert_eq!(facts.may_enter(&caller), enter, "{facts:?} {caller:?}");
+            assert_eq!(facts.may_manage(&caller), manage, "{facts:?} {caller:?}");
+            for (org_id, answers) in [("acme", kind == RoomKind::Support), ("other", false)] {
+                let agent = Caller { org_id: Some(org_id.to_owned()), ..caller.clone() };
+                assert_eq!(facts.may_manage(&agent), manage || answers, "{facts:?} {agent:?}");
+            }
+        }
+    }
+}

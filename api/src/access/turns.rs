@@ -1,0 +1,110 @@
+//! One question to Postgres at a time for a room: it asks about the people of everyone who waits for it.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use protocol::{error::Error, id::UserId};
+use tokio::time::Instant;
+
+use super::facts::RoomAccess;
+
+/// The right to ask about a room: one asker has it at a time.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// People whom the next question is about. Only requests under way name any, which bounds them.
+    waiting: Mutex<HashSet<UserId>>,
+    /// The last answer, for those who have waited for it.
+    pub(super) last: tokio::sync::Mutex<Option<Answer>>,
+}
+
+/// An answer of Postgres, or why there is none.
+pub(super) struct Answer {
+    pub(super) asked_at: Instant,
+    /// The people whom the question was about.
+    pub(super) people: HashSet<UserId>,
+    pub(super) found: Result<RoomAccess, Error>,
+}
+
+impl Turn {
+    /// Has the next question be about these people too.
+    pub(super) fn wait_for(&self, people: &[&UserId]) {
+        self.waiting().extend(people.iter().map(|user| (*user).clone()));
+    }
+
+    /// The people whom a question asked now is about: these, and those of everyone who waits.
+    pub(super) fn people(&self, people: &[&UserId]) -> HashSet<UserId> {
+        let mut all = std::mem::take(&mut *self.waiting());
+        all.extend(people.iter().map(|user| (*user).clone()));
+        all
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashSet<UserId>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answer {
+    /// The answer for an asker who has waited since then and asks about these people; `None` where it may lack
+    /// something. An error is everybody's: those who wait would wait for it again one after the other.
+    pub(super) fn of(
+        &self,
+        since: Instant,
+        people: &[&UserId],
+        is_current: impl Fn(&RoomAccess) -> bool,
+    ) -> Option<Result<RoomAccess, Error>> {
+        if self.asked_at < since {
+            return None;
+        }
+        match &self.found {
+            Err(error) => Some(Err(error.clone())),
+            Ok(access) => {
+                let is_whole = people.iter().all(|user| self.people.contains(*user)) && is_current(access);
+                is_whole.then(|| Ok(access.of(people)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::kept::tests::{room, user};
+
+    fn answer(people: &[&str]) -> Answer {
+        let access = RoomAccess::new(room(1, 7).into()).with([user("bob")], 7, Instant::now());
+        let people = people.iter().map(|name| user(name)).collect();
+        Answer { asked_at: Instant::now(), people, found: Ok(access) }
+    }
+
+    #[test]
+    fn question_is_about_the_people_of_everyone_who_waits() {
+        let turn = Turn::default();
+        turn.wait_for(&[&user("ann")]);
+        turn.wait_for(&[&user("bob"), &user("ann")]);
+        assert_eq!(turn.people(&[&user("eve")]), ["ann", "bob", "eve"].map(user).into());
+        assert_eq!(turn.people(&[]), HashSet::new(), "each is asked about once");
+    }
+
+    #[test]
+    fn answer_is_shared_only_with_those_who_waited_and_whom_it_is_about() {
+        let before = Instant::now();
+        let answer = answer(&["bob", "eve"]);
+        let of = |since, people: &[&UserId]| {
+            answer.of(since, people, |_| true).map(|found| found.expect("a room"))
+        };
+        let (bob, eve, ann) = (user("bob"), user("eve"), user("ann"));
+        let shared = of(before, &[&bob]).expect("it is about him");
+        assert!(shared.has_member(&bob));
+        assert!(!of(before, &[&eve]).expect("it is about her").has_member(&bob), "others are left out");
+        assert!(of(before, &[&bob, &ann]).is_none(), "nothing is known of ann");
+        assert!(of(Instant::now(), &[&bob]).is_none(), "asked for later than it was");
+        assert!(answer.of(before, &[&bob], |_| false).is_none(), "something newer was heard");
+        let error = Answer { found: Err(Error::not_found()), ..answer };
+        assert!(
+            error.of(before, &[&ann], |_| false).is_some_and(|found| found.is_err()),
+            "an error is everybody's"
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! Up to where Postgres has what the log has, as the persister says it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_nats::Client;
+use futures_util::StreamExt as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, time::Instant};
+
+use protocol::{
+    id::{Shard, ShardCount},
+    subject::{self, Channel},
+};
+use service::metric_names as names;
+
+/// All events of a shard up to `seq` are in Postgres.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Applied {
+    /// The epoch of the shard's stream.
+    pub epoch: u64,
+    /// The last event applied.
+    pub seq: u64,
+}
+
+/// A live copy up to `seq` may have been lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SyncHint {
+    /// Where.
+    pub channel: Channel,
+    /// What should have been heard by now.
+    pub seq: u64,
+}
+
+/// Hears all `applied` notices and lets requests wait for them.
+#[derive(Clone, Debug)]
+pub struct AppliedWatch {
+    shards: Arc<HashMap<Shard, Watched>>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    applied: watch::Sender<Option<Applied>>,
+    notices: Mutex<Notices>,
+}
+
+/// What was heard of a shard.
+#[derive(Debug)]
+struct Notices {
+    /// When anything was heard last: a persister that lives says so each second.
+    at: Instant,
+    /// The last notice was below the furthest, in the same epoch.
+    was_lower: bool,
+}
+
+impl AppliedWatch {
+    fn new(shards: ShardCount) -> Self {
+        let watched = || Watched {
+            applied: watch::Sender::new(None),
+            notices: Mutex::new(Notices { at: Instant::now(), was_lower: false }),
+        };
+        Self { shards: Arc::new(shards.all().map(|shard| (shard, watched())).collect()) }
+    }
+
+    /// Subscribes, and listens until the client is gone.
+    ///
+    /// # Errors
+    /// When the client is gone already.
+    pub async fn start(client: &Client, shards: ShardCount) -> anyhow::Result<Self> {
+        let this = Self::new(shards);
+        let mut notices = client.subscribe(subject::APPLIED_ALL).await?;
+        let heard = this.clone();
+        tokio::spawn(async move {
+            while let Some(notice) = notices.next().await {
+                let shard = subject::notice_shard(&notice.subject).ok();
+                let applied = serde_json::from_slice::<Applied>(&notice.payload).ok();
+                if let (Some(shard), Some(applied)) = (shard, applied) {
+                    heard.note(shard, applied);
+                }
+            }
+        });
+        Ok(this)
+    }
+
+    fn note(&self, shard: Shard, new: Applied) {
+        let Some(watched) = self.shards.get(&shard) else { return };
+        let mut notices = watched.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.at = Instant::now();
+        watched.applied.send_if_modified(|old| {
+            let is_lower = old.is_some_and(|old| new.epoch == old.epoch && new.seq < old.seq);
+            // Notices of two persisters may cross: one that is lower counts for nothing. Two in a row mean that
+            // Postgres has less than it had: a standby took over that lagged behind.
+            let goes_back = is_lower && notices.was_lower;
+            notices.was_lower = is_lower && !goes_back;
+            if goes_back {
+                metrics::counter!(names::APPLIED_WENT_BACK_TOTAL).increment(1);
+                tracing::warn!(%shard, ?old, ?new, "Postgres has less of the log than it had");
+            }
+            let counts = goes_back || old.is_none_or(|old| (new.epoch, new.seq) > (old.epoch, old.seq));
+            if counts {
+                *old = Some(new);
+            }
+            counts
+        });
+    }
+
+    /// The furthest notice heard of a shard, since Postgres last lost some of it.
+    #[must_use]
+    pub fn current(&self, shard: Shard) -> Option<Applied> {
+        self.shards.get(&shard).and_then(|watched| *watched.applied.borrow())
+    }
+
+    /// How long nothing was heard of a shard.
+    #[must_use]
+    pub fn silence(&self, shard: Shard) -> Duration {
+        self.shards.get(&shard).map_or(Duration::MAX, |watched| {
+            watched.notices.lock().unwrap_or_else(PoisonError::into_inner).at.elapsed()
+        })
+    }
+
+    /// Waits until an event is applied. False when it was not, in that time.
+    pub async fn wait(&self, shard: Shard, seq: u64, at_most: Duration) -> bool {
+        let Some(watched) = self.shards.get(&shard) else { return false };
+        let mut watch = watched.applied.subscribe();
+        let applied = watch.wait_for(|applied| applied.is_some_and(|applied| applied.seq >= seq));
+        tokio::time::timeout(at_most, applied).await.is_ok_and(|waited| waited.is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard() -> Shard {
+        "2".parse().expect("a shard")
+    }
+
+    fn heard(notices: &[(u64, u64)]) -> AppliedWatch {
+        let watch = AppliedWatch::new(ShardCount::new(4).expect("a number of shards"));
+        for (epoch, seq) in notices.iter().copied() {
+            watch.note(shard(), Applied { epoch, seq });
+        }
+        watch
+    }
+
+    #[test]
+    fn watch_goes_back_after_two_lower_notices_in_a_row_and_on_with_the_next() {
+        let watch = heard(&[(1, 100), (1, 40)]);
+        assert_eq!(watch.current(shard()), Some(Applied { epoch: 1, seq: 100 }), "one may have crossed");
+        watch.note(shard(), Applied { epoch: 1, seq: 41 });
+        assert_eq!(watch.current(shard()), Some(Applied { epoch: 1, seq: 41 }));
+        watch.note(shard(), Applied { epoch: 1, seq: 60 });
+        assert_eq!(watch.current(shard()), Some(Applied { epoch: 1, seq: 60 }));
+    }
+
+    #[test]
+    fn watch_ignores_crossing_notices_and_those_of_an_earlier_epoch() {
+        for notices in [
+            vec![(1, 100), (1, 99), (1, 100), (1, 99), (1, 101), (1, 100)],
+            vec![(1, 100), (2, 101), (1, 99), (1, 99), (1, 99)],
+        ] {
+            let furthest = notices.iter().max().copied().expect("some");
+            let current = heard(&notices).current(shard()).expect("some");
+            assert_eq!((current.epoch, current.seq), furthest, "{notices:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn wait_for_an_event_that_was_lost_ends_once_it_is_applied_again() {
+        let watch = heard(&[(1, 100), (1, 40), (1, 40)]);
+        let waiting = watch.wait(shard(), 80, Duration::from_secs(60));
+        let noting = async { watch.note(shard(), Applied { epoch: 1, seq: 80 }) };
+        assert!(tokio::join!(biased; waiting, noting).0);
+        assert!(!watch.wait(shard(), 81, Duration::ZERO).await);
+    }
+}

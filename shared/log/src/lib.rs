@@ -1,0 +1,46 @@
+//! Reads Roomcast's log: one JetStream stream for each shard, in order.
+//!
+//! api appends to it, fanout and persister read it.
+//!
+//! Every read of a single event goes to the stream's leader: a replica that lags would answer
+//! that something acknowledged does not exist.
+
+mod applied;
+mod read;
+mod seen;
+mod stream;
+
+pub use applied::{Applied, AppliedWatch, SyncHint};
+pub use read::{Read, ReadError, Reader};
+pub use seen::{Reached, Seen};
+pub use stream::{
+    LogInfo, StreamDescription, StreamState, describe, discover, get, last, next, purge_below, state,
+};
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use time::OffsetDateTime;
+
+use protocol::id::Shard;
+
+/// While a stream elects its leader nothing is appended, for no longer than this: the printed bound.
+pub const ELECTION_MAX: Duration = Duration::from_secs(20);
+
+/// An event as the log holds it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The stream it is in.
+    pub shard: Shard,
+    /// Its place there: the event's id.
+    pub seq: u64,
+    /// The subject it was appended to.
+    pub subject: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+    /// When the broker stored it.
+    pub time: OffsetDateTime,
+}

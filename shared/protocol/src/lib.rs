@@ -1,0 +1,15 @@
+//! Defines what Roomcast's services say to each other, to Postgres' rows and to clients.
+//!
+//! Ids, events and their subjects, requests between services, forms of socket frames and errors. It does no I/O,
+//! and knows no HTTP route, no SQL and no connection.
+
+pub mod caller;
+pub mod clock;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod json;
+pub mod rpc;
+pub mod socket;
+pub mod subject;
+pub mod text;

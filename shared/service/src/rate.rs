@@ -1,0 +1,345 @@
+//! How often one person, or one address, may ask, and how much of something each may have.
+//!
+//! What must hold: memory is bounded by a number of keys; a key that is forgotten begins with its whole burst again. Each
+//! node counts on its own.
+
+mod at_once;
+
+pub use at_once::{AtOnce, Permit};
+
+use std::{
+    fmt::{self, Display, Formatter},
+    hash::Hash,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::Request,
+    http::{Extensions, HeaderMap, HeaderName},
+};
+use governor::{
+    DefaultDirectRateLimiter, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
+use metrics::Counter;
+use quick_cache::sync::Cache;
+
+use crate::{metric_names as names, serve::Peer};
+use protocol::error::Error;
+
+/// Keys that a limit remembers.
+const KEYS: usize = 100_000;
+/// Turns a limit off.
+const OFF: &str = "off";
+
+/// So many a second on average, and so many at once: `5:100`, or `5`, which is `5:5`; `60/h` and `60/m` count by
+/// the hour and by the minute. `off` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(Option<Quota>);
+
+impl Rate {
+    /// No limit.
+    pub const OFF: Self = Self(None);
+}
+
+impl FromStr for Rate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == OFF {
+            return Ok(Self::OFF);
+        }
+        let number = |text: &str| {
+            text.parse::<NonZeroU32>().map_err(
+                |_| "must be so many a second, as in 5, and so many at once, as in 5:100; 60/h; or off",
+            )
+        };
+        let (rate, at_once) = text.split_once(':').map_or((text, None), |(rate, burst)| (rate, Some(burst)));
+        let (rate, quota): (_, fn(NonZeroU32) -> Quota) = match rate.split_once('/') {
+            Some((rate, "h")) => (rate, Quota::per_hour),
+            Some((rate, "m")) => (rate, Quota::per_minute),
+            Some((rate, "s")) => (rate, Quota::per_second),
+            _ => (rate, Quota::per_second),
+        };
+        let quota = quota(number(rate)?);
+        let burst = at_once.map_or(Ok(quota.burst_size()), number)?;
+        Ok(Self(Some(quota.allow_burst(burst))))
+    }
+}
+
+/// The most that somebody may have of something at a time; `off` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most(pub usize);
+
+impl Most {
+    /// No limit.
+    pub const OFF: Self = Self(usize::MAX);
+}
+
+impl Display for Most {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if *self == Self::OFF { f.write_str(OFF) } else { self.0.fmt(f) }
+    }
+}
+
+impl FromStr for Most {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            _ if text == OFF => Ok(Self::OFF),
+            Ok(most) if most > 0 => Ok(Self(most)),
+            _ => Err("must be a number from 1 on, or off"),
+        }
+    }
+}
+
+/// Counts refusals of the limit of that name.
+pub fn refusals(name: &'static str) -> Counter {
+    metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => name)
+}
+
+/// One limit for each key.
+#[derive(Debug)]
+pub struct Limit<K>(Option<On<K>>);
+
+#[derive(Debug)]
+struct On<K> {
+    quota: Quota,
+    cells: Cache<K, Arc<DefaultDirectRateLimiter>>,
+    clock: DefaultClock,
+    refused: Counter,
+}
+
+impl<K: Clone + Eq + Hash> Limit<K> {
+    /// A limit of that name in the metrics.
+    #[must_use]
+    pub fn new(name: &'static str, Rate(quota): Rate) -> Self {
+        Self(quota.map(|quota| On {
+            quota,
+            cells: Cache::new(KEYS),
+            clock: DefaultClock::default(),
+            refused: refusals(name),
+        }))
+    }
+
+    /// Counts one.
+    ///
+    /// # Errors
+    /// Where it is one too many: says when to come again.
+    pub fn count(&self, key: &K) -> Result<(), Error> {
+        let Some(on) = &self.0 else { return Ok(()) };
+        let cell = on.cells.get(key).unwrap_or_else(|| {
+            let cell = Arc::new(RateLimiter::direct(on.quota));
+            on.cells.insert(key.clone(), cell.clone());
+            cell
+        });
+        cell.check().map_err(|until| {
+            on.refused.increment(1);
+            Error::rate_limited(until.wait_time_from(on.clock.now()))
+        })
+    }
+}
+
+impl Limit<IpAddr> {
+    /// Counts one of a client's address, where that is known.
+    ///
+    /// # Errors
+    /// Where it is one too many: says when to come again.
+    pub fn count_address(&self, address: Option<IpAddr>) -> Result<(), Error> {
+        address.map_or(Ok(()), |address| self.count(&address))
+    }
+}
+
+/// A limit that one thing alone has, such as a socket: the same algorithm (GCRA) in a third of the bytes, since the rate
+/// is kept elsewhere.
+#[derive(Debug, Default)]
+pub struct OwnLimit {
+    /// When all that was counted would have come at the average rate.
+    due: Option<Instant>,
+}
+
+impl OwnLimit {
+    /// Counts one at that rate, of a limit of that name in the metrics.
+    ///
+    /// # Errors
+    /// Where it is one too many: how long to wait.
+    pub fn count(&mut self, Rate(quota): Rate, name: &'static str) -> Result<(), Duration> {
+        let Some(quota) = quota else { return Ok(()) };
+        let (now, interval) = (Instant::now(), quota.replenish_interval());
+        let due = self.due.map_or(now, |due| due.max(now));
+        let ahead = interval * (quota.burst_size().get() - 1);
+        match (due - now).checked_sub(ahead).filter(|wait| !wait.is_zero()) {
+            Some(wait) => {
+                refusals(name).increment(1);
+                Err(wait)
+            }
+            None => {
+                self.due = Some(due + interval);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Where clients are, behind a proxy.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct AddressArgs {
+    /// The header to whose end the proxy in front writes the client's address, such as x-forwarded-for:
+    /// limits count by that. Set it only behind a proxy that always does.
+    #[arg(long, env = "ROOMCAST_ADDRESS_HEADER")]
+    pub address_header: Option<HeaderName>,
+}
+
+impl AddressArgs {
+    /// Where a request comes from, as limits count it. `None` for one from this machine where no proxy is
+    /// configured: that is a developer, or a proxy that does not say for whom it asks.
+    #[must_use]
+    pub fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+        let peer =
+            extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address);
+        let address = match &self.address_header {
+            Some(name) => last(headers, name).unwrap_or(peer),
+            None if peer.to_canonical().is_loopback() => return None,
+            None => peer,
+        };
+        Some(network(address))
+    }
+}
+
+impl AddressArgs {
+    /// Under which address a connection is counted. `None` for one from this machine, and for all behind a proxy,
+    /// which has those of many clients.
+    #[must_use]
+    pub fn of_connection(&self, peer: IpAddr) -> Option<IpAddr> {
+        let is_counted = self.address_header.is_none() && !peer.to_canonical().is_loopback();
+        is_counted.then(|| network(peer))
+    }
+
+    /// Whether a request comes from a program on this machine, which no proxy has passed on for another.
+    #[must_use]
+    pub fn is_local(&self, request: &Request) -> bool {
+        let headers = request.headers();
+        let address = match &self.address_header {
+            Some(name) => last(headers, name),
+            None if ["forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name)) => None,
+            None => request.extensions().get::<Peer>().map(|Peer(address)| *address),
+        };
+        address.is_some_and(|address| address.to_canonical().is_loopback())
+    }
+}
+
+/// What the nearest proxy has written: clients can write only before it.
+fn last(headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
+    headers.get_all(name).iter().next_back()?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+}
+
+/// An IPv6 client has a whole network to choose addresses from: it counts as one.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_so_many_a_second_and_so_many_at_once() {
+        let rate = |text: &str| text.parse::<Rate>();
+        assert_eq!(rate("5"), rate("5:5"));
+        assert_eq!(rate("5"), rate("5/s"));
+        assert_eq!(rate("60/m"), rate("1:60"));
+        assert_eq!(rate("3600/h:5"), rate("1:5"));
+        assert_eq!(rate("off"), Ok(Rate::OFF));
+        assert!(rate("5:100").is_ok());
+        for bad in ["", "0", "5:0", "5/d", "-1", "5:", "5:1:1", "/h", "Off", "0/h"] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_key_has_its_own_limit_and_many_are_forgotten() {
+        let limit = Limit::new("writes", "1:2".parse().expect("a rate"));
+        for allowed in [true, true, false] {
+            assert_eq!(limit.count(&0).is_ok(), allowed);
+        }
+        let refused = limit.count(&0).expect_err("too many");
+        assert_eq!((refused.code.status(), refused.retry_after()), (429, Some(1)));
+        for key in 1..=2 * KEYS {
+            assert!(limit.count(&key).is_ok());
+        }
+        assert!(limit.0.as_ref().is_some_and(|on| on.cells.len() <= KEYS), "memory is bounded");
+        let none = Limit::new("writes", Rate::OFF);
+        assert!((0..1_000).all(|_| none.count(&0).is_ok()));
+    }
+
+    #[test]
+    fn connections_of_this_machine_and_of_a_proxy_are_not_counted() {
+        let counted = |header: Option<&str>, peer: &str| {
+            let args = AddressArgs { address_header: header.map(|name| name.parse().expect("a header")) };
+            args.of_connection(peer.parse().expect("an address")).map(|address| address.to_string())
+        };
+        assert_eq!(counted(None, "10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(counted(None, "::ffff:10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(counted(None, "2001:db8:1:2:3:4:5:6").as_deref(), Some("2001:db8:1:2::"));
+        for here in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(counted(None, here), None, "{here}");
+        }
+        assert_eq!(counted(Some("x-forwarded-for"), "10.0.0.1"), None);
+    }
+
+    #[test]
+    fn most_is_a_number_or_off() {
+        let most = |text: &str| text.parse::<Most>();
+        assert_eq!((most("50"), most("off")), (Ok(Most(50)), Ok(Most::OFF)));
+        assert_eq!((Most(50).to_string(), Most::OFF.to_string()), ("50".to_owned(), "off".to_owned()));
+        assert!(["", "0", "-1", "x", "1.5"].iter().all(|bad| most(bad).is_err()));
+    }
+
+    #[test]
+    fn a_limit_of_ones_own_ends_and_says_for_how_long() {
+        let (mut own, rate) = (OwnLimit::default(), "1/h:3".parse().expect("a rate"));
+        assert!((0..3).all(|_| own.count(rate, "frames").is_ok()));
+        for _ in 0..2 {
+            let wait = own.count(rate, "frames").expect_err("too many");
+            assert!((3_000..=3_600).contains(&wait.as_secs()), "{wait:?}");
+        }
+        assert!((0..1_000).all(|_| own.count(Rate::OFF, "frames").is_ok()));
+    }
+
+    #[test]
+    fn only_the_nearest_proxy_is_believed() {
+        let from = |peer: IpAddr, header: Option<&str>, given: &[&str]| {
+            let args = AddressArgs { address_header: header.map(|name| name.parse().expect("a header")) };
+            let mut headers = HeaderMap::new();
+            for value in given {
+                headers.append("x-forwarded-for", value.parse().expect("a value"));
+            }
+            let mut extensions = Extensions::new();
+            extensions.insert(Peer(peer));
+            args.of(&headers, &extensions).map(|address| address.to_string())
+        };
+        let of = |header, given: &[&str]| from([10, 0, 0, 1].into(), header, given).expect("it is counted");
+        assert_eq!(of(None, &["1.1.1.1"]), "10.0.0.1", "anybody can write a header");
+        let header = Some("x-forwarded-for");
+        assert_eq!(of(header, &["1.1.1.1, 2.2.2.2"]), "2.2.2.2");
+        assert_eq!(of(header, &["1.1.1.1", "3.3.3.3"]), "3.3.3.3");
+        assert_eq!(of(header, &["nonsense"]), "10.0.0.1");
+        assert_eq!(of(header, &[]), "10.0.0.1");
+        assert_eq!(of(header, &["2001:db8:1:2:3:4:5:6"]), "2001:db8:1:2::");
+        assert_eq!(of(header, &["::ffff:1.2.3.4"]), "1.2.3.4");
+        for here in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
+            let peer = here.parse().expect("an address");
+            assert_eq!(from(peer, None, &["1.1.1.1"]), None, "this machine is not counted");
+            assert_eq!(from(peer, header, &["1.1.1.1"]).as_deref(), Some("1.1.1.1"), "a proxy's clients are");
+            assert!(from(peer, header, &[]).is_some());
+        }
+    }
+}

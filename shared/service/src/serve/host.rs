@@ -1,0 +1,80 @@
+//! The host that a request is for: RFC 9110, section 7.2, and RFC 9112, section 3.2.
+
+use axum::{
+    extract::Request,
+    http::{Version, header, uri::Authority},
+};
+
+use protocol::error::Error;
+
+/// The host of a request, with its port where it names one; `None` where it names none.
+///
+/// # Errors
+/// Where HTTP/1.1 needs one and there is none, where there are several, and where it is not of the form of one.
+pub fn host(request: &Request) -> Result<Option<&str>, Error> {
+    let refused = || Err(Error::bad_request("Host: must be there once, and a host."));
+    let mut values = request.headers().get_all(header::HOST).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() || (first.is_none() && request.version() >= Version::HTTP_11) {
+        return refused();
+    }
+    let Some(host) = first.map(|value| value.to_str().unwrap_or("@")).filter(|host| !host.is_empty()) else {
+        return Ok(request.uri().authority().map(Authority::as_str));
+    };
+    let is_host = host.parse().is_ok_and(|host: Authority| {
+        let port = host.as_str().strip_prefix(host.host()).and_then(|port| port.strip_prefix(':'));
+        !host.as_str().contains(['@', ','])
+            && (port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit())))
+    });
+    // A target that names its host counts instead of the header.
+    if is_host { Ok(Some(request.uri().authority().map_or(host, Authority::as_str))) } else { refused() }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn of(target: &str, version: Version, hosts: &[&[u8]]) -> Result<Option<String>, Error> {
+        let mut request = Request::builder().uri(target).version(version);
+        for host in hosts {
+            request = request.header(header::HOST, *host);
+        }
+        let request = request.body(Body::empty()).expect("a request");
+        host(&request).map(|host| host.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_request_is_for_one_host() {
+        let http_11 = Version::HTTP_11;
+        for good in
+            ["localhost", "localhost:80", "localhost:", "[::1]:8081", "10.0.0.1", "xn--bcher-kva.example"]
+        {
+            assert_eq!(of("/", http_11, &[good.as_bytes()]), Ok(Some(good.to_owned())), "{good}");
+        }
+        for bad in
+            ["a b", "a,b", "ann@localhost", "localhost/ws", "localhost:http", "[::1", "a:1:2", "b\u{fc}cher"]
+        {
+            assert!(of("/", http_11, &[bad.as_bytes()]).is_err(), "{bad}");
+        }
+        assert_eq!(
+            of("http://a.example:81/ws", http_11, &[b"b.example"]),
+            Ok(Some("a.example:81".to_owned()))
+        );
+        assert_eq!(of("/", http_11, &[b""]), Ok(None), "a target without an authority");
+        assert_eq!(of("/", Version::HTTP_10, &[]), Ok(None));
+        assert!(of("/", http_11, &[]).is_err());
+        assert!(of("/", http_11, &[b"localhost", b"localhost"]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_host_is_one_or_refused(bytes in vec(any::<u8>().prop_filter("a header", |b| *b >= 32 && *b != 127), 0..40)) {
+            if let Ok(Some(host)) = of("/", Version::HTTP_11, &[&bytes]) {
+                prop_assert!(!host.contains(['@', '/', ' ', ',', '?', '#']), "{host}");
+            }
+        }
+    }
+}

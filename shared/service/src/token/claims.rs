@@ -1,0 +1,129 @@
+//! What a token says, and who that is.
+//!
+//! What must hold: a claim that is null is one that is not there; times are those of RFC 7519, fractions included.
+
+use serde::Deserialize;
+use serde_json::{Number, Value};
+
+use super::TokenError;
+use protocol::{caller::Caller, clock::Timestamp, event::Person, id::UserId, text::CLAIM_MAX};
+
+/// How far ahead of this machine's clock a token may have been issued, in milliseconds: clocks differ. One from
+/// further ahead would keep its person's profile for that long.
+const ISSUED_AHEAD_MS: i64 = 60_000;
+
+/// Who a valid token names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The person and their rights.
+    pub caller: Caller,
+    /// When the token was issued, in whole seconds since 1970.
+    pub issued_at: Option<i64>,
+    /// From when on it does not count any more, in milliseconds since 1970.
+    pub expires_at_ms: i64,
+    /// What it says of the person.
+    pub person: Person,
+}
+
+/// Whose tokens count, and which of them are meant for this deployment; each is looked at where it names any.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    pub(super) audiences: Vec<String>,
+    pub(super) issuers: Vec<String>,
+}
+
+/// The claims of a signed token.
+#[derive(Deserialize)]
+pub(super) struct Claims {
+    exp: Option<Number>,
+    iat: Option<Number>,
+    nbf: Option<Number>,
+    aud: Option<Value>,
+    iss: Option<Value>,
+    user_id: Option<Value>,
+    sub: Option<Value>,
+    token_type: Option<Value>,
+    is_admin: Option<Value>,
+    is_staff: Option<Value>,
+    username: Option<Value>,
+    email: Option<Value>,
+    gender: Option<Value>,
+    language: Option<Value>,
+    account: Option<Value>,
+    main_photo: Option<Value>,
+    business: Option<Value>,
+    org_id: Option<Value>,
+}
+
+/// A claim as text; one of another form, or too long, says nothing.
+fn text(claim: Option<Value>) -> Option<String> {
+    match claim? {
+        Value::String(text) if text.len() <= CLAIM_MAX && !text.contains('\0') => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A `NumericDate` in milliseconds since 1970: seconds, with a fraction or an exponent or neither.
+#[expect(clippy::cast_possible_truncation, reason = "the ends of i64 are as good as what lies beyond")]
+fn numeric_date_ms(date: &Number) -> i64 {
+    match (date.as_i64(), date.as_f64()) {
+        (Some(seconds), _) => seconds.saturating_mul(1_000),
+        (None, Some(seconds)) => (seconds * 1_000.0).floor() as i64,
+        (None, None) => i64::MAX,
+    }
+}
+
+impl Expected {
+    fn is_met_by(&self, claims: &Claims) -> bool {
+        let names = |claim: &Value, expected: &[String]| {
+            claim.as_str().is_some_and(|name| expected.iter().any(|expected| expected == name))
+        };
+        let is_for_us = match &claims.aud {
+            Some(Value::Array(audiences)) => audiences.iter().any(|one| names(one, &self.audiences)),
+            audience => audience.as_ref().is_some_and(|one| names(one, &self.audiences)),
+        };
+        let is_from_host = claims.iss.as_ref().is_some_and(|issuer| names(issuer, &self.issuers));
+        (self.audiences.is_empty() || is_for_us) && (self.issuers.is_empty() || is_from_host)
+    }
+}
+
+impl Claims {
+    /// Who is named, if the token counts at that moment.
+    pub(super) fn identity(self, expected: &Expected, now: Timestamp) -> Result<Identity, TokenError> {
+        let now_ms = now.unix_ms();
+        let [exp, iat, nbf] =
+            [&self.exp, &self.iat, &self.nbf].map(|date| date.as_ref().map(numeric_date_ms));
+        let expires_at_ms = exp.ok_or(TokenError::Invalid)?;
+        if expires_at_ms <= now_ms {
+            return Err(TokenError::Expired);
+        }
+        if nbf.is_some_and(|from| from > now_ms) || iat.is_some_and(|at| at > now_ms + ISSUED_AHEAD_MS) {
+            return Err(TokenError::Early);
+        }
+        if !expected.is_met_by(&self) {
+            return Err(TokenError::Invalid);
+        }
+        if self.token_type.is_some_and(|kind| kind != "access") {
+            return Err(TokenError::WrongType);
+        }
+        let user = self.user_id.or(self.sub).ok_or(TokenError::Invalid)?;
+        let user: UserId = serde_json::from_value(user).map_err(|_| TokenError::Invalid)?;
+        if user.as_str().starts_with(UserId::VISITOR) {
+            return Err(TokenError::Invalid);
+        }
+        let person = Person {
+            username: text(self.username),
+            email: text(self.email),
+            gender: text(self.gender),
+            language: text(self.language),
+            account: text(self.account),
+            main_photo: text(self.main_photo),
+            business: self.business.and_then(|claim| claim.as_bool()),
+        };
+        // What is not `true` makes nobody an admin, however another language would take it.
+        let is_admin = [self.is_admin, self.is_staff].contains(&Some(Value::Bool(true)));
+        let caller = Caller { user, is_admin, org_id: text(self.org_id) };
+        Ok(Identity { caller, issued_at: iat.map(|ms| ms.div_euclid(1_000)), expires_at_ms, person })
+    }
+}

@@ -1,0 +1,221 @@
+//! Public keys of the host application, by their id: read again when they change.
+//!
+//! What must hold: a key verifies signatures only, and only of the one algorithm of its kind; while the source can't be
+//! read, the keys that were read last stay in use; what is read is bounded in bytes and time, and comes from where the
+//! configuration says, no redirect followed.
+
+use std::{fs::File, io::Read as _, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use arc_swap::ArcSwap;
+use jsonwebtoken::{
+    Algorithm, DecodingKey,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
+};
+use reqwest::{Client, Url, redirect};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::{
+    sync::{Mutex, Notify},
+    time::timeout,
+};
+
+use crate::{lifecycle::Shutdown, metric_names as names, origin};
+use protocol::json;
+
+/// Between two readings of an address without a cause.
+const REFRESH: Duration = Duration::from_secs(300);
+/// Between two looks at a file: soon enough for whoever changes keys by hand.
+const LOOK: Duration = Duration::from_secs(5);
+/// Between two readings that unknown key ids cause.
+const AT_MOST_EVERY: Duration = Duration::from_secs(10);
+/// How long reading the source may take.
+const READ: Duration = Duration::from_secs(5);
+/// The largest set of keys, in bytes.
+const SET_MAX: usize = 1 << 20;
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+/// The keys known now.
+#[derive(Debug)]
+pub(super) struct Jwks {
+    keys: ArcSwap<Vec<Key>>,
+    unknown: Notify,
+}
+
+impl Jwks {
+    pub(super) async fn start(source: &str, shutdown: &Shutdown) -> anyhow::Result<Arc<Self>> {
+        let source = Source::of(source)?;
+        let text = source.read().await?;
+        let this = Arc::new(Self { keys: ArcSwap::from_pointee(parse(&text)?), unknown: Notify::new() });
+        tokio::spawn(this.clone().refresh(source, text, shutdown.clone()));
+        Ok(this)
+    }
+
+    /// The key that a token names, or the only one of its algorithm where it names none.
+    pub(super) fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
+        let keys = self.keys.load();
+        let mut of_algorithm = keys.iter().filter(|key| key.algorithm == algorithm);
+        let found = match id {
+            Some(id) => of_algorithm.find(|key| key.id.as_deref() == Some(id)),
+            None => of_algorithm.next().filter(|_| of_algorithm.next().is_none()),
+        };
+        if found.is_none() {
+            self.unknown.notify_one();
+        }
+        found.map(|key| key.key.clone())
+    }
+
+    /// Reads the source again until the soft stop; `known` is what it held last.
+    async fn refresh(self: Arc<Self>, source: Source, mut known: Vec<u8>, shutdown: Shutdown) {
+        let mut is_usable = true;
+        loop {
+            let pause = tokio::select! {
+                () = shutdown.soft.cancelled() => return,
+                () = tokio::time::sleep(source.every()) => Duration::ZERO,
+                () = self.unknown.notified() => AT_MOST_EVERY,
+            };
+            let outcome = match source.read().await {
+                Ok(text) if text == known && is_usable => "unchanged",
+                Ok(text) if text == known => "unusable",
+                Ok(text) => {
+                    let keys = parse(&text);
+                    known = text;
+                    is_usable = keys.is_ok();
+                    match keys {
+                        Ok(keys) => {
+                            self.keys.store(Arc::new(keys));
+                            "changed"
+                        }
+                        Err(error) => {
+                            let error = format!("{error:#}");
+                            tracing::warn!(error, "the JWKS can't be used: the keys read before stay in use");
+                            "unusable"
+                        }
+                    }
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "the JWKS can't be read: the keys read before stay in use");
+                    "failed"
+                }
+            };
+            metrics::counter!(names::JWKS_READS_TOTAL, "outcome" => outcome).increment(1);
+            tokio::select! {
+                () = shutdown.soft.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}
+
+/// Where the keys are.
+#[derive(Debug)]
+enum Source {
+    /// A reader that hangs, on a file system that does not answer, keeps the lock: no second thread hangs with it.
+    File(PathBuf, Arc<Mutex<()>>),
+    Address(Client, Url),
+}
+
+impl Source {
+    fn of(text: &str) -> anyhow::Result<Self> {
+        let is_address =
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
+        if !is_address("http://") && !is_address("https://") {
+            return Ok(Self::File(text.into(), Arc::default()));
+        }
+        let url = Url::parse(text).context("not an address")?;
+        // Whoever stands between could put their own key in.
+        let is_here = url.host_str().is_some_and(origin::is_this_machine);
+        ensure!(is_here || url.scheme() == "https", "must be an https address, or a file");
+        let client = Client::builder().timeout(READ).redirect(redirect::Policy::none()).build()?;
+        Ok(Self::Address(client, url))
+    }
+
+    fn every(&self) -> Duration {
+        match self {
+            Self::File(..) => LOOK,
+            Self::Address(..) => REFRESH,
+        }
+    }
+
+    /// All of it, if that is no more than a set of keys may have.
+    async fn read(&self) -> anyhow::Result<Vec<u8>> {
+        let text = match self {
+            Self::File(path, reader) => {
+                let name = path.display();
+                let read = timeout(READ, read_file(path.clone(), reader.clone()));
+                read.await
+                    .with_context(|| format!("{name} was not read in {} s", READ.as_secs()))?
+                    .with_context(|| format!("can't read {name}"))?
+            }
+            Self::Address(client, url) => {
+                let mut answer = client.get(url.clone()).send().await?;
+                if !answer.status().is_success() {
+                    bail!("the address answers {}; redirects are not followed", answer.status());
+                }
+                let mut text = Vec::new();
+                while let Some(chunk) = answer.chunk().await? {
+                    text.extend_from_slice(&chunk);
+                    if text.len() > SET_MAX {
+                        break;
+                    }
+                }
+                text
+            }
+        };
+        ensure!(text.len() <= SET_MAX, "more than {SET_MAX} bytes");
+        Ok(text)
+    }
+}
+
+/// The first `SET_MAX + 1` bytes of a file, once no other reader of it is under way.
+async fn read_file(path: PathBuf, reader: Arc<Mutex<()>>) -> anyhow::Result<Vec<u8>> {
+    let reading = reader.lock_owned().await;
+    let read = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
+        let _reading = reading;
+        let mut text = Vec::new();
+        File::open(path)?.take(SET_MAX as u64 + 1).read_to_end(&mut text)?;
+        Ok(text)
+    });
+    read.await?
+}
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Value>,
+}
+
+/// The keys of a set that count; one of a form that is not known here is passed over, as RFC 7517 has it.
+fn parse(text: &[u8]) -> anyhow::Result<Vec<Key>> {
+    let set: Set = json::object(text).context("not a JWKS")?;
+    let known = set.keys.into_iter().filter_map(|value| serde_json::from_value(value).ok());
+    let keys: Vec<Key> = known.filter_map(|jwk| key(&jwk)).collect();
+    ensure!(!keys.is_empty(), "no key to verify RS256, ES256 or EdDSA");
+    Ok(keys)
+}
+
+/// A key that counts, of a kind that does. Its kind decides its algorithm, and its own word may only agree.
+fn key(jwk: &Jwk) -> Option<Key> {
+    let common = &jwk.common;
+    let is_for_signatures = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature)
+        && common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
+    let algorithm = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Algorithm::RS256,
+        AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => Algorithm::ES256,
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
+        _ => return None,
+    };
+    if !is_for_signatures || common.key_algorithm.is_some_and(|named| named != algorithm.into()) {
+        return None;
+    }
+    Some(Key { id: common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Tokens of the host application: read, never issued, except for trials and tests.
+//!
+//! What must hold: only algorithms that the configuration names count, `none` never; the key
+//! decides the algorithm, not the token; what a header calls critical is understood, or the token refused. Expiry
+//! has no leeway. No token is ever logged.
+
+mod claims;
+mod jwks;
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use axum::http::{HeaderMap, header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode_header};
+use serde_json::value::RawValue;
+
+pub use claims::Identity;
+use claims::{Claims, Expected};
+use jwks::Jwks;
+
+use crate::lifecycle::Shutdown;
+use protocol::{clock::Timestamp, json};
+
+/// The shortest secret that counts, in bytes: as long as what HS256 makes of it.
+const SECRET_MIN: usize = 32;
+/// The longest token that is looked at, in bytes.
+const TOKEN_MAX: usize = 8 << 10;
+
+/// Whose tokens count.
+#[derive(Clone, clap::Args)]
+pub struct TokenArgs {
+    /// The secret of HS256 tokens, at least 32 bytes.
+    #[arg(long, env = "ROOMCAST_JWT_SECRET", hide_env_values = true)]
+    pub jwt_secret: Option<String>,
+    /// Public keys for RS256, ES256 and EdDSA tokens: a JWKS file, or its https address. Read again when it
+    /// changes.
+    #[arg(long, env = "ROOMCAST_JWT_JWKS")]
+    pub jwt_jwks: Option<String>,
+    /// Audiences, separated by commas: `aud` must name one of them. Without any, `aud` is not looked at.
+    #[arg(long, env = "ROOMCAST_JWT_AUDIENCE", value_delimiter = ',')]
+    pub jwt_audience: Vec<String>,
+    /// Issuers, separated by commas: `iss` must be one of them. Without any, `iss` is not looked at.
+    #[arg(long, env = "ROOMCAST_JWT_ISSUER", value_delimiter = ',')]
+    pub jwt_issuer: Vec<String>,
+}
+
+impl std::fmt::Debug for TokenArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenArgs")
+            .field("jwt_jwks", &self.jwt_jwks)
+            .field("jwt_audience", &self.jwt_audience)
+            .field("jwt_issuer", &self.jwt_issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a token does not count. It tells its holder no more than a library would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token, not signed by a key we know, or without a claim that is needed.
+    #[error("Token is invalid")]
+    Invalid,
+    /// It was valid.
+    #[error("Token is expired")]
+    Expired,
+    /// It is not valid before a later moment, or issued at one.
+    #[error("Token is not valid yet")]
+    Early,
+    /// Not an access token.
+    #[error("Token has wrong type")]
+    WrongType,
+}
+
+/// Checks tokens.
+#[derive(Debug)]
+pub struct Verifier {
+    secret: Option<DecodingKey>,
+    jwks: Option<Arc<Jwks>>,
+    expected: Expected,
+}
+
+impl Verifier {
+    /// Reads the keys; those of a file or an address are read again until the soft stop.
+    ///
+    /// # Errors
+    /// Names the variable that is missing or wrong.
+    pub async fn start(args: &TokenArgs, shutdown: &Shutdown) -> anyhow::Result<Arc<Self>> {
+        let secret = match args.jwt_secret.as_deref() {
+            None | Some("") => None,
+            Some(secret) if secret.len() < SECRET_MIN => {
+                bail!("ROOMCAST_JWT_SECRET must have at least {SECRET_MIN} bytes")
+            }
+            Some(secret) => Some(DecodingKey::from_secret(secret.as_bytes())),
+        };
+        let jwks = match args.jwt_jwks.as_deref() {
+            None | Some("") => None,
+            Some(source) => Some(Jwks::start(source, shutdown).await.context("ROOMCAST_JWT_JWKS")?),
+        };
+        if secret.is_none() && jwks.is_none() {
+            bail!("set ROOMCAST_JWT_SECRET or ROOMCAST_JWT_JWKS: without either no token counts");
+        }
+        // An empty variable is one that is not set.
+        let named = |names: &[String]| -> Vec<String> {
+            names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+        };
+        let expected = Expected { audiences: named(&args.jwt_audience), issuers: named(&args.jwt_issuer) };
+        Ok(Arc::new(Self { secret, jwks, expected }))
+    }
+
+    /// Who a token names.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn verify(&self, token: &str) -> Result<Identity, TokenError> {
+        if token.len() > TOKEN_MAX {
+            return Err(TokenError::Invalid);
+        }
+        let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        // No extension is understood here (RFC 7515, 4.1.11).
+        if header.crit.is_some() {
+            return Err(TokenError::Invalid);
+        }
+        let key = match header.alg {
+            Algorithm::HS256 => self.secret.clone(),
+            Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA => {
+                self.jwks.as_ref().and_then(|jwks| jwks.key(header.kid.as_deref(), header.alg))
+            }
+            _ => None,
+        };
+        let claims = signed(token, &key.ok_or(TokenError::Invalid)?, header.alg)?;
+        claims.identity(&self.expected, Timestamp::now())
+    }
+}
+
+/// The claims of a token that this key has signed. What they say is not looked at yet.
+fn signed(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims, TokenError> {
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    let decoded = jsonwebtoken::decode::<Box<RawValue>>(token, key, &validation);
+    let claims = decoded.map_err(|_| TokenError::Invalid)?.claims;
+    json::object(claims.get().as_bytes()).map_err(|_| TokenError::Invalid)
+}
+
+/// The secret that is given, or the one that `deploy/up` keeps in its data folder.
+///
+/// # Errors
+/// Where there is neither.
+pub fn kept_secret(given: Option<&str>, data: &Path) -> anyhow::Result<String> {
+    if let Some(secret) = given {
+        return Ok(secret.to_owned());
+    }
+    let file = data.join("secrets/jwt");
+    let secret = std::fs::read_to_string(&file).with_context(|| {
+        format!("ROOMCAST_JWT_SECRET is not set, and there is no secret in {}", file.display())
+    })?;
+    Ok(secret.trim_end().to_owned())
+}
+
+/// Signs claims with HS256: for `roomcast token` and for tests.
+///
+/// # Errors
+/// When the claims can't be written as JSON.
+pub fn sign(secret: &str, claims: &serde_json::Value) -> anyhow::Result<String> {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key)?)
+}
+
+/// The token of a request: `Authorization: Bearer|Token|JWT <jwt>`, `?token=<jwt>`, or the
+/// subprotocol pair `bearer, <jwt>`, for browsers can't set a header on a socket.
+#[must_use]
+pub fn token_from(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
+    let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
+    if let Some(authorization) = text(header::AUTHORIZATION) {
+        let (scheme, token) = authorization.trim().split_once(' ')?;
+        let known = ["bearer", "token", "jwt"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        return known.then(|| token.trim().to_owned());
+    }
+    let mut pairs = query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    if let Some((_, token)) = pairs.find(|(name, _)| *name == "token") {
+        return Some(token.to_owned());
+    }
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|line| line.to_str().ok());
+    let mut protocols = lines.flat_map(|line| line.split(',')).map(str::trim);
+    protocols.find(|protocol| protocol.eq_ignore_ascii_case("bearer"))?;
+    protocols.next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;
