@@ -1,6 +1,6 @@
 //! The way of a message, for `tests/bench`: from its body to what is appended, and to its acknowledgement.
 
-use crate::append::{Append, Appended, Appender, LogPosition, MsgId};
+use crate::append::{AppendRequest, AppendOutcome, Appender, LogPosition, MsgId};
 use bytes::Bytes;
 use protocol::{
     caller::Caller,
@@ -32,7 +32,7 @@ pub fn message(
     body: &[u8],
 ) -> Result<(String, String, Bytes), Error> {
     let (event, id) = made(caller, room, body)?;
-    let subject = Channel::Room(room).chat(shards, EventName::ChatMessage, None);
+    let subject = Channel::Room(room).log_subject(shards, EventName::ChatMessage, None);
     Ok((subject, id.to_string(), event.encode()))
 }
 
@@ -48,9 +48,9 @@ pub async fn send(
 ) -> Result<LogPosition, Error> {
     let (event, id) = made(caller, room, body)?;
     let channel = Channel::Room(room);
-    match appender.append(Append::new(&channel, &event, id), Instant::now() + APPEND).await? {
-        Appended::New(position) => Ok(position),
-        Appended::Earlier(_) => Err(Error::internal(&"every message has an id of its own")),
+    match appender.append(AppendRequest::new(&channel, &event, id), Instant::now() + APPEND).await? {
+        AppendOutcome::New(position) => Ok(position),
+        AppendOutcome::Earlier(_) => Err(Error::internal(&"every message has an id of its own")),
     }
 }
 

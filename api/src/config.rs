@@ -7,7 +7,7 @@ use service::{
     config::{AdminArgs, DrainArgs, LogFormatArgs},
     nats::NatsArgs,
     origin::OriginArgs,
-    rate::{AddressArgs, Most, Rate},
+    rate::{AddressArgs, ConcurrencyLimit, Rate},
     serve::ConnectionArgs,
     token::TokenArgs,
 };
@@ -70,7 +70,7 @@ pub struct LimitArgs {
     pub rate_visitor_rooms: Rate,
     /// Searches that a person may have under way at a time.
     #[arg(long, env = "ROOMCAST_SEARCHES_PERSON", default_value = "1")]
-    pub searches_person: Most,
+    pub searches_person: ConcurrencyLimit,
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ impl LimitArgs {
             rate_requests: Rate::OFF,
             rate_invitations: Rate::OFF,
             rate_visitor_rooms: Rate::OFF,
-            searches_person: Most::OFF,
+            searches_person: ConcurrencyLimit::OFF,
         }
     }
 }

@@ -35,11 +35,11 @@ use axum::Router;
 use log::AppliedWatch;
 use quick_cache::sync::Cache;
 use service::{
-    admin::{self, Component, Health},
+    admin::{self, HealthComponent, Health},
     lifecycle::{Shutdown, Tasks},
-    nats::{self, Connection, Role},
+    nats::{self, BrokerConnection, BrokerUser},
     serve, telemetry,
-    token::Verifier,
+    token::TokenVerifier,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -67,10 +67,10 @@ pub async fn start(
     tasks: &mut Tasks,
 ) -> anyhow::Result<Router> {
     let component = health.component("api");
-    let verifier = Verifier::start(&config.token, shutdown).await?;
+    let verifier = TokenVerifier::start(&config.token, shutdown).await?;
     let media = Media::open(&config.api.media).context("ROOMCAST_MEDIA")?;
     let pool = Database::open(&config.database, config.api.read_connections)?;
-    let connection = nats::connect(&config.nats, Role::Api).await?;
+    let connection = nats::connect(&config.nats, BrokerUser::Api).await?;
     let jetstream = connection.jetstream();
     let info = log::discover(&jetstream).await?;
     health.set_replicas(info.replicas);
@@ -100,7 +100,7 @@ pub async fn start(
         profiles: Cache::new(PROFILES),
         matches: commands::matches::Recent::default(),
     });
-    let hearing = nats::connect(&config.nats, Role::Api).await?;
+    let hearing = nats::connect(&config.nats, BrokerUser::Api).await?;
     tasks.spawn_background("rights", access::listen(api.clone(), hearing));
     let (fits, fitting) = watch::channel(false);
     tasks.spawn("rpc", serve_rpc(api.clone(), connection.client.clone(), fitting, shutdown.clone()));
@@ -117,8 +117,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// Says whether the node can do its work.
 async fn watch_readiness(
     api: Api,
-    connection: Connection,
-    component: Component,
+    connection: BrokerConnection,
+    component: HealthComponent,
     fits: watch::Sender<bool>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -180,11 +180,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         let router = admin::router(health.clone(), metrics);
         tasks.spawn(
             "admin",
-            serve::serve("admin", listener, router, serve::Limits::inside(), shutdown.clone()),
+            serve::serve("admin", listener, router, serve::ServeLimits::inside(), shutdown.clone()),
         );
     }
     let router = start(&config, &health, &shutdown, &mut tasks).await?;
-    let limits = serve::Limits::new(&config.api.connections, &config.api.address);
+    let limits = serve::ServeLimits::new(&config.api.connections, &config.api.address);
     tasks.spawn("http", serve::serve("http", listener, router, limits, shutdown.clone()));
     tasks.wait(&shutdown).await
 }

@@ -10,35 +10,35 @@ use protocol::{
     error::{Error, ErrorCode},
     id::{RoomId, UserId},
 };
-use service::rate::{AtOnce, Limit, Permit};
+use service::rate::{AtOnce, KeyedRateLimit, Permit};
 
 use crate::config::LimitArgs;
 
 /// The limits of a node.
 pub(crate) struct Limits {
     /// Requests of an address.
-    pub(crate) requests: Limit<IpAddr>,
+    pub(crate) requests: KeyedRateLimit<IpAddr>,
     /// Rooms of the customer desk that an address makes without a token.
-    pub(crate) visitor_rooms: Limit<IpAddr>,
+    pub(crate) visitor_rooms: KeyedRateLimit<IpAddr>,
     /// Searches of a person at a time.
     searches: AtOnce<UserId>,
-    writes: Limit<UserId>,
-    invitations: Limit<(UserId, UserId)>,
-    visitor_writes: Limit<IpAddr>,
-    visited_rooms: Limit<RoomId>,
+    writes: KeyedRateLimit<UserId>,
+    invitations: KeyedRateLimit<(UserId, UserId)>,
+    visitor_writes: KeyedRateLimit<IpAddr>,
+    visited_rooms: KeyedRateLimit<RoomId>,
 }
 
 impl Limits {
     /// The limits that are configured.
     pub(crate) fn new(args: &LimitArgs) -> Self {
         Self {
-            requests: Limit::new("requests", args.rate_requests),
-            visitor_rooms: Limit::new("visitor_rooms", args.rate_visitor_rooms),
+            requests: KeyedRateLimit::new("requests", args.rate_requests),
+            visitor_rooms: KeyedRateLimit::new("visitor_rooms", args.rate_visitor_rooms),
             searches: AtOnce::new("searches", args.searches_person),
-            writes: Limit::new("writes", args.rate_writes),
-            invitations: Limit::new("invitations", args.rate_invitations),
-            visitor_writes: Limit::new("visitor_writes", args.rate_writes),
-            visited_rooms: Limit::new("visited_rooms", args.rate_writes),
+            writes: KeyedRateLimit::new("writes", args.rate_writes),
+            invitations: KeyedRateLimit::new("invitations", args.rate_invitations),
+            visitor_writes: KeyedRateLimit::new("visitor_writes", args.rate_writes),
+            visited_rooms: KeyedRateLimit::new("visited_rooms", args.rate_writes),
         }
     }
 
@@ -93,7 +93,7 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
-    use service::rate::Most;
+    use service::rate::ConcurrencyLimit;
 
     use super::*;
 
@@ -103,7 +103,7 @@ mod tests {
         let limits = Limits::new(&LimitArgs {
             rate_writes: once,
             rate_invitations: once,
-            searches_person: Most(1),
+            searches_person: ConcurrencyLimit(1),
             ..LimitArgs::off()
         });
         let caller = |is_admin| Caller { user: "ann".parse().expect("an id"), is_admin, org_id: None };

@@ -15,8 +15,8 @@ use protocol::{
     error::{Error, ErrorCode},
     json,
     rpc::{
-        ActionRequest, CHANGES_MAX, ConfirmRequest, Confirmed, HelloRequest, Participants,
-        ParticipantsRequest, PresenceRequest, Reply, SignalRequest, Surface, time_left,
+        ActionRequest, PRESENCE_CHANGES_MAX, ConfirmRequest, ConfirmReply, HelloRequest, ParticipantsReply,
+        ParticipantsRequest, PresenceRequest, RpcResult, SignalRequest, Surface, time_left,
     },
     subject::rpc,
 };
@@ -142,12 +142,12 @@ async fn respond(api: &Api, request: &Message, mut bytes: Vec<u8>) {
     }
 }
 
-fn encode<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
+fn encode<T: Serialize>(reply: &RpcResult<T>) -> Vec<u8> {
     serde_json::to_vec(reply).unwrap_or_default()
 }
 
 /// Reads a request. One that can't be read is a later version's: another api node may understand it.
-fn decode<T: DeserializeOwned>(payload: &[u8]) -> Reply<T> {
+fn decode<T: DeserializeOwned>(payload: &[u8]) -> RpcResult<T> {
     json::object(payload).map_err(|error| {
         tracing::error!(%error, "a request of a fan-out node can't be read: is it of a later version?");
         Error::new(ErrorCode::Unavailable, "This node does not understand the request yet. Try again.")
@@ -155,7 +155,7 @@ fn decode<T: DeserializeOwned>(payload: &[u8]) -> Reply<T> {
 }
 
 /// Until when a request may append; it is refused where that is over.
-fn deadline(expires_at: i64) -> Reply<Instant> {
+fn deadline(expires_at: i64) -> RpcResult<Instant> {
     match time_left(expires_at) {
         Some(left) => Ok(Instant::now() + left),
         None => {
@@ -165,7 +165,7 @@ fn deadline(expires_at: i64) -> Reply<Instant> {
     }
 }
 
-async fn action(api: &Api, payload: &[u8]) -> Reply<protocol::rpc::ActionReply> {
+async fn action(api: &Api, payload: &[u8]) -> RpcResult<protocol::rpc::ActionReply> {
     let request: ActionRequest = decode(payload)?;
     let deadline = deadline(request.expires_at)?;
     tracing::debug!(request = request.request, action = request.action, "action");
@@ -178,17 +178,17 @@ async fn action(api: &Api, payload: &[u8]) -> Reply<protocol::rpc::ActionReply> 
     })
 }
 
-async fn hello(api: &Api, payload: &[u8]) -> Reply<()> {
+async fn hello(api: &Api, payload: &[u8]) -> RpcResult<()> {
     let request: HelloRequest = decode(payload)?;
     let deadline = deadline(request.expires_at)?;
     people::learn(api, &request.user, request.issued_at, &request.person, deadline).await
 }
 
-async fn tell(api: &Api, payload: &[u8]) -> Reply<Vec<Reply<()>>> {
+async fn tell(api: &Api, payload: &[u8]) -> RpcResult<Vec<RpcResult<()>>> {
     let PresenceRequest { incarnation, changes, expires_at } = decode(payload)?;
     let deadline = deadline(expires_at)?;
-    if changes.len() > CHANGES_MAX {
-        return Err(Error::bad_request(format!("changes: at most {CHANGES_MAX}.")));
+    if changes.len() > PRESENCE_CHANGES_MAX {
+        return Err(Error::bad_request(format!("changes: at most {PRESENCE_CHANGES_MAX}.")));
     }
     let told = changes.into_iter().map(async |change| {
         presence::tell(api, incarnation, change, &write::Request::new(None, deadline)).await
@@ -196,19 +196,19 @@ async fn tell(api: &Api, payload: &[u8]) -> Reply<Vec<Reply<()>>> {
     Ok(join_all(told).await)
 }
 
-async fn participants(api: &Api, payload: &[u8]) -> Reply<Participants> {
+async fn participants(api: &Api, payload: &[u8]) -> RpcResult<ParticipantsReply> {
     let request: ParticipantsRequest = decode(payload)?;
     deadline(request.expires_at)?;
     asked::participants(api, request).await
 }
 
-async fn confirm(api: &Api, payload: &[u8]) -> Reply<Confirmed> {
+async fn confirm(api: &Api, payload: &[u8]) -> RpcResult<ConfirmReply> {
     let request: ConfirmRequest = decode(payload)?;
     deadline(request.expires_at)?;
     asked::confirm(api, request.room, request.team, request.callers).await
 }
 
-async fn signal(api: &Api, payload: &[u8]) -> Reply<()> {
+async fn signal(api: &Api, payload: &[u8]) -> RpcResult<()> {
     let request: SignalRequest = decode(payload)?;
     deadline(request.expires_at)?;
     asked::signal(api, &request.caller, &request.user).await

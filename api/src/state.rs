@@ -13,7 +13,7 @@ use protocol::{
     subject::Channel,
 };
 use quick_cache::sync::Cache;
-use service::{origin::OriginArgs, rate::AddressArgs, token::Verifier};
+use service::{origin::OriginArgs, rate::AddressArgs, token::TokenVerifier};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) rights: Rights,
     pub(crate) behind: Behind,
     pub(crate) marks: Marks,
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) text_max: usize,
     /// Balance below which direct rooms say that an account is low.
@@ -89,7 +89,7 @@ impl Shared {
         events: &[EventName],
     ) -> Result<bool, Error> {
         let last = events.iter().map(async |event| {
-            let subject = channel.chat(self.shards, *event, None);
+            let subject = channel.log_subject(self.shards, *event, None);
             log::last(&self.jetstream, &subject).await
         });
         let last = try_join_all(last).await.map_err(|error| Error::unavailable("The log", &error))?;

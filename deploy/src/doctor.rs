@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use api::config::{SupportArgs, TokenUse, Visitors};
 use clap::Args;
-use service::nats::{self, NatsArgs, Role};
+use service::nats::{self, NatsArgs, BrokerUser};
 use sqlx::Connection as _;
 
 use crate::up::{Places, Services};
@@ -60,9 +60,9 @@ async fn check(config: &Config) -> bool {
         "ROOMCAST_LISTEN is an address of this machine with a port, as 127.0.0.1:8080",
     );
     let roles = [
-        ("nats api", Role::Api, places.api_nats()),
-        ("nats fanout", Role::Fanout, places.fanout_nats()),
-        ("nats persister", Role::Persister, places.persister_nats()),
+        ("nats api", BrokerUser::Api, places.api_nats()),
+        ("nats fanout", BrokerUser::Fanout, places.fanout_nats()),
+        ("nats persister", BrokerUser::Persister, places.persister_nats()),
     ];
     for (name, role, nats) in roles {
         well &= report(
@@ -135,7 +135,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<String> {
     }
 }
 
-async fn broker(role: Role, args: &NatsArgs) -> anyhow::Result<String> {
+async fn broker(role: BrokerUser, args: &NatsArgs) -> anyhow::Result<String> {
     // Once, without retries: the error is what doctor reports.
     let client = nats::connect_once(args, role).await?.client;
     let version = client.server_info().version;
@@ -144,7 +144,7 @@ async fn broker(role: Role, args: &NatsArgs) -> anyhow::Result<String> {
 }
 
 async fn streams(args: &NatsArgs) -> anyhow::Result<String> {
-    let jetstream = nats::connect_once(args, Role::Api).await?.jetstream();
+    let jetstream = nats::connect_once(args, BrokerUser::Api).await?.jetstream();
     let info = log::discover(&jetstream).await?;
     let mut messages = 0;
     for shard in info.shards.all() {

@@ -18,7 +18,7 @@ use service::{
     config::{self, AdminArgs, DrainArgs, LogFormatArgs},
     lifecycle::{Shutdown, Tasks, run_main},
     nats::NatsArgs,
-    serve::{self, Limits},
+    serve::{self, ServeLimits},
     telemetry,
 };
 
@@ -178,9 +178,9 @@ async fn run(config: Config, services: Services, shutdown: Shutdown) -> anyhow::
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     if let Some(listener) = config.admin.bind().await? {
         let router = admin::router(health.clone(), metrics.clone());
-        core.spawn("admin", serve::serve("admin", listener, router, Limits::inside(), last.clone()));
+        core.spawn("admin", serve::serve("admin", listener, router, ServeLimits::inside(), last.clone()));
     }
-    let limits = Limits::new(&api.api.connections, &api.api.address);
+    let limits = ServeLimits::new(&api.api.connections, &api.api.address);
     let address = api.api.address.clone();
     // The persister makes the streams that the others wait for.
     persister::start(&persister, &health, &last, &mut core).await?;

@@ -23,7 +23,7 @@ use serde_json::{json, value::to_raw_value};
 use service::{
     lifecycle::Shutdown,
     metric_names as names,
-    serve::{self, Stream},
+    serve::{self, BoundedStream},
     token::token_from,
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -228,7 +228,7 @@ fn begin(
 /// The raw socket, without the HTTP machinery around it, and what was read of it; `None` where there is no
 /// upgrade.
 pub(crate) async fn upgraded(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
-    let Ok(parts) = on_upgrade.await.ok()?.downcast::<TokioIo<Stream>>() else {
+    let Ok(parts) = on_upgrade.await.ok()?.downcast::<TokioIo<BoundedStream>>() else {
         tracing::error!("a socket is not what the server accepted");
         return None;
     };

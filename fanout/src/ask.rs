@@ -12,8 +12,8 @@ use protocol::{
     error::{Error, ErrorCode},
     event::Person,
     rpc::{
-        ActionReply, ActionRequest, ConfirmRequest, Confirmed, HelloRequest, Participants,
-        ParticipantsRequest, PresenceRequest, Reply, SignalRequest, expiry, time_left,
+        ActionReply, ActionRequest, ConfirmRequest, ConfirmReply, HelloRequest, ParticipantsReply,
+        ParticipantsRequest, PresenceRequest, RpcResult, SignalRequest, expiry, time_left,
     },
     subject::rpc,
 };
@@ -39,13 +39,13 @@ impl Ask {
     }
 
     /// One action of a socket.
-    pub(crate) async fn action(&self, request: &ActionRequest) -> Reply<ActionReply> {
+    pub(crate) async fn action(&self, request: &ActionRequest) -> RpcResult<ActionReply> {
         let (reply, is_second) = self.ask_counted(rpc::ACTION, request, request.expires_at).await;
         if is_second { after_silence(reply) } else { reply }
     }
 
     /// Has what a token says of its person stored, before they are let in or told that it counts.
-    pub(crate) async fn hello(&self, identity: &Identity) -> Reply<()> {
+    pub(crate) async fn hello(&self, identity: &Identity) -> RpcResult<()> {
         if identity.person == Person::default() {
             return Ok(());
         }
@@ -59,22 +59,22 @@ impl Ask {
     }
 
     /// People are here, or gone.
-    pub(crate) async fn presence(&self, request: &PresenceRequest) -> Reply<Vec<Reply<()>>> {
+    pub(crate) async fn presence(&self, request: &PresenceRequest) -> RpcResult<Vec<RpcResult<()>>> {
         self.ask(rpc::PRESENCE, request, request.expires_at).await
     }
 
     /// Who is in a room.
-    pub(crate) async fn participants(&self, request: &ParticipantsRequest) -> Reply<Participants> {
+    pub(crate) async fn participants(&self, request: &ParticipantsRequest) -> RpcResult<ParticipantsReply> {
         self.ask(rpc::PARTICIPANTS, request, request.expires_at).await
     }
 
     /// Whether people may still be in a room.
-    pub(crate) async fn confirm(&self, request: &ConfirmRequest) -> Reply<Confirmed> {
+    pub(crate) async fn confirm(&self, request: &ConfirmRequest) -> RpcResult<ConfirmReply> {
         self.ask(rpc::CONFIRM, request, request.expires_at).await
     }
 
     /// Whether a person may send signals to another.
-    pub(crate) async fn signal(&self, request: &SignalRequest) -> Reply<()> {
+    pub(crate) async fn signal(&self, request: &SignalRequest) -> RpcResult<()> {
         self.ask(rpc::SIGNAL, request, request.expires_at).await
     }
 
@@ -83,7 +83,7 @@ impl Ask {
         subject: &'static str,
         request: &impl Serialize,
         expires_at: i64,
-    ) -> Reply<T> {
+    ) -> RpcResult<T> {
         self.ask_counted(subject, request, expires_at).await.0
     }
 
@@ -93,7 +93,7 @@ impl Ask {
         subject: &'static str,
         request: &impl Serialize,
         expires_at: i64,
-    ) -> (Reply<T>, bool) {
+    ) -> (RpcResult<T>, bool) {
         let started = tokio::time::Instant::now();
         let mut silent = 0;
         let reply = self.tries(subject, request, expires_at, &mut silent).await;
@@ -110,7 +110,7 @@ impl Ask {
         request: &impl Serialize,
         expires_at: i64,
         silent: &mut u32,
-    ) -> Reply<T> {
+    ) -> RpcResult<T> {
         let payload: bytes::Bytes = serde_json::to_vec(request).map_err(|e| Error::internal(&e))?.into();
         while let Some(left) = time_left(expires_at) {
             let at_most = if *silent == 0 { left.min(FIRST) } else { left };
@@ -142,7 +142,7 @@ fn outcome_unknown() -> Error {
 
 /// The reply to the second try of an action whose first try was not answered. The first node may still do the
 /// action until the deadline, so a refusal that calls for another try does not mean that nothing was stored.
-fn after_silence(reply: Reply<ActionReply>) -> Reply<ActionReply> {
+fn after_silence(reply: RpcResult<ActionReply>) -> RpcResult<ActionReply> {
     let status = match &reply {
         Ok(reply) => reply.status,
         Err(error) => error.code.status(),
@@ -155,7 +155,7 @@ fn after_silence(reply: Reply<ActionReply>) -> Reply<ActionReply> {
 mod tests {
     use super::*;
 
-    fn answered(status: u16) -> Reply<ActionReply> {
+    fn answered(status: u16) -> RpcResult<ActionReply> {
         Ok(ActionReply { status, data: None, errors: vec![], effect: None })
     }
 

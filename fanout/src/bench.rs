@@ -13,8 +13,8 @@ use protocol::{caller::Caller, id::ShardCount};
 use service::{
     lifecycle::Shutdown,
     origin::{OriginArgs, Origins},
-    rate::{AddressArgs, Most},
-    token::{TokenArgs, Verifier},
+    rate::{AddressArgs, ConcurrencyLimit},
+    token::{TokenArgs, TokenVerifier},
 };
 use tokio::net::TcpListener;
 
@@ -53,8 +53,8 @@ pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
     Arc::new(Node {
         presence: Presence::new(ask.clone(), shards, PROCESS),
         ask,
-        sessions: Sessions::new(usize::MAX, Most::OFF),
-        verifier: Verifier::start(&token, &Shutdown::default()).await.expect("a long secret"),
+        sessions: Sessions::new(usize::MAX, ConcurrencyLimit::OFF),
+        verifier: TokenVerifier::start(&token, &Shutdown::default()).await.expect("a long secret"),
         origins: OriginArgs { allowed_origins: Origins::default() },
         limits: Limits::new(&LimitArgs::off()),
         address: AddressArgs::default(),

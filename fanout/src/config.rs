@@ -6,7 +6,7 @@ use service::{
     config::{AdminArgs, DrainArgs, LogFormatArgs},
     nats::NatsArgs,
     origin::OriginArgs,
-    rate::{AddressArgs, Most, Rate},
+    rate::{AddressArgs, ConcurrencyLimit, Rate},
     serve::ConnectionArgs,
     token::TokenArgs,
 };
@@ -56,10 +56,10 @@ pub struct LimitArgs {
     pub rate_signals: Rate,
     /// Sockets that a person may have open.
     #[arg(long, env = "ROOMCAST_SOCKETS_PERSON", default_value = "50")]
-    pub sockets_person: Most,
+    pub sockets_person: ConcurrencyLimit,
     /// Channels that a socket may follow.
     #[arg(long, env = "ROOMCAST_CHANNELS_SOCKET", default_value = "1000")]
-    pub channels_socket: Most,
+    pub channels_socket: ConcurrencyLimit,
 }
 
 impl LimitArgs {
@@ -70,8 +70,8 @@ impl LimitArgs {
             rate_upgrades: Rate::OFF,
             rate_frames: Rate::OFF,
             rate_signals: Rate::OFF,
-            sockets_person: Most::OFF,
-            channels_socket: Most::OFF,
+            sockets_person: ConcurrencyLimit::OFF,
+            channels_socket: ConcurrencyLimit::OFF,
         }
     }
 }

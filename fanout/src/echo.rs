@@ -8,7 +8,7 @@ use bytes::Bytes;
 use protocol::error::Error;
 use service::{
     lifecycle::Shutdown,
-    serve::{self, Limits},
+    serve::{self, ServeLimits},
 };
 use tokio::net::TcpListener;
 
@@ -34,7 +34,7 @@ const MESSAGE_MAX: usize = 16 << 20;
 pub async fn serve(listener: TcpListener, shutdown: Shutdown) -> anyhow::Result<()> {
     let router = Router::new()
         .fallback(|request: Request| async { upgrade(request).unwrap_or_else(|error| refuse(&error)) });
-    serve::serve("echo", listener, router, Limits::inside(), shutdown).await
+    serve::serve("echo", listener, router, ServeLimits::inside(), shutdown).await
 }
 
 fn upgrade(mut request: Request) -> Result<Response, Error> {

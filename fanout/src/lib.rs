@@ -37,9 +37,9 @@ use service::{
     admin::{self, Health},
     lifecycle::{Shutdown, Tasks},
     metric_names as names,
-    nats::{self, Role},
+    nats::{self, BrokerUser},
     serve, telemetry,
-    token::Verifier,
+    token::TokenVerifier,
 };
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -69,8 +69,8 @@ pub async fn start(
     tasks: &mut Tasks,
 ) -> anyhow::Result<Router> {
     let component = health.component("fanout");
-    let verifier = Verifier::start(&config.token, shutdown).await?;
-    let connection = nats::connect(&config.nats, Role::Fanout).await?;
+    let verifier = TokenVerifier::start(&config.token, shutdown).await?;
+    let connection = nats::connect(&config.nats, BrokerUser::Fanout).await?;
     let jetstream = connection.jetstream();
     let shards = log::discover(&jetstream).await?.shards;
     let applied = AppliedWatch::start(&connection.client, shards).await?;
@@ -80,7 +80,7 @@ pub async fn start(
     let people = PeopleHeard::new(shards);
     let longest = Duration::from_secs(config.fanout.replay_seconds);
     let rings = Arc::new(Rings::new(shards, config.fanout.rings_bytes, longest));
-    let unstored = nats::connect_for_unstored(&config.nats, Role::Fanout).await?;
+    let unstored = nats::connect_for_unstored(&config.nats, BrokerUser::Fanout).await?;
     tasks.spawn_background("unstored", count_dropped(unstored.events()));
     let source = Source {
         client: connection.client.clone(),
@@ -192,8 +192,8 @@ async fn count_dropped(mut events: broadcast::Receiver<nats::NatsEvent>) -> anyh
 
 /// A node without its broker is not ready: new sockets should go elsewhere.
 async fn watch_readiness(
-    connection: nats::Connection,
-    component: admin::Component,
+    connection: nats::BrokerConnection,
+    component: admin::HealthComponent,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut events = connection.events();
@@ -231,11 +231,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         let router = admin::router(health.clone(), metrics);
         tasks.spawn(
             "admin",
-            serve::serve("admin", listener, router, serve::Limits::inside(), shutdown.clone()),
+            serve::serve("admin", listener, router, serve::ServeLimits::inside(), shutdown.clone()),
         );
     }
     let router = start(&config, &health, &shutdown, &mut tasks).await?;
-    let limits = serve::Limits::new(&config.fanout.connections, &config.fanout.address);
+    let limits = serve::ServeLimits::new(&config.fanout.connections, &config.fanout.address);
     tasks.spawn("sockets", serve::serve("sockets", listener, router, limits, shutdown.clone()));
     tasks.wait(&shutdown).await
 }

@@ -10,29 +10,29 @@ use protocol::{
     error::{Error, ErrorCode},
     id::UserId,
 };
-use service::rate::{Limit, Most, Rate, refusals};
+use service::rate::{KeyedRateLimit, ConcurrencyLimit, Rate, refusals};
 
 use crate::config::LimitArgs;
 
 /// The limits of a node.
 pub(crate) struct Limits {
     /// Upgrades of an address.
-    pub(crate) upgrades: Limit<IpAddr>,
+    pub(crate) upgrades: KeyedRateLimit<IpAddr>,
     /// Frames of each socket.
     pub(crate) frames: Rate,
     /// Channels that a socket follows.
-    pub(crate) channels: Most,
-    signals: Limit<(UserId, UserId)>,
+    pub(crate) channels: ConcurrencyLimit,
+    signals: KeyedRateLimit<(UserId, UserId)>,
 }
 
 impl Limits {
     /// The limits that are configured.
     pub(crate) fn new(args: &LimitArgs) -> Self {
         Self {
-            upgrades: Limit::new("upgrades", args.rate_upgrades),
+            upgrades: KeyedRateLimit::new("upgrades", args.rate_upgrades),
             frames: args.rate_frames,
             channels: args.channels_socket,
-            signals: Limit::new("signals", args.rate_signals),
+            signals: KeyedRateLimit::new("signals", args.rate_signals),
         }
     }
 
@@ -52,7 +52,7 @@ impl Limits {
     /// # Errors
     /// Where it follows as many as may be.
     pub(crate) fn channel(&self, followed: usize) -> Result<(), Error> {
-        let Most(most) = self.channels;
+        let ConcurrencyLimit(most) = self.channels;
         if followed < most {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::{
 
 use async_nats::Client;
 use protocol::{caller::Caller, id::ShardCount, subject::Channel};
-use service::{origin::OriginArgs, rate::AddressArgs, token::Verifier};
+use service::{origin::OriginArgs, rate::AddressArgs, token::TokenVerifier};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -33,7 +33,7 @@ pub(crate) struct Node {
     pub(crate) ask: Ask,
     pub(crate) presence: Presence,
     pub(crate) sessions: Sessions,
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) limits: Limits,
     pub(crate) address: AddressArgs,

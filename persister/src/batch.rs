@@ -5,7 +5,7 @@
 use std::{collections::HashMap, hash::Hash};
 
 use async_nats::HeaderMap;
-use log::Stored;
+use log::StoredEvent;
 use protocol::{
     event::{ChatMessage, Event, EventName, MessageEdit, MessageRead, Online, Participant, Room, header},
     subject,
@@ -108,7 +108,7 @@ pub(crate) struct Dependent {
 impl Plan {
     /// Sorts events into what is written, given the rooms that were closed before; those that are closed by these events
     /// are added.
-    pub(crate) fn of(events: &[Stored], closed: &mut ClosedRooms) -> Self {
+    pub(crate) fn of(events: &[StoredEvent], closed: &mut ClosedRooms) -> Self {
         let mut plan = Self::default();
         for stored in events {
             if let Err(reason) = plan.add(stored, closed) {
@@ -119,11 +119,11 @@ impl Plan {
     }
 
     /// The plan that only notes that an event can't be applied.
-    pub(crate) fn rejecting(stored: &Stored, reason: &str) -> Self {
+    pub(crate) fn rejecting(stored: &StoredEvent, reason: &str) -> Self {
         Self { rejected: vec![Rejected::new(stored, Cause::Refused, reason)], ..Self::default() }
     }
 
-    fn add(&mut self, stored: &Stored, closed: &mut ClosedRooms) -> Result<(), String> {
+    fn add(&mut self, stored: &StoredEvent, closed: &mut ClosedRooms) -> Result<(), String> {
         let parsed = subject::parse(&stored.subject).map_err(|_| "an unknown form of subject".to_owned())?;
         let name =
             EventName::parse(parsed.event).ok_or_else(|| format!("unknown event {:?}", parsed.event))?;
@@ -187,14 +187,14 @@ impl Plan {
         *known = mark.max(*known);
     }
 
-    fn participant(&mut self, who: &Participant, stored: &Stored, present: bool) -> Result<(), String> {
+    fn participant(&mut self, who: &Participant, stored: &StoredEvent, present: bool) -> Result<(), String> {
         let (incarnation, state) = word(stored, present)?;
         let key = ParticipantKey { room: number(who.room.0), user: who.user.to_string(), incarnation };
         fold(&mut self.participants, key, state);
         Ok(())
     }
 
-    fn online(&mut self, who: &Online, stored: &Stored, present: bool) -> Result<(), String> {
+    fn online(&mut self, who: &Online, stored: &StoredEvent, present: bool) -> Result<(), String> {
         let (incarnation, state) = word(stored, present)?;
         fold(&mut self.online, OnlineKey { user: who.user.to_string(), incarnation }, state);
         Ok(())
@@ -211,7 +211,7 @@ fn targets(event: &Event) -> Option<Vec<i64>> {
 }
 
 /// Which process says so, and as which of its words.
-fn word(stored: &Stored, present: bool) -> Result<(i64, ParticipantState), String> {
+fn word(stored: &StoredEvent, present: bool) -> Result<(i64, ParticipantState), String> {
     let incarnation = unsigned(&stored.headers, header::INCARNATION)?;
     let counter = unsigned(&stored.headers, header::COUNTER)?;
     let counter = i64::try_from(counter).map_err(|_| "the counter is out of range".to_owned())?;

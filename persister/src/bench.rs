@@ -1,6 +1,6 @@
 //! The way of a batch, for `tests/bench`: from what was read of the log to the columns that are written.
 
-use log::Stored;
+use log::StoredEvent;
 use protocol::{event::ChatMessage, id::Shard};
 use sqlx::PgConnection;
 
@@ -13,7 +13,7 @@ use crate::{
 /// Sorts a batch, builds its messages' columns, and says how many messages it has and how many events it
 /// rejects.
 #[must_use]
-pub fn columns(batch: &[Stored]) -> (usize, usize) {
+pub fn columns(batch: &[StoredEvent]) -> (usize, usize) {
     let plan = Plan::of(batch, &mut ClosedRooms::default());
     std::hint::black_box(Columns::of(&plan.messages));
     (plan.messages.len(), plan.rejected.len())

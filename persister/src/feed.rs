@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use log::{Read, ReadError, Reader, Stored};
+use log::{ReadEvent, ReadError, LogReader, StoredEvent};
 use tokio::time::{Instant, timeout_at};
 
 use crate::batch;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// A run of contiguous events.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    pub(crate) events: Vec<Stored>,
+    pub(crate) events: Vec<StoredEvent>,
     /// How many more the log has.
     pub(crate) pending: u64,
     /// Why no more will come from this reader; the events count all the same.
@@ -34,7 +34,7 @@ impl Batch {
 
 /// Adds to the first event what comes close behind it, up to `rows` events in all; `previous` is when the batch
 /// before was complete.
-pub(crate) async fn gather(reader: &mut Reader, first: Read, previous: Instant, rows: usize) -> Batch {
+pub(crate) async fn gather(reader: &mut LogReader, first: ReadEvent, previous: Instant, rows: usize) -> Batch {
     let begun = Instant::now();
     let enough = (begun + LINGER).max(previous + PACE);
     let mut bytes = first.stored.payload.len();

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use protocol::id::{Shard, ShardCount};
-use service::{admin::Component, lifecycle::Shutdown};
+use service::{admin::HealthComponent, lifecycle::Shutdown};
 use sqlx::PgConnection;
 use tokio::{
     sync::{Notify, watch},
@@ -110,7 +110,7 @@ impl Leads {
 pub(crate) async fn hold(
     database: Database,
     leads: Arc<Leads>,
-    component: Component,
+    component: HealthComponent,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut held = None;

@@ -39,13 +39,13 @@ use std::{
 use anyhow::Context as _;
 use async_nats::{Subscriber, jetstream};
 use futures_util::{StreamExt as _, future::join_all};
-use log::{Reached, Seen};
+use log::{LogEnd, HighestSeen};
 use protocol::{id::Shard, subject};
 use service::{
-    admin::{self, Component, Health},
+    admin::{self, HealthComponent, Health},
     lifecycle::{Shutdown, Tasks},
-    nats::{self, NatsEvent, Role},
-    serve::{self, Limits},
+    nats::{self, NatsEvent, BrokerUser},
+    serve::{self, ServeLimits},
     telemetry,
 };
 use sqlx::{Connection as _, PgConnection};
@@ -82,7 +82,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut tasks = Tasks::new(&shutdown);
     // Before everything that waits: a persister that waits for its database says so.
     if let Some(listener) = config.admin.bind().await? {
-        let limits = Limits { max_connections: 256, ..Limits::inside() };
+        let limits = ServeLimits { max_connections: 256, ..ServeLimits::inside() };
         let router = admin::router(health.clone(), metrics);
         tasks.spawn("admin", serve::serve("admin", listener, router, limits, shutdown.clone()));
     }
@@ -111,7 +111,7 @@ pub async fn start(
     let hasty = database.clone().with_statement_timeout(maintenance::STATEMENT_TIMEOUT);
     let maintainers = Writers::new("maintenance", hasty, 1)?;
 
-    let connection = nats::connect(&config.nats, Role::Persister).await?;
+    let connection = nats::connect(&config.nats, BrokerUser::Persister).await?;
     // From here on no new connection goes unnoticed.
     let events = connection.events();
     streams::check_server(&connection.client, config.log.replicas)?;
@@ -135,8 +135,8 @@ pub async fn start(
     let due = Arc::new(Due::default());
     let boot = config.boot();
     let (doubt, doubts) = watch::channel(0);
-    let seen: Arc<[Arc<Seen>]> = shards.all().map(|_| Arc::default()).collect();
-    let words = connection.client.subscribe(subject::SEEN_ALL).await?;
+    let seen: Arc<[Arc<HighestSeen>]> = shards.all().map(|_| Arc::default()).collect();
+    let words = connection.client.subscribe(subject::LOG_END_ALL).await?;
     tasks.spawn("words", hear_words(words, seen.clone(), doubt.clone(), shutdown.clone()));
     let workers: Vec<Worker> = shards
         .all()
@@ -210,7 +210,7 @@ async fn first_session(database: &Database) -> anyhow::Result<PgConnection> {
 /// Hears how far others have seen the log to reach.
 async fn hear_words(
     mut words: Subscriber,
-    seen: Arc<[Arc<Seen>]>,
+    seen: Arc<[Arc<HighestSeen>]>,
     doubt: watch::Sender<u64>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -221,7 +221,7 @@ async fn hear_words(
         };
         let shard = subject::notice_shard(&word.subject).ok();
         let seen = shard.and_then(|shard| seen.get(shard.index()));
-        let reached = serde_json::from_slice::<Reached>(&word.payload).ok();
+        let reached = serde_json::from_slice::<LogEnd>(&word.payload).ok();
         if let (Some(seen), Some(reached)) = (seen, reached)
             && seen.note(reached.epoch, reached.seq)
         {
@@ -234,7 +234,7 @@ async fn hear_words(
 async fn note_reconnects(
     mut events: broadcast::Receiver<NatsEvent>,
     doubt: watch::Sender<u64>,
-    component: Component,
+    component: HealthComponent,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     loop {

@@ -7,7 +7,7 @@
 use anyhow::Context as _;
 use async_nats::jetstream::Context;
 use protocol::id::Shard;
-use service::nats::{self, Role};
+use service::nats::{self, BrokerUser};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{
@@ -49,7 +49,7 @@ pub async fn recover(config: &Config, accept_loss: bool) -> anyhow::Result<Vec<F
     let shards = config.log.shard_count()?;
     let database = Database::new(&config.database)?;
     let mut session = database.connect().await.context("DATABASE_URL")?;
-    let connection = nats::connect_once(&config.nats, Role::Persister).await.context("NATS_URL")?;
+    let connection = nats::connect_once(&config.nats, BrokerUser::Persister).await.context("NATS_URL")?;
     let jetstream = connection.jetstream();
     let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM watermark")
         .fetch_one(&mut session)

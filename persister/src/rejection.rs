@@ -2,7 +2,7 @@
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
-use log::Stored;
+use log::StoredEvent;
 use protocol::id::Shard;
 use time::OffsetDateTime;
 
@@ -49,7 +49,7 @@ pub(crate) struct Rejected {
 }
 
 impl Rejected {
-    pub(crate) fn new(stored: &Stored, cause: Cause, reason: &str) -> Self {
+    pub(crate) fn new(stored: &StoredEvent, cause: Cause, reason: &str) -> Self {
         let mut headers: Vec<String> = stored
             .headers
             .iter()
@@ -71,7 +71,7 @@ impl Rejected {
 }
 
 /// The event as it was read from the log. Its time is not kept by older versions, and not needed to apply it.
-pub(crate) fn stored(shard: Shard, seq: u64, subject: String, headers: &str, payload: Vec<u8>) -> Stored {
+pub(crate) fn stored(shard: Shard, seq: u64, subject: String, headers: &str, payload: Vec<u8>) -> StoredEvent {
     let mut map = HeaderMap::new();
     for line in headers.lines() {
         // A line of another form is not ours: what needs it then misses it, and says so.
@@ -80,7 +80,7 @@ pub(crate) fn stored(shard: Shard, seq: u64, subject: String, headers: &str, pay
             map.append(name, value);
         }
     }
-    Stored {
+    StoredEvent {
         shard,
         seq,
         subject,
@@ -101,7 +101,7 @@ mod tests {
         headers.append("Roomcast-Counter", "5");
         headers.append("Roomcast-Client-Request", r#""a: b""#);
         let shard = Shard::from_number(2).expect("a shard");
-        let event = Stored {
+        let event = StoredEvent {
             shard,
             seq: 7,
             subject: "chat.2.room.42.from-the-future".to_owned(),

@@ -7,17 +7,17 @@ use std::{
 
 use metrics::{Counter, Gauge, Histogram};
 use protocol::id::Shard;
-use service::{admin::Component, metric_names as names};
+use service::{admin::HealthComponent, metric_names as names};
 
 /// The shards that can't go on, with the reason of each.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
-    component: Component,
+    component: HealthComponent,
     refusing: Arc<Mutex<BTreeMap<Shard, String>>>,
 }
 
 impl Standing {
-    pub(crate) fn new(component: Component) -> Self {
+    pub(crate) fn new(component: HealthComponent) -> Self {
         Self { component, refusing: Arc::default() }
     }
 

@@ -6,7 +6,7 @@
 use std::{convert::Infallible, sync::atomic::Ordering, time::Duration};
 
 use async_nats::connection::State;
-use log::Applied;
+use log::AppliedPosition;
 use protocol::subject;
 use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
@@ -28,7 +28,7 @@ impl Worker {
         if self.client.connection_state() != State::Connected {
             return;
         }
-        let Ok(notice) = serde_json::to_vec(&Applied { epoch, seq }) else { return };
+        let Ok(notice) = serde_json::to_vec(&AppliedPosition { epoch, seq }) else { return };
         let told = self.client.publish(subject::applied(self.shard), notice.into());
         if !matches!(timeout(NOTICE, told).await, Ok(Ok(()))) {
             tracing::warn!(shard = %self.shard, "a notice was not sent");

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use async_nats::jetstream::Context;
-use log::{ReadError, Reader, Seen};
+use log::{ReadError, LogReader, HighestSeen};
 use protocol::id::Shard;
 use service::{
     lifecycle::Shutdown,
@@ -67,7 +67,7 @@ pub(crate) struct Worker {
     /// What failed before, and how the next batch differs for it.
     pub(crate) retries: Mutex<Retries>,
     /// How far the log was seen to reach.
-    pub(crate) seen: Arc<Seen>,
+    pub(crate) seen: Arc<HighestSeen>,
     /// What full-text search is told of.
     pub(crate) due: Arc<Due>,
     /// The boot of the broker's host, where it is known.
@@ -236,7 +236,7 @@ impl Worker {
         doubts: &mut watch::Receiver<u64>,
     ) -> Result<Ended, Trouble> {
         let mut closed = self.read_closed(watermark).await?;
-        let mut reader = Reader::open(self.jetstream.clone(), self.shard, None, watermark + 1);
+        let mut reader = LogReader::open(self.jetstream.clone(), self.shard, None, watermark + 1);
         let mut tick = interval(NOTICE);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut gathered = Instant::now();

@@ -1,6 +1,6 @@
 //! A broker whose connections are encrypted: services and servers know each other by their certificates.
 
-use service::nats::{Role, connect_once};
+use service::nats::{BrokerUser, connect_once};
 use tests::{
     certificate::Certificate,
     cluster::{Cluster, Size},
@@ -20,13 +20,13 @@ async fn cluster_with_tls_serves_those_who_know_its_certificate_and_nobody_else(
     let id = ann.say(room, "hello").await;
     assert_eq!(eve.event("chat-message").await.expect("a push")["id"], id);
 
-    let mut plain = cluster.nats.args(Role::Api);
+    let mut plain = cluster.nats.args(BrokerUser::Api);
     plain.nats_url = plain.nats_url.replace("tls://", "nats://");
     plain.nats_ca = None;
-    let mut stranger = cluster.nats.args(Role::Api);
+    let mut stranger = cluster.nats.args(BrokerUser::Api);
     let other = Certificate::new();
     stranger.nats_ca = Some(other.ca());
     for args in [plain, stranger] {
-        connect_once(&args, Role::Api).await.expect_err("its certificate is not known");
+        connect_once(&args, BrokerUser::Api).await.expect_err("its certificate is not known");
     }
 }

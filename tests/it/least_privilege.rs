@@ -68,7 +68,7 @@ async fn each_broker_user_is_refused_what_is_not_its_own() {
     let cluster = Cluster::start(Size::default()).await;
     let shards = ShardCount::new(8).expect("8");
     let room = subject::Channel::Room(RoomId(1));
-    let chat = room.chat(shards, EventName::ChatMessage, None);
+    let chat = room.log_subject(shards, EventName::ChatMessage, None);
     let live = chat.replacen("chat", "live", 1);
     let make = format!("$JS.API.STREAM.CREATE.{}", subject::stream(Shard::SYSTEM));
     let purge = format!("$JS.API.STREAM.PURGE.{}", subject::stream(Shard::SYSTEM));

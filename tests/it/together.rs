@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use protocol::{id::RoomId, subject::Channel};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::{
     PATIENCE,
     client::{Rest, Socket},
@@ -144,9 +144,9 @@ impl Table<'_> {
 
     /// What the broker says of the room.
     async fn listen(&self) -> async_nats::Subscriber {
-        let log = self.cluster.log(Role::Fanout).await;
+        let log = self.cluster.log(BrokerUser::Fanout).await;
         let shards = log::discover(&log).await.expect("a log").shards;
-        let subject = Channel::Room(RoomId(self.room)).live(shards);
+        let subject = Channel::Room(RoomId(self.room)).live_filter(shards);
         let heard = log.client().subscribe(subject).await.expect("a subscription");
         // What is answered on the same connection was asked after it.
         log::discover(&log).await.expect("a log");

@@ -12,7 +12,7 @@ use protocol::{
 use serde_json::json;
 use service::{
     metric_names::PERSISTER_LEADING,
-    nats::{Role, connect_once},
+    nats::{BrokerUser, connect_once},
 };
 
 use crate::{
@@ -175,7 +175,7 @@ impl Cluster {
     }
 
     /// The log, as a service sees it.
-    pub async fn log(&self, role: Role) -> jetstream::Context {
+    pub async fn log(&self, role: BrokerUser) -> jetstream::Context {
         let args = self.nats.args(role);
         let connection = eventually("the broker answers", || async { connect_once(&args, role).await.ok() });
         connection.await.jetstream()
@@ -186,7 +186,7 @@ impl Cluster {
     /// # Panics
     /// When there is no log, or a shard has no leader.
     pub async fn stored(&self) -> u64 {
-        let log = self.log(Role::Api).await;
+        let log = self.log(BrokerUser::Api).await;
         let shards = log::discover(&log).await.expect("a log").shards;
         let mut count = 0;
         for shard in shards.all() {
@@ -200,7 +200,7 @@ impl Cluster {
     /// # Panics
     /// When there is no log.
     pub async fn shard(&self, room: u64) -> Shard {
-        let info = log::discover(&self.log(Role::Persister).await).await.expect("a log");
+        let info = log::discover(&self.log(BrokerUser::Persister).await).await.expect("a log");
         Channel::Room(RoomId(room)).shard(info.shards)
     }
 

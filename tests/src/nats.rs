@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use service::nats::{NatsArgs, Role};
+use service::nats::{NatsArgs, BrokerUser};
 
 use crate::{
     certificate::Certificate,
@@ -140,7 +140,7 @@ impl Nats {
 
     /// How one of the three services connects.
     #[must_use]
-    pub fn args(&self, role: Role) -> NatsArgs {
+    pub fn args(&self, role: BrokerUser) -> NatsArgs {
         NatsArgs { nats_url: self.url(role.as_str()), nats_ca: self.ca() }
     }
 

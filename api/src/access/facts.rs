@@ -11,13 +11,13 @@ use protocol::{
     error::Error,
     event::RoomKind,
     id::{RoomId, ShardCount, TeamId, UserId},
-    rpc::{Grant, TeamGrant},
+    rpc::{AccessGrant, TeamGrant},
     subject::Channel,
 };
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 use tokio::time::Instant;
 
-use super::matrix::RoomFacts;
+use super::matrix::RoomRights;
 use crate::queries::{
     kind,
     members::{self, Members},
@@ -125,10 +125,10 @@ impl RoomAccess {
     }
 
     /// What the rules need to know for one caller.
-    fn facts(&self, caller: &Caller) -> RoomFacts {
+    fn facts(&self, caller: &Caller) -> RoomRights {
         let Facts { kind, manager, org_id, .. } = &*self.room;
         let is_member = self.has_member(&caller.user);
-        RoomFacts { kind: *kind, manager: manager.clone(), is_member, org_id: org_id.clone() }
+        RoomRights { kind: *kind, manager: manager.clone(), is_member, org_id: org_id.clone() }
     }
 
     pub(crate) fn may_enter(&self, caller: &Caller) -> bool {
@@ -140,9 +140,9 @@ impl RoomAccess {
     }
 
     /// By what right sockets follow the room.
-    pub(crate) fn grant(&self) -> Grant {
+    pub(crate) fn grant(&self) -> AccessGrant {
         let Facts { kind, team, as_of, last_event, .. } = &*self.room;
-        Grant {
+        AccessGrant {
             public: kind.is_open(),
             pair: kind.is_pair(),
             as_of: if team.is_some() { *as_of } else { self.members_as_of.min(*as_of) },

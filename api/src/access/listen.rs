@@ -13,7 +13,7 @@ use protocol::{
     id::UserId,
     subject::{self, Channel},
 };
-use service::nats::{Connection, NatsEvent};
+use service::nats::{BrokerConnection, NatsEvent};
 use tokio::{sync::broadcast::error::RecvError, time::timeout};
 
 use crate::state::Api;
@@ -38,7 +38,7 @@ const CONTROL: [(&str, EventName); 5] = [
 ///
 /// # Errors
 /// When the connection is gone for good.
-pub(crate) async fn listen(api: Api, connection: Connection) -> anyhow::Result<()> {
+pub(crate) async fn listen(api: Api, connection: BrokerConnection) -> anyhow::Result<()> {
     let rights = &api.rights;
     let mut events = connection.events();
     let jetstream = connection.jetstream();
@@ -76,10 +76,10 @@ pub(crate) async fn listen(api: Api, connection: Connection) -> anyhow::Result<(
     }
 }
 
-async fn subscribe(connection: &Connection) -> anyhow::Result<SelectAll<Subscriber>> {
+async fn subscribe(connection: &BrokerConnection) -> anyhow::Result<SelectAll<Subscriber>> {
     let mut subscriptions = Vec::with_capacity(CONTROL.len());
     for (kind, event) in CONTROL {
-        subscriptions.push(connection.client.subscribe(subject::live_everywhere(kind, event)).await?);
+        subscriptions.push(connection.client.subscribe(subject::live_filter_of_all_shards(kind, event)).await?);
     }
     Ok(select_all(subscriptions))
 }

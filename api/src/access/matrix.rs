@@ -4,7 +4,7 @@ use protocol::{caller::Caller, event::RoomKind, id::UserId};
 
 /// What the rules need to know of a room and the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RoomFacts {
+pub(crate) struct RoomRights {
     /// What sort of room it is.
     pub(crate) kind: RoomKind,
     /// Who manages it: who made it, or its team.
@@ -15,7 +15,7 @@ pub(crate) struct RoomFacts {
     pub(crate) org_id: Option<String>,
 }
 
-impl RoomFacts {
+impl RoomRights {
     /// See, join, read and write.
     #[must_use]
     pub(crate) fn may_enter(&self, caller: &Caller) -> bool {
@@ -80,7 +80,7 @@ mod tests {
         for (kind, is_member, creates, is_admin, enter, manage) in table {
             let user: UserId = "7".parse().expect("an id");
             let manager = if creates { user.clone() } else { "1".parse().expect("an id") };
-            let facts = RoomFacts { kind, manager, is_member, org_id: Some("acme".to_owned()) };
+            let facts = RoomRights { kind, manager, is_member, org_id: Some("acme".to_owned()) };
             let caller = Caller { user, is_admin, org_id: None };
             assert_eq!(facts.may_enter(&caller), enter, "{facts:?} {caller:?}");
             assert_eq!(facts.may_manage(&caller), manage, "{facts:?} {caller:?}");

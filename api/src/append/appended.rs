@@ -6,7 +6,7 @@
 
 use async_nats::jetstream::Context;
 
-use log::Stored;
+use log::StoredEvent;
 use protocol::id::Shard;
 
 /// Where an event stands in the log.
@@ -21,32 +21,32 @@ pub struct LogPosition {
 /// The broker has acknowledged an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Appended {
+pub enum AppendOutcome {
     /// The event is stored.
     New(LogPosition),
     /// An event was stored under the same message id before: the same one, or another.
-    Earlier(Unverified),
+    Earlier(UnverifiedDuplicate),
 }
 
-impl Appended {
+impl AppendOutcome {
     pub(super) const fn of(position: LogPosition, is_duplicate: bool) -> Self {
-        if is_duplicate { Self::Earlier(Unverified(position)) } else { Self::New(position) }
+        if is_duplicate { Self::Earlier(UnverifiedDuplicate(position)) } else { Self::New(position) }
     }
 
     pub(super) const fn position(&self) -> LogPosition {
         match self {
-            Self::New(position) | Self::Earlier(Unverified(position)) => *position,
+            Self::New(position) | Self::Earlier(UnverifiedDuplicate(position)) => *position,
         }
     }
 }
 
 /// An event that was stored earlier under the message id of an append, not yet compared with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unverified(LogPosition);
+pub struct UnverifiedDuplicate(LogPosition);
 
 /// Why an earlier event does not answer an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Mismatch {
+pub enum DuplicateMismatch {
     /// The message id was used for something else.
     #[error("another event is stored under this message id")]
     Different,
@@ -55,7 +55,7 @@ pub enum Mismatch {
     Unreadable,
 }
 
-impl Unverified {
+impl UnverifiedDuplicate {
     /// Reads the earlier event from the leader. Gives its place and what `same` made of it; `same` gives
     /// `None` for an event that is not what was to be appended.
     ///
@@ -64,14 +64,14 @@ impl Unverified {
     pub async fn verify<T>(
         self,
         jetstream: &Context,
-        same: impl FnOnce(&Stored) -> Option<T>,
-    ) -> Result<(LogPosition, T), Mismatch> {
+        same: impl FnOnce(&StoredEvent) -> Option<T>,
+    ) -> Result<(LogPosition, T), DuplicateMismatch> {
         let LogPosition { shard, seq } = self.0;
         let stored = log::get(jetstream, shard, seq).await.map_err(|error| {
             tracing::warn!(%shard, seq, error = format!("{error:#}"), "an earlier event can't be read");
-            Mismatch::Unreadable
+            DuplicateMismatch::Unreadable
         })?;
-        let stored = stored.ok_or(Mismatch::Unreadable)?;
-        same(&stored).map(|same| (self.0, same)).ok_or(Mismatch::Different)
+        let stored = stored.ok_or(DuplicateMismatch::Unreadable)?;
+        same(&stored).map(|same| (self.0, same)).ok_or(DuplicateMismatch::Different)
     }
 }

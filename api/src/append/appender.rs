@@ -16,10 +16,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Appended, LogPosition, MsgId,
-    link::{Link, TRY},
+    AppendOutcome, LogPosition, MsgId,
+    link::{AppendConnection, TRY},
 };
-use log::{Seen, SyncHint};
+use log::{HighestSeen, SyncHint};
 use protocol::{
     clock::Timestamp,
     error::{Error, ErrorCode},
@@ -42,7 +42,7 @@ mod code {
 
 /// What to append.
 #[derive(Clone, Debug)]
-pub struct Append<'a> {
+pub struct AppendRequest<'a> {
     /// Where it belongs.
     pub channel: &'a Channel,
     /// What happened.
@@ -58,7 +58,7 @@ pub struct Append<'a> {
     pub headers: Vec<(&'static str, String)>,
 }
 
-impl<'a> Append<'a> {
+impl<'a> AppendRequest<'a> {
     /// An append that is like no other.
     #[must_use]
     pub const fn new(channel: &'a Channel, event: &'a Event, id: MsgId) -> Self {
@@ -114,9 +114,9 @@ impl From<AppendError> for Error {
 #[derive(Clone, Debug)]
 pub struct Appender {
     shards: ShardCount,
-    links: Arc<[Arc<Link>]>,
+    links: Arc<[Arc<AppendConnection>]>,
     /// By shard: what was acknowledged here.
-    seen: Arc<[Seen]>,
+    seen: Arc<[HighestSeen]>,
     metrics: Metrics,
 }
 
@@ -153,10 +153,10 @@ impl Appender {
         connections: usize,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let seen: Arc<[Seen]> = shards.all().map(|_| Seen::default()).collect();
+        let seen: Arc<[HighestSeen]> = shards.all().map(|_| HighestSeen::default()).collect();
         let mut links = Vec::with_capacity(connections);
         for _ in 0..connections.max(1) {
-            links.push(Link::open(args, shards, &seen, stop).await?);
+            links.push(AppendConnection::open(args, shards, &seen, stop).await?);
         }
         let metrics = Metrics {
             seconds: metrics::histogram!(names::APPEND_SECONDS),
@@ -179,7 +179,7 @@ impl Appender {
     ///
     /// # Errors
     /// [`AppendError`] says what is known.
-    pub async fn append(&self, append: Append<'_>, deadline: Instant) -> Result<Appended, AppendError> {
+    pub async fn append(&self, append: AppendRequest<'_>, deadline: Instant) -> Result<AppendOutcome, AppendError> {
         let started = Instant::now();
         let shard = append.channel.shard(self.shards);
         let mut tries = 0_u32;
@@ -187,7 +187,7 @@ impl Appender {
         self.metrics.seconds.record(started.elapsed().as_secs_f64());
         match &result {
             Ok(appended) => {
-                let is_new = matches!(appended, Appended::New(_));
+                let is_new = matches!(appended, AppendOutcome::New(_));
                 if is_new { &self.metrics.stored } else { &self.metrics.duplicate }.increment(1);
                 if !is_new || tries > 1 {
                     self.hint(append.channel, appended.position()).await;
@@ -202,12 +202,12 @@ impl Appender {
 
     async fn try_until(
         &self,
-        append: &Append<'_>,
+        append: &AppendRequest<'_>,
         shard: Shard,
         deadline: Instant,
         tries: &mut u32,
-    ) -> Result<Appended, AppendError> {
-        let subject = append.channel.chat(self.shards, append.event.name(), append.key);
+    ) -> Result<AppendOutcome, AppendError> {
+        let subject = append.channel.log_subject(self.shards, append.event.name(), append.key);
         let payload = append.event.encode();
         let now_us = Timestamp::now().unix_us().to_string();
         let link = self.link(append.channel);
@@ -238,7 +238,7 @@ impl Appender {
                             }
                         }
                     }
-                    return Ok(Appended::of(position, duplicate));
+                    return Ok(AppendOutcome::of(position, duplicate));
                 }
                 Try::Full => return Err(AppendError::LogFull),
                 Try::Conflict => return Err(AppendError::Conflict),
@@ -250,7 +250,7 @@ impl Appender {
         Err(if silent > 0 { AppendError::OutcomeUnknown } else { AppendError::NotStored })
     }
 
-    fn link(&self, channel: &Channel) -> &Link {
+    fn link(&self, channel: &Channel) -> &AppendConnection {
         let hash = match channel {
             Channel::Room(room) => usize::try_from(room.0).unwrap_or(0),
             other => other.shard(self.shards).index(),
@@ -272,7 +272,7 @@ impl Appender {
 
 /// The room of an event that counts only if it is stored before the room's closing: the persister leaves it out
 /// behind that, and no socket is in the room any more.
-fn ended_by_closing(append: &Append<'_>) -> Option<RoomId> {
+fn ended_by_closing(append: &AppendRequest<'_>) -> Option<RoomId> {
     match (append.channel, append.event) {
         (Channel::Room(room), Event::ChatMessage(_) | Event::MessageEdit(_)) => Some(*room),
         _ => None,

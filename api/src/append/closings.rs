@@ -26,15 +26,15 @@ const MOST: usize = 65_536;
 
 /// What was heard of closed rooms.
 #[derive(Debug)]
-pub(super) struct Closings {
+pub(super) struct ClosedRooms {
     updates: Subscriber,
     known: Known,
 }
 
-impl Closings {
+impl ClosedRooms {
     /// Listens from now on.
     pub(super) async fn listen(client: &Client) -> anyhow::Result<Self> {
-        let updates = client.subscribe(subject::live_everywhere("room", EventName::RoomUpdate)).await?;
+        let updates = client.subscribe(subject::live_filter_of_all_shards("room", EventName::RoomUpdate)).await?;
         Ok(Self { updates, known: Known::default() })
     }
 

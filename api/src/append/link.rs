@@ -24,15 +24,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     LogPosition,
-    closings::{Closings, is_closing},
+    closings::{ClosedRooms, is_closing},
 };
-use log::Seen;
+use log::HighestSeen;
 use protocol::{
     event::EventName,
     id::{RoomId, Shard, ShardCount},
     subject::{self, Channel},
 };
-use service::nats::{self, Connection, NatsArgs, NatsEvent, Role};
+use service::nats::{self, BrokerConnection, NatsArgs, NatsEvent, BrokerUser};
 
 /// How long one try waits for its acknowledgement.
 pub(super) const TRY: Duration = Duration::from_secs(2);
@@ -51,33 +51,33 @@ const ANY: u64 = 0;
 
 /// One connection, replaced whenever it is lost.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct AppendConnection {
     /// None while it is down.
-    live: ArcSwapOption<Live>,
+    live: ArcSwapOption<LiveConnection>,
 }
 
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct LiveConnection {
     pub(super) context: Context,
     /// The broker's process, where there is but one.
     broker: Option<String>,
     /// By shard: the epoch in which it takes appends.
     epochs: Vec<AtomicU64>,
-    closings: Mutex<Closings>,
+    closings: Mutex<ClosedRooms>,
     opened_at: Instant,
     shards: ShardCount,
 }
 
-impl Link {
+impl AppendConnection {
     /// Connects, and keeps connected until `stop`. `seen` is what was acknowledged, by shard.
     pub(super) async fn open(
         args: &NatsArgs,
         shards: ShardCount,
-        seen: &Arc<[Seen]>,
+        seen: &Arc<[HighestSeen]>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
         let link = Arc::new(Self::default());
-        let connection = nats::connect_once(args, Role::Api).await?;
+        let connection = nats::connect_once(args, BrokerUser::Api).await?;
         let kept = keep(link.clone(), connection, args.clone(), shards, seen.clone());
         let stop = stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(kept).await });
@@ -85,7 +85,7 @@ impl Link {
     }
 
     /// To append to a shard, and its epoch; `None` where that can't be now.
-    pub(super) fn take(&self, shard: Shard) -> Option<(Arc<Live>, u64)> {
+    pub(super) fn take(&self, shard: Shard) -> Option<(Arc<LiveConnection>, u64)> {
         let live = self.live.load();
         let live = live.as_ref()?;
         let epoch = live.epochs.get(shard.index())?.load(Ordering::Acquire);
@@ -106,15 +106,15 @@ impl Link {
 }
 
 async fn keep(
-    link: Arc<Link>,
-    mut connection: Connection,
+    link: Arc<AppendConnection>,
+    mut connection: BrokerConnection,
     args: NatsArgs,
     shards: ShardCount,
-    seen: Arc<[Seen]>,
+    seen: Arc<[HighestSeen]>,
 ) {
     loop {
         let mut events = connection.events();
-        let live = match Live::new(&connection, shards).await {
+        let live = match LiveConnection::new(&connection, shards).await {
             Ok(live) => Arc::new(live),
             Err(error) => {
                 tracing::debug!(error = format!("{error:#}"), "the connection to append on was lost at once");
@@ -152,9 +152,9 @@ async fn keep(
 }
 
 /// Connects, as often as it takes.
-async fn again(args: &NatsArgs) -> Connection {
+async fn again(args: &NatsArgs) -> BrokerConnection {
     loop {
-        match nats::connect_once(args, Role::Api).await {
+        match nats::connect_once(args, BrokerUser::Api).await {
             Ok(connection) => return connection,
             Err(error) => tracing::debug!(%error, "no connection to append on"),
         }
@@ -162,8 +162,8 @@ async fn again(args: &NatsArgs) -> Connection {
     }
 }
 
-impl Live {
-    async fn new(connection: &Connection, shards: ShardCount) -> anyhow::Result<Self> {
+impl LiveConnection {
+    async fn new(connection: &BrokerConnection, shards: ShardCount) -> anyhow::Result<Self> {
         let context = ContextBuilder::new()
             .timeout(TRY)
             .ack_timeout(TRY)
@@ -174,7 +174,7 @@ impl Live {
         let epoch = if broker.is_some() { CLOSED } else { ANY };
         let epochs = shards.all().map(|_| AtomicU64::new(epoch)).collect();
         Ok(Self {
-            closings: Mutex::new(Closings::listen(&connection.client).await?),
+            closings: Mutex::new(ClosedRooms::listen(&connection.client).await?),
             context,
             broker,
             epochs,
@@ -183,7 +183,7 @@ impl Live {
         })
     }
 
-    fn closings(&self) -> MutexGuard<'_, Closings> {
+    fn closings(&self) -> MutexGuard<'_, ClosedRooms> {
         self.closings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -194,13 +194,13 @@ impl Live {
         if is_heard || self.opened_at.elapsed() > NEW {
             return Ok(is_heard);
         }
-        let subject = Channel::Room(room).chat(self.shards, EventName::RoomUpdate, None);
+        let subject = Channel::Room(room).log_subject(self.shards, EventName::RoomUpdate, None);
         let last = log::last(&self.context, &subject).await?;
         Ok(last.is_some_and(|last| last.seq < position.seq && is_closing(&last.payload)))
     }
 
     /// Lets appends through, shard by shard, as each log is known to be whole.
-    async fn admit(&self, shards: ShardCount, seen: &[Seen]) {
+    async fn admit(&self, shards: ShardCount, seen: &[HighestSeen]) {
         let is_closed = |shard: &Shard| self.epochs[shard.index()].load(Ordering::Relaxed) == CLOSED;
         loop {
             let looks = shards.all().filter(is_closed).map(|shard| self.look(shard, &seen[shard.index()]));
@@ -216,14 +216,14 @@ impl Live {
 
     /// Opens a shard whose log has all that was acknowledged here, and has been looked at. Else the
     /// persister is told what was: it is there, or comes, and begins a new epoch.
-    async fn look(&self, shard: Shard, seen: &Seen) -> anyhow::Result<()> {
+    async fn look(&self, shard: Shard, seen: &HighestSeen) -> anyhow::Result<()> {
         let (state, description) = log::describe(&self.context, shard).await?;
         if description.broker == self.broker && state.last >= seen.in_epoch(state.epoch) {
             self.epochs[shard.index()].store(state.epoch, Ordering::Release);
             return Ok(());
         }
-        let furthest = serde_json::to_vec(&seen.furthest())?;
-        self.context.client().publish(subject::seen(shard), furthest.into()).await?;
+        let furthest = serde_json::to_vec(&seen.highest())?;
+        self.context.client().publish(subject::log_end(shard), furthest.into()).await?;
         Ok(())
     }
 }

@@ -4,8 +4,8 @@
 //! same as what was asked. The same request again gets the first one's answer; another one under the same key is
 //! refused.
 
-use crate::append::{Append, Appended, LogPosition, Mismatch, MsgId};
-use log::Stored;
+use crate::append::{AppendRequest, AppendOutcome, LogPosition, DuplicateMismatch, MsgId};
+use log::StoredEvent;
 use protocol::{
     error::{Error, ErrorCode},
     event::{ChatMessage, Event, EventName, MessageDetail},
@@ -57,7 +57,7 @@ pub(crate) struct Written {
 /// When it is not stored, not known to be, or the key names another request.
 pub(super) async fn append(api: &Shared, request: &Request<'_>, write: Write<'_>) -> Result<Written, Error> {
     let Write { channel, event, id, headers } = write;
-    let append = Append { headers, ..Append::new(channel, &event, id) };
+    let append = AppendRequest { headers, ..AppendRequest::new(channel, &event, id) };
     let (position, earlier) = acknowledged(api, request, append, request.deadline).await?;
     let is_new = earlier.is_none();
     Ok(Written { position, event: earlier.unwrap_or(event), is_new })
@@ -71,23 +71,23 @@ pub(super) async fn append(api: &Shared, request: &Request<'_>, write: Write<'_>
 pub(super) async fn acknowledged(
     api: &Shared,
     request: &Request<'_>,
-    append: Append<'_>,
+    append: AppendRequest<'_>,
     until: Instant,
 ) -> Result<(LogPosition, Option<Event>), Error> {
     let asked = append.event;
-    let subject = append.channel.chat(api.shards, asked.name(), append.key);
+    let subject = append.channel.log_subject(api.shards, asked.name(), append.key);
     let appended = api.appender.append(append, request.deadline.min(until)).await?;
     let (position, earlier) = match appended {
-        Appended::New(position) => (position, None),
-        Appended::Earlier(earlier) => {
-            let same = |stored: &Stored| {
+        AppendOutcome::New(position) => (position, None),
+        AppendOutcome::Earlier(earlier) => {
+            let same = |stored: &StoredEvent| {
                 let earlier = decode(stored)?;
                 (stored.subject == subject && is_same(&earlier, asked)).then_some(earlier)
             };
             let (position, earlier) =
                 earlier.verify(&api.jetstream, same).await.map_err(|mismatch| match mismatch {
-                    Mismatch::Different => key_reused(asked.name()),
-                    Mismatch::Unreadable => {
+                    DuplicateMismatch::Different => key_reused(asked.name()),
+                    DuplicateMismatch::Unreadable => {
                         let detail =
                             "It was stored before, and can't be read now. Try again under the same key.";
                         Error::new(ErrorCode::OutcomeUnknown, detail)
@@ -102,7 +102,7 @@ pub(super) async fn acknowledged(
 }
 
 /// The event that the log holds, if this version knows its form.
-pub(super) fn decode(stored: &Stored) -> Option<Event> {
+pub(super) fn decode(stored: &StoredEvent) -> Option<Event> {
     let name = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event))?;
     Event::decode(name, &stored.payload).ok()
 }

@@ -4,7 +4,7 @@ use protocol::{
     caller::Caller,
     error::Error,
     id::{RoomId, TeamId, UserId},
-    rpc::{Confirmed, Grant, ParticipantKey, Participants, ParticipantsRequest, Word},
+    rpc::{ConfirmReply, AccessGrant, ParticipantKey, ParticipantsReply, ParticipantsRequest, ParticipantEntry},
 };
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::{
 /// Entries of a page of participants.
 const PARTICIPANTS: i64 = 5_000;
 
-impl Entry for Word {}
+impl Entry for ParticipantEntry {}
 
 /// Names the callers who may not be in the room any more, or follow the team. The answer is read anew, never cached.
 pub(crate) async fn confirm(
@@ -27,7 +27,7 @@ pub(crate) async fn confirm(
     room: RoomId,
     team: Option<TeamId>,
     callers: Vec<Caller>,
-) -> Result<Confirmed, Error> {
+) -> Result<ConfirmReply, Error> {
     if let Some(team) = team {
         let (team, grant) = teams::granted(api, team, &callers).await?;
         return Ok(confirmed(callers, false, grant, |caller| team.has(caller)));
@@ -41,16 +41,16 @@ pub(crate) async fn confirm(
 fn confirmed(
     mut callers: Vec<Caller>,
     closed: bool,
-    grant: Grant,
+    grant: AccessGrant,
     may_stay: impl Fn(&Caller) -> bool,
-) -> Confirmed {
+) -> ConfirmReply {
     callers.retain(|caller| !may_stay(caller));
     let out = callers.iter().map(|caller| caller.user.clone()).collect();
-    Confirmed { out, callers_out: Some(callers), closed, grant }
+    ConfirmReply { out, callers_out: Some(callers), closed, grant }
 }
 
 /// Who is in a room: a page of them, or all where the asker does not know of pages.
-pub(crate) async fn participants(api: &Shared, request: ParticipantsRequest) -> Result<Participants, Error> {
+pub(crate) async fn participants(api: &Shared, request: ParticipantsRequest) -> Result<ParticipantsReply, Error> {
     let ParticipantsRequest { room, after, is_paged, .. } = request;
     if !is_paged {
         return presence::participants(&api.pool, api.shards, room, None, i64::MAX).await;

@@ -34,7 +34,7 @@ async fn copy(api: &Shared, user: &UserId, event: Event) -> Result<(), Error> {
     let event = shown(event);
     let (name, payload) = (event.name(), event.encode());
     for contact in direct::contacts(&api.pool, api.shards, user, TOLD).await? {
-        let subject = Channel::User(contact).live_only(api.shards, name.as_str());
+        let subject = Channel::User(contact).unstored_subject(api.shards, name.as_str());
         let sent = api.client.publish(subject, payload.clone()).await;
         sent.map_err(|error| Error::unavailable("The broker", &error))?;
         metrics::counter!(names::CONTACTS_TOLD_TOTAL).increment(1);

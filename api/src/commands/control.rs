@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::append::{Append, LogPosition, MsgId};
+use crate::append::{AppendRequest, LogPosition, MsgId};
 use protocol::{
     caller::Caller,
     error::Error,
@@ -89,11 +89,11 @@ impl<'a> Control<'a> {
         until: Instant,
     ) -> Result<(LogPosition, Option<Event>), Error> {
         self.api.behind.refuse(&self.api.applied, channel.shard(self.api.shards))?;
-        let append = Append {
+        let append = AppendRequest {
             key: Some(key),
             expected: Some(expected),
             headers: vec![(header::GENERATION, generation.to_string())],
-            ..Append::new(channel, event, self.id)
+            ..AppendRequest::new(channel, event, self.id)
         };
         let (position, earlier) = append::acknowledged(self.api, self.request, append, until).await?;
         self.appended = 1;

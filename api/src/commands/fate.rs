@@ -23,7 +23,7 @@ pub(super) async fn exists(api: &Shared, room: RoomId, id: MessageId) -> Result<
     let shard = channel.shard(api.shards);
     let stored =
         log::get(&api.jetstream, shard, id.0).await.map_err(|e| Error::unavailable("The log", &e))?;
-    let subject = channel.chat(api.shards, EventName::ChatMessage, None);
+    let subject = channel.log_subject(api.shards, EventName::ChatMessage, None);
     if stored.is_some_and(|stored| stored.subject == subject)
         || messages::exists(&api.pool, shard, room, id).await?
     {
@@ -43,7 +43,7 @@ pub(super) enum Fate {
 /// The last deletion in a room that the log still has; 0 where it has none. A message that the log still has was
 /// deleted by none before that: what is later in the log leaves it later.
 pub(super) async fn last_deletion(api: &Shared, room: RoomId) -> Result<u64, Error> {
-    let subject = Channel::Room(room).chat(api.shards, EventName::MessageDelete, None);
+    let subject = Channel::Room(room).log_subject(api.shards, EventName::MessageDelete, None);
     let last = log::last(&api.jetstream, &subject).await;
     Ok(last.map_err(|error| Error::unavailable("The log", &error))?.map_or(0, |last| last.seq))
 }
@@ -106,7 +106,7 @@ enum Search {
 
 /// Searches the log, from a sequence on, for the event by which a message was deleted.
 async fn deleted_since(api: &Shared, room: RoomId, id: MessageId, mut from: u64) -> Result<Search, Error> {
-    let subject = Channel::Room(room).chat(api.shards, EventName::MessageDelete, None);
+    let subject = Channel::Room(room).log_subject(api.shards, EventName::MessageDelete, None);
     for _ in 0..LOOKS {
         let next = log::next(&api.jetstream, &subject, from).await;
         let Some(next) = next.map_err(|error| Error::unavailable("The log", &error))? else {

@@ -3,7 +3,7 @@
 use crate::access;
 use crate::append::{LogPosition, MsgId};
 use async_nats::header::NATS_MESSAGE_ID;
-use log::Stored;
+use log::StoredEvent;
 use protocol::{
     caller::Caller,
     clock::Timestamp,
@@ -189,7 +189,7 @@ async fn repeated(api: &Shared, write: Write<'_>, seq: u64) -> Result<Written, E
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
     let id = write.id.to_string();
     let is_ours =
-        |stored: &Stored| stored.headers.get_last(NATS_MESSAGE_ID).is_some_and(|known| known.as_str() == id);
+        |stored: &StoredEvent| stored.headers.get_last(NATS_MESSAGE_ID).is_some_and(|known| known.as_str() == id);
     let earlier = stored.filter(is_ours).and_then(|stored| append::decode(&stored));
     let event = earlier.ok_or_else(Error::not_found)?;
     if !append::is_same(&event, &write.event) {

@@ -24,7 +24,7 @@ pub(crate) mod topics;
 mod unique;
 
 use async_nats::jetstream::Context;
-use log::Stored;
+use log::StoredEvent;
 use protocol::{
     caller::Caller,
     error::{Error, ErrorCode},
@@ -57,7 +57,7 @@ pub(crate) async fn stored(
     shard: Shard,
     seq: u64,
     names: &[EventName],
-) -> Result<Option<(Stored, Event)>, Error> {
+) -> Result<Option<(StoredEvent, Event)>, Error> {
     let stored = log::get(jetstream, shard, seq).await.map_err(|e| Error::unavailable("The log", &e))?;
     let Some(stored) = stored else { return Ok(None) };
     let name = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event));

@@ -6,7 +6,7 @@ use protocol::{
     error::Error,
     event::{Event, EventName, Team as Made, TeamMember},
     id::{Shard, TeamId, UserId},
-    rpc::Grant,
+    rpc::AccessGrant,
     subject::Channel,
     text,
 };
@@ -98,15 +98,15 @@ pub(super) async fn granted(
     api: &Shared,
     id: TeamId,
     callers: &[Caller],
-) -> Result<(Snapshot, Grant), Error> {
+) -> Result<(Snapshot, AccessGrant), Error> {
     let asked: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
     let found = team(api, id, &asked).await?;
-    let grant = Grant { public: false, pair: false, as_of: found.as_of, team: None, last_event: found.as_of };
+    let grant = AccessGrant { public: false, pair: false, as_of: found.as_of, team: None, last_event: found.as_of };
     Ok((found, grant))
 }
 
 /// By what right the caller follows the channel of a team; to others it does not exist.
-pub(crate) async fn follow(api: &Shared, caller: &Caller, id: TeamId) -> Result<Grant, Error> {
+pub(crate) async fn follow(api: &Shared, caller: &Caller, id: TeamId) -> Result<AccessGrant, Error> {
     let (found, grant) = granted(api, id, std::slice::from_ref(caller)).await?;
     if found.has(caller) { Ok(grant) } else { Err(Error::not_found()) }
 }

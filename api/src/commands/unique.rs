@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::append::LogPosition;
 use async_nats::header::NATS_MESSAGE_ID;
-use log::Stored;
+use log::StoredEvent;
 use protocol::{
     error::{Error, ErrorCode},
     event::{Event, EventName, Room as Made, header},
@@ -68,7 +68,7 @@ struct Creation {
 
 impl Last {
     /// Reads a creation.
-    fn of(stored: &Stored) -> Result<Self, Error> {
+    fn of(stored: &StoredEvent) -> Result<Self, Error> {
         let generation = stored.headers.get_last(header::GENERATION);
         let generation = generation.and_then(|value| value.as_str().parse().ok());
         match (generation, append::decode(stored)) {
@@ -142,7 +142,7 @@ async fn find_or_make(
     may_make: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(Last, bool), Error> {
     let mut may_make = Some(may_make);
-    let subject = Channel::System.chat(api.shards, event.name(), Some(key));
+    let subject = Channel::System.log_subject(api.shards, event.name(), Some(key));
     loop {
         let until = Instant::now() + COUNTED_ON;
         let last = find(api, &subject, key).await?;
@@ -194,7 +194,7 @@ async fn find(api: &Shared, subject: &str, key: &str) -> Result<Option<Last>, Er
 
 /// Whether a room is closed; no close that was acknowledged is missed.
 async fn is_closed(api: &Shared, room: RoomId) -> Result<bool, Error> {
-    let subject = Channel::Room(room).chat(api.shards, EventName::RoomUpdate, None);
+    let subject = Channel::Room(room).log_subject(api.shards, EventName::RoomUpdate, None);
     let last = log::last(&api.jetstream, &subject).await.map_err(|e| Error::unavailable("The log", &e))?;
     if let Some(last) = last
         && !api.is_applied(last.shard, last.seq).await

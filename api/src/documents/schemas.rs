@@ -3,7 +3,7 @@
 //! What must hold: a name stands for one form. What is read and what is written are told apart by serde's
 //! two contracts, and each surface's names begin with its own.
 
-use protocol::socket::Form;
+use protocol::socket::SchemaFn;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
@@ -36,13 +36,13 @@ impl Schemas {
     }
 
     /// What clients send, by its form.
-    pub(super) fn read_as(&mut self, form: Form) -> Value {
+    pub(super) fn read_as(&mut self, form: SchemaFn) -> Value {
         let schema = form(&mut self.read).to_value();
         self.own(schema)
     }
 
     /// What clients are sent, by its form.
-    pub(super) fn written_as(&mut self, form: Form) -> Value {
+    pub(super) fn written_as(&mut self, form: SchemaFn) -> Value {
         let schema = form(&mut self.written).to_value();
         self.own(schema)
     }

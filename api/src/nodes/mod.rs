@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use async_nats::{Client, connection::State};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use protocol::subject::{self, Sign};
+use protocol::subject::{self, NodeSignal};
 use service::{lifecycle::Shutdown, metric_names as names};
 use tokio::{
     sync::Semaphore,
@@ -48,7 +48,7 @@ struct Nodes {
 /// When the connection is gone for good.
 pub(crate) async fn watch(api: Api, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
     // One subscription for all: what the broker had before this node's own word is heard before it.
-    let mut signs = client.subscribe(subject::SIGNS_ALL).await?;
+    let mut signs = client.subscribe(subject::NODE_SIGNALS_ALL).await?;
     let mut echoes = interval(EVERY);
     echoes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = pin!(stream::unfold(interval(LOOK), |mut ticks| async {
@@ -70,7 +70,7 @@ pub(crate) async fn watch(api: Api, client: Client, shutdown: Shutdown) -> anyho
             _ = echoes.tick() => nodes.speak().await?,
             message = signs.next() => {
                 let message = message.context("the connection to the broker is closed")?;
-                if let Ok(sign) = subject::sign(&message.subject) {
+                if let Ok(sign) = subject::parse_node_signal(&message.subject) {
                     nodes.hear(sign).await?;
                 }
             }
@@ -92,11 +92,11 @@ impl Nodes {
         Ok(())
     }
 
-    async fn hear(&mut self, sign: Sign) -> anyhow::Result<()> {
+    async fn hear(&mut self, sign: NodeSignal) -> anyhow::Result<()> {
         let now = Instant::now();
         match sign {
-            Sign::Alive(process) if !self.lives.alive(process, now) => self.tell(process).await,
-            Sign::Echo(process) if process == self.own => {
+            NodeSignal::Alive(process) if !self.lives.alive(process, now) => self.tell(process).await,
+            NodeSignal::Echo(process) if process == self.own => {
                 for dead in self.lives.echo(now) {
                     tracing::warn!(incarnation = dead, "a process is gone: its people leave");
                     metrics::counter!(names::DEAD_NODES_TOTAL).increment(1);
@@ -105,7 +105,7 @@ impl Nodes {
                 }
                 Ok(())
             }
-            Sign::Alive(_) | Sign::Echo(_) | Sign::Dead(_) => Ok(()),
+            NodeSignal::Alive(_) | NodeSignal::Echo(_) | NodeSignal::Dead(_) => Ok(()),
         }
     }
 

@@ -3,7 +3,7 @@
 use protocol::{
     error::Error,
     id::{RoomId, Shard, ShardCount, UserId},
-    rpc::{ParticipantKey, Participants, Word},
+    rpc::{ParticipantKey, ParticipantsReply, ParticipantEntry},
     subject::Channel,
 };
 use sqlx::{AssertSqlSafe, FromRow};
@@ -30,7 +30,7 @@ pub(crate) async fn participants(
     room: RoomId,
     after: Option<ParticipantKey>,
     limit: i64,
-) -> Result<Participants, Error> {
+) -> Result<ParticipantsReply, Error> {
     // No id is empty.
     let (user_id, incarnation) =
         after.map_or_else(Default::default, |key| (key.user.to_string(), key.incarnation.cast_signed()));
@@ -60,9 +60,9 @@ pub(crate) async fn participants(
             continue;
         };
         let counter = unsigned(counter)?;
-        present.push(Word { user: user(&name)?, incarnation: incarnation.cast_unsigned(), counter });
+        present.push(ParticipantEntry { user: user(&name)?, incarnation: incarnation.cast_unsigned(), counter });
     }
-    Ok(Participants { present, as_of, next: None })
+    Ok(ParticipantsReply { present, as_of, next: None })
 }
 
 /// Every process that somebody is present by, in a room or online.

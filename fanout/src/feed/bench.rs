@@ -12,7 +12,7 @@ use protocol::{
 };
 use service::{
     nats::{Losses, NatsEvent},
-    rate::Most,
+    rate::ConcurrencyLimit,
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -117,7 +117,7 @@ pub(super) async fn source(shards: ShardCount) -> Source {
         shards,
         applied: AppliedWatch::start(&client, shards).await.expect("a client"),
         ask: Ask::new(client.clone()),
-        sessions: Sessions::new(usize::MAX, Most::OFF),
+        sessions: Sessions::new(usize::MAX, ConcurrencyLimit::OFF),
         positions: Arc::new(Positions::new(shards)),
         people: PeopleHeard::new(shards),
         losses: Losses::default(),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use log::{Reached, Reader, Stored, StreamState};
+use log::{LogEnd, LogReader, StoredEvent, StreamState};
 use protocol::{
     id::{Shard, UserId},
     subject::{self, Channel},
@@ -47,7 +47,7 @@ pub(super) struct Healing {
 #[derive(Debug)]
 pub(super) enum Healed {
     /// These were in the log.
-    Events(Vec<Stored>),
+    Events(Vec<StoredEvent>),
     /// Everything up to here was reported.
     Upto(u64),
     /// It is another log, or it has no longer all that may have been lost.
@@ -121,7 +121,7 @@ impl Feed {
                 let Range { highest, epoch, .. } = healing.range;
                 if epoch == Some(state.epoch) && highest > state.last {
                     // The persister may not have seen it.
-                    self.todo.push(Work::TellLoss(Reached { epoch: state.epoch, seq: highest }));
+                    self.todo.push(Work::TellLoss(LogEnd { epoch: state.epoch, seq: highest }));
                 }
                 self.begin_again(state);
                 self.over();
@@ -183,9 +183,9 @@ impl Feed {
     }
 
     /// An event as it is in the log.
-    fn hear_again(&mut self, stored: &Stored) {
+    fn hear_again(&mut self, stored: &StoredEvent) {
         let Ok(parsed) = subject::parse(&stored.subject) else { return };
-        let Stored { seq, headers, payload, .. } = stored;
+        let StoredEvent { seq, headers, payload, .. } = stored;
         if let Channel::User(user) = &parsed.channel {
             self.push_stored(user, &parsed.channel, parsed.event, *seq, payload);
         }
@@ -219,7 +219,7 @@ async fn read_on(
         report(Healed::Another(state)).await;
         return Ok(());
     }
-    let mut reader = Reader::open(source.jetstream.clone(), shard, None, range.after + 1);
+    let mut reader = LogReader::open(source.jetstream.clone(), shard, None, range.after + 1);
     while range.after < state.last {
         let mut batch = Vec::new();
         while batch.len() < BATCH && reader.position() <= state.last {
@@ -332,7 +332,7 @@ mod tests {
         assert!(matches!(feed.todo[..], [_, Work::Heal(Range { after: 7, highest: 9, .. })]));
         feed.healed(Healed::Another(state(1, 8, 1))).expect("no panic");
         assert!(feed.entries.is_empty(), "the log had 9, and has lost it");
-        assert!(matches!(feed.todo[2..], [Work::TellLoss(Reached { epoch: 1, seq: 9 })]));
+        assert!(matches!(feed.todo[2..], [Work::TellLoss(LogEnd { epoch: 1, seq: 9 })]));
     }
 
     #[tokio::test]

@@ -55,7 +55,7 @@ impl Feed {
         true
     }
 
-    fn hear_unstored(&mut self, parsed: &subject::Parsed<'_>, message: &Message) {
+    fn hear_unstored(&mut self, parsed: &subject::ParsedSubject<'_>, message: &Message) {
         let is_known = match parsed.channel {
             Channel::Room(_) => parsed.event == live::TYPING,
             // Who follows a person's channel hears these with all of the person's sockets.

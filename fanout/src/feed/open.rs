@@ -30,7 +30,7 @@ pub(super) async fn open(
     is_heard: bool,
 ) -> anyhow::Result<Opened> {
     let messages: Option<Messages> =
-        if is_heard { None } else { Some(source.subscribe(shard, channel.live(source.shards)).await?) };
+        if is_heard { None } else { Some(source.subscribe(shard, channel.live_filter(source.shards)).await?) };
     let state = log::state(&source.jetstream, shard).await.context("the barrier")?;
     let people = match *channel {
         Channel::Room(room) => {

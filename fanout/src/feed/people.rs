@@ -110,10 +110,10 @@ pub(super) fn is_unstored(event: &str) -> bool {
 /// Subscribes, then asks for the barrier. Waits a moment before it returns an error.
 pub(super) async fn open(source: &Source, shard: Shard) -> anyhow::Result<Opened> {
     let result = async {
-        let signals = source.unstored.subscribe(subject::live_of_people(shard, live::SIGNAL)).await?;
+        let signals = source.unstored.subscribe(subject::live_filter_of_people(shard, live::SIGNAL)).await?;
         let mut people: Vec<Messages> = vec![signals.boxed()];
         for event in STORED.iter().chain(&live::COPIED) {
-            people.push(source.subscribe(shard, subject::live_of_people(shard, event.as_str())).await?);
+            people.push(source.subscribe(shard, subject::live_filter_of_people(shard, event.as_str())).await?);
         }
         let elections = source.subscribe(shard, subject::elections(shard)).await?;
         let state = log::state(&source.jetstream, shard).await?;

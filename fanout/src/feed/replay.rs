@@ -12,7 +12,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use anyhow::bail;
 use bytes::Bytes;
-use log::{Reader, StreamState};
+use log::{LogReader, StreamState};
 use protocol::subject::{self, Channel};
 use service::metric_names as names;
 
@@ -187,12 +187,12 @@ async fn read_once(source: &Source, channel: &Channel, asked: Asked) -> anyhow::
     if let Some(lacks) = lacks(state) {
         return Ok(lacks);
     }
-    let filter = channel.chat_all(source.shards);
+    let filter = channel.log_filter(source.shards);
     // The leader knows the channel's last event. The reader's consumer may live on a replica that lags, and reports
     // only how many events are pending there.
     let last = log::last(&source.jetstream, &filter).await?.map_or(0, |stored| stored.seq);
     let end = last.min(upto);
-    let mut reader = Reader::open(source.jetstream.clone(), shard, Some(filter), since + 1);
+    let mut reader = LogReader::open(source.jetstream.clone(), shard, Some(filter), since + 1);
     let (mut base, mut frames, mut bytes) = (since, VecDeque::new(), 0);
     // A read ends early after the ring's free space and one full ring more: so it raises `lost` by about a full ring.
     let (mut events_left, mut bytes_left) = (space.0 + EVENTS_MAX, space.1 + BYTES_MAX);

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use protocol::{
     caller::Caller,
     id::RoomId,
-    rpc::{CONFIRM_MAX, ConfirmRequest, expiry},
+    rpc::{CONFIRM_CALLERS_MAX, ConfirmRequest, expiry},
     subject::Channel,
 };
 use service::metric_names as names;
@@ -135,7 +135,7 @@ pub(super) async fn confirm(ask: &Ask, channel: &Channel, callers: Vec<Caller>) 
         Channel::User(_) | Channel::System => return None,
     };
     let mut all: Option<Confirmed> = None;
-    for chunk in callers.chunks(CONFIRM_MAX) {
+    for chunk in callers.chunks(CONFIRM_CALLERS_MAX) {
         let request = ConfirmRequest { room, team, callers: chunk.to_vec(), expires_at: expiry() };
         let confirmed = ask.confirm(&request).await.ok()?;
         let answered = Answered {
@@ -159,8 +159,8 @@ pub(super) async fn confirm(ask: &Ask, channel: &Channel, callers: Vec<Caller>) 
 
 #[cfg(test)]
 mod tests {
-    use log::Stored;
-    use protocol::rpc::Grant;
+    use log::StoredEvent;
+    use protocol::rpc::AccessGrant;
     use tokio::{sync::oneshot, time};
 
     use super::*;
@@ -176,7 +176,7 @@ mod tests {
     fn open(feed: &mut Feed, room: u64) {
         let (channel, shard) = (Channel::Room(RoomId(room)), feed.shard.index());
         let mut hub = Hub::new(channel.clone(), shard, 5, 1, oneshot::channel().0, feed.metrics.clone());
-        let grant = Grant { public: false, pair: false, as_of: 5, team: None, last_event: 0 };
+        let grant = AccessGrant { public: false, pair: false, as_of: 5, team: None, last_event: 0 };
         let follower = Follower {
             connection: room,
             frame: 1,
@@ -241,10 +241,10 @@ mod tests {
         let is_empty = |feed: &mut Feed, n: usize| feed.hub(&channels[n]).is_none_or(|hub| hub.is_empty());
         assert!(is_empty(&mut feed, 0), "everything up to there was heard");
         assert!(!is_empty(&mut feed, 1) && !is_empty(&mut feed, 2));
-        let (subject, payload) = (channels[1].live_only(feed.source.shards, "chat-message"), "{}".into());
+        let (subject, payload) = (channels[1].unstored_subject(feed.source.shards, "chat-message"), "{}".into());
         let headers = async_nats::HeaderMap::new();
         let time = ::time::OffsetDateTime::UNIX_EPOCH;
-        let stored = Stored { shard: feed.shard, seq: 7, subject, headers, payload, time };
+        let stored = StoredEvent { shard: feed.shard, seq: 7, subject, headers, payload, time };
         feed.heal_leaving();
         assert!(matches!(feed.todo[..], [Work::Heal(_)]), "a second later it is looked for in the log");
         feed.healed(Healed::Events(vec![stored])).expect("a shard that is heard");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use futures_util::{FutureExt as _, StreamExt as _};
-use log::{Applied, SyncHint};
+use log::{AppliedPosition, SyncHint};
 use protocol::id::Shard;
 use service::nats::NatsEvent;
 use tokio::{
@@ -37,7 +37,7 @@ pub(super) enum Step {
     /// Handle a signal that live messages may be lost.
     Signal(Signal),
     /// A second has passed; up to where Postgres has the shard, where the persister has said so.
-    Tick(Option<Applied>),
+    Tick(Option<AppliedPosition>),
 }
 
 impl Feed {
@@ -163,7 +163,7 @@ impl Feed {
     }
 
     /// Does what is due each second. `is_drained`: every live message that had arrived was handled.
-    fn tick(&mut self, applied: Option<Applied>, is_drained: bool) {
+    fn tick(&mut self, applied: Option<AppliedPosition>, is_drained: bool) {
         if let Some(applied) = applied {
             if self.position.epoch().is_some_and(|epoch| epoch != applied.epoch) {
                 self.heal("epoch", None);

@@ -30,7 +30,7 @@ pub(super) enum Interest {
 
 /// Subscribes to all rooms. It answers after the subscription is known to the broker.
 pub(super) async fn open(source: &Source, shard: Shard) -> anyhow::Result<Messages> {
-    let messages = source.subscribe(shard, subject::live_of_rooms(shard)).await?;
+    let messages = source.subscribe(shard, subject::live_filter_of_rooms(shard)).await?;
     log::state(&source.jetstream, shard).await?;
     Ok(messages)
 }

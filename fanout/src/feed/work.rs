@@ -6,7 +6,7 @@ use std::{future::Future, panic::AssertUnwindSafe};
 
 use anyhow::anyhow;
 use futures_util::FutureExt as _;
-use log::Reached;
+use log::LogEnd;
 use protocol::{
     caller::Caller,
     id::{RoomId, Shard},
@@ -41,7 +41,7 @@ pub(super) enum Work {
     /// Read the shard's events after the first that may be lost.
     Heal(heal::Range),
     /// Tell the persister that the log has lost events which this node has received.
-    TellLoss(Reached),
+    TellLoss(LogEnd),
     /// Ask api whether the people who follow a channel still may.
     Confirm { channel: Channel, callers: Vec<Caller> },
 }
@@ -122,7 +122,7 @@ impl Work {
             }
             Self::TellLoss(word) => {
                 let word = serde_json::to_vec(&word).ok()?;
-                if let Err(error) = source.client.publish(subject::seen(shard), word.into()).await {
+                if let Err(error) = source.client.publish(subject::log_end(shard), word.into()).await {
                     tracing::warn!(%error, %shard, "the persister could not be told that the log has lost its end");
                 }
                 return None;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::{id::UserId, socket::push::Presence};
+use protocol::{id::UserId, socket::push::PresencePush};
 use tokio::time::Instant;
 
 /// Above that many people they are counted, not named.
@@ -96,9 +96,9 @@ impl Fold {
     }
 
     /// What has changed untold since the last time.
-    pub(crate) fn crowd(&mut self) -> Option<Presence> {
+    pub(crate) fn crowd(&mut self) -> Option<PresencePush> {
         let (joined, left) = (std::mem::take(&mut self.joined), std::mem::take(&mut self.left));
-        (joined + left > 0).then_some(Presence { count: self.present.len(), joined, left })
+        (joined + left > 0).then_some(PresencePush { count: self.present.len(), joined, left })
     }
 
     /// Up to which event a snapshot has to reach, at least, to complete the fold.
@@ -161,13 +161,13 @@ mod tests {
         let told = (0..=MANY).filter(|n| fold.hear(&user(*n), 1, 1, true)).count();
         assert_eq!(told, MANY);
         assert_eq!(&*fold.answer(), r#""participants":null,"count":1001"#);
-        assert_eq!(fold.crowd(), Some(Presence { count: MANY + 1, joined: 1, left: 0 }));
+        assert_eq!(fold.crowd(), Some(PresencePush { count: MANY + 1, joined: 1, left: 0 }));
         assert_eq!(fold.crowd(), None);
         let left = MANY + 1 - FEW;
         assert!((0..left).all(|n| !fold.hear(&user(n), 1, 2, false)), "still counted");
         assert!(fold.hear(&user(left), 1, 2, false), "named again");
         let untold = u64::try_from(left).expect("small");
-        assert_eq!(fold.crowd(), Some(Presence { count: FEW - 1, joined: 0, left: untold }));
+        assert_eq!(fold.crowd(), Some(PresencePush { count: FEW - 1, joined: 0, left: untold }));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::{caller::Caller, rpc::Grant};
+use protocol::{caller::Caller, rpc::AccessGrant};
 use tokio::sync::oneshot;
 
 use crate::session::outbox::Outbox;
@@ -26,7 +26,7 @@ pub(crate) struct Follower {
     /// The epoch it got it in.
     pub(crate) epoch: Option<u64>,
     /// The right that api has granted, where the channel is a room's or a team's.
-    pub(crate) grant: Option<Grant>,
+    pub(crate) grant: Option<AccessGrant>,
     /// Its answer, pushed before all events. `None` for a guard: it is pushed nothing, and is only
     /// closed when its right ends.
     pub(crate) answer: Option<Answer>,

@@ -11,7 +11,7 @@ use protocol::{
     error::{Error, ErrorCode},
     id::UserId,
 };
-use service::rate::{Most, refusals};
+use service::rate::{ConcurrencyLimit, refusals};
 use tokio::sync::watch;
 
 use crate::session::outbox::Outbox;
@@ -25,7 +25,7 @@ pub(crate) struct Sessions {
     open: Arc<Mutex<Open>>,
     count: watch::Sender<usize>,
     max: usize,
-    of_person: Most,
+    of_person: ConcurrencyLimit,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ pub(crate) struct Registered {
 
 impl Sessions {
     /// An empty list of at most `max` sockets, and of so many of each person.
-    pub(crate) fn new(max: usize, of_person: Most) -> Self {
+    pub(crate) fn new(max: usize, of_person: ConcurrencyLimit) -> Self {
         Self { open: Arc::default(), count: watch::Sender::new(0), max, of_person }
     }
 
@@ -56,7 +56,7 @@ impl Sessions {
         if open.sockets.len() >= self.max {
             return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
         }
-        let Most(most) = self.of_person;
+        let ConcurrencyLimit(most) = self.of_person;
         if caller.is_admin || open.people.get(&caller.user).is_none_or(|ids| ids.len() < most) {
             return Ok(());
         }

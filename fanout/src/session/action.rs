@@ -9,8 +9,8 @@ use protocol::{
     error::{Error, ErrorCode},
     event::live,
     id::TeamId,
-    rpc::{ActionReply, ActionRequest, Effect, Surface, expiry},
-    socket::push::Unsubscribed,
+    rpc::{ActionReply, ActionRequest, SocketEffect, Surface, expiry},
+    socket::push::UnsubscribedPush,
     subject::Channel,
 };
 use serde_json::value::RawValue;
@@ -82,7 +82,7 @@ pub(crate) fn begin(
         frame: state.frames,
     };
     if state.surface == Surface::Native
-        && let Some(action) = local::Action::named(&request.action)
+        && let Some(action) = local::LocalAction::named(&request.action)
     {
         return local::begin(action, asker, state, &request, frame);
     }
@@ -119,7 +119,7 @@ impl Asker {
             self.outbox.push_answer(request.answer(reply.status, &reply.errors, data));
         };
         let left = match reply.effect.clone() {
-            Some(Effect::Subscribe { channel, participant, since, epoch, grant }) => {
+            Some(SocketEffect::Subscribe { channel, participant, since, epoch, grant }) => {
                 // Some sockets are in one room at a time.
                 let is_in_one = ask.surface != Surface::Native;
                 let others = ask.rooms.iter().filter(|_| is_in_one).map(|room| Channel::Room(*room));
@@ -127,8 +127,8 @@ impl Asker {
                 let target = Target { channel, participant, since, epoch, grant };
                 return self.follow(request, &reply, target, others).await;
             }
-            Some(Effect::Leave { room }) => Some(Channel::Room(room)),
-            Some(Effect::Appended { room, seq }) => {
+            Some(SocketEffect::Leave { room }) => Some(Channel::Room(room)),
+            Some(SocketEffect::Appended { room, seq }) => {
                 match self.node.pushed(&Channel::Room(room), self.connection, seq).await {
                     Some(true) => return Applied::default(),
                     Some(false) => None,
@@ -139,7 +139,7 @@ impl Asker {
                     }
                 }
             }
-            Some(Effect::Unknown) => {
+            Some(SocketEffect::Unknown) => {
                 let code = ErrorCode::Unavailable;
                 let text =
                     "This node does not know yet what the action does to a socket. Try again on a new one.";
@@ -209,7 +209,7 @@ pub(crate) fn evicted(node: &Arc<Node>, state: &mut State, outbox: &Outbox, chan
             let frame = native::push_unstored(
                 &evicted,
                 live::UNSUBSCRIBED,
-                &local::json(&Unsubscribed { reason: "forbidden" }).into_bytes(),
+                &local::json(&UnsubscribedPush { reason: "forbidden" }).into_bytes(),
             );
             outbox.push(frame);
         }

@@ -1,6 +1,6 @@
 //! Why this node closes a socket, and what it says then.
 
-use protocol::socket::Close;
+use protocol::socket::CloseCode;
 
 use super::frame::Violation;
 
@@ -30,18 +30,18 @@ pub(crate) enum CloseReason {
 
 impl CloseReason {
     /// Its place in the closed set.
-    const fn close(self) -> Close {
+    const fn close(self) -> CloseCode {
         match self {
-            Self::Goodbye => Close::Goodbye,
-            Self::Violation(Violation::Protocol) => Close::Protocol,
-            Self::Violation(Violation::NotUtf8) => Close::NotUtf8,
-            Self::Violation(Violation::TooBig) => Close::TooBig,
-            Self::TokenExpired => Close::TokenExpired,
-            Self::MaxAge => Close::MaxAge,
-            Self::Drain { .. } => Close::Drain,
-            Self::SlowConsumer => Close::SlowConsumer,
-            Self::Heal => Close::Heal,
-            Self::Dead => Close::Dead,
+            Self::Goodbye => CloseCode::Goodbye,
+            Self::Violation(Violation::Protocol) => CloseCode::Protocol,
+            Self::Violation(Violation::NotUtf8) => CloseCode::NotUtf8,
+            Self::Violation(Violation::TooBig) => CloseCode::TooBig,
+            Self::TokenExpired => CloseCode::TokenExpired,
+            Self::MaxAge => CloseCode::MaxAge,
+            Self::Drain { .. } => CloseCode::Drain,
+            Self::SlowConsumer => CloseCode::SlowConsumer,
+            Self::Heal => CloseCode::Heal,
+            Self::Dead => CloseCode::Dead,
         }
     }
 

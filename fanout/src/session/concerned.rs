@@ -3,7 +3,7 @@
 //! What must hold: what api is told of a socket's rooms does not grow with their number, and is enough to decide as
 //! if it were told all: the room that a frame names, or whether the socket is in none, in one or in several.
 
-use protocol::{error::Error, id::RoomId, socket::OfRoom, subject::Channel};
+use protocol::{error::Error, id::RoomId, socket::RoomFrame, subject::Channel};
 use serde::Deserialize;
 
 use super::State;
@@ -25,7 +25,7 @@ pub(super) fn rooms(state: &State, frame: &str) -> (Vec<RoomId>, Vec<RoomId>) {
 
 /// The room that a frame names. One that can't be read is for api to refuse.
 fn room_of(frame: &str) -> Option<RoomId> {
-    serde_json::from_str::<OfRoom>(frame).ok()?.room_pk
+    serde_json::from_str::<RoomFrame>(frame).ok()?.room_pk
 }
 
 #[derive(Deserialize)]
@@ -55,7 +55,7 @@ pub(super) fn new_channel(limits: &Limits, state: &State, action: &str, frame: &
 mod tests {
     use protocol::{event::Person, id::ShardCount, rpc::Surface};
     use serde_json::json;
-    use service::{rate::Most, token::Identity};
+    use service::{rate::ConcurrencyLimit, token::Identity};
 
     use super::*;
     use crate::{
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn socket_follows_so_many_channels_and_those_anew() {
-        let limits = Limits::new(&LimitArgs { channels_socket: Most(2), ..LimitArgs::off() });
+        let limits = Limits::new(&LimitArgs { channels_socket: ConcurrencyLimit(2), ..LimitArgs::off() });
         let state = &mut session().await.state;
         let follow = |state: &State, action: &str, frame: serde_json::Value| {
             new_channel(&limits, state, action, &frame.to_string()).map_err(|error| error.code.status())

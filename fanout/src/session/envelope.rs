@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use protocol::{
     rpc::ActionReply,
-    socket::{self, Position},
+    socket::{self, SubscriptionPosition},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -76,7 +76,7 @@ impl Request {
         Box::new(move |followed: &Followed| {
             let &Followed { shard, epoch, id, recovered, ref people } = followed;
             let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(&data).unwrap_or_default();
-            let position = serde_json::to_string(&Position { shard, epoch, id, recovered });
+            let position = serde_json::to_string(&SubscriptionPosition { shard, epoch, id, recovered });
             let position = position.expect("text keys and no failing serializer");
             // A room's own `id` is in its data already: the position has names of its own there.
             let mut position = match self.action.as_str() {

@@ -9,7 +9,7 @@ use protocol::{
     caller::Caller,
     event::Person,
     id::{RoomId, ShardCount, TeamId},
-    rpc::{Grant, Surface},
+    rpc::{AccessGrant, Surface},
     subject::Channel,
 };
 use service::token::Identity;
@@ -30,8 +30,8 @@ fn hub(channel: Channel, began: u64) -> Hub {
     Hub::new(channel, 0, began, 1, oneshot::channel().0, Arc::new(Deliveries::new()))
 }
 
-fn grant(public: bool, as_of: u64) -> Grant {
-    Grant { public, pair: false, as_of, team: None, last_event: 0 }
+fn grant(public: bool, as_of: u64) -> AccessGrant {
+    AccessGrant { public, pair: false, as_of, team: None, last_event: 0 }
 }
 
 /// A socket that asks, by its n-th frame; as a guard, or to be pushed to.
@@ -40,7 +40,7 @@ struct Ask<'a> {
     caller: Caller,
     connection: u64,
     frame: u64,
-    grant: Option<Grant>,
+    grant: Option<AccessGrant>,
     guards: bool,
 }
 

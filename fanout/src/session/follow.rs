@@ -8,7 +8,7 @@ use std::sync::Arc;
 use protocol::{
     error::{Error, ErrorCode},
     id::TeamId,
-    rpc::{ActionReply, Grant},
+    rpc::{ActionReply, AccessGrant},
     subject::Channel,
 };
 use tokio::sync::oneshot;
@@ -49,7 +49,7 @@ pub(super) struct Target {
     /// The last event that the client has, and the epoch it got it in.
     pub(super) since: Option<u64>,
     pub(super) epoch: Option<u64>,
-    pub(super) grant: Option<Grant>,
+    pub(super) grant: Option<AccessGrant>,
 }
 
 /// Why a channel is not followed.
@@ -114,7 +114,7 @@ impl Asker {
         let Target { channel, grant, since, epoch, .. } = target;
         if let Some(team) = grant.and_then(|grant| grant.team) {
             // Who belongs to the team no more may not be here either.
-            let right = Grant { public: false, pair: false, as_of: team.as_of, team: None, last_event: 0 };
+            let right = AccessGrant { public: false, pair: false, as_of: team.as_of, team: None, last_event: 0 };
             self.guard(&Channel::Team(team.team), Some(right)).await?;
         }
         if others.is_empty() {
@@ -131,14 +131,14 @@ impl Asker {
     }
 
     /// Only hears of the end of that right.
-    async fn guard(&self, channel: &Channel, grant: Option<Grant>) -> Result<(), Failed> {
+    async fn guard(&self, channel: &Channel, grant: Option<AccessGrant>) -> Result<(), Failed> {
         self.admit(channel, grant, None, (None, None)).await
     }
 
     async fn admit(
         &self,
         channel: &Channel,
-        grant: Option<Grant>,
+        grant: Option<AccessGrant>,
         answer: Option<Answer>,
         (since, epoch): (Option<u64>, Option<u64>),
     ) -> Result<(), Failed> {
@@ -195,7 +195,7 @@ mod tests {
     use protocol::{
         event::Person,
         id::{RoomId, ShardCount},
-        rpc::{ActionRequest, Effect, Surface, TeamGrant, expiry},
+        rpc::{ActionRequest, SocketEffect, Surface, TeamGrant, expiry},
     };
     use serde_json::json;
     use service::token::Identity;
@@ -274,8 +274,8 @@ mod tests {
             expires_at: expiry(),
         };
         let team = team.map(|team| TeamGrant { team: TeamId(team), as_of: 1 });
-        let grant = Grant { public: false, pair: false, as_of: 1, team, last_event: 0 };
-        let effect = Effect::Subscribe {
+        let grant = AccessGrant { public: false, pair: false, as_of: 1, team, last_event: 0 };
+        let effect = SocketEffect::Subscribe {
             channel: Channel::Room(RoomId(room)),
             participant: true,
             since: None,

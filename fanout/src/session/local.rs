@@ -4,15 +4,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
-pub(super) use protocol::socket::local::Action;
+pub(super) use protocol::socket::local::LocalAction;
 use protocol::{
     caller::Caller,
     event::live,
     id::{RoomId, UserId},
     rpc::{SignalRequest, expiry},
     socket::{
-        Left, OfRoom,
-        local::{Authenticate, Signal, Unsubscribe},
+        LeftRoom, RoomFrame,
+        local::{AuthenticateFrame, SignalFrame, UnsubscribeFrame},
         push,
     },
     subject::Channel,
@@ -80,7 +80,7 @@ pub(super) fn json(value: &impl Serialize) -> String {
 
 /// Begins one; `None` where it is answered already.
 pub(super) fn begin(
-    action: Action,
+    action: LocalAction,
     asker: Asker,
     state: &State,
     request: &Request,
@@ -88,15 +88,15 @@ pub(super) fn begin(
 ) -> Option<Underway> {
     let outbox = asker.outbox.clone();
     let begun = match action {
-        Action::Ping => {
+        LocalAction::Ping => {
             outbox.push(request.answer(200, &[], Some("{}")));
             Ok(None)
         }
-        Action::Unsubscribe => unsubscribe(asker, state, request, frame).map(Some),
-        Action::LeaveRoom => leave(asker, state, request, frame).map(Some),
-        Action::Typing => typing(asker, state, request, frame),
-        Action::Signal => signal(asker, state, request, frame).map(Some),
-        Action::Authenticate => authenticate(asker, state, request, frame).map(Some),
+        LocalAction::Unsubscribe => unsubscribe(asker, state, request, frame).map(Some),
+        LocalAction::LeaveRoom => leave(asker, state, request, frame).map(Some),
+        LocalAction::Typing => typing(asker, state, request, frame),
+        LocalAction::Signal => signal(asker, state, request, frame).map(Some),
+        LocalAction::Authenticate => authenticate(asker, state, request, frame).map(Some),
     };
     match begun {
         Ok(underway) => underway,
@@ -110,22 +110,22 @@ pub(super) fn begin(
 type Refusal = (u16, String);
 
 fn unsubscribe(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
-    let asked = read::<Unsubscribe>(frame).ok();
+    let asked = read::<UnsubscribeFrame>(frame).ok();
     let Some(channel) = asked.map(|asked| asked.channel).filter(|c| state.channels.contains_key(c)) else {
         return Err((400, "channel: must be one that this socket follows.".to_owned()));
     };
-    let (data, request) = (json(&Unsubscribe { channel: channel.clone() }), request.clone());
+    let (data, request) = (json(&UnsubscribeFrame { channel: channel.clone() }), request.clone());
     Ok(asker.out_of(channel, request, data))
 }
 
 fn leave(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
     let room = room(state, frame)?;
-    Ok(asker.out_of(Channel::Room(room), request.clone(), json(&Left::of(room))))
+    Ok(asker.out_of(Channel::Room(room), request.clone(), json(&LeftRoom::of(room))))
 }
 
 /// The room that an action names, or the only one that the socket is in.
 fn room(state: &State, frame: &str) -> Result<RoomId, Refusal> {
-    let asked = read::<OfRoom>(frame).map_err(|detail| (400, detail))?;
+    let asked = read::<RoomFrame>(frame).map_err(|detail| (400, detail))?;
     let only = (state.rooms.len() == 1).then(|| state.rooms.iter().next().copied()).flatten();
     let room = asked.room_pk.or(only).filter(|room| state.rooms.contains(room));
     room.ok_or_else(|| (400, "room_pk: must be a room that this socket is in.".to_owned()))
@@ -137,8 +137,8 @@ fn typing(asker: Asker, state: &State, request: &Request, frame: &str) -> Result
     if state.typed.is_some_and(|typed| typed.elapsed() < TYPING) {
         return Ok(None);
     }
-    let subject = Channel::Room(room).live_only(asker.node.shards, live::TYPING);
-    let payload = json(&push::Typing { user: &asker.caller.user, room });
+    let subject = Channel::Room(room).unstored_subject(asker.node.shards, live::TYPING);
+    let payload = json(&push::TypingPush { user: &asker.caller.user, room });
     Ok(Some(Box::pin(async move {
         asker.publish(subject, payload).await;
         let local = Change { typed: Some(Instant::now()), ..Change::default() };
@@ -147,7 +147,7 @@ fn typing(asker: Asker, state: &State, request: &Request, frame: &str) -> Result
 }
 
 fn signal(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
-    let Signal { user, data } = read::<Signal>(frame).map_err(|detail| (400, detail))?;
+    let SignalFrame { user, data } = read::<SignalFrame>(frame).map_err(|detail| (400, detail))?;
     if data.get().len() > SIGNAL_MAX_BYTES {
         return Err((400, format!("data: must have at most {SIGNAL_MAX_BYTES} bytes.")));
     }
@@ -164,8 +164,8 @@ fn signal(asker: Asker, state: &State, request: &Request, frame: &str) -> Result
                 return Applied::default();
             }
         }
-        let subject = Channel::User(user.clone()).live_only(asker.node.shards, live::SIGNAL);
-        let payload = json(&push::Signal { user: &asker.caller.user, data: &data });
+        let subject = Channel::User(user.clone()).unstored_subject(asker.node.shards, live::SIGNAL);
+        let payload = json(&push::SignalPush { user: &asker.caller.user, data: &data });
         asker.publish(subject, payload).await;
         asker.outbox.push(request.answer(200, &[], Some("{}")));
         let local = Change { may_signal: Some(user).filter(|_| !is_known), ..Change::default() };
@@ -176,7 +176,7 @@ fn signal(asker: Asker, state: &State, request: &Request, frame: &str) -> Result
 /// A newer token of the same person: the socket lives as long as it does, and what it says of the person is stored.
 /// Where it grants other rights, api is asked whether the socket may go on following what it does.
 fn authenticate(asker: Asker, state: &State, request: &Request, frame: &str) -> Result<Underway, Refusal> {
-    let Authenticate { token } = read::<Authenticate>(frame).map_err(|detail| (400, detail))?;
+    let AuthenticateFrame { token } = read::<AuthenticateFrame>(frame).map_err(|detail| (400, detail))?;
     let identity = asker.node.verifier.verify(&token).map_err(|error| (401, error.to_string()))?;
     if identity.caller.user != asker.caller.user {
         return Err((403, "The token is another person's.".to_owned()));

@@ -39,7 +39,7 @@ use protocol::{
     rpc::Surface,
     subject::Channel,
 };
-use service::{metric_names as names, rate::OwnLimit, token::Identity};
+use service::{metric_names as names, rate::SingleRateLimit, token::Identity};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{hub::sessions::Registered, node::Node};
@@ -92,7 +92,7 @@ pub(crate) struct Session {
     decoder: Decoder,
     state: State,
     underway: Option<Underway>,
-    frames: OwnLimit,
+    frames: SingleRateLimit,
     /// Nothing is read until then: it has sent more than it may.
     paused_until: Option<Instant>,
     unanswered: u32,

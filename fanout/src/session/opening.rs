@@ -13,7 +13,7 @@ use protocol::{
     error::{Error, ErrorCode},
     rpc::Surface,
 };
-use service::{metric_names as names, rate::OwnLimit, token::Identity};
+use service::{metric_names as names, rate::SingleRateLimit, token::Identity};
 use tokio::time::{Instant, timeout};
 
 use super::{Session, Socket, State, action, expires, finished, frame::Decoder, outbox::Outbox};
@@ -71,7 +71,7 @@ impl Opening {
             frames: 0,
         };
         Box::new(Session {
-            frames: OwnLimit::default(),
+            frames: SingleRateLimit::default(),
             paused_until: None,
             node,
             decoder: Decoder::new(outbox.form() == Form::Deflated),

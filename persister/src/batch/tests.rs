@@ -5,12 +5,12 @@ use protocol::id::Shard;
 
 use super::*;
 
-fn stored(seq: u64, subject: &str, payload: &str, headers: &[(&'static str, &str)]) -> Stored {
+fn stored(seq: u64, subject: &str, payload: &str, headers: &[(&'static str, &str)]) -> StoredEvent {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.insert(*name, *value);
     }
-    Stored {
+    StoredEvent {
         shard: Shard::from_number(2).expect("a shard"),
         seq,
         subject: subject.to_owned(),
@@ -20,12 +20,12 @@ fn stored(seq: u64, subject: &str, payload: &str, headers: &[(&'static str, &str
     }
 }
 
-fn presence(seq: u64, event: &str, counter: &str) -> Stored {
+fn presence(seq: u64, event: &str, counter: &str) -> StoredEvent {
     let headers = [(header::INCARNATION, "18446744073709551615"), (header::COUNTER, counter)];
     stored(seq, &format!("chat.2.room.42.{event}"), r#"{"user":"7","room":42}"#, &headers)
 }
 
-fn plan(events: &[Stored]) -> Plan {
+fn plan(events: &[StoredEvent]) -> Plan {
     Plan::of(events, &mut ClosedRooms::default())
 }
 

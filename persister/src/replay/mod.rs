@@ -9,7 +9,7 @@
 mod guard;
 
 use anyhow::Context as _;
-use log::Stored;
+use log::StoredEvent;
 use protocol::{
     event::{Event, EventName},
     id::{Shard, ShardCount},
@@ -188,7 +188,7 @@ async fn replay(
 }
 
 /// The event of a plan that rejects nothing.
-fn decode(event: &Stored) -> anyhow::Result<Event> {
+fn decode(event: &StoredEvent) -> anyhow::Result<Event> {
     let parsed = subject::parse(&event.subject).ok().context("the subject was read before")?;
     let name = EventName::parse(parsed.event).context("the name was read before")?;
     Ok(Event::decode(name, &event.payload)?)
@@ -198,7 +198,7 @@ fn decode(event: &Stored) -> anyhow::Result<Event> {
 async fn apply(
     session: &mut PgConnection,
     shard: Shard,
-    event: &Stored,
+    event: &StoredEvent,
     plan: &Plan,
 ) -> anyhow::Result<Fate> {
     let mut inner = session.begin().await?;

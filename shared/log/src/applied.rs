@@ -20,7 +20,7 @@ use service::metric_names as names;
 
 /// All events of a shard up to `seq` are in Postgres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Applied {
+pub struct AppliedPosition {
     /// The epoch of the shard's stream.
     pub epoch: u64,
     /// The last event applied.
@@ -39,18 +39,18 @@ pub struct SyncHint {
 /// Hears all `applied` notices and lets requests wait for them.
 #[derive(Clone, Debug)]
 pub struct AppliedWatch {
-    shards: Arc<HashMap<Shard, Watched>>,
+    shards: Arc<HashMap<Shard, ShardWatch>>,
 }
 
 #[derive(Debug)]
-struct Watched {
-    applied: watch::Sender<Option<Applied>>,
-    notices: Mutex<Notices>,
+struct ShardWatch {
+    applied: watch::Sender<Option<AppliedPosition>>,
+    notices: Mutex<NoticeHistory>,
 }
 
 /// What was heard of a shard.
 #[derive(Debug)]
-struct Notices {
+struct NoticeHistory {
     /// When anything was heard last: a persister that lives says so each second.
     at: Instant,
     /// The last notice was below the furthest, in the same epoch.
@@ -59,9 +59,9 @@ struct Notices {
 
 impl AppliedWatch {
     fn new(shards: ShardCount) -> Self {
-        let watched = || Watched {
+        let watched = || ShardWatch {
             applied: watch::Sender::new(None),
-            notices: Mutex::new(Notices { at: Instant::now(), was_lower: false }),
+            notices: Mutex::new(NoticeHistory { at: Instant::now(), was_lower: false }),
         };
         Self { shards: Arc::new(shards.all().map(|shard| (shard, watched())).collect()) }
     }
@@ -77,7 +77,7 @@ impl AppliedWatch {
         tokio::spawn(async move {
             while let Some(notice) = notices.next().await {
                 let shard = subject::notice_shard(&notice.subject).ok();
-                let applied = serde_json::from_slice::<Applied>(&notice.payload).ok();
+                let applied = serde_json::from_slice::<AppliedPosition>(&notice.payload).ok();
                 if let (Some(shard), Some(applied)) = (shard, applied) {
                     heard.note(shard, applied);
                 }
@@ -86,7 +86,7 @@ impl AppliedWatch {
         Ok(this)
     }
 
-    fn note(&self, shard: Shard, new: Applied) {
+    fn note(&self, shard: Shard, new: AppliedPosition) {
         let Some(watched) = self.shards.get(&shard) else { return };
         let mut notices = watched.notices.lock().unwrap_or_else(PoisonError::into_inner);
         notices.at = Instant::now();
@@ -110,7 +110,7 @@ impl AppliedWatch {
 
     /// The furthest notice heard of a shard, since Postgres last lost some of it.
     #[must_use]
-    pub fn current(&self, shard: Shard) -> Option<Applied> {
+    pub fn current(&self, shard: Shard) -> Option<AppliedPosition> {
         self.shards.get(&shard).and_then(|watched| *watched.applied.borrow())
     }
 
@@ -142,7 +142,7 @@ mod tests {
     fn heard(notices: &[(u64, u64)]) -> AppliedWatch {
         let watch = AppliedWatch::new(ShardCount::new(4).expect("a number of shards"));
         for (epoch, seq) in notices.iter().copied() {
-            watch.note(shard(), Applied { epoch, seq });
+            watch.note(shard(), AppliedPosition { epoch, seq });
         }
         watch
     }
@@ -150,11 +150,11 @@ mod tests {
     #[test]
     fn watch_goes_back_after_two_lower_notices_in_a_row_and_on_with_the_next() {
         let watch = heard(&[(1, 100), (1, 40)]);
-        assert_eq!(watch.current(shard()), Some(Applied { epoch: 1, seq: 100 }), "one may have crossed");
-        watch.note(shard(), Applied { epoch: 1, seq: 41 });
-        assert_eq!(watch.current(shard()), Some(Applied { epoch: 1, seq: 41 }));
-        watch.note(shard(), Applied { epoch: 1, seq: 60 });
-        assert_eq!(watch.current(shard()), Some(Applied { epoch: 1, seq: 60 }));
+        assert_eq!(watch.current(shard()), Some(AppliedPosition { epoch: 1, seq: 100 }), "one may have crossed");
+        watch.note(shard(), AppliedPosition { epoch: 1, seq: 41 });
+        assert_eq!(watch.current(shard()), Some(AppliedPosition { epoch: 1, seq: 41 }));
+        watch.note(shard(), AppliedPosition { epoch: 1, seq: 60 });
+        assert_eq!(watch.current(shard()), Some(AppliedPosition { epoch: 1, seq: 60 }));
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
     async fn wait_for_an_event_that_was_lost_ends_once_it_is_applied_again() {
         let watch = heard(&[(1, 100), (1, 40), (1, 40)]);
         let waiting = watch.wait(shard(), 80, Duration::from_secs(60));
-        let noting = async { watch.note(shard(), Applied { epoch: 1, seq: 80 }) };
+        let noting = async { watch.note(shard(), AppliedPosition { epoch: 1, seq: 80 }) };
         assert!(tokio::join!(biased; waiting, noting).0);
         assert!(!watch.wait(shard(), 81, Duration::ZERO).await);
     }

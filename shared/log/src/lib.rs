@@ -10,9 +10,9 @@ mod read;
 mod seen;
 mod stream;
 
-pub use applied::{Applied, AppliedWatch, SyncHint};
-pub use read::{Read, ReadError, Reader};
-pub use seen::{Reached, Seen};
+pub use applied::{AppliedPosition, AppliedWatch, SyncHint};
+pub use read::{ReadEvent, ReadError, LogReader};
+pub use seen::{LogEnd, HighestSeen};
 pub use stream::{
     LogInfo, StreamDescription, StreamState, describe, discover, get, last, next, purge_below, state,
 };
@@ -30,7 +30,7 @@ pub const ELECTION_MAX: Duration = Duration::from_secs(20);
 
 /// An event as the log holds it.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct StoredEvent {
     /// The stream it is in.
     pub shard: Shard,
     /// Its place there: the event's id.

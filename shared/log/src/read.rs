@@ -13,7 +13,7 @@ use async_nats::jetstream::{
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
-use super::Stored;
+use super::StoredEvent;
 use protocol::{id::Shard, subject};
 
 /// How many messages are asked for at once.
@@ -31,9 +31,9 @@ const QUIET_MAX: Duration = Duration::from_secs(4);
 
 /// One event, and how much is behind it.
 #[derive(Clone, Debug)]
-pub struct Read {
+pub struct ReadEvent {
     /// The event.
-    pub stored: Stored,
+    pub stored: StoredEvent,
     /// How many more the server has for this reader.
     pub pending: u64,
 }
@@ -55,15 +55,15 @@ pub enum ReadError {
 }
 
 /// Reads one shard in order.
-pub struct Reader {
+pub struct LogReader {
     jetstream: Context,
     shard: Shard,
     filter: Option<String>,
     next: u64,
-    open: Option<Open>,
+    open: Option<OpenConsumer>,
 }
 
-struct Open {
+struct OpenConsumer {
     jetstream: Context,
     consumer: PullConsumer,
     messages: pull::Stream,
@@ -71,7 +71,7 @@ struct Open {
     pending: u64,
 }
 
-impl Open {
+impl OpenConsumer {
     /// Asks how much is behind what has come. What was delivered and has not come is on its way still.
     async fn ask_pending(&mut self) -> anyhow::Result<()> {
         let info = self.consumer.get_info().await?;
@@ -82,7 +82,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConsumer {
     /// The server would keep the consumer until it has been unused for long.
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -95,7 +95,7 @@ impl Drop for Open {
     }
 }
 
-impl Reader {
+impl LogReader {
     /// A reader from `from` on; of the subjects that `filter` matches, where given. It connects
     /// when first read.
     #[must_use]
@@ -109,7 +109,7 @@ impl Reader {
         self.next
     }
 
-    async fn connect(&self) -> anyhow::Result<Open> {
+    async fn connect(&self) -> anyhow::Result<OpenConsumer> {
         let stream = self.jetstream.get_stream_no_info(subject::stream(self.shard)).await?;
         let consumer = stream
             .create_consumer(pull::Config {
@@ -131,7 +131,7 @@ impl Reader {
             .messages()
             .await?;
         let pending = consumer.cached_info().num_pending;
-        Ok(Open { jetstream: self.jetstream.clone(), consumer, messages, delivered: 0, pending })
+        Ok(OpenConsumer { jetstream: self.jetstream.clone(), consumer, messages, delivered: 0, pending })
     }
 
     /// The next event; waits for it as long as it takes. After an error the next call opens a new
@@ -139,7 +139,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn next(&mut self) -> Result<Read, ReadError> {
+    pub async fn next(&mut self) -> Result<ReadEvent, ReadError> {
         let result = self.advance().await;
         if result.is_err() {
             self.open = None;
@@ -151,7 +151,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`ReadError`]; also where an event that is there does not come within some seconds.
-    pub async fn next_stored(&mut self) -> Result<Option<Read>, ReadError> {
+    pub async fn next_stored(&mut self) -> Result<Option<ReadEvent>, ReadError> {
         let mut patience = QUIET;
         while self.ready().await?.pending > 0 {
             match timeout(patience, self.next()).await {
@@ -172,14 +172,14 @@ impl Reader {
         Ok(None)
     }
 
-    async fn ready(&mut self) -> Result<&mut Open, ReadError> {
+    async fn ready(&mut self) -> Result<&mut OpenConsumer, ReadError> {
         if self.open.is_none() {
             self.open = Some(self.connect().await.map_err(ReadError::Broken)?);
         }
         Ok(self.open.as_mut().expect("opened above"))
     }
 
-    async fn advance(&mut self) -> Result<Read, ReadError> {
+    async fn advance(&mut self) -> Result<ReadEvent, ReadError> {
         let broken = |error: async_nats::Error| ReadError::Broken(anyhow::anyhow!(error));
         self.ready().await?;
         let open = self.open.as_mut().expect("ready above");
@@ -202,7 +202,7 @@ impl Reader {
         open.pending = pending;
         self.next = seq + 1;
         let (message, _) = message.split();
-        let stored = Stored {
+        let stored = StoredEvent {
             shard: self.shard,
             seq,
             subject: message.subject.into_string(),
@@ -210,6 +210,6 @@ impl Reader {
             payload: message.payload,
             time,
         };
-        Ok(Read { stored, pending })
+        Ok(ReadEvent { stored, pending })
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// The last event seen, with its epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub struct Reached {
+pub struct LogEnd {
     /// The epoch of the shard's stream.
     pub epoch: u64,
     /// An event of that epoch.
@@ -18,18 +18,18 @@ pub struct Reached {
 
 /// How far one shard's log was seen to reach.
 #[derive(Debug, Default)]
-pub struct Seen {
-    furthest: Mutex<Reached>,
+pub struct HighestSeen {
+    furthest: Mutex<LogEnd>,
 }
 
-impl Seen {
-    fn lock(&self) -> MutexGuard<'_, Reached> {
+impl HighestSeen {
+    fn lock(&self) -> MutexGuard<'_, LogEnd> {
         self.furthest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The log reaches that far. True where that is news.
     pub fn note(&self, epoch: u64, seq: u64) -> bool {
-        let new = Reached { epoch, seq };
+        let new = LogEnd { epoch, seq };
         let mut furthest = self.lock();
         let is_news = new > *furthest;
         if is_news {
@@ -40,14 +40,14 @@ impl Seen {
 
     /// The furthest event seen.
     #[must_use]
-    pub fn furthest(&self) -> Reached {
+    pub fn highest(&self) -> LogEnd {
         *self.lock()
     }
 
     /// The last event seen in an epoch; 0 where none was.
     #[must_use]
     pub fn in_epoch(&self, epoch: u64) -> u64 {
-        let furthest = self.furthest();
+        let furthest = self.highest();
         if furthest.epoch == epoch { furthest.seq } else { 0 }
     }
 }
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_counts_within_its_epoch() {
-        let seen = Seen::default();
+        let seen = HighestSeen::default();
         let news: Vec<bool> =
             [(1, 7), (1, 5), (2, 3), (1, 9)].into_iter().map(|(epoch, seq)| seen.note(epoch, seq)).collect();
         assert_eq!(news, [true, false, true, false]);

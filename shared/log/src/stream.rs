@@ -10,7 +10,7 @@ use async_nats::jetstream::{
 };
 use serde::Deserialize;
 
-use super::Stored;
+use super::StoredEvent;
 use protocol::{
     id::{Shard, ShardCount},
     subject,
@@ -141,8 +141,8 @@ pub async fn discover(jetstream: &Context) -> anyhow::Result<LogInfo> {
     }
 }
 
-fn stored(shard: Shard, message: StreamMessage) -> Stored {
-    Stored {
+fn stored(shard: Shard, message: StreamMessage) -> StoredEvent {
+    StoredEvent {
         shard,
         seq: message.sequence,
         subject: message.subject.to_string(),
@@ -156,7 +156,7 @@ fn stored(shard: Shard, message: StreamMessage) -> Stored {
 ///
 /// # Errors
 /// When the leader does not answer.
-pub async fn get(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<Option<Stored>> {
+pub async fn get(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<Option<StoredEvent>> {
     if seq == 0 {
         // Sequences begin at 1; to the server 0 is no question.
         return Ok(None);
@@ -173,7 +173,7 @@ pub async fn get(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<
 ///
 /// # Errors
 /// When the subject is not of the log, or the leader does not answer.
-pub async fn next(jetstream: &Context, subject: &str, from: u64) -> anyhow::Result<Option<Stored>> {
+pub async fn next(jetstream: &Context, subject: &str, from: u64) -> anyhow::Result<Option<StoredEvent>> {
     let Ok(parsed) = subject::parse(subject) else { bail!("not a subject of the log: {subject}") };
     let stream = jetstream.get_stream_no_info(subject::stream(parsed.shard)).await?;
     match stream.get_first_raw_message_by_subject(subject, from.max(1)).await {
@@ -187,7 +187,7 @@ pub async fn next(jetstream: &Context, subject: &str, from: u64) -> anyhow::Resu
 ///
 /// # Errors
 /// When the subject is not of the log, or the leader does not answer.
-pub async fn last(jetstream: &Context, subject: &str) -> anyhow::Result<Option<Stored>> {
+pub async fn last(jetstream: &Context, subject: &str) -> anyhow::Result<Option<StoredEvent>> {
     let Ok(parsed) = subject::parse(subject) else { bail!("not a subject of the log: {subject}") };
     let stream = jetstream.get_stream_no_info(subject::stream(parsed.shard)).await?;
     match stream.get_last_raw_message_by_subject(subject).await {

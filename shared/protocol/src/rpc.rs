@@ -34,7 +34,7 @@ pub fn time_left(expires_at: i64) -> Option<std::time::Duration> {
 }
 
 /// The answer to any of the requests below.
-pub type Reply<T> = Result<T, Error>;
+pub type RpcResult<T> = Result<T, Error>;
 
 /// Which sort of socket asks: it decides what its frames mean, and what it is pushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -86,20 +86,20 @@ pub struct ActionReply {
     /// `errors`; empty for a success.
     pub errors: Vec<String>,
     /// What fanout does before it answers.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "any_effect")]
-    pub effect: Option<Effect>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_or_unknown_effect")]
+    pub effect: Option<SocketEffect>,
 }
 
 /// Reads an effect; one of a later version is [`Effect::Unknown`].
-fn any_effect<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Effect>, D::Error> {
+fn known_or_unknown_effect<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketEffect>, D::Error> {
     let effect = Option::<serde_json::Value>::deserialize(deserializer)?;
-    Ok(effect.map(|effect| serde_json::from_value(effect).unwrap_or(Effect::Unknown)))
+    Ok(effect.map(|effect| serde_json::from_value(effect).unwrap_or(SocketEffect::Unknown)))
 }
 
 /// What an action does to the socket that asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Effect {
+pub enum SocketEffect {
     /// It follows a channel from now on, and what came after `since` is pushed first.
     Subscribe {
         /// The channel.
@@ -111,7 +111,7 @@ pub enum Effect {
         /// The epoch in which it got that event.
         epoch: Option<u64>,
         /// By what right, where the channel is a room's or a team's.
-        grant: Option<Grant>,
+        grant: Option<AccessGrant>,
     },
     /// The person leaves a room on this socket; it does not follow the room any more either.
     Leave {
@@ -131,7 +131,7 @@ pub enum Effect {
 
 /// By what right a socket follows a room or a team, and as of when: what ends it comes later in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Grant {
+pub struct AccessGrant {
     /// Everyone may: nothing ends it but the room's own change.
     pub public: bool,
     /// The room is that of two people: each is told what the other has read.
@@ -170,11 +170,11 @@ pub struct ConfirmRequest {
 }
 
 /// The most people asked about at once.
-pub const CONFIRM_MAX: usize = 1_000;
+pub const CONFIRM_CALLERS_MAX: usize = 1_000;
 
 /// Who of them may.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Confirmed {
+pub struct ConfirmReply {
     /// Those who may not be there: everyone of whose callers at least one may not.
     pub out: Vec<UserId>,
     /// Which of the callers may not, since one person may be an admin on one socket alone. An older api does
@@ -185,7 +185,7 @@ pub struct Confirmed {
     #[serde(default)]
     pub closed: bool,
     /// By what right the others are.
-    pub grant: Grant,
+    pub grant: AccessGrant,
 }
 
 /// Who is in a room?
@@ -214,9 +214,9 @@ pub struct ParticipantKey {
 
 /// Who is in a room, up to an event of its shard.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Participants {
+pub struct ParticipantsReply {
     /// What each process has said of its own.
-    pub present: Vec<Word>,
+    pub present: Vec<ParticipantEntry>,
     /// The last event that is counted in.
     pub as_of: u64,
     /// Where the next page begins; none after the last.
@@ -226,7 +226,7 @@ pub struct Participants {
 
 /// The last word of one process on one person who is present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Word {
+pub struct ParticipantEntry {
     /// Who.
     pub user: UserId,
     /// The process.
@@ -271,7 +271,7 @@ pub struct PresenceRequest {
 }
 
 /// The most changes told at once.
-pub const CHANGES_MAX: usize = 256;
+pub const PRESENCE_CHANGES_MAX: usize = 256;
 
 /// A person is first in a room or online on a node, or is so no more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -298,12 +298,12 @@ mod tests {
             let text = format!(
                 r#"{{"Ok":{{"status":200,"data":{{"a":1}},"errors":[],"later":1,"effect":{effect}}}}}"#
             );
-            let reply: Reply<ActionReply> = serde_json::from_str(&text).expect("an answer");
+            let reply: RpcResult<ActionReply> = serde_json::from_str(&text).expect("an answer");
             reply.expect("no error").effect
         };
-        assert_eq!(reply(r#"{"leave":{"room":7,"later":1}}"#), Some(Effect::Leave { room: RoomId(7) }));
-        assert_eq!(reply(r#"{"hide":{"room":7}}"#), Some(Effect::Unknown));
-        assert_eq!(reply(r#""hide""#), Some(Effect::Unknown));
+        assert_eq!(reply(r#"{"leave":{"room":7,"later":1}}"#), Some(SocketEffect::Leave { room: RoomId(7) }));
+        assert_eq!(reply(r#"{"hide":{"room":7}}"#), Some(SocketEffect::Unknown));
+        assert_eq!(reply(r#""hide""#), Some(SocketEffect::Unknown));
         assert_eq!(reply("null"), None);
     }
 
@@ -313,9 +313,9 @@ mod tests {
             let request = serde_json::json!({ "caller": { "user": more, "is_admin": more }, "action": more });
             for bytes in [bytes, request.to_string().into_bytes()] {
                 let _ = serde_json::from_slice::<ActionRequest>(&bytes);
-                let _ = serde_json::from_slice::<Reply<ActionReply>>(&bytes);
+                let _ = serde_json::from_slice::<RpcResult<ActionReply>>(&bytes);
                 let _ = serde_json::from_slice::<ConfirmRequest>(&bytes);
-                let _ = serde_json::from_slice::<Reply<Confirmed>>(&bytes);
+                let _ = serde_json::from_slice::<RpcResult<ConfirmReply>>(&bytes);
                 let _ = serde_json::from_slice::<HelloRequest>(&bytes);
                 let _ = serde_json::from_slice::<PresenceRequest>(&bytes);
             }

@@ -62,7 +62,7 @@ impl Channel {
     /// The subject of an event of this channel in the log. `key` makes one subject per thing that
     /// must be unique.
     #[must_use]
-    pub fn chat(&self, shards: ShardCount, event: EventName, key: Option<&str>) -> String {
+    pub fn log_subject(&self, shards: ShardCount, event: EventName, key: Option<&str>) -> String {
         let stem = format!("chat.{}.{}.{event}", self.shard(shards), self.tokens());
         match key {
             Some(key) => format!("{stem}.{}", encode(key)),
@@ -72,19 +72,19 @@ impl Channel {
 
     /// The filter over all events of this channel in the log.
     #[must_use]
-    pub fn chat_all(&self, shards: ShardCount) -> String {
+    pub fn log_filter(&self, shards: ShardCount) -> String {
         format!("chat.{}.{}.>", self.shard(shards), self.tokens())
     }
 
     /// The subject of an event of this channel that is never stored: see [`crate::event::live`].
     #[must_use]
-    pub fn live_only(&self, shards: ShardCount, name: &str) -> String {
+    pub fn unstored_subject(&self, shards: ShardCount, name: &str) -> String {
         format!("live.{}.{}.{name}", self.shard(shards), self.tokens())
     }
 
     /// What a node subscribes to, to hear this channel live.
     #[must_use]
-    pub fn live(&self, shards: ShardCount) -> String {
+    pub fn live_filter(&self, shards: ShardCount) -> String {
         format!("live.{}.{}.>", self.shard(shards), self.tokens())
     }
 }
@@ -145,7 +145,7 @@ impl<'de> Deserialize<'de> for Channel {
 
 /// A subject of the log or of its live copy, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parsed<'a> {
+pub struct ParsedSubject<'a> {
     /// The stream it is in.
     pub shard: Shard,
     /// The channel it belongs to.
@@ -160,7 +160,7 @@ pub struct Parsed<'a> {
 ///
 /// # Errors
 /// When the subject has another form.
-pub fn parse(subject: &str) -> Result<Parsed<'_>, InvalidId> {
+pub fn parse(subject: &str) -> Result<ParsedSubject<'_>, InvalidId> {
     let mut tokens = subject.split('.');
     let mut next = || tokens.next().ok_or(InvalidId);
     if !matches!(next()?, "chat" | "live") {
@@ -170,7 +170,7 @@ pub fn parse(subject: &str) -> Result<Parsed<'_>, InvalidId> {
     let channel = Channel::from_tokens(next()?, next()?)?;
     let event = next()?;
     let key = tokens.next().map(|token| decode(token).ok_or(InvalidId)).transpose()?;
-    Ok(Parsed { shard, channel, event, key })
+    Ok(ParsedSubject { shard, channel, event, key })
 }
 
 /// The stream of a shard.
@@ -211,12 +211,12 @@ pub const SYNC_ALL: &str = "sync.*";
 
 /// Where api and fanout say how far they have seen a shard's log to reach, when it may have lost its end.
 #[must_use]
-pub fn seen(shard: Shard) -> String {
+pub fn log_end(shard: Shard) -> String {
     format!("seen.{shard}")
 }
 
 /// All `seen` notices.
-pub const SEEN_ALL: &str = "seen.*";
+pub const LOG_END_ALL: &str = "seen.*";
 
 /// The shard named by an `applied.…`, `sync.…` or `seen.…` subject.
 ///
@@ -281,11 +281,11 @@ pub fn echo(process: u64) -> String {
 }
 
 /// All three of them, in one order.
-pub const SIGNS_ALL: &str = "node.*.*";
+pub const NODE_SIGNALS_ALL: &str = "node.*.*";
 
 /// What is said of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub enum NodeSignal {
     /// This incarnation lives.
     Alive(u64),
     /// This incarnation is dead.
@@ -298,14 +298,14 @@ pub enum Sign {
 ///
 /// # Errors
 /// When the subject has another form.
-pub fn sign(subject: &str) -> Result<Sign, InvalidId> {
+pub fn parse_node_signal(subject: &str) -> Result<NodeSignal, InvalidId> {
     let (verb, token) =
         subject.strip_prefix("node.").and_then(|rest| rest.split_once('.')).ok_or(InvalidId)?;
     let process = u64::from_str_radix(token, 16).map_err(|_| InvalidId)?;
     match verb {
-        "alive" => Ok(Sign::Alive(process)),
-        "dead" => Ok(Sign::Dead(process)),
-        "echo" => Ok(Sign::Echo(process)),
+        "alive" => Ok(NodeSignal::Alive(process)),
+        "dead" => Ok(NodeSignal::Dead(process)),
+        "echo" => Ok(NodeSignal::Echo(process)),
         _ => Err(InvalidId),
     }
 }
@@ -318,19 +318,19 @@ pub fn elections(shard: Shard) -> String {
 
 /// The filter over one event of everyone of a kind on a shard, live.
 #[must_use]
-pub fn live_of_people(shard: Shard, event: &str) -> String {
+pub fn live_filter_of_people(shard: Shard, event: &str) -> String {
     format!("live.{shard}.user.*.{event}")
 }
 
 /// The filter over everything in a shard's rooms, live.
 #[must_use]
-pub fn live_of_rooms(shard: Shard) -> String {
+pub fn live_filter_of_rooms(shard: Shard) -> String {
     format!("live.{shard}.room.>")
 }
 
 /// The filter over one event of all rooms or teams, live, on every shard.
 #[must_use]
-pub fn live_everywhere(kind: &str, event: EventName) -> String {
+pub fn live_filter_of_all_shards(kind: &str, event: EventName) -> String {
     format!("live.*.{kind}.*.{event}")
 }
 

@@ -19,12 +19,12 @@ use crate::{config::HealthArgs, origin, rate::AddressArgs, serve};
 /// What a service is made of, and whether each part can work.
 #[derive(Clone, Debug)]
 pub struct Health {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<HealthState>>,
     log_fsync: Arc<str>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HealthState {
     /// None: it can work.
     components: BTreeMap<&'static str, Option<String>>,
     replicas: Option<usize>,
@@ -32,7 +32,7 @@ struct State {
 
 /// One part of a service.
 #[derive(Clone, Debug)]
-pub struct Component {
+pub struct HealthComponent {
     health: Health,
     name: &'static str,
 }
@@ -44,14 +44,14 @@ impl Health {
         Self { state: Arc::default(), log_fsync: args.log_fsync.as_str().into() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HealthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A part that is not ready until it says so.
     #[must_use]
-    pub fn component(&self, name: &'static str) -> Component {
-        let component = Component { health: self.clone(), name };
+    pub fn component(&self, name: &'static str) -> HealthComponent {
+        let component = HealthComponent { health: self.clone(), name };
         component.not_ready("starting");
         component
     }
@@ -82,7 +82,7 @@ impl Health {
     }
 }
 
-impl Component {
+impl HealthComponent {
     fn set(&self, reason: Option<String>) {
         self.health.state().components.insert(self.name, reason);
     }

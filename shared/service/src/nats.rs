@@ -56,7 +56,7 @@ impl std::fmt::Debug for NatsArgs {
 
 /// Which service connects: it decides the inbox prefix that the broker lets it use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum BrokerUser {
     /// Appends and answers.
     Api,
     /// Hears and pushes.
@@ -65,7 +65,7 @@ pub enum Role {
     Persister,
 }
 
-impl Role {
+impl BrokerUser {
     /// The role's name, as in the broker's configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -92,7 +92,7 @@ pub enum NatsEvent {
 
 /// A connection that comes back by itself.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub struct BrokerConnection {
     /// The client, cheap to clone.
     pub client: Client,
     /// Losses of its subscriptions, by shard.
@@ -100,7 +100,7 @@ pub struct Connection {
     events: broadcast::Sender<NatsEvent>,
 }
 
-impl Connection {
+impl BrokerConnection {
     /// What happens to the connection from now on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<NatsEvent> {
@@ -153,20 +153,20 @@ fn servers(url: &str) -> anyhow::Result<Vec<async_nats::ServerAddr>> {
 ///
 /// # Errors
 /// What the broker answered.
-pub async fn connect_once(args: &NatsArgs, role: Role) -> anyhow::Result<Connection> {
+pub async fn connect_once(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<BrokerConnection> {
     open(args, role, Reconnect::Never).await
 }
 
-pub(crate) async fn open(args: &NatsArgs, role: Role, reconnect: Reconnect) -> anyhow::Result<Connection> {
+pub(crate) async fn open(args: &NatsArgs, role: BrokerUser, reconnect: Reconnect) -> anyhow::Result<BrokerConnection> {
     open_with(args, role, reconnect, WAITING).await
 }
 
 async fn open_with(
     args: &NatsArgs,
-    role: Role,
+    role: BrokerUser,
     reconnect: Reconnect,
     waiting: usize,
-) -> anyhow::Result<Connection> {
+) -> anyhow::Result<BrokerConnection> {
     let (events, _) = broadcast::channel(64);
     let (heard, losses) = (events.clone(), Losses::default());
     let noted = losses.clone();
@@ -216,14 +216,14 @@ async fn open_with(
         options = options.max_reconnects(1);
     }
     let client = options.connect(servers).await?;
-    Ok(Connection { client, losses, events })
+    Ok(BrokerConnection { client, losses, events })
 }
 
 /// Connects, waiting up to 30 s for the broker to be there.
 ///
 /// # Errors
 /// Names `NATS_URL`, and says what the broker answered.
-pub async fn connect(args: &NatsArgs, role: Role) -> anyhow::Result<Connection> {
+pub async fn connect(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<BrokerConnection> {
     connect_with(args, role, WAITING).await
 }
 
@@ -231,11 +231,11 @@ pub async fn connect(args: &NatsArgs, role: Role) -> anyhow::Result<Connection> 
 ///
 /// # Errors
 /// Names `NATS_URL`, and says what the broker answered.
-pub async fn connect_for_unstored(args: &NatsArgs, role: Role) -> anyhow::Result<Connection> {
+pub async fn connect_for_unstored(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<BrokerConnection> {
     connect_with(args, role, WAITING_UNSTORED).await
 }
 
-async fn connect_with(args: &NatsArgs, role: Role, waiting: usize) -> anyhow::Result<Connection> {
+async fn connect_with(args: &NatsArgs, role: BrokerUser, waiting: usize) -> anyhow::Result<BrokerConnection> {
     let deadline = tokio::time::Instant::now() + FIRST_CONNECT;
     loop {
         match open_with(args, role, Reconnect::Always, waiting).await {

@@ -28,7 +28,7 @@ use governor::{
 use metrics::Counter;
 use quick_cache::sync::Cache;
 
-use crate::{metric_names as names, serve::Peer};
+use crate::{metric_names as names, serve::PeerAddress};
 use protocol::error::Error;
 
 /// Keys that a limit remembers.
@@ -73,20 +73,20 @@ impl FromStr for Rate {
 
 /// The most that somebody may have of something at a time; `off` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Most(pub usize);
+pub struct ConcurrencyLimit(pub usize);
 
-impl Most {
+impl ConcurrencyLimit {
     /// No limit.
     pub const OFF: Self = Self(usize::MAX);
 }
 
-impl Display for Most {
+impl Display for ConcurrencyLimit {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if *self == Self::OFF { f.write_str(OFF) } else { self.0.fmt(f) }
     }
 }
 
-impl FromStr for Most {
+impl FromStr for ConcurrencyLimit {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -105,7 +105,7 @@ pub fn refusals(name: &'static str) -> Counter {
 
 /// One limit for each key.
 #[derive(Debug)]
-pub struct Limit<K>(Option<On<K>>);
+pub struct KeyedRateLimit<K>(Option<On<K>>);
 
 #[derive(Debug)]
 struct On<K> {
@@ -115,7 +115,7 @@ struct On<K> {
     refused: Counter,
 }
 
-impl<K: Clone + Eq + Hash> Limit<K> {
+impl<K: Clone + Eq + Hash> KeyedRateLimit<K> {
     /// A limit of that name in the metrics.
     #[must_use]
     pub fn new(name: &'static str, Rate(quota): Rate) -> Self {
@@ -145,7 +145,7 @@ impl<K: Clone + Eq + Hash> Limit<K> {
     }
 }
 
-impl Limit<IpAddr> {
+impl KeyedRateLimit<IpAddr> {
     /// Counts one of a client's address, where that is known.
     ///
     /// # Errors
@@ -158,12 +158,12 @@ impl Limit<IpAddr> {
 /// A limit that one thing alone has, such as a socket: the same algorithm (GCRA) in a third of the bytes, since the rate
 /// is kept elsewhere.
 #[derive(Debug, Default)]
-pub struct OwnLimit {
+pub struct SingleRateLimit {
     /// When all that was counted would have come at the average rate.
     due: Option<Instant>,
 }
 
-impl OwnLimit {
+impl SingleRateLimit {
     /// Counts one at that rate, of a limit of that name in the metrics.
     ///
     /// # Errors
@@ -201,7 +201,7 @@ impl AddressArgs {
     #[must_use]
     pub fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
         let peer =
-            extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address);
+            extensions.get::<PeerAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |PeerAddress(address)| *address);
         let address = match &self.address_header {
             Some(name) => last(headers, name).unwrap_or(peer),
             None if peer.to_canonical().is_loopback() => return None,
@@ -227,7 +227,7 @@ impl AddressArgs {
         let address = match &self.address_header {
             Some(name) => last(headers, name),
             None if ["forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name)) => None,
-            None => request.extensions().get::<Peer>().map(|Peer(address)| *address),
+            None => request.extensions().get::<PeerAddress>().map(|PeerAddress(address)| *address),
         };
         address.is_some_and(|address| address.to_canonical().is_loopback())
     }
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn each_key_has_its_own_limit_and_many_are_forgotten() {
-        let limit = Limit::new("writes", "1:2".parse().expect("a rate"));
+        let limit = KeyedRateLimit::new("writes", "1:2".parse().expect("a rate"));
         for allowed in [true, true, false] {
             assert_eq!(limit.count(&0).is_ok(), allowed);
         }
@@ -276,7 +276,7 @@ mod tests {
             assert!(limit.count(&key).is_ok());
         }
         assert!(limit.0.as_ref().is_some_and(|on| on.cells.len() <= KEYS), "memory is bounded");
-        let none = Limit::new("writes", Rate::OFF);
+        let none = KeyedRateLimit::new("writes", Rate::OFF);
         assert!((0..1_000).all(|_| none.count(&0).is_ok()));
     }
 
@@ -297,15 +297,15 @@ mod tests {
 
     #[test]
     fn most_is_a_number_or_off() {
-        let most = |text: &str| text.parse::<Most>();
-        assert_eq!((most("50"), most("off")), (Ok(Most(50)), Ok(Most::OFF)));
-        assert_eq!((Most(50).to_string(), Most::OFF.to_string()), ("50".to_owned(), "off".to_owned()));
+        let most = |text: &str| text.parse::<ConcurrencyLimit>();
+        assert_eq!((most("50"), most("off")), (Ok(ConcurrencyLimit(50)), Ok(ConcurrencyLimit::OFF)));
+        assert_eq!((ConcurrencyLimit(50).to_string(), ConcurrencyLimit::OFF.to_string()), ("50".to_owned(), "off".to_owned()));
         assert!(["", "0", "-1", "x", "1.5"].iter().all(|bad| most(bad).is_err()));
     }
 
     #[test]
     fn a_limit_of_ones_own_ends_and_says_for_how_long() {
-        let (mut own, rate) = (OwnLimit::default(), "1/h:3".parse().expect("a rate"));
+        let (mut own, rate) = (SingleRateLimit::default(), "1/h:3".parse().expect("a rate"));
         assert!((0..3).all(|_| own.count(rate, "frames").is_ok()));
         for _ in 0..2 {
             let wait = own.count(rate, "frames").expect_err("too many");
@@ -323,7 +323,7 @@ mod tests {
                 headers.append("x-forwarded-for", value.parse().expect("a value"));
             }
             let mut extensions = Extensions::new();
-            extensions.insert(Peer(peer));
+            extensions.insert(PeerAddress(peer));
             args.of(&headers, &extensions).map(|address| address.to_string())
         };
         let of = |header, given: &[&str]| from([10, 0, 0, 1].into(), header, given).expect("it is counted");

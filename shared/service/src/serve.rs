@@ -42,12 +42,12 @@ use tracing::Span;
 use crate::{
     lifecycle::Shutdown,
     metric_names as names,
-    rate::{AddressArgs, Most},
+    rate::{AddressArgs, ConcurrencyLimit},
 };
 use body::Unread;
 use connections::{Connections, Counted};
 pub use host::host;
-pub use stream::Stream;
+pub use stream::BoundedStream;
 
 /// Names a request in the logs of every service it touches.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -58,7 +58,7 @@ const HEADERS_MAX: usize = 100;
 
 /// The other end of a request's connection: a client, or a proxy in front.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
+pub struct PeerAddress(pub IpAddr);
 
 /// HTTP connections of one address.
 #[derive(Clone, Debug, clap::Args)]
@@ -66,17 +66,17 @@ pub struct ConnectionArgs {
     /// HTTP connections that one address may have open on a node; a socket counts until its upgrade. One more is
     /// answered 429. Not counted: this machine, and all where ROOMCAST_ADDRESS_HEADER is set, since a proxy's
     /// connections are those of many.
-    #[arg(long, env = "ROOMCAST_CONNECTIONS_PER_ADDRESS", default_value_t = Most(1_000))]
-    pub connections_per_address: Most,
+    #[arg(long, env = "ROOMCAST_CONNECTIONS_PER_ADDRESS", default_value_t = ConcurrencyLimit(1_000))]
+    pub connections_per_address: ConcurrencyLimit,
 }
 
 /// The bounds of a server.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ServeLimits {
     /// HTTP connections at a time; a socket counts only until its upgrade.
     pub max_connections: usize,
     /// HTTP connections of one address at a time.
-    pub per_address: Most,
+    pub per_address: ConcurrencyLimit,
     /// How the address of a connection is found.
     pub address: AddressArgs,
     /// How long a connection may take until it has sent all of a request's header.
@@ -85,7 +85,7 @@ pub struct Limits {
     pub write_timeout: Duration,
 }
 
-impl Limits {
+impl ServeLimits {
     /// The limits of a public server, as configured.
     #[must_use]
     pub fn new(connections: &ConnectionArgs, address: &AddressArgs) -> Self {
@@ -97,7 +97,7 @@ impl Limits {
     pub fn inside() -> Self {
         Self {
             max_connections: 20_000,
-            per_address: Most::OFF,
+            per_address: ConcurrencyLimit::OFF,
             address: AddressArgs::default(),
             header_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
@@ -121,7 +121,7 @@ pub async fn serve(
     name: &'static str,
     listener: TcpListener,
     router: Router,
-    limits: Limits,
+    limits: ServeLimits,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     tracing::info!(name, addr = %listener.local_addr()?, "listening");
@@ -133,7 +133,7 @@ pub async fn serve(
 async fn serve_counted(
     listener: TcpListener,
     router: Router,
-    limits: Limits,
+    limits: ServeLimits,
     shutdown: Shutdown,
     key: impl Fn(IpAddr) -> Option<IpAddr>,
 ) -> anyhow::Result<()> {
@@ -180,7 +180,7 @@ async fn serve_counted(
 struct Server {
     http: http1::Builder,
     router: Router,
-    limits: Limits,
+    limits: ServeLimits,
     stop: CancellationToken,
     open: TaskTracker,
 }
@@ -189,9 +189,9 @@ impl Server {
     /// Serves a connection. `held` is dropped when the connection ends or becomes a socket.
     fn begin(&self, stream: TcpStream, peer: IpAddr, held: (OwnedSemaphorePermit, Counted)) {
         let unread = Unread::default();
-        let stream = Stream::new(stream, self.limits.write_timeout, unread.clone());
+        let stream = BoundedStream::new(stream, self.limits.write_timeout, unread.clone());
         let router = self.router.clone();
-        let service = service_fn(move |request| answer(router.clone(), request, Peer(peer), unread.clone()));
+        let service = service_fn(move |request| answer(router.clone(), request, PeerAddress(peer), unread.clone()));
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let (stop, open) = (self.stop.clone(), OpenConnection::new());
         self.open.spawn(async move {
@@ -245,7 +245,7 @@ fn cause(error: &hyper::Error) -> Option<&'static str> {
 async fn answer(
     router: Router,
     request: hyper::Request<Incoming>,
-    peer: Peer,
+    peer: PeerAddress,
     unread: Unread,
 ) -> Result<Response, Infallible> {
     let mut request = request.map(|body| unread.watch(body));

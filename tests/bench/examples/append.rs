@@ -29,7 +29,7 @@ use protocol::{
     caller::Caller,
     id::{RoomId, ShardCount},
 };
-use service::nats::{self, NatsArgs, Role};
+use service::nats::{self, NatsArgs, BrokerUser};
 use tokio::{
     task::JoinSet,
     time::{Instant, interval, sleep, timeout},
@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
         );
         return Ok(());
     }
-    let client = nats::connect_once(&broker(data)?, Role::Api).await?.client;
+    let client = nats::connect_once(&broker(data)?, BrokerUser::Api).await?.client;
     let messages = ready(&api.caller)?;
     for _ in 0..TURNS {
         let alone = measured(|acknowledged| pipelined(&client, &messages, false, acknowledged)).await?;
@@ -161,7 +161,7 @@ impl Inside {
         while appender.check().is_err() {
             sleep(Duration::from_millis(100)).await;
         }
-        let heard = nats::connect_once(&nats, Role::Api).await?;
+        let heard = nats::connect_once(&nats, BrokerUser::Api).await?;
         let applied = AppliedWatch::start(&heard.client, shards).await?;
         let caller = Caller { user: "7".parse()?, is_admin: false, org_id: None };
         Ok(Self { appender, applied, caller })

@@ -42,7 +42,7 @@ fn heard(runtime: &Runtime, surfaces: &[Surface], data: &'static str) -> Operati
 
 /// A message as the broker republishes it.
 fn message(seq: u64, data: &'static str) -> Message {
-    let subject = Channel::Room(ROOM).live_only(SHARDS, EventName::ChatMessage.as_str());
+    let subject = Channel::Room(ROOM).unstored_subject(SHARDS, EventName::ChatMessage.as_str());
     let mut headers = HeaderMap::new();
     headers.insert(nats::NATS_SEQUENCE, seq.to_string());
     headers.insert(nats::NATS_LAST_SEQUENCE, (seq - 1).to_string());

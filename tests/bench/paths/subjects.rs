@@ -23,9 +23,9 @@ pub(crate) fn person(_: &Runtime) -> Operation {
 }
 
 fn subject_of(channel: &Channel) -> Operation {
-    let subject = channel.chat(SHARDS, EventName::ChatMessage, None);
+    let subject = channel.log_subject(SHARDS, EventName::ChatMessage, None);
     Box::new(move || {
         let parsed = subject::parse(black_box(&subject)).expect("our own form");
-        assert_eq!(parsed.channel.chat(SHARDS, EventName::ChatMessage, None), subject);
+        assert_eq!(parsed.channel.log_subject(SHARDS, EventName::ChatMessage, None), subject);
     })
 }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use serde_json::json;
 use service::{
     lifecycle::Shutdown,
-    token::{self, TokenArgs, Verifier},
+    token::{self, TokenArgs, TokenVerifier},
 };
 use tokio::runtime::Runtime;
 
@@ -20,7 +20,7 @@ pub(crate) fn token(runtime: &Runtime) -> Operation {
     let token = token::sign(&secret, &claims).expect("JSON");
     let keys =
         TokenArgs { jwt_secret: Some(secret), jwt_jwks: None, jwt_audience: vec![], jwt_issuer: vec![] };
-    let verifier = runtime.block_on(Verifier::start(&keys, &Shutdown::default())).expect("a long secret");
+    let verifier = runtime.block_on(TokenVerifier::start(&keys, &Shutdown::default())).expect("a long secret");
     Box::new(move || {
         let identity = verifier.verify(black_box(&token)).expect("our own token");
         assert_eq!(identity.caller.user.as_str(), "7");

@@ -3,7 +3,7 @@
 use protocol::{id::TeamId, subject::Channel};
 use reqwest::Method;
 use serde_json::{Value, json};
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign, token},
@@ -45,7 +45,7 @@ async fn a_room_that_cannot_be_followed_leaves_no_socket_and_takes_no_room() {
     let ann = cluster.rest(0, "ann");
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 9, "is_admin": true })));
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
-    let log = cluster.log(Role::Persister).await;
+    let log = cluster.log(BrokerUser::Persister).await;
     let shards = log::discover(&log).await.expect("a log").shards;
     let kept = Channel::Team(TeamId(team["id"].as_u64().expect("an id"))).shard(shards);
     let mut of_two = Vec::new();

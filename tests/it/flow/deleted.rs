@@ -2,7 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -31,7 +31,7 @@ async fn a_deleted_message_is_not_edited_or_deleted_again_on_any_node() {
         ids.push(nodes[0].say(room, &n.to_string()).await);
     }
     let shard = cluster.shard(room).await;
-    let log = cluster.log(Role::Api).await;
+    let log = cluster.log(BrokerUser::Api).await;
     let last = async || log::state(&log, shard).await.expect("a leader").last;
     let gone = (404, "not_found".to_owned());
     // Postgres has the messages, and nothing that comes.

@@ -9,7 +9,7 @@ use protocol::{
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use service::nats::Role;
+use service::nats::BrokerUser;
 use sqlx::{Connection as _, PgConnection};
 use tests::{
     client::Rest,
@@ -31,7 +31,7 @@ async fn send(rest: &Rest, room: u64, text: &str, key: &str) -> (u16, Value) {
 
 /// The broker forgets all that it knows of the shard's keys: as after a minute.
 async fn forget_keys(cluster: &mut Cluster, shard: Shard) {
-    let jetstream: jetstream::Context = cluster.log(Role::Persister).await;
+    let jetstream: jetstream::Context = cluster.log(BrokerUser::Persister).await;
     let last = log::state(&jetstream, shard).await.expect("a shard").last;
     log::purge_below(&jetstream, shard, last + 1).await.expect("purged");
     cluster.nats.kill9();
@@ -103,9 +103,9 @@ async fn old_uuid_key_is_refused_and_not_stored_while_it_cannot_be_looked_up() {
     let said = ann.say(room, "not in Postgres").await;
     let (status, problem) = send(&ann, room, "hello", &aged(120, 1)).await;
     assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{problem}");
-    let jetstream = cluster.log(Role::Persister).await;
+    let jetstream = cluster.log(BrokerUser::Persister).await;
     let shards = log::discover(&jetstream).await.expect("a log").shards;
-    let subject = Channel::Room(RoomId(room)).chat(shards, EventName::ChatMessage, None);
+    let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
     let last = log::last(&jetstream, &subject).await.expect("the log answers").expect("a message");
     assert_eq!(last.seq, said, "nothing was stored after it");
     cluster.persister[0].restart();

@@ -2,7 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -203,7 +203,7 @@ async fn a_message_is_edited_while_only_the_log_has_it_and_once_only_postgres_ha
         .await;
     };
     text("two").await;
-    log::purge_below(&cluster.log(Role::Persister).await, cluster.shard(room).await, id + 2)
+    log::purge_below(&cluster.log(BrokerUser::Persister).await, cluster.shard(room).await, id + 2)
         .await
         .expect("gone");
     edit("three").await;

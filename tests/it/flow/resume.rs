@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::{
     cluster::{Cluster, Size},
     postgres::Database,
@@ -165,7 +165,7 @@ async fn what_is_trimmed_during_a_replay_is_not_called_recovered() {
         let (first, last) = (*said.iter().min().expect("some"), *said.iter().max().expect("some"));
         // A history without a cursor shows all of it: Postgres has it.
         ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
-        let (jetstream, shard) = (cluster.log(Role::Persister).await, cluster.shard(room).await);
+        let (jetstream, shard) = (cluster.log(BrokerUser::Persister).await, cluster.shard(room).await);
         let mut socket = cluster.socket(1, "bob").await;
         // Earlier and earlier in the course of the replay.
         let trimming = async {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use protocol::socket::Close;
+use protocol::socket::CloseCode;
 use serde_json::{Value, json};
 use tests::{
     PATIENCE,
@@ -142,7 +142,7 @@ async fn throw(address: &str, token: &str, bytes: &[u8]) -> Result<(), TestCaseE
             0x81 => prop_assert!(serde_json::from_slice::<Value>(payload).is_ok(), "{payload:?}"),
             0x88 => {
                 let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-                let rules = [Close::Goodbye, Close::Protocol, Close::NotUtf8, Close::TooBig];
+                let rules = [CloseCode::Goodbye, CloseCode::Protocol, CloseCode::NotUtf8, CloseCode::TooBig];
                 prop_assert!(rules.iter().any(|rule| Some(rule.code()) == code), "{code:?} {payload:?}");
                 prop_assert!(sent.is_empty(), "after the close: {sent:?}");
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::{error::ErrorCode, socket::Close};
+use protocol::{error::ErrorCode, socket::CloseCode};
 use serde_json::json;
 use tests::{
     client::{Rest, Socket},
@@ -74,7 +74,7 @@ fn is_known(name: &str, value: &str, help: &str, routes: &BTreeSet<String>) -> b
         "method" => METHODS.contains(&value),
         "status" => value.len() == 3 && value.parse::<u16>().is_ok(),
         "shard" => value == "system" || value.parse::<u16>().is_ok(),
-        "reason" => Close::ALL.iter().any(|close| close.as_str() == value),
+        "reason" => CloseCode::ALL.iter().any(|close| close.as_str() == value),
         "code" => ErrorCode::ALL.iter().any(|code| code.as_str() == value),
         "outcome" if ErrorCode::ALL.iter().any(|code| code.as_str() == value) => true,
         _ => help.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == value),

@@ -1,7 +1,7 @@
 //! Up to where a socket has all there is, and what a resume from there is answered.
 
 use serde_json::{Value, json};
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::cluster::{Cluster, Size};
 
 async fn position(socket: &mut tests::client::Socket) -> Vec<(u64, u64)> {
@@ -67,7 +67,7 @@ async fn a_quiet_room_resumes_though_its_last_event_has_left_the_log() {
         (page["results"].as_array().map(Vec::len) == Some(2)).then_some(())
     })
     .await;
-    let (jetstream, shard) = (cluster.log(Role::Persister).await, cluster.shard(room).await);
+    let (jetstream, shard) = (cluster.log(BrokerUser::Persister).await, cluster.shard(room).await);
     log::purge_below(&jetstream, shard, last + 1).await.expect("purged");
     let channel = format!("room-{room}");
     for (since, recovered) in [(last, true), (first, false)] {

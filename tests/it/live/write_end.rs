@@ -152,7 +152,7 @@ async fn what_stands_behind_a_closing_is_left_out_by_a_persister_that_comes_late
     assert_eq!(status, StatusCode::NO_CONTENT, "Postgres has it");
     cluster.persister[0].kill9();
     // As a node that looked at the room before it was closed.
-    let log = cluster.log(service::nats::Role::Api).await;
+    let log = cluster.log(service::nats::BrokerUser::Api).await;
     let shard = cluster.shard(room).await;
     let subject = format!("chat.{shard}.room.{room}.chat-message");
     let payload = json!({

@@ -15,7 +15,7 @@ use protocol::{
     subject::Channel,
 };
 use serde_json::{Value, json};
-use service::nats::Role;
+use service::nats::BrokerUser;
 use sqlx::PgPool;
 use tests::{cluster::Cluster, eventually};
 
@@ -193,7 +193,7 @@ impl Log {
         let shards = ShardCount::new(1).expect("a count");
         let mut acks = Vec::new();
         for sample in samples {
-            let subject = sample.channel().chat(shards, sample.name, None);
+            let subject = sample.channel().log_subject(shards, sample.name, None);
             let mut headers = HeaderMap::new();
             headers.insert(header::INCARNATION, sample.incarnation.to_string());
             headers.insert(header::COUNTER, sample.counter.to_string());
@@ -234,7 +234,7 @@ fn whatever_decodes_can_be_applied() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let log = runtime.block_on(async {
         let cluster = start().await;
-        let (api, pool) = (cluster.log(Role::Api).await, cluster.database.pool().await);
+        let (api, pool) = (cluster.log(BrokerUser::Api).await, cluster.database.pool().await);
         Log { api, pool, _cluster: cluster }
     });
     let config = Config { cases: 64, failure_persistence: None, ..Config::default() };

@@ -1,6 +1,6 @@
 //! The log has lost what Postgres has not got: refused, until somebody accepts the loss.
 
-use service::nats::Role;
+use service::nats::BrokerUser;
 
 use super::{
     count, expected, metric, place, printed, recover, rows, say_all, shard, start, state, until_metric,
@@ -17,7 +17,7 @@ async fn a_hole_is_refused_until_the_loss_is_accepted() {
     cluster.persister[0].terminate();
     let more = say_all(&ann, room, 5..10).await;
     let lost = more[2];
-    log::purge_below(&cluster.log(Role::Persister).await, shard(), lost + 1).await.expect("purged");
+    log::purge_below(&cluster.log(BrokerUser::Persister).await, shard(), lost + 1).await.expect("purged");
 
     cluster.persister[0].restart();
     let said = until_refused(&cluster.persister[0]).await;

@@ -27,7 +27,7 @@ use log::StreamState;
 use protocol::{id::Shard, subject};
 use reqwest::Method;
 use serde_json::json;
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::{
     client::Rest,
     cluster::{Cluster, Node, Size, program},
@@ -104,13 +104,13 @@ async fn count(cluster: &Cluster, table: &'static str) -> i64 {
 }
 
 async fn state(cluster: &Cluster, shard: Shard) -> StreamState {
-    let jetstream = cluster.log(Role::Persister).await;
+    let jetstream = cluster.log(BrokerUser::Persister).await;
     eventually("the log answers", || async { log::state(&jetstream, shard).await.ok() }).await
 }
 
 /// Waits until the persister has looked at every log since its broker was started.
 async fn until_looked_at(cluster: &Cluster) {
-    let jetstream = cluster.log(Role::Persister).await;
+    let jetstream = cluster.log(BrokerUser::Persister).await;
     let looked = format!("broker={}", jetstream.client().server_info().server_id);
     for shard in [Shard::SYSTEM, shard()] {
         eventually("the log was looked at", || async {

@@ -6,7 +6,7 @@ use protocol::{
     subject::Channel,
 };
 use serde_json::json;
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -57,9 +57,9 @@ async fn grown_over(appended: usize) {
     cluster.persister[0].terminate();
     bring_back(&mut cluster, &older);
     // As api's user, by someone who does not wait for the persister as api does.
-    let api = cluster.log(Role::Api).await;
+    let api = cluster.log(BrokerUser::Api).await;
     let shards = ShardCount::new(1).expect("a count");
-    let subject = Channel::Room(RoomId(room)).chat(shards, EventName::ChatMessage, None);
+    let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
     let mut strays = Vec::new();
     for n in 0..appended {
         let message = json!({ "message": n.to_string(), "room": room, "user": "ann",

@@ -6,9 +6,9 @@ use std::sync::{
 };
 
 use async_nats::jetstream::Context;
-use log::Reader;
+use log::LogReader;
 use protocol::subject;
-use service::nats::{NatsArgs, Role, connect_once};
+use service::nats::{NatsArgs, BrokerUser, connect_once};
 use tests::{eventually, proxy::Proxy};
 use tokio::task::JoinSet;
 
@@ -30,13 +30,13 @@ async fn reader_over_a_slow_link_reads_by_one_consumer_and_deletes_it() {
     for _ in 0..3 {
         ann.say(room, &"x".repeat(16_000)).await;
     }
-    let direct = cluster.log(Role::Persister).await;
+    let direct = cluster.log(BrokerUser::Persister).await;
     let before = consumers(&direct).await;
     let proxy = Proxy::start(cluster.nats.address()).await;
-    let args = NatsArgs { nats_url: proxy.url(&cluster.nats.url(Role::Fanout.as_str())), nats_ca: None };
-    let connection = connect_once(&args, Role::Fanout).await.expect("a broker");
+    let args = NatsArgs { nats_url: proxy.url(&cluster.nats.url(BrokerUser::Fanout.as_str())), nats_ca: None };
+    let connection = connect_once(&args, BrokerUser::Fanout).await.expect("a broker");
     proxy.slow(RATE);
-    let mut reader = Reader::open(connection.jetstream(), shard(), None, 1);
+    let mut reader = LogReader::open(connection.jetstream(), shard(), None, 1);
     let mut read = 0;
     while let Some(event) = reader.next_stored().await.expect("a log that can be read") {
         read += usize::from(event.stored.payload.len() > 16_000);
@@ -57,12 +57,12 @@ const OPENED: usize = 1_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn reader_that_is_opened_while_events_are_stored_reads_all_that_was_acknowledged_before() {
     let cluster = start().await;
-    let jetstream = cluster.log(Role::Persister).await;
+    let jetstream = cluster.log(BrokerUser::Persister).await;
     let acked: Arc<[AtomicU64]> = (0..ROOMS).map(|_| AtomicU64::new(0)).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
     for _ in 0..16 {
-        let (acked, stop, log) = (acked.clone(), stop.clone(), cluster.log(Role::Api).await);
+        let (acked, stop, log) = (acked.clone(), stop.clone(), cluster.log(BrokerUser::Api).await);
         writers.spawn(async move {
             while !stop.load(Ordering::SeqCst) {
                 let room = rand::random_range(0..ROOMS);
@@ -78,7 +78,7 @@ async fn reader_that_is_opened_while_events_are_stored_reads_all_that_was_acknow
         let room = n % acked.len();
         let last = acked[room].load(Ordering::SeqCst);
         let filter = format!("chat.{}.room.{}.>", shard(), room + 1);
-        let mut reader = Reader::open(jetstream.clone(), shard(), Some(filter), last.saturating_sub(20));
+        let mut reader = LogReader::open(jetstream.clone(), shard(), Some(filter), last.saturating_sub(20));
         let mut read = 0;
         while let Some(event) = reader.next_stored().await.expect("a log that can be read") {
             read = event.stored.seq;

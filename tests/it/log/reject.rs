@@ -5,7 +5,7 @@ use protocol::{
     id::{RoomId, ShardCount},
     subject::Channel,
 };
-use service::nats::Role;
+use service::nats::BrokerUser;
 use sqlx::AssertSqlSafe;
 use tests::cluster::Cluster;
 
@@ -15,8 +15,8 @@ use super::{count, rows, say, shard, start, until_metric};
 async fn append_unseen(cluster: &mut Cluster, room: u64, texts: &[&str]) {
     cluster.persister[0].kill9();
     let shards = ShardCount::new(1).expect("a count");
-    let subject = Channel::Room(RoomId(room)).chat(shards, EventName::ChatMessage, None);
-    let api = cluster.log(Role::Api).await;
+    let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
+    let api = cluster.log(BrokerUser::Api).await;
     let mut acks = Vec::new();
     for text in texts {
         let payload = format!(
@@ -47,7 +47,7 @@ async fn what_cannot_be_applied_is_kept_and_counted() {
     let room = ann.make_room("general").await;
     let first = say(&ann, room, "0").await;
     let shards = ShardCount::new(1).expect("a count");
-    let subject = Channel::Room(RoomId(room)).chat(shards, EventName::ChatMessage, None);
+    let subject = Channel::Room(RoomId(room)).log_subject(shards, EventName::ChatMessage, None);
     let message = |text: &str, room: u64| {
         format!(
             r#"{{"message":"{text}","room":{room},"user":"ann","created_at":"2026-11-21T08:51:26.593514Z"}}"#
@@ -60,7 +60,7 @@ async fn what_cannot_be_applied_is_kept_and_counted() {
         (subject.replace("chat-message", "from-the-future"), "{}".to_owned()),
     ];
     // As api's user: nobody else may append.
-    let api = cluster.log(Role::Api).await;
+    let api = cluster.log(BrokerUser::Api).await;
     let mut acks = Vec::new();
     for (subject, payload) in broken.clone() {
         acks.push(api.publish(subject, payload.into()).await.expect("sent"));

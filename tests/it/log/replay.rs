@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use async_nats::jetstream::Context;
 use serde_json::{Value, json};
-use service::nats::Role;
+use service::nats::BrokerUser;
 use sqlx::PgPool;
 use tests::{
     cluster::{Cluster, program},
@@ -83,7 +83,7 @@ fn finished(replay: Child) -> (Option<i32>, String) {
 
 async fn begin(cluster: &Cluster) -> Log {
     let room = cluster.rest(0, "ann").make_room("general").await;
-    Log { api: cluster.log(Role::Api).await, pool: cluster.database.pool().await, room }
+    Log { api: cluster.log(BrokerUser::Api).await, pool: cluster.database.pool().await, room }
 }
 
 #[tokio::test]

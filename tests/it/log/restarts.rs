@@ -4,7 +4,7 @@ use log::purge_below;
 use protocol::event::header;
 use reqwest::Method;
 use serde_json::{Value, json};
-use service::nats::Role;
+use service::nats::BrokerUser;
 use sqlx::PgPool;
 use tests::{cluster::Cluster, eventually};
 
@@ -42,7 +42,7 @@ async fn trim(cluster: &Cluster) {
     let last = state(cluster, shard()).await.last;
     eventually("all of it is applied", || async { (place(cluster, shard()).await.0 >= last).then_some(()) })
         .await;
-    purge_below(&cluster.log(Role::Persister).await, shard(), last + 1).await.expect("it is purged");
+    purge_below(&cluster.log(BrokerUser::Persister).await, shard(), last + 1).await.expect("it is purged");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn until_all_have_left(cluster: &Cluster, pool: &PgPool, users: &str, coun
         (rows.len() == count).then_some(rows)
     })
     .await;
-    let jetstream = cluster.log(Role::Persister).await;
+    let jetstream = cluster.log(BrokerUser::Persister).await;
     let mut changed = Vec::new();
     for (user, incarnation, seq) in rows {
         let stored = log::get(&jetstream, shard(), u64::try_from(seq).expect("a sequence")).await;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::postgres::Database;
 
 use super::{Cluster, expected, place, rows, say, say_all, shard, start, state, until_refused};
@@ -55,7 +55,7 @@ async fn an_older_dump_catches_up_from_the_log_or_says_what_is_missing() {
     assert_eq!(state(&cluster, shard()).await.epoch, 1, "no id was given twice");
 
     // The same dump, once the log has forgotten some of what came after it.
-    log::purge_below(&cluster.log(Role::Persister).await, shard(), sent[15]).await.expect("purged");
+    log::purge_below(&cluster.log(BrokerUser::Persister).await, shard(), sent[15]).await.expect("purged");
     move_to(&mut cluster, restore(&file));
     let said = until_refused(&cluster.persister[0]).await;
     assert!(said.contains(&format!("{} to {}", sent[10], sent[14])), "{said}");

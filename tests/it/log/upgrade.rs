@@ -3,7 +3,7 @@
 
 use async_nats::jetstream::Context;
 use serde_json::{Value, json};
-use service::{nats::Role, schema};
+use service::{nats::BrokerUser, schema};
 use sqlx::PgPool;
 use tests::{client::Rest, cluster::sign, eventually};
 
@@ -22,7 +22,7 @@ async fn events_of_a_later_version_are_pushed_as_they_are_and_kept() {
     let mut socket = cluster.socket(0, "ann").await;
     socket.must("join_room", json!({ "room_pk": room })).await;
     // As api's user: nobody else may append.
-    let api = cluster.log(Role::Api).await;
+    let api = cluster.log(BrokerUser::Api).await;
     let later = json!({ "room": room, "user": "ann", "reaction": "+1" });
     let unknown = append(&api, &format!("chat.0.room.{room}.reaction-add"), &later).await;
     let message = json!({

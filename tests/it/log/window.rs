@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use log::Reached;
+use log::LogEnd;
 use protocol::subject;
 use serde_json::json;
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -85,10 +85,10 @@ async fn what_a_node_says_it_saw_begins_an_epoch() {
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
     let id = say(&ann, room, "0").await;
-    let fanout = cluster.log(Role::Fanout).await.client();
+    let fanout = cluster.log(BrokerUser::Fanout).await.client();
     let tell = async |seq| {
-        let word = serde_json::to_vec(&Reached { epoch: 1, seq }).expect("JSON");
-        fanout.publish(subject::seen(shard()), word.into()).await.expect("sent");
+        let word = serde_json::to_vec(&LogEnd { epoch: 1, seq }).expect("JSON");
+        fanout.publish(subject::log_end(shard()), word.into()).await.expect("sent");
     };
     tell(id).await;
     assert_eq!(say(&ann, room, "1").await, id + 1);

@@ -4,7 +4,7 @@ use protocol::{
     caller::Caller,
     id::{RoomId, TeamId},
     rpc::{
-        ActionReply, ActionRequest, ConfirmRequest, Confirmed, Effect, Grant, Participants,
+        ActionReply, ActionRequest, ConfirmRequest, ConfirmReply, SocketEffect, AccessGrant, ParticipantsReply,
         ParticipantsRequest, SignalRequest, Surface, expiry,
     },
     subject::rpc,
@@ -33,7 +33,7 @@ async fn who_may_not_stay_is_named() {
     let room = private_room(&ann, &["bob"]).await;
     let client = as_fanout(&cluster).await;
     let out = async |users: &[&str]| {
-        let confirmed: Confirmed =
+        let confirmed: ConfirmReply =
             ask(&client, rpc::CONFIRM, &confirm(room, users)).await.expect("an answer");
         let out: Vec<String> = confirmed.out.iter().map(ToString::to_string).collect();
         (out, confirmed.grant)
@@ -49,7 +49,7 @@ async fn who_may_not_stay_is_named() {
     assert!(out(&["bob", "eve"]).await.0.is_empty());
     delete(&ann, &format!("/api/v1/rooms/{room}")).await;
     assert_eq!(out(&["ann", "bob"]).await.0, ["ann", "bob"], "nobody is in a closed room");
-    let nowhere: protocol::rpc::Reply<Confirmed> =
+    let nowhere: protocol::rpc::RpcResult<ConfirmReply> =
         ask(&client, rpc::CONFIRM, &confirm(999_999, &["ann"])).await;
     assert_eq!(nowhere.expect_err("no such room").code.as_str(), "not_found");
 }
@@ -65,7 +65,7 @@ async fn who_may_not_follow_a_team_is_named_by_caller() {
     let out = async || {
         let callers = vec![caller("ann"), caller("bob"), caller("eve"), admin.clone()];
         let request = ConfirmRequest { room: RoomId(0), team: Some(team), callers, expires_at: expiry() };
-        let confirmed: Confirmed = ask(&client, rpc::CONFIRM, &request).await.expect("an answer");
+        let confirmed: ConfirmReply = ask(&client, rpc::CONFIRM, &request).await.expect("an answer");
         (confirmed.callers_out.expect("a current api"), confirmed.grant)
     };
     let (left, before) = out().await;
@@ -77,7 +77,7 @@ async fn who_may_not_follow_a_team_is_named_by_caller() {
     assert!(after.as_of > before.as_of, "{before:?} {after:?}");
 }
 
-async fn granted(client: &async_nats::Client, user: &str, room: u64) -> Grant {
+async fn granted(client: &async_nats::Client, user: &str, room: u64) -> AccessGrant {
     let frame = json!({ "action": "subscribe", "channel": format!("room-{room}") });
     let request = ActionRequest {
         caller: caller(user),
@@ -92,7 +92,7 @@ async fn granted(client: &async_nats::Client, user: &str, room: u64) -> Grant {
     };
     let reply: ActionReply = ask(client, rpc::ACTION, &request).await.expect("an answer");
     match reply.effect {
-        Some(Effect::Subscribe { grant: Some(grant), .. }) => grant,
+        Some(SocketEffect::Subscribe { grant: Some(grant), .. }) => grant,
         other => panic!("no grant: {other:?} {:?}", reply.errors),
     }
 }
@@ -127,7 +127,7 @@ async fn who_is_in_a_room_is_told_with_their_words() {
     let present = async || {
         let request =
             ParticipantsRequest { room: RoomId(room), is_paged: false, after: None, expires_at: expiry() };
-        ask::<Participants>(&client, rpc::PARTICIPANTS, &request).await.expect("an answer")
+        ask::<ParticipantsReply>(&client, rpc::PARTICIPANTS, &request).await.expect("an answer")
     };
     assert!(present().await.present.is_empty());
     let mut socket = cluster.socket(0, "bob").await;
@@ -155,7 +155,7 @@ async fn people_of_one_room_may_signal_to_each_other() {
     let may = async |from: &str, to: &str| {
         let user = to.parse().expect("an id");
         let request = SignalRequest { caller: caller(from), user, expires_at: expiry() };
-        let reply: protocol::rpc::Reply<()> = ask(&client, rpc::SIGNAL, &request).await;
+        let reply: protocol::rpc::RpcResult<()> = ask(&client, rpc::SIGNAL, &request).await;
         reply.map_err(|error| error.code.as_str())
     };
     let pairs = [("ann", "bob"), ("bob", "ann"), ("cid", "dan"), ("cid", "ann"), ("ann", "dan")];

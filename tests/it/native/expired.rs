@@ -6,7 +6,7 @@ use protocol::{
     caller::Caller,
     clock::Timestamp,
     id::RoomId,
-    rpc::{ActionReply, ActionRequest, Reply, Surface, expiry},
+    rpc::{ActionReply, ActionRequest, RpcResult, Surface, expiry},
     subject::rpc,
 };
 use serde_json::{json, value::RawValue};
@@ -38,10 +38,10 @@ async fn what_has_expired_is_not_done() {
     let late = serde_json::to_vec(&say(room, "late", Timestamp::now().unix_ms() - 1)).expect("JSON");
     let answer = tokio::time::timeout(Duration::from_secs(1), client.request(rpc::ACTION, late.into())).await;
     if let Ok(Ok(answer)) = answer {
-        let reply: Reply<ActionReply> = serde_json::from_slice(&answer.payload).expect("a reply");
+        let reply: RpcResult<ActionReply> = serde_json::from_slice(&answer.payload).expect("a reply");
         assert!(reply.is_err(), "{reply:?}");
     }
-    let reply: Reply<ActionReply> = ask(&client, rpc::ACTION, &say(room, "in time", expiry())).await;
+    let reply: RpcResult<ActionReply> = ask(&client, rpc::ACTION, &say(room, "in time", expiry())).await;
     assert_eq!(reply.expect("done").status, 201);
     let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
     let texts: Vec<_> = page["results"].as_array().expect("a list").iter().map(|m| &m["message"]).collect();

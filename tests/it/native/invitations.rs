@@ -147,7 +147,7 @@ async fn a_yes_that_died_half_way_is_completed_by_the_same_again() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(1, "ann"), cluster.rest(1, "bob"));
     let broker = as_fanout(&cluster).await;
-    let adds = subject::live_everywhere("room", EventName::MemberAdd);
+    let adds = subject::live_filter_of_all_shards("room", EventName::MemberAdd);
     let mut adds = broker.subscribe(adds).await.expect("a subscription");
     broker.flush().await.expect("it stands");
     for _ in 0..5 {

@@ -5,12 +5,12 @@ use async_nats::jetstream::stream::Config;
 use protocol::{
     caller::Caller,
     id::{RoomId, Shard},
-    rpc::{ActionReply, ActionRequest, Reply, Surface, expiry},
+    rpc::{ActionReply, ActionRequest, RpcResult, Surface, expiry},
     subject::{self, rpc},
 };
 use reqwest::Method;
 use serde_json::{Value, json, value::RawValue};
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -127,7 +127,7 @@ async fn another_frame_under_the_key_of_a_frame_is_refused() {
             request: "r".to_owned(),
             expires_at: expiry(),
         };
-        let reply: Reply<ActionReply> = ask(&client, rpc::ACTION, &request).await;
+        let reply: RpcResult<ActionReply> = ask(&client, rpc::ACTION, &request).await;
         let reply = reply.expect("an answer");
         (reply.status, reply.data.map(|data| data.get().to_owned()))
     };
@@ -155,7 +155,7 @@ async fn a_room_of_which_only_the_creation_is_stored_is_completed_by_the_same_re
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     // The shards of rooms and teams take nothing; that of their creations does.
-    let broker = cluster.log(Role::Persister).await;
+    let broker = cluster.log(BrokerUser::Persister).await;
     let shards = log::discover(&broker).await.expect("a log").shards;
     let mut before: Vec<Config> = Vec::new();
     for shard in shards.all().filter(|shard| *shard != Shard::SYSTEM) {

@@ -2,7 +2,7 @@
 
 use protocol::{
     id::RoomId,
-    rpc::{ParticipantKey, Participants, ParticipantsRequest, expiry},
+    rpc::{ParticipantKey, ParticipantsReply, ParticipantsRequest, expiry},
     subject::rpc,
 };
 use reqwest::StatusCode;
@@ -100,7 +100,7 @@ async fn people_are_paged_in_one_order_whatever_the_collation_of_the_database() 
         let last =
             ParticipantKey { user: user.parse().expect("an id"), incarnation: i64::MAX.unsigned_abs() };
         let request = ParticipantsRequest { room, is_paged: true, after: Some(last), expires_at: expiry() };
-        let page: Participants = ask(&client, rpc::PARTICIPANTS, &request).await.expect("an answer");
+        let page: ParticipantsReply = ask(&client, rpc::PARTICIPANTS, &request).await.expect("an answer");
         let found: Vec<&str> = page.present.iter().map(|word| word.user.as_str()).collect();
         assert_eq!((found.as_slice(), page.next), (&people[n + 1..], None));
     }

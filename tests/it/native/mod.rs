@@ -19,7 +19,7 @@ mod teams;
 mod unique;
 
 use async_nats::{Client, ConnectOptions};
-use protocol::rpc::Reply;
+use protocol::rpc::RpcResult;
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ async fn ask<T: DeserializeOwned>(
     client: &Client,
     subject: &'static str,
     request: &impl Serialize,
-) -> Reply<T> {
+) -> RpcResult<T> {
     let payload = serde_json::to_vec(request).expect("JSON");
     let answer = client.request(subject, payload.into()).await.expect("an answer");
     serde_json::from_slice(&answer.payload).expect("a reply")

@@ -50,7 +50,7 @@ async fn of_two_invitations_that_are_accepted_one_lets_in() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, root, bob) = (cluster.rest(0, "ann"), admin(&cluster, 1), cluster.rest(1, "bob"));
     let broker = as_fanout(&cluster).await;
-    let adds = |kind, event| broker.subscribe(subject::live_everywhere(kind, event));
+    let adds = |kind, event| broker.subscribe(subject::live_filter_of_all_shards(kind, event));
     let mut room_adds = adds("room", EventName::MemberAdd).await.expect("a subscription");
     let mut team_adds = adds("team", EventName::TeamMemberAdd).await.expect("a subscription");
     broker.flush().await.expect("it stands");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use protocol::id::Shard;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use service::nats::{self, Role};
+use service::nats::{self, BrokerUser};
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -50,8 +50,8 @@ async fn rows(cluster: &Cluster) -> Vec<(i64, i32)> {
 
 /// Takes out of the log what Postgres has of rooms' creations, as the persister does once it is old.
 async fn forget(cluster: &Cluster) {
-    let args = cluster.nats.args(Role::Persister);
-    let jetstream = nats::connect_once(&args, Role::Persister).await.expect("the broker").jetstream();
+    let args = cluster.nats.args(BrokerUser::Persister);
+    let jetstream = nats::connect_once(&args, BrokerUser::Persister).await.expect("the broker").jetstream();
     let last = log::state(&jetstream, Shard::SYSTEM).await.expect("the log").last;
     log::purge_below(&jetstream, Shard::SYSTEM, last + 1).await.expect("purged");
 }

@@ -3,8 +3,8 @@
 use protocol::{
     error::{Error, ErrorCode},
     id::RoomId,
-    rpc::{ActionReply, ActionRequest, Effect, Surface},
-    socket::{self, Described, Left},
+    rpc::{ActionReply, ActionRequest, SocketEffect, Surface},
+    socket::{self, Described, LeftRoom},
     subject::Channel,
 };
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ async fn decide(api: &Shared, request: &ActionRequest, write: &Request<'_>) -> R
     }
 }
 
-fn reply(status: u16, data: &impl Serialize, effect: Option<Effect>) -> Result<ActionReply, Error> {
+fn reply(status: u16, data: &impl Serialize, effect: Option<SocketEffect>) -> Result<ActionReply, Error> {
     let data = serde_json::value::to_raw_value(data).map_err(|error| Error::internal(&error))?;
     Ok(ActionReply { status, data: Some(data), errors: vec![], effect })
 }
@@ -129,7 +129,7 @@ async fn list(api: &Shared, request: &ActionRequest, frame: wire::List) -> Resul
 async fn join(api: &Shared, request: &ActionRequest, frame: wire::JoinRoom) -> Result<ActionReply, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
     let (found, facts) = matches::enter(api, &request.caller, frame.room_pk, as_admin).await?;
-    let effect = Effect::Subscribe {
+    let effect = SocketEffect::Subscribe {
         channel: Channel::Room(frame.room_pk),
         participant: true,
         since: None,
@@ -141,7 +141,7 @@ async fn join(api: &Shared, request: &ActionRequest, frame: wire::JoinRoom) -> R
 
 fn leave(request: &ActionRequest) -> Result<ActionReply, Error> {
     let room = joined(request)?;
-    reply(200, &Left::of(room), Some(Effect::Leave { room }))
+    reply(200, &LeftRoom::of(room), Some(SocketEffect::Leave { room }))
 }
 
 async fn create(
@@ -164,7 +164,7 @@ async fn create(
     let (text, created_at) = (sent.message.message, sent.message.created_at);
     // The push, which is the answer, has the two besides.
     let data = wire::Said { id: sent.id, text, created_at, user: None, room: None };
-    reply(201, &data, Some(Effect::Appended { room, seq: sent.id.0 }))
+    reply(201, &data, Some(SocketEffect::Appended { room, seq: sent.id.0 }))
 }
 
 async fn edit(
@@ -179,7 +179,7 @@ async fn edit(
     let text = &frame.edited_msg_text;
     let (edit, appended) = messages::edit(api, &request.caller, room, frame.msg_id, text, by).await?;
     let data = wire::Changed { room_id: room, message_id: edit.message_id, message_text: edit.message };
-    reply(200, &data, Some(Effect::Appended { room, seq: appended.seq }))
+    reply(200, &data, Some(SocketEffect::Appended { room, seq: appended.seq }))
 }
 
 async fn delete(
@@ -193,7 +193,7 @@ async fn delete(
     let by = &Request { id: Some(&id), ..write.clone() };
     let (delete, appended) = messages::delete(api, &request.caller, room, frame.msg_id_list, by).await?;
     let data = wire::Deleted { room_id: room, messages_ids: delete.messages_ids };
-    reply(200, &data, Some(Effect::Appended { room, seq: appended.seq }))
+    reply(200, &data, Some(SocketEffect::Appended { room, seq: appended.seq }))
 }
 
 /// What the client calls its request: a JSON scalar, written in ASCII since it travels in a header.

@@ -3,7 +3,7 @@
 use protocol::{
     clock::Timestamp,
     id::{MessageId, RoomId},
-    socket::{Empty, Left},
+    socket::{NoFields, LeftRoom},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,9 @@ protocol::actions! {
         /// Is in a room; another one is left.
         JoinRoom(JoinRoom) = "join_room" => 200 Shown,
         /// Is in no room any more.
-        LeaveRoom(Empty) = "leave_room" => 200 Left,
+        LeaveRoom(NoFields) = "leave_room" => 200 LeftRoom,
         /// The room that the socket is in; not for admins.
-        CurrentRoomInfo(Empty) = "current_room_info" => 200 Shown,
+        CurrentRoomInfo(NoFields) = "current_room_info" => 200 Shown,
         /// Sends a message.
         CreateMessage(CreateMessage) = "create_message" => 201 Said,
         /// Changes a message's text, by its author.

@@ -147,7 +147,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
     read::<protocol::event::PersonChange>(bytes);
     read::<wire::frame::Subscribe>(bytes);
     read::<wire::frame::JoinRoom>(bytes);
-    read::<protocol::socket::OfRoom>(bytes);
+    read::<protocol::socket::RoomFrame>(bytes);
     read::<wire::frame::CreateMessage>(bytes);
     read::<wire::frame::EditMessage>(bytes);
     read::<wire::frame::DeleteMessages>(bytes);

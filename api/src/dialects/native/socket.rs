@@ -3,8 +3,8 @@
 use protocol::{
     error::{Error, ErrorCode},
     id::RoomId,
-    rpc::{ActionReply, ActionRequest, Effect},
-    socket::{Described, OfRoom},
+    rpc::{ActionReply, ActionRequest, SocketEffect},
+    socket::{Described, RoomFrame},
     subject::Channel,
 };
 use serde::Serialize;
@@ -46,7 +46,7 @@ pub(crate) async fn act(api: &Api, request: &ActionRequest, deadline: Instant) -
     }
 }
 
-fn reply(status: u16, data: &impl Serialize, effect: Option<Effect>) -> Result<ActionReply, Error> {
+fn reply(status: u16, data: &impl Serialize, effect: Option<SocketEffect>) -> Result<ActionReply, Error> {
     let data = serde_json::value::to_raw_value(data).map_err(|error| Error::internal(&error))?;
     Ok(ActionReply { status, data: Some(data), errors: vec![], effect })
 }
@@ -78,7 +78,7 @@ async fn decide(api: &Api, request: &ActionRequest, write: &Request<'_>) -> Resu
         Action::MarkRead => mark_read(api, request, decode::json(text(frame))?, write).await,
         Action::Invite => invite(api, request, decode::json(text(frame))?, write).await,
         Action::CurrentRoomInfo => {
-            let frame: OfRoom = decode::json(text(frame))?;
+            let frame: RoomFrame = decode::json(text(frame))?;
             let room = rooms::show(api, &request.caller, room(frame.room_pk, request)?).await?;
             reply(200, &page::fit_one(encode::room(room, true), api.socket_max_bytes())?, None)
         }
@@ -104,7 +104,7 @@ async fn subscribe(
     };
     let channel = frame.channel.clone();
     let data = Followed { channel, participants: None, count: None, position: None };
-    let effect = Effect::Subscribe {
+    let effect = SocketEffect::Subscribe {
         channel: frame.channel,
         participant: false,
         since: frame.since,
@@ -116,7 +116,7 @@ async fn subscribe(
 
 async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> Result<ActionReply, Error> {
     let (room, facts) = rooms::join(api, &request.caller, frame.room_pk).await?;
-    let effect = Effect::Subscribe {
+    let effect = SocketEffect::Subscribe {
         channel: Channel::Room(frame.room_pk),
         participant: true,
         since: frame.since,

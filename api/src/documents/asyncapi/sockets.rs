@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use protocol::{
     error::ErrorCode,
     event::{EventName, live},
-    socket::{Close, Described, local, push},
+    socket::{CloseCode, Described, local, push},
 };
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) fn add(parts: &mut Parts) {
     parts.message("refused", "An action is refused: nothing of it is done.", &refused());
     let mut native = actions(parts, "native", native::socket::ACTIONS);
-    native.extend(actions(parts, "native", local::Action::DESCRIBED));
+    native.extend(actions(parts, "native", local::LocalAction::DESCRIBED));
     let pushes = pushes(parts);
     let matches = actions(parts, "match", matches::socket::ACTIONS);
     let for_admins = matches
@@ -183,6 +183,6 @@ fn refused() -> Value {
 }
 
 fn closes() -> Value {
-    let close = |close: &Close| json!({ "code": close.code(), "reason": close.as_str(), "about": close.meaning().trim() });
-    Close::ALL.iter().map(close).collect()
+    let close = |close: &CloseCode| json!({ "code": close.code(), "reason": close.as_str(), "about": close.meaning().trim() });
+    CloseCode::ALL.iter().map(close).collect()
 }

@@ -1,13 +1,13 @@
 //! Subjects of the broker: what the services tell and ask each other.
 
-use log::{Applied, Reached, SyncHint};
+use log::{AppliedPosition, LogEnd, SyncHint};
 use protocol::{
     event::EventName,
     rpc::{
-        ActionReply, ActionRequest, ConfirmRequest, Confirmed, HelloRequest, Participants,
-        ParticipantsRequest, PresenceRequest, Reply, SignalRequest,
+        ActionReply, ActionRequest, ConfirmRequest, ConfirmReply, HelloRequest, ParticipantsReply,
+        ParticipantsRequest, PresenceRequest, RpcResult, SignalRequest,
     },
-    socket::{Form, push},
+    socket::{SchemaFn, push},
     subject::{form, rpc},
 };
 use schemars::{JsonSchema, SchemaGenerator};
@@ -18,13 +18,13 @@ use super::parts::{Parts, schemas};
 /// Adds them.
 pub(super) fn add(parts: &mut Parts) {
     events(parts);
-    told::<Applied>(
+    told::<AppliedPosition>(
         parts,
         form::APPLIED,
         "Up to where a shard is in Postgres: by the persister, each second.",
     );
     told::<SyncHint>(parts, form::SYNC, "A live copy may have been lost: by api.");
-    told::<Reached>(parts, form::SEEN, "How far a shard's log has been seen to reach.");
+    told::<LogEnd>(parts, form::SEEN, "How far a shard's log has been seen to reach.");
     let empty = json!({ "const": "" });
     for (address, about) in [
         (form::ALIVE, "A process that holds sockets lives: by itself."),
@@ -35,13 +35,13 @@ pub(super) fn add(parts: &mut Parts) {
     }
     asked::<ActionRequest, ActionReply>(parts, rpc::ACTION, "An action of a socket, decided by api.");
     asked::<HelloRequest, ()>(parts, rpc::HELLO, "A person connects: their token's profile is stored.");
-    asked::<PresenceRequest, Vec<Reply<()>>>(
+    asked::<PresenceRequest, Vec<RpcResult<()>>>(
         parts,
         rpc::PRESENCE,
         "People are first in a room or online on a node, or have left.",
     );
-    asked::<ParticipantsRequest, Participants>(parts, rpc::PARTICIPANTS, "Who is in a room.");
-    asked::<ConfirmRequest, Confirmed>(parts, rpc::CONFIRM, "Whether people may still be in a room.");
+    asked::<ParticipantsRequest, ParticipantsReply>(parts, rpc::PARTICIPANTS, "Who is in a room.");
+    asked::<ConfirmRequest, ConfirmReply>(parts, rpc::CONFIRM, "Whether people may still be in a room.");
     asked::<SignalRequest, ()>(parts, rpc::SIGNAL, "Whether a person may send signals to another.");
 }
 
@@ -49,7 +49,7 @@ pub(super) fn add(parts: &mut Parts) {
 fn events(parts: &mut Parts) {
     let mut schemas = schemas("event");
     let mut names = Vec::new();
-    let mut message = |parts: &mut Parts, event: &str, about: &str, form: Form| {
+    let mut message = |parts: &mut Parts, event: &str, about: &str, form: SchemaFn| {
         let name = format!("event.{event}");
         parts.message(&name, about, &schemas.written_as(form));
         names.push(name);
@@ -111,7 +111,7 @@ fn asked<T: JsonSchema, R: JsonSchema>(parts: &mut Parts, address: &str, about: 
     let (question, answer) = (name(address), format!("{}.reply", name(address)));
     let payload = schemas.written::<T>();
     parts.message(&question, about, &payload);
-    let payload = schemas.written_as(SchemaGenerator::subschema_for::<Reply<R>>);
+    let payload = schemas.written_as(SchemaGenerator::subschema_for::<RpcResult<R>>);
     parts.message(&answer, "The answer.", &payload);
     schemas.finish(&mut parts.schemas);
     channel(parts, address, about, &[question.clone(), answer.clone()]);

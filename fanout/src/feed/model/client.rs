@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{caller::Caller, id::UserId, rpc::Grant, subject::Channel};
+use protocol::{caller::Caller, id::UserId, rpc::AccessGrant, subject::Channel};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -93,7 +93,7 @@ impl Client {
         known.as_of = log.last();
         let name = channel.to_string();
         let grant =
-            Grant { public: false, pair: false, as_of: known.as_of, team: None, last_event: u64::MAX };
+            AccessGrant { public: false, pair: false, as_of: known.as_of, team: None, last_event: u64::MAX };
         let follower = Follower {
             connection: self.connection,
             frame: self.frames,

@@ -2,7 +2,7 @@
 
 use async_nats::{HeaderMap, Message, header as nats};
 use bytes::Bytes;
-use log::{Stored, StreamState};
+use log::{StoredEvent, StreamState};
 use protocol::{
     id::{RoomId, Shard, ShardCount},
     subject::Channel,
@@ -53,7 +53,7 @@ impl Logged {
         headers.insert(nats::NATS_SEQUENCE, self.seq.to_string());
         headers.insert(nats::NATS_LAST_SEQUENCE, self.before.to_string());
         Message {
-            subject: self.channel.live_only(shards, self.event).into(),
+            subject: self.channel.unstored_subject(shards, self.event).into(),
             reply: None,
             payload: Bytes::from(self.payload.clone()),
             headers: Some(headers),
@@ -64,11 +64,11 @@ impl Logged {
     }
 
     /// As the log holds it.
-    pub(super) fn stored(&self, shards: ShardCount) -> Stored {
-        Stored {
+    pub(super) fn stored(&self, shards: ShardCount) -> StoredEvent {
+        StoredEvent {
             shard: self.channel.shard(shards),
             seq: self.seq,
-            subject: self.channel.live_only(shards, self.event),
+            subject: self.channel.unstored_subject(shards, self.event),
             headers: HeaderMap::new(),
             payload: Bytes::from(self.payload.clone()),
             time: OffsetDateTime::UNIX_EPOCH,

@@ -8,7 +8,7 @@ use std::{
 
 use async_nats::Message;
 use futures_util::{StreamExt as _, stream};
-use log::{Applied, SyncHint};
+use log::{AppliedPosition, SyncHint};
 use protocol::{caller::Caller, subject::Channel};
 use service::nats::NatsEvent;
 use tokio::sync::mpsc;
@@ -245,7 +245,7 @@ impl World {
         if self.is_connected {
             self.applied = self.log.last();
         }
-        let applied = Applied { epoch: self.log.epoch, seq: self.applied };
+        let applied = AppliedPosition { epoch: self.log.epoch, seq: self.applied };
         self.step(Step::Tick(Some(applied)));
         let frame = self.feed.source.positions.frame();
         self.clients.iter().for_each(|client| client.tell(&frame));

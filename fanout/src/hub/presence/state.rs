@@ -11,7 +11,7 @@ use std::{
 use protocol::{
     error::{Error, ErrorCode},
     id::{Shard, UserId},
-    rpc::{CHANGES_MAX, PresenceChange, PresenceRequest, Reply, expiry},
+    rpc::{PRESENCE_CHANGES_MAX, PresenceChange, PresenceRequest, RpcResult, expiry},
 };
 use service::metric_names as names;
 use tokio::{
@@ -100,7 +100,7 @@ impl State {
     /// What a shard is told next; `None` where there is nothing, and whoever tells it is done.
     pub(super) fn next(&mut self, shard: Shard, now: Instant) -> Option<PresenceRequest> {
         let mut changes = Vec::new();
-        while changes.len() < CHANGES_MAX {
+        while changes.len() < PRESENCE_CHANGES_MAX {
             let Some(key) = self.queues.get_mut(&shard)?.pop_front() else { break };
             changes.extend(self.pending(&key, now));
         }
@@ -141,7 +141,7 @@ impl State {
         &mut self,
         shard: Shard,
         said: PresenceRequest,
-        told: Reply<Vec<Reply<()>>>,
+        told: RpcResult<Vec<RpcResult<()>>>,
     ) -> Result<(), Error> {
         let PresenceRequest { incarnation, changes, .. } = said;
         let outcomes = match told {

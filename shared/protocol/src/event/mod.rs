@@ -18,7 +18,7 @@ pub use team::{Team, TeamMember};
 use bytes::Bytes;
 use schemars::SchemaGenerator;
 
-use crate::socket::Form;
+use crate::socket::SchemaFn;
 
 macro_rules! events {
     ($(#[doc = $doc:literal] $variant:ident($payload:ty) = $name:literal,)*) => {
@@ -52,7 +52,7 @@ macro_rules! events {
 
             /// The form of its payload.
             #[must_use]
-            pub const fn form(self) -> Form {
+            pub const fn form(self) -> SchemaFn {
                 match self { $(Self::$variant => SchemaGenerator::subschema_for::<$payload>,)* }
             }
         }

@@ -7,11 +7,11 @@ macro_rules! closes {
     ($($(#[doc = $doc:literal])* $close:ident = $code:literal $name:literal,)*) => {
         /// Why the server closes a socket.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Close {
+        pub enum CloseCode {
             $($(#[doc = $doc])* $close,)*
         }
 
-        impl Close {
+        impl CloseCode {
             /// All there are.
             pub const ALL: &[Self] = &[$(Self::$close),*];
 

@@ -4,37 +4,37 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::{Empty, Left, OfRoom};
+use super::{NoFields, LeftRoom, RoomFrame};
 use crate::{id::UserId, subject::Channel};
 
 crate::actions! {
     /// The local actions.
-    pub enum Action {
+    pub enum LocalAction {
         /// Answered at once.
-        Ping(Empty) = "ping" => 200 Empty,
+        Ping(NoFields) = "ping" => 200 NoFields,
         /// Follows a channel no more.
-        Unsubscribe(Unsubscribe) = "unsubscribe" => 200 Unsubscribe,
+        Unsubscribe(UnsubscribeFrame) = "unsubscribe" => 200 UnsubscribeFrame,
         /// Is in a room no more.
-        LeaveRoom(OfRoom) = "leave_room" => 200 Left,
+        LeaveRoom(RoomFrame) = "leave_room" => 200 LeftRoom,
         /// Tells who is in a room that you write; it is not stored.
-        Typing(OfRoom) = "typing" => 200 Empty,
+        Typing(RoomFrame) = "typing" => 200 NoFields,
         /// Sends data to every socket of a person with whom you share a room; it is not stored.
-        Signal(Signal) = "signal" => 200 Empty,
+        Signal(SignalFrame) = "signal" => 200 NoFields,
         /// A newer token of yours: the socket lives as long as it counts.
-        Authenticate(Authenticate) = "authenticate" => 200 Empty,
+        Authenticate(AuthenticateFrame) = "authenticate" => 200 NoFields,
     }
 }
 
 /// `unsubscribe`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Unsubscribe {
+pub struct UnsubscribeFrame {
     /// One that the socket follows.
     pub channel: Channel,
 }
 
 /// `signal`.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct Signal {
+pub struct SignalFrame {
     /// To whom.
     pub user: UserId,
     /// What.
@@ -44,7 +44,7 @@ pub struct Signal {
 
 /// `authenticate`.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct Authenticate {
+pub struct AuthenticateFrame {
     /// The token.
     pub token: String,
 }

@@ -8,7 +8,7 @@ pub mod push;
 
 mod close;
 
-pub use close::Close;
+pub use close::CloseCode;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -24,7 +24,7 @@ pub fn request_id(given: Option<&RawValue>) -> Option<&str> {
 }
 
 /// The form of a type.
-pub type Form = fn(&mut SchemaGenerator) -> Schema;
+pub type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
 
 /// An action, as documents describe it.
 #[derive(Clone, Copy, Debug)]
@@ -34,11 +34,11 @@ pub struct Described {
     /// What it does.
     pub about: &'static str,
     /// The fields of its frame.
-    pub frame: Form,
+    pub frame: SchemaFn,
     /// The status of its answer.
     pub status: u16,
     /// The data of its answer.
-    pub answer: Form,
+    pub answer: SchemaFn,
 }
 
 /// Makes an enum of actions, each with its frame, its name, and its answer.
@@ -80,11 +80,11 @@ macro_rules! actions {
 
 /// A frame or an answer without fields of its own.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Empty {}
+pub struct NoFields {}
 
 /// An action on a room without more to say.
 #[derive(Debug, Deserialize, JsonSchema)]
-pub struct OfRoom {
+pub struct RoomFrame {
     /// May be left out where the socket is in one room.
     #[serde(default)]
     pub room_pk: Option<RoomId>,
@@ -92,12 +92,12 @@ pub struct OfRoom {
 
 /// A room that is left.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Left {
+pub struct LeftRoom {
     /// That it is.
     pub response: String,
 }
 
-impl Left {
+impl LeftRoom {
     /// That room is.
     #[must_use]
     pub fn of(room: RoomId) -> Self {
@@ -107,7 +107,7 @@ impl Left {
 
 /// Where a socket begins to follow a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Position {
+pub struct SubscriptionPosition {
     /// The channel's place in the lists that `position` pushes.
     pub shard: usize,
     /// The epoch of its log.

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use super::Form;
+use super::SchemaFn;
 use crate::{
     event::live,
     id::{RoomId, UserId},
@@ -12,7 +12,7 @@ use crate::{
 
 /// A person writes something.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Typing<'a> {
+pub struct TypingPush<'a> {
     /// Who.
     pub user: &'a UserId,
     /// Where.
@@ -21,7 +21,7 @@ pub struct Typing<'a> {
 
 /// A person sends data to another.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Signal<'a> {
+pub struct SignalPush<'a> {
     /// Who.
     pub user: &'a UserId,
     /// What.
@@ -31,7 +31,7 @@ pub struct Signal<'a> {
 
 /// How many have come and gone where they are too many to be named.
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Presence {
+pub struct PresencePush {
     /// How many are there.
     pub count: usize,
     /// How many have come since the last push.
@@ -42,7 +42,7 @@ pub struct Presence {
 
 /// A right has ended: the socket follows the channel no more.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Unsubscribed {
+pub struct UnsubscribedPush {
     /// Why.
     pub reason: &'static str,
 }
@@ -57,13 +57,13 @@ pub fn is_published(event: &str) -> bool {
 }
 
 /// All of a channel, with what each says and its form.
-pub const ALL: &[(&str, &str, Form)] = &[
-    (live::TYPING, "A person writes something in a room.", SchemaGenerator::subschema_for::<Typing<'_>>),
-    (live::SIGNAL, "A person sends data to another.", SchemaGenerator::subschema_for::<Signal<'_>>),
+pub const ALL: &[(&str, &str, SchemaFn)] = &[
+    (live::TYPING, "A person writes something in a room.", SchemaGenerator::subschema_for::<TypingPush<'_>>),
+    (live::SIGNAL, "A person sends data to another.", SchemaGenerator::subschema_for::<SignalPush<'_>>),
     (
         live::PRESENCE,
         "How many have come and gone in a big room.",
-        SchemaGenerator::subschema_for::<Presence>,
+        SchemaGenerator::subschema_for::<PresencePush>,
     ),
-    (live::UNSUBSCRIBED, "Your right has ended.", SchemaGenerator::subschema_for::<Unsubscribed>),
+    (live::UNSUBSCRIBED, "Your right has ended.", SchemaGenerator::subschema_for::<UnsubscribedPush>),
 ];

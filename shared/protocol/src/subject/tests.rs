@@ -11,9 +11,9 @@ fn eight() -> ShardCount {
 #[test]
 fn subjects_are_as_documented() {
     let room = Channel::Room(RoomId(42));
-    assert_eq!(room.chat(eight(), EventName::ChatMessage, None), "chat.2.room.42.chat-message");
-    assert_eq!(room.live(eight()), "live.2.room.42.>");
-    let system = Channel::System.chat(eight(), EventName::Chatroom, Some("a.b"));
+    assert_eq!(room.log_subject(eight(), EventName::ChatMessage, None), "chat.2.room.42.chat-message");
+    assert_eq!(room.live_filter(eight()), "live.2.room.42.>");
+    let system = Channel::System.log_subject(eight(), EventName::Chatroom, Some("a.b"));
     assert_eq!(system, "chat.system.system.-.chatroom.a=2Eb");
     assert_eq!(stream_republish(Shard::SYSTEM).1, "live.system.$1.$2.>");
 }
@@ -26,10 +26,10 @@ fn subjects_are_of_the_forms_that_documents_write() {
     };
     let shard = Shard::from_number(2).expect("a shard");
     let room = Channel::Room(RoomId(42));
-    assert_eq!(room.chat(eight(), EventName::ChatMessage, None), written(form::CHAT));
-    assert_eq!(room.live_only(eight(), "chat-message"), written(form::LIVE));
+    assert_eq!(room.log_subject(eight(), EventName::ChatMessage, None), written(form::CHAT));
+    assert_eq!(room.unstored_subject(eight(), "chat-message"), written(form::LIVE));
     assert_eq!(
-        [applied(shard), sync(shard), seen(shard)],
+        [applied(shard), sync(shard), log_end(shard)],
         [form::APPLIED, form::SYNC, form::SEEN].map(written)
     );
     assert_eq!([alive(7), dead(7), echo(7)], [form::ALIVE, form::DEAD, form::ECHO].map(written));
@@ -38,12 +38,12 @@ fn subjects_are_of_the_forms_that_documents_write() {
 #[test]
 fn a_sign_says_which_process_it_is_about() {
     for process in [0, 7, u64::MAX] {
-        assert_eq!(sign(&alive(process)), Ok(Sign::Alive(process)));
-        assert_eq!(sign(&dead(process)), Ok(Sign::Dead(process)));
-        assert_eq!(sign(&echo(process)), Ok(Sign::Echo(process)));
+        assert_eq!(parse_node_signal(&alive(process)), Ok(NodeSignal::Alive(process)));
+        assert_eq!(parse_node_signal(&dead(process)), Ok(NodeSignal::Dead(process)));
+        assert_eq!(parse_node_signal(&echo(process)), Ok(NodeSignal::Echo(process)));
     }
     for bad in ["node.alive.", "node.alive.x", "node.gone.7", "alive.7", "node.alive.7.7"] {
-        assert!(sign(bad).is_err(), "{bad}");
+        assert!(parse_node_signal(bad).is_err(), "{bad}");
     }
 }
 
@@ -51,8 +51,8 @@ fn a_sign_says_which_process_it_is_about() {
 fn one_persons_subject_is_never_heard_by_another() {
     let bob: UserId = "bob".parse().expect("an id");
     let smith: UserId = "bob.smith".parse().expect("an id");
-    let heard = Channel::User(bob).live(eight());
-    let sent = Channel::User(smith).chat(eight(), EventName::Profile, None);
+    let heard = Channel::User(bob).live_filter(eight());
+    let sent = Channel::User(smith).log_subject(eight(), EventName::Profile, None);
     assert!(!sent.replacen("chat", "live", 1).starts_with(heard.trim_end_matches('>')));
 }
 
@@ -67,7 +67,7 @@ proptest! {
     #[test]
     fn every_channel_comes_back_from_its_subject(user in "[A-Za-z0-9_.@:|+!#$%&'*/=?^`{}~-]{1,64}", room in 1..crate::id::MAX_ID) {
         for channel in [Channel::User(user.parse().expect("an id")), Channel::Room(RoomId(room)), Channel::System] {
-            let subject = channel.chat(eight(), EventName::Profile, Some("k"));
+            let subject = channel.log_subject(eight(), EventName::Profile, Some("k"));
             let parsed = parse(&subject).expect("our own subject");
             prop_assert_eq!(parsed.shard, channel.shard(eight()));
             prop_assert_eq!(parsed.channel, channel.clone());

@@ -8,7 +8,7 @@ use std::{
 
 use metrics::Counter;
 
-use super::{Most, refusals};
+use super::{ConcurrencyLimit, refusals};
 
 /// Permits that are held, by key. No entry is 0: a key is forgotten with its last permit.
 type Held<K> = Mutex<HashMap<K, usize>>;
@@ -35,7 +35,7 @@ pub struct Permit<K: Eq + Hash> {
 impl<K: Clone + Eq + Hash> AtOnce<K> {
     /// A limit of that name in the metrics.
     #[must_use]
-    pub fn new(name: &'static str, Most(most): Most) -> Self {
+    pub fn new(name: &'static str, ConcurrencyLimit(most): ConcurrencyLimit) -> Self {
         Self { most, held: Arc::default(), refused: refusals(name) }
     }
 
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn key_has_as_many_permits_as_it_may_and_is_forgotten_with_the_last() {
-        let at_once = AtOnce::new("connections", Most(2));
+        let at_once = AtOnce::new("connections", ConcurrencyLimit(2));
         let first = at_once.take(&"one").expect("the first");
         let second = at_once.take(&"one").expect("the second");
         assert!(at_once.take(&"one").is_none(), "one too many");

@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Semaphore};
 
-use super::{body::Unread, stream::Stream};
-use crate::rate::{AtOnce, Most, Permit};
+use super::{body::Unread, stream::BoundedStream};
+use crate::rate::{AtOnce, ConcurrencyLimit, Permit};
 
 /// The answer to one connection too many. Its request is not read, so the client's dialect is not known.
 const REFUSAL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\nconnection: close\r\n\
@@ -29,7 +29,7 @@ pub(super) type Counted = Option<Permit<IpAddr>>;
 
 impl Connections {
     /// No connections yet, and at most so many of each address.
-    pub(super) fn new(most: Most) -> Self {
+    pub(super) fn new(most: ConcurrencyLimit) -> Self {
         Self { by_address: AtOnce::new("connections", most), refusals: Arc::new(Semaphore::new(REFUSALS)) }
     }
 
@@ -45,7 +45,7 @@ impl Connections {
     pub(super) fn refuse(&self, stream: TcpStream) {
         let Ok(place) = self.refusals.clone().try_acquire_owned() else { return };
         tokio::spawn(async move {
-            let mut stream = Stream::new(stream, REFUSAL_TIMEOUT, Unread::always());
+            let mut stream = BoundedStream::new(stream, REFUSAL_TIMEOUT, Unread::always());
             let refused = async {
                 stream.write_all(REFUSAL).await?;
                 stream.shutdown().await
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn address_has_so_many_connections_and_one_that_is_not_counted_has_any() {
-        let connections = Connections::new(Most(1));
+        let connections = Connections::new(ConcurrencyLimit(1));
         let (one, other) = (Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2])));
         let first = connections.enter(one).expect("the first");
         assert!(connections.enter(one).is_none(), "one too many");

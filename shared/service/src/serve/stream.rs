@@ -45,24 +45,24 @@ pub(super) fn set_options(listener: &TcpListener) -> io::Result<()> {
 
 /// A TCP stream whose writes and whose end are bounded in time.
 #[derive(Debug)]
-pub struct Stream {
+pub struct BoundedStream {
     stream: TcpStream,
     write_timeout: Duration,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     unread: Unread,
-    closing: Option<Closing>,
+    closing: Option<PendingClose>,
 }
 
 /// A close that waits for the client.
 #[derive(Debug)]
-struct Closing {
+struct PendingClose {
     wait: Pin<Box<Sleep>>,
     deadline: Instant,
     discarded: usize,
 }
 
-impl Stream {
+impl BoundedStream {
     pub(super) const fn new(stream: TcpStream, write_timeout: Duration, unread: Unread) -> Self {
         Self { stream, write_timeout, stalled: None, unread, closing: None }
     }
@@ -112,7 +112,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for BoundedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -122,7 +122,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for BoundedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -155,7 +155,7 @@ impl AsyncWrite for Stream {
             SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
             let now = Instant::now();
             let wait = Box::pin(sleep_until(now + DISCARD_IDLE));
-            self.closing = Some(Closing { wait, deadline: now + DISCARD_TIMEOUT, discarded: 0 });
+            self.closing = Some(PendingClose { wait, deadline: now + DISCARD_TIMEOUT, discarded: 0 });
         }
         self.poll_discard(context).map(Ok)
     }

@@ -17,14 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than the buffers of both ends.
 const LONG: usize = 32 << 20;
 
-fn limits() -> Limits {
-    Limits { write_timeout: Duration::from_millis(200), ..Limits::inside() }
+fn limits() -> ServeLimits {
+    ServeLimits { write_timeout: Duration::from_millis(200), ..ServeLimits::inside() }
 }
 
 /// A server whose connections all count as those of one address.
 async fn start(
     router: Router,
-    limits: Limits,
+    limits: ServeLimits,
 ) -> (SocketAddr, impl Future<Output = anyhow::Result<()>>, Shutdown) {
     let listener = bind(([127, 0, 0, 1], 0).into()).await.expect("a port");
     let (address, shutdown) = (listener.local_addr().expect("an address"), Shutdown::default());
@@ -32,7 +32,7 @@ async fn start(
 }
 
 /// Runs a test beside its server, and ends both.
-async fn beside<F: Future>(router: Router, limits: Limits, test: impl FnOnce(SocketAddr) -> F) -> F::Output {
+async fn beside<F: Future>(router: Router, limits: ServeLimits, test: impl FnOnce(SocketAddr) -> F) -> F::Output {
     let (address, served, shutdown) = start(router, limits).await;
     let served = tokio::spawn(served);
     let outcome = timeout(PATIENCE, test(address)).await.expect("what is waited for comes");
@@ -80,7 +80,7 @@ async fn an_answer_that_is_not_read_ends_the_connection_and_one_that_is_arrives(
 #[tokio::test]
 async fn one_connection_too_many_of_an_address_is_told_so() {
     let router = Router::new().route("/", get(|| async { "hello" }));
-    beside(router, Limits { per_address: Most(2), ..limits() }, async |address| {
+    beside(router, ServeLimits { per_address: ConcurrencyLimit(2), ..limits() }, async |address| {
         let mut first = connect(address, GET).await;
         let second = connect(address, GET).await;
         let mut bytes = [0; 512];
@@ -108,7 +108,7 @@ async fn one_connection_too_many_of_an_address_is_told_so() {
 
 #[tokio::test]
 async fn a_silent_connection_is_ended_by_the_time_of_a_header() {
-    let limits = Limits { header_timeout: Duration::from_millis(200), ..limits() };
+    let limits = ServeLimits { header_timeout: Duration::from_millis(200), ..limits() };
     beside(Router::new(), limits, async |address| {
         for beginning in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI", "GET / HTTP/1.1\r\nhost:"] {
             let (answer, _) = all(&mut connect(address, beginning).await).await;

@@ -27,7 +27,7 @@ pub struct Identity {
 
 /// Whose tokens count, and which of them are meant for this deployment; each is looked at where it names any.
 #[derive(Debug, Default)]
-pub(super) struct Expected {
+pub(super) struct AcceptedTokens {
     pub(super) audiences: Vec<String>,
     pub(super) issuers: Vec<String>,
 }
@@ -74,7 +74,7 @@ fn numeric_date_ms(date: &Number) -> i64 {
     }
 }
 
-impl Expected {
+impl AcceptedTokens {
     fn is_met_by(&self, claims: &Claims) -> bool {
         let names = |claim: &Value, expected: &[String]| {
             claim.as_str().is_some_and(|name| expected.iter().any(|expected| expected == name))
@@ -90,7 +90,7 @@ impl Expected {
 
 impl Claims {
     /// Who is named, if the token counts at that moment.
-    pub(super) fn identity(self, expected: &Expected, now: Timestamp) -> Result<Identity, TokenError> {
+    pub(super) fn identity(self, expected: &AcceptedTokens, now: Timestamp) -> Result<Identity, TokenError> {
         let now_ms = now.unix_ms();
         let [exp, iat, nbf] =
             [&self.exp, &self.iat, &self.nbf].map(|date| date.as_ref().map(numeric_date_ms));

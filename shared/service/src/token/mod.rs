@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use serde_json::value::RawValue;
 
 pub use claims::Identity;
-use claims::{Claims, Expected};
+use claims::{Claims, AcceptedTokens};
 use jwks::Jwks;
 
 use crate::lifecycle::Shutdown;
@@ -73,13 +73,13 @@ pub enum TokenError {
 
 /// Checks tokens.
 #[derive(Debug)]
-pub struct Verifier {
+pub struct TokenVerifier {
     secret: Option<DecodingKey>,
     jwks: Option<Arc<Jwks>>,
-    expected: Expected,
+    expected: AcceptedTokens,
 }
 
-impl Verifier {
+impl TokenVerifier {
     /// Reads the keys; those of a file or an address are read again until the soft stop.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Verifier {
         let named = |names: &[String]| -> Vec<String> {
             names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
         };
-        let expected = Expected { audiences: named(&args.jwt_audience), issuers: named(&args.jwt_issuer) };
+        let expected = AcceptedTokens { audiences: named(&args.jwt_audience), issuers: named(&args.jwt_issuer) };
         Ok(Arc::new(Self { secret, jwks, expected }))
     }
 

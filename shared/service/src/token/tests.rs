@@ -18,11 +18,11 @@ fn args() -> TokenArgs {
     }
 }
 
-async fn started(args: &TokenArgs) -> Arc<Verifier> {
-    Verifier::start(args, &Shutdown::default()).await.expect("keys that can be read")
+async fn started(args: &TokenArgs) -> Arc<TokenVerifier> {
+    TokenVerifier::start(args, &Shutdown::default()).await.expect("keys that can be read")
 }
 
-async fn verifier() -> Arc<Verifier> {
+async fn verifier() -> Arc<TokenVerifier> {
     started(&args()).await
 }
 
@@ -225,10 +225,10 @@ async fn token_for_others_or_of_others_does_not_count() {
 #[tokio::test]
 async fn a_start_without_keys_names_the_variables() {
     let none = TokenArgs { jwt_secret: None, ..args() };
-    let error = Verifier::start(&none, &Shutdown::default()).await.expect_err("no keys").to_string();
+    let error = TokenVerifier::start(&none, &Shutdown::default()).await.expect_err("no keys").to_string();
     assert!(error.contains("ROOMCAST_JWT_SECRET") && error.contains("ROOMCAST_JWT_JWKS"), "{error}");
     let short = TokenArgs { jwt_secret: Some("short".to_owned()), ..args() };
-    assert!(Verifier::start(&short, &Shutdown::default()).await.is_err());
+    assert!(TokenVerifier::start(&short, &Shutdown::default()).await.is_err());
 }
 
 #[test]
@@ -263,7 +263,7 @@ proptest! {
     #[test]
     fn any_claims_name_somebody_or_nobody(name in "exp|iat|nbf|user_id|sub|token_type|is_admin|is_staff|username|business|org_id|aud|iss", claim in claim()) {
         let key = DecodingKey::from_secret(SECRET.as_bytes());
-        let verifier = Verifier { secret: Some(key), jwks: None, expected: Expected::default() };
+        let verifier = TokenVerifier { secret: Some(key), jwks: None, expected: AcceptedTokens::default() };
         if let Ok(identity) = verifier.verify(&sign(SECRET, &claims(&json!({ &name: claim }))).expect("JSON")) {
             prop_assert!(!identity.caller.user.as_str().starts_with(UserId::VISITOR));
             let is_admin = ["is_admin", "is_staff"].contains(&name.as_str()) && claim == json!(true);
@@ -274,10 +274,10 @@ proptest! {
 
     #[test]
     fn any_text_is_no_token(text in prop_oneof![".*", "[A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}"], bytes in vec(32..255_u8, 0..60)) {
-        let verifier = Verifier {
+        let verifier = TokenVerifier {
             secret: Some(DecodingKey::from_secret(SECRET.as_bytes())),
             jwks: None,
-            expected: Expected::default(),
+            expected: AcceptedTokens::default(),
         };
         prop_assert_eq!(verifier.verify(&text), Err(TokenError::Invalid));
         for name in [header::AUTHORIZATION, header::SEC_WEBSOCKET_PROTOCOL] {

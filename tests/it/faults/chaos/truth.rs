@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use log::{Reader, Stored};
+use log::{LogReader, StoredEvent};
 use protocol::{
     event::{EventName, header},
     id::Shard,
     subject::{self, Channel},
 };
 use serde_json::Value;
-use service::nats::Role;
+use service::nats::BrokerUser;
 use tests::cluster::Cluster;
 
 /// A message, as its events leave it.
@@ -40,7 +40,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    fn take(&mut self, name: EventName, stored: &Stored) {
+    fn take(&mut self, name: EventName, stored: &StoredEvent) {
         let data: Value = serde_json::from_slice(&stored.payload).expect("JSON");
         let user = || data["user"].as_str().expect("a user").to_owned();
         let text = || data["message"].as_str().expect("a text").to_owned();
@@ -94,12 +94,12 @@ impl Room {
 
 /// Reads every shard's log from its first event on.
 pub(super) async fn read(cluster: &Cluster) -> BTreeMap<u64, Room> {
-    let jetstream = cluster.log(Role::Persister).await;
+    let jetstream = cluster.log(BrokerUser::Persister).await;
     let shards = log::discover(&jetstream).await.expect("a log").shards;
     let mut rooms: BTreeMap<u64, Room> = BTreeMap::new();
     for shard in shards.all().filter(|shard| *shard != Shard::SYSTEM) {
         let last = log::state(&jetstream, shard).await.expect("a stream").last;
-        let mut reader = Reader::open(jetstream.clone(), shard, None, 1);
+        let mut reader = LogReader::open(jetstream.clone(), shard, None, 1);
         while reader.position() <= last {
             let stored = reader.next().await.expect("the log has everything since the beginning").stored;
             let parsed = subject::parse(&stored.subject).expect("a subject of ours");

@@ -103,7 +103,7 @@ impl Roomcast {
             detail: None,
         };
         let payload = Event::ChatMessage(message).encode();
-        let subject = Channel::Room(room).live_only(self.shards, EventName::ChatMessage.as_str());
+        let subject = Channel::Room(room).unstored_subject(self.shards, EventName::ChatMessage.as_str());
         let headers = format!(
             "NATS/1.0\r\nNats-Sequence: {}\r\nNats-Last-Sequence: 0\r\n{}: {}\r\n\r\n",
             FIRST_LIVE + post.number,

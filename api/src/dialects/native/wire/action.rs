@@ -2,7 +2,7 @@
 
 use protocol::{
     id::{MessageId, RoomId, UserId},
-    socket::{OfRoom, Position},
+    socket::{RoomFrame, SubscriptionPosition},
     subject::Channel,
 };
 use schemars::JsonSchema;
@@ -32,7 +32,7 @@ protocol::actions! {
         /// Asks a person into a room.
         Invite(frame::Invite) = "invite" => 201 Invitation,
         /// A room.
-        CurrentRoomInfo(OfRoom) = "current_room_info" => 200 Room,
+        CurrentRoomInfo(RoomFrame) = "current_room_info" => 200 Room,
         /// The rooms that you may enter: an array of the newest, or a page where `limit` or `cursor` is given.
         List(frame::List) = "list" => 200 Listed,
     }
@@ -56,7 +56,7 @@ pub(in crate::dialects::native) struct Followed {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) count: Option<u64>,
     #[serde(flatten)]
-    pub(in crate::dialects::native) position: Option<Position>,
+    pub(in crate::dialects::native) position: Option<SubscriptionPosition>,
 }
 
 /// A room that a socket is in. Its position is the fan-out node's to say.
@@ -65,7 +65,7 @@ pub(in crate::dialects::native) struct Joined {
     #[serde(flatten)]
     pub(in crate::dialects::native) room: Room,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::dialects::native) position: Option<Position>,
+    pub(in crate::dialects::native) position: Option<SubscriptionPosition>,
 }
 
 /// A message's new text.
