@@ -1,6 +1,6 @@
 //! The way of a message, for `tests/bench`: from its body to what is appended, and to its acknowledgement.
 
-use crate::append::{AppendRequest, AppendOutcome, Appender, LogPosition, MsgId};
+use crate::append::{AppendOutcome, AppendRequest, Appender, LogPosition, MsgId};
 use bytes::Bytes;
 use protocol::{
     caller::Caller,

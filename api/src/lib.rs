@@ -35,7 +35,7 @@ use axum::Router;
 use log::AppliedWatch;
 use quick_cache::sync::Cache;
 use service::{
-    admin::{self, HealthComponent, Health},
+    admin::{self, Health, HealthComponent},
     lifecycle::{Shutdown, Tasks},
     nats::{self, BrokerConnection, BrokerUser},
     serve, telemetry,

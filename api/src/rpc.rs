@@ -15,7 +15,7 @@ use protocol::{
     error::{Error, ErrorCode},
     json,
     rpc::{
-        ActionRequest, PRESENCE_CHANGES_MAX, ConfirmRequest, ConfirmReply, HelloRequest, ParticipantsReply,
+        ActionRequest, ConfirmReply, ConfirmRequest, HelloRequest, PRESENCE_CHANGES_MAX, ParticipantsReply,
         ParticipantsRequest, PresenceRequest, RpcResult, SignalRequest, Surface, time_left,
     },
     subject::rpc,

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use api::config::{SupportArgs, TokenUse, Visitors};
 use clap::Args;
-use service::nats::{self, NatsArgs, BrokerUser};
+use service::nats::{self, BrokerUser, NatsArgs};
 use sqlx::Connection as _;
 
 use crate::up::{Places, Services};

@@ -31,28 +31,28 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::{
     handshake,
     node::Node,
-    session::{self, ADMITTED, Opening, Socket},
+    session::{self, OPENING_TIMEOUT, PendingSession, RawSocket},
 };
 
 #[derive(Clone)]
-struct Accept {
+struct AcceptState {
     node: Arc<Node>,
     shutdown: Shutdown,
 }
 
 /// The sockets' route.
 pub(crate) fn router(node: Arc<Node>, shutdown: Shutdown) -> Router {
-    let accept = Accept { node, shutdown };
-    let matches = |surface| {
-        any(move |State(accept): State<Accept>, request: Request| async move {
-            answer(&accept, request, surface, None).await
+    let accept = AcceptState { node, shutdown };
+    let accept_on = |surface| {
+        any(move |State(accept): State<AcceptState>, request: Request| async move {
+            handle(&accept, request, surface, None).await
         })
     };
     let mut router = Router::new();
     for (path, surface) in
         [("/ws", Surface::Native), ("/ws/chat", Surface::Match), ("/ws/admin-chat", Surface::MatchAdmin)]
     {
-        router = router.route(path, matches(surface)).route(&format!("{path}/"), matches(surface));
+        router = router.route(path, accept_on(surface)).route(&format!("{path}/"), accept_on(surface));
     }
     router
         .route("/chat/{category}/{id}/", any(topic))
@@ -62,14 +62,19 @@ pub(crate) fn router(node: Arc<Node>, shutdown: Shutdown) -> Router {
 
 /// A topic's own address: its socket is in the topic from the start.
 async fn topic(
-    State(accept): State<Accept>,
+    State(accept): State<AcceptState>,
     Path((category, id)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    answer(&accept, request, Surface::Native, Some(Topic { category, id })).await
+    handle(&accept, request, Surface::Native, Some(TopicAddress { category, id })).await
 }
 
-async fn answer(accept: &Accept, request: Request, surface: Surface, topic: Option<Topic>) -> Response {
+async fn handle(
+    accept: &AcceptState,
+    request: Request,
+    surface: Surface,
+    topic: Option<TopicAddress>,
+) -> Response {
     match upgrade(accept, request, surface, topic).await {
         Ok(response) => {
             metrics::counter!(names::HANDSHAKES_TOTAL, "outcome" => "accepted").increment(1);
@@ -114,15 +119,15 @@ pub(crate) fn refuse(error: &Error) -> Response {
 }
 
 async fn upgrade(
-    accept: &Accept,
+    accept: &AcceptState,
     mut request: Request,
     surface: Surface,
-    topic: Option<Topic>,
+    topic: Option<TopicAddress>,
 ) -> Result<Response, Error> {
     let node = &accept.node;
     node.limits.upgrades.count_address(node.address.of(request.headers(), request.extensions()))?;
     let headers = request.headers();
-    let accept_key = handshake::accept(&request)?;
+    let accept_key = handshake::accept_key(&request)?;
     if !node.origins.allows(headers, serve::host(&request)?) {
         return Err(Error::new(ErrorCode::Forbidden, "This origin is not allowed."));
     }
@@ -140,10 +145,10 @@ async fn upgrade(
     let on_upgrade = handshake::take_upgrade(&mut request)?;
     let shard = Channel::User(identity.caller.user.clone()).shard(node.shards);
     // Before anything is done for it, since it may be one too many.
-    let opening = Opening::new(node, identity.clone(), surface, deflates)?;
-    node.ask.hello(&identity).await?;
+    let opening = PendingSession::new(node, identity.clone(), surface, deflates)?;
+    node.api.store_person(&identity).await?;
     let first = match topic {
-        Some(topic) => Some(topic.join(node, &identity.caller).await?),
+        Some(topic) => Some(topic.join_frame(node, &identity.caller).await?),
         None => None,
     };
     // Listed first, then asked: a drain that begins now closes it.
@@ -152,8 +157,10 @@ async fn upgrade(
     }
     // A node that has just started may not hear its people yet.
     let early = || Error::new(ErrorCode::Unavailable, "This node has just begun. Try again.");
-    timeout(ADMITTED, node.people.wait(shard)).await.map_err(|_| early())?;
-    begin(accept.clone(), on_upgrade, opening, first).await.map_err(|error| Error::internal(&error))??;
+    timeout(OPENING_TIMEOUT, node.people_ready.wait_until_ready(shard)).await.map_err(|_| early())?;
+    start_session(accept.clone(), on_upgrade, opening, first)
+        .await
+        .map_err(|error| Error::internal(&error))??;
 
     let mut response = handshake::switching_protocols(accept_key, deflates);
     response.headers_mut().extend(subprotocol.map(|name| (header::SEC_WEBSOCKET_PROTOCOL, name)));
@@ -161,14 +168,14 @@ async fn upgrade(
 }
 
 /// A topic, as its address names it.
-struct Topic {
+struct TopicAddress {
     category: String,
     id: String,
 }
 
-impl Topic {
+impl TopicAddress {
     /// The frame that joins it, where it is there.
-    async fn join(self, node: &Node, caller: &Caller) -> Result<String, Error> {
+    async fn join_frame(self, node: &Node, caller: &Caller) -> Result<String, Error> {
         let room: RoomId = self.id.parse().map_err(|_| Error::not_found())?;
         let frame = json!({ "category": self.category, "room_pk": room });
         let ask = ActionRequest {
@@ -182,7 +189,7 @@ impl Topic {
             request: "handshake".to_owned(),
             expires_at: expiry(),
         };
-        match node.ask.action(&ask).await? {
+        match node.api.action(&ask).await? {
             reply if reply.status == 200 => {
                 Ok(json!({ "action": "join_room", "room_pk": room, "request_id": null }).to_string())
             }
@@ -196,17 +203,17 @@ impl Topic {
 /// may be given.
 ///
 /// It runs beside the handshake: where the client hangs up meanwhile, what was begun for it ends all the same.
-fn begin(
-    accept: Accept,
+fn start_session(
+    accept: AcceptState,
     on_upgrade: OnUpgrade,
-    opening: Opening,
+    opening: PendingSession,
     first: Option<String>,
 ) -> oneshot::Receiver<Result<(), Error>> {
     let (answer, admitted) = oneshot::channel();
     tokio::spawn(async move {
         let mut session = opening.begin(accept.node);
         let first = match first {
-            Some(frame) => session.act_first(&frame).await,
+            Some(frame) => session.run_first_action(&frame).await,
             None => Ok(()),
         };
         let is_admitted = first.is_ok();
@@ -227,10 +234,10 @@ fn begin(
 
 /// The raw socket, without the HTTP machinery around it, and what was read of it; `None` where there is no
 /// upgrade.
-pub(crate) async fn upgraded(on_upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
+pub(crate) async fn upgraded(on_upgrade: OnUpgrade) -> Option<(RawSocket, Bytes)> {
     let Ok(parts) = on_upgrade.await.ok()?.downcast::<TokioIo<BoundedStream>>() else {
         tracing::error!("a socket is not what the server accepted");
         return None;
     };
-    Some((Socket::new(parts.io.into_inner().into_inner()), parts.read_buf))
+    Some((RawSocket::new(parts.io.into_inner().into_inner()), parts.read_buf))
 }

@@ -19,20 +19,20 @@ use service::{
 use tokio::net::TcpListener;
 
 use crate::{
-    ask::Ask,
+    api_client::ApiClient,
     config::LimitArgs,
-    feed::PeopleHeard,
-    hub::{presence::Presence, sessions::Sessions},
-    limits::Limits,
+    hub::{presence::PresencePublisher, registry::SocketRegistry},
+    limits::SocketLimits,
     node::Node,
-    session::Socket,
+    session::RawSocket,
+    shard::PeopleReady,
 };
-pub use crate::{feed::bench::Room, session::bench::Reader};
+pub use crate::{session::bench::BenchSession, shard::bench::BenchRoom};
 
 /// Bytes that may wait for a socket.
-pub(crate) const OUTBOX: usize = 1 << 20;
+pub(crate) const OUTBOX_BYTES: usize = 1 << 20;
 /// The process that the node is.
-const PROCESS: u64 = 1;
+const PROCESS_ID: u64 = 1;
 
 /// A client that waits for its broker.
 pub(crate) async fn client() -> Client {
@@ -43,7 +43,7 @@ pub(crate) async fn client() -> Client {
 /// A node with nobody on it.
 pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
     let client = client().await;
-    let ask = Ask::new(client.clone());
+    let ask = ApiClient::new(client.clone());
     let token = TokenArgs {
         jwt_secret: Some("s".repeat(32)),
         jwt_jwks: None,
@@ -51,21 +51,21 @@ pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
         jwt_issuer: vec![],
     };
     Arc::new(Node {
-        presence: Presence::new(ask.clone(), shards, PROCESS),
-        ask,
-        sessions: Sessions::new(usize::MAX, ConcurrencyLimit::OFF),
+        presence: PresencePublisher::new(ask.clone(), shards, PROCESS_ID),
+        api: ask,
+        sockets: SocketRegistry::new(usize::MAX, ConcurrencyLimit::OFF),
         verifier: TokenVerifier::start(&token, &Shutdown::default()).await.expect("a long secret"),
         origins: OriginArgs { allowed_origins: Origins::default() },
-        limits: Limits::new(&LimitArgs::off()),
+        limits: SocketLimits::new(&LimitArgs::off()),
         address: AddressArgs::default(),
-        client,
-        process: PROCESS,
-        outbox_bytes: OUTBOX,
-        max_age: Duration::from_secs(86_400),
+        unstored_client: client,
+        process_id: PROCESS_ID,
+        outbox_bytes: OUTBOX_BYTES,
+        match_socket_max_age: Duration::from_secs(86_400),
         shards,
-        people: PeopleHeard::new(shards),
-        feeds: vec![],
-        connections: AtomicU64::new(0),
+        people_ready: PeopleReady::new(shards),
+        shard_tasks: vec![],
+        socket_counter: AtomicU64::new(0),
     })
 }
 
@@ -76,11 +76,11 @@ pub(crate) fn caller(connection: u64) -> Caller {
 }
 
 /// A socket that takes what is written, and its other end.
-pub(crate) async fn connected() -> (Socket, TcpStream) {
+pub(crate) async fn socket_pair() -> (RawSocket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a server");
     client.set_nonblocking(true).expect("a socket");
-    let socket = Socket::new(listener.accept().await.expect("a client").0);
+    let socket = RawSocket::new(listener.accept().await.expect("a client").0);
     socket.ready(false, true).await.expect("room to write");
     (socket, client)
 }

@@ -21,7 +21,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     shutdown.soft.cancelled().await;
     let _drained = drained.drop_guard();
-    let open = node.sessions.all();
+    let open = node.sockets.all();
     let spread = time / 2;
     tracing::info!(sockets = open.len(), "draining");
     let per_batch = open.len().div_ceil(BATCHES as usize).max(1);
@@ -36,7 +36,7 @@ pub(crate) async fn run(
         }
     }
     let left = async {
-        node.sessions.empty().await;
+        node.sockets.wait_until_empty().await;
         node.presence.leave_all().await;
     };
     tokio::select! {

@@ -14,10 +14,10 @@ use tokio::net::TcpListener;
 
 use crate::{
     accept::{refuse, upgraded},
+    encode::PushFormat,
     handshake,
-    render::Form,
     session::{
-        Socket,
+        RawSocket,
         close::CloseReason,
         frame::{self, Decoder, Incoming, Violation},
         outbox::Outbox,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The largest message: that of the suite.
-const MESSAGE_MAX: usize = 16 << 20;
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Serves until it is stopped.
 ///
@@ -38,7 +38,7 @@ pub async fn serve(listener: TcpListener, shutdown: Shutdown) -> anyhow::Result<
 }
 
 fn upgrade(mut request: Request) -> Result<Response, Error> {
-    let key = handshake::accept(&request)?;
+    let key = handshake::accept_key(&request)?;
     let deflates = handshake::offers_deflate(request.headers());
     let on_upgrade = handshake::take_upgrade(&mut request)?;
     tokio::spawn(async move {
@@ -50,14 +50,14 @@ fn upgrade(mut request: Request) -> Result<Response, Error> {
     Ok(handshake::switching_protocols(key, deflates))
 }
 
-async fn echo(socket: Socket, read: &[u8], deflates: bool) -> io::Result<()> {
-    let outbox = Outbox::new(usize::MAX / 2, Form::Native);
-    outbox.open(socket);
+async fn echo(socket: RawSocket, read: &[u8], deflates: bool) -> io::Result<()> {
+    let outbox = Outbox::new(usize::MAX / 2, PushFormat::Native);
+    outbox.attach_socket(socket);
     let Some(socket) = outbox.socket() else { return Ok(()) };
-    let mut decoder = Decoder::<MESSAGE_MAX>::new(deflates);
+    let mut decoder = Decoder::<MESSAGE_BYTES_MAX>::new(deflates);
     decoder.push(read);
     let reason = loop {
-        if let Some(reason) = answer(&mut decoder, &outbox, deflates) {
+        if let Some(reason) = echo_messages(&mut decoder, &outbox, deflates) {
             break reason;
         }
         outbox.flush()?;
@@ -67,12 +67,16 @@ async fn echo(socket: Socket, read: &[u8], deflates: bool) -> io::Result<()> {
             return Ok(());
         }
     };
-    outbox.push(frame::close(reason.code(), &reason.text()));
-    crate::session::goodbye(socket, &outbox).await
+    outbox.push(frame::close(reason.code(), &reason.reason_text()));
+    crate::session::flush_and_close(socket, &outbox).await
 }
 
 /// Sends back what has come; why the socket is to be closed, if it is.
-fn answer(decoder: &mut Decoder<MESSAGE_MAX>, outbox: &Outbox, deflates: bool) -> Option<CloseReason> {
+fn echo_messages(
+    decoder: &mut Decoder<MESSAGE_BYTES_MAX>,
+    outbox: &Outbox,
+    deflates: bool,
+) -> Option<CloseReason> {
     let compressed = |text: &Bytes| frame::deflated(text).filter(|_| deflates);
     loop {
         let frame = match decoder.next() {

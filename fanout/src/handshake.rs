@@ -31,7 +31,7 @@ const KEYS: GeneralPurpose = GeneralPurpose::new(&ALPHABET, PAD.with_decode_allo
 ///
 /// # Errors
 /// What is missing.
-pub(crate) fn accept(request: &Request) -> Result<HeaderValue, Error> {
+pub(crate) fn accept_key(request: &Request) -> Result<HeaderValue, Error> {
     let headers = request.headers();
     if request.method() != Method::GET {
         let detail = "This address does not take that method.";
@@ -40,7 +40,7 @@ pub(crate) fn accept(request: &Request) -> Result<HeaderValue, Error> {
     let is_upgrade = request.version() >= Version::HTTP_11
         && has_token(headers, header::CONNECTION, "upgrade")
         && has_token(headers, header::UPGRADE, "websocket");
-    if !is_upgrade || once(headers, header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
+    if !is_upgrade || single_value(headers, header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
         let detail = "This address speaks WebSocket (RFC 6455, version 13).";
         return Err(Error::new(ErrorCode::UpgradeRequired, detail));
     }
@@ -48,7 +48,7 @@ pub(crate) fn accept(request: &Request) -> Result<HeaderValue, Error> {
     if !request.body().is_end_stream() {
         return Err(Error::bad_request("A handshake has no body."));
     }
-    let key = once(headers, header::SEC_WEBSOCKET_KEY);
+    let key = single_value(headers, header::SEC_WEBSOCKET_KEY);
     let Some(key) = key.filter(|key| KEYS.decode(key).is_ok_and(|nonce| nonce.len() == 16)) else {
         return Err(Error::bad_request("Sec-WebSocket-Key: must be there once, and be 16 bytes in base64."));
     };
@@ -80,7 +80,7 @@ pub(crate) fn switching_protocols(accept: HeaderValue, deflates: bool) -> Respon
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     if deflates {
-        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::AGREED));
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(deflate::EXTENSION_ANSWER));
     }
     response
 }
@@ -106,7 +106,7 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
 }
 
 /// The value of a header that is there once.
-fn once(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+fn single_value(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then(|| value.trim())
@@ -146,7 +146,7 @@ mod tests {
             }
             let request = request.body(Body::empty()).expect("a request");
             let of = |name: HeaderName| lines.iter().filter(move |(found, _)| *found == name).count();
-            match accept(&request) {
+            match accept_key(&request) {
                 Ok(key) => {
                     prop_assert_eq!(key.len(), 28);
                     for name in [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSOCKET_VERSION, header::HOST] {

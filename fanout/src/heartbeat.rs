@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::node::Node;
 
 /// Between heartbeats.
-const EVERY: Duration = Duration::from_secs(2);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// A node whose own heartbeats were not heard for that long may be taken for dead.
-const CUT_OFF: Duration = Duration::from_secs(10);
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Beats until `stop`.
 pub(crate) async fn run(node: Arc<Node>, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
@@ -25,9 +25,9 @@ pub(crate) async fn run(node: Arc<Node>, client: Client, stop: CancellationToken
         let incarnation = node.presence.incarnation();
         let mut alive = client.subscribe(subject::alive(incarnation)).await?;
         let mut dead = client.subscribe(subject::dead(incarnation)).await?;
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval(HEARTBEAT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = Instant::now();
+        let mut last_beat_at = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -36,10 +36,10 @@ pub(crate) async fn run(node: Arc<Node>, client: Client, stop: CancellationToken
                 }
                 beat = alive.next() => {
                     beat.context("the connection to the broker is closed")?;
-                    if heard.elapsed() > CUT_OFF {
+                    if last_beat_at.elapsed() > SILENCE_MAX {
                         break;
                     }
-                    heard = Instant::now();
+                    last_beat_at = Instant::now();
                 }
                 word = dead.next() => {
                     word.context("the connection to the broker is closed")?;
@@ -47,6 +47,6 @@ pub(crate) async fn run(node: Arc<Node>, client: Client, stop: CancellationToken
                 }
             }
         }
-        node.presence.begin_again();
+        node.presence.restart_as_new_incarnation();
     }
 }

@@ -5,14 +5,14 @@
 //! it, `render` makes its frame once, `hub` knows who follows, `session` writes it.
 
 mod accept;
-mod ask;
+mod api_client;
 #[cfg(any(test, feature = "bench"))]
 pub mod bench;
 pub mod config;
 mod drain;
 #[cfg(feature = "echo")]
 pub mod echo;
-mod feed;
+mod encode;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod handshake;
@@ -20,8 +20,8 @@ mod heartbeat;
 mod hub;
 mod limits;
 mod node;
-mod render;
 mod session;
+mod shard;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -45,18 +45,18 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, FanoutArgs};
-use feed::{Feed, PeopleHeard, Positions, Source};
-use hub::{presence::Presence, rings::Rings, sessions::Sessions};
-use limits::Limits;
+use hub::{presence::PresencePublisher, registry::SocketRegistry, ring_budget::RingBudget};
+use limits::SocketLimits;
 use node::Node;
+use shard::{PeopleReady, ShardContext, ShardPositions, ShardTask};
 
 /// Commands that may wait for one shard's task.
-const COMMANDS: usize = 1_024;
+const COMMAND_QUEUE_MAX: usize = 1_024;
 /// Hints that may wait for the slowest shard's task; more, and it heals in any case.
-const HINTS: usize = 1_024;
+const HINT_QUEUE_MAX: usize = 1_024;
 
 /// Between positions told to sockets.
-const POSITIONS: Duration = Duration::from_secs(25);
+const POSITION_PUSH_INTERVAL: Duration = Duration::from_secs(25);
 
 /// Starts a node's tasks and gives the route of its sockets.
 ///
@@ -74,78 +74,78 @@ pub async fn start(
     let jetstream = connection.jetstream();
     let shards = log::discover(&jetstream).await?.shards;
     let applied = AppliedWatch::start(&connection.client, shards).await?;
-    let ask = ask::Ask::new(connection.client.clone());
-    let sessions = Sessions::new(config.fanout.sockets_max, config.fanout.limits.sockets_person);
-    let positions = Arc::new(Positions::new(shards));
-    let people = PeopleHeard::new(shards);
-    let longest = Duration::from_secs(config.fanout.replay_seconds);
-    let rings = Arc::new(Rings::new(shards, config.fanout.rings_bytes, longest));
+    let api = api_client::ApiClient::new(connection.client.clone());
+    let sockets = SocketRegistry::new(config.fanout.sockets_max, config.fanout.limits.sockets_person);
+    let positions = Arc::new(ShardPositions::new(shards));
+    let people = PeopleReady::new(shards);
+    let retention_max = Duration::from_secs(config.fanout.replay_seconds);
+    let rings = Arc::new(RingBudget::new(shards, config.fanout.rings_bytes, retention_max));
     let unstored = nats::connect_for_unstored(&config.nats, BrokerUser::Fanout).await?;
     tasks.spawn_background("unstored", count_dropped(unstored.events()));
-    let source = Source {
+    let context = ShardContext {
         client: connection.client.clone(),
         losses: connection.losses.clone(),
-        rings,
-        unstored: unstored.client.clone(),
+        ring_budget: rings,
+        unstored_client: unstored.client.clone(),
         jetstream,
         shards,
         applied,
-        ask: ask.clone(),
-        sessions: sessions.clone(),
+        api: api.clone(),
+        sockets: sockets.clone(),
         positions: positions.clone(),
-        people: people.clone(),
+        people_ready: people.clone(),
     };
-    let (hints, _) = broadcast::channel(HINTS);
+    let (hints, _) = broadcast::channel(HINT_QUEUE_MAX);
     // The shards' tasks serve until the last socket is closed.
     let drained = shutdown.hard.child_token();
-    tasks.spawn("hints", hear_hints(source.clone(), hints.clone(), drained.clone()));
+    tasks.spawn("hints", forward_hints(context.clone(), hints.clone(), drained.clone()));
 
-    let mut feeds = Vec::new();
+    let mut shard_tasks = Vec::new();
     for shard in shards.all() {
-        let (commands, received) = mpsc::channel(COMMANDS);
-        feeds.push(commands);
+        let (commands, received) = mpsc::channel(COMMAND_QUEUE_MAX);
+        shard_tasks.push(commands);
         let (hints, events) = (hints.subscribe(), connection.events());
         tasks.spawn(
-            feed_name(shard),
-            Feed::run(shard, source.clone(), received, hints, events, drained.clone()),
+            shard_task_name(shard),
+            ShardTask::run(shard, context.clone(), received, hints, events, drained.clone()),
         );
     }
-    let process = rand::random();
+    let process_id = rand::random();
     let node = Arc::new(Node {
-        presence: Presence::new(ask.clone(), shards, process),
-        ask,
-        sessions: sessions.clone(),
-        client: unstored.client,
+        presence: PresencePublisher::new(api.clone(), shards, process_id),
+        api,
+        sockets: sockets.clone(),
+        unstored_client: unstored.client,
         verifier,
         origins: config.origins.clone(),
-        limits: Limits::new(&config.fanout.limits),
+        limits: SocketLimits::new(&config.fanout.limits),
         address: config.fanout.address.clone(),
-        process,
+        process_id,
         outbox_bytes: config.fanout.outbox_bytes,
-        max_age: Duration::from_secs(config.fanout.socket_max_age),
+        match_socket_max_age: Duration::from_secs(config.fanout.socket_max_age),
         shards,
-        people,
-        feeds,
-        connections: AtomicU64::new(0),
+        people_ready: people,
+        shard_tasks,
+        socket_counter: AtomicU64::new(0),
     });
     tasks.spawn("heartbeat", heartbeat::run(node.clone(), connection.client.clone(), drained.clone()));
-    tasks.spawn("positions", tell_positions(sessions, positions, drained.clone()));
+    tasks.spawn("positions", push_positions(sockets, positions, drained.clone()));
     tasks.spawn("drain", drain::run(node.clone(), shutdown.clone(), config.drain.time(), drained));
     tasks.spawn("readiness", watch_readiness(connection, component, shutdown.clone()));
     Ok(accept::router(node, shutdown.clone()))
 }
 
-const fn feed_name(shard: Shard) -> &'static str {
+const fn shard_task_name(shard: Shard) -> &'static str {
     if shard.number() == Shard::SYSTEM.number() { "feed of the system stream" } else { "feed" }
 }
 
 /// Tells every socket up to where it has all there is.
-async fn tell_positions(
-    sessions: Sessions,
-    positions: Arc<Positions>,
+async fn push_positions(
+    sessions: SocketRegistry,
+    positions: Arc<ShardPositions>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut ticks = tokio::time::interval(POSITIONS);
+    let mut ticks = tokio::time::interval(POSITION_PUSH_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -159,16 +159,16 @@ async fn tell_positions(
 }
 
 /// Passes api's hints on to the shards' tasks.
-async fn hear_hints(
-    source: Source,
+async fn forward_hints(
+    source: ShardContext,
     hints: broadcast::Sender<SyncHint>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut heard = source.client.subscribe(subject::SYNC_ALL).await?;
+    let mut messages = source.client.subscribe(subject::SYNC_ALL).await?;
     loop {
         let message = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            message = heard.next() => message.context("the connection to the broker is closed")?,
+            message = messages.next() => message.context("the connection to the broker is closed")?,
         };
         if let Ok(hint) = serde_json::from_slice(&message.payload) {
             // No task, no interest.

@@ -10,12 +10,12 @@ use protocol::{
     error::{Error, ErrorCode},
     id::UserId,
 };
-use service::rate::{KeyedRateLimit, ConcurrencyLimit, Rate, refusals};
+use service::rate::{ConcurrencyLimit, KeyedRateLimit, Rate, refusals};
 
 use crate::config::LimitArgs;
 
 /// The limits of a node.
-pub(crate) struct Limits {
+pub(crate) struct SocketLimits {
     /// Upgrades of an address.
     pub(crate) upgrades: KeyedRateLimit<IpAddr>,
     /// Frames of each socket.
@@ -25,7 +25,7 @@ pub(crate) struct Limits {
     signals: KeyedRateLimit<(UserId, UserId)>,
 }
 
-impl Limits {
+impl SocketLimits {
     /// The limits that are configured.
     pub(crate) fn new(args: &LimitArgs) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Limits {
     ///
     /// # Errors
     /// Where it is one too many.
-    pub(crate) fn signal(&self, caller: &Caller, user: &UserId) -> Result<(), Error> {
+    pub(crate) fn count_signal(&self, caller: &Caller, user: &UserId) -> Result<(), Error> {
         if caller.is_admin {
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Limits {
     ///
     /// # Errors
     /// Where it follows as many as may be.
-    pub(crate) fn channel(&self, followed: usize) -> Result<(), Error> {
+    pub(crate) fn require_channel_below_limit(&self, followed: usize) -> Result<(), Error> {
         let ConcurrencyLimit(most) = self.channels;
         if followed < most {
             return Ok(());

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use log::{ReadEvent, ReadError, LogReader, StoredEvent};
+use log::{LogReader, ReadError, ReadEvent, StoredEvent};
 use tokio::time::{Instant, timeout_at};
 
 use crate::batch;
@@ -34,7 +34,12 @@ impl Batch {
 
 /// Adds to the first event what comes close behind it, up to `rows` events in all; `previous` is when the batch
 /// before was complete.
-pub(crate) async fn gather(reader: &mut LogReader, first: ReadEvent, previous: Instant, rows: usize) -> Batch {
+pub(crate) async fn gather(
+    reader: &mut LogReader,
+    first: ReadEvent,
+    previous: Instant,
+    rows: usize,
+) -> Batch {
     let begun = Instant::now();
     let enough = (begun + LINGER).max(previous + PACE);
     let mut bytes = first.stored.payload.len();

@@ -39,12 +39,12 @@ use std::{
 use anyhow::Context as _;
 use async_nats::{Subscriber, jetstream};
 use futures_util::{StreamExt as _, future::join_all};
-use log::{LogEnd, HighestSeen};
+use log::{HighestSeen, LogEnd};
 use protocol::{id::Shard, subject};
 use service::{
-    admin::{self, HealthComponent, Health},
+    admin::{self, Health, HealthComponent},
     lifecycle::{Shutdown, Tasks},
-    nats::{self, NatsEvent, BrokerUser},
+    nats::{self, BrokerUser, NatsEvent},
     serve::{self, ServeLimits},
     telemetry,
 };

@@ -71,7 +71,13 @@ impl Rejected {
 }
 
 /// The event as it was read from the log. Its time is not kept by older versions, and not needed to apply it.
-pub(crate) fn stored(shard: Shard, seq: u64, subject: String, headers: &str, payload: Vec<u8>) -> StoredEvent {
+pub(crate) fn stored(
+    shard: Shard,
+    seq: u64,
+    subject: String,
+    headers: &str,
+    payload: Vec<u8>,
+) -> StoredEvent {
     let mut map = HeaderMap::new();
     for line in headers.lines() {
         // A line of another form is not ours: what needs it then misses it, and says so.

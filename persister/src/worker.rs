@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use async_nats::jetstream::Context;
-use log::{ReadError, LogReader, HighestSeen};
+use log::{HighestSeen, LogReader, ReadError};
 use protocol::id::Shard;
 use service::{
     lifecycle::Shutdown,

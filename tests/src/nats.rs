@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use service::nats::{NatsArgs, BrokerUser};
+use service::nats::{BrokerUser, NatsArgs};
 
 use crate::{
     certificate::Certificate,

@@ -79,7 +79,8 @@ pub(crate) async fn listen(api: Api, connection: BrokerConnection) -> anyhow::Re
 async fn subscribe(connection: &BrokerConnection) -> anyhow::Result<SelectAll<Subscriber>> {
     let mut subscriptions = Vec::with_capacity(CONTROL.len());
     for (kind, event) in CONTROL {
-        subscriptions.push(connection.client.subscribe(subject::live_filter_of_all_shards(kind, event)).await?);
+        subscriptions
+            .push(connection.client.subscribe(subject::live_filter_of_all_shards(kind, event)).await?);
     }
     Ok(select_all(subscriptions))
 }

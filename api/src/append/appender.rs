@@ -179,7 +179,11 @@ impl Appender {
     ///
     /// # Errors
     /// [`AppendError`] says what is known.
-    pub async fn append(&self, append: AppendRequest<'_>, deadline: Instant) -> Result<AppendOutcome, AppendError> {
+    pub async fn append(
+        &self,
+        append: AppendRequest<'_>,
+        deadline: Instant,
+    ) -> Result<AppendOutcome, AppendError> {
         let started = Instant::now();
         let shard = append.channel.shard(self.shards);
         let mut tries = 0_u32;

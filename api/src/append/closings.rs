@@ -34,7 +34,8 @@ pub(super) struct ClosedRooms {
 impl ClosedRooms {
     /// Listens from now on.
     pub(super) async fn listen(client: &Client) -> anyhow::Result<Self> {
-        let updates = client.subscribe(subject::live_filter_of_all_shards("room", EventName::RoomUpdate)).await?;
+        let updates =
+            client.subscribe(subject::live_filter_of_all_shards("room", EventName::RoomUpdate)).await?;
         Ok(Self { updates, known: Known::default() })
     }
 

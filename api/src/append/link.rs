@@ -32,7 +32,7 @@ use protocol::{
     id::{RoomId, Shard, ShardCount},
     subject::{self, Channel},
 };
-use service::nats::{self, BrokerConnection, NatsArgs, NatsEvent, BrokerUser};
+use service::nats::{self, BrokerConnection, BrokerUser, NatsArgs, NatsEvent};
 
 /// How long one try waits for its acknowledgement.
 pub(super) const TRY: Duration = Duration::from_secs(2);

@@ -6,6 +6,6 @@ mod closings;
 mod link;
 mod msg_id;
 
-pub use appended::{AppendOutcome, LogPosition, DuplicateMismatch, UnverifiedDuplicate};
-pub use appender::{AppendRequest, AppendError, Appender};
+pub use appended::{AppendOutcome, DuplicateMismatch, LogPosition, UnverifiedDuplicate};
+pub use appender::{AppendError, AppendRequest, Appender};
 pub use msg_id::MsgId;

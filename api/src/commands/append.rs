@@ -4,7 +4,7 @@
 //! same as what was asked. The same request again gets the first one's answer; another one under the same key is
 //! refused.
 
-use crate::append::{AppendRequest, AppendOutcome, LogPosition, DuplicateMismatch, MsgId};
+use crate::append::{AppendOutcome, AppendRequest, DuplicateMismatch, LogPosition, MsgId};
 use log::StoredEvent;
 use protocol::{
     error::{Error, ErrorCode},

@@ -4,7 +4,9 @@ use protocol::{
     caller::Caller,
     error::Error,
     id::{RoomId, TeamId, UserId},
-    rpc::{ConfirmReply, AccessGrant, ParticipantKey, ParticipantsReply, ParticipantsRequest, ParticipantEntry},
+    rpc::{
+        AccessGrant, ConfirmReply, ParticipantEntry, ParticipantKey, ParticipantsReply, ParticipantsRequest,
+    },
 };
 use tokio::time::Instant;
 
@@ -50,7 +52,10 @@ fn confirmed(
 }
 
 /// Who is in a room: a page of them, or all where the asker does not know of pages.
-pub(crate) async fn participants(api: &Shared, request: ParticipantsRequest) -> Result<ParticipantsReply, Error> {
+pub(crate) async fn participants(
+    api: &Shared,
+    request: ParticipantsRequest,
+) -> Result<ParticipantsReply, Error> {
     let ParticipantsRequest { room, after, is_paged, .. } = request;
     if !is_paged {
         return presence::participants(&api.pool, api.shards, room, None, i64::MAX).await;

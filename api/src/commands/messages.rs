@@ -188,8 +188,9 @@ async fn repeated(api: &Shared, write: Write<'_>, seq: u64) -> Result<Written, E
     let stored = log::get(&api.jetstream, shard, seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
     let id = write.id.to_string();
-    let is_ours =
-        |stored: &StoredEvent| stored.headers.get_last(NATS_MESSAGE_ID).is_some_and(|known| known.as_str() == id);
+    let is_ours = |stored: &StoredEvent| {
+        stored.headers.get_last(NATS_MESSAGE_ID).is_some_and(|known| known.as_str() == id)
+    };
     let earlier = stored.filter(is_ours).and_then(|stored| append::decode(&stored));
     let event = earlier.ok_or_else(Error::not_found)?;
     if !append::is_same(&event, &write.event) {

@@ -101,7 +101,8 @@ pub(super) async fn granted(
 ) -> Result<(Snapshot, AccessGrant), Error> {
     let asked: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
     let found = team(api, id, &asked).await?;
-    let grant = AccessGrant { public: false, pair: false, as_of: found.as_of, team: None, last_event: found.as_of };
+    let grant =
+        AccessGrant { public: false, pair: false, as_of: found.as_of, team: None, last_event: found.as_of };
     Ok((found, grant))
 }
 

@@ -3,7 +3,7 @@
 use protocol::{
     error::Error,
     id::{RoomId, Shard, ShardCount, UserId},
-    rpc::{ParticipantKey, ParticipantsReply, ParticipantEntry},
+    rpc::{ParticipantEntry, ParticipantKey, ParticipantsReply},
     subject::Channel,
 };
 use sqlx::{AssertSqlSafe, FromRow};
@@ -60,7 +60,11 @@ pub(crate) async fn participants(
             continue;
         };
         let counter = unsigned(counter)?;
-        present.push(ParticipantEntry { user: user(&name)?, incarnation: incarnation.cast_unsigned(), counter });
+        present.push(ParticipantEntry {
+            user: user(&name)?,
+            incarnation: incarnation.cast_unsigned(),
+            counter,
+        });
     }
     Ok(ParticipantsReply { present, as_of, next: None })
 }

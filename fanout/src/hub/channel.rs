@@ -23,26 +23,26 @@ use serde::Deserialize;
 use service::metric_names as names;
 use tokio::{sync::oneshot, time::Instant};
 
-pub(crate) use super::deliveries::{Deliveries, Heard};
+pub(crate) use super::delivery_metrics::{DeliveryMetrics, LiveEvent};
 use super::{
-    fold::Fold,
-    follower::{Followed, Follower},
-    members::{Member, Members, Next},
-    rights::Rights,
+    access::ChannelAccess,
+    presence_map::PresenceMap,
     ring::Ring,
+    subscribe::{SubscribeRequest, SubscriptionStart},
+    subscribers::{OutgoingFrame, Subscriber, Subscribers},
 };
 use crate::{
-    render::{Rendered, native},
+    encode::{EncodedEvent, native},
     session::outbox::Outbox,
 };
 
 /// How long a channel without followers stays subscribed, so that a client that comes back resumes from its ring.
-const LINGER: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A socket whose answer is the push of its event.
-pub(crate) struct Sender {
+pub(crate) struct PushWaiter {
     /// The socket's number on this node.
-    pub(crate) connection: u64,
+    pub(crate) socket_id: u64,
     /// The event.
     pub(crate) seq: u64,
     /// Resolves once it was pushed.
@@ -50,51 +50,51 @@ pub(crate) struct Sender {
 }
 
 /// A channel whose events this node receives.
-pub(crate) struct Hub {
+pub(crate) struct ChannelState {
     channel: Channel,
     shard: usize,
     pub(crate) ring: Ring,
-    pub(crate) last: u64,
+    pub(crate) last_seq: u64,
     pub(crate) epoch: u64,
-    pub(crate) fold: Fold,
-    pub(crate) rights: Rights,
+    pub(crate) presence: PresenceMap,
+    pub(crate) access: ChannelAccess,
     /// The room of two people.
-    pair: bool,
+    is_pair: bool,
     /// Sequence from which the channel's state is complete. Events up to it were never missed here.
-    began: u64,
+    start_seq: u64,
     /// The last event of each name, as the broker chains them.
-    chain: HashMap<String, u64>,
+    last_seq_by_event: HashMap<String, u64>,
     /// Followers that wait for a read of the log: it has older events that they lack.
-    pub(crate) resuming: Vec<Follower>,
+    pub(crate) waiting_for_replay: Vec<SubscribeRequest>,
     /// A read of the log for them runs, or is queued. The ring drops nothing for its age meanwhile.
-    pub(crate) reading: bool,
-    members: Members,
+    pub(crate) is_replaying: bool,
+    subscribers: Subscribers,
     idle_since: Option<Instant>,
     /// Already in the shard's list of channels to flush by [`Hub::send`].
-    unsent: bool,
+    is_in_flush_list: bool,
     /// Sockets that wait for the push of an event of their own: it is their answer.
-    senders: Vec<Sender>,
+    push_waiters: Vec<PushWaiter>,
     /// Ends the channel's own subscription when dropped.
-    interest: Option<oneshot::Sender<()>>,
-    metrics: Arc<Deliveries>,
+    own_subscription: Option<oneshot::Sender<()>>,
+    metrics: Arc<DeliveryMetrics>,
 }
 
 /// The person that an event is about.
 #[derive(Deserialize)]
-struct About {
+struct AboutPerson {
     user: UserId,
 }
 
 /// What an update of a room may mean for those who are in it.
 #[derive(Deserialize)]
-struct Update {
+struct RoomRestriction {
     #[serde(default)]
     private: Option<bool>,
     #[serde(default)]
     closed: Option<bool>,
 }
 
-impl Hub {
+impl ChannelState {
     /// A channel that is complete from `last` on.
     pub(crate) fn new(
         channel: Channel,
@@ -102,293 +102,295 @@ impl Hub {
         last: u64,
         epoch: u64,
         interest: oneshot::Sender<()>,
-        metrics: Arc<Deliveries>,
+        metrics: Arc<DeliveryMetrics>,
     ) -> Self {
         Self {
             channel,
             shard,
             ring: Ring::new(last),
-            last,
+            last_seq: last,
             epoch,
-            fold: Fold::default(),
-            rights: Rights::new(last),
-            pair: false,
-            began: last,
-            chain: HashMap::new(),
-            resuming: Vec::new(),
-            reading: false,
-            members: Members::default(),
+            presence: PresenceMap::default(),
+            access: ChannelAccess::new(last),
+            is_pair: false,
+            start_seq: last,
+            last_seq_by_event: HashMap::new(),
+            waiting_for_replay: Vec::new(),
+            is_replaying: false,
+            subscribers: Subscribers::default(),
             idle_since: Some(Instant::now()),
-            unsent: false,
-            senders: Vec::new(),
-            interest: Some(interest),
+            is_in_flush_list: false,
+            push_waiters: Vec::new(),
+            own_subscription: Some(interest),
             metrics,
         }
     }
 
     /// Lets a follower in: its answer, what it missed, then everything as it comes. `recovered`
     /// is false where what it missed can't be had.
-    pub(crate) fn admit(&mut self, follower: Follower, recovered: bool) {
-        self.send();
+    pub(crate) fn admit(&mut self, request: SubscribeRequest, is_recovered: bool) {
+        self.flush();
         // Without a grant only events from now on can end the right.
-        let as_of = follower.grant.map_or(self.last, |grant| grant.as_of);
-        if self.rights.is_over(&follower.caller, as_of) {
+        let as_of = request.grant.map_or(self.last_seq, |grant| grant.as_of);
+        if self.access.is_revoked(&request.caller, as_of) {
             // The session may be gone meanwhile: then nobody waits.
-            let _ = follower.done.send(false);
+            let _ = request.admitted.send(false);
             return;
         }
-        if let Some(grant) = follower.grant {
-            self.rights.granted(grant.public, grant.as_of);
-            self.pair = grant.pair;
+        if let Some(grant) = request.grant {
+            self.access.note_grant(grant.public, grant.as_of);
+            self.is_pair = grant.pair;
         }
-        let since = follower.since.filter(|_| recovered);
-        let member = Member {
-            outbox: follower.outbox,
-            frame: follower.frame,
-            caller: follower.caller,
-            as_of,
+        let since = request.since.filter(|_| is_recovered);
+        let member = Subscriber {
+            outbox: request.outbox,
+            frame_number: request.frame_number,
+            caller: request.caller,
+            granted_as_of: as_of,
             // A client may be ahead of this node: what it has already is not pushed again.
-            from: since.unwrap_or(self.last),
+            after_seq: since.unwrap_or(self.last_seq),
         };
         self.idle_since = None;
-        if let Some(answer) = follower.answer {
-            let followed = Followed {
-                shard: self.shard,
+        if let Some(answer) = request.answer {
+            let followed = SubscriptionStart {
+                shard_index: self.shard,
                 epoch: self.epoch,
-                id: member.from,
-                recovered,
-                people: matches!(self.channel, Channel::Room(_)).then(|| self.fold.answer()),
+                after_seq: member.after_seq,
+                is_recovered,
+                participants_json: matches!(self.channel, Channel::Room(_))
+                    .then(|| self.presence.participants_json()),
             };
             let mut open = member.outbox.push_answer(answer(&followed));
             for frame in since.into_iter().flat_map(|since| self.ring.after(since)) {
                 open = open && member.outbox.push_resumed(frame.clone());
             }
-            let outcome = match (follower.since, recovered) {
+            let outcome = match (request.since, is_recovered) {
                 (None, _) => "new",
                 (Some(_), true) => "recovered",
                 (Some(_), false) => "lost",
             };
             metrics::counter!(names::RESUMES_TOTAL, "outcome" => outcome).increment(1);
             if open {
-                self.members.follow(follower.connection, member);
+                self.subscribers.add(request.socket_id, member);
             }
         } else {
-            self.members.guard(follower.connection, member);
+            self.subscribers.add_access_watcher(request.socket_id, member);
         }
-        let _ = follower.done.send(true);
+        let _ = request.admitted.send(true);
     }
 
     /// A socket does not follow any more, as far as its frames up to that one had asked; as a guard, or as
     /// one that is pushed to.
-    pub(crate) fn remove(&mut self, connection: u64, frame: u64, guard: bool) {
-        self.members.remove(connection, frame, guard);
-        self.resuming.retain(|follower| !follower.is_by(connection, frame, guard));
-        self.note_idle();
+    pub(crate) fn remove(&mut self, socket_id: u64, frame_number: u64, is_watcher: bool) {
+        self.subscribers.remove(socket_id, frame_number, is_watcher);
+        self.waiting_for_replay.retain(|follower| !follower.is_from(socket_id, frame_number, is_watcher));
+        self.start_idle_timer_if_empty();
     }
 
     /// A socket goes on with another token: api is asked whether it may stay by that one.
-    pub(crate) fn change_caller(&mut self, connection: u64, caller: &Caller) {
-        if self.members.change_caller(connection, caller) {
-            self.rights.caller_changed();
+    pub(crate) fn change_caller(&mut self, socket_id: u64, caller: &Caller) {
+        if self.subscribers.change_caller(socket_id, caller) {
+            self.access.note_caller_change();
         }
     }
 
-    fn note_idle(&mut self) {
-        if self.members.is_empty() && self.resuming.is_empty() {
+    fn start_idle_timer_if_empty(&mut self) {
+        if self.subscribers.is_empty() && self.waiting_for_replay.is_empty() {
             self.idle_since.get_or_insert_with(Instant::now);
         }
     }
 
     /// Whether nobody has followed it for long, and nobody is about to.
-    pub(crate) fn is_stale(&self) -> bool {
-        self.resuming.is_empty() && self.idle_since.is_some_and(|since| since.elapsed() > LINGER)
+    pub(crate) fn is_idle_timed_out(&self) -> bool {
+        self.waiting_for_replay.is_empty()
+            && self.idle_since.is_some_and(|since| since.elapsed() > IDLE_TIMEOUT)
     }
 
     /// Keeps it for a while longer, because a socket is about to follow it.
-    pub(crate) fn expect(&mut self) {
+    pub(crate) fn restart_idle_timer(&mut self) {
         self.idle_since = self.idle_since.map(|_| Instant::now());
     }
 
     /// Its events come by another subscription now.
-    pub(crate) fn is_heard_otherwise(&mut self) {
-        self.interest = None;
+    pub(crate) fn end_own_subscription(&mut self) {
+        self.own_subscription = None;
     }
 
     /// Everything after this was heard.
-    pub(crate) const fn began(&self) -> u64 {
-        self.began
+    pub(crate) const fn start_seq(&self) -> u64 {
+        self.start_seq
     }
 
     /// Whether a socket is pushed this channel's events.
-    pub(crate) fn has(&self, connection: u64) -> bool {
-        self.members.has(connection)
+    pub(crate) fn has_subscriber(&self, connection: u64) -> bool {
+        self.subscribers.has(connection)
     }
 
     /// The last event of that name that came before, where the broker names a later one: what
     /// lies between was lost on its way to this node.
     pub(crate) fn gap(&self, event: &str, before: u64) -> Option<u64> {
-        let known = self.chain.get(event).copied().unwrap_or(self.began);
+        let known = self.last_seq_by_event.get(event).copied().unwrap_or(self.start_seq);
         (before > known).then_some(known)
     }
 
     /// An event is to be sent to everyone, once: one that is known already does nothing. True where
     /// [`Hub::send`] has to be called, and did not before.
-    pub(crate) fn deliver(&mut self, heard: Heard<'_>) -> bool {
-        if heard.seq <= self.last {
+    pub(crate) fn queue(&mut self, event: LiveEvent<'_>) -> bool {
+        if event.seq <= self.last_seq {
             return false;
         }
-        self.take(heard);
-        !std::mem::replace(&mut self.unsent, true)
+        self.apply(event);
+        !std::mem::replace(&mut self.is_in_flush_list, true)
     }
 
-    fn take(&mut self, heard: Heard<'_>) {
-        self.last = heard.seq;
-        let name = EventName::parse(heard.event);
-        let Some(next) = self.next(heard, name) else { return };
-        if native::is_replayed(heard.event)
-            && let Some(frame) = &next.rendered.native
+    fn apply(&mut self, event: LiveEvent<'_>) {
+        self.last_seq = event.seq;
+        let name = EventName::parse(event.name);
+        let Some(next) = self.prepare(event, name) else { return };
+        if native::is_replayed(event.name)
+            && let Some(frame) = &next.encoded.native
         {
-            self.ring.push(heard.seq, frame.clone());
+            self.ring.push(event.seq, frame.clone());
         }
-        self.members.send_next(next);
-        self.limit_rights(heard, name);
+        self.subscribers.queue(next);
+        self.apply_access_change(event, name);
     }
 
     /// An event that was lost on its way is found after later ones were pushed. It takes its place in the ring
     /// and ends what rights it ends; whoever should have got it is closed, to resume from `position`, which lies
     /// before it. Answers how many are.
-    pub(crate) fn find(&mut self, heard: Heard<'_>, position: &Bytes) -> usize {
-        self.send();
-        let name = EventName::parse(heard.event);
-        let Some(next) = self.next(heard, name) else { return 0 };
-        if native::is_replayed(heard.event)
-            && let Some(frame) = &next.rendered.native
+    pub(crate) fn apply_late(&mut self, event: LiveEvent<'_>, position: &Bytes) -> usize {
+        self.flush();
+        let name = EventName::parse(event.name);
+        let Some(next) = self.prepare(event, name) else { return 0 };
+        if native::is_replayed(event.name)
+            && let Some(frame) = &next.encoded.native
         {
-            self.ring.insert(heard.seq, frame.clone());
+            self.ring.insert(event.seq, frame.clone());
         }
-        let closed = self.members.close_lacking(&next, position);
-        self.limit_rights(heard, name);
-        self.note_idle();
+        let closed = self.subscribers.close_lacking(&next, position);
+        self.apply_access_change(event, name);
+        self.start_idle_timer_if_empty();
         closed
     }
 
     /// The frames of an event for its followers; `None` where it changes nothing for them.
-    fn next(&mut self, heard: Heard<'_>, name: Option<EventName>) -> Option<Next> {
-        let Heard { event, seq, .. } = heard;
-        match self.chain.get_mut(event) {
+    fn prepare(&mut self, heard: LiveEvent<'_>, name: Option<EventName>) -> Option<OutgoingFrame> {
+        let LiveEvent { name: event, seq, .. } = heard;
+        match self.last_seq_by_event.get_mut(event) {
             Some(last) => *last = seq.max(*last),
-            None => drop(self.chain.insert(event.to_owned(), seq)),
+            None => drop(self.last_seq_by_event.insert(event.to_owned(), seq)),
         }
         let only = match name {
             Some(EventName::ParticipantJoin | EventName::ParticipantLeave) => {
-                let is_told = self.take_word(heard, name == Some(EventName::ParticipantJoin));
-                return is_told.then(|| self.rendered(heard, None));
+                let is_announced = self.apply_presence(heard, name == Some(EventName::ParticipantJoin));
+                return is_announced.then(|| self.outgoing(heard, None));
             }
             // In a room of more than two, only the reader's own sockets are sent what was read.
-            Some(EventName::MessageRead) if !self.pair => {
-                let About { user } = serde_json::from_slice(heard.payload).ok()?;
+            Some(EventName::MessageRead) if !self.is_pair => {
+                let AboutPerson { user } = serde_json::from_slice(heard.payload).ok()?;
                 Some(user)
             }
             _ => None,
         };
-        Some(self.rendered(heard, only))
+        Some(self.outgoing(heard, only))
     }
 
-    fn rendered(&self, heard: Heard<'_>, only: Option<UserId>) -> Next {
-        let rendered = Rendered::of(&self.channel, heard, |form| self.members.takes(form));
-        Next { seq: heard.seq, rendered, only }
+    fn outgoing(&self, event: LiveEvent<'_>, only: Option<UserId>) -> OutgoingFrame {
+        let rendered = EncodedEvent::encode(&self.channel, event, |form| self.subscribers.needs_format(form));
+        OutgoingFrame { seq: event.seq, encoded: rendered, only_for: only }
     }
 
     /// An event may end the right to be here.
-    fn limit_rights(&mut self, heard: Heard<'_>, name: Option<EventName>) {
+    fn apply_access_change(&mut self, event: LiveEvent<'_>, name: Option<EventName>) {
         match name {
-            Some(EventName::MemberRemove | EventName::TeamMemberRemove) => self.removed(heard),
-            Some(EventName::RoomUpdate) => self.updated(heard),
+            Some(EventName::MemberRemove | EventName::TeamMemberRemove) => self.apply_removal(event),
+            Some(EventName::RoomUpdate) => self.apply_room_update(event),
             _ => {}
         }
     }
 
     /// Flushes the frames of all events that were delivered.
-    pub(crate) fn send(&mut self) {
-        self.unsent = false;
-        let sent = self.members.send();
+    pub(crate) fn flush(&mut self) {
+        self.is_in_flush_list = false;
+        let sent = self.subscribers.flush();
         self.metrics.frames.increment(sent.frames as u64);
         self.metrics.bytes.increment(sent.bytes as u64);
-        self.metrics.overflows.increment(sent.gone.len() as u64);
-        for connection in sent.gone {
+        self.metrics.overflows.increment(sent.closed_sockets.len() as u64);
+        for connection in sent.closed_sockets {
             self.remove(connection, u64::MAX, false);
         }
-        self.answer_senders();
+        self.notify_pushed();
     }
 
     /// Tells a sender when the push of its event, which is its answer, was handed over: false where its
     /// socket does not follow any more.
-    pub(crate) fn answers(&mut self, sender: Sender) {
-        self.senders.push(sender);
-        self.send();
+    pub(crate) fn notify_when_pushed(&mut self, waiter: PushWaiter) {
+        self.push_waiters.push(waiter);
+        self.flush();
     }
 
-    fn answer_senders(&mut self) {
-        let (members, last) = (&self.members, self.last);
-        for sender in self.senders.extract_if(.., |sender| sender.seq <= last) {
+    fn notify_pushed(&mut self) {
+        let (members, last) = (&self.subscribers, self.last_seq);
+        for sender in self.push_waiters.extract_if(.., |sender| sender.seq <= last) {
             // The session may be gone meanwhile: then nobody waits.
-            let _ = sender.done.send(members.has(sender.connection));
+            let _ = sender.done.send(members.has(sender.socket_id));
         }
     }
 
     /// Pushes a frame that is not stored. Such frames are dropped first where a client reads slowly.
     pub(crate) fn push_unstored(&mut self, frame: &Bytes) {
-        self.send();
-        self.members.push_unstored(frame);
+        self.flush();
+        self.subscribers.push_unstored(frame);
     }
 
     /// Merges a join or leave that a process has stored. True where it changes who is present, so that it is pushed.
-    fn take_word(&mut self, heard: Heard<'_>, present: bool) -> bool {
-        let number = |name| heard.headers?.get_last(name)?.as_str().parse::<u64>().ok();
-        let about = serde_json::from_slice::<About>(heard.payload).ok();
+    fn apply_presence(&mut self, event: LiveEvent<'_>, is_present: bool) -> bool {
+        let number = |name| event.headers?.get_last(name)?.as_str().parse::<u64>().ok();
+        let about = serde_json::from_slice::<AboutPerson>(event.payload).ok();
         match (about, number(header::INCARNATION), number(header::COUNTER)) {
             (Some(about), Some(incarnation), Some(counter)) => {
-                self.fold.hear(&about.user, incarnation, counter, present)
+                self.presence.apply(&about.user, incarnation, counter, is_present)
             }
             _ => false,
         }
     }
 
-    fn removed(&mut self, heard: Heard<'_>) {
-        let Ok(About { user }) = serde_json::from_slice(heard.payload) else { return };
-        self.rights.removed(heard.seq, user.clone());
-        self.evict(heard.seq, |caller| caller.user == user && !caller.is_admin);
+    fn apply_removal(&mut self, event: LiveEvent<'_>) {
+        let Ok(AboutPerson { user }) = serde_json::from_slice(event.payload) else { return };
+        self.access.note_removal(event.seq, user.clone());
+        self.evict(event.seq, |caller| caller.user == user && !caller.is_admin);
     }
 
-    fn updated(&mut self, heard: Heard<'_>) {
-        let Ok(update) = serde_json::from_slice::<Update>(heard.payload) else { return };
+    fn apply_room_update(&mut self, event: LiveEvent<'_>) {
+        let Ok(update) = serde_json::from_slice::<RoomRestriction>(event.payload) else { return };
         if update.closed == Some(true) {
-            self.rights.closed(heard.seq);
-            self.evict(heard.seq, |_| true);
+            self.access.note_closing(event.seq);
+            self.evict(event.seq, |_| true);
         } else if update.private == Some(true) {
-            self.rights.narrowed(heard.seq);
+            self.access.note_narrowing(event.seq);
         }
     }
 
     /// Ends the right of those whom it concerns, where it was granted before that event.
-    pub(crate) fn evict(&mut self, seq: u64, whom: impl Fn(&Caller) -> bool) {
-        self.send();
-        self.members.end(&self.channel, seq, whom);
-        self.note_idle();
+    pub(crate) fn evict(&mut self, seq: u64, is_revoked: impl Fn(&Caller) -> bool) {
+        self.flush();
+        self.subscribers.evict(&self.channel, seq, is_revoked);
+        self.start_idle_timer_if_empty();
     }
 
     /// Whether nobody follows it, or guards a right by it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.subscribers.is_empty()
     }
 
     /// The callers of all followers and guards, each once.
     pub(crate) fn callers(&self) -> HashSet<Caller> {
-        self.members.callers()
+        self.subscribers.callers()
     }
 
     /// All sockets that follow it.
     pub(crate) fn outboxes(&self) -> impl Iterator<Item = &Arc<Outbox>> {
-        self.members.outboxes()
+        self.subscribers.outboxes()
     }
 }

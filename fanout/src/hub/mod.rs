@@ -1,13 +1,13 @@
 //! Who follows what on this node: channels with their followers and recent events, and the people
 //! who are in rooms here.
 
+pub(crate) mod access;
 pub(crate) mod channel;
-mod deliveries;
-pub(crate) mod fold;
-pub(crate) mod follower;
-mod members;
+mod delivery_metrics;
 pub(crate) mod presence;
-pub(crate) mod rights;
+pub(crate) mod presence_map;
+pub(crate) mod registry;
 pub(crate) mod ring;
-pub(crate) mod rings;
-pub(crate) mod sessions;
+pub(crate) mod ring_budget;
+pub(crate) mod subscribe;
+mod subscribers;

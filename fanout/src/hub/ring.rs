@@ -9,14 +9,14 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 /// Maximum events of a ring.
-pub(crate) const EVENTS_MAX: usize = 10_000;
+pub(crate) const RING_EVENTS_MAX: usize = 10_000;
 /// Maximum bytes of a ring's frames.
-pub(crate) const BYTES_MAX: usize = 4 << 20;
+pub(crate) const RING_BYTES_MAX: usize = 4 << 20;
 
 /// Marks of time per maximum age: an event is dropped at most a sixteenth of that age too late.
-const PARTS: u32 = 16;
+const AGE_MARKS_MAX: u32 = 16;
 /// Capacity, in frames, that a ring with few frames keeps allocated.
-const PLACES: usize = 16;
+const CAPACITY_MIN: usize = 16;
 
 /// Recent frames by sequence.
 #[derive(Debug)]
@@ -24,17 +24,17 @@ pub(crate) struct Ring {
     base: u64,
     /// A client whose last event is before this can't be served, now or later: the log lacks events that it needs, or
     /// they are more than a ring holds.
-    lost: u64,
+    unservable_below: u64,
     frames: VecDeque<(u64, Bytes)>,
     bytes: usize,
     /// At each of these times, the newest event of the ring.
-    marks: VecDeque<(Instant, u64)>,
+    age_marks: VecDeque<(Instant, u64)>,
 }
 
 impl Ring {
     /// An empty ring: its channel has no event after `base` yet.
     pub(crate) const fn new(base: u64) -> Self {
-        Self { base, lost: 0, frames: VecDeque::new(), bytes: 0, marks: VecDeque::new() }
+        Self { base, unservable_below: 0, frames: VecDeque::new(), bytes: 0, age_marks: VecDeque::new() }
     }
 
     /// The ring has every event after this sequence.
@@ -43,48 +43,48 @@ impl Ring {
     }
 
     /// A client whose last event is before this sequence can't be served, now or later.
-    pub(crate) const fn lost(&self) -> u64 {
-        self.lost
+    pub(crate) const fn unservable_below(&self) -> u64 {
+        self.unservable_below
     }
 
     /// Raises [`Ring::lost`] to `before`, where that is later.
-    pub(crate) fn lose(&mut self, before: u64) {
-        self.lost = self.lost.max(before);
+    pub(crate) fn mark_unservable_below(&mut self, before: u64) {
+        self.unservable_below = self.unservable_below.max(before);
     }
 
     /// Free space: events, and bytes.
-    pub(crate) fn space(&self) -> (usize, usize) {
-        (EVENTS_MAX.saturating_sub(self.frames.len()), BYTES_MAX.saturating_sub(self.bytes))
+    pub(crate) fn free_space(&self) -> (usize, usize) {
+        (RING_EVENTS_MAX.saturating_sub(self.frames.len()), RING_BYTES_MAX.saturating_sub(self.bytes))
     }
 
     /// Memory that the ring takes, in bytes.
-    pub(crate) fn size(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.bytes + self.frames.capacity() * size_of::<(u64, Bytes)>()
     }
 
     /// Age of the oldest mark: the ring's first events are at least that old. Zero without a mark.
-    pub(crate) fn oldest(&self) -> Duration {
-        self.marks.front().map_or(Duration::ZERO, |(at, _)| at.elapsed())
+    pub(crate) fn oldest_age(&self) -> Duration {
+        self.age_marks.front().map_or(Duration::ZERO, |(at, _)| at.elapsed())
     }
 
     /// Drops events that came more than `age` ago. To be called each second or so. The log may still have them, so
     /// [`Ring::lost`] stays.
-    pub(crate) fn forget(&mut self, age: Duration) {
+    pub(crate) fn drop_older_than(&mut self, age: Duration) {
         let now = Instant::now();
         if let Some((newest, _)) = self.frames.back() {
-            let last = self.marks.back();
-            if last.is_none_or(|(at, seq)| seq < newest && now.duration_since(*at) >= age / PARTS) {
-                self.marks.push_back((now, *newest));
+            let last = self.age_marks.back();
+            if last.is_none_or(|(at, seq)| seq < newest && now.duration_since(*at) >= age / AGE_MARKS_MAX) {
+                self.age_marks.push_back((now, *newest));
             }
         }
-        while let Some((_, upto)) = self.marks.pop_front_if(|(at, _)| now.duration_since(*at) >= age) {
+        while let Some((_, upto)) = self.age_marks.pop_front_if(|(at, _)| now.duration_since(*at) >= age) {
             while let Some((_, frame)) = self.frames.pop_front_if(|(seq, _)| *seq <= upto) {
                 self.bytes -= frame.len();
             }
             self.base = self.base.max(upto);
         }
         if self.frames.len() < self.frames.capacity() / 4 {
-            self.frames.shrink_to((2 * self.frames.len()).max(PLACES));
+            self.frames.shrink_to((2 * self.frames.len()).max(CAPACITY_MIN));
         }
     }
 
@@ -107,11 +107,11 @@ impl Ring {
     }
 
     fn shrink(&mut self) {
-        while self.frames.len() > EVENTS_MAX || self.bytes > BYTES_MAX {
+        while self.frames.len() > RING_EVENTS_MAX || self.bytes > RING_BYTES_MAX {
             if let Some((seq, frame)) = self.frames.pop_front() {
                 self.bytes -= frame.len();
                 self.base = seq;
-                self.lose(seq);
+                self.mark_unservable_below(seq);
             }
         }
     }
@@ -123,9 +123,9 @@ impl Ring {
             return;
         }
         for (seq, frame) in older.into_iter().rev() {
-            if self.frames.len() == EVENTS_MAX || self.bytes + frame.len() > BYTES_MAX {
+            if self.frames.len() == RING_EVENTS_MAX || self.bytes + frame.len() > RING_BYTES_MAX {
                 self.base = seq;
-                self.lose(seq);
+                self.mark_unservable_below(seq);
                 return;
             }
             self.bytes += frame.len();
@@ -165,10 +165,14 @@ mod tests {
     #[test]
     fn ring_extended_beyond_its_bound_takes_the_newest() {
         let mut ring = Ring::new(10);
-        ring.push(12, Bytes::from(vec![0; BYTES_MAX - 2]));
+        ring.push(12, Bytes::from(vec![0; RING_BYTES_MAX - 2]));
         ring.extend_back(1, 10, vec![(2, frame(2)), (4, frame(4)), (6, frame(6)), (8, frame(8))]);
         assert_eq!((ring.base(), ring.after(0).count()), (4, 3));
-        assert_eq!((ring.lost(), ring.space()), (4, (EVENTS_MAX - 3, 0)), "events before that never fit");
+        assert_eq!(
+            (ring.unservable_below(), ring.free_space()),
+            (4, (RING_EVENTS_MAX - 3, 0)),
+            "events before that never fit"
+        );
     }
 
     #[test]
@@ -190,7 +194,7 @@ mod tests {
         for seq in 1..=1_000 {
             ring.push(seq, frame(0));
             tokio::time::advance(Duration::from_secs(1)).await;
-            ring.forget(age);
+            ring.drop_older_than(age);
             let oldest = seq.saturating_sub(160 + 10 + 1);
             assert!(
                 ring.base() >= oldest && ring.base() <= seq.saturating_sub(159),
@@ -201,10 +205,10 @@ mod tests {
         }
         for _ in 0..2 {
             tokio::time::advance(age).await;
-            ring.forget(age);
+            ring.drop_older_than(age);
         }
-        assert_eq!((ring.base(), ring.after(0).count(), ring.lost()), (1_000, 0, 0));
-        assert!(ring.frames.capacity() <= PLACES && ring.marks.is_empty(), "nothing is kept");
+        assert_eq!((ring.base(), ring.after(0).count(), ring.unservable_below()), (1_000, 0, 0));
+        assert!(ring.frames.capacity() <= CAPACITY_MIN && ring.age_marks.is_empty(), "nothing is kept");
         ring.extend_back(998, 1_000, vec![(999, frame(0)), (1_000, frame(0))]);
         assert_eq!((ring.base(), ring.after(998).count()), (998, 2));
     }
@@ -212,10 +216,10 @@ mod tests {
     #[test]
     fn what_is_dropped_moves_the_base() {
         let mut ring = Ring::new(0);
-        for seq in 1..=EVENTS_MAX as u64 + 2 {
+        for seq in 1..=RING_EVENTS_MAX as u64 + 2 {
             ring.push(seq, frame(0));
         }
         assert_eq!(ring.base(), 2);
-        assert_eq!(ring.after(0).count(), EVENTS_MAX);
+        assert_eq!(ring.after(0).count(), RING_EVENTS_MAX);
     }
 }

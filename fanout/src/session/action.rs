@@ -17,50 +17,51 @@ use serde_json::value::RawValue;
 use service::metric_names as names;
 
 use super::{
-    State,
+    SessionState,
     close::CloseReason,
-    concerned,
-    envelope::Request,
-    follow::{Joined, Left, Target, forget, unfollow, unguard},
-    local,
+    envelope::SocketRequest,
+    frame_scope, local_actions,
     outbox::Outbox,
+    subscriptions::{
+        Joined, Left, SubscribeTarget, remove_subscription, unsubscribe_in_background, unwatch_team,
+    },
 };
-use crate::{node::Node, render::native};
+use crate::{encode::native, node::Node};
 
 /// What an action has changed for its socket.
 #[derive(Debug, Default)]
-pub(crate) struct Applied {
-    pub(super) followed: Option<Joined>,
+pub(crate) struct ActionChanges {
+    pub(super) joined: Option<Joined>,
     pub(super) left: Vec<Left>,
     /// A team that is guarded for a room which is not followed.
-    pub(super) unguarded: Option<TeamId>,
-    pub(super) local: local::Change,
+    pub(super) unwatched_team: Option<TeamId>,
+    pub(super) local: local_actions::LocalChange,
     /// Why it changed nothing.
     pub(super) refused: Option<Error>,
 }
 
 /// An action on its way.
-pub(crate) type Underway = Pin<Box<dyn Future<Output = Applied> + Send>>;
+pub(crate) type RunningAction = Pin<Box<dyn Future<Output = ActionChanges> + Send>>;
 
 /// The socket that asks, for as long as an action is under way.
-pub(super) struct Asker {
+pub(super) struct ActionContext {
     pub(super) node: Arc<Node>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) caller: Caller,
-    pub(super) connection: u64,
-    pub(super) frame: u64,
+    pub(super) socket_id: u64,
+    pub(super) frame_number: u64,
 }
 
 /// Begins an action; `None` where it is answered already. Where `counted` says that it is one too many, nothing of
 /// it is done.
 pub(crate) fn begin(
     node: &Arc<Node>,
-    state: &State,
+    state: &SessionState,
     outbox: &Arc<Outbox>,
     text: &str,
-    counted: Result<(), Error>,
-) -> Option<Underway> {
-    let (request, raw) = match Request::read(text) {
+    rate_check: Result<(), Error>,
+) -> Option<RunningAction> {
+    let (request, raw) = match SocketRequest::parse(text) {
         Ok(read) => read,
         Err(refusal) => {
             outbox.push(refusal);
@@ -68,55 +69,60 @@ pub(crate) fn begin(
         }
     };
     let frame = raw.get();
-    if let Err(error) =
-        counted.and_then(|()| concerned::new_channel(&node.limits, state, &request.action, frame))
+    if let Err(error) = rate_check
+        .and_then(|()| frame_scope::require_channel_below_limit(&node.limits, state, &request.action, frame))
     {
-        outbox.push(request.refuse(error.code.status(), &error.detail));
+        outbox.push(request.refusal_frame(error.code.status(), &error.detail));
         return None;
     }
-    let asker = Asker {
+    let context = ActionContext {
         node: node.clone(),
         outbox: outbox.clone(),
         caller: state.caller.clone(),
-        connection: state.connection,
-        frame: state.frames,
+        socket_id: state.socket_id,
+        frame_number: state.frames_read,
     };
     if state.surface == Surface::Native
-        && let Some(action) = local::LocalAction::named(&request.action)
+        && let Some(action) = local_actions::LocalAction::named(&request.action)
     {
-        return local::begin(action, asker, state, &request, frame);
+        return local_actions::begin(action, context, state, &request, frame);
     }
-    let (rooms, pairs) = concerned::rooms(state, frame);
+    let (rooms, pairs) = frame_scope::rooms_for_api(state, frame);
     let ask = ActionRequest {
         caller: state.caller.clone(),
         action: request.action.clone(),
         surface: state.surface,
         rooms,
         pairs,
-        key: format!("{:016x}:{}:{}", node.process, state.connection, state.frames),
-        request: format!("{:08x}-{}-{}", node.process >> 32, state.connection, state.frames),
+        key: format!("{:016x}:{}:{}", node.process_id, state.socket_id, state.frames_read),
+        request: format!("{:08x}-{}-{}", node.process_id >> 32, state.socket_id, state.frames_read),
         frame: raw.to_owned(),
         expires_at: expiry(),
     };
-    Some(Box::pin(async move { asker.decide(request, &ask).await }))
+    Some(Box::pin(async move { context.decide(request, &ask).await }))
 }
 
-impl Asker {
+impl ActionContext {
     /// Has api decide, applies the effect, answers.
-    async fn decide(self, request: Request, ask: &ActionRequest) -> Applied {
-        match self.node.ask.action(ask).await {
+    async fn decide(self, request: SocketRequest, ask: &ActionRequest) -> ActionChanges {
+        match self.node.api.action(ask).await {
             Ok(reply) => self.apply(request, ask, reply).await,
             Err(error) => {
-                self.outbox.push(request.refuse(error.code.status(), &error.detail));
-                Applied { refused: Some(error), ..Applied::default() }
+                self.outbox.push(request.refusal_frame(error.code.status(), &error.detail));
+                ActionChanges { refused: Some(error), ..ActionChanges::default() }
             }
         }
     }
 
-    pub(super) async fn apply(self, request: Request, ask: &ActionRequest, reply: ActionReply) -> Applied {
+    pub(super) async fn apply(
+        self,
+        request: SocketRequest,
+        ask: &ActionRequest,
+        reply: ActionReply,
+    ) -> ActionChanges {
         let answer = |reply: &ActionReply| {
             let data = reply.data.as_deref().map(RawValue::get);
-            self.outbox.push_answer(request.answer(reply.status, &reply.errors, data));
+            self.outbox.push_answer(request.answer_frame(reply.status, &reply.errors, data));
         };
         let left = match reply.effect.clone() {
             Some(SocketEffect::Subscribe { channel, participant, since, epoch, grant }) => {
@@ -124,18 +130,18 @@ impl Asker {
                 let is_in_one = ask.surface != Surface::Native;
                 let others = ask.rooms.iter().filter(|_| is_in_one).map(|room| Channel::Room(*room));
                 let others = others.filter(|other| *other != channel).collect();
-                let target = Target { channel, participant, since, epoch, grant };
-                return self.follow(request, &reply, target, others).await;
+                let target = SubscribeTarget { channel, is_participant: participant, since, epoch, grant };
+                return self.subscribe(request, &reply, target, others).await;
             }
             Some(SocketEffect::Leave { room }) => Some(Channel::Room(room)),
             Some(SocketEffect::Appended { room, seq }) => {
-                match self.node.pushed(&Channel::Room(room), self.connection, seq).await {
-                    Some(true) => return Applied::default(),
+                match self.node.wait_until_pushed(&Channel::Room(room), self.socket_id, seq).await {
+                    Some(true) => return ActionChanges::default(),
                     Some(false) => None,
                     None => {
                         // It may come yet: only one that comes back can be sure to be told once.
                         self.outbox.close(CloseReason::Heal);
-                        return Applied::default();
+                        return ActionChanges::default();
                     }
                 }
             }
@@ -143,17 +149,17 @@ impl Asker {
                 let code = ErrorCode::Unavailable;
                 let text =
                     "This node does not know yet what the action does to a socket. Try again on a new one.";
-                self.outbox.push(request.answer(code.status(), &[text.to_owned()], None));
-                return Applied::default();
+                self.outbox.push(request.answer_frame(code.status(), &[text.to_owned()], None));
+                return ActionChanges::default();
             }
             None => None,
         };
         let left = match left {
-            Some(channel) => vec![self.unfollow(channel).await],
+            Some(channel) => vec![self.unsubscribe(channel).await],
             None => vec![],
         };
         answer(&reply);
-        Applied { left, refused: refusal(&reply), ..Applied::default() }
+        ActionChanges { left, refused: refusal(&reply), ..ActionChanges::default() }
     }
 }
 
@@ -168,68 +174,75 @@ fn refusal(reply: &ActionReply) -> Option<Error> {
 }
 
 /// Makes what an action has changed part of the session's state.
-pub(crate) fn settle(node: &Arc<Node>, state: &mut State, applied: Applied) {
-    applied.local.settle(state);
+pub(crate) fn apply_changes(node: &Arc<Node>, state: &mut SessionState, applied: ActionChanges) {
+    applied.local.apply(state);
     for Left { channel } in applied.left {
-        forget(node, state, &channel);
+        remove_subscription(node, state, &channel);
     }
-    if let Some(joined) = applied.followed {
-        if let (Channel::Room(room), true) = (&joined.channel, joined.pair) {
-            state.pairs.insert(*room);
+    if let Some(joined) = applied.joined {
+        if let (Channel::Room(room), true) = (&joined.channel, joined.is_pair) {
+            state.pair_rooms.insert(*room);
         }
-        if let (Channel::Room(room), true) = (&joined.channel, joined.participant)
+        if let (Channel::Room(room), true) = (&joined.channel, joined.is_participant)
             && state.rooms.insert(*room)
         {
             node.presence.enter(Some(*room), state.caller.user.clone());
         }
         if let (Channel::Room(room), Some(team)) = (&joined.channel, joined.team) {
-            state.teams.insert(*room, (team, joined.frame));
+            state.team_rooms.insert(*room, (team, joined.frame_number));
         }
-        state.channels.insert(joined.channel, joined.frame);
+        state.subscriptions.insert(joined.channel, joined.frame_number);
     }
-    if let Some(team) = applied.unguarded {
-        unguard(node, state, team);
+    if let Some(team) = applied.unwatched_team {
+        unwatch_team(node, state, team);
     }
 }
 
 /// A right has ended: the socket is out of the channel, or of the team's rooms, by that frame's
 /// asking. What it has asked for since stands.
-pub(crate) fn evicted(node: &Arc<Node>, state: &mut State, outbox: &Outbox, channel: &Channel, frame: u64) {
+pub(crate) fn apply_eviction(
+    node: &Arc<Node>,
+    state: &mut SessionState,
+    outbox: &Outbox,
+    channel: &Channel,
+    frame_number: u64,
+) {
     let mut out: Vec<Channel> = Vec::new();
     if let Channel::Team(team) = channel {
-        let rooms = state.teams.iter().filter(|(_, (granted, by))| granted == team && *by <= frame);
+        let rooms =
+            state.team_rooms.iter().filter(|(_, (granted, by))| granted == team && *by <= frame_number);
         out.extend(rooms.map(|(room, _)| Channel::Room(*room)));
     }
-    if state.channels.get(channel) == Some(&frame) {
+    if state.subscriptions.get(channel) == Some(&frame_number) {
         out.push(channel.clone());
     }
     for evicted in out {
         metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "log").increment(1);
         if state.surface == Surface::Native {
-            let frame = native::push_unstored(
+            let frame = native::unstored_push_frame(
                 &evicted,
                 live::UNSUBSCRIBED,
-                &local::json(&UnsubscribedPush { reason: "forbidden" }).into_bytes(),
+                &local_actions::json(&UnsubscribedPush { reason: "forbidden" }).into_bytes(),
             );
             outbox.push(frame);
         }
-        forget(node, state, &evicted);
+        remove_subscription(node, state, &evicted);
         // Its own task has put it out of the channel; a team's rooms are left by their sockets themselves.
         if evicted != *channel {
-            unfollow(node, state, evicted, false);
+            unsubscribe_in_background(node, state, evicted, false);
         }
     }
 }
 
 /// The socket is closed: it follows nothing any more, and its person may come back.
-pub(crate) async fn leave_everything(node: &Node, state: &mut State) {
+pub(crate) async fn unsubscribe_from_all(node: &Node, state: &mut SessionState) {
     for room in std::mem::take(&mut state.rooms) {
-        node.presence.lose(Some(room), state.caller.user.clone());
+        node.presence.socket_closed(Some(room), state.caller.user.clone());
     }
-    for (team, _) in std::mem::take(&mut state.teams).into_values() {
-        node.unfollow(Channel::Team(team), state.connection, state.frames, true).await;
+    for (team, _) in std::mem::take(&mut state.team_rooms).into_values() {
+        node.unsubscribe(Channel::Team(team), state.socket_id, state.frames_read, true).await;
     }
-    for channel in std::mem::take(&mut state.channels).into_keys() {
-        node.unfollow(channel, state.connection, state.frames, false).await;
+    for channel in std::mem::take(&mut state.subscriptions).into_keys() {
+        node.unsubscribe(channel, state.socket_id, state.frames_read, false).await;
     }
 }

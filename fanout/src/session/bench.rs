@@ -5,21 +5,21 @@ use std::net::TcpStream;
 use protocol::{event::Person, id::ShardCount, rpc::Surface};
 use service::token::Identity;
 
-use super::{Opening, Session};
+use super::{PendingSession, Session};
 use crate::bench;
 
 /// A socket's session.
-pub struct Reader {
+pub struct BenchSession {
     session: Box<Session>,
     /// Open as long as the session is.
     _client: TcpStream,
 }
 
-impl Reader {
+impl BenchSession {
     /// The session of a native socket.
     pub async fn open(shards: ShardCount) -> Self {
         let node = bench::node(shards).await;
-        let (socket, client) = bench::connected().await;
+        let (socket, client) = bench::socket_pair().await;
         let identity = Identity {
             caller: bench::caller(0),
             issued_at: None,
@@ -27,14 +27,14 @@ impl Reader {
             person: Person::default(),
         };
         let mut session =
-            Opening::new(&node, identity, Surface::Native, false).expect("there is room").begin(node);
+            PendingSession::new(&node, identity, Surface::Native, false).expect("there is room").begin(node);
         session.open(socket, &[]);
         Self { session, _client: client }
     }
 
     /// Takes what was read, and says whether an action begins by it: it is left there.
-    pub fn take(&mut self, read: &[u8]) -> bool {
+    pub fn receive(&mut self, read: &[u8]) -> bool {
         self.session.decoder.push(read);
-        self.session.take_frames().is_none() && self.session.underway.take().is_some()
+        self.session.handle_frames().is_none() && self.session.running_action.take().is_some()
     }
 }

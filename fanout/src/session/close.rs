@@ -30,7 +30,7 @@ pub(crate) enum CloseReason {
 
 impl CloseReason {
     /// Its place in the closed set.
-    const fn close(self) -> CloseCode {
+    const fn close_code(self) -> CloseCode {
         match self {
             Self::Goodbye => CloseCode::Goodbye,
             Self::Violation(Violation::Protocol) => CloseCode::Protocol,
@@ -47,16 +47,16 @@ impl CloseReason {
 
     /// The code of the close frame.
     pub(crate) const fn code(self) -> u16 {
-        self.close().code()
+        self.close_code().code()
     }
 
     /// The name of the reason, in metrics and in the close frame.
     pub(crate) const fn as_str(self) -> &'static str {
-        self.close().as_str()
+        self.close_code().as_str()
     }
 
     /// The text of the close frame.
-    pub(crate) fn text(self) -> String {
+    pub(crate) fn reason_text(self) -> String {
         match self {
             Self::Drain { retry_after_ms } => {
                 format!(r#"{{"reason":"drain","retry_after_ms":{retry_after_ms}}}"#)

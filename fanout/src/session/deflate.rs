@@ -11,11 +11,11 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 /// The window that everyone can have: some clients ask for no larger one, and hardly a message is longer.
 const WINDOW_BITS: u8 = 12;
 /// What the server answers to an offer that it takes.
-pub(crate) const AGREED: &str =
+pub(crate) const EXTENSION_ANSWER: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12";
 /// Messages below that many bytes go as they are. Above, some 40 µs a kilobyte and event halve what leaves for
 /// each socket; of 200 bytes they would save 50.
-pub(crate) const FROM: usize = 1_024;
+pub(crate) const COMPRESS_FROM_BYTES: usize = 1_024;
 /// What every compressed message ends with, which is left out.
 const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 
@@ -68,7 +68,7 @@ pub(crate) fn deflate(message: &[u8]) -> Option<Vec<u8>> {
 
 /// What is wrong with a client's compressed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inflate {
+pub(crate) enum InflateError {
     /// It is not compressed.
     Corrupt,
     /// It grows beyond the bound.
@@ -76,7 +76,7 @@ pub(crate) enum Inflate {
 }
 
 /// A client's message as it was before it was compressed, of at most so many bytes.
-pub(crate) fn inflate(message: &[u8], at_most: usize) -> Result<Vec<u8>, Inflate> {
+pub(crate) fn inflate(message: &[u8], at_most: usize) -> Result<Vec<u8>, InflateError> {
     DECOMPRESS.with_borrow_mut(|decompress| {
         decompress.reset(false);
         let mut out = Vec::new();
@@ -87,7 +87,7 @@ pub(crate) fn inflate(message: &[u8], at_most: usize) -> Result<Vec<u8>, Inflate
                 let before = (decompress.total_in(), out.len());
                 let status = decompress.decompress_vec(input, &mut out, FlushDecompress::Sync);
                 if out.len() > at_most {
-                    return Err(Inflate::TooBig);
+                    return Err(InflateError::TooBig);
                 }
                 let taken = usize::try_from(decompress.total_in() - before.0).unwrap_or(usize::MAX);
                 input = input.get(taken..).unwrap_or_default();
@@ -95,7 +95,7 @@ pub(crate) fn inflate(message: &[u8], at_most: usize) -> Result<Vec<u8>, Inflate
                     Ok(Status::StreamEnd) => return Ok(out),
                     Ok(_) if input.is_empty() && out.len() < out.capacity() => break,
                     Ok(_) if taken > 0 || out.len() > before.1 => {}
-                    Ok(_) | Err(_) => return Err(Inflate::Corrupt),
+                    Ok(_) | Err(_) => return Err(InflateError::Corrupt),
                 }
             }
         }
@@ -138,14 +138,17 @@ mod tests {
 
     #[test]
     fn what_is_agreed_is_what_is_kept_to() {
-        assert!(AGREED.ends_with(&format!("server_max_window_bits={WINDOW_BITS}")) && is_fit(AGREED));
+        assert!(
+            EXTENSION_ANSWER.ends_with(&format!("server_max_window_bits={WINDOW_BITS}"))
+                && is_fit(EXTENSION_ANSWER)
+        );
     }
 
     #[test]
     fn what_grows_beyond_the_bound_is_refused() {
         let bomb = deflate(&vec![b'x'; 1 << 20]).expect("it shrinks");
         assert!(bomb.len() < 10_000);
-        assert_eq!(inflate(&bomb, (1 << 20) - 1), Err(Inflate::TooBig));
+        assert_eq!(inflate(&bomb, (1 << 20) - 1), Err(InflateError::TooBig));
         assert_eq!(inflate(&bomb, 1 << 20).map(|text| text.len()), Ok(1 << 20));
     }
 
@@ -157,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_was_never_compressed_is_refused() {
-        assert_eq!(inflate(b"\xff\xff\xff", 100), Err(Inflate::Corrupt));
+        assert_eq!(inflate(b"\xff\xff\xff", 100), Err(InflateError::Corrupt));
     }
 
     proptest! {

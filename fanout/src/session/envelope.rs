@@ -12,11 +12,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::frame;
-use crate::hub::follower::{Answer, Followed};
+use crate::hub::subscribe::{AnswerFn, SubscriptionStart};
 
 /// What every frame has. The rest is for whoever handles the action.
 #[derive(Deserialize)]
-struct Head<'a> {
+struct FrameHead<'a> {
     #[serde(borrow, default)]
     action: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -25,56 +25,63 @@ struct Head<'a> {
 
 /// Where an answer goes: what its request was called.
 #[derive(Clone)]
-pub(super) struct Request {
+pub(super) struct SocketRequest {
     pub(super) action: String,
-    id: String,
+    request_id: String,
 }
 
-impl Request {
+impl SocketRequest {
     /// Reads a frame: what it asks for, and all of it; else the frame that refuses it.
-    pub(super) fn read(text: &str) -> Result<(Self, &RawValue), Bytes> {
+    pub(super) fn parse(text: &str) -> Result<(Self, &RawValue), Bytes> {
         let raw: &RawValue =
-            serde_json::from_str(text).map_err(|_| error(None, 400, "The frame is not JSON."))?;
+            serde_json::from_str(text).map_err(|_| error_frame(None, 400, "The frame is not JSON."))?;
         let head = Some(raw.get()).filter(|text| text.starts_with('{'));
-        let head = head.and_then(|text| serde_json::from_str::<Head<'_>>(text).ok());
+        let head = head.and_then(|text| serde_json::from_str::<FrameHead<'_>>(text).ok());
         let Some(head) = head else {
-            return Err(error(None, 400, "The frame must be a JSON object without repeated keys."));
+            return Err(error_frame(None, 400, "The frame must be a JSON object without repeated keys."));
         };
         let name = head.action.and_then(|action| serde_json::from_str::<String>(action.get()).ok());
         match name {
-            Some(action) => Ok((Self { action, id: echoed(head.request_id) }, raw)),
-            None => Err(error(head.request_id, 405, "Unable to find action in message body.")),
+            Some(action) => Ok((Self { action, request_id: echoed(head.request_id) }, raw)),
+            None => Err(error_frame(head.request_id, 405, "Unable to find action in message body.")),
         }
     }
 
     /// An answer of that status.
-    pub(super) fn answer(&self, status: u16, errors: &[String], data: Option<&str>) -> Bytes {
+    pub(super) fn answer_frame(&self, status: u16, errors: &[String], data: Option<&str>) -> Bytes {
         let errors = serde_json::to_string(errors).unwrap_or_else(|_| "[]".to_owned());
         let action = serde_json::Value::from(self.action.as_str());
         frame::text(&[
             format!(r#"{{"errors":{errors},"data":"#).as_bytes(),
             data.unwrap_or("null").as_bytes(),
-            format!(r#","action":{action},"response_status":{status},"request_id":{}}}"#, self.id).as_bytes(),
+            format!(r#","action":{action},"response_status":{status},"request_id":{}}}"#, self.request_id)
+                .as_bytes(),
         ])
     }
 
     /// A refusal.
-    pub(super) fn refuse(&self, status: u16, detail: &str) -> Bytes {
-        self.answer(status, &[detail.to_owned()], None)
+    pub(super) fn refusal_frame(&self, status: u16, detail: &str) -> Bytes {
+        self.answer_frame(status, &[detail.to_owned()], None)
     }
 
     /// The answer to one who follows, as api has it.
-    pub(super) fn plain(self, reply: &ActionReply) -> Answer {
-        let frame = self.answer(reply.status, &reply.errors, reply.data.as_deref().map(RawValue::get));
-        Box::new(|_: &Followed| frame)
+    pub(super) fn match_join_answer(self, reply: &ActionReply) -> AnswerFn {
+        let frame = self.answer_frame(reply.status, &reply.errors, reply.data.as_deref().map(RawValue::get));
+        Box::new(|_: &SubscriptionStart| frame)
     }
 
     /// The answer to one who follows: api's data, who is there, and where the follower begins.
-    pub(super) fn following(self, reply: &ActionReply) -> Answer {
+    pub(super) fn native_subscribe_answer(self, reply: &ActionReply) -> AnswerFn {
         let status = reply.status;
         let data = reply.data.as_deref().map_or("{}", RawValue::get).to_owned();
-        Box::new(move |followed: &Followed| {
-            let &Followed { shard, epoch, id, recovered, ref people } = followed;
+        Box::new(move |followed: &SubscriptionStart| {
+            let &SubscriptionStart {
+                shard_index: shard,
+                epoch,
+                after_seq: id,
+                is_recovered: recovered,
+                participants_json: ref people,
+            } = followed;
             let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(&data).unwrap_or_default();
             let position = serde_json::to_string(&SubscriptionPosition { shard, epoch, id, recovered });
             let position = position.expect("text keys and no failing serializer");
@@ -91,13 +98,17 @@ impl Request {
             }
             let fields = serde_json::to_string(&fields).unwrap_or_else(|_| "{}".to_owned());
             let comma = if fields == "{}" { "" } else { "," };
-            self.answer(status, &[], Some(&format!("{}{comma}{position}}}", &fields[..fields.len() - 1])))
+            self.answer_frame(
+                status,
+                &[],
+                Some(&format!("{}{comma}{position}}}", &fields[..fields.len() - 1])),
+            )
         })
     }
 }
 
 /// An answer that refuses a frame which has no action that could be read.
-pub(super) fn error(request_id: Option<&RawValue>, status: u16, detail: &str) -> Bytes {
+pub(super) fn error_frame(request_id: Option<&RawValue>, status: u16, detail: &str) -> Bytes {
     let body = serde_json::json!([detail]);
     let id = echoed(request_id);
     let text = format!(
@@ -108,11 +119,11 @@ pub(super) fn error(request_id: Option<&RawValue>, status: u16, detail: &str) ->
 
 /// Whatever a client sends, the answer is an envelope: for tests, which any text must survive.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn read_any(text: &str) {
-    let answer = match Request::read(text) {
+pub(crate) fn check_any_text(text: &str) {
+    let answer = match SocketRequest::parse(text) {
         Ok((request, whole)) => {
             assert!(whole.get().starts_with('{'), "{text}");
-            request.refuse(405, text)
+            request.refusal_frame(405, text)
         }
         Err(refusal) => refusal,
     };
@@ -154,19 +165,19 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_answered_in_the_envelope(text in ".*", action in part(), id in part()) {
-            read_any(&text);
-            read_any(&action.to_string());
-            read_any(&json!({ "action": action, "request_id": id }).to_string());
-            read_any(&format!(r#"{{"action":{action},"request_id":{id},"action":{action}}}"#));
+            check_any_text(&text);
+            check_any_text(&action.to_string());
+            check_any_text(&json!({ "action": action, "request_id": id }).to_string());
+            check_any_text(&format!(r#"{{"action":{action},"request_id":{id},"action":{action}}}"#));
         }
 
         #[test]
         fn a_scalar_comes_back_as_it_came(action in ".*", id in part()) {
             let text = json!({ "action": action, "request_id": id }).to_string();
-            let (request, _) = Request::read(&text).expect("an action");
+            let (request, _) = SocketRequest::parse(&text).expect("an action");
             prop_assert_eq!(request.action, action);
             let expected = if id.is_array() || id.is_object() { Value::Null } else { id };
-            prop_assert_eq!(request.id, expected.to_string());
+            prop_assert_eq!(request.request_id, expected.to_string());
         }
     }
 }

@@ -5,10 +5,10 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::deflate::{self, Inflate};
+use super::deflate::{self, InflateError};
 
 /// The largest message a client may send: the longest legal text, fully escaped, is 192 KiB.
-pub(crate) const MESSAGE_MAX: usize = 256 << 10;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
 /// The message is compressed.
 const RSV1: u8 = 0x40;
@@ -47,18 +47,18 @@ pub(crate) enum Violation {
 
 /// Puts frames together again, out of whatever pieces the network delivers, to messages of at most `MAX` bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder<const MAX: usize = MESSAGE_MAX> {
+pub(crate) struct Decoder<const MAX: usize = MESSAGE_BYTES_MAX> {
     buffer: Vec<u8>,
     /// Bytes of the buffer that were taken already: they are dropped once, when more is read.
-    taken: usize,
+    consumed: usize,
     /// The client may compress its messages.
     deflates: bool,
     /// The message that fragments have begun.
-    message: Option<Begun>,
+    message: Option<PartialMessage>,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct PartialMessage {
     opcode: u8,
     deflated: bool,
     payload: Vec<u8>,
@@ -80,7 +80,7 @@ impl<const MAX: usize> Decoder<MAX> {
 
     /// Takes what was read.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..std::mem::take(&mut self.taken));
+        self.buffer.drain(..std::mem::take(&mut self.consumed));
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -102,14 +102,14 @@ impl<const MAX: usize> Decoder<MAX> {
 
     /// What was read and not taken yet.
     fn rest(&self) -> &[u8] {
-        &self.buffer[self.taken..]
+        &self.buffer[self.consumed..]
     }
 
     fn consume(&mut self, n: usize) {
-        self.taken += n;
-        if self.taken == self.buffer.len() {
+        self.consumed += n;
+        if self.consumed == self.buffer.len() {
             // An idle socket holds no buffer.
-            (self.buffer, self.taken) = (Vec::new(), 0);
+            (self.buffer, self.consumed) = (Vec::new(), 0);
         }
     }
 
@@ -159,7 +159,7 @@ impl<const MAX: usize> Decoder<MAX> {
                 return Ok(Some(Incoming::Pong));
             }
             (CLOSE, _) => return close_code(&payload).map(|code| Some(Incoming::Close(code))),
-            (TEXT | BINARY, None) => Begun { opcode, deflated, payload },
+            (TEXT | BINARY, None) => PartialMessage { opcode, deflated, payload },
             (CONTINUATION, Some(mut begun)) => {
                 begun.payload.extend_from_slice(&payload);
                 begun
@@ -167,19 +167,19 @@ impl<const MAX: usize> Decoder<MAX> {
             _ => return Err(Violation::Protocol),
         };
         if fin {
-            return begun.whole(MAX).map(Some);
+            return begun.finish(MAX).map(Some);
         }
         self.message = Some(begun);
         Ok(None)
     }
 }
 
-impl Begun {
-    fn whole(self, at_most: usize) -> Result<Incoming, Violation> {
+impl PartialMessage {
+    fn finish(self, at_most: usize) -> Result<Incoming, Violation> {
         let payload = if self.deflated {
             deflate::inflate(&self.payload, at_most).map_err(|error| match error {
-                Inflate::Corrupt => Violation::Protocol,
-                Inflate::TooBig => Violation::TooBig,
+                InflateError::Corrupt => Violation::Protocol,
+                InflateError::TooBig => Violation::TooBig,
             })?
         } else {
             self.payload
@@ -246,7 +246,7 @@ pub(crate) fn deflated(text: &Bytes) -> Option<Bytes> {
         127 => 10,
         _ => 2,
     };
-    let message = text.get(head..).filter(|message| message.len() >= deflate::FROM)?;
+    let message = text.get(head..).filter(|message| message.len() >= deflate::COMPRESS_FROM_BYTES)?;
     Some(encode(RSV1 | TEXT, &[&deflate::deflate(message)?]))
 }
 

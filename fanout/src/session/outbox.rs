@@ -22,61 +22,61 @@ use protocol::subject::Channel;
 use service::metric_names as names;
 use tokio::sync::Notify;
 
-use super::{close::CloseReason, socket::Socket};
-use crate::render::Form;
+use super::{close::CloseReason, socket::RawSocket};
+use crate::encode::PushFormat;
 
 /// The frames that wait for one socket.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     /// There from its upgrade on.
-    socket: OnceLock<Socket>,
-    state: Mutex<State>,
+    socket: OnceLock<RawSocket>,
+    state: Mutex<OutboxState>,
     wake: Notify,
-    limit: usize,
-    form: Form,
+    limit_bytes: usize,
+    format: PushFormat,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OutboxState {
     frames: VecDeque<Bytes>,
     /// Whether the first is written in part.
-    partial: bool,
+    is_first_partial: bool,
     /// The socket takes no more now: its session waits until it does.
-    blocked: bool,
+    is_blocked: bool,
     /// Something was written since the session asked last.
-    progress: bool,
+    has_progressed: bool,
     /// Bytes that wait.
-    bytes: usize,
+    queued_bytes: usize,
     /// Extra bytes allowed while a resume or an answer is being written; shrinks as bytes are written.
-    lent: usize,
-    closing: Option<CloseReason>,
+    extra_bytes: usize,
+    close_reason: Option<CloseReason>,
     /// Channels that the socket may not follow any more, with the frame that had asked for each.
-    evicted: Vec<(Channel, u64)>,
+    evictions: Vec<(Channel, u64)>,
 }
 
-impl State {
+impl OutboxState {
     /// Nothing waits, and more may come.
     fn is_idle(&self) -> bool {
-        self.frames.is_empty() && !self.blocked && self.closing.is_none()
+        self.frames.is_empty() && !self.is_blocked && self.close_reason.is_none()
     }
 
     /// Whether the socket's next action has to wait until more is written.
     fn defers_actions(&self, limit: usize) -> bool {
-        self.lent > 0 || self.bytes > limit / 2
+        self.extra_bytes > 0 || self.queued_bytes > limit / 2
     }
 
     /// Hands a frame in. False where the socket is closing, or is closed by this.
     fn queue(&mut self, frame: Bytes, limit: usize) -> bool {
-        if self.closing.is_some() {
+        if self.close_reason.is_some() {
             return false;
         }
-        self.bytes += frame.len();
-        if self.bytes > limit + self.lent {
-            self.closing = Some(CloseReason::SlowConsumer);
+        self.queued_bytes += frame.len();
+        if self.queued_bytes > limit + self.extra_bytes {
+            self.close_reason = Some(CloseReason::SlowConsumer);
             // A goodbye can only follow a whole frame: this one may be the rest of it.
             self.frames.push_back(frame);
-            self.frames.truncate(usize::from(self.partial));
-            self.bytes = self.frames.iter().map(Bytes::len).sum();
+            self.frames.truncate(usize::from(self.is_first_partial));
+            self.queued_bytes = self.frames.iter().map(Bytes::len).sum();
             return false;
         }
         self.frames.push_back(frame);
@@ -84,22 +84,22 @@ impl State {
     }
 
     /// Writes what waits, as far as the socket takes it now.
-    fn write(&mut self, socket: &Socket) -> io::Result<()> {
+    fn write(&mut self, socket: &RawSocket) -> io::Result<()> {
         while !self.frames.is_empty() {
             let written = match socket.write(self.frames.iter()) {
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked = true;
+                    self.is_blocked = true;
                     return Ok(());
                 }
                 Err(error) => return Err(error),
             };
-            self.progress = true;
-            self.bytes = self.bytes.saturating_sub(written);
-            self.lent = self.lent.saturating_sub(written);
+            self.has_progressed = true;
+            self.queued_bytes = self.queued_bytes.saturating_sub(written);
+            self.extra_bytes = self.extra_bytes.saturating_sub(written);
             self.advance(written);
         }
-        self.blocked = false;
+        self.is_blocked = false;
         // An idle socket keeps no places for frames.
         self.frames = VecDeque::new();
         Ok(())
@@ -109,11 +109,11 @@ impl State {
         while let Some(first) = self.frames.front_mut() {
             if written < first.len() {
                 first.advance(written);
-                self.partial = self.partial || written > 0;
+                self.is_first_partial = self.is_first_partial || written > 0;
                 return;
             }
             written -= first.len();
-            self.partial = false;
+            self.is_first_partial = false;
             self.frames.pop_front();
         }
     }
@@ -121,26 +121,32 @@ impl State {
 
 impl Outbox {
     /// An empty one that holds at most `limit` bytes.
-    pub(crate) fn new(limit: usize, form: Form) -> Self {
-        Self { socket: OnceLock::new(), state: Mutex::default(), wake: Notify::new(), limit, form }
+    pub(crate) fn new(limit: usize, form: PushFormat) -> Self {
+        Self {
+            socket: OnceLock::new(),
+            state: Mutex::default(),
+            wake: Notify::new(),
+            limit_bytes: limit,
+            format: form,
+        }
     }
 
     /// From now on what is handed in is written to this socket.
-    pub(crate) fn open(&self, socket: Socket) {
+    pub(crate) fn attach_socket(&self, socket: RawSocket) {
         self.socket.get_or_init(|| socket);
     }
 
     /// Its socket, once that is upgraded.
-    pub(crate) fn socket(&self) -> Option<&Socket> {
+    pub(crate) fn socket(&self) -> Option<&RawSocket> {
         self.socket.get()
     }
 
     /// In which form its socket is pushed what happens.
-    pub(crate) const fn form(&self) -> Form {
-        self.form
+    pub(crate) const fn format(&self) -> PushFormat {
+        self.format
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OutboxState> {
         // Nothing panics while it is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,7 +154,7 @@ impl Outbox {
     /// Hands a frame in, to be written soon. Returns false where the socket is closing, or is closed by
     /// this.
     pub(crate) fn push(&self, frame: Bytes) -> bool {
-        let accepted = self.state().queue(frame, self.limit);
+        let accepted = self.state().queue(frame, self.limit_bytes);
         self.wake.notify_one();
         accepted
     }
@@ -160,7 +166,7 @@ impl Outbox {
             return frames.iter().all(|frame| self.push((*frame).clone()));
         };
         let mut state = self.state();
-        let deferred = state.defers_actions(self.limit);
+        let deferred = state.defers_actions(self.limit_bytes);
         // An error shows again below.
         let mut written = if state.is_idle() { socket.write(frames.iter().copied()).unwrap_or(0) } else { 0 };
         let mut accepted = true;
@@ -171,16 +177,16 @@ impl Outbox {
             }
             let mut rest = (*frame).clone();
             rest.advance(written);
-            state.partial |= written > 0;
+            state.is_first_partial |= written > 0;
             written = 0;
-            accepted = accepted && state.queue(rest, self.limit);
+            accepted = accepted && state.queue(rest, self.limit_bytes);
         }
-        if accepted && (state.frames.is_empty() || state.blocked) {
+        if accepted && (state.frames.is_empty() || state.is_blocked) {
             return true;
         }
         let outcome = if accepted { state.write(socket) } else { Ok(()) };
-        let may_act_again = deferred && !state.defers_actions(self.limit);
-        if !accepted || outcome.is_err() || state.blocked || may_act_again {
+        let may_act_again = deferred && !state.defers_actions(self.limit_bytes);
+        if !accepted || outcome.is_err() || state.is_blocked || may_act_again {
             drop(state);
             self.wake.notify_one();
         }
@@ -195,30 +201,30 @@ impl Outbox {
         let Some(socket) = self.socket.get() else { return Ok(false) };
         let mut state = self.state();
         state.write(socket)?;
-        Ok(std::mem::take(&mut state.progress))
+        Ok(std::mem::take(&mut state.has_progressed))
     }
 
     /// Whether something waits that the socket does not take now.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.state().blocked
+        self.state().is_blocked
     }
 
     /// Hands in a frame that a resume repeats: no more than a ring holds, and its bytes are the ring's.
     pub(crate) fn push_resumed(&self, frame: Bytes) -> bool {
-        self.push_lent(frame)
+        self.push_beyond_limit(frame)
     }
 
     /// Hands in the answer of an action that api decided: up to its bound for socket answers, which may be more
     /// than this outbox has.
     pub(crate) fn push_answer(&self, frame: Bytes) -> bool {
-        self.push_lent(frame)
+        self.push_beyond_limit(frame)
     }
 
     /// Hands in a frame whose bytes do not count against the bound.
-    fn push_lent(&self, frame: Bytes) -> bool {
+    fn push_beyond_limit(&self, frame: Bytes) -> bool {
         let mut state = self.state();
-        state.lent += frame.len();
-        let accepted = state.queue(frame, self.limit);
+        state.extra_bytes += frame.len();
+        let accepted = state.queue(frame, self.limit_bytes);
         drop(state);
         self.wake.notify_one();
         accepted
@@ -232,16 +238,16 @@ impl Outbox {
     /// Whether the next action has to wait: a resume or an answer is being written, or more than half of the
     /// bound waits.
     pub(crate) fn defers_actions(&self) -> bool {
-        self.state().defers_actions(self.limit)
+        self.state().defers_actions(self.limit_bytes)
     }
 
     /// Hands in a frame of what is never stored: it is dropped where the client reads slowly, or knows no
     /// such frames.
     pub(crate) fn push_unstored(&self, frame: &Bytes) {
-        if self.form == Form::Match {
+        if self.format == PushFormat::Match {
             return;
         }
-        let is_slow = self.state().bytes + frame.len() > self.limit / 2;
+        let is_slow = self.state().queued_bytes + frame.len() > self.limit_bytes / 2;
         if is_slow {
             metrics::counter!(names::DROPPED_FRAMES_TOTAL, "class" => "slow").increment(1);
         } else {
@@ -250,48 +256,48 @@ impl Outbox {
     }
 
     /// The socket may not follow a channel any more, if it still does by that frame's asking.
-    pub(crate) fn evict(&self, channel: Channel, frame: u64) {
-        self.state().evicted.push((channel, frame));
+    pub(crate) fn evict(&self, channel: Channel, frame_number: u64) {
+        self.state().evictions.push((channel, frame_number));
         self.wake.notify_one();
     }
 
     /// The channels that the socket may not follow any more.
-    pub(crate) fn evictions(&self) -> Vec<(Channel, u64)> {
-        std::mem::take(&mut self.state().evicted)
+    pub(crate) fn take_evictions(&self) -> Vec<(Channel, u64)> {
+        std::mem::take(&mut self.state().evictions)
     }
 
     /// Closes the socket once what waits is written. The first reason counts.
     pub(crate) fn close(&self, reason: CloseReason) {
-        self.state().closing.get_or_insert(reason);
+        self.state().close_reason.get_or_insert(reason);
         self.wake.notify_one();
     }
 
     /// Closes the socket, since it lacks an event that lies before others it has. A native one is told a
     /// position first from which a resume brings that event.
-    pub(crate) fn close_to_heal(&self, position: &Bytes) {
+    pub(crate) fn close_for_resume(&self, position: &Bytes) {
         let mut state = self.state();
-        if state.closing.is_none() {
-            if self.form != Form::Match {
-                state.bytes += position.len();
-                state.lent += position.len();
+        if state.close_reason.is_none() {
+            if self.format != PushFormat::Match {
+                state.queued_bytes += position.len();
+                state.extra_bytes += position.len();
                 state.frames.push_back(position.clone());
             }
-            state.closing = Some(CloseReason::Heal);
+            state.close_reason = Some(CloseReason::Heal);
         }
         drop(state);
         self.wake.notify_one();
     }
 
     /// Why the socket is to be closed, if it is.
-    pub(crate) fn closing(&self) -> Option<CloseReason> {
-        self.state().closing
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
+        self.state().close_reason
     }
 
     /// What waits, taken away.
     #[cfg(test)]
     pub(crate) fn take_frames(&self) -> Vec<Bytes> {
         let mut state = self.state();
-        (state.bytes, state.lent) = (0, 0);
+        (state.queued_bytes, state.extra_bytes) = (0, 0);
         std::mem::take(&mut state.frames).into()
     }
 

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
-use super::frame::{Decoder, MESSAGE_MAX};
+use super::frame::{Decoder, MESSAGE_BYTES_MAX};
 
 /// Frames that go in one write.
-const SLICES: usize = 64;
+const FRAMES_PER_WRITE_MAX: usize = 64;
 
 thread_local! {
     /// Every socket of a thread reads into this one: idle sockets hold none.
@@ -18,9 +18,9 @@ thread_local! {
 
 /// A socket after its upgrade.
 #[derive(Debug)]
-pub(crate) struct Socket(TcpStream);
+pub(crate) struct RawSocket(TcpStream);
 
-impl Socket {
+impl RawSocket {
     /// A socket after its upgrade.
     pub(crate) const fn new(stream: TcpStream) -> Self {
         Self(stream)
@@ -64,7 +64,7 @@ impl Socket {
             let frame = frames.next().expect("one frame");
             SockRef::from(&self.0).send(frame).or_else(|_| self.0.try_write(frame))
         } else {
-            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE_MAX];
             let mut count = 0;
             for (slice, frame) in slices.iter_mut().zip(frames) {
                 *slice = IoSlice::new(frame);
@@ -79,22 +79,22 @@ impl Socket {
     }
 
     /// Says that nothing more is written.
-    pub(crate) fn end_writing(&self) -> io::Result<()> {
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         SockRef::from(&self.0).shutdown(Shutdown::Write)
     }
 
     /// Ends the connection, though others may still hold the socket.
-    pub(crate) fn end(&self) {
+    pub(crate) fn shutdown(&self) {
         // It may have ended already.
         let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
     }
 
     /// Waits until the other end closes. Unread bytes would turn our close into a reset, and the goodbye
     /// would be lost with it.
-    pub(crate) async fn read_out(&self) -> io::Result<()> {
+    pub(crate) async fn read_until_closed(&self) -> io::Result<()> {
         loop {
             self.ready(true, false).await?;
-            if !self.read(&mut Decoder::<MESSAGE_MAX>::default())? {
+            if !self.read(&mut Decoder::<MESSAGE_BYTES_MAX>::default())? {
                 return Ok(());
             }
         }

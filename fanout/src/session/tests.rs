@@ -25,13 +25,13 @@ async fn session() -> Box<Session> {
         person: Person::default(),
     };
     let node = Arc::new(node);
-    Opening::new(&node, identity, Surface::Native, false).expect("there is room").begin(node.clone())
+    PendingSession::new(&node, identity, Surface::Native, false).expect("there is room").begin(node.clone())
 }
 
 /// The session's socket takes what waits. Resolves with its other end.
 async fn write_all(session: &Session) -> TcpStream {
-    let (socket, client) = bench::connected().await;
-    session.outbox.open(socket);
+    let (socket, client) = bench::socket_pair().await;
+    session.outbox.attach_socket(socket);
     assert!(session.outbox.flush().expect("open") && !session.outbox.is_blocked());
     client
 }
@@ -58,20 +58,20 @@ async fn next_action_begins_once_half_of_the_bound_is_written() {
     let mut session = session().await;
     session.outbox.push(vec![0; LIMIT / 2 + 1].into());
     session.decoder.push(&action());
-    assert!(session.take_frames().is_none() && session.underway.is_none());
+    assert!(session.handle_frames().is_none() && session.running_action.is_none());
     let _client = write_all(&session).await;
-    assert!(session.take_frames().is_none() && session.underway.is_some());
+    assert!(session.handle_frames().is_none() && session.running_action.is_some());
 }
 
 #[tokio::test]
 async fn next_action_begins_once_the_answer_before_it_is_written() {
     let mut session = session().await;
     session.decoder.push(&[action(), action()].concat());
-    assert!(session.take_frames().is_none() && session.underway.take().is_some());
+    assert!(session.handle_frames().is_none() && session.running_action.take().is_some());
     session.outbox.push_answer(Bytes::from_static(b"answer"));
-    assert!(session.take_frames().is_none() && session.underway.is_none());
+    assert!(session.handle_frames().is_none() && session.running_action.is_none());
     let _client = write_all(&session).await;
-    assert!(session.take_frames().is_none() && session.underway.is_some());
+    assert!(session.handle_frames().is_none() && session.running_action.is_some());
 }
 
 #[tokio::test]
@@ -82,6 +82,6 @@ async fn longest_answer_beside_pushes_does_not_close_a_socket_of_a_small_bound()
     assert!(session.outbox.push(vec![0; LIMIT / 4].into()));
     assert!(session.outbox.push_answer(vec![0; ANSWER].into()));
     assert!(session.outbox.push(vec![0; LIMIT / 4].into()));
-    assert_eq!(session.outbox.closing(), None);
+    assert_eq!(session.outbox.close_reason(), None);
     assert!(!session.outbox.push(Bytes::from_static(b"1")), "the pushes alone are above the bound");
 }

@@ -150,7 +150,11 @@ mod tests {
     #[test]
     fn watch_goes_back_after_two_lower_notices_in_a_row_and_on_with_the_next() {
         let watch = heard(&[(1, 100), (1, 40)]);
-        assert_eq!(watch.current(shard()), Some(AppliedPosition { epoch: 1, seq: 100 }), "one may have crossed");
+        assert_eq!(
+            watch.current(shard()),
+            Some(AppliedPosition { epoch: 1, seq: 100 }),
+            "one may have crossed"
+        );
         watch.note(shard(), AppliedPosition { epoch: 1, seq: 41 });
         assert_eq!(watch.current(shard()), Some(AppliedPosition { epoch: 1, seq: 41 }));
         watch.note(shard(), AppliedPosition { epoch: 1, seq: 60 });

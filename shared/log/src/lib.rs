@@ -11,8 +11,8 @@ mod seen;
 mod stream;
 
 pub use applied::{AppliedPosition, AppliedWatch, SyncHint};
-pub use read::{ReadEvent, ReadError, LogReader};
-pub use seen::{LogEnd, HighestSeen};
+pub use read::{LogReader, ReadError, ReadEvent};
+pub use seen::{HighestSeen, LogEnd};
 pub use stream::{
     LogInfo, StreamDescription, StreamState, describe, discover, get, last, next, purge_below, state,
 };

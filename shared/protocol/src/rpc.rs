@@ -91,7 +91,9 @@ pub struct ActionReply {
 }
 
 /// Reads an effect; one of a later version is [`Effect::Unknown`].
-fn known_or_unknown_effect<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketEffect>, D::Error> {
+fn known_or_unknown_effect<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketEffect>, D::Error> {
     let effect = Option::<serde_json::Value>::deserialize(deserializer)?;
     Ok(effect.map(|effect| serde_json::from_value(effect).unwrap_or(SocketEffect::Unknown)))
 }

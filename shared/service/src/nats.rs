@@ -157,7 +157,11 @@ pub async fn connect_once(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<B
     open(args, role, Reconnect::Never).await
 }
 
-pub(crate) async fn open(args: &NatsArgs, role: BrokerUser, reconnect: Reconnect) -> anyhow::Result<BrokerConnection> {
+pub(crate) async fn open(
+    args: &NatsArgs,
+    role: BrokerUser,
+    reconnect: Reconnect,
+) -> anyhow::Result<BrokerConnection> {
     open_with(args, role, reconnect, WAITING).await
 }
 

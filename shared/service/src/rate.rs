@@ -200,8 +200,9 @@ impl AddressArgs {
     /// configured: that is a developer, or a proxy that does not say for whom it asks.
     #[must_use]
     pub fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
-        let peer =
-            extensions.get::<PeerAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |PeerAddress(address)| *address);
+        let peer = extensions
+            .get::<PeerAddress>()
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |PeerAddress(address)| *address);
         let address = match &self.address_header {
             Some(name) => last(headers, name).unwrap_or(peer),
             None if peer.to_canonical().is_loopback() => return None,
@@ -299,7 +300,10 @@ mod tests {
     fn most_is_a_number_or_off() {
         let most = |text: &str| text.parse::<ConcurrencyLimit>();
         assert_eq!((most("50"), most("off")), (Ok(ConcurrencyLimit(50)), Ok(ConcurrencyLimit::OFF)));
-        assert_eq!((ConcurrencyLimit(50).to_string(), ConcurrencyLimit::OFF.to_string()), ("50".to_owned(), "off".to_owned()));
+        assert_eq!(
+            (ConcurrencyLimit(50).to_string(), ConcurrencyLimit::OFF.to_string()),
+            ("50".to_owned(), "off".to_owned())
+        );
         assert!(["", "0", "-1", "x", "1.5"].iter().all(|bad| most(bad).is_err()));
     }
 

@@ -191,7 +191,8 @@ impl Server {
         let unread = Unread::default();
         let stream = BoundedStream::new(stream, self.limits.write_timeout, unread.clone());
         let router = self.router.clone();
-        let service = service_fn(move |request| answer(router.clone(), request, PeerAddress(peer), unread.clone()));
+        let service =
+            service_fn(move |request| answer(router.clone(), request, PeerAddress(peer), unread.clone()));
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let (stop, open) = (self.stop.clone(), OpenConnection::new());
         self.open.spawn(async move {

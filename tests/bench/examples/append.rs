@@ -29,7 +29,7 @@ use protocol::{
     caller::Caller,
     id::{RoomId, ShardCount},
 };
-use service::nats::{self, NatsArgs, BrokerUser};
+use service::nats::{self, BrokerUser, NatsArgs};
 use tokio::{
     task::JoinSet,
     time::{Instant, interval, sleep, timeout},

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use async_nats::{HeaderMap, Message, header as nats};
-use fanout::bench::{Reader, Room};
+use fanout::bench::{BenchRoom, BenchSession};
 use protocol::{
     event::{EventName, header},
     id::RoomId,
@@ -30,14 +30,14 @@ pub(crate) fn of_a_match(runtime: &Runtime) -> Operation {
 
 /// A room of these sockets hears messages, each of which reaches them all.
 fn heard(runtime: &Runtime, surfaces: &[Surface], data: &'static str) -> Operation {
-    let mut room = runtime.block_on(Room::open(ROOM, SHARDS, surfaces));
-    room.hear(message(1, data));
+    let mut room = runtime.block_on(BenchRoom::open(ROOM, SHARDS, surfaces));
+    room.receive(message(1, data));
     for received in room.received() {
         let text = String::from_utf8_lossy(&received).into_owned();
         assert!(text.starts_with("answer") && text.contains("hello"), "a socket got {text:?}");
     }
     let mut messages = (2..BEFORE + 3).map(|seq| message(seq, data)).collect::<Vec<_>>().into_iter();
-    Box::new(move || room.hear(black_box(messages.next().expect("one for each time"))))
+    Box::new(move || room.receive(black_box(messages.next().expect("one for each time"))))
 }
 
 /// A message as the broker republishes it.
@@ -61,12 +61,12 @@ fn message(seq: u64, data: &'static str) -> Message {
 }
 
 pub(crate) fn frame(runtime: &Runtime) -> Operation {
-    let mut reader = runtime.block_on(Reader::open(SHARDS));
+    let mut reader = runtime.block_on(BenchSession::open(SHARDS));
     let action = json!({
         "action": "create_message", "room_pk": 42, "msg_text": "hello, everyone", "request_id": 17,
     });
     let frame = masked(action.to_string().as_bytes());
-    Box::new(move || assert!(reader.take(black_box(&frame)), "an action begins"))
+    Box::new(move || assert!(reader.receive(black_box(&frame)), "an action begins"))
 }
 
 /// A frame of text, as clients send it.

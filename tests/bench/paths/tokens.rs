@@ -20,7 +20,8 @@ pub(crate) fn token(runtime: &Runtime) -> Operation {
     let token = token::sign(&secret, &claims).expect("JSON");
     let keys =
         TokenArgs { jwt_secret: Some(secret), jwt_jwks: None, jwt_audience: vec![], jwt_issuer: vec![] };
-    let verifier = runtime.block_on(TokenVerifier::start(&keys, &Shutdown::default())).expect("a long secret");
+    let verifier =
+        runtime.block_on(TokenVerifier::start(&keys, &Shutdown::default())).expect("a long secret");
     Box::new(move || {
         let identity = verifier.verify(black_box(&token)).expect("our own token");
         assert_eq!(identity.caller.user.as_str(), "7");

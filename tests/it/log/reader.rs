@@ -8,7 +8,7 @@ use std::sync::{
 use async_nats::jetstream::Context;
 use log::LogReader;
 use protocol::subject;
-use service::nats::{NatsArgs, BrokerUser, connect_once};
+use service::nats::{BrokerUser, NatsArgs, connect_once};
 use tests::{eventually, proxy::Proxy};
 use tokio::task::JoinSet;
 
@@ -33,7 +33,8 @@ async fn reader_over_a_slow_link_reads_by_one_consumer_and_deletes_it() {
     let direct = cluster.log(BrokerUser::Persister).await;
     let before = consumers(&direct).await;
     let proxy = Proxy::start(cluster.nats.address()).await;
-    let args = NatsArgs { nats_url: proxy.url(&cluster.nats.url(BrokerUser::Fanout.as_str())), nats_ca: None };
+    let args =
+        NatsArgs { nats_url: proxy.url(&cluster.nats.url(BrokerUser::Fanout.as_str())), nats_ca: None };
     let connection = connect_once(&args, BrokerUser::Fanout).await.expect("a broker");
     proxy.slow(RATE);
     let mut reader = LogReader::open(connection.jetstream(), shard(), None, 1);

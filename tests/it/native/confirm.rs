@@ -4,8 +4,8 @@ use protocol::{
     caller::Caller,
     id::{RoomId, TeamId},
     rpc::{
-        ActionReply, ActionRequest, ConfirmRequest, ConfirmReply, SocketEffect, AccessGrant, ParticipantsReply,
-        ParticipantsRequest, SignalRequest, Surface, expiry,
+        AccessGrant, ActionReply, ActionRequest, ConfirmReply, ConfirmRequest, ParticipantsReply,
+        ParticipantsRequest, SignalRequest, SocketEffect, Surface, expiry,
     },
     subject::rpc,
 };

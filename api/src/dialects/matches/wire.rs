@@ -3,7 +3,7 @@
 use protocol::{
     clock::Timestamp,
     id::{MessageId, RoomId},
-    socket::{NoFields, LeftRoom},
+    socket::{LeftRoom, NoFields},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use log::{AppliedPosition, LogEnd, SyncHint};
 use protocol::{
     event::EventName,
     rpc::{
-        ActionReply, ActionRequest, ConfirmRequest, ConfirmReply, HelloRequest, ParticipantsReply,
+        ActionReply, ActionRequest, ConfirmReply, ConfirmRequest, HelloRequest, ParticipantsReply,
         ParticipantsRequest, PresenceRequest, RpcResult, SignalRequest,
     },
     socket::{SchemaFn, push},

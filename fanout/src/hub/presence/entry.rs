@@ -8,16 +8,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A person whose last socket closed still counts as present that long: a reload is no leave.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+pub(super) const LEAVE_GRACE: Duration = Duration::from_secs(5);
 
 /// One person in one place.
 #[derive(Default)]
 pub(super) struct PresenceEntry {
     sockets: usize,
     /// The last socket closed, and the person counts as present until then.
-    grace: Option<Instant>,
+    grace_until: Option<Instant>,
     /// A task waits for the end of the grace: there is one at most.
-    pub(super) timed: bool,
+    pub(super) has_grace_timer: bool,
     pub(super) published: Published,
     /// They are in their shard's queue, or a request about them is under way.
     pub(super) queued: bool,
@@ -48,34 +48,34 @@ impl PresenceEntry {
     /// A socket of the person is there now.
     pub(super) fn enter(&mut self) {
         self.sockets += 1;
-        self.grace = None;
+        self.grace_until = None;
     }
 
     /// A socket has left by its own word, or because it had to.
     pub(super) fn leave(&mut self) {
         self.sockets = self.sockets.saturating_sub(1);
-        self.grace = None;
+        self.grace_until = None;
     }
 
     /// Every socket has left.
     pub(super) fn leave_all(&mut self) {
         self.sockets = 0;
-        self.grace = None;
+        self.grace_until = None;
     }
 
     /// A socket was closed. True where a task has to be started that waits for the end of the grace.
-    pub(super) fn lose(&mut self, now: Instant) -> bool {
+    pub(super) fn socket_closed(&mut self, now: Instant) -> bool {
         self.sockets = self.sockets.saturating_sub(1);
         if self.sockets > 0 {
             return false;
         }
-        self.grace = Some(now + GRACE);
-        !std::mem::replace(&mut self.timed, true)
+        self.grace_until = Some(now + LEAVE_GRACE);
+        !std::mem::replace(&mut self.has_grace_timer, true)
     }
 
     /// When the grace ends. `None` where there is none, or it is over.
-    pub(super) fn grace(&self, now: Instant) -> Option<Instant> {
-        self.grace.filter(|end| *end > now)
+    pub(super) fn grace_end(&self, now: Instant) -> Option<Instant> {
+        self.grace_until.filter(|end| *end > now)
     }
 
     /// What the log has to be told, by a node of that incarnation.
@@ -84,13 +84,16 @@ impl PresenceEntry {
             Published::Present(by) if by == incarnation && self.sockets > 0 => Pending::Nothing,
             _ if self.sockets > 0 => Pending::Join,
             Published::Absent => Pending::Nothing,
-            _ if self.grace(now).is_some() => Pending::Nothing,
+            _ if self.grace_end(now).is_some() => Pending::Nothing,
             _ => Pending::Leave,
         }
     }
 
     /// Nothing about them has to be remembered any more.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.sockets == 0 && self.published == Published::Absent && !self.timed && self.grace(now).is_none()
+    pub(super) fn is_forgettable(&self, now: Instant) -> bool {
+        self.sockets == 0
+            && self.published == Published::Absent
+            && !self.has_grace_timer
+            && self.grace_end(now).is_none()
     }
 }

@@ -23,32 +23,32 @@ use protocol::{
     subject::Channel,
 };
 use service::metric_names as names;
-use state::{Key, State};
+use state::{PresenceKey, PresenceState};
 use tokio::time::Instant;
 
-use crate::ask::Ask;
+use crate::api_client::ApiClient;
 
 /// Between tries to tell the log.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where a person is: in a room, or, without one, online.
-pub(crate) type Place = Option<RoomId>;
+pub(crate) type PresencePlace = Option<RoomId>;
 
 /// A node's people.
 #[derive(Clone)]
-pub(crate) struct Presence {
-    state: Arc<Mutex<State>>,
+pub(crate) struct PresencePublisher {
+    state: Arc<Mutex<PresenceState>>,
     shards: ShardCount,
-    ask: Ask,
+    api: ApiClient,
 }
 
-impl Presence {
+impl PresencePublisher {
     /// Nobody is here yet.
-    pub(crate) fn new(ask: Ask, shards: ShardCount, incarnation: u64) -> Self {
-        Self { state: Arc::new(Mutex::new(State::new(incarnation))), shards, ask }
+    pub(crate) fn new(ask: ApiClient, shards: ShardCount, incarnation: u64) -> Self {
+        Self { state: Arc::new(Mutex::new(PresenceState::new(incarnation))), shards, api: ask }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PresenceState> {
         state::lock(&self.state)
     }
 
@@ -58,7 +58,7 @@ impl Presence {
     }
 
     /// The node was, or may have been, taken for dead: it tells everyone anew.
-    pub(crate) fn begin_again(&self) {
+    pub(crate) fn restart_as_new_incarnation(&self) {
         let everyone = {
             let mut state = self.state();
             state.incarnation = rand::random();
@@ -67,31 +67,31 @@ impl Presence {
             everyone
         };
         metrics::counter!(names::INCARNATIONS_TOTAL).increment(1);
-        everyone.into_iter().for_each(|key| self.settle(key));
+        everyone.into_iter().for_each(|key| self.schedule_publish(key));
     }
 
     /// A socket of the person is there now.
-    pub(crate) fn enter(&self, place: Place, user: UserId) {
+    pub(crate) fn enter(&self, place: PresencePlace, user: UserId) {
         let key = (place, user);
         self.state().enter(key.clone());
-        self.settle(key);
+        self.schedule_publish(key);
     }
 
     /// A socket of the person has left, by its own word or because it had to.
-    pub(crate) fn leave(&self, place: Place, user: UserId) {
+    pub(crate) fn leave(&self, place: PresencePlace, user: UserId) {
         let key = (place, user);
         self.state().leave(&key);
-        self.settle(key);
+        self.schedule_publish(key);
     }
 
     /// A socket of the person was closed: they may come back.
-    pub(crate) fn lose(&self, place: Place, user: UserId) {
+    pub(crate) fn socket_closed(&self, place: PresencePlace, user: UserId) {
         let key = (place, user);
-        if self.state().lose(&key, Instant::now()) {
+        if self.state().socket_closed(&key, Instant::now()) {
             let this = self.clone();
             tokio::spawn(async move {
-                state::grace_over(&this.state, &key).await;
-                this.settle(key);
+                state::wait_for_grace(&this.state, &key).await;
+                this.schedule_publish(key);
             });
         }
     }
@@ -101,15 +101,15 @@ impl Presence {
         let everyone = self.state().everyone();
         for key in everyone {
             self.state().leave_all(&key);
-            self.settle(key);
+            self.schedule_publish(key);
         }
-        let mut told = self.state().told.subscribe();
+        let mut told = self.state().published_count.subscribe();
         // The sender lives in self: waiting can't fail.
         let _ = told.wait_for(|told| *told == 0).await;
     }
 
     /// Has the log told what is true of the person, until it knows.
-    fn settle(&self, key: Key) {
+    fn schedule_publish(&self, key: PresenceKey) {
         let channel = match &key {
             (Some(room), _) => Channel::Room(*room),
             (None, user) => Channel::User(user.clone()),
@@ -124,13 +124,13 @@ impl Presence {
     async fn publish(self, shard: Shard) {
         loop {
             // Locked for that long only.
-            let next = self.state().next(shard, Instant::now());
+            let next = self.state().next_request(shard, Instant::now());
             let Some(request) = next else { return };
-            let told = self.ask.presence(&request).await;
-            let noted = self.state().note(shard, request, told);
+            let told = self.api.publish_presence(&request).await;
+            let noted = self.state().apply_reply(shard, request, told);
             if let Err(error) = noted {
                 tracing::warn!(%error, %shard, "the log may not know who is here: it is told again");
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }
     }

@@ -11,14 +11,14 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{
-    entry::GRACE,
-    state::{Key, State},
+    entry::LEAVE_GRACE,
+    state::{PresenceKey, PresenceState},
 };
 
 const SHARD: Shard = Shard::SYSTEM;
 const USERS: [&str; 3] = ["ann", "bob", "eve"];
 
-fn key(user: &str) -> Key {
+fn key(user: &str) -> PresenceKey {
     (Some(RoomId(42)), user.parse().expect("an id"))
 }
 
@@ -85,7 +85,7 @@ impl Log {
 }
 
 struct Run {
-    state: State,
+    state: PresenceState,
     log: Log,
     late: Vec<PresenceRequest>,
     under_way: Option<PresenceRequest>,
@@ -105,7 +105,7 @@ impl Run {
         self.now += time;
         for (user, name) in USERS.iter().enumerate() {
             if self.timers[user].is_some_and(|end| end <= self.now) {
-                self.timers[user] = self.state.grace(&key(name), self.now);
+                self.timers[user] = self.state.poll_grace_end(&key(name), self.now);
                 if self.timers[user].is_none() {
                     self.settle(user);
                 }
@@ -117,7 +117,7 @@ impl Run {
         if self.under_way.is_some() {
             return Ok(());
         }
-        self.under_way = self.state.next(SHARD, self.now);
+        self.under_way = self.state.next_request(SHARD, self.now);
         for change in self.under_way.iter().flat_map(|request| &request.changes) {
             let user = USERS.iter().position(|user| *user == change.user.as_str()).expect("one of them");
             let Truth { sockets, closed } = self.truth[user];
@@ -125,7 +125,10 @@ impl Run {
                 prop_assert!(sockets > 0, "a join without a socket");
             } else {
                 prop_assert!(sockets == 0, "a leave with {sockets} sockets");
-                prop_assert!(closed.is_none_or(|at| self.now >= at + GRACE), "a leave within the grace");
+                prop_assert!(
+                    closed.is_none_or(|at| self.now >= at + LEAVE_GRACE),
+                    "a leave within the grace"
+                );
             }
         }
         Ok(())
@@ -139,7 +142,7 @@ impl Run {
         let outcome = if is_heard { Ok(()) } else { Err(Error::new(ErrorCode::NotStored, "a test")) };
         let outcomes = vec![outcome; request.changes.len()];
         // Whether it has to be told again is seen below.
-        let _ = self.state.note(SHARD, request, Ok(outcomes));
+        let _ = self.state.apply_reply(SHARD, request, Ok(outcomes));
     }
 
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -156,9 +159,9 @@ impl Run {
             }
             Step::Lose(user) if self.truth[user].sockets > 0 => {
                 self.truth[user] = Truth { sockets: self.truth[user].sockets - 1, closed: Some(self.now) };
-                if self.state.lose(&key(USERS[user]), self.now) {
+                if self.state.socket_closed(&key(USERS[user]), self.now) {
                     prop_assert!(self.timers[user].is_none(), "two timers");
-                    self.timers[user] = Some(self.now + GRACE);
+                    self.timers[user] = Some(self.now + LEAVE_GRACE);
                 }
             }
             Step::Leave(_) | Step::Lose(_) => {}
@@ -186,7 +189,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..80),
     ) {
         let mut run = Run {
-            state: State::new(1),
+            state: PresenceState::new(1),
             log: Log::default(),
             late: Vec::new(),
             under_way: None,
@@ -198,8 +201,8 @@ proptest! {
             run.take(step)?;
         }
         // Twice: a timer that was begun anew ends at its second end.
-        run.pass(GRACE);
-        run.pass(GRACE);
+        run.pass(LEAVE_GRACE);
+        run.pass(LEAVE_GRACE);
         run.answer(true, true);
         for _ in 0..3 {
             run.ask()?;
@@ -214,6 +217,6 @@ proptest! {
             prop_assert_eq!(run.log.has(run.state.incarnation, user), is_here, "{}", user);
             present += usize::from(is_here);
         }
-        prop_assert_eq!((run.state.everyone().len(), *run.state.told.borrow()), (present, present));
+        prop_assert_eq!((run.state.everyone().len(), *run.state.published_count.borrow()), (present, present));
     }
 }

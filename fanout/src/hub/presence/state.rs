@@ -20,67 +20,73 @@ use tokio::{
 };
 
 use super::{
-    Place,
+    PresencePlace,
     entry::{Pending, PresenceEntry, Published},
 };
 
 /// A person somewhere.
-pub(super) type Key = (Place, UserId);
+pub(super) type PresenceKey = (PresencePlace, UserId);
 
 /// The people of a node.
-pub(super) struct State {
-    people: HashMap<Key, PresenceEntry>,
+pub(super) struct PresenceState {
+    people: HashMap<PresenceKey, PresenceEntry>,
     /// Of whom each shard may have to be told, while somebody does that. One question is under way a shard: the
     /// others wait here, not at the broker, and go together. What has changed meanwhile need not be said.
-    queues: HashMap<Shard, VecDeque<Key>>,
+    queues: HashMap<Shard, VecDeque<PresenceKey>>,
     pub(super) incarnation: u64,
     counter: u64,
     /// How many the log may take for present.
-    pub(super) told: watch::Sender<usize>,
+    pub(super) published_count: watch::Sender<usize>,
 }
 
-impl State {
+impl PresenceState {
     /// Nobody is here.
     pub(super) fn new(incarnation: u64) -> Self {
         let told = watch::Sender::new(0);
-        Self { people: HashMap::new(), queues: HashMap::new(), incarnation, counter: 0, told }
+        Self {
+            people: HashMap::new(),
+            queues: HashMap::new(),
+            incarnation,
+            counter: 0,
+            published_count: told,
+        }
     }
 
     /// Everyone of whom something is known.
-    pub(super) fn everyone(&self) -> Vec<Key> {
+    pub(super) fn everyone(&self) -> Vec<PresenceKey> {
         self.people.keys().cloned().collect()
     }
 
     /// A socket of the person is there now.
-    pub(super) fn enter(&mut self, key: Key) {
+    pub(super) fn enter(&mut self, key: PresenceKey) {
         self.people.entry(key).or_default().enter();
     }
 
     /// A socket has left by its own word, or because it had to.
-    pub(super) fn leave(&mut self, key: &Key) {
+    pub(super) fn leave(&mut self, key: &PresenceKey) {
         self.people.get_mut(key).into_iter().for_each(PresenceEntry::leave);
     }
 
     /// Every socket of the person has left.
-    pub(super) fn leave_all(&mut self, key: &Key) {
+    pub(super) fn leave_all(&mut self, key: &PresenceKey) {
         self.people.get_mut(key).into_iter().for_each(PresenceEntry::leave_all);
     }
 
     /// A socket was closed. True where somebody has to wait for [`grace_over`].
-    pub(super) fn lose(&mut self, key: &Key, now: Instant) -> bool {
-        self.people.get_mut(key).is_some_and(|entry| entry.lose(now))
+    pub(super) fn socket_closed(&mut self, key: &PresenceKey, now: Instant) -> bool {
+        self.people.get_mut(key).is_some_and(|entry| entry.socket_closed(now))
     }
 
     /// When the grace of a person ends; `None` where it is over, and nobody waits for it any more.
-    pub(super) fn grace(&mut self, key: &Key, now: Instant) -> Option<Instant> {
+    pub(super) fn poll_grace_end(&mut self, key: &PresenceKey, now: Instant) -> Option<Instant> {
         let entry = self.people.get_mut(key)?;
-        let end = entry.grace(now);
-        entry.timed = end.is_some();
+        let end = entry.grace_end(now);
+        entry.has_grace_timer = end.is_some();
         end
     }
 
     /// Puts a person into their shard's queue. True where nobody is at it.
-    pub(super) fn queue(&mut self, shard: Shard, key: Key) -> bool {
+    pub(super) fn queue(&mut self, shard: Shard, key: PresenceKey) -> bool {
         let Some(entry) = self.people.get_mut(&key) else { return false };
         if std::mem::replace(&mut entry.queued, true) {
             return false;
@@ -98,11 +104,11 @@ impl State {
     }
 
     /// What a shard is told next; `None` where there is nothing, and whoever tells it is done.
-    pub(super) fn next(&mut self, shard: Shard, now: Instant) -> Option<PresenceRequest> {
+    pub(super) fn next_request(&mut self, shard: Shard, now: Instant) -> Option<PresenceRequest> {
         let mut changes = Vec::new();
         while changes.len() < PRESENCE_CHANGES_MAX {
             let Some(key) = self.queues.get_mut(&shard)?.pop_front() else { break };
-            changes.extend(self.pending(&key, now));
+            changes.extend(self.pending_change(&key, now));
         }
         if changes.is_empty() {
             self.queues.remove(&shard);
@@ -112,12 +118,12 @@ impl State {
     }
 
     /// What has to be said of a person; where nothing, they are in the queue no more.
-    fn pending(&mut self, key: &Key, now: Instant) -> Option<PresenceChange> {
+    fn pending_change(&mut self, key: &PresenceKey, now: Instant) -> Option<PresenceChange> {
         if let Published::Present(by) | Published::Unknown(by) = self.people.get(key)?.published
             && by != self.incarnation
         {
             // What an incarnation that is over has said is over with it.
-            self.set(key, Published::Absent);
+            self.set_published(key, Published::Absent);
         }
         let entry = self.people.get_mut(key)?;
         let joined = match entry.pending(self.incarnation, now) {
@@ -125,7 +131,7 @@ impl State {
             Pending::Leave => false,
             Pending::Nothing => {
                 entry.queued = false;
-                if entry.is_over(now) {
+                if entry.is_forgettable(now) {
                     self.people.remove(key);
                 }
                 return None;
@@ -137,14 +143,14 @@ impl State {
 
     /// What became of what was said. All of them are looked at again: they may have come or gone meanwhile.
     /// The error is one after which it is said again.
-    pub(super) fn note(
+    pub(super) fn apply_reply(
         &mut self,
         shard: Shard,
-        said: PresenceRequest,
-        told: RpcResult<Vec<RpcResult<()>>>,
+        request: PresenceRequest,
+        reply: RpcResult<Vec<RpcResult<()>>>,
     ) -> Result<(), Error> {
-        let PresenceRequest { incarnation, changes, .. } = said;
-        let outcomes = match told {
+        let PresenceRequest { incarnation, changes, .. } = request;
+        let outcomes = match reply {
             Ok(outcomes) if outcomes.len() == changes.len() => outcomes,
             Ok(_) => vec![Err(Error::internal(&"an answer that does not answer all")); changes.len()],
             Err(error) => vec![Err(error); changes.len()],
@@ -154,14 +160,14 @@ impl State {
             let key = (room, user);
             let known = if joined { Published::Present(incarnation) } else { Published::Absent };
             match outcome {
-                Ok(()) => self.set(&key, known),
+                Ok(()) => self.set_published(&key, known),
                 Err(error) if is_final(error.code) => {
                     tracing::error!(%error, place = ?key.0, joined, "the log refuses a join or leave");
                     metrics::counter!(names::PRESENCE_ABANDONED_TOTAL).increment(1);
-                    self.set(&key, known);
+                    self.set_published(&key, known);
                 }
                 Err(error) => {
-                    self.set(&key, Published::Unknown(incarnation));
+                    self.set_published(&key, Published::Unknown(incarnation));
                     noted = Err(error);
                 }
             }
@@ -173,17 +179,17 @@ impl State {
     }
 
     /// The log knows that of the person now.
-    fn set(&mut self, key: &Key, told: Published) {
+    fn set_published(&mut self, key: &PresenceKey, published: Published) {
         let Some(entry) = self.people.get_mut(key) else { return };
-        let before = std::mem::replace(&mut entry.published, told);
-        let present = change(before != Published::Absent, told != Published::Absent);
+        let before = std::mem::replace(&mut entry.published, published);
+        let present = count_delta(before != Published::Absent, published != Published::Absent);
         if present != 0 {
-            self.told.send_modify(|told| *told = told.saturating_add_signed(present));
+            self.published_count.send_modify(|told| *told = told.saturating_add_signed(present));
             let name = if key.0.is_some() { names::PARTICIPANTS } else { names::PEOPLE_ONLINE };
             metrics::gauge!(name).increment(present as f64);
         }
         let is_unsure = |told| matches!(told, Published::Unknown(_));
-        let unsure = change(is_unsure(before), is_unsure(told));
+        let unsure = count_delta(is_unsure(before), is_unsure(published));
         if unsure != 0 {
             metrics::gauge!(names::PRESENCE_UNACKNOWLEDGED).increment(unsure as f64);
         }
@@ -191,7 +197,7 @@ impl State {
 }
 
 /// What a count changes by where something was, or is, to be counted.
-const fn change(was: bool, is: bool) -> isize {
+const fn count_delta(was: bool, is: bool) -> isize {
     is as isize - was as isize
 }
 
@@ -202,14 +208,14 @@ fn is_final(code: ErrorCode) -> bool {
 }
 
 /// The state, whatever became of who had it before.
-pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+pub(super) fn lock(state: &Mutex<PresenceState>) -> MutexGuard<'_, PresenceState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Resolves once a person whose last socket closed has come back, or has been away for the whole grace.
-pub(super) async fn grace_over(state: &Mutex<State>, key: &Key) {
+pub(super) async fn wait_for_grace(state: &Mutex<PresenceState>, key: &PresenceKey) {
     loop {
-        let end = lock(state).grace(key, Instant::now());
+        let end = lock(state).poll_grace_end(key, Instant::now());
         let Some(end) = end else { return };
         sleep_until(end).await;
     }

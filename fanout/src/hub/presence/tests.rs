@@ -10,31 +10,31 @@ use protocol::{
 use tokio::time::{Instant, advance};
 
 use super::{
-    entry::GRACE,
-    state::{Key, State, grace_over},
+    entry::LEAVE_GRACE,
+    state::{PresenceKey, PresenceState, wait_for_grace},
 };
 
 const SHARD: Shard = Shard::SYSTEM;
 const NOTHING: [bool; 0] = [];
 
-fn key(user: &str) -> Key {
+fn key(user: &str) -> PresenceKey {
     (Some(RoomId(42)), user.parse().expect("an id"))
 }
 
 /// A socket of somebody is there now; true where nobody tells their shard.
-fn enter(state: &mut State, user: &str) -> bool {
+fn enter(state: &mut PresenceState, user: &str) -> bool {
     state.enter(key(user));
     state.queue(SHARD, key(user))
 }
 
 /// A socket of somebody has left.
-fn leave(state: &mut State, user: &str) -> bool {
+fn leave(state: &mut PresenceState, user: &str) -> bool {
     state.leave(&key(user));
     state.queue(SHARD, key(user))
 }
 
-fn next(state: &mut State) -> Option<PresenceRequest> {
-    state.next(SHARD, Instant::now())
+fn next(state: &mut PresenceState) -> Option<PresenceRequest> {
+    state.next_request(SHARD, Instant::now())
 }
 
 /// Whom the shard is told of next.
@@ -47,157 +47,161 @@ fn unreachable() -> Error {
 }
 
 /// Tells the shard all there is; answers whether somebody joined, for each change.
-fn tell(state: &mut State) -> Vec<bool> {
+fn publish_all(state: &mut PresenceState) -> Vec<bool> {
     let mut said = Vec::new();
     while let Some(request) = next(state) {
         said.extend(request.changes.iter().map(|change| change.joined));
         let outcomes = vec![Ok(()); request.changes.len()];
-        state.note(SHARD, request, Ok(outcomes)).expect("the log knows");
+        state.apply_reply(SHARD, request, Ok(outcomes)).expect("the log knows");
     }
     said
 }
 
 #[tokio::test(start_paused = true)]
 async fn several_sockets_are_one_join_and_one_leave() {
-    let mut state = State::new(1);
+    let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     enter(&mut state, "ann");
-    assert_eq!((tell(&mut state), *state.told.borrow()), (vec![true], 1));
+    assert_eq!((publish_all(&mut state), *state.published_count.borrow()), (vec![true], 1));
     leave(&mut state, "ann");
-    assert_eq!(tell(&mut state), NOTHING);
+    assert_eq!(publish_all(&mut state), NOTHING);
     leave(&mut state, "ann");
-    assert_eq!((tell(&mut state), *state.told.borrow()), (vec![false], 0));
+    assert_eq!((publish_all(&mut state), *state.published_count.borrow()), (vec![false], 0));
     assert!(state.everyone().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unacknowledged_word_is_followed_by_the_next_whatever_it_was() {
-    let mut state = State::new(1);
+    let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     let join = next(&mut state).expect("ann has come");
     leave(&mut state, "ann");
-    state.note(SHARD, join, Err(unreachable())).expect_err("nobody answers");
+    state.apply_reply(SHARD, join, Err(unreachable())).expect_err("nobody answers");
     let leaves = next(&mut state).expect("her join may have been heard");
-    assert_eq!((people(&leaves), *state.told.borrow()), (vec![("ann", false)], 1));
+    assert_eq!((people(&leaves), *state.published_count.borrow()), (vec![("ann", false)], 1));
     enter(&mut state, "ann");
-    state.note(SHARD, leaves, Err(unreachable())).expect_err("nobody answers");
-    assert_eq!(tell(&mut state), [true], "she came back meanwhile");
+    state.apply_reply(SHARD, leaves, Err(unreachable())).expect_err("nobody answers");
+    assert_eq!(publish_all(&mut state), [true], "she came back meanwhile");
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_incarnation_tells_everyone_anew() {
-    let mut state = State::new(1);
+    let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
-    assert_eq!(tell(&mut state), [true]);
+    assert_eq!(publish_all(&mut state), [true]);
     state.incarnation = 2;
     state.queue(SHARD, key("ann"));
     let join = next(&mut state).expect("under another name");
     assert_eq!((join.incarnation, people(&join)), (2, vec![("ann", true)]));
-    state.note(SHARD, join, Err(unreachable())).expect_err("nobody answers");
+    state.apply_reply(SHARD, join, Err(unreachable())).expect_err("nobody answers");
     state.incarnation = 3;
     state.leave(&key("ann"));
-    assert_eq!((tell(&mut state), *state.told.borrow()), (vec![], 0), "it left with what is over");
+    assert_eq!(
+        (publish_all(&mut state), *state.published_count.borrow()),
+        (vec![], 0),
+        "it left with what is over"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn changes_made_during_a_request_go_together_in_the_next_one() {
-    let mut state = State::new(1);
+    let mut state = PresenceState::new(1);
     assert!(enter(&mut state, "ann"));
     let first = next(&mut state).expect("ann has come");
     assert_eq!(people(&first), [("ann", true)]);
     assert!(!enter(&mut state, "bob") && !enter(&mut state, "eve"), "somebody tells the shard");
     assert!(!leave(&mut state, "eve") && !leave(&mut state, "ann"), "nobody is queued twice");
-    state.note(SHARD, first, Ok(vec![Ok(())])).expect("the log knows");
+    state.apply_reply(SHARD, first, Ok(vec![Ok(())])).expect("the log knows");
     let second = next(&mut state).expect("there is more");
     assert_eq!(people(&second), [("bob", true), ("ann", false)], "eve was never there");
-    state.note(SHARD, second, Ok(vec![Ok(()), Ok(())])).expect("the log knows");
+    state.apply_reply(SHARD, second, Ok(vec![Ok(()), Ok(())])).expect("the log knows");
     assert!(next(&mut state).is_none());
-    assert_eq!((state.everyone().len(), *state.told.borrow()), (1, 1));
+    assert_eq!((state.everyone().len(), *state.published_count.borrow()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leave_that_fails_for_an_hour_is_told_at_the_end() {
-    let mut state = State::new(1);
+    let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
-    tell(&mut state);
+    publish_all(&mut state);
     leave(&mut state, "ann");
     for _ in 0..7_200 {
         let request = next(&mut state).expect("the log does not know");
         assert_eq!(people(&request), [("ann", false)]);
-        state.note(SHARD, request, Ok(vec![Err(unreachable())])).expect_err("the log is full");
+        state.apply_reply(SHARD, request, Ok(vec![Err(unreachable())])).expect_err("the log is full");
         advance(Duration::from_millis(500)).await;
     }
-    assert_eq!(tell(&mut state), [false]);
-    assert!(state.everyone().is_empty() && *state.told.borrow() == 0);
+    assert_eq!(publish_all(&mut state), [false]);
+    assert!(state.everyone().is_empty() && *state.published_count.borrow() == 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_join_that_is_refused_for_good_is_not_repeated_and_its_leave_is_told() {
-    let mut state = State::new(1);
+    let mut state = PresenceState::new(1);
     let refused = || Ok(vec![Err(Error::new(ErrorCode::Conflict, "The room is closed."))]);
     enter(&mut state, "ann");
     let join = next(&mut state).expect("ann has come");
-    state.note(SHARD, join, refused()).expect("there is nothing to repeat");
+    state.apply_reply(SHARD, join, refused()).expect("there is nothing to repeat");
     assert!(next(&mut state).is_none());
     leave(&mut state, "ann");
     let leaves = next(&mut state).expect("ann has left");
     assert_eq!(people(&leaves), [("ann", false)]);
-    state.note(SHARD, leaves, refused()).expect("there is nothing to repeat");
+    state.apply_reply(SHARD, leaves, refused()).expect("there is nothing to repeat");
     assert!(next(&mut state).is_none() && state.everyone().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_does_not_answer_all_says_nothing() {
-    let mut state = State::new(1);
+    let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     let request = next(&mut state).expect("ann has come");
-    state.note(SHARD, request, Ok(vec![])).expect_err("not answered");
+    state.apply_reply(SHARD, request, Ok(vec![])).expect_err("not answered");
     assert_eq!(people(&next(&mut state).expect("again")), [("ann", true)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_closes_while_its_join_is_under_way_leaves_after_the_grace() {
-    let mut state = State::new(1);
+    let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     let join = next(&mut state).expect("ann has come");
-    assert!(state.lose(&key("ann"), Instant::now()), "somebody has to wait");
-    state.note(SHARD, join, Ok(vec![Ok(())])).expect("the log knows");
+    assert!(state.socket_closed(&key("ann"), Instant::now()), "somebody has to wait");
+    state.apply_reply(SHARD, join, Ok(vec![Ok(())])).expect("the log knows");
     assert!(next(&mut state).is_none(), "she may come back");
     enter(&mut state, "ann");
-    assert_eq!(tell(&mut state), NOTHING, "she never left");
+    assert_eq!(publish_all(&mut state), NOTHING, "she never left");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_second_close_within_the_grace_begins_it_anew() {
-    let state = Mutex::new(State::new(1));
+    let state = Mutex::new(PresenceState::new(1));
     let began = Instant::now();
     {
         let mut state = state.lock().expect("not poisoned");
         enter(&mut state, "ann");
-        assert_eq!(tell(&mut state), [true]);
-        assert!(state.lose(&key("ann"), Instant::now()));
+        assert_eq!(publish_all(&mut state), [true]);
+        assert!(state.socket_closed(&key("ann"), Instant::now()));
     }
     advance(Duration::from_secs(3)).await;
     {
         let mut state = state.lock().expect("not poisoned");
         enter(&mut state, "ann");
-        assert!(!state.lose(&key("ann"), Instant::now()), "one task waits already");
+        assert!(!state.socket_closed(&key("ann"), Instant::now()), "one task waits already");
     }
-    grace_over(&state, &key("ann")).await;
-    assert_eq!(began.elapsed(), Duration::from_secs(3) + GRACE);
+    wait_for_grace(&state, &key("ann")).await;
+    assert_eq!(began.elapsed(), Duration::from_secs(3) + LEAVE_GRACE);
     let mut state = state.lock().expect("not poisoned");
     state.queue(SHARD, key("ann"));
-    assert_eq!(tell(&mut state), [false]);
+    assert_eq!(publish_all(&mut state), [false]);
     assert!(state.everyone().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_person_who_asks_to_leave_is_gone_at_once() {
-    let mut state = State::new(1);
+    let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
-    tell(&mut state);
-    state.lose(&key("ann"), Instant::now());
+    publish_all(&mut state);
+    state.socket_closed(&key("ann"), Instant::now());
     enter(&mut state, "ann");
     leave(&mut state, "ann");
-    assert_eq!(tell(&mut state), [false]);
+    assert_eq!(publish_all(&mut state), [false]);
 }

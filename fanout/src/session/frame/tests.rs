@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn many_small_frames_of_one_read_are_taken_without_moving_the_rest() {
     let ping = masked(0x89, b"");
-    let mut decoder = Decoder::<MESSAGE_MAX>::default();
+    let mut decoder = Decoder::<MESSAGE_BYTES_MAX>::default();
     decoder.push(&ping.repeat(10_000));
     decoder.push(&ping[..3]);
     let before = decoder.buffer.as_ptr();
@@ -31,7 +31,7 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> Result<Vec<Incoming>, Violation> {
-    read_by(Decoder::<MESSAGE_MAX>::default(), bytes)
+    read_by(Decoder::<MESSAGE_BYTES_MAX>::default(), bytes)
 }
 
 fn read_by(mut decoder: Decoder, bytes: &[u8]) -> Result<Vec<Incoming>, Violation> {
@@ -80,14 +80,18 @@ fn a_compressed_message_is_what_it_was_where_that_was_agreed() {
     let (first, second) = message.split_at(3);
     let pieces = [masked(0x41, first), masked(0x89, b""), masked(0x80, second)].concat();
     let expected = vec![Incoming::Ping(vec![]), Incoming::Text("x".repeat(200))];
-    assert_eq!(read_by(Decoder::<MESSAGE_MAX>::new(true), &pieces), Ok(expected));
+    assert_eq!(read_by(Decoder::<MESSAGE_BYTES_MAX>::new(true), &pieces), Ok(expected));
     assert_eq!(read(&pieces), Err(Violation::Protocol));
     for bad in [masked(0xC9, b"ping"), masked(0xC1, &[0xFF; 3]), masked(0xE1, b"rsv2")] {
-        assert_eq!(read_by(Decoder::<MESSAGE_MAX>::new(true), &bad), Err(Violation::Protocol), "{bad:?}");
+        assert_eq!(
+            read_by(Decoder::<MESSAGE_BYTES_MAX>::new(true), &bad),
+            Err(Violation::Protocol),
+            "{bad:?}"
+        );
     }
-    let bomb = deflate::deflate(&vec![b'x'; MESSAGE_MAX + 1]).expect("it shrinks");
+    let bomb = deflate::deflate(&vec![b'x'; MESSAGE_BYTES_MAX + 1]).expect("it shrinks");
     let frame = [&[0xC1, 0xFE][..], &u16::try_from(bomb.len()).expect("short").to_be_bytes(), &[0; 4], &bomb];
-    assert_eq!(read_by(Decoder::<MESSAGE_MAX>::new(true), &frame.concat()), Err(Violation::TooBig));
+    assert_eq!(read_by(Decoder::<MESSAGE_BYTES_MAX>::new(true), &frame.concat()), Err(Violation::TooBig));
 }
 
 #[test]
@@ -96,7 +100,7 @@ fn a_frame_is_compressed_where_that_pays() {
     let deflated = deflated(&text(&[&message])).expect("it pays");
     assert_eq!(deflated[0], 0xC1);
     assert_eq!(deflate::inflate(&deflated[2..], 2_000), Ok(message.to_vec()));
-    assert_eq!(super::deflated(&text(&[&message[..deflate::FROM - 1]])), None);
+    assert_eq!(super::deflated(&text(&[&message[..deflate::COMPRESS_FROM_BYTES - 1]])), None);
 }
 
 /// Frames as a client might make them, few of them right.
@@ -111,7 +115,7 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn any_bytes_end_in_messages_or_a_violation(bytes in prop_oneof![vec(any::<u8>(), 0..300), frames()], at in any::<usize>(), deflates in any::<bool>()) {
-        let mut decoder = Decoder::<MESSAGE_MAX>::new(deflates);
+        let mut decoder = Decoder::<MESSAGE_BYTES_MAX>::new(deflates);
         let mut whole = Vec::new();
         let (first, second) = bytes.split_at(at % (bytes.len() + 1));
         let mut read_all = |bytes: &[u8]| -> Result<(), Violation> {
@@ -123,7 +127,7 @@ proptest! {
         };
         // Where the network cuts says nothing.
         let result = read_all(first).and_then(|()| read_all(second));
-        prop_assert_eq!(read_by(Decoder::<MESSAGE_MAX>::new(deflates), &bytes), result.map(|()| whole));
+        prop_assert_eq!(read_by(Decoder::<MESSAGE_BYTES_MAX>::new(deflates), &bytes), result.map(|()| whole));
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// An outbox, its other end, and what was handed in.
-struct World {
+struct OutboxModel {
     outbox: Outbox,
     client: TcpStream,
     received: Vec<u8>,
@@ -49,7 +49,7 @@ struct World {
 
 const UNIT: usize = 500;
 
-impl World {
+impl OutboxModel {
     async fn new(limit: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let client =
@@ -60,10 +60,10 @@ impl World {
         SockRef::from(&accepted).set_send_buffer_size(2_048).expect("a small buffer");
         accepted.set_nodelay(true).expect("a socket");
         client.set_nonblocking(true).expect("a socket");
-        let socket = Socket::new(accepted);
+        let socket = RawSocket::new(accepted);
         socket.ready(false, true).await.expect("room to write");
-        let outbox = Outbox::new(limit, Form::Native);
-        outbox.open(socket);
+        let outbox = Outbox::new(limit, PushFormat::Native);
+        outbox.attach_socket(socket);
         Self { outbox, client: client.into(), received: Vec::new(), accepted: Vec::new(), number: 0 }
     }
 
@@ -89,7 +89,7 @@ impl World {
     }
 
     fn happen(&mut self, step: Step) {
-        let was_closing = self.outbox.closing().is_some();
+        let was_closing = self.outbox.close_reason().is_some();
         match step {
             Step::Push(units) => {
                 let frame = self.frame(units);
@@ -110,7 +110,7 @@ impl World {
             Step::Resume(units) => {
                 let frame = self.frame(units);
                 let accepted = self.outbox.push_resumed(frame);
-                assert!(accepted || self.outbox.closing().is_some());
+                assert!(accepted || self.outbox.close_reason().is_some());
                 if accepted {
                     self.accepted.push((self.number, units * UNIT, false));
                 }
@@ -125,14 +125,14 @@ impl World {
             Step::Close => self.outbox.close(CloseReason::Goodbye),
             Step::Heal => {
                 let frame = self.frame(1);
-                self.outbox.close_to_heal(&frame);
+                self.outbox.close_for_resume(&frame);
                 self.accepted.extend((!was_closing).then_some((self.number, UNIT, false)));
             }
         }
         let state = self.outbox.state();
-        assert_eq!(state.bytes, state.frames.iter().map(Bytes::len).sum::<usize>());
-        let is_bounded = state.bytes <= self.outbox.limit + state.lent;
-        assert!(is_bounded || state.closing.is_some(), "{} bytes wait", state.bytes);
+        assert_eq!(state.queued_bytes, state.frames.iter().map(Bytes::len).sum::<usize>());
+        let is_bounded = state.queued_bytes <= self.outbox.limit_bytes + state.extra_bytes;
+        assert!(is_bounded || state.close_reason.is_some(), "{} bytes wait", state.queued_bytes);
     }
 
     /// The session ends: what waits is written, then the goodbye.
@@ -143,7 +143,7 @@ impl World {
         let end = self.number;
         let mut parsed = 0;
         let mut expected = std::mem::take(&mut self.accepted).into_iter();
-        let is_slow = self.outbox.closing() == Some(CloseReason::SlowConsumer);
+        let is_slow = self.outbox.close_reason() == Some(CloseReason::SlowConsumer);
         loop {
             self.outbox.flush().expect("open");
             if self.read(64 << 10) == 0 {
@@ -181,7 +181,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let mut world = World::new(limit * UNIT).await;
+            let mut world = OutboxModel::new(limit * UNIT).await;
             for step in steps {
                 world.happen(step);
                 tokio::task::yield_now().await;

@@ -12,8 +12,8 @@ async fn connected(limit: usize) -> (Outbox, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let outbox = Outbox::new(limit, Form::Native);
-    outbox.open(Socket::new(accepted.expect("a client").0));
+    let outbox = Outbox::new(limit, PushFormat::Native);
+    outbox.attach_socket(RawSocket::new(accepted.expect("a client").0));
     (outbox, client.expect("a server"))
 }
 
@@ -29,7 +29,7 @@ async fn above_its_bound_it_closes_and_keeps_nothing() {
     assert!(outbox.push(Bytes::from_static(b"123456")) && outbox.flush().expect("open"));
     assert!(outbox.push(Bytes::from_static(b"1234567890")));
     assert!(!outbox.push(Bytes::from_static(b"1")));
-    assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer));
+    assert_eq!(outbox.close_reason(), Some(CloseReason::SlowConsumer));
     outbox.push_goodbye(Bytes::from_static(b"bye"));
     outbox.flush().expect("open");
     read(&mut client, b"123456bye").await;
@@ -48,10 +48,10 @@ async fn what_is_delivered_leaves_at_once_and_in_order() {
 
 #[tokio::test]
 async fn before_its_upgrade_a_socket_is_delivered_nothing() {
-    let outbox = Outbox::new(8, Form::Native);
+    let outbox = Outbox::new(8, PushFormat::Native);
     assert!(outbox.deliver(&[&Bytes::from_static(b"12345678")]));
     assert!(!outbox.deliver(&[&Bytes::from_static(b"9")]));
-    assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer));
+    assert_eq!(outbox.close_reason(), Some(CloseReason::SlowConsumer));
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_frame_that_was_written_in_part_is_written_whole_before_the_goodbye() 
     let (outbox, mut client) = connected(8).await;
     let long = Bytes::from(vec![b'x'; 16 << 20]);
     assert!(!outbox.deliver(&[&long]), "no socket takes so much at once, and its rest is above the bound");
-    assert_eq!(outbox.closing(), Some(CloseReason::SlowConsumer));
+    assert_eq!(outbox.close_reason(), Some(CloseReason::SlowConsumer));
     outbox.push_goodbye(Bytes::from_static(b"bye"));
     let writing = async {
         outbox.flush().expect("open");
@@ -127,9 +127,9 @@ async fn a_frame_that_was_written_in_part_is_written_whole_before_the_goodbye() 
 
 #[test]
 fn the_first_reason_counts() {
-    let outbox = Outbox::new(10, Form::Native);
+    let outbox = Outbox::new(10, PushFormat::Native);
     outbox.close(CloseReason::Heal);
     outbox.close(CloseReason::Goodbye);
-    assert_eq!(outbox.closing(), Some(CloseReason::Heal));
+    assert_eq!(outbox.close_reason(), Some(CloseReason::Heal));
     assert!(!outbox.push(Bytes::new()));
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::{NoFields, LeftRoom, RoomFrame};
+use super::{LeftRoom, NoFields, RoomFrame};
 use crate::{id::UserId, subject::Channel};
 
 crate::actions! {

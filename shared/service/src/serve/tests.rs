@@ -32,7 +32,11 @@ async fn start(
 }
 
 /// Runs a test beside its server, and ends both.
-async fn beside<F: Future>(router: Router, limits: ServeLimits, test: impl FnOnce(SocketAddr) -> F) -> F::Output {
+async fn beside<F: Future>(
+    router: Router,
+    limits: ServeLimits,
+    test: impl FnOnce(SocketAddr) -> F,
+) -> F::Output {
     let (address, served, shutdown) = start(router, limits).await;
     let served = tokio::spawn(served);
     let outcome = timeout(PATIENCE, test(address)).await.expect("what is waited for comes");

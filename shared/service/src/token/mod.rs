@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use serde_json::value::RawValue;
 
 pub use claims::Identity;
-use claims::{Claims, AcceptedTokens};
+use claims::{AcceptedTokens, Claims};
 use jwks::Jwks;
 
 use crate::lifecycle::Shutdown;
@@ -103,7 +103,8 @@ impl TokenVerifier {
         let named = |names: &[String]| -> Vec<String> {
             names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
         };
-        let expected = AcceptedTokens { audiences: named(&args.jwt_audience), issuers: named(&args.jwt_issuer) };
+        let expected =
+            AcceptedTokens { audiences: named(&args.jwt_audience), issuers: named(&args.jwt_issuer) };
         Ok(Arc::new(Self { secret, jwks, expected }))
     }
 

@@ -1,0 +1,79 @@
+//! The native push: `{"channel": …, "event": …, "id": …, "data": <the stored payload>}`.
+//!
+//! The payload is embedded as it is stored, neither parsed nor written anew. Only where the event's
+//! own id belongs into the data, it is spliced in.
+
+use bytes::Bytes;
+use protocol::{event::EventName, subject::Channel};
+
+use crate::session::frame;
+
+/// The frame of an event; `None` for one that no socket gets.
+pub(crate) fn push_frame(channel: &Channel, event: &str, seq: u64, payload: &[u8]) -> Option<Bytes> {
+    let known = EventName::parse(event);
+    if known.is_some_and(|event| !event.is_pushed()) {
+        return None;
+    }
+    let head = format!(r#"{{"channel":"{channel}","event":"{event}","id":{seq},"data":"#);
+    if known.is_some_and(EventName::names_itself) {
+        // The thing's id is this event's sequence, which nobody knew when the payload was written.
+        let rest = payload.strip_prefix(b"{")?;
+        let id = format!(r#"{{"id":{seq},"#);
+        return Some(frame::text(&[head.as_bytes(), id.as_bytes(), rest, b"}"]));
+    }
+    Some(frame::text(&[head.as_bytes(), payload, b"}"]))
+}
+
+/// The frame of what is never stored: it has no id.
+pub(crate) fn unstored_push_frame(channel: &Channel, event: &str, data: &[u8]) -> Bytes {
+    let head = format!(r#"{{"channel":"{channel}","event":"{event}","data":"#);
+    frame::text(&[head.as_bytes(), data, b"}"])
+}
+
+/// Whether a resume repeats the event: who is in a room now and who has read what are states, which
+/// are answered, not told again.
+pub(crate) fn is_replayed(event: &str) -> bool {
+    !matches!(
+        EventName::parse(event),
+        Some(
+            EventName::ParticipantJoin
+                | EventName::ParticipantLeave
+                | EventName::MessageRead
+                | EventName::Online
+                | EventName::Offline
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::id::RoomId;
+
+    use super::*;
+
+    fn text(frame: &Bytes) -> String {
+        let start = if frame[1] == 126 { 4 } else { 2 };
+        String::from_utf8(frame[start..].to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn the_payload_is_embedded_as_it_is() {
+        let frame = push_frame(&Channel::Room(RoomId(42)), "chat-message", 1234, br#"{"message":"hi"}"#)
+            .expect("a push");
+        assert_eq!(
+            text(&frame),
+            r#"{"channel":"room-42","event":"chat-message","id":1234,"data":{"message":"hi"}}"#
+        );
+    }
+
+    #[test]
+    fn a_new_room_carries_its_id() {
+        let frame =
+            push_frame(&Channel::System, "chatroom", 7, br#"{"request_type":"chatroom"}"#).expect("a push");
+        assert_eq!(
+            text(&frame),
+            r#"{"channel":"system","event":"chatroom","id":7,"data":{"id":7,"request_type":"chatroom"}}"#
+        );
+        assert_eq!(push_frame(&Channel::System, "room-made", 7, b"{}"), None);
+    }
+}

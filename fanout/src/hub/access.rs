@@ -1,0 +1,382 @@
+//! What ends a socket's right to be in a channel.
+//!
+//! api says by what right, and as of which event of the log. What must hold: a removal that comes
+//! after that event ends it at once, and one that was lost on the way ends it at the next
+//! confirmation, within a minute. What is older than the last narrowing never widens.
+
+use std::{collections::VecDeque, time::Duration};
+
+use protocol::{caller::Caller, id::UserId};
+use tokio::time::Instant;
+
+/// Between confirmations: with a try that fails and its repetition still within the minute.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(45);
+/// Between tries while api can't confirm.
+const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+/// A channel that became due so long ago is overdue: it was to be confirmed within the minute.
+const OVERDUE_AFTER: Duration = Duration::from_secs(15);
+/// Removals that are remembered.
+const REMOVALS_MAX: usize = 256;
+
+/// The rights of one channel.
+pub(crate) struct ChannelAccess {
+    /// Everyone may be here.
+    is_public: bool,
+    /// `public` counts in every event up to this one: an older answer changes nothing.
+    public_as_of: u64,
+    /// The last event by which fewer may be here.
+    narrowed_at: u64,
+    /// The newest removals.
+    removals: VecDeque<(u64, UserId)>,
+    /// Every removal and every narrowing after this is remembered.
+    complete_after: u64,
+    /// Closed by this event or an earlier one.
+    closed_at: Option<u64>,
+    /// To be confirmed once this is in Postgres.
+    due_after_seq: Option<u64>,
+    /// When api is asked next.
+    next_confirm_at: Instant,
+    /// When api was to be asked first, however often that failed since.
+    due_since: Instant,
+    is_confirming: bool,
+    /// Something became due while api was asked: its answer may not count that in.
+    is_due_again: bool,
+}
+
+/// The place of a channel among those that api is to be asked about now: the lowest is asked about first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ConfirmPriority {
+    /// Nothing has changed that may have ended a right: it is one of the confirmations of each minute.
+    pub(crate) is_routine: bool,
+    due_since: Instant,
+}
+
+/// What api has answered of a channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AccessAnswer {
+    /// Everyone may be here.
+    pub(crate) is_public: bool,
+    /// Nobody may: the room is closed.
+    pub(crate) is_closed: bool,
+    /// The last event that is counted in.
+    pub(crate) as_of: u64,
+}
+
+impl ChannelAccess {
+    /// A channel that is heard from `began` on.
+    pub(crate) fn new(start_seq: u64) -> Self {
+        Self {
+            is_public: true,
+            public_as_of: 0,
+            narrowed_at: 0,
+            removals: VecDeque::new(),
+            complete_after: start_seq,
+            closed_at: None,
+            due_after_seq: None,
+            next_confirm_at: Instant::now() + CONFIRM_INTERVAL,
+            due_since: Instant::now() + CONFIRM_INTERVAL,
+            is_confirming: false,
+            is_due_again: false,
+        }
+    }
+
+    /// Whether a right that was granted as of then is over already. No removal ends an admin's.
+    pub(crate) fn is_revoked(&self, caller: &Caller, as_of: u64) -> bool {
+        let mut since = self.removals.iter().filter(|(seq, _)| *seq > as_of);
+        let removed = !caller.is_admin && since.any(|(_, removed)| *removed == caller.user);
+        removed || self.closed_at.is_some_and(|seq| seq > as_of)
+    }
+
+    /// Someone is let in by that right.
+    pub(crate) fn note_grant(&mut self, public: bool, as_of: u64) {
+        self.update_public(public, as_of);
+        // Removals up to `needed` are not remembered, so a grant older than that must be confirmed.
+        let needed = self.complete_after.max(self.narrowed_at);
+        let is_open_to_all = public && self.is_public && self.public_as_of >= needed;
+        if as_of < needed && !is_open_to_all {
+            self.schedule_confirmation(needed);
+        }
+    }
+
+    /// Takes over what is newer than what is known.
+    fn update_public(&mut self, public: bool, as_of: u64) {
+        if as_of >= self.public_as_of {
+            self.is_public = public;
+            self.public_as_of = as_of;
+        }
+    }
+
+    /// A person was removed.
+    pub(crate) fn note_removal(&mut self, seq: u64, user: UserId) {
+        self.removals.push_back((seq, user));
+        if self.removals.len() > REMOVALS_MAX
+            && let Some((seq, _)) = self.removals.pop_front()
+        {
+            self.complete_after = seq;
+        }
+    }
+
+    /// The room was closed.
+    pub(crate) fn note_closing(&mut self, seq: u64) {
+        self.closed_at = self.closed_at.max(Some(seq));
+    }
+
+    /// Not everyone who is here may stay: api has to be asked, once the event is in Postgres.
+    pub(crate) fn note_narrowing(&mut self, seq: u64) {
+        self.narrowed_at = self.narrowed_at.max(seq);
+        self.update_public(false, seq);
+        self.schedule_confirmation(seq);
+    }
+
+    /// Someone who is here goes on as another caller, with other rights.
+    pub(crate) fn note_caller_change(&mut self) {
+        if !self.is_public {
+            self.schedule_confirmation(0);
+        }
+    }
+
+    fn schedule_confirmation(&mut self, seq: u64) {
+        let now = Instant::now();
+        self.due_after_seq = self.due_after_seq.max(Some(seq));
+        // One that waits for its turn keeps it.
+        self.next_confirm_at = self.next_confirm_at.min(now);
+        self.due_since = self.due_since.min(now);
+        self.is_due_again |= self.is_confirming;
+    }
+
+    /// Whether api has to be asked about those who are here, now or later.
+    pub(crate) fn needs_confirming(&self) -> bool {
+        !self.is_public || self.due_after_seq.is_some()
+    }
+
+    /// Whether the rights should have been confirmed by now, and were not.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.needs_confirming() && self.due_since.elapsed() >= OVERDUE_AFTER
+    }
+
+    /// When api is to be asked now: before or after other channels. It is asked once at a time, and about an
+    /// event only once that is in Postgres, as everything up to `applied` is.
+    pub(crate) fn confirm_priority(&self, applied: u64) -> Option<ConfirmPriority> {
+        let is_applied = self.due_after_seq.is_none_or(|seq| applied >= seq);
+        let asks = self.needs_confirming()
+            && is_applied
+            && !self.is_confirming
+            && Instant::now() >= self.next_confirm_at;
+        asks.then_some(ConfirmPriority {
+            is_routine: self.due_after_seq.is_none(),
+            due_since: self.next_confirm_at,
+        })
+    }
+
+    /// Begins to ask api, where that is to be done now; answers whether it is. [`Rights::asked`] takes what comes
+    /// of it.
+    pub(crate) fn start_confirmation(&mut self, applied: u64) -> bool {
+        let asks = self.confirm_priority(applied).is_some();
+        self.is_confirming |= asks;
+        asks
+    }
+
+    /// api has answered, or has not.
+    pub(crate) fn finish_confirmation(&mut self, answered: Option<AccessAnswer>) {
+        self.is_confirming = false;
+        let again = std::mem::take(&mut self.is_due_again);
+        match answered {
+            Some(AccessAnswer { is_public: public, is_closed: closed, as_of }) => {
+                self.update_public(public, as_of);
+                if closed {
+                    self.note_closing(as_of);
+                }
+                self.due_after_seq = self.due_after_seq.filter(|seq| again || *seq > as_of);
+                self.next_confirm_at = match self.due_after_seq {
+                    Some(_) if again => Instant::now(),
+                    Some(_) => Instant::now() + RETRY_INTERVAL,
+                    None => Instant::now() + CONFIRM_INTERVAL,
+                };
+                self.due_since = match self.due_after_seq {
+                    Some(_) => self.due_since,
+                    None => self.next_confirm_at,
+                };
+            }
+            None => self.next_confirm_at = Instant::now() + RETRY_INTERVAL,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: &str) -> UserId {
+        id.parse().expect("an id")
+    }
+
+    fn caller(id: &str) -> Caller {
+        Caller { user: user(id), is_admin: false, org_id: None }
+    }
+
+    fn answered(public: bool, as_of: u64) -> Option<AccessAnswer> {
+        Some(AccessAnswer { is_public: public, is_closed: false, as_of })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn narrowed_channel_has_its_turn_before_routine_confirmations_and_those_by_age() {
+        let [mut first, mut second, mut narrowed] = [10, 10, 10].map(ChannelAccess::new);
+        first.note_grant(false, 10);
+        tokio::time::advance(RETRY_INTERVAL).await;
+        second.next_confirm_at += RETRY_INTERVAL;
+        second.note_grant(false, 10);
+        tokio::time::advance(CONFIRM_INTERVAL).await;
+        narrowed.note_grant(true, 10);
+        narrowed.note_narrowing(11);
+        let turns = [&narrowed, &first, &second].map(|rights| rights.confirm_priority(11).expect("due"));
+        assert!(turns.is_sorted(), "{turns:?}");
+        assert_eq!(turns.map(|turn| turn.is_routine), [false, true, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn channel_keeps_its_turn_when_it_becomes_due_again() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_narrowing(11);
+        let turn = rights.confirm_priority(11);
+        tokio::time::advance(RETRY_INTERVAL).await;
+        rights.note_narrowing(12);
+        assert_eq!(rights.confirm_priority(12), turn);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn channel_is_overdue_until_api_answers_however_often_it_is_asked() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_narrowing(11);
+        tokio::time::advance(OVERDUE_AFTER / 2).await;
+        assert!(rights.start_confirmation(11) && !rights.is_overdue());
+        rights.finish_confirmation(None);
+        tokio::time::advance(OVERDUE_AFTER / 2).await;
+        assert!(rights.is_overdue());
+        assert!(rights.start_confirmation(11));
+        rights.finish_confirmation(answered(false, 11));
+        assert!(!rights.is_overdue());
+        tokio::time::advance(CONFIRM_INTERVAL + OVERDUE_AFTER).await;
+        assert!(rights.is_overdue(), "nobody asked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removal_after_the_grant_ends_it() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_removal(12, user("bob"));
+        assert!(rights.is_revoked(&caller("bob"), 11));
+        assert!(!rights.is_revoked(&caller("bob"), 12), "added again since");
+        assert!(!rights.is_revoked(&caller("ann"), 11));
+        assert!(
+            !rights.is_revoked(&Caller { is_admin: true, ..caller("bob") }, 11),
+            "an admin needs no membership"
+        );
+        rights.note_closing(20);
+        assert!(rights.is_revoked(&caller("ann"), 19));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_from_before_the_beginning_is_confirmed_at_once() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_grant(false, 9);
+        assert!(!rights.start_confirmation(9), "not applied yet");
+        assert!(rights.start_confirmation(10));
+        assert!(!rights.start_confirmation(10), "once at a time");
+        rights.finish_confirmation(answered(false, 10));
+        assert!(!rights.start_confirmation(10));
+        tokio::time::advance(CONFIRM_INTERVAL).await;
+        assert!(rights.start_confirmation(10), "the minute's confirmation");
+        rights.finish_confirmation(None);
+        assert!(!rights.start_confirmation(10));
+        tokio::time::advance(RETRY_INTERVAL).await;
+        assert!(rights.start_confirmation(10), "asked again where api did not answer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_public_room_is_confirmed_where_its_grant_is_older_than_its_beginning() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_grant(true, 9);
+        assert!(rights.start_confirmation(10), "it may have been closed or made private by the tenth event");
+        rights.finish_confirmation(answered(true, 10));
+        rights.note_grant(true, 9);
+        tokio::time::advance(CONFIRM_INTERVAL * 2).await;
+        assert!(!rights.start_confirmation(100), "everything since was heard");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_public_room_asks_nobody_until_it_is_made_private() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_grant(true, 10);
+        tokio::time::advance(CONFIRM_INTERVAL * 2).await;
+        assert!(!rights.start_confirmation(100));
+        rights.note_caller_change();
+        assert!(!rights.start_confirmation(100));
+        rights.note_narrowing(101);
+        assert!(!rights.start_confirmation(100));
+        assert!(rights.start_confirmation(101));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_public_grant_older_than_the_narrowing_is_confirmed_and_does_not_widen() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_narrowing(20);
+        assert!(rights.start_confirmation(20));
+        rights.finish_confirmation(answered(false, 25));
+        rights.note_grant(true, 15);
+        assert!(rights.start_confirmation(25), "whoever came by it may not be here");
+        rights.finish_confirmation(answered(false, 25));
+        tokio::time::advance(CONFIRM_INTERVAL).await;
+        assert!(rights.start_confirmation(25), "the room is still private");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_older_than_the_narrowing_does_not_widen() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_grant(false, 10);
+        tokio::time::advance(CONFIRM_INTERVAL).await;
+        assert!(rights.start_confirmation(10));
+        rights.note_narrowing(20);
+        rights.finish_confirmation(answered(true, 19));
+        assert!(rights.start_confirmation(20));
+        rights.finish_confirmation(answered(false, 20));
+        tokio::time::advance(CONFIRM_INTERVAL).await;
+        assert!(rights.start_confirmation(20), "the room is still private");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_answer_widens() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_narrowing(20);
+        rights.note_grant(true, 21);
+        assert!(rights.start_confirmation(21));
+        rights.finish_confirmation(answered(true, 21));
+        tokio::time::advance(CONFIRM_INTERVAL * 2).await;
+        assert!(!rights.start_confirmation(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_closed_before_its_beginning_takes_nobody_once_that_is_known() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_grant(true, 8);
+        assert!(rights.start_confirmation(10));
+        rights.finish_confirmation(Some(AccessAnswer { is_public: true, is_closed: true, as_of: 12 }));
+        assert!(rights.is_revoked(&caller("ann"), 8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_becomes_due_while_api_is_asked_is_asked_afterwards() {
+        let mut rights = ChannelAccess::new(10);
+        rights.note_grant(false, 10);
+        tokio::time::advance(CONFIRM_INTERVAL).await;
+        let changes: [fn(&mut ChannelAccess); 2] =
+            [ChannelAccess::note_caller_change, |rights| rights.note_grant(false, 9)];
+        for change in changes {
+            assert!(rights.start_confirmation(12));
+            change(&mut rights);
+            rights.finish_confirmation(answered(false, 12));
+            assert!(rights.start_confirmation(12), "whoever was asked about was another, or fewer");
+            rights.finish_confirmation(answered(false, 12));
+            assert!(!rights.start_confirmation(12));
+            tokio::time::advance(CONFIRM_INTERVAL).await;
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What is delivered, and what is counted of it.
+
+use async_nats::HeaderMap;
+use metrics::Counter;
+use service::metric_names as names;
+
+/// Handles of metrics that every delivery touches.
+#[derive(Clone)]
+pub(crate) struct DeliveryMetrics {
+    pub(crate) frames: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) overflows: Counter,
+}
+
+impl DeliveryMetrics {
+    /// Handles of the recorder that is installed now.
+    pub(crate) fn new() -> Self {
+        Self {
+            frames: metrics::counter!(names::DELIVERIES_TOTAL),
+            bytes: metrics::counter!(names::DELIVERED_BYTES_TOTAL),
+            overflows: metrics::counter!(names::OUTBOX_OVERFLOWS_TOTAL),
+        }
+    }
+}
+
+/// A stored event, as it came live or as it was read from the log.
+#[derive(Clone, Copy)]
+pub(crate) struct LiveEvent<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) seq: u64,
+    pub(crate) headers: Option<&'a HeaderMap>,
+    pub(crate) payload: &'a [u8],
+}

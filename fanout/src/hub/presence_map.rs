@@ -1,0 +1,288 @@
+//! Who is in a room, folded from the log: what clients see is one join and one leave a person,
+//! however many sockets, tabs and nodes they have.
+//!
+//! Each process that holds sockets says of its own people whether they are there, under its
+//! incarnation and a counter that only rises. What must hold: the highest counter is true, in
+//! whatever order words come; so a snapshot and the events after it may be merged either way round.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use protocol::{id::UserId, socket::push::PresencePush};
+use tokio::time::Instant;
+
+/// Above that many people they are counted, not named.
+const NAMED_MAX: usize = 1_000;
+/// Below that many they are named again.
+const NAMED_AGAIN_BELOW: usize = 800;
+/// In a complete fold a leave is remembered that long, so that an older join that comes later does not undo it.
+const LEAVE_KEPT_FOR: Duration = Duration::from_secs(60);
+/// That many leaves are remembered in a fold that is not complete.
+const LEAVES_MAX: usize = 10_000;
+
+struct ProcessEntry {
+    incarnation: u64,
+    counter: u64,
+    is_present: bool,
+    received_at: Instant,
+}
+
+/// The people of one room.
+#[derive(Default)]
+pub(crate) struct PresenceMap {
+    entries: HashMap<UserId, Vec<ProcessEntry>>,
+    present: BTreeSet<UserId>,
+    /// It began with everyone who was there.
+    is_complete: bool,
+    /// Leaves up to this event may be forgotten: the snapshot that completes the fold has to reach up to there.
+    leaves_forgotten_up_to: u64,
+    is_crowd: bool,
+    /// Who came and went untold.
+    unannounced_joins: u64,
+    unannounced_leaves: u64,
+    /// What is answered to those who ask, while nothing changes.
+    cached_answer: Option<Arc<str>>,
+}
+
+impl PresenceMap {
+    /// Takes a process's word. True where it changes what clients see, and they are to be told.
+    pub(crate) fn apply(&mut self, user: &UserId, incarnation: u64, counter: u64, present: bool) -> bool {
+        let words = self.entries.entry(user.clone()).or_default();
+        let heard = Instant::now();
+        match words.iter_mut().find(|word| word.incarnation == incarnation) {
+            Some(word) if counter <= word.counter => return false,
+            Some(word) => {
+                *word = ProcessEntry { incarnation, counter, is_present: present, received_at: heard }
+            }
+            None => {
+                words.push(ProcessEntry { incarnation, counter, is_present: present, received_at: heard });
+            }
+        }
+        let is_here = words.iter().any(|word| word.is_present);
+        let changed = if is_here { self.present.insert(user.clone()) } else { self.present.remove(user) };
+        if !changed {
+            return false;
+        }
+        self.cached_answer = None;
+        let count = self.present.len();
+        self.is_crowd = if self.is_crowd { count >= NAMED_AGAIN_BELOW } else { count > NAMED_MAX };
+        if self.is_crowd {
+            *(if is_here { &mut self.unannounced_joins } else { &mut self.unannounced_leaves }) += 1;
+        }
+        !self.is_crowd
+    }
+
+    /// Everyone who was there at the beginning has been heard.
+    pub(crate) fn mark_complete(&mut self) {
+        self.is_complete = true;
+        self.cached_answer = None;
+        (self.unannounced_joins, self.unannounced_leaves) = (0, 0);
+    }
+
+    /// The fields that answer who is here: `"participants":…,"count":…`.
+    pub(crate) fn participants_json(&mut self) -> Arc<str> {
+        let (complete, many) = (self.is_complete, self.is_crowd);
+        let present = &self.present;
+        self.cached_answer
+            .get_or_insert_with(|| {
+                let names = if complete && !many {
+                    serde_json::to_string(present).unwrap_or_else(|_| "null".to_owned())
+                } else {
+                    "null".to_owned()
+                };
+                let count = if complete { present.len().to_string() } else { "null".to_owned() };
+                format!(r#""participants":{names},"count":{count}"#).into()
+            })
+            .clone()
+    }
+
+    /// What has changed untold since the last time.
+    pub(crate) fn take_unannounced(&mut self) -> Option<PresencePush> {
+        let (joined, left) =
+            (std::mem::take(&mut self.unannounced_joins), std::mem::take(&mut self.unannounced_leaves));
+        (joined + left > 0).then_some(PresencePush { count: self.present.len(), joined, left })
+    }
+
+    /// Up to which event a snapshot has to reach, at least, to complete the fold.
+    pub(crate) const fn leaves_forgotten_up_to(&self) -> u64 {
+        self.leaves_forgotten_up_to
+    }
+
+    /// Forgets leaves that are long over; `last` is the room's last event. Until everyone who was there at the
+    /// beginning has been heard none is: however long that takes, a join from before a leave may come after it.
+    /// Where they are too many all are forgotten, and the snapshot has to contain them.
+    pub(crate) fn forget_old_leaves(&mut self, last: u64) {
+        if !self.is_complete {
+            let leaves = self.entries.values().flatten().filter(|word| !word.is_present).count();
+            if leaves > LEAVES_MAX {
+                self.forget_all_leaves(last);
+            }
+            return;
+        }
+        self.entries.retain(|_, words| {
+            words.retain(|word| word.is_present || word.received_at.elapsed() < LEAVE_KEPT_FOR);
+            !words.is_empty()
+        });
+    }
+
+    fn forget_all_leaves(&mut self, last: u64) {
+        self.entries.retain(|_, words| {
+            words.retain(|word| word.is_present);
+            !words.is_empty()
+        });
+        self.leaves_forgotten_up_to = last;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn user(n: usize) -> UserId {
+        format!("u{n}").parse().expect("an id")
+    }
+
+    #[test]
+    fn two_nodes_are_one_person() {
+        let mut fold = PresenceMap::default();
+        fold.mark_complete();
+        assert!(fold.apply(&user(1), 10, 1, true));
+        assert!(!fold.apply(&user(1), 20, 1, true), "they are here already");
+        assert!(!fold.apply(&user(1), 10, 2, false), "one node is left");
+        assert!(!fold.apply(&user(1), 20, 1, false), "the counter has not risen");
+        assert!(fold.apply(&user(1), 20, 2, false));
+        assert_eq!(&*fold.participants_json(), r#""participants":[],"count":0"#);
+    }
+
+    #[test]
+    fn many_are_counted_until_they_are_few() {
+        let mut fold = PresenceMap::default();
+        fold.mark_complete();
+        let told = (0..=NAMED_MAX).filter(|n| fold.apply(&user(*n), 1, 1, true)).count();
+        assert_eq!(told, NAMED_MAX);
+        assert_eq!(&*fold.participants_json(), r#""participants":null,"count":1001"#);
+        assert_eq!(fold.take_unannounced(), Some(PresencePush { count: NAMED_MAX + 1, joined: 1, left: 0 }));
+        assert_eq!(fold.take_unannounced(), None);
+        let left = NAMED_MAX + 1 - NAMED_AGAIN_BELOW;
+        assert!((0..left).all(|n| !fold.apply(&user(n), 1, 2, false)), "still counted");
+        assert!(fold.apply(&user(left), 1, 2, false), "named again");
+        let untold = u64::try_from(left).expect("small");
+        assert_eq!(
+            fold.take_unannounced(),
+            Some(PresencePush { count: NAMED_AGAIN_BELOW - 1, joined: 0, left: untold })
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leave_heard_long_before_an_older_snapshot_is_not_undone_by_it() {
+        let mut fold = PresenceMap::default();
+        assert!(!fold.apply(&user(1), 10, 2, false), "nobody was known to be here");
+        tokio::time::advance(LEAVE_KEPT_FOR * 60).await;
+        fold.forget_old_leaves(2);
+        assert!(!fold.apply(&user(1), 10, 1, true), "the join of before");
+        fold.mark_complete();
+        assert_eq!(&*fold.participants_json(), r#""participants":[],"count":0"#);
+        fold.forget_old_leaves(2);
+        assert!(fold.entries.is_empty(), "it is complete: nothing older comes");
+    }
+
+    #[test]
+    fn leaves_are_bounded_until_a_later_snapshot_is_merged() {
+        let mut fold = PresenceMap::default();
+        for n in 0..LEAVES_MAX {
+            fold.apply(&user(n), 10, 2, false);
+        }
+        fold.forget_old_leaves(76);
+        assert_eq!(fold.leaves_forgotten_up_to(), 0);
+        fold.apply(&user(LEAVES_MAX), 10, 2, false);
+        fold.apply(&user(0), 20, 1, true);
+        fold.forget_old_leaves(77);
+        assert_eq!(
+            (fold.leaves_forgotten_up_to(), fold.entries.len()),
+            (77, 1),
+            "who is there is remembered"
+        );
+        assert_eq!(fold.present.len(), 1);
+    }
+
+    /// A word of the log: on whom, of which node, whether they are there, and whether long passes after it.
+    type Said = (usize, u64, bool, bool);
+
+    /// Hears those words of the log whose places are given.
+    async fn apply_range(fold: &mut PresenceMap, log: &[Said], places: std::ops::Range<usize>) {
+        for place in places {
+            let (n, node, present, is_long) = log[place];
+            fold.apply(&user(n), node, place as u64 + 1, present);
+            if is_long {
+                tokio::time::advance(LEAVE_KEPT_FOR * 2).await;
+                fold.forget_old_leaves(place as u64 + 1);
+            }
+        }
+    }
+
+    /// The words of those whom Postgres has as present when it has so much of the log.
+    fn snapshot(log: &[Said]) -> impl Iterator<Item = (usize, u64, u64)> {
+        let last =
+            log.iter().enumerate().map(|(place, (n, node, present, _))| ((*n, *node), (place, *present)));
+        let last: HashMap<_, _> = last.collect();
+        let present = last.into_iter().filter(|(_, (_, present))| *present);
+        present.map(|((n, node), (place, _))| (n, node, place as u64 + 1))
+    }
+
+    proptest! {
+        #[test]
+        fn a_snapshot_as_of_any_event_merged_at_any_time_ends_with_who_is_there(
+            log in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>(), any::<bool>()), 0..24),
+            places in proptest::array::uniform4(0_usize..=24),
+        ) {
+            let [began, as_of, full, merged] = places.map(|place| place.min(log.len()));
+            let full = full.max(began);
+            let merged = merged.max(full).max(as_of);
+            let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let (heard, all) = clock.expect("a clock").block_on(async {
+                let mut fold = PresenceMap::default();
+                apply_range(&mut fold, &log, began..full).await;
+                // The leaves are too many here: the snapshot reaches up to there.
+                fold.forget_all_leaves(full as u64);
+                apply_range(&mut fold, &log, full..merged).await;
+                for (n, node, counter) in snapshot(&log[..as_of]) {
+                    fold.apply(&user(n), node, counter, true);
+                }
+                apply_range(&mut fold, &log, as_of..full).await;
+                fold.mark_complete();
+                apply_range(&mut fold, &log, merged..log.len()).await;
+                let mut all = PresenceMap::default();
+                all.mark_complete();
+                apply_range(&mut all, &log, 0..log.len()).await;
+                (fold.participants_json(), all.participants_json())
+            });
+            prop_assert_eq!(heard, all);
+        }
+
+        #[test]
+        fn words_in_any_order_say_the_same(
+            words in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>()), 0..20),
+            seed in any::<u64>(),
+        ) {
+            // A counter is used once.
+            let words: Vec<_> =
+                (1_u64..).zip(words).map(|(counter, (n, node, present))| (n, node, counter, present)).collect();
+            let mut shuffled = words.clone();
+            shuffled.sort_by_key(|(_, _, counter, _)| counter.wrapping_mul(seed | 1));
+            let people = |words: &[(usize, u64, u64, bool)]| {
+                let mut fold = PresenceMap::default();
+                fold.mark_complete();
+                for (n, node, counter, present) in words {
+                    fold.apply(&user(*n), *node, *counter, *present);
+                }
+                fold.participants_json()
+            };
+            prop_assert_eq!(people(&words), people(&shuffled));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! All sockets of the node, so that a drain reaches each, and those of each person, so that what
+//! concerns a person reaches all of theirs, whatever they follow.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use protocol::{
+    caller::Caller,
+    error::{Error, ErrorCode},
+    id::UserId,
+};
+use service::rate::{ConcurrencyLimit, refusals};
+use tokio::sync::watch;
+
+use crate::session::outbox::Outbox;
+
+/// When a person who has too many sockets may try again, in seconds: a half-open one is closed within a minute.
+const RETRY_AFTER_SECS: u32 = 10;
+
+/// The node's open sockets.
+#[derive(Clone, Debug)]
+pub(crate) struct SocketRegistry {
+    open: Arc<Mutex<RegistryState>>,
+    count: watch::Sender<usize>,
+    max: usize,
+    sockets_per_person: ConcurrencyLimit,
+}
+
+#[derive(Debug, Default)]
+struct RegistryState {
+    sockets: HashMap<u64, Arc<Outbox>>,
+    people: HashMap<UserId, Vec<u64>>,
+}
+
+/// One open socket; it is gone from the list when this is dropped.
+#[derive(Debug)]
+pub(crate) struct SocketRegistration {
+    registry: SocketRegistry,
+    socket_id: u64,
+    user: UserId,
+}
+
+impl SocketRegistry {
+    /// An empty list of at most `max` sockets, and of so many of each person.
+    pub(crate) fn new(max: usize, of_person: ConcurrencyLimit) -> Self {
+        Self { open: Arc::default(), count: watch::Sender::new(0), max, sockets_per_person: of_person }
+    }
+
+    fn open(&self) -> MutexGuard<'_, RegistryState> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_limits(&self, open: &RegistryState, caller: &Caller) -> Result<(), Error> {
+        if open.sockets.len() >= self.max {
+            return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
+        }
+        let ConcurrencyLimit(most) = self.sockets_per_person;
+        if caller.is_admin || open.people.get(&caller.user).is_none_or(|ids| ids.len() < most) {
+            return Ok(());
+        }
+        refusals("sockets").increment(1);
+        let detail = format!("You have {most} sockets open here, the most that a person may have.");
+        Err(Error { wait: Some(RETRY_AFTER_SECS), ..Error::new(ErrorCode::RateLimited, detail) })
+    }
+
+    /// Lists a socket of that person.
+    ///
+    /// # Errors
+    /// Where the node has no room for it, or the person as many as may be. An admin may have any number.
+    pub(crate) fn register(
+        &self,
+        id: u64,
+        caller: &Caller,
+        outbox: Arc<Outbox>,
+    ) -> Result<SocketRegistration, Error> {
+        let mut open = self.open();
+        self.check_limits(&open, caller)?;
+        open.sockets.insert(id, outbox);
+        open.people.entry(caller.user.clone()).or_default().push(id);
+        self.count.send_replace(open.sockets.len());
+        Ok(SocketRegistration { registry: self.clone(), socket_id: id, user: caller.user.clone() })
+    }
+
+    /// Every open socket now.
+    pub(crate) fn all(&self) -> Vec<Arc<Outbox>> {
+        self.open().sockets.values().cloned().collect()
+    }
+
+    /// Every open socket of certain people now.
+    pub(crate) fn of_people(&self, is_wanted: impl Fn(&UserId) -> bool) -> Vec<Arc<Outbox>> {
+        let open = self.open();
+        let people = open.people.iter().filter(|(user, _)| is_wanted(user));
+        people.flat_map(|(_, ids)| ids).filter_map(|id| open.sockets.get(id).cloned()).collect()
+    }
+
+    /// Every open socket of a person now.
+    pub(crate) fn of_person(&self, user: &UserId) -> Vec<(u64, Arc<Outbox>)> {
+        let open = self.open();
+        let ids = open.people.get(user).into_iter().flatten();
+        ids.filter_map(|id| Some((*id, open.sockets.get(id)?.clone()))).collect()
+    }
+
+    /// Resolves when no socket is open any more.
+    pub(crate) async fn wait_until_empty(&self) {
+        // The sender lives in self: waiting can't fail.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl Drop for SocketRegistration {
+    fn drop(&mut self) {
+        let mut open = self.registry.open();
+        open.sockets.remove(&self.socket_id);
+        if let Some(ids) = open.people.get_mut(&self.user) {
+            ids.retain(|id| *id != self.socket_id);
+            if ids.is_empty() {
+                open.people.remove(&self.user);
+            }
+        }
+        self.registry.count.send_replace(open.sockets.len());
+    }
+}

@@ -1,0 +1,70 @@
+//! A socket that asks to follow a channel, and where it begins.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::{caller::Caller, rpc::AccessGrant};
+use tokio::sync::oneshot;
+
+use crate::session::outbox::Outbox;
+
+/// Makes the frame that answers a follower, once it is known where it begins.
+pub(crate) type AnswerFn = Box<dyn FnOnce(&SubscriptionStart) -> Bytes + Send>;
+
+/// A socket that asks to follow a channel.
+pub(crate) struct SubscribeRequest {
+    /// The socket's number on this node.
+    pub(crate) socket_id: u64,
+    /// Number of the socket's frame that asks.
+    pub(crate) frame_number: u64,
+    /// The person on the socket, with their rights by token.
+    pub(crate) caller: Caller,
+    /// Where its frames go.
+    pub(crate) outbox: Arc<Outbox>,
+    /// The last event the client has.
+    pub(crate) since: Option<u64>,
+    /// The epoch it got it in.
+    pub(crate) epoch: Option<u64>,
+    /// The right that api has granted, where the channel is a room's or a team's.
+    pub(crate) grant: Option<AccessGrant>,
+    /// Its answer, pushed before all events. `None` for a guard: it is pushed nothing, and is only
+    /// closed when its right ends.
+    pub(crate) answer: Option<AnswerFn>,
+    /// Resolves with true once it follows, with false where its right is over. Dropped where the channel can't be
+    /// followed now.
+    pub(crate) admitted: oneshot::Sender<bool>,
+}
+
+impl SubscribeRequest {
+    /// Whether that socket asked for it in a frame up to `frame`, as a guard or not.
+    pub(crate) fn is_from(&self, socket_id: u64, frame_number: u64, is_watcher: bool) -> bool {
+        self.socket_id == socket_id
+            && self.frame_number <= frame_number
+            && self.answer.is_none() == is_watcher
+    }
+
+    /// Sequence up to which the client lacks nothing. It is later than `since` where api's grant shows that the
+    /// room had no event between.
+    pub(crate) fn complete_up_to(&self) -> Option<u64> {
+        let since = self.since?;
+        match self.grant {
+            Some(grant) if grant.last_event <= since => Some(since.max(grant.as_of)),
+            _ => Some(since),
+        }
+    }
+}
+
+/// Where a follower begins.
+#[derive(Clone, Debug)]
+pub(crate) struct SubscriptionStart {
+    /// Index of the channel's shard in lists of all shards.
+    pub(crate) shard_index: usize,
+    /// The epoch of its stream.
+    pub(crate) epoch: u64,
+    /// Everything after this is pushed.
+    pub(crate) after_seq: u64,
+    /// Whether nothing is missing between what the client has and what it is pushed.
+    pub(crate) is_recovered: bool,
+    /// The people present, where the channel is a room's: fields of JSON.
+    pub(crate) participants_json: Option<Arc<str>>,
+}

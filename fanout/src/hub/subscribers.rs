@@ -1,0 +1,191 @@
+//! The sockets of one channel: those that are pushed its events, and those that only guard a right.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use protocol::{caller::Caller, id::UserId, subject::Channel};
+
+use crate::{
+    encode::{EncodedEvent, PushFormat},
+    session::outbox::Outbox,
+};
+
+/// A socket, and by what right it is here.
+pub(super) struct Subscriber {
+    pub(super) outbox: Arc<Outbox>,
+    /// Which of its frames asked.
+    pub(super) frame_number: u64,
+    pub(super) caller: Caller,
+    /// Its right was granted as of this event.
+    pub(super) granted_as_of: u64,
+    /// The client has everything up to here already.
+    pub(super) after_seq: u64,
+}
+
+/// An event that all followers get next, or all sockets of one person.
+pub(super) struct OutgoingFrame {
+    pub(super) seq: u64,
+    pub(super) encoded: EncodedEvent,
+    pub(super) only_for: Option<UserId>,
+}
+
+impl OutgoingFrame {
+    /// What this one is to be sent of it.
+    fn frame_for(&self, member: &Subscriber) -> Option<&Bytes> {
+        let concerns = self.only_for.as_ref().is_none_or(|user| *user == member.caller.user);
+        let is_new = self.seq > member.after_seq;
+        self.encoded.frame(member.outbox.format()).filter(|_| is_new && concerns)
+    }
+}
+
+/// What was sent.
+#[derive(Default)]
+pub(super) struct FlushResult {
+    pub(super) frames: usize,
+    pub(super) bytes: usize,
+    /// Sockets that take nothing more.
+    pub(super) closed_sockets: Vec<u64>,
+}
+
+/// The sockets of one channel, by their numbers on this node.
+#[derive(Default)]
+pub(super) struct Subscribers {
+    subscribers: HashMap<u64, Subscriber>,
+    access_watchers: HashMap<u64, Subscriber>,
+    /// Some are, or were, pushed these forms.
+    has_match_format: bool,
+    has_deflated_format: bool,
+    outgoing: Vec<OutgoingFrame>,
+}
+
+impl Subscribers {
+    /// A socket is pushed the channel's events from now on.
+    pub(super) fn add(&mut self, socket_id: u64, member: Subscriber) {
+        self.has_match_format |= member.outbox.format() == PushFormat::Match;
+        self.has_deflated_format |= member.outbox.format() == PushFormat::Deflated;
+        self.subscribers.insert(socket_id, member);
+    }
+
+    /// A socket is told when its right ends.
+    pub(super) fn add_access_watcher(&mut self, socket_id: u64, member: Subscriber) {
+        self.access_watchers.insert(socket_id, member);
+    }
+
+    /// A socket is not here any more by what its frames up to that one had asked; as a guard, or as one
+    /// that is pushed to.
+    pub(super) fn remove(&mut self, socket_id: u64, frame_number: u64, is_watcher: bool) {
+        let sockets = if is_watcher { &mut self.access_watchers } else { &mut self.subscribers };
+        if sockets.get(&socket_id).is_some_and(|member| member.frame_number <= frame_number) {
+            sockets.remove(&socket_id);
+        }
+    }
+
+    /// A socket goes on as another caller. Answers whether it is here.
+    pub(super) fn change_caller(&mut self, socket_id: u64, caller: &Caller) -> bool {
+        let mut is_here = false;
+        for sockets in [&mut self.subscribers, &mut self.access_watchers] {
+            if let Some(member) = sockets.get_mut(&socket_id) {
+                member.caller = caller.clone();
+                is_here = true;
+            }
+        }
+        is_here
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.subscribers.is_empty() && self.access_watchers.is_empty()
+    }
+
+    /// Whether a socket is pushed this channel's events.
+    pub(super) fn has(&self, connection: u64) -> bool {
+        self.subscribers.contains_key(&connection)
+    }
+
+    /// Whether somebody may be pushed that form.
+    pub(super) const fn needs_format(&self, form: PushFormat) -> bool {
+        match form {
+            PushFormat::Native => true,
+            PushFormat::Deflated => self.has_deflated_format,
+            PushFormat::Match => self.has_match_format,
+        }
+    }
+
+    /// This is sent next, with all that is.
+    pub(super) fn queue(&mut self, next: OutgoingFrame) {
+        if !self.subscribers.is_empty() {
+            self.outgoing.push(next);
+        }
+    }
+
+    /// Sends each what it gets of what is next, all at once.
+    pub(super) fn flush(&mut self) -> FlushResult {
+        let mut sent = FlushResult::default();
+        let next = std::mem::take(&mut self.outgoing);
+        let mut frames = Vec::with_capacity(next.len());
+        for (connection, member) in &self.subscribers {
+            frames.clear();
+            frames.extend(next.iter().filter_map(|next| next.frame_for(member)));
+            if frames.is_empty() {
+                continue;
+            }
+            if member.outbox.deliver(&frames) {
+                sent.frames += frames.len();
+                sent.bytes += frames.iter().map(|frame| frame.len()).sum::<usize>();
+            } else {
+                sent.closed_sockets.push(*connection);
+            }
+        }
+        sent
+    }
+
+    /// Closes those who lack an event and have been sent later ones: they resume from a position before it.
+    /// Answers how many.
+    pub(super) fn close_lacking(&mut self, event: &OutgoingFrame, position: &Bytes) -> usize {
+        let before = self.subscribers.len();
+        self.subscribers.retain(|_, member| {
+            let has_it = event.frame_for(member).is_none();
+            if !has_it {
+                member.outbox.close_for_resume(position);
+            }
+            has_it
+        });
+        before - self.subscribers.len()
+    }
+
+    /// Pushes what is not stored.
+    pub(super) fn push_unstored(&self, frame: &Bytes) {
+        for member in self.subscribers.values() {
+            member.outbox.push_unstored(frame);
+        }
+    }
+
+    /// Ends the right of those whom it concerns, where it was granted before that event.
+    pub(super) fn evict(&mut self, channel: &Channel, seq: u64, is_revoked: impl Fn(&Caller) -> bool) {
+        let mut stays = |_: &u64, member: &mut Subscriber| {
+            let ends = member.granted_as_of < seq && is_revoked(&member.caller);
+            if ends {
+                member.outbox.evict(channel.clone(), member.frame_number);
+            }
+            !ends
+        };
+        self.subscribers.retain(&mut stays);
+        self.access_watchers.retain(stays);
+    }
+
+    /// Everyone whose right counts here, each once.
+    pub(super) fn callers(&self) -> HashSet<Caller> {
+        self.subscribers
+            .values()
+            .chain(self.access_watchers.values())
+            .map(|member| member.caller.clone())
+            .collect()
+    }
+
+    /// All sockets.
+    pub(super) fn outboxes(&self) -> impl Iterator<Item = &Arc<Outbox>> {
+        self.subscribers.values().chain(self.access_watchers.values()).map(|member| &member.outbox)
+    }
+}

@@ -1,0 +1,298 @@
+//! Tests of how a right ends: whatever comes between api's answer and the admission, nobody stays who may not.
+
+use std::sync::Arc;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*};
+use protocol::{
+    caller::Caller,
+    event::Person,
+    id::{RoomId, ShardCount, TeamId},
+    rpc::{AccessGrant, Surface},
+    subject::Channel,
+};
+use service::token::Identity;
+use tokio::sync::oneshot;
+
+use super::{PendingSession, Session, outbox::Outbox};
+use crate::{
+    bench,
+    encode::PushFormat,
+    hub::{
+        access::AccessAnswer,
+        channel::{ChannelState, DeliveryMetrics, LiveEvent},
+        subscribe::{AnswerFn, SubscribeRequest, SubscriptionStart},
+    },
+};
+
+fn channel_state(channel: Channel, began: u64) -> ChannelState {
+    ChannelState::new(channel, 0, began, 1, oneshot::channel().0, Arc::new(DeliveryMetrics::new()))
+}
+
+fn grant(public: bool, as_of: u64) -> AccessGrant {
+    AccessGrant { public, pair: false, as_of, team: None, last_event: 0 }
+}
+
+/// A socket that asks, by its n-th frame; as a guard, or to be pushed to.
+struct AdmissionCase<'a> {
+    outbox: &'a Arc<Outbox>,
+    caller: Caller,
+    connection: u64,
+    frame: u64,
+    grant: Option<AccessGrant>,
+    is_watcher: bool,
+}
+
+/// Whether it is let in.
+fn admit(hub: &mut ChannelState, ask: AdmissionCase<'_>) -> bool {
+    let (done, mut admitted) = oneshot::channel();
+    let AdmissionCase { outbox, caller, connection, frame, grant, is_watcher: guards } = ask;
+    let follower = SubscribeRequest {
+        socket_id: connection,
+        frame_number: frame,
+        caller,
+        outbox: outbox.clone(),
+        since: None,
+        epoch: None,
+        grant,
+        answer: (!guards)
+            .then(|| Box::new(|_: &SubscriptionStart| Bytes::from_static(b"answer")) as AnswerFn),
+        admitted: done,
+    };
+    hub.admit(follower, true);
+    admitted.try_recv().expect("it is decided at once")
+}
+
+fn receive(hub: &mut ChannelState, event: &str, seq: u64, payload: &str) {
+    let headers = HeaderMap::new();
+    let payload = Bytes::from(payload.to_owned());
+    hub.queue(LiveEvent { name: event, seq, headers: Some(&headers), payload: &payload });
+    hub.flush();
+}
+
+const CLOSED: &str = r#"{"room":1,"closed":true,"by":"ann"}"#;
+
+fn outbox() -> Arc<Outbox> {
+    Arc::new(Outbox::new(1 << 20, PushFormat::Native))
+}
+
+#[tokio::test]
+async fn who_is_removed_from_a_team_is_out_of_its_channel_and_of_its_rooms() {
+    let channel = Channel::Team(TeamId(7));
+    for grant in [Some(grant(false, 10)), None] {
+        let (mut hub, outbox) = (channel_state(channel.clone(), 10), outbox());
+        let caller = bench::caller(1);
+        for (frame, guards) in [(1, false), (2, true)] {
+            let ask = AdmissionCase {
+                outbox: &outbox,
+                caller: caller.clone(),
+                connection: 1,
+                frame,
+                grant,
+                is_watcher: guards,
+            };
+            assert!(admit(&mut hub, ask));
+        }
+        receive(&mut hub, "team-member-remove", 11, r#"{"team":7,"user":"user-1","by":"ann"}"#);
+        assert_eq!(outbox.take_evictions(), [(channel.clone(), 1), (channel.clone(), 2)]);
+        assert!(hub.is_empty());
+        if grant.is_some() {
+            let ask =
+                AdmissionCase { outbox: &outbox, caller, connection: 1, frame: 3, grant, is_watcher: false };
+            assert!(!admit(&mut hub, ask), "by a grant from before the removal");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_one_persons_sockets_only_those_whose_caller_may_not_stay_are_put_out() {
+    let (mut hub, channel) = (channel_state(Channel::Room(RoomId(1)), 10), Channel::Room(RoomId(1)));
+    let plain = bench::caller(1);
+    let admin = Caller { is_admin: true, ..plain.clone() };
+    let sockets = [outbox(), outbox()];
+    for (connection, outbox) in (1..).zip(&sockets) {
+        let ask = AdmissionCase {
+            outbox,
+            caller: admin.clone(),
+            connection,
+            frame: 1,
+            grant: Some(grant(false, 10)),
+            is_watcher: false,
+        };
+        assert!(admit(&mut hub, ask));
+    }
+    assert!(!hub.access.start_confirmation(10), "nothing is due");
+    hub.change_caller(1, &plain);
+    assert!(hub.access.start_confirmation(10), "its new rights are asked about");
+    assert_eq!(hub.callers(), [plain.clone(), admin].into());
+    hub.evict(11, |caller| *caller == plain);
+    assert_eq!(sockets.map(|outbox| outbox.take_evictions()), [vec![(channel, 1)], vec![]]);
+}
+
+/// What may happen of one socket and one public room, which is closed in between.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The socket asks to join, and api answers by what is in the log.
+    Ask,
+    /// The answer is followed: the channel is opened where it is not heard yet.
+    Subscribe,
+    /// The socket leaves.
+    Leave,
+    /// A message, or the closing, is stored.
+    Message,
+    Close,
+    /// The node hears the next event.
+    Receive,
+    /// api is asked where that is due.
+    Confirm,
+    /// The session does what its outbox says.
+    Evict,
+}
+
+struct Race {
+    session: Box<Session>,
+    channel: Channel,
+    channel_state: Option<ChannelState>,
+    /// The log's last event, and the one that closed the room.
+    last: u64,
+    closed: Option<u64>,
+    /// Up to where the node has heard.
+    received_up_to: u64,
+    /// By what right it was let in, while the follow is under way.
+    granted: Option<u64>,
+    frame: u64,
+}
+
+impl Race {
+    async fn new() -> Self {
+        let node = bench::node(ShardCount::new(1).expect("1")).await;
+        let identity = Identity {
+            caller: bench::caller(1),
+            issued_at: None,
+            expires_at_ms: i64::MAX,
+            person: Person::default(),
+        };
+        let session =
+            PendingSession::new(&node, identity, Surface::Native, false).expect("there is room").begin(node);
+        let channel = Channel::Room(RoomId(1));
+        Self {
+            session,
+            channel,
+            channel_state: None,
+            last: 5,
+            closed: None,
+            received_up_to: 5,
+            granted: None,
+            frame: 0,
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Ask if self.granted.is_none() && self.closed.is_none() => {
+                self.frame += 1;
+                self.granted = Some(self.last);
+            }
+            Step::Subscribe => self.follow(),
+            Step::Leave if self.granted.is_none() => {
+                self.frame += 1;
+                if let Some(hub) = &mut self.channel_state {
+                    hub.remove(1, self.frame, false);
+                }
+                self.session.state.subscriptions.remove(&self.channel);
+            }
+            Step::Message => self.last += 1,
+            Step::Close if self.closed.is_none() => {
+                self.last += 1;
+                self.closed = Some(self.last);
+            }
+            Step::Receive if self.channel_state.is_some() && self.received_up_to < self.last => {
+                self.received_up_to += 1;
+                let hub = self.channel_state.as_mut().expect("just seen");
+                if self.closed == Some(self.received_up_to) {
+                    receive(hub, "room-update", self.received_up_to, CLOSED);
+                } else {
+                    receive(hub, "chat-message", self.received_up_to, "{}");
+                }
+            }
+            Step::Confirm => self.confirm(),
+            Step::Evict if self.granted.is_none() => self.session.apply_evictions(),
+            _ => {}
+        }
+    }
+
+    fn follow(&mut self) {
+        let Some(as_of) = self.granted.take() else { return };
+        // A channel that is opened is heard from the log's end on.
+        let last = self.last;
+        let hub = self.channel_state.get_or_insert_with(|| {
+            self.received_up_to = last;
+            channel_state(self.channel.clone(), last)
+        });
+        let ask = AdmissionCase {
+            outbox: &self.session.outbox,
+            caller: bench::caller(1),
+            connection: 1,
+            frame: self.frame,
+            grant: Some(grant(true, as_of)),
+            is_watcher: false,
+        };
+        if admit(hub, ask) {
+            self.session.state.subscriptions.insert(self.channel.clone(), self.frame);
+        }
+    }
+
+    fn confirm(&mut self) {
+        let Some(hub) = &mut self.channel_state else { return };
+        if hub.is_empty() || !hub.access.start_confirmation(self.last) {
+            return;
+        }
+        let closed = self.closed.is_some();
+        hub.access.finish_confirmation(Some(AccessAnswer {
+            is_public: true,
+            is_closed: closed,
+            as_of: self.last,
+        }));
+        if closed {
+            hub.evict(self.last + 1, |_| true);
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => Just(Step::Ask),
+        3 => Just(Step::Subscribe),
+        1 => Just(Step::Leave),
+        1 => Just(Step::Message),
+        1 => Just(Step::Close),
+        3 => Just(Step::Receive),
+        1 => Just(Step::Confirm),
+        1 => Just(Step::Evict),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_closed_room_is_followed_by_nobody_whatever_comes_between(steps in vec(step(), 0..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut race = Race::new().await;
+            for step in steps {
+                race.step(step);
+            }
+            race.step(Step::Subscribe);
+            while race.channel_state.is_some() && race.received_up_to < race.last {
+                race.step(Step::Receive);
+            }
+            race.step(Step::Confirm);
+            race.step(Step::Evict);
+            if race.closed.is_some() {
+                prop_assert!(race.channel_state.is_none_or(|hub| hub.is_empty()), "it is pushed to");
+                prop_assert!(!race.session.state.subscriptions.contains_key(&race.channel), "it may write");
+            }
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,248 @@
+//! Actions that no api node need decide: what concerns the socket alone, and what is never stored.
+//!
+//! `signal` alone asks api first, whether the two may: a yes is kept for a minute.
+
+use std::{collections::HashMap, time::Duration};
+
+pub(super) use protocol::socket::local::LocalAction;
+use protocol::{
+    caller::Caller,
+    event::live,
+    id::{RoomId, UserId},
+    rpc::{SignalRequest, expiry},
+    socket::{
+        LeftRoom, RoomFrame,
+        local::{AuthenticateFrame, SignalFrame, UnsubscribeFrame},
+        push,
+    },
+    subject::Channel,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
+
+use super::{
+    SessionState,
+    action::{ActionChanges, ActionContext, RunningAction},
+    envelope::SocketRequest,
+    token_expiry,
+};
+
+/// Between two `typing` that a socket may send on: more often helps nobody.
+const TYPING_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a yes to signals counts.
+const SIGNAL_PERMISSION_LIFETIME: Duration = Duration::from_secs(60);
+/// The longest data of a signal: many times what a description of a call needs.
+const SIGNAL_MAX_BYTES: usize = 16 << 10;
+/// People that a socket is remembered to be allowed to signal.
+const SIGNAL_PERMISSIONS_MAX: usize = 64;
+
+/// What a local action changes of its session.
+#[derive(Debug, Default)]
+pub(super) struct LocalChange {
+    typing_at: Option<Instant>,
+    allowed_signals_to: Option<UserId>,
+    new_caller: Option<(Caller, Instant)>,
+}
+
+impl LocalChange {
+    pub(super) fn apply(self, state: &mut SessionState) {
+        state.last_typing_at = self.typing_at.or(state.last_typing_at);
+        if let Some(user) = self.allowed_signals_to {
+            state.signal_permissions.retain(|_, since| since.elapsed() < SIGNAL_PERMISSION_LIFETIME);
+            if state.signal_permissions.len() < SIGNAL_PERMISSIONS_MAX {
+                state.signal_permissions.insert(user, Instant::now());
+            }
+        }
+        if let Some((caller, expires)) = self.new_caller {
+            if caller != state.caller {
+                // By its old rights it was allowed to.
+                state.signal_permissions.clear();
+            }
+            state.caller = caller;
+            state.expires_at = expires;
+        }
+    }
+}
+
+/// People whom a socket may signal, since when.
+pub(super) type SignalPermissions = HashMap<UserId, Instant>;
+
+fn parse<T: DeserializeOwned>(frame: &str) -> Result<T, String> {
+    serde_json::from_str(frame).map_err(|error| {
+        let reason = error.to_string();
+        format!("{}.", reason.split(" at line ").next().unwrap_or(""))
+    })
+}
+
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("text keys and no failing serializer")
+}
+
+/// Begins one; `None` where it is answered already.
+pub(super) fn begin(
+    action: LocalAction,
+    asker: ActionContext,
+    state: &SessionState,
+    request: &SocketRequest,
+    frame: &str,
+) -> Option<RunningAction> {
+    let outbox = asker.outbox.clone();
+    let begun = match action {
+        LocalAction::Ping => {
+            outbox.push(request.answer_frame(200, &[], Some("{}")));
+            Ok(None)
+        }
+        LocalAction::Unsubscribe => unsubscribe(asker, state, request, frame).map(Some),
+        LocalAction::LeaveRoom => leave_room(asker, state, request, frame).map(Some),
+        LocalAction::Typing => typing(asker, state, request, frame),
+        LocalAction::Signal => signal(asker, state, request, frame).map(Some),
+        LocalAction::Authenticate => authenticate(asker, state, request, frame).map(Some),
+    };
+    match begun {
+        Ok(underway) => underway,
+        Err((status, detail)) => {
+            outbox.push(request.refusal_frame(status, &detail));
+            None
+        }
+    }
+}
+
+type Refusal = (u16, String);
+
+fn unsubscribe(
+    asker: ActionContext,
+    state: &SessionState,
+    request: &SocketRequest,
+    frame: &str,
+) -> Result<RunningAction, Refusal> {
+    let asked = parse::<UnsubscribeFrame>(frame).ok();
+    let Some(channel) = asked.map(|asked| asked.channel).filter(|c| state.subscriptions.contains_key(c))
+    else {
+        return Err((400, "channel: must be one that this socket follows.".to_owned()));
+    };
+    let (data, request) = (json(&UnsubscribeFrame { channel: channel.clone() }), request.clone());
+    Ok(asker.unsubscribe_and_answer(channel, request, data))
+}
+
+fn leave_room(
+    asker: ActionContext,
+    state: &SessionState,
+    request: &SocketRequest,
+    frame: &str,
+) -> Result<RunningAction, Refusal> {
+    let room = room(state, frame)?;
+    Ok(asker.unsubscribe_and_answer(Channel::Room(room), request.clone(), json(&LeftRoom::of(room))))
+}
+
+/// The room that an action names, or the only one that the socket is in.
+fn room(state: &SessionState, frame: &str) -> Result<RoomId, Refusal> {
+    let asked = parse::<RoomFrame>(frame).map_err(|detail| (400, detail))?;
+    let only = (state.rooms.len() == 1).then(|| state.rooms.iter().next().copied()).flatten();
+    let room = asked.room_pk.or(only).filter(|room| state.rooms.contains(room));
+    room.ok_or_else(|| (400, "room_pk: must be a room that this socket is in.".to_owned()))
+}
+
+fn typing(
+    asker: ActionContext,
+    state: &SessionState,
+    request: &SocketRequest,
+    frame: &str,
+) -> Result<Option<RunningAction>, Refusal> {
+    let room = room(state, frame)?;
+    asker.outbox.push(request.answer_frame(200, &[], Some("{}")));
+    if state.last_typing_at.is_some_and(|typed| typed.elapsed() < TYPING_INTERVAL) {
+        return Ok(None);
+    }
+    let subject = Channel::Room(room).unstored_subject(asker.node.shards, live::TYPING);
+    let payload = json(&push::TypingPush { user: &asker.caller.user, room });
+    Ok(Some(Box::pin(async move {
+        asker.publish(subject, payload).await;
+        let local = LocalChange { typing_at: Some(Instant::now()), ..LocalChange::default() };
+        ActionChanges { local, ..ActionChanges::default() }
+    })))
+}
+
+fn signal(
+    asker: ActionContext,
+    state: &SessionState,
+    request: &SocketRequest,
+    frame: &str,
+) -> Result<RunningAction, Refusal> {
+    let SignalFrame { user, data } = parse::<SignalFrame>(frame).map_err(|detail| (400, detail))?;
+    if data.get().len() > SIGNAL_MAX_BYTES {
+        return Err((400, format!("data: must have at most {SIGNAL_MAX_BYTES} bytes.")));
+    }
+    let counted = asker.node.limits.count_signal(&asker.caller, &user);
+    counted.map_err(|error| (error.code.status(), error.detail))?;
+    let is_known =
+        state.signal_permissions.get(&user).is_some_and(|since| since.elapsed() < SIGNAL_PERMISSION_LIFETIME);
+    let request = request.clone();
+    Ok(Box::pin(async move {
+        if !is_known {
+            let ask =
+                SignalRequest { caller: asker.caller.clone(), user: user.clone(), expires_at: expiry() };
+            if let Err(error) = asker.node.api.require_signal(&ask).await {
+                asker.outbox.push(request.refusal_frame(error.code.status(), &error.detail));
+                return ActionChanges::default();
+            }
+        }
+        let subject = Channel::User(user.clone()).unstored_subject(asker.node.shards, live::SIGNAL);
+        let payload = json(&push::SignalPush { user: &asker.caller.user, data: &data });
+        asker.publish(subject, payload).await;
+        asker.outbox.push(request.answer_frame(200, &[], Some("{}")));
+        let local =
+            LocalChange { allowed_signals_to: Some(user).filter(|_| !is_known), ..LocalChange::default() };
+        ActionChanges { local, ..ActionChanges::default() }
+    }))
+}
+
+/// A newer token of the same person: the socket lives as long as it does, and what it says of the person is stored.
+/// Where it grants other rights, api is asked whether the socket may go on following what it does.
+fn authenticate(
+    asker: ActionContext,
+    state: &SessionState,
+    request: &SocketRequest,
+    frame: &str,
+) -> Result<RunningAction, Refusal> {
+    let AuthenticateFrame { token } = parse::<AuthenticateFrame>(frame).map_err(|detail| (400, detail))?;
+    let identity = asker.node.verifier.verify(&token).map_err(|error| (401, error.to_string()))?;
+    if identity.caller.user != asker.caller.user {
+        return Err((403, "The token is another person's.".to_owned()));
+    }
+    let until = token_expiry(&identity);
+    let mut channels = Vec::new();
+    if identity.caller != asker.caller {
+        channels.extend(state.subscriptions.keys().cloned());
+        channels.extend(state.team_rooms.values().map(|(team, _)| Channel::Team(*team)));
+    }
+    let request = request.clone();
+    Ok(Box::pin(async move {
+        if let Err(error) = asker.node.api.store_person(&identity).await {
+            asker.outbox.push(request.refusal_frame(error.code.status(), &error.detail));
+            return ActionChanges::default();
+        }
+        for channel in channels {
+            asker.node.change_caller(channel, asker.socket_id, identity.caller.clone()).await;
+        }
+        asker.outbox.push(request.answer_frame(200, &[], Some("{}")));
+        let local = LocalChange { new_caller: Some((identity.caller, until)), ..LocalChange::default() };
+        ActionChanges { local, ..ActionChanges::default() }
+    }))
+}
+
+impl ActionContext {
+    /// Follows a channel no more, and answers after the last of it.
+    fn unsubscribe_and_answer(self, channel: Channel, request: SocketRequest, data: String) -> RunningAction {
+        Box::pin(async move {
+            let left = vec![self.unsubscribe(channel).await];
+            self.outbox.push(request.answer_frame(200, &[], Some(&data)));
+            ActionChanges { left, ..ActionChanges::default() }
+        })
+    }
+
+    async fn publish(&self, subject: String, payload: String) {
+        if let Err(error) = self.node.unstored_client.publish(subject, payload.into()).await {
+            tracing::debug!(%error, "what is never stored was lost");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Beginning to follow a channel, and ending it.
+//!
+//! What must hold: a follow that fails changes nothing of what the socket follows, and leaves nothing of the
+//! socket behind. A socket of one room at a time is answered after the last push of the room it leaves.
+
+use std::sync::Arc;
+
+use protocol::{
+    error::{Error, ErrorCode},
+    id::TeamId,
+    rpc::{AccessGrant, ActionReply},
+    subject::Channel,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    SessionState,
+    action::{ActionChanges, ActionContext},
+    envelope::SocketRequest,
+};
+use crate::{
+    encode::PushFormat,
+    hub::subscribe::{AnswerFn, SubscribeRequest},
+    node::Node,
+};
+
+/// A channel that the socket has begun to follow.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) channel: Channel,
+    /// The socket's person is a participant through it.
+    pub(super) is_participant: bool,
+    /// The room is one of two.
+    pub(super) is_pair: bool,
+    pub(super) team: Option<TeamId>,
+    pub(super) frame_number: u64,
+}
+
+/// A channel that the socket follows no more.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) channel: Channel,
+}
+
+/// What a socket is to follow.
+pub(super) struct SubscribeTarget {
+    pub(super) channel: Channel,
+    pub(super) is_participant: bool,
+    /// The last event that the client has, and the epoch it got it in.
+    pub(super) since: Option<u64>,
+    pub(super) epoch: Option<u64>,
+    pub(super) grant: Option<AccessGrant>,
+}
+
+/// Why a channel is not followed.
+enum SubscribeError {
+    /// The right has ended meanwhile.
+    AccessEnded,
+    /// The channel can't be opened.
+    Unavailable,
+}
+
+impl ActionContext {
+    /// Nothing more of the channel is pushed: so its answer is the last of it.
+    pub(super) async fn unsubscribe(&self, channel: Channel) -> Left {
+        self.node.unsubscribe(channel.clone(), self.socket_id, self.frame_number, false).await;
+        Left { channel }
+    }
+
+    /// Follows a channel in place of those others, answers, and says what has changed.
+    pub(super) async fn subscribe(
+        self,
+        request: SocketRequest,
+        reply: &ActionReply,
+        target: SubscribeTarget,
+        others: Vec<Channel>,
+    ) -> ActionChanges {
+        let SubscribeTarget { channel, is_participant: participant, grant, .. } = &target;
+        let (channel, team) = (channel.clone(), grant.and_then(|grant| grant.team));
+        let mut applied = ActionChanges::default();
+        let answer = match self.outbox.format() {
+            PushFormat::Native | PushFormat::Deflated => request.clone().native_subscribe_answer(reply),
+            PushFormat::Match => request.clone().match_join_answer(reply),
+        };
+        let failed = match self.admit_in_place_of(&target, answer, others, &mut applied.left).await {
+            Ok(()) => {
+                applied.joined = Some(Joined {
+                    channel,
+                    is_participant: *participant,
+                    is_pair: grant.is_some_and(|grant| grant.pair),
+                    team: team.map(|team| team.team),
+                    frame_number: self.frame_number,
+                });
+                return applied;
+            }
+            Err(SubscribeError::AccessEnded) => Error::not_found(),
+            Err(SubscribeError::Unavailable) => {
+                Error::new(ErrorCode::Unavailable, "The channel can't be followed now. Try again.")
+            }
+        };
+        self.outbox.push(request.refusal_frame(failed.code.status(), &failed.detail));
+        applied.unwatched_team = team.map(|team| team.team);
+        applied.refused = Some(failed);
+        applied
+    }
+
+    async fn admit_in_place_of(
+        &self,
+        target: &SubscribeTarget,
+        answer: AnswerFn,
+        others: Vec<Channel>,
+        left: &mut Vec<Left>,
+    ) -> Result<(), SubscribeError> {
+        let SubscribeTarget { channel, grant, since, epoch, .. } = target;
+        if let Some(team) = grant.and_then(|grant| grant.team) {
+            // Who belongs to the team no more may not be here either.
+            let right =
+                AccessGrant { public: false, pair: false, as_of: team.as_of, team: None, last_event: 0 };
+            self.watch_access(&Channel::Team(team.team), Some(right)).await?;
+        }
+        if others.is_empty() {
+            return self.admit(channel, *grant, Some(answer), (*since, *epoch)).await;
+        }
+        // The others are left once this one is sure to be had: until then they are followed as before.
+        self.watch_access(channel, *grant).await?;
+        for other in others {
+            left.push(self.unsubscribe(other).await);
+        }
+        let admitted = self.admit(channel, *grant, Some(answer), (*since, *epoch)).await;
+        self.node.unsubscribe(channel.clone(), self.socket_id, self.frame_number, true).await;
+        admitted
+    }
+
+    /// Only hears of the end of that right.
+    async fn watch_access(
+        &self,
+        channel: &Channel,
+        grant: Option<AccessGrant>,
+    ) -> Result<(), SubscribeError> {
+        self.admit(channel, grant, None, (None, None)).await
+    }
+
+    async fn admit(
+        &self,
+        channel: &Channel,
+        grant: Option<AccessGrant>,
+        answer: Option<AnswerFn>,
+        (since, epoch): (Option<u64>, Option<u64>),
+    ) -> Result<(), SubscribeError> {
+        let (done, followed) = oneshot::channel();
+        let follower = SubscribeRequest {
+            socket_id: self.socket_id,
+            frame_number: self.frame_number,
+            caller: self.caller.clone(),
+            outbox: self.outbox.clone(),
+            since,
+            epoch,
+            grant,
+            answer,
+            admitted: done,
+        };
+        self.node.subscribe(channel.clone(), follower).await;
+        match followed.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SubscribeError::AccessEnded),
+            Err(_) => Err(SubscribeError::Unavailable),
+        }
+    }
+}
+
+/// The socket follows a channel no more, and its person has left the room.
+pub(super) fn remove_subscription(node: &Arc<Node>, state: &mut SessionState, channel: &Channel) {
+    if let Channel::Room(room) = channel {
+        state.pair_rooms.remove(room);
+        if state.rooms.remove(room) {
+            node.presence.leave(Some(*room), state.caller.user.clone());
+        }
+        if let Some((team, _)) = state.team_rooms.remove(room) {
+            unwatch_team(node, state, team);
+        }
+    }
+    state.subscriptions.remove(channel);
+}
+
+/// The team is guarded no more, unless the socket follows a room by it.
+pub(super) fn unwatch_team(node: &Arc<Node>, state: &SessionState, team: TeamId) {
+    if !state.team_rooms.values().any(|(other, _)| *other == team) {
+        unsubscribe_in_background(node, state, Channel::Team(team), true);
+    }
+}
+
+/// Ends, beside the session, what its frames up to now have asked for.
+pub(super) fn unsubscribe_in_background(
+    node: &Arc<Node>,
+    state: &SessionState,
+    channel: Channel,
+    is_watcher: bool,
+) {
+    let (node, connection, frame) = (node.clone(), state.socket_id, state.frames_read);
+    tokio::spawn(async move { node.unsubscribe(channel, connection, frame, is_watcher).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        event::Person,
+        id::{RoomId, ShardCount},
+        rpc::{ActionRequest, SocketEffect, Surface, TeamGrant, expiry},
+    };
+    use serde_json::json;
+    use service::token::Identity;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        bench,
+        session::{PendingSession, Session, action},
+        shard::ShardCommand,
+    };
+
+    /// A node whose shard admits followers by turns as it is said, where it can't open a channel at `None`;
+    /// and what was asked of it.
+    async fn node(admits: &'static [Option<bool>]) -> (Arc<Node>, mpsc::UnboundedReceiver<String>) {
+        let (commands, mut received) = mpsc::channel(8);
+        let (note, asked) = mpsc::unbounded_channel();
+        let mut admits = admits.iter().copied();
+        tokio::spawn(async move {
+            while let Some(command) = received.recv().await {
+                let line = match command {
+                    ShardCommand::Subscribe { channel, request: follower } => {
+                        let kind = if follower.answer.is_some() { "follow" } else { "guard" };
+                        if let Some(Some(admitted)) = admits.next() {
+                            let _ = follower.admitted.send(admitted);
+                        }
+                        format!("{kind} {channel}")
+                    }
+                    ShardCommand::Unsubscribe { channel, is_watcher: guard, done, .. } => {
+                        let _ = done.send(());
+                        format!("{} {channel}", if guard { "unguard" } else { "unfollow" })
+                    }
+                    _ => continue,
+                };
+                let _ = note.send(line);
+            }
+        });
+        let node = bench::node(ShardCount::new(1).expect("1")).await;
+        let mut node = Arc::into_inner(node).expect("nobody else has it");
+        node.shard_tasks = vec![commands.clone(), commands];
+        (Arc::new(node), asked)
+    }
+
+    fn session(node: &Arc<Node>, surface: Surface) -> Box<Session> {
+        let identity = Identity {
+            caller: bench::caller(1),
+            issued_at: None,
+            expires_at_ms: i64::MAX,
+            person: Person::default(),
+        };
+        PendingSession::new(node, identity, surface, false).expect("there is room").begin(node.clone())
+    }
+
+    /// The socket joins a room that api lets it into, by belonging to a team where one is named.
+    async fn join(session: &mut Session, room: u64, team: Option<u64>) -> Option<u16> {
+        session.state.frames_read += 1;
+        let frame = json!({ "action": "join_room", "room_pk": room, "request_id": 1 }).to_string();
+        let Ok((request, raw)) = SocketRequest::parse(&frame) else { panic!("{frame}") };
+        let (state, node) = (&mut session.state, &session.node);
+        let asker = ActionContext {
+            node: node.clone(),
+            outbox: session.outbox.clone(),
+            caller: state.caller.clone(),
+            socket_id: state.socket_id,
+            frame_number: state.frames_read,
+        };
+        let ask = ActionRequest {
+            caller: state.caller.clone(),
+            surface: state.surface,
+            action: "join_room".to_owned(),
+            frame: raw.to_owned(),
+            rooms: state.rooms.iter().copied().collect(),
+            pairs: vec![],
+            key: String::new(),
+            request: String::new(),
+            expires_at: expiry(),
+        };
+        let team = team.map(|team| TeamGrant { team: TeamId(team), as_of: 1 });
+        let grant = AccessGrant { public: false, pair: false, as_of: 1, team, last_event: 0 };
+        let effect = SocketEffect::Subscribe {
+            channel: Channel::Room(RoomId(room)),
+            participant: true,
+            since: None,
+            epoch: None,
+            grant: Some(grant),
+        };
+        let reply = ActionReply { status: 200, data: None, errors: vec![], effect: Some(effect) };
+        let applied = asker.apply(request, &ask, reply).await;
+        let refused = applied.refused.as_ref().map(|error| error.code.status());
+        action::apply_changes(node, state, applied);
+        refused
+    }
+
+    fn rooms(session: &Session) -> Vec<u64> {
+        assert!(
+            session
+                .state
+                .rooms
+                .iter()
+                .all(|room| { session.state.subscriptions.contains_key(&Channel::Room(*room)) })
+        );
+        session.state.rooms.iter().map(|room| room.0).collect()
+    }
+
+    async fn asked(log: &mut mpsc::UnboundedReceiver<String>, lines: &[&str]) {
+        for line in lines {
+            assert_eq!(log.recv().await.expect("the shard lives"), *line);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_switch_is_answered_after_the_other_room_is_left() {
+        let (node, mut log) = node(&[Some(true); 3]).await;
+        let mut session = session(&node, Surface::Match);
+        assert_eq!(join(&mut session, 1, None).await, None);
+        assert_eq!(join(&mut session, 2, None).await, None);
+        assert_eq!(rooms(&session), [2]);
+        asked(
+            &mut log,
+            &["follow room-1", "guard room-2", "unfollow room-1", "follow room-2", "unguard room-2"],
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_switch_to_a_room_that_cannot_be_followed_keeps_the_old_one() {
+        let (node, mut log) = node(&[Some(true), None, Some(false)]).await;
+        let mut session = session(&node, Surface::Match);
+        assert_eq!(join(&mut session, 1, None).await, None);
+        assert_eq!(join(&mut session, 2, None).await, Some(503));
+        assert_eq!(join(&mut session, 2, None).await, Some(404));
+        assert_eq!(rooms(&session), [1]);
+        asked(&mut log, &["follow room-1", "guard room-2", "guard room-2"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_switch_that_fails_after_the_old_room_is_left_ends_in_no_room() {
+        let (node, _log) = node(&[Some(true), Some(true), Some(false)]).await;
+        let mut session = session(&node, Surface::Match);
+        assert_eq!(join(&mut session, 1, None).await, None);
+        assert_eq!(join(&mut session, 2, None).await, Some(404));
+        assert_eq!(rooms(&session), [0_u64; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_team_is_not_guarded_for_a_room_that_cannot_be_followed() {
+        let (node, mut log) = node(&[Some(true), None]).await;
+        let mut session = session(&node, Surface::Native);
+        assert_eq!(join(&mut session, 1, Some(7)).await, Some(503));
+        assert_eq!(rooms(&session), [0_u64; 0]);
+        asked(&mut log, &["guard team-7", "follow room-1", "unguard team-7"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_team_is_guarded_as_long_as_one_of_its_rooms_is_followed() {
+        let (node, mut log) = node(&[Some(true), Some(true), Some(true), None, Some(true)]).await;
+        let mut session = session(&node, Surface::Native);
+        assert_eq!(join(&mut session, 1, Some(7)).await, None);
+        assert_eq!(join(&mut session, 2, Some(7)).await, Some(503));
+        assert_eq!(join(&mut session, 3, None).await, None);
+        let first = ["guard team-7", "follow room-1", "guard team-7", "follow room-2", "follow room-3"];
+        asked(&mut log, &first).await;
+        session.abandon().await;
+        asked(&mut log, &["unguard team-7"]).await;
+    }
+}

@@ -1,0 +1,145 @@
+//! The way of a live message, for `tests/bench`: from the broker's subscription to its sockets.
+
+use std::{io::Read as _, net::TcpStream, sync::Arc, time::Duration};
+
+use async_nats::{Message, Statistics, jetstream};
+use bytes::Bytes;
+use log::{AppliedWatch, SyncHint};
+use protocol::{
+    id::{RoomId, ShardCount},
+    rpc::Surface,
+    subject::Channel,
+};
+use service::{
+    nats::{Losses, NatsEvent},
+    rate::ConcurrencyLimit,
+};
+use tokio::sync::{broadcast, oneshot, watch};
+
+use super::{
+    ChannelEntry, LiveMessage, LossSignals, PeopleReady, ShardContext, ShardPositions, ShardTask,
+    task::TaskStep,
+};
+use crate::{
+    api_client::ApiClient,
+    bench,
+    encode::PushFormat,
+    hub::{
+        channel::{ChannelState, DeliveryMetrics},
+        registry::SocketRegistry,
+        ring_budget::RingBudget,
+        subscribe::SubscribeRequest,
+    },
+    session::outbox::Outbox,
+};
+
+/// A room that is heard, with its sockets.
+pub struct BenchRoom {
+    task: ShardTask,
+    clients: Vec<TcpStream>,
+    _loss_sources: LossSources,
+}
+
+/// Where it is said that something may be lost.
+pub(super) struct LossSources {
+    pub(super) statistics: Arc<Statistics>,
+    pub(super) events: broadcast::Sender<NatsEvent>,
+    pub(super) losses: watch::Sender<u64>,
+    pub(super) hints: broadcast::Sender<SyncHint>,
+}
+
+impl LossSources {
+    /// Nothing was said yet.
+    pub(super) fn new() -> Self {
+        let (events, losses) = (broadcast::channel(64).0, watch::Sender::new(0));
+        Self { statistics: Arc::default(), events, losses, hints: broadcast::channel(64).0 }
+    }
+
+    /// All that is said from now on.
+    pub(super) fn signals(&self) -> LossSignals {
+        let (events, losses) = (self.events.subscribe(), self.losses.subscribe());
+        LossSignals::new(self.statistics.clone(), events, losses, self.hints.subscribe())
+    }
+}
+
+/// A shard whose broker is not there, and where it is told of losses.
+#[cfg(test)]
+pub(super) async fn shard_task() -> (ShardTask, LossSources) {
+    let (shards, said) = (ShardCount::new(1).expect("1"), LossSources::new());
+    let shard = Channel::Room(RoomId(1)).shard(shards);
+    let mut feed = ShardTask::new(shard, context(shards).await, said.signals());
+    feed.new_work.clear();
+    (feed, said)
+}
+
+impl BenchRoom {
+    /// A room with one socket of each surface that is named.
+    pub async fn open(room: RoomId, shards: ShardCount, surfaces: &[Surface]) -> Self {
+        let source = context(shards).await;
+        let channel = Channel::Room(room);
+        let shard = channel.shard(shards);
+        let metrics = Arc::new(DeliveryMetrics::new());
+        let mut hub = ChannelState::new(channel.clone(), shard.index(), 0, 0, oneshot::channel().0, metrics);
+        let mut clients = Vec::new();
+        for (connection, surface) in (0..).zip(surfaces) {
+            let (socket, client) = bench::socket_pair().await;
+            let outbox = Arc::new(Outbox::new(bench::OUTBOX_BYTES, PushFormat::of(*surface, false)));
+            outbox.attach_socket(socket);
+            hub.admit(subscribe_request(connection, outbox), true);
+            clients.push(client);
+        }
+        let said = LossSources::new();
+        let mut feed = ShardTask::new(shard, source, said.signals());
+        feed.channels.insert(channel, ChannelEntry::Open(Box::new(hub)));
+        Self { task: feed, clients, _loss_sources: said }
+    }
+
+    /// Does with a message what the shard's task does.
+    pub fn receive(&mut self, message: Message) {
+        self.task.inbox.push_back(LiveMessage::Channel(message));
+        self.task.step(TaskStep::Receive).expect("a shard that is heard");
+    }
+
+    /// What has come to each socket since it was read last.
+    pub fn received(&mut self) -> Vec<Vec<u8>> {
+        let read = |client: &mut TcpStream| {
+            let mut bytes = Vec::new();
+            // It ends where nothing more is there now.
+            let _ = client.read_to_end(&mut bytes);
+            bytes
+        };
+        self.clients.iter_mut().map(read).collect()
+    }
+}
+
+/// What feeds share where the broker is not there.
+pub(super) async fn context(shards: ShardCount) -> ShardContext {
+    let client = bench::client().await;
+    ShardContext {
+        jetstream: jetstream::new(client.clone()),
+        shards,
+        applied: AppliedWatch::start(&client, shards).await.expect("a client"),
+        api: ApiClient::new(client.clone()),
+        sockets: SocketRegistry::new(usize::MAX, ConcurrencyLimit::OFF),
+        positions: Arc::new(ShardPositions::new(shards)),
+        people_ready: PeopleReady::new(shards),
+        losses: Losses::default(),
+        ring_budget: Arc::new(RingBudget::new(shards, usize::MAX, Duration::from_secs(600))),
+        unstored_client: client.clone(),
+        client,
+    }
+}
+
+fn subscribe_request(connection: u64, outbox: Arc<Outbox>) -> SubscribeRequest {
+    SubscribeRequest {
+        socket_id: connection,
+        frame_number: 1,
+        caller: bench::caller(connection),
+        outbox,
+        since: None,
+        epoch: None,
+        grant: None,
+        answer: Some(Box::new(|_| Bytes::from_static(b"answer"))),
+        admitted: oneshot::channel().0,
+    }
+}

@@ -1,0 +1,378 @@
+//! Healing: what may have been lost on its way to this node is read from the log.
+//!
+//! One ordered read a shard serves all its channels, from the position that is surely heard, and
+//! nothing newer is pushed before it is over. What was heard already is skipped; what a channel lacks though
+//! it has pushed later events can't be pushed in order any more, and closes the sockets that should have got it.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use log::{LogEnd, LogReader, StoredEvent, StreamState};
+use protocol::{
+    id::{Shard, UserId},
+    subject::{self, Channel},
+};
+use service::metric_names as names;
+use tokio::sync::mpsc;
+
+use super::{ChannelEntry, ShardContext, ShardTask, WorkResult, work::Work};
+use crate::hub::channel::LiveEvent;
+
+/// Events reported at once.
+const REPORT_EVENTS_MAX: usize = 256;
+/// Between tries while the log can't be read.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Panics after which a healing is not begun again: its process ends, and another one begins from nothing.
+const PANICS_MAX: u32 = 5;
+
+/// What a healing reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CatchUpRange {
+    /// Everything after this.
+    pub(super) after: u64,
+    /// The last event that was heard before: a log that ends earlier has lost it.
+    pub(super) highest_received: u64,
+    /// The epoch that is followed.
+    pub(super) epoch: Option<u64>,
+}
+
+/// A healing that is under way.
+#[derive(Debug)]
+pub(super) struct CatchUp {
+    pub(super) range: CatchUpRange,
+    panics: u32,
+}
+
+/// How a healing goes.
+#[derive(Debug)]
+pub(super) enum CatchUpReport {
+    /// These were in the log.
+    Events(Vec<StoredEvent>),
+    /// Everything up to here was reported.
+    CompleteUpTo(u64),
+    /// It is another log, or it has no longer all that may have been lost.
+    NotInLog(StreamState),
+    /// Nothing more comes of it.
+    Panicked,
+}
+
+impl CatchUpRange {
+    /// Whether a log that stands so has all of it.
+    pub(super) fn is_covered_by(&self, state: StreamState) -> bool {
+        let same_epoch = self.epoch.is_none_or(|epoch| epoch == state.epoch);
+        same_epoch && state.first <= self.after + 1 && state.last >= self.highest_received
+    }
+}
+
+impl ShardTask {
+    /// Something may have been lost since the surely heard position, or since `after`; of the channels
+    /// that are being opened too.
+    pub(super) fn start_catch_up(&mut self, cause: &'static str, after: Option<u64>) {
+        self.mark_openings_incomplete();
+        self.catch_up_open_channels(cause, after);
+    }
+
+    /// What is being opened may lack what came meanwhile.
+    fn mark_openings_incomplete(&mut self) {
+        for entry in self.channels.values_mut() {
+            if let ChannelEntry::Opening(opening) = entry {
+                opening.may_lack_events = true;
+            }
+        }
+        self.people.note_possible_loss();
+    }
+
+    /// The same where nothing can be lost of the channels that are being opened.
+    pub(super) fn catch_up_open_channels(&mut self, cause: &'static str, after: Option<u64>) {
+        self.position.discard_pending();
+        let Some(sure) = self.position.safe_seq() else { return };
+        metrics::counter!(names::HEALS_TOTAL, "cause" => cause).increment(1);
+        if self.catch_up.is_some() {
+            // What the one under way has read will be sure then.
+            let after = after.unwrap_or(u64::MAX);
+            self.next_catch_up_after = Some(self.next_catch_up_after.map_or(after, |again| again.min(after)));
+            return;
+        }
+        let after = after.map_or(sure, |after| after.min(sure));
+        let range = CatchUpRange {
+            after,
+            highest_received: self.highest_received_seq(),
+            epoch: self.position.epoch(),
+        };
+        tracing::info!(shard = %self.shard, cause, after, highest = range.highest_received, "something may have been lost");
+        self.catch_up = Some(CatchUp { range, panics: 0 });
+        self.new_work.push(Work::CatchUp(range));
+    }
+
+    /// # Errors
+    /// Where healing panics again and again.
+    pub(super) fn take_catch_up_report(&mut self, report: CatchUpReport) -> anyhow::Result<()> {
+        let Some(healing) = &mut self.catch_up else { return Ok(()) };
+        match report {
+            CatchUpReport::Events(events) => {
+                for stored in &events {
+                    self.deliver_stored(stored);
+                    self.evict_revoked();
+                }
+            }
+            CatchUpReport::CompleteUpTo(last) => {
+                self.position.note_caught_up_to(last);
+                self.received.mark_complete_up_to(last);
+                self.people.note_caught_up_to(last);
+                self.finish_catch_up();
+            }
+            CatchUpReport::NotInLog(state) => {
+                let CatchUpRange { highest_received: highest, epoch, .. } = healing.range;
+                if epoch == Some(state.epoch) && highest > state.last {
+                    // The persister may not have seen it.
+                    self.new_work.push(Work::PublishLogEnd(LogEnd { epoch: state.epoch, seq: highest }));
+                }
+                self.restart_from(state);
+                self.finish_catch_up();
+            }
+            CatchUpReport::Panicked => {
+                healing.panics += 1;
+                if healing.panics == PANICS_MAX {
+                    bail!("healing shard {} has panicked {PANICS_MAX} times", self.shard);
+                }
+                self.new_work.push(Work::CatchUp(healing.range));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_catch_up(&mut self) {
+        self.catch_up = None;
+        if let Some(after) = self.next_catch_up_after.take() {
+            // What was being opened when the cause came up was told of it then.
+            return self.catch_up_open_channels("again", Some(after));
+        }
+        for (channel, opened) in std::mem::take(&mut self.opened_during_catch_up) {
+            self.finish_opening(&channel, Ok(opened));
+        }
+    }
+
+    /// What the node may have missed is gone, so every socket of the shard is closed, those too that are there
+    /// for their person alone. Whoever comes next begins with the log as it is now.
+    fn restart_from(&mut self, state: StreamState) {
+        let position = self.context.positions.frame();
+        for entry in self.channels.values() {
+            if let ChannelEntry::Open(hub) = entry {
+                hub.outboxes().for_each(|outbox| outbox.close_for_resume(&position));
+            }
+        }
+        let (shard, shards) = (self.shard, self.context.shards);
+        let lives_here = |user: &UserId| Channel::User(user.clone()).shard(shards) == shard;
+        for outbox in self.context.sockets.of_people(lives_here) {
+            outbox.close_for_resume(&position);
+        }
+        // Those whose channels are being opened are let in by what the log says then.
+        self.channels.retain(|_, entry| matches!(entry, ChannelEntry::Opening(_)));
+        // What waits to be heard may be of the log that is gone.
+        self.discard_unprocessed();
+        self.mark_openings_incomplete();
+        self.position.reset(state.epoch, state.last);
+        self.received.reset(state.last);
+        self.people.reset(state.last);
+        self.next_catch_up_after = self.next_catch_up_after.map(|_| u64::MAX);
+    }
+
+    /// The last event that was heard.
+    fn highest_received_seq(&self) -> u64 {
+        let hubs = self.channels.values().filter_map(|entry| match entry {
+            ChannelEntry::Open(hub) => Some(hub.last_seq),
+            ChannelEntry::Opening(_) => None,
+        });
+        hubs.chain([self.people.last_seq()]).max().unwrap_or(0)
+    }
+
+    /// An event as it is in the log.
+    fn deliver_stored(&mut self, stored: &StoredEvent) {
+        let Ok(parsed) = subject::parse(&stored.subject) else { return };
+        let StoredEvent { seq, headers, payload, .. } = stored;
+        if let Channel::User(user) = &parsed.channel {
+            self.push_to_person(user, &parsed.channel, parsed.event, *seq, payload);
+        }
+        let heard = LiveEvent { name: parsed.event, seq: *seq, headers: Some(headers), payload };
+        self.deliver(&parsed.channel, heard);
+    }
+}
+
+/// Reads a range and reports what it has, however long the log can't be read.
+pub(super) async fn read_range(
+    source: &ShardContext,
+    shard: Shard,
+    mut range: CatchUpRange,
+    done: &mpsc::Sender<WorkResult>,
+) {
+    while let Err(error) = continue_range(source, shard, &mut range, done).await {
+        tracing::warn!(error = format!("{error:#}"), %shard, "healing waits for the log");
+        if done.is_closed() {
+            return;
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+/// Reads on from where it had come to. What was reported is not read again.
+async fn continue_range(
+    source: &ShardContext,
+    shard: Shard,
+    range: &mut CatchUpRange,
+    done: &mpsc::Sender<WorkResult>,
+) -> anyhow::Result<()> {
+    let state = log::state(&source.jetstream, shard).await?;
+    // Reports fail only once the task has stopped.
+    let report = |healed| async { done.send(WorkResult::CatchUp(healed)).await.is_ok() };
+    if !range.is_covered_by(state) {
+        report(CatchUpReport::NotInLog(state)).await;
+        return Ok(());
+    }
+    let mut reader = LogReader::open(source.jetstream.clone(), shard, None, range.after + 1);
+    while range.after < state.last {
+        let mut batch = Vec::new();
+        while batch.len() < REPORT_EVENTS_MAX && reader.position() <= state.last {
+            let Some(read) = reader.next_stored().await? else { break };
+            batch.push(read.stored);
+        }
+        let Some(last) = batch.last().map(|stored| stored.seq) else {
+            // A replica that lags, or what was there was trimmed: its leader knows.
+            bail!("the log ends at {} for who reads it, and at {} for its leader", range.after, state.last);
+        };
+        if !report(CatchUpReport::Events(batch)).await {
+            return Ok(());
+        }
+        range.after = last;
+    }
+    report(CatchUpReport::CompleteUpTo(state.last)).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use protocol::id::RoomId;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        hub::{channel::ChannelState, ring_budget::RingBudget},
+        shard::{Opening, bench},
+    };
+
+    /// A room is heard from there on.
+    fn open(feed: &mut ShardTask, room: u64, last: u64) {
+        let (channel, shard) = (Channel::Room(RoomId(room)), feed.shard.index());
+        let hub =
+            ChannelState::new(channel.clone(), shard, last, 1, oneshot::channel().0, feed.metrics.clone());
+        feed.channels.insert(channel, ChannelEntry::Open(Box::new(hub)));
+    }
+
+    const fn state(first: u64, last: u64, epoch: u64) -> StreamState {
+        StreamState { first, last, epoch, messages: 0, bytes: 0, max_bytes: 0, replicas: 1 }
+    }
+
+    #[tokio::test]
+    async fn what_one_channel_may_lack_is_no_doubt_of_those_that_are_being_opened() {
+        let (mut feed, _said) = bench::shard_task().await;
+        feed.position.set_first(1, 5);
+        let opening = Channel::Room(RoomId(2));
+        feed.channels.insert(opening.clone(), ChannelEntry::Opening(Opening::default()));
+        let doubt = |feed: &ShardTask| matches!(&feed.channels[&opening], ChannelEntry::Opening(opening) if opening.may_lack_events);
+        feed.catch_up_open_channels("opened", Some(5));
+        assert!(!doubt(&feed));
+        feed.start_catch_up("gap", None);
+        assert!(doubt(&feed), "what was lost for one may be lost for all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rings_of_two_thousand_busy_rooms_stay_near_their_bound() {
+        const MAX: usize = 4 << 20;
+        let (mut feed, _said) = bench::shard_task().await;
+        feed.context.ring_budget =
+            Arc::new(RingBudget::new(feed.context.shards, MAX, Duration::from_secs(600)));
+        for room in 0..2_000 {
+            open(&mut feed, room, 0);
+        }
+        // Half a megabyte a second, of which ten minutes would be kept.
+        let payload = Bytes::from(vec![b'0'; 200]);
+        for seq in 1..=240_000_u64 {
+            let channel = Channel::Room(RoomId(seq % 2_000));
+            let heard = LiveEvent { name: "chat-message", seq, headers: None, payload: &payload };
+            feed.deliver(&channel, heard);
+            if seq % 2_000 == 0 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                feed.drop_old_from_rings();
+                feed.context.ring_budget.report(Shard::SYSTEM, 0, Duration::ZERO);
+                let held: usize = feed
+                    .channels
+                    .values()
+                    .map(|entry| match entry {
+                        ChannelEntry::Open(hub) => hub.ring.memory_bytes(),
+                        ChannelEntry::Opening(_) => 0,
+                    })
+                    .sum();
+                assert!(held < 2 * MAX, "{held} bytes after {} s", seq / 2_000);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn range_is_in_a_log_that_has_all_of_it_and_of_what_was_heard() {
+        let range = CatchUpRange { after: 5, highest_received: 9, epoch: Some(1) };
+        assert!(range.is_covered_by(state(6, 9, 1)) && range.is_covered_by(state(1, 20, 1)));
+        assert!(!range.is_covered_by(state(7, 9, 1)), "6 was trimmed");
+        assert!(!range.is_covered_by(state(1, 8, 1)), "9 was heard, and is lost");
+        assert!(!range.is_covered_by(state(1, 20, 2)), "another epoch");
+    }
+
+    #[tokio::test]
+    async fn what_began_to_be_heard_meanwhile_is_no_loss() {
+        let (mut feed, _said) = bench::shard_task().await;
+        feed.position.set_first(1, 5);
+        open(&mut feed, 1, 5);
+        feed.start_catch_up("again", None);
+        open(&mut feed, 2, 9);
+        assert!(matches!(
+            feed.new_work[..],
+            [Work::CatchUp(CatchUpRange { after: 5, highest_received: 5, .. })]
+        ));
+        feed.take_catch_up_report(CatchUpReport::CompleteUpTo(7)).expect("no panic");
+        assert_eq!(feed.channels.len(), 2, "the log had 7 when it was asked, and 9 since");
+
+        feed.start_catch_up("again", None);
+        assert!(matches!(
+            feed.new_work[..],
+            [_, Work::CatchUp(CatchUpRange { after: 7, highest_received: 9, .. })]
+        ));
+        feed.take_catch_up_report(CatchUpReport::NotInLog(state(1, 8, 1))).expect("no panic");
+        assert!(feed.channels.is_empty(), "the log had 9, and has lost it");
+        assert!(matches!(feed.new_work[2..], [Work::PublishLogEnd(LogEnd { epoch: 1, seq: 9 })]));
+    }
+
+    #[tokio::test]
+    async fn after_a_log_that_is_gone_the_next_cause_begins_where_it_is_now() {
+        let (mut feed, _said) = bench::shard_task().await;
+        feed.position.set_first(1, 5);
+        open(&mut feed, 1, 5);
+        feed.start_catch_up("reconnect", None);
+        feed.take_catch_up_report(CatchUpReport::NotInLog(state(50, 80, 1))).expect("no panic");
+        feed.start_catch_up("reconnect", None);
+        let range = feed.catch_up.as_ref().expect("healing").range;
+        assert!(range.after == 80 && range.is_covered_by(state(50, 80, 1)), "{range:?}");
+    }
+
+    #[tokio::test]
+    async fn healing_that_panics_begins_again_and_ends_the_task_at_last() {
+        let (mut feed, _said) = bench::shard_task().await;
+        feed.position.set_first(1, 5);
+        feed.start_catch_up("reconnect", None);
+        for _ in 1..PANICS_MAX {
+            feed.take_catch_up_report(CatchUpReport::Panicked).expect("begun again");
+        }
+        assert_eq!(feed.new_work.len(), usize::try_from(PANICS_MAX).expect("small"));
+        feed.take_catch_up_report(CatchUpReport::Panicked).expect_err("the task ends");
+    }
+}

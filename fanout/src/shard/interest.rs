@@ -1,0 +1,96 @@
+//! One subscription for all rooms of a shard, where a node follows many of them: a subscription
+//! each would cost more than hearing rooms that nobody here follows.
+//!
+//! What must hold: from the switch on each event comes once; what lay between the two sorts of
+//! subscription is healed from the log.
+
+use futures_util::StreamExt as _;
+use protocol::{
+    id::Shard,
+    subject::{self, Channel},
+};
+
+use super::{ChannelEntry, LiveMessage, MessageStream, ShardContext, ShardTask, work::Work};
+
+/// Channels of a shard that are subscribed to one by one. A subscription takes about 5 KiB here
+/// and 1 KiB in the broker.
+const WILDCARD_FROM_CHANNELS: usize = if cfg!(test) { 4 } else { 1_000 };
+
+/// How a shard's rooms are heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum RoomInterest {
+    /// One by one.
+    #[default]
+    PerRoom,
+    /// The wide subscription is being made.
+    OpeningWildcard,
+    /// All together.
+    Wildcard,
+}
+
+/// Subscribes to all rooms. It answers after the subscription is known to the broker.
+pub(super) async fn open(source: &ShardContext, shard: Shard) -> anyhow::Result<MessageStream> {
+    let messages = source.subscribe(shard, subject::live_filter_of_rooms(shard)).await?;
+    log::state(&source.jetstream, shard).await?;
+    Ok(messages)
+}
+
+impl ShardTask {
+    /// Begins to hear all rooms together, where there are many.
+    pub(super) fn open_wildcard_if_many(&mut self) {
+        if self.room_interest == RoomInterest::PerRoom && self.channels.len() >= WILDCARD_FROM_CHANNELS {
+            self.room_interest = RoomInterest::OpeningWildcard;
+            self.new_work.push(Work::OpenWildcard);
+        }
+    }
+
+    pub(super) fn finish_opening_wildcard(&mut self, result: anyhow::Result<MessageStream>) {
+        match result {
+            Ok(messages) => {
+                tracing::info!(shard = %self.shard, rooms = self.channels.len(), "rooms are heard together");
+                self.room_interest = RoomInterest::Wildcard;
+                self.live_messages.push(messages.map(LiveMessage::Channel).boxed());
+                for (channel, entry) in &mut self.channels {
+                    // People, teams and the system are not among the rooms: each keeps its own subscription.
+                    if let (Channel::Room(_), ChannelEntry::Open(hub)) = (channel, entry) {
+                        hub.end_own_subscription();
+                    }
+                }
+                self.start_catch_up("widened", None);
+            }
+            Err(error) => {
+                tracing::warn!(%error, shard = %self.shard, "rooms are heard one by one still");
+                self.room_interest = RoomInterest::PerRoom;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use protocol::id::RoomId;
+    use tokio::sync::oneshot::{self, error::TryRecvError};
+
+    use super::*;
+    use crate::{hub::channel::ChannelState, shard::bench};
+
+    #[tokio::test]
+    async fn widening_ends_the_own_subscriptions_of_rooms_alone() {
+        let (mut feed, _said) = bench::shard_task().await;
+        let user = Channel::User("u1".parse().expect("an id"));
+        let mut subscriptions = Vec::new();
+        for channel in [Channel::Room(RoomId(1)), user, Channel::System] {
+            let (interest, ended) = oneshot::channel();
+            let hub =
+                ChannelState::new(channel.clone(), feed.shard.index(), 5, 1, interest, feed.metrics.clone());
+            subscriptions.push((channel.clone(), ended));
+            feed.channels.insert(channel, ChannelEntry::Open(Box::new(hub)));
+        }
+        feed.finish_opening_wildcard(Ok(stream::pending().boxed()));
+        for (channel, mut ended) in subscriptions {
+            let is_own = ended.try_recv() == Err(TryRecvError::Empty);
+            assert_eq!(is_own, !matches!(channel, Channel::Room(_)), "{channel}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! A client that remembers what the documentation tells it to, and checks what it gets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use protocol::{caller::Caller, id::UserId, rpc::AccessGrant, subject::Channel};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::log::Log;
+use crate::{
+    encode::PushFormat,
+    hub::{registry::SocketRegistration, subscribe::SubscribeRequest},
+    session::{close::CloseReason, frame, outbox::Outbox},
+    shard::{ShardCommand, ShardContext},
+};
+
+/// What a client has of a channel.
+#[derive(Debug, Default)]
+struct ClientChannel {
+    /// Its answer has come on this socket.
+    is_followed: bool,
+    as_of: u64,
+    /// The last `id`, or a later position, and its epoch. Nothing before the first answer.
+    last: Option<(u64, u64)>,
+    have: BTreeSet<u64>,
+}
+
+/// A client with its socket.
+pub(super) struct Client {
+    caller: Caller,
+    socket_id: u64,
+    outbox: Arc<Outbox>,
+    _registered: SocketRegistration,
+    frames_sent: u64,
+    known: BTreeMap<String, (Channel, ClientChannel)>,
+    asked: Vec<(Channel, u64, oneshot::Receiver<bool>)>,
+    /// What was told last: the epoch, and up to where the client has all there is.
+    position: Option<(u64, u64)>,
+    /// Invitations that came though their channel is not followed, and from where on they come.
+    invitations: BTreeSet<u64>,
+    connected: u64,
+}
+
+fn socket(source: &ShardContext, caller: &Caller, connection: u64) -> (Arc<Outbox>, SocketRegistration) {
+    let outbox = Arc::new(Outbox::new(1 << 20, PushFormat::Native));
+    let registered = source.sockets.register(connection, caller, outbox.clone()).expect("there is room");
+    (outbox, registered)
+}
+
+fn text(frame: &Bytes) -> Value {
+    let head = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    serde_json::from_slice(&frame[head..]).expect("JSON")
+}
+
+impl Client {
+    pub(super) fn new(source: &ShardContext, caller: Caller, connection: u64, log: &Log) -> Self {
+        let (outbox, registered) = socket(source, &caller, connection);
+        Self {
+            caller,
+            socket_id: connection,
+            outbox,
+            _registered: registered,
+            frames_sent: 0,
+            known: BTreeMap::new(),
+            asked: Vec::new(),
+            position: None,
+            invitations: BTreeSet::new(),
+            connected: log.last(),
+        }
+    }
+
+    /// Asks to follow a channel, from where it is.
+    pub(super) fn subscribe(&mut self, channel: Channel, log: &Log) -> Option<ShardCommand> {
+        if self.asked.iter().any(|(asked, ..)| *asked == channel) {
+            return None;
+        }
+        let (_, known) = self
+            .known
+            .entry(channel.to_string())
+            .or_insert_with(|| (channel.clone(), ClientChannel::default()));
+        if known.is_followed {
+            return None;
+        }
+        self.frames_sent += 1;
+        let (done, followed) = oneshot::channel();
+        self.asked.push((channel.clone(), self.frames_sent, followed));
+        known.as_of = log.last();
+        let name = channel.to_string();
+        let grant =
+            AccessGrant { public: false, pair: false, as_of: known.as_of, team: None, last_event: u64::MAX };
+        let follower = SubscribeRequest {
+            socket_id: self.socket_id,
+            frame_number: self.frames_sent,
+            caller: self.caller.clone(),
+            outbox: self.outbox.clone(),
+            since: known.last.map(|(id, _)| id),
+            epoch: known.last.map(|(_, epoch)| epoch),
+            grant: Some(grant),
+            answer: Some(Box::new(move |followed| {
+                let (id, epoch, recovered) = (followed.after_seq, followed.epoch, followed.is_recovered);
+                let answer = json!({ "answer": name, "id": id, "epoch": epoch, "recovered": recovered });
+                frame::text(&[answer.to_string().as_bytes()])
+            })),
+            admitted: done,
+        };
+        Some(ShardCommand::Subscribe { channel, request: follower })
+    }
+
+    /// Follows a channel no more, and forgets it.
+    pub(super) fn unsubscribe(&mut self, channel: &Channel, log: &Log) -> ShardCommand {
+        self.connected = log.last();
+        self.known.remove(&channel.to_string());
+        self.asked.retain(|(asked, ..)| asked != channel);
+        self.unfollowed(channel)
+    }
+
+    fn unfollowed(&self, channel: &Channel) -> ShardCommand {
+        let (channel, done) = (channel.clone(), oneshot::channel().0);
+        ShardCommand::Unsubscribe {
+            channel,
+            socket_id: self.socket_id,
+            frame_number: self.frames_sent,
+            is_watcher: false,
+            done,
+        }
+    }
+
+    /// Goes, and comes back with another socket: what the old one followed is to be ended, and then asked for
+    /// again.
+    pub(super) fn come_back(
+        &mut self,
+        source: &ShardContext,
+        connection: u64,
+        log: &Log,
+    ) -> Vec<ShardCommand> {
+        let ends = self.known.values().map(|(channel, _)| self.unfollowed(channel)).collect();
+        self.socket_id = connection;
+        (self.outbox, self._registered) = socket(source, &self.caller, connection);
+        self.asked.clear();
+        self.known.values_mut().for_each(|(_, known)| known.is_followed = false);
+        // What its person was invited to meanwhile is read over REST.
+        self.connected = log.last();
+        self.invitations.clear();
+        ends
+    }
+
+    /// Reads all that has come. True where it was closed.
+    pub(super) fn read(&mut self, log: &Log, shard: usize) -> (bool, Vec<ShardCommand>) {
+        for frame in self.outbox.take_frames() {
+            let push = text(&frame);
+            if let Some(name) = push["answer"].as_str() {
+                self.answered(name, &push, log);
+            } else if push["event"] == "position" {
+                self.take_position(&push["data"][shard], log);
+            } else {
+                self.pushed(&push);
+            }
+        }
+        let mut ends = Vec::new();
+        for (channel, frame) in self.outbox.take_evictions() {
+            if self.asked.iter().all(|(asked, by, _)| *asked != channel || *by <= frame) {
+                ends.push(self.unsubscribe(&channel, log));
+            }
+        }
+        let mut refused = Vec::new();
+        self.asked.retain_mut(|(channel, _, followed)| match followed.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => true,
+            // Its right is over.
+            Ok(false) => {
+                refused.push(channel.clone());
+                false
+            }
+            // It follows, or asks once more.
+            Ok(true) | Err(oneshot::error::TryRecvError::Closed) => false,
+        });
+        for channel in refused {
+            self.known.remove(&channel.to_string());
+        }
+        match self.outbox.close_reason() {
+            None => (false, ends),
+            Some(reason) => {
+                assert_eq!(reason, CloseReason::Heal);
+                self.rewind();
+                (true, ends)
+            }
+        }
+    }
+
+    /// Closed with the heal code: it resumes from the last position where it has seen more.
+    fn rewind(&mut self) {
+        for (_, known) in self.known.values_mut() {
+            known.last = match (known.last, self.position) {
+                (Some((id, epoch)), Some((told, position))) if told == epoch => {
+                    Some((id.min(position), epoch))
+                }
+                (Some(_), Some((told, position))) => Some((position, told)),
+                (last, _) => last,
+            };
+        }
+    }
+
+    fn answered(&mut self, name: &str, answer: &Value, log: &Log) {
+        let Some((channel, known)) = self.known.get_mut(name) else { return };
+        let number = |field: &str| answer[field].as_u64().expect("a number");
+        let (id, epoch) = (number("id"), number("epoch"));
+        known.is_followed = true;
+        match known.last {
+            Some((last, known_epoch)) if answer["recovered"] == true => {
+                assert_eq!((id, epoch), (last, known_epoch), "{name} begins where it was asked to");
+                // What comes twice after a heal is known.
+                known.have.retain(|seq| *seq <= last);
+            }
+            last => {
+                if let Some((last, epoch)) = last {
+                    assert!(
+                        log.may_lack(last, epoch),
+                        "{name} is not recovered from {last}, which the log has"
+                    );
+                }
+                // It is read over REST.
+                known.have = log.of(channel).map(|logged| logged.seq).filter(|seq| *seq <= id).collect();
+            }
+        }
+        known.last = Some((id, epoch));
+    }
+
+    fn pushed(&mut self, push: &Value) {
+        let name = push["channel"].as_str().expect("a channel");
+        let seq = push["id"].as_u64().expect("an id");
+        match self.known.get_mut(name) {
+            Some((_, known)) if known.is_followed => {
+                let (last, epoch) = known.last.expect("its answer came first");
+                assert!(seq > last, "{name}: {seq} comes after {last}");
+                known.last = Some((seq, epoch));
+                known.have.insert(seq);
+            }
+            _ if push["event"] == "invitation" => {
+                assert!(self.invitations.insert(seq), "{name}: the invitation {seq} comes twice");
+            }
+            _ => panic!("{name} is not followed: {push}"),
+        }
+    }
+
+    /// Up to there it is said to have all there is.
+    fn take_position(&mut self, pair: &Value, log: &Log) {
+        let (epoch, position) = (pair[0].as_u64().expect("an epoch"), pair[1].as_u64().expect("a place"));
+        self.position = Some((epoch, position));
+        for (channel, known) in self.known.values_mut() {
+            let Some((last, known_epoch)) = known.last.filter(|_| known.is_followed) else { continue };
+            if known_epoch == epoch && epoch == log.epoch {
+                // Nothing is owed behind the end of its right: that it may follow no more is read later.
+                let end = log.end(channel, self.caller.user.as_str(), known.as_of).unwrap_or(u64::MAX);
+                let upto = position.min(end);
+                let lack = log.of(channel).filter(|logged| logged.is_needed() && logged.seq <= upto);
+                let lack: Vec<u64> =
+                    lack.map(|logged| logged.seq).filter(|seq| !known.have.contains(seq)).collect();
+                assert!(lack.is_empty(), "{channel}: told {position} without {lack:?}");
+                known.last = Some((last.max(position), epoch));
+            }
+        }
+    }
+
+    /// Everything is over: it must have all that was stored in what it follows.
+    pub(super) fn check(&self, log: &Log) {
+        for (channel, known) in self.known.values() {
+            assert!(known.is_followed, "{channel} is not followed");
+            assert!(
+                !log.has_ended(channel, self.caller.user.as_str(), known.as_of),
+                "the right to {channel} is over"
+            );
+            let needed = log.of(channel).filter(|logged| logged.is_needed());
+            let lack: Vec<u64> =
+                needed.map(|logged| logged.seq).filter(|seq| !known.have.contains(seq)).collect();
+            assert!(lack.is_empty(), "{} lacks {lack:?} of {channel}: {known:?}", self.socket_id);
+        }
+        let own = Channel::User(self.caller.user.clone());
+        if !self.known.contains_key(&own.to_string()) {
+            let new =
+                log.of(&own).filter(|logged| logged.event == "invitation" && logged.seq > self.connected);
+            for logged in new {
+                assert!(self.invitations.contains(&logged.seq), "{own}: no invitation {}", logged.seq);
+            }
+        }
+    }
+
+    /// Whether its person is that one, and may be in that channel no more.
+    pub(super) fn has_lost_access(&self, user: &UserId, channel: &Channel, log: &Log) -> bool {
+        let known = self.known.get(&channel.to_string()).filter(|_| self.caller.user == *user);
+        known.is_some_and(|(_, known)| log.has_ended(channel, user.as_str(), known.as_of))
+    }
+
+    /// What it wants to follow and does not.
+    pub(super) fn wanted(&self) -> Vec<Channel> {
+        let wanted = self.known.values().filter(|(_, known)| !known.is_followed);
+        wanted.map(|(channel, _)| channel.clone()).collect()
+    }
+
+    /// The socket's end of what is told to all.
+    pub(super) fn push_position(&self, frame: &Bytes) {
+        self.outbox.push_unstored(frame);
+    }
+}

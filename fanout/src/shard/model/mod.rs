@@ -1,0 +1,100 @@
+//! A shard's task with a model of everything around it: the log, the broker's live copies, and clients that do
+//! what the documentation tells them.
+//!
+//! What is checked, whatever happens in whatever order: a client gets each event of what it follows once and in
+//! order, or is closed, resumes as it was told, and gets it then; a resume is refused only where the log lacks what
+//! lies between; a position never passes what was pushed; a right that has ended ends what is pushed.
+
+mod client;
+mod log;
+mod world;
+
+use proptest::prelude::*;
+
+use world::{Loss, World};
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug)]
+enum Incident {
+    /// Something is appended: where, what, about whom, and what becomes of its live copy.
+    Append(usize, usize, usize, Loss),
+    /// The connection to the broker is lost.
+    Disconnect,
+    /// It is back.
+    Reconnect,
+    /// The task hears what has come.
+    Receive,
+    /// A piece of work is done.
+    Work(usize),
+    /// A report is taken.
+    Report,
+    /// A hint comes: one that is due, or one of that event.
+    Hint(u64),
+    /// So many seconds pass.
+    Ticks(u64),
+    /// A client follows a channel.
+    Follow(usize, usize),
+    /// A client follows it no more.
+    Unfollow(usize, usize),
+    /// A client reads what has come, and comes back where it was closed.
+    Read(usize),
+    /// A client goes and comes back: it follows its channels again at once, or later.
+    Return(usize, bool),
+    /// Old events are trimmed: so many of ten.
+    Trim(u64),
+    /// Rings drop their events for their age.
+    Forget,
+    /// The broker is killed: so many events are lost, and the persister notices at once or later.
+    Kill(u64, bool),
+}
+
+fn loss() -> impl Strategy<Value = Loss> {
+    prop_oneof![
+        8 => Just(Loss::None),
+        1 => Just(Loss::Election),
+        1 => Just(Loss::Unhinted),
+        1 => Just(Loss::SlowConsumer),
+    ]
+}
+
+/// Channels by their number: one of them is busy, so that much happens to it while it is read.
+fn place() -> impl Strategy<Value = usize> {
+    prop_oneof![2 => Just(0), 3 => 0..8_usize]
+}
+
+fn incident() -> impl Strategy<Value = Incident> {
+    prop_oneof![
+        12 => (place(), 0..8_usize, 0..3_usize, loss()).prop_map(|(a, b, c, d)| Incident::Append(a, b, c, d)),
+        2 => Just(Incident::Disconnect),
+        4 => Just(Incident::Reconnect),
+        8 => Just(Incident::Receive),
+        8 => any::<usize>().prop_map(Incident::Work),
+        8 => Just(Incident::Report),
+        2 => (1..40_u64).prop_map(Incident::Hint),
+        2 => (1..30_u64).prop_map(Incident::Ticks),
+        6 => (0..4_usize, place()).prop_map(|(a, b)| Incident::Follow(a, b)),
+        1 => (0..4_usize, 0..8_usize).prop_map(|(a, b)| Incident::Unfollow(a, b)),
+        4 => (0..4_usize).prop_map(Incident::Read),
+        2 => (0..4_usize, any::<bool>()).prop_map(|(a, b)| Incident::Return(a, b)),
+        1 => (0..10_u64).prop_map(Incident::Trim),
+        3 => Just(Incident::Forget),
+        1 => (0..4_u64, any::<bool>()).prop_map(|(a, b)| Incident::Kill(a, b)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #[test]
+    fn every_client_gets_each_event_once_in_order_or_resumes(
+        events in proptest::collection::vec(incident(), 0..120),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut world = World::new().await;
+            for event in events {
+                world.apply(event);
+            }
+            world.settle();
+        });
+    }
+}

@@ -1,0 +1,163 @@
+//! Beginning to hear a channel: the subscription first, then the barrier, then who is there.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use log::StreamState;
+use protocol::{id::Shard, subject::Channel};
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    BUFFERED_MAX, ChannelEntry, LiveMessage, MessageStream, Opening, ShardContext, ShardTask,
+    interest::RoomInterest, snapshot, work::Work,
+};
+use crate::hub::{channel::ChannelState, subscribe::SubscribeRequest};
+
+/// How long a first follower waits to be told who is in the room.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// A subscription, where the stream ended after it stood, and who was in the room then.
+pub(super) struct OpenedChannel {
+    /// None where its room is heard with all others.
+    pub(super) messages: Option<MessageStream>,
+    pub(super) state: StreamState,
+    pub(super) participants: anyhow::Result<Vec<snapshot::SnapshotEntry>>,
+}
+
+/// Subscribes, and asks.
+pub(super) async fn open_channel(
+    source: &ShardContext,
+    shard: Shard,
+    channel: &Channel,
+    is_covered_by_wildcard: bool,
+) -> anyhow::Result<OpenedChannel> {
+    let messages: Option<MessageStream> = if is_covered_by_wildcard {
+        None
+    } else {
+        Some(source.subscribe(shard, channel.live_filter(source.shards)).await?)
+    };
+    let state = log::state(&source.jetstream, shard).await.context("the barrier")?;
+    let people = match *channel {
+        Channel::Room(room) => {
+            let taken =
+                timeout(SNAPSHOT_TIMEOUT, snapshot::read_participants(source, room, state.last)).await;
+            taken.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))
+        }
+        _ => Ok(vec![]),
+    };
+    Ok(OpenedChannel { messages, state, participants: people })
+}
+
+impl ShardTask {
+    /// Subscribes and asks, beside the task.
+    pub(super) fn start_opening(&mut self, channel: Channel) {
+        let is_heard = self.room_interest == RoomInterest::Wildcard && matches!(channel, Channel::Room(_));
+        self.new_work.push(Work::Open { channel, is_covered_by_wildcard: is_heard });
+    }
+
+    /// What must hold: a channel begins no earlier than what is sure, and in the same log, with nothing lost
+    /// since. Else its beginning is asked for again.
+    pub(super) fn finish_opening(&mut self, channel: &Channel, result: anyhow::Result<OpenedChannel>) {
+        let opened = match result {
+            Ok(opened) => opened,
+            Err(error) => {
+                // Their `done` is dropped: each session answers that it could not be.
+                tracing::warn!(%error, %channel, "a channel could not be followed");
+                self.channels.remove(channel);
+                return;
+            }
+        };
+        if self.catch_up.is_some() {
+            // Some of what is read was reported before the channel was there.
+            return self.opened_during_catch_up.push((channel.clone(), opened));
+        }
+        let Some(ChannelEntry::Opening(opening)) = self.channels.get_mut(channel) else { return };
+        let OpenedChannel { messages, state, participants: people } = opened;
+        let is_past = self.position.safe_seq() > Some(state.last)
+            || self.position.epoch().is_some_and(|epoch| epoch != state.epoch);
+        if is_past || opening.may_lack_events {
+            *opening = Opening { requests: std::mem::take(&mut opening.requests), ..Opening::default() };
+            return self.start_opening(channel.clone());
+        }
+        let Opening { requests: waiting, buffered: gate, .. } = std::mem::take(opening);
+        let (interest, ended) = oneshot::channel();
+        let is_wide = self.room_interest == RoomInterest::Wildcard && matches!(channel, Channel::Room(_));
+        // Where all rooms are heard together by now, one of its own would repeat what is not stored.
+        let is_doubled = is_wide && messages.is_some();
+        if let Some(messages) = messages.filter(|_| !is_wide) {
+            self.live_messages.push(messages.take_until(ended).map(LiveMessage::Channel).boxed());
+        }
+        self.set_first_position(state);
+        let hub = ChannelState::new(
+            channel.clone(),
+            self.shard.index(),
+            state.last,
+            state.epoch,
+            interest,
+            self.metrics.clone(),
+        );
+        self.channels.insert(channel.clone(), ChannelEntry::Open(Box::new(hub)));
+        self.merge_snapshot(channel, state.last, people);
+        if is_doubled || gate.len() == BUFFERED_MAX {
+            self.catch_up_open_channels("opened", Some(state.last));
+        } else {
+            // What comes behind a gap waits for the healing as that does.
+            let _is_complete = gate.iter().all(|message| self.receive_channel_message(message));
+        }
+        for follower in waiting {
+            self.admit_at_stream_end(channel, follower, Ok(state));
+        }
+    }
+
+    /// Lets a follower in where all it needs is known; else asks first how far the stream is.
+    pub(super) fn admit_or_ask_stream_end(&mut self, channel: &Channel, request: SubscribeRequest) {
+        let Some(hub) = self.open_channel_mut(channel) else { return };
+        match request.since {
+            None => hub.admit(request, true),
+            Some(since) if since <= hub.last_seq => self.admit_or_replay(channel, request),
+            Some(_) => {
+                hub.restart_idle_timer();
+                self.new_work.push(Work::StreamEnd { channel: channel.clone(), request });
+            }
+        }
+    }
+
+    /// A follower with the stream's present end: one that claims to have more has another log.
+    pub(super) fn admit_at_stream_end(
+        &mut self,
+        channel: &Channel,
+        request: SubscribeRequest,
+        result: anyhow::Result<StreamState>,
+    ) {
+        let state = match result {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(%error, %channel, "the barrier failed");
+                return;
+            }
+        };
+        let Some(hub) = self.open_channel_mut(channel) else { return };
+        match request.since {
+            None => hub.admit(request, true),
+            Some(since) if since > state.last => hub.admit(request, false),
+            Some(_) => self.admit_or_replay(channel, request),
+        }
+    }
+
+    /// A follower whose `since` is of this log, if its epoch is.
+    fn admit_or_replay(&mut self, channel: &Channel, request: SubscribeRequest) {
+        let Some(hub) = self.open_channel_mut(channel) else { return };
+        let same_epoch = request.epoch.is_none_or(|epoch| epoch == hub.epoch);
+        if !same_epoch {
+            hub.admit(request, false);
+        } else if request.complete_up_to().is_some_and(|reach| reach >= hub.ring.base()) {
+            hub.admit(request, true);
+        } else if request.complete_up_to().is_some_and(|reach| reach < hub.ring.unservable_below()) {
+            hub.admit(request, false);
+        } else {
+            hub.waiting_for_replay.push(request);
+            self.request_replay(channel);
+        }
+    }
+}

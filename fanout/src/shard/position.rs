@@ -1,0 +1,145 @@
+//! Up to where a node has surely heard a shard.
+//!
+//! An event that Postgres has had for longer than an election and a retry was pushed before, unless something
+//! was lost since. Healing begins there, and clients are told, so that a quiet room resumes too.
+//!
+//! What must hold: whatever a client is told lies below anything that may yet be found to have been lost, and
+//! all of it was handed to the client before.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use log::ELECTION_MAX;
+use protocol::{
+    event::live,
+    id::{Shard, ShardCount},
+    rpc::DEADLINE_MS,
+};
+
+use crate::session::frame;
+
+/// How many ticks old an `applied` notice must be to count; there is at most one a second. An append that was
+/// not acknowledged is repeated until its deadline, and a leader may be elected in that time.
+pub(super) const SAFE_AFTER_TICKS: u64 = ELECTION_MAX.as_secs() + (DEADLINE_MS / 1_000).unsigned_abs() + 1;
+
+/// A shard's surely heard position.
+#[derive(Debug, Default)]
+pub(crate) struct SafePosition {
+    epoch: Option<u64>,
+    safe_seq: Option<u64>,
+    /// Ticks so far: a node that was stopped for a while has not waited meanwhile.
+    ticks: u64,
+    pending: VecDeque<(u64, u64)>,
+}
+
+impl SafePosition {
+    /// At a tick, with nothing waiting to be heard: everything up to `seq` is applied.
+    pub(crate) fn note_applied(&mut self, seq: u64) {
+        self.ticks += 1;
+        if self.pending.back().is_none_or(|(_, last)| *last < seq) {
+            self.pending.push_back((self.ticks, seq));
+        }
+        while let Some((at, seq)) = self.pending.front().copied() {
+            if self.ticks - at < SAFE_AFTER_TICKS {
+                break;
+            }
+            self.safe_seq = self.safe_seq.max(Some(seq));
+            self.pending.pop_front();
+        }
+    }
+
+    /// The first thing known: everything up to `seq` lies before anyone here began.
+    pub(crate) fn set_first(&mut self, epoch: u64, seq: u64) {
+        self.epoch.get_or_insert(epoch);
+        self.safe_seq.get_or_insert(seq);
+    }
+
+    /// It is another log: nobody here follows it yet.
+    pub(crate) fn reset(&mut self, epoch: u64, seq: u64) {
+        *self = Self { epoch: Some(epoch), safe_seq: Some(seq), ..Self::default() };
+    }
+
+    /// Something may have been lost: what was noted since counts for nothing.
+    pub(crate) fn discard_pending(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Everything up to `seq` was read from the log.
+    pub(crate) fn note_caught_up_to(&mut self, seq: u64) {
+        self.safe_seq = self.safe_seq.max(Some(seq));
+    }
+
+    /// The position, once there is one.
+    pub(crate) const fn safe_seq(&self) -> Option<u64> {
+        self.safe_seq
+    }
+
+    /// The epoch of the shard's stream, once it is known.
+    pub(crate) const fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+}
+
+/// The positions of all shards, as sockets are told them.
+#[derive(Debug)]
+pub(crate) struct ShardPositions(Mutex<Vec<(u64, u64)>>);
+
+impl ShardPositions {
+    /// Nothing is known yet.
+    pub(crate) fn new(shards: ShardCount) -> Self {
+        Self(Mutex::new(vec![(0, 0); shards.all().count()]))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(u64, u64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a shard stands.
+    pub(crate) fn set(&self, shard: Shard, position: &SafePosition) {
+        if let (Some(epoch), Some(sure)) = (position.epoch, position.safe_seq)
+            && let Some(place) = self.lock().get_mut(shard.index())
+        {
+            *place = (epoch, sure);
+        }
+    }
+
+    /// The frame that tells them: the same for all sockets.
+    pub(crate) fn frame(&self) -> Bytes {
+        let data = serde_json::to_string(&*self.lock()).unwrap_or_else(|_| "[]".to_owned());
+        let head = format!(r#"{{"event":"{}","data":"#, live::POSITION);
+        frame::text(&[head.as_bytes(), data.as_bytes(), b"}"])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn position_moves_only_to_what_is_older_than_an_election_and_a_retry() {
+        let mut position = SafePosition::default();
+        position.set_first(1, 5);
+        position.note_applied(10);
+        for _ in 1..SAFE_AFTER_TICKS {
+            position.note_applied(20);
+        }
+        assert_eq!(position.safe_seq(), Some(5));
+        position.note_applied(20);
+        assert_eq!(position.safe_seq(), Some(10));
+        position.discard_pending();
+        for _ in 0..SAFE_AFTER_TICKS {
+            position.note_applied(30);
+        }
+        assert_eq!(position.safe_seq(), Some(10), "what was noted before the doubt counts for nothing");
+        position.note_applied(30);
+        assert_eq!(position.safe_seq(), Some(30));
+    }
+
+    #[test]
+    fn position_waits_longer_than_the_printed_election() {
+        assert!(std::time::Duration::from_secs(SAFE_AFTER_TICKS) > ELECTION_MAX);
+    }
+}

@@ -1,0 +1,108 @@
+//! Who is in a room when its first socket joins: read from Postgres, by api, once Postgres has every event up to the
+//! barrier. The log is not read for it: a node that opens many rooms would read it once for each.
+//!
+//! Joins and leaves of processes may be merged in any order, so those that come meanwhile need not wait.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use protocol::{
+    id::{RoomId, UserId},
+    rpc::{ParticipantsRequest, expiry},
+    subject::Channel,
+};
+
+use super::{ShardContext, ShardTask, work::Work};
+
+/// How long to wait until Postgres has an event.
+const APPLIED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether one process has a person in the room. The highest counter of a process counts.
+pub(super) struct SnapshotEntry {
+    user: UserId,
+    incarnation: u64,
+    counter: u64,
+    is_present: bool,
+}
+
+/// Asks api who is in a room, up to an event of its shard.
+///
+/// # Errors
+/// Where api does not answer, or Postgres has not got that event. api is not asked where the persister says so: it
+/// would read Postgres in vain, for each room that is opened while the persister lags.
+pub(super) async fn read_participants(
+    source: &ShardContext,
+    room: RoomId,
+    upto: u64,
+) -> anyhow::Result<Vec<SnapshotEntry>> {
+    let shard = Channel::Room(room).shard(source.shards);
+    let is_applied = source.applied.wait(shard, upto, APPLIED_TIMEOUT).await;
+    // A node that has heard nothing of a persister yet asks: Postgres may have all of it while no persister runs.
+    if let Some(applied) = source.applied.current(shard).filter(|_| !is_applied) {
+        bail!("Postgres has the room's shard up to {}, and not yet up to {upto}", applied.seq);
+    }
+    let mut words = Vec::new();
+    // Pages are read one after another, so the oldest one counts.
+    let mut as_of = u64::MAX;
+    let mut after = None;
+    loop {
+        let request = ParticipantsRequest { room, is_paged: true, after, expires_at: expiry() };
+        let page = source.api.participants(&request).await?;
+        as_of = as_of.min(page.as_of);
+        words.extend(page.present.into_iter().map(|word| SnapshotEntry {
+            user: word.user,
+            incarnation: word.incarnation,
+            counter: word.counter,
+            is_present: true,
+        }));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    ensure!(as_of >= upto, "Postgres has the room up to {as_of}, and not yet up to {upto}");
+    Ok(words)
+}
+
+/// Asks again, a second after it failed.
+pub(super) async fn read_participants_later(
+    source: &ShardContext,
+    room: RoomId,
+    upto: u64,
+) -> anyhow::Result<Vec<SnapshotEntry>> {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    read_participants(source, room, upto).await.context("the people in the room could not be read")
+}
+
+impl ShardTask {
+    /// Merges who was in a room up to an event, or asks again. Ignores the result where the channel was closed and
+    /// opened again meanwhile, later in the log: it lacks the events between, and the channel asks for itself.
+    pub(super) fn merge_snapshot(
+        &mut self,
+        channel: &Channel,
+        upto: u64,
+        result: anyhow::Result<Vec<SnapshotEntry>>,
+    ) {
+        let Some(hub) = self.open_channel_mut(channel).filter(|hub| hub.start_seq() <= upto) else { return };
+        let needed = hub.start_seq().max(hub.presence.leaves_forgotten_up_to());
+        match result {
+            Ok(words) if upto >= needed => {
+                for word in words {
+                    hub.presence.apply(&word.user, word.incarnation, word.counter, word.is_present);
+                }
+                hub.presence.mark_complete();
+            }
+            Ok(_) => self.request_snapshot(channel, needed),
+            Err(error) => {
+                tracing::warn!(%channel, error = format!("{error:#}"), "the people in a room are not known yet, asking again");
+                self.request_snapshot(channel, needed);
+            }
+        }
+    }
+
+    fn request_snapshot(&mut self, channel: &Channel, upto: u64) {
+        if let Channel::Room(room) = *channel {
+            self.new_work.push(Work::Snapshot { room, upto });
+        }
+    }
+}

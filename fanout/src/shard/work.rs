@@ -1,0 +1,188 @@
+//! Slow work of a shard, each piece in a task of its own: the shard's task decides, and this asks or reads.
+//!
+//! What must hold: each piece of work that the shard waits for reports its end, also where it panics.
+
+use std::{future::Future, panic::AssertUnwindSafe};
+
+use anyhow::anyhow;
+use futures_util::FutureExt as _;
+use log::LogEnd;
+use protocol::{
+    caller::Caller,
+    id::{RoomId, Shard},
+    subject::{self, Channel},
+};
+use service::metric_names as names;
+use tokio::sync::mpsc;
+
+use super::{
+    ShardContext, WorkResult,
+    catch_up::{self, CatchUpReport},
+    confirm, interest, open, people,
+    replay::{self, FinishedReplay, ReplayOutcome, ReplayRequest},
+    snapshot,
+};
+use crate::hub::subscribe::SubscribeRequest;
+
+/// A piece of slow work.
+pub(super) enum Work {
+    /// Subscribe to the events of the shard's people, and to the elections of its stream's leader.
+    People,
+    /// Subscribe to a channel, unless `is_heard`: its room is received with all others.
+    Open { channel: Channel, is_covered_by_wildcard: bool },
+    /// Subscribe to all rooms.
+    OpenWildcard,
+    /// Ask who was in a room up to an event.
+    Snapshot { room: RoomId, upto: u64 },
+    /// Ask where the stream ends, for a follower that claims to have later events than this node.
+    StreamEnd { channel: Channel, request: SubscribeRequest },
+    /// Read older events of a channel for followers that resume.
+    Replay { channel: Channel, request: ReplayRequest },
+    /// Read the shard's events after the first that may be lost.
+    CatchUp(catch_up::CatchUpRange),
+    /// Tell the persister that the log has lost events which this node has received.
+    PublishLogEnd(LogEnd),
+    /// Ask api whether the people who follow a channel still may.
+    Confirm { channel: Channel, callers: Vec<Caller> },
+}
+
+impl Work {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::People => "people",
+            Self::Open { .. } => "open",
+            Self::OpenWildcard => "widen",
+            Self::Snapshot { .. } => "snapshot",
+            Self::StreamEnd { .. } => "barrier",
+            Self::Replay { .. } => "replay",
+            Self::CatchUp(_) => "heal",
+            Self::PublishLogEnd(_) => "tell_loss",
+            Self::Confirm { .. } => "confirm",
+        }
+    }
+
+    /// The report where it panics; `None` where the shard does not wait for one.
+    fn result_of_panic(&self) -> Option<WorkResult> {
+        let error = || anyhow!("it panicked");
+        match self {
+            Self::People => Some(WorkResult::People(Err(error()))),
+            Self::Open { channel, .. } => {
+                Some(WorkResult::Opened { channel: channel.clone(), result: Err(error()) })
+            }
+            Self::OpenWildcard => Some(WorkResult::WildcardOpened(Err(error()))),
+            Self::Snapshot { room, upto } => Some(WorkResult::Snapshot {
+                channel: Channel::Room(*room),
+                upto: *upto,
+                result: Err(error()),
+            }),
+            Self::Replay { channel, request: asked } => {
+                let replay = FinishedReplay { request: *asked, outcome: ReplayOutcome::Unreadable };
+                Some(WorkResult::Replayed { channel: channel.clone(), replay })
+            }
+            Self::CatchUp(_) => Some(WorkResult::CatchUp(CatchUpReport::Panicked)),
+            Self::Confirm { channel, .. } => {
+                Some(WorkResult::Confirmed { channel: channel.clone(), result: None })
+            }
+            // A barrier's follower is dropped with it: its session answers that the channel can't be followed now.
+            Self::StreamEnd { .. } | Self::PublishLogEnd(_) => None,
+        }
+    }
+
+    /// Starts it in a task of its own, which reports to `done`.
+    pub(super) fn start(self, shard: Shard, source: ShardContext, done: mpsc::Sender<WorkResult>) {
+        let (name, failed) = (self.name(), self.result_of_panic());
+        let work = self.run(shard, source, done.clone());
+        tokio::spawn(async move {
+            if let Some(report) = catch_panic(name, work, failed).await {
+                // The task may have stopped meanwhile.
+                let _ = done.send(report).await;
+            }
+        });
+    }
+
+    async fn run(
+        self,
+        shard: Shard,
+        source: ShardContext,
+        done: mpsc::Sender<WorkResult>,
+    ) -> Option<WorkResult> {
+        Some(match self {
+            Self::People => WorkResult::People(people::open(&source, shard).await),
+            Self::Open { channel, is_covered_by_wildcard: is_heard } => {
+                let result = open::open_channel(&source, shard, &channel, is_heard).await;
+                WorkResult::Opened { channel, result }
+            }
+            Self::OpenWildcard => WorkResult::WildcardOpened(interest::open(&source, shard).await),
+            Self::Snapshot { room, upto } => {
+                let result = snapshot::read_participants_later(&source, room, upto).await;
+                WorkResult::Snapshot { channel: Channel::Room(room), upto, result }
+            }
+            Self::StreamEnd { channel, request: follower } => {
+                let result = log::state(&source.jetstream, shard).await;
+                WorkResult::StreamEnd { channel, request: follower, result }
+            }
+            Self::Replay { channel, request: asked } => {
+                let found = replay::read_with_retries(&source, &channel, asked).await;
+                WorkResult::Replayed { channel, replay: FinishedReplay { request: asked, outcome: found } }
+            }
+            Self::CatchUp(range) => {
+                catch_up::read_range(&source, shard, range, &done).await;
+                return None;
+            }
+            Self::PublishLogEnd(log_end) => {
+                let word = serde_json::to_vec(&log_end).ok()?;
+                if let Err(error) = source.client.publish(subject::log_end(shard), word.into()).await {
+                    tracing::warn!(%error, %shard, "the persister could not be told that the log has lost its end");
+                }
+                return None;
+            }
+            Self::Confirm { channel, callers } => {
+                let result = confirm::confirm(&source.api, &channel, callers).await;
+                WorkResult::Confirmed { channel, result }
+            }
+        })
+    }
+}
+
+/// Runs work and returns its report, or `failed` where it panics.
+async fn catch_panic(
+    name: &'static str,
+    work: impl Future<Output = Option<WorkResult>>,
+    failed: Option<WorkResult>,
+) -> Option<WorkResult> {
+    // Unwind safe: nothing of the work is used after a panic.
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(report) => report,
+        Err(_) => {
+            metrics::counter!(names::WORK_PANICS_TOTAL, "work" => name).increment(1);
+            tracing::error!(work = name, "a shard's work panicked");
+            failed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_panics_is_reported_as_failed() {
+        let range = catch_up::CatchUpRange { after: 1, highest_received: 1, epoch: None };
+        let channel = Channel::Room(RoomId(1));
+        let asked = ReplayRequest { since: 1, upto: 2, epoch: 1, start_seq: 2, free_space: (1, 1) };
+        let all = [
+            Work::People,
+            Work::Open { channel: channel.clone(), is_covered_by_wildcard: false },
+            Work::OpenWildcard,
+            Work::Snapshot { room: RoomId(1), upto: 1 },
+            Work::Replay { channel, request: asked },
+            Work::CatchUp(range),
+            Work::Confirm { channel: Channel::Room(RoomId(1)), callers: vec![] },
+        ];
+        for work in all {
+            let report =
+                catch_panic(work.name(), async { panic!("as a test has it") }, work.result_of_panic()).await;
+            assert!(report.is_some(), "{}", work.name());
+        }
+    }
+}
