@@ -15,83 +15,83 @@ use clap::Args;
 use service::nats::{self, BrokerUser, NatsArgs};
 use sqlx::Connection as _;
 
-use crate::up::{Places, Services};
+use crate::up::{BackendArgs, ServiceConfigs};
 
 /// How long each check may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is checked: the same as `roomcast up` would use.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Config {
+pub(crate) struct DoctorArgs {
     /// Where clients connect.
     #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     #[command(flatten)]
-    places: Places,
+    backends: BackendArgs,
 }
 
 /// Prints one line for each check. Exit code 1 where one failed.
-pub(crate) fn main(config: &Config) -> ExitCode {
+pub(crate) fn main(config: &DoctorArgs) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            report("runtime", Err(error.into()), "this system refuses timers or sockets");
+            print_result("runtime", Err(error.into()), "this system refuses timers or sockets");
             return ExitCode::FAILURE;
         }
     };
-    if runtime.block_on(check(config)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if runtime.block_on(run_checks(config)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn check(config: &Config) -> bool {
-    let places = &config.places;
-    let services = Services::read(places);
-    let desk = services.as_ref().ok().map(|services| desk(services.support()));
-    let mut well = report(
+async fn run_checks(config: &DoctorArgs) -> bool {
+    let backends = &config.backends;
+    let services = ServiceConfigs::read(backends);
+    let desk = services.as_ref().ok().map(|services| describe_support_access(services.support_args()));
+    let mut is_all_well = print_result(
         "configuration",
         services.map(|_| "every variable reads well".to_owned()).map_err(anyhow::Error::msg),
         "correct the variable named; `roomcast-api --help` and its like list them all",
     );
     if let Some(desk) = desk {
-        well &= report("customer desk", Ok(desk.to_owned()), "");
+        is_all_well &= print_result("customer desk", Ok(desk.to_owned()), "");
     }
-    well &= report(
+    is_all_well &= print_result(
         "listen",
-        listen(config.listen),
+        check_listen_address(config.listen),
         "ROOMCAST_LISTEN is an address of this machine with a port, as 127.0.0.1:8080",
     );
     let roles = [
-        ("nats api", BrokerUser::Api, places.api_nats()),
-        ("nats fanout", BrokerUser::Fanout, places.fanout_nats()),
-        ("nats persister", BrokerUser::Persister, places.persister_nats()),
+        ("nats api", BrokerUser::Api, backends.api_nats()),
+        ("nats fanout", BrokerUser::Fanout, backends.fanout_nats()),
+        ("nats persister", BrokerUser::Persister, backends.persister_nats()),
     ];
     for (name, role, nats) in roles {
-        well &= report(
+        is_all_well &= print_result(
             name,
-            timed(broker(role, &nats)).await,
+            with_timeout(check_broker(role, &nats)).await,
             "start it (deploy/up does), and check NATS_URL and the user's password against deploy/nats/one.conf",
         );
     }
-    well &= report(
+    is_all_well &= print_result(
         "log",
-        timed(streams(&places.api_nats())).await,
+        with_timeout(check_streams(&backends.api_nats())).await,
         "start the persister: it makes the streams; a refused shard is explained in its log",
     );
     let databases = [
-        ("postgres api", places.api_database(), false),
-        ("postgres persister", places.persister_database(), true),
+        ("postgres api", backends.api_database(), false),
+        ("postgres persister", backends.persister_database(), true),
     ];
     for (name, url, writes) in databases {
-        well &= report(
+        is_all_well &= print_result(
             name,
-            timed(database(url, writes)).await,
+            with_timeout(check_database(url, writes)).await,
             "start it (deploy/up does), check DATABASE_URL, and run deploy/postgres/roles.sql in that database",
         );
     }
-    well
+    is_all_well
 }
 
 /// Describes who may open a visitor's room at the customer desk.
-const fn desk(support: SupportArgs) -> &'static str {
+const fn describe_support_access(support: SupportArgs) -> &'static str {
     match (support.support_tokens, support.support_visitors) {
         (TokenUse::Required, _) => "required: nobody is answered without a token",
         (TokenUse::Optional, Visitors::Bound) => {
@@ -105,7 +105,7 @@ const fn desk(support: SupportArgs) -> &'static str {
 }
 
 #[expect(clippy::print_stdout, reason = "this is a command for a terminal")]
-fn report(name: &str, outcome: anyhow::Result<String>, remedy: &str) -> bool {
+fn print_result(name: &str, outcome: anyhow::Result<String>, remedy: &str) -> bool {
     match outcome {
         Ok(detail) => {
             println!("ok    {name}: {detail}");
@@ -118,14 +118,14 @@ fn report(name: &str, outcome: anyhow::Result<String>, remedy: &str) -> bool {
     }
 }
 
-async fn timed(check: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<String> {
-    match tokio::time::timeout(PATIENCE, check).await {
+async fn with_timeout(check: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<String> {
+    match tokio::time::timeout(CHECK_TIMEOUT, check).await {
         Ok(outcome) => outcome,
-        Err(_) => bail!("no answer in {} s", PATIENCE.as_secs()),
+        Err(_) => bail!("no answer in {} s", CHECK_TIMEOUT.as_secs()),
     }
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<String> {
+fn check_listen_address(address: SocketAddr) -> anyhow::Result<String> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
@@ -135,7 +135,7 @@ fn listen(address: SocketAddr) -> anyhow::Result<String> {
     }
 }
 
-async fn broker(role: BrokerUser, args: &NatsArgs) -> anyhow::Result<String> {
+async fn check_broker(role: BrokerUser, args: &NatsArgs) -> anyhow::Result<String> {
     // Once, without retries: the error is what doctor reports.
     let client = nats::connect_once(args, role).await?.client;
     let version = client.server_info().version;
@@ -143,7 +143,7 @@ async fn broker(role: BrokerUser, args: &NatsArgs) -> anyhow::Result<String> {
     Ok(format!("nats-server {version}"))
 }
 
-async fn streams(args: &NatsArgs) -> anyhow::Result<String> {
+async fn check_streams(args: &NatsArgs) -> anyhow::Result<String> {
     let jetstream = nats::connect_once(args, BrokerUser::Api).await?.jetstream();
     let info = log::discover(&jetstream).await?;
     let mut messages = 0;
@@ -153,7 +153,7 @@ async fn streams(args: &NatsArgs) -> anyhow::Result<String> {
     Ok(format!("{} shards answer, {messages} events", info.shards.get()))
 }
 
-async fn database(url: &str, writes: bool) -> anyhow::Result<String> {
+async fn check_database(url: &str, is_writer: bool) -> anyhow::Result<String> {
     let mut connection = sqlx::PgConnection::connect(url).await?;
     let (version, role): (String, String) =
         sqlx::query_as("SELECT current_setting('server_version'), current_user::text")
@@ -167,7 +167,7 @@ async fn database(url: &str, writes: bool) -> anyhow::Result<String> {
     .fetch_one(&mut connection)
     .await?;
     connection.close().await?;
-    ensure!(may_create || !writes, "role {role} may not make tables");
-    let note = if may_create && !writes { ", which may do more than it needs" } else { "" };
+    ensure!(may_create || !is_writer, "role {role} may not make tables");
+    let note = if may_create && !is_writer { ", which may do more than it needs" } else { "" };
     Ok(format!("PostgreSQL {version} as {role}{note}"))
 }

@@ -23,17 +23,17 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs api, fanout and persister in one process, on one port.
-    Up(up::Config),
+    Up(up::UpArgs),
     /// Prints a token to try things with.
-    Token(token::Config),
+    Token(token::TokenCommandArgs),
     /// Checks the configuration and everything that Roomcast needs, one line each.
-    Doctor(doctor::Config),
+    Doctor(doctor::DoctorArgs),
     /// Brings log and Postgres together again where only a person can decide it.
-    Recover(recover::Config),
+    Recover(recover::RecoverArgs),
     /// Applies what an older persister has rejected and this version understands.
-    ReplayRejected(replay::Config),
+    ReplayRejected(replay::ReplayRejectedArgs),
     /// Loads a running server with sockets and messages, and says what they cost it.
-    Load(load::Config),
+    Load(load::LoadArgs),
 }
 
 fn main() -> ExitCode {

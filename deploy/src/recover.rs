@@ -7,24 +7,25 @@ use std::process::ExitCode;
 use clap::Args;
 use service::config;
 
-use crate::up::{Places, Services};
+use crate::up::{BackendArgs, ServiceConfigs};
 
 /// Brings log and Postgres together again. The same variables as for `roomcast up`. It may run while
 /// a persister does: a shard that was refused goes on by itself afterwards.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Config {
+pub(crate) struct RecoverArgs {
     /// Also go on without the events that the log has lost before Postgres had them. They are noted in the
     /// table lost_range.
     #[arg(long)]
     accept_loss: bool,
     #[command(flatten)]
-    places: Places,
+    backends: BackendArgs,
 }
 
 /// Prints what was found and done; exit code 1 where something is left to do.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
-pub(crate) fn main(config: &Config) -> ExitCode {
-    let persister = Services::persister(&config.places).unwrap_or_else(|line| config::refuse(&line));
+pub(crate) fn main(config: &RecoverArgs) -> ExitCode {
+    let persister =
+        ServiceConfigs::read_persister(&config.backends).unwrap_or_else(|line| config::refuse(&line));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let recovered = runtime
         .map_err(anyhow::Error::from)
@@ -34,7 +35,11 @@ pub(crate) fn main(config: &Config) -> ExitCode {
             for finding in &findings {
                 println!("shard {}: {}", finding.shard, finding.text);
             }
-            if findings.iter().any(|finding| finding.left) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+            if findings.iter().any(|finding| finding.needs_action) {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            }
         }
         Err(error) => {
             eprintln!("roomcast recover: {error:#}");

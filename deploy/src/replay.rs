@@ -3,39 +3,40 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use persister::{Fate, Replayed};
+use persister::{RejectedEventOutcome, ReplayedEvent};
 use service::config;
 
-use crate::up::{Places, Services};
+use crate::up::{BackendArgs, ServiceConfigs};
 
 /// Applies what an older persister has rejected and this version understands. The same variables as for
 /// `roomcast up`; persisters may run meanwhile. It can be run again at any time: each event is applied once.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Config {
+pub(crate) struct ReplayRejectedArgs {
     /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    places: Places,
+    backends: BackendArgs,
 }
 
 /// Prints a line for each event; exit code 1 where an event can't be applied by this version.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
-pub(crate) fn main(config: &Config) -> ExitCode {
-    let persister = Services::persister(&config.places).unwrap_or_else(|line| config::refuse(&line));
+pub(crate) fn main(config: &ReplayRejectedArgs) -> ExitCode {
+    let persister =
+        ServiceConfigs::read_persister(&config.backends).unwrap_or_else(|line| config::refuse(&line));
     let mut counts = [0_u64; 3];
-    let mut tell = |Replayed { shard, seq, subject, fate }: Replayed| {
+    let mut report = |ReplayedEvent { shard, seq, subject, outcome: fate }: ReplayedEvent| {
         let (which, outcome) = match fate {
-            Fate::Applied => (0, "applied".to_owned()),
-            Fate::Settled(reason) => (1, format!("nothing to apply: {reason}")),
-            Fate::Left(reason) => (2, format!("left: {reason}")),
+            RejectedEventOutcome::Applied => (0, "applied".to_owned()),
+            RejectedEventOutcome::NothingToApply(reason) => (1, format!("nothing to apply: {reason}")),
+            RejectedEventOutcome::Kept(reason) => (2, format!("left: {reason}")),
         };
         counts[which] += 1;
         println!("shard {shard}, event {seq} ({subject}): {outcome}");
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let replayed = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(persister::replay_rejected(&persister, config.dry_run, &mut tell))
+        runtime.block_on(persister::replay_rejected(&persister, config.dry_run, &mut report))
     });
     let [applied, settled, left] = counts;
     let dry = if config.dry_run { "dry run, nothing is changed: " } else { "" };

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 /// Whom the token names, and for how long.
 #[derive(Clone, Args)]
-pub(crate) struct Config {
+pub(crate) struct TokenCommandArgs {
     /// The person's id.
     #[arg(long)]
     user: protocol::id::UserId,
@@ -30,7 +30,7 @@ pub(crate) struct Config {
     data: PathBuf,
 }
 
-impl std::fmt::Debug for Config {
+impl std::fmt::Debug for TokenCommandArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Config {{ user: {}, .. }}", self.user)
     }
@@ -38,8 +38,8 @@ impl std::fmt::Debug for Config {
 
 /// Prints the token, alone on one line.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
-pub(crate) fn main(config: &Config) -> ExitCode {
-    match secret(config).and_then(|secret| service::token::sign(&secret, &claims(config)?)) {
+pub(crate) fn main(config: &TokenCommandArgs) -> ExitCode {
+    match read_secret(config).and_then(|secret| service::token::sign(&secret, &build_claims(config)?)) {
         Ok(token) => {
             println!("{token}");
             ExitCode::SUCCESS
@@ -51,11 +51,11 @@ pub(crate) fn main(config: &Config) -> ExitCode {
     }
 }
 
-fn secret(config: &Config) -> anyhow::Result<String> {
+fn read_secret(config: &TokenCommandArgs) -> anyhow::Result<String> {
     service::token::kept_secret(config.jwt_secret.as_deref(), &config.data)
 }
 
-fn claims(config: &Config) -> anyhow::Result<Value> {
+fn build_claims(config: &TokenCommandArgs) -> anyhow::Result<Value> {
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let mut claims = Map::new();
     for claim in &config.claims {
@@ -79,8 +79,8 @@ fn claims(config: &Config) -> anyhow::Result<Value> {
 mod tests {
     use super::*;
 
-    fn config(claims: &[&str]) -> Config {
-        Config {
+    fn config(claims: &[&str]) -> TokenCommandArgs {
+        TokenCommandArgs {
             user: "ann".parse().expect("an id"),
             admin: false,
             hours: 1,
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_profile_claim_never_names_somebody_else() {
-        let claims = claims(&config(&["username=Ann", "user_id=bob"])).expect("claims");
+        let claims = build_claims(&config(&["username=Ann", "user_id=bob"])).expect("claims");
         assert_eq!(claims["username"], "Ann");
         assert_eq!(claims["user_id"], "ann");
         assert_eq!(claims.get("is_admin"), None);
@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let error = secret(&config(&[])).expect_err("no secret").to_string();
+        let error = read_secret(&config(&[])).expect_err("no secret").to_string();
         assert!(error.contains("ROOMCAST_JWT_SECRET"), "{error}");
-        assert!(claims(&config(&["username"])).is_err());
+        assert!(build_claims(&config(&["username"])).is_err());
     }
 }

@@ -25,12 +25,12 @@ use service::{
 /// Configuration of the one-machine program. Everything else that a service understands is read from the
 /// environment: `roomcast-api --help`, `roomcast-fanout --help` and `roomcast-persister --help` list it.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Config {
+pub(crate) struct UpArgs {
     /// Where clients connect.
     #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     #[command(flatten)]
-    places: Places,
+    backends: BackendArgs,
     #[command(flatten)]
     log: LogFormatArgs,
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub(crate) struct Config {
 
 /// Where broker and database are, for each service as its own user.
 #[derive(Clone, Args)]
-pub(crate) struct Places {
+pub(crate) struct BackendArgs {
     /// The broker, for each service that has no URL of its own.
     #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
     nats_url: String,
@@ -73,13 +73,13 @@ pub(crate) struct Places {
     persister_database_url: Option<String>,
 }
 
-impl std::fmt::Debug for Places {
+impl std::fmt::Debug for BackendArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Places { <secret> }")
     }
 }
 
-impl Places {
+impl BackendArgs {
     /// The broker as api's user.
     pub(crate) fn api_nats(&self) -> NatsArgs {
         self.nats(self.api_nats_url.as_ref())
@@ -112,13 +112,13 @@ impl Places {
 
 /// A service's flags as a program's.
 #[derive(Parser)]
-struct Service<T: Args> {
+struct ServiceProgram<T: Args> {
     #[command(flatten)]
     config: T,
 }
 
 /// The configuration of one service: these places, and its environment for everything else.
-fn service<T: Args>(name: &str, nats: &NatsArgs, database: Option<&str>) -> Result<T, String> {
+fn read_service_config<T: Args>(name: &str, nats: &NatsArgs, database: Option<&str>) -> Result<T, String> {
     let flag = |name: &str, value: &OsStr| {
         let mut flag = OsString::from(format!("--{name}="));
         flag.push(value);
@@ -127,72 +127,79 @@ fn service<T: Args>(name: &str, nats: &NatsArgs, database: Option<&str>) -> Resu
     let mut words = vec![name.into(), flag("nats-url", nats.nats_url.as_ref())];
     words.extend(nats.nats_ca.as_ref().map(|file| flag("nats-ca", file.as_ref())));
     words.extend(database.map(|url| flag("database-url", url.as_ref())));
-    let service: Service<T> = config::read(words)?;
+    let service: ServiceProgram<T> = config::read(words)?;
     Ok(service.config)
 }
 
 /// The three services as `up` starts them.
-pub(crate) struct Services {
+pub(crate) struct ServiceConfigs {
     api: api::Config,
     fanout: fanout::Config,
     persister: persister::Config,
 }
 
-impl Services {
+impl ServiceConfigs {
     /// Reads the configuration of each.
-    pub(crate) fn read(places: &Places) -> Result<Self, String> {
+    pub(crate) fn read(backends: &BackendArgs) -> Result<Self, String> {
         Ok(Self {
-            api: service("roomcast-api", &places.api_nats(), Some(places.api_database()))?,
-            fanout: service("roomcast-fanout", &places.fanout_nats(), None)?,
-            persister: Self::persister(places)?,
+            api: read_service_config("roomcast-api", &backends.api_nats(), Some(backends.api_database()))?,
+            fanout: read_service_config("roomcast-fanout", &backends.fanout_nats(), None)?,
+            persister: Self::read_persister(backends)?,
         })
     }
 
     /// Who may use the customer desk.
-    pub(crate) const fn support(&self) -> api::config::SupportArgs {
+    pub(crate) const fn support_args(&self) -> api::config::SupportArgs {
         self.api.api.support
     }
 
     /// Reads the configuration of the persister alone.
-    pub(crate) fn persister(places: &Places) -> Result<persister::Config, String> {
-        service("roomcast-persister", &places.persister_nats(), Some(places.persister_database()))
+    pub(crate) fn read_persister(backends: &BackendArgs) -> Result<persister::Config, String> {
+        read_service_config(
+            "roomcast-persister",
+            &backends.persister_nats(),
+            Some(backends.persister_database()),
+        )
     }
 }
 
 /// Runs it all; the exit code is that of [`run_main`].
-pub(crate) fn main(config: Config) -> ExitCode {
-    let services = Services::read(&config.places).unwrap_or_else(|line| config::refuse(&line));
+pub(crate) fn main(config: UpArgs) -> ExitCode {
+    let services = ServiceConfigs::read(&config.backends).unwrap_or_else(|line| config::refuse(&line));
     telemetry::init_logs(&config.log);
     run_main("roomcast", config.drain.time(), move |shutdown| run(config, services, shutdown))
 }
 
-async fn run(config: Config, services: Services, shutdown: Shutdown) -> anyhow::Result<()> {
-    let Services { api, fanout, persister } = services;
+async fn run(config: UpArgs, services: ServiceConfigs, shutdown: Shutdown) -> anyhow::Result<()> {
+    let ServiceConfigs { api, fanout, persister } = services;
     let metrics = telemetry::install_metrics();
     let health = Health::new(&config.admin.health);
     // Two stages: sockets close first, then the services that they need for that.
-    let (mut edge, mut core) = (Tasks::new(&shutdown), Tasks::new(&shutdown));
+    let (mut socket_tasks, mut service_tasks) = (Tasks::new(&shutdown), Tasks::new(&shutdown));
     let stop = shutdown.clone();
-    let last = Shutdown { soft: shutdown.hard.child_token(), hard: shutdown.hard.clone() };
+    let services_shutdown = Shutdown { soft: shutdown.hard.child_token(), hard: shutdown.hard.clone() };
     // First of all: where the port is taken, this fails before anything is changed.
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     if let Some(listener) = config.admin.bind().await? {
         let router = admin::router(health.clone(), metrics.clone());
-        core.spawn("admin", serve::serve("admin", listener, router, ServeLimits::inside(), last.clone()));
+        service_tasks.spawn(
+            "admin",
+            serve::serve("admin", listener, router, ServeLimits::inside(), services_shutdown.clone()),
+        );
     }
     let limits = ServeLimits::new(&api.api.connections, &api.api.address);
     let address = api.api.address.clone();
     // The persister makes the streams that the others wait for.
-    persister::start(&persister, &health, &last, &mut core).await?;
-    let api = api::start(&api, &health, &last, &mut core).await?;
-    let fanout = fanout::start(&fanout, &health, &shutdown, &mut edge).await?;
+    persister::start(&persister, &health, &services_shutdown, &mut service_tasks).await?;
+    let api = api::start(&api, &health, &services_shutdown, &mut service_tasks).await?;
+    let fanout = fanout::start(&fanout, &health, &shutdown, &mut socket_tasks).await?;
     let router = api.merge(fanout).merge(admin::router_for_clients(health, metrics, address));
-    edge.spawn("listener", serve::serve("roomcast", listener, router, limits, shutdown.clone()));
-    core.spawn("sockets and listener", async move {
-        let _stop_the_rest = last.soft.drop_guard();
-        edge.wait(&shutdown).await
+    socket_tasks.spawn("listener", serve::serve("roomcast", listener, router, limits, shutdown.clone()));
+    service_tasks.spawn("sockets and listener", async move {
+        let _stop_the_rest = services_shutdown.soft.drop_guard();
+        socket_tasks.wait(&shutdown).await
     });
-    core.wait(&stop).await
+    service_tasks.wait(&stop).await
 }
 
 #[cfg(test)]
@@ -202,8 +209,8 @@ mod tests {
     #[test]
     fn broker_and_its_certificate_reach_every_service() {
         let words = ["up", "--nats-url=tls://broker", "--fanout-nats-url=tls://other", "--nats-ca=a b.pem"];
-        let places: Service<Places> = config::read(words.map(OsString::from)).expect("flags");
-        let services = Services::read(&places.config).expect("a configuration");
+        let places: ServiceProgram<BackendArgs> = config::read(words.map(OsString::from)).expect("flags");
+        let services = ServiceConfigs::read(&places.config).expect("a configuration");
         for (nats, url) in [
             (&services.api.nats, "tls://broker"),
             (&services.fanout.nats, "tls://other"),

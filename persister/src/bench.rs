@@ -5,17 +5,17 @@ use protocol::{event::ChatMessage, id::Shard};
 use sqlx::PgConnection;
 
 use crate::{
-    apply::message::{self, Columns},
-    batch::Plan,
-    closed::ClosedRooms,
+    apply::message::{self, MessageColumns},
+    closed_rooms::RecentlyClosedRooms,
+    plan::WritePlan,
 };
 
 /// Sorts a batch, builds its messages' columns, and says how many messages it has and how many events it
 /// rejects.
 #[must_use]
 pub fn columns(batch: &[StoredEvent]) -> (usize, usize) {
-    let plan = Plan::of(batch, &mut ClosedRooms::default());
-    std::hint::black_box(Columns::of(&plan.messages));
+    let plan = WritePlan::build(batch, &mut RecentlyClosedRooms::default());
+    std::hint::black_box(MessageColumns::from_messages(&plan.messages));
     (plan.messages.len(), plan.rejected.len())
 }
 

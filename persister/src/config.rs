@@ -14,10 +14,10 @@ pub struct Config {
     pub nats: NatsArgs,
     /// The database.
     #[command(flatten)]
-    pub database: DatabaseArgs,
+    pub database: WriteDatabaseArgs,
     /// The streams.
     #[command(flatten)]
-    pub log: LogArgs,
+    pub log: StreamArgs,
     /// Health and metrics.
     #[command(flatten)]
     pub admin: service::config::AdminArgs,
@@ -25,7 +25,7 @@ pub struct Config {
 
 impl Config {
     /// The boot of the broker's host: it can be known where that is a single server.
-    pub(crate) fn boot(&self) -> Option<String> {
+    pub(crate) fn broker_boot_id(&self) -> Option<String> {
         if self.log.replicas > 1 {
             return None;
         }
@@ -41,7 +41,7 @@ impl Config {
 
 /// Where the persister writes.
 #[derive(Clone, Args)]
-pub struct DatabaseArgs {
+pub struct WriteDatabaseArgs {
     /// The database, as postgres://user:password@host:port/name.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
@@ -51,7 +51,7 @@ pub struct DatabaseArgs {
     pub persister_sessions: u16,
 }
 
-impl fmt::Debug for DatabaseArgs {
+impl fmt::Debug for WriteDatabaseArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -63,7 +63,7 @@ impl fmt::Debug for DatabaseArgs {
 
 /// What the log is to be. The persister alone makes its streams.
 #[derive(Clone, Debug, Args)]
-pub struct LogArgs {
+pub struct StreamArgs {
     /// How many shards the deployment has. It can never change.
     #[arg(long, env = "ROOMCAST_SHARDS", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(ShardCount::MAX)))]
@@ -85,13 +85,13 @@ pub struct LogArgs {
     pub log_boot_id: Option<String>,
 }
 
-impl LogArgs {
+impl StreamArgs {
     pub(crate) fn shard_count(&self) -> anyhow::Result<ShardCount> {
         ShardCount::new(self.shards)
             .ok_or_else(|| anyhow::anyhow!("ROOMCAST_SHARDS is not 1 to {}", ShardCount::MAX))
     }
 
-    pub(crate) const fn replay(&self) -> Duration {
+    pub(crate) const fn replay_window(&self) -> Duration {
         Duration::from_secs(self.replay_seconds)
     }
 }
@@ -109,7 +109,7 @@ mod tests {
     fn boot(url: &str, more: &[&str]) -> Option<String> {
         let flags = ["persister", "--database-url=postgres://x", "--nats-url", url];
         let program: Program = clap::Parser::try_parse_from(flags.iter().chain(more)).expect("flags");
-        program.config.boot()
+        program.config.broker_boot_id()
     }
 
     #[test]

@@ -5,28 +5,28 @@
 //! `feed → batch → apply`, by one `worker` a shard; `lead` says which shards are this process's.
 
 mod apply;
-mod batch;
+mod batcher;
 #[cfg(feature = "bench")]
 pub mod bench;
-mod closed;
+mod closed_rooms;
 mod config;
-mod feed;
-mod lead;
+mod database;
+mod leadership;
 mod maintenance;
 mod membership;
+mod plan;
 mod recover;
-mod rejection;
+mod rejected_event;
 mod repair;
 mod replay;
 mod retention;
-mod retry;
+mod retries;
 mod revisions;
+mod row_cleanup;
 mod schema;
 mod search;
-mod session;
-mod standing;
+mod status;
 mod streams;
-mod upkeep;
 mod validate;
 mod watermark;
 mod worker;
@@ -54,23 +54,23 @@ use tokio::{
     time::Instant,
 };
 
-pub use config::{Config, DatabaseArgs, LogArgs};
-pub use recover::{Finding, recover};
-pub use replay::{Fate, Replayed, replay_rejected};
+pub use config::{Config, StreamArgs, WriteDatabaseArgs};
+pub use recover::{RecoveryFinding, recover};
+pub use replay::{RejectedEventOutcome, ReplayedEvent, replay_rejected};
 
 use crate::{
-    lead::{Lead, Leads},
-    search::Due,
-    session::{Database, Writers},
-    standing::{Meters, Standing},
-    watermark::Place,
-    worker::Worker,
+    database::{DatabaseConnector, SessionPool},
+    leadership::{Leadership, ShardLeadership},
+    search::SearchQueue,
+    status::{ShardMetrics, ShardStatus},
+    watermark::Watermark,
+    worker::ShardWorker,
 };
 
 /// How long the persister waits for the database, and for the log, when it starts.
-const FIRST_CONNECT: Duration = Duration::from_secs(30);
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between tries.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs the persister with its admin port, until the soft stop or a failure.
 ///
@@ -100,99 +100,105 @@ pub async fn start(
     shutdown: &Shutdown,
     tasks: &mut Tasks,
 ) -> anyhow::Result<()> {
-    let postgres = health.component("postgres");
-    let broker = health.component("persister_nats");
-    let standing = Standing::new(health.component("persister"));
+    let postgres_health = health.component("postgres");
+    let broker_health = health.component("persister_nats");
+    let status = ShardStatus::new(health.component("persister"));
     let shards = config.log.shard_count()?;
-    let database = Database::new(&config.database)?;
-    let writers = Writers::new("batches", database.clone(), config.database.persister_sessions)?;
-    let hasty = database.clone().with_statement_timeout(search::STATEMENT_TIMEOUT);
-    let indexers = Writers::new("search", hasty, 1)?;
-    let hasty = database.clone().with_statement_timeout(maintenance::STATEMENT_TIMEOUT);
-    let maintainers = Writers::new("maintenance", hasty, 1)?;
+    let database = DatabaseConnector::new(&config.database)?;
+    let batch_sessions = SessionPool::new("batches", database.clone(), config.database.persister_sessions)?;
+    let indexing_database = database.clone().with_statement_timeout(search::STATEMENT_TIMEOUT);
+    let indexing_sessions = SessionPool::new("search", indexing_database, 1)?;
+    let maintenance_database = database.clone().with_statement_timeout(row_cleanup::STATEMENT_TIMEOUT);
+    let maintenance_sessions = SessionPool::new("maintenance", maintenance_database, 1)?;
 
     let connection = nats::connect(&config.nats, BrokerUser::Persister).await?;
     // From here on no new connection goes unnoticed.
     let events = connection.events();
-    streams::check_server(&connection.client, config.log.replicas)?;
-    broker.ready();
+    streams::require_safe_server(&connection.client, config.log.replicas)?;
+    broker_health.ready();
     let jetstream = connection.jetstream();
 
-    let mut session = first_session(&database).await?;
+    let mut session = connect_with_retries(&database).await?;
     tokio::select! {
         prepared = schema::prepare(&mut session, shards) => prepared?,
         // It may wait for the locks of others for as long as they hold them.
         () = shutdown.soft.cancelled() => return Ok(()),
     }
     for shard in shards.all() {
-        let place = watermark::read(&mut session, shard).await?;
-        ensure_shard(&jetstream, &config.log, shard, &place).await?;
+        let watermark = watermark::read(&mut session, shard).await?;
+        ensure_stream_with_retries(&jetstream, &config.log, shard, &watermark).await?;
     }
     session.close().await?;
     health.set_replicas(usize::from(config.log.replicas));
 
-    let leads = Arc::new(Leads::new(shards));
-    let due = Arc::new(Due::default());
-    let boot = config.boot();
-    let (doubt, doubts) = watch::channel(0);
-    let seen: Arc<[Arc<HighestSeen>]> = shards.all().map(|_| Arc::default()).collect();
-    let words = connection.client.subscribe(subject::LOG_END_ALL).await?;
-    tasks.spawn("words", hear_words(words, seen.clone(), doubt.clone(), shutdown.clone()));
-    let workers: Vec<Worker> = shards
+    let leadership = Arc::new(Leadership::new(shards));
+    let search_queue = Arc::new(SearchQueue::default());
+    let boot_id = config.broker_boot_id();
+    let (recheck, rechecks) = watch::channel(0);
+    let highest_seen: Arc<[Arc<HighestSeen>]> = shards.all().map(|_| Arc::default()).collect();
+    let log_ends = connection.client.subscribe(subject::LOG_END_ALL).await?;
+    tasks.spawn("words", watch_log_ends(log_ends, highest_seen.clone(), recheck.clone(), shutdown.clone()));
+    let workers: Vec<ShardWorker> = shards
         .all()
-        .map(|shard| Worker {
+        .map(|shard| ShardWorker {
             shard,
             client: connection.client.clone(),
             jetstream: jetstream.clone(),
-            writers: writers.clone(),
-            maintainers: maintainers.clone(),
-            log: config.log.clone(),
-            standing: standing.clone(),
-            lead: Lead::new(leads.clone(), shard),
-            doubts: doubts.clone(),
+            batch_sessions: batch_sessions.clone(),
+            maintenance_sessions: maintenance_sessions.clone(),
+            stream_args: config.log.clone(),
+            status: status.clone(),
+            leadership: ShardLeadership::new(leadership.clone(), shard),
+            rechecks: rechecks.clone(),
             shutdown: shutdown.clone(),
-            meters: Meters::new(shard),
-            watermark: AtomicU64::new(worker::UNKNOWN),
+            metrics: ShardMetrics::new(shard),
+            watermark_seq: AtomicU64::new(worker::WATERMARK_UNKNOWN),
             retries: Mutex::default(),
-            seen: seen[shard.index()].clone(),
-            due: due.clone(),
-            boot: boot.clone(),
+            highest_seen: highest_seen[shard.index()].clone(),
+            search_queue: search_queue.clone(),
+            boot_id: boot_id.clone(),
         })
         .collect();
-    join_all(workers.iter().map(Worker::prepare)).await;
+    join_all(workers.iter().map(ShardWorker::verify_log_at_start)).await;
     for worker in workers {
         tasks.spawn("shard", worker.run());
     }
-    tasks.spawn("search", search::fill(indexers, leads.clone(), due, shutdown.clone()));
-    tasks.spawn("locks", lead::hold(database, leads, postgres, shutdown.clone()));
-    tasks.spawn("broker", note_reconnects(events, doubt, broker, shutdown.clone()));
+    tasks.spawn(
+        "search",
+        search::run_indexer(indexing_sessions, leadership.clone(), search_queue, shutdown.clone()),
+    );
+    tasks.spawn(
+        "locks",
+        leadership::run_lock_session(database, leadership, postgres_health, shutdown.clone()),
+    );
+    tasks.spawn("broker", watch_connection(events, recheck, broker_health, shutdown.clone()));
     Ok(())
 }
 
 /// Asks for a stream until the broker has a word on it.
-async fn ensure_shard(
+async fn ensure_stream_with_retries(
     jetstream: &jetstream::Context,
-    args: &LogArgs,
+    args: &StreamArgs,
     shard: Shard,
-    place: &Place,
+    watermark: &Watermark,
 ) -> anyhow::Result<()> {
-    let deadline = Instant::now() + FIRST_CONNECT;
+    let deadline = Instant::now() + FIRST_CONNECT_TIMEOUT;
     loop {
-        match streams::ensure_shard(jetstream, args, shard, place).await {
-            Err(error) if streams::may_pass(&error) => {
+        match streams::ensure_stream(jetstream, args, shard, watermark).await {
+            Err(error) if streams::is_transient(&error) => {
                 if Instant::now() >= deadline {
                     return Err(error.context("NATS_URL: JetStream does not answer"));
                 }
                 tracing::info!(error = format!("{error:#}"), "waiting for the log");
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
             result => return result,
         }
     }
 }
 
-async fn first_session(database: &Database) -> anyhow::Result<PgConnection> {
-    let deadline = Instant::now() + FIRST_CONNECT;
+async fn connect_with_retries(database: &DatabaseConnector) -> anyhow::Result<PgConnection> {
+    let deadline = Instant::now() + FIRST_CONNECT_TIMEOUT;
     loop {
         match database.connect().await {
             Ok(session) => return Ok(session),
@@ -201,39 +207,39 @@ async fn first_session(database: &Database) -> anyhow::Result<PgConnection> {
             }
             Err(error) => {
                 tracing::info!(error = format!("{error:#}"), "waiting for the database");
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }
     }
 }
 
 /// Hears how far others have seen the log to reach.
-async fn hear_words(
-    mut words: Subscriber,
-    seen: Arc<[Arc<HighestSeen>]>,
-    doubt: watch::Sender<u64>,
+async fn watch_log_ends(
+    mut log_ends: Subscriber,
+    highest_seen: Arc<[Arc<HighestSeen>]>,
+    recheck: watch::Sender<u64>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     loop {
         let word = tokio::select! {
-            word = words.next() => word.context("the connection to the broker is closed")?,
+            word = log_ends.next() => word.context("the connection to the broker is closed")?,
             () = shutdown.soft.cancelled() => return Ok(()),
         };
         let shard = subject::notice_shard(&word.subject).ok();
-        let seen = shard.and_then(|shard| seen.get(shard.index()));
+        let seen = shard.and_then(|shard| highest_seen.get(shard.index()));
         let reached = serde_json::from_slice::<LogEnd>(&word.payload).ok();
         if let (Some(seen), Some(reached)) = (seen, reached)
             && seen.note(reached.epoch, reached.seq)
         {
-            doubt.send_modify(|count| *count += 1);
+            recheck.send_modify(|count| *count += 1);
         }
     }
 }
 
 /// Counts connections to the broker: behind each new one the log may be another.
-async fn note_reconnects(
+async fn watch_connection(
     mut events: broadcast::Receiver<NatsEvent>,
-    doubt: watch::Sender<u64>,
+    recheck: watch::Sender<u64>,
     component: HealthComponent,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -245,7 +251,7 @@ async fn note_reconnects(
         match event {
             Ok(NatsEvent::Connected) | Err(broadcast::error::RecvError::Lagged(_)) => {
                 component.ready();
-                doubt.send_modify(|count| *count += 1);
+                recheck.send_modify(|count| *count += 1);
             }
             Ok(NatsEvent::Closed) => anyhow::bail!("the connection to the broker is closed"),
             Ok(NatsEvent::Disconnected) => component.not_ready("the broker is not reachable"),

@@ -1,247 +1,110 @@
-//! Deletion of rows that nobody needs any more, a few at a time, by the process that leads their shard.
+//! What a shard's worker does beside writing: it tells how far it is, trims the log, and measures.
 //!
-//! Each start of a fan-out node leaves a row behind for every person it ever had in a room, and one for each
-//! person who was online: the row records that they have left. Invitations into closed rooms stay unanswered.
-//!
-//! What must hold: a row of a person who has left is deleted only once no older event of the same process can be
-//! applied any more, which would make them present again. So the row's event is no longer in the log, and every event
-//! that the log had when that was seen is applied. Events appended later are younger by at least the age at which the
-//! log is trimmed; if one of them makes people of a dead process present after all, api declares that process dead
-//! again. Rows from before migration 3, or written by an older persister, name no event: their event counts as one of
-//! those that the log had when this process began to lead the shard.
+//! What must hold: nothing here decides what is written, and the loss of any of it is made good by
+//! the next round.
 
-use std::{collections::HashSet, convert::Infallible, sync::atomic::Ordering, time::Duration};
+use std::{convert::Infallible, sync::atomic::Ordering, time::Duration};
 
-use anyhow::Context as _;
-use log::StreamState;
-use protocol::{
-    id::{RoomId, ShardCount},
-    subject::Channel,
+use async_nats::connection::State;
+use log::AppliedPosition;
+use protocol::subject;
+use time::OffsetDateTime;
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    repair::{LogComparison, LogVerdict},
+    retention,
+    status::ShardMetrics,
+    worker::{NOTICE_INTERVAL, ShardWorker, WATERMARK_UNKNOWN},
 };
-use service::metric_names as names;
-use sqlx::PgConnection;
-use tokio::time::{Instant, sleep, timeout};
 
-use crate::{watermark::number, worker::Worker};
+const TRIM_INTERVAL: Duration = Duration::from_secs(5);
+const STANDBY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pause after a round that deleted all it may.
-const EVERY: Duration = Duration::from_secs(5);
-/// Pause, beside the time of the round itself, after a round that left rows to delete.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Maximum rows of a table that a round deletes.
-const ROWS: i64 = 5_000;
-/// Maximum invitations that a round reads.
-const INVITATIONS: i64 = 500;
-/// How long a statement may take, as PostgreSQL writes it.
-pub(crate) const STATEMENT_TIMEOUT: &str = "5s";
-/// Time-out of a round, longer than its statements may take together: after it the session is closed.
-const ANSWER: Duration = Duration::from_secs(30);
-
-/// Deletes rows of people who have left a room, by their events: from `$2` on and before `$3`. The partial index of
-/// rows without `present` finds them, and `ctid` deletes them: with more conditions in the outer query, PostgreSQL may
-/// search the whole list for each row.
-const PARTICIPANTS: &str = "
-DELETE FROM participant WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM participant WHERE shard = $1 AND NOT present AND changed >= $2 AND changed < $3
-    ORDER BY changed LIMIT $4 FOR UPDATE SKIP LOCKED))";
-
-/// Deletes rows of people who are no longer online, in the same way.
-const ONLINE: &str = "
-DELETE FROM online WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM online WHERE shard = $1 AND NOT present AND changed >= $2 AND changed < $3
-    ORDER BY changed LIMIT $4 FOR UPDATE SKIP LOCKED))";
-
-/// Events after which no older event can be applied any more.
-#[derive(Debug, Default)]
-struct Settled {
-    /// All events below this one.
-    before: u64,
-    /// The log's first and last event when it was read last; up to the last one not all is applied yet.
-    waiting: Option<(u64, u64)>,
-    /// The log's last event when it was read first: rows that name no event are of an event up to this one.
-    unnamed: Option<u64>,
-}
-
-impl Settled {
-    /// Notes the state of the log, and the watermark, which must be read after it.
-    fn note(&mut self, log: &StreamState, watermark: u64) {
-        self.unnamed.get_or_insert(log.last);
-        let (first, last) = *self.waiting.get_or_insert((log.first, log.last));
-        if watermark >= last {
-            self.before = self.before.max(first);
-            self.waiting = None;
+impl ShardWorker {
+    /// Tells everyone up to where the shard is in Postgres. Lost where the broker is not there:
+    /// the next second tells again.
+    pub(crate) async fn publish_applied(&self, epoch: u64, seq: u64) {
+        if self.client.connection_state() != State::Connected {
+            return;
+        }
+        let Ok(notice) = serde_json::to_vec(&AppliedPosition { epoch, seq }) else { return };
+        let told = self.client.publish(subject::applied(self.shard), notice.into());
+        if !matches!(timeout(NOTICE_INTERVAL, told).await, Ok(Ok(()))) {
+            tracing::warn!(shard = %self.shard, "a notice was not sent");
         }
     }
 
-    /// The lowest event whose rows may be deleted: 0 includes rows that name no event.
-    fn from(&self) -> u64 {
-        u64::from(self.unnamed.is_none_or(|last| self.before <= last))
-    }
-}
-
-/// Progress of a shard's maintenance.
-#[derive(Debug, Default)]
-struct Progress {
-    settled: Settled,
-    /// The last invitation read; 0 at the beginning of the list.
-    invitation: i64,
-}
-
-impl Worker {
-    /// Deletes rows that nobody needs any more, for as long as this process leads the shard.
-    pub(crate) async fn maintain(&self) -> Infallible {
-        let mut progress = Progress::default();
-        let mut pause = EVERY;
+    /// Every few seconds, takes out of the log what Postgres has.
+    pub(crate) async fn trim_stream_periodically(&self) -> Infallible {
         loop {
-            sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
-            let begun = Instant::now();
-            pause = match self.maintenance_round(&mut progress).await {
-                // The session is busy for at most half of the time.
-                Ok(true) => begun.elapsed() + PAUSE,
-                Ok(false) => EVERY,
-                Err(error) => {
-                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "rows were not deleted");
-                    EVERY
+            let trimmed = async {
+                let state = log::state(&self.jetstream, self.shard).await?;
+                self.highest_seen.note(state.epoch, state.last);
+                let watermark = self.watermark_seq.load(Ordering::Relaxed);
+                ShardMetrics::set_gauge(&self.metrics.log_bytes, state.bytes);
+                ShardMetrics::set_gauge(&self.metrics.log_max_bytes, state.max_bytes);
+                ShardMetrics::set_gauge(&self.metrics.lag_messages, state.last.saturating_sub(watermark));
+                if state.last <= watermark {
+                    self.metrics.lag_seconds.set(0);
                 }
+                retention::trim_stream(
+                    &self.jetstream,
+                    self.shard,
+                    &state,
+                    watermark,
+                    self.stream_args.replay_window(),
+                )
+                .await
             };
+            match trimmed.await {
+                Ok(purged) => self.metrics.purged_events.increment(purged),
+                Err(error) => {
+                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "the log was not trimmed");
+                }
+            }
+            sleep(TRIM_INTERVAL.mul_f64(rand::random_range(0.8..1.2))).await;
         }
     }
 
-    /// Runs one round. Returns whether there is more to delete.
-    async fn maintenance_round(&self, progress: &mut Progress) -> anyhow::Result<bool> {
-        let log = log::state(&self.jetstream, self.shard).await?;
-        progress.settled.note(&log, self.watermark.load(Ordering::Relaxed));
-        let mut writer = self.maintainers.take().await?;
-        let round = timeout(ANSWER, self.delete(writer.session(), progress)).await;
-        let has_more = round.context("the database did not answer in time")??;
-        writer.give_back();
-        Ok(has_more)
-    }
-
-    async fn delete(&self, session: &mut PgConnection, progress: &mut Progress) -> anyhow::Result<bool> {
-        let before = number(progress.settled.before);
-        let mut has_more = false;
-        for (table, sql) in [("participant", PARTICIPANTS), ("online", ONLINE)] {
-            let deleted = sqlx::query(sql)
-                .bind(self.shard.number())
-                .bind(number(progress.settled.from()))
-                .bind(before)
-                .bind(ROWS)
-                .execute(&mut *session)
-                .await?
-                .rows_affected();
-            count(table, deleted);
-            has_more |= deleted >= ROWS.unsigned_abs();
+    /// Says how far behind Postgres is while nothing can be written, as the log alone tells it.
+    pub(crate) async fn update_lag_metrics(&self) {
+        let watermark = self.watermark_seq.load(Ordering::Relaxed);
+        if watermark == WATERMARK_UNKNOWN {
+            return;
         }
-        let shards = self.log.shard_count()?;
-        count("invitation", self.delete_invitations(session, shards, before, progress).await?);
-        Ok(has_more)
+        let asked = async {
+            let state = log::state(&self.jetstream, self.shard).await?;
+            anyhow::Ok((state, log::get(&self.jetstream, self.shard, watermark + 1).await?))
+        };
+        // Where the log does not answer either, the last answer stands.
+        let Ok(Ok((state, oldest))) = timeout(STANDBY_TIMEOUT, asked).await else { return };
+        self.highest_seen.note(state.epoch, state.last);
+        ShardMetrics::set_gauge(&self.metrics.lag_messages, state.last.saturating_sub(watermark));
+        let now = OffsetDateTime::now_utc();
+        let age = oldest.map_or(0.0, |oldest| (now - oldest.time).as_seconds_f64());
+        self.metrics.lag_seconds.set(age.max(0.0));
     }
 
-    /// Deletes unanswered invitations into closed rooms, among the next `INVITATIONS` of the list. An invitation stays
-    /// while the log has its event.
-    async fn delete_invitations(
-        &self,
-        session: &mut PgConnection,
-        shards: ShardCount,
-        before: i64,
-        progress: &mut Progress,
-    ) -> anyhow::Result<u64> {
-        let open: Vec<(String, i64, i64)> = sqlx::query_as(
-            "SELECT user_id, id, room FROM invitation
-             WHERE shard = $1 AND accepted IS NULL AND id > $2 AND id < $3 ORDER BY id LIMIT $4",
-        )
-        .bind(self.shard.number())
-        .bind(progress.invitation)
-        .bind(before)
-        .bind(INVITATIONS)
-        .fetch_all(&mut *session)
-        .await?;
-        let is_end = i64::try_from(open.len())? < INVITATIONS;
-        progress.invitation = open.last().filter(|_| !is_end).map_or(0, |(_, id, _)| *id);
-        if open.is_empty() {
-            return Ok(0);
+    /// While another process leads, or none can: the lag is told all the same. Where the database
+    /// does not answer nobody moves the watermark, and the last one read is true.
+    pub(crate) async fn stand_by(&self) {
+        if let Ok(Err(error)) = timeout(STANDBY_TIMEOUT, self.read_watermark()).await {
+            tracing::debug!(shard = %self.shard, error = format!("{error:#}"), "standing by");
         }
-        let rooms: Vec<i64> = open.iter().map(|(_, _, room)| *room).collect();
-        let of = |room: &i64| Channel::Room(RoomId(room.unsigned_abs())).shard(shards).number();
-        // A statement of its own, since the rooms belong to other shards.
-        let closed: Vec<i64> = sqlx::query_scalar(
-            "SELECT s.room FROM unnest($1::int2[], $2::int8[]) AS asked (shard, room)
-             CROSS JOIN LATERAL (SELECT s.room, s.closed_at FROM room_state s
-                                 WHERE s.shard = asked.shard AND s.room = asked.room LIMIT 1) s
-             WHERE s.closed_at IS NOT NULL",
-        )
-        .bind(rooms.iter().map(of).collect::<Vec<_>>())
-        .bind(&rooms)
-        .fetch_all(&mut *session)
-        .await?;
-        let closed: HashSet<i64> = closed.into_iter().collect();
-        let (users, ids): (Vec<String>, Vec<i64>) = open
-            .into_iter()
-            .filter(|(_, _, room)| closed.contains(room))
-            .map(|(user, id, _)| (user, id))
-            .unzip();
-        if ids.is_empty() {
-            return Ok(0);
+        self.update_lag_metrics().await;
+        if self.status.is_refused(self.shard) && self.can_resume().await {
+            self.mark_healthy();
         }
-        let deleted = sqlx::query(
-            "DELETE FROM invitation WHERE ctid = ANY (ARRAY(
-                 SELECT i.ctid FROM unnest($2::text[], $3::int8[]) AS gone (user_id, id)
-                 CROSS JOIN LATERAL (SELECT i.ctid, i.accepted FROM invitation i WHERE i.shard = $1
-                                         AND i.user_id = gone.user_id AND i.id = gone.id LIMIT 1) i
-                 WHERE i.accepted IS NULL)) AND accepted IS NULL",
-        )
-        .bind(self.shard.number())
-        .bind(users)
-        .bind(ids)
-        .execute(session)
-        .await?;
-        Ok(deleted.rows_affected())
-    }
-}
-
-fn count(table: &'static str, deleted: u64) {
-    metrics::counter!(names::MAINTENANCE_DELETED_TOTAL, "table" => table).increment(deleted);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn log(first: u64, last: u64) -> StreamState {
-        StreamState { first, last, epoch: 1, messages: last + 1 - first, bytes: 0, max_bytes: 0, replicas: 1 }
     }
 
-    #[test]
-    fn trimmed_events_are_settled_once_all_that_the_log_had_is_applied() {
-        let mut settled = Settled::default();
-        settled.note(&log(101, 200), 200);
-        assert_eq!(settled.before, 101);
-        settled.note(&log(151, 300), 250);
-        assert_eq!(settled.before, 101, "an older word may be among those that are not applied");
-        settled.note(&log(251, 400), 299);
-        assert_eq!(settled.before, 101);
-        settled.note(&log(301, 500), 300);
-        assert_eq!(settled.before, 151, "as the log stood when it was looked at first");
-        settled.note(&log(301, 500), 500);
-        assert_eq!(settled.before, 301);
-    }
-
-    #[test]
-    fn log_without_events_settles_all_that_it_had() {
-        let mut settled = Settled::default();
-        settled.note(&log(201, 200), 200);
-        assert_eq!(settled.before, 201);
-    }
-
-    #[test]
-    fn rows_that_name_no_event_are_settled_with_the_last_event_of_the_first_look() {
-        let mut settled = Settled::default();
-        settled.note(&log(101, 200), 200);
-        assert_eq!(settled.from(), 1);
-        settled.note(&log(200, 300), 300);
-        assert_eq!((settled.before, settled.from()), (200, 1), "the log has the last event of then");
-        settled.note(&log(201, 400), 400);
-        assert_eq!((settled.before, settled.from()), (201, 0));
+    /// Whether a shard that was refused can go on, as far as one can tell without leading it.
+    async fn can_resume(&self) -> bool {
+        let judged = async {
+            let place = self.read_watermark().await?;
+            LogComparison::read(&self.jetstream, self.shard, &place).await
+        };
+        matches!(timeout(STANDBY_TIMEOUT, judged).await,
+                 Ok(Ok(Some(judged))) if !matches!(judged.verdict, LogVerdict::Hole { .. }))
     }
 }

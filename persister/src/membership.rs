@@ -7,64 +7,73 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use protocol::id::UserId;
 
-use crate::watermark::number;
+use crate::watermark::to_i64;
 
 /// The membership changes of a batch, by room or team.
 #[derive(Debug, Default)]
-pub(crate) struct Membership(HashMap<(i64, String), Change>);
+pub(crate) struct MembershipChanges(HashMap<(i64, String), MembershipChange>);
 
 /// The last change of one person's membership.
 #[derive(Debug)]
-enum Change {
+enum MembershipChange {
     Removed,
     Added {
-        by: String,
+        added_by: String,
         /// They were removed earlier in the batch: who added them before does not count any more.
-        after_removal: bool,
+        is_after_removal: bool,
     },
 }
 
 /// The columns of members to add.
 #[derive(Debug, Default)]
-pub(crate) struct Added<'a> {
-    pub(crate) places: Vec<i64>,
+pub(crate) struct AddedMembers<'a> {
+    pub(crate) owner_ids: Vec<i64>,
     pub(crate) users: Vec<&'a str>,
-    pub(crate) by: Vec<&'a str>,
+    pub(crate) added_by: Vec<&'a str>,
 }
 
 /// The columns of members to remove.
 #[derive(Debug, Default)]
-pub(crate) struct Removed<'a> {
-    pub(crate) places: Vec<i64>,
+pub(crate) struct RemovedMembers<'a> {
+    pub(crate) owner_ids: Vec<i64>,
     pub(crate) users: Vec<&'a str>,
 }
 
-impl Membership {
+impl MembershipChanges {
     /// Adds a person. Of several additions the first one counts.
-    pub(crate) fn add(&mut self, place: u64, user: &UserId, by: &UserId) {
-        match self.0.entry((number(place), user.to_string())) {
+    pub(crate) fn add(&mut self, owner_id: u64, user: &UserId, added_by: &UserId) {
+        match self.0.entry((to_i64(owner_id), user.to_string())) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Change::Added { by: by.to_string(), after_removal: false });
+                vacant.insert(MembershipChange::Added {
+                    added_by: added_by.to_string(),
+                    is_after_removal: false,
+                });
             }
             Entry::Occupied(mut occupied) => {
-                if matches!(occupied.get(), Change::Removed) {
-                    occupied.insert(Change::Added { by: by.to_string(), after_removal: true });
+                if matches!(occupied.get(), MembershipChange::Removed) {
+                    occupied.insert(MembershipChange::Added {
+                        added_by: added_by.to_string(),
+                        is_after_removal: true,
+                    });
                 }
             }
         }
     }
 
     /// Removes a person.
-    pub(crate) fn remove(&mut self, place: u64, user: &UserId) {
-        self.0.insert((number(place), user.to_string()), Change::Removed);
+    pub(crate) fn remove(&mut self, owner_id: u64, user: &UserId) {
+        self.0.insert((to_i64(owner_id), user.to_string()), MembershipChange::Removed);
     }
 
     /// Whose rows are removed.
-    pub(crate) fn removed(&self) -> Removed<'_> {
-        let mut removed = Removed::default();
+    pub(crate) fn removed(&self) -> RemovedMembers<'_> {
+        let mut removed = RemovedMembers::default();
         for ((place, user), change) in &self.0 {
-            if matches!(change, Change::Removed | Change::Added { after_removal: true, .. }) {
-                removed.places.push(*place);
+            if matches!(
+                change,
+                MembershipChange::Removed | MembershipChange::Added { is_after_removal: true, .. }
+            ) {
+                removed.owner_ids.push(*place);
                 removed.users.push(user);
             }
         }
@@ -72,13 +81,13 @@ impl Membership {
     }
 
     /// Whose rows are added, after the removals.
-    pub(crate) fn added(&self) -> Added<'_> {
-        let mut added = Added::default();
+    pub(crate) fn added(&self) -> AddedMembers<'_> {
+        let mut added = AddedMembers::default();
         for ((place, user), change) in &self.0 {
-            if let Change::Added { by, .. } = change {
-                added.places.push(*place);
+            if let MembershipChange::Added { added_by: by, .. } = change {
+                added.owner_ids.push(*place);
                 added.users.push(user);
-                added.by.push(by);
+                added.added_by.push(by);
             }
         }
         added
@@ -103,11 +112,11 @@ mod tests {
             before in prop::collection::vec((0_u64..3, 0_u8..3), 0..6),
             changes in prop::collection::vec((0_u64..3, 0_u8..3, prop::option::of(0_u8..9)), 0..30),
         ) {
-            let key = |place: u64, who: u8| (number(place), user(who).to_string());
+            let key = |place: u64, who: u8| (to_i64(place), user(who).to_string());
             let mut one_by_one: Rows =
                 before.into_iter().map(|(place, who)| (key(place, who), "before".to_owned())).collect();
             let mut folded = one_by_one.clone();
-            let mut membership = Membership::default();
+            let mut membership = MembershipChanges::default();
             for (place, who, added_by) in changes {
                 if let Some(by) = added_by {
                     one_by_one.entry(key(place, who)).or_insert_with(|| user(by).to_string());
@@ -117,12 +126,12 @@ mod tests {
                     membership.remove(place, &user(who));
                 }
             }
-            let Removed { places, users } = membership.removed();
-            for (place, user) in places.into_iter().zip(users) {
+            let RemovedMembers { owner_ids, users } = membership.removed();
+            for (place, user) in owner_ids.into_iter().zip(users) {
                 folded.remove(&(place, user.to_owned()));
             }
-            let Added { places, users, by } = membership.added();
-            for ((place, user), by) in places.into_iter().zip(users).zip(by) {
+            let AddedMembers { owner_ids, users, added_by } = membership.added();
+            for ((place, user), by) in owner_ids.into_iter().zip(users).zip(added_by) {
                 folded.entry((place, user.to_owned())).or_insert_with(|| by.to_owned());
             }
             prop_assert_eq!(folded, one_by_one);

@@ -11,33 +11,33 @@ use service::nats::{self, BrokerUser};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{
-    config::{Config, LogArgs},
-    lead,
-    repair::{Judged, Verdict},
-    session::Database,
-    streams::{self, Appends},
-    watermark::{self, Place},
+    config::{Config, StreamArgs},
+    database::DatabaseConnector,
+    leadership,
+    repair::{LogComparison, LogVerdict},
+    streams::{self, AppendPolicy},
+    watermark::{self, Watermark},
 };
 
 /// What was found of a shard, and what was done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct RecoveryFinding {
     /// The shard.
     pub shard: Shard,
     /// One line for a person.
     pub text: String,
     /// Something is left to do: the shard can't go on yet.
-    pub left: bool,
+    pub needs_action: bool,
 }
 
 /// What a shard needs.
-enum Need {
+enum RecoveryAction {
     /// Nothing, for the reason said.
     Nothing(String),
     /// Its log is gone: a new one.
-    NewLog { lost: Option<(u64, u64)> },
+    RecreateLog { lost_range: Option<(u64, u64)> },
     /// Its log has lost events that Postgres has not got: to go on without them.
-    Skip { lost: (u64, u64), judged: Box<Judged> },
+    SkipLostRange { lost_range: (u64, u64), comparison: Box<LogComparison> },
 }
 
 /// Makes a log that is gone anew, and goes on without lost events where `accept_loss` says so. Everything
@@ -45,9 +45,9 @@ enum Need {
 ///
 /// # Errors
 /// When broker or database do not answer, or a change could not be made.
-pub async fn recover(config: &Config, accept_loss: bool) -> anyhow::Result<Vec<Finding>> {
+pub async fn recover(config: &Config, accept_loss: bool) -> anyhow::Result<Vec<RecoveryFinding>> {
     let shards = config.log.shard_count()?;
-    let database = Database::new(&config.database)?;
+    let database = DatabaseConnector::new(&config.database)?;
     let mut session = database.connect().await.context("DATABASE_URL")?;
     let connection = nats::connect_once(&config.nats, BrokerUser::Persister).await.context("NATS_URL")?;
     let jetstream = connection.jetstream();
@@ -63,117 +63,126 @@ pub async fn recover(config: &Config, accept_loss: bool) -> anyhow::Result<Vec<F
     );
     let mut findings = Vec::new();
     for shard in shards.all() {
-        let recovered = one(&mut session, &jetstream, &config.log, shard, accept_loss).await;
+        let recovered = recover_shard(&mut session, &jetstream, &config.log, shard, accept_loss).await;
         let (text, left) = recovered.with_context(|| format!("shard {shard}"))?;
-        findings.push(Finding { shard, text, left });
+        findings.push(RecoveryFinding { shard, text, needs_action: left });
     }
     session.close().await?;
     Ok(findings)
 }
 
-async fn one(
+async fn recover_shard(
     session: &mut PgConnection,
     jetstream: &Context,
-    args: &LogArgs,
+    args: &StreamArgs,
     shard: Shard,
     accept_loss: bool,
 ) -> anyhow::Result<(String, bool)> {
-    let place = watermark::read(session, shard).await?;
-    let need = look(jetstream, shard, &place).await?;
-    if let Need::Nothing(text) = need {
+    let watermark = watermark::read(session, shard).await?;
+    let action = decide_action(jetstream, shard, &watermark).await?;
+    if let RecoveryAction::Nothing(text) = action {
         return Ok((text, false));
     }
-    let (found, would) = describe(&need, &place);
-    if need.is_loss() && !accept_loss {
+    let (found, would) = describe(&action, &watermark);
+    if action.has_loss() && !accept_loss {
         return Ok((format!("{found}: with --accept-loss, {would}"), true));
     }
-    if !lead::wait(session, shard).await? {
+    if !leadership::acquire_lock(session, shard).await? {
         return Ok((format!("{found}, but a persister leads the shard: stop it, and run this again"), true));
     }
     // As it is now that nobody else changes it.
-    let place = watermark::read(session, shard).await?;
-    let need = look(jetstream, shard, &place).await?;
-    let (found, would) = describe(&need, &place);
-    let done = change(session, jetstream, args, shard, &place, need).await;
-    lead::unlock(session, shard).await?;
+    let watermark = watermark::read(session, shard).await?;
+    let action = decide_action(jetstream, shard, &watermark).await?;
+    let (found, would) = describe(&action, &watermark);
+    let done = perform_action(session, jetstream, args, shard, &watermark, action).await;
+    leadership::release_lock(session, shard).await?;
     done?;
     Ok((format!("{found}: done: {would}"), false))
 }
 
-async fn look(jetstream: &Context, shard: Shard, place: &Place) -> anyhow::Result<Need> {
-    let Some(judged) = Judged::of(jetstream, shard, place).await? else {
-        return Ok(if place.is_fresh() {
-            Need::Nothing("no log yet, and nothing in Postgres: the persister makes it".to_owned())
+async fn decide_action(
+    jetstream: &Context,
+    shard: Shard,
+    watermark: &Watermark,
+) -> anyhow::Result<RecoveryAction> {
+    let Some(judged) = LogComparison::read(jetstream, shard, watermark).await? else {
+        return Ok(if watermark.has_no_events() {
+            RecoveryAction::Nothing("no log yet, and nothing in Postgres: the persister makes it".to_owned())
         } else {
-            let lost = (place.seen > place.seq).then_some((place.seq + 1, place.seen));
-            Need::NewLog { lost }
+            let lost = (watermark.highest_seen > watermark.seq)
+                .then_some((watermark.seq + 1, watermark.highest_seen));
+            RecoveryAction::RecreateLog { lost_range: lost }
         });
     };
     Ok(match judged.verdict {
-        Verdict::Hole { from, to } => Need::Skip { lost: (from, to), judged: Box::new(judged) },
-        Verdict::Continues => Need::Nothing(format!("well: the log goes on after {}", place.seq)),
-        Verdict::Shorter | Verdict::Rewritten => Need::Nothing(format!(
+        LogVerdict::Hole { from, to } => {
+            RecoveryAction::SkipLostRange { lost_range: (from, to), comparison: Box::new(judged) }
+        }
+        LogVerdict::Continues => {
+            RecoveryAction::Nothing(format!("well: the log goes on after {}", watermark.seq))
+        }
+        LogVerdict::Shorter | LogVerdict::Rewritten => RecoveryAction::Nothing(format!(
             "the log ends at {}, Postgres at {}: the persister repairs that by itself",
-            judged.state.last, place.seq
+            judged.state.last, watermark.seq
         )),
     })
 }
 
-impl Need {
-    const fn lost(&self) -> Option<(u64, u64)> {
+impl RecoveryAction {
+    const fn lost_range(&self) -> Option<(u64, u64)> {
         match self {
             Self::Nothing(_) => None,
-            Self::NewLog { lost } => *lost,
-            Self::Skip { lost, .. } => Some(*lost),
+            Self::RecreateLog { lost_range: lost } => *lost,
+            Self::SkipLostRange { lost_range: lost, .. } => Some(*lost),
         }
     }
 
-    const fn is_loss(&self) -> bool {
-        self.lost().is_some()
+    const fn has_loss(&self) -> bool {
+        self.lost_range().is_some()
     }
 }
 
 /// What was found, and what is done about it.
-fn describe(need: &Need, place: &Place) -> (String, String) {
-    let next = need.lost().map_or(place.seq, |(_, to)| to) + 1;
-    match need {
-        Need::Nothing(text) => (text.clone(), "nothing".to_owned()),
-        Need::NewLog { lost: None } => (
-            format!("the log is gone, Postgres has its events up to {}", place.seq),
+fn describe(action: &RecoveryAction, watermark: &Watermark) -> (String, String) {
+    let next = action.lost_range().map_or(watermark.seq, |(_, to)| to) + 1;
+    match action {
+        RecoveryAction::Nothing(text) => (text.clone(), "nothing".to_owned()),
+        RecoveryAction::RecreateLog { lost_range: None } => (
+            format!("the log is gone, Postgres has its events up to {}", watermark.seq),
             format!("a new log, from {next} on, in a new epoch"),
         ),
-        Need::NewLog { lost: Some((from, to)) } => (
+        RecoveryAction::RecreateLog { lost_range: Some((from, to)) } => (
             format!("the log is gone, and with it {from} to {to}, which Postgres has not got"),
             format!("a new log, from {next} on, in a new epoch, and a note of the loss in lost_range"),
         ),
-        Need::Skip { lost: (from, to), .. } => (
+        RecoveryAction::SkipLostRange { lost_range: (from, to), .. } => (
             format!("the log has lost {from} to {to}, which Postgres has not got"),
             format!("on from {next}, in a new epoch, and a note of the loss in lost_range"),
         ),
     }
 }
 
-async fn change(
+async fn perform_action(
     session: &mut PgConnection,
     jetstream: &Context,
-    args: &LogArgs,
+    args: &StreamArgs,
     shard: Shard,
-    place: &Place,
-    need: Need,
+    watermark: &Watermark,
+    action: RecoveryAction,
 ) -> anyhow::Result<()> {
-    let lost = need.lost();
-    match need {
-        Need::Nothing(_) => Ok(()),
-        Need::NewLog { .. } => {
-            let epoch = place.epoch + 1;
-            watermark::skip(session, shard, place, epoch, lost).await?;
-            let next = lost.map_or(place.seq, |(_, to)| to) + 1;
-            streams::make_anew(jetstream, args, shard, epoch, next).await
+    let lost = action.lost_range();
+    match action {
+        RecoveryAction::Nothing(_) => Ok(()),
+        RecoveryAction::RecreateLog { .. } => {
+            let epoch = watermark.epoch + 1;
+            watermark::skip_lost_range(session, shard, watermark, epoch, lost).await?;
+            let next = lost.map_or(watermark.seq, |(_, to)| to) + 1;
+            streams::recreate_stream(jetstream, args, shard, epoch, next).await
         }
-        Need::Skip { judged, .. } => {
-            let epoch = place.epoch.max(judged.state.epoch) + 1;
-            watermark::skip(session, shard, place, epoch, lost).await?;
-            streams::begin_epoch(jetstream, &judged.info.config, epoch, None, Appends::Taken).await
+        RecoveryAction::SkipLostRange { comparison: judged, .. } => {
+            let epoch = watermark.epoch.max(judged.state.epoch) + 1;
+            watermark::skip_lost_range(session, shard, watermark, epoch, lost).await?;
+            streams::write_epoch(jetstream, &judged.info.config, epoch, None, AppendPolicy::Accepted).await
         }
     }
 }

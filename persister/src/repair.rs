@@ -29,21 +29,21 @@ use service::nats;
 use time::OffsetDateTime;
 
 use crate::{
-    apply::rejected,
-    rejection::{Cause, Rejected},
+    apply::rejected_rows,
+    rejected_event::{RejectedEvent, RejectionCause},
     retention,
-    streams::{self, Appends},
-    watermark::{self, Place},
-    worker::{Trouble, Worker},
+    streams::{self, AppendPolicy},
+    watermark::{self, Watermark},
+    worker::{ShardError, ShardWorker},
 };
 
 /// How long others are given to say how far they saw a log, when its broker was started anew: they come
 /// back to it within a fraction of that.
-const WORDS: Duration = Duration::from_secs(1);
+const LOG_END_REPORTS_WAIT: Duration = Duration::from_secs(1);
 
 /// What the two say of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum LogVerdict {
     /// The log goes on where Postgres ends.
     Continues,
     /// Postgres has events that the log has lost.
@@ -60,148 +60,164 @@ pub(crate) enum Verdict {
 }
 
 /// Compares them. `same` says whether the log's event at the watermark is the one that was applied.
-pub(crate) const fn judge(first: u64, last: u64, watermark: u64, same: bool) -> Verdict {
-    if last < watermark {
-        Verdict::Shorter
-    } else if first > watermark + 1 {
-        Verdict::Hole { from: watermark + 1, to: first - 1 }
-    } else if same {
-        Verdict::Continues
+pub(crate) const fn compare_log(
+    first: u64,
+    last: u64,
+    watermark_seq: u64,
+    is_same_event: bool,
+) -> LogVerdict {
+    if last < watermark_seq {
+        LogVerdict::Shorter
+    } else if first > watermark_seq + 1 {
+        LogVerdict::Hole { from: watermark_seq + 1, to: first - 1 }
+    } else if is_same_event {
+        LogVerdict::Continues
     } else {
-        Verdict::Rewritten
+        LogVerdict::Rewritten
     }
 }
 
 /// The epoch that a log is to have. `seen` is its last event as this process saw it in this epoch.
-fn epoch(place: &Place, state: &StreamState, rewound: bool, seen: u64, boot: Option<&str>) -> u64 {
-    let known = place.epoch.max(state.epoch);
-    let seen = if place.epoch == state.epoch { seen.max(place.seen) } else { seen };
-    let booted = matches!((place.boot.as_deref(), boot), (Some(then), Some(now)) if then != now);
-    if rewound || booted || state.epoch < place.epoch || state.last < seen { known + 1 } else { known }
+fn next_epoch(
+    watermark: &Watermark,
+    state: &StreamState,
+    is_rewound: bool,
+    highest_seen: u64,
+    boot_id: Option<&str>,
+) -> u64 {
+    let known = watermark.epoch.max(state.epoch);
+    let seen =
+        if watermark.epoch == state.epoch { highest_seen.max(watermark.highest_seen) } else { highest_seen };
+    let booted = matches!((watermark.boot_id.as_deref(), boot_id), (Some(then), Some(now)) if then != now);
+    if is_rewound || booted || state.epoch < watermark.epoch || state.last < seen { known + 1 } else { known }
 }
 
 /// A log that is there, judged.
-pub(crate) struct Judged {
+pub(crate) struct LogComparison {
     pub(crate) info: Info,
     pub(crate) state: StreamState,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: LogVerdict,
 }
 
-impl Judged {
+impl LogComparison {
     /// Judges the log of a shard; `None` where there is none. Changes nothing.
-    pub(crate) async fn of(
+    pub(crate) async fn read(
         jetstream: &async_nats::jetstream::Context,
         shard: protocol::id::Shard,
-        place: &Place,
+        watermark: &Watermark,
     ) -> anyhow::Result<Option<Self>> {
-        let Some(info) = streams::find(jetstream, shard).await? else { return Ok(None) };
+        let Some(info) = streams::find_stream(jetstream, shard).await? else { return Ok(None) };
         let state = StreamState::try_from(&info)?;
-        let same = match place.stored_at {
-            Some(stored_at) if (state.first..=state.last).contains(&place.seq) => {
-                let found = log::get(jetstream, shard, place.seq).await?;
-                found.is_none_or(|found| watermark::nanoseconds(found.time) == stored_at)
+        let same = match watermark.stored_at_ns {
+            Some(stored_at) if (state.first..=state.last).contains(&watermark.seq) => {
+                let found = log::get(jetstream, shard, watermark.seq).await?;
+                found.is_none_or(|found| watermark::unix_nanos(found.time) == stored_at)
             }
             _ => true,
         };
-        let verdict = judge(state.first, state.last, place.seq, same);
+        let verdict = compare_log(state.first, state.last, watermark.seq, same);
         Ok(Some(Self { info, state, verdict }))
     }
 }
 
-impl Worker {
+impl ShardWorker {
     /// Looks at the shard's two ends, and makes them meet: reading goes on after this place, in its epoch.
-    pub(crate) async fn look(&self) -> Result<Place, Trouble> {
-        let (mut place, mut judged) = self.judge().await?;
+    pub(crate) async fn verify_log(&self) -> Result<Watermark, ShardError> {
+        let (mut watermark, mut comparison) = self.read_watermark_and_log().await?;
         // Known by now, since the broker has answered; and known before what counts is asked.
         let broker = nats::single_broker(&self.client);
-        let is_new = |judged: &Judged| broker.is_some() && streams::looked_at(&judged.info.config) != broker;
-        if let Some(found) = judged.as_ref().filter(|judged| is_new(judged)) {
-            if !place.is_fresh() || found.state.last > 0 {
-                tokio::time::sleep(WORDS).await;
+        let is_new = |judged: &LogComparison| {
+            broker.is_some() && streams::verified_on_broker(&judged.info.config) != broker
+        };
+        if let Some(found) = comparison.as_ref().filter(|judged| is_new(judged)) {
+            if !watermark.has_no_events() || found.state.last > 0 {
+                tokio::time::sleep(LOG_END_REPORTS_WAIT).await;
             }
-            (place, judged) = self.judge().await?;
+            (watermark, comparison) = self.read_watermark_and_log().await?;
         }
-        let looked = judged.as_ref().is_some_and(|judged| !is_new(judged));
-        let Some(Judged { info, state, verdict }) = judged else {
-            return Err(Trouble::Refused(format!(
+        let is_verified = comparison.as_ref().is_some_and(|judged| !is_new(judged));
+        let Some(LogComparison { info, state, verdict }) = comparison else {
+            return Err(ShardError::Refused(format!(
                 "the log is gone, Postgres has its events up to {}: `roomcast recover` makes a new one",
-                place.seq
+                watermark.seq
             )));
         };
-        if let Verdict::Hole { from, to } = verdict {
-            return Err(self.hole(from, to));
+        if let LogVerdict::Hole { from, to } = verdict {
+            return Err(self.hole_error(from, to));
         }
-        let rewound = verdict != Verdict::Continues;
-        let seen = self.seen.in_epoch(state.epoch);
-        let boot = self.boot.as_deref();
-        let epoch = epoch(&place, &state, rewound, seen, boot);
-        if epoch != place.epoch || (boot.is_some() && place.boot.as_deref() != boot) {
-            let mut writer = self.writers.take().await?;
-            watermark::begin_epoch(writer.session(), self.shard, &place, epoch, state.last, boot).await?;
+        let is_rewound = verdict != LogVerdict::Continues;
+        let seen = self.highest_seen.in_epoch(state.epoch);
+        let boot_id = self.boot_id.as_deref();
+        let epoch = next_epoch(&watermark, &state, is_rewound, seen, boot_id);
+        if epoch != watermark.epoch || (boot_id.is_some() && watermark.boot_id.as_deref() != boot_id) {
+            let mut writer = self.batch_sessions.take().await?;
+            watermark::begin_epoch(writer.session(), self.shard, &watermark, epoch, state.last, boot_id)
+                .await?;
             writer.give_back();
         }
-        if rewound {
-            streams::begin_epoch(&self.jetstream, &info.config, epoch, None, Appends::Refused).await?;
-            self.note_strays(&place).await?;
-            if verdict == Verdict::Shorter {
-                log::purge_below(&self.jetstream, self.shard, place.seq + 1).await?;
+        if is_rewound {
+            streams::write_epoch(&self.jetstream, &info.config, epoch, None, AppendPolicy::Refused).await?;
+            self.reject_events_with_taken_ids(&watermark).await?;
+            if verdict == LogVerdict::Shorter {
+                log::purge_below(&self.jetstream, self.shard, watermark.seq + 1).await?;
             }
         }
-        let closed = streams::appends(&info.config) == Appends::Refused;
-        if rewound || epoch != state.epoch || closed || !looked {
+        let closed = streams::append_policy(&info.config) == AppendPolicy::Refused;
+        if is_rewound || epoch != state.epoch || closed || !is_verified {
             let broker = broker.as_deref();
-            streams::begin_epoch(&self.jetstream, &info.config, epoch, broker, Appends::Taken).await?;
+            streams::write_epoch(&self.jetstream, &info.config, epoch, broker, AppendPolicy::Accepted)
+                .await?;
         }
         if epoch > state.epoch {
-            self.meters.repairs.increment(1);
-            tracing::warn!(shard = %self.shard, ?verdict, watermark = place.seq, last = state.last,
-                seen = seen.max(place.seen), epoch, "the log is not the one that Postgres knew: a new epoch");
+            self.metrics.repairs.increment(1);
+            tracing::warn!(shard = %self.shard, ?verdict, watermark = watermark.seq, last = state.last,
+                seen = seen.max(watermark.highest_seen), epoch, "the log is not the one that Postgres knew: a new epoch");
         }
-        self.seen.note(epoch, state.last.max(place.seq));
-        place.epoch = epoch;
-        Ok(place)
+        self.highest_seen.note(epoch, state.last.max(watermark.seq));
+        watermark.epoch = epoch;
+        Ok(watermark)
     }
 
     /// The shard's two ends as they are; a log that was never there is made.
-    async fn judge(&self) -> anyhow::Result<(Place, Option<Judged>)> {
-        let place = self.read_place().await?;
-        let mut judged = Judged::of(&self.jetstream, self.shard, &place).await?;
-        if judged.is_none() && place.is_fresh() {
-            streams::ensure_shard(&self.jetstream, &self.log, self.shard, &place).await?;
-            judged = Judged::of(&self.jetstream, self.shard, &place).await?;
+    async fn read_watermark_and_log(&self) -> anyhow::Result<(Watermark, Option<LogComparison>)> {
+        let watermark = self.read_watermark().await?;
+        let mut comparison = LogComparison::read(&self.jetstream, self.shard, &watermark).await?;
+        if comparison.is_none() && watermark.has_no_events() {
+            streams::ensure_stream(&self.jetstream, &self.stream_args, self.shard, &watermark).await?;
+            comparison = LogComparison::read(&self.jetstream, self.shard, &watermark).await?;
         }
-        Ok((place, judged))
+        Ok((watermark, comparison))
     }
 
     /// Keeps what was appended to a log that had lost its end, under ids that Postgres has: a person
     /// must look at it.
-    async fn note_strays(&self, place: &Place) -> anyhow::Result<()> {
-        let Some(stored_at) = place.stored_at else { return Ok(()) };
+    async fn reject_events_with_taken_ids(&self, watermark: &Watermark) -> anyhow::Result<()> {
+        let Some(stored_at) = watermark.stored_at_ns else { return Ok(()) };
         // Again: until the stream was closed there may have come more.
         let state = log::state(&self.jetstream, self.shard).await?;
-        let last = state.last.min(place.seq);
+        let last = state.last.min(watermark.seq);
         let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(stored_at))?;
         let mut strays = Vec::new();
         let known = if state.messages == 0 || last < state.first {
             last
         } else {
-            retention::last_before(&self.jetstream, self.shard, state.first, last, moment).await?
+            retention::last_stored_before(&self.jetstream, self.shard, state.first, last, moment).await?
         };
         for seq in known.max(state.first - 1) + 1..=last {
             if let Some(stray) = log::get(&self.jetstream, self.shard, seq).await? {
                 tracing::error!(shard = %self.shard, seq, subject = stray.subject, "event rejected: its id was taken");
-                strays.push(Rejected::new(
+                strays.push(RejectedEvent::new(
                     &stray,
-                    Cause::IdTaken,
+                    RejectionCause::IdTaken,
                     "appended after the log lost events, under an id that was taken",
                 ));
             }
         }
-        let mut writer = self.writers.take().await?;
-        rejected::insert(writer.session(), self.shard, &strays).await?;
-        watermark::forget_event(writer.session(), self.shard, place.seq).await?;
+        let mut writer = self.batch_sessions.take().await?;
+        rejected_rows::insert(writer.session(), self.shard, &strays).await?;
+        watermark::clear_stored_at(writer.session(), self.shard, watermark.seq).await?;
         writer.give_back();
-        self.meters.rejected.increment(u64::try_from(strays.len())?);
+        self.metrics.rejected_events.increment(u64::try_from(strays.len())?);
         Ok(())
     }
 }
@@ -214,15 +230,19 @@ mod tests {
     fn a_log_continues_is_shorter_rewritten_or_has_a_hole() {
         for (first, last, watermark) in [(1, 0, 0), (1, 9, 0), (1, 9, 9), (10, 9, 9), (5, 9, 4), (10, 20, 9)]
         {
-            let verdict = judge(first, last, watermark, true);
-            assert_eq!(verdict, Verdict::Continues, "{first} {last} {watermark}");
+            let verdict = compare_log(first, last, watermark, true);
+            assert_eq!(verdict, LogVerdict::Continues, "{first} {last} {watermark}");
         }
         for (first, last, watermark) in [(1, 0, 9), (3, 8, 9), (9, 8, 9)] {
-            assert_eq!(judge(first, last, watermark, true), Verdict::Shorter, "{first} {last} {watermark}");
+            assert_eq!(
+                compare_log(first, last, watermark, true),
+                LogVerdict::Shorter,
+                "{first} {last} {watermark}"
+            );
         }
-        assert_eq!(judge(12, 20, 9, true), Verdict::Hole { from: 10, to: 11 });
-        assert_eq!(judge(12, 11, 9, true), Verdict::Hole { from: 10, to: 11 });
-        assert_eq!(judge(1, 20, 9, false), Verdict::Rewritten);
+        assert_eq!(compare_log(12, 20, 9, true), LogVerdict::Hole { from: 10, to: 11 });
+        assert_eq!(compare_log(12, 11, 9, true), LogVerdict::Hole { from: 10, to: 11 });
+        assert_eq!(compare_log(1, 20, 9, false), LogVerdict::Rewritten);
     }
 
     #[test]
@@ -236,15 +256,29 @@ mod tests {
             max_bytes: 0,
             replicas: 1,
         };
-        let place = Place { seq: 5, epoch: 2, seen: 9, stored_at: None, boot: Some("a".to_owned()) };
-        assert_eq!(epoch(&place, &state(2, 9), false, 9, Some("a")), 2, "nothing happened");
-        assert_eq!(epoch(&place, &state(2, 9), false, 9, None), 2, "no boot is known");
-        assert_eq!(epoch(&place, &state(2, 9), true, 9, Some("a")), 3, "it lost what Postgres has");
-        assert_eq!(epoch(&place, &state(2, 8), false, 0, Some("a")), 3, "it lost what was once seen");
-        assert_eq!(epoch(&place, &state(2, 9), false, 10, Some("a")), 3, "it lost what this process saw");
-        assert_eq!(epoch(&place, &state(2, 9), false, 9, Some("b")), 3, "its host has booted");
-        assert_eq!(epoch(&place, &state(1, 50), false, 0, Some("a")), 3, "an older copy");
-        assert_eq!(epoch(&place, &state(4, 6), false, 6, Some("a")), 4, "an older dump");
-        assert_eq!(epoch(&Place::default(), &state(1, 0), false, 0, Some("a")), 1, "a new deployment");
+        let place = Watermark {
+            seq: 5,
+            epoch: 2,
+            highest_seen: 9,
+            stored_at_ns: None,
+            boot_id: Some("a".to_owned()),
+        };
+        assert_eq!(next_epoch(&place, &state(2, 9), false, 9, Some("a")), 2, "nothing happened");
+        assert_eq!(next_epoch(&place, &state(2, 9), false, 9, None), 2, "no boot is known");
+        assert_eq!(next_epoch(&place, &state(2, 9), true, 9, Some("a")), 3, "it lost what Postgres has");
+        assert_eq!(next_epoch(&place, &state(2, 8), false, 0, Some("a")), 3, "it lost what was once seen");
+        assert_eq!(
+            next_epoch(&place, &state(2, 9), false, 10, Some("a")),
+            3,
+            "it lost what this process saw"
+        );
+        assert_eq!(next_epoch(&place, &state(2, 9), false, 9, Some("b")), 3, "its host has booted");
+        assert_eq!(next_epoch(&place, &state(1, 50), false, 0, Some("a")), 3, "an older copy");
+        assert_eq!(next_epoch(&place, &state(4, 6), false, 6, Some("a")), 4, "an older dump");
+        assert_eq!(
+            next_epoch(&Watermark::default(), &state(1, 0), false, 0, Some("a")),
+            1,
+            "a new deployment"
+        );
     }
 }

@@ -11,16 +11,21 @@ use protocol::id::Shard;
 use time::OffsetDateTime;
 
 /// Longer than the broker knows a message id for.
-const YOUNG: Duration = Duration::from_secs(90);
+const AGE_MIN: Duration = Duration::from_secs(90);
 /// What a question for one event, a step of the search, may take at most in all: 2^40 events.
-const STEPS: u32 = 40;
+const SEARCH_STEPS_MAX: u32 = 40;
 
 /// Up to which sequence the log can go, if any of it can.
 ///
 /// `settled` is the last event that is no longer young, `expired` the last one older than the
 /// replay window; 0 where there is none. The last event always stays: the broker keeps its place
 /// by it.
-pub(crate) fn decide(state: &StreamState, watermark: u64, settled: u64, expired: u64) -> Option<u64> {
+pub(crate) fn purgeable_up_to(
+    state: &StreamState,
+    watermark_seq: u64,
+    last_old_enough: u64,
+    last_expired: u64,
+) -> Option<u64> {
     let half = state.max_bytes / 2;
     let crowded = if state.max_bytes > 0 && state.bytes > half {
         let excess = u128::from(state.bytes - half);
@@ -30,31 +35,35 @@ pub(crate) fn decide(state: &StreamState, watermark: u64, settled: u64, expired:
     } else {
         0
     };
-    let upto = crowded.max(expired).min(watermark).min(settled).min(state.last.saturating_sub(1));
+    let upto =
+        crowded.max(last_expired).min(watermark_seq).min(last_old_enough).min(state.last.saturating_sub(1));
     (upto >= state.first).then_some(upto)
 }
 
 /// One round on one shard: how many events went.
-pub(crate) async fn run(
+pub(crate) async fn trim_stream(
     jetstream: &Context,
     shard: Shard,
     state: &StreamState,
-    watermark: u64,
-    replay: Duration,
+    watermark_seq: u64,
+    replay_window: Duration,
 ) -> anyhow::Result<u64> {
-    let last = state.last.min(watermark);
+    let last = state.last.min(watermark_seq);
     if state.messages == 0 || last < state.first {
         return Ok(0);
     }
     let now = OffsetDateTime::now_utc();
-    let expired = last_before(jetstream, shard, state.first, last, now - replay.max(YOUNG)).await?;
+    let expired =
+        last_stored_before(jetstream, shard, state.first, last, now - replay_window.max(AGE_MIN)).await?;
     let crowded = state.max_bytes > 0 && state.bytes > state.max_bytes / 2;
     let settled = if crowded {
-        last_before(jetstream, shard, state.first.max(expired), last, now - YOUNG).await?.max(expired)
+        last_stored_before(jetstream, shard, state.first.max(expired), last, now - AGE_MIN)
+            .await?
+            .max(expired)
     } else {
         expired
     };
-    let Some(upto) = decide(state, watermark, settled, expired) else { return Ok(0) };
+    let Some(upto) = purgeable_up_to(state, watermark_seq, settled, expired) else { return Ok(0) };
     log::purge_below(jetstream, shard, upto + 1).await?;
     tracing::debug!(%shard, upto, "purged");
     Ok(upto + 1 - state.first)
@@ -63,7 +72,7 @@ pub(crate) async fn run(
 /// The last event of `first..=last` that was stored by then; 0 where there is none. Times go up
 /// with sequences, but for a clock set back, which makes this keep more or less of what is old
 /// anyway.
-pub(crate) async fn last_before(
+pub(crate) async fn last_stored_before(
     jetstream: &Context,
     shard: Shard,
     first: u64,
@@ -72,7 +81,7 @@ pub(crate) async fn last_before(
 ) -> anyhow::Result<u64> {
     let (mut old, mut young) = (first - 1, last + 1);
     let mut probe = first;
-    for _ in 0..STEPS {
+    for _ in 0..SEARCH_STEPS_MAX {
         // What is not there has gone before: it was old.
         let stored = log::get(jetstream, shard, probe).await?;
         if stored.is_none_or(|stored| stored.time <= moment) {
@@ -107,20 +116,20 @@ mod tests {
     #[test]
     fn only_what_postgres_has_and_is_old_goes() {
         let log = state(101, 200, 400);
-        assert_eq!(decide(&log, 200, 180, 150), Some(150));
-        assert_eq!(decide(&log, 120, 180, 150), Some(120), "not what Postgres has not got");
-        assert_eq!(decide(&log, 200, 0, 0), None, "nothing is old");
-        assert_eq!(decide(&log, 100, 180, 150), None, "Postgres has none of it");
-        assert_eq!(decide(&log, 200, 200, 200), Some(199), "the last stays");
+        assert_eq!(purgeable_up_to(&log, 200, 180, 150), Some(150));
+        assert_eq!(purgeable_up_to(&log, 120, 180, 150), Some(120), "not what Postgres has not got");
+        assert_eq!(purgeable_up_to(&log, 200, 0, 0), None, "nothing is old");
+        assert_eq!(purgeable_up_to(&log, 100, 180, 150), None, "Postgres has none of it");
+        assert_eq!(purgeable_up_to(&log, 200, 200, 200), Some(199), "the last stays");
     }
 
     #[test]
     fn a_crowded_log_gives_up_the_replay_window_but_not_the_young() {
         let log = state(101, 200, 1_000);
-        assert_eq!(decide(&log, 200, 180, 0), Some(150), "half of it");
-        assert_eq!(decide(&log, 200, 120, 0), Some(120), "the rest is young");
-        assert_eq!(decide(&log, 200, 190, 170), Some(170), "what is old goes all the same");
+        assert_eq!(purgeable_up_to(&log, 200, 180, 0), Some(150), "half of it");
+        assert_eq!(purgeable_up_to(&log, 200, 120, 0), Some(120), "the rest is young");
+        assert_eq!(purgeable_up_to(&log, 200, 190, 170), Some(170), "what is old goes all the same");
         let unlimited = StreamState { max_bytes: 0, ..log };
-        assert_eq!(decide(&unlimited, 200, 180, 0), None);
+        assert_eq!(purgeable_up_to(&unlimited, 200, 180, 0), None);
     }
 }

@@ -8,17 +8,17 @@ use std::collections::HashMap;
 use protocol::event::{MessageDelete, MessageEdit};
 use time::OffsetDateTime;
 
-use crate::watermark::number;
+use crate::watermark::to_i64;
 
 /// A message, by room and id.
-type Key = (i64, i64);
+type MessageKey = (i64, i64);
 
 /// The edits and deletions of a batch: of each message the last edit before its deletion, and the first
 /// deletion.
 #[derive(Debug, Default)]
-pub(crate) struct Revisions {
-    edits: HashMap<Key, Edit>,
-    deletions: HashMap<Key, Deletion>,
+pub(crate) struct MessageRevisions {
+    edits: HashMap<MessageKey, Edit>,
+    deletions: HashMap<MessageKey, Deletion>,
 }
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Deletion {
 
 /// The columns of edits.
 #[derive(Debug, Default)]
-pub(crate) struct Edits<'a> {
+pub(crate) struct EditColumns<'a> {
     pub(crate) rooms: Vec<i64>,
     pub(crate) ids: Vec<i64>,
     pub(crate) bodies: Vec<&'a str>,
@@ -46,38 +46,38 @@ pub(crate) struct Edits<'a> {
 
 /// The columns of deletions.
 #[derive(Debug, Default)]
-pub(crate) struct Deletions {
+pub(crate) struct DeletionColumns {
     pub(crate) rooms: Vec<i64>,
     pub(crate) ids: Vec<i64>,
     pub(crate) deleted_at: Vec<OffsetDateTime>,
     pub(crate) changed: Vec<i64>,
 }
 
-impl Revisions {
+impl MessageRevisions {
     /// Notes an edit, the event of that sequence.
     pub(crate) fn edit(&mut self, seq: u64, edit: MessageEdit) {
-        let key = (number(edit.room.0), number(edit.message_id.0));
+        let key = (to_i64(edit.room.0), to_i64(edit.message_id.0));
         if !self.deletions.contains_key(&key) {
             let edited_at = edit.edited_at.into();
-            self.edits.insert(key, Edit { seq: number(seq), body: edit.message, edited_at });
+            self.edits.insert(key, Edit { seq: to_i64(seq), body: edit.message, edited_at });
         }
     }
 
     /// Notes a deletion, the event of that sequence.
     pub(crate) fn delete(&mut self, seq: u64, delete: &MessageDelete) {
         for id in &delete.messages_ids {
-            let deletion = Deletion { seq: number(seq), deleted_at: delete.deleted_at.into() };
-            self.deletions.entry((number(delete.room.0), number(id.0))).or_insert(deletion);
+            let deletion = Deletion { seq: to_i64(seq), deleted_at: delete.deleted_at.into() };
+            self.deletions.entry((to_i64(delete.room.0), to_i64(id.0))).or_insert(deletion);
         }
     }
 
     /// Room and id of every message concerned; some of them twice.
-    pub(crate) fn messages(&self) -> impl Iterator<Item = (i64, i64)> {
+    pub(crate) fn message_keys(&self) -> impl Iterator<Item = (i64, i64)> {
         self.edits.keys().chain(self.deletions.keys()).copied()
     }
 
-    pub(crate) fn edits(&self) -> Edits<'_> {
-        let mut edits = Edits::default();
+    pub(crate) fn edits(&self) -> EditColumns<'_> {
+        let mut edits = EditColumns::default();
         for ((room, id), edit) in &self.edits {
             edits.rooms.push(*room);
             edits.ids.push(*id);
@@ -88,8 +88,8 @@ impl Revisions {
         edits
     }
 
-    pub(crate) fn deletions(&self) -> Deletions {
-        let mut deletions = Deletions::default();
+    pub(crate) fn deletions(&self) -> DeletionColumns {
+        let mut deletions = DeletionColumns::default();
         for ((room, id), deletion) in &self.deletions {
             deletions.rooms.push(*room);
             deletions.ids.push(*id);
@@ -122,17 +122,17 @@ mod tests {
         fn folded_revisions_leave_the_same_messages_as_single_ones(
             events in prop::collection::vec((1_u64..4, any::<bool>()), 0..20),
         ) {
-            let key = |id: u64| (1, number(id));
-            let mut one_by_one: HashMap<Key, Row> =
+            let key = |id: u64| (1, to_i64(id));
+            let mut one_by_one: HashMap<MessageKey, Row> =
                 (1..4).map(|id| (key(id), ("first".to_owned(), id == 3, 0))).collect();
             let mut folded = one_by_one.clone();
-            let mut revisions = Revisions::default();
+            let mut revisions = MessageRevisions::default();
             let (room, now) = (RoomId(1), Timestamp::now());
             for (seq, (id, is_edit)) in (10_u64..).zip(events) {
                 let row = one_by_one.get_mut(&key(id)).expect("a message");
                 let text = if is_edit { format!("text {seq}") } else { String::new() };
                 if !row.1 {
-                    *row = (text.clone(), !is_edit, number(seq));
+                    *row = (text.clone(), !is_edit, to_i64(seq));
                 }
                 if is_edit {
                     let message_id = MessageId(id);

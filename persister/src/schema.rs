@@ -23,13 +23,13 @@ use tokio::time::sleep;
 ///
 /// The planner's settings get PostgreSQL's own defaults back: migrations read whole tables, fastest by sequential scans
 /// and hashes, which [`schema::PLANNER`] switches off. RESET would only go back to what the session began with.
-const SETTINGS: &str = "
+const MIGRATION_SETTINGS: &str = "
 SELECT set_config(name, value, false) FROM (
     VALUES ('statement_timeout', '0'), ('lock_timeout', '2s')
     UNION ALL SELECT name, boot_val FROM pg_settings WHERE name = ANY ($1)
 ) AS setting (name, value)";
 /// Pause between attempts to get a lock, in which readers go on.
-const LOCK_PAUSE: Duration = Duration::from_secs(3);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The migrations of this version. Those that a later version has applied are left alone.
 fn migrations() -> Migrator {
@@ -53,7 +53,7 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
     .fetch_one(&mut *session)
     .await?;
     let planner: Vec<&str> = schema::PLANNER.iter().map(|(name, _)| *name).collect();
-    sqlx::query(SETTINGS).bind(planner).execute(&mut *session).await?;
+    sqlx::query(MIGRATION_SETTINGS).bind(planner).execute(&mut *session).await?;
     if owner {
         sqlx::raw_sql("SET ROLE roomcast_owner").execute(&mut *session).await?;
     }
@@ -123,14 +123,14 @@ async fn migrate(session: &mut PgConnection) -> Result<(), MigrateError> {
                     %error,
                     "a migration waits for a lock that another session holds, a dump or another persister's \
                      migration: trying again in {} s",
-                    LOCK_PAUSE.as_secs()
+                    LOCK_RETRY_INTERVAL.as_secs()
                 );
             }
             result => return result,
         }
         // A failed run keeps the advisory lock under which one persister at a time migrates.
         sqlx::raw_sql("SELECT pg_advisory_unlock_all()").execute(&mut *session).await?;
-        sleep(LOCK_PAUSE).await;
+        sleep(LOCK_RETRY_INTERVAL).await;
     }
 }
 

@@ -6,9 +6,9 @@
 //! it is found as it stays. At most half of one session's time goes into it, and a message that can't be
 //! indexed is left out: those behind it do not wait for it. While the database is slow nothing is left out.
 
+mod indexing;
 mod retries;
-mod step;
-mod words;
+mod text_runs;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -25,52 +25,52 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use self::retries::{Failure, SearchRetries};
-use crate::{apply::ApplyError, lead::Leads, session::Writers};
+use self::retries::{IndexingFailure, SearchRetries};
+use crate::{apply::ApplyError, database::SessionPool, leadership::Leadership};
 
 /// How long it waits for more once something is due: a step costs much the same however little it indexes.
-const GATHER: Duration = Duration::from_millis(500);
+const INDEXING_DELAY: Duration = Duration::from_millis(500);
 /// How often every shard is looked at: another process may have left some to do.
-const EVERY: Duration = Duration::from_secs(5);
+const SCAN_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a statement that indexes may take, as PostgreSQL writes it: the other shards wait for it.
 pub(crate) const STATEMENT_TIMEOUT: &str = "5s";
 /// More than a statement may take: a session that is silent for longer is lost.
-const ANSWER: Duration = Duration::from_secs(15);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Shards in which this process has made messages due.
 #[derive(Default)]
-pub(crate) struct Due {
+pub(crate) struct SearchQueue {
     shards: Mutex<BTreeSet<Shard>>,
     wake: Notify,
 }
 
-impl Due {
+impl SearchQueue {
     /// A batch of that shard was written.
-    pub(crate) fn note(&self, shard: Shard) {
+    pub(crate) fn push(&self, shard: Shard) {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner).insert(shard);
         self.wake.notify_one();
     }
 
     /// Some were noted a while ago. Whoever stops to wait looks at all that was noted.
-    async fn gathered(&self) {
+    async fn wait_for_shards(&self) {
         self.wake.notified().await;
-        sleep(GATHER).await;
+        sleep(INDEXING_DELAY).await;
     }
 
-    fn take(&self) -> BTreeSet<Shard> {
+    fn take_all(&self) -> BTreeSet<Shard> {
         std::mem::take(&mut *self.shards.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Fills it until the soft stop.
-pub(crate) async fn fill(
-    sessions: Writers,
-    leads: Arc<Leads>,
-    due: Arc<Due>,
+pub(crate) async fn run_indexer(
+    sessions: SessionPool,
+    leadership: Arc<Leadership>,
+    queue: Arc<SearchQueue>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let indexed = metrics::counter!(names::SEARCH_INDEXED_TOTAL);
-    let mut tick = interval(EVERY);
+    let mut tick = interval(SCAN_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut todo, mut pause) = (VecDeque::new(), Duration::ZERO);
     let mut retries: HashMap<Shard, SearchRetries> = HashMap::new();
@@ -78,20 +78,20 @@ pub(crate) async fn fill(
         tokio::select! {
             () = shutdown.soft.cancelled() => return Ok(()),
             _ = tick.tick() => {
-                due.shards.lock().unwrap_or_else(PoisonError::into_inner).extend(leads.led());
-                if let Err(error) = measure(&sessions, &leads).await {
+                queue.shards.lock().unwrap_or_else(PoisonError::into_inner).extend(leadership.led_shards());
+                if let Err(error) = update_lag_metrics(&sessions, &leadership).await {
                     tracing::debug!(error = format!("{error:#}"), "how far the search index lags");
                 }
             }
-            () = due.gathered(), if todo.is_empty() => {}
+            () = queue.wait_for_shards(), if todo.is_empty() => {}
             () = sleep(pause), if !todo.is_empty() => {}
         }
         if todo.is_empty() {
-            todo.extend(due.take());
+            todo.extend(queue.take_all());
         }
         let Some(shard) = todo.pop_front() else { continue };
         let begun = Instant::now();
-        match step(&sessions, shard, retries.entry(shard).or_default(), &indexed).await {
+        match run_step(&sessions, shard, retries.entry(shard).or_default(), &indexed).await {
             Ok(has_more) => todo.extend(has_more.then_some(shard)),
             // The next tick tries again.
             Err(error) => {
@@ -104,19 +104,20 @@ pub(crate) async fn fill(
 
 /// Does a slice of what is due first in a shard; true where more may be due. An error is one of the database,
 /// not of a message: a later step may succeed.
-async fn step(
-    sessions: &Writers,
+async fn run_step(
+    sessions: &SessionPool,
     shard: Shard,
     retries: &mut SearchRetries,
     indexed: &Counter,
 ) -> anyhow::Result<bool> {
     let mut writer = sessions.take().await?;
-    let outcome = timeout(ANSWER, step::index(writer.session(), shard, retries.rows())).await;
+    let outcome =
+        timeout(QUERY_TIMEOUT, indexing::index_due(writer.session(), shard, retries.messages_max())).await;
     let error = match outcome.context("the database did not answer in time")? {
         Ok(outcome) => {
             writer.give_back();
-            indexed.increment(outcome.indexed);
-            retries.taken(outcome.taken);
+            indexed.increment(outcome.indexed_messages);
+            retries.note_done(outcome.done_messages);
             return Ok(outcome.has_more);
         }
         Err(error) => ApplyError::from(error),
@@ -124,24 +125,24 @@ async fn step(
     // The session may be inside of the transaction that failed.
     drop(writer);
     let failure = match error {
-        ApplyError::Lost(_) | ApplyError::Moved => return Err(error.into()),
-        ApplyError::Data(_) => Failure::Data,
-        ApplyError::TimedOut(_) if retries.is_alone() && !is_slow_to_parse(sessions, shard).await? => {
-            Failure::SlowDatabase
+        ApplyError::Lost(_) | ApplyError::WatermarkMoved => return Err(error.into()),
+        ApplyError::Data(_) => IndexingFailure::Data,
+        ApplyError::TimedOut(_) if retries.is_single() && !is_slow_to_parse(sessions, shard).await? => {
+            IndexingFailure::SlowDatabase
         }
-        ApplyError::TimedOut(_) | ApplyError::Unexplained(_) => Failure::Unexplained,
+        ApplyError::TimedOut(_) | ApplyError::Unexplained(_) => IndexingFailure::Unexplained,
     };
-    let is_skipped = retries.failed(failure);
-    if failure == Failure::SlowDatabase {
+    let is_skipped = retries.note_failure(failure);
+    if failure == IndexingFailure::SlowDatabase {
         return Err(error.into());
     }
     tracing::warn!(%shard, %error, "messages were not indexed, and are tried one by one");
     if is_skipped {
         let mut writer = sessions.take().await?;
-        let skipped = timeout(ANSWER, step::skip(writer.session(), shard)).await;
+        let skipped = timeout(QUERY_TIMEOUT, indexing::skip_first(writer.session(), shard)).await;
         let skipped = skipped.context("the database did not answer in time")??;
         writer.give_back();
-        retries.taken(1);
+        retries.note_done(1);
         metrics::counter!(names::SEARCH_SKIPPED_TOTAL).increment(1);
         tracing::error!(%shard, room_and_id = ?skipped, %error, "a message can't be indexed, and is left out");
     }
@@ -149,24 +150,24 @@ async fn step(
 }
 
 /// Whether it is the text of the message due first that takes too long, by [`step::is_slow_to_parse`].
-async fn is_slow_to_parse(sessions: &Writers, shard: Shard) -> anyhow::Result<bool> {
+async fn is_slow_to_parse(sessions: &SessionPool, shard: Shard) -> anyhow::Result<bool> {
     let mut writer = sessions.take().await?;
-    let is_slow = timeout(ANSWER, step::is_slow_to_parse(writer.session(), shard)).await;
+    let is_slow = timeout(QUERY_TIMEOUT, indexing::is_slow_to_parse(writer.session(), shard)).await;
     let is_slow = is_slow.context("the database did not answer in time")??;
     writer.give_back();
     Ok(is_slow)
 }
 
 /// Says how long what is due has waited.
-async fn measure(sessions: &Writers, leads: &Leads) -> anyhow::Result<()> {
+async fn update_lag_metrics(sessions: &SessionPool, leadership: &Leadership) -> anyhow::Result<()> {
     let mut writer = sessions.take().await?;
     let asked = sqlx::query_as::<_, (i16, f64)>(
         "SELECT shard, extract(epoch FROM now() - min(due_at))::float8 FROM search_due GROUP BY shard",
     );
-    let waiting = timeout(ANSWER, asked.fetch_all(writer.session())).await;
+    let waiting = timeout(QUERY_TIMEOUT, asked.fetch_all(writer.session())).await;
     let waiting = waiting.context("the database did not answer in time")??;
     writer.give_back();
-    for shard in leads.shards() {
+    for shard in leadership.shards() {
         let age = waiting.iter().find(|(number, _)| *number == shard.number()).map_or(0.0, |(_, age)| *age);
         metrics::gauge!(names::SEARCH_LAG_SECONDS, "shard" => shard.to_string()).set(age);
     }

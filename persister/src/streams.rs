@@ -17,13 +17,13 @@ use protocol::{
     subject,
 };
 
-use crate::{config::LogArgs, watermark::Place};
+use crate::{config::StreamArgs, watermark::Watermark};
 
 /// How long the broker knows a message id for.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Refuses replicas on servers whose clusters lose or double writes.
-pub(crate) fn check_server(client: &async_nats::Client, replicas: u8) -> anyhow::Result<()> {
+pub(crate) fn require_safe_server(client: &async_nats::Client, replicas: u8) -> anyhow::Result<()> {
     if replicas > 1 && !client.is_server_compatible(2, 12, 3) {
         bail!(
             "ROOMCAST_REPLICAS is {replicas}, but the broker is {}: before 2.12.3 a cluster can lose \
@@ -35,12 +35,12 @@ pub(crate) fn check_server(client: &async_nats::Client, replicas: u8) -> anyhow:
 }
 
 /// The most bytes of an event where nothing may be appended: every event is larger.
-const CLOSED: i32 = 1;
+const MESSAGE_SIZE_REFUSING_APPENDS: i32 = 1;
 /// Whatever the broker takes.
-const OPEN: i32 = -1;
+const MESSAGE_SIZE_UNLIMITED: i32 = -1;
 
 /// What the stream of a shard is to be.
-fn wanted(args: &LogArgs, shard: Shard, description: &StreamDescription) -> anyhow::Result<Config> {
+fn wanted_config(args: &StreamArgs, shard: Shard, description: &StreamDescription) -> anyhow::Result<Config> {
     let (source, destination) = subject::stream_republish(shard);
     Ok(Config {
         name: subject::stream(shard),
@@ -51,7 +51,7 @@ fn wanted(args: &LogArgs, shard: Shard, description: &StreamDescription) -> anyh
         discard: DiscardPolicy::New,
         max_bytes: i64::try_from(args.stream_bytes).context("ROOMCAST_STREAM_BYTES is too large")?,
         duplicate_window: DUPLICATE_WINDOW,
-        max_message_size: OPEN,
+        max_message_size: MESSAGE_SIZE_UNLIMITED,
         num_replicas: usize::from(args.replicas),
         republish: Some(Republish { source, destination, headers_only: false }),
         ..Config::default()
@@ -59,7 +59,7 @@ fn wanted(args: &LogArgs, shard: Shard, description: &StreamDescription) -> anyh
 }
 
 /// Whether this is the broker's word that there is no such stream.
-pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
+pub(crate) fn is_stream_not_found(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<GetStreamError>()).any(|error| {
         matches!(error.kind(), GetStreamErrorKind::JetStream(answer)
                  if answer.error_code() == ErrorCode::STREAM_NOT_FOUND)
@@ -68,7 +68,7 @@ pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
 
 /// Whether the broker may answer otherwise in a moment: a cluster that has just begun has no leader yet,
 /// nor has a stream that another persister has just made.
-pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+pub(crate) fn is_transient(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let made = cause.downcast_ref::<CreateStreamError>();
         cause.is::<GetStreamError>()
@@ -77,38 +77,38 @@ pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
 }
 
 /// The stream of a shard, as its leader says; `None` where there is none.
-pub(crate) async fn find(jetstream: &Context, shard: Shard) -> anyhow::Result<Option<Info>> {
+pub(crate) async fn find_stream(jetstream: &Context, shard: Shard) -> anyhow::Result<Option<Info>> {
     match jetstream.get_stream(subject::stream(shard)).await.map_err(anyhow::Error::new) {
         Ok(stream) => Ok(Some(stream.cached_info().clone())),
-        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) if is_stream_not_found(&error) => Ok(None),
         Err(error) => Err(error.context(format!("stream {}", subject::stream(shard)))),
     }
 }
 
 /// Makes the stream of a shard where there is none, unless Postgres knows of events of it: then its
 /// log is gone, and only a person can say what to do. Checks what is there, and adapts its limits.
-pub(crate) async fn ensure_shard(
+pub(crate) async fn ensure_stream(
     jetstream: &Context,
-    args: &LogArgs,
+    args: &StreamArgs,
     shard: Shard,
-    place: &Place,
+    watermark: &Watermark,
 ) -> anyhow::Result<()> {
-    let found = match find(jetstream, shard).await? {
-        Some(found) => adapt(jetstream, args, shard, args.shard_count()?, found).await?,
-        None if !place.is_fresh() => return Ok(()),
+    let found = match find_stream(jetstream, shard).await? {
+        Some(found) => update_limits(jetstream, args, shard, args.shard_count()?, found).await?,
+        None if !watermark.has_no_events() => return Ok(()),
         None => {
-            let new = wanted(args, shard, &description(args, place.epoch + 1)?)?;
-            make(jetstream, new).await?
+            let new = wanted_config(args, shard, &description(args, watermark.epoch + 1)?)?;
+            create_stream(jetstream, new).await?
         }
     };
-    verify(args, shard, &found.config)
+    require_wanted_config(args, shard, &found.config)
 }
 
-fn description(args: &LogArgs, epoch: u64) -> anyhow::Result<StreamDescription> {
+fn description(args: &StreamArgs, epoch: u64) -> anyhow::Result<StreamDescription> {
     Ok(StreamDescription { shards: args.shard_count()?, epoch, broker: None })
 }
 
-async fn make(jetstream: &Context, config: Config) -> anyhow::Result<Info> {
+async fn create_stream(jetstream: &Context, config: Config) -> anyhow::Result<Info> {
     let name = config.name.clone();
     let made = jetstream.create_stream(config).await;
     let made = made.with_context(|| format!("the broker did not make {name}"))?;
@@ -118,22 +118,25 @@ async fn make(jetstream: &Context, config: Config) -> anyhow::Result<Info> {
 
 /// Makes the stream of a shard anew, its first event to be `next`. Closed until it is there, so that
 /// nobody appends before.
-pub(crate) async fn make_anew(
+pub(crate) async fn recreate_stream(
     jetstream: &Context,
-    args: &LogArgs,
+    args: &StreamArgs,
     shard: Shard,
     epoch: u64,
-    next: u64,
+    first_seq: u64,
 ) -> anyhow::Result<()> {
-    let config = Config { max_message_size: CLOSED, ..wanted(args, shard, &description(args, epoch)?)? };
-    let made = make(jetstream, config).await?;
-    log::purge_below(jetstream, shard, next).await?;
-    begin_epoch(jetstream, &made.config, epoch, None, Appends::Taken).await
+    let config = Config {
+        max_message_size: MESSAGE_SIZE_REFUSING_APPENDS,
+        ..wanted_config(args, shard, &description(args, epoch)?)?
+    };
+    let made = create_stream(jetstream, config).await?;
+    log::purge_below(jetstream, shard, first_seq).await?;
+    write_epoch(jetstream, &made.config, epoch, None, AppendPolicy::Accepted).await
 }
 
-async fn adapt(
+async fn update_limits(
     jetstream: &Context,
-    args: &LogArgs,
+    args: &StreamArgs,
     shard: Shard,
     shards: ShardCount,
     found: Info,
@@ -145,7 +148,7 @@ async fn adapt(
         shards.get(),
         description.shards.get()
     );
-    let new = wanted(args, shard, &description)?;
+    let new = wanted_config(args, shard, &description)?;
     if found.config.max_bytes == new.max_bytes && found.config.num_replicas == new.num_replicas {
         return Ok(found);
     }
@@ -154,7 +157,7 @@ async fn adapt(
     updated.with_context(|| format!("the broker did not change the limits of {}", changed.name))
 }
 
-fn verify(args: &LogArgs, shard: Shard, found: &Config) -> anyhow::Result<()> {
+fn require_wanted_config(args: &StreamArgs, shard: Shard, found: &Config) -> anyhow::Result<()> {
     let (source, destination) = subject::stream_republish(shard);
     let republish = Republish { source, destination, headers_only: false };
     let name = &found.name;
@@ -186,37 +189,45 @@ fn verify(args: &LogArgs, shard: Shard, found: &Config) -> anyhow::Result<()> {
 
 /// Whether a stream takes appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Appends {
+pub(crate) enum AppendPolicy {
     /// It does.
-    Taken,
+    Accepted,
     /// It refuses every one, and its sender hears so: it is being repaired.
     Refused,
 }
 
 /// The broker's process that a stream was looked at on.
-pub(crate) fn looked_at(config: &Config) -> Option<String> {
+pub(crate) fn verified_on_broker(config: &Config) -> Option<String> {
     let description: StreamDescription = config.description.as_deref().unwrap_or("").parse().ok()?;
     description.broker
 }
 
 /// Whether a stream takes appends. One that does not was left so by a repair that did not end.
-pub(crate) const fn appends(config: &Config) -> Appends {
-    if config.max_message_size == CLOSED { Appends::Refused } else { Appends::Taken }
+pub(crate) const fn append_policy(config: &Config) -> AppendPolicy {
+    if config.max_message_size == MESSAGE_SIZE_REFUSING_APPENDS {
+        AppendPolicy::Refused
+    } else {
+        AppendPolicy::Accepted
+    }
 }
 
 /// Writes an epoch into the stream of that configuration, with the broker's process that it was looked at
 /// on, where it was, and says whether it takes appends.
-pub(crate) async fn begin_epoch(
+pub(crate) async fn write_epoch(
     jetstream: &Context,
     found: &Config,
     epoch: u64,
-    broker: Option<&str>,
-    appends: Appends,
+    verified_on_broker: Option<&str>,
+    append_policy: AppendPolicy,
 ) -> anyhow::Result<()> {
     let mut description: StreamDescription = found.description.as_deref().unwrap_or("").parse()?;
     description.epoch = epoch;
-    description.broker = broker.map(str::to_owned).or(description.broker);
-    let max_message_size = if appends == Appends::Taken { OPEN } else { CLOSED };
+    description.broker = verified_on_broker.map(str::to_owned).or(description.broker);
+    let max_message_size = if append_policy == AppendPolicy::Accepted {
+        MESSAGE_SIZE_UNLIMITED
+    } else {
+        MESSAGE_SIZE_REFUSING_APPENDS
+    };
     let changed = Config { description: Some(description.to_string()), max_message_size, ..found.clone() };
     jetstream.update_stream(&changed).await.context("the broker did not keep the new epoch")?;
     Ok(())

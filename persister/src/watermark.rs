@@ -10,69 +10,73 @@ use sqlx::PgConnection;
 
 /// Where a shard stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Watermark {
     /// The last event that Postgres has.
     pub(crate) seq: u64,
     /// The log's epoch; 0 before it was ever seen.
     pub(crate) epoch: u64,
     /// The last event that the log was ever seen to have, in that epoch.
-    pub(crate) seen: u64,
+    pub(crate) highest_seen: u64,
     /// When the broker stored the event at `seq`, in nanoseconds: it tells which event that was.
-    pub(crate) stored_at: Option<i64>,
+    pub(crate) stored_at_ns: Option<i64>,
     /// The boot of a single broker's host.
-    pub(crate) boot: Option<String>,
+    pub(crate) boot_id: Option<String>,
 }
 
-impl Place {
+impl Watermark {
     /// No event of the log was ever seen: where there is no log, a new one can be made.
-    pub(crate) const fn is_fresh(&self) -> bool {
-        self.seq == 0 && self.seen == 0
+    pub(crate) const fn has_no_events(&self) -> bool {
+        self.seq == 0 && self.highest_seen == 0
     }
 }
 
 /// Where the shard stands.
-pub(crate) async fn read(session: &mut PgConnection, shard: Shard) -> anyhow::Result<Place> {
+pub(crate) async fn read(session: &mut PgConnection, shard: Shard) -> anyhow::Result<Watermark> {
     let (seq, epoch, seen, stored_at, boot): (i64, i64, i64, Option<i64>, Option<String>) =
         sqlx::query_as("SELECT seq, epoch, seen, stored_at, boot FROM watermark WHERE shard = $1")
             .bind(shard.number())
             .fetch_one(session)
             .await?;
     let (seq, epoch, seen) = (u64::try_from(seq)?, u64::try_from(epoch)?, u64::try_from(seen)?);
-    Ok(Place { seq, epoch, seen, stored_at, boot })
+    Ok(Watermark { seq, epoch, highest_seen: seen, stored_at_ns: stored_at, boot_id: boot })
 }
 
 /// A step of the watermark.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
+pub(crate) struct WatermarkAdvance {
     /// The epoch in which the events were read.
     pub(crate) epoch: u64,
-    pub(crate) from: u64,
-    pub(crate) to: u64,
+    pub(crate) expected_seq: u64,
+    pub(crate) new_seq: u64,
     /// When the broker stored the last of them.
-    pub(crate) stored_at: i64,
+    pub(crate) stored_at_ns: i64,
     /// The last event that the log is known to have.
-    pub(crate) seen: u64,
+    pub(crate) log_end_seq: u64,
 }
 
 /// Moves it; false where somebody else has moved it meanwhile, or begun a new epoch.
-pub(crate) async fn advance(session: &mut PgConnection, shard: Shard, step: Step) -> sqlx::Result<bool> {
+pub(crate) async fn advance(
+    session: &mut PgConnection,
+    shard: Shard,
+    step: WatermarkAdvance,
+) -> sqlx::Result<bool> {
     let moved = sqlx::query(
         "UPDATE watermark SET seq = $4, stored_at = $5, seen = greatest(seen, $6)
          WHERE shard = $1 AND epoch = $2 AND seq = $3",
     )
     .bind(shard.number())
-    .bind(number(step.epoch))
-    .bind(number(step.from))
-    .bind(number(step.to))
-    .bind(step.stored_at)
-    .bind(number(step.seen))
+    .bind(to_i64(step.epoch))
+    .bind(to_i64(step.expected_seq))
+    .bind(to_i64(step.new_seq))
+    .bind(step.stored_at_ns)
+    .bind(to_i64(step.log_end_seq))
     .execute(session)
     .await?;
     Ok(moved.rows_affected() == 1)
 }
 
 /// Writes the shard's row as it is, which shows whether Postgres can store anything now.
-pub(crate) async fn rewrite(session: &mut PgConnection, shard: Shard) -> sqlx::Result<()> {
+pub(crate) async fn probe_write(session: &mut PgConnection, shard: Shard) -> sqlx::Result<()> {
     sqlx::query("UPDATE watermark SET seen = seen WHERE shard = $1")
         .bind(shard.number())
         .execute(session)
@@ -84,20 +88,20 @@ pub(crate) async fn rewrite(session: &mut PgConnection, shard: Shard) -> sqlx::R
 pub(crate) async fn begin_epoch(
     session: &mut PgConnection,
     shard: Shard,
-    before: &Place,
+    before: &Watermark,
     epoch: u64,
-    last: u64,
-    boot: Option<&str>,
+    log_end_seq: u64,
+    boot_id: Option<&str>,
 ) -> anyhow::Result<()> {
     let noted = sqlx::query(
         "UPDATE watermark SET epoch = $3, seen = greatest($4, seq), boot = coalesce($5, boot)
          WHERE shard = $1 AND epoch = $2",
     )
     .bind(shard.number())
-    .bind(number(before.epoch))
-    .bind(number(epoch))
-    .bind(number(last))
-    .bind(boot)
+    .bind(to_i64(before.epoch))
+    .bind(to_i64(epoch))
+    .bind(to_i64(log_end_seq))
+    .bind(boot_id)
     .execute(session)
     .await?;
     ensure!(noted.rows_affected() == 1, "another process has begun a new epoch of shard {shard}");
@@ -105,20 +109,20 @@ pub(crate) async fn begin_epoch(
 }
 
 /// The event at the watermark is not the one that was applied, and all that this means is done.
-pub(crate) async fn forget_event(session: &mut PgConnection, shard: Shard, seq: u64) -> sqlx::Result<()> {
+pub(crate) async fn clear_stored_at(session: &mut PgConnection, shard: Shard, seq: u64) -> sqlx::Result<()> {
     sqlx::query("UPDATE watermark SET stored_at = NULL WHERE shard = $1 AND seq = $2")
         .bind(shard.number())
-        .bind(number(seq))
+        .bind(to_i64(seq))
         .execute(session)
         .await?;
     Ok(())
 }
 
 /// Goes over a range that the log has lost, and notes it, in a new epoch.
-pub(crate) async fn skip(
+pub(crate) async fn skip_lost_range(
     session: &mut PgConnection,
     shard: Shard,
-    before: &Place,
+    before: &Watermark,
     epoch: u64,
     lost: Option<(u64, u64)>,
 ) -> anyhow::Result<()> {
@@ -130,18 +134,18 @@ pub(crate) async fn skip(
          WHERE shard = $1 AND epoch = $2 AND seq = $3",
     )
     .bind(shard.number())
-    .bind(number(before.epoch))
-    .bind(number(before.seq))
-    .bind(number(to))
-    .bind(number(epoch))
+    .bind(to_i64(before.epoch))
+    .bind(to_i64(before.seq))
+    .bind(to_i64(to))
+    .bind(to_i64(epoch))
     .execute(&mut *transaction)
     .await?;
     ensure!(moved.rows_affected() == 1, "another process has moved the watermark of shard {shard}");
     if let Some((from, to)) = lost {
         sqlx::query("INSERT INTO lost_range (shard, from_seq, to_seq) VALUES ($1, $2, $3)")
             .bind(shard.number())
-            .bind(number(from))
-            .bind(number(to))
+            .bind(to_i64(from))
+            .bind(to_i64(to))
             .execute(&mut *transaction)
             .await?;
     }
@@ -150,13 +154,13 @@ pub(crate) async fn skip(
 }
 
 /// A sequence or a checked id as Postgres holds it.
-pub(crate) fn number(value: u64) -> i64 {
+pub(crate) fn to_i64(value: u64) -> i64 {
     // Sequences and checked ids are below 2^53.
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// A moment of the broker as Postgres holds it.
-pub(crate) fn nanoseconds(moment: time::OffsetDateTime) -> i64 {
+pub(crate) fn unix_nanos(moment: time::OffsetDateTime) -> i64 {
     // Up to the year 2262.
     i64::try_from(moment.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }

@@ -26,83 +26,83 @@ use tokio::{
 };
 
 use crate::{
-    apply::{self, ApplyError, Outcome},
-    closed::ClosedRooms,
-    config::LogArgs,
-    feed::{self, Batch},
-    lead::Lead,
-    retry::Retries,
-    search::Due,
-    session::Writers,
-    standing::{Meters, Standing},
-    watermark::{self, Place},
+    apply::{self, ApplyError, ApplyOutcome},
+    batcher::{self, Batch},
+    closed_rooms::RecentlyClosedRooms,
+    config::StreamArgs,
+    database::SessionPool,
+    leadership::ShardLeadership,
+    retries::BatchRetries,
+    search::SearchQueue,
+    status::{ShardMetrics, ShardStatus},
+    watermark::{self, Watermark},
 };
 
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-pub(crate) const NOTICE: Duration = Duration::from_secs(1);
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+pub(crate) const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
 /// More than every statement of a batch may take: a session that is silent for longer is lost.
-const TRANSACTION: Duration = Duration::from_secs(30);
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The watermark that this process has not read yet.
-pub(crate) const UNKNOWN: u64 = u64::MAX;
+pub(crate) const WATERMARK_UNKNOWN: u64 = u64::MAX;
 
 /// Writes one shard.
-pub(crate) struct Worker {
+pub(crate) struct ShardWorker {
     pub(crate) shard: Shard,
     pub(crate) client: async_nats::Client,
     pub(crate) jetstream: Context,
-    pub(crate) writers: Writers,
+    pub(crate) batch_sessions: SessionPool,
     /// The sessions that delete what nobody needs any more.
-    pub(crate) maintainers: Writers,
-    pub(crate) log: LogArgs,
-    pub(crate) standing: Standing,
-    pub(crate) lead: Lead,
+    pub(crate) maintenance_sessions: SessionPool,
+    pub(crate) stream_args: StreamArgs,
+    pub(crate) status: ShardStatus,
+    pub(crate) leadership: ShardLeadership,
     /// Changes whenever the log may be another: with each new connection to the broker, and when others
     /// saw more of it.
-    pub(crate) doubts: watch::Receiver<u64>,
+    pub(crate) rechecks: watch::Receiver<u64>,
     pub(crate) shutdown: Shutdown,
-    pub(crate) meters: Meters,
+    pub(crate) metrics: ShardMetrics,
     /// Up to where this process knows the shard to be written.
-    pub(crate) watermark: AtomicU64,
+    pub(crate) watermark_seq: AtomicU64,
     /// What failed before, and how the next batch differs for it.
-    pub(crate) retries: Mutex<Retries>,
+    pub(crate) retries: Mutex<BatchRetries>,
     /// How far the log was seen to reach.
-    pub(crate) seen: Arc<HighestSeen>,
+    pub(crate) highest_seen: Arc<HighestSeen>,
     /// What full-text search is told of.
-    pub(crate) due: Arc<Due>,
+    pub(crate) search_queue: Arc<SearchQueue>,
     /// The boot of the broker's host, where it is known.
-    pub(crate) boot: Option<String>,
+    pub(crate) boot_id: Option<String>,
 }
 
 /// Why reading ended.
-enum Ended {
+enum SessionEnd {
     /// The process stops, or does not lead the shard any more.
     Stop,
     /// The watermark and the log are to be looked at again, at once.
-    Again,
+    Recheck,
 }
 
 /// Why the shard can't go on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Trouble {
+pub(crate) enum ShardError {
     /// A person must look.
     #[error("{0}")]
     Refused(String),
     /// Trying again may help.
     #[error("{0:#}")]
-    Passing(#[from] anyhow::Error),
+    Transient(#[from] anyhow::Error),
 }
 
-impl Worker {
+impl ShardWorker {
     /// Looks at the shard before anything else may append to it, where this process is the first to.
-    pub(crate) async fn prepare(&self) {
-        match self.look().await {
-            Ok(_) => self.fine(),
-            Err(Trouble::Refused(reason)) => self.refuse(&reason),
+    pub(crate) async fn verify_log_at_start(&self) {
+        match self.verify_log().await {
+            Ok(_) => self.mark_healthy(),
+            Err(ShardError::Refused(reason)) => self.mark_refused(&reason),
             // It is looked at again by whoever leads.
-            Err(Trouble::Passing(error)) => {
+            Err(ShardError::Transient(error)) => {
                 tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "not looked at");
-                self.fine();
+                self.mark_healthy();
             }
         }
     }
@@ -110,92 +110,92 @@ impl Worker {
     /// Works until the soft stop.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
-        let mut lead = self.lead.watch();
+        let mut is_leader = self.leadership.subscribe();
         while !shutdown.soft.is_cancelled() {
-            self.meters.leading.set(0);
-            while !*lead.borrow() {
+            self.metrics.leading.set(0);
+            while !*is_leader.borrow() {
                 tokio::select! {
                     () = shutdown.soft.cancelled() => return Ok(()),
-                    told = lead.changed() => told.context("nobody tells who leads")?,
-                    () = sleep(NOTICE) => self.stand_by().await,
+                    told = is_leader.changed() => told.context("nobody tells who leads")?,
+                    () = sleep(NOTICE_INTERVAL) => self.stand_by().await,
                 }
             }
-            self.work().await;
+            self.run_while_leading().await;
         }
         Ok(())
     }
 
     /// Works on the shard while this process leads it. One that can't go on is given up for a while, so
     /// that whoever repairs it can hold its lock.
-    async fn work(&self) {
-        let mut backoff = BACKOFF.0;
-        while !self.is_over() {
-            let before = self.watermark.load(Ordering::Relaxed);
-            let pause = match self.session().await {
-                Ok(Ended::Stop) => return self.fine(),
-                Ok(Ended::Again) => Duration::ZERO,
-                Err(Trouble::Refused(reason)) => {
-                    self.refuse(&reason);
-                    return self.lead.give_up();
+    async fn run_while_leading(&self) {
+        let mut backoff = RETRY_BACKOFF.0;
+        while !self.is_stopping() {
+            let before = self.watermark_seq.load(Ordering::Relaxed);
+            let pause = match self.run_session().await {
+                Ok(SessionEnd::Stop) => return self.mark_healthy(),
+                Ok(SessionEnd::Recheck) => Duration::ZERO,
+                Err(ShardError::Refused(reason)) => {
+                    self.mark_refused(&reason);
+                    return self.leadership.release();
                 }
-                Err(Trouble::Passing(error)) => {
-                    if self.watermark.load(Ordering::Relaxed) != before {
-                        backoff = BACKOFF.0;
+                Err(ShardError::Transient(error)) => {
+                    if self.watermark_seq.load(Ordering::Relaxed) != before {
+                        backoff = RETRY_BACKOFF.0;
                     }
                     tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "trying again");
-                    self.standing.refuse(self.shard, &format!("{error:#}"));
+                    self.status.mark_refused(self.shard, &format!("{error:#}"));
                     let pause = backoff.mul_f64(rand::random_range(0.5..1.0));
-                    backoff = (backoff * 2).min(BACKOFF.1);
+                    backoff = (backoff * 2).min(RETRY_BACKOFF.1);
                     pause
                 }
             };
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.over() => {}
+                () = self.wait_until_stopping() => {}
             }
             if !pause.is_zero() {
-                self.measure_lag().await;
+                self.update_lag_metrics().await;
             }
         }
-        self.fine();
+        self.mark_healthy();
     }
 
-    fn is_over(&self) -> bool {
-        self.shutdown.soft.is_cancelled() || !*self.lead.watch().borrow()
+    fn is_stopping(&self) -> bool {
+        self.shutdown.soft.is_cancelled() || !*self.leadership.subscribe().borrow()
     }
 
-    async fn over(&self) {
-        let mut lead = self.lead.watch();
+    async fn wait_until_stopping(&self) {
+        let mut is_leader = self.leadership.subscribe();
         tokio::select! {
             () = self.shutdown.soft.cancelled() => {}
             // Whoever tells is gone: so is the lead.
-            _ = lead.wait_for(|lead| !*lead) => {}
+            _ = is_leader.wait_for(|lead| !*lead) => {}
         }
     }
 
     /// The shard can't go on until a person has decided.
-    fn refuse(&self, reason: &str) {
+    fn mark_refused(&self, reason: &str) {
         tracing::error!(shard = %self.shard, reason, "the shard can't go on");
-        self.standing.refuse(self.shard, reason);
-        self.meters.refused.set(1);
+        self.status.mark_refused(self.shard, reason);
+        self.metrics.refused.set(1);
     }
 
     /// The shard goes on, here or at another process.
-    pub(crate) fn fine(&self) {
-        self.standing.fine(self.shard);
-        self.meters.refused.set(0);
+    pub(crate) fn mark_healthy(&self) {
+        self.status.mark_healthy(self.shard);
+        self.metrics.refused.set(0);
     }
 
     /// Looks at both ends, then reads and writes until something is to be looked at again.
-    async fn session(&self) -> Result<Ended, Trouble> {
-        let mut doubts = self.doubts.clone();
-        doubts.borrow_and_update();
-        let place = self.look().await?;
-        self.fine();
-        self.meters.leading.set(1);
-        let trimming = self.trim();
-        let maintaining = self.maintain();
-        let writing = self.write(place.seq, place.epoch, &mut doubts);
+    async fn run_session(&self) -> Result<SessionEnd, ShardError> {
+        let mut rechecks = self.rechecks.clone();
+        rechecks.borrow_and_update();
+        let watermark = self.verify_log().await?;
+        self.mark_healthy();
+        self.metrics.leading.set(1);
+        let trimming = self.trim_stream_periodically();
+        let maintaining = self.delete_old_rows_periodically();
+        let writing = self.write_batches(watermark.seq, watermark.epoch, &mut rechecks);
         tokio::select! {
             ended = writing => ended,
             never = trimming => match never {},
@@ -203,43 +203,43 @@ impl Worker {
         }
     }
 
-    pub(crate) async fn read_place(&self) -> anyhow::Result<Place> {
-        let mut writer = self.writers.take().await?;
-        let read = timeout(TRANSACTION, watermark::read(writer.session(), self.shard)).await;
-        let place = read.context("the database did not answer in time")??;
+    pub(crate) async fn read_watermark(&self) -> anyhow::Result<Watermark> {
+        let mut writer = self.batch_sessions.take().await?;
+        let read = timeout(TRANSACTION_TIMEOUT, watermark::read(writer.session(), self.shard)).await;
+        let watermark = read.context("the database did not answer in time")??;
         writer.give_back();
-        self.note_watermark(place.seq);
-        Ok(place)
+        self.set_watermark(watermark.seq);
+        Ok(watermark)
     }
 
-    fn retries(&self) -> MutexGuard<'_, Retries> {
+    fn retries(&self) -> MutexGuard<'_, BatchRetries> {
         self.retries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_watermark(&self, seq: u64) {
-        self.watermark.store(seq, Ordering::Relaxed);
-        Meters::set(&self.meters.watermark, seq);
+    fn set_watermark(&self, seq: u64) {
+        self.watermark_seq.store(seq, Ordering::Relaxed);
+        ShardMetrics::set_gauge(&self.metrics.watermark_seq, seq);
     }
 
-    pub(crate) fn hole(&self, from: u64, to: u64) -> Trouble {
-        self.meters.holes.increment(1);
-        Trouble::Refused(format!(
+    pub(crate) fn hole_error(&self, from: u64, to: u64) -> ShardError {
+        self.metrics.holes.increment(1);
+        ShardError::Refused(format!(
             "the log has lost {from} to {to}, which Postgres has not got: \
              `roomcast recover --accept-loss` goes on without them"
         ))
     }
 
-    async fn write(
+    async fn write_batches(
         &self,
-        mut watermark: u64,
+        mut watermark_seq: u64,
         epoch: u64,
-        doubts: &mut watch::Receiver<u64>,
-    ) -> Result<Ended, Trouble> {
-        let mut closed = self.read_closed(watermark).await?;
-        let mut reader = LogReader::open(self.jetstream.clone(), self.shard, None, watermark + 1);
-        let mut tick = interval(NOTICE);
+        rechecks: &mut watch::Receiver<u64>,
+    ) -> Result<SessionEnd, ShardError> {
+        let mut closed_rooms = self.read_closed_rooms(watermark_seq).await?;
+        let mut reader = LogReader::open(self.jetstream.clone(), self.shard, None, watermark_seq + 1);
+        let mut tick = interval(NOTICE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut gathered = Instant::now();
+        let mut last_batch_at = Instant::now();
         loop {
             let first = {
                 // One question however long it takes: a reader that is asked anew each second
@@ -249,102 +249,114 @@ impl Worker {
                 loop {
                     tokio::select! {
                         read = &mut next => break read,
-                        _ = tick.tick() => self.tell(epoch, watermark).await,
-                        () = self.over() => return Ok(Ended::Stop),
-                        _ = doubts.changed() => return Ok(Ended::Again),
+                        _ = tick.tick() => self.publish_applied(epoch, watermark_seq).await,
+                        () = self.wait_until_stopping() => return Ok(SessionEnd::Stop),
+                        _ = rechecks.changed() => return Ok(SessionEnd::Recheck),
                     }
                 }
             };
             let batch = match first {
                 Ok(first) => {
-                    let rows = self.retries().rows();
-                    feed::gather(&mut reader, first, gathered, rows).await
+                    let rows = self.retries().events_max();
+                    batcher::collect_batch(&mut reader, first, last_batch_at, rows).await
                 }
-                Err(error) => return Err(self.unread(error)),
+                Err(error) => return Err(self.to_shard_error(error)),
             };
-            gathered = Instant::now();
-            self.seen.note(epoch, batch.last());
-            self.commit(&batch, epoch, &mut watermark, &mut closed).await?;
-            self.tell(epoch, watermark).await;
+            last_batch_at = Instant::now();
+            self.highest_seen.note(epoch, batch.log_end_seq());
+            self.commit_batch(&batch, epoch, &mut watermark_seq, &mut closed_rooms).await?;
+            self.publish_applied(epoch, watermark_seq).await;
             tick.reset();
-            if let Some(error) = batch.broken {
-                return Err(self.unread(error));
+            if let Some(error) = batch.read_error {
+                return Err(self.to_shard_error(error));
             }
-            if self.is_over() {
-                return Ok(Ended::Stop);
+            if self.is_stopping() {
+                return Ok(SessionEnd::Stop);
             }
         }
     }
 
-    fn unread(&self, error: ReadError) -> Trouble {
+    fn to_shard_error(&self, error: ReadError) -> ShardError {
         match error {
-            ReadError::Hole { expected, got } if got > expected => self.hole(expected, got - 1),
-            error => Trouble::Passing(error.into()),
+            ReadError::Hole { expected, got } if got > expected => self.hole_error(expected, got - 1),
+            error => ShardError::Transient(error.into()),
         }
     }
 
-    async fn read_closed(&self, watermark: u64) -> anyhow::Result<ClosedRooms> {
-        let mut writer = self.writers.take().await?;
-        let read = timeout(TRANSACTION, ClosedRooms::read(writer.session(), self.shard, watermark)).await;
+    async fn read_closed_rooms(&self, watermark_seq: u64) -> anyhow::Result<RecentlyClosedRooms> {
+        let mut writer = self.batch_sessions.take().await?;
+        let read = timeout(
+            TRANSACTION_TIMEOUT,
+            RecentlyClosedRooms::read(writer.session(), self.shard, watermark_seq),
+        )
+        .await;
         let closed = read.context("the database did not answer in time")??;
         writer.give_back();
         Ok(closed)
     }
 
-    async fn commit(
+    async fn commit_batch(
         &self,
         batch: &Batch,
         epoch: u64,
-        watermark: &mut u64,
-        closed: &mut ClosedRooms,
-    ) -> Result<(), Trouble> {
-        let held = u64::try_from(batch.events.len()).context("a batch is small")?;
-        Meters::set(&self.meters.lag_messages, batch.pending + held);
+        watermark_seq: &mut u64,
+        closed_rooms: &mut RecentlyClosedRooms,
+    ) -> Result<(), ShardError> {
+        let event_count = u64::try_from(batch.events.len()).context("a batch is small")?;
+        ShardMetrics::set_gauge(&self.metrics.lag_messages, batch.pending + event_count);
         if let Some(oldest) = batch.events.first() {
-            self.meters.lag_seconds.set((OffsetDateTime::now_utc() - oldest.time).as_seconds_f64().max(0.0));
+            self.metrics.lag_seconds.set((OffsetDateTime::now_utc() - oldest.time).as_seconds_f64().max(0.0));
         }
         let begun = Instant::now();
-        let mut outcome = Outcome { watermark: *watermark, ..Outcome::default() };
-        let mut writer = self.writers.take().await?;
-        let run = apply::run(writer.session(), self.shard, epoch, batch, &self.retries, closed, &mut outcome);
-        let written = timeout(TRANSACTION, run).await;
+        let mut outcome = ApplyOutcome { watermark_seq: *watermark_seq, ..ApplyOutcome::default() };
+        let mut writer = self.batch_sessions.take().await?;
+        let run = apply::apply_batch(
+            writer.session(),
+            self.shard,
+            epoch,
+            batch,
+            &self.retries,
+            closed_rooms,
+            &mut outcome,
+        );
+        let written = timeout(TRANSACTION_TIMEOUT, run).await;
         let label = match &written {
             Ok(Ok(())) => "ok",
-            Ok(Err(error)) => error.label(),
+            Ok(Err(error)) => error.metric_label(),
             Err(_) => "timed_out",
         };
         metrics::histogram!(PERSISTER_COMMIT_SECONDS, "outcome" => label).record(begun.elapsed());
-        self.meters.rejected.increment(outcome.rejected);
-        if outcome.after_closing > 0 {
-            metrics::counter!(AFTER_CLOSING_TOTAL).increment(outcome.after_closing);
+        self.metrics.rejected_events.increment(outcome.rejected_events);
+        if outcome.dropped_after_closing > 0 {
+            metrics::counter!(AFTER_CLOSING_TOTAL).increment(outcome.dropped_after_closing);
         }
-        *watermark = outcome.watermark;
-        self.note_watermark(outcome.watermark);
+        *watermark_seq = outcome.watermark_seq;
+        self.set_watermark(outcome.watermark_seq);
         match written {
             Ok(Ok(())) => {
                 writer.give_back();
-                self.due.note(self.shard);
-                self.retries().written();
+                self.search_queue.push(self.shard);
+                self.retries().note_success();
             }
-            Ok(Err(ApplyError::Moved)) => {
+            Ok(Err(ApplyError::WatermarkMoved)) => {
                 writer.give_back();
-                return Err(Trouble::Passing(ApplyError::Moved.into()));
+                return Err(ShardError::Transient(ApplyError::WatermarkMoved.into()));
             }
             Ok(Err(error)) => {
                 if matches!(error, ApplyError::TimedOut(_)) {
-                    self.retries().timed_out(batch.events.len());
+                    self.retries().note_timeout(batch.events.len());
                 }
-                return Err(Trouble::Passing(error.into()));
+                return Err(ShardError::Transient(error.into()));
             }
             Err(_) => {
-                self.retries().timed_out(batch.events.len());
-                return Err(Trouble::Passing(anyhow::anyhow!("the database did not answer in time")));
+                self.retries().note_timeout(batch.events.len());
+                return Err(ShardError::Transient(anyhow::anyhow!("the database did not answer in time")));
             }
         }
-        self.meters.batch.record(u32::try_from(held).unwrap_or(u32::MAX));
-        Meters::set(&self.meters.lag_messages, batch.pending);
+        self.metrics.batch_events.record(u32::try_from(event_count).unwrap_or(u32::MAX));
+        ShardMetrics::set_gauge(&self.metrics.lag_messages, batch.pending);
         if batch.pending == 0 {
-            self.meters.lag_seconds.set(0);
+            self.metrics.lag_seconds.set(0);
         }
         Ok(())
     }

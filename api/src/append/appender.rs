@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AppendOutcome, LogPosition, MsgId,
-    link::{AppendConnection, TRY},
+    connection::{ATTEMPT_TIMEOUT, AppendConnection},
 };
 use log::{HighestSeen, SyncHint};
 use protocol::{
@@ -30,7 +30,7 @@ use protocol::{
 use service::{metric_names as names, nats::NatsArgs};
 
 /// Between tries that were answered "not now".
-const BACKOFF: Duration = Duration::from_millis(50);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// JetStream's error codes that have a meaning here.
 mod code {
@@ -88,7 +88,7 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    const fn outcome(self) -> &'static str {
+    const fn metric_label(self) -> &'static str {
         match self {
             Self::NotStored => "not_stored",
             Self::OutcomeUnknown => "outcome_unknown",
@@ -114,14 +114,14 @@ impl From<AppendError> for Error {
 #[derive(Clone, Debug)]
 pub struct Appender {
     shards: ShardCount,
-    links: Arc<[Arc<AppendConnection>]>,
+    connections: Arc<[Arc<AppendConnection>]>,
     /// By shard: what was acknowledged here.
-    seen: Arc<[HighestSeen]>,
-    metrics: Metrics,
+    highest_seen: Arc<[HighestSeen]>,
+    metrics: AppendMetrics,
 }
 
 #[derive(Clone, Debug)]
-struct Metrics {
+struct AppendMetrics {
     seconds: Histogram,
     stored: Counter,
     duplicate: Counter,
@@ -129,16 +129,16 @@ struct Metrics {
 
 /// What one try has shown.
 #[derive(Debug, PartialEq, Eq)]
-enum Try {
+enum AttemptOutcome {
     Stored {
         seq: u64,
-        duplicate: bool,
+        is_duplicate: bool,
     },
     /// The broker said that it did not store it.
     Refused,
     /// Nobody answered.
-    Silent,
-    Full,
+    NoAnswer,
+    LogFull,
     Conflict,
 }
 
@@ -158,12 +158,12 @@ impl Appender {
         for _ in 0..connections.max(1) {
             links.push(AppendConnection::open(args, shards, &seen, stop).await?);
         }
-        let metrics = Metrics {
+        let metrics = AppendMetrics {
             seconds: metrics::histogram!(names::APPEND_SECONDS),
             stored: metrics::counter!(names::APPENDS_TOTAL, "outcome" => "stored"),
             duplicate: metrics::counter!(names::APPENDS_TOTAL, "outcome" => "duplicate"),
         };
-        Ok(Self { shards, links: links.into(), seen, metrics })
+        Ok(Self { shards, connections: links.into(), highest_seen: seen, metrics })
     }
 
     /// Whether every shard takes appends.
@@ -171,7 +171,7 @@ impl Appender {
     /// # Errors
     /// Says why not.
     pub fn check(&self) -> Result<(), &'static str> {
-        self.links.iter().try_for_each(|link| link.check())
+        self.connections.iter().try_for_each(|link| link.check())
     }
 
     /// Appends, trying until `deadline` under the same id. Nothing is sent to the broker after the deadline,
@@ -186,38 +186,38 @@ impl Appender {
     ) -> Result<AppendOutcome, AppendError> {
         let started = Instant::now();
         let shard = append.channel.shard(self.shards);
-        let mut tries = 0_u32;
-        let result = self.try_until(&append, shard, deadline, &mut tries).await;
+        let mut attempts = 0_u32;
+        let result = self.append_with_retries(&append, shard, deadline, &mut attempts).await;
         self.metrics.seconds.record(started.elapsed().as_secs_f64());
         match &result {
             Ok(appended) => {
                 let is_new = matches!(appended, AppendOutcome::New(_));
                 if is_new { &self.metrics.stored } else { &self.metrics.duplicate }.increment(1);
-                if !is_new || tries > 1 {
-                    self.hint(append.channel, appended.position()).await;
+                if !is_new || attempts > 1 {
+                    self.publish_sync_hint(append.channel, appended.position()).await;
                 }
             }
             Err(error) => {
-                metrics::counter!(names::APPENDS_TOTAL, "outcome" => error.outcome()).increment(1);
+                metrics::counter!(names::APPENDS_TOTAL, "outcome" => error.metric_label()).increment(1);
             }
         }
         result
     }
 
-    async fn try_until(
+    async fn append_with_retries(
         &self,
         append: &AppendRequest<'_>,
         shard: Shard,
         deadline: Instant,
-        tries: &mut u32,
+        attempts: &mut u32,
     ) -> Result<AppendOutcome, AppendError> {
         let subject = append.channel.log_subject(self.shards, append.event.name(), append.key);
         let payload = append.event.encode();
         let now_us = Timestamp::now().unix_us().to_string();
-        let link = self.link(append.channel);
-        let mut silent = 0;
+        let link = self.connection_for(append.channel);
+        let mut unanswered_attempts = 0;
         while Instant::now() < deadline {
-            let Some((live, epoch)) = link.take(shard) else { break };
+            let Some((live, epoch)) = link.for_appends_to(shard) else { break };
             let mut message =
                 PublishMessage::build().payload(payload.clone()).message_id(append.id.to_string());
             message = message.header(header::APPENDED, now_us.as_str());
@@ -227,12 +227,12 @@ impl Appender {
             for (name, value) in &append.headers {
                 message = message.header(*name, value.as_str());
             }
-            *tries += 1;
-            match one_try(&live.context, &subject, message, deadline).await {
-                Try::Stored { seq, duplicate } => {
-                    self.seen[shard.index()].note(epoch, seq);
+            *attempts += 1;
+            match attempt_append(&live.context, &subject, message, deadline).await {
+                AttemptOutcome::Stored { seq, is_duplicate: duplicate } => {
+                    self.highest_seen[shard.index()].note(epoch, seq);
                     let position = LogPosition { shard, seq };
-                    if let Some(room) = ended_by_closing(append) {
+                    if let Some(room) = room_whose_closing_ends(append) {
                         match live.is_closed_before(room, position).await {
                             Ok(false) => {}
                             Ok(true) => return Err(AppendError::RoomClosed),
@@ -242,29 +242,31 @@ impl Appender {
                             }
                         }
                     }
-                    return Ok(AppendOutcome::of(position, duplicate));
+                    return Ok(AppendOutcome::new(position, duplicate));
                 }
-                Try::Full => return Err(AppendError::LogFull),
-                Try::Conflict => return Err(AppendError::Conflict),
-                Try::Silent if silent == 1 => return Err(AppendError::OutcomeUnknown),
-                Try::Silent => silent += 1,
-                Try::Refused => tokio::time::sleep(BACKOFF).await,
+                AttemptOutcome::LogFull => return Err(AppendError::LogFull),
+                AttemptOutcome::Conflict => return Err(AppendError::Conflict),
+                AttemptOutcome::NoAnswer if unanswered_attempts == 1 => {
+                    return Err(AppendError::OutcomeUnknown);
+                }
+                AttemptOutcome::NoAnswer => unanswered_attempts += 1,
+                AttemptOutcome::Refused => tokio::time::sleep(RETRY_INTERVAL).await,
             }
         }
-        Err(if silent > 0 { AppendError::OutcomeUnknown } else { AppendError::NotStored })
+        Err(if unanswered_attempts > 0 { AppendError::OutcomeUnknown } else { AppendError::NotStored })
     }
 
-    fn link(&self, channel: &Channel) -> &AppendConnection {
+    fn connection_for(&self, channel: &Channel) -> &AppendConnection {
         let hash = match channel {
             Channel::Room(room) => usize::try_from(room.0).unwrap_or(0),
             other => other.shard(self.shards).index(),
         };
-        &self.links[hash % self.links.len()]
+        &self.connections[hash % self.connections.len()]
     }
 
     /// Tells fan-out nodes that the live copy may be missing: duplicates are not republished.
-    async fn hint(&self, channel: &Channel, position: LogPosition) {
-        let Some((live, _)) = self.link(channel).take(position.shard) else { return };
+    async fn publish_sync_hint(&self, channel: &Channel, position: LogPosition) {
+        let Some((live, _)) = self.connection_for(channel).for_appends_to(position.shard) else { return };
         let hint = SyncHint { channel: channel.clone(), seq: position.seq };
         let payload = serde_json::to_vec(&hint).expect("a hint is plain JSON");
         if let Err(error) = live.context.client().publish(subject::sync(position.shard), payload.into()).await
@@ -276,28 +278,33 @@ impl Appender {
 
 /// The room of an event that counts only if it is stored before the room's closing: the persister leaves it out
 /// behind that, and no socket is in the room any more.
-fn ended_by_closing(append: &AppendRequest<'_>) -> Option<RoomId> {
+fn room_whose_closing_ends(append: &AppendRequest<'_>) -> Option<RoomId> {
     match (append.channel, append.event) {
         (Channel::Room(room), Event::ChatMessage(_) | Event::MessageEdit(_)) => Some(*room),
         _ => None,
     }
 }
 
-async fn one_try(context: &Context, subject: &str, message: PublishMessage, deadline: Instant) -> Try {
-    let until = deadline.min(Instant::now() + TRY);
+async fn attempt_append(
+    context: &Context,
+    subject: &str,
+    message: PublishMessage,
+    deadline: Instant,
+) -> AttemptOutcome {
+    let until = deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
     let sent = context.send_publish(subject.to_owned(), message);
-    let ack = match only_before(until, sent).await {
+    let ack = match run_only_before(until, sent).await {
         // The message has not left: too many are on their way.
-        None => return Try::Refused,
-        Some(Err(error)) => return refusal(&error),
+        None => return AttemptOutcome::Refused,
+        Some(Err(error)) => return outcome_of_error(&error),
         Some(Ok(ack)) => ack,
     };
-    timeout_at(until, ack.into_future()).await.map_or(Try::Silent, shown)
+    timeout_at(until, ack.into_future()).await.map_or(AttemptOutcome::NoAnswer, outcome_of_answer)
 }
 
 /// Runs a future that is not polled any more once `until` has passed; `None` where it is not done by then. A time-out of
 /// tokio polls its future before it looks at the clock: after a pause of the process that would still send.
-async fn only_before<T>(until: Instant, future: impl Future<Output = T>) -> Option<T> {
+async fn run_only_before<T>(until: Instant, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let guarded = poll_fn(|context| {
         if Instant::now() >= until { Poll::Ready(None) } else { future.as_mut().poll(context).map(Some) }
@@ -306,30 +313,30 @@ async fn only_before<T>(until: Instant, future: impl Future<Output = T>) -> Opti
 }
 
 /// What the broker's answer shows.
-fn shown(answer: Result<PublishAck, PublishError>) -> Try {
+fn outcome_of_answer(answer: Result<PublishAck, PublishError>) -> AttemptOutcome {
     match answer {
-        Err(error) => refusal(&error),
+        Err(error) => outcome_of_error(&error),
         // A cluster before 2.11 acknowledges the retry of a staged message with sequence 0.
-        Ok(ack) if ack.sequence == 0 => Try::Refused,
-        Ok(ack) => Try::Stored { seq: ack.sequence, duplicate: ack.duplicate },
+        Ok(ack) if ack.sequence == 0 => AttemptOutcome::Refused,
+        Ok(ack) => AttemptOutcome::Stored { seq: ack.sequence, is_duplicate: ack.duplicate },
     }
 }
 
-fn refusal(error: &PublishError) -> Try {
+fn outcome_of_error(error: &PublishError) -> AttemptOutcome {
     use std::error::Error as _;
     match error.kind() {
         // No responders: no leader now.
-        PublishErrorKind::StreamNotFound | PublishErrorKind::MaxAckPending => Try::Refused,
-        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => Try::Silent,
-        PublishErrorKind::WrongLastSequence => Try::Conflict,
+        PublishErrorKind::StreamNotFound | PublishErrorKind::MaxAckPending => AttemptOutcome::Refused,
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => AttemptOutcome::NoAnswer,
+        PublishErrorKind::WrongLastSequence => AttemptOutcome::Conflict,
         _ => {
             let source = error.source().and_then(|e| e.downcast_ref::<async_nats::jetstream::Error>());
             match source.map(|error| error.error_code().0) {
-                Some(code::STORE_FAILED) => Try::Full,
-                Some(code::DUPLICATE_IN_PROCESS) => Try::Refused,
+                Some(code::STORE_FAILED) => AttemptOutcome::LogFull,
+                Some(code::DUPLICATE_IN_PROCESS) => AttemptOutcome::Refused,
                 _ => {
                     tracing::warn!(%error, "the broker refuses an append");
-                    Try::Refused
+                    AttemptOutcome::Refused
                 }
             }
         }
@@ -345,36 +352,36 @@ mod tests {
     #[test]
     fn an_acknowledgement_without_a_place_is_no_success() {
         for (seq, duplicate, expected) in [
-            (0, false, Try::Refused),
-            (0, true, Try::Refused),
-            (7, false, Try::Stored { seq: 7, duplicate: false }),
-            (7, true, Try::Stored { seq: 7, duplicate: true }),
+            (0, false, AttemptOutcome::Refused),
+            (0, true, AttemptOutcome::Refused),
+            (7, false, AttemptOutcome::Stored { seq: 7, is_duplicate: false }),
+            (7, true, AttemptOutcome::Stored { seq: 7, is_duplicate: true }),
         ] {
             let ack = json!({ "stream": subject::stream(Shard::SYSTEM), "seq": seq, "duplicate": duplicate });
-            assert_eq!(shown(Ok(serde_json::from_value(ack).expect("an answer"))), expected);
+            assert_eq!(outcome_of_answer(Ok(serde_json::from_value(ack).expect("an answer"))), expected);
         }
     }
 
     #[tokio::test]
     async fn a_future_is_not_polled_once_its_deadline_has_passed() {
-        assert_eq!(only_before(Instant::now() + TRY, async { 1 }).await, Some(1));
+        assert_eq!(run_only_before(Instant::now() + ATTEMPT_TIMEOUT, async { 1 }).await, Some(1));
         let until = Instant::now() + Duration::from_millis(5);
-        assert_eq!(only_before(until, std::future::pending::<u8>()).await, None);
+        assert_eq!(run_only_before(until, std::future::pending::<u8>()).await, None);
         let sent = std::cell::Cell::new(false);
-        assert_eq!(only_before(until, async { sent.set(true) }).await, None);
+        assert_eq!(run_only_before(until, async { sent.set(true) }).await, None);
         assert!(!sent.get(), "the deadline was over before the first poll");
     }
 
     #[test]
     fn what_may_be_stored_is_not_called_refused() {
         for (kind, expected) in [
-            (PublishErrorKind::StreamNotFound, Try::Refused),
-            (PublishErrorKind::MaxAckPending, Try::Refused),
-            (PublishErrorKind::TimedOut, Try::Silent),
-            (PublishErrorKind::BrokenPipe, Try::Silent),
-            (PublishErrorKind::WrongLastSequence, Try::Conflict),
+            (PublishErrorKind::StreamNotFound, AttemptOutcome::Refused),
+            (PublishErrorKind::MaxAckPending, AttemptOutcome::Refused),
+            (PublishErrorKind::TimedOut, AttemptOutcome::NoAnswer),
+            (PublishErrorKind::BrokenPipe, AttemptOutcome::NoAnswer),
+            (PublishErrorKind::WrongLastSequence, AttemptOutcome::Conflict),
         ] {
-            assert_eq!(shown(Err(PublishError::new(kind))), expected, "{kind}");
+            assert_eq!(outcome_of_answer(Err(PublishError::new(kind))), expected, "{kind}");
         }
     }
 }

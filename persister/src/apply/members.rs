@@ -3,18 +3,18 @@
 use protocol::id::Shard;
 use sqlx::PgConnection;
 
-use crate::membership::{Added, Membership, Removed};
+use crate::membership::{AddedMembers, MembershipChanges, RemovedMembers};
 
 /// The two statements of a table of members. Those who are removed are looked up by their whole keys, one by one: else
 /// PostgreSQL may read all members of a team to find one.
 #[derive(Clone, Copy)]
-pub(super) struct Statements {
+pub(super) struct MemberStatements {
     remove: &'static str,
     add: &'static str,
 }
 
 /// Who may enter rooms.
-pub(super) const OF_ROOMS: Statements = Statements {
+pub(super) const ROOM_MEMBERS: MemberStatements = MemberStatements {
     remove: "DELETE FROM room_member WHERE ctid = ANY (ARRAY(
                  SELECT m.ctid FROM unnest($2::int8[], $3::text[]) AS gone (room, user_id)
                  CROSS JOIN LATERAL (SELECT m.ctid FROM room_member m WHERE m.shard = $1 AND m.room = gone.room
@@ -25,7 +25,7 @@ pub(super) const OF_ROOMS: Statements = Statements {
 };
 
 /// Who belongs to teams.
-pub(super) const OF_TEAMS: Statements = Statements {
+pub(super) const TEAM_MEMBERS: MemberStatements = MemberStatements {
     remove: "DELETE FROM team_member WHERE ctid = ANY (ARRAY(
                  SELECT m.ctid FROM unnest($2::int8[], $3::text[]) AS gone (team, user_id)
                  CROSS JOIN LATERAL (SELECT m.ctid FROM team_member m WHERE m.shard = $1 AND m.team = gone.team
@@ -39,10 +39,10 @@ pub(super) const OF_TEAMS: Statements = Statements {
 pub(super) async fn write(
     session: &mut PgConnection,
     shard: Shard,
-    statements: Statements,
-    membership: &Membership,
+    statements: MemberStatements,
+    membership: &MembershipChanges,
 ) -> sqlx::Result<()> {
-    let Removed { places, users } = membership.removed();
+    let RemovedMembers { owner_ids: places, users } = membership.removed();
     if !places.is_empty() {
         sqlx::query(statements.remove)
             .bind(shard.number())
@@ -51,7 +51,7 @@ pub(super) async fn write(
             .execute(&mut *session)
             .await?;
     }
-    let Added { places, users, by } = membership.added();
+    let AddedMembers { owner_ids: places, users, added_by: by } = membership.added();
     if !places.is_empty() {
         sqlx::query(statements.add)
             .bind(shard.number())

@@ -13,31 +13,31 @@ use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
 use crate::{
-    revisions::{Deletions, Edits},
-    watermark::number,
+    revisions::{DeletionColumns, EditColumns},
+    watermark::to_i64,
 };
 
 /// New messages, column by column.
-pub(crate) struct Columns<'a> {
+pub(crate) struct MessageColumns<'a> {
     rooms: Vec<i64>,
     ids: Vec<i64>,
     authors: Vec<&'a str>,
     bodies: Vec<&'a str>,
     client_ids: Vec<Option<&'a str>>,
-    created: Vec<OffsetDateTime>,
+    created_at: Vec<OffsetDateTime>,
     details: Vec<Option<Json<MessageDetail>>>,
 }
 
-impl<'a> Columns<'a> {
-    pub(crate) fn of(messages: &'a [(u64, ChatMessage)]) -> Self {
+impl<'a> MessageColumns<'a> {
+    pub(crate) fn from_messages(messages: &'a [(u64, ChatMessage)]) -> Self {
         let kept = |message: &ChatMessage| message.detail.clone().filter(MessageDetail::is_kept).map(Json);
         Self {
-            rooms: messages.iter().map(|(_, message)| number(message.room.0)).collect(),
-            ids: messages.iter().map(|(id, _)| number(*id)).collect(),
+            rooms: messages.iter().map(|(_, message)| to_i64(message.room.0)).collect(),
+            ids: messages.iter().map(|(id, _)| to_i64(*id)).collect(),
             authors: messages.iter().map(|(_, message)| message.user.as_str()).collect(),
             bodies: messages.iter().map(|(_, message)| message.message.as_str()).collect(),
             client_ids: messages.iter().map(|(_, message)| message.client_id.as_deref()).collect(),
-            created: messages.iter().map(|(_, message)| message.created_at.into()).collect(),
+            created_at: messages.iter().map(|(_, message)| message.created_at.into()).collect(),
             details: messages.iter().map(|(_, message)| kept(message)).collect(),
         }
     }
@@ -52,7 +52,7 @@ pub(crate) async fn insert(
     if messages.is_empty() {
         return Ok(());
     }
-    let columns = Columns::of(messages);
+    let columns = MessageColumns::from_messages(messages);
     sqlx::query(
         "INSERT INTO message (shard, room, id, author, body, client_id, created_at, detail)
          SELECT $1, new.* FROM unnest($2::int8[], $3::int8[], $4::text[], $5::text[], $6::text[],
@@ -64,7 +64,7 @@ pub(crate) async fn insert(
     .bind(columns.authors)
     .bind(columns.bodies)
     .bind(columns.client_ids)
-    .bind(columns.created)
+    .bind(columns.created_at)
     .bind(columns.details)
     .execute(session)
     .await?;
@@ -73,7 +73,7 @@ pub(crate) async fn insert(
 
 /// Fills in what an older version has not understood of a message. What it has understood may have been
 /// changed since, and stays.
-pub(crate) async fn fill(
+pub(crate) async fn fill_missing(
     session: &mut PgConnection,
     shard: Shard,
     id: u64,
@@ -85,8 +85,8 @@ pub(crate) async fn fill(
          WHERE shard = $1 AND room = $2 AND id = $3",
     )
     .bind(shard.number())
-    .bind(number(message.room.0))
-    .bind(number(id))
+    .bind(to_i64(message.room.0))
+    .bind(to_i64(id))
     .bind(message.client_id.as_deref())
     .bind(detail)
     .execute(session)
@@ -95,7 +95,11 @@ pub(crate) async fn fill(
 }
 
 /// Gives messages another text. After their deletion, or a newer change, that changes nothing.
-pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edits: &Edits<'_>) -> sqlx::Result<()> {
+pub(super) async fn update_texts(
+    session: &mut PgConnection,
+    shard: Shard,
+    edits: &EditColumns<'_>,
+) -> sqlx::Result<()> {
     if edits.ids.is_empty() {
         return Ok(());
     }
@@ -121,10 +125,10 @@ pub(super) async fn edit(session: &mut PgConnection, shard: Shard, edits: &Edits
 }
 
 /// Deletes messages: what stays says only that there was one.
-pub(super) async fn delete(
+pub(super) async fn mark_deleted(
     session: &mut PgConnection,
     shard: Shard,
-    deletions: &Deletions,
+    deletions: &DeletionColumns,
 ) -> sqlx::Result<()> {
     if deletions.ids.is_empty() {
         return Ok(());
@@ -149,7 +153,7 @@ pub(super) async fn delete(
 }
 
 /// Moves people's marks in rooms, never back.
-pub(super) async fn mark(
+pub(super) async fn advance_read_marks(
     session: &mut PgConnection,
     shard: Shard,
     marks: &HashMap<(i64, String), i64>,

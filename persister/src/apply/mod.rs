@@ -4,13 +4,13 @@
 //! batch, and noted in `rejected_event` in the same transaction as its watermark. An event is never rejected
 //! because the database is slow: a time-out counts only where Postgres writes other things meanwhile.
 
-mod due;
 mod members;
 pub(crate) mod message;
 mod participant;
 mod person;
-pub(crate) mod rejected;
+pub(crate) mod rejected_rows;
 pub(crate) mod room;
+mod search_due;
 mod team;
 
 use std::{
@@ -23,22 +23,22 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use crate::{
-    batch::Plan,
-    closed::ClosedRooms,
-    feed::Batch,
-    retry::Retries,
-    watermark::{self, Step},
+    batcher::Batch,
+    closed_rooms::RecentlyClosedRooms,
+    plan::WritePlan,
+    retries::BatchRetries,
+    watermark::{self, WatermarkAdvance},
 };
 
 /// How long a small write may take after an event that timed out, for the event to be what is slow.
-const SMALL_WRITE: Duration = Duration::from_secs(1);
+const PROBE_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a batch is not known to be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
     /// Somebody else moved the watermark, or began a new epoch: nothing was written.
     #[error("another persister has moved the watermark, or the log has a new epoch")]
-    Moved,
+    WatermarkMoved,
     /// Postgres refuses the data, now and always: nothing was written.
     #[error("refused by Postgres: {0}")]
     Data(sqlx::Error),
@@ -56,21 +56,21 @@ pub(crate) enum ApplyError {
 impl From<sqlx::Error> for ApplyError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code());
-        match cause(code.as_deref()) {
+        match classify_sqlstate(code.as_deref()) {
             _ if matches!(error, sqlx::Error::Encode(_)) => Self::Data(error),
-            Cause::Data => Self::Data(error),
-            Cause::Unexplained => Self::Unexplained(error),
-            Cause::Time => Self::TimedOut(error),
-            Cause::Database => Self::Lost(error),
+            FailureCause::Data => Self::Data(error),
+            FailureCause::Unexplained => Self::Unexplained(error),
+            FailureCause::Timeout => Self::TimedOut(error),
+            FailureCause::Database => Self::Lost(error),
         }
     }
 }
 
 impl ApplyError {
     /// The outcome as metrics name it.
-    pub(crate) const fn label(&self) -> &'static str {
+    pub(crate) const fn metric_label(&self) -> &'static str {
         match self {
-            Self::Moved => "moved",
+            Self::WatermarkMoved => "moved",
             Self::Data(_) => "data",
             Self::Unexplained(_) => "unexplained",
             Self::TimedOut(_) => "timed_out",
@@ -81,11 +81,11 @@ impl ApplyError {
 
 /// Where a failure comes from, as far as its SQLSTATE tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+enum FailureCause {
     /// The data, now and always.
     Data,
     /// A statement was cancelled because it took too long.
-    Time,
+    Timeout,
     /// The connection, or the state of the database: it passes, or somebody repairs it.
     Database,
     /// Nothing that is known.
@@ -95,38 +95,38 @@ enum Cause {
 /// Sorts a SQLSTATE by its class, the first two characters. Where a restart, an operator, free space or the end
 /// of another transaction can help, the cause is the database, and no event is ever rejected for it. Class 42
 /// is such a one, since all statements are fixed: what is missing is a table, a column or a right.
-fn cause(code: Option<&str>) -> Cause {
-    let Some(code) = code else { return Cause::Database };
+fn classify_sqlstate(code: Option<&str>) -> FailureCause {
+    let Some(code) = code else { return FailureCause::Database };
     match code.get(..2) {
         // Cardinality violation, data exception, integrity constraint violation, check option violation,
         // program limit exceeded.
-        Some("21" | "22" | "23" | "44" | "54") => Cause::Data,
+        Some("21" | "22" | "23" | "44" | "54") => FailureCause::Data,
         // `query_canceled`.
-        _ if code == "57014" => Cause::Time,
+        _ if code == "57014" => FailureCause::Timeout,
         // `data_corrupted` and `index_corrupted`, in the class of internal errors.
-        _ if code == "XX001" || code == "XX002" => Cause::Database,
+        _ if code == "XX001" || code == "XX002" => FailureCause::Database,
         Some(
             "08" | "0A" | "25" | "26" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" | "F0"
             | "HV",
-        ) => Cause::Database,
-        _ => Cause::Unexplained,
+        ) => FailureCause::Database,
+        _ => FailureCause::Unexplained,
     }
 }
 
 /// Writes a plan and moves the watermark over it.
-pub(crate) async fn transact(
+pub(crate) async fn commit_plan(
     session: &mut PgConnection,
     shard: Shard,
-    step: Step,
-    plan: &Plan,
+    advance: WatermarkAdvance,
+    plan: &WritePlan,
 ) -> Result<(), ApplyError> {
     let mut transaction = session.begin().await?;
     let held = &mut *transaction;
-    if !watermark::advance(held, shard, step).await? {
+    if !watermark::advance(held, shard, advance).await? {
         transaction.rollback().await?;
-        return Err(ApplyError::Moved);
+        return Err(ApplyError::WatermarkMoved);
     }
-    let written = rows(held, shard, step.from, plan).await;
+    let written = write_rows(held, shard, advance.expected_seq, plan).await;
     if let Err(error) = written {
         transaction.rollback().await.map_err(ApplyError::Lost)?;
         return Err(error.into());
@@ -136,42 +136,42 @@ pub(crate) async fn transact(
 }
 
 /// Writes a plan's rows, in the transaction that is open.
-pub(crate) async fn rows(
+pub(crate) async fn write_rows(
     session: &mut PgConnection,
     shard: Shard,
-    after: u64,
-    plan: &Plan,
+    after_seq: u64,
+    plan: &WritePlan,
 ) -> sqlx::Result<()> {
     message::insert(session, shard, &plan.messages).await?;
     participant::upsert(session, shard, &plan.participants).await?;
     participant::upsert_online(session, shard, &plan.online).await?;
     for new in &plan.rooms {
-        room::make(session, shard, new).await?;
+        room::insert(session, shard, new).await?;
     }
-    message::edit(session, shard, &plan.revisions.edits()).await?;
-    message::delete(session, shard, &plan.revisions.deletions()).await?;
-    message::mark(session, shard, &plan.marks).await?;
-    for (seq, event) in &plan.changes {
-        change(session, shard, *seq, event).await?;
+    message::update_texts(session, shard, &plan.revisions.edits()).await?;
+    message::mark_deleted(session, shard, &plan.revisions.deletions()).await?;
+    message::advance_read_marks(session, shard, &plan.read_marks).await?;
+    for (seq, event) in &plan.ordered_events {
+        write_event(session, shard, *seq, event).await?;
     }
-    room::touch(session, shard, &plan.touched).await?;
-    members::write(session, shard, members::OF_ROOMS, &plan.members).await?;
-    members::write(session, shard, members::OF_TEAMS, &plan.team_members).await?;
-    due::insert(session, shard, after, plan).await?;
-    rejected::insert(session, shard, &plan.rejected).await?;
-    rejected::keep_dependents(session, shard, &plan.dependents).await?;
-    rejected::note(session, shard, &plan.noted).await
+    room::set_last_changed(session, shard, &plan.last_seq_by_room).await?;
+    members::write(session, shard, members::ROOM_MEMBERS, &plan.room_members).await?;
+    members::write(session, shard, members::TEAM_MEMBERS, &plan.team_members).await?;
+    search_due::insert(session, shard, after_seq, plan).await?;
+    rejected_rows::insert(session, shard, &plan.rejected).await?;
+    rejected_rows::insert_dependents_of_rejected(session, shard, &plan.dependents).await?;
+    rejected_rows::insert_partly_applied(session, shard, &plan.partly_applied).await
 }
 
-async fn change(session: &mut PgConnection, shard: Shard, seq: u64, event: &Event) -> sqlx::Result<()> {
+async fn write_event(session: &mut PgConnection, shard: Shard, seq: u64, event: &Event) -> sqlx::Result<()> {
     match event {
         Event::RoomUpdate(update) => room::update(session, shard, seq, update).await,
-        Event::TeamMade(team) => team::make(session, shard, seq, team).await,
-        Event::Invitation(invitation) => person::invite(session, shard, seq, invitation).await,
-        Event::InvitationAnswer(answer) => person::answer(session, shard, answer).await,
-        Event::Profile(profile) => person::merge(session, shard, profile).await,
-        Event::RoomSelect(select) => person::select(session, shard, select).await,
-        Event::Camera(camera) => person::camera(session, shard, camera).await,
+        Event::TeamMade(team) => team::insert(session, shard, seq, team).await,
+        Event::Invitation(invitation) => person::insert_invitation(session, shard, seq, invitation).await,
+        Event::InvitationAnswer(answer) => person::answer_invitation(session, shard, answer).await,
+        Event::Profile(profile) => person::merge_profile(session, shard, profile).await,
+        Event::RoomSelect(select) => person::set_current_room(session, shard, select).await,
+        Event::Camera(camera) => person::set_camera(session, shard, camera).await,
         // Written in bulk.
         Event::ChatMessage(_)
         | Event::MessageEdit(_)
@@ -192,13 +192,13 @@ async fn change(session: &mut PgConnection, shard: Shard, seq: u64, event: &Even
 
 /// What became of a run of events.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct ApplyOutcome {
     /// Up to where the watermark has moved.
-    pub(crate) watermark: u64,
+    pub(crate) watermark_seq: u64,
     /// How many events could not be applied.
-    pub(crate) rejected: u64,
+    pub(crate) rejected_events: u64,
     /// How many stood behind the closing of their room.
-    pub(crate) after_closing: u64,
+    pub(crate) dropped_after_closing: u64,
 }
 
 /// Writes a run of contiguous events, read in `epoch`, after the watermark that `outcome` holds. What
@@ -206,23 +206,29 @@ pub(crate) struct Outcome {
 /// the second case that event is rejected only after it has failed alone several times. So is a single event
 /// that times out while Postgres writes other things; a longer run that times out is the caller's to halve.
 /// `outcome` says how far it came, also after an error.
-pub(crate) async fn run(
+pub(crate) async fn apply_batch(
     session: &mut PgConnection,
     shard: Shard,
     epoch: u64,
     batch: &Batch,
-    retries: &Mutex<Retries>,
-    closed: &mut ClosedRooms,
-    outcome: &mut Outcome,
+    retries: &Mutex<BatchRetries>,
+    closed_rooms: &mut RecentlyClosedRooms,
+    outcome: &mut ApplyOutcome,
 ) -> Result<(), ApplyError> {
-    let seen = batch.last();
+    let log_end_seq = batch.log_end_seq();
     let mut parts = vec![batch.events.as_slice()];
     while let Some(part) = parts.pop() {
         let Some(last) = part.last() else { continue };
-        let stored_at = watermark::nanoseconds(last.time);
-        let step = Step { epoch, from: outcome.watermark, to: last.seq, stored_at, seen };
-        let mut plan = Plan::of(part, closed);
-        let mut written = transact(session, shard, step, &plan).await;
+        let stored_at = watermark::unix_nanos(last.time);
+        let step = WatermarkAdvance {
+            epoch,
+            expected_seq: outcome.watermark_seq,
+            new_seq: last.seq,
+            stored_at_ns: stored_at,
+            log_end_seq,
+        };
+        let mut plan = WritePlan::build(part, closed_rooms);
+        let mut written = commit_plan(session, shard, step, &plan).await;
         let can_halve = matches!(written, Err(ApplyError::Data(_) | ApplyError::Unexplained(_)));
         if can_halve && part.len() > 1 {
             let (before, after) = part.split_at(part.len() / 2);
@@ -231,17 +237,17 @@ pub(crate) async fn run(
         }
         if let Err(error) = &written
             && part.len() == 1
-            && is_to_reject(session, shard, last.seq, error, retries).await
+            && can_reject_now(session, shard, last.seq, error, retries).await
         {
-            plan = Plan::rejecting(last, &error.to_string());
-            written = transact(session, shard, step, &plan).await;
+            plan = WritePlan::reject_only(last, &error.to_string());
+            written = commit_plan(session, shard, step, &plan).await;
         }
         written?;
-        outcome.watermark = last.seq;
-        rejected::count_noted(shard, &plan.noted);
-        outcome.after_closing += plan.after_closing;
+        outcome.watermark_seq = last.seq;
+        rejected_rows::count_unknown_fields(shard, &plan.partly_applied);
+        outcome.dropped_after_closing += plan.dropped_after_closing;
         for event in &plan.rejected {
-            outcome.rejected += 1;
+            outcome.rejected_events += 1;
             tracing::error!(%shard, seq = event.seq, reason = event.reason, "event rejected");
         }
     }
@@ -249,26 +255,26 @@ pub(crate) async fn run(
 }
 
 /// Whether an event that has failed alone is rejected now.
-async fn is_to_reject(
+async fn can_reject_now(
     session: &mut PgConnection,
     shard: Shard,
     seq: u64,
     error: &ApplyError,
-    retries: &Mutex<Retries>,
+    retries: &Mutex<BatchRetries>,
 ) -> bool {
     match error {
         ApplyError::Data(_) => true,
-        ApplyError::Unexplained(_) => lock(retries).has_failed_enough(seq),
+        ApplyError::Unexplained(_) => lock(retries).note_failure_of(seq),
         ApplyError::TimedOut(_) => {
             // A stalled disk holds up this write too.
-            let written = timeout(SMALL_WRITE, watermark::rewrite(session, shard)).await;
-            matches!(written, Ok(Ok(()))) && lock(retries).has_failed_enough(seq)
+            let written = timeout(PROBE_WRITE_TIMEOUT, watermark::probe_write(session, shard)).await;
+            matches!(written, Ok(Ok(()))) && lock(retries).note_failure_of(seq)
         }
-        ApplyError::Moved | ApplyError::Lost(_) => false,
+        ApplyError::WatermarkMoved | ApplyError::Lost(_) => false,
     }
 }
 
-fn lock(retries: &Mutex<Retries>) -> MutexGuard<'_, Retries> {
+fn lock(retries: &Mutex<BatchRetries>) -> MutexGuard<'_, BatchRetries> {
     retries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -279,19 +285,19 @@ mod tests {
     #[test]
     fn sqlstate_is_sorted_by_what_may_be_done_about_it() {
         for data in ["21000", "22021", "22P05", "22003", "23505", "23502", "54000"] {
-            assert_eq!(cause(Some(data)), Cause::Data, "{data}");
+            assert_eq!(classify_sqlstate(Some(data)), FailureCause::Data, "{data}");
         }
         for passing in [
             "08006", "25006", "40001", "40P01", "42P01", "42501", "53100", "53200", "55P03", "57P01",
             "57P03", "58030", "XX001",
         ] {
-            assert_eq!(cause(Some(passing)), Cause::Database, "{passing}");
+            assert_eq!(classify_sqlstate(Some(passing)), FailureCause::Database, "{passing}");
         }
         for unexplained in ["XX000", "P0001", "38000", "2F000", ""] {
-            assert_eq!(cause(Some(unexplained)), Cause::Unexplained, "{unexplained}");
+            assert_eq!(classify_sqlstate(Some(unexplained)), FailureCause::Unexplained, "{unexplained}");
         }
-        assert_eq!(cause(Some("57014")), Cause::Time);
-        assert_eq!(cause(None), Cause::Database);
+        assert_eq!(classify_sqlstate(Some("57014")), FailureCause::Timeout);
+        assert_eq!(classify_sqlstate(None), FailureCause::Database);
         let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
         assert!(matches!(ApplyError::from(lost), ApplyError::Lost(_)));
     }

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use protocol::id::Shard;
 use sqlx::PgConnection;
 
-use crate::batch::{OnlineKey, ParticipantKey, ParticipantState};
+use crate::plan::{LatestPresence, OnlineRowKey, ParticipantRowKey};
 
 /// Writes the last word on each participant by one statement.
 pub(super) async fn upsert(
     session: &mut PgConnection,
     shard: Shard,
-    participants: &HashMap<ParticipantKey, ParticipantState>,
+    participants: &HashMap<ParticipantRowKey, LatestPresence>,
 ) -> sqlx::Result<()> {
     if participants.is_empty() {
         return Ok(());
@@ -20,7 +20,7 @@ pub(super) async fn upsert(
     let users: Vec<&str> = participants.keys().map(|key| key.user.as_str()).collect();
     let incarnations: Vec<i64> = participants.keys().map(|key| key.incarnation).collect();
     let counters: Vec<i64> = participants.values().map(|state| state.counter).collect();
-    let present: Vec<bool> = participants.values().map(|state| state.present).collect();
+    let present: Vec<bool> = participants.values().map(|state| state.is_present).collect();
     let changed: Vec<i64> = participants.values().map(|state| state.seq).collect();
     sqlx::query(
         "INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
@@ -46,7 +46,7 @@ pub(super) async fn upsert(
 pub(super) async fn upsert_online(
     session: &mut PgConnection,
     shard: Shard,
-    people: &HashMap<OnlineKey, ParticipantState>,
+    people: &HashMap<OnlineRowKey, LatestPresence>,
 ) -> sqlx::Result<()> {
     if people.is_empty() {
         return Ok(());
@@ -54,7 +54,7 @@ pub(super) async fn upsert_online(
     let users: Vec<&str> = people.keys().map(|key| key.user.as_str()).collect();
     let incarnations: Vec<i64> = people.keys().map(|key| key.incarnation).collect();
     let counters: Vec<i64> = people.values().map(|state| state.counter).collect();
-    let present: Vec<bool> = people.values().map(|state| state.present).collect();
+    let present: Vec<bool> = people.values().map(|state| state.is_present).collect();
     let changed: Vec<i64> = people.values().map(|state| state.seq).collect();
     sqlx::query(
         "INSERT INTO online (shard, user_id, incarnation, counter, present, changed)

@@ -8,11 +8,15 @@ use protocol::{
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use crate::watermark::number;
+use crate::watermark::to_i64;
 
 /// Merges what a token says, or the host application, into what is known. A field that was unset stays null, so
 /// that an older token does not bring it back.
-pub(super) async fn merge(session: &mut PgConnection, shard: Shard, profile: &Profile) -> sqlx::Result<()> {
+pub(super) async fn merge_profile(
+    session: &mut PgConnection,
+    shard: Shard,
+    profile: &Profile,
+) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO person (shard, user_id, profile, issued_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (shard, user_id) DO UPDATE
@@ -33,7 +37,7 @@ pub(super) async fn merge(session: &mut PgConnection, shard: Shard, profile: &Pr
 }
 
 /// A person's current room of two is another one.
-pub(super) async fn select(
+pub(super) async fn set_current_room(
     session: &mut PgConnection,
     shard: Shard,
     select: &RoomSelect,
@@ -44,14 +48,18 @@ pub(super) async fn select(
     )
     .bind(shard.number())
     .bind(select.user.as_str())
-    .bind(number(select.current.0))
+    .bind(to_i64(select.current.0))
     .execute(session)
     .await?;
     Ok(())
 }
 
 /// A person's camera is on, or off.
-pub(super) async fn camera(session: &mut PgConnection, shard: Shard, camera: &Camera) -> sqlx::Result<()> {
+pub(super) async fn set_camera(
+    session: &mut PgConnection,
+    shard: Shard,
+    camera: &Camera,
+) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO camera (shard, user_id, is_on) VALUES ($1, $2, $3)
          ON CONFLICT (shard, user_id) DO UPDATE SET is_on = excluded.is_on",
@@ -65,7 +73,7 @@ pub(super) async fn camera(session: &mut PgConnection, shard: Shard, camera: &Ca
 }
 
 /// A person is asked into a room.
-pub(super) async fn invite(
+pub(super) async fn insert_invitation(
     session: &mut PgConnection,
     shard: Shard,
     id: u64,
@@ -77,8 +85,8 @@ pub(super) async fn invite(
     )
     .bind(shard.number())
     .bind(invitation.user.as_str())
-    .bind(number(id))
-    .bind(number(invitation.room.0))
+    .bind(to_i64(id))
+    .bind(to_i64(invitation.room.0))
     .bind(&invitation.room_name)
     .bind(invitation.by.as_str())
     .bind(OffsetDateTime::from(invitation.created_at))
@@ -88,7 +96,7 @@ pub(super) async fn invite(
 }
 
 /// They have answered: the first answer counts.
-pub(super) async fn answer(
+pub(super) async fn answer_invitation(
     session: &mut PgConnection,
     shard: Shard,
     answer: &InvitationAnswer,
@@ -99,7 +107,7 @@ pub(super) async fn answer(
     )
     .bind(shard.number())
     .bind(answer.user.as_str())
-    .bind(number(answer.invitation))
+    .bind(to_i64(answer.invitation))
     .bind(answer.accepted)
     .execute(session)
     .await?;

@@ -9,12 +9,12 @@ use protocol::{
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use crate::{batch::NewRoom, watermark::number};
+use crate::{plan::RoomInsert, watermark::to_i64};
 
 /// Notes a new room. The people named in it become members by events of their own, but for the two of a
 /// pair. Of two rooms of one key and generation the first is the one: whoever asks is told so.
-pub(super) async fn make(session: &mut PgConnection, shard: Shard, new: &NewRoom) -> sqlx::Result<()> {
-    let NewRoom { id, room, key } = new;
+pub(super) async fn insert(session: &mut PgConnection, shard: Shard, new: &RoomInsert) -> sqlx::Result<()> {
+    let RoomInsert { id, room, key_and_generation: key } = new;
     let (key, generation) = key.as_ref().map(|(key, generation)| (key, generation)).unzip();
     let pair: Option<Vec<&str>> =
         room.kind.is_pair().then(|| room.users.iter().map(UserId::as_str).collect());
@@ -25,12 +25,12 @@ pub(super) async fn make(session: &mut PgConnection, shard: Shard, new: &NewRoom
          ON CONFLICT (shard, key, generation) DO NOTHING",
     )
     .bind(shard.number())
-    .bind(number(*id))
+    .bind(to_i64(*id))
     .bind(room.kind.as_str())
     .bind(&room.name)
     .bind(room.description.as_deref())
     .bind(room.private)
-    .bind(room.team.map(|team| number(team.0)))
+    .bind(room.team.map(|team| to_i64(team.0)))
     .bind(room.user.as_str())
     .bind(room.active)
     .bind(OffsetDateTime::from(room.created_at))
@@ -47,16 +47,21 @@ pub(super) async fn make(session: &mut PgConnection, shard: Shard, new: &NewRoom
 }
 
 /// Fills in what an older version has not understood of a room's creation.
-pub(crate) async fn fill(session: &mut PgConnection, shard: Shard, id: u64, room: &Room) -> sqlx::Result<()> {
+pub(crate) async fn fill_missing(
+    session: &mut PgConnection,
+    shard: Shard,
+    id: u64,
+    room: &Room,
+) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE room SET description = coalesce(description, $3), team = coalesce(team, $4),
                          detail = coalesce(detail, $5)
          WHERE shard = $1 AND id = $2",
     )
     .bind(shard.number())
-    .bind(number(id))
+    .bind(to_i64(id))
     .bind(room.description.as_deref())
-    .bind(room.team.map(|team| number(team.0)))
+    .bind(room.team.map(|team| to_i64(team.0)))
     .bind(room.detail.as_ref().map(Json))
     .execute(session)
     .await?;
@@ -64,7 +69,7 @@ pub(crate) async fn fill(session: &mut PgConnection, shard: Shard, id: u64, room
 }
 
 /// Notes the last event that concerned each room.
-pub(super) async fn touch(
+pub(super) async fn set_last_changed(
     session: &mut PgConnection,
     shard: Shard,
     rooms: &HashMap<i64, i64>,
@@ -106,13 +111,13 @@ pub(super) async fn update(
              changed = greatest(room_state.changed, excluded.changed)",
     )
     .bind(shard.number())
-    .bind(number(update.room.0))
+    .bind(to_i64(update.room.0))
     .bind(update.name.as_deref())
     .bind(update.description.as_deref())
     .bind(update.private)
     .bind(closed_at)
-    .bind(number(seq))
-    .bind(update.stopped.filter(|stopped| *stopped).map(|_| number(seq)))
+    .bind(to_i64(seq))
+    .bind(update.stopped.filter(|stopped| *stopped).map(|_| to_i64(seq)))
     .execute(session)
     .await?;
     Ok(())

@@ -6,7 +6,7 @@
 //! batch nor another replay comes between the look at what is stored and the write. `guard` says which
 //! event may still be applied.
 
-mod guard;
+mod decision;
 
 use anyhow::Context as _;
 use log::StoredEvent;
@@ -19,29 +19,29 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     apply::{self, ApplyError},
-    batch::Plan,
-    closed::ClosedRooms,
+    closed_rooms::RecentlyClosedRooms,
     config::Config,
-    rejection::{self, Cause},
-    session::Database,
-    watermark::number,
+    database::DatabaseConnector,
+    plan::WritePlan,
+    rejected_event::{self, RejectionCause},
+    watermark::to_i64,
 };
-use guard::Ruling;
+use decision::ReplayDecision;
 
 /// What became of a rejected event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum RejectedEventOutcome {
     /// It was applied.
     Applied,
     /// Nothing of it is left to apply, for this reason: it is settled.
-    Settled(String),
+    NothingToApply(String),
     /// It can't be applied by this version, for this reason: it stays as it is.
-    Left(String),
+    Kept(String),
 }
 
 /// A rejected event that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replayed {
+pub struct ReplayedEvent {
     /// Its shard.
     pub shard: Shard,
     /// Its place in the shard.
@@ -49,12 +49,12 @@ pub struct Replayed {
     /// Its subject in the log.
     pub subject: String,
     /// What became of it; in a dry run, what would.
-    pub fate: Fate,
+    pub outcome: RejectedEventOutcome,
 }
 
 /// A row of `rejected_event` that is not settled.
 #[derive(sqlx::FromRow)]
-struct Row {
+struct RejectedEventRow {
     seq: i64,
     subject: String,
     payload: Vec<u8>,
@@ -71,24 +71,24 @@ struct Row {
 pub async fn replay_rejected(
     config: &Config,
     dry_run: bool,
-    tell: &mut (dyn FnMut(Replayed) + Send),
+    report: &mut (dyn FnMut(ReplayedEvent) + Send),
 ) -> anyhow::Result<()> {
-    let database = Database::new(&config.database)?;
+    let database = DatabaseConnector::new(&config.database)?;
     let mut session = database.connect().await.context("DATABASE_URL")?;
     crate::schema::require_current(&mut session).await?;
     let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM watermark").fetch_one(&mut session).await?;
     let shards = ShardCount::new(u16::try_from(rows - 1)?).context("the database has no shards")?;
     for shard in shards.all() {
         let (mut after, mut applied) = (-1, Vec::new());
-        while let Some(replayed) = next(&mut session, shard, after, dry_run.then_some(&applied[..]))
+        while let Some(replayed) = replay_next(&mut session, shard, after, dry_run.then_some(&applied[..]))
             .await
             .with_context(|| format!("shard {shard}"))?
         {
-            after = number(replayed.seq);
-            if replayed.fate == Fate::Applied {
+            after = to_i64(replayed.seq);
+            if replayed.outcome == RejectedEventOutcome::Applied {
                 applied.push(after);
             }
-            tell(replayed);
+            report(replayed);
         }
     }
     session.close().await?;
@@ -97,46 +97,51 @@ pub async fn replay_rejected(
 
 /// Looks at the next event that is not settled. `rehearsed`, in a dry run, has the events that would have
 /// been applied by then.
-async fn next(
+async fn replay_next(
     session: &mut PgConnection,
     shard: Shard,
-    after: i64,
-    rehearsed: Option<&[i64]>,
-) -> anyhow::Result<Option<Replayed>> {
+    after_seq: i64,
+    applied_in_dry_run: Option<&[i64]>,
+) -> anyhow::Result<Option<ReplayedEvent>> {
     let mut transaction = session.begin().await?;
     sqlx::query("SELECT FROM watermark WHERE shard = $1 FOR UPDATE")
         .bind(shard.number())
         .execute(&mut *transaction)
         .await
         .context("the persister did not let go of the shard in time: run this again")?;
-    let row: Option<Row> = sqlx::query_as(
+    let row: Option<RejectedEventRow> = sqlx::query_as(
         "SELECT seq, subject, payload, headers, cause, reason FROM rejected_event
          WHERE shard = $1 AND seq > $2 AND resolved_at IS NULL ORDER BY seq LIMIT 1",
     )
     .bind(shard.number())
-    .bind(after)
+    .bind(after_seq)
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = row else { return Ok(None) };
     let (seq, subject) = (row.seq, row.subject.clone());
-    let fate = replay(&mut transaction, shard, row, rehearsed.unwrap_or_default()).await?;
-    if rehearsed.is_some() {
+    let fate = replay_row(&mut transaction, shard, row, applied_in_dry_run.unwrap_or_default()).await?;
+    if applied_in_dry_run.is_some() {
         transaction.rollback().await?;
     } else {
         let resolution = match &fate {
-            Fate::Applied => Some("applied"),
-            Fate::Settled(reason) => Some(reason.as_str()),
-            Fate::Left(_) => None,
+            RejectedEventOutcome::Applied => Some("applied"),
+            RejectedEventOutcome::NothingToApply(reason) => Some(reason.as_str()),
+            RejectedEventOutcome::Kept(_) => None,
         };
         if let Some(resolution) = resolution {
-            settle(&mut transaction, shard, seq, resolution).await?;
+            mark_resolved(&mut transaction, shard, seq, resolution).await?;
         }
         transaction.commit().await?;
     }
-    Ok(Some(Replayed { shard, seq: u64::try_from(seq)?, subject, fate }))
+    Ok(Some(ReplayedEvent { shard, seq: u64::try_from(seq)?, subject, outcome: fate }))
 }
 
-async fn settle(session: &mut PgConnection, shard: Shard, seq: i64, resolution: &str) -> sqlx::Result<()> {
+async fn mark_resolved(
+    session: &mut PgConnection,
+    shard: Shard,
+    seq: i64,
+    resolution: &str,
+) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE rejected_event SET resolved_at = now(), resolution = $3 WHERE shard = $1 AND seq = $2",
     )
@@ -149,40 +154,46 @@ async fn settle(session: &mut PgConnection, shard: Shard, seq: i64, resolution: 
 }
 
 /// Applies an event where that is still right, in the transaction that is open.
-async fn replay(
+async fn replay_row(
     session: &mut PgConnection,
     shard: Shard,
-    row: Row,
-    rehearsed: &[i64],
-) -> anyhow::Result<Fate> {
+    row: RejectedEventRow,
+    applied_in_dry_run: &[i64],
+) -> anyhow::Result<RejectedEventOutcome> {
     // Older versions say it in the reason alone.
-    let is_taken = row.cause.as_deref() == Some(Cause::IdTaken.as_str())
+    let is_taken = row.cause.as_deref() == Some(RejectionCause::IdTaken.as_str())
         || (row.cause.is_none() && row.reason.starts_with("appended after the log lost events"));
     if is_taken {
-        return Ok(Fate::Left("another event has its id".to_owned()));
+        return Ok(RejectedEventOutcome::Kept("another event has its id".to_owned()));
     }
-    let is_noted = row.cause.as_deref() == Some(Cause::UnknownFields.as_str());
-    let event = rejection::stored(shard, u64::try_from(row.seq)?, row.subject, &row.headers, row.payload);
-    let plan = Plan::of(std::slice::from_ref(&event), &mut ClosedRooms::default());
+    let is_noted = row.cause.as_deref() == Some(RejectionCause::UnknownFields.as_str());
+    let event = rejected_event::to_stored_event(
+        shard,
+        u64::try_from(row.seq)?,
+        row.subject,
+        &row.headers,
+        row.payload,
+    );
+    let plan = WritePlan::build(std::slice::from_ref(&event), &mut RecentlyClosedRooms::default());
     if let Some(rejected) = plan.rejected.first() {
-        return Ok(Fate::Left(rejected.reason.clone()));
+        return Ok(RejectedEventOutcome::Kept(rejected.reason.clone()));
     }
-    if is_noted && !plan.noted.is_empty() {
-        return Ok(Fate::Left("it has fields that this version does not know".to_owned()));
+    if is_noted && !plan.partly_applied.is_empty() {
+        return Ok(RejectedEventOutcome::Kept("it has fields that this version does not know".to_owned()));
     }
     let past = match row.cause {
-        _ if is_noted => guard::Past::Applied,
-        Some(_) => guard::Past::Rejected,
-        None => guard::Past::RejectedByOlder,
+        _ if is_noted => decision::EarlierHandling::PartlyApplied,
+        Some(_) => decision::EarlierHandling::Rejected,
+        None => decision::EarlierHandling::RejectedByOlderVersion,
     };
     let decoded = decode(&event)?;
-    match guard::rule(session, shard, (event.seq, &decoded), &plan, past, rehearsed).await? {
-        Ruling::Settled(reason) => Ok(Fate::Settled(reason)),
-        Ruling::Left(reason) => Ok(Fate::Left(reason)),
-        Ruling::Apply => apply(session, shard, &event, &plan).await,
-        Ruling::Fill => {
-            guard::fill(session, shard, (event.seq, &decoded)).await?;
-            Ok(Fate::Applied)
+    match decision::decide(session, shard, (event.seq, &decoded), &plan, past, applied_in_dry_run).await? {
+        ReplayDecision::NothingToApply(reason) => Ok(RejectedEventOutcome::NothingToApply(reason)),
+        ReplayDecision::Keep(reason) => Ok(RejectedEventOutcome::Kept(reason)),
+        ReplayDecision::Apply => apply_event(session, shard, &event, &plan).await,
+        ReplayDecision::FillMissing => {
+            decision::fill_missing(session, shard, (event.seq, &decoded)).await?;
+            Ok(RejectedEventOutcome::Applied)
         }
     }
 }
@@ -195,24 +206,24 @@ fn decode(event: &StoredEvent) -> anyhow::Result<Event> {
 }
 
 /// Writes the event's rows as a batch would; what Postgres refuses of it leaves no trace.
-async fn apply(
+async fn apply_event(
     session: &mut PgConnection,
     shard: Shard,
     event: &StoredEvent,
-    plan: &Plan,
-) -> anyhow::Result<Fate> {
+    plan: &WritePlan,
+) -> anyhow::Result<RejectedEventOutcome> {
     let mut inner = session.begin().await?;
-    if let Err(error) = apply::rows(&mut inner, shard, event.seq - 1, plan).await {
+    if let Err(error) = apply::write_rows(&mut inner, shard, event.seq - 1, plan).await {
         inner.rollback().await?;
         return match ApplyError::from(error) {
             error @ (ApplyError::Data(_) | ApplyError::Unexplained(_) | ApplyError::TimedOut(_)) => {
-                Ok(Fate::Left(error.to_string()))
+                Ok(RejectedEventOutcome::Kept(error.to_string()))
             }
-            error @ (ApplyError::Moved | ApplyError::Lost(_)) => Err(error.into()),
+            error @ (ApplyError::WatermarkMoved | ApplyError::Lost(_)) => Err(error.into()),
         };
     }
     inner.commit().await?;
-    let Some(noted) = plan.noted.first() else { return Ok(Fate::Applied) };
+    let Some(noted) = plan.partly_applied.first() else { return Ok(RejectedEventOutcome::Applied) };
     // It goes on as one that was applied but for these fields.
     sqlx::query("UPDATE rejected_event SET cause = $3, reason = $4 WHERE shard = $1 AND seq = $2")
         .bind(shard.number())
@@ -221,5 +232,7 @@ async fn apply(
         .bind(&noted.reason)
         .execute(session)
         .await?;
-    Ok(Fate::Left("it is applied now, but for fields that this version does not know".to_owned()))
+    Ok(RejectedEventOutcome::Kept(
+        "it is applied now, but for fields that this version does not know".to_owned(),
+    ))
 }

@@ -52,16 +52,16 @@ struct ShardWatch {
 #[derive(Debug)]
 struct NoticeHistory {
     /// When anything was heard last: a persister that lives says so each second.
-    at: Instant,
+    last_received_at: Instant,
     /// The last notice was below the furthest, in the same epoch.
-    was_lower: bool,
+    is_last_lower: bool,
 }
 
 impl AppliedWatch {
     fn new(shards: ShardCount) -> Self {
         let watched = || ShardWatch {
             applied: watch::Sender::new(None),
-            notices: Mutex::new(NoticeHistory { at: Instant::now(), was_lower: false }),
+            notices: Mutex::new(NoticeHistory { last_received_at: Instant::now(), is_last_lower: false }),
         };
         Self { shards: Arc::new(shards.all().map(|shard| (shard, watched())).collect()) }
     }
@@ -73,29 +73,29 @@ impl AppliedWatch {
     pub async fn start(client: &Client, shards: ShardCount) -> anyhow::Result<Self> {
         let this = Self::new(shards);
         let mut notices = client.subscribe(subject::APPLIED_ALL).await?;
-        let heard = this.clone();
+        let receiver = this.clone();
         tokio::spawn(async move {
             while let Some(notice) = notices.next().await {
                 let shard = subject::notice_shard(&notice.subject).ok();
                 let applied = serde_json::from_slice::<AppliedPosition>(&notice.payload).ok();
                 if let (Some(shard), Some(applied)) = (shard, applied) {
-                    heard.note(shard, applied);
+                    receiver.apply_notice(shard, applied);
                 }
             }
         });
         Ok(this)
     }
 
-    fn note(&self, shard: Shard, new: AppliedPosition) {
+    fn apply_notice(&self, shard: Shard, new: AppliedPosition) {
         let Some(watched) = self.shards.get(&shard) else { return };
         let mut notices = watched.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        notices.at = Instant::now();
+        notices.last_received_at = Instant::now();
         watched.applied.send_if_modified(|old| {
             let is_lower = old.is_some_and(|old| new.epoch == old.epoch && new.seq < old.seq);
             // Notices of two persisters may cross: one that is lower counts for nothing. Two in a row mean that
             // Postgres has less than it had: a standby took over that lagged behind.
-            let goes_back = is_lower && notices.was_lower;
-            notices.was_lower = is_lower && !goes_back;
+            let goes_back = is_lower && notices.is_last_lower;
+            notices.is_last_lower = is_lower && !goes_back;
             if goes_back {
                 metrics::counter!(names::APPLIED_WENT_BACK_TOTAL).increment(1);
                 tracing::warn!(%shard, ?old, ?new, "Postgres has less of the log than it had");
@@ -118,7 +118,7 @@ impl AppliedWatch {
     #[must_use]
     pub fn silence(&self, shard: Shard) -> Duration {
         self.shards.get(&shard).map_or(Duration::MAX, |watched| {
-            watched.notices.lock().unwrap_or_else(PoisonError::into_inner).at.elapsed()
+            watched.notices.lock().unwrap_or_else(PoisonError::into_inner).last_received_at.elapsed()
         })
     }
 
@@ -142,7 +142,7 @@ mod tests {
     fn heard(notices: &[(u64, u64)]) -> AppliedWatch {
         let watch = AppliedWatch::new(ShardCount::new(4).expect("a number of shards"));
         for (epoch, seq) in notices.iter().copied() {
-            watch.note(shard(), AppliedPosition { epoch, seq });
+            watch.apply_notice(shard(), AppliedPosition { epoch, seq });
         }
         watch
     }
@@ -155,9 +155,9 @@ mod tests {
             Some(AppliedPosition { epoch: 1, seq: 100 }),
             "one may have crossed"
         );
-        watch.note(shard(), AppliedPosition { epoch: 1, seq: 41 });
+        watch.apply_notice(shard(), AppliedPosition { epoch: 1, seq: 41 });
         assert_eq!(watch.current(shard()), Some(AppliedPosition { epoch: 1, seq: 41 }));
-        watch.note(shard(), AppliedPosition { epoch: 1, seq: 60 });
+        watch.apply_notice(shard(), AppliedPosition { epoch: 1, seq: 60 });
         assert_eq!(watch.current(shard()), Some(AppliedPosition { epoch: 1, seq: 60 }));
     }
 
@@ -177,7 +177,7 @@ mod tests {
     async fn wait_for_an_event_that_was_lost_ends_once_it_is_applied_again() {
         let watch = heard(&[(1, 100), (1, 40), (1, 40)]);
         let waiting = watch.wait(shard(), 80, Duration::from_secs(60));
-        let noting = async { watch.note(shard(), AppliedPosition { epoch: 1, seq: 80 }) };
+        let noting = async { watch.apply_notice(shard(), AppliedPosition { epoch: 1, seq: 80 }) };
         assert!(tokio::join!(biased; waiting, noting).0);
         assert!(!watch.wait(shard(), 81, Duration::ZERO).await);
     }

@@ -6,13 +6,13 @@
 //! that something acknowledged does not exist.
 
 mod applied;
+mod log_end;
 mod read;
-mod seen;
 mod stream;
 
 pub use applied::{AppliedPosition, AppliedWatch, SyncHint};
+pub use log_end::{HighestSeen, LogEnd};
 pub use read::{LogReader, ReadError, ReadEvent};
-pub use seen::{HighestSeen, LogEnd};
 pub use stream::{
     LogInfo, StreamDescription, StreamState, describe, discover, get, last, next, purge_below, state,
 };

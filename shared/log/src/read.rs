@@ -17,17 +17,17 @@ use super::StoredEvent;
 use protocol::{id::Shard, subject};
 
 /// How many messages are asked for at once.
-const BATCH: usize = 1_000;
+const BATCH_MESSAGES_MAX: usize = 1_000;
 /// Bytes that may be on their way to us.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES_MAX: usize = 4 << 20;
 /// A server that is silent for twice that long has lost the consumer.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// How long an event that is there is waited for before the server is asked whether it still is. It doubles
 /// with each time,
-const QUIET: Duration = Duration::from_millis(500);
+const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// up to this, which is the last time.
-const QUIET_MAX: Duration = Duration::from_secs(4);
+const LAST_WAIT: Duration = Duration::from_secs(4);
 
 /// One event, and how much is behind it.
 #[derive(Clone, Debug)]
@@ -59,8 +59,8 @@ pub struct LogReader {
     jetstream: Context,
     shard: Shard,
     filter: Option<String>,
-    next: u64,
-    open: Option<OpenConsumer>,
+    next_seq: u64,
+    consumer: Option<OpenConsumer>,
 }
 
 struct OpenConsumer {
@@ -73,7 +73,7 @@ struct OpenConsumer {
 
 impl OpenConsumer {
     /// Asks how much is behind what has come. What was delivered and has not come is on its way still.
-    async fn ask_pending(&mut self) -> anyhow::Result<()> {
+    async fn refresh_pending(&mut self) -> anyhow::Result<()> {
         let info = self.consumer.get_info().await?;
         if info.delivered.consumer_sequence == self.delivered {
             self.pending = info.num_pending;
@@ -100,20 +100,20 @@ impl LogReader {
     /// when first read.
     #[must_use]
     pub fn open(jetstream: Context, shard: Shard, filter: Option<String>, from: u64) -> Self {
-        Self { jetstream, shard, filter, next: from.max(1), open: None }
+        Self { jetstream, shard, filter, next_seq: from.max(1), consumer: None }
     }
 
     /// The sequence from which the next event comes.
     #[must_use]
     pub const fn position(&self) -> u64 {
-        self.next
+        self.next_seq
     }
 
-    async fn connect(&self) -> anyhow::Result<OpenConsumer> {
+    async fn open_consumer(&self) -> anyhow::Result<OpenConsumer> {
         let stream = self.jetstream.get_stream_no_info(subject::stream(self.shard)).await?;
         let consumer = stream
             .create_consumer(pull::Config {
-                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next },
+                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next_seq },
                 ack_policy: AckPolicy::None,
                 filter_subject: self.filter.clone().unwrap_or_default(),
                 memory_storage: true,
@@ -124,8 +124,8 @@ impl LogReader {
             .await?;
         let messages = consumer
             .stream()
-            .max_messages_per_batch(BATCH)
-            .max_bytes_per_batch(BATCH_BYTES)
+            .max_messages_per_batch(BATCH_MESSAGES_MAX)
+            .max_bytes_per_batch(BATCH_BYTES_MAX)
             .expires(Duration::from_secs(5))
             .heartbeat(HEARTBEAT)
             .messages()
@@ -140,9 +140,9 @@ impl LogReader {
     /// # Errors
     /// [`ReadError`].
     pub async fn next(&mut self) -> Result<ReadEvent, ReadError> {
-        let result = self.advance().await;
+        let result = self.read_next().await;
         if result.is_err() {
-            self.open = None;
+            self.consumer = None;
         }
         result
     }
@@ -152,37 +152,37 @@ impl LogReader {
     /// # Errors
     /// [`ReadError`]; also where an event that is there does not come within some seconds.
     pub async fn next_stored(&mut self) -> Result<Option<ReadEvent>, ReadError> {
-        let mut patience = QUIET;
-        while self.ready().await?.pending > 0 {
-            match timeout(patience, self.next()).await {
+        let mut wait = FIRST_WAIT;
+        while self.open_if_closed().await?.pending > 0 {
+            match timeout(wait, self.next()).await {
                 Ok(read) => return read.map(Some),
-                Err(_) if patience >= QUIET_MAX => {
-                    self.open = None;
-                    let late = anyhow::anyhow!("no event came for {} s", patience.as_secs());
+                Err(_) if wait >= LAST_WAIT => {
+                    self.consumer = None;
+                    let late = anyhow::anyhow!("no event came for {} s", wait.as_secs());
                     return Err(ReadError::Broken(late));
                 }
-                Err(_) => patience *= 2,
+                Err(_) => wait *= 2,
             }
             // What was there may have been trimmed before it came.
-            if let Err(error) = self.ready().await?.ask_pending().await {
-                self.open = None;
+            if let Err(error) = self.open_if_closed().await?.refresh_pending().await {
+                self.consumer = None;
                 return Err(ReadError::Broken(error));
             }
         }
         Ok(None)
     }
 
-    async fn ready(&mut self) -> Result<&mut OpenConsumer, ReadError> {
-        if self.open.is_none() {
-            self.open = Some(self.connect().await.map_err(ReadError::Broken)?);
+    async fn open_if_closed(&mut self) -> Result<&mut OpenConsumer, ReadError> {
+        if self.consumer.is_none() {
+            self.consumer = Some(self.open_consumer().await.map_err(ReadError::Broken)?);
         }
-        Ok(self.open.as_mut().expect("opened above"))
+        Ok(self.consumer.as_mut().expect("opened above"))
     }
 
-    async fn advance(&mut self) -> Result<ReadEvent, ReadError> {
+    async fn read_next(&mut self) -> Result<ReadEvent, ReadError> {
         let broken = |error: async_nats::Error| ReadError::Broken(anyhow::anyhow!(error));
-        self.ready().await?;
-        let open = self.open.as_mut().expect("ready above");
+        self.open_if_closed().await?;
+        let open = self.consumer.as_mut().expect("ready above");
         let message = match open.messages.next().await {
             Some(Ok(message)) => message,
             Some(Err(error)) => return Err(broken(error.into())),
@@ -196,11 +196,11 @@ impl LogReader {
             return Err(ReadError::Broken(lost));
         }
         let (seq, pending, time) = (info.stream_sequence, info.pending, info.published);
-        if self.filter.is_none() && seq != self.next {
-            return Err(ReadError::Hole { expected: self.next, got: seq });
+        if self.filter.is_none() && seq != self.next_seq {
+            return Err(ReadError::Hole { expected: self.next_seq, got: seq });
         }
         open.pending = pending;
-        self.next = seq + 1;
+        self.next_seq = seq + 1;
         let (message, _) = message.split();
         let stored = StoredEvent {
             shard: self.shard,

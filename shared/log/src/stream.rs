@@ -95,7 +95,7 @@ pub struct LogInfo {
     pub replicas: usize,
 }
 
-async fn info(jetstream: &Context, shard: Shard) -> anyhow::Result<Info> {
+async fn stream_info(jetstream: &Context, shard: Shard) -> anyhow::Result<Info> {
     let name = subject::stream(shard);
     let stream = jetstream.get_stream(&name).await.with_context(|| format!("stream {name}"))?;
     Ok(stream.cached_info().clone())
@@ -107,12 +107,12 @@ async fn info(jetstream: &Context, shard: Shard) -> anyhow::Result<Info> {
 /// # Errors
 /// When there is no such stream, no leader now, or it is not one of Roomcast's.
 pub async fn state(jetstream: &Context, shard: Shard) -> anyhow::Result<StreamState> {
-    StreamState::try_from(&info(jetstream, shard).await?)
+    StreamState::try_from(&stream_info(jetstream, shard).await?)
 }
 
 /// The same, with all that the stream's description says.
 pub async fn describe(jetstream: &Context, shard: Shard) -> anyhow::Result<(StreamState, StreamDescription)> {
-    let info = info(jetstream, shard).await?;
+    let info = stream_info(jetstream, shard).await?;
     let description = info.config.description.as_deref().unwrap_or("").parse()?;
     Ok((StreamState::try_from(&info)?, description))
 }
@@ -124,7 +124,7 @@ pub async fn describe(jetstream: &Context, shard: Shard) -> anyhow::Result<(Stre
 pub async fn discover(jetstream: &Context) -> anyhow::Result<LogInfo> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
-        match info(jetstream, Shard::SYSTEM).await {
+        match stream_info(jetstream, Shard::SYSTEM).await {
             Ok(info) => {
                 let text = info.config.description.as_deref().unwrap_or("");
                 let shards = text.parse::<StreamDescription>()?.shards;
@@ -141,7 +141,7 @@ pub async fn discover(jetstream: &Context) -> anyhow::Result<LogInfo> {
     }
 }
 
-fn stored(shard: Shard, message: StreamMessage) -> StoredEvent {
+fn to_stored_event(shard: Shard, message: StreamMessage) -> StoredEvent {
     StoredEvent {
         shard,
         seq: message.sequence,
@@ -163,7 +163,7 @@ pub async fn get(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<
     }
     let stream = jetstream.get_stream_no_info(subject::stream(shard)).await?;
     match stream.get_raw_message(seq).await {
-        Ok(message) => Ok(Some(stored(shard, message))),
+        Ok(message) => Ok(Some(to_stored_event(shard, message))),
         Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -177,7 +177,7 @@ pub async fn next(jetstream: &Context, subject: &str, from: u64) -> anyhow::Resu
     let Ok(parsed) = subject::parse(subject) else { bail!("not a subject of the log: {subject}") };
     let stream = jetstream.get_stream_no_info(subject::stream(parsed.shard)).await?;
     match stream.get_first_raw_message_by_subject(subject, from.max(1)).await {
-        Ok(message) => Ok(Some(stored(parsed.shard, message))),
+        Ok(message) => Ok(Some(to_stored_event(parsed.shard, message))),
         Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -191,7 +191,7 @@ pub async fn last(jetstream: &Context, subject: &str) -> anyhow::Result<Option<S
     let Ok(parsed) = subject::parse(subject) else { bail!("not a subject of the log: {subject}") };
     let stream = jetstream.get_stream_no_info(subject::stream(parsed.shard)).await?;
     match stream.get_last_raw_message_by_subject(subject).await {
-        Ok(message) => Ok(Some(stored(parsed.shard, message))),
+        Ok(message) => Ok(Some(to_stored_event(parsed.shard, message))),
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -235,16 +235,16 @@ impl ShardCount {
     }
 
     /// The shard of a number that is spread evenly already, such as a room's id.
-    pub(crate) fn by_number(self, number: u64) -> Shard {
+    pub(crate) fn shard_of_number(self, number: u64) -> Shard {
         Shard(i16::try_from(number % u64::from(self.0)).expect("at most 1024 shards"))
     }
 
     /// The shard of a text: FNV-1a of 32 bits, which is what the broker's own partition function uses.
-    pub(crate) fn by_hash(self, text: &str) -> Shard {
+    pub(crate) fn shard_of_text(self, text: &str) -> Shard {
         let hash = text
             .bytes()
             .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        self.by_number(u64::from(hash))
+        self.shard_of_number(u64::from(hash))
     }
 }
 

@@ -32,9 +32,9 @@ impl Channel {
     #[must_use]
     pub fn shard(&self, shards: ShardCount) -> Shard {
         match self {
-            Self::Room(room) => shards.by_number(room.0),
-            Self::User(user) => shards.by_hash(user.as_str()),
-            Self::Team(team) => shards.by_hash(&team.to_string()),
+            Self::Room(room) => shards.shard_of_number(room.0),
+            Self::User(user) => shards.shard_of_text(user.as_str()),
+            Self::Team(team) => shards.shard_of_text(&team.to_string()),
             Self::System => Shard::SYSTEM,
         }
     }
@@ -43,7 +43,7 @@ impl Channel {
     fn tokens(&self) -> String {
         match self {
             Self::Room(room) => format!("room.{room}"),
-            Self::User(user) => format!("user.{}", encode(user.as_str())),
+            Self::User(user) => format!("user.{}", encode_token(user.as_str())),
             Self::Team(team) => format!("team.{team}"),
             Self::System => "system.-".to_owned(),
         }
@@ -52,7 +52,7 @@ impl Channel {
     fn from_tokens(kind: &str, id: &str) -> Result<Self, InvalidId> {
         match kind {
             "room" => id.parse().map(Self::Room),
-            "user" => decode(id).ok_or(InvalidId)?.parse().map(Self::User),
+            "user" => decode_token(id).ok_or(InvalidId)?.parse().map(Self::User),
             "team" => id.parse().map(Self::Team),
             "system" if id == "-" => Ok(Self::System),
             _ => Err(InvalidId),
@@ -65,7 +65,7 @@ impl Channel {
     pub fn log_subject(&self, shards: ShardCount, event: EventName, key: Option<&str>) -> String {
         let stem = format!("chat.{}.{}.{event}", self.shard(shards), self.tokens());
         match key {
-            Some(key) => format!("{stem}.{}", encode(key)),
+            Some(key) => format!("{stem}.{}", encode_token(key)),
             None => stem,
         }
     }
@@ -169,7 +169,7 @@ pub fn parse(subject: &str) -> Result<ParsedSubject<'_>, InvalidId> {
     let shard = next()?.parse()?;
     let channel = Channel::from_tokens(next()?, next()?)?;
     let event = next()?;
-    let key = tokens.next().map(|token| decode(token).ok_or(InvalidId)).transpose()?;
+    let key = tokens.next().map(|token| decode_token(token).ok_or(InvalidId)).transpose()?;
     Ok(ParsedSubject { shard, channel, event, key })
 }
 
@@ -335,7 +335,7 @@ pub fn live_filter_of_all_shards(kind: &str, event: EventName) -> String {
 }
 
 /// Writes a text as one token: every byte outside `A–Za–z0–9_-` becomes `=XX`.
-fn encode(text: &str) -> String {
+fn encode_token(text: &str) -> String {
     let mut token = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
@@ -348,7 +348,7 @@ fn encode(text: &str) -> String {
 }
 
 /// The inverse of [`encode`].
-fn decode(token: &str) -> Option<String> {
+fn decode_token(token: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(token.len());
     let mut rest = token.as_bytes();
     while let [first, tail @ ..] = rest {

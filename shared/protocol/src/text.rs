@@ -21,7 +21,7 @@ pub const ROOM_USERS_MAX: usize = 100;
 /// The most messages deleted at once.
 pub const DELETE_MAX: usize = 100;
 
-fn checked(field: &str, text: &str, max: usize) -> Result<(), Error> {
+fn require_length(field: &str, text: &str, max: usize) -> Result<(), Error> {
     if text.contains('\0') {
         return Err(Error::bad_request(format!("{field}: must not contain U+0000.")));
     }
@@ -37,7 +37,7 @@ fn checked(field: &str, text: &str, max: usize) -> Result<(), Error> {
 /// # Errors
 /// Names the field and the limit.
 pub fn optional_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
-    checked(field, text, max)
+    require_length(field, text, max)
 }
 
 /// A text that must say something.
@@ -48,7 +48,7 @@ pub fn required_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
     if text.trim().is_empty() {
         return Err(Error::bad_request(format!("{field}: must not be blank.")));
     }
-    checked(field, text, max)
+    require_length(field, text, max)
 }
 
 /// The text of a message.

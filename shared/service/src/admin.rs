@@ -100,7 +100,7 @@ impl HealthComponent {
 
 /// The three routes.
 pub fn router(health: Health, metrics: PrometheusHandle) -> Router {
-    probes(health).route("/metrics", get(move || async move { render(&metrics) }))
+    probes(health).route("/metrics", get(move || async move { render_metrics(&metrics) }))
 }
 
 /// The same on a port that clients reach: metrics are for programs on this machine, and no page of a name that was
@@ -109,7 +109,7 @@ pub fn router_for_clients(health: Health, metrics: PrometheusHandle, address: Ad
     let metrics = move |request: Request| async move {
         let is_unbound = serve::host(&request).is_ok_and(|host| host.is_none_or(origin::is_unbound));
         if is_unbound && address.is_local(&request) {
-            render(&metrics)
+            render_metrics(&metrics)
         } else {
             let detail = "Metrics are on ROOMCAST_ADMIN_LISTEN, and here for programs on this machine.\n";
             (StatusCode::FORBIDDEN, detail).into_response()
@@ -123,7 +123,7 @@ fn probes(health: Health) -> Router {
     Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz))
 }
 
-fn render(metrics: &PrometheusHandle) -> Response {
+fn render_metrics(metrics: &PrometheusHandle) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
 }
 

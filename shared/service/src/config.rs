@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 /// Reads flags and environment; a bad one ends the process with one line and exit code 2.
 #[must_use]
 pub fn parse<T: Parser>() -> T {
-    T::try_parse().unwrap_or_else(|error| explain::<T>(&error))
+    T::try_parse().unwrap_or_else(|error| exit_with_error::<T>(&error))
 }
 
 /// Reads the words given, and the environment, as a program's flags: program name first.
@@ -19,10 +19,10 @@ pub fn parse<T: Parser>() -> T {
 /// # Errors
 /// One line that names the variable.
 pub fn read<T: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<T, String> {
-    T::try_parse_from(words).map_err(|error| line::<T>(&error))
+    T::try_parse_from(words).map_err(|error| error_line::<T>(&error))
 }
 
-fn explain<T: Parser>(error: &clap::Error) -> ! {
+fn exit_with_error<T: Parser>(error: &clap::Error) -> ! {
     let asked = [
         ErrorKind::DisplayHelp,
         ErrorKind::DisplayVersion,
@@ -31,7 +31,7 @@ fn explain<T: Parser>(error: &clap::Error) -> ! {
     if asked.contains(&error.kind()) {
         error.exit();
     }
-    refuse(&line::<T>(error))
+    refuse(&error_line::<T>(error))
 }
 
 /// Ends the process because of its configuration: one line, and exit code 2.
@@ -41,15 +41,16 @@ pub fn refuse(line: &str) -> ! {
     std::process::exit(2)
 }
 
-fn line<T: Parser>(error: &clap::Error) -> String {
+fn error_line<T: Parser>(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or("error: bad configuration");
-    let variable = variable(error, &T::command()).map(|name| format!(" ({name})")).unwrap_or_default();
+    let variable =
+        variable_of_error(error, &T::command()).map(|name| format!(" ({name})")).unwrap_or_default();
     format!("{line}{variable}")
 }
 
 /// The variable behind the flag that an error is about.
-fn variable(error: &clap::Error, command: &clap::Command) -> Option<String> {
+fn variable_of_error(error: &clap::Error, command: &clap::Command) -> Option<String> {
     let flag = match error.get(ContextKind::InvalidArg)? {
         ContextValue::String(flag) => flag.clone(),
         ContextValue::Strings(flags) => flags.first()?.clone(),
@@ -151,6 +152,6 @@ mod tests {
         let Err(error) = Config::try_parse_from(["x", "--drain-seconds", "0"]) else {
             panic!("0 is no time")
         };
-        assert_eq!(variable(&error, &Config::command()).as_deref(), Some("ROOMCAST_DRAIN_SECONDS"));
+        assert_eq!(variable_of_error(&error, &Config::command()).as_deref(), Some("ROOMCAST_DRAIN_SECONDS"));
     }
 }

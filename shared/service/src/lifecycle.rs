@@ -23,13 +23,13 @@ pub struct Shutdown {
 /// Tasks of a service: when one fails, all stop.
 #[derive(Debug)]
 pub struct Tasks {
-    set: JoinSet<Ended>,
+    set: JoinSet<TaskResult>,
     /// They serve the others, and end with the last of those.
-    background: JoinSet<Ended>,
+    background: JoinSet<TaskResult>,
     shutdown: Shutdown,
 }
 
-type Ended = (&'static str, anyhow::Result<()>);
+type TaskResult = (&'static str, anyhow::Result<()>);
 
 impl Tasks {
     /// No tasks yet.
@@ -99,21 +99,21 @@ pub fn run_main<F: Future<Output = anyhow::Result<()>>>(
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(name, &error.into()),
+        Err(error) => return print_failure(name, &error.into()),
     };
     let shutdown = Shutdown::default();
     let result = runtime.block_on(async {
         let stopper = tokio::spawn(stop_on_signals(shutdown.clone(), drain));
         let result = tokio::select! {
             result = service(shutdown.clone()) => result,
-            () = cut(&shutdown) => Ok(()),
+            () = shortly_after_hard_stop(&shutdown) => Ok(()),
         };
         stopper.abort();
         result
     });
     runtime.shutdown_timeout(Duration::from_millis(500));
     match result {
-        Err(error) => fail(name, &error),
+        Err(error) => print_failure(name, &error),
         Ok(()) if shutdown.hard.is_cancelled() => {
             tracing::warn!("{name} was cut off at the deadline");
             ExitCode::from(3)
@@ -126,13 +126,13 @@ pub fn run_main<F: Future<Output = anyhow::Result<()>>>(
 }
 
 /// A moment after the hard stop, for those who heed it.
-async fn cut(shutdown: &Shutdown) {
+async fn shortly_after_hard_stop(shutdown: &Shutdown) {
     shutdown.hard.cancelled().await;
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 #[expect(clippy::print_stderr, reason = "a start error is for the person at the terminal")]
-fn fail(name: &str, error: &anyhow::Error) -> ExitCode {
+fn print_failure(name: &str, error: &anyhow::Error) -> ExitCode {
     eprintln!("{name}: {error:#}");
     ExitCode::FAILURE
 }

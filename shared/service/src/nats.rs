@@ -16,14 +16,14 @@ use async_nats::{Auth, AuthError, Client, ConnectOptions, Event};
 use tokio::sync::broadcast;
 
 /// How long a service waits for the broker when it starts.
-const FIRST_CONNECT: Duration = Duration::from_secs(30);
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long any request to the broker may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Messages of a subscription that may wait to be heard.
-const WAITING: usize = 64 * 1_024;
+const SUBSCRIPTION_CAPACITY: usize = 64 * 1_024;
 /// The same of what is never stored.
-const WAITING_UNSTORED: usize = 1_024;
+const UNSTORED_SUBSCRIPTION_CAPACITY: usize = 1_024;
 
 /// Where the broker is.
 #[derive(Clone, clap::Args)]
@@ -42,7 +42,7 @@ impl NatsArgs {
     #[must_use]
     pub fn is_on_this_machine(&self) -> bool {
         let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        servers(&self.nats_url).is_ok_and(|servers| {
+        parse_servers(&self.nats_url).is_ok_and(|servers| {
             servers.iter().all(|server| server.host() == "localhost" || is_loopback(server.host()))
         })
     }
@@ -124,7 +124,7 @@ pub fn single_broker(client: &Client) -> Option<String> {
     broker.cluster.is_none().then_some(broker.server_id)
 }
 
-fn map_event(event: &Event) -> Option<NatsEvent> {
+fn to_nats_event(event: &Event) -> Option<NatsEvent> {
     match event {
         Event::Connected => Some(NatsEvent::Connected),
         Event::Disconnected => Some(NatsEvent::Disconnected),
@@ -144,7 +144,7 @@ pub(crate) enum Reconnect {
 }
 
 /// The servers of a `NATS_URL`.
-fn servers(url: &str) -> anyhow::Result<Vec<async_nats::ServerAddr>> {
+fn parse_servers(url: &str) -> anyhow::Result<Vec<async_nats::ServerAddr>> {
     let servers: Result<_, _> = url.split(',').map(|url| url.trim().parse()).collect();
     servers.context("NATS_URL is not nats://user:password@host:port, or tls://…")
 }
@@ -162,19 +162,19 @@ pub(crate) async fn open(
     role: BrokerUser,
     reconnect: Reconnect,
 ) -> anyhow::Result<BrokerConnection> {
-    open_with(args, role, reconnect, WAITING).await
+    open_with(args, role, reconnect, SUBSCRIPTION_CAPACITY).await
 }
 
 async fn open_with(
     args: &NatsArgs,
     role: BrokerUser,
     reconnect: Reconnect,
-    waiting: usize,
+    subscription_capacity: usize,
 ) -> anyhow::Result<BrokerConnection> {
     let (events, _) = broadcast::channel(64);
-    let (heard, losses) = (events.clone(), Losses::default());
-    let noted = losses.clone();
-    let servers = servers(&args.nats_url)?;
+    let (callback_events, losses) = (events.clone(), Losses::default());
+    let callback_losses = losses.clone();
+    let servers = parse_servers(&args.nats_url)?;
     // The client takes no credentials from the URL by itself.
     let (user, password) = servers
         .iter()
@@ -201,15 +201,15 @@ async fn open_with(
         .connection_timeout(Duration::from_secs(3))
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(Duration::from_secs(5))
-        .subscription_capacity(waiting)
+        .subscription_capacity(subscription_capacity)
         .event_callback(move |event| {
             if let Event::ServerError(_) | Event::ClientError(_) = event {
                 tracing::warn!(%event, "broker");
             }
-            let is_counted = matches!(event, Event::SlowConsumer(number) if noted.note(number));
-            if let Some(event) = map_event(&event).filter(|_| !is_counted) {
+            let is_counted = matches!(event, Event::SlowConsumer(number) if callback_losses.count(number));
+            if let Some(event) = to_nats_event(&event).filter(|_| !is_counted) {
                 // Nobody listening is no error: some connections are watched by no one.
-                let _ = heard.send(event);
+                let _ = callback_events.send(event);
             }
             async {}
         });
@@ -228,7 +228,7 @@ async fn open_with(
 /// # Errors
 /// Names `NATS_URL`, and says what the broker answered.
 pub async fn connect(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<BrokerConnection> {
-    connect_with(args, role, WAITING).await
+    connect_with(args, role, SUBSCRIPTION_CAPACITY).await
 }
 
 /// A connection for what is never stored: it may be lost, and what waits to be heard of it is bounded far more closely.
@@ -236,13 +236,17 @@ pub async fn connect(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<Broker
 /// # Errors
 /// Names `NATS_URL`, and says what the broker answered.
 pub async fn connect_for_unstored(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<BrokerConnection> {
-    connect_with(args, role, WAITING_UNSTORED).await
+    connect_with(args, role, UNSTORED_SUBSCRIPTION_CAPACITY).await
 }
 
-async fn connect_with(args: &NatsArgs, role: BrokerUser, waiting: usize) -> anyhow::Result<BrokerConnection> {
-    let deadline = tokio::time::Instant::now() + FIRST_CONNECT;
+async fn connect_with(
+    args: &NatsArgs,
+    role: BrokerUser,
+    subscription_capacity: usize,
+) -> anyhow::Result<BrokerConnection> {
+    let deadline = tokio::time::Instant::now() + FIRST_CONNECT_TIMEOUT;
     loop {
-        match open_with(args, role, Reconnect::Always, waiting).await {
+        match open_with(args, role, Reconnect::Always, subscription_capacity).await {
             Ok(connection) => return Ok(connection),
             Err(error) if tokio::time::Instant::now() >= deadline => {
                 return Err(error.context(format!("NATS_URL: no broker for the {} service", role.as_str())));

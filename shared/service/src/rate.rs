@@ -32,7 +32,7 @@ use crate::{metric_names as names, serve::PeerAddress};
 use protocol::error::Error;
 
 /// Keys that a limit remembers.
-const KEYS: usize = 100_000;
+const KEYS_MAX: usize = 100_000;
 /// Turns a limit off.
 const OFF: &str = "off";
 
@@ -105,12 +105,12 @@ pub fn refusals(name: &'static str) -> Counter {
 
 /// One limit for each key.
 #[derive(Debug)]
-pub struct KeyedRateLimit<K>(Option<On<K>>);
+pub struct KeyedRateLimit<K>(Option<ActiveLimit<K>>);
 
 #[derive(Debug)]
-struct On<K> {
+struct ActiveLimit<K> {
     quota: Quota,
-    cells: Cache<K, Arc<DefaultDirectRateLimiter>>,
+    limiters: Cache<K, Arc<DefaultDirectRateLimiter>>,
     clock: DefaultClock,
     refused: Counter,
 }
@@ -119,9 +119,9 @@ impl<K: Clone + Eq + Hash> KeyedRateLimit<K> {
     /// A limit of that name in the metrics.
     #[must_use]
     pub fn new(name: &'static str, Rate(quota): Rate) -> Self {
-        Self(quota.map(|quota| On {
+        Self(quota.map(|quota| ActiveLimit {
             quota,
-            cells: Cache::new(KEYS),
+            limiters: Cache::new(KEYS_MAX),
             clock: DefaultClock::default(),
             refused: refusals(name),
         }))
@@ -133,9 +133,9 @@ impl<K: Clone + Eq + Hash> KeyedRateLimit<K> {
     /// Where it is one too many: says when to come again.
     pub fn count(&self, key: &K) -> Result<(), Error> {
         let Some(on) = &self.0 else { return Ok(()) };
-        let cell = on.cells.get(key).unwrap_or_else(|| {
+        let cell = on.limiters.get(key).unwrap_or_else(|| {
             let cell = Arc::new(RateLimiter::direct(on.quota));
-            on.cells.insert(key.clone(), cell.clone());
+            on.limiters.insert(key.clone(), cell.clone());
             cell
         });
         cell.check().map_err(|until| {
@@ -204,11 +204,11 @@ impl AddressArgs {
             .get::<PeerAddress>()
             .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |PeerAddress(address)| *address);
         let address = match &self.address_header {
-            Some(name) => last(headers, name).unwrap_or(peer),
+            Some(name) => nearest_proxy_address(headers, name).unwrap_or(peer),
             None if peer.to_canonical().is_loopback() => return None,
             None => peer,
         };
-        Some(network(address))
+        Some(counted_network(address))
     }
 }
 
@@ -218,7 +218,7 @@ impl AddressArgs {
     #[must_use]
     pub fn of_connection(&self, peer: IpAddr) -> Option<IpAddr> {
         let is_counted = self.address_header.is_none() && !peer.to_canonical().is_loopback();
-        is_counted.then(|| network(peer))
+        is_counted.then(|| counted_network(peer))
     }
 
     /// Whether a request comes from a program on this machine, which no proxy has passed on for another.
@@ -226,7 +226,7 @@ impl AddressArgs {
     pub fn is_local(&self, request: &Request) -> bool {
         let headers = request.headers();
         let address = match &self.address_header {
-            Some(name) => last(headers, name),
+            Some(name) => nearest_proxy_address(headers, name),
             None if ["forwarded", "x-forwarded-for"].iter().any(|name| headers.contains_key(*name)) => None,
             None => request.extensions().get::<PeerAddress>().map(|PeerAddress(address)| *address),
         };
@@ -235,12 +235,12 @@ impl AddressArgs {
 }
 
 /// What the nearest proxy has written: clients can write only before it.
-fn last(headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
+fn nearest_proxy_address(headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
     headers.get_all(name).iter().next_back()?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// An IPv6 client has a whole network to choose addresses from: it counts as one.
-fn network(address: IpAddr) -> IpAddr {
+fn counted_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 @ IpAddr::V4(_) => v4,
@@ -273,10 +273,10 @@ mod tests {
         }
         let refused = limit.count(&0).expect_err("too many");
         assert_eq!((refused.code.status(), refused.retry_after()), (429, Some(1)));
-        for key in 1..=2 * KEYS {
+        for key in 1..=2 * KEYS_MAX {
             assert!(limit.count(&key).is_ok());
         }
-        assert!(limit.0.as_ref().is_some_and(|on| on.cells.len() <= KEYS), "memory is bounded");
+        assert!(limit.0.as_ref().is_some_and(|on| on.limiters.len() <= KEYS_MAX), "memory is bounded");
         let none = KeyedRateLimit::new("writes", Rate::OFF);
         assert!((0..1_000).all(|_| none.count(&0).is_ok()));
     }

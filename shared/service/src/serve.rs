@@ -44,8 +44,8 @@ use crate::{
     metric_names as names,
     rate::{AddressArgs, ConcurrencyLimit},
 };
-use body::Unread;
-use connections::{Connections, Counted};
+use body::UnreadBody;
+use connections::{ConnectionCounter, CountedConnection};
 pub use host::host;
 pub use stream::BoundedStream;
 
@@ -145,20 +145,20 @@ async fn serve_counted(
         .max_header_size(HEADER_MAX_BYTES)
         .max_buf_size(HEADER_MAX_BYTES);
     let server = Server { http, router, limits, stop: shutdown.soft.clone(), open: TaskTracker::new() };
-    let places = Arc::new(Semaphore::new(server.limits.max_connections));
-    let connections = Connections::new(server.limits.per_address);
+    let slots = Arc::new(Semaphore::new(server.limits.max_connections));
+    let connections = ConnectionCounter::new(server.limits.per_address);
     loop {
         let place = tokio::select! {
             () = shutdown.soft.cancelled() => break,
-            place = places.clone().acquire_owned() => place?,
+            place = slots.clone().acquire_owned() => place?,
         };
         let accepted = tokio::select! {
             () = shutdown.soft.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match connections.enter(key(peer.ip())) {
-                Some(counted) => server.begin(stream, peer.ip(), (place, counted)),
+            Ok((stream, peer)) => match connections.try_count(key(peer.ip())) {
+                Some(counted) => server.spawn_connection(stream, peer.ip(), (place, counted)),
                 None => connections.refuse(stream),
             },
             Err(error) => {
@@ -187,12 +187,17 @@ struct Server {
 
 impl Server {
     /// Serves a connection. `held` is dropped when the connection ends or becomes a socket.
-    fn begin(&self, stream: TcpStream, peer: IpAddr, held: (OwnedSemaphorePermit, Counted)) {
-        let unread = Unread::default();
+    fn spawn_connection(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        permits: (OwnedSemaphorePermit, CountedConnection),
+    ) {
+        let unread = UnreadBody::default();
         let stream = BoundedStream::new(stream, self.limits.write_timeout, unread.clone());
         let router = self.router.clone();
         let service =
-            service_fn(move |request| answer(router.clone(), request, PeerAddress(peer), unread.clone()));
+            service_fn(move |request| handle(router.clone(), request, PeerAddress(peer), unread.clone()));
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let (stop, open) = (self.stop.clone(), OpenConnection::new());
         self.open.spawn(async move {
@@ -206,11 +211,11 @@ impl Server {
             };
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended");
-                if let Some(cause) = cause(&error) {
+                if let Some(cause) = end_cause(&error) {
                     metrics::counter!(names::HTTP_CONNECTIONS_ENDED_TOTAL, "cause" => cause).increment(1);
                 }
             }
-            drop((open, held));
+            drop((open, permits));
         });
     }
 }
@@ -233,7 +238,7 @@ impl Drop for OpenConnection {
 }
 
 /// The bound of the server that has ended a connection, as a label; `None` where none has.
-fn cause(error: &hyper::Error) -> Option<&'static str> {
+fn end_cause(error: &hyper::Error) -> Option<&'static str> {
     let is_timed_out = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
     if error.is_timeout() {
         Some("silent")
@@ -243,22 +248,22 @@ fn cause(error: &hyper::Error) -> Option<&'static str> {
     }
 }
 
-async fn answer(
+async fn handle(
     router: Router,
     request: hyper::Request<Incoming>,
     peer: PeerAddress,
-    unread: Unread,
+    unread: UnreadBody,
 ) -> Result<Response, Infallible> {
-    let mut request = request.map(|body| unread.watch(body));
+    let mut request = request.map(|body| unread.track(body));
     request.extensions_mut().insert(peer);
     let mut response = router.oneshot(request).await?;
-    unread.announce(&mut response);
+    unread.announce_close(&mut response);
     Ok(response)
 }
 
 /// A request's id: the one in its header, or a new one, which is written into the header.
 pub fn request_id(request: &mut Request) -> HeaderValue {
-    if let Some(id) = request.headers().get(&REQUEST_ID).filter(|id| is_id(id)) {
+    if let Some(id) = request.headers().get(&REQUEST_ID).filter(|id| is_request_id(id)) {
         return id.clone();
     }
     let id: u128 = rand::random();
@@ -278,7 +283,7 @@ pub fn span(request: &Request, id: &HeaderValue) -> Span {
     )
 }
 
-fn is_id(id: &HeaderValue) -> bool {
+fn is_request_id(id: &HeaderValue) -> bool {
     (1..=128).contains(&id.len())
         && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }

@@ -11,12 +11,13 @@ use crate::{
 };
 
 /// Bounds of every histogram of seconds: from 100 µs to the deadline of requests.
-const SECONDS: &[f64] =
+const SECONDS_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Bounds of every histogram of events.
-const EVENTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0];
+const EVENTS_BUCKETS: &[f64] =
+    &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0];
 /// Between moments at which histograms take in what was recorded.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Sends logs to standard output from now on.
 pub fn init_logs(args: &LogFormatArgs) {
@@ -35,16 +36,17 @@ pub fn install_metrics() -> PrometheusHandle {
     HANDLE
         .get_or_init(|| {
             let handle = PrometheusBuilder::new()
-                .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS_BUCKETS)
                 .and_then(|builder| {
-                    builder.set_buckets_for_metric(Matcher::Suffix("_batch_events".to_owned()), EVENTS)
+                    builder
+                        .set_buckets_for_metric(Matcher::Suffix("_batch_events".to_owned()), EVENTS_BUCKETS)
                 })
                 .and_then(PrometheusBuilder::install_recorder)
                 .expect("bounds are not empty, and no other recorder is installed");
             metric_names::describe();
             let upkeep = handle.clone();
             tokio::spawn(async move {
-                let mut ticks = tokio::time::interval(UPKEEP);
+                let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
                 loop {
                     ticks.tick().await;
                     upkeep.run_upkeep();

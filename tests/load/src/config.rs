@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueEnum};
 
-use crate::peer::{Kind, Publish};
+use crate::server::{PublishMethod, ServerKind};
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -53,19 +53,19 @@ impl Scenario {
     }
 
     /// Whether its sockets come and go.
-    pub(crate) const fn moves(self) -> bool {
+    pub(crate) const fn has_churn(self) -> bool {
         matches!(self, Self::Mixed | Self::Joins)
     }
 }
 
 /// A process whose CPU and memory are counted.
 #[derive(Clone, Debug)]
-pub(crate) struct Named {
+pub(crate) struct NamedProcess {
     pub(crate) name: String,
     pub(crate) pid: u32,
 }
 
-impl FromStr for Named {
+impl FromStr for NamedProcess {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -77,7 +77,7 @@ impl FromStr for Named {
 
 /// Sockets and messages for a running server, and what they cost it.
 #[derive(Clone, Args)]
-pub struct Config {
+pub struct LoadArgs {
     /// What is done.
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,
@@ -89,10 +89,10 @@ pub struct Config {
     api: Vec<SocketAddr>,
     /// Which server it is.
     #[arg(long, value_enum, default_value = "roomcast")]
-    pub(crate) peer: Kind,
+    pub(crate) peer: ServerKind,
     /// How messages come to Roomcast.
     #[arg(long, value_enum, default_value = "http")]
-    pub(crate) publish: Publish,
+    pub(crate) publish: PublishMethod,
     /// The broker, for --publish live, whose user may publish there.
     #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
     pub(crate) nats_url: String,
@@ -146,7 +146,7 @@ pub struct Config {
     pub(crate) p99: f64,
     /// A process to count, with its children, as name=pid; may be repeated. Without any: who listens there.
     #[arg(long = "pid", value_name = "NAME=PID")]
-    pub(crate) pids: Vec<Named>,
+    pub(crate) pids: Vec<NamedProcess>,
     /// A folder of files NAME.pid, whose first lines are pids to count as well: deploy/up and deploy/cluster
     /// have one in their data folders, named run.
     #[arg(long, value_name = "FOLDER")]
@@ -166,36 +166,36 @@ pub struct Config {
     pub(crate) html: Option<PathBuf>,
 }
 
-impl std::fmt::Debug for Config {
+impl std::fmt::Debug for LoadArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Config").field("scenario", &self.scenario).finish_non_exhaustive()
     }
 }
 
-impl Config {
+impl LoadArgs {
     /// How many rooms there are.
     pub(crate) fn rooms(&self) -> usize {
         self.rooms.unwrap_or(self.scenario.defaults().0).max(1)
     }
 
     /// How many sockets each has.
-    pub(crate) fn sockets(&self) -> usize {
-        let is_deaf = self.scenario == Scenario::Append && self.publish != Publish::Socket;
-        self.sockets.unwrap_or(if is_deaf { 0 } else { self.scenario.defaults().1 })
+    pub(crate) fn sockets_per_room(&self) -> usize {
+        let needs_no_sockets = self.scenario == Scenario::Append && self.publish != PublishMethod::Socket;
+        self.sockets.unwrap_or(if needs_no_sockets { 0 } else { self.scenario.defaults().1 })
     }
 
     /// Messages a second, of all rooms.
-    pub(crate) fn rate(&self) -> f64 {
+    pub(crate) fn messages_per_second(&self) -> f64 {
         self.rate.unwrap_or(self.scenario.defaults().2)
     }
 
     /// How often a second a socket enters its room, and one leaves.
-    pub(crate) fn churn(&self) -> f64 {
+    pub(crate) fn churn_per_second(&self) -> f64 {
         self.churn.unwrap_or(if self.scenario == Scenario::Joins { 2_000.0 } else { 100.0 })
     }
 
     /// Where api listens.
-    pub(crate) fn api(&self) -> Vec<SocketAddr> {
+    pub(crate) fn api_addresses(&self) -> Vec<SocketAddr> {
         if self.api.is_empty() { self.address.clone() } else { self.api.clone() }
     }
 }

@@ -3,7 +3,7 @@
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FrameKind {
     /// A message, or a part of one.
     Data,
     /// The connection ends.
@@ -16,9 +16,9 @@ pub(crate) enum Kind {
 
 /// A frame of the server, where it lies.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Frame<'a> {
+pub(crate) struct ServerFrame<'a> {
     /// What it is.
-    pub(crate) kind: Kind,
+    pub(crate) kind: FrameKind,
     /// What it holds.
     pub(crate) payload: &'a [u8],
     /// Its length with its head.
@@ -27,35 +27,35 @@ pub(crate) struct Frame<'a> {
 
 /// Not a frame that a server may send.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) struct MalformedFrame;
 
 /// The first frame of some bytes, once it is there as a whole.
-pub(crate) fn first(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
+pub(crate) fn parse_first(bytes: &[u8]) -> Result<Option<ServerFrame<'_>>, MalformedFrame> {
     let [head, short, rest @ ..] = bytes else { return Ok(None) };
     let (len, head_len): (usize, usize) = match (short, rest) {
         (0..126, _) => (usize::from(*short), 2),
         (126, [a, b, ..]) => (usize::from(u16::from_be_bytes([*a, *b])), 4),
         (127, [a, b, c, d, e, f, g, h, ..]) => {
             let len = u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
-            (usize::try_from(len).map_err(|_| Malformed)?, 10)
+            (usize::try_from(len).map_err(|_| MalformedFrame)?, 10)
         }
         (126 | 127, _) => return Ok(None),
         // A server never masks.
-        _ => return Err(Malformed),
+        _ => return Err(MalformedFrame),
     };
     let kind = match head & 0x0f {
-        0..=2 => Kind::Data,
-        8 => Kind::Close,
-        9 => Kind::Ping,
-        10 => Kind::Pong,
-        _ => return Err(Malformed),
+        0..=2 => FrameKind::Data,
+        8 => FrameKind::Close,
+        9 => FrameKind::Ping,
+        10 => FrameKind::Pong,
+        _ => return Err(MalformedFrame),
     };
-    let end = head_len.checked_add(len).ok_or(Malformed)?;
-    Ok(bytes.get(head_len..end).map(|payload| Frame { kind, payload, len: end }))
+    let end = head_len.checked_add(len).ok_or(MalformedFrame)?;
+    Ok(bytes.get(head_len..end).map(|payload| ServerFrame { kind, payload, len: end }))
 }
 
 /// Appends a frame of a client.
-pub(crate) fn write(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+pub(crate) fn write_client_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(0x80 | opcode);
     match payload.len() {
         len @ 0..126 => out.push(0x80 | u8::try_from(len).unwrap_or(0)),
@@ -75,11 +75,11 @@ pub(crate) fn write(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
 }
 
 /// The opcode of a text.
-pub(crate) const TEXT: u8 = 1;
+pub(crate) const OPCODE_TEXT: u8 = 1;
 /// The opcode of bytes.
-pub(crate) const BINARY: u8 = 2;
+pub(crate) const OPCODE_BINARY: u8 = 2;
 /// The opcode of an answer to a ping.
-pub(crate) const PONG: u8 = 10;
+pub(crate) const OPCODE_PONG: u8 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -87,7 +87,7 @@ mod tests {
 
     fn server(opcode: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
-        write(&mut frame, opcode, payload);
+        write_client_frame(&mut frame, opcode, payload);
         // The same without its mask.
         let head = match payload.len() {
             0..126 => 2,
@@ -103,25 +103,25 @@ mod tests {
     fn frames_of_every_length_are_taken_once_they_are_whole() {
         for len in [0, 1, 125, 126, 127, 65_535, 65_536] {
             let payload = vec![b'a'; len];
-            let mut bytes = server(TEXT, &payload);
+            let mut bytes = server(OPCODE_TEXT, &payload);
             let whole = bytes.len();
             bytes.extend(server(9, b"next"));
-            let frame = first(&bytes).expect("well-formed").expect("whole");
-            assert_eq!((frame.kind, frame.payload, frame.len), (Kind::Data, &payload[..], whole));
+            let frame = parse_first(&bytes).expect("well-formed").expect("whole");
+            assert_eq!((frame.kind, frame.payload, frame.len), (FrameKind::Data, &payload[..], whole));
             for cut in [1, 2, 3, 9, whole - 1].into_iter().filter(|cut| *cut < whole) {
-                assert_eq!(first(&bytes[..cut]), Ok(None), "{len} cut at {cut}");
+                assert_eq!(parse_first(&bytes[..cut]), Ok(None), "{len} cut at {cut}");
             }
-            let next = first(&bytes[whole..]).expect("well-formed").expect("whole");
-            assert_eq!((next.kind, next.payload), (Kind::Ping, b"next".as_slice()));
+            let next = parse_first(&bytes[whole..]).expect("well-formed").expect("whole");
+            assert_eq!((next.kind, next.payload), (FrameKind::Ping, b"next".as_slice()));
         }
     }
 
     #[test]
     fn what_no_server_may_send_is_malformed() {
         let mut masked = Vec::new();
-        write(&mut masked, TEXT, b"hi");
-        assert_eq!(first(&masked), Err(Malformed));
-        assert_eq!(first(&[0x83, 0]), Err(Malformed));
-        assert_eq!(first(&[0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255]), Err(Malformed));
+        write_client_frame(&mut masked, OPCODE_TEXT, b"hi");
+        assert_eq!(parse_first(&masked), Err(MalformedFrame));
+        assert_eq!(parse_first(&[0x83, 0]), Err(MalformedFrame));
+        assert_eq!(parse_first(&[0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255]), Err(MalformedFrame));
     }
 }

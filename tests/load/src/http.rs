@@ -11,14 +11,14 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 /// Requests that a connection has on their way: few enough for their answers to wait in its buffers.
-const TOGETHER: usize = 50;
+const PIPELINED_MAX: usize = 50;
 /// How long a server may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two requests of one that is.
-const AGAIN: Duration = Duration::from_millis(200);
+const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A request with a body of JSON, ready to be sent.
-pub(crate) fn request(out: &mut Vec<u8>, method: &str, path: &str, headers: &str, body: &[u8]) {
+pub(crate) fn write_request(out: &mut Vec<u8>, method: &str, path: &str, headers: &str, body: &[u8]) {
     // Writing to memory does not fail.
     let _ = write!(
         out,
@@ -31,21 +31,21 @@ pub(crate) fn request(out: &mut Vec<u8>, method: &str, path: &str, headers: &str
 
 /// An answer: its status, and its length with its head.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
     pub(crate) len: usize,
 }
 
 /// Not an answer with a length.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) struct MalformedAnswer;
 
 /// The first answer of some bytes, once it is there as a whole.
-pub(crate) fn first(bytes: &[u8]) -> Result<Option<Answer>, Malformed> {
+pub(crate) fn parse_first(bytes: &[u8]) -> Result<Option<HttpAnswer>, MalformedAnswer> {
     let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
-    let (status, length) = read_head(&bytes[..head]).ok_or(Malformed)?;
+    let (status, length) = read_head(&bytes[..head]).ok_or(MalformedAnswer)?;
     let len = head + 4 + length;
-    Ok((bytes.len() >= len).then_some(Answer { status, len }))
+    Ok((bytes.len() >= len).then_some(HttpAnswer { status, len }))
 }
 
 fn read_head(head: &[u8]) -> Option<(u16, usize)> {
@@ -61,14 +61,14 @@ fn read_head(head: &[u8]) -> Option<(u16, usize)> {
 }
 
 /// A connection that waits for each answer: for what is prepared before anything is measured.
-pub(crate) struct Client {
+pub(crate) struct BlockingHttpClient {
     stream: BufReader<TcpStream>,
     headers: String,
 }
 
-impl Client {
+impl BlockingHttpClient {
     /// Connects; `headers` go with every request, each with its line's end.
-    pub(crate) fn open(address: SocketAddr, headers: String) -> anyhow::Result<Self> {
+    pub(crate) fn connect(address: SocketAddr, headers: String) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).with_context(|| format!("{address} does not answer"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -83,14 +83,14 @@ impl Client {
         requests: &[(String, Value)],
     ) -> anyhow::Result<Vec<Value>> {
         let mut answers = Vec::with_capacity(requests.len());
-        for some in requests.chunks(TOGETHER) {
+        for some in requests.chunks(PIPELINED_MAX) {
             answers.extend(self.send_some(method, some)?);
         }
         Ok(answers)
     }
 
     fn send_some(&mut self, method: &str, requests: &[(String, Value)]) -> anyhow::Result<Vec<Value>> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + BUSY_TIMEOUT;
         let mut answers = vec![None; requests.len()];
         loop {
             let (mut out, mut asked) = (Vec::new(), Vec::new());
@@ -98,7 +98,7 @@ impl Client {
                 answers.iter_mut().zip(requests).filter(|(answer, _)| answer.is_none())
             {
                 let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
-                request(&mut out, method, path, &self.headers, &body);
+                write_request(&mut out, method, path, &self.headers, &body);
                 asked.push(answer);
             }
             if asked.is_empty() {
@@ -106,16 +106,16 @@ impl Client {
             }
             self.stream.get_mut().write_all(&out)?;
             for answer in asked {
-                *answer = self.answer(Instant::now() < until)?;
+                *answer = self.read_answer(Instant::now() < until)?;
             }
             if answers.iter().any(Option::is_none) {
-                thread::sleep(AGAIN);
+                thread::sleep(BUSY_RETRY_INTERVAL);
             }
         }
     }
 
     /// The next answer; `None` where the server is busy, and may be.
-    fn answer(&mut self, may_be_busy: bool) -> anyhow::Result<Option<Value>> {
+    fn read_answer(&mut self, may_be_busy: bool) -> anyhow::Result<Option<Value>> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if self.stream.read_line(&mut head)? == 0 {
@@ -147,17 +147,17 @@ mod tests {
         let bytes =
             b"HTTP/1.1 201 Created\r\ncontent-length: 4\r\nx: y\r\n\r\nbodyHTTP/1.1 204 No Content\r\n\r\n";
         for cut in [0, 20, 48, 52] {
-            assert_eq!(first(&bytes[..cut]), Ok(None), "{cut}");
+            assert_eq!(parse_first(&bytes[..cut]), Ok(None), "{cut}");
         }
-        let answer = first(bytes).expect("well-formed").expect("whole");
+        let answer = parse_first(bytes).expect("well-formed").expect("whole");
         assert_eq!(answer.status, 201);
-        let next = first(&bytes[answer.len..]).expect("well-formed").expect("whole");
+        let next = parse_first(&bytes[answer.len..]).expect("well-formed").expect("whole");
         assert_eq!((next.status, answer.len + next.len), (204, bytes.len()));
     }
 
     #[test]
     fn an_answer_without_a_length_is_none() {
-        assert_eq!(first(b"HTTP/1.1 200 OK\r\n\r\n"), Err(Malformed));
-        assert_eq!(first(b"nonsense\r\n\r\n"), Err(Malformed));
+        assert_eq!(parse_first(b"HTTP/1.1 200 OK\r\n\r\n"), Err(MalformedAnswer));
+        assert_eq!(parse_first(b"nonsense\r\n\r\n"), Err(MalformedAnswer));
     }
 }

@@ -5,27 +5,27 @@
 //! twice or out of order makes the exit code 1.
 
 mod append;
-mod around;
-mod broker;
-mod check;
+mod broker_alone;
 mod config;
+mod context;
+mod delivery_check;
+mod driver;
 mod frame;
 mod http;
 mod joins;
-mod line;
-mod link;
 mod marker;
-mod noise;
-mod pace;
-mod peer;
+mod measured_run;
+mod measurements;
+mod nonblocking;
+mod post_connections;
 mod process;
+mod rate_search;
 mod report;
-mod run;
-mod search;
+mod server;
 mod socket;
 mod storm;
-mod tally;
-mod world;
+mod timer_lateness;
+mod timing;
 
 use std::process::ExitCode;
 
@@ -33,25 +33,25 @@ use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-pub use config::Config;
+pub use config::LoadArgs;
 use config::Scenario;
-use noise::Noise;
-use pace::Pace;
-use peer::Peer;
-use process::Processes;
-use report::Report;
-use run::{Run, Span};
-use world::World;
+use driver::LoadDriver;
+use measured_run::{RunDuration, RunResult};
+use process::MeasuredProcesses;
+use report::LoadReport;
+use server::TestedServer;
+use timer_lateness::TimerLateness;
+use timing::SendSchedule;
 
 /// Runs a scenario and prints what it has shown. The exit code is 1 where something was wrong with what was
 /// received, and 2 where there is nothing to say.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
 #[must_use]
-pub fn main(config: &Config) -> ExitCode {
-    match measure(config) {
+pub fn main(config: &LoadArgs) -> ExitCode {
+    match prepare_and_run(config) {
         Ok(report) => {
             print!("{}", report.table());
-            if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if report.is_without_faults() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("roomcast load: {error:#}");
@@ -61,71 +61,73 @@ pub fn main(config: &Config) -> ExitCode {
 }
 
 /// What to do about limits.
-const OFF: &str = "for the time of a measurement start it with ROOMCAST_RATE_WRITES, ROOMCAST_RATE_FRAMES, \
+const LIMITS_OFF_HINT: &str = "for the time of a measurement start it with ROOMCAST_RATE_WRITES, ROOMCAST_RATE_FRAMES, \
                    ROOMCAST_RATE_REQUESTS, ROOMCAST_RATE_UPGRADES and ROOMCAST_CHANNELS_SOCKET=off";
 
-fn measure(config: &Config) -> anyhow::Result<Report> {
-    let noise = Noise::measure()?;
+fn prepare_and_run(config: &LoadArgs) -> anyhow::Result<LoadReport> {
+    let noise = TimerLateness::measure()?;
     if let Some(cpu) = config.cpu {
-        pin(cpu).context("--cpu")?;
+        pin_to_cpu(cpu).context("--cpu")?;
     }
     rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files")?;
-    let mut peer = peer::of(config)?;
-    peer.prepare(config.rooms())?;
-    let processes = Processes::find(&config.pids, config.pids_in.as_deref(), &config.address)?;
-    let before = processes.used();
-    let mut world = World::new(config, peer.as_ref())?;
-    let bar = bar(world.sockets.len());
-    world.open(world::TOGETHER, |joined| bar.set_position(joined as u64))?;
-    let after = processes.used();
+    let mut peer = server::create(config)?;
+    peer.create_rooms(config.rooms())?;
+    let processes = MeasuredProcesses::find(&config.pids, config.pids_in.as_deref(), &config.address)?;
+    let before = processes.read_usage();
+    let mut world = LoadDriver::new(config, peer.as_ref())?;
+    let bar = progress_bar(world.sockets.len());
+    world.connect_all(driver::CONNECTING_MAX, |joined| bar.set_position(joined as u64))?;
+    let after = processes.read_usage();
     bar.set_message("measuring");
-    let run = scenario(config, peer.as_ref(), &mut world, &processes, &bar)?;
+    let run = run_scenario(config, peer.as_ref(), &mut world, &processes, &bar)?;
     bar.finish_and_clear();
-    let limited = world.around.limited;
+    let limited = world.context.rate_limited;
     ensure!(
         limited == 0,
-        "the server's limits have refused {limited} requests (429), so this is what they allow: {OFF}"
+        "the server's limits have refused {limited} requests (429), so this is what they allow: {LIMITS_OFF_HINT}"
     );
-    let report = Report::new(config, noise, &before, &after, run);
+    let report = LoadReport::new(config, noise, &before, &after, run);
     report.write(config)?;
     Ok(report)
 }
 
 /// Keeps the thread, and those it starts, to a CPU.
-fn pin(cpu: usize) -> anyhow::Result<()> {
+fn pin_to_cpu(cpu: usize) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set).with_context(|| format!("CPU {cpu}"))
 }
 
-fn scenario(
-    config: &Config,
-    peer: &dyn Peer,
-    world: &mut World<'_>,
-    processes: &Processes,
+fn run_scenario(
+    config: &LoadArgs,
+    peer: &dyn TestedServer,
+    world: &mut LoadDriver<'_>,
+    processes: &MeasuredProcesses,
     bar: &ProgressBar,
-) -> anyhow::Result<Option<Run>> {
-    let pace = (config.rate() > 0.0).then(|| Pace::new(config.rate()));
+) -> anyhow::Result<Option<RunResult>> {
+    let pace = (config.messages_per_second() > 0.0).then(|| SendSchedule::new(config.messages_per_second()));
     match config.scenario {
         Scenario::BigRoom | Scenario::ManyRooms if config.max => {
-            search::highest(config, world, processes, |run, held| say(bar, &run.probe(held)))
+            rate_search::find_highest_rate(config, world, processes, |run, held| {
+                print_line(bar, &run.probe_line(held))
+            })
         }
         Scenario::BigRoom | Scenario::ManyRooms | Scenario::Idle => {
-            run::at(world, processes, pace, Span::of(config), None).map(Some)
+            measured_run::run_at_rate(world, processes, pace, RunDuration::from_args(config), None).map(Some)
         }
         Scenario::Mixed => {
-            world.churn(config.churn(), 0);
-            run::at(world, processes, pace, Span::of(config), None).map(Some)
+            world.start_churn(config.churn_per_second(), 0);
+            measured_run::run_at_rate(world, processes, pace, RunDuration::from_args(config), None).map(Some)
         }
         Scenario::Joins => joins::run(config, peer, world, processes).map(Some),
-        Scenario::Append => append::run(config, world, processes, |line| say(bar, line)).map(Some),
+        Scenario::Append => append::run(config, world, processes, |line| print_line(bar, line)).map(Some),
         Scenario::Storm => storm::run(config, world, processes).map(Some),
     }
 }
 
 /// A line above the bar, or where there is no terminal alone.
 #[expect(clippy::print_stderr, reason = "this is a command for a terminal")]
-fn say(bar: &ProgressBar, line: &str) {
+fn print_line(bar: &ProgressBar, line: &str) {
     if bar.is_hidden() {
         eprintln!("{line}");
     } else {
@@ -134,7 +136,7 @@ fn say(bar: &ProgressBar, line: &str) {
 }
 
 /// Shown on a terminal alone.
-fn bar(sockets: usize) -> ProgressBar {
+fn progress_bar(sockets: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} sockets {elapsed}");
     let bar = ProgressBar::new(sockets as u64).with_message("connecting");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

@@ -9,29 +9,29 @@ use std::io::Write as _;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Marker {
     /// Who wrote it, of all rooms' writers.
-    pub(crate) stream: u32,
+    pub(crate) writer: u32,
     /// The writer's how-manieth message it is, from 1.
     pub(crate) seq: u64,
     /// When it was due.
-    pub(crate) due: u64,
+    pub(crate) due_ns: u64,
 }
 
 impl Marker {
     /// A message's text of that many bytes, or as many as the marker needs.
-    pub(crate) fn text(self, size: usize) -> Vec<u8> {
-        let mut text = Vec::with_capacity(size.max(48));
-        write!(text, "~{}:{}:{}~", self.stream, self.seq, self.due).expect("memory takes it");
-        text.resize(size.max(text.len()), b'x');
+    pub(crate) fn to_message_text(self, text_bytes: usize) -> Vec<u8> {
+        let mut text = Vec::with_capacity(text_bytes.max(48));
+        write!(text, "~{}:{}:{}~", self.writer, self.seq, self.due_ns).expect("memory takes it");
+        text.resize(text_bytes.max(text.len()), b'x');
         text
     }
 }
 
 /// The first marker of some bytes, and where it ends.
-pub(crate) fn find(bytes: &[u8]) -> Option<(Marker, usize)> {
+pub(crate) fn find_marker(bytes: &[u8]) -> Option<(Marker, usize)> {
     let mut from = 0;
     while let Some(offset) = memchr::memchr(b'~', &bytes[from..]) {
         let start = from + offset + 1;
-        match read(&bytes[start..]) {
+        match parse_marker(&bytes[start..]) {
             Some((marker, len)) => return Some((marker, start + len)),
             None => from = start,
         }
@@ -39,7 +39,7 @@ pub(crate) fn find(bytes: &[u8]) -> Option<(Marker, usize)> {
     None
 }
 
-fn read(bytes: &[u8]) -> Option<(Marker, usize)> {
+fn parse_marker(bytes: &[u8]) -> Option<(Marker, usize)> {
     let mut numbers = [0_u64; 3];
     let mut at = 0;
     for (number, end) in numbers.iter_mut().zip(*b"::~") {
@@ -56,37 +56,38 @@ fn read(bytes: &[u8]) -> Option<(Marker, usize)> {
         at += 1;
     }
     let [stream, seq, due] = numbers;
-    Some((Marker { stream: stream.try_into().ok()?, seq, due }, at))
+    Some((Marker { writer: stream.try_into().ok()?, seq, due_ns: due }, at))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MARKER: Marker = Marker { stream: 7, seq: 42, due: 1_763_700_000_000_000_001 };
+    const MARKER: Marker = Marker { writer: 7, seq: 42, due_ns: 1_763_700_000_000_000_001 };
 
     #[test]
     fn a_text_is_as_long_as_asked_and_says_what_it_is() {
-        let text = MARKER.text(128);
+        let text = MARKER.to_message_text(128);
         assert_eq!(text.len(), 128);
-        assert_eq!(find(&text), Some((MARKER, 26)));
-        assert_eq!(MARKER.text(0).len(), 26);
+        assert_eq!(find_marker(&text), Some((MARKER, 26)));
+        assert_eq!(MARKER.to_message_text(0).len(), 26);
     }
 
     #[test]
     fn it_is_found_among_other_bytes() {
-        let frame = [b"{\"a~b\":\"~1:2\",\"message\":\"".as_slice(), &MARKER.text(0), b"\"}"].concat();
-        assert_eq!(find(&frame), Some((MARKER, frame.len() - 2)));
+        let frame =
+            [b"{\"a~b\":\"~1:2\",\"message\":\"".as_slice(), &MARKER.to_message_text(0), b"\"}"].concat();
+        assert_eq!(find_marker(&frame), Some((MARKER, frame.len() - 2)));
         for none in ["", "~", "~1:2:x~", "~1::3~", "~5000000000:1:1~", "~1:2:12345678901234567890~"] {
-            assert_eq!(find(none.as_bytes()), None, "{none}");
+            assert_eq!(find_marker(none.as_bytes()), None, "{none}");
         }
     }
 
     #[test]
     fn what_is_cut_off_is_none() {
-        let text = MARKER.text(0);
+        let text = MARKER.to_message_text(0);
         for end in 0..text.len() {
-            assert_eq!(find(&text[..end]), None, "{end}");
+            assert_eq!(find_marker(&text[..end]), None, "{end}");
         }
     }
 }

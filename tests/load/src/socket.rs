@@ -10,17 +10,18 @@ use std::{
 use mio::Registry;
 
 use crate::{
-    around::{Around, Waiting},
-    check::{Faults, Stream, Tracker},
-    frame::{self, Kind},
-    line::Line,
-    marker, pace,
-    peer::{Change, Entry, Peer, Place, Reply, Seat},
+    context::{PendingMessage, RunContext},
+    delivery_check::{DeliveryTracker, Faults, WriterState},
+    frame::{self, FrameKind},
+    marker,
+    nonblocking::NonblockingStream,
+    server::{FrameMeaning, JoinAnswer, ParticipantChange, ResumePosition, SocketIndex, TestedServer},
+    timing,
 };
 
 /// How far a socket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum SocketState {
     /// Not connected.
     Closed,
     /// Its handshake is under way.
@@ -32,162 +33,163 @@ pub(crate) enum State {
     /// It has asked out of its room.
     Leaving,
     /// It is out of its room.
-    Outside,
+    OutsideRoom,
 }
 
-impl State {
+impl SocketState {
     /// Whether an answer will change it.
-    pub(crate) const fn is_asking(self) -> bool {
+    pub(crate) const fn is_waiting_for_answer(self) -> bool {
         matches!(self, Self::Opening | Self::Joining | Self::Leaving)
     }
 }
 
 /// A socket.
 #[derive(Debug)]
-pub(crate) struct Socket {
-    line: Option<Line>,
-    pub(crate) state: State,
-    inside: Inside,
+pub(crate) struct LoadSocket {
+    stream: Option<NonblockingStream>,
+    pub(crate) state: SocketState,
+    session: RoomSession,
 }
 
 /// What reading touches, beside the line.
 #[derive(Debug)]
-struct Inside {
-    seat: Seat,
-    tracker: Tracker,
+struct RoomSession {
+    index: SocketIndex,
+    tracker: DeliveryTracker,
     /// Where it was, if it is to come back there.
-    place: Option<Place>,
+    resume_position: Option<ResumePosition>,
     /// Whether it asks in again once it is out.
-    turns_back: bool,
+    rejoins_once_outside: bool,
     /// Who it takes for present, if it remembers that.
-    company: HashSet<usize>,
+    participants: HashSet<usize>,
     /// Its messages that wait for their answers.
-    waiting: VecDeque<Waiting>,
+    pending: VecDeque<PendingMessage>,
 }
 
-impl Socket {
+impl LoadSocket {
     /// One that is not connected.
-    pub(crate) fn new(seat: Seat, tracker: Tracker) -> Self {
-        let inside = Inside {
-            seat,
+    pub(crate) fn new(index: SocketIndex, tracker: DeliveryTracker) -> Self {
+        let inside = RoomSession {
+            index,
             tracker,
-            place: None,
-            turns_back: false,
-            company: HashSet::new(),
-            waiting: VecDeque::new(),
+            resume_position: None,
+            rejoins_once_outside: false,
+            participants: HashSet::new(),
+            pending: VecDeque::new(),
         };
-        Self { line: None, state: State::Closed, inside }
+        Self { stream: None, state: SocketState::Closed, session: inside }
     }
 
     /// Begins to connect.
     pub(crate) fn open(
         &mut self,
-        peer: &dyn Peer,
+        server: &dyn TestedServer,
         address: SocketAddr,
         registry: &Registry,
     ) -> io::Result<()> {
-        let seat = self.inside.seat;
-        let mut line = Line::open(address, seat.socket, registry)?;
-        let (path, headers) = peer.opening(seat);
-        line.out().extend(handshake(&path, &headers, address).as_bytes());
-        self.line = Some(line);
-        self.state = State::Opening;
+        let seat = self.session.index;
+        let mut line = NonblockingStream::open(address, seat.socket, registry)?;
+        let (path, headers) = server.handshake_parts(seat);
+        line.unsent().extend(handshake_request(&path, &headers, address).as_bytes());
+        self.stream = Some(line);
+        self.state = SocketState::Opening;
         Ok(())
     }
 
     /// Ends its connection, if it has one.
     pub(crate) fn close(&mut self, registry: &Registry) {
-        if let Some(line) = self.line.take() {
+        if let Some(line) = self.stream.take() {
             line.close(registry);
         }
-        self.state = State::Closed;
+        self.state = SocketState::Closed;
     }
 
     /// Sends a frame.
     pub(crate) fn send(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {
-        let line = self.line.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        frame::write(line.out(), opcode, payload);
+        let line = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        frame::write_client_frame(line.unsent(), opcode, payload);
         line.flush()
     }
 
     /// Asks out of its room: what is sent from now on need not come.
-    pub(crate) fn leave(&mut self, around: &mut Around<'_>) -> io::Result<()> {
-        let seat = self.seat();
-        let Some(frame) = around.peer.leave(seat).filter(|_| self.state == State::Joined) else {
+    pub(crate) fn leave_room(&mut self, context: &mut RunContext<'_>) -> io::Result<()> {
+        let seat = self.index();
+        let Some(frame) = context.server.leave_frame(seat).filter(|_| self.state == SocketState::Joined)
+        else {
             return Ok(());
         };
-        self.inside.tracker.release(&around.streams);
-        self.inside.turns_back = false;
-        around.asked[seat.socket] = pace::now();
-        self.state = State::Leaving;
-        self.send(around.peer.opcode(), frame.as_bytes())
+        self.session.tracker.stop_expecting(&context.writers);
+        self.session.rejoins_once_outside = false;
+        context.asked_at_ns[seat.socket] = timing::now_ns();
+        self.state = SocketState::Leaving;
+        self.send(context.server.opcode(), frame.as_bytes())
     }
 
     /// Asks into its room again; who is on the way out does so once outside.
-    pub(crate) fn enter(&mut self, around: &mut Around<'_>) -> io::Result<()> {
-        let Self { line: Some(line), state, inside } = self else { return Ok(()) };
+    pub(crate) fn rejoin_room(&mut self, context: &mut RunContext<'_>) -> io::Result<()> {
+        let Self { stream: Some(line), state, session: inside } = self else { return Ok(()) };
         match state {
-            State::Leaving => inside.turns_back = true,
-            State::Outside => inside.join(state, line.out(), around),
+            SocketState::Leaving => inside.rejoins_once_outside = true,
+            SocketState::OutsideRoom => inside.join(state, line.unsent(), context),
             _ => {}
         }
         line.flush()
     }
 
     /// It can be written to.
-    pub(crate) fn writable(&mut self) -> io::Result<()> {
-        self.line.as_mut().map_or(Ok(()), Line::writable)
+    pub(crate) fn on_writable(&mut self) -> io::Result<()> {
+        self.stream.as_mut().map_or(Ok(()), NonblockingStream::on_writable)
     }
 
     /// Reads all that is there.
-    pub(crate) fn readable(
+    pub(crate) fn on_readable(
         &mut self,
         buffer: &mut [u8],
-        ends: bool,
-        around: &mut Around<'_>,
+        is_read_closed: bool,
+        context: &mut RunContext<'_>,
     ) -> io::Result<()> {
-        let Self { line: Some(line), state, inside } = self else { return Ok(()) };
-        line.readable(buffer, ends, |out, bytes| inside.take(state, out, bytes, around))?;
+        let Self { stream: Some(line), state, session: inside } = self else { return Ok(()) };
+        line.on_readable(buffer, is_read_closed, |out, bytes| inside.parse(state, out, bytes, context))?;
         line.flush()
     }
 
     /// What it has to be told apart from others by.
-    pub(crate) const fn seat(&self) -> Seat {
-        self.inside.seat
+    pub(crate) const fn index(&self) -> SocketIndex {
+        self.session.index
     }
 
     /// Its messages that wait for their answers.
-    pub(crate) const fn waiting(&mut self) -> &mut VecDeque<Waiting> {
-        &mut self.inside.waiting
+    pub(crate) const fn pending(&mut self) -> &mut VecDeque<PendingMessage> {
+        &mut self.session.pending
     }
 
     /// Whether none waits.
     pub(crate) fn is_answered(&self) -> bool {
-        self.inside.waiting.is_empty()
+        self.session.pending.is_empty()
     }
 
     /// Who it takes for present.
-    pub(crate) const fn company(&self) -> &HashSet<usize> {
-        &self.inside.company
+    pub(crate) const fn participants(&self) -> &HashSet<usize> {
+        &self.session.participants
     }
 
     /// Whether all that was sent has come.
-    pub(crate) fn is_complete(&self, streams: &[Stream]) -> bool {
-        self.inside.tracker.is_complete(streams)
+    pub(crate) fn is_complete(&self, writers: &[WriterState]) -> bool {
+        self.session.tracker.is_complete(writers)
     }
 
     /// What is sent from now on must come.
-    pub(crate) fn promise(&mut self, streams: &[Stream]) {
-        self.inside.tracker.promise(streams);
+    pub(crate) fn expect_from_now(&mut self, writers: &[WriterState]) {
+        self.session.tracker.expect_from_now(writers);
     }
 
     /// What went wrong with it since the last time this was asked.
-    pub(crate) fn settle(&mut self, streams: &[Stream]) -> Faults {
-        self.inside.tracker.finish(streams)
+    pub(crate) fn take_faults(&mut self, writers: &[WriterState]) -> Faults {
+        self.session.tracker.take_faults(writers)
     }
 }
 
-fn handshake(path: &str, headers: &str, host: SocketAddr) -> String {
+fn handshake_request(path: &str, headers: &str, host: SocketAddr) -> String {
     let mut text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
     // The key is there for proxies; this client needs no proof that the server has read it.
     let _ = write!(
@@ -198,31 +200,33 @@ fn handshake(path: &str, headers: &str, host: SocketAddr) -> String {
     text
 }
 
-impl Inside {
-    fn take(
+impl RoomSession {
+    fn parse(
         &mut self,
-        state: &mut State,
+        state: &mut SocketState,
         out: &mut Vec<u8>,
         bytes: &[u8],
-        around: &mut Around<'_>,
+        context: &mut RunContext<'_>,
     ) -> io::Result<usize> {
         let mut taken = 0;
-        if *state == State::Opening {
+        if *state == SocketState::Opening {
             let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(0) };
             if !bytes.starts_with(b"HTTP/1.1 101") {
                 let text = String::from_utf8_lossy(bytes);
                 return Err(io::Error::other(format!("refused: {}", text.lines().next().unwrap_or(""))));
             }
             taken = head + 4;
-            self.opened(state, out, around);
+            self.on_upgraded(state, out, context);
         }
-        let now = pace::now();
-        while let Some(frame) = frame::first(&bytes[taken..]).map_err(|_| io::Error::other("a bad frame"))? {
+        let now = timing::now_ns();
+        while let Some(frame) =
+            frame::parse_first(&bytes[taken..]).map_err(|_| io::Error::other("a bad frame"))?
+        {
             match frame.kind {
-                Kind::Data => self.data(state, out, frame.payload, now, around)?,
-                Kind::Ping => frame::write(out, frame::PONG, frame.payload),
-                Kind::Pong => {}
-                Kind::Close => {
+                FrameKind::Data => self.on_data(state, out, frame.payload, now, context)?,
+                FrameKind::Ping => frame::write_client_frame(out, frame::OPCODE_PONG, frame.payload),
+                FrameKind::Pong => {}
+                FrameKind::Close => {
                     let why = String::from_utf8_lossy(frame.payload.get(2..).unwrap_or_default());
                     return Err(io::Error::other(format!("closed: {why}")));
                 }
@@ -232,98 +236,104 @@ impl Inside {
         Ok(taken)
     }
 
-    fn opened(&mut self, state: &mut State, out: &mut Vec<u8>, around: &mut Around<'_>) {
-        match self.place.as_ref().and_then(|place| around.peer.resume(self.seat, place)) {
+    fn on_upgraded(&mut self, state: &mut SocketState, out: &mut Vec<u8>, context: &mut RunContext<'_>) {
+        match self.resume_position.as_ref().and_then(|place| context.server.resume_frame(self.index, place)) {
             Some(frame) => {
-                *state = State::Joining;
-                around.asked[self.seat.socket] = pace::now();
-                frame::write(out, around.peer.opcode(), frame.as_bytes());
+                *state = SocketState::Joining;
+                context.asked_at_ns[self.index.socket] = timing::now_ns();
+                frame::write_client_frame(out, context.server.opcode(), frame.as_bytes());
             }
-            None => self.join(state, out, around),
+            None => self.join(state, out, context),
         }
     }
 
-    fn join(&mut self, state: &mut State, out: &mut Vec<u8>, around: &mut Around<'_>) {
-        *state = State::Joining;
-        around.asked[self.seat.socket] = pace::now();
-        let frames = around.peer.join(self.seat);
+    fn join(&mut self, state: &mut SocketState, out: &mut Vec<u8>, context: &mut RunContext<'_>) {
+        *state = SocketState::Joining;
+        context.asked_at_ns[self.index.socket] = timing::now_ns();
+        let frames = context.server.join_frames(self.index);
         for frame in &frames {
-            frame::write(out, around.peer.opcode(), frame.as_bytes());
+            frame::write_client_frame(out, context.server.opcode(), frame.as_bytes());
         }
         if frames.is_empty() {
-            self.joined(state, Entry::default(), around);
+            self.on_joined(state, JoinAnswer::default(), context);
         }
     }
 
-    fn joined(&mut self, state: &mut State, entry: Entry, around: &mut Around<'_>) {
-        *state = State::Joined;
-        around.tally.joined(around.asked[self.seat.socket], pace::now());
-        self.company = entry.company;
+    fn on_joined(&mut self, state: &mut SocketState, join_answer: JoinAnswer, context: &mut RunContext<'_>) {
+        *state = SocketState::Joined;
+        context.measurements.note_join(context.asked_at_ns[self.index.socket], timing::now_ns());
+        self.participants = join_answer.participants;
         // Who comes back to where it was misses nothing.
-        if self.place.is_none() {
-            self.tracker.promise(&around.streams);
-            self.place = entry.place.filter(|_| around.keeps_places);
+        if self.resume_position.is_none() {
+            self.tracker.expect_from_now(&context.writers);
+            self.resume_position = join_answer.position.filter(|_| context.keeps_positions);
         }
     }
 
-    fn data(
+    fn on_data(
         &mut self,
-        state: &mut State,
+        state: &mut SocketState,
         out: &mut Vec<u8>,
         payload: &[u8],
         now: u64,
-        around: &mut Around<'_>,
+        context: &mut RunContext<'_>,
     ) -> io::Result<()> {
         let (mut is_message, mut rest) = (false, payload);
-        if around.peer.is_push(payload) {
-            if let Some(place) = &mut self.place {
-                place.since = around.peer.number(payload).unwrap_or(place.since);
+        if context.server.is_push(payload) {
+            if let Some(place) = &mut self.resume_position {
+                place.after_id = context.server.event_id(payload).unwrap_or(place.after_id);
             }
-            while let Some((marker, end)) = marker::find(rest) {
+            while let Some((marker, end)) = marker::find_marker(rest) {
                 is_message = true;
-                self.tracker.take(&around.streams, marker.stream, marker.seq);
-                around.tally.count(marker.due, now);
+                self.tracker.note_received(&context.writers, marker.writer, marker.seq);
+                context.measurements.note_delivery(marker.due_ns, now);
                 rest = &rest[end..];
             }
         }
-        if is_message && !around.peer.mixes() {
+        if is_message && !context.server.can_mix_in_one_frame() {
             return Ok(());
         }
-        if let Some(change) = around.peer.change(payload).filter(|_| around.keeps_company) {
-            self.change(change, now, around);
+        if let Some(change) =
+            context.server.participant_change(payload).filter(|_| context.tracks_participants)
+        {
+            self.on_participant_change(change, now, context);
             return Ok(());
         }
-        match around.peer.react(self.seat, payload) {
-            Reply::Nothing => {}
-            Reply::Answer(text) => frame::write(out, around.peer.opcode(), text.as_bytes()),
-            Reply::Joined(entry) => self.joined(state, entry, around),
-            Reply::Left if self.turns_back => self.join(state, out, around),
-            Reply::Left => *state = State::Outside,
-            Reply::Answered { number, outcome } => {
-                if let Some(at) = self.waiting.iter().position(|of| of.number == number)
-                    && let Some(of) = self.waiting.remove(at)
+        match context.server.interpret(self.index, payload) {
+            FrameMeaning::Nothing => {}
+            FrameMeaning::Respond(text) => {
+                frame::write_client_frame(out, context.server.opcode(), text.as_bytes())
+            }
+            FrameMeaning::Joined(entry) => self.on_joined(state, entry, context),
+            FrameMeaning::Left if self.rejoins_once_outside => self.join(state, out, context),
+            FrameMeaning::Left => *state = SocketState::OutsideRoom,
+            FrameMeaning::Acknowledged { number, outcome } => {
+                if let Some(at) = self.pending.iter().position(|of| of.number == number)
+                    && let Some(of) = self.pending.remove(at)
                 {
-                    around.answered(of, outcome, now);
+                    context.note_answer(of, outcome, now);
                 }
             }
-            Reply::Limited(why) => {
-                around.limited += 1;
+            FrameMeaning::RateLimited(why) => {
+                context.rate_limited += 1;
                 return Err(io::Error::other(format!("refused: {why}")));
             }
-            Reply::Refused(why) => return Err(io::Error::other(format!("refused: {why}"))),
+            FrameMeaning::Refused(why) => return Err(io::Error::other(format!("refused: {why}"))),
         }
         Ok(())
     }
 
     /// Somebody has come, or has left.
-    fn change(&mut self, change: Change, now: u64, around: &mut Around<'_>) {
-        if change.is_here {
-            self.company.insert(change.socket);
+    fn on_participant_change(&mut self, change: ParticipantChange, now: u64, context: &mut RunContext<'_>) {
+        if change.is_present {
+            self.participants.insert(change.socket);
         } else {
-            self.company.remove(&change.socket);
+            self.participants.remove(&change.socket);
         }
-        if change.socket != self.seat.socket {
-            around.tally.count(around.asked.get(change.socket).copied().unwrap_or(now), now);
+        if change.socket != self.index.socket {
+            context
+                .measurements
+                .note_delivery(context.asked_at_ns.get(change.socket).copied().unwrap_or(now), now);
         }
     }
 }

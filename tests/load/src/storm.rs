@@ -5,33 +5,37 @@
 use anyhow::bail;
 
 use crate::{
-    config::Config,
-    pace::{self, Pace},
-    peer::Route,
-    process::Processes,
-    run::{self, Meter, Run},
-    tally::{SECOND, Tally},
-    world::World,
+    config::LoadArgs,
+    driver::LoadDriver,
+    measured_run::{self, RunMeter, RunResult},
+    measurements::{Measurements, NANOS_PER_SEC},
+    process::MeasuredProcesses,
+    server::PostRoute,
+    timing::{self, SendSchedule},
 };
 
 /// Longer than any storm.
-const HOUR: u64 = 3_600 * SECOND;
+const STORM_NS_MAX: u64 = 3_600 * NANOS_PER_SEC;
 
 /// One storm. Its window begins when the sockets come back, and ends when they have all they missed.
-pub(crate) fn run(config: &Config, world: &mut World<'_>, processes: &Processes) -> anyhow::Result<Run> {
-    if world.route() == Route::Socket {
+pub(crate) fn run(
+    config: &LoadArgs,
+    world: &mut LoadDriver<'_>,
+    processes: &MeasuredProcesses,
+) -> anyhow::Result<RunResult> {
+    if world.route() == PostRoute::Socket {
         bail!("in a storm there is no socket to write by: choose another --publish");
     }
-    world.drop_all();
-    let last = world.posted + config.missed * world.around.streams.len() as u64;
-    let mut pace = Some(Pace::new(config.rate()));
-    world.run(&mut pace, pace::now() + HOUR, |world| world.posted >= last)?;
-    world.run(&mut None, pace::now() + HOUR, World::is_answered)?;
+    world.close_all();
+    let last = world.sent_messages + config.missed * world.context.writers.len() as u64;
+    let mut pace = Some(SendSchedule::new(config.messages_per_second()));
+    world.run_until(&mut pace, timing::now_ns() + STORM_NS_MAX, |world| world.sent_messages >= last)?;
+    world.run_until(&mut None, timing::now_ns() + STORM_NS_MAX, LoadDriver::is_answered)?;
 
-    let meter = Meter::start(world, processes);
-    let start = pace::now();
-    world.around.tally = Tally::new(start, start + HOUR);
-    world.open(usize::MAX, |_| ())?;
-    let complete = run::drain(world)?;
-    Ok(meter.stop().run(world, 0.0, complete))
+    let meter = RunMeter::start(world, processes);
+    let start = timing::now_ns();
+    world.context.measurements = Measurements::new(start, start + STORM_NS_MAX);
+    world.connect_all(usize::MAX, |_| ())?;
+    let complete = measured_run::wait_for_deliveries(world)?;
+    Ok(meter.stop().into_result(world, 0.0, complete))
 }

@@ -8,7 +8,7 @@ mod message;
 mod person;
 mod room;
 mod team;
-mod unknown;
+mod unknown_fields;
 
 pub use message::{ChatMessage, MessageDelete, MessageDetail, MessageEdit, MessageRead};
 pub use person::{Camera, Invitation, InvitationAnswer, Online, Person, PersonChange, Profile, RoomSelect};

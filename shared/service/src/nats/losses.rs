@@ -21,7 +21,7 @@ use protocol::id::Shard;
 
 /// Losses that a connection reports, after which one concerns all shards: less than the events that may wait in the
 /// client (`mpsc::channel(128)` in async-nats 0.51), of which a few may be others.
-const EVERY: u64 = 64;
+const ALL_SHARDS_EVERY: u64 = 64;
 
 /// Which shard each subscription of a connection is assigned to.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ struct Assignments {
 #[derive(Debug)]
 pub struct OwnedSubscription {
     subscriber: Subscriber,
-    number: Option<u64>,
+    subscription_id: Option<u64>,
     losses: Losses,
 }
 
@@ -58,22 +58,22 @@ impl Losses {
     /// Assigns a subscription to a shard, for as long as the result lives.
     #[must_use]
     pub fn assign(&self, shard: Shard, subscriber: Subscriber) -> OwnedSubscription {
-        let number = number(&subscriber);
+        let number = subscription_id(&subscriber);
         if let Some(number) = number {
             self.lock().shard_by_subscription.insert(number, shard);
         }
-        OwnedSubscription { subscriber, number, losses: self.clone() }
+        OwnedSubscription { subscriber, subscription_id: number, losses: self.clone() }
     }
 
     /// Counts a loss of a subscription for its shard. Returns false where the loss concerns all shards instead.
-    pub(super) fn note(&self, number: u64) -> bool {
+    pub(super) fn count(&self, subscription_id: u64) -> bool {
         let mut assignments = self.lock();
         assignments.total += 1;
-        if assignments.total.is_multiple_of(EVERY) {
+        if assignments.total.is_multiple_of(ALL_SHARDS_EVERY) {
             return false;
         }
         let Assignments { shard_by_subscription, loss_counts, .. } = &*assignments;
-        let count = shard_by_subscription.get(&number).and_then(|shard| loss_counts.get(shard));
+        let count = shard_by_subscription.get(&subscription_id).and_then(|shard| loss_counts.get(shard));
         count.is_some_and(|count| {
             count.send_modify(|count| *count += 1);
             true
@@ -91,7 +91,7 @@ impl Stream for OwnedSubscription {
 
 impl Drop for OwnedSubscription {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
+        if let Some(number) = self.subscription_id {
             self.losses.lock().shard_by_subscription.remove(&number);
         }
     }
@@ -112,7 +112,7 @@ impl fmt::Write for Prefix {
 
 /// The number under which the client reports a subscription's losses. The client shows it only in the subscription's
 /// debug form; `None` where that form has changed, and its losses then concern all shards.
-fn number(subscriber: &Subscriber) -> Option<u64> {
+fn subscription_id(subscriber: &Subscriber) -> Option<u64> {
     let mut text = Prefix(String::new());
     // Fails once the prefix is full.
     let _ = write!(text, "{subscriber:?}");
@@ -143,17 +143,17 @@ mod tests {
         let mut subscriptions = Vec::new();
         for shard in &shards[..2] {
             let subscriber = client.subscribe("a").await.expect("a subscription");
-            numbers.push(number(&subscriber).expect("the client's debug form has the number"));
+            numbers.push(subscription_id(&subscriber).expect("the client's debug form has the number"));
             subscriptions.push(losses.assign(*shard, subscriber));
         }
         assert_ne!(numbers[0], numbers[1]);
         for n in 1..=1_000 {
-            assert_eq!(losses.note(numbers[1]), n % 64 != 0, "loss {n}");
+            assert_eq!(losses.count(numbers[1]), n % 64 != 0, "loss {n}");
         }
         assert_eq!([0, 1].map(|n| loss_counts[n].has_changed().expect("it lives")), [false, true]);
         assert_eq!(*loss_counts[1].borrow_and_update(), 1_000 - 1_000 / 64);
         drop(subscriptions);
-        assert!(!losses.note(numbers[1]), "it is assigned to no shard any more");
+        assert!(!losses.count(numbers[1]), "it is assigned to no shard any more");
         assert!(!loss_counts[1].has_changed().expect("it lives"));
     }
 
@@ -164,12 +164,12 @@ mod tests {
         let shard = ShardCount::new(1).expect("1").all().next().expect("a shard");
         let _count = losses.of(shard);
         let subscriber = client.subscribe("a").await.expect("a subscription");
-        let number = number(&subscriber).expect("the client's debug form has the number");
+        let number = subscription_id(&subscriber).expect("the client's debug form has the number");
         let _subscription = losses.assign(shard, subscriber);
         for before in 0..200 {
             // What waits in the client when it drops a report: at least 64 of the 128 events are losses.
-            assert!((0..64).any(|_| !losses.note(number)), "after {before} times");
-            losses.note(number);
+            assert!((0..64).any(|_| !losses.count(number)), "after {before} times");
+            losses.count(number);
         }
     }
 }

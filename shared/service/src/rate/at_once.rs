@@ -11,24 +11,24 @@ use metrics::Counter;
 use super::{ConcurrencyLimit, refusals};
 
 /// Permits that are held, by key. No entry is 0: a key is forgotten with its last permit.
-type Held<K> = Mutex<HashMap<K, usize>>;
+type HeldPermits<K> = Mutex<HashMap<K, usize>>;
 
-fn lock<K>(held: &Held<K>) -> MutexGuard<'_, HashMap<K, usize>> {
+fn lock<K>(held: &HeldPermits<K>) -> MutexGuard<'_, HashMap<K, usize>> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A limit of what each key may have at a time. Its memory is bounded by the permits that are held.
 #[derive(Debug)]
 pub struct AtOnce<K: Eq + Hash> {
-    most: usize,
-    held: Arc<Held<K>>,
+    max: usize,
+    held: Arc<HeldPermits<K>>,
     refused: Counter,
 }
 
 /// One of what a key may have at a time, until it is dropped.
 #[derive(Debug)]
 pub struct Permit<K: Eq + Hash> {
-    held: Arc<Held<K>>,
+    held: Arc<HeldPermits<K>>,
     key: K,
 }
 
@@ -36,7 +36,7 @@ impl<K: Clone + Eq + Hash> AtOnce<K> {
     /// A limit of that name in the metrics.
     #[must_use]
     pub fn new(name: &'static str, ConcurrencyLimit(most): ConcurrencyLimit) -> Self {
-        Self { most, held: Arc::default(), refused: refusals(name) }
+        Self { max: most, held: Arc::default(), refused: refusals(name) }
     }
 
     /// Takes one of the key's permits. Returns `None`, and counts a refusal, where it has as many as it may.
@@ -44,7 +44,7 @@ impl<K: Clone + Eq + Hash> AtOnce<K> {
     pub fn take(&self, key: &K) -> Option<Permit<K>> {
         let mut held = lock(&self.held);
         let count = held.entry(key.clone()).or_default();
-        if *count >= self.most {
+        if *count >= self.max {
             drop(held);
             self.refused.increment(1);
             return None;

@@ -18,9 +18,9 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
 /// One connection's: its requests follow each other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unread(Arc<AtomicBool>);
+pub(super) struct UnreadBody(Arc<AtomicBool>);
 
-impl Unread {
+impl UnreadBody {
     /// One whose client may be sending what nobody reads.
     pub(super) fn always() -> Self {
         Self(Arc::new(AtomicBool::new(true)))
@@ -32,15 +32,15 @@ impl Unread {
     }
 
     /// Notes a request's body, and when it is read to its end.
-    pub(super) fn watch(&self, body: Incoming) -> Body {
+    pub(super) fn track(&self, body: Incoming) -> Body {
         let is_empty = body.is_end_stream();
         self.0.store(!is_empty, Relaxed);
-        if is_empty { Body::empty() } else { Body::new(Watched { body, unread: self.clone() }) }
+        if is_empty { Body::empty() } else { Body::new(TrackedBody { body, unread: self.clone() }) }
     }
 
     /// Says in a refusal that the connection ends with it, where its request's body was not read: what is left of
     /// that is discarded, and then the connection is closed.
-    pub(super) fn announce(&self, response: &mut Response) {
+    pub(super) fn announce_close(&self, response: &mut Response) {
         let status = response.status();
         if self.is_set() && (status.is_client_error() || status.is_server_error()) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -48,12 +48,12 @@ impl Unread {
     }
 }
 
-struct Watched {
+struct TrackedBody {
     body: Incoming,
-    unread: Unread,
+    unread: UnreadBody,
 }
 
-impl HttpBody for Watched {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Semaphore};
 
-use super::{body::Unread, stream::BoundedStream};
+use super::{body::UnreadBody, stream::BoundedStream};
 use crate::rate::{AtOnce, ConcurrencyLimit, Permit};
 
 /// The answer to one connection too many. Its request is not read, so the client's dialect is not known.
@@ -13,28 +13,31 @@ const REFUSAL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\nco
     {\"type\":\"about:blank\",\"title\":\"Too Many Requests\",\"status\":429,\"code\":\"rate_limited\",\
     \"detail\":\"This address has too many connections.\"}";
 /// Refusals that are written at a time; beyond that connections are closed without an answer.
-const REFUSALS: usize = 100;
+const REFUSALS_AT_ONCE_MAX: usize = 100;
 /// How long a refused client may take to read the answer.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Open connections by address.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(super) struct ConnectionCounter {
     by_address: AtOnce<IpAddr>,
     refusals: Arc<Semaphore>,
 }
 
 /// A connection, counted as long as this lives where its address is counted at all.
-pub(super) type Counted = Option<Permit<IpAddr>>;
+pub(super) type CountedConnection = Option<Permit<IpAddr>>;
 
-impl Connections {
+impl ConnectionCounter {
     /// No connections yet, and at most so many of each address.
     pub(super) fn new(most: ConcurrencyLimit) -> Self {
-        Self { by_address: AtOnce::new("connections", most), refusals: Arc::new(Semaphore::new(REFUSALS)) }
+        Self {
+            by_address: AtOnce::new("connections", most),
+            refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX)),
+        }
     }
 
     /// Counts a connection. Returns `None` where the address has as many as it may.
-    pub(super) fn enter(&self, address: Option<IpAddr>) -> Option<Counted> {
+    pub(super) fn try_count(&self, address: Option<IpAddr>) -> Option<CountedConnection> {
         match address {
             Some(address) => self.by_address.take(&address).map(Some),
             None => Some(None),
@@ -45,7 +48,7 @@ impl Connections {
     pub(super) fn refuse(&self, stream: TcpStream) {
         let Ok(place) = self.refusals.clone().try_acquire_owned() else { return };
         tokio::spawn(async move {
-            let mut stream = BoundedStream::new(stream, REFUSAL_TIMEOUT, Unread::always());
+            let mut stream = BoundedStream::new(stream, REFUSAL_TIMEOUT, UnreadBody::always());
             let refused = async {
                 stream.write_all(REFUSAL).await?;
                 stream.shutdown().await
@@ -63,16 +66,16 @@ mod tests {
 
     #[test]
     fn address_has_so_many_connections_and_one_that_is_not_counted_has_any() {
-        let connections = Connections::new(ConcurrencyLimit(1));
+        let connections = ConnectionCounter::new(ConcurrencyLimit(1));
         let (one, other) = (Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2])));
-        let first = connections.enter(one).expect("the first");
-        assert!(connections.enter(one).is_none(), "one too many");
-        assert!(connections.enter(other).is_some(), "another address");
+        let first = connections.try_count(one).expect("the first");
+        assert!(connections.try_count(one).is_none(), "one too many");
+        assert!(connections.try_count(other).is_some(), "another address");
         for _ in 0..2 {
-            assert!(connections.enter(None).is_some(), "one that is not counted");
+            assert!(connections.try_count(None).is_some(), "one that is not counted");
         }
         drop(first);
-        assert!(connections.enter(one).is_some(), "a place that is free again");
+        assert!(connections.try_count(one).is_some(), "a place that is free again");
     }
 
     #[test]

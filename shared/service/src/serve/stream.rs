@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::body::Unread;
+use super::body::UnreadBody;
 
 /// Silence after which the system asks whether the other end is there, how often, and how many times.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -49,22 +49,22 @@ pub struct BoundedStream {
     stream: TcpStream,
     write_timeout: Duration,
     /// Runs while the client takes nothing.
-    stalled: Option<Pin<Box<Sleep>>>,
-    unread: Unread,
+    stall_timer: Option<Pin<Box<Sleep>>>,
+    unread: UnreadBody,
     closing: Option<PendingClose>,
 }
 
 /// A close that waits for the client.
 #[derive(Debug)]
 struct PendingClose {
-    wait: Pin<Box<Sleep>>,
+    idle_timer: Pin<Box<Sleep>>,
     deadline: Instant,
-    discarded: usize,
+    discarded_bytes: usize,
 }
 
 impl BoundedStream {
-    pub(super) const fn new(stream: TcpStream, write_timeout: Duration, unread: Unread) -> Self {
-        Self { stream, write_timeout, stalled: None, unread, closing: None }
+    pub(super) const fn new(stream: TcpStream, write_timeout: Duration, unread: UnreadBody) -> Self {
+        Self { stream, write_timeout, stall_timer: None, unread, closing: None }
     }
 
     /// The stream itself, without the bounds.
@@ -74,13 +74,17 @@ impl BoundedStream {
     }
 
     /// The outcome of a write, or that it has waited for too long.
-    fn bounded<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn bound_write<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.stalled = None;
+            self.stall_timer = None;
             return written;
         }
         let timeout = self.write_timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
+        let stalled = self.stall_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
         ready!(stalled.as_mut().poll(context));
         // What the system holds is dropped with the connection: the client would go on not reading it.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
@@ -97,16 +101,18 @@ impl BoundedStream {
             let Some(closing) = &mut self.closing else { return Poll::Ready(()) };
             match read {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    closing.discarded += buffer.filled().len();
-                    if closing.discarded > DISCARD_MAX_BYTES || now >= closing.deadline {
+                    closing.discarded_bytes += buffer.filled().len();
+                    if closing.discarded_bytes > DISCARD_MAX_BYTES || now >= closing.deadline {
                         return Poll::Ready(());
                     }
-                    closing.wait.as_mut().reset((now + DISCARD_IDLE).min(closing.deadline));
+                    closing.idle_timer.as_mut().reset((now + DISCARD_IDLE).min(closing.deadline));
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
                 // Nothing was left unread: nothing is to come.
-                Poll::Pending if !self.unread.is_set() && closing.discarded == 0 => return Poll::Ready(()),
-                Poll::Pending => return closing.wait.as_mut().poll(context),
+                Poll::Pending if !self.unread.is_set() && closing.discarded_bytes == 0 => {
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return closing.idle_timer.as_mut().poll(context),
             }
         }
     }
@@ -129,7 +135,7 @@ impl AsyncWrite for BoundedStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.bounded(context, written)
+        self.bound_write(context, written)
     }
 
     fn poll_write_vectored(
@@ -138,7 +144,7 @@ impl AsyncWrite for BoundedStream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.bounded(context, written)
+        self.bound_write(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -155,7 +161,8 @@ impl AsyncWrite for BoundedStream {
             SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
             let now = Instant::now();
             let wait = Box::pin(sleep_until(now + DISCARD_IDLE));
-            self.closing = Some(PendingClose { wait, deadline: now + DISCARD_TIMEOUT, discarded: 0 });
+            self.closing =
+                Some(PendingClose { idle_timer: wait, deadline: now + DISCARD_TIMEOUT, discarded_bytes: 0 });
         }
         self.poll_discard(context).map(Ok)
     }

@@ -10,7 +10,7 @@ use protocol::{caller::Caller, clock::Timestamp, event::Person, id::UserId, text
 
 /// How far ahead of this machine's clock a token may have been issued, in milliseconds: clocks differ. One from
 /// further ahead would keep its person's profile for that long.
-const ISSUED_AHEAD_MS: i64 = 60_000;
+const ISSUED_AHEAD_MS_MAX: i64 = 60_000;
 
 /// Who a valid token names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) struct Claims {
 }
 
 /// A claim as text; one of another form, or too long, says nothing.
-fn text(claim: Option<Value>) -> Option<String> {
+fn claim_text(claim: Option<Value>) -> Option<String> {
     match claim? {
         Value::String(text) if text.len() <= CLAIM_MAX && !text.contains('\0') => Some(text),
         Value::Number(number) => Some(number.to_string()),
@@ -75,7 +75,7 @@ fn numeric_date_ms(date: &Number) -> i64 {
 }
 
 impl AcceptedTokens {
-    fn is_met_by(&self, claims: &Claims) -> bool {
+    fn is_matched_by(&self, claims: &Claims) -> bool {
         let names = |claim: &Value, expected: &[String]| {
             claim.as_str().is_some_and(|name| expected.iter().any(|expected| expected == name))
         };
@@ -90,7 +90,7 @@ impl AcceptedTokens {
 
 impl Claims {
     /// Who is named, if the token counts at that moment.
-    pub(super) fn identity(self, expected: &AcceptedTokens, now: Timestamp) -> Result<Identity, TokenError> {
+    pub(super) fn identity(self, accepted: &AcceptedTokens, now: Timestamp) -> Result<Identity, TokenError> {
         let now_ms = now.unix_ms();
         let [exp, iat, nbf] =
             [&self.exp, &self.iat, &self.nbf].map(|date| date.as_ref().map(numeric_date_ms));
@@ -98,10 +98,10 @@ impl Claims {
         if expires_at_ms <= now_ms {
             return Err(TokenError::Expired);
         }
-        if nbf.is_some_and(|from| from > now_ms) || iat.is_some_and(|at| at > now_ms + ISSUED_AHEAD_MS) {
+        if nbf.is_some_and(|from| from > now_ms) || iat.is_some_and(|at| at > now_ms + ISSUED_AHEAD_MS_MAX) {
             return Err(TokenError::Early);
         }
-        if !expected.is_met_by(&self) {
+        if !accepted.is_matched_by(&self) {
             return Err(TokenError::Invalid);
         }
         if self.token_type.is_some_and(|kind| kind != "access") {
@@ -113,17 +113,17 @@ impl Claims {
             return Err(TokenError::Invalid);
         }
         let person = Person {
-            username: text(self.username),
-            email: text(self.email),
-            gender: text(self.gender),
-            language: text(self.language),
-            account: text(self.account),
-            main_photo: text(self.main_photo),
+            username: claim_text(self.username),
+            email: claim_text(self.email),
+            gender: claim_text(self.gender),
+            language: claim_text(self.language),
+            account: claim_text(self.account),
+            main_photo: claim_text(self.main_photo),
             business: self.business.and_then(|claim| claim.as_bool()),
         };
         // What is not `true` makes nobody an admin, however another language would take it.
         let is_admin = [self.is_admin, self.is_staff].contains(&Some(Value::Bool(true)));
-        let caller = Caller { user, is_admin, org_id: text(self.org_id) };
+        let caller = Caller { user, is_admin, org_id: claim_text(self.org_id) };
         Ok(Identity { caller, issued_at: iat.map(|ms| ms.div_euclid(1_000)), expires_at_ms, person })
     }
 }

@@ -24,18 +24,18 @@ use crate::{lifecycle::Shutdown, metric_names as names, origin};
 use protocol::json;
 
 /// Between two readings of an address without a cause.
-const REFRESH: Duration = Duration::from_secs(300);
+const ADDRESS_REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 /// Between two looks at a file: soon enough for whoever changes keys by hand.
-const LOOK: Duration = Duration::from_secs(5);
+const FILE_REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two readings that unknown key ids cause.
-const AT_MOST_EVERY: Duration = Duration::from_secs(10);
+const UNKNOWN_KEY_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// How long reading the source may take.
-const READ: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest set of keys, in bytes.
-const SET_MAX: usize = 1 << 20;
+const JWKS_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug)]
-struct Key {
+struct VerificationKey {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
@@ -44,21 +44,24 @@ struct Key {
 /// The keys known now.
 #[derive(Debug)]
 pub(super) struct Jwks {
-    keys: ArcSwap<Vec<Key>>,
-    unknown: Notify,
+    keys: ArcSwap<Vec<VerificationKey>>,
+    unknown_key_seen: Notify,
 }
 
 impl Jwks {
     pub(super) async fn start(source: &str, shutdown: &Shutdown) -> anyhow::Result<Arc<Self>> {
-        let source = Source::of(source)?;
+        let source = KeySource::of(source)?;
         let text = source.read().await?;
-        let this = Arc::new(Self { keys: ArcSwap::from_pointee(parse(&text)?), unknown: Notify::new() });
+        let this = Arc::new(Self {
+            keys: ArcSwap::from_pointee(parse_jwks(&text)?),
+            unknown_key_seen: Notify::new(),
+        });
         tokio::spawn(this.clone().refresh(source, text, shutdown.clone()));
         Ok(this)
     }
 
     /// The key that a token names, or the only one of its algorithm where it names none.
-    pub(super) fn key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
+    pub(super) fn find_key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
         let keys = self.keys.load();
         let mut of_algorithm = keys.iter().filter(|key| key.algorithm == algorithm);
         let found = match id {
@@ -66,25 +69,25 @@ impl Jwks {
             None => of_algorithm.next().filter(|_| of_algorithm.next().is_none()),
         };
         if found.is_none() {
-            self.unknown.notify_one();
+            self.unknown_key_seen.notify_one();
         }
         found.map(|key| key.key.clone())
     }
 
     /// Reads the source again until the soft stop; `known` is what it held last.
-    async fn refresh(self: Arc<Self>, source: Source, mut known: Vec<u8>, shutdown: Shutdown) {
+    async fn refresh(self: Arc<Self>, source: KeySource, mut known: Vec<u8>, shutdown: Shutdown) {
         let mut is_usable = true;
         loop {
             let pause = tokio::select! {
                 () = shutdown.soft.cancelled() => return,
-                () = tokio::time::sleep(source.every()) => Duration::ZERO,
-                () = self.unknown.notified() => AT_MOST_EVERY,
+                () = tokio::time::sleep(source.refresh_interval()) => Duration::ZERO,
+                () = self.unknown_key_seen.notified() => UNKNOWN_KEY_REFRESH_INTERVAL,
             };
             let outcome = match source.read().await {
                 Ok(text) if text == known && is_usable => "unchanged",
                 Ok(text) if text == known => "unusable",
                 Ok(text) => {
-                    let keys = parse(&text);
+                    let keys = parse_jwks(&text);
                     known = text;
                     is_usable = keys.is_ok();
                     match keys {
@@ -116,13 +119,13 @@ impl Jwks {
 
 /// Where the keys are.
 #[derive(Debug)]
-enum Source {
+enum KeySource {
     /// A reader that hangs, on a file system that does not answer, keeps the lock: no second thread hangs with it.
     File(PathBuf, Arc<Mutex<()>>),
     Address(Client, Url),
 }
 
-impl Source {
+impl KeySource {
     fn of(text: &str) -> anyhow::Result<Self> {
         let is_address =
             |scheme: &str| text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
@@ -133,14 +136,14 @@ impl Source {
         // Whoever stands between could put their own key in.
         let is_here = url.host_str().is_some_and(origin::is_this_machine);
         ensure!(is_here || url.scheme() == "https", "must be an https address, or a file");
-        let client = Client::builder().timeout(READ).redirect(redirect::Policy::none()).build()?;
+        let client = Client::builder().timeout(READ_TIMEOUT).redirect(redirect::Policy::none()).build()?;
         Ok(Self::Address(client, url))
     }
 
-    fn every(&self) -> Duration {
+    fn refresh_interval(&self) -> Duration {
         match self {
-            Self::File(..) => LOOK,
-            Self::Address(..) => REFRESH,
+            Self::File(..) => FILE_REFRESH_INTERVAL,
+            Self::Address(..) => ADDRESS_REFRESH_INTERVAL,
         }
     }
 
@@ -149,9 +152,9 @@ impl Source {
         let text = match self {
             Self::File(path, reader) => {
                 let name = path.display();
-                let read = timeout(READ, read_file(path.clone(), reader.clone()));
+                let read = timeout(READ_TIMEOUT, read_file(path.clone(), reader.clone()));
                 read.await
-                    .with_context(|| format!("{name} was not read in {} s", READ.as_secs()))?
+                    .with_context(|| format!("{name} was not read in {} s", READ_TIMEOUT.as_secs()))?
                     .with_context(|| format!("can't read {name}"))?
             }
             Self::Address(client, url) => {
@@ -162,14 +165,14 @@ impl Source {
                 let mut text = Vec::new();
                 while let Some(chunk) = answer.chunk().await? {
                     text.extend_from_slice(&chunk);
-                    if text.len() > SET_MAX {
+                    if text.len() > JWKS_BYTES_MAX {
                         break;
                     }
                 }
                 text
             }
         };
-        ensure!(text.len() <= SET_MAX, "more than {SET_MAX} bytes");
+        ensure!(text.len() <= JWKS_BYTES_MAX, "more than {JWKS_BYTES_MAX} bytes");
         Ok(text)
     }
 }
@@ -180,28 +183,28 @@ async fn read_file(path: PathBuf, reader: Arc<Mutex<()>>) -> anyhow::Result<Vec<
     let read = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
         let _reading = reading;
         let mut text = Vec::new();
-        File::open(path)?.take(SET_MAX as u64 + 1).read_to_end(&mut text)?;
+        File::open(path)?.take(JWKS_BYTES_MAX as u64 + 1).read_to_end(&mut text)?;
         Ok(text)
     });
     read.await?
 }
 
 #[derive(Deserialize)]
-struct Set {
+struct JwkSet {
     keys: Vec<Value>,
 }
 
 /// The keys of a set that count; one of a form that is not known here is passed over, as RFC 7517 has it.
-fn parse(text: &[u8]) -> anyhow::Result<Vec<Key>> {
-    let set: Set = json::object(text).context("not a JWKS")?;
+fn parse_jwks(text: &[u8]) -> anyhow::Result<Vec<VerificationKey>> {
+    let set: JwkSet = json::object(text).context("not a JWKS")?;
     let known = set.keys.into_iter().filter_map(|value| serde_json::from_value(value).ok());
-    let keys: Vec<Key> = known.filter_map(|jwk| key(&jwk)).collect();
+    let keys: Vec<VerificationKey> = known.filter_map(|jwk| to_verification_key(&jwk)).collect();
     ensure!(!keys.is_empty(), "no key to verify RS256, ES256 or EdDSA");
     Ok(keys)
 }
 
 /// A key that counts, of a kind that does. Its kind decides its algorithm, and its own word may only agree.
-fn key(jwk: &Jwk) -> Option<Key> {
+fn to_verification_key(jwk: &Jwk) -> Option<VerificationKey> {
     let common = &jwk.common;
     let is_for_signatures = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature)
         && common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
@@ -214,7 +217,7 @@ fn key(jwk: &Jwk) -> Option<Key> {
     if !is_for_signatures || common.key_algorithm.is_some_and(|named| named != algorithm.into()) {
         return None;
     }
-    Some(Key { id: common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
+    Some(VerificationKey { id: common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })
 }
 
 #[cfg(test)]

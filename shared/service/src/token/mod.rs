@@ -22,9 +22,9 @@ use crate::lifecycle::Shutdown;
 use protocol::{clock::Timestamp, json};
 
 /// The shortest secret that counts, in bytes: as long as what HS256 makes of it.
-const SECRET_MIN: usize = 32;
+const SECRET_BYTES_MIN: usize = 32;
 /// The longest token that is looked at, in bytes.
-const TOKEN_MAX: usize = 8 << 10;
+const TOKEN_BYTES_MAX: usize = 8 << 10;
 
 /// Whose tokens count.
 #[derive(Clone, clap::Args)]
@@ -76,7 +76,7 @@ pub enum TokenError {
 pub struct TokenVerifier {
     secret: Option<DecodingKey>,
     jwks: Option<Arc<Jwks>>,
-    expected: AcceptedTokens,
+    accepted: AcceptedTokens,
 }
 
 impl TokenVerifier {
@@ -87,8 +87,8 @@ impl TokenVerifier {
     pub async fn start(args: &TokenArgs, shutdown: &Shutdown) -> anyhow::Result<Arc<Self>> {
         let secret = match args.jwt_secret.as_deref() {
             None | Some("") => None,
-            Some(secret) if secret.len() < SECRET_MIN => {
-                bail!("ROOMCAST_JWT_SECRET must have at least {SECRET_MIN} bytes")
+            Some(secret) if secret.len() < SECRET_BYTES_MIN => {
+                bail!("ROOMCAST_JWT_SECRET must have at least {SECRET_BYTES_MIN} bytes")
             }
             Some(secret) => Some(DecodingKey::from_secret(secret.as_bytes())),
         };
@@ -105,7 +105,7 @@ impl TokenVerifier {
         };
         let expected =
             AcceptedTokens { audiences: named(&args.jwt_audience), issuers: named(&args.jwt_issuer) };
-        Ok(Arc::new(Self { secret, jwks, expected }))
+        Ok(Arc::new(Self { secret, jwks, accepted: expected }))
     }
 
     /// Who a token names.
@@ -113,7 +113,7 @@ impl TokenVerifier {
     /// # Errors
     /// [`TokenError`].
     pub fn verify(&self, token: &str) -> Result<Identity, TokenError> {
-        if token.len() > TOKEN_MAX {
+        if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Invalid);
         }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
@@ -124,17 +124,17 @@ impl TokenVerifier {
         let key = match header.alg {
             Algorithm::HS256 => self.secret.clone(),
             Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA => {
-                self.jwks.as_ref().and_then(|jwks| jwks.key(header.kid.as_deref(), header.alg))
+                self.jwks.as_ref().and_then(|jwks| jwks.find_key(header.kid.as_deref(), header.alg))
             }
             _ => None,
         };
-        let claims = signed(token, &key.ok_or(TokenError::Invalid)?, header.alg)?;
-        claims.identity(&self.expected, Timestamp::now())
+        let claims = read_signed_claims(token, &key.ok_or(TokenError::Invalid)?, header.alg)?;
+        claims.identity(&self.accepted, Timestamp::now())
     }
 }
 
 /// The claims of a token that this key has signed. What they say is not looked at yet.
-fn signed(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims, TokenError> {
+fn read_signed_claims(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims, TokenError> {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
     validation.validate_exp = false;

@@ -63,7 +63,7 @@ async fn what_is_wrong_does_not_count() {
     assert_eq!(verifier().await.verify(&forged), Err(invalid));
     // {"alg":"none","typ":"JWT"} . {"user_id":7,"exp":9999999999} .
     let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJ1c2VyX2lkIjo3LCJleHAiOjk5OTk5OTk5OTl9.";
-    for bad in [none, "", "a.b.c", &"x".repeat(TOKEN_MAX + 1)] {
+    for bad in [none, "", "a.b.c", &"x".repeat(TOKEN_BYTES_MAX + 1)] {
         assert_eq!(verifier().await.verify(bad), Err(invalid), "{bad}");
     }
 }
@@ -263,7 +263,7 @@ proptest! {
     #[test]
     fn any_claims_name_somebody_or_nobody(name in "exp|iat|nbf|user_id|sub|token_type|is_admin|is_staff|username|business|org_id|aud|iss", claim in claim()) {
         let key = DecodingKey::from_secret(SECRET.as_bytes());
-        let verifier = TokenVerifier { secret: Some(key), jwks: None, expected: AcceptedTokens::default() };
+        let verifier = TokenVerifier { secret: Some(key), jwks: None, accepted: AcceptedTokens::default() };
         if let Ok(identity) = verifier.verify(&sign(SECRET, &claims(&json!({ &name: claim }))).expect("JSON")) {
             prop_assert!(!identity.caller.user.as_str().starts_with(UserId::VISITOR));
             let is_admin = ["is_admin", "is_staff"].contains(&name.as_str()) && claim == json!(true);
@@ -277,7 +277,7 @@ proptest! {
         let verifier = TokenVerifier {
             secret: Some(DecodingKey::from_secret(SECRET.as_bytes())),
             jwks: None,
-            expected: AcceptedTokens::default(),
+            accepted: AcceptedTokens::default(),
         };
         prop_assert_eq!(verifier.verify(&text), Err(TokenError::Invalid));
         for name in [header::AUTHORIZATION, header::SEC_WEBSOCKET_PROTOCOL] {

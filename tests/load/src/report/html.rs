@@ -1,10 +1,10 @@
 //! A report as one page that needs nothing else.
 
 use super::{
-    Report,
-    svg::{self, Bar, Line},
+    LoadReport,
+    svg::{self, PlotBar, PlotLine},
 };
-use crate::run::Run;
+use crate::measured_run::RunResult;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1d2430; --dim: #68707c; --a: #2663c9; --b: #c2571a; --paper: #fff }
@@ -26,9 +26,9 @@ svg .t1 { fill: var(--b) }
 ";
 
 /// The page.
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn render_page(report: &LoadReport) -> String {
     let title = format!("{}, {}", report.scenario, report.peer);
-    let plots = report.run.as_ref().map_or_else(String::new, plots);
+    let plots = report.run.as_ref().map_or_else(String::new, render_plots);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
@@ -37,18 +37,20 @@ pub(super) fn page(report: &Report) -> String {
     )
 }
 
-fn plots(run: &Run) -> String {
-    let over = |name, value: fn(&crate::tally::Second) -> f64| Line {
+fn render_plots(run: &RunResult) -> String {
+    let over = |name, value: fn(&crate::measurements::SecondStats) -> f64| PlotLine {
         name,
         values: run.timeline.iter().map(value).collect(),
     };
-    let deliveries = svg::lines(&[over("deliveries", |second| second.deliveries as f64)]);
-    let latency = svg::lines(&[over("p50", |second| second.p50_ms), over("p99", |second| second.p99_ms)]);
-    let spread =
-        run.spread.iter().map(|step| Bar { name: svg::short(step.up_to_ms), value: step.deliveries as f64 });
-    let spread = svg::bars(&spread.collect::<Vec<_>>());
-    let cost = run.costs.iter().map(|cost| Bar { name: escape(&cost.name), value: cost.per_million });
-    let cost = svg::bars(&cost.collect::<Vec<_>>());
+    let deliveries = svg::line_plot(&[over("deliveries", |second| second.deliveries as f64)]);
+    let latency = svg::line_plot(&[over("p50", |second| second.p50_ms), over("p99", |second| second.p99_ms)]);
+    let spread = run
+        .spread
+        .iter()
+        .map(|step| PlotBar { name: svg::format_short(step.up_to_ms), value: step.deliveries as f64 });
+    let spread = svg::bar_plot(&spread.collect::<Vec<_>>());
+    let cost = run.costs.iter().map(|cost| PlotBar { name: escape(&cost.name), value: cost.per_million });
+    let cost = svg::bar_plot(&cost.collect::<Vec<_>>());
     format!(
         "<h2>Deliveries a second</h2>{deliveries}\n<h2>Latency, ms</h2>{latency}\n\
          <h2>Deliveries by latency, up to so many ms</h2>{spread}\n\

@@ -9,15 +9,15 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
-    config::{Config, Scenario},
-    noise::Noise,
-    process::{self, Used},
-    run::{Cost, Run},
+    config::{LoadArgs, Scenario},
+    measured_run::{ProcessCost, RunResult},
+    process::{self, ProcessUsage},
+    timer_lateness::TimerLateness,
 };
 
 /// What a process's sockets cost in memory.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Memory {
+pub(crate) struct SocketMemory {
     pub(crate) name: String,
     pub(crate) rss_kib_per_socket: f64,
     pub(crate) pss_kib_per_socket: f64,
@@ -25,31 +25,31 @@ pub(crate) struct Memory {
 
 /// A run, and where it was made.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct LoadReport {
     pub(crate) scenario: &'static str,
     pub(crate) peer: String,
     pub(crate) publish: String,
     pub(crate) rooms: usize,
     pub(crate) sockets: usize,
     pub(crate) size: usize,
-    pub(crate) noise: Noise,
-    pub(crate) memory: Vec<Memory>,
+    pub(crate) noise: TimerLateness,
+    pub(crate) memory: Vec<SocketMemory>,
     /// None where not even the lowest rate is held.
-    pub(crate) run: Option<Run>,
+    pub(crate) run: Option<RunResult>,
 }
 
-impl Report {
+impl LoadReport {
     /// A report of what the flags describe.
     pub(crate) fn new(
-        config: &Config,
-        noise: Noise,
-        before: &[Used],
-        after: &[Used],
-        run: Option<Run>,
+        config: &LoadArgs,
+        noise: TimerLateness,
+        before: &[ProcessUsage],
+        after: &[ProcessUsage],
+        run: Option<RunResult>,
     ) -> Self {
-        let sockets = config.rooms() * config.sockets();
+        let sockets = config.rooms() * config.sockets_per_room();
         let each = |from: u64, to: u64| (to as f64 - from as f64) / sockets.max(1) as f64;
-        let memory = process::both(before, after).map(|(before, after)| Memory {
+        let memory = process::pairs_by_pid(before, after).map(|(before, after)| SocketMemory {
             name: after.name.clone(),
             rss_kib_per_socket: each(before.rss_kib, after.rss_kib),
             pss_kib_per_socket: each(before.pss_kib, after.pss_kib),
@@ -68,8 +68,8 @@ impl Report {
     }
 
     /// Whether nothing was lost, nothing came twice, late or astray, and no socket was closed.
-    pub(crate) fn is_right(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| !run.faults.any() && run.complete)
+    pub(crate) fn is_without_faults(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| !run.faults.has_any() && run.complete)
     }
 
     /// A table for a terminal.
@@ -78,7 +78,7 @@ impl Report {
         let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
         row("scenario", format!("{}, {}", self.scenario, self.peer));
         row("sockets", format!("{} in {} rooms", self.sockets, self.rooms));
-        let Noise { late_p50_ms, late_p99_ms, late_max_ms } = self.noise;
+        let TimerLateness { late_p50_ms, late_p99_ms, late_max_ms } = self.noise;
         row(
             "this machine, idle",
             format!(
@@ -92,7 +92,7 @@ impl Report {
             );
         }
         match &self.run {
-            Some(run) => self.rows(run, &mut row),
+            Some(run) => self.add_run_rows(run, &mut row),
             None => row("held", "no rate at all".to_owned()),
         }
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -103,7 +103,7 @@ impl Report {
         })
     }
 
-    fn rows(&self, run: &Run, row: &mut impl FnMut(&str, String)) {
+    fn add_run_rows(&self, run: &RunResult, row: &mut impl FnMut(&str, String)) {
         if run.rate > 0.0 {
             row("messages", format!("{:.0}/s of {} bytes", run.rate, self.size));
         }
@@ -132,7 +132,10 @@ impl Report {
             row("came into their rooms", format!("{}, p99 {:.2} ms", run.joins, run.join_p99_ms));
         }
         for cost in &run.costs {
-            row(&format!("CPU, {}", cost.name), format!("{}{:.2} s in all", self.share(run, cost), cost.cpu));
+            row(
+                &format!("CPU, {}", cost.name),
+                format!("{}{:.2} s in all", self.cost_per_unit(run, cost), cost.cpu),
+            );
         }
         if run.costs.len() > 1 && run.deliveries > 0 && !self.is_storm() {
             let all: f64 = run.costs.iter().map(|cost| cost.per_million).sum();
@@ -148,7 +151,7 @@ impl Report {
         let faults = run.faults;
         row(
             "faults",
-            if faults.any() || !run.complete {
+            if faults.has_any() || !run.complete {
                 faults.to_string()
             } else {
                 "none: nothing lost, nothing twice, nothing out of order".to_owned()
@@ -161,7 +164,7 @@ impl Report {
     }
 
     /// What each costs of what the scenario is about.
-    fn share(&self, run: &Run, cost: &Cost) -> String {
+    fn cost_per_unit(&self, run: &RunResult, cost: &ProcessCost) -> String {
         if self.is_storm() {
             // Who came back is what cost something.
             format!("{:.0} µs a socket, ", cost.cpu * 1e6 / self.sockets as f64)
@@ -175,13 +178,13 @@ impl Report {
     }
 
     /// Writes it to the files that the flags name.
-    pub(crate) fn write(&self, config: &Config) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, config: &LoadArgs) -> anyhow::Result<()> {
         if let Some(file) = &config.json {
             fs::write(file, serde_json::to_string_pretty(self)?)
                 .with_context(|| format!("--json {}", file.display()))?;
         }
         if let Some(file) = &config.html {
-            fs::write(file, html::page(self)).with_context(|| format!("--html {}", file.display()))?;
+            fs::write(file, html::render_page(self)).with_context(|| format!("--html {}", file.display()))?;
         }
         Ok(())
     }

@@ -11,23 +11,23 @@ const BELOW: f64 = 24.0;
 const ABOVE: f64 = 8.0;
 
 /// A line of a plot.
-pub(super) struct Line<'a> {
+pub(super) struct PlotLine<'a> {
     pub(super) name: &'a str,
     pub(super) values: Vec<f64>,
 }
 
 /// A bar: what is written below it, its height, and what is written when it is pointed at.
-pub(super) struct Bar {
+pub(super) struct PlotBar {
     pub(super) name: String,
     pub(super) value: f64,
 }
 
 /// Lines over the seconds of a run.
-pub(super) fn lines(lines: &[Line<'_>]) -> String {
+pub(super) fn line_plot(lines: &[PlotLine<'_>]) -> String {
     let top = round_up(lines.iter().flat_map(|line| line.values.iter().copied()).fold(0.0, f64::max));
     let seconds = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
     let step = WIDTH / seconds.saturating_sub(1).max(1) as f64;
-    let mut plot = begin(top);
+    let mut plot = open_plot(top);
     for (n, line) in lines.iter().enumerate() {
         let points = line.values.iter().enumerate().map(|(second, value)| {
             format!("{:.1},{:.1}", LEFT + second as f64 * step, height_of(*value, top))
@@ -44,17 +44,17 @@ pub(super) fn lines(lines: &[Line<'_>]) -> String {
         }
     }
     for second in [0, seconds / 2, seconds.saturating_sub(1)] {
-        let _ = write!(plot, "{}", below(LEFT + second as f64 * step, &format!("{second} s")));
+        let _ = write!(plot, "{}", label_below(LEFT + second as f64 * step, &format!("{second} s")));
     }
     plot + "</svg>"
 }
 
 /// Bars beside each other; of many only some are named.
-pub(super) fn bars(bars: &[Bar]) -> String {
+pub(super) fn bar_plot(bars: &[PlotBar]) -> String {
     let top = round_up(bars.iter().map(|bar| bar.value).fold(0.0, f64::max));
     let step = WIDTH / bars.len().max(1) as f64;
     let every = bars.len().div_ceil(10).max(1);
-    let mut plot = begin(top);
+    let mut plot = open_plot(top);
     for (n, bar) in bars.iter().enumerate() {
         let (x, y) = (LEFT + n as f64 * step, height_of(bar.value, top));
         let (width, height) = ((step - 2.0).clamp(1.0, 80.0), ABOVE + HEIGHT - y);
@@ -62,17 +62,17 @@ pub(super) fn bars(bars: &[Bar]) -> String {
             plot,
             r#"<rect class="bar" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"><title>{}: {}</title></rect>"#,
             bar.name,
-            short(bar.value)
+            format_short(bar.value)
         );
         if n % every == 0 {
-            let _ = write!(plot, "{}", below(x + width / 2.0, &bar.name));
+            let _ = write!(plot, "{}", label_below(x + width / 2.0, &bar.name));
         }
     }
     plot + "</svg>"
 }
 
 /// The frame: a scale from 0 to `top`.
-fn begin(top: f64) -> String {
+fn open_plot(top: f64) -> String {
     let (width, height) = (LEFT + WIDTH + 16.0, ABOVE + HEIGHT + BELOW);
     let mut plot = format!(r#"<svg viewBox="0 0 {width} {height}" role="img">"#);
     for part in [0.0, 0.5, 1.0] {
@@ -83,13 +83,13 @@ fn begin(top: f64) -> String {
             LEFT + WIDTH,
             LEFT - 6.0,
             y + 4.0,
-            short(top * part)
+            format_short(top * part)
         );
     }
     plot
 }
 
-fn below(x: f64, text: &str) -> String {
+fn label_below(x: f64, text: &str) -> String {
     format!(r#"<text class="below" x="{x:.1}" y="{}">{text}</text>"#, ABOVE + HEIGHT + 16.0)
 }
 
@@ -107,7 +107,7 @@ fn round_up(value: f64) -> f64 {
 }
 
 /// A number in a few characters.
-pub(super) fn short(value: f64) -> String {
+pub(super) fn format_short(value: f64) -> String {
     match value {
         1e6.. => format!("{:.1} M", value / 1e6),
         1e4.. => format!("{:.0} k", value / 1e3),
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_highest_bar_is_within_the_frame_and_all_are_drawn() {
-        let plot = bars(&[1.0, 3.0].map(|value| Bar { name: "a".to_owned(), value }));
+        let plot = bar_plot(&[1.0, 3.0].map(|value| PlotBar { name: "a".to_owned(), value }));
         assert_eq!(plot.matches("<rect").count(), 2);
         assert!(height_of(5.0, round_up(5.0)) >= ABOVE);
         assert!(plot.starts_with("<svg") && plot.ends_with("</svg>"));

@@ -30,23 +30,23 @@ fn set(keys: &[Value]) -> Vec<u8> {
 
 fn held(keys: &[Value]) -> Jwks {
     Jwks {
-        keys: ArcSwap::from_pointee(parse(&set(keys)).expect("a key that counts")),
-        unknown: Notify::new(),
+        keys: ArcSwap::from_pointee(parse_jwks(&set(keys)).expect("a key that counts")),
+        unknown_key_seen: Notify::new(),
     }
 }
 
 #[test]
 fn only_public_keys_count_and_by_their_id() {
     let jwks = held(&[jwk("a", &json!({})), json!({ "kty": "oct", "kid": "b", "k": "c2VjcmV0" })]);
-    assert!(jwks.key(Some("a"), Algorithm::EdDSA).is_some());
-    assert!(jwks.key(None, Algorithm::EdDSA).is_some());
-    assert!(jwks.key(Some("b"), Algorithm::EdDSA).is_none());
-    assert!(jwks.key(Some("a"), Algorithm::RS256).is_none());
+    assert!(jwks.find_key(Some("a"), Algorithm::EdDSA).is_some());
+    assert!(jwks.find_key(None, Algorithm::EdDSA).is_some());
+    assert!(jwks.find_key(Some("b"), Algorithm::EdDSA).is_none());
+    assert!(jwks.find_key(Some("a"), Algorithm::RS256).is_none());
 }
 
 #[test]
 fn key_for_another_use_or_algorithm_does_not_count() {
-    let signs = |more: Value| parse(&set(&[jwk("a", &more)])).is_ok();
+    let signs = |more: Value| parse_jwks(&set(&[jwk("a", &more)])).is_ok();
     for more in [
         json!({}),
         json!({ "use": "sig" }),
@@ -76,26 +76,26 @@ fn key_for_another_use_or_algorithm_does_not_count() {
 fn token_without_key_id_is_held_against_the_one_signing_key() {
     let (signing, encrypting) = (jwk("a", &json!({ "use": "sig" })), jwk("b", &json!({ "use": "enc" })));
     let jwks = held(&[encrypting.clone(), signing.clone()]);
-    assert!(jwks.key(None, Algorithm::EdDSA).is_some());
-    assert!(jwks.key(Some("b"), Algorithm::EdDSA).is_none(), "a key to encrypt with verifies nothing");
+    assert!(jwks.find_key(None, Algorithm::EdDSA).is_some());
+    assert!(jwks.find_key(Some("b"), Algorithm::EdDSA).is_none(), "a key to encrypt with verifies nothing");
     let two = held(&[signing, jwk("c", &json!({})), encrypting]);
-    assert!(two.key(None, Algorithm::EdDSA).is_none(), "which of the two is not said");
+    assert!(two.find_key(None, Algorithm::EdDSA).is_none(), "which of the two is not said");
 }
 
 #[test]
 fn unknown_keys_beside_one_that_counts_are_passed_over() {
     let keys =
         [json!(5), json!({}), json!({ "kty": "RSA" }), json!(["OKP", "Ed25519"]), jwk("a", &json!({}))];
-    assert_eq!(parse(&set(&keys)).expect("one counts").len(), 1);
+    assert_eq!(parse_jwks(&set(&keys)).expect("one counts").len(), 1);
     for none in [&b"{\"keys\":[]}"[..], b"{}", b"[[]]", b"", b"keys", b"{\"keys\":5}"] {
-        assert!(parse(none).is_err());
+        assert!(parse_jwks(none).is_err());
     }
 }
 
 /// Serves these keys at `/keys`, and elsewhere what must not be taken.
 async fn served() -> String {
     let keys = String::from_utf8(set(&[jwk("a", &json!({}))])).expect("UTF-8");
-    let long = format!("{}{keys}", " ".repeat(SET_MAX));
+    let long = format!("{}{keys}", " ".repeat(JWKS_BYTES_MAX));
     let to =
         |place: &'static str| get(move || async move { (StatusCode::FOUND, [(header::LOCATION, place)]) });
     let router = Router::new()
@@ -114,7 +114,7 @@ async fn address_is_read_without_redirects_and_within_its_bound() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let host = served().await;
     let start = async |path: &str| Jwks::start(&format!("{host}{path}"), &Shutdown::default()).await;
-    assert!(start("/keys").await.expect("keys").key(Some("a"), Algorithm::EdDSA).is_some());
+    assert!(start("/keys").await.expect("keys").find_key(Some("a"), Algorithm::EdDSA).is_some());
     for (path, reason) in [
         ("/redirect", "the address answers 302 Found; redirects are not followed"),
         ("/gone", "the address answers 410 Gone; redirects are not followed"),
@@ -128,11 +128,11 @@ async fn address_is_read_without_redirects_and_within_its_bound() {
 async fn address_that_anyone_on_the_way_could_answer_is_refused() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     for address in ["http://host.example/keys", "HTTP://10.0.0.1/keys", "http://localhost.example/keys"] {
-        let error = Source::of(address).expect_err("plain HTTP").to_string();
+        let error = KeySource::of(address).expect_err("plain HTTP").to_string();
         assert_eq!(error, "must be an https address, or a file", "{address}");
     }
     for address in ["https://host.example/keys", "HTTPS://host.example", "http://[::1]:8080/keys"] {
-        assert!(matches!(Source::of(address), Ok(Source::Address(..))), "{address}");
+        assert!(matches!(KeySource::of(address), Ok(KeySource::Address(..))), "{address}");
     }
 }
 
@@ -151,25 +151,25 @@ async fn file_that_changes_is_read_again() {
     };
     write(&set(&[jwk("a", &json!({}))]));
     let jwks = Jwks::start(path.to_str().expect("UTF-8"), &Shutdown::default()).await.expect("keys");
-    let knows = |id| jwks.key(Some(id), Algorithm::EdDSA).is_some();
+    let knows = |id| jwks.find_key(Some(id), Algorithm::EdDSA).is_some();
     assert!(knows("a") && !knows("b"));
     // Long enough for a look at the same keys.
-    tokio::time::sleep(3 * AT_MOST_EVERY).await;
+    tokio::time::sleep(3 * UNKNOWN_KEY_REFRESH_INTERVAL).await;
     write(&set(&[jwk("b", &json!({}))]));
     while !knows("b") {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(FILE_REFRESH_INTERVAL).await;
     }
     assert!(!knows("a"), "a key that is gone counts no more");
     // What can't be used changes nothing, and what follows it does.
     write(b"{\"keys\":");
-    tokio::time::sleep(3 * AT_MOST_EVERY).await;
+    tokio::time::sleep(3 * UNKNOWN_KEY_REFRESH_INTERVAL).await;
     assert!(knows("b"));
     write(&set(&[jwk("c", &json!({}))]));
     while !knows("c") {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(FILE_REFRESH_INTERVAL).await;
     }
     std::fs::remove_file(&path).expect("removed");
-    tokio::time::sleep(3 * AT_MOST_EVERY).await;
+    tokio::time::sleep(3 * UNKNOWN_KEY_REFRESH_INTERVAL).await;
     assert!(knows("c"));
     let counted = recorder.handle().render();
     for outcome in ["unchanged", "changed", "unusable", "failed"] {
@@ -188,11 +188,11 @@ async fn file_that_does_not_answer_is_given_up_and_waited_for_by_one_thread() {
     // Opening a pipe waits until somebody writes to it.
     let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
     assert!(made.success());
-    let source = Source::of(path.to_str().expect("UTF-8")).expect("a file");
-    let Source::File(_, reader) = &source else { panic!("a file") };
+    let source = KeySource::of(path.to_str().expect("UTF-8")).expect("a file");
+    let KeySource::File(_, reader) = &source else { panic!("a file") };
     for _ in 0..3 {
         // The clock stands still while a thread waits for the pipe.
-        let (read, ()) = tokio::join!(source.read(), tokio::time::advance(2 * READ));
+        let (read, ()) = tokio::join!(source.read(), tokio::time::advance(2 * READ_TIMEOUT));
         let error = read.expect_err("not read").to_string();
         assert_eq!(error, format!("{} was not read in 5 s", path.display()));
         assert!(reader.try_lock().is_err(), "the first reader is still there");

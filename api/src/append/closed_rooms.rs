@@ -1,0 +1,146 @@
+//! Rooms that were closed a short time ago, as heard on a connection that appends.
+//!
+//! What must hold: a stream's leader sends the live copy of a closing before it acknowledges what it stores behind
+//! it. Both come on the same connection and in that order, so once an acknowledgement is read, the closing has been
+//! received: it only has to be looked at.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use async_nats::{Client, Message, Subscriber, header::NATS_SEQUENCE};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::{task::unconstrained, time::Instant};
+
+use protocol::{
+    event::{Event, EventName},
+    id::RoomId,
+    subject::{self, Channel},
+};
+
+/// How long a closing is remembered: longer than a request may take from its look at the room to its append.
+const CLOSING_KEPT_FOR: Duration = Duration::from_secs(60);
+/// The most closings remembered.
+const CLOSINGS_MAX: usize = 65_536;
+
+/// What was heard of closed rooms.
+#[derive(Debug)]
+pub(super) struct ClosedRooms {
+    updates: Subscriber,
+    recent: RecentClosings,
+}
+
+impl ClosedRooms {
+    /// Listens from now on.
+    pub(super) async fn listen(client: &Client) -> anyhow::Result<Self> {
+        let updates =
+            client.subscribe(subject::live_filter_of_all_shards("room", EventName::RoomUpdate)).await?;
+        Ok(Self { updates, recent: RecentClosings::default() })
+    }
+
+    /// Whether a room was closed before that event of its shard, whose acknowledgement has been read.
+    pub(super) fn is_closed_before(&mut self, room: RoomId, seq: u64) -> bool {
+        self.note_received();
+        self.recent.is_closed_before(room, seq)
+    }
+
+    /// Notes what has been received.
+    pub(super) fn note_received(&mut self) {
+        // Not limited by the task's budget: that would look as if nothing were there.
+        while let Some(Some(message)) = unconstrained(self.updates.next()).now_or_never() {
+            if let Some((room, seq)) = parse_closing(&message) {
+                self.recent.note(room, seq, Instant::now());
+            }
+        }
+    }
+}
+
+/// The room that an update closes, and the update's sequence.
+fn parse_closing(message: &Message) -> Option<(RoomId, u64)> {
+    let seq = message.headers.as_ref()?.get_last(NATS_SEQUENCE)?.as_str().parse().ok()?;
+    let Channel::Room(room) = subject::parse(&message.subject).ok()?.channel else { return None };
+    is_closing(&message.payload).then_some((room, seq))
+}
+
+/// Whether a room's update closes it.
+pub(super) fn is_closing(payload: &[u8]) -> bool {
+    matches!(Event::decode(EventName::RoomUpdate, payload), Ok(Event::RoomUpdate(update)) if update.closed == Some(true))
+}
+
+/// Closed rooms with the first event that closed each, in the order in which they were heard.
+#[derive(Debug, Default)]
+struct RecentClosings {
+    rooms: HashMap<RoomId, u64>,
+    oldest_first: VecDeque<(Instant, RoomId)>,
+}
+
+impl RecentClosings {
+    fn note(&mut self, room: RoomId, seq: u64, now: Instant) {
+        let is_over = |(at, _): &(Instant, RoomId)| *at + CLOSING_KEPT_FOR < now;
+        while self.oldest_first.front().is_some_and(is_over) {
+            self.forget_oldest();
+        }
+        // Closing is final: of several the first counts.
+        if self.rooms.contains_key(&room) {
+            return;
+        }
+        if self.oldest_first.len() >= CLOSINGS_MAX {
+            self.forget_oldest();
+        }
+        self.rooms.insert(room, seq);
+        self.oldest_first.push_back((now, room));
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, room)) = self.oldest_first.pop_front() {
+            self.rooms.remove(&room);
+        }
+    }
+
+    fn is_closed_before(&self, room: RoomId, seq: u64) -> bool {
+        self.rooms.get(&room).is_some_and(|closed| *closed < seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_behind_a_closing_is_told_from_what_was_before_it() {
+        let mut known = RecentClosings::default();
+        let now = Instant::now();
+        assert!(!known.is_closed_before(RoomId(1), 9));
+        known.note(RoomId(1), 8, now);
+        known.note(RoomId(1), 12, now);
+        assert!(known.is_closed_before(RoomId(1), 9), "the first closing counts");
+        assert!(!known.is_closed_before(RoomId(1), 7));
+        assert!(!known.is_closed_before(RoomId(2), 9));
+    }
+
+    #[test]
+    fn closings_are_forgotten_in_time_and_above_their_number() {
+        let mut known = RecentClosings::default();
+        let now = Instant::now();
+        known.note(RoomId(1), 1, now);
+        known.note(RoomId(2), 2, now + CLOSING_KEPT_FOR + Duration::from_secs(1));
+        assert!(!known.is_closed_before(RoomId(1), 5));
+        assert!(known.is_closed_before(RoomId(2), 5));
+        for room in 0..=CLOSINGS_MAX as u64 {
+            known.note(RoomId(10 + room), 3, now + CLOSING_KEPT_FOR + Duration::from_secs(1));
+        }
+        assert_eq!((known.rooms.len(), known.oldest_first.len()), (CLOSINGS_MAX, CLOSINGS_MAX));
+        assert!(!known.is_closed_before(RoomId(2), 5), "the oldest made room");
+    }
+
+    #[test]
+    fn only_a_closing_closes() {
+        let update =
+            |more: &str| format!(r#"{{"room":1,"by":"7","updated_at":"2026-11-21T08:51:26.593514Z"{more}}}"#);
+        assert!(is_closing(update(r#","closed":true"#).as_bytes()));
+        for other in ["", r#","closed":false"#, r#","private":true"#] {
+            assert!(!is_closing(update(other).as_bytes()), "{other}");
+        }
+    }
+}

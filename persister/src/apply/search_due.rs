@@ -1,0 +1,38 @@
+//! What a batch leaves to do for full-text search: one row a batch, so that it costs next to nothing here.
+
+use protocol::id::Shard;
+use sqlx::PgConnection;
+
+use crate::{plan::WritePlan, watermark::to_i64};
+
+/// Notes the messages that a batch, begun after that event, has made or changed.
+pub(super) async fn insert(
+    session: &mut PgConnection,
+    shard: Shard,
+    after_seq: u64,
+    plan: &WritePlan,
+) -> sqlx::Result<()> {
+    let (rooms, ids): (Vec<i64>, Vec<i64>) = changed_messages(plan).unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // A replay of one rejected event may come after the batch that begins there.
+    sqlx::query(
+        "INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (shard, after_seq) DO UPDATE
+         SET rooms = search_due.rooms || excluded.rooms, ids = search_due.ids || excluded.ids",
+    )
+    .bind(shard.number())
+    .bind(to_i64(after_seq))
+    .bind(rooms)
+    .bind(ids)
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Room and id of each, as Postgres has them; some more than once.
+fn changed_messages(plan: &WritePlan) -> impl Iterator<Item = (i64, i64)> {
+    let new = plan.messages.iter().map(|(id, message)| (to_i64(message.room.0), to_i64(*id)));
+    new.chain(plan.revisions.message_keys())
+}

@@ -1,0 +1,63 @@
+//! Gathering batches from the log: what is there already, or comes within a few milliseconds, or, where
+//! batches follow one another closely, within a few more.
+
+use std::time::Duration;
+
+use log::{LogReader, ReadError, ReadEvent, StoredEvent};
+use tokio::time::{Instant, timeout_at};
+
+use crate::plan;
+
+/// How long a batch waits for more when the log has nothing more to give.
+const LINGER: Duration = Duration::from_millis(3);
+/// Between the ends of batches under steady traffic: each transaction costs the same however little it writes.
+const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// How long it waits for what the log says is on its way.
+const PENDING_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// A run of contiguous events.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) events: Vec<StoredEvent>,
+    /// How many more the log has.
+    pub(crate) pending: u64,
+    /// Why no more will come from this reader; the events count all the same.
+    pub(crate) read_error: Option<ReadError>,
+}
+
+impl Batch {
+    /// The last event that the log is known to have.
+    pub(crate) fn log_end_seq(&self) -> u64 {
+        self.events.last().map_or(0, |last| last.seq + self.pending)
+    }
+}
+
+/// Adds to the first event what comes close behind it, up to `rows` events in all; `previous` is when the batch
+/// before was complete.
+pub(crate) async fn collect_batch(
+    reader: &mut LogReader,
+    first: ReadEvent,
+    last_batch_at: Instant,
+    events_max: usize,
+) -> Batch {
+    let begun = Instant::now();
+    let linger_until = (begun + LINGER).max(last_batch_at + COMMIT_INTERVAL_MIN);
+    let mut bytes = first.stored.payload.len();
+    let mut batch = Batch { events: vec![first.stored], pending: first.pending, read_error: None };
+    while batch.events.len() < events_max && !plan::is_batch_full(batch.events.len(), bytes) {
+        let until = if batch.pending > 0 { begun + PENDING_TIMEOUT } else { linger_until };
+        match timeout_at(until, reader.next()).await {
+            Ok(Ok(read)) => {
+                bytes += read.stored.payload.len();
+                batch.pending = read.pending;
+                batch.events.push(read.stored);
+            }
+            Ok(Err(error)) => {
+                batch.read_error = Some(error);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    batch
+}

@@ -1,0 +1,93 @@
+//! Rooms of a shard that were closed a short time before what is written now.
+//!
+//! What must hold: a message or an edit that stands in the log behind its room's closing is not written: its sender
+//! was told that the room is closed, and no socket was pushed it. Such an event was on its way when the room was
+//! closed, so that it comes seconds behind the closing: no room has to be remembered for long, and no row is asked
+//! for.
+
+use std::collections::{HashMap, VecDeque};
+
+use protocol::id::{RoomId, Shard};
+use sqlx::PgConnection;
+
+use crate::watermark::to_i64;
+
+/// The most rooms remembered of a shard; the oldest make room.
+const ROOMS_MAX: usize = 65_536;
+
+/// Rooms with the event that closed each.
+#[derive(Debug, Default)]
+pub(crate) struct RecentlyClosedRooms {
+    closing_seqs: HashMap<RoomId, u64>,
+    oldest_first: VecDeque<RoomId>,
+}
+
+impl RecentlyClosedRooms {
+    /// The rooms that were closed within the ten minutes before the event at the watermark, all of them by an event up
+    /// to that.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub(crate) async fn read(
+        session: &mut PgConnection,
+        shard: Shard,
+        watermark_seq: u64,
+    ) -> sqlx::Result<Self> {
+        let rooms: Vec<i64> = sqlx::query_scalar(
+            "SELECT s.room FROM room_state s
+             WHERE s.shard = $1 AND s.closed_at > (
+                 SELECT to_timestamp(coalesce(w.stored_at, 0) / 1e9) - interval '10 minutes'
+                 FROM watermark w WHERE w.shard = $1)
+             ORDER BY s.closed_at DESC LIMIT $2",
+        )
+        .bind(shard.number())
+        .bind(to_i64(ROOMS_MAX as u64))
+        .fetch_all(session)
+        .await?;
+        let mut closed = Self::default();
+        for room in rooms.into_iter().rev().filter_map(|room| u64::try_from(room).ok()) {
+            closed.note_closing(RoomId(room), watermark_seq);
+        }
+        Ok(closed)
+    }
+
+    /// An event closes a room. Closing is final: of several the first counts.
+    pub(crate) fn note_closing(&mut self, room: RoomId, seq: u64) {
+        if let Some(known) = self.closing_seqs.get_mut(&room) {
+            *known = (*known).min(seq);
+            return;
+        }
+        if self.oldest_first.len() >= ROOMS_MAX
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.closing_seqs.remove(&oldest);
+        }
+        self.closing_seqs.insert(room, seq);
+        self.oldest_first.push_back(room);
+    }
+
+    /// Whether a room was closed before that event.
+    pub(crate) fn is_closed_before(&self, room: RoomId, seq: u64) -> bool {
+        self.closing_seqs.get(&room).is_some_and(|closed| *closed < seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_room_is_remembered_until_many_others_are_closed() {
+        let mut closed = RecentlyClosedRooms::default();
+        closed.note_closing(RoomId(1), 7);
+        closed.note_closing(RoomId(1), 9);
+        assert!(closed.is_closed_before(RoomId(1), 8), "the first closing counts");
+        assert!(!closed.is_closed_before(RoomId(1), 7));
+        assert!(!closed.is_closed_before(RoomId(2), 8));
+        for room in 0..ROOMS_MAX as u64 {
+            closed.note_closing(RoomId(10 + room), 10);
+        }
+        assert_eq!((closed.closing_seqs.len(), closed.oldest_first.len()), (ROOMS_MAX, ROOMS_MAX));
+        assert!(!closed.is_closed_before(RoomId(1), 8));
+    }
+}

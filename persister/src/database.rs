@@ -1,0 +1,137 @@
+//! Database sessions: those that write batches, pooled, and single ones for other work.
+//!
+//! What must hold: a session whose last transaction failed is never used again, every statement has a time-out, and no
+//! message shows the database's address.
+
+use std::{str::FromStr as _, time::Duration};
+
+use anyhow::Context as _;
+use deadpool::{
+    Runtime,
+    managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult},
+};
+use service::metric_names::PERSISTER_SESSIONS;
+use sqlx::{
+    ConnectOptions as _, Connection as _,
+    postgres::{PgConnectOptions, PgConnection},
+};
+
+use crate::config::WriteDatabaseArgs;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a writer waits for a session: others hold one for at most one transaction.
+const POOL_WAIT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Opens sessions of one database.
+#[derive(Clone)]
+pub(crate) struct DatabaseConnector {
+    options: PgConnectOptions,
+}
+
+impl DatabaseConnector {
+    pub(crate) fn new(args: &WriteDatabaseArgs) -> anyhow::Result<Self> {
+        // The parser's own message may hold a part of the address, and with it the password.
+        let options = PgConnectOptions::from_str(&args.database_url)
+            .ok()
+            .context("DATABASE_URL is not postgres://user:password@host:port/name")?
+            .application_name("roomcast-persister")
+            // The server closes the session of a vanished persister, and frees its locks, within half a minute.
+            .options([
+                ("statement_timeout", "10s"),
+                ("lock_timeout", "5s"),
+                ("idle_in_transaction_session_timeout", "15s"),
+                ("tcp_keepalives_idle", "10"),
+                ("tcp_keepalives_interval", "5"),
+                ("tcp_keepalives_count", "3"),
+            ])
+            .options(service::schema::PLANNER)
+            .disable_statement_logging();
+        Ok(Self { options })
+    }
+
+    /// The same database with another `statement_timeout`, as PostgreSQL writes it (`5s`).
+    pub(crate) fn with_statement_timeout(self, limit: &str) -> Self {
+        Self { options: self.options.options([("statement_timeout", limit)]) }
+    }
+
+    /// Opens a session outside any pool.
+    pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect());
+        connected.await.context("the database did not answer in time")?.context("the database refused")
+    }
+}
+
+impl Manager for DatabaseConnector {
+    type Type = PgConnection;
+    type Error = anyhow::Error;
+
+    async fn create(&self) -> anyhow::Result<PgConnection> {
+        self.connect().await
+    }
+
+    async fn recycle(&self, session: &mut PgConnection, _: &Metrics) -> RecycleResult<anyhow::Error> {
+        session.ping().await.map_err(|error| RecycleError::Backend(error.into()))
+    }
+}
+
+/// The sessions that write.
+#[derive(Clone)]
+pub(crate) struct SessionPool {
+    name: &'static str,
+    pool: Pool<DatabaseConnector>,
+}
+
+impl SessionPool {
+    pub(crate) fn new(
+        name: &'static str,
+        database: DatabaseConnector,
+        sessions: u16,
+    ) -> anyhow::Result<Self> {
+        let pool = Pool::builder(database)
+            .max_size(usize::from(sessions))
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(POOL_WAIT_TIMEOUT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .recycle_timeout(Some(PING_TIMEOUT))
+            .build()?;
+        Ok(Self { name, pool })
+    }
+
+    /// Takes a session from the pool. It is closed where the writer is dropped without [`Writer::give_back`].
+    pub(crate) async fn take(&self) -> anyhow::Result<PooledSession> {
+        let object =
+            self.pool.get().await.map_err(|error| anyhow::anyhow!("no database session: {error}"))?;
+        let status = self.pool.status();
+        let (size, idle) = (u32::try_from(status.size)?, u32::try_from(status.available)?);
+        metrics::gauge!(PERSISTER_SESSIONS, "pool" => self.name, "state" => "idle").set(idle);
+        metrics::gauge!(PERSISTER_SESSIONS, "pool" => self.name, "state" => "busy")
+            .set(size.saturating_sub(idle));
+        Ok(PooledSession { object: Some(object) })
+    }
+}
+
+/// A session of the pool, held exclusively.
+pub(crate) struct PooledSession {
+    object: Option<Object<DatabaseConnector>>,
+}
+
+impl PooledSession {
+    pub(crate) fn session(&mut self) -> &mut PgConnection {
+        self.object.as_mut().expect("held until given back, which consumes the writer")
+    }
+
+    /// Gives the session back to the pool. Only after its transaction has succeeded.
+    pub(crate) fn give_back(mut self) {
+        drop(self.object.take());
+    }
+}
+
+impl Drop for PooledSession {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            // Its state is unknown: it leaves the pool, and the server rolls back the open transaction.
+            drop(Object::take(object));
+        }
+    }
+}

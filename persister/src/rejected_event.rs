@@ -1,0 +1,123 @@
+//! An event as the table `rejected_event` keeps it: whole, so that a later version can apply it.
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use log::StoredEvent;
+use protocol::id::Shard;
+use time::OffsetDateTime;
+
+use crate::watermark::to_i64;
+
+/// Why an event is kept, as the column `cause` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RejectionCause {
+    /// This version does not know its subject, its name or its values: a later one may.
+    Unreadable,
+    /// Postgres refuses its data, or fails or takes too long for it again and again.
+    Refused,
+    /// It was appended to a log that had lost events, and another event has its id.
+    IdTaken,
+    /// It changes something that was made by an event that is kept here itself.
+    DependsOnRejected,
+    /// It was applied, but for fields that this version does not know.
+    UnknownFields,
+}
+
+impl RejectionCause {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Refused => "refused",
+            Self::IdTaken => "id-taken",
+            Self::DependsOnRejected => "waits",
+            Self::UnknownFields => "unknown-fields",
+        }
+    }
+}
+
+/// An event that is not applied, or not all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RejectedEvent {
+    pub(crate) seq: i64,
+    pub(crate) subject: String,
+    pub(crate) payload: Vec<u8>,
+    /// One `name: value` a line.
+    pub(crate) headers: String,
+    pub(crate) stored_at: OffsetDateTime,
+    pub(crate) cause: RejectionCause,
+    pub(crate) reason: String,
+}
+
+impl RejectedEvent {
+    pub(crate) fn new(stored: &StoredEvent, cause: RejectionCause, reason: &str) -> Self {
+        let mut headers: Vec<String> = stored
+            .headers
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| format!("{name}: {value}")))
+            .collect();
+        headers.sort_unstable();
+        // Postgres can't hold U+0000 in a text.
+        let clean = |text: &str| text.replace('\0', "\u{fffd}");
+        Self {
+            seq: to_i64(stored.seq),
+            subject: clean(&stored.subject),
+            payload: stored.payload.to_vec(),
+            headers: clean(&headers.join("\n")),
+            stored_at: stored.time,
+            cause,
+            reason: clean(reason),
+        }
+    }
+}
+
+/// The event as it was read from the log. Its time is not kept by older versions, and not needed to apply it.
+pub(crate) fn to_stored_event(
+    shard: Shard,
+    seq: u64,
+    subject: String,
+    headers: &str,
+    payload: Vec<u8>,
+) -> StoredEvent {
+    let mut map = HeaderMap::new();
+    for line in headers.lines() {
+        // A line of another form is not ours: what needs it then misses it, and says so.
+        let Some((name, value)) = line.split_once(": ") else { continue };
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            map.append(name, value);
+        }
+    }
+    StoredEvent {
+        shard,
+        seq,
+        subject,
+        headers: map,
+        payload: Bytes::from(payload),
+        time: OffsetDateTime::UNIX_EPOCH,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_that_was_kept_is_read_back_as_it_was() {
+        let mut headers = HeaderMap::new();
+        headers.append("Roomcast-Counter", "4");
+        headers.append("Roomcast-Counter", "5");
+        headers.append("Roomcast-Client-Request", r#""a: b""#);
+        let shard = Shard::from_number(2).expect("a shard");
+        let event = StoredEvent {
+            shard,
+            seq: 7,
+            subject: "chat.2.room.42.from-the-future".to_owned(),
+            headers,
+            payload: Bytes::from_static(b"\xff{}"),
+            time: OffsetDateTime::UNIX_EPOCH,
+        };
+        let kept = RejectedEvent::new(&event, RejectionCause::Unreadable, "unknown");
+        let back = to_stored_event(shard, 7, kept.subject, &kept.headers, kept.payload);
+        assert_eq!((&back.subject, &back.payload), (&event.subject, &event.payload));
+        assert_eq!(back.headers, event.headers);
+    }
+}

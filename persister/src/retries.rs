@@ -1,0 +1,98 @@
+//! Earlier failures of a shard's batches, and the smaller batches and single events that they led to.
+//!
+//! What must hold: no single event stops a shard for ever, and no event is given up for a failure of the
+//! database itself: only failures that the database blamed on nothing else are counted here.
+
+use crate::plan::BATCH_EVENTS_MAX;
+
+/// How often an event must fail alone, in a row, until it is rejected for an error that names no cause, or for
+/// statements that take too long while Postgres writes other things. There are growing pauses between the tries,
+/// up to three seconds.
+const FAILURES_MAX: u32 = 8;
+
+/// The failures that the next batch of a shard has to take into account.
+#[derive(Debug)]
+pub(crate) struct BatchRetries {
+    /// The most events of the next batch.
+    events_max: usize,
+    /// The event that failed alone the last time, and how often in a row it has.
+    failing_event: Option<(u64, u32)>,
+}
+
+impl Default for BatchRetries {
+    fn default() -> Self {
+        Self { events_max: BATCH_EVENTS_MAX, failing_event: None }
+    }
+}
+
+impl BatchRetries {
+    /// The most events of the next batch.
+    pub(crate) const fn events_max(&self) -> usize {
+        self.events_max
+    }
+
+    /// A batch took too long: the next one has half as many events, down to one.
+    pub(crate) fn note_timeout(&mut self, events: usize) {
+        self.events_max = (events.min(self.events_max) / 2).max(1);
+    }
+
+    /// A batch was written: the next one may be a quarter larger.
+    pub(crate) fn note_success(&mut self) {
+        self.events_max = (self.events_max + self.events_max / 4 + 1).min(BATCH_EVENTS_MAX);
+        self.failing_event = None;
+    }
+
+    /// An event has failed alone, for an error that blames nothing else. True once that has happened so often
+    /// that the event is rejected.
+    pub(crate) fn note_failure_of(&mut self, seq: u64) -> bool {
+        let times = match self.failing_event {
+            Some((failing, times)) if failing == seq => times + 1,
+            _ => 1,
+        };
+        self.failing_event = Some((seq, times));
+        times >= FAILURES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batch_halves_at_each_timeout_and_grows_back_after_success() {
+        let mut retries = BatchRetries::default();
+        let mut events = BATCH_EVENTS_MAX;
+        for halved in [500, 250, 125, 62, 31, 15, 7, 3, 1, 1] {
+            retries.note_timeout(events);
+            assert_eq!(retries.events_max(), halved);
+            events = halved;
+        }
+        for _ in 0..40 {
+            let before = retries.events_max();
+            retries.note_success();
+            assert!(retries.events_max() > before || before == BATCH_EVENTS_MAX, "{before}");
+        }
+        assert_eq!(retries.events_max(), BATCH_EVENTS_MAX);
+    }
+
+    #[test]
+    fn batch_smaller_than_the_limit_halves_by_its_own_size() {
+        let mut retries = BatchRetries::default();
+        retries.note_timeout(40);
+        assert_eq!(retries.events_max(), 20);
+    }
+
+    #[test]
+    fn event_is_given_up_only_after_failing_alone_several_times_in_a_row() {
+        let mut retries = BatchRetries::default();
+        for _ in 1..FAILURES_MAX {
+            assert!(!retries.note_failure_of(7));
+        }
+        assert!(!retries.note_failure_of(8), "another event begins anew");
+        for _ in 1..FAILURES_MAX {
+            assert!(!retries.note_failure_of(7));
+        }
+        retries.note_success();
+        assert!(!retries.note_failure_of(7), "so does one after which a batch was written");
+    }
+}

@@ -1,0 +1,240 @@
+//! One step of indexing: a slice of what a shard's notes say is due, in one transaction.
+
+use std::collections::BTreeMap;
+
+use protocol::id::Shard;
+use sqlx::{Connection as _, FromRow, PgConnection};
+use time::OffsetDateTime;
+
+use super::text_runs::split_long_runs;
+use crate::apply::ApplyError;
+
+/// Bytes of messages after which a step takes no further message.
+const STEP_BYTES_MAX: i64 = 256 << 10;
+/// Characters of a text that are indexed: more than api accepts, and few enough for a `tsvector`.
+const TEXT_CHARS_MAX: i32 = 16_384;
+
+/// A row of `search_due`, with as many of its messages as this step looks at.
+#[derive(FromRow)]
+struct DueRow {
+    after_seq: i64,
+    /// How many messages it names in all.
+    size: i32,
+    rooms: Vec<i64>,
+    ids: Vec<i64>,
+}
+
+/// A message that is due. It has no text where those before it already fill the step's bytes.
+#[derive(FromRow)]
+struct DueMessage {
+    /// Its place among those that were asked for, from 1.
+    n: i64,
+    room: i64,
+    id: i64,
+    created_at: OffsetDateTime,
+    is_deleted: bool,
+    text: Option<String>,
+}
+
+/// What a step has done.
+#[derive(Debug)]
+pub(super) struct IndexingOutcome {
+    /// How many messages were removed from the notes, those that no longer exist included.
+    pub(super) done_messages: usize,
+    /// How many messages were written or removed.
+    pub(super) indexed_messages: u64,
+    /// Whether more messages may be due.
+    pub(super) has_more: bool,
+}
+
+/// Selects and locks the first notes, with at most `$2` messages in all.
+const SELECT_DUE: &str = "
+WITH first AS (
+    SELECT after_seq, rooms, ids FROM search_due WHERE shard = $1 ORDER BY after_seq LIMIT $2 FOR UPDATE
+), due AS (
+    SELECT *, $2 - (sum(cardinality(ids)) OVER (ORDER BY after_seq) - cardinality(ids))::int AS free FROM first
+)
+SELECT after_seq, cardinality(ids) AS size, rooms[:free] AS rooms, ids[:free] AS ids
+FROM due WHERE free > 0 ORDER BY after_seq";
+
+/// Selects messages as they are now. PostgreSQL knows the sizes without reading the texts.
+const SELECT_MESSAGES: &str = "
+SELECT n, room, id, created_at, is_deleted, CASE WHEN before < $4 THEN left(body, $5) END AS text
+FROM (SELECT one.n, m.room, m.id, m.created_at, m.deleted_at IS NOT NULL AS is_deleted, m.body,
+             sum(octet_length(m.body)) OVER (ORDER BY one.n) - octet_length(m.body) AS before
+      FROM unnest($2::int8[], $3::int8[]) WITH ORDINALITY AS one (room, id, n)
+      CROSS JOIN LATERAL (SELECT * FROM message m
+                          WHERE m.shard = $1 AND m.room = one.room AND m.id = one.id LIMIT 1) m) AS sized
+ORDER BY n";
+
+/// Indexes up to `rows` of the messages that are due first, and removes them from the notes.
+pub(super) async fn index_due(
+    session: &mut PgConnection,
+    shard: Shard,
+    messages_max: usize,
+) -> sqlx::Result<IndexingOutcome> {
+    let mut transaction = session.begin().await?;
+    let notes = read_due(&mut transaction, shard, messages_max).await?;
+    let asked: usize = notes.iter().map(|note| note.ids.len()).sum();
+    let messages = read_messages(&mut transaction, shard, &notes).await?;
+    let enough = messages.iter().find(|message| message.text.is_none());
+    // Those that are no longer there count as done.
+    let taken = enough.map_or(Ok(asked), |first| usize::try_from(first.n - 1)).unwrap_or(0);
+    // A message that is due twice is written once.
+    let messages: BTreeMap<(i64, i64), DueMessage> = messages
+        .into_iter()
+        .filter(|message| message.text.is_some())
+        .map(|message| ((message.room, message.id), message))
+        .collect();
+    let (deleted, present): (Vec<_>, Vec<_>) = messages.values().partition(|message| message.is_deleted);
+    write_entries(&mut transaction, shard, &present).await?;
+    delete_entries(&mut transaction, shard, &deleted).await?;
+    remove_due(&mut transaction, shard, &notes, taken).await?;
+    transaction.commit().await?;
+    Ok(IndexingOutcome {
+        done_messages: taken,
+        indexed_messages: messages.len() as u64,
+        has_more: taken < asked || asked >= messages_max,
+    })
+}
+
+/// Removes the message that is due first from the notes without indexing it, and from the search index: the words of
+/// its former text are not its own any more. Returns its room and id.
+pub(super) async fn skip_first(session: &mut PgConnection, shard: Shard) -> sqlx::Result<Option<(i64, i64)>> {
+    let mut transaction = session.begin().await?;
+    let notes = read_due(&mut transaction, shard, 1).await?;
+    let first = notes.first().and_then(|note| Some((*note.rooms.first()?, *note.ids.first()?)));
+    if let Some((room, id)) = first {
+        sqlx::query("DELETE FROM message_search WHERE shard = $1 AND room = $2 AND id = $3")
+            .bind(shard.number())
+            .bind(room)
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    remove_due(&mut transaction, shard, &notes, 1).await?;
+    transaction.commit().await?;
+    Ok(first)
+}
+
+/// Whether parsing the text of the message that is due first takes longer than a statement may, where nothing is
+/// read or written with it. An error where the database is slow to even read it.
+pub(super) async fn is_slow_to_parse(session: &mut PgConnection, shard: Shard) -> Result<bool, ApplyError> {
+    let notes = read_due(session, shard, 1).await?;
+    let messages = read_messages(session, shard, &notes).await?;
+    let Some(text) = messages.first().and_then(|message| message.text.as_deref()) else { return Ok(false) };
+    let parsed = sqlx::query("SELECT length(to_tsvector('simple', $1))").bind(split_long_runs(text));
+    match parsed.execute(session).await.map_err(ApplyError::from) {
+        Ok(_) => Ok(false),
+        Err(ApplyError::TimedOut(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+async fn read_due(
+    session: &mut PgConnection,
+    shard: Shard,
+    messages_max: usize,
+) -> sqlx::Result<Vec<DueRow>> {
+    let rows = i32::try_from(messages_max).unwrap_or(i32::MAX);
+    sqlx::query_as(SELECT_DUE).bind(shard.number()).bind(rows).fetch_all(session).await
+}
+
+async fn read_messages(
+    session: &mut PgConnection,
+    shard: Shard,
+    notes: &[DueRow],
+) -> sqlx::Result<Vec<DueMessage>> {
+    let rooms: Vec<i64> = notes.iter().flat_map(|note| &note.rooms).copied().collect();
+    let ids: Vec<i64> = notes.iter().flat_map(|note| &note.ids).copied().collect();
+    sqlx::query_as(SELECT_MESSAGES)
+        .bind(shard.number())
+        .bind(rooms)
+        .bind(ids)
+        .bind(STEP_BYTES_MAX)
+        .bind(TEXT_CHARS_MAX)
+        .fetch_all(session)
+        .await
+}
+
+async fn write_entries(
+    session: &mut PgConnection,
+    shard: Shard,
+    messages: &[&DueMessage],
+) -> sqlx::Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<_> =
+        messages.iter().map(|m| split_long_runs(m.text.as_deref().unwrap_or_default())).collect();
+    sqlx::query(
+        "INSERT INTO message_search (shard, room, id, created_at, words)
+         SELECT $1, new.room, new.id, new.created_at, to_tsvector('simple', new.text)
+         FROM unnest($2::int8[], $3::int8[], $4::timestamptz[], $5::text[]) AS new (room, id, created_at, text)
+         ON CONFLICT (shard, room, id) DO UPDATE SET words = excluded.words",
+    )
+    .bind(shard.number())
+    .bind(messages.iter().map(|message| message.room).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.id).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.created_at).collect::<Vec<_>>())
+    .bind(texts.iter().map(AsRef::as_ref).collect::<Vec<&str>>())
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+async fn delete_entries(
+    session: &mut PgConnection,
+    shard: Shard,
+    messages: &[&DueMessage],
+) -> sqlx::Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "DELETE FROM message_search WHERE ctid = ANY (ARRAY(
+             SELECT s.ctid FROM unnest($2::int8[], $3::int8[]) AS gone (room, id)
+             CROSS JOIN LATERAL (SELECT s.ctid FROM message_search s
+                                 WHERE s.shard = $1 AND s.room = gone.room AND s.id = gone.id LIMIT 1) s))",
+    )
+    .bind(shard.number())
+    .bind(messages.iter().map(|message| message.room).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.id).collect::<Vec<_>>())
+    .execute(session)
+    .await?;
+    Ok(())
+}
+
+/// Removes the first `taken` messages from the notes. Triggers of `search_due` then write, in this transaction, what is
+/// kept of these messages elsewhere: their keys (`message_key`) and who has written in direct rooms (`room_writer`).
+async fn remove_due(
+    session: &mut PgConnection,
+    shard: Shard,
+    notes: &[DueRow],
+    mut taken: usize,
+) -> sqlx::Result<()> {
+    let mut finished = Vec::new();
+    for note in notes {
+        let part = taken.min(note.ids.len());
+        taken -= part;
+        if part == usize::try_from(note.size).unwrap_or(0) {
+            finished.push(note.after_seq);
+        } else if part > 0 {
+            sqlx::query(
+                "UPDATE search_due SET rooms = rooms[$3 + 1:], ids = ids[$3 + 1:]
+                 WHERE shard = $1 AND after_seq = $2",
+            )
+            .bind(shard.number())
+            .bind(note.after_seq)
+            .bind(i32::try_from(part).unwrap_or(i32::MAX))
+            .execute(&mut *session)
+            .await?;
+        }
+    }
+    sqlx::query("DELETE FROM search_due WHERE shard = $1 AND after_seq = ANY($2)")
+        .bind(shard.number())
+        .bind(finished)
+        .execute(session)
+        .await?;
+    Ok(())
+}

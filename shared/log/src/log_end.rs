@@ -1,0 +1,67 @@
+//! How far a process has seen a log to reach: further than Postgres knows while that is down.
+//!
+//! What must hold: it counts within the epoch in which it was seen, and in no other.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The last event seen, with its epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct LogEnd {
+    /// The epoch of the shard's stream.
+    pub epoch: u64,
+    /// An event of that epoch.
+    pub seq: u64,
+}
+
+/// How far one shard's log was seen to reach.
+#[derive(Debug, Default)]
+pub struct HighestSeen {
+    highest: Mutex<LogEnd>,
+}
+
+impl HighestSeen {
+    fn lock(&self) -> MutexGuard<'_, LogEnd> {
+        self.highest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log reaches that far. True where that is news.
+    pub fn note(&self, epoch: u64, seq: u64) -> bool {
+        let new = LogEnd { epoch, seq };
+        let mut highest = self.lock();
+        let is_news = new > *highest;
+        if is_news {
+            *highest = new;
+        }
+        is_news
+    }
+
+    /// The furthest event seen.
+    #[must_use]
+    pub fn highest(&self) -> LogEnd {
+        *self.lock()
+    }
+
+    /// The last event seen in an epoch; 0 where none was.
+    #[must_use]
+    pub fn in_epoch(&self, epoch: u64) -> u64 {
+        let highest = self.highest();
+        if highest.epoch == epoch { highest.seq } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_counts_within_its_epoch() {
+        let seen = HighestSeen::default();
+        let news: Vec<bool> =
+            [(1, 7), (1, 5), (2, 3), (1, 9)].into_iter().map(|(epoch, seq)| seen.note(epoch, seq)).collect();
+        assert_eq!(news, [true, false, true, false]);
+        assert_eq!((seen.in_epoch(1), seen.in_epoch(2)), (0, 3));
+    }
+}

@@ -1,0 +1,105 @@
+//! Fields that a later version writes: which events have such.
+
+use std::cell::RefCell;
+
+use serde_json::Value;
+
+use super::Event;
+
+impl Event {
+    /// Whether the payload that this event was decoded from has fields that this version does not know.
+    ///
+    /// An event of this version is written as it was read, so only others are compared field by field.
+    #[must_use]
+    pub fn lacks_fields_of(&self, payload: &[u8]) -> bool {
+        if self.is_written_as(payload) {
+            return false;
+        }
+        let known = serde_json::from_slice(&self.encode());
+        let (Ok(known), Ok(all)) = (known, serde_json::from_slice(payload)) else { return false };
+        lacks_fields(&known, &all)
+    }
+
+    /// Whether this version writes the event as exactly these bytes. One buffer a thread: nothing is allocated.
+    fn is_written_as(&self, payload: &[u8]) -> bool {
+        thread_local!(static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+        WRITTEN.with_borrow_mut(|written| {
+            written.clear();
+            let is_same = self.write_to(&mut *written).is_ok() && written.as_slice() == payload;
+            // A long event is no reason to keep its size for ever.
+            written.shrink_to(BUFFER_BYTES_KEPT);
+            is_same
+        })
+    }
+}
+
+/// Capacity of the buffer that is kept between two events.
+const BUFFER_BYTES_KEPT: usize = 64 << 10;
+
+/// Whether `all` has a field, at any depth, that `known` has not. One that is null says nothing.
+fn lacks_fields(known: &Value, all: &Value) -> bool {
+    match (known, all) {
+        (Value::Object(known), Value::Object(all)) => all.iter().any(|(name, value)| match known.get(name) {
+            Some(known) => lacks_fields(known, value),
+            None => !value.is_null(),
+        }),
+        (Value::Array(known), Value::Array(all)) => {
+            known.iter().zip(all).any(|(known, all)| lacks_fields(known, all))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventName;
+
+    const GOLDEN: &str = include_str!("golden.txt");
+
+    fn decoded(line: &str) -> (Event, Value) {
+        let (name, payload) = line.split_once(' ').expect("a name and a payload");
+        let event = Event::decode(EventName::parse(name).expect("a known event"), payload.as_bytes());
+        (event.expect("a payload of its form"), serde_json::from_str(payload).expect("JSON"))
+    }
+
+    /// Every object in a payload, as a path to it.
+    fn objects(value: &Value, path: &str, found: &mut Vec<String>) {
+        let Value::Object(fields) = value else { return };
+        found.push(path.to_owned());
+        for (name, value) in fields {
+            objects(value, &format!("{path}/{name}"), found);
+        }
+    }
+
+    #[test]
+    fn events_of_this_version_lack_nothing_however_they_are_spaced() {
+        for line in GOLDEN.lines() {
+            let (event, payload) = decoded(line);
+            assert!(!event.lacks_fields_of(payload.to_string().as_bytes()), "{line}");
+            let spaced = serde_json::to_vec_pretty(&payload).expect("JSON");
+            assert!(!event.lacks_fields_of(&spaced), "{line}");
+        }
+    }
+
+    #[test]
+    fn field_of_the_future_is_found_wherever_this_version_drops_it() {
+        for line in GOLDEN.lines() {
+            let (_, payload) = decoded(line);
+            let mut paths = Vec::new();
+            objects(&payload, "", &mut paths);
+            for path in paths {
+                let mut later = payload.clone();
+                let object = later.pointer_mut(&path).and_then(Value::as_object_mut).expect("an object");
+                object.insert("since_later".to_owned(), Value::from(7));
+                let later = later.to_string();
+                let name = EventName::parse(line.split(' ').next().expect("a name")).expect("known");
+                // Of an enum a further field is another variant.
+                let Ok(event) = Event::decode(name, later.as_bytes()) else { continue };
+                let written = String::from_utf8(event.encode().to_vec()).expect("UTF-8");
+                let kept = written.contains("since_later");
+                assert_eq!(event.lacks_fields_of(later.as_bytes()), !kept, "{later}");
+            }
+        }
+    }
+}

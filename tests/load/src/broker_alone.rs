@@ -1,0 +1,148 @@
+//! What the broker alone acknowledges: a stream of its own, on disk, that is removed afterwards.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use crate::{config::LoadArgs, post_connections};
+
+/// The stream, and what its answers come by.
+const STREAM: &str = "ROOMCAST_LOAD";
+const INBOX: &str = "_INBOX.roomcast-load";
+/// What is kept of it.
+const STREAM_BYTES_MAX: u64 = 256 << 20;
+
+/// Messages a second that it acknowledges, where so many are under way at once.
+pub(crate) fn measure_acknowledged_per_second(config: &LoadArgs, in_flight: usize) -> anyhow::Result<f64> {
+    let mut broker = BrokerClient::open(&config.nats_url)?;
+    let stream = json!({ "name": STREAM, "subjects": ["roomcast-load"], "storage": "file", "discard": "old",
+                         "max_bytes": STREAM_BYTES_MAX, "num_replicas": 1 });
+    broker.request_stream_api("CREATE", &stream)?;
+    let measured = broker.publish(&vec![b'x'; config.size], in_flight, config.warmup, config.seconds);
+    broker.request_stream_api("DELETE", &Value::Null)?;
+    measured
+}
+
+struct BrokerClient {
+    stream: TcpStream,
+    /// What was read and not taken.
+    unparsed: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl BrokerClient {
+    fn open(url: &str) -> anyhow::Result<Self> {
+        let broker = post_connections::parse_broker_url(url)?;
+        let stream = TcpStream::connect(broker.address).context("it does not answer")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut this = Self { stream, unparsed: Vec::new(), buffer: vec![0; 64 << 10] };
+        write!(this.stream, "{}SUB {INBOX} 1\r\n", broker.connect_line)?;
+        Ok(this)
+    }
+
+    /// Asks for something to be done with the stream.
+    fn request_stream_api(&mut self, what: &str, body: &Value) -> anyhow::Result<()> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let subject = format!("$JS.API.STREAM.{what}.{STREAM}");
+        write!(self.stream, "PUB {subject} {INBOX} {}\r\n{body}\r\n", body.len())?;
+        let mut answers = Vec::new();
+        while answers.is_empty() {
+            answers = self.read_answers()?;
+        }
+        let answer: Value = serde_json::from_slice(&answers[0])?;
+        if answer["error"].is_object() {
+            bail!("{what}: {}", answer["error"]["description"]);
+        }
+        Ok(())
+    }
+
+    /// Publishes the next for each that is acknowledged, and counts those after the warm-up.
+    fn publish(
+        &mut self,
+        payload: &[u8],
+        in_flight: usize,
+        warmup_secs: u64,
+        measured_secs: u64,
+    ) -> anyhow::Result<f64> {
+        let head = format!("PUB roomcast-load {INBOX} {}\r\n", payload.len());
+        let one = [head.as_bytes(), payload, b"\r\n"].concat();
+        let start = Instant::now() + Duration::from_secs(warmup_secs);
+        let end = start + Duration::from_secs(measured_secs);
+        let (mut count, mut under_way) = (0_u64, in_flight);
+        self.stream.write_all(&one.repeat(in_flight))?;
+        while under_way > 0 {
+            let answers = self.read_answers()?;
+            if let Some(wrong) = answers.iter().find(|answer| !answer.starts_with(br#"{"stream""#)) {
+                bail!("a publish: {}", String::from_utf8_lossy(wrong));
+            }
+            let now = Instant::now();
+            if now >= end {
+                under_way -= answers.len();
+                continue;
+            }
+            count += if now < start { 0 } else { answers.len() as u64 };
+            self.stream.write_all(&one.repeat(answers.len()))?;
+        }
+        Ok(count as f64 / measured_secs as f64)
+    }
+
+    /// What has come to the inbox: waits for some, not for any in particular.
+    fn read_answers(&mut self) -> anyhow::Result<Vec<Vec<u8>>> {
+        let n = self.stream.read(&mut self.buffer).context("it does not answer")?;
+        if n == 0 {
+            bail!("it closed the connection");
+        }
+        self.unparsed.extend(&self.buffer[..n]);
+        let mut answers = Vec::new();
+        let mut out = Vec::new();
+        let taken = parse_messages(&self.unparsed, &mut out, &mut answers)?;
+        self.unparsed.drain(..taken);
+        self.stream.write_all(&out)?;
+        Ok(answers)
+    }
+}
+
+/// Takes whole messages and lines, and says how many bytes they were.
+fn parse_messages(bytes: &[u8], out: &mut Vec<u8>, answers: &mut Vec<Vec<u8>>) -> anyhow::Result<usize> {
+    let mut taken = 0;
+    while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
+        let line = std::str::from_utf8(&bytes[taken..taken + end])?.trim_end();
+        let mut len = end + 1;
+        if line.starts_with("MSG ") {
+            let size: usize = line.rsplit(' ').next().context("a message")?.parse()?;
+            let Some(payload) = bytes[taken + len..].get(..size + 2) else { break };
+            answers.push(payload[..size].to_vec());
+            len += size + 2;
+        } else if line.starts_with("HMSG ") {
+            bail!("it says that nobody keeps streams there");
+        }
+        post_connections::answer_broker_lines(out, &bytes[taken..taken + end + 1])?;
+        taken += len;
+    }
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_once_they_are_whole() {
+        let bytes = b"INFO {}\r\nMSG a 1 2\r\nhi\r\nPING\r\nMSG a 1 3\r\nyes\r\n";
+        let (mut out, mut answers) = (Vec::new(), Vec::new());
+        let taken = parse_messages(&bytes[..40], &mut out, &mut answers).expect("no error");
+        assert_eq!(
+            (taken, answers.as_slice(), out.as_slice()),
+            (30, &[b"hi".to_vec()][..], &b"PONG\r\n"[..])
+        );
+        let more = parse_messages(&bytes[taken..], &mut out, &mut answers).expect("no error");
+        assert_eq!((taken + more, answers.len()), (bytes.len(), 2));
+        assert!(parse_messages(b"-ERR 'Permissions Violation'\r\n", &mut out, &mut answers).is_err());
+    }
+}

@@ -1,0 +1,248 @@
+//! What one socket has received of each writer: in order, each once, nothing left out.
+//!
+//! What must hold: everything that was acknowledged after the socket was let in has to come; what was on
+//! its way then may come; what was refused need not, and nothing may come twice or late.
+
+use std::{collections::HashSet, fmt, ops::Range};
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Faults {
+    /// Never came.
+    pub(crate) lost: u64,
+    /// Came again.
+    pub(crate) twice: u64,
+    /// Came after a later one.
+    pub(crate) late: u64,
+    /// Came to a socket that it was not for.
+    pub(crate) astray: u64,
+    /// Sockets that the server closed, or that broke.
+    pub(crate) closed: u64,
+    /// Sockets, and rooms' lists, that take others for present than who are.
+    pub(crate) misled: u64,
+}
+
+impl Faults {
+    /// Whether anything did.
+    pub(crate) fn has_any(self) -> bool {
+        self != Self::default()
+    }
+
+    /// Adds others.
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.twice += other.twice;
+        self.late += other.late;
+        self.astray += other.astray;
+        self.closed += other.closed;
+        self.misled += other.misled;
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lost, twice, late, astray, closed, misled } = self;
+        write!(
+            f,
+            "{lost} lost, {twice} twice, {late} out of order, {astray} astray, {closed} sockets closed"
+        )?;
+        if *misled > 0 {
+            write!(f, ", {misled} wrong about who is there")?;
+        }
+        Ok(())
+    }
+}
+
+/// A writer: what it has sent, and what of it was not taken.
+#[derive(Debug, Default)]
+pub(crate) struct WriterState {
+    /// Sequences from 1 to this were sent.
+    pub(crate) sent_up_to: u64,
+    /// Sequences that were refused, or of which nobody knows.
+    pub(crate) refused_seqs: HashSet<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ReceivedFromWriter {
+    /// The highest that has come.
+    highest_seq: u64,
+    /// What was sent up to here was not promised.
+    not_promised_up_to: u64,
+    /// What was passed over.
+    skipped_seqs: Vec<u64>,
+}
+
+/// What one socket has received.
+#[derive(Debug, Default)]
+pub(crate) struct DeliveryTracker {
+    /// The first stream of its room.
+    first_writer: usize,
+    received: Vec<ReceivedFromWriter>,
+    faults: Faults,
+}
+
+impl DeliveryTracker {
+    /// A socket that is promised nothing yet of these streams.
+    pub(crate) fn new(writers: Range<usize>) -> Self {
+        Self {
+            first_writer: writers.start,
+            received: vec![ReceivedFromWriter::default(); writers.len()],
+            faults: Faults::default(),
+        }
+    }
+
+    /// It was let in: what is sent from now on must come.
+    pub(crate) fn expect_from_now(&mut self, writers: &[WriterState]) {
+        for (seen, stream) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
+            seen.not_promised_up_to = stream.sent_up_to;
+        }
+    }
+
+    /// It has left: what is on its way, and what is sent until the next promise, need not come. What was passed
+    /// over is lost, unless it was refused.
+    pub(crate) fn stop_expecting(&mut self, writers: &[WriterState]) {
+        for (seen, stream) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
+            let missing = seen.skipped_seqs.drain(..).filter(|seq| !stream.refused_seqs.contains(seq));
+            self.faults.lost += missing.count() as u64;
+            seen.not_promised_up_to = u64::MAX;
+        }
+    }
+
+    /// A message has come. What was not acknowledged may come late: nobody was told its place.
+    pub(crate) fn note_received(&mut self, writers: &[WriterState], writer: u32, seq: u64) {
+        let index = (writer as usize).checked_sub(self.first_writer);
+        let Some(seen) = index.and_then(|index| self.received.get_mut(index)) else {
+            self.faults.astray += 1;
+            return;
+        };
+        if seq <= seen.highest_seq {
+            match seen.skipped_seqs.iter().position(|hole| *hole == seq) {
+                Some(hole) => {
+                    seen.skipped_seqs.swap_remove(hole);
+                    self.faults.late += u64::from(!writers[writer as usize].refused_seqs.contains(&seq));
+                }
+                None => self.faults.twice += 1,
+            }
+            return;
+        }
+        if seq > seen.highest_seq + 1 {
+            seen.skipped_seqs.extend(seen.highest_seq.max(seen.not_promised_up_to).saturating_add(1)..seq);
+        }
+        seen.highest_seq = seq;
+    }
+
+    /// Whether all that was taken has come.
+    pub(crate) fn is_complete(&self, writers: &[WriterState]) -> bool {
+        self.received.iter().zip(&writers[self.first_writer..]).all(|(seen, stream)| {
+            let from = seen.highest_seq.max(seen.not_promised_up_to).saturating_add(1);
+            (from..=stream.sent_up_to).all(|seq| stream.refused_seqs.contains(&seq))
+        })
+    }
+
+    /// What went wrong since this was last asked: what has not come now is lost. It is promised nothing any
+    /// more.
+    pub(crate) fn take_faults(&mut self, writers: &[WriterState]) -> Faults {
+        for (seen, stream) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
+            seen.skipped_seqs
+                .extend(seen.highest_seq.max(seen.not_promised_up_to).saturating_add(1)..=stream.sent_up_to);
+        }
+        self.stop_expecting(writers);
+        std::mem::take(&mut self.faults)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(sent_up_to: u64) -> Vec<WriterState> {
+        vec![
+            WriterState { sent_up_to: 1_000, ..WriterState::default() },
+            WriterState { sent_up_to, ..WriterState::default() },
+        ]
+    }
+
+    fn faults(seqs: &[u64], streams: &[WriterState]) -> Faults {
+        let mut tracker = DeliveryTracker::new(1..2);
+        seqs.iter().for_each(|seq| tracker.note_received(streams, 1, *seq));
+        tracker.take_faults(streams)
+    }
+
+    #[test]
+    fn all_in_order_is_right() {
+        assert!(!faults(&[1, 2, 3], &sent(3)).has_any());
+    }
+
+    #[test]
+    fn what_is_left_out_is_lost_in_the_middle_and_at_the_end() {
+        assert_eq!(faults(&[1, 3], &sent(3)), Faults { lost: 1, ..Faults::default() });
+        assert_eq!(faults(&[1], &sent(3)), Faults { lost: 2, ..Faults::default() });
+        assert_eq!(faults(&[], &sent(3)), Faults { lost: 3, ..Faults::default() });
+    }
+
+    #[test]
+    fn what_comes_twice_or_late_is_seen() {
+        assert_eq!(faults(&[1, 2, 2, 3], &sent(3)), Faults { twice: 1, ..Faults::default() });
+        assert_eq!(faults(&[1, 3, 2], &sent(3)), Faults { late: 1, ..Faults::default() });
+        assert_eq!(faults(&[1, 3, 2, 2], &sent(3)), Faults { late: 1, twice: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn what_was_refused_need_not_come() {
+        let mut streams = sent(3);
+        streams[1].refused_seqs.extend([2, 3]);
+        assert!(!faults(&[1], &streams).has_any());
+        assert!(!faults(&[1, 3, 2], &streams).has_any(), "it was promised no place");
+        assert_eq!(faults(&[1, 2, 2], &streams), Faults { twice: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn anothers_messages_are_astray() {
+        let mut tracker = DeliveryTracker::new(1..2);
+        tracker.note_received(&sent(0), 0, 1);
+        tracker.note_received(&sent(0), 2, 1);
+        assert_eq!(tracker.take_faults(&sent(0)), Faults { astray: 2, ..Faults::default() });
+    }
+
+    #[test]
+    fn what_was_on_its_way_may_come_and_what_is_sent_later_must() {
+        let mut tracker = DeliveryTracker::new(1..2);
+        tracker.expect_from_now(&sent(5));
+        tracker.note_received(&sent(6), 1, 5);
+        tracker.note_received(&sent(6), 1, 6);
+        assert!(tracker.is_complete(&sent(6)) && !tracker.is_complete(&sent(7)));
+        assert_eq!(tracker.take_faults(&sent(7)), Faults { lost: 1, ..Faults::default() });
+
+        let mut tracker = DeliveryTracker::new(1..2);
+        tracker.expect_from_now(&sent(5));
+        tracker.note_received(&sent(8), 1, 8);
+        assert_eq!(tracker.take_faults(&sent(8)), Faults { lost: 2, ..Faults::default() });
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_who_leaves_may_come_and_what_was_passed_over_is_lost() {
+        let mut tracker = DeliveryTracker::new(1..2);
+        tracker.expect_from_now(&sent(0));
+        tracker.note_received(&sent(4), 1, 1);
+        tracker.stop_expecting(&sent(4));
+        tracker.note_received(&sent(4), 1, 2);
+        tracker.expect_from_now(&sent(4));
+        assert!(!tracker.take_faults(&sent(4)).has_any());
+
+        tracker.expect_from_now(&sent(4));
+        tracker.note_received(&sent(6), 1, 6);
+        tracker.stop_expecting(&sent(7));
+        assert_eq!(tracker.take_faults(&sent(7)), Faults { lost: 1, ..Faults::default() });
+    }
+
+    #[test]
+    fn while_it_is_away_nothing_is_lost() {
+        let mut tracker = DeliveryTracker::new(1..2);
+        tracker.expect_from_now(&sent(0));
+        tracker.note_received(&sent(1), 1, 1);
+        tracker.stop_expecting(&sent(1));
+        tracker.expect_from_now(&sent(4));
+        tracker.note_received(&sent(5), 1, 5);
+        assert!(!tracker.take_faults(&sent(5)).has_any());
+    }
+}

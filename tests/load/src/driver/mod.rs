@@ -1,0 +1,327 @@
+//! All sockets and links of a run, in one loop.
+
+mod churn;
+mod participants;
+mod sending;
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+use mio::{Events, Poll, Token, event::Event};
+
+use crate::{
+    config::{LoadArgs, Scenario},
+    context::RunContext,
+    delivery_check::{DeliveryTracker, Faults, WriterState},
+    measurements::{Measurements, NANOS_PER_SEC},
+    post_connections::PostConnections,
+    server::{PostRoute, SocketIndex, TestedServer, writers_of},
+    socket::{LoadSocket, SocketState},
+    timing::{self, SendSchedule, WakeTimer},
+};
+use churn::Churn;
+
+/// Handshakes and joins that are under way at once.
+pub(crate) const CONNECTING_MAX: usize = 200;
+/// How long nothing may happen while something is waited for.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// One in so many sockets may be turned away at first.
+const ONE_REFUSED_IN: usize = 10;
+/// Until a socket that was closed comes back.
+const RECONNECT_DELAY_NS: u64 = NANOS_PER_SEC / 5;
+const TIMER_TOKEN: Token = Token(usize::MAX - 1);
+
+/// Everything that is connected.
+pub(crate) struct LoadDriver<'a> {
+    pub(crate) context: RunContext<'a>,
+    /// Where sockets connect.
+    addresses: &'a [SocketAddr],
+    poll: Poll,
+    events: Events,
+    timer: WakeTimer,
+    /// Every connection reads into this one.
+    read_buffer: Box<[u8]>,
+    pub(crate) sockets: Vec<LoadSocket>,
+    post_connections: PostConnections,
+    /// Messages sent in all.
+    pub(crate) sent_messages: u64,
+    writers_per_room: usize,
+    rooms: usize,
+    text_bytes: usize,
+    /// When sockets leave their rooms, to enter them again.
+    churn: Option<Churn>,
+    /// Whether sockets that are closed come back; those that shall, and when.
+    pub(crate) is_reconnecting: bool,
+    reconnect_queue: VecDeque<(u64, usize)>,
+    /// How many have come back since this was last asked.
+    pub(crate) reconnected: u64,
+    /// Sockets that were lost since this was last asked, and why the first was.
+    lost_sockets: u64,
+    pub(crate) first_loss: Option<String>,
+}
+
+impl<'a> LoadDriver<'a> {
+    /// All seats, and the links that messages take.
+    pub(crate) fn new(config: &'a LoadArgs, server: &'a dyn TestedServer) -> anyhow::Result<Self> {
+        if config.reconnect && (server.post_route() == PostRoute::Socket || config.scenario.has_churn()) {
+            bail!("--reconnect: not where sockets write or come and go by themselves");
+        }
+        let poll = Poll::new()?;
+        let (rooms, each, writers) = (config.rooms(), config.sockets_per_room(), config.writers);
+        if server.post_route() == PostRoute::Socket && each == 0 {
+            bail!("without a socket nobody can write by one: choose another --publish, or --sockets");
+        }
+        let seats = (0..rooms * each).map(|socket| SocketIndex { socket, room: socket / each });
+        let sockets: Vec<_> = seats
+            .map(|seat| LoadSocket::new(seat, DeliveryTracker::new(writers_of(seat.room, writers))))
+            .collect();
+        let streams = rooms * writers;
+        let links =
+            PostConnections::open(config, server.post_route(), streams, sockets.len(), poll.registry())?;
+        Ok(Self {
+            context: RunContext {
+                server,
+                writers: std::iter::repeat_with(WriterState::default).take(streams).collect(),
+                idle_writers: (0..streams).collect(),
+                measurements: Measurements::new(0, 0),
+                asked_at_ns: vec![0; sockets.len()],
+                keeps_positions: config.scenario == Scenario::Storm || config.reconnect,
+                tracks_participants: config.scenario == Scenario::Joins,
+                rate_limited: 0,
+            },
+            addresses: &config.address,
+            events: Events::with_capacity(1024),
+            timer: WakeTimer::new(poll.registry(), TIMER_TOKEN)?,
+            read_buffer: vec![0; 256 << 10].into_boxed_slice(),
+            post_connections: links,
+            sent_messages: 0,
+            writers_per_room: writers,
+            rooms,
+            text_bytes: config.size,
+            churn: None,
+            is_reconnecting: config.reconnect,
+            reconnect_queue: VecDeque::new(),
+            reconnected: 0,
+            lost_sockets: 0,
+            first_loss: None,
+            sockets,
+            poll,
+        })
+    }
+
+    /// Connects every socket that is not, so many at once, and waits until all are in their rooms. A few may
+    /// be turned away at first, and ask again.
+    pub(crate) fn connect_all(
+        &mut self,
+        connecting_max: usize,
+        mut progress: impl FnMut(usize),
+    ) -> anyhow::Result<()> {
+        let mut waiting: Vec<usize> = (0..self.sockets.len()).rev().collect();
+        waiting.retain(|n| self.sockets[*n].state == SocketState::Closed);
+        let (mut under_way, mut done, mut moved, mut turned_away) = (Vec::new(), 0, Instant::now(), 0);
+        while !waiting.is_empty() || !under_way.is_empty() {
+            while under_way.len() < connecting_max
+                && let Some(next) = waiting.pop()
+            {
+                self.connect_one(next)?;
+                under_way.push(next);
+            }
+            self.poll_once(Duration::from_millis(50))?;
+            let before = under_way.len();
+            under_way.retain(|n| self.sockets[*n].state != SocketState::Joined);
+            let joined = before - under_way.len();
+            let closed: Vec<_> =
+                under_way.extract_if(.., |n| self.sockets[*n].state == SocketState::Closed).collect();
+            turned_away += closed.len();
+            if !closed.is_empty()
+                && (self.is_reconnecting || turned_away > self.sockets.len() / ONE_REFUSED_IN)
+            {
+                bail!("a socket is not let in: {}", self.first_loss.take().unwrap_or_default());
+            }
+            self.lost_sockets -= closed.len() as u64;
+            // Last of all: a server that has just begun is given time.
+            waiting.splice(0..0, closed);
+            if joined > 0 {
+                moved = Instant::now();
+                done += joined;
+                progress(done);
+            } else if moved.elapsed() > IDLE_TIMEOUT {
+                bail!("{} sockets are not let in within {IDLE_TIMEOUT:?}", under_way.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to connect one: each room's sockets to every address in turn, as are the rooms' first.
+    fn connect_one(&mut self, socket: usize) -> io::Result<()> {
+        let seat = self.sockets[socket].index();
+        let address = self.addresses[(seat.room + seat.socket) % self.addresses.len()];
+        self.sockets[socket].open(self.context.server, address, self.poll.registry())
+    }
+
+    /// Sends what is due, and takes what comes, until a time or until `stop` says so.
+    pub(crate) fn run_until(
+        &mut self,
+        schedule: &mut Option<SendSchedule>,
+        until_ns: u64,
+        mut stop: impl FnMut(&Self) -> bool,
+    ) -> anyhow::Result<()> {
+        loop {
+            let now = timing::now_ns();
+            if now >= until_ns || stop(self) {
+                return Ok(());
+            }
+            let mut next = self.run_due_churn(now).min(self.reconnect_due(now)?).min(until_ns);
+            if let Some(pace) = schedule {
+                self.send_due(pace, now)?;
+                next = next.min(pace.next_due_ns());
+            }
+            self.poll_once(Duration::from_nanos(next.saturating_sub(timing::now_ns())))?;
+        }
+    }
+
+    /// By which way messages are sent.
+    pub(crate) fn route(&self) -> PostRoute {
+        self.context.server.post_route()
+    }
+
+    /// Has come back whose time it is, and says when the next one's is.
+    fn reconnect_due(&mut self, now: u64) -> anyhow::Result<u64> {
+        while let Some((due, socket)) = self.reconnect_queue.front().copied() {
+            if due > now {
+                return Ok(due);
+            }
+            self.reconnect_queue.pop_front();
+            self.connect_one(socket)?;
+            self.reconnected += 1;
+        }
+        Ok(u64::MAX)
+    }
+
+    /// Drops all sockets at once, as a node that dies.
+    pub(crate) fn close_all(&mut self) {
+        self.sockets.iter_mut().for_each(|socket| socket.close(self.poll.registry()));
+    }
+
+    /// Waits for something to come, no longer than that, and takes it.
+    fn poll_once(&mut self, wait: Duration) -> anyhow::Result<()> {
+        let timeout = if wait < Duration::from_micros(20) {
+            Duration::ZERO
+        } else {
+            self.timer.set(wait)?;
+            IDLE_TIMEOUT
+        };
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let taken = events.iter().try_for_each(|event| self.handle_event(event));
+        self.events = events;
+        taken
+    }
+
+    fn handle_event(&mut self, event: &Event) -> anyhow::Result<()> {
+        let token = event.token().0;
+        if token == TIMER_TOKEN.0 {
+            return Ok(());
+        }
+        if let Some(link) = token.checked_sub(self.sockets.len()) {
+            let registry = self.poll.registry();
+            return self.post_connections.handle_event(
+                link,
+                event,
+                &mut self.read_buffer,
+                &mut self.context,
+                registry,
+            );
+        }
+        if let Err(error) = self.handle_socket_event(token, event) {
+            self.close_lost_socket(token, &error);
+        }
+        Ok(())
+    }
+
+    fn handle_socket_event(&mut self, token: usize, event: &Event) -> io::Result<()> {
+        let socket = &mut self.sockets[token];
+        if event.is_writable() {
+            socket.on_writable()?;
+        }
+        if event.is_readable() {
+            socket.on_readable(&mut self.read_buffer, event.is_read_closed(), &mut self.context)?;
+        }
+        Ok(())
+    }
+
+    /// Does something with a socket, which is lost where that fails.
+    fn with_socket(
+        &mut self,
+        socket: usize,
+        act: impl FnOnce(&mut LoadSocket, &mut RunContext<'a>) -> io::Result<()>,
+    ) {
+        if let Err(error) = act(&mut self.sockets[socket], &mut self.context) {
+            self.close_lost_socket(socket, &error);
+        }
+    }
+
+    fn close_lost_socket(&mut self, socket: usize, error: &io::Error) {
+        let seat = self.sockets[socket].index();
+        if self.sockets[socket].state == SocketState::Closed {
+            return;
+        }
+        self.first_loss
+            .get_or_insert_with(|| format!("socket {} of room {}: {error}", seat.socket, seat.room));
+        // Of what it waits for nobody knows whether it was taken.
+        for of in self.sockets[socket].pending().drain(..) {
+            self.context.writers[of.writer].refused_seqs.insert(of.seq);
+        }
+        self.sockets[socket].close(self.poll.registry());
+        if self.is_reconnecting {
+            self.reconnect_queue.push_back((timing::now_ns() + RECONNECT_DELAY_NS, socket));
+        } else {
+            self.lost_sockets += 1;
+        }
+    }
+
+    /// Whether all that was sent is answered.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.post_connections.is_answered() && self.sockets.iter().all(LoadSocket::is_answered)
+    }
+
+    /// Whether all that was sent is answered, and has come wherever it must.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.is_answered()
+            && self.reconnect_queue.is_empty()
+            && self.sockets.iter().all(|socket| match socket.state {
+                SocketState::Closed => true,
+                state => !state.is_waiting_for_answer() && socket.is_complete(&self.context.writers),
+            })
+            && self.count_wrong_sockets() == 0
+    }
+
+    /// What went wrong since this was last asked. What is missing now is lost.
+    pub(crate) fn take_faults(&mut self) -> Faults {
+        let (closed, misled) = (std::mem::take(&mut self.lost_sockets), self.count_wrong_sockets() as u64);
+        let mut faults = Faults { closed, misled, ..Faults::default() };
+        for socket in &mut self.sockets {
+            faults.add(socket.take_faults(&self.context.writers));
+            socket.expect_from_now(&self.context.writers);
+        }
+        faults
+    }
+
+    /// Lets everyone in again who was closed.
+    pub(crate) fn reconnect_all(&mut self) -> anyhow::Result<()> {
+        self.reconnect_queue.clear();
+        self.connect_all(CONNECTING_MAX, |_| ())?;
+        // What became of those that were closed meanwhile is no fault of the next run.
+        self.take_faults();
+        self.first_loss = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! Who writes when, and by which way it goes.
+
+use super::LoadDriver;
+use crate::{context::PendingMessage, marker::Marker, server::NewPost, timing::SendSchedule};
+
+/// What is sent between two looks at what has come.
+const SENDS_PER_PASS_MAX: usize = 512;
+
+impl LoadDriver<'_> {
+    pub(super) fn send_due(&mut self, schedule: &mut SendSchedule, now: u64) -> anyhow::Result<()> {
+        let free = std::mem::take(&mut self.context.idle_writers);
+        if schedule.is_paced_by_answers() {
+            free.into_iter().try_for_each(|stream| self.send_next(stream, now))?;
+        } else {
+            for _ in 0..SENDS_PER_PASS_MAX {
+                let due = schedule.next_due_ns();
+                if due > now {
+                    break;
+                }
+                self.send_next(self.next_writer()?, due)?;
+                schedule.note_sent();
+            }
+        }
+        self.post_connections.flush(&mut self.context, self.poll.registry())
+    }
+
+    /// Whose turn it is: every stream in turn, so that rooms are as busy as each other.
+    fn next_writer(&self) -> anyhow::Result<usize> {
+        let turn = usize::try_from(self.sent_messages)? % self.context.writers.len();
+        // One writer of each room, then the next of each.
+        Ok((turn % self.rooms) * self.writers_per_room + turn / self.rooms)
+    }
+
+    /// Sends a stream's next message.
+    fn send_next(&mut self, index: usize, due: u64) -> anyhow::Result<()> {
+        let stream = &mut self.context.writers[index];
+        stream.sent_up_to += 1;
+        self.sent_messages += 1;
+        let marker = Marker { writer: u32::try_from(index)?, seq: stream.sent_up_to, due_ns: due };
+        let of =
+            PendingMessage { number: self.sent_messages, writer: index, seq: stream.sent_up_to, due_ns: due };
+        let text = String::from_utf8(marker.to_message_text(self.text_bytes))?;
+        let room = index / self.writers_per_room;
+        let post = NewPost { room, writer: index, number: of.number, text: &text };
+        if self.post_connections.is_empty() {
+            self.send_by_socket(post, of);
+        } else {
+            self.post_connections.queue(post, of, self.context.server);
+        }
+        Ok(())
+    }
+
+    /// The room's first sockets write, one for each writer.
+    fn send_by_socket(&mut self, post: NewPost<'_>, of: PendingMessage) {
+        let each = self.sockets.len() / self.rooms;
+        let mut payload = Vec::new();
+        self.context.server.write_post(&mut payload, post);
+        let socket = post.room * each + post.writer % self.writers_per_room % each;
+        if let Err(error) = self.sockets[socket].send(self.context.server.opcode(), &payload) {
+            // Nobody has it, and nobody answers it.
+            self.context.writers[of.writer].refused_seqs.insert(of.seq);
+            self.close_lost_socket(socket, &error);
+        } else if self.context.server.is_acknowledging() {
+            self.sockets[socket].pending().push_back(of);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! One measured run at one rate: warm up, measure, wait for what is on its way.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::{
+    config::LoadArgs,
+    delivery_check::Faults,
+    driver::LoadDriver,
+    measurements::{Measurements, NANOS_PER_SEC, SecondStats, us_to_ms},
+    process::{self, MeasuredProcesses, ProcessUsage},
+    timing::{self, SendSchedule},
+};
+
+/// How long what is on its way may take, without anything coming.
+const SILENCE_NS_MAX: u64 = 5 * NANOS_PER_SEC;
+/// The same where a server may have been ended: longer than an election of its broker.
+const SILENCE_WITH_RECONNECTS_NS_MAX: u64 = 30 * NANOS_PER_SEC;
+/// Between two looks whether all has come.
+const POLL_INTERVAL_NS: u64 = NANOS_PER_SEC / 20;
+
+/// A process's share.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ProcessCost {
+    pub(crate) name: String,
+    /// CPU seconds within the window.
+    pub(crate) cpu: f64,
+    /// The same by million deliveries.
+    pub(crate) per_million: f64,
+    /// Microseconds by acknowledged message.
+    pub(crate) message_us: f64,
+    /// Resident at the end, in KiB.
+    pub(crate) rss_kib: u64,
+}
+
+/// What a run has shown.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RunResult {
+    /// Messages a second that were due.
+    pub(crate) rate: f64,
+    /// Seconds measured.
+    pub(crate) seconds: f64,
+    /// Deliveries within them.
+    pub(crate) deliveries: u64,
+    pub(crate) per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
+    pub(crate) costs: Vec<ProcessCost>,
+    /// Sockets that came into their rooms within the window, and how long that took.
+    pub(crate) joins: u64,
+    pub(crate) join_p99_ms: f64,
+    /// Messages that the server acknowledged within the window, and how long after they were due.
+    pub(crate) acknowledged: u64,
+    pub(crate) acknowledged_per_second: f64,
+    pub(crate) ack_p50_ms: f64,
+    pub(crate) ack_p99_ms: f64,
+    /// What the broker alone acknowledges a second, in append.
+    pub(crate) broker_per_second: Option<f64>,
+    /// This program's own CPU seconds.
+    pub(crate) own_cpu: f64,
+    pub(crate) faults: Faults,
+    /// Messages sent, since all sockets were there.
+    pub(crate) sent: u64,
+    /// Messages of the window that the server refused, or did not answer.
+    pub(crate) refused: u64,
+    /// Sockets that were closed and came back.
+    pub(crate) returned: u64,
+    /// Whether all came that must.
+    pub(crate) complete: bool,
+    pub(crate) timeline: Vec<SecondStats>,
+    pub(crate) spread: Vec<LatencyBucket>,
+}
+
+impl RunResult {
+    /// What a search has tried, in a line.
+    pub(crate) fn probe_line(&self, is_held: bool) -> String {
+        let verdict = match (is_held, self.faults.has_any()) {
+            (true, _) => "held".to_owned(),
+            (false, false) => "not held".to_owned(),
+            (false, true) => format!("not held: {}", self.faults),
+        };
+        let Self { rate, per_second, p99_ms, .. } = self;
+        format!("{rate:.0} messages/s: {per_second:.0} deliveries/s, p99 {p99_ms:.1} ms: {verdict}")
+    }
+}
+
+/// Deliveries of a range of latencies.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct LatencyBucket {
+    pub(crate) up_to_ms: f64,
+    pub(crate) deliveries: u64,
+}
+
+/// For how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunDuration {
+    pub(crate) warmup_secs: u64,
+    pub(crate) measured_secs: u64,
+}
+
+impl RunDuration {
+    /// As the flags say.
+    pub(crate) const fn from_args(config: &LoadArgs) -> Self {
+        Self { warmup_secs: config.warmup, measured_secs: config.seconds }
+    }
+}
+
+/// A run at that pace. Where deliveries are later than `give_up` it is ended: it will not hold.
+pub(crate) fn run_at_rate(
+    driver: &mut LoadDriver<'_>,
+    processes: &MeasuredProcesses,
+    schedule: Option<SendSchedule>,
+    duration: RunDuration,
+    give_up_latency_us: Option<u64>,
+) -> anyhow::Result<RunResult> {
+    let start = timing::now_ns() + duration.warmup_secs * NANOS_PER_SEC;
+    let end = start + duration.measured_secs * NANOS_PER_SEC;
+    driver.context.measurements = Measurements::new(start, end);
+    let mut schedule = schedule;
+    let is_hopeless = |world: &LoadDriver<'_>| {
+        give_up_latency_us.is_some_and(|micros| world.context.measurements.last_latency_us > micros)
+    };
+    driver.run_until(&mut schedule, start, is_hopeless)?;
+    let meter = RunMeter::start(driver, processes);
+    driver.run_until(&mut schedule, end, is_hopeless)?;
+    let meter = meter.stop();
+    let is_given_up = timing::now_ns() < end;
+    driver.context.measurements.close();
+    driver.stop_churn();
+    let complete = wait_for_deliveries(driver)? && !is_given_up;
+    Ok(meter.into_result(driver, schedule.map_or(0.0, |pace| pace.per_second()), complete))
+}
+
+/// What a window costs, and what becomes of it.
+pub(crate) struct RunMeter<'a> {
+    processes: &'a MeasuredProcesses,
+    before: Vec<ProcessUsage>,
+    after: Vec<ProcessUsage>,
+    start_ns: u64,
+    end_ns: u64,
+    own_cpu_secs: f64,
+    refused_before: u64,
+}
+
+impl<'a> RunMeter<'a> {
+    /// The window begins.
+    pub(crate) fn start(world: &LoadDriver<'_>, processes: &'a MeasuredProcesses) -> Self {
+        Self {
+            processes,
+            before: processes.read_usage(),
+            after: Vec::new(),
+            start_ns: timing::now_ns(),
+            end_ns: 0,
+            own_cpu_secs: own_cpu_secs(),
+            refused_before: count_refused(world),
+        }
+    }
+
+    /// It is over.
+    pub(crate) fn stop(self) -> Self {
+        let (after, own) = (self.processes.read_usage(), own_cpu_secs() - self.own_cpu_secs);
+        Self { after, own_cpu_secs: own, end_ns: timing::now_ns(), ..self }
+    }
+
+    /// What it has shown, once all has come that comes.
+    pub(crate) fn into_result(self, world: &mut LoadDriver<'_>, rate: f64, complete: bool) -> RunResult {
+        let faults = world.take_faults();
+        let tally = std::mem::replace(&mut world.context.measurements, Measurements::new(0, 0));
+        let seconds = (self.end_ns - self.start_ns) as f64 / NANOS_PER_SEC as f64;
+        RunResult {
+            rate,
+            seconds,
+            deliveries: tally.deliveries,
+            per_second: tally.deliveries as f64 / seconds,
+            p50_ms: us_to_ms(tally.latencies_us.value_at_quantile(0.5)),
+            p99_ms: us_to_ms(tally.latencies_us.value_at_quantile(0.99)),
+            max_ms: us_to_ms(tally.latencies_us.max()),
+            costs: process_costs(&self.before, &self.after, &tally),
+            joins: tally.join_latencies_us.len(),
+            join_p99_ms: us_to_ms(tally.join_latencies_us.value_at_quantile(0.99)),
+            acknowledged: tally.ack_latencies_us.len(),
+            acknowledged_per_second: tally.ack_latencies_us.len() as f64 / seconds,
+            ack_p50_ms: us_to_ms(tally.ack_latencies_us.value_at_quantile(0.5)),
+            ack_p99_ms: us_to_ms(tally.ack_latencies_us.value_at_quantile(0.99)),
+            broker_per_second: None,
+            own_cpu: self.own_cpu_secs,
+            faults,
+            sent: world.sent_messages,
+            refused: count_refused(world) - self.refused_before,
+            returned: std::mem::take(&mut world.reconnected),
+            complete,
+            spread: latency_buckets(&tally.latencies_us),
+            timeline: tally.seconds,
+        }
+    }
+}
+
+fn count_refused(world: &LoadDriver<'_>) -> u64 {
+    world.context.writers.iter().map(|stream| stream.refused_seqs.len() as u64).sum()
+}
+
+/// Waits until all has come, or nothing comes any more; says whether it has.
+pub(crate) fn wait_for_deliveries(world: &mut LoadDriver<'_>) -> anyhow::Result<bool> {
+    let silence = if world.is_reconnecting { SILENCE_WITH_RECONNECTS_NS_MAX } else { SILENCE_NS_MAX };
+    let mut silent_since = timing::now_ns();
+    loop {
+        if world.is_complete() {
+            return Ok(true);
+        }
+        silent_since = silent_since.max(world.context.measurements.last_arrival_ns);
+        if timing::now_ns() > silent_since + silence {
+            return Ok(false);
+        }
+        world.run_until(&mut None, timing::now_ns() + POLL_INTERVAL_NS, |_| false)?;
+    }
+}
+
+fn process_costs(before: &[ProcessUsage], after: &[ProcessUsage], tally: &Measurements) -> Vec<ProcessCost> {
+    process::pairs_by_pid(before, after)
+        .map(|(before, after)| {
+            let cpu = after.cpu - before.cpu;
+            // Microseconds each are seconds a million.
+            let each = |count: u64| if count == 0 { 0.0 } else { cpu * 1e6 / count as f64 };
+            ProcessCost {
+                name: after.name.clone(),
+                cpu,
+                per_million: each(tally.deliveries),
+                message_us: each(tally.ack_latencies_us.len()),
+                rss_kib: after.rss_kib,
+            }
+        })
+        .collect()
+}
+
+/// The histogram in steps of a quarter more each, from the first that has any to the last.
+fn latency_buckets(latency: &Histogram<u64>) -> Vec<LatencyBucket> {
+    let steps: Vec<LatencyBucket> = latency
+        .iter_log(16, 1.25)
+        .map(|step| LatencyBucket {
+            up_to_ms: us_to_ms(step.value_iterated_to()),
+            deliveries: step.count_since_last_iteration(),
+        })
+        .collect();
+    let first = steps.iter().position(|step| step.deliveries > 0).unwrap_or(0);
+    steps.into_iter().skip(first).collect()
+}
+
+fn own_cpu_secs() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+}

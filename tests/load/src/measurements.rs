@@ -1,0 +1,135 @@
+//! What is measured: deliveries and their latencies, as a whole and second by second.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Longer than anything that is waited for, in microseconds.
+const LATENCY_US_MAX: u64 = 600_000_000;
+
+/// Latencies in microseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("bounds that are allowed")
+}
+
+/// One second of a run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SecondStats {
+    pub(crate) deliveries: u64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+}
+
+/// A window of time, and what was seen in it.
+#[derive(Debug)]
+pub(crate) struct Measurements {
+    start_ns: u64,
+    end_ns: u64,
+    /// Deliveries that came within the window.
+    pub(crate) deliveries: u64,
+    /// Latencies of the messages that were due within it, whenever they came.
+    pub(crate) latencies_us: Histogram<u64>,
+    /// The window's seconds.
+    pub(crate) seconds: Vec<SecondStats>,
+    /// From asking into a room to being in it.
+    pub(crate) join_latencies_us: Histogram<u64>,
+    /// From when a message was due to its acknowledgement, of those that came within the window.
+    pub(crate) ack_latencies_us: Histogram<u64>,
+    second_latencies_us: Histogram<u64>,
+    second_end_ns: u64,
+    /// The last delivery's latency, in microseconds.
+    pub(crate) last_latency_us: u64,
+    /// When the last delivery came.
+    pub(crate) last_arrival_ns: u64,
+}
+
+impl Measurements {
+    /// A window between two times; nothing is counted before it.
+    pub(crate) fn new(start: u64, end: u64) -> Self {
+        Self {
+            start_ns: start,
+            end_ns: end,
+            deliveries: 0,
+            latencies_us: histogram(),
+            seconds: Vec::new(),
+            join_latencies_us: histogram(),
+            ack_latencies_us: histogram(),
+            second_latencies_us: histogram(),
+            second_end_ns: start + NANOS_PER_SEC,
+            last_latency_us: 0,
+            last_arrival_ns: 0,
+        }
+    }
+
+    /// A message that was due then has come now.
+    pub(crate) fn note_delivery(&mut self, due: u64, now: u64) {
+        let micros = now.saturating_sub(due) / 1_000;
+        self.last_latency_us = micros;
+        self.last_arrival_ns = now;
+        if (self.start_ns..self.end_ns).contains(&due) {
+            self.latencies_us.saturating_record(micros);
+        }
+        if (self.start_ns..self.end_ns).contains(&now) {
+            self.close_seconds_before(now);
+            self.deliveries += 1;
+            self.second_latencies_us.saturating_record(micros);
+        }
+    }
+
+    /// A socket that had asked into its room then is in it now.
+    pub(crate) fn note_join(&mut self, asked: u64, now: u64) {
+        if (self.start_ns..self.end_ns).contains(&now) {
+            self.join_latencies_us.saturating_record(now.saturating_sub(asked) / 1_000);
+        }
+    }
+
+    /// A message that was due then is acknowledged now.
+    pub(crate) fn note_ack(&mut self, due: u64, now: u64) {
+        self.last_arrival_ns = self.last_arrival_ns.max(now);
+        if (self.start_ns..self.end_ns).contains(&now) {
+            self.ack_latencies_us.saturating_record(now.saturating_sub(due) / 1_000);
+        }
+    }
+
+    fn close_seconds_before(&mut self, now: u64) {
+        while now >= self.second_end_ns {
+            self.seconds.push(SecondStats {
+                deliveries: self.second_latencies_us.len(),
+                p50_ms: us_to_ms(self.second_latencies_us.value_at_quantile(0.5)),
+                p99_ms: us_to_ms(self.second_latencies_us.value_at_quantile(0.99)),
+            });
+            self.second_latencies_us.reset();
+            self.second_end_ns += NANOS_PER_SEC;
+        }
+    }
+
+    /// The window is over.
+    pub(crate) fn close(&mut self) {
+        self.close_seconds_before(self.end_ns);
+    }
+}
+
+/// A second, in nanoseconds.
+pub(crate) const NANOS_PER_SEC: u64 = 1_000_000_000;
+
+/// Microseconds as milliseconds.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub(crate) fn us_to_ms(micros: u64) -> f64 {
+    micros as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_window_counts_and_what_comes_late_of_it_has_its_latency() {
+        let mut tally = Measurements::new(NANOS_PER_SEC, 3 * NANOS_PER_SEC);
+        tally.note_delivery(0, NANOS_PER_SEC / 2);
+        tally.note_delivery(NANOS_PER_SEC, NANOS_PER_SEC + 1_000_000);
+        tally.note_delivery(2 * NANOS_PER_SEC, 7 * NANOS_PER_SEC);
+        tally.close();
+        assert_eq!((tally.deliveries, tally.latencies_us.len()), (1, 2));
+        assert_eq!(tally.seconds.iter().map(|s| s.deliveries).collect::<Vec<_>>(), [1, 0]);
+        assert!(tally.latencies_us.max() >= 4_990_000);
+    }
+}

@@ -1,0 +1,253 @@
+//! Connections by which messages are sent that no socket hears: HTTP, or the broker's own protocol.
+//!
+//! What must hold: one that is lost is replaced, and of what it had not answered nobody knows: it counts as
+//! refused.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
+};
+
+use anyhow::{Context as _, bail};
+use mio::{Registry, event::Event};
+
+use crate::{
+    config::LoadArgs,
+    context::{PendingMessage, PostOutcome, RunContext},
+    http,
+    nonblocking::NonblockingStream,
+    server::{NewPost, PostRoute, TestedServer},
+    timing,
+};
+
+/// Which protocol it speaks.
+#[derive(Debug)]
+enum PostProtocol {
+    /// Answers come in the requests' order.
+    Http(VecDeque<PendingMessage>),
+    /// No answers.
+    Nats,
+}
+
+/// A connection for sending.
+#[derive(Debug)]
+struct PostConnection {
+    /// Where it leads.
+    address: SocketAddr,
+    stream: NonblockingStream,
+    protocol: PostProtocol,
+    /// Something waits to be flushed.
+    is_dirty: bool,
+}
+
+impl PostConnection {
+    /// Whether no answer is waited for.
+    fn is_answered(&self) -> bool {
+        match &self.protocol {
+            PostProtocol::Http(waiting) => waiting.is_empty(),
+            PostProtocol::Nats => true,
+        }
+    }
+
+    /// Reads all answers that are there.
+    fn read_answers(
+        &mut self,
+        buffer: &mut [u8],
+        is_read_closed: bool,
+        context: &mut RunContext<'_>,
+    ) -> io::Result<()> {
+        let protocol = &mut self.protocol;
+        self.stream.on_readable(buffer, is_read_closed, |out, bytes| match protocol {
+            PostProtocol::Http(waiting) => {
+                let (mut taken, now) = (0, timing::now_ns());
+                while let Some(answer) = http::parse_first(&bytes[taken..]).map_err(|_| malformed_answer())? {
+                    taken += answer.len;
+                    let of = waiting.pop_front().ok_or_else(malformed_answer)?;
+                    context.note_answer(of, PostOutcome::from_status(answer.status.into()), now);
+                }
+                Ok(taken)
+            }
+            PostProtocol::Nats => answer_broker_lines(out, bytes),
+        })?;
+        self.stream.flush()
+    }
+
+    /// Begins anew where it was lost: a server may end what has been idle for long, or may itself have ended.
+    fn reconnect(
+        &mut self,
+        error: io::Error,
+        token: usize,
+        context: &mut RunContext<'_>,
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let (PostProtocol::Http(waiting), BrokenPipe | ConnectionReset | UnexpectedEof) =
+            (&mut self.protocol, error.kind())
+        else {
+            return Err(error).context("a connection for sending");
+        };
+        let now = timing::now_ns();
+        waiting.drain(..).for_each(|of| context.note_answer(of, PostOutcome::Refused, now));
+        self.stream = NonblockingStream::open(self.address, token, registry)?;
+        Ok(())
+    }
+}
+
+/// All connections for sending; none where sockets write.
+#[derive(Debug)]
+pub(crate) struct PostConnections {
+    connections: Vec<PostConnection>,
+    /// The first one's token.
+    first_token: usize,
+}
+
+impl PostConnections {
+    /// As many as so many streams' messages take by that route, spread over its addresses.
+    pub(crate) fn open(
+        config: &LoadArgs,
+        route: PostRoute,
+        writers: usize,
+        first_token: usize,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
+        let mut links = Self { connections: Vec::new(), first_token };
+        match route {
+            PostRoute::Socket => {}
+            PostRoute::Http(addresses) => {
+                for address in addresses.into_iter().cycle().take(config.connections.clamp(1, writers)) {
+                    links.add(address, PostProtocol::Http(VecDeque::new()), registry)?;
+                }
+            }
+            PostRoute::Nats(address) => {
+                links.add(address, PostProtocol::Nats, registry)?;
+                links.connections[0]
+                    .stream
+                    .unsent()
+                    .extend(parse_broker_url(&config.nats_url)?.connect_line.as_bytes());
+            }
+        }
+        Ok(links)
+    }
+
+    fn add(&mut self, address: SocketAddr, protocol: PostProtocol, registry: &Registry) -> io::Result<()> {
+        let line = NonblockingStream::open(address, self.first_token + self.connections.len(), registry)?;
+        self.connections.push(PostConnection { address, stream: line, protocol, is_dirty: false });
+        Ok(())
+    }
+
+    /// Whether sockets write.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Whether all that was sent is answered.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.connections.iter().all(PostConnection::is_answered)
+    }
+
+    /// Puts a message into its stream's connection, to be flushed.
+    pub(crate) fn queue(&mut self, message: NewPost<'_>, pending: PendingMessage, server: &dyn TestedServer) {
+        let count = self.connections.len();
+        let link = &mut self.connections[pending.writer % count];
+        server.write_post(link.stream.unsent(), message);
+        if let PostProtocol::Http(waiting) = &mut link.protocol {
+            waiting.push_back(pending);
+        }
+        link.is_dirty = true;
+    }
+
+    /// Sends what was posted.
+    pub(crate) fn flush(&mut self, context: &mut RunContext<'_>, registry: &Registry) -> anyhow::Result<()> {
+        for (n, link) in self.connections.iter_mut().enumerate() {
+            if std::mem::take(&mut link.is_dirty)
+                && let Err(error) = link.stream.flush()
+            {
+                link.reconnect(error, self.first_token + n, context, registry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what has come for the n-th.
+    pub(crate) fn handle_event(
+        &mut self,
+        index: usize,
+        event: &Event,
+        buffer: &mut [u8],
+        context: &mut RunContext<'_>,
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        let link = &mut self.connections[index];
+        let mut result = if event.is_writable() { link.stream.on_writable() } else { Ok(()) };
+        if result.is_ok() && event.is_readable() {
+            result = link.read_answers(buffer, event.is_read_closed(), context);
+        }
+        result.or_else(|error| link.reconnect(error, self.first_token + index, context, registry))
+    }
+}
+
+fn malformed_answer() -> io::Error {
+    io::Error::other("the server's answer is not one")
+}
+
+/// Takes whole lines: a ping is answered, an error ends it.
+pub(crate) fn answer_broker_lines(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
+    let mut taken = 0;
+    while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
+        let line = &bytes[taken..taken + end];
+        taken += end + 1;
+        if line.starts_with(b"PING") {
+            out.extend(b"PONG\r\n");
+        } else if line.starts_with(b"-ERR") {
+            return Err(io::Error::other(format!("the broker: {}", String::from_utf8_lossy(line).trim())));
+        }
+    }
+    Ok(taken)
+}
+
+/// Where a broker is and how one says who one is.
+pub(crate) struct BrokerEndpoint {
+    pub(crate) address: SocketAddr,
+    /// The first that is sent.
+    pub(crate) connect_line: String,
+}
+
+/// A broker by its URL.
+pub(crate) fn parse_broker_url(url: &str) -> anyhow::Result<BrokerEndpoint> {
+    let Some(rest) = url.strip_prefix("nats://") else { bail!("NATS_URL: not of the form nats://…") };
+    let (who, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let host = if host.contains(':') { host.to_owned() } else { format!("{host}:4222") };
+    let address = host.to_socket_addrs().ok().and_then(|mut found| found.next()).context("NATS_URL")?;
+    let mut options =
+        serde_json::json!({ "verbose": false, "headers": true, "lang": "rust", "version": "0" });
+    if let Some((user, password)) = who.split_once(':') {
+        options["user"] = user.into();
+        options["pass"] = password.into();
+    }
+    Ok(BrokerEndpoint { address, connect_line: format!("CONNECT {options}\r\n") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_told_who_one_is() {
+        let broker = parse_broker_url("nats://ann:secret@127.0.0.1:4333").expect("a URL");
+        assert_eq!(broker.address.port(), 4333);
+        assert!(
+            broker.connect_line.contains(r#""user":"ann""#)
+                && broker.connect_line.contains(r#""pass":"secret""#)
+        );
+        assert!(parse_broker_url("http://127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn its_pings_are_answered_and_its_errors_end_it() {
+        let mut out = Vec::new();
+        let taken = answer_broker_lines(&mut out, b"INFO {}\r\nPING\r\nPIN").expect("no error");
+        assert_eq!((taken, out.as_slice()), (15, b"PONG\r\n".as_slice()));
+        assert!(answer_broker_lines(&mut out, b"-ERR 'Permissions Violation'\r\n").is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! The highest rate that is held: fourfold until it is not, then between the two.
+
+use crate::{
+    config::LoadArgs,
+    driver::LoadDriver,
+    measured_run::{self, RunDuration, RunResult},
+    process::MeasuredProcesses,
+    timing::SendSchedule,
+};
+
+/// From one rate to the next, while it is held.
+const RATE_FACTOR: f64 = 4.0;
+/// How close the two have to be.
+const PRECISION_FACTOR: f64 = 1.1;
+/// A delivery that is later than this many times what is allowed ends a probe.
+const GIVE_UP_FACTOR: f64 = 20.0;
+
+/// Looks for it, and measures it as long as the flags say.
+pub(crate) fn find_highest_rate(
+    config: &LoadArgs,
+    world: &mut LoadDriver<'_>,
+    processes: &MeasuredProcesses,
+    mut report: impl FnMut(&RunResult, bool),
+) -> anyhow::Result<Option<RunResult>> {
+    let full = RunDuration::from_args(config);
+    let short = RunDuration { warmup_secs: 1, measured_secs: (full.measured_secs / 2).clamp(1, 4) };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes at most")]
+    let give_up_latency_us = (config.p99 * 1_000.0 * GIVE_UP_FACTOR) as u64;
+    let mut probe = |rate: f64, span: RunDuration| -> anyhow::Result<(RunResult, bool)> {
+        let run = measured_run::run_at_rate(
+            world,
+            processes,
+            Some(SendSchedule::new(rate)),
+            span,
+            Some(give_up_latency_us),
+        )?;
+        let held = run.complete && !run.faults.has_any() && run.refused == 0 && run.p99_ms <= config.p99;
+        report(&run, held);
+        if !held {
+            // What a server does to those it can't keep up with is not the question here.
+            world.reconnect_all()?;
+        }
+        Ok((run, held))
+    };
+    let (mut low, mut high) = (0.0, config.messages_per_second().max(1.0));
+    while probe(high, short)?.1 {
+        low = high;
+        high *= RATE_FACTOR;
+    }
+    while low == 0.0 && high > 1.0 {
+        let lower = high / RATE_FACTOR;
+        if probe(lower, short)?.1 {
+            low = lower;
+        } else {
+            high = lower;
+        }
+    }
+    while low > 0.0 && high / low > PRECISION_FACTOR {
+        let middle = f64::sqrt(low * high);
+        if probe(middle, short)?.1 {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    // What was held for a few seconds may not be for longer.
+    while low > 1.0 {
+        let (run, held) = probe(low, full)?;
+        if held {
+            return Ok(Some(run));
+        }
+        low /= PRECISION_FACTOR;
+    }
+    Ok(None)
+}

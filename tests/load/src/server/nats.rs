@@ -1,0 +1,45 @@
+//! nats-server's own WebSocket listener: a room is a subject, and the broker's protocol lies in frames.
+
+use std::io::Write as _;
+
+use super::{FrameMeaning, JoinAnswer, NewPost, SocketIndex, TestedServer};
+use crate::frame;
+
+pub(super) struct NatsServer;
+
+impl TestedServer for NatsServer {
+    fn handshake_parts(&self, _: SocketIndex) -> (String, String) {
+        ("/".to_owned(), String::new())
+    }
+
+    fn join_frames(&self, seat: SocketIndex) -> Vec<String> {
+        vec![format!("CONNECT {{\"verbose\":false}}\r\nSUB room.{} 1\r\nPING\r\n", seat.room)]
+    }
+
+    fn can_mix_in_one_frame(&self) -> bool {
+        true
+    }
+
+    fn interpret(&self, _: SocketIndex, frame: &[u8]) -> FrameMeaning {
+        // Nothing that is said beside messages is longer, but for the greeting.
+        let is_said = |word: &[u8]| frame.starts_with(word) || frame.ends_with(word);
+        if is_said(b"PONG\r\n") {
+            FrameMeaning::Joined(JoinAnswer::default())
+        } else if is_said(b"PING\r\n") {
+            FrameMeaning::Respond("PONG\r\n".to_owned())
+        } else if frame.starts_with(b"-ERR") {
+            FrameMeaning::Refused(String::from_utf8_lossy(frame).trim_end().to_owned())
+        } else {
+            FrameMeaning::Nothing
+        }
+    }
+
+    fn opcode(&self) -> u8 {
+        frame::OPCODE_BINARY
+    }
+
+    fn write_post(&self, out: &mut Vec<u8>, post: NewPost<'_>) {
+        // Writing to memory does not fail.
+        let _ = write!(out, "PUB room.{} {}\r\n{}\r\n", post.room, post.text.len(), post.text);
+    }
+}
