@@ -4,9 +4,9 @@ use log::StoredEvent;
 use protocol::{event::ChatMessage, id::Shard};
 use sqlx::PgConnection;
 
-use crate::{
-    apply::message::{self, MessageColumns},
+use crate::shard::apply::{
     closed_rooms::RecentlyClosedRooms,
+    message::{self, MessageColumns},
     plan::WritePlan,
 };
 

@@ -2,34 +2,21 @@
 //!
 //! Each shard is read in order and written in batches; the watermark moves in the transaction of
 //! the rows, so each event applies exactly once, whoever dies when. It talks to no client.
-//! `feed → batch → apply`, by one `worker` a shard; `lead` says which shards are this process's.
+//!
+//! `shard` writes one shard of the log; `leadership` decides which shards this process writes; `streams` keeps the log's
+//! streams as configured; `search` indexes behind the watermark. `recover` and `replay` are commands of operators.
 
-mod apply;
-mod batcher;
 #[cfg(feature = "bench")]
 pub mod bench;
-mod closed_rooms;
 mod config;
 mod database;
 mod leadership;
-mod maintenance;
-mod membership;
-mod plan;
 mod recover;
-mod rejected_event;
-mod repair;
 mod replay;
-mod retention;
-mod retries;
-mod revisions;
-mod row_cleanup;
 mod schema;
 mod search;
-mod status;
+mod shard;
 mod streams;
-mod validate;
-mod watermark;
-mod worker;
 
 use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
@@ -62,9 +49,13 @@ use crate::{
     database::{DatabaseConnector, SessionPool},
     leadership::{Leadership, ShardLeadership},
     search::SearchQueue,
-    status::{ShardMetrics, ShardStatus},
-    watermark::Watermark,
-    worker::ShardWorker,
+    shard::{
+        maintenance::row_cleanup,
+        status::{ShardMetrics, ShardStatus},
+        watermark::{self, Watermark},
+        worker::{self, ShardWorker},
+    },
+    streams::{ensure, verify},
 };
 
 /// How long the persister waits for the database, and for the log, when it starts.
@@ -114,7 +105,7 @@ pub async fn start(
     let connection = nats::connect(&config.nats, BrokerUser::Persister).await?;
     // From here on no new connection goes unnoticed.
     let events = connection.events();
-    streams::require_safe_server(&connection.client, config.log.replicas)?;
+    verify::require_safe_server(&connection.client, config.log.replicas)?;
     broker_health.ready();
     let jetstream = connection.jetstream();
 
@@ -184,8 +175,8 @@ async fn ensure_stream_with_retries(
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + FIRST_CONNECT_TIMEOUT;
     loop {
-        match streams::ensure_stream(jetstream, args, shard, watermark).await {
-            Err(error) if streams::is_transient(&error) => {
+        match ensure::ensure_stream(jetstream, args, shard, watermark.first_epoch()).await {
+            Err(error) if ensure::is_transient(&error) => {
                 if Instant::now() >= deadline {
                     return Err(error.context("NATS_URL: JetStream does not answer"));
                 }

@@ -14,9 +14,11 @@ use crate::{
     config::{Config, StreamArgs},
     database::DatabaseConnector,
     leadership,
-    repair::{LogComparison, LogVerdict},
-    streams::{self, AppendPolicy},
-    watermark::{self, Watermark},
+    shard::watermark::{self, Watermark},
+    streams::{
+        repair,
+        verify::{AppendPolicy, LogComparison, LogVerdict},
+    },
 };
 
 /// What was found of a shard, and what was done about it.
@@ -105,7 +107,7 @@ async fn decide_action(
     shard: Shard,
     watermark: &Watermark,
 ) -> anyhow::Result<RecoveryAction> {
-    let Some(judged) = LogComparison::read(jetstream, shard, watermark).await? else {
+    let Some(judged) = LogComparison::read(jetstream, shard, watermark.last_applied()).await? else {
         return Ok(if watermark.has_no_events() {
             RecoveryAction::Nothing("no log yet, and nothing in Postgres: the persister makes it".to_owned())
         } else {
@@ -177,12 +179,12 @@ async fn perform_action(
             let epoch = watermark.epoch + 1;
             watermark::skip_lost_range(session, shard, watermark, epoch, lost).await?;
             let next = lost.map_or(watermark.seq, |(_, to)| to) + 1;
-            streams::recreate_stream(jetstream, args, shard, epoch, next).await
+            repair::recreate_stream(jetstream, args, shard, epoch, next).await
         }
         RecoveryAction::SkipLostRange { comparison: judged, .. } => {
             let epoch = watermark.epoch.max(judged.state.epoch) + 1;
             watermark::skip_lost_range(session, shard, watermark, epoch, lost).await?;
-            streams::write_epoch(jetstream, &judged.info.config, epoch, None, AppendPolicy::Accepted).await
+            repair::write_epoch(jetstream, &judged.info.config, epoch, None, AppendPolicy::Accepted).await
         }
     }
 }

@@ -10,9 +10,8 @@ use protocol::{
 use sqlx::PgConnection;
 
 use crate::{
-    apply::{message, rejected_rows, room},
-    plan::WritePlan,
-    watermark::to_i64,
+    database::to_i64,
+    shard::apply::{message, plan::WritePlan, rejected_rows, room},
 };
 
 /// What may be done with an event.

@@ -18,13 +18,14 @@ use protocol::{
 use sqlx::{Connection as _, PgConnection};
 
 use crate::{
-    apply::{self, ApplyError},
-    closed_rooms::RecentlyClosedRooms,
     config::Config,
-    database::DatabaseConnector,
-    plan::WritePlan,
-    rejected_event::{self, RejectionCause},
-    watermark::to_i64,
+    database::{DatabaseConnector, DatabaseFailure, to_i64},
+    shard::apply::{
+        self,
+        closed_rooms::RecentlyClosedRooms,
+        plan::WritePlan,
+        rejected_event::{self, RejectionCause},
+    },
 };
 use decision::ReplayDecision;
 
@@ -215,11 +216,11 @@ async fn apply_event(
     let mut inner = session.begin().await?;
     if let Err(error) = apply::write_rows(&mut inner, shard, event.seq - 1, plan).await {
         inner.rollback().await?;
-        return match ApplyError::from(error) {
-            error @ (ApplyError::Data(_) | ApplyError::Unexplained(_) | ApplyError::TimedOut(_)) => {
-                Ok(RejectedEventOutcome::Kept(error.to_string()))
-            }
-            error @ (ApplyError::WatermarkMoved | ApplyError::Lost(_)) => Err(error.into()),
+        return match DatabaseFailure::from(error) {
+            error @ (DatabaseFailure::Data(_)
+            | DatabaseFailure::Unexplained(_)
+            | DatabaseFailure::TimedOut(_)) => Ok(RejectedEventOutcome::Kept(error.to_string())),
+            error @ DatabaseFailure::Lost(_) => Err(error.into()),
         };
     }
     inner.commit().await?;

@@ -7,7 +7,7 @@ use sqlx::{Connection as _, FromRow, PgConnection};
 use time::OffsetDateTime;
 
 use super::text_runs::split_long_runs;
-use crate::apply::ApplyError;
+use crate::database::DatabaseFailure;
 
 /// Bytes of messages after which a step takes no further message.
 const STEP_BYTES_MAX: i64 = 256 << 10;
@@ -119,14 +119,17 @@ pub(super) async fn skip_first(session: &mut PgConnection, shard: Shard) -> sqlx
 
 /// Whether parsing the text of the message that is due first takes longer than a statement may, where nothing is
 /// read or written with it. An error where the database is slow to even read it.
-pub(super) async fn is_slow_to_parse(session: &mut PgConnection, shard: Shard) -> Result<bool, ApplyError> {
+pub(super) async fn is_slow_to_parse(
+    session: &mut PgConnection,
+    shard: Shard,
+) -> Result<bool, DatabaseFailure> {
     let notes = read_due(session, shard, 1).await?;
     let messages = read_messages(session, shard, &notes).await?;
     let Some(text) = messages.first().and_then(|message| message.text.as_deref()) else { return Ok(false) };
     let parsed = sqlx::query("SELECT length(to_tsvector('simple', $1))").bind(split_long_runs(text));
-    match parsed.execute(session).await.map_err(ApplyError::from) {
+    match parsed.execute(session).await.map_err(DatabaseFailure::from) {
         Ok(_) => Ok(false),
-        Err(ApplyError::TimedOut(_)) => Ok(true),
+        Err(DatabaseFailure::TimedOut(_)) => Ok(true),
         Err(error) => Err(error),
     }
 }

@@ -109,7 +109,7 @@ fn run_scenario(
     match config.scenario {
         Scenario::BigRoom | Scenario::ManyRooms if config.max => {
             rate_search::find_highest_rate(config, world, processes, |run, held| {
-                print_line(bar, &run.probe_line(held))
+                print_line(bar, &run.probe_line(held));
             })
         }
         Scenario::BigRoom | Scenario::ManyRooms | Scenario::Idle => {

@@ -302,7 +302,7 @@ impl RoomSession {
         match context.server.interpret(self.index, payload) {
             FrameMeaning::Nothing => {}
             FrameMeaning::Respond(text) => {
-                frame::write_client_frame(out, context.server.opcode(), text.as_bytes())
+                frame::write_client_frame(out, context.server.opcode(), text.as_bytes());
             }
             FrameMeaning::Joined(entry) => self.on_joined(state, entry, context),
             FrameMeaning::Left if self.rejoins_once_outside => self.join(state, out, context),

@@ -12,12 +12,14 @@ use protocol::{
 };
 
 use crate::{
-    closed_rooms::RecentlyClosedRooms,
-    membership::MembershipChanges,
-    rejected_event::{RejectedEvent, RejectionCause},
-    revisions::MessageRevisions,
-    validate,
-    watermark::to_i64,
+    database::to_i64,
+    shard::apply::{
+        closed_rooms::RecentlyClosedRooms,
+        membership::MembershipChanges,
+        rejected_event::{RejectedEvent, RejectionCause},
+        revisions::MessageRevisions,
+        validate,
+    },
 };
 
 /// The most events in a transaction.

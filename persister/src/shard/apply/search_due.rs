@@ -3,7 +3,7 @@
 use protocol::id::Shard;
 use sqlx::PgConnection;
 
-use crate::{plan::WritePlan, watermark::to_i64};
+use crate::{database::to_i64, shard::apply::plan::WritePlan};
 
 /// Notes the messages that a batch, begun after that event, has made or changed.
 pub(super) async fn insert(

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use protocol::event::{MessageDelete, MessageEdit};
 use time::OffsetDateTime;
 
-use crate::watermark::to_i64;
+use crate::database::to_i64;
 
 /// A message, by room and id.
 type MessageKey = (i64, i64);

@@ -22,7 +22,7 @@ use service::metric_names as names;
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{watermark::to_i64, worker::ShardWorker};
+use crate::{database::to_i64, shard::worker::ShardWorker};
 
 /// Pause after a round that deleted all it may.
 const ROUND_INTERVAL: Duration = Duration::from_secs(5);

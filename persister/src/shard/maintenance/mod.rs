@@ -3,6 +3,8 @@
 //! What must hold: nothing here decides what is written, and the loss of any of it is made good by
 //! the next round.
 
+pub(crate) mod row_cleanup;
+
 use std::{convert::Infallible, sync::atomic::Ordering, time::Duration};
 
 use async_nats::connection::State;
@@ -12,10 +14,14 @@ use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    repair::{LogComparison, LogVerdict},
-    retention,
-    status::ShardMetrics,
-    worker::{NOTICE_INTERVAL, ShardWorker, WATERMARK_UNKNOWN},
+    shard::{
+        status::ShardMetrics,
+        worker::{NOTICE_INTERVAL, ShardWorker, WATERMARK_UNKNOWN},
+    },
+    streams::{
+        retention,
+        verify::{LogComparison, LogVerdict},
+    },
 };
 
 const TRIM_INTERVAL: Duration = Duration::from_secs(5);
@@ -102,7 +108,7 @@ impl ShardWorker {
     async fn can_resume(&self) -> bool {
         let judged = async {
             let place = self.read_watermark().await?;
-            LogComparison::read(&self.jetstream, self.shard, &place).await
+            LogComparison::read(&self.jetstream, self.shard, place.last_applied()).await
         };
         matches!(timeout(STANDBY_TIMEOUT, judged).await,
                  Ok(Ok(Some(judged))) if !matches!(judged.verdict, LogVerdict::Hole { .. }))

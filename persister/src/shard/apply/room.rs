@@ -9,7 +9,7 @@ use protocol::{
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use crate::{plan::RoomInsert, watermark::to_i64};
+use crate::{database::to_i64, shard::apply::plan::RoomInsert};
 
 /// Notes a new room. The people named in it become members by events of their own, but for the two of a
 /// pair. Of two rooms of one key and generation the first is the one: whoever asks is told so.

@@ -7,7 +7,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use protocol::id::UserId;
 
-use crate::watermark::to_i64;
+use crate::database::to_i64;
 
 /// The membership changes of a batch, by room or team.
 #[derive(Debug, Default)]

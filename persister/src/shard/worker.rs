@@ -26,16 +26,17 @@ use tokio::{
 };
 
 use crate::{
-    apply::{self, ApplyError, ApplyOutcome},
-    batcher::{self, Batch},
-    closed_rooms::RecentlyClosedRooms,
     config::StreamArgs,
-    database::SessionPool,
+    database::{DatabaseFailure, SessionPool},
     leadership::ShardLeadership,
-    retries::BatchRetries,
     search::SearchQueue,
-    status::{ShardMetrics, ShardStatus},
-    watermark::{self, Watermark},
+    shard::{
+        apply::{self, ApplyError, ApplyOutcome, closed_rooms::RecentlyClosedRooms},
+        batcher::{self, Batch},
+        retries::BatchRetries,
+        status::{ShardMetrics, ShardStatus},
+        watermark::{self, Watermark},
+    },
 };
 
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
@@ -343,7 +344,7 @@ impl ShardWorker {
                 return Err(ShardError::Transient(ApplyError::WatermarkMoved.into()));
             }
             Ok(Err(error)) => {
-                if matches!(error, ApplyError::TimedOut(_)) {
+                if matches!(error, ApplyError::Database(DatabaseFailure::TimedOut(_))) {
                     self.retries().note_timeout(batch.events.len());
                 }
                 return Err(ShardError::Transient(error.into()));

@@ -4,7 +4,7 @@ use protocol::{event::Team, id::Shard};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::watermark::to_i64;
+use crate::database::to_i64;
 
 /// Notes a new team. The people named in it become members by events of their own.
 pub(super) async fn insert(

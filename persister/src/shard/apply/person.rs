@@ -8,7 +8,7 @@ use protocol::{
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
-use crate::watermark::to_i64;
+use crate::database::to_i64;
 
 /// Merges what a token says, or the host application, into what is known. A field that was unset stays null, so
 /// that an older token does not bring it back.

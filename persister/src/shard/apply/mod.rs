@@ -4,14 +4,20 @@
 //! batch, and noted in `rejected_event` in the same transaction as its watermark. An event is never rejected
 //! because the database is slow: a time-out counts only where Postgres writes other things meanwhile.
 
+pub(crate) mod closed_rooms;
 mod members;
+mod membership;
 pub(crate) mod message;
 mod participant;
 mod person;
+pub(crate) mod plan;
+pub(crate) mod rejected_event;
 pub(crate) mod rejected_rows;
+mod revisions;
 pub(crate) mod room;
 mod search_due;
 mod team;
+mod validate;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -22,10 +28,10 @@ use protocol::{event::Event, id::Shard};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
-use crate::{
+use self::{closed_rooms::RecentlyClosedRooms, plan::WritePlan};
+use crate::database::{DatabaseFailure, unix_nanos};
+use crate::shard::{
     batcher::Batch,
-    closed_rooms::RecentlyClosedRooms,
-    plan::WritePlan,
     retries::BatchRetries,
     watermark::{self, WatermarkAdvance},
 };
@@ -39,30 +45,14 @@ pub(crate) enum ApplyError {
     /// Somebody else moved the watermark, or began a new epoch: nothing was written.
     #[error("another persister has moved the watermark, or the log has a new epoch")]
     WatermarkMoved,
-    /// Postgres refuses the data, now and always: nothing was written.
-    #[error("refused by Postgres: {0}")]
-    Data(sqlx::Error),
-    /// Postgres fails for a reason that is neither known to lie in the data nor to pass: nothing was written.
-    #[error("Postgres failed, and does not say why: {0}")]
-    Unexplained(sqlx::Error),
-    /// A statement took too long: nothing was written.
-    #[error("the batch took too long: {0}")]
-    TimedOut(sqlx::Error),
-    /// It may be written, or not: the watermark tells.
-    #[error("the database session was lost: {0}")]
-    Lost(sqlx::Error),
+    /// Postgres failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseFailure),
 }
 
 impl From<sqlx::Error> for ApplyError {
     fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|error| error.code());
-        match classify_sqlstate(code.as_deref()) {
-            _ if matches!(error, sqlx::Error::Encode(_)) => Self::Data(error),
-            FailureCause::Data => Self::Data(error),
-            FailureCause::Unexplained => Self::Unexplained(error),
-            FailureCause::Timeout => Self::TimedOut(error),
-            FailureCause::Database => Self::Lost(error),
-        }
+        DatabaseFailure::from(error).into()
     }
 }
 
@@ -71,45 +61,8 @@ impl ApplyError {
     pub(crate) const fn metric_label(&self) -> &'static str {
         match self {
             Self::WatermarkMoved => "moved",
-            Self::Data(_) => "data",
-            Self::Unexplained(_) => "unexplained",
-            Self::TimedOut(_) => "timed_out",
-            Self::Lost(_) => "lost",
+            Self::Database(failure) => failure.metric_label(),
         }
-    }
-}
-
-/// Where a failure comes from, as far as its SQLSTATE tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FailureCause {
-    /// The data, now and always.
-    Data,
-    /// A statement was cancelled because it took too long.
-    Timeout,
-    /// The connection, or the state of the database: it passes, or somebody repairs it.
-    Database,
-    /// Nothing that is known.
-    Unexplained,
-}
-
-/// Sorts a SQLSTATE by its class, the first two characters. Where a restart, an operator, free space or the end
-/// of another transaction can help, the cause is the database, and no event is ever rejected for it. Class 42
-/// is such a one, since all statements are fixed: what is missing is a table, a column or a right.
-fn classify_sqlstate(code: Option<&str>) -> FailureCause {
-    let Some(code) = code else { return FailureCause::Database };
-    match code.get(..2) {
-        // Cardinality violation, data exception, integrity constraint violation, check option violation,
-        // program limit exceeded.
-        Some("21" | "22" | "23" | "44" | "54") => FailureCause::Data,
-        // `query_canceled`.
-        _ if code == "57014" => FailureCause::Timeout,
-        // `data_corrupted` and `index_corrupted`, in the class of internal errors.
-        _ if code == "XX001" || code == "XX002" => FailureCause::Database,
-        Some(
-            "08" | "0A" | "25" | "26" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" | "F0"
-            | "HV",
-        ) => FailureCause::Database,
-        _ => FailureCause::Unexplained,
     }
 }
 
@@ -128,7 +81,7 @@ pub(crate) async fn commit_plan(
     }
     let written = write_rows(held, shard, advance.expected_seq, plan).await;
     if let Err(error) = written {
-        transaction.rollback().await.map_err(ApplyError::Lost)?;
+        transaction.rollback().await.map_err(DatabaseFailure::Lost)?;
         return Err(error.into());
     }
     // Where Postgres itself answers with an error, nothing was written: otherwise it is not known.
@@ -219,7 +172,7 @@ pub(crate) async fn apply_batch(
     let mut parts = vec![batch.events.as_slice()];
     while let Some(part) = parts.pop() {
         let Some(last) = part.last() else { continue };
-        let stored_at = watermark::unix_nanos(last.time);
+        let stored_at = unix_nanos(last.time);
         let step = WatermarkAdvance {
             epoch,
             expected_seq: outcome.watermark_seq,
@@ -229,7 +182,10 @@ pub(crate) async fn apply_batch(
         };
         let mut plan = WritePlan::build(part, closed_rooms);
         let mut written = commit_plan(session, shard, step, &plan).await;
-        let can_halve = matches!(written, Err(ApplyError::Data(_) | ApplyError::Unexplained(_)));
+        let can_halve = matches!(
+            written,
+            Err(ApplyError::Database(DatabaseFailure::Data(_) | DatabaseFailure::Unexplained(_)))
+        );
         if can_halve && part.len() > 1 {
             let (before, after) = part.split_at(part.len() / 2);
             parts.extend([after, before]);
@@ -263,42 +219,17 @@ async fn can_reject_now(
     retries: &Mutex<BatchRetries>,
 ) -> bool {
     match error {
-        ApplyError::Data(_) => true,
-        ApplyError::Unexplained(_) => lock(retries).note_failure_of(seq),
-        ApplyError::TimedOut(_) => {
+        ApplyError::Database(DatabaseFailure::Data(_)) => true,
+        ApplyError::Database(DatabaseFailure::Unexplained(_)) => lock(retries).note_failure_of(seq),
+        ApplyError::Database(DatabaseFailure::TimedOut(_)) => {
             // A stalled disk holds up this write too.
             let written = timeout(PROBE_WRITE_TIMEOUT, watermark::probe_write(session, shard)).await;
             matches!(written, Ok(Ok(()))) && lock(retries).note_failure_of(seq)
         }
-        ApplyError::WatermarkMoved | ApplyError::Lost(_) => false,
+        ApplyError::WatermarkMoved | ApplyError::Database(DatabaseFailure::Lost(_)) => false,
     }
 }
 
 fn lock(retries: &Mutex<BatchRetries>) -> MutexGuard<'_, BatchRetries> {
     retries.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sqlstate_is_sorted_by_what_may_be_done_about_it() {
-        for data in ["21000", "22021", "22P05", "22003", "23505", "23502", "54000"] {
-            assert_eq!(classify_sqlstate(Some(data)), FailureCause::Data, "{data}");
-        }
-        for passing in [
-            "08006", "25006", "40001", "40P01", "42P01", "42501", "53100", "53200", "55P03", "57P01",
-            "57P03", "58030", "XX001",
-        ] {
-            assert_eq!(classify_sqlstate(Some(passing)), FailureCause::Database, "{passing}");
-        }
-        for unexplained in ["XX000", "P0001", "38000", "2F000", ""] {
-            assert_eq!(classify_sqlstate(Some(unexplained)), FailureCause::Unexplained, "{unexplained}");
-        }
-        assert_eq!(classify_sqlstate(Some("57014")), FailureCause::Timeout);
-        assert_eq!(classify_sqlstate(None), FailureCause::Database);
-        let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
-        assert!(matches!(ApplyError::from(lost), ApplyError::Lost(_)));
-    }
 }

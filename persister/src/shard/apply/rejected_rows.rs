@@ -4,7 +4,7 @@ use protocol::id::Shard;
 use service::metric_names as names;
 use sqlx::PgConnection;
 
-use crate::{
+use crate::shard::apply::{
     plan::DependentEvent,
     rejected_event::{RejectedEvent, RejectionCause},
 };

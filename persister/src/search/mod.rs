@@ -26,7 +26,10 @@ use tokio::{
 };
 
 use self::retries::{IndexingFailure, SearchRetries};
-use crate::{apply::ApplyError, database::SessionPool, leadership::Leadership};
+use crate::{
+    database::{DatabaseFailure, SessionPool},
+    leadership::Leadership,
+};
 
 /// How long it waits for more once something is due: a step costs much the same however little it indexes.
 const INDEXING_DELAY: Duration = Duration::from_millis(500);
@@ -120,17 +123,17 @@ async fn run_step(
             retries.note_done(outcome.done_messages);
             return Ok(outcome.has_more);
         }
-        Err(error) => ApplyError::from(error),
+        Err(error) => DatabaseFailure::from(error),
     };
     // The session may be inside of the transaction that failed.
     drop(writer);
     let failure = match error {
-        ApplyError::Lost(_) | ApplyError::WatermarkMoved => return Err(error.into()),
-        ApplyError::Data(_) => IndexingFailure::Data,
-        ApplyError::TimedOut(_) if retries.is_single() && !is_slow_to_parse(sessions, shard).await? => {
+        DatabaseFailure::Lost(_) => return Err(error.into()),
+        DatabaseFailure::Data(_) => IndexingFailure::Data,
+        DatabaseFailure::TimedOut(_) if retries.is_single() && !is_slow_to_parse(sessions, shard).await? => {
             IndexingFailure::SlowDatabase
         }
-        ApplyError::TimedOut(_) | ApplyError::Unexplained(_) => IndexingFailure::Unexplained,
+        DatabaseFailure::TimedOut(_) | DatabaseFailure::Unexplained(_) => IndexingFailure::Unexplained,
     };
     let is_skipped = retries.note_failure(failure);
     if failure == IndexingFailure::SlowDatabase {

@@ -3,7 +3,7 @@
 use protocol::id::Shard;
 use sqlx::PgConnection;
 
-use crate::membership::{AddedMembers, MembershipChanges, RemovedMembers};
+use crate::shard::apply::membership::{AddedMembers, MembershipChanges, RemovedMembers};
 
 /// The two statements of a table of members. Those who are removed are looked up by their whole keys, one by one: else
 /// PostgreSQL may read all members of a team to find one.

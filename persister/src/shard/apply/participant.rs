@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use protocol::id::Shard;
 use sqlx::PgConnection;
 
-use crate::plan::{LatestPresence, OnlineRowKey, ParticipantRowKey};
+use crate::shard::apply::plan::{LatestPresence, OnlineRowKey, ParticipantRowKey};
 
 /// Writes the last word on each participant by one statement.
 pub(super) async fn upsert(

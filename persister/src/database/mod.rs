@@ -3,6 +3,8 @@
 //! What must hold: a session whose last transaction failed is never used again, every statement has a time-out, and no
 //! message shows the database's address.
 
+mod failure;
+
 use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
@@ -17,6 +19,7 @@ use sqlx::{
 };
 
 use crate::config::WriteDatabaseArgs;
+pub(crate) use failure::DatabaseFailure;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -134,4 +137,16 @@ impl Drop for PooledSession {
             drop(Object::take(object));
         }
     }
+}
+
+/// A sequence or a checked id as Postgres holds it.
+pub(crate) fn to_i64(value: u64) -> i64 {
+    // Sequences and checked ids are below 2^53.
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A moment of the broker as Postgres holds it.
+pub(crate) fn unix_nanos(moment: time::OffsetDateTime) -> i64 {
+    // Up to the year 2262.
+    i64::try_from(moment.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use log::{LogReader, ReadError, ReadEvent, StoredEvent};
 use tokio::time::{Instant, timeout_at};
 
-use crate::plan;
+use crate::shard::apply::plan;
 
 /// How long a batch waits for more when the log has nothing more to give.
 const LINGER: Duration = Duration::from_millis(3);

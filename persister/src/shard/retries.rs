@@ -3,7 +3,7 @@
 //! What must hold: no single event stops a shard for ever, and no event is given up for a failure of the
 //! database itself: only failures that the database blamed on nothing else are counted here.
 
-use crate::plan::BATCH_EVENTS_MAX;
+use crate::shard::apply::plan::BATCH_EVENTS_MAX;
 
 /// How often an event must fail alone, in a row, until it is rejected for an error that names no cause, or for
 /// statements that take too long while Postgres writes other things. There are growing pauses between the tries,

@@ -13,8 +13,8 @@ use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 
 use crate::{
-    revisions::{DeletionColumns, EditColumns},
-    watermark::to_i64,
+    database::to_i64,
+    shard::apply::revisions::{DeletionColumns, EditColumns},
 };
 
 /// New messages, column by column.

@@ -6,7 +6,7 @@ use log::StoredEvent;
 use protocol::id::Shard;
 use time::OffsetDateTime;
 
-use crate::watermark::to_i64;
+use crate::database::to_i64;
 
 /// Why an event is kept, as the column `cause` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use protocol::id::{RoomId, Shard};
 use sqlx::PgConnection;
 
-use crate::watermark::to_i64;
+use crate::database::to_i64;
 
 /// The most rooms remembered of a shard; the oldest make room.
 const ROOMS_MAX: usize = 65_536;

@@ -8,6 +8,8 @@ use anyhow::ensure;
 use protocol::id::Shard;
 use sqlx::PgConnection;
 
+use crate::{database::to_i64, streams::verify::LastApplied};
+
 /// Where a shard stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Watermark {
@@ -27,6 +29,16 @@ impl Watermark {
     /// No event of the log was ever seen: where there is no log, a new one can be made.
     pub(crate) const fn has_no_events(&self) -> bool {
         self.seq == 0 && self.highest_seen == 0
+    }
+
+    /// The epoch in which a new stream of the shard begins; `None` where the shard has events already.
+    pub(crate) fn first_epoch(&self) -> Option<u64> {
+        self.has_no_events().then_some(self.epoch + 1)
+    }
+
+    /// The event at the watermark.
+    pub(crate) const fn last_applied(&self) -> LastApplied {
+        LastApplied { seq: self.seq, stored_at_ns: self.stored_at_ns }
     }
 }
 
@@ -151,16 +163,4 @@ pub(crate) async fn skip_lost_range(
     }
     transaction.commit().await?;
     Ok(())
-}
-
-/// A sequence or a checked id as Postgres holds it.
-pub(crate) fn to_i64(value: u64) -> i64 {
-    // Sequences and checked ids are below 2^53.
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// A moment of the broker as Postgres holds it.
-pub(crate) fn unix_nanos(moment: time::OffsetDateTime) -> i64 {
-    // Up to the year 2262.
-    i64::try_from(moment.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }

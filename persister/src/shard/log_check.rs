@@ -23,59 +23,28 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::stream::Info;
 use log::StreamState;
 use service::nats;
 use time::OffsetDateTime;
 
 use crate::{
-    apply::rejected_rows,
-    rejected_event::{RejectedEvent, RejectionCause},
-    retention,
-    streams::{self, AppendPolicy},
-    watermark::{self, Watermark},
-    worker::{ShardError, ShardWorker},
+    shard::{
+        apply::{
+            rejected_event::{RejectedEvent, RejectionCause},
+            rejected_rows,
+        },
+        watermark::{self, Watermark},
+        worker::{ShardError, ShardWorker},
+    },
+    streams::{
+        ensure, repair, retention,
+        verify::{self, AppendPolicy, LogComparison, LogVerdict},
+    },
 };
 
 /// How long others are given to say how far they saw a log, when its broker was started anew: they come
 /// back to it within a fraction of that.
 const LOG_END_REPORTS_WAIT: Duration = Duration::from_secs(1);
-
-/// What the two say of each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogVerdict {
-    /// The log goes on where Postgres ends.
-    Continues,
-    /// Postgres has events that the log has lost.
-    Shorter,
-    /// The log has another event at the watermark than the one that was applied.
-    Rewritten,
-    /// The log has lost events that Postgres has not got.
-    Hole {
-        /// The first of them.
-        from: u64,
-        /// The last of them.
-        to: u64,
-    },
-}
-
-/// Compares them. `same` says whether the log's event at the watermark is the one that was applied.
-pub(crate) const fn compare_log(
-    first: u64,
-    last: u64,
-    watermark_seq: u64,
-    is_same_event: bool,
-) -> LogVerdict {
-    if last < watermark_seq {
-        LogVerdict::Shorter
-    } else if first > watermark_seq + 1 {
-        LogVerdict::Hole { from: watermark_seq + 1, to: first - 1 }
-    } else if is_same_event {
-        LogVerdict::Continues
-    } else {
-        LogVerdict::Rewritten
-    }
-}
 
 /// The epoch that a log is to have. `seen` is its last event as this process saw it in this epoch.
 fn next_epoch(
@@ -92,34 +61,6 @@ fn next_epoch(
     if is_rewound || booted || state.epoch < watermark.epoch || state.last < seen { known + 1 } else { known }
 }
 
-/// A log that is there, judged.
-pub(crate) struct LogComparison {
-    pub(crate) info: Info,
-    pub(crate) state: StreamState,
-    pub(crate) verdict: LogVerdict,
-}
-
-impl LogComparison {
-    /// Judges the log of a shard; `None` where there is none. Changes nothing.
-    pub(crate) async fn read(
-        jetstream: &async_nats::jetstream::Context,
-        shard: protocol::id::Shard,
-        watermark: &Watermark,
-    ) -> anyhow::Result<Option<Self>> {
-        let Some(info) = streams::find_stream(jetstream, shard).await? else { return Ok(None) };
-        let state = StreamState::try_from(&info)?;
-        let same = match watermark.stored_at_ns {
-            Some(stored_at) if (state.first..=state.last).contains(&watermark.seq) => {
-                let found = log::get(jetstream, shard, watermark.seq).await?;
-                found.is_none_or(|found| watermark::unix_nanos(found.time) == stored_at)
-            }
-            _ => true,
-        };
-        let verdict = compare_log(state.first, state.last, watermark.seq, same);
-        Ok(Some(Self { info, state, verdict }))
-    }
-}
-
 impl ShardWorker {
     /// Looks at the shard's two ends, and makes them meet: reading goes on after this place, in its epoch.
     pub(crate) async fn verify_log(&self) -> Result<Watermark, ShardError> {
@@ -127,7 +68,7 @@ impl ShardWorker {
         // Known by now, since the broker has answered; and known before what counts is asked.
         let broker = nats::single_broker(&self.client);
         let is_new = |judged: &LogComparison| {
-            broker.is_some() && streams::verified_on_broker(&judged.info.config) != broker
+            broker.is_some() && verify::verified_on_broker(&judged.info.config) != broker
         };
         if let Some(found) = comparison.as_ref().filter(|judged| is_new(judged)) {
             if !watermark.has_no_events() || found.state.last > 0 {
@@ -156,17 +97,16 @@ impl ShardWorker {
             writer.give_back();
         }
         if is_rewound {
-            streams::write_epoch(&self.jetstream, &info.config, epoch, None, AppendPolicy::Refused).await?;
+            repair::write_epoch(&self.jetstream, &info.config, epoch, None, AppendPolicy::Refused).await?;
             self.reject_events_with_taken_ids(&watermark).await?;
             if verdict == LogVerdict::Shorter {
                 log::purge_below(&self.jetstream, self.shard, watermark.seq + 1).await?;
             }
         }
-        let closed = streams::append_policy(&info.config) == AppendPolicy::Refused;
+        let closed = verify::append_policy(&info.config) == AppendPolicy::Refused;
         if is_rewound || epoch != state.epoch || closed || !is_verified {
             let broker = broker.as_deref();
-            streams::write_epoch(&self.jetstream, &info.config, epoch, broker, AppendPolicy::Accepted)
-                .await?;
+            repair::write_epoch(&self.jetstream, &info.config, epoch, broker, AppendPolicy::Accepted).await?;
         }
         if epoch > state.epoch {
             self.metrics.repairs.increment(1);
@@ -181,10 +121,12 @@ impl ShardWorker {
     /// The shard's two ends as they are; a log that was never there is made.
     async fn read_watermark_and_log(&self) -> anyhow::Result<(Watermark, Option<LogComparison>)> {
         let watermark = self.read_watermark().await?;
-        let mut comparison = LogComparison::read(&self.jetstream, self.shard, &watermark).await?;
+        let mut comparison =
+            LogComparison::read(&self.jetstream, self.shard, watermark.last_applied()).await?;
         if comparison.is_none() && watermark.has_no_events() {
-            streams::ensure_stream(&self.jetstream, &self.stream_args, self.shard, &watermark).await?;
-            comparison = LogComparison::read(&self.jetstream, self.shard, &watermark).await?;
+            ensure::ensure_stream(&self.jetstream, &self.stream_args, self.shard, watermark.first_epoch())
+                .await?;
+            comparison = LogComparison::read(&self.jetstream, self.shard, watermark.last_applied()).await?;
         }
         Ok((watermark, comparison))
     }
@@ -225,25 +167,6 @@ impl ShardWorker {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_log_continues_is_shorter_rewritten_or_has_a_hole() {
-        for (first, last, watermark) in [(1, 0, 0), (1, 9, 0), (1, 9, 9), (10, 9, 9), (5, 9, 4), (10, 20, 9)]
-        {
-            let verdict = compare_log(first, last, watermark, true);
-            assert_eq!(verdict, LogVerdict::Continues, "{first} {last} {watermark}");
-        }
-        for (first, last, watermark) in [(1, 0, 9), (3, 8, 9), (9, 8, 9)] {
-            assert_eq!(
-                compare_log(first, last, watermark, true),
-                LogVerdict::Shorter,
-                "{first} {last} {watermark}"
-            );
-        }
-        assert_eq!(compare_log(12, 20, 9, true), LogVerdict::Hole { from: 10, to: 11 });
-        assert_eq!(compare_log(12, 11, 9, true), LogVerdict::Hole { from: 10, to: 11 });
-        assert_eq!(compare_log(1, 20, 9, false), LogVerdict::Rewritten);
-    }
 
     #[test]
     fn the_epoch_goes_up_when_ids_may_be_given_twice() {

@@ -1,0 +1,102 @@
+//! Tells why Postgres failed, and with it what may be done next.
+
+/// Why a transaction is not known to be committed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DatabaseFailure {
+    /// Postgres refuses the data, now and always: nothing was written.
+    #[error("refused by Postgres: {0}")]
+    Data(sqlx::Error),
+    /// Postgres fails for a reason that is neither known to lie in the data nor to pass: nothing was written.
+    #[error("Postgres failed, and does not say why: {0}")]
+    Unexplained(sqlx::Error),
+    /// A statement took too long: nothing was written.
+    #[error("a statement took too long: {0}")]
+    TimedOut(sqlx::Error),
+    /// It may be written, or not: the watermark tells.
+    #[error("the database session was lost: {0}")]
+    Lost(sqlx::Error),
+}
+
+impl From<sqlx::Error> for DatabaseFailure {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code());
+        match classify_sqlstate(code.as_deref()) {
+            _ if matches!(error, sqlx::Error::Encode(_)) => Self::Data(error),
+            FailureCause::Data => Self::Data(error),
+            FailureCause::Unexplained => Self::Unexplained(error),
+            FailureCause::Timeout => Self::TimedOut(error),
+            FailureCause::Database => Self::Lost(error),
+        }
+    }
+}
+
+impl DatabaseFailure {
+    /// The failure as metrics name it.
+    pub(crate) const fn metric_label(&self) -> &'static str {
+        match self {
+            Self::Data(_) => "data",
+            Self::Unexplained(_) => "unexplained",
+            Self::TimedOut(_) => "timed_out",
+            Self::Lost(_) => "lost",
+        }
+    }
+}
+
+/// Where a failure comes from, as far as its SQLSTATE tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FailureCause {
+    /// The data, now and always.
+    Data,
+    /// A statement was cancelled because it took too long.
+    Timeout,
+    /// The connection, or the state of the database: it passes, or somebody repairs it.
+    Database,
+    /// Nothing that is known.
+    Unexplained,
+}
+
+/// Sorts a SQLSTATE by its class, the first two characters. Where a restart, an operator, free space or the end
+/// of another transaction can help, the cause is the database, and no event is ever rejected for it. Class 42
+/// is such a one, since all statements are fixed: what is missing is a table, a column or a right.
+fn classify_sqlstate(code: Option<&str>) -> FailureCause {
+    let Some(code) = code else { return FailureCause::Database };
+    match code.get(..2) {
+        // Cardinality violation, data exception, integrity constraint violation, check option violation,
+        // program limit exceeded.
+        Some("21" | "22" | "23" | "44" | "54") => FailureCause::Data,
+        // `query_canceled`.
+        _ if code == "57014" => FailureCause::Timeout,
+        // `data_corrupted` and `index_corrupted`, in the class of internal errors.
+        _ if code == "XX001" || code == "XX002" => FailureCause::Database,
+        Some(
+            "08" | "0A" | "25" | "26" | "28" | "3D" | "3F" | "40" | "42" | "53" | "55" | "57" | "58" | "F0"
+            | "HV",
+        ) => FailureCause::Database,
+        _ => FailureCause::Unexplained,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlstate_is_sorted_by_what_may_be_done_about_it() {
+        for data in ["21000", "22021", "22P05", "22003", "23505", "23502", "54000"] {
+            assert_eq!(classify_sqlstate(Some(data)), FailureCause::Data, "{data}");
+        }
+        for passing in [
+            "08006", "25006", "40001", "40P01", "42P01", "42501", "53100", "53200", "55P03", "57P01",
+            "57P03", "58030", "XX001",
+        ] {
+            assert_eq!(classify_sqlstate(Some(passing)), FailureCause::Database, "{passing}");
+        }
+        for unexplained in ["XX000", "P0001", "38000", "2F000", ""] {
+            assert_eq!(classify_sqlstate(Some(unexplained)), FailureCause::Unexplained, "{unexplained}");
+        }
+        assert_eq!(classify_sqlstate(Some("57014")), FailureCause::Timeout);
+        assert_eq!(classify_sqlstate(None), FailureCause::Database);
+        let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(DatabaseFailure::from(lost), DatabaseFailure::Lost(_)));
+    }
+}

@@ -1,0 +1,107 @@
+//! Makes a shard's stream where there is none, and adapts the limits of one that is there.
+//!
+//! What must hold: the broker keeps what it was asked for. Old servers ignore what they do not
+//! know, so the configuration that comes back is compared with the one that was sent.
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream::{
+    Context,
+    context::{CreateStreamError, CreateStreamErrorKind, GetStreamError},
+    stream::{Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType},
+};
+use log::StreamDescription;
+use protocol::{
+    id::{Shard, ShardCount},
+    subject,
+};
+
+use super::verify::{DUPLICATE_WINDOW, MESSAGE_SIZE_UNLIMITED, find_stream, require_wanted_config};
+use crate::config::StreamArgs;
+
+/// What the stream of a shard is to be.
+pub(super) fn wanted_config(
+    args: &StreamArgs,
+    shard: Shard,
+    description: &StreamDescription,
+) -> anyhow::Result<Config> {
+    let (source, destination) = subject::stream_republish(shard);
+    Ok(Config {
+        name: subject::stream(shard),
+        description: Some(description.to_string()),
+        subjects: vec![subject::stream_capture(shard)],
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        max_bytes: i64::try_from(args.stream_bytes).context("ROOMCAST_STREAM_BYTES is too large")?,
+        duplicate_window: DUPLICATE_WINDOW,
+        max_message_size: MESSAGE_SIZE_UNLIMITED,
+        num_replicas: usize::from(args.replicas),
+        republish: Some(Republish { source, destination, headers_only: false }),
+        ..Config::default()
+    })
+}
+
+/// Whether the broker may answer otherwise in a moment: a cluster that has just begun has no leader yet,
+/// nor has a stream that another persister has just made.
+pub(crate) fn is_transient(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let made = cause.downcast_ref::<CreateStreamError>();
+        cause.is::<GetStreamError>()
+            || made.is_some_and(|made| made.kind() == CreateStreamErrorKind::TimedOut)
+    })
+}
+
+/// Makes the stream of a shard in its first epoch where there is no stream. Without a first epoch Postgres has events of
+/// the shard: then its log is gone, and only an operator can decide what to do. Checks an existing stream, and adapts
+/// its limits.
+pub(crate) async fn ensure_stream(
+    jetstream: &Context,
+    args: &StreamArgs,
+    shard: Shard,
+    first_epoch: Option<u64>,
+) -> anyhow::Result<()> {
+    let found = match find_stream(jetstream, shard).await? {
+        Some(found) => update_limits(jetstream, args, shard, args.shard_count()?, found).await?,
+        None => {
+            let Some(epoch) = first_epoch else { return Ok(()) };
+            let new = wanted_config(args, shard, &description(args, epoch)?)?;
+            create_stream(jetstream, new).await?
+        }
+    };
+    require_wanted_config(args, shard, &found.config)
+}
+
+pub(super) fn description(args: &StreamArgs, epoch: u64) -> anyhow::Result<StreamDescription> {
+    Ok(StreamDescription { shards: args.shard_count()?, epoch, broker: None })
+}
+
+pub(super) async fn create_stream(jetstream: &Context, config: Config) -> anyhow::Result<Info> {
+    let name = config.name.clone();
+    let made = jetstream.create_stream(config).await;
+    let made = made.with_context(|| format!("the broker did not make {name}"))?;
+    tracing::info!(stream = name, "stream made");
+    Ok(made.cached_info().clone())
+}
+
+async fn update_limits(
+    jetstream: &Context,
+    args: &StreamArgs,
+    shard: Shard,
+    shards: ShardCount,
+    found: Info,
+) -> anyhow::Result<Info> {
+    let description: StreamDescription = found.config.description.as_deref().unwrap_or("").parse()?;
+    ensure!(
+        description.shards == shards,
+        "ROOMCAST_SHARDS is {}, but the log has {} shards: it can't change",
+        shards.get(),
+        description.shards.get()
+    );
+    let new = wanted_config(args, shard, &description)?;
+    if found.config.max_bytes == new.max_bytes && found.config.num_replicas == new.num_replicas {
+        return Ok(found);
+    }
+    let changed = Config { max_bytes: new.max_bytes, num_replicas: new.num_replicas, ..found.config };
+    let updated = jetstream.update_stream(&changed).await;
+    updated.with_context(|| format!("the broker did not change the limits of {}", changed.name))
+}

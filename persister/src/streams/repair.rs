@@ -1,0 +1,52 @@
+//! Repairs streams: makes one anew, and writes its epoch and whether it takes appends.
+
+use anyhow::Context as _;
+use async_nats::jetstream::{Context, stream::Config};
+use log::StreamDescription;
+use protocol::id::Shard;
+
+use super::{
+    ensure::{create_stream, description, wanted_config},
+    verify::{AppendPolicy, MESSAGE_SIZE_REFUSING_APPENDS, MESSAGE_SIZE_UNLIMITED},
+};
+use crate::config::StreamArgs;
+
+/// Makes the stream of a shard anew, its first event to be `next`. Closed until it is there, so that
+/// nobody appends before.
+pub(crate) async fn recreate_stream(
+    jetstream: &Context,
+    args: &StreamArgs,
+    shard: Shard,
+    epoch: u64,
+    first_seq: u64,
+) -> anyhow::Result<()> {
+    let config = Config {
+        max_message_size: MESSAGE_SIZE_REFUSING_APPENDS,
+        ..wanted_config(args, shard, &description(args, epoch)?)?
+    };
+    let made = create_stream(jetstream, config).await?;
+    log::purge_below(jetstream, shard, first_seq).await?;
+    write_epoch(jetstream, &made.config, epoch, None, AppendPolicy::Accepted).await
+}
+
+/// Writes an epoch into the stream of that configuration, with the broker's process that it was looked at
+/// on, where it was, and says whether it takes appends.
+pub(crate) async fn write_epoch(
+    jetstream: &Context,
+    found: &Config,
+    epoch: u64,
+    verified_on_broker: Option<&str>,
+    append_policy: AppendPolicy,
+) -> anyhow::Result<()> {
+    let mut description: StreamDescription = found.description.as_deref().unwrap_or("").parse()?;
+    description.epoch = epoch;
+    description.broker = verified_on_broker.map(str::to_owned).or(description.broker);
+    let max_message_size = if append_policy == AppendPolicy::Accepted {
+        MESSAGE_SIZE_UNLIMITED
+    } else {
+        MESSAGE_SIZE_REFUSING_APPENDS
+    };
+    let changed = Config { description: Some(description.to_string()), max_message_size, ..found.clone() };
+    jetstream.update_stream(&changed).await.context("the broker did not keep the new epoch")?;
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! Checks streams: their server, their configuration, and how they compare with what Postgres has.
+
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+use async_nats::jetstream::{
+    Context, ErrorCode,
+    context::{GetStreamError, GetStreamErrorKind},
+    stream::{Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType},
+};
+use log::{StreamDescription, StreamState};
+use protocol::{id::Shard, subject};
+
+use crate::{config::StreamArgs, database::unix_nanos};
+
+/// How long the broker knows a message id for.
+pub(super) const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Refuses replicas on servers whose clusters lose or double writes.
+pub(crate) fn require_safe_server(client: &async_nats::Client, replicas: u8) -> anyhow::Result<()> {
+    if replicas > 1 && !client.is_server_compatible(2, 12, 3) {
+        bail!(
+            "ROOMCAST_REPLICAS is {replicas}, but the broker is {}: before 2.12.3 a cluster can lose \
+             acknowledged writes and let two compare-and-sets win; use 1 replica or a newer broker",
+            client.server_info().version
+        );
+    }
+    Ok(())
+}
+
+/// The most bytes of an event where nothing may be appended: every event is larger.
+pub(super) const MESSAGE_SIZE_REFUSING_APPENDS: i32 = 1;
+
+/// Whatever the broker takes.
+pub(super) const MESSAGE_SIZE_UNLIMITED: i32 = -1;
+
+/// Whether this is the broker's word that there is no such stream.
+pub(crate) fn is_stream_not_found(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<GetStreamError>()).any(|error| {
+        matches!(error.kind(), GetStreamErrorKind::JetStream(answer)
+                 if answer.error_code() == ErrorCode::STREAM_NOT_FOUND)
+    })
+}
+
+/// The stream of a shard, as its leader says; `None` where there is none.
+pub(crate) async fn find_stream(jetstream: &Context, shard: Shard) -> anyhow::Result<Option<Info>> {
+    match jetstream.get_stream(subject::stream(shard)).await.map_err(anyhow::Error::new) {
+        Ok(stream) => Ok(Some(stream.cached_info().clone())),
+        Err(error) if is_stream_not_found(&error) => Ok(None),
+        Err(error) => Err(error.context(format!("stream {}", subject::stream(shard)))),
+    }
+}
+
+pub(super) fn require_wanted_config(args: &StreamArgs, shard: Shard, found: &Config) -> anyhow::Result<()> {
+    let (source, destination) = subject::stream_republish(shard);
+    let republish = Republish { source, destination, headers_only: false };
+    let name = &found.name;
+    ensure!(
+        found.republish.as_ref() == Some(&republish),
+        "{name} does not republish {} to {}: {:?}",
+        republish.source,
+        republish.destination,
+        found.republish
+    );
+    ensure!(found.subjects == [subject::stream_capture(shard)], "{name} captures {:?}", found.subjects);
+    ensure!(found.discard == DiscardPolicy::New, "{name} drops old events when it is full");
+    ensure!(found.retention == RetentionPolicy::Limits, "{name} does not keep events until they are purged");
+    ensure!(found.storage == StorageType::File, "{name} is in memory");
+    ensure!(found.max_age.is_zero(), "{name} drops events by age");
+    ensure!(
+        found.duplicate_window == DUPLICATE_WINDOW,
+        "{name} knows message ids for {:?}, not {DUPLICATE_WINDOW:?}",
+        found.duplicate_window
+    );
+    ensure!(
+        found.num_replicas == usize::from(args.replicas),
+        "{name} has {} replicas, not {}",
+        found.num_replicas,
+        args.replicas
+    );
+    Ok(())
+}
+
+/// Whether a stream takes appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AppendPolicy {
+    /// It does.
+    Accepted,
+    /// It refuses every one, and its sender hears so: it is being repaired.
+    Refused,
+}
+
+/// The broker's process that a stream was looked at on.
+pub(crate) fn verified_on_broker(config: &Config) -> Option<String> {
+    let description: StreamDescription = config.description.as_deref().unwrap_or("").parse().ok()?;
+    description.broker
+}
+
+/// Whether a stream takes appends. One that does not was left so by a repair that did not end.
+pub(crate) const fn append_policy(config: &Config) -> AppendPolicy {
+    if config.max_message_size == MESSAGE_SIZE_REFUSING_APPENDS {
+        AppendPolicy::Refused
+    } else {
+        AppendPolicy::Accepted
+    }
+}
+
+/// What the two say of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogVerdict {
+    /// The log goes on where Postgres ends.
+    Continues,
+    /// Postgres has events that the log has lost.
+    Shorter,
+    /// The log has another event at the watermark than the one that was applied.
+    Rewritten,
+    /// The log has lost events that Postgres has not got.
+    Hole {
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        to: u64,
+    },
+}
+
+/// Compares them. `same` says whether the log's event at the watermark is the one that was applied.
+pub(crate) const fn compare_log(
+    first: u64,
+    last: u64,
+    watermark_seq: u64,
+    is_same_event: bool,
+) -> LogVerdict {
+    if last < watermark_seq {
+        LogVerdict::Shorter
+    } else if first > watermark_seq + 1 {
+        LogVerdict::Hole { from: watermark_seq + 1, to: first - 1 }
+    } else if is_same_event {
+        LogVerdict::Continues
+    } else {
+        LogVerdict::Rewritten
+    }
+}
+
+/// The last event of a shard that Postgres has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastApplied {
+    /// Its sequence; 0 where there is none.
+    pub(crate) seq: u64,
+    /// When the broker stored it, in nanoseconds since 1970; none where that is not known.
+    pub(crate) stored_at_ns: Option<i64>,
+}
+
+/// A log that is there, judged.
+pub(crate) struct LogComparison {
+    pub(crate) info: Info,
+    pub(crate) state: StreamState,
+    pub(crate) verdict: LogVerdict,
+}
+
+impl LogComparison {
+    /// Judges the log of a shard; `None` where there is none. Changes nothing.
+    pub(crate) async fn read(
+        jetstream: &Context,
+        shard: Shard,
+        last: LastApplied,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(info) = find_stream(jetstream, shard).await? else { return Ok(None) };
+        let state = StreamState::try_from(&info)?;
+        let same = match last.stored_at_ns {
+            Some(stored_at) if (state.first..=state.last).contains(&last.seq) => {
+                let found = log::get(jetstream, shard, last.seq).await?;
+                found.is_none_or(|found| unix_nanos(found.time) == stored_at)
+            }
+            _ => true,
+        };
+        let verdict = compare_log(state.first, state.last, last.seq, same);
+        Ok(Some(Self { info, state, verdict }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_continues_is_shorter_rewritten_or_has_a_hole() {
+        for (first, last, watermark) in [(1, 0, 0), (1, 9, 0), (1, 9, 9), (10, 9, 9), (5, 9, 4), (10, 20, 9)]
+        {
+            let verdict = compare_log(first, last, watermark, true);
+            assert_eq!(verdict, LogVerdict::Continues, "{first} {last} {watermark}");
+        }
+        for (first, last, watermark) in [(1, 0, 9), (3, 8, 9), (9, 8, 9)] {
+            assert_eq!(
+                compare_log(first, last, watermark, true),
+                LogVerdict::Shorter,
+                "{first} {last} {watermark}"
+            );
+        }
+        assert_eq!(compare_log(12, 20, 9, true), LogVerdict::Hole { from: 10, to: 11 });
+        assert_eq!(compare_log(12, 11, 9, true), LogVerdict::Hole { from: 10, to: 11 });
+        assert_eq!(compare_log(1, 20, 9, false), LogVerdict::Rewritten);
+    }
+}
