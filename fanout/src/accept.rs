@@ -31,7 +31,8 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::{
     handshake,
     node::Node,
-    session::{self, OPENING_TIMEOUT, PendingSession, RawSocket},
+    outbox::RawSocket,
+    session::{self, OPENING_TIMEOUT, PendingSession},
 };
 
 #[derive(Clone)]

@@ -19,13 +19,8 @@ use service::{
 use tokio::net::TcpListener;
 
 use crate::{
-    api_client::ApiClient,
-    config::LimitArgs,
-    hub::{presence::PresencePublisher, registry::SocketRegistry},
-    limits::SocketLimits,
-    node::Node,
-    session::RawSocket,
-    shard::PeopleReady,
+    api_client::ApiClient, config::LimitArgs, limits::SocketLimits, node::Node, outbox::RawSocket,
+    presence::PresencePublisher, session::registry::SocketRegistry, shard::PeopleReady,
 };
 pub use crate::{session::bench::BenchSession, shard::bench::BenchRoom};
 

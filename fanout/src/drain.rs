@@ -6,7 +6,7 @@ use service::lifecycle::Shutdown;
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::{node::Node, session::close::CloseReason};
+use crate::{node::Node, outbox::close::CloseReason};
 
 /// Batches that the drain time is divided into.
 const BATCHES: u32 = 20;

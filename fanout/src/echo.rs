@@ -14,14 +14,12 @@ use tokio::net::TcpListener;
 
 use crate::{
     accept::{refuse, upgraded},
-    encode::PushFormat,
-    handshake,
-    session::{
-        RawSocket,
-        close::CloseReason,
+    encode::{
+        PushFormat,
         frame::{self, Decoder, Incoming, Violation},
-        outbox::Outbox,
     },
+    handshake,
+    outbox::{Outbox, RawSocket, close::CloseReason},
 };
 
 /// The largest message: that of the suite.

@@ -1,6 +1,6 @@
 //! Doors to what reads clients' bytes, for `tests/fuzz`: cargo-fuzz alone builds them.
 
-use crate::session::{self, frame};
+use crate::{encode::frame, session};
 
 /// WebSocket frames, in pieces of as many bytes as the first says.
 pub fn frames(bytes: &[u8]) {

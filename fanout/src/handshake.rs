@@ -19,7 +19,7 @@ use protocol::error::{Error, ErrorCode};
 use service::serve;
 use sha1::{Digest as _, Sha1};
 
-use crate::session::deflate;
+use crate::encode::deflate;
 
 /// The version of the protocol that is spoken.
 pub(crate) const VERSION: &str = "13";

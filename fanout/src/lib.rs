@@ -1,8 +1,11 @@
 //! fanout holds the sockets and pushes the log to them.
 //!
-//! It accepts, authenticates, subscribes, renders and pushes. It never touches Postgres and never
-//! decides who may do what: every stored action is asked of api. The way of an event: `feed` hears
-//! it, `render` makes its frame once, `hub` knows who follows, `session` writes it.
+//! It accepts, authenticates, subscribes, encodes and pushes. It never touches Postgres and never
+//! decides who may do what: api decides every stored action.
+//!
+//! A socket's way: `accept` checks the handshake, `session` reads its frames and has its actions decided, `node` hands
+//! its subscriptions to the `shard` that reads the channel. An event's way: the `shard`'s task receives it, `encode`
+//! makes its frame once, and each subscriber's `outbox` writes it. `presence` tells the log who is on this node.
 
 mod accept;
 mod api_client;
@@ -17,9 +20,10 @@ mod encode;
 pub mod fuzz;
 mod handshake;
 mod heartbeat;
-mod hub;
 mod limits;
 mod node;
+mod outbox;
+mod presence;
 mod session;
 mod shard;
 
@@ -45,10 +49,11 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, FanoutArgs};
-use hub::{presence::PresencePublisher, registry::SocketRegistry, ring_budget::RingBudget};
 use limits::SocketLimits;
 use node::Node;
-use shard::{PeopleReady, ShardContext, ShardPositions, ShardTask};
+use presence::PresencePublisher;
+use session::registry::SocketRegistry;
+use shard::{PeopleReady, ShardContext, ShardPositions, ShardTask, ring_budget::RingBudget};
 
 /// Commands that may wait for one shard's task.
 const COMMAND_QUEUE_MAX: usize = 1_024;

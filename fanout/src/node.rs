@@ -18,12 +18,10 @@ use tokio::{
 
 use crate::{
     api_client::ApiClient,
-    hub::{
-        channel::PushWaiter, presence::PresencePublisher, registry::SocketRegistry,
-        subscribe::SubscribeRequest,
-    },
     limits::SocketLimits,
-    shard::{PeopleReady, ShardCommand},
+    presence::PresencePublisher,
+    session::registry::SocketRegistry,
+    shard::{PeopleReady, ShardCommand, channel::PushWaiter, subscribe::SubscribeRequest},
 };
 
 /// An event that was acknowledged that long ago should have come.

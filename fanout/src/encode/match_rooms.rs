@@ -6,7 +6,7 @@ use bytes::Bytes;
 use protocol::event::{ChatMessage, Event, EventName, MessageDetail, header};
 use serde_json::{Value, json};
 
-use crate::{hub::channel::LiveEvent, session::frame};
+use super::{event::LiveEvent, frame};
 
 /// The frame of an event; `None` for one that is no message's.
 pub(crate) fn push_frame(event: LiveEvent<'_>) -> Option<Bytes> {

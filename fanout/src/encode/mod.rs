@@ -1,5 +1,8 @@
 //! An event becomes one frame per push form, once, for every socket.
 
+pub(crate) mod deflate;
+pub(crate) mod event;
+pub(crate) mod frame;
 pub(crate) mod match_rooms;
 pub(crate) mod native;
 
@@ -7,7 +10,7 @@ use bytes::Bytes;
 use protocol::{rpc::Surface, subject::Channel};
 use service::metric_names as names;
 
-use crate::{hub::channel::LiveEvent, session::frame};
+use event::LiveEvent;
 
 /// In which form a socket is pushed what happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

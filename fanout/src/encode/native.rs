@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use protocol::{event::EventName, subject::Channel};
 
-use crate::session::frame;
+use crate::encode::frame;
 
 /// The frame of an event; `None` for one that no socket gets.
 pub(crate) fn push_frame(channel: &Channel, event: &str, seq: u64, payload: &[u8]) -> Option<Bytes> {

@@ -18,14 +18,13 @@ use service::metric_names as names;
 
 use super::{
     SessionState,
-    close::CloseReason,
     envelope::SocketRequest,
     frame_scope, local_actions,
-    outbox::Outbox,
     subscriptions::{
         Joined, Left, SubscribeTarget, remove_subscription, unsubscribe_in_background, unwatch_team,
     },
 };
+use crate::outbox::{Outbox, close::CloseReason};
 use crate::{encode::native, node::Node};
 
 /// What an action has changed for its socket.

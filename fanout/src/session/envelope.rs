@@ -11,8 +11,8 @@ use protocol::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::frame;
-use crate::hub::subscribe::{AnswerFn, SubscriptionStart};
+use crate::encode::frame;
+use crate::shard::subscribe::{AnswerFn, SubscriptionStart};
 
 /// What every frame has. The rest is for whoever handles the action.
 #[derive(Deserialize)]

@@ -15,13 +15,15 @@ use protocol::{
 use service::token::Identity;
 use tokio::sync::oneshot;
 
-use super::{PendingSession, Session, outbox::Outbox};
+use super::{PendingSession, Session};
+use crate::encode::event::LiveEvent;
+use crate::outbox::Outbox;
 use crate::{
     bench,
     encode::PushFormat,
-    hub::{
+    shard::{
         access::AccessAnswer,
-        channel::{ChannelState, DeliveryMetrics, LiveEvent},
+        channel::{ChannelState, DeliveryMetrics},
         subscribe::{AnswerFn, SubscribeRequest, SubscriptionStart},
     },
 };

@@ -6,23 +6,18 @@
 pub(crate) mod action;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) mod bench;
-pub(crate) mod close;
-pub(crate) mod deflate;
 mod envelope;
 #[cfg(test)]
 mod eviction_tests;
-pub(crate) mod frame;
 mod frame_scope;
 mod local_actions;
-pub(crate) mod outbox;
 mod pending;
-mod socket;
+pub(crate) mod registry;
 mod subscriptions;
 
 #[cfg(fuzzing)]
 pub(crate) use envelope::check_any_text;
 pub(crate) use pending::{OPENING_TIMEOUT, PendingSession};
-pub(crate) use socket::RawSocket;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -42,11 +37,13 @@ use protocol::{
 use service::{metric_names as names, rate::SingleRateLimit, token::Identity};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{hub::registry::SocketRegistration, node::Node};
+use crate::{
+    encode::frame::{self, Decoder, Incoming},
+    node::Node,
+    outbox::{Outbox, RawSocket, close::CloseReason},
+};
 use action::{ActionChanges, RunningAction};
-use close::CloseReason;
-use frame::{Decoder, Incoming};
-use outbox::Outbox;
+use registry::SocketRegistration;
 
 /// Between pings of the server.
 const PING_INTERVAL: Duration = Duration::from_secs(25);

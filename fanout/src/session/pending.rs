@@ -16,10 +16,12 @@ use protocol::{
 use service::{metric_names as names, rate::SingleRateLimit, token::Identity};
 use tokio::time::{Instant, timeout};
 
-use super::{
-    RawSocket, Session, SessionState, action, action_result, frame::Decoder, outbox::Outbox, token_expiry,
+use super::{Session, SessionState, action, action_result, token_expiry};
+use crate::{encode::PushFormat, node::Node, session::registry::SocketRegistration};
+use crate::{
+    encode::frame::Decoder,
+    outbox::{Outbox, RawSocket},
 };
-use crate::{encode::PushFormat, hub::registry::SocketRegistration, node::Node};
 
 /// How long an upgrade waits for what its address asks for.
 pub(crate) const OPENING_TIMEOUT: Duration = Duration::from_secs(5);

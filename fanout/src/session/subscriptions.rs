@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     encode::PushFormat,
-    hub::subscribe::{AnswerFn, SubscribeRequest},
     node::Node,
+    shard::subscribe::{AnswerFn, SubscribeRequest},
 };
 
 /// A channel that the socket has begun to follow.

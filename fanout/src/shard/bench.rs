@@ -24,13 +24,13 @@ use crate::{
     api_client::ApiClient,
     bench,
     encode::PushFormat,
-    hub::{
+    outbox::Outbox,
+    session::registry::SocketRegistry,
+    shard::{
         channel::{ChannelState, DeliveryMetrics},
-        registry::SocketRegistry,
         ring_budget::RingBudget,
         subscribe::SubscribeRequest,
     },
-    session::outbox::Outbox,
 };
 
 /// A room that is heard, with its sockets.

@@ -16,7 +16,7 @@ use service::metric_names as names;
 use tokio::sync::mpsc;
 
 use super::{ChannelEntry, ShardContext, ShardTask, WorkResult, work::Work};
-use crate::hub::channel::LiveEvent;
+use crate::encode::event::LiveEvent;
 
 /// Events reported at once.
 const REPORT_EVENTS_MAX: usize = 256;
@@ -257,10 +257,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::{
-        hub::{channel::ChannelState, ring_budget::RingBudget},
-        shard::{Opening, bench},
-    };
+    use crate::shard::{Opening, bench, channel::ChannelState, ring_budget::RingBudget};
 
     /// A room is heard from there on.
     fn open(feed: &mut ShardTask, room: u64, last: u64) {

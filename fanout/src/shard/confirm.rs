@@ -12,7 +12,7 @@ use service::metric_names as names;
 use tokio::time::Instant;
 
 use super::{ChannelEntry, ShardTask, work::Work};
-use crate::{api_client::ApiClient, hub::access::AccessAnswer};
+use crate::{api_client::ApiClient, shard::access::AccessAnswer};
 
 /// Channels of a shard that api is asked about in one second, where they are few; the others follow.
 const CHANNELS_PER_SECOND_MIN: usize = if cfg!(test) { 2 } else { 500 };
@@ -183,9 +183,10 @@ mod tests {
     use crate::{
         bench::caller,
         encode::PushFormat,
-        hub::{channel::ChannelState, subscribe::SubscribeRequest},
-        session::outbox::Outbox,
-        shard::{bench::shard_task, catch_up::CatchUpReport},
+        outbox::Outbox,
+        shard::{
+            bench::shard_task, catch_up::CatchUpReport, channel::ChannelState, subscribe::SubscribeRequest,
+        },
     };
 
     /// Somebody follows that room by a right that is not everyone's.

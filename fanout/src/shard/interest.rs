@@ -73,7 +73,7 @@ mod tests {
     use tokio::sync::oneshot::{self, error::TryRecvError};
 
     use super::*;
-    use crate::{hub::channel::ChannelState, shard::bench};
+    use crate::shard::{bench, channel::ChannelState};
 
     #[tokio::test]
     async fn widening_ends_the_own_subscriptions_of_rooms_alone() {

@@ -8,7 +8,7 @@ use protocol::{
 use service::metric_names as names;
 
 use super::{BUFFERED_MAX, ChannelEntry, LiveMessage, ShardTask, people};
-use crate::{encode::native, hub::channel::LiveEvent};
+use crate::encode::{event::LiveEvent, native};
 
 fn number<T: std::str::FromStr>(
     headers: Option<&HeaderMap>,

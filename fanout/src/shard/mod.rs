@@ -8,10 +8,13 @@
 //! not hold for signals between people, which are never stored and come by another connection. A signal of a loss is
 //! handled before any live message that came after the loss.
 
+pub(crate) mod access;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) mod bench;
 mod catch_up;
+pub(crate) mod channel;
 mod confirm;
+mod delivery_metrics;
 mod interest;
 mod latency;
 mod live;
@@ -21,9 +24,14 @@ mod model;
 mod open;
 mod people;
 mod position;
+mod presence_map;
 mod received;
 mod replay;
+pub(crate) mod ring;
+pub(crate) mod ring_budget;
 mod snapshot;
+pub(crate) mod subscribe;
+mod subscribers;
 mod task;
 mod work;
 
@@ -47,11 +55,13 @@ use protocol::{
 use service::{metric_names as names, nats::Losses};
 use tokio::sync::oneshot;
 
+use crate::encode::event::LiveEvent;
+
 use crate::{
     api_client::ApiClient,
-    hub::{
-        channel::{ChannelState, DeliveryMetrics, LiveEvent, PushWaiter},
-        registry::SocketRegistry,
+    session::registry::SocketRegistry,
+    shard::{
+        channel::{ChannelState, DeliveryMetrics, PushWaiter},
         ring_budget::RingBudget,
         subscribe::SubscribeRequest,
     },

@@ -12,7 +12,7 @@ use super::{
     BUFFERED_MAX, ChannelEntry, LiveMessage, MessageStream, Opening, ShardContext, ShardTask,
     interest::RoomInterest, snapshot, work::Work,
 };
-use crate::hub::{channel::ChannelState, subscribe::SubscribeRequest};
+use crate::shard::{channel::ChannelState, subscribe::SubscribeRequest};
 
 /// How long a first follower waits to be told who is in the room.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_millis(1_500);

@@ -19,7 +19,7 @@ use protocol::{
     rpc::DEADLINE_MS,
 };
 
-use crate::session::frame;
+use crate::encode::frame;
 
 /// How many ticks old an `applied` notice must be to count; there is at most one a second. An append that was
 /// not acknowledged is repeated until its deadline, and a leader may be elected in that time.

@@ -19,7 +19,7 @@ use service::metric_names as names;
 use super::{ShardContext, ShardTask, work::Work};
 use crate::{
     encode::native,
-    hub::{
+    shard::{
         ring::{RING_BYTES_MAX, RING_EVENTS_MAX},
         subscribe::SubscribeRequest,
     },
@@ -250,11 +250,11 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::encode::event::LiveEvent;
     use crate::{
         encode::PushFormat,
-        hub::channel::{ChannelState, LiveEvent},
-        session::outbox::Outbox,
-        shard::{ChannelEntry, bench},
+        outbox::Outbox,
+        shard::{ChannelEntry, bench, channel::ChannelState},
     };
 
     const AGE: Duration = Duration::from_secs(600);

@@ -22,7 +22,7 @@ use super::{
     replay::{self, FinishedReplay, ReplayOutcome, ReplayRequest},
     snapshot,
 };
-use crate::hub::subscribe::SubscribeRequest;
+use crate::shard::subscribe::SubscribeRequest;
 
 /// A piece of slow work.
 pub(super) enum Work {

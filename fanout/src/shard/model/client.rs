@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 
 use super::log::Log;
 use crate::{
-    encode::PushFormat,
-    hub::{registry::SocketRegistration, subscribe::SubscribeRequest},
-    session::{close::CloseReason, frame, outbox::Outbox},
-    shard::{ShardCommand, ShardContext},
+    encode::{PushFormat, frame},
+    outbox::{Outbox, close::CloseReason},
+    session::registry::SocketRegistration,
+    shard::{ShardCommand, ShardContext, subscribe::SubscribeRequest},
 };
 
 /// What a client has of a channel.

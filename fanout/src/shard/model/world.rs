@@ -18,7 +18,7 @@ use super::{
     client::Client,
     log::{Log, channel, person},
 };
-use crate::hub::access::AccessAnswer;
+use crate::shard::access::AccessAnswer;
 use crate::shard::{
     ChannelEntry, MessageStream, ShardTask, WorkResult,
     bench::{self, LossSources},

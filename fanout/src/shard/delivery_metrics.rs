@@ -1,6 +1,5 @@
-//! What is delivered, and what is counted of it.
+//! Counts what is delivered to sockets.
 
-use async_nats::HeaderMap;
 use metrics::Counter;
 use service::metric_names as names;
 
@@ -21,13 +20,4 @@ impl DeliveryMetrics {
             overflows: metrics::counter!(names::OUTBOX_OVERFLOWS_TOTAL),
         }
     }
-}
-
-/// A stored event, as it came live or as it was read from the log.
-#[derive(Clone, Copy)]
-pub(crate) struct LiveEvent<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) seq: u64,
-    pub(crate) headers: Option<&'a HeaderMap>,
-    pub(crate) payload: &'a [u8],
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
-use super::frame::{Decoder, MESSAGE_BYTES_MAX};
+use crate::encode::frame::{Decoder, MESSAGE_BYTES_MAX};
 
 /// Frames that go in one write.
 const FRAMES_PER_WRITE_MAX: usize = 64;

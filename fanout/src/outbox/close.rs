@@ -2,7 +2,7 @@
 
 use protocol::socket::CloseCode;
 
-use super::frame::Violation;
+use crate::encode::frame::Violation;
 
 /// Why the server closes a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

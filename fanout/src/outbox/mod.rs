@@ -11,6 +11,9 @@
 //! does the answer of an action, since the client's reading is not what makes that long; the next action begins
 //! once little waits, so at most one such answer does.
 
+pub(crate) mod close;
+mod socket;
+
 use std::{
     collections::VecDeque,
     io,
@@ -22,8 +25,9 @@ use protocol::subject::Channel;
 use service::metric_names as names;
 use tokio::sync::Notify;
 
-use super::{close::CloseReason, socket::RawSocket};
 use crate::encode::PushFormat;
+use close::CloseReason;
+pub(crate) use socket::RawSocket;
 
 /// The frames that wait for one socket.
 #[derive(Debug)]

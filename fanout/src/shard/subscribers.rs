@@ -10,7 +10,7 @@ use protocol::{caller::Caller, id::UserId, subject::Channel};
 
 use crate::{
     encode::{EncodedEvent, PushFormat},
-    session::outbox::Outbox,
+    outbox::Outbox,
 };
 
 /// A socket, and by what right it is here.

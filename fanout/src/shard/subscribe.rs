@@ -6,7 +6,7 @@ use bytes::Bytes;
 use protocol::{caller::Caller, rpc::AccessGrant};
 use tokio::sync::oneshot;
 
-use crate::session::outbox::Outbox;
+use crate::outbox::Outbox;
 
 /// Makes the frame that answers a follower, once it is known where it begins.
 pub(crate) type AnswerFn = Box<dyn FnOnce(&SubscriptionStart) -> Bytes + Send>;

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use service::metric_names as names;
 use tokio::{sync::oneshot, time::Instant};
 
-pub(crate) use super::delivery_metrics::{DeliveryMetrics, LiveEvent};
+pub(crate) use super::delivery_metrics::DeliveryMetrics;
 use super::{
     access::ChannelAccess,
     presence_map::PresenceMap,
@@ -31,9 +31,10 @@ use super::{
     subscribe::{SubscribeRequest, SubscriptionStart},
     subscribers::{OutgoingFrame, Subscriber, Subscribers},
 };
+use crate::encode::event::LiveEvent;
 use crate::{
     encode::{EncodedEvent, native},
-    session::outbox::Outbox,
+    outbox::Outbox,
 };
 
 /// How long a channel without followers stays subscribed, so that a client that comes back resumes from its ring.
