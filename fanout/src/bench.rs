@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     api_client::ApiClient, config::LimitArgs, limits::SocketLimits, node::Node, outbox::RawSocket,
-    presence::PresencePublisher, session::registry::SocketRegistry, shard::PeopleReady,
+    outbox::registry::SocketRegistry, presence::PresencePublisher, shard::PeopleReady,
 };
 pub use crate::{session::bench::BenchSession, shard::bench::BenchRoom};
 

@@ -51,8 +51,8 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, FanoutArgs};
 use limits::SocketLimits;
 use node::Node;
+use outbox::registry::SocketRegistry;
 use presence::PresencePublisher;
-use session::registry::SocketRegistry;
 use shard::{PeopleReady, ShardContext, ShardPositions, ShardTask, ring_budget::RingBudget};
 
 /// Commands that may wait for one shard's task.

@@ -19,8 +19,8 @@ use tokio::{
 use crate::{
     api_client::ApiClient,
     limits::SocketLimits,
+    outbox::registry::SocketRegistry,
     presence::PresencePublisher,
-    session::registry::SocketRegistry,
     shard::{PeopleReady, ShardCommand, channel::PushWaiter, subscribe::SubscribeRequest},
 };
 

@@ -12,6 +12,7 @@
 //! once little waits, so at most one such answer does.
 
 pub(crate) mod close;
+pub(crate) mod registry;
 mod socket;
 
 use std::{

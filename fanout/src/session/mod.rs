@@ -12,7 +12,6 @@ mod eviction_tests;
 mod frame_scope;
 mod local_actions;
 mod pending;
-pub(crate) mod registry;
 mod subscriptions;
 
 #[cfg(fuzzing)]
@@ -37,13 +36,13 @@ use protocol::{
 use service::{metric_names as names, rate::SingleRateLimit, token::Identity};
 use tokio::time::{Instant, sleep_until};
 
+use crate::outbox::registry::SocketRegistration;
 use crate::{
     encode::frame::{self, Decoder, Incoming},
     node::Node,
     outbox::{Outbox, RawSocket, close::CloseReason},
 };
 use action::{ActionChanges, RunningAction};
-use registry::SocketRegistration;
 
 /// Between pings of the server.
 const PING_INTERVAL: Duration = Duration::from_secs(25);

@@ -17,7 +17,7 @@ use service::{metric_names as names, rate::SingleRateLimit, token::Identity};
 use tokio::time::{Instant, timeout};
 
 use super::{Session, SessionState, action, action_result, token_expiry};
-use crate::{encode::PushFormat, node::Node, session::registry::SocketRegistration};
+use crate::{encode::PushFormat, node::Node, outbox::registry::SocketRegistration};
 use crate::{
     encode::frame::Decoder,
     outbox::{Outbox, RawSocket},

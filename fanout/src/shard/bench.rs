@@ -25,7 +25,7 @@ use crate::{
     bench,
     encode::PushFormat,
     outbox::Outbox,
-    session::registry::SocketRegistry,
+    outbox::registry::SocketRegistry,
     shard::{
         channel::{ChannelState, DeliveryMetrics},
         ring_budget::RingBudget,

@@ -59,7 +59,7 @@ use crate::encode::event::LiveEvent;
 
 use crate::{
     api_client::ApiClient,
-    session::registry::SocketRegistry,
+    outbox::registry::SocketRegistry,
     shard::{
         channel::{ChannelState, DeliveryMetrics, PushWaiter},
         ring_budget::RingBudget,

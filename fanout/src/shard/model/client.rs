@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use super::log::Log;
 use crate::{
     encode::{PushFormat, frame},
+    outbox::registry::SocketRegistration,
     outbox::{Outbox, close::CloseReason},
-    session::registry::SocketRegistration,
     shard::{ShardCommand, ShardContext, subscribe::SubscribeRequest},
 };
 

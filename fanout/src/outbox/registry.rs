@@ -14,7 +14,7 @@ use protocol::{
 use service::rate::{ConcurrencyLimit, refusals};
 use tokio::sync::watch;
 
-use crate::outbox::Outbox;
+use super::Outbox;
 
 /// When a person who has too many sockets may try again, in seconds: a half-open one is closed within a minute.
 const RETRY_AFTER_SECS: u32 = 10;
