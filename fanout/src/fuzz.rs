@@ -6,7 +6,7 @@ use crate::{encode::frame, session};
 pub fn frames(bytes: &[u8]) {
     let Some((size, bytes)) = bytes.split_first() else { return };
     // The highest bit: whether compression was agreed.
-    let mut decoder = frame::Decoder::<{ frame::MESSAGE_MAX }>::new(size & 0x80 != 0);
+    let mut decoder = frame::Decoder::<{ frame::MESSAGE_BYTES_MAX }>::new(size & 0x80 != 0);
     for piece in bytes.chunks(usize::from(size & 0x7F).max(1)) {
         decoder.push(piece);
         loop {
@@ -21,5 +21,5 @@ pub fn frames(bytes: &[u8]) {
 
 /// The text of a frame.
 pub fn text(text: &str) {
-    session::read_any(text);
+    session::check_any_text(text);
 }

@@ -165,7 +165,7 @@ pub struct ConfirmRequest {
     /// The team that they follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<TeamId>,
-    /// Who is asked about: at most [`CONFIRM_MAX`].
+    /// Who is asked about: at most [`CONFIRM_CALLERS_MAX`].
     pub callers: Vec<Caller>,
     /// When the asker gives up, in milliseconds since 1970.
     pub expires_at: i64,
@@ -266,7 +266,7 @@ pub struct HelloRequest {
 pub struct PresenceRequest {
     /// The node's process.
     pub incarnation: u64,
-    /// At most [`CHANGES_MAX`], of different people or places.
+    /// At most [`PRESENCE_CHANGES_MAX`], of different people or places.
     pub changes: Vec<PresenceChange>,
     /// When the asker gives up, in milliseconds since 1970.
     pub expires_at: i64,

@@ -236,7 +236,7 @@ pub mod form {
     pub const APPLIED: &str = "applied.{shard}";
     /// See [`super::sync`].
     pub const SYNC: &str = "sync.{shard}";
-    /// See [`super::seen`].
+    /// See [`super::log_end`].
     pub const SEEN: &str = "seen.{shard}";
     /// See [`super::alive`].
     pub const ALIVE: &str = "node.alive.{process}";

@@ -10,6 +10,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = (subject::parse(text), subject::sign(text));
+        let _ = (subject::parse(text), subject::parse_node_signal(text));
     }
 });
