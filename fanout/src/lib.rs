@@ -165,11 +165,11 @@ async fn push_positions(
 
 /// Passes api's hints on to the shards' tasks.
 async fn forward_hints(
-    source: ShardContext,
+    context: ShardContext,
     hints: broadcast::Sender<SyncHint>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut messages = source.client.subscribe(subject::SYNC_ALL).await?;
+    let mut messages = context.client.subscribe(subject::SYNC_ALL).await?;
     loop {
         let message = tokio::select! {
             () = stop.cancelled() => return Ok(()),

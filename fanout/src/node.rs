@@ -65,10 +65,10 @@ impl Node {
     }
 
     /// Hands a follower to its channel's task, which drops it where it can't be let in.
-    pub(crate) async fn subscribe(&self, channel: Channel, follower: SubscribeRequest) {
-        if let Some(feed) = self.shard_task(&channel) {
+    pub(crate) async fn subscribe(&self, channel: Channel, request: SubscribeRequest) {
+        if let Some(task) = self.shard_task(&channel) {
             // A task that has stopped lets nobody in.
-            let _ = feed.send(ShardCommand::Subscribe { channel, request: follower }).await;
+            let _ = task.send(ShardCommand::Subscribe { channel, request }).await;
         }
     }
 
@@ -80,14 +80,14 @@ impl Node {
         connection: u64,
         seq: u64,
     ) -> Option<bool> {
-        let feed = self.shard_task(channel)?;
+        let task = self.shard_task(channel)?;
         let (done, mut pushed) = oneshot::channel();
         let sender = PushWaiter { socket_id: connection, seq, done };
-        feed.send(ShardCommand::NotifyWhenPushed { channel: channel.clone(), waiter: sender }).await.ok()?;
+        task.send(ShardCommand::NotifyWhenPushed { channel: channel.clone(), waiter: sender }).await.ok()?;
         match timeout(PUSH_LATE_AFTER, &mut pushed).await {
             Ok(pushed) => pushed.ok(),
             Err(_) => {
-                feed.send(ShardCommand::PushIsLate { channel: channel.clone(), seq }).await.ok()?;
+                task.send(ShardCommand::PushIsLate { channel: channel.clone(), seq }).await.ok()?;
                 timeout(LATE_PUSH_TIMEOUT, pushed).await.ok()?.ok()
             }
         }
@@ -95,19 +95,19 @@ impl Node {
 
     /// A socket that follows a channel, or guards it, goes on as another caller.
     pub(crate) async fn change_caller(&self, channel: Channel, connection: u64, caller: Caller) {
-        if let Some(feed) = self.shard_task(&channel) {
+        if let Some(task) = self.shard_task(&channel) {
             // A task that has stopped has no followers.
-            let _ = feed.send(ShardCommand::ChangeCaller { channel, socket_id: connection, caller }).await;
+            let _ = task.send(ShardCommand::ChangeCaller { channel, socket_id: connection, caller }).await;
         }
     }
 
     /// A socket follows a channel no more, as far as its frames up to that one had asked; as a guard, or as
     /// one that is pushed to. Nothing of the channel comes after this.
     pub(crate) async fn unsubscribe(&self, channel: Channel, connection: u64, frame: u64, guard: bool) {
-        if let Some(feed) = self.shard_task(&channel) {
+        if let Some(task) = self.shard_task(&channel) {
             let (done, gone) = oneshot::channel();
             // A task that has stopped has no followers.
-            let _ = feed
+            let _ = task
                 .send(ShardCommand::Unsubscribe {
                     channel,
                     socket_id: connection,

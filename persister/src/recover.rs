@@ -107,7 +107,7 @@ async fn decide_action(
     shard: Shard,
     watermark: &Watermark,
 ) -> anyhow::Result<RecoveryAction> {
-    let Some(judged) = LogComparison::read(jetstream, shard, watermark.last_applied()).await? else {
+    let Some(comparison) = LogComparison::read(jetstream, shard, watermark.last_applied()).await? else {
         return Ok(if watermark.has_no_events() {
             RecoveryAction::Nothing("no log yet, and nothing in Postgres: the persister makes it".to_owned())
         } else {
@@ -116,16 +116,16 @@ async fn decide_action(
             RecoveryAction::RecreateLog { lost_range: lost }
         });
     };
-    Ok(match judged.verdict {
+    Ok(match comparison.verdict {
         LogVerdict::Hole { from, to } => {
-            RecoveryAction::SkipLostRange { lost_range: (from, to), comparison: Box::new(judged) }
+            RecoveryAction::SkipLostRange { lost_range: (from, to), comparison: Box::new(comparison) }
         }
         LogVerdict::Continues => {
             RecoveryAction::Nothing(format!("well: the log goes on after {}", watermark.seq))
         }
         LogVerdict::Shorter | LogVerdict::Rewritten => RecoveryAction::Nothing(format!(
             "the log ends at {}, Postgres at {}: the persister repairs that by itself",
-            judged.state.last, watermark.seq
+            comparison.state.last, watermark.seq
         )),
     })
 }
@@ -181,10 +181,10 @@ async fn perform_action(
             let next = lost.map_or(watermark.seq, |(_, to)| to) + 1;
             repair::recreate_stream(jetstream, args, shard, epoch, next).await
         }
-        RecoveryAction::SkipLostRange { comparison: judged, .. } => {
-            let epoch = watermark.epoch.max(judged.state.epoch) + 1;
+        RecoveryAction::SkipLostRange { comparison, .. } => {
+            let epoch = watermark.epoch.max(comparison.state.epoch) + 1;
             watermark::skip_lost_range(session, shard, watermark, epoch, lost).await?;
-            repair::write_epoch(jetstream, &judged.info.config, epoch, None, AppendPolicy::Accepted).await
+            repair::write_epoch(jetstream, &comparison.info.config, epoch, None, AppendPolicy::Accepted).await
         }
     }
 }

@@ -47,10 +47,10 @@ struct AdmissionCase<'a> {
 }
 
 /// Whether it is let in.
-fn admit(hub: &mut ChannelState, ask: AdmissionCase<'_>) -> bool {
+fn admit(channel_state: &mut ChannelState, ask: AdmissionCase<'_>) -> bool {
     let (done, mut admitted) = oneshot::channel();
     let AdmissionCase { outbox, caller, connection, frame, grant, is_watcher: guards } = ask;
-    let follower = SubscribeRequest {
+    let request = SubscribeRequest {
         socket_id: connection,
         frame_number: frame,
         caller,
@@ -62,15 +62,15 @@ fn admit(hub: &mut ChannelState, ask: AdmissionCase<'_>) -> bool {
             .then(|| Box::new(|_: &SubscriptionStart| Bytes::from_static(b"answer")) as AnswerFn),
         admitted: done,
     };
-    hub.admit(follower, true);
+    channel_state.admit(request, true);
     admitted.try_recv().expect("it is decided at once")
 }
 
-fn receive(hub: &mut ChannelState, event: &str, seq: u64, payload: &str) {
+fn receive(channel_state: &mut ChannelState, event: &str, seq: u64, payload: &str) {
     let headers = HeaderMap::new();
     let payload = Bytes::from(payload.to_owned());
-    hub.queue(LiveEvent { name: event, seq, headers: Some(&headers), payload: &payload });
-    hub.flush();
+    channel_state.queue(LiveEvent { name: event, seq, headers: Some(&headers), payload: &payload });
+    channel_state.flush();
 }
 
 const CLOSED: &str = r#"{"room":1,"closed":true,"by":"ann"}"#;
@@ -83,7 +83,7 @@ fn outbox() -> Arc<Outbox> {
 async fn who_is_removed_from_a_team_is_out_of_its_channel_and_of_its_rooms() {
     let channel = Channel::Team(TeamId(7));
     for grant in [Some(grant(false, 10)), None] {
-        let (mut hub, outbox) = (channel_state(channel.clone(), 10), outbox());
+        let (mut channel_state, outbox) = (channel_state(channel.clone(), 10), outbox());
         let caller = bench::caller(1);
         for (frame, guards) in [(1, false), (2, true)] {
             let ask = AdmissionCase {
@@ -94,22 +94,23 @@ async fn who_is_removed_from_a_team_is_out_of_its_channel_and_of_its_rooms() {
                 grant,
                 is_watcher: guards,
             };
-            assert!(admit(&mut hub, ask));
+            assert!(admit(&mut channel_state, ask));
         }
-        receive(&mut hub, "team-member-remove", 11, r#"{"team":7,"user":"user-1","by":"ann"}"#);
+        receive(&mut channel_state, "team-member-remove", 11, r#"{"team":7,"user":"user-1","by":"ann"}"#);
         assert_eq!(outbox.take_evictions(), [(channel.clone(), 1), (channel.clone(), 2)]);
-        assert!(hub.is_empty());
+        assert!(channel_state.is_empty());
         if grant.is_some() {
             let ask =
                 AdmissionCase { outbox: &outbox, caller, connection: 1, frame: 3, grant, is_watcher: false };
-            assert!(!admit(&mut hub, ask), "by a grant from before the removal");
+            assert!(!admit(&mut channel_state, ask), "by a grant from before the removal");
         }
     }
 }
 
 #[tokio::test]
 async fn of_one_persons_sockets_only_those_whose_caller_may_not_stay_are_put_out() {
-    let (mut hub, channel) = (channel_state(Channel::Room(RoomId(1)), 10), Channel::Room(RoomId(1)));
+    let (mut channel_state, channel) =
+        (channel_state(Channel::Room(RoomId(1)), 10), Channel::Room(RoomId(1)));
     let plain = bench::caller(1);
     let admin = Caller { is_admin: true, ..plain.clone() };
     let sockets = [outbox(), outbox()];
@@ -122,13 +123,13 @@ async fn of_one_persons_sockets_only_those_whose_caller_may_not_stay_are_put_out
             grant: Some(grant(false, 10)),
             is_watcher: false,
         };
-        assert!(admit(&mut hub, ask));
+        assert!(admit(&mut channel_state, ask));
     }
-    assert!(!hub.access.start_confirmation(10), "nothing is due");
-    hub.change_caller(1, &plain);
-    assert!(hub.access.start_confirmation(10), "its new rights are asked about");
-    assert_eq!(hub.callers(), [plain.clone(), admin].into());
-    hub.evict(11, |caller| *caller == plain);
+    assert!(!channel_state.access.start_confirmation(10), "nothing is due");
+    channel_state.change_caller(1, &plain);
+    assert!(channel_state.access.start_confirmation(10), "its new rights are asked about");
+    assert_eq!(channel_state.callers(), [plain.clone(), admin].into());
+    channel_state.evict(11, |caller| *caller == plain);
     assert_eq!(sockets.map(|outbox| outbox.take_evictions()), [vec![(channel, 1)], vec![]]);
 }
 
@@ -199,8 +200,8 @@ impl Race {
             Step::Subscribe => self.follow(),
             Step::Leave if self.granted.is_none() => {
                 self.frame += 1;
-                if let Some(hub) = &mut self.channel_state {
-                    hub.remove(1, self.frame, false);
+                if let Some(channel_state) = &mut self.channel_state {
+                    channel_state.remove(1, self.frame, false);
                 }
                 self.session.state.subscriptions.remove(&self.channel);
             }
@@ -211,11 +212,11 @@ impl Race {
             }
             Step::Receive if self.channel_state.is_some() && self.received_up_to < self.last => {
                 self.received_up_to += 1;
-                let hub = self.channel_state.as_mut().expect("just seen");
+                let channel_state = self.channel_state.as_mut().expect("just seen");
                 if self.closed == Some(self.received_up_to) {
-                    receive(hub, "room-update", self.received_up_to, CLOSED);
+                    receive(channel_state, "room-update", self.received_up_to, CLOSED);
                 } else {
-                    receive(hub, "chat-message", self.received_up_to, "{}");
+                    receive(channel_state, "chat-message", self.received_up_to, "{}");
                 }
             }
             Step::Confirm => self.confirm(),
@@ -228,7 +229,7 @@ impl Race {
         let Some(as_of) = self.granted.take() else { return };
         // A channel that is opened is heard from the log's end on.
         let last = self.last;
-        let hub = self.channel_state.get_or_insert_with(|| {
+        let channel_state = self.channel_state.get_or_insert_with(|| {
             self.received_up_to = last;
             channel_state(self.channel.clone(), last)
         });
@@ -240,24 +241,24 @@ impl Race {
             grant: Some(grant(true, as_of)),
             is_watcher: false,
         };
-        if admit(hub, ask) {
+        if admit(channel_state, ask) {
             self.session.state.subscriptions.insert(self.channel.clone(), self.frame);
         }
     }
 
     fn confirm(&mut self) {
-        let Some(hub) = &mut self.channel_state else { return };
-        if hub.is_empty() || !hub.access.start_confirmation(self.last) {
+        let Some(channel_state) = &mut self.channel_state else { return };
+        if channel_state.is_empty() || !channel_state.access.start_confirmation(self.last) {
             return;
         }
         let closed = self.closed.is_some();
-        hub.access.finish_confirmation(Some(AccessAnswer {
+        channel_state.access.finish_confirmation(Some(AccessAnswer {
             is_public: true,
             is_closed: closed,
             as_of: self.last,
         }));
         if closed {
-            hub.evict(self.last + 1, |_| true);
+            channel_state.evict(self.last + 1, |_| true);
         }
     }
 }
@@ -291,7 +292,7 @@ proptest! {
             race.step(Step::Confirm);
             race.step(Step::Evict);
             if race.closed.is_some() {
-                prop_assert!(race.channel_state.is_none_or(|hub| hub.is_empty()), "it is pushed to");
+                prop_assert!(race.channel_state.is_none_or(|channel_state| channel_state.is_empty()), "it is pushed to");
                 prop_assert!(!race.session.state.subscriptions.contains_key(&race.channel), "it may write");
             }
             Ok(())

@@ -81,25 +81,25 @@ pub(super) fn json(value: &impl Serialize) -> String {
 /// Begins one; `None` where it is answered already.
 pub(super) fn begin(
     action: LocalAction,
-    asker: ActionContext,
+    context: ActionContext,
     state: &SessionState,
     request: &SocketRequest,
     frame: &str,
 ) -> Option<RunningAction> {
-    let outbox = asker.outbox.clone();
+    let outbox = context.outbox.clone();
     let begun = match action {
         LocalAction::Ping => {
             outbox.push(request.answer_frame(200, &[], Some("{}")));
             Ok(None)
         }
-        LocalAction::Unsubscribe => unsubscribe(asker, state, request, frame).map(Some),
-        LocalAction::LeaveRoom => leave_room(asker, state, request, frame).map(Some),
-        LocalAction::Typing => typing(asker, state, request, frame),
-        LocalAction::Signal => signal(asker, state, request, frame).map(Some),
-        LocalAction::Authenticate => authenticate(asker, state, request, frame).map(Some),
+        LocalAction::Unsubscribe => unsubscribe(context, state, request, frame).map(Some),
+        LocalAction::LeaveRoom => leave_room(context, state, request, frame).map(Some),
+        LocalAction::Typing => typing(context, state, request, frame),
+        LocalAction::Signal => signal(context, state, request, frame).map(Some),
+        LocalAction::Authenticate => authenticate(context, state, request, frame).map(Some),
     };
     match begun {
-        Ok(underway) => underway,
+        Ok(running_action) => running_action,
         Err((status, detail)) => {
             outbox.push(request.refusal_frame(status, &detail));
             None
@@ -110,7 +110,7 @@ pub(super) fn begin(
 type Refusal = (u16, String);
 
 fn unsubscribe(
-    asker: ActionContext,
+    context: ActionContext,
     state: &SessionState,
     request: &SocketRequest,
     frame: &str,
@@ -121,17 +121,17 @@ fn unsubscribe(
         return Err((400, "channel: must be one that this socket follows.".to_owned()));
     };
     let (data, request) = (json(&UnsubscribeFrame { channel: channel.clone() }), request.clone());
-    Ok(asker.unsubscribe_and_answer(channel, request, data))
+    Ok(context.unsubscribe_and_answer(channel, request, data))
 }
 
 fn leave_room(
-    asker: ActionContext,
+    context: ActionContext,
     state: &SessionState,
     request: &SocketRequest,
     frame: &str,
 ) -> Result<RunningAction, Refusal> {
     let room = room(state, frame)?;
-    Ok(asker.unsubscribe_and_answer(Channel::Room(room), request.clone(), json(&LeftRoom::of(room))))
+    Ok(context.unsubscribe_and_answer(Channel::Room(room), request.clone(), json(&LeftRoom::of(room))))
 }
 
 /// The room that an action names, or the only one that the socket is in.
@@ -143,27 +143,27 @@ fn room(state: &SessionState, frame: &str) -> Result<RoomId, Refusal> {
 }
 
 fn typing(
-    asker: ActionContext,
+    context: ActionContext,
     state: &SessionState,
     request: &SocketRequest,
     frame: &str,
 ) -> Result<Option<RunningAction>, Refusal> {
     let room = room(state, frame)?;
-    asker.outbox.push(request.answer_frame(200, &[], Some("{}")));
+    context.outbox.push(request.answer_frame(200, &[], Some("{}")));
     if state.last_typing_at.is_some_and(|typed| typed.elapsed() < TYPING_INTERVAL) {
         return Ok(None);
     }
-    let subject = Channel::Room(room).unstored_subject(asker.node.shards, live::TYPING);
-    let payload = json(&push::TypingPush { user: &asker.caller.user, room });
+    let subject = Channel::Room(room).unstored_subject(context.node.shards, live::TYPING);
+    let payload = json(&push::TypingPush { user: &context.caller.user, room });
     Ok(Some(Box::pin(async move {
-        asker.publish(subject, payload).await;
+        context.publish(subject, payload).await;
         let local = LocalChange { typing_at: Some(Instant::now()), ..LocalChange::default() };
         ActionChanges { local, ..ActionChanges::default() }
     })))
 }
 
 fn signal(
-    asker: ActionContext,
+    context: ActionContext,
     state: &SessionState,
     request: &SocketRequest,
     frame: &str,
@@ -172,7 +172,7 @@ fn signal(
     if data.get().len() > SIGNAL_MAX_BYTES {
         return Err((400, format!("data: must have at most {SIGNAL_MAX_BYTES} bytes.")));
     }
-    let counted = asker.node.limits.count_signal(&asker.caller, &user);
+    let counted = context.node.limits.count_signal(&context.caller, &user);
     counted.map_err(|error| (error.code.status(), error.detail))?;
     let is_known =
         state.signal_permissions.get(&user).is_some_and(|since| since.elapsed() < SIGNAL_PERMISSION_LIFETIME);
@@ -180,16 +180,16 @@ fn signal(
     Ok(Box::pin(async move {
         if !is_known {
             let ask =
-                SignalRequest { caller: asker.caller.clone(), user: user.clone(), expires_at: expiry() };
-            if let Err(error) = asker.node.api.require_signal(&ask).await {
-                asker.outbox.push(request.refusal_frame(error.code.status(), &error.detail));
+                SignalRequest { caller: context.caller.clone(), user: user.clone(), expires_at: expiry() };
+            if let Err(error) = context.node.api.require_signal(&ask).await {
+                context.outbox.push(request.refusal_frame(error.code.status(), &error.detail));
                 return ActionChanges::default();
             }
         }
-        let subject = Channel::User(user.clone()).unstored_subject(asker.node.shards, live::SIGNAL);
-        let payload = json(&push::SignalPush { user: &asker.caller.user, data: &data });
-        asker.publish(subject, payload).await;
-        asker.outbox.push(request.answer_frame(200, &[], Some("{}")));
+        let subject = Channel::User(user.clone()).unstored_subject(context.node.shards, live::SIGNAL);
+        let payload = json(&push::SignalPush { user: &context.caller.user, data: &data });
+        context.publish(subject, payload).await;
+        context.outbox.push(request.answer_frame(200, &[], Some("{}")));
         let local =
             LocalChange { allowed_signals_to: Some(user).filter(|_| !is_known), ..LocalChange::default() };
         ActionChanges { local, ..ActionChanges::default() }
@@ -199,32 +199,32 @@ fn signal(
 /// A newer token of the same person: the socket lives as long as it does, and what it says of the person is stored.
 /// Where it grants other rights, api is asked whether the socket may go on following what it does.
 fn authenticate(
-    asker: ActionContext,
+    context: ActionContext,
     state: &SessionState,
     request: &SocketRequest,
     frame: &str,
 ) -> Result<RunningAction, Refusal> {
     let AuthenticateFrame { token } = parse::<AuthenticateFrame>(frame).map_err(|detail| (400, detail))?;
-    let identity = asker.node.verifier.verify(&token).map_err(|error| (401, error.to_string()))?;
-    if identity.caller.user != asker.caller.user {
+    let identity = context.node.verifier.verify(&token).map_err(|error| (401, error.to_string()))?;
+    if identity.caller.user != context.caller.user {
         return Err((403, "The token is another person's.".to_owned()));
     }
     let until = token_expiry(&identity);
     let mut channels = Vec::new();
-    if identity.caller != asker.caller {
+    if identity.caller != context.caller {
         channels.extend(state.subscriptions.keys().cloned());
         channels.extend(state.team_rooms.values().map(|(team, _)| Channel::Team(*team)));
     }
     let request = request.clone();
     Ok(Box::pin(async move {
-        if let Err(error) = asker.node.api.store_person(&identity).await {
-            asker.outbox.push(request.refusal_frame(error.code.status(), &error.detail));
+        if let Err(error) = context.node.api.store_person(&identity).await {
+            context.outbox.push(request.refusal_frame(error.code.status(), &error.detail));
             return ActionChanges::default();
         }
         for channel in channels {
-            asker.node.change_caller(channel, asker.socket_id, identity.caller.clone()).await;
+            context.node.change_caller(channel, context.socket_id, identity.caller.clone()).await;
         }
-        asker.outbox.push(request.answer_frame(200, &[], Some("{}")));
+        context.outbox.push(request.answer_frame(200, &[], Some("{}")));
         let local = LocalChange { new_caller: Some((identity.caller, until)), ..LocalChange::default() };
         ActionChanges { local, ..ActionChanges::default() }
     }))

@@ -257,8 +257,8 @@ impl Session {
     /// Follows nothing any more. An action under way is decided by api all the same: its effect here is
     /// undone.
     async fn unsubscribe_from_all(&mut self) {
-        if let Some(underway) = self.running_action.take() {
-            let applied = underway.await;
+        if let Some(running_action) = self.running_action.take() {
+            let applied = running_action.await;
             action::apply_changes(&self.node, &mut self.state, applied);
         }
         action::unsubscribe_from_all(&self.node, &mut self.state).await;
@@ -276,9 +276,9 @@ pub(crate) async fn flush_and_close(socket: &RawSocket, outbox: &Outbox) -> io::
     socket.read_until_closed().await
 }
 
-async fn action_result(underway: &mut Option<RunningAction>) -> ActionChanges {
-    match underway {
-        Some(underway) => underway.await,
+async fn action_result(running_action: &mut Option<RunningAction>) -> ActionChanges {
+    match running_action {
+        Some(running_action) => running_action.await,
         None => std::future::pending().await,
     }
 }

@@ -148,7 +148,7 @@ impl ActionContext {
         (since, epoch): (Option<u64>, Option<u64>),
     ) -> Result<(), SubscribeError> {
         let (done, followed) = oneshot::channel();
-        let follower = SubscribeRequest {
+        let request = SubscribeRequest {
             socket_id: self.socket_id,
             frame_number: self.frame_number,
             caller: self.caller.clone(),
@@ -159,7 +159,7 @@ impl ActionContext {
             answer,
             admitted: done,
         };
-        self.node.subscribe(channel.clone(), follower).await;
+        self.node.subscribe(channel.clone(), request).await;
         match followed.await {
             Ok(true) => Ok(()),
             Ok(false) => Err(SubscribeError::AccessEnded),
@@ -227,10 +227,10 @@ mod tests {
         tokio::spawn(async move {
             while let Some(command) = received.recv().await {
                 let line = match command {
-                    ShardCommand::Subscribe { channel, request: follower } => {
-                        let kind = if follower.answer.is_some() { "follow" } else { "guard" };
+                    ShardCommand::Subscribe { channel, request } => {
+                        let kind = if request.answer.is_some() { "follow" } else { "guard" };
                         if let Some(Some(admitted)) = admits.next() {
-                            let _ = follower.admitted.send(admitted);
+                            let _ = request.admitted.send(admitted);
                         }
                         format!("{kind} {channel}")
                     }
@@ -265,7 +265,7 @@ mod tests {
         let frame = json!({ "action": "join_room", "room_pk": room, "request_id": 1 }).to_string();
         let Ok((request, raw)) = SocketRequest::parse(&frame) else { panic!("{frame}") };
         let (state, node) = (&mut session.state, &session.node);
-        let asker = ActionContext {
+        let context = ActionContext {
             node: node.clone(),
             outbox: session.outbox.clone(),
             caller: state.caller.clone(),
@@ -293,7 +293,7 @@ mod tests {
             grant: Some(grant),
         };
         let reply = ActionReply { status: 200, data: None, errors: vec![], effect: Some(effect) };
-        let applied = asker.apply(request, &ask, reply).await;
+        let applied = context.apply(request, &ask, reply).await;
         let refused = applied.refused.as_ref().map(|error| error.code.status());
         action::apply_changes(node, state, applied);
         refused

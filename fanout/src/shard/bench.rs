@@ -67,31 +67,32 @@ impl LossSources {
 pub(super) async fn shard_task() -> (ShardTask, LossSources) {
     let (shards, said) = (ShardCount::new(1).expect("1"), LossSources::new());
     let shard = Channel::Room(RoomId(1)).shard(shards);
-    let mut feed = ShardTask::new(shard, context(shards).await, said.signals());
-    feed.new_work.clear();
-    (feed, said)
+    let mut task = ShardTask::new(shard, context(shards).await, said.signals());
+    task.new_work.clear();
+    (task, said)
 }
 
 impl BenchRoom {
     /// A room with one socket of each surface that is named.
     pub async fn open(room: RoomId, shards: ShardCount, surfaces: &[Surface]) -> Self {
-        let source = context(shards).await;
+        let context = context(shards).await;
         let channel = Channel::Room(room);
         let shard = channel.shard(shards);
         let metrics = Arc::new(DeliveryMetrics::new());
-        let mut hub = ChannelState::new(channel.clone(), shard.index(), 0, 0, oneshot::channel().0, metrics);
+        let mut channel_state =
+            ChannelState::new(channel.clone(), shard.index(), 0, 0, oneshot::channel().0, metrics);
         let mut clients = Vec::new();
         for (connection, surface) in (0..).zip(surfaces) {
             let (socket, client) = bench::socket_pair().await;
             let outbox = Arc::new(Outbox::new(bench::OUTBOX_BYTES, PushFormat::of(*surface, false)));
             outbox.attach_socket(socket);
-            hub.admit(subscribe_request(connection, outbox), true);
+            channel_state.admit(subscribe_request(connection, outbox), true);
             clients.push(client);
         }
         let said = LossSources::new();
-        let mut feed = ShardTask::new(shard, source, said.signals());
-        feed.channels.insert(channel, ChannelEntry::Open(Box::new(hub)));
-        Self { task: feed, clients, _loss_sources: said }
+        let mut task = ShardTask::new(shard, context, said.signals());
+        task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
+        Self { task, clients, _loss_sources: said }
     }
 
     /// Does with a message what the shard's task does.

@@ -157,8 +157,8 @@ impl ShardTask {
     fn restart_from(&mut self, state: StreamState) {
         let position = self.context.positions.frame();
         for entry in self.channels.values() {
-            if let ChannelEntry::Open(hub) = entry {
-                hub.outboxes().for_each(|outbox| outbox.close_for_resume(&position));
+            if let ChannelEntry::Open(channel_state) = entry {
+                channel_state.outboxes().for_each(|outbox| outbox.close_for_resume(&position));
             }
         }
         let (shard, shards) = (self.shard, self.context.shards);
@@ -180,7 +180,7 @@ impl ShardTask {
     /// The last event that was heard.
     fn highest_received_seq(&self) -> u64 {
         let hubs = self.channels.values().filter_map(|entry| match entry {
-            ChannelEntry::Open(hub) => Some(hub.last_seq),
+            ChannelEntry::Open(channel_state) => Some(channel_state.last_seq),
             ChannelEntry::Opening(_) => None,
         });
         hubs.chain([self.people.last_seq()]).max().unwrap_or(0)
@@ -200,12 +200,12 @@ impl ShardTask {
 
 /// Reads a range and reports what it has, however long the log can't be read.
 pub(super) async fn read_range(
-    source: &ShardContext,
+    context: &ShardContext,
     shard: Shard,
     mut range: CatchUpRange,
     done: &mpsc::Sender<WorkResult>,
 ) {
-    while let Err(error) = continue_range(source, shard, &mut range, done).await {
+    while let Err(error) = continue_range(context, shard, &mut range, done).await {
         tracing::warn!(error = format!("{error:#}"), %shard, "healing waits for the log");
         if done.is_closed() {
             return;
@@ -216,19 +216,19 @@ pub(super) async fn read_range(
 
 /// Reads on from where it had come to. What was reported is not read again.
 async fn continue_range(
-    source: &ShardContext,
+    context: &ShardContext,
     shard: Shard,
     range: &mut CatchUpRange,
     done: &mpsc::Sender<WorkResult>,
 ) -> anyhow::Result<()> {
-    let state = log::state(&source.jetstream, shard).await?;
+    let state = log::state(&context.jetstream, shard).await?;
     // Reports fail only once the task has stopped.
     let report = |healed| async { done.send(WorkResult::CatchUp(healed)).await.is_ok() };
     if !range.is_covered_by(state) {
         report(CatchUpReport::NotInLog(state)).await;
         return Ok(());
     }
-    let mut reader = LogReader::open(source.jetstream.clone(), shard, None, range.after + 1);
+    let mut reader = LogReader::open(context.jetstream.clone(), shard, None, range.after + 1);
     while range.after < state.last {
         let mut batch = Vec::new();
         while batch.len() < REPORT_EVENTS_MAX && reader.position() <= state.last {
@@ -260,11 +260,11 @@ mod tests {
     use crate::shard::{Opening, bench, channel::ChannelState, ring_budget::RingBudget};
 
     /// A room is heard from there on.
-    fn open(feed: &mut ShardTask, room: u64, last: u64) {
-        let (channel, shard) = (Channel::Room(RoomId(room)), feed.shard.index());
-        let hub =
-            ChannelState::new(channel.clone(), shard, last, 1, oneshot::channel().0, feed.metrics.clone());
-        feed.channels.insert(channel, ChannelEntry::Open(Box::new(hub)));
+    fn open(task: &mut ShardTask, room: u64, last: u64) {
+        let (channel, shard) = (Channel::Room(RoomId(room)), task.shard.index());
+        let channel_state =
+            ChannelState::new(channel.clone(), shard, last, 1, oneshot::channel().0, task.metrics.clone());
+        task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
     }
 
     const fn state(first: u64, last: u64, epoch: u64) -> StreamState {
@@ -273,41 +273,41 @@ mod tests {
 
     #[tokio::test]
     async fn what_one_channel_may_lack_is_no_doubt_of_those_that_are_being_opened() {
-        let (mut feed, _said) = bench::shard_task().await;
-        feed.position.set_first(1, 5);
+        let (mut task, _said) = bench::shard_task().await;
+        task.position.set_first(1, 5);
         let opening = Channel::Room(RoomId(2));
-        feed.channels.insert(opening.clone(), ChannelEntry::Opening(Opening::default()));
-        let doubt = |feed: &ShardTask| matches!(&feed.channels[&opening], ChannelEntry::Opening(opening) if opening.may_lack_events);
-        feed.catch_up_open_channels("opened", Some(5));
-        assert!(!doubt(&feed));
-        feed.start_catch_up("gap", None);
-        assert!(doubt(&feed), "what was lost for one may be lost for all");
+        task.channels.insert(opening.clone(), ChannelEntry::Opening(Opening::default()));
+        let doubt = |task: &ShardTask| matches!(&task.channels[&opening], ChannelEntry::Opening(opening) if opening.may_lack_events);
+        task.catch_up_open_channels("opened", Some(5));
+        assert!(!doubt(&task));
+        task.start_catch_up("gap", None);
+        assert!(doubt(&task), "what was lost for one may be lost for all");
     }
 
     #[tokio::test(start_paused = true)]
     async fn rings_of_two_thousand_busy_rooms_stay_near_their_bound() {
         const MAX: usize = 4 << 20;
-        let (mut feed, _said) = bench::shard_task().await;
-        feed.context.ring_budget =
-            Arc::new(RingBudget::new(feed.context.shards, MAX, Duration::from_secs(600)));
+        let (mut task, _said) = bench::shard_task().await;
+        task.context.ring_budget =
+            Arc::new(RingBudget::new(task.context.shards, MAX, Duration::from_secs(600)));
         for room in 0..2_000 {
-            open(&mut feed, room, 0);
+            open(&mut task, room, 0);
         }
         // Half a megabyte a second, of which ten minutes would be kept.
         let payload = Bytes::from(vec![b'0'; 200]);
         for seq in 1..=240_000_u64 {
             let channel = Channel::Room(RoomId(seq % 2_000));
             let heard = LiveEvent { name: "chat-message", seq, headers: None, payload: &payload };
-            feed.deliver(&channel, heard);
+            task.deliver(&channel, heard);
             if seq % 2_000 == 0 {
                 tokio::time::advance(Duration::from_secs(1)).await;
-                feed.drop_old_from_rings();
-                feed.context.ring_budget.report(Shard::SYSTEM, 0, Duration::ZERO);
-                let held: usize = feed
+                task.drop_old_from_rings();
+                task.context.ring_budget.report(Shard::SYSTEM, 0, Duration::ZERO);
+                let held: usize = task
                     .channels
                     .values()
                     .map(|entry| match entry {
-                        ChannelEntry::Open(hub) => hub.ring.memory_bytes(),
+                        ChannelEntry::Open(channel_state) => channel_state.ring.memory_bytes(),
                         ChannelEntry::Opening(_) => 0,
                     })
                     .sum();
@@ -327,49 +327,49 @@ mod tests {
 
     #[tokio::test]
     async fn what_began_to_be_heard_meanwhile_is_no_loss() {
-        let (mut feed, _said) = bench::shard_task().await;
-        feed.position.set_first(1, 5);
-        open(&mut feed, 1, 5);
-        feed.start_catch_up("again", None);
-        open(&mut feed, 2, 9);
+        let (mut task, _said) = bench::shard_task().await;
+        task.position.set_first(1, 5);
+        open(&mut task, 1, 5);
+        task.start_catch_up("again", None);
+        open(&mut task, 2, 9);
         assert!(matches!(
-            feed.new_work[..],
+            task.new_work[..],
             [Work::CatchUp(CatchUpRange { after: 5, highest_received: 5, .. })]
         ));
-        feed.take_catch_up_report(CatchUpReport::CompleteUpTo(7)).expect("no panic");
-        assert_eq!(feed.channels.len(), 2, "the log had 7 when it was asked, and 9 since");
+        task.take_catch_up_report(CatchUpReport::CompleteUpTo(7)).expect("no panic");
+        assert_eq!(task.channels.len(), 2, "the log had 7 when it was asked, and 9 since");
 
-        feed.start_catch_up("again", None);
+        task.start_catch_up("again", None);
         assert!(matches!(
-            feed.new_work[..],
+            task.new_work[..],
             [_, Work::CatchUp(CatchUpRange { after: 7, highest_received: 9, .. })]
         ));
-        feed.take_catch_up_report(CatchUpReport::NotInLog(state(1, 8, 1))).expect("no panic");
-        assert!(feed.channels.is_empty(), "the log had 9, and has lost it");
-        assert!(matches!(feed.new_work[2..], [Work::PublishLogEnd(LogEnd { epoch: 1, seq: 9 })]));
+        task.take_catch_up_report(CatchUpReport::NotInLog(state(1, 8, 1))).expect("no panic");
+        assert!(task.channels.is_empty(), "the log had 9, and has lost it");
+        assert!(matches!(task.new_work[2..], [Work::PublishLogEnd(LogEnd { epoch: 1, seq: 9 })]));
     }
 
     #[tokio::test]
     async fn after_a_log_that_is_gone_the_next_cause_begins_where_it_is_now() {
-        let (mut feed, _said) = bench::shard_task().await;
-        feed.position.set_first(1, 5);
-        open(&mut feed, 1, 5);
-        feed.start_catch_up("reconnect", None);
-        feed.take_catch_up_report(CatchUpReport::NotInLog(state(50, 80, 1))).expect("no panic");
-        feed.start_catch_up("reconnect", None);
-        let range = feed.catch_up.as_ref().expect("healing").range;
+        let (mut task, _said) = bench::shard_task().await;
+        task.position.set_first(1, 5);
+        open(&mut task, 1, 5);
+        task.start_catch_up("reconnect", None);
+        task.take_catch_up_report(CatchUpReport::NotInLog(state(50, 80, 1))).expect("no panic");
+        task.start_catch_up("reconnect", None);
+        let range = task.catch_up.as_ref().expect("healing").range;
         assert!(range.after == 80 && range.is_covered_by(state(50, 80, 1)), "{range:?}");
     }
 
     #[tokio::test]
     async fn healing_that_panics_begins_again_and_ends_the_task_at_last() {
-        let (mut feed, _said) = bench::shard_task().await;
-        feed.position.set_first(1, 5);
-        feed.start_catch_up("reconnect", None);
+        let (mut task, _said) = bench::shard_task().await;
+        task.position.set_first(1, 5);
+        task.start_catch_up("reconnect", None);
         for _ in 1..PANICS_MAX {
-            feed.take_catch_up_report(CatchUpReport::Panicked).expect("begun again");
+            task.take_catch_up_report(CatchUpReport::Panicked).expect("begun again");
         }
-        assert_eq!(feed.new_work.len(), usize::try_from(PANICS_MAX).expect("small"));
-        feed.take_catch_up_report(CatchUpReport::Panicked).expect_err("the task ends");
+        assert_eq!(task.new_work.len(), usize::try_from(PANICS_MAX).expect("small"));
+        task.take_catch_up_report(CatchUpReport::Panicked).expect_err("the task ends");
     }
 }

@@ -184,7 +184,7 @@ impl ChannelState {
     /// one that is pushed to.
     pub(crate) fn remove(&mut self, socket_id: u64, frame_number: u64, is_watcher: bool) {
         self.subscribers.remove(socket_id, frame_number, is_watcher);
-        self.waiting_for_replay.retain(|follower| !follower.is_from(socket_id, frame_number, is_watcher));
+        self.waiting_for_replay.retain(|request| !request.is_from(socket_id, frame_number, is_watcher));
         self.start_idle_timer_if_empty();
     }
 

@@ -51,16 +51,17 @@ impl ShardTask {
     fn take_due(&mut self, applied: u64) -> Vec<(Channel, HashSet<Caller>)> {
         let (mut due, mut confirmed, mut overdue) = (Vec::new(), 0_usize, 0_u32);
         for (channel, entry) in &self.channels {
-            let (Channel::Room(_) | Channel::Team(_), ChannelEntry::Open(hub)) = (channel, entry) else {
+            let (Channel::Room(_) | Channel::Team(_), ChannelEntry::Open(channel_state)) = (channel, entry)
+            else {
                 continue;
             };
             // An empty channel is not confirmed; it stays due until somebody follows it.
-            if hub.is_empty() || !hub.access.needs_confirming() {
+            if channel_state.is_empty() || !channel_state.access.needs_confirming() {
                 continue;
             }
             confirmed += 1;
-            overdue += u32::from(hub.access.is_overdue());
-            due.extend(hub.access.confirm_priority(applied).map(|turn| (turn, channel.clone())));
+            overdue += u32::from(channel_state.access.is_overdue());
+            due.extend(channel_state.access.confirm_priority(applied).map(|turn| (turn, channel.clone())));
         }
         let shard = self.shard.to_string();
         metrics::gauge!(names::CONFIRMATIONS_OVERDUE, "shard" => shard).set(f64::from(overdue));
@@ -68,10 +69,10 @@ impl ShardTask {
         due.truncate(CHANNELS_PER_SECOND_MIN.max(confirmed / ROUND_SECS));
         let mut asked = Vec::with_capacity(due.len());
         for (_, channel) in due {
-            if let Some(hub) = self.open_channel_mut(&channel)
-                && hub.access.start_confirmation(applied)
+            if let Some(channel_state) = self.open_channel_mut(&channel)
+                && channel_state.access.start_confirmation(applied)
             {
-                let callers = hub.callers();
+                let callers = channel_state.callers();
                 asked.push((channel, callers));
             }
         }
@@ -79,8 +80,8 @@ impl ShardTask {
     }
 
     pub(super) fn take_confirmation(&mut self, channel: &Channel, result: Option<ChannelConfirmation>) {
-        let Some(hub) = self.open_channel_mut(channel) else { return };
-        hub.access.finish_confirmation(result.as_ref().map(|confirmed| confirmed.access));
+        let Some(channel_state) = self.open_channel_mut(channel) else { return };
+        channel_state.access.finish_confirmation(result.as_ref().map(|confirmed| confirmed.access));
         let Some(confirmed) = result.filter(|confirmed| !confirmed.revoked.is_empty()) else { return };
         // A newer answer names whom the older one has named.
         self.pending_evictions.retain(|leaving| leaving.channel != *channel);
@@ -110,10 +111,10 @@ impl ShardTask {
             ..
         } in leaving
         {
-            if let Some(hub) = self.open_channel_mut(&channel) {
+            if let Some(channel_state) = self.open_channel_mut(&channel) {
                 metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "confirmation")
                     .increment(out.len() as u64);
-                hub.evict(answered.as_of + 1, |caller| out.contains(caller));
+                channel_state.evict(answered.as_of + 1, |caller| out.contains(caller));
             }
         }
     }
@@ -131,7 +132,9 @@ impl ShardTask {
     /// that is known only once the shard was read up to it.
     fn has_received_up_to(&self, channel: &Channel, seq: u64) -> bool {
         match self.channels.get(channel) {
-            Some(ChannelEntry::Open(hub)) => seq <= hub.start_seq() || self.received.contains(seq),
+            Some(ChannelEntry::Open(channel_state)) => {
+                seq <= channel_state.start_seq() || self.received.contains(seq)
+            }
             _ => true,
         }
     }
@@ -190,12 +193,12 @@ mod tests {
     };
 
     /// Somebody follows that room by a right that is not everyone's.
-    fn open(feed: &mut ShardTask, room: u64) {
-        let (channel, shard) = (Channel::Room(RoomId(room)), feed.shard.index());
-        let mut hub =
-            ChannelState::new(channel.clone(), shard, 5, 1, oneshot::channel().0, feed.metrics.clone());
+    fn open(task: &mut ShardTask, room: u64) {
+        let (channel, shard) = (Channel::Room(RoomId(room)), task.shard.index());
+        let mut channel_state =
+            ChannelState::new(channel.clone(), shard, 5, 1, oneshot::channel().0, task.metrics.clone());
         let grant = AccessGrant { public: false, pair: false, as_of: 5, team: None, last_event: 0 };
-        let follower = SubscribeRequest {
+        let request = SubscribeRequest {
             socket_id: room,
             frame_number: 1,
             caller: caller(room),
@@ -206,24 +209,24 @@ mod tests {
             answer: None,
             admitted: oneshot::channel().0,
         };
-        hub.admit(follower, true);
-        feed.channels.insert(channel, ChannelEntry::Open(Box::new(hub)));
+        channel_state.admit(request, true);
+        task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
     }
 
-    fn take(feed: &mut ShardTask, applied: u64) -> Vec<Channel> {
-        feed.take_due(applied).into_iter().map(|(channel, _)| channel).collect()
+    fn take(task: &mut ShardTask, applied: u64) -> Vec<Channel> {
+        task.take_due(applied).into_iter().map(|(channel, _)| channel).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn every_channel_is_asked_about_in_time_however_many_there_are() {
-        let (mut feed, _said) = shard_task().await;
+        let (mut task, _said) = shard_task().await;
         for room in 0..200 {
-            open(&mut feed, room);
+            open(&mut task, room);
         }
         time::advance(Duration::from_secs(45)).await;
         let mut asked = HashSet::new();
         for _ in 0..ROUND_SECS {
-            asked.extend(take(&mut feed, 5));
+            asked.extend(take(&mut task, 5));
             time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(asked.len(), 200);
@@ -231,53 +234,53 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn narrowed_room_is_asked_about_before_those_of_the_minute() {
-        let (mut feed, _said) = shard_task().await;
+        let (mut task, _said) = shard_task().await;
         for room in 0..20 {
-            open(&mut feed, room);
+            open(&mut task, room);
         }
         time::advance(Duration::from_secs(45)).await;
         let narrowed = Channel::Room(RoomId(7));
-        feed.open_channel_mut(&narrowed).expect("open").access.note_narrowing(6);
-        assert!(!take(&mut feed, 5).contains(&narrowed), "not in Postgres yet");
-        assert_eq!(take(&mut feed, 6)[0], narrowed);
+        task.open_channel_mut(&narrowed).expect("open").access.note_narrowing(6);
+        assert!(!take(&mut task, 5).contains(&narrowed), "not in Postgres yet");
+        assert_eq!(take(&mut task, 6)[0], narrowed);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_may_not_be_there_any_more_leaves_once_what_was_stored_before_is_pushed() {
-        let (mut feed, _said) = shard_task().await;
-        feed.position.set_first(1, 5);
-        feed.received.reset(5);
+        let (mut task, _said) = shard_task().await;
+        task.position.set_first(1, 5);
+        task.received.reset(5);
         for room in 0..3 {
-            open(&mut feed, room);
+            open(&mut task, room);
         }
         let channels = [0, 1, 2].map(|room| Channel::Room(RoomId(room)));
         for (channel, last_event) in channels.iter().zip([5, 7, 8]) {
-            let out = feed.open_channel_mut(channel).expect("open").callers();
+            let out = task.open_channel_mut(channel).expect("open").callers();
             let answered = AccessAnswer { is_public: false, is_closed: true, as_of: 9 };
-            feed.take_confirmation(
+            task.take_confirmation(
                 channel,
                 Some(ChannelConfirmation { revoked: out, access: answered, last_event }),
             );
         }
-        let is_empty = |feed: &mut ShardTask, n: usize| {
-            feed.open_channel_mut(&channels[n]).is_none_or(|hub| hub.is_empty())
+        let is_empty = |task: &mut ShardTask, n: usize| {
+            task.open_channel_mut(&channels[n]).is_none_or(|channel_state| channel_state.is_empty())
         };
-        assert!(is_empty(&mut feed, 0), "everything up to there was heard");
-        assert!(!is_empty(&mut feed, 1) && !is_empty(&mut feed, 2));
+        assert!(is_empty(&mut task, 0), "everything up to there was heard");
+        assert!(!is_empty(&mut task, 1) && !is_empty(&mut task, 2));
         let (subject, payload) =
-            (channels[1].unstored_subject(feed.context.shards, "chat-message"), "{}".into());
+            (channels[1].unstored_subject(task.context.shards, "chat-message"), "{}".into());
         let headers = async_nats::HeaderMap::new();
         let time = ::time::OffsetDateTime::UNIX_EPOCH;
-        let stored = StoredEvent { shard: feed.shard, seq: 7, subject, headers, payload, time };
-        feed.catch_up_for_evictions();
+        let stored = StoredEvent { shard: task.shard, seq: 7, subject, headers, payload, time };
+        task.catch_up_for_evictions();
         assert!(
-            matches!(feed.new_work[..], [Work::CatchUp(_)]),
+            matches!(task.new_work[..], [Work::CatchUp(_)]),
             "a second later it is looked for in the log"
         );
-        feed.take_catch_up_report(CatchUpReport::Events(vec![stored])).expect("a shard that is heard");
-        assert!(is_empty(&mut feed, 1) && !is_empty(&mut feed, 2));
+        task.take_catch_up_report(CatchUpReport::Events(vec![stored])).expect("a shard that is heard");
+        assert!(is_empty(&mut task, 1) && !is_empty(&mut task, 2));
         time::advance(EVICTION_DELAY_MAX).await;
-        feed.catch_up_for_evictions();
-        assert!(is_empty(&mut feed, 2), "a log that does not answer keeps nobody");
+        task.catch_up_for_evictions();
+        assert!(is_empty(&mut task, 2), "a log that does not answer keeps nobody");
     }
 }

@@ -29,9 +29,9 @@ pub(super) enum RoomInterest {
 }
 
 /// Subscribes to all rooms. It answers after the subscription is known to the broker.
-pub(super) async fn open(source: &ShardContext, shard: Shard) -> anyhow::Result<MessageStream> {
-    let messages = source.subscribe(shard, subject::live_filter_of_rooms(shard)).await?;
-    log::state(&source.jetstream, shard).await?;
+pub(super) async fn open(context: &ShardContext, shard: Shard) -> anyhow::Result<MessageStream> {
+    let messages = context.subscribe(shard, subject::live_filter_of_rooms(shard)).await?;
+    log::state(&context.jetstream, shard).await?;
     Ok(messages)
 }
 
@@ -52,8 +52,8 @@ impl ShardTask {
                 self.live_messages.push(messages.map(LiveMessage::Channel).boxed());
                 for (channel, entry) in &mut self.channels {
                     // People, teams and the system are not among the rooms: each keeps its own subscription.
-                    if let (Channel::Room(_), ChannelEntry::Open(hub)) = (channel, entry) {
-                        hub.end_own_subscription();
+                    if let (Channel::Room(_), ChannelEntry::Open(channel_state)) = (channel, entry) {
+                        channel_state.end_own_subscription();
                     }
                 }
                 self.start_catch_up("widened", None);
@@ -77,17 +77,17 @@ mod tests {
 
     #[tokio::test]
     async fn widening_ends_the_own_subscriptions_of_rooms_alone() {
-        let (mut feed, _said) = bench::shard_task().await;
+        let (mut task, _said) = bench::shard_task().await;
         let user = Channel::User("u1".parse().expect("an id"));
         let mut subscriptions = Vec::new();
         for channel in [Channel::Room(RoomId(1)), user, Channel::System] {
             let (interest, ended) = oneshot::channel();
-            let hub =
-                ChannelState::new(channel.clone(), feed.shard.index(), 5, 1, interest, feed.metrics.clone());
+            let channel_state =
+                ChannelState::new(channel.clone(), task.shard.index(), 5, 1, interest, task.metrics.clone());
             subscriptions.push((channel.clone(), ended));
-            feed.channels.insert(channel, ChannelEntry::Open(Box::new(hub)));
+            task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
         }
-        feed.finish_opening_wildcard(Ok(stream::pending().boxed()));
+        task.finish_opening_wildcard(Ok(stream::pending().boxed()));
         for (channel, mut ended) in subscriptions {
             let is_own = ended.try_recv() == Err(TryRecvError::Empty);
             assert_eq!(is_own, !matches!(channel, Channel::Room(_)), "{channel}");

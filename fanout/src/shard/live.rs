@@ -41,10 +41,10 @@ impl ShardTask {
             return true;
         };
         let before = number(headers, nats_header::NATS_LAST_SEQUENCE).unwrap_or(0);
-        let Some(hub) = self.open_channel_mut(&parsed.channel) else { return true };
+        let Some(channel_state) = self.open_channel_mut(&parsed.channel) else { return true };
         // 0 is "none, or unknown".
-        if seq > hub.last_seq
-            && let Some(known) = hub.gap(parsed.event, before)
+        if seq > channel_state.last_seq
+            && let Some(known) = channel_state.gap(parsed.event, before)
         {
             self.start_catch_up("gap", Some(known));
             return false;
@@ -64,21 +64,25 @@ impl ShardTask {
         };
         if !is_known {
             metrics::counter!(names::DROPPED_FRAMES_TOTAL, "class" => "unstored").increment(1);
-        } else if let (Channel::Room(_), Some(hub)) =
+        } else if let (Channel::Room(_), Some(channel_state)) =
             (&parsed.channel, self.open_channel_mut(&parsed.channel))
         {
-            hub.push_unstored(&native::unstored_push_frame(&parsed.channel, parsed.event, &message.payload));
+            channel_state.push_unstored(&native::unstored_push_frame(
+                &parsed.channel,
+                parsed.event,
+                &message.payload,
+            ));
         }
     }
 
     /// Where people are too many to be named, what has changed is counted, once a second.
     pub(super) fn push_crowd_counts(&mut self) {
         for (channel, entry) in &mut self.channels {
-            let ChannelEntry::Open(hub) = entry else { continue };
-            hub.presence.forget_old_leaves(hub.last_seq);
-            if let Some(crowd) = hub.presence.take_unannounced() {
+            let ChannelEntry::Open(channel_state) = entry else { continue };
+            channel_state.presence.forget_old_leaves(channel_state.last_seq);
+            if let Some(crowd) = channel_state.presence.take_unannounced() {
                 let data = serde_json::to_vec(&crowd).unwrap_or_default();
-                hub.push_unstored(&native::unstored_push_frame(channel, live::PRESENCE, &data));
+                channel_state.push_unstored(&native::unstored_push_frame(channel, live::PRESENCE, &data));
             }
         }
     }

@@ -225,10 +225,10 @@ pub(crate) struct ShardTask {
 
 impl ShardTask {
     /// A shard without channels or subscriptions; the first work subscribes for its people.
-    fn new(shard: Shard, source: ShardContext, signals: LossSignals) -> Self {
+    fn new(shard: Shard, context: ShardContext, signals: LossSignals) -> Self {
         Self {
             shard,
-            context: source,
+            context,
             channels: HashMap::new(),
             live_messages: SelectAll::new(),
             inbox: VecDeque::new(),
@@ -252,14 +252,14 @@ impl ShardTask {
 
     /// Delivers an event to the followers of its channel, unless it was delivered before.
     fn deliver(&mut self, channel: &Channel, event: LiveEvent<'_>) {
-        let Some(ChannelEntry::Open(hub)) = self.channels.get_mut(channel) else { return };
-        if event.seq > hub.last_seq {
-            if hub.queue(event) {
+        let Some(ChannelEntry::Open(channel_state)) = self.channels.get_mut(channel) else { return };
+        if event.seq > channel_state.last_seq {
+            if channel_state.queue(event) {
                 self.flush_list.push(channel.clone());
             }
             self.received.insert(event.seq);
-        } else if event.seq > hub.start_seq() && !self.received.contains(event.seq) {
-            let closed = hub.apply_late(event, &self.context.positions.frame());
+        } else if event.seq > channel_state.start_seq() && !self.received.contains(event.seq) {
+            let closed = channel_state.apply_late(event, &self.context.positions.frame());
             self.received.insert(event.seq);
             metrics::counter!(names::FOUND_LATE_TOTAL).increment(1);
             tracing::warn!(%channel, seq = event.seq, closed, "an event was found after later ones were pushed");
@@ -269,8 +269,9 @@ impl ShardTask {
     /// Whether an event of a channel that is followed here should have been pushed, and was not.
     fn is_missing(&self, channel: &Channel, seq: u64) -> bool {
         match self.channels.get(channel) {
-            Some(ChannelEntry::Open(hub)) => {
-                seq > hub.start_seq() && (seq > hub.last_seq || !self.received.contains(seq))
+            Some(ChannelEntry::Open(channel_state)) => {
+                seq > channel_state.start_seq()
+                    && (seq > channel_state.last_seq || !self.received.contains(seq))
             }
             _ => false,
         }
@@ -279,8 +280,8 @@ impl ShardTask {
     /// Flushes every channel that has unsent frames.
     fn flush_all(&mut self) {
         for channel in std::mem::take(&mut self.flush_list) {
-            if let Some(hub) = self.open_channel_mut(&channel) {
-                hub.flush();
+            if let Some(channel_state) = self.open_channel_mut(&channel) {
+                channel_state.flush();
             }
         }
         self.latency.record();
@@ -288,12 +289,12 @@ impl ShardTask {
 
     fn handle_command(&mut self, command: ShardCommand) {
         match command {
-            ShardCommand::Subscribe { channel, request: follower } => match self.channels.get_mut(&channel) {
-                Some(ChannelEntry::Opening(opening)) => opening.requests.push(follower),
-                Some(ChannelEntry::Open(_)) => self.admit_or_ask_stream_end(&channel, follower),
+            ShardCommand::Subscribe { channel, request } => match self.channels.get_mut(&channel) {
+                Some(ChannelEntry::Opening(opening)) => opening.requests.push(request),
+                Some(ChannelEntry::Open(_)) => self.admit_or_ask_stream_end(&channel, request),
                 None => {
                     self.start_opening(channel.clone());
-                    let opening = Opening { requests: vec![follower], ..Opening::default() };
+                    let opening = Opening { requests: vec![request], ..Opening::default() };
                     self.channels.insert(channel, ChannelEntry::Opening(opening));
                     self.open_wildcard_if_many();
                 }
@@ -307,8 +308,8 @@ impl ShardTask {
                 }
             }
             ShardCommand::ChangeCaller { channel, socket_id: connection, caller } => {
-                if let Some(hub) = self.open_channel_mut(&channel) {
-                    hub.change_caller(connection, &caller);
+                if let Some(channel_state) = self.open_channel_mut(&channel) {
+                    channel_state.change_caller(connection, &caller);
                 }
             }
             ShardCommand::Unsubscribe {
@@ -320,9 +321,9 @@ impl ShardTask {
             } => {
                 match self.channels.get_mut(&channel) {
                     Some(ChannelEntry::Opening(opening)) => {
-                        opening.requests.retain(|follower| !follower.is_from(connection, frame, guard));
+                        opening.requests.retain(|request| !request.is_from(connection, frame, guard));
                     }
-                    Some(ChannelEntry::Open(hub)) => hub.remove(connection, frame, guard),
+                    Some(ChannelEntry::Open(channel_state)) => channel_state.remove(connection, frame, guard),
                     None => {}
                 }
                 // The session may be gone meanwhile: then nobody waits.
@@ -336,12 +337,12 @@ impl ShardTask {
         let seq = waiter.seq;
         let is_lost = self.is_missing(channel, seq);
         // A channel that nobody follows pushes nothing: this drops `done`, and the session answers by itself.
-        let Some(hub) = self.open_channel_mut(channel) else { return };
-        if is_lost && seq <= hub.last_seq {
+        let Some(channel_state) = self.open_channel_mut(channel) else { return };
+        if is_lost && seq <= channel_state.last_seq {
             // Later events were pushed already. This drops `done`: the session knows that no push will answer it.
             self.start_catch_up("late", Some(seq - 1));
         } else {
-            hub.notify_when_pushed(waiter);
+            channel_state.notify_when_pushed(waiter);
         }
     }
 
@@ -353,8 +354,8 @@ impl ShardTask {
             WorkResult::Opened { channel, result } => self.finish_opening(&channel, result),
             WorkResult::WildcardOpened(result) => self.finish_opening_wildcard(result),
             WorkResult::Snapshot { channel, upto, result } => self.merge_snapshot(&channel, upto, result),
-            WorkResult::StreamEnd { channel, request: follower, result } => {
-                self.admit_at_stream_end(&channel, follower, result);
+            WorkResult::StreamEnd { channel, request, result } => {
+                self.admit_at_stream_end(&channel, request, result);
             }
             WorkResult::Replayed { channel, replay } => self.finish_replay(&channel, replay),
             WorkResult::Confirmed { channel, result } => self.take_confirmation(&channel, result),
@@ -365,7 +366,7 @@ impl ShardTask {
 
     fn open_channel_mut(&mut self, channel: &Channel) -> Option<&mut ChannelState> {
         match self.channels.get_mut(channel) {
-            Some(ChannelEntry::Open(hub)) => Some(hub),
+            Some(ChannelEntry::Open(channel_state)) => Some(channel_state),
             _ => None,
         }
     }

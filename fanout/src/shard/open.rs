@@ -27,7 +27,7 @@ pub(super) struct OpenedChannel {
 
 /// Subscribes, and asks.
 pub(super) async fn open_channel(
-    source: &ShardContext,
+    context: &ShardContext,
     shard: Shard,
     channel: &Channel,
     is_covered_by_wildcard: bool,
@@ -35,13 +35,13 @@ pub(super) async fn open_channel(
     let messages: Option<MessageStream> = if is_covered_by_wildcard {
         None
     } else {
-        Some(source.subscribe(shard, channel.live_filter(source.shards)).await?)
+        Some(context.subscribe(shard, channel.live_filter(context.shards)).await?)
     };
-    let state = log::state(&source.jetstream, shard).await.context("the barrier")?;
+    let state = log::state(&context.jetstream, shard).await.context("the barrier")?;
     let people = match *channel {
         Channel::Room(room) => {
             let taken =
-                timeout(SNAPSHOT_TIMEOUT, snapshot::read_participants(source, room, state.last)).await;
+                timeout(SNAPSHOT_TIMEOUT, snapshot::read_participants(context, room, state.last)).await;
             taken.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))
         }
         _ => Ok(vec![]),
@@ -89,7 +89,7 @@ impl ShardTask {
             self.live_messages.push(messages.take_until(ended).map(LiveMessage::Channel).boxed());
         }
         self.set_first_position(state);
-        let hub = ChannelState::new(
+        let channel_state = ChannelState::new(
             channel.clone(),
             self.shard.index(),
             state.last,
@@ -97,7 +97,7 @@ impl ShardTask {
             interest,
             self.metrics.clone(),
         );
-        self.channels.insert(channel.clone(), ChannelEntry::Open(Box::new(hub)));
+        self.channels.insert(channel.clone(), ChannelEntry::Open(Box::new(channel_state)));
         self.merge_snapshot(channel, state.last, people);
         if is_doubled || gate.len() == BUFFERED_MAX {
             self.catch_up_open_channels("opened", Some(state.last));
@@ -105,19 +105,19 @@ impl ShardTask {
             // What comes behind a gap waits for the healing as that does.
             let _is_complete = gate.iter().all(|message| self.receive_channel_message(message));
         }
-        for follower in waiting {
-            self.admit_at_stream_end(channel, follower, Ok(state));
+        for request in waiting {
+            self.admit_at_stream_end(channel, request, Ok(state));
         }
     }
 
     /// Lets a follower in where all it needs is known; else asks first how far the stream is.
     pub(super) fn admit_or_ask_stream_end(&mut self, channel: &Channel, request: SubscribeRequest) {
-        let Some(hub) = self.open_channel_mut(channel) else { return };
+        let Some(channel_state) = self.open_channel_mut(channel) else { return };
         match request.since {
-            None => hub.admit(request, true),
-            Some(since) if since <= hub.last_seq => self.admit_or_replay(channel, request),
+            None => channel_state.admit(request, true),
+            Some(since) if since <= channel_state.last_seq => self.admit_or_replay(channel, request),
             Some(_) => {
-                hub.restart_idle_timer();
+                channel_state.restart_idle_timer();
                 self.new_work.push(Work::StreamEnd { channel: channel.clone(), request });
             }
         }
@@ -137,26 +137,27 @@ impl ShardTask {
                 return;
             }
         };
-        let Some(hub) = self.open_channel_mut(channel) else { return };
+        let Some(channel_state) = self.open_channel_mut(channel) else { return };
         match request.since {
-            None => hub.admit(request, true),
-            Some(since) if since > state.last => hub.admit(request, false),
+            None => channel_state.admit(request, true),
+            Some(since) if since > state.last => channel_state.admit(request, false),
             Some(_) => self.admit_or_replay(channel, request),
         }
     }
 
     /// A follower whose `since` is of this log, if its epoch is.
     fn admit_or_replay(&mut self, channel: &Channel, request: SubscribeRequest) {
-        let Some(hub) = self.open_channel_mut(channel) else { return };
-        let same_epoch = request.epoch.is_none_or(|epoch| epoch == hub.epoch);
+        let Some(channel_state) = self.open_channel_mut(channel) else { return };
+        let same_epoch = request.epoch.is_none_or(|epoch| epoch == channel_state.epoch);
         if !same_epoch {
-            hub.admit(request, false);
-        } else if request.complete_up_to().is_some_and(|reach| reach >= hub.ring.base()) {
-            hub.admit(request, true);
-        } else if request.complete_up_to().is_some_and(|reach| reach < hub.ring.unservable_below()) {
-            hub.admit(request, false);
+            channel_state.admit(request, false);
+        } else if request.complete_up_to().is_some_and(|reach| reach >= channel_state.ring.base()) {
+            channel_state.admit(request, true);
+        } else if request.complete_up_to().is_some_and(|reach| reach < channel_state.ring.unservable_below())
+        {
+            channel_state.admit(request, false);
         } else {
-            hub.waiting_for_replay.push(request);
+            channel_state.waiting_for_replay.push(request);
             self.request_replay(channel);
         }
     }

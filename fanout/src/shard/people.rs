@@ -108,17 +108,17 @@ pub(super) fn is_unstored_person_event(event: &str) -> bool {
 }
 
 /// Subscribes, then asks for the barrier. Waits a moment before it returns an error.
-pub(super) async fn open(source: &ShardContext, shard: Shard) -> anyhow::Result<OpenedPeople> {
+pub(super) async fn open(context: &ShardContext, shard: Shard) -> anyhow::Result<OpenedPeople> {
     let result = async {
         let signals =
-            source.unstored_client.subscribe(subject::live_filter_of_people(shard, live::SIGNAL)).await?;
+            context.unstored_client.subscribe(subject::live_filter_of_people(shard, live::SIGNAL)).await?;
         let mut people: Vec<MessageStream> = vec![signals.boxed()];
         for event in STORED_EVENTS.iter().chain(&live::COPIED) {
             people
-                .push(source.subscribe(shard, subject::live_filter_of_people(shard, event.as_str())).await?);
+                .push(context.subscribe(shard, subject::live_filter_of_people(shard, event.as_str())).await?);
         }
-        let elections = source.subscribe(shard, subject::elections(shard)).await?;
-        let state = log::state(&source.jetstream, shard).await?;
+        let elections = context.subscribe(shard, subject::elections(shard)).await?;
+        let state = log::state(&context.jetstream, shard).await?;
         Ok(OpenedPeople { messages: people, elections, state })
     };
     let result = result.await;
@@ -192,8 +192,9 @@ impl ShardTask {
         self.people.received.insert(seq);
         let Some(frame) = native::push_frame(channel, event, seq, payload) else { return };
         for (connection, outbox) in self.context.sockets.of_person(user) {
-            let is_subscribed =
-                self.open_channel_mut(channel).is_some_and(|hub| hub.has_subscriber(connection));
+            let is_subscribed = self
+                .open_channel_mut(channel)
+                .is_some_and(|channel_state| channel_state.has_subscriber(connection));
             if !is_subscribed && outbox.format() != PushFormat::Match {
                 outbox.push(frame.clone());
             }

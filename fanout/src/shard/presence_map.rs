@@ -149,78 +149,81 @@ mod tests {
 
     #[test]
     fn two_nodes_are_one_person() {
-        let mut fold = PresenceMap::default();
-        fold.mark_complete();
-        assert!(fold.apply(&user(1), 10, 1, true));
-        assert!(!fold.apply(&user(1), 20, 1, true), "they are here already");
-        assert!(!fold.apply(&user(1), 10, 2, false), "one node is left");
-        assert!(!fold.apply(&user(1), 20, 1, false), "the counter has not risen");
-        assert!(fold.apply(&user(1), 20, 2, false));
-        assert_eq!(&*fold.participants_json(), r#""participants":[],"count":0"#);
+        let mut presence_map = PresenceMap::default();
+        presence_map.mark_complete();
+        assert!(presence_map.apply(&user(1), 10, 1, true));
+        assert!(!presence_map.apply(&user(1), 20, 1, true), "they are here already");
+        assert!(!presence_map.apply(&user(1), 10, 2, false), "one node is left");
+        assert!(!presence_map.apply(&user(1), 20, 1, false), "the counter has not risen");
+        assert!(presence_map.apply(&user(1), 20, 2, false));
+        assert_eq!(&*presence_map.participants_json(), r#""participants":[],"count":0"#);
     }
 
     #[test]
     fn many_are_counted_until_they_are_few() {
-        let mut fold = PresenceMap::default();
-        fold.mark_complete();
-        let told = (0..=NAMED_MAX).filter(|n| fold.apply(&user(*n), 1, 1, true)).count();
+        let mut presence_map = PresenceMap::default();
+        presence_map.mark_complete();
+        let told = (0..=NAMED_MAX).filter(|n| presence_map.apply(&user(*n), 1, 1, true)).count();
         assert_eq!(told, NAMED_MAX);
-        assert_eq!(&*fold.participants_json(), r#""participants":null,"count":1001"#);
-        assert_eq!(fold.take_unannounced(), Some(PresencePush { count: NAMED_MAX + 1, joined: 1, left: 0 }));
-        assert_eq!(fold.take_unannounced(), None);
+        assert_eq!(&*presence_map.participants_json(), r#""participants":null,"count":1001"#);
+        assert_eq!(
+            presence_map.take_unannounced(),
+            Some(PresencePush { count: NAMED_MAX + 1, joined: 1, left: 0 })
+        );
+        assert_eq!(presence_map.take_unannounced(), None);
         let left = NAMED_MAX + 1 - NAMED_AGAIN_BELOW;
-        assert!((0..left).all(|n| !fold.apply(&user(n), 1, 2, false)), "still counted");
-        assert!(fold.apply(&user(left), 1, 2, false), "named again");
+        assert!((0..left).all(|n| !presence_map.apply(&user(n), 1, 2, false)), "still counted");
+        assert!(presence_map.apply(&user(left), 1, 2, false), "named again");
         let untold = u64::try_from(left).expect("small");
         assert_eq!(
-            fold.take_unannounced(),
+            presence_map.take_unannounced(),
             Some(PresencePush { count: NAMED_AGAIN_BELOW - 1, joined: 0, left: untold })
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_leave_heard_long_before_an_older_snapshot_is_not_undone_by_it() {
-        let mut fold = PresenceMap::default();
-        assert!(!fold.apply(&user(1), 10, 2, false), "nobody was known to be here");
+        let mut presence_map = PresenceMap::default();
+        assert!(!presence_map.apply(&user(1), 10, 2, false), "nobody was known to be here");
         tokio::time::advance(LEAVE_KEPT_FOR * 60).await;
-        fold.forget_old_leaves(2);
-        assert!(!fold.apply(&user(1), 10, 1, true), "the join of before");
-        fold.mark_complete();
-        assert_eq!(&*fold.participants_json(), r#""participants":[],"count":0"#);
-        fold.forget_old_leaves(2);
-        assert!(fold.entries.is_empty(), "it is complete: nothing older comes");
+        presence_map.forget_old_leaves(2);
+        assert!(!presence_map.apply(&user(1), 10, 1, true), "the join of before");
+        presence_map.mark_complete();
+        assert_eq!(&*presence_map.participants_json(), r#""participants":[],"count":0"#);
+        presence_map.forget_old_leaves(2);
+        assert!(presence_map.entries.is_empty(), "it is complete: nothing older comes");
     }
 
     #[test]
     fn leaves_are_bounded_until_a_later_snapshot_is_merged() {
-        let mut fold = PresenceMap::default();
+        let mut presence_map = PresenceMap::default();
         for n in 0..LEAVES_MAX {
-            fold.apply(&user(n), 10, 2, false);
+            presence_map.apply(&user(n), 10, 2, false);
         }
-        fold.forget_old_leaves(76);
-        assert_eq!(fold.leaves_forgotten_up_to(), 0);
-        fold.apply(&user(LEAVES_MAX), 10, 2, false);
-        fold.apply(&user(0), 20, 1, true);
-        fold.forget_old_leaves(77);
+        presence_map.forget_old_leaves(76);
+        assert_eq!(presence_map.leaves_forgotten_up_to(), 0);
+        presence_map.apply(&user(LEAVES_MAX), 10, 2, false);
+        presence_map.apply(&user(0), 20, 1, true);
+        presence_map.forget_old_leaves(77);
         assert_eq!(
-            (fold.leaves_forgotten_up_to(), fold.entries.len()),
+            (presence_map.leaves_forgotten_up_to(), presence_map.entries.len()),
             (77, 1),
             "who is there is remembered"
         );
-        assert_eq!(fold.present.len(), 1);
+        assert_eq!(presence_map.present.len(), 1);
     }
 
     /// A word of the log: on whom, of which node, whether they are there, and whether long passes after it.
     type Said = (usize, u64, bool, bool);
 
     /// Hears those words of the log whose places are given.
-    async fn apply_range(fold: &mut PresenceMap, log: &[Said], places: std::ops::Range<usize>) {
+    async fn apply_range(presence_map: &mut PresenceMap, log: &[Said], places: std::ops::Range<usize>) {
         for place in places {
             let (n, node, present, is_long) = log[place];
-            fold.apply(&user(n), node, place as u64 + 1, present);
+            presence_map.apply(&user(n), node, place as u64 + 1, present);
             if is_long {
                 tokio::time::advance(LEAVE_KEPT_FOR * 2).await;
-                fold.forget_old_leaves(place as u64 + 1);
+                presence_map.forget_old_leaves(place as u64 + 1);
             }
         }
     }
@@ -245,21 +248,21 @@ mod tests {
             let merged = merged.max(full).max(as_of);
             let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             let (heard, all) = clock.expect("a clock").block_on(async {
-                let mut fold = PresenceMap::default();
-                apply_range(&mut fold, &log, began..full).await;
+                let mut presence_map = PresenceMap::default();
+                apply_range(&mut presence_map, &log, began..full).await;
                 // The leaves are too many here: the snapshot reaches up to there.
-                fold.forget_all_leaves(full as u64);
-                apply_range(&mut fold, &log, full..merged).await;
+                presence_map.forget_all_leaves(full as u64);
+                apply_range(&mut presence_map, &log, full..merged).await;
                 for (n, node, counter) in snapshot(&log[..as_of]) {
-                    fold.apply(&user(n), node, counter, true);
+                    presence_map.apply(&user(n), node, counter, true);
                 }
-                apply_range(&mut fold, &log, as_of..full).await;
-                fold.mark_complete();
-                apply_range(&mut fold, &log, merged..log.len()).await;
+                apply_range(&mut presence_map, &log, as_of..full).await;
+                presence_map.mark_complete();
+                apply_range(&mut presence_map, &log, merged..log.len()).await;
                 let mut all = PresenceMap::default();
                 all.mark_complete();
                 apply_range(&mut all, &log, 0..log.len()).await;
-                (fold.participants_json(), all.participants_json())
+                (presence_map.participants_json(), all.participants_json())
             });
             prop_assert_eq!(heard, all);
         }
@@ -275,12 +278,12 @@ mod tests {
             let mut shuffled = words.clone();
             shuffled.sort_by_key(|(_, _, counter, _)| counter.wrapping_mul(seed | 1));
             let people = |words: &[(usize, u64, u64, bool)]| {
-                let mut fold = PresenceMap::default();
-                fold.mark_complete();
+                let mut presence_map = PresenceMap::default();
+                presence_map.mark_complete();
                 for (n, node, counter, present) in words {
-                    fold.apply(&user(*n), *node, *counter, *present);
+                    presence_map.apply(&user(*n), *node, *counter, *present);
                 }
-                fold.participants_json()
+                presence_map.participants_json()
             };
             prop_assert_eq!(people(&words), people(&shuffled));
         }

@@ -86,8 +86,10 @@ impl ShardTask {
     /// Begins a read of a channel for the followers that wait for it, or queues it where enough reads run. Does
     /// nothing where the channel is read or queued already.
     pub(super) fn request_replay(&mut self, channel: &Channel) {
-        let Some(hub) = self.open_channel_mut(channel) else { return };
-        if hub.waiting_for_replay.is_empty() || std::mem::replace(&mut hub.is_replaying, true) {
+        let Some(channel_state) = self.open_channel_mut(channel) else { return };
+        if channel_state.waiting_for_replay.is_empty()
+            || std::mem::replace(&mut channel_state.is_replaying, true)
+        {
             return;
         }
         if self.replays_running < REPLAYS_MAX {
@@ -99,15 +101,22 @@ impl ShardTask {
 
     /// Begins a read from what the follower furthest behind has.
     fn start_replay(&mut self, channel: &Channel) {
-        let Some(hub) = self.open_channel_mut(channel) else { return };
-        let Some(since) = hub.waiting_for_replay.iter().filter_map(SubscribeRequest::complete_up_to).min()
+        let Some(channel_state) = self.open_channel_mut(channel) else { return };
+        let Some(since) =
+            channel_state.waiting_for_replay.iter().filter_map(SubscribeRequest::complete_up_to).min()
         else {
-            hub.is_replaying = false;
+            channel_state.is_replaying = false;
             return;
         };
-        let (epoch, began, space) = (hub.epoch, hub.start_seq(), hub.ring.free_space());
-        let asked =
-            ReplayRequest { since, upto: hub.ring.base(), epoch, start_seq: began, free_space: space };
+        let (epoch, began, space) =
+            (channel_state.epoch, channel_state.start_seq(), channel_state.ring.free_space());
+        let asked = ReplayRequest {
+            since,
+            upto: channel_state.ring.base(),
+            epoch,
+            start_seq: began,
+            free_space: space,
+        };
         self.replays_running += 1;
         self.new_work.push(Work::Replay { channel: channel.clone(), request: asked });
     }
@@ -127,34 +136,36 @@ impl ShardTask {
         self.start_waiting_replays();
         let FinishedReplay { request: asked, outcome: found } = replay;
         metrics::counter!(names::REPLAYS_TOTAL, "outcome" => found.metric_label()).increment(1);
-        let Some(hub) = self.open_channel_mut(channel).filter(|hub| hub.start_seq() == asked.start_seq)
+        let Some(channel_state) = self
+            .open_channel_mut(channel)
+            .filter(|channel_state| channel_state.start_seq() == asked.start_seq)
         else {
             return;
         };
-        hub.is_replaying = false;
-        hub.restart_idle_timer();
+        channel_state.is_replaying = false;
+        channel_state.restart_idle_timer();
         match found {
             ReplayOutcome::Frames { base, frames } => {
                 if base > asked.since {
-                    hub.ring.mark_unservable_below(base);
+                    channel_state.ring.mark_unservable_below(base);
                 }
-                hub.ring.extend_back(base, asked.upto, frames);
+                channel_state.ring.extend_back(base, asked.upto, frames);
             }
-            ReplayOutcome::TooMuch(least) => hub.ring.mark_unservable_below(least),
-            ReplayOutcome::LogBeginsAt(first) => hub.ring.mark_unservable_below(first - 1),
-            ReplayOutcome::OtherLog => hub.ring.mark_unservable_below(u64::MAX),
+            ReplayOutcome::TooMuch(least) => channel_state.ring.mark_unservable_below(least),
+            ReplayOutcome::LogBeginsAt(first) => channel_state.ring.mark_unservable_below(first - 1),
+            ReplayOutcome::OtherLog => channel_state.ring.mark_unservable_below(u64::MAX),
             // This drops their `done`: each session answers that the channel can't be followed now.
-            ReplayOutcome::Unreadable => return hub.waiting_for_replay.clear(),
+            ReplayOutcome::Unreadable => return channel_state.waiting_for_replay.clear(),
         }
-        for follower in std::mem::take(&mut hub.waiting_for_replay) {
-            let reach = follower.complete_up_to().unwrap_or(hub.last_seq);
-            if reach >= hub.ring.base() {
-                hub.admit(follower, true);
-            } else if reach < hub.ring.unservable_below() {
-                hub.admit(follower, false);
+        for request in std::mem::take(&mut channel_state.waiting_for_replay) {
+            let reach = request.complete_up_to().unwrap_or(channel_state.last_seq);
+            if reach >= channel_state.ring.base() {
+                channel_state.admit(request, true);
+            } else if reach < channel_state.ring.unservable_below() {
+                channel_state.admit(request, false);
             } else {
                 // It came during the read, from further behind, or the ring has dropped events meanwhile.
-                hub.waiting_for_replay.push(follower);
+                channel_state.waiting_for_replay.push(request);
             }
         }
         self.request_replay(channel);
@@ -163,12 +174,12 @@ impl ShardTask {
 
 /// Reads a channel. A try that fails is logged and repeated after a pause, [`TRIES`] times in all.
 pub(super) async fn read_with_retries(
-    source: &ShardContext,
+    context: &ShardContext,
     channel: &Channel,
     asked: ReplayRequest,
 ) -> ReplayOutcome {
     for tries in 1.. {
-        match read_once(source, channel, asked).await {
+        match read_once(context, channel, asked).await {
             Ok(found) => return found,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), %channel, "a channel could not be read from the log");
@@ -183,12 +194,12 @@ pub(super) async fn read_with_retries(
 }
 
 async fn read_once(
-    source: &ShardContext,
+    context: &ShardContext,
     channel: &Channel,
     asked: ReplayRequest,
 ) -> anyhow::Result<ReplayOutcome> {
     let ReplayRequest { since, upto, epoch, free_space: space, .. } = asked;
-    let shard = channel.shard(source.shards);
+    let shard = channel.shard(context.shards);
     let lacks = |state: StreamState| {
         if state.epoch != epoch {
             Some(ReplayOutcome::OtherLog)
@@ -196,16 +207,16 @@ async fn read_once(
             (state.first > since + 1).then_some(ReplayOutcome::LogBeginsAt(state.first))
         }
     };
-    let state = log::state(&source.jetstream, shard).await?;
+    let state = log::state(&context.jetstream, shard).await?;
     if let Some(lacks) = lacks(state) {
         return Ok(lacks);
     }
-    let filter = channel.log_filter(source.shards);
+    let filter = channel.log_filter(context.shards);
     // The leader knows the channel's last event. The reader's consumer may live on a replica that lags, and reports
     // only how many events are pending there.
-    let last = log::last(&source.jetstream, &filter).await?.map_or(0, |stored| stored.seq);
+    let last = log::last(&context.jetstream, &filter).await?.map_or(0, |stored| stored.seq);
     let end = last.min(upto);
-    let mut reader = LogReader::open(source.jetstream.clone(), shard, Some(filter), since + 1);
+    let mut reader = LogReader::open(context.jetstream.clone(), shard, Some(filter), since + 1);
     let (mut base, mut frames, mut bytes) = (since, VecDeque::new(), 0);
     // A read ends early after the ring's free space and one full ring more: so it raises `lost` by about a full ring.
     let (mut events_left, mut bytes_left) = (space.0 + RING_EVENTS_MAX, space.1 + RING_BYTES_MAX);
@@ -238,7 +249,7 @@ async fn read_once(
     }
     // Events after `since` may have been trimmed during the read. A consumer that starts below the stream's first
     // event begins at that event without an error, so the stream is asked again.
-    let state = log::state(&source.jetstream, shard).await?;
+    let state = log::state(&context.jetstream, shard).await?;
     Ok(lacks(state).unwrap_or_else(|| ReplayOutcome::Frames { base, frames: frames.into() }))
 }
 
@@ -264,26 +275,27 @@ mod tests {
     }
 
     /// A shard that hears a room from event 10 on, and has heard 11 and 12.
-    async fn feed() -> ShardTask {
-        let (mut feed, _) = bench::shard_task().await;
-        let metrics = feed.metrics.clone();
-        let hub = ChannelState::new(channel(), feed.shard.index(), 10, 1, oneshot::channel().0, metrics);
-        feed.channels.insert(channel(), ChannelEntry::Open(Box::new(hub)));
+    async fn task() -> ShardTask {
+        let (mut task, _) = bench::shard_task().await;
+        let metrics = task.metrics.clone();
+        let channel_state =
+            ChannelState::new(channel(), task.shard.index(), 10, 1, oneshot::channel().0, metrics);
+        task.channels.insert(channel(), ChannelEntry::Open(Box::new(channel_state)));
         for seq in [11, 12] {
             let payload = Bytes::from_static(b"{}");
-            feed.deliver(
+            task.deliver(
                 &channel(),
                 LiveEvent { name: "chat-message", seq, headers: None, payload: &payload },
             );
         }
-        feed.forget_older(AGE);
-        feed
+        task.forget_older(AGE);
+        task
     }
 
     /// A socket resumes from `since`; its answer is whether it is recovered.
-    fn resume(feed: &mut ShardTask, since: u64) -> Arc<Outbox> {
+    fn resume(task: &mut ShardTask, since: u64) -> Arc<Outbox> {
         let outbox = Arc::new(Outbox::new(1 << 20, PushFormat::Native));
-        let follower = SubscribeRequest {
+        let request = SubscribeRequest {
             socket_id: since,
             frame_number: 1,
             caller: crate::bench::caller(since),
@@ -294,23 +306,23 @@ mod tests {
             answer: Some(Box::new(|followed| Bytes::from(followed.is_recovered.to_string()))),
             admitted: oneshot::channel().0,
         };
-        feed.admit_or_ask_stream_end(&channel(), follower);
+        task.admit_or_ask_stream_end(&channel(), request);
         outbox
     }
 
     /// The read that was begun last.
-    fn begun(feed: &mut ShardTask) -> ReplayRequest {
-        match feed.new_work.pop() {
+    fn begun(task: &mut ShardTask) -> ReplayRequest {
+        match task.new_work.pop() {
             Some(Work::Replay { request: asked, .. }) => asked,
             _ => panic!("nothing is read"),
         }
     }
 
     /// Ends a read that has found event 7 of (5, 10], and all of `more`.
-    fn end(feed: &mut ShardTask, asked: ReplayRequest, more: &[u64]) {
+    fn end(task: &mut ShardTask, asked: ReplayRequest, more: &[u64]) {
         let frame = |seq: u64| (seq, Bytes::from(seq.to_string()));
         let frames = [7].iter().chain(more).copied().map(frame).collect();
-        feed.finish_replay(
+        task.finish_replay(
             &channel(),
             FinishedReplay { request: asked, outcome: ReplayOutcome::Frames { base: 5, frames } },
         );
@@ -324,17 +336,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn resume_is_recovered_where_events_grow_old_while_the_log_is_read() {
-        let mut feed = feed().await;
-        let socket = resume(&mut feed, 5);
-        let asked = begun(&mut feed);
+        let mut task = task().await;
+        let socket = resume(&mut task, 5);
+        let asked = begun(&mut task);
         assert_eq!((asked.since, asked.upto), (5, 10));
         tokio::time::advance(AGE).await;
-        feed.forget_older(AGE);
-        end(&mut feed, asked, &[]);
+        task.forget_older(AGE);
+        end(&mut task, asked, &[]);
         assert_eq!(got(&socket), Some((Bytes::from("true"), 3)), "7 was read, 11 and 12 are in the ring");
-        feed.forget_older(AGE);
+        task.forget_older(AGE);
         assert_eq!(
-            feed.open_channel_mut(&channel()).map(|hub| hub.ring.base()),
+            task.open_channel_mut(&channel()).map(|channel_state| channel_state.ring.base()),
             Some(12),
             "nobody waits for them now"
         );
@@ -342,30 +354,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn resume_waits_for_another_read_where_the_ring_has_moved_on() {
-        let mut feed = feed().await;
-        let socket = resume(&mut feed, 5);
-        let asked = begun(&mut feed);
+        let mut task = task().await;
+        let socket = resume(&mut task, 5);
+        let asked = begun(&mut task);
         tokio::time::advance(AGE).await;
-        feed.open_channel_mut(&channel()).expect("it is heard").ring.drop_older_than(AGE);
-        end(&mut feed, asked, &[]);
+        task.open_channel_mut(&channel()).expect("it is heard").ring.drop_older_than(AGE);
+        end(&mut task, asked, &[]);
         assert_eq!(got(&socket), None, "the log has what the ring has dropped");
-        let asked = begun(&mut feed);
+        let asked = begun(&mut task);
         assert_eq!((asked.since, asked.upto), (5, 12));
-        end(&mut feed, asked, &[11, 12]);
+        end(&mut task, asked, &[11, 12]);
         assert_eq!(got(&socket), Some((Bytes::from("true"), 3)));
     }
 
     #[tokio::test]
     async fn resume_is_refused_where_the_log_begins_later() {
-        let mut feed = feed().await;
-        let sockets = [4, 7, 8].map(|since| resume(&mut feed, since));
-        let asked = begun(&mut feed);
-        feed.finish_replay(
+        let mut task = task().await;
+        let sockets = [4, 7, 8].map(|since| resume(&mut task, since));
+        let asked = begun(&mut task);
+        task.finish_replay(
             &channel(),
             FinishedReplay { request: asked, outcome: ReplayOutcome::LogBeginsAt(8) },
         );
         assert_eq!(got(&sockets[0]), Some((Bytes::from("false"), 0)));
         assert_eq!((got(&sockets[1]), got(&sockets[2])), (None, None), "the log has all that these lack");
-        assert_eq!(begun(&mut feed).since, 7);
+        assert_eq!(begun(&mut task).since, 7);
     }
 }

@@ -31,14 +31,14 @@ pub(super) struct SnapshotEntry {
 /// Where api does not answer, or Postgres has not got that event. api is not asked where the persister says so: it
 /// would read Postgres in vain, for each room that is opened while the persister lags.
 pub(super) async fn read_participants(
-    source: &ShardContext,
+    context: &ShardContext,
     room: RoomId,
     upto: u64,
 ) -> anyhow::Result<Vec<SnapshotEntry>> {
-    let shard = Channel::Room(room).shard(source.shards);
-    let is_applied = source.applied.wait(shard, upto, APPLIED_TIMEOUT).await;
+    let shard = Channel::Room(room).shard(context.shards);
+    let is_applied = context.applied.wait(shard, upto, APPLIED_TIMEOUT).await;
     // A node that has heard nothing of a persister yet asks: Postgres may have all of it while no persister runs.
-    if let Some(applied) = source.applied.current(shard).filter(|_| !is_applied) {
+    if let Some(applied) = context.applied.current(shard).filter(|_| !is_applied) {
         bail!("Postgres has the room's shard up to {}, and not yet up to {upto}", applied.seq);
     }
     let mut words = Vec::new();
@@ -47,7 +47,7 @@ pub(super) async fn read_participants(
     let mut after = None;
     loop {
         let request = ParticipantsRequest { room, is_paged: true, after, expires_at: expiry() };
-        let page = source.api.participants(&request).await?;
+        let page = context.api.participants(&request).await?;
         as_of = as_of.min(page.as_of);
         words.extend(page.present.into_iter().map(|word| SnapshotEntry {
             user: word.user,
@@ -66,12 +66,12 @@ pub(super) async fn read_participants(
 
 /// Asks again, a second after it failed.
 pub(super) async fn read_participants_later(
-    source: &ShardContext,
+    context: &ShardContext,
     room: RoomId,
     upto: u64,
 ) -> anyhow::Result<Vec<SnapshotEntry>> {
     tokio::time::sleep(Duration::from_secs(1)).await;
-    read_participants(source, room, upto).await.context("the people in the room could not be read")
+    read_participants(context, room, upto).await.context("the people in the room could not be read")
 }
 
 impl ShardTask {
@@ -83,14 +83,18 @@ impl ShardTask {
         upto: u64,
         result: anyhow::Result<Vec<SnapshotEntry>>,
     ) {
-        let Some(hub) = self.open_channel_mut(channel).filter(|hub| hub.start_seq() <= upto) else { return };
-        let needed = hub.start_seq().max(hub.presence.leaves_forgotten_up_to());
+        let Some(channel_state) =
+            self.open_channel_mut(channel).filter(|channel_state| channel_state.start_seq() <= upto)
+        else {
+            return;
+        };
+        let needed = channel_state.start_seq().max(channel_state.presence.leaves_forgotten_up_to());
         match result {
             Ok(words) if upto >= needed => {
                 for word in words {
-                    hub.presence.apply(&word.user, word.incarnation, word.counter, word.is_present);
+                    channel_state.presence.apply(&word.user, word.incarnation, word.counter, word.is_present);
                 }
-                hub.presence.mark_complete();
+                channel_state.presence.mark_complete();
             }
             Ok(_) => self.request_snapshot(channel, needed),
             Err(error) => {

@@ -44,7 +44,7 @@ impl ShardTask {
     /// Runs a shard's task until `stop`.
     pub(crate) async fn run(
         shard: Shard,
-        source: ShardContext,
+        context: ShardContext,
         mut commands: mpsc::Receiver<ShardCommand>,
         hints: broadcast::Receiver<SyncHint>,
         events: broadcast::Receiver<NatsEvent>,
@@ -52,8 +52,8 @@ impl ShardTask {
     ) -> anyhow::Result<()> {
         // Work that has ended waits here until its report is taken.
         let (done, mut reports) = mpsc::channel(64);
-        let signals = LossSignals::new(source.client.statistics(), events, source.losses.of(shard), hints);
-        let mut task = Self::new(shard, source, signals);
+        let signals = LossSignals::new(context.client.statistics(), events, context.losses.of(shard), hints);
+        let mut task = Self::new(shard, context, signals);
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -185,7 +185,7 @@ impl ShardTask {
             // Everything up to this position was sent. During a healing it may lie further back than the last one.
             self.context.positions.set(self.shard, &self.position);
         }
-        self.channels.retain(|_, entry| !matches!(entry, ChannelEntry::Open(hub) if hub.is_idle_timed_out()));
+        self.channels.retain(|_, entry| !matches!(entry, ChannelEntry::Open(channel_state) if channel_state.is_idle_timed_out()));
         self.push_crowd_counts();
         self.drop_old_from_rings();
     }
@@ -199,13 +199,13 @@ impl ShardTask {
     pub(super) fn forget_older(&mut self, age: Duration) {
         let (mut bytes, mut oldest) = (0, Duration::ZERO);
         for entry in self.channels.values_mut() {
-            if let ChannelEntry::Open(hub) = entry {
+            if let ChannelEntry::Open(channel_state) = entry {
                 // A read ends at the ring's base: where that has moved, what it has found fits no more.
-                if !hub.is_replaying {
-                    hub.ring.drop_older_than(age);
+                if !channel_state.is_replaying {
+                    channel_state.ring.drop_older_than(age);
                 }
-                bytes += hub.ring.memory_bytes();
-                oldest = oldest.max(hub.ring.oldest_age());
+                bytes += channel_state.ring.memory_bytes();
+                oldest = oldest.max(channel_state.ring.oldest_age());
             }
         }
         self.context.ring_budget.report(self.shard, bytes, oldest);

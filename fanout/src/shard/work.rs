@@ -89,9 +89,9 @@ impl Work {
     }
 
     /// Starts it in a task of its own, which reports to `done`.
-    pub(super) fn start(self, shard: Shard, source: ShardContext, done: mpsc::Sender<WorkResult>) {
+    pub(super) fn start(self, shard: Shard, context: ShardContext, done: mpsc::Sender<WorkResult>) {
         let (name, failed) = (self.name(), self.result_of_panic());
-        let work = self.run(shard, source, done.clone());
+        let work = self.run(shard, context, done.clone());
         tokio::spawn(async move {
             if let Some(report) = catch_panic(name, work, failed).await {
                 // The task may have stopped meanwhile.
@@ -103,41 +103,41 @@ impl Work {
     async fn run(
         self,
         shard: Shard,
-        source: ShardContext,
+        context: ShardContext,
         done: mpsc::Sender<WorkResult>,
     ) -> Option<WorkResult> {
         Some(match self {
-            Self::People => WorkResult::People(people::open(&source, shard).await),
+            Self::People => WorkResult::People(people::open(&context, shard).await),
             Self::Open { channel, is_covered_by_wildcard: is_heard } => {
-                let result = open::open_channel(&source, shard, &channel, is_heard).await;
+                let result = open::open_channel(&context, shard, &channel, is_heard).await;
                 WorkResult::Opened { channel, result }
             }
-            Self::OpenWildcard => WorkResult::WildcardOpened(interest::open(&source, shard).await),
+            Self::OpenWildcard => WorkResult::WildcardOpened(interest::open(&context, shard).await),
             Self::Snapshot { room, upto } => {
-                let result = snapshot::read_participants_later(&source, room, upto).await;
+                let result = snapshot::read_participants_later(&context, room, upto).await;
                 WorkResult::Snapshot { channel: Channel::Room(room), upto, result }
             }
-            Self::StreamEnd { channel, request: follower } => {
-                let result = log::state(&source.jetstream, shard).await;
-                WorkResult::StreamEnd { channel, request: follower, result }
+            Self::StreamEnd { channel, request } => {
+                let result = log::state(&context.jetstream, shard).await;
+                WorkResult::StreamEnd { channel, request, result }
             }
             Self::Replay { channel, request: asked } => {
-                let found = replay::read_with_retries(&source, &channel, asked).await;
+                let found = replay::read_with_retries(&context, &channel, asked).await;
                 WorkResult::Replayed { channel, replay: FinishedReplay { request: asked, outcome: found } }
             }
             Self::CatchUp(range) => {
-                catch_up::read_range(&source, shard, range, &done).await;
+                catch_up::read_range(&context, shard, range, &done).await;
                 return None;
             }
             Self::PublishLogEnd(log_end) => {
                 let word = serde_json::to_vec(&log_end).ok()?;
-                if let Err(error) = source.client.publish(subject::log_end(shard), word.into()).await {
+                if let Err(error) = context.client.publish(subject::log_end(shard), word.into()).await {
                     tracing::warn!(%error, %shard, "the persister could not be told that the log has lost its end");
                 }
                 return None;
             }
             Self::Confirm { channel, callers } => {
-                let result = confirm::confirm(&source.api, &channel, callers).await;
+                let result = confirm::confirm(&context.api, &channel, callers).await;
                 WorkResult::Confirmed { channel, result }
             }
         })

@@ -67,16 +67,16 @@ impl ShardWorker {
         let (mut watermark, mut comparison) = self.read_watermark_and_log().await?;
         // Known by now, since the broker has answered; and known before what counts is asked.
         let broker = nats::single_broker(&self.client);
-        let is_new = |judged: &LogComparison| {
-            broker.is_some() && verify::verified_on_broker(&judged.info.config) != broker
+        let is_new = |comparison: &LogComparison| {
+            broker.is_some() && verify::verified_on_broker(&comparison.info.config) != broker
         };
-        if let Some(found) = comparison.as_ref().filter(|judged| is_new(judged)) {
+        if let Some(found) = comparison.as_ref().filter(|comparison| is_new(comparison)) {
             if !watermark.has_no_events() || found.state.last > 0 {
                 tokio::time::sleep(LOG_END_REPORTS_WAIT).await;
             }
             (watermark, comparison) = self.read_watermark_and_log().await?;
         }
-        let is_verified = comparison.as_ref().is_some_and(|judged| !is_new(judged));
+        let is_verified = comparison.as_ref().is_some_and(|comparison| !is_new(comparison));
         let Some(LogComparison { info, state, verdict }) = comparison else {
             return Err(ShardError::Refused(format!(
                 "the log is gone, Postgres has its events up to {}: `roomcast recover` makes a new one",
@@ -179,25 +179,29 @@ mod tests {
             max_bytes: 0,
             replicas: 1,
         };
-        let place = Watermark {
+        let watermark = Watermark {
             seq: 5,
             epoch: 2,
             highest_seen: 9,
             stored_at_ns: None,
             boot_id: Some("a".to_owned()),
         };
-        assert_eq!(next_epoch(&place, &state(2, 9), false, 9, Some("a")), 2, "nothing happened");
-        assert_eq!(next_epoch(&place, &state(2, 9), false, 9, None), 2, "no boot is known");
-        assert_eq!(next_epoch(&place, &state(2, 9), true, 9, Some("a")), 3, "it lost what Postgres has");
-        assert_eq!(next_epoch(&place, &state(2, 8), false, 0, Some("a")), 3, "it lost what was once seen");
+        assert_eq!(next_epoch(&watermark, &state(2, 9), false, 9, Some("a")), 2, "nothing happened");
+        assert_eq!(next_epoch(&watermark, &state(2, 9), false, 9, None), 2, "no boot is known");
+        assert_eq!(next_epoch(&watermark, &state(2, 9), true, 9, Some("a")), 3, "it lost what Postgres has");
         assert_eq!(
-            next_epoch(&place, &state(2, 9), false, 10, Some("a")),
+            next_epoch(&watermark, &state(2, 8), false, 0, Some("a")),
+            3,
+            "it lost what was once seen"
+        );
+        assert_eq!(
+            next_epoch(&watermark, &state(2, 9), false, 10, Some("a")),
             3,
             "it lost what this process saw"
         );
-        assert_eq!(next_epoch(&place, &state(2, 9), false, 9, Some("b")), 3, "its host has booted");
-        assert_eq!(next_epoch(&place, &state(1, 50), false, 0, Some("a")), 3, "an older copy");
-        assert_eq!(next_epoch(&place, &state(4, 6), false, 6, Some("a")), 4, "an older dump");
+        assert_eq!(next_epoch(&watermark, &state(2, 9), false, 9, Some("b")), 3, "its host has booted");
+        assert_eq!(next_epoch(&watermark, &state(1, 50), false, 0, Some("a")), 3, "an older copy");
+        assert_eq!(next_epoch(&watermark, &state(4, 6), false, 6, Some("a")), 4, "an older dump");
         assert_eq!(
             next_epoch(&Watermark::default(), &state(1, 0), false, 0, Some("a")),
             1,

@@ -45,9 +45,9 @@ pub(super) struct Client {
     connected: u64,
 }
 
-fn socket(source: &ShardContext, caller: &Caller, connection: u64) -> (Arc<Outbox>, SocketRegistration) {
+fn socket(context: &ShardContext, caller: &Caller, connection: u64) -> (Arc<Outbox>, SocketRegistration) {
     let outbox = Arc::new(Outbox::new(1 << 20, PushFormat::Native));
-    let registered = source.sockets.register(connection, caller, outbox.clone()).expect("there is room");
+    let registered = context.sockets.register(connection, caller, outbox.clone()).expect("there is room");
     (outbox, registered)
 }
 
@@ -61,8 +61,8 @@ fn text(frame: &Bytes) -> Value {
 }
 
 impl Client {
-    pub(super) fn new(source: &ShardContext, caller: Caller, connection: u64, log: &Log) -> Self {
-        let (outbox, registered) = socket(source, &caller, connection);
+    pub(super) fn new(context: &ShardContext, caller: Caller, connection: u64, log: &Log) -> Self {
+        let (outbox, registered) = socket(context, &caller, connection);
         Self {
             caller,
             socket_id: connection,
@@ -96,7 +96,7 @@ impl Client {
         let name = channel.to_string();
         let grant =
             AccessGrant { public: false, pair: false, as_of: known.as_of, team: None, last_event: u64::MAX };
-        let follower = SubscribeRequest {
+        let request = SubscribeRequest {
             socket_id: self.socket_id,
             frame_number: self.frames_sent,
             caller: self.caller.clone(),
@@ -111,7 +111,7 @@ impl Client {
             })),
             admitted: done,
         };
-        Some(ShardCommand::Subscribe { channel, request: follower })
+        Some(ShardCommand::Subscribe { channel, request })
     }
 
     /// Follows a channel no more, and forgets it.
@@ -137,13 +137,13 @@ impl Client {
     /// again.
     pub(super) fn come_back(
         &mut self,
-        source: &ShardContext,
+        context: &ShardContext,
         connection: u64,
         log: &Log,
     ) -> Vec<ShardCommand> {
         let ends = self.known.values().map(|(channel, _)| self.unfollowed(channel)).collect();
         self.socket_id = connection;
-        (self.outbox, self._registered) = socket(source, &self.caller, connection);
+        (self.outbox, self._registered) = socket(context, &self.caller, connection);
         self.asked.clear();
         self.known.values_mut().for_each(|(_, known)| known.is_followed = false);
         // What its person was invited to meanwhile is read over REST.

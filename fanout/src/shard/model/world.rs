@@ -76,11 +76,11 @@ pub(super) struct World {
 impl World {
     /// Four clients of three people, and nothing in the log but one event.
     pub(super) async fn new() -> Self {
-        let (feed, said) = bench::shard_task().await;
-        let shard = feed.shard;
+        let (task, said) = bench::shard_task().await;
+        let shard = task.shard;
         let log = Log::new(shard);
         let mut world = Self {
-            task: feed,
+            task,
             loss_sources: said,
             log,
             applied: 0,
@@ -286,8 +286,8 @@ impl World {
                 let messages = self.subscribe(ModelSubscription::Rooms);
                 WorkResult::WildcardOpened(state.map(|_| messages).ok_or_else(unreachable))
             }
-            Work::StreamEnd { channel, request: follower } => {
-                WorkResult::StreamEnd { channel, request: follower, result: state.ok_or_else(unreachable) }
+            Work::StreamEnd { channel, request } => {
+                WorkResult::StreamEnd { channel, request, result: state.ok_or_else(unreachable) }
             }
             Work::Replay { channel, request: asked } => {
                 let found = self.log.replay(&channel, asked);
@@ -361,11 +361,12 @@ impl World {
     /// Whether api is to be asked about nobody's right: it is asked about few channels at a time.
     fn is_confirmed(&self) -> bool {
         let mut rooms = self.task.channels.iter().filter_map(|(channel, entry)| match (channel, entry) {
-            (Channel::Room(_), ChannelEntry::Open(hub)) => Some(hub),
+            (Channel::Room(_), ChannelEntry::Open(channel_state)) => Some(channel_state),
             _ => None,
         });
-        let is_due =
-            rooms.any(|hub| !hub.is_empty() && hub.access.confirm_priority(self.log.last()).is_some());
+        let is_due = rooms.any(|channel_state| {
+            !channel_state.is_empty() && channel_state.access.confirm_priority(self.log.last()).is_some()
+        });
         !is_due && self.task.pending_evictions.is_empty()
     }
 

@@ -68,12 +68,12 @@ impl MembershipChanges {
     /// Whose rows are removed.
     pub(crate) fn removed(&self) -> RemovedMembers<'_> {
         let mut removed = RemovedMembers::default();
-        for ((place, user), change) in &self.0 {
+        for ((watermark, user), change) in &self.0 {
             if matches!(
                 change,
                 MembershipChange::Removed | MembershipChange::Added { is_after_removal: true, .. }
             ) {
-                removed.owner_ids.push(*place);
+                removed.owner_ids.push(*watermark);
                 removed.users.push(user);
             }
         }
@@ -83,9 +83,9 @@ impl MembershipChanges {
     /// Whose rows are added, after the removals.
     pub(crate) fn added(&self) -> AddedMembers<'_> {
         let mut added = AddedMembers::default();
-        for ((place, user), change) in &self.0 {
+        for ((watermark, user), change) in &self.0 {
             if let MembershipChange::Added { added_by: by, .. } = change {
-                added.owner_ids.push(*place);
+                added.owner_ids.push(*watermark);
                 added.users.push(user);
                 added.added_by.push(by);
             }
@@ -112,27 +112,27 @@ mod tests {
             before in prop::collection::vec((0_u64..3, 0_u8..3), 0..6),
             changes in prop::collection::vec((0_u64..3, 0_u8..3, prop::option::of(0_u8..9)), 0..30),
         ) {
-            let key = |place: u64, who: u8| (to_i64(place), user(who).to_string());
+            let key = |watermark: u64, who: u8| (to_i64(watermark), user(who).to_string());
             let mut one_by_one: Rows =
-                before.into_iter().map(|(place, who)| (key(place, who), "before".to_owned())).collect();
+                before.into_iter().map(|(watermark, who)| (key(watermark, who), "before".to_owned())).collect();
             let mut folded = one_by_one.clone();
             let mut membership = MembershipChanges::default();
-            for (place, who, added_by) in changes {
+            for (watermark, who, added_by) in changes {
                 if let Some(by) = added_by {
-                    one_by_one.entry(key(place, who)).or_insert_with(|| user(by).to_string());
-                    membership.add(place, &user(who), &user(by));
+                    one_by_one.entry(key(watermark, who)).or_insert_with(|| user(by).to_string());
+                    membership.add(watermark, &user(who), &user(by));
                 } else {
-                    one_by_one.remove(&key(place, who));
-                    membership.remove(place, &user(who));
+                    one_by_one.remove(&key(watermark, who));
+                    membership.remove(watermark, &user(who));
                 }
             }
             let RemovedMembers { owner_ids, users } = membership.removed();
-            for (place, user) in owner_ids.into_iter().zip(users) {
-                folded.remove(&(place, user.to_owned()));
+            for (watermark, user) in owner_ids.into_iter().zip(users) {
+                folded.remove(&(watermark, user.to_owned()));
             }
             let AddedMembers { owner_ids, users, added_by } = membership.added();
-            for ((place, user), by) in owner_ids.into_iter().zip(users).zip(added_by) {
-                folded.entry((place, user.to_owned())).or_insert_with(|| by.to_owned());
+            for ((watermark, user), by) in owner_ids.into_iter().zip(users).zip(added_by) {
+                folded.entry((watermark, user.to_owned())).or_insert_with(|| by.to_owned());
             }
             prop_assert_eq!(folded, one_by_one);
         }

@@ -106,11 +106,11 @@ impl ShardWorker {
 
     /// Whether a shard that was refused can go on, as far as one can tell without leading it.
     async fn can_resume(&self) -> bool {
-        let judged = async {
-            let place = self.read_watermark().await?;
-            LogComparison::read(&self.jetstream, self.shard, place.last_applied()).await
+        let comparison = async {
+            let watermark = self.read_watermark().await?;
+            LogComparison::read(&self.jetstream, self.shard, watermark.last_applied()).await
         };
-        matches!(timeout(STANDBY_TIMEOUT, judged).await,
-                 Ok(Ok(Some(judged))) if !matches!(judged.verdict, LogVerdict::Hole { .. }))
+        matches!(timeout(STANDBY_TIMEOUT, comparison).await,
+                 Ok(Ok(Some(comparison))) if !matches!(comparison.verdict, LogVerdict::Hole { .. }))
     }
 }
