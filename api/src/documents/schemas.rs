@@ -3,7 +3,7 @@
 //! What must hold: a name stands for one form. What is read and what is written are told apart by serde's
 //! two contracts, and each surface's names begin with its own.
 
-use protocol::socket::SchemaFn;
+use protocol::json::SchemaFn;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 

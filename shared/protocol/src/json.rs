@@ -2,7 +2,11 @@
 //!
 //! A derived reader takes an array for an object, with its fields by position: of what others send, none is one.
 
+use schemars::{Schema, SchemaGenerator};
 use serde::de::{DeserializeOwned, Error as _};
+
+/// Makes the JSON schema of a type.
+pub type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
 
 /// Whether the text begins as a JSON object does.
 #[must_use]

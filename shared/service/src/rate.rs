@@ -28,7 +28,7 @@ use governor::{
 use metrics::Counter;
 use quick_cache::sync::Cache;
 
-use crate::{metric_names as names, serve::PeerAddress};
+use crate::metric_names as names;
 use protocol::error::Error;
 
 /// Keys that a limit remembers.
@@ -185,6 +185,10 @@ impl SingleRateLimit {
         }
     }
 }
+
+/// The other end of a request's connection: a client, or a proxy in front.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub IpAddr);
 
 /// Where clients are, behind a proxy.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -42,7 +42,7 @@ use tracing::Span;
 use crate::{
     lifecycle::Shutdown,
     metric_names as names,
-    rate::{AddressArgs, ConcurrencyLimit},
+    rate::{AddressArgs, ConcurrencyLimit, PeerAddress},
 };
 use body::UnreadBody;
 use connections::{ConnectionCounter, CountedConnection};
@@ -55,10 +55,6 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest line and headers of a request, in bytes, and most headers.
 const HEADER_MAX_BYTES: usize = 32 << 10;
 const HEADERS_MAX: usize = 100;
-
-/// The other end of a request's connection: a client, or a proxy in front.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerAddress(pub IpAddr);
 
 /// HTTP connections of one address.
 #[derive(Clone, Debug, clap::Args)]

@@ -3,11 +3,12 @@
 use log::{AppliedPosition, LogEnd, SyncHint};
 use protocol::{
     event::EventName,
+    json::SchemaFn,
     rpc::{
         ActionReply, ActionRequest, ConfirmReply, ConfirmRequest, HelloRequest, ParticipantsReply,
         ParticipantsRequest, PresenceRequest, RpcResult, SignalRequest,
     },
-    socket::{SchemaFn, push},
+    socket::push,
     subject::{form, rpc},
 };
 use schemars::{JsonSchema, SchemaGenerator};

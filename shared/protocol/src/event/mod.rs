@@ -18,7 +18,7 @@ pub use team::{Team, TeamMember};
 use bytes::Bytes;
 use schemars::SchemaGenerator;
 
-use crate::socket::SchemaFn;
+use crate::json::SchemaFn;
 
 macro_rules! events {
     ($(#[doc = $doc:literal] $variant:ident($payload:ty) = $name:literal,)*) => {

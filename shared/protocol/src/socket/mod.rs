@@ -9,11 +9,11 @@ pub mod push;
 mod close;
 
 pub use close::CloseCode;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use crate::id::RoomId;
+use crate::{id::RoomId, json::SchemaFn};
 
 /// What a client calls its request, to be echoed as it came: a JSON scalar. What not every reader of JSON can
 /// hold (`1e999`) is none: it is echoed to others too.
@@ -22,9 +22,6 @@ pub fn request_id(given: Option<&RawValue>) -> Option<&str> {
     let text = given.map(RawValue::get).filter(|text| !text.starts_with(['{', '[']))?;
     serde_json::from_str::<Value>(text).is_ok().then_some(text)
 }
-
-/// The form of a type.
-pub type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
 
 /// An action, as documents describe it.
 #[derive(Clone, Copy, Debug)]

@@ -4,10 +4,10 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use super::SchemaFn;
 use crate::{
     event::live,
     id::{RoomId, UserId},
+    json::SchemaFn,
 };
 
 /// A person writes something.
