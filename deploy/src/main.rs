@@ -32,8 +32,6 @@ enum Command {
     Recover(recover::RecoverArgs),
     /// Applies what an older persister has rejected and this version understands.
     ReplayRejected(replay::ReplayRejectedArgs),
-    /// Loads a running server with sockets and messages, and says what they cost it.
-    Load(load::LoadArgs),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +41,5 @@ fn main() -> ExitCode {
         Command::Doctor(config) => doctor::main(&config),
         Command::Recover(config) => recover::main(&config),
         Command::ReplayRejected(config) => replay::main(&config),
-        Command::Load(config) => load::main(&config),
     }
 }

@@ -1,4 +1,4 @@
-//! `roomcast load` on a real deployment: what is right ends well, what is wrong is seen.
+//! `roomcast-load` on a real deployment: what is right ends well, what is wrong is seen.
 
 use std::{process::Stdio, time::Duration};
 
@@ -13,14 +13,14 @@ use tokio::process::{Child, Command};
 
 /// Starts it where sockets and requests go there, with its result in a file.
 pub(crate) fn load(scenario: &str, sockets: &str, api: &str, result: &Folder, flags: &[&str]) -> Child {
-    let mut command = Command::new(program("roomcast"));
-    command.args(["load", scenario, "--address", sockets]);
+    let mut command = Command::new(program("roomcast-load"));
+    command.args([scenario, "--address", sockets]);
     command.args(["--api", api, "--connections", "4", "--warmup", "0"]);
     command.args(flags);
     command.arg("--json").arg(result.path().join("result.json"));
     command.arg("--html").arg(result.path().join("result.html"));
     command.env("ROOMCAST_JWT_SECRET", SECRET).kill_on_drop(true);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("roomcast load starts")
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("roomcast-load starts")
 }
 
 /// The same on a deployment.
@@ -31,7 +31,7 @@ fn on(cluster: &Cluster, scenario: &str, result: &Folder, flags: &[&str]) -> Chi
 
 /// Its exit code and what it has found.
 pub(crate) async fn outcome(child: Child, result: &Folder) -> (Option<i32>, Value) {
-    let output = child.wait_with_output().await.expect("roomcast load ends");
+    let output = child.wait_with_output().await.expect("roomcast-load ends");
     let file = std::fs::read_to_string(result.path().join("result.json"));
     let file = file.unwrap_or_else(|_| panic!("no result: {}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code(), serde_json::from_str(&file).expect("JSON"))

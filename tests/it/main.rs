@@ -1,6 +1,7 @@
 //! One binary of all end-to-end tests: linking it once is most of their cost.
 
 mod browser;
+mod cycles;
 mod direct;
 mod documents;
 mod encrypted;

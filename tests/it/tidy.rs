@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() && !path.ends_with("target") {
@@ -52,6 +52,7 @@ fn crates_keep_to_their_side() {
         |name: &str| std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
     assert!(!manifest("fanout").contains("sqlx"), "fanout never touches Postgres");
     assert!(!root().join("api/migrations").exists(), "api changes no table");
+    assert!(!manifest("deploy").contains("load."), "the load generator is no part of the product");
     for name in ["shared/log", "shared/protocol", "shared/service", "api", "fanout", "persister"] {
         assert!(!manifest(name).contains("tests."), "{name} imports the tests");
     }

@@ -16,6 +16,7 @@ REPO = HERE.parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")).resolve()
 TOOLS = TARGET / "tools" / "peers"
 PROGRAM = TARGET / "release" / "roomcast"
+LOAD = TARGET / "release" / "roomcast-load"
 # The core that servers keep to; the load keeps to the other.
 CORE = "0"
 PATIENCE = 60

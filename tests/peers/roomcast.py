@@ -8,7 +8,7 @@ from machine import PROGRAM, REPO, TARGET, answers, free_port, process, run, say
 
 def build():
     run("cargo", "build", "--release", "--locked", "-p", "roomcast", cwd=REPO)
-    run("cargo", "build", "--release", "--locked", "-p", "load", "--examples", cwd=REPO)
+    run("cargo", "build", "--release", "--locked", "-p", "load", "--bins", "--examples", cwd=REPO)
 
 
 def version():

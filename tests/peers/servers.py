@@ -2,7 +2,7 @@
 
 Everything is installed into the build's tools folder, in pinned versions by their hashes, and starts on a
 free port with an empty data folder. A started server is a dict of its ports, the processes to count and the
-flags of `roomcast load`.
+flags of `roomcast-load`.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-//! What `roomcast load` is told.
+//! Reads the arguments of `roomcast-load`.
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
@@ -77,7 +77,7 @@ impl FromStr for NamedProcess {
 
 /// Sockets and messages for a running server, and what they cost it.
 #[derive(Clone, Args)]
-pub struct LoadArgs {
+pub(crate) struct LoadArgs {
     /// What is done.
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,

@@ -1,4 +1,4 @@
-//! `roomcast load`: many sockets and messages for a running server, and what they cost it.
+//! `roomcast-load` loads a running server with many sockets and messages, and measures what they cost it.
 //!
 //! What must hold: the client costs less than the server (one epoll loop, no JSON of what is delivered);
 //! latency counts from when a message was due; everything received is checked, and what is lost, comes
@@ -33,8 +33,8 @@ use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-pub use config::LoadArgs;
-use config::Scenario;
+use clap::Parser;
+use config::{LoadArgs, Scenario};
 use driver::LoadDriver;
 use measured_run::{RunDuration, RunResult};
 use process::MeasuredProcesses;
@@ -43,18 +43,25 @@ use server::TestedServer;
 use timer_lateness::TimerLateness;
 use timing::SendSchedule;
 
-/// Runs a scenario and prints what it has shown. The exit code is 1 where something was wrong with what was
-/// received, and 2 where there is nothing to say.
+/// Loads a running server with sockets and messages, and says what they cost it.
+#[derive(Debug, Parser)]
+#[command(name = "roomcast-load", version, about)]
+struct Arguments {
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+/// Runs a scenario and prints its result. The exit code is 1 if something was wrong with what was received, and 2 if
+/// there is no result.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
-#[must_use]
-pub fn main(config: &LoadArgs) -> ExitCode {
-    match prepare_and_run(config) {
+fn main() -> ExitCode {
+    match prepare_and_run(&service::config::parse::<Arguments>().load) {
         Ok(report) => {
             print!("{}", report.table());
             if report.is_without_faults() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("roomcast load: {error:#}");
+            eprintln!("roomcast-load: {error:#}");
             ExitCode::from(2)
         }
     }
