@@ -13,12 +13,12 @@ use protocol::{
 use tokio::time::Instant;
 
 use crate::{
+    commands::state::APPEND,
     commands::{
         messages::{Access, Send},
         request::Request,
     },
     dialects::native,
-    state::APPEND,
 };
 
 /// The subject, the message id and the payload for the body of a `POST /rooms/{room}/messages`.

@@ -19,22 +19,20 @@ use service::{metric_names as names, origin::OriginArgs, serve::REQUEST_ID};
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
-use crate::dialects::support::PASS_HEADER;
-
 /// How long a browser may remember a preflight; none does for longer.
 const MAX_AGE: Duration = Duration::from_secs(7_200);
 
 /// Headers of answers that pages may read.
-const EXPOSED: [HeaderName; 6] =
-    [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::LOCATION, REQUEST_ID, PASS_HEADER];
+const EXPOSED: [HeaderName; 5] =
+    [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::LOCATION, REQUEST_ID];
 
 /// Answers preflights, and says of other answers which page may read them.
 #[derive(Clone)]
 pub(crate) struct Pages(CorsLayer);
 
 impl Pages {
-    /// For pages of these origins.
-    pub(crate) fn of(origins: OriginArgs) -> Self {
+    /// For pages of these origins, which may read these headers of answers besides.
+    pub(crate) fn of<const N: usize>(origins: OriginArgs, exposed: [HeaderName; N]) -> Self {
         let allows = move |_: &HeaderValue, request: &Parts| {
             // Routes refuse a request without its host.
             let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -47,7 +45,7 @@ impl Pages {
             .allow_credentials(true)
             .allow_methods(methods)
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers(EXPOSED)
+            .expose_headers(EXPOSED.into_iter().chain(exposed).collect::<Vec<_>>())
             .max_age(MAX_AGE)
             .vary([header::ORIGIN]);
         Self(cors)

@@ -34,6 +34,9 @@ use crate::{
     schema::{self, Version},
 };
 
+/// How long an answer waits for what it appended to be in Postgres.
+pub(crate) const APPLIED_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a query may take. A fan-out node gives its request up after 5 s.
 const ANSWER: Duration = Duration::from_millis(4_500);
 /// How long Postgres lets one run: where the link is alive, it is Postgres that gives up.
@@ -280,4 +283,14 @@ async fn note_clock_offset(connection: &mut PgConnection) -> Result<(), Error> {
     let postgres: f64 = asked.fetch_one(connection).await?;
     metrics::gauge!(names::CLOCK_OFFSET_SECONDS).set(f64::midpoint(before, here()) - postgres);
     Ok(())
+}
+
+/// What the caller is answered for an error of a query.
+pub(crate) fn query_error(error: &Error) -> protocol::error::Error {
+    match error {
+        Error::ColumnDecode { .. } | Error::ColumnNotFound(_) | Error::Decode(_) => {
+            protocol::error::Error::internal(error)
+        }
+        other => protocol::error::Error::unavailable("The database", other),
+    }
 }

@@ -24,7 +24,6 @@ mod queries;
 mod rpc;
 mod schema;
 mod server;
-mod state;
 mod web;
 
 use std::{sync::Arc, time::Duration};
@@ -45,13 +44,13 @@ use tokio::sync::{Semaphore, watch};
 
 use access::Rights;
 use behind::Behind;
+use commands::state::{Api, Shared};
 use commands::{marks::Marks, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
 use database::Database;
 use limits::Limits;
 use media::Media;
 use schema::Schema;
-use state::{Api, Shared};
 
 /// People whose description a node remembers.
 const PROFILES: usize = 100_000;
@@ -76,13 +75,13 @@ pub async fn start(
     health.set_replicas(info.replicas);
     let connections = config.api.append_connections;
     let applied = AppliedWatch::start(&connection.client, info.shards).await?;
-    let rights = Rights::new(pool.clone(), jetstream.clone(), info.shards, applied.clone());
+    let rights = Arc::new(Rights::new(pool.clone(), jetstream.clone(), info.shards, applied.clone()));
     let api: Api = Arc::new(Shared {
         appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
         behind: Behind::new(info.shards),
         marks: Marks::default(),
         applied,
-        rights,
+        rights: rights.clone(),
         client: connection.client.clone(),
         jetstream,
         shards: info.shards,
@@ -101,7 +100,7 @@ pub async fn start(
         matches: commands::matches::Recent::default(),
     });
     let hearing = nats::connect(&config.nats, BrokerUser::Api).await?;
-    tasks.spawn_background("rights", access::listen(api.clone(), hearing));
+    tasks.spawn_background("rights", access::listen(rights, hearing));
     let (fits, fitting) = watch::channel(false);
     tasks.spawn("rpc", serve_rpc(api.clone(), connection.client.clone(), fitting, shutdown.clone()));
     tasks.spawn("nodes", nodes::watch(api.clone(), connection.client.clone(), shutdown.clone()));

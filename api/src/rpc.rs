@@ -30,10 +30,10 @@ use tokio::{
 use requests::Requests;
 
 use crate::{
+    commands::state::Api,
     commands::{asked, marks::Marks, people, presence, request as write},
     dialects::{matches, native},
     page,
-    state::Api,
 };
 
 /// Requests of a subject that are worked on at a time.

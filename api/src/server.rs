@@ -1,6 +1,6 @@
 //! The HTTP surface: the dialects' routes behind the bounds that all share.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::panic::AssertUnwindSafe;
 
 use axum::{
     Router,
@@ -18,23 +18,21 @@ use tracing::Instrument as _;
 
 use crate::{
     commands::request::Progress,
+    commands::state::Api,
     cors::Pages,
-    dialects::{Arrival, direct, native, not_allowed, refusal, support, topics},
-    documents, page,
-    state::Api,
-    web,
+    dialects::{Arrival, REQUEST_TIMEOUT, direct, matches, native, not_allowed, refusal, support, topics},
+    documents::{self, SocketActions},
+    page, web,
 };
 
 /// The largest body: the longest legal text, fully escaped, is 192 KiB.
 const BODY_MAX: usize = 256 << 10;
-/// How long a request may take, its body included.
-pub(crate) const REQUEST: Duration = Duration::from_secs(30);
 
 /// All routes of an api node.
 pub(crate) fn router(api: Api) -> Router {
-    let pages = Pages::of(api.origins.clone());
+    let pages = Pages::of(api.origins.clone(), [support::PASS_HEADER]);
     let surfaces = vec![native::routes(), support::routes(), topics::routes(), direct::routes()];
-    let routes = documents::router(surfaces)
+    let routes = documents::router(surfaces, &socket_actions())
         .merge(web::router())
         .method_not_allowed_fallback(async |address: Uri| not_allowed(&address))
         .route_layer(middleware::from_fn_with_state(api.clone(), routed))
@@ -44,6 +42,15 @@ pub(crate) fn router(api: Api) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn_with_state(api, bounded))
         .layer(pages)
+}
+
+/// The actions of sockets, as the document describes them.
+const fn socket_actions() -> SocketActions {
+    SocketActions {
+        native: native::socket::ACTIONS,
+        matches: matches::socket::ACTIONS,
+        is_kept_from_admins: matches::socket::is_kept_from_admins,
+    }
 }
 
 /// What every request gets: an id, and an answer in time, whatever becomes of it. An address may ask only so
@@ -64,7 +71,7 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
         }
     };
     let answering = AssertUnwindSafe(answering.instrument(span)).catch_unwind();
-    let response = match tokio::time::timeout(REQUEST, answering).await {
+    let response = match tokio::time::timeout(REQUEST_TIMEOUT, answering).await {
         Ok(Ok(response)) if is_too_large(&response) => {
             metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "http").increment(1);
             refuse(page::too_large())

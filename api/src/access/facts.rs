@@ -18,12 +18,13 @@ use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 use tokio::time::Instant;
 
 use super::matrix::RoomRights;
+use crate::database::{Database, query_error};
+use crate::queries::rooms::{Present, Room};
 use crate::queries::{
     kind,
     members::{self, Members},
     number, unsigned, user, users,
 };
-use crate::{database::Database, state::database};
 
 /// Members that are read with a room. Of one that has more those who ask are looked up.
 pub(crate) const KNOWN_MAX: usize = 1_000;
@@ -226,7 +227,7 @@ pub(crate) async fn facts(
             .bind(&people)
             .fetch_optional(pool)
             .await
-            .map_err(|error| database(&error))?;
+            .map_err(|error| query_error(&error))?;
         let Some(row) = row else { return Ok(None) };
         let team = row.team.map(unsigned).transpose()?.map(TeamId);
         if let (Some(team), None) = (team, team_shard) {
@@ -256,5 +257,26 @@ pub(crate) async fn facts(
         };
         let as_of = facts.members_as_of();
         return Ok(Some(RoomAccess::new(Arc::new(facts)).with(users(&row.members)?, as_of, asked_at)));
+    }
+}
+
+impl From<&Facts> for Room {
+    /// The room without its participants and messages, on which rights do not depend.
+    fn from(facts: &Facts) -> Self {
+        let users = if facts.kind.is_open() { Members::default() } else { facts.users.shown() };
+        Self {
+            id: facts.id,
+            name: facts.name.clone(),
+            description: facts.description.clone(),
+            kind: facts.kind,
+            creator: facts.creator.clone(),
+            team: facts.team,
+            created_at: facts.created_at,
+            active: !facts.closed,
+            users,
+            present: Present::Unknown,
+            activity: facts.created_at,
+            unread: 0,
+        }
     }
 }

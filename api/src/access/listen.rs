@@ -1,6 +1,6 @@
 //! Hearing of control events, on a connection of its own.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{Message, Subscriber, header};
 use futures_util::{
@@ -16,7 +16,7 @@ use protocol::{
 use service::nats::{BrokerConnection, NatsEvent};
 use tokio::{sync::broadcast::error::RecvError, time::timeout};
 
-use crate::state::Api;
+use super::Rights;
 
 /// Between tries to learn where a shard's log ends.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -38,8 +38,7 @@ const CONTROL: [(&str, EventName); 5] = [
 ///
 /// # Errors
 /// When the connection is gone for good.
-pub(crate) async fn listen(api: Api, connection: BrokerConnection) -> anyhow::Result<()> {
-    let rights = &api.rights;
+pub(crate) async fn listen(rights: Arc<Rights>, connection: BrokerConnection) -> anyhow::Result<()> {
     let mut events = connection.events();
     let jetstream = connection.jetstream();
     let mut heard = subscribe(&connection).await?;
@@ -63,13 +62,13 @@ pub(crate) async fn listen(api: Api, connection: BrokerConnection) -> anyhow::Re
                 }
             },
             message = heard.next() => match message {
-                Some(message) => note(&api, &message),
+                Some(message) => note(&rights, &message),
                 None => anyhow::bail!("the connection to the broker is closed"),
             },
             _ = floors.tick() => if rights.wants_floors() && asking.is_finished() {
                 // Asked beside: events are heard while the question is on its way.
-                let (api, jetstream) = (api.clone(), jetstream.clone());
-                asking = tokio::spawn(async move { api.rights.learn_floors(&jetstream).await });
+                let (rights, jetstream) = (rights.clone(), jetstream.clone());
+                asking = tokio::spawn(async move { rights.learn_floors(&jetstream).await });
             },
             _ = forgetting.tick() => rights.forget(),
         }
@@ -85,16 +84,16 @@ async fn subscribe(connection: &BrokerConnection) -> anyhow::Result<SelectAll<Su
     Ok(select_all(subscriptions))
 }
 
-fn note(api: &Api, message: &Message) {
+fn note(rights: &Rights, message: &Message) {
     // The broker adds its header behind what a sender may have set.
     let seq = message.headers.as_ref().and_then(|headers| headers.get_last(header::NATS_SEQUENCE));
     let seq = seq.and_then(|seq| seq.as_str().parse().ok());
     let (Some(seq), Ok(parsed)) = (seq, subject::parse(&message.subject)) else { return };
     let Some(name) = EventName::parse(parsed.event) else { return };
     match Event::decode(name, &message.payload) {
-        Ok(event) => api.rights.decided(&parsed.channel, &event, seq),
+        Ok(event) => rights.decided(&parsed.channel, &event, seq),
         // The persister rejects such an event. Anybody may be who it names.
-        Err(_) => api.rights.note(&parsed.channel, name, seq, PutOut::Anybody),
+        Err(_) => rights.note(&parsed.channel, name, seq, PutOut::Anybody),
     }
 }
 
@@ -106,7 +105,7 @@ enum PutOut<'a> {
     Anybody,
 }
 
-impl super::Rights {
+impl Rights {
     /// Hearing has had a break, or begins.
     fn begin(&self, connected: bool) {
         self.heard.begin(connected);

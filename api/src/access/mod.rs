@@ -37,7 +37,10 @@ pub(crate) use self::{
     matrix::{may_delete, may_edit},
     tries::Tries,
 };
-use crate::{commands::stored, database::Database, queries::members::Members, state::APPLY};
+use crate::{
+    database::{APPLIED_TIMEOUT, Database},
+    queries::members::Members,
+};
 use heard::{Heard, Lack, Life, Seen};
 use kept::Kept;
 pub(crate) use listen::listen;
@@ -145,7 +148,7 @@ impl Rights {
             return Ok(None);
         }
         self.misses.increment(1);
-        let patience = if stands() { PATIENCE } else { APPLY * 2 };
+        let patience = if stands() { PATIENCE } else { APPLIED_TIMEOUT * 2 };
         let read = timeout(patience, self.read_for(room, &[user], Instant::now(), &good)).await;
         match read {
             Err(_) if stands() => *self.failed_at() = Some(Instant::now()),
@@ -227,7 +230,7 @@ impl Rights {
         people: &[&UserId],
         good: &(impl Fn(&RoomAccess) -> bool + Sync),
     ) -> Result<RoomAccess, Error> {
-        let mut tries = Tries::within(APPLY);
+        let mut tries = Tries::within(APPLIED_TIMEOUT);
         loop {
             let changes = self.heard.changes();
             let generation = self.heard.generation();
@@ -298,7 +301,7 @@ impl Rights {
         good: &(impl Fn(&RoomAccess) -> bool + Sync),
     ) -> Result<Option<Result<RoomAccess, Lack>>, Error> {
         let names = &[EventName::Chatroom, EventName::RoomMade];
-        let made = stored(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
+        let made = log::get_event(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
         let Some((_, Event::Chatroom(made) | Event::RoomMade(made))) = made else { return Ok(None) };
         // The rooms of a team depend on what Postgres alone has.
         let is_team = made.team.is_some();

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{key, request::Request};
-use crate::state::Shared;
+use crate::commands::state::Shared;
 
 /// Fields that differ between two tries of one request: when it was made, and what it took from rows that may
 /// have changed meanwhile.

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use super::teams;
 use crate::{
     access::RoomAccess,
+    commands::state::Shared,
     page::{self, Entry},
     queries::presence,
-    state::Shared,
 };
 
 /// Entries of a page of participants.

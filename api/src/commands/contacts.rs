@@ -14,7 +14,7 @@ use protocol::{
 use service::metric_names as names;
 use tokio::time::timeout;
 
-use crate::{queries::direct, state::Shared};
+use crate::{commands::state::Shared, queries::direct};
 
 /// Contacts that are told, the newest first.
 const TOLD: i64 = 10_000;

@@ -20,7 +20,7 @@ use super::{
     key,
     request::Request,
 };
-use crate::state::{APPLY, Shared};
+use crate::{commands::state::Shared, database::APPLIED_TIMEOUT};
 
 /// The writes of one request.
 pub(crate) struct Control<'a> {
@@ -115,7 +115,7 @@ impl<'a> Control<'a> {
 
     /// Waits until Postgres has all of it; false where it has not, a second later.
     pub(crate) async fn applied(self) -> bool {
-        let until = Instant::now() + APPLY;
+        let until = Instant::now() + APPLIED_TIMEOUT;
         for (shard, seq) in self.last {
             let left = until.saturating_duration_since(Instant::now());
             if !self.api.applied.wait(shard, seq, left).await {

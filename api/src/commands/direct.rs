@@ -27,13 +27,13 @@ use super::{
     request::Request,
 };
 use crate::{
+    commands::state::Shared,
     page,
     queries::{
         direct::{self, After, Direct, Said, Which},
         messages::Page,
         people::Described,
     },
-    state::Shared,
 };
 
 /// Rooms that are listed: the current one, then those where something was said last.

@@ -11,8 +11,8 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use super::{append, stored};
-use crate::{queries::messages, state::Shared};
+use super::append;
+use crate::{commands::state::Shared, queries::messages};
 
 /// Deletions of a room that are looked at in the log, one question each; where Postgres lacks more it is waited for.
 const LOOKS: usize = 100;
@@ -60,7 +60,7 @@ pub(super) async fn of(
     deadline: Instant,
 ) -> Result<Fate, Error> {
     let shard = Channel::Room(room).shard(api.shards);
-    let sent = stored(&api.jetstream, shard, id.0, &[EventName::ChatMessage]).await?;
+    let sent = log::get_event(&api.jetstream, shard, id.0, &[EventName::ChatMessage]).await?;
     let author = sent.and_then(|(_, event)| match event {
         Event::ChatMessage(message) if message.room == room => Some(message.user),
         _ => None,

@@ -22,8 +22,8 @@ use super::{
     teams,
 };
 use crate::{
+    commands::state::Shared,
     queries::invitations::{self, Invitation},
-    state::Shared,
 };
 
 /// Asks a person into a room, unless they are asked already. Answers whether Postgres has it.

@@ -26,8 +26,8 @@ use super::{
     see, stay,
 };
 use crate::{
+    commands::state::{APPEND, Api, Shared},
     queries::messages as stored,
-    state::{APPEND, Api, Shared},
 };
 
 /// Between two appends of what a person's sockets say of one room.

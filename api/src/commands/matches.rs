@@ -21,11 +21,11 @@ use tokio::time::Instant;
 use super::{open, people};
 use crate::access::{Facts, RoomAccess};
 use crate::{
+    commands::state::Shared,
     queries::{
         people::{Described, Shown as Person},
         room_lists,
     },
-    state::Shared,
 };
 
 /// How long descriptions of the two people are reused.

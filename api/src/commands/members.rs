@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::{control, current, invitations, manage, request::Request, see};
 use crate::access::Facts;
 use crate::{
+    commands::state::Shared,
     queries::{members, rooms},
-    state::Shared,
 };
 
 /// Up to `limit` of the people who may enter a room where not everyone may, after that one, in the order of their ids.

@@ -23,8 +23,8 @@ use super::{
     see, stay,
 };
 use crate::{
+    commands::state::Shared,
     queries::messages::{self, Changed, Message, Page, Place},
-    state::Shared,
 };
 
 /// What is known of a sender's right to write in the room.

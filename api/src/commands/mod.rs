@@ -18,25 +18,24 @@ pub(crate) mod presence;
 pub(crate) mod request;
 pub(crate) mod rooms;
 pub(crate) mod search;
+pub(crate) mod state;
 pub(crate) mod support;
 pub(crate) mod teams;
 pub(crate) mod topics;
 mod unique;
 
-use async_nats::jetstream::Context;
-use log::StoredEvent;
 use protocol::{
     caller::Caller,
     error::{Error, ErrorCode},
-    event::{Event, EventName},
-    id::{RoomId, Shard, UserId},
-    subject::{self, Channel},
+    event::EventName,
+    id::{RoomId, UserId},
+    subject::Channel,
 };
 use tokio::time::Instant;
 
 use crate::{
     access::{Facts, RoomAccess},
-    state::Shared,
+    commands::state::Shared,
 };
 
 /// Names a request for retries: the client's own key, or a fresh one.
@@ -49,23 +48,6 @@ pub(crate) fn key(given: Option<&str>) -> String {
         },
         str::to_owned,
     )
-}
-
-/// An event of that sequence, if it is one of these.
-pub(crate) async fn stored(
-    jetstream: &Context,
-    shard: Shard,
-    seq: u64,
-    names: &[EventName],
-) -> Result<Option<(StoredEvent, Event)>, Error> {
-    let stored = log::get(jetstream, shard, seq).await.map_err(|e| Error::unavailable("The log", &e))?;
-    let Some(stored) = stored else { return Ok(None) };
-    let name = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event));
-    let Some(name) = name.filter(|name| names.contains(name)) else { return Ok(None) };
-    match Event::decode(name, &stored.payload) {
-        Ok(event) => Ok(Some((stored, event))),
-        Err(_) => Ok(None),
-    }
 }
 
 /// The caller may see the room and read there. To a stranger it does not exist.

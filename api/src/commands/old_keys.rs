@@ -18,7 +18,7 @@ use service::metric_names as names;
 use tokio::time::timeout;
 
 use super::messages::Sent;
-use crate::{queries::keys, state::Shared};
+use crate::{commands::state::Shared, queries::keys};
 
 /// Up to that age the broker decides: less than its minute by what a request may take, and by [`AHEAD_MS`].
 const YOUNG_MS: i64 = 50_000;

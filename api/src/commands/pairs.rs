@@ -17,8 +17,8 @@ use super::{
     unique::{self, Holder},
 };
 use crate::{
+    commands::state::Shared,
     queries::rooms::{self, Room},
-    state::Shared,
 };
 
 /// The room of a pair.

@@ -20,11 +20,11 @@ use super::{
     request::Request,
 };
 use crate::{
+    commands::state::Shared,
     queries::{
         people::{self, Described},
         presence, room_lists,
     },
-    state::Shared,
 };
 
 /// What `new` changes of `old`: an absent claim changes nothing.

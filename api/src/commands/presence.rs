@@ -12,7 +12,7 @@ use super::{
     append::{self, Write},
     request::Request,
 };
-use crate::state::Shared;
+use crate::commands::state::Shared;
 
 /// Appends what a node says of a person. Its counter makes each change its own.
 pub(crate) async fn tell(

@@ -14,7 +14,7 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use crate::state::APPEND;
+use crate::commands::state::APPEND;
 
 /// Whether an event of a request is stored.
 #[derive(Clone, Debug, Default)]

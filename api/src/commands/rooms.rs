@@ -19,12 +19,12 @@ use super::{
 };
 use crate::access::{Facts, RoomAccess};
 use crate::{
+    commands::state::Shared,
     queries::{
         members::Members,
         room_lists,
         rooms::{self, Present, Room},
     },
-    state::Shared,
 };
 
 /// A room to make.

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 
 use super::see;
 use crate::{
+    commands::state::Shared,
     page,
     queries::search::{self, Cursor, Found, Query},
-    state::Shared,
 };
 
 /// Searches of a node at a time.

@@ -15,13 +15,13 @@ use super::{
     unique::{self, Holder},
 };
 use crate::{
+    commands::state::Shared,
     config::Visitors,
     page,
     queries::{
         messages::{self as stored, Message, Page},
         support::{self, Listed, Room},
     },
-    state::Shared,
 };
 use protocol::{
     caller::Caller,

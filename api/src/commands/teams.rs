@@ -16,15 +16,15 @@ use super::{
     control::{self, Control},
     invitations,
     request::Request,
-    stored,
 };
 use crate::{
     access::Tries,
+    commands::state::Shared,
+    database::APPLIED_TIMEOUT,
     queries::{
         members::{self, Members},
         teams::{self, Snapshot, Team},
     },
-    state::{APPLY, Shared},
 };
 
 /// Makes a team of the people named. Answers whether Postgres has all of it.
@@ -62,7 +62,7 @@ pub(crate) async fn make(
 /// A team as Postgres has it, nothing missing that was heard of it, and which of these people belong to it.
 async fn team(api: &Shared, id: TeamId, asked: &[&UserId]) -> Result<Snapshot, Error> {
     let mut is_made = false;
-    let mut tries = Tries::within(APPLY);
+    let mut tries = Tries::within(APPLIED_TIMEOUT);
     loop {
         if let Some(found) = teams::team(&api.pool, api.shards, id, asked).await? {
             if api.rights.contains(id, found.as_of, &mut tries).await? {
@@ -74,7 +74,7 @@ async fn team(api: &Shared, id: TeamId, asked: &[&UserId]) -> Result<Snapshot, E
             return Err(Error::not_found());
         }
         is_made = true;
-        let made = stored(&api.jetstream, Shard::SYSTEM, id.0, &[EventName::TeamMade]).await?;
+        let made = log::get_event(&api.jetstream, Shard::SYSTEM, id.0, &[EventName::TeamMade]).await?;
         if made.is_some() && !api.is_applied(Shard::SYSTEM, id.0).await {
             return Err(Error::unavailable("The team", &"it is not applied yet"));
         }

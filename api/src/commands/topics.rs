@@ -18,12 +18,12 @@ use super::{
     unique::{self, Holder},
 };
 use crate::{
+    commands::state::Shared,
     media::Picture,
     queries::{
         people,
         topics::{self, Topic},
     },
-    state::Shared,
 };
 
 /// The longest title.

@@ -24,7 +24,7 @@ use super::{
     append::{self, is_same, key_reused},
     control::Control,
 };
-use crate::{queries::rooms, state::Shared};
+use crate::{commands::state::Shared, queries::rooms};
 
 /// How long what was seen may be counted on.
 const COUNTED_ON: Duration = Duration::from_secs(5);

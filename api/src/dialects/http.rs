@@ -1,6 +1,7 @@
 //! What every dialect over HTTP reads alike: who asks, the key of a request, the body; and the headers of a
 //! refusal. Each puts the errors into its own form.
 
+use std::time::Duration;
 use std::{convert::Infallible, marker::PhantomData};
 
 use axum::{
@@ -21,14 +22,16 @@ use service::token::token_from;
 use tokio::time::Instant;
 
 use crate::{
+    commands::state::{APPEND, Api},
     commands::{
         people,
         request::{Progress, Request},
     },
     documents::{Input, Operation},
-    server::REQUEST,
-    state::{APPEND, Api},
 };
+
+/// How long a request may take, its body included.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Who asks, by a valid token; `None` where none was sent. Those who write are counted.
 pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Option<Caller>, Error> {
@@ -107,7 +110,7 @@ impl<R> IdempotencyKey<R> {
 
     /// The same, of one whose body may take long to arrive: its deadline counts from now, when it is there.
     pub(super) fn request_with_body(&self) -> Request<'_> {
-        let deadline = (Instant::now() + APPEND).min(self.1.at + REQUEST);
+        let deadline = (Instant::now() + APPEND).min(self.1.at + REQUEST_TIMEOUT);
         Request { deadline, ..self.request() }
     }
 }

@@ -9,7 +9,7 @@ mod read;
 pub(crate) mod support;
 pub(crate) mod topics;
 
-pub(crate) use http::Arrival;
+pub(crate) use http::{Arrival, REQUEST_TIMEOUT};
 
 use axum::{
     http::Uri,

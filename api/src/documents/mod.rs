@@ -13,18 +13,21 @@ use axum::{Router, http::header, routing};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::state::Api;
+use crate::commands::state::Api;
+pub(crate) use asyncapi::SocketActions;
 pub(crate) use operation::{Input, Operation, Output};
-pub(crate) use routes::{Refusal, Routes, change, delete, get, patch, post, put};
+pub(crate) use routes::{Refusal, Route, Routes, delete, get, patch, post, put};
 pub(crate) use schemas::Schemas;
 
 const ABOUT: &str = "A chat backend whose centre is a log. Five dialects are views of one model: what is sent \
                      through any of them is stored once and reaches every socket of its room.";
 
 /// The surfaces' routes, and the documents of them.
-pub(crate) fn router(surfaces: Vec<Routes>) -> Router<Api> {
+pub(crate) fn router(surfaces: Vec<Routes>, actions: &SocketActions) -> Router<Api> {
     let (openapi, router) = openapi::of(surfaces);
-    router.merge(serve("/openapi.json", &openapi)).merge(serve("/asyncapi.json", &asyncapi::document()))
+    router
+        .merge(serve("/openapi.json", &openapi))
+        .merge(serve("/asyncapi.json", &asyncapi::document(actions)))
 }
 
 fn serve(path: &str, document: &Value) -> Router<Api> {

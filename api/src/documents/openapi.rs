@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{ABOUT, routes::Routes};
 
 /// The document of these surfaces, and their routes.
-pub(super) fn of(surfaces: Vec<Routes>) -> (Value, axum::Router<crate::state::Api>) {
+pub(super) fn of(surfaces: Vec<Routes>) -> (Value, axum::Router<crate::commands::state::Api>) {
     let (mut paths, mut schemas, mut responses) = (Map::new(), Map::new(), Map::new());
     let mut tags = Vec::new();
     let mut router = axum::Router::new();

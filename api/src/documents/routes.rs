@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     handler::Handler,
-    http::{Method, Uri, header},
+    http::Method,
     routing::{MethodFilter, MethodRouter, on},
 };
 use protocol::error::ErrorCode;
@@ -17,7 +17,7 @@ use super::{
     operation::{Described, Operation},
     schemas::Schemas,
 };
-use crate::{dialects, state::Api};
+use crate::commands::state::Api;
 
 /// How a surface refuses.
 pub(crate) trait Refusal {
@@ -86,18 +86,12 @@ methods! {
     delete = DELETE;
 }
 
-/// What a `GET` changes. A `HEAD`, of which nobody expects a change, is refused there.
-pub(crate) fn change<H, T>(about: &'static str, handler: H) -> Route
-where
-    H: Handler<T, Api> + Described<T>,
-    T: 'static,
-{
-    let refuse = async |address: Uri| ([(header::ALLOW, "GET")], dialects::not_allowed(&address));
-    let route = get(about, handler);
-    Route { handler: route.handler.head(refuse), ..route }
-}
-
 impl Route {
+    /// Answers `HEAD` by that handler instead of the one of `GET`.
+    pub(crate) fn head<H: Handler<T, Api>, T: 'static>(self, handler: H) -> Self {
+        Self { handler: self.handler.head(handler), ..self }
+    }
+
     /// Takes bodies of that size.
     pub(crate) fn limit(self, limit: DefaultBodyLimit) -> Self {
         Self { handler: self.handler.layer(limit), ..self }

@@ -12,9 +12,9 @@ use service::metric_names as names;
 use tokio::sync::Semaphore;
 
 use crate::{
+    commands::state::Shared,
     commands::{presence::tell, request::Request},
     queries::presence,
-    state::Shared,
 };
 
 /// People read at a time.

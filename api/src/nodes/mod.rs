@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use crate::{queries::presence, state::Api};
+use crate::{commands::state::Api, queries::presence};
 use lives::Lives;
 
 /// Between words of this node to itself.

@@ -13,7 +13,7 @@ use protocol::{
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{number, rooms::NOW, unsigned, user, users};
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 /// Messages that are shown of a room.
 pub(crate) const SHOWN: usize = 50;
@@ -67,7 +67,7 @@ pub(crate) async fn is_stopped(pool: &Database, shards: ShardCount, room: RoomId
     .bind(number(room.0))
     .fetch_one(pool)
     .await
-    .map_err(|error| database(&error))
+    .map_err(|error| query_error(&error))
 }
 
 #[derive(FromRow)]
@@ -197,7 +197,7 @@ pub(crate) async fn rooms(
         .bind(last.map(|(_, room)| number(room.0)))
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let mut rooms: Vec<Direct> = rows.into_iter().map(Direct::try_from).collect::<Result<_, _>>()?;
     let mut said = messages(pool, shards, &ids).await?;
@@ -233,7 +233,7 @@ async fn messages(
         .bind(SHOWN_BYTES)
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     for row in rows {
         let message = Said {
             author: user(&row.author)?,
@@ -266,6 +266,6 @@ pub(crate) async fn contacts(
     .bind(limit)
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     users(&names)
 }

@@ -10,7 +10,7 @@ use protocol::{
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{number, unsigned, user};
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 /// An invitation, and how it was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(crate) async fn list(
         .bind(limit)
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     rows.into_iter().map(Invitation::try_from).collect()
 }
 
@@ -89,7 +89,7 @@ pub(crate) async fn one(
         .bind(number(id))
         .fetch_optional(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     row.map(Invitation::try_from).transpose()
 }
 
@@ -120,6 +120,6 @@ pub(crate) async fn open(
         .bind(Channel::System.shard(shards).number())
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     rows.into_iter().map(Invitation::try_from).collect()
 }

@@ -8,7 +8,7 @@ use protocol::{
 use sqlx::types::time::OffsetDateTime;
 
 use super::{number, unsigned};
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 /// A message of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(crate) async fn message(
         .bind(client_id)
         .fetch_optional(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     let found = |(id, text, created_at): (i64, _, OffsetDateTime)| {
         Ok(Found { id: unsigned(id)?, text, created_at: created_at.into() })
     };

@@ -8,7 +8,7 @@ use protocol::{
 use sqlx::AssertSqlSafe;
 
 use super::{number, users};
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 /// Members of a room or a team that are named with it; all of them come in pages.
 pub(crate) const MEMBERS_NAMED: usize = 100;
@@ -107,6 +107,6 @@ async fn page(
     .bind(limit)
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     users(&names)
 }

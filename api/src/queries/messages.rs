@@ -12,7 +12,7 @@ use sqlx::{
 };
 
 use super::{number, unsigned, user};
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 /// A message that was not deleted.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +93,7 @@ pub(crate) async fn page(
         .bind(limit)
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     let mut messages = rows.into_iter().map(Message::try_from).collect::<Result<Vec<_>, _>>()?;
     if order == "DESC" {
         messages.reverse();
@@ -120,7 +120,7 @@ pub(crate) async fn author(
     .bind(number(id.0))
     .fetch_optional(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     row.map(|(author, deleted)| Ok((user(&author)?, deleted.map(unsigned).transpose()?))).transpose()
 }
 
@@ -142,7 +142,7 @@ pub(crate) async fn mark(
     .bind(user.as_str())
     .fetch_optional(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     mark.map(|mark| unsigned(mark).map(MessageId)).transpose()
 }
 
@@ -162,7 +162,7 @@ pub(crate) async fn exists(
         .bind(number(id.0))
         .fetch_one(pool)
         .await
-        .map_err(|error| database(&error))
+        .map_err(|error| query_error(&error))
 }
 
 /// A message that is new since an event, or was edited or deleted since, as it is now.
@@ -216,7 +216,7 @@ pub(crate) async fn changes(
         .bind(limit)
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     let changed = |row: ChangedRow| {
         Ok(Changed {
             message: row.row.try_into()?,

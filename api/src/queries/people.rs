@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
 
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 /// What is stored of a person, and when the token that said so was issued.
 ///
@@ -30,7 +30,7 @@ pub(crate) async fn person(
             .bind(user.as_str())
             .fetch_optional(pool)
             .await
-            .map_err(|error| database(&error))?;
+            .map_err(|error| query_error(&error))?;
     Ok(row.map(|(issued_at, Json(person))| (issued_at, person)))
 }
 
@@ -110,7 +110,7 @@ pub(crate) async fn described(
     .bind(names)
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     let described = rows.into_iter().map(|(name, person, is_online, is_camera)| {
         let user = super::user(&name)?;
         let person = person.map(|Json(person)| person).unwrap_or_default();

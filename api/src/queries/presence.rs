@@ -9,7 +9,7 @@ use protocol::{
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{number, unsigned, user};
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 #[derive(FromRow)]
 struct Row {
@@ -51,7 +51,7 @@ pub(crate) async fn participants(
     .bind(limit)
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     let as_of = rows.first().map_or(Ok(0), |row| unsigned(row.as_of))?;
     let mut present = Vec::with_capacity(rows.len());
     for row in rows {
@@ -91,7 +91,7 @@ pub(crate) async fn incarnations(pool: &Database) -> Result<Vec<u64>, Error> {
     )
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     Ok(incarnations.into_iter().map(i64::cast_unsigned).collect())
 }
 
@@ -115,7 +115,7 @@ pub(crate) async fn people_of(
     .bind(limit)
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     rows.into_iter()
         .map(|(room, name)| Ok((room.map(unsigned).transpose()?.map(RoomId), user(&name)?)))
         .collect()
@@ -175,7 +175,7 @@ pub(crate) async fn in_common(
         .bind(i64::from(shards.get()))
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
 }
 
@@ -212,7 +212,7 @@ pub(crate) async fn were_in(
     .bind(WRITTEN_AMONG)
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
 }
 
@@ -226,5 +226,5 @@ pub(crate) async fn is_online(pool: &Database, shards: ShardCount, user: &UserId
         .bind(user.as_str())
         .fetch_one(pool)
         .await
-        .map_err(|error| database(&error))
+        .map_err(|error| query_error(&error))
 }

@@ -16,7 +16,10 @@ use super::{
     rooms::{MAY, NAMED_MAX, NOW},
     unsigned, users,
 };
-use crate::{database::Database, page, state::database};
+use crate::{
+    database::{Database, query_error},
+    page,
+};
 
 /// Rooms that one statement looks at beyond the limit of the page.
 const LOOK: i64 = 200;
@@ -88,7 +91,7 @@ pub(crate) async fn visible(
             .bind(looked_at)
             .fetch_all(pool)
             .await
-            .map_err(|error| database(&error))?;
+            .map_err(|error| query_error(&error))?;
         let is_end = !page::is_full(&rows, looked_at);
         for (id, may_enter) in rows {
             let id = RoomId(unsigned(id)?);
@@ -133,7 +136,7 @@ pub(crate) async fn with(
         .bind(NAMED_MAX)
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     ids.into_iter().map(|id| unsigned(id).map(RoomId)).collect()
 }
 
@@ -169,6 +172,6 @@ pub(crate) async fn matches(
     .bind(limit)
     .bind(before.map_or(i64::MAX, |room| number(room.0)));
     let asked = if let Some(user) = of { asked.bind(user.as_str()) } else { asked };
-    let rows: Vec<(i64, Vec<String>)> = asked.fetch_all(pool).await.map_err(|error| database(&error))?;
+    let rows: Vec<(i64, Vec<String>)> = asked.fetch_all(pool).await.map_err(|error| query_error(&error))?;
     rows.into_iter().map(|(id, pair)| Ok((RoomId(unsigned(id)?), users(&pair)?))).collect()
 }

@@ -15,8 +15,7 @@ use super::{
     members::{self, MEMBERS_NAMED, Members},
     number, teams, unsigned, user, users,
 };
-use crate::access::Facts;
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 /// Largest number of people in a room who are named; of more only the number is told.
 pub(crate) const NAMED_MAX: i64 = 1_000;
@@ -47,27 +46,6 @@ pub(crate) enum Present {
     Counted(i64),
     /// It can't be told now.
     Unknown,
-}
-
-impl From<&Facts> for Room {
-    /// The room without its participants and messages, on which rights do not depend.
-    fn from(facts: &Facts) -> Self {
-        let users = if facts.kind.is_open() { Members::default() } else { facts.users.shown() };
-        Self {
-            id: facts.id,
-            name: facts.name.clone(),
-            description: facts.description.clone(),
-            kind: facts.kind,
-            creator: facts.creator.clone(),
-            team: facts.team,
-            created_at: facts.created_at,
-            active: !facts.closed,
-            users,
-            present: Present::Unknown,
-            activity: facts.created_at,
-            unread: 0,
-        }
-    }
 }
 
 #[derive(FromRow)]
@@ -210,7 +188,7 @@ pub(crate) async fn rooms(
     .bind(ids.iter().map(|id| number(id.0)).collect::<Vec<_>>())
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     let mut rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
     // The members of a team may be in another shard than its rooms. Many rooms of a page may be of one team.
     let owners: BTreeSet<TeamId> = rooms.iter().filter_map(|room| room.team).collect();
@@ -242,7 +220,7 @@ pub(crate) async fn traffic(
         .bind(number(id.0))
         .fetch_optional(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     Ok(row.map(|(activity, unread)| (activity.into(), unread)))
 }
 
@@ -264,7 +242,7 @@ pub(crate) async fn of_key(
     .bind(generation.map(i64::from))
     .fetch_optional(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     row.map(|(id, generation)| Ok((RoomId(unsigned(id)?), generation.unsigned_abs()))).transpose()
 }
 
@@ -281,7 +259,7 @@ pub(crate) async fn is_topic(pool: &Database, id: RoomId, category: &str) -> Res
     .bind(category)
     .fetch_one(pool)
     .await
-    .map_err(|error| database(&error))
+    .map_err(|error| query_error(&error))
 }
 
 /// Up to `limit` people who are in a room, after that one, in the order of their ids by bytes.
@@ -307,6 +285,6 @@ pub(crate) async fn present(
     .bind(limit)
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     users(&names)
 }

@@ -17,10 +17,7 @@ use super::{
     rooms::{MAY, NOW},
     unsigned,
 };
-use crate::{
-    database::{Database, LentConnection},
-    state::database,
-};
+use crate::database::{Database, LentConnection, query_error};
 
 /// Longest time of a search in PostgreSQL: words that most messages have would take it minutes.
 pub(crate) const LOOK: Duration = Duration::from_secs(2);
@@ -102,7 +99,7 @@ pub(crate) async fn search(
     caller: &Caller,
     query: &Query<'_>,
 ) -> Result<Found, Error> {
-    let mut connection = pool.lend().await.map_err(|error| database(&error))?;
+    let mut connection = pool.lend().await.map_err(|error| query_error(&error))?;
     let found = pool.in_time(look(&mut connection, shards, caller, query)).await;
     connection.end(found).map_err(|error| {
         // 57014: the statement was cancelled, by its timeout.
@@ -110,7 +107,7 @@ pub(crate) async fn search(
             let detail = "The search took too long. Look for rarer words, or in one room.";
             return Error::new(ErrorCode::Unavailable, detail);
         }
-        database(&error)
+        query_error(&error)
     })?
 }
 

@@ -8,7 +8,10 @@ use protocol::{
 use sqlx::{AssertSqlSafe, FromRow, types::Json};
 
 use super::{number, unsigned, user};
-use crate::{database::Database, page, state::database};
+use crate::{
+    database::{Database, query_error},
+    page,
+};
 
 /// A visitor's room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +102,7 @@ pub(crate) async fn room(pool: &Database, shards: ShardCount, id: RoomId) -> Res
         .bind(number(id.0))
         .fetch_optional(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     row.map(Room::try_from).transpose()
 }
 
@@ -117,7 +120,7 @@ pub(crate) async fn of_secret(
         .bind(secret)
         .fetch_optional(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     row.map(Room::try_from).transpose()
 }
 
@@ -156,7 +159,7 @@ pub(crate) async fn list(
         .bind(before.map_or(i64::MAX, |room| number(room.0)))
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     let rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
     if page::is_full(&rooms, limit) {
         return Ok(Listed { next: rooms.last().map(|room| room.id), rooms });
@@ -172,7 +175,7 @@ pub(crate) async fn list(
     .bind(among - 1)
     .fetch_optional(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     Ok(Listed { rooms, next: last.map(unsigned).transpose()?.map(RoomId) })
 }
 
@@ -189,6 +192,6 @@ pub(crate) async fn count(pool: &Database, org_id: &str, visitor: &str) -> Resul
     .bind(visitor)
     .fetch_one(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     u32::try_from(count).map_err(|error| Error::internal(&error))
 }

@@ -15,7 +15,7 @@ use super::{
     members::{self, MEMBERS_NAMED, Members},
     number, unsigned, user, users,
 };
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 /// A team, up to an event of its shard.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,7 +90,7 @@ pub(crate) async fn team(
     .bind(asked.iter().map(|user| user.as_str()).collect::<Vec<_>>())
     .fetch_optional(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     let Some(Whole { row, users: named, users_count, members, as_of }) = whole else { return Ok(None) };
     let team = row.team(Members { named: users(&named)?, count: unsigned(users_count)? })?;
     let members = users(&members)?.into_iter().collect();
@@ -121,7 +121,7 @@ pub(crate) async fn members_of(
     .bind(numbers)
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     let members = rows.into_iter().map(|(team, named, count)| {
         Ok((TeamId(unsigned(team)?), Members { named: users(&named)?, count: unsigned(count)? }))
     });
@@ -158,7 +158,7 @@ pub(crate) async fn list(
     .bind(before.map_or(i64::MAX, |team| number(team.0)))
     .bind(limit);
     let asked = if caller.is_admin { asked } else { asked.bind(caller.user.as_str()) };
-    let rows: Vec<Row> = asked.fetch_all(pool).await.map_err(|error| database(&error))?;
+    let rows: Vec<Row> = asked.fetch_all(pool).await.map_err(|error| query_error(&error))?;
     let ids: Vec<TeamId> = rows.iter().map(|row| unsigned(row.id).map(TeamId)).collect::<Result<_, _>>()?;
     let mut members = members_of(pool, shards, &ids).await?;
     rows.into_iter().zip(ids).map(|(row, id)| row.team(members.remove(&id).unwrap_or_default())).collect()

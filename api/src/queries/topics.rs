@@ -10,7 +10,7 @@ use protocol::{
 use sqlx::{AssertSqlSafe, FromRow, types::Json, types::time::OffsetDateTime};
 
 use super::{number, rooms::NOW, unsigned, user};
-use crate::{database::Database, state::database};
+use crate::database::{Database, query_error};
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,7 @@ pub(crate) async fn place(pool: &Database, category: &str, offset: u64) -> Resul
     .bind(number(offset))
     .fetch_one(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     let count = unsigned(count.max(0))?;
     Ok(Place { from: from.unwrap_or(0), skipped: skipped.unwrap_or(0), count })
 }
@@ -127,7 +127,7 @@ async fn read(
         .bind(limit)
         .fetch_all(pool)
         .await
-        .map_err(|error| database(&error))?;
+        .map_err(|error| query_error(&error))?;
     let mut topics: Vec<Topic> = rows.into_iter().map(Topic::try_from).collect::<Result<_, _>>()?;
     name(pool, shards, &mut topics).await?;
     Ok(topics)
@@ -164,7 +164,7 @@ async fn name(pool: &Database, shards: ShardCount, topics: &mut [Topic]) -> Resu
     .bind(names)
     .fetch_all(pool)
     .await
-    .map_err(|error| database(&error))?;
+    .map_err(|error| query_error(&error))?;
     for topic in topics {
         let known = people.iter().find(|(user, _)| user == topic.creator.as_str());
         topic.username = known.and_then(|(_, Json(person))| person.username.clone());

@@ -7,7 +7,7 @@ use axum::{
     routing::get,
 };
 
-use crate::state::Api;
+use crate::commands::state::Api;
 
 /// Nothing from outside, nothing inline.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \

@@ -6,11 +6,13 @@
 //! that something acknowledged does not exist.
 
 mod applied;
+mod event;
 mod log_end;
 mod read;
 mod stream;
 
 pub use applied::{AppliedPosition, AppliedWatch, SyncHint};
+pub use event::get_event;
 pub use log_end::{HighestSeen, LogEnd};
 pub use read::{LogReader, ReadError, ReadEvent};
 pub use stream::{

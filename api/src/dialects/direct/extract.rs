@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::errors::Refusal;
 use crate::{
+    commands::state::Api,
     dialects::{http, read},
     documents::{Input, Operation},
-    state::Api,
 };
 
 /// Who asks, by a valid token.

@@ -3,6 +3,7 @@
 use axum::{
     Json as Answer,
     extract::{Query, State, rejection::QueryRejection},
+    http::{Uri, header},
 };
 use protocol::error::Error;
 
@@ -14,21 +15,33 @@ use super::{
 };
 use crate::{
     commands::direct,
-    documents::{Routes, change, get, post},
-    state::Api,
+    commands::state::Api,
+    dialects::not_allowed,
+    documents::{Route, Routes, get, post},
 };
 
 type Answered<T> = Result<Answer<T>, Refusal>;
+
+/// A `GET` that changes something. `HEAD`, of which nobody expects a change, is refused there.
+macro_rules! change {
+    ($about:literal, $handler:ident) => {
+        refuse_head(get($about, $handler))
+    };
+}
+
+fn refuse_head(route: Route) -> Route {
+    route.head(async |address: Uri| ([(header::ALLOW, "GET")], not_allowed(&address)))
+}
 
 /// All of them.
 pub(crate) fn routes() -> Routes {
     Routes::of::<Refusal>("direct", "Two people who talk, with presence, read marks and cameras.")
         .at_both("/room/add", [post("The room of two people, made where there is none", add)])
         .at_both("/room/list", [get("Your rooms", list), post("Sends a message", send)])
-        .at_both("/room/select/{room}", [change("Makes a room your current one, and read", select)])
-        .at_both("/room/stop/{room}", [change("Stops the talk until both write again", stop)])
-        .at_both("/webrtc/cameraOn", [change("Your camera is on", camera_on)])
-        .at_both("/webrtc/cameraOff", [change("Your camera is off", camera_off)])
+        .at_both("/room/select/{room}", [change!("Makes a room your current one, and read", select)])
+        .at_both("/room/stop/{room}", [change!("Stops the talk until both write again", stop)])
+        .at_both("/webrtc/cameraOn", [change!("Your camera is on", camera_on)])
+        .at_both("/webrtc/cameraOff", [change!("Your camera is off", camera_off)])
 }
 
 async fn add(

@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use super::wire::{self, Action};
 use crate::{
+    commands::state::Shared,
     commands::{
         matches::{self, Match, Shown},
         messages::{self, Access},
         request::Request,
     },
     page::{self, Entry},
-    state::Shared,
 };
 
 impl Entry for Shown {}

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 
 use super::{decode, errors::Problem};
 use crate::{
+    commands::state::Api,
     dialects::http,
     documents::{Input, Operation},
-    state::Api,
 };
 
 /// Who asks, by a valid token.

@@ -19,6 +19,7 @@ use super::{
     },
 };
 use crate::{
+    commands::state::{Api, Shared},
     commands::{
         self, invitations, marks,
         messages::{self, Access},
@@ -26,7 +27,6 @@ use crate::{
         rooms, teams,
     },
     page,
-    state::{Api, Shared},
 };
 
 /// The actions, as documents describe them.

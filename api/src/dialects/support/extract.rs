@@ -15,11 +15,11 @@ use serde_json::json;
 
 use super::errors::Refusal;
 use crate::{
+    commands::state::Api,
     commands::support::{Guest, Pass},
     config::TokenUse,
     dialects::{http, read},
     documents::{Input, Operation, Output},
-    state::Api,
 };
 
 /// The header, and the cookie, by which a visitor without token is known again. The cookie's prefix has browsers

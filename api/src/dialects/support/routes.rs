@@ -13,12 +13,12 @@ use super::{
     wire::{self, Answer, Asked, Done},
 };
 use crate::{
+    commands::state::Api,
     commands::{
         request::Request,
         support::{self, Guest, Said, Visit},
     },
     documents::{Routes, delete, get, post},
-    state::Api,
 };
 
 const SHOWN: &str = "Room deatils based on workspace id";

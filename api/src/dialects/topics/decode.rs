@@ -8,9 +8,9 @@ use super::{
     wire,
 };
 use crate::{
+    commands::state::Shared,
     commands::topics::{Asked, DESCRIPTION_MAX, Make, TITLE_MAX},
     media::{PICTURE_MAX, Picture, Refused},
-    state::Shared,
 };
 
 /// A value, or what is wrong with it.

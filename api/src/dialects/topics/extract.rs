@@ -11,9 +11,9 @@ use schemars::JsonSchema;
 
 use super::{body::Fields, errors::Refusal, wire};
 use crate::{
+    commands::state::Api,
     dialects::http,
     documents::{Input, Operation},
-    state::Api,
 };
 
 /// Who asks, where somebody says so; a token that does not count is refused.

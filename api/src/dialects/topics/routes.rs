@@ -17,10 +17,10 @@ use super::{
     wire,
 };
 use crate::{
+    commands::state::Api,
     commands::topics,
     documents::{Input, Operation, Output, Routes, get, patch, post},
     media::Name,
-    state::Api,
 };
 
 /// The largest body: what is too large for a picture is told so as long as it fits in here.

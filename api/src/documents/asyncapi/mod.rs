@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::ABOUT;
 use parts::Parts;
+pub(crate) use sockets::SocketActions;
 
 /// The document.
-pub(super) fn document() -> Value {
+pub(super) fn document(actions: &SocketActions) -> Value {
     let mut parts = Parts::default();
-    sockets::add(&mut parts);
+    sockets::add(&mut parts, actions);
     subjects::add(&mut parts);
     let host = |port: u16| json!({ "host": { "default": format!("127.0.0.1:{port}") } });
     json!({

@@ -10,23 +10,28 @@ use protocol::{
 use serde_json::{Map, Value, json};
 
 use super::parts::{Parts, schemas};
-use crate::{
-    dialects::{matches, native},
-    documents::schemas::Schemas,
-};
+use crate::documents::schemas::Schemas;
 
-/// Adds them.
-pub(super) fn add(parts: &mut Parts) {
+/// The actions of the dialects' sockets.
+#[derive(Clone, Copy)]
+pub(crate) struct SocketActions {
+    /// Those of native sockets which api decides.
+    pub(crate) native: &'static [Described],
+    /// Those of sockets of match rooms.
+    pub(crate) matches: &'static [Described],
+    /// Whether admins may not use an action of match rooms.
+    pub(crate) is_kept_from_admins: fn(&str) -> bool,
+}
+
+/// Adds the sockets of all dialects.
+pub(super) fn add(parts: &mut Parts, sockets: &SocketActions) {
     parts.message("refused", "An action is refused: nothing of it is done.", &refused());
-    let mut native = actions(parts, "native", native::socket::ACTIONS);
+    let mut native = actions(parts, "native", sockets.native);
     native.extend(actions(parts, "native", local::LocalAction::DESCRIBED));
     let pushes = pushes(parts);
-    let matches = actions(parts, "match", matches::socket::ACTIONS);
-    let for_admins = matches
-        .iter()
-        .filter(|action| !matches::socket::is_kept_from_admins(action.0))
-        .copied()
-        .collect::<Vec<_>>();
+    let matches = actions(parts, "match", sockets.matches);
+    let for_admins =
+        matches.iter().filter(|action| !(sockets.is_kept_from_admins)(action.0)).copied().collect::<Vec<_>>();
 
     let places = json!({
         "category": { "description": "The topic's category." },

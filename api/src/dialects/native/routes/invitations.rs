@@ -5,6 +5,7 @@ use axum::extract::State;
 use super::{Answer, Created, Queried, query};
 use crate::{
     commands::invitations,
+    commands::state::Api,
     dialects::native::{
         decode, encode,
         errors::Problem,
@@ -12,7 +13,6 @@ use crate::{
         pages, wire,
     },
     page::HTTP_MAX_BYTES,
-    state::Api,
 };
 
 pub(super) async fn invite(

@@ -6,13 +6,13 @@ use protocol::id::{RoomId, UserId};
 use super::{Answer, Queried, Settled, query};
 use crate::{
     commands::members,
+    commands::state::Api,
     dialects::native::{
         decode,
         errors::Problem,
         extract::{Caller, IdempotencyKey, InRoom, Member},
         pages, wire,
     },
-    state::Api,
 };
 
 pub(super) async fn list(

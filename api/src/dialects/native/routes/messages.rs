@@ -5,6 +5,7 @@ use protocol::error::Error;
 
 use super::{Answer, Created, Queried, query};
 use crate::{
+    commands::state::Api,
     commands::{
         self,
         messages::{self, Access},
@@ -18,7 +19,6 @@ use crate::{
     },
     page::{self, HTTP_MAX_BYTES},
     queries::search::Query,
-    state::Api,
 };
 
 pub(super) async fn send(

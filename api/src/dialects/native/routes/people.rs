@@ -5,6 +5,7 @@ use protocol::event::PersonChange;
 
 use super::{Answer, Settled};
 use crate::{
+    commands::state::Api,
     commands::{marks, people},
     dialects::native::{
         encode,
@@ -12,7 +13,6 @@ use crate::{
         extract::{Caller, IdempotencyKey, InRoom, Json, OfUser},
         wire,
     },
-    state::Api,
 };
 
 pub(super) async fn show(

@@ -4,6 +4,7 @@ use axum::extract::State;
 
 use super::{Answer, Made, Queried, Settled, query};
 use crate::{
+    commands::state::Api,
     commands::{pairs, rooms},
     dialects::native::{
         decode, encode,
@@ -12,7 +13,6 @@ use crate::{
         pages, wire,
     },
     page::{self, HTTP_MAX_BYTES},
-    state::Api,
 };
 
 pub(super) async fn make_room(

@@ -5,6 +5,7 @@ use protocol::id::{TeamId, UserId};
 
 use super::{Answer, Created, Queried, Settled, query};
 use crate::{
+    commands::state::Api,
     commands::teams,
     dialects::native::{
         decode, encode,
@@ -13,7 +14,6 @@ use crate::{
         pages, wire,
     },
     page::{self, HTTP_MAX_BYTES},
-    state::Api,
 };
 
 pub(super) async fn make(

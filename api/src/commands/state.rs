@@ -16,12 +16,12 @@ use quick_cache::sync::Cache;
 use service::{origin::OriginArgs, rate::AddressArgs, token::TokenVerifier};
 use tokio::sync::Semaphore;
 
+use super::{marks::Marks, matches};
 use crate::{
     access::Rights,
     behind::Behind,
-    commands::{marks::Marks, matches},
     config::SupportArgs,
-    database::Database,
+    database::{APPLIED_TIMEOUT, Database},
     limits::Limits,
     media::Media,
     page,
@@ -29,8 +29,6 @@ use crate::{
 
 /// How long a request may try to append.
 pub(crate) const APPEND: Duration = Duration::from_secs(5);
-/// How long an answer waits for what it appended to be in Postgres.
-pub(crate) const APPLY: Duration = Duration::from_secs(1);
 
 /// One api node, cheap to clone.
 pub(crate) type Api = Arc<Shared>;
@@ -43,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,
     pub(crate) pool: Database,
-    pub(crate) rights: Rights,
+    pub(crate) rights: Arc<Rights>,
     pub(crate) behind: Behind,
     pub(crate) marks: Marks,
     pub(crate) verifier: Arc<TokenVerifier>,
@@ -73,7 +71,7 @@ impl Shared {
 
     /// Waits until an event is in Postgres. False where it is not, a second later.
     pub(crate) async fn is_applied(&self, shard: Shard, seq: u64) -> bool {
-        self.applied.wait(shard, seq, APPLY).await
+        self.applied.wait(shard, seq, APPLIED_TIMEOUT).await
     }
 
     /// The same, of an event by its place.
@@ -95,15 +93,5 @@ impl Shared {
         let last = try_join_all(last).await.map_err(|error| Error::unavailable("The log", &error))?;
         let Some(last) = last.into_iter().flatten().map(|stored| stored.seq).max() else { return Ok(true) };
         Ok(self.is_applied(channel.shard(self.shards), last).await)
-    }
-}
-
-/// What a database error means to the caller.
-pub(crate) fn database(error: &sqlx::Error) -> Error {
-    match error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
-            Error::internal(error)
-        }
-        other => Error::unavailable("The database", other),
     }
 }
