@@ -13,7 +13,7 @@ use protocol::{
 use tokio::time::Instant;
 
 use crate::{
-    commands::state::APPEND,
+    commands::state::APPEND_TIMEOUT,
     commands::{
         messages::{Access, Send},
         request::Request,
@@ -48,7 +48,7 @@ pub async fn send(
 ) -> Result<LogPosition, Error> {
     let (event, id) = made(caller, room, body)?;
     let channel = Channel::Room(room);
-    match appender.append(AppendRequest::new(&channel, &event, id), Instant::now() + APPEND).await? {
+    match appender.append(AppendRequest::new(&channel, &event, id), Instant::now() + APPEND_TIMEOUT).await? {
         AppendOutcome::New(position) => Ok(position),
         AppendOutcome::Earlier(_) => Err(Error::internal(&"every message has an id of its own")),
     }

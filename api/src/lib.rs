@@ -5,7 +5,6 @@
 
 mod access;
 pub mod append;
-mod behind;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod commands;
@@ -20,6 +19,7 @@ mod limits;
 mod media;
 mod nodes;
 mod page;
+mod persister_lag;
 mod queries;
 mod rpc;
 mod schema;
@@ -42,14 +42,14 @@ use service::{
 };
 use tokio::sync::{Semaphore, watch};
 
-use access::Rights;
-use behind::Behind;
-use commands::state::{Api, Shared};
+use access::AccessCache;
+use commands::state::{Api, ApiState};
 use commands::{marks::Marks, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
 use database::Database;
 use limits::Limits;
 use media::Media;
+use persister_lag::PersisterLag;
 use schema::Schema;
 
 /// People whose description a node remembers.
@@ -75,13 +75,13 @@ pub async fn start(
     health.set_replicas(info.replicas);
     let connections = config.api.append_connections;
     let applied = AppliedWatch::start(&connection.client, info.shards).await?;
-    let rights = Arc::new(Rights::new(pool.clone(), jetstream.clone(), info.shards, applied.clone()));
-    let api: Api = Arc::new(Shared {
+    let rights = Arc::new(AccessCache::new(pool.clone(), jetstream.clone(), info.shards, applied.clone()));
+    let api: Api = Arc::new(ApiState {
         appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
-        behind: Behind::new(info.shards),
+        persister_lag: PersisterLag::new(info.shards),
         marks: Marks::default(),
         applied,
-        rights: rights.clone(),
+        access: rights.clone(),
         client: connection.client.clone(),
         jetstream,
         shards: info.shards,
@@ -97,7 +97,7 @@ pub async fn start(
         media,
         searches: Semaphore::new(search::AT_ONCE),
         profiles: Cache::new(PROFILES),
-        matches: commands::matches::Recent::default(),
+        matches: commands::match_rooms::Recent::default(),
     });
     let hearing = nats::connect(&config.nats, BrokerUser::Api).await?;
     tasks.spawn_background("rights", access::listen(rights, hearing));
@@ -140,7 +140,7 @@ async fn watch_readiness(
             component.not_ready(reason);
         } else if let Err(reason) = schema.judge(probe.look().await) {
             component.not_ready(reason);
-        } else if !began && !api.rights.hears() {
+        } else if !began && !api.access.hears() {
             // Rooms made before that, which Postgres has not got, could not be judged. Once is enough: a
             // shard without a leader later is no reason to do nothing for all others.
             component.not_ready("it is not known yet where the log ends");

@@ -29,14 +29,14 @@ pub(crate) const fn socket_max_bytes(max_payload: usize) -> usize {
 }
 
 /// An entry of a list.
-pub(crate) trait Entry: Serialize {
+pub(crate) trait PageEntry: Serialize {
     /// Leaves out what can be read elsewhere. Called where the entry alone is larger than an answer may be.
     fn shorten(&mut self) {}
 }
 
 /// The entries of an answer.
 #[derive(Debug)]
-pub(crate) struct Fitted<T> {
+pub(crate) struct FittedPage<T> {
     /// Those that fit.
     pub(crate) entries: Vec<T>,
     /// Whether there were more.
@@ -47,12 +47,12 @@ pub(crate) struct Fitted<T> {
 ///
 /// # Errors
 /// When the first does not fit.
-pub(crate) fn fit<T: Entry>(
+pub(crate) fn fit_page<T: PageEntry>(
     entries: impl IntoIterator<Item = T>,
     max_bytes: usize,
-) -> Result<Fitted<T>, Error> {
+) -> Result<FittedPage<T>, Error> {
     let mut left = max_bytes.saturating_sub(ENVELOPE_BYTES);
-    let mut fitted = Fitted { entries: Vec::new(), is_cut: false };
+    let mut fitted = FittedPage { entries: Vec::new(), is_cut: false };
     for mut entry in entries {
         // One more for the comma.
         let mut bytes = encoded_bytes(&entry) + 1;
@@ -60,7 +60,7 @@ pub(crate) fn fit<T: Entry>(
             entry.shorten();
             bytes = encoded_bytes(&entry) + 1;
             if bytes > left {
-                return Err(too_large());
+                return Err(too_large_error());
             }
         }
         if bytes > left {
@@ -77,8 +77,8 @@ pub(crate) fn fit<T: Entry>(
 ///
 /// # Errors
 /// When it does not fit then either.
-pub(crate) fn fit_one<T: Entry>(entry: T, max_bytes: usize) -> Result<T, Error> {
-    fit([entry], max_bytes)?.entries.pop().ok_or_else(too_large)
+pub(crate) fn fit_entry<T: PageEntry>(entry: T, max_bytes: usize) -> Result<T, Error> {
+    fit_page([entry], max_bytes)?.entries.pop().ok_or_else(too_large_error)
 }
 
 /// Whether a question for `limit` entries was answered with as many: there may be more.
@@ -87,7 +87,7 @@ pub(crate) fn is_full<T>(entries: &[T], limit: i64) -> bool {
 }
 
 /// The refusal of an answer that can't be split.
-pub(crate) fn too_large() -> Error {
+pub(crate) fn too_large_error() -> Error {
     Error::new(
         ErrorCode::TooLarge,
         "The answer would be larger than an answer may be. Ask for less, or for a page of it.",
@@ -96,9 +96,9 @@ pub(crate) fn too_large() -> Error {
 
 /// Length of a value in JSON, in bytes.
 pub(crate) fn encoded_bytes(value: &impl Serialize) -> usize {
-    struct Count(usize);
+    struct ByteCounter(usize);
 
-    impl Write for Count {
+    impl Write for ByteCounter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0 += bytes.len();
             Ok(bytes.len())
@@ -109,7 +109,7 @@ pub(crate) fn encoded_bytes(value: &impl Serialize) -> usize {
         }
     }
 
-    let mut count = Count(0);
+    let mut count = ByteCounter(0);
     // What can't be encoded is refused where it is.
     match serde_json::to_writer(&mut count, value) {
         Ok(()) => count.0,
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    impl Entry for String {
+    impl PageEntry for String {
         fn shorten(&mut self) {
             self.truncate(self.chars().next().map_or(0, char::len_utf8));
         }
@@ -143,7 +143,7 @@ mod tests {
         ) {
             let mut seen = Vec::new();
             loop {
-                let page = fit(texts[seen.len()..].iter().cloned(), max_bytes).expect("each fits alone");
+                let page = fit_page(texts[seen.len()..].iter().cloned(), max_bytes).expect("each fits alone");
                 prop_assert!(encoded_bytes(&page.entries) + ENVELOPE_BYTES <= max_bytes + 2);
                 prop_assert!(!page.entries.is_empty() || seen.len() == texts.len());
                 seen.extend(page.entries);
@@ -159,10 +159,10 @@ mod tests {
     fn entry_that_does_not_fit_alone_is_shortened_or_refused() {
         let long = "\u{1}".repeat(16_384);
         let bound = ENVELOPE_BYTES + 50_000;
-        assert_eq!(fit_one(long.clone(), bound).expect("its beginning fits"), "\u{1}");
-        let pages = fit(["a".to_owned(), long.clone()], bound).expect("the first fits");
+        assert_eq!(fit_entry(long.clone(), bound).expect("its beginning fits"), "\u{1}");
+        let pages = fit_page(["a".to_owned(), long.clone()], bound).expect("the first fits");
         assert!(pages.is_cut && pages.entries == ["a"]);
-        assert_eq!(fit_one(long, ENVELOPE_BYTES).expect_err("no room at all").code, ErrorCode::TooLarge);
+        assert_eq!(fit_entry(long, ENVELOPE_BYTES).expect_err("no room at all").code, ErrorCode::TooLarge);
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         for (character, per_page) in [("ж", 23), ("\u{1}", 7)] {
             let text = character.repeat(16_384);
             let max_bytes = socket_max_bytes(1 << 20);
-            let page = fit(vec![text; 200], max_bytes).expect("one fits");
+            let page = fit_page(vec![text; 200], max_bytes).expect("one fits");
             assert!(page.is_cut);
             assert_eq!(page.entries.len(), per_page);
             assert!(encoded_bytes(&page.entries) < max_bytes);

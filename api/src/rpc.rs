@@ -31,8 +31,8 @@ use requests::Requests;
 
 use crate::{
     commands::state::Api,
-    commands::{asked, marks::Marks, people, presence, request as write},
-    dialects::{matches, native},
+    commands::{marks::Marks, people, presence, request as write, rpc_handlers},
+    dialects::{match_rooms, native},
     page,
 };
 
@@ -135,7 +135,7 @@ async fn respond(api: &Api, request: &Message, mut bytes: Vec<u8>) {
     if bytes.len() > page::reply_max_bytes(api.client.max_payload()) {
         metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "rpc").increment(1);
         tracing::warn!(subject = %request.subject, bytes = bytes.len(), "a reply is too large, refused instead");
-        bytes = encode::<()>(&Err(page::too_large()));
+        bytes = encode::<()>(&Err(page::too_large_error()));
     }
     if let Err(error) = api.client.publish(reply, bytes.into()).await {
         tracing::warn!(%error, "a request of a fan-out node could not be answered");
@@ -174,7 +174,7 @@ async fn action(api: &Api, payload: &[u8]) -> RpcResult<protocol::rpc::ActionRep
     }
     Ok(match request.surface {
         Surface::Native => native::socket::act(api, &request, deadline).await,
-        Surface::Match | Surface::MatchAdmin => matches::socket::act(api, &request, deadline).await,
+        Surface::Match | Surface::MatchAdmin => match_rooms::socket::act(api, &request, deadline).await,
     })
 }
 
@@ -199,17 +199,17 @@ async fn tell(api: &Api, payload: &[u8]) -> RpcResult<Vec<RpcResult<()>>> {
 async fn participants(api: &Api, payload: &[u8]) -> RpcResult<ParticipantsReply> {
     let request: ParticipantsRequest = decode(payload)?;
     deadline(request.expires_at)?;
-    asked::participants(api, request).await
+    rpc_handlers::list_participants(api, request).await
 }
 
 async fn confirm(api: &Api, payload: &[u8]) -> RpcResult<ConfirmReply> {
     let request: ConfirmRequest = decode(payload)?;
     deadline(request.expires_at)?;
-    asked::confirm(api, request.room, request.team, request.callers).await
+    rpc_handlers::confirm_access(api, request.room, request.team, request.callers).await
 }
 
 async fn signal(api: &Api, payload: &[u8]) -> RpcResult<()> {
     let request: SignalRequest = decode(payload)?;
     deadline(request.expires_at)?;
-    asked::signal(api, &request.caller, &request.user).await
+    rpc_handlers::allow_signal(api, &request.caller, &request.user).await
 }

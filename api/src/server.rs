@@ -20,7 +20,9 @@ use crate::{
     commands::request::Progress,
     commands::state::Api,
     cors::Pages,
-    dialects::{Arrival, REQUEST_TIMEOUT, direct, matches, native, not_allowed, refusal, support, topics},
+    dialects::{
+        Arrival, REQUEST_TIMEOUT, direct, match_rooms, native, not_allowed, refusal, support, topics,
+    },
     documents::{self, SocketActions},
     page, web,
 };
@@ -48,8 +50,8 @@ pub(crate) fn router(api: Api) -> Router {
 const fn socket_actions() -> SocketActions {
     SocketActions {
         native: native::socket::ACTIONS,
-        matches: matches::socket::ACTIONS,
-        is_kept_from_admins: matches::socket::is_kept_from_admins,
+        matches: match_rooms::socket::ACTIONS,
+        is_kept_from_admins: match_rooms::socket::is_kept_from_admins,
     }
 }
 
@@ -74,7 +76,7 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
     let response = match tokio::time::timeout(REQUEST_TIMEOUT, answering).await {
         Ok(Ok(response)) if is_too_large(&response) => {
             metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "http").increment(1);
-            refuse(page::too_large())
+            refuse(page::too_large_error())
         }
         Ok(Ok(response)) => response,
         Ok(Err(_)) => refuse(Error::new(ErrorCode::Internal, "Something went wrong here.")),

@@ -18,13 +18,13 @@ pub(crate) struct RoomRights {
 impl RoomRights {
     /// See, join, read and write.
     #[must_use]
-    pub(crate) fn may_enter(&self, caller: &Caller) -> bool {
-        self.kind.is_open() || self.is_member || self.may_manage(caller)
+    pub(crate) fn can_join(&self, caller: &Caller) -> bool {
+        self.kind.is_open() || self.is_member || self.can_manage(caller)
     }
 
     /// Invite, add, remove, change and close.
     #[must_use]
-    pub(crate) fn may_manage(&self, caller: &Caller) -> bool {
+    pub(crate) fn can_manage(&self, caller: &Caller) -> bool {
         // Rooms of two are theirs alike, whoever made them.
         let is_creator = !self.kind.is_pair() && self.manager == caller.user;
         caller.is_admin || is_creator || self.is_agent(caller)
@@ -38,13 +38,13 @@ impl RoomRights {
 
 /// Whether the caller may edit a message of that author.
 #[must_use]
-pub(crate) fn may_edit(caller: &Caller, author: &UserId) -> bool {
+pub(crate) fn can_edit(caller: &Caller, author: &UserId) -> bool {
     caller.user == *author
 }
 
 /// Whether the caller may delete a message of that author.
 #[must_use]
-pub(crate) fn may_delete(caller: &Caller, author: &UserId) -> bool {
+pub(crate) fn can_delete(caller: &Caller, author: &UserId) -> bool {
     caller.is_admin || caller.user == *author
 }
 
@@ -82,11 +82,11 @@ mod tests {
             let manager = if creates { user.clone() } else { "1".parse().expect("an id") };
             let facts = RoomRights { kind, manager, is_member, org_id: Some("acme".to_owned()) };
             let caller = Caller { user, is_admin, org_id: None };
-            assert_eq!(facts.may_enter(&caller), enter, "{facts:?} {caller:?}");
-            assert_eq!(facts.may_manage(&caller), manage, "{facts:?} {caller:?}");
+            assert_eq!(facts.can_join(&caller), enter, "{facts:?} {caller:?}");
+            assert_eq!(facts.can_manage(&caller), manage, "{facts:?} {caller:?}");
             for (org_id, answers) in [("acme", kind == RoomKind::Support), ("other", false)] {
                 let agent = Caller { org_id: Some(org_id.to_owned()), ..caller.clone() };
-                assert_eq!(facts.may_manage(&agent), manage || answers, "{facts:?} {agent:?}");
+                assert_eq!(facts.can_manage(&agent), manage || answers, "{facts:?} {agent:?}");
             }
         }
     }

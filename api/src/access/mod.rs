@@ -6,13 +6,13 @@
 //! A control event has its room read again, of which no more than a bounded number of members are named; of other
 //! members only those are looked up who ask, and what is known of one ends by the event that names them.
 
-mod facts;
-mod heard;
-mod kept;
+mod entries;
+mod invalidations;
 mod listen;
 mod matrix;
-mod tries;
-mod turns;
+mod retry_budget;
+mod room_access;
+mod room_load;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -33,46 +33,46 @@ use service::metric_names as names;
 use tokio::time::{Instant, timeout};
 
 pub(crate) use self::{
-    facts::{Facts, RoomAccess},
-    matrix::{may_delete, may_edit},
-    tries::Tries,
+    matrix::{can_delete, can_edit},
+    retry_budget::RetryBudget,
+    room_access::{RoomAccess, RoomSnapshot},
 };
 use crate::{
     database::{APPLIED_TIMEOUT, Database},
     queries::members::Members,
 };
-use heard::{Heard, Lack, Life, Seen};
-use kept::Kept;
+use entries::AccessEntries;
+use invalidations::{AccessInvalidations, ChangesSinceCreation, Snapshot, Stale};
 pub(crate) use listen::listen;
-use turns::{Answer, Turn};
+use room_load::{LoadedAccess, RoomLoad};
 
 /// How long a kept "yes" is given: should a removal not have been heard, it counts after that. (With 5 s, 500
 /// rooms of 2 messages a second each paid a third of all that Postgres did for that question.)
-const FRESH: Duration = Duration::from_secs(20);
+const CACHED_YES_MAX_AGE: Duration = Duration::from_secs(20);
 /// After Postgres did not answer, kept answers are given without asking it, for that long.
-const DOWN: Duration = Duration::from_secs(1);
+const DATABASE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a sender who was let into a room waits for Postgres where nothing speaks against them.
-const PATIENCE: Duration = Duration::from_millis(500);
+const DATABASE_WAIT_AFTER_JOIN: Duration = Duration::from_millis(500);
 /// Rooms read at a time for which askers wait for each other.
-const TURNS: usize = 10_000;
+const LOADING_ROOMS_MAX: usize = 10_000;
 
 /// A node's rights.
-pub(crate) struct Rights {
+pub(crate) struct AccessCache {
     pool: Database,
     jetstream: Context,
     shards: ShardCount,
     applied: AppliedWatch,
-    heard: Heard,
-    kept: Kept,
-    turns: Cache<RoomId, Arc<Turn>>,
+    invalidations: AccessInvalidations,
+    entries: AccessEntries,
+    loads: Cache<RoomId, Arc<RoomLoad>>,
     failed_at: Mutex<Option<Instant>>,
     hits: Counter,
     misses: Counter,
     stale: Counter,
-    held: Counter,
+    served_while_down: Counter,
 }
 
-impl Rights {
+impl AccessCache {
     /// Keeps nothing yet.
     pub(crate) fn new(pool: Database, jetstream: Context, shards: ShardCount, applied: AppliedWatch) -> Self {
         let counter = |outcome: &'static str| metrics::counter!(names::RIGHTS_TOTAL, "outcome" => outcome);
@@ -81,14 +81,14 @@ impl Rights {
             jetstream,
             shards,
             applied,
-            heard: Heard::new(shards),
-            kept: Kept::new(),
-            turns: Cache::new(TURNS),
+            invalidations: AccessInvalidations::new(shards),
+            entries: AccessEntries::new(),
+            loads: Cache::new(LOADING_ROOMS_MAX),
             failed_at: Mutex::new(None),
             hits: counter("hit"),
             misses: counter("miss"),
             stale: counter("stale"),
-            held: counter("held"),
+            served_while_down: counter("held"),
         }
     }
 
@@ -96,29 +96,30 @@ impl Rights {
     ///
     /// # Errors
     /// When there is no such room, or it can't be known now.
-    pub(crate) async fn facts(
+    pub(crate) async fn room_access(
         &self,
         room: RoomId,
         people: &[&UserId],
         good: impl Fn(&RoomAccess) -> bool + Sync,
     ) -> Result<RoomAccess, Error> {
         let now = Instant::now();
-        if let Some(access) = self.kept(room, people).filter(|kept| kept.asked_at + FRESH > now && good(kept))
+        if let Some(access) =
+            self.cached(room, people).filter(|kept| kept.asked_at + CACHED_YES_MAX_AGE > now && good(kept))
         {
             self.hits.increment(1);
             return Ok(access);
         }
-        if self.is_down()
-            && let Some(access) = self.kept(room, people).filter(&good)
+        if self.is_database_down()
+            && let Some(access) = self.cached(room, people).filter(&good)
         {
-            self.held.increment(1);
+            self.served_while_down.increment(1);
             return Ok(access);
         }
         self.misses.increment(1);
-        match self.read_for(room, people, now, &good).await {
+        match self.load_for(room, people, now, &good).await {
             Err(error) if error.code == ErrorCode::Unavailable => {
-                let held = self.kept(room, people).filter(&good).ok_or(error)?;
-                self.held.increment(1);
+                let held = self.cached(room, people).filter(&good).ok_or(error)?;
+                self.served_while_down.increment(1);
                 Ok(held)
             }
             read => read,
@@ -131,32 +132,32 @@ impl Rights {
     ///
     /// # Errors
     /// When there is no such room, or what was heard of it is not applied.
-    pub(crate) async fn since_joined(
+    pub(crate) async fn room_access_since_joined(
         &self,
         room: RoomId,
         user: &UserId,
         good: impl Fn(&RoomAccess) -> bool + Send + Sync,
     ) -> Result<Option<RoomAccess>, Error> {
-        if let Some(access) = self.kept(room, &[user]).filter(&good) {
+        if let Some(access) = self.cached(room, &[user]).filter(&good) {
             self.hits.increment(1);
             return Ok(Some(access));
         }
         let channel = Channel::Room(room);
-        let stands = || !self.heard.is_narrowed(&channel);
-        if stands() && self.is_down() {
-            self.held.increment(1);
+        let stands = || !self.invalidations.is_narrowed(&channel);
+        if stands() && self.is_database_down() {
+            self.served_while_down.increment(1);
             return Ok(None);
         }
         self.misses.increment(1);
-        let patience = if stands() { PATIENCE } else { APPLIED_TIMEOUT * 2 };
-        let read = timeout(patience, self.read_for(room, &[user], Instant::now(), &good)).await;
+        let patience = if stands() { DATABASE_WAIT_AFTER_JOIN } else { APPLIED_TIMEOUT * 2 };
+        let read = timeout(patience, self.load_for(room, &[user], Instant::now(), &good)).await;
         match read {
             Err(_) if stands() => *self.failed_at() = Some(Instant::now()),
-            Err(_) => return Err(late()),
+            Err(_) => return Err(database_lags_error()),
             Ok(Err(error)) if error.code == ErrorCode::Unavailable && stands() => {}
             Ok(read) => return read.map(Some),
         }
-        self.held.increment(1);
+        self.served_while_down.increment(1);
         Ok(None)
     }
 
@@ -165,10 +166,10 @@ impl Rights {
     }
 
     /// Whether Postgres did not answer within the last second. Once a second it is false for one asker, who tries again.
-    fn is_down(&self) -> bool {
+    fn is_database_down(&self) -> bool {
         let mut failed_at = self.failed_at();
         match failed_at.as_mut() {
-            Some(at) if at.elapsed() < DOWN => true,
+            Some(at) if at.elapsed() < DATABASE_RETRY_INTERVAL => true,
             Some(at) => {
                 *at = Instant::now();
                 false
@@ -178,12 +179,13 @@ impl Rights {
     }
 
     /// What is kept of a room and these people, if nothing newer was heard.
-    fn kept(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
-        self.kept.access(room, people).filter(|access| self.is_current(access))
+    fn cached(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
+        self.entries.access(room, people).filter(|access| self.is_current(access))
     }
 
     fn is_current(&self, access: &RoomAccess) -> bool {
-        self.heard.is_connected() && !self.seen(&access.room, |seen| self.heard.is_outdated(seen))
+        self.invalidations.is_connected()
+            && !self.with_snapshots(&access.room, |seen| self.invalidations.is_outdated(seen))
     }
 
     /// A room, seen with these people, asked for at `since` or later: no answer given before that is missing.
@@ -191,24 +193,24 @@ impl Rights {
     ///
     /// # Errors
     /// When there is no such room, or it can't be known now.
-    pub(crate) async fn read(
+    pub(crate) async fn load(
         &self,
         room: RoomId,
         people: &[&UserId],
         since: Instant,
     ) -> Result<RoomAccess, Error> {
-        self.read_for(room, people, since, &|_| false).await
+        self.load_for(room, people, since, &|_| false).await
     }
 
     /// The same for an asker who knows enough of a room that only grew since it was made where it is `good`.
-    async fn read_for(
+    async fn load_for(
         &self,
         room: RoomId,
         people: &[&UserId],
         since: Instant,
         good: &(impl Fn(&RoomAccess) -> bool + Sync),
     ) -> Result<RoomAccess, Error> {
-        let turn = self.turns.get_or_insert_with(&room, || Ok::<_, Error>(Arc::default()))?;
+        let turn = self.loads.get_or_insert_with(&room, || Ok::<_, Error>(Arc::default()))?;
         turn.wait_for(people);
         let mut last = turn.last.lock().await;
         let shared = last.as_ref().and_then(|last| last.of(since, people, |access| self.is_current(access)));
@@ -216,111 +218,113 @@ impl Rights {
             return answer;
         }
         let (asked_at, all) = (Instant::now(), turn.people(people));
-        let read = self.snapshot(room, &Vec::from_iter(&all), good).await;
+        let read = self.load_fresh(room, &Vec::from_iter(&all), good).await;
         // The cache and this asker hold the turn; where nobody else does, nobody waits for the answer.
         let is_shared = Arc::strong_count(&turn) > 2 || read.is_err();
-        *last = is_shared.then(|| Answer { asked_at, people: all, found: read.clone() });
+        *last = is_shared.then(|| LoadedAccess { asked_at, people: all, found: read.clone() });
         read.map(|access| access.of(people))
     }
 
     /// A new snapshot that lacks nothing heard: waits up to a second for it.
-    async fn snapshot(
+    async fn load_fresh(
         &self,
         room: RoomId,
         people: &[&UserId],
         good: &(impl Fn(&RoomAccess) -> bool + Sync),
     ) -> Result<RoomAccess, Error> {
-        let mut tries = Tries::within(APPLIED_TIMEOUT);
+        let mut tries = RetryBudget::within(APPLIED_TIMEOUT);
         loop {
-            let changes = self.heard.changes();
-            let generation = self.heard.generation();
-            let asked = facts::facts(&self.pool, self.shards, room, people, Instant::now()).await;
+            let changes = self.invalidations.changes();
+            let generation = self.invalidations.generation();
+            let asked = room_access::read_room(&self.pool, self.shards, room, people, Instant::now()).await;
             let down = asked.as_ref().is_err_and(|error| error.code == ErrorCode::Unavailable);
             *self.failed_at() = down.then(Instant::now);
             let lack = match asked? {
-                Some(access) => match self.keep(&access, people, generation) {
+                Some(access) => match self.insert(&access, people, generation) {
                     None => return Ok(access),
                     Some(lack) => lack,
                 },
-                None => match self.unapplied(room, good).await? {
+                None => match self.access_of_unapplied_room(room, good).await? {
                     Some(Ok(access)) => return Ok(access),
                     Some(Err(lack)) => lack,
                     // It has left the log since: Postgres has it by now, or there is none.
-                    None => match facts::facts(&self.pool, self.shards, room, &[], Instant::now()).await? {
+                    None => match room_access::read_room(&self.pool, self.shards, room, &[], Instant::now())
+                        .await?
+                    {
                         Some(_) => continue,
                         None => return Err(Error::not_found()),
                     },
                 },
             };
             self.stale.increment(1);
-            self.supply(lack, changes, &mut tries).await?;
+            self.wait_until_fresh(lack, changes, &mut tries).await?;
         }
     }
 
     /// Keeps a snapshot, unless it lacks something: answers what.
-    fn keep(&self, access: &RoomAccess, people: &[&UserId], generation: u64) -> Option<Lack> {
-        let lacks = || self.seen(&access.room, |seen| self.heard.lacks(seen));
+    fn insert(&self, access: &RoomAccess, people: &[&UserId], generation: u64) -> Option<Stale> {
+        let lacks = || self.with_snapshots(&access.room, |seen| self.invalidations.find_stale(seen));
         if let Some(lack) = lacks() {
             return Some(lack);
         }
-        if !self.heard.is_connected() {
+        if !self.invalidations.is_connected() {
             return None;
         }
-        self.kept.insert(access, people);
+        self.entries.insert(access, people);
         // What was heard in between found nothing to drop.
-        let lack = lacks().or((self.heard.generation() != generation).then_some(Lack::Unknown));
+        let lack = lacks().or((self.invalidations.generation() != generation).then_some(Stale::Unknown));
         if lack.is_some() {
-            self.kept.remove(access, people);
+            self.entries.remove(access, people);
         }
         lack
     }
 
     /// Waits until a snapshot can have what one lacked.
-    async fn supply(
+    async fn wait_until_fresh(
         &self,
-        lack: Lack,
+        lack: Stale,
         mut changes: tokio::sync::watch::Receiver<u64>,
-        tries: &mut Tries,
+        tries: &mut RetryBudget,
     ) -> Result<(), Error> {
         // What is heard of Postgres may be ahead of what it answers with.
         if !tries.again().await {
-            return Err(late());
+            return Err(database_lags_error());
         }
         let supplied = match lack {
-            Lack::Event(shard, seq) => self.applied.wait(shard, seq, tries.left()).await,
-            Lack::Unknown => timeout(tries.left(), changes.changed()).await.is_ok(),
+            Stale::Event(shard, seq) => self.applied.wait(shard, seq, tries.left()).await,
+            Stale::Unknown => timeout(tries.left(), changes.changed()).await.is_ok(),
         };
-        if supplied { Ok(()) } else { Err(late()) }
+        if supplied { Ok(()) } else { Err(database_lags_error()) }
     }
 
     /// A room that Postgres has not got yet, as it was made; `None` where the log has none either. Where people were
     /// let in since, only what is `good` for the asker is known: nobody else is told no by how it was made.
-    async fn unapplied(
+    async fn access_of_unapplied_room(
         &self,
         room: RoomId,
         good: &(impl Fn(&RoomAccess) -> bool + Sync),
-    ) -> Result<Option<Result<RoomAccess, Lack>>, Error> {
+    ) -> Result<Option<Result<RoomAccess, Stale>>, Error> {
         let names = &[EventName::Chatroom, EventName::RoomMade];
         let made = log::get_event(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
         let Some((_, Event::Chatroom(made) | Event::RoomMade(made))) = made else { return Ok(None) };
         // The rooms of a team depend on what Postgres alone has.
         let is_team = made.team.is_some();
-        let access = as_made(room, made);
-        let known = match self.heard.whole_life(room.0, &Channel::Room(room)) {
-            Some(Life::Quiet) => !is_team,
-            Some(Life::Grew) => !is_team && good(&access),
-            Some(Life::Changed) | None => false,
+        let access = access_as_created(room, made);
+        let known = match self.invalidations.changes_since_creation(room.0, &Channel::Room(room)) {
+            Some(ChangesSinceCreation::Quiet) => !is_team,
+            Some(ChangesSinceCreation::Grew) => !is_team && good(&access),
+            Some(ChangesSinceCreation::Changed) | None => false,
         };
-        Ok(Some(if known { Ok(access) } else { Err(Lack::Event(Shard::SYSTEM, room.0)) }))
+        Ok(Some(if known { Ok(access) } else { Err(Stale::Event(Shard::SYSTEM, room.0)) }))
     }
 
     /// What a snapshot says that it contains.
-    fn seen<T>(&self, facts: &Facts, judge: impl Fn(&[Seen<'_>]) -> T) -> T {
+    fn with_snapshots<T>(&self, facts: &RoomSnapshot, judge: impl Fn(&[Snapshot<'_>]) -> T) -> T {
         let room = Channel::Room(facts.id);
-        let seen = Seen { channel: &room, as_of: facts.as_of };
+        let seen = Snapshot { channel: &room, as_of: facts.as_of };
         match facts.team.map(Channel::Team) {
             None => judge(&[seen]),
-            Some(team) => judge(&[seen, Seen { channel: &team, as_of: facts.team_as_of }]),
+            Some(team) => judge(&[seen, Snapshot { channel: &team, as_of: facts.team_as_of }]),
         }
     }
 
@@ -328,27 +332,34 @@ impl Rights {
     ///
     /// # Errors
     /// When it does not come in time.
-    pub(crate) async fn contains(&self, team: TeamId, as_of: u64, tries: &mut Tries) -> Result<bool, Error> {
+    pub(crate) async fn is_fresh_for_team(
+        &self,
+        team: TeamId,
+        as_of: u64,
+        tries: &mut RetryBudget,
+    ) -> Result<bool, Error> {
         let channel = Channel::Team(team);
-        let changes = self.heard.changes();
-        let Some(lack) = self.heard.lacks(&[Seen { channel: &channel, as_of }]) else { return Ok(true) };
+        let changes = self.invalidations.changes();
+        let Some(lack) = self.invalidations.find_stale(&[Snapshot { channel: &channel, as_of }]) else {
+            return Ok(true);
+        };
         self.stale.increment(1);
-        self.supply(lack, changes, tries).await?;
+        self.wait_until_fresh(lack, changes, tries).await?;
         Ok(false)
     }
 }
 
-fn late() -> Error {
+fn database_lags_error() -> Error {
     Error::unavailable("Whether you may do that", &"what is stored lags behind what was decided")
 }
 
-fn as_made(room: RoomId, made: Room) -> RoomAccess {
+fn access_as_created(room: RoomId, made: Room) -> RoomAccess {
     let org_id = match made.detail {
         Some(RoomDetail::Support { org_id, .. }) => Some(org_id),
         _ => None,
     };
     let asked_at = Instant::now();
-    let facts = Facts {
+    let facts = RoomSnapshot {
         id: room,
         name: made.name,
         description: made.description,

@@ -15,16 +15,16 @@ use protocol::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{key, request::Request};
-use crate::commands::state::Shared;
+use super::{request::Request, request_key};
+use crate::commands::state::ApiState;
 
 /// Fields that differ between two tries of one request: when it was made, and what it took from rows that may
 /// have changed meanwhile.
-const VOLATILE: [&str; 7] =
+const FIELDS_NOT_COMPARED: [&str; 7] =
     ["created_at", "activity", "updated_at", "issued_at", "edited_at", "deleted_at", "room_name"];
 
 /// An event to store for a request.
-pub(super) struct Write<'a> {
+pub(super) struct WriteRequest<'a> {
     pub(super) channel: &'a Channel,
     pub(super) event: Event,
     /// Names the event among all.
@@ -33,10 +33,10 @@ pub(super) struct Write<'a> {
     pub(super) headers: Vec<(&'static str, String)>,
 }
 
-impl<'a> Write<'a> {
+impl<'a> WriteRequest<'a> {
     /// The event of a request that has only this one.
     pub(super) fn new(user: &UserId, channel: &'a Channel, event: Event, request: &Request<'_>) -> Self {
-        let id = MsgId::new(user, channel, event.name(), &key(request.key));
+        let id = MsgId::new(user, channel, event.name(), &request_key(request.key));
         Self { channel, event, id, headers: request.headers() }
     }
 }
@@ -55,10 +55,14 @@ pub(crate) struct Written {
 ///
 /// # Errors
 /// When it is not stored, not known to be, or the key names another request.
-pub(super) async fn append(api: &Shared, request: &Request<'_>, write: Write<'_>) -> Result<Written, Error> {
-    let Write { channel, event, id, headers } = write;
+pub(super) async fn append(
+    api: &ApiState,
+    request: &Request<'_>,
+    write: WriteRequest<'_>,
+) -> Result<Written, Error> {
+    let WriteRequest { channel, event, id, headers } = write;
     let append = AppendRequest { headers, ..AppendRequest::new(channel, &event, id) };
-    let (position, earlier) = acknowledged(api, request, append, request.deadline).await?;
+    let (position, earlier) = append_until_acknowledged(api, request, append, request.deadline).await?;
     let is_new = earlier.is_none();
     Ok(Written { position, event: earlier.unwrap_or(event), is_new })
 }
@@ -68,8 +72,8 @@ pub(super) async fn append(api: &Shared, request: &Request<'_>, write: Write<'_>
 ///
 /// # Errors
 /// When nothing is stored, when that is not known, or when the key names another request.
-pub(super) async fn acknowledged(
-    api: &Shared,
+pub(super) async fn append_until_acknowledged(
+    api: &ApiState,
     request: &Request<'_>,
     append: AppendRequest<'_>,
     until: Instant,
@@ -82,11 +86,11 @@ pub(super) async fn acknowledged(
         AppendOutcome::Earlier(earlier) => {
             let same = |stored: &StoredEvent| {
                 let earlier = decode(stored)?;
-                (stored.subject == subject && is_same(&earlier, asked)).then_some(earlier)
+                (stored.subject == subject && is_same_request(&earlier, asked)).then_some(earlier)
             };
             let (position, earlier) =
                 earlier.verify(&api.jetstream, same).await.map_err(|mismatch| match mismatch {
-                    DuplicateMismatch::Different => key_reused(asked.name()),
+                    DuplicateMismatch::Different => key_reused_error(asked.name()),
                     DuplicateMismatch::Unreadable => {
                         let detail =
                             "It was stored before, and can't be read now. Try again under the same key.";
@@ -97,7 +101,7 @@ pub(super) async fn acknowledged(
         }
     };
     request.progress.set_stored();
-    api.behind.note(&api.applied, position);
+    api.persister_lag.note(&api.applied, position);
     Ok((position, earlier))
 }
 
@@ -108,7 +112,7 @@ pub(super) fn decode(stored: &StoredEvent) -> Option<Event> {
 }
 
 /// The caller's key names another request already.
-pub(super) fn key_reused(event: EventName) -> Error {
+pub(super) fn key_reused_error(event: EventName) -> Error {
     let detail = if event == EventName::ChatMessage {
         "This client_id was used before, with another text."
     } else {
@@ -118,14 +122,14 @@ pub(super) fn key_reused(event: EventName) -> Error {
 }
 
 /// Whether two events are those of one request.
-pub(super) fn is_same(one: &Event, other: &Event) -> bool {
+pub(super) fn is_same_request(one: &Event, other: &Event) -> bool {
     if let (Event::ChatMessage(one), Event::ChatMessage(other)) = (one, other) {
         return is_same_message(one, other);
     }
     let lasting = |event: &Event| {
         let mut value: Value = serde_json::from_slice(&event.encode()).unwrap_or_default();
         if let Value::Object(fields) = &mut value {
-            for name in VOLATILE {
+            for name in FIELDS_NOT_COMPARED {
                 fields.remove(name);
             }
         }
@@ -193,17 +197,17 @@ mod tests {
 
     #[test]
     fn a_repeated_request_differs_from_the_first_in_its_times_alone() {
-        assert!(is_same(&edit(1, "a", 1), &edit(1, "a", 2)));
-        assert!(!is_same(&edit(1, "a", 1), &edit(2, "a", 1)), "another message");
-        assert!(!is_same(&edit(1, "a", 1), &edit(1, "b", 1)), "another text");
-        assert!(is_same(&delete(&[1, 2], 1), &delete(&[1, 2], 2)));
-        assert!(!is_same(&delete(&[1, 2], 1), &delete(&[1], 1)));
-        assert!(!is_same(&delete(&[1], 1), &edit(1, "a", 1)));
+        assert!(is_same_request(&edit(1, "a", 1), &edit(1, "a", 2)));
+        assert!(!is_same_request(&edit(1, "a", 1), &edit(2, "a", 1)), "another message");
+        assert!(!is_same_request(&edit(1, "a", 1), &edit(1, "b", 1)), "another text");
+        assert!(is_same_request(&delete(&[1, 2], 1), &delete(&[1, 2], 2)));
+        assert!(!is_same_request(&delete(&[1, 2], 1), &delete(&[1], 1)));
+        assert!(!is_same_request(&delete(&[1], 1), &edit(1, "a", 1)));
         let read = |id| {
             Event::MessageRead(MessageRead { message_id: MessageId(id), room: RoomId(42), user: user() })
         };
-        assert!(is_same(&read(1), &read(1)));
-        assert!(!is_same(&read(1), &read(2)));
+        assert!(is_same_request(&read(1), &read(1)));
+        assert!(!is_same_request(&read(1), &read(2)));
     }
 
     #[test]
@@ -212,13 +216,13 @@ mod tests {
             let (user, room) = (json!({ "name": name }), json!({ "pk": 42 }));
             message("hi", 1, Some(MessageDetail::Match { user, room }))
         };
-        assert!(is_same(&described("Ann"), &described("Anna")));
+        assert!(is_same_request(&described("Ann"), &described("Anna")));
         let said = |auther: &str| {
             let (auther, message_type) = (auther.to_owned(), "text".to_owned());
             message("hi", 2, Some(MessageDetail::Support { side: true, auther, message_type }))
         };
-        assert!(is_same(&said("Ann"), &said("Ann")));
-        assert!(!is_same(&said("Ann"), &said("Bob")));
-        assert!(!is_same(&message("hi", 1, None), &message("ho", 1, None)));
+        assert!(is_same_request(&said("Ann"), &said("Ann")));
+        assert!(!is_same_request(&said("Ann"), &said("Bob")));
+        assert!(!is_same_request(&message("hi", 1, None), &message("ho", 1, None)));
     }
 }

@@ -14,7 +14,7 @@ use protocol::{
 use service::metric_names as names;
 use tokio::time::timeout;
 
-use crate::{commands::state::Shared, queries::direct};
+use crate::{commands::state::ApiState, queries::direct};
 
 /// Contacts that are told, the newest first.
 const TOLD: i64 = 10_000;
@@ -22,7 +22,7 @@ const TOLD: i64 = 10_000;
 const TELL: Duration = Duration::from_secs(1);
 
 /// Tells a person's contacts what is stored of them.
-pub(super) async fn tell(api: &Shared, user: &UserId, event: Event) {
+pub(super) async fn tell(api: &ApiState, user: &UserId, event: Event) {
     let told = timeout(TELL, copy(api, user, event)).await;
     if !matches!(told, Ok(Ok(()))) {
         metrics::counter!(names::CONTACTS_UNTOLD_TOTAL).increment(1);
@@ -30,7 +30,7 @@ pub(super) async fn tell(api: &Shared, user: &UserId, event: Event) {
     }
 }
 
-async fn copy(api: &Shared, user: &UserId, event: Event) -> Result<(), Error> {
+async fn copy(api: &ApiState, user: &UserId, event: Event) -> Result<(), Error> {
     let event = shown(event);
     let (name, payload) = (event.name(), event.encode());
     for contact in direct::contacts(&api.pool, api.shards, user, TOLD).await? {

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::access::Facts;
+use crate::access::RoomSnapshot;
 use crate::append::LogPosition;
 use protocol::{
     caller::Caller,
@@ -19,15 +19,15 @@ use protocol::{
 };
 
 use super::{
-    append::{self, Write, Written},
-    contacts, control, marks,
+    append::{self, WriteRequest, Written},
+    contacts, idempotent_write, marks,
     messages::{self, Access},
-    pairs::{self, Pair},
+    pairs::{self, PairRequest},
     people,
     request::Request,
 };
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     page,
     queries::{
         direct::{self, After, Direct, Said, Which},
@@ -56,7 +56,7 @@ pub(crate) struct Seen {
 
 /// The room of two, made where they have none; the caller looks at it from now on.
 pub(crate) async fn add(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     owner: UserId,
     abonent: UserId,
@@ -71,8 +71,8 @@ pub(crate) async fn add(
     let mut two = [owner.clone(), abonent];
     two.sort();
     let name = format!("{}, {}", two[0], two[1]);
-    let pair = Pair { kind: RoomKind::Direct, name, creator: owner, two };
-    let held = pairs::hold(api, caller, pair, request).await?;
+    let pair = PairRequest { kind: RoomKind::Direct, name, creator: owner, two };
+    let held = pairs::get_or_create(api, caller, pair, request).await?;
     let turned = turn_to(api, caller, held.room, request).await?;
     if held.applied {
         api.has_applied(turned).await;
@@ -83,13 +83,13 @@ pub(crate) async fn add(
 }
 
 /// A person's open rooms: the first of them, or those after the last of a page.
-pub(crate) async fn list(api: &Shared, caller: &Caller, after: Option<After>) -> Result<Rooms, Error> {
+pub(crate) async fn list(api: &ApiState, caller: &Caller, after: Option<After>) -> Result<Rooms, Error> {
     listed(api, caller, None, after).await
 }
 
 /// The caller looks at a room from now on, and has read it.
 pub(crate) async fn select(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     request: &Request<'_>,
@@ -113,7 +113,7 @@ pub(crate) async fn select(
 
 /// Sends a message. Answers the room with it.
 pub(crate) async fn send(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     text: &str,
@@ -138,7 +138,7 @@ pub(crate) async fn send(
 
 /// The two talk no more, until both write again.
 pub(crate) async fn stop(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     request: &Request<'_>,
@@ -151,13 +151,13 @@ pub(crate) async fn stop(
         return Ok(());
     }
     let update = RoomUpdate { stopped: Some(true), ..RoomUpdate::new(room, caller.user.clone()) };
-    control::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request).await?;
+    idempotent_write::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request).await?;
     Ok(())
 }
 
 /// The caller's camera is on, or off: their contacts hear of it.
 pub(crate) async fn camera(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     is_camera: bool,
     request: &Request<'_>,
@@ -180,14 +180,14 @@ pub(crate) async fn camera(
 }
 
 /// A direct room that the caller may enter; any other does not exist here.
-async fn enter(api: &Shared, caller: &Caller, room: RoomId) -> Result<Arc<Facts>, Error> {
-    let facts = super::enter(api, room, caller).await?.room;
+async fn enter(api: &ApiState, caller: &Caller, room: RoomId) -> Result<Arc<RoomSnapshot>, Error> {
+    let facts = super::require_join(api, room, caller).await?.room;
     if facts.kind == RoomKind::Direct { Ok(facts) } else { Err(Error::not_found()) }
 }
 
 /// The caller looks at that room from now on.
 async fn turn_to(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     request: &Request<'_>,
@@ -197,13 +197,23 @@ async fn turn_to(
 }
 
 /// Appends an event of the caller's own.
-async fn note(api: &Shared, caller: &Caller, event: Event, request: &Request<'_>) -> Result<Written, Error> {
+async fn note(
+    api: &ApiState,
+    caller: &Caller,
+    event: Event,
+    request: &Request<'_>,
+) -> Result<Written, Error> {
     let channel = Channel::User(caller.user.clone());
-    append::append(api, request, Write::new(&caller.user, &channel, event, request)).await
+    append::append(api, request, WriteRequest::new(&caller.user, &channel, event, request)).await
 }
 
 /// A room as Postgres has it; where that has none of it yet, as it was made.
-async fn one(api: &Shared, caller: &Caller, facts: &Facts, current: Option<RoomId>) -> Result<Direct, Error> {
+async fn one(
+    api: &ApiState,
+    caller: &Caller,
+    facts: &RoomSnapshot,
+    current: Option<RoomId>,
+) -> Result<Direct, Error> {
     let which = Which::One(facts.id);
     let found = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?.pop();
     Ok(found.unwrap_or_else(|| Direct {
@@ -217,14 +227,14 @@ async fn one(api: &Shared, caller: &Caller, facts: &Facts, current: Option<RoomI
     }))
 }
 
-async fn seen(api: &Shared, caller: &Caller, room: Direct) -> Result<Seen, Error> {
+async fn seen(api: &ApiState, caller: &Caller, room: Direct) -> Result<Seen, Error> {
     let mut known = people::described(api, std::slice::from_ref(&caller.user)).await?;
     let reader = known.remove(&caller.user).unwrap_or_else(|| Described::unknown(&caller.user));
     Ok(Seen { room, reader })
 }
 
 async fn listed(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     current: Option<RoomId>,
     after: Option<After>,

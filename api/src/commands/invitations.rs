@@ -16,25 +16,25 @@ use protocol::{
 
 use super::{
     append::Written,
-    control::{self, Control},
-    manage, members, open,
+    idempotent_write::{self, IdempotentWrite},
+    members,
     request::Request,
-    teams,
+    require_manage, require_open, teams,
 };
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     queries::invitations::{self, Invitation},
 };
 
 /// Asks a person into a room, unless they are asked already. Answers whether Postgres has it.
 pub(crate) async fn invite(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     user: UserId,
     request: &Request<'_>,
 ) -> Result<(Invitation, bool), Error> {
-    let facts = manage(api, room, caller).await?.room;
+    let facts = require_manage(api, room, caller).await?.room;
     if facts.kind.is_pair() {
         return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
     }
@@ -54,7 +54,7 @@ pub(crate) async fn invite(
     let channel = Channel::User(user);
     let event = Event::Invitation(invitation);
     let (Written { position, event, .. }, applied) =
-        control::write(api, caller, &channel, event, request).await?;
+        idempotent_write::write(api, caller, &channel, event, request).await?;
     let Event::Invitation(invitation) = event else {
         return Err(Error::internal(&"an invitation is stored as something else"));
     };
@@ -63,7 +63,7 @@ pub(crate) async fn invite(
 
 /// Waits until Postgres has every invitation and answer of a person that was acknowledged. False where it has not, a
 /// second later.
-async fn is_settled(api: &Shared, user: &UserId) -> Result<bool, Error> {
+async fn is_settled(api: &ApiState, user: &UserId) -> Result<bool, Error> {
     let events = [EventName::Invitation, EventName::InvitationAnswer];
     api.is_all_applied(&Channel::User(user.clone()), &events).await
 }
@@ -72,7 +72,7 @@ async fn is_settled(api: &Shared, user: &UserId) -> Result<bool, Error> {
 ///
 /// # Errors
 /// When Postgres lacks some: whether an invitation is open is not known then.
-async fn settled(api: &Shared, user: &UserId) -> Result<(), Error> {
+async fn settled(api: &ApiState, user: &UserId) -> Result<(), Error> {
     if is_settled(api, user).await? {
         return Ok(());
     }
@@ -81,7 +81,7 @@ async fn settled(api: &Shared, user: &UserId) -> Result<(), Error> {
 
 /// The caller's unanswered invitations, newest first.
 pub(crate) async fn list(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     before: Option<u64>,
     limit: i64,
@@ -91,14 +91,14 @@ pub(crate) async fn list(
 }
 
 /// An invitation of the caller's.
-async fn mine(api: &Shared, caller: &Caller, id: u64) -> Result<Invitation, Error> {
+async fn mine(api: &ApiState, caller: &Caller, id: u64) -> Result<Invitation, Error> {
     settled(api, &caller.user).await?;
     invitations::one(&api.pool, api.shards, &caller.user, id).await?.ok_or_else(Error::not_found)
 }
 
 /// Answers an invitation. Answers whether Postgres has it.
 pub(crate) async fn answer(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     id: u64,
     accepted: bool,
@@ -117,7 +117,7 @@ pub(crate) async fn answer(
     let key = format!("{id}:{accepted}");
     // The answer is named by the invitation, whatever key the client gave.
     let request = &Request { key: Some(&key), ..request.clone() };
-    let mut control = Control::new(api, &caller.user, &channel, EventName::InvitationAnswer, request);
+    let mut control = IdempotentWrite::new(api, &caller.user, &channel, EventName::InvitationAnswer, request);
     if accepted {
         let_in(api, &mut control, &invitation.invitation).await?;
     }
@@ -131,17 +131,17 @@ pub(crate) async fn answer(
     let id = if accepted { control.id().derived(1) } else { control.id() };
     control.append_as(&channel, Event::InvitationAnswer(answer), id).await?;
     invitation.accepted = Some(accepted);
-    Ok((invitation, control.applied().await))
+    Ok((invitation, control.wait_until_applied().await))
 }
 
 /// What a yes does: by the word of who invited. For a member it does nothing.
 async fn let_in(
-    api: &Shared,
-    control: &mut Control<'_>,
+    api: &ApiState,
+    control: &mut IdempotentWrite<'_>,
     invitation: &event::Invitation,
 ) -> Result<(), Error> {
-    let facts = api.rights.facts(invitation.room, &[], |access| !access.room.closed).await?.room;
-    open(&facts)?;
+    let facts = api.access.room_access(invitation.room, &[], |access| !access.room.closed).await?.room;
+    require_open(&facts)?;
     let (user, by) = (invitation.user.clone(), invitation.by.clone());
     match (facts.kind, facts.team) {
         (RoomKind::Private, _) => {
@@ -167,7 +167,7 @@ async fn let_in(
 /// Puts a person out of a room or a team, by that event, unless they are out already; and answers in their name the
 /// invitations that are still open: no. Answers whether Postgres has it.
 pub(super) async fn put_out(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     from: &Channel,
     event: Event,
@@ -175,7 +175,7 @@ pub(super) async fn put_out(
     is_out: bool,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    let mut control = Control::new(api, &caller.user, from, event.name(), request);
+    let mut control = IdempotentWrite::new(api, &caller.user, from, event.name(), request);
     if !is_out {
         control.append(from, event).await?;
     }
@@ -189,5 +189,5 @@ pub(super) async fn put_out(
         let no = InvitationAnswer { invitation, user: user.clone(), room, accepted: false };
         control.append_as(&channel, Event::InvitationAnswer(no), id).await?;
     }
-    Ok(control.applied().await)
+    Ok(control.wait_until_applied().await)
 }

@@ -20,13 +20,13 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{
-    append::{self, Write},
-    fate,
+    append::{self, WriteRequest},
+    message_state,
     request::Request,
-    see, stay,
+    require_read, require_still_joined,
 };
 use crate::{
-    commands::state::{APPEND, Api, Shared},
+    commands::state::{APPEND_TIMEOUT, Api, ApiState},
     queries::messages as stored,
 };
 
@@ -49,7 +49,7 @@ impl Marks {
     fn is_first(&self, of: &(RoomId, UserId), mark: MessageId) -> bool {
         let mut waiting = self.waiting();
         if let Some(next) = waiting.get_mut(of) {
-            *next = (*next).max(Some((mark, Instant::now() + PAUSE + APPEND)));
+            *next = (*next).max(Some((mark, Instant::now() + PAUSE + APPEND_TIMEOUT)));
             return false;
         }
         waiting.insert(of.clone(), None);
@@ -67,7 +67,7 @@ impl Marks {
     }
 
     /// The node stops: what waits is appended at once.
-    pub(crate) async fn flush(api: &Shared) {
+    pub(crate) async fn flush(api: &ApiState) {
         let waiting: Vec<_> = api.marks.waiting().drain().collect();
         for ((room, user), mark) in waiting {
             if let Some((mark, deadline)) = mark
@@ -81,7 +81,7 @@ impl Marks {
 
 /// Stores a mark, whoever may.
 pub(super) async fn append(
-    api: &Shared,
+    api: &ApiState,
     room: RoomId,
     user: &UserId,
     message_id: MessageId,
@@ -89,13 +89,13 @@ pub(super) async fn append(
 ) -> Result<LogPosition, Error> {
     let channel = Channel::Room(room);
     let event = Event::MessageRead(MessageRead { message_id, room, user: user.clone() });
-    let written = append::append(api, request, Write::new(user, &channel, event, request)).await?;
+    let written = append::append(api, request, WriteRequest::new(user, &channel, event, request)).await?;
     Ok(written.position)
 }
 
 /// Whether a person has read as far already, by all that was acknowledged.
 pub(super) async fn stands(
-    api: &Shared,
+    api: &ApiState,
     room: RoomId,
     user: &UserId,
     mark: MessageId,
@@ -111,14 +111,14 @@ pub(super) async fn stands(
 
 /// Stores a mark. Answers whether Postgres has it.
 pub(crate) async fn put(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     mark: MessageId,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    see(api, room, caller).await?;
-    fate::exists(api, room, mark).await?;
+    require_read(api, room, caller).await?;
+    message_state::exists(api, room, mark).await?;
     if stands(api, room, &caller.user, mark).await? {
         return Ok(true);
     }
@@ -136,11 +136,11 @@ pub(crate) async fn push(
     request: &Request<'_>,
 ) -> Result<(), Error> {
     if is_in {
-        stay(api, room, caller).await?;
+        require_still_joined(api, room, caller).await?;
     } else {
-        see(api, room, caller).await?;
+        require_read(api, room, caller).await?;
     }
-    fate::exists(api, room, mark).await?;
+    message_state::exists(api, room, mark).await?;
     let of = (room, caller.user.clone());
     if !api.marks.is_first(&of, mark) {
         return Ok(());

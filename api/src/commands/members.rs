@@ -9,26 +9,26 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use super::{control, current, invitations, manage, request::Request, see};
-use crate::access::Facts;
+use super::{access_after, idempotent_write, invitations, request::Request, require_manage, require_read};
+use crate::access::RoomSnapshot;
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     queries::{members, rooms},
 };
 
 /// Up to `limit` of the people who may enter a room where not everyone may, after that one, in the order of their ids.
 pub(crate) async fn list(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     after: Option<&UserId>,
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
-    let access = api.rights.read(room, &[&caller.user], Instant::now()).await?;
-    if !access.may_enter(caller) {
+    let access = api.access.load(room, &[&caller.user], Instant::now()).await?;
+    if !access.can_join(caller) {
         return Err(Error::not_found());
     }
-    let Facts { kind, team, users, is_applied, .. } = &*access.room;
+    let RoomSnapshot { kind, team, users, is_applied, .. } = &*access.room;
     match (kind, team) {
         (kind, _) if kind.is_open() => Ok(vec![]),
         (kind, _) if kind.is_pair() => Ok(page(users.named.iter(), after, limit)),
@@ -49,19 +49,19 @@ fn page<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, lim
 
 /// Up to `limit` people who are in a room, after that one, in the order of their ids.
 pub(crate) async fn present(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     after: Option<&UserId>,
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
-    see(api, room, caller).await?;
+    require_read(api, room, caller).await?;
     rooms::present(&api.pool, api.shards, room, after, limit).await
 }
 
 /// Refuses a change of members where the room has none of its own: those of a team's room are the team's, those of a
 /// room of two never change, and a public room has none.
-fn has_own(facts: &Facts) -> Result<(), Error> {
+fn has_own(facts: &RoomSnapshot) -> Result<(), Error> {
     if facts.kind == RoomKind::Private {
         return Ok(());
     }
@@ -70,37 +70,40 @@ fn has_own(facts: &Facts) -> Result<(), Error> {
 
 /// Whether a person is a member, every acknowledged change counted in; `None` where Postgres lacks one of them for a
 /// second.
-pub(super) async fn is_member(api: &Shared, room: RoomId, user: &UserId) -> Result<Option<bool>, Error> {
+pub(super) async fn is_member(api: &ApiState, room: RoomId, user: &UserId) -> Result<Option<bool>, Error> {
     let events = [EventName::MemberAdd, EventName::MemberRemove];
-    Ok(current(api, room, &[user], &events).await?.map(|access| access.has_member(user)))
+    Ok(access_after(api, room, &[user], &events).await?.map(|access| access.has_member(user)))
 }
 
 /// Adds a member. Answers whether Postgres has it.
 pub(crate) async fn add(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     user: UserId,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    has_own(&manage(api, room, caller).await?.room)?;
+    has_own(&require_manage(api, room, caller).await?.room)?;
     if is_member(api, room, &user).await? == Some(true) {
         return Ok(true);
     }
     let event = Event::MemberAdd(Member { user, room, by: caller.user.clone() });
-    Ok(control::write(api, caller, &Channel::Room(room), event, request).await?.1)
+    Ok(idempotent_write::write(api, caller, &Channel::Room(room), event, request).await?.1)
 }
 
 /// Removes a member; everyone may remove themselves. Answers whether Postgres has it.
 pub(crate) async fn remove(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     user: UserId,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    let access =
-        if user == caller.user { see(api, room, caller).await? } else { manage(api, room, caller).await? };
+    let access = if user == caller.user {
+        require_read(api, room, caller).await?
+    } else {
+        require_manage(api, room, caller).await?
+    };
     has_own(&access.room)?;
     let event = Event::MemberRemove(Member { user: user.clone(), room, by: caller.user.clone() });
     let is_out = is_member(api, room, &user).await? == Some(false);

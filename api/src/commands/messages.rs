@@ -15,15 +15,14 @@ use protocol::{
 };
 
 use super::{
-    append::{self, Write, Written},
-    enter,
-    fate::{self, Fate},
-    key, matches,
+    append::{self, WriteRequest, Written},
+    match_rooms,
+    message_state::{self, MessageState},
     request::Request,
-    see, stay,
+    request_key, require_join, require_read, require_still_joined,
 };
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     queries::messages::{self, Changed, Message, Page, Place},
 };
 
@@ -62,7 +61,7 @@ impl Send<'_> {
             client_id: self.client_id.map(str::to_owned),
             detail: self.detail.take(),
         };
-        let key = key(self.client_id.or(self.request.key));
+        let key = request_key(self.client_id.or(self.request.key));
         let id = MsgId::new(&caller.user, &Channel::Room(self.room), EventName::ChatMessage, &key);
         (message, id)
     }
@@ -76,28 +75,28 @@ pub(crate) struct Sent {
 }
 
 /// Sends a message. The same `client_id` again is answered with what was stored then.
-pub(crate) async fn send(api: &Shared, caller: &Caller, mut send: Send<'_>) -> Result<Sent, Error> {
+pub(crate) async fn send(api: &ApiState, caller: &Caller, mut send: Send<'_>) -> Result<Sent, Error> {
     text::message_text("message", send.text, api.text_max)?;
     if let Some(client_id) = send.client_id {
         text::client_id("client_id", client_id)?;
-        let before = super::old_keys::stored_before(api, caller, send.room, client_id, send.text).await?;
+        let before = super::durable_keys::stored_before(api, caller, send.room, client_id, send.text).await?;
         if let Some(sent) = before {
             return Ok(sent);
         }
     }
     match send.access {
         Access::Unknown => {
-            let facts = enter(api, send.room, caller).await?.room;
+            let facts = require_join(api, send.room, caller).await?.room;
             if facts.kind == RoomKind::Match {
-                send.detail = Some(matches::detail(api, &facts, &caller.user).await);
+                send.detail = Some(match_rooms::detail(api, &facts, &caller.user).await);
             }
         }
-        Access::Joined => stay(api, send.room, caller).await?,
+        Access::Joined => require_still_joined(api, send.room, caller).await?,
         Access::Granted => {}
     }
     let (message, id) = send.made(caller);
     let (channel, event) = (Channel::Room(send.room), Event::ChatMessage(message));
-    let write = Write { channel: &channel, event, id, headers: send.request.headers() };
+    let write = WriteRequest { channel: &channel, event, id, headers: send.request.headers() };
     let written = append::append(api, send.request, write).await?;
     let Event::ChatMessage(message) = written.event else {
         return Err(Error::internal(&"a message is stored as something else"));
@@ -107,7 +106,7 @@ pub(crate) async fn send(api: &Shared, caller: &Caller, mut send: Send<'_>) -> R
 
 /// Gives a message another text. Answers the edit as it is stored, and where.
 pub(crate) async fn edit(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     id: MessageId,
@@ -115,12 +114,12 @@ pub(crate) async fn edit(
     request: &Request<'_>,
 ) -> Result<(MessageEdit, LogPosition), Error> {
     text::message_text("message", text, api.text_max)?;
-    enter(api, room, caller).await?;
-    let deletion = fate::last_deletion(api, room).await?;
-    match fate::of(api, room, id, deletion, request.deadline).await? {
-        Fate::Present { author } if access::may_edit(caller, &author) => {}
-        Fate::Present { .. } => return Err(Error::forbidden()),
-        Fate::Deleted { .. } => return Err(Error::not_found()),
+    require_join(api, room, caller).await?;
+    let deletion = message_state::last_deletion(api, room).await?;
+    match message_state::message_state(api, room, id, deletion, request.deadline).await? {
+        MessageState::Present { author } if access::can_edit(caller, &author) => {}
+        MessageState::Present { .. } => return Err(Error::forbidden()),
+        MessageState::Deleted { .. } => return Err(Error::not_found()),
     }
     let edit = MessageEdit {
         message_id: id,
@@ -130,7 +129,7 @@ pub(crate) async fn edit(
         edited_at: Timestamp::now(),
     };
     let channel = Channel::Room(room);
-    let write = Write::new(&caller.user, &channel, Event::MessageEdit(edit), request);
+    let write = WriteRequest::new(&caller.user, &channel, Event::MessageEdit(edit), request);
     let written = append::append(api, request, write).await?;
     match written.event {
         Event::MessageEdit(edit) => Ok((edit, written.position)),
@@ -141,7 +140,7 @@ pub(crate) async fn edit(
 /// Deletes messages: all of them, or none. Answers the deletion as it is stored, and where. What is there can be
 /// taken away, in a closed room too.
 pub(crate) async fn delete(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     ids: Vec<MessageId>,
@@ -151,7 +150,7 @@ pub(crate) async fn delete(
         let detail = format!("msg_id_list: must name 1 to {} messages.", text::DELETE_MAX);
         return Err(Error::bad_request(detail));
     }
-    see(api, room, caller).await?;
+    require_read(api, room, caller).await?;
     let delete = MessageDelete {
         messages_ids: ids.clone(),
         room,
@@ -159,14 +158,14 @@ pub(crate) async fn delete(
         deleted_at: Timestamp::now(),
     };
     let channel = Channel::Room(room);
-    let write = Write::new(&caller.user, &channel, Event::MessageDelete(delete), request);
-    let deletion = fate::last_deletion(api, room).await?;
+    let write = WriteRequest::new(&caller.user, &channel, Event::MessageDelete(delete), request);
+    let deletion = message_state::last_deletion(api, room).await?;
     let mut earlier = None;
     for id in ids {
-        match fate::of(api, room, id, deletion, request.deadline).await? {
-            Fate::Present { author } if access::may_delete(caller, &author) => {}
-            Fate::Present { .. } => return Err(Error::forbidden()),
-            Fate::Deleted { by } => {
+        match message_state::message_state(api, room, id, deletion, request.deadline).await? {
+            MessageState::Present { author } if access::can_delete(caller, &author) => {}
+            MessageState::Present { .. } => return Err(Error::forbidden()),
+            MessageState::Deleted { by } => {
                 earlier = Some(by);
                 break;
             }
@@ -183,7 +182,7 @@ pub(crate) async fn delete(
 }
 
 /// The answer of an earlier try of the same deletion, if that is the event at `seq`; else the message is gone.
-async fn repeated(api: &Shared, write: Write<'_>, seq: u64) -> Result<Written, Error> {
+async fn repeated(api: &ApiState, write: WriteRequest<'_>, seq: u64) -> Result<Written, Error> {
     let shard = write.channel.shard(api.shards);
     let stored = log::get(&api.jetstream, shard, seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
@@ -193,15 +192,15 @@ async fn repeated(api: &Shared, write: Write<'_>, seq: u64) -> Result<Written, E
     };
     let earlier = stored.filter(is_ours).and_then(|stored| append::decode(&stored));
     let event = earlier.ok_or_else(Error::not_found)?;
-    if !append::is_same(&event, &write.event) {
-        return Err(append::key_reused(event.name()));
+    if !append::is_same_request(&event, &write.event) {
+        return Err(append::key_reused_error(event.name()));
     }
     Ok(Written { position: LogPosition { shard, seq }, event, is_new: false })
 }
 
 /// Waits for every message, edit and deletion in a room that was acknowledged before. False where one is
 /// not in Postgres, a second later.
-pub(super) async fn settle(api: &Shared, room: RoomId) -> Result<bool, Error> {
+pub(super) async fn settle(api: &ApiState, room: RoomId) -> Result<bool, Error> {
     let events = [EventName::ChatMessage, EventName::MessageEdit, EventName::MessageDelete];
     api.is_all_applied(&Channel::Room(room), &events).await
 }
@@ -209,13 +208,13 @@ pub(super) async fn settle(api: &Shared, room: RoomId) -> Result<bool, Error> {
 /// A part of a room's history, in ascending order: as it is now, but for what is before an id, which is
 /// read without the log.
 pub(crate) async fn history(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     page: Page,
     limit: i64,
 ) -> Result<Vec<Message>, Error> {
-    see(api, room, caller).await?;
+    require_read(api, room, caller).await?;
     if !matches!(page, Page::Before(_)) {
         settle(api, room).await?;
     }
@@ -225,13 +224,13 @@ pub(crate) async fn history(
 /// What is new in a room or was changed there after an event, in the order of the events. Who reads it
 /// has lost the pushes: it is all of it, or none.
 pub(crate) async fn changes(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     after: Place,
     limit: i64,
 ) -> Result<Vec<Changed>, Error> {
-    see(api, room, caller).await?;
+    require_read(api, room, caller).await?;
     if !settle(api, room).await? {
         return Err(Error::unavailable("The history", &"the last changes are not applied yet"));
     }

@@ -1,28 +1,28 @@
 //! What a dialect may ask for. Here, and only here, is decided who may do what.
 
 mod append;
-pub(crate) mod asked;
 mod contacts;
-mod control;
 pub(crate) mod direct;
-mod fate;
+mod durable_keys;
+mod idempotent_write;
 pub(crate) mod invitations;
 pub(crate) mod marks;
-pub(crate) mod matches;
+pub(crate) mod match_rooms;
 pub(crate) mod members;
+mod message_state;
 pub(crate) mod messages;
-mod old_keys;
 pub(crate) mod pairs;
 pub(crate) mod people;
 pub(crate) mod presence;
 pub(crate) mod request;
 pub(crate) mod rooms;
+pub(crate) mod rpc_handlers;
 pub(crate) mod search;
 pub(crate) mod state;
 pub(crate) mod support;
 pub(crate) mod teams;
 pub(crate) mod topics;
-mod unique;
+mod unique_rooms;
 
 use protocol::{
     caller::Caller,
@@ -34,12 +34,12 @@ use protocol::{
 use tokio::time::Instant;
 
 use crate::{
-    access::{Facts, RoomAccess},
-    commands::state::Shared,
+    access::{RoomAccess, RoomSnapshot},
+    commands::state::ApiState,
 };
 
 /// Names a request for retries: the client's own key, or a fresh one.
-pub(crate) fn key(given: Option<&str>) -> String {
+pub(crate) fn request_key(given: Option<&str>) -> String {
     given.map_or_else(
         || {
             let fresh: u128 = rand::random();
@@ -51,53 +51,57 @@ pub(crate) fn key(given: Option<&str>) -> String {
 }
 
 /// The caller may see the room and read there. To a stranger it does not exist.
-pub(crate) async fn see(api: &Shared, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
-    let access = api.rights.facts(room, &[&caller.user], |access| access.may_enter(caller)).await?;
-    if access.may_enter(caller) { Ok(access) } else { Err(Error::not_found()) }
+pub(crate) async fn require_read(api: &ApiState, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
+    let access = api.access.room_access(room, &[&caller.user], |access| access.can_join(caller)).await?;
+    if access.can_join(caller) { Ok(access) } else { Err(Error::not_found()) }
 }
 
 /// The caller may see the room, join and write there.
-pub(crate) async fn enter(api: &Shared, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
-    let may_write = |access: &RoomAccess| !access.room.closed && access.may_enter(caller);
-    let access = api.rights.facts(room, &[&caller.user], may_write).await?;
-    if !access.may_enter(caller) {
+pub(crate) async fn require_join(api: &ApiState, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
+    let may_write = |access: &RoomAccess| !access.room.closed && access.can_join(caller);
+    let access = api.access.room_access(room, &[&caller.user], may_write).await?;
+    if !access.can_join(caller) {
         return Err(Error::not_found());
     }
-    open(&access.room)?;
+    require_open(&access.room)?;
     Ok(access)
 }
 
 /// The caller's socket was let into the room, and has not been put out by its node: it may write there, unless
 /// the room was closed or made narrower since. Where Postgres does not answer and nothing of that kind was heard,
 /// it may.
-pub(crate) async fn stay(api: &Shared, room: RoomId, caller: &Caller) -> Result<(), Error> {
-    let may_write = |access: &RoomAccess| !access.room.closed && access.may_enter(caller);
-    let access = api.rights.since_joined(room, &caller.user, may_write).await?;
+pub(crate) async fn require_still_joined(api: &ApiState, room: RoomId, caller: &Caller) -> Result<(), Error> {
+    let may_write = |access: &RoomAccess| !access.room.closed && access.can_join(caller);
+    let access = api.access.room_access_since_joined(room, &caller.user, may_write).await?;
     let Some(access) = access else { return Ok(()) };
-    if !access.may_enter(caller) {
+    if !access.can_join(caller) {
         return Err(Error::not_found());
     }
-    open(&access.room)
+    require_open(&access.room)
 }
 
 /// The caller may change the room, and who may enter it.
-pub(crate) async fn manage(api: &Shared, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
-    let may_change = |access: &RoomAccess| !access.room.closed && access.may_manage(caller);
-    let access = api.rights.facts(room, &[&caller.user], may_change).await?;
-    if !access.may_enter(caller) {
+pub(crate) async fn require_manage(
+    api: &ApiState,
+    room: RoomId,
+    caller: &Caller,
+) -> Result<RoomAccess, Error> {
+    let may_change = |access: &RoomAccess| !access.room.closed && access.can_manage(caller);
+    let access = api.access.room_access(room, &[&caller.user], may_change).await?;
+    if !access.can_join(caller) {
         return Err(Error::not_found());
     }
-    if !access.may_manage(caller) {
+    if !access.can_manage(caller) {
         return Err(Error::forbidden());
     }
-    open(&access.room)?;
+    require_open(&access.room)?;
     Ok(access)
 }
 
 /// What Postgres has of a room and these people once it has the last of these events that was acknowledged there;
 /// `None` where it has not, a second later. A command that finds its fact there is done, and appends nothing.
-pub(crate) async fn current(
-    api: &Shared,
+pub(crate) async fn access_after(
+    api: &ApiState,
     room: RoomId,
     people: &[&UserId],
     events: &[EventName],
@@ -105,7 +109,7 @@ pub(crate) async fn current(
     if !api.is_all_applied(&Channel::Room(room), events).await? {
         return Ok(None);
     }
-    match api.rights.read(room, people, Instant::now()).await {
+    match api.access.load(room, people, Instant::now()).await {
         Ok(access) => Ok(Some(access)),
         // It is appended all the same: the fact twice does no harm.
         Err(error) if error.code == ErrorCode::Unavailable => Ok(None),
@@ -114,6 +118,6 @@ pub(crate) async fn current(
 }
 
 /// Nothing happens any more in a closed room.
-fn open(facts: &Facts) -> Result<(), Error> {
+fn require_open(facts: &RoomSnapshot) -> Result<(), Error> {
     if facts.closed { Err(Error::new(ErrorCode::Conflict, "This room is closed.")) } else { Ok(()) }
 }

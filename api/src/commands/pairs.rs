@@ -11,18 +11,18 @@ use protocol::{
 };
 
 use super::{
-    control::Control,
+    idempotent_write::IdempotentWrite,
     request::Request,
     rooms::as_made,
-    unique::{self, Holder},
+    unique_rooms::{self, UniqueRoom},
 };
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     queries::rooms::{self, Room},
 };
 
 /// The room of a pair.
-pub(crate) struct Paired {
+pub(crate) struct PairRoom {
     pub(crate) room: Room,
     /// This request made it.
     pub(crate) is_new: bool,
@@ -31,34 +31,34 @@ pub(crate) struct Paired {
 }
 
 /// Gives two people a room, where they have none that is open: the host application does, when they match.
-pub(crate) async fn make_match(
-    api: &Shared,
+pub(crate) async fn create_match(
+    api: &ApiState,
     caller: &Caller,
     name: String,
     mut users: Vec<UserId>,
     request: &Request<'_>,
-) -> Result<Paired, Error> {
+) -> Result<PairRoom, Error> {
     if !caller.is_admin {
         return Err(Error::forbidden());
     }
     text::optional_line("name", &name, text::NAME_MAX)?;
     users.sort();
-    let Ok([one, other]) = <[UserId; 2]>::try_from(users) else { return Err(not_two()) };
+    let Ok([one, other]) = <[UserId; 2]>::try_from(users) else { return Err(not_two_people_error()) };
     if one == other {
-        return Err(not_two());
+        return Err(not_two_people_error());
     }
     let name = if name.trim().is_empty() { format!("{one}, {other}") } else { name };
-    let pair = Pair { kind: RoomKind::Match, name, creator: caller.user.clone(), two: [one, other] };
-    let Holder { room: id, made, is_new, applied } = hold(api, caller, pair, request).await?;
+    let pair = PairRequest { kind: RoomKind::Match, name, creator: caller.user.clone(), two: [one, other] };
+    let UniqueRoom { room: id, made, is_new, applied } = get_or_create(api, caller, pair, request).await?;
     let room = match made {
         Some(made) if !applied => as_made(id, made),
         _ => rooms::room(&api.pool, api.shards, id, &caller.user).await?.ok_or_else(Error::not_found)?,
     };
-    Ok(Paired { room, is_new, applied })
+    Ok(PairRoom { room, is_new, applied })
 }
 
 /// A room of two to make.
-pub(super) struct Pair {
+pub(super) struct PairRequest {
     pub(super) kind: RoomKind,
     pub(super) name: String,
     pub(super) creator: UserId,
@@ -67,14 +67,14 @@ pub(super) struct Pair {
 }
 
 /// The pair's open room; made where there is none.
-pub(super) async fn hold(
-    api: &Shared,
+pub(super) async fn get_or_create(
+    api: &ApiState,
     caller: &Caller,
-    pair: Pair,
+    pair: PairRequest,
     request: &Request<'_>,
-) -> Result<Holder, Error> {
-    let Pair { kind, name, creator, two } = pair;
-    let key = key(kind.as_str(), &two[0], &two[1]);
+) -> Result<UniqueRoom, Error> {
+    let PairRequest { kind, name, creator, two } = pair;
+    let key = pair_key(kind.as_str(), &two[0], &two[1]);
     let now = Timestamp::now();
     let made = Made {
         request_type: None,
@@ -92,18 +92,18 @@ pub(super) async fn hold(
         unread: 0,
         detail: None,
     };
-    let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
-    unique::hold(api, control, &key, Event::RoomMade(made)).await
+    let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
+    unique_rooms::get_or_create(api, control, &key, Event::RoomMade(made)).await
 }
 
-fn not_two() -> Error {
+fn not_two_people_error() -> Error {
     Error::bad_request("users: must name two people.")
 }
 
 /// What names the room of a pair among all: the same for both orders.
-pub(crate) fn key(kind: &str, one: &UserId, other: &UserId) -> String {
+pub(crate) fn pair_key(kind: &str, one: &UserId, other: &UserId) -> String {
     let (first, second) = if one <= other { (one, other) } else { (other, one) };
-    unique::key_of(&[kind, first.as_str(), second.as_str()])
+    unique_rooms::key_of(&[kind, first.as_str(), second.as_str()])
 }
 
 #[cfg(test)]
@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn a_pair_has_one_key_and_no_other_pair_has_it() {
         let user = |id: &str| -> UserId { id.parse().expect("an id") };
-        assert_eq!(key("match", &user("a"), &user("b")), key("match", &user("b"), &user("a")));
-        assert_ne!(key("match", &user("a"), &user("bc")), key("match", &user("ab"), &user("c")));
-        assert_ne!(key("match", &user("a"), &user("b")), key("direct", &user("a"), &user("b")));
+        assert_eq!(pair_key("match", &user("a"), &user("b")), pair_key("match", &user("b"), &user("a")));
+        assert_ne!(pair_key("match", &user("a"), &user("bc")), pair_key("match", &user("ab"), &user("c")));
+        assert_ne!(pair_key("match", &user("a"), &user("b")), pair_key("direct", &user("a"), &user("b")));
     }
 }

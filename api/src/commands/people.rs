@@ -15,12 +15,12 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{
-    append::{self, Write, Written},
-    contacts, control,
+    append::{self, WriteRequest, Written},
+    contacts, idempotent_write,
     request::Request,
 };
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     queries::{
         people::{self, Described},
         presence, room_lists,
@@ -44,7 +44,7 @@ fn changes(old: &Person, new: &Person) -> bool {
 /// Stores what a token says of its person, where it is newer than what is stored, and waits until
 /// it can be read. Two tokens of one person that alternate change nothing after the newer one.
 pub(crate) async fn learn(
-    api: &Shared,
+    api: &ApiState,
     user: &UserId,
     issued_at: Option<i64>,
     person: &Person,
@@ -66,7 +66,7 @@ pub(crate) async fn learn(
     let event = Event::Profile(Profile { user: user.clone(), issued_at, change });
     let id = MsgId::new(user, &channel, EventName::Profile, &issued_at.to_string());
     let request = Request::new(None, deadline);
-    let write = Write { channel: &channel, event, id, headers: vec![] };
+    let write = WriteRequest { channel: &channel, event, id, headers: vec![] };
     let written = match append::append(api, &request, write).await {
         Ok(written) => Some(written),
         // Another token of the same second: the first one counts.
@@ -86,7 +86,7 @@ pub(crate) async fn learn(
 /// When the stored description of a person was issued, and what it says. The moment is `None` where it is too far ahead
 /// to be true: then it keeps nothing newer from being stored.
 async fn described_at(
-    api: &Shared,
+    api: &ApiState,
     shard: Shard,
     user: &UserId,
 ) -> Result<Option<(Option<i64>, Person)>, Error> {
@@ -96,7 +96,7 @@ async fn described_at(
 
 /// The description of a person; an empty one where nobody has described them yet. The mail address and the balance are
 /// shown to the person and to admins only.
-pub(crate) async fn show(api: &Shared, caller: &Caller, user: &UserId) -> Result<Described, Error> {
+pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Result<Described, Error> {
     let known = described(api, std::slice::from_ref(user)).await?.remove(user);
     let mut known = known.unwrap_or_else(|| Described::unknown(user));
     if caller.user != *user && !caller.is_admin {
@@ -106,7 +106,7 @@ pub(crate) async fn show(api: &Shared, caller: &Caller, user: &UserId) -> Result
 }
 
 /// People, with all that is known of them.
-pub(crate) async fn described(api: &Shared, users: &[UserId]) -> Result<HashMap<UserId, Described>, Error> {
+pub(crate) async fn described(api: &ApiState, users: &[UserId]) -> Result<HashMap<UserId, Described>, Error> {
     people::described(&api.pool, api.shards, users).await
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn described(api: &Shared, users: &[UserId]) -> Result<HashMap<
 /// what tokens issued before now have said, also where their clock was ahead; a token issued later replaces it. Answers
 /// the person, and whether Postgres has the description.
 pub(crate) async fn put(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     user: &UserId,
     change: PersonChange,
@@ -133,7 +133,7 @@ pub(crate) async fn put(
     let known_at = described_at(api, channel.shard(api.shards), user).await?.and_then(|(at, _)| at);
     let issued_at = (Timestamp::now().unix_ms() / 1_000).max(known_at.unwrap_or(0));
     let profile = Event::Profile(Profile { user: user.clone(), issued_at, change });
-    let (written, applied) = control::write(api, caller, &channel, profile, request).await?;
+    let (written, applied) = idempotent_write::write(api, caller, &channel, profile, request).await?;
     if written.is_new {
         contacts::tell(api, user, written.event).await;
     }
@@ -142,7 +142,7 @@ pub(crate) async fn put(
 
 /// Whether a person has a socket open, and in which rooms they are, of those that the caller may enter.
 pub(crate) async fn presence(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     user: &UserId,
 ) -> Result<(bool, Vec<RoomId>), Error> {

@@ -9,14 +9,14 @@ use protocol::{
 };
 
 use super::{
-    append::{self, Write},
+    append::{self, WriteRequest},
     request::Request,
 };
-use crate::commands::state::Shared;
+use crate::commands::state::ApiState;
 
 /// Appends what a node says of a person. Its counter makes each change its own.
 pub(crate) async fn tell(
-    api: &Shared,
+    api: &ApiState,
     incarnation: u64,
     change: PresenceChange,
     request: &Request<'_>,
@@ -35,5 +35,5 @@ pub(crate) async fn tell(
     let id = MsgId::new(&user, &channel, event.name(), &format!("{incarnation}:{counter}"));
     let headers =
         vec![(header::INCARNATION, incarnation.to_string()), (header::COUNTER, counter.to_string())];
-    append::append(api, request, Write { channel: &channel, event, id, headers }).await.map(drop)
+    append::append(api, request, WriteRequest { channel: &channel, event, id, headers }).await.map(drop)
 }

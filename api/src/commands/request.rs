@@ -14,7 +14,7 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use crate::commands::state::APPEND;
+use crate::commands::state::APPEND_TIMEOUT;
 
 /// Whether an event of a request is stored.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,7 @@ impl<'a> Request<'a> {
 
     /// A write of our own that begins now and is not repeated.
     pub(crate) fn internal() -> Self {
-        Self::new(None, Instant::now() + APPEND)
+        Self::new(None, Instant::now() + APPEND_TIMEOUT)
     }
 
     /// The headers of the events that it causes.

@@ -11,15 +11,15 @@ use protocol::{
 };
 
 use super::{
+    access_after,
     append::Written,
-    control::{self, Control},
-    current, enter, manage,
+    idempotent_write::{self, IdempotentWrite},
     request::Request,
-    see, teams, topics,
+    require_join, require_manage, require_read, teams, topics,
 };
-use crate::access::{Facts, RoomAccess};
+use crate::access::{RoomAccess, RoomSnapshot};
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     queries::{
         members::Members,
         room_lists,
@@ -54,7 +54,7 @@ impl Make {
 
 /// Makes a room, and lets in the people it names. Answers whether Postgres has all of it.
 pub(crate) async fn make(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     make: Make,
     request: &Request<'_>,
@@ -89,7 +89,7 @@ pub(crate) async fn make(
         detail: None,
     };
     let event = if kind == RoomKind::Public { Event::Chatroom(made) } else { Event::RoomMade(made) };
-    let mut control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
+    let mut control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
     let Written { position, event, .. } = control.append(&Channel::System, event).await?;
     let (Event::Chatroom(made) | Event::RoomMade(made)) = event else {
         return Err(Error::internal(&"a new room is stored as something else"));
@@ -99,7 +99,7 @@ pub(crate) async fn make(
         let member = Member { user: user.clone(), room, by: caller.user.clone() };
         control.append(&Channel::Room(room), Event::MemberAdd(member)).await?;
     }
-    let applied = control.applied().await;
+    let applied = control.wait_until_applied().await;
     Ok((as_made(room, made), applied))
 }
 
@@ -121,7 +121,7 @@ pub(super) fn as_made(id: RoomId, made: Made) -> Room {
     }
 }
 
-async fn row(api: &Shared, caller: &Caller, facts: &Facts) -> Result<Room, Error> {
+async fn row(api: &ApiState, caller: &Caller, facts: &RoomSnapshot) -> Result<Room, Error> {
     match rooms::room(&api.pool, api.shards, facts.id, &caller.user).await? {
         Some(room) => Ok(room),
         // It is in the log, and not in Postgres yet.
@@ -130,15 +130,15 @@ async fn row(api: &Shared, caller: &Caller, facts: &Facts) -> Result<Room, Error
 }
 
 /// A room as the caller sees it.
-pub(crate) async fn show(api: &Shared, caller: &Caller, room: RoomId) -> Result<Room, Error> {
-    let access = see(api, room, caller).await?;
+pub(crate) async fn show(api: &ApiState, caller: &Caller, room: RoomId) -> Result<Room, Error> {
+    let access = require_read(api, room, caller).await?;
     row(api, caller, &access.room).await
 }
 
 /// A room that the caller enters, and by what right; who is there knows the node that they enter by. While
 /// Postgres does not answer, what is kept of the room must do.
-pub(crate) async fn join(api: &Shared, caller: &Caller, room: RoomId) -> Result<(Room, RoomAccess), Error> {
-    let access = enter(api, room, caller).await?;
+pub(crate) async fn join(api: &ApiState, caller: &Caller, room: RoomId) -> Result<(Room, RoomAccess), Error> {
+    let access = require_join(api, room, caller).await?;
     let mut room = Room::from(&*access.room);
     match rooms::traffic(&api.pool, api.shards, access.room.id, &caller.user).await {
         Ok(Some((activity, unread))) => (room.activity, room.unread) = (activity, unread),
@@ -151,7 +151,7 @@ pub(crate) async fn join(api: &Shared, caller: &Caller, room: RoomId) -> Result<
 }
 
 /// A room is a topic of that category.
-pub(crate) async fn topic(api: &Shared, room: RoomId, category: &str) -> Result<(), Error> {
+pub(crate) async fn topic(api: &ApiState, room: RoomId, category: &str) -> Result<(), Error> {
     if rooms::is_topic(&api.pool, room, category).await? { Ok(()) } else { Err(Error::not_found()) }
 }
 
@@ -164,7 +164,7 @@ pub(crate) struct RoomPage {
 
 /// Rooms that the caller may enter, newest first. Where others lie between, there may be few on a page, or none.
 pub(crate) async fn list(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     before: Option<RoomId>,
     limit: i64,
@@ -183,7 +183,7 @@ pub(crate) struct Change {
 
 /// Changes a room. Answers whether Postgres has it.
 pub(crate) async fn change(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     change: Change,
@@ -197,7 +197,7 @@ pub(crate) async fn change(
     if name.is_none() && description.is_none() && private.is_none() {
         return Err(Error::bad_request("name, description, private: one of them must be given."));
     }
-    let facts = manage(api, room, caller).await?.room;
+    let facts = require_manage(api, room, caller).await?.room;
     if private.is_some() && !matches!(facts.kind, RoomKind::Public | RoomKind::Private) {
         let detail = "Only public and private rooms can become one another.";
         return Err(Error::new(ErrorCode::Conflict, detail));
@@ -205,8 +205,8 @@ pub(crate) async fn change(
     if facts.kind == RoomKind::Topic {
         topics::check_change(name.as_deref(), description.as_deref())?;
     }
-    let now = current(api, room, &[], &[EventName::RoomUpdate]).await?;
-    let stands = |now: &Facts| {
+    let now = access_after(api, room, &[], &[EventName::RoomUpdate]).await?;
+    let stands = |now: &RoomSnapshot| {
         name.as_ref().is_none_or(|name| *name == now.name)
             && description.as_deref().is_none_or(|new| new == now.description.as_deref().unwrap_or(""))
             && private.is_none_or(|private| private == (now.kind == RoomKind::Private))
@@ -216,7 +216,8 @@ pub(crate) async fn change(
     }
     let update = RoomUpdate { name, description, private, ..RoomUpdate::new(room, caller.user.clone()) };
     let event = Event::RoomUpdate(update);
-    let (written, applied) = control::write(api, caller, &Channel::Room(room), event, request).await?;
+    let (written, applied) =
+        idempotent_write::write(api, caller, &Channel::Room(room), event, request).await?;
     let mut room = row(api, caller, &facts).await?;
     if let (Event::RoomUpdate(update), false) = (written.event, applied) {
         // What was decided, though reads can't see it yet.
@@ -233,13 +234,13 @@ pub(crate) async fn change(
 
 /// Closes a room for ever. Answers whether Postgres has it.
 pub(crate) async fn close(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    let access = see(api, room, caller).await?;
-    if !access.may_manage(caller) {
+    let access = require_read(api, room, caller).await?;
+    if !access.can_manage(caller) {
         return Err(Error::forbidden());
     }
     shut(api, caller, room, request).await
@@ -247,14 +248,16 @@ pub(crate) async fn close(
 
 /// Closes a room for one who was found to have the right to it. Answers whether Postgres has it.
 pub(super) async fn shut(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     request: &Request<'_>,
 ) -> Result<bool, Error> {
-    if current(api, room, &[], &[EventName::RoomUpdate]).await?.is_some_and(|now| now.room.closed) {
+    if access_after(api, room, &[], &[EventName::RoomUpdate]).await?.is_some_and(|now| now.room.closed) {
         return Ok(true);
     }
     let update = RoomUpdate { closed: Some(true), ..RoomUpdate::new(room, caller.user.clone()) };
-    Ok(control::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request).await?.1)
+    Ok(idempotent_write::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request)
+        .await?
+        .1)
 }

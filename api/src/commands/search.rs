@@ -12,9 +12,9 @@ use protocol::{
 };
 use tokio::time::timeout;
 
-use super::see;
+use super::require_read;
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     page,
     queries::search::{self, Cursor, Found, Query},
 };
@@ -26,13 +26,13 @@ const TURN: Duration = Duration::from_secs(2);
 
 /// Finds messages, newest first, and says where to go on.
 pub(crate) async fn search(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     query: Query<'_>,
 ) -> Result<(Found, Option<Cursor>), Error> {
     text::required_line("q", query.words, text::QUERY_MAX)?;
     if let Some(room) = query.room {
-        see(api, room, caller).await?;
+        require_read(api, room, caller).await?;
     }
     let mut found = {
         let _under_way = api.limits.search(caller)?;
@@ -47,7 +47,7 @@ pub(crate) async fn search(
     // The rows may lack a removal that was heard already.
     let rooms: BTreeSet<_> = found.messages.iter().map(|(room, _)| *room).collect();
     for room in rooms {
-        match see(api, room, caller).await {
+        match require_read(api, room, caller).await {
             Ok(_) => {}
             Err(error) if error.code == ErrorCode::NotFound => found.messages.retain(|(of, _)| *of != room),
             Err(error) => return Err(error),

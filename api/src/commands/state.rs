@@ -16,33 +16,33 @@ use quick_cache::sync::Cache;
 use service::{origin::OriginArgs, rate::AddressArgs, token::TokenVerifier};
 use tokio::sync::Semaphore;
 
-use super::{marks::Marks, matches};
+use super::{marks::Marks, match_rooms};
 use crate::{
-    access::Rights,
-    behind::Behind,
+    access::AccessCache,
     config::SupportArgs,
     database::{APPLIED_TIMEOUT, Database},
     limits::Limits,
     media::Media,
     page,
+    persister_lag::PersisterLag,
 };
 
 /// How long a request may try to append.
-pub(crate) const APPEND: Duration = Duration::from_secs(5);
+pub(crate) const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One api node, cheap to clone.
-pub(crate) type Api = Arc<Shared>;
+pub(crate) type Api = Arc<ApiState>;
 
 /// What the node holds. It keeps nothing that another node would miss.
-pub(crate) struct Shared {
+pub(crate) struct ApiState {
     pub(crate) appender: Appender,
     pub(crate) applied: AppliedWatch,
     pub(crate) client: Client,
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,
     pub(crate) pool: Database,
-    pub(crate) rights: Arc<Rights>,
-    pub(crate) behind: Behind,
+    pub(crate) access: Arc<AccessCache>,
+    pub(crate) persister_lag: PersisterLag,
     pub(crate) marks: Marks,
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) origins: OriginArgs,
@@ -60,10 +60,10 @@ pub(crate) struct Shared {
     /// When the newest token of a person was issued whose claims this node knows to be stored, in seconds since 1970.
     pub(crate) profiles: Cache<UserId, i64>,
     /// The two of match rooms that somebody writes in.
-    pub(crate) matches: matches::Recent,
+    pub(crate) matches: match_rooms::Recent,
 }
 
-impl Shared {
+impl ApiState {
     /// Largest data of an answer to a socket's action, in bytes.
     pub(crate) fn socket_max_bytes(&self) -> usize {
         page::socket_max_bytes(self.client.max_payload())

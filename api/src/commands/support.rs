@@ -7,15 +7,14 @@
 use std::net::IpAddr;
 
 use super::{
-    control::Control,
+    idempotent_write::IdempotentWrite,
     messages::{self, Access, Send},
-    open,
     request::Request,
-    rooms,
-    unique::{self, Holder},
+    require_open, rooms,
+    unique_rooms::{self, UniqueRoom},
 };
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     config::Visitors,
     page,
     queries::{
@@ -79,12 +78,12 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Counts a write of a visitor; one with a token was counted before.
-    fn count(&self, api: &Shared) -> Result<(), Error> {
+    fn count(&self, api: &ApiState) -> Result<(), Error> {
         if self.caller.is_some() { Ok(()) } else { api.limits.visitor_write(self.address) }
     }
 
     /// The author of a message in a room whose key was given: the person of the token, else the room's visitor.
-    fn writer(&self, api: &Shared, room: &Room) -> Result<Caller, Error> {
+    fn writer(&self, api: &ApiState, room: &Room) -> Result<Caller, Error> {
         if let Some(caller) = &self.caller {
             return Ok(caller.clone());
         }
@@ -93,7 +92,7 @@ impl Guest {
     }
 
     /// The secret that a visit is bound to; `None` with a token, or where the configuration binds no visits.
-    fn pass(&self, api: &Shared) -> Option<Pass> {
+    fn pass(&self, api: &ApiState) -> Option<Pass> {
         let is_bound = self.caller.is_none() && api.support.support_visitors == Visitors::Bound;
         is_bound.then(|| self.pass.clone().unwrap_or_else(Pass::random))
     }
@@ -140,7 +139,7 @@ fn is_digit(byte: u8) -> bool {
 
 /// The open room of a visit, made where there is none, and the secret with which the next visit gets the same room.
 pub(crate) async fn visit(
-    api: &Shared,
+    api: &ApiState,
     guest: &Guest,
     visit: Visit,
     request: &Request<'_>,
@@ -166,15 +165,16 @@ pub(crate) async fn visit(
         &visit.product_name,
     ];
     let names: Vec<&str> = names.into_iter().chain(pass.as_ref().map(Pass::as_str)).collect();
-    let key = unique::key_of(&names);
+    let key = unique_rooms::key_of(&names);
     let before = support::count(&api.pool, &visit.org_id, visit.user.as_str()).await?;
     let made = Event::RoomMade(made(&caller, visit, before + 1));
-    let control = Control::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
+    let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
     let may_make = || match guest.caller {
         Some(_) => Ok(()),
         None => api.limits.visitor_rooms.count_address(guest.address),
     };
-    let Holder { room, made, .. } = unique::hold_if(api, control, &key, made, may_make).await?;
+    let UniqueRoom { room, made, .. } =
+        unique_rooms::get_or_create_if(api, control, &key, made, may_make).await?;
     if let Some(room) = support::room(&api.pool, api.shards, room).await? {
         return Ok((room, pass));
     }
@@ -218,7 +218,7 @@ fn made(caller: &Caller, visit: Visit, ordinal: u32) -> Made {
 }
 
 /// The room that a key opens.
-async fn find(api: &Shared, secret: &str) -> Result<Room, Error> {
+async fn find(api: &ApiState, secret: &str) -> Result<Room, Error> {
     if secret.len() != SECRET_LEN || !secret.bytes().all(is_digit) {
         return Err(Error::not_found());
     }
@@ -236,7 +236,7 @@ async fn find(api: &Shared, secret: &str) -> Result<Room, Error> {
 
 /// Says something in the room of that key, and waits until it can be read.
 pub(crate) async fn say(
-    api: &Shared,
+    api: &ApiState,
     guest: &Guest,
     secret: &str,
     said: Said,
@@ -248,7 +248,7 @@ pub(crate) async fn say(
     guest.count(api)?;
     let room = find(api, secret).await?;
     let caller = guest.writer(api, &room)?;
-    open(&api.rights.facts(room.id, &[], |access| !access.room.closed).await?.room)?;
+    require_open(&api.access.room_access(room.id, &[], |access| !access.room.closed).await?.room)?;
     let Said { text, side, auther, message_type } = said;
     let send = Send {
         room: room.id,
@@ -265,7 +265,7 @@ pub(crate) async fn say(
 }
 
 /// The room of that key.
-pub(crate) async fn show(api: &Shared, secret: &str) -> Result<Room, Error> {
+pub(crate) async fn show(api: &ApiState, secret: &str) -> Result<Room, Error> {
     let room = find(api, secret).await?;
     messages::settle(api, room.id).await?;
     support::room(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
@@ -282,7 +282,7 @@ pub(crate) fn not_of_room() -> Error {
 /// # Errors
 /// When the message is another room's: its place says nothing of this one.
 pub(crate) async fn history(
-    api: &Shared,
+    api: &ApiState,
     secret: &str,
     before: Option<(RoomId, MessageId)>,
 ) -> Result<(Room, Vec<Message>, bool), Error> {
@@ -300,7 +300,7 @@ pub(crate) async fn history(
 
 /// Closes the room of that key for ever, and waits until that can be read.
 pub(crate) async fn close(
-    api: &Shared,
+    api: &ApiState,
     guest: &Guest,
     secret: &str,
     request: &Request<'_>,
@@ -313,7 +313,7 @@ pub(crate) async fn close(
 
 /// The open rooms about a product, with their keys: for the organisation's agents, and for admins.
 pub(crate) async fn list(
-    api: &Shared,
+    api: &ApiState,
     caller: Option<&Caller>,
     org_id: &str,
     product_name: &str,

@@ -13,13 +13,13 @@ use protocol::{
 
 use super::{
     append::Written,
-    control::{self, Control},
+    idempotent_write::{self, IdempotentWrite},
     invitations,
     request::Request,
 };
 use crate::{
-    access::Tries,
-    commands::state::Shared,
+    access::RetryBudget,
+    commands::state::ApiState,
     database::APPLIED_TIMEOUT,
     queries::{
         members::{self, Members},
@@ -29,7 +29,7 @@ use crate::{
 
 /// Makes a team of the people named. Answers whether Postgres has all of it.
 pub(crate) async fn make(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     name: String,
     mut users: Vec<UserId>,
@@ -43,7 +43,7 @@ pub(crate) async fn make(
     users.sort();
     users.dedup();
     let made = Made { name, users, user: caller.user.clone(), created_at: Timestamp::now() };
-    let mut control = Control::new(api, &caller.user, &Channel::System, EventName::TeamMade, request);
+    let mut control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::TeamMade, request);
     let Written { position, event, .. } = control.append(&Channel::System, Event::TeamMade(made)).await?;
     let Event::TeamMade(made) = event else {
         return Err(Error::internal(&"a new team is stored as something else"));
@@ -53,19 +53,19 @@ pub(crate) async fn make(
         let member = TeamMember { team, user: user.clone(), by: caller.user.clone() };
         control.append(&Channel::Team(team), Event::TeamMemberAdd(member)).await?;
     }
-    let applied = control.applied().await;
+    let applied = control.wait_until_applied().await;
     let Made { name, users, user: creator, created_at } = made;
     let users = Members::of(users);
     Ok((Team { id: team, name, creator, users, created_at }, applied))
 }
 
 /// A team as Postgres has it, nothing missing that was heard of it, and which of these people belong to it.
-async fn team(api: &Shared, id: TeamId, asked: &[&UserId]) -> Result<Snapshot, Error> {
+async fn team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<Snapshot, Error> {
     let mut is_made = false;
-    let mut tries = Tries::within(APPLIED_TIMEOUT);
+    let mut tries = RetryBudget::within(APPLIED_TIMEOUT);
     loop {
         if let Some(found) = teams::team(&api.pool, api.shards, id, asked).await? {
-            if api.rights.contains(id, found.as_of, &mut tries).await? {
+            if api.access.is_fresh_for_team(id, found.as_of, &mut tries).await? {
                 return Ok(found);
             }
             continue;
@@ -95,7 +95,7 @@ impl Snapshot {
 
 /// A team, seen with these callers, and by what right those of them that it has follow its channel.
 pub(super) async fn granted(
-    api: &Shared,
+    api: &ApiState,
     id: TeamId,
     callers: &[Caller],
 ) -> Result<(Snapshot, AccessGrant), Error> {
@@ -107,20 +107,20 @@ pub(super) async fn granted(
 }
 
 /// By what right the caller follows the channel of a team; to others it does not exist.
-pub(crate) async fn follow(api: &Shared, caller: &Caller, id: TeamId) -> Result<AccessGrant, Error> {
+pub(crate) async fn follow(api: &ApiState, caller: &Caller, id: TeamId) -> Result<AccessGrant, Error> {
     let (found, grant) = granted(api, id, std::slice::from_ref(caller)).await?;
     if found.has(caller) { Ok(grant) } else { Err(Error::not_found()) }
 }
 
 /// A team of the caller's; to others it does not exist.
-pub(crate) async fn show(api: &Shared, caller: &Caller, id: TeamId) -> Result<Team, Error> {
+pub(crate) async fn show(api: &ApiState, caller: &Caller, id: TeamId) -> Result<Team, Error> {
     let found = team(api, id, &[&caller.user]).await?;
     if found.has(caller) { Ok(found.team) } else { Err(Error::not_found()) }
 }
 
 /// Up to `limit` of who belongs to a team of the caller's, after that one, in the order of their ids.
 pub(crate) async fn names(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     id: TeamId,
     after: Option<&UserId>,
@@ -131,14 +131,14 @@ pub(crate) async fn names(
 }
 
 /// The caller may change the team.
-pub(crate) async fn manage(api: &Shared, id: TeamId, caller: &Caller) -> Result<(), Error> {
+pub(crate) async fn manage(api: &ApiState, id: TeamId, caller: &Caller) -> Result<(), Error> {
     let team = show(api, caller, id).await?;
     if may_manage(&team, caller) { Ok(()) } else { Err(Error::forbidden()) }
 }
 
 /// The caller's teams, newest first; an admin's are all.
 pub(crate) async fn list(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     before: Option<TeamId>,
     limit: i64,
@@ -147,7 +147,7 @@ pub(crate) async fn list(
 }
 
 /// Whether a person belongs to the team by all that was acknowledged; `None` where Postgres has not got it in time.
-pub(super) async fn is_member(api: &Shared, id: TeamId, user: &UserId) -> Result<Option<bool>, Error> {
+pub(super) async fn is_member(api: &ApiState, id: TeamId, user: &UserId) -> Result<Option<bool>, Error> {
     let events = [EventName::TeamMemberAdd, EventName::TeamMemberRemove];
     if !api.is_all_applied(&Channel::Team(id), &events).await? {
         return Ok(None);
@@ -157,7 +157,7 @@ pub(super) async fn is_member(api: &Shared, id: TeamId, user: &UserId) -> Result
 
 /// A person belongs to the team from now on. Answers whether Postgres has it.
 pub(crate) async fn add(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     id: TeamId,
     user: UserId,
@@ -168,12 +168,12 @@ pub(crate) async fn add(
         return Ok(true);
     }
     let event = Event::TeamMemberAdd(TeamMember { team: id, user, by: caller.user.clone() });
-    Ok(control::write(api, caller, &Channel::Team(id), event, request).await?.1)
+    Ok(idempotent_write::write(api, caller, &Channel::Team(id), event, request).await?.1)
 }
 
 /// A person belongs to it no more; everyone may do that to himself. Answers whether Postgres has it.
 pub(crate) async fn remove(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     id: TeamId,
     user: UserId,

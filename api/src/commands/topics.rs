@@ -11,14 +11,13 @@ use protocol::{
 };
 
 use super::{
-    control::Control,
-    manage,
+    idempotent_write::IdempotentWrite,
     request::Request,
-    rooms,
-    unique::{self, Holder},
+    require_manage, rooms,
+    unique_rooms::{self, UniqueRoom},
 };
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     media::Picture,
     queries::{
         people,
@@ -43,7 +42,7 @@ pub(crate) struct Make {
 
 /// Makes a topic; `None` where another has that title.
 pub(crate) async fn make(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     make: Make,
     request: &Request<'_>,
@@ -63,7 +62,7 @@ pub(crate) async fn make(
             Some(name)
         }
     };
-    let key = unique::key_of(&[RoomKind::Topic.as_str(), &category, &title]);
+    let key = unique_rooms::key_of(&[RoomKind::Topic.as_str(), &category, &title]);
     let detail = RoomDetail::Topic { category, img: img.map(|name| name.to_string()) };
     let made = hold(api, caller, &key, new_room(caller, title, description, detail), request).await;
     // Under a key of the caller's an earlier try may have made a topic that shows it.
@@ -103,14 +102,15 @@ fn new_room(caller: &Caller, title: String, description: Option<String>, detail:
 
 /// The room, if this request made it.
 async fn hold(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     key: &str,
     room: Made,
     request: &Request<'_>,
 ) -> Result<Option<(RoomId, Made)>, Error> {
-    let control = Control::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
-    let Holder { room, made, is_new, .. } = unique::hold(api, control, key, Event::Chatroom(room)).await?;
+    let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
+    let UniqueRoom { room, made, is_new, .. } =
+        unique_rooms::get_or_create(api, control, key, Event::Chatroom(room)).await?;
     Ok(made.filter(|_| is_new).map(|made| (room, made)))
 }
 
@@ -152,7 +152,7 @@ pub(crate) struct Page {
 }
 
 /// The open topics of a category, in the order of their ids; `None` where there is no such page.
-pub(crate) async fn list(api: &Shared, category: &str, asked: Asked) -> Result<Option<Page>, Error> {
+pub(crate) async fn list(api: &ApiState, category: &str, asked: Asked) -> Result<Option<Page>, Error> {
     let offset = |number: u64| number.saturating_sub(1).saturating_mul(PAGE);
     let mut place = topics::place(
         &api.pool,
@@ -177,16 +177,21 @@ pub(crate) async fn list(api: &Shared, category: &str, asked: Asked) -> Result<O
 }
 
 /// The open topic of that id in that category, if the caller may change it.
-pub(crate) async fn own(api: &Shared, caller: &Caller, category: &str, room: RoomId) -> Result<Topic, Error> {
+pub(crate) async fn own(
+    api: &ApiState,
+    caller: &Caller,
+    category: &str,
+    room: RoomId,
+) -> Result<Topic, Error> {
     let found = topics::topic(&api.pool, api.shards, category, room).await?;
     let topic = found.ok_or_else(Error::not_found)?;
-    manage(api, room, caller).await?;
+    require_manage(api, room, caller).await?;
     Ok(topic)
 }
 
 /// Describes a topic anew.
 pub(crate) async fn describe(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     topic: Topic,
     description: Option<String>,

@@ -22,7 +22,7 @@ use service::token::token_from;
 use tokio::time::Instant;
 
 use crate::{
-    commands::state::{APPEND, Api},
+    commands::state::{APPEND_TIMEOUT, Api},
     commands::{
         people,
         request::{Progress, Request},
@@ -49,7 +49,7 @@ pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Opt
     if writes {
         api.limits.write(&identity.caller)?;
     }
-    let deadline = Arrival::of(parts).at + APPEND;
+    let deadline = Arrival::of(parts).at + APPEND_TIMEOUT;
     people::learn(api, &identity.caller.user, identity.issued_at, &identity.person, deadline).await?;
     Ok(Some(identity.caller))
 }
@@ -73,7 +73,7 @@ impl Arrival {
 
     fn request<'a>(&self, key: Option<&'a str>) -> Request<'a> {
         let progress = self.progress.clone();
-        Request { progress, ..Request::new(key, self.at + APPEND) }
+        Request { progress, ..Request::new(key, self.at + APPEND_TIMEOUT) }
     }
 }
 
@@ -110,7 +110,7 @@ impl<R> IdempotencyKey<R> {
 
     /// The same, of one whose body may take long to arrive: its deadline counts from now, when it is there.
     pub(super) fn request_with_body(&self) -> Request<'_> {
-        let deadline = (Instant::now() + APPEND).min(self.1.at + REQUEST_TIMEOUT);
+        let deadline = (Instant::now() + APPEND_TIMEOUT).min(self.1.at + REQUEST_TIMEOUT);
         Request { deadline, ..self.request() }
     }
 }

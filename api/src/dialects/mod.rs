@@ -3,7 +3,7 @@
 
 pub(crate) mod direct;
 mod http;
-pub(crate) mod matches;
+pub(crate) mod match_rooms;
 pub(crate) mod native;
 mod read;
 pub(crate) mod support;

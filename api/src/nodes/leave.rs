@@ -12,7 +12,7 @@ use service::metric_names as names;
 use tokio::sync::Semaphore;
 
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     commands::{presence::tell, request::Request},
     queries::presence,
 };
@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 const LAST_WORD: u64 = i64::MAX.cast_unsigned();
 
 /// Takes everyone out of where they are by that process. Resolves when Postgres has nobody of it left.
-pub(super) async fn everyone(api: &Shared, incarnation: u64, places: &Semaphore) {
+pub(super) async fn everyone(api: &ApiState, incarnation: u64, places: &Semaphore) {
     let shards = api.shards.all().filter(|shard| *shard != Shard::SYSTEM);
     // Each by itself: one that can't go on holds up no other.
     let each = stream::iter(shards).for_each_concurrent(None, |shard| async move {
@@ -41,7 +41,7 @@ pub(super) async fn everyone(api: &Shared, incarnation: u64, places: &Semaphore)
     each.await;
 }
 
-async fn of_shard(api: &Shared, shard: Shard, incarnation: u64, places: &Semaphore) -> Result<(), Error> {
+async fn of_shard(api: &ApiState, shard: Shard, incarnation: u64, places: &Semaphore) -> Result<(), Error> {
     loop {
         // Whom it let in is in the log; read before Postgres has it, they would be there for ever.
         let state = log::state(&api.jetstream, shard).await.map_err(|e| Error::unavailable("The log", &e))?;

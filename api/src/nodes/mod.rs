@@ -4,8 +4,8 @@
 //! What must hold: nobody stays present by a process that is gone, also one that no api node ever heard.
 //! A process that was taken for dead and is not is told so, until it goes on under another name.
 
+mod failure_detector;
 mod leave;
-mod lives;
 
 use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{commands::state::Api, queries::presence};
-use lives::Lives;
+use failure_detector::FailureDetector;
 
 /// Between words of this node to itself.
 const EVERY: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ struct Nodes {
     client: Client,
     /// The name that this node calls itself by, and by no other.
     own: u64,
-    lives: Lives,
+    lives: FailureDetector,
     /// The dead whose people leave just now, a task each.
     leaving: JoinSet<u64>,
     of: HashSet<u64>,
@@ -59,7 +59,7 @@ pub(crate) async fn watch(api: Api, client: Client, shutdown: Shutdown) -> anyho
         api: api.clone(),
         client,
         own: rand::random(),
-        lives: Lives::default(),
+        lives: FailureDetector::default(),
         leaving: JoinSet::new(),
         of: HashSet::new(),
         places: Arc::new(Semaphore::new(leave::AT_ONCE)),
@@ -95,9 +95,9 @@ impl Nodes {
     async fn hear(&mut self, sign: NodeSignal) -> anyhow::Result<()> {
         let now = Instant::now();
         match sign {
-            NodeSignal::Alive(process) if !self.lives.alive(process, now) => self.tell(process).await,
+            NodeSignal::Alive(process) if !self.lives.note_alive(process, now) => self.tell(process).await,
             NodeSignal::Echo(process) if process == self.own => {
-                for dead in self.lives.echo(now) {
+                for dead in self.lives.note_echo(now) {
                     tracing::warn!(incarnation = dead, "a process is gone: its people leave");
                     metrics::counter!(names::DEAD_NODES_TOTAL).increment(1);
                     self.tell(dead).await?;
@@ -112,7 +112,7 @@ impl Nodes {
     /// These processes have people in Postgres.
     fn found(&mut self, processes: Vec<u64>) {
         for process in processes {
-            if self.lives.has_people(process, Instant::now()) {
+            if self.lives.note_has_people(process, Instant::now()) {
                 self.leave(process);
             }
         }

@@ -8,21 +8,21 @@ use protocol::{
 use super::{decode, encode, wire};
 use crate::{
     commands::rooms::RoomPage,
-    page::{self, Entry},
+    page::{self, PageEntry},
     queries::messages::{Changed, Message, Page},
 };
 
-impl Entry for wire::Message {}
-impl Entry for wire::Changed {}
-impl Entry for wire::Invitation {}
+impl PageEntry for wire::Message {}
+impl PageEntry for wire::Changed {}
+impl PageEntry for wire::Invitation {}
 
-impl Entry for wire::Room {
+impl PageEntry for wire::Room {
     fn shorten(&mut self) {
         self.users = None;
     }
 }
 
-impl Entry for wire::Team {
+impl PageEntry for wire::Team {
     fn shorten(&mut self) {
         self.users = None;
     }
@@ -32,14 +32,14 @@ impl Entry for wire::Team {
 ///
 /// # Errors
 /// When the first entry does not fit into an answer.
-pub(super) fn page<T: Entry>(
+pub(super) fn page<T: PageEntry>(
     entries: Vec<T>,
     limit: i64,
     max_bytes: usize,
     cursor: impl Fn(&T) -> String,
 ) -> Result<wire::Page<T>, Error> {
     let is_full = page::is_full(&entries, limit);
-    let fitted = page::fit(entries, max_bytes)?;
+    let fitted = page::fit_page(entries, max_bytes)?;
     let next = fitted.entries.last().filter(|_| is_full || fitted.is_cut).map(cursor);
     Ok(wire::Page { results: fitted.entries, next })
 }
@@ -88,7 +88,7 @@ pub(super) fn changes(
 /// When a room does not fit into an answer.
 pub(super) fn rooms(found: RoomPage, max_bytes: usize) -> Result<wire::Page<wire::Room>, Error> {
     let RoomPage { rooms, next } = found;
-    let fitted = page::fit(rooms.into_iter().map(|room| encode::room(room, true)), max_bytes)?;
+    let fitted = page::fit_page(rooms.into_iter().map(|room| encode::room(room, true)), max_bytes)?;
     let last = fitted.entries.last().map(|room| room.id);
     let next = if fitted.is_cut { last } else { next };
     Ok(wire::Page { results: fitted.entries, next: next.as_ref().map(decode::write_mark) })

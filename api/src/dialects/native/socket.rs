@@ -19,7 +19,7 @@ use super::{
     },
 };
 use crate::{
-    commands::state::{Api, Shared},
+    commands::state::{Api, ApiState},
     commands::{
         self, invitations, marks,
         messages::{self, Access},
@@ -80,7 +80,7 @@ async fn decide(api: &Api, request: &ActionRequest, write: &Request<'_>) -> Resu
         Action::CurrentRoomInfo => {
             let frame: RoomFrame = decode::json(text(frame))?;
             let room = rooms::show(api, &request.caller, room(frame.room_pk, request)?).await?;
-            reply(200, &page::fit_one(encode::room(room, true), api.socket_max_bytes())?, None)
+            reply(200, &page::fit_entry(encode::room(room, true), api.socket_max_bytes())?, None)
         }
         Action::List => list(api, request, decode::json(text(frame))?).await,
     }
@@ -91,13 +91,13 @@ fn text(frame: &RawValue) -> &[u8] {
 }
 
 async fn subscribe(
-    api: &Shared,
+    api: &ApiState,
     request: &ActionRequest,
     frame: frame::Subscribe,
 ) -> Result<ActionReply, Error> {
     let grant = match &frame.channel {
         Channel::System => None,
-        Channel::Room(room) => Some(commands::enter(api, *room, &request.caller).await?.grant()),
+        Channel::Room(room) => Some(commands::require_join(api, *room, &request.caller).await?.grant()),
         Channel::User(user) if *user == request.caller.user => None,
         Channel::User(_) => return Err(Error::forbidden()),
         Channel::Team(team) => Some(teams::follow(api, &request.caller, *team).await?),
@@ -114,7 +114,7 @@ async fn subscribe(
     reply(200, &data, Some(effect))
 }
 
-async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> Result<ActionReply, Error> {
+async fn join(api: &ApiState, request: &ActionRequest, frame: frame::JoinRoom) -> Result<ActionReply, Error> {
     let (room, facts) = rooms::join(api, &request.caller, frame.room_pk).await?;
     let effect = SocketEffect::Subscribe {
         channel: Channel::Room(frame.room_pk),
@@ -123,18 +123,18 @@ async fn join(api: &Shared, request: &ActionRequest, frame: frame::JoinRoom) -> 
         epoch: frame.epoch,
         grant: Some(facts.grant()),
     };
-    let room = page::fit_one(encode::room(room, true), api.socket_max_bytes())?;
+    let room = page::fit_entry(encode::room(room, true), api.socket_max_bytes())?;
     reply(200, &Joined { room, position: None }, Some(effect))
 }
 
 /// A topic, where it stands in the category that its address names.
-async fn topic(api: &Shared, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
+async fn topic(api: &ApiState, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
     rooms::topic(api, frame.room_pk, &frame.category).await?;
     reply(200, &Topic { room: frame.room_pk, category: frame.category }, None)
 }
 
 async fn create(
-    api: &Shared,
+    api: &ApiState,
     request: &ActionRequest,
     frame: frame::CreateMessage,
     write: &Request<'_>,
@@ -155,7 +155,7 @@ async fn create(
 }
 
 async fn edit(
-    api: &Shared,
+    api: &ApiState,
     request: &ActionRequest,
     frame: frame::EditMessage,
     write: &Request<'_>,
@@ -168,7 +168,7 @@ async fn edit(
 }
 
 async fn delete(
-    api: &Shared,
+    api: &ApiState,
     request: &ActionRequest,
     frame: frame::DeleteMessages,
     write: &Request<'_>,
@@ -178,7 +178,11 @@ async fn delete(
     reply(200, &Deleted { room_id: delete.room, messages_ids: delete.messages_ids }, None)
 }
 
-async fn history(api: &Shared, request: &ActionRequest, frame: frame::History) -> Result<ActionReply, Error> {
+async fn history(
+    api: &ApiState,
+    request: &ActionRequest,
+    frame: frame::History,
+) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     let limit = decode::bounded(frame.limit)?;
     let page = decode::page(frame.before, frame.after)?;
@@ -187,7 +191,7 @@ async fn history(api: &Shared, request: &ActionRequest, frame: frame::History) -
 }
 
 /// The newest rooms, all in one answer; in pages for whom asks for them.
-async fn list(api: &Shared, request: &ActionRequest, frame: frame::List) -> Result<ActionReply, Error> {
+async fn list(api: &ApiState, request: &ActionRequest, frame: frame::List) -> Result<ActionReply, Error> {
     let is_paged = frame.limit.is_some() || frame.cursor.is_some();
     let limit = if is_paged { decode::bounded(frame.limit)? } else { LIST };
     let before = frame.cursor.as_deref().map(decode::cursor).transpose()?;
@@ -218,7 +222,7 @@ async fn mark_read(
 }
 
 async fn invite(
-    api: &Shared,
+    api: &ApiState,
     request: &ActionRequest,
     frame: frame::Invite,
     write: &Request<'_>,

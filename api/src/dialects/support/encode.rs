@@ -8,15 +8,15 @@ use protocol::{
 
 use super::wire::{self, Answer, Done};
 use crate::{
-    page::{self, Entry, HTTP_MAX_BYTES},
+    page::{self, HTTP_MAX_BYTES, PageEntry},
     queries::{
         messages::Message,
         support::{Listed, Room},
     },
 };
 
-impl Entry for wire::Room {}
-impl Entry for wire::Message {}
+impl PageEntry for wire::Room {}
+impl PageEntry for wire::Message {}
 
 /// An answer with that text.
 pub(super) const fn answer<T>(message: &'static str, response: T) -> Answer<T> {
@@ -47,7 +47,7 @@ pub(super) fn room(room: Room) -> wire::Room {
 pub(super) fn rooms(listed: Listed) -> Result<wire::Rooms, Error> {
     let Listed { rooms, next } = listed;
     let ids: Vec<RoomId> = rooms.iter().map(|room| room.id).collect();
-    let fitted = page::fit(rooms.into_iter().map(room), HTTP_MAX_BYTES)?;
+    let fitted = page::fit_page(rooms.into_iter().map(room), HTTP_MAX_BYTES)?;
     let last = fitted.entries.len().checked_sub(1).and_then(|last| ids.get(last)).copied();
     let next = if fitted.is_cut { last } else { next };
     Ok(wire::Rooms { rooms: fitted.entries, next: next.map(|room| room.to_string()) })
@@ -79,7 +79,7 @@ pub(super) fn messages(
         }
     };
     let newest_first = messages.into_iter().rev().map(message);
-    let page::Fitted { entries: mut messages, is_cut } = page::fit(newest_first, HTTP_MAX_BYTES)?;
+    let page::FittedPage { entries: mut messages, is_cut } = page::fit_page(newest_first, HTTP_MAX_BYTES)?;
     messages.reverse();
     let next = messages.first().filter(|_| has_more || is_cut).map(|first| first.of.id.clone());
     Ok(Answer { next, ..answer(text, messages) })

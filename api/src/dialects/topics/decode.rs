@@ -8,7 +8,7 @@ use super::{
     wire,
 };
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     commands::topics::{Asked, DESCRIPTION_MAX, Make, TITLE_MAX},
     media::{PICTURE_MAX, Picture, Refused},
 };
@@ -28,7 +28,7 @@ const NO_PICTURE: &str =
 const TOO_MANY_PIXELS: &str = "This picture has too many pixels.";
 
 /// A chat to make.
-pub(super) async fn new_chat(api: &Shared, mut fields: Fields) -> Result<Make, Refusal> {
+pub(super) async fn new_chat(api: &ApiState, mut fields: Fields) -> Result<Make, Refusal> {
     let title = title(fields.take("title"));
     let category = category(fields.take("room"), &api.topics);
     let given = fields.take("img");
@@ -128,7 +128,7 @@ fn description(given: Option<Given>) -> Checked<Option<String>> {
 }
 
 async fn picture(
-    api: &Shared,
+    api: &ApiState,
     given: Option<Given>,
     is_form: bool,
 ) -> Result<Checked<Option<Picture>>, Error> {

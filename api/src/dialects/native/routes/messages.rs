@@ -77,7 +77,7 @@ pub(super) async fn search(
     };
     let (found, next) = commands::search::search(&api, &caller, query).await?;
     let messages = found.messages.into_iter().map(|(room, message)| encode::message(room, message));
-    let fitted = page::fit(messages, HTTP_MAX_BYTES)?;
+    let fitted = page::fit_page(messages, HTTP_MAX_BYTES)?;
     let last = fitted.entries.last().map(|last| (last.created_at, last.room, last.id));
     let next = if fitted.is_cut { last } else { next };
     let page = wire::Page { results: fitted.entries, next: next.map(decode::write_found) };

@@ -22,7 +22,7 @@ pub(super) async fn make_room(
     Json(body): Json<wire::NewRoom>,
 ) -> Result<Made<wire::Room>, Problem> {
     if body.kind == Some(wire::NewKind::Match) {
-        let paired = pairs::make_match(&api, &caller, body.name, body.users, &key.request()).await?;
+        let paired = pairs::create_match(&api, &caller, body.name, body.users, &key.request()).await?;
         let room = encode::room(paired.room, paired.applied);
         return Ok(if paired.is_new { Made::New(room) } else { Made::Known(room) });
     }
@@ -55,7 +55,7 @@ pub(super) async fn show_room(
     InRoom(room): InRoom,
 ) -> Answer<wire::Room> {
     let room = rooms::show(&api, &caller, room).await?;
-    Ok(axum::Json(page::fit_one(encode::room(room, true), HTTP_MAX_BYTES)?))
+    Ok(axum::Json(page::fit_entry(encode::room(room, true), HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn change_room(
@@ -67,7 +67,7 @@ pub(super) async fn change_room(
 ) -> Answer<wire::Room> {
     let change = rooms::Change { name: body.name, description: body.description, private: body.private };
     let (room, applied) = rooms::change(&api, &caller, room, change, &key.request()).await?;
-    Ok(axum::Json(page::fit_one(encode::room(room, applied), HTTP_MAX_BYTES)?))
+    Ok(axum::Json(page::fit_entry(encode::room(room, applied), HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn close_room(

@@ -60,7 +60,7 @@ pub(super) async fn show(
     OfTeam(team): OfTeam,
 ) -> Answer<wire::Team> {
     let team = encode::team(teams::show(&api, &caller, team).await?, true);
-    Ok(axum::Json(page::fit_one(team, HTTP_MAX_BYTES)?))
+    Ok(axum::Json(page::fit_entry(team, HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn add(

@@ -16,15 +16,15 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{
-    append::{self, Write, Written},
-    key,
+    append::{self, WriteRequest, Written},
     request::Request,
+    request_key,
 };
-use crate::{commands::state::Shared, database::APPLIED_TIMEOUT};
+use crate::{commands::state::ApiState, database::APPLIED_TIMEOUT};
 
 /// The writes of one request.
-pub(crate) struct Control<'a> {
-    api: &'a Shared,
+pub(crate) struct IdempotentWrite<'a> {
+    api: &'a ApiState,
     request: &'a Request<'a>,
     id: MsgId,
     appended: u64,
@@ -32,16 +32,16 @@ pub(crate) struct Control<'a> {
     last: BTreeMap<Shard, u64>,
 }
 
-impl<'a> Control<'a> {
+impl<'a> IdempotentWrite<'a> {
     /// The writes of a request, named by its first event and the caller's key.
     pub(crate) fn new(
-        api: &'a Shared,
+        api: &'a ApiState,
         user: &UserId,
         channel: &Channel,
         first: EventName,
         request: &'a Request<'a>,
     ) -> Self {
-        let id = MsgId::new(user, channel, first, &key(request.key));
+        let id = MsgId::new(user, channel, first, &request_key(request.key));
         Self { api, request, id, appended: 0, last: BTreeMap::new() }
     }
 
@@ -61,14 +61,15 @@ impl<'a> Control<'a> {
     ) -> Result<Written, Error> {
         if self.appended == 0 {
             // What was begun is completed: only the first is refused.
-            self.api.behind.refuse(&self.api.applied, channel.shard(self.api.shards))?;
+            self.api.persister_lag.check(&self.api.applied, channel.shard(self.api.shards))?;
         }
         self.appended += 1;
         let headers = self.request.headers();
-        let written = append::append(self.api, self.request, Write { channel, event, id, headers }).await?;
+        let written =
+            append::append(self.api, self.request, WriteRequest { channel, event, id, headers }).await?;
         self.note(written.position);
         // The node counts its own decisions at once, before it hears them back from the log.
-        self.api.rights.decided(channel, &written.event, written.position.seq);
+        self.api.access.note_control_event(channel, &written.event, written.position.seq);
         Ok(written)
     }
 
@@ -88,21 +89,22 @@ impl<'a> Control<'a> {
         expected: u64,
         until: Instant,
     ) -> Result<(LogPosition, Option<Event>), Error> {
-        self.api.behind.refuse(&self.api.applied, channel.shard(self.api.shards))?;
+        self.api.persister_lag.check(&self.api.applied, channel.shard(self.api.shards))?;
         let append = AppendRequest {
             key: Some(key),
             expected: Some(expected),
             headers: vec![(header::GENERATION, generation.to_string())],
             ..AppendRequest::new(channel, event, self.id)
         };
-        let (position, earlier) = append::acknowledged(self.api, self.request, append, until).await?;
+        let (position, earlier) =
+            append::append_until_acknowledged(self.api, self.request, append, until).await?;
         self.appended = 1;
         self.note(position);
         Ok((position, earlier))
     }
 
     /// The request's first event was found in the log: an earlier try has stored it.
-    pub(super) fn found(&mut self) {
+    pub(super) fn note_found(&mut self) {
         self.request.progress.set_stored();
         self.appended = self.appended.max(1);
     }
@@ -114,7 +116,7 @@ impl<'a> Control<'a> {
     }
 
     /// Waits until Postgres has all of it; false where it has not, a second later.
-    pub(crate) async fn applied(self) -> bool {
+    pub(crate) async fn wait_until_applied(self) -> bool {
         let until = Instant::now() + APPLIED_TIMEOUT;
         for (shard, seq) in self.last {
             let left = until.saturating_duration_since(Instant::now());
@@ -128,13 +130,13 @@ impl<'a> Control<'a> {
 
 /// A request of one event. Answers what is stored, and whether Postgres has it.
 pub(super) async fn write(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     channel: &Channel,
     event: Event,
     request: &Request<'_>,
 ) -> Result<(Written, bool), Error> {
-    let mut control = Control::new(api, &caller.user, channel, event.name(), request);
+    let mut control = IdempotentWrite::new(api, &caller.user, channel, event.name(), request);
     let written = control.append(channel, event).await?;
-    Ok((written, control.applied().await))
+    Ok((written, control.wait_until_applied().await))
 }

@@ -27,11 +27,11 @@ use crate::queries::{
 };
 
 /// Members that are read with a room. Of one that has more those who ask are looked up.
-pub(crate) const KNOWN_MAX: usize = 1_000;
+pub(crate) const KNOWN_MEMBERS_MAX: usize = 1_000;
 
 /// A room as far as rights depend on it, and up to which events that is true.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct RoomSnapshot {
     pub(crate) id: RoomId,
     pub(crate) name: String,
     pub(crate) description: Option<String>,
@@ -58,10 +58,10 @@ pub(crate) struct Facts {
     pub(crate) asked_at: Instant,
 }
 
-impl Facts {
+impl RoomSnapshot {
     /// Whether `users` names every member.
     pub(crate) fn names_all(&self) -> bool {
-        self.users.named.len() < KNOWN_MAX
+        self.users.named.len() < KNOWN_MEMBERS_MAX
     }
 
     /// The channel whose events add and remove members.
@@ -78,7 +78,7 @@ impl Facts {
 /// A room, and which of the people asked about are its members. Anybody else counts as none, unless `room` names them.
 #[derive(Clone, Debug)]
 pub(crate) struct RoomAccess {
-    pub(crate) room: Arc<Facts>,
+    pub(crate) room: Arc<RoomSnapshot>,
     members: HashSet<UserId>,
     /// The last event counted in for all of `members`: of the shard that [`Facts::members_as_of`] is about.
     members_as_of: u64,
@@ -88,7 +88,7 @@ pub(crate) struct RoomAccess {
 
 impl RoomAccess {
     /// A room whose other members are not known.
-    pub(crate) fn new(room: Arc<Facts>) -> Self {
+    pub(crate) fn new(room: Arc<RoomSnapshot>) -> Self {
         let (members_as_of, asked_at) = (room.members_as_of(), room.asked_at);
         Self { room, members: HashSet::new(), members_as_of, asked_at }
     }
@@ -126,23 +126,23 @@ impl RoomAccess {
     }
 
     /// What the rules need to know for one caller.
-    fn facts(&self, caller: &Caller) -> RoomRights {
-        let Facts { kind, manager, org_id, .. } = &*self.room;
+    fn rights(&self, caller: &Caller) -> RoomRights {
+        let RoomSnapshot { kind, manager, org_id, .. } = &*self.room;
         let is_member = self.has_member(&caller.user);
         RoomRights { kind: *kind, manager: manager.clone(), is_member, org_id: org_id.clone() }
     }
 
-    pub(crate) fn may_enter(&self, caller: &Caller) -> bool {
-        self.facts(caller).may_enter(caller)
+    pub(crate) fn can_join(&self, caller: &Caller) -> bool {
+        self.rights(caller).can_join(caller)
     }
 
-    pub(crate) fn may_manage(&self, caller: &Caller) -> bool {
-        self.facts(caller).may_manage(caller)
+    pub(crate) fn can_manage(&self, caller: &Caller) -> bool {
+        self.rights(caller).can_manage(caller)
     }
 
     /// By what right sockets follow the room.
     pub(crate) fn grant(&self) -> AccessGrant {
-        let Facts { kind, team, as_of, last_event, .. } = &*self.room;
+        let RoomSnapshot { kind, team, as_of, last_event, .. } = &*self.room;
         AccessGrant {
             public: kind.is_open(),
             pair: kind.is_pair(),
@@ -175,8 +175,8 @@ struct Row {
 /// Rows and watermarks of one statement belong to one snapshot. `$1` = the room, `$2` = its shard, `$3` = the shard of
 /// its team, where that is known, `$4` = the people asked about.
 fn sql() -> String {
-    let of_room = members::first(KNOWN_MAX, "room", "$2", "$1");
-    let of_team = members::first(KNOWN_MAX, "team", "$3", "r.team");
+    let of_room = members::first(KNOWN_MEMBERS_MAX, "room", "$2", "$1");
+    let of_team = members::first(KNOWN_MEMBERS_MAX, "team", "$3", "r.team");
     let (room_size, team_size) = (members::count("room", "$2", "$1"), members::count("team", "$3", "r.team"));
     let (in_room, in_team) =
         (members::among("room", "$2", "$1", "$4"), members::among("team", "$3", "r.team", "$4"));
@@ -207,7 +207,7 @@ WHERE r.shard = -1 AND r.id = $1"
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn facts(
+pub(crate) async fn read_room(
     pool: &Database,
     shards: ShardCount,
     room: RoomId,
@@ -237,7 +237,7 @@ pub(crate) async fn facts(
         }
         let mut named = users(&row.users)?;
         named.sort();
-        let facts = Facts {
+        let facts = RoomSnapshot {
             id: room,
             name: row.name,
             description: row.description,
@@ -260,9 +260,9 @@ pub(crate) async fn facts(
     }
 }
 
-impl From<&Facts> for Room {
+impl From<&RoomSnapshot> for Room {
     /// The room without its participants and messages, on which rights do not depend.
-    fn from(facts: &Facts) -> Self {
+    fn from(facts: &RoomSnapshot) -> Self {
         let users = if facts.kind.is_open() { Members::default() } else { facts.users.shown() };
         Self {
             id: facts.id,

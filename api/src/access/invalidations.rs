@@ -16,14 +16,14 @@ use protocol::{
 use tokio::{sync::watch, time::Instant};
 
 /// What a snapshot says it contains of one channel: all events of its shard up to there.
-pub(super) struct Seen<'a> {
+pub(super) struct Snapshot<'a> {
     pub(super) channel: &'a Channel,
     pub(super) as_of: u64,
 }
 
 /// What a snapshot lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lack {
+pub(super) enum Stale {
     /// That event of that shard, or what came before it.
     Event(Shard, u64),
     /// It is not known yet: hearing has just begun.
@@ -31,80 +31,81 @@ pub(super) enum Lack {
 }
 
 /// Everything heard.
-pub(super) struct Heard {
+pub(super) struct AccessInvalidations {
     shards: ShardCount,
-    state: Mutex<State>,
+    state: Mutex<InvalidationState>,
     /// Counts what changed, for those who wait.
     changes: watch::Sender<u64>,
 }
 
-struct State {
+struct InvalidationState {
     connected: bool,
     /// Goes up with each break.
     generation: u64,
     /// By shard: what every snapshot must contain. `None` until the shard's leader has said it.
-    floors: Vec<Option<u64>>,
-    channels: HashMap<Channel, Word>,
+    min_seqs: Vec<Option<u64>>,
+    channels: HashMap<Channel, ChannelInvalidation>,
 }
 
 /// How long it is remembered that a right was taken away: by then fan-out has had everybody confirmed who is in
 /// the room, or has put them out.
-const NARROWED: Duration = Duration::from_secs(60);
+const NARROWED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The last control event heard of a channel, until Postgres has it and nobody can write there by an older right.
 #[derive(Clone, Copy, Default)]
-struct Word {
+struct ChannelInvalidation {
     seq: u64,
     /// One of them took a right from somebody.
-    takes: bool,
+    revokes: bool,
     /// When the last one that did so was heard.
     narrowed_at: Option<Instant>,
 }
 
-impl Word {
+impl ChannelInvalidation {
     fn is_narrowed(&self) -> bool {
-        self.narrowed_at.is_some_and(|at| at.elapsed() < NARROWED)
+        self.narrowed_at.is_some_and(|at| at.elapsed() < NARROWED_TIMEOUT)
     }
 }
 
-impl Heard {
+impl AccessInvalidations {
     /// Nothing is heard yet.
     pub(super) fn new(shards: ShardCount) -> Self {
         let floors = vec![None; shards.all().count()];
-        let state = State { connected: true, generation: 0, floors, channels: HashMap::new() };
+        let state =
+            InvalidationState { connected: true, generation: 0, min_seqs: floors, channels: HashMap::new() };
         Self { shards, state: Mutex::new(state), changes: watch::Sender::new(0) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, InvalidationState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hearing has had a break, or begins: what is cached counts for nothing.
-    pub(super) fn begin(&self, connected: bool) {
+    pub(super) fn restart(&self, connected: bool) {
         let mut state = self.state();
         state.connected = connected;
         state.generation += 1;
-        state.floors.fill(None);
+        state.min_seqs.fill(None);
         drop(state);
         self.changes.send_modify(|count| *count += 1);
     }
 
     /// The subscriptions stood when the shard's log ended there. What was asked before a break says
     /// nothing of what came after it.
-    pub(super) fn floor(&self, generation: u64, shard: Shard, last: u64) {
+    pub(super) fn set_min_seq(&self, generation: u64, shard: Shard, last: u64) {
         let mut state = self.state();
         if state.generation != generation {
             return;
         }
-        state.floors[shard.index()] = Some(last);
+        state.min_seqs[shard.index()] = Some(last);
         drop(state);
         self.changes.send_modify(|count| *count += 1);
     }
 
     /// Shards whose floor is asked for.
-    pub(super) fn open(&self) -> Vec<Shard> {
+    pub(super) fn shards_without_min_seq(&self) -> Vec<Shard> {
         let state = self.state();
-        self.shards.all().filter(|shard| state.floors[shard.index()].is_none()).collect()
+        self.shards.all().filter(|shard| state.min_seqs[shard.index()].is_none()).collect()
     }
 
     /// A control event.
@@ -112,7 +113,7 @@ impl Heard {
         let mut state = self.state();
         let word = state.channels.entry(channel).or_default();
         word.seq = word.seq.max(seq);
-        word.takes |= takes;
+        word.revokes |= takes;
         if takes {
             word.narrowed_at = Some(Instant::now());
         }
@@ -122,19 +123,19 @@ impl Heard {
     pub(super) fn narrow(&self, room: Channel) {
         let mut state = self.state();
         let word = state.channels.entry(room).or_default();
-        word.takes = true;
+        word.revokes = true;
         word.narrowed_at = Some(Instant::now());
     }
 
     /// Whether a right to a channel was taken away a short time ago.
     pub(super) fn is_narrowed(&self, channel: &Channel) -> bool {
-        self.state().channels.get(channel).is_some_and(Word::is_narrowed)
+        self.state().channels.get(channel).is_some_and(ChannelInvalidation::is_narrowed)
     }
 
     /// Forgets what Postgres has; snapshots asked for before that are refused by their shard's floor.
     pub(super) fn forget(&self, applied: impl Fn(Shard) -> u64) {
         let mut state = self.state();
-        let State { floors, channels, .. } = &mut *state;
+        let InvalidationState { min_seqs: floors, channels, .. } = &mut *state;
         channels.retain(|channel, word| {
             let shard = channel.shard(self.shards);
             // How a room was made says nothing without what became of it since.
@@ -163,44 +164,44 @@ impl Heard {
 
     /// What a new snapshot lacks of what it must contain. Where the broker is not reachable nothing is
     /// heard, nobody can be removed by this node, and only its own HTTP readers ask: the snapshot counts.
-    pub(super) fn lacks(&self, seen: &[Seen<'_>]) -> Option<Lack> {
+    pub(super) fn find_stale(&self, seen: &[Snapshot<'_>]) -> Option<Stale> {
         let state = self.state();
         seen.iter().find_map(|part| {
             let shard = part.channel.shard(self.shards);
             let word = state.channels.get(part.channel).map_or(0, |word| word.seq);
-            let floor = match state.floors.get(shard.index()) {
+            let floor = match state.min_seqs.get(shard.index()) {
                 Some(Some(floor)) => *floor,
-                _ if state.connected => return Some(Lack::Unknown),
+                _ if state.connected => return Some(Stale::Unknown),
                 _ => 0,
             };
             let needed = word.max(floor);
-            (part.as_of < needed).then_some(Lack::Event(shard, needed))
+            (part.as_of < needed).then_some(Stale::Event(shard, needed))
         })
     }
 
     /// Whether a kept snapshot lacks an event heard since.
-    pub(super) fn is_outdated(&self, seen: &[Seen<'_>]) -> bool {
+    pub(super) fn is_outdated(&self, seen: &[Snapshot<'_>]) -> bool {
         let state = self.state();
         seen.iter().any(|part| state.channels.get(part.channel).is_some_and(|word| word.seq > part.as_of))
     }
 
     /// Whether everything that happened to a room that Postgres has not got was heard: it was made
     /// since hearing began. `None` where not; else what was heard of it.
-    pub(super) fn whole_life(&self, made: u64, room: &Channel) -> Option<Life> {
+    pub(super) fn changes_since_creation(&self, made: u64, room: &Channel) -> Option<ChangesSinceCreation> {
         let state = self.state();
-        let begun = state.floors.first().copied().flatten()?;
-        let heard = state.floors[room.shard(self.shards).index()].is_some();
+        let begun = state.min_seqs.first().copied().flatten()?;
+        let heard = state.min_seqs[room.shard(self.shards).index()].is_some();
         (made > begun && heard).then(|| match state.channels.get(room) {
-            None => Life::Quiet,
-            Some(Word { takes: false, .. }) => Life::Grew,
-            Some(_) => Life::Changed,
+            None => ChangesSinceCreation::Quiet,
+            Some(ChannelInvalidation { revokes: false, .. }) => ChangesSinceCreation::Grew,
+            Some(_) => ChangesSinceCreation::Changed,
         })
     }
 }
 
 /// What was heard of a room since it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum ChangesSinceCreation {
     /// Nothing: it is as it was made.
     Quiet,
     /// People were let in, nobody was put out: a yes from how it was made is still one, a no says nothing.
@@ -217,51 +218,55 @@ mod tests {
 
     const ROOM: Channel = Channel::Room(RoomId(8));
 
-    fn hearing() -> (Heard, Shard) {
+    fn hearing() -> (AccessInvalidations, Shard) {
         let shards = ShardCount::new(8).expect("8");
-        let heard = Heard::new(shards);
-        heard.begin(true);
+        let heard = AccessInvalidations::new(shards);
+        heard.restart(true);
         (heard, ROOM.shard(shards))
     }
 
-    fn lack(heard: &Heard, as_of: u64) -> Option<Lack> {
-        heard.lacks(&[Seen { channel: &ROOM, as_of }])
+    fn lack(heard: &AccessInvalidations, as_of: u64) -> Option<Stale> {
+        heard.find_stale(&[Snapshot { channel: &ROOM, as_of }])
     }
 
     #[test]
     fn a_snapshot_must_contain_what_the_log_held_when_hearing_began() {
         let (heard, shard) = hearing();
-        assert_eq!(lack(&heard, 100), Some(Lack::Unknown));
-        heard.floor(1, shard, 7);
-        assert_eq!(lack(&heard, 6), Some(Lack::Event(shard, 7)));
+        assert_eq!(lack(&heard, 100), Some(Stale::Unknown));
+        heard.set_min_seq(1, shard, 7);
+        assert_eq!(lack(&heard, 6), Some(Stale::Event(shard, 7)));
         assert_eq!(lack(&heard, 7), None);
-        heard.begin(true);
-        assert_eq!(lack(&heard, 7), Some(Lack::Unknown), "a break ends what was known");
-        heard.begin(false);
+        heard.restart(true);
+        assert_eq!(lack(&heard, 7), Some(Stale::Unknown), "a break ends what was known");
+        heard.restart(false);
         assert_eq!(lack(&heard, 0), None, "without a broker the database alone counts");
     }
 
     #[test]
     fn a_snapshot_must_contain_what_was_heard_of_its_room() {
         let (heard, shard) = hearing();
-        heard.floor(1, shard, 0);
+        heard.set_min_seq(1, shard, 0);
         heard.note(ROOM, 9, true);
-        assert_eq!(lack(&heard, 8), Some(Lack::Event(shard, 9)));
-        assert!(heard.is_outdated(&[Seen { channel: &ROOM, as_of: 8 }]));
+        assert_eq!(lack(&heard, 8), Some(Stale::Event(shard, 9)));
+        assert!(heard.is_outdated(&[Snapshot { channel: &ROOM, as_of: 8 }]));
         assert_eq!(lack(&heard, 9), None);
         let other = Channel::Room(RoomId(16));
-        assert_eq!(heard.lacks(&[Seen { channel: &other, as_of: 8 }]), None, "another room of the shard");
+        assert_eq!(
+            heard.find_stale(&[Snapshot { channel: &other, as_of: 8 }]),
+            None,
+            "another room of the shard"
+        );
         heard.forget(|shard| if shard == Shard::SYSTEM { 7 } else { 9 });
         heard.forget(|_| 8);
-        assert_eq!(lack(&heard, 8), Some(Lack::Event(shard, 9)), "not applied yet");
+        assert_eq!(lack(&heard, 8), Some(Stale::Event(shard, 9)), "not applied yet");
         heard.forget(|_| 9);
-        assert_eq!(lack(&heard, 8), Some(Lack::Event(shard, 9)), "a snapshot on its way is refused still");
+        assert_eq!(lack(&heard, 8), Some(Stale::Event(shard, 9)), "a snapshot on its way is refused still");
     }
 
     #[test]
     fn a_right_that_was_taken_away_is_remembered_after_postgres_has_it() {
         let (heard, shard) = hearing();
-        heard.floor(1, shard, 0);
+        heard.set_min_seq(1, shard, 0);
         heard.note(ROOM, 8, false);
         assert!(!heard.is_narrowed(&ROOM), "who is added takes nothing away");
         heard.note(ROOM, 9, true);
@@ -273,7 +278,7 @@ mod tests {
         heard.narrow(other.clone());
         assert!(heard.is_narrowed(&other), "its team lost somebody");
         assert_eq!(
-            heard.lacks(&[Seen { channel: &other, as_of: 0 }]),
+            heard.find_stale(&[Snapshot { channel: &other, as_of: 0 }]),
             None,
             "which no event of its own says"
         );
@@ -282,15 +287,15 @@ mod tests {
     #[test]
     fn a_room_that_postgres_has_not_got_is_known_if_it_was_made_in_hearing() {
         let (heard, shard) = hearing();
-        assert_eq!(heard.whole_life(8, &ROOM), None);
-        heard.floor(1, shard, 0);
-        heard.floor(1, Shard::SYSTEM, 7);
-        assert_eq!(heard.whole_life(7, &ROOM), None, "made before");
-        assert_eq!(heard.whole_life(8, &ROOM), Some(Life::Quiet));
+        assert_eq!(heard.changes_since_creation(8, &ROOM), None);
+        heard.set_min_seq(1, shard, 0);
+        heard.set_min_seq(1, Shard::SYSTEM, 7);
+        assert_eq!(heard.changes_since_creation(7, &ROOM), None, "made before");
+        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Quiet));
         heard.note(ROOM, 1, false);
-        assert_eq!(heard.whole_life(8, &ROOM), Some(Life::Grew));
+        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Grew));
         heard.note(ROOM, 2, true);
         heard.note(ROOM, 3, false);
-        assert_eq!(heard.whole_life(8, &ROOM), Some(Life::Changed));
+        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Changed));
     }
 }

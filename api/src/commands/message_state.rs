@@ -12,13 +12,13 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::append;
-use crate::{commands::state::Shared, queries::messages};
+use crate::{commands::state::ApiState, queries::messages};
 
 /// Deletions of a room that are looked at in the log, one question each; where Postgres lacks more it is waited for.
-const LOOKS: usize = 100;
+const DELETIONS_READ_MAX: usize = 100;
 
 /// A message of that id was sent to the room; it may have been deleted since.
-pub(super) async fn exists(api: &Shared, room: RoomId, id: MessageId) -> Result<(), Error> {
+pub(super) async fn exists(api: &ApiState, room: RoomId, id: MessageId) -> Result<(), Error> {
     let channel = Channel::Room(room);
     let shard = channel.shard(api.shards);
     let stored =
@@ -33,7 +33,7 @@ pub(super) async fn exists(api: &Shared, room: RoomId, id: MessageId) -> Result<
 }
 
 /// What has become of a message.
-pub(super) enum Fate {
+pub(super) enum MessageState {
     /// It is there.
     Present { author: UserId },
     /// It was deleted, by that event.
@@ -42,7 +42,7 @@ pub(super) enum Fate {
 
 /// The last deletion in a room that the log still has; 0 where it has none. A message that the log still has was
 /// deleted by none before that: what is later in the log leaves it later.
-pub(super) async fn last_deletion(api: &Shared, room: RoomId) -> Result<u64, Error> {
+pub(super) async fn last_deletion(api: &ApiState, room: RoomId) -> Result<u64, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::MessageDelete, None);
     let last = log::last(&api.jetstream, &subject).await;
     Ok(last.map_err(|error| Error::unavailable("The log", &error))?.map_or(0, |last| last.seq))
@@ -52,13 +52,13 @@ pub(super) async fn last_deletion(api: &Shared, room: RoomId) -> Result<u64, Err
 ///
 /// # Errors
 /// When there was no such message, or what is known of it does not come by the deadline.
-pub(super) async fn of(
-    api: &Shared,
+pub(super) async fn message_state(
+    api: &ApiState,
     room: RoomId,
     id: MessageId,
     deletion: u64,
     deadline: Instant,
-) -> Result<Fate, Error> {
+) -> Result<MessageState, Error> {
     let shard = Channel::Room(room).shard(api.shards);
     let sent = log::get_event(&api.jetstream, shard, id.0, &[EventName::ChatMessage]).await?;
     let author = sent.and_then(|(_, event)| match event {
@@ -68,17 +68,17 @@ pub(super) async fn of(
     if deletion < id.0
         && let Some(author) = author
     {
-        return Ok(Fate::Present { author });
+        return Ok(MessageState::Present { author });
     }
     let applied = api.applied.current(shard).map_or(0, |applied| applied.seq);
     if deletion > applied {
         let from = if author.is_some() { id.0 } else { applied } + 1;
         match (deleted_since(api, room, id, from).await?, author) {
-            (Search::Found(by), _) => return Ok(Fate::Deleted { by }),
-            (Search::None, Some(author)) => return Ok(Fate::Present { author }),
+            (DeletionSearch::Found(by), _) => return Ok(MessageState::Deleted { by }),
+            (DeletionSearch::None, Some(author)) => return Ok(MessageState::Present { author }),
             // Up to there Postgres tells.
-            (Search::None, None) => {}
-            (Search::TooMany, _) => {
+            (DeletionSearch::None, None) => {}
+            (DeletionSearch::TooMany, _) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if !api.applied.wait(shard, deletion, left).await {
                     let why = "the room's last deletions are not applied yet";
@@ -88,14 +88,14 @@ pub(super) async fn of(
         }
     }
     match messages::author(&api.pool, shard, room, id).await? {
-        Some((_, Some(by))) => Ok(Fate::Deleted { by }),
-        Some((author, None)) => Ok(Fate::Present { author }),
+        Some((_, Some(by))) => Ok(MessageState::Deleted { by }),
+        Some((author, None)) => Ok(MessageState::Present { author }),
         None => Err(Error::not_found()),
     }
 }
 
 /// What a search of the log for a deletion has shown.
-enum Search {
+enum DeletionSearch {
     /// The event that deletes the message.
     Found(u64),
     /// There is none.
@@ -105,19 +105,24 @@ enum Search {
 }
 
 /// Searches the log, from a sequence on, for the event by which a message was deleted.
-async fn deleted_since(api: &Shared, room: RoomId, id: MessageId, mut from: u64) -> Result<Search, Error> {
+async fn deleted_since(
+    api: &ApiState,
+    room: RoomId,
+    id: MessageId,
+    mut from: u64,
+) -> Result<DeletionSearch, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::MessageDelete, None);
-    for _ in 0..LOOKS {
+    for _ in 0..DELETIONS_READ_MAX {
         let next = log::next(&api.jetstream, &subject, from).await;
         let Some(next) = next.map_err(|error| Error::unavailable("The log", &error))? else {
-            return Ok(Search::None);
+            return Ok(DeletionSearch::None);
         };
         if let Some(Event::MessageDelete(delete)) = append::decode(&next)
             && delete.messages_ids.contains(&id)
         {
-            return Ok(Search::Found(next.seq));
+            return Ok(DeletionSearch::Found(next.seq));
         }
         from = next.seq + 1;
     }
-    Ok(Search::TooMany)
+    Ok(DeletionSearch::TooMany)
 }

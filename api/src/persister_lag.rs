@@ -17,14 +17,14 @@ use protocol::{
 use tokio::time::Instant;
 
 /// A persister that says nothing for so long does not live.
-const SILENCE: Duration = Duration::from_secs(3);
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(3);
 /// What was appended that long ago should be in Postgres.
-const LATE: Duration = Duration::from_secs(2);
+const LAG_MAX: Duration = Duration::from_secs(2);
 
 /// By shard: one of this node's appends that Postgres had not got, and since when.
-pub(crate) struct Behind(Vec<Mutex<Option<(u64, Instant)>>>);
+pub(crate) struct PersisterLag(Vec<Mutex<Option<(u64, Instant)>>>);
 
-impl Behind {
+impl PersisterLag {
     /// Nothing is appended yet.
     pub(crate) fn new(shards: ShardCount) -> Self {
         Self(shards.all().map(|_| Mutex::new(None)).collect())
@@ -44,13 +44,13 @@ impl Behind {
     ///
     /// # Errors
     /// Says so.
-    pub(crate) fn refuse(&self, applied: &AppliedWatch, shard: Shard) -> Result<(), Error> {
+    pub(crate) fn check(&self, applied: &AppliedWatch, shard: Shard) -> Result<(), Error> {
         let seen = applied.current(shard).map_or(0, |applied| applied.seq);
         let waiting = self.0.get(shard.index()).and_then(|waiting| {
             let waiting = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.filter(|(seq, at)| *seq > seen && at.elapsed() > LATE)
+            waiting.filter(|(seq, at)| *seq > seen && at.elapsed() > LAG_MAX)
         });
-        if waiting.is_some() || applied.silence(shard) > SILENCE {
+        if waiting.is_some() || applied.silence(shard) > NOTICE_TIMEOUT {
             let detail = "The database is behind: nothing can be changed now. Try again.";
             return Err(Error::new(ErrorCode::Unavailable, detail));
         }

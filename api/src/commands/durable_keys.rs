@@ -18,7 +18,7 @@ use service::metric_names as names;
 use tokio::time::timeout;
 
 use super::messages::Sent;
-use crate::{commands::state::Shared, queries::keys};
+use crate::{commands::state::ApiState, queries::keys};
 
 /// Up to that age the broker decides: less than its minute by what a request may take, and by [`AHEAD_MS`].
 const YOUNG_MS: i64 = 50_000;
@@ -56,7 +56,7 @@ fn is_old(key: &str, now_ms: i64) -> bool {
 /// # Errors
 /// When that can't be known now, or the message has another text.
 pub(super) async fn stored_before(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     client_id: &str,

@@ -5,17 +5,17 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// The first pause that is one.
-const SHORTEST: Duration = Duration::from_millis(5);
-const LONGEST: Duration = Duration::from_millis(100);
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// The tries of one question: the second follows at once, then come pauses that grow.
 #[derive(Debug)]
-pub(crate) struct Tries {
+pub(crate) struct RetryBudget {
     deadline: Instant,
     pause: Option<Duration>,
 }
 
-impl Tries {
+impl RetryBudget {
     /// Tries until then.
     pub(crate) fn within(at_most: Duration) -> Self {
         Self { deadline: Instant::now() + at_most, pause: None }
@@ -37,7 +37,7 @@ impl Tries {
     }
 
     fn next_pause(&mut self) -> Duration {
-        let pause = self.pause.map_or(Duration::ZERO, |last| (last * 2).clamp(SHORTEST, LONGEST));
+        let pause = self.pause.map_or(Duration::ZERO, |last| (last * 2).clamp(PAUSE_MIN, PAUSE_MAX));
         self.pause = Some(pause);
         pause
     }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn second_try_follows_at_once_and_a_second_has_few_of_them() {
-        let mut tries = Tries::within(Duration::from_secs(1));
+        let mut tries = RetryBudget::within(Duration::from_secs(1));
         assert_eq!(tries.next_pause(), Duration::ZERO);
         let (mut total, mut count) = (Duration::ZERO, 0);
         while total < Duration::from_secs(1) {
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn tries_end_with_the_deadline() {
-        assert!(!Tries::within(Duration::ZERO).again().await);
-        assert!(Tries::within(Duration::from_secs(60)).again().await);
+        assert!(!RetryBudget::within(Duration::ZERO).again().await);
+        assert!(RetryBudget::within(Duration::from_secs(60)).again().await);
     }
 }

@@ -21,13 +21,13 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    append::{self, is_same, key_reused},
-    control::Control,
+    append::{self, is_same_request, key_reused_error},
+    idempotent_write::IdempotentWrite,
 };
-use crate::{commands::state::Shared, queries::rooms};
+use crate::{commands::state::ApiState, queries::rooms};
 
 /// How long what was seen may be counted on.
-const COUNTED_ON: Duration = Duration::from_secs(5);
+const LATEST_KNOWN_FOR: Duration = Duration::from_secs(5);
 
 /// The key of what is unique by these parts together.
 pub(super) fn key_of(parts: &[&str]) -> String {
@@ -41,7 +41,7 @@ pub(super) fn key_of(parts: &[&str]) -> String {
 }
 
 /// Who holds a key.
-pub(super) struct Holder {
+pub(super) struct UniqueRoom {
     pub(super) room: RoomId,
     /// As it was made, where the log has that still.
     pub(super) made: Option<Made>,
@@ -52,7 +52,7 @@ pub(super) struct Holder {
 }
 
 /// The last room of a key, as it was found.
-struct Last {
+struct LatestRoom {
     room: RoomId,
     generation: u32,
     /// Its creation, where the log has that still.
@@ -66,7 +66,7 @@ struct Creation {
     msg_id: Option<String>,
 }
 
-impl Last {
+impl LatestRoom {
     /// Reads a creation.
     fn of(stored: &StoredEvent) -> Result<Self, Error> {
         let generation = stored.headers.get_last(header::GENERATION);
@@ -82,12 +82,12 @@ impl Last {
     }
 
     /// Whether this request made it: as an earlier try, or under the same key of the caller's.
-    fn is_by(&self, control: &Control<'_>, event: &Event) -> Result<bool, Error> {
+    fn is_by(&self, control: &IdempotentWrite<'_>, event: &Event) -> Result<bool, Error> {
         let Some(creation) = &self.creation else { return Ok(false) };
         if creation.msg_id.as_ref().is_none_or(|id| *id != control.id().to_string()) {
             return Ok(false);
         }
-        if is_same(&creation.event, event) { Ok(true) } else { Err(key_reused(event.name())) }
+        if is_same_request(&creation.event, event) { Ok(true) } else { Err(key_reused_error(event.name())) }
     }
 
     /// Its place in the log; 0 where it has left that.
@@ -97,33 +97,33 @@ impl Last {
 }
 
 /// The room of a key, made by `event` where there is none that is open.
-pub(super) async fn hold(
-    api: &Shared,
-    control: Control<'_>,
+pub(super) async fn get_or_create(
+    api: &ApiState,
+    control: IdempotentWrite<'_>,
     key: &str,
     event: Event,
-) -> Result<Holder, Error> {
-    hold_if(api, control, key, event, || Ok(())).await
+) -> Result<UniqueRoom, Error> {
+    get_or_create_if(api, control, key, event, || Ok(())).await
 }
 
 /// The same; before one is made, `may_make` is asked once.
-pub(super) async fn hold_if(
-    api: &Shared,
-    mut control: Control<'_>,
+pub(super) async fn get_or_create_if(
+    api: &ApiState,
+    mut control: IdempotentWrite<'_>,
     key: &str,
     event: Event,
     may_make: impl FnOnce() -> Result<(), Error>,
-) -> Result<Holder, Error> {
-    let (last, is_new) = find_or_make(api, &mut control, key, event, may_make).await?;
+) -> Result<UniqueRoom, Error> {
+    let (last, is_new) = find_or_create(api, &mut control, key, event, may_make).await?;
     if last.creation.is_some() {
         control.note(LogPosition { shard: Shard::SYSTEM, seq: last.seq() });
     }
-    let applied = control.applied().await;
+    let applied = control.wait_until_applied().await;
     let made = last.creation.and_then(|creation| match creation.event {
         Event::Chatroom(made) | Event::RoomMade(made) => Some(made),
         _ => None,
     });
-    let mut holder = Holder { room: last.room, made, is_new, applied };
+    let mut holder = UniqueRoom { room: last.room, made, is_new, applied };
     if applied {
         // The row has the last word.
         let row = rooms::of_key(&api.pool, key, Some(last.generation)).await?;
@@ -134,22 +134,22 @@ pub(super) async fn hold_if(
     Ok(holder)
 }
 
-async fn find_or_make(
-    api: &Shared,
-    control: &mut Control<'_>,
+async fn find_or_create(
+    api: &ApiState,
+    control: &mut IdempotentWrite<'_>,
     key: &str,
     event: Event,
     may_make: impl FnOnce() -> Result<(), Error>,
-) -> Result<(Last, bool), Error> {
+) -> Result<(LatestRoom, bool), Error> {
     let mut may_make = Some(may_make);
     let subject = Channel::System.log_subject(api.shards, event.name(), Some(key));
     loop {
-        let until = Instant::now() + COUNTED_ON;
-        let last = find(api, &subject, key).await?;
+        let until = Instant::now() + LATEST_KNOWN_FOR;
+        let last = find_latest(api, &subject, key).await?;
         let (expected, generation) = match last {
             None => (0, 0),
             Some(last) if last.is_by(control, &event)? => {
-                control.found();
+                control.note_found();
                 return Ok((last, true));
             }
             Some(last) if !is_closed(api, last.room).await? => return Ok((last, false)),
@@ -161,10 +161,10 @@ async fn find_or_make(
         let tried = control.append_keyed(&Channel::System, &event, key, generation, expected, until).await;
         match tried {
             // An earlier event of the same name may be of another generation: it says so itself.
-            Ok((position, Some(_))) => return made_before(api, position).await,
+            Ok((position, Some(_))) => return created_before(api, position).await,
             Ok((position, None)) => {
                 let creation = Some(Creation { event, msg_id: None });
-                return Ok((Last { room: RoomId(position.seq), generation, creation }, true));
+                return Ok((LatestRoom { room: RoomId(position.seq), generation, creation }, true));
             }
             // Somebody was faster; or it was an earlier try of our own, which brokers since 2.12 refuse
             // for the sequence before they look at the name.
@@ -175,25 +175,25 @@ async fn find_or_make(
 }
 
 /// The room that the same request made before.
-async fn made_before(api: &Shared, position: LogPosition) -> Result<(Last, bool), Error> {
+async fn created_before(api: &ApiState, position: LogPosition) -> Result<(LatestRoom, bool), Error> {
     let stored = log::get(&api.jetstream, position.shard, position.seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
     let stored = stored
         .ok_or_else(|| Error::new(ErrorCode::OutcomeUnknown, "It was stored, and can't be read now."))?;
-    Ok((Last::of(&stored)?, true))
+    Ok((LatestRoom::of(&stored)?, true))
 }
 
-async fn find(api: &Shared, subject: &str, key: &str) -> Result<Option<Last>, Error> {
+async fn find_latest(api: &ApiState, subject: &str, key: &str) -> Result<Option<LatestRoom>, Error> {
     let last = log::last(&api.jetstream, subject).await.map_err(|e| Error::unavailable("The log", &e))?;
     if let Some(stored) = last {
-        return Last::of(&stored).map(Some);
+        return LatestRoom::of(&stored).map(Some);
     }
     let row = rooms::of_key(&api.pool, key, None).await?;
-    Ok(row.map(|(room, generation)| Last { room, generation, creation: None }))
+    Ok(row.map(|(room, generation)| LatestRoom { room, generation, creation: None }))
 }
 
 /// Whether a room is closed; no close that was acknowledged is missed.
-async fn is_closed(api: &Shared, room: RoomId) -> Result<bool, Error> {
+async fn is_closed(api: &ApiState, room: RoomId) -> Result<bool, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::RoomUpdate, None);
     let last = log::last(&api.jetstream, &subject).await.map_err(|e| Error::unavailable("The log", &e))?;
     if let Some(last) = last
@@ -201,5 +201,5 @@ async fn is_closed(api: &Shared, room: RoomId) -> Result<bool, Error> {
     {
         return Err(Error::unavailable("The room", &"what became of it is not applied yet"));
     }
-    Ok(api.rights.read(room, &[], Instant::now()).await?.room.closed)
+    Ok(api.access.load(room, &[], Instant::now()).await?.room.closed)
 }

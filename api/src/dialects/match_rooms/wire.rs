@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{commands::matches::Shown, queries::people};
+use crate::{commands::match_rooms::Shown, queries::people};
 
 protocol::actions! {
     /// The actions.

@@ -18,10 +18,10 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{open, people};
-use crate::access::{Facts, RoomAccess};
+use super::{people, require_open};
+use crate::access::{RoomAccess, RoomSnapshot};
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     queries::{
         people::{Described, Shown as Person},
         room_lists,
@@ -75,7 +75,7 @@ impl Default for Recent {
     }
 }
 
-async fn found(api: &Shared, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<Match>, Error> {
+async fn found(api: &ApiState, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<Match>, Error> {
     let users: Vec<UserId> = rooms.iter().flat_map(|(_, two)| two.iter().cloned()).collect();
     let known = people::described(api, &users).await?;
     let of = |user: &UserId| known.get(user).cloned().unwrap_or_else(|| Described::unknown(user));
@@ -83,13 +83,13 @@ async fn found(api: &Shared, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<Ma
     Ok(matches.collect())
 }
 
-fn two(facts: &Facts) -> Vec<UserId> {
+fn two(facts: &RoomSnapshot) -> Vec<UserId> {
     facts.users.named.clone()
 }
 
 /// Open match rooms, newest first: of one person, or, where `of` is `None`, of everyone.
 pub(crate) async fn list(
-    api: &Shared,
+    api: &ApiState,
     of: Option<&UserId>,
     before: Option<RoomId>,
     limit: i64,
@@ -99,27 +99,27 @@ pub(crate) async fn list(
 
 /// A match room that the caller may enter: as one of the two, or as an admin who asks as one.
 pub(crate) async fn enter(
-    api: &Shared,
+    api: &ApiState,
     caller: &Caller,
     room: RoomId,
     as_admin: bool,
 ) -> Result<(Match, RoomAccess), Error> {
     let may = |access: &RoomAccess| as_admin || access.has_member(&caller.user);
     let may_enter = |access: &RoomAccess| !access.room.closed && may(access);
-    let access = api.rights.facts(room, &[&caller.user], may_enter).await?;
+    let access = api.access.room_access(room, &[&caller.user], may_enter).await?;
     if access.room.kind != RoomKind::Match {
         return Err(Error::not_found());
     }
     if !may(&access) {
         return Err(Error::forbidden());
     }
-    open(&access.room)?;
+    require_open(&access.room)?;
     let found = recent(api, &access.room).await;
     Ok((Match { room, people: found.people.clone() }, access))
 }
 
 /// The two people of a room, from the cache where it is fresh, or, while Postgres does not answer, however old it is.
-async fn recent(api: &Shared, facts: &Facts) -> Arc<Match> {
+async fn recent(api: &ApiState, facts: &RoomSnapshot) -> Arc<Match> {
     let known = api.matches.0.get(&facts.id);
     if let Some((since, found)) = &known
         && since.elapsed() < FRESH
@@ -138,7 +138,7 @@ async fn recent(api: &Shared, facts: &Facts) -> Arc<Match> {
 }
 
 /// The people and the room with which a message of that sender is stored.
-pub(super) async fn detail(api: &Shared, facts: &Facts, sender: &UserId) -> MessageDetail {
+pub(super) async fn detail(api: &ApiState, facts: &RoomSnapshot, sender: &UserId) -> MessageDetail {
     let found = recent(api, facts).await;
     let sender = match found.people.iter().find(|one| one.user == *sender) {
         Some(one) => one.clone(),

@@ -13,19 +13,19 @@ use tokio::time::Instant;
 use super::teams;
 use crate::{
     access::RoomAccess,
-    commands::state::Shared,
-    page::{self, Entry},
+    commands::state::ApiState,
+    page::{self, PageEntry},
     queries::presence,
 };
 
 /// Entries of a page of participants.
-const PARTICIPANTS: i64 = 5_000;
+const PARTICIPANTS_PAGE: i64 = 5_000;
 
-impl Entry for ParticipantEntry {}
+impl PageEntry for ParticipantEntry {}
 
 /// Names the callers who may not be in the room any more, or follow the team. The answer is read anew, never cached.
-pub(crate) async fn confirm(
-    api: &Shared,
+pub(crate) async fn confirm_access(
+    api: &ApiState,
     room: RoomId,
     team: Option<TeamId>,
     callers: Vec<Caller>,
@@ -35,9 +35,9 @@ pub(crate) async fn confirm(
         return Ok(confirmed(callers, false, grant, |caller| team.has(caller)));
     }
     let people: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
-    let access = api.rights.read(room, &people, Instant::now()).await?;
+    let access = api.access.load(room, &people, Instant::now()).await?;
     let closed = access.room.closed;
-    Ok(confirmed(callers, closed, access.grant(), |caller| !closed && access.may_enter(caller)))
+    Ok(confirmed(callers, closed, access.grant(), |caller| !closed && access.can_join(caller)))
 }
 
 fn confirmed(
@@ -52,17 +52,17 @@ fn confirmed(
 }
 
 /// Who is in a room: a page of them, or all where the asker does not know of pages.
-pub(crate) async fn participants(
-    api: &Shared,
+pub(crate) async fn list_participants(
+    api: &ApiState,
     request: ParticipantsRequest,
 ) -> Result<ParticipantsReply, Error> {
     let ParticipantsRequest { room, after, is_paged, .. } = request;
     if !is_paged {
         return presence::participants(&api.pool, api.shards, room, None, i64::MAX).await;
     }
-    let mut page = presence::participants(&api.pool, api.shards, room, after, PARTICIPANTS).await?;
-    let is_full = page::is_full(&page.present, PARTICIPANTS);
-    let fitted = page::fit(page.present, page::reply_max_bytes(api.client.max_payload()))?;
+    let mut page = presence::participants(&api.pool, api.shards, room, after, PARTICIPANTS_PAGE).await?;
+    let is_full = page::is_full(&page.present, PARTICIPANTS_PAGE);
+    let fitted = page::fit_page(page.present, page::reply_max_bytes(api.client.max_payload()))?;
     let last = fitted.entries.last().filter(|_| is_full || fitted.is_cut);
     page.next = last.map(|last| ParticipantKey { user: last.user.clone(), incarnation: last.incarnation });
     page.present = fitted.entries;
@@ -74,14 +74,13 @@ pub(crate) async fn participants(
 ///
 /// # Errors
 /// When they have no such room.
-pub(crate) async fn signal(api: &Shared, caller: &Caller, user: &UserId) -> Result<(), Error> {
+pub(crate) async fn allow_signal(api: &ApiState, caller: &Caller, user: &UserId) -> Result<(), Error> {
     let other = Caller { user: user.clone(), is_admin: false, org_id: None };
     let people = [&caller.user, user];
-    let may =
-        |access: &RoomAccess| !access.room.closed && access.may_enter(caller) && access.may_enter(&other);
+    let may = |access: &RoomAccess| !access.room.closed && access.can_join(caller) && access.can_join(&other);
     let rooms = presence::in_common(&api.pool, api.shards, &caller.user, user).await?;
     for room in presence::were_in(&api.pool, api.shards, &rooms, people).await? {
-        if may(&api.rights.facts(room, &people, may).await?) {
+        if may(&api.access.room_access(room, &people, may).await?) {
             return Ok(());
         }
     }

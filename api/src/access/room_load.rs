@@ -8,26 +8,26 @@ use std::{
 use protocol::{error::Error, id::UserId};
 use tokio::time::Instant;
 
-use super::facts::RoomAccess;
+use super::room_access::RoomAccess;
 
 /// The right to ask about a room: one asker has it at a time.
 #[derive(Default)]
-pub(super) struct Turn {
+pub(super) struct RoomLoad {
     /// People whom the next question is about. Only requests under way name any, which bounds them.
-    waiting: Mutex<HashSet<UserId>>,
+    waiting_people: Mutex<HashSet<UserId>>,
     /// The last answer, for those who have waited for it.
-    pub(super) last: tokio::sync::Mutex<Option<Answer>>,
+    pub(super) last: tokio::sync::Mutex<Option<LoadedAccess>>,
 }
 
 /// An answer of Postgres, or why there is none.
-pub(super) struct Answer {
+pub(super) struct LoadedAccess {
     pub(super) asked_at: Instant,
     /// The people whom the question was about.
     pub(super) people: HashSet<UserId>,
     pub(super) found: Result<RoomAccess, Error>,
 }
 
-impl Turn {
+impl RoomLoad {
     /// Has the next question be about these people too.
     pub(super) fn wait_for(&self, people: &[&UserId]) {
         self.waiting().extend(people.iter().map(|user| (*user).clone()));
@@ -41,11 +41,11 @@ impl Turn {
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashSet<UserId>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting_people.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Answer {
+impl LoadedAccess {
     /// The answer for an asker who has waited since then and asks about these people; `None` where it may lack
     /// something. An error is everybody's: those who wait would wait for it again one after the other.
     pub(super) fn of(
@@ -70,17 +70,17 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::kept::tests::{room, user};
+    use crate::access::entries::tests::{room, user};
 
-    fn answer(people: &[&str]) -> Answer {
+    fn answer(people: &[&str]) -> LoadedAccess {
         let access = RoomAccess::new(room(1, 7).into()).with([user("bob")], 7, Instant::now());
         let people = people.iter().map(|name| user(name)).collect();
-        Answer { asked_at: Instant::now(), people, found: Ok(access) }
+        LoadedAccess { asked_at: Instant::now(), people, found: Ok(access) }
     }
 
     #[test]
     fn question_is_about_the_people_of_everyone_who_waits() {
-        let turn = Turn::default();
+        let turn = RoomLoad::default();
         turn.wait_for(&[&user("ann")]);
         turn.wait_for(&[&user("bob"), &user("ann")]);
         assert_eq!(turn.people(&[&user("eve")]), ["ann", "bob", "eve"].map(user).into());
@@ -101,7 +101,7 @@ mod tests {
         assert!(of(before, &[&bob, &ann]).is_none(), "nothing is known of ann");
         assert!(of(Instant::now(), &[&bob]).is_none(), "asked for later than it was");
         assert!(answer.of(before, &[&bob], |_| false).is_none(), "something newer was heard");
-        let error = Answer { found: Err(Error::not_found()), ..answer };
+        let error = LoadedAccess { found: Err(Error::not_found()), ..answer };
         assert!(
             error.of(before, &[&ann], |_| false).is_some_and(|found| found.is_err()),
             "an error is everybody's"

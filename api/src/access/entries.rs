@@ -9,42 +9,45 @@ use protocol::{
 use quick_cache::{Weighter, sync::Cache};
 use tokio::time::Instant;
 
-use super::facts::{Facts, RoomAccess};
+use super::room_access::{RoomAccess, RoomSnapshot};
 
 /// Weight of all rooms that are kept: one for a room and one for each person named with it.
-const WEIGHT: u64 = 1_000_000;
+const NAMES_MAX: u64 = 1_000_000;
 /// Rooms expected among them.
-const ROOMS: usize = 50_000;
+const ROOMS_EXPECTED: usize = 50_000;
 /// Memberships that are kept beside.
-const MEMBERS: usize = 500_000;
+const MEMBERSHIPS_MAX: usize = 500_000;
 
 #[derive(Clone)]
-struct Names;
+struct NamesWeighter;
 
-impl Weighter<RoomId, Arc<Facts>> for Names {
-    fn weight(&self, _: &RoomId, facts: &Arc<Facts>) -> u64 {
+impl Weighter<RoomId, Arc<RoomSnapshot>> for NamesWeighter {
+    fn weight(&self, _: &RoomId, facts: &Arc<RoomSnapshot>) -> u64 {
         1 + facts.users.named.len() as u64
     }
 }
 
 /// A person was a member when Postgres was asked.
 #[derive(Clone, Copy)]
-struct Membership {
+struct CachedMembership {
     /// The last event of the channel's shard that is counted in.
     as_of: u64,
     asked_at: Instant,
 }
 
 /// Everything kept. What must hold: a membership is taken out by the event that ends it, and by an answer that lacks it.
-pub(super) struct Kept {
-    rooms: Cache<RoomId, Arc<Facts>, Names>,
+pub(super) struct AccessEntries {
+    rooms: Cache<RoomId, Arc<RoomSnapshot>, NamesWeighter>,
     /// By the channel of the room or of the team that owns it, so that the rooms of a team share them.
-    members: Cache<(Channel, UserId), Membership>,
+    members: Cache<(Channel, UserId), CachedMembership>,
 }
 
-impl Kept {
+impl AccessEntries {
     pub(super) fn new() -> Self {
-        Self { rooms: Cache::with_weighter(ROOMS, WEIGHT, Names), members: Cache::new(MEMBERS) }
+        Self {
+            rooms: Cache::with_weighter(ROOMS_EXPECTED, NAMES_MAX, NamesWeighter),
+            members: Cache::new(MEMBERSHIPS_MAX),
+        }
     }
 
     /// A kept room, with what is kept of these people.
@@ -58,7 +61,7 @@ impl Kept {
         Some(people.iter().fold(access, |access, user| {
             let key = (channel.clone(), (*user).clone());
             match self.members.get(&key) {
-                Some(Membership { as_of, asked_at }) => access.with([key.1], as_of, asked_at),
+                Some(CachedMembership { as_of, asked_at }) => access.with([key.1], as_of, asked_at),
                 None => access,
             }
         }))
@@ -68,7 +71,7 @@ impl Kept {
     pub(super) fn insert(&self, access: &RoomAccess, people: &[&UserId]) {
         let facts = &access.room;
         self.rooms.insert(facts.id, facts.clone());
-        let membership = Membership { as_of: facts.members_as_of(), asked_at: facts.asked_at };
+        let membership = CachedMembership { as_of: facts.members_as_of(), asked_at: facts.asked_at };
         for user in people {
             let key = (facts.members_channel(), (*user).clone());
             if !access.has_member(user) {
@@ -119,15 +122,15 @@ pub(super) mod tests {
     use protocol::{clock::Timestamp, event::RoomKind};
 
     use super::*;
-    use crate::{access::facts::KNOWN_MAX, queries::members::Members};
+    use crate::{access::room_access::KNOWN_MEMBERS_MAX, queries::members::Members};
 
     pub(in crate::access) fn user(name: &str) -> UserId {
         name.parse().expect("an id")
     }
 
     /// Room 8, private, as of an event, with so many members that come before all others.
-    pub(in crate::access) fn room(members: usize, as_of: u64) -> Facts {
-        Facts {
+    pub(in crate::access) fn room(members: usize, as_of: u64) -> RoomSnapshot {
+        RoomSnapshot {
             id: RoomId(8),
             name: "board".to_owned(),
             description: None,
@@ -151,24 +154,24 @@ pub(super) mod tests {
     }
 
     /// Keeps an answer about Bob.
-    fn keep(kept: &Kept, room: Facts, is_member: bool) {
+    fn keep(kept: &AccessEntries, room: RoomSnapshot, is_member: bool) {
         let (as_of, asked_at) = (room.as_of, room.asked_at);
         let access = RoomAccess::new(room.into()).with(is_member.then(|| user("bob")), as_of, asked_at);
         kept.insert(&access, &[&user("bob")]);
     }
 
-    fn access(kept: &Kept) -> RoomAccess {
+    fn access(kept: &AccessEntries) -> RoomAccess {
         kept.access(RoomId(8), &[&user("bob"), &user("eve")]).expect("it is kept")
     }
 
     #[test]
     fn membership_of_a_large_room_outlives_its_room_and_keeps_its_own_age() {
-        let kept = Kept::new();
-        keep(&kept, room(KNOWN_MAX, 7), true);
+        let kept = AccessEntries::new();
+        keep(&kept, room(KNOWN_MEMBERS_MAX, 7), true);
         kept.remove_room(RoomId(8));
         assert!(kept.access(RoomId(8), &[&user("bob")]).is_none());
         // Somebody else has the room read again.
-        let newer = RoomAccess::new(room(KNOWN_MAX, 9).into());
+        let newer = RoomAccess::new(room(KNOWN_MEMBERS_MAX, 9).into());
         kept.insert(&newer, &[&user("eve")]);
         let found = access(&kept);
         assert!(found.has_member(&user("bob")) && !found.has_member(&user("eve")));
@@ -179,28 +182,28 @@ pub(super) mod tests {
 
     #[test]
     fn membership_ends_by_its_removal_and_by_an_answer_that_lacks_it() {
-        let kept = Kept::new();
+        let kept = AccessEntries::new();
         let channel = Channel::Room(RoomId(8));
-        keep(&kept, room(KNOWN_MAX, 7), true);
+        keep(&kept, room(KNOWN_MEMBERS_MAX, 7), true);
         kept.remove_member(&channel, &user("eve"));
         assert!(access(&kept).has_member(&user("bob")), "another's removal");
         kept.remove_member(&channel, &user("bob"));
         assert!(!access(&kept).has_member(&user("bob")));
-        keep(&kept, room(KNOWN_MAX, 9), true);
+        keep(&kept, room(KNOWN_MEMBERS_MAX, 9), true);
         kept.remove_members(&Channel::Room(RoomId(9)));
         assert!(access(&kept).has_member(&user("bob")), "another room's");
         kept.remove_members(&channel);
         assert!(!access(&kept).has_member(&user("bob")));
-        keep(&kept, room(KNOWN_MAX, 9), true);
-        keep(&kept, room(KNOWN_MAX, 10), false);
+        keep(&kept, room(KNOWN_MEMBERS_MAX, 9), true);
+        keep(&kept, room(KNOWN_MEMBERS_MAX, 10), false);
         assert!(!access(&kept).has_member(&user("bob")));
     }
 
     #[test]
     fn room_that_names_all_its_members_needs_no_look_at_others() {
-        let kept = Kept::new();
-        keep(&kept, room(KNOWN_MAX, 7), true);
-        keep(&kept, room(KNOWN_MAX - 1, 9), false);
+        let kept = AccessEntries::new();
+        keep(&kept, room(KNOWN_MEMBERS_MAX, 7), true);
+        keep(&kept, room(KNOWN_MEMBERS_MAX - 1, 9), false);
         let found = access(&kept);
         assert!(found.has_member(&user("0-0998")) && !found.has_member(&user("bob")), "he was put out since");
         assert_eq!(found.grant().as_of, 9);

@@ -13,16 +13,16 @@ use tokio::time::Instant;
 
 use super::wire::{self, Action};
 use crate::{
-    commands::state::Shared,
+    commands::state::ApiState,
     commands::{
-        matches::{self, Match, Shown},
+        match_rooms::{self, Match, Shown},
         messages::{self, Access},
         request::Request,
     },
-    page::{self, Entry},
+    page::{self, PageEntry},
 };
 
-impl Entry for Shown {}
+impl PageEntry for Shown {}
 
 /// The actions, as documents describe them.
 pub(crate) const ACTIONS: &[Described] = Action::DESCRIBED;
@@ -38,7 +38,7 @@ pub(crate) fn is_kept_from_admins(action: &str) -> bool {
 const REQUEST_ID_MAX: usize = 256;
 
 /// Decides one action.
-pub(crate) async fn act(api: &Shared, request: &ActionRequest, deadline: Instant) -> ActionReply {
+pub(crate) async fn act(api: &ApiState, request: &ActionRequest, deadline: Instant) -> ActionReply {
     let write = Request::new(Some(&request.key), deadline);
     match decide(api, request, &write).await {
         Ok(reply) => reply,
@@ -54,7 +54,7 @@ fn detail(error: Error) -> String {
     if error.code == ErrorCode::NotFound { "Not found".to_owned() } else { error.detail }
 }
 
-async fn decide(api: &Shared, request: &ActionRequest, write: &Request<'_>) -> Result<ActionReply, Error> {
+async fn decide(api: &ApiState, request: &ActionRequest, write: &Request<'_>) -> Result<ActionReply, Error> {
     let is_admin = request.surface == Surface::MatchAdmin;
     let action =
         Action::named(&request.action).filter(|action| !is_admin || !NOT_FOR_ADMINS.contains(action));
@@ -89,32 +89,32 @@ fn joined(request: &ActionRequest) -> Result<RoomId, Error> {
 }
 
 /// The same, as it is now; an admin may only look at some.
-async fn current(api: &Shared, request: &ActionRequest) -> Result<Match, Error> {
+async fn current(api: &ApiState, request: &ActionRequest) -> Result<Match, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
-    let (found, _) = matches::enter(api, &request.caller, joined(request)?, as_admin).await?;
+    let (found, _) = match_rooms::enter(api, &request.caller, joined(request)?, as_admin).await?;
     Ok(found)
 }
 
 /// The room that the socket is in, and may write to.
-async fn writable(api: &Shared, request: &ActionRequest) -> Result<RoomId, Error> {
+async fn writable(api: &ApiState, request: &ActionRequest) -> Result<RoomId, Error> {
     let found = current(api, request).await?;
     if request.surface == Surface::MatchAdmin {
-        matches::admin_may_write(&found)?;
+        match_rooms::admin_may_write(&found)?;
     }
     Ok(found.room)
 }
 
 /// The newest rooms, in one answer; to whom asks for a part of them, as many as fit.
-async fn list(api: &Shared, request: &ActionRequest, frame: wire::List) -> Result<ActionReply, Error> {
+async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Result<ActionReply, Error> {
     let of = (request.surface == Surface::Match).then_some(&request.caller.user);
     let limit = match frame.limit {
-        None => matches::LISTED,
-        Some(limit) if (1..=matches::LISTED).contains(&limit) => limit,
-        Some(_) => return Err(Error::bad_request(format!("limit: must be 1 to {}.", matches::LISTED))),
+        None => match_rooms::LISTED,
+        Some(limit) if (1..=match_rooms::LISTED).contains(&limit) => limit,
+        Some(_) => return Err(Error::bad_request(format!("limit: must be 1 to {}.", match_rooms::LISTED))),
     };
-    let found = matches::list(api, of, frame.before, limit).await?;
+    let found = match_rooms::list(api, of, frame.before, limit).await?;
     let is_full = page::is_full(&found, limit);
-    let mut fitted = page::fit(found.iter().map(Match::object), api.socket_max_bytes())?;
+    let mut fitted = page::fit_page(found.iter().map(Match::object), api.socket_max_bytes())?;
     if fitted.is_cut && frame.limit.is_none() && frame.before.is_none() {
         let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";
         return Err(Error::new(ErrorCode::TooLarge, detail));
@@ -126,9 +126,9 @@ async fn list(api: &Shared, request: &ActionRequest, frame: wire::List) -> Resul
     reply(200, &fitted.entries, None)
 }
 
-async fn join(api: &Shared, request: &ActionRequest, frame: wire::JoinRoom) -> Result<ActionReply, Error> {
+async fn join(api: &ApiState, request: &ActionRequest, frame: wire::JoinRoom) -> Result<ActionReply, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
-    let (found, facts) = matches::enter(api, &request.caller, frame.room_pk, as_admin).await?;
+    let (found, facts) = match_rooms::enter(api, &request.caller, frame.room_pk, as_admin).await?;
     let effect = SocketEffect::Subscribe {
         channel: Channel::Room(frame.room_pk),
         participant: true,
@@ -145,7 +145,7 @@ fn leave(request: &ActionRequest) -> Result<ActionReply, Error> {
 }
 
 async fn create(
-    api: &Shared,
+    api: &ApiState,
     request: &ActionRequest,
     frame: wire::CreateMessage,
     write: &Request<'_>,
@@ -168,7 +168,7 @@ async fn create(
 }
 
 async fn edit(
-    api: &Shared,
+    api: &ApiState,
     request: &ActionRequest,
     frame: wire::EditMessage,
     write: &Request<'_>,
@@ -183,7 +183,7 @@ async fn edit(
 }
 
 async fn delete(
-    api: &Shared,
+    api: &ApiState,
     request: &ActionRequest,
     frame: wire::DeleteMessages,
     write: &Request<'_>,

@@ -8,14 +8,14 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 
 /// A process that was silent for so long, while this node heard, is dead.
-const SILENCE: Duration = Duration::from_secs(10);
+const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// A node that has not heard itself for so long has not heard the others either.
-const BREAK: Duration = Duration::from_secs(5);
+const ECHO_GAP_MAX: Duration = Duration::from_secs(5);
 /// A dead process that is never heard again is forgotten.
-const FORGET: Duration = Duration::from_secs(3_600);
+const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 
 #[derive(Clone, Copy)]
-enum Life {
+enum NodeState {
     /// Heard last, or heard of first, then.
     Alive(Instant),
     /// Taken for dead; heard of last then.
@@ -24,49 +24,49 @@ enum Life {
 
 /// All processes that this node knows of.
 #[derive(Default)]
-pub(super) struct Lives {
-    known: HashMap<u64, Life>,
+pub(super) struct FailureDetector {
+    known: HashMap<u64, NodeState>,
     /// Since when this node hears itself without a break, and when it did last.
     hearing: Option<(Instant, Instant)>,
 }
 
-impl Lives {
+impl FailureDetector {
     /// A process says that it lives. False where it was taken for dead: it does not know it yet.
-    pub(super) fn alive(&mut self, process: u64, now: Instant) -> bool {
-        let life = self.known.entry(process).or_insert(Life::Alive(now));
+    pub(super) fn note_alive(&mut self, process: u64, now: Instant) -> bool {
+        let life = self.known.entry(process).or_insert(NodeState::Alive(now));
         match life {
-            Life::Alive(heard) => *heard = now,
-            Life::Dead(heard) => *heard = now,
+            NodeState::Alive(heard) => *heard = now,
+            NodeState::Dead(heard) => *heard = now,
         }
-        matches!(life, Life::Alive(_))
+        matches!(life, NodeState::Alive(_))
     }
 
     /// A process has people. True where it was taken for dead: some of them came to light since.
-    pub(super) fn has_people(&mut self, process: u64, now: Instant) -> bool {
-        let life = self.known.entry(process).or_insert(Life::Alive(now));
-        if let Life::Dead(heard) = life {
+    pub(super) fn note_has_people(&mut self, process: u64, now: Instant) -> bool {
+        let life = self.known.entry(process).or_insert(NodeState::Alive(now));
+        if let NodeState::Dead(heard) = life {
             *heard = now;
         }
-        matches!(life, Life::Dead(_))
+        matches!(life, NodeState::Dead(_))
     }
 
     /// This node has heard itself. Answers who is dead by that.
-    pub(super) fn echo(&mut self, now: Instant) -> Vec<u64> {
+    pub(super) fn note_echo(&mut self, now: Instant) -> Vec<u64> {
         let since = match self.hearing {
-            Some((since, last)) if now - last <= BREAK => since,
+            Some((since, last)) if now - last <= ECHO_GAP_MAX => since,
             _ => now,
         };
         self.hearing = Some((since, now));
         let mut dead = Vec::new();
         self.known.retain(|process, life| match *life {
-            Life::Alive(heard) => {
-                if now - heard.max(since) >= SILENCE {
-                    *life = Life::Dead(now);
+            NodeState::Alive(heard) => {
+                if now - heard.max(since) >= DEAD_AFTER {
+                    *life = NodeState::Dead(now);
                     dead.push(*process);
                 }
                 true
             }
-            Life::Dead(heard) => now - heard < FORGET,
+            NodeState::Dead(heard) => now - heard < FORGET_AFTER,
         });
         dead
     }
@@ -80,14 +80,14 @@ mod tests {
     fn run(echoes: &[u64], alive: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let start = Instant::now();
         let at = |second: u64| start + Duration::from_secs(second);
-        let mut lives = Lives::default();
+        let mut lives = FailureDetector::default();
         let mut dead = Vec::new();
         for second in 0..100 {
             for (_, process) in alive.iter().filter(|(heard, _)| *heard == second) {
-                lives.alive(*process, at(second));
+                lives.note_alive(*process, at(second));
             }
             if echoes.contains(&second) {
-                dead.extend(lives.echo(at(second)).into_iter().map(|process| (second, process)));
+                dead.extend(lives.note_echo(at(second)).into_iter().map(|process| (second, process)));
             }
         }
         dead
@@ -116,30 +116,30 @@ mod tests {
 
     #[test]
     fn who_has_people_and_was_never_heard_is_given_the_same_time() {
-        let (mut lives, start) = (Lives::default(), Instant::now());
+        let (mut lives, start) = (FailureDetector::default(), Instant::now());
         let at = |second: u64| start + Duration::from_secs(second);
         let mut dead = vec![];
         for second in every_two(0..14) {
-            assert!(!lives.has_people(7, at(second)), "not dead at {second}");
-            dead = lives.echo(at(second));
+            assert!(!lives.note_has_people(7, at(second)), "not dead at {second}");
+            dead = lives.note_echo(at(second));
             if !dead.is_empty() {
                 assert_eq!(second, 10);
                 break;
             }
         }
         assert_eq!(dead, [7]);
-        assert!(lives.has_people(7, at(14)), "more of them came to light");
-        assert!(!lives.alive(7, at(15)), "it has to be told");
-        assert!(lives.alive(8, at(15)));
+        assert!(lives.note_has_people(7, at(14)), "more of them came to light");
+        assert!(!lives.note_alive(7, at(15)), "it has to be told");
+        assert!(lives.note_alive(8, at(15)));
     }
 
     #[test]
     fn the_dead_are_forgotten_in_the_end() {
-        let (mut lives, start) = (Lives::default(), Instant::now());
+        let (mut lives, start) = (FailureDetector::default(), Instant::now());
         let at = |second: u64| start + Duration::from_secs(second);
-        lives.alive(7, at(0));
+        lives.note_alive(7, at(0));
         for second in every_two(0..3_700) {
-            lives.echo(at(second));
+            lives.note_echo(at(second));
         }
         assert!(lives.known.is_empty());
     }
