@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::{
     commands::state::APPEND_TIMEOUT,
     commands::{
-        messages::{Access, Send},
-        request::Request,
+        messages::{NewMessage, SenderAccess},
+        request::RequestContext,
     },
     dialects::native,
 };
@@ -57,13 +57,13 @@ pub async fn send(
 fn made(caller: &Caller, room: RoomId, body: &[u8]) -> Result<(Event, MsgId), Error> {
     let (text, client_id) = native::new_message(body)?;
     text::message_text("message", &text, text::TEXT_MAX)?;
-    let request = Request::internal();
-    let mut send = Send {
+    let request = RequestContext::internal();
+    let mut send = NewMessage {
         room,
         text: &text,
         client_id: client_id.as_deref(),
         request: &request,
-        access: Access::Granted,
+        access: SenderAccess::Granted,
         detail: None,
     };
     let (message, id) = send.made(caller);

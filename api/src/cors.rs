@@ -28,9 +28,9 @@ const EXPOSED: [HeaderName; 5] =
 
 /// Answers preflights, and says of other answers which page may read them.
 #[derive(Clone)]
-pub(crate) struct Pages(CorsLayer);
+pub(crate) struct PageCorsLayer(CorsLayer);
 
-impl Pages {
+impl PageCorsLayer {
     /// For pages of these origins, which may read these headers of answers besides.
     pub(crate) fn of<const N: usize>(origins: OriginArgs, exposed: [HeaderName; N]) -> Self {
         let allows = move |_: &HeaderValue, request: &Parts| {
@@ -52,18 +52,18 @@ impl Pages {
     }
 }
 
-impl<S> Layer<S> for Pages {
-    type Service = ForPages<S>;
+impl<S> Layer<S> for PageCorsLayer {
+    type Service = PageCors<S>;
 
-    fn layer(&self, inner: S) -> ForPages<S> {
-        ForPages(self.0.layer(inner))
+    fn layer(&self, inner: S) -> PageCors<S> {
+        PageCors(self.0.layer(inner))
     }
 }
 
 /// Adds the headers of the protocol to answers for pages, and counts preflights. Any other request, an `OPTIONS` that is
 /// no preflight too, goes to the inner service alone.
 #[derive(Clone)]
-pub(crate) struct ForPages<S>(Cors<S>);
+pub(crate) struct PageCors<S>(Cors<S>);
 
 fn is_preflight(request: &Request) -> bool {
     let has = |name| request.headers().contains_key(name);
@@ -81,7 +81,7 @@ fn count(answer: &Response) {
     metrics::counter!(names::HTTP_PREFLIGHTS_TOTAL, "outcome" => outcome).increment(1);
 }
 
-impl<S> Service<Request> for ForPages<S>
+impl<S> Service<Request> for PageCors<S>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {

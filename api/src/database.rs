@@ -31,7 +31,7 @@ use tokio::{
 
 use crate::{
     config::DatabaseArgs,
-    schema::{self, Version},
+    schema::{self, SchemaVersion},
 };
 
 /// How long an answer waits for what it appended to be in Postgres.
@@ -256,7 +256,7 @@ impl Probe<'_> {
     ///
     /// # Errors
     /// When there is no answer in time; the next look uses another connection.
-    pub(crate) async fn look(&mut self) -> Result<Version, Error> {
+    pub(crate) async fn look(&mut self) -> Result<SchemaVersion, Error> {
         let mut connection = self.connection.take();
         let asked = async {
             let connected = match connection.take() {

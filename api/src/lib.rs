@@ -44,13 +44,13 @@ use tokio::sync::{Semaphore, watch};
 
 use access::AccessCache;
 use commands::state::{Api, ApiState};
-use commands::{marks::Marks, search};
+use commands::{marks::ReadMarkThrottle, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
 use database::Database;
-use limits::Limits;
-use media::Media;
+use limits::ApiLimits;
+use media::PictureStore;
 use persister_lag::PersisterLag;
-use schema::Schema;
+use schema::SchemaCheck;
 
 /// People whose description a node remembers.
 const PROFILES: usize = 100_000;
@@ -67,7 +67,7 @@ pub async fn start(
 ) -> anyhow::Result<Router> {
     let component = health.component("api");
     let verifier = TokenVerifier::start(&config.token, shutdown).await?;
-    let media = Media::open(&config.api.media).context("ROOMCAST_MEDIA")?;
+    let media = PictureStore::open(&config.api.media).context("ROOMCAST_MEDIA")?;
     let pool = Database::open(&config.database, config.api.read_connections)?;
     let connection = nats::connect(&config.nats, BrokerUser::Api).await?;
     let jetstream = connection.jetstream();
@@ -79,7 +79,7 @@ pub async fn start(
     let api: Api = Arc::new(ApiState {
         appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
         persister_lag: PersisterLag::new(info.shards),
-        marks: Marks::default(),
+        marks: ReadMarkThrottle::default(),
         applied,
         access: rights.clone(),
         client: connection.client.clone(),
@@ -90,14 +90,14 @@ pub async fn start(
         origins: config.origins.clone(),
         text_max: config.api.text_max,
         low_account: config.api.low_account,
-        limits: Limits::new(&config.api.limits),
+        limits: ApiLimits::new(&config.api.limits),
         address: config.api.address.clone(),
         support: config.api.support,
         topics: config.api.topics.clone(),
         media,
         searches: Semaphore::new(search::AT_ONCE),
         profiles: Cache::new(PROFILES),
-        matches: commands::match_rooms::Recent::default(),
+        matches: commands::match_rooms::RecentMatchRooms::default(),
     });
     let hearing = nats::connect(&config.nats, BrokerUser::Api).await?;
     tasks.spawn_background("rights", access::listen(rights, hearing));
@@ -123,7 +123,7 @@ async fn watch_readiness(
 ) -> anyhow::Result<()> {
     let mut began = false;
     let mut probe = api.pool.probe();
-    let mut schema = Schema::new(fits);
+    let mut schema = SchemaCheck::new(fits);
     loop {
         let pause = if began { LOOK } else { FIRST_LOOK };
         tokio::select! {

@@ -15,7 +15,7 @@ use service::rate::{AtOnce, KeyedRateLimit, Permit};
 use crate::config::LimitArgs;
 
 /// The limits of a node.
-pub(crate) struct Limits {
+pub(crate) struct ApiLimits {
     /// Requests of an address.
     pub(crate) requests: KeyedRateLimit<IpAddr>,
     /// Rooms of the customer desk that an address makes without a token.
@@ -28,7 +28,7 @@ pub(crate) struct Limits {
     visited_rooms: KeyedRateLimit<RoomId>,
 }
 
-impl Limits {
+impl ApiLimits {
     /// The limits that are configured.
     pub(crate) fn new(args: &LimitArgs) -> Self {
         Self {
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn the_host_application_is_not_counted_by_person() {
         let once = "1/h:1".parse().expect("a rate");
-        let limits = Limits::new(&LimitArgs {
+        let limits = ApiLimits::new(&LimitArgs {
             rate_writes: once,
             rate_invitations: once,
             searches_person: ConcurrencyLimit(1),

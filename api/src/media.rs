@@ -17,7 +17,7 @@ use service::metric_names as names;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-pub(crate) use decode::{Refused, decode};
+pub(crate) use decode::{PictureError, decode};
 
 /// The largest picture, in bytes.
 pub(crate) const PICTURE_MAX: usize = 5 << 20;
@@ -30,19 +30,19 @@ const STORE: Duration = Duration::from_secs(10);
 
 /// A picture's form, by its content: how its name ends, and what browsers are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Form {
+pub(crate) struct PictureFormat {
     end: &'static str,
     format: ImageFormat,
 }
 
-const FORMS: [Form; 4] = [
-    Form { end: "jpg", format: ImageFormat::Jpeg },
-    Form { end: "png", format: ImageFormat::Png },
-    Form { end: "gif", format: ImageFormat::Gif },
-    Form { end: "webp", format: ImageFormat::WebP },
+const FORMS: [PictureFormat; 4] = [
+    PictureFormat { end: "jpg", format: ImageFormat::Jpeg },
+    PictureFormat { end: "png", format: ImageFormat::Png },
+    PictureFormat { end: "gif", format: ImageFormat::Gif },
+    PictureFormat { end: "webp", format: ImageFormat::WebP },
 ];
 
-impl Form {
+impl PictureFormat {
     pub(crate) fn content_type(self) -> &'static str {
         self.format.to_mime_type()
     }
@@ -50,14 +50,14 @@ impl Form {
 
 /// A picture that was decoded.
 #[derive(Clone, Debug)]
-pub(crate) struct Picture {
+pub(crate) struct DecodedPicture {
     bytes: Bytes,
-    form: Form,
+    form: PictureFormat,
 }
 
-impl Picture {
+impl DecodedPicture {
     /// A name for it: random, or the same each time for the same request.
-    pub(crate) fn name(&self, request: Option<&[&str]>) -> Name {
+    pub(crate) fn name(&self, request: Option<&[&str]>) -> PictureName {
         let stem: [u8; 16] = match request {
             None => rand::random(),
             Some(parts) => {
@@ -69,18 +69,18 @@ impl Picture {
                 hash.finalize()[..16].try_into().expect("half of 32 bytes")
             }
         };
-        Name { stem: u128::from_be_bytes(stem), form: self.form }
+        PictureName { stem: u128::from_be_bytes(stem), form: self.form }
     }
 }
 
 /// What a picture is kept under: 32 hexadecimal digits and an ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Name {
+pub(crate) struct PictureName {
     stem: u128,
-    form: Form,
+    form: PictureFormat,
 }
 
-impl Name {
+impl PictureName {
     /// Reads a name as it is written here; anything else names nothing.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (stem, end) = text.split_once('.')?;
@@ -89,7 +89,7 @@ impl Name {
         (name.to_string() == text).then_some(name)
     }
 
-    pub(crate) fn form(self) -> Form {
+    pub(crate) fn form(self) -> PictureFormat {
         self.form
     }
 
@@ -98,19 +98,19 @@ impl Name {
     }
 }
 
-impl std::fmt::Display for Name {
+impl std::fmt::Display for PictureName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:032x}.{}", self.stem, self.form.end)
     }
 }
 
 /// Where pictures are kept.
-pub(crate) struct Media {
+pub(crate) struct PictureStore {
     store: Box<dyn ObjectStore>,
     turns: Arc<Semaphore>,
 }
 
-impl Media {
+impl PictureStore {
     /// Opens the store.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Media {
     ///
     /// # Errors
     /// When too many others are decoded.
-    pub(crate) async fn look(&self, bytes: Bytes) -> Result<Result<Picture, Refused>, Error> {
+    pub(crate) async fn look(&self, bytes: Bytes) -> Result<Result<DecodedPicture, PictureError>, Error> {
         let turn = tokio::time::timeout(TURN, self.turns.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| Error::unavailable("The decoder", &"too many pictures at once"))?;
         let looked = tokio::task::spawn_blocking(move || {
@@ -136,13 +136,13 @@ impl Media {
             let format = image::guess_format(&bytes).ok();
             let end = format.and_then(|format| end::end(format, &bytes)).unwrap_or(bytes.len());
             let bytes = bytes.slice(..end);
-            decode(&bytes).map(|form| Picture { bytes, form })
+            decode(&bytes).map(|form| DecodedPicture { bytes, form })
         });
         let picture = looked.await.map_err(|ended| Error::unavailable("The decoder", &ended))?;
         count(match picture {
             Ok(_) => "decoded",
-            Err(Refused::NoPicture) => "refused",
-            Err(Refused::TooLarge) => "too_large",
+            Err(PictureError::NoPicture) => "refused",
+            Err(PictureError::TooLarge) => "too_large",
         });
         Ok(picture)
     }
@@ -151,7 +151,7 @@ impl Media {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub(crate) async fn put(&self, name: Name, picture: Picture) -> Result<(), Error> {
+    pub(crate) async fn put(&self, name: PictureName, picture: DecodedPicture) -> Result<(), Error> {
         let path = name.path();
         let put = self.store.put(&path, picture.bytes.into());
         match tokio::time::timeout(STORE, put).await {
@@ -165,7 +165,7 @@ impl Media {
     ///
     /// # Errors
     /// When there is none of that name, or the store does not answer.
-    pub(crate) async fn get(&self, name: Name) -> Result<GetResult, Error> {
+    pub(crate) async fn get(&self, name: PictureName) -> Result<GetResult, Error> {
         match tokio::time::timeout(STORE, self.store.get(&name.path())).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(object_store::Error::NotFound { .. })) => Err(Error::not_found()),
@@ -175,7 +175,7 @@ impl Media {
     }
 
     /// Takes away a picture that nobody was told of. What stays all the same is only not shown.
-    pub(crate) async fn discard(&self, name: Name) {
+    pub(crate) async fn discard(&self, name: PictureName) {
         let path = name.path();
         match tokio::time::timeout(STORE, self.store.delete(&path)).await {
             Ok(Ok(())) => {}
@@ -221,11 +221,11 @@ pub(crate) mod tests {
             assert_eq!(decode(&written(8, 8, form.format)), Ok(form));
         }
         for bad in ["", "<svg xmlns='http://www.w3.org/2000/svg'/>", "GIF89a", "\u{89}PNG\r\n\u{1a}\n"] {
-            assert_eq!(decode(bad.as_bytes()), Err(Refused::NoPicture), "{bad}");
+            assert_eq!(decode(bad.as_bytes()), Err(PictureError::NoPicture), "{bad}");
         }
-        assert_eq!(decode(PALETTE), Err(Refused::NoPicture), "its decoder ends");
+        assert_eq!(decode(PALETTE), Err(PictureError::NoPicture), "its decoder ends");
         let whole = written(64, 64, ImageFormat::Png);
-        assert_eq!(decode(&whole[..whole.len() / 2]), Err(Refused::NoPicture), "cut off");
+        assert_eq!(decode(&whole[..whole.len() / 2]), Err(PictureError::NoPicture), "cut off");
     }
 
     #[test]
@@ -233,21 +233,21 @@ pub(crate) mod tests {
         // A small file: all of it is one colour.
         let bomb = written(10_000, 10_000, ImageFormat::Png);
         assert!(bomb.len() < PICTURE_MAX);
-        assert_eq!(decode(&bomb), Err(Refused::TooLarge));
+        assert_eq!(decode(&bomb), Err(PictureError::TooLarge));
     }
 
     #[test]
     fn a_name_is_read_as_it_is_written() {
         let bytes = Bytes::from_static(b"abc");
-        let picture = Picture { bytes, form: FORMS[1] };
+        let picture = DecodedPicture { bytes, form: FORMS[1] };
         let name = picture.name(None);
         assert_ne!(name, picture.name(None));
-        assert_eq!(Name::parse(&name.to_string()), Some(name));
+        assert_eq!(PictureName::parse(&name.to_string()), Some(name));
         assert_eq!(picture.name(Some(&["ann", "k"])), picture.name(Some(&["ann", "k"])));
         assert_ne!(picture.name(Some(&["an", "nk"])), picture.name(Some(&["ann", "k"])));
         let stem = "0".repeat(32);
         for bad in ["", "x.png", "../a.png", &format!("{stem}.svg"), &format!("+{}.png", &stem[1..])] {
-            assert_eq!(Name::parse(bad), None, "{bad}");
+            assert_eq!(PictureName::parse(bad), None, "{bad}");
         }
     }
 
@@ -256,8 +256,8 @@ pub(crate) mod tests {
         let photograph = written(8_064, 6_048, ImageFormat::Jpeg);
         assert!(photograph.len() < PICTURE_MAX, "{}", photograph.len());
         assert_eq!(decode(&photograph), Ok(FORMS[0]));
-        assert_eq!(decode(&written(16_000, 8_000, ImageFormat::Jpeg)), Err(Refused::TooLarge));
-        assert_eq!(decode(&written(16_385, 1, ImageFormat::Jpeg)), Err(Refused::TooLarge));
+        assert_eq!(decode(&written(16_000, 8_000, ImageFormat::Jpeg)), Err(PictureError::TooLarge));
+        assert_eq!(decode(&written(16_385, 1, ImageFormat::Jpeg)), Err(PictureError::TooLarge));
     }
 
     /// An animation of that many frames, each one colour.
@@ -279,26 +279,26 @@ pub(crate) mod tests {
         let mut huge = animation(1, 1);
         let size = 13 + 6 + 5..13 + 6 + 9;
         huge[size].fill(0xff);
-        assert_eq!(decode(&huge), Err(Refused::TooLarge));
+        assert_eq!(decode(&huge), Err(PictureError::TooLarge));
         let mut broken = animation(16, 100);
         let last = broken.len() - 5;
         // A code that the last frame's table has not.
         broken[last..last + 2].copy_from_slice(&[2, 0xff]);
-        assert_eq!(decode(&broken), Err(Refused::NoPicture));
+        assert_eq!(decode(&broken), Err(PictureError::NoPicture));
         let frames = |most| {
             let bytes = animation(16, 100);
             decode::every_frame(GifDecoder::new(Cursor::new(bytes)).expect("a GIF"), (16, 16), most)
         };
         assert!(frames(100 * 16 * 16).is_ok());
         let error = frames(100 * 16 * 16 - 1).expect_err("a pixel too many");
-        assert_eq!(Refused::from(error), Refused::TooLarge);
-        assert_eq!(decode(&animation(8_000, 1)), Err(Refused::TooLarge), "of four bytes each");
+        assert_eq!(PictureError::from(error), PictureError::TooLarge);
+        assert_eq!(decode(&animation(8_000, 1)), Err(PictureError::TooLarge), "of four bytes each");
     }
 
     proptest! {
         #[test]
         fn any_name_is_read_as_it_is_written_or_names_nothing(text in prop_oneof![".*", "[0-9a-fA-F+]{31,33}[.](png|jpg|gif|webp|svg)"]) {
-            if let Some(name) = Name::parse(&text) {
+            if let Some(name) = PictureName::parse(&text) {
                 prop_assert_eq!(name.to_string(), text);
             }
         }

@@ -27,11 +27,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use requests::Requests;
+use requests::RpcRequests;
 
 use crate::{
     commands::state::Api,
-    commands::{marks::Marks, people, presence, request as write, rpc_handlers},
+    commands::{marks::ReadMarkThrottle, people, presence, request as write, rpc_handlers},
     dialects::{match_rooms, native},
     page,
 };
@@ -60,7 +60,7 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
         .await
         .map_err(|error| anyhow::anyhow!("the rpc service can't start: {error}"))?;
     let listen = async |subject| {
-        let requests = Requests::of(&client, subject).await.context("the rpc service can't listen")?;
+        let requests = RpcRequests::of(&client, subject).await.context("the rpc service can't listen")?;
         answer_all(&api, subject, requests, &shutdown).await
     };
     // Each by itself: where one is asked too much, the others are answered as ever.
@@ -73,7 +73,7 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
         listen(rpc::SIGNAL),
     )?;
     service.stop().await.map_err(|error| anyhow::anyhow!("the rpc service can't stop: {error}"))?;
-    Marks::flush(&api).await;
+    ReadMarkThrottle::flush(&api).await;
     // The last answers wait in the client's buffer. Without a broker nobody gets them.
     timeout(FLUSH, client.flush()).await.unwrap_or(Ok(())).context("the last answers")
 }
@@ -82,7 +82,7 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
 async fn answer_all(
     api: &Api,
     subject: &'static str,
-    mut requests: Requests,
+    mut requests: RpcRequests,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let (places, held) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(HELD)));
@@ -191,7 +191,7 @@ async fn tell(api: &Api, payload: &[u8]) -> RpcResult<Vec<RpcResult<()>>> {
         return Err(Error::bad_request(format!("changes: at most {PRESENCE_CHANGES_MAX}.")));
     }
     let told = changes.into_iter().map(async |change| {
-        presence::tell(api, incarnation, change, &write::Request::new(None, deadline)).await
+        presence::tell(api, incarnation, change, &write::RequestContext::new(None, deadline)).await
     });
     Ok(join_all(told).await)
 }

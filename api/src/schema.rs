@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// What the tables say of their version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
+pub(crate) struct SchemaVersion {
     /// The newest migration that was applied; 0 where there is none.
     applied: i64,
     /// The lowest version that a program must know, where the tables say one.
@@ -15,14 +15,14 @@ pub(crate) struct Version {
 }
 
 /// Compares the tables' version with this program's, each time readiness is looked at.
-pub(crate) struct Schema {
+pub(crate) struct SchemaCheck {
     /// True from the first look on that did not find another version.
     fits: watch::Sender<bool>,
     /// What was logged last, so that each finding is logged once.
     logged: Option<String>,
 }
 
-impl Schema {
+impl SchemaCheck {
     pub(crate) const fn new(fits: watch::Sender<bool>) -> Self {
         Self { fits, logged: None }
     }
@@ -31,7 +31,7 @@ impl Schema {
     ///
     /// # Errors
     /// Why this node can't work: Postgres does not answer, or the tables are of an unfit version.
-    pub(crate) fn judge(&mut self, looked: sqlx::Result<Version>) -> Result<(), String> {
+    pub(crate) fn judge(&mut self, looked: sqlx::Result<SchemaVersion>) -> Result<(), String> {
         let judged = match looked {
             Ok(version) => {
                 let judged = compare(version);
@@ -58,12 +58,12 @@ impl Schema {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn read(connection: &mut PgConnection) -> sqlx::Result<Version> {
+pub(crate) async fn read(connection: &mut PgConnection) -> sqlx::Result<SchemaVersion> {
     let asked = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success");
     let applied: Option<i64> = absent_is_none(asked.fetch_one(&mut *connection).await)?;
     let asked = sqlx::query_scalar("SELECT max(minimum) FROM schema_compatibility");
     let minimum = absent_is_none(asked.fetch_one(connection).await)?;
-    Ok(Version { applied: applied.unwrap_or(0), minimum })
+    Ok(SchemaVersion { applied: applied.unwrap_or(0), minimum })
 }
 
 /// A table that is not there has no row.
@@ -74,7 +74,7 @@ fn absent_is_none<T>(read: sqlx::Result<Option<T>>) -> sqlx::Result<Option<T>> {
     }
 }
 
-fn compare(Version { applied, minimum }: Version) -> Result<(), String> {
+fn compare(SchemaVersion { applied, minimum }: SchemaVersion) -> Result<(), String> {
     if applied < VERSION {
         Err(format!(
             "the tables are of schema version {applied}, this api needs {VERSION}: upgrade the persister"
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn older_tables_need_another_persister_and_breaking_ones_another_api() {
-        let compared = |applied, minimum| compare(Version { applied, minimum });
+        let compared = |applied, minimum| compare(SchemaVersion { applied, minimum });
         assert_eq!(compared(VERSION, None), Ok(()));
         assert_eq!(compared(VERSION + 5, Some(VERSION)), Ok(()), "later versions only add");
         let older = compared(VERSION - 1, None).expect_err("too old");

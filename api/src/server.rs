@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::{
-    commands::request::Progress,
+    commands::request::WriteProgress,
     commands::state::Api,
-    cors::Pages,
+    cors::PageCorsLayer,
     dialects::{
-        Arrival, REQUEST_TIMEOUT, direct, match_rooms, native, not_allowed, refusal, support, topics,
+        REQUEST_TIMEOUT, RequestArrival, direct, match_rooms, native, not_allowed, refusal, support, topics,
     },
     documents::{self, SocketActions},
     page, web,
@@ -32,7 +32,7 @@ const BODY_MAX: usize = 256 << 10;
 
 /// All routes of an api node.
 pub(crate) fn router(api: Api) -> Router {
-    let pages = Pages::of(api.origins.clone(), [support::PASS_HEADER]);
+    let pages = PageCorsLayer::of(api.origins.clone(), [support::PASS_HEADER]);
     let surfaces = vec![native::routes(), support::routes(), topics::routes(), direct::routes()];
     let routes = documents::router(surfaces, &socket_actions())
         .merge(web::router())
@@ -62,7 +62,7 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
     let span = serve::span(&request, &id);
     let address = request.uri().clone();
     let refuse = |error| refusal(address.path(), error);
-    let arrival = Arrival::now();
+    let arrival = RequestArrival::now();
     request.extensions_mut().insert(arrival.clone());
     let answering = async {
         let host = serve::host(&request).map(drop);
@@ -85,7 +85,7 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
     // Whatever fails once something is stored leaves the outcome unknown.
     let is_failure = response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT;
     let mut response = if is_failure && arrival.progress.has_stored() {
-        refuse(Progress::outcome_unknown())
+        refuse(WriteProgress::outcome_unknown())
     } else {
         response
     };

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::matrix::RoomRights;
 use crate::database::{Database, query_error};
-use crate::queries::rooms::{Present, Room};
+use crate::queries::rooms::{PresentPeople, Room};
 use crate::queries::{
     kind,
     members::{self, Members},
@@ -274,7 +274,7 @@ impl From<&RoomSnapshot> for Room {
             created_at: facts.created_at,
             active: !facts.closed,
             users,
-            present: Present::Unknown,
+            present: PresentPeople::Unknown,
             activity: facts.created_at,
             unread: 0,
         }

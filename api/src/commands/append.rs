@@ -15,7 +15,7 @@ use protocol::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{request::Request, request_key};
+use super::{request::RequestContext, request_key};
 use crate::commands::state::ApiState;
 
 /// Fields that differ between two tries of one request: when it was made, and what it took from rows that may
@@ -35,7 +35,12 @@ pub(super) struct WriteRequest<'a> {
 
 impl<'a> WriteRequest<'a> {
     /// The event of a request that has only this one.
-    pub(super) fn new(user: &UserId, channel: &'a Channel, event: Event, request: &Request<'_>) -> Self {
+    pub(super) fn new(
+        user: &UserId,
+        channel: &'a Channel,
+        event: Event,
+        request: &RequestContext<'_>,
+    ) -> Self {
         let id = MsgId::new(user, channel, event.name(), &request_key(request.key));
         Self { channel, event, id, headers: request.headers() }
     }
@@ -57,7 +62,7 @@ pub(crate) struct Written {
 /// When it is not stored, not known to be, or the key names another request.
 pub(super) async fn append(
     api: &ApiState,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
     write: WriteRequest<'_>,
 ) -> Result<Written, Error> {
     let WriteRequest { channel, event, id, headers } = write;
@@ -74,7 +79,7 @@ pub(super) async fn append(
 /// When nothing is stored, when that is not known, or when the key names another request.
 pub(super) async fn append_until_acknowledged(
     api: &ApiState,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
     append: AppendRequest<'_>,
     until: Instant,
 ) -> Result<(LogPosition, Option<Event>), Error> {

@@ -21,18 +21,18 @@ use protocol::{
 use super::{
     append::{self, WriteRequest, Written},
     contacts, idempotent_write, marks,
-    messages::{self, Access},
+    messages::{self, SenderAccess},
     pairs::{self, PairRequest},
     people,
-    request::Request,
+    request::RequestContext,
 };
 use crate::{
     commands::state::ApiState,
     page,
     queries::{
-        direct::{self, After, Direct, Said, Which},
-        messages::Page,
-        people::Described,
+        direct::{self, DirectMessage, DirectRoom, RoomCursor, RoomSelection},
+        messages::HistoryPage,
+        people::PersonDetails,
     },
 };
 
@@ -40,18 +40,18 @@ use crate::{
 const LISTED: i64 = 100;
 
 /// A person's rooms, and whom they talk to there.
-pub(crate) struct Rooms {
-    pub(crate) rooms: Vec<Direct>,
+pub(crate) struct DirectRoomPage {
+    pub(crate) rooms: Vec<DirectRoom>,
     /// The others of these rooms, and the person.
-    pub(crate) people: HashMap<UserId, Described>,
+    pub(crate) people: HashMap<UserId, PersonDetails>,
     /// Whether there may be more than these.
     pub(crate) has_more: bool,
 }
 
 /// One room, as its reader sees it.
-pub(crate) struct Seen {
-    pub(crate) room: Direct,
-    pub(crate) reader: Described,
+pub(crate) struct DirectRoomView {
+    pub(crate) room: DirectRoom,
+    pub(crate) reader: PersonDetails,
 }
 
 /// The room of two, made where they have none; the caller looks at it from now on.
@@ -60,8 +60,8 @@ pub(crate) async fn add(
     caller: &Caller,
     owner: UserId,
     abonent: UserId,
-    request: &Request<'_>,
-) -> Result<Seen, Error> {
+    request: &RequestContext<'_>,
+) -> Result<DirectRoomView, Error> {
     if caller.user != owner && !caller.is_admin {
         return Err(Error::forbidden());
     }
@@ -83,7 +83,11 @@ pub(crate) async fn add(
 }
 
 /// A person's open rooms: the first of them, or those after the last of a page.
-pub(crate) async fn list(api: &ApiState, caller: &Caller, after: Option<After>) -> Result<Rooms, Error> {
+pub(crate) async fn list(
+    api: &ApiState,
+    caller: &Caller,
+    after: Option<RoomCursor>,
+) -> Result<DirectRoomPage, Error> {
     listed(api, caller, None, after).await
 }
 
@@ -92,10 +96,10 @@ pub(crate) async fn select(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
-    request: &Request<'_>,
-) -> Result<Rooms, Error> {
+    request: &RequestContext<'_>,
+) -> Result<DirectRoomPage, Error> {
     enter(api, caller, room).await?;
-    let last = messages::history(api, caller, room, Page::Last, 1).await?.pop();
+    let last = messages::history(api, caller, room, HistoryPage::Last, 1).await?.pop();
     let turned = turn_to(api, caller, room, request).await?;
     let read = async {
         let Some(last) = last else { return Ok(()) };
@@ -117,18 +121,24 @@ pub(crate) async fn send(
     caller: &Caller,
     room: RoomId,
     text: &str,
-    request: &Request<'_>,
-) -> Result<Seen, Error> {
+    request: &RequestContext<'_>,
+) -> Result<DirectRoomView, Error> {
     let facts = enter(api, caller, room).await?;
-    let send =
-        messages::Send { room, text, client_id: request.key, request, access: Access::Unknown, detail: None };
+    let send = messages::NewMessage {
+        room,
+        text,
+        client_id: request.key,
+        request,
+        access: SenderAccess::Unknown,
+        detail: None,
+    };
     let sent = messages::send(api, caller, send).await?;
     let is_applied = api.is_applied(Channel::Room(room).shard(api.shards), sent.id.0).await;
     let mut found = one(api, caller, &facts, None).await?;
     if !is_applied {
         let ChatMessage { user: author, message: body, created_at, .. } = sent.message;
         found.activity = created_at;
-        found.messages.insert(sent.id, Said { author, body, created_at, is_readed: false });
+        found.messages.insert(sent.id, DirectMessage { author, body, created_at, is_readed: false });
         if found.messages.len() > direct::SHOWN {
             found.messages.pop_first();
         }
@@ -141,7 +151,7 @@ pub(crate) async fn stop(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(), Error> {
     enter(api, caller, room).await?;
     let events = [EventName::RoomUpdate, EventName::ChatMessage];
@@ -160,7 +170,7 @@ pub(crate) async fn camera(
     api: &ApiState,
     caller: &Caller,
     is_camera: bool,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(), Error> {
     let channel = Channel::User(caller.user.clone());
     if api.is_all_applied(&channel, &[EventName::Camera]).await?
@@ -190,7 +200,7 @@ async fn turn_to(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<LogPosition, Error> {
     let event = Event::RoomSelect(RoomSelect { user: caller.user.clone(), current: room });
     Ok(note(api, caller, event, request).await?.position)
@@ -201,7 +211,7 @@ async fn note(
     api: &ApiState,
     caller: &Caller,
     event: Event,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<Written, Error> {
     let channel = Channel::User(caller.user.clone());
     append::append(api, request, WriteRequest::new(&caller.user, &channel, event, request)).await
@@ -213,10 +223,10 @@ async fn one(
     caller: &Caller,
     facts: &RoomSnapshot,
     current: Option<RoomId>,
-) -> Result<Direct, Error> {
-    let which = Which::One(facts.id);
+) -> Result<DirectRoom, Error> {
+    let which = RoomSelection::One(facts.id);
     let found = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?.pop();
-    Ok(found.unwrap_or_else(|| Direct {
+    Ok(found.unwrap_or_else(|| DirectRoom {
         id: facts.id,
         pair: facts.users.named.clone(),
         creator: facts.creator.clone(),
@@ -227,22 +237,22 @@ async fn one(
     }))
 }
 
-async fn seen(api: &ApiState, caller: &Caller, room: Direct) -> Result<Seen, Error> {
+async fn seen(api: &ApiState, caller: &Caller, room: DirectRoom) -> Result<DirectRoomView, Error> {
     let mut known = people::described(api, std::slice::from_ref(&caller.user)).await?;
-    let reader = known.remove(&caller.user).unwrap_or_else(|| Described::unknown(&caller.user));
-    Ok(Seen { room, reader })
+    let reader = known.remove(&caller.user).unwrap_or_else(|| PersonDetails::unknown(&caller.user));
+    Ok(DirectRoomView { room, reader })
 }
 
 async fn listed(
     api: &ApiState,
     caller: &Caller,
     current: Option<RoomId>,
-    after: Option<After>,
-) -> Result<Rooms, Error> {
-    let which = Which::Mine { limit: LISTED, after };
+    after: Option<RoomCursor>,
+) -> Result<DirectRoomPage, Error> {
+    let which = RoomSelection::Mine { limit: LISTED, after };
     let rooms = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?;
     let has_more = page::is_full(&rooms, LISTED);
     let mut users: Vec<UserId> = rooms.iter().map(|room| room.other(&caller.user).clone()).collect();
     users.push(caller.user.clone());
-    Ok(Rooms { rooms, people: people::described(api, &users).await?, has_more })
+    Ok(DirectRoomPage { rooms, people: people::described(api, &users).await?, has_more })
 }

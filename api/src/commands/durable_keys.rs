@@ -17,7 +17,7 @@ use protocol::{
 use service::metric_names as names;
 use tokio::time::timeout;
 
-use super::messages::Sent;
+use super::messages::SentMessage;
 use crate::{commands::state::ApiState, queries::keys};
 
 /// Up to that age the broker decides: less than its minute by what a request may take, and by [`AHEAD_MS`].
@@ -61,7 +61,7 @@ pub(super) async fn stored_before(
     room: RoomId,
     client_id: &str,
     text: &str,
-) -> Result<Option<Sent>, Error> {
+) -> Result<Option<SentMessage>, Error> {
     if !is_old(client_id, Timestamp::now().unix_ms()) {
         return Ok(None);
     }
@@ -89,7 +89,7 @@ pub(super) async fn stored_before(
         client_id: Some(client_id.to_owned()),
         detail: None,
     };
-    Ok(Some(Sent { id: MessageId(found.id), message }))
+    Ok(Some(SentMessage { id: MessageId(found.id), message }))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     append::{self, WriteRequest, Written},
-    request::Request,
+    request::RequestContext,
     request_key,
 };
 use crate::{commands::state::ApiState, database::APPLIED_TIMEOUT};
@@ -25,7 +25,7 @@ use crate::{commands::state::ApiState, database::APPLIED_TIMEOUT};
 /// The writes of one request.
 pub(crate) struct IdempotentWrite<'a> {
     api: &'a ApiState,
-    request: &'a Request<'a>,
+    request: &'a RequestContext<'a>,
     id: MsgId,
     appended: u64,
     /// The last event of each shard.
@@ -39,7 +39,7 @@ impl<'a> IdempotentWrite<'a> {
         user: &UserId,
         channel: &Channel,
         first: EventName,
-        request: &'a Request<'a>,
+        request: &'a RequestContext<'a>,
     ) -> Self {
         let id = MsgId::new(user, channel, first, &request_key(request.key));
         Self { api, request, id, appended: 0, last: BTreeMap::new() }
@@ -134,7 +134,7 @@ pub(super) async fn write(
     caller: &Caller,
     channel: &Channel,
     event: Event,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(Written, bool), Error> {
     let mut control = IdempotentWrite::new(api, &caller.user, channel, event.name(), request);
     let written = control.append(channel, event).await?;

@@ -18,7 +18,7 @@ use super::{
     append::Written,
     idempotent_write::{self, IdempotentWrite},
     members,
-    request::Request,
+    request::RequestContext,
     require_manage, require_open, teams,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) async fn invite(
     caller: &Caller,
     room: RoomId,
     user: UserId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(Invitation, bool), Error> {
     let facts = require_manage(api, room, caller).await?.room;
     if facts.kind.is_pair() {
@@ -102,7 +102,7 @@ pub(crate) async fn answer(
     caller: &Caller,
     id: u64,
     accepted: bool,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(Invitation, bool), Error> {
     let mut invitation = mine(api, caller, id).await?;
     match invitation.accepted {
@@ -116,7 +116,7 @@ pub(crate) async fn answer(
     let channel = Channel::User(caller.user.clone());
     let key = format!("{id}:{accepted}");
     // The answer is named by the invitation, whatever key the client gave.
-    let request = &Request { key: Some(&key), ..request.clone() };
+    let request = &RequestContext { key: Some(&key), ..request.clone() };
     let mut control = IdempotentWrite::new(api, &caller.user, &channel, EventName::InvitationAnswer, request);
     if accepted {
         let_in(api, &mut control, &invitation.invitation).await?;
@@ -173,7 +173,7 @@ pub(super) async fn put_out(
     event: Event,
     user: &UserId,
     is_out: bool,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     let mut control = IdempotentWrite::new(api, &caller.user, from, event.name(), request);
     if !is_out {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::{
     append::{self, WriteRequest},
     message_state,
-    request::Request,
+    request::RequestContext,
     require_read, require_still_joined,
 };
 use crate::{
@@ -34,14 +34,14 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A mark that waits for the end of a pause, and until when it may be appended.
-type Waiting = (MessageId, Instant);
+type PendingMark = (MessageId, Instant);
 
 /// People and rooms with a mark appended less than a second ago, and the mark that came since.
 #[derive(Default)]
-pub(crate) struct Marks(Mutex<HashMap<(RoomId, UserId), Option<Waiting>>>);
+pub(crate) struct ReadMarkThrottle(Mutex<HashMap<(RoomId, UserId), Option<PendingMark>>>);
 
-impl Marks {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), Option<Waiting>>> {
+impl ReadMarkThrottle {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), Option<PendingMark>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -57,7 +57,7 @@ impl Marks {
     }
 
     /// The mark that came during a pause; where none came the pause is over.
-    fn next(&self, of: &(RoomId, UserId)) -> Option<Waiting> {
+    fn next(&self, of: &(RoomId, UserId)) -> Option<PendingMark> {
         let mut waiting = self.waiting();
         let next = waiting.get_mut(of).and_then(Option::take);
         if next.is_none() {
@@ -71,7 +71,7 @@ impl Marks {
         let waiting: Vec<_> = api.marks.waiting().drain().collect();
         for ((room, user), mark) in waiting {
             if let Some((mark, deadline)) = mark
-                && let Err(error) = append(api, room, &user, mark, &Request::new(None, deadline)).await
+                && let Err(error) = append(api, room, &user, mark, &RequestContext::new(None, deadline)).await
             {
                 tracing::warn!(%error, %room, "a read mark is lost");
             }
@@ -85,7 +85,7 @@ pub(super) async fn append(
     room: RoomId,
     user: &UserId,
     message_id: MessageId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<LogPosition, Error> {
     let channel = Channel::Room(room);
     let event = Event::MessageRead(MessageRead { message_id, room, user: user.clone() });
@@ -115,7 +115,7 @@ pub(crate) async fn put(
     caller: &Caller,
     room: RoomId,
     mark: MessageId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     require_read(api, room, caller).await?;
     message_state::exists(api, room, mark).await?;
@@ -133,7 +133,7 @@ pub(crate) async fn push(
     room: RoomId,
     mark: MessageId,
     is_in: bool,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(), Error> {
     if is_in {
         require_still_joined(api, room, caller).await?;
@@ -151,7 +151,7 @@ pub(crate) async fn push(
         loop {
             tokio::time::sleep(PAUSE).await;
             let Some((mark, deadline)) = api.marks.next(&of) else { return };
-            if let Err(error) = append(&api, of.0, &of.1, mark, &Request::new(None, deadline)).await {
+            if let Err(error) = append(&api, of.0, &of.1, mark, &RequestContext::new(None, deadline)).await {
                 tracing::warn!(%error, room = %of.0, "a read mark is lost");
             }
         }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_last_mark_of_a_pause_is_given_once() {
-        let marks = Marks::default();
+        let marks = ReadMarkThrottle::default();
         let of = (RoomId(1), "7".parse().expect("an id"));
         assert!(marks.is_first(&of, MessageId(1)));
         assert!(!marks.is_first(&of, MessageId(3)));

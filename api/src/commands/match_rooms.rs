@@ -23,7 +23,7 @@ use crate::access::{RoomAccess, RoomSnapshot};
 use crate::{
     commands::state::ApiState,
     queries::{
-        people::{Described, Shown as Person},
+        people::{PersonDetails, PublicPerson as Person},
         room_lists,
     },
 };
@@ -36,28 +36,28 @@ const REMEMBERED: usize = 10_000;
 pub(crate) const LISTED: i64 = 1_000;
 
 /// What is known of a match room.
-pub(crate) struct Match {
+pub(crate) struct MatchRoom {
     pub(crate) room: RoomId,
-    pub(crate) people: Vec<Described>,
+    pub(crate) people: Vec<PersonDetails>,
 }
 
-impl Match {
+impl MatchRoom {
     /// Whether one of the two has a business plan.
     pub(crate) fn has_business(&self) -> bool {
         self.people.iter().any(|one| one.person.business == Some(true))
     }
 
     /// The room, as match sockets know it.
-    pub(crate) fn object(&self) -> Shown {
-        let participants = self.people.iter().map(Described::object).collect();
-        Shown { pk: self.room, participants, has_business: self.has_business(), more: None }
+    pub(crate) fn object(&self) -> MatchRoomView {
+        let participants = self.people.iter().map(PersonDetails::object).collect();
+        MatchRoomView { pk: self.room, participants, has_business: self.has_business(), more: None }
     }
 }
 
 /// A match room, as match sockets know it.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Match")]
-pub(crate) struct Shown {
+pub(crate) struct MatchRoomView {
     pk: RoomId,
     participants: Vec<Person>,
     has_business: bool,
@@ -67,19 +67,20 @@ pub(crate) struct Shown {
 }
 
 /// Match rooms in which somebody has just written, with their people.
-pub(crate) struct Recent(Cache<RoomId, (Instant, Arc<Match>)>);
+pub(crate) struct RecentMatchRooms(Cache<RoomId, (Instant, Arc<MatchRoom>)>);
 
-impl Default for Recent {
+impl Default for RecentMatchRooms {
     fn default() -> Self {
         Self(Cache::new(REMEMBERED))
     }
 }
 
-async fn found(api: &ApiState, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<Match>, Error> {
+async fn found(api: &ApiState, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<MatchRoom>, Error> {
     let users: Vec<UserId> = rooms.iter().flat_map(|(_, two)| two.iter().cloned()).collect();
     let known = people::described(api, &users).await?;
-    let of = |user: &UserId| known.get(user).cloned().unwrap_or_else(|| Described::unknown(user));
-    let matches = rooms.into_iter().map(|(room, two)| Match { room, people: two.iter().map(of).collect() });
+    let of = |user: &UserId| known.get(user).cloned().unwrap_or_else(|| PersonDetails::unknown(user));
+    let matches =
+        rooms.into_iter().map(|(room, two)| MatchRoom { room, people: two.iter().map(of).collect() });
     Ok(matches.collect())
 }
 
@@ -93,7 +94,7 @@ pub(crate) async fn list(
     of: Option<&UserId>,
     before: Option<RoomId>,
     limit: i64,
-) -> Result<Vec<Match>, Error> {
+) -> Result<Vec<MatchRoom>, Error> {
     found(api, room_lists::matches(&api.pool, api.shards, of, before, limit).await?).await
 }
 
@@ -103,7 +104,7 @@ pub(crate) async fn enter(
     caller: &Caller,
     room: RoomId,
     as_admin: bool,
-) -> Result<(Match, RoomAccess), Error> {
+) -> Result<(MatchRoom, RoomAccess), Error> {
     let may = |access: &RoomAccess| as_admin || access.has_member(&caller.user);
     let may_enter = |access: &RoomAccess| !access.room.closed && may(access);
     let access = api.access.room_access(room, &[&caller.user], may_enter).await?;
@@ -115,25 +116,26 @@ pub(crate) async fn enter(
     }
     require_open(&access.room)?;
     let found = recent(api, &access.room).await;
-    Ok((Match { room, people: found.people.clone() }, access))
+    Ok((MatchRoom { room, people: found.people.clone() }, access))
 }
 
 /// The two people of a room, from the cache where it is fresh, or, while Postgres does not answer, however old it is.
-async fn recent(api: &ApiState, facts: &RoomSnapshot) -> Arc<Match> {
+async fn recent(api: &ApiState, facts: &RoomSnapshot) -> Arc<MatchRoom> {
     let known = api.matches.0.get(&facts.id);
     if let Some((since, found)) = &known
         && since.elapsed() < FRESH
     {
         return found.clone();
     }
-    let unknown = || two(facts).iter().map(Described::unknown).collect();
+    let unknown = || two(facts).iter().map(PersonDetails::unknown).collect();
     match found(api, vec![(facts.id, two(facts))]).await.map(|mut found| found.pop()) {
         Ok(Some(found)) => {
             let found = Arc::new(found);
             api.matches.0.insert(facts.id, (Instant::now(), found.clone()));
             found
         }
-        _ => known.map_or_else(|| Arc::new(Match { room: facts.id, people: unknown() }), |(_, found)| found),
+        _ => known
+            .map_or_else(|| Arc::new(MatchRoom { room: facts.id, people: unknown() }), |(_, found)| found),
     }
 }
 
@@ -147,13 +149,13 @@ pub(super) async fn detail(api: &ApiState, facts: &RoomSnapshot, sender: &UserId
             .await
             .ok()
             .and_then(|mut known| known.remove(sender))
-            .unwrap_or_else(|| Described::unknown(sender)),
+            .unwrap_or_else(|| PersonDetails::unknown(sender)),
     };
     MessageDetail::Match { user: json!(sender.object()), room: json!(found.object()) }
 }
 
 /// Admins write only where one of the two has a business plan.
-pub(crate) fn admin_may_write(found: &Match) -> Result<(), Error> {
+pub(crate) fn admin_may_write(found: &MatchRoom) -> Result<(), Error> {
     if found.has_business() {
         return Ok(());
     }

@@ -9,7 +9,9 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use super::{access_after, idempotent_write, invitations, request::Request, require_manage, require_read};
+use super::{
+    access_after, idempotent_write, invitations, request::RequestContext, require_manage, require_read,
+};
 use crate::access::RoomSnapshot;
 use crate::{
     commands::state::ApiState,
@@ -81,7 +83,7 @@ pub(crate) async fn add(
     caller: &Caller,
     room: RoomId,
     user: UserId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     has_own(&require_manage(api, room, caller).await?.room)?;
     if is_member(api, room, &user).await? == Some(true) {
@@ -97,7 +99,7 @@ pub(crate) async fn remove(
     caller: &Caller,
     room: RoomId,
     user: UserId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     let access = if user == caller.user {
         require_read(api, room, caller).await?

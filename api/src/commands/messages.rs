@@ -18,17 +18,17 @@ use super::{
     append::{self, WriteRequest, Written},
     match_rooms,
     message_state::{self, MessageState},
-    request::Request,
+    request::RequestContext,
     request_key, require_join, require_read, require_still_joined,
 };
 use crate::{
     commands::state::ApiState,
-    queries::messages::{self, Changed, Message, Page, Place},
+    queries::messages::{self, ChangeCursor, ChangedMessage, HistoryPage, Message},
 };
 
 /// What is known of a sender's right to write in the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum SenderAccess {
     /// Nothing: it is asked for.
     Unknown,
     /// The sender's socket was let into the room, which is not one of two: what has ended that since decides.
@@ -38,19 +38,19 @@ pub(crate) enum Access {
 }
 
 /// A message to send.
-pub(crate) struct Send<'a> {
+pub(crate) struct NewMessage<'a> {
     pub(crate) room: RoomId,
     pub(crate) text: &'a str,
     /// The sender's own name for it: sent twice, stored once.
     pub(crate) client_id: Option<&'a str>,
     /// Its key names the message where the sender gave it no name.
-    pub(crate) request: &'a Request<'a>,
-    pub(crate) access: Access,
+    pub(crate) request: &'a RequestContext<'a>,
+    pub(crate) access: SenderAccess,
     /// What only messages in rooms of its kind have.
     pub(crate) detail: Option<MessageDetail>,
 }
 
-impl Send<'_> {
+impl NewMessage<'_> {
     /// The message, accepted now, and what its append is called.
     pub(crate) fn made(&mut self, caller: &Caller) -> (ChatMessage, MsgId) {
         let message = ChatMessage {
@@ -69,13 +69,17 @@ impl Send<'_> {
 
 /// A message as stored.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Sent {
+pub(crate) struct SentMessage {
     pub(crate) id: MessageId,
     pub(crate) message: ChatMessage,
 }
 
 /// Sends a message. The same `client_id` again is answered with what was stored then.
-pub(crate) async fn send(api: &ApiState, caller: &Caller, mut send: Send<'_>) -> Result<Sent, Error> {
+pub(crate) async fn send(
+    api: &ApiState,
+    caller: &Caller,
+    mut send: NewMessage<'_>,
+) -> Result<SentMessage, Error> {
     text::message_text("message", send.text, api.text_max)?;
     if let Some(client_id) = send.client_id {
         text::client_id("client_id", client_id)?;
@@ -85,14 +89,14 @@ pub(crate) async fn send(api: &ApiState, caller: &Caller, mut send: Send<'_>) ->
         }
     }
     match send.access {
-        Access::Unknown => {
+        SenderAccess::Unknown => {
             let facts = require_join(api, send.room, caller).await?.room;
             if facts.kind == RoomKind::Match {
                 send.detail = Some(match_rooms::detail(api, &facts, &caller.user).await);
             }
         }
-        Access::Joined => require_still_joined(api, send.room, caller).await?,
-        Access::Granted => {}
+        SenderAccess::Joined => require_still_joined(api, send.room, caller).await?,
+        SenderAccess::Granted => {}
     }
     let (message, id) = send.made(caller);
     let (channel, event) = (Channel::Room(send.room), Event::ChatMessage(message));
@@ -101,7 +105,7 @@ pub(crate) async fn send(api: &ApiState, caller: &Caller, mut send: Send<'_>) ->
     let Event::ChatMessage(message) = written.event else {
         return Err(Error::internal(&"a message is stored as something else"));
     };
-    Ok(Sent { id: MessageId(written.position.seq), message })
+    Ok(SentMessage { id: MessageId(written.position.seq), message })
 }
 
 /// Gives a message another text. Answers the edit as it is stored, and where.
@@ -111,7 +115,7 @@ pub(crate) async fn edit(
     room: RoomId,
     id: MessageId,
     text: &str,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(MessageEdit, LogPosition), Error> {
     text::message_text("message", text, api.text_max)?;
     require_join(api, room, caller).await?;
@@ -144,7 +148,7 @@ pub(crate) async fn delete(
     caller: &Caller,
     room: RoomId,
     ids: Vec<MessageId>,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(MessageDelete, LogPosition), Error> {
     if !(1..=text::DELETE_MAX).contains(&ids.len()) {
         let detail = format!("msg_id_list: must name 1 to {} messages.", text::DELETE_MAX);
@@ -211,11 +215,11 @@ pub(crate) async fn history(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
-    page: Page,
+    page: HistoryPage,
     limit: i64,
 ) -> Result<Vec<Message>, Error> {
     require_read(api, room, caller).await?;
-    if !matches!(page, Page::Before(_)) {
+    if !matches!(page, HistoryPage::Before(_)) {
         settle(api, room).await?;
     }
     messages::page(&api.pool, Channel::Room(room).shard(api.shards), room, page, limit).await
@@ -227,9 +231,9 @@ pub(crate) async fn changes(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
-    after: Place,
+    after: ChangeCursor,
     limit: i64,
-) -> Result<Vec<Changed>, Error> {
+) -> Result<Vec<ChangedMessage>, Error> {
     require_read(api, room, caller).await?;
     if !settle(api, room).await? {
         return Err(Error::unavailable("The history", &"the last changes are not applied yet"));

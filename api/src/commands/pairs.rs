@@ -4,7 +4,7 @@ use protocol::{
     caller::Caller,
     clock::Timestamp,
     error::Error,
-    event::{Event, EventName, Room as Made, RoomKind},
+    event::{Event, EventName, Room as RoomEvent, RoomKind},
     id::UserId,
     subject::Channel,
     text,
@@ -12,7 +12,7 @@ use protocol::{
 
 use super::{
     idempotent_write::IdempotentWrite,
-    request::Request,
+    request::RequestContext,
     rooms::as_made,
     unique_rooms::{self, UniqueRoom},
 };
@@ -36,7 +36,7 @@ pub(crate) async fn create_match(
     caller: &Caller,
     name: String,
     mut users: Vec<UserId>,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<PairRoom, Error> {
     if !caller.is_admin {
         return Err(Error::forbidden());
@@ -71,12 +71,12 @@ pub(super) async fn get_or_create(
     api: &ApiState,
     caller: &Caller,
     pair: PairRequest,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<UniqueRoom, Error> {
     let PairRequest { kind, name, creator, two } = pair;
     let key = pair_key(kind.as_str(), &two[0], &two[1]);
     let now = Timestamp::now();
-    let made = Made {
+    let made = RoomEvent {
         request_type: None,
         name,
         description: None,

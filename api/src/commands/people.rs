@@ -17,12 +17,12 @@ use tokio::time::Instant;
 use super::{
     append::{self, WriteRequest, Written},
     contacts, idempotent_write,
-    request::Request,
+    request::RequestContext,
 };
 use crate::{
     commands::state::ApiState,
     queries::{
-        people::{self, Described},
+        people::{self, PersonDetails},
         presence, room_lists,
     },
 };
@@ -65,7 +65,7 @@ pub(crate) async fn learn(
     let change = person.clone().into();
     let event = Event::Profile(Profile { user: user.clone(), issued_at, change });
     let id = MsgId::new(user, &channel, EventName::Profile, &issued_at.to_string());
-    let request = Request::new(None, deadline);
+    let request = RequestContext::new(None, deadline);
     let write = WriteRequest { channel: &channel, event, id, headers: vec![] };
     let written = match append::append(api, &request, write).await {
         Ok(written) => Some(written),
@@ -96,9 +96,9 @@ async fn described_at(
 
 /// The description of a person; an empty one where nobody has described them yet. The mail address and the balance are
 /// shown to the person and to admins only.
-pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Result<Described, Error> {
+pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Result<PersonDetails, Error> {
     let known = described(api, std::slice::from_ref(user)).await?.remove(user);
-    let mut known = known.unwrap_or_else(|| Described::unknown(user));
+    let mut known = known.unwrap_or_else(|| PersonDetails::unknown(user));
     if caller.user != *user && !caller.is_admin {
         (known.person.email, known.person.account) = (None, None);
     }
@@ -106,7 +106,10 @@ pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Resu
 }
 
 /// People, with all that is known of them.
-pub(crate) async fn described(api: &ApiState, users: &[UserId]) -> Result<HashMap<UserId, Described>, Error> {
+pub(crate) async fn described(
+    api: &ApiState,
+    users: &[UserId],
+) -> Result<HashMap<UserId, PersonDetails>, Error> {
     people::described(&api.pool, api.shards, users).await
 }
 
@@ -118,8 +121,8 @@ pub(crate) async fn put(
     caller: &Caller,
     user: &UserId,
     change: PersonChange,
-    request: &Request<'_>,
-) -> Result<(Described, bool), Error> {
+    request: &RequestContext<'_>,
+) -> Result<(PersonDetails, bool), Error> {
     if !caller.is_admin {
         return Err(Error::forbidden());
     }

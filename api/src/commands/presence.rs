@@ -10,7 +10,7 @@ use protocol::{
 
 use super::{
     append::{self, WriteRequest},
-    request::Request,
+    request::RequestContext,
 };
 use crate::commands::state::ApiState;
 
@@ -19,7 +19,7 @@ pub(crate) async fn tell(
     api: &ApiState,
     incarnation: u64,
     change: PresenceChange,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(), Error> {
     let PresenceChange { room, user, joined, counter } = change;
     let (channel, event) = match (room, joined) {

@@ -18,9 +18,9 @@ use crate::commands::state::APPEND_TIMEOUT;
 
 /// Whether an event of a request is stored.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Progress(Arc<AtomicBool>);
+pub(crate) struct WriteProgress(Arc<AtomicBool>);
 
-impl Progress {
+impl WriteProgress {
     /// An event of the request is stored.
     pub(crate) fn set_stored(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -45,7 +45,7 @@ impl Progress {
 
 /// A request that may write.
 #[derive(Clone, Debug)]
-pub(crate) struct Request<'a> {
+pub(crate) struct RequestContext<'a> {
     /// The client's key: the same request under the same key is done once.
     pub(crate) key: Option<&'a str>,
     /// What a match socket's client calls it: a JSON scalar in ASCII, which is pushed with its event.
@@ -53,13 +53,13 @@ pub(crate) struct Request<'a> {
     /// Nothing is appended after it.
     pub(crate) deadline: Instant,
     /// Whether an event of it is stored.
-    pub(crate) progress: Progress,
+    pub(crate) progress: WriteProgress,
 }
 
-impl<'a> Request<'a> {
+impl<'a> RequestContext<'a> {
     /// A request under the client's key, if it has one.
     pub(crate) fn new(key: Option<&'a str>, deadline: Instant) -> Self {
-        Self { key, id: None, deadline, progress: Progress::default() }
+        Self { key, id: None, deadline, progress: WriteProgress::default() }
     }
 
     /// A write of our own that begins now and is not repeated.
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_failure_after_something_was_stored_leaves_the_outcome_unknown() {
-        let progress = Progress::default();
+        let progress = WriteProgress::default();
         let not_stored = Error::new(ErrorCode::NotStored, "No leader.");
         assert_eq!(progress.failure(not_stored.clone()), not_stored);
         progress.set_stored();

@@ -4,7 +4,7 @@ use protocol::{
     caller::Caller,
     clock::Timestamp,
     error::{Error, ErrorCode},
-    event::{Event, EventName, Member, Room as Made, RoomKind, RoomUpdate},
+    event::{Event, EventName, Member, Room as RoomEvent, RoomKind, RoomUpdate},
     id::{RoomId, TeamId, UserId},
     subject::Channel,
     text,
@@ -14,7 +14,7 @@ use super::{
     access_after,
     append::Written,
     idempotent_write::{self, IdempotentWrite},
-    request::Request,
+    request::RequestContext,
     require_join, require_manage, require_read, teams, topics,
 };
 use crate::access::{RoomAccess, RoomSnapshot};
@@ -23,12 +23,12 @@ use crate::{
     queries::{
         members::Members,
         room_lists,
-        rooms::{self, Present, Room},
+        rooms::{self, PresentPeople, Room},
     },
 };
 
 /// A room to make.
-pub(crate) struct Make {
+pub(crate) struct NewRoom {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) private: bool,
@@ -36,7 +36,7 @@ pub(crate) struct Make {
     pub(crate) users: Vec<UserId>,
 }
 
-impl Make {
+impl NewRoom {
     fn check(&self) -> Result<(), Error> {
         text::required_line("name", &self.name, text::NAME_MAX)?;
         let description = self.description.as_deref().unwrap_or("");
@@ -56,8 +56,8 @@ impl Make {
 pub(crate) async fn make(
     api: &ApiState,
     caller: &Caller,
-    make: Make,
-    request: &Request<'_>,
+    make: NewRoom,
+    request: &RequestContext<'_>,
 ) -> Result<(Room, bool), Error> {
     make.check()?;
     if let Some(team) = make.team {
@@ -72,7 +72,7 @@ pub(crate) async fn make(
     let mut users = make.users;
     users.sort();
     users.dedup();
-    let made = Made {
+    let made = RoomEvent {
         request_type: (kind == RoomKind::Public).then(|| "chatroom".to_owned()),
         name: make.name,
         description: make.description,
@@ -104,7 +104,7 @@ pub(crate) async fn make(
 }
 
 /// A room as it is right after it was made.
-pub(super) fn as_made(id: RoomId, made: Made) -> Room {
+pub(super) fn as_made(id: RoomId, made: RoomEvent) -> Room {
     Room {
         id,
         name: made.name,
@@ -115,7 +115,7 @@ pub(super) fn as_made(id: RoomId, made: Made) -> Room {
         created_at: made.created_at,
         active: true,
         users: Members::of(made.users),
-        present: Present::Named(vec![]),
+        present: PresentPeople::Named(vec![]),
         activity: made.created_at,
         unread: 0,
     }
@@ -175,7 +175,7 @@ pub(crate) async fn list(
 }
 
 /// What changes of a room; what is absent stays.
-pub(crate) struct Change {
+pub(crate) struct RoomChange {
     pub(crate) name: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) private: Option<bool>,
@@ -186,10 +186,10 @@ pub(crate) async fn change(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
-    change: Change,
-    request: &Request<'_>,
+    change: RoomChange,
+    request: &RequestContext<'_>,
 ) -> Result<(Room, bool), Error> {
-    let Change { name, description, private } = change;
+    let RoomChange { name, description, private } = change;
     if let Some(name) = &name {
         text::required_line("name", name, text::NAME_MAX)?;
     }
@@ -237,7 +237,7 @@ pub(crate) async fn close(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     let access = require_read(api, room, caller).await?;
     if !access.can_manage(caller) {
@@ -251,7 +251,7 @@ pub(super) async fn shut(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     if access_after(api, room, &[], &[EventName::RoomUpdate]).await?.is_some_and(|now| now.room.closed) {
         return Ok(true);

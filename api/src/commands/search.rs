@@ -16,7 +16,7 @@ use super::require_read;
 use crate::{
     commands::state::ApiState,
     page,
-    queries::search::{self, Cursor, Found, Query},
+    queries::search::{self, FoundMessage, SearchCursor, SearchQuery},
 };
 
 /// Searches of a node at a time.
@@ -28,8 +28,8 @@ const TURN: Duration = Duration::from_secs(2);
 pub(crate) async fn search(
     api: &ApiState,
     caller: &Caller,
-    query: Query<'_>,
-) -> Result<(Found, Option<Cursor>), Error> {
+    query: SearchQuery<'_>,
+) -> Result<(FoundMessage, Option<SearchCursor>), Error> {
     text::required_line("q", query.words, text::QUERY_MAX)?;
     if let Some(room) = query.room {
         require_read(api, room, caller).await?;

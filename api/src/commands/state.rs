@@ -16,13 +16,13 @@ use quick_cache::sync::Cache;
 use service::{origin::OriginArgs, rate::AddressArgs, token::TokenVerifier};
 use tokio::sync::Semaphore;
 
-use super::{marks::Marks, match_rooms};
+use super::{marks::ReadMarkThrottle, match_rooms};
 use crate::{
     access::AccessCache,
     config::SupportArgs,
     database::{APPLIED_TIMEOUT, Database},
-    limits::Limits,
-    media::Media,
+    limits::ApiLimits,
+    media::PictureStore,
     page,
     persister_lag::PersisterLag,
 };
@@ -43,24 +43,24 @@ pub(crate) struct ApiState {
     pub(crate) pool: Database,
     pub(crate) access: Arc<AccessCache>,
     pub(crate) persister_lag: PersisterLag,
-    pub(crate) marks: Marks,
+    pub(crate) marks: ReadMarkThrottle,
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) text_max: usize,
     /// Balance below which direct rooms say that an account is low.
     pub(crate) low_account: f64,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ApiLimits,
     pub(crate) address: AddressArgs,
     pub(crate) support: SupportArgs,
     /// The categories of topics.
     pub(crate) topics: Vec<String>,
-    pub(crate) media: Media,
+    pub(crate) media: PictureStore,
     /// Turns to search.
     pub(crate) searches: Semaphore,
     /// When the newest token of a person was issued whose claims this node knows to be stored, in seconds since 1970.
     pub(crate) profiles: Cache<UserId, i64>,
     /// The two of match rooms that somebody writes in.
-    pub(crate) matches: match_rooms::Recent,
+    pub(crate) matches: match_rooms::RecentMatchRooms,
 }
 
 impl ApiState {

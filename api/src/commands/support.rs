@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use super::{
     idempotent_write::IdempotentWrite,
-    messages::{self, Access, Send},
-    request::Request,
+    messages::{self, NewMessage, SenderAccess},
+    request::RequestContext,
     require_open, rooms,
     unique_rooms::{self, UniqueRoom},
 };
@@ -18,15 +18,15 @@ use crate::{
     config::Visitors,
     page,
     queries::{
-        messages::{self as stored, Message, Page},
-        support::{self, Listed, Room},
+        messages::{self as stored, HistoryPage, Message},
+        support::{self, SupportRoom, SupportRoomPage},
     },
 };
 use protocol::{
     caller::Caller,
     clock::Timestamp,
     error::Error,
-    event::{Event, EventName, MessageDetail, Room as Made, RoomDetail, RoomKind},
+    event::{Event, EventName, MessageDetail, Room as RoomEvent, RoomDetail, RoomKind},
     id::{MessageId, RoomId, Shard, UserId},
     subject::Channel,
     text,
@@ -42,7 +42,7 @@ const MESSAGES_MAX: i64 = 500;
 const SECRET_LEN: usize = 24;
 
 /// A visitor, and what they want to talk about.
-pub(crate) struct Visit {
+pub(crate) struct SupportVisit {
     /// The visitor's own name for themselves.
     pub(crate) user: UserId,
     pub(crate) org_id: String,
@@ -51,7 +51,7 @@ pub(crate) struct Visit {
 }
 
 /// A message of the desk.
-pub(crate) struct Said {
+pub(crate) struct NewSupportMessage {
     pub(crate) text: String,
     pub(crate) side: bool,
     pub(crate) auther: String,
@@ -67,23 +67,23 @@ pub(crate) fn visitor(name: &str) -> Result<UserId, Error> {
 }
 
 /// The sender of a request to the desk.
-pub(crate) struct Guest {
+pub(crate) struct SupportCaller {
     /// The person of the token; `None` for a visitor without one.
     pub(crate) caller: Option<Caller>,
     /// The address of the request, where addresses are counted.
     pub(crate) address: Option<IpAddr>,
     /// The secret of a visitor's earlier visit.
-    pub(crate) pass: Option<Pass>,
+    pub(crate) pass: Option<VisitorPass>,
 }
 
-impl Guest {
+impl SupportCaller {
     /// Counts a write of a visitor; one with a token was counted before.
     fn count(&self, api: &ApiState) -> Result<(), Error> {
         if self.caller.is_some() { Ok(()) } else { api.limits.visitor_write(self.address) }
     }
 
     /// The author of a message in a room whose key was given: the person of the token, else the room's visitor.
-    fn writer(&self, api: &ApiState, room: &Room) -> Result<Caller, Error> {
+    fn writer(&self, api: &ApiState, room: &SupportRoom) -> Result<Caller, Error> {
         if let Some(caller) = &self.caller {
             return Ok(caller.clone());
         }
@@ -92,9 +92,9 @@ impl Guest {
     }
 
     /// The secret that a visit is bound to; `None` with a token, or where the configuration binds no visits.
-    fn pass(&self, api: &ApiState) -> Option<Pass> {
+    fn pass(&self, api: &ApiState) -> Option<VisitorPass> {
         let is_bound = self.caller.is_none() && api.support.support_visitors == Visitors::Bound;
-        is_bound.then(|| self.pass.clone().unwrap_or_else(Pass::random))
+        is_bound.then(|| self.pass.clone().unwrap_or_else(VisitorPass::random))
     }
 }
 
@@ -105,9 +105,9 @@ fn without_token(visitor: UserId) -> Caller {
 /// The secret of a visitor without a token, in hexadecimal digits: the next visit gives it back for the same room. It is
 /// not stored: the unique key of the visit's room is made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pass(String);
+pub(crate) struct VisitorPass(String);
 
-impl Pass {
+impl VisitorPass {
     /// Length in digits.
     pub(crate) const LEN: usize = 32;
 
@@ -140,10 +140,10 @@ fn is_digit(byte: u8) -> bool {
 /// The open room of a visit, made where there is none, and the secret with which the next visit gets the same room.
 pub(crate) async fn visit(
     api: &ApiState,
-    guest: &Guest,
-    visit: Visit,
-    request: &Request<'_>,
-) -> Result<(Room, Option<Pass>), Error> {
+    guest: &SupportCaller,
+    visit: SupportVisit,
+    request: &RequestContext<'_>,
+) -> Result<(SupportRoom, Option<VisitorPass>), Error> {
     for (field, text) in [
         ("org_id", &visit.org_id),
         ("portfolio_name", &visit.portfolio_name),
@@ -164,7 +164,7 @@ pub(crate) async fn visit(
         &visit.portfolio_name,
         &visit.product_name,
     ];
-    let names: Vec<&str> = names.into_iter().chain(pass.as_ref().map(Pass::as_str)).collect();
+    let names: Vec<&str> = names.into_iter().chain(pass.as_ref().map(VisitorPass::as_str)).collect();
     let key = unique_rooms::key_of(&names);
     let before = support::count(&api.pool, &visit.org_id, visit.user.as_str()).await?;
     let made = Event::RoomMade(made(&caller, visit, before + 1));
@@ -179,15 +179,15 @@ pub(crate) async fn visit(
         return Ok((room, pass));
     }
     // It is in the log, and not in Postgres yet.
-    let made = made.and_then(|made| Room::of(room, made.user, made.detail?));
+    let made = made.and_then(|made| SupportRoom::of(room, made.user, made.detail?));
     let made = made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))?;
     Ok((made, pass))
 }
 
-fn made(caller: &Caller, visit: Visit, ordinal: u32) -> Made {
-    let Visit { user, org_id, portfolio_name, product_name } = visit;
+fn made(caller: &Caller, visit: SupportVisit, ordinal: u32) -> RoomEvent {
+    let SupportVisit { user, org_id, portfolio_name, product_name } = visit;
     let now = Timestamp::now();
-    Made {
+    RoomEvent {
         request_type: None,
         name: format!("{product_name}, {user}"),
         description: None,
@@ -218,7 +218,7 @@ fn made(caller: &Caller, visit: Visit, ordinal: u32) -> Made {
 }
 
 /// The room that a key opens.
-async fn find(api: &ApiState, secret: &str) -> Result<Room, Error> {
+async fn find(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
     if secret.len() != SECRET_LEN || !secret.bytes().all(is_digit) {
         return Err(Error::not_found());
     }
@@ -237,10 +237,10 @@ async fn find(api: &ApiState, secret: &str) -> Result<Room, Error> {
 /// Says something in the room of that key, and waits until it can be read.
 pub(crate) async fn say(
     api: &ApiState,
-    guest: &Guest,
+    guest: &SupportCaller,
     secret: &str,
-    said: Said,
-    request: &Request<'_>,
+    said: NewSupportMessage,
+    request: &RequestContext<'_>,
 ) -> Result<(), Error> {
     text::message_text("message_data", &said.text, api.text_max)?;
     text::optional_line("auther", &said.auther, text::NAME_MAX)?;
@@ -249,14 +249,14 @@ pub(crate) async fn say(
     let room = find(api, secret).await?;
     let caller = guest.writer(api, &room)?;
     require_open(&api.access.room_access(room.id, &[], |access| !access.room.closed).await?.room)?;
-    let Said { text, side, auther, message_type } = said;
-    let send = Send {
+    let NewSupportMessage { text, side, auther, message_type } = said;
+    let send = NewMessage {
         room: room.id,
         text: &text,
         client_id: request.key,
         request,
         // The room's key has let them in.
-        access: Access::Granted,
+        access: SenderAccess::Granted,
         detail: Some(MessageDetail::Support { side, auther, message_type }),
     };
     let sent = messages::send(api, &caller, send).await?;
@@ -265,7 +265,7 @@ pub(crate) async fn say(
 }
 
 /// The room of that key.
-pub(crate) async fn show(api: &ApiState, secret: &str) -> Result<Room, Error> {
+pub(crate) async fn show(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
     let room = find(api, secret).await?;
     messages::settle(api, room.id).await?;
     support::room(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
@@ -285,14 +285,14 @@ pub(crate) async fn history(
     api: &ApiState,
     secret: &str,
     before: Option<(RoomId, MessageId)>,
-) -> Result<(Room, Vec<Message>, bool), Error> {
+) -> Result<(SupportRoom, Vec<Message>, bool), Error> {
     let room = find(api, secret).await?;
     if before.is_some_and(|(of, _)| of != room.id) {
         return Err(not_of_room());
     }
     messages::settle(api, room.id).await?;
     let shard = Channel::Room(room.id).shard(api.shards);
-    let part = before.map_or(Page::Last, |(_, message)| Page::Before(message.0));
+    let part = before.map_or(HistoryPage::Last, |(_, message)| HistoryPage::Before(message.0));
     let messages = stored::page(&api.pool, shard, room.id, part, MESSAGES_MAX).await?;
     let has_more = page::is_full(&messages, MESSAGES_MAX);
     Ok((room, messages, has_more))
@@ -301,9 +301,9 @@ pub(crate) async fn history(
 /// Closes the room of that key for ever, and waits until that can be read.
 pub(crate) async fn close(
     api: &ApiState,
-    guest: &Guest,
+    guest: &SupportCaller,
     secret: &str,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(), Error> {
     guest.count(api)?;
     let room = find(api, secret).await?;
@@ -318,7 +318,7 @@ pub(crate) async fn list(
     org_id: &str,
     product_name: &str,
     before: Option<RoomId>,
-) -> Result<Listed, Error> {
+) -> Result<SupportRoomPage, Error> {
     text::required_line("org_id", org_id, text::NAME_MAX)?;
     text::required_line("product_name", product_name, text::NAME_MAX)?;
     if !api.support.support_open {
@@ -350,19 +350,19 @@ mod tests {
 
     #[test]
     fn pass_is_read_as_it_was_written_and_nothing_else_is() {
-        let pass = Pass::random();
-        assert_eq!(Pass::read(pass.as_str()), Some(pass.clone()));
-        assert_ne!(Pass::random(), pass);
+        let pass = VisitorPass::random();
+        assert_eq!(VisitorPass::read(pass.as_str()), Some(pass.clone()));
+        assert_ne!(VisitorPass::random(), pass);
         for bad in ["", "0", &pass.as_str().to_uppercase().replace('0', "A"), &format!("{}0", pass.as_str())]
         {
-            assert_eq!(Pass::read(bad), None, "{bad}");
+            assert_eq!(VisitorPass::read(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn a_room_has_a_key_of_its_own() {
         let caller = Caller { user: visitor("7").expect("a visitor"), is_admin: false, org_id: None };
-        let visit = || Visit {
+        let visit = || SupportVisit {
             user: "7".parse().expect("an id"),
             org_id: "acme".to_owned(),
             portfolio_name: "web".to_owned(),
@@ -370,7 +370,7 @@ mod tests {
         };
         let room = |ordinal| {
             let made = made(&caller, visit(), ordinal);
-            Room::of(RoomId(1), made.user, made.detail.expect("a detail")).expect("a support room")
+            SupportRoom::of(RoomId(1), made.user, made.detail.expect("a detail")).expect("a support room")
         };
         let (one, other) = (room(1), room(2));
         assert_ne!(one.secret, other.secret);

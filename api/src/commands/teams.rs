@@ -4,7 +4,7 @@ use protocol::{
     caller::Caller,
     clock::Timestamp,
     error::Error,
-    event::{Event, EventName, Team as Made, TeamMember},
+    event::{Event, EventName, Team as TeamEvent, TeamMember},
     id::{Shard, TeamId, UserId},
     rpc::AccessGrant,
     subject::Channel,
@@ -15,7 +15,7 @@ use super::{
     append::Written,
     idempotent_write::{self, IdempotentWrite},
     invitations,
-    request::Request,
+    request::RequestContext,
 };
 use crate::{
     access::RetryBudget,
@@ -23,7 +23,7 @@ use crate::{
     database::APPLIED_TIMEOUT,
     queries::{
         members::{self, Members},
-        teams::{self, Snapshot, Team},
+        teams::{self, Team, TeamSnapshot},
     },
 };
 
@@ -33,7 +33,7 @@ pub(crate) async fn make(
     caller: &Caller,
     name: String,
     mut users: Vec<UserId>,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<(Team, bool), Error> {
     text::required_line("name", &name, text::NAME_MAX)?;
     if users.len() > text::ROOM_USERS_MAX {
@@ -42,7 +42,7 @@ pub(crate) async fn make(
     }
     users.sort();
     users.dedup();
-    let made = Made { name, users, user: caller.user.clone(), created_at: Timestamp::now() };
+    let made = TeamEvent { name, users, user: caller.user.clone(), created_at: Timestamp::now() };
     let mut control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::TeamMade, request);
     let Written { position, event, .. } = control.append(&Channel::System, Event::TeamMade(made)).await?;
     let Event::TeamMade(made) = event else {
@@ -54,13 +54,13 @@ pub(crate) async fn make(
         control.append(&Channel::Team(team), Event::TeamMemberAdd(member)).await?;
     }
     let applied = control.wait_until_applied().await;
-    let Made { name, users, user: creator, created_at } = made;
+    let TeamEvent { name, users, user: creator, created_at } = made;
     let users = Members::of(users);
     Ok((Team { id: team, name, creator, users, created_at }, applied))
 }
 
 /// A team as Postgres has it, nothing missing that was heard of it, and which of these people belong to it.
-async fn team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<Snapshot, Error> {
+async fn team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<TeamSnapshot, Error> {
     let mut is_made = false;
     let mut tries = RetryBudget::within(APPLIED_TIMEOUT);
     loop {
@@ -86,7 +86,7 @@ fn may_manage(team: &Team, caller: &Caller) -> bool {
     caller.is_admin || team.creator == caller.user
 }
 
-impl Snapshot {
+impl TeamSnapshot {
     /// Whether the caller, one of those who were asked about, belongs to the team, or manages it.
     pub(super) fn has(&self, caller: &Caller) -> bool {
         may_manage(&self.team, caller) || self.members.contains(&caller.user)
@@ -98,7 +98,7 @@ pub(super) async fn granted(
     api: &ApiState,
     id: TeamId,
     callers: &[Caller],
-) -> Result<(Snapshot, AccessGrant), Error> {
+) -> Result<(TeamSnapshot, AccessGrant), Error> {
     let asked: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
     let found = team(api, id, &asked).await?;
     let grant =
@@ -161,7 +161,7 @@ pub(crate) async fn add(
     caller: &Caller,
     id: TeamId,
     user: UserId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     manage(api, id, caller).await?;
     if is_member(api, id, &user).await? == Some(true) {
@@ -177,7 +177,7 @@ pub(crate) async fn remove(
     caller: &Caller,
     id: TeamId,
     user: UserId,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     if user == caller.user {
         show(api, caller, id).await?;

@@ -4,7 +4,7 @@ use protocol::{
     caller::Caller,
     clock::Timestamp,
     error::{Error, ErrorCode},
-    event::{Event, EventName, Room as Made, RoomDetail, RoomKind},
+    event::{Event, EventName, Room as RoomEvent, RoomDetail, RoomKind},
     id::RoomId,
     subject::Channel,
     text,
@@ -12,13 +12,13 @@ use protocol::{
 
 use super::{
     idempotent_write::IdempotentWrite,
-    request::Request,
+    request::RequestContext,
     require_manage, rooms,
     unique_rooms::{self, UniqueRoom},
 };
 use crate::{
     commands::state::ApiState,
-    media::Picture,
+    media::DecodedPicture,
     queries::{
         people,
         topics::{self, Topic},
@@ -33,21 +33,21 @@ pub(crate) const DESCRIPTION_MAX: usize = 400;
 pub(crate) const PAGE: u64 = 100;
 
 /// A topic to make. Its category is one of the configuration's.
-pub(crate) struct Make {
+pub(crate) struct NewTopic {
     pub(crate) title: String,
     pub(crate) category: String,
     pub(crate) description: Option<String>,
-    pub(crate) picture: Option<Picture>,
+    pub(crate) picture: Option<DecodedPicture>,
 }
 
 /// Makes a topic; `None` where another has that title.
 pub(crate) async fn make(
     api: &ApiState,
     caller: &Caller,
-    make: Make,
-    request: &Request<'_>,
+    make: NewTopic,
+    request: &RequestContext<'_>,
 ) -> Result<Option<Topic>, Error> {
-    let Make { title, category, description, picture } = make;
+    let NewTopic { title, category, description, picture } = make;
     text::required_line("title", &title, TITLE_MAX)?;
     text::optional_line("description", description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
     // Before anything is kept: what is made is answered, whatever becomes unreachable.
@@ -80,9 +80,9 @@ pub(crate) async fn make(
     as_made(id, made, person.and_then(|(_, person)| person.username)).map(Some)
 }
 
-fn new_room(caller: &Caller, title: String, description: Option<String>, detail: RoomDetail) -> Made {
+fn new_room(caller: &Caller, title: String, description: Option<String>, detail: RoomDetail) -> RoomEvent {
     let now = Timestamp::now();
-    Made {
+    RoomEvent {
         request_type: Some("chatroom".to_owned()),
         name: title,
         description,
@@ -105,9 +105,9 @@ async fn hold(
     api: &ApiState,
     caller: &Caller,
     key: &str,
-    room: Made,
-    request: &Request<'_>,
-) -> Result<Option<(RoomId, Made)>, Error> {
+    room: RoomEvent,
+    request: &RequestContext<'_>,
+) -> Result<Option<(RoomId, RoomEvent)>, Error> {
     let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
     let UniqueRoom { room, made, is_new, .. } =
         unique_rooms::get_or_create(api, control, key, Event::Chatroom(room)).await?;
@@ -115,7 +115,7 @@ async fn hold(
 }
 
 /// A topic as it is right after it was made.
-fn as_made(id: RoomId, made: Made, username: Option<String>) -> Result<Topic, Error> {
+fn as_made(id: RoomId, made: RoomEvent, username: Option<String>) -> Result<Topic, Error> {
     let Some(RoomDetail::Topic { category, img }) = made.detail else {
         return Err(Error::internal(&"a topic is stored as something else"));
     };
@@ -133,7 +133,7 @@ fn as_made(id: RoomId, made: Made, username: Option<String>) -> Result<Topic, Er
 
 /// Which page of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum PageNumber {
     /// This one, from 1.
     Number(u64),
     /// The last one.
@@ -141,7 +141,7 @@ pub(crate) enum Asked {
 }
 
 /// A page of a list.
-pub(crate) struct Page {
+pub(crate) struct TopicPage {
     pub(crate) topics: Vec<Topic>,
     /// Which it is, from 1.
     pub(crate) number: u64,
@@ -152,19 +152,23 @@ pub(crate) struct Page {
 }
 
 /// The open topics of a category, in the order of their ids; `None` where there is no such page.
-pub(crate) async fn list(api: &ApiState, category: &str, asked: Asked) -> Result<Option<Page>, Error> {
+pub(crate) async fn list(
+    api: &ApiState,
+    category: &str,
+    asked: PageNumber,
+) -> Result<Option<TopicPage>, Error> {
     let offset = |number: u64| number.saturating_sub(1).saturating_mul(PAGE);
     let mut place = topics::place(
         &api.pool,
         category,
-        if let Asked::Number(number) = asked { offset(number) } else { 0 },
+        if let PageNumber::Number(number) = asked { offset(number) } else { 0 },
     )
     .await?;
     // The first page is there even where nothing is on it.
     let pages = place.count.div_ceil(PAGE).max(1);
     let number = match asked {
-        Asked::Number(number) => number,
-        Asked::Last => {
+        PageNumber::Number(number) => number,
+        PageNumber::Last => {
             place = topics::place(&api.pool, category, offset(pages)).await?;
             pages
         }
@@ -173,7 +177,7 @@ pub(crate) async fn list(api: &ApiState, category: &str, asked: Asked) -> Result
         return Ok(None);
     }
     let topics = topics::page(&api.pool, api.shards, category, place, PAGE).await?;
-    Ok(Some(Page { topics, number, pages, count: place.count }))
+    Ok(Some(TopicPage { topics, number, pages, count: place.count }))
 }
 
 /// The open topic of that id in that category, if the caller may change it.
@@ -195,11 +199,11 @@ pub(crate) async fn describe(
     caller: &Caller,
     topic: Topic,
     description: Option<String>,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<Topic, Error> {
     // What is absent stays: no description is an empty one.
     let change =
-        rooms::Change { name: None, description: Some(description.unwrap_or_default()), private: None };
+        rooms::RoomChange { name: None, description: Some(description.unwrap_or_default()), private: None };
     let (room, _) = rooms::change(api, caller, topic.id, change, request).await?;
     let description = room.description.filter(|description| !description.is_empty());
     Ok(Topic { description, ..topic })

@@ -13,7 +13,7 @@ use async_nats::header::NATS_MESSAGE_ID;
 use log::StoredEvent;
 use protocol::{
     error::{Error, ErrorCode},
-    event::{Event, EventName, Room as Made, header},
+    event::{Event, EventName, Room as RoomEvent, header},
     id::{RoomId, Shard},
     subject::Channel,
 };
@@ -44,7 +44,7 @@ pub(super) fn key_of(parts: &[&str]) -> String {
 pub(super) struct UniqueRoom {
     pub(super) room: RoomId,
     /// As it was made, where the log has that still.
-    pub(super) made: Option<Made>,
+    pub(super) made: Option<RoomEvent>,
     /// This request made it.
     pub(super) is_new: bool,
     /// Whether Postgres has it.

@@ -25,9 +25,9 @@ use crate::{
     commands::state::{APPEND_TIMEOUT, Api},
     commands::{
         people,
-        request::{Progress, Request},
+        request::{RequestContext, WriteProgress},
     },
-    documents::{Input, Operation},
+    documents::{DocumentedInput, Operation},
 };
 
 /// How long a request may take, its body included.
@@ -49,69 +49,69 @@ pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Opt
     if writes {
         api.limits.write(&identity.caller)?;
     }
-    let deadline = Arrival::of(parts).at + APPEND_TIMEOUT;
+    let deadline = RequestArrival::of(parts).at + APPEND_TIMEOUT;
     people::learn(api, &identity.caller.user, identity.issued_at, &identity.person, deadline).await?;
     Ok(Some(identity.caller))
 }
 
 /// A request as it arrived, for the writes that it leads to.
 #[derive(Clone, Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct RequestArrival {
     at: Instant,
-    pub(crate) progress: Progress,
+    pub(crate) progress: WriteProgress,
 }
 
-impl Arrival {
+impl RequestArrival {
     /// A request that arrives now.
     pub(crate) fn now() -> Self {
-        Self { at: Instant::now(), progress: Progress::default() }
+        Self { at: Instant::now(), progress: WriteProgress::default() }
     }
 
     fn of(parts: &Parts) -> Self {
         parts.extensions.get().cloned().unwrap_or_else(Self::now)
     }
 
-    fn request<'a>(&self, key: Option<&'a str>) -> Request<'a> {
+    fn request<'a>(&self, key: Option<&'a str>) -> RequestContext<'a> {
         let progress = self.progress.clone();
-        Request { progress, ..Request::new(key, self.at + APPEND_TIMEOUT) }
+        RequestContext { progress, ..RequestContext::new(key, self.at + APPEND_TIMEOUT) }
     }
 }
 
 /// When a request arrived, of a route that takes no key.
-pub(super) struct Unkeyed(Arrival);
+pub(super) struct NoIdempotencyKey(RequestArrival);
 
-impl Unkeyed {
+impl NoIdempotencyKey {
     /// The request, as commands take it.
-    pub(super) fn request(&self) -> Request<'_> {
+    pub(super) fn request(&self) -> RequestContext<'_> {
         self.0.request(None)
     }
 }
 
-impl FromRequestParts<Api> for Unkeyed {
+impl FromRequestParts<Api> for NoIdempotencyKey {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
-        Ok(Self(Arrival::of(parts)))
+        Ok(Self(RequestArrival::of(parts)))
     }
 }
 
-impl Input for Unkeyed {
+impl DocumentedInput for NoIdempotencyKey {
     fn describe(_: &mut Operation<'_>) {}
 }
 
 /// The key under which a request may be sent again; one that is none is refused as an `R`.
-pub(super) struct IdempotencyKey<R>(Option<String>, Arrival, PhantomData<R>);
+pub(super) struct IdempotencyKey<R>(Option<String>, RequestArrival, PhantomData<R>);
 
 impl<R> IdempotencyKey<R> {
     /// The request under that key, as commands take it.
-    pub(super) fn request(&self) -> Request<'_> {
+    pub(super) fn request(&self) -> RequestContext<'_> {
         self.1.request(self.0.as_deref())
     }
 
     /// The same, of one whose body may take long to arrive: its deadline counts from now, when it is there.
-    pub(super) fn request_with_body(&self) -> Request<'_> {
+    pub(super) fn request_with_body(&self) -> RequestContext<'_> {
         let deadline = (Instant::now() + APPEND_TIMEOUT).min(self.1.at + REQUEST_TIMEOUT);
-        Request { deadline, ..self.request() }
+        RequestContext { deadline, ..self.request() }
     }
 }
 
@@ -123,11 +123,11 @@ impl<R: From<Error> + IntoResponse> FromRequestParts<Api> for IdempotencyKey<R> 
         if let Some(key) = key {
             text::client_id("Idempotency-Key", key)?;
         }
-        Ok(Self(key.map(str::to_owned), Arrival::of(parts), PhantomData))
+        Ok(Self(key.map(str::to_owned), RequestArrival::of(parts), PhantomData))
     }
 }
 
-impl<R> Input for IdempotencyKey<R> {
+impl<R> DocumentedInput for IdempotencyKey<R> {
     fn describe(operation: &mut Operation<'_>) {
         let about = "Names the request: the same again within a minute is done once; a message under a UUIDv7 for ever.";
         let schema = json!({ "type": "string", "pattern": "^[!-~]{1,128}$" });

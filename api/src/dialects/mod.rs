@@ -9,7 +9,7 @@ mod read;
 pub(crate) mod support;
 pub(crate) mod topics;
 
-pub(crate) use http::{Arrival, REQUEST_TIMEOUT};
+pub(crate) use http::{REQUEST_TIMEOUT, RequestArrival};
 
 use axum::{
     http::Uri,

@@ -15,9 +15,9 @@ use serde_json::Value;
 
 use crate::commands::state::Api;
 pub(crate) use asyncapi::SocketActions;
-pub(crate) use operation::{Input, Operation, Output};
-pub(crate) use routes::{Refusal, Route, Routes, delete, get, patch, post, put};
-pub(crate) use schemas::Schemas;
+pub(crate) use operation::{DocumentedInput, DocumentedOutput, Operation};
+pub(crate) use routes::{DocumentedRefusal, Route, Routes, delete, get, patch, post, put};
+pub(crate) use schemas::SchemaSet;
 
 const ABOUT: &str = "A chat backend whose centre is a log. Five dialects are views of one model: what is sent \
                      through any of them is stored once and reaches every socket of its room.";

@@ -11,11 +11,11 @@ use axum::{
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-use super::schemas::Schemas;
+use super::schemas::SchemaSet;
 
 /// An operation as its handler's parts describe it.
 pub(crate) struct Operation<'a> {
-    pub(super) schemas: &'a mut Schemas,
+    pub(super) schemas: &'a mut SchemaSet,
     /// The names in the path that no extractor has taken yet.
     pub(super) names: Vec<String>,
     pub(super) parameters: Vec<Value>,
@@ -97,31 +97,31 @@ impl Operation<'_> {
 }
 
 /// Something that a handler is given.
-pub(crate) trait Input {
+pub(crate) trait DocumentedInput {
     /// Adds it.
     fn describe(operation: &mut Operation<'_>);
 }
 
 /// What a handler answers.
-pub(crate) trait Output {
+pub(crate) trait DocumentedOutput {
     /// Adds it.
     fn describe(operation: &mut Operation<'_>);
 }
 
 /// A handler whose parts say what they are.
-pub(crate) trait Described<T> {
+pub(crate) trait DocumentedHandler<T> {
     /// Adds all of them.
     fn describe(operation: &mut Operation<'_>);
 }
 
 macro_rules! described {
     ($($input:ident)*) => {
-        impl<F, Answering, Answer, M, $($input,)*> Described<(M, $($input,)*)> for F
+        impl<F, Answering, Answer, M, $($input,)*> DocumentedHandler<(M, $($input,)*)> for F
         where
             F: Fn($($input,)*) -> Answering,
             Answering: Future<Output = Answer>,
-            Answer: Output,
-            $($input: Input,)*
+            Answer: DocumentedOutput,
+            $($input: DocumentedInput,)*
         {
             fn describe(operation: &mut Operation<'_>) {
                 $($input::describe(operation);)*
@@ -138,30 +138,30 @@ described!(A B C D);
 described!(A B C D E);
 described!(A B C D E G);
 
-impl<S> Input for State<S> {
+impl<S> DocumentedInput for State<S> {
     fn describe(_: &mut Operation<'_>) {}
 }
 
-impl<T: JsonSchema> Input for Result<Query<T>, QueryRejection> {
+impl<T: JsonSchema> DocumentedInput for Result<Query<T>, QueryRejection> {
     fn describe(operation: &mut Operation<'_>) {
         operation.query::<T>();
         operation.refuses(&[400]);
     }
 }
 
-impl<T: Output, E> Output for Result<T, E> {
+impl<T: DocumentedOutput, E> DocumentedOutput for Result<T, E> {
     fn describe(operation: &mut Operation<'_>) {
         T::describe(operation);
     }
 }
 
-impl<T: JsonSchema> Output for Json<T> {
+impl<T: JsonSchema> DocumentedOutput for Json<T> {
     fn describe(operation: &mut Operation<'_>) {
         operation.answers_json::<T>(200, "Done.");
     }
 }
 
-impl Output for NoContent {
+impl DocumentedOutput for NoContent {
     fn describe(operation: &mut Operation<'_>) {
         operation.answers(204, "Done.", Value::Null);
     }

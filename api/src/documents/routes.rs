@@ -14,17 +14,17 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::{
-    operation::{Described, Operation},
-    schemas::Schemas,
+    operation::{DocumentedHandler, Operation},
+    schemas::SchemaSet,
 };
 use crate::commands::state::Api;
 
 /// How a surface refuses.
-pub(crate) trait Refusal {
+pub(crate) trait DocumentedRefusal {
     /// The media type.
     const KIND: &str;
     /// The form of the body.
-    fn form(schemas: &mut Schemas) -> Value;
+    fn form(schemas: &mut SchemaSet) -> Value;
 }
 
 /// What any request may be refused with: by its origin, its slowness, its frequency, or by what is down.
@@ -36,7 +36,7 @@ const CHANGES: [u16; 2] = [409, 422];
 pub(crate) struct Routes {
     pub(super) router: Router<Api>,
     pub(super) paths: Map<String, Value>,
-    pub(super) schemas: Schemas,
+    pub(super) schemas: SchemaSet,
     pub(super) refusals: BTreeMap<String, Value>,
     pub(super) tag: Value,
     name: &'static str,
@@ -53,7 +53,7 @@ pub(crate) struct Route {
 
 fn route<H, T>(method: Method, about: &'static str, handler: H) -> Route
 where
-    H: Handler<T, Api> + Described<T>,
+    H: Handler<T, Api> + DocumentedHandler<T>,
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).expect("a method that routes know");
@@ -65,7 +65,7 @@ macro_rules! methods {
         $($(#[$doc])*
         pub(crate) fn $name<H, T>(about: &'static str, handler: H) -> Route
         where
-            H: Handler<T, Api> + Described<T>,
+            H: Handler<T, Api> + DocumentedHandler<T>,
             T: 'static,
         {
             route(Method::$method, about, handler)
@@ -100,9 +100,9 @@ impl Route {
 
 impl Routes {
     /// A surface without routes yet.
-    pub(crate) fn of<R: Refusal>(name: &'static str, about: &'static str) -> Self {
+    pub(crate) fn of<R: DocumentedRefusal>(name: &'static str, about: &'static str) -> Self {
         let mut schemas =
-            Schemas::new(name, SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None));
+            SchemaSet::new(name, SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None));
         let schema = R::form(&mut schemas);
         let content = json!({ R::KIND: { "schema": schema } });
         let statuses: BTreeSet<u16> = ErrorCode::ALL.iter().map(|code| code.status()).collect();

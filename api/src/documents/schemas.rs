@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 const PLACE: &str = "/components/schemas";
 
 /// The schemas of a surface.
-pub(crate) struct Schemas {
+pub(crate) struct SchemaSet {
     surface: &'static str,
     read: SchemaGenerator,
     written: SchemaGenerator,
 }
 
-impl Schemas {
+impl SchemaSet {
     /// None yet; of the dialect of JSON Schema that the document is written in.
     pub(super) fn new(surface: &'static str, settings: SchemaSettings) -> Self {
         let settings = settings.with(|settings| settings.definitions_path = PLACE.into());

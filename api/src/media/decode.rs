@@ -12,7 +12,7 @@ use zune_jpeg::{
     zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
 };
 
-use super::{FORMS, Form};
+use super::{FORMS, PictureFormat};
 
 /// The longest side of a picture.
 const SIDE_MAX: u32 = 16_384;
@@ -23,14 +23,14 @@ const FRAMES_MAX: u64 = 128 << 20;
 
 /// Why bytes are not kept as a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum PictureError {
     /// They are none, or not a whole one.
     NoPicture,
     /// It has more pixels than are decoded here.
     TooLarge,
 }
 
-impl From<ImageError> for Refused {
+impl From<ImageError> for PictureError {
     fn from(error: ImageError) -> Self {
         if matches!(error, ImageError::Limits(_)) { Self::TooLarge } else { Self::NoPicture }
     }
@@ -38,13 +38,13 @@ impl From<ImageError> for Refused {
 
 /// The form of what is a picture throughout, by its content alone. A decoder that panics has found it to be
 /// none: png 0.18.1 does over a palette of 4 bytes.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Form, Refused> {
-    let format = image::guess_format(bytes).map_err(|_| Refused::NoPicture)?;
-    let form = FORMS.into_iter().find(|form| form.format == format).ok_or(Refused::NoPicture)?;
+pub(crate) fn decode(bytes: &[u8]) -> Result<PictureFormat, PictureError> {
+    let format = image::guess_format(bytes).map_err(|_| PictureError::NoPicture)?;
+    let form = FORMS.into_iter().find(|form| form.format == format).ok_or(PictureError::NoPicture)?;
     let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| whole(bytes, format)));
     decoded.unwrap_or_else(|_| {
         tracing::warn!("a picture ended its decoder");
-        Err(Refused::NoPicture)
+        Err(PictureError::NoPicture)
     })?;
     Ok(form)
 }
@@ -57,7 +57,7 @@ fn limits() -> Limits {
     limits
 }
 
-fn whole(bytes: &[u8], format: ImageFormat) -> Result<(), Refused> {
+fn whole(bytes: &[u8], format: ImageFormat) -> Result<(), PictureError> {
     let source = Cursor::new(bytes);
     match format {
         ImageFormat::Jpeg => return jpeg(bytes),
@@ -87,7 +87,7 @@ fn whole(bytes: &[u8], format: ImageFormat) -> Result<(), Refused> {
             let size = decoder.dimensions();
             every_frame(decoder, size, FRAMES_MAX)?;
         }
-        _ => return Err(Refused::NoPicture),
+        _ => return Err(PictureError::NoPicture),
     }
     Ok(())
 }
@@ -125,20 +125,20 @@ pub(super) fn every_frame<'a>(
 
 /// Photographs of today's phones have 48 million pixels and more: of the usual sort only the grey is kept, a byte a
 /// pixel, though all of the data is read.
-fn jpeg(bytes: &[u8]) -> Result<(), Refused> {
+fn jpeg(bytes: &[u8]) -> Result<(), PictureError> {
     let side = SIDE_MAX as usize;
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX);
     let options = options.set_max_height(usize::MAX).jpeg_set_out_colorspace(ColorSpace::Luma);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|_| Refused::NoPicture)?;
-    let info = decoder.info().ok_or(Refused::NoPicture)?;
+    decoder.decode_headers().map_err(|_| PictureError::NoPicture)?;
+    let info = decoder.info().ok_or(PictureError::NoPicture)?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     let is_usual = matches!(decoder.input_colorspace(), Some(ColorSpace::YCbCr | ColorSpace::Luma));
     if !info.sof.is_sequential_dct() || !is_usual {
         return Ok(still(bytes, ImageFormat::Jpeg)?);
     }
     if width.max(height) > side || (width * height) as u64 > DECODED_MAX {
-        return Err(Refused::TooLarge);
+        return Err(PictureError::TooLarge);
     }
-    decoder.decode().map(drop).map_err(|_| Refused::NoPicture)
+    decoder.decode().map(drop).map_err(|_| PictureError::NoPicture)
 }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     commands::state::ApiState,
-    commands::{presence::tell, request::Request},
+    commands::{presence::tell, request::RequestContext},
     queries::presence,
 };
 
@@ -56,7 +56,7 @@ async fn of_shard(api: &ApiState, shard: Shard, incarnation: u64, places: &Semap
             stream::iter(people).map(Ok).try_for_each_concurrent(AT_ONCE, |(room, user)| async move {
                 let _place = places.acquire().await.map_err(|error| Error::internal(&error))?;
                 let leave = PresenceChange { room, user, joined: false, counter: LAST_WORD };
-                tell(api, incarnation, leave, &Request::internal()).await?;
+                tell(api, incarnation, leave, &RequestContext::internal()).await?;
                 metrics::counter!(names::DEAD_NODE_LEAVES_TOTAL).increment(1);
                 Ok::<_, Error>(())
             });

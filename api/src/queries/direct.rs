@@ -22,7 +22,7 @@ const SHOWN_BYTES: i64 = 128 << 10;
 
 /// A direct room, as far as it is the same for both.
 #[derive(Clone, Debug)]
-pub(crate) struct Direct {
+pub(crate) struct DirectRoom {
     pub(crate) id: RoomId,
     pub(crate) pair: Vec<UserId>,
     /// Who wanted it.
@@ -33,10 +33,10 @@ pub(crate) struct Direct {
     /// The reader looks at it.
     pub(crate) is_current: bool,
     /// The last ones.
-    pub(crate) messages: BTreeMap<MessageId, Said>,
+    pub(crate) messages: BTreeMap<MessageId, DirectMessage>,
 }
 
-impl Direct {
+impl DirectRoom {
     /// Whom that person talks to there. Who is none of the two sees it as the one who wanted it.
     pub(crate) fn other(&self, one: &UserId) -> &UserId {
         let one = if self.pair.contains(one) { one } else { &self.creator };
@@ -46,7 +46,7 @@ impl Direct {
 
 /// A message of such a room.
 #[derive(Clone, Debug)]
-pub(crate) struct Said {
+pub(crate) struct DirectMessage {
     pub(crate) author: UserId,
     pub(crate) body: String,
     pub(crate) created_at: Timestamp,
@@ -80,7 +80,7 @@ struct Row {
     is_current: bool,
 }
 
-impl TryFrom<Row> for Direct {
+impl TryFrom<Row> for DirectRoom {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
@@ -98,7 +98,7 @@ impl TryFrom<Row> for Direct {
 
 /// Which rooms.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Which {
+pub(crate) enum RoomSelection {
     /// This one.
     One(RoomId),
     /// The reader's, the current one first, then those where something was said last.
@@ -106,13 +106,13 @@ pub(crate) enum Which {
         /// At most so many.
         limit: i64,
         /// All but the current one, after the last of a page.
-        after: Option<After>,
+        after: Option<RoomCursor>,
     },
 }
 
 /// The last room of a page, but for the current one, and when something was said there; `None` on a page of the current
 /// one alone.
-pub(crate) type After = Option<(Timestamp, RoomId)>;
+pub(crate) type RoomCursor = Option<(Timestamp, RoomId)>;
 
 /// The reader's rooms, by the index of each of the two.
 const MINE: &str = "
@@ -176,12 +176,12 @@ pub(crate) async fn rooms(
     pool: &Database,
     shards: ShardCount,
     reader: &UserId,
-    which: Which,
+    which: RoomSelection,
     current: Option<RoomId>,
-) -> Result<Vec<Direct>, Error> {
+) -> Result<Vec<DirectRoom>, Error> {
     let (which, one, limit, after) = match which {
-        Which::One(room) => (ONE, Some(number(room.0)), 1, None),
-        Which::Mine { limit, after } => (MINE, None, limit, after),
+        RoomSelection::One(room) => (ONE, Some(number(room.0)), 1, None),
+        RoomSelection::Mine { limit, after } => (MINE, None, limit, after),
     };
     let last = after.flatten();
     // Only constants are put together here.
@@ -199,7 +199,7 @@ pub(crate) async fn rooms(
         .await
         .map_err(|error| query_error(&error))?;
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    let mut rooms: Vec<Direct> = rows.into_iter().map(Direct::try_from).collect::<Result<_, _>>()?;
+    let mut rooms: Vec<DirectRoom> = rows.into_iter().map(DirectRoom::try_from).collect::<Result<_, _>>()?;
     let mut said = messages(pool, shards, &ids).await?;
     for room in &mut rooms {
         room.messages = said.remove(&room.id).unwrap_or_default();
@@ -208,7 +208,7 @@ pub(crate) async fn rooms(
 }
 
 #[derive(FromRow)]
-struct SaidRow {
+struct MessageRow {
     room: i64,
     id: i64,
     author: String,
@@ -221,12 +221,12 @@ async fn messages(
     pool: &Database,
     shards: ShardCount,
     rooms: &[i64],
-) -> Result<HashMap<RoomId, BTreeMap<MessageId, Said>>, Error> {
-    let mut said: HashMap<RoomId, BTreeMap<MessageId, Said>> = HashMap::new();
+) -> Result<HashMap<RoomId, BTreeMap<MessageId, DirectMessage>>, Error> {
+    let mut said: HashMap<RoomId, BTreeMap<MessageId, DirectMessage>> = HashMap::new();
     if rooms.is_empty() {
         return Ok(said);
     }
-    let rows: Vec<SaidRow> = sqlx::query_as(MESSAGES)
+    let rows: Vec<MessageRow> = sqlx::query_as(MESSAGES)
         .bind(rooms)
         .bind(i64::from(shards.get()))
         .bind(i64::try_from(SHOWN).unwrap_or(i64::MAX))
@@ -235,7 +235,7 @@ async fn messages(
         .await
         .map_err(|error| query_error(&error))?;
     for row in rows {
-        let message = Said {
+        let message = DirectMessage {
             author: user(&row.author)?,
             body: row.body,
             created_at: row.created_at.into(),

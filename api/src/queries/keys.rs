@@ -12,7 +12,7 @@ use crate::database::{Database, query_error};
 
 /// A message of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct KeyedMessage {
     pub(crate) id: u64,
     /// As it was sent; `None` where it was edited or deleted since.
     pub(crate) text: Option<String>,
@@ -46,7 +46,7 @@ pub(crate) async fn message(
     room: RoomId,
     author: &UserId,
     client_id: &str,
-) -> Result<Option<Found>, Error> {
+) -> Result<Option<KeyedMessage>, Error> {
     let row: Option<(i64, Option<String>, OffsetDateTime)> = sqlx::query_as(SQL)
         .bind(shard.number())
         .bind(number(room.0))
@@ -56,7 +56,7 @@ pub(crate) async fn message(
         .await
         .map_err(|error| query_error(&error))?;
     let found = |(id, text, created_at): (i64, _, OffsetDateTime)| {
-        Ok(Found { id: unsigned(id)?, text, created_at: created_at.into() })
+        Ok(KeyedMessage { id: unsigned(id)?, text, created_at: created_at.into() })
     };
     row.map(found).transpose()
 }

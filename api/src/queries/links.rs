@@ -6,7 +6,7 @@
 
 /// What is looked for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct SearchTerms {
     /// Words, phrases and operators, for `websearch_to_tsquery`.
     pub(crate) words: String,
     /// The links among them, as a `tsquery`; empty where there are none.
@@ -16,7 +16,7 @@ pub(crate) struct Terms {
 /// What ends a sentence, or closes what a link stands in.
 const BEHIND: &[char] = &['.', ',', ';', ':', '!', '?', ')', ']', '\''];
 
-impl Terms {
+impl SearchTerms {
     /// Takes the links out of what was typed, but for those in quotes.
     pub(crate) fn of(typed: &str) -> Self {
         let (mut words, mut links, mut is_quoted) = (Vec::new(), Vec::new(), false);
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     fn terms(typed: &str) -> (String, String) {
-        let Terms { words, links } = Terms::of(typed);
+        let SearchTerms { words, links } = SearchTerms::of(typed);
         (words, links)
     }
 

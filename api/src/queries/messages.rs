@@ -56,7 +56,7 @@ impl TryFrom<Row> for Message {
 
 /// Which part of a room's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Page {
+pub(crate) enum HistoryPage {
     /// The newest ones.
     Last,
     /// Those right before an id.
@@ -76,13 +76,13 @@ pub(crate) async fn page(
     pool: &Database,
     shard: Shard,
     room: RoomId,
-    page: Page,
+    page: HistoryPage,
     limit: i64,
 ) -> Result<Vec<Message>, Error> {
     let (condition, id, order) = match page {
-        Page::Last => ("id < $3", i64::MAX, "DESC"),
-        Page::Before(id) => ("id < $3", number(id), "DESC"),
-        Page::After(id) => ("id > $3", number(id), "ASC"),
+        HistoryPage::Last => ("id < $3", i64::MAX, "DESC"),
+        HistoryPage::Before(id) => ("id < $3", number(id), "DESC"),
+        HistoryPage::After(id) => ("id > $3", number(id), "ASC"),
     };
     let sql = format!("{COLUMNS} AND {condition} ORDER BY id {order} LIMIT $4");
     // Only constants are put together here.
@@ -167,7 +167,7 @@ pub(crate) async fn exists(
 
 /// A message that is new since an event, or was edited or deleted since, as it is now.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Changed {
+pub(crate) struct ChangedMessage {
     pub(crate) message: Message,
     /// The last event that made it what it is.
     pub(crate) changed: u64,
@@ -175,7 +175,7 @@ pub(crate) struct Changed {
 }
 
 /// A place among the changes of a room: an event, and of those that one event changed, a message.
-pub(crate) type Place = (u64, Option<MessageId>);
+pub(crate) type ChangeCursor = (u64, Option<MessageId>);
 
 #[derive(FromRow)]
 struct ChangedRow {
@@ -205,9 +205,9 @@ pub(crate) async fn changes(
     pool: &Database,
     shard: Shard,
     room: RoomId,
-    (event, message): Place,
+    (event, message): ChangeCursor,
     limit: i64,
-) -> Result<Vec<Changed>, Error> {
+) -> Result<Vec<ChangedMessage>, Error> {
     let rows: Vec<ChangedRow> = sqlx::query_as(CHANGES)
         .bind(shard.number())
         .bind(number(room.0))
@@ -218,7 +218,7 @@ pub(crate) async fn changes(
         .await
         .map_err(|error| query_error(&error))?;
     let changed = |row: ChangedRow| {
-        Ok(Changed {
+        Ok(ChangedMessage {
             message: row.row.try_into()?,
             changed: unsigned(row.last)?,
             deleted_at: row.deleted_at.map(Timestamp::from),

@@ -36,23 +36,23 @@ pub(crate) async fn person(
 
 /// A person, with all that is known of them.
 #[derive(Clone, Debug)]
-pub(crate) struct Described {
+pub(crate) struct PersonDetails {
     pub(crate) user: UserId,
     pub(crate) person: Person,
     pub(crate) is_online: bool,
     pub(crate) is_camera: bool,
 }
 
-impl Described {
+impl PersonDetails {
     /// One of whom nothing is known.
     pub(crate) fn unknown(user: &UserId) -> Self {
         Self { user: user.clone(), person: Person::default(), is_online: false, is_camera: false }
     }
 
     /// The person's object.
-    pub(crate) fn object(&self) -> Shown {
+    pub(crate) fn object(&self) -> PublicPerson {
         let Person { username, email, gender, language, account, main_photo, business } = self.person.clone();
-        Shown {
+        PublicPerson {
             id: self.user.to_value(),
             username,
             email,
@@ -70,7 +70,7 @@ impl Described {
 /// A person, as documents 000 and 004 show them.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Person")]
-pub(crate) struct Shown {
+pub(crate) struct PublicPerson {
     /// A number where it is one.
     id: Value,
     username: Option<String>,
@@ -92,7 +92,7 @@ pub(crate) async fn described(
     pool: &Database,
     shards: ShardCount,
     users: &[UserId],
-) -> Result<HashMap<UserId, Described>, Error> {
+) -> Result<HashMap<UserId, PersonDetails>, Error> {
     let of: Vec<i16> = users.iter().map(|user| Channel::User(user.clone()).shard(shards).number()).collect();
     let names: Vec<&str> = users.iter().map(UserId::as_str).collect();
     let rows: Vec<(String, Option<Json<Person>>, bool, bool)> = sqlx::query_as(
@@ -114,7 +114,7 @@ pub(crate) async fn described(
     let described = rows.into_iter().map(|(name, person, is_online, is_camera)| {
         let user = super::user(&name)?;
         let person = person.map(|Json(person)| person).unwrap_or_default();
-        Ok((user.clone(), Described { user, person, is_online, is_camera }))
+        Ok((user.clone(), PersonDetails { user, person, is_online, is_camera }))
     });
     described.collect()
 }

@@ -28,7 +28,7 @@ const LOOKS: u32 = 5;
 
 /// A part of a list.
 #[derive(Debug, Default)]
-pub(crate) struct RoomIds {
+pub(crate) struct RoomIdPage {
     pub(crate) ids: Vec<RoomId>,
     /// The room before which the list goes on, where there may be more.
     pub(crate) next: Option<RoomId>,
@@ -70,7 +70,7 @@ pub(crate) async fn visible(
     caller: &Caller,
     before: Option<RoomId>,
     limit: i64,
-) -> Result<RoomIds, Error> {
+) -> Result<RoomIdPage, Error> {
     // A room may be written after what is in it: until then it is looked at, and not shown.
     let sql = format!(
         "SELECT way.id, coalesce(r.id IS NOT NULL AND s.closed_at IS NULL AND {MAY}, false) FROM ({}) way
@@ -79,7 +79,7 @@ pub(crate) async fn visible(
         candidates(caller.is_admin)
     );
     let looked_at = limit + LOOK;
-    let mut found = RoomIds { ids: vec![], next: before };
+    let mut found = RoomIdPage { ids: vec![], next: before };
     for _ in 0..LOOKS {
         // Only constants are put together here.
         let rows: Vec<(i64, bool)> = sqlx::query_as(AssertSqlSafe(sql.as_str()))

@@ -32,14 +32,14 @@ pub(crate) struct Room {
     pub(crate) active: bool,
     /// The first people who may enter, where not everyone may.
     pub(crate) users: Members,
-    pub(crate) present: Present,
+    pub(crate) present: PresentPeople,
     pub(crate) activity: Timestamp,
     pub(crate) unread: i64,
 }
 
 /// Who is in a room now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Present {
+pub(crate) enum PresentPeople {
     /// These.
     Named(Vec<UserId>),
     /// So many that they are not named.
@@ -71,9 +71,9 @@ impl TryFrom<Row> for Room {
 
     fn try_from(row: Row) -> Result<Self, Error> {
         let present = if row.present > NAMED_MAX {
-            Present::Counted(row.present)
+            PresentPeople::Counted(row.present)
         } else {
-            Present::Named(users(&row.participants)?)
+            PresentPeople::Named(users(&row.participants)?)
         };
         Ok(Self {
             id: RoomId(unsigned(row.id)?),

@@ -11,7 +11,7 @@ use protocol::{
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, types::time::OffsetDateTime};
 
 use super::{
-    links::Terms,
+    links::SearchTerms,
     messages::{Message, Row},
     number,
     rooms::{MAY, NOW},
@@ -20,22 +20,22 @@ use super::{
 use crate::database::{Database, LentConnection, query_error};
 
 /// Longest time of a search in PostgreSQL: words that most messages have would take it minutes.
-pub(crate) const LOOK: Duration = Duration::from_secs(2);
+pub(crate) const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a search goes on: after the message sent then, in that room, of that id.
-pub(crate) type Cursor = (Timestamp, RoomId, MessageId);
+pub(crate) type SearchCursor = (Timestamp, RoomId, MessageId);
 
 /// What is looked for.
-pub(crate) struct Query<'a> {
+pub(crate) struct SearchQuery<'a> {
     /// Words, as people type them: quotes, `or` and `-` mean what they do elsewhere.
     pub(crate) words: &'a str,
     pub(crate) room: Option<RoomId>,
-    pub(crate) after: Option<Cursor>,
+    pub(crate) after: Option<SearchCursor>,
     pub(crate) limit: i64,
 }
 
 /// What was found.
-pub(crate) struct Found {
+pub(crate) struct FoundMessage {
     pub(crate) messages: Vec<(RoomId, Message)>,
     /// By shard, the system's first: epoch and last event of what is indexed.
     pub(crate) through: Vec<(u64, u64)>,
@@ -97,8 +97,8 @@ pub(crate) async fn search(
     pool: &Database,
     shards: ShardCount,
     caller: &Caller,
-    query: &Query<'_>,
-) -> Result<Found, Error> {
+    query: &SearchQuery<'_>,
+) -> Result<FoundMessage, Error> {
     let mut connection = pool.lend().await.map_err(|error| query_error(&error))?;
     let found = pool.in_time(look(&mut connection, shards, caller, query)).await;
     connection.end(found).map_err(|error| {
@@ -115,10 +115,10 @@ async fn look(
     connection: &mut LentConnection,
     shards: ShardCount,
     caller: &Caller,
-    query: &Query<'_>,
-) -> sqlx::Result<Result<Found, Error>> {
+    query: &SearchQuery<'_>,
+) -> sqlx::Result<Result<FoundMessage, Error>> {
     let mut transaction = connection.get()?.begin().await?;
-    let limited = format!("SET LOCAL statement_timeout = {}", LOOK.as_millis());
+    let limited = format!("SET LOCAL statement_timeout = {}", SEARCH_TIMEOUT.as_millis());
     sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
     // The position is read before the messages, so that nothing up to it is missing among them.
     let through: Vec<(i64, i64)> = sqlx::query_as(THROUGH).fetch_all(&mut *transaction).await?;
@@ -139,7 +139,7 @@ async fn look(
            AND ($6::timestamptz IS NULL OR (f.created_at, f.room, f.id) < ($6, $7, $8))
          ORDER BY f.created_at DESC, f.room DESC, f.id DESC LIMIT $9"
     );
-    let terms = Terms::of(query.words);
+    let terms = SearchTerms::of(query.words);
     let (moment, room, id) = query.after.map_or((None, 0, 0), |(moment, room, id)| {
         (Some(OffsetDateTime::from(moment)), number(room.0), number(id.0))
     });
@@ -163,5 +163,5 @@ async fn look(
     let position = |(epoch, seq)| Ok((unsigned(epoch)?, unsigned(seq)?));
     let messages = rows.into_iter().map(message).collect::<Result<_, Error>>();
     let through = through.into_iter().map(position).collect::<Result<_, Error>>();
-    Ok(messages.and_then(|messages| Ok(Found { messages, through: through? })))
+    Ok(messages.and_then(|messages| Ok(FoundMessage { messages, through: through? })))
 }

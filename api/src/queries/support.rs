@@ -15,7 +15,7 @@ use crate::{
 
 /// A visitor's room.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Room {
+pub(crate) struct SupportRoom {
     pub(crate) id: RoomId,
     /// The key to it.
     pub(crate) secret: String,
@@ -33,7 +33,7 @@ pub(crate) struct Room {
     pub(crate) last: Option<String>,
 }
 
-impl Room {
+impl SupportRoom {
     /// A room by what it was made with; `None` where that is no support room's.
     pub(crate) fn of(id: RoomId, creator: UserId, detail: RoomDetail) -> Option<Self> {
         let RoomDetail::Support { secret, visitor, org_id, portfolio_name, product_name, event_id, ordinal } =
@@ -66,7 +66,7 @@ struct Row {
     last: Option<String>,
 }
 
-impl TryFrom<Row> for Room {
+impl TryFrom<Row> for SupportRoom {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
@@ -96,14 +96,18 @@ fn select(made: &str) -> AssertSqlSafe<String> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn room(pool: &Database, shards: ShardCount, id: RoomId) -> Result<Option<Room>, Error> {
+pub(crate) async fn room(
+    pool: &Database,
+    shards: ShardCount,
+    id: RoomId,
+) -> Result<Option<SupportRoom>, Error> {
     let row: Option<Row> = sqlx::query_as(select("id = $2"))
         .bind(i64::from(shards.get()))
         .bind(number(id.0))
         .fetch_optional(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    row.map(Room::try_from).transpose()
+    row.map(SupportRoom::try_from).transpose()
 }
 
 /// The room of that key; `None` where Postgres has none.
@@ -114,20 +118,20 @@ pub(crate) async fn of_secret(
     pool: &Database,
     shards: ShardCount,
     secret: &str,
-) -> Result<Option<Room>, Error> {
+) -> Result<Option<SupportRoom>, Error> {
     let row: Option<Row> = sqlx::query_as(select("detail -> 'support' ->> 'secret' = $2 LIMIT 1"))
         .bind(i64::from(shards.get()))
         .bind(secret)
         .fetch_optional(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    row.map(Room::try_from).transpose()
+    row.map(SupportRoom::try_from).transpose()
 }
 
 /// A part of an organisation's list.
 #[derive(Debug)]
-pub(crate) struct Listed {
-    pub(crate) rooms: Vec<Room>,
+pub(crate) struct SupportRoomPage {
+    pub(crate) rooms: Vec<SupportRoom>,
     /// Where there may be more: it goes on before this one.
     pub(crate) next: Option<RoomId>,
 }
@@ -144,7 +148,7 @@ pub(crate) async fn list(
     before: Option<RoomId>,
     limit: i64,
     among: i64,
-) -> Result<Listed, Error> {
+) -> Result<SupportRoomPage, Error> {
     const AMONG: &str =
         "detail -> 'support' ->> 'org_id' = $2 AND detail -> 'support' ->> 'product_name' = $3
                          AND id < $6 ORDER BY id DESC LIMIT $5";
@@ -160,9 +164,9 @@ pub(crate) async fn list(
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    let rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
+    let rooms: Vec<SupportRoom> = rows.into_iter().map(SupportRoom::try_from).collect::<Result<_, _>>()?;
     if page::is_full(&rooms, limit) {
-        return Ok(Listed { next: rooms.last().map(|room| room.id), rooms });
+        return Ok(SupportRoomPage { next: rooms.last().map(|room| room.id), rooms });
     }
     // All that were looked at are behind: where they were as many as may be, there may be more before the last.
     let last: Option<i64> = sqlx::query_scalar(
@@ -176,7 +180,7 @@ pub(crate) async fn list(
     .fetch_optional(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    Ok(Listed { rooms, next: last.map(unsigned).transpose()?.map(RoomId) })
+    Ok(SupportRoomPage { rooms, next: last.map(unsigned).transpose()?.map(RoomId) })
 }
 
 /// How many rooms a visitor has had at an organisation.

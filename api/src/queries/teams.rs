@@ -28,7 +28,7 @@ pub(crate) struct Team {
 }
 
 /// A team, seen with some people.
-pub(crate) struct Snapshot {
+pub(crate) struct TeamSnapshot {
     pub(crate) team: Team,
     /// Which of these people belong to it.
     pub(crate) members: HashSet<UserId>,
@@ -65,7 +65,7 @@ pub(crate) async fn team(
     shards: ShardCount,
     id: TeamId,
     asked: &[&UserId],
-) -> Result<Option<Snapshot>, Error> {
+) -> Result<Option<TeamSnapshot>, Error> {
     #[derive(FromRow)]
     struct Whole {
         #[sqlx(flatten)]
@@ -94,7 +94,7 @@ pub(crate) async fn team(
     let Some(Whole { row, users: named, users_count, members, as_of }) = whole else { return Ok(None) };
     let team = row.team(Members { named: users(&named)?, count: unsigned(users_count)? })?;
     let members = users(&members)?.into_iter().collect();
-    Ok(Some(Snapshot { team, members, as_of: unsigned(as_of)? }))
+    Ok(Some(TeamSnapshot { team, members, as_of: unsigned(as_of)? }))
 }
 
 /// Who belongs to each of these teams: the first of them, and how many.

@@ -40,7 +40,7 @@ struct Row {
 
 /// Where in a category's list a page begins, and how long the list is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct TopicPageStart {
     /// No topic of a lower id is on the page.
     from: i64,
     /// How many open ones from there on come before the page.
@@ -54,7 +54,7 @@ pub(crate) struct Place {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn place(pool: &Database, category: &str, offset: u64) -> Result<Place, Error> {
+pub(crate) async fn place(pool: &Database, category: &str, offset: u64) -> Result<TopicPageStart, Error> {
     let (count, from, skipped): (i64, Option<i64>, Option<i64>) = sqlx::query_as(
         "WITH part AS (
              SELECT t.part, sum(t.topics)::int8 AS topics FROM topic_count t WHERE t.category = $1 GROUP BY t.part
@@ -72,7 +72,7 @@ pub(crate) async fn place(pool: &Database, category: &str, offset: u64) -> Resul
     .await
     .map_err(|error| query_error(&error))?;
     let count = unsigned(count.max(0))?;
-    Ok(Place { from: from.unwrap_or(0), skipped: skipped.unwrap_or(0), count })
+    Ok(TopicPageStart { from: from.unwrap_or(0), skipped: skipped.unwrap_or(0), count })
 }
 
 /// Up to `limit` open topics of a category in the order of their ids, from that place on.
@@ -83,7 +83,7 @@ pub(crate) async fn page(
     pool: &Database,
     shards: ShardCount,
     category: &str,
-    place: Place,
+    place: TopicPageStart,
     limit: u64,
 ) -> Result<Vec<Topic>, Error> {
     read(pool, shards, category, "r.id >= $3", place.from, (place.skipped, number(limit))).await

@@ -26,13 +26,13 @@ const QUIET: Duration = Duration::from_millis(300);
 const STOP: Duration = Duration::from_secs(2);
 
 /// A subject's requests.
-pub(super) struct Requests {
+pub(super) struct RpcRequests {
     subscriber: Subscriber,
     /// Once the node stops: when it ceases to hear.
     end: Option<Instant>,
 }
 
-impl Requests {
+impl RpcRequests {
     /// Has the broker route a part of a subject's requests to this node.
     pub(super) async fn of(client: &Client, subject: &'static str) -> anyhow::Result<Self> {
         let subscriber = client.queue_subscribe(subject, GROUP.to_owned()).await?;

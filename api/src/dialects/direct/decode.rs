@@ -4,17 +4,17 @@ use protocol::error::Error;
 
 use crate::{
     dialects::read,
-    queries::direct::{After, Direct},
+    queries::direct::{DirectRoom, RoomCursor},
 };
 
 /// A cursor for what comes after a page: its rooms but for the current one, in their order.
-pub(super) fn write_cursor(rooms: &[Direct]) -> String {
+pub(super) fn write_cursor(rooms: &[DirectRoom]) -> String {
     let last = rooms.iter().rev().find(|room| !room.is_current);
     read::write_cursor(&last.map(|room| format!("{} {}", room.activity, room.id)).unwrap_or_default())
 }
 
 /// A cursor that was given out.
-pub(super) fn cursor(text: &str) -> Result<After, Error> {
+pub(super) fn cursor(text: &str) -> Result<RoomCursor, Error> {
     read::opaque_cursor(text, |text| {
         if text.is_empty() {
             return Some(None);
@@ -32,8 +32,8 @@ mod tests {
 
     use super::*;
 
-    fn room(id: u64, is_current: bool) -> Direct {
-        Direct {
+    fn room(id: u64, is_current: bool) -> DirectRoom {
+        DirectRoom {
             id: RoomId(id),
             pair: vec![],
             creator: "ann".parse().expect("an id"),

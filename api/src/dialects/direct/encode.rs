@@ -9,23 +9,23 @@ use protocol::{
 
 use super::{decode, wire};
 use crate::{
-    commands::direct::{Rooms, Seen},
+    commands::direct::{DirectRoomPage, DirectRoomView},
     page::HTTP_MAX_BYTES,
     queries::{
-        direct::{Direct, Said},
-        people::Described,
+        direct::{DirectMessage, DirectRoom},
+        people::PersonDetails,
     },
 };
 
 /// One room. `low`: an account below that is a low one.
-pub(super) fn seen(seen: Seen, low: f64) -> wire::Room {
+pub(super) fn seen(seen: DirectRoomView, low: f64) -> wire::Room {
     room(seen.room, &seen.reader.user, is_low(&seen.reader, low))
 }
 
 /// All rooms of a reader; of many long messages, and of people who say much of themselves, as many as fit.
-pub(super) fn rooms(found: Rooms, reader: &UserId, low: f64) -> wire::Rooms {
-    let Rooms { rooms, people, has_more } = super::fit::fit(found, reader, HTTP_MAX_BYTES);
-    let contacts: Vec<Described> = rooms.iter().map(|room| contact(room, &people, reader)).collect();
+pub(super) fn rooms(found: DirectRoomPage, reader: &UserId, low: f64) -> wire::Rooms {
+    let DirectRoomPage { rooms, people, has_more } = super::fit::fit(found, reader, HTTP_MAX_BYTES);
+    let contacts: Vec<PersonDetails> = rooms.iter().map(|room| contact(room, &people, reader)).collect();
     let is_low = people.get(reader).is_some_and(|reader| is_low(reader, low));
     let online = contacts.iter().filter(|contact| contact.is_online);
     wire::Rooms {
@@ -40,16 +40,16 @@ pub(super) fn rooms(found: Rooms, reader: &UserId, low: f64) -> wire::Rooms {
 }
 
 /// The other of a room. Anybody can make one with anybody: mail address and balance are shown while both talk.
-fn contact(room: &Direct, people: &HashMap<UserId, Described>, reader: &UserId) -> Described {
+fn contact(room: &DirectRoom, people: &HashMap<UserId, PersonDetails>, reader: &UserId) -> PersonDetails {
     let other = room.other(reader);
-    let mut contact = people.get(other).cloned().unwrap_or_else(|| Described::unknown(other));
+    let mut contact = people.get(other).cloned().unwrap_or_else(|| PersonDetails::unknown(other));
     if !room.is_active {
         (contact.person.email, contact.person.account) = (None, None);
     }
     contact
 }
 
-fn room(found: Direct, reader: &UserId, is_low_account: bool) -> wire::Room {
+fn room(found: DirectRoom, reader: &UserId, is_low_account: bool) -> wire::Room {
     wire::Room {
         abonent_id: found.other(reader).to_value(),
         id: found.id,
@@ -61,7 +61,7 @@ fn room(found: Direct, reader: &UserId, is_low_account: bool) -> wire::Room {
     }
 }
 
-pub(super) fn message(id: MessageId, said: Said) -> wire::Message {
+pub(super) fn message(id: MessageId, said: DirectMessage) -> wire::Message {
     wire::Message {
         id,
         message: said.body,
@@ -83,7 +83,7 @@ fn seconds(moment: Timestamp) -> f64 {
 }
 
 /// An account that is no number, or was never named, is not low.
-fn is_low(reader: &Described, low: f64) -> bool {
+fn is_low(reader: &PersonDetails, low: f64) -> bool {
     let account = reader.person.account.as_deref().and_then(|account| account.trim().parse::<f64>().ok());
     account.is_some_and(|account| account < low)
 }
@@ -103,9 +103,9 @@ mod tests {
 
     #[test]
     fn an_account_is_low_below_the_bound_alone() {
-        let with = |account: Option<&str>| Described {
+        let with = |account: Option<&str>| PersonDetails {
             person: Person { account: account.map(str::to_owned), ..Person::default() },
-            ..Described::unknown(&"7".parse().expect("an id"))
+            ..PersonDetails::unknown(&"7".parse().expect("an id"))
         };
         for (account, expected) in [
             (Some("9.99"), true),

@@ -12,7 +12,7 @@ use super::errors::Refusal;
 use crate::{
     commands::state::Api,
     dialects::{http, read},
-    documents::{Input, Operation},
+    documents::{DocumentedInput, Operation},
 };
 
 /// Who asks, by a valid token.
@@ -26,7 +26,7 @@ impl FromRequestParts<Api> for Reader {
     }
 }
 
-impl Input for Reader {
+impl DocumentedInput for Reader {
     fn describe(operation: &mut Operation<'_>) {
         operation.token(true);
     }
@@ -43,7 +43,7 @@ impl FromRequestParts<Api> for Writer {
     }
 }
 
-impl Input for Writer {
+impl DocumentedInput for Writer {
     fn describe(operation: &mut Operation<'_>) {
         operation.token(true);
         operation.refuses(&[409]);
@@ -64,7 +64,7 @@ impl FromRequestParts<Api> for InRoom {
     }
 }
 
-impl Input for InRoom {
+impl DocumentedInput for InRoom {
     fn describe(operation: &mut Operation<'_>) {
         operation.path::<RoomId>();
     }
@@ -72,7 +72,7 @@ impl Input for InRoom {
 
 /// The key under which a request may be sent again.
 pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
-pub(super) use http::Unkeyed;
+pub(super) use http::NoIdempotencyKey;
 
 /// A JSON body of that form.
 pub(super) struct Json<T>(pub(super) T);
@@ -85,7 +85,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     }
 }
 
-impl<T: JsonSchema> Input for Json<T> {
+impl<T: JsonSchema> DocumentedInput for Json<T> {
     fn describe(operation: &mut Operation<'_>) {
         operation.body::<T>(&["application/json"], true);
     }

@@ -7,23 +7,23 @@ use protocol::id::UserId;
 
 use super::encode;
 use crate::{
-    commands::direct::Rooms,
+    commands::direct::DirectRoomPage,
     page::encoded_bytes,
-    queries::{direct::Direct, people::Described},
+    queries::{direct::DirectRoom, people::PersonDetails},
 };
 
 /// Space for the keys of a room, and for its id and its contact's in the lists beside.
 const ROOM_BYTES: usize = 512;
 
 /// As many rooms, and of each as many of its newest messages, as fit into `max_bytes`.
-pub(super) fn fit(found: Rooms, reader: &UserId, max_bytes: usize) -> Rooms {
-    let Rooms { rooms, people, mut has_more } = found;
+pub(super) fn fit(found: DirectRoomPage, reader: &UserId, max_bytes: usize) -> DirectRoomPage {
+    let DirectRoomPage { rooms, people, mut has_more } = found;
     let mut left = max_bytes;
-    let contact_bytes = |room: &Direct| {
+    let contact_bytes = |room: &DirectRoom| {
         let other = room.other(reader);
-        people.get(other).map_or(ROOM_BYTES, |known: &Described| encoded_bytes(&known.object()))
+        people.get(other).map_or(ROOM_BYTES, |known: &PersonDetails| encoded_bytes(&known.object()))
     };
-    let mut kept: Vec<(Direct, Direct)> = Vec::new();
+    let mut kept: Vec<(DirectRoom, DirectRoom)> = Vec::new();
     for mut room in rooms {
         let mut older = room.clone();
         room.messages = older.messages.pop_last().into_iter().collect();
@@ -46,10 +46,10 @@ pub(super) fn fit(found: Rooms, reader: &UserId, max_bytes: usize) -> Rooms {
         }
         room
     });
-    Rooms { rooms: rooms.collect(), people, has_more }
+    DirectRoomPage { rooms: rooms.collect(), people, has_more }
 }
 
-fn messages_bytes(room: &Direct) -> usize {
+fn messages_bytes(room: &DirectRoom) -> usize {
     room.messages.iter().map(|(id, said)| message_bytes(&encode::message(*id, said.clone()))).sum()
 }
 
@@ -69,20 +69,20 @@ mod tests {
     };
 
     use super::*;
-    use crate::queries::direct::Said;
+    use crate::queries::direct::DirectMessage;
 
     fn user(name: &str) -> UserId {
         name.parse().expect("an id")
     }
 
-    fn room(id: u64, text: &str, messages: u64) -> Direct {
-        let said = Said {
+    fn room(id: u64, text: &str, messages: u64) -> DirectRoom {
+        let said = DirectMessage {
             author: user("ann"),
             body: text.to_owned(),
             created_at: Timestamp::now(),
             is_readed: false,
         };
-        Direct {
+        DirectRoom {
             id: RoomId(id),
             pair: vec![user("ann"), user(&format!("contact-{id}"))],
             creator: user("ann"),
@@ -97,9 +97,12 @@ mod tests {
     fn list_of_long_texts_keeps_every_last_message_and_stays_below_the_bound() {
         let max_bytes = 1 << 20;
         for text in ["ж".repeat(16_384), "\u{1}".repeat(16_384), "short".to_owned()] {
-            let rooms: Vec<Direct> = (1..=8).map(|id| room(id, &text, 20)).collect();
-            let fitted =
-                fit(Rooms { rooms, people: HashMap::new(), has_more: false }, &user("ann"), max_bytes);
+            let rooms: Vec<DirectRoom> = (1..=8).map(|id| room(id, &text, 20)).collect();
+            let fitted = fit(
+                DirectRoomPage { rooms, people: HashMap::new(), has_more: false },
+                &user("ann"),
+                max_bytes,
+            );
             let counts: Vec<usize> = fitted.rooms.iter().map(|room| room.messages.len()).collect();
             assert!(counts.iter().all(|count| *count >= 1), "{counts:?}");
             assert!(fitted.rooms.iter().all(|room| room.messages.contains_key(&MessageId(20))));
@@ -111,14 +114,14 @@ mod tests {
 
     #[test]
     fn list_ends_before_a_contact_whose_profile_does_not_fit() {
-        let rooms: Vec<Direct> = (1..=3).map(|id| room(id, "short", 1)).collect();
+        let rooms: Vec<DirectRoom> = (1..=3).map(|id| room(id, "short", 1)).collect();
         let long = Person { username: Some("\u{1}".repeat(2_000)), ..Person::default() };
         let contact = |id| {
             let known = user(&format!("contact-{id}"));
-            (known.clone(), Described { person: long.clone(), ..Described::unknown(&known) })
+            (known.clone(), PersonDetails { person: long.clone(), ..PersonDetails::unknown(&known) })
         };
         let people: HashMap<_, _> = [contact(1), contact(2), contact(3)].into();
-        let fitted = fit(Rooms { rooms, people, has_more: false }, &user("ann"), 30_000);
+        let fitted = fit(DirectRoomPage { rooms, people, has_more: false }, &user("ann"), 30_000);
         assert_eq!((fitted.rooms.len(), fitted.has_more), (2, true));
     }
 }

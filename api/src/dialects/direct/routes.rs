@@ -10,7 +10,7 @@ use protocol::error::Error;
 use super::{
     decode, encode,
     errors::Refusal,
-    extract::{IdempotencyKey, InRoom, Json, Reader, Unkeyed, Writer},
+    extract::{IdempotencyKey, InRoom, Json, NoIdempotencyKey, Reader, Writer},
     wire,
 };
 use crate::{
@@ -82,7 +82,7 @@ async fn select(
     State(api): State<Api>,
     Writer(caller): Writer,
     InRoom(room): InRoom,
-    unkeyed: Unkeyed,
+    unkeyed: NoIdempotencyKey,
 ) -> Answered<wire::Rooms> {
     let rooms = direct::select(&api, &caller, room, &unkeyed.request()).await?;
     Ok(Answer(encode::rooms(rooms, &caller.user, api.low_account)))
@@ -92,7 +92,7 @@ async fn stop(
     State(api): State<Api>,
     Writer(caller): Writer,
     InRoom(room): InRoom,
-    unkeyed: Unkeyed,
+    unkeyed: NoIdempotencyKey,
 ) -> Answered<wire::Stopped> {
     direct::stop(&api, &caller, room, &unkeyed.request()).await?;
     Ok(Answer(wire::Stopped { status: 0, message: "Ok" }))
@@ -101,7 +101,7 @@ async fn stop(
 async fn camera_on(
     State(api): State<Api>,
     Writer(caller): Writer,
-    unkeyed: Unkeyed,
+    unkeyed: NoIdempotencyKey,
 ) -> Answered<wire::CameraOn> {
     direct::camera(&api, &caller, true, &unkeyed.request()).await?;
     Ok(Answer(wire::CameraOn { camera_on: "ok" }))
@@ -110,7 +110,7 @@ async fn camera_on(
 async fn camera_off(
     State(api): State<Api>,
     Writer(caller): Writer,
-    unkeyed: Unkeyed,
+    unkeyed: NoIdempotencyKey,
 ) -> Answered<wire::CameraOff> {
     direct::camera(&api, &caller, false, &unkeyed.request()).await?;
     Ok(Answer(wire::CameraOff { camera_off: "ok" }))

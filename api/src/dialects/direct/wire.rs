@@ -69,7 +69,7 @@ pub(super) struct Message {
 /// All rooms of a reader.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
-    pub(super) contact_users: BTreeMap<UserId, people::Shown>,
+    pub(super) contact_users: BTreeMap<UserId, people::PublicPerson>,
     #[schemars(with = "Vec<Person>")]
     pub(super) contacts_ids: Vec<Value>,
     pub(super) current_room: Option<RoomId>,

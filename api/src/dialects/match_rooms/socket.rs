@@ -4,7 +4,7 @@ use protocol::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, SocketEffect, Surface},
-    socket::{self, Described, LeftRoom},
+    socket::{self, ActionDescription, LeftRoom},
     subject::Channel,
 };
 use serde::{Deserialize, Serialize};
@@ -15,17 +15,17 @@ use super::wire::{self, Action};
 use crate::{
     commands::state::ApiState,
     commands::{
-        match_rooms::{self, Match, Shown},
-        messages::{self, Access},
-        request::Request,
+        match_rooms::{self, MatchRoom, MatchRoomView},
+        messages::{self, SenderAccess},
+        request::RequestContext,
     },
     page::{self, PageEntry},
 };
 
-impl PageEntry for Shown {}
+impl PageEntry for MatchRoomView {}
 
 /// The actions, as documents describe them.
-pub(crate) const ACTIONS: &[Described] = Action::DESCRIBED;
+pub(crate) const ACTIONS: &[ActionDescription] = Action::DESCRIPTIONS;
 /// Those that admins' sockets do not have.
 const NOT_FOR_ADMINS: [Action; 1] = [Action::CurrentRoomInfo];
 
@@ -39,7 +39,7 @@ const REQUEST_ID_MAX: usize = 256;
 
 /// Decides one action.
 pub(crate) async fn act(api: &ApiState, request: &ActionRequest, deadline: Instant) -> ActionReply {
-    let write = Request::new(Some(&request.key), deadline);
+    let write = RequestContext::new(Some(&request.key), deadline);
     match decide(api, request, &write).await {
         Ok(reply) => reply,
         Err(error) => {
@@ -54,7 +54,11 @@ fn detail(error: Error) -> String {
     if error.code == ErrorCode::NotFound { "Not found".to_owned() } else { error.detail }
 }
 
-async fn decide(api: &ApiState, request: &ActionRequest, write: &Request<'_>) -> Result<ActionReply, Error> {
+async fn decide(
+    api: &ApiState,
+    request: &ActionRequest,
+    write: &RequestContext<'_>,
+) -> Result<ActionReply, Error> {
     let is_admin = request.surface == Surface::MatchAdmin;
     let action =
         Action::named(&request.action).filter(|action| !is_admin || !NOT_FOR_ADMINS.contains(action));
@@ -89,7 +93,7 @@ fn joined(request: &ActionRequest) -> Result<RoomId, Error> {
 }
 
 /// The same, as it is now; an admin may only look at some.
-async fn current(api: &ApiState, request: &ActionRequest) -> Result<Match, Error> {
+async fn current(api: &ApiState, request: &ActionRequest) -> Result<MatchRoom, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
     let (found, _) = match_rooms::enter(api, &request.caller, joined(request)?, as_admin).await?;
     Ok(found)
@@ -114,7 +118,7 @@ async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Res
     };
     let found = match_rooms::list(api, of, frame.before, limit).await?;
     let is_full = page::is_full(&found, limit);
-    let mut fitted = page::fit_page(found.iter().map(Match::object), api.socket_max_bytes())?;
+    let mut fitted = page::fit_page(found.iter().map(MatchRoom::object), api.socket_max_bytes())?;
     if fitted.is_cut && frame.limit.is_none() && frame.before.is_none() {
         let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";
         return Err(Error::new(ErrorCode::TooLarge, detail));
@@ -148,16 +152,16 @@ async fn create(
     api: &ApiState,
     request: &ActionRequest,
     frame: wire::CreateMessage,
-    write: &Request<'_>,
+    write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let id = request_id(&request.frame)?;
     let room = writable(api, request).await?;
-    let send = messages::Send {
+    let send = messages::NewMessage {
         room,
         text: &frame.msg_text,
         client_id: None,
-        request: &Request { id: Some(&id), ..write.clone() },
-        access: Access::Unknown,
+        request: &RequestContext { id: Some(&id), ..write.clone() },
+        access: SenderAccess::Unknown,
         detail: None,
     };
     let sent = messages::send(api, &request.caller, send).await?;
@@ -171,11 +175,11 @@ async fn edit(
     api: &ApiState,
     request: &ActionRequest,
     frame: wire::EditMessage,
-    write: &Request<'_>,
+    write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let id = request_id(&request.frame)?;
     let room = writable(api, request).await?;
-    let by = &Request { id: Some(&id), ..write.clone() };
+    let by = &RequestContext { id: Some(&id), ..write.clone() };
     let text = &frame.edited_msg_text;
     let (edit, appended) = messages::edit(api, &request.caller, room, frame.msg_id, text, by).await?;
     let data = wire::Changed { room_id: room, message_id: edit.message_id, message_text: edit.message };
@@ -186,11 +190,11 @@ async fn delete(
     api: &ApiState,
     request: &ActionRequest,
     frame: wire::DeleteMessages,
-    write: &Request<'_>,
+    write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let id = request_id(&request.frame)?;
     let room = writable(api, request).await?;
-    let by = &Request { id: Some(&id), ..write.clone() };
+    let by = &RequestContext { id: Some(&id), ..write.clone() };
     let (delete, appended) = messages::delete(api, &request.caller, room, frame.msg_id_list, by).await?;
     let data = wire::Deleted { room_id: room, messages_ids: delete.messages_ids };
     reply(200, &data, Some(SocketEffect::Appended { room, seq: appended.seq }))

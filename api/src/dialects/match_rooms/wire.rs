@@ -9,19 +9,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{commands::match_rooms::Shown, queries::people};
+use crate::{commands::match_rooms::MatchRoomView, queries::people};
 
 protocol::actions! {
     /// The actions.
     pub(crate) enum Action {
         /// The rooms: one's own, or, for admins, all.
-        List(List) = "list" => 200 Vec<Shown>,
+        List(List) = "list" => 200 Vec<MatchRoomView>,
         /// Is in a room; another one is left.
-        JoinRoom(JoinRoom) = "join_room" => 200 Shown,
+        JoinRoom(JoinRoom) = "join_room" => 200 MatchRoomView,
         /// Is in no room any more.
         LeaveRoom(NoFields) = "leave_room" => 200 LeftRoom,
         /// The room that the socket is in; not for admins.
-        CurrentRoomInfo(NoFields) = "current_room_info" => 200 Shown,
+        CurrentRoomInfo(NoFields) = "current_room_info" => 200 MatchRoomView,
         /// Sends a message.
         CreateMessage(CreateMessage) = "create_message" => 201 Said,
         /// Changes a message's text, by its author.
@@ -88,7 +88,7 @@ pub(super) struct Said {
 #[schemars(untagged)]
 #[expect(dead_code, reason = "the form alone")]
 enum Sender {
-    Known(people::Shown),
+    Known(people::PublicPerson),
     Named { id: Value },
 }
 
@@ -97,7 +97,7 @@ enum Sender {
 #[schemars(untagged)]
 #[expect(dead_code, reason = "the form alone")]
 enum Room {
-    Known(Shown),
+    Known(MatchRoomView),
     Named { pk: RoomId },
 }
 

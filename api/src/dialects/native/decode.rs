@@ -11,7 +11,7 @@ use super::wire::HistoryQuery;
 use crate::{
     dialects::read,
     queries::{
-        messages::{Page, Place},
+        messages::{ChangeCursor, HistoryPage},
         search,
     },
 };
@@ -41,9 +41,9 @@ pub(super) fn bounded(limit: Option<i64>) -> Result<i64, Error> {
 /// What is asked of a room's history.
 pub(super) enum Asked {
     /// A part of it.
-    Page(Page),
+    Page(HistoryPage),
     /// What is new or was changed after that.
-    Changes(Place),
+    Changes(ChangeCursor),
 }
 
 /// What is asked of a room's history.
@@ -60,11 +60,11 @@ pub(super) fn history(query: &HistoryQuery) -> Result<Asked, Error> {
 }
 
 /// Which part of a history is asked for.
-pub(super) fn page(before: Option<u64>, after: Option<u64>) -> Result<Page, Error> {
+pub(super) fn page(before: Option<u64>, after: Option<u64>) -> Result<HistoryPage, Error> {
     match (before, after) {
-        (None, None) => Ok(Page::Last),
-        (Some(before), None) => Ok(Page::Before(before)),
-        (None, Some(after)) => Ok(Page::After(after)),
+        (None, None) => Ok(HistoryPage::Last),
+        (Some(before), None) => Ok(HistoryPage::Before(before)),
+        (None, Some(after)) => Ok(HistoryPage::After(after)),
         (Some(_), Some(_)) => Err(Error::bad_request("before, after: only one of them can be given.")),
     }
 }
@@ -78,7 +78,7 @@ fn id(field: &str, text: &str) -> Result<u64, Error> {
 }
 
 /// A place among changes: an event's id, as pushes have it, or what was given as `next`.
-fn place(text: &str) -> Result<Place, Error> {
+fn place(text: &str) -> Result<ChangeCursor, Error> {
     let read = || {
         let (event, message) = match text.split_once('-') {
             None => (text, None),
@@ -107,12 +107,12 @@ pub(super) fn mark<T: FromStr>(text: &str) -> Result<T, Error> {
 }
 
 /// A cursor for what was found after this message.
-pub(super) fn write_found((moment, room, message): search::Cursor) -> String {
+pub(super) fn write_found((moment, room, message): search::SearchCursor) -> String {
     read::write_cursor(&format!("{moment} {room} {message}"))
 }
 
 /// A cursor that a search gave out.
-pub(super) fn found(text: &str) -> Result<search::Cursor, Error> {
+pub(super) fn found(text: &str) -> Result<search::SearchCursor, Error> {
     read::opaque_cursor(text, |text| {
         let (room, message) = text.rsplit_once(' ')?;
         let (moment, room) = room.split_once(' ')?;

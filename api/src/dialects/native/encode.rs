@@ -4,13 +4,13 @@ use protocol::{event, id::RoomId};
 
 use super::wire;
 use crate::{
-    commands::messages::Sent,
+    commands::messages::SentMessage,
     queries::{
         invitations::Invitation,
         members::Members,
-        messages::{Changed, Message},
-        people::Described,
-        rooms::{Present, Room},
+        messages::{ChangedMessage, Message},
+        people::PersonDetails,
+        rooms::{PresentPeople, Room},
         teams::Team,
     },
 };
@@ -28,9 +28,9 @@ fn more_than(members: &Members) -> Option<u64> {
 /// A room.
 pub(super) fn room(room: Room, is_applied: bool) -> wire::Room {
     let (participants, count) = match room.present {
-        Present::Named(people) => (Some(people), None),
-        Present::Counted(count) => (None, Some(count)),
-        Present::Unknown => (None, None),
+        PresentPeople::Named(people) => (Some(people), None),
+        PresentPeople::Counted(count) => (None, Some(count)),
+        PresentPeople::Unknown => (None, None),
     };
     wire::Room {
         id: room.id,
@@ -53,7 +53,7 @@ pub(super) fn room(room: Room, is_applied: bool) -> wire::Room {
 }
 
 /// A message that was sent.
-pub(super) fn sent(sent: Sent) -> wire::Message {
+pub(super) fn sent(sent: SentMessage) -> wire::Message {
     wire::Message {
         id: sent.id,
         room: sent.message.room,
@@ -82,7 +82,7 @@ pub(super) fn message(room: RoomId, message: Message) -> wire::Message {
 }
 
 /// A message that is new or was changed.
-pub(super) fn changed(room: RoomId, changed: Changed) -> wire::Changed {
+pub(super) fn changed(room: RoomId, changed: ChangedMessage) -> wire::Changed {
     wire::Changed {
         message: message(room, changed.message),
         changed: changed.changed,
@@ -98,7 +98,7 @@ pub(super) fn invitation(invitation: Invitation, is_applied: bool) -> wire::Invi
 }
 
 /// A person.
-pub(super) fn person(known: Described, is_applied: bool) -> wire::Person {
+pub(super) fn person(known: PersonDetails, is_applied: bool) -> wire::Person {
     let event::Person { username, email, gender, language, account, main_photo, business } = known.person;
     wire::Person {
         id: known.user,

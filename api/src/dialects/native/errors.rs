@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::wire;
 use crate::{
     dialects::http,
-    documents::{self, Schemas},
+    documents::{self, SchemaSet},
 };
 
 const KIND: &str = "application/problem+json";
@@ -37,10 +37,10 @@ impl IntoResponse for Problem {
     }
 }
 
-impl documents::Refusal for Problem {
+impl documents::DocumentedRefusal for Problem {
     const KIND: &str = KIND;
 
-    fn form(schemas: &mut Schemas) -> Value {
+    fn form(schemas: &mut SchemaSet) -> Value {
         schemas.written::<wire::Problem<'_>>()
     }
 }

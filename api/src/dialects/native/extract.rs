@@ -17,7 +17,7 @@ use super::{decode, errors::Problem};
 use crate::{
     commands::state::Api,
     dialects::http,
-    documents::{Input, Operation},
+    documents::{DocumentedInput, Operation},
 };
 
 /// Who asks, by a valid token.
@@ -31,7 +31,7 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
-impl Input for Caller {
+impl DocumentedInput for Caller {
     fn describe(operation: &mut Operation<'_>) {
         operation.token(true);
     }
@@ -51,7 +51,7 @@ impl FromRequestParts<Api> for InRoom {
     }
 }
 
-impl Input for InRoom {
+impl DocumentedInput for InRoom {
     fn describe(operation: &mut Operation<'_>) {
         operation.path::<RoomId>();
     }
@@ -70,7 +70,7 @@ impl FromRequestParts<Api> for OfTeam {
     }
 }
 
-impl Input for OfTeam {
+impl DocumentedInput for OfTeam {
     fn describe(operation: &mut Operation<'_>) {
         operation.path::<TeamId>();
     }
@@ -91,7 +91,7 @@ impl FromRequestParts<Api> for OfInvitation {
     }
 }
 
-impl Input for OfInvitation {
+impl DocumentedInput for OfInvitation {
     fn describe(operation: &mut Operation<'_>) {
         // Its number is that of an event, as a message's is.
         operation.path::<MessageId>();
@@ -111,7 +111,7 @@ impl FromRequestParts<Api> for OfUser {
     }
 }
 
-impl Input for OfUser {
+impl DocumentedInput for OfUser {
     fn describe(operation: &mut Operation<'_>) {
         operation.path::<UserId>();
     }
@@ -131,7 +131,7 @@ impl<T: FromStr> FromRequestParts<Api> for Member<T> {
     }
 }
 
-impl<T: JsonSchema> Input for Member<T> {
+impl<T: JsonSchema> DocumentedInput for Member<T> {
     fn describe(operation: &mut Operation<'_>) {
         operation.path::<T>();
         operation.path::<UserId>();
@@ -152,7 +152,7 @@ impl FromRequestParts<Api> for OfMessage {
     }
 }
 
-impl Input for OfMessage {
+impl DocumentedInput for OfMessage {
     fn describe(operation: &mut Operation<'_>) {
         operation.path::<RoomId>();
         operation.path::<MessageId>();
@@ -161,7 +161,7 @@ impl Input for OfMessage {
 
 /// The key under which a request may be sent again.
 pub(crate) type IdempotencyKey = http::IdempotencyKey<Problem>;
-pub(super) use http::Unkeyed;
+pub(super) use http::NoIdempotencyKey;
 
 /// A JSON body of that form.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -175,7 +175,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     }
 }
 
-impl<T: JsonSchema> Input for Json<T> {
+impl<T: JsonSchema> DocumentedInput for Json<T> {
     fn describe(operation: &mut Operation<'_>) {
         operation.body::<T>(&["application/json"], true);
         operation.refuses(&[415]);

@@ -9,7 +9,7 @@ use super::{decode, encode, wire};
 use crate::{
     commands::rooms::RoomPage,
     page::{self, PageEntry},
-    queries::messages::{Changed, Message, Page},
+    queries::messages::{ChangedMessage, HistoryPage, Message},
 };
 
 impl PageEntry for wire::Message {}
@@ -50,12 +50,12 @@ pub(super) fn page<T: PageEntry>(
 /// When a message does not fit into an answer.
 pub(super) fn history(
     room: RoomId,
-    asked: Page,
+    asked: HistoryPage,
     found: Vec<Message>,
     limit: i64,
     max_bytes: usize,
 ) -> Result<wire::Page<wire::Message>, Error> {
-    let is_backwards = matches!(asked, Page::Last | Page::Before(_));
+    let is_backwards = matches!(asked, HistoryPage::Last | HistoryPage::Before(_));
     let mut messages: Vec<wire::Message> =
         found.into_iter().map(|message| encode::message(room, message)).collect();
     if is_backwards {
@@ -74,7 +74,7 @@ pub(super) fn history(
 /// When a message does not fit into an answer.
 pub(super) fn changes(
     room: RoomId,
-    found: Vec<Changed>,
+    found: Vec<ChangedMessage>,
     limit: i64,
     max_bytes: usize,
 ) -> Result<wire::Page<wire::Changed>, Error> {
@@ -133,7 +133,8 @@ mod tests {
             let (mut back, mut before) = (Vec::new(), Some(u64::MAX));
             while let Some(edge) = before {
                 let found = all.iter().filter(|message| message.id.0 < edge).cloned().collect();
-                let page = history(RoomId(1), Page::Before(edge), found, 50, max_bytes).expect("it fits");
+                let page =
+                    history(RoomId(1), HistoryPage::Before(edge), found, 50, max_bytes).expect("it fits");
                 assert!(page::encoded_bytes(&page) <= max_bytes);
                 back.splice(0..0, ids(&page));
                 before = page.next.map(|next| next.parse().expect("an id"));
@@ -141,7 +142,8 @@ mod tests {
             let (mut on, mut after) = (Vec::new(), Some(0));
             while let Some(edge) = after {
                 let found = all.iter().filter(|message| message.id.0 > edge).cloned().collect();
-                let page = history(RoomId(1), Page::After(edge), found, 50, max_bytes).expect("it fits");
+                let page =
+                    history(RoomId(1), HistoryPage::After(edge), found, 50, max_bytes).expect("it fits");
                 on.extend(ids(&page));
                 after = page.next.map(|next| next.parse().expect("an id"));
             }

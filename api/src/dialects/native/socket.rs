@@ -4,7 +4,7 @@ use protocol::{
     error::{Error, ErrorCode},
     id::RoomId,
     rpc::{ActionReply, ActionRequest, SocketEffect},
-    socket::{Described, RoomFrame},
+    socket::{ActionDescription, RoomFrame},
     subject::Channel,
 };
 use serde::Serialize;
@@ -22,21 +22,21 @@ use crate::{
     commands::state::{Api, ApiState},
     commands::{
         self, invitations, marks,
-        messages::{self, Access},
-        request::Request,
+        messages::{self, SenderAccess},
+        request::RequestContext,
         rooms, teams,
     },
     page,
 };
 
 /// The actions, as documents describe them.
-pub(crate) const ACTIONS: &[Described] = Action::DESCRIBED;
+pub(crate) const ACTIONS: &[ActionDescription] = Action::DESCRIPTIONS;
 /// Rooms that `list` answers.
 const LIST: i64 = 200;
 
 /// Decides one action.
 pub(crate) async fn act(api: &Api, request: &ActionRequest, deadline: Instant) -> ActionReply {
-    let write = Request::new(Some(&request.key), deadline);
+    let write = RequestContext::new(Some(&request.key), deadline);
     match decide(api, request, &write).await {
         Ok(reply) => reply,
         Err(error) => {
@@ -61,7 +61,11 @@ fn room(named: Option<RoomId>, request: &ActionRequest) -> Result<RoomId, Error>
     }
 }
 
-async fn decide(api: &Api, request: &ActionRequest, write: &Request<'_>) -> Result<ActionReply, Error> {
+async fn decide(
+    api: &Api,
+    request: &ActionRequest,
+    write: &RequestContext<'_>,
+) -> Result<ActionReply, Error> {
     let Some(action) = Action::named(&request.action) else {
         let detail = format!("Method {:?} not allowed.", request.action);
         return Err(Error::new(ErrorCode::MethodNotAllowed, detail));
@@ -137,17 +141,17 @@ async fn create(
     api: &ApiState,
     request: &ActionRequest,
     frame: frame::CreateMessage,
-    write: &Request<'_>,
+    write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     // A message in a room of two says more, which is asked for with the right.
     let is_joined = request.rooms.contains(&room) && !request.pairs.contains(&room);
-    let send = messages::Send {
+    let send = messages::NewMessage {
         room,
         text: &frame.msg_text,
         client_id: frame.client_id.as_deref(),
         request: write,
-        access: if is_joined { Access::Joined } else { Access::Unknown },
+        access: if is_joined { SenderAccess::Joined } else { SenderAccess::Unknown },
         detail: None,
     };
     let sent = messages::send(api, &request.caller, send).await?;
@@ -158,7 +162,7 @@ async fn edit(
     api: &ApiState,
     request: &ActionRequest,
     frame: frame::EditMessage,
-    write: &Request<'_>,
+    write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     let text = &frame.edited_msg_text;
@@ -171,7 +175,7 @@ async fn delete(
     api: &ApiState,
     request: &ActionRequest,
     frame: frame::DeleteMessages,
-    write: &Request<'_>,
+    write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     let (delete, _) = messages::delete(api, &request.caller, room, frame.msg_id_list, write).await?;
@@ -213,7 +217,7 @@ async fn mark_read(
     api: &Api,
     request: &ActionRequest,
     frame: frame::MarkRead,
-    write: &Request<'_>,
+    write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     let is_in = request.rooms.contains(&room);
@@ -225,7 +229,7 @@ async fn invite(
     api: &ApiState,
     request: &ActionRequest,
     frame: frame::Invite,
-    write: &Request<'_>,
+    write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room(frame.room_pk, request)?;
     let (made, applied) = invitations::invite(api, &request.caller, room, frame.user, write).await?;

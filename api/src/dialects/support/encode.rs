@@ -11,7 +11,7 @@ use crate::{
     page::{self, HTTP_MAX_BYTES, PageEntry},
     queries::{
         messages::Message,
-        support::{Listed, Room},
+        support::{SupportRoom, SupportRoomPage},
     },
 };
 
@@ -29,7 +29,7 @@ pub(super) const fn done(message: &'static str) -> Answer<Done> {
 }
 
 /// A room.
-pub(super) fn room(room: Room) -> wire::Room {
+pub(super) fn room(room: SupportRoom) -> wire::Room {
     wire::Room {
         id: room.secret,
         event_id: room.event_id,
@@ -44,8 +44,8 @@ pub(super) fn room(room: Room) -> wire::Room {
 }
 
 /// The newest rooms, as many as fit into an answer.
-pub(super) fn rooms(listed: Listed) -> Result<wire::Rooms, Error> {
-    let Listed { rooms, next } = listed;
+pub(super) fn rooms(listed: SupportRoomPage) -> Result<wire::Rooms, Error> {
+    let SupportRoomPage { rooms, next } = listed;
     let ids: Vec<RoomId> = rooms.iter().map(|room| room.id).collect();
     let fitted = page::fit_page(rooms.into_iter().map(room), HTTP_MAX_BYTES)?;
     let last = fitted.entries.len().checked_sub(1).and_then(|last| ids.get(last)).copied();
@@ -57,7 +57,7 @@ pub(super) fn rooms(listed: Listed) -> Result<wire::Rooms, Error> {
 /// are told apart by who sent them.
 pub(super) fn messages(
     text: &'static str,
-    of: Room,
+    of: SupportRoom,
     messages: Vec<Message>,
     has_more: bool,
 ) -> Result<Answer<Vec<wire::Message>>, Error> {

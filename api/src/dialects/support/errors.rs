@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::wire;
 use crate::{
     dialects::http,
-    documents::{self, Schemas},
+    documents::{self, SchemaSet},
 };
 
 const KIND: &str = "application/json";
@@ -29,10 +29,10 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl documents::Refusal for Refusal {
+impl documents::DocumentedRefusal for Refusal {
     const KIND: &str = KIND;
 
-    fn form(schemas: &mut Schemas) -> Value {
+    fn form(schemas: &mut SchemaSet) -> Value {
         schemas.written::<wire::Refused<'_>>()
     }
 }

@@ -16,10 +16,10 @@ use serde_json::json;
 use super::errors::Refusal;
 use crate::{
     commands::state::Api,
-    commands::support::{Guest, Pass},
+    commands::support::{SupportCaller, VisitorPass},
     config::TokenUse,
     dialects::{http, read},
-    documents::{Input, Operation, Output},
+    documents::{DocumentedInput, DocumentedOutput, Operation},
 };
 
 /// The header, and the cookie, by which a visitor without token is known again. The cookie's prefix has browsers
@@ -30,16 +30,16 @@ pub(super) const PASS_COOKIE: &str = "__Host-roomcast-visitor";
 const PASS_SECONDS: u32 = 365 * 86_400;
 
 /// The person of the token, or a visitor where no token is needed.
-pub(super) struct Asker(pub(super) Guest);
+pub(super) struct Asker(pub(super) SupportCaller);
 
 /// The visitor's secret, of the header or else of the cookie.
-fn pass(headers: &HeaderMap) -> Option<Pass> {
+fn pass(headers: &HeaderMap) -> Option<VisitorPass> {
     if let Some(value) = headers.get(PASS_HEADER) {
-        return Pass::read(value.to_str().ok()?);
+        return VisitorPass::read(value.to_str().ok()?);
     }
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find_map(|(name, value)| Pass::read(value).filter(|_| name == PASS_COOKIE))
+    pairs.find_map(|(name, value)| VisitorPass::read(value).filter(|_| name == PASS_COOKIE))
 }
 
 impl FromRequestParts<Api> for Asker {
@@ -51,11 +51,11 @@ impl FromRequestParts<Api> for Asker {
             return Err(Error::token_needed().into());
         }
         let address = api.address.of(&parts.headers, &parts.extensions);
-        Ok(Self(Guest { caller, address, pass: pass(&parts.headers) }))
+        Ok(Self(SupportCaller { caller, address, pass: pass(&parts.headers) }))
     }
 }
 
-impl Input for Asker {
+impl DocumentedInput for Asker {
     fn describe(operation: &mut Operation<'_>) {
         operation.token(false);
         let about = "With ROOMCAST_SUPPORT_VISITORS=bound: what the first visit was answered in this header; the \
@@ -69,9 +69,9 @@ impl Input for Asker {
 }
 
 /// An answer that gives the visitor a secret to come back with, in a cookie and in a header; `None` leaves both out.
-pub(super) struct WithPass<T>(pub(super) Option<Pass>, pub(super) T);
+pub(super) struct WithPass<T>(pub(super) Option<VisitorPass>, pub(super) T);
 
-impl<T: Output> Output for WithPass<T> {
+impl<T: DocumentedOutput> DocumentedOutput for WithPass<T> {
     fn describe(operation: &mut Operation<'_>) {
         T::describe(operation);
     }
@@ -92,7 +92,7 @@ impl<T: IntoResponse> IntoResponse for WithPass<T> {
 
 /// The key under which a request may be sent again.
 pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
-pub(super) use http::Unkeyed;
+pub(super) use http::NoIdempotencyKey;
 
 /// A body of JSON, which may be read as more than one thing, all of them a `T`; empty where there is none.
 pub(super) struct Body<T>(Bytes, PhantomData<T>);
@@ -109,7 +109,7 @@ impl<T> FromRequest<Api> for Body<T> {
     }
 }
 
-impl<T: JsonSchema> Input for Body<T> {
+impl<T: JsonSchema> DocumentedInput for Body<T> {
     fn describe(operation: &mut Operation<'_>) {
         operation.body::<T>(&["application/json"], false);
         operation.refuses(&[415]);

@@ -9,14 +9,14 @@ use protocol::error::Error;
 use super::{
     PREFIX, decode, encode,
     errors::Refusal,
-    extract::{Asker, Body, IdempotencyKey, Unkeyed, WithPass},
+    extract::{Asker, Body, IdempotencyKey, NoIdempotencyKey, WithPass},
     wire::{self, Answer, Asked, Done},
 };
 use crate::{
     commands::state::Api,
     commands::{
-        request::Request,
-        support::{self, Guest, Said, Visit},
+        request::RequestContext,
+        support::{self, NewSupportMessage, SupportCaller, SupportVisit},
     },
     documents::{Routes, delete, get, post},
 };
@@ -48,11 +48,11 @@ fn query<T>(query: Queried<T>) -> Result<T, Error> {
 async fn visit(
     State(api): State<Api>,
     Asker(guest): Asker,
-    unkeyed: Unkeyed,
+    unkeyed: NoIdempotencyKey,
     body: Body<wire::NewRoom>,
 ) -> Result<WithPass<Json<Answer<wire::Room>>>, Refusal> {
     let wire::NewRoom { user_id: user, org_id, portfolio_name, product_name } = body.json()?;
-    let visit = Visit { user, org_id, portfolio_name, product_name };
+    let visit = SupportVisit { user, org_id, portfolio_name, product_name };
     let (room, pass) = support::visit(&api, &guest, visit, &unkeyed.request()).await?;
     let inserted_id = Some(room.secret.clone());
     let answer = Answer { inserted_id, ..encode::answer("Room filter successfully", encode::room(room)) };
@@ -101,7 +101,7 @@ async fn write(
     match asked.kind.as_deref() {
         Some("create_message") => {
             let wire::NewMessage { room_id, message_data: text, side, auther, message_type } = body.json()?;
-            let said = Said { text, side, auther, message_type };
+            let said = NewSupportMessage { text, side, auther, message_type };
             support::say(&api, &guest, &room_id, said, &key.request()).await?;
             Ok(Json(encode::done("Message updated successfully")))
         }
@@ -126,9 +126,9 @@ async fn close(
 
 async fn end(
     api: &Api,
-    guest: &Guest,
+    guest: &SupportCaller,
     asked: &Asked,
-    request: &Request<'_>,
+    request: &RequestContext<'_>,
 ) -> Result<Json<Answer<Done>>, Refusal> {
     support::close(api, guest, decode::to_close(asked)?, request).await?;
     Ok(Json(encode::done("Room deleted successfully")))

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     commands::state::ApiState,
-    commands::topics::{Asked, DESCRIPTION_MAX, Make, TITLE_MAX},
-    media::{PICTURE_MAX, Picture, Refused},
+    commands::topics::{DESCRIPTION_MAX, NewTopic, PageNumber, TITLE_MAX},
+    media::{DecodedPicture, PICTURE_MAX, PictureError},
 };
 
 /// A value, or what is wrong with it.
@@ -28,7 +28,7 @@ const NO_PICTURE: &str =
 const TOO_MANY_PIXELS: &str = "This picture has too many pixels.";
 
 /// A chat to make.
-pub(super) async fn new_chat(api: &ApiState, mut fields: Fields) -> Result<Make, Refusal> {
+pub(super) async fn new_chat(api: &ApiState, mut fields: Fields) -> Result<NewTopic, Refusal> {
     let title = title(fields.take("title"));
     let category = category(fields.take("room"), &api.topics);
     let given = fields.take("img");
@@ -36,7 +36,7 @@ pub(super) async fn new_chat(api: &ApiState, mut fields: Fields) -> Result<Make,
     let description = description(fields.take("description"));
     match (title, category, picture, description) {
         (Ok(title), Ok(category), Ok(picture), Ok(description)) => {
-            Ok(Make { title, category, description, picture })
+            Ok(NewTopic { title, category, description, picture })
         }
         (title, category, picture, description) => Err(Refusal::invalid(&wire::Invalid {
             title: title.err(),
@@ -60,11 +60,11 @@ pub(super) fn change(mut fields: Fields) -> Result<Option<Option<String>>, Refus
 }
 
 /// Which page is asked for; `None` where there can't be such a one.
-pub(super) fn page(asked: Option<&str>) -> Option<Asked> {
+pub(super) fn page(asked: Option<&str>) -> Option<PageNumber> {
     match asked.map(str::trim) {
-        None | Some("") => Some(Asked::Number(1)),
-        Some("last") => Some(Asked::Last),
-        Some(number) => number.parse().ok().map(Asked::Number),
+        None | Some("") => Some(PageNumber::Number(1)),
+        Some("last") => Some(PageNumber::Last),
+        Some(number) => number.parse().ok().map(PageNumber::Number),
     }
 }
 
@@ -131,7 +131,7 @@ async fn picture(
     api: &ApiState,
     given: Option<Given>,
     is_form: bool,
-) -> Result<Checked<Option<Picture>>, Error> {
+) -> Result<Checked<Option<DecodedPicture>>, Error> {
     Ok(match given {
         None => Ok(None),
         Some(Given::Null) => wrong(NULL),
@@ -143,8 +143,8 @@ async fn picture(
         }
         Some(Given::File(bytes)) => match api.media.look(bytes).await? {
             Ok(picture) => Ok(Some(picture)),
-            Err(Refused::NoPicture) => wrong(NO_PICTURE),
-            Err(Refused::TooLarge) => wrong(TOO_MANY_PIXELS),
+            Err(PictureError::NoPicture) => wrong(NO_PICTURE),
+            Err(PictureError::TooLarge) => wrong(TOO_MANY_PIXELS),
         },
     })
 }
@@ -204,9 +204,9 @@ mod tests {
     #[test]
     fn pages_are_numbers_or_the_last() {
         for first in [None, Some(""), Some("1"), Some(" 1 ")] {
-            assert_eq!(page(first), Some(Asked::Number(1)));
+            assert_eq!(page(first), Some(PageNumber::Number(1)));
         }
-        assert_eq!(page(Some("last")), Some(Asked::Last));
+        assert_eq!(page(Some("last")), Some(PageNumber::Last));
         for bad in ["-1", "x", "1.5", "99999999999999999999"] {
             assert_eq!(page(Some(bad)), None, "{bad}");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{extract::Base, wire};
-use crate::{commands::topics::Page, queries::topics::Topic};
+use crate::{commands::topics::TopicPage, queries::topics::Topic};
 
 /// Where pictures are.
 pub(super) const PICTURES: &str = "/media/chat_img";
@@ -26,7 +26,7 @@ pub(super) fn chat(topic: Topic, Base(base): &Base) -> wire::Chat {
 }
 
 /// A page of a category.
-pub(super) fn page(page: Page, category: &str, query: &str, base: &Base) -> wire::Page {
+pub(super) fn page(page: TopicPage, category: &str, query: &str, base: &Base) -> wire::Page {
     let link = |number| link(&base.0, category, query, number);
     wire::Page {
         count: page.count,

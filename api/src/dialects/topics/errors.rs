@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::wire;
-use crate::documents::{self, Schemas};
+use crate::documents::{self, SchemaSet};
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
@@ -131,7 +131,10 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(<Self as documents::Refusal>::KIND));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(<Self as documents::DocumentedRefusal>::KIND),
+        );
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -142,10 +145,10 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl documents::Refusal for Refusal {
+impl documents::DocumentedRefusal for Refusal {
     const KIND: &str = "application/json";
 
-    fn form(schemas: &mut Schemas) -> Value {
+    fn form(schemas: &mut SchemaSet) -> Value {
         schemas.written::<wire::Refusal<'_>>()
     }
 }

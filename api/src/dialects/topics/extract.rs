@@ -13,7 +13,7 @@ use super::{body::Fields, errors::Refusal, wire};
 use crate::{
     commands::state::Api,
     dialects::http,
-    documents::{Input, Operation},
+    documents::{DocumentedInput, Operation},
 };
 
 /// Who asks, where somebody says so; a token that does not count is refused.
@@ -38,7 +38,7 @@ impl FromRequestParts<Api> for Reader {
     }
 }
 
-impl Input for Reader {
+impl DocumentedInput for Reader {
     fn describe(operation: &mut Operation<'_>) {
         operation.token(false);
     }
@@ -56,7 +56,7 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
-impl Input for Caller {
+impl DocumentedInput for Caller {
     fn describe(operation: &mut Operation<'_>) {
         operation.token(true);
     }
@@ -75,7 +75,7 @@ impl FromRequestParts<Api> for InCategory {
     }
 }
 
-impl Input for InCategory {
+impl DocumentedInput for InCategory {
     fn describe(operation: &mut Operation<'_>) {
         operation.path::<String>();
     }
@@ -94,7 +94,7 @@ impl FromRequestParts<Api> for OfChat {
     }
 }
 
-impl Input for OfChat {
+impl DocumentedInput for OfChat {
     fn describe(operation: &mut Operation<'_>) {
         operation.path::<String>();
         operation.path::<RoomId>();
@@ -122,7 +122,7 @@ impl FromRequestParts<Api> for Base {
     }
 }
 
-impl Input for Base {
+impl DocumentedInput for Base {
     fn describe(_: &mut Operation<'_>) {}
 }
 
@@ -137,7 +137,7 @@ impl FromRequestParts<Api> for Asked {
     }
 }
 
-impl Input for Asked {
+impl DocumentedInput for Asked {
     fn describe(operation: &mut Operation<'_>) {
         operation.query::<wire::ListQuery>();
     }
@@ -161,7 +161,7 @@ impl<T> Form<T> {
     }
 }
 
-impl<T: JsonSchema> Input for Form<T> {
+impl<T: JsonSchema> DocumentedInput for Form<T> {
     fn describe(operation: &mut Operation<'_>) {
         let kinds = ["multipart/form-data", "application/x-www-form-urlencoded", "application/json"];
         operation.body::<T>(&kinds, false);

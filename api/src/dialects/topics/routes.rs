@@ -19,8 +19,8 @@ use super::{
 use crate::{
     commands::state::Api,
     commands::topics,
-    documents::{Input, Operation, Output, Routes, get, patch, post},
-    media::Name,
+    documents::{DocumentedInput, DocumentedOutput, Operation, Routes, get, patch, post},
+    media::PictureName,
 };
 
 /// The largest body: what is too large for a picture is told so as long as it fits in here.
@@ -108,17 +108,17 @@ impl IntoResponse for Moved {
     }
 }
 
-impl Output for Moved {
+impl DocumentedOutput for Moved {
     fn describe(operation: &mut Operation<'_>) {
         operation.answers(301, "It is at the address in `Location`.", Value::Null);
     }
 }
 
-impl Input for Uri {
+impl DocumentedInput for Uri {
     fn describe(_: &mut Operation<'_>) {}
 }
 
-impl Input for Result<Path<String>, PathRejection> {
+impl DocumentedInput for Result<Path<String>, PathRejection> {
     fn describe(operation: &mut Operation<'_>) {
         operation.path::<String>();
     }
@@ -133,7 +133,7 @@ impl IntoResponse for Picture {
     }
 }
 
-impl Output for Picture {
+impl DocumentedOutput for Picture {
     fn describe(operation: &mut Operation<'_>) {
         let bytes = json!({ "schema": {} });
         let kinds = ["image/png", "image/jpeg", "image/gif", "image/webp"];
@@ -143,7 +143,7 @@ impl Output for Picture {
     }
 }
 
-impl Input for HeaderMap {
+impl DocumentedInput for HeaderMap {
     fn describe(operation: &mut Operation<'_>) {
         operation.header("If-None-Match", "The pictures that the client has.", &json!({ "type": "string" }));
     }
@@ -157,7 +157,7 @@ async fn picture(
 ) -> Result<Picture, Refusal> {
     let Path(name) = name.map_err(|_| Error::not_found())?;
     let is_default = name == encode::DEFAULT_PICTURE;
-    let known = if is_default { None } else { Some(Name::parse(&name).ok_or_else(Error::not_found)?) };
+    let known = if is_default { None } else { Some(PictureName::parse(&name).ok_or_else(Error::not_found)?) };
     let tag = match known {
         Some(_) => format!("\"{name}\""),
         None => concat!("\"default-", env!("CARGO_PKG_VERSION"), "\"").to_owned(),

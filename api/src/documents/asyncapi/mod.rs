@@ -7,12 +7,12 @@ mod subjects;
 use serde_json::{Value, json};
 
 use super::ABOUT;
-use parts::Parts;
+use parts::AsyncApiParts;
 pub(crate) use sockets::SocketActions;
 
 /// The document.
 pub(super) fn document(actions: &SocketActions) -> Value {
-    let mut parts = Parts::default();
+    let mut parts = AsyncApiParts::default();
     sockets::add(&mut parts, actions);
     subjects::add(&mut parts);
     let host = |port: u16| json!({ "host": { "default": format!("127.0.0.1:{port}") } });

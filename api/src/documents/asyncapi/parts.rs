@@ -3,11 +3,11 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::documents::schemas::Schemas;
+use crate::documents::schemas::SchemaSet;
 
 /// Channels, operations, messages and schemas by their names.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(super) struct AsyncApiParts {
     pub(super) channels: Map<String, Value>,
     pub(super) operations: Map<String, Value>,
     pub(super) messages: Map<String, Value>,
@@ -15,11 +15,11 @@ pub(super) struct Parts {
 }
 
 /// AsyncAPI's own dialect of JSON Schema is a superset of draft 7.
-pub(super) fn schemas(of: &'static str) -> Schemas {
-    Schemas::new(of, SchemaSettings::draft07().with(|settings| settings.meta_schema = None))
+pub(super) fn schemas(of: &'static str) -> SchemaSet {
+    SchemaSet::new(of, SchemaSettings::draft07().with(|settings| settings.meta_schema = None))
 }
 
-impl Parts {
+impl AsyncApiParts {
     /// A message.
     pub(super) fn message(&mut self, name: &str, about: &str, payload: &Value) {
         let message = json!({ "name": name, "summary": about.trim(), "payload": payload });

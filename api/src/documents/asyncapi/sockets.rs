@@ -5,29 +5,29 @@ use std::collections::BTreeSet;
 use protocol::{
     error::ErrorCode,
     event::{EventName, live},
-    socket::{CloseCode, Described, local, push},
+    socket::{ActionDescription, CloseCode, local, push},
 };
 use serde_json::{Map, Value, json};
 
-use super::parts::{Parts, schemas};
-use crate::documents::schemas::Schemas;
+use super::parts::{AsyncApiParts, schemas};
+use crate::documents::schemas::SchemaSet;
 
 /// The actions of the dialects' sockets.
 #[derive(Clone, Copy)]
 pub(crate) struct SocketActions {
     /// Those of native sockets which api decides.
-    pub(crate) native: &'static [Described],
+    pub(crate) native: &'static [ActionDescription],
     /// Those of sockets of match rooms.
-    pub(crate) matches: &'static [Described],
+    pub(crate) matches: &'static [ActionDescription],
     /// Whether admins may not use an action of match rooms.
     pub(crate) is_kept_from_admins: fn(&str) -> bool,
 }
 
 /// Adds the sockets of all dialects.
-pub(super) fn add(parts: &mut Parts, sockets: &SocketActions) {
+pub(super) fn add(parts: &mut AsyncApiParts, sockets: &SocketActions) {
     parts.message("refused", "An action is refused: nothing of it is done.", &refused());
     let mut native = actions(parts, "native", sockets.native);
-    native.extend(actions(parts, "native", local::LocalAction::DESCRIBED));
+    native.extend(actions(parts, "native", local::LocalAction::DESCRIPTIONS));
     let pushes = pushes(parts);
     let matches = actions(parts, "match", sockets.matches);
     let for_admins =
@@ -68,7 +68,7 @@ fn answer(of: &str, action: &str) -> String {
 }
 
 /// The messages of actions, and their names.
-fn actions(parts: &mut Parts, of: &'static str, actions: &[Described]) -> Vec<Named> {
+fn actions(parts: &mut AsyncApiParts, of: &'static str, actions: &[ActionDescription]) -> Vec<Named> {
     let mut schemas = schemas(of);
     for action in actions {
         let named = json!({
@@ -92,7 +92,14 @@ fn actions(parts: &mut Parts, of: &'static str, actions: &[Described]) -> Vec<Na
 }
 
 /// A sort of socket, and an operation for each of its actions.
-fn socket(parts: &mut Parts, name: &str, of: &str, mut channel: Value, about: &str, actions: &[Named]) {
+fn socket(
+    parts: &mut AsyncApiParts,
+    name: &str,
+    of: &str,
+    mut channel: Value,
+    about: &str,
+    actions: &[Named],
+) {
     channel["description"] = about.into();
     channel["servers"] = json!([{ "$ref": "#/servers/sockets" }]);
     channel["x-closes"] = closes();
@@ -111,7 +118,7 @@ fn socket(parts: &mut Parts, name: &str, of: &str, mut channel: Value, about: &s
 const OF_CHANNEL: &[&str] = &["channel", "event", "data"];
 
 /// The pushes of native sockets, and their names.
-fn pushes(parts: &mut Parts) -> Vec<String> {
+fn pushes(parts: &mut AsyncApiParts) -> Vec<String> {
     let mut schemas = schemas("event");
     let mut names = Vec::new();
     let mut push = |event: &str, about: &str, payload: &Value| {
@@ -133,7 +140,7 @@ fn pushes(parts: &mut Parts) -> Vec<String> {
 }
 
 /// A stored event as it is pushed.
-fn stored(schemas: &mut Schemas, event: EventName) -> Value {
+fn stored(schemas: &mut SchemaSet, event: EventName) -> Value {
     let mut data = schemas.written_as(event.form());
     if event.names_itself() {
         let id = json!({ "type": "integer" });

@@ -14,10 +14,10 @@ use protocol::{
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::parts::{Parts, schemas};
+use super::parts::{AsyncApiParts, schemas};
 
 /// Adds them.
-pub(super) fn add(parts: &mut Parts) {
+pub(super) fn add(parts: &mut AsyncApiParts) {
     events(parts);
     told::<AppliedPosition>(
         parts,
@@ -47,10 +47,10 @@ pub(super) fn add(parts: &mut Parts) {
 }
 
 /// What the log holds, and its live copies.
-fn events(parts: &mut Parts) {
+fn events(parts: &mut AsyncApiParts) {
     let mut schemas = schemas("event");
     let mut names = Vec::new();
-    let mut message = |parts: &mut Parts, event: &str, about: &str, form: SchemaFn| {
+    let mut message = |parts: &mut AsyncApiParts, event: &str, about: &str, form: SchemaFn| {
         let name = format!("event.{event}");
         parts.message(&name, about, &schemas.written_as(form));
         names.push(name);
@@ -78,7 +78,7 @@ fn name(address: &str) -> String {
     tokens.collect::<Vec<_>>().join(".")
 }
 
-fn channel(parts: &mut Parts, address: &str, about: &str, messages: &[String]) {
+fn channel(parts: &mut AsyncApiParts, address: &str, about: &str, messages: &[String]) {
     let parameters: Map<String, Value> = address
         .split('.')
         .filter_map(|token| token.strip_prefix('{')?.strip_suffix('}'))
@@ -93,13 +93,13 @@ fn channel(parts: &mut Parts, address: &str, about: &str, messages: &[String]) {
 }
 
 /// What is told to whoever listens.
-fn tell(parts: &mut Parts, address: &str, about: &str, payload: &Value) {
+fn tell(parts: &mut AsyncApiParts, address: &str, about: &str, payload: &Value) {
     let message = name(address);
     parts.message(&message, about, payload);
     channel(parts, address, about, &[message]);
 }
 
-fn told<T: JsonSchema>(parts: &mut Parts, address: &str, about: &str) {
+fn told<T: JsonSchema>(parts: &mut AsyncApiParts, address: &str, about: &str) {
     let mut schemas = schemas("log");
     let payload = schemas.written::<T>();
     schemas.finish(&mut parts.schemas);
@@ -107,7 +107,7 @@ fn told<T: JsonSchema>(parts: &mut Parts, address: &str, about: &str) {
 }
 
 /// What is asked, and answered.
-fn asked<T: JsonSchema, R: JsonSchema>(parts: &mut Parts, address: &str, about: &str) {
+fn asked<T: JsonSchema, R: JsonSchema>(parts: &mut AsyncApiParts, address: &str, about: &str) {
     let mut schemas = schemas("rpc");
     let (question, answer) = (name(address), format!("{}.reply", name(address)));
     let payload = schemas.written::<T>();

@@ -25,7 +25,7 @@ pub fn request_id(given: Option<&RawValue>) -> Option<&str> {
 
 /// An action, as documents describe it.
 #[derive(Clone, Copy, Debug)]
-pub struct Described {
+pub struct ActionDescription {
     /// Its name.
     pub name: &'static str,
     /// What it does.
@@ -55,7 +55,7 @@ macro_rules! actions {
 
         impl $actions {
             /// All of them, as documents describe them.
-            $vis const DESCRIBED: &[$crate::socket::Described] = &[$($crate::socket::Described {
+            $vis const DESCRIPTIONS: &[$crate::socket::ActionDescription] = &[$($crate::socket::ActionDescription {
                 name: $name,
                 about: $about,
                 frame: schemars::SchemaGenerator::subschema_for::<$frame>,

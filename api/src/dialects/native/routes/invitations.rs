@@ -9,7 +9,7 @@ use crate::{
     dialects::native::{
         decode, encode,
         errors::Problem,
-        extract::{Caller, IdempotencyKey, InRoom, Json, OfInvitation, Unkeyed},
+        extract::{Caller, IdempotencyKey, InRoom, Json, NoIdempotencyKey, OfInvitation},
         pages, wire,
     },
     page::HTTP_MAX_BYTES,
@@ -44,7 +44,7 @@ pub(super) async fn accept(
     State(api): State<Api>,
     Caller(caller): Caller,
     OfInvitation(id): OfInvitation,
-    unkeyed: Unkeyed,
+    unkeyed: NoIdempotencyKey,
 ) -> Answer<wire::Invitation> {
     let (answered, applied) = invitations::answer(&api, &caller, id, true, &unkeyed.request()).await?;
     Ok(axum::Json(encode::invitation(answered, applied)))
@@ -54,7 +54,7 @@ pub(super) async fn decline(
     State(api): State<Api>,
     Caller(caller): Caller,
     OfInvitation(id): OfInvitation,
-    unkeyed: Unkeyed,
+    unkeyed: NoIdempotencyKey,
 ) -> Answer<wire::Invitation> {
     let (answered, applied) = invitations::answer(&api, &caller, id, false, &unkeyed.request()).await?;
     Ok(axum::Json(encode::invitation(answered, applied)))

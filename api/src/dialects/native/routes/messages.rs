@@ -8,7 +8,7 @@ use crate::{
     commands::state::Api,
     commands::{
         self,
-        messages::{self, Access},
+        messages::{self, SenderAccess},
     },
     dialects::native::{
         decode::{self, Asked},
@@ -18,7 +18,7 @@ use crate::{
         pages, wire,
     },
     page::{self, HTTP_MAX_BYTES},
-    queries::search::Query,
+    queries::search::SearchQuery,
 };
 
 pub(super) async fn send(
@@ -29,12 +29,12 @@ pub(super) async fn send(
     Json(body): Json<wire::NewMessage>,
 ) -> Result<Created<wire::Message>, Problem> {
     let request = key.request();
-    let send = messages::Send {
+    let send = messages::NewMessage {
         room,
         text: &body.message,
         client_id: body.client_id.as_deref().or(request.key),
         request: &request,
-        access: Access::Unknown,
+        access: SenderAccess::Unknown,
         detail: None,
     };
     Ok(Created(encode::sent(messages::send(&api, &caller, send).await?)))
@@ -69,7 +69,7 @@ pub(super) async fn search(
 ) -> Answer<wire::FoundPage> {
     let asked = query(asked)?;
     let room = asked.room.as_deref().map(str::parse).transpose();
-    let query = Query {
+    let query = SearchQuery {
         words: &asked.q,
         room: room.map_err(|_| Error::bad_request("room: must be a room's id."))?,
         after: asked.cursor.as_deref().map(decode::found).transpose()?,

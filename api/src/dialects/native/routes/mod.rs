@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{errors::Problem, wire};
-use crate::documents::{Operation, Output, Routes, delete, get, patch, post, put};
+use crate::documents::{DocumentedOutput, Operation, Routes, delete, get, patch, post, put};
 
 /// All of them.
 pub(crate) fn routes() -> Routes {
@@ -102,7 +102,7 @@ impl<T: Serialize> IntoResponse for Made<T> {
     }
 }
 
-impl<T: JsonSchema> Output for Made<T> {
+impl<T: JsonSchema> DocumentedOutput for Made<T> {
     fn describe(operation: &mut Operation<'_>) {
         operation.answers_json::<T>(200, "It was there.");
         operation.answers_json::<T>(201, "Made.");
@@ -118,7 +118,7 @@ impl<T: Serialize> IntoResponse for Created<T> {
     }
 }
 
-impl<T: JsonSchema> Output for Created<T> {
+impl<T: JsonSchema> DocumentedOutput for Created<T> {
     fn describe(operation: &mut Operation<'_>) {
         operation.answers_json::<T>(201, "Made.");
     }
@@ -137,7 +137,7 @@ impl IntoResponse for Settled {
     }
 }
 
-impl Output for Settled {
+impl DocumentedOutput for Settled {
     fn describe(operation: &mut Operation<'_>) {
         operation.answers(204, "Done.", Value::Null);
         operation.answers_json::<wire::Pending>(202, "Done; reads can't see it yet.");

@@ -26,7 +26,7 @@ pub(super) async fn make_room(
         let room = encode::room(paired.room, paired.applied);
         return Ok(if paired.is_new { Made::New(room) } else { Made::Known(room) });
     }
-    let make = rooms::Make {
+    let make = rooms::NewRoom {
         name: body.name,
         description: body.description,
         private: body.private,
@@ -65,7 +65,7 @@ pub(super) async fn change_room(
     key: IdempotencyKey,
     Json(body): Json<wire::RoomChange>,
 ) -> Answer<wire::Room> {
-    let change = rooms::Change { name: body.name, description: body.description, private: body.private };
+    let change = rooms::RoomChange { name: body.name, description: body.description, private: body.private };
     let (room, applied) = rooms::change(&api, &caller, room, change, &key.request()).await?;
     Ok(axum::Json(page::fit_entry(encode::room(room, applied), HTTP_MAX_BYTES)?))
 }
