@@ -16,7 +16,7 @@ use crate::{
     commands::state::APPEND_TIMEOUT,
     commands::{
         messages::{NewMessage, SenderAccess},
-        request::RequestContext,
+        request_context::RequestContext,
     },
     dialects::native,
 };
@@ -31,7 +31,7 @@ pub fn message(
     shards: ShardCount,
     body: &[u8],
 ) -> Result<(String, String, Bytes), Error> {
-    let (event, id) = made(caller, room, body)?;
+    let (event, id) = build_message(caller, room, body)?;
     let subject = Channel::Room(room).log_subject(shards, EventName::ChatMessage, None);
     Ok((subject, id.to_string(), event.encode()))
 }
@@ -46,7 +46,7 @@ pub async fn send(
     room: RoomId,
     body: &[u8],
 ) -> Result<LogPosition, Error> {
-    let (event, id) = made(caller, room, body)?;
+    let (event, id) = build_message(caller, room, body)?;
     let channel = Channel::Room(room);
     match appender.append(AppendRequest::new(&channel, &event, id), Instant::now() + APPEND_TIMEOUT).await? {
         AppendOutcome::New(position) => Ok(position),
@@ -54,7 +54,7 @@ pub async fn send(
     }
 }
 
-fn made(caller: &Caller, room: RoomId, body: &[u8]) -> Result<(Event, MsgId), Error> {
+fn build_message(caller: &Caller, room: RoomId, body: &[u8]) -> Result<(Event, MsgId), Error> {
     let (text, client_id) = native::new_message(body)?;
     text::message_text("message", &text, text::TEXT_MAX)?;
     let request = RequestContext::internal();
@@ -66,6 +66,6 @@ fn made(caller: &Caller, room: RoomId, body: &[u8]) -> Result<(Event, MsgId), Er
         access: SenderAccess::Granted,
         detail: None,
     };
-    let (message, id) = send.made(caller);
+    let (message, id) = send.build(caller);
     Ok((Event::ChatMessage(message), id))
 }

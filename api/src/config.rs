@@ -13,7 +13,7 @@ use service::{
 };
 
 /// The longest name of a category.
-const CATEGORY_MAX: usize = 64;
+const CATEGORY_MAX_BYTES: usize = 64;
 
 /// What an api node needs besides its addresses.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub struct ApiArgs {
     pub read_connections: u32,
     /// How often somebody may ask.
     #[command(flatten)]
-    pub limits: LimitArgs,
+    pub limits: RequestLimitArgs,
     /// Where clients are.
     #[command(flatten)]
     pub address: AddressArgs,
@@ -53,7 +53,7 @@ pub struct ApiArgs {
 
 /// How often somebody may ask, on each node; `off` turns a limit off.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub struct LimitArgs {
+pub struct RequestLimitArgs {
     /// Writes that a person may make, or at the customer desk an address or a room without token: as in 5:100, 5 a
     /// second on average and 100 at once; 60/h counts by the hour. Tokens with `is_admin` are not counted.
     #[arg(long, env = "ROOMCAST_RATE_WRITES", default_value = "20:200")]
@@ -74,7 +74,7 @@ pub struct LimitArgs {
 }
 
 #[cfg(test)]
-impl LimitArgs {
+impl RequestLimitArgs {
     /// No limit at all.
     pub(crate) const fn off() -> Self {
         Self {
@@ -95,7 +95,7 @@ pub struct SupportArgs {
     pub support_tokens: TokenUse,
     /// What a visitor without token is known by.
     #[arg(long, env = "ROOMCAST_SUPPORT_VISITORS", value_enum, default_value = "named")]
-    pub support_visitors: Visitors,
+    pub support_visitors: VisitorIdentity,
     /// Whether everyone may list an organisation's support rooms, whose keys are in the list: true or false.
     #[arg(long, env = "ROOMCAST_SUPPORT_OPEN", action = clap::ArgAction::Set, default_value_t = false)]
     pub support_open: bool,
@@ -112,7 +112,7 @@ pub enum TokenUse {
 
 /// What a visitor of the customer desk without token is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Visitors {
+pub enum VisitorIdentity {
     /// The names that a visit gives: whoever gives the same gets the same room.
     Named,
     /// A secret besides, which the first answer sets as a cookie and says in a header.
@@ -121,10 +121,10 @@ pub enum Visitors {
 
 fn category(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
-    if (1..=CATEGORY_MAX).contains(&text.len()) && text.bytes().all(plain) {
+    if (1..=CATEGORY_MAX_BYTES).contains(&text.len()) && text.bytes().all(plain) {
         Ok(text.to_owned())
     } else {
-        Err(format!("must be 1 to {CATEGORY_MAX} letters, digits, _ and -"))
+        Err(format!("must be 1 to {CATEGORY_MAX_BYTES} letters, digits, _ and -"))
     }
 }
 

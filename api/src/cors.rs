@@ -20,10 +20,10 @@ use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
 /// How long a browser may remember a preflight; none does for longer.
-const MAX_AGE: Duration = Duration::from_secs(7_200);
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(7_200);
 
 /// Headers of answers that pages may read.
-const EXPOSED: [HeaderName; 5] =
+const EXPOSED_HEADERS: [HeaderName; 5] =
     [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::LOCATION, REQUEST_ID];
 
 /// Answers preflights, and says of other answers which page may read them.
@@ -32,7 +32,7 @@ pub(crate) struct PageCorsLayer(CorsLayer);
 
 impl PageCorsLayer {
     /// For pages of these origins, which may read these headers of answers besides.
-    pub(crate) fn of<const N: usize>(origins: OriginArgs, exposed: [HeaderName; N]) -> Self {
+    pub(crate) fn for_origins<const N: usize>(origins: OriginArgs, exposed: [HeaderName; N]) -> Self {
         let allows = move |_: &HeaderValue, request: &Parts| {
             // Routes refuse a request without its host.
             let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -45,8 +45,8 @@ impl PageCorsLayer {
             .allow_credentials(true)
             .allow_methods(methods)
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers(EXPOSED.into_iter().chain(exposed).collect::<Vec<_>>())
-            .max_age(MAX_AGE)
+            .expose_headers(EXPOSED_HEADERS.into_iter().chain(exposed).collect::<Vec<_>>())
+            .max_age(PREFLIGHT_MAX_AGE)
             .vary([header::ORIGIN]);
         Self(cors)
     }
@@ -70,12 +70,12 @@ fn is_preflight(request: &Request) -> bool {
     request.method() == Method::OPTIONS && has(header::ORIGIN) && has(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-fn is_of_page(request: &Request) -> bool {
+fn has_origin(request: &Request) -> bool {
     request.method() != Method::OPTIONS && request.headers().contains_key(header::ORIGIN)
 }
 
 /// Counts the answer to a preflight.
-fn count(answer: &Response) {
+fn count_preflight(answer: &Response) {
     let is_allowed = answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
     let outcome = if is_allowed { "allowed" } else { "refused" };
     metrics::counter!(names::HTTP_PREFLIGHTS_TOTAL, "outcome" => outcome).increment(1);
@@ -94,11 +94,11 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let note: fn(&Response) = match (is_preflight(&request), is_of_page(&request)) {
-            (true, _) => count,
+        let on_response: fn(&Response) = match (is_preflight(&request), has_origin(&request)) {
+            (true, _) => count_preflight,
             (false, true) => |_| {},
             (false, false) => return Either::Left(self.0.get_mut().call(request)),
         };
-        Either::Right(self.0.call(request).inspect_ok(note))
+        Either::Right(self.0.call(request).inspect_ok(on_response))
     }
 }

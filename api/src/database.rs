@@ -38,32 +38,32 @@ use crate::{
 pub(crate) const APPLIED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a query may take. A fan-out node gives its request up after 5 s.
-const ANSWER: Duration = Duration::from_millis(4_500);
+const QUERY_TIMEOUT: Duration = Duration::from_millis(4_500);
 /// How long Postgres lets one run: where the link is alive, it is Postgres that gives up.
-const STATEMENT: &str = "4000";
+const STATEMENT_TIMEOUT_MS: &str = "4000";
 /// How long a query waits for a connection, a new one included: where they are all busy for longer, it is refused.
-const ACQUIRE: Duration = Duration::from_secs(1);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a look at the readiness of Postgres may take.
-const LOOK: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A pool of connections, cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Database {
+pub(crate) struct ReadPool {
     pool: PgPool,
     options: Arc<PgConnectOptions>,
     /// When a query last failed in a way that others may fail in too. Connections that were idle at that moment
     /// are not used any more.
-    trusted_since: watch::Sender<Option<Instant>>,
-    given_up_total: Counter,
+    last_failure_at: watch::Sender<Option<Instant>>,
+    timeouts_total: Counter,
 }
 
-impl fmt::Debug for Database {
+impl fmt::Debug for ReadPool {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Database")
     }
 }
 
-impl Database {
+impl ReadPool {
     /// A pool of so many connections, which are opened when they are needed.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Database {
             url.parse().context("DATABASE_URL is not postgres://user:password@host:port/database")?;
         // Reads only, and none for long: all that Postgres lets this role do is SELECT.
         let options = options.application_name("roomcast-api").options([
-            ("statement_timeout", STATEMENT),
+            ("statement_timeout", STATEMENT_TIMEOUT_MS),
             ("default_transaction_read_only", "on"),
             ("tcp_keepalives_idle", "10"),
             ("tcp_keepalives_interval", "5"),
@@ -85,7 +85,7 @@ impl Database {
         let since = trusted_since.subscribe();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(ACQUIRE)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             // A ping before each query costs as much as the query.
             .test_before_acquire(false)
             .before_acquire(move |_, connection| {
@@ -94,73 +94,81 @@ impl Database {
             })
             .connect_lazy_with(options.clone());
         let given_up_total = metrics::counter!(names::DATABASE_GIVEN_UP_TOTAL);
-        Ok(Self { pool, options: Arc::new(options), trusted_since, given_up_total })
+        Ok(Self {
+            pool,
+            options: Arc::new(options),
+            last_failure_at: trusted_since,
+            timeouts_total: given_up_total,
+        })
     }
 
     /// A connection for several statements.
     ///
     /// # Errors
     /// When there is none in time.
-    pub(crate) async fn lend(&self) -> Result<LentConnection, Error> {
-        Ok(LentConnection(Some(self.pool.acquire().await?)))
+    pub(crate) async fn acquire(&self) -> Result<AcquiredConnection, Error> {
+        Ok(AcquiredConnection(Some(self.pool.acquire().await?)))
     }
 
     /// Waits for an answer, but not for ever. The connection it is waited for on has to be dropped on an error.
     ///
     /// # Errors
     /// Those of what is asked, or a time-out.
-    pub(crate) async fn in_time<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        if let Ok(answer) = timeout(ANSWER, asked).await {
-            if answer.as_ref().is_err_and(is_outdated) {
-                self.trusted_since.send_replace(Some(Instant::now()));
+    pub(crate) async fn with_timeout<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        if let Ok(answer) = timeout(QUERY_TIMEOUT, asked).await {
+            if answer.as_ref().is_err_and(is_stale_plan_error) {
+                self.last_failure_at.send_replace(Some(Instant::now()));
             }
             return answer;
         }
-        self.given_up_total.increment(1);
-        self.trusted_since.send_replace(Some(Instant::now()));
+        self.timeouts_total.increment(1);
+        self.last_failure_at.send_replace(Some(Instant::now()));
         tracing::warn!(
-            seconds = ANSWER.as_secs_f64(),
+            seconds = QUERY_TIMEOUT.as_secs_f64(),
             "no answer from Postgres in time: the connection is closed"
         );
         Err(io::Error::from(ErrorKind::TimedOut).into())
     }
 
     /// Whether Postgres answers, over a connection apart from the others: theirs may all be busy.
-    pub(crate) const fn probe(&self) -> Probe<'_> {
-        Probe { database: self, connection: None }
+    pub(crate) const fn probe(&self) -> DatabaseProbe<'_> {
+        DatabaseProbe { database: self, connection: None }
     }
 }
 
 /// Whether a connection's prepared statement has a result of another type since the tables were changed. It fails
 /// each time on that connection, and works on a new one.
-fn is_outdated(error: &Error) -> bool {
+fn is_stale_plan_error(error: &Error) -> bool {
     // feature_not_supported: "cached plan must not change result type". Nothing else that api asks for is that.
     error.as_database_error().and_then(|error| error.code()).as_deref() == Some("0A000")
 }
 
 /// A connection that is in use. It is closed where it is dropped before it is given back.
 #[derive(Debug)]
-pub(crate) struct LentConnection(Option<PoolConnection<Postgres>>);
+pub(crate) struct AcquiredConnection(Option<PoolConnection<Postgres>>);
 
-impl LentConnection {
+impl AcquiredConnection {
     /// Its last answer has been read: others may use it.
-    fn give_back(mut self) {
+    fn release(mut self) {
         if let Some(mut connection) = self.0.take() {
             // A ping before it is free again; sqlx alone would wait for that without bound.
             let returned = connection.return_to_pool();
-            tokio::spawn(timeout(LOOK, returned));
+            tokio::spawn(timeout(PROBE_TIMEOUT, returned));
         }
     }
 
     /// Ends its use. After an error that Postgres itself has answered with it may be used again, but for one that
     /// its prepared statements would meet each time.
-    pub(crate) fn end<T>(self, answer: Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn release_after<T>(self, answer: Result<T, Error>) -> Result<T, Error> {
         let is_usable = match &answer {
             Ok(_) => true,
-            Err(error) => matches!(error, Error::Database(_)) && !is_outdated(error),
+            Err(error) => matches!(error, Error::Database(_)) && !is_stale_plan_error(error),
         };
         if is_usable {
-            self.give_back();
+            self.release();
         }
         answer
     }
@@ -169,12 +177,12 @@ impl LentConnection {
     ///
     /// # Errors
     /// Never, while it is in use.
-    pub(crate) fn get(&mut self) -> Result<&mut PgConnection, Error> {
+    pub(crate) fn inner(&mut self) -> Result<&mut PgConnection, Error> {
         self.0.as_deref_mut().ok_or(Error::PoolClosed)
     }
 }
 
-impl Drop for LentConnection {
+impl Drop for AcquiredConnection {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
@@ -182,7 +190,7 @@ impl Drop for LentConnection {
     }
 }
 
-impl<'p> Executor<'p> for &'p Database {
+impl<'p> Executor<'p> for &'p ReadPool {
     type Database = Postgres;
 
     fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>
@@ -191,10 +199,10 @@ impl<'p> Executor<'p> for &'p Database {
         E: 'q + Execute<'q, Postgres>,
     {
         let asked = async move {
-            let mut connection = self.lend().await?;
-            let rows = connection.get()?.fetch_many(query).try_collect::<Vec<_>>();
-            let rows = self.in_time(rows).await;
-            connection.end(rows)
+            let mut connection = self.acquire().await?;
+            let rows = connection.inner()?.fetch_many(query).try_collect::<Vec<_>>();
+            let rows = self.with_timeout(rows).await;
+            connection.release_after(rows)
         };
         stream::once(asked).map_ok(|rows| stream::iter(rows).map(Ok)).try_flatten().boxed()
     }
@@ -205,10 +213,10 @@ impl<'p> Executor<'p> for &'p Database {
         E: 'q + Execute<'q, Postgres>,
     {
         async move {
-            let mut connection = self.lend().await?;
-            let row = connection.get()?.fetch_optional(query);
-            let row = self.in_time(row).await;
-            connection.end(row)
+            let mut connection = self.acquire().await?;
+            let row = connection.inner()?.fetch_optional(query);
+            let row = self.with_timeout(row).await;
+            connection.release_after(row)
         }
         .boxed()
     }
@@ -218,10 +226,10 @@ impl<'p> Executor<'p> for &'p Database {
         'p: 'e,
     {
         async move {
-            let mut connection = self.lend().await?;
-            let described = connection.get()?.describe(sql);
-            let described = self.in_time(described).await;
-            connection.end(described)
+            let mut connection = self.acquire().await?;
+            let described = connection.inner()?.describe(sql);
+            let described = self.with_timeout(described).await;
+            connection.release_after(described)
         }
         .boxed()
     }
@@ -235,10 +243,10 @@ impl<'p> Executor<'p> for &'p Database {
         'p: 'e,
     {
         async move {
-            let mut connection = self.lend().await?;
-            let statement = connection.get()?.prepare_with(sql, parameters);
-            let statement = self.in_time(statement).await;
-            connection.end(statement)
+            let mut connection = self.acquire().await?;
+            let statement = connection.inner()?.prepare_with(sql, parameters);
+            let statement = self.with_timeout(statement).await;
+            connection.release_after(statement)
         }
         .boxed()
     }
@@ -246,17 +254,17 @@ impl<'p> Executor<'p> for &'p Database {
 
 /// Looks whether Postgres answers.
 #[derive(Debug)]
-pub(crate) struct Probe<'a> {
-    database: &'a Database,
+pub(crate) struct DatabaseProbe<'a> {
+    database: &'a ReadPool,
     connection: Option<PgConnection>,
 }
 
-impl Probe<'_> {
+impl DatabaseProbe<'_> {
     /// Asks for the tables' version, which needs this role's rights.
     ///
     /// # Errors
     /// When there is no answer in time; the next look uses another connection.
-    pub(crate) async fn look(&mut self) -> Result<SchemaVersion, Error> {
+    pub(crate) async fn read_schema_version(&mut self) -> Result<SchemaVersion, Error> {
         let mut connection = self.connection.take();
         let asked = async {
             let connected = match connection.take() {
@@ -264,11 +272,12 @@ impl Probe<'_> {
                 None => self.database.options.connect().await?,
             };
             let connected = connection.insert(connected);
-            note_clock_offset(connected).await?;
-            schema::read(connected).await
+            record_clock_offset(connected).await?;
+            schema::read_version(connected).await
         };
-        let looked =
-            timeout(LOOK, asked).await.map_err(|_| Error::from(io::Error::from(ErrorKind::TimedOut)));
+        let looked = timeout(PROBE_TIMEOUT, asked)
+            .await
+            .map_err(|_| Error::from(io::Error::from(ErrorKind::TimedOut)));
         let version = looked??;
         self.connection = connection;
         Ok(version)
@@ -276,7 +285,7 @@ impl Probe<'_> {
 }
 
 /// Notes how far this node's clock is ahead of the clock of Postgres, to which all api nodes compare theirs.
-async fn note_clock_offset(connection: &mut PgConnection) -> Result<(), Error> {
+async fn record_clock_offset(connection: &mut PgConnection) -> Result<(), Error> {
     let here = || SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
     let before = here();
     let asked = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::float8");

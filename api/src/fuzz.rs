@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::{dialects, media};
+use crate::{dialects, pictures};
 
 /// Bodies and frames of each dialect that speaks JSON.
 pub fn json(bytes: &[u8]) {
     dialects::native::read_any(bytes);
-    dialects::matches::socket::read_any(bytes);
+    dialects::match_rooms::socket::read_any(bytes);
     dialects::direct::read_any(bytes);
     dialects::support::read_any(bytes);
 }
@@ -23,5 +23,5 @@ pub fn body(bytes: &[u8]) {
 
 /// A picture.
 pub fn picture(bytes: &[u8]) {
-    let _ = media::decode(bytes);
+    let _ = pictures::decode(bytes);
 }

@@ -13,13 +13,13 @@ mod cors;
 mod database;
 mod dialects;
 mod documents;
+mod fanout_nodes;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod limits;
-mod media;
-mod nodes;
 mod page;
 mod persister_lag;
+mod pictures;
 mod queries;
 mod rpc;
 mod schema;
@@ -43,17 +43,17 @@ use service::{
 use tokio::sync::{Semaphore, watch};
 
 use access::AccessCache;
-use commands::state::{Api, ApiState};
-use commands::{marks::ReadMarkThrottle, search};
+use commands::state::{ApiState, SharedApiState};
+use commands::{read_marks::ReadMarkThrottle, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
-use database::Database;
+use database::ReadPool;
 use limits::ApiLimits;
-use media::PictureStore;
 use persister_lag::PersisterLag;
+use pictures::PictureStore;
 use schema::SchemaCheck;
 
 /// People whose description a node remembers.
-const PROFILES: usize = 100_000;
+const PROFILES_CACHED_MAX: usize = 100_000;
 
 /// Starts a node's tasks and gives its routes.
 ///
@@ -68,7 +68,7 @@ pub async fn start(
     let component = health.component("api");
     let verifier = TokenVerifier::start(&config.token, shutdown).await?;
     let media = PictureStore::open(&config.api.media).context("ROOMCAST_MEDIA")?;
-    let pool = Database::open(&config.database, config.api.read_connections)?;
+    let pool = ReadPool::open(&config.database, config.api.read_connections)?;
     let connection = nats::connect(&config.nats, BrokerUser::Api).await?;
     let jetstream = connection.jetstream();
     let info = log::discover(&jetstream).await?;
@@ -76,56 +76,59 @@ pub async fn start(
     let connections = config.api.append_connections;
     let applied = AppliedWatch::start(&connection.client, info.shards).await?;
     let rights = Arc::new(AccessCache::new(pool.clone(), jetstream.clone(), info.shards, applied.clone()));
-    let api: Api = Arc::new(ApiState {
+    let api: SharedApiState = Arc::new(ApiState {
         appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
         persister_lag: PersisterLag::new(info.shards),
-        marks: ReadMarkThrottle::default(),
+        read_marks: ReadMarkThrottle::default(),
         applied,
         access: rights.clone(),
-        client: connection.client.clone(),
+        nats_client: connection.client.clone(),
         jetstream,
         shards: info.shards,
         pool,
         verifier,
         origins: config.origins.clone(),
-        text_max: config.api.text_max,
+        text_max_chars: config.api.text_max,
         low_account: config.api.low_account,
         limits: ApiLimits::new(&config.api.limits),
-        address: config.api.address.clone(),
-        support: config.api.support,
-        topics: config.api.topics.clone(),
-        media,
-        searches: Semaphore::new(search::AT_ONCE),
-        profiles: Cache::new(PROFILES),
-        matches: commands::match_rooms::RecentMatchRooms::default(),
+        client_address_args: config.api.address.clone(),
+        support_args: config.api.support,
+        topic_categories: config.api.topics.clone(),
+        pictures: media,
+        search_permits: Semaphore::new(search::CONCURRENT_SEARCHES_MAX),
+        profile_issued_at: Cache::new(PROFILES_CACHED_MAX),
+        match_rooms: commands::match_rooms::RecentMatchRooms::default(),
     });
-    let hearing = nats::connect(&config.nats, BrokerUser::Api).await?;
-    tasks.spawn_background("rights", access::listen(rights, hearing));
-    let (fits, fitting) = watch::channel(false);
-    tasks.spawn("rpc", serve_rpc(api.clone(), connection.client.clone(), fitting, shutdown.clone()));
-    tasks.spawn("nodes", nodes::watch(api.clone(), connection.client.clone(), shutdown.clone()));
-    tasks.spawn("readiness", watch_readiness(api.clone(), connection, component, fits, shutdown.clone()));
+    let listener_connection = nats::connect(&config.nats, BrokerUser::Api).await?;
+    tasks.spawn_background("rights", access::listen(rights, listener_connection));
+    let (may_serve_tx, may_serve_rx) = watch::channel(false);
+    tasks.spawn("rpc", serve_rpc(api.clone(), connection.client.clone(), may_serve_rx, shutdown.clone()));
+    tasks.spawn("nodes", fanout_nodes::watch(api.clone(), connection.client.clone(), shutdown.clone()));
+    tasks.spawn(
+        "readiness",
+        watch_readiness(api.clone(), connection, component, may_serve_tx, shutdown.clone()),
+    );
     Ok(server::router(api))
 }
 
 /// Between looks whether the node is ready.
-const LOOK: Duration = Duration::from_secs(1);
+const READINESS_INTERVAL: Duration = Duration::from_secs(1);
 /// The same until it is ready for the first time.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
+const STARTUP_READINESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Says whether the node can do its work.
 async fn watch_readiness(
-    api: Api,
+    api: SharedApiState,
     connection: BrokerConnection,
     component: HealthComponent,
-    fits: watch::Sender<bool>,
+    may_serve_tx: watch::Sender<bool>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let mut began = false;
+    let mut was_ready = false;
     let mut probe = api.pool.probe();
-    let mut schema = SchemaCheck::new(fits);
+    let mut schema = SchemaCheck::new(may_serve_tx);
     loop {
-        let pause = if began { LOOK } else { FIRST_LOOK };
+        let pause = if was_ready { READINESS_INTERVAL } else { STARTUP_READINESS_INTERVAL };
         tokio::select! {
             () = shutdown.soft.cancelled() => {
                 component.not_ready("stopping");
@@ -133,19 +136,19 @@ async fn watch_readiness(
             }
             () = tokio::time::sleep(pause) => {}
         }
-        let up = connection.client.connection_state() == async_nats::connection::State::Connected;
-        if !up {
+        let is_connected = connection.client.connection_state() == async_nats::connection::State::Connected;
+        if !is_connected {
             component.not_ready("no connection to the broker");
         } else if let Err(reason) = api.appender.check() {
             component.not_ready(reason);
-        } else if let Err(reason) = schema.judge(probe.look().await) {
+        } else if let Err(reason) = schema.check(probe.read_schema_version().await) {
             component.not_ready(reason);
-        } else if !began && !api.access.hears() {
+        } else if !was_ready && !api.access.knows_log_ends() {
             // Rooms made before that, which Postgres has not got, could not be judged. Once is enough: a
             // shard without a leader later is no reason to do nothing for all others.
             component.not_ready("it is not known yet where the log ends");
         } else {
-            began = true;
+            was_ready = true;
             component.ready();
         }
     }
@@ -154,7 +157,7 @@ async fn watch_readiness(
 /// Answers fan-out nodes, once the tables are known to fit or Postgres does not answer: while a persister
 /// is still to be upgraded, api nodes of the version before go on answering.
 async fn serve_rpc(
-    api: Api,
+    api: SharedApiState,
     client: async_nats::Client,
     mut fits: watch::Receiver<bool>,
     shutdown: Shutdown,

@@ -12,16 +12,16 @@ use protocol::{
 };
 use service::rate::{AtOnce, KeyedRateLimit, Permit};
 
-use crate::config::LimitArgs;
+use crate::config::RequestLimitArgs;
 
 /// The limits of a node.
 pub(crate) struct ApiLimits {
     /// Requests of an address.
-    pub(crate) requests: KeyedRateLimit<IpAddr>,
+    pub(crate) requests_by_address: KeyedRateLimit<IpAddr>,
     /// Rooms of the customer desk that an address makes without a token.
     pub(crate) visitor_rooms: KeyedRateLimit<IpAddr>,
     /// Searches of a person at a time.
-    searches: AtOnce<UserId>,
+    searches_by_person: AtOnce<UserId>,
     writes: KeyedRateLimit<UserId>,
     invitations: KeyedRateLimit<(UserId, UserId)>,
     visitor_writes: KeyedRateLimit<IpAddr>,
@@ -30,11 +30,11 @@ pub(crate) struct ApiLimits {
 
 impl ApiLimits {
     /// The limits that are configured.
-    pub(crate) fn new(args: &LimitArgs) -> Self {
+    pub(crate) fn new(args: &RequestLimitArgs) -> Self {
         Self {
-            requests: KeyedRateLimit::new("requests", args.rate_requests),
+            requests_by_address: KeyedRateLimit::new("requests", args.rate_requests),
             visitor_rooms: KeyedRateLimit::new("visitor_rooms", args.rate_visitor_rooms),
-            searches: AtOnce::new("searches", args.searches_person),
+            searches_by_person: AtOnce::new("searches", args.searches_person),
             writes: KeyedRateLimit::new("writes", args.rate_writes),
             invitations: KeyedRateLimit::new("invitations", args.rate_invitations),
             visitor_writes: KeyedRateLimit::new("visitor_writes", args.rate_writes),
@@ -46,7 +46,7 @@ impl ApiLimits {
     ///
     /// # Errors
     /// Where it is one too many.
-    pub(crate) fn write(&self, caller: &Caller) -> Result<(), Error> {
+    pub(crate) fn count_write(&self, caller: &Caller) -> Result<(), Error> {
         if caller.is_admin { Ok(()) } else { self.writes.count(&caller.user) }
     }
 
@@ -54,7 +54,7 @@ impl ApiLimits {
     ///
     /// # Errors
     /// Where it is one too many.
-    pub(crate) fn invitation(&self, caller: &Caller, user: &UserId) -> Result<(), Error> {
+    pub(crate) fn count_invitation(&self, caller: &Caller, user: &UserId) -> Result<(), Error> {
         if caller.is_admin {
             return Ok(());
         }
@@ -65,12 +65,12 @@ impl ApiLimits {
     ///
     /// # Errors
     /// Where it is one too many.
-    pub(crate) fn search(&self, caller: &Caller) -> Result<Option<Permit<UserId>>, Error> {
+    pub(crate) fn start_search(&self, caller: &Caller) -> Result<Option<Permit<UserId>>, Error> {
         if caller.is_admin {
             return Ok(None);
         }
         let detail = "Your search before this one is not over yet. Try again then.";
-        let permit = self.searches.take(&caller.user);
+        let permit = self.searches_by_person.take(&caller.user);
         permit.map(Some).ok_or_else(|| Error::new(ErrorCode::RateLimited, detail))
     }
 
@@ -78,7 +78,7 @@ impl ApiLimits {
     ///
     /// # Errors
     /// Where it is one too many.
-    pub(crate) fn visitor_write(&self, address: Option<IpAddr>) -> Result<(), Error> {
+    pub(crate) fn count_visitor_write(&self, address: Option<IpAddr>) -> Result<(), Error> {
         self.visitor_writes.count_address(address)
     }
 
@@ -86,7 +86,7 @@ impl ApiLimits {
     ///
     /// # Errors
     /// Where it is one too many.
-    pub(crate) fn visited_room(&self, room: RoomId) -> Result<(), Error> {
+    pub(crate) fn count_visited_room_write(&self, room: RoomId) -> Result<(), Error> {
         self.visited_rooms.count(&room)
     }
 }
@@ -100,28 +100,32 @@ mod tests {
     #[test]
     fn the_host_application_is_not_counted_by_person() {
         let once = "1/h:1".parse().expect("a rate");
-        let limits = ApiLimits::new(&LimitArgs {
+        let limits = ApiLimits::new(&RequestLimitArgs {
             rate_writes: once,
             rate_invitations: once,
             searches_person: ConcurrencyLimit(1),
-            ..LimitArgs::off()
+            ..RequestLimitArgs::off()
         });
         let caller = |is_admin| Caller { user: "ann".parse().expect("an id"), is_admin, org_id: None };
         let bob: UserId = "bob".parse().expect("an id");
         for allowed in [true, false] {
-            assert!(limits.write(&caller(true)).is_ok() && limits.invitation(&caller(true), &bob).is_ok());
-            assert_eq!(limits.write(&caller(false)).is_ok(), allowed);
-            assert_eq!(limits.invitation(&caller(false), &bob).is_ok(), allowed);
+            assert!(
+                limits.count_write(&caller(true)).is_ok()
+                    && limits.count_invitation(&caller(true), &bob).is_ok()
+            );
+            assert_eq!(limits.count_write(&caller(false)).is_ok(), allowed);
+            assert_eq!(limits.count_invitation(&caller(false), &bob).is_ok(), allowed);
         }
-        let searches = |is_admin| [limits.search(&caller(is_admin)), limits.search(&caller(is_admin))];
+        let searches =
+            |is_admin| [limits.start_search(&caller(is_admin)), limits.start_search(&caller(is_admin))];
         assert!(searches(true).iter().all(Result::is_ok));
         let [first, second] = searches(false);
         let refused = second.expect_err("one at a time");
         assert_eq!((refused.code.status(), refused.retry_after()), (429, Some(1)));
-        assert!(first.is_ok() && limits.search(&caller(false)).is_err(), "the first is under way");
+        assert!(first.is_ok() && limits.start_search(&caller(false)).is_err(), "the first is under way");
         drop(first);
-        assert!(limits.search(&caller(false)).is_ok());
+        assert!(limits.start_search(&caller(false)).is_ok());
         let eve = "eve".parse().expect("an id");
-        assert!(limits.invitation(&caller(false), &eve).is_ok(), "another pair");
+        assert!(limits.count_invitation(&caller(false), &eve).is_ok(), "another pair");
     }
 }

@@ -55,10 +55,10 @@ pub(crate) fn fit_page<T: PageEntry>(
     let mut fitted = FittedPage { entries: Vec::new(), is_cut: false };
     for mut entry in entries {
         // One more for the comma.
-        let mut bytes = encoded_bytes(&entry) + 1;
+        let mut bytes = json_bytes(&entry) + 1;
         if bytes > left && fitted.entries.is_empty() {
             entry.shorten();
-            bytes = encoded_bytes(&entry) + 1;
+            bytes = json_bytes(&entry) + 1;
             if bytes > left {
                 return Err(too_large_error());
             }
@@ -82,7 +82,7 @@ pub(crate) fn fit_entry<T: PageEntry>(entry: T, max_bytes: usize) -> Result<T, E
 }
 
 /// Whether a question for `limit` entries was answered with as many: there may be more.
-pub(crate) fn is_full<T>(entries: &[T], limit: i64) -> bool {
+pub(crate) fn is_full_page<T>(entries: &[T], limit: i64) -> bool {
     i64::try_from(entries.len()).is_ok_and(|count| count >= limit)
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn too_large_error() -> Error {
 }
 
 /// Length of a value in JSON, in bytes.
-pub(crate) fn encoded_bytes(value: &impl Serialize) -> usize {
+pub(crate) fn json_bytes(value: &impl Serialize) -> usize {
     struct ByteCounter(usize);
 
     impl Write for ByteCounter {
@@ -144,7 +144,7 @@ mod tests {
             let mut seen = Vec::new();
             loop {
                 let page = fit_page(texts[seen.len()..].iter().cloned(), max_bytes).expect("each fits alone");
-                prop_assert!(encoded_bytes(&page.entries) + ENVELOPE_BYTES <= max_bytes + 2);
+                prop_assert!(json_bytes(&page.entries) + ENVELOPE_BYTES <= max_bytes + 2);
                 prop_assert!(!page.entries.is_empty() || seen.len() == texts.len());
                 seen.extend(page.entries);
                 if !page.is_cut {
@@ -173,7 +173,7 @@ mod tests {
             let page = fit_page(vec![text; 200], max_bytes).expect("one fits");
             assert!(page.is_cut);
             assert_eq!(page.entries.len(), per_page);
-            assert!(encoded_bytes(&page.entries) < max_bytes);
+            assert!(json_bytes(&page.entries) < max_bytes);
         }
     }
 }

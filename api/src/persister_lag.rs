@@ -31,11 +31,11 @@ impl PersisterLag {
     }
 
     /// Notes an append; the one noted before is kept until it is applied.
-    pub(crate) fn note(&self, applied: &AppliedWatch, appended: LogPosition) {
+    pub(crate) fn note_append(&self, applied: &AppliedWatch, appended: LogPosition) {
         let Some(waiting) = self.0.get(appended.shard.index()) else { return };
-        let seen = applied.current(appended.shard).map_or(0, |applied| applied.seq);
+        let applied_seq = applied.current(appended.shard).map_or(0, |applied| applied.seq);
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.is_none_or(|(seq, _)| seq <= seen) {
+        if waiting.is_none_or(|(seq, _)| seq <= applied_seq) {
             *waiting = Some((appended.seq, Instant::now()));
         }
     }
@@ -45,10 +45,10 @@ impl PersisterLag {
     /// # Errors
     /// Says so.
     pub(crate) fn check(&self, applied: &AppliedWatch, shard: Shard) -> Result<(), Error> {
-        let seen = applied.current(shard).map_or(0, |applied| applied.seq);
+        let applied_seq = applied.current(shard).map_or(0, |applied| applied.seq);
         let waiting = self.0.get(shard.index()).and_then(|waiting| {
             let waiting = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.filter(|(seq, at)| *seq > seen && at.elapsed() > LAG_MAX)
+            waiting.filter(|(seq, at)| *seq > applied_seq && at.elapsed() > LAG_MAX)
         });
         if waiting.is_some() || applied.silence(shard) > NOTICE_TIMEOUT {
             let detail = "The database is behind: nothing can be changed now. Try again.";

@@ -3,7 +3,7 @@
 //! What must hold: a request past its expiry does nothing, since its asker has given up and told
 //! the client so. A node that stops answers every request that the broker routed to it.
 
-mod requests;
+mod rpc_requests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,32 +27,32 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use requests::RpcRequests;
+use rpc_requests::RpcRequests;
 
 use crate::{
-    commands::state::Api,
-    commands::{marks::ReadMarkThrottle, people, presence, request as write, rpc_handlers},
+    commands::state::SharedApiState,
+    commands::{people, presence, read_marks::ReadMarkThrottle, request_context as write, rpc_handlers},
     dialects::{match_rooms, native},
     page,
 };
 
 /// Requests of a subject that are worked on at a time.
-const AT_ONCE: usize = 1_024;
+const CONCURRENT_REQUESTS_MAX: usize = 1_024;
 /// How long others wait for a place: who asks gives a try up not long after that.
-const QUEUE: Duration = Duration::from_secs(1);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many of both there may be; more are refused at once.
-const HELD: usize = 16 * 1_024;
+const QUEUED_REQUESTS_MAX: usize = 16 * 1_024;
 
 /// How long a node that stops waits for what is under way: as long as a request lives.
-const FINISH: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a node that stops waits for the broker to take its last answers.
-const FLUSH: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Actions that write, in every dialect.
-const WRITES: [&str; 5] = ["create_message", "edit_message", "delete_messages", "mark_read", "invite"];
+const WRITE_ACTIONS: [&str; 5] = ["create_message", "edit_message", "delete_messages", "mark_read", "invite"];
 
 /// Answers until the soft stop, then finishes what is under way.
-pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn serve(api: SharedApiState, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
     let service = client
         .service_builder()
         .description("decides what sockets ask")
@@ -60,8 +60,9 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
         .await
         .map_err(|error| anyhow::anyhow!("the rpc service can't start: {error}"))?;
     let listen = async |subject| {
-        let requests = RpcRequests::of(&client, subject).await.context("the rpc service can't listen")?;
-        answer_all(&api, subject, requests, &shutdown).await
+        let requests =
+            RpcRequests::subscribe(&client, subject).await.context("the rpc service can't listen")?;
+        serve_subject(&api, subject, requests, &shutdown).await
     };
     // Each by itself: where one is asked too much, the others are answered as ever.
     tokio::try_join!(
@@ -75,54 +76,56 @@ pub(crate) async fn serve(api: Api, client: Client, shutdown: Shutdown) -> anyho
     service.stop().await.map_err(|error| anyhow::anyhow!("the rpc service can't stop: {error}"))?;
     ReadMarkThrottle::flush(&api).await;
     // The last answers wait in the client's buffer. Without a broker nobody gets them.
-    timeout(FLUSH, client.flush()).await.unwrap_or(Ok(())).context("the last answers")
+    timeout(FLUSH_TIMEOUT, client.flush()).await.unwrap_or(Ok(())).context("the last answers")
 }
 
 /// Answers all of a subject until the soft stop, then what the broker routes here until it knows of that.
-async fn answer_all(
-    api: &Api,
+async fn serve_subject(
+    api: &SharedApiState,
     subject: &'static str,
     mut requests: RpcRequests,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let (places, held) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(HELD)));
+    let (worker_permits, queue_permits) =
+        (Arc::new(Semaphore::new(CONCURRENT_REQUESTS_MAX)), Arc::new(Semaphore::new(QUEUED_REQUESTS_MAX)));
     let seconds = metrics::histogram!(names::RPC_SERVED_SECONDS);
     while let Some(request) = requests.next(&shutdown.soft).await? {
-        let Ok(hold) = held.clone().try_acquire_owned() else {
-            refuse(api, &request).await;
+        let Ok(queue_permit) = queue_permits.clone().try_acquire_owned() else {
+            refuse_busy(api, &request).await;
             continue;
         };
-        let (api, places, seconds) = (api.clone(), places.clone(), seconds.clone());
+        let (api, places, seconds) = (api.clone(), worker_permits.clone(), seconds.clone());
         tokio::spawn(async move {
-            match timeout(QUEUE, places.acquire()).await {
-                Ok(_place) => answer(&api, subject, &request, &seconds).await,
-                Err(_) => refuse(&api, &request).await,
+            match timeout(QUEUE_TIMEOUT, places.acquire()).await {
+                Ok(_place) => handle_request(&api, subject, &request, &seconds).await,
+                Err(_) => refuse_busy(&api, &request).await,
             }
-            drop(hold);
+            drop(queue_permit);
         });
     }
     // None is held any more: nothing is under way.
-    let _finished = timeout(FINISH, held.acquire_many(u32::try_from(HELD)?)).await;
+    let _finished =
+        timeout(DRAIN_TIMEOUT, queue_permits.acquire_many(u32::try_from(QUEUED_REQUESTS_MAX)?)).await;
     Ok(())
 }
 
 /// Too much is asked: an answer that comes too late would be for nobody, and whoever asked would ask again.
-async fn refuse(api: &Api, request: &Message) {
+async fn refuse_busy(api: &SharedApiState, request: &Message) {
     metrics::counter!(names::RPC_REFUSED_TOTAL).increment(1);
     let busy = Error::new(ErrorCode::Unavailable, "There is too much to do now. Try again.");
-    respond(api, request, encode::<()>(&Err(busy))).await;
+    respond(api, request, encode_reply::<()>(&Err(busy))).await;
 }
 
-async fn answer(api: &Api, subject: &'static str, request: &Message, seconds: &Histogram) {
+async fn handle_request(api: &SharedApiState, subject: &'static str, request: &Message, seconds: &Histogram) {
     let started = Instant::now();
     let payload = &request.payload;
     let bytes = match subject {
-        rpc::ACTION => encode(&action(api, payload).await),
-        rpc::HELLO => encode(&hello(api, payload).await),
-        rpc::PARTICIPANTS => encode(&participants(api, payload).await),
-        rpc::CONFIRM => encode(&confirm(api, payload).await),
-        rpc::SIGNAL => encode(&signal(api, payload).await),
-        _ => encode(&tell(api, payload).await),
+        rpc::ACTION => encode_reply(&handle_action(api, payload).await),
+        rpc::HELLO => encode_reply(&handle_hello(api, payload).await),
+        rpc::PARTICIPANTS => encode_reply(&handle_participants(api, payload).await),
+        rpc::CONFIRM => encode_reply(&handle_confirm(api, payload).await),
+        rpc::SIGNAL => encode_reply(&handle_signal(api, payload).await),
+        _ => encode_reply(&handle_presence(api, payload).await),
     };
     seconds.record(started.elapsed().as_secs_f64());
     respond(api, request, bytes).await;
@@ -130,24 +133,24 @@ async fn answer(api: &Api, subject: &'static str, request: &Message, seconds: &H
 
 /// Replies; an error where the reply is larger than the broker takes: the client library would refuse it, and the
 /// asker would wait for nothing and ask again.
-async fn respond(api: &Api, request: &Message, mut bytes: Vec<u8>) {
+async fn respond(api: &SharedApiState, request: &Message, mut bytes: Vec<u8>) {
     let Some(reply) = request.reply.clone() else { return };
-    if bytes.len() > page::reply_max_bytes(api.client.max_payload()) {
+    if bytes.len() > page::reply_max_bytes(api.nats_client.max_payload()) {
         metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "rpc").increment(1);
         tracing::warn!(subject = %request.subject, bytes = bytes.len(), "a reply is too large, refused instead");
-        bytes = encode::<()>(&Err(page::too_large_error()));
+        bytes = encode_reply::<()>(&Err(page::too_large_error()));
     }
-    if let Err(error) = api.client.publish(reply, bytes.into()).await {
+    if let Err(error) = api.nats_client.publish(reply, bytes.into()).await {
         tracing::warn!(%error, "a request of a fan-out node could not be answered");
     }
 }
 
-fn encode<T: Serialize>(reply: &RpcResult<T>) -> Vec<u8> {
+fn encode_reply<T: Serialize>(reply: &RpcResult<T>) -> Vec<u8> {
     serde_json::to_vec(reply).unwrap_or_default()
 }
 
 /// Reads a request. One that can't be read is a later version's: another api node may understand it.
-fn decode<T: DeserializeOwned>(payload: &[u8]) -> RpcResult<T> {
+fn decode_request<T: DeserializeOwned>(payload: &[u8]) -> RpcResult<T> {
     json::object(payload).map_err(|error| {
         tracing::error!(%error, "a request of a fan-out node can't be read: is it of a later version?");
         Error::new(ErrorCode::Unavailable, "This node does not understand the request yet. Try again.")
@@ -155,7 +158,7 @@ fn decode<T: DeserializeOwned>(payload: &[u8]) -> RpcResult<T> {
 }
 
 /// Until when a request may append; it is refused where that is over.
-fn deadline(expires_at: i64) -> RpcResult<Instant> {
+fn require_not_expired(expires_at: i64) -> RpcResult<Instant> {
     match time_left(expires_at) {
         Some(left) => Ok(Instant::now() + left),
         None => {
@@ -165,51 +168,57 @@ fn deadline(expires_at: i64) -> RpcResult<Instant> {
     }
 }
 
-async fn action(api: &Api, payload: &[u8]) -> RpcResult<protocol::rpc::ActionReply> {
-    let request: ActionRequest = decode(payload)?;
-    let deadline = deadline(request.expires_at)?;
+async fn handle_action(api: &SharedApiState, payload: &[u8]) -> RpcResult<protocol::rpc::ActionReply> {
+    let request: ActionRequest = decode_request(payload)?;
+    let deadline = require_not_expired(request.expires_at)?;
     tracing::debug!(request = request.request, action = request.action, "action");
-    if WRITES.contains(&request.action.as_str()) {
-        api.limits.write(&request.caller)?;
+    if WRITE_ACTIONS.contains(&request.action.as_str()) {
+        api.limits.count_write(&request.caller)?;
     }
     Ok(match request.surface {
-        Surface::Native => native::socket::act(api, &request, deadline).await,
-        Surface::Match | Surface::MatchAdmin => match_rooms::socket::act(api, &request, deadline).await,
+        Surface::Native => native::socket::handle(api, &request, deadline).await,
+        Surface::Match | Surface::MatchAdmin => match_rooms::socket::handle(api, &request, deadline).await,
     })
 }
 
-async fn hello(api: &Api, payload: &[u8]) -> RpcResult<()> {
-    let request: HelloRequest = decode(payload)?;
-    let deadline = deadline(request.expires_at)?;
-    people::learn(api, &request.user, request.issued_at, &request.person, deadline).await
+async fn handle_hello(api: &SharedApiState, payload: &[u8]) -> RpcResult<()> {
+    let request: HelloRequest = decode_request(payload)?;
+    let deadline = require_not_expired(request.expires_at)?;
+    people::store_token_profile(api, &request.user, request.issued_at, &request.person, deadline).await
 }
 
-async fn tell(api: &Api, payload: &[u8]) -> RpcResult<Vec<RpcResult<()>>> {
-    let PresenceRequest { incarnation, changes, expires_at } = decode(payload)?;
-    let deadline = deadline(expires_at)?;
+async fn handle_presence(api: &SharedApiState, payload: &[u8]) -> RpcResult<Vec<RpcResult<()>>> {
+    let PresenceRequest { incarnation, changes, expires_at } = decode_request(payload)?;
+    let deadline = require_not_expired(expires_at)?;
     if changes.len() > PRESENCE_CHANGES_MAX {
         return Err(Error::bad_request(format!("changes: at most {PRESENCE_CHANGES_MAX}.")));
     }
-    let told = changes.into_iter().map(async |change| {
-        presence::tell(api, incarnation, change, &write::RequestContext::new(None, deadline)).await
+    let results = changes.into_iter().map(async |change| {
+        presence::append_presence_change(
+            api,
+            incarnation,
+            change,
+            &write::RequestContext::new(None, deadline),
+        )
+        .await
     });
-    Ok(join_all(told).await)
+    Ok(join_all(results).await)
 }
 
-async fn participants(api: &Api, payload: &[u8]) -> RpcResult<ParticipantsReply> {
-    let request: ParticipantsRequest = decode(payload)?;
-    deadline(request.expires_at)?;
+async fn handle_participants(api: &SharedApiState, payload: &[u8]) -> RpcResult<ParticipantsReply> {
+    let request: ParticipantsRequest = decode_request(payload)?;
+    require_not_expired(request.expires_at)?;
     rpc_handlers::list_participants(api, request).await
 }
 
-async fn confirm(api: &Api, payload: &[u8]) -> RpcResult<ConfirmReply> {
-    let request: ConfirmRequest = decode(payload)?;
-    deadline(request.expires_at)?;
+async fn handle_confirm(api: &SharedApiState, payload: &[u8]) -> RpcResult<ConfirmReply> {
+    let request: ConfirmRequest = decode_request(payload)?;
+    require_not_expired(request.expires_at)?;
     rpc_handlers::confirm_access(api, request.room, request.team, request.callers).await
 }
 
-async fn signal(api: &Api, payload: &[u8]) -> RpcResult<()> {
-    let request: SignalRequest = decode(payload)?;
-    deadline(request.expires_at)?;
+async fn handle_signal(api: &SharedApiState, payload: &[u8]) -> RpcResult<()> {
+    let request: SignalRequest = decode_request(payload)?;
+    require_not_expired(request.expires_at)?;
     rpc_handlers::allow_signal(api, &request.caller, &request.user).await
 }

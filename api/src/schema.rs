@@ -17,29 +17,29 @@ pub(crate) struct SchemaVersion {
 /// Compares the tables' version with this program's, each time readiness is looked at.
 pub(crate) struct SchemaCheck {
     /// True from the first look on that did not find another version.
-    fits: watch::Sender<bool>,
+    may_serve: watch::Sender<bool>,
     /// What was logged last, so that each finding is logged once.
-    logged: Option<String>,
+    last_logged: Option<String>,
 }
 
 impl SchemaCheck {
     pub(crate) const fn new(fits: watch::Sender<bool>) -> Self {
-        Self { fits, logged: None }
+        Self { may_serve: fits, last_logged: None }
     }
 
     /// Judges what Postgres answered.
     ///
     /// # Errors
     /// Why this node can't work: Postgres does not answer, or the tables are of an unfit version.
-    pub(crate) fn judge(&mut self, looked: sqlx::Result<SchemaVersion>) -> Result<(), String> {
+    pub(crate) fn check(&mut self, looked: sqlx::Result<SchemaVersion>) -> Result<(), String> {
         let judged = match looked {
             Ok(version) => {
-                let judged = compare(version);
+                let judged = require_supported(version);
                 if let Err(reason) = &judged
-                    && self.logged.as_ref() != Some(reason)
+                    && self.last_logged.as_ref() != Some(reason)
                 {
                     tracing::warn!(reason, "the tables do not fit this version");
-                    self.logged = Some(reason.clone());
+                    self.last_logged = Some(reason.clone());
                 }
                 judged?;
                 Ok(())
@@ -49,7 +49,7 @@ impl SchemaCheck {
                 Err("Postgres does not answer".to_owned())
             }
         };
-        self.fits.send_if_modified(|fits| !std::mem::replace(fits, true));
+        self.may_serve.send_if_modified(|fits| !std::mem::replace(fits, true));
         judged
     }
 }
@@ -58,7 +58,7 @@ impl SchemaCheck {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn read(connection: &mut PgConnection) -> sqlx::Result<SchemaVersion> {
+pub(crate) async fn read_version(connection: &mut PgConnection) -> sqlx::Result<SchemaVersion> {
     let asked = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success");
     let applied: Option<i64> = absent_is_none(asked.fetch_one(&mut *connection).await)?;
     let asked = sqlx::query_scalar("SELECT max(minimum) FROM schema_compatibility");
@@ -74,7 +74,7 @@ fn absent_is_none<T>(read: sqlx::Result<Option<T>>) -> sqlx::Result<Option<T>> {
     }
 }
 
-fn compare(SchemaVersion { applied, minimum }: SchemaVersion) -> Result<(), String> {
+fn require_supported(SchemaVersion { applied, minimum }: SchemaVersion) -> Result<(), String> {
     if applied < VERSION {
         Err(format!(
             "the tables are of schema version {applied}, this api needs {VERSION}: upgrade the persister"
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn older_tables_need_another_persister_and_breaking_ones_another_api() {
-        let compared = |applied, minimum| compare(SchemaVersion { applied, minimum });
+        let compared = |applied, minimum| require_supported(SchemaVersion { applied, minimum });
         assert_eq!(compared(VERSION, None), Ok(()));
         assert_eq!(compared(VERSION + 5, Some(VERSION)), Ok(()), "later versions only add");
         let older = compared(VERSION - 1, None).expect_err("too old");

@@ -17,64 +17,69 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::{
-    commands::request::WriteProgress,
-    commands::state::Api,
+    commands::request_context::WriteProgress,
+    commands::state::SharedApiState,
     cors::PageCorsLayer,
     dialects::{
-        REQUEST_TIMEOUT, RequestArrival, direct, match_rooms, native, not_allowed, refusal, support, topics,
+        REQUEST_TIMEOUT, RequestArrival, direct, match_rooms, method_not_allowed, native, rejection, support,
+        topics,
     },
     documents::{self, SocketActions},
     page, web,
 };
 
 /// The largest body: the longest legal text, fully escaped, is 192 KiB.
-const BODY_MAX: usize = 256 << 10;
+const BODY_MAX_BYTES: usize = 256 << 10;
 
 /// All routes of an api node.
-pub(crate) fn router(api: Api) -> Router {
-    let pages = PageCorsLayer::of(api.origins.clone(), [support::PASS_HEADER]);
+pub(crate) fn router(api: SharedApiState) -> Router {
+    let cors = PageCorsLayer::for_origins(api.origins.clone(), [support::PASS_HEADER]);
     let surfaces = vec![native::routes(), support::routes(), topics::routes(), direct::routes()];
     let routes = documents::router(surfaces, &socket_actions())
         .merge(web::router())
-        .method_not_allowed_fallback(async |address: Uri| not_allowed(&address))
-        .route_layer(middleware::from_fn_with_state(api.clone(), routed))
+        .method_not_allowed_fallback(async |address: Uri| method_not_allowed(&address))
+        .route_layer(middleware::from_fn_with_state(api.clone(), check_origin_and_measure))
         .with_state(api.clone());
     routes
-        .fallback(async |address: Uri| refusal(address.path(), Error::not_found()))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(middleware::from_fn_with_state(api, bounded))
-        .layer(pages)
+        .fallback(async |address: Uri| rejection(address.path(), Error::not_found()))
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::from_fn_with_state(api, apply_request_limits))
+        .layer(cors)
 }
 
 /// The actions of sockets, as the document describes them.
 const fn socket_actions() -> SocketActions {
     SocketActions {
         native: native::socket::ACTIONS,
-        matches: match_rooms::socket::ACTIONS,
+        match_rooms: match_rooms::socket::ACTIONS,
         is_kept_from_admins: match_rooms::socket::is_kept_from_admins,
     }
 }
 
 /// What every request gets: an id, and an answer in time, whatever becomes of it. An address may ask only so
 /// often. One function for all of that: each middleware of its own costs some 10 µs (measured).
-async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+async fn apply_request_limits(
+    State(api): State<SharedApiState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = serve::request_id(&mut request);
     let span = serve::span(&request, &id);
     let address = request.uri().clone();
-    let refuse = |error| refusal(address.path(), error);
+    let refuse = |error| rejection(address.path(), error);
     let arrival = RequestArrival::now();
     request.extensions_mut().insert(arrival.clone());
     let answering = async {
         let host = serve::host(&request).map(drop);
-        let from = api.address.of(request.headers(), request.extensions());
-        match host.and_then(|()| api.limits.requests.count_address(from)) {
+        let client_ip = api.client_address_args.of(request.headers(), request.extensions());
+        match host.and_then(|()| api.limits.requests_by_address.count_address(client_ip)) {
             Ok(()) => next.run(request).await,
             Err(error) => refuse(error),
         }
     };
     let answering = AssertUnwindSafe(answering.instrument(span)).catch_unwind();
     let response = match tokio::time::timeout(REQUEST_TIMEOUT, answering).await {
-        Ok(Ok(response)) if is_too_large(&response) => {
+        Ok(Ok(response)) if is_json_too_large(&response) => {
             metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "http").increment(1);
             refuse(page::too_large_error())
         }
@@ -83,8 +88,9 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
         Err(_) => refuse(Error::new(ErrorCode::RequestTimeout, "The request took too long.")),
     };
     // Whatever fails once something is stored leaves the outcome unknown.
-    let is_failure = response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT;
-    let mut response = if is_failure && arrival.progress.has_stored() {
+    let is_server_failure =
+        response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT;
+    let mut response = if is_server_failure && arrival.progress.has_stored() {
         refuse(WriteProgress::outcome_unknown())
     } else {
         response
@@ -99,7 +105,7 @@ async fn bounded(State(api): State<Api>, mut request: Request, next: Next) -> Re
 }
 
 /// Whether an answer has more JSON than an answer may have. Lists end before that; this is for what can't be split.
-fn is_too_large(response: &Response) -> bool {
+fn is_json_too_large(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let bytes = response.body().size_hint().lower();
     bytes > page::HTTP_MAX_BYTES as u64 && kind.is_some_and(|kind| kind.ends_with("json"))
@@ -107,7 +113,11 @@ fn is_too_large(response: &Response) -> bool {
 
 /// What every request for a route gets: a browser may only ask from pages that the configuration names. It is
 /// counted by route, never by path: a path may be anything.
-async fn routed(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn check_origin_and_measure(
+    State(api): State<SharedApiState>,
+    request: Request,
+    next: Next,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
     let method = method_label(request.method());
     let started = Instant::now();
@@ -116,7 +126,7 @@ async fn routed(State(api): State<Api>, request: Request, next: Next) -> Respons
         next.run(request).await
     } else {
         let error = Error::new(ErrorCode::Forbidden, "This origin is not allowed.");
-        refusal(request.uri().path(), error)
+        rejection(request.uri().path(), error)
     };
     let status = status_label(response.status());
     metrics::histogram!(names::HTTP_SECONDS, "route" => route.clone())

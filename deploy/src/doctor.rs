@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use api::config::{SupportArgs, TokenUse, Visitors};
+use api::config::{SupportArgs, TokenUse, VisitorIdentity};
 use clap::Args;
 use service::nats::{self, BrokerUser, NatsArgs};
 use sqlx::Connection as _;
@@ -94,10 +94,10 @@ async fn run_checks(config: &DoctorArgs) -> bool {
 const fn describe_support_access(support: SupportArgs) -> &'static str {
     match (support.support_tokens, support.support_visitors) {
         (TokenUse::Required, _) => "required: nobody is answered without a token",
-        (TokenUse::Optional, Visitors::Bound) => {
+        (TokenUse::Optional, VisitorIdentity::Bound) => {
             "bound: without token a visitor's room is given to who shows the secret of the first visit"
         }
-        (TokenUse::Optional, Visitors::Named) => {
+        (TokenUse::Optional, VisitorIdentity::Named) => {
             "optional: without token a visitor's room is given to whoever knows its four names. Better: \
              ROOMCAST_SUPPORT_VISITORS=bound, or, where visitors are logged in, ROOMCAST_SUPPORT_TOKENS=required"
         }

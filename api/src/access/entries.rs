@@ -32,7 +32,7 @@ impl Weighter<RoomId, Arc<RoomSnapshot>> for NamesWeighter {
 struct CachedMembership {
     /// The last event of the channel's shard that is counted in.
     as_of: u64,
-    asked_at: Instant,
+    queried_at: Instant,
 }
 
 /// Everything kept. What must hold: a membership is taken out by the event that ends it, and by an answer that lacks it.
@@ -51,17 +51,19 @@ impl AccessEntries {
     }
 
     /// A kept room, with what is kept of these people.
-    pub(super) fn access(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
+    pub(super) fn get(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
         let facts = self.rooms.get(&room)?;
         let access = RoomAccess::new(facts.clone());
-        if facts.names_all() {
+        if facts.names_all_members() {
             return Some(access);
         }
         let channel = facts.members_channel();
         Some(people.iter().fold(access, |access, user| {
             let key = (channel.clone(), (*user).clone());
             match self.members.get(&key) {
-                Some(CachedMembership { as_of, asked_at }) => access.with([key.1], as_of, asked_at),
+                Some(CachedMembership { as_of, queried_at: asked_at }) => {
+                    access.with_members([key.1], as_of, asked_at)
+                }
                 None => access,
             }
         }))
@@ -71,12 +73,12 @@ impl AccessEntries {
     pub(super) fn insert(&self, access: &RoomAccess, people: &[&UserId]) {
         let facts = &access.room;
         self.rooms.insert(facts.id, facts.clone());
-        let membership = CachedMembership { as_of: facts.members_as_of(), asked_at: facts.asked_at };
+        let membership = CachedMembership { as_of: facts.members_as_of(), queried_at: facts.queried_at };
         for user in people {
             let key = (facts.members_channel(), (*user).clone());
             if !access.has_member(user) {
                 self.members.remove(&key);
-            } else if !facts.names_all() {
+            } else if !facts.names_all_members() {
                 self.members.insert(key, membership);
             }
         }
@@ -96,7 +98,7 @@ impl AccessEntries {
     }
 
     /// The rooms of a team that are kept.
-    pub(super) fn rooms_of(&self, team: TeamId) -> Vec<RoomId> {
+    pub(super) fn rooms_of_team(&self, team: TeamId) -> Vec<RoomId> {
         let rooms = self.rooms.iter().filter(|(_, facts)| facts.team == Some(team));
         rooms.map(|(room, _)| room).collect()
     }
@@ -138,7 +140,7 @@ pub(super) mod tests {
             creator: user("ann"),
             created_at: Timestamp::now(),
             manager: user("ann"),
-            closed: false,
+            is_closed: false,
             team: None,
             org_id: None,
             users: Members {
@@ -149,19 +151,20 @@ pub(super) mod tests {
             last_event: 0,
             as_of,
             team_as_of: 0,
-            asked_at: Instant::now(),
+            queried_at: Instant::now(),
         }
     }
 
     /// Keeps an answer about Bob.
     fn keep(kept: &AccessEntries, room: RoomSnapshot, is_member: bool) {
-        let (as_of, asked_at) = (room.as_of, room.asked_at);
-        let access = RoomAccess::new(room.into()).with(is_member.then(|| user("bob")), as_of, asked_at);
+        let (as_of, asked_at) = (room.as_of, room.queried_at);
+        let access =
+            RoomAccess::new(room.into()).with_members(is_member.then(|| user("bob")), as_of, asked_at);
         kept.insert(&access, &[&user("bob")]);
     }
 
     fn access(kept: &AccessEntries) -> RoomAccess {
-        kept.access(RoomId(8), &[&user("bob"), &user("eve")]).expect("it is kept")
+        kept.get(RoomId(8), &[&user("bob"), &user("eve")]).expect("it is kept")
     }
 
     #[test]
@@ -169,15 +172,15 @@ pub(super) mod tests {
         let kept = AccessEntries::new();
         keep(&kept, room(KNOWN_MEMBERS_MAX, 7), true);
         kept.remove_room(RoomId(8));
-        assert!(kept.access(RoomId(8), &[&user("bob")]).is_none());
+        assert!(kept.get(RoomId(8), &[&user("bob")]).is_none());
         // Somebody else has the room read again.
         let newer = RoomAccess::new(room(KNOWN_MEMBERS_MAX, 9).into());
         kept.insert(&newer, &[&user("eve")]);
         let found = access(&kept);
         assert!(found.has_member(&user("bob")) && !found.has_member(&user("eve")));
         assert_eq!(found.grant().as_of, 7, "a removal after that may not be counted in");
-        assert!(found.asked_at < newer.asked_at);
-        assert_eq!(kept.access(RoomId(8), &[&user("eve")]).expect("it is kept").grant().as_of, 9);
+        assert!(found.queried_at < newer.queried_at);
+        assert_eq!(kept.get(RoomId(8), &[&user("eve")]).expect("it is kept").grant().as_of, 9);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use protocol::{
 use tokio::{sync::watch, time::Instant};
 
 /// What a snapshot says it contains of one channel: all events of its shard up to there.
-pub(super) struct Snapshot<'a> {
+pub(super) struct SnapshotPosition<'a> {
     pub(super) channel: &'a Channel,
     pub(super) as_of: u64,
 }
@@ -25,9 +25,9 @@ pub(super) struct Snapshot<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stale {
     /// That event of that shard, or what came before it.
-    Event(Shard, u64),
+    MissingEvent(Shard, u64),
     /// It is not known yet: hearing has just begun.
-    Unknown,
+    MinSeqUnknown,
 }
 
 /// Everything heard.
@@ -35,21 +35,21 @@ pub(super) struct AccessInvalidations {
     shards: ShardCount,
     state: Mutex<InvalidationState>,
     /// Counts what changed, for those who wait.
-    changes: watch::Sender<u64>,
+    change_count: watch::Sender<u64>,
 }
 
 struct InvalidationState {
-    connected: bool,
+    is_connected: bool,
     /// Goes up with each break.
     generation: u64,
     /// By shard: what every snapshot must contain. `None` until the shard's leader has said it.
     min_seqs: Vec<Option<u64>>,
-    channels: HashMap<Channel, ChannelInvalidation>,
+    by_channel: HashMap<Channel, ChannelInvalidation>,
 }
 
 /// How long it is remembered that a right was taken away: by then fan-out has had everybody confirmed who is in
 /// the room, or has put them out.
-const NARROWED_TIMEOUT: Duration = Duration::from_secs(60);
+const REVOCATION_KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// The last control event heard of a channel, until Postgres has it and nobody can write there by an older right.
 #[derive(Clone, Copy, Default)]
@@ -58,12 +58,12 @@ struct ChannelInvalidation {
     /// One of them took a right from somebody.
     revokes: bool,
     /// When the last one that did so was heard.
-    narrowed_at: Option<Instant>,
+    revoked_at: Option<Instant>,
 }
 
 impl ChannelInvalidation {
-    fn is_narrowed(&self) -> bool {
-        self.narrowed_at.is_some_and(|at| at.elapsed() < NARROWED_TIMEOUT)
+    fn is_recently_revoked(&self) -> bool {
+        self.revoked_at.is_some_and(|at| at.elapsed() < REVOCATION_KEPT_FOR)
     }
 }
 
@@ -71,9 +71,13 @@ impl AccessInvalidations {
     /// Nothing is heard yet.
     pub(super) fn new(shards: ShardCount) -> Self {
         let floors = vec![None; shards.all().count()];
-        let state =
-            InvalidationState { connected: true, generation: 0, min_seqs: floors, channels: HashMap::new() };
-        Self { shards, state: Mutex::new(state), changes: watch::Sender::new(0) }
+        let state = InvalidationState {
+            is_connected: true,
+            generation: 0,
+            min_seqs: floors,
+            by_channel: HashMap::new(),
+        };
+        Self { shards, state: Mutex::new(state), change_count: watch::Sender::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, InvalidationState> {
@@ -83,11 +87,11 @@ impl AccessInvalidations {
     /// Hearing has had a break, or begins: what is cached counts for nothing.
     pub(super) fn restart(&self, connected: bool) {
         let mut state = self.state();
-        state.connected = connected;
+        state.is_connected = connected;
         state.generation += 1;
         state.min_seqs.fill(None);
         drop(state);
-        self.changes.send_modify(|count| *count += 1);
+        self.change_count.send_modify(|count| *count += 1);
     }
 
     /// The subscriptions stood when the shard's log ended there. What was asked before a break says
@@ -99,7 +103,7 @@ impl AccessInvalidations {
         }
         state.min_seqs[shard.index()] = Some(last);
         drop(state);
-        self.changes.send_modify(|count| *count += 1);
+        self.change_count.send_modify(|count| *count += 1);
     }
 
     /// Shards whose floor is asked for.
@@ -109,38 +113,38 @@ impl AccessInvalidations {
     }
 
     /// A control event.
-    pub(super) fn note(&self, channel: Channel, seq: u64, takes: bool) {
+    pub(super) fn note(&self, channel: Channel, seq: u64, revokes: bool) {
         let mut state = self.state();
-        let word = state.channels.entry(channel).or_default();
+        let word = state.by_channel.entry(channel).or_default();
         word.seq = word.seq.max(seq);
-        word.revokes |= takes;
-        if takes {
-            word.narrowed_at = Some(Instant::now());
+        word.revokes |= revokes;
+        if revokes {
+            word.revoked_at = Some(Instant::now());
         }
     }
 
     /// A right to a room was taken away by an event of another channel: its team's.
-    pub(super) fn narrow(&self, room: Channel) {
+    pub(super) fn note_revocation(&self, room: Channel) {
         let mut state = self.state();
-        let word = state.channels.entry(room).or_default();
+        let word = state.by_channel.entry(room).or_default();
         word.revokes = true;
-        word.narrowed_at = Some(Instant::now());
+        word.revoked_at = Some(Instant::now());
     }
 
     /// Whether a right to a channel was taken away a short time ago.
-    pub(super) fn is_narrowed(&self, channel: &Channel) -> bool {
-        self.state().channels.get(channel).is_some_and(ChannelInvalidation::is_narrowed)
+    pub(super) fn is_recently_revoked(&self, channel: &Channel) -> bool {
+        self.state().by_channel.get(channel).is_some_and(ChannelInvalidation::is_recently_revoked)
     }
 
     /// Forgets what Postgres has; snapshots asked for before that are refused by their shard's floor.
-    pub(super) fn forget(&self, applied: impl Fn(Shard) -> u64) {
+    pub(super) fn forget_applied(&self, applied: impl Fn(Shard) -> u64) {
         let mut state = self.state();
-        let InvalidationState { min_seqs: floors, channels, .. } = &mut *state;
+        let InvalidationState { min_seqs: floors, by_channel: channels, .. } = &mut *state;
         channels.retain(|channel, word| {
             let shard = channel.shard(self.shards);
             // How a room was made says nothing without what became of it since.
             let unmade = matches!(channel, Channel::Room(room) if room.0 > applied(Shard::SYSTEM));
-            let keep = word.seq > applied(shard) || unmade || word.is_narrowed();
+            let keep = word.seq > applied(shard) || unmade || word.is_recently_revoked();
             if !keep && let Some(Some(floor)) = floors.get_mut(shard.index()) {
                 *floor = (*floor).max(word.seq);
             }
@@ -154,35 +158,35 @@ impl AccessInvalidations {
     }
 
     /// Resolves when more is known than `since`, a value of this watch.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.change_count.subscribe()
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.state().connected
+        self.state().is_connected
     }
 
     /// What a new snapshot lacks of what it must contain. Where the broker is not reachable nothing is
     /// heard, nobody can be removed by this node, and only its own HTTP readers ask: the snapshot counts.
-    pub(super) fn find_stale(&self, seen: &[Snapshot<'_>]) -> Option<Stale> {
+    pub(super) fn find_stale(&self, seen: &[SnapshotPosition<'_>]) -> Option<Stale> {
         let state = self.state();
         seen.iter().find_map(|part| {
             let shard = part.channel.shard(self.shards);
-            let word = state.channels.get(part.channel).map_or(0, |word| word.seq);
+            let word = state.by_channel.get(part.channel).map_or(0, |word| word.seq);
             let floor = match state.min_seqs.get(shard.index()) {
                 Some(Some(floor)) => *floor,
-                _ if state.connected => return Some(Stale::Unknown),
+                _ if state.is_connected => return Some(Stale::MinSeqUnknown),
                 _ => 0,
             };
             let needed = word.max(floor);
-            (part.as_of < needed).then_some(Stale::Event(shard, needed))
+            (part.as_of < needed).then_some(Stale::MissingEvent(shard, needed))
         })
     }
 
     /// Whether a kept snapshot lacks an event heard since.
-    pub(super) fn is_outdated(&self, seen: &[Snapshot<'_>]) -> bool {
+    pub(super) fn is_outdated(&self, seen: &[SnapshotPosition<'_>]) -> bool {
         let state = self.state();
-        seen.iter().any(|part| state.channels.get(part.channel).is_some_and(|word| word.seq > part.as_of))
+        seen.iter().any(|part| state.by_channel.get(part.channel).is_some_and(|word| word.seq > part.as_of))
     }
 
     /// Whether everything that happened to a room that Postgres has not got was heard: it was made
@@ -191,9 +195,9 @@ impl AccessInvalidations {
         let state = self.state();
         let begun = state.min_seqs.first().copied().flatten()?;
         let heard = state.min_seqs[room.shard(self.shards).index()].is_some();
-        (made > begun && heard).then(|| match state.channels.get(room) {
-            None => ChangesSinceCreation::Quiet,
-            Some(ChannelInvalidation { revokes: false, .. }) => ChangesSinceCreation::Grew,
+        (made > begun && heard).then(|| match state.by_channel.get(room) {
+            None => ChangesSinceCreation::Unchanged,
+            Some(ChannelInvalidation { revokes: false, .. }) => ChangesSinceCreation::OnlyAdditions,
             Some(_) => ChangesSinceCreation::Changed,
         })
     }
@@ -203,9 +207,9 @@ impl AccessInvalidations {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChangesSinceCreation {
     /// Nothing: it is as it was made.
-    Quiet,
+    Unchanged,
     /// People were let in, nobody was put out: a yes from how it was made is still one, a no says nothing.
-    Grew,
+    OnlyAdditions,
     /// How it was made says nothing any more.
     Changed,
 }
@@ -226,18 +230,18 @@ mod tests {
     }
 
     fn lack(heard: &AccessInvalidations, as_of: u64) -> Option<Stale> {
-        heard.find_stale(&[Snapshot { channel: &ROOM, as_of }])
+        heard.find_stale(&[SnapshotPosition { channel: &ROOM, as_of }])
     }
 
     #[test]
     fn a_snapshot_must_contain_what_the_log_held_when_hearing_began() {
         let (heard, shard) = hearing();
-        assert_eq!(lack(&heard, 100), Some(Stale::Unknown));
+        assert_eq!(lack(&heard, 100), Some(Stale::MinSeqUnknown));
         heard.set_min_seq(1, shard, 7);
-        assert_eq!(lack(&heard, 6), Some(Stale::Event(shard, 7)));
+        assert_eq!(lack(&heard, 6), Some(Stale::MissingEvent(shard, 7)));
         assert_eq!(lack(&heard, 7), None);
         heard.restart(true);
-        assert_eq!(lack(&heard, 7), Some(Stale::Unknown), "a break ends what was known");
+        assert_eq!(lack(&heard, 7), Some(Stale::MinSeqUnknown), "a break ends what was known");
         heard.restart(false);
         assert_eq!(lack(&heard, 0), None, "without a broker the database alone counts");
     }
@@ -247,20 +251,24 @@ mod tests {
         let (heard, shard) = hearing();
         heard.set_min_seq(1, shard, 0);
         heard.note(ROOM, 9, true);
-        assert_eq!(lack(&heard, 8), Some(Stale::Event(shard, 9)));
-        assert!(heard.is_outdated(&[Snapshot { channel: &ROOM, as_of: 8 }]));
+        assert_eq!(lack(&heard, 8), Some(Stale::MissingEvent(shard, 9)));
+        assert!(heard.is_outdated(&[SnapshotPosition { channel: &ROOM, as_of: 8 }]));
         assert_eq!(lack(&heard, 9), None);
         let other = Channel::Room(RoomId(16));
         assert_eq!(
-            heard.find_stale(&[Snapshot { channel: &other, as_of: 8 }]),
+            heard.find_stale(&[SnapshotPosition { channel: &other, as_of: 8 }]),
             None,
             "another room of the shard"
         );
-        heard.forget(|shard| if shard == Shard::SYSTEM { 7 } else { 9 });
-        heard.forget(|_| 8);
-        assert_eq!(lack(&heard, 8), Some(Stale::Event(shard, 9)), "not applied yet");
-        heard.forget(|_| 9);
-        assert_eq!(lack(&heard, 8), Some(Stale::Event(shard, 9)), "a snapshot on its way is refused still");
+        heard.forget_applied(|shard| if shard == Shard::SYSTEM { 7 } else { 9 });
+        heard.forget_applied(|_| 8);
+        assert_eq!(lack(&heard, 8), Some(Stale::MissingEvent(shard, 9)), "not applied yet");
+        heard.forget_applied(|_| 9);
+        assert_eq!(
+            lack(&heard, 8),
+            Some(Stale::MissingEvent(shard, 9)),
+            "a snapshot on its way is refused still"
+        );
     }
 
     #[test]
@@ -268,17 +276,17 @@ mod tests {
         let (heard, shard) = hearing();
         heard.set_min_seq(1, shard, 0);
         heard.note(ROOM, 8, false);
-        assert!(!heard.is_narrowed(&ROOM), "who is added takes nothing away");
+        assert!(!heard.is_recently_revoked(&ROOM), "who is added takes nothing away");
         heard.note(ROOM, 9, true);
-        assert!(heard.is_narrowed(&ROOM));
-        heard.forget(|_| 9);
-        assert!(heard.is_narrowed(&ROOM), "a socket may still be in the room by an older right");
+        assert!(heard.is_recently_revoked(&ROOM));
+        heard.forget_applied(|_| 9);
+        assert!(heard.is_recently_revoked(&ROOM), "a socket may still be in the room by an older right");
         let other = Channel::Room(RoomId(16));
-        assert!(!heard.is_narrowed(&other));
-        heard.narrow(other.clone());
-        assert!(heard.is_narrowed(&other), "its team lost somebody");
+        assert!(!heard.is_recently_revoked(&other));
+        heard.note_revocation(other.clone());
+        assert!(heard.is_recently_revoked(&other), "its team lost somebody");
         assert_eq!(
-            heard.find_stale(&[Snapshot { channel: &other, as_of: 0 }]),
+            heard.find_stale(&[SnapshotPosition { channel: &other, as_of: 0 }]),
             None,
             "which no event of its own says"
         );
@@ -291,9 +299,9 @@ mod tests {
         heard.set_min_seq(1, shard, 0);
         heard.set_min_seq(1, Shard::SYSTEM, 7);
         assert_eq!(heard.changes_since_creation(7, &ROOM), None, "made before");
-        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Quiet));
+        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Unchanged));
         heard.note(ROOM, 1, false);
-        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Grew));
+        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::OnlyAdditions));
         heard.note(ROOM, 2, true);
         heard.note(ROOM, 3, false);
         assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Changed));

@@ -8,7 +8,7 @@
 
 mod entries;
 mod invalidations;
-mod listen;
+mod listener;
 mod matrix;
 mod retry_budget;
 mod room_access;
@@ -38,12 +38,12 @@ pub(crate) use self::{
     room_access::{RoomAccess, RoomSnapshot},
 };
 use crate::{
-    database::{APPLIED_TIMEOUT, Database},
+    database::{APPLIED_TIMEOUT, ReadPool},
     queries::members::Members,
 };
 use entries::AccessEntries;
-use invalidations::{AccessInvalidations, ChangesSinceCreation, Snapshot, Stale};
-pub(crate) use listen::listen;
+use invalidations::{AccessInvalidations, ChangesSinceCreation, SnapshotPosition, Stale};
+pub(crate) use listener::listen;
 use room_load::{LoadedAccess, RoomLoad};
 
 /// How long a kept "yes" is given: should a removal not have been heard, it counts after that. (With 5 s, 500
@@ -58,14 +58,14 @@ const LOADING_ROOMS_MAX: usize = 10_000;
 
 /// A node's rights.
 pub(crate) struct AccessCache {
-    pool: Database,
+    pool: ReadPool,
     jetstream: Context,
     shards: ShardCount,
     applied: AppliedWatch,
     invalidations: AccessInvalidations,
     entries: AccessEntries,
     loads: Cache<RoomId, Arc<RoomLoad>>,
-    failed_at: Mutex<Option<Instant>>,
+    database_failed_at: Mutex<Option<Instant>>,
     hits: Counter,
     misses: Counter,
     stale: Counter,
@@ -74,7 +74,7 @@ pub(crate) struct AccessCache {
 
 impl AccessCache {
     /// Keeps nothing yet.
-    pub(crate) fn new(pool: Database, jetstream: Context, shards: ShardCount, applied: AppliedWatch) -> Self {
+    pub(crate) fn new(pool: ReadPool, jetstream: Context, shards: ShardCount, applied: AppliedWatch) -> Self {
         let counter = |outcome: &'static str| metrics::counter!(names::RIGHTS_TOTAL, "outcome" => outcome);
         Self {
             pool,
@@ -84,7 +84,7 @@ impl AccessCache {
             invalidations: AccessInvalidations::new(shards),
             entries: AccessEntries::new(),
             loads: Cache::new(LOADING_ROOMS_MAX),
-            failed_at: Mutex::new(None),
+            database_failed_at: Mutex::new(None),
             hits: counter("hit"),
             misses: counter("miss"),
             stale: counter("stale"),
@@ -100,27 +100,28 @@ impl AccessCache {
         &self,
         room: RoomId,
         people: &[&UserId],
-        good: impl Fn(&RoomAccess) -> bool + Sync,
+        is_sufficient: impl Fn(&RoomAccess) -> bool + Sync,
     ) -> Result<RoomAccess, Error> {
         let now = Instant::now();
-        if let Some(access) =
-            self.cached(room, people).filter(|kept| kept.asked_at + CACHED_YES_MAX_AGE > now && good(kept))
+        if let Some(access) = self
+            .cached(room, people)
+            .filter(|kept| kept.queried_at + CACHED_YES_MAX_AGE > now && is_sufficient(kept))
         {
             self.hits.increment(1);
             return Ok(access);
         }
         if self.is_database_down()
-            && let Some(access) = self.cached(room, people).filter(&good)
+            && let Some(access) = self.cached(room, people).filter(&is_sufficient)
         {
             self.served_while_down.increment(1);
             return Ok(access);
         }
         self.misses.increment(1);
-        match self.load_for(room, people, now, &good).await {
+        match self.load_for(room, people, now, &is_sufficient).await {
             Err(error) if error.code == ErrorCode::Unavailable => {
-                let held = self.cached(room, people).filter(&good).ok_or(error)?;
+                let cached = self.cached(room, people).filter(&is_sufficient).ok_or(error)?;
                 self.served_while_down.increment(1);
-                Ok(held)
+                Ok(cached)
             }
             read => read,
         }
@@ -136,38 +137,38 @@ impl AccessCache {
         &self,
         room: RoomId,
         user: &UserId,
-        good: impl Fn(&RoomAccess) -> bool + Send + Sync,
+        is_sufficient: impl Fn(&RoomAccess) -> bool + Send + Sync,
     ) -> Result<Option<RoomAccess>, Error> {
-        if let Some(access) = self.cached(room, &[user]).filter(&good) {
+        if let Some(access) = self.cached(room, &[user]).filter(&is_sufficient) {
             self.hits.increment(1);
             return Ok(Some(access));
         }
         let channel = Channel::Room(room);
-        let stands = || !self.invalidations.is_narrowed(&channel);
-        if stands() && self.is_database_down() {
+        let is_unrevoked = || !self.invalidations.is_recently_revoked(&channel);
+        if is_unrevoked() && self.is_database_down() {
             self.served_while_down.increment(1);
             return Ok(None);
         }
         self.misses.increment(1);
-        let patience = if stands() { DATABASE_WAIT_AFTER_JOIN } else { APPLIED_TIMEOUT * 2 };
-        let read = timeout(patience, self.load_for(room, &[user], Instant::now(), &good)).await;
+        let check_timeout = if is_unrevoked() { DATABASE_WAIT_AFTER_JOIN } else { APPLIED_TIMEOUT * 2 };
+        let read = timeout(check_timeout, self.load_for(room, &[user], Instant::now(), &is_sufficient)).await;
         match read {
-            Err(_) if stands() => *self.failed_at() = Some(Instant::now()),
+            Err(_) if is_unrevoked() => *self.database_failed_at() = Some(Instant::now()),
             Err(_) => return Err(database_lags_error()),
-            Ok(Err(error)) if error.code == ErrorCode::Unavailable && stands() => {}
+            Ok(Err(error)) if error.code == ErrorCode::Unavailable && is_unrevoked() => {}
             Ok(read) => return read.map(Some),
         }
         self.served_while_down.increment(1);
         Ok(None)
     }
 
-    fn failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn database_failed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.database_failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether Postgres did not answer within the last second. Once a second it is false for one asker, who tries again.
     fn is_database_down(&self) -> bool {
-        let mut failed_at = self.failed_at();
+        let mut failed_at = self.database_failed_at();
         match failed_at.as_mut() {
             Some(at) if at.elapsed() < DATABASE_RETRY_INTERVAL => true,
             Some(at) => {
@@ -180,7 +181,7 @@ impl AccessCache {
 
     /// What is kept of a room and these people, if nothing newer was heard.
     fn cached(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
-        self.entries.access(room, people).filter(|access| self.is_current(access))
+        self.entries.get(room, people).filter(|access| self.is_current(access))
     }
 
     fn is_current(&self, access: &RoomAccess) -> bool {
@@ -208,21 +209,22 @@ impl AccessCache {
         room: RoomId,
         people: &[&UserId],
         since: Instant,
-        good: &(impl Fn(&RoomAccess) -> bool + Sync),
+        is_sufficient: &(impl Fn(&RoomAccess) -> bool + Sync),
     ) -> Result<RoomAccess, Error> {
-        let turn = self.loads.get_or_insert_with(&room, || Ok::<_, Error>(Arc::default()))?;
-        turn.wait_for(people);
-        let mut last = turn.last.lock().await;
-        let shared = last.as_ref().and_then(|last| last.of(since, people, |access| self.is_current(access)));
+        let flight = self.loads.get_or_insert_with(&room, || Ok::<_, Error>(Arc::default()))?;
+        flight.join(people);
+        let mut last = flight.last_answer.lock().await;
+        let shared =
+            last.as_ref().and_then(|last| last.for_caller(since, people, |access| self.is_current(access)));
         if let Some(answer) = shared {
             return answer;
         }
-        let (asked_at, all) = (Instant::now(), turn.people(people));
-        let read = self.load_fresh(room, &Vec::from_iter(&all), good).await;
+        let (asked_at, all) = (Instant::now(), flight.take_people(people));
+        let read = self.load_fresh(room, &Vec::from_iter(&all), is_sufficient).await;
         // The cache and this asker hold the turn; where nobody else does, nobody waits for the answer.
-        let is_shared = Arc::strong_count(&turn) > 2 || read.is_err();
-        *last = is_shared.then(|| LoadedAccess { asked_at, people: all, found: read.clone() });
-        read.map(|access| access.of(people))
+        let is_shared = Arc::strong_count(&flight) > 2 || read.is_err();
+        *last = is_shared.then(|| LoadedAccess { queried_at: asked_at, people: all, result: read.clone() });
+        read.map(|access| access.for_people(people))
     }
 
     /// A new snapshot that lacks nothing heard: waits up to a second for it.
@@ -230,21 +232,21 @@ impl AccessCache {
         &self,
         room: RoomId,
         people: &[&UserId],
-        good: &(impl Fn(&RoomAccess) -> bool + Sync),
+        is_sufficient: &(impl Fn(&RoomAccess) -> bool + Sync),
     ) -> Result<RoomAccess, Error> {
-        let mut tries = RetryBudget::within(APPLIED_TIMEOUT);
+        let mut budget = RetryBudget::within(APPLIED_TIMEOUT);
         loop {
-            let changes = self.invalidations.changes();
+            let changes = self.invalidations.subscribe();
             let generation = self.invalidations.generation();
             let asked = room_access::read_room(&self.pool, self.shards, room, people, Instant::now()).await;
             let down = asked.as_ref().is_err_and(|error| error.code == ErrorCode::Unavailable);
-            *self.failed_at() = down.then(Instant::now);
-            let lack = match asked? {
+            *self.database_failed_at() = down.then(Instant::now);
+            let stale = match asked? {
                 Some(access) => match self.insert(&access, people, generation) {
                     None => return Ok(access),
                     Some(lack) => lack,
                 },
-                None => match self.access_of_unapplied_room(room, good).await? {
+                None => match self.access_of_unapplied_room(room, is_sufficient).await? {
                     Some(Ok(access)) => return Ok(access),
                     Some(Err(lack)) => lack,
                     // It has left the log since: Postgres has it by now, or there is none.
@@ -257,7 +259,7 @@ impl AccessCache {
                 },
             };
             self.stale.increment(1);
-            self.wait_until_fresh(lack, changes, &mut tries).await?;
+            self.wait_until_fresh(stale, changes, &mut budget).await?;
         }
     }
 
@@ -272,7 +274,8 @@ impl AccessCache {
         }
         self.entries.insert(access, people);
         // What was heard in between found nothing to drop.
-        let lack = lacks().or((self.invalidations.generation() != generation).then_some(Stale::Unknown));
+        let lack =
+            lacks().or((self.invalidations.generation() != generation).then_some(Stale::MinSeqUnknown));
         if lack.is_some() {
             self.entries.remove(access, people);
         }
@@ -282,17 +285,17 @@ impl AccessCache {
     /// Waits until a snapshot can have what one lacked.
     async fn wait_until_fresh(
         &self,
-        lack: Stale,
+        stale: Stale,
         mut changes: tokio::sync::watch::Receiver<u64>,
-        tries: &mut RetryBudget,
+        budget: &mut RetryBudget,
     ) -> Result<(), Error> {
         // What is heard of Postgres may be ahead of what it answers with.
-        if !tries.again().await {
+        if !budget.wait_for_retry().await {
             return Err(database_lags_error());
         }
-        let supplied = match lack {
-            Stale::Event(shard, seq) => self.applied.wait(shard, seq, tries.left()).await,
-            Stale::Unknown => timeout(tries.left(), changes.changed()).await.is_ok(),
+        let supplied = match stale {
+            Stale::MissingEvent(shard, seq) => self.applied.wait(shard, seq, budget.remaining()).await,
+            Stale::MinSeqUnknown => timeout(budget.remaining(), changes.changed()).await.is_ok(),
         };
         if supplied { Ok(()) } else { Err(database_lags_error()) }
     }
@@ -302,7 +305,7 @@ impl AccessCache {
     async fn access_of_unapplied_room(
         &self,
         room: RoomId,
-        good: &(impl Fn(&RoomAccess) -> bool + Sync),
+        is_sufficient: &(impl Fn(&RoomAccess) -> bool + Sync),
     ) -> Result<Option<Result<RoomAccess, Stale>>, Error> {
         let names = &[EventName::Chatroom, EventName::RoomMade];
         let made = log::get_event(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
@@ -311,20 +314,20 @@ impl AccessCache {
         let is_team = made.team.is_some();
         let access = access_as_created(room, made);
         let known = match self.invalidations.changes_since_creation(room.0, &Channel::Room(room)) {
-            Some(ChangesSinceCreation::Quiet) => !is_team,
-            Some(ChangesSinceCreation::Grew) => !is_team && good(&access),
+            Some(ChangesSinceCreation::Unchanged) => !is_team,
+            Some(ChangesSinceCreation::OnlyAdditions) => !is_team && is_sufficient(&access),
             Some(ChangesSinceCreation::Changed) | None => false,
         };
-        Ok(Some(if known { Ok(access) } else { Err(Stale::Event(Shard::SYSTEM, room.0)) }))
+        Ok(Some(if known { Ok(access) } else { Err(Stale::MissingEvent(Shard::SYSTEM, room.0)) }))
     }
 
     /// What a snapshot says that it contains.
-    fn with_snapshots<T>(&self, facts: &RoomSnapshot, judge: impl Fn(&[Snapshot<'_>]) -> T) -> T {
+    fn with_snapshots<T>(&self, facts: &RoomSnapshot, judge: impl Fn(&[SnapshotPosition<'_>]) -> T) -> T {
         let room = Channel::Room(facts.id);
-        let seen = Snapshot { channel: &room, as_of: facts.as_of };
+        let seen = SnapshotPosition { channel: &room, as_of: facts.as_of };
         match facts.team.map(Channel::Team) {
             None => judge(&[seen]),
-            Some(team) => judge(&[seen, Snapshot { channel: &team, as_of: facts.team_as_of }]),
+            Some(team) => judge(&[seen, SnapshotPosition { channel: &team, as_of: facts.team_as_of }]),
         }
     }
 
@@ -336,15 +339,16 @@ impl AccessCache {
         &self,
         team: TeamId,
         as_of: u64,
-        tries: &mut RetryBudget,
+        budget: &mut RetryBudget,
     ) -> Result<bool, Error> {
         let channel = Channel::Team(team);
-        let changes = self.invalidations.changes();
-        let Some(lack) = self.invalidations.find_stale(&[Snapshot { channel: &channel, as_of }]) else {
+        let changes = self.invalidations.subscribe();
+        let Some(lack) = self.invalidations.find_stale(&[SnapshotPosition { channel: &channel, as_of }])
+        else {
             return Ok(true);
         };
         self.stale.increment(1);
-        self.wait_until_fresh(lack, changes, tries).await?;
+        self.wait_until_fresh(lack, changes, budget).await?;
         Ok(false)
     }
 }
@@ -367,15 +371,15 @@ fn access_as_created(room: RoomId, made: Room) -> RoomAccess {
         creator: made.user.clone(),
         created_at: made.created_at,
         manager: made.user,
-        closed: false,
+        is_closed: false,
         team: made.team,
         org_id,
-        users: Members::of(made.users.iter().cloned()),
+        users: Members::from_users(made.users.iter().cloned()),
         is_applied: false,
         last_event: 0,
         as_of: 0,
         team_as_of: 0,
-        asked_at,
+        queried_at: asked_at,
     };
-    RoomAccess::new(Arc::new(facts)).with(made.users, 0, asked_at)
+    RoomAccess::new(Arc::new(facts)).with_members(made.users, 0, asked_at)
 }

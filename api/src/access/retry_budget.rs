@@ -12,24 +12,24 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     deadline: Instant,
-    pause: Option<Duration>,
+    last_pause: Option<Duration>,
 }
 
 impl RetryBudget {
     /// Tries until then.
     pub(crate) fn within(at_most: Duration) -> Self {
-        Self { deadline: Instant::now() + at_most, pause: None }
+        Self { deadline: Instant::now() + at_most, last_pause: None }
     }
 
     /// Time that is left.
-    pub(crate) fn left(&self) -> Duration {
+    pub(crate) fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Pauses before another try; false where there is no time for one.
-    pub(crate) async fn again(&mut self) -> bool {
+    pub(crate) async fn wait_for_retry(&mut self) -> bool {
         let pause = self.next_pause();
-        if self.left() <= pause {
+        if self.remaining() <= pause {
             return false;
         }
         sleep(pause).await;
@@ -37,8 +37,8 @@ impl RetryBudget {
     }
 
     fn next_pause(&mut self) -> Duration {
-        let pause = self.pause.map_or(Duration::ZERO, |last| (last * 2).clamp(PAUSE_MIN, PAUSE_MAX));
-        self.pause = Some(pause);
+        let pause = self.last_pause.map_or(Duration::ZERO, |last| (last * 2).clamp(PAUSE_MIN, PAUSE_MAX));
+        self.last_pause = Some(pause);
         pause
     }
 }
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn tries_end_with_the_deadline() {
-        assert!(!RetryBudget::within(Duration::ZERO).again().await);
-        assert!(RetryBudget::within(Duration::from_secs(60)).again().await);
+        assert!(!RetryBudget::within(Duration::ZERO).wait_for_retry().await);
+        assert!(RetryBudget::within(Duration::from_secs(60)).wait_for_retry().await);
     }
 }

@@ -18,12 +18,11 @@ use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 use tokio::time::Instant;
 
 use super::matrix::RoomRights;
-use crate::database::{Database, query_error};
-use crate::queries::rooms::{PresentPeople, Room};
+use crate::database::{ReadPool, query_error};
+use crate::queries::rooms::{PresentPeople, RoomView};
 use crate::queries::{
-    kind,
     members::{self, Members},
-    number, unsigned, user, users,
+    parse_kind, parse_user, parse_users, to_i64, to_u64,
 };
 
 /// Members that are read with a room. Of one that has more those who ask are looked up.
@@ -40,7 +39,7 @@ pub(crate) struct RoomSnapshot {
     pub(crate) created_at: Timestamp,
     /// The person who made the room, or, of a team's room, the team.
     pub(crate) manager: UserId,
-    pub(crate) closed: bool,
+    pub(crate) is_closed: bool,
     pub(crate) team: Option<TeamId>,
     /// The organisation that a support room belongs to.
     pub(crate) org_id: Option<String>,
@@ -55,12 +54,12 @@ pub(crate) struct RoomSnapshot {
     /// The last event of the team's shard that is counted in.
     pub(crate) team_as_of: u64,
     /// When Postgres was asked: every write answered before that is counted in.
-    pub(crate) asked_at: Instant,
+    pub(crate) queried_at: Instant,
 }
 
 impl RoomSnapshot {
     /// Whether `users` names every member.
-    pub(crate) fn names_all(&self) -> bool {
+    pub(crate) fn names_all_members(&self) -> bool {
         self.users.named.len() < KNOWN_MEMBERS_MAX
     }
 
@@ -83,18 +82,18 @@ pub(crate) struct RoomAccess {
     /// The last event counted in for all of `members`: of the shard that [`Facts::members_as_of`] is about.
     members_as_of: u64,
     /// When Postgres was asked for the oldest part of it.
-    pub(crate) asked_at: Instant,
+    pub(crate) queried_at: Instant,
 }
 
 impl RoomAccess {
     /// A room whose other members are not known.
     pub(crate) fn new(room: Arc<RoomSnapshot>) -> Self {
-        let (members_as_of, asked_at) = (room.members_as_of(), room.asked_at);
-        Self { room, members: HashSet::new(), members_as_of, asked_at }
+        let (members_as_of, asked_at) = (room.members_as_of(), room.queried_at);
+        Self { room, members: HashSet::new(), members_as_of, queried_at: asked_at }
     }
 
     /// Adds people who are members as of that event, by an answer to a question of that time.
-    pub(crate) fn with(
+    pub(crate) fn with_members(
         mut self,
         members: impl IntoIterator<Item = UserId>,
         as_of: u64,
@@ -102,12 +101,12 @@ impl RoomAccess {
     ) -> Self {
         self.members.extend(members);
         self.members_as_of = self.members_as_of.min(as_of);
-        self.asked_at = self.asked_at.min(asked_at);
+        self.queried_at = self.queried_at.min(asked_at);
         self
     }
 
     /// The same room with these people alone; one that Postgres has not got yet keeps all its members.
-    pub(crate) fn of(&self, people: &[&UserId]) -> Self {
+    pub(crate) fn for_people(&self, people: &[&UserId]) -> Self {
         if !self.room.is_applied {
             return self.clone();
         }
@@ -174,12 +173,15 @@ struct Row {
 
 /// Rows and watermarks of one statement belong to one snapshot. `$1` = the room, `$2` = its shard, `$3` = the shard of
 /// its team, where that is known, `$4` = the people asked about.
-fn sql() -> String {
-    let of_room = members::first(KNOWN_MEMBERS_MAX, "room", "$2", "$1");
-    let of_team = members::first(KNOWN_MEMBERS_MAX, "team", "$3", "r.team");
-    let (room_size, team_size) = (members::count("room", "$2", "$1"), members::count("team", "$3", "r.team"));
-    let (in_room, in_team) =
-        (members::among("room", "$2", "$1", "$4"), members::among("team", "$3", "r.team", "$4"));
+fn snapshot_sql() -> String {
+    let of_room = members::first_members_sql(KNOWN_MEMBERS_MAX, "room", "$2", "$1");
+    let of_team = members::first_members_sql(KNOWN_MEMBERS_MAX, "team", "$3", "r.team");
+    let (room_size, team_size) =
+        (members::member_count_sql("room", "$2", "$1"), members::member_count_sql("team", "$3", "r.team"));
+    let (in_room, in_team) = (
+        members::members_among_sql("room", "$2", "$1", "$4"),
+        members::members_among_sql("team", "$3", "r.team", "$4"),
+    );
     format!(
         "SELECT coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
        r.creator, r.created_at,
@@ -208,20 +210,20 @@ WHERE r.shard = -1 AND r.id = $1"
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn read_room(
-    pool: &Database,
+    pool: &ReadPool,
     shards: ShardCount,
     room: RoomId,
     people: &[&UserId],
     asked_at: Instant,
 ) -> Result<Option<RoomAccess>, Error> {
-    static SQL: LazyLock<String> = LazyLock::new(sql);
+    static SQL: LazyLock<String> = LazyLock::new(snapshot_sql);
     let shard = Channel::Room(room).shard(shards);
     let people: Vec<&str> = people.iter().map(|user| user.as_str()).collect();
     let mut team_shard = None;
     loop {
         // Only constants are put together here.
         let row: Option<Row> = sqlx::query_as(AssertSqlSafe(SQL.as_str()))
-            .bind(number(room.0))
+            .bind(to_i64(room.0))
             .bind(shard.number())
             .bind(team_shard)
             .bind(&people)
@@ -229,41 +231,45 @@ pub(crate) async fn read_room(
             .await
             .map_err(|error| query_error(&error))?;
         let Some(row) = row else { return Ok(None) };
-        let team = row.team.map(unsigned).transpose()?.map(TeamId);
+        let team = row.team.map(to_u64).transpose()?.map(TeamId);
         if let (Some(team), None) = (team, team_shard) {
             // A room's team never changes: once its shard is known, all is read again together.
             team_shard = Some(Channel::Team(team).shard(shards).number());
             continue;
         }
-        let mut named = users(&row.users)?;
+        let mut named = parse_users(&row.users)?;
         named.sort();
         let facts = RoomSnapshot {
             id: room,
             name: row.name,
             description: row.description,
-            creator: user(&row.creator)?,
+            creator: parse_user(&row.creator)?,
             created_at: row.created_at.into(),
-            kind: kind(&row.kind)?,
-            manager: user(&row.manager)?,
-            closed: row.closed,
+            kind: parse_kind(&row.kind)?,
+            manager: parse_user(&row.manager)?,
+            is_closed: row.closed,
             team,
             org_id: row.org_id,
-            users: Members { named, count: unsigned(row.users_count)? },
+            users: Members { named, count: to_u64(row.users_count)? },
             is_applied: true,
-            last_event: unsigned(row.last_event)?,
-            as_of: unsigned(row.as_of)?,
-            team_as_of: unsigned(row.team_as_of)?,
-            asked_at,
+            last_event: to_u64(row.last_event)?,
+            as_of: to_u64(row.as_of)?,
+            team_as_of: to_u64(row.team_as_of)?,
+            queried_at: asked_at,
         };
         let as_of = facts.members_as_of();
-        return Ok(Some(RoomAccess::new(Arc::new(facts)).with(users(&row.members)?, as_of, asked_at)));
+        return Ok(Some(RoomAccess::new(Arc::new(facts)).with_members(
+            parse_users(&row.members)?,
+            as_of,
+            asked_at,
+        )));
     }
 }
 
-impl From<&RoomSnapshot> for Room {
+impl From<&RoomSnapshot> for RoomView {
     /// The room without its participants and messages, on which rights do not depend.
     fn from(facts: &RoomSnapshot) -> Self {
-        let users = if facts.kind.is_open() { Members::default() } else { facts.users.shown() };
+        let users = if facts.kind.is_open() { Members::default() } else { facts.users.truncated() };
         Self {
             id: facts.id,
             name: facts.name.clone(),
@@ -272,9 +278,9 @@ impl From<&RoomSnapshot> for Room {
             creator: facts.creator.clone(),
             team: facts.team,
             created_at: facts.created_at,
-            active: !facts.closed,
+            is_active: !facts.is_closed,
             users,
-            present: PresentPeople::Unknown,
+            participants: PresentPeople::Unknown,
             activity: facts.created_at,
             unread: 0,
         }

@@ -16,25 +16,25 @@ pub(super) struct RoomLoad {
     /// People whom the next question is about. Only requests under way name any, which bounds them.
     waiting_people: Mutex<HashSet<UserId>>,
     /// The last answer, for those who have waited for it.
-    pub(super) last: tokio::sync::Mutex<Option<LoadedAccess>>,
+    pub(super) last_answer: tokio::sync::Mutex<Option<LoadedAccess>>,
 }
 
 /// An answer of Postgres, or why there is none.
 pub(super) struct LoadedAccess {
-    pub(super) asked_at: Instant,
+    pub(super) queried_at: Instant,
     /// The people whom the question was about.
     pub(super) people: HashSet<UserId>,
-    pub(super) found: Result<RoomAccess, Error>,
+    pub(super) result: Result<RoomAccess, Error>,
 }
 
 impl RoomLoad {
     /// Has the next question be about these people too.
-    pub(super) fn wait_for(&self, people: &[&UserId]) {
+    pub(super) fn join(&self, people: &[&UserId]) {
         self.waiting().extend(people.iter().map(|user| (*user).clone()));
     }
 
     /// The people whom a question asked now is about: these, and those of everyone who waits.
-    pub(super) fn people(&self, people: &[&UserId]) -> HashSet<UserId> {
+    pub(super) fn take_people(&self, people: &[&UserId]) -> HashSet<UserId> {
         let mut all = std::mem::take(&mut *self.waiting());
         all.extend(people.iter().map(|user| (*user).clone()));
         all
@@ -48,20 +48,20 @@ impl RoomLoad {
 impl LoadedAccess {
     /// The answer for an asker who has waited since then and asks about these people; `None` where it may lack
     /// something. An error is everybody's: those who wait would wait for it again one after the other.
-    pub(super) fn of(
+    pub(super) fn for_caller(
         &self,
         since: Instant,
         people: &[&UserId],
         is_current: impl Fn(&RoomAccess) -> bool,
     ) -> Option<Result<RoomAccess, Error>> {
-        if self.asked_at < since {
+        if self.queried_at < since {
             return None;
         }
-        match &self.found {
+        match &self.result {
             Err(error) => Some(Err(error.clone())),
             Ok(access) => {
                 let is_whole = people.iter().all(|user| self.people.contains(*user)) && is_current(access);
-                is_whole.then(|| Ok(access.of(people)))
+                is_whole.then(|| Ok(access.for_people(people)))
             }
         }
     }
@@ -73,18 +73,18 @@ mod tests {
     use crate::access::entries::tests::{room, user};
 
     fn answer(people: &[&str]) -> LoadedAccess {
-        let access = RoomAccess::new(room(1, 7).into()).with([user("bob")], 7, Instant::now());
+        let access = RoomAccess::new(room(1, 7).into()).with_members([user("bob")], 7, Instant::now());
         let people = people.iter().map(|name| user(name)).collect();
-        LoadedAccess { asked_at: Instant::now(), people, found: Ok(access) }
+        LoadedAccess { queried_at: Instant::now(), people, result: Ok(access) }
     }
 
     #[test]
     fn question_is_about_the_people_of_everyone_who_waits() {
         let turn = RoomLoad::default();
-        turn.wait_for(&[&user("ann")]);
-        turn.wait_for(&[&user("bob"), &user("ann")]);
-        assert_eq!(turn.people(&[&user("eve")]), ["ann", "bob", "eve"].map(user).into());
-        assert_eq!(turn.people(&[]), HashSet::new(), "each is asked about once");
+        turn.join(&[&user("ann")]);
+        turn.join(&[&user("bob"), &user("ann")]);
+        assert_eq!(turn.take_people(&[&user("eve")]), ["ann", "bob", "eve"].map(user).into());
+        assert_eq!(turn.take_people(&[]), HashSet::new(), "each is asked about once");
     }
 
     #[test]
@@ -92,7 +92,7 @@ mod tests {
         let before = Instant::now();
         let answer = answer(&["bob", "eve"]);
         let of = |since, people: &[&UserId]| {
-            answer.of(since, people, |_| true).map(|found| found.expect("a room"))
+            answer.for_caller(since, people, |_| true).map(|found| found.expect("a room"))
         };
         let (bob, eve, ann) = (user("bob"), user("eve"), user("ann"));
         let shared = of(before, &[&bob]).expect("it is about him");
@@ -100,10 +100,10 @@ mod tests {
         assert!(!of(before, &[&eve]).expect("it is about her").has_member(&bob), "others are left out");
         assert!(of(before, &[&bob, &ann]).is_none(), "nothing is known of ann");
         assert!(of(Instant::now(), &[&bob]).is_none(), "asked for later than it was");
-        assert!(answer.of(before, &[&bob], |_| false).is_none(), "something newer was heard");
-        let error = LoadedAccess { found: Err(Error::not_found()), ..answer };
+        assert!(answer.for_caller(before, &[&bob], |_| false).is_none(), "something newer was heard");
+        let error = LoadedAccess { result: Err(Error::not_found()), ..answer };
         assert!(
-            error.of(before, &[&ann], |_| false).is_some_and(|found| found.is_err()),
+            error.for_caller(before, &[&ann], |_| false).is_some_and(|found| found.is_err()),
             "an error is everybody's"
         );
     }

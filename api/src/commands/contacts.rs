@@ -17,25 +17,25 @@ use tokio::time::timeout;
 use crate::{commands::state::ApiState, queries::direct};
 
 /// Contacts that are told, the newest first.
-const TOLD: i64 = 10_000;
+const CONTACTS_MAX: i64 = 10_000;
 /// How long telling them may take.
-const TELL: Duration = Duration::from_secs(1);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Tells a person's contacts what is stored of them.
-pub(super) async fn tell(api: &ApiState, user: &UserId, event: Event) {
-    let told = timeout(TELL, copy(api, user, event)).await;
-    if !matches!(told, Ok(Ok(()))) {
+pub(super) async fn publish_to_contacts(api: &ApiState, user: &UserId, event: Event) {
+    let published = timeout(PUBLISH_TIMEOUT, publish_copies(api, user, event)).await;
+    if !matches!(published, Ok(Ok(()))) {
         metrics::counter!(names::CONTACTS_UNTOLD_TOTAL).increment(1);
         tracing::warn!(%user, "not all contacts are told");
     }
 }
 
-async fn copy(api: &ApiState, user: &UserId, event: Event) -> Result<(), Error> {
-    let event = shown(event);
+async fn publish_copies(api: &ApiState, user: &UserId, event: Event) -> Result<(), Error> {
+    let event = without_private_fields(event);
     let (name, payload) = (event.name(), event.encode());
-    for contact in direct::contacts(&api.pool, api.shards, user, TOLD).await? {
+    for contact in direct::list_contacts(&api.pool, api.shards, user, CONTACTS_MAX).await? {
         let subject = Channel::User(contact).unstored_subject(api.shards, name.as_str());
-        let sent = api.client.publish(subject, payload.clone()).await;
+        let sent = api.nats_client.publish(subject, payload.clone()).await;
         sent.map_err(|error| Error::unavailable("The broker", &error))?;
         metrics::counter!(names::CONTACTS_TOLD_TOTAL).increment(1);
     }
@@ -43,7 +43,7 @@ async fn copy(api: &ApiState, user: &UserId, event: Event) -> Result<(), Error> 
 }
 
 /// A person's mail address and balance are pushed to nobody else.
-fn shown(event: Event) -> Event {
+fn without_private_fields(event: Event) -> Event {
     match event {
         Event::Profile(Profile { user, issued_at, change }) => {
             let change = PersonChange { email: None, account: None, ..change };

@@ -19,12 +19,12 @@ use protocol::{
 };
 
 use super::{
-    append::{self, WriteRequest, Written},
-    contacts, idempotent_write, marks,
+    contacts, idempotent_write,
+    log_write::{self, WriteRequest, WrittenEvent},
     messages::{self, SenderAccess},
-    pairs::{self, PairRequest},
-    people,
-    request::RequestContext,
+    pair_rooms::{self, PairRequest},
+    people, read_marks,
+    request_context::RequestContext,
 };
 use crate::{
     commands::state::ApiState,
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Rooms that are listed: the current one, then those where something was said last.
-const LISTED: i64 = 100;
+const ROOMS_LISTED_MAX: i64 = 100;
 
 /// A person's rooms, and whom they talk to there.
 pub(crate) struct DirectRoomPage {
@@ -55,7 +55,7 @@ pub(crate) struct DirectRoomView {
 }
 
 /// The room of two, made where they have none; the caller looks at it from now on.
-pub(crate) async fn add(
+pub(crate) async fn get_or_create_room(
     api: &ApiState,
     caller: &Caller,
     owner: UserId,
@@ -72,14 +72,14 @@ pub(crate) async fn add(
     two.sort();
     let name = format!("{}, {}", two[0], two[1]);
     let pair = PairRequest { kind: RoomKind::Direct, name, creator: owner, two };
-    let held = pairs::get_or_create(api, caller, pair, request).await?;
-    let turned = turn_to(api, caller, held.room, request).await?;
-    if held.applied {
-        api.has_applied(turned).await;
+    let held = pair_rooms::get_or_create(api, caller, pair, request).await?;
+    let turned = append_selection(api, caller, held.room, request).await?;
+    if held.is_applied {
+        api.wait_until_position_applied(turned).await;
     }
-    let facts = enter(api, caller, held.room).await?;
-    let room = one(api, caller, &facts, Some(held.room)).await?;
-    seen(api, caller, room).await
+    let facts = require_direct_room(api, caller, held.room).await?;
+    let room = room_or_new(api, caller, &facts, Some(held.room)).await?;
+    view_for_caller(api, caller, room).await
 }
 
 /// A person's open rooms: the first of them, or those after the last of a page.
@@ -88,31 +88,31 @@ pub(crate) async fn list(
     caller: &Caller,
     after: Option<RoomCursor>,
 ) -> Result<DirectRoomPage, Error> {
-    listed(api, caller, None, after).await
+    list_rooms(api, caller, None, after).await
 }
 
 /// The caller looks at a room from now on, and has read it.
-pub(crate) async fn select(
+pub(crate) async fn select_room(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
     request: &RequestContext<'_>,
 ) -> Result<DirectRoomPage, Error> {
-    enter(api, caller, room).await?;
-    let last = messages::history(api, caller, room, HistoryPage::Last, 1).await?.pop();
-    let turned = turn_to(api, caller, room, request).await?;
+    require_direct_room(api, caller, room).await?;
+    let last = messages::history(api, caller, room, HistoryPage::Newest, 1).await?.pop();
+    let turned = append_selection(api, caller, room, request).await?;
     let read = async {
         let Some(last) = last else { return Ok(()) };
-        if marks::stands(api, room, &caller.user, last.id).await? {
+        if read_marks::has_read_up_to(api, room, &caller.user, last.id).await? {
             return Ok(());
         }
-        let marked = marks::append(api, room, &caller.user, last.id, request).await?;
-        api.has_applied(marked).await;
+        let marked = read_marks::append_mark(api, room, &caller.user, last.id, request).await?;
+        api.wait_until_position_applied(marked).await;
         Ok::<_, Error>(())
     };
-    let (_, read) = tokio::join!(api.has_applied(turned), read);
+    let (_, read) = tokio::join!(api.wait_until_position_applied(turned), read);
     read?;
-    listed(api, caller, Some(room), None).await
+    list_rooms(api, caller, Some(room), None).await
 }
 
 /// Sends a message. Answers the room with it.
@@ -123,109 +123,114 @@ pub(crate) async fn send(
     text: &str,
     request: &RequestContext<'_>,
 ) -> Result<DirectRoomView, Error> {
-    let facts = enter(api, caller, room).await?;
+    let facts = require_direct_room(api, caller, room).await?;
     let send = messages::NewMessage {
         room,
         text,
-        client_id: request.key,
+        client_id: request.idempotency_key,
         request,
-        access: SenderAccess::Unknown,
+        access: SenderAccess::Unchecked,
         detail: None,
     };
     let sent = messages::send(api, caller, send).await?;
-    let is_applied = api.is_applied(Channel::Room(room).shard(api.shards), sent.id.0).await;
-    let mut found = one(api, caller, &facts, None).await?;
+    let is_applied = api.wait_until_applied(Channel::Room(room).shard(api.shards), sent.id.0).await;
+    let mut found = room_or_new(api, caller, &facts, None).await?;
     if !is_applied {
         let ChatMessage { user: author, message: body, created_at, .. } = sent.message;
         found.activity = created_at;
-        found.messages.insert(sent.id, DirectMessage { author, body, created_at, is_readed: false });
-        if found.messages.len() > direct::SHOWN {
+        found.messages.insert(sent.id, DirectMessage { author, body, created_at, is_read: false });
+        if found.messages.len() > direct::MESSAGES_SHOWN_MAX {
             found.messages.pop_first();
         }
     }
-    seen(api, caller, found).await
+    view_for_caller(api, caller, found).await
 }
 
 /// The two talk no more, until both write again.
-pub(crate) async fn stop(
+pub(crate) async fn stop_talk(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
     request: &RequestContext<'_>,
 ) -> Result<(), Error> {
-    enter(api, caller, room).await?;
+    require_direct_room(api, caller, room).await?;
     let events = [EventName::RoomUpdate, EventName::ChatMessage];
-    if api.is_all_applied(&Channel::Room(room), &events).await?
+    if api.wait_until_events_applied(&Channel::Room(room), &events).await?
         && direct::is_stopped(&api.pool, api.shards, room).await.unwrap_or(false)
     {
         return Ok(());
     }
     let update = RoomUpdate { stopped: Some(true), ..RoomUpdate::new(room, caller.user.clone()) };
-    idempotent_write::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request).await?;
+    idempotent_write::write_one(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request)
+        .await?;
     Ok(())
 }
 
 /// The caller's camera is on, or off: their contacts hear of it.
-pub(crate) async fn camera(
+pub(crate) async fn set_camera(
     api: &ApiState,
     caller: &Caller,
     is_camera: bool,
     request: &RequestContext<'_>,
 ) -> Result<(), Error> {
     let channel = Channel::User(caller.user.clone());
-    if api.is_all_applied(&channel, &[EventName::Camera]).await?
-        && people::described(api, std::slice::from_ref(&caller.user))
+    if api.wait_until_events_applied(&channel, &[EventName::Camera]).await?
+        && people::read_people(api, std::slice::from_ref(&caller.user))
             .await
             .is_ok_and(|known| known.get(&caller.user).is_some_and(|one| one.is_camera == is_camera))
     {
         return Ok(());
     }
     let event = Event::Camera(Camera { user: caller.user.clone(), is_camera });
-    let written = note(api, caller, event, request).await?;
-    api.has_applied(written.position).await;
+    let written = append_own_event(api, caller, event, request).await?;
+    api.wait_until_position_applied(written.position).await;
     if written.is_new {
-        contacts::tell(api, &caller.user, written.event).await;
+        contacts::publish_to_contacts(api, &caller.user, written.event).await;
     }
     Ok(())
 }
 
 /// A direct room that the caller may enter; any other does not exist here.
-async fn enter(api: &ApiState, caller: &Caller, room: RoomId) -> Result<Arc<RoomSnapshot>, Error> {
+async fn require_direct_room(
+    api: &ApiState,
+    caller: &Caller,
+    room: RoomId,
+) -> Result<Arc<RoomSnapshot>, Error> {
     let facts = super::require_join(api, room, caller).await?.room;
     if facts.kind == RoomKind::Direct { Ok(facts) } else { Err(Error::not_found()) }
 }
 
 /// The caller looks at that room from now on.
-async fn turn_to(
+async fn append_selection(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
     request: &RequestContext<'_>,
 ) -> Result<LogPosition, Error> {
     let event = Event::RoomSelect(RoomSelect { user: caller.user.clone(), current: room });
-    Ok(note(api, caller, event, request).await?.position)
+    Ok(append_own_event(api, caller, event, request).await?.position)
 }
 
 /// Appends an event of the caller's own.
-async fn note(
+async fn append_own_event(
     api: &ApiState,
     caller: &Caller,
     event: Event,
     request: &RequestContext<'_>,
-) -> Result<Written, Error> {
+) -> Result<WrittenEvent, Error> {
     let channel = Channel::User(caller.user.clone());
-    append::append(api, request, WriteRequest::new(&caller.user, &channel, event, request)).await
+    log_write::append(api, request, WriteRequest::new(&caller.user, &channel, event, request)).await
 }
 
 /// A room as Postgres has it; where that has none of it yet, as it was made.
-async fn one(
+async fn room_or_new(
     api: &ApiState,
     caller: &Caller,
     facts: &RoomSnapshot,
     current: Option<RoomId>,
 ) -> Result<DirectRoom, Error> {
     let which = RoomSelection::One(facts.id);
-    let found = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?.pop();
+    let found = direct::list_rooms(&api.pool, api.shards, &caller.user, which, current).await?.pop();
     Ok(found.unwrap_or_else(|| DirectRoom {
         id: facts.id,
         pair: facts.users.named.clone(),
@@ -237,22 +242,22 @@ async fn one(
     }))
 }
 
-async fn seen(api: &ApiState, caller: &Caller, room: DirectRoom) -> Result<DirectRoomView, Error> {
-    let mut known = people::described(api, std::slice::from_ref(&caller.user)).await?;
+async fn view_for_caller(api: &ApiState, caller: &Caller, room: DirectRoom) -> Result<DirectRoomView, Error> {
+    let mut known = people::read_people(api, std::slice::from_ref(&caller.user)).await?;
     let reader = known.remove(&caller.user).unwrap_or_else(|| PersonDetails::unknown(&caller.user));
     Ok(DirectRoomView { room, reader })
 }
 
-async fn listed(
+async fn list_rooms(
     api: &ApiState,
     caller: &Caller,
     current: Option<RoomId>,
     after: Option<RoomCursor>,
 ) -> Result<DirectRoomPage, Error> {
-    let which = RoomSelection::Mine { limit: LISTED, after };
-    let rooms = direct::rooms(&api.pool, api.shards, &caller.user, which, current).await?;
-    let has_more = page::is_full(&rooms, LISTED);
-    let mut users: Vec<UserId> = rooms.iter().map(|room| room.other(&caller.user).clone()).collect();
+    let which = RoomSelection::Mine { limit: ROOMS_LISTED_MAX, after };
+    let rooms = direct::list_rooms(&api.pool, api.shards, &caller.user, which, current).await?;
+    let has_more = page::is_full_page(&rooms, ROOMS_LISTED_MAX);
+    let mut users: Vec<UserId> = rooms.iter().map(|room| room.other_person(&caller.user).clone()).collect();
     users.push(caller.user.clone());
-    Ok(DirectRoomPage { rooms, people: people::described(api, &users).await?, has_more })
+    Ok(DirectRoomPage { rooms, people: people::read_people(api, &users).await?, has_more })
 }

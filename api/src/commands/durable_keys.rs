@@ -18,18 +18,18 @@ use service::metric_names as names;
 use tokio::time::timeout;
 
 use super::messages::SentMessage;
-use crate::{commands::state::ApiState, queries::keys};
+use crate::{commands::state::ApiState, queries::message_keys};
 
 /// Up to that age the broker decides: less than its minute by what a request may take, and by [`AHEAD_MS`].
-const YOUNG_MS: i64 = 50_000;
+const YOUNG_KEY_MAX_AGE_MS: i64 = 50_000;
 /// How far the clock that made a key may be ahead of ours.
-const AHEAD_MS: i64 = 3_000;
+const CLOCK_AHEAD_MAX_MS: i64 = 3_000;
 
 /// How long an old key may be looked for; what is left of the request's time is the append's.
-const LOOK: Duration = Duration::from_secs(3);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The moment that a UUIDv7 was made, in milliseconds since 1970; `None` for any other key.
-fn made_at(key: &str) -> Option<i64> {
+fn uuid_created_at_ms(key: &str) -> Option<i64> {
     let bytes = key.as_bytes();
     let is_form = bytes.len() == 36
         && bytes.iter().enumerate().all(|(at, byte)| match at {
@@ -46,8 +46,9 @@ fn made_at(key: &str) -> Option<i64> {
 }
 
 /// Whether the broker may have known and forgotten that key.
-fn is_old(key: &str, now_ms: i64) -> bool {
-    made_at(key).is_some_and(|made_at| !(-AHEAD_MS..=YOUNG_MS).contains(&(now_ms - made_at)))
+fn is_old_key(key: &str, now_ms: i64) -> bool {
+    uuid_created_at_ms(key)
+        .is_some_and(|made_at| !(-CLOCK_AHEAD_MAX_MS..=YOUNG_KEY_MAX_AGE_MS).contains(&(now_ms - made_at)))
 }
 
 /// The message that the caller has sent to the room under an old key before; `None` where there is none, or the key
@@ -55,26 +56,26 @@ fn is_old(key: &str, now_ms: i64) -> bool {
 ///
 /// # Errors
 /// When that can't be known now, or the message has another text.
-pub(super) async fn stored_before(
+pub(super) async fn find_earlier_message(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
     client_id: &str,
     text: &str,
 ) -> Result<Option<SentMessage>, Error> {
-    if !is_old(client_id, Timestamp::now().unix_ms()) {
+    if !is_old_key(client_id, Timestamp::now().unix_ms()) {
         return Ok(None);
     }
     let unknown = |reason: &str| Error::unavailable("Whether this client_id was used before", &reason);
     let asked = async {
         let channel = Channel::Room(room);
-        if !api.is_all_applied(&channel, &[EventName::ChatMessage]).await? {
+        if !api.wait_until_events_applied(&channel, &[EventName::ChatMessage]).await? {
             return Err(unknown("the last messages are not applied yet"));
         }
         let shard = channel.shard(api.shards);
-        keys::message(&api.pool, shard, room, &caller.user, client_id).await
+        message_keys::find_message(&api.pool, shard, room, &caller.user, client_id).await
     };
-    let found = timeout(LOOK, asked).await.map_err(|_| unknown("it took too long"))??;
+    let found = timeout(LOOKUP_TIMEOUT, asked).await.map_err(|_| unknown("it took too long"))??;
     let outcome = if found.is_some() { "found" } else { "new" };
     metrics::counter!(names::OLD_KEYS_TOTAL, "outcome" => outcome).increment(1);
     let Some(found) = found else { return Ok(None) };
@@ -109,8 +110,8 @@ mod tests {
 
     #[test]
     fn moment_of_a_uuid_is_read_and_other_keys_have_none() {
-        assert_eq!(made_at("017F22E2-79B0-7CC3-98C4-DC0C0C07398F"), Some(1_645_557_742_000));
-        assert_eq!(made_at(&key(1_645_557_742_000)), Some(1_645_557_742_000));
+        assert_eq!(uuid_created_at_ms("017F22E2-79B0-7CC3-98C4-DC0C0C07398F"), Some(1_645_557_742_000));
+        assert_eq!(uuid_created_at_ms(&key(1_645_557_742_000)), Some(1_645_557_742_000));
         for other in [
             "",
             "a",
@@ -120,8 +121,8 @@ mod tests {
             "017F22E2-79B0-7CC3-98C4-DC0C0C07398G",
             "{17F22E2-79B0-7CC3-98C4-DC0C0C07398F",
         ] {
-            assert_eq!(made_at(other), None, "{other}");
-            assert!(!is_old(other, 0));
+            assert_eq!(uuid_created_at_ms(other), None, "{other}");
+            assert!(!is_old_key(other, 0));
         }
     }
 
@@ -134,14 +135,14 @@ mod tests {
         ) {
             let key = key(made_at);
             let (first, second) = (made_at + first, made_at + first + later);
-            if !is_old(&key, first) && !is_old(&key, second) {
+            if !is_old_key(&key, first) && !is_old_key(&key, second) {
                 prop_assert!(later + REQUEST_MS < WINDOW_MS);
             }
         }
 
         #[test]
         fn any_text_is_a_key_with_or_without_a_moment(text in "\\PC{0,40}", now in any::<i64>()) {
-            let _ = made_at(&text).map(|made_at| now.saturating_sub(made_at));
+            let _ = uuid_created_at_ms(&text).map(|made_at| now.saturating_sub(made_at));
         }
     }
 }

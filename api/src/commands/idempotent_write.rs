@@ -16,8 +16,8 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{
-    append::{self, WriteRequest, Written},
-    request::RequestContext,
+    log_write::{self, WriteRequest, WrittenEvent},
+    request_context::RequestContext,
     request_key,
 };
 use crate::{commands::state::ApiState, database::APPLIED_TIMEOUT};
@@ -26,10 +26,10 @@ use crate::{commands::state::ApiState, database::APPLIED_TIMEOUT};
 pub(crate) struct IdempotentWrite<'a> {
     api: &'a ApiState,
     request: &'a RequestContext<'a>,
-    id: MsgId,
-    appended: u64,
+    first_id: MsgId,
+    appended_count: u64,
     /// The last event of each shard.
-    last: BTreeMap<Shard, u64>,
+    last_seq_by_shard: BTreeMap<Shard, u64>,
 }
 
 impl<'a> IdempotentWrite<'a> {
@@ -41,46 +41,47 @@ impl<'a> IdempotentWrite<'a> {
         first: EventName,
         request: &'a RequestContext<'a>,
     ) -> Self {
-        let id = MsgId::new(user, channel, first, &request_key(request.key));
-        Self { api, request, id, appended: 0, last: BTreeMap::new() }
+        let id = MsgId::new(user, channel, first, &request_key(request.idempotency_key));
+        Self { api, request, first_id: id, appended_count: 0, last_seq_by_shard: BTreeMap::new() }
     }
 
     /// Appends the next event of the request. Answers what is stored: the event itself, or the one of an
     /// earlier try.
-    pub(crate) async fn append(&mut self, channel: &Channel, event: Event) -> Result<Written, Error> {
-        let id = if self.appended == 0 { self.id } else { self.id.derived(self.appended) };
-        self.append_as(channel, event, id).await
+    pub(crate) async fn append(&mut self, channel: &Channel, event: Event) -> Result<WrittenEvent, Error> {
+        let id =
+            if self.appended_count == 0 { self.first_id } else { self.first_id.derived(self.appended_count) };
+        self.append_with_id(channel, event, id).await
     }
 
     /// The same for an event that has a name of its own.
-    pub(super) async fn append_as(
+    pub(super) async fn append_with_id(
         &mut self,
         channel: &Channel,
         event: Event,
         id: MsgId,
-    ) -> Result<Written, Error> {
-        if self.appended == 0 {
+    ) -> Result<WrittenEvent, Error> {
+        if self.appended_count == 0 {
             // What was begun is completed: only the first is refused.
             self.api.persister_lag.check(&self.api.applied, channel.shard(self.api.shards))?;
         }
-        self.appended += 1;
-        let headers = self.request.headers();
+        self.appended_count += 1;
+        let headers = self.request.event_headers();
         let written =
-            append::append(self.api, self.request, WriteRequest { channel, event, id, headers }).await?;
-        self.note(written.position);
+            log_write::append(self.api, self.request, WriteRequest { channel, event, id, headers }).await?;
+        self.note_appended(written.position);
         // The node counts its own decisions at once, before it hears them back from the log.
         self.api.access.note_control_event(channel, &written.event, written.position.seq);
         Ok(written)
     }
 
     /// The name of the request's first event.
-    pub(super) const fn id(&self) -> MsgId {
-        self.id
+    pub(super) const fn first_id(&self) -> MsgId {
+        self.first_id
     }
 
     /// Appends the first event of the request as the next of its key, if the key's last event is still the
     /// `expected` one: see [`super::unique`]. Answers where it is, and the earlier event of the same request.
-    pub(super) async fn append_keyed(
+    pub(super) async fn append_unique(
         &mut self,
         channel: &Channel,
         event: &Event,
@@ -94,31 +95,31 @@ impl<'a> IdempotentWrite<'a> {
             key: Some(key),
             expected: Some(expected),
             headers: vec![(header::GENERATION, generation.to_string())],
-            ..AppendRequest::new(channel, event, self.id)
+            ..AppendRequest::new(channel, event, self.first_id)
         };
         let (position, earlier) =
-            append::append_until_acknowledged(self.api, self.request, append, until).await?;
-        self.appended = 1;
-        self.note(position);
+            log_write::append_until_acknowledged(self.api, self.request, append, until).await?;
+        self.appended_count = 1;
+        self.note_appended(position);
         Ok((position, earlier))
     }
 
     /// The request's first event was found in the log: an earlier try has stored it.
     pub(super) fn note_found(&mut self) {
-        self.request.progress.set_stored();
-        self.appended = self.appended.max(1);
+        self.request.progress.note_stored();
+        self.appended_count = self.appended_count.max(1);
     }
 
     /// Something else was appended for the request, now or by an earlier try.
-    pub(crate) fn note(&mut self, position: LogPosition) {
-        let last = self.last.entry(position.shard).or_default();
+    pub(crate) fn note_appended(&mut self, position: LogPosition) {
+        let last = self.last_seq_by_shard.entry(position.shard).or_default();
         *last = (*last).max(position.seq);
     }
 
     /// Waits until Postgres has all of it; false where it has not, a second later.
     pub(crate) async fn wait_until_applied(self) -> bool {
         let until = Instant::now() + APPLIED_TIMEOUT;
-        for (shard, seq) in self.last {
+        for (shard, seq) in self.last_seq_by_shard {
             let left = until.saturating_duration_since(Instant::now());
             if !self.api.applied.wait(shard, seq, left).await {
                 return false;
@@ -129,13 +130,13 @@ impl<'a> IdempotentWrite<'a> {
 }
 
 /// A request of one event. Answers what is stored, and whether Postgres has it.
-pub(super) async fn write(
+pub(super) async fn write_one(
     api: &ApiState,
     caller: &Caller,
     channel: &Channel,
     event: Event,
     request: &RequestContext<'_>,
-) -> Result<(Written, bool), Error> {
+) -> Result<(WrittenEvent, bool), Error> {
     let mut control = IdempotentWrite::new(api, &caller.user, channel, event.name(), request);
     let written = control.append(channel, event).await?;
     Ok((written, control.wait_until_applied().await))

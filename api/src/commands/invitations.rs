@@ -15,15 +15,15 @@ use protocol::{
 };
 
 use super::{
-    append::Written,
     idempotent_write::{self, IdempotentWrite},
+    log_write::WrittenEvent,
     members,
-    request::RequestContext,
+    request_context::RequestContext,
     require_manage, require_open, teams,
 };
 use crate::{
     commands::state::ApiState,
-    queries::invitations::{self, Invitation},
+    queries::invitations::{self, StoredInvitation},
 };
 
 /// Asks a person into a room, unless they are asked already. Answers whether Postgres has it.
@@ -33,15 +33,17 @@ pub(crate) async fn invite(
     room: RoomId,
     user: UserId,
     request: &RequestContext<'_>,
-) -> Result<(Invitation, bool), Error> {
+) -> Result<(StoredInvitation, bool), Error> {
     let facts = require_manage(api, room, caller).await?.room;
     if facts.kind.is_pair() {
         return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
     }
-    api.limits.invitation(caller, &user)?;
+    api.limits.count_invitation(caller, &user)?;
     // One is enough: a removal answers all that are open.
-    settled(api, &user).await?;
-    if let Some(open) = invitations::open(&api.pool, api.shards, &user, &Channel::Room(room)).await?.pop() {
+    require_invitations_applied(api, &user).await?;
+    if let Some(open) =
+        invitations::list_unanswered_into(&api.pool, api.shards, &user, &Channel::Room(room)).await?.pop()
+    {
         return Ok((open, true));
     }
     let invitation = event::Invitation {
@@ -53,27 +55,27 @@ pub(crate) async fn invite(
     };
     let channel = Channel::User(user);
     let event = Event::Invitation(invitation);
-    let (Written { position, event, .. }, applied) =
-        idempotent_write::write(api, caller, &channel, event, request).await?;
+    let (WrittenEvent { position, event, .. }, applied) =
+        idempotent_write::write_one(api, caller, &channel, event, request).await?;
     let Event::Invitation(invitation) = event else {
         return Err(Error::internal(&"an invitation is stored as something else"));
     };
-    Ok((Invitation { id: position.seq, invitation, accepted: None }, applied))
+    Ok((StoredInvitation { id: position.seq, invitation, accepted: None }, applied))
 }
 
 /// Waits until Postgres has every invitation and answer of a person that was acknowledged. False where it has not, a
 /// second later.
-async fn is_settled(api: &ApiState, user: &UserId) -> Result<bool, Error> {
+async fn wait_until_invitations_applied(api: &ApiState, user: &UserId) -> Result<bool, Error> {
     let events = [EventName::Invitation, EventName::InvitationAnswer];
-    api.is_all_applied(&Channel::User(user.clone()), &events).await
+    api.wait_until_events_applied(&Channel::User(user.clone()), &events).await
 }
 
 /// The same.
 ///
 /// # Errors
 /// When Postgres lacks some: whether an invitation is open is not known then.
-async fn settled(api: &ApiState, user: &UserId) -> Result<(), Error> {
-    if is_settled(api, user).await? {
+async fn require_invitations_applied(api: &ApiState, user: &UserId) -> Result<(), Error> {
+    if wait_until_invitations_applied(api, user).await? {
         return Ok(());
     }
     Err(Error::unavailable("The invitation", &"it is not applied yet"))
@@ -85,15 +87,15 @@ pub(crate) async fn list(
     caller: &Caller,
     before: Option<u64>,
     limit: i64,
-) -> Result<Vec<Invitation>, Error> {
-    is_settled(api, &caller.user).await?;
-    invitations::list(&api.pool, api.shards, &caller.user, before, limit).await
+) -> Result<Vec<StoredInvitation>, Error> {
+    wait_until_invitations_applied(api, &caller.user).await?;
+    invitations::list_unanswered(&api.pool, api.shards, &caller.user, before, limit).await
 }
 
 /// An invitation of the caller's.
-async fn mine(api: &ApiState, caller: &Caller, id: u64) -> Result<Invitation, Error> {
-    settled(api, &caller.user).await?;
-    invitations::one(&api.pool, api.shards, &caller.user, id).await?.ok_or_else(Error::not_found)
+async fn require_own_invitation(api: &ApiState, caller: &Caller, id: u64) -> Result<StoredInvitation, Error> {
+    require_invitations_applied(api, &caller.user).await?;
+    invitations::find(&api.pool, api.shards, &caller.user, id).await?.ok_or_else(Error::not_found)
 }
 
 /// Answers an invitation. Answers whether Postgres has it.
@@ -103,8 +105,8 @@ pub(crate) async fn answer(
     id: u64,
     accepted: bool,
     request: &RequestContext<'_>,
-) -> Result<(Invitation, bool), Error> {
-    let mut invitation = mine(api, caller, id).await?;
+) -> Result<(StoredInvitation, bool), Error> {
+    let mut invitation = require_own_invitation(api, caller, id).await?;
     match invitation.accepted {
         Some(earlier) if earlier == accepted => return Ok((invitation, true)),
         Some(_) => {
@@ -116,10 +118,10 @@ pub(crate) async fn answer(
     let channel = Channel::User(caller.user.clone());
     let key = format!("{id}:{accepted}");
     // The answer is named by the invitation, whatever key the client gave.
-    let request = &RequestContext { key: Some(&key), ..request.clone() };
+    let request = &RequestContext { idempotency_key: Some(&key), ..request.clone() };
     let mut control = IdempotentWrite::new(api, &caller.user, &channel, EventName::InvitationAnswer, request);
     if accepted {
-        let_in(api, &mut control, &invitation.invitation).await?;
+        admit_invited(api, &mut control, &invitation.invitation).await?;
     }
     let answer = InvitationAnswer {
         invitation: id,
@@ -128,19 +130,19 @@ pub(crate) async fn answer(
         accepted,
     };
     // One that lets nobody in has the same name as one that does: who was let in meanwhile changes nothing.
-    let id = if accepted { control.id().derived(1) } else { control.id() };
-    control.append_as(&channel, Event::InvitationAnswer(answer), id).await?;
+    let id = if accepted { control.first_id().derived(1) } else { control.first_id() };
+    control.append_with_id(&channel, Event::InvitationAnswer(answer), id).await?;
     invitation.accepted = Some(accepted);
     Ok((invitation, control.wait_until_applied().await))
 }
 
 /// What a yes does: by the word of who invited. For a member it does nothing.
-async fn let_in(
+async fn admit_invited(
     api: &ApiState,
     control: &mut IdempotentWrite<'_>,
     invitation: &event::Invitation,
 ) -> Result<(), Error> {
-    let facts = api.access.room_access(invitation.room, &[], |access| !access.room.closed).await?.room;
+    let facts = api.access.room_access(invitation.room, &[], |access| !access.room.is_closed).await?.room;
     require_open(&facts)?;
     let (user, by) = (invitation.user.clone(), invitation.by.clone());
     match (facts.kind, facts.team) {
@@ -166,7 +168,7 @@ async fn let_in(
 
 /// Puts a person out of a room or a team, by that event, unless they are out already; and answers in their name the
 /// invitations that are still open: no. Answers whether Postgres has it.
-pub(super) async fn put_out(
+pub(super) async fn remove_and_decline(
     api: &ApiState,
     caller: &Caller,
     from: &Channel,
@@ -179,15 +181,15 @@ pub(super) async fn put_out(
     if !is_out {
         control.append(from, event).await?;
     }
-    settled(api, user).await?;
+    require_invitations_applied(api, user).await?;
     let channel = Channel::User(user.clone());
-    for open in invitations::open(&api.pool, api.shards, user, from).await? {
+    for open in invitations::list_unanswered_into(&api.pool, api.shards, user, from).await? {
         // Named by the invitation: how many are open may have changed when the same is asked again.
         let key = format!("{}:removed", open.id);
         let id = MsgId::new(&caller.user, &channel, EventName::InvitationAnswer, &key);
         let (invitation, room) = (open.id, open.invitation.room);
         let no = InvitationAnswer { invitation, user: user.clone(), room, accepted: false };
-        control.append_as(&channel, Event::InvitationAnswer(no), id).await?;
+        control.append_with_id(&channel, Event::InvitationAnswer(no), id).await?;
     }
     Ok(control.wait_until_applied().await)
 }

@@ -23,17 +23,17 @@ use crate::access::{RoomAccess, RoomSnapshot};
 use crate::{
     commands::state::ApiState,
     queries::{
-        people::{PersonDetails, PublicPerson as Person},
+        people::{PersonDetails, PersonObject as Person},
         room_lists,
     },
 };
 
 /// How long descriptions of the two people are reused.
-const FRESH: Duration = Duration::from_secs(5);
+const PEOPLE_CACHED_FOR: Duration = Duration::from_secs(5);
 /// Rooms whose people are cached.
-const REMEMBERED: usize = 10_000;
+const ROOMS_CACHED_MAX: usize = 10_000;
 /// Largest number of rooms in a list.
-pub(crate) const LISTED: i64 = 1_000;
+pub(crate) const ROOMS_LISTED_MAX: i64 = 1_000;
 
 /// What is known of a match room.
 pub(crate) struct MatchRoom {
@@ -43,14 +43,14 @@ pub(crate) struct MatchRoom {
 
 impl MatchRoom {
     /// Whether one of the two has a business plan.
-    pub(crate) fn has_business(&self) -> bool {
+    pub(crate) fn has_business_plan(&self) -> bool {
         self.people.iter().any(|one| one.person.business == Some(true))
     }
 
     /// The room, as match sockets know it.
-    pub(crate) fn object(&self) -> MatchRoomView {
-        let participants = self.people.iter().map(PersonDetails::object).collect();
-        MatchRoomView { pk: self.room, participants, has_business: self.has_business(), more: None }
+    pub(crate) fn to_object(&self) -> MatchRoomView {
+        let participants = self.people.iter().map(PersonDetails::to_object).collect();
+        MatchRoomView { pk: self.room, participants, has_business: self.has_business_plan(), more: None }
     }
 }
 
@@ -71,20 +71,20 @@ pub(crate) struct RecentMatchRooms(Cache<RoomId, (Instant, Arc<MatchRoom>)>);
 
 impl Default for RecentMatchRooms {
     fn default() -> Self {
-        Self(Cache::new(REMEMBERED))
+        Self(Cache::new(ROOMS_CACHED_MAX))
     }
 }
 
-async fn found(api: &ApiState, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<MatchRoom>, Error> {
+async fn with_people(api: &ApiState, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<MatchRoom>, Error> {
     let users: Vec<UserId> = rooms.iter().flat_map(|(_, two)| two.iter().cloned()).collect();
-    let known = people::described(api, &users).await?;
+    let known = people::read_people(api, &users).await?;
     let of = |user: &UserId| known.get(user).cloned().unwrap_or_else(|| PersonDetails::unknown(user));
     let matches =
         rooms.into_iter().map(|(room, two)| MatchRoom { room, people: two.iter().map(of).collect() });
     Ok(matches.collect())
 }
 
-fn two(facts: &RoomSnapshot) -> Vec<UserId> {
+fn pair_of(facts: &RoomSnapshot) -> Vec<UserId> {
     facts.users.named.clone()
 }
 
@@ -95,18 +95,18 @@ pub(crate) async fn list(
     before: Option<RoomId>,
     limit: i64,
 ) -> Result<Vec<MatchRoom>, Error> {
-    found(api, room_lists::matches(&api.pool, api.shards, of, before, limit).await?).await
+    with_people(api, room_lists::list_match_rooms(&api.pool, api.shards, of, before, limit).await?).await
 }
 
 /// A match room that the caller may enter: as one of the two, or as an admin who asks as one.
-pub(crate) async fn enter(
+pub(crate) async fn require_match_room(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
     as_admin: bool,
 ) -> Result<(MatchRoom, RoomAccess), Error> {
     let may = |access: &RoomAccess| as_admin || access.has_member(&caller.user);
-    let may_enter = |access: &RoomAccess| !access.room.closed && may(access);
+    let may_enter = |access: &RoomAccess| !access.room.is_closed && may(access);
     let access = api.access.room_access(room, &[&caller.user], may_enter).await?;
     if access.room.kind != RoomKind::Match {
         return Err(Error::not_found());
@@ -115,23 +115,23 @@ pub(crate) async fn enter(
         return Err(Error::forbidden());
     }
     require_open(&access.room)?;
-    let found = recent(api, &access.room).await;
+    let found = cached_match_room(api, &access.room).await;
     Ok((MatchRoom { room, people: found.people.clone() }, access))
 }
 
 /// The two people of a room, from the cache where it is fresh, or, while Postgres does not answer, however old it is.
-async fn recent(api: &ApiState, facts: &RoomSnapshot) -> Arc<MatchRoom> {
-    let known = api.matches.0.get(&facts.id);
+async fn cached_match_room(api: &ApiState, facts: &RoomSnapshot) -> Arc<MatchRoom> {
+    let known = api.match_rooms.0.get(&facts.id);
     if let Some((since, found)) = &known
-        && since.elapsed() < FRESH
+        && since.elapsed() < PEOPLE_CACHED_FOR
     {
         return found.clone();
     }
-    let unknown = || two(facts).iter().map(PersonDetails::unknown).collect();
-    match found(api, vec![(facts.id, two(facts))]).await.map(|mut found| found.pop()) {
+    let unknown = || pair_of(facts).iter().map(PersonDetails::unknown).collect();
+    match with_people(api, vec![(facts.id, pair_of(facts))]).await.map(|mut found| found.pop()) {
         Ok(Some(found)) => {
             let found = Arc::new(found);
-            api.matches.0.insert(facts.id, (Instant::now(), found.clone()));
+            api.match_rooms.0.insert(facts.id, (Instant::now(), found.clone()));
             found
         }
         _ => known
@@ -140,23 +140,23 @@ async fn recent(api: &ApiState, facts: &RoomSnapshot) -> Arc<MatchRoom> {
 }
 
 /// The people and the room with which a message of that sender is stored.
-pub(super) async fn detail(api: &ApiState, facts: &RoomSnapshot, sender: &UserId) -> MessageDetail {
-    let found = recent(api, facts).await;
+pub(super) async fn message_detail(api: &ApiState, facts: &RoomSnapshot, sender: &UserId) -> MessageDetail {
+    let found = cached_match_room(api, facts).await;
     let sender = match found.people.iter().find(|one| one.user == *sender) {
         Some(one) => one.clone(),
         // An admin is none of the two.
-        None => people::described(api, std::slice::from_ref(sender))
+        None => people::read_people(api, std::slice::from_ref(sender))
             .await
             .ok()
             .and_then(|mut known| known.remove(sender))
             .unwrap_or_else(|| PersonDetails::unknown(sender)),
     };
-    MessageDetail::Match { user: json!(sender.object()), room: json!(found.object()) }
+    MessageDetail::Match { user: json!(sender.to_object()), room: json!(found.to_object()) }
 }
 
 /// Admins write only where one of the two has a business plan.
-pub(crate) fn admin_may_write(found: &MatchRoom) -> Result<(), Error> {
-    if found.has_business() {
+pub(crate) fn require_admin_may_write(found: &MatchRoom) -> Result<(), Error> {
+    if found.has_business_plan() {
         return Ok(());
     }
     Err(Error::new(ErrorCode::Forbidden, "You do not have permission to perform this action."))

@@ -10,7 +10,8 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{
-    access_after, idempotent_write, invitations, request::RequestContext, require_manage, require_read,
+    access_after, idempotent_write, invitations, request_context::RequestContext, require_manage,
+    require_read,
 };
 use crate::access::RoomSnapshot;
 use crate::{
@@ -33,15 +34,15 @@ pub(crate) async fn list(
     let RoomSnapshot { kind, team, users, is_applied, .. } = &*access.room;
     match (kind, team) {
         (kind, _) if kind.is_open() => Ok(vec![]),
-        (kind, _) if kind.is_pair() => Ok(page(users.named.iter(), after, limit)),
-        (_, _) if !is_applied => Ok(page(access.known_members(), after, limit)),
-        (_, Some(team)) => members::of_team(&api.pool, api.shards, *team, after, limit).await,
-        (_, None) => members::of_room(&api.pool, api.shards, room, after, limit).await,
+        (kind, _) if kind.is_pair() => Ok(page_of(users.named.iter(), after, limit)),
+        (_, _) if !is_applied => Ok(page_of(access.known_members(), after, limit)),
+        (_, Some(team)) => members::list_team_members(&api.pool, api.shards, *team, after, limit).await,
+        (_, None) => members::list_room_members(&api.pool, api.shards, room, after, limit).await,
     }
 }
 
 /// A page of people who are in memory.
-fn page<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, limit: i64) -> Vec<UserId> {
+fn page_of<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, limit: i64) -> Vec<UserId> {
     let mut users: Vec<UserId> =
         users.filter(|user| after.is_none_or(|after| *user > after)).cloned().collect();
     users.sort();
@@ -50,7 +51,7 @@ fn page<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, lim
 }
 
 /// Up to `limit` people who are in a room, after that one, in the order of their ids.
-pub(crate) async fn present(
+pub(crate) async fn list_participants(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
@@ -58,12 +59,12 @@ pub(crate) async fn present(
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
     require_read(api, room, caller).await?;
-    rooms::present(&api.pool, api.shards, room, after, limit).await
+    rooms::list_participants(&api.pool, api.shards, room, after, limit).await
 }
 
 /// Refuses a change of members where the room has none of its own: those of a team's room are the team's, those of a
 /// room of two never change, and a public room has none.
-fn has_own(facts: &RoomSnapshot) -> Result<(), Error> {
+fn require_own_members(facts: &RoomSnapshot) -> Result<(), Error> {
     if facts.kind == RoomKind::Private {
         return Ok(());
     }
@@ -85,12 +86,12 @@ pub(crate) async fn add(
     user: UserId,
     request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
-    has_own(&require_manage(api, room, caller).await?.room)?;
+    require_own_members(&require_manage(api, room, caller).await?.room)?;
     if is_member(api, room, &user).await? == Some(true) {
         return Ok(true);
     }
     let event = Event::MemberAdd(Member { user, room, by: caller.user.clone() });
-    Ok(idempotent_write::write(api, caller, &Channel::Room(room), event, request).await?.1)
+    Ok(idempotent_write::write_one(api, caller, &Channel::Room(room), event, request).await?.1)
 }
 
 /// Removes a member; everyone may remove themselves. Answers whether Postgres has it.
@@ -106,8 +107,8 @@ pub(crate) async fn remove(
     } else {
         require_manage(api, room, caller).await?
     };
-    has_own(&access.room)?;
+    require_own_members(&access.room)?;
     let event = Event::MemberRemove(Member { user: user.clone(), room, by: caller.user.clone() });
     let is_out = is_member(api, room, &user).await? == Some(false);
-    invitations::put_out(api, caller, &Channel::Room(room), event, &user, is_out, request).await
+    invitations::remove_and_decline(api, caller, &Channel::Room(room), event, &user, is_out, request).await
 }

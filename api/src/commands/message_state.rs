@@ -11,14 +11,14 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use super::append;
+use super::log_write;
 use crate::{commands::state::ApiState, queries::messages};
 
 /// Deletions of a room that are looked at in the log, one question each; where Postgres lacks more it is waited for.
 const DELETIONS_READ_MAX: usize = 100;
 
 /// A message of that id was sent to the room; it may have been deleted since.
-pub(super) async fn exists(api: &ApiState, room: RoomId, id: MessageId) -> Result<(), Error> {
+pub(super) async fn require_exists(api: &ApiState, room: RoomId, id: MessageId) -> Result<(), Error> {
     let channel = Channel::Room(room);
     let shard = channel.shard(api.shards);
     let stored =
@@ -42,7 +42,7 @@ pub(super) enum MessageState {
 
 /// The last deletion in a room that the log still has; 0 where it has none. A message that the log still has was
 /// deleted by none before that: what is later in the log leaves it later.
-pub(super) async fn last_deletion(api: &ApiState, room: RoomId) -> Result<u64, Error> {
+pub(super) async fn last_deletion_seq(api: &ApiState, room: RoomId) -> Result<u64, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::MessageDelete, None);
     let last = log::last(&api.jetstream, &subject).await;
     Ok(last.map_err(|error| Error::unavailable("The log", &error))?.map_or(0, |last| last.seq))
@@ -73,7 +73,7 @@ pub(super) async fn message_state(
     let applied = api.applied.current(shard).map_or(0, |applied| applied.seq);
     if deletion > applied {
         let from = if author.is_some() { id.0 } else { applied } + 1;
-        match (deleted_since(api, room, id, from).await?, author) {
+        match (find_deletion(api, room, id, from).await?, author) {
             (DeletionSearch::Found(by), _) => return Ok(MessageState::Deleted { by }),
             (DeletionSearch::None, Some(author)) => return Ok(MessageState::Present { author }),
             // Up to there Postgres tells.
@@ -87,7 +87,7 @@ pub(super) async fn message_state(
             }
         }
     }
-    match messages::author(&api.pool, shard, room, id).await? {
+    match messages::author_and_deletion(&api.pool, shard, room, id).await? {
         Some((_, Some(by))) => Ok(MessageState::Deleted { by }),
         Some((author, None)) => Ok(MessageState::Present { author }),
         None => Err(Error::not_found()),
@@ -105,7 +105,7 @@ enum DeletionSearch {
 }
 
 /// Searches the log, from a sequence on, for the event by which a message was deleted.
-async fn deleted_since(
+async fn find_deletion(
     api: &ApiState,
     room: RoomId,
     id: MessageId,
@@ -117,7 +117,7 @@ async fn deleted_since(
         let Some(next) = next.map_err(|error| Error::unavailable("The log", &error))? else {
             return Ok(DeletionSearch::None);
         };
-        if let Some(Event::MessageDelete(delete)) = append::decode(&next)
+        if let Some(Event::MessageDelete(delete)) = log_write::decode_stored(&next)
             && delete.messages_ids.contains(&id)
         {
             return Ok(DeletionSearch::Found(next.seq));

@@ -15,10 +15,10 @@ use protocol::{
 };
 
 use super::{
-    append::{self, WriteRequest, Written},
+    log_write::{self, WriteRequest, WrittenEvent},
     match_rooms,
     message_state::{self, MessageState},
-    request::RequestContext,
+    request_context::RequestContext,
     request_key, require_join, require_read, require_still_joined,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SenderAccess {
     /// Nothing: it is asked for.
-    Unknown,
+    Unchecked,
     /// The sender's socket was let into the room, which is not one of two: what has ended that since decides.
     Joined,
     /// The command has decided already.
@@ -52,7 +52,7 @@ pub(crate) struct NewMessage<'a> {
 
 impl NewMessage<'_> {
     /// The message, accepted now, and what its append is called.
-    pub(crate) fn made(&mut self, caller: &Caller) -> (ChatMessage, MsgId) {
+    pub(crate) fn build(&mut self, caller: &Caller) -> (ChatMessage, MsgId) {
         let message = ChatMessage {
             message: self.text.to_owned(),
             room: self.room,
@@ -61,7 +61,7 @@ impl NewMessage<'_> {
             client_id: self.client_id.map(str::to_owned),
             detail: self.detail.take(),
         };
-        let key = request_key(self.client_id.or(self.request.key));
+        let key = request_key(self.client_id.or(self.request.idempotency_key));
         let id = MsgId::new(&caller.user, &Channel::Room(self.room), EventName::ChatMessage, &key);
         (message, id)
     }
@@ -80,28 +80,29 @@ pub(crate) async fn send(
     caller: &Caller,
     mut send: NewMessage<'_>,
 ) -> Result<SentMessage, Error> {
-    text::message_text("message", send.text, api.text_max)?;
+    text::message_text("message", send.text, api.text_max_chars)?;
     if let Some(client_id) = send.client_id {
         text::client_id("client_id", client_id)?;
-        let before = super::durable_keys::stored_before(api, caller, send.room, client_id, send.text).await?;
+        let before =
+            super::durable_keys::find_earlier_message(api, caller, send.room, client_id, send.text).await?;
         if let Some(sent) = before {
             return Ok(sent);
         }
     }
     match send.access {
-        SenderAccess::Unknown => {
+        SenderAccess::Unchecked => {
             let facts = require_join(api, send.room, caller).await?.room;
             if facts.kind == RoomKind::Match {
-                send.detail = Some(match_rooms::detail(api, &facts, &caller.user).await);
+                send.detail = Some(match_rooms::message_detail(api, &facts, &caller.user).await);
             }
         }
         SenderAccess::Joined => require_still_joined(api, send.room, caller).await?,
         SenderAccess::Granted => {}
     }
-    let (message, id) = send.made(caller);
+    let (message, id) = send.build(caller);
     let (channel, event) = (Channel::Room(send.room), Event::ChatMessage(message));
-    let write = WriteRequest { channel: &channel, event, id, headers: send.request.headers() };
-    let written = append::append(api, send.request, write).await?;
+    let write = WriteRequest { channel: &channel, event, id, headers: send.request.event_headers() };
+    let written = log_write::append(api, send.request, write).await?;
     let Event::ChatMessage(message) = written.event else {
         return Err(Error::internal(&"a message is stored as something else"));
     };
@@ -117,9 +118,9 @@ pub(crate) async fn edit(
     text: &str,
     request: &RequestContext<'_>,
 ) -> Result<(MessageEdit, LogPosition), Error> {
-    text::message_text("message", text, api.text_max)?;
+    text::message_text("message", text, api.text_max_chars)?;
     require_join(api, room, caller).await?;
-    let deletion = message_state::last_deletion(api, room).await?;
+    let deletion = message_state::last_deletion_seq(api, room).await?;
     match message_state::message_state(api, room, id, deletion, request.deadline).await? {
         MessageState::Present { author } if access::can_edit(caller, &author) => {}
         MessageState::Present { .. } => return Err(Error::forbidden()),
@@ -134,7 +135,7 @@ pub(crate) async fn edit(
     };
     let channel = Channel::Room(room);
     let write = WriteRequest::new(&caller.user, &channel, Event::MessageEdit(edit), request);
-    let written = append::append(api, request, write).await?;
+    let written = log_write::append(api, request, write).await?;
     match written.event {
         Event::MessageEdit(edit) => Ok((edit, written.position)),
         _ => Err(Error::internal(&"an edit is stored as something else")),
@@ -163,7 +164,7 @@ pub(crate) async fn delete(
     };
     let channel = Channel::Room(room);
     let write = WriteRequest::new(&caller.user, &channel, Event::MessageDelete(delete), request);
-    let deletion = message_state::last_deletion(api, room).await?;
+    let deletion = message_state::last_deletion_seq(api, room).await?;
     let mut earlier = None;
     for id in ids {
         match message_state::message_state(api, room, id, deletion, request.deadline).await? {
@@ -176,8 +177,8 @@ pub(crate) async fn delete(
         }
     }
     let written = match earlier {
-        None => append::append(api, request, write).await?,
-        Some(by) => repeated(api, write, by).await?,
+        None => log_write::append(api, request, write).await?,
+        Some(by) => repeated_deletion(api, write, by).await?,
     };
     match written.event {
         Event::MessageDelete(delete) => Ok((delete, written.position)),
@@ -186,7 +187,7 @@ pub(crate) async fn delete(
 }
 
 /// The answer of an earlier try of the same deletion, if that is the event at `seq`; else the message is gone.
-async fn repeated(api: &ApiState, write: WriteRequest<'_>, seq: u64) -> Result<Written, Error> {
+async fn repeated_deletion(api: &ApiState, write: WriteRequest<'_>, seq: u64) -> Result<WrittenEvent, Error> {
     let shard = write.channel.shard(api.shards);
     let stored = log::get(&api.jetstream, shard, seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
@@ -194,19 +195,19 @@ async fn repeated(api: &ApiState, write: WriteRequest<'_>, seq: u64) -> Result<W
     let is_ours = |stored: &StoredEvent| {
         stored.headers.get_last(NATS_MESSAGE_ID).is_some_and(|known| known.as_str() == id)
     };
-    let earlier = stored.filter(is_ours).and_then(|stored| append::decode(&stored));
+    let earlier = stored.filter(is_ours).and_then(|stored| log_write::decode_stored(&stored));
     let event = earlier.ok_or_else(Error::not_found)?;
-    if !append::is_same_request(&event, &write.event) {
-        return Err(append::key_reused_error(event.name()));
+    if !log_write::is_same_request(&event, &write.event) {
+        return Err(log_write::key_reused_error(event.name()));
     }
-    Ok(Written { position: LogPosition { shard, seq }, event, is_new: false })
+    Ok(WrittenEvent { position: LogPosition { shard, seq }, event, is_new: false })
 }
 
 /// Waits for every message, edit and deletion in a room that was acknowledged before. False where one is
 /// not in Postgres, a second later.
-pub(super) async fn settle(api: &ApiState, room: RoomId) -> Result<bool, Error> {
+pub(super) async fn wait_until_messages_applied(api: &ApiState, room: RoomId) -> Result<bool, Error> {
     let events = [EventName::ChatMessage, EventName::MessageEdit, EventName::MessageDelete];
-    api.is_all_applied(&Channel::Room(room), &events).await
+    api.wait_until_events_applied(&Channel::Room(room), &events).await
 }
 
 /// A part of a room's history, in ascending order: as it is now, but for what is before an id, which is
@@ -220,9 +221,9 @@ pub(crate) async fn history(
 ) -> Result<Vec<Message>, Error> {
     require_read(api, room, caller).await?;
     if !matches!(page, HistoryPage::Before(_)) {
-        settle(api, room).await?;
+        wait_until_messages_applied(api, room).await?;
     }
-    messages::page(&api.pool, Channel::Room(room).shard(api.shards), room, page, limit).await
+    messages::list(&api.pool, Channel::Room(room).shard(api.shards), room, page, limit).await
 }
 
 /// What is new in a room or was changed there after an event, in the order of the events. Who reads it
@@ -235,8 +236,8 @@ pub(crate) async fn changes(
     limit: i64,
 ) -> Result<Vec<ChangedMessage>, Error> {
     require_read(api, room, caller).await?;
-    if !settle(api, room).await? {
+    if !wait_until_messages_applied(api, room).await? {
         return Err(Error::unavailable("The history", &"the last changes are not applied yet"));
     }
-    messages::changes(&api.pool, Channel::Room(room).shard(api.shards), room, after, limit).await
+    messages::list_changes(&api.pool, Channel::Room(room).shard(api.shards), room, after, limit).await
 }

@@ -1,20 +1,20 @@
 //! What a dialect may ask for. Here, and only here, is decided who may do what.
 
-mod append;
 mod contacts;
 pub(crate) mod direct;
 mod durable_keys;
 mod idempotent_write;
 pub(crate) mod invitations;
-pub(crate) mod marks;
+mod log_write;
 pub(crate) mod match_rooms;
 pub(crate) mod members;
 mod message_state;
 pub(crate) mod messages;
-pub(crate) mod pairs;
+pub(crate) mod pair_rooms;
 pub(crate) mod people;
 pub(crate) mod presence;
-pub(crate) mod request;
+pub(crate) mod read_marks;
+pub(crate) mod request_context;
 pub(crate) mod rooms;
 pub(crate) mod rpc_handlers;
 pub(crate) mod search;
@@ -58,7 +58,7 @@ pub(crate) async fn require_read(api: &ApiState, room: RoomId, caller: &Caller) 
 
 /// The caller may see the room, join and write there.
 pub(crate) async fn require_join(api: &ApiState, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
-    let may_write = |access: &RoomAccess| !access.room.closed && access.can_join(caller);
+    let may_write = |access: &RoomAccess| !access.room.is_closed && access.can_join(caller);
     let access = api.access.room_access(room, &[&caller.user], may_write).await?;
     if !access.can_join(caller) {
         return Err(Error::not_found());
@@ -71,7 +71,7 @@ pub(crate) async fn require_join(api: &ApiState, room: RoomId, caller: &Caller) 
 /// the room was closed or made narrower since. Where Postgres does not answer and nothing of that kind was heard,
 /// it may.
 pub(crate) async fn require_still_joined(api: &ApiState, room: RoomId, caller: &Caller) -> Result<(), Error> {
-    let may_write = |access: &RoomAccess| !access.room.closed && access.can_join(caller);
+    let may_write = |access: &RoomAccess| !access.room.is_closed && access.can_join(caller);
     let access = api.access.room_access_since_joined(room, &caller.user, may_write).await?;
     let Some(access) = access else { return Ok(()) };
     if !access.can_join(caller) {
@@ -86,7 +86,7 @@ pub(crate) async fn require_manage(
     room: RoomId,
     caller: &Caller,
 ) -> Result<RoomAccess, Error> {
-    let may_change = |access: &RoomAccess| !access.room.closed && access.can_manage(caller);
+    let may_change = |access: &RoomAccess| !access.room.is_closed && access.can_manage(caller);
     let access = api.access.room_access(room, &[&caller.user], may_change).await?;
     if !access.can_join(caller) {
         return Err(Error::not_found());
@@ -106,7 +106,7 @@ pub(crate) async fn access_after(
     people: &[&UserId],
     events: &[EventName],
 ) -> Result<Option<RoomAccess>, Error> {
-    if !api.is_all_applied(&Channel::Room(room), events).await? {
+    if !api.wait_until_events_applied(&Channel::Room(room), events).await? {
         return Ok(None);
     }
     match api.access.load(room, people, Instant::now()).await {
@@ -119,5 +119,5 @@ pub(crate) async fn access_after(
 
 /// Nothing happens any more in a closed room.
 fn require_open(facts: &RoomSnapshot) -> Result<(), Error> {
-    if facts.closed { Err(Error::new(ErrorCode::Conflict, "This room is closed.")) } else { Ok(()) }
+    if facts.is_closed { Err(Error::new(ErrorCode::Conflict, "This room is closed.")) } else { Ok(()) }
 }

@@ -15,9 +15,9 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{
-    append::{self, WriteRequest, Written},
     contacts, idempotent_write,
-    request::RequestContext,
+    log_write::{self, WriteRequest, WrittenEvent},
+    request_context::RequestContext,
 };
 use crate::{
     commands::state::ApiState,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// What `new` changes of `old`: an absent claim changes nothing.
-fn changes(old: &Person, new: &Person) -> bool {
+fn has_changes(old: &Person, new: &Person) -> bool {
     fn differs<T: PartialEq>(old: &Option<T>, new: &Option<T>) -> bool {
         new.is_some() && old != new
     }
@@ -43,7 +43,7 @@ fn changes(old: &Person, new: &Person) -> bool {
 
 /// Stores what a token says of its person, where it is newer than what is stored, and waits until
 /// it can be read. Two tokens of one person that alternate change nothing after the newer one.
-pub(crate) async fn learn(
+pub(crate) async fn store_token_profile(
     api: &ApiState,
     user: &UserId,
     issued_at: Option<i64>,
@@ -51,15 +51,15 @@ pub(crate) async fn learn(
     deadline: Instant,
 ) -> Result<(), Error> {
     let Some(issued_at) = issued_at.filter(|_| *person != Person::default()) else { return Ok(()) };
-    if api.profiles.get(user).is_some_and(|newest| issued_at <= newest) {
+    if api.profile_issued_at.get(user).is_some_and(|newest| issued_at <= newest) {
         return Ok(());
     }
     let channel = Channel::User(user.clone());
     let shard = channel.shard(api.shards);
-    if let Some((known_at, known)) = described_at(api, shard, user).await?
-        && (known_at.is_some_and(|at| issued_at <= at) || !changes(&known, person))
+    if let Some((known_at, known)) = read_stored_profile(api, shard, user).await?
+        && (known_at.is_some_and(|at| issued_at <= at) || !has_changes(&known, person))
     {
-        api.profiles.insert(user.clone(), known_at.unwrap_or(issued_at).max(issued_at));
+        api.profile_issued_at.insert(user.clone(), known_at.unwrap_or(issued_at).max(issued_at));
         return Ok(());
     }
     let change = person.clone().into();
@@ -67,37 +67,37 @@ pub(crate) async fn learn(
     let id = MsgId::new(user, &channel, EventName::Profile, &issued_at.to_string());
     let request = RequestContext::new(None, deadline);
     let write = WriteRequest { channel: &channel, event, id, headers: vec![] };
-    let written = match append::append(api, &request, write).await {
+    let written = match log_write::append(api, &request, write).await {
         Ok(written) => Some(written),
         // Another token of the same second: the first one counts.
         Err(error) if error.code == ErrorCode::KeyReused => None,
         Err(error) => return Err(error),
     };
     if let Some(written) = &written {
-        api.has_applied(written.position).await;
+        api.wait_until_position_applied(written.position).await;
     }
-    api.profiles.insert(user.clone(), issued_at);
-    if let Some(Written { event, is_new: true, .. }) = written {
-        contacts::tell(api, user, event).await;
+    api.profile_issued_at.insert(user.clone(), issued_at);
+    if let Some(WrittenEvent { event, is_new: true, .. }) = written {
+        contacts::publish_to_contacts(api, user, event).await;
     }
     Ok(())
 }
 
 /// When the stored description of a person was issued, and what it says. The moment is `None` where it is too far ahead
 /// to be true: then it keeps nothing newer from being stored.
-async fn described_at(
+async fn read_stored_profile(
     api: &ApiState,
     shard: Shard,
     user: &UserId,
 ) -> Result<Option<(Option<i64>, Person)>, Error> {
-    let stored = people::person(&api.pool, shard, user).await?;
+    let stored = people::read_profile(&api.pool, shard, user).await?;
     Ok(stored.map(|(at, person)| (Some(at).filter(|at| *at <= Profile::issued_at_max()), person)))
 }
 
 /// The description of a person; an empty one where nobody has described them yet. The mail address and the balance are
 /// shown to the person and to admins only.
 pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Result<PersonDetails, Error> {
-    let known = described(api, std::slice::from_ref(user)).await?.remove(user);
+    let known = read_people(api, std::slice::from_ref(user)).await?.remove(user);
     let mut known = known.unwrap_or_else(|| PersonDetails::unknown(user));
     if caller.user != *user && !caller.is_admin {
         (known.person.email, known.person.account) = (None, None);
@@ -106,17 +106,17 @@ pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Resu
 }
 
 /// People, with all that is known of them.
-pub(crate) async fn described(
+pub(crate) async fn read_people(
     api: &ApiState,
     users: &[UserId],
 ) -> Result<HashMap<UserId, PersonDetails>, Error> {
-    people::described(&api.pool, api.shards, users).await
+    people::read_people(&api.pool, api.shards, users).await
 }
 
 /// Stores the host application's description of a person; a field that it does not name keeps its value. It replaces
 /// what tokens issued before now have said, also where their clock was ahead; a token issued later replaces it. Answers
 /// the person, and whether Postgres has the description.
-pub(crate) async fn put(
+pub(crate) async fn update_profile(
     api: &ApiState,
     caller: &Caller,
     user: &UserId,
@@ -130,25 +130,25 @@ pub(crate) async fn put(
     let channel = Channel::User(user.clone());
     // A token may have been issued by a clock that is ahead. One that is not applied yet could make this description
     // count for nothing.
-    if !api.is_all_applied(&channel, &[EventName::Profile]).await? {
+    if !api.wait_until_events_applied(&channel, &[EventName::Profile]).await? {
         return Err(Error::unavailable("The person", &"the last description is not applied yet"));
     }
-    let known_at = described_at(api, channel.shard(api.shards), user).await?.and_then(|(at, _)| at);
+    let known_at = read_stored_profile(api, channel.shard(api.shards), user).await?.and_then(|(at, _)| at);
     let issued_at = (Timestamp::now().unix_ms() / 1_000).max(known_at.unwrap_or(0));
     let profile = Event::Profile(Profile { user: user.clone(), issued_at, change });
-    let (written, applied) = idempotent_write::write(api, caller, &channel, profile, request).await?;
+    let (written, applied) = idempotent_write::write_one(api, caller, &channel, profile, request).await?;
     if written.is_new {
-        contacts::tell(api, user, written.event).await;
+        contacts::publish_to_contacts(api, user, written.event).await;
     }
     Ok((show(api, caller, user).await?, applied))
 }
 
 /// Whether a person has a socket open, and in which rooms they are, of those that the caller may enter.
-pub(crate) async fn presence(
+pub(crate) async fn presence_of(
     api: &ApiState,
     caller: &Caller,
     user: &UserId,
 ) -> Result<(bool, Vec<RoomId>), Error> {
     let is_online = presence::is_online(&api.pool, api.shards, user).await?;
-    Ok((is_online, room_lists::with(&api.pool, api.shards, caller, user).await?))
+    Ok((is_online, room_lists::list_rooms_of_person(&api.pool, api.shards, caller, user).await?))
 }

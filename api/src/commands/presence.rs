@@ -9,13 +9,13 @@ use protocol::{
 };
 
 use super::{
-    append::{self, WriteRequest},
-    request::RequestContext,
+    log_write::{self, WriteRequest},
+    request_context::RequestContext,
 };
 use crate::commands::state::ApiState;
 
 /// Appends what a node says of a person. Its counter makes each change its own.
-pub(crate) async fn tell(
+pub(crate) async fn append_presence_change(
     api: &ApiState,
     incarnation: u64,
     change: PresenceChange,
@@ -35,5 +35,5 @@ pub(crate) async fn tell(
     let id = MsgId::new(&user, &channel, event.name(), &format!("{incarnation}:{counter}"));
     let headers =
         vec![(header::INCARNATION, incarnation.to_string()), (header::COUNTER, counter.to_string())];
-    append::append(api, request, WriteRequest { channel: &channel, event, id, headers }).await.map(drop)
+    log_write::append(api, request, WriteRequest { channel: &channel, event, id, headers }).await.map(drop)
 }

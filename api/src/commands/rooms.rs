@@ -12,9 +12,9 @@ use protocol::{
 
 use super::{
     access_after,
-    append::Written,
     idempotent_write::{self, IdempotentWrite},
-    request::RequestContext,
+    log_write::WrittenEvent,
+    request_context::RequestContext,
     require_join, require_manage, require_read, teams, topics,
 };
 use crate::access::{RoomAccess, RoomSnapshot};
@@ -23,7 +23,7 @@ use crate::{
     queries::{
         members::Members,
         room_lists,
-        rooms::{self, PresentPeople, Room},
+        rooms::{self, PresentPeople, RoomView},
     },
 };
 
@@ -37,7 +37,7 @@ pub(crate) struct NewRoom {
 }
 
 impl NewRoom {
-    fn check(&self) -> Result<(), Error> {
+    fn validate(&self) -> Result<(), Error> {
         text::required_line("name", &self.name, text::NAME_MAX)?;
         let description = self.description.as_deref().unwrap_or("");
         text::optional_line("description", description, text::DESCRIPTION_MAX)?;
@@ -53,15 +53,15 @@ impl NewRoom {
 }
 
 /// Makes a room, and lets in the people it names. Answers whether Postgres has all of it.
-pub(crate) async fn make(
+pub(crate) async fn create(
     api: &ApiState,
     caller: &Caller,
     make: NewRoom,
     request: &RequestContext<'_>,
-) -> Result<(Room, bool), Error> {
-    make.check()?;
+) -> Result<(RoomView, bool), Error> {
+    make.validate()?;
     if let Some(team) = make.team {
-        teams::manage(api, team, caller).await?;
+        teams::require_manage(api, team, caller).await?;
     }
     let kind = match (make.team, make.private) {
         (Some(_), _) => RoomKind::Team,
@@ -90,7 +90,7 @@ pub(crate) async fn make(
     };
     let event = if kind == RoomKind::Public { Event::Chatroom(made) } else { Event::RoomMade(made) };
     let mut control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
-    let Written { position, event, .. } = control.append(&Channel::System, event).await?;
+    let WrittenEvent { position, event, .. } = control.append(&Channel::System, event).await?;
     let (Event::Chatroom(made) | Event::RoomMade(made)) = event else {
         return Err(Error::internal(&"a new room is stored as something else"));
     };
@@ -100,12 +100,12 @@ pub(crate) async fn make(
         control.append(&Channel::Room(room), Event::MemberAdd(member)).await?;
     }
     let applied = control.wait_until_applied().await;
-    Ok((as_made(room, made), applied))
+    Ok((view_of_new_room(room, made), applied))
 }
 
 /// A room as it is right after it was made.
-pub(super) fn as_made(id: RoomId, made: RoomEvent) -> Room {
-    Room {
+pub(super) fn view_of_new_room(id: RoomId, made: RoomEvent) -> RoomView {
+    RoomView {
         id,
         name: made.name,
         description: made.description,
@@ -113,34 +113,38 @@ pub(super) fn as_made(id: RoomId, made: RoomEvent) -> Room {
         creator: made.user,
         team: made.team,
         created_at: made.created_at,
-        active: true,
-        users: Members::of(made.users),
-        present: PresentPeople::Named(vec![]),
+        is_active: true,
+        users: Members::from_users(made.users),
+        participants: PresentPeople::Named(vec![]),
         activity: made.created_at,
         unread: 0,
     }
 }
 
-async fn row(api: &ApiState, caller: &Caller, facts: &RoomSnapshot) -> Result<Room, Error> {
-    match rooms::room(&api.pool, api.shards, facts.id, &caller.user).await? {
+async fn read_view(api: &ApiState, caller: &Caller, facts: &RoomSnapshot) -> Result<RoomView, Error> {
+    match rooms::read(&api.pool, api.shards, facts.id, &caller.user).await? {
         Some(room) => Ok(room),
         // It is in the log, and not in Postgres yet.
-        None => Ok(Room::from(facts)),
+        None => Ok(RoomView::from(facts)),
     }
 }
 
 /// A room as the caller sees it.
-pub(crate) async fn show(api: &ApiState, caller: &Caller, room: RoomId) -> Result<Room, Error> {
+pub(crate) async fn show(api: &ApiState, caller: &Caller, room: RoomId) -> Result<RoomView, Error> {
     let access = require_read(api, room, caller).await?;
-    row(api, caller, &access.room).await
+    read_view(api, caller, &access.room).await
 }
 
 /// A room that the caller enters, and by what right; who is there knows the node that they enter by. While
 /// Postgres does not answer, what is kept of the room must do.
-pub(crate) async fn join(api: &ApiState, caller: &Caller, room: RoomId) -> Result<(Room, RoomAccess), Error> {
+pub(crate) async fn join(
+    api: &ApiState,
+    caller: &Caller,
+    room: RoomId,
+) -> Result<(RoomView, RoomAccess), Error> {
     let access = require_join(api, room, caller).await?;
-    let mut room = Room::from(&*access.room);
-    match rooms::traffic(&api.pool, api.shards, access.room.id, &caller.user).await {
+    let mut room = RoomView::from(&*access.room);
+    match rooms::activity_and_unread(&api.pool, api.shards, access.room.id, &caller.user).await {
         Ok(Some((activity, unread))) => (room.activity, room.unread) = (activity, unread),
         // It is in the log, and not in Postgres yet: nobody has written there.
         Ok(None) => {}
@@ -151,13 +155,13 @@ pub(crate) async fn join(api: &ApiState, caller: &Caller, room: RoomId) -> Resul
 }
 
 /// A room is a topic of that category.
-pub(crate) async fn topic(api: &ApiState, room: RoomId, category: &str) -> Result<(), Error> {
+pub(crate) async fn require_topic(api: &ApiState, room: RoomId, category: &str) -> Result<(), Error> {
     if rooms::is_topic(&api.pool, room, category).await? { Ok(()) } else { Err(Error::not_found()) }
 }
 
 /// A part of the list of rooms.
 pub(crate) struct RoomPage {
-    pub(crate) rooms: Vec<Room>,
+    pub(crate) rooms: Vec<RoomView>,
     /// Where there may be more: it goes on before this one.
     pub(crate) next: Option<RoomId>,
 }
@@ -169,8 +173,8 @@ pub(crate) async fn list(
     before: Option<RoomId>,
     limit: i64,
 ) -> Result<RoomPage, Error> {
-    let found = room_lists::visible(&api.pool, api.shards, caller, before, limit).await?;
-    let rooms = rooms::rooms(&api.pool, api.shards, &found.ids, &caller.user).await?;
+    let found = room_lists::list_visible(&api.pool, api.shards, caller, before, limit).await?;
+    let rooms = rooms::read_many(&api.pool, api.shards, &found.ids, &caller.user).await?;
     Ok(RoomPage { rooms, next: found.next })
 }
 
@@ -182,13 +186,13 @@ pub(crate) struct RoomChange {
 }
 
 /// Changes a room. Answers whether Postgres has it.
-pub(crate) async fn change(
+pub(crate) async fn update(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
     change: RoomChange,
     request: &RequestContext<'_>,
-) -> Result<(Room, bool), Error> {
+) -> Result<(RoomView, bool), Error> {
     let RoomChange { name, description, private } = change;
     if let Some(name) = &name {
         text::required_line("name", name, text::NAME_MAX)?;
@@ -203,7 +207,7 @@ pub(crate) async fn change(
         return Err(Error::new(ErrorCode::Conflict, detail));
     }
     if facts.kind == RoomKind::Topic {
-        topics::check_change(name.as_deref(), description.as_deref())?;
+        topics::require_change_allowed(name.as_deref(), description.as_deref())?;
     }
     let now = access_after(api, room, &[], &[EventName::RoomUpdate]).await?;
     let stands = |now: &RoomSnapshot| {
@@ -212,13 +216,13 @@ pub(crate) async fn change(
             && private.is_none_or(|private| private == (now.kind == RoomKind::Private))
     };
     if now.is_some_and(|now| stands(&now.room)) {
-        return Ok((row(api, caller, &facts).await?, true));
+        return Ok((read_view(api, caller, &facts).await?, true));
     }
     let update = RoomUpdate { name, description, private, ..RoomUpdate::new(room, caller.user.clone()) };
     let event = Event::RoomUpdate(update);
     let (written, applied) =
-        idempotent_write::write(api, caller, &Channel::Room(room), event, request).await?;
-    let mut room = row(api, caller, &facts).await?;
+        idempotent_write::write_one(api, caller, &Channel::Room(room), event, request).await?;
+    let mut room = read_view(api, caller, &facts).await?;
     if let (Event::RoomUpdate(update), false) = (written.event, applied) {
         // What was decided, though reads can't see it yet.
         room.name = update.name.unwrap_or(room.name);
@@ -243,21 +247,21 @@ pub(crate) async fn close(
     if !access.can_manage(caller) {
         return Err(Error::forbidden());
     }
-    shut(api, caller, room, request).await
+    close_authorized(api, caller, room, request).await
 }
 
 /// Closes a room for one who was found to have the right to it. Answers whether Postgres has it.
-pub(super) async fn shut(
+pub(super) async fn close_authorized(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
     request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
-    if access_after(api, room, &[], &[EventName::RoomUpdate]).await?.is_some_and(|now| now.room.closed) {
+    if access_after(api, room, &[], &[EventName::RoomUpdate]).await?.is_some_and(|now| now.room.is_closed) {
         return Ok(true);
     }
     let update = RoomUpdate { closed: Some(true), ..RoomUpdate::new(room, caller.user.clone()) };
-    Ok(idempotent_write::write(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request)
+    Ok(idempotent_write::write_one(api, caller, &Channel::Room(room), Event::RoomUpdate(update), request)
         .await?
         .1)
 }

@@ -31,16 +31,16 @@ pub(crate) async fn confirm_access(
     callers: Vec<Caller>,
 ) -> Result<ConfirmReply, Error> {
     if let Some(team) = team {
-        let (team, grant) = teams::granted(api, team, &callers).await?;
-        return Ok(confirmed(callers, false, grant, |caller| team.has(caller)));
+        let (team, grant) = teams::read_team_grant(api, team, &callers).await?;
+        return Ok(confirm_reply(callers, false, grant, |caller| team.includes(caller)));
     }
     let people: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
     let access = api.access.load(room, &people, Instant::now()).await?;
-    let closed = access.room.closed;
-    Ok(confirmed(callers, closed, access.grant(), |caller| !closed && access.can_join(caller)))
+    let closed = access.room.is_closed;
+    Ok(confirm_reply(callers, closed, access.grant(), |caller| !closed && access.can_join(caller)))
 }
 
-fn confirmed(
+fn confirm_reply(
     mut callers: Vec<Caller>,
     closed: bool,
     grant: AccessGrant,
@@ -58,11 +58,11 @@ pub(crate) async fn list_participants(
 ) -> Result<ParticipantsReply, Error> {
     let ParticipantsRequest { room, after, is_paged, .. } = request;
     if !is_paged {
-        return presence::participants(&api.pool, api.shards, room, None, i64::MAX).await;
+        return presence::list_participants(&api.pool, api.shards, room, None, i64::MAX).await;
     }
-    let mut page = presence::participants(&api.pool, api.shards, room, after, PARTICIPANTS_PAGE).await?;
-    let is_full = page::is_full(&page.present, PARTICIPANTS_PAGE);
-    let fitted = page::fit_page(page.present, page::reply_max_bytes(api.client.max_payload()))?;
+    let mut page = presence::list_participants(&api.pool, api.shards, room, after, PARTICIPANTS_PAGE).await?;
+    let is_full = page::is_full_page(&page.present, PARTICIPANTS_PAGE);
+    let fitted = page::fit_page(page.present, page::reply_max_bytes(api.nats_client.max_payload()))?;
     let last = fitted.entries.last().filter(|_| is_full || fitted.is_cut);
     page.next = last.map(|last| ParticipantKey { user: last.user.clone(), incarnation: last.incarnation });
     page.present = fitted.entries;
@@ -77,9 +77,10 @@ pub(crate) async fn list_participants(
 pub(crate) async fn allow_signal(api: &ApiState, caller: &Caller, user: &UserId) -> Result<(), Error> {
     let other = Caller { user: user.clone(), is_admin: false, org_id: None };
     let people = [&caller.user, user];
-    let may = |access: &RoomAccess| !access.room.closed && access.can_join(caller) && access.can_join(&other);
-    let rooms = presence::in_common(&api.pool, api.shards, &caller.user, user).await?;
-    for room in presence::were_in(&api.pool, api.shards, &rooms, people).await? {
+    let may =
+        |access: &RoomAccess| !access.room.is_closed && access.can_join(caller) && access.can_join(&other);
+    let rooms = presence::list_rooms_in_common(&api.pool, api.shards, &caller.user, user).await?;
+    for room in presence::list_rooms_visited_by_both(&api.pool, api.shards, &rooms, people).await? {
         if may(&api.access.room_access(room, &people, may).await?) {
             return Ok(());
         }

@@ -16,32 +16,32 @@ use super::require_read;
 use crate::{
     commands::state::ApiState,
     page,
-    queries::search::{self, FoundMessage, SearchCursor, SearchQuery},
+    queries::search::{self, SearchCursor, SearchQuery, SearchResults},
 };
 
 /// Searches of a node at a time.
-pub(crate) const AT_ONCE: usize = 3;
+pub(crate) const CONCURRENT_SEARCHES_MAX: usize = 3;
 /// How long one waits for its turn.
-const TURN: Duration = Duration::from_secs(2);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Finds messages, newest first, and says where to go on.
 pub(crate) async fn search(
     api: &ApiState,
     caller: &Caller,
     query: SearchQuery<'_>,
-) -> Result<(FoundMessage, Option<SearchCursor>), Error> {
+) -> Result<(SearchResults, Option<SearchCursor>), Error> {
     text::required_line("q", query.words, text::QUERY_MAX)?;
     if let Some(room) = query.room {
         require_read(api, room, caller).await?;
     }
     let mut found = {
-        let _under_way = api.limits.search(caller)?;
-        let turn = timeout(TURN, api.searches.acquire()).await;
+        let _under_way = api.limits.start_search(caller)?;
+        let turn = timeout(QUEUE_TIMEOUT, api.search_permits.acquire()).await;
         let _turn =
             turn.map_err(|_| Error::new(ErrorCode::Unavailable, "Too many search now. Try again."))?;
         search::search(&api.pool, api.shards, caller, &query).await?
     };
-    let is_full = page::is_full(&found.messages, query.limit);
+    let is_full = page::is_full_page(&found.messages, query.limit);
     let last = found.messages.last().filter(|_| is_full);
     let next = last.map(|(room, message)| (message.created_at, *room, message.id));
     // The rows may lack a removal that was heard already.

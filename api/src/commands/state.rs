@@ -16,72 +16,72 @@ use quick_cache::sync::Cache;
 use service::{origin::OriginArgs, rate::AddressArgs, token::TokenVerifier};
 use tokio::sync::Semaphore;
 
-use super::{marks::ReadMarkThrottle, match_rooms};
+use super::{match_rooms, read_marks::ReadMarkThrottle};
 use crate::{
     access::AccessCache,
     config::SupportArgs,
-    database::{APPLIED_TIMEOUT, Database},
+    database::{APPLIED_TIMEOUT, ReadPool},
     limits::ApiLimits,
-    media::PictureStore,
     page,
     persister_lag::PersisterLag,
+    pictures::PictureStore,
 };
 
 /// How long a request may try to append.
 pub(crate) const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One api node, cheap to clone.
-pub(crate) type Api = Arc<ApiState>;
+pub(crate) type SharedApiState = Arc<ApiState>;
 
 /// What the node holds. It keeps nothing that another node would miss.
 pub(crate) struct ApiState {
     pub(crate) appender: Appender,
     pub(crate) applied: AppliedWatch,
-    pub(crate) client: Client,
+    pub(crate) nats_client: Client,
     pub(crate) jetstream: Context,
     pub(crate) shards: ShardCount,
-    pub(crate) pool: Database,
+    pub(crate) pool: ReadPool,
     pub(crate) access: Arc<AccessCache>,
     pub(crate) persister_lag: PersisterLag,
-    pub(crate) marks: ReadMarkThrottle,
+    pub(crate) read_marks: ReadMarkThrottle,
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) origins: OriginArgs,
-    pub(crate) text_max: usize,
+    pub(crate) text_max_chars: usize,
     /// Balance below which direct rooms say that an account is low.
     pub(crate) low_account: f64,
     pub(crate) limits: ApiLimits,
-    pub(crate) address: AddressArgs,
-    pub(crate) support: SupportArgs,
+    pub(crate) client_address_args: AddressArgs,
+    pub(crate) support_args: SupportArgs,
     /// The categories of topics.
-    pub(crate) topics: Vec<String>,
-    pub(crate) media: PictureStore,
+    pub(crate) topic_categories: Vec<String>,
+    pub(crate) pictures: PictureStore,
     /// Turns to search.
-    pub(crate) searches: Semaphore,
+    pub(crate) search_permits: Semaphore,
     /// When the newest token of a person was issued whose claims this node knows to be stored, in seconds since 1970.
-    pub(crate) profiles: Cache<UserId, i64>,
+    pub(crate) profile_issued_at: Cache<UserId, i64>,
     /// The two of match rooms that somebody writes in.
-    pub(crate) matches: match_rooms::RecentMatchRooms,
+    pub(crate) match_rooms: match_rooms::RecentMatchRooms,
 }
 
 impl ApiState {
     /// Largest data of an answer to a socket's action, in bytes.
     pub(crate) fn socket_max_bytes(&self) -> usize {
-        page::socket_max_bytes(self.client.max_payload())
+        page::socket_max_bytes(self.nats_client.max_payload())
     }
 
     /// Waits until an event is in Postgres. False where it is not, a second later.
-    pub(crate) async fn is_applied(&self, shard: Shard, seq: u64) -> bool {
+    pub(crate) async fn wait_until_applied(&self, shard: Shard, seq: u64) -> bool {
         self.applied.wait(shard, seq, APPLIED_TIMEOUT).await
     }
 
     /// The same, of an event by its place.
-    pub(crate) async fn has_applied(&self, position: LogPosition) -> bool {
-        self.is_applied(position.shard, position.seq).await
+    pub(crate) async fn wait_until_position_applied(&self, position: LogPosition) -> bool {
+        self.wait_until_applied(position.shard, position.seq).await
     }
 
     /// Waits until every event of these names that was acknowledged of a channel is in Postgres. False
     /// where one is not, a second later.
-    pub(crate) async fn is_all_applied(
+    pub(crate) async fn wait_until_events_applied(
         &self,
         channel: &Channel,
         events: &[EventName],
@@ -92,6 +92,6 @@ impl ApiState {
         });
         let last = try_join_all(last).await.map_err(|error| Error::unavailable("The log", &error))?;
         let Some(last) = last.into_iter().flatten().map(|stored| stored.seq).max() else { return Ok(true) };
-        Ok(self.is_applied(channel.shard(self.shards), last).await)
+        Ok(self.wait_until_applied(channel.shard(self.shards), last).await)
     }
 }

@@ -9,13 +9,13 @@ use std::net::IpAddr;
 use super::{
     idempotent_write::IdempotentWrite,
     messages::{self, NewMessage, SenderAccess},
-    request::RequestContext,
+    request_context::RequestContext,
     require_open, rooms,
     unique_rooms::{self, UniqueRoom},
 };
 use crate::{
     commands::state::ApiState,
-    config::Visitors,
+    config::VisitorIdentity,
     page,
     queries::{
         messages::{self as stored, HistoryPage, Message},
@@ -35,7 +35,7 @@ use protocol::{
 /// Most open rooms in an answer.
 const ROOMS_MAX: i64 = 500;
 /// Rooms, open and closed, that are looked at for an answer.
-const ROOMS_AMONG: i64 = 5_000;
+const ROOMS_SCANNED_MAX: i64 = 5_000;
 /// Most messages in an answer.
 const MESSAGES_MAX: i64 = 500;
 /// Length of a key in digits.
@@ -59,7 +59,7 @@ pub(crate) struct NewSupportMessage {
 }
 
 /// The id of a visitor without a token.
-pub(crate) fn visitor(name: &str) -> Result<UserId, Error> {
+pub(crate) fn visitor_id(name: &str) -> Result<UserId, Error> {
     format!("{}{name}", UserId::VISITOR).parse().map_err(|_| {
         let most = UserId::MAX_LEN - UserId::VISITOR.len();
         Error::bad_request(format!("user_id: must be 1 to {most} of letters, digits and {}", UserId::MARKS))
@@ -78,27 +78,27 @@ pub(crate) struct SupportCaller {
 
 impl SupportCaller {
     /// Counts a write of a visitor; one with a token was counted before.
-    fn count(&self, api: &ApiState) -> Result<(), Error> {
-        if self.caller.is_some() { Ok(()) } else { api.limits.visitor_write(self.address) }
+    fn count_write(&self, api: &ApiState) -> Result<(), Error> {
+        if self.caller.is_some() { Ok(()) } else { api.limits.count_visitor_write(self.address) }
     }
 
     /// The author of a message in a room whose key was given: the person of the token, else the room's visitor.
-    fn writer(&self, api: &ApiState, room: &SupportRoom) -> Result<Caller, Error> {
+    fn author_in(&self, api: &ApiState, room: &SupportRoom) -> Result<Caller, Error> {
         if let Some(caller) = &self.caller {
             return Ok(caller.clone());
         }
-        api.limits.visited_room(room.id)?;
-        Ok(without_token(visitor(&room.visitor)?))
+        api.limits.count_visited_room_write(room.id)?;
+        Ok(visitor_caller(visitor_id(&room.visitor)?))
     }
 
     /// The secret that a visit is bound to; `None` with a token, or where the configuration binds no visits.
-    fn pass(&self, api: &ApiState) -> Option<VisitorPass> {
-        let is_bound = self.caller.is_none() && api.support.support_visitors == Visitors::Bound;
+    fn visit_pass(&self, api: &ApiState) -> Option<VisitorPass> {
+        let is_bound = self.caller.is_none() && api.support_args.support_visitors == VisitorIdentity::Bound;
         is_bound.then(|| self.pass.clone().unwrap_or_else(VisitorPass::random))
     }
 }
 
-fn without_token(visitor: UserId) -> Caller {
+fn visitor_caller(visitor: UserId) -> Caller {
     Caller { user: visitor, is_admin: false, org_id: None }
 }
 
@@ -112,12 +112,12 @@ impl VisitorPass {
     pub(crate) const LEN: usize = 32;
 
     fn random() -> Self {
-        Self(random_digits(Self::LEN))
+        Self(random_hex(Self::LEN))
     }
 
     /// Reads a secret; `None` where the text is not of its form.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        (text.len() == Self::LEN && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        (text.len() == Self::LEN && text.bytes().all(is_hex_digit)).then(|| Self(text.to_owned()))
     }
 
     /// Its digits.
@@ -127,18 +127,18 @@ impl VisitorPass {
 }
 
 /// Random hexadecimal digits, `count` of them.
-fn random_digits(count: usize) -> String {
+fn random_hex(count: usize) -> String {
     let digit = || char::from_digit(rand::random_range(0..16), 16).unwrap_or('0');
     std::iter::repeat_with(digit).take(count).collect()
 }
 
 /// Whether a byte is a digit of a key or of a secret.
-fn is_digit(byte: u8) -> bool {
+fn is_hex_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
 /// The open room of a visit, made where there is none, and the secret with which the next visit gets the same room.
-pub(crate) async fn visit(
+pub(crate) async fn get_or_create_room(
     api: &ApiState,
     guest: &SupportCaller,
     visit: SupportVisit,
@@ -151,12 +151,13 @@ pub(crate) async fn visit(
     ] {
         text::required_line(field, text, text::NAME_MAX)?;
     }
-    let visitor = visitor(visit.user.as_str())?;
+    let visitor = visitor_id(visit.user.as_str())?;
     if guest.caller.as_ref().is_some_and(|caller| caller.user != visit.user) {
         return Err(Error::forbidden());
     }
-    guest.count(api)?;
-    let (caller, pass) = (guest.caller.clone().unwrap_or_else(|| without_token(visitor)), guest.pass(api));
+    guest.count_write(api)?;
+    let (caller, pass) =
+        (guest.caller.clone().unwrap_or_else(|| visitor_caller(visitor)), guest.visit_pass(api));
     let names = [
         RoomKind::Support.as_str(),
         caller.user.as_str(),
@@ -165,26 +166,26 @@ pub(crate) async fn visit(
         &visit.product_name,
     ];
     let names: Vec<&str> = names.into_iter().chain(pass.as_ref().map(VisitorPass::as_str)).collect();
-    let key = unique_rooms::key_of(&names);
-    let before = support::count(&api.pool, &visit.org_id, visit.user.as_str()).await?;
-    let made = Event::RoomMade(made(&caller, visit, before + 1));
+    let key = unique_rooms::unique_key(&names);
+    let before = support::count_rooms_of_visitor(&api.pool, &visit.org_id, visit.user.as_str()).await?;
+    let made = Event::RoomMade(new_room(&caller, visit, before + 1));
     let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
     let may_make = || match guest.caller {
         Some(_) => Ok(()),
         None => api.limits.visitor_rooms.count_address(guest.address),
     };
-    let UniqueRoom { room, made, .. } =
+    let UniqueRoom { room, new_room: made, .. } =
         unique_rooms::get_or_create_if(api, control, &key, made, may_make).await?;
-    if let Some(room) = support::room(&api.pool, api.shards, room).await? {
+    if let Some(room) = support::read(&api.pool, api.shards, room).await? {
         return Ok((room, pass));
     }
     // It is in the log, and not in Postgres yet.
-    let made = made.and_then(|made| SupportRoom::of(room, made.user, made.detail?));
+    let made = made.and_then(|made| SupportRoom::from_detail(room, made.user, made.detail?));
     let made = made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))?;
     Ok((made, pass))
 }
 
-fn made(caller: &Caller, visit: SupportVisit, ordinal: u32) -> RoomEvent {
+fn new_room(caller: &Caller, visit: SupportVisit, ordinal: u32) -> RoomEvent {
     let SupportVisit { user, org_id, portfolio_name, product_name } = visit;
     let now = Timestamp::now();
     RoomEvent {
@@ -202,7 +203,7 @@ fn made(caller: &Caller, visit: SupportVisit, ordinal: u32) -> RoomEvent {
         activity: now,
         unread: 0,
         detail: Some(RoomDetail::Support {
-            secret: random_digits(SECRET_LEN),
+            secret: random_hex(SECRET_LEN),
             visitor: user.as_str().to_owned(),
             org_id,
             portfolio_name,
@@ -218,61 +219,61 @@ fn made(caller: &Caller, visit: SupportVisit, ordinal: u32) -> RoomEvent {
 }
 
 /// The room that a key opens.
-async fn find(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
-    if secret.len() != SECRET_LEN || !secret.bytes().all(is_digit) {
+async fn find_room(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
+    if secret.len() != SECRET_LEN || !secret.bytes().all(is_hex_digit) {
         return Err(Error::not_found());
     }
-    if let Some(room) = support::of_secret(&api.pool, api.shards, secret).await? {
+    if let Some(room) = support::find_by_secret(&api.pool, api.shards, secret).await? {
         return Ok(room);
     }
     // A key is looked up in Postgres alone: it must have all that was acknowledged.
     let made = log::state(&api.jetstream, Shard::SYSTEM).await;
     let made = made.map_err(|error| Error::unavailable("The log", &error))?;
-    if !api.is_applied(Shard::SYSTEM, made.last).await {
+    if !api.wait_until_applied(Shard::SYSTEM, made.last).await {
         return Err(Error::unavailable("The room", &"the last rooms are not applied yet"));
     }
-    support::of_secret(&api.pool, api.shards, secret).await?.ok_or_else(Error::not_found)
+    support::find_by_secret(&api.pool, api.shards, secret).await?.ok_or_else(Error::not_found)
 }
 
 /// Says something in the room of that key, and waits until it can be read.
-pub(crate) async fn say(
+pub(crate) async fn send_message(
     api: &ApiState,
     guest: &SupportCaller,
     secret: &str,
     said: NewSupportMessage,
     request: &RequestContext<'_>,
 ) -> Result<(), Error> {
-    text::message_text("message_data", &said.text, api.text_max)?;
+    text::message_text("message_data", &said.text, api.text_max_chars)?;
     text::optional_line("auther", &said.auther, text::NAME_MAX)?;
     text::optional_line("message_type", &said.message_type, text::NAME_MAX)?;
-    guest.count(api)?;
-    let room = find(api, secret).await?;
-    let caller = guest.writer(api, &room)?;
-    require_open(&api.access.room_access(room.id, &[], |access| !access.room.closed).await?.room)?;
+    guest.count_write(api)?;
+    let room = find_room(api, secret).await?;
+    let caller = guest.author_in(api, &room)?;
+    require_open(&api.access.room_access(room.id, &[], |access| !access.room.is_closed).await?.room)?;
     let NewSupportMessage { text, side, auther, message_type } = said;
     let send = NewMessage {
         room: room.id,
         text: &text,
-        client_id: request.key,
+        client_id: request.idempotency_key,
         request,
         // The room's key has let them in.
         access: SenderAccess::Granted,
         detail: Some(MessageDetail::Support { side, auther, message_type }),
     };
     let sent = messages::send(api, &caller, send).await?;
-    api.is_applied(Channel::Room(room.id).shard(api.shards), sent.id.0).await;
+    api.wait_until_applied(Channel::Room(room.id).shard(api.shards), sent.id.0).await;
     Ok(())
 }
 
 /// The room of that key.
 pub(crate) async fn show(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
-    let room = find(api, secret).await?;
-    messages::settle(api, room.id).await?;
-    support::room(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
+    let room = find_room(api, secret).await?;
+    messages::wait_until_messages_applied(api, room.id).await?;
+    support::read(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
 }
 
 /// The refusal of a message's id that is none of the room's.
-pub(crate) fn not_of_room() -> Error {
+pub(crate) fn foreign_message_error() -> Error {
     Error::bad_request("before: must be the _id of a message of the room.")
 }
 
@@ -286,15 +287,15 @@ pub(crate) async fn history(
     secret: &str,
     before: Option<(RoomId, MessageId)>,
 ) -> Result<(SupportRoom, Vec<Message>, bool), Error> {
-    let room = find(api, secret).await?;
+    let room = find_room(api, secret).await?;
     if before.is_some_and(|(of, _)| of != room.id) {
-        return Err(not_of_room());
+        return Err(foreign_message_error());
     }
-    messages::settle(api, room.id).await?;
+    messages::wait_until_messages_applied(api, room.id).await?;
     let shard = Channel::Room(room.id).shard(api.shards);
-    let part = before.map_or(HistoryPage::Last, |(_, message)| HistoryPage::Before(message.0));
-    let messages = stored::page(&api.pool, shard, room.id, part, MESSAGES_MAX).await?;
-    let has_more = page::is_full(&messages, MESSAGES_MAX);
+    let part = before.map_or(HistoryPage::Newest, |(_, message)| HistoryPage::Before(message.0));
+    let messages = stored::list(&api.pool, shard, room.id, part, MESSAGES_MAX).await?;
+    let has_more = page::is_full_page(&messages, MESSAGES_MAX);
     Ok((room, messages, has_more))
 }
 
@@ -305,10 +306,10 @@ pub(crate) async fn close(
     secret: &str,
     request: &RequestContext<'_>,
 ) -> Result<(), Error> {
-    guest.count(api)?;
-    let room = find(api, secret).await?;
-    let caller = guest.writer(api, &room)?;
-    rooms::shut(api, &caller, room.id, request).await.map(drop)
+    guest.count_write(api)?;
+    let room = find_room(api, secret).await?;
+    let caller = guest.author_in(api, &room)?;
+    rooms::close_authorized(api, &caller, room.id, request).await.map(drop)
 }
 
 /// The open rooms about a product, with their keys: for the organisation's agents, and for admins.
@@ -321,13 +322,14 @@ pub(crate) async fn list(
 ) -> Result<SupportRoomPage, Error> {
     text::required_line("org_id", org_id, text::NAME_MAX)?;
     text::required_line("product_name", product_name, text::NAME_MAX)?;
-    if !api.support.support_open {
+    if !api.support_args.support_open {
         let caller = caller.ok_or_else(Error::token_needed)?;
         if !caller.is_admin && caller.org_id.as_deref() != Some(org_id) {
             return Err(Error::forbidden());
         }
     }
-    support::list(&api.pool, api.shards, (org_id, product_name), before, ROOMS_MAX, ROOMS_AMONG).await
+    support::list_open(&api.pool, api.shards, (org_id, product_name), before, ROOMS_MAX, ROOMS_SCANNED_MAX)
+        .await
 }
 
 #[cfg(test)]
@@ -336,11 +338,11 @@ mod tests {
 
     #[test]
     fn no_visitor_is_whom_a_token_could_name() {
-        let named = visitor("7").expect("a visitor");
+        let named = visitor_id("7").expect("a visitor");
         assert_eq!(named.as_str(), "visitor:7");
-        assert!(visitor(&"x".repeat(56)).is_ok());
+        assert!(visitor_id(&"x".repeat(56)).is_ok());
         for bad in ["a b", "a\0", "ä", &"x".repeat(57)] {
-            let error = visitor(bad).expect_err("no visitor");
+            let error = visitor_id(bad).expect_err("no visitor");
             assert_eq!(
                 error.detail,
                 format!("user_id: must be 1 to 56 of letters, digits and {}", UserId::MARKS)
@@ -351,17 +353,17 @@ mod tests {
     #[test]
     fn pass_is_read_as_it_was_written_and_nothing_else_is() {
         let pass = VisitorPass::random();
-        assert_eq!(VisitorPass::read(pass.as_str()), Some(pass.clone()));
+        assert_eq!(VisitorPass::parse(pass.as_str()), Some(pass.clone()));
         assert_ne!(VisitorPass::random(), pass);
         for bad in ["", "0", &pass.as_str().to_uppercase().replace('0', "A"), &format!("{}0", pass.as_str())]
         {
-            assert_eq!(VisitorPass::read(bad), None, "{bad}");
+            assert_eq!(VisitorPass::parse(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn a_room_has_a_key_of_its_own() {
-        let caller = Caller { user: visitor("7").expect("a visitor"), is_admin: false, org_id: None };
+        let caller = Caller { user: visitor_id("7").expect("a visitor"), is_admin: false, org_id: None };
         let visit = || SupportVisit {
             user: "7".parse().expect("an id"),
             org_id: "acme".to_owned(),
@@ -369,8 +371,9 @@ mod tests {
             product_name: "QR".to_owned(),
         };
         let room = |ordinal| {
-            let made = made(&caller, visit(), ordinal);
-            SupportRoom::of(RoomId(1), made.user, made.detail.expect("a detail")).expect("a support room")
+            let made = new_room(&caller, visit(), ordinal);
+            SupportRoom::from_detail(RoomId(1), made.user, made.detail.expect("a detail"))
+                .expect("a support room")
         };
         let (one, other) = (room(1), room(2));
         assert_ne!(one.secret, other.secret);

@@ -12,10 +12,10 @@ use protocol::{
 };
 
 use super::{
-    append::Written,
     idempotent_write::{self, IdempotentWrite},
     invitations,
-    request::RequestContext,
+    log_write::WrittenEvent,
+    request_context::RequestContext,
 };
 use crate::{
     access::RetryBudget,
@@ -23,18 +23,18 @@ use crate::{
     database::APPLIED_TIMEOUT,
     queries::{
         members::{self, Members},
-        teams::{self, Team, TeamSnapshot},
+        teams::{self, TeamSnapshot, TeamView},
     },
 };
 
 /// Makes a team of the people named. Answers whether Postgres has all of it.
-pub(crate) async fn make(
+pub(crate) async fn create(
     api: &ApiState,
     caller: &Caller,
     name: String,
     mut users: Vec<UserId>,
     request: &RequestContext<'_>,
-) -> Result<(Team, bool), Error> {
+) -> Result<(TeamView, bool), Error> {
     text::required_line("name", &name, text::NAME_MAX)?;
     if users.len() > text::ROOM_USERS_MAX {
         let detail = format!("users: must name at most {} people.", text::ROOM_USERS_MAX);
@@ -44,7 +44,8 @@ pub(crate) async fn make(
     users.dedup();
     let made = TeamEvent { name, users, user: caller.user.clone(), created_at: Timestamp::now() };
     let mut control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::TeamMade, request);
-    let Written { position, event, .. } = control.append(&Channel::System, Event::TeamMade(made)).await?;
+    let WrittenEvent { position, event, .. } =
+        control.append(&Channel::System, Event::TeamMade(made)).await?;
     let Event::TeamMade(made) = event else {
         return Err(Error::internal(&"a new team is stored as something else"));
     };
@@ -55,16 +56,16 @@ pub(crate) async fn make(
     }
     let applied = control.wait_until_applied().await;
     let TeamEvent { name, users, user: creator, created_at } = made;
-    let users = Members::of(users);
-    Ok((Team { id: team, name, creator, users, created_at }, applied))
+    let users = Members::from_users(users);
+    Ok((TeamView { id: team, name, creator, users, created_at }, applied))
 }
 
 /// A team as Postgres has it, nothing missing that was heard of it, and which of these people belong to it.
-async fn team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<TeamSnapshot, Error> {
+async fn read_team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<TeamSnapshot, Error> {
     let mut is_made = false;
     let mut tries = RetryBudget::within(APPLIED_TIMEOUT);
     loop {
-        if let Some(found) = teams::team(&api.pool, api.shards, id, asked).await? {
+        if let Some(found) = teams::read_snapshot(&api.pool, api.shards, id, asked).await? {
             if api.access.is_fresh_for_team(id, found.as_of, &mut tries).await? {
                 return Ok(found);
             }
@@ -75,51 +76,51 @@ async fn team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<TeamSnaps
         }
         is_made = true;
         let made = log::get_event(&api.jetstream, Shard::SYSTEM, id.0, &[EventName::TeamMade]).await?;
-        if made.is_some() && !api.is_applied(Shard::SYSTEM, id.0).await {
+        if made.is_some() && !api.wait_until_applied(Shard::SYSTEM, id.0).await {
             return Err(Error::unavailable("The team", &"it is not applied yet"));
         }
         // It is applied now, or has left the log since and was applied before, or there is none.
     }
 }
 
-fn may_manage(team: &Team, caller: &Caller) -> bool {
+fn may_manage(team: &TeamView, caller: &Caller) -> bool {
     caller.is_admin || team.creator == caller.user
 }
 
 impl TeamSnapshot {
     /// Whether the caller, one of those who were asked about, belongs to the team, or manages it.
-    pub(super) fn has(&self, caller: &Caller) -> bool {
+    pub(super) fn includes(&self, caller: &Caller) -> bool {
         may_manage(&self.team, caller) || self.members.contains(&caller.user)
     }
 }
 
 /// A team, seen with these callers, and by what right those of them that it has follow its channel.
-pub(super) async fn granted(
+pub(super) async fn read_team_grant(
     api: &ApiState,
     id: TeamId,
     callers: &[Caller],
 ) -> Result<(TeamSnapshot, AccessGrant), Error> {
     let asked: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
-    let found = team(api, id, &asked).await?;
+    let found = read_team(api, id, &asked).await?;
     let grant =
         AccessGrant { public: false, pair: false, as_of: found.as_of, team: None, last_event: found.as_of };
     Ok((found, grant))
 }
 
 /// By what right the caller follows the channel of a team; to others it does not exist.
-pub(crate) async fn follow(api: &ApiState, caller: &Caller, id: TeamId) -> Result<AccessGrant, Error> {
-    let (found, grant) = granted(api, id, std::slice::from_ref(caller)).await?;
-    if found.has(caller) { Ok(grant) } else { Err(Error::not_found()) }
+pub(crate) async fn require_grant(api: &ApiState, caller: &Caller, id: TeamId) -> Result<AccessGrant, Error> {
+    let (found, grant) = read_team_grant(api, id, std::slice::from_ref(caller)).await?;
+    if found.includes(caller) { Ok(grant) } else { Err(Error::not_found()) }
 }
 
 /// A team of the caller's; to others it does not exist.
-pub(crate) async fn show(api: &ApiState, caller: &Caller, id: TeamId) -> Result<Team, Error> {
-    let found = team(api, id, &[&caller.user]).await?;
-    if found.has(caller) { Ok(found.team) } else { Err(Error::not_found()) }
+pub(crate) async fn show(api: &ApiState, caller: &Caller, id: TeamId) -> Result<TeamView, Error> {
+    let found = read_team(api, id, &[&caller.user]).await?;
+    if found.includes(caller) { Ok(found.team) } else { Err(Error::not_found()) }
 }
 
 /// Up to `limit` of who belongs to a team of the caller's, after that one, in the order of their ids.
-pub(crate) async fn names(
+pub(crate) async fn list_members(
     api: &ApiState,
     caller: &Caller,
     id: TeamId,
@@ -127,11 +128,11 @@ pub(crate) async fn names(
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
     show(api, caller, id).await?;
-    members::of_team(&api.pool, api.shards, id, after, limit).await
+    members::list_team_members(&api.pool, api.shards, id, after, limit).await
 }
 
 /// The caller may change the team.
-pub(crate) async fn manage(api: &ApiState, id: TeamId, caller: &Caller) -> Result<(), Error> {
+pub(crate) async fn require_manage(api: &ApiState, id: TeamId, caller: &Caller) -> Result<(), Error> {
     let team = show(api, caller, id).await?;
     if may_manage(&team, caller) { Ok(()) } else { Err(Error::forbidden()) }
 }
@@ -142,17 +143,17 @@ pub(crate) async fn list(
     caller: &Caller,
     before: Option<TeamId>,
     limit: i64,
-) -> Result<Vec<Team>, Error> {
+) -> Result<Vec<TeamView>, Error> {
     teams::list(&api.pool, api.shards, caller, before, limit).await
 }
 
 /// Whether a person belongs to the team by all that was acknowledged; `None` where Postgres has not got it in time.
 pub(super) async fn is_member(api: &ApiState, id: TeamId, user: &UserId) -> Result<Option<bool>, Error> {
     let events = [EventName::TeamMemberAdd, EventName::TeamMemberRemove];
-    if !api.is_all_applied(&Channel::Team(id), &events).await? {
+    if !api.wait_until_events_applied(&Channel::Team(id), &events).await? {
         return Ok(None);
     }
-    Ok(Some(team(api, id, &[user]).await?.members.contains(user)))
+    Ok(Some(read_team(api, id, &[user]).await?.members.contains(user)))
 }
 
 /// A person belongs to the team from now on. Answers whether Postgres has it.
@@ -163,12 +164,12 @@ pub(crate) async fn add(
     user: UserId,
     request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
-    manage(api, id, caller).await?;
+    require_manage(api, id, caller).await?;
     if is_member(api, id, &user).await? == Some(true) {
         return Ok(true);
     }
     let event = Event::TeamMemberAdd(TeamMember { team: id, user, by: caller.user.clone() });
-    Ok(idempotent_write::write(api, caller, &Channel::Team(id), event, request).await?.1)
+    Ok(idempotent_write::write_one(api, caller, &Channel::Team(id), event, request).await?.1)
 }
 
 /// A person belongs to it no more; everyone may do that to himself. Answers whether Postgres has it.
@@ -182,9 +183,9 @@ pub(crate) async fn remove(
     if user == caller.user {
         show(api, caller, id).await?;
     } else {
-        manage(api, id, caller).await?;
+        require_manage(api, id, caller).await?;
     }
     let event = Event::TeamMemberRemove(TeamMember { team: id, user: user.clone(), by: caller.user.clone() });
     let is_out = is_member(api, id, &user).await? == Some(false);
-    invitations::put_out(api, caller, &Channel::Team(id), event, &user, is_out, request).await
+    invitations::remove_and_decline(api, caller, &Channel::Team(id), event, &user, is_out, request).await
 }

@@ -12,13 +12,13 @@ use protocol::{
 
 use super::{
     idempotent_write::IdempotentWrite,
-    request::RequestContext,
+    request_context::RequestContext,
     require_manage, rooms,
     unique_rooms::{self, UniqueRoom},
 };
 use crate::{
     commands::state::ApiState,
-    media::DecodedPicture,
+    pictures::DecodedPicture,
     queries::{
         people,
         topics::{self, Topic},
@@ -30,7 +30,7 @@ pub(crate) const TITLE_MAX: usize = 70;
 /// The longest description.
 pub(crate) const DESCRIPTION_MAX: usize = 400;
 /// Topics on a page.
-pub(crate) const PAGE: u64 = 100;
+pub(crate) const PAGE_SIZE: u64 = 100;
 
 /// A topic to make. Its category is one of the configuration's.
 pub(crate) struct NewTopic {
@@ -41,7 +41,7 @@ pub(crate) struct NewTopic {
 }
 
 /// Makes a topic; `None` where another has that title.
-pub(crate) async fn make(
+pub(crate) async fn create(
     api: &ApiState,
     caller: &Caller,
     make: NewTopic,
@@ -52,32 +52,33 @@ pub(crate) async fn make(
     text::optional_line("description", description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
     // Before anything is kept: what is made is answered, whatever becomes unreachable.
     let shard = Channel::User(caller.user.clone()).shard(api.shards);
-    let person = people::person(&api.pool, shard, &caller.user).await?;
-    let named_by = request.key.map(|key| [caller.user.as_str(), key]);
+    let person = people::read_profile(&api.pool, shard, &caller.user).await?;
+    let named_by = request.idempotency_key.map(|key| [caller.user.as_str(), key]);
     let img = match picture {
         None => None,
         Some(picture) => {
-            let name = picture.name(named_by.as_ref().map(<[&str; 2]>::as_slice));
-            api.media.put(name, picture).await?;
+            let name = picture.new_name(named_by.as_ref().map(<[&str; 2]>::as_slice));
+            api.pictures.put(name, picture).await?;
             Some(name)
         }
     };
-    let key = unique_rooms::key_of(&[RoomKind::Topic.as_str(), &category, &title]);
+    let key = unique_rooms::unique_key(&[RoomKind::Topic.as_str(), &category, &title]);
     let detail = RoomDetail::Topic { category, img: img.map(|name| name.to_string()) };
-    let made = hold(api, caller, &key, new_room(caller, title, description, detail), request).await;
+    let made =
+        create_if_title_free(api, caller, &key, new_room(caller, title, description, detail), request).await;
     // Under a key of the caller's an earlier try may have made a topic that shows it.
     let is_shown = match &made {
         Ok(made) => made.is_some(),
         Err(error) => {
             let is_unknown = error.code == ErrorCode::OutcomeUnknown || request.progress.has_stored();
-            is_unknown || request.key.is_some()
+            is_unknown || request.idempotency_key.is_some()
         }
     };
     if let (Some(name), false) = (img, is_shown) {
-        api.media.discard(name).await;
+        api.pictures.discard(name).await;
     }
     let Some((id, made)) = made? else { return Ok(None) };
-    as_made(id, made, person.and_then(|(_, person)| person.username)).map(Some)
+    new_topic(id, made, person.and_then(|(_, person)| person.username)).map(Some)
 }
 
 fn new_room(caller: &Caller, title: String, description: Option<String>, detail: RoomDetail) -> RoomEvent {
@@ -101,7 +102,7 @@ fn new_room(caller: &Caller, title: String, description: Option<String>, detail:
 }
 
 /// The room, if this request made it.
-async fn hold(
+async fn create_if_title_free(
     api: &ApiState,
     caller: &Caller,
     key: &str,
@@ -109,13 +110,13 @@ async fn hold(
     request: &RequestContext<'_>,
 ) -> Result<Option<(RoomId, RoomEvent)>, Error> {
     let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
-    let UniqueRoom { room, made, is_new, .. } =
+    let UniqueRoom { room, new_room: made, is_new, .. } =
         unique_rooms::get_or_create(api, control, key, Event::Chatroom(room)).await?;
     Ok(made.filter(|_| is_new).map(|made| (room, made)))
 }
 
 /// A topic as it is right after it was made.
-fn as_made(id: RoomId, made: RoomEvent, username: Option<String>) -> Result<Topic, Error> {
+fn new_topic(id: RoomId, made: RoomEvent, username: Option<String>) -> Result<Topic, Error> {
     let Some(RoomDetail::Topic { category, img }) = made.detail else {
         return Err(Error::internal(&"a topic is stored as something else"));
     };
@@ -157,44 +158,44 @@ pub(crate) async fn list(
     category: &str,
     asked: PageNumber,
 ) -> Result<Option<TopicPage>, Error> {
-    let offset = |number: u64| number.saturating_sub(1).saturating_mul(PAGE);
-    let mut place = topics::place(
+    let offset = |number: u64| number.saturating_sub(1).saturating_mul(PAGE_SIZE);
+    let mut place = topics::find_position(
         &api.pool,
         category,
         if let PageNumber::Number(number) = asked { offset(number) } else { 0 },
     )
     .await?;
     // The first page is there even where nothing is on it.
-    let pages = place.count.div_ceil(PAGE).max(1);
+    let pages = place.count.div_ceil(PAGE_SIZE).max(1);
     let number = match asked {
         PageNumber::Number(number) => number,
         PageNumber::Last => {
-            place = topics::place(&api.pool, category, offset(pages)).await?;
+            place = topics::find_position(&api.pool, category, offset(pages)).await?;
             pages
         }
     };
     if !(1..=pages).contains(&number) {
         return Ok(None);
     }
-    let topics = topics::page(&api.pool, api.shards, category, place, PAGE).await?;
+    let topics = topics::list(&api.pool, api.shards, category, place, PAGE_SIZE).await?;
     Ok(Some(TopicPage { topics, number, pages, count: place.count }))
 }
 
 /// The open topic of that id in that category, if the caller may change it.
-pub(crate) async fn own(
+pub(crate) async fn require_own_topic(
     api: &ApiState,
     caller: &Caller,
     category: &str,
     room: RoomId,
 ) -> Result<Topic, Error> {
-    let found = topics::topic(&api.pool, api.shards, category, room).await?;
+    let found = topics::read(&api.pool, api.shards, category, room).await?;
     let topic = found.ok_or_else(Error::not_found)?;
     require_manage(api, room, caller).await?;
     Ok(topic)
 }
 
 /// Describes a topic anew.
-pub(crate) async fn describe(
+pub(crate) async fn update_description(
     api: &ApiState,
     caller: &Caller,
     topic: Topic,
@@ -204,13 +205,13 @@ pub(crate) async fn describe(
     // What is absent stays: no description is an empty one.
     let change =
         rooms::RoomChange { name: None, description: Some(description.unwrap_or_default()), private: None };
-    let (room, _) = rooms::change(api, caller, topic.id, change, request).await?;
+    let (room, _) = rooms::update(api, caller, topic.id, change, request).await?;
     let description = room.description.filter(|description| !description.is_empty());
     Ok(Topic { description, ..topic })
 }
 
 /// What may not become of a topic, however it is changed: its title must stay unique.
-pub(super) fn check_change(name: Option<&str>, description: Option<&str>) -> Result<(), Error> {
+pub(super) fn require_change_allowed(name: Option<&str>, description: Option<&str>) -> Result<(), Error> {
     if name.is_some() {
         return Err(Error::new(ErrorCode::Conflict, "A topic keeps its name."));
     }

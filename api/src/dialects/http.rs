@@ -22,19 +22,23 @@ use service::token::token_from;
 use tokio::time::Instant;
 
 use crate::{
-    commands::state::{APPEND_TIMEOUT, Api},
+    commands::state::{APPEND_TIMEOUT, SharedApiState},
     commands::{
         people,
-        request::{RequestContext, WriteProgress},
+        request_context::{RequestContext, WriteProgress},
     },
-    documents::{DocumentedInput, Operation},
+    documents::{DocumentedInput, OperationBuilder},
 };
 
 /// How long a request may take, its body included.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Who asks, by a valid token; `None` where none was sent. Those who write are counted.
-pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Option<Caller>, Error> {
+pub(super) async fn authenticate(
+    parts: &Parts,
+    api: &SharedApiState,
+    writes: bool,
+) -> Result<Option<Caller>, Error> {
     // A token in the address would end up in logs and histories: sockets alone need that.
     let Some(token) = token_from(&parts.headers, None) else {
         if parts.headers.contains_key(header::AUTHORIZATION) {
@@ -47,33 +51,34 @@ pub(super) async fn caller(parts: &Parts, api: &Api, writes: bool) -> Result<Opt
         .verify(&token)
         .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
     if writes {
-        api.limits.write(&identity.caller)?;
+        api.limits.count_write(&identity.caller)?;
     }
-    let deadline = RequestArrival::of(parts).at + APPEND_TIMEOUT;
-    people::learn(api, &identity.caller.user, identity.issued_at, &identity.person, deadline).await?;
+    let deadline = RequestArrival::of_request(parts).arrived_at + APPEND_TIMEOUT;
+    people::store_token_profile(api, &identity.caller.user, identity.issued_at, &identity.person, deadline)
+        .await?;
     Ok(Some(identity.caller))
 }
 
 /// A request as it arrived, for the writes that it leads to.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestArrival {
-    at: Instant,
+    arrived_at: Instant,
     pub(crate) progress: WriteProgress,
 }
 
 impl RequestArrival {
     /// A request that arrives now.
     pub(crate) fn now() -> Self {
-        Self { at: Instant::now(), progress: WriteProgress::default() }
+        Self { arrived_at: Instant::now(), progress: WriteProgress::default() }
     }
 
-    fn of(parts: &Parts) -> Self {
+    fn of_request(parts: &Parts) -> Self {
         parts.extensions.get().cloned().unwrap_or_else(Self::now)
     }
 
-    fn request<'a>(&self, key: Option<&'a str>) -> RequestContext<'a> {
+    fn request_context<'a>(&self, key: Option<&'a str>) -> RequestContext<'a> {
         let progress = self.progress.clone();
-        RequestContext { progress, ..RequestContext::new(key, self.at + APPEND_TIMEOUT) }
+        RequestContext { progress, ..RequestContext::new(key, self.arrived_at + APPEND_TIMEOUT) }
     }
 }
 
@@ -82,21 +87,21 @@ pub(super) struct NoIdempotencyKey(RequestArrival);
 
 impl NoIdempotencyKey {
     /// The request, as commands take it.
-    pub(super) fn request(&self) -> RequestContext<'_> {
-        self.0.request(None)
+    pub(super) fn request_context(&self) -> RequestContext<'_> {
+        self.0.request_context(None)
     }
 }
 
-impl FromRequestParts<Api> for NoIdempotencyKey {
+impl FromRequestParts<SharedApiState> for NoIdempotencyKey {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
-        Ok(Self(RequestArrival::of(parts)))
+    async fn from_request_parts(parts: &mut Parts, _: &SharedApiState) -> Result<Self, Infallible> {
+        Ok(Self(RequestArrival::of_request(parts)))
     }
 }
 
 impl DocumentedInput for NoIdempotencyKey {
-    fn describe(_: &mut Operation<'_>) {}
+    fn describe(_: &mut OperationBuilder<'_>) {}
 }
 
 /// The key under which a request may be sent again; one that is none is refused as an `R`.
@@ -104,50 +109,50 @@ pub(super) struct IdempotencyKey<R>(Option<String>, RequestArrival, PhantomData<
 
 impl<R> IdempotencyKey<R> {
     /// The request under that key, as commands take it.
-    pub(super) fn request(&self) -> RequestContext<'_> {
-        self.1.request(self.0.as_deref())
+    pub(super) fn request_context(&self) -> RequestContext<'_> {
+        self.1.request_context(self.0.as_deref())
     }
 
     /// The same, of one whose body may take long to arrive: its deadline counts from now, when it is there.
-    pub(super) fn request_with_body(&self) -> RequestContext<'_> {
-        let deadline = (Instant::now() + APPEND_TIMEOUT).min(self.1.at + REQUEST_TIMEOUT);
-        RequestContext { deadline, ..self.request() }
+    pub(super) fn request_context_after_body(&self) -> RequestContext<'_> {
+        let deadline = (Instant::now() + APPEND_TIMEOUT).min(self.1.arrived_at + REQUEST_TIMEOUT);
+        RequestContext { deadline, ..self.request_context() }
     }
 }
 
-impl<R: From<Error> + IntoResponse> FromRequestParts<Api> for IdempotencyKey<R> {
+impl<R: From<Error> + IntoResponse> FromRequestParts<SharedApiState> for IdempotencyKey<R> {
     type Rejection = R;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, R> {
+    async fn from_request_parts(parts: &mut Parts, _: &SharedApiState) -> Result<Self, R> {
         let key = parts.headers.get("idempotency-key").map(|value| value.to_str().unwrap_or(""));
         if let Some(key) = key {
             text::client_id("Idempotency-Key", key)?;
         }
-        Ok(Self(key.map(str::to_owned), RequestArrival::of(parts), PhantomData))
+        Ok(Self(key.map(str::to_owned), RequestArrival::of_request(parts), PhantomData))
     }
 }
 
 impl<R> DocumentedInput for IdempotencyKey<R> {
-    fn describe(operation: &mut Operation<'_>) {
+    fn describe(operation: &mut OperationBuilder<'_>) {
         let about = "Names the request: the same again within a minute is done once; a message under a UUIDv7 for ever.";
         let schema = json!({ "type": "string", "pattern": "^[!-~]{1,128}$" });
-        operation.header("Idempotency-Key", about, &schema);
+        operation.header_parameter("Idempotency-Key", about, &schema);
     }
 }
 
 /// A body of JSON, as it came.
-pub(super) async fn json_body(request: extract::Request, api: &Api) -> Result<Bytes, Error> {
+pub(super) async fn read_json_body(request: extract::Request, api: &SharedApiState) -> Result<Bytes, Error> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or("");
     if !kind.trim().eq_ignore_ascii_case("application/json") {
         return Err(Error::new(ErrorCode::UnsupportedMediaType, "The body must be application/json."));
     }
-    body(request, api).await
+    read_body(request, api).await
 }
 
 /// Whether a body says that it is longer than its route takes. Nothing of it is read to find that out: a client
 /// that waits to be asked for it is not asked.
-pub(super) fn limited(request: extract::Request) -> (extract::Request, bool) {
+pub(super) fn limit_body(request: extract::Request) -> (extract::Request, bool) {
     let declared = request.body().size_hint().lower();
     let request = request.with_limited_body();
     let is_too_long = request.body().size_hint().lower() < declared;
@@ -155,9 +160,9 @@ pub(super) fn limited(request: extract::Request) -> (extract::Request, bool) {
 }
 
 /// A body, as it came.
-pub(super) async fn body(request: extract::Request, api: &Api) -> Result<Bytes, Error> {
+pub(super) async fn read_body(request: extract::Request, api: &SharedApiState) -> Result<Bytes, Error> {
     let too_large = || Error::new(ErrorCode::TooLarge, "The body must have at most 256 KiB.");
-    let (request, is_too_long) = limited(request);
+    let (request, is_too_long) = limit_body(request);
     if is_too_long {
         return Err(too_large());
     }
@@ -171,8 +176,8 @@ pub(super) async fn body(request: extract::Request, api: &Api) -> Result<Bytes, 
 }
 
 /// A refusal with that body, and the headers that go with its code.
-pub(super) fn refused(error: &Error, kind: &'static str, body: &impl Serialize) -> Response {
-    let status = status(error);
+pub(super) fn error_response(error: &Error, kind: &'static str, body: &impl Serialize) -> Response {
+    let status = status_of(error);
     let mut response = (status, axum::Json(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -186,6 +191,6 @@ pub(super) fn refused(error: &Error, kind: &'static str, body: &impl Serialize) 
 }
 
 /// The status of a refusal.
-pub(super) fn status(error: &Error) -> StatusCode {
+pub(super) fn status_of(error: &Error) -> StatusCode {
     StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

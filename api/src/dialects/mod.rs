@@ -3,9 +3,9 @@
 
 pub(crate) mod direct;
 mod http;
+mod json;
 pub(crate) mod match_rooms;
 pub(crate) mod native;
-mod read;
 pub(crate) mod support;
 pub(crate) mod topics;
 
@@ -18,20 +18,20 @@ use axum::{
 use protocol::error::{Error, ErrorCode};
 
 /// A refusal in the form of the dialect that the address is of.
-pub(crate) fn refusal(path: &str, error: Error) -> Response {
+pub(crate) fn rejection(path: &str, error: Error) -> Response {
     if path.starts_with(support::PREFIX) {
-        support::Refusal(error).into_response()
-    } else if direct::owns(path) {
-        direct::Refusal(error).into_response()
-    } else if topics::has(path) {
-        topics::refuse(&error)
+        support::Rejection(error).into_response()
+    } else if direct::owns_path(path) {
+        direct::Rejection(error).into_response()
+    } else if topics::owns_path(path) {
+        topics::rejection_response(&error)
     } else {
-        native::Problem(error).into_response()
+        native::Rejection(error).into_response()
     }
 }
 
 /// The same, of a method that the address does not take.
-pub(crate) fn not_allowed(address: &Uri) -> Response {
+pub(crate) fn method_not_allowed(address: &Uri) -> Response {
     let detail = "This address does not take that method.";
-    refusal(address.path(), Error::new(ErrorCode::MethodNotAllowed, detail))
+    rejection(address.path(), Error::new(ErrorCode::MethodNotAllowed, detail))
 }

@@ -2,17 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ABOUT, routes::Routes};
+use super::{ABOUT, routes::DocumentedRoutes};
 
 /// The document of these surfaces, and their routes.
-pub(super) fn of(surfaces: Vec<Routes>) -> (Value, axum::Router<crate::commands::state::Api>) {
+pub(super) fn build(
+    surfaces: Vec<DocumentedRoutes>,
+) -> (Value, axum::Router<crate::commands::state::SharedApiState>) {
     let (mut paths, mut schemas, mut responses) = (Map::new(), Map::new(), Map::new());
     let mut tags = Vec::new();
     let mut router = axum::Router::new();
     for surface in surfaces {
         paths.extend(surface.paths);
-        surface.schemas.finish(&mut schemas);
-        responses.extend(surface.refusals);
+        surface.schemas.write_definitions(&mut schemas);
+        responses.extend(surface.rejections);
         tags.push(surface.tag);
         router = router.merge(surface.router);
     }

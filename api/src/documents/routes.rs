@@ -14,58 +14,58 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::{
-    operation::{DocumentedHandler, Operation},
+    operation::{DocumentedHandler, OperationBuilder},
     schemas::SchemaSet,
 };
-use crate::commands::state::Api;
+use crate::commands::state::SharedApiState;
 
 /// How a surface refuses.
-pub(crate) trait DocumentedRefusal {
+pub(crate) trait DocumentedRejection {
     /// The media type.
-    const KIND: &str;
+    const CONTENT_TYPE: &str;
     /// The form of the body.
-    fn form(schemas: &mut SchemaSet) -> Value;
+    fn schema(schemas: &mut SchemaSet) -> Value;
 }
 
 /// What any request may be refused with: by its origin, its slowness, its frequency, or by what is down.
-const ALWAYS: [u16; 7] = [400, 403, 404, 408, 429, 500, 503];
+const ALWAYS_POSSIBLE_STATUSES: [u16; 7] = [400, 403, 404, 408, 429, 500, 503];
 /// What one that changes something may be refused with besides.
-const CHANGES: [u16; 2] = [409, 422];
+const WRITE_STATUSES: [u16; 2] = [409, 422];
 
 /// A surface: its routes and their part of the document.
-pub(crate) struct Routes {
-    pub(super) router: Router<Api>,
+pub(crate) struct DocumentedRoutes {
+    pub(super) router: Router<SharedApiState>,
     pub(super) paths: Map<String, Value>,
     pub(super) schemas: SchemaSet,
-    pub(super) refusals: BTreeMap<String, Value>,
+    pub(super) rejections: BTreeMap<String, Value>,
     pub(super) tag: Value,
     name: &'static str,
 }
 
 /// One method of an address.
 #[derive(Clone)]
-pub(crate) struct Route {
+pub(crate) struct DocumentedRoute {
     method: Method,
-    about: &'static str,
-    handler: MethodRouter<Api>,
-    describe: fn(&mut Operation<'_>),
+    summary: &'static str,
+    handler: MethodRouter<SharedApiState>,
+    describe: fn(&mut OperationBuilder<'_>),
 }
 
-fn route<H, T>(method: Method, about: &'static str, handler: H) -> Route
+fn route<H, T>(method: Method, about: &'static str, handler: H) -> DocumentedRoute
 where
-    H: Handler<T, Api> + DocumentedHandler<T>,
+    H: Handler<T, SharedApiState> + DocumentedHandler<T>,
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).expect("a method that routes know");
-    Route { method, about, handler: on(filter, handler), describe: H::describe }
+    DocumentedRoute { method, summary: about, handler: on(filter, handler), describe: H::describe }
 }
 
 macro_rules! methods {
     ($($(#[$doc:meta])* $name:ident = $method:ident;)*) => {
         $($(#[$doc])*
-        pub(crate) fn $name<H, T>(about: &'static str, handler: H) -> Route
+        pub(crate) fn $name<H, T>(about: &'static str, handler: H) -> DocumentedRoute
         where
-            H: Handler<T, Api> + DocumentedHandler<T>,
+            H: Handler<T, SharedApiState> + DocumentedHandler<T>,
             T: 'static,
         {
             route(Method::$method, about, handler)
@@ -86,32 +86,33 @@ methods! {
     delete = DELETE;
 }
 
-impl Route {
+impl DocumentedRoute {
     /// Answers `HEAD` by that handler instead of the one of `GET`.
-    pub(crate) fn head<H: Handler<T, Api>, T: 'static>(self, handler: H) -> Self {
+    pub(crate) fn head<H: Handler<T, SharedApiState>, T: 'static>(self, handler: H) -> Self {
         Self { handler: self.handler.head(handler), ..self }
     }
 
     /// Takes bodies of that size.
-    pub(crate) fn limit(self, limit: DefaultBodyLimit) -> Self {
+    pub(crate) fn body_limit(self, limit: DefaultBodyLimit) -> Self {
         Self { handler: self.handler.layer(limit), ..self }
     }
 }
 
-impl Routes {
+impl DocumentedRoutes {
     /// A surface without routes yet.
-    pub(crate) fn of<R: DocumentedRefusal>(name: &'static str, about: &'static str) -> Self {
+    pub(crate) fn new<R: DocumentedRejection>(name: &'static str, about: &'static str) -> Self {
         let mut schemas =
             SchemaSet::new(name, SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None));
-        let schema = R::form(&mut schemas);
-        let content = json!({ R::KIND: { "schema": schema } });
+        let schema = R::schema(&mut schemas);
+        let content = json!({ R::CONTENT_TYPE: { "schema": schema } });
         let statuses: BTreeSet<u16> = ErrorCode::ALL.iter().map(|code| code.status()).collect();
-        let refusals =
-            statuses.into_iter().map(|status| (format!("{name}.{status}"), refusal(status, &content)));
+        let refusals = statuses
+            .into_iter()
+            .map(|status| (format!("{name}.{status}"), rejection_response(status, &content)));
         Self {
             router: Router::new(),
             paths: Map::new(),
-            refusals: refusals.collect(),
+            rejections: refusals.collect(),
             schemas,
             tag: json!({ "name": name, "description": about }),
             name,
@@ -119,11 +120,12 @@ impl Routes {
     }
 
     /// An address and its methods.
-    pub(crate) fn at<const N: usize>(mut self, path: &str, routes: [Route; N]) -> Self {
+    pub(crate) fn route<const N: usize>(mut self, path: &str, routes: [DocumentedRoute; N]) -> Self {
         let mut operations = Map::new();
         let mut methods = MethodRouter::new();
         for route in routes {
-            operations.insert(route.method.as_str().to_ascii_lowercase(), self.operation(path, &route));
+            operations
+                .insert(route.method.as_str().to_ascii_lowercase(), self.describe_operation(path, &route));
             methods = methods.merge(route.handler);
         }
         self.paths.insert(path.to_owned(), operations.into());
@@ -132,36 +134,46 @@ impl Routes {
     }
 
     /// The same, with and without a slash at the address's end.
-    pub(crate) fn at_both<const N: usize>(self, path: &str, routes: [Route; N]) -> Self {
-        self.at(path, routes.clone()).at(&format!("{path}/"), routes)
+    pub(crate) fn route_with_slash<const N: usize>(self, path: &str, routes: [DocumentedRoute; N]) -> Self {
+        self.route(path, routes.clone()).route(&format!("{path}/"), routes)
     }
 
     /// With this for all its routes.
-    pub(crate) fn map(self, change: impl FnOnce(Router<Api>) -> Router<Api>) -> Self {
+    pub(crate) fn map_router(
+        self,
+        change: impl FnOnce(Router<SharedApiState>) -> Router<SharedApiState>,
+    ) -> Self {
         Self { router: change(self.router), ..self }
     }
 
-    fn operation(&mut self, path: &str, route: &Route) -> Value {
+    fn describe_operation(&mut self, path: &str, route: &DocumentedRoute) -> Value {
         let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let names: Vec<String> = names.map(str::to_owned).collect();
-        let mut operation = Operation {
+        let mut operation = OperationBuilder {
             schemas: &mut self.schemas,
-            names,
+            path_names: names,
             parameters: vec![],
             body: None,
             security: None,
-            refusals: ALWAYS.to_vec(),
-            answers: BTreeMap::new(),
+            rejection_statuses: ALWAYS_POSSIBLE_STATUSES.to_vec(),
+            responses: BTreeMap::new(),
         };
         (route.describe)(&mut operation);
-        while !operation.names.is_empty() {
+        while !operation.path_names.is_empty() {
             // Part of the address alone.
-            operation.path::<String>();
+            operation.path_parameter::<String>();
         }
         if !route.method.is_safe() {
-            operation.refuses(&CHANGES);
+            operation.rejects_with(&WRITE_STATUSES);
         }
-        let Operation { parameters, body, security, refusals, answers, .. } = operation;
+        let OperationBuilder {
+            parameters,
+            body,
+            security,
+            rejection_statuses: refusals,
+            responses: answers,
+            ..
+        } = operation;
         let mut responses: Map<String, Value> = refusals
             .into_iter()
             .map(|status| {
@@ -175,7 +187,7 @@ impl Routes {
         let mut described = json!({
             "tags": [self.name],
             "operationId": format!("{}{}", route.method.as_str().to_ascii_lowercase(), path.replace(['/', '{', '}'], "_")),
-            "summary": route.about,
+            "summary": route.summary,
             "parameters": parameters,
             "responses": responses,
             "security": security.unwrap_or_else(|| json!([])),
@@ -188,7 +200,7 @@ impl Routes {
 }
 
 /// A refusal, with the codes that have that status.
-fn refusal(status: u16, content: &Value) -> Value {
+fn rejection_response(status: u16, content: &Value) -> Value {
     let codes = ErrorCode::ALL.iter().filter(|code| code.status() == status);
     let about: Vec<String> =
         codes.map(|code| format!("`{}`: {}", code.as_str(), code.meaning().trim())).collect();

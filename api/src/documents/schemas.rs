@@ -8,57 +8,61 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
 /// Where both sorts of documents keep their schemas.
-const PLACE: &str = "/components/schemas";
+const DEFINITIONS_PATH: &str = "/components/schemas";
 
 /// The schemas of a surface.
 pub(crate) struct SchemaSet {
     surface: &'static str,
-    read: SchemaGenerator,
-    written: SchemaGenerator,
+    request_generator: SchemaGenerator,
+    response_generator: SchemaGenerator,
 }
 
 impl SchemaSet {
     /// None yet; of the dialect of JSON Schema that the document is written in.
     pub(super) fn new(surface: &'static str, settings: SchemaSettings) -> Self {
-        let settings = settings.with(|settings| settings.definitions_path = PLACE.into());
+        let settings = settings.with(|settings| settings.definitions_path = DEFINITIONS_PATH.into());
         let read = settings.clone().for_deserialize().into_generator();
-        Self { surface, read, written: settings.for_serialize().into_generator() }
+        Self {
+            surface,
+            request_generator: read,
+            response_generator: settings.for_serialize().into_generator(),
+        }
     }
 
     /// What clients send.
-    pub(crate) fn read<T: JsonSchema>(&mut self) -> Value {
-        self.read_as(SchemaGenerator::subschema_for::<T>)
+    pub(crate) fn request_schema<T: JsonSchema>(&mut self) -> Value {
+        self.request_schema_of(SchemaGenerator::subschema_for::<T>)
     }
 
     /// What clients are sent.
-    pub(crate) fn written<T: JsonSchema>(&mut self) -> Value {
-        self.written_as(SchemaGenerator::subschema_for::<T>)
+    pub(crate) fn response_schema<T: JsonSchema>(&mut self) -> Value {
+        self.response_schema_of(SchemaGenerator::subschema_for::<T>)
     }
 
     /// What clients send, by its form.
-    pub(super) fn read_as(&mut self, form: SchemaFn) -> Value {
-        let schema = form(&mut self.read).to_value();
-        self.own(schema)
+    pub(super) fn request_schema_of(&mut self, form: SchemaFn) -> Value {
+        let schema = form(&mut self.request_generator).to_value();
+        self.with_surface_names(schema)
     }
 
     /// What clients are sent, by its form.
-    pub(super) fn written_as(&mut self, form: SchemaFn) -> Value {
-        let schema = form(&mut self.written).to_value();
-        self.own(schema)
+    pub(super) fn response_schema_of(&mut self, form: SchemaFn) -> Value {
+        let schema = form(&mut self.response_generator).to_value();
+        self.with_surface_names(schema)
     }
 
     /// What a type that is read has in it, without a name for the whole.
-    pub(super) fn fields<T: JsonSchema>(&mut self) -> Value {
-        let schema = T::json_schema(&mut self.read).to_value();
-        self.own(schema)
+    pub(super) fn request_fields<T: JsonSchema>(&mut self) -> Value {
+        let schema = T::json_schema(&mut self.request_generator).to_value();
+        self.with_surface_names(schema)
     }
 
     /// Puts them among the others of a document.
-    pub(super) fn finish(mut self, all: &mut Map<String, Value>) {
-        let read = self.read.take_definitions(true);
-        for (name, schema) in read.into_iter().chain(self.written.take_definitions(true)) {
+    pub(super) fn write_definitions(mut self, all: &mut Map<String, Value>) {
+        let read = self.request_generator.take_definitions(true);
+        for (name, schema) in read.into_iter().chain(self.response_generator.take_definitions(true)) {
             let name = format!("{}.{name}", self.surface);
-            let schema = self.own(schema);
+            let schema = self.with_surface_names(schema);
             let other = all.insert(name.clone(), schema.clone());
             assert!(
                 other.is_none_or(|other| other == schema),
@@ -68,13 +72,13 @@ impl SchemaSet {
     }
 
     /// With this surface's names.
-    fn own(&self, mut schema: Value) -> Value {
-        rename(&mut schema, &format!("#{PLACE}/"), self.surface);
+    fn with_surface_names(&self, mut schema: Value) -> Value {
+        prefix_references(&mut schema, &format!("#{DEFINITIONS_PATH}/"), self.surface);
         schema
     }
 }
 
-fn rename(value: &mut Value, place: &str, surface: &str) {
+fn prefix_references(value: &mut Value, place: &str, surface: &str) {
     match value {
         Value::Object(object) => {
             for (key, value) in object {
@@ -86,11 +90,11 @@ fn rename(value: &mut Value, place: &str, surface: &str) {
                             *text = format!("{place}{surface}.{name}");
                         }
                     }
-                    _ => rename(value, place, surface),
+                    _ => prefix_references(value, place, surface),
                 }
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(|value| rename(value, place, surface)),
+        Value::Array(values) => values.iter_mut().for_each(|value| prefix_references(value, place, surface)),
         _ => {}
     }
 }

@@ -12,13 +12,13 @@ use protocol::{
 };
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
-use super::{number, rooms::NOW, unsigned, user, users};
-use crate::database::{Database, query_error};
+use super::{parse_user, parse_users, rooms::ROOM_STATE_SQL, to_i64, to_u64};
+use crate::database::{ReadPool, query_error};
 
 /// Messages that are shown of a room.
-pub(crate) const SHOWN: usize = 50;
+pub(crate) const MESSAGES_SHOWN_MAX: usize = 50;
 /// Of long messages as many as begin within so many bytes; the last one always.
-const SHOWN_BYTES: i64 = 128 << 10;
+const MESSAGES_SHOWN_MAX_BYTES: i64 = 128 << 10;
 
 /// A direct room, as far as it is the same for both.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct DirectRoom {
 
 impl DirectRoom {
     /// Whom that person talks to there. Who is none of the two sees it as the one who wanted it.
-    pub(crate) fn other(&self, one: &UserId) -> &UserId {
+    pub(crate) fn other_person(&self, one: &UserId) -> &UserId {
         let one = if self.pair.contains(one) { one } else { &self.creator };
         self.pair.iter().find(|user| *user != one).unwrap_or(&self.creator)
     }
@@ -51,20 +51,20 @@ pub(crate) struct DirectMessage {
     pub(crate) body: String,
     pub(crate) created_at: Timestamp,
     /// Who did not write it has seen it.
-    pub(crate) is_readed: bool,
+    pub(crate) is_read: bool,
 }
 
 /// Whether a room was stopped and nobody has written there since.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn is_stopped(pool: &Database, shards: ShardCount, room: RoomId) -> Result<bool, Error> {
+pub(crate) async fn is_stopped(pool: &ReadPool, shards: ShardCount, room: RoomId) -> Result<bool, Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM room_state s WHERE s.shard = $1 AND s.room = $2 AND s.stopped IS NOT NULL
              AND NOT EXISTS (SELECT FROM message m WHERE m.shard = $1 AND m.room = $2 AND m.id > s.stopped OFFSET 0))",
     )
     .bind(Channel::Room(room).shard(shards).number())
-    .bind(number(room.0))
+    .bind(to_i64(room.0))
     .fetch_one(pool)
     .await
     .map_err(|error| query_error(&error))
@@ -85,9 +85,9 @@ impl TryFrom<Row> for DirectRoom {
 
     fn try_from(row: Row) -> Result<Self, Error> {
         Ok(Self {
-            id: RoomId(unsigned(row.id)?),
-            pair: users(&row.pair)?,
-            creator: user(&row.creator)?,
+            id: RoomId(to_u64(row.id)?),
+            pair: parse_users(&row.pair)?,
+            creator: parse_user(&row.creator)?,
             activity: row.activity.into(),
             is_active: row.is_active,
             is_current: row.is_current,
@@ -115,23 +115,23 @@ pub(crate) enum RoomSelection {
 pub(crate) type RoomCursor = Option<(Timestamp, RoomId)>;
 
 /// The reader's rooms, by the index of each of the two.
-const MINE: &str = "
+const ROOMS_OF_READER_SQL: &str = "
     (SELECT * FROM room r WHERE r.pair[1] = $1 AND r.kind = 'direct' AND r.pair IS NOT NULL
      UNION ALL SELECT * FROM room r WHERE r.pair[2] = $1 AND r.kind = 'direct' AND r.pair IS NOT NULL)";
-const ONE: &str = "(SELECT * FROM room r WHERE r.shard = -1 AND r.kind = 'direct' AND r.id = $5)";
+const ONE_ROOM_SQL: &str = "(SELECT * FROM room r WHERE r.shard = -1 AND r.kind = 'direct' AND r.id = $5)";
 
 /// `$1` = the reader, in shard `$3`; `$2` = the number of shards; `$4` = what they look at, where that is known
 /// better than Postgres knows it; `$5` = the one room, if it is one; `$6` = at most so many; `$7` = on which page, the
 /// first or a later one; `$8`, `$9` = the last of the page before. When each was written in last is looked up for all
 /// of the reader's rooms, who has written for those that are listed alone: see `room_writer` in the migrations. What
 /// is not in that table yet is behind the notes of its shard.
-fn listed(which: &str) -> String {
+fn list_sql(which: &str) -> String {
     format!(
         "
 WITH own AS (
     SELECT r.id, r.pair, r.creator, coalesce(last.created_at, r.created_at) AS activity,
            coalesce(s.stopped, 0) AS stopped, coalesce(r.id = coalesce($4, c.room), false) AS is_current
-    FROM {which} r {NOW}
+    FROM {which} r {ROOM_STATE_SQL}
     LEFT JOIN current_room c ON c.shard = $3 AND c.user_id = $1
     LEFT JOIN LATERAL (SELECT m.created_at FROM message m WHERE m.shard = r.id % $2 AND m.room = r.id
                        ORDER BY m.id DESC LIMIT 1) last ON true
@@ -155,7 +155,7 @@ FROM listed l ORDER BY l.is_current DESC, l.activity DESC, l.id DESC"
 }
 
 /// `$1` = the rooms, `$2` = the number of shards, `$3` = messages of each, `$4` = bytes of each.
-const MESSAGES: &str = "
+const MESSAGES_SQL: &str = "
 SELECT r.id AS room, m.id, m.author, m.body, m.created_at,
        EXISTS (SELECT FROM read_mark k WHERE k.shard = r.id % $2 AND k.room = r.id AND k.user_id = ANY(r.pair)
                AND k.user_id <> m.author AND k.message_id >= m.id OFFSET 0) AS is_readed
@@ -172,35 +172,35 @@ WHERE m.newer < $4";
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn rooms(
-    pool: &Database,
+pub(crate) async fn list_rooms(
+    pool: &ReadPool,
     shards: ShardCount,
     reader: &UserId,
     which: RoomSelection,
     current: Option<RoomId>,
 ) -> Result<Vec<DirectRoom>, Error> {
     let (which, one, limit, after) = match which {
-        RoomSelection::One(room) => (ONE, Some(number(room.0)), 1, None),
-        RoomSelection::Mine { limit, after } => (MINE, None, limit, after),
+        RoomSelection::One(room) => (ONE_ROOM_SQL, Some(to_i64(room.0)), 1, None),
+        RoomSelection::Mine { limit, after } => (ROOMS_OF_READER_SQL, None, limit, after),
     };
     let last = after.flatten();
     // Only constants are put together here.
-    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(listed(which)))
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(list_sql(which)))
         .bind(reader.as_str())
         .bind(i64::from(shards.get()))
         .bind(Channel::User(reader.clone()).shard(shards).number())
-        .bind(current.map(|room| number(room.0)))
+        .bind(current.map(|room| to_i64(room.0)))
         .bind(one)
         .bind(limit)
         .bind(after.is_some())
         .bind(last.map(|(activity, _)| OffsetDateTime::from(activity)))
-        .bind(last.map(|(_, room)| number(room.0)))
+        .bind(last.map(|(_, room)| to_i64(room.0)))
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let mut rooms: Vec<DirectRoom> = rows.into_iter().map(DirectRoom::try_from).collect::<Result<_, _>>()?;
-    let mut said = messages(pool, shards, &ids).await?;
+    let mut said = list_messages(pool, shards, &ids).await?;
     for room in &mut rooms {
         room.messages = said.remove(&room.id).unwrap_or_default();
     }
@@ -217,8 +217,8 @@ struct MessageRow {
     is_readed: bool,
 }
 
-async fn messages(
-    pool: &Database,
+async fn list_messages(
+    pool: &ReadPool,
     shards: ShardCount,
     rooms: &[i64],
 ) -> Result<HashMap<RoomId, BTreeMap<MessageId, DirectMessage>>, Error> {
@@ -226,22 +226,22 @@ async fn messages(
     if rooms.is_empty() {
         return Ok(said);
     }
-    let rows: Vec<MessageRow> = sqlx::query_as(MESSAGES)
+    let rows: Vec<MessageRow> = sqlx::query_as(MESSAGES_SQL)
         .bind(rooms)
         .bind(i64::from(shards.get()))
-        .bind(i64::try_from(SHOWN).unwrap_or(i64::MAX))
-        .bind(SHOWN_BYTES)
+        .bind(i64::try_from(MESSAGES_SHOWN_MAX).unwrap_or(i64::MAX))
+        .bind(MESSAGES_SHOWN_MAX_BYTES)
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
     for row in rows {
         let message = DirectMessage {
-            author: user(&row.author)?,
+            author: parse_user(&row.author)?,
             body: row.body,
             created_at: row.created_at.into(),
-            is_readed: row.is_readed,
+            is_read: row.is_readed,
         };
-        said.entry(RoomId(unsigned(row.room)?)).or_default().insert(MessageId(unsigned(row.id)?), message);
+        said.entry(RoomId(to_u64(row.room)?)).or_default().insert(MessageId(to_u64(row.id)?), message);
     }
     Ok(said)
 }
@@ -250,15 +250,15 @@ async fn messages(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn contacts(
-    pool: &Database,
+pub(crate) async fn list_contacts(
+    pool: &ReadPool,
     shards: ShardCount,
     of: &UserId,
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
     // Only constants are put together here.
     let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
-        "SELECT CASE r.pair[1] WHEN $1 THEN r.pair[2] ELSE r.pair[1] END FROM {MINE} r {NOW}
+        "SELECT CASE r.pair[1] WHEN $1 THEN r.pair[2] ELSE r.pair[1] END FROM {ROOMS_OF_READER_SQL} r {ROOM_STATE_SQL}
          WHERE s.closed_at IS NULL ORDER BY r.id DESC LIMIT $3",
     )))
     .bind(of.as_str())
@@ -267,5 +267,5 @@ pub(crate) async fn contacts(
     .fetch_all(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    users(&names)
+    parse_users(&names)
 }

@@ -9,12 +9,12 @@ use protocol::{
 };
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
-use super::{number, unsigned, user};
-use crate::database::{Database, query_error};
+use super::{parse_user, to_i64, to_u64};
+use crate::database::{ReadPool, query_error};
 
 /// An invitation, and how it was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Invitation {
+pub(crate) struct StoredInvitation {
     pub(crate) id: u64,
     pub(crate) invitation: event::Invitation,
     pub(crate) accepted: Option<bool>,
@@ -31,18 +31,18 @@ struct Row {
     accepted: Option<bool>,
 }
 
-impl TryFrom<Row> for Invitation {
+impl TryFrom<Row> for StoredInvitation {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
         let invitation = event::Invitation {
-            room: RoomId(unsigned(row.room)?),
+            room: RoomId(to_u64(row.room)?),
             room_name: row.room_name,
-            user: user(&row.user_id)?,
-            by: user(&row.invited_by)?,
+            user: parse_user(&row.user_id)?,
+            by: parse_user(&row.invited_by)?,
             created_at: Timestamp::from(row.created_at),
         };
-        Ok(Self { id: unsigned(row.id)?, invitation, accepted: row.accepted })
+        Ok(Self { id: to_u64(row.id)?, invitation, accepted: row.accepted })
     }
 }
 
@@ -53,59 +53,59 @@ const SELECT: &str = "SELECT id, room, room_name, user_id, invited_by, created_a
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn list(
-    pool: &Database,
+pub(crate) async fn list_unanswered(
+    pool: &ReadPool,
     shards: ShardCount,
     user: &UserId,
     before: Option<u64>,
     limit: i64,
-) -> Result<Vec<Invitation>, Error> {
+) -> Result<Vec<StoredInvitation>, Error> {
     // Only constants are put together here.
     let sql = format!("{SELECT} AND id < $3 AND accepted IS NULL ORDER BY id DESC LIMIT $4");
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(Channel::User(user.clone()).shard(shards).number())
         .bind(user.as_str())
-        .bind(before.map_or(i64::MAX, number))
+        .bind(before.map_or(i64::MAX, to_i64))
         .bind(limit)
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    rows.into_iter().map(Invitation::try_from).collect()
+    rows.into_iter().map(StoredInvitation::try_from).collect()
 }
 
 /// One of a person's invitations.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn one(
-    pool: &Database,
+pub(crate) async fn find(
+    pool: &ReadPool,
     shards: ShardCount,
     user: &UserId,
     id: u64,
-) -> Result<Option<Invitation>, Error> {
+) -> Result<Option<StoredInvitation>, Error> {
     let row: Option<Row> = sqlx::query_as(AssertSqlSafe(format!("{SELECT} AND id = $3")))
         .bind(Channel::User(user.clone()).shard(shards).number())
         .bind(user.as_str())
-        .bind(number(id))
+        .bind(to_i64(id))
         .fetch_optional(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    row.map(Invitation::try_from).transpose()
+    row.map(StoredInvitation::try_from).transpose()
 }
 
 /// A person's unanswered invitations into a room, or into the rooms of a team.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn open(
-    pool: &Database,
+pub(crate) async fn list_unanswered_into(
+    pool: &ReadPool,
     shards: ShardCount,
     user: &UserId,
     into: &Channel,
-) -> Result<Vec<Invitation>, Error> {
+) -> Result<Vec<StoredInvitation>, Error> {
     let (room, team) = match into {
-        Channel::Room(room) => (Some(number(room.0)), None),
-        Channel::Team(team) => (None, Some(number(team.0))),
+        Channel::Room(room) => (Some(to_i64(room.0)), None),
+        Channel::Team(team) => (None, Some(to_i64(team.0))),
         Channel::User(_) | Channel::System => return Ok(vec![]),
     };
     let sql = format!(
@@ -121,5 +121,5 @@ pub(crate) async fn open(
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    rows.into_iter().map(Invitation::try_from).collect()
+    rows.into_iter().map(StoredInvitation::try_from).collect()
 }

@@ -7,8 +7,8 @@ use protocol::{
 };
 use sqlx::AssertSqlSafe;
 
-use super::{number, users};
-use crate::database::{Database, query_error};
+use super::{parse_users, to_i64};
+use crate::database::{ReadPool, query_error};
 
 /// Members of a room or a team that are named with it; all of them come in pages.
 pub(crate) const MEMBERS_NAMED: usize = 100;
@@ -24,7 +24,7 @@ pub(crate) struct Members {
 
 impl Members {
     /// These people, of whom the first are named.
-    pub(crate) fn of(users: impl IntoIterator<Item = UserId>) -> Self {
+    pub(crate) fn from_users(users: impl IntoIterator<Item = UserId>) -> Self {
         let mut named: Vec<UserId> = users.into_iter().collect();
         let count = named.len() as u64;
         named.sort();
@@ -33,13 +33,13 @@ impl Members {
     }
 
     /// As many of them as are named in answers.
-    pub(crate) fn shown(&self) -> Self {
+    pub(crate) fn truncated(&self) -> Self {
         Self { named: self.named.iter().take(MEMBERS_NAMED).cloned().collect(), count: self.count }
     }
 }
 
 /// SQL for up to `most` members, the first, as an array. `of` is `room` or `team`, `shard` and `id` are expressions.
-pub(crate) fn first(most: usize, of: &str, shard: &str, id: &str) -> String {
+pub(crate) fn first_members_sql(most: usize, of: &str, shard: &str, id: &str) -> String {
     format!(
         "ARRAY(SELECT m.user_id FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}
                ORDER BY m.user_id COLLATE \"C\" LIMIT {most})"
@@ -47,12 +47,12 @@ pub(crate) fn first(most: usize, of: &str, shard: &str, id: &str) -> String {
 }
 
 /// SQL for the number of members.
-pub(crate) fn count(of: &str, shard: &str, id: &str) -> String {
+pub(crate) fn member_count_sql(of: &str, shard: &str, id: &str) -> String {
     format!("coalesce((SELECT c.members FROM {of}_size c WHERE c.shard = {shard} AND c.{of} = {id}), 0)")
 }
 
 /// SQL for those of the people in the array `asked` who are members, as an array. By `OFFSET 0` each is looked up.
-pub(crate) fn among(of: &str, shard: &str, id: &str, asked: &str) -> String {
+pub(crate) fn members_among_sql(of: &str, shard: &str, id: &str, asked: &str) -> String {
     format!(
         "ARRAY(SELECT asked.user_id FROM unnest({asked}::text[]) AS asked (user_id)
                WHERE EXISTS (SELECT FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}
@@ -64,32 +64,32 @@ pub(crate) fn among(of: &str, shard: &str, id: &str, asked: &str) -> String {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn of_room(
-    pool: &Database,
+pub(crate) async fn list_room_members(
+    pool: &ReadPool,
     shards: ShardCount,
     room: RoomId,
     after: Option<&UserId>,
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
-    page(pool, "room", (Channel::Room(room).shard(shards).number(), room.0), after, limit).await
+    list_page(pool, "room", (Channel::Room(room).shard(shards).number(), room.0), after, limit).await
 }
 
 /// Up to `limit` members of a team, after that one, in the order of their ids by bytes.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn of_team(
-    pool: &Database,
+pub(crate) async fn list_team_members(
+    pool: &ReadPool,
     shards: ShardCount,
     team: TeamId,
     after: Option<&UserId>,
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
-    page(pool, "team", (Channel::Team(team).shard(shards).number(), team.0), after, limit).await
+    list_page(pool, "team", (Channel::Team(team).shard(shards).number(), team.0), after, limit).await
 }
 
-async fn page(
-    pool: &Database,
+async fn list_page(
+    pool: &ReadPool,
     of: &'static str,
     (shard, id): (i16, u64),
     after: Option<&UserId>,
@@ -101,12 +101,12 @@ async fn page(
          ORDER BY user_id COLLATE \"C\" LIMIT $4"
     )))
     .bind(shard)
-    .bind(number(id))
+    .bind(to_i64(id))
     // No id is empty.
     .bind(after.map_or("", UserId::as_str))
     .bind(limit)
     .fetch_all(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    users(&names)
+    parse_users(&names)
 }

@@ -11,8 +11,8 @@ use sqlx::{
     types::{Json, time::OffsetDateTime},
 };
 
-use super::{number, unsigned, user};
-use crate::database::{Database, query_error};
+use super::{parse_user, to_i64, to_u64};
+use crate::database::{ReadPool, query_error};
 
 /// A message that was not deleted.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +43,8 @@ impl TryFrom<Row> for Message {
 
     fn try_from(row: Row) -> Result<Self, Error> {
         Ok(Self {
-            id: MessageId(unsigned(row.id)?),
-            author: user(&row.author)?,
+            id: MessageId(to_u64(row.id)?),
+            author: parse_user(&row.author)?,
             body: row.body,
             client_id: row.client_id,
             created_at: row.created_at.into(),
@@ -58,7 +58,7 @@ impl TryFrom<Row> for Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HistoryPage {
     /// The newest ones.
-    Last,
+    Newest,
     /// Those right before an id.
     Before(u64),
     /// Those right after an id.
@@ -72,23 +72,23 @@ const COLUMNS: &str = "SELECT id, author, body, client_id, created_at, edited_at
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn page(
-    pool: &Database,
+pub(crate) async fn list(
+    pool: &ReadPool,
     shard: Shard,
     room: RoomId,
     page: HistoryPage,
     limit: i64,
 ) -> Result<Vec<Message>, Error> {
     let (condition, id, order) = match page {
-        HistoryPage::Last => ("id < $3", i64::MAX, "DESC"),
-        HistoryPage::Before(id) => ("id < $3", number(id), "DESC"),
-        HistoryPage::After(id) => ("id > $3", number(id), "ASC"),
+        HistoryPage::Newest => ("id < $3", i64::MAX, "DESC"),
+        HistoryPage::Before(id) => ("id < $3", to_i64(id), "DESC"),
+        HistoryPage::After(id) => ("id > $3", to_i64(id), "ASC"),
     };
     let sql = format!("{COLUMNS} AND {condition} ORDER BY id {order} LIMIT $4");
     // Only constants are put together here.
     let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(shard.number())
-        .bind(number(room.0))
+        .bind(to_i64(room.0))
         .bind(id)
         .bind(limit)
         .fetch_all(pool)
@@ -105,8 +105,8 @@ pub(crate) async fn page(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn author(
-    pool: &Database,
+pub(crate) async fn author_and_deletion(
+    pool: &ReadPool,
     shard: Shard,
     room: RoomId,
     id: MessageId,
@@ -116,20 +116,20 @@ pub(crate) async fn author(
          FROM message WHERE shard = $1 AND room = $2 AND id = $3",
     )
     .bind(shard.number())
-    .bind(number(room.0))
-    .bind(number(id.0))
+    .bind(to_i64(room.0))
+    .bind(to_i64(id.0))
     .fetch_optional(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    row.map(|(author, deleted)| Ok((user(&author)?, deleted.map(unsigned).transpose()?))).transpose()
+    row.map(|(author, deleted)| Ok((parse_user(&author)?, deleted.map(to_u64).transpose()?))).transpose()
 }
 
 /// Up to where a person has read a room.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn mark(
-    pool: &Database,
+pub(crate) async fn read_mark(
+    pool: &ReadPool,
     shard: Shard,
     room: RoomId,
     user: &UserId,
@@ -138,12 +138,12 @@ pub(crate) async fn mark(
         "SELECT message_id FROM read_mark WHERE shard = $1 AND room = $2 AND user_id = $3",
     )
     .bind(shard.number())
-    .bind(number(room.0))
+    .bind(to_i64(room.0))
     .bind(user.as_str())
     .fetch_optional(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    mark.map(|mark| unsigned(mark).map(MessageId)).transpose()
+    mark.map(|mark| to_u64(mark).map(MessageId)).transpose()
 }
 
 /// Whether a message was ever sent to a room, deleted or not.
@@ -151,15 +151,15 @@ pub(crate) async fn mark(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn exists(
-    pool: &Database,
+    pool: &ReadPool,
     shard: Shard,
     room: RoomId,
     id: MessageId,
 ) -> Result<bool, Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM message WHERE shard = $1 AND room = $2 AND id = $3)")
         .bind(shard.number())
-        .bind(number(room.0))
-        .bind(number(id.0))
+        .bind(to_i64(room.0))
+        .bind(to_i64(id.0))
         .fetch_one(pool)
         .await
         .map_err(|error| query_error(&error))
@@ -170,7 +170,7 @@ pub(crate) async fn exists(
 pub(crate) struct ChangedMessage {
     pub(crate) message: Message,
     /// The last event that made it what it is.
-    pub(crate) changed: u64,
+    pub(crate) last_event: u64,
     pub(crate) deleted_at: Option<Timestamp>,
 }
 
@@ -186,7 +186,7 @@ struct ChangedRow {
 }
 
 /// Each half by its own index. `$5`: how many.
-const CHANGES: &str = "
+const CHANGES_SQL: &str = "
 SELECT * FROM (
     SELECT id, author, body, client_id, created_at, edited_at, detail, deleted_at, changed AS last FROM message
     WHERE shard = $1 AND room = $2 AND changed >= $3 AND (changed, id) > ($3, $4)
@@ -201,18 +201,18 @@ ORDER BY last, id LIMIT $5";
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn changes(
-    pool: &Database,
+pub(crate) async fn list_changes(
+    pool: &ReadPool,
     shard: Shard,
     room: RoomId,
     (event, message): ChangeCursor,
     limit: i64,
 ) -> Result<Vec<ChangedMessage>, Error> {
-    let rows: Vec<ChangedRow> = sqlx::query_as(CHANGES)
+    let rows: Vec<ChangedRow> = sqlx::query_as(CHANGES_SQL)
         .bind(shard.number())
-        .bind(number(room.0))
-        .bind(number(event))
-        .bind(message.map_or(i64::MAX, |message| number(message.0)))
+        .bind(to_i64(room.0))
+        .bind(to_i64(event))
+        .bind(message.map_or(i64::MAX, |message| to_i64(message.0)))
         .bind(limit)
         .fetch_all(pool)
         .await
@@ -220,7 +220,7 @@ pub(crate) async fn changes(
     let changed = |row: ChangedRow| {
         Ok(ChangedMessage {
             message: row.row.try_into()?,
-            changed: unsigned(row.last)?,
+            last_event: to_u64(row.last)?,
             deleted_at: row.deleted_at.map(Timestamp::from),
         })
     };

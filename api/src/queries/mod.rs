@@ -2,15 +2,15 @@
 
 pub(crate) mod direct;
 pub(crate) mod invitations;
-pub(crate) mod keys;
-pub(crate) mod links;
 pub(crate) mod members;
+pub(crate) mod message_keys;
 pub(crate) mod messages;
 pub(crate) mod people;
 pub(crate) mod presence;
 pub(crate) mod room_lists;
 pub(crate) mod rooms;
 pub(crate) mod search;
+pub(crate) mod search_terms;
 pub(crate) mod support;
 pub(crate) mod teams;
 pub(crate) mod topics;
@@ -22,27 +22,27 @@ use protocol::{
 };
 
 /// A sequence or an id as Postgres holds it.
-pub(crate) fn number(id: u64) -> i64 {
+pub(crate) fn to_i64(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
 
 /// The same, read.
-pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
+pub(crate) fn to_u64(number: i64) -> Result<u64, Error> {
     u64::try_from(number).map_err(|error| Error::internal(&error))
 }
 
 /// The kind of a room as stored. One that this version does not know is a later version's, which runs beside.
-pub(crate) fn kind(name: &str) -> Result<RoomKind, Error> {
+pub(crate) fn parse_kind(name: &str) -> Result<RoomKind, Error> {
     let text = "The room is of a kind that this node does not know yet: it is being upgraded. Try again.";
     RoomKind::parse(name).ok_or_else(|| Error::new(ErrorCode::Unavailable, text))
 }
 
 /// A person as stored.
-pub(crate) fn user(name: &str) -> Result<UserId, Error> {
+pub(crate) fn parse_user(name: &str) -> Result<UserId, Error> {
     name.parse().map_err(|error| Error::internal(&error))
 }
 
 /// People as stored.
-pub(crate) fn users(names: &[String]) -> Result<Vec<UserId>, Error> {
-    names.iter().map(|name| user(name)).collect()
+pub(crate) fn parse_users(names: &[String]) -> Result<Vec<UserId>, Error> {
+    names.iter().map(|name| parse_user(name)).collect()
 }

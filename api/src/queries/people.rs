@@ -13,14 +13,14 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
 
-use crate::database::{Database, query_error};
+use crate::database::{ReadPool, query_error};
 
 /// What is stored of a person, and when the token that said so was issued.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn person(
-    pool: &Database,
+pub(crate) async fn read_profile(
+    pool: &ReadPool,
     shard: Shard,
     user: &UserId,
 ) -> Result<Option<(i64, Person)>, Error> {
@@ -50,9 +50,9 @@ impl PersonDetails {
     }
 
     /// The person's object.
-    pub(crate) fn object(&self) -> PublicPerson {
+    pub(crate) fn to_object(&self) -> PersonObject {
         let Person { username, email, gender, language, account, main_photo, business } = self.person.clone();
-        PublicPerson {
+        PersonObject {
             id: self.user.to_value(),
             username,
             email,
@@ -70,7 +70,7 @@ impl PersonDetails {
 /// A person, as documents 000 and 004 show them.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Person")]
-pub(crate) struct PublicPerson {
+pub(crate) struct PersonObject {
     /// A number where it is one.
     id: Value,
     username: Option<String>,
@@ -88,8 +88,8 @@ pub(crate) struct PublicPerson {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn described(
-    pool: &Database,
+pub(crate) async fn read_people(
+    pool: &ReadPool,
     shards: ShardCount,
     users: &[UserId],
 ) -> Result<HashMap<UserId, PersonDetails>, Error> {
@@ -112,7 +112,7 @@ pub(crate) async fn described(
     .await
     .map_err(|error| query_error(&error))?;
     let described = rows.into_iter().map(|(name, person, is_online, is_camera)| {
-        let user = super::user(&name)?;
+        let user = super::parse_user(&name)?;
         let person = person.map(|Json(person)| person).unwrap_or_default();
         Ok((user.clone(), PersonDetails { user, person, is_online, is_camera }))
     });

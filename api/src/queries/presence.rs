@@ -8,8 +8,8 @@ use protocol::{
 };
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{number, unsigned, user};
-use crate::database::{Database, query_error};
+use super::{parse_user, to_i64, to_u64};
+use crate::database::{ReadPool, query_error};
 
 #[derive(FromRow)]
 struct Row {
@@ -24,8 +24,8 @@ struct Row {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn participants(
-    pool: &Database,
+pub(crate) async fn list_participants(
+    pool: &ReadPool,
     shards: ShardCount,
     room: RoomId,
     after: Option<ParticipantKey>,
@@ -45,23 +45,23 @@ pub(crate) async fn participants(
          WHERE w.shard = $1",
     )
     .bind(Channel::Room(room).shard(shards).number())
-    .bind(number(room.0))
+    .bind(to_i64(room.0))
     .bind(user_id)
     .bind(incarnation)
     .bind(limit)
     .fetch_all(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    let as_of = rows.first().map_or(Ok(0), |row| unsigned(row.as_of))?;
+    let as_of = rows.first().map_or(Ok(0), |row| to_u64(row.as_of))?;
     let mut present = Vec::with_capacity(rows.len());
     for row in rows {
         let (Some(name), Some(incarnation), Some(counter)) = (row.user_id, row.incarnation, row.counter)
         else {
             continue;
         };
-        let counter = unsigned(counter)?;
+        let counter = to_u64(counter)?;
         present.push(ParticipantEntry {
-            user: user(&name)?,
+            user: parse_user(&name)?,
             incarnation: incarnation.cast_unsigned(),
             counter,
         });
@@ -73,7 +73,7 @@ pub(crate) async fn participants(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn incarnations(pool: &Database) -> Result<Vec<u64>, Error> {
+pub(crate) async fn list_present_incarnations(pool: &ReadPool) -> Result<Vec<u64>, Error> {
     // From one to the next by the index: there are few processes, and many people.
     let incarnations: Vec<i64> = sqlx::query_scalar(
         "WITH RECURSIVE in_rooms (incarnation) AS (
@@ -99,8 +99,8 @@ pub(crate) async fn incarnations(pool: &Database) -> Result<Vec<u64>, Error> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn people_of(
-    pool: &Database,
+pub(crate) async fn list_people_of_process(
+    pool: &ReadPool,
     shard: Shard,
     incarnation: u64,
     limit: i64,
@@ -117,24 +117,24 @@ pub(crate) async fn people_of(
     .await
     .map_err(|error| query_error(&error))?;
     rows.into_iter()
-        .map(|(room, name)| Ok((room.map(unsigned).transpose()?.map(RoomId), user(&name)?)))
+        .map(|(room, name)| Ok((room.map(to_u64).transpose()?.map(RoomId), parse_user(&name)?)))
         .collect()
 }
 
 /// Rooms of a person that are looked at, of each way to have one: the newest.
-const ROOMS_COMPARED: usize = 1_000;
+const ROOMS_COMPARED_MAX: usize = 1_000;
 
 /// SQL for those of the newest rooms of the person in the parameter `one` that concern the person in `other` too.
-fn in_common_of(one: &str, other: &str) -> String {
+fn rooms_in_common_sql(one: &str, other: &str) -> String {
     format!(
         "SELECT r.id FROM (
              (SELECT p.room FROM participant p WHERE p.user_id = {one} AND p.present
-              ORDER BY p.room DESC LIMIT {ROOMS_COMPARED})
-             UNION (SELECT m.room FROM room_member m WHERE m.user_id = {one} ORDER BY m.room DESC LIMIT {ROOMS_COMPARED})
+              ORDER BY p.room DESC LIMIT {ROOMS_COMPARED_MAX})
+             UNION (SELECT m.room FROM room_member m WHERE m.user_id = {one} ORDER BY m.room DESC LIMIT {ROOMS_COMPARED_MAX})
              UNION (SELECT r.id FROM (SELECT m.team FROM team_member m WHERE m.user_id = {one}
-                                      ORDER BY m.team DESC LIMIT {ROOMS_COMPARED}) m
+                                      ORDER BY m.team DESC LIMIT {ROOMS_COMPARED_MAX}) m
                     CROSS JOIN LATERAL (SELECT r.id FROM room r WHERE r.team = m.team
-                                        ORDER BY r.id DESC LIMIT {ROOMS_COMPARED}) r LIMIT {ROOMS_COMPARED})) c (room)
+                                        ORDER BY r.id DESC LIMIT {ROOMS_COMPARED_MAX}) r LIMIT {ROOMS_COMPARED_MAX})) c (room)
          CROSS JOIN LATERAL (SELECT r.id, r.creator, r.team FROM room r
                              WHERE r.shard = -1 AND r.id = c.room LIMIT 1) r
          WHERE r.creator = {other}
@@ -153,8 +153,8 @@ fn in_common_of(one: &str, other: &str) -> String {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn in_common(
-    pool: &Database,
+pub(crate) async fn list_rooms_in_common(
+    pool: &ReadPool,
     shards: ShardCount,
     one: &UserId,
     other: &UserId,
@@ -166,8 +166,8 @@ pub(crate) async fn in_common(
          UNION SELECT r.id FROM room r WHERE r.pair[1] = $2 AND r.kind IN ('direct', 'match') AND r.pair IS NOT NULL
                AND r.pair[2] = $1
          ORDER BY 1 DESC LIMIT 20",
-        in_common_of("$1", "$2"),
-        in_common_of("$2", "$1"),
+        rooms_in_common_sql("$1", "$2"),
+        rooms_in_common_sql("$2", "$1"),
     );
     let rooms: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(one.as_str())
@@ -176,24 +176,24 @@ pub(crate) async fn in_common(
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
+    rooms.into_iter().map(|room| to_u64(room).map(RoomId)).collect()
 }
 
 /// Messages of a room that are looked at for who has written in it: the newest.
-const WRITTEN_AMONG: i64 = 1_000;
+const MESSAGES_SCANNED_MAX: i64 = 1_000;
 
 /// Those of some rooms where people have all been: each has joined the room, turned to it, read or written in it.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn were_in(
-    pool: &Database,
+pub(crate) async fn list_rooms_visited_by_both(
+    pool: &ReadPool,
     shards: ShardCount,
     rooms: &[RoomId],
     people: [&UserId; 2],
 ) -> Result<Vec<RoomId>, Error> {
     let of: Vec<i16> = rooms.iter().map(|room| Channel::Room(*room).shard(shards).number()).collect();
-    let rooms: Vec<i64> = rooms.iter().map(|room| number(room.0)).collect();
+    let rooms: Vec<i64> = rooms.iter().map(|room| to_i64(room.0)).collect();
     let rooms: Vec<i64> = sqlx::query_scalar(
         "SELECT r.room FROM unnest($1::int2[], $2::int8[]) AS r (shard, room)
          WHERE NOT EXISTS (SELECT FROM unnest($3::int2[], $4::text[]) AS u (shard, id) WHERE NOT (
@@ -209,18 +209,18 @@ pub(crate) async fn were_in(
     .bind(rooms)
     .bind(people.map(|user| Channel::User(user.clone()).shard(shards).number()))
     .bind(people.map(|user| user.as_str().to_owned()))
-    .bind(WRITTEN_AMONG)
+    .bind(MESSAGES_SCANNED_MAX)
     .fetch_all(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    rooms.into_iter().map(|room| unsigned(room).map(RoomId)).collect()
+    rooms.into_iter().map(|room| to_u64(room).map(RoomId)).collect()
 }
 
 /// Whether a person has a socket open anywhere.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn is_online(pool: &Database, shards: ShardCount, user: &UserId) -> Result<bool, Error> {
+pub(crate) async fn is_online(pool: &ReadPool, shards: ShardCount, user: &UserId) -> Result<bool, Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM online WHERE shard = $1 AND user_id = $2 AND present)")
         .bind(Channel::User(user.clone()).shard(shards).number())
         .bind(user.as_str())

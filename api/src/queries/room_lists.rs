@@ -12,19 +12,19 @@ use protocol::{
 use sqlx::AssertSqlSafe;
 
 use super::{
-    number,
-    rooms::{MAY, NAMED_MAX, NOW},
-    unsigned, users,
+    parse_users,
+    rooms::{MAY_READ_SQL, PARTICIPANTS_NAMED_MAX, ROOM_STATE_SQL},
+    to_i64, to_u64,
 };
 use crate::{
-    database::{Database, query_error},
+    database::{ReadPool, query_error},
     page,
 };
 
 /// Rooms that one statement looks at beyond the limit of the page.
-const LOOK: i64 = 200;
+const EXTRA_ROWS: i64 = 200;
 /// Most statements for a page. More than one runs where many rooms are not shown.
-const LOOKS: u32 = 5;
+const STATEMENTS_MAX: u32 = 5;
 
 /// A part of a list.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(crate) struct RoomIdPage {
 
 /// Rooms that a person may come to, newest first, some of which they may not enter any more. `$1` = the person, `$2` =
 /// the number of shards, `$3` = an admin, `$4` = their organisation, `$5` = before which, `$6` = how many.
-fn candidates(is_admin: bool) -> String {
+fn candidates_sql(is_admin: bool) -> String {
     if is_admin {
         return "SELECT r.id FROM room r WHERE r.shard = -1 AND r.id < $5 ORDER BY r.id DESC LIMIT $6"
             .to_owned();
@@ -64,8 +64,8 @@ fn candidates(is_admin: bool) -> String {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn visible(
-    pool: &Database,
+pub(crate) async fn list_visible(
+    pool: &ReadPool,
     shards: ShardCount,
     caller: &Caller,
     before: Option<RoomId>,
@@ -73,29 +73,29 @@ pub(crate) async fn visible(
 ) -> Result<RoomIdPage, Error> {
     // A room may be written after what is in it: until then it is looked at, and not shown.
     let sql = format!(
-        "SELECT way.id, coalesce(r.id IS NOT NULL AND s.closed_at IS NULL AND {MAY}, false) FROM ({}) way
-         LEFT JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = way.id LIMIT 1) r ON true {NOW}
+        "SELECT way.id, coalesce(r.id IS NOT NULL AND s.closed_at IS NULL AND {MAY_READ_SQL}, false) FROM ({}) way
+         LEFT JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = way.id LIMIT 1) r ON true {ROOM_STATE_SQL}
          ORDER BY way.id DESC",
-        candidates(caller.is_admin)
+        candidates_sql(caller.is_admin)
     );
-    let looked_at = limit + LOOK;
+    let row_limit = limit + EXTRA_ROWS;
     let mut found = RoomIdPage { ids: vec![], next: before };
-    for _ in 0..LOOKS {
+    for _ in 0..STATEMENTS_MAX {
         // Only constants are put together here.
         let rows: Vec<(i64, bool)> = sqlx::query_as(AssertSqlSafe(sql.as_str()))
             .bind(caller.user.as_str())
             .bind(i64::from(shards.get()))
             .bind(caller.is_admin)
             .bind(caller.org_id.as_deref())
-            .bind(found.next.map_or(i64::MAX, |room| number(room.0)))
-            .bind(looked_at)
+            .bind(found.next.map_or(i64::MAX, |room| to_i64(room.0)))
+            .bind(row_limit)
             .fetch_all(pool)
             .await
             .map_err(|error| query_error(&error))?;
-        let is_end = !page::is_full(&rows, looked_at);
+        let is_end = !page::is_full_page(&rows, row_limit);
         for (id, may_enter) in rows {
-            let id = RoomId(unsigned(id)?);
-            if may_enter && page::is_full(&found.ids, limit) {
+            let id = RoomId(to_u64(id)?);
+            if may_enter && page::is_full_page(&found.ids, limit) {
                 // There is at least this one more.
                 found.next = found.ids.last().copied();
                 return Ok(found);
@@ -115,8 +115,8 @@ pub(crate) async fn visible(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn with(
-    pool: &Database,
+pub(crate) async fn list_rooms_of_person(
+    pool: &ReadPool,
     shards: ShardCount,
     caller: &Caller,
     user: &UserId,
@@ -124,8 +124,8 @@ pub(crate) async fn with(
     let sql = format!(
         "SELECT r.id FROM (SELECT DISTINCT p.room FROM participant p WHERE p.user_id = $5 AND p.present
                            ORDER BY p.room DESC LIMIT $6) p
-         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = p.room LIMIT 1) r {NOW}
-         WHERE s.closed_at IS NULL AND {MAY} ORDER BY r.id DESC"
+         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = p.room LIMIT 1) r {ROOM_STATE_SQL}
+         WHERE s.closed_at IS NULL AND {MAY_READ_SQL} ORDER BY r.id DESC"
     );
     let ids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(caller.user.as_str())
@@ -133,19 +133,19 @@ pub(crate) async fn with(
         .bind(caller.is_admin)
         .bind(caller.org_id.as_deref())
         .bind(user.as_str())
-        .bind(NAMED_MAX)
+        .bind(PARTICIPANTS_NAMED_MAX)
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    ids.into_iter().map(|id| unsigned(id).map(RoomId)).collect()
+    ids.into_iter().map(|id| to_u64(id).map(RoomId)).collect()
 }
 
 /// Open match rooms with their two people, newest first: of one person, or all; before that room, where given.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn matches(
-    pool: &Database,
+pub(crate) async fn list_match_rooms(
+    pool: &ReadPool,
     shards: ShardCount,
     of: Option<&UserId>,
     before: Option<RoomId>,
@@ -170,8 +170,8 @@ pub(crate) async fn matches(
     )))
     .bind(i64::from(shards.get()))
     .bind(limit)
-    .bind(before.map_or(i64::MAX, |room| number(room.0)));
+    .bind(before.map_or(i64::MAX, |room| to_i64(room.0)));
     let asked = if let Some(user) = of { asked.bind(user.as_str()) } else { asked };
     let rows: Vec<(i64, Vec<String>)> = asked.fetch_all(pool).await.map_err(|error| query_error(&error))?;
-    rows.into_iter().map(|(id, pair)| Ok((RoomId(unsigned(id)?), users(&pair)?))).collect()
+    rows.into_iter().map(|(id, pair)| Ok((RoomId(to_u64(id)?), parse_users(&pair)?))).collect()
 }

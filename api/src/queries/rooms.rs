@@ -11,17 +11,16 @@ use protocol::{
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{
-    kind,
     members::{self, MEMBERS_NAMED, Members},
-    number, teams, unsigned, user, users,
+    parse_kind, parse_user, parse_users, teams, to_i64, to_u64,
 };
-use crate::database::{Database, query_error};
+use crate::database::{ReadPool, query_error};
 
 /// Largest number of people in a room who are named; of more only the number is told.
-pub(crate) const NAMED_MAX: i64 = 1_000;
+pub(crate) const PARTICIPANTS_NAMED_MAX: i64 = 1_000;
 /// A room as one reader sees it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Room {
+pub(crate) struct RoomView {
     pub(crate) id: RoomId,
     pub(crate) name: String,
     pub(crate) description: Option<String>,
@@ -29,10 +28,10 @@ pub(crate) struct Room {
     pub(crate) creator: UserId,
     pub(crate) team: Option<TeamId>,
     pub(crate) created_at: Timestamp,
-    pub(crate) active: bool,
+    pub(crate) is_active: bool,
     /// The first people who may enter, where not everyone may.
     pub(crate) users: Members,
-    pub(crate) present: PresentPeople,
+    pub(crate) participants: PresentPeople,
     pub(crate) activity: Timestamp,
     pub(crate) unread: i64,
 }
@@ -66,26 +65,26 @@ struct Row {
     unread: i64,
 }
 
-impl TryFrom<Row> for Room {
+impl TryFrom<Row> for RoomView {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
-        let present = if row.present > NAMED_MAX {
+        let present = if row.present > PARTICIPANTS_NAMED_MAX {
             PresentPeople::Counted(row.present)
         } else {
-            PresentPeople::Named(users(&row.participants)?)
+            PresentPeople::Named(parse_users(&row.participants)?)
         };
         Ok(Self {
-            id: RoomId(unsigned(row.id)?),
+            id: RoomId(to_u64(row.id)?),
             name: row.name,
             description: row.description,
-            kind: kind(&row.kind)?,
-            creator: user(&row.creator)?,
-            team: row.team.map(unsigned).transpose()?.map(TeamId),
+            kind: parse_kind(&row.kind)?,
+            creator: parse_user(&row.creator)?,
+            team: row.team.map(to_u64).transpose()?.map(TeamId),
             created_at: row.created_at.into(),
-            active: row.active,
-            users: Members { named: users(&row.users)?, count: unsigned(row.users_count)? },
-            present,
+            is_active: row.active,
+            users: Members { named: parse_users(&row.users)?, count: to_u64(row.users_count)? },
+            participants: present,
             activity: row.activity.into(),
             unread: row.unread,
         })
@@ -93,21 +92,21 @@ impl TryFrom<Row> for Room {
 }
 
 /// `$1` = the reader, `$2` = the number of shards.
-fn select() -> String {
+fn select_sql() -> String {
     format!(
         "SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
        now.kind, r.creator, r.team, r.created_at, r.active AND s.closed_at IS NULL AS active,
        CASE now.kind WHEN 'private' THEN {} ELSE coalesce(r.pair, '{{}}') END AS users,
        CASE now.kind WHEN 'private' THEN {} ELSE coalesce(cardinality(r.pair), 0) END AS users_count,
        here.present, coalesce(here.participants, '{{}}') AS participants",
-        members::first(MEMBERS_NAMED, "room", "r.id % $2", "r.id"),
-        members::count("room", "r.id % $2", "r.id"),
+        members::first_members_sql(MEMBERS_NAMED, "room", "r.id % $2", "r.id"),
+        members::member_count_sql("room", "r.id % $2", "r.id"),
     )
 }
 
 /// SQL for the time of a room's last message and the number of messages that the reader has not read. These are counted
 /// from the newest back to the reader's mark or own newest message, to 100 found, or to 1,000 looked at.
-const TRAFFIC: &str = "
+const ACTIVITY_AND_UNREAD_SQL: &str = "
        coalesce((SELECT m.created_at FROM message m
                  WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.id DESC LIMIT 1),
                 r.created_at) AS activity,
@@ -121,7 +120,7 @@ const TRAFFIC: &str = "
               WHERE m.author = $1 OR m.deleted_at IS NULL ORDER BY m.id DESC LIMIT 100) new) AS unread";
 
 /// SQL for the state of a room `r` and its current kind. It is looked up room by room, by whole keys.
-pub(super) const NOW: &str = "
+pub(super) const ROOM_STATE_SQL: &str = "
 LEFT JOIN LATERAL (SELECT s.name, s.description, s.private, s.closed_at, s.stopped FROM room_state s
                    WHERE s.shard = r.id % $2 AND s.room = r.id LIMIT 1) s ON true
 CROSS JOIN LATERAL (SELECT CASE WHEN r.kind NOT IN ('public', 'private') THEN r.kind
@@ -129,7 +128,7 @@ CROSS JOIN LATERAL (SELECT CASE WHEN r.kind NOT IN ('public', 'private') THEN r.
                                 ELSE 'public' END AS kind) now";
 
 /// SQL for the people who are in a room. At most 10,000 are counted.
-const HERE: &str = "
+const PARTICIPANTS_SQL: &str = "
 CROSS JOIN LATERAL (SELECT count(*) AS present, (array_agg(p.name ORDER BY p.name))[1:1000] AS participants
                     FROM (SELECT DISTINCT p.user_id COLLATE \"C\" AS name FROM participant p
                           WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present
@@ -138,7 +137,7 @@ CROSS JOIN LATERAL (SELECT count(*) AS present, (array_agg(p.name ORDER BY p.nam
 /// SQL for the condition that the rules let the reader see a room. `$3`: they are an admin; `$4`: the organisation whose
 /// visitors they answer. Rooms of kinds that only a later version knows are shown to nobody. By `OFFSET 0` each look-up
 /// stays one: PostgreSQL may else read all rooms of a person to answer it for one.
-pub(super) const MAY: &str =
+pub(super) const MAY_READ_SQL: &str =
     "(now.kind IN ('public', 'private', 'team', 'topic', 'direct', 'match', 'support')
 AND ($3 OR CASE now.kind
     WHEN 'public' THEN true
@@ -154,45 +153,45 @@ AND ($3 OR CASE now.kind
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn room(
-    pool: &Database,
+pub(crate) async fn read(
+    pool: &ReadPool,
     shards: ShardCount,
     id: RoomId,
     reader: &UserId,
-) -> Result<Option<Room>, Error> {
-    Ok(rooms(pool, shards, &[id], reader).await?.pop())
+) -> Result<Option<RoomView>, Error> {
+    Ok(read_many(pool, shards, &[id], reader).await?.pop())
 }
 
 /// These rooms, as far as Postgres has them, in the same order.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn rooms(
-    pool: &Database,
+pub(crate) async fn read_many(
+    pool: &ReadPool,
     shards: ShardCount,
     ids: &[RoomId],
     reader: &UserId,
-) -> Result<Vec<Room>, Error> {
+) -> Result<Vec<RoomView>, Error> {
     if ids.is_empty() {
         return Ok(vec![]);
     }
     // Only constants are put together here.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
-        "{}, {TRAFFIC} FROM unnest($3::int8[]) WITH ORDINALITY AS asked (id, place)
-         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = asked.id LIMIT 1) r {NOW} {HERE}
+        "{}, {ACTIVITY_AND_UNREAD_SQL} FROM unnest($3::int8[]) WITH ORDINALITY AS asked (id, place)
+         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = asked.id LIMIT 1) r {ROOM_STATE_SQL} {PARTICIPANTS_SQL}
          ORDER BY asked.place",
-        select()
+        select_sql()
     )))
     .bind(reader.as_str())
     .bind(i64::from(shards.get()))
-    .bind(ids.iter().map(|id| number(id.0)).collect::<Vec<_>>())
+    .bind(ids.iter().map(|id| to_i64(id.0)).collect::<Vec<_>>())
     .fetch_all(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    let mut rooms: Vec<Room> = rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?;
+    let mut rooms: Vec<RoomView> = rows.into_iter().map(RoomView::try_from).collect::<Result<_, _>>()?;
     // The members of a team may be in another shard than its rooms. Many rooms of a page may be of one team.
     let owners: BTreeSet<TeamId> = rooms.iter().filter_map(|room| room.team).collect();
-    let members = teams::members_of(pool, shards, &Vec::from_iter(owners)).await?;
+    let members = teams::members_of_teams(pool, shards, &Vec::from_iter(owners)).await?;
     for room in &mut rooms {
         if let Some(users) = room.team.and_then(|team| members.get(&team)) {
             room.users.clone_from(users);
@@ -206,18 +205,18 @@ pub(crate) async fn rooms(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn traffic(
-    pool: &Database,
+pub(crate) async fn activity_and_unread(
+    pool: &ReadPool,
     shards: ShardCount,
     id: RoomId,
     reader: &UserId,
 ) -> Result<Option<(Timestamp, i64)>, Error> {
     // Only constants are put together here.
-    let sql = format!("SELECT {TRAFFIC} FROM room r WHERE r.shard = -1 AND r.id = $3");
+    let sql = format!("SELECT {ACTIVITY_AND_UNREAD_SQL} FROM room r WHERE r.shard = -1 AND r.id = $3");
     let row: Option<(OffsetDateTime, i64)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(reader.as_str())
         .bind(i64::from(shards.get()))
-        .bind(number(id.0))
+        .bind(to_i64(id.0))
         .fetch_optional(pool)
         .await
         .map_err(|error| query_error(&error))?;
@@ -228,8 +227,8 @@ pub(crate) async fn traffic(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn of_key(
-    pool: &Database,
+pub(crate) async fn find_by_key(
+    pool: &ReadPool,
     key: &str,
     generation: Option<u32>,
 ) -> Result<Option<(RoomId, u32)>, Error> {
@@ -243,19 +242,19 @@ pub(crate) async fn of_key(
     .fetch_optional(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    row.map(|(id, generation)| Ok((RoomId(unsigned(id)?), generation.unsigned_abs()))).transpose()
+    row.map(|(id, generation)| Ok((RoomId(to_u64(id)?), generation.unsigned_abs()))).transpose()
 }
 
 /// Whether a room is a topic of that category.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn is_topic(pool: &Database, id: RoomId, category: &str) -> Result<bool, Error> {
+pub(crate) async fn is_topic(pool: &ReadPool, id: RoomId, category: &str) -> Result<bool, Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM room WHERE shard = -1 AND id = $1 AND kind = 'topic'
                             AND detail -> 'topic' ->> 'category' = $2)",
     )
-    .bind(number(id.0))
+    .bind(to_i64(id.0))
     .bind(category)
     .fetch_one(pool)
     .await
@@ -266,8 +265,8 @@ pub(crate) async fn is_topic(pool: &Database, id: RoomId, category: &str) -> Res
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn present(
-    pool: &Database,
+pub(crate) async fn list_participants(
+    pool: &ReadPool,
     shards: ShardCount,
     room: RoomId,
     after: Option<&UserId>,
@@ -278,7 +277,7 @@ pub(crate) async fn present(
          WHERE shard = $1 % $2 AND room = $1 AND present AND user_id COLLATE \"C\" > $3
          ORDER BY 1 LIMIT $4",
     )
-    .bind(number(room.0))
+    .bind(to_i64(room.0))
     .bind(i64::from(shards.get()))
     // No id is empty.
     .bind(after.map_or("", UserId::as_str))
@@ -286,5 +285,5 @@ pub(crate) async fn present(
     .fetch_all(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    users(&names)
+    parse_users(&names)
 }

@@ -11,13 +11,12 @@ use protocol::{
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection, types::time::OffsetDateTime};
 
 use super::{
-    links::SearchTerms,
     messages::{Message, Row},
-    number,
-    rooms::{MAY, NOW},
-    unsigned,
+    rooms::{MAY_READ_SQL, ROOM_STATE_SQL},
+    search_terms::SearchTerms,
+    to_i64, to_u64,
 };
-use crate::database::{Database, LentConnection, query_error};
+use crate::database::{AcquiredConnection, ReadPool, query_error};
 
 /// Longest time of a search in PostgreSQL: words that most messages have would take it minutes.
 pub(crate) const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,10 +34,10 @@ pub(crate) struct SearchQuery<'a> {
 }
 
 /// What was found.
-pub(crate) struct FoundMessage {
+pub(crate) struct SearchResults {
     pub(crate) messages: Vec<(RoomId, Message)>,
     /// By shard, the system's first: epoch and last event of what is indexed.
-    pub(crate) through: Vec<(u64, u64)>,
+    pub(crate) indexed_through: Vec<(u64, u64)>,
 }
 
 #[derive(FromRow)]
@@ -48,43 +47,50 @@ struct FoundRow {
     row: Row,
 }
 
-const THROUGH: &str = "
+const INDEXED_THROUGH_SQL: &str = "
 SELECT w.epoch, coalesce((SELECT min(d.after_seq) FROM search_due d WHERE d.shard = w.shard), w.seq)
 FROM watermark w ORDER BY w.shard";
 
 /// Condition: a row `f` of the search table has the words and the links.
-const MATCHES: &str = "f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery)";
+const WORDS_MATCH_SQL: &str = "f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery)";
 
 /// SQL for matching messages of all rooms, by the index of words.
-fn everywhere() -> String {
-    format!("SELECT f.shard, f.room, f.id, f.created_at FROM message_search f WHERE {MATCHES}")
+fn match_all_rooms_sql() -> String {
+    format!("SELECT f.shard, f.room, f.id, f.created_at FROM message_search f WHERE {WORDS_MATCH_SQL}")
 }
 
 /// SQL for matching messages of a large room: by the index of words, of all rooms, then those of the room. `OFFSET 0`
 /// keeps PostgreSQL from reading the whole room instead.
-fn in_large_room() -> String {
-    format!("SELECT f.* FROM ({} OFFSET 0) f WHERE f.shard = $11 % $2 AND f.room = $11", everywhere())
+fn match_large_room_sql() -> String {
+    format!(
+        "SELECT f.* FROM ({} OFFSET 0) f WHERE f.shard = $11 % $2 AND f.room = $11",
+        match_all_rooms_sql()
+    )
 }
 
 /// SQL for matching messages of a small room: all its messages are read, and each is compared with the words.
-fn in_small_room() -> String {
+fn match_small_room_sql() -> String {
     format!(
         "SELECT f.shard, f.room, f.id, f.created_at
-         FROM (SELECT * FROM message_search f WHERE f.shard = $11 % $2 AND f.room = $11 OFFSET 0) f WHERE {MATCHES}"
+         FROM (SELECT * FROM message_search f WHERE f.shard = $11 % $2 AND f.room = $11 OFFSET 0) f WHERE {WORDS_MATCH_SQL}"
     )
 }
 
 /// Messages from which on a room is large.
-const LARGE: i64 = 5_000;
+const LARGE_ROOM_MESSAGES: i64 = 5_000;
 
 /// Whether a room has more than [`LARGE`] messages.
-async fn is_large(transaction: &mut PgConnection, shards: ShardCount, room: RoomId) -> sqlx::Result<bool> {
+async fn is_large_room(
+    transaction: &mut PgConnection,
+    shards: ShardCount,
+    room: RoomId,
+) -> sqlx::Result<bool> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM message_search f WHERE f.shard = $1 % $2 AND f.room = $1 ORDER BY f.id OFFSET $3)",
     )
-    .bind(number(room.0))
+    .bind(to_i64(room.0))
     .bind(i64::from(shards.get()))
-    .bind(LARGE)
+    .bind(LARGE_ROOM_MESSAGES)
     .fetch_one(transaction)
     .await
 }
@@ -94,14 +100,14 @@ async fn is_large(transaction: &mut PgConnection, shards: ShardCount, room: Room
 /// # Errors
 /// When Postgres does not answer, or not in time.
 pub(crate) async fn search(
-    pool: &Database,
+    pool: &ReadPool,
     shards: ShardCount,
     caller: &Caller,
     query: &SearchQuery<'_>,
-) -> Result<FoundMessage, Error> {
-    let mut connection = pool.lend().await.map_err(|error| query_error(&error))?;
-    let found = pool.in_time(look(&mut connection, shards, caller, query)).await;
-    connection.end(found).map_err(|error| {
+) -> Result<SearchResults, Error> {
+    let mut connection = pool.acquire().await.map_err(|error| query_error(&error))?;
+    let found = pool.with_timeout(run_search(&mut connection, shards, caller, query)).await;
+    connection.release_after(found).map_err(|error| {
         // 57014: the statement was cancelled, by its timeout.
         if error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014") {
             let detail = "The search took too long. Look for rarer words, or in one room.";
@@ -111,21 +117,21 @@ pub(crate) async fn search(
     })?
 }
 
-async fn look(
-    connection: &mut LentConnection,
+async fn run_search(
+    connection: &mut AcquiredConnection,
     shards: ShardCount,
     caller: &Caller,
     query: &SearchQuery<'_>,
-) -> sqlx::Result<Result<FoundMessage, Error>> {
-    let mut transaction = connection.get()?.begin().await?;
+) -> sqlx::Result<Result<SearchResults, Error>> {
+    let mut transaction = connection.inner()?.begin().await?;
     let limited = format!("SET LOCAL statement_timeout = {}", SEARCH_TIMEOUT.as_millis());
     sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
     // The position is read before the messages, so that nothing up to it is missing among them.
-    let through: Vec<(i64, i64)> = sqlx::query_as(THROUGH).fetch_all(&mut *transaction).await?;
+    let through: Vec<(i64, i64)> = sqlx::query_as(INDEXED_THROUGH_SQL).fetch_all(&mut *transaction).await?;
     let from = match query.room {
-        None => everywhere(),
-        Some(room) if is_large(&mut transaction, shards, room).await? => in_large_room(),
-        Some(_) => in_small_room(),
+        None => match_all_rooms_sql(),
+        Some(room) if is_large_room(&mut transaction, shards, room).await? => match_large_room_sql(),
+        Some(_) => match_small_room_sql(),
     };
     // Only constants are put together here.
     let sql = format!(
@@ -134,14 +140,14 @@ async fn look(
          FROM ({from} OFFSET 0) f
          CROSS JOIN LATERAL (SELECT * FROM message m WHERE m.shard = f.shard AND m.room = f.room AND m.id = f.id
                              LIMIT 1) m
-         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = f.room LIMIT 1) r {NOW}
-         WHERE m.deleted_at IS NULL AND {MAY}
+         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = f.room LIMIT 1) r {ROOM_STATE_SQL}
+         WHERE m.deleted_at IS NULL AND {MAY_READ_SQL}
            AND ($6::timestamptz IS NULL OR (f.created_at, f.room, f.id) < ($6, $7, $8))
          ORDER BY f.created_at DESC, f.room DESC, f.id DESC LIMIT $9"
     );
-    let terms = SearchTerms::of(query.words);
+    let terms = SearchTerms::parse(query.words);
     let (moment, room, id) = query.after.map_or((None, 0, 0), |(moment, room, id)| {
-        (Some(OffsetDateTime::from(moment)), number(room.0), number(id.0))
+        (Some(OffsetDateTime::from(moment)), to_i64(room.0), to_i64(id.0))
     });
     let mut found = sqlx::query_as::<_, FoundRow>(AssertSqlSafe(sql))
         .bind(caller.user.as_str())
@@ -155,13 +161,13 @@ async fn look(
         .bind(query.limit)
         .bind(terms.links);
     if let Some(room) = query.room {
-        found = found.bind(number(room.0));
+        found = found.bind(to_i64(room.0));
     }
     let rows = found.fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
-    let message = |found: FoundRow| Ok((RoomId(unsigned(found.room)?), found.row.try_into()?));
-    let position = |(epoch, seq)| Ok((unsigned(epoch)?, unsigned(seq)?));
+    let message = |found: FoundRow| Ok((RoomId(to_u64(found.room)?), found.row.try_into()?));
+    let position = |(epoch, seq)| Ok((to_u64(epoch)?, to_u64(seq)?));
     let messages = rows.into_iter().map(message).collect::<Result<_, Error>>();
     let through = through.into_iter().map(position).collect::<Result<_, Error>>();
-    Ok(messages.and_then(|messages| Ok(FoundMessage { messages, through: through? })))
+    Ok(messages.and_then(|messages| Ok(SearchResults { messages, indexed_through: through? })))
 }

@@ -7,9 +7,9 @@ use protocol::{
 };
 use sqlx::{AssertSqlSafe, FromRow, types::Json};
 
-use super::{number, unsigned, user};
+use super::{parse_user, to_i64, to_u64};
 use crate::{
-    database::{Database, query_error},
+    database::{ReadPool, query_error},
     page,
 };
 
@@ -28,14 +28,14 @@ pub(crate) struct SupportRoom {
     pub(crate) product_name: String,
     pub(crate) event_id: String,
     pub(crate) ordinal: u32,
-    pub(crate) active: bool,
+    pub(crate) is_active: bool,
     /// The text of its last message.
-    pub(crate) last: Option<String>,
+    pub(crate) last_message: Option<String>,
 }
 
 impl SupportRoom {
     /// A room by what it was made with; `None` where that is no support room's.
-    pub(crate) fn of(id: RoomId, creator: UserId, detail: RoomDetail) -> Option<Self> {
+    pub(crate) fn from_detail(id: RoomId, creator: UserId, detail: RoomDetail) -> Option<Self> {
         let RoomDetail::Support { secret, visitor, org_id, portfolio_name, product_name, event_id, ordinal } =
             detail
         else {
@@ -51,8 +51,8 @@ impl SupportRoom {
             product_name,
             event_id,
             ordinal,
-            active: true,
-            last: None,
+            is_active: true,
+            last_message: None,
         })
     }
 }
@@ -71,15 +71,15 @@ impl TryFrom<Row> for SupportRoom {
 
     fn try_from(row: Row) -> Result<Self, Error> {
         let Json(detail) = row.detail;
-        let made = Self::of(RoomId(unsigned(row.id)?), user(&row.creator)?, detail);
+        let made = Self::from_detail(RoomId(to_u64(row.id)?), parse_user(&row.creator)?, detail);
         let made = made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))?;
-        Ok(Self { active: row.active, last: row.last, ..made })
+        Ok(Self { is_active: row.active, last_message: row.last, ..made })
     }
 }
 
 /// The support rooms among `made`. `$1` = the number of shards. What became of a room is looked up by its
 /// primary key, room by room: never all rooms are read for one.
-fn select(made: &str) -> AssertSqlSafe<String> {
+fn select_sql(made: &str) -> AssertSqlSafe<String> {
     // Only constants are put together here.
     AssertSqlSafe(format!(
         "SELECT r.id, r.creator, r.detail, r.active AND s.closed_at IS NULL AS active,
@@ -96,14 +96,14 @@ fn select(made: &str) -> AssertSqlSafe<String> {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn room(
-    pool: &Database,
+pub(crate) async fn read(
+    pool: &ReadPool,
     shards: ShardCount,
     id: RoomId,
 ) -> Result<Option<SupportRoom>, Error> {
-    let row: Option<Row> = sqlx::query_as(select("id = $2"))
+    let row: Option<Row> = sqlx::query_as(select_sql("id = $2"))
         .bind(i64::from(shards.get()))
-        .bind(number(id.0))
+        .bind(to_i64(id.0))
         .fetch_optional(pool)
         .await
         .map_err(|error| query_error(&error))?;
@@ -114,12 +114,12 @@ pub(crate) async fn room(
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn of_secret(
-    pool: &Database,
+pub(crate) async fn find_by_secret(
+    pool: &ReadPool,
     shards: ShardCount,
     secret: &str,
 ) -> Result<Option<SupportRoom>, Error> {
-    let row: Option<Row> = sqlx::query_as(select("detail -> 'support' ->> 'secret' = $2 LIMIT 1"))
+    let row: Option<Row> = sqlx::query_as(select_sql("detail -> 'support' ->> 'secret' = $2 LIMIT 1"))
         .bind(i64::from(shards.get()))
         .bind(secret)
         .fetch_optional(pool)
@@ -141,8 +141,8 @@ pub(crate) struct SupportRoomPage {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn list(
-    pool: &Database,
+pub(crate) async fn list_open(
+    pool: &ReadPool,
     shards: ShardCount,
     (org_id, product_name): (&str, &str),
     before: Option<RoomId>,
@@ -152,7 +152,7 @@ pub(crate) async fn list(
     const AMONG: &str =
         "detail -> 'support' ->> 'org_id' = $2 AND detail -> 'support' ->> 'product_name' = $3
                          AND id < $6 ORDER BY id DESC LIMIT $5";
-    let mut sql = select(AMONG);
+    let mut sql = select_sql(AMONG);
     sql.0.push_str(" WHERE r.active AND s.closed_at IS NULL ORDER BY r.id DESC LIMIT $4");
     let rows: Vec<Row> = sqlx::query_as(sql)
         .bind(i64::from(shards.get()))
@@ -160,12 +160,12 @@ pub(crate) async fn list(
         .bind(product_name)
         .bind(limit)
         .bind(among)
-        .bind(before.map_or(i64::MAX, |room| number(room.0)))
+        .bind(before.map_or(i64::MAX, |room| to_i64(room.0)))
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
     let rooms: Vec<SupportRoom> = rows.into_iter().map(SupportRoom::try_from).collect::<Result<_, _>>()?;
-    if page::is_full(&rooms, limit) {
+    if page::is_full_page(&rooms, limit) {
         return Ok(SupportRoomPage { next: rooms.last().map(|room| room.id), rooms });
     }
     // All that were looked at are behind: where they were as many as may be, there may be more before the last.
@@ -175,19 +175,23 @@ pub(crate) async fn list(
     )
     .bind(org_id)
     .bind(product_name)
-    .bind(before.map_or(i64::MAX, |room| number(room.0)))
+    .bind(before.map_or(i64::MAX, |room| to_i64(room.0)))
     .bind(among - 1)
     .fetch_optional(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    Ok(SupportRoomPage { rooms, next: last.map(unsigned).transpose()?.map(RoomId) })
+    Ok(SupportRoomPage { rooms, next: last.map(to_u64).transpose()?.map(RoomId) })
 }
 
 /// How many rooms a visitor has had at an organisation.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn count(pool: &Database, org_id: &str, visitor: &str) -> Result<u32, Error> {
+pub(crate) async fn count_rooms_of_visitor(
+    pool: &ReadPool,
+    org_id: &str,
+    visitor: &str,
+) -> Result<u32, Error> {
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM room WHERE shard = -1 AND kind = 'support'
          AND detail -> 'support' ->> 'org_id' = $1 AND detail -> 'support' ->> 'visitor' = $2",

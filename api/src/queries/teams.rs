@@ -13,13 +13,13 @@ use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{
     members::{self, MEMBERS_NAMED, Members},
-    number, unsigned, user, users,
+    parse_user, parse_users, to_i64, to_u64,
 };
-use crate::database::{Database, query_error};
+use crate::database::{ReadPool, query_error};
 
 /// A team, up to an event of its shard.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Team {
+pub(crate) struct TeamView {
     pub(crate) id: TeamId,
     pub(crate) name: String,
     pub(crate) creator: UserId,
@@ -29,7 +29,7 @@ pub(crate) struct Team {
 
 /// A team, seen with some people.
 pub(crate) struct TeamSnapshot {
-    pub(crate) team: Team,
+    pub(crate) team: TeamView,
     /// Which of these people belong to it.
     pub(crate) members: HashSet<UserId>,
     /// The last event of its shard that is counted in.
@@ -45,11 +45,11 @@ struct Row {
 }
 
 impl Row {
-    fn team(self, users: Members) -> Result<Team, Error> {
-        Ok(Team {
-            id: TeamId(unsigned(self.id)?),
+    fn into_view(self, users: Members) -> Result<TeamView, Error> {
+        Ok(TeamView {
+            id: TeamId(to_u64(self.id)?),
             name: self.name,
-            creator: user(&self.creator)?,
+            creator: parse_user(&self.creator)?,
             users,
             created_at: self.created_at.into(),
         })
@@ -60,8 +60,8 @@ impl Row {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn team(
-    pool: &Database,
+pub(crate) async fn read_snapshot(
+    pool: &ReadPool,
     shards: ShardCount,
     id: TeamId,
     asked: &[&UserId],
@@ -81,41 +81,41 @@ pub(crate) async fn team(
         "SELECT id, name, creator, created_at, {} AS users, {} AS users_count, {} AS members,
                 (SELECT seq FROM watermark WHERE shard = $2) AS as_of
          FROM team WHERE shard = -1 AND id = $1",
-        members::first(MEMBERS_NAMED, "team", "$2", "$1"),
-        members::count("team", "$2", "$1"),
-        members::among("team", "$2", "$1", "$3"),
+        members::first_members_sql(MEMBERS_NAMED, "team", "$2", "$1"),
+        members::member_count_sql("team", "$2", "$1"),
+        members::members_among_sql("team", "$2", "$1", "$3"),
     )))
-    .bind(number(id.0))
+    .bind(to_i64(id.0))
     .bind(Channel::Team(id).shard(shards).number())
     .bind(asked.iter().map(|user| user.as_str()).collect::<Vec<_>>())
     .fetch_optional(pool)
     .await
     .map_err(|error| query_error(&error))?;
     let Some(Whole { row, users: named, users_count, members, as_of }) = whole else { return Ok(None) };
-    let team = row.team(Members { named: users(&named)?, count: unsigned(users_count)? })?;
-    let members = users(&members)?.into_iter().collect();
-    Ok(Some(TeamSnapshot { team, members, as_of: unsigned(as_of)? }))
+    let team = row.into_view(Members { named: parse_users(&named)?, count: to_u64(users_count)? })?;
+    let members = parse_users(&members)?.into_iter().collect();
+    Ok(Some(TeamSnapshot { team, members, as_of: to_u64(as_of)? }))
 }
 
 /// Who belongs to each of these teams: the first of them, and how many.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn members_of(
-    pool: &Database,
+pub(crate) async fn members_of_teams(
+    pool: &ReadPool,
     shards: ShardCount,
     teams: &[TeamId],
 ) -> Result<HashMap<TeamId, Members>, Error> {
     if teams.is_empty() {
         return Ok(HashMap::new());
     }
-    let numbers: Vec<i64> = teams.iter().map(|team| number(team.0)).collect();
+    let numbers: Vec<i64> = teams.iter().map(|team| to_i64(team.0)).collect();
     let of: Vec<i16> = teams.iter().map(|team| Channel::Team(*team).shard(shards).number()).collect();
     // Only constants are put together here.
     let rows: Vec<(i64, Vec<String>, i64)> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT t.team, {}, {} FROM unnest($1::int2[], $2::int8[]) AS t (shard, team)",
-        members::first(MEMBERS_NAMED, "team", "t.shard", "t.team"),
-        members::count("team", "t.shard", "t.team"),
+        members::first_members_sql(MEMBERS_NAMED, "team", "t.shard", "t.team"),
+        members::member_count_sql("team", "t.shard", "t.team"),
     )))
     .bind(of)
     .bind(numbers)
@@ -123,7 +123,7 @@ pub(crate) async fn members_of(
     .await
     .map_err(|error| query_error(&error))?;
     let members = rows.into_iter().map(|(team, named, count)| {
-        Ok((TeamId(unsigned(team)?), Members { named: users(&named)?, count: unsigned(count)? }))
+        Ok((TeamId(to_u64(team)?), Members { named: parse_users(&named)?, count: to_u64(count)? }))
     });
     members.collect()
 }
@@ -133,12 +133,12 @@ pub(crate) async fn members_of(
 /// # Errors
 /// When Postgres does not answer.
 pub(crate) async fn list(
-    pool: &Database,
+    pool: &ReadPool,
     shards: ShardCount,
     caller: &Caller,
     before: Option<TeamId>,
     limit: i64,
-) -> Result<Vec<Team>, Error> {
+) -> Result<Vec<TeamView>, Error> {
     // Ids of teams rise with the time they were made. A person's are read by their index: those they belong to, and
     // those they made. Who belongs to a team may be written before the team is: only teams that are there count.
     const OF_ONE: &str = "
@@ -155,11 +155,14 @@ pub(crate) async fn list(
          ORDER BY t.id DESC LIMIT $2",
         if caller.is_admin { ALL } else { OF_ONE }
     )))
-    .bind(before.map_or(i64::MAX, |team| number(team.0)))
+    .bind(before.map_or(i64::MAX, |team| to_i64(team.0)))
     .bind(limit);
     let asked = if caller.is_admin { asked } else { asked.bind(caller.user.as_str()) };
     let rows: Vec<Row> = asked.fetch_all(pool).await.map_err(|error| query_error(&error))?;
-    let ids: Vec<TeamId> = rows.iter().map(|row| unsigned(row.id).map(TeamId)).collect::<Result<_, _>>()?;
-    let mut members = members_of(pool, shards, &ids).await?;
-    rows.into_iter().zip(ids).map(|(row, id)| row.team(members.remove(&id).unwrap_or_default())).collect()
+    let ids: Vec<TeamId> = rows.iter().map(|row| to_u64(row.id).map(TeamId)).collect::<Result<_, _>>()?;
+    let mut members = members_of_teams(pool, shards, &ids).await?;
+    rows.into_iter()
+        .zip(ids)
+        .map(|(row, id)| row.into_view(members.remove(&id).unwrap_or_default()))
+        .collect()
 }

@@ -9,8 +9,8 @@ use protocol::{
 };
 use sqlx::{AssertSqlSafe, FromRow, types::Json, types::time::OffsetDateTime};
 
-use super::{number, rooms::NOW, unsigned, user};
-use crate::database::{Database, query_error};
+use super::{parse_user, rooms::ROOM_STATE_SQL, to_i64, to_u64};
+use crate::database::{ReadPool, query_error};
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +42,7 @@ struct Row {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TopicPageStart {
     /// No topic of a lower id is on the page.
-    from: i64,
+    first_id: i64,
     /// How many open ones from there on come before the page.
     skipped: i64,
     /// How many topics are open.
@@ -54,7 +54,11 @@ pub(crate) struct TopicPageStart {
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn place(pool: &Database, category: &str, offset: u64) -> Result<TopicPageStart, Error> {
+pub(crate) async fn find_position(
+    pool: &ReadPool,
+    category: &str,
+    offset: u64,
+) -> Result<TopicPageStart, Error> {
     let (count, from, skipped): (i64, Option<i64>, Option<i64>) = sqlx::query_as(
         "WITH part AS (
              SELECT t.part, sum(t.topics)::int8 AS topics FROM topic_count t WHERE t.category = $1 GROUP BY t.part
@@ -67,43 +71,43 @@ pub(crate) async fn place(pool: &Database, category: &str, offset: u64) -> Resul
                 (SELECT $2 - before FROM first)",
     )
     .bind(category)
-    .bind(number(offset))
+    .bind(to_i64(offset))
     .fetch_one(pool)
     .await
     .map_err(|error| query_error(&error))?;
-    let count = unsigned(count.max(0))?;
-    Ok(TopicPageStart { from: from.unwrap_or(0), skipped: skipped.unwrap_or(0), count })
+    let count = to_u64(count.max(0))?;
+    Ok(TopicPageStart { first_id: from.unwrap_or(0), skipped: skipped.unwrap_or(0), count })
 }
 
 /// Up to `limit` open topics of a category in the order of their ids, from that place on.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn page(
-    pool: &Database,
+pub(crate) async fn list(
+    pool: &ReadPool,
     shards: ShardCount,
     category: &str,
     place: TopicPageStart,
     limit: u64,
 ) -> Result<Vec<Topic>, Error> {
-    read(pool, shards, category, "r.id >= $3", place.from, (place.skipped, number(limit))).await
+    select_topics(pool, shards, category, "r.id >= $3", place.first_id, (place.skipped, to_i64(limit))).await
 }
 
 /// The open topic of that id in that category.
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn topic(
-    pool: &Database,
+pub(crate) async fn read(
+    pool: &ReadPool,
     shards: ShardCount,
     category: &str,
     id: RoomId,
 ) -> Result<Option<Topic>, Error> {
-    Ok(read(pool, shards, category, "r.shard = -1 AND r.id = $3", number(id.0), (0, 1)).await?.pop())
+    Ok(select_topics(pool, shards, category, "r.shard = -1 AND r.id = $3", to_i64(id.0), (0, 1)).await?.pop())
 }
 
-async fn read(
-    pool: &Database,
+async fn select_topics(
+    pool: &ReadPool,
     shards: ShardCount,
     category: &str,
     which: &str,
@@ -115,7 +119,7 @@ async fn read(
                 r.detail -> 'topic' ->> 'img' AS img, r.creator,
                 nullif(coalesce(s.description, r.description), '') AS description, r.created_at
          FROM (SELECT * FROM room r WHERE r.kind = 'topic' AND r.detail -> 'topic' ->> 'category' = $1 AND {which}
-               ORDER BY r.id) r {NOW}
+               ORDER BY r.id) r {ROOM_STATE_SQL}
          WHERE s.closed_at IS NULL ORDER BY r.id OFFSET $4 LIMIT $5"
     );
     // Only constants are put together here.
@@ -129,7 +133,7 @@ async fn read(
         .await
         .map_err(|error| query_error(&error))?;
     let mut topics: Vec<Topic> = rows.into_iter().map(Topic::try_from).collect::<Result<_, _>>()?;
-    name(pool, shards, &mut topics).await?;
+    add_creator_names(pool, shards, &mut topics).await?;
     Ok(topics)
 }
 
@@ -138,11 +142,11 @@ impl TryFrom<Row> for Topic {
 
     fn try_from(row: Row) -> Result<Self, Error> {
         Ok(Self {
-            id: RoomId(unsigned(row.id)?),
+            id: RoomId(to_u64(row.id)?),
             title: row.title,
             category: row.category,
             img: row.img,
-            creator: user(&row.creator)?,
+            creator: parse_user(&row.creator)?,
             username: None,
             description: row.description,
             created_at: row.created_at.into(),
@@ -151,7 +155,7 @@ impl TryFrom<Row> for Topic {
 }
 
 /// Adds what the creators call themselves: people are in other shards than rooms.
-async fn name(pool: &Database, shards: ShardCount, topics: &mut [Topic]) -> Result<(), Error> {
+async fn add_creator_names(pool: &ReadPool, shards: ShardCount, topics: &mut [Topic]) -> Result<(), Error> {
     let creators = topics.iter().map(|topic| topic.creator.clone());
     let (numbers, names): (Vec<i16>, Vec<String>) =
         creators.map(|user| (Channel::User(user.clone()).shard(shards).number(), user.to_string())).unzip();

@@ -7,27 +7,36 @@ use axum::{
     routing::get,
 };
 
-use crate::commands::state::Api;
+use crate::commands::state::SharedApiState;
 
 /// Nothing from outside, nothing inline.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
+const PAGE_CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The pages and their files.
-pub(crate) fn router() -> Router<Api> {
+pub(crate) fn router() -> Router<SharedApiState> {
     Router::new()
-        .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("index.html")) }))
-        .route("/app.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("app.js")) }))
-        .route("/app.css", get(|| async { file("text/css; charset=utf-8", include_str!("app.css")) }))
-        .route("/docs", get(|| async { file("text/html; charset=utf-8", include_str!("docs.html")) }))
-        .route("/docs.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("docs.js")) }))
-        .route("/docs.css", get(|| async { file("text/css; charset=utf-8", include_str!("docs.css")) }))
+        .route("/", get(|| async { static_file("text/html; charset=utf-8", include_str!("index.html")) }))
+        .route(
+            "/app.js",
+            get(|| async { static_file("text/javascript; charset=utf-8", include_str!("app.js")) }),
+        )
+        .route("/app.css", get(|| async { static_file("text/css; charset=utf-8", include_str!("app.css")) }))
+        .route("/docs", get(|| async { static_file("text/html; charset=utf-8", include_str!("docs.html")) }))
+        .route(
+            "/docs.js",
+            get(|| async { static_file("text/javascript; charset=utf-8", include_str!("docs.js")) }),
+        )
+        .route(
+            "/docs.css",
+            get(|| async { static_file("text/css; charset=utf-8", include_str!("docs.css")) }),
+        )
 }
 
-fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+fn static_file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     let headers: [(HeaderName, &str); 4] = [
         (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, PAGE_CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-cache"),
     ];

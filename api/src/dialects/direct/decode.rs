@@ -3,24 +3,24 @@
 use protocol::error::Error;
 
 use crate::{
-    dialects::read,
+    dialects::json,
     queries::direct::{DirectRoom, RoomCursor},
 };
 
 /// A cursor for what comes after a page: its rooms but for the current one, in their order.
-pub(super) fn write_cursor(rooms: &[DirectRoom]) -> String {
+pub(super) fn encode_cursor(rooms: &[DirectRoom]) -> String {
     let last = rooms.iter().rev().find(|room| !room.is_current);
-    read::write_cursor(&last.map(|room| format!("{} {}", room.activity, room.id)).unwrap_or_default())
+    json::encode_cursor(&last.map(|room| format!("{} {}", room.activity, room.id)).unwrap_or_default())
 }
 
 /// A cursor that was given out.
-pub(super) fn cursor(text: &str) -> Result<RoomCursor, Error> {
-    read::opaque_cursor(text, |text| {
+pub(super) fn decode_cursor(text: &str) -> Result<RoomCursor, Error> {
+    json::decode_cursor(text, |text| {
         if text.is_empty() {
             return Some(None);
         }
         let (moment, room) = text.split_once(' ')?;
-        Some(Some((read::moment(moment)?, room.parse().ok()?)))
+        Some(Some((json::parse_timestamp(moment)?, room.parse().ok()?)))
     })
 }
 
@@ -47,14 +47,14 @@ mod tests {
     #[test]
     fn cursor_names_the_last_room_but_for_the_current_one() {
         let rooms = [room(1, true), room(2, false), room(3, false)];
-        assert_eq!(cursor(&write_cursor(&rooms)), Ok(Some((rooms[2].activity, RoomId(3)))));
-        assert_eq!(cursor(&write_cursor(&rooms[..1])), Ok(None), "all but the current one");
+        assert_eq!(decode_cursor(&encode_cursor(&rooms)), Ok(Some((rooms[2].activity, RoomId(3)))));
+        assert_eq!(decode_cursor(&encode_cursor(&rooms[..1])), Ok(None), "all but the current one");
     }
 
     proptest! {
         #[test]
         fn any_cursor_is_read_or_refused(text in ".*") {
-            let _ = (cursor(&text), cursor(&URL_SAFE_NO_PAD.encode(&text)));
+            let _ = (decode_cursor(&text), decode_cursor(&URL_SAFE_NO_PAD.encode(&text)));
         }
     }
 }

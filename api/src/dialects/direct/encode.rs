@@ -18,21 +18,22 @@ use crate::{
 };
 
 /// One room. `low`: an account below that is a low one.
-pub(super) fn seen(seen: DirectRoomView, low: f64) -> wire::Room {
-    room(seen.room, &seen.reader.user, is_low(&seen.reader, low))
+pub(super) fn room_view(seen: DirectRoomView, low: f64) -> wire::Room {
+    room(seen.room, &seen.reader.user, is_low_account(&seen.reader, low))
 }
 
 /// All rooms of a reader; of many long messages, and of people who say much of themselves, as many as fit.
-pub(super) fn rooms(found: DirectRoomPage, reader: &UserId, low: f64) -> wire::Rooms {
-    let DirectRoomPage { rooms, people, has_more } = super::fit::fit(found, reader, HTTP_MAX_BYTES);
-    let contacts: Vec<PersonDetails> = rooms.iter().map(|room| contact(room, &people, reader)).collect();
-    let is_low = people.get(reader).is_some_and(|reader| is_low(reader, low));
+pub(super) fn room_list(found: DirectRoomPage, reader: &UserId, low: f64) -> wire::Rooms {
+    let DirectRoomPage { rooms, people, has_more } =
+        super::room_list_size::fit_room_list(found, reader, HTTP_MAX_BYTES);
+    let contacts: Vec<PersonDetails> = rooms.iter().map(|room| contact_of(room, &people, reader)).collect();
+    let is_low = people.get(reader).is_some_and(|reader| is_low_account(reader, low));
     let online = contacts.iter().filter(|contact| contact.is_online);
     wire::Rooms {
-        next: has_more.then(|| decode::write_cursor(&rooms)),
+        next: has_more.then(|| decode::encode_cursor(&rooms)),
         online_ids: online.map(|contact| contact.user.to_value()).collect(),
         contacts_ids: contacts.iter().map(|contact| contact.user.to_value()).collect(),
-        contact_users: contacts.iter().map(|one| (one.user.clone(), one.object())).collect(),
+        contact_users: contacts.iter().map(|one| (one.user.clone(), one.to_object())).collect(),
         current_room: rooms.iter().find(|room| room.is_current).map(|room| room.id),
         room_ids: rooms.iter().map(|room| room.id).collect(),
         rooms: rooms.into_iter().map(|found| (found.id, room(found, reader, is_low))).collect(),
@@ -40,8 +41,8 @@ pub(super) fn rooms(found: DirectRoomPage, reader: &UserId, low: f64) -> wire::R
 }
 
 /// The other of a room. Anybody can make one with anybody: mail address and balance are shown while both talk.
-fn contact(room: &DirectRoom, people: &HashMap<UserId, PersonDetails>, reader: &UserId) -> PersonDetails {
-    let other = room.other(reader);
+fn contact_of(room: &DirectRoom, people: &HashMap<UserId, PersonDetails>, reader: &UserId) -> PersonDetails {
+    let other = room.other_person(reader);
     let mut contact = people.get(other).cloned().unwrap_or_else(|| PersonDetails::unknown(other));
     if !room.is_active {
         (contact.person.email, contact.person.account) = (None, None);
@@ -51,12 +52,12 @@ fn contact(room: &DirectRoom, people: &HashMap<UserId, PersonDetails>, reader: &
 
 fn room(found: DirectRoom, reader: &UserId, is_low_account: bool) -> wire::Room {
     wire::Room {
-        abonent_id: found.other(reader).to_value(),
+        abonent_id: found.other_person(reader).to_value(),
         id: found.id,
         is_current: found.is_current,
         is_active: found.is_active,
         is_low_account,
-        activity: seconds(found.activity),
+        activity: unix_seconds(found.activity),
         messages: found.messages.into_iter().map(|(id, said)| (id, message(id, said))).collect(),
     }
 }
@@ -66,24 +67,24 @@ pub(super) fn message(id: MessageId, said: DirectMessage) -> wire::Message {
         id,
         message: said.body,
         author_id: said.author.to_value(),
-        created: created(said.created_at),
-        is_readed: said.is_readed,
+        created: format_created(said.created_at),
+        is_readed: said.is_read,
     }
 }
 
 /// As the document's examples have it: `2019-12-02 14:08:13.574211+00:00`.
-fn created(moment: Timestamp) -> String {
+fn format_created(moment: Timestamp) -> String {
     moment.to_string().replace('T', " ").replace('Z', "+00:00")
 }
 
 /// Seconds since 1970, with their fraction.
 #[expect(clippy::cast_precision_loss, reason = "exact for 285 years since 1970")]
-fn seconds(moment: Timestamp) -> f64 {
+fn unix_seconds(moment: Timestamp) -> f64 {
     moment.unix_us() as f64 / 1_000_000.0
 }
 
 /// An account that is no number, or was never named, is not low.
-fn is_low(reader: &PersonDetails, low: f64) -> bool {
+fn is_low_account(reader: &PersonDetails, low: f64) -> bool {
     let account = reader.person.account.as_deref().and_then(|account| account.trim().parse::<f64>().ok());
     account.is_some_and(|account| account < low)
 }
@@ -97,8 +98,8 @@ mod tests {
     #[test]
     fn moments_are_written_as_the_document_has_them() {
         let moment: Timestamp = serde_json::from_str("\"2019-12-02T14:08:13.574211Z\"").expect("a moment");
-        assert_eq!(created(moment), "2019-12-02 14:08:13.574211+00:00");
-        assert_eq!(serde_json::json!(seconds(moment)).to_string(), "1575295693.574211");
+        assert_eq!(format_created(moment), "2019-12-02 14:08:13.574211+00:00");
+        assert_eq!(serde_json::json!(unix_seconds(moment)).to_string(), "1575295693.574211");
     }
 
     #[test]
@@ -114,7 +115,7 @@ mod tests {
             (Some("much"), false),
             (None, false),
         ] {
-            assert_eq!(is_low(&with(account), 10.0), expected, "{account:?}");
+            assert_eq!(is_low_account(&with(account), 10.0), expected, "{account:?}");
         }
     }
 }

@@ -10,28 +10,28 @@ use crate::{
     documents::{self, SchemaSet},
 };
 
-const KIND: &str = "application/json";
+const CONTENT_TYPE: &str = "application/json";
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
-pub(crate) struct Refusal(pub(crate) Error);
+pub(crate) struct Rejection(pub(crate) Error);
 
-impl From<Error> for Refusal {
+impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
         Self(error)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        http::refused(&self.0, KIND, &wire::Refused { detail: &self.0.detail })
+        http::error_response(&self.0, CONTENT_TYPE, &wire::Refused { detail: &self.0.detail })
     }
 }
 
-impl documents::DocumentedRefusal for Refusal {
-    const KIND: &str = KIND;
+impl documents::DocumentedRejection for Rejection {
+    const CONTENT_TYPE: &str = CONTENT_TYPE;
 
-    fn form(schemas: &mut SchemaSet) -> Value {
-        schemas.written::<wire::Refused<'_>>()
+    fn schema(schemas: &mut SchemaSet) -> Value {
+        schemas.response_schema::<wire::Refused<'_>>()
     }
 }

@@ -8,55 +8,55 @@ use protocol::{error::Error, id::RoomId};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::errors::Refusal;
+use super::errors::Rejection;
 use crate::{
-    commands::state::Api,
-    dialects::{http, read},
-    documents::{DocumentedInput, Operation},
+    commands::state::SharedApiState,
+    dialects::{http, json},
+    documents::{DocumentedInput, OperationBuilder},
 };
 
 /// Who asks, by a valid token.
-pub(super) struct Reader(pub(super) protocol::caller::Caller);
+pub(super) struct Authenticated(pub(super) protocol::caller::Caller);
 
-impl FromRequestParts<Api> for Reader {
-    type Rejection = Refusal;
+impl FromRequestParts<SharedApiState> for Authenticated {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        Ok(Self(http::caller(parts, api, false).await?.ok_or_else(Error::token_needed)?))
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+        Ok(Self(http::authenticate(parts, api, false).await?.ok_or_else(Error::token_needed)?))
     }
 }
 
-impl DocumentedInput for Reader {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.token(true);
+impl DocumentedInput for Authenticated {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.token_security(true);
     }
 }
 
 /// The same, of a request that writes, whatever its method.
-pub(super) struct Writer(pub(super) protocol::caller::Caller);
+pub(super) struct AuthenticatedWriter(pub(super) protocol::caller::Caller);
 
-impl FromRequestParts<Api> for Writer {
-    type Rejection = Refusal;
+impl FromRequestParts<SharedApiState> for AuthenticatedWriter {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        Ok(Self(http::caller(parts, api, true).await?.ok_or_else(Error::token_needed)?))
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+        Ok(Self(http::authenticate(parts, api, true).await?.ok_or_else(Error::token_needed)?))
     }
 }
 
-impl DocumentedInput for Writer {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.token(true);
-        operation.refuses(&[409]);
+impl DocumentedInput for AuthenticatedWriter {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.token_security(true);
+        operation.rejects_with(&[409]);
     }
 }
 
 /// The room that the path names.
-pub(super) struct InRoom(pub(super) RoomId);
+pub(super) struct RoomPath(pub(super) RoomId);
 
-impl FromRequestParts<Api> for InRoom {
-    type Rejection = Refusal;
+impl FromRequestParts<SharedApiState> for RoomPath {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         // A malformed id is answered 404.
         let path = Path::<String>::from_request_parts(parts, api).await;
         let Path(room) = path.map_err(|_| Error::not_found())?;
@@ -64,37 +64,37 @@ impl FromRequestParts<Api> for InRoom {
     }
 }
 
-impl DocumentedInput for InRoom {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.path::<RoomId>();
+impl DocumentedInput for RoomPath {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.path_parameter::<RoomId>();
     }
 }
 
 /// The key under which a request may be sent again.
-pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
+pub(super) type IdempotencyKey = http::IdempotencyKey<Rejection>;
 pub(super) use http::NoIdempotencyKey;
 
 /// A JSON body of that form.
-pub(super) struct Json<T>(pub(super) T);
+pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
-    type Rejection = Refusal;
+impl<T: DeserializeOwned> FromRequest<SharedApiState> for JsonBody<T> {
+    type Rejection = Rejection;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
-        Ok(Self(read::json(&http::body(request, api).await?)?))
+    async fn from_request(request: Request, api: &SharedApiState) -> Result<Self, Rejection> {
+        Ok(Self(json::parse_object(&http::read_body(request, api).await?)?))
     }
 }
 
-impl<T: JsonSchema> DocumentedInput for Json<T> {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.body::<T>(&["application/json"], true);
+impl<T: JsonSchema> DocumentedInput for JsonBody<T> {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.request_body::<T>(&["application/json"], true);
     }
 }
 
 /// Reads bytes as all that clients send here.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
-    use crate::dialects::read::is_read_or_refused as read;
+    use crate::dialects::json::assert_parsed_or_refused as read;
     read::<super::wire::NewRoom>(bytes);
     read::<super::wire::NewMessage>(bytes);
 }
@@ -103,7 +103,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::dialects::read::any;
+    use crate::dialects::json::any;
 
     proptest! {
         #[test]

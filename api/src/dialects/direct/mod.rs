@@ -7,16 +7,16 @@ mod decode;
 mod encode;
 mod errors;
 mod extract;
-mod fit;
+mod room_list_size;
 mod routes;
 mod wire;
 
-pub(crate) use errors::Refusal;
+pub(crate) use errors::Rejection;
 #[cfg(fuzzing)]
 pub(crate) use extract::read_any;
 pub(crate) use routes::routes;
 
 /// Whether a path is this dialect's.
-pub(crate) fn owns(path: &str) -> bool {
+pub(crate) fn owns_path(path: &str) -> bool {
     matches!(path.trim_start_matches('/').split('/').next(), Some("room" | "webrtc"))
 }

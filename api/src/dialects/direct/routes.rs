@@ -9,18 +9,18 @@ use protocol::error::Error;
 
 use super::{
     decode, encode,
-    errors::Refusal,
-    extract::{IdempotencyKey, InRoom, Json, NoIdempotencyKey, Reader, Writer},
+    errors::Rejection,
+    extract::{Authenticated, AuthenticatedWriter, IdempotencyKey, JsonBody, NoIdempotencyKey, RoomPath},
     wire,
 };
 use crate::{
     commands::direct,
-    commands::state::Api,
-    dialects::not_allowed,
-    documents::{Route, Routes, get, post},
+    commands::state::SharedApiState,
+    dialects::method_not_allowed,
+    documents::{DocumentedRoute, DocumentedRoutes, get, post},
 };
 
-type Answered<T> = Result<Answer<T>, Refusal>;
+type JsonResult<T> = Result<Answer<T>, Rejection>;
 
 /// A `GET` that changes something. `HEAD`, of which nobody expects a change, is refused there.
 macro_rules! change {
@@ -29,89 +29,93 @@ macro_rules! change {
     };
 }
 
-fn refuse_head(route: Route) -> Route {
-    route.head(async |address: Uri| ([(header::ALLOW, "GET")], not_allowed(&address)))
+fn refuse_head(route: DocumentedRoute) -> DocumentedRoute {
+    route.head(async |address: Uri| ([(header::ALLOW, "GET")], method_not_allowed(&address)))
 }
 
 /// All of them.
-pub(crate) fn routes() -> Routes {
-    Routes::of::<Refusal>("direct", "Two people who talk, with presence, read marks and cameras.")
-        .at_both("/room/add", [post("The room of two people, made where there is none", add)])
-        .at_both("/room/list", [get("Your rooms", list), post("Sends a message", send)])
-        .at_both("/room/select/{room}", [change!("Makes a room your current one, and read", select)])
-        .at_both("/room/stop/{room}", [change!("Stops the talk until both write again", stop)])
-        .at_both("/webrtc/cameraOn", [change!("Your camera is on", camera_on)])
-        .at_both("/webrtc/cameraOff", [change!("Your camera is off", camera_off)])
+pub(crate) fn routes() -> DocumentedRoutes {
+    DocumentedRoutes::new::<Rejection>(
+        "direct",
+        "Two people who talk, with presence, read marks and cameras.",
+    )
+    .route_with_slash("/room/add", [post("The room of two people, made where there is none", add)])
+    .route_with_slash("/room/list", [get("Your rooms", list), post("Sends a message", send)])
+    .route_with_slash("/room/select/{room}", [change!("Makes a room your current one, and read", select)])
+    .route_with_slash("/room/stop/{room}", [change!("Stops the talk until both write again", stop)])
+    .route_with_slash("/webrtc/cameraOn", [change!("Your camera is on", camera_on)])
+    .route_with_slash("/webrtc/cameraOff", [change!("Your camera is off", camera_off)])
 }
 
 async fn add(
-    State(api): State<Api>,
-    Writer(caller): Writer,
+    State(api): State<SharedApiState>,
+    AuthenticatedWriter(caller): AuthenticatedWriter,
     key: IdempotencyKey,
-    Json(body): Json<wire::NewRoom>,
-) -> Answered<wire::Room> {
-    let seen = direct::add(&api, &caller, body.owner, body.abonent, &key.request()).await?;
-    Ok(Answer(encode::seen(seen, api.low_account)))
+    JsonBody(body): JsonBody<wire::NewRoom>,
+) -> JsonResult<wire::Room> {
+    let seen =
+        direct::get_or_create_room(&api, &caller, body.owner, body.abonent, &key.request_context()).await?;
+    Ok(Answer(encode::room_view(seen, api.low_account)))
 }
 
 async fn list(
-    State(api): State<Api>,
-    Reader(caller): Reader,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
     asked: Result<Query<wire::ListQuery>, QueryRejection>,
-) -> Answered<wire::Rooms> {
+) -> JsonResult<wire::Rooms> {
     let Query(asked) = asked.map_err(|_| Error::bad_request("The query is malformed."))?;
-    let after = asked.cursor.as_deref().map(decode::cursor).transpose()?;
+    let after = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let rooms = direct::list(&api, &caller, after).await?;
-    Ok(Answer(encode::rooms(rooms, &caller.user, api.low_account)))
+    Ok(Answer(encode::room_list(rooms, &caller.user, api.low_account)))
 }
 
 async fn send(
-    State(api): State<Api>,
-    Writer(caller): Writer,
+    State(api): State<SharedApiState>,
+    AuthenticatedWriter(caller): AuthenticatedWriter,
     key: IdempotencyKey,
-    Json(body): Json<wire::NewMessage>,
-) -> Answered<wire::Room> {
+    JsonBody(body): JsonBody<wire::NewMessage>,
+) -> JsonResult<wire::Room> {
     if body.author.and_then(|author| author.id).is_some_and(|author| author != caller.user) {
         return Err(Error::forbidden().into());
     }
-    let seen = direct::send(&api, &caller, body.room_id, &body.message, &key.request()).await?;
-    Ok(Answer(encode::seen(seen, api.low_account)))
+    let seen = direct::send(&api, &caller, body.room_id, &body.message, &key.request_context()).await?;
+    Ok(Answer(encode::room_view(seen, api.low_account)))
 }
 
 async fn select(
-    State(api): State<Api>,
-    Writer(caller): Writer,
-    InRoom(room): InRoom,
+    State(api): State<SharedApiState>,
+    AuthenticatedWriter(caller): AuthenticatedWriter,
+    RoomPath(room): RoomPath,
     unkeyed: NoIdempotencyKey,
-) -> Answered<wire::Rooms> {
-    let rooms = direct::select(&api, &caller, room, &unkeyed.request()).await?;
-    Ok(Answer(encode::rooms(rooms, &caller.user, api.low_account)))
+) -> JsonResult<wire::Rooms> {
+    let rooms = direct::select_room(&api, &caller, room, &unkeyed.request_context()).await?;
+    Ok(Answer(encode::room_list(rooms, &caller.user, api.low_account)))
 }
 
 async fn stop(
-    State(api): State<Api>,
-    Writer(caller): Writer,
-    InRoom(room): InRoom,
+    State(api): State<SharedApiState>,
+    AuthenticatedWriter(caller): AuthenticatedWriter,
+    RoomPath(room): RoomPath,
     unkeyed: NoIdempotencyKey,
-) -> Answered<wire::Stopped> {
-    direct::stop(&api, &caller, room, &unkeyed.request()).await?;
+) -> JsonResult<wire::Stopped> {
+    direct::stop_talk(&api, &caller, room, &unkeyed.request_context()).await?;
     Ok(Answer(wire::Stopped { status: 0, message: "Ok" }))
 }
 
 async fn camera_on(
-    State(api): State<Api>,
-    Writer(caller): Writer,
+    State(api): State<SharedApiState>,
+    AuthenticatedWriter(caller): AuthenticatedWriter,
     unkeyed: NoIdempotencyKey,
-) -> Answered<wire::CameraOn> {
-    direct::camera(&api, &caller, true, &unkeyed.request()).await?;
+) -> JsonResult<wire::CameraOn> {
+    direct::set_camera(&api, &caller, true, &unkeyed.request_context()).await?;
     Ok(Answer(wire::CameraOn { camera_on: "ok" }))
 }
 
 async fn camera_off(
-    State(api): State<Api>,
-    Writer(caller): Writer,
+    State(api): State<SharedApiState>,
+    AuthenticatedWriter(caller): AuthenticatedWriter,
     unkeyed: NoIdempotencyKey,
-) -> Answered<wire::CameraOff> {
-    direct::camera(&api, &caller, false, &unkeyed.request()).await?;
+) -> JsonResult<wire::CameraOff> {
+    direct::set_camera(&api, &caller, false, &unkeyed.request_context()).await?;
     Ok(Answer(wire::CameraOff { camera_off: "ok" }))
 }

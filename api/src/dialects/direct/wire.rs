@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{dialects::read, queries::people};
+use crate::{dialects::json, queries::people};
 
 /// `POST room/add`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -21,7 +21,7 @@ pub(super) struct NewRoom {
 pub(super) struct NewMessage {
     pub(super) room_id: RoomId,
     pub(super) message: String,
-    #[serde(default, deserialize_with = "read::object")]
+    #[serde(default, deserialize_with = "json::deserialize_object")]
     pub(super) author: Option<Author>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Message {
 /// All rooms of a reader.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
-    pub(super) contact_users: BTreeMap<UserId, people::PublicPerson>,
+    pub(super) contact_users: BTreeMap<UserId, people::PersonObject>,
     #[schemars(with = "Vec<Person>")]
     pub(super) contacts_ids: Vec<Value>,
     pub(super) current_room: Option<RoomId>,

@@ -17,7 +17,7 @@ use crate::{
     commands::{
         match_rooms::{self, MatchRoom, MatchRoomView},
         messages::{self, SenderAccess},
-        request::RequestContext,
+        request_context::RequestContext,
     },
     page::{self, PageEntry},
 };
@@ -27,53 +27,58 @@ impl PageEntry for MatchRoomView {}
 /// The actions, as documents describe them.
 pub(crate) const ACTIONS: &[ActionDescription] = Action::DESCRIPTIONS;
 /// Those that admins' sockets do not have.
-const NOT_FOR_ADMINS: [Action; 1] = [Action::CurrentRoomInfo];
+const ACTIONS_KEPT_FROM_ADMINS: [Action; 1] = [Action::CurrentRoomInfo];
 
 /// Whether admins' sockets do not have that action.
 pub(crate) fn is_kept_from_admins(action: &str) -> bool {
-    Action::named(action).is_some_and(|action| NOT_FOR_ADMINS.contains(&action))
+    Action::named(action).is_some_and(|action| ACTIONS_KEPT_FROM_ADMINS.contains(&action))
 }
 
 /// The longest `request_id`, in bytes of JSON.
 const REQUEST_ID_MAX: usize = 256;
 
 /// Decides one action.
-pub(crate) async fn act(api: &ApiState, request: &ActionRequest, deadline: Instant) -> ActionReply {
+pub(crate) async fn handle(api: &ApiState, request: &ActionRequest, deadline: Instant) -> ActionReply {
     let write = RequestContext::new(Some(&request.key), deadline);
-    match decide(api, request, &write).await {
+    match dispatch(api, request, &write).await {
         Ok(reply) => reply,
         Err(error) => {
-            let error = write.progress.failure(error);
-            ActionReply { status: error.code.status(), data: None, errors: vec![detail(error)], effect: None }
+            let error = write.progress.client_error(error);
+            ActionReply {
+                status: error.code.status(),
+                data: None,
+                errors: vec![error_text(error)],
+                effect: None,
+            }
         }
     }
 }
 
 /// What is not there is said as the original says it.
-fn detail(error: Error) -> String {
+fn error_text(error: Error) -> String {
     if error.code == ErrorCode::NotFound { "Not found".to_owned() } else { error.detail }
 }
 
-async fn decide(
+async fn dispatch(
     api: &ApiState,
     request: &ActionRequest,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let is_admin = request.surface == Surface::MatchAdmin;
-    let action =
-        Action::named(&request.action).filter(|action| !is_admin || !NOT_FOR_ADMINS.contains(action));
+    let action = Action::named(&request.action)
+        .filter(|action| !is_admin || !ACTIONS_KEPT_FROM_ADMINS.contains(action));
     let Some(action) = action else {
         let detail = format!("Method {:?} not allowed.", request.action);
         return Err(Error::new(ErrorCode::MethodNotAllowed, detail));
     };
     match action {
-        Action::List => list(api, request, read(request)?).await,
-        Action::JoinRoom => join(api, request, read(request)?).await,
+        Action::List => list(api, request, parse_frame(request)?).await,
+        Action::JoinRoom => join(api, request, parse_frame(request)?).await,
         Action::LeaveRoom => leave(request),
-        Action::CurrentRoomInfo => reply(200, &current(api, request).await?.object(), None),
-        Action::CreateMessage => create(api, request, read(request)?, write).await,
-        Action::EditMessage => edit(api, request, read(request)?, write).await,
-        Action::DeleteMessages => delete(api, request, read(request)?, write).await,
+        Action::CurrentRoomInfo => reply(200, &current_room(api, request).await?.to_object(), None),
+        Action::CreateMessage => create_message(api, request, parse_frame(request)?, write).await,
+        Action::EditMessage => edit_message(api, request, parse_frame(request)?, write).await,
+        Action::DeleteMessages => delete_messages(api, request, parse_frame(request)?, write).await,
     }
 }
 
@@ -82,28 +87,29 @@ fn reply(status: u16, data: &impl Serialize, effect: Option<SocketEffect>) -> Re
     Ok(ActionReply { status, data: Some(data), errors: vec![], effect })
 }
 
-fn read<T: for<'de> Deserialize<'de>>(request: &ActionRequest) -> Result<T, Error> {
-    crate::dialects::read::json(request.frame.get().as_bytes())
+fn parse_frame<T: for<'de> Deserialize<'de>>(request: &ActionRequest) -> Result<T, Error> {
+    crate::dialects::json::parse_object(request.frame.get().as_bytes())
 }
 
 /// The room that the socket is in.
-fn joined(request: &ActionRequest) -> Result<RoomId, Error> {
+fn joined_room(request: &ActionRequest) -> Result<RoomId, Error> {
     let none = || Error::bad_request("This socket is in no room: join one first.");
     request.rooms.first().copied().ok_or_else(none)
 }
 
 /// The same, as it is now; an admin may only look at some.
-async fn current(api: &ApiState, request: &ActionRequest) -> Result<MatchRoom, Error> {
+async fn current_room(api: &ApiState, request: &ActionRequest) -> Result<MatchRoom, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
-    let (found, _) = match_rooms::enter(api, &request.caller, joined(request)?, as_admin).await?;
+    let (found, _) =
+        match_rooms::require_match_room(api, &request.caller, joined_room(request)?, as_admin).await?;
     Ok(found)
 }
 
 /// The room that the socket is in, and may write to.
-async fn writable(api: &ApiState, request: &ActionRequest) -> Result<RoomId, Error> {
-    let found = current(api, request).await?;
+async fn writable_room(api: &ApiState, request: &ActionRequest) -> Result<RoomId, Error> {
+    let found = current_room(api, request).await?;
     if request.surface == Surface::MatchAdmin {
-        match_rooms::admin_may_write(&found)?;
+        match_rooms::require_admin_may_write(&found)?;
     }
     Ok(found.room)
 }
@@ -112,13 +118,18 @@ async fn writable(api: &ApiState, request: &ActionRequest) -> Result<RoomId, Err
 async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Result<ActionReply, Error> {
     let of = (request.surface == Surface::Match).then_some(&request.caller.user);
     let limit = match frame.limit {
-        None => match_rooms::LISTED,
-        Some(limit) if (1..=match_rooms::LISTED).contains(&limit) => limit,
-        Some(_) => return Err(Error::bad_request(format!("limit: must be 1 to {}.", match_rooms::LISTED))),
+        None => match_rooms::ROOMS_LISTED_MAX,
+        Some(limit) if (1..=match_rooms::ROOMS_LISTED_MAX).contains(&limit) => limit,
+        Some(_) => {
+            return Err(Error::bad_request(format!(
+                "limit: must be 1 to {}.",
+                match_rooms::ROOMS_LISTED_MAX
+            )));
+        }
     };
     let found = match_rooms::list(api, of, frame.before, limit).await?;
-    let is_full = page::is_full(&found, limit);
-    let mut fitted = page::fit_page(found.iter().map(MatchRoom::object), api.socket_max_bytes())?;
+    let is_full = page::is_full_page(&found, limit);
+    let mut fitted = page::fit_page(found.iter().map(MatchRoom::to_object), api.socket_max_bytes())?;
     if fitted.is_cut && frame.limit.is_none() && frame.before.is_none() {
         let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";
         return Err(Error::new(ErrorCode::TooLarge, detail));
@@ -132,7 +143,8 @@ async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Res
 
 async fn join(api: &ApiState, request: &ActionRequest, frame: wire::JoinRoom) -> Result<ActionReply, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
-    let (found, facts) = match_rooms::enter(api, &request.caller, frame.room_pk, as_admin).await?;
+    let (found, facts) =
+        match_rooms::require_match_room(api, &request.caller, frame.room_pk, as_admin).await?;
     let effect = SocketEffect::Subscribe {
         channel: Channel::Room(frame.room_pk),
         participant: true,
@@ -140,28 +152,28 @@ async fn join(api: &ApiState, request: &ActionRequest, frame: wire::JoinRoom) ->
         epoch: None,
         grant: Some(facts.grant()),
     };
-    reply(200, &found.object(), Some(effect))
+    reply(200, &found.to_object(), Some(effect))
 }
 
 fn leave(request: &ActionRequest) -> Result<ActionReply, Error> {
-    let room = joined(request)?;
+    let room = joined_room(request)?;
     reply(200, &LeftRoom::of(room), Some(SocketEffect::Leave { room }))
 }
 
-async fn create(
+async fn create_message(
     api: &ApiState,
     request: &ActionRequest,
     frame: wire::CreateMessage,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let id = request_id(&request.frame)?;
-    let room = writable(api, request).await?;
+    let room = writable_room(api, request).await?;
     let send = messages::NewMessage {
         room,
         text: &frame.msg_text,
         client_id: None,
-        request: &RequestContext { id: Some(&id), ..write.clone() },
-        access: SenderAccess::Unknown,
+        request: &RequestContext { client_request_id: Some(&id), ..write.clone() },
+        access: SenderAccess::Unchecked,
         detail: None,
     };
     let sent = messages::send(api, &request.caller, send).await?;
@@ -171,30 +183,30 @@ async fn create(
     reply(201, &data, Some(SocketEffect::Appended { room, seq: sent.id.0 }))
 }
 
-async fn edit(
+async fn edit_message(
     api: &ApiState,
     request: &ActionRequest,
     frame: wire::EditMessage,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let id = request_id(&request.frame)?;
-    let room = writable(api, request).await?;
-    let by = &RequestContext { id: Some(&id), ..write.clone() };
+    let room = writable_room(api, request).await?;
+    let by = &RequestContext { client_request_id: Some(&id), ..write.clone() };
     let text = &frame.edited_msg_text;
     let (edit, appended) = messages::edit(api, &request.caller, room, frame.msg_id, text, by).await?;
     let data = wire::Changed { room_id: room, message_id: edit.message_id, message_text: edit.message };
     reply(200, &data, Some(SocketEffect::Appended { room, seq: appended.seq }))
 }
 
-async fn delete(
+async fn delete_messages(
     api: &ApiState,
     request: &ActionRequest,
     frame: wire::DeleteMessages,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let id = request_id(&request.frame)?;
-    let room = writable(api, request).await?;
-    let by = &RequestContext { id: Some(&id), ..write.clone() };
+    let room = writable_room(api, request).await?;
+    let by = &RequestContext { client_request_id: Some(&id), ..write.clone() };
     let (delete, appended) = messages::delete(api, &request.caller, room, frame.msg_id_list, by).await?;
     let data = wire::Deleted { room_id: room, messages_ids: delete.messages_ids };
     reply(200, &data, Some(SocketEffect::Appended { room, seq: appended.seq }))
@@ -228,7 +240,7 @@ fn request_id(frame: &RawValue) -> Result<String, Error> {
 /// Reads bytes as all that clients send here.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
-    use crate::dialects::read::is_read_or_refused as read;
+    use crate::dialects::json::assert_parsed_or_refused as read;
     read::<wire::List>(bytes);
     read::<wire::JoinRoom>(bytes);
     read::<wire::CreateMessage>(bytes);
@@ -245,7 +257,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::dialects::read::any;
+    use crate::dialects::json::any;
 
     proptest! {
         #[test]

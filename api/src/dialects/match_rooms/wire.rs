@@ -88,7 +88,7 @@ pub(super) struct Said {
 #[schemars(untagged)]
 #[expect(dead_code, reason = "the form alone")]
 enum Sender {
-    Known(people::PublicPerson),
+    Known(people::PersonObject),
     Named { id: Value },
 }
 

@@ -9,7 +9,7 @@ use protocol::{
 
 use super::wire::HistoryQuery;
 use crate::{
-    dialects::read,
+    dialects::json,
     queries::{
         messages::{ChangeCursor, HistoryPage},
         search,
@@ -19,50 +19,50 @@ use crate::{
 /// The most entries of a page.
 pub(super) const LIMIT_MAX: i64 = 200;
 /// Entries of a page where none is asked for.
-const LIMIT: i64 = 50;
+const LIMIT_DEFAULT: i64 = 50;
 
-pub(super) use crate::dialects::read::json;
+pub(super) use crate::dialects::json::parse_object;
 
 /// How many entries are asked for.
-pub(super) fn limit(text: Option<&str>) -> Result<i64, Error> {
+pub(super) fn parse_limit(text: Option<&str>) -> Result<i64, Error> {
     // What is no number is out of bounds too.
-    bounded(text.map(|text| text.parse().unwrap_or(0)))
+    require_limit_in_range(text.map(|text| text.parse().unwrap_or(0)))
 }
 
 /// How many entries are asked for, within the bounds.
-pub(super) fn bounded(limit: Option<i64>) -> Result<i64, Error> {
+pub(super) fn require_limit_in_range(limit: Option<i64>) -> Result<i64, Error> {
     match limit {
-        None => Ok(LIMIT),
+        None => Ok(LIMIT_DEFAULT),
         Some(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
         Some(_) => Err(Error::bad_request(format!("limit: must be 1 to {LIMIT_MAX}."))),
     }
 }
 
 /// What is asked of a room's history.
-pub(super) enum Asked {
+pub(super) enum HistoryRequest {
     /// A part of it.
-    Page(HistoryPage),
+    Range(HistoryPage),
     /// What is new or was changed after that.
     Changes(ChangeCursor),
 }
 
 /// What is asked of a room's history.
-pub(super) fn history(query: &HistoryQuery) -> Result<Asked, Error> {
+pub(super) fn parse_history_query(query: &HistoryQuery) -> Result<HistoryRequest, Error> {
     match (&query.before, &query.after, &query.changed_after) {
-        (None, None, Some(place)) => self::place(place).map(Asked::Changes),
+        (None, None, Some(place)) => parse_change_position(place).map(HistoryRequest::Changes),
         (before, after, None) => {
-            let before = before.as_deref().map(|text| id("before", text)).transpose()?;
-            let after = after.as_deref().map(|text| id("after", text)).transpose()?;
-            page(before, after).map(Asked::Page)
+            let before = before.as_deref().map(|text| parse_id("before", text)).transpose()?;
+            let after = after.as_deref().map(|text| parse_id("after", text)).transpose()?;
+            history_range(before, after).map(HistoryRequest::Range)
         }
         _ => Err(Error::bad_request("before, after, changed_after: only one of them can be given.")),
     }
 }
 
 /// Which part of a history is asked for.
-pub(super) fn page(before: Option<u64>, after: Option<u64>) -> Result<HistoryPage, Error> {
+pub(super) fn history_range(before: Option<u64>, after: Option<u64>) -> Result<HistoryPage, Error> {
     match (before, after) {
-        (None, None) => Ok(HistoryPage::Last),
+        (None, None) => Ok(HistoryPage::Newest),
         (Some(before), None) => Ok(HistoryPage::Before(before)),
         (None, Some(after)) => Ok(HistoryPage::After(after)),
         (Some(_), Some(_)) => Err(Error::bad_request("before, after: only one of them can be given.")),
@@ -70,7 +70,7 @@ pub(super) fn page(before: Option<u64>, after: Option<u64>) -> Result<HistoryPag
 }
 
 /// An id, or 0, which comes before all.
-fn id(field: &str, text: &str) -> Result<u64, Error> {
+fn parse_id(field: &str, text: &str) -> Result<u64, Error> {
     match text.parse() {
         Ok(id) if id <= MAX_ID => Ok(id),
         _ => Err(Error::bad_request(format!("{field}: must be a message's id."))),
@@ -78,13 +78,13 @@ fn id(field: &str, text: &str) -> Result<u64, Error> {
 }
 
 /// A place among changes: an event's id, as pushes have it, or what was given as `next`.
-fn place(text: &str) -> Result<ChangeCursor, Error> {
+fn parse_change_position(text: &str) -> Result<ChangeCursor, Error> {
     let read = || {
         let (event, message) = match text.split_once('-') {
             None => (text, None),
             Some((event, message)) => (event, Some(message.parse().ok()?)),
         };
-        Some((id("", event).ok()?, message))
+        Some((parse_id("", event).ok()?, message))
     };
     read().ok_or_else(|| {
         Error::bad_request("changed_after: must be an event's id, or one that was given as `next`.")
@@ -92,43 +92,43 @@ fn place(text: &str) -> Result<ChangeCursor, Error> {
 }
 
 /// A cursor for the changes after that place.
-pub(super) fn write_place(event: u64, message: MessageId) -> String {
+pub(super) fn encode_change_position(event: u64, message: MessageId) -> String {
     format!("{event}-{message}")
 }
 
 /// A cursor for what comes after the entry of that name.
-pub(super) fn write_mark(entry: &impl ToString) -> String {
-    read::write_cursor(entry)
+pub(super) fn encode_cursor(entry: &impl ToString) -> String {
+    json::encode_cursor(entry)
 }
 
 /// A cursor that was given out, read.
-pub(super) fn mark<T: FromStr>(text: &str) -> Result<T, Error> {
-    read::opaque_cursor(text, |text| text.parse().ok())
+pub(super) fn decode_cursor<T: FromStr>(text: &str) -> Result<T, Error> {
+    json::decode_cursor(text, |text| text.parse().ok())
 }
 
 /// A cursor for what was found after this message.
-pub(super) fn write_found((moment, room, message): search::SearchCursor) -> String {
-    read::write_cursor(&format!("{moment} {room} {message}"))
+pub(super) fn encode_search_cursor((moment, room, message): search::SearchCursor) -> String {
+    json::encode_cursor(&format!("{moment} {room} {message}"))
 }
 
 /// A cursor that a search gave out.
-pub(super) fn found(text: &str) -> Result<search::SearchCursor, Error> {
-    read::opaque_cursor(text, |text| {
+pub(super) fn decode_search_cursor(text: &str) -> Result<search::SearchCursor, Error> {
+    json::decode_cursor(text, |text| {
         let (room, message) = text.rsplit_once(' ')?;
         let (moment, room) = room.split_once(' ')?;
-        Some((read::moment(moment)?, room.parse().ok()?, message.parse().ok()?))
+        Some((json::parse_timestamp(moment)?, room.parse().ok()?, message.parse().ok()?))
     })
 }
 
 /// The room before which a list goes on, of a cursor that was given out. Versions up to 0.1 wrote a moment before the id.
-pub(super) fn cursor(text: &str) -> Result<RoomId, Error> {
-    read::opaque_cursor(text, |text| text.rsplit(' ').next()?.parse().ok())
+pub(super) fn decode_room_cursor(text: &str) -> Result<RoomId, Error> {
+    json::decode_cursor(text, |text| text.rsplit(' ').next()?.parse().ok())
 }
 
 /// A new message's text and name, of a body.
 #[cfg(feature = "bench")]
 pub(crate) fn new_message(body: &[u8]) -> Result<(String, Option<String>), Error> {
-    let super::wire::NewMessage { message, client_id } = json(body)?;
+    let super::wire::NewMessage { message, client_id } = parse_object(body)?;
     Ok((message, client_id))
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn new_message(body: &[u8]) -> Result<(String, Option<String>), Error
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
     use super::wire;
-    use read::is_read_or_refused as read;
+    use json::assert_parsed_or_refused as read;
     read::<wire::NewRoom>(bytes);
     read::<wire::RoomChange>(bytes);
     read::<wire::NewTeam>(bytes);
@@ -157,14 +157,18 @@ pub(crate) fn read_any(bytes: &[u8]) {
     read::<wire::frame::Invite>(bytes);
     read::<wire::frame::TopicInfo>(bytes);
     let text = String::from_utf8_lossy(bytes);
-    let _ = (cursor(&text), found(&text), mark::<MessageId>(&text));
+    let _ = (decode_room_cursor(&text), decode_search_cursor(&text), decode_cursor::<MessageId>(&text));
     assert!(
-        limit(Some(&text)).is_ok_and(|limit| (1..=LIMIT_MAX).contains(&limit)) || limit(Some(&text)).is_err()
+        parse_limit(Some(&text)).is_ok_and(|limit| (1..=LIMIT_MAX).contains(&limit))
+            || parse_limit(Some(&text)).is_err()
     );
     for which in 0..3 {
         let only = |n| (which == n).then(|| text.clone().into_owned());
         let query = HistoryQuery { before: only(0), after: only(1), changed_after: only(2), limit: None };
-        assert!(history(&query).is_ok() || history(&query).is_err_and(|error| !error.detail.is_empty()));
+        assert!(
+            parse_history_query(&query).is_ok()
+                || parse_history_query(&query).is_err_and(|error| !error.detail.is_empty())
+        );
     }
 }
 
@@ -177,12 +181,12 @@ mod tests {
 
     use super::*;
     use crate::dialects::{
+        json::any,
         native::wire::{NewMessage, NewRoom},
-        read::any,
     };
 
     fn detail<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
-        json::<T>(text.as_bytes()).expect_err("not of that form").detail
+        parse_object::<T>(text.as_bytes()).expect_err("not of that form").detail
     }
 
     #[test]
@@ -199,13 +203,13 @@ mod tests {
 
     #[test]
     fn a_cursor_comes_back() {
-        assert_eq!(cursor(&write_mark(&RoomId(42))), Ok(RoomId(42)));
+        assert_eq!(decode_room_cursor(&encode_cursor(&RoomId(42))), Ok(RoomId(42)));
         let of_before = URL_SAFE_NO_PAD.encode(format!("{} 42", Timestamp::now()));
-        assert_eq!(cursor(&of_before), Ok(RoomId(42)), "another node may be of an older version");
-        assert!(cursor("nonsense").is_err());
+        assert_eq!(decode_room_cursor(&of_before), Ok(RoomId(42)), "another node may be of an older version");
+        assert!(decode_room_cursor("nonsense").is_err());
         let found_at = (Timestamp::now(), RoomId(42), MessageId(7));
-        assert_eq!(found(&write_found(found_at)), Ok(found_at));
-        assert!(found(&of_before).is_err());
+        assert_eq!(decode_search_cursor(&encode_search_cursor(found_at)), Ok(found_at));
+        assert!(decode_search_cursor(&of_before).is_err());
     }
 
     proptest! {

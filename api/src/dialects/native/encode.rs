@@ -6,28 +6,28 @@ use super::wire;
 use crate::{
     commands::messages::SentMessage,
     queries::{
-        invitations::Invitation,
+        invitations::StoredInvitation,
         members::Members,
         messages::{ChangedMessage, Message},
         people::PersonDetails,
-        rooms::{PresentPeople, Room},
-        teams::Team,
+        rooms::{PresentPeople, RoomView},
+        teams::TeamView,
     },
 };
 
 /// `false` only where reads can't see it yet.
-pub(super) fn applied(applied: bool) -> Option<bool> {
+pub(super) fn applied_if_not(applied: bool) -> Option<bool> {
     (!applied).then_some(false)
 }
 
 /// How many they are, where not all are named.
-fn more_than(members: &Members) -> Option<u64> {
+fn count_if_truncated(members: &Members) -> Option<u64> {
     (members.count > members.named.len() as u64).then_some(members.count)
 }
 
 /// A room.
-pub(super) fn room(room: Room, is_applied: bool) -> wire::Room {
-    let (participants, count) = match room.present {
+pub(super) fn room(room: RoomView, is_applied: bool) -> wire::Room {
+    let (participants, count) = match room.participants {
         PresentPeople::Named(people) => (Some(people), None),
         PresentPeople::Counted(count) => (None, Some(count)),
         PresentPeople::Unknown => (None, None),
@@ -37,18 +37,18 @@ pub(super) fn room(room: Room, is_applied: bool) -> wire::Room {
         name: room.name,
         description: room.description,
         private: !room.kind.is_open(),
-        users_count: more_than(&room.users),
+        users_count: count_if_truncated(&room.users),
         users: Some(room.users.named),
         participants,
         count,
         team: room.team,
         user: room.creator,
         kind: room.kind,
-        active: room.active,
+        active: room.is_active,
         created_at: room.created_at,
         activity: room.activity,
         unread: room.unread,
-        applied: applied(is_applied),
+        applied: applied_if_not(is_applied),
     }
 }
 
@@ -85,16 +85,25 @@ pub(super) fn message(room: RoomId, message: Message) -> wire::Message {
 pub(super) fn changed(room: RoomId, changed: ChangedMessage) -> wire::Changed {
     wire::Changed {
         message: message(room, changed.message),
-        changed: changed.changed,
+        changed: changed.last_event,
         deleted_at: changed.deleted_at,
     }
 }
 
 /// An invitation.
-pub(super) fn invitation(invitation: Invitation, is_applied: bool) -> wire::Invitation {
-    let Invitation { id, invitation, accepted } = invitation;
+pub(super) fn invitation(invitation: StoredInvitation, is_applied: bool) -> wire::Invitation {
+    let StoredInvitation { id, invitation, accepted } = invitation;
     let event::Invitation { room, room_name, user, by, created_at } = invitation;
-    wire::Invitation { id, room, room_name, user, by, created_at, accepted, applied: applied(is_applied) }
+    wire::Invitation {
+        id,
+        room,
+        room_name,
+        user,
+        by,
+        created_at,
+        accepted,
+        applied: applied_if_not(is_applied),
+    }
 }
 
 /// A person.
@@ -111,19 +120,19 @@ pub(super) fn person(known: PersonDetails, is_applied: bool) -> wire::Person {
         business,
         is_online: known.is_online,
         is_camera: known.is_camera,
-        applied: applied(is_applied),
+        applied: applied_if_not(is_applied),
     }
 }
 
 /// A team.
-pub(super) fn team(team: Team, is_applied: bool) -> wire::Team {
+pub(super) fn team(team: TeamView, is_applied: bool) -> wire::Team {
     wire::Team {
         id: team.id,
         name: team.name,
         user: team.creator,
-        users_count: more_than(&team.users),
+        users_count: count_if_truncated(&team.users),
         users: Some(team.users.named),
         created_at: team.created_at,
-        applied: applied(is_applied),
+        applied: applied_if_not(is_applied),
     }
 }

@@ -10,22 +10,22 @@ use crate::{
     documents::{self, SchemaSet},
 };
 
-const KIND: &str = "application/problem+json";
+const CONTENT_TYPE: &str = "application/problem+json";
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
-pub(crate) struct Problem(pub(crate) Error);
+pub(crate) struct Rejection(pub(crate) Error);
 
-impl From<Error> for Problem {
+impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
         Self(error)
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        let status = http::status(&error);
+        let status = http::status_of(&error);
         let body = wire::Problem {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
@@ -33,14 +33,14 @@ impl IntoResponse for Problem {
             code: error.code,
             detail: &error.detail,
         };
-        http::refused(&error, KIND, &body)
+        http::error_response(&error, CONTENT_TYPE, &body)
     }
 }
 
-impl documents::DocumentedRefusal for Problem {
-    const KIND: &str = KIND;
+impl documents::DocumentedRejection for Rejection {
+    const CONTENT_TYPE: &str = CONTENT_TYPE;
 
-    fn form(schemas: &mut SchemaSet) -> Value {
-        schemas.written::<wire::Problem<'_>>()
+    fn schema(schemas: &mut SchemaSet) -> Value {
+        schemas.response_schema::<wire::Problem<'_>>()
     }
 }

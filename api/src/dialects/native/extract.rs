@@ -13,37 +13,39 @@ use protocol::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::{decode, errors::Problem};
+use super::{decode, errors::Rejection};
 use crate::{
-    commands::state::Api,
+    commands::state::SharedApiState,
     dialects::http,
-    documents::{DocumentedInput, Operation},
+    documents::{DocumentedInput, OperationBuilder},
 };
 
 /// Who asks, by a valid token.
-pub(crate) struct Caller(pub(crate) protocol::caller::Caller);
+pub(crate) struct Authenticated(pub(crate) protocol::caller::Caller);
 
-impl FromRequestParts<Api> for Caller {
-    type Rejection = Problem;
+impl FromRequestParts<SharedApiState> for Authenticated {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        Ok(Self(http::caller(parts, api, !parts.method.is_safe()).await?.ok_or_else(Error::token_needed)?))
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+        Ok(Self(
+            http::authenticate(parts, api, !parts.method.is_safe()).await?.ok_or_else(Error::token_needed)?,
+        ))
     }
 }
 
-impl DocumentedInput for Caller {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.token(true);
+impl DocumentedInput for Authenticated {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.token_security(true);
     }
 }
 
 /// The room that the path names.
-pub(crate) struct InRoom(pub(crate) RoomId);
+pub(crate) struct RoomPath(pub(crate) RoomId);
 
-impl FromRequestParts<Api> for InRoom {
-    type Rejection = Problem;
+impl FromRequestParts<SharedApiState> for RoomPath {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         // A malformed id is answered 404.
         let Path(room) =
             Path::<String>::from_request_parts(parts, api).await.map_err(|_| Error::not_found())?;
@@ -51,38 +53,38 @@ impl FromRequestParts<Api> for InRoom {
     }
 }
 
-impl DocumentedInput for InRoom {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.path::<RoomId>();
+impl DocumentedInput for RoomPath {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.path_parameter::<RoomId>();
     }
 }
 
 /// The team that the path names.
-pub(crate) struct OfTeam(pub(crate) TeamId);
+pub(crate) struct TeamPath(pub(crate) TeamId);
 
-impl FromRequestParts<Api> for OfTeam {
-    type Rejection = Problem;
+impl FromRequestParts<SharedApiState> for TeamPath {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let path = Path::<String>::from_request_parts(parts, api).await;
         let Path(team) = path.map_err(|_| Error::not_found())?;
         Ok(Self(team.parse().map_err(|_| Error::not_found())?))
     }
 }
 
-impl DocumentedInput for OfTeam {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.path::<TeamId>();
+impl DocumentedInput for TeamPath {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.path_parameter::<TeamId>();
     }
 }
 
 /// The invitation that the path names.
-pub(crate) struct OfInvitation(pub(crate) u64);
+pub(crate) struct InvitationPath(pub(crate) u64);
 
-impl FromRequestParts<Api> for OfInvitation {
-    type Rejection = Problem;
+impl FromRequestParts<SharedApiState> for InvitationPath {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let path = Path::<String>::from_request_parts(parts, api).await;
         let Path(id) = path.map_err(|_| Error::not_found())?;
         // Its number is that of an event, as a message's is.
@@ -91,39 +93,39 @@ impl FromRequestParts<Api> for OfInvitation {
     }
 }
 
-impl DocumentedInput for OfInvitation {
-    fn describe(operation: &mut Operation<'_>) {
+impl DocumentedInput for InvitationPath {
+    fn describe(operation: &mut OperationBuilder<'_>) {
         // Its number is that of an event, as a message's is.
-        operation.path::<MessageId>();
+        operation.path_parameter::<MessageId>();
     }
 }
 
 /// The person whom the path names.
-pub(crate) struct OfUser(pub(crate) UserId);
+pub(crate) struct UserPath(pub(crate) UserId);
 
-impl FromRequestParts<Api> for OfUser {
-    type Rejection = Problem;
+impl FromRequestParts<SharedApiState> for UserPath {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let path = Path::<String>::from_request_parts(parts, api).await;
         let Path(user) = path.map_err(|_| Error::not_found())?;
         Ok(Self(user.parse().map_err(|_| Error::not_found())?))
     }
 }
 
-impl DocumentedInput for OfUser {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.path::<UserId>();
+impl DocumentedInput for UserPath {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.path_parameter::<UserId>();
     }
 }
 
 /// A person whom the path names below a room or a team.
-pub(crate) struct Member<T>(pub(crate) T, pub(crate) UserId);
+pub(crate) struct MemberPath<T>(pub(crate) T, pub(crate) UserId);
 
-impl<T: FromStr> FromRequestParts<Api> for Member<T> {
-    type Rejection = Problem;
+impl<T: FromStr> FromRequestParts<SharedApiState> for MemberPath<T> {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let path = Path::<(String, String)>::from_request_parts(parts, api).await;
         let Path((of, user)) = path.map_err(|_| Error::not_found())?;
         let of = of.parse().map_err(|_| Error::not_found())?;
@@ -131,20 +133,20 @@ impl<T: FromStr> FromRequestParts<Api> for Member<T> {
     }
 }
 
-impl<T: JsonSchema> DocumentedInput for Member<T> {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.path::<T>();
-        operation.path::<UserId>();
+impl<T: JsonSchema> DocumentedInput for MemberPath<T> {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.path_parameter::<T>();
+        operation.path_parameter::<UserId>();
     }
 }
 
 /// The message that the path names.
-pub(crate) struct OfMessage(pub(crate) RoomId, pub(crate) MessageId);
+pub(crate) struct MessagePath(pub(crate) RoomId, pub(crate) MessageId);
 
-impl FromRequestParts<Api> for OfMessage {
-    type Rejection = Problem;
+impl FromRequestParts<SharedApiState> for MessagePath {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let path = Path::<(String, String)>::from_request_parts(parts, api).await;
         let Path((room, message)) = path.map_err(|_| Error::not_found())?;
         let room = room.parse().map_err(|_| Error::not_found())?;
@@ -152,32 +154,32 @@ impl FromRequestParts<Api> for OfMessage {
     }
 }
 
-impl DocumentedInput for OfMessage {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.path::<RoomId>();
-        operation.path::<MessageId>();
+impl DocumentedInput for MessagePath {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.path_parameter::<RoomId>();
+        operation.path_parameter::<MessageId>();
     }
 }
 
 /// The key under which a request may be sent again.
-pub(crate) type IdempotencyKey = http::IdempotencyKey<Problem>;
+pub(crate) type IdempotencyKey = http::IdempotencyKey<Rejection>;
 pub(super) use http::NoIdempotencyKey;
 
 /// A JSON body of that form.
-pub(crate) struct Json<T>(pub(crate) T);
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned> FromRequest<SharedApiState> for JsonBody<T> {
+    type Rejection = Rejection;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
-        let body = http::json_body(request, api).await?;
-        Ok(Self(decode::json(&body)?))
+    async fn from_request(request: Request, api: &SharedApiState) -> Result<Self, Rejection> {
+        let body = http::read_json_body(request, api).await?;
+        Ok(Self(decode::parse_object(&body)?))
     }
 }
 
-impl<T: JsonSchema> DocumentedInput for Json<T> {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.body::<T>(&["application/json"], true);
-        operation.refuses(&[415]);
+impl<T: JsonSchema> DocumentedInput for JsonBody<T> {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.request_body::<T>(&["application/json"], true);
+        operation.rejects_with(&[415]);
     }
 }

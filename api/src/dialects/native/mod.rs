@@ -16,5 +16,5 @@ mod wire;
 pub(crate) use decode::new_message;
 #[cfg(fuzzing)]
 pub(crate) use decode::read_any;
-pub(crate) use errors::Problem;
+pub(crate) use errors::Rejection;
 pub(crate) use routes::routes;

@@ -32,13 +32,13 @@ impl PageEntry for wire::Team {
 ///
 /// # Errors
 /// When the first entry does not fit into an answer.
-pub(super) fn page<T: PageEntry>(
+pub(super) fn fit_page<T: PageEntry>(
     entries: Vec<T>,
     limit: i64,
     max_bytes: usize,
     cursor: impl Fn(&T) -> String,
 ) -> Result<wire::Page<T>, Error> {
-    let is_full = page::is_full(&entries, limit);
+    let is_full = page::is_full_page(&entries, limit);
     let fitted = page::fit_page(entries, max_bytes)?;
     let next = fitted.entries.last().filter(|_| is_full || fitted.is_cut).map(cursor);
     Ok(wire::Page { results: fitted.entries, next })
@@ -48,20 +48,20 @@ pub(super) fn page<T: PageEntry>(
 ///
 /// # Errors
 /// When a message does not fit into an answer.
-pub(super) fn history(
+pub(super) fn history_page(
     room: RoomId,
     asked: HistoryPage,
     found: Vec<Message>,
     limit: i64,
     max_bytes: usize,
 ) -> Result<wire::Page<wire::Message>, Error> {
-    let is_backwards = matches!(asked, HistoryPage::Last | HistoryPage::Before(_));
+    let is_backwards = matches!(asked, HistoryPage::Newest | HistoryPage::Before(_));
     let mut messages: Vec<wire::Message> =
         found.into_iter().map(|message| encode::message(room, message)).collect();
     if is_backwards {
         messages.reverse();
     }
-    let mut page = page(messages, limit, max_bytes, |message| message.id.to_string())?;
+    let mut page = fit_page(messages, limit, max_bytes, |message| message.id.to_string())?;
     if is_backwards {
         page.results.reverse();
     }
@@ -72,35 +72,37 @@ pub(super) fn history(
 ///
 /// # Errors
 /// When a message does not fit into an answer.
-pub(super) fn changes(
+pub(super) fn changes_page(
     room: RoomId,
     found: Vec<ChangedMessage>,
     limit: i64,
     max_bytes: usize,
 ) -> Result<wire::Page<wire::Changed>, Error> {
     let changes = found.into_iter().map(|changed| encode::changed(room, changed)).collect();
-    page(changes, limit, max_bytes, |last: &wire::Changed| decode::write_place(last.changed, last.message.id))
+    fit_page(changes, limit, max_bytes, |last: &wire::Changed| {
+        decode::encode_change_position(last.changed, last.message.id)
+    })
 }
 
 /// A part of the list of rooms.
 ///
 /// # Errors
 /// When a room does not fit into an answer.
-pub(super) fn rooms(found: RoomPage, max_bytes: usize) -> Result<wire::Page<wire::Room>, Error> {
+pub(super) fn rooms_page(found: RoomPage, max_bytes: usize) -> Result<wire::Page<wire::Room>, Error> {
     let RoomPage { rooms, next } = found;
     let fitted = page::fit_page(rooms.into_iter().map(|room| encode::room(room, true)), max_bytes)?;
     let last = fitted.entries.last().map(|room| room.id);
     let next = if fitted.is_cut { last } else { next };
-    Ok(wire::Page { results: fitted.entries, next: next.as_ref().map(decode::write_mark) })
+    Ok(wire::Page { results: fitted.entries, next: next.as_ref().map(decode::encode_cursor) })
 }
 
 /// A page of people, in the order of their ids, of whom one more was read than it has.
-pub(super) fn people(mut found: Vec<UserId>, limit: i64) -> wire::Page<UserId> {
-    let has_more = page::is_full(&found, limit + 1);
+pub(super) fn people_page(mut found: Vec<UserId>, limit: i64) -> wire::Page<UserId> {
+    let has_more = page::is_full_page(&found, limit + 1);
     if has_more {
         found.pop();
     }
-    let next = found.last().filter(|_| has_more).map(decode::write_mark);
+    let next = found.last().filter(|_| has_more).map(decode::encode_cursor);
     wire::Page { results: found, next }
 }
 
@@ -133,9 +135,9 @@ mod tests {
             let (mut back, mut before) = (Vec::new(), Some(u64::MAX));
             while let Some(edge) = before {
                 let found = all.iter().filter(|message| message.id.0 < edge).cloned().collect();
-                let page =
-                    history(RoomId(1), HistoryPage::Before(edge), found, 50, max_bytes).expect("it fits");
-                assert!(page::encoded_bytes(&page) <= max_bytes);
+                let page = history_page(RoomId(1), HistoryPage::Before(edge), found, 50, max_bytes)
+                    .expect("it fits");
+                assert!(page::json_bytes(&page) <= max_bytes);
                 back.splice(0..0, ids(&page));
                 before = page.next.map(|next| next.parse().expect("an id"));
             }
@@ -143,7 +145,7 @@ mod tests {
             while let Some(edge) = after {
                 let found = all.iter().filter(|message| message.id.0 > edge).cloned().collect();
                 let page =
-                    history(RoomId(1), HistoryPage::After(edge), found, 50, max_bytes).expect("it fits");
+                    history_page(RoomId(1), HistoryPage::After(edge), found, 50, max_bytes).expect("it fits");
                 on.extend(ids(&page));
                 after = page.next.map(|next| next.parse().expect("an id"));
             }

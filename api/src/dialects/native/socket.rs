@@ -19,11 +19,12 @@ use super::{
     },
 };
 use crate::{
-    commands::state::{Api, ApiState},
+    commands::state::{ApiState, SharedApiState},
     commands::{
-        self, invitations, marks,
+        self, invitations,
         messages::{self, SenderAccess},
-        request::RequestContext,
+        read_marks,
+        request_context::RequestContext,
         rooms, teams,
     },
     page,
@@ -32,15 +33,15 @@ use crate::{
 /// The actions, as documents describe them.
 pub(crate) const ACTIONS: &[ActionDescription] = Action::DESCRIPTIONS;
 /// Rooms that `list` answers.
-const LIST: i64 = 200;
+const ROOMS_LISTED_MAX: i64 = 200;
 
 /// Decides one action.
-pub(crate) async fn act(api: &Api, request: &ActionRequest, deadline: Instant) -> ActionReply {
+pub(crate) async fn handle(api: &SharedApiState, request: &ActionRequest, deadline: Instant) -> ActionReply {
     let write = RequestContext::new(Some(&request.key), deadline);
-    match decide(api, request, &write).await {
+    match dispatch(api, request, &write).await {
         Ok(reply) => reply,
         Err(error) => {
-            let error = write.progress.failure(error);
+            let error = write.progress.client_error(error);
             ActionReply { status: error.code.status(), data: None, errors: vec![error.detail], effect: None }
         }
     }
@@ -52,7 +53,7 @@ fn reply(status: u16, data: &impl Serialize, effect: Option<SocketEffect>) -> Re
 }
 
 /// The room an action is about: the one it names, else the only one the socket is in.
-fn room(named: Option<RoomId>, request: &ActionRequest) -> Result<RoomId, Error> {
+fn room_of_action(named: Option<RoomId>, request: &ActionRequest) -> Result<RoomId, Error> {
     match (named, request.rooms.as_slice()) {
         (Some(room), _) => Ok(room),
         (None, [room]) => Ok(*room),
@@ -61,8 +62,8 @@ fn room(named: Option<RoomId>, request: &ActionRequest) -> Result<RoomId, Error>
     }
 }
 
-async fn decide(
-    api: &Api,
+async fn dispatch(
+    api: &SharedApiState,
     request: &ActionRequest,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
@@ -72,25 +73,27 @@ async fn decide(
     };
     let frame = &request.frame;
     match action {
-        Action::Subscribe => subscribe(api, request, decode::json(text(frame))?).await,
-        Action::JoinRoom => join(api, request, decode::json(text(frame))?).await,
-        Action::CreateMessage => create(api, request, decode::json(text(frame))?, write).await,
-        Action::EditMessage => edit(api, request, decode::json(text(frame))?, write).await,
-        Action::DeleteMessages => delete(api, request, decode::json(text(frame))?, write).await,
-        Action::TopicInfo => topic(api, decode::json(text(frame))?).await,
-        Action::History => history(api, request, decode::json(text(frame))?).await,
-        Action::MarkRead => mark_read(api, request, decode::json(text(frame))?, write).await,
-        Action::Invite => invite(api, request, decode::json(text(frame))?, write).await,
+        Action::Subscribe => subscribe(api, request, decode::parse_object(frame_bytes(frame))?).await,
+        Action::JoinRoom => join(api, request, decode::parse_object(frame_bytes(frame))?).await,
+        Action::CreateMessage => create(api, request, decode::parse_object(frame_bytes(frame))?, write).await,
+        Action::EditMessage => edit(api, request, decode::parse_object(frame_bytes(frame))?, write).await,
+        Action::DeleteMessages => {
+            delete(api, request, decode::parse_object(frame_bytes(frame))?, write).await
+        }
+        Action::TopicInfo => topic_info(api, decode::parse_object(frame_bytes(frame))?).await,
+        Action::History => history(api, request, decode::parse_object(frame_bytes(frame))?).await,
+        Action::MarkRead => mark_read(api, request, decode::parse_object(frame_bytes(frame))?, write).await,
+        Action::Invite => invite(api, request, decode::parse_object(frame_bytes(frame))?, write).await,
         Action::CurrentRoomInfo => {
-            let frame: RoomFrame = decode::json(text(frame))?;
-            let room = rooms::show(api, &request.caller, room(frame.room_pk, request)?).await?;
+            let frame: RoomFrame = decode::parse_object(frame_bytes(frame))?;
+            let room = rooms::show(api, &request.caller, room_of_action(frame.room_pk, request)?).await?;
             reply(200, &page::fit_entry(encode::room(room, true), api.socket_max_bytes())?, None)
         }
-        Action::List => list(api, request, decode::json(text(frame))?).await,
+        Action::List => list(api, request, decode::parse_object(frame_bytes(frame))?).await,
     }
 }
 
-fn text(frame: &RawValue) -> &[u8] {
+fn frame_bytes(frame: &RawValue) -> &[u8] {
     frame.get().as_bytes()
 }
 
@@ -104,7 +107,7 @@ async fn subscribe(
         Channel::Room(room) => Some(commands::require_join(api, *room, &request.caller).await?.grant()),
         Channel::User(user) if *user == request.caller.user => None,
         Channel::User(_) => return Err(Error::forbidden()),
-        Channel::Team(team) => Some(teams::follow(api, &request.caller, *team).await?),
+        Channel::Team(team) => Some(teams::require_grant(api, &request.caller, *team).await?),
     };
     let channel = frame.channel.clone();
     let data = Followed { channel, participants: None, count: None, position: None };
@@ -132,8 +135,8 @@ async fn join(api: &ApiState, request: &ActionRequest, frame: frame::JoinRoom) -
 }
 
 /// A topic, where it stands in the category that its address names.
-async fn topic(api: &ApiState, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
-    rooms::topic(api, frame.room_pk, &frame.category).await?;
+async fn topic_info(api: &ApiState, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
+    rooms::require_topic(api, frame.room_pk, &frame.category).await?;
     reply(200, &Topic { room: frame.room_pk, category: frame.category }, None)
 }
 
@@ -143,7 +146,7 @@ async fn create(
     frame: frame::CreateMessage,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
-    let room = room(frame.room_pk, request)?;
+    let room = room_of_action(frame.room_pk, request)?;
     // A message in a room of two says more, which is asked for with the right.
     let is_joined = request.rooms.contains(&room) && !request.pairs.contains(&room);
     let send = messages::NewMessage {
@@ -151,7 +154,7 @@ async fn create(
         text: &frame.msg_text,
         client_id: frame.client_id.as_deref(),
         request: write,
-        access: if is_joined { SenderAccess::Joined } else { SenderAccess::Unknown },
+        access: if is_joined { SenderAccess::Joined } else { SenderAccess::Unchecked },
         detail: None,
     };
     let sent = messages::send(api, &request.caller, send).await?;
@@ -164,7 +167,7 @@ async fn edit(
     frame: frame::EditMessage,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
-    let room = room(frame.room_pk, request)?;
+    let room = room_of_action(frame.room_pk, request)?;
     let text = &frame.edited_msg_text;
     let (edit, _) = messages::edit(api, &request.caller, room, frame.msg_id, text, write).await?;
     let data = Changed { room_id: edit.room, message_id: edit.message_id, message_text: edit.message };
@@ -177,7 +180,7 @@ async fn delete(
     frame: frame::DeleteMessages,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
-    let room = room(frame.room_pk, request)?;
+    let room = room_of_action(frame.room_pk, request)?;
     let (delete, _) = messages::delete(api, &request.caller, room, frame.msg_id_list, write).await?;
     reply(200, &Deleted { room_id: delete.room, messages_ids: delete.messages_ids }, None)
 }
@@ -187,21 +190,21 @@ async fn history(
     request: &ActionRequest,
     frame: frame::History,
 ) -> Result<ActionReply, Error> {
-    let room = room(frame.room_pk, request)?;
-    let limit = decode::bounded(frame.limit)?;
-    let page = decode::page(frame.before, frame.after)?;
+    let room = room_of_action(frame.room_pk, request)?;
+    let limit = decode::require_limit_in_range(frame.limit)?;
+    let page = decode::history_range(frame.before, frame.after)?;
     let found = messages::history(api, &request.caller, room, page, limit).await?;
-    reply(200, &pages::history(room, page, found, limit, api.socket_max_bytes())?, None)
+    reply(200, &pages::history_page(room, page, found, limit, api.socket_max_bytes())?, None)
 }
 
 /// The newest rooms, all in one answer; in pages for whom asks for them.
 async fn list(api: &ApiState, request: &ActionRequest, frame: frame::List) -> Result<ActionReply, Error> {
     let is_paged = frame.limit.is_some() || frame.cursor.is_some();
-    let limit = if is_paged { decode::bounded(frame.limit)? } else { LIST };
-    let before = frame.cursor.as_deref().map(decode::cursor).transpose()?;
+    let limit = if is_paged { decode::require_limit_in_range(frame.limit)? } else { ROOMS_LISTED_MAX };
+    let before = frame.cursor.as_deref().map(decode::decode_room_cursor).transpose()?;
     let found = rooms::list(api, &request.caller, before, limit).await?;
     let count = found.rooms.len();
-    let page = pages::rooms(found, api.socket_max_bytes())?;
+    let page = pages::rooms_page(found, api.socket_max_bytes())?;
     let listed = if is_paged {
         Listed::Page(page)
     } else if page.results.len() == count {
@@ -214,14 +217,14 @@ async fn list(api: &ApiState, request: &ActionRequest, frame: frame::List) -> Re
 }
 
 async fn mark_read(
-    api: &Api,
+    api: &SharedApiState,
     request: &ActionRequest,
     frame: frame::MarkRead,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
-    let room = room(frame.room_pk, request)?;
+    let room = room_of_action(frame.room_pk, request)?;
     let is_in = request.rooms.contains(&room);
-    marks::push(api, &request.caller, room, frame.message_id, is_in, write).await?;
+    read_marks::mark_read_by_socket(api, &request.caller, room, frame.message_id, is_in, write).await?;
     reply(200, &Read { room, message_id: frame.message_id }, None)
 }
 
@@ -231,7 +234,7 @@ async fn invite(
     frame: frame::Invite,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
-    let room = room(frame.room_pk, request)?;
+    let room = room_of_action(frame.room_pk, request)?;
     let (made, applied) = invitations::invite(api, &request.caller, room, frame.user, write).await?;
     reply(201, &encode::invitation(made, applied), None)
 }

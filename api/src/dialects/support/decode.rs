@@ -6,10 +6,10 @@ use protocol::{
 };
 
 use super::wire::Asked;
-use crate::{commands::support, dialects::read};
+use crate::{commands::support, dialects::json};
 
 /// What is asked for: what the body does not say, the query may.
-pub(super) fn either(body: Asked, query: Asked) -> Asked {
+pub(super) fn merge_query(body: Asked, query: Asked) -> Asked {
     Asked {
         kind: body.kind.or(query.kind),
         room_id: body.room_id.or(query.room_id),
@@ -19,42 +19,42 @@ pub(super) fn either(body: Asked, query: Asked) -> Asked {
 }
 
 /// The key of the room that is asked about.
-pub(super) fn room(asked: &Asked) -> Result<&str, Error> {
+pub(super) fn require_room_key(asked: &Asked) -> Result<&str, Error> {
     asked.room_id.as_deref().ok_or_else(|| Error::bad_request("room_id: must be given."))
 }
 
 /// The room and the message of a message's `_id`: ten hexadecimal digits and fourteen.
-pub(super) fn message(text: &str) -> Result<(RoomId, MessageId), Error> {
+pub(super) fn parse_message_id(text: &str) -> Result<(RoomId, MessageId), Error> {
     let number = |digits: &str| u64::from_str_radix(digits, 16).ok().filter(|number| *number <= MAX_ID);
     let read = || {
         let (room, message) = text.split_at_checked(10).filter(|_| text.len() == 24)?;
         Some((RoomId(number(room)?), MessageId(number(message)?)))
     };
-    read().ok_or_else(support::not_of_room)
+    read().ok_or_else(support::foreign_message_error)
 }
 
 /// The room before which a list goes on.
-pub(super) fn cursor(text: &str) -> Result<RoomId, Error> {
-    read::cursor(text.parse().ok())
+pub(super) fn parse_cursor(text: &str) -> Result<RoomId, Error> {
+    json::require_cursor(text.parse().ok())
 }
 
 /// The key of the room to close.
-pub(super) fn to_close(asked: &Asked) -> Result<&str, Error> {
+pub(super) fn require_close(asked: &Asked) -> Result<&str, Error> {
     if asked.is_active == Some(true) {
         return Err(Error::bad_request("is_active: must be false."));
     }
-    room(asked)
+    require_room_key(asked)
 }
 
 /// Reads bytes as all that clients send here.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
-    use read::is_read_or_refused as read;
+    use json::assert_parsed_or_refused as read;
     read::<super::wire::NewRoom>(bytes);
     read::<super::wire::NewMessage>(bytes);
     read::<Asked>(bytes);
     let text = String::from_utf8_lossy(bytes);
-    let _ = (message(&text), cursor(&text));
+    let _ = (parse_message_id(&text), parse_cursor(&text));
 }
 
 #[cfg(test)]
@@ -62,17 +62,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dialects::read::{any, json};
+    use crate::dialects::json::{any, parse_object};
 
     proptest! {
         #[test]
         fn any_body_is_read_or_refused(bytes in any::bytes()) {
             read_any(&bytes);
-            let body = json::<Asked>(&bytes).unwrap_or_default();
+            let body = parse_object::<Asked>(&bytes).unwrap_or_default();
             let said = body.room_id.clone();
-            let asked = either(body, Asked { room_id: Some("key".to_owned()), ..Asked::default() });
-            prop_assert_eq!(room(&asked).expect("the query says it"), said.as_deref().unwrap_or("key"));
-            prop_assert_eq!(to_close(&asked).is_err(), asked.is_active == Some(true));
+            let asked = merge_query(body, Asked { room_id: Some("key".to_owned()), ..Asked::default() });
+            prop_assert_eq!(require_room_key(&asked).expect("the query says it"), said.as_deref().unwrap_or("key"));
+            prop_assert_eq!(require_close(&asked).is_err(), asked.is_active == Some(true));
         }
     }
 }

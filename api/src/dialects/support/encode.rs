@@ -38,8 +38,8 @@ pub(super) fn room(room: SupportRoom) -> wire::Room {
         org_id: room.org_id,
         portfolio_name: room.portfolio_name,
         product_name: room.product_name,
-        message_data: room.last.unwrap_or_default(),
-        is_active: room.active,
+        message_data: room.last_message.unwrap_or_default(),
+        is_active: room.is_active,
     }
 }
 

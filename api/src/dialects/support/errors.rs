@@ -10,29 +10,29 @@ use crate::{
     documents::{self, SchemaSet},
 };
 
-const KIND: &str = "application/json";
+const CONTENT_TYPE: &str = "application/json";
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
-pub(crate) struct Refusal(pub(crate) Error);
+pub(crate) struct Rejection(pub(crate) Error);
 
-impl From<Error> for Refusal {
+impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
         Self(error)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        http::refused(&error, KIND, &wire::Refused { success: false, message: &error.detail })
+        http::error_response(&error, CONTENT_TYPE, &wire::Refused { success: false, message: &error.detail })
     }
 }
 
-impl documents::DocumentedRefusal for Refusal {
-    const KIND: &str = KIND;
+impl documents::DocumentedRejection for Rejection {
+    const CONTENT_TYPE: &str = CONTENT_TYPE;
 
-    fn form(schemas: &mut SchemaSet) -> Value {
-        schemas.written::<wire::Refused<'_>>()
+    fn schema(schemas: &mut SchemaSet) -> Value {
+        schemas.response_schema::<wire::Refused<'_>>()
     }
 }

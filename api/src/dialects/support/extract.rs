@@ -13,13 +13,13 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::errors::Refusal;
+use super::errors::Rejection;
 use crate::{
-    commands::state::Api,
+    commands::state::SharedApiState,
     commands::support::{SupportCaller, VisitorPass},
     config::TokenUse,
-    dialects::{http, read},
-    documents::{DocumentedInput, DocumentedOutput, Operation},
+    dialects::{http, json},
+    documents::{DocumentedInput, DocumentedOutput, OperationBuilder},
 };
 
 /// The header, and the cookie, by which a visitor without token is known again. The cookie's prefix has browsers
@@ -30,37 +30,37 @@ pub(super) const PASS_COOKIE: &str = "__Host-roomcast-visitor";
 const PASS_SECONDS: u32 = 365 * 86_400;
 
 /// The person of the token, or a visitor where no token is needed.
-pub(super) struct Asker(pub(super) SupportCaller);
+pub(super) struct Sender(pub(super) SupportCaller);
 
 /// The visitor's secret, of the header or else of the cookie.
-fn pass(headers: &HeaderMap) -> Option<VisitorPass> {
+fn visitor_pass(headers: &HeaderMap) -> Option<VisitorPass> {
     if let Some(value) = headers.get(PASS_HEADER) {
-        return VisitorPass::read(value.to_str().ok()?);
+        return VisitorPass::parse(value.to_str().ok()?);
     }
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find_map(|(name, value)| VisitorPass::read(value).filter(|_| name == PASS_COOKIE))
+    pairs.find_map(|(name, value)| VisitorPass::parse(value).filter(|_| name == PASS_COOKIE))
 }
 
-impl FromRequestParts<Api> for Asker {
-    type Rejection = Refusal;
+impl FromRequestParts<SharedApiState> for Sender {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        let caller = http::caller(parts, api, !parts.method.is_safe()).await?;
-        if caller.is_none() && api.support.support_tokens == TokenUse::Required {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+        let caller = http::authenticate(parts, api, !parts.method.is_safe()).await?;
+        if caller.is_none() && api.support_args.support_tokens == TokenUse::Required {
             return Err(Error::token_needed().into());
         }
-        let address = api.address.of(&parts.headers, &parts.extensions);
-        Ok(Self(SupportCaller { caller, address, pass: pass(&parts.headers) }))
+        let address = api.client_address_args.of(&parts.headers, &parts.extensions);
+        Ok(Self(SupportCaller { caller, address, pass: visitor_pass(&parts.headers) }))
     }
 }
 
-impl DocumentedInput for Asker {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.token(false);
+impl DocumentedInput for Sender {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.token_security(false);
         let about = "With ROOMCAST_SUPPORT_VISITORS=bound: what the first visit was answered in this header; the \
                      cookie that it sets says the same.";
-        operation.header(
+        operation.header_parameter(
             PASS_HEADER.as_str(),
             about,
             &json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
@@ -69,15 +69,15 @@ impl DocumentedInput for Asker {
 }
 
 /// An answer that gives the visitor a secret to come back with, in a cookie and in a header; `None` leaves both out.
-pub(super) struct WithPass<T>(pub(super) Option<VisitorPass>, pub(super) T);
+pub(super) struct WithVisitorPass<T>(pub(super) Option<VisitorPass>, pub(super) T);
 
-impl<T: DocumentedOutput> DocumentedOutput for WithPass<T> {
-    fn describe(operation: &mut Operation<'_>) {
+impl<T: DocumentedOutput> DocumentedOutput for WithVisitorPass<T> {
+    fn describe(operation: &mut OperationBuilder<'_>) {
         T::describe(operation);
     }
 }
 
-impl<T: IntoResponse> IntoResponse for WithPass<T> {
+impl<T: IntoResponse> IntoResponse for WithVisitorPass<T> {
     fn into_response(self) -> Response {
         let Self(pass, answer) = self;
         let Some(pass) = pass else { return answer.into_response() };
@@ -91,39 +91,39 @@ impl<T: IntoResponse> IntoResponse for WithPass<T> {
 }
 
 /// The key under which a request may be sent again.
-pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
+pub(super) type IdempotencyKey = http::IdempotencyKey<Rejection>;
 pub(super) use http::NoIdempotencyKey;
 
 /// A body of JSON, which may be read as more than one thing, all of them a `T`; empty where there is none.
-pub(super) struct Body<T>(Bytes, PhantomData<T>);
+pub(super) struct UntypedJson<T>(Bytes, PhantomData<T>);
 
-impl<T> FromRequest<Api> for Body<T> {
-    type Rejection = Refusal;
+impl<T> FromRequest<SharedApiState> for UntypedJson<T> {
+    type Rejection = Rejection;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, api: &SharedApiState) -> Result<Self, Rejection> {
         // A HEAD asks for no change, whatever it carries.
         if request.method() == Method::HEAD || request.body().is_end_stream() {
             return Ok(Self(Bytes::new(), PhantomData));
         }
-        Ok(Self(http::json_body(request, api).await?, PhantomData))
+        Ok(Self(http::read_json_body(request, api).await?, PhantomData))
     }
 }
 
-impl<T: JsonSchema> DocumentedInput for Body<T> {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.body::<T>(&["application/json"], false);
-        operation.refuses(&[415]);
+impl<T: JsonSchema> DocumentedInput for UntypedJson<T> {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.request_body::<T>(&["application/json"], false);
+        operation.rejects_with(&[415]);
     }
 }
 
-impl<B> Body<B> {
+impl<B> UntypedJson<B> {
     /// Reads it as that.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
-        Ok(read::json(&self.0)?)
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Rejection> {
+        Ok(json::parse_object(&self.0)?)
     }
 
     /// Reads it as that, where there is one.
-    pub(super) fn if_any<T: DeserializeOwned + Default>(&self) -> Result<T, Refusal> {
-        if self.0.is_empty() { Ok(T::default()) } else { self.json() }
+    pub(super) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Rejection> {
+        if self.0.is_empty() { Ok(T::default()) } else { self.parse() }
     }
 }

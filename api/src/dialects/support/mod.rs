@@ -13,7 +13,7 @@ mod wire;
 
 #[cfg(fuzzing)]
 pub(crate) use decode::read_any;
-pub(crate) use errors::Refusal;
+pub(crate) use errors::Rejection;
 pub(crate) use extract::PASS_HEADER;
 pub(crate) use routes::routes;
 

@@ -8,27 +8,30 @@ use protocol::error::Error;
 
 use super::{
     PREFIX, decode, encode,
-    errors::Refusal,
-    extract::{Asker, Body, IdempotencyKey, NoIdempotencyKey, WithPass},
+    errors::Rejection,
+    extract::{IdempotencyKey, NoIdempotencyKey, Sender, UntypedJson, WithVisitorPass},
     wire::{self, Answer, Asked, Done},
 };
 use crate::{
-    commands::state::Api,
+    commands::state::SharedApiState,
     commands::{
-        request::RequestContext,
+        request_context::RequestContext,
         support::{self, NewSupportMessage, SupportCaller, SupportVisit},
     },
-    documents::{Routes, delete, get, post},
+    documents::{DocumentedRoutes, delete, get, post},
 };
 
-const SHOWN: &str = "Room deatils based on workspace id";
+const ROOM_DETAILS_TEXT: &str = "Room deatils based on workspace id";
 
 /// All of them.
-pub(crate) fn routes() -> Routes {
+pub(crate) fn routes() -> DocumentedRoutes {
     let path = |name: &str| format!("{PREFIX}{name}");
-    Routes::of::<Refusal>("support", "The customer desk, by organisation and product.")
-        .at_both(&path("room-control"), [post("The visitor's room, made where there is none", visit)])
-        .at_both(
+    DocumentedRoutes::new::<Rejection>("support", "The customer desk, by organisation and product.")
+        .route_with_slash(
+            &path("room-control"),
+            [post("The visitor's room, made where there is none", visit)],
+        )
+        .route_with_slash(
             &path("room-service"),
             [
                 get("A room, its messages, or, with a body, its end", read),
@@ -36,52 +39,53 @@ pub(crate) fn routes() -> Routes {
                 delete("Closes the room", close),
             ],
         )
-        .at_both(&path("room-list"), [get("An organisation's rooms", list)])
+        .route_with_slash(&path("room-list"), [get("An organisation's rooms", list)])
 }
 
-type Queried<T> = Result<Query<T>, QueryRejection>;
+type QueryResult<T> = Result<Query<T>, QueryRejection>;
 
-fn query<T>(query: Queried<T>) -> Result<T, Error> {
+fn require_query<T>(query: QueryResult<T>) -> Result<T, Error> {
     query.map(|Query(query)| query).map_err(|_| Error::bad_request("The query is malformed."))
 }
 
 async fn visit(
-    State(api): State<Api>,
-    Asker(guest): Asker,
+    State(api): State<SharedApiState>,
+    Sender(guest): Sender,
     unkeyed: NoIdempotencyKey,
-    body: Body<wire::NewRoom>,
-) -> Result<WithPass<Json<Answer<wire::Room>>>, Refusal> {
-    let wire::NewRoom { user_id: user, org_id, portfolio_name, product_name } = body.json()?;
+    body: UntypedJson<wire::NewRoom>,
+) -> Result<WithVisitorPass<Json<Answer<wire::Room>>>, Rejection> {
+    let wire::NewRoom { user_id: user, org_id, portfolio_name, product_name } = body.parse()?;
     let visit = SupportVisit { user, org_id, portfolio_name, product_name };
-    let (room, pass) = support::visit(&api, &guest, visit, &unkeyed.request()).await?;
+    let (room, pass) = support::get_or_create_room(&api, &guest, visit, &unkeyed.request_context()).await?;
     let inserted_id = Some(room.secret.clone());
     let answer = Answer { inserted_id, ..encode::answer("Room filter successfully", encode::room(room)) };
-    Ok(WithPass(pass, Json(answer)))
+    Ok(WithVisitorPass(pass, Json(answer)))
 }
 
 /// Reads; and closes a room, where the body says so. An address that is only followed closes nothing.
 async fn read(
-    State(api): State<Api>,
-    Asker(guest): Asker,
+    State(api): State<SharedApiState>,
+    Sender(guest): Sender,
     key: IdempotencyKey,
-    asked: Queried<Asked>,
-    body: Body<Asked>,
-) -> Result<Json<wire::Service>, Refusal> {
-    let body: Asked = body.if_any()?;
+    asked: QueryResult<Asked>,
+    body: UntypedJson<Asked>,
+) -> Result<Json<wire::Service>, Rejection> {
+    let body: Asked = body.parse_or_default()?;
     let in_body = body.kind.is_some();
-    let asked = decode::either(body, query(asked)?);
+    let asked = decode::merge_query(body, require_query(asked)?);
     match asked.kind.as_deref() {
         Some("get_messages") => {
-            let before = asked.before.as_deref().map(decode::message).transpose()?;
-            let (room, messages, has_more) = support::history(&api, decode::room(&asked)?, before).await?;
-            Ok(Json(wire::Service::Messages(encode::messages(SHOWN, room, messages, has_more)?)))
+            let before = asked.before.as_deref().map(decode::parse_message_id).transpose()?;
+            let (room, messages, has_more) =
+                support::history(&api, decode::require_room_key(&asked)?, before).await?;
+            Ok(Json(wire::Service::Messages(encode::messages(ROOM_DETAILS_TEXT, room, messages, has_more)?)))
         }
         Some("get_room_by_id") => {
-            let room = support::show(&api, decode::room(&asked)?).await?;
-            Ok(Json(wire::Service::Rooms(encode::answer(SHOWN, [encode::room(room)]))))
+            let room = support::show(&api, decode::require_room_key(&asked)?).await?;
+            Ok(Json(wire::Service::Rooms(encode::answer(ROOM_DETAILS_TEXT, [encode::room(room)]))))
         }
         Some("delete_room") if in_body => {
-            let Json(done) = end(&api, &guest, &asked, &key.request()).await?;
+            let Json(done) = close_room(&api, &guest, &asked, &key.request_context()).await?;
             Ok(Json(wire::Service::Done(done)))
         }
         _ => {
@@ -92,55 +96,56 @@ async fn read(
 }
 
 async fn write(
-    State(api): State<Api>,
-    Asker(guest): Asker,
+    State(api): State<SharedApiState>,
+    Sender(guest): Sender,
     key: IdempotencyKey,
-    body: Body<wire::Write>,
-) -> Result<Json<Answer<Done>>, Refusal> {
-    let asked: Asked = body.json()?;
+    body: UntypedJson<wire::Write>,
+) -> Result<Json<Answer<Done>>, Rejection> {
+    let asked: Asked = body.parse()?;
     match asked.kind.as_deref() {
         Some("create_message") => {
-            let wire::NewMessage { room_id, message_data: text, side, auther, message_type } = body.json()?;
+            let wire::NewMessage { room_id, message_data: text, side, auther, message_type } =
+                body.parse()?;
             let said = NewSupportMessage { text, side, auther, message_type };
-            support::say(&api, &guest, &room_id, said, &key.request()).await?;
+            support::send_message(&api, &guest, &room_id, said, &key.request_context()).await?;
             Ok(Json(encode::done("Message updated successfully")))
         }
-        Some("delete_room") => end(&api, &guest, &asked, &key.request()).await,
+        Some("delete_room") => close_room(&api, &guest, &asked, &key.request_context()).await,
         _ => Err(Error::bad_request("type: must be create_message or delete_room.").into()),
     }
 }
 
 async fn close(
-    State(api): State<Api>,
-    Asker(guest): Asker,
+    State(api): State<SharedApiState>,
+    Sender(guest): Sender,
     key: IdempotencyKey,
-    asked: Queried<Asked>,
-    body: Body<Asked>,
-) -> Result<Json<Answer<Done>>, Refusal> {
-    let asked = decode::either(body.if_any()?, query(asked)?);
+    asked: QueryResult<Asked>,
+    body: UntypedJson<Asked>,
+) -> Result<Json<Answer<Done>>, Rejection> {
+    let asked = decode::merge_query(body.parse_or_default()?, require_query(asked)?);
     if asked.kind.as_deref().is_some_and(|kind| kind != "delete_room") {
         return Err(Error::bad_request("type: must be delete_room.").into());
     }
-    end(&api, &guest, &asked, &key.request()).await
+    close_room(&api, &guest, &asked, &key.request_context()).await
 }
 
-async fn end(
-    api: &Api,
+async fn close_room(
+    api: &SharedApiState,
     guest: &SupportCaller,
     asked: &Asked,
     request: &RequestContext<'_>,
-) -> Result<Json<Answer<Done>>, Refusal> {
-    support::close(api, guest, decode::to_close(asked)?, request).await?;
+) -> Result<Json<Answer<Done>>, Rejection> {
+    support::close(api, guest, decode::require_close(asked)?, request).await?;
     Ok(Json(encode::done("Room deleted successfully")))
 }
 
 async fn list(
-    State(api): State<Api>,
-    Asker(guest): Asker,
-    asked: Queried<wire::ListQuery>,
-) -> Result<Json<wire::Rooms>, Refusal> {
-    let wire::ListQuery { org_id, product_name, cursor } = query(asked)?;
-    let before = cursor.as_deref().map(decode::cursor).transpose()?;
+    State(api): State<SharedApiState>,
+    Sender(guest): Sender,
+    asked: QueryResult<wire::ListQuery>,
+) -> Result<Json<wire::Rooms>, Rejection> {
+    let wire::ListQuery { org_id, product_name, cursor } = require_query(asked)?;
+    let before = cursor.as_deref().map(decode::parse_cursor).transpose()?;
     let listed = support::list(&api, guest.caller.as_ref(), &org_id, &product_name, before).await?;
     Ok(Json(encode::rooms(listed)?))
 }

@@ -10,74 +10,76 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::LengthLimitError;
 
-use super::{errors::Refusal, json, multipart};
+use super::{errors::Rejection, json, multipart};
 use crate::dialects::http;
 
 /// The largest body that holds no files, and the largest text beside a file.
-pub(super) const TEXT_MAX: usize = 256 << 10;
+pub(super) const TEXT_MAX_BYTES: usize = 256 << 10;
 /// The fields that are read at all.
-const FIELDS: [&str; 4] = ["title", "room", "img", "description"];
+const FIELD_NAMES: [&str; 4] = ["title", "room", "img", "description"];
 
 /// What a field was given.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Given {
+pub(super) enum FieldValue {
     Null,
     Text(String),
     /// Text of JSON with halves of surrogate pairs, each a replacement character here, and the first of them.
-    Surrogates(String, u16),
+    TextWithSurrogates(String, u16),
     File(Bytes),
     /// JSON that is no text, as it was written.
-    Other(String),
+    OtherJson(String),
 }
 
 /// The fields of a body; of several of one name the last.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
-    pub(super) given: HashMap<&'static str, Given>,
+pub(super) struct FormFields {
+    pub(super) values: HashMap<&'static str, FieldValue>,
     /// Forms can't say that a field is absent: they send it empty.
     pub(super) is_form: bool,
 }
 
-impl Fields {
+impl FormFields {
     /// Reads a body by its type. No body has no fields.
-    pub(super) async fn read(request: Request) -> Result<Self, Refusal> {
-        let (request, is_too_long) = http::limited(request);
+    pub(super) async fn read(request: Request) -> Result<Self, Rejection> {
+        let (request, is_too_long) = http::limit_body(request);
         if is_too_long {
-            return Err(Refusal::too_large());
+            return Err(Rejection::too_large());
         }
         let header = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let whole = header.unwrap_or("").to_owned();
         let media_type = whole.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         match media_type.as_str() {
-            "multipart/form-data" => multipart::read(request, &whole).await,
-            "application/x-www-form-urlencoded" => Ok(Self::form(&text(request.into_body()).await?)),
-            "application/json" => json::read(&text(request.into_body()).await?),
-            _ if text(request.into_body()).await?.is_empty() => Ok(Self::default()),
-            _ => Err(Refusal::unsupported(&whole)),
+            "multipart/form-data" => multipart::parse_body(request, &whole).await,
+            "application/x-www-form-urlencoded" => {
+                Ok(Self::from_urlencoded(&read_text_body(request.into_body()).await?))
+            }
+            "application/json" => json::parse_body(&read_text_body(request.into_body()).await?),
+            _ if read_text_body(request.into_body()).await?.is_empty() => Ok(Self::default()),
+            _ => Err(Rejection::unsupported_media_type(&whole)),
         }
     }
 
     /// Takes what a field was given; `None` where it is absent.
-    pub(super) fn take(&mut self, name: &str) -> Option<Given> {
-        self.given.remove(name)
+    pub(super) fn take(&mut self, name: &str) -> Option<FieldValue> {
+        self.values.remove(name)
     }
 
-    pub(super) fn put(&mut self, name: &'static str, given: Given) {
-        self.given.insert(name, given);
+    pub(super) fn put(&mut self, name: &'static str, given: FieldValue) {
+        self.values.insert(name, given);
     }
 
     /// Text of a form: of a name that a file has too, the file counts.
-    pub(super) fn put_beside_files(&mut self, name: &'static str, text: String) {
-        if !matches!(self.given.get(name), Some(Given::File(_))) {
-            self.put(name, Given::Text(text));
+    pub(super) fn put_unless_file(&mut self, name: &'static str, text: String) {
+        if !matches!(self.values.get(name), Some(FieldValue::File(_))) {
+            self.put(name, FieldValue::Text(text));
         }
     }
 
-    fn form(body: &[u8]) -> Self {
+    fn from_urlencoded(body: &[u8]) -> Self {
         let mut fields = Self { is_form: true, ..Self::default() };
         for (name, value) in form_urlencoded::parse(body) {
-            if let Some(name) = known(&name) {
-                fields.put(name, Given::Text(value.into_owned()));
+            if let Some(name) = known_field(&name) {
+                fields.put(name, FieldValue::Text(value.into_owned()));
             }
         }
         fields
@@ -85,19 +87,19 @@ impl Fields {
 }
 
 /// A field that is read at all.
-pub(super) fn known(name: &str) -> Option<&'static str> {
-    FIELDS.into_iter().find(|known| *known == name)
+pub(super) fn known_field(name: &str) -> Option<&'static str> {
+    FIELD_NAMES.into_iter().find(|known| *known == name)
 }
 
-async fn text(body: Body) -> Result<Bytes, Refusal> {
-    if body.size_hint().lower() > TEXT_MAX as u64 {
-        return Err(Refusal::too_large());
+async fn read_text_body(body: Body) -> Result<Bytes, Rejection> {
+    if body.size_hint().lower() > TEXT_MAX_BYTES as u64 {
+        return Err(Rejection::too_large());
     }
-    body::to_bytes(body, TEXT_MAX).await.map_err(|error| {
+    body::to_bytes(body, TEXT_MAX_BYTES).await.map_err(|error| {
         if error.source().is_some_and(|source| source.is::<LengthLimitError>()) {
-            Refusal::too_large()
+            Rejection::too_large()
         } else {
-            Refusal::detail(StatusCode::BAD_REQUEST, "The body could not be read.")
+            Rejection::with_detail(StatusCode::BAD_REQUEST, "The body could not be read.")
         }
     })
 }
@@ -107,7 +109,7 @@ async fn text(body: Body) -> Result<Bytes, Refusal> {
 pub(crate) fn read_any(kind: &str, body: Bytes) {
     let request = Request::post("/").header(header::CONTENT_TYPE, kind).body(body.into()).expect("a request");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    if let Err(refusal) = runtime.block_on(Fields::read(request)) {
+    if let Err(refusal) = runtime.block_on(FormFields::read(request)) {
         let status = axum::response::IntoResponse::into_response(refusal).status();
         assert!(matches!(status.as_u16(), 400 | 413 | 415), "{status}");
     }
@@ -118,7 +120,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::dialects::{read::any, topics::wire};
+    use crate::dialects::{json::any, topics::wire};
 
     /// Bodies as their types say, few of them whole.
     fn bodies() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
@@ -160,7 +162,7 @@ mod tests {
     fn the_document_names_what_is_read() {
         let schema = schemars::schema_for!(wire::NewChat).to_value();
         let mut named: Vec<_> = schema["properties"].as_object().expect("fields").keys().collect();
-        let mut read = FIELDS.to_vec();
+        let mut read = FIELD_NAMES.to_vec();
         named.sort_unstable();
         read.sort_unstable();
         assert_eq!(named, read);
@@ -168,8 +170,8 @@ mod tests {
 
     #[test]
     fn of_several_the_last_counts() {
-        let mut fields = Fields::form(b"title=a&title=b+c%21&room=films");
-        assert_eq!(fields.take("title"), Some(Given::Text("b c!".to_owned())));
+        let mut fields = FormFields::from_urlencoded(b"title=a&title=b+c%21&room=films");
+        assert_eq!(fields.take("title"), Some(FieldValue::Text("b c!".to_owned())));
         assert_eq!(fields.take("img"), None);
     }
 }

@@ -3,42 +3,42 @@
 use protocol::error::Error;
 
 use super::{
-    body::{Fields, Given},
-    errors::Refusal,
+    body::{FieldValue, FormFields},
+    errors::Rejection,
     wire,
 };
 use crate::{
     commands::state::ApiState,
     commands::topics::{DESCRIPTION_MAX, NewTopic, PageNumber, TITLE_MAX},
-    media::{DecodedPicture, PICTURE_MAX, PictureError},
+    pictures::{DecodedPicture, PICTURE_MAX_BYTES, PictureError},
 };
 
 /// A value, or what is wrong with it.
-type Checked<T> = Result<T, Vec<String>>;
+type FieldResult<T> = Result<T, Vec<String>>;
 
 const REQUIRED: &str = "This field is required.";
 const NULL: &str = "This field may not be null.";
 const BLANK: &str = "This field may not be blank.";
-const NO_STRING: &str = "Not a valid string.";
-const NUL: &str = "Null characters are not allowed.";
+const NOT_A_STRING: &str = "Not a valid string.";
+const NULL_CHARACTER: &str = "Null characters are not allowed.";
 const EMPTY_FILE: &str = "The submitted file is empty.";
-const NO_FILE: &str = "The submitted data was not a file. Check the encoding type on the form.";
-const NO_PICTURE: &str =
+const NOT_A_FILE: &str = "The submitted data was not a file. Check the encoding type on the form.";
+const NOT_A_PICTURE: &str =
     "Upload a valid image. The file you uploaded was either not an image or a corrupted image.";
 const TOO_MANY_PIXELS: &str = "This picture has too many pixels.";
 
 /// A chat to make.
-pub(super) async fn new_chat(api: &ApiState, mut fields: Fields) -> Result<NewTopic, Refusal> {
-    let title = title(fields.take("title"));
-    let category = category(fields.take("room"), &api.topics);
+pub(super) async fn parse_new_chat(api: &ApiState, mut fields: FormFields) -> Result<NewTopic, Rejection> {
+    let title = parse_title(fields.take("title"));
+    let category = parse_category(fields.take("room"), &api.topic_categories);
     let given = fields.take("img");
-    let picture = picture(api, given, fields.is_form).await?;
-    let description = description(fields.take("description"));
+    let picture = parse_picture(api, given, fields.is_form).await?;
+    let description = parse_description(fields.take("description"));
     match (title, category, picture, description) {
         (Ok(title), Ok(category), Ok(picture), Ok(description)) => {
             Ok(NewTopic { title, category, description, picture })
         }
-        (title, category, picture, description) => Err(Refusal::invalid(&wire::Invalid {
+        (title, category, picture, description) => Err(Rejection::invalid(&wire::Invalid {
             title: title.err(),
             room: category.err(),
             img: picture.err(),
@@ -49,18 +49,18 @@ pub(super) async fn new_chat(api: &ApiState, mut fields: Fields) -> Result<NewTo
 }
 
 /// What the description becomes; the outer `None` where it is not named.
-pub(super) fn change(mut fields: Fields) -> Result<Option<Option<String>>, Refusal> {
+pub(super) fn parse_change(mut fields: FormFields) -> Result<Option<Option<String>>, Rejection> {
     let given = fields.take("description");
     if given.is_none() {
         return Ok(None);
     }
-    description(given).map(Some).map_err(|errors| {
-        Refusal::invalid(&wire::Invalid { description: Some(errors), ..wire::Invalid::default() })
+    parse_description(given).map(Some).map_err(|errors| {
+        Rejection::invalid(&wire::Invalid { description: Some(errors), ..wire::Invalid::default() })
     })
 }
 
 /// Which page is asked for; `None` where there can't be such a one.
-pub(super) fn page(asked: Option<&str>) -> Option<PageNumber> {
+pub(super) fn parse_page(asked: Option<&str>) -> Option<PageNumber> {
     match asked.map(str::trim) {
         None | Some("") => Some(PageNumber::Number(1)),
         Some("last") => Some(PageNumber::Last),
@@ -68,29 +68,29 @@ pub(super) fn page(asked: Option<&str>) -> Option<PageNumber> {
     }
 }
 
-fn wrong<T>(reason: &str) -> Checked<T> {
+fn field_error<T>(reason: &str) -> FieldResult<T> {
     Err(vec![reason.to_owned()])
 }
 
 /// A text without the spaces around it, as the original's language knows them: U+001C to U+001F too.
-fn trimmed(text: &str) -> &str {
+fn trim_like_python(text: &str) -> &str {
     text.trim_matches(|letter: char| letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter))
 }
 
 /// A text without the spaces around it.
-fn text(given: Given, max: usize) -> Checked<String> {
+fn parse_text(given: FieldValue, max: usize) -> FieldResult<String> {
     let (text, surrogate) = match given {
-        Given::Text(text) => (text, None),
-        Given::Surrogates(text, first) => (text, Some(first)),
-        _ => return wrong(NO_STRING),
+        FieldValue::Text(text) => (text, None),
+        FieldValue::TextWithSurrogates(text, first) => (text, Some(first)),
+        _ => return field_error(NOT_A_STRING),
     };
-    let text = trimmed(&text);
+    let text = trim_like_python(&text);
     let mut errors = Vec::new();
     if text.chars().count() > max {
         errors.push(format!("Ensure this field has no more than {max} characters."));
     }
     if text.contains('\0') {
-        errors.push(NUL.to_owned());
+        errors.push(NULL_CHARACTER.to_owned());
     }
     if let Some(first) = surrogate {
         errors.push(format!("Surrogate characters are not allowed: U+{first:X}."));
@@ -98,53 +98,61 @@ fn text(given: Given, max: usize) -> Checked<String> {
     if errors.is_empty() { Ok(text.to_owned()) } else { Err(errors) }
 }
 
-fn title(given: Option<Given>) -> Checked<String> {
+fn parse_title(given: Option<FieldValue>) -> FieldResult<String> {
     match given {
-        None => wrong(REQUIRED),
-        Some(Given::Null) => wrong(NULL),
-        Some(given) => match text(given, TITLE_MAX)? {
-            title if title.is_empty() => wrong(BLANK),
+        None => field_error(REQUIRED),
+        Some(FieldValue::Null) => field_error(NULL),
+        Some(given) => match parse_text(given, TITLE_MAX)? {
+            title if title.is_empty() => field_error(BLANK),
             title => Ok(title),
         },
     }
 }
 
-fn category(given: Option<Given>, categories: &[String]) -> Checked<String> {
+fn parse_category(given: Option<FieldValue>, categories: &[String]) -> FieldResult<String> {
     let said = match given {
-        None => return wrong(REQUIRED),
-        Some(Given::Null) => return wrong(NULL),
-        Some(Given::Text(text) | Given::Surrogates(text, _) | Given::Other(text)) => text,
-        Some(Given::File(_)) => String::new(),
+        None => return field_error(REQUIRED),
+        Some(FieldValue::Null) => return field_error(NULL),
+        Some(
+            FieldValue::Text(text) | FieldValue::TextWithSurrogates(text, _) | FieldValue::OtherJson(text),
+        ) => text,
+        Some(FieldValue::File(_)) => String::new(),
     };
-    if categories.contains(&said) { Ok(said) } else { wrong(&format!("\"{said}\" is not a valid choice.")) }
-}
-
-/// A description; an empty one is none.
-fn description(given: Option<Given>) -> Checked<Option<String>> {
-    match given {
-        None | Some(Given::Null) => Ok(None),
-        Some(given) => Ok(Some(text(given, DESCRIPTION_MAX)?).filter(|text| !text.is_empty())),
+    if categories.contains(&said) {
+        Ok(said)
+    } else {
+        field_error(&format!("\"{said}\" is not a valid choice."))
     }
 }
 
-async fn picture(
+/// A description; an empty one is none.
+fn parse_description(given: Option<FieldValue>) -> FieldResult<Option<String>> {
+    match given {
+        None | Some(FieldValue::Null) => Ok(None),
+        Some(given) => Ok(Some(parse_text(given, DESCRIPTION_MAX)?).filter(|text| !text.is_empty())),
+    }
+}
+
+async fn parse_picture(
     api: &ApiState,
-    given: Option<Given>,
+    given: Option<FieldValue>,
     is_form: bool,
-) -> Result<Checked<Option<DecodedPicture>>, Error> {
+) -> Result<FieldResult<Option<DecodedPicture>>, Error> {
     Ok(match given {
         None => Ok(None),
-        Some(Given::Null) => wrong(NULL),
-        Some(Given::Text(text)) if text.is_empty() && is_form => Ok(None),
-        Some(Given::Text(_) | Given::Surrogates(..) | Given::Other(_)) => wrong(NO_FILE),
-        Some(Given::File(bytes)) if bytes.is_empty() => wrong(EMPTY_FILE),
-        Some(Given::File(bytes)) if bytes.len() > PICTURE_MAX => {
-            wrong(&format!("Ensure this file has no more than {} MiB.", PICTURE_MAX >> 20))
+        Some(FieldValue::Null) => field_error(NULL),
+        Some(FieldValue::Text(text)) if text.is_empty() && is_form => Ok(None),
+        Some(FieldValue::Text(_) | FieldValue::TextWithSurrogates(..) | FieldValue::OtherJson(_)) => {
+            field_error(NOT_A_FILE)
         }
-        Some(Given::File(bytes)) => match api.media.look(bytes).await? {
+        Some(FieldValue::File(bytes)) if bytes.is_empty() => field_error(EMPTY_FILE),
+        Some(FieldValue::File(bytes)) if bytes.len() > PICTURE_MAX_BYTES => {
+            field_error(&format!("Ensure this file has no more than {} MiB.", PICTURE_MAX_BYTES >> 20))
+        }
+        Some(FieldValue::File(bytes)) => match api.pictures.decode_picture(bytes).await? {
             Ok(picture) => Ok(Some(picture)),
-            Err(PictureError::NoPicture) => wrong(NO_PICTURE),
-            Err(PictureError::TooLarge) => wrong(TOO_MANY_PIXELS),
+            Err(PictureError::NotAPicture) => field_error(NOT_A_PICTURE),
+            Err(PictureError::TooLarge) => field_error(TOO_MANY_PIXELS),
         },
     })
 }
@@ -155,60 +163,63 @@ mod tests {
 
     use super::*;
 
-    fn any_given() -> impl Strategy<Value = Option<Given>> {
+    fn any_given() -> impl Strategy<Value = Option<FieldValue>> {
         prop_oneof![
             Just(None),
-            Just(Some(Given::Null)),
-            ".{0,4}".prop_map(|text| Some(Given::Text(text))),
-            "[a-z ]{60,80}".prop_map(|text| Some(Given::Text(text))),
-            ".{0,20}".prop_map(|text| Some(Given::Other(text))),
-            Just(Some(Given::File(bytes::Bytes::new()))),
+            Just(Some(FieldValue::Null)),
+            ".{0,4}".prop_map(|text| Some(FieldValue::Text(text))),
+            "[a-z ]{60,80}".prop_map(|text| Some(FieldValue::Text(text))),
+            ".{0,20}".prop_map(|text| Some(FieldValue::OtherJson(text))),
+            Just(Some(FieldValue::File(bytes::Bytes::new()))),
         ]
     }
 
     proptest! {
         #[test]
         fn whatever_is_given_is_taken_within_the_bounds_or_refused(given in any_given(), asked in ".*") {
-            if let Ok(title) = title(given.clone()) {
+            if let Ok(title) = parse_title(given.clone()) {
                 prop_assert!((1..=TITLE_MAX).contains(&title.chars().count()) && !title.contains('\0'));
             }
-            if let Ok(Some(description)) = description(given.clone()) {
+            if let Ok(Some(description)) = parse_description(given.clone()) {
                 prop_assert!((1..=DESCRIPTION_MAX).contains(&description.chars().count()));
             }
-            prop_assert!(category(given, &["films".to_owned()]).is_err(), "it is none of the texts above");
-            let _ = page(Some(&asked));
+            prop_assert!(parse_category(given, &["films".to_owned()]).is_err(), "it is none of the texts above");
+            let _ = parse_page(Some(&asked));
         }
     }
 
-    fn given(text: &str) -> Option<Given> {
-        Some(Given::Text(text.to_owned()))
+    fn given(text: &str) -> Option<FieldValue> {
+        Some(FieldValue::Text(text.to_owned()))
     }
 
     #[test]
     fn a_title_is_trimmed_and_bounded() {
-        assert_eq!(title(given(" Friends\n")), Ok("Friends".to_owned()));
-        assert_eq!(title(given(&format!("  {}  ", "ü".repeat(70)))), Ok("ü".repeat(70)));
+        assert_eq!(parse_title(given(" Friends\n")), Ok("Friends".to_owned()));
+        assert_eq!(parse_title(given(&format!("  {}  ", "ü".repeat(70)))), Ok("ü".repeat(70)));
         let long = "Ensure this field has no more than 70 characters.".to_owned();
-        assert_eq!(title(given(&"ü".repeat(71))), Err(vec![long.clone()]));
-        assert_eq!(title(given(&"\0".repeat(71))), Err(vec![long, NUL.to_owned()]));
-        for (bad, reason) in
-            [(None, REQUIRED), (Some(Given::Null), NULL), (given(" \n"), BLANK), (given("a\0"), NUL)]
-        {
-            assert_eq!(title(bad), wrong(reason));
+        assert_eq!(parse_title(given(&"ü".repeat(71))), Err(vec![long.clone()]));
+        assert_eq!(parse_title(given(&"\0".repeat(71))), Err(vec![long, NULL_CHARACTER.to_owned()]));
+        for (bad, reason) in [
+            (None, REQUIRED),
+            (Some(FieldValue::Null), NULL),
+            (given(" \n"), BLANK),
+            (given("a\0"), NULL_CHARACTER),
+        ] {
+            assert_eq!(parse_title(bad), field_error(reason));
         }
-        for bad in [Given::Other("true".to_owned()), Given::File(bytes::Bytes::new())] {
-            assert_eq!(title(Some(bad)), wrong(NO_STRING));
+        for bad in [FieldValue::OtherJson("true".to_owned()), FieldValue::File(bytes::Bytes::new())] {
+            assert_eq!(parse_title(Some(bad)), field_error(NOT_A_STRING));
         }
     }
 
     #[test]
     fn pages_are_numbers_or_the_last() {
         for first in [None, Some(""), Some("1"), Some(" 1 ")] {
-            assert_eq!(page(first), Some(PageNumber::Number(1)));
+            assert_eq!(parse_page(first), Some(PageNumber::Number(1)));
         }
-        assert_eq!(page(Some("last")), Some(PageNumber::Last));
+        assert_eq!(parse_page(Some("last")), Some(PageNumber::Last));
         for bad in ["-1", "x", "1.5", "99999999999999999999"] {
-            assert_eq!(page(Some(bad)), None, "{bad}");
+            assert_eq!(parse_page(Some(bad)), None, "{bad}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{extract::Base, wire};
+use super::{extract::BaseUrl, wire};
 use crate::{commands::topics::TopicPage, queries::topics::Topic};
 
 /// Where pictures are.
@@ -11,7 +11,7 @@ pub(super) const PICTURES: &str = "/media/chat_img";
 pub(super) const DEFAULT_PICTURE: &str = "default.png";
 
 /// A chat.
-pub(super) fn chat(topic: Topic, Base(base): &Base) -> wire::Chat {
+pub(super) fn chat(topic: Topic, BaseUrl(base): &BaseUrl) -> wire::Chat {
     let img = topic.img.as_deref().unwrap_or(DEFAULT_PICTURE);
     wire::Chat {
         id: topic.id,
@@ -26,8 +26,8 @@ pub(super) fn chat(topic: Topic, Base(base): &Base) -> wire::Chat {
 }
 
 /// A page of a category.
-pub(super) fn page(page: TopicPage, category: &str, query: &str, base: &Base) -> wire::Page {
-    let link = |number| link(&base.0, category, query, number);
+pub(super) fn page(page: TopicPage, category: &str, query: &str, base: &BaseUrl) -> wire::Page {
+    let link = |number| page_url(&base.0, category, query, number);
     wire::Page {
         count: page.count,
         next: (page.number < page.pages).then(|| link(page.number + 1)),
@@ -37,7 +37,7 @@ pub(super) fn page(page: TopicPage, category: &str, query: &str, base: &Base) ->
 }
 
 /// The address of a page: what else was asked for stays, sorted. The first needs no number.
-fn link(base: &str, category: &str, query: &str, number: u64) -> String {
+fn page_url(base: &str, category: &str, query: &str, number: u64) -> String {
     let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         asked.entry(name.into_owned()).or_default().push(value.into_owned());
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn links_keep_what_else_was_asked_for() {
-        let link = |query, number| link("http://h:1", "films", query, number);
+        let link = |query, number| page_url("http://h:1", "films", query, number);
         assert_eq!(link("", 2), "http://h:1/api/chat/films/?page=2");
         assert_eq!(link("page=3&z=1&a=x%20y", 2), "http://h:1/api/chat/films/?a=x+y&page=2&z=1");
         assert_eq!(link("page=2", 1), "http://h:1/api/chat/films/");

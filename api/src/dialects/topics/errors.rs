@@ -13,20 +13,20 @@ use crate::documents::{self, SchemaSet};
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct Rejection {
     status: StatusCode,
     body: String,
     retry_after: Option<u32>,
 }
 
-impl Refusal {
+impl Rejection {
     fn new(status: StatusCode, body: &impl Serialize) -> Self {
         let body = serde_json::to_string(body).expect("text keys and no failing serializer");
         Self { status, body, retry_after: None }
     }
 
     /// One sentence.
-    pub(super) fn detail(status: StatusCode, detail: &str) -> Self {
+    pub(super) fn with_detail(status: StatusCode, detail: &str) -> Self {
         Self::new(status, &wire::Refused { detail })
     }
 
@@ -42,7 +42,7 @@ impl Refusal {
     }
 
     /// Another chat of the category has that title.
-    pub(super) fn taken() -> Self {
+    pub(super) fn title_taken() -> Self {
         Self::invalid_whole("The fields room, title must make a unique set.")
     }
 
@@ -52,13 +52,13 @@ impl Refusal {
     }
 
     /// There is no such page.
-    pub(super) fn no_page() -> Self {
-        Self::detail(StatusCode::NOT_FOUND, "Invalid page.")
+    pub(super) fn page_not_found() -> Self {
+        Self::with_detail(StatusCode::NOT_FOUND, "Invalid page.")
     }
 
     /// A token is needed.
-    pub(super) fn no_token() -> Self {
-        Self::detail(StatusCode::UNAUTHORIZED, "Authentication credentials were not provided.")
+    pub(super) fn token_missing() -> Self {
+        Self::with_detail(StatusCode::UNAUTHORIZED, "Authentication credentials were not provided.")
     }
 
     /// The header is not a scheme and a token.
@@ -76,28 +76,28 @@ impl Refusal {
     }
 
     /// The body is of a form that is not read here.
-    pub(super) fn unsupported(media_type: &str) -> Self {
+    pub(super) fn unsupported_media_type(media_type: &str) -> Self {
         let detail = format!("Unsupported media type \"{media_type}\" in request.");
-        Self::detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, &detail)
+        Self::with_detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, &detail)
     }
 
     /// The body is not what it says it is.
     pub(super) fn unreadable(form: &str, reason: &str) -> Self {
-        Self::detail(StatusCode::BAD_REQUEST, &format!("{form} parse error - {reason}"))
+        Self::with_detail(StatusCode::BAD_REQUEST, &format!("{form} parse error - {reason}"))
     }
 
     /// The body has more bytes than are read.
     pub(super) fn too_large() -> Self {
-        Self::detail(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large.")
+        Self::with_detail(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large.")
     }
 
     /// The address does not take that method.
-    pub(super) fn method(method: &Method) -> Self {
-        Self::detail(StatusCode::METHOD_NOT_ALLOWED, &format!("Method \"{method}\" not allowed."))
+    pub(super) fn method_not_allowed(method: &Method) -> Self {
+        Self::with_detail(StatusCode::METHOD_NOT_ALLOWED, &format!("Method \"{method}\" not allowed."))
     }
 
     /// As it is, but that one status.
-    fn plain(error: &Error) -> Self {
+    fn from_error(error: &Error) -> Self {
         let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = error.retry_after();
         let detail = match (error.code, retry_after) {
@@ -107,33 +107,33 @@ impl Refusal {
             }
             _ => error.detail.clone(),
         };
-        Self { retry_after, ..Self::detail(status, &detail) }
+        Self { retry_after, ..Self::with_detail(status, &detail) }
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
         match error.code {
             // The document's own status.
-            ErrorCode::Forbidden => Self::detail(StatusCode::BAD_REQUEST, &error.detail),
+            ErrorCode::Forbidden => Self::with_detail(StatusCode::BAD_REQUEST, &error.detail),
             ErrorCode::Unauthorized => Self::bad_token(&error.detail),
-            _ => Self::plain(&error),
+            _ => Self::from_error(&error),
         }
     }
 }
 
 /// A refusal that comes before any route, or beside it.
-pub(crate) fn refuse(error: &Error) -> Response {
-    Refusal::plain(error).into_response()
+pub(crate) fn rejection_response(error: &Error) -> Response {
+    Rejection::from_error(error).into_response()
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
-            HeaderValue::from_static(<Self as documents::DocumentedRefusal>::KIND),
+            HeaderValue::from_static(<Self as documents::DocumentedRejection>::CONTENT_TYPE),
         );
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -145,10 +145,10 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl documents::DocumentedRefusal for Refusal {
-    const KIND: &str = "application/json";
+impl documents::DocumentedRejection for Rejection {
+    const CONTENT_TYPE: &str = "application/json";
 
-    fn form(schemas: &mut SchemaSet) -> Value {
-        schemas.written::<wire::Refusal<'_>>()
+    fn schema(schemas: &mut SchemaSet) -> Value {
+        schemas.response_schema::<wire::Refusal<'_>>()
     }
 }

@@ -9,20 +9,20 @@ use axum::{
 use protocol::{error::Error, id::RoomId};
 use schemars::JsonSchema;
 
-use super::{body::Fields, errors::Refusal, wire};
+use super::{body::FormFields, errors::Rejection, wire};
 use crate::{
-    commands::state::Api,
+    commands::state::SharedApiState,
     dialects::http,
-    documents::{DocumentedInput, Operation},
+    documents::{DocumentedInput, OperationBuilder},
 };
 
 /// Who asks, where somebody says so; a token that does not count is refused.
-pub(super) struct Reader(Option<protocol::caller::Caller>);
+pub(super) struct OptionalCaller(Option<protocol::caller::Caller>);
 
-impl FromRequestParts<Api> for Reader {
-    type Rejection = Refusal;
+impl FromRequestParts<SharedApiState> for OptionalCaller {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let mut words = header.unwrap_or("").split_whitespace();
         let is_ours = words.next().is_some_and(|scheme| {
@@ -32,86 +32,90 @@ impl FromRequestParts<Api> for Reader {
             return Ok(Self(None));
         }
         if words.count() != 1 {
-            return Err(Refusal::bad_header());
+            return Err(Rejection::bad_header());
         }
-        Ok(Self(http::caller(parts, api, !parts.method.is_safe()).await?))
+        Ok(Self(http::authenticate(parts, api, !parts.method.is_safe()).await?))
     }
 }
 
-impl DocumentedInput for Reader {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.token(false);
+impl DocumentedInput for OptionalCaller {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.token_security(false);
     }
 }
 
 /// Who asks, by a valid token.
-pub(super) struct Caller(pub(super) protocol::caller::Caller);
+pub(super) struct Authenticated(pub(super) protocol::caller::Caller);
 
-impl FromRequestParts<Api> for Caller {
-    type Rejection = Refusal;
+impl FromRequestParts<SharedApiState> for Authenticated {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        let Reader(caller) = Reader::from_request_parts(parts, api).await?;
-        caller.map(Self).ok_or_else(Refusal::no_token)
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+        let OptionalCaller(caller) = OptionalCaller::from_request_parts(parts, api).await?;
+        caller.map(Self).ok_or_else(Rejection::token_missing)
     }
 }
 
-impl DocumentedInput for Caller {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.token(true);
+impl DocumentedInput for Authenticated {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.token_security(true);
     }
 }
 
 /// The category that the path names.
-pub(super) struct InCategory(pub(super) String);
+pub(super) struct CategoryPath(pub(super) String);
 
-impl FromRequestParts<Api> for InCategory {
-    type Rejection = Refusal;
+impl FromRequestParts<SharedApiState> for CategoryPath {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let path = Path::<String>::from_request_parts(parts, api).await;
-        let Path(category) = path.map_err(|_| Refusal::wrong_room())?;
-        if api.topics.contains(&category) { Ok(Self(category)) } else { Err(Refusal::wrong_room()) }
+        let Path(category) = path.map_err(|_| Rejection::wrong_room())?;
+        if api.topic_categories.contains(&category) {
+            Ok(Self(category))
+        } else {
+            Err(Rejection::wrong_room())
+        }
     }
 }
 
-impl DocumentedInput for InCategory {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.path::<String>();
+impl DocumentedInput for CategoryPath {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.path_parameter::<String>();
     }
 }
 
 /// The chat that the path names.
-pub(super) struct OfChat(pub(super) String, pub(super) RoomId);
+pub(super) struct ChatPath(pub(super) String, pub(super) RoomId);
 
-impl FromRequestParts<Api> for OfChat {
-    type Rejection = Refusal;
+impl FromRequestParts<SharedApiState> for ChatPath {
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let path = Path::<(String, String)>::from_request_parts(parts, api).await;
         let Path((category, room)) = path.map_err(|_| Error::not_found())?;
         Ok(Self(category, room.parse().map_err(|_| Error::not_found())?))
     }
 }
 
-impl DocumentedInput for OfChat {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.path::<String>();
-        operation.path::<RoomId>();
+impl DocumentedInput for ChatPath {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.path_parameter::<String>();
+        operation.path_parameter::<RoomId>();
     }
 }
 
 /// The key under which a request may be sent again.
-pub(super) type IdempotencyKey = http::IdempotencyKey<Refusal>;
+pub(super) type IdempotencyKey = http::IdempotencyKey<Rejection>;
 
 /// Where the client found us, as `https://host`; empty where it does not say. It is answered to nobody else,
 /// so that a proxy's word is taken for the scheme.
-pub(super) struct Base(pub(super) String);
+pub(super) struct BaseUrl(pub(super) String);
 
-impl FromRequestParts<Api> for Base {
+impl FromRequestParts<SharedApiState> for BaseUrl {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &SharedApiState) -> Result<Self, Infallible> {
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let host = text("host").filter(|host| !host.contains('@') && host.parse::<Authority>().is_ok());
         // Of several proxies the first is the one that the client sees.
@@ -122,49 +126,49 @@ impl FromRequestParts<Api> for Base {
     }
 }
 
-impl DocumentedInput for Base {
-    fn describe(_: &mut Operation<'_>) {}
+impl DocumentedInput for BaseUrl {
+    fn describe(_: &mut OperationBuilder<'_>) {}
 }
 
 /// What the query asks for, as it stands in the address.
-pub(super) struct Asked(pub(super) String);
+pub(super) struct PageQuery(pub(super) String);
 
-impl FromRequestParts<Api> for Asked {
+impl FromRequestParts<SharedApiState> for PageQuery {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &SharedApiState) -> Result<Self, Infallible> {
         Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
     }
 }
 
-impl DocumentedInput for Asked {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.query::<wire::ListQuery>();
+impl DocumentedInput for PageQuery {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.query_parameters::<wire::ListQuery>();
     }
 }
 
 /// The fields of a body, which are read when it is known that they matter.
-pub(super) struct Form<T>(Request, PhantomData<T>);
+pub(super) struct LazyForm<T>(Request, PhantomData<T>);
 
-impl<T> FromRequest<Api> for Form<T> {
+impl<T> FromRequest<SharedApiState> for LazyForm<T> {
     type Rejection = Infallible;
 
-    async fn from_request(request: Request, _: &Api) -> Result<Self, Infallible> {
+    async fn from_request(request: Request, _: &SharedApiState) -> Result<Self, Infallible> {
         Ok(Self(request, PhantomData))
     }
 }
 
-impl<T> Form<T> {
+impl<T> LazyForm<T> {
     /// Reads them.
-    pub(super) async fn read(self) -> Result<Fields, Refusal> {
-        Fields::read(self.0).await
+    pub(super) async fn read(self) -> Result<FormFields, Rejection> {
+        FormFields::read(self.0).await
     }
 }
 
-impl<T: JsonSchema> DocumentedInput for Form<T> {
-    fn describe(operation: &mut Operation<'_>) {
+impl<T: JsonSchema> DocumentedInput for LazyForm<T> {
+    fn describe(operation: &mut OperationBuilder<'_>) {
         let kinds = ["multipart/form-data", "application/x-www-form-urlencoded", "application/json"];
-        operation.body::<T>(&kinds, false);
-        operation.refuses(&[415]);
+        operation.request_body::<T>(&kinds, false);
+        operation.rejects_with(&[415]);
     }
 }

@@ -11,46 +11,48 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    body::{Fields, Given, known},
-    errors::Refusal,
+    body::{FieldValue, FormFields, known_field},
+    errors::Rejection,
 };
 
 /// Reads the fields of a body; none of no body.
-pub(super) fn read(body: &[u8]) -> Result<Fields, Refusal> {
+pub(super) fn parse_body(body: &[u8]) -> Result<FormFields, Rejection> {
     if body.is_empty() {
-        return Ok(Fields::default());
+        return Ok(FormFields::default());
     }
-    let unreadable = |error: serde_json::Error| Refusal::unreadable("JSON", &error.to_string());
+    let unreadable = |error: serde_json::Error| Rejection::unreadable("JSON", &error.to_string());
     if begins_object(body) {
         return serde_json::from_slice(body).map_err(unreadable);
     }
     let whole: &RawValue = serde_json::from_slice(body).map_err(unreadable)?;
     let kind = match whole.get().as_bytes() {
-        [b'n', ..] => return Err(Refusal::invalid_whole("No data provided")),
+        [b'n', ..] => return Err(Rejection::invalid_whole("No data provided")),
         [b'[', ..] => "list",
         [b'"', ..] => "str",
         [b't' | b'f', ..] => "bool",
-        number if is_whole(number) => "int",
+        number if is_integer(number) => "int",
         _ => "float",
     };
-    Err(Refusal::invalid_whole(&format!("Invalid data. Expected a dictionary, but got {kind}.")))
+    Err(Rejection::invalid_whole(&format!("Invalid data. Expected a dictionary, but got {kind}.")))
 }
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for FormFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
         impl<'de> Visitor<'de> for Object {
-            type Value = Fields;
+            type Value = FormFields;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Fields::default();
-                while let Some(Text(name)) = map.next_key()? {
-                    match std::str::from_utf8(&name).ok().and_then(known) {
-                        Some(name) => fields.put(name, given(map.next_value()?).map_err(A::Error::custom)?),
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FormFields, A::Error> {
+                let mut fields = FormFields::default();
+                while let Some(RawText(name)) = map.next_key()? {
+                    match std::str::from_utf8(&name).ok().and_then(known_field) {
+                        Some(name) => {
+                            fields.put(name, parse_value(map.next_value()?).map_err(A::Error::custom)?);
+                        }
                         None => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
@@ -62,47 +64,47 @@ impl<'de> Deserialize<'de> for Fields {
 }
 
 /// What a field is given by a value as it is written.
-fn given(value: &RawValue) -> serde_json::Result<Given> {
+fn parse_value(value: &RawValue) -> serde_json::Result<FieldValue> {
     let written = value.get();
     Ok(match written.as_bytes() {
-        [b'n', ..] => Given::Null,
+        [b'n', ..] => FieldValue::Null,
         [b'"', ..] => {
-            let Text(bytes) = serde_json::from_str(written)?;
-            text(bytes)
+            let RawText(bytes) = serde_json::from_str(written)?;
+            text_or_surrogates(bytes)
         }
-        [b'-' | b'0'..=b'9', ..] => Given::Text(number(written).into_owned()),
-        _ => Given::Other(written.to_owned()),
+        [b'-' | b'0'..=b'9', ..] => FieldValue::Text(python_number(written).into_owned()),
+        _ => FieldValue::OtherJson(written.to_owned()),
     })
 }
 
 /// A text's bytes: UTF-8, in which a half of a surrogate pair is written as if it were a character.
-struct Text(Vec<u8>);
+struct RawText(Vec<u8>);
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de> Deserialize<'de> for RawText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bytes;
         impl Visitor<'_> for Bytes {
-            type Value = Text;
+            type Value = RawText;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("text")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-                Ok(Text(text.as_bytes().to_vec()))
+            fn visit_str<E>(self, text: &str) -> Result<RawText, E> {
+                Ok(RawText(text.as_bytes().to_vec()))
             }
 
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
-                Ok(Text(bytes.to_vec()))
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<RawText, E> {
+                Ok(RawText(bytes.to_vec()))
             }
         }
         deserializer.deserialize_bytes(Bytes)
     }
 }
 
-fn text(bytes: Vec<u8>) -> Given {
+fn text_or_surrogates(bytes: Vec<u8>) -> FieldValue {
     let bytes = match String::from_utf8(bytes) {
-        Ok(text) => return Given::Text(text),
+        Ok(text) => return FieldValue::Text(text),
         Err(error) => error.into_bytes(),
     };
     let (mut text, mut first) = (String::new(), None);
@@ -125,19 +127,19 @@ fn text(bytes: Vec<u8>) -> Given {
         rest = more;
     }
     match first {
-        Some(half) => Given::Surrogates(text, half),
-        None => Given::Text(text),
+        Some(half) => FieldValue::TextWithSurrogates(text, half),
+        None => FieldValue::Text(text),
     }
 }
 
-fn is_whole(number: &[u8]) -> bool {
+fn is_integer(number: &[u8]) -> bool {
     !number.iter().any(|byte| b".eE".contains(byte))
 }
 
 /// A number as the original's language writes it: whole ones digit by digit, others as the shortest text of a
 /// double, with an exponent below 1e-4 and from 1e16 on.
-fn number(written: &str) -> Cow<'_, str> {
-    if is_whole(written.as_bytes()) {
+fn python_number(written: &str) -> Cow<'_, str> {
+    if is_integer(written.as_bytes()) {
         return if written == "-0" { "0".into() } else { written.into() };
     }
     let Ok(number) = written.parse::<f64>() else { return written.into() };
@@ -162,21 +164,21 @@ mod tests {
 
     use super::*;
 
-    fn title(value: &str) -> Option<Given> {
-        read(format!("{{\"title\":{value}}}").as_bytes()).expect("an object").take("title")
+    fn title(value: &str) -> Option<FieldValue> {
+        parse_body(format!("{{\"title\":{value}}}").as_bytes()).expect("an object").take("title")
     }
 
     #[test]
     fn json_is_read_as_the_framework_does() {
         let body = br#"{"title": 5, "room": null, "img": ["x"], "description": "a", "more": 1}"#;
-        let mut fields = read(body).expect("an object");
-        assert_eq!(fields.take("title"), Some(Given::Text("5".to_owned())));
-        assert_eq!(fields.take("room"), Some(Given::Null));
-        assert_eq!(fields.take("img"), Some(Given::Other(r#"["x"]"#.to_owned())));
-        assert_eq!(fields.take("description"), Some(Given::Text("a".to_owned())));
-        assert!(fields.given.is_empty(), "what is not known is passed over");
-        let mut fields = read(br#"{"title": "a", "\ud800": 1, "title": "b"}"#).expect("an object");
-        assert_eq!(fields.take("title"), Some(Given::Text("b".to_owned())), "the last one counts");
+        let mut fields = parse_body(body).expect("an object");
+        assert_eq!(fields.take("title"), Some(FieldValue::Text("5".to_owned())));
+        assert_eq!(fields.take("room"), Some(FieldValue::Null));
+        assert_eq!(fields.take("img"), Some(FieldValue::OtherJson(r#"["x"]"#.to_owned())));
+        assert_eq!(fields.take("description"), Some(FieldValue::Text("a".to_owned())));
+        assert!(fields.values.is_empty(), "what is not known is passed over");
+        let mut fields = parse_body(br#"{"title": "a", "\ud800": 1, "title": "b"}"#).expect("an object");
+        assert_eq!(fields.take("title"), Some(FieldValue::Text("b".to_owned())), "the last one counts");
     }
 
     #[test]
@@ -202,7 +204,7 @@ mod tests {
             ("123456789012345678901234567890", "123456789012345678901234567890"),
             ("0.1000000000000000055511151231257827", "0.1"),
         ] {
-            assert_eq!(title(written), Some(Given::Text(text.to_owned())), "{written}");
+            assert_eq!(title(written), Some(FieldValue::Text(text.to_owned())), "{written}");
         }
     }
 
@@ -214,16 +216,20 @@ mod tests {
             (r#""ü\ud83d\ud83d\ude00""#, "ü\u{fffd}😀", 0xd83d),
             (r#""\ude00\ud83d""#, "\u{fffd}\u{fffd}", 0xde00),
         ] {
-            assert_eq!(title(written), Some(Given::Surrogates(text.to_owned(), half)), "{written}");
+            assert_eq!(
+                title(written),
+                Some(FieldValue::TextWithSurrogates(text.to_owned(), half)),
+                "{written}"
+            );
         }
-        assert_eq!(title(r#""\ud83d\ude00ü""#), Some(Given::Text("😀ü".to_owned())));
+        assert_eq!(title(r#""\ud83d\ude00ü""#), Some(FieldValue::Text("😀ü".to_owned())));
     }
 
     proptest! {
         #[test]
         fn any_text_comes_back(text in ".{0,20}") {
             let written = serde_json::to_string(&text).expect("JSON");
-            prop_assert_eq!(title(&written), Some(Given::Text(text)));
+            prop_assert_eq!(title(&written), Some(FieldValue::Text(text)));
         }
 
         #[test]
@@ -233,8 +239,8 @@ mod tests {
             let first = decoded.iter().find_map(|one| one.as_ref().err().map(|error| error.unpaired_surrogate()));
             let text: String = decoded.into_iter().map(|one| one.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
             let expected = match first {
-                Some(half) => Given::Surrogates(text, half),
-                None => Given::Text(text),
+                Some(half) => FieldValue::TextWithSurrogates(text, half),
+                None => FieldValue::Text(text),
             };
             prop_assert_eq!(title(&format!("\"{written}\"")), Some(expected));
         }

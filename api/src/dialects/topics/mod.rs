@@ -9,19 +9,19 @@ mod decode;
 mod encode;
 mod errors;
 mod extract;
+mod header_parameters;
 mod json;
 mod multipart;
-mod parameters;
 mod routes;
 mod wire;
 
 #[cfg(fuzzing)]
 pub(crate) use body::read_any;
-pub(crate) use errors::refuse;
+pub(crate) use errors::rejection_response;
 pub(crate) use routes::routes;
 
 /// Whether a path is on this surface, known to it or not.
-pub(crate) fn has(path: &str) -> bool {
+pub(crate) fn owns_path(path: &str) -> bool {
     let below =
         |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     below("/api/chat") || below("/media")

@@ -9,42 +9,42 @@ use http_body_util::LengthLimitError;
 use multer::{Field, Multipart};
 
 use super::{
-    body::{Fields, Given, TEXT_MAX, known},
-    errors::Refusal,
-    parameters::parameter,
+    body::{FieldValue, FormFields, TEXT_MAX_BYTES, known_field},
+    errors::Rejection,
+    header_parameters::parameter,
 };
-use crate::media::PICTURE_MAX;
+use crate::pictures::PICTURE_MAX_BYTES;
 
 /// A picture in base64, a third longer, with a line's end after every 76 letters.
-const BASE64_MAX: usize = PICTURE_MAX / 5 * 7;
+const BASE64_MAX_BYTES: usize = PICTURE_MAX_BYTES / 5 * 7;
 
 /// Reads the fields of a body whose type has that header.
-pub(super) async fn read(request: Request, content_type: &str) -> Result<Fields, Refusal> {
+pub(super) async fn parse_body(request: Request, content_type: &str) -> Result<FormFields, Rejection> {
     let boundary = parameter(content_type.as_bytes(), "boundary").filter(|boundary| is_boundary(boundary));
     let Some(boundary) = boundary else {
-        return Err(Refusal::unreadable("Multipart form", "Invalid boundary in multipart: None"));
+        return Err(Rejection::unreadable("Multipart form", "Invalid boundary in multipart: None"));
     };
     let body = request.into_body().into_data_stream();
     let mut parts = Multipart::new(body, boundary);
-    let mut fields = Fields { is_form: true, ..Fields::default() };
-    while let Some(part) = parts.next_field().await.map_err(|error| broken(&error))? {
+    let mut fields = FormFields { is_form: true, ..FormFields::default() };
+    while let Some(part) = parts.next_field().await.map_err(|error| multipart_error(&error))? {
         let header = |name: &str| part.headers().get(name).map(|value| value.as_bytes().to_vec());
         let Some(disposition) = header("content-disposition") else { continue };
         let name = parameter(&disposition, "name");
-        let Some(name) = name.as_deref().map(str::trim).and_then(known) else { continue };
+        let Some(name) = name.as_deref().map(str::trim).and_then(known_field) else { continue };
         let encoding = header("content-transfer-encoding").unwrap_or_default();
         let is_base64 = encoding.trim_ascii().eq_ignore_ascii_case(b"base64");
         // Where no file was chosen, browsers send an empty name and nothing else.
         let file = parameter(&disposition, "filename").filter(|file| !file.is_empty());
         match file.as_deref().map(is_file_name) {
             None => {
-                let bytes = whole(part, TEXT_MAX).await?;
-                let decoded = Some(&bytes).filter(|_| is_base64).and_then(|bytes| decode(bytes));
+                let bytes = read_part(part, TEXT_MAX_BYTES).await?;
+                let decoded = Some(&bytes).filter(|_| is_base64).and_then(|bytes| decode_base64(bytes));
                 let bytes = decoded.unwrap_or(bytes);
-                fields.put_beside_files(name, String::from_utf8_lossy(&bytes).into_owned());
+                fields.put_unless_file(name, String::from_utf8_lossy(&bytes).into_owned());
             }
             Some(false) => {}
-            Some(true) => fields.put(name, Given::File(file_bytes(part, is_base64).await?)),
+            Some(true) => fields.put(name, FieldValue::File(file_bytes(part, is_base64).await?)),
         }
     }
     Ok(fields)
@@ -64,20 +64,21 @@ fn is_file_name(name: &str) -> bool {
     !["", ".", ".."].contains(&last.as_str())
 }
 
-async fn file_bytes(part: Field<'_>, is_base64: bool) -> Result<Bytes, Refusal> {
+async fn file_bytes(part: Field<'_>, is_base64: bool) -> Result<Bytes, Rejection> {
     if !is_base64 {
-        return whole(part, PICTURE_MAX).await;
+        return read_part(part, PICTURE_MAX_BYTES).await;
     }
-    let encoded = whole(part, BASE64_MAX).await?;
-    if encoded.len() > BASE64_MAX {
+    let encoded = read_part(part, BASE64_MAX_BYTES).await?;
+    if encoded.len() > BASE64_MAX_BYTES {
         // Too large as it is: that is said of the file.
         return Ok(encoded);
     }
-    decode(&encoded).ok_or_else(|| Refusal::unreadable("Multipart form", "Could not decode base64 data."))
+    decode_base64(&encoded)
+        .ok_or_else(|| Rejection::unreadable("Multipart form", "Could not decode base64 data."))
 }
 
 /// What base64 says; what is none of its letters says nothing, as the original has it.
-fn decode(encoded: &[u8]) -> Option<Bytes> {
+fn decode_base64(encoded: &[u8]) -> Option<Bytes> {
     let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
     let letters: Vec<u8> = encoded.iter().copied().filter(is_letter).collect();
     STANDARD.decode(letters).ok().map(Bytes::from)
@@ -85,24 +86,24 @@ fn decode(encoded: &[u8]) -> Option<Bytes> {
 
 /// A part; of a longer one a byte more than `max`, so that it is seen to be longer. The rest is read, since
 /// clients send all of it before they listen, and not kept.
-async fn whole(mut part: Field<'_>, max: usize) -> Result<Bytes, Refusal> {
+async fn read_part(mut part: Field<'_>, max: usize) -> Result<Bytes, Rejection> {
     let mut bytes = BytesMut::new();
-    while let Some(chunk) = part.chunk().await.map_err(|error| broken(&error))? {
+    while let Some(chunk) = part.chunk().await.map_err(|error| multipart_error(&error))? {
         let room = max + 1 - bytes.len();
         bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
     }
     Ok(bytes.freeze())
 }
 
-fn broken(error: &multer::Error) -> Refusal {
+fn multipart_error(error: &multer::Error) -> Rejection {
     let mut cause = error.source();
     while let Some(inner) = cause {
         if inner.is::<LengthLimitError>() {
-            return Refusal::too_large();
+            return Rejection::too_large();
         }
         cause = inner.source();
     }
-    Refusal::unreadable("Multipart form", &error.to_string())
+    Rejection::unreadable("Multipart form", &error.to_string())
 }
 
 #[cfg(test)]
@@ -111,13 +112,13 @@ mod tests {
 
     use super::*;
 
-    async fn read_as(content_type: &str, body: &[u8]) -> Result<Fields, Refusal> {
+    async fn read_as(content_type: &str, body: &[u8]) -> Result<FormFields, Rejection> {
         let request = Request::post("/").header(header::CONTENT_TYPE, content_type);
-        read(request.body(Body::from(body.to_vec())).expect("a request"), content_type).await
+        parse_body(request.body(Body::from(body.to_vec())).expect("a request"), content_type).await
     }
 
     /// What a body of one part with these headers gives the picture.
-    async fn picture(headers: &str, bytes: &[u8]) -> Option<Given> {
+    async fn picture(headers: &str, bytes: &[u8]) -> Option<FieldValue> {
         let body = [b"--b\r\n", headers.as_bytes(), b"\r\n\r\n", bytes, b"\r\n--b--\r\n"].concat();
         let mut fields = read_as("multipart/form-data; boundary=b", &body).await.expect("a form");
         fields.take("img")
@@ -125,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn part_with_a_file_name_is_a_file_however_it_is_written() {
-        let file = Some(Given::File(Bytes::from_static(b"\x89PNG")));
+        let file = Some(FieldValue::File(Bytes::from_static(b"\x89PNG")));
         for headers in [
             r#"Content-Disposition: form-data; name="img"; filename="x.png""#,
             r#"content-disposition: form-data; filename="x.png"; name="img""#,
@@ -144,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn part_without_a_file_is_text_or_nothing() {
-        let text = |text: &str| Some(Given::Text(text.to_owned()));
+        let text = |text: &str| Some(FieldValue::Text(text.to_owned()));
         let disposition = |more: &str| format!("Content-Disposition: form-data; name=\"img\"{more}");
         assert_eq!(picture(&disposition(""), b"x.png").await, text("x.png"));
         assert_eq!(picture(&disposition("; filename=\"\""), b"").await, text(""), "none was chosen");
@@ -165,10 +166,10 @@ mod tests {
                 "Content-Disposition: form-data; name=\"img\"{more}\r\nContent-Transfer-Encoding: BASE64 "
             )
         };
-        let file = Some(Given::File(Bytes::from_static(b"picture")));
+        let file = Some(FieldValue::File(Bytes::from_static(b"picture")));
         assert_eq!(picture(&of("; filename=x"), b"cGlj\r\ndHVy ZQ==").await, file);
-        assert_eq!(picture(&of(""), b"dGV4dA==").await, Some(Given::Text("text".to_owned())));
-        assert_eq!(picture(&of(""), b"no base").await, Some(Given::Text("no base".to_owned())));
+        assert_eq!(picture(&of(""), b"dGV4dA==").await, Some(FieldValue::Text("text".to_owned())));
+        assert_eq!(picture(&of(""), b"no base").await, Some(FieldValue::Text("no base".to_owned())));
         let body = format!("--b\r\n{}\r\n\r\nx\r\n--b--\r\n", of("; filename=x"));
         assert!(read_as("multipart/form-data; boundary=b", body.as_bytes()).await.is_err());
     }
@@ -185,7 +186,7 @@ mod tests {
             ("multipart/form-data; boundary=----=_Part_0_1.2'()+_,-./:?", "----=_Part_0_1.2'()+_,-./:?"),
         ] {
             let mut fields = read_as(header, body(line).as_bytes()).await.expect("a form");
-            assert_eq!(fields.take("title"), Some(Given::Text("a".to_owned())), "{header}");
+            assert_eq!(fields.take("title"), Some(FieldValue::Text("a".to_owned())), "{header}");
         }
         for header in
             ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=\"b \""]

@@ -15,19 +15,19 @@ pub(super) struct AsyncApiParts {
 }
 
 /// AsyncAPI's own dialect of JSON Schema is a superset of draft 7.
-pub(super) fn schemas(of: &'static str) -> SchemaSet {
+pub(super) fn new_schemas(of: &'static str) -> SchemaSet {
     SchemaSet::new(of, SchemaSettings::draft07().with(|settings| settings.meta_schema = None))
 }
 
 impl AsyncApiParts {
     /// A message.
-    pub(super) fn message(&mut self, name: &str, about: &str, payload: &Value) {
+    pub(super) fn add_message(&mut self, name: &str, about: &str, payload: &Value) {
         let message = json!({ "name": name, "summary": about.trim(), "payload": payload });
         self.messages.insert(name.to_owned(), message);
     }
 
     /// A channel with these messages, and more of its fields.
-    pub(super) fn channel(&mut self, name: &str, messages: &[String], more: Value) {
+    pub(super) fn add_channel(&mut self, name: &str, messages: &[String], more: Value) {
         let reference = |message: &String| {
             (message.clone(), json!({ "$ref": format!("#/components/messages/{message}") }))
         };
@@ -38,7 +38,7 @@ impl AsyncApiParts {
     }
 
     /// An operation on a channel: Roomcast sends or receives these of its messages.
-    pub(super) fn operation(&mut self, name: &str, action: &str, channel: &str, messages: &[String]) {
+    pub(super) fn add_operation(&mut self, name: &str, action: &str, channel: &str, messages: &[String]) {
         let operation = json!({
             "action": action,
             "channel": { "$ref": format!("#/channels/{channel}") },
@@ -48,8 +48,8 @@ impl AsyncApiParts {
     }
 
     /// The same; what is received is answered, on the same channel, with these.
-    pub(super) fn request(&mut self, name: &str, channel: &str, message: &str, answers: &[String]) {
-        self.operation(name, "receive", channel, &[message.to_owned()]);
+    pub(super) fn add_request(&mut self, name: &str, channel: &str, message: &str, answers: &[String]) {
+        self.add_operation(name, "receive", channel, &[message.to_owned()]);
         self.operations[name]["reply"] = json!({
             "channel": { "$ref": format!("#/channels/{channel}") },
             "messages": references(channel, answers),

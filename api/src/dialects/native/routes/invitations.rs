@@ -2,60 +2,62 @@
 
 use axum::extract::State;
 
-use super::{Answer, Created, Queried, query};
+use super::{Created, JsonResult, QueryResult, require_query};
 use crate::{
     commands::invitations,
-    commands::state::Api,
+    commands::state::SharedApiState,
     dialects::native::{
         decode, encode,
-        errors::Problem,
-        extract::{Caller, IdempotencyKey, InRoom, Json, NoIdempotencyKey, OfInvitation},
+        errors::Rejection,
+        extract::{Authenticated, IdempotencyKey, InvitationPath, JsonBody, NoIdempotencyKey, RoomPath},
         pages, wire,
     },
     page::HTTP_MAX_BYTES,
 };
 
 pub(super) async fn invite(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    InRoom(room): InRoom,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    RoomPath(room): RoomPath,
     key: IdempotencyKey,
-    Json(body): Json<wire::NewInvitation>,
-) -> Result<Created<wire::Invitation>, Problem> {
-    let (made, applied) = invitations::invite(&api, &caller, room, body.user, &key.request()).await?;
+    JsonBody(body): JsonBody<wire::NewInvitation>,
+) -> Result<Created<wire::Invitation>, Rejection> {
+    let (made, applied) = invitations::invite(&api, &caller, room, body.user, &key.request_context()).await?;
     Ok(Created(encode::invitation(made, applied)))
 }
 
 pub(super) async fn list(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    asked: Queried<wire::ListQuery>,
-) -> Answer<wire::Page<wire::Invitation>> {
-    let asked = query(asked)?;
-    let limit = decode::limit(asked.limit.as_deref())?;
-    let before = asked.cursor.as_deref().map(decode::mark).transpose()?;
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    asked: QueryResult<wire::ListQuery>,
+) -> JsonResult<wire::Page<wire::Invitation>> {
+    let asked = require_query(asked)?;
+    let limit = decode::parse_limit(asked.limit.as_deref())?;
+    let before = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let found = invitations::list(&api, &caller, before, limit).await?;
     let invitations = found.into_iter().map(|one| encode::invitation(one, true)).collect();
-    let cursor = |last: &wire::Invitation| decode::write_mark(&last.id);
-    Ok(axum::Json(pages::page(invitations, limit, HTTP_MAX_BYTES, cursor)?))
+    let cursor = |last: &wire::Invitation| decode::encode_cursor(&last.id);
+    Ok(axum::Json(pages::fit_page(invitations, limit, HTTP_MAX_BYTES, cursor)?))
 }
 
 pub(super) async fn accept(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    OfInvitation(id): OfInvitation,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    InvitationPath(id): InvitationPath,
     unkeyed: NoIdempotencyKey,
-) -> Answer<wire::Invitation> {
-    let (answered, applied) = invitations::answer(&api, &caller, id, true, &unkeyed.request()).await?;
+) -> JsonResult<wire::Invitation> {
+    let (answered, applied) =
+        invitations::answer(&api, &caller, id, true, &unkeyed.request_context()).await?;
     Ok(axum::Json(encode::invitation(answered, applied)))
 }
 
 pub(super) async fn decline(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    OfInvitation(id): OfInvitation,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    InvitationPath(id): InvitationPath,
     unkeyed: NoIdempotencyKey,
-) -> Answer<wire::Invitation> {
-    let (answered, applied) = invitations::answer(&api, &caller, id, false, &unkeyed.request()).await?;
+) -> JsonResult<wire::Invitation> {
+    let (answered, applied) =
+        invitations::answer(&api, &caller, id, false, &unkeyed.request_context()).await?;
     Ok(axum::Json(encode::invitation(answered, applied)))
 }

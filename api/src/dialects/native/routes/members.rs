@@ -3,60 +3,60 @@
 use axum::extract::State;
 use protocol::id::{RoomId, UserId};
 
-use super::{Answer, Queried, Settled, query};
+use super::{AppliedOrPending, JsonResult, QueryResult, require_query};
 use crate::{
     commands::members,
-    commands::state::Api,
+    commands::state::SharedApiState,
     dialects::native::{
         decode,
-        errors::Problem,
-        extract::{Caller, IdempotencyKey, InRoom, Member},
+        errors::Rejection,
+        extract::{Authenticated, IdempotencyKey, MemberPath, RoomPath},
         pages, wire,
     },
 };
 
 pub(super) async fn list(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    InRoom(room): InRoom,
-    asked: Queried<wire::ListQuery>,
-) -> Answer<wire::Page<UserId>> {
-    let asked = query(asked)?;
-    let limit = decode::limit(asked.limit.as_deref())?;
-    let after: Option<UserId> = asked.cursor.as_deref().map(decode::mark).transpose()?;
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    RoomPath(room): RoomPath,
+    asked: QueryResult<wire::ListQuery>,
+) -> JsonResult<wire::Page<UserId>> {
+    let asked = require_query(asked)?;
+    let limit = decode::parse_limit(asked.limit.as_deref())?;
+    let after: Option<UserId> = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     // One more tells whether there is a next page.
     let found = members::list(&api, &caller, room, after.as_ref(), limit + 1).await?;
-    Ok(axum::Json(pages::people(found, limit)))
+    Ok(axum::Json(pages::people_page(found, limit)))
 }
 
 pub(super) async fn present(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    InRoom(room): InRoom,
-    asked: Queried<wire::ListQuery>,
-) -> Answer<wire::Page<UserId>> {
-    let asked = query(asked)?;
-    let limit = decode::limit(asked.limit.as_deref())?;
-    let after: Option<UserId> = asked.cursor.as_deref().map(decode::mark).transpose()?;
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    RoomPath(room): RoomPath,
+    asked: QueryResult<wire::ListQuery>,
+) -> JsonResult<wire::Page<UserId>> {
+    let asked = require_query(asked)?;
+    let limit = decode::parse_limit(asked.limit.as_deref())?;
+    let after: Option<UserId> = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     // One more tells whether there is a next page.
-    let found = members::present(&api, &caller, room, after.as_ref(), limit + 1).await?;
-    Ok(axum::Json(pages::people(found, limit)))
+    let found = members::list_participants(&api, &caller, room, after.as_ref(), limit + 1).await?;
+    Ok(axum::Json(pages::people_page(found, limit)))
 }
 
 pub(super) async fn add(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    Member(room, user): Member<RoomId>,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    MemberPath(room, user): MemberPath<RoomId>,
     key: IdempotencyKey,
-) -> Result<Settled, Problem> {
-    Ok(Settled(members::add(&api, &caller, room, user, &key.request()).await?))
+) -> Result<AppliedOrPending, Rejection> {
+    Ok(AppliedOrPending(members::add(&api, &caller, room, user, &key.request_context()).await?))
 }
 
 pub(super) async fn remove(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    Member(room, user): Member<RoomId>,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    MemberPath(room, user): MemberPath<RoomId>,
     key: IdempotencyKey,
-) -> Result<Settled, Problem> {
-    Ok(Settled(members::remove(&api, &caller, room, user, &key.request()).await?))
+) -> Result<AppliedOrPending, Rejection> {
+    Ok(AppliedOrPending(members::remove(&api, &caller, room, user, &key.request_context()).await?))
 }

@@ -3,18 +3,18 @@
 use axum::{extract::State, response::NoContent};
 use protocol::error::Error;
 
-use super::{Answer, Created, Queried, query};
+use super::{Created, JsonResult, QueryResult, require_query};
 use crate::{
-    commands::state::Api,
+    commands::state::SharedApiState,
     commands::{
         self,
         messages::{self, SenderAccess},
     },
     dialects::native::{
-        decode::{self, Asked},
+        decode::{self, HistoryRequest},
         encode,
-        errors::Problem,
-        extract::{Caller, IdempotencyKey, InRoom, Json, OfMessage},
+        errors::Rejection,
+        extract::{Authenticated, IdempotencyKey, JsonBody, MessagePath, RoomPath},
         pages, wire,
     },
     page::{self, HTTP_MAX_BYTES},
@@ -22,94 +22,95 @@ use crate::{
 };
 
 pub(super) async fn send(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    InRoom(room): InRoom,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    RoomPath(room): RoomPath,
     key: IdempotencyKey,
-    Json(body): Json<wire::NewMessage>,
-) -> Result<Created<wire::Message>, Problem> {
-    let request = key.request();
+    JsonBody(body): JsonBody<wire::NewMessage>,
+) -> Result<Created<wire::Message>, Rejection> {
+    let request = key.request_context();
     let send = messages::NewMessage {
         room,
         text: &body.message,
-        client_id: body.client_id.as_deref().or(request.key),
+        client_id: body.client_id.as_deref().or(request.idempotency_key),
         request: &request,
-        access: SenderAccess::Unknown,
+        access: SenderAccess::Unchecked,
         detail: None,
     };
     Ok(Created(encode::sent(messages::send(&api, &caller, send).await?)))
 }
 
 pub(super) async fn history(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    InRoom(room): InRoom,
-    asked: Queried<wire::HistoryQuery>,
-) -> Answer<wire::History> {
-    let asked = query(asked)?;
-    let limit = decode::limit(asked.limit.as_deref())?;
-    match decode::history(&asked)? {
-        Asked::Page(page) => {
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    RoomPath(room): RoomPath,
+    asked: QueryResult<wire::HistoryQuery>,
+) -> JsonResult<wire::History> {
+    let asked = require_query(asked)?;
+    let limit = decode::parse_limit(asked.limit.as_deref())?;
+    match decode::parse_history_query(&asked)? {
+        HistoryRequest::Range(page) => {
             let found = messages::history(&api, &caller, room, page, limit).await?;
-            let page = pages::history(room, page, found, limit, HTTP_MAX_BYTES)?;
+            let page = pages::history_page(room, page, found, limit, HTTP_MAX_BYTES)?;
             Ok(axum::Json(wire::History::Page(page)))
         }
-        Asked::Changes(place) => {
+        HistoryRequest::Changes(place) => {
             let found = messages::changes(&api, &caller, room, place, limit).await?;
-            let page = pages::changes(room, found, limit, HTTP_MAX_BYTES)?;
+            let page = pages::changes_page(room, found, limit, HTTP_MAX_BYTES)?;
             Ok(axum::Json(wire::History::Changes(page)))
         }
     }
 }
 
 pub(super) async fn search(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    asked: Queried<wire::SearchQuery>,
-) -> Answer<wire::FoundPage> {
-    let asked = query(asked)?;
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    asked: QueryResult<wire::SearchQuery>,
+) -> JsonResult<wire::FoundPage> {
+    let asked = require_query(asked)?;
     let room = asked.room.as_deref().map(str::parse).transpose();
     let query = SearchQuery {
         words: &asked.q,
         room: room.map_err(|_| Error::bad_request("room: must be a room's id."))?,
-        after: asked.cursor.as_deref().map(decode::found).transpose()?,
-        limit: decode::limit(asked.limit.as_deref())?,
+        after: asked.cursor.as_deref().map(decode::decode_search_cursor).transpose()?,
+        limit: decode::parse_limit(asked.limit.as_deref())?,
     };
     let (found, next) = commands::search::search(&api, &caller, query).await?;
     let messages = found.messages.into_iter().map(|(room, message)| encode::message(room, message));
     let fitted = page::fit_page(messages, HTTP_MAX_BYTES)?;
     let last = fitted.entries.last().map(|last| (last.created_at, last.room, last.id));
     let next = if fitted.is_cut { last } else { next };
-    let page = wire::Page { results: fitted.entries, next: next.map(decode::write_found) };
-    Ok(axum::Json(wire::FoundPage { page, indexed_through: found.through }))
+    let page = wire::Page { results: fitted.entries, next: next.map(decode::encode_search_cursor) };
+    Ok(axum::Json(wire::FoundPage { page, indexed_through: found.indexed_through }))
 }
 
 pub(super) async fn edit(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    OfMessage(room, message): OfMessage,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    MessagePath(room, message): MessagePath,
     key: IdempotencyKey,
-    Json(body): Json<wire::NewText>,
-) -> Answer<wire::Edited> {
-    let (edit, changed) = messages::edit(&api, &caller, room, message, &body.message, &key.request()).await?;
-    let applied = api.has_applied(changed).await;
+    JsonBody(body): JsonBody<wire::NewText>,
+) -> JsonResult<wire::Edited> {
+    let (edit, changed) =
+        messages::edit(&api, &caller, room, message, &body.message, &key.request_context()).await?;
+    let applied = api.wait_until_position_applied(changed).await;
     Ok(axum::Json(wire::Edited {
         id: edit.message_id,
         room: edit.room,
         user: edit.user,
         message: edit.message,
         edited_at: edit.edited_at,
-        applied: encode::applied(applied),
+        applied: encode::applied_if_not(applied),
     }))
 }
 
 pub(super) async fn delete(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    OfMessage(room, message): OfMessage,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    MessagePath(room, message): MessagePath,
     key: IdempotencyKey,
-) -> Result<NoContent, Problem> {
-    let (_, changed) = messages::delete(&api, &caller, room, vec![message], &key.request()).await?;
-    api.has_applied(changed).await;
+) -> Result<NoContent, Rejection> {
+    let (_, changed) = messages::delete(&api, &caller, room, vec![message], &key.request_context()).await?;
+    api.wait_until_position_applied(changed).await;
     Ok(NoContent)
 }

@@ -17,13 +17,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{errors::Problem, wire};
-use crate::documents::{DocumentedOutput, Operation, Routes, delete, get, patch, post, put};
+use super::{errors::Rejection, wire};
+use crate::documents::{DocumentedOutput, DocumentedRoutes, OperationBuilder, delete, get, patch, post, put};
 
 /// All of them.
-pub(crate) fn routes() -> Routes {
-    Routes::of::<Problem>("native", "Rooms, messages, people and teams, as JSON.")
-        .at(
+pub(crate) fn routes() -> DocumentedRoutes {
+    DocumentedRoutes::new::<Rejection>("native", "Rooms, messages, people and teams, as JSON.")
+        .route(
             "/api/v1/rooms",
             [
                 get("The rooms that you may enter, newest first", rooms::list_rooms),
@@ -33,7 +33,7 @@ pub(crate) fn routes() -> Routes {
                 ),
             ],
         )
-        .at(
+        .route(
             "/api/v1/rooms/{room}",
             [
                 get("A room", rooms::show_room),
@@ -41,44 +41,44 @@ pub(crate) fn routes() -> Routes {
                 delete("Closes a room: its history stays", rooms::close_room),
             ],
         )
-        .at(
+        .route(
             "/api/v1/rooms/{room}/messages",
             [
                 get("A room's messages, or what has changed since an event", messages::history),
                 post("Sends a message", messages::send),
             ],
         )
-        .at(
+        .route(
             "/api/v1/rooms/{room}/messages/{message}",
             [
                 patch("Changes a message's text", messages::edit),
                 delete("Deletes a message", messages::delete),
             ],
         )
-        .at("/api/v1/messages/search", [get("Messages with these words, newest first", messages::search)])
-        .at("/api/v1/rooms/{room}/members", [get("Who may enter, where not everyone may", members::list)])
-        .at(
+        .route("/api/v1/messages/search", [get("Messages with these words, newest first", messages::search)])
+        .route("/api/v1/rooms/{room}/members", [get("Who may enter, where not everyone may", members::list)])
+        .route(
             "/api/v1/rooms/{room}/members/{user}",
             [put("Lets a person in", members::add), delete("Takes a person out", members::remove)],
         )
-        .at("/api/v1/rooms/{room}/participants", [get("Who is in a room now", members::present)])
-        .at("/api/v1/rooms/{room}/invitations", [post("Asks a person into a room", invitations::invite)])
-        .at("/api/v1/rooms/{room}/read", [put("Says up to where you have read", people::read)])
-        .at("/api/v1/invitations", [get("Your unanswered invitations, newest first", invitations::list)])
-        .at("/api/v1/invitations/{invitation}/accept", [post("Says yes", invitations::accept)])
-        .at("/api/v1/invitations/{invitation}/decline", [post("Says no", invitations::decline)])
-        .at(
+        .route("/api/v1/rooms/{room}/participants", [get("Who is in a room now", members::present)])
+        .route("/api/v1/rooms/{room}/invitations", [post("Asks a person into a room", invitations::invite)])
+        .route("/api/v1/rooms/{room}/read", [put("Says up to where you have read", people::read)])
+        .route("/api/v1/invitations", [get("Your unanswered invitations, newest first", invitations::list)])
+        .route("/api/v1/invitations/{invitation}/accept", [post("Says yes", invitations::accept)])
+        .route("/api/v1/invitations/{invitation}/decline", [post("Says no", invitations::decline)])
+        .route(
             "/api/v1/users/{user}",
             [get("A person", people::show), put("Describes a person, as an admin", people::put)],
         )
-        .at("/api/v1/users/{user}/presence", [get("Where a person is", people::presence)])
-        .at(
+        .route("/api/v1/users/{user}/presence", [get("Where a person is", people::presence)])
+        .route(
             "/api/v1/teams",
             [get("Your teams, newest first", teams::list), post("Makes a team", teams::make)],
         )
-        .at("/api/v1/teams/{team}", [get("A team", teams::show)])
-        .at("/api/v1/teams/{team}/members", [get("Who belongs to a team", teams::members)])
-        .at(
+        .route("/api/v1/teams/{team}", [get("A team", teams::show)])
+        .route("/api/v1/teams/{team}/members", [get("Who belongs to a team", teams::members)])
+        .route(
             "/api/v1/teams/{team}/members/{user}",
             [
                 put("Takes a person into a team", teams::add),
@@ -88,24 +88,24 @@ pub(crate) fn routes() -> Routes {
 }
 
 /// What was made; or, where it was there before, what is there.
-enum Made<T> {
-    New(T),
-    Known(T),
+enum CreatedOrExisting<T> {
+    Created(T),
+    Existing(T),
 }
 
-impl<T: Serialize> IntoResponse for Made<T> {
+impl<T: Serialize> IntoResponse for CreatedOrExisting<T> {
     fn into_response(self) -> Response {
         match self {
-            Self::New(body) => (StatusCode::CREATED, axum::Json(body)).into_response(),
-            Self::Known(body) => axum::Json(body).into_response(),
+            Self::Created(body) => (StatusCode::CREATED, axum::Json(body)).into_response(),
+            Self::Existing(body) => axum::Json(body).into_response(),
         }
     }
 }
 
-impl<T: JsonSchema> DocumentedOutput for Made<T> {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.answers_json::<T>(200, "It was there.");
-        operation.answers_json::<T>(201, "Made.");
+impl<T: JsonSchema> DocumentedOutput for CreatedOrExisting<T> {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.responds_json::<T>(200, "It was there.");
+        operation.responds_json::<T>(201, "Made.");
     }
 }
 
@@ -119,15 +119,15 @@ impl<T: Serialize> IntoResponse for Created<T> {
 }
 
 impl<T: JsonSchema> DocumentedOutput for Created<T> {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.answers_json::<T>(201, "Made.");
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.responds_json::<T>(201, "Made.");
     }
 }
 
 /// Whether reads can see what was done; there is nothing more to say.
-struct Settled(bool);
+struct AppliedOrPending(bool);
 
-impl IntoResponse for Settled {
+impl IntoResponse for AppliedOrPending {
     fn into_response(self) -> Response {
         if self.0 {
             StatusCode::NO_CONTENT.into_response()
@@ -137,16 +137,16 @@ impl IntoResponse for Settled {
     }
 }
 
-impl DocumentedOutput for Settled {
-    fn describe(operation: &mut Operation<'_>) {
-        operation.answers(204, "Done.", Value::Null);
-        operation.answers_json::<wire::Pending>(202, "Done; reads can't see it yet.");
+impl DocumentedOutput for AppliedOrPending {
+    fn describe(operation: &mut OperationBuilder<'_>) {
+        operation.responds(204, "Done.", Value::Null);
+        operation.responds_json::<wire::Pending>(202, "Done; reads can't see it yet.");
     }
 }
 
-type Answer<T> = Result<axum::Json<T>, Problem>;
-type Queried<T> = Result<Query<T>, QueryRejection>;
+type JsonResult<T> = Result<axum::Json<T>, Rejection>;
+type QueryResult<T> = Result<Query<T>, QueryRejection>;
 
-fn query<T>(query: Queried<T>) -> Result<T, Error> {
+fn require_query<T>(query: QueryResult<T>) -> Result<T, Error> {
     query.map(|Query(query)| query).map_err(|_| Error::bad_request("The query is malformed."))
 }

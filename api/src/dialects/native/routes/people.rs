@@ -3,53 +3,56 @@
 use axum::extract::State;
 use protocol::event::PersonChange;
 
-use super::{Answer, Settled};
+use super::{AppliedOrPending, JsonResult};
 use crate::{
-    commands::state::Api,
-    commands::{marks, people},
+    commands::state::SharedApiState,
+    commands::{people, read_marks},
     dialects::native::{
         encode,
-        errors::Problem,
-        extract::{Caller, IdempotencyKey, InRoom, Json, OfUser},
+        errors::Rejection,
+        extract::{Authenticated, IdempotencyKey, JsonBody, RoomPath, UserPath},
         wire,
     },
 };
 
 pub(super) async fn show(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    OfUser(user): OfUser,
-) -> Answer<wire::Person> {
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    UserPath(user): UserPath,
+) -> JsonResult<wire::Person> {
     let found = people::show(&api, &caller, &user).await?;
     Ok(axum::Json(encode::person(found, true)))
 }
 
 pub(super) async fn put(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    OfUser(user): OfUser,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    UserPath(user): UserPath,
     key: IdempotencyKey,
-    Json(change): Json<PersonChange>,
-) -> Answer<wire::Person> {
-    let (found, applied) = people::put(&api, &caller, &user, change, &key.request()).await?;
+    JsonBody(change): JsonBody<PersonChange>,
+) -> JsonResult<wire::Person> {
+    let (found, applied) =
+        people::update_profile(&api, &caller, &user, change, &key.request_context()).await?;
     Ok(axum::Json(encode::person(found, applied)))
 }
 
 pub(super) async fn presence(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    OfUser(user): OfUser,
-) -> Answer<wire::Presence> {
-    let (is_online, rooms) = people::presence(&api, &caller, &user).await?;
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    UserPath(user): UserPath,
+) -> JsonResult<wire::Presence> {
+    let (is_online, rooms) = people::presence_of(&api, &caller, &user).await?;
     Ok(axum::Json(wire::Presence { user, is_online, rooms }))
 }
 
 pub(super) async fn read(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    InRoom(room): InRoom,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    RoomPath(room): RoomPath,
     key: IdempotencyKey,
-    Json(body): Json<wire::ReadUpTo>,
-) -> Result<Settled, Problem> {
-    Ok(Settled(marks::put(&api, &caller, room, body.message_id, &key.request()).await?))
+    JsonBody(body): JsonBody<wire::ReadUpTo>,
+) -> Result<AppliedOrPending, Rejection> {
+    Ok(AppliedOrPending(
+        read_marks::mark_read(&api, &caller, room, body.message_id, &key.request_context()).await?,
+    ))
 }

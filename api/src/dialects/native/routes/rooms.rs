@@ -2,29 +2,34 @@
 
 use axum::extract::State;
 
-use super::{Answer, Made, Queried, Settled, query};
+use super::{AppliedOrPending, CreatedOrExisting, JsonResult, QueryResult, require_query};
 use crate::{
-    commands::state::Api,
-    commands::{pairs, rooms},
+    commands::state::SharedApiState,
+    commands::{pair_rooms, rooms},
     dialects::native::{
         decode, encode,
-        errors::Problem,
-        extract::{Caller, IdempotencyKey, InRoom, Json},
+        errors::Rejection,
+        extract::{Authenticated, IdempotencyKey, JsonBody, RoomPath},
         pages, wire,
     },
     page::{self, HTTP_MAX_BYTES},
 };
 
 pub(super) async fn make_room(
-    State(api): State<Api>,
-    Caller(caller): Caller,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
     key: IdempotencyKey,
-    Json(body): Json<wire::NewRoom>,
-) -> Result<Made<wire::Room>, Problem> {
+    JsonBody(body): JsonBody<wire::NewRoom>,
+) -> Result<CreatedOrExisting<wire::Room>, Rejection> {
     if body.kind == Some(wire::NewKind::Match) {
-        let paired = pairs::create_match(&api, &caller, body.name, body.users, &key.request()).await?;
-        let room = encode::room(paired.room, paired.applied);
-        return Ok(if paired.is_new { Made::New(room) } else { Made::Known(room) });
+        let paired =
+            pair_rooms::create_match(&api, &caller, body.name, body.users, &key.request_context()).await?;
+        let room = encode::room(paired.room, paired.is_applied);
+        return Ok(if paired.is_new {
+            CreatedOrExisting::Created(room)
+        } else {
+            CreatedOrExisting::Existing(room)
+        });
     }
     let make = rooms::NewRoom {
         name: body.name,
@@ -33,48 +38,48 @@ pub(super) async fn make_room(
         team: body.team,
         users: body.users,
     };
-    let (room, applied) = rooms::make(&api, &caller, make, &key.request()).await?;
-    Ok(Made::New(encode::room(room, applied)))
+    let (room, applied) = rooms::create(&api, &caller, make, &key.request_context()).await?;
+    Ok(CreatedOrExisting::Created(encode::room(room, applied)))
 }
 
 pub(super) async fn list_rooms(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    asked: Queried<wire::ListQuery>,
-) -> Answer<wire::Page<wire::Room>> {
-    let asked = query(asked)?;
-    let limit = decode::limit(asked.limit.as_deref())?;
-    let before = asked.cursor.as_deref().map(decode::cursor).transpose()?;
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    asked: QueryResult<wire::ListQuery>,
+) -> JsonResult<wire::Page<wire::Room>> {
+    let asked = require_query(asked)?;
+    let limit = decode::parse_limit(asked.limit.as_deref())?;
+    let before = asked.cursor.as_deref().map(decode::decode_room_cursor).transpose()?;
     let rooms = rooms::list(&api, &caller, before, limit).await?;
-    Ok(axum::Json(pages::rooms(rooms, HTTP_MAX_BYTES)?))
+    Ok(axum::Json(pages::rooms_page(rooms, HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn show_room(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    InRoom(room): InRoom,
-) -> Answer<wire::Room> {
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    RoomPath(room): RoomPath,
+) -> JsonResult<wire::Room> {
     let room = rooms::show(&api, &caller, room).await?;
     Ok(axum::Json(page::fit_entry(encode::room(room, true), HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn change_room(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    InRoom(room): InRoom,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    RoomPath(room): RoomPath,
     key: IdempotencyKey,
-    Json(body): Json<wire::RoomChange>,
-) -> Answer<wire::Room> {
+    JsonBody(body): JsonBody<wire::RoomChange>,
+) -> JsonResult<wire::Room> {
     let change = rooms::RoomChange { name: body.name, description: body.description, private: body.private };
-    let (room, applied) = rooms::change(&api, &caller, room, change, &key.request()).await?;
+    let (room, applied) = rooms::update(&api, &caller, room, change, &key.request_context()).await?;
     Ok(axum::Json(page::fit_entry(encode::room(room, applied), HTTP_MAX_BYTES)?))
 }
 
 pub(super) async fn close_room(
-    State(api): State<Api>,
-    Caller(caller): Caller,
-    InRoom(room): InRoom,
+    State(api): State<SharedApiState>,
+    Authenticated(caller): Authenticated,
+    RoomPath(room): RoomPath,
     key: IdempotencyKey,
-) -> Result<Settled, Problem> {
-    Ok(Settled(rooms::close(&api, &caller, room, &key.request()).await?))
+) -> Result<AppliedOrPending, Rejection> {
+    Ok(AppliedOrPending(rooms::close(&api, &caller, room, &key.request_context()).await?))
 }

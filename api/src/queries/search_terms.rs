@@ -14,15 +14,15 @@ pub(crate) struct SearchTerms {
 }
 
 /// What ends a sentence, or closes what a link stands in.
-const BEHIND: &[char] = &['.', ',', ';', ':', '!', '?', ')', ']', '\''];
+const TRAILING_PUNCTUATION: &[char] = &['.', ',', ';', ':', '!', '?', ')', ']', '\''];
 
 impl SearchTerms {
     /// Takes the links out of what was typed, but for those in quotes.
-    pub(crate) fn of(typed: &str) -> Self {
+    pub(crate) fn parse(typed: &str) -> Self {
         let (mut words, mut links, mut is_quoted) = (Vec::new(), Vec::new(), false);
         for word in typed.split_whitespace() {
             let quotes = word.matches('"').count();
-            let link = if is_quoted || quotes > 0 { None } else { link(word) };
+            let link = if is_quoted || quotes > 0 { None } else { parse_link(word) };
             match link {
                 Some(link) => links.push(link),
                 None => words.push(word),
@@ -35,10 +35,10 @@ impl SearchTerms {
 
 /// A link as a `tsquery`, with `-` before it that of texts without it. `None` for any other word, and for a link that
 /// the index has in another way.
-fn link(word: &str) -> Option<String> {
+fn parse_link(word: &str) -> Option<String> {
     let (not, address) = word.strip_prefix('-').map_or(("", word), |address| ("!", address));
     let (_, address) = address.split_once("://")?;
-    let address = address.trim_end_matches(BEHIND).to_lowercase();
+    let address = address.trim_end_matches(TRAILING_PUNCTUATION).to_lowercase();
     let end = address.find(['/', '?', '#']).unwrap_or(address.len());
     let (host, path) = address.split_at(end);
     let is_in_host = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | ':');
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     fn terms(typed: &str) -> (String, String) {
-        let SearchTerms { words, links } = SearchTerms::of(typed);
+        let SearchTerms { words, links } = SearchTerms::parse(typed);
         (words, links)
     }
 

@@ -7,8 +7,8 @@ use protocol::{
 };
 use sqlx::types::time::OffsetDateTime;
 
-use super::{number, unsigned};
-use crate::database::{Database, query_error};
+use super::{to_i64, to_u64};
+use crate::database::{ReadPool, query_error};
 
 /// A message of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) struct KeyedMessage {
 }
 
 /// Keys are indexed behind the watermark, as words are: from `through` on the room's own messages are looked at.
-const SQL: &str = "
+const MESSAGE_BY_KEY_SQL: &str = "
 WITH through AS (
     SELECT coalesce((SELECT min(d.after_seq) FROM search_due d WHERE d.shard = $1),
                     (SELECT w.seq FROM watermark w WHERE w.shard = $1)) AS seq
@@ -40,23 +40,23 @@ WHERE m.author = $3 AND m.client_id = $4 ORDER BY m.id LIMIT 1";
 ///
 /// # Errors
 /// When Postgres does not answer.
-pub(crate) async fn message(
-    pool: &Database,
+pub(crate) async fn find_message(
+    pool: &ReadPool,
     shard: Shard,
     room: RoomId,
     author: &UserId,
     client_id: &str,
 ) -> Result<Option<KeyedMessage>, Error> {
-    let row: Option<(i64, Option<String>, OffsetDateTime)> = sqlx::query_as(SQL)
+    let row: Option<(i64, Option<String>, OffsetDateTime)> = sqlx::query_as(MESSAGE_BY_KEY_SQL)
         .bind(shard.number())
-        .bind(number(room.0))
+        .bind(to_i64(room.0))
         .bind(author.as_str())
         .bind(client_id)
         .fetch_optional(pool)
         .await
         .map_err(|error| query_error(&error))?;
     let found = |(id, text, created_at): (i64, _, OffsetDateTime)| {
-        Ok(KeyedMessage { id: unsigned(id)?, text, created_at: created_at.into() })
+        Ok(KeyedMessage { id: to_u64(id)?, text, created_at: created_at.into() })
     };
     row.map(found).transpose()
 }

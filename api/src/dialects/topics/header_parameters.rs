@@ -9,7 +9,7 @@ pub(super) fn parameter(header: &[u8], name: &str) -> Option<String> {
     // Senders of Latin-1 are read too, but for the letters that are not ASCII.
     let header = String::from_utf8_lossy(header);
     let (mut plain, mut sections) = (None, Vec::new());
-    for piece in pieces(&header).skip(1) {
+    for piece in split_parameters(&header).skip(1) {
         let (key, value) = piece.split_once('=').unwrap_or((piece, ""));
         let value = unquoted(value.trim());
         let key = key.trim();
@@ -40,7 +40,7 @@ pub(super) fn parameter(header: &[u8], name: &str) -> Option<String> {
 }
 
 /// What semicolons separate, but for those in quotes.
-fn pieces(header: &str) -> impl Iterator<Item = &str> {
+fn split_parameters(header: &str) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     header.split(move |letter| {
         match letter {

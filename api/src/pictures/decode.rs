@@ -12,101 +12,104 @@ use zune_jpeg::{
     zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
 };
 
-use super::{FORMS, PictureFormat};
+use super::{PICTURE_FORMATS, PictureFormat};
 
 /// The longest side of a picture.
-const SIDE_MAX: u32 = 16_384;
+const SIDE_MAX_PIXELS: u32 = 16_384;
 /// The most memory that a decoded picture takes: 32 million pixels of three bytes, or 100 million of grey.
-const DECODED_MAX: u64 = 96 << 20;
+const DECODED_MAX_BYTES: u64 = 96 << 20;
 /// The most pixels of all frames of an animation: about a second of work.
-const FRAMES_MAX: u64 = 128 << 20;
+const FRAMES_MAX_PIXELS: u64 = 128 << 20;
 
 /// Why bytes are not kept as a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PictureError {
     /// They are none, or not a whole one.
-    NoPicture,
+    NotAPicture,
     /// It has more pixels than are decoded here.
     TooLarge,
 }
 
 impl From<ImageError> for PictureError {
     fn from(error: ImageError) -> Self {
-        if matches!(error, ImageError::Limits(_)) { Self::TooLarge } else { Self::NoPicture }
+        if matches!(error, ImageError::Limits(_)) { Self::TooLarge } else { Self::NotAPicture }
     }
 }
 
 /// The form of what is a picture throughout, by its content alone. A decoder that panics has found it to be
 /// none: png 0.18.1 does over a palette of 4 bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Result<PictureFormat, PictureError> {
-    let format = image::guess_format(bytes).map_err(|_| PictureError::NoPicture)?;
-    let form = FORMS.into_iter().find(|form| form.format == format).ok_or(PictureError::NoPicture)?;
-    let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| whole(bytes, format)));
+    let format = image::guess_format(bytes).map_err(|_| PictureError::NotAPicture)?;
+    let form = PICTURE_FORMATS
+        .into_iter()
+        .find(|form| form.image_format == format)
+        .ok_or(PictureError::NotAPicture)?;
+    let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| decode_fully(bytes, format)));
     decoded.unwrap_or_else(|_| {
         tracing::warn!("a picture ended its decoder");
-        Err(PictureError::NoPicture)
+        Err(PictureError::NotAPicture)
     })?;
     Ok(form)
 }
 
-fn limits() -> Limits {
+fn decoder_limits() -> Limits {
     let mut limits = Limits::default();
-    limits.max_image_width = Some(SIDE_MAX);
-    limits.max_image_height = Some(SIDE_MAX);
-    limits.max_alloc = Some(DECODED_MAX);
+    limits.max_image_width = Some(SIDE_MAX_PIXELS);
+    limits.max_image_height = Some(SIDE_MAX_PIXELS);
+    limits.max_alloc = Some(DECODED_MAX_BYTES);
     limits
 }
 
-fn whole(bytes: &[u8], format: ImageFormat) -> Result<(), PictureError> {
+fn decode_fully(bytes: &[u8], format: ImageFormat) -> Result<(), PictureError> {
     let source = Cursor::new(bytes);
     match format {
-        ImageFormat::Jpeg => return jpeg(bytes),
+        ImageFormat::Jpeg => return decode_jpeg(bytes),
         ImageFormat::Gif => {
             let mut decoder = GifDecoder::new(source)?;
             let size = decoder.dimensions();
-            let mut limits = limits();
+            let mut limits = decoder_limits();
             // A frame may claim to be larger than the whole. What is decoded at a time, the whole, a frame, and both
             // together, is three times the whole at most.
             limits.max_alloc = Some(3 * 4 * u64::from(size.0) * u64::from(size.1));
             decoder.set_limits(limits)?;
-            return Ok(every_frame(decoder, size, FRAMES_MAX)?);
+            return Ok(decode_frames(decoder, size, FRAMES_MAX_PIXELS)?);
         }
         ImageFormat::Png => {
-            still(bytes, format)?;
-            let decoder = PngDecoder::with_limits(source, limits())?;
+            decode_still(bytes, format)?;
+            let decoder = PngDecoder::with_limits(source, decoder_limits())?;
             if decoder.is_apng()? {
                 let size = decoder.dimensions();
-                every_frame(decoder.apng()?, size, FRAMES_MAX)?;
+                decode_frames(decoder.apng()?, size, FRAMES_MAX_PIXELS)?;
             }
         }
         ImageFormat::WebP => {
             let decoder = WebPDecoder::new(source)?;
             if !decoder.has_animation() {
-                return Ok(still(bytes, format)?);
+                return Ok(decode_still(bytes, format)?);
             }
             let size = decoder.dimensions();
-            every_frame(decoder, size, FRAMES_MAX)?;
+            decode_frames(decoder, size, FRAMES_MAX_PIXELS)?;
         }
-        _ => return Err(PictureError::NoPicture),
+        _ => return Err(PictureError::NotAPicture),
     }
     Ok(())
 }
 
-fn still(bytes: &[u8], format: ImageFormat) -> ImageResult<()> {
+fn decode_still(bytes: &[u8], format: ImageFormat) -> ImageResult<()> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits());
+    reader.limits(decoder_limits());
     reader.decode().map(drop)
 }
 
 /// All frames of an animation, one after the other, of at most so many pixels together. Each is as large as the whole.
-pub(super) fn every_frame<'a>(
+pub(super) fn decode_frames<'a>(
     decoder: impl AnimationDecoder<'a>,
     (width, height): (u32, u32),
     most: u64,
 ) -> ImageResult<()> {
     let too_large = || ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory));
     let pixels = u64::from(width) * u64::from(height);
-    if width.max(height) > SIDE_MAX || pixels * 4 > DECODED_MAX {
+    if width.max(height) > SIDE_MAX_PIXELS || pixels * 4 > DECODED_MAX_BYTES {
         return Err(too_large());
     }
     let mut decoded = 0;
@@ -125,20 +128,20 @@ pub(super) fn every_frame<'a>(
 
 /// Photographs of today's phones have 48 million pixels and more: of the usual sort only the grey is kept, a byte a
 /// pixel, though all of the data is read.
-fn jpeg(bytes: &[u8]) -> Result<(), PictureError> {
-    let side = SIDE_MAX as usize;
+fn decode_jpeg(bytes: &[u8]) -> Result<(), PictureError> {
+    let side = SIDE_MAX_PIXELS as usize;
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX);
     let options = options.set_max_height(usize::MAX).jpeg_set_out_colorspace(ColorSpace::Luma);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|_| PictureError::NoPicture)?;
-    let info = decoder.info().ok_or(PictureError::NoPicture)?;
+    decoder.decode_headers().map_err(|_| PictureError::NotAPicture)?;
+    let info = decoder.info().ok_or(PictureError::NotAPicture)?;
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     let is_usual = matches!(decoder.input_colorspace(), Some(ColorSpace::YCbCr | ColorSpace::Luma));
     if !info.sof.is_sequential_dct() || !is_usual {
-        return Ok(still(bytes, ImageFormat::Jpeg)?);
+        return Ok(decode_still(bytes, ImageFormat::Jpeg)?);
     }
-    if width.max(height) > side || (width * height) as u64 > DECODED_MAX {
+    if width.max(height) > side || (width * height) as u64 > DECODED_MAX_BYTES {
         return Err(PictureError::TooLarge);
     }
-    decoder.decode().map(drop).map_err(|_| PictureError::NoPicture)
+    decoder.decode().map(drop).map_err(|_| PictureError::NotAPicture)
 }

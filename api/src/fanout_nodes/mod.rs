@@ -21,87 +21,89 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use crate::{commands::state::Api, queries::presence};
+use crate::{commands::state::SharedApiState, queries::presence};
 use failure_detector::FailureDetector;
 
 /// Between words of this node to itself.
-const EVERY: Duration = Duration::from_secs(2);
+const ECHO_INTERVAL: Duration = Duration::from_secs(2);
 /// Between looks at whose people Postgres has.
-const LOOK: Duration = Duration::from_secs(5);
+const PRESENCE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What this node knows of processes, and does about the dead.
-struct Nodes {
-    api: Api,
+struct NodeMonitor {
+    api: SharedApiState,
     client: Client,
     /// The name that this node calls itself by, and by no other.
-    own: u64,
-    lives: FailureDetector,
+    own_id: u64,
+    detector: FailureDetector,
     /// The dead whose people leave just now, a task each.
-    leaving: JoinSet<u64>,
-    of: HashSet<u64>,
-    places: Arc<Semaphore>,
+    leave_tasks: JoinSet<u64>,
+    leaving_processes: HashSet<u64>,
+    leave_permits: Arc<Semaphore>,
 }
 
 /// Listens until the soft stop.
 ///
 /// # Errors
 /// When the connection is gone for good.
-pub(crate) async fn watch(api: Api, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn watch(api: SharedApiState, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
     // One subscription for all: what the broker had before this node's own word is heard before it.
     let mut signs = client.subscribe(subject::NODE_SIGNALS_ALL).await?;
-    let mut echoes = interval(EVERY);
+    let mut echoes = interval(ECHO_INTERVAL);
     echoes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks = pin!(stream::unfold(interval(LOOK), |mut ticks| async {
+    let mut looks = pin!(stream::unfold(interval(PRESENCE_CHECK_INTERVAL), |mut ticks| async {
         ticks.tick().await;
-        Some((presence::incarnations(&api.pool).await, ticks))
+        Some((presence::list_present_incarnations(&api.pool).await, ticks))
     }));
-    let mut nodes = Nodes {
+    let mut nodes = NodeMonitor {
         api: api.clone(),
         client,
-        own: rand::random(),
-        lives: FailureDetector::default(),
-        leaving: JoinSet::new(),
-        of: HashSet::new(),
-        places: Arc::new(Semaphore::new(leave::AT_ONCE)),
+        own_id: rand::random(),
+        detector: FailureDetector::default(),
+        leave_tasks: JoinSet::new(),
+        leaving_processes: HashSet::new(),
+        leave_permits: Arc::new(Semaphore::new(leave::CONCURRENT_LEAVES_MAX)),
     };
     loop {
         tokio::select! {
             () = shutdown.soft.cancelled() => return Ok(()),
-            _ = echoes.tick() => nodes.speak().await?,
+            _ = echoes.tick() => nodes.publish_echo().await?,
             message = signs.next() => {
                 let message = message.context("the connection to the broker is closed")?;
                 if let Ok(sign) = subject::parse_node_signal(&message.subject) {
-                    nodes.hear(sign).await?;
+                    nodes.handle_signal(sign).await?;
                 }
             }
             Some(found) = looks.next() => match found {
-                Ok(found) => nodes.found(found),
+                Ok(found) => nodes.note_processes_with_people(found),
                 Err(error) => tracing::debug!(%error, "whose people are present"),
             },
-            Some(left) = nodes.leaving.join_next() => drop(nodes.of.remove(&left?)),
+            Some(left) = nodes.leave_tasks.join_next() => drop(nodes.leaving_processes.remove(&left?)),
         }
     }
 }
 
-impl Nodes {
+impl NodeMonitor {
     /// Says something to itself. What waited for the broker to come back would prove nothing.
-    async fn speak(&self) -> anyhow::Result<()> {
+    async fn publish_echo(&self) -> anyhow::Result<()> {
         if self.client.connection_state() == State::Connected {
-            self.client.publish(subject::echo(self.own), Bytes::new()).await?;
+            self.client.publish(subject::echo(self.own_id), Bytes::new()).await?;
         }
         Ok(())
     }
 
-    async fn hear(&mut self, sign: NodeSignal) -> anyhow::Result<()> {
+    async fn handle_signal(&mut self, sign: NodeSignal) -> anyhow::Result<()> {
         let now = Instant::now();
         match sign {
-            NodeSignal::Alive(process) if !self.lives.note_alive(process, now) => self.tell(process).await,
-            NodeSignal::Echo(process) if process == self.own => {
-                for dead in self.lives.note_echo(now) {
+            NodeSignal::Alive(process) if !self.detector.note_alive(process, now) => {
+                self.publish_dead(process).await
+            }
+            NodeSignal::Echo(process) if process == self.own_id => {
+                for dead in self.detector.note_echo(now) {
                     tracing::warn!(incarnation = dead, "a process is gone: its people leave");
                     metrics::counter!(names::DEAD_NODES_TOTAL).increment(1);
-                    self.tell(dead).await?;
-                    self.leave(dead);
+                    self.publish_dead(dead).await?;
+                    self.start_leave(dead);
                 }
                 Ok(())
             }
@@ -110,24 +112,24 @@ impl Nodes {
     }
 
     /// These processes have people in Postgres.
-    fn found(&mut self, processes: Vec<u64>) {
+    fn note_processes_with_people(&mut self, processes: Vec<u64>) {
         for process in processes {
-            if self.lives.note_has_people(process, Instant::now()) {
-                self.leave(process);
+            if self.detector.note_has_people(process, Instant::now()) {
+                self.start_leave(process);
             }
         }
     }
 
     /// Tells a process that it was taken for dead, if it hears.
-    async fn tell(&self, process: u64) -> anyhow::Result<()> {
+    async fn publish_dead(&self, process: u64) -> anyhow::Result<()> {
         Ok(self.client.publish(subject::dead(process), Bytes::new()).await?)
     }
 
-    fn leave(&mut self, process: u64) {
-        if self.of.insert(process) {
-            let (api, places) = (self.api.clone(), self.places.clone());
-            self.leaving.spawn(async move {
-                leave::everyone(&api, process, &places).await;
+    fn start_leave(&mut self, process: u64) {
+        if self.leaving_processes.insert(process) {
+            let (api, places) = (self.api.clone(), self.leave_permits.clone());
+            self.leave_tasks.spawn(async move {
+                leave::leave_everywhere(&api, process, &places).await;
                 process
             });
         }

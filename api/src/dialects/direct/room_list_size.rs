@@ -8,7 +8,7 @@ use protocol::id::UserId;
 use super::encode;
 use crate::{
     commands::direct::DirectRoomPage,
-    page::encoded_bytes,
+    page::json_bytes,
     queries::{direct::DirectRoom, people::PersonDetails},
 };
 
@@ -16,12 +16,12 @@ use crate::{
 const ROOM_BYTES: usize = 512;
 
 /// As many rooms, and of each as many of its newest messages, as fit into `max_bytes`.
-pub(super) fn fit(found: DirectRoomPage, reader: &UserId, max_bytes: usize) -> DirectRoomPage {
+pub(super) fn fit_room_list(found: DirectRoomPage, reader: &UserId, max_bytes: usize) -> DirectRoomPage {
     let DirectRoomPage { rooms, people, mut has_more } = found;
     let mut left = max_bytes;
     let contact_bytes = |room: &DirectRoom| {
-        let other = room.other(reader);
-        people.get(other).map_or(ROOM_BYTES, |known: &PersonDetails| encoded_bytes(&known.object()))
+        let other = room.other_person(reader);
+        people.get(other).map_or(ROOM_BYTES, |known: &PersonDetails| json_bytes(&known.to_object()))
     };
     let mut kept: Vec<(DirectRoom, DirectRoom)> = Vec::new();
     for mut room in rooms {
@@ -55,7 +55,7 @@ fn messages_bytes(room: &DirectRoom) -> usize {
 
 fn message_bytes(message: &super::wire::Message) -> usize {
     // Its key, the colon and the comma.
-    encoded_bytes(message) + 24
+    json_bytes(message) + 24
 }
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
             author: user("ann"),
             body: text.to_owned(),
             created_at: Timestamp::now(),
-            is_readed: false,
+            is_read: false,
         };
         DirectRoom {
             id: RoomId(id),
@@ -98,7 +98,7 @@ mod tests {
         let max_bytes = 1 << 20;
         for text in ["ж".repeat(16_384), "\u{1}".repeat(16_384), "short".to_owned()] {
             let rooms: Vec<DirectRoom> = (1..=8).map(|id| room(id, &text, 20)).collect();
-            let fitted = fit(
+            let fitted = fit_room_list(
                 DirectRoomPage { rooms, people: HashMap::new(), has_more: false },
                 &user("ann"),
                 max_bytes,
@@ -107,8 +107,8 @@ mod tests {
             assert!(counts.iter().all(|count| *count >= 1), "{counts:?}");
             assert!(fitted.rooms.iter().all(|room| room.messages.contains_key(&MessageId(20))));
             assert_eq!(text == "short", counts == [20; 8], "{counts:?}");
-            let wire = encode::rooms(fitted, &user("ann"), 0.0);
-            assert!(encoded_bytes(&wire) <= max_bytes);
+            let wire = encode::room_list(fitted, &user("ann"), 0.0);
+            assert!(json_bytes(&wire) <= max_bytes);
         }
     }
 
@@ -121,7 +121,7 @@ mod tests {
             (known.clone(), PersonDetails { person: long.clone(), ..PersonDetails::unknown(&known) })
         };
         let people: HashMap<_, _> = [contact(1), contact(2), contact(3)].into();
-        let fitted = fit(DirectRoomPage { rooms, people, has_more: false }, &user("ann"), 30_000);
+        let fitted = fit_room_list(DirectRoomPage { rooms, people, has_more: false }, &user("ann"), 30_000);
         assert_eq!((fitted.rooms.len(), fitted.has_more), (2, true));
     }
 }

@@ -4,7 +4,7 @@
 //! bounded, however many ask; a name is random, so whoever has it was given it.
 
 mod decode;
-mod end;
+mod picture_end;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,31 +20,31 @@ use tokio::sync::Semaphore;
 pub(crate) use decode::{PictureError, decode};
 
 /// The largest picture, in bytes.
-pub(crate) const PICTURE_MAX: usize = 5 << 20;
+pub(crate) const PICTURE_MAX_BYTES: usize = 5 << 20;
 /// Pictures decoded at a time.
-const AT_ONCE: usize = 2;
+const CONCURRENT_DECODES_MAX: usize = 2;
 /// How long a picture waits for its turn to be decoded.
-const TURN: Duration = Duration::from_secs(5);
+const DECODE_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the store may take.
-const STORE: Duration = Duration::from_secs(10);
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A picture's form, by its content: how its name ends, and what browsers are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PictureFormat {
-    end: &'static str,
-    format: ImageFormat,
+    extension: &'static str,
+    image_format: ImageFormat,
 }
 
-const FORMS: [PictureFormat; 4] = [
-    PictureFormat { end: "jpg", format: ImageFormat::Jpeg },
-    PictureFormat { end: "png", format: ImageFormat::Png },
-    PictureFormat { end: "gif", format: ImageFormat::Gif },
-    PictureFormat { end: "webp", format: ImageFormat::WebP },
+const PICTURE_FORMATS: [PictureFormat; 4] = [
+    PictureFormat { extension: "jpg", image_format: ImageFormat::Jpeg },
+    PictureFormat { extension: "png", image_format: ImageFormat::Png },
+    PictureFormat { extension: "gif", image_format: ImageFormat::Gif },
+    PictureFormat { extension: "webp", image_format: ImageFormat::WebP },
 ];
 
 impl PictureFormat {
     pub(crate) fn content_type(self) -> &'static str {
-        self.format.to_mime_type()
+        self.image_format.to_mime_type()
     }
 }
 
@@ -52,12 +52,12 @@ impl PictureFormat {
 #[derive(Clone, Debug)]
 pub(crate) struct DecodedPicture {
     bytes: Bytes,
-    form: PictureFormat,
+    format: PictureFormat,
 }
 
 impl DecodedPicture {
     /// A name for it: random, or the same each time for the same request.
-    pub(crate) fn name(&self, request: Option<&[&str]>) -> PictureName {
+    pub(crate) fn new_name(&self, request: Option<&[&str]>) -> PictureName {
         let stem: [u8; 16] = match request {
             None => rand::random(),
             Some(parts) => {
@@ -69,7 +69,7 @@ impl DecodedPicture {
                 hash.finalize()[..16].try_into().expect("half of 32 bytes")
             }
         };
-        PictureName { stem: u128::from_be_bytes(stem), form: self.form }
+        PictureName { stem: u128::from_be_bytes(stem), format: self.format }
     }
 }
 
@@ -77,20 +77,20 @@ impl DecodedPicture {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PictureName {
     stem: u128,
-    form: PictureFormat,
+    format: PictureFormat,
 }
 
 impl PictureName {
     /// Reads a name as it is written here; anything else names nothing.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (stem, end) = text.split_once('.')?;
-        let form = FORMS.into_iter().find(|form| form.end == end)?;
-        let name = Self { stem: u128::from_str_radix(stem, 16).ok()?, form };
+        let form = PICTURE_FORMATS.into_iter().find(|form| form.extension == end)?;
+        let name = Self { stem: u128::from_str_radix(stem, 16).ok()?, format: form };
         (name.to_string() == text).then_some(name)
     }
 
-    pub(crate) fn form(self) -> PictureFormat {
-        self.form
+    pub(crate) fn format(self) -> PictureFormat {
+        self.format
     }
 
     fn path(self) -> Path {
@@ -100,14 +100,14 @@ impl PictureName {
 
 impl std::fmt::Display for PictureName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}.{}", self.stem, self.form.end)
+        write!(f, "{:032x}.{}", self.stem, self.format.extension)
     }
 }
 
 /// Where pictures are kept.
 pub(crate) struct PictureStore {
     store: Box<dyn ObjectStore>,
-    turns: Arc<Semaphore>,
+    decode_permits: Arc<Semaphore>,
 }
 
 impl PictureStore {
@@ -120,28 +120,34 @@ impl PictureStore {
         anyhow::ensure!(!folder.contains("://"), "must be a folder, or file:///a/folder");
         std::fs::create_dir_all(folder).with_context(|| format!("the folder {folder} can't be made"))?;
         let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
-        Ok(Self { store: Box::new(store), turns: Arc::new(Semaphore::new(AT_ONCE)) })
+        Ok(Self { store: Box::new(store), decode_permits: Arc::new(Semaphore::new(CONCURRENT_DECODES_MAX)) })
     }
 
     /// Decodes a picture, without what follows its end; or says why it is not kept.
     ///
     /// # Errors
     /// When too many others are decoded.
-    pub(crate) async fn look(&self, bytes: Bytes) -> Result<Result<DecodedPicture, PictureError>, Error> {
-        let turn = tokio::time::timeout(TURN, self.turns.clone().acquire_owned()).await;
+    pub(crate) async fn decode_picture(
+        &self,
+        bytes: Bytes,
+    ) -> Result<Result<DecodedPicture, PictureError>, Error> {
+        let turn =
+            tokio::time::timeout(DECODE_QUEUE_TIMEOUT, self.decode_permits.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| Error::unavailable("The decoder", &"too many pictures at once"))?;
         let looked = tokio::task::spawn_blocking(move || {
             // Given back when it has ended, whoever still waits for it.
             let _turn = turn;
             let format = image::guess_format(&bytes).ok();
-            let end = format.and_then(|format| end::end(format, &bytes)).unwrap_or(bytes.len());
+            let end = format
+                .and_then(|format| picture_end::find_picture_end(format, &bytes))
+                .unwrap_or(bytes.len());
             let bytes = bytes.slice(..end);
-            decode(&bytes).map(|form| DecodedPicture { bytes, form })
+            decode(&bytes).map(|form| DecodedPicture { bytes, format: form })
         });
         let picture = looked.await.map_err(|ended| Error::unavailable("The decoder", &ended))?;
-        count(match picture {
+        count_outcome(match picture {
             Ok(_) => "decoded",
-            Err(PictureError::NoPicture) => "refused",
+            Err(PictureError::NotAPicture) => "refused",
             Err(PictureError::TooLarge) => "too_large",
         });
         Ok(picture)
@@ -154,10 +160,10 @@ impl PictureStore {
     pub(crate) async fn put(&self, name: PictureName, picture: DecodedPicture) -> Result<(), Error> {
         let path = name.path();
         let put = self.store.put(&path, picture.bytes.into());
-        match tokio::time::timeout(STORE, put).await {
+        match tokio::time::timeout(STORE_TIMEOUT, put).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(unreachable(&error)),
-            Err(late) => Err(unreachable(&late)),
+            Ok(Err(error)) => Err(store_unreachable(&error)),
+            Err(late) => Err(store_unreachable(&late)),
         }
     }
 
@@ -166,18 +172,18 @@ impl PictureStore {
     /// # Errors
     /// When there is none of that name, or the store does not answer.
     pub(crate) async fn get(&self, name: PictureName) -> Result<GetResult, Error> {
-        match tokio::time::timeout(STORE, self.store.get(&name.path())).await {
+        match tokio::time::timeout(STORE_TIMEOUT, self.store.get(&name.path())).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(object_store::Error::NotFound { .. })) => Err(Error::not_found()),
-            Ok(Err(error)) => Err(unreachable(&error)),
-            Err(late) => Err(unreachable(&late)),
+            Ok(Err(error)) => Err(store_unreachable(&error)),
+            Err(late) => Err(store_unreachable(&late)),
         }
     }
 
     /// Takes away a picture that nobody was told of. What stays all the same is only not shown.
     pub(crate) async fn discard(&self, name: PictureName) {
         let path = name.path();
-        match tokio::time::timeout(STORE, self.store.delete(&path)).await {
+        match tokio::time::timeout(STORE_TIMEOUT, self.store.delete(&path)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, %name, "a picture stays that no topic shows"),
             Err(error) => tracing::warn!(%error, %name, "a picture stays that no topic shows"),
@@ -185,13 +191,13 @@ impl PictureStore {
     }
 }
 
-fn unreachable(cause: &dyn std::fmt::Display) -> Error {
-    count("failed");
+fn store_unreachable(cause: &dyn std::fmt::Display) -> Error {
+    count_outcome("failed");
     tracing::error!(%cause, "pictures are not kept");
     Error::new(ErrorCode::Unavailable, "The picture store is not reachable now. Try again.")
 }
 
-fn count(outcome: &'static str) {
+fn count_outcome(outcome: &'static str) {
     metrics::counter!(names::PICTURES_TOTAL, "outcome" => outcome).increment(1);
 }
 
@@ -206,8 +212,12 @@ pub(crate) mod tests {
 
     const PALETTE: &[u8] = include_bytes!("../../tests/fuzz/seeds/picture/palette");
 
-    pub(super) const FORMATS: [ImageFormat; 4] =
-        [FORMS[0].format, FORMS[1].format, FORMS[2].format, FORMS[3].format];
+    pub(super) const FORMATS: [ImageFormat; 4] = [
+        PICTURE_FORMATS[0].image_format,
+        PICTURE_FORMATS[1].image_format,
+        PICTURE_FORMATS[2].image_format,
+        PICTURE_FORMATS[3].image_format,
+    ];
 
     pub(super) fn written(width: u32, height: u32, format: ImageFormat) -> Bytes {
         let mut bytes = Cursor::new(Vec::new());
@@ -217,34 +227,34 @@ pub(crate) mod tests {
 
     #[test]
     fn a_picture_is_known_by_its_content() {
-        for form in FORMS {
-            assert_eq!(decode(&written(8, 8, form.format)), Ok(form));
+        for form in PICTURE_FORMATS {
+            assert_eq!(decode(&written(8, 8, form.image_format)), Ok(form));
         }
         for bad in ["", "<svg xmlns='http://www.w3.org/2000/svg'/>", "GIF89a", "\u{89}PNG\r\n\u{1a}\n"] {
-            assert_eq!(decode(bad.as_bytes()), Err(PictureError::NoPicture), "{bad}");
+            assert_eq!(decode(bad.as_bytes()), Err(PictureError::NotAPicture), "{bad}");
         }
-        assert_eq!(decode(PALETTE), Err(PictureError::NoPicture), "its decoder ends");
+        assert_eq!(decode(PALETTE), Err(PictureError::NotAPicture), "its decoder ends");
         let whole = written(64, 64, ImageFormat::Png);
-        assert_eq!(decode(&whole[..whole.len() / 2]), Err(PictureError::NoPicture), "cut off");
+        assert_eq!(decode(&whole[..whole.len() / 2]), Err(PictureError::NotAPicture), "cut off");
     }
 
     #[test]
     fn what_takes_too_much_memory_is_refused() {
         // A small file: all of it is one colour.
         let bomb = written(10_000, 10_000, ImageFormat::Png);
-        assert!(bomb.len() < PICTURE_MAX);
+        assert!(bomb.len() < PICTURE_MAX_BYTES);
         assert_eq!(decode(&bomb), Err(PictureError::TooLarge));
     }
 
     #[test]
     fn a_name_is_read_as_it_is_written() {
         let bytes = Bytes::from_static(b"abc");
-        let picture = DecodedPicture { bytes, form: FORMS[1] };
-        let name = picture.name(None);
-        assert_ne!(name, picture.name(None));
+        let picture = DecodedPicture { bytes, format: PICTURE_FORMATS[1] };
+        let name = picture.new_name(None);
+        assert_ne!(name, picture.new_name(None));
         assert_eq!(PictureName::parse(&name.to_string()), Some(name));
-        assert_eq!(picture.name(Some(&["ann", "k"])), picture.name(Some(&["ann", "k"])));
-        assert_ne!(picture.name(Some(&["an", "nk"])), picture.name(Some(&["ann", "k"])));
+        assert_eq!(picture.new_name(Some(&["ann", "k"])), picture.new_name(Some(&["ann", "k"])));
+        assert_ne!(picture.new_name(Some(&["an", "nk"])), picture.new_name(Some(&["ann", "k"])));
         let stem = "0".repeat(32);
         for bad in ["", "x.png", "../a.png", &format!("{stem}.svg"), &format!("+{}.png", &stem[1..])] {
             assert_eq!(PictureName::parse(bad), None, "{bad}");
@@ -254,8 +264,8 @@ pub(crate) mod tests {
     #[test]
     fn photograph_of_48_megapixels_is_one() {
         let photograph = written(8_064, 6_048, ImageFormat::Jpeg);
-        assert!(photograph.len() < PICTURE_MAX, "{}", photograph.len());
-        assert_eq!(decode(&photograph), Ok(FORMS[0]));
+        assert!(photograph.len() < PICTURE_MAX_BYTES, "{}", photograph.len());
+        assert_eq!(decode(&photograph), Ok(PICTURE_FORMATS[0]));
         assert_eq!(decode(&written(16_000, 8_000, ImageFormat::Jpeg)), Err(PictureError::TooLarge));
         assert_eq!(decode(&written(16_385, 1, ImageFormat::Jpeg)), Err(PictureError::TooLarge));
     }
@@ -274,7 +284,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_frame_of_an_animation_is_decoded_up_to_a_bound() {
-        assert_eq!(decode(&animation(16, 100)), Ok(FORMS[2]));
+        assert_eq!(decode(&animation(16, 100)), Ok(PICTURE_FORMATS[2]));
         // A frame of 65,535 by 65,535 on a screen of one pixel.
         let mut huge = animation(1, 1);
         let size = 13 + 6 + 5..13 + 6 + 9;
@@ -284,10 +294,10 @@ pub(crate) mod tests {
         let last = broken.len() - 5;
         // A code that the last frame's table has not.
         broken[last..last + 2].copy_from_slice(&[2, 0xff]);
-        assert_eq!(decode(&broken), Err(PictureError::NoPicture));
+        assert_eq!(decode(&broken), Err(PictureError::NotAPicture));
         let frames = |most| {
             let bytes = animation(16, 100);
-            decode::every_frame(GifDecoder::new(Cursor::new(bytes)).expect("a GIF"), (16, 16), most)
+            decode::decode_frames(GifDecoder::new(Cursor::new(bytes)).expect("a GIF"), (16, 16), most)
         };
         assert!(frames(100 * 16 * 16).is_ok());
         let error = frames(100 * 16 * 16 - 1).expect_err("a pixel too many");
@@ -305,7 +315,7 @@ pub(crate) mod tests {
 
         #[test]
         fn a_damaged_picture_is_decoded_or_refused(form in 0..4_usize, damage in vec((any::<Index>(), any::<u8>()), 0..8), end in any::<Index>()) {
-            let mut bytes = written(8, 8, FORMS[form].format).to_vec();
+            let mut bytes = written(8, 8, PICTURE_FORMATS[form].image_format).to_vec();
             for (at, byte) in damage {
                 *at.get_mut(&mut bytes) = byte;
             }

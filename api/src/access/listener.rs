@@ -42,7 +42,7 @@ pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnectio
     let mut events = connection.events();
     let jetstream = connection.jetstream();
     let mut heard = subscribe(&connection).await?;
-    rights.begin(true);
+    rights.restart(true);
     let mut floors = tokio::time::interval(MIN_SEQ_RETRY_INTERVAL);
     let mut forgetting = tokio::time::interval(FORGET_INTERVAL);
     let mut asking = tokio::spawn(async {});
@@ -52,17 +52,17 @@ pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnectio
             event = events.recv() => match event {
                 // What was subscribed stands again before anything asked for after this.
                 Ok(NatsEvent::Connected | NatsEvent::SlowConsumer) | Err(RecvError::Lagged(_)) => {
-                    rights.begin(true);
+                    rights.restart(true);
                     floors.reset_immediately();
                 }
-                Ok(NatsEvent::Disconnected) => rights.begin(false),
+                Ok(NatsEvent::Disconnected) => rights.restart(false),
                 Ok(NatsEvent::Closed) | Err(RecvError::Closed) => {
-                    rights.begin(false);
+                    rights.restart(false);
                     anyhow::bail!("the connection to the broker is closed");
                 }
             },
             message = heard.next() => match message {
-                Some(message) => note(&rights, &message),
+                Some(message) => handle_message(&rights, &message),
                 None => anyhow::bail!("the connection to the broker is closed"),
             },
             _ = floors.tick() => if rights.lacks_min_seqs() && asking.is_finished() {
@@ -70,7 +70,7 @@ pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnectio
                 let (rights, jetstream) = (rights.clone(), jetstream.clone());
                 asking = tokio::spawn(async move { rights.ask_min_seqs(&jetstream).await });
             },
-            _ = forgetting.tick() => rights.forget(),
+            _ = forgetting.tick() => rights.forget_applied(),
         }
     }
 }
@@ -84,7 +84,7 @@ async fn subscribe(connection: &BrokerConnection) -> anyhow::Result<SelectAll<Su
     Ok(select_all(subscriptions))
 }
 
-fn note(rights: &AccessCache, message: &Message) {
+fn handle_message(rights: &AccessCache, message: &Message) {
     // The broker adds its header behind what a sender may have set.
     let seq = message.headers.as_ref().and_then(|headers| headers.get_last(header::NATS_SEQUENCE));
     let seq = seq.and_then(|seq| seq.as_str().parse().ok());
@@ -93,7 +93,7 @@ fn note(rights: &AccessCache, message: &Message) {
     match Event::decode(name, &message.payload) {
         Ok(event) => rights.note_control_event(&parsed.channel, &event, seq),
         // The persister rejects such an event. Anybody may be who it names.
-        Err(_) => rights.note(&parsed.channel, name, seq, RemovedMembers::Anybody),
+        Err(_) => rights.apply_control_event(&parsed.channel, name, seq, RemovedMembers::Everybody),
     }
 }
 
@@ -102,45 +102,51 @@ fn note(rights: &AccessCache, message: &Message) {
 enum RemovedMembers<'a> {
     Nobody,
     One(&'a UserId),
-    Anybody,
+    Everybody,
 }
 
 impl AccessCache {
     /// Hearing has had a break, or begins.
-    fn begin(&self, connected: bool) {
+    fn restart(&self, connected: bool) {
         self.invalidations.restart(connected);
         self.entries.clear();
     }
 
     /// A control event is stored. Any other event changes nothing.
     pub(crate) fn note_control_event(&self, channel: &Channel, event: &Event, seq: u64) {
-        let put_out = match event {
+        let removed = match event {
             Event::MemberRemove(member) => RemovedMembers::One(&member.user),
             Event::TeamMemberRemove(member) => RemovedMembers::One(&member.user),
             _ => RemovedMembers::Nobody,
         };
-        self.note(channel, event.name(), seq, put_out);
+        self.apply_control_event(channel, event.name(), seq, removed);
     }
 
     /// Drops what a control event concerns: its room, or the rooms of its team, and the memberships that it may have
     /// ended.
-    fn note(&self, channel: &Channel, event: EventName, seq: u64, put_out: RemovedMembers<'_>) {
+    fn apply_control_event(
+        &self,
+        channel: &Channel,
+        event: EventName,
+        seq: u64,
+        removed: RemovedMembers<'_>,
+    ) {
         if CONTROL_EVENTS.iter().all(|(_, control)| *control != event) {
             return;
         }
-        let takes = !matches!(event, EventName::MemberAdd | EventName::TeamMemberAdd);
-        self.invalidations.note(channel.clone(), seq, takes);
-        match put_out {
+        let revokes = !matches!(event, EventName::MemberAdd | EventName::TeamMemberAdd);
+        self.invalidations.note(channel.clone(), seq, revokes);
+        match removed {
             RemovedMembers::Nobody => {}
             RemovedMembers::One(user) => self.entries.remove_member(channel, user),
-            RemovedMembers::Anybody => self.entries.remove_members(channel),
+            RemovedMembers::Everybody => self.entries.remove_members(channel),
         }
         match channel {
             Channel::Room(room) => self.entries.remove_room(*room),
             Channel::Team(team) => {
-                for room in self.entries.rooms_of(*team) {
-                    if takes {
-                        self.invalidations.narrow(Channel::Room(room));
+                for room in self.entries.rooms_of_team(*team) {
+                    if revokes {
+                        self.invalidations.note_revocation(Channel::Room(room));
                     }
                     self.entries.remove_room(room);
                 }
@@ -150,11 +156,11 @@ impl AccessCache {
     }
 
     fn lacks_min_seqs(&self) -> bool {
-        self.invalidations.is_connected() && !self.hears()
+        self.invalidations.is_connected() && !self.knows_log_ends()
     }
 
     /// Whether it is known where each shard's log ended when hearing began.
-    pub(crate) fn hears(&self) -> bool {
+    pub(crate) fn knows_log_ends(&self) -> bool {
         self.invalidations.shards_without_min_seq().is_empty()
     }
 
@@ -174,7 +180,8 @@ impl AccessCache {
         join_all(asked).await;
     }
 
-    fn forget(&self) {
-        self.invalidations.forget(|shard| self.applied.current(shard).map_or(0, |applied| applied.seq));
+    fn forget_applied(&self) {
+        self.invalidations
+            .forget_applied(|shard| self.applied.current(shard).map_or(0, |applied| applied.seq));
     }
 }

@@ -12,22 +12,22 @@ use protocol::{
 
 use super::{
     idempotent_write::IdempotentWrite,
-    request::RequestContext,
-    rooms::as_made,
+    request_context::RequestContext,
+    rooms::view_of_new_room,
     unique_rooms::{self, UniqueRoom},
 };
 use crate::{
     commands::state::ApiState,
-    queries::rooms::{self, Room},
+    queries::rooms::{self, RoomView},
 };
 
 /// The room of a pair.
 pub(crate) struct PairRoom {
-    pub(crate) room: Room,
+    pub(crate) room: RoomView,
     /// This request made it.
     pub(crate) is_new: bool,
     /// Whether Postgres has it.
-    pub(crate) applied: bool,
+    pub(crate) is_applied: bool,
 }
 
 /// Gives two people a room, where they have none that is open: the host application does, when they match.
@@ -49,12 +49,13 @@ pub(crate) async fn create_match(
     }
     let name = if name.trim().is_empty() { format!("{one}, {other}") } else { name };
     let pair = PairRequest { kind: RoomKind::Match, name, creator: caller.user.clone(), two: [one, other] };
-    let UniqueRoom { room: id, made, is_new, applied } = get_or_create(api, caller, pair, request).await?;
+    let UniqueRoom { room: id, new_room: made, is_new, is_applied: applied } =
+        get_or_create(api, caller, pair, request).await?;
     let room = match made {
-        Some(made) if !applied => as_made(id, made),
-        _ => rooms::room(&api.pool, api.shards, id, &caller.user).await?.ok_or_else(Error::not_found)?,
+        Some(made) if !applied => view_of_new_room(id, made),
+        _ => rooms::read(&api.pool, api.shards, id, &caller.user).await?.ok_or_else(Error::not_found)?,
     };
-    Ok(PairRoom { room, is_new, applied })
+    Ok(PairRoom { room, is_new, is_applied: applied })
 }
 
 /// A room of two to make.
@@ -103,7 +104,7 @@ fn not_two_people_error() -> Error {
 /// What names the room of a pair among all: the same for both orders.
 pub(crate) fn pair_key(kind: &str, one: &UserId, other: &UserId) -> String {
     let (first, second) = if one <= other { (one, other) } else { (other, one) };
-    unique_rooms::key_of(&[kind, first.as_str(), second.as_str()])
+    unique_rooms::unique_key(&[kind, first.as_str(), second.as_str()])
 }
 
 #[cfg(test)]

@@ -25,15 +25,15 @@ enum NodeState {
 /// All processes that this node knows of.
 #[derive(Default)]
 pub(super) struct FailureDetector {
-    known: HashMap<u64, NodeState>,
+    processes: HashMap<u64, NodeState>,
     /// Since when this node hears itself without a break, and when it did last.
-    hearing: Option<(Instant, Instant)>,
+    echo_window: Option<(Instant, Instant)>,
 }
 
 impl FailureDetector {
     /// A process says that it lives. False where it was taken for dead: it does not know it yet.
     pub(super) fn note_alive(&mut self, process: u64, now: Instant) -> bool {
-        let life = self.known.entry(process).or_insert(NodeState::Alive(now));
+        let life = self.processes.entry(process).or_insert(NodeState::Alive(now));
         match life {
             NodeState::Alive(heard) => *heard = now,
             NodeState::Dead(heard) => *heard = now,
@@ -43,7 +43,7 @@ impl FailureDetector {
 
     /// A process has people. True where it was taken for dead: some of them came to light since.
     pub(super) fn note_has_people(&mut self, process: u64, now: Instant) -> bool {
-        let life = self.known.entry(process).or_insert(NodeState::Alive(now));
+        let life = self.processes.entry(process).or_insert(NodeState::Alive(now));
         if let NodeState::Dead(heard) = life {
             *heard = now;
         }
@@ -52,13 +52,13 @@ impl FailureDetector {
 
     /// This node has heard itself. Answers who is dead by that.
     pub(super) fn note_echo(&mut self, now: Instant) -> Vec<u64> {
-        let since = match self.hearing {
+        let since = match self.echo_window {
             Some((since, last)) if now - last <= ECHO_GAP_MAX => since,
             _ => now,
         };
-        self.hearing = Some((since, now));
+        self.echo_window = Some((since, now));
         let mut dead = Vec::new();
-        self.known.retain(|process, life| match *life {
+        self.processes.retain(|process, life| match *life {
             NodeState::Alive(heard) => {
                 if now - heard.max(since) >= DEAD_AFTER {
                     *life = NodeState::Dead(now);
@@ -141,6 +141,6 @@ mod tests {
         for second in every_two(0..3_700) {
             lives.note_echo(at(second));
         }
-        assert!(lives.known.is_empty());
+        assert!(lives.processes.is_empty());
     }
 }

@@ -3,19 +3,19 @@
 use image::ImageFormat;
 
 /// The length of the picture that the bytes begin with; `None` where its parts can't be followed to their end.
-pub(super) fn end(format: ImageFormat, bytes: &[u8]) -> Option<usize> {
+pub(super) fn find_picture_end(format: ImageFormat, bytes: &[u8]) -> Option<usize> {
     let end = match format {
-        ImageFormat::Jpeg => jpeg(bytes),
-        ImageFormat::Png => png(bytes),
-        ImageFormat::Gif => gif(bytes),
-        ImageFormat::WebP => webp(bytes),
+        ImageFormat::Jpeg => find_jpeg_end(bytes),
+        ImageFormat::Png => find_png_end(bytes),
+        ImageFormat::Gif => find_gif_end(bytes),
+        ImageFormat::WebP => find_webp_end(bytes),
         _ => None,
     };
     end.filter(|end| *end <= bytes.len())
 }
 
 /// Markers, most of them with a length, up to that of the end.
-fn jpeg(bytes: &[u8]) -> Option<usize> {
+fn find_jpeg_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 2;
     loop {
         // Before a marker there may be any number of 0xff.
@@ -39,7 +39,7 @@ fn jpeg(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Chunks of length, type, data and checksum, up to the one that says so.
-fn png(bytes: &[u8]) -> Option<usize> {
+fn find_png_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 8;
     loop {
         let head = bytes.get(at..at + 8)?;
@@ -52,7 +52,7 @@ fn png(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Blocks, up to the trailer.
-fn gif(bytes: &[u8]) -> Option<usize> {
+fn find_gif_end(bytes: &[u8]) -> Option<usize> {
     let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
     let mut at = 13 + table(*bytes.get(10)?);
     loop {
@@ -73,7 +73,7 @@ fn gif(bytes: &[u8]) -> Option<usize> {
 }
 
 /// One chunk of the length that it names, even.
-fn webp(bytes: &[u8]) -> Option<usize> {
+fn find_webp_end(bytes: &[u8]) -> Option<usize> {
     let length = usize::try_from(u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?)).ok()?;
     length.checked_add(length % 2)?.checked_add(8)
 }
@@ -83,19 +83,19 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::media::tests::{FORMATS, written};
+    use crate::pictures::tests::{FORMATS, written};
 
     #[test]
     fn what_follows_a_picture_is_no_part_of_it() {
         for format in FORMATS {
             for side in [1, 8, 65] {
                 let picture = written(side, side, format);
-                assert_eq!(end(format, &picture), Some(picture.len()), "{format:?}");
+                assert_eq!(find_picture_end(format, &picture), Some(picture.len()), "{format:?}");
                 for more in [&b"PK\x03\x04"[..], b"\0", b"<script>", &picture] {
                     let longer = [&picture, more].concat();
-                    assert_eq!(end(format, &longer), Some(picture.len()), "{format:?}");
+                    assert_eq!(find_picture_end(format, &longer), Some(picture.len()), "{format:?}");
                 }
-                assert_eq!(end(format, &picture[..picture.len() - 1]), None, "{format:?}");
+                assert_eq!(find_picture_end(format, &picture[..picture.len() - 1]), None, "{format:?}");
             }
         }
     }
@@ -106,7 +106,7 @@ mod tests {
             let head = written(1, 1, FORMATS[start]);
             for cut in [2, 8, 13, 30] {
                 let bytes = [&head[..cut.min(head.len())], &bytes].concat();
-                prop_assert!(end(FORMATS[start], &bytes).is_none_or(|end| end <= bytes.len()));
+                prop_assert!(find_picture_end(FORMATS[start], &bytes).is_none_or(|end| end <= bytes.len()));
             }
         }
     }

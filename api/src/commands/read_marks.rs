@@ -20,18 +20,18 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{
-    append::{self, WriteRequest},
+    log_write::{self, WriteRequest},
     message_state,
-    request::RequestContext,
+    request_context::RequestContext,
     require_read, require_still_joined,
 };
 use crate::{
-    commands::state::{APPEND_TIMEOUT, Api, ApiState},
+    commands::state::{APPEND_TIMEOUT, ApiState, SharedApiState},
     queries::messages as stored,
 };
 
 /// Between two appends of what a person's sockets say of one room.
-const PAUSE: Duration = Duration::from_secs(1);
+const APPEND_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A mark that waits for the end of a pause, and until when it may be appended.
 type PendingMark = (MessageId, Instant);
@@ -41,15 +41,15 @@ type PendingMark = (MessageId, Instant);
 pub(crate) struct ReadMarkThrottle(Mutex<HashMap<(RoomId, UserId), Option<PendingMark>>>);
 
 impl ReadMarkThrottle {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), Option<PendingMark>>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<(RoomId, UserId), Option<PendingMark>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a mark is to be appended now; else it waits for the end of the pause.
-    fn is_first(&self, of: &(RoomId, UserId), mark: MessageId) -> bool {
-        let mut waiting = self.waiting();
+    fn is_due_now(&self, of: &(RoomId, UserId), mark: MessageId) -> bool {
+        let mut waiting = self.pending();
         if let Some(next) = waiting.get_mut(of) {
-            *next = (*next).max(Some((mark, Instant::now() + PAUSE + APPEND_TIMEOUT)));
+            *next = (*next).max(Some((mark, Instant::now() + APPEND_INTERVAL + APPEND_TIMEOUT)));
             return false;
         }
         waiting.insert(of.clone(), None);
@@ -57,8 +57,8 @@ impl ReadMarkThrottle {
     }
 
     /// The mark that came during a pause; where none came the pause is over.
-    fn next(&self, of: &(RoomId, UserId)) -> Option<PendingMark> {
-        let mut waiting = self.waiting();
+    fn take_pending(&self, of: &(RoomId, UserId)) -> Option<PendingMark> {
+        let mut waiting = self.pending();
         let next = waiting.get_mut(of).and_then(Option::take);
         if next.is_none() {
             waiting.remove(of);
@@ -68,10 +68,11 @@ impl ReadMarkThrottle {
 
     /// The node stops: what waits is appended at once.
     pub(crate) async fn flush(api: &ApiState) {
-        let waiting: Vec<_> = api.marks.waiting().drain().collect();
+        let waiting: Vec<_> = api.read_marks.pending().drain().collect();
         for ((room, user), mark) in waiting {
             if let Some((mark, deadline)) = mark
-                && let Err(error) = append(api, room, &user, mark, &RequestContext::new(None, deadline)).await
+                && let Err(error) =
+                    append_mark(api, room, &user, mark, &RequestContext::new(None, deadline)).await
             {
                 tracing::warn!(%error, %room, "a read mark is lost");
             }
@@ -80,7 +81,7 @@ impl ReadMarkThrottle {
 }
 
 /// Stores a mark, whoever may.
-pub(super) async fn append(
+pub(super) async fn append_mark(
     api: &ApiState,
     room: RoomId,
     user: &UserId,
@@ -89,28 +90,28 @@ pub(super) async fn append(
 ) -> Result<LogPosition, Error> {
     let channel = Channel::Room(room);
     let event = Event::MessageRead(MessageRead { message_id, room, user: user.clone() });
-    let written = append::append(api, request, WriteRequest::new(user, &channel, event, request)).await?;
+    let written = log_write::append(api, request, WriteRequest::new(user, &channel, event, request)).await?;
     Ok(written.position)
 }
 
 /// Whether a person has read as far already, by all that was acknowledged.
-pub(super) async fn stands(
+pub(super) async fn has_read_up_to(
     api: &ApiState,
     room: RoomId,
     user: &UserId,
     mark: MessageId,
 ) -> Result<bool, Error> {
     let channel = Channel::Room(room);
-    if !api.is_all_applied(&channel, &[EventName::MessageRead]).await? {
+    if !api.wait_until_events_applied(&channel, &[EventName::MessageRead]).await? {
         return Ok(false);
     }
-    let known = stored::mark(&api.pool, channel.shard(api.shards), room, user).await;
+    let known = stored::read_mark(&api.pool, channel.shard(api.shards), room, user).await;
     // Where Postgres does not answer, the mark is appended: twice does no harm.
     Ok(known.is_ok_and(|known| known >= Some(mark)))
 }
 
 /// Stores a mark. Answers whether Postgres has it.
-pub(crate) async fn put(
+pub(crate) async fn mark_read(
     api: &ApiState,
     caller: &Caller,
     room: RoomId,
@@ -118,17 +119,17 @@ pub(crate) async fn put(
     request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     require_read(api, room, caller).await?;
-    message_state::exists(api, room, mark).await?;
-    if stands(api, room, &caller.user, mark).await? {
+    message_state::require_exists(api, room, mark).await?;
+    if has_read_up_to(api, room, &caller.user, mark).await? {
         return Ok(true);
     }
-    let position = append(api, room, &caller.user, mark, request).await?;
-    Ok(api.has_applied(position).await)
+    let position = append_mark(api, room, &caller.user, mark, request).await?;
+    Ok(api.wait_until_position_applied(position).await)
 }
 
 /// A socket has shown a room up to a message: stored within a second.
-pub(crate) async fn push(
-    api: &Api,
+pub(crate) async fn mark_read_by_socket(
+    api: &SharedApiState,
     caller: &Caller,
     room: RoomId,
     mark: MessageId,
@@ -140,18 +141,20 @@ pub(crate) async fn push(
     } else {
         require_read(api, room, caller).await?;
     }
-    message_state::exists(api, room, mark).await?;
+    message_state::require_exists(api, room, mark).await?;
     let of = (room, caller.user.clone());
-    if !api.marks.is_first(&of, mark) {
+    if !api.read_marks.is_due_now(&of, mark) {
         return Ok(());
     }
-    let appended = append(api, room, &of.1, mark, request).await;
-    let api: Api = Arc::clone(api);
+    let appended = append_mark(api, room, &of.1, mark, request).await;
+    let api: SharedApiState = Arc::clone(api);
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(PAUSE).await;
-            let Some((mark, deadline)) = api.marks.next(&of) else { return };
-            if let Err(error) = append(&api, of.0, &of.1, mark, &RequestContext::new(None, deadline)).await {
+            tokio::time::sleep(APPEND_INTERVAL).await;
+            let Some((mark, deadline)) = api.read_marks.take_pending(&of) else { return };
+            if let Err(error) =
+                append_mark(&api, of.0, &of.1, mark, &RequestContext::new(None, deadline)).await
+            {
                 tracing::warn!(%error, room = %of.0, "a read mark is lost");
             }
         }
@@ -167,14 +170,14 @@ mod tests {
     fn the_last_mark_of_a_pause_is_given_once() {
         let marks = ReadMarkThrottle::default();
         let of = (RoomId(1), "7".parse().expect("an id"));
-        assert!(marks.is_first(&of, MessageId(1)));
-        assert!(!marks.is_first(&of, MessageId(3)));
-        assert!(!marks.is_first(&of, MessageId(2)));
-        let next = || marks.next(&of).map(|(mark, _)| mark);
+        assert!(marks.is_due_now(&of, MessageId(1)));
+        assert!(!marks.is_due_now(&of, MessageId(3)));
+        assert!(!marks.is_due_now(&of, MessageId(2)));
+        let next = || marks.take_pending(&of).map(|(mark, _)| mark);
         assert_eq!(next(), Some(MessageId(3)));
-        assert!(!marks.is_first(&of, MessageId(4)), "a new pause has begun");
+        assert!(!marks.is_due_now(&of, MessageId(4)), "a new pause has begun");
         assert_eq!(next(), Some(MessageId(4)));
         assert_eq!(next(), None);
-        assert!(marks.is_first(&of, MessageId(5)), "the pause is over");
+        assert!(marks.is_due_now(&of, MessageId(5)), "the pause is over");
     }
 }

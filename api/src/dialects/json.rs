@@ -11,7 +11,7 @@ use serde::{
 use serde_json::{Map, Value};
 
 /// Reads a JSON object of that form.
-pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
+pub(super) fn parse_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     if !begins_object(text) {
         let is_json = serde_json::from_slice::<IgnoredAny>(text).is_ok();
         let detail = if is_json { "The body must be a JSON object." } else { "The body is not JSON." };
@@ -34,7 +34,7 @@ pub(super) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
 }
 
 /// Reads a field that is an object, null or absent.
-pub(super) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(super) fn deserialize_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned,
@@ -44,7 +44,7 @@ where
 }
 
 /// A cursor: text that clients give back as they got it.
-pub(super) fn write_cursor(text: &impl ToString) -> String {
+pub(super) fn encode_cursor(text: &impl ToString) -> String {
     URL_SAFE_NO_PAD.encode(text.to_string())
 }
 
@@ -52,28 +52,28 @@ pub(super) fn write_cursor(text: &impl ToString) -> String {
 ///
 /// # Errors
 /// When it was not given out.
-pub(super) fn opaque_cursor<T>(cursor: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, Error> {
+pub(super) fn decode_cursor<T>(cursor: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, Error> {
     let text = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    self::cursor(text.and_then(|text| read(&text)))
+    require_cursor(text.and_then(|text| read(&text)))
 }
 
 /// What a cursor says, if it could be read.
 ///
 /// # Errors
 /// When it could not.
-pub(super) fn cursor<T>(read: Option<T>) -> Result<T, Error> {
+pub(super) fn require_cursor<T>(read: Option<T>) -> Result<T, Error> {
     read.ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
 }
 
 /// A moment in a cursor.
-pub(super) fn moment(text: &str) -> Option<Timestamp> {
+pub(super) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     serde_json::from_value(text.into()).ok()
 }
 
 /// They are of that form, or refused with a reason: for tests, which any bytes must survive.
 #[cfg(any(test, fuzzing))]
-pub(super) fn is_read_or_refused<T: DeserializeOwned>(bytes: &[u8]) {
-    if let Err(error) = json::<T>(bytes) {
+pub(super) fn assert_parsed_or_refused<T: DeserializeOwned>(bytes: &[u8]) {
+    if let Err(error) = parse_object::<T>(bytes) {
         assert_eq!(error.code, protocol::error::ErrorCode::BadRequest);
         assert!(!error.detail.is_empty());
     }

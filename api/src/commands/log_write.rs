@@ -15,7 +15,7 @@ use protocol::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{request::RequestContext, request_key};
+use super::{request_context::RequestContext, request_key};
 use crate::commands::state::ApiState;
 
 /// Fields that differ between two tries of one request: when it was made, and what it took from rows that may
@@ -41,14 +41,14 @@ impl<'a> WriteRequest<'a> {
         event: Event,
         request: &RequestContext<'_>,
     ) -> Self {
-        let id = MsgId::new(user, channel, event.name(), &request_key(request.key));
-        Self { channel, event, id, headers: request.headers() }
+        let id = MsgId::new(user, channel, event.name(), &request_key(request.idempotency_key));
+        Self { channel, event, id, headers: request.event_headers() }
     }
 }
 
 /// The stored event of a request.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Written {
+pub(crate) struct WrittenEvent {
     pub(crate) position: LogPosition,
     /// The event with the times of the first try, where the same request was made before.
     pub(crate) event: Event,
@@ -64,12 +64,12 @@ pub(super) async fn append(
     api: &ApiState,
     request: &RequestContext<'_>,
     write: WriteRequest<'_>,
-) -> Result<Written, Error> {
+) -> Result<WrittenEvent, Error> {
     let WriteRequest { channel, event, id, headers } = write;
     let append = AppendRequest { headers, ..AppendRequest::new(channel, &event, id) };
     let (position, earlier) = append_until_acknowledged(api, request, append, request.deadline).await?;
     let is_new = earlier.is_none();
-    Ok(Written { position, event: earlier.unwrap_or(event), is_new })
+    Ok(WrittenEvent { position, event: earlier.unwrap_or(event), is_new })
 }
 
 /// Appends until a moment before the request's deadline. Answers where the event is, and the earlier event of the
@@ -90,7 +90,7 @@ pub(super) async fn append_until_acknowledged(
         AppendOutcome::New(position) => (position, None),
         AppendOutcome::Earlier(earlier) => {
             let same = |stored: &StoredEvent| {
-                let earlier = decode(stored)?;
+                let earlier = decode_stored(stored)?;
                 (stored.subject == subject && is_same_request(&earlier, asked)).then_some(earlier)
             };
             let (position, earlier) =
@@ -105,13 +105,13 @@ pub(super) async fn append_until_acknowledged(
             (position, Some(earlier))
         }
     };
-    request.progress.set_stored();
-    api.persister_lag.note(&api.applied, position);
+    request.progress.note_stored();
+    api.persister_lag.note_append(&api.applied, position);
     Ok((position, earlier))
 }
 
 /// The event that the log holds, if this version knows its form.
-pub(super) fn decode(stored: &StoredEvent) -> Option<Event> {
+pub(super) fn decode_stored(stored: &StoredEvent) -> Option<Event> {
     let name = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event))?;
     Event::decode(name, &stored.payload).ok()
 }

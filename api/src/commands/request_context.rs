@@ -22,7 +22,7 @@ pub(crate) struct WriteProgress(Arc<AtomicBool>);
 
 impl WriteProgress {
     /// An event of the request is stored.
-    pub(crate) fn set_stored(&self) {
+    pub(crate) fn note_stored(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -32,7 +32,7 @@ impl WriteProgress {
     }
 
     /// The error to answer: a failure after something was stored leaves the outcome unknown.
-    pub(crate) fn failure(&self, error: Error) -> Error {
+    pub(crate) fn client_error(&self, error: Error) -> Error {
         if self.has_stored() && error.code.status() >= 500 { Self::outcome_unknown() } else { error }
     }
 
@@ -47,9 +47,9 @@ impl WriteProgress {
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext<'a> {
     /// The client's key: the same request under the same key is done once.
-    pub(crate) key: Option<&'a str>,
+    pub(crate) idempotency_key: Option<&'a str>,
     /// What a match socket's client calls it: a JSON scalar in ASCII, which is pushed with its event.
-    pub(crate) id: Option<&'a str>,
+    pub(crate) client_request_id: Option<&'a str>,
     /// Nothing is appended after it.
     pub(crate) deadline: Instant,
     /// Whether an event of it is stored.
@@ -59,7 +59,7 @@ pub(crate) struct RequestContext<'a> {
 impl<'a> RequestContext<'a> {
     /// A request under the client's key, if it has one.
     pub(crate) fn new(key: Option<&'a str>, deadline: Instant) -> Self {
-        Self { key, id: None, deadline, progress: WriteProgress::default() }
+        Self { idempotency_key: key, client_request_id: None, deadline, progress: WriteProgress::default() }
     }
 
     /// A write of our own that begins now and is not repeated.
@@ -68,8 +68,8 @@ impl<'a> RequestContext<'a> {
     }
 
     /// The headers of the events that it causes.
-    pub(crate) fn headers(&self) -> Vec<(&'static str, String)> {
-        self.id.map(|id| (header::REQUEST_ID, id.to_owned())).into_iter().collect()
+    pub(crate) fn event_headers(&self) -> Vec<(&'static str, String)> {
+        self.client_request_id.map(|id| (header::REQUEST_ID, id.to_owned())).into_iter().collect()
     }
 }
 
@@ -81,12 +81,12 @@ mod tests {
     fn a_failure_after_something_was_stored_leaves_the_outcome_unknown() {
         let progress = WriteProgress::default();
         let not_stored = Error::new(ErrorCode::NotStored, "No leader.");
-        assert_eq!(progress.failure(not_stored.clone()), not_stored);
-        progress.set_stored();
-        assert_eq!(progress.failure(not_stored).code, ErrorCode::OutcomeUnknown);
+        assert_eq!(progress.client_error(not_stored.clone()), not_stored);
+        progress.note_stored();
+        assert_eq!(progress.client_error(not_stored).code, ErrorCode::OutcomeUnknown);
         let database = Error::new(ErrorCode::Unavailable, "No database.");
-        assert_eq!(progress.failure(database).code, ErrorCode::OutcomeUnknown);
+        assert_eq!(progress.client_error(database).code, ErrorCode::OutcomeUnknown);
         let reused = Error::new(ErrorCode::KeyReused, "Another request.");
-        assert_eq!(progress.failure(reused.clone()), reused, "a refusal stays what it is");
+        assert_eq!(progress.client_error(reused.clone()), reused, "a refusal stays what it is");
     }
 }
