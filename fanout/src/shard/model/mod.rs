@@ -11,7 +11,20 @@ mod world;
 
 use proptest::prelude::*;
 
-use world::{Loss, World};
+use world::World;
+
+/// What becomes of an event's live copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It comes.
+    None,
+    /// Its leader dies before it is published; the next leader says that it was elected.
+    Election,
+    /// It is lost without a word until api's hint.
+    Unhinted,
+    /// It is too much for its subscription, which is said at once.
+    SlowConsumer,
+}
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ use service::nats::NatsEvent;
 use tokio::sync::mpsc;
 
 use super::{
-    Incident,
+    Incident, Loss,
     client::Client,
     log::{Log, channel, person},
 };
@@ -30,19 +30,6 @@ use crate::shard::{
     task::TaskStep,
     work::Work,
 };
-
-/// What becomes of an event's live copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
-    /// It comes.
-    None,
-    /// Its leader dies before it is published; the next leader says that it was elected.
-    Election,
-    /// It is lost without a word until api's hint.
-    Unhinted,
-    /// It is too much for its subscription, which is said at once.
-    SlowConsumer,
-}
 
 /// Whom a live copy reaches.
 #[derive(PartialEq, Eq)]
