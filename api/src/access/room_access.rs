@@ -43,7 +43,7 @@ pub(crate) struct RoomSnapshot {
     pub(crate) team: Option<TeamId>,
     /// The organisation that a support room belongs to.
     pub(crate) org_id: Option<String>,
-    /// Members of the room or of its team, or its two people: the first [`KNOWN_MAX`], and how many they are.
+    /// Members of the room or of its team, or its two people: the first [`KNOWN_MEMBERS_MAX`], and how many they are.
     pub(crate) users: Members,
     /// Whether Postgres has the room. Until then it is known as the log says that it was made.
     pub(crate) is_applied: bool,
@@ -79,7 +79,7 @@ impl RoomSnapshot {
 pub(crate) struct RoomAccess {
     pub(crate) room: Arc<RoomSnapshot>,
     members: HashSet<UserId>,
-    /// The last event counted in for all of `members`: of the shard that [`Facts::members_as_of`] is about.
+    /// The last event counted in for all of `members`: of the shard that [`RoomSnapshot::members_as_of`] is about.
     members_as_of: u64,
     /// When Postgres was asked for the oldest part of it.
     pub(crate) queried_at: Instant,

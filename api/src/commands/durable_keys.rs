@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::messages::SentMessage;
 use crate::{commands::state::ApiState, queries::message_keys};
 
-/// Up to that age the broker decides: less than its minute by what a request may take, and by [`AHEAD_MS`].
+/// Up to that age the broker decides: less than its minute by what a request may take, and by [`CLOCK_AHEAD_MAX_MS`].
 const YOUNG_KEY_MAX_AGE_MS: i64 = 50_000;
 /// How far the clock that made a key may be ahead of ours.
 const CLOCK_AHEAD_MAX_MS: i64 = 3_000;

@@ -80,7 +80,7 @@ impl<'a> IdempotentWrite<'a> {
     }
 
     /// Appends the first event of the request as the next of its key, if the key's last event is still the
-    /// `expected` one: see [`super::unique`]. Answers where it is, and the earlier event of the same request.
+    /// `expected` one: see [`super::unique_rooms`]. Answers where it is, and the earlier event of the same request.
     pub(super) async fn append_unique(
         &mut self,
         channel: &Channel,

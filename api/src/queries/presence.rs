@@ -148,7 +148,7 @@ fn rooms_in_common_sql(one: &str, other: &str) -> String {
 }
 
 /// Open rooms that concern both people: each is in it, may enter it by name, or made it or its team. Where both
-/// have more than [`ROOMS_COMPARED`], the newest of each.
+/// have more than [`ROOMS_COMPARED_MAX`], the newest of each.
 /// Some of them: enough to find one that both may enter.
 ///
 /// # Errors

@@ -79,7 +79,7 @@ fn match_small_room_sql() -> String {
 /// Messages from which on a room is large.
 const LARGE_ROOM_MESSAGES: i64 = 5_000;
 
-/// Whether a room has more than [`LARGE`] messages.
+/// Whether a room has more than [`LARGE_ROOM_MESSAGES`] messages.
 async fn is_large_room(
     transaction: &mut PgConnection,
     shards: ShardCount,

@@ -18,7 +18,7 @@ const QUEUE_GROUP: &str = "q";
 /// An UNSUB with a limit leaves the client's half open until that many have come, while the broker, which reads
 /// no limit of more than nine digits, ends its half at once. `drain` of the client library and a plain UNSUB
 /// close both together, and what is on its way then is lost. A broker that did read it would go on routing
-/// until [`STOP`] is over.
+/// until [`STOP_TIMEOUT`] is over.
 const UNREACHABLE_MESSAGE_COUNT: u64 = u64::MAX;
 /// Nothing has come for that long after the broker was told: nothing more comes.
 const QUIET_PERIOD: Duration = Duration::from_millis(300);

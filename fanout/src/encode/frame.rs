@@ -41,7 +41,7 @@ pub(crate) enum Violation {
     Protocol,
     /// Text that is not UTF-8.
     NotUtf8,
-    /// A message above [`MESSAGE_MAX`].
+    /// A message above [`MESSAGE_BYTES_MAX`].
     TooBig,
 }
 

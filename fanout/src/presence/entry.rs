@@ -1,6 +1,6 @@
 //! One person in one place: their sockets, what the log was told of them, and what it has to be told next.
 //!
-//! What must hold: no leave is said while a socket is open, nor within [`GRACE`] after the last one closed,
+//! What must hold: no leave is said while a socket is open, nor within [`LEAVE_GRACE`] after the last one closed,
 //! unless the person asked to leave.
 
 use std::time::Duration;

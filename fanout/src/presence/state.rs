@@ -72,7 +72,7 @@ impl PresenceState {
         self.people.get_mut(key).into_iter().for_each(PresenceEntry::leave_all);
     }
 
-    /// A socket was closed. True where somebody has to wait for [`grace_over`].
+    /// A socket was closed. True where somebody has to wait for [`wait_for_grace`].
     pub(super) fn socket_closed(&mut self, key: &PresenceKey, now: Instant) -> bool {
         self.people.get_mut(key).is_some_and(|entry| entry.socket_closed(now))
     }

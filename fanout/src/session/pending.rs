@@ -92,7 +92,7 @@ impl Session {
     /// Does what the socket's address asks for, as if the client had sent that frame.
     ///
     /// # Errors
-    /// When it is refused, or not done in [`ADMITTED`]: the session is to be abandoned.
+    /// When it is refused, or not done in [`OPENING_TIMEOUT`]: the session is to be abandoned.
     pub(crate) async fn run_first_action(&mut self, frame: &str) -> Result<(), Error> {
         self.begin_action(frame);
         let Ok(mut applied) = timeout(OPENING_TIMEOUT, action_result(&mut self.running_action)).await else {

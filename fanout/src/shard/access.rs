@@ -168,7 +168,7 @@ impl ChannelAccess {
         })
     }
 
-    /// Begins to ask api, where that is to be done now; answers whether it is. [`Rights::asked`] takes what comes
+    /// Begins to ask api, where that is to be done now; answers whether it is. [`ChannelAccess::finish_confirmation`] takes what comes
     /// of it.
     pub(crate) fn start_confirmation(&mut self, applied: u64) -> bool {
         let asks = self.confirm_priority(applied).is_some();

@@ -71,7 +71,7 @@ pub(crate) struct ChannelState {
     pub(crate) is_replaying: bool,
     subscribers: Subscribers,
     idle_since: Option<Instant>,
-    /// Already in the shard's list of channels to flush by [`Hub::send`].
+    /// Already in the shard's list of channels to flush by [`ChannelState::flush`].
     is_in_flush_list: bool,
     /// Sockets that wait for the push of an event of their own: it is their answer.
     push_waiters: Vec<PushWaiter>,
@@ -235,7 +235,7 @@ impl ChannelState {
     }
 
     /// An event is to be sent to everyone, once: one that is known already does nothing. True where
-    /// [`Hub::send`] has to be called, and did not before.
+    /// [`ChannelState::flush`] has to be called, and did not before.
     pub(crate) fn queue(&mut self, event: LiveEvent<'_>) -> bool {
         if event.seq <= self.last_seq {
             return false;

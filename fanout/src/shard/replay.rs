@@ -172,7 +172,7 @@ impl ShardTask {
     }
 }
 
-/// Reads a channel. A try that fails is logged and repeated after a pause, [`TRIES`] times in all.
+/// Reads a channel. A try that fails is logged and repeated after a pause, [`ATTEMPTS_MAX`] times in all.
 pub(super) async fn read_with_retries(
     context: &ShardContext,
     channel: &Channel,

@@ -47,7 +47,7 @@ impl Ring {
         self.unservable_below
     }
 
-    /// Raises [`Ring::lost`] to `before`, where that is later.
+    /// Raises [`Ring::unservable_below`] to `before`, where that is later.
     pub(crate) fn mark_unservable_below(&mut self, before: u64) {
         self.unservable_below = self.unservable_below.max(before);
     }
@@ -68,7 +68,7 @@ impl Ring {
     }
 
     /// Drops events that came more than `age` ago. To be called each second or so. The log may still have them, so
-    /// [`Ring::lost`] stays.
+    /// [`Ring::unservable_below`] stays.
     pub(crate) fn drop_older_than(&mut self, age: Duration) {
         let now = Instant::now();
         if let Some((newest, _)) = self.frames.back() {

@@ -113,7 +113,7 @@ impl ShardTask {
         Ok(())
     }
 
-    /// Takes the live messages that have arrived, up to [`PASS`]; none during a healing. True where none is left.
+    /// Takes the live messages that have arrived, up to [`EVENTS_PER_PASS_MAX`]; none during a healing. True where none is left.
     fn fill_inbox(&mut self) -> bool {
         while self.catch_up.is_none() && self.inbox.len() < EVENTS_PER_PASS_MAX {
             match unconstrained(self.live_messages.next()).now_or_never() {

@@ -101,7 +101,7 @@ impl SessionPool {
         Ok(Self { name, pool })
     }
 
-    /// Takes a session from the pool. It is closed where the writer is dropped without [`Writer::give_back`].
+    /// Takes a session from the pool. It is closed where the writer is dropped without [`PooledSession::give_back`].
     pub(crate) async fn take(&self) -> anyhow::Result<PooledSession> {
         let object =
             self.pool.get().await.map_err(|error| anyhow::anyhow!("no database session: {error}"))?;

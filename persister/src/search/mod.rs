@@ -152,7 +152,7 @@ async fn run_step(
     Ok(true)
 }
 
-/// Whether it is the text of the message due first that takes too long, by [`step::is_slow_to_parse`].
+/// Whether it is the text of the message due first that takes too long, by [`indexing::is_slow_to_parse`].
 async fn is_slow_to_parse(sessions: &SessionPool, shard: Shard) -> anyhow::Result<bool> {
     let mut writer = sessions.take().await?;
     let is_slow = timeout(QUERY_TIMEOUT, indexing::is_slow_to_parse(writer.session(), shard)).await;

@@ -90,7 +90,7 @@ pub struct ActionReply {
     pub effect: Option<SocketEffect>,
 }
 
-/// Reads an effect; one of a later version is [`Effect::Unknown`].
+/// Reads an effect; one of a later version is [`SocketEffect::Unknown`].
 fn known_or_unknown_effect<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SocketEffect>, D::Error> {

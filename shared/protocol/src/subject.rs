@@ -347,7 +347,7 @@ fn encode_token(text: &str) -> String {
     token
 }
 
-/// The inverse of [`encode`].
+/// The inverse of [`encode_token`].
 fn decode_token(token: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(token.len());
     let mut rest = token.as_bytes();
