@@ -1,4 +1,4 @@
-//! Whether the persister is behind: then who may do what can't be changed.
+//! Refuses changes of rights while the persister lags.
 //!
 //! What must hold: nobody is told "removed" while reads can't see it for long. The persister says each
 //! second up to where each shard is in Postgres, also when nothing happens.
@@ -16,16 +16,16 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-/// A persister that says nothing for so long does not live.
+/// A persister without a notice for so long is down.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(3);
-/// What was appended that long ago should be in Postgres.
+/// An event that was appended so long ago should be in Postgres.
 const LAG_MAX: Duration = Duration::from_secs(2);
 
-/// By shard: one of this node's appends that Postgres had not got, and since when.
+/// By shard: an append of this node that Postgres did not have yet, and when it was made.
 pub(crate) struct PersisterLag(Vec<Mutex<Option<(u64, Instant)>>>);
 
 impl PersisterLag {
-    /// Nothing is appended yet.
+    /// No append yet.
     pub(crate) fn new(shards: ShardCount) -> Self {
         Self(shards.all().map(|_| Mutex::new(None)).collect())
     }
@@ -40,7 +40,7 @@ impl PersisterLag {
         }
     }
 
-    /// Refuses while the shard's persister is behind.
+    /// Checks that the shard's persister does not lag.
     ///
     /// # Errors
     /// Says so.

@@ -1,4 +1,4 @@
-//! The rooms that a node keeps in memory, and members of those that have more than are named with them.
+//! Caches room snapshots, and memberships in rooms that have more members than a snapshot names.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::room_access::{RoomAccess, RoomSnapshot};
 
-/// Weight of all rooms that are kept: one for a room and one for each person named with it.
+/// Maximum weight of the cache: each room weighs one, and one more for each person that its snapshot names.
 const NAMES_MAX: u64 = 1_000_000;
-/// Rooms expected among them.
+/// Rooms for which the cache allocates at first.
 const ROOMS_EXPECTED: usize = 50_000;
-/// Memberships that are kept beside.
+/// Maximum memberships cached beside the snapshots.
 const MEMBERSHIPS_MAX: usize = 500_000;
 
 #[derive(Clone)]
@@ -35,7 +35,9 @@ struct CachedMembership {
     queried_at: Instant,
 }
 
-/// Everything kept. What must hold: a membership is taken out by the event that ends it, and by an answer that lacks it.
+/// The cached snapshots and memberships.
+///
+/// What must hold: a membership is removed by the event that ends it, and by a snapshot that lacks it.
 pub(super) struct AccessEntries {
     rooms: Cache<RoomId, Arc<RoomSnapshot>, NamesWeighter>,
     /// By the channel of the room or of the team that owns it, so that the rooms of a team share them.
@@ -50,7 +52,7 @@ impl AccessEntries {
         }
     }
 
-    /// A kept room, with what is kept of these people.
+    /// The cached access to a room for these people; `None` if the room or one of them is not cached.
     pub(super) fn get(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
         let facts = self.rooms.get(&room)?;
         let access = RoomAccess::new(facts.clone());
@@ -69,7 +71,7 @@ impl AccessEntries {
         }))
     }
 
-    /// Keeps a room, and which of these people are its members.
+    /// Caches a room's snapshot, and which of these people are members.
     pub(super) fn insert(&self, access: &RoomAccess, people: &[&UserId]) {
         let facts = &access.room;
         self.rooms.insert(facts.id, facts.clone());
@@ -84,7 +86,7 @@ impl AccessEntries {
         }
     }
 
-    /// Takes out what an answer has put in.
+    /// Removes what [`Self::insert`] has cached.
     pub(super) fn remove(&self, access: &RoomAccess, people: &[&UserId]) {
         self.remove_room(access.room.id);
         for user in people {
@@ -92,23 +94,23 @@ impl AccessEntries {
         }
     }
 
-    /// Takes out a room; who belongs to it stays.
+    /// Removes a room's snapshot; cached memberships stay.
     pub(super) fn remove_room(&self, room: RoomId) {
         self.rooms.remove(&room);
     }
 
-    /// The rooms of a team that are kept.
+    /// The cached rooms of a team.
     pub(super) fn rooms_of_team(&self, team: TeamId) -> Vec<RoomId> {
         let rooms = self.rooms.iter().filter(|(_, facts)| facts.team == Some(team));
         rooms.map(|(room, _)| room).collect()
     }
 
-    /// Takes out one member of a room or a team.
+    /// Removes one cached membership of a room or a team.
     pub(super) fn remove_member(&self, channel: &Channel, user: &UserId) {
         self.members.remove(&(channel.clone(), user.clone()));
     }
 
-    /// Takes out every member of a room or a team.
+    /// Removes all cached memberships of a room or a team.
     pub(super) fn remove_members(&self, channel: &Channel) {
         self.members.retain(|(of, _), _| of != channel);
     }

@@ -1,7 +1,7 @@
-//! What this node has heard of who may do what, and what its snapshots must therefore contain.
+//! Tracks the control events that this node has received, and decides which snapshots are too old because of them.
 //!
-//! What must hold: a snapshot that lacks an event heard of its room or team is never answered from,
-//! and where hearing had a break, none that lacks what the shard's log held when hearing began again.
+//! What must hold: no snapshot is used that lacks a received event of its room or team. After the subscription was
+//! interrupted, no snapshot is used that lacks what the shard's log held when it was restored.
 
 use std::{
     collections::HashMap,
@@ -15,34 +15,34 @@ use protocol::{
 };
 use tokio::{sync::watch, time::Instant};
 
-/// What a snapshot says it contains of one channel: all events of its shard up to there.
+/// A snapshot of one channel: it contains all events of the channel's shard up to `as_of`.
 pub(super) struct SnapshotPosition<'a> {
     pub(super) channel: &'a Channel,
     pub(super) as_of: u64,
 }
 
-/// What a snapshot lacks.
+/// Why a snapshot is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stale {
-    /// That event of that shard, or what came before it.
+    /// It lacks this event of this shard, or an earlier one.
     MissingEvent(Shard, u64),
-    /// It is not known yet: hearing has just begun.
+    /// Not known yet: the subscription was just made, and the end of the shard's log is not known.
     MinSeqUnknown,
 }
 
-/// Everything heard.
+/// The received control events of all channels.
 pub(super) struct AccessInvalidations {
     shards: ShardCount,
     state: Mutex<InvalidationState>,
-    /// Counts what changed, for those who wait.
+    /// Number of changes of the state; tasks wait on it.
     change_count: watch::Sender<u64>,
 }
 
 struct InvalidationState {
     is_connected: bool,
-    /// Goes up with each break.
+    /// Increases each time the subscription is interrupted.
     generation: u64,
-    /// By shard: what every snapshot must contain. `None` until the shard's leader has said it.
+    /// By shard: the event that every snapshot must contain. `None` until the shard's leader has answered.
     min_seqs: Vec<Option<u64>>,
     by_channel: HashMap<Channel, ChannelInvalidation>,
 }
@@ -68,7 +68,7 @@ impl ChannelInvalidation {
 }
 
 impl AccessInvalidations {
-    /// Nothing is heard yet.
+    /// No event received yet.
     pub(super) fn new(shards: ShardCount) -> Self {
         let floors = vec![None; shards.all().count()];
         let state = InvalidationState {
@@ -84,7 +84,7 @@ impl AccessInvalidations {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hearing has had a break, or begins: what is cached counts for nothing.
+    /// The subscription begins, or was interrupted: no cached snapshot may be used.
     pub(super) fn restart(&self, connected: bool) {
         let mut state = self.state();
         state.is_connected = connected;
@@ -106,7 +106,7 @@ impl AccessInvalidations {
         self.change_count.send_modify(|count| *count += 1);
     }
 
-    /// Shards whose floor is asked for.
+    /// Shards whose log end must still be asked for.
     pub(super) fn shards_without_min_seq(&self) -> Vec<Shard> {
         let state = self.state();
         self.shards.all().filter(|shard| state.min_seqs[shard.index()].is_none()).collect()
@@ -152,7 +152,7 @@ impl AccessInvalidations {
         });
     }
 
-    /// A number that stays the same as long as hearing has no break.
+    /// A number that stays the same until the subscription is interrupted.
     pub(super) fn generation(&self) -> u64 {
         self.state().generation
     }
@@ -166,8 +166,8 @@ impl AccessInvalidations {
         self.state().is_connected
     }
 
-    /// What a new snapshot lacks of what it must contain. Where the broker is not reachable nothing is
-    /// heard, nobody can be removed by this node, and only its own HTTP readers ask: the snapshot counts.
+    /// Why a new snapshot is too old; `None` if it may be used. While the broker is not reachable no event is
+    /// received, this node can remove nobody, and only its own HTTP readers ask: then any snapshot may be used.
     pub(super) fn find_stale(&self, seen: &[SnapshotPosition<'_>]) -> Option<Stale> {
         let state = self.state();
         seen.iter().find_map(|part| {
@@ -183,7 +183,7 @@ impl AccessInvalidations {
         })
     }
 
-    /// Whether a kept snapshot lacks an event heard since.
+    /// Whether a cached snapshot lacks an event that was received since.
     pub(super) fn is_outdated(&self, seen: &[SnapshotPosition<'_>]) -> bool {
         let state = self.state();
         seen.iter().any(|part| state.by_channel.get(part.channel).is_some_and(|word| word.seq > part.as_of))

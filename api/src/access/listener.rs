@@ -1,4 +1,4 @@
-//! Hearing of control events, on a connection of its own.
+//! Receives control events on a connection of its own, and invalidates cached access by them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,14 +18,14 @@ use tokio::{sync::broadcast::error::RecvError, time::timeout};
 
 use super::AccessCache;
 
-/// Between tries to learn where a shard's log ends.
+/// Pause between two rounds of asking where each shard's log ends.
 const MIN_SEQ_RETRY_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a leader may take to say it; another may lead by then.
+/// How long a leader may take to answer; after that another server may lead.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between looks at what Postgres has by now.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What changes who may do what.
+/// The events that change who may do what, by kind of channel.
 const CONTROL_EVENTS: [(&str, EventName); 5] = [
     ("room", EventName::MemberAdd),
     ("room", EventName::MemberRemove),
@@ -34,7 +34,7 @@ const CONTROL_EVENTS: [(&str, EventName); 5] = [
     ("team", EventName::TeamMemberRemove),
 ];
 
-/// Listens for as long as it is run.
+/// Runs until the connection is gone for good.
 ///
 /// # Errors
 /// When the connection is gone for good.
@@ -66,7 +66,7 @@ pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnectio
                 None => anyhow::bail!("the connection to the broker is closed"),
             },
             _ = floors.tick() => if rights.lacks_min_seqs() && asking.is_finished() {
-                // Asked beside: events are heard while the question is on its way.
+                // In a task of its own: events are received while the question is on its way.
                 let (rights, jetstream) = (rights.clone(), jetstream.clone());
                 asking = tokio::spawn(async move { rights.ask_min_seqs(&jetstream).await });
             },
@@ -92,7 +92,7 @@ fn handle_message(rights: &AccessCache, message: &Message) {
     let Some(name) = EventName::parse(parsed.event) else { return };
     match Event::decode(name, &message.payload) {
         Ok(event) => rights.note_control_event(&parsed.channel, &event, seq),
-        // The persister rejects such an event. Anybody may be who it names.
+        // The persister rejects such an event. It may have named anybody.
         Err(_) => rights.apply_control_event(&parsed.channel, name, seq, RemovedMembers::Everybody),
     }
 }
@@ -106,7 +106,7 @@ enum RemovedMembers<'a> {
 }
 
 impl AccessCache {
-    /// Hearing has had a break, or begins.
+    /// The subscription begins (`connected`), or was interrupted.
     fn restart(&self, connected: bool) {
         self.invalidations.restart(connected);
         self.entries.clear();
@@ -159,7 +159,7 @@ impl AccessCache {
         self.invalidations.is_connected() && !self.knows_log_ends()
     }
 
-    /// Whether it is known where each shard's log ended when hearing began.
+    /// Whether the end of a shard's log is still unknown, as of the subscription's beginning.
     pub(crate) fn knows_log_ends(&self) -> bool {
         self.invalidations.shards_without_min_seq().is_empty()
     }

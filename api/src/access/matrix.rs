@@ -7,7 +7,7 @@ use protocol::{caller::Caller, event::RoomKind, id::UserId};
 pub(crate) struct RoomRights {
     /// What sort of room it is.
     pub(crate) kind: RoomKind,
-    /// Who manages it: who made it, or its team.
+    /// The person who manages it: its creator, or its team's.
     pub(crate) manager: UserId,
     /// Whether the caller is a member: of the room, of its team, or one of its two.
     pub(crate) is_member: bool,
@@ -16,16 +16,16 @@ pub(crate) struct RoomRights {
 }
 
 impl RoomRights {
-    /// See, join, read and write.
+    /// Whether the caller may see, join, read and write.
     #[must_use]
     pub(crate) fn can_join(&self, caller: &Caller) -> bool {
         self.kind.is_open() || self.is_member || self.can_manage(caller)
     }
 
-    /// Invite, add, remove, change and close.
+    /// Whether the caller may invite, add, remove, change and close.
     #[must_use]
     pub(crate) fn can_manage(&self, caller: &Caller) -> bool {
-        // Rooms of two are theirs alike, whoever made them.
+        // A room of two belongs to both alike, whoever made it.
         let is_creator = !self.kind.is_pair() && self.manager == caller.user;
         caller.is_admin || is_creator || self.is_agent(caller)
     }

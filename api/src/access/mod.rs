@@ -1,10 +1,10 @@
-//! Who may do what in a room, from memory where that is safe.
+//! Answers who may do what in a room, from a cache where that is safe.
 //!
-//! What must hold: an answer is as true as a new snapshot that contains every control event heard.
-//! A kept "no" is never given; a kept "yes" for twenty seconds, and for as long as Postgres does not
-//! answer, while hearing of control events has no break. However many ask, one question is under way for a room.
-//! A control event has its room read again, of which no more than a bounded number of members are named; of other
-//! members only those are looked up who ask, and what is known of one ends by the event that names them.
+//! What must hold: an answer is as good as a new snapshot that contains every received control event. A cached "no" is
+//! never given. A cached "yes" is given for twenty seconds, and as long as Postgres does not answer, while the
+//! subscription to control events is not interrupted. However many requests ask, one query runs for a room at a time.
+//! A control event causes its room to be read again. A snapshot names a bounded number of members; of a larger room
+//! the members among those who ask are looked up, and a cached membership ends by the event that ends it.
 
 mod entries;
 mod invalidations;
@@ -46,17 +46,17 @@ use invalidations::{AccessInvalidations, ChangesSinceCreation, SnapshotPosition,
 pub(crate) use listener::listen;
 use room_load::{LoadedAccess, RoomLoad};
 
-/// How long a kept "yes" is given: should a removal not have been heard, it counts after that. (With 5 s, 500
-/// rooms of 2 messages a second each paid a third of all that Postgres did for that question.)
+/// How long a cached "yes" is given: a removal whose event was lost counts after that. (With 5 s, a third of
+/// Postgres's work for 500 rooms of 2 messages a second each was this query.)
 const CACHED_YES_MAX_AGE: Duration = Duration::from_secs(20);
-/// After Postgres did not answer, kept answers are given without asking it, for that long.
+/// After Postgres did not answer, cached answers are given for so long without asking it.
 const DATABASE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a sender who was let into a room waits for Postgres where nothing speaks against them.
+/// How long a sender who has joined the room waits for Postgres if no received event speaks against them.
 const DATABASE_WAIT_AFTER_JOIN: Duration = Duration::from_millis(500);
-/// Rooms read at a time for which askers wait for each other.
+/// Maximum rooms whose queries are shared by the requests that wait for them.
 const LOADING_ROOMS_MAX: usize = 10_000;
 
-/// A node's rights.
+/// The cache of access to rooms of one api node.
 pub(crate) struct AccessCache {
     pool: ReadPool,
     jetstream: Context,
@@ -73,7 +73,7 @@ pub(crate) struct AccessCache {
 }
 
 impl AccessCache {
-    /// Keeps nothing yet.
+    /// An empty cache.
     pub(crate) fn new(pool: ReadPool, jetstream: Context, shards: ShardCount, applied: AppliedWatch) -> Self {
         let counter = |outcome: &'static str| metrics::counter!(names::RIGHTS_TOTAL, "outcome" => outcome);
         Self {
@@ -92,7 +92,7 @@ impl AccessCache {
         }
     }
 
-    /// A room, seen with these people; what is kept of it only where it is `good` for the asker.
+    /// Access to a room for these people; from the cache only if the cached answer is `good` for the asker.
     ///
     /// # Errors
     /// When there is no such room, or it can't be known now.
@@ -179,7 +179,7 @@ impl AccessCache {
         }
     }
 
-    /// What is kept of a room and these people, if nothing newer was heard.
+    /// The cached access to a room for these people, if no newer event was received.
     fn cached(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
         self.entries.get(room, people).filter(|access| self.is_current(access))
     }
@@ -190,7 +190,7 @@ impl AccessCache {
     }
 
     /// A room, seen with these people, asked for at `since` or later: no answer given before that is missing.
-    /// One question is under way for a room at a time; those who wait share the next answer.
+    /// One query runs for a room at a time; the requests that wait share the next answer.
     ///
     /// # Errors
     /// When there is no such room, or it can't be known now.
@@ -227,7 +227,7 @@ impl AccessCache {
         read.map(|access| access.for_people(people))
     }
 
-    /// A new snapshot that lacks nothing heard: waits up to a second for it.
+    /// A new snapshot that contains every received event: waits up to a second for it.
     async fn load_fresh(
         &self,
         room: RoomId,
@@ -263,7 +263,7 @@ impl AccessCache {
         }
     }
 
-    /// Keeps a snapshot, unless it lacks something: answers what.
+    /// Caches a snapshot, unless it is too old: then says why.
     fn insert(&self, access: &RoomAccess, people: &[&UserId], generation: u64) -> Option<Stale> {
         let lacks = || self.with_snapshots(&access.room, |seen| self.invalidations.find_stale(seen));
         if let Some(lack) = lacks() {
@@ -321,7 +321,7 @@ impl AccessCache {
         Ok(Some(if known { Ok(access) } else { Err(Stale::MissingEvent(Shard::SYSTEM, room.0)) }))
     }
 
-    /// What a snapshot says that it contains.
+    /// The snapshots of room and team that an access was read from.
     fn with_snapshots<T>(&self, facts: &RoomSnapshot, judge: impl Fn(&[SnapshotPosition<'_>]) -> T) -> T {
         let room = Channel::Room(facts.id);
         let seen = SnapshotPosition { channel: &room, as_of: facts.as_of };

@@ -1,14 +1,14 @@
-//! Asking Postgres again for what an answer lacked.
+//! Paces repeated queries for a snapshot that was too old.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// The first pause that is one.
+/// The first pause.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// The tries of one question: the second follows at once, then come pauses that grow.
+/// The attempts of one request: the second follows at once, the next after pauses that grow.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     deadline: Instant,
@@ -16,17 +16,17 @@ pub(crate) struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// Tries until then.
+    /// Attempts for so long.
     pub(crate) fn within(at_most: Duration) -> Self {
         Self { deadline: Instant::now() + at_most, last_pause: None }
     }
 
-    /// Time that is left.
+    /// Time left until the deadline.
     pub(crate) fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Pauses before another try; false where there is no time for one.
+    /// Waits before another attempt; false if no time is left for one.
     pub(crate) async fn wait_for_retry(&mut self) -> bool {
         let pause = self.next_pause();
         if self.remaining() <= pause {

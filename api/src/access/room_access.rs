@@ -1,4 +1,4 @@
-//! What decides who may do what in a room, read as of one moment.
+//! Reads the state of a room that decides who may do what there, as of one moment.
 
 use std::{
     collections::HashSet,
@@ -25,7 +25,7 @@ use crate::queries::{
     parse_kind, parse_user, parse_users, to_i64, to_u64,
 };
 
-/// Members that are read with a room. Of one that has more those who ask are looked up.
+/// Maximum members read with a room. In a larger room those who ask are looked up.
 pub(crate) const KNOWN_MEMBERS_MAX: usize = 1_000;
 
 /// A room as far as rights depend on it, and up to which events that is true.
@@ -124,7 +124,7 @@ impl RoomAccess {
         self.members.iter()
     }
 
-    /// What the rules need to know for one caller.
+    /// The rights of one caller.
     fn rights(&self, caller: &Caller) -> RoomRights {
         let RoomSnapshot { kind, manager, org_id, .. } = &*self.room;
         let is_member = self.has_member(&caller.user);
@@ -205,7 +205,7 @@ WHERE r.shard = -1 AND r.id = $1"
     )
 }
 
-/// The facts of a room, and which of these people are its members; `None` where Postgres has no room of that id.
+/// The snapshot of a room, and which of these people are its members; `None` if Postgres has no room of that id.
 ///
 /// # Errors
 /// When Postgres does not answer.

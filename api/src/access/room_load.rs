@@ -1,4 +1,4 @@
-//! One question to Postgres at a time for a room: it asks about the people of everyone who waits for it.
+//! Runs one query for a room at a time (single-flight): it asks about the people of every waiting request.
 
 use std::{
     collections::HashSet,
@@ -10,25 +10,25 @@ use tokio::time::Instant;
 
 use super::room_access::RoomAccess;
 
-/// The right to ask about a room: one asker has it at a time.
+/// The load of one room; the request that holds its lock runs the query.
 #[derive(Default)]
 pub(super) struct RoomLoad {
-    /// People whom the next question is about. Only requests under way name any, which bounds them.
+    /// People whom the next query asks about. Only waiting requests add to them, which bounds them.
     waiting_people: Mutex<HashSet<UserId>>,
-    /// The last answer, for those who have waited for it.
+    /// The last answer, for the requests that waited for it.
     pub(super) last_answer: tokio::sync::Mutex<Option<LoadedAccess>>,
 }
 
 /// An answer of Postgres, or why there is none.
 pub(super) struct LoadedAccess {
     pub(super) queried_at: Instant,
-    /// The people whom the question was about.
+    /// The people whom the query asked about.
     pub(super) people: HashSet<UserId>,
     pub(super) result: Result<RoomAccess, Error>,
 }
 
 impl RoomLoad {
-    /// Has the next question be about these people too.
+    /// Adds these people to the next query.
     pub(super) fn join(&self, people: &[&UserId]) {
         self.waiting().extend(people.iter().map(|user| (*user).clone()));
     }

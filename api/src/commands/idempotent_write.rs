@@ -1,4 +1,4 @@
-//! Control writes: the one or more events of a request that changes rooms, teams or who may enter.
+//! Writes the one or more events of a request that changes rooms, teams or members, so that a repeat is harmless.
 //!
 //! What must hold: they are refused while the persister is behind; all events of a request are named
 //! after its first, so that the same request again completes what was begun, and is answered alike.
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{commands::state::ApiState, database::APPLIED_TIMEOUT};
 
-/// The writes of one request.
+/// The events that one request appends.
 pub(crate) struct IdempotentWrite<'a> {
     api: &'a ApiState,
     request: &'a RequestContext<'a>,
@@ -129,7 +129,7 @@ impl<'a> IdempotentWrite<'a> {
     }
 }
 
-/// A request of one event. Answers what is stored, and whether Postgres has it.
+/// Writes a request of one event. Returns what is stored, and whether Postgres has it.
 pub(super) async fn write_one(
     api: &ApiState,
     caller: &Caller,

@@ -1,8 +1,7 @@
-//! The one way of every write into the log.
+//! Stores an event of a request in the log, or finds the event that the same request stored before.
 //!
-//! What must hold: a request is answered by what is stored under its message id, and only where that says the
-//! same as what was asked. The same request again gets the first one's answer; another one under the same key is
-//! refused.
+//! What must hold: a request is answered by the event stored under its message id, and only if that event is equal to
+//! the requested one. A repeated request gets the first one's answer; another request under the same key is refused.
 
 use crate::append::{AppendOutcome, AppendRequest, DuplicateMismatch, LogPosition, MsgId};
 use log::StoredEvent;

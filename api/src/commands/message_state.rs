@@ -1,4 +1,4 @@
-//! What has become of a message: from the log, and from Postgres, where it is once it has left the log.
+//! Finds out whether a message exists or was deleted, from the log and from Postgres.
 //!
 //! What must hold: every deletion that was acknowledged before is counted, on whichever node, also where Postgres has
 //! not got it.
@@ -32,9 +32,9 @@ pub(super) async fn require_exists(api: &ApiState, room: RoomId, id: MessageId) 
     Err(Error::not_found())
 }
 
-/// What has become of a message.
+/// Whether a message exists.
 pub(super) enum MessageState {
-    /// It is there.
+    /// It exists.
     Present { author: UserId },
     /// It was deleted, by that event.
     Deleted { by: u64 },

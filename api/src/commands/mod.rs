@@ -1,4 +1,4 @@
-//! What a dialect may ask for. Here, and only here, is decided who may do what.
+//! Holds the commands that dialects call. Only commands decide who may do what.
 
 mod contacts;
 pub(crate) mod direct;
@@ -38,7 +38,7 @@ use crate::{
     commands::state::ApiState,
 };
 
-/// Names a request for retries: the client's own key, or a fresh one.
+/// The key under which a request is stored once: the client's own, or a new one.
 pub(crate) fn request_key(given: Option<&str>) -> String {
     given.map_or_else(
         || {
@@ -50,13 +50,13 @@ pub(crate) fn request_key(given: Option<&str>) -> String {
     )
 }
 
-/// The caller may see the room and read there. To a stranger it does not exist.
+/// Requires that the caller may see the room and read there. A stranger is answered that it does not exist.
 pub(crate) async fn require_read(api: &ApiState, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
     let access = api.access.room_access(room, &[&caller.user], |access| access.can_join(caller)).await?;
     if access.can_join(caller) { Ok(access) } else { Err(Error::not_found()) }
 }
 
-/// The caller may see the room, join and write there.
+/// Requires that the caller may see the room, join and write there, and that it is open.
 pub(crate) async fn require_join(api: &ApiState, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
     let may_write = |access: &RoomAccess| !access.room.is_closed && access.can_join(caller);
     let access = api.access.room_access(room, &[&caller.user], may_write).await?;
@@ -80,7 +80,7 @@ pub(crate) async fn require_still_joined(api: &ApiState, room: RoomId, caller: &
     require_open(&access.room)
 }
 
-/// The caller may change the room, and who may enter it.
+/// Requires that the caller may change the room and its members, and that it is open.
 pub(crate) async fn require_manage(
     api: &ApiState,
     room: RoomId,
@@ -117,7 +117,7 @@ pub(crate) async fn access_after(
     }
 }
 
-/// Nothing happens any more in a closed room.
+/// Requires that the room is not closed.
 fn require_open(facts: &RoomSnapshot) -> Result<(), Error> {
     if facts.is_closed { Err(Error::new(ErrorCode::Conflict, "This room is closed.")) } else { Ok(()) }
 }

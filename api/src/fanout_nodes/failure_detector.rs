@@ -1,17 +1,17 @@
-//! Who lives, judged by what this node has heard.
+//! Detects fan-out processes that died, by the heartbeats that this node has received.
 //!
-//! What must hold: silence counts only while this node hears itself, by the same way as it hears the
-//! others. A broker that stalls, or a node that was cut off or stopped, makes nobody else look dead.
+//! What must hold: silence counts only while this node receives its own heartbeats, by the same subscription as those
+//! of others. So a broker that stalls, or a node that was cut off or stopped, makes no other process look dead.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// A process that was silent for so long, while this node heard, is dead.
+/// A process that was silent for so long, while this node received heartbeats, is dead.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
-/// A node that has not heard itself for so long has not heard the others either.
+/// A node that has not received its own heartbeat for so long has not received others either.
 const ECHO_GAP_MAX: Duration = Duration::from_secs(5);
-/// A dead process that is never heard again is forgotten.
+/// A dead process without a further heartbeat is forgotten after this.
 const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ enum NodeState {
     Dead(Instant),
 }
 
-/// All processes that this node knows of.
+/// The states of all processes that this node knows of.
 #[derive(Default)]
 pub(super) struct FailureDetector {
     processes: HashMap<u64, NodeState>,
@@ -31,7 +31,7 @@ pub(super) struct FailureDetector {
 }
 
 impl FailureDetector {
-    /// A process says that it lives. False where it was taken for dead: it does not know it yet.
+    /// A process sent a heartbeat. False if it was declared dead and does not know it yet.
     pub(super) fn note_alive(&mut self, process: u64, now: Instant) -> bool {
         let life = self.processes.entry(process).or_insert(NodeState::Alive(now));
         match life {
@@ -50,7 +50,7 @@ impl FailureDetector {
         matches!(life, NodeState::Dead(_))
     }
 
-    /// This node has heard itself. Answers who is dead by that.
+    /// This node received its own heartbeat. Returns the processes that are dead now.
     pub(super) fn note_echo(&mut self, now: Instant) -> Vec<u64> {
         let since = match self.echo_window {
             Some((since, last)) if now - last <= ECHO_GAP_MAX => since,

@@ -1,4 +1,4 @@
-//! The people of a dead process leave: what it can't say any more is said for it.
+//! Appends the leaves of a dead process's people, which the process can't append any more.
 //!
 //! What must hold: nobody is left behind, whatever fails meanwhile, and however many nodes do the same
 //! at once nothing happens twice. A leave has the highest counter there is: no word that the process
@@ -17,7 +17,7 @@ use crate::{
     queries::presence,
 };
 
-/// People read at a time.
+/// Maximum people read at a time.
 const PAGE_SIZE: i64 = 500;
 /// Leaves that a node has on their way, of all dead processes together.
 pub(super) const CONCURRENT_LEAVES_MAX: usize = 64;

@@ -1,5 +1,5 @@
-//! Processes that hold sockets, heard by their heartbeats; one that is silent for too long is dead, and
-//! its people are taken out of their rooms.
+//! Watches the heartbeats of fan-out processes. A process that is silent for too long is declared dead, and its people
+//! are taken out of their rooms.
 //!
 //! What must hold: nobody stays present by a process that is gone, also one that no api node ever heard.
 //! A process that was taken for dead and is not is told so, until it goes on under another name.
@@ -29,14 +29,14 @@ const ECHO_INTERVAL: Duration = Duration::from_secs(2);
 /// Between looks at whose people Postgres has.
 const PRESENCE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What this node knows of processes, and does about the dead.
+/// The state of the watch.
 struct NodeMonitor {
     api: SharedApiState,
     client: Client,
-    /// The name that this node calls itself by, and by no other.
+    /// The name of this node in its own heartbeats.
     own_id: u64,
     detector: FailureDetector,
-    /// The dead whose people leave just now, a task each.
+    /// The dead processes whose people are being taken out, a task each.
     leave_tasks: JoinSet<u64>,
     leaving_processes: HashSet<u64>,
     leave_permits: Arc<Semaphore>,
