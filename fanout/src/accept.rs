@@ -156,7 +156,7 @@ async fn upgrade(
     if accept.shutdown.soft.is_cancelled() {
         return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
     }
-    // A node that has just started may not hear its people yet.
+    // A node that has just started may not receive its people yet.
     let early = || Error::new(ErrorCode::Unavailable, "This node has just begun. Try again.");
     timeout(OPENING_TIMEOUT, node.people_ready.wait_until_ready(shard)).await.map_err(|_| early())?;
     start_session(accept.clone(), on_upgrade, opening, first)

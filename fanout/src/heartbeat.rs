@@ -1,4 +1,4 @@
-//! The node says that it lives, and hears whether it is heard.
+//! Publishes the node's heartbeats, and receives its own, so that it knows whether others receive them.
 //!
 //! What must hold: a node that others may have taken for dead does not go on under the same name:
 //! its people would stay absent, since a dead incarnation's last word is that they have left.
@@ -16,7 +16,7 @@ use crate::node::Node;
 
 /// Between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// A node whose own heartbeats were not heard for that long may be taken for dead.
+/// A node whose own heartbeats were not received for that long may be taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Beats until `stop`.

@@ -26,7 +26,7 @@ use crate::{
 
 /// An event that was acknowledged that long ago should have come.
 const PUSH_LATE_AFTER: Duration = Duration::from_secs(1);
-/// How long its healing may take.
+/// How long its catch-up may take.
 const LATE_PUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One fan-out node.
@@ -64,7 +64,7 @@ impl Node {
         self.shard_tasks.get(channel.shard(self.shards).index())
     }
 
-    /// Hands a follower to its channel's task, which drops it where it can't be let in.
+    /// Hands a subscriber to its channel's task, which drops it where it can't be let in.
     pub(crate) async fn subscribe(&self, channel: Channel, request: SubscribeRequest) {
         if let Some(task) = self.shard_task(&channel) {
             // A task that has stopped lets nobody in.
@@ -93,20 +93,20 @@ impl Node {
         }
     }
 
-    /// A socket that follows a channel, or guards it, goes on as another caller.
+    /// A socket that follows a channel, or watches it, goes on as another caller.
     pub(crate) async fn change_caller(&self, channel: Channel, connection: u64, caller: Caller) {
         if let Some(task) = self.shard_task(&channel) {
-            // A task that has stopped has no followers.
+            // A task that has stopped has no subscribers.
             let _ = task.send(ShardCommand::ChangeCaller { channel, socket_id: connection, caller }).await;
         }
     }
 
-    /// A socket follows a channel no more, as far as its frames up to that one had asked; as a guard, or as
+    /// A socket follows a channel no more, as far as its frames up to that one had asked; as a watcher, or as
     /// one that is pushed to. Nothing of the channel comes after this.
     pub(crate) async fn unsubscribe(&self, channel: Channel, connection: u64, frame: u64, guard: bool) {
         if let Some(task) = self.shard_task(&channel) {
             let (done, gone) = oneshot::channel();
-            // A task that has stopped has no followers.
+            // A task that has stopped has no subscribers.
             let _ = task
                 .send(ShardCommand::Unsubscribe {
                     channel,

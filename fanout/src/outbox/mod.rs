@@ -1,6 +1,6 @@
 //! What is written to one socket, and what waits to be: bounded in bytes.
 //!
-//! A shard's task hands each of its sockets all that it has heard, which is written at once, by one call, from
+//! A shard's task hands each of its sockets all that it has received, which is written at once, by one call, from
 //! where it lies: nothing is queued, nobody else is woken for a delivery. Only what a socket does not take
 //! now waits here, for its session.
 //!

@@ -1,8 +1,8 @@
 //! The people who are on this node, online and in rooms, and what the log was told of them.
 //!
-//! What must hold: however many sockets a person has here, the log hears one join and one leave a
+//! What must hold: however many sockets a person has here, the log receives one join and one leave a
 //! room, in that order; what it was told follows what is true until it has caught up, however long that
-//! takes; and a word that was not acknowledged may have been heard all the same, so the next one is said
+//! takes; and a word that was not acknowledged may have been received all the same, so the next one is said
 //! whatever it was. The counter is the node's own and only rises, so a late word never wins over a newer one.
 //! A node that was taken for dead begins again under a new incarnation, and tells everyone anew.
 

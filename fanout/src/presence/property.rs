@@ -36,7 +36,7 @@ enum Step {
     Stored,
     /// It is stored, and the acknowledgement is lost.
     Unheard,
-    /// It is stored after everything else, and nobody hears of it.
+    /// It is stored after everything else, and nobody is notified of it.
     Late,
     /// It is not stored.
     Refused,

@@ -70,7 +70,7 @@ impl SocketRequest {
         Box::new(|_: &SubscriptionStart| frame)
     }
 
-    /// The answer to one who follows: api's data, who is there, and where the follower begins.
+    /// The answer to one who follows: api's data, who is there, and where the subscriber begins.
     pub(super) fn native_subscribe_answer(self, reply: &ActionReply) -> AnswerFn {
         let status = reply.status;
         let data = reply.data.as_deref().map_or("{}", RawValue::get).to_owned();

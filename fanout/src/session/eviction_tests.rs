@@ -36,7 +36,7 @@ fn grant(public: bool, as_of: u64) -> AccessGrant {
     AccessGrant { public, pair: false, as_of, team: None, last_event: 0 }
 }
 
-/// A socket that asks, by its n-th frame; as a guard, or to be pushed to.
+/// A socket that asks, by its n-th frame; as a watcher, or to be pushed to.
 struct AdmissionCase<'a> {
     outbox: &'a Arc<Outbox>,
     caller: Caller,
@@ -138,14 +138,14 @@ async fn of_one_persons_sockets_only_those_whose_caller_may_not_stay_are_put_out
 enum Step {
     /// The socket asks to join, and api answers by what is in the log.
     Ask,
-    /// The answer is followed: the channel is opened where it is not heard yet.
+    /// The answer is followed: the channel is opened where it is not received yet.
     Subscribe,
     /// The socket leaves.
     Leave,
     /// A message, or the closing, is stored.
     Message,
     Close,
-    /// The node hears the next event.
+    /// The node receives the next event.
     Receive,
     /// api is asked where that is due.
     Confirm,
@@ -160,7 +160,7 @@ struct Race {
     /// The log's last event, and the one that closed the room.
     last: u64,
     closed: Option<u64>,
-    /// Up to where the node has heard.
+    /// Up to where the node has received.
     received_up_to: u64,
     /// By what right it was let in, while the follow is under way.
     granted: Option<u64>,
@@ -227,7 +227,7 @@ impl Race {
 
     fn follow(&mut self) {
         let Some(as_of) = self.granted.take() else { return };
-        // A channel that is opened is heard from the log's end on.
+        // A channel that is opened is received from the log's end on.
         let last = self.last;
         let channel_state = self.channel_state.get_or_insert_with(|| {
             self.received_up_to = last;

@@ -238,7 +238,7 @@ impl Session {
         })
     }
 
-    /// Says goodbye where there is someone to hear it, and leaves everything.
+    /// Says goodbye where there is someone to receive it, and leaves everything.
     async fn finish(mut self: Box<Self>, socket: &RawSocket, reason: Option<CloseReason>) {
         if let Some(reason) = reason {
             metrics::counter!(names::CLOSES_TOTAL, "reason" => reason.as_str()).increment(1);

@@ -131,7 +131,7 @@ impl ActionContext {
         admitted
     }
 
-    /// Only hears of the end of that right.
+    /// Is only notified when that right ends.
     async fn watch_access(
         &self,
         channel: &Channel,
@@ -218,7 +218,7 @@ mod tests {
         shard::ShardCommand,
     };
 
-    /// A node whose shard admits followers by turns as it is said, where it can't open a channel at `None`;
+    /// A node whose shard admits subscribers by turns as it is said, where it can't open a channel at `None`;
     /// and what was asked of it.
     async fn node(admits: &'static [Option<bool>]) -> (Arc<Node>, mpsc::UnboundedReceiver<String>) {
         let (commands, mut received) = mpsc::channel(8);

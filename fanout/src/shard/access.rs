@@ -1,24 +1,24 @@
-//! What ends a socket's right to be in a channel.
+//! Tracks what ends the right of sockets to be in one channel.
 //!
-//! api says by what right, and as of which event of the log. What must hold: a removal that comes
-//! after that event ends it at once, and one that was lost on the way ends it at the next
-//! confirmation, within a minute. What is older than the last narrowing never widens.
+//! api grants a right as of an event of the log. What must hold: a removal after that event ends the right at once; a
+//! removal whose live copy was lost ends it at the next confirmation by api, within a minute. An answer of api that is
+//! older than the last event that took rights away gives none back.
 
 use std::{collections::VecDeque, time::Duration};
 
 use protocol::{caller::Caller, id::UserId};
 use tokio::time::Instant;
 
-/// Between confirmations: with a try that fails and its repetition still within the minute.
+/// Interval between confirmations: a failed one and its repetition still fit into the minute.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(45);
-/// Between tries while api can't confirm.
+/// Pause between attempts while api can't confirm.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
-/// A channel that became due so long ago is overdue: it was to be confirmed within the minute.
+/// A channel whose confirmation is due since so long is overdue: it was to be confirmed within the minute.
 const OVERDUE_AFTER: Duration = Duration::from_secs(15);
-/// Removals that are remembered.
+/// Maximum removals that are remembered.
 const REMOVALS_MAX: usize = 256;
 
-/// The rights of one channel.
+/// What is known of the rights to be in one channel.
 pub(crate) struct ChannelAccess {
     /// Everyone may be here.
     is_public: bool,
@@ -51,7 +51,7 @@ pub(crate) struct ConfirmPriority {
     due_since: Instant,
 }
 
-/// What api has answered of a channel.
+/// What api has answered about a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AccessAnswer {
     /// Everyone may be here.
@@ -63,7 +63,7 @@ pub(crate) struct AccessAnswer {
 }
 
 impl ChannelAccess {
-    /// A channel that is heard from `began` on.
+    /// A channel that is received from `began` on.
     pub(crate) fn new(start_seq: u64) -> Self {
         Self {
             is_public: true,
@@ -87,7 +87,7 @@ impl ChannelAccess {
         removed || self.closed_at.is_some_and(|seq| seq > as_of)
     }
 
-    /// Someone is let in by that right.
+    /// A socket was admitted by a grant.
     pub(crate) fn note_grant(&mut self, public: bool, as_of: u64) {
         self.update_public(public, as_of);
         // Removals up to `needed` are not remembered, so a grant older than that must be confirmed.
@@ -98,7 +98,7 @@ impl ChannelAccess {
         }
     }
 
-    /// Takes over what is newer than what is known.
+    /// Applies an answer, unless a newer one is known.
     fn update_public(&mut self, public: bool, as_of: u64) {
         if as_of >= self.public_as_of {
             self.is_public = public;
@@ -121,14 +121,14 @@ impl ChannelAccess {
         self.closed_at = self.closed_at.max(Some(seq));
     }
 
-    /// Not everyone who is here may stay: api has to be asked, once the event is in Postgres.
+    /// An event took rights away: api has to be asked who may stay, once the event is in Postgres.
     pub(crate) fn note_narrowing(&mut self, seq: u64) {
         self.narrowed_at = self.narrowed_at.max(seq);
         self.update_public(false, seq);
         self.schedule_confirmation(seq);
     }
 
-    /// Someone who is here goes on as another caller, with other rights.
+    /// A socket in the channel goes on as another caller, with other rights.
     pub(crate) fn note_caller_change(&mut self) {
         if !self.is_public {
             self.schedule_confirmation(0);
@@ -168,8 +168,8 @@ impl ChannelAccess {
         })
     }
 
-    /// Begins to ask api, where that is to be done now; answers whether it is. [`ChannelAccess::finish_confirmation`] takes what comes
-    /// of it.
+    /// Begins a confirmation by api if one is due now, and returns whether it did. The result goes to
+    /// [`ChannelAccess::finish_confirmation`].
     pub(crate) fn start_confirmation(&mut self, applied: u64) -> bool {
         let asks = self.confirm_priority(applied).is_some();
         self.is_confirming |= asks;

@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// A room that is heard, with its sockets.
+/// A room that is received, with its sockets.
 pub struct BenchRoom {
     task: ShardTask,
     clients: Vec<TcpStream>,

@@ -1,8 +1,9 @@
-//! Healing: what may have been lost on its way to this node is read from the log.
+//! Catches up from the log with events whose live copies may have been lost (clients see it as `heal`).
 //!
-//! One ordered read a shard serves all its channels, from the position that is surely heard, and
-//! nothing newer is pushed before it is over. What was heard already is skipped; what a channel lacks though
-//! it has pushed later events can't be pushed in order any more, and closes the sockets that should have got it.
+//! One ordered read of the shard serves all its channels. It begins at the position up to which everything was received
+//! for sure, and no newer event is pushed before it is over. Events that were received already are skipped. An event
+//! that a channel lacks, though it has pushed later ones, can't be pushed in order any more: the sockets that should
+//! have got it are closed, and resume.
 
 use std::time::Duration;
 
@@ -22,28 +23,28 @@ use crate::encode::event::LiveEvent;
 const REPORT_EVENTS_MAX: usize = 256;
 /// Between tries while the log can't be read.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// Panics after which a healing is not begun again: its process ends, and another one begins from nothing.
+/// Panics after which a catch-up is not begun again: its process ends, and another one begins from nothing.
 const PANICS_MAX: u32 = 5;
 
-/// What a healing reads.
+/// What a catch-up reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CatchUpRange {
     /// Everything after this.
     pub(super) after: u64,
-    /// The last event that was heard before: a log that ends earlier has lost it.
+    /// The last event that was received before: a log that ends earlier has lost it.
     pub(super) highest_received: u64,
     /// The epoch that is followed.
     pub(super) epoch: Option<u64>,
 }
 
-/// A healing that is under way.
+/// A catch-up that is under way.
 #[derive(Debug)]
 pub(super) struct CatchUp {
     pub(super) range: CatchUpRange,
     panics: u32,
 }
 
-/// How a healing goes.
+/// How a catch-up goes.
 #[derive(Debug)]
 pub(super) enum CatchUpReport {
     /// These were in the log.
@@ -65,7 +66,7 @@ impl CatchUpRange {
 }
 
 impl ShardTask {
-    /// Something may have been lost since the surely heard position, or since `after`; of the channels
+    /// Something may have been lost since the surely received position, or since `after`; of the channels
     /// that are being opened too.
     pub(super) fn start_catch_up(&mut self, cause: &'static str, after: Option<u64>) {
         self.mark_openings_incomplete();
@@ -105,7 +106,7 @@ impl ShardTask {
     }
 
     /// # Errors
-    /// Where healing panics again and again.
+    /// Where catch-up panics again and again.
     pub(super) fn take_catch_up_report(&mut self, report: CatchUpReport) -> anyhow::Result<()> {
         let Some(healing) = &mut self.catch_up else { return Ok(()) };
         match report {
@@ -168,7 +169,7 @@ impl ShardTask {
         }
         // Those whose channels are being opened are let in by what the log says then.
         self.channels.retain(|_, entry| matches!(entry, ChannelEntry::Opening(_)));
-        // What waits to be heard may be of the log that is gone.
+        // What waits to be received may be of the log that is gone.
         self.discard_unprocessed();
         self.mark_openings_incomplete();
         self.position.reset(state.epoch, state.last);
@@ -177,7 +178,7 @@ impl ShardTask {
         self.next_catch_up_after = self.next_catch_up_after.map(|_| u64::MAX);
     }
 
-    /// The last event that was heard.
+    /// The last event that was received.
     fn highest_received_seq(&self) -> u64 {
         let hubs = self.channels.values().filter_map(|entry| match entry {
             ChannelEntry::Open(channel_state) => Some(channel_state.last_seq),
@@ -259,7 +260,7 @@ mod tests {
     use super::*;
     use crate::shard::{Opening, bench, channel::ChannelState, ring_budget::RingBudget};
 
-    /// A room is heard from there on.
+    /// A room is received from there on.
     fn open(task: &mut ShardTask, room: u64, last: u64) {
         let (channel, shard) = (Channel::Room(RoomId(room)), task.shard.index());
         let channel_state =

@@ -1,9 +1,9 @@
-//! One channel on this node: its followers, its recent events, and up to where it has received events.
+//! Holds the state of one channel on this node: subscribers, recent events, and up to where it has received events.
 //!
-//! What must hold: events reach followers in the log's order, each at most once. What is above `began`, and at
-//! or below `last`, has been pushed or is about to be, unless the shard's set of heard events lacks it: then
+//! What must hold: events reach subscribers in the log's order, each at most once. What is above `began`, and at
+//! or below `last`, has been pushed or is about to be, unless the shard's set of received events lacks it: then
 //! it was lost, and whoever should have got it is closed once it is found. What is about to
-//! be is sent before anything else changes who is here. A follower whose right ends by an event gets that
+//! be is sent before anything else changes who is here. A subscriber whose right ends by an event gets that
 //! event, and nothing after it.
 
 use std::{
@@ -37,7 +37,7 @@ use crate::{
     outbox::Outbox,
 };
 
-/// How long a channel without followers stays subscribed, so that a client that comes back resumes from its ring.
+/// How long a channel without subscribers stays subscribed, so that a client that comes back resumes from its ring.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A socket whose answer is the push of its event.
@@ -65,7 +65,7 @@ pub(crate) struct ChannelState {
     start_seq: u64,
     /// The last event of each name, as the broker chains them.
     last_seq_by_event: HashMap<String, u64>,
-    /// Followers that wait for a read of the log: it has older events that they lack.
+    /// Subscribers that wait for a read of the log: it has older events that they lack.
     pub(crate) waiting_for_replay: Vec<SubscribeRequest>,
     /// A read of the log for them runs, or is queued. The ring drops nothing for its age meanwhile.
     pub(crate) is_replaying: bool,
@@ -96,7 +96,7 @@ struct RoomRestriction {
 }
 
 impl ChannelState {
-    /// A channel that is complete from `last` on.
+    /// A channel whose state is complete from `last` on.
     pub(crate) fn new(
         channel: Channel,
         shard: usize,
@@ -127,7 +127,7 @@ impl ChannelState {
         }
     }
 
-    /// Lets a follower in: its answer, what it missed, then everything as it comes. `recovered`
+    /// Lets a subscriber in: its answer, what it missed, then everything as it comes. `recovered`
     /// is false where what it missed can't be had.
     pub(crate) fn admit(&mut self, request: SubscribeRequest, is_recovered: bool) {
         self.flush();
@@ -180,7 +180,7 @@ impl ChannelState {
         let _ = request.admitted.send(true);
     }
 
-    /// A socket does not follow any more, as far as its frames up to that one had asked; as a guard, or as
+    /// A socket does not follow any more, as far as its frames up to that one had asked; as a watcher, or as
     /// one that is pushed to.
     pub(crate) fn remove(&mut self, socket_id: u64, frame_number: u64, is_watcher: bool) {
         self.subscribers.remove(socket_id, frame_number, is_watcher);
@@ -188,7 +188,7 @@ impl ChannelState {
         self.start_idle_timer_if_empty();
     }
 
-    /// A socket goes on with another token: api is asked whether it may stay by that one.
+    /// Changes the caller of a socket: api will be asked whether the socket may stay.
     pub(crate) fn change_caller(&mut self, socket_id: u64, caller: &Caller) {
         if self.subscribers.change_caller(socket_id, caller) {
             self.access.note_caller_change();
@@ -217,7 +217,7 @@ impl ChannelState {
         self.own_subscription = None;
     }
 
-    /// Everything after this was heard.
+    /// The sequence from which the channel's state is complete.
     pub(crate) const fn start_seq(&self) -> u64 {
         self.start_seq
     }
@@ -275,7 +275,7 @@ impl ChannelState {
         closed
     }
 
-    /// The frames of an event for its followers; `None` where it changes nothing for them.
+    /// The frames of an event for its subscribers; `None` where it changes nothing for them.
     fn prepare(&mut self, heard: LiveEvent<'_>, name: Option<EventName>) -> Option<OutgoingFrame> {
         let LiveEvent { name: event, seq, .. } = heard;
         match self.last_seq_by_event.get_mut(event) {
@@ -380,17 +380,17 @@ impl ChannelState {
         self.start_idle_timer_if_empty();
     }
 
-    /// Whether nobody follows it, or guards a right by it.
+    /// Whether it has no subscriber and no watcher.
     pub(crate) fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
     }
 
-    /// The callers of all followers and guards, each once.
+    /// The callers of all subscribers and watchers, each once.
     pub(crate) fn callers(&self) -> HashSet<Caller> {
         self.subscribers.callers()
     }
 
-    /// All sockets that follow it.
+    /// The outboxes of all subscribers.
     pub(crate) fn outboxes(&self) -> impl Iterator<Item = &Arc<Outbox>> {
         self.subscribers.outboxes()
     }

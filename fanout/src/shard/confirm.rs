@@ -1,4 +1,4 @@
-//! Asking api, once a minute and after each change, whether those who follow rooms and teams may still.
+//! Asks api, once a minute and after each change, whether the subscribers of rooms and teams may still follow them.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -128,7 +128,7 @@ impl ShardTask {
         }
     }
 
-    /// Whether everything of a channel up to an event of it was heard. Where it is an event of another channel
+    /// Whether everything of a channel up to an event of it was received. Where it is an event of another channel
     /// that is known only once the shard was read up to it.
     fn has_received_up_to(&self, channel: &Channel, seq: u64) -> bool {
         match self.channels.get(channel) {

@@ -1,8 +1,8 @@
 //! One subscription for all rooms of a shard, where a node follows many of them: a subscription
-//! each would cost more than hearing rooms that nobody here follows.
+//! each would cost more than receiving rooms that nobody here follows.
 //!
 //! What must hold: from the switch on each event comes once; what lay between the two sorts of
-//! subscription is healed from the log.
+//! subscription is caught up from the log.
 
 use futures_util::StreamExt as _;
 use protocol::{
@@ -16,7 +16,7 @@ use super::{ChannelEntry, LiveMessage, MessageStream, ShardContext, ShardTask, w
 /// and 1 KiB in the broker.
 const WILDCARD_FROM_CHANNELS: usize = if cfg!(test) { 4 } else { 1_000 };
 
-/// How a shard's rooms are heard.
+/// How a shard's rooms are received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum RoomInterest {
     /// One by one.
@@ -36,7 +36,7 @@ pub(super) async fn open(context: &ShardContext, shard: Shard) -> anyhow::Result
 }
 
 impl ShardTask {
-    /// Begins to hear all rooms together, where there are many.
+    /// Begins to receive all rooms together, where there are many.
     pub(super) fn open_wildcard_if_many(&mut self) {
         if self.room_interest == RoomInterest::PerRoom && self.channels.len() >= WILDCARD_FROM_CHANNELS {
             self.room_interest = RoomInterest::OpeningWildcard;

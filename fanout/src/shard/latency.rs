@@ -1,4 +1,4 @@
-//! How long events take from being appended to being written.
+//! Measures how long events take from being appended to being written to sockets.
 
 use std::time::Duration;
 

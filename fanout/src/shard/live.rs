@@ -1,4 +1,4 @@
-//! What is heard live: stored events in the log's order, and the few kinds that are never stored.
+//! Handles live messages: stored events in the log's order, and the few kinds that are never stored.
 
 use async_nats::{HeaderMap, Message, header as nats_header};
 use protocol::{
@@ -26,7 +26,7 @@ impl ShardTask {
     }
 
     /// A live event. One without a sequence was not stored: few kinds may be so. False where it shows that one
-    /// before it was lost: then both are healed.
+    /// before it was lost: then both are caught up.
     pub(super) fn receive_channel_message(&mut self, message: &Message) -> bool {
         let headers = message.headers.as_ref();
         let Ok(parsed) = subject::parse(&message.subject) else { return true };
@@ -58,7 +58,7 @@ impl ShardTask {
     fn receive_unstored(&mut self, parsed: &subject::ParsedSubject<'_>, message: &Message) {
         let is_known = match parsed.channel {
             Channel::Room(_) => parsed.event == live::TYPING,
-            // Who follows a person's channel hears these with all of the person's sockets.
+            // Who follows a person's channel receives these with all of the person's sockets.
             Channel::User(_) => people::is_unstored_person_event(parsed.event),
             Channel::Team(_) | Channel::System => false,
         };

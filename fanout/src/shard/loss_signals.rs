@@ -1,7 +1,7 @@
-//! What says that live events may have been lost.
+//! Collects the signals that live events may have been lost.
 //!
 //! What must hold: whatever was said before a live event was taken from its queue is known before that event is
-//! heard. So what was lost before it is read from the log first.
+//! received. So what was lost before it is read from the log first.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -25,7 +25,7 @@ use super::MessageStream;
 /// Something that was said.
 #[derive(Debug)]
 pub(super) enum LossSignal {
-    /// There is another connection to the broker: what was published meanwhile was not heard.
+    /// There is another connection to the broker: what was published meanwhile was not received.
     Reconnected,
     /// A subscription has lost what was too much for it.
     SlowConsumer,
@@ -43,7 +43,7 @@ pub(super) enum LossSignal {
 pub(super) struct LossSignals {
     statistics: Arc<Statistics>,
     /// How many connections there were when it was looked at last. The client counts one before it reads
-    /// anything of it, while its event takes a way of its own and may be later than what is heard.
+    /// anything of it, while its event takes a way of its own and may be later than what is received.
     connects: u64,
     /// While there is no connection nothing is said of what is lost.
     is_connected: bool,
@@ -72,7 +72,7 @@ impl LossSignals {
         Self { connects, is_connected: true, statistics, events, losses, hints, elections: None }
     }
 
-    /// Elections are heard from now on.
+    /// Elections are received from now on.
     pub(super) fn watch_elections(&mut self, elections: MessageStream) {
         self.elections = Some(elections);
     }

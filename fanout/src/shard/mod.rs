@@ -98,7 +98,7 @@ pub(crate) enum ShardCommand {
         /// The event.
         seq: u64,
     },
-    /// A socket that follows a channel, or guards it, goes on as another caller.
+    /// A socket that follows a channel, or watches it, goes on as another caller.
     ChangeCaller {
         /// The channel, of this shard.
         channel: Channel,
@@ -138,7 +138,7 @@ enum WorkResult {
 #[derive(Clone)]
 pub(crate) struct ShardContext {
     pub(crate) client: Client,
-    /// Which shard each subscription of that client belongs to: what one loses, its shard heals.
+    /// Which shard each subscription of that client belongs to: what one loses, its shard catches up.
     pub(crate) losses: Losses,
     /// A connection of its own for signals between people: no number of them delays stored events or makes them lost.
     /// `typing` is not stored either, but comes by the subscription of its room, on the other connection.
@@ -161,7 +161,7 @@ enum ChannelEntry {
 /// A channel that is being subscribed to: where its stream ends is being asked.
 #[derive(Default)]
 struct Opening {
-    /// Followers that wait for it.
+    /// Subscribers that wait for it.
     requests: Vec<SubscribeRequest>,
     /// Live messages that came meanwhile, where its room is received with all others.
     buffered: Vec<Message>,
@@ -169,7 +169,7 @@ struct Opening {
     may_lack_events: bool,
 }
 
-/// Maximum messages that wait while a channel is being opened. Where more come, the channel is healed from the log.
+/// Maximum messages that wait while a channel is being opened. Where more come, the channel is caught up from the log.
 const BUFFERED_MAX: usize = if cfg!(test) { 3 } else { 1_000 };
 
 /// A live message, and by which sort of subscription it came.
@@ -202,16 +202,16 @@ pub(crate) struct ShardTask {
     position: SafePosition,
     /// Events above that position that were pushed.
     received: ReceivedSet,
-    /// The healing under way: no live event is pushed meanwhile.
+    /// The catch-up under way: no live event is pushed meanwhile.
     catch_up: Option<CatchUp>,
-    /// Sequence after which to heal once more, because another cause came up during the healing. The position that
+    /// Sequence after which to catch up once more, because another cause came up during the catch-up. The position that
     /// is sure by then counts where it is lower.
     next_catch_up_after: Option<u64>,
-    /// Channels that were opened during the healing, until it is over.
+    /// Channels that were opened during the catch-up, until it is over.
     opened_during_catch_up: Vec<(Channel, open::OpenedChannel)>,
     /// People whose right to a channel has ended, until they were pushed everything from before that.
     pending_evictions: Vec<confirm::PendingEviction>,
-    /// Number of reads of the log for resuming followers that run now.
+    /// Number of reads of the log for resuming subscribers that run now.
     replays_running: usize,
     /// Channels whose read is queued: few run at a time.
     replays_waiting: VecDeque<Channel>,
@@ -250,7 +250,7 @@ impl ShardTask {
         }
     }
 
-    /// Delivers an event to the followers of its channel, unless it was delivered before.
+    /// Delivers an event to the subscribers of its channel, unless it was delivered before.
     fn deliver(&mut self, channel: &Channel, event: LiveEvent<'_>) {
         let Some(ChannelEntry::Open(channel_state)) = self.channels.get_mut(channel) else { return };
         if event.seq > channel_state.last_seq {

@@ -1,4 +1,4 @@
-//! Beginning to hear a channel: the subscription first, then the barrier, then who is there.
+//! Opens a channel: subscribes, asks where the stream ends (the barrier), then reads who is present.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::shard::{channel::ChannelState, subscribe::SubscribeRequest};
 
-/// How long a first follower waits to be told who is in the room.
+/// How long a room's first subscriber waits for the list of participants.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// A subscription, where the stream ended after it stood, and who was in the room then.
 pub(super) struct OpenedChannel {
-    /// None where its room is heard with all others.
+    /// None where its room is received with all others.
     pub(super) messages: Option<MessageStream>,
     pub(super) state: StreamState,
     pub(super) participants: anyhow::Result<Vec<snapshot::SnapshotEntry>>,
@@ -83,7 +83,7 @@ impl ShardTask {
         let Opening { requests: waiting, buffered: gate, .. } = std::mem::take(opening);
         let (interest, ended) = oneshot::channel();
         let is_wide = self.room_interest == RoomInterest::Wildcard && matches!(channel, Channel::Room(_));
-        // Where all rooms are heard together by now, one of its own would repeat what is not stored.
+        // Where all rooms are received together by now, one of its own would repeat what is not stored.
         let is_doubled = is_wide && messages.is_some();
         if let Some(messages) = messages.filter(|_| !is_wide) {
             self.live_messages.push(messages.take_until(ended).map(LiveMessage::Channel).boxed());
@@ -102,7 +102,7 @@ impl ShardTask {
         if is_doubled || gate.len() == BUFFERED_MAX {
             self.catch_up_open_channels("opened", Some(state.last));
         } else {
-            // What comes behind a gap waits for the healing as that does.
+            // What comes behind a gap waits for the catch-up as that does.
             let _is_complete = gate.iter().all(|message| self.receive_channel_message(message));
         }
         for request in waiting {
@@ -110,7 +110,7 @@ impl ShardTask {
         }
     }
 
-    /// Lets a follower in where all it needs is known; else asks first how far the stream is.
+    /// Lets a subscriber in where all it needs is known; else asks first how far the stream is.
     pub(super) fn admit_or_ask_stream_end(&mut self, channel: &Channel, request: SubscribeRequest) {
         let Some(channel_state) = self.open_channel_mut(channel) else { return };
         match request.since {
@@ -123,7 +123,7 @@ impl ShardTask {
         }
     }
 
-    /// A follower with the stream's present end: one that claims to have more has another log.
+    /// A subscriber with the stream's present end: one that claims to have more has another log.
     pub(super) fn admit_at_stream_end(
         &mut self,
         channel: &Channel,
@@ -145,7 +145,7 @@ impl ShardTask {
         }
     }
 
-    /// A follower whose `since` is of this log, if its epoch is.
+    /// A subscriber whose `since` is of this log, if its epoch is.
     fn admit_or_replay(&mut self, channel: &Channel, request: SubscribeRequest) {
         let Some(channel_state) = self.open_channel_mut(channel) else { return };
         let same_epoch = request.epoch.is_none_or(|epoch| epoch == channel_state.epoch);

@@ -71,7 +71,7 @@ impl PeopleProgress {
         self.start_seq.is_some_and(|began| seq > began) && !self.received.contains(seq)
     }
 
-    /// Notes that events may have been lost. Does nothing once the subscriptions stand: healing brings these events.
+    /// Notes that events may have been lost. Does nothing once the subscriptions stand: catch-up brings these events.
     pub(super) fn note_possible_loss(&mut self) {
         self.may_lack_events |= self.start_seq.is_none();
     }

@@ -1,7 +1,7 @@
-//! Up to where a node has surely heard a shard.
+//! Tracks up to which event a node has received a shard without a gap.
 //!
 //! An event that Postgres has had for longer than an election and a retry was pushed before, unless something
-//! was lost since. Healing begins there, and clients are told, so that a quiet room resumes too.
+//! was lost since. Catching up begins there, and clients are told, so that a quiet room resumes too.
 //!
 //! What must hold: whatever a client is told lies below anything that may yet be found to have been lost, and
 //! all of it was handed to the client before.
@@ -25,7 +25,7 @@ use crate::encode::frame;
 /// not acknowledged is repeated until its deadline, and a leader may be elected in that time.
 pub(super) const SAFE_AFTER_TICKS: u64 = ELECTION_MAX.as_secs() + (DEADLINE_MS / 1_000).unsigned_abs() + 1;
 
-/// A shard's surely heard position.
+/// A shard's surely received position.
 #[derive(Debug, Default)]
 pub(crate) struct SafePosition {
     epoch: Option<u64>,
@@ -36,7 +36,7 @@ pub(crate) struct SafePosition {
 }
 
 impl SafePosition {
-    /// At a tick, with nothing waiting to be heard: everything up to `seq` is applied.
+    /// At a tick, with nothing waiting to be received: everything up to `seq` is applied.
     pub(crate) fn note_applied(&mut self, seq: u64) {
         self.ticks += 1;
         if self.pending.back().is_none_or(|(_, last)| *last < seq) {

@@ -1,4 +1,4 @@
-//! Who is in a room, folded from the log: what clients see is one join and one leave a person,
+//! Merges the log's joins and leaves of a room into who is present: clients see one join and one leave for a person,
 //! however many sockets, tabs and nodes they have.
 //!
 //! Each process that holds sockets says of its own people whether they are there, under its
@@ -14,13 +14,13 @@ use std::{
 use protocol::{id::UserId, socket::push::PresencePush};
 use tokio::time::Instant;
 
-/// Above that many people they are counted, not named.
+/// Above this number of people they are counted, not named.
 const NAMED_MAX: usize = 1_000;
-/// Below that many they are named again.
+/// Below this number they are named again.
 const NAMED_AGAIN_BELOW: usize = 800;
-/// In a complete fold a leave is remembered that long, so that an older join that comes later does not undo it.
+/// In a complete map a leave is remembered that long, so that an older join that comes later does not undo it.
 const LEAVE_KEPT_FOR: Duration = Duration::from_secs(60);
-/// That many leaves are remembered in a fold that is not complete.
+/// That many leaves are remembered in a map that is not complete.
 const LEAVES_MAX: usize = 10_000;
 
 struct ProcessEntry {
@@ -37,7 +37,7 @@ pub(crate) struct PresenceMap {
     present: BTreeSet<UserId>,
     /// It began with everyone who was there.
     is_complete: bool,
-    /// Leaves up to this event may be forgotten: the snapshot that completes the fold has to reach up to there.
+    /// Leaves up to this event may be forgotten: the snapshot that completes the map has to reach up to there.
     leaves_forgotten_up_to: u64,
     is_crowd: bool,
     /// Who came and went untold.
@@ -75,7 +75,7 @@ impl PresenceMap {
         !self.is_crowd
     }
 
-    /// Everyone who was there at the beginning has been heard.
+    /// The snapshot of those who were present at the beginning was merged.
     pub(crate) fn mark_complete(&mut self) {
         self.is_complete = true;
         self.cached_answer = None;
@@ -106,13 +106,13 @@ impl PresenceMap {
         (joined + left > 0).then_some(PresencePush { count: self.present.len(), joined, left })
     }
 
-    /// Up to which event a snapshot has to reach, at least, to complete the fold.
+    /// Up to which event a snapshot has to reach, at least, to complete the map.
     pub(crate) const fn leaves_forgotten_up_to(&self) -> u64 {
         self.leaves_forgotten_up_to
     }
 
     /// Forgets leaves that are long over; `last` is the room's last event. Until everyone who was there at the
-    /// beginning has been heard none is: however long that takes, a join from before a leave may come after it.
+    /// beginning has been merged none is: however long that takes, a join from before a leave may come after it.
     /// Where they are too many all are forgotten, and the snapshot has to contain them.
     pub(crate) fn forget_old_leaves(&mut self, last: u64) {
         if !self.is_complete {
@@ -216,7 +216,7 @@ mod tests {
     /// A word of the log: on whom, of which node, whether they are there, and whether long passes after it.
     type Said = (usize, u64, bool, bool);
 
-    /// Hears those words of the log whose places are given.
+    /// Receives those words of the log whose places are given.
     async fn apply_range(presence_map: &mut PresenceMap, log: &[Said], places: std::ops::Range<usize>) {
         for place in places {
             let (n, node, present, is_long) = log[place];

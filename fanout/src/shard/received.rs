@@ -1,17 +1,17 @@
-//! Which events of a shard were heard, above the position up to which all of them surely were.
+//! Remembers which events of a shard were received, above the position up to which all were received for sure.
 //!
-//! What must hold: an event that was not heard is never taken for one that was. An event is one bit; above a
-//! bound the oldest bits are forgotten, and their events count as not heard.
+//! What must hold: an event that was not received is never taken for one that was. An event is one bit; above a
+//! bound the oldest bits are forgotten, and their events count as not received.
 
 use std::collections::VecDeque;
 
 /// The most words of 64 events: 256 KiB, far more than a shard stores before its position moves on.
 const WORDS_MAX: usize = 1 << 15;
 
-/// The events that were heard, by their sequences.
+/// The events that were received, by their sequences.
 #[derive(Debug, Default)]
 pub(super) struct ReceivedSet {
-    /// Everything up to here was heard.
+    /// Everything up to here was received.
     complete_up_to: u64,
     /// The first bit is that of the event after this.
     base: u64,
@@ -19,12 +19,12 @@ pub(super) struct ReceivedSet {
 }
 
 impl ReceivedSet {
-    /// Forgets everything: from now on all events up to `sure` count as heard, and no others.
+    /// Forgets everything: from now on all events up to `sure` count as received, and no others.
     pub(super) fn reset(&mut self, complete_up_to: u64) {
         *self = Self { complete_up_to, base: complete_up_to, bits: VecDeque::new() };
     }
 
-    /// Everything up to `sure` was heard: nothing of it need be remembered one by one.
+    /// Everything up to `sure` was received: nothing of it need be remembered one by one.
     pub(super) fn mark_complete_up_to(&mut self, complete_up_to: u64) {
         self.complete_up_to = self.complete_up_to.max(complete_up_to);
         while self.base + 64 <= self.complete_up_to && self.bits.pop_front().is_some() {
@@ -35,7 +35,7 @@ impl ReceivedSet {
         }
     }
 
-    /// An event was heard.
+    /// An event was received.
     pub(super) fn insert(&mut self, seq: u64) {
         let Some((word, bit)) = self.word_and_bit(seq) else { return };
         match self.bits.get_mut(word) {
@@ -44,7 +44,7 @@ impl ReceivedSet {
         }
     }
 
-    /// Whether an event was heard. False also where that is not known any more.
+    /// Whether an event was received. False also where that is not known any more.
     pub(super) fn contains(&self, seq: u64) -> bool {
         let is_set = |(word, bit)| self.bits.get(word).is_some_and(|bits| bits & bit != 0);
         seq <= self.complete_up_to || self.word_and_bit(seq).is_some_and(is_set)

@@ -83,7 +83,7 @@ pub(super) struct FinishedReplay {
 }
 
 impl ShardTask {
-    /// Begins a read of a channel for the followers that wait for it, or queues it where enough reads run. Does
+    /// Begins a read of a channel for the subscribers that wait for it, or queues it where enough reads run. Does
     /// nothing where the channel is read or queued already.
     pub(super) fn request_replay(&mut self, channel: &Channel) {
         let Some(channel_state) = self.open_channel_mut(channel) else { return };
@@ -99,7 +99,7 @@ impl ShardTask {
         }
     }
 
-    /// Begins a read from what the follower furthest behind has.
+    /// Begins a read from what the subscriber furthest behind has.
     fn start_replay(&mut self, channel: &Channel) {
         let Some(channel_state) = self.open_channel_mut(channel) else { return };
         let Some(since) =
@@ -131,7 +131,7 @@ impl ShardTask {
         }
     }
 
-    /// Takes the result of a read, admits the followers that it decides about, and reads again for the others.
+    /// Takes the result of a read, admits the subscribers that it decides about, and reads again for the others.
     pub(super) fn finish_replay(&mut self, channel: &Channel, replay: FinishedReplay) {
         self.start_waiting_replays();
         let FinishedReplay { request: asked, outcome: found } = replay;
@@ -274,7 +274,7 @@ mod tests {
         Channel::Room(RoomId(1))
     }
 
-    /// A shard that hears a room from event 10 on, and has heard 11 and 12.
+    /// A shard that receives a room from event 10 on, and has received 11 and 12.
     async fn task() -> ShardTask {
         let (mut task, _) = bench::shard_task().await;
         let metrics = task.metrics.clone();

@@ -1,4 +1,4 @@
-//! The recent events of a channel, as the frames that were pushed.
+//! Keeps the recent events of a channel, as the frames that were pushed.
 //!
 //! What must hold: the ring has every event of its channel in (base, last] that a resume repeats,
 //! so a client that has everything up to `base` or later can resume from the ring alone.

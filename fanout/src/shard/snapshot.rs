@@ -1,7 +1,7 @@
-//! Who is in a room when its first socket joins: read from Postgres, by api, once Postgres has every event up to the
-//! barrier. The log is not read for it: a node that opens many rooms would read it once for each.
+//! Reads who is in a room when its first socket joins: from Postgres, through api, once Postgres has every event up to
+//! the barrier. The log is not read for it: a node that opens many rooms would read it once for each.
 //!
-//! Joins and leaves of processes may be merged in any order, so those that come meanwhile need not wait.
+//! Joins and leaves of processes may be merged in any order, so those that arrive meanwhile need not wait.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub(super) async fn read_participants(
 ) -> anyhow::Result<Vec<SnapshotEntry>> {
     let shard = Channel::Room(room).shard(context.shards);
     let is_applied = context.applied.wait(shard, upto, APPLIED_TIMEOUT).await;
-    // A node that has heard nothing of a persister yet asks: Postgres may have all of it while no persister runs.
+    // A node that has received nothing of a persister yet asks: Postgres may have all of it while no persister runs.
     if let Some(applied) = context.applied.current(shard).filter(|_| !is_applied) {
         bail!("Postgres has the room's shard up to {}, and not yet up to {upto}", applied.seq);
     }

@@ -1,4 +1,4 @@
-//! A socket that asks to follow a channel, and where it begins.
+//! Describes a socket's request to subscribe to a channel, and where its subscription begins.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::outbox::Outbox;
 
-/// Makes the frame that answers a follower, once it is known where it begins.
+/// Makes the frame that answers a subscriber, once it is known where it begins.
 pub(crate) type AnswerFn = Box<dyn FnOnce(&SubscriptionStart) -> Bytes + Send>;
 
 /// A socket that asks to follow a channel.
@@ -27,7 +27,7 @@ pub(crate) struct SubscribeRequest {
     pub(crate) epoch: Option<u64>,
     /// The right that api has granted, where the channel is a room's or a team's.
     pub(crate) grant: Option<AccessGrant>,
-    /// Its answer, pushed before all events. `None` for a guard: it is pushed nothing, and is only
+    /// Its answer, pushed before all events. `None` for a watcher: it is pushed nothing, and is only
     /// closed when its right ends.
     pub(crate) answer: Option<AnswerFn>,
     /// Resolves with true once it follows, with false where its right is over. Dropped where the channel can't be
@@ -36,7 +36,7 @@ pub(crate) struct SubscribeRequest {
 }
 
 impl SubscribeRequest {
-    /// Whether that socket asked for it in a frame up to `frame`, as a guard or not.
+    /// Whether that socket asked for it in a frame up to `frame`, as a watcher or not.
     pub(crate) fn is_from(&self, socket_id: u64, frame_number: u64, is_watcher: bool) -> bool {
         self.socket_id == socket_id
             && self.frame_number <= frame_number
@@ -54,7 +54,7 @@ impl SubscribeRequest {
     }
 }
 
-/// Where a follower begins.
+/// Where a subscriber begins.
 #[derive(Clone, Debug)]
 pub(crate) struct SubscriptionStart {
     /// Index of the channel's shard in lists of all shards.

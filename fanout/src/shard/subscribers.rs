@@ -1,4 +1,5 @@
-//! The sockets of one channel: those that are pushed its events, and those that only guard a right.
+//! Holds the sockets of one channel: subscribers, which are pushed its events, and watchers, which are only closed when
+//! their right ends.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,19 +14,19 @@ use crate::{
     outbox::Outbox,
 };
 
-/// A socket, and by what right it is here.
+/// A socket in the channel, with its right.
 pub(super) struct Subscriber {
     pub(super) outbox: Arc<Outbox>,
-    /// Which of its frames asked.
+    /// Number of the socket's frame that asked.
     pub(super) frame_number: u64,
     pub(super) caller: Caller,
-    /// Its right was granted as of this event.
+    /// The event as of which its right was granted.
     pub(super) granted_as_of: u64,
     /// The client has everything up to here already.
     pub(super) after_seq: u64,
 }
 
-/// An event that all followers get next, or all sockets of one person.
+/// An event that all subscribers get next, or all sockets of one person.
 pub(super) struct OutgoingFrame {
     pub(super) seq: u64,
     pub(super) encoded: EncodedEvent,
@@ -33,7 +34,7 @@ pub(super) struct OutgoingFrame {
 }
 
 impl OutgoingFrame {
-    /// What this one is to be sent of it.
+    /// What one socket is sent of it.
     fn frame_for(&self, member: &Subscriber) -> Option<&Bytes> {
         let concerns = self.only_for.as_ref().is_none_or(|user| *user == member.caller.user);
         let is_new = self.seq > member.after_seq;
@@ -41,7 +42,7 @@ impl OutgoingFrame {
     }
 }
 
-/// What was sent.
+/// Counts of what was sent.
 #[derive(Default)]
 pub(super) struct FlushResult {
     pub(super) frames: usize,
@@ -62,19 +63,19 @@ pub(super) struct Subscribers {
 }
 
 impl Subscribers {
-    /// A socket is pushed the channel's events from now on.
+    /// Adds a subscriber.
     pub(super) fn add(&mut self, socket_id: u64, member: Subscriber) {
         self.has_match_format |= member.outbox.format() == PushFormat::Match;
         self.has_deflated_format |= member.outbox.format() == PushFormat::Deflated;
         self.subscribers.insert(socket_id, member);
     }
 
-    /// A socket is told when its right ends.
+    /// Adds a watcher.
     pub(super) fn add_access_watcher(&mut self, socket_id: u64, member: Subscriber) {
         self.access_watchers.insert(socket_id, member);
     }
 
-    /// A socket is not here any more by what its frames up to that one had asked; as a guard, or as one
+    /// A socket is not here any more by what its frames up to that one had asked; as a watcher, or as one
     /// that is pushed to.
     pub(super) fn remove(&mut self, socket_id: u64, frame_number: u64, is_watcher: bool) {
         let sockets = if is_watcher { &mut self.access_watchers } else { &mut self.subscribers };
@@ -113,14 +114,14 @@ impl Subscribers {
         }
     }
 
-    /// This is sent next, with all that is.
+    /// Queues a frame for the next flush.
     pub(super) fn queue(&mut self, next: OutgoingFrame) {
         if !self.subscribers.is_empty() {
             self.outgoing.push(next);
         }
     }
 
-    /// Sends each what it gets of what is next, all at once.
+    /// Sends the queued frames to each subscriber, in one write.
     pub(super) fn flush(&mut self) -> FlushResult {
         let mut sent = FlushResult::default();
         let next = std::mem::take(&mut self.outgoing);
@@ -155,7 +156,7 @@ impl Subscribers {
         before - self.subscribers.len()
     }
 
-    /// Pushes what is not stored.
+    /// Pushes a frame that is not stored.
     pub(super) fn push_unstored(&self, frame: &Bytes) {
         for member in self.subscribers.values() {
             member.outbox.push_unstored(frame);
@@ -184,7 +185,7 @@ impl Subscribers {
             .collect()
     }
 
-    /// All sockets.
+    /// The outboxes of all subscribers.
     pub(super) fn outboxes(&self) -> impl Iterator<Item = &Arc<Outbox>> {
         self.subscribers.values().chain(self.access_watchers.values()).map(|member| &member.outbox)
     }

@@ -113,7 +113,8 @@ impl ShardTask {
         Ok(())
     }
 
-    /// Takes the live messages that have arrived, up to [`EVENTS_PER_PASS_MAX`]; none during a healing. True where none is left.
+    /// Takes the live messages that have arrived, up to [`EVENTS_PER_PASS_MAX`]; none during a catch-up. True where
+    /// none is left.
     fn fill_inbox(&mut self) -> bool {
         while self.catch_up.is_none() && self.inbox.len() < EVENTS_PER_PASS_MAX {
             match unconstrained(self.live_messages.next()).now_or_never() {
@@ -124,7 +125,7 @@ impl ShardTask {
         false
     }
 
-    /// Handles the messages that were taken, unless a healing is under way. Their frames are sent by the next flush.
+    /// Handles the messages that were taken, unless a catch-up is under way. Their frames are sent by the next flush.
     pub(super) fn process_inbox(&mut self) {
         while self.catch_up.is_none()
             && let Some(live) = self.inbox.pop_front()
@@ -149,7 +150,7 @@ impl ShardTask {
             LossSignal::SlowConsumer => {
                 self.start_catch_up("slow_consumer", None);
                 if self.catch_up.is_some() {
-                    // The log has these messages. Kept, they would fill the subscription until the healing is over,
+                    // The log has these messages. Kept, they would fill the subscription until the catch-up is over,
                     // and so cause the next one.
                     self.discard_unprocessed();
                 }
@@ -182,7 +183,7 @@ impl ShardTask {
         }
         self.catch_up_for_evictions();
         if self.catch_up.is_none() {
-            // Everything up to this position was sent. During a healing it may lie further back than the last one.
+            // Everything up to this position was sent. During a catch-up it may lie further back than the last one.
             self.context.positions.set(self.shard, &self.position);
         }
         self.channels.retain(|_, entry| !matches!(entry, ChannelEntry::Open(channel_state) if channel_state.is_idle_timed_out()));

@@ -1,4 +1,4 @@
-//! Slow work of a shard, each piece in a task of its own: the shard's task decides, and this asks or reads.
+//! Runs the slow work of a shard, each piece in a task of its own: the shard's task decides, work asks or reads.
 //!
 //! What must hold: each piece of work that the shard waits for reports its end, also where it panics.
 
@@ -34,9 +34,9 @@ pub(super) enum Work {
     OpenWildcard,
     /// Ask who was in a room up to an event.
     Snapshot { room: RoomId, upto: u64 },
-    /// Ask where the stream ends, for a follower that claims to have later events than this node.
+    /// Ask where the stream ends, for a subscriber that claims to have later events than this node.
     StreamEnd { channel: Channel, request: SubscribeRequest },
-    /// Read older events of a channel for followers that resume.
+    /// Read older events of a channel for subscribers that resume.
     Replay { channel: Channel, request: ReplayRequest },
     /// Read the shard's events after the first that may be lost.
     CatchUp(catch_up::CatchUpRange),
@@ -83,7 +83,7 @@ impl Work {
             Self::Confirm { channel, .. } => {
                 Some(WorkResult::Confirmed { channel: channel.clone(), result: None })
             }
-            // A barrier's follower is dropped with it: its session answers that the channel can't be followed now.
+            // A barrier's subscriber is dropped with it: its session answers that the channel can't be followed now.
             Self::StreamEnd { .. } | Self::PublishLogEnd(_) => None,
         }
     }

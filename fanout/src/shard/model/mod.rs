@@ -35,7 +35,7 @@ enum Incident {
     Disconnect,
     /// It is back.
     Reconnect,
-    /// The task hears what has come.
+    /// The task receives what has come.
     Receive,
     /// A piece of work is done.
     Work(usize),

@@ -151,7 +151,7 @@ impl World {
                 return;
             }
             Loss::SlowConsumer => {
-                // Nobody but the task hears it.
+                // Nobody but the task receives it.
                 let _ = self.loss_sources.events.send(NatsEvent::SlowConsumer);
                 return;
             }
@@ -187,7 +187,7 @@ impl World {
 
     fn disconnect(&mut self) {
         if std::mem::take(&mut self.is_connected) {
-            // Nobody but the task hears it.
+            // Nobody but the task receives it.
             let _ = self.loss_sources.events.send(NatsEvent::Disconnected);
         }
         self.is_elected = false;
