@@ -1,4 +1,4 @@
-//! What an api node is told when it starts.
+//! Reads the configuration of an api node.
 
 use std::net::SocketAddr;
 

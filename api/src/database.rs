@@ -1,4 +1,4 @@
-//! Connections to Postgres, for reads: a server that is gone without a word costs a moment, not a connection.
+//! Lends connections to Postgres for reads: a server that is gone without a word costs a moment, not a connection.
 //!
 //! What must hold: no query waits longer than [`QUERY_TIMEOUT`], and a connection is used again only once its last
 //! answer has been read to the end: whatever was not answered in time, or was given up by its asker, is closed.

@@ -1,4 +1,4 @@
-//! How much a person, an address or a room may ask of a node.
+//! Limits how much a person, an address or a room may ask of a node.
 //!
 //! What must hold: a request that a limit refuses has changed nothing. The host application, whose tokens say
 //! `is_admin`, is not counted by person.

@@ -1,4 +1,4 @@
-//! The program `roomcast-api`: one api node.
+//! Runs `roomcast-api`: one api node.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Answers end before they get larger than their way to the client allows.
+//! Ends pages of answers before they are larger than the way to the client allows.
 //!
 //! What must hold: entries are counted as they are encoded, since escaping makes up to six bytes of one
 //! character. A page that ends early says where to go on; an entry that does not fit even alone is refused with

@@ -1,4 +1,4 @@
-//! Pictures: looked at before they are kept, without what follows their end, and never changed after.
+//! Stores pictures: checked before they are kept, without bytes behind their end, and never changed after.
 //!
 //! What must hold: what is kept was decoded whole, by whatever name and type it came; what decoding takes is
 //! bounded, however many ask; a name is random, so whoever has it was given it.

@@ -1,4 +1,4 @@
-//! What fanout asks, answered: a NATS micro service, so that `nats service ls` shows the nodes.
+//! Answers the requests of fan-out nodes, as a NATS micro service: `nats service ls` shows the api nodes.
 //!
 //! What must hold: a request past its expiry does nothing, since its asker has given up and told
 //! the client so. A node that stops answers every request that the broker routed to it.

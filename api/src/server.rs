@@ -1,4 +1,4 @@
-//! The HTTP surface: the dialects' routes behind the bounds that all share.
+//! Serves HTTP: the dialects' routes behind the bounds that all share.
 
 use std::panic::AssertUnwindSafe;
 

@@ -1,4 +1,4 @@
-//! `roomcast doctor`: checks what Roomcast needs, one line each, with what to do where it fails.
+//! Implements `roomcast doctor`: checks what Roomcast needs, one line each, with what to do where it fails.
 //!
 //! What must hold: it changes nothing, waits a bounded time for each answer, and prints no secret.
 

@@ -1,4 +1,4 @@
-//! `roomcast`: the one-machine program, and the tools of whoever runs it.
+//! Runs `roomcast`: the one-machine program, and the tools of operators.
 //!
 //! What must hold: it adds nothing to what api, fanout and persister do, it only starts them together.
 

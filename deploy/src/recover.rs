@@ -1,4 +1,4 @@
-//! `roomcast recover`: brings log and Postgres together again where only a person can decide it.
+//! Implements `roomcast recover`: brings log and Postgres together again where only a person can decide it.
 //!
 //! What must hold: it prints one line a shard, and changes only what the persister refuses to go on with.
 

@@ -1,4 +1,4 @@
-//! `roomcast replay-rejected`: applies what an older persister has rejected and this version understands.
+//! Implements `roomcast replay-rejected`: applies what an older persister has rejected and this version understands.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `roomcast token`: signs a token with the secret of this machine, to try things and for tests.
+//! Implements `roomcast token`: signs a token with the secret of this machine, to try things and for tests.
 
 use std::{path::PathBuf, process::ExitCode};
 

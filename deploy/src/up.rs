@@ -1,4 +1,4 @@
-//! `roomcast up`: the three services in one process, their routers and the admin router on one port.
+//! Implements `roomcast up`: the three services in one process, their routers and the admin router on one port.
 //!
 //! What must hold: on the port of clients, metrics are for this machine alone. Each service keeps its own broker user and
 //! database role, so that what one may not do is refused here as it is in a cluster. Their own flags are read from the

@@ -1,4 +1,4 @@
-//! Accepting a socket: origin and token are checked before the upgrade.
+//! Accepts sockets: origin and token are checked before the upgrade.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Asking api: one question, at most two tries, one deadline.
+//! Asks api: one question, at most two attempts, one deadline.
 //!
 //! What must hold: the second try carries the same key, so that an action is done once however
 //! often it is asked for; and after the deadline api does nothing any more. An action whose first try was

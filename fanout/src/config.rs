@@ -1,4 +1,4 @@
-//! What a fan-out node is told when it starts.
+//! Reads the configuration of a fan-out node.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Stopping without losing anyone: sockets are told to come back elsewhere, in batches.
+//! Stops a node without losing anyone: sockets are told to come back elsewhere, in batches.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The opening handshake of a socket: what a client must send (RFC 6455, section 4.2.1), and what it is answered.
+//! Checks and answers the opening handshake of a socket (RFC 6455, section 4.2).
 
 use axum::{
     body::HttpBody as _,

@@ -1,4 +1,4 @@
-//! How much an address, a person or a socket may ask of a node.
+//! Limits how much an address, a person or a socket may ask of a node.
 //!
 //! What must hold: who is refused by a limit has changed nothing. The host application, whose tokens say
 //! `is_admin`, is not counted by person or by socket.

@@ -1,4 +1,4 @@
-//! The program `roomcast-fanout`: one fan-out node.
+//! Runs `roomcast-fanout`: one fan-out node.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What all sockets of a node share.
+//! Holds what all sockets of a node share.
 
 use std::{
     sync::{

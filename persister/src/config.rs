@@ -1,4 +1,4 @@
-//! Configuration of the persister, by flags and the environment.
+//! Reads the persister's configuration.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Which shards this process writes: those whose advisory locks its one lock session holds.
+//! Decides which shards this process writes: those whose advisory locks its one lock session holds.
 //!
 //! The locks save work, no more: the compare-and-set of the watermark alone keeps two writers
 //! apart. So a lock may be lost late, and work may go on for a moment after. A shard that can't go

@@ -1,4 +1,4 @@
-//! The persister: the only writer of Postgres, and the owner of the log's streams.
+//! persister writes the log to Postgres, as its only writer, and owns the log's streams.
 //!
 //! Each shard is read in order and written in batches; the watermark moves in the transaction of
 //! the rows, so each event applies exactly once, whoever dies when. It talks to no client.

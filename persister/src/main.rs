@@ -1,4 +1,4 @@
-//! `roomcast-persister`: the persister as a process of its own.
+//! Runs `roomcast-persister`: the persister as a process of its own.
 
 use std::process::ExitCode;
 

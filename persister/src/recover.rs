@@ -1,4 +1,4 @@
-//! `roomcast recover`: what only a person can decide where the log and Postgres disagree.
+//! Implements `roomcast recover`: what only a person can decide where the log and Postgres disagree.
 //!
 //! What must hold: a shard is changed only while its lock is held, and as it is found then; Postgres
 //! first, so that wherever this stops it can be run again, with no id given twice. What the log is

@@ -1,4 +1,4 @@
-//! Migrations: run once at start, as the owner of the tables where there is such a role.
+//! Runs migrations once at start, as the owner of the tables where there is such a role.
 //!
 //! What must hold: persisters of two versions work on one database. So a migration only adds, a released
 //! one never changes, and a persister starts on tables of a later version. A migration that breaks older programs

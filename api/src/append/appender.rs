@@ -1,4 +1,4 @@
-//! Appending to the log: once, or a clear word that it is not known.
+//! Appends events to the log: once, or with a clear answer that the outcome is not known.
 //!
 //! What must hold: an answer of success means stored; "not stored" means it never will be; a
 //! retry goes under the same message id, so nothing is stored twice.

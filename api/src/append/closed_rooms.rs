@@ -1,4 +1,4 @@
-//! Rooms that were closed a short time ago, as heard on a connection that appends.
+//! Remembers rooms that were closed a short time ago, as received on a connection that appends.
 //!
 //! What must hold: a stream's leader sends the live copy of a closing before it acknowledges what it stores behind
 //! it. Both come on the same connection and in that order, so once an acknowledgement is read, the closing has been

@@ -1,4 +1,4 @@
-//! The connections that appends go over.
+//! Keeps the broker connections that appends go over.
 //!
 //! What must hold: what a lost connection had queued dies with it, else a message could be stored minutes
 //! after its sender was told that it was not. And a single broker that was started anew is appended to

@@ -1,4 +1,4 @@
-//! What an append is called: a retry under the same name is stored once.
+//! Makes the message id of an append: a retry under the same id is stored once.
 //!
 //! What must hold: no two requests share a name, however their parts are cut.
 

@@ -1,4 +1,4 @@
-//! What an acknowledged append has led to.
+//! Describes what an acknowledged append has led to.
 //!
 //! What must hold: the broker acknowledges a repeated message id with the place of the event that it stored
 //! first, whatever the repeated one says. Such an answer is no success before both were compared, so its place

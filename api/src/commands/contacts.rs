@@ -1,4 +1,4 @@
-//! What a person's contacts are told: that their camera or their description is another one.
+//! Notifies a person's contacts that their camera or their description has changed.
 //!
 //! The event is stored once, in the person's own channel; the copies for contacts are live only. Who misses
 //! one reads it with the rooms. A copy never fails what it tells of.

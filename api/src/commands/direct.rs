@@ -1,4 +1,4 @@
-//! Direct rooms: two people who talk, of which there is one for each pair.
+//! Handles direct rooms: one room for each pair of two people who talk.
 //!
 //! What is written here is waited for, up to a second; where Postgres has not got it by then, the answer
 //! contains it all the same, as far as it is the answer.

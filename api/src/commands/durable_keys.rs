@@ -1,4 +1,4 @@
-//! Keys that hold for ever: UUIDv7, which carry the moment they were made.
+//! Makes keys that are UUIDv7 hold for ever: they carry the moment they were made.
 //!
 //! The broker knows a message id for a minute. A key of a moment ago is within that: it costs nothing. For an
 //! older one Postgres is asked first, once it has all that the log has of the room. What must hold: of one key no

@@ -1,4 +1,4 @@
-//! Invitations: made by who manages a room, answered by whom they ask.
+//! Invites people to rooms, and takes their answers.
 //!
 //! What must hold: the effect of a yes comes before its note. A request that died between them is
 //! completed by the same request again, and nobody has accepted who was not let in. Who is put out does

@@ -1,4 +1,4 @@
-//! Match rooms: rooms of two people that the host application makes.
+//! Handles match rooms: rooms of two people that the host application makes.
 //!
 //! What must hold: the log holds each message in the form in which match sockets are pushed it, with people and room, so
 //! that a push needs no look-up and a replay equals what was live. Descriptions of the two people may be a few seconds

@@ -1,4 +1,4 @@
-//! Members of rooms, and people who are in a room.
+//! Adds and removes members of rooms, and lists who is in a room.
 
 use protocol::{
     caller::Caller,

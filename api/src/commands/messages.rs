@@ -1,4 +1,4 @@
-//! Messages: send, edit, delete, read.
+//! Sends, edits, deletes and reads messages.
 
 use crate::access;
 use crate::append::{LogPosition, MsgId};

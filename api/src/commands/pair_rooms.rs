@@ -1,4 +1,4 @@
-//! Rooms of two, of which there is one for each pair.
+//! Makes rooms of two people, one for each pair and kind.
 
 use protocol::{
     caller::Caller,

@@ -1,4 +1,4 @@
-//! People: what tokens and the host application say of them, and where they are.
+//! Stores what tokens and the host application say of people, and reads it.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Who is in a room: told by the node that holds their sockets.
+//! Appends joins and leaves, as the fan-out node that holds the sockets reports them.
 
 use crate::append::MsgId;
 use protocol::{

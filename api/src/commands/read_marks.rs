@@ -1,4 +1,4 @@
-//! Read marks: up to where a person has read a room.
+//! Stores read marks: up to where a person has read a room.
 //!
 //! What must hold: a mark never goes back. What sockets say is appended by each node at most once a second
 //! for a person and room, and the last of it always.

@@ -1,4 +1,4 @@
-//! One request of a client: what all of its writes share.
+//! Holds what all writes of one client request share.
 //!
 //! What must hold: nothing of it is appended after its deadline. Once an event of it is stored, a failure is
 //! answered `outcome_unknown`: "not stored" would have the client begin anew and do half of it twice.

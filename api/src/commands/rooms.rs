@@ -1,4 +1,4 @@
-//! Rooms: make, show, list, change, close.
+//! Makes, shows, lists, changes and closes rooms.
 
 use protocol::{
     caller::Caller,

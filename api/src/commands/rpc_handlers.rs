@@ -1,4 +1,4 @@
-//! What a fan-out node asks about its sockets' people.
+//! Answers what fan-out nodes ask about their sockets' people.
 
 use protocol::{
     caller::Caller,

@@ -1,4 +1,4 @@
-//! Full-text search over all that a person may read.
+//! Searches the text of all messages that a person may read.
 //!
 //! What must hold: who was put out of a room finds nothing of it from the moment this node hears of it;
 //! and searches, however slow, leave connections to Postgres for everything else, and to everybody else a turn.

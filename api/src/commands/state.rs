@@ -1,4 +1,4 @@
-//! What all requests of a node share.
+//! Holds what all requests of a node share.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The customer desk: rooms of a visitor and the agents of an organisation.
+//! Handles the customer desk: rooms of a visitor and the agents of an organisation.
 //!
 //! A room's key opens that room alone, for anybody who has the key. What must hold: the id of a visitor without a token
 //! can't stand in a token; a person has one open room for an organisation's product and portfolio; and without the key

@@ -1,4 +1,4 @@
-//! Teams: make, show, list, and who belongs to them.
+//! Makes, shows and lists teams, and changes who belongs to them.
 
 use protocol::{
     caller::Caller,

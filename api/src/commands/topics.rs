@@ -1,4 +1,4 @@
-//! Topics: rooms for everyone, each in a category under a title that no other open one has there.
+//! Handles topics: rooms for everyone, each in a category, with a title that no other open topic there has.
 
 use protocol::{
     caller::Caller,

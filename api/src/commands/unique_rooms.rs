@@ -1,4 +1,4 @@
-//! Rooms of which there is one for each key: for each pair, for each title.
+//! Makes rooms of which there is one for each key, such as a pair or a title.
 //!
 //! The key is the last token of the creation's subject, so the broker can compare: an append counts on
 //! the key's last event that was seen. What must hold: of all who make a room of one key at once, on

@@ -1,4 +1,4 @@
-//! Reading JSON and cursors: every failure names the field.
+//! Reads JSON and cursors from clients: every failure names the field.
 //!
 //! What must hold: only an object is read as one, at any depth; an array of its fields is refused.
 

@@ -1,4 +1,4 @@
-//! The documents that machines read: OpenAPI of every HTTP surface, AsyncAPI of sockets and subjects.
+//! Generates the documents that machines read: OpenAPI of every HTTP surface, AsyncAPI of sockets and subjects.
 //!
 //! What must hold: nothing here is a second list. An operation is what its route and its handler's types say,
 //! a schema is what serde reads or writes.

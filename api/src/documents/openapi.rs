@@ -1,4 +1,4 @@
-//! The OpenAPI document of all HTTP surfaces.
+//! Generates the OpenAPI document of all HTTP surfaces.
 
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,4 @@
-//! A surface's routes: where one is declared, it is documented.
+//! Collects a surface's routes with their documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
 

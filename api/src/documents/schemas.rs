@@ -1,4 +1,4 @@
-//! Schemas of one surface, made from the types that serde reads and writes.
+//! Makes the schemas of one surface from the types that serde reads and writes.
 //!
 //! What must hold: a name stands for one form. What is read and what is written are told apart by serde's
 //! two contracts, and each surface's names begin with its own.

@@ -1,4 +1,4 @@
-//! Decoding pictures, to see that they are such: all of every frame, within bounds of memory and of work.
+//! Decodes pictures to check them: all of every frame, within bounds of memory and of work.
 
 use std::{io::Cursor, panic::AssertUnwindSafe};
 

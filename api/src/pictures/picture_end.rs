@@ -1,4 +1,4 @@
-//! Where a picture ends in its bytes: what follows is no part of it, and might be anything.
+//! Finds where a picture ends in its bytes: what follows is no part of it, and might be anything.
 
 use image::ImageFormat;
 

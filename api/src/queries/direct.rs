@@ -1,4 +1,4 @@
-//! Direct rooms as Postgres has them, with the end of what was said there.
+//! Reads direct rooms, with the last messages there.
 //!
 //! A list of them takes two statements, however many they are.
 

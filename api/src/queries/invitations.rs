@@ -1,4 +1,4 @@
-//! Invitations as Postgres has them.
+//! Reads invitations.
 
 use protocol::{
     clock::Timestamp,

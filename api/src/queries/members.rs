@@ -1,4 +1,4 @@
-//! Members of rooms and teams.
+//! Reads members of rooms and teams.
 
 use protocol::{
     error::Error,

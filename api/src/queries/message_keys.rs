@@ -1,4 +1,4 @@
-//! Messages by the key that their senders gave them.
+//! Reads messages by the keys that their senders gave them.
 
 use protocol::{
     clock::Timestamp,

@@ -1,4 +1,4 @@
-//! Messages as Postgres has them.
+//! Reads messages.
 
 use protocol::{
     clock::Timestamp,

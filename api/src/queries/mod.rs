@@ -1,4 +1,4 @@
-//! The read side: every statement is a SELECT, and each names the shard first.
+//! Reads from Postgres: every statement is a SELECT, and each names the shard first.
 
 pub(crate) mod direct;
 pub(crate) mod invitations;

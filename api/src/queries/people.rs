@@ -1,4 +1,4 @@
-//! People as Postgres has them.
+//! Reads people.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Who is in which room, and who is online, as Postgres has it.
+//! Reads who is in which room, and who is online.
 
 use protocol::{
     error::Error,

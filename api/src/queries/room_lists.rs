@@ -1,4 +1,4 @@
-//! Lists of rooms, the newest first: first the ids of those on a page, by indexes alone, then what is shown of them.
+//! Lists rooms, the newest first: first the ids of a page, by indexes alone, then what is shown of them.
 //!
 //! What must hold: a page reads as many rows as it can show, times the ways in which a person comes to a room, and
 //! the closed rooms between them, up to a bound; however many rooms there are, and whatever the planner knows of the

@@ -1,4 +1,4 @@
-//! Rooms as Postgres has them, seen by one reader.
+//! Reads rooms as one reader sees them.
 
 use std::collections::BTreeSet;
 

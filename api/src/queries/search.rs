@@ -1,4 +1,4 @@
-//! Messages by their words, as far as they are indexed.
+//! Searches messages by their words, as far as they are indexed.
 
 use std::time::Duration;
 

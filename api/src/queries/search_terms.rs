@@ -1,4 +1,4 @@
-//! Links in what people look for.
+//! Splits links in search terms into the words that PostgreSQL indexes.
 //!
 //! PostgreSQL indexes a link as two words: its host, and its path with any punctuation that follows the link in the
 //! text. In a search query it reads the punctuation of a link as operators. So a link is searched for as its host and

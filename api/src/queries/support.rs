@@ -1,4 +1,4 @@
-//! Support rooms as Postgres has them.
+//! Reads support rooms.
 
 use protocol::{
     error::Error,

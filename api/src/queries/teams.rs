@@ -1,4 +1,4 @@
-//! Teams as Postgres has them.
+//! Reads teams.
 
 use std::collections::{HashMap, HashSet};
 

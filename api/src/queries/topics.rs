@@ -1,4 +1,4 @@
-//! Topics as Postgres has them: open ones, by category.
+//! Reads open topics, by category.
 
 use protocol::{
     clock::Timestamp,

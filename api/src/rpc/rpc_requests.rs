@@ -1,4 +1,4 @@
-//! The requests on a subject that the broker routes to this node, one of several.
+//! Receives the requests on a subject that the broker routes to this node, one of several.
 //!
 //! What must hold: once the node is told to stop the broker routes nothing more to it, and what it has routed
 //! until then is heard. So the subscription ends at the broker first, and here only once all of it has come.

@@ -1,4 +1,4 @@
-//! The web pages, for a first look and for reading the documents: everything they need is in this program.
+//! Serves the web pages, for a first look and for reading the documents: this program contains all they need.
 
 use axum::{
     Router,

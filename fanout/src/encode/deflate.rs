@@ -1,4 +1,4 @@
-//! permessage-deflate (RFC 7692), agreed at the handshake, each message by itself.
+//! Negotiates and applies permessage-deflate (RFC 7692), each message by itself.
 //!
 //! What must hold: no message is compressed with what another said, in either direction. So a frame is the
 //! same bytes for every socket and is made once, a socket costs no memory for it, and sizes tell nobody

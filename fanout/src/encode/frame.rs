@@ -1,4 +1,4 @@
-//! WebSocket frames (RFC 6455), as the server reads and writes them.
+//! Reads and writes WebSocket frames (RFC 6455).
 //!
 //! What must hold: a frame made here is the same bytes for every socket, since a server's frames
 //! are not masked. Whatever a client sends, reading it ends in a message or in a close code.

@@ -1,4 +1,4 @@
-//! The push of match sockets: what a message's sender is answered, to everyone in the room.
+//! Encodes pushes of match sockets: the answer to a message's sender, sent to everyone in the room.
 //!
 //! `request_id` is the sender's own; null where the message came by another dialect.
 

@@ -1,4 +1,4 @@
-//! An event becomes one frame per push form, once, for every socket.
+//! Encodes an event into one frame for each push format, once for all sockets.
 
 pub(crate) mod deflate;
 pub(crate) mod event;

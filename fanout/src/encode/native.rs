@@ -1,4 +1,4 @@
-//! The native push: `{"channel": …, "event": …, "id": …, "data": <the stored payload>}`.
+//! Encodes native pushes: `{"channel": …, "event": …, "id": …, "data": <the stored payload>}`.
 //!
 //! The payload is embedded as it is stored, neither parsed nor written anew. Only where the event's
 //! own id belongs into the data, it is spliced in.

@@ -1,4 +1,4 @@
-//! Why this node closes a socket, and what it says then.
+//! Defines why this node closes a socket, and the close frame that says so.
 
 use protocol::socket::CloseCode;
 

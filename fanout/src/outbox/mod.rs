@@ -1,4 +1,4 @@
-//! What is written to one socket, and what waits to be: bounded in bytes.
+//! Writes frames to one socket, and queues, within a bound of bytes, what the socket does not take yet.
 //!
 //! A shard's task hands each of its sockets all that it has received, which is written at once, by one call, from
 //! where it lies: nothing is queued, nobody else is woken for a delivery. Only what a socket does not take

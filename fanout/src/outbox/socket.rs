@@ -1,4 +1,4 @@
-//! The raw socket under a session: reads through a shared buffer, writes many frames at once.
+//! Wraps the raw socket under a session: reads through a shared buffer, writes many frames at once.
 
 use std::{cell::RefCell, io, io::IoSlice, net::Shutdown};
 

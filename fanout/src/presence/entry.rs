@@ -1,4 +1,4 @@
-//! One person in one place: their sockets, what the log was told of them, and what it has to be told next.
+//! Tracks one person in one place: their sockets, what the log has of them, and what is to be appended next.
 //!
 //! What must hold: no leave is said while a socket is open, nor within [`LEAVE_GRACE`] after the last one closed,
 //! unless the person asked to leave.

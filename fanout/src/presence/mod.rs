@@ -1,4 +1,4 @@
-//! The people who are on this node, online and in rooms, and what the log was told of them.
+//! Publishes to the log who is on this node, online and in rooms.
 //!
 //! What must hold: however many sockets a person has here, the log receives one join and one leave a
 //! room, in that order; what it was told follows what is true until it has caught up, however long that

@@ -1,4 +1,4 @@
-//! The people of a node, and in which order the log is told of them.
+//! Holds the people of a node, and orders what is to be appended about them.
 //!
 //! What must hold: a person is in at most one place of one queue, and of nobody two things are on their way
 //! at once. What failed is said again until it is acknowledged, or refused for good.

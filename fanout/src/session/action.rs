@@ -1,4 +1,4 @@
-//! Actions of a socket: api decides each, and this applies what it decides.
+//! Has api decide a socket's actions, and applies what it decides.
 //!
 //! What concerns the socket alone, and what is never stored, is in `local`.
 

@@ -1,4 +1,4 @@
-//! Which of a socket's rooms and channels a frame concerns.
+//! Finds which of a socket's rooms and channels a frame concerns.
 //!
 //! What must hold: what api is told of a socket's rooms does not grow with their number, and is enough to decide as
 //! if it were told all: the room that a frame names, or whether the socket is in none, in one or in several.

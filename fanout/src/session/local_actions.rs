@@ -1,4 +1,4 @@
-//! Actions that no api node need decide: what concerns the socket alone, and what is never stored.
+//! Handles actions that need no api node: those about the socket alone, and those that are never stored.
 //!
 //! `signal` alone asks api first, whether the two may: a yes is kept for a minute.
 

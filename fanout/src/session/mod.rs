@@ -1,4 +1,4 @@
-//! One socket, one task: it reads frames, has their actions decided, and writes what others could not.
+//! Runs one socket in one task: reads frames, has their actions decided, writes what others could not.
 //!
 //! What must hold: at most one action is under way, so a sender's order is kept, and none is begun while more
 //! than half of the outbox's bound waits; what waits leaves in one write; an idle socket holds no buffer.

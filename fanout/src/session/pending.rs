@@ -1,4 +1,4 @@
-//! How a socket begins: it is listed, does what its address asks for, and is upgraded last.
+//! Begins a socket: it is registered, does what its address asks for, and is upgraded last.
 //!
 //! What must hold: whatever is stored after a client was told that it is connected reaches the socket, in the
 //! channel that its address names too. A client that hangs up before that leaves nothing behind.

@@ -1,4 +1,4 @@
-//! Beginning to follow a channel, and ending it.
+//! Begins and ends a socket's subscriptions to channels.
 //!
 //! What must hold: a follow that fails changes nothing of what the socket follows, and leaves nothing of the
 //! socket behind. A socket of one room at a time is answered after the last push of the room it leaves.

@@ -1,4 +1,4 @@
-//! One task a shard: it receives the shard's live events and pushes them to the sockets that follow their channels.
+//! Runs one task for each shard: it receives live events and pushes them to the subscribers of their channels.
 //!
 //! A shard's task owns all of its channels, so nothing here is locked. The task only decides: slow work (requests,
 //! reads of the log) runs in tasks of its own and reports back.

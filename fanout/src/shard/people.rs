@@ -1,4 +1,4 @@
-//! Events that go to every socket of a person, whichever channels these follow.
+//! Pushes events to every socket of a person, whichever channels these follow.
 //!
 //! Each shard subscribes to every such kind of event, for all its people together. What must hold: a socket that
 //! follows the person's channel is pushed a stored event by that channel, any other socket by this module: each once.

@@ -1,4 +1,4 @@
-//! The bounds that all rings of a node share: how long they keep events, and how many bytes they hold together.
+//! Bounds all rings of a node: how long they keep events, and how many bytes they hold together.
 //!
 //! What must hold: however many rooms are busy, the node's rings stay near their bound of bytes. Above it, every ring
 //! keeps its events for a shorter time, and a client that resumes from further back is served from the log.

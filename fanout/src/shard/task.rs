@@ -1,4 +1,4 @@
-//! The steps of a shard's task, one after another.
+//! Runs the steps of a shard's task, one after another.
 //!
 //! What must hold: a step first takes live messages from their subscriptions, then reads all signals of a loss, and
 //! only then handles the messages. So a message that came after a loss is handled only once the loss is known.

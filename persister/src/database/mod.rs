@@ -1,4 +1,4 @@
-//! Database sessions: those that write batches, pooled, and single ones for other work.
+//! Opens database sessions: pooled ones that write batches, and single ones for other work.
 //!
 //! What must hold: a session whose last transaction failed is never used again, every statement has a time-out, and no
 //! message shows the database's address.

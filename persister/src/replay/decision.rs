@@ -1,4 +1,4 @@
-//! Whether a rejected event may still be applied.
+//! Decides whether a rejected event may still be applied.
 //!
 //! What must hold: no effect of a newer event is undone. Where a row says which event changed it last, the
 //! two are compared. Where no row can say it, a person decides: the event stays, with the reason.

@@ -1,4 +1,4 @@
-//! `roomcast replay-rejected`: applies what an older version has rejected and this one understands.
+//! Implements `roomcast replay-rejected`: applies what an older version has rejected and this one understands.
 //!
 //! What must hold: an event is applied at most once, and never against newer events that were applied before
 //! it. So each is applied in one transaction with the mark that it is settled, in the order of its shard;

@@ -1,4 +1,4 @@
-//! One step of indexing: a slice of what a shard's notes say is due, in one transaction.
+//! Indexes one slice of the messages that a shard's notes list, in one transaction.
 
 use std::collections::BTreeMap;
 

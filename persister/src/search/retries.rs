@@ -1,4 +1,4 @@
-//! Slices after a failure: the messages of a slice that failed are taken one by one.
+//! Shrinks slices after a failure: the messages of a slice that failed are indexed one by one.
 //!
 //! What must hold: no message holds up those behind it for ever, and none is skipped because the database was
 //! slow, however long it is.

@@ -1,4 +1,4 @@
-//! Texts as PostgreSQL's parser may get them: cut where it would take time by the square of their length.
+//! Cuts long runs in texts, for which PostgreSQL's parser would take time by the square of their length.
 //!
 //! The parser takes each word as the possible beginning of a host name, a path, a hyphenated word or a comment,
 //! reads on as far as that could go, and steps back where it was none. In `a_a_a_…` each letter makes it read

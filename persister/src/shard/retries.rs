@@ -1,4 +1,4 @@
-//! Earlier failures of a shard's batches, and the smaller batches and single events that they led to.
+//! Remembers failures of a shard's batches, and makes smaller batches of them, down to single events.
 //!
 //! What must hold: no single event stops a shard for ever, and no event is given up for a failure of the
 //! database itself: only failures that the database blamed on nothing else are counted here.

@@ -1,4 +1,4 @@
-//! What `/readyz` and the metrics say of each shard.
+//! Reports each shard to `/readyz` and to the metrics.
 
 use std::{
     collections::BTreeMap,

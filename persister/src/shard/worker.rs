@@ -1,4 +1,4 @@
-//! One shard: read in order, written in batches, for as long as this process leads it.
+//! Runs one shard: reads it in order and writes it in batches, for as long as this process leads it.
 //!
 //! What must hold: reading begins right after the watermark, and after any doubt about what was
 //! written the watermark is read again. Work ends between batches, never inside one.

@@ -1,4 +1,4 @@
-//! Taking out of the log what Postgres has: the old, and as much more as keeps it half empty.
+//! Trims from the log what Postgres has: the old, and as much more as keeps the stream half empty.
 //!
 //! What must hold: nothing goes that Postgres has not got, nor that is so young that its message
 //! id must still be known. Nothing is remembered: each round asks the log for its own times.

@@ -1,4 +1,4 @@
-//! Up to where Postgres has what the log has, as the persister says it.
+//! Tracks how far Postgres has the log, by the persister's notices.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! How far a process has seen a log to reach: further than Postgres knows while that is down.
+//! Tracks the last event that a process has seen in a log: it may be later than what Postgres knows.
 //!
 //! What must hold: it counts within the epoch in which it was seen, and in no other.
 

@@ -1,4 +1,4 @@
-//! Reading a stream in order, for as long as it takes.
+//! Reads a stream in order, for as long as it takes.
 //!
 //! What must hold: nothing is skipped in silence. Each message's place in the consumer is
 //! checked, a reader that lost its consumer opens another one after the last message it gave, and

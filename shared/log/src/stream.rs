@@ -1,4 +1,4 @@
-//! What a stream says of itself, and single reads from its leader.
+//! Reads a stream's state and single events from its leader.
 
 use std::{fmt, str::FromStr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Wall-clock time as events carry it. Order is by id alone; a timestamp only informs.
+//! Defines wall-clock time as events carry it. Order is by id alone; a timestamp only informs.
 
 use std::{borrow::Cow, fmt};
 

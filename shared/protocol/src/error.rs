@@ -1,4 +1,4 @@
-//! One closed set of error codes. Every surface maps it once to its own form.
+//! Defines the closed set of error codes. Every surface maps it once to its own form.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Who and what: the ids that name people, rooms, teams, messages and shards.
+//! Defines the ids of people, rooms, teams, messages and shards.
 //!
 //! Ids of rooms, teams and messages are sequences of a stream: dense, from 1, below 2^53, so that
 //! every JSON reader holds them exactly. A user id is text and belongs to the host application.

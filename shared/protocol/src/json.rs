@@ -1,4 +1,4 @@
-//! JSON objects from outside.
+//! Reads JSON objects from outside, and nothing else in their place.
 //!
 //! A derived reader takes an array for an object, with its fields by position: of what others send, none is one.
 

@@ -1,4 +1,4 @@
-//! What fanout asks of api, as JSON over the broker's request and reply.
+//! Defines what fanout asks of api, as JSON over the broker's request and reply.
 //!
 //! fanout forwards a socket's frame as it came; api decides, and answers with the one effect the
 //! frame has on the socket. What must hold: past `expires_at` api does nothing, since the asker

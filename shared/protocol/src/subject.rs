@@ -1,4 +1,4 @@
-//! Every subject and stream name of Roomcast is spelled here, and nowhere else.
+//! Spells every subject and stream name of Roomcast; no other file does.
 //!
 //! `chat.<shard>.<kind>.<id>.<event>[.<key>]` is what api appends; the broker republishes it, once
 //! stored, as `live.<shard>.<kind>.<id>.<event>[.<key>]`. What must hold: no id yields a token with

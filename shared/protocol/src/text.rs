@@ -1,4 +1,4 @@
-//! Limits on what people write. Lengths are in characters, as people count them.
+//! Limits the texts that people write. Lengths are in characters, as people count them.
 //!
 //! U+0000 is refused everywhere: it is valid JSON, and Postgres can't hold it.
 

@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz` and `/readyz`: the same on every service.
+//! Serves `/metrics`, `/healthz` and `/readyz`: the same on every service.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Configuration by flags and environment: the parts that several services have.
+//! Reads configuration from flags and environment: the parts that several services have.
 //!
 //! What must hold: a bad value is one line that names the variable; a secret is never shown.
 

@@ -1,4 +1,4 @@
-//! Starting and stopping: a soft stop, a deadline, a hard stop, and an exit code that says which.
+//! Starts and stops a service: a soft stop, a deadline, a hard stop, and an exit code that says which.
 //!
 //! What must hold: a task that fails or panics stops its process; nothing waits for ever.
 

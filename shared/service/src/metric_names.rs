@@ -1,4 +1,4 @@
-//! Every metric of Roomcast by name, with its kind, unit and labels. Label values come from closed sets.
+//! Lists every metric of Roomcast by name, with its kind, unit and labels. Label values come from closed sets.
 //!
 //! What must hold: what is said of a metric here is what `/metrics` says of it.
 

@@ -1,4 +1,4 @@
-//! Connecting to the broker: one user a service, each with an inbox of its own.
+//! Connects to the broker: each service as a user of its own, with an inbox of its own.
 
 mod losses;
 

@@ -1,4 +1,4 @@
-//! Which web pages may use the service: the `Origin` of a request, against the host that it asks.
+//! Decides which web pages may use the service: the `Origin` of a request, against the host that it asks.
 //!
 //! What must hold: a name that nobody configured is no origin of ours, though a request asks that very host: any
 //! page can have its name bound to our address (DNS rebinding). An address, or `localhost`, can't be bound.

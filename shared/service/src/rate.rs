@@ -1,4 +1,4 @@
-//! How often one person, or one address, may ask, and how much of something each may have.
+//! Limits how often one person, or one address, may ask, and how much of something each may have.
 //!
 //! What must hold: memory is bounded by a number of keys; a key that is forgotten begins with its whole burst again. Each
 //! node counts on its own.

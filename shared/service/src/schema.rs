@@ -1,4 +1,4 @@
-//! The version of the tables: the number of the newest migration of this release.
+//! States the version of the tables: the number of the newest migration of this release.
 //!
 //! The persister brings the tables to it, and is upgraded first; api reads tables of this version or a
 //! later one. Later versions only add, unless the table `schema_compatibility` says otherwise: programs

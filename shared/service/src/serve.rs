@@ -1,4 +1,4 @@
-//! Serving HTTP: an accept loop with the bounds that a public server needs.
+//! Serves HTTP: an accept loop with the bounds that a public server needs.
 //!
 //! What must hold: a connection without a whole request is cut off, however little it sends; so is one whose
 //! answers are not read. The number of connections is bounded, in all and of an address. A client whose body is

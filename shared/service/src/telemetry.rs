@@ -1,4 +1,4 @@
-//! Logs and metrics, set up once a process.
+//! Sets up logs and metrics, once a process.
 
 use std::{sync::OnceLock, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Reading where a list of rooms goes on.
+//! Reads where a list of rooms goes on.
 
 use protocol::error::Error;
 

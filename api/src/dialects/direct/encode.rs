@@ -1,4 +1,4 @@
-//! Writing what clients are answered.
+//! Writes the answers of the direct dialect.
 
 use std::collections::HashMap;
 

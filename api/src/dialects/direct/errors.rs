@@ -1,4 +1,4 @@
-//! A refusal as `{"detail": "…"}`.
+//! Writes a refusal as `{"detail": "…"}`.
 
 use axum::response::{IntoResponse, Response};
 use protocol::error::Error;

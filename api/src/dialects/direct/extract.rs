@@ -1,4 +1,4 @@
-//! What a handler is given: the caller, the room of the path, the body; or a refusal.
+//! Extracts the caller, the room of the path and the body for handlers, or refuses.
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},

@@ -1,4 +1,4 @@
-//! The list of rooms within the bytes that an answer may have.
+//! Fits the list of rooms into the bytes that an answer may have.
 //!
 //! The document's clients know of no pages: the current room and those where something was said last come first, each with
 //! its last message; then each gets its older messages, as far as there is space.

@@ -1,4 +1,4 @@
-//! The routes, each with and without the trailing slash.
+//! Declares the routes, each with and without the trailing slash.
 
 use axum::{
     Json as Answer,

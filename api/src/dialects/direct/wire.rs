@@ -1,4 +1,4 @@
-//! The bodies of the direct dialect, key by key.
+//! Defines the bodies of the direct dialect, key by key.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The actions of match sockets, as their clients know them.
+//! Decodes the actions of match sockets, and encodes their answers.
 
 use protocol::{
     error::{Error, ErrorCode},

@@ -1,4 +1,4 @@
-//! The frames of match sockets, and what they are answered.
+//! Defines the frames of match sockets, and their answers.
 
 use protocol::{
     clock::Timestamp,

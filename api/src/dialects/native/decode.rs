@@ -1,4 +1,4 @@
-//! Reading what clients send: every failure names the field.
+//! Decodes the native dialect's requests: every failure names the field.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! Writing what clients are answered.
+//! Encodes the native dialect's answers.
 
 use protocol::{event, id::RoomId};
 

@@ -1,4 +1,4 @@
-//! A refusal as an RFC 9457 problem.
+//! Writes a refusal as an RFC 9457 problem.
 
 use axum::response::{IntoResponse, Response};
 use protocol::error::Error;

@@ -1,4 +1,4 @@
-//! What a handler is given: the caller, the ids of the path, the body; or a problem.
+//! Extracts the caller, the ids of the path and the body for handlers, or answers a problem.
 
 use std::str::FromStr;
 

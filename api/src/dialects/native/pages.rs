@@ -1,4 +1,4 @@
-//! Pages of what clients are answered, within the bytes that an answer may have.
+//! Fits pages into the bytes that an answer may have.
 
 use protocol::{
     error::Error,

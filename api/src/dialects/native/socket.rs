@@ -1,4 +1,4 @@
-//! The actions of native sockets: in the envelope of match sockets, with the native names.
+//! Handles the actions of native sockets: the envelope of match sockets, with the native names.
 
 use protocol::{
     error::{Error, ErrorCode},

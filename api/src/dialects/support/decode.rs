@@ -1,4 +1,4 @@
-//! Reading what clients ask of `room-service`.
+//! Decodes what clients ask of `room-service`.
 
 use protocol::{
     error::Error,

@@ -1,4 +1,4 @@
-//! Writing what clients are answered.
+//! Encodes the support dialect's answers.
 
 use protocol::{
     error::Error,

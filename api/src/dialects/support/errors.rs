@@ -1,4 +1,4 @@
-//! A refusal as this dialect's clients know it.
+//! Writes a refusal as this dialect's clients know it.
 
 use axum::response::{IntoResponse, Response};
 use protocol::error::Error;

@@ -1,4 +1,4 @@
-//! What a handler is given: who asks, the key of the request, the body; or a refusal.
+//! Extracts the caller, the request's key and the body for handlers, or refuses.
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! The routes: `room-control` for visitors, `room-service` for both sides, `room-list` for agents.
+//! Declares the routes: `room-control` for visitors, `room-service` for both sides, `room-list` for agents.
 
 use axum::{
     Json,

@@ -1,4 +1,4 @@
-//! The JSON of this dialect, key by key.
+//! Defines the JSON of this dialect, key by key.
 
 use protocol::{clock::Timestamp, id::UserId};
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! The fields of a body: multipart, a form or JSON.
+//! Reads the fields of a body: multipart, a form or JSON.
 
 use std::{collections::HashMap, error::Error as _};
 

@@ -1,4 +1,4 @@
-//! Reading what clients send: what is wrong is said of all fields at once, in the framework's words.
+//! Decodes what clients send, and reports what is wrong with all fields at once, in the framework's words.
 
 use protocol::error::Error;
 

@@ -1,4 +1,4 @@
-//! Writing what clients are answered.
+//! Encodes the topics dialect's answers.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Refusals in the framework's words.
+//! Writes refusals in the framework's words.
 
 use axum::{
     http::{HeaderValue, Method, StatusCode, header},

@@ -1,4 +1,4 @@
-//! What a handler is given: the caller, the category and the chat of the path, where the client found us.
+//! Extracts the caller, the category and chat of the path, and the address that the client used.
 
 use std::{convert::Infallible, marker::PhantomData};
 

@@ -1,4 +1,4 @@
-//! Bodies of several parts, as clients send forms with files: RFC 7578, as the original takes it.
+//! Reads multipart bodies, as clients send forms with files: RFC 7578, as the original takes it.
 
 use std::error::Error as _;
 

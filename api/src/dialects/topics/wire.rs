@@ -1,4 +1,4 @@
-//! The bodies of answers, keys in the order of the framework's.
+//! Defines the bodies of answers, with keys in the framework's order.
 
 use protocol::{clock::Timestamp, id::RoomId};
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! The AsyncAPI document: sockets, and the subjects between the services.
+//! Generates the AsyncAPI document: sockets, and the subjects between the services.
 
 mod parts;
 mod sockets;

@@ -1,4 +1,4 @@
-//! The parts of the document as they come together.
+//! Collects the parts of the AsyncAPI document.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};

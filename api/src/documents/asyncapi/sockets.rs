@@ -1,4 +1,4 @@
-//! Sockets: of each sort its actions, their answers, its pushes, and why it is closed.
+//! Describes the sockets: actions, their answers, pushes, and close codes of each sort.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Subjects of the broker: what the services tell and ask each other.
+//! Describes the broker's subjects: what the services tell and ask each other.
 
 use log::{AppliedPosition, LogEnd, SyncHint};
 use protocol::{

@@ -1,4 +1,4 @@
-//! Rooms of a shard that were closed a short time before what is written now.
+//! Remembers rooms of a shard that were closed a short time before the events that are applied now.
 //!
 //! What must hold: a message or an edit that stands in the log behind its room's closing is not written: its sender
 //! was told that the room is closed, and no socket was pushed it. Such an event was on its way when the room was

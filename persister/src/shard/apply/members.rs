@@ -1,4 +1,4 @@
-//! Members of rooms and of teams, written in bulk.
+//! Writes members of rooms and of teams in bulk.
 
 use protocol::id::Shard;
 use sqlx::PgConnection;

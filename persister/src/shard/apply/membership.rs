@@ -1,4 +1,4 @@
-//! Additions and removals of members, folded so that a batch writes them by two statements.
+//! Merges additions and removals of members, so that a batch writes them by two statements.
 //!
 //! What must hold: removing `removed()` and then adding `added()`, where an addition of somebody who is a
 //! member changes nothing, leaves the same rows as all changes one after the other.

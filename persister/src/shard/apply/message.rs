@@ -1,4 +1,4 @@
-//! Messages: inserted, edited and deleted in bulk, and the marks of who has read them.
+//! Writes messages, edits, deletions and read marks in bulk.
 //!
 //! Messages that are changed are looked up by their whole keys, one by one, whatever PostgreSQL knows of the table: by a
 //! join it may read all messages of a shard.

@@ -1,4 +1,4 @@
-//! Writing a batch: the watermark and its rows in one transaction.
+//! Writes a batch: the watermark and its rows in one transaction.
 //!
 //! What must hold: applying is total. What Postgres refuses for its data is found by halving the
 //! batch, and noted in `rejected_event` in the same transaction as its watermark. An event is never rejected

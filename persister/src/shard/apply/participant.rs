@@ -1,4 +1,4 @@
-//! Who is in a room, and who is online: the highest counter of each process and person is true, whatever comes when.
+//! Writes who is in a room and who is online: the highest counter of each process and person counts, in any order.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! An event as the table `rejected_event` keeps it: whole, so that a later version can apply it.
+//! Describes an event as the table `rejected_event` keeps it: whole, so that a later version can apply it.
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! What can't be applied, kept whole: for a person to look at, and for a later version to apply.
+//! Keeps events that can't be applied, whole: for a person to look at, and for a later version to apply.
 
 use protocol::id::Shard;
 use service::metric_names as names;

@@ -1,4 +1,4 @@
-//! Edits and deletions of messages, folded so that a batch writes them by two statements.
+//! Merges edits and deletions of messages, so that a batch writes them by two statements.
 //!
 //! What must hold: writing the edits and then the deletions, neither of them on a message that is deleted
 //! already, leaves the same rows as all of them one after the other.

@@ -1,4 +1,4 @@
-//! Rooms as they were made, and what became of them.
+//! Writes rooms as they were made, and their changes.
 
 use std::collections::HashMap;
 

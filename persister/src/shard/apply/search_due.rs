@@ -1,4 +1,4 @@
-//! What a batch leaves to do for full-text search: one row a batch, so that it costs next to nothing here.
+//! Notes for the search index what a batch has written: one row for each batch.
 
 use protocol::id::Shard;
 use sqlx::PgConnection;

@@ -1,4 +1,4 @@
-//! Teams as they were made.
+//! Writes teams as they were made.
 
 use protocol::{event::Team, id::Shard};
 use sqlx::PgConnection;

@@ -1,4 +1,4 @@
-//! Whether a decoded event can be applied: its ids fit into the schema, and it stands in the channel that it names.
+//! Checks whether a decoded event can be applied: its ids fit the schema, and it is in the channel that it names.
 
 use protocol::{event::Event, id::MAX_ID, subject::Channel};
 

@@ -1,4 +1,4 @@
-//! What a shard's worker does beside writing: it tells how far it is, trims the log, and measures.
+//! Publishes how far the shard is, trims its stream and measures it, beside the writing of batches.
 //!
 //! What must hold: nothing here decides what is written, and the loss of any of it is made good by
 //! the next round.

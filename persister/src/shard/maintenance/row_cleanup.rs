@@ -1,4 +1,4 @@
-//! Deletion of rows that nobody needs any more, a few at a time, by the process that leads their shard.
+//! Deletes rows that nobody needs any more, a few at a time, by the process that leads their shard.
 //!
 //! Each start of a fan-out node leaves a row behind for every person it ever had in a room, and one for each
 //! person who was online: the row records that they have left. Invitations into closed rooms stay unanswered.

@@ -1,4 +1,4 @@
-//! Messages: sent, edited, deleted. A message's id is its sequence, so no payload holds its own.
+//! Defines events of messages: sent, edited, deleted. A message's id is its sequence, so no payload holds its own.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What the log holds: one type per event, and the table of their names.
+//! Defines the events of the log: one type for each, and the table of their names.
 //!
 //! A payload is what a native client sees, embedded verbatim by the fan-out: what only services
 //! need is in headers. Unknown fields are ignored, so that versions can run side by side. What

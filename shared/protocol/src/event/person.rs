@@ -1,4 +1,4 @@
-//! People, as the host application describes them in its tokens.
+//! Defines events of people, as the host application describes them in its tokens.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};

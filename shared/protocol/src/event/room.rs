@@ -1,4 +1,4 @@
-//! Rooms, who may enter them, and who is in them.
+//! Defines events of rooms, of who may enter them, and of who is in them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Teams, and who belongs to them.
+//! Defines events of teams and their members.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Fields that a later version writes: which events have such.
+//! Finds events with fields that only a later version knows.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! Why a socket is closed: a closed set, and the code's band says whether to come back.
+//! Defines why sockets are closed: a closed set, whose bands of codes say whether to come back.
 //!
 //! 4000–4099: do not come back. 4100–4199: come back after `retry_after_ms`. 4200–4299: come back
 //! at once, and resume. Beside them RFC 6455's own.

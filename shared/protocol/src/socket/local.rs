@@ -1,4 +1,4 @@
-//! Actions that a fan-out node answers itself: what concerns the socket alone, and what is never stored.
+//! Defines actions that a fan-out node answers itself: those about the socket alone, and those never stored.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

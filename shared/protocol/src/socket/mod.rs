@@ -1,4 +1,4 @@
-//! What is said over sockets beside stored events: actions, what is never stored, why a socket is closed.
+//! Defines what sockets carry beside stored events: actions, pushes that are never stored, close codes.
 //!
 //! What must hold: an action that has a name here or in a dialect has its form beside it, so that whoever
 //! describes actions names all of them.

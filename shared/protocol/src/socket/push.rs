@@ -1,4 +1,4 @@
-//! Pushes that are never stored: they have no id.
+//! Defines pushes that are never stored: they have no id.
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Which shard has to heal after a subscription has lost messages because too many waited in it.
+//! Finds which shard has to catch up after a subscription has lost messages because too many waited in it.
 //!
 //! What must hold: a shard learns of every loss of a subscription that is assigned to it, however many losses there are
 //! and however late it looks, and of no other shard's. There are two exceptions, which concern all shards: a loss of a

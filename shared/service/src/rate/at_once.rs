@@ -1,4 +1,4 @@
-//! How many of something each key may have at a time: connections of an address, searches of a person.
+//! Limits how many of something each key may have at a time: connections of an address, searches of a person.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! Whether a connection's last request has a body that nobody has read to its end.
+//! Tracks whether a connection's last request has a body that was not read to its end.
 
 use std::{
     pin::Pin,

@@ -1,4 +1,4 @@
-//! The host that a request is for: RFC 9110, section 7.2, and RFC 9112, section 3.2.
+//! Reads the host that a request is for: RFC 9110, section 7.2, and RFC 9112, section 3.2.
 
 use axum::{
     extract::Request,

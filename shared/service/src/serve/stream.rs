@@ -1,4 +1,4 @@
-//! The stream under an HTTP connection.
+//! Wraps the TCP stream under an HTTP connection with time-outs.
 //!
 //! What must hold: a write ends, well or not, within its time-out of the moment from which the client takes
 //! nothing; a close waits for what the client is still sending, within bounds, since closing a connection with

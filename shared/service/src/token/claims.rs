@@ -1,4 +1,4 @@
-//! What a token says, and who that is.
+//! Reads what a token says, and whom it names.
 //!
 //! What must hold: a claim that is null is one that is not there; times are those of RFC 7519, fractions included.
 

@@ -1,4 +1,4 @@
-//! Public keys of the host application, by their id: read again when they change.
+//! Keeps the public keys of the host application, by their id, and reads them again when they change.
 //!
 //! What must hold: a key verifies signatures only, and only of the one algorithm of its kind; while the source can't be
 //! read, the keys that were read last stay in use; what is read is bounded in bytes and time, and comes from where the

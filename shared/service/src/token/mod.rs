@@ -1,4 +1,4 @@
-//! Tokens of the host application: read, never issued, except for trials and tests.
+//! Verifies tokens of the host application; signs some only for trials and tests.
 //!
 //! What must hold: only algorithms that the configuration names count, `none` never; the key
 //! decides the algorithm, not the token; what a header calls critical is understood, or the token refused. Expiry

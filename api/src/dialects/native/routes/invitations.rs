@@ -1,4 +1,4 @@
-//! Invitations, over HTTP.
+//! Declares the routes of invitations.
 
 use axum::extract::State;
 

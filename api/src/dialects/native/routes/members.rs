@@ -1,4 +1,4 @@
-//! Who may enter a room and who is in it, over HTTP.
+//! Declares the routes of a room's members and participants.
 
 use axum::extract::State;
 use protocol::id::{RoomId, UserId};

@@ -1,4 +1,4 @@
-//! Messages, over HTTP.
+//! Declares the routes of messages.
 
 use axum::{extract::State, response::NoContent};
 use protocol::error::Error;

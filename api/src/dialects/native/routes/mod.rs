@@ -1,4 +1,4 @@
-//! The native REST routes, one file a noun.
+//! Declares the native REST routes, one file for each noun.
 
 mod invitations;
 mod members;

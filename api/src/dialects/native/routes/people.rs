@@ -1,4 +1,4 @@
-//! People and their read marks, over HTTP.
+//! Declares the routes of people and their read marks.
 
 use axum::extract::State;
 use protocol::event::PersonChange;

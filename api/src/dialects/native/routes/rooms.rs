@@ -1,4 +1,4 @@
-//! Rooms, over HTTP.
+//! Declares the routes of rooms.
 
 use axum::extract::State;
 

@@ -1,4 +1,4 @@
-//! Teams, over HTTP.
+//! Declares the routes of teams.
 
 use axum::extract::State;
 use protocol::id::{TeamId, UserId};

@@ -1,4 +1,4 @@
-//! Fields of frames. Those an action does not need are not looked at.
+//! Defines the fields of frames. Fields that an action does not need are ignored.
 
 use protocol::{
     id::{MessageId, RoomId, UserId},

@@ -1,4 +1,4 @@
-//! The native bodies and frames, as they stand on the wire.
+//! Defines the native bodies and frames, as they stand on the wire.
 
 pub(in crate::dialects::native) mod action;
 pub(in crate::dialects::native) mod frame;
