@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use protocol::{
     id::{RoomId, UserId},
     rpc::{ParticipantsRequest, expiry},
@@ -28,19 +28,15 @@ pub(super) struct SnapshotEntry {
 /// Asks api who is in a room, up to an event of its shard.
 ///
 /// # Errors
-/// Where api does not answer, or Postgres has not got that event. api is not asked where the persister says so: it
-/// would read Postgres in vain, for each room that is opened while the persister lags.
+/// Where api does not answer, or Postgres does not have that event yet.
 pub(super) async fn read_participants(
     context: &ShardContext,
     room: RoomId,
     upto: u64,
 ) -> anyhow::Result<Vec<SnapshotEntry>> {
     let shard = Channel::Room(room).shard(context.shards);
-    let is_applied = context.applied.wait(shard, upto, APPLIED_TIMEOUT).await;
-    // A node that has received nothing of a persister yet asks: Postgres may have all of it while no persister runs.
-    if let Some(applied) = context.applied.current(shard).filter(|_| !is_applied) {
-        bail!("Postgres has the room's shard up to {}, and not yet up to {upto}", applied.seq);
-    }
+    // api is asked in any case: a moment later Postgres may have the event, and who opens the room waits for the list.
+    context.applied.wait(shard, upto, APPLIED_TIMEOUT).await;
     let mut words = Vec::new();
     // Pages are read one after another, so the oldest one counts.
     let mut as_of = u64::MAX;
