@@ -345,6 +345,12 @@ impl ChannelState {
         self.subscribers.push_unstored(frame);
     }
 
+    /// Pushes a frame that is not stored, and which each client needs to know the room's state.
+    pub(crate) fn push_state(&mut self, frame: &Bytes) {
+        self.flush();
+        self.subscribers.push_state(frame);
+    }
+
     /// Merges a join or leave that a process has stored. True where it changes who is present, so that it is pushed.
     fn apply_presence(&mut self, event: LiveEvent<'_>, is_present: bool) -> bool {
         let number = |name| event.headers?.get_last(name)?.as_str().parse::<u64>().ok();

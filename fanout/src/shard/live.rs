@@ -75,14 +75,20 @@ impl ShardTask {
         }
     }
 
-    /// Where people are too many to be named, what has changed is counted, once a second.
-    pub(super) fn push_crowd_counts(&mut self) {
+    /// Pushes, once a second, how many people have come and gone in rooms with too many to be named, and who is in a
+    /// room whose subscribers could not be told before.
+    pub(super) fn push_presence(&mut self) {
         for (channel, entry) in &mut self.channels {
             let ChannelEntry::Open(channel_state) = entry else { continue };
             channel_state.presence.forget_old_leaves(channel_state.last_seq);
-            if let Some(crowd) = channel_state.presence.take_unannounced() {
-                let data = serde_json::to_vec(&crowd).unwrap_or_default();
-                channel_state.push_unstored(&native::unstored_push_frame(channel, live::PRESENCE, &data));
+            let Some(push) = channel_state.presence.take_push() else { continue };
+            let is_list = push.participants.is_some();
+            let data = serde_json::to_vec(&push).unwrap_or_default();
+            let frame = native::unstored_push_frame(channel, live::PRESENCE, &data);
+            if is_list {
+                channel_state.push_state(&frame);
+            } else {
+                channel_state.push_unstored(&frame);
             }
         }
     }

@@ -40,9 +40,11 @@ pub(crate) struct PresenceMap {
     /// Leaves up to this event may be forgotten: the snapshot that completes the map has to reach up to there.
     leaves_forgotten_up_to: u64,
     is_crowd: bool,
-    /// Who came and went untold.
+    /// Number of joins and leaves that were not announced by name since the last push of counts.
     unannounced_joins: u64,
     unannounced_leaves: u64,
+    /// Subscribers do not know who is there, and are to be pushed the whole list.
+    is_list_due: bool,
     /// What is answered to those who ask, while nothing changes.
     cached_answer: Option<Arc<str>>,
 }
@@ -68,15 +70,19 @@ impl PresenceMap {
         }
         self.cached_answer = None;
         let count = self.present.len();
-        self.is_crowd = if self.is_crowd { count >= NAMED_AGAIN_BELOW } else { count > NAMED_MAX };
+        let was_crowd = self.is_crowd;
+        self.is_crowd = if was_crowd { count >= NAMED_AGAIN_BELOW } else { count > NAMED_MAX };
+        self.is_list_due |= was_crowd && !self.is_crowd;
         if self.is_crowd {
             *(if is_here { &mut self.unannounced_joins } else { &mut self.unannounced_leaves }) += 1;
         }
         !self.is_crowd
     }
 
-    /// The snapshot of those who were present at the beginning was merged.
-    pub(crate) fn mark_complete(&mut self) {
+    /// The snapshot of those who were present at the beginning was merged. `has_subscribers`: some were told that
+    /// nobody knows who is there.
+    pub(crate) fn mark_complete(&mut self, has_subscribers: bool) {
+        self.is_list_due |= has_subscribers && !self.is_complete;
         self.is_complete = true;
         self.cached_answer = None;
         (self.unannounced_joins, self.unannounced_leaves) = (0, 0);
@@ -99,11 +105,22 @@ impl PresenceMap {
             .clone()
     }
 
-    /// What has changed untold since the last time.
-    pub(crate) fn take_unannounced(&mut self) -> Option<PresencePush> {
-        let (joined, left) =
-            (std::mem::take(&mut self.unannounced_joins), std::mem::take(&mut self.unannounced_leaves));
-        (joined + left > 0).then_some(PresencePush { count: self.present.len(), joined, left })
+    /// What subscribers are to be pushed beside joins and leaves by name, at most once a second. `None` while nobody
+    /// knows who is there, and where nothing has changed since the last time.
+    pub(crate) fn take_push(&mut self) -> Option<PresencePush<'_>> {
+        if !self.is_complete {
+            return None;
+        }
+        let joined = std::mem::take(&mut self.unannounced_joins);
+        let left = std::mem::take(&mut self.unannounced_leaves);
+        let is_list_due = std::mem::take(&mut self.is_list_due);
+        let participants = (is_list_due && !self.is_crowd).then_some(&self.present);
+        (joined + left > 0 || is_list_due).then_some(PresencePush {
+            count: self.present.len(),
+            joined,
+            left,
+            participants,
+        })
     }
 
     /// Up to which event a snapshot has to reach, at least, to complete the map.
@@ -150,7 +167,7 @@ mod tests {
     #[test]
     fn two_nodes_are_one_person() {
         let mut presence_map = PresenceMap::default();
-        presence_map.mark_complete();
+        presence_map.mark_complete(false);
         assert!(presence_map.apply(&user(1), 10, 1, true));
         assert!(!presence_map.apply(&user(1), 20, 1, true), "they are here already");
         assert!(!presence_map.apply(&user(1), 10, 2, false), "one node is left");
@@ -162,23 +179,37 @@ mod tests {
     #[test]
     fn many_are_counted_until_they_are_few() {
         let mut presence_map = PresenceMap::default();
-        presence_map.mark_complete();
+        presence_map.mark_complete(false);
         let told = (0..=NAMED_MAX).filter(|n| presence_map.apply(&user(*n), 1, 1, true)).count();
         assert_eq!(told, NAMED_MAX);
         assert_eq!(&*presence_map.participants_json(), r#""participants":null,"count":1001"#);
         assert_eq!(
-            presence_map.take_unannounced(),
-            Some(PresencePush { count: NAMED_MAX + 1, joined: 1, left: 0 })
+            presence_map.take_push(),
+            Some(PresencePush { count: NAMED_MAX + 1, joined: 1, left: 0, participants: None })
         );
-        assert_eq!(presence_map.take_unannounced(), None);
+        assert_eq!(presence_map.take_push(), None);
         let left = NAMED_MAX + 1 - NAMED_AGAIN_BELOW;
         assert!((0..left).all(|n| !presence_map.apply(&user(n), 1, 2, false)), "still counted");
         assert!(presence_map.apply(&user(left), 1, 2, false), "named again");
         let untold = u64::try_from(left).expect("small");
-        assert_eq!(
-            presence_map.take_unannounced(),
-            Some(PresencePush { count: NAMED_AGAIN_BELOW - 1, joined: 0, left: untold })
-        );
+        let push = presence_map.take_push().expect("the names are known again");
+        assert_eq!((push.count, push.joined, push.left), (NAMED_AGAIN_BELOW - 1, 0, untold));
+        assert_eq!(push.participants.map(BTreeSet::len), Some(NAMED_AGAIN_BELOW - 1));
+        assert_eq!(presence_map.take_push(), None);
+    }
+
+    #[test]
+    fn late_snapshot_is_pushed_to_subscribers_that_were_admitted_before() {
+        let mut presence_map = PresenceMap::default();
+        assert!(presence_map.apply(&user(1), 10, 1, true), "a join is announced by name");
+        assert_eq!(presence_map.take_push(), None, "nobody knows who else is there");
+        presence_map.apply(&user(2), 20, 1, true);
+        presence_map.mark_complete(true);
+        let everyone = BTreeSet::from([user(1), user(2)]);
+        let push = PresencePush { count: 2, joined: 0, left: 0, participants: Some(&everyone) };
+        assert_eq!(presence_map.take_push(), Some(push));
+        presence_map.mark_complete(true);
+        assert_eq!(presence_map.take_push(), None, "they know it already");
     }
 
     #[tokio::test(start_paused = true)]
@@ -188,7 +219,7 @@ mod tests {
         tokio::time::advance(LEAVE_KEPT_FOR * 60).await;
         presence_map.forget_old_leaves(2);
         assert!(!presence_map.apply(&user(1), 10, 1, true), "the join of before");
-        presence_map.mark_complete();
+        presence_map.mark_complete(false);
         assert_eq!(&*presence_map.participants_json(), r#""participants":[],"count":0"#);
         presence_map.forget_old_leaves(2);
         assert!(presence_map.entries.is_empty(), "it is complete: nothing older comes");
@@ -257,10 +288,10 @@ mod tests {
                     presence_map.apply(&user(n), node, counter, true);
                 }
                 apply_range(&mut presence_map, &log, as_of..full).await;
-                presence_map.mark_complete();
+                presence_map.mark_complete(false);
                 apply_range(&mut presence_map, &log, merged..log.len()).await;
                 let mut all = PresenceMap::default();
-                all.mark_complete();
+                all.mark_complete(false);
                 apply_range(&mut all, &log, 0..log.len()).await;
                 (presence_map.participants_json(), all.participants_json())
             });
@@ -279,7 +310,7 @@ mod tests {
             shuffled.sort_by_key(|(_, _, counter, _)| counter.wrapping_mul(seed | 1));
             let people = |words: &[(usize, u64, u64, bool)]| {
                 let mut presence_map = PresenceMap::default();
-                presence_map.mark_complete();
+                presence_map.mark_complete(false);
                 for (n, node, counter, present) in words {
                     presence_map.apply(&user(*n), *node, *counter, *present);
                 }

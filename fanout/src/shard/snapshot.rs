@@ -90,7 +90,8 @@ impl ShardTask {
                 for word in words {
                     channel_state.presence.apply(&word.user, word.incarnation, word.counter, word.is_present);
                 }
-                channel_state.presence.mark_complete();
+                let has_subscribers = !channel_state.is_empty();
+                channel_state.presence.mark_complete(has_subscribers);
             }
             Ok(_) => self.request_snapshot(channel, needed),
             Err(error) => {

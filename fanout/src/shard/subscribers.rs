@@ -163,17 +163,34 @@ impl Subscribers {
         }
     }
 
-    /// Ends the right of those whom it concerns, where it was granted before that event.
+    /// Pushes a frame that is not stored to clients of the native form, slow ones too.
+    pub(super) fn push_state(&self, frame: &Bytes) {
+        for member in self.subscribers.values().filter(|member| member.outbox.format() != PushFormat::Match) {
+            // One that takes nothing more is removed by the next flush.
+            member.outbox.push_answer(frame.clone());
+        }
+    }
+
+    /// Removes those whom it concerns and whose right was granted before that event: they are pushed nothing more.
+    /// Their sessions are told at once; of very many, in a task of its own, so that other channels need not wait.
     pub(super) fn evict(&mut self, channel: &Channel, seq: u64, is_revoked: impl Fn(&Caller) -> bool) {
-        let mut stays = |_: &u64, member: &mut Subscriber| {
-            let ends = member.granted_as_of < seq && is_revoked(&member.caller);
-            if ends {
-                member.outbox.evict(channel.clone(), member.frame_number);
-            }
-            !ends
-        };
-        self.subscribers.retain(&mut stays);
-        self.access_watchers.retain(stays);
+        let ends =
+            |_: &u64, member: &mut Subscriber| member.granted_as_of < seq && is_revoked(&member.caller);
+        let mut evicted: Vec<Subscriber> =
+            self.subscribers.extract_if(ends).map(|(_, member)| member).collect();
+        evicted.extend(self.access_watchers.extract_if(ends).map(|(_, member)| member));
+        let later = evicted.split_off(evicted.len().min(EVICTED_AT_ONCE));
+        notify_evicted(channel, evicted);
+        if !later.is_empty() {
+            let channel = channel.clone();
+            tokio::spawn(async move {
+                let mut later = later.into_iter();
+                while later.len() > 0 {
+                    notify_evicted(&channel, later.by_ref().take(EVICTED_AT_ONCE));
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
     }
 
     /// Everyone whose right counts here, each once.

@@ -187,7 +187,7 @@ impl ShardTask {
             self.context.positions.set(self.shard, &self.position);
         }
         self.channels.retain(|_, entry| !matches!(entry, ChannelEntry::Open(channel_state) if channel_state.is_idle_timed_out()));
-        self.push_crowd_counts();
+        self.push_presence();
         self.drop_old_from_rings();
     }
 

@@ -57,3 +57,21 @@ async fn a_person_on_two_nodes_is_in_until_the_last_leaves() {
     two.must("leave_room", join).await;
     until_in(&ann, room, json!([])).await;
 }
+
+#[tokio::test]
+async fn participants_unknown_while_the_persister_lags_are_pushed_once_known() {
+    let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
+    let rest = cluster.rest(0, "ann");
+    let room = rest.make_room("general").await;
+    let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
+    ann.must("join_room", json!({ "room_pk": room })).await;
+    until_in(&rest, room, json!(["ann"])).await;
+    cluster.persister[0].pause();
+    ann.must("create_message", json!({ "room_pk": room, "msg_text": "Hello." })).await;
+    let answer = bob.must("subscribe", json!({ "channel": format!("room-{room}") })).await;
+    assert_eq!((&answer["participants"], &answer["count"]), (&Value::Null, &Value::Null));
+    cluster.persister[0].resume();
+    let push = bob.event("presence").await.expect("a push");
+    let expected = json!({ "count": 1, "joined": 0, "left": 0, "participants": ["ann"] });
+    assert_eq!((&push["channel"], &push["data"]), (&json!(format!("room-{room}")), &expected));
+}

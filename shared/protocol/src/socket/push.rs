@@ -1,5 +1,7 @@
 //! Defines pushes that are never stored: they have no id.
 
+use std::collections::BTreeSet;
+
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -29,15 +31,19 @@ pub struct SignalPush<'a> {
     pub data: &'a RawValue,
 }
 
-/// How many have come and gone where they are too many to be named.
+/// How many people have come and gone in a big room; or everyone who is in a room, once that is known.
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct PresencePush {
+pub struct PresencePush<'a> {
     /// How many are there.
     pub count: usize,
-    /// How many have come since the last push.
+    /// How many have come since the last push without being named.
     pub joined: u64,
-    /// How many have gone.
+    /// How many have gone without being named.
     pub left: u64,
+    /// Everyone who is there: replaces what the client knows. Only where people are named from now on, and the
+    /// client could not know their names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub participants: Option<&'a BTreeSet<UserId>>,
 }
 
 /// A right has ended: the socket follows the channel no more.
@@ -62,8 +68,8 @@ pub const ALL: &[(&str, &str, SchemaFn)] = &[
     (live::SIGNAL, "A person sends data to another.", SchemaGenerator::subschema_for::<SignalPush<'_>>),
     (
         live::PRESENCE,
-        "How many have come and gone in a big room.",
-        SchemaGenerator::subschema_for::<PresencePush>,
+        "How many people have come and gone in a big room, or everyone who is in a room, once that is known.",
+        SchemaGenerator::subschema_for::<PresencePush<'_>>,
     ),
     (live::UNSUBSCRIBED, "Your right has ended.", SchemaGenerator::subschema_for::<UnsubscribedPush>),
 ];

@@ -70,7 +70,7 @@ pub(super) fn seen(expected: &BTreeMap<u64, Expected>, user: &str, seen: &Seen) 
             let place = lost.first().map(|id| seen.around(*room, **id)).unwrap_or_default();
             faults.push(format!("{user}, room {room}: lost {lost:?} ({place}), not in the log {astray:?}"));
         }
-        let people = seen.people.get(room);
+        let people = seen.people.get(room).and_then(Option::as_ref);
         if people != Some(&expected.people) {
             faults.push(format!("{user}, room {room}: sees {people:?}, there are {:?}", expected.people));
         }

@@ -35,8 +35,8 @@ pub(super) struct Seen {
     position: Value,
     /// Of each connection: its node, from where each room was asked for, and how it ended.
     history: Vec<(String, BTreeMap<u64, u64>, String)>,
-    /// Who is in each room, as it was told.
-    pub(super) people: BTreeMap<u64, BTreeSet<String>>,
+    /// Of each room who is in it; none while the server does not know.
+    pub(super) people: BTreeMap<u64, Option<BTreeSet<String>>>,
     pub(super) connections: u32,
     pub(super) unrecovered: u32,
     /// Closes to heal.
@@ -47,6 +47,11 @@ pub(super) struct Seen {
     pub(super) contradictions: u32,
     /// What others have read.
     pub(super) astray: u32,
+}
+
+/// The names in a list of people, where there is one.
+fn names(list: &Value) -> Option<BTreeSet<String>> {
+    Some(list.as_array()?.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect())
 }
 
 impl Seen {
@@ -67,8 +72,7 @@ impl Seen {
             }
             self.unrecovered += u32::from(data["position"]["recovered"] != true);
             self.begun.entry(*room).or_insert_with(|| data["position"].clone());
-            let people = data["participants"].as_array().into_iter().flatten();
-            self.people.insert(*room, people.filter_map(|name| Some(name.as_str()?.to_owned())).collect());
+            self.people.insert(*room, names(&data["participants"]));
         }
         Ok(())
     }
@@ -77,6 +81,11 @@ impl Seen {
         let data = &push["data"];
         if push["event"] == "position" {
             self.position = data.clone();
+        }
+        if push["event"] == "presence" {
+            let room =
+                push["channel"].as_str().and_then(|channel| channel.strip_prefix("room-")?.parse().ok());
+            self.people.insert(room.expect("a room"), names(&data["participants"]));
         }
         let Some(room) = data["room"].as_u64() else { return };
         let user = || data["user"].as_str().unwrap_or_default().to_owned();
@@ -87,11 +96,13 @@ impl Seen {
             }
             Some("participant-join") => {
                 self.joins += 1;
-                self.contradictions += u32::from(!people.insert(user()));
+                self.contradictions +=
+                    u32::from(people.as_mut().is_some_and(|people| !people.insert(user())));
             }
             Some("participant-leave") => {
                 self.leaves += 1;
-                self.contradictions += u32::from(!people.remove(&user()));
+                self.contradictions +=
+                    u32::from(people.as_mut().is_some_and(|people| !people.remove(&user())));
             }
             Some("message-read") => self.astray += 1,
             _ => {}
@@ -129,7 +140,8 @@ impl Seen {
 
     fn has(&self, room: u64, expected: &Expected) -> bool {
         let events = self.events.get(&room).map_or(0, Vec::len);
-        events >= expected.events.len() && self.people.get(&room) == Some(&expected.people)
+        events >= expected.events.len()
+            && self.people.get(&room).and_then(Option::as_ref) == Some(&expected.people)
     }
 }
 
