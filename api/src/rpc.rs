@@ -9,13 +9,14 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_nats::{Client, Message, service::ServiceExt as _};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream};
 use metrics::Histogram;
 use protocol::{
     error::{Error, ErrorCode},
     json,
     rpc::{
-        ActionRequest, ConfirmReply, ConfirmRequest, HelloRequest, PRESENCE_CHANGES_MAX, ParticipantsReply,
+        ActionRequest, CONFIRM_CALLERS_MAX, CONFIRM_CHANNELS_MAX, ChannelCallers, ConfirmChannelsRequest,
+        ConfirmReply, ConfirmRequest, HelloRequest, PRESENCE_CHANGES_MAX, ParticipantsReply,
         ParticipantsRequest, PresenceRequest, RpcResult, SignalRequest, Surface, time_left,
     },
     subject::rpc,
@@ -36,6 +37,8 @@ use crate::{
     page,
 };
 
+/// Channels of one request whose rights are read from Postgres at a time.
+const CONCURRENT_CONFIRMATIONS_MAX: usize = 16;
 /// Requests of a subject that are worked on at a time.
 const CONCURRENT_REQUESTS_MAX: usize = 1_024;
 /// How long others wait for a place: who asks gives a try up not long after that.
@@ -71,6 +74,7 @@ pub(crate) async fn serve(api: SharedApiState, client: Client, shutdown: Shutdow
         listen(rpc::PRESENCE),
         listen(rpc::PARTICIPANTS),
         listen(rpc::CONFIRM),
+        listen(rpc::CONFIRM_CHANNELS),
         listen(rpc::SIGNAL),
     )?;
     service.stop().await.map_err(|error| anyhow::anyhow!("the rpc service can't stop: {error}"))?;
@@ -124,6 +128,7 @@ async fn handle_request(api: &SharedApiState, subject: &'static str, request: &M
         rpc::HELLO => encode_reply(&handle_hello(api, payload).await),
         rpc::PARTICIPANTS => encode_reply(&handle_participants(api, payload).await),
         rpc::CONFIRM => encode_reply(&handle_confirm(api, payload).await),
+        rpc::CONFIRM_CHANNELS => encode_reply(&handle_confirm_channels(api, payload).await),
         rpc::SIGNAL => encode_reply(&handle_signal(api, payload).await),
         _ => encode_reply(&handle_presence(api, payload).await),
     };
@@ -212,9 +217,24 @@ async fn handle_participants(api: &SharedApiState, payload: &[u8]) -> RpcResult<
 }
 
 async fn handle_confirm(api: &SharedApiState, payload: &[u8]) -> RpcResult<ConfirmReply> {
-    let request: ConfirmRequest = decode_request(payload)?;
-    require_not_expired(request.expires_at)?;
-    rpc_handlers::confirm_access(api, request.room, request.team, request.callers).await
+    let ConfirmRequest { room, team, callers, expires_at } = decode_request(payload)?;
+    require_not_expired(expires_at)?;
+    rpc_handlers::confirm_access(api, ChannelCallers { room, team, callers }).await
+}
+
+async fn handle_confirm_channels(
+    api: &SharedApiState,
+    payload: &[u8],
+) -> RpcResult<Vec<RpcResult<ConfirmReply>>> {
+    let ConfirmChannelsRequest { channels, expires_at } = decode_request(payload)?;
+    require_not_expired(expires_at)?;
+    let callers: usize = channels.iter().map(|channel| channel.callers.len()).sum();
+    if channels.len() > CONFIRM_CHANNELS_MAX || callers > CONFIRM_CALLERS_MAX {
+        let limits = format!("At most {CONFIRM_CHANNELS_MAX} channels with {CONFIRM_CALLERS_MAX} callers.");
+        return Err(Error::bad_request(limits));
+    }
+    let answers = stream::iter(channels).map(|channel| rpc_handlers::confirm_access(api, channel));
+    Ok(answers.buffered(CONCURRENT_CONFIRMATIONS_MAX).collect().await)
 }
 
 async fn handle_signal(api: &SharedApiState, payload: &[u8]) -> RpcResult<()> {

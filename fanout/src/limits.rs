@@ -1,7 +1,7 @@
 //! Limits how much an address, a person or a socket may ask of a node.
 //!
-//! What must hold: who is refused by a limit has changed nothing. The host application, whose tokens say
-//! `is_admin`, is not counted by person or by socket.
+//! What must hold: a request that a limit refuses has changed nothing. The host application, whose tokens say
+//! `is_admin`, is not counted, except the channels of a socket, which bound its memory.
 
 use std::net::IpAddr;
 

@@ -3,9 +3,10 @@
 use protocol::{
     caller::Caller,
     error::Error,
-    id::{RoomId, TeamId, UserId},
+    id::UserId,
     rpc::{
-        AccessGrant, ConfirmReply, ParticipantEntry, ParticipantKey, ParticipantsReply, ParticipantsRequest,
+        AccessGrant, ChannelCallers, ConfirmReply, ParticipantEntry, ParticipantKey, ParticipantsReply,
+        ParticipantsRequest,
     },
 };
 use tokio::time::Instant;
@@ -26,9 +27,7 @@ impl PageEntry for ParticipantEntry {}
 /// Names the callers who may not be in the room any more, or follow the team. The answer is read anew, never cached.
 pub(crate) async fn confirm_access(
     api: &ApiState,
-    room: RoomId,
-    team: Option<TeamId>,
-    callers: Vec<Caller>,
+    ChannelCallers { room, team, callers }: ChannelCallers,
 ) -> Result<ConfirmReply, Error> {
     if let Some(team) = team {
         let (team, grant) = teams::read_team_grant(api, team, &callers).await?;

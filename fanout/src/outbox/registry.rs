@@ -2,7 +2,7 @@
 //! concerns a person reaches all of theirs, whatever they follow.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct SocketRegistry {
 struct RegistryState {
     sockets: HashMap<u64, Arc<Outbox>>,
     people: HashMap<UserId, Vec<u64>>,
+    /// Those that were opened by an admin's token: the limit does not count them.
+    opened_as_admin: HashSet<u64>,
 }
 
 /// One open socket; it is gone from the list when this is dropped.
@@ -57,7 +59,9 @@ impl SocketRegistry {
             return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
         }
         let ConcurrencyLimit(most) = self.sockets_per_person;
-        if caller.is_admin || open.people.get(&caller.user).is_none_or(|ids| ids.len() < most) {
+        let ids = open.people.get(&caller.user).into_iter().flatten();
+        let counted = ids.filter(|id| !open.opened_as_admin.contains(id)).take(most);
+        if caller.is_admin || counted.count() < most {
             return Ok(());
         }
         refusals("sockets").increment(1);
@@ -68,7 +72,7 @@ impl SocketRegistry {
     /// Lists a socket of that person.
     ///
     /// # Errors
-    /// Where the node has no room for it, or the person as many as may be. An admin may have any number.
+    /// Where the node has no room for it, or the person as many as may be. Sockets of admins are not counted.
     pub(crate) fn register(
         &self,
         id: u64,
@@ -79,6 +83,9 @@ impl SocketRegistry {
         self.check_limits(&open, caller)?;
         open.sockets.insert(id, outbox);
         open.people.entry(caller.user.clone()).or_default().push(id);
+        if caller.is_admin {
+            open.opened_as_admin.insert(id);
+        }
         self.count.send_replace(open.sockets.len());
         Ok(SocketRegistration { registry: self.clone(), socket_id: id, user: caller.user.clone() })
     }
@@ -113,6 +120,7 @@ impl Drop for SocketRegistration {
     fn drop(&mut self) {
         let mut open = self.registry.open();
         open.sockets.remove(&self.socket_id);
+        open.opened_as_admin.remove(&self.socket_id);
         if let Some(ids) = open.people.get_mut(&self.user) {
             ids.retain(|id| *id != self.socket_id);
             if ids.is_empty() {
@@ -120,5 +128,28 @@ impl Drop for SocketRegistration {
             }
         }
         self.registry.count.send_replace(open.sockets.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bench, encode::PushFormat};
+
+    #[test]
+    fn sockets_of_an_admin_leave_their_own_ordinary_sockets_their_number() {
+        let registry = SocketRegistry::new(100, ConcurrencyLimit(2));
+        let ordinary = bench::caller(1);
+        let admin = Caller { is_admin: true, ..ordinary.clone() };
+        let register =
+            |id, caller| registry.register(id, caller, Arc::new(Outbox::new(1_000, PushFormat::Native)));
+        let admins: Vec<_> = (0..3).map(|id| register(id, &admin).expect("not counted")).collect();
+        let first = register(3, &ordinary).expect("the first");
+        let _second = register(4, &ordinary).expect("the second");
+        assert_eq!(register(5, &ordinary).expect_err("the third").code, ErrorCode::RateLimited);
+        drop(admins);
+        assert!(register(6, &ordinary).is_err(), "ending an admin's socket frees no place");
+        drop(first);
+        register(7, &ordinary).expect("in place of the first");
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of how a right ends: whatever comes between api's answer and the admission, nobody stays who may not.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -297,5 +297,46 @@ proptest! {
             }
             Ok(())
         })?;
+    }
+}
+
+#[tokio::test]
+async fn eviction_of_many_subscribers_reaches_each_session_and_pushes_nothing_after_it() {
+    let channel = Channel::Room(RoomId(1));
+    let mut channel_state = channel_state(channel.clone(), 10);
+    let outboxes: Vec<_> = (0..50_000).map(|_| outbox()).collect();
+    for (connection, outbox) in (0..).zip(&outboxes) {
+        let caller = bench::caller(connection);
+        let case = AdmissionCase {
+            outbox,
+            caller,
+            connection,
+            frame: 1,
+            grant: Some(grant(false, 10)),
+            is_watcher: false,
+        };
+        assert!(admit(&mut channel_state, case));
+        outbox.take_frames();
+    }
+    // Two thirds may not stay.
+    let stays = |connection: u64| connection % 3 == 0;
+    let revoked: HashSet<_> =
+        (0..outboxes.len() as u64).filter(|id| !stays(*id)).map(bench::caller).collect();
+    channel_state.evict(11, |caller| revoked.contains(caller));
+    receive(&mut channel_state, "chat-message", 12, r#"{"message":"after"}"#);
+    for (connection, outbox) in (0..).zip(&outboxes) {
+        assert_eq!(outbox.take_frames().len(), usize::from(stays(connection)), "socket {connection}");
+    }
+    for (connection, outbox) in (0..).zip(&outboxes).filter(|(connection, _)| !stays(*connection)) {
+        let evicted = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+            loop {
+                match outbox.take_evictions() {
+                    evictions if evictions.is_empty() => outbox.changed().await,
+                    evictions => return evictions,
+                }
+            }
+        });
+        let evicted = evicted.await.unwrap_or_else(|_| panic!("socket {connection} was not told"));
+        assert_eq!(evicted, [(channel.clone(), 1)]);
     }
 }

@@ -7,10 +7,13 @@
 use std::{collections::VecDeque, time::Duration};
 
 use protocol::{caller::Caller, id::UserId};
+use rand::RngExt as _;
 use tokio::time::Instant;
 
-/// Interval between confirmations: a failed one and its repetition still fit into the minute.
+/// Maximum interval between confirmations: a failed one and its repetition still fit into the minute.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(45);
+/// How much earlier api may be asked about a channel, where it is asked about others then.
+const CONFIRM_EARLY: Duration = Duration::from_secs(5);
 /// Pause between attempts while api can't confirm.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// A channel whose confirmation is due since so long is overdue: it was to be confirmed within the minute.
@@ -36,6 +39,8 @@ pub(crate) struct ChannelAccess {
     due_after_seq: Option<u64>,
     /// When api is asked next.
     next_confirm_at: Instant,
+    /// From when on api may be asked together with other channels.
+    may_confirm_from: Instant,
     /// When api was to be asked first, however often that failed since.
     due_since: Instant,
     is_confirming: bool,
@@ -48,6 +53,8 @@ pub(crate) struct ChannelAccess {
 pub(crate) struct ConfirmPriority {
     /// Nothing has changed that may have ended a right: it is one of the confirmations of each minute.
     pub(crate) is_routine: bool,
+    /// It is not due yet: api is asked now only if it is asked about other channels.
+    pub(crate) is_early: bool,
     due_since: Instant,
 }
 
@@ -65,6 +72,8 @@ pub(crate) struct AccessAnswer {
 impl ChannelAccess {
     /// A channel that is received from `began` on.
     pub(crate) fn new(start_seq: u64) -> Self {
+        // Channels that are opened together, as after a restart, are not confirmed together.
+        let first = Instant::now() + rand::rng().random_range(CONFIRM_INTERVAL / 2..=CONFIRM_INTERVAL);
         Self {
             is_public: true,
             public_as_of: 0,
@@ -73,8 +82,9 @@ impl ChannelAccess {
             complete_after: start_seq,
             closed_at: None,
             due_after_seq: None,
-            next_confirm_at: Instant::now() + CONFIRM_INTERVAL,
-            due_since: Instant::now() + CONFIRM_INTERVAL,
+            next_confirm_at: first,
+            may_confirm_from: first - CONFIRM_EARLY,
+            due_since: first,
             is_confirming: false,
             is_due_again: false,
         }
@@ -140,6 +150,7 @@ impl ChannelAccess {
         self.due_after_seq = self.due_after_seq.max(Some(seq));
         // One that waits for its turn keeps it.
         self.next_confirm_at = self.next_confirm_at.min(now);
+        self.may_confirm_from = self.next_confirm_at;
         self.due_since = self.due_since.min(now);
         self.is_due_again |= self.is_confirming;
     }
@@ -154,16 +165,17 @@ impl ChannelAccess {
         self.needs_confirming() && self.due_since.elapsed() >= OVERDUE_AFTER
     }
 
-    /// When api is to be asked now: before or after other channels. It is asked once at a time, and about an
-    /// event only once that is in Postgres, as everything up to `applied` is.
+    /// Whether api may be asked now, and before or after which other channels. It is asked once at a time, and about
+    /// an event only once that is in Postgres, as everything up to `applied` is.
     pub(crate) fn confirm_priority(&self, applied: u64) -> Option<ConfirmPriority> {
         let is_applied = self.due_after_seq.is_none_or(|seq| applied >= seq);
         let asks = self.needs_confirming()
             && is_applied
             && !self.is_confirming
-            && Instant::now() >= self.next_confirm_at;
+            && Instant::now() >= self.may_confirm_from;
         asks.then_some(ConfirmPriority {
             is_routine: self.due_after_seq.is_none(),
+            is_early: Instant::now() < self.next_confirm_at,
             due_since: self.next_confirm_at,
         })
     }
@@ -199,6 +211,9 @@ impl ChannelAccess {
             }
             None => self.next_confirm_at = Instant::now() + RETRY_INTERVAL,
         }
+        let is_routine = answered.is_some() && self.due_after_seq.is_none();
+        self.may_confirm_from =
+            self.next_confirm_at - if is_routine { CONFIRM_EARLY } else { Duration::ZERO };
     }
 }
 

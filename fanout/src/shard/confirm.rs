@@ -2,10 +2,14 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use protocol::{
     caller::Caller,
     id::RoomId,
-    rpc::{CONFIRM_CALLERS_MAX, ConfirmRequest, expiry},
+    rpc::{
+        CONFIRM_CALLERS_MAX, CONFIRM_CHANNELS_MAX, ChannelCallers, ConfirmChannelsRequest, ConfirmReply,
+        ConfirmRequest, expiry,
+    },
     subject::Channel,
 };
 use service::metric_names as names;
@@ -19,6 +23,10 @@ const CHANNELS_PER_SECOND_MIN: usize = if cfg!(test) { 2 } else { 500 };
 /// Seconds within which all channels of a shard can be asked about, however many they are: with the 45 s between
 /// two confirmations of a channel, well within the minute.
 const ROUND_SECS: usize = 10;
+/// Channels that api is asked about at a time, where it does not understand questions about several.
+const CONCURRENT_CONFIRMATIONS_MAX: usize = 16;
+/// No room has that id: an older api, which knows nothing of teams, refuses to answer.
+const NO_ROOM: RoomId = RoomId(0);
 /// How long those who may not be there any more are kept for what was stored before: then they leave without it.
 const EVICTION_DELAY_MAX: Duration = Duration::from_secs(10);
 
@@ -38,17 +46,19 @@ pub(super) struct PendingEviction {
     confirmed_at: Instant,
 }
 
+/// The people of a channel that api is asked about.
+pub(super) type AskedChannel = (Channel, Vec<Caller>);
+
 impl ShardTask {
     /// Asks about channels that are due: first those where a right may have ended, then the routine ones, the
     /// longest due first.
     pub(super) fn confirm_due_channels(&mut self, applied: u64) {
-        for (channel, callers) in self.take_due(applied) {
-            self.new_work.push(Work::Confirm { channel, callers: callers.into_iter().collect() });
-        }
+        let asked = self.take_due(applied);
+        self.new_work.extend(into_questions(asked).map(Work::Confirm));
     }
 
     /// The channels that api is asked about in this second, and who is there.
-    fn take_due(&mut self, applied: u64) -> Vec<(Channel, HashSet<Caller>)> {
+    fn take_due(&mut self, applied: u64) -> Vec<AskedChannel> {
         let (mut due, mut confirmed, mut overdue) = (Vec::new(), 0_usize, 0_u32);
         for (channel, entry) in &self.channels {
             let (Channel::Room(_) | Channel::Team(_), ChannelEntry::Open(channel_state)) = (channel, entry)
@@ -66,13 +76,16 @@ impl ShardTask {
         let shard = self.shard.to_string();
         metrics::gauge!(names::CONFIRMATIONS_OVERDUE, "shard" => shard).set(f64::from(overdue));
         due.sort_unstable_by_key(|(turn, _)| *turn);
+        if due.first().is_none_or(|(turn, _)| turn.is_early) {
+            return vec![];
+        }
         due.truncate(CHANNELS_PER_SECOND_MIN.max(confirmed / ROUND_SECS));
         let mut asked = Vec::with_capacity(due.len());
         for (_, channel) in due {
             if let Some(channel_state) = self.open_channel_mut(&channel)
                 && channel_state.access.start_confirmation(applied)
             {
-                let callers = channel_state.callers();
+                let callers = channel_state.callers().into_iter().collect();
                 asked.push((channel, callers));
             }
         }
@@ -82,14 +95,24 @@ impl ShardTask {
     pub(super) fn take_confirmation(&mut self, channel: &Channel, result: Option<ChannelConfirmation>) {
         let Some(channel_state) = self.open_channel_mut(channel) else { return };
         channel_state.access.finish_confirmation(result.as_ref().map(|confirmed| confirmed.access));
-        let Some(confirmed) = result.filter(|confirmed| !confirmed.revoked.is_empty()) else { return };
-        // A newer answer names whom the older one has named.
-        self.pending_evictions.retain(|leaving| leaving.channel != *channel);
-        self.pending_evictions.push(PendingEviction {
-            channel: channel.clone(),
-            confirmation: confirmed,
-            confirmed_at: Instant::now(),
+        let Some(mut confirmed) = result else { return };
+        // The newest answer decides who leaves. Those whom an older one named as well wait no longer for that.
+        self.pending_evictions.retain_mut(|pending| {
+            if pending.channel != *channel {
+                return true;
+            }
+            pending.confirmation.revoked.retain(|caller| confirmed.revoked.remove(caller));
+            pending.confirmation.access = confirmed.access;
+            pending.confirmation.last_event = confirmed.last_event;
+            !pending.confirmation.revoked.is_empty()
         });
+        if !confirmed.revoked.is_empty() {
+            self.pending_evictions.push(PendingEviction {
+                channel: channel.clone(),
+                confirmation: confirmed,
+                confirmed_at: Instant::now(),
+            });
+        }
         self.evict_revoked();
     }
 
@@ -140,46 +163,112 @@ impl ShardTask {
     }
 }
 
-/// Asks about all of a channel's people; `None` where api has not answered for all of them.
+/// Puts channels together into questions of at most [`CONFIRM_CHANNELS_MAX`] channels and [`CONFIRM_CALLERS_MAX`]
+/// callers. A channel with more callers is a question of its own.
+fn into_questions(channels: Vec<AskedChannel>) -> impl Iterator<Item = Vec<AskedChannel>> {
+    let mut channels = channels.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = channels.next()?;
+        let mut callers_count = first.1.len();
+        let mut question = vec![first];
+        while question.len() < CONFIRM_CHANNELS_MAX
+            && let Some(next) =
+                channels.next_if(|(_, callers)| callers_count + callers.len() <= CONFIRM_CALLERS_MAX)
+        {
+            callers_count += next.1.len();
+            question.push(next);
+        }
+        Some(question)
+    })
+}
+
+/// Asks api about channels. The answer to each is `None` where api has not answered for all of its people.
 pub(super) async fn confirm(
-    ask: &ApiClient,
+    api: &ApiClient,
+    question: Vec<AskedChannel>,
+) -> Vec<(Channel, Option<ChannelConfirmation>)> {
+    if question.len() > 1
+        && let Some(answers) = confirm_together(api, &question).await
+    {
+        return question.into_iter().zip(answers).map(|((channel, _), answer)| (channel, answer)).collect();
+    }
+    let answers = stream::iter(question).map(async |(channel, callers)| {
+        let answer = confirm_channel(api, &channel, &callers).await;
+        (channel, answer)
+    });
+    answers.buffer_unordered(CONCURRENT_CONFIRMATIONS_MAX).collect().await
+}
+
+/// Asks about several channels at once; `None` where no api node understands that.
+async fn confirm_together(
+    api: &ApiClient,
+    question: &[AskedChannel],
+) -> Option<Vec<Option<ChannelConfirmation>>> {
+    let channels = question.iter().map(|(channel, callers)| asked_about(channel, callers)).collect();
+    let request = ConfirmChannelsRequest { channels, expires_at: expiry() };
+    let mut answers = api.confirm_channels(&request).await?.unwrap_or_default().into_iter();
+    let confirmations = question.iter().map(|(_, callers)| {
+        let reply = answers.next()?.ok()?;
+        Some(ChannelConfirmation::of(reply, callers))
+    });
+    Some(confirmations.collect())
+}
+
+/// Asks about one channel, as many of its people at a time as one question may name.
+async fn confirm_channel(
+    api: &ApiClient,
     channel: &Channel,
-    callers: Vec<Caller>,
+    callers: &[Caller],
 ) -> Option<ChannelConfirmation> {
-    let (room, team) = match channel {
-        Channel::Room(room) => (*room, None),
-        // No room has that id: an api that knows nothing of teams refuses to answer.
-        Channel::Team(team) => (RoomId(0), Some(*team)),
-        Channel::User(_) | Channel::System => return None,
-    };
     let mut all: Option<ChannelConfirmation> = None;
     for chunk in callers.chunks(CONFIRM_CALLERS_MAX) {
-        let request = ConfirmRequest { room, team, callers: chunk.to_vec(), expires_at: expiry() };
-        let confirmed = ask.confirm_access(&request).await.ok()?;
-        let answered = AccessAnswer {
-            is_public: confirmed.grant.public,
-            is_closed: confirmed.closed,
-            as_of: confirmed.grant.as_of,
-        };
-        let last_event = confirmed.grant.last_event;
-        let all =
-            all.get_or_insert(ChannelConfirmation { revoked: HashSet::new(), access: answered, last_event });
-        // An older api names people alone.
-        let by_name =
-            || chunk.iter().filter(|caller| confirmed.out.contains(&caller.user)).cloned().collect();
-        all.revoked.extend(confirmed.callers_out.unwrap_or_else(by_name));
-        all.access.is_public &= answered.is_public;
-        all.access.is_closed &= answered.is_closed;
-        all.access.as_of = all.access.as_of.min(answered.as_of);
-        all.last_event = all.last_event.max(last_event);
+        let ChannelCallers { room, team, callers } = asked_about(channel, chunk);
+        let request = ConfirmRequest { room, team, callers, expires_at: expiry() };
+        let part = ChannelConfirmation::of(api.confirm_access(&request).await.ok()?, chunk);
+        match &mut all {
+            Some(all) => all.add(part),
+            None => all = Some(part),
+        }
     }
     all
 }
 
+fn asked_about(channel: &Channel, callers: &[Caller]) -> ChannelCallers {
+    let (room, team) = match *channel {
+        Channel::Room(room) => (room, None),
+        Channel::Team(team) => (NO_ROOM, Some(team)),
+        Channel::User(_) | Channel::System => (NO_ROOM, None),
+    };
+    ChannelCallers { room, team, callers: callers.to_vec() }
+}
+
+impl ChannelConfirmation {
+    /// What a reply says about those whom the question named.
+    fn of(reply: ConfirmReply, asked: &[Caller]) -> Self {
+        // An older api names people alone.
+        let by_name = || asked.iter().filter(|caller| reply.out.contains(&caller.user)).cloned().collect();
+        let revoked = reply.callers_out.map_or_else(by_name, |callers| callers.into_iter().collect());
+        let access =
+            AccessAnswer { is_public: reply.grant.public, is_closed: reply.closed, as_of: reply.grant.as_of };
+        Self { revoked, access, last_event: reply.grant.last_event }
+    }
+
+    /// Adds the answer about further people of the channel.
+    fn add(&mut self, other: Self) {
+        self.revoked.extend(other.revoked);
+        self.access.is_public &= other.access.is_public;
+        self.access.is_closed &= other.access.is_closed;
+        self.access.as_of = self.access.as_of.min(other.access.as_of);
+        self.last_event = self.last_event.max(other.last_event);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use log::StoredEvent;
-    use protocol::rpc::AccessGrant;
+    use protocol::{id::TeamId, rpc::AccessGrant};
     use tokio::{sync::oneshot, time};
 
     use super::*;
@@ -243,6 +332,69 @@ mod tests {
         task.open_channel_mut(&narrowed).expect("open").access.note_narrowing(6);
         assert!(!take(&mut task, 5).contains(&narrowed), "not in Postgres yet");
         assert_eq!(take(&mut task, 6)[0], narrowed);
+    }
+
+    #[test]
+    fn questions_are_bounded_in_channels_and_callers() {
+        let asked = |callers: usize| (Channel::Team(TeamId(1)), (0..callers as u64).map(caller).collect());
+        let sizes = [1, 999, 1, 1_001, 2, 500, 499];
+        let questions: Vec<Vec<usize>> = into_questions(sizes.map(asked).to_vec())
+            .map(|question| question.iter().map(|(_, callers)| callers.len()).collect())
+            .collect();
+        assert_eq!(questions, [vec![1, 999], vec![1], vec![1_001], vec![2, 500], vec![499]]);
+        let small = into_questions((0..250).map(|_| asked(1)).collect()).map(|question| question.len());
+        assert_eq!(small.collect::<Vec<_>>(), [100, 100, 50]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_rooms_share_questions_and_each_is_confirmed_within_the_minute() {
+        let (mut task, _loss_sources) = shard_task().await;
+        let rooms = 1_000;
+        for room in 0..rooms {
+            open(&mut task, room);
+        }
+        let mut confirmed_at = HashMap::new();
+        let (minutes, mut questions) = (5, 0);
+        for second in 0..minutes * 60_u32 {
+            let asked = task.take_due(5);
+            for (channel, _) in &asked {
+                let before = confirmed_at.insert(channel.clone(), second).unwrap_or(0);
+                assert!(second - before <= 60, "{channel} waited for {} s", second - before);
+                let access = AccessAnswer { is_public: false, is_closed: false, as_of: 5 };
+                let answer = ChannelConfirmation { revoked: HashSet::new(), access, last_event: 5 };
+                task.take_confirmation(channel, Some(answer));
+            }
+            questions += into_questions(asked).count();
+            time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(confirmed_at.len(), rooms as usize);
+        assert!(confirmed_at.values().all(|second| minutes * 60 - second <= 60));
+        assert!(questions <= 25 * minutes as usize, "{questions} questions in {minutes} minutes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn newer_confirmation_neither_delays_nor_keeps_an_eviction() {
+        let (mut task, _loss_sources) = shard_task().await;
+        task.position.set_first(1, 5);
+        task.received.reset(5);
+        let channel = Channel::Room(RoomId(1));
+        open(&mut task, 1);
+        let everyone = task.open_channel_mut(&channel).expect("open").callers();
+        let confirm = |task: &mut ShardTask, revoked: &HashSet<Caller>, last_event| {
+            let access = AccessAnswer { is_public: false, is_closed: false, as_of: last_event };
+            let answer = ChannelConfirmation { revoked: revoked.clone(), access, last_event };
+            task.take_confirmation(&channel, Some(answer));
+            task.pending_evictions.len()
+        };
+        assert_eq!(confirm(&mut task, &everyone, 7), 1);
+        assert_eq!(confirm(&mut task, &HashSet::new(), 8), 0, "they may be there again");
+        assert_eq!(confirm(&mut task, &everyone, 9), 1);
+        time::advance(EVICTION_DELAY_MAX - Duration::from_secs(1)).await;
+        assert_eq!(confirm(&mut task, &everyone, 10), 1);
+        time::advance(Duration::from_secs(1)).await;
+        task.catch_up_for_evictions();
+        assert!(task.pending_evictions.is_empty(), "the time counts from the first answer that named them");
+        assert!(task.open_channel_mut(&channel).is_none_or(|channel_state| channel_state.is_empty()));
     }
 
     #[tokio::test(start_paused = true)]

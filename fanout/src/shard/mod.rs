@@ -130,7 +130,7 @@ enum WorkResult {
     Snapshot { channel: Channel, upto: u64, result: anyhow::Result<Vec<snapshot::SnapshotEntry>> },
     StreamEnd { channel: Channel, request: SubscribeRequest, result: anyhow::Result<StreamState> },
     Replayed { channel: Channel, replay: replay::FinishedReplay },
-    Confirmed { channel: Channel, result: Option<confirm::ChannelConfirmation> },
+    Confirmed(Vec<(Channel, Option<confirm::ChannelConfirmation>)>),
     CatchUp(catch_up::CatchUpReport),
 }
 
@@ -358,7 +358,11 @@ impl ShardTask {
                 self.admit_at_stream_end(&channel, request, result);
             }
             WorkResult::Replayed { channel, replay } => self.finish_replay(&channel, replay),
-            WorkResult::Confirmed { channel, result } => self.take_confirmation(&channel, result),
+            WorkResult::Confirmed(answers) => {
+                for (channel, answer) in answers {
+                    self.take_confirmation(&channel, answer);
+                }
+            }
             WorkResult::CatchUp(healed) => return self.take_catch_up_report(healed),
         }
         Ok(())

@@ -51,6 +51,15 @@ pub(super) struct FlushResult {
     pub(super) closed_sockets: Vec<u64>,
 }
 
+/// Number of sessions that are told in one go that their right has ended.
+const EVICTED_AT_ONCE: usize = 1_000;
+
+fn notify_evicted(channel: &Channel, evicted: impl IntoIterator<Item = Subscriber>) {
+    for member in evicted {
+        member.outbox.evict(channel.clone(), member.frame_number);
+    }
+}
+
 /// The sockets of one channel, by their numbers on this node.
 #[derive(Default)]
 pub(super) struct Subscribers {
@@ -124,6 +133,10 @@ impl Subscribers {
     /// Sends the queued frames to each subscriber, in one write.
     pub(super) fn flush(&mut self) -> FlushResult {
         let mut sent = FlushResult::default();
+        if self.outgoing.is_empty() {
+            // Each admission flushes first: it must not cost a walk over all subscribers.
+            return sent;
+        }
         let next = std::mem::take(&mut self.outgoing);
         let mut frames = Vec::with_capacity(next.len());
         for (connection, member) in &self.subscribers {

@@ -8,7 +8,6 @@ use anyhow::anyhow;
 use futures_util::FutureExt as _;
 use log::LogEnd;
 use protocol::{
-    caller::Caller,
     id::{RoomId, Shard},
     subject::{self, Channel},
 };
@@ -18,7 +17,8 @@ use tokio::sync::mpsc;
 use super::{
     ShardContext, WorkResult,
     catch_up::{self, CatchUpReport},
-    confirm, interest, open, people,
+    confirm::{self, AskedChannel},
+    interest, open, people,
     replay::{self, FinishedReplay, ReplayOutcome, ReplayRequest},
     snapshot,
 };
@@ -42,8 +42,8 @@ pub(super) enum Work {
     CatchUp(catch_up::CatchUpRange),
     /// Tell the persister that the log has lost events which this node has received.
     PublishLogEnd(LogEnd),
-    /// Ask api whether the people who follow a channel still may.
-    Confirm { channel: Channel, callers: Vec<Caller> },
+    /// Ask api whether the people who follow these channels still may.
+    Confirm(Vec<AskedChannel>),
 }
 
 impl Work {
@@ -57,7 +57,7 @@ impl Work {
             Self::Replay { .. } => "replay",
             Self::CatchUp(_) => "heal",
             Self::PublishLogEnd(_) => "tell_loss",
-            Self::Confirm { .. } => "confirm",
+            Self::Confirm(_) => "confirm",
         }
     }
 
@@ -80,8 +80,9 @@ impl Work {
                 Some(WorkResult::Replayed { channel: channel.clone(), replay })
             }
             Self::CatchUp(_) => Some(WorkResult::CatchUp(CatchUpReport::Panicked)),
-            Self::Confirm { channel, .. } => {
-                Some(WorkResult::Confirmed { channel: channel.clone(), result: None })
+            Self::Confirm(question) => {
+                let unanswered = question.iter().map(|(channel, _)| (channel.clone(), None));
+                Some(WorkResult::Confirmed(unanswered.collect()))
             }
             // A barrier's subscriber is dropped with it: its session answers that the channel can't be followed now.
             Self::StreamEnd { .. } | Self::PublishLogEnd(_) => None,
@@ -136,10 +137,7 @@ impl Work {
                 }
                 return None;
             }
-            Self::Confirm { channel, callers } => {
-                let result = confirm::confirm(&context.api, &channel, callers).await;
-                WorkResult::Confirmed { channel, result }
-            }
+            Self::Confirm(question) => WorkResult::Confirmed(confirm::confirm(&context.api, question).await),
         })
     }
 }
@@ -177,7 +175,7 @@ mod tests {
             Work::Snapshot { room: RoomId(1), upto: 1 },
             Work::Replay { channel, request: asked },
             Work::CatchUp(range),
-            Work::Confirm { channel: Channel::Room(RoomId(1)), callers: vec![] },
+            Work::Confirm(vec![(Channel::Room(RoomId(1)), vec![])]),
         ];
         for work in all {
             let report =

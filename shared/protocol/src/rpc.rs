@@ -190,6 +190,31 @@ pub struct ConfirmReply {
     pub grant: AccessGrant,
 }
 
+/// May these people still be in these rooms, or follow these teams? The answer has one [`ConfirmReply`] or error for
+/// each channel, in their order.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ConfirmChannelsRequest {
+    /// At most [`CONFIRM_CHANNELS_MAX`], with at most [`CONFIRM_CALLERS_MAX`] callers together.
+    pub channels: Vec<ChannelCallers>,
+    /// When the asker gives up, in milliseconds since 1970.
+    pub expires_at: i64,
+}
+
+/// People who follow a room or a team.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ChannelCallers {
+    /// The room; without meaning where a team is asked about.
+    pub room: RoomId,
+    /// The team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<TeamId>,
+    /// The people.
+    pub callers: Vec<Caller>,
+}
+
+/// Maximum channels of a [`ConfirmChannelsRequest`].
+pub const CONFIRM_CHANNELS_MAX: usize = 100;
+
 /// Who is in a room?
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ParticipantsRequest {
@@ -318,6 +343,8 @@ mod tests {
                 let _ = serde_json::from_slice::<RpcResult<ActionReply>>(&bytes);
                 let _ = serde_json::from_slice::<ConfirmRequest>(&bytes);
                 let _ = serde_json::from_slice::<RpcResult<ConfirmReply>>(&bytes);
+                let _ = serde_json::from_slice::<ConfirmChannelsRequest>(&bytes);
+                let _ = serde_json::from_slice::<RpcResult<Vec<RpcResult<ConfirmReply>>>>(&bytes);
                 let _ = serde_json::from_slice::<HelloRequest>(&bytes);
                 let _ = serde_json::from_slice::<PresenceRequest>(&bytes);
             }

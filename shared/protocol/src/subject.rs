@@ -258,6 +258,8 @@ pub mod rpc {
     pub const PARTICIPANTS: &str = "rpc.participants";
     /// Whether people may still be in a room.
     pub const CONFIRM: &str = "rpc.confirm";
+    /// Whether people may still be in several rooms. An older api node does not listen to it.
+    pub const CONFIRM_CHANNELS: &str = "rpc.confirm-channels";
     /// Whether a person may send signals to another.
     pub const SIGNAL: &str = "rpc.signal";
 }

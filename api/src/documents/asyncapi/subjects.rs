@@ -5,8 +5,8 @@ use protocol::{
     event::EventName,
     json::SchemaFn,
     rpc::{
-        ActionReply, ActionRequest, ConfirmReply, ConfirmRequest, HelloRequest, ParticipantsReply,
-        ParticipantsRequest, PresenceRequest, RpcResult, SignalRequest,
+        ActionReply, ActionRequest, ConfirmChannelsRequest, ConfirmReply, ConfirmRequest, HelloRequest,
+        ParticipantsReply, ParticipantsRequest, PresenceRequest, RpcResult, SignalRequest,
     },
     socket::push,
     subject::{form, rpc},
@@ -46,6 +46,11 @@ pub(super) fn add(parts: &mut AsyncApiParts) {
         parts,
         rpc::CONFIRM,
         "Whether people may still be in a room.",
+    );
+    add_request::<ConfirmChannelsRequest, Vec<RpcResult<ConfirmReply>>>(
+        parts,
+        rpc::CONFIRM_CHANNELS,
+        "Whether people may still be in several rooms.",
     );
     add_request::<SignalRequest, ()>(parts, rpc::SIGNAL, "Whether a person may send signals to another.");
 }

@@ -1,10 +1,6 @@
 //! What happens around a shard's task.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::atomic::Ordering,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use async_nats::Message;
 use futures_util::{StreamExt as _, stream};
@@ -293,23 +289,27 @@ impl World {
                 }
                 WorkResult::CatchUp(CatchUpReport::CompleteUpTo(state.last))
             }
-            Work::Confirm { channel, callers } => {
-                let mut out: HashSet<Caller> = callers.into_iter().collect();
-                out.retain(|caller| {
-                    self.clients
-                        .iter()
-                        .any(|client| client.has_lost_access(&caller.user, &channel, &self.log))
+            Work::Confirm(question) => {
+                let answers = question.into_iter().map(|(channel, callers)| {
+                    let answer = self.confirm(&channel, callers);
+                    (channel, Some(answer))
                 });
-                let answered = AccessAnswer { is_public: false, is_closed: false, as_of: self.log.last() };
-                let last_event = self.log.of(&channel).last().map_or(0, |logged| logged.seq);
-                WorkResult::Confirmed {
-                    channel,
-                    result: Some(ChannelConfirmation { revoked: out, access: answered, last_event }),
-                }
+                WorkResult::Confirmed(answers.collect())
             }
             Work::Snapshot { .. } | Work::PublishLogEnd(_) => return,
         };
         self.reports.push_back(done);
+    }
+
+    fn confirm(&self, channel: &Channel, callers: Vec<Caller>) -> ChannelConfirmation {
+        let has_lost_access = |caller: &Caller| {
+            self.clients.iter().any(|client| client.has_lost_access(&caller.user, channel, &self.log))
+        };
+        ChannelConfirmation {
+            revoked: callers.into_iter().filter(has_lost_access).collect(),
+            access: AccessAnswer { is_public: false, is_closed: false, as_of: self.log.last() },
+            last_event: self.log.of(channel).last().map_or(0, |logged| logged.seq),
+        }
     }
 
     fn report(&mut self) {
