@@ -2,10 +2,12 @@
 
 use protocol::{
     caller::Caller,
+    error::ErrorCode,
     id::{RoomId, TeamId},
     rpc::{
-        AccessGrant, ActionReply, ActionRequest, ConfirmReply, ConfirmRequest, ParticipantsReply,
-        ParticipantsRequest, SignalRequest, SocketEffect, Surface, expiry,
+        AccessGrant, ActionReply, ActionRequest, ChannelCallers, ConfirmChannelsRequest, ConfirmReply,
+        ConfirmRequest, ParticipantsReply, ParticipantsRequest, RpcResult, SignalRequest, SocketEffect,
+        Surface, expiry,
     },
     subject::rpc,
 };
@@ -49,9 +51,42 @@ async fn who_may_not_stay_is_named() {
     assert!(out(&["bob", "eve"]).await.0.is_empty());
     delete(&ann, &format!("/api/v1/rooms/{room}")).await;
     assert_eq!(out(&["ann", "bob"]).await.0, ["ann", "bob"], "nobody is in a closed room");
-    let nowhere: protocol::rpc::RpcResult<ConfirmReply> =
-        ask(&client, rpc::CONFIRM, &confirm(999_999, &["ann"])).await;
+    let nowhere: RpcResult<ConfirmReply> = ask(&client, rpc::CONFIRM, &confirm(999_999, &["ann"])).await;
     assert_eq!(nowhere.expect_err("no such room").code.as_str(), "not_found");
+}
+
+#[tokio::test]
+async fn channels_of_one_question_are_answered_each_by_itself_in_their_order() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let (with_bob, without) = (private_room(&ann, &["bob"]).await, private_room(&ann, &[]).await);
+    let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
+    let client = as_fanout(&cluster).await;
+    let channel = |room: u64, team: Option<u64>| ChannelCallers {
+        room: RoomId(room),
+        team: team.map(TeamId),
+        callers: vec![caller("ann"), caller("bob")],
+    };
+    let confirm = async |channels: Vec<ChannelCallers>| -> RpcResult<Vec<RpcResult<ConfirmReply>>> {
+        let request = ConfirmChannelsRequest { channels, expires_at: expiry() };
+        ask(&client, rpc::CONFIRM_CHANNELS, &request).await
+    };
+    let channels = vec![
+        channel(with_bob, None),
+        channel(999_999, None),
+        channel(without, None),
+        channel(0, team["id"].as_u64()),
+    ];
+    let answers = confirm(channels).await.expect("an answer");
+    let revoked: Vec<_> = answers
+        .into_iter()
+        .map(|answer| {
+            answer.map(|reply| reply.callers_out.expect("a current api")).map_err(|error| error.code)
+        })
+        .collect();
+    assert_eq!(revoked, [Ok(vec![]), Err(ErrorCode::NotFound), Ok(vec![caller("bob")]), Ok(vec![])]);
+    let too_many = confirm((0..101).map(|_| channel(with_bob, None)).collect()).await;
+    assert_eq!(too_many.expect_err("a bound").code, ErrorCode::BadRequest);
 }
 
 #[tokio::test]
@@ -155,7 +190,7 @@ async fn people_of_one_room_may_signal_to_each_other() {
     let may = async |from: &str, to: &str| {
         let user = to.parse().expect("an id");
         let request = SignalRequest { caller: caller(from), user, expires_at: expiry() };
-        let reply: protocol::rpc::RpcResult<()> = ask(&client, rpc::SIGNAL, &request).await;
+        let reply: RpcResult<()> = ask(&client, rpc::SIGNAL, &request).await;
         reply.map_err(|error| error.code.as_str())
     };
     let pairs = [("ann", "bob"), ("bob", "ann"), ("cid", "dan"), ("cid", "ann"), ("ann", "dan")];
