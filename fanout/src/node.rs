@@ -21,7 +21,11 @@ use crate::{
     limits::SocketLimits,
     outbox::registry::SocketRegistry,
     presence::PresencePublisher,
-    shard::{PeopleReady, ShardCommand, channel::PushWaiter, subscribe::SubscribeRequest},
+    shard::{
+        PeopleReady, ShardCommand,
+        channel::{PushOutcome, PushWaiter},
+        subscribe::SubscribeRequest,
+    },
 };
 
 /// An event that was acknowledged that long ago should have come.
@@ -72,23 +76,21 @@ impl Node {
         }
     }
 
-    /// Resolves once an event of the socket's own was pushed to it; false where it does not follow any more.
-    /// `None`: it is not known, since the channel is being opened anew.
-    pub(crate) async fn wait_until_pushed(
-        &self,
-        channel: &Channel,
-        connection: u64,
-        seq: u64,
-    ) -> Option<bool> {
+    /// Waits until an event of the socket's own was pushed to it.
+    pub(crate) async fn wait_until_pushed(&self, channel: &Channel, socket_id: u64, seq: u64) -> PushOutcome {
+        self.push_outcome(channel, socket_id, seq).await.unwrap_or(PushOutcome::Unknown)
+    }
+
+    async fn push_outcome(&self, channel: &Channel, socket_id: u64, seq: u64) -> Option<PushOutcome> {
         let task = self.shard_task(channel)?;
-        let (done, mut pushed) = oneshot::channel();
-        let sender = PushWaiter { socket_id: connection, seq, done };
-        task.send(ShardCommand::NotifyWhenPushed { channel: channel.clone(), waiter: sender }).await.ok()?;
-        match timeout(PUSH_LATE_AFTER, &mut pushed).await {
-            Ok(pushed) => pushed.ok(),
+        let (done, mut outcome) = oneshot::channel();
+        let waiter = PushWaiter { socket_id, seq, done };
+        task.send(ShardCommand::NotifyWhenPushed { channel: channel.clone(), waiter }).await.ok()?;
+        match timeout(PUSH_LATE_AFTER, &mut outcome).await {
+            Ok(outcome) => outcome.ok(),
             Err(_) => {
                 task.send(ShardCommand::PushIsLate { channel: channel.clone(), seq }).await.ok()?;
-                timeout(LATE_PUSH_TIMEOUT, pushed).await.ok()?.ok()
+                timeout(LATE_PUSH_TIMEOUT, outcome).await.ok()?.ok()
             }
         }
     }

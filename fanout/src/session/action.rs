@@ -25,7 +25,7 @@ use super::{
     },
 };
 use crate::outbox::{Outbox, close::CloseReason};
-use crate::{encode::native, node::Node};
+use crate::{encode::native, node::Node, shard::channel::PushOutcome};
 
 /// What an action has changed for its socket.
 #[derive(Debug, Default)]
@@ -135,10 +135,10 @@ impl ActionContext {
             Some(SocketEffect::Leave { room }) => Some(Channel::Room(room)),
             Some(SocketEffect::Appended { room, seq }) => {
                 match self.node.wait_until_pushed(&Channel::Room(room), self.socket_id, seq).await {
-                    Some(true) => return ActionChanges::default(),
-                    Some(false) => None,
-                    None => {
-                        // It may come yet: only one that comes back can be sure to be told once.
+                    PushOutcome::Pushed => return ActionChanges::default(),
+                    PushOutcome::NotSubscribed => None,
+                    PushOutcome::Unknown => {
+                        // It may come yet: only a socket that resumes gets it exactly once.
                         self.outbox.close(CloseReason::Heal);
                         return ActionChanges::default();
                     }

@@ -1,10 +1,9 @@
 //! The envelope of answers, that of match sockets:
 //! `{"errors", "data", "action", "response_status", "request_id"}`.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use protocol::{
+    json::ObjectText,
     rpc::ActionReply,
     socket::{self, SubscriptionPosition},
 };
@@ -64,45 +63,35 @@ impl SocketRequest {
         self.answer_frame(status, &[detail.to_owned()], None)
     }
 
-    /// The answer to one who follows, as api has it.
+    /// The answer to a socket of the match dialect that has joined a room: api has all of it.
     pub(super) fn match_join_answer(self, reply: &ActionReply) -> AnswerFn {
         let frame = self.answer_frame(reply.status, &reply.errors, reply.data.as_deref().map(RawValue::get));
         Box::new(|_: &SubscriptionStart| frame)
     }
 
-    /// The answer to one who follows: api's data, who is there, and where the subscriber begins.
-    pub(super) fn native_subscribe_answer(self, reply: &ActionReply) -> AnswerFn {
+    /// The answer to a native socket that follows a channel: api's data, and what only this node knows: who is there,
+    /// and where the subscription begins. The position is a field of its own in the answer to a participant, since
+    /// their room has an `id` itself.
+    pub(super) fn native_subscribe_answer(self, reply: &ActionReply, is_participant: bool) -> AnswerFn {
         let status = reply.status;
-        let data = reply.data.as_deref().map_or("{}", RawValue::get).to_owned();
-        Box::new(move |followed: &SubscriptionStart| {
-            let &SubscriptionStart {
-                shard_index: shard,
-                epoch,
-                after_seq: id,
-                is_recovered: recovered,
-                participants_json: ref people,
-            } = followed;
-            let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(&data).unwrap_or_default();
-            let position = serde_json::to_string(&SubscriptionPosition { shard, epoch, id, recovered });
-            let position = position.expect("text keys and no failing serializer");
-            // A room's own `id` is in its data already: the position has names of its own there.
-            let mut position = match self.action.as_str() {
-                "subscribe" => position[1..position.len() - 1].to_owned(),
-                _ => format!(r#""position":{position}"#),
-            };
-            if let Some(people) = people {
-                // The log knows better than Postgres who is there now.
-                fields.remove("participants");
-                fields.remove("count");
-                position = format!("{people},{position}");
+        let mut data = ObjectText::new(reply.data.as_deref());
+        Box::new(move |start: &SubscriptionStart| {
+            if let Some(participants) = &start.participants_json {
+                data.add_fields(participants);
             }
-            let fields = serde_json::to_string(&fields).unwrap_or_else(|_| "{}".to_owned());
-            let comma = if fields == "{}" { "" } else { "," };
-            self.answer_frame(
-                status,
-                &[],
-                Some(&format!("{}{comma}{position}}}", &fields[..fields.len() - 1])),
-            )
+            let position = SubscriptionPosition {
+                shard: start.shard_index,
+                epoch: start.epoch,
+                id: start.after_seq,
+                recovered: start.is_recovered,
+            };
+            let position = serde_json::to_string(&position).expect("text keys and no failing serializer");
+            if is_participant {
+                data.add_fields(&format!(r#""position":{position}"#));
+            } else {
+                data.add_all_of(&position);
+            }
+            self.answer_frame(status, &[], Some(&data.finish()))
         })
     }
 }

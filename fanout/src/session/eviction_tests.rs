@@ -24,7 +24,7 @@ use crate::{
     shard::{
         access::AccessAnswer,
         channel::{ChannelState, DeliveryMetrics},
-        subscribe::{AnswerFn, SubscribeRequest, SubscriptionStart},
+        subscribe::{Admission, AnswerFn, SubscribeRequest, SubscriptionStart},
     },
 };
 
@@ -63,7 +63,7 @@ fn admit(channel_state: &mut ChannelState, ask: AdmissionCase<'_>) -> bool {
         admitted: done,
     };
     channel_state.admit(request, true);
-    admitted.try_recv().expect("it is decided at once")
+    admitted.try_recv().expect("it is decided at once") == Admission::Admitted
 }
 
 fn receive(channel_state: &mut ChannelState, event: &str, seq: u64, payload: &str) {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     encode::PushFormat,
     node::Node,
-    shard::subscribe::{AnswerFn, SubscribeRequest},
+    shard::subscribe::{Admission, AnswerFn, SubscribeRequest},
 };
 
 /// A channel that the socket has begun to follow.
@@ -79,7 +79,9 @@ impl ActionContext {
         let (channel, team) = (channel.clone(), grant.and_then(|grant| grant.team));
         let mut applied = ActionChanges::default();
         let answer = match self.outbox.format() {
-            PushFormat::Native | PushFormat::Deflated => request.clone().native_subscribe_answer(reply),
+            PushFormat::Native | PushFormat::Deflated => {
+                request.clone().native_subscribe_answer(reply, *participant)
+            }
             PushFormat::Match => request.clone().match_join_answer(reply),
         };
         let failed = match self.admit_in_place_of(&target, answer, others, &mut applied.left).await {
@@ -161,8 +163,8 @@ impl ActionContext {
         };
         self.node.subscribe(channel.clone(), request).await;
         match followed.await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(SubscribeError::AccessEnded),
+            Ok(Admission::Admitted) => Ok(()),
+            Ok(Admission::AccessEnded) => Err(SubscribeError::AccessEnded),
             Err(_) => Err(SubscribeError::Unavailable),
         }
     }
@@ -218,9 +220,11 @@ mod tests {
         shard::ShardCommand,
     };
 
-    /// A node whose shard admits subscribers by turns as it is said, where it can't open a channel at `None`;
+    const ADMITTED: Option<Admission> = Some(Admission::Admitted);
+
+    /// A node whose shard decides about subscribers, one after another, as given, and can't open a channel at `None`;
     /// and what was asked of it.
-    async fn node(admits: &'static [Option<bool>]) -> (Arc<Node>, mpsc::UnboundedReceiver<String>) {
+    async fn node(admits: &'static [Option<Admission>]) -> (Arc<Node>, mpsc::UnboundedReceiver<String>) {
         let (commands, mut received) = mpsc::channel(8);
         let (note, asked) = mpsc::unbounded_channel();
         let mut admits = admits.iter().copied();
@@ -318,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_switch_is_answered_after_the_other_room_is_left() {
-        let (node, mut log) = node(&[Some(true); 3]).await;
+        let (node, mut log) = node(&[ADMITTED; 3]).await;
         let mut session = session(&node, Surface::Match);
         assert_eq!(join(&mut session, 1, None).await, None);
         assert_eq!(join(&mut session, 2, None).await, None);
@@ -332,7 +336,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_switch_to_a_room_that_cannot_be_followed_keeps_the_old_one() {
-        let (node, mut log) = node(&[Some(true), None, Some(false)]).await;
+        let (node, mut log) = node(&[ADMITTED, None, Some(Admission::AccessEnded)]).await;
         let mut session = session(&node, Surface::Match);
         assert_eq!(join(&mut session, 1, None).await, None);
         assert_eq!(join(&mut session, 2, None).await, Some(503));
@@ -343,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_switch_that_fails_after_the_old_room_is_left_ends_in_no_room() {
-        let (node, _log) = node(&[Some(true), Some(true), Some(false)]).await;
+        let (node, _log) = node(&[ADMITTED, ADMITTED, Some(Admission::AccessEnded)]).await;
         let mut session = session(&node, Surface::Match);
         assert_eq!(join(&mut session, 1, None).await, None);
         assert_eq!(join(&mut session, 2, None).await, Some(404));
@@ -352,7 +356,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_team_is_not_guarded_for_a_room_that_cannot_be_followed() {
-        let (node, mut log) = node(&[Some(true), None]).await;
+        let (node, mut log) = node(&[ADMITTED, None]).await;
         let mut session = session(&node, Surface::Native);
         assert_eq!(join(&mut session, 1, Some(7)).await, Some(503));
         assert_eq!(rooms(&session), [0_u64; 0]);
@@ -361,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_team_is_guarded_as_long_as_one_of_its_rooms_is_followed() {
-        let (node, mut log) = node(&[Some(true), Some(true), Some(true), None, Some(true)]).await;
+        let (node, mut log) = node(&[ADMITTED, ADMITTED, ADMITTED, None, ADMITTED]).await;
         let mut session = session(&node, Surface::Native);
         assert_eq!(join(&mut session, 1, Some(7)).await, None);
         assert_eq!(join(&mut session, 2, Some(7)).await, Some(503));

@@ -28,7 +28,7 @@ use super::{
     access::ChannelAccess,
     presence_map::PresenceMap,
     ring::Ring,
-    subscribe::{SubscribeRequest, SubscriptionStart},
+    subscribe::{Admission, SubscribeRequest, SubscriptionStart},
     subscribers::{OutgoingFrame, Subscriber, Subscribers},
 };
 use crate::encode::event::LiveEvent;
@@ -40,14 +40,25 @@ use crate::{
 /// How long a channel without subscribers stays subscribed, so that a client that comes back resumes from its ring.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What became of the push of a socket's own event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PushOutcome {
+    /// The socket was pushed the event.
+    Pushed,
+    /// The socket does not follow the channel any more.
+    NotSubscribed,
+    /// The channel is being opened anew, or its task has stopped: the push may have been, or may come yet.
+    Unknown,
+}
+
 /// A socket whose answer is the push of its event.
 pub(crate) struct PushWaiter {
     /// The socket's number on this node.
     pub(crate) socket_id: u64,
     /// The event.
     pub(crate) seq: u64,
-    /// Resolves once it was pushed.
-    pub(crate) done: oneshot::Sender<bool>,
+    /// Resolves once that is decided. Dropped where nobody knows whether the event was pushed.
+    pub(crate) done: oneshot::Sender<PushOutcome>,
 }
 
 /// A channel whose events this node receives.
@@ -135,7 +146,7 @@ impl ChannelState {
         let as_of = request.grant.map_or(self.last_seq, |grant| grant.as_of);
         if self.access.is_revoked(&request.caller, as_of) {
             // The session may be gone meanwhile: then nobody waits.
-            let _ = request.admitted.send(false);
+            let _ = request.admitted.send(Admission::AccessEnded);
             return;
         }
         if let Some(grant) = request.grant {
@@ -177,7 +188,7 @@ impl ChannelState {
         } else {
             self.subscribers.add_access_watcher(request.socket_id, member);
         }
-        let _ = request.admitted.send(true);
+        let _ = request.admitted.send(Admission::Admitted);
     }
 
     /// A socket does not follow any more, as far as its frames up to that one had asked; as a watcher, or as
@@ -324,8 +335,7 @@ impl ChannelState {
         self.notify_pushed();
     }
 
-    /// Tells a sender when the push of its event, which is its answer, was handed over: false where its
-    /// socket does not follow any more.
+    /// Tells a socket what becomes of the push of its event, which is its answer.
     pub(crate) fn notify_when_pushed(&mut self, waiter: PushWaiter) {
         self.push_waiters.push(waiter);
         self.flush();
@@ -335,7 +345,12 @@ impl ChannelState {
         let (members, last) = (&self.subscribers, self.last_seq);
         for sender in self.push_waiters.extract_if(.., |sender| sender.seq <= last) {
             // The session may be gone meanwhile: then nobody waits.
-            let _ = sender.done.send(members.has(sender.socket_id));
+            let is_subscribed = members.has(sender.socket_id);
+            let _ = sender.done.send(if is_subscribed {
+                PushOutcome::Pushed
+            } else {
+                PushOutcome::NotSubscribed
+            });
         }
     }
 

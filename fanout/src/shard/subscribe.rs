@@ -11,6 +11,15 @@ use crate::outbox::Outbox;
 /// Makes the frame that answers a subscriber, once it is known where it begins.
 pub(crate) type AnswerFn = Box<dyn FnOnce(&SubscriptionStart) -> Bytes + Send>;
 
+/// What a shard decides about a socket that asks to follow a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It follows the channel.
+    Admitted,
+    /// Its right has ended since it was granted.
+    AccessEnded,
+}
+
 /// A socket that asks to follow a channel.
 pub(crate) struct SubscribeRequest {
     /// The socket's number on this node.
@@ -30,9 +39,8 @@ pub(crate) struct SubscribeRequest {
     /// Its answer, pushed before all events. `None` for a watcher: it is pushed nothing, and is only
     /// closed when its right ends.
     pub(crate) answer: Option<AnswerFn>,
-    /// Resolves with true once it follows, with false where its right is over. Dropped where the channel can't be
-    /// followed now.
-    pub(crate) admitted: oneshot::Sender<bool>,
+    /// Resolves once it is decided. Dropped where the channel can't be followed now.
+    pub(crate) admitted: oneshot::Sender<Admission>,
 }
 
 impl SubscribeRequest {

@@ -4,6 +4,7 @@
 
 use schemars::{Schema, SchemaGenerator};
 use serde::de::{DeserializeOwned, Error as _};
+use serde_json::value::RawValue;
 
 /// Makes the JSON schema of a type.
 pub type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
@@ -25,6 +26,41 @@ pub fn object<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(text)
 }
 
+/// The text of a JSON object that gets further fields without being read: their names must be new.
+#[derive(Debug)]
+pub struct ObjectText(String);
+
+impl ObjectText {
+    /// An object as it was serialised; one without fields where there is none.
+    #[must_use]
+    pub fn new(object: Option<&RawValue>) -> Self {
+        let text = object.map_or("{}", RawValue::get);
+        Self(text.strip_suffix('}').unwrap_or("{").to_owned())
+    }
+
+    /// Adds fields, given as the text between the braces of an object.
+    pub fn add_fields(&mut self, fields: &str) {
+        if !fields.is_empty() {
+            if !self.0.ends_with('{') {
+                self.0.push(',');
+            }
+            self.0.push_str(fields);
+        }
+    }
+
+    /// Adds all fields of another object.
+    pub fn add_all_of(&mut self, object: &str) {
+        self.add_fields(object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default());
+    }
+
+    /// The text of the whole object.
+    #[must_use]
+    pub fn finish(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -44,6 +80,21 @@ mod tests {
         assert_eq!(object::<Pair>(b" \r\n\t{\"b\":2,\"a\":1}").expect("an object"), Pair { a: 1, b: 2 });
         for text in ["[1,2]", " [1,2]", "[[1,2]]", "1", "\"{}\"", "", "\u{feff}{\"a\":1,\"b\":2}"] {
             assert!(object::<Pair>(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn object_text_is_one_object_with_all_fields() {
+        let base = RawValue::from_string(r#"{"a":{"b":1}}"#.to_owned()).expect("JSON");
+        for (object, expected) in
+            [(None, r#"{"c":2,"d":3,"e":4}"#), (Some(&*base), r#"{"a":{"b":1},"c":2,"d":3,"e":4}"#)]
+        {
+            let mut text = ObjectText::new(object);
+            text.add_fields("");
+            text.add_fields(r#""c":2,"d":3"#);
+            text.add_all_of(r#"{"e":4}"#);
+            text.add_all_of("{}");
+            assert_eq!(text.finish(), expected);
         }
     }
 

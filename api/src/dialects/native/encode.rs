@@ -28,9 +28,9 @@ fn count_if_truncated(members: &Members) -> Option<u64> {
 /// A room.
 pub(super) fn room(room: RoomView, is_applied: bool) -> wire::Room {
     let (participants, count) = match room.participants {
-        PresentPeople::Named(people) => (Some(people), None),
-        PresentPeople::Counted(count) => (None, Some(count)),
-        PresentPeople::Unknown => (None, None),
+        PresentPeople::Named(people) => (Some(Some(people)), None),
+        PresentPeople::Counted(count) => (Some(None), Some(count)),
+        PresentPeople::Unknown => (Some(None), None),
     };
     wire::Room {
         id: room.id,

@@ -130,7 +130,8 @@ async fn join(api: &ApiState, request: &ActionRequest, frame: frame::JoinRoom) -
         epoch: frame.epoch,
         grant: Some(facts.grant()),
     };
-    let room = page::fit_entry(encode::room(room, true), api.socket_max_bytes())?;
+    let mut room = page::fit_entry(encode::room(room, true), api.socket_max_bytes())?;
+    room.participants = None;
     reply(200, &Joined { room, position: None }, Some(effect))
 }
 

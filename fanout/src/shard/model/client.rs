@@ -15,7 +15,10 @@ use crate::{
     encode::{PushFormat, frame},
     outbox::registry::SocketRegistration,
     outbox::{Outbox, close::CloseReason},
-    shard::{ShardCommand, ShardContext, subscribe::SubscribeRequest},
+    shard::{
+        ShardCommand, ShardContext,
+        subscribe::{Admission, SubscribeRequest},
+    },
 };
 
 /// What a client has of a channel.
@@ -37,7 +40,7 @@ pub(super) struct Client {
     _registered: SocketRegistration,
     frames_sent: u64,
     known: BTreeMap<String, (Channel, ClientChannel)>,
-    asked: Vec<(Channel, u64, oneshot::Receiver<bool>)>,
+    asked: Vec<(Channel, u64, oneshot::Receiver<Admission>)>,
     /// What was told last: the epoch, and up to where the client has all there is.
     position: Option<(u64, u64)>,
     /// Invitations that came though their channel is not followed, and from where on they come.
@@ -174,12 +177,12 @@ impl Client {
         self.asked.retain_mut(|(channel, _, followed)| match followed.try_recv() {
             Err(oneshot::error::TryRecvError::Empty) => true,
             // Its right is over.
-            Ok(false) => {
+            Ok(Admission::AccessEnded) => {
                 refused.push(channel.clone());
                 false
             }
             // It follows, or asks once more.
-            Ok(true) | Err(oneshot::error::TryRecvError::Closed) => false,
+            Ok(Admission::Admitted) | Err(oneshot::error::TryRecvError::Closed) => false,
         });
         for channel in refused {
             self.known.remove(&channel.to_string());

@@ -147,7 +147,10 @@ pub(in crate::dialects::native) struct Room {
     /// How many they are, where `users` has not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) users_count: Option<u64>,
-    pub(in crate::dialects::native) participants: Option<Vec<UserId>>,
+    /// Who is in it; null where they are too many to name. A fan-out node adds it to its answers itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub(in crate::dialects::native) participants: Option<Option<Vec<UserId>>>,
     /// How many are in it, where they are too many to name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) count: Option<i64>,
