@@ -1,4 +1,4 @@
-//! The way of a batch, for `tests/bench`: from what was read of the log to the columns that are written.
+//! Exposes two steps of writing a batch to `tests/bench`: building its columns, and inserting its messages.
 
 use log::StoredEvent;
 use protocol::{event::ChatMessage, id::Shard};
@@ -10,8 +10,7 @@ use crate::shard::apply::{
     plan::WritePlan,
 };
 
-/// Sorts a batch, builds its messages' columns, and says how many messages it has and how many events it
-/// rejects.
+/// Plans a batch and builds its messages' columns. Returns the number of messages and the number of rejected events.
 #[must_use]
 pub fn columns(batch: &[StoredEvent]) -> (usize, usize) {
     let plan = WritePlan::build(batch, &mut RecentlyClosedRooms::default());
@@ -19,10 +18,10 @@ pub fn columns(batch: &[StoredEvent]) -> (usize, usize) {
     (plan.messages.len(), plan.rejected.len())
 }
 
-/// Inserts messages as a batch does.
+/// Inserts messages as the persister does for a batch.
 ///
 /// # Errors
-/// What PostgreSQL answers.
+/// When PostgreSQL fails.
 pub async fn insert(
     session: &mut PgConnection,
     shard: Shard,

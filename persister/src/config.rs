@@ -6,25 +6,26 @@ use clap::Args;
 use protocol::id::ShardCount;
 use service::nats::NatsArgs;
 
-/// Everything `roomcast-persister` needs.
+/// Configuration of `roomcast-persister`.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// The broker.
+    /// Connection to the broker.
     #[command(flatten)]
     pub nats: NatsArgs,
-    /// The database.
+    /// Connection to the database.
     #[command(flatten)]
     pub database: WriteDatabaseArgs,
-    /// The streams.
+    /// Shape of the log's streams.
     #[command(flatten)]
     pub log: StreamArgs,
-    /// Health and metrics.
+    /// Port for health and metrics.
     #[command(flatten)]
     pub admin: service::config::AdminArgs,
 }
 
 impl Config {
-    /// The boot of the broker's host: it can be known where that is a single server.
+    /// The boot id of the broker's host. `None` for a cluster, and for a broker on another host whose boot id is not
+    /// configured.
     pub(crate) fn broker_boot_id(&self) -> Option<String> {
         if self.log.replicas > 1 {
             return None;
@@ -32,20 +33,20 @@ impl Config {
         if let Some(boot) = &self.log.log_boot_id {
             return Some(boot.clone());
         }
-        // On this host it is our own.
+        // A broker on this host shares its boot id.
         let is_here = self.nats.is_on_this_machine();
         let boot = is_here.then(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok())??;
         Some(boot.trim_end().to_owned())
     }
 }
 
-/// Where the persister writes.
+/// Connection to the database that the persister writes to.
 #[derive(Clone, Args)]
 pub struct WriteDatabaseArgs {
     /// The database, as postgres://user:password@host:port/name.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: String,
-    /// Database sessions that write.
+    /// Maximum database sessions that write batches.
     #[arg(long, env = "ROOMCAST_PERSISTER_SESSIONS", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub persister_sessions: u16,
@@ -61,26 +62,27 @@ impl fmt::Debug for WriteDatabaseArgs {
     }
 }
 
-/// What the log is to be. The persister alone makes its streams.
+/// Shape of the log's streams, which only the persister creates.
 #[derive(Clone, Debug, Args)]
 pub struct StreamArgs {
-    /// How many shards the deployment has. It can never change.
+    /// Number of shards of the deployment. It can never change.
     #[arg(long, env = "ROOMCAST_SHARDS", default_value_t = 8,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(ShardCount::MAX)))]
     pub shards: u16,
-    /// How many servers hold each stream.
+    /// Number of broker servers that hold a copy of each stream.
     #[arg(long, env = "ROOMCAST_REPLICAS", default_value_t = 1,
           value_parser = clap::value_parser!(u8).range(1..=5))]
     pub replicas: u8,
-    /// Bytes each stream may hold.
+    /// Maximum bytes of each stream.
     #[arg(long, env = "ROOMCAST_STREAM_BYTES", default_value_t = 64 << 20,
           value_parser = clap::value_parser!(u64).range((1 << 20)..=(1 << 40)))]
     pub stream_bytes: u64,
-    /// Seconds for which events stay in the log after Postgres has them, while there is room.
+    /// Age in seconds at which events that Postgres has are removed from the log, at least 90. They are removed earlier
+    /// while a stream is more than half full.
     #[arg(long, env = "ROOMCAST_REPLAY", default_value_t = 600)]
     pub replay_seconds: u64,
-    /// The boot of the broker's host, where that is a single server: a power cut may have taken the log's
-    /// end, so each boot begins a new epoch. Read by itself where the broker is on this host.
+    /// Boot id of the broker's host, for a broker that is a single server: a power cut may have removed the end of the
+    /// log, so each boot begins a new epoch. Read from the system if the broker is on this host.
     #[arg(long, env = "ROOMCAST_LOG_BOOT_ID")]
     pub log_boot_id: Option<String>,
 }

@@ -1,9 +1,8 @@
 //! Decides which shards this process writes: those whose advisory locks its one lock session holds.
 //!
-//! The locks save work, no more: the compare-and-set of the watermark alone keeps two writers
-//! apart. So a lock may be lost late, and work may go on for a moment after. A shard that can't go
-//! on is given up at once and tried for again a second later: whoever repairs it waits for its lock
-//! and gets it then.
+//! The locks only avoid duplicate work; what keeps two writers apart is the watermark's compare-and-set. So a process
+//! may go on writing for a moment after its lock is lost. A shard that can't go on is released at once, and its lock is
+//! tried again a second later; `roomcast recover`, if it waits for the lock, gets it in between.
 
 use std::{
     collections::HashMap,
@@ -22,16 +21,16 @@ use tokio::{
 
 use crate::database::DatabaseConnector;
 
-/// How often a free lock is tried for, and the lock session proves to be alive.
+/// How often free locks are tried, which also checks that the lock session is alive.
 const LOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
-/// The locks' class, apart from those of other programs on the same database.
+/// First key of the advisory locks, which keeps them apart from other programs' locks: "Room" in ASCII.
 const LOCK_CLASS: i32 = 0x526f_6f6d;
 
 /// Whether this process leads, for each shard.
 pub(crate) struct Leadership {
     leading_by_shard: HashMap<Shard, watch::Sender<bool>>,
-    /// Locks to give back, and that there are such.
+    /// Numbers of the shards whose locks are to be released.
     locks_to_release: Mutex<Vec<i32>>,
     wake: Notify,
 }
@@ -48,13 +47,13 @@ impl ShardLeadership {
         Self { leadership: leads, shard }
     }
 
-    /// Tells it, now and when it changes.
+    /// Watches whether this process leads the shard.
     pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
         let sender = self.leadership.leading_by_shard.get(&self.shard);
         sender.map_or_else(|| watch::channel(false).1, watch::Sender::subscribe)
     }
 
-    /// Gives the shard's lock back, to be tried for again.
+    /// Stops leading the shard and releases its lock. The lock is tried again with the next check.
     pub(crate) fn release(&self) {
         if let Some(lead) = self.leadership.leading_by_shard.get(&self.shard) {
             lead.send_replace(false);
@@ -74,12 +73,12 @@ impl Leadership {
         self.locks_to_release.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All shards there are.
+    /// All shards of the deployment.
     pub(crate) fn shards(&self) -> impl Iterator<Item = Shard> {
         self.leading_by_shard.keys().copied()
     }
 
-    /// Those that this process leads.
+    /// The shards that this process leads.
     pub(crate) fn led_shards(&self) -> impl Iterator<Item = Shard> {
         self.leading_by_shard.iter().filter(|(_, leads)| *leads.borrow()).map(|(shard, _)| *shard)
     }
@@ -92,7 +91,7 @@ impl Leadership {
     fn mark_leading(&self, numbers: &[i32]) {
         for (shard, leads) in &self.leading_by_shard {
             if numbers.contains(&i32::from(shard.number())) {
-                tracing::info!(%shard, "leading");
+                tracing::info!(%shard, "this process leads the shard now");
                 leads.send_replace(true);
             }
         }
@@ -106,7 +105,7 @@ impl Leadership {
     }
 }
 
-/// Holds the locks, and takes those that come free, until the soft stop.
+/// Holds the locks, and acquires those that become free, until the soft stop.
 pub(crate) async fn run_lock_session(
     database: DatabaseConnector,
     leadership: Arc<Leadership>,
@@ -122,7 +121,10 @@ pub(crate) async fn run_lock_session(
                 held = None;
                 leadership.mark_all_lost();
                 component.not_ready(format!("{error:#}"));
-                tracing::warn!(error = format!("{error:#}"), "the lock session is lost");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the lock session was lost: this process leads no shard until it is back"
+                );
             }
         }
         can_acquire = tokio::select! {
@@ -133,8 +135,8 @@ pub(crate) async fn run_lock_session(
     }
 }
 
-/// One round: locks that were given up are given back; then, where `take` says so, those that are free
-/// are tried for; those that are held are held while it answers.
+/// Runs one round: releases the locks that were given up, and tries those that are free if `can_acquire` is set. After
+/// an error the session, and with it every lock, counts as lost.
 async fn update_locks(
     database: &DatabaseConnector,
     held: &mut Option<PgConnection>,
@@ -166,8 +168,8 @@ async fn update_locks(
     Ok(())
 }
 
-/// Waits for a shard's lock, as long as the session waits for any, and holds it for the session's life.
-/// False where another process kept it.
+/// Waits for a shard's lock, up to the session's `lock_timeout`, and holds it until it is released or the session ends.
+/// Returns false if another process kept it.
 pub(crate) async fn acquire_lock(session: &mut PgConnection, shard: Shard) -> sqlx::Result<bool> {
     let locked = sqlx::query("SELECT pg_advisory_lock($1, $2)")
         .bind(LOCK_CLASS)
@@ -176,7 +178,7 @@ pub(crate) async fn acquire_lock(session: &mut PgConnection, shard: Shard) -> sq
         .await;
     match locked {
         Ok(_) => Ok(true),
-        // The lock was not to be had in time.
+        // `lock_not_available`: `lock_timeout` has passed.
         Err(error) if error.as_database_error().and_then(|e| e.code()).as_deref() == Some("55P03") => {
             Ok(false)
         }
@@ -184,7 +186,7 @@ pub(crate) async fn acquire_lock(session: &mut PgConnection, shard: Shard) -> sq
     }
 }
 
-/// Gives back a lock that was waited for.
+/// Releases a lock that [`acquire_lock`] has acquired.
 pub(crate) async fn release_lock(session: &mut PgConnection, shard: Shard) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_advisory_unlock($1, $2)")
         .bind(LOCK_CLASS)

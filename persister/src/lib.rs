@@ -1,10 +1,11 @@
 //! persister writes the log to Postgres, as its only writer, and owns the log's streams.
 //!
-//! Each shard is read in order and written in batches; the watermark moves in the transaction of
-//! the rows, so each event applies exactly once, whoever dies when. It talks to no client.
+//! Each shard is read in order and written in batches. The watermark moves in the transaction that writes the rows, so
+//! each event is applied exactly once, whichever process dies at whatever moment. It serves no clients.
 //!
-//! `shard` writes one shard of the log; `leadership` decides which shards this process writes; `streams` keeps the log's
-//! streams as configured; `search` indexes behind the watermark. `recover` and `replay` are commands of operators.
+//! `shard` writes one shard of the log; `leadership` decides which shards this process writes; `streams` manages the
+//! log's streams; `search` fills the full-text index behind the watermark. `recover` and `replay` are commands for
+//! operators.
 
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -58,20 +59,20 @@ use crate::{
     streams::{ensure, verify},
 };
 
-/// How long the persister waits for the database, and for the log, when it starts.
+/// Maximum wait at start for the database, and for each shard's stream.
 const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between tries.
+/// Pause between attempts during that wait.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Runs the persister with its admin port, until the soft stop or a failure.
+/// Runs the persister, with its admin port, until the soft stop or until a task fails.
 ///
 /// # Errors
-/// When it can't start, or a task of it fails.
+/// When the persister can't start, or one of its tasks fails.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics();
     let health = Health::new(&config.admin.health);
     let mut tasks = Tasks::new(&shutdown);
-    // Before everything that waits: a persister that waits for its database says so.
+    // Before everything that waits, so that `/readyz` answers while the persister waits for its database.
     if let Some(listener) = config.admin.bind().await? {
         let limits = ServeLimits { max_connections: 256, ..ServeLimits::inside() };
         let router = admin::router(health.clone(), metrics);
@@ -84,7 +85,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
 /// Prepares tables and streams, and starts the persister's tasks.
 ///
 /// # Errors
-/// One line that names the variable at fault.
+/// When the configuration is wrong, or the database or the broker can't be used. The message names the variable where
+/// one is at fault.
 pub async fn start(
     config: &Config,
     health: &Health,
@@ -103,7 +105,7 @@ pub async fn start(
     let maintenance_sessions = SessionPool::new("maintenance", maintenance_database, 1)?;
 
     let connection = nats::connect(&config.nats, BrokerUser::Persister).await?;
-    // From here on no new connection goes unnoticed.
+    // Subscribed before the checks below, so that no later reconnection is missed.
     let events = connection.events();
     verify::require_safe_server(&connection.client, config.log.replicas)?;
     broker_health.ready();
@@ -112,7 +114,7 @@ pub async fn start(
     let mut session = connect_with_retries(&database).await?;
     tokio::select! {
         prepared = schema::prepare(&mut session, shards) => prepared?,
-        // It may wait for the locks of others for as long as they hold them.
+        // Migrations wait without limit for locks that other sessions hold.
         () = shutdown.soft.cancelled() => return Ok(()),
     }
     for shard in shards.all() {
@@ -128,7 +130,8 @@ pub async fn start(
     let (recheck, rechecks) = watch::channel(0);
     let highest_seen: Arc<[Arc<HighestSeen>]> = shards.all().map(|_| Arc::default()).collect();
     let log_ends = connection.client.subscribe(subject::LOG_END_ALL).await?;
-    tasks.spawn("words", watch_log_ends(log_ends, highest_seen.clone(), recheck.clone(), shutdown.clone()));
+    tasks
+        .spawn("log ends", watch_log_ends(log_ends, highest_seen.clone(), recheck.clone(), shutdown.clone()));
     let workers: Vec<ShardWorker> = shards
         .all()
         .map(|shard| ShardWorker {
@@ -166,7 +169,7 @@ pub async fn start(
     Ok(())
 }
 
-/// Asks for a stream until the broker has a word on it.
+/// Ensures a shard's stream. Retries transient errors for up to [`FIRST_CONNECT_TIMEOUT`].
 async fn ensure_stream_with_retries(
     jetstream: &jetstream::Context,
     args: &StreamArgs,
@@ -178,9 +181,12 @@ async fn ensure_stream_with_retries(
         match ensure::ensure_stream(jetstream, args, shard, watermark.first_epoch()).await {
             Err(error) if ensure::is_transient(&error) => {
                 if Instant::now() >= deadline {
-                    return Err(error.context("NATS_URL: JetStream does not answer"));
+                    return Err(error.context("NATS_URL: JetStream is not available"));
                 }
-                tracing::info!(error = format!("{error:#}"), "waiting for the log");
+                tracing::info!(
+                    error = format!("{error:#}"),
+                    "shard {shard}: its stream is not available, retrying"
+                );
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
             result => return result,
@@ -194,17 +200,18 @@ async fn connect_with_retries(database: &DatabaseConnector) -> anyhow::Result<Pg
         match database.connect().await {
             Ok(session) => return Ok(session),
             Err(error) if Instant::now() >= deadline => {
-                return Err(error).context("DATABASE_URL: no database");
+                return Err(error).context("DATABASE_URL: can't connect to the database");
             }
             Err(error) => {
-                tracing::info!(error = format!("{error:#}"), "waiting for the database");
+                tracing::info!(error = format!("{error:#}"), "can't connect to the database, retrying");
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }
     }
 }
 
-/// Hears how far others have seen the log to reach.
+/// Receives the last events that api and fanout have seen in each log. Requests a recheck of all shards if one of them
+/// is later than what this process has seen.
 async fn watch_log_ends(
     mut log_ends: Subscriber,
     highest_seen: Arc<[Arc<HighestSeen>]>,
@@ -227,7 +234,7 @@ async fn watch_log_ends(
     }
 }
 
-/// Counts connections to the broker: behind each new one the log may be another.
+/// Requests a recheck of all shards on each new connection to the broker, because the log may have changed meanwhile.
 async fn watch_connection(
     mut events: broadcast::Receiver<NatsEvent>,
     recheck: watch::Sender<u64>,

@@ -1,4 +1,4 @@
-//! Runs `roomcast-persister`: the persister as a process of its own.
+//! Runs the persister as a process of its own, `roomcast-persister`.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use service::{
     lifecycle, telemetry,
 };
 
-/// Writes Roomcast's log to Postgres, exactly once, and keeps the log's streams.
+/// Writes Roomcast's log to Postgres, each event exactly once, and manages the log's streams.
 #[derive(Debug, Parser)]
 #[command(name = "roomcast-persister", version)]
 struct Cli {

@@ -1,8 +1,8 @@
-//! Implements `roomcast recover`: what only a person can decide where the log and Postgres disagree.
+//! Implements `roomcast recover`: repairs shards whose log and Postgres disagree, where an operator must decide.
 //!
-//! What must hold: a shard is changed only while its lock is held, and as it is found then; Postgres
-//! first, so that wherever this stops it can be run again, with no id given twice. What the log is
-//! known to have lost is given up only when told so, and noted.
+//! What must hold: a shard is changed only while its lock is held, and after its state was read again under the lock.
+//! Postgres is changed before the stream, so that an interrupted run can be repeated and no id is assigned twice. Lost
+//! events are skipped only with `--accept-loss`, and their range is recorded in `lost_range`.
 
 use anyhow::Context as _;
 use async_nats::jetstream::Context;
@@ -21,32 +21,32 @@ use crate::{
     },
 };
 
-/// What was found of a shard, and what was done about it.
+/// The state of a shard, and what `recover` did about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryFinding {
     /// The shard.
     pub shard: Shard,
-    /// One line for a person.
+    /// One line for the operator.
     pub text: String,
-    /// Something is left to do: the shard can't go on yet.
+    /// Whether the shard still can't go on.
     pub needs_action: bool,
 }
 
-/// What a shard needs.
+/// What to do about a shard.
 enum RecoveryAction {
-    /// Nothing, for the reason said.
+    /// Nothing; the text says why.
     Nothing(String),
-    /// Its log is gone: a new one.
+    /// Create a new stream: the shard's stream is gone.
     RecreateLog { lost_range: Option<(u64, u64)> },
-    /// Its log has lost events that Postgres has not got: to go on without them.
+    /// Skip events that the log has lost and Postgres lacks.
     SkipLostRange { lost_range: (u64, u64), comparison: Box<LogComparison> },
 }
 
-/// Makes a log that is gone anew, and goes on without lost events where `accept_loss` says so. Everything
-/// else is left as it is, and said.
+/// Recreates streams that are gone. Skips events that the log has lost and Postgres lacks, if `accept_loss` is set.
+/// Leaves all other shards as they are, and reports every shard.
 ///
 /// # Errors
-/// When broker or database do not answer, or a change could not be made.
+/// When the broker or the database does not answer, or a change fails.
 pub async fn recover(config: &Config, accept_loss: bool) -> anyhow::Result<Vec<RecoveryFinding>> {
     let shards = config.log.shard_count()?;
     let database = DatabaseConnector::new(&config.database)?;
@@ -92,7 +92,7 @@ async fn recover_shard(
     if !leadership::acquire_lock(session, shard).await? {
         return Ok((format!("{found}, but a persister leads the shard: stop it, and run this again"), true));
     }
-    // As it is now that nobody else changes it.
+    // Read again under the lock: no persister changes the shard now.
     let watermark = watermark::read(session, shard).await?;
     let action = decide_action(jetstream, shard, &watermark).await?;
     let (found, would) = describe(&action, &watermark);
@@ -109,7 +109,9 @@ async fn decide_action(
 ) -> anyhow::Result<RecoveryAction> {
     let Some(comparison) = LogComparison::read(jetstream, shard, watermark.last_applied()).await? else {
         return Ok(if watermark.has_no_events() {
-            RecoveryAction::Nothing("no log yet, and nothing in Postgres: the persister makes it".to_owned())
+            RecoveryAction::Nothing(
+                "no log yet, and nothing in Postgres: the persister will create it".to_owned(),
+            )
         } else {
             let lost = (watermark.highest_seen > watermark.seq)
                 .then_some((watermark.seq + 1, watermark.highest_seen));
@@ -124,7 +126,7 @@ async fn decide_action(
             RecoveryAction::Nothing(format!("well: the log goes on after {}", watermark.seq))
         }
         LogVerdict::Shorter | LogVerdict::Rewritten => RecoveryAction::Nothing(format!(
-            "the log ends at {}, Postgres at {}: the persister repairs that by itself",
+            "the log ends at {}, Postgres at {}: the persister repairs this by itself",
             comparison.state.last, watermark.seq
         )),
     })
@@ -144,7 +146,7 @@ impl RecoveryAction {
     }
 }
 
-/// What was found, and what is done about it.
+/// Returns what was found, and what is to be done about it.
 fn describe(action: &RecoveryAction, watermark: &Watermark) -> (String, String) {
     let next = action.lost_range().map_or(watermark.seq, |(_, to)| to) + 1;
     match action {
@@ -154,11 +156,11 @@ fn describe(action: &RecoveryAction, watermark: &Watermark) -> (String, String) 
             format!("a new log, from {next} on, in a new epoch"),
         ),
         RecoveryAction::RecreateLog { lost_range: Some((from, to)) } => (
-            format!("the log is gone, and with it {from} to {to}, which Postgres has not got"),
+            format!("the log is gone, and with it {from} to {to}, which Postgres lacks"),
             format!("a new log, from {next} on, in a new epoch, and a note of the loss in lost_range"),
         ),
         RecoveryAction::SkipLostRange { lost_range: (from, to), .. } => (
-            format!("the log has lost {from} to {to}, which Postgres has not got"),
+            format!("the log has lost {from} to {to}, which Postgres lacks"),
             format!("on from {next}, in a new epoch, and a note of the loss in lost_range"),
         ),
     }

@@ -1,10 +1,10 @@
-//! Runs migrations once at start, as the owner of the tables where there is such a role.
+//! Runs migrations once at start, as role `roomcast_owner` if the connected user is a member of it.
 //!
-//! What must hold: persisters of two versions work on one database. So a migration only adds, a released
-//! one never changes, and a persister starts on tables of a later version. A migration that breaks older programs
-//! raises `schema_compatibility.minimum` to its own number: those then refuse to start. Readers never wait for long: a
-//! statement that locks them out waits for its lock for 2 s at most, is tried again, and its transaction does no slow
-//! work.
+//! What must hold: persisters of two versions work on one database. So a migration only adds, a released migration
+//! never changes, and a persister starts on tables of a later version. A migration that breaks older programs raises
+//! `schema_compatibility.minimum` to its own number; those programs then refuse to start. Readers never wait for long:
+//! a statement that locks them out waits for its lock for 2 s at most and is then retried, and its transaction does no
+//! slow work.
 
 use std::time::Duration;
 
@@ -28,22 +28,22 @@ SELECT set_config(name, value, false) FROM (
     VALUES ('statement_timeout', '0'), ('lock_timeout', '2s')
     UNION ALL SELECT name, boot_val FROM pg_settings WHERE name = ANY ($1)
 ) AS setting (name, value)";
-/// Pause between attempts to get a lock, in which readers go on.
+/// Pause between attempts of a migration to get its lock; readers proceed meanwhile.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
-/// The migrations of this version. Those that a later version has applied are left alone.
+/// The migrations of this version. Migrations that a later version has applied are ignored.
 fn migrations() -> Migrator {
     let mut migrations = sqlx::migrate!("./migrations");
     migrations.set_ignore_missing(true);
     migrations
 }
 
-/// Brings the tables up to date, and makes the watermarks of a new deployment. The session keeps the settings of
-/// migrations: it is for nothing else but starting.
+/// Migrates the tables, and inserts the watermarks of a new deployment. The session keeps the settings of migrations,
+/// so use it only for starting.
 ///
 /// # Errors
-/// Also when the database belongs to a deployment of another number of shards, or its tables are of a later
-/// version that this program must not work with.
+/// Also when the database belongs to a deployment with another number of shards, or its tables are of a later version
+/// that excludes this program.
 pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> anyhow::Result<()> {
     // Without that role the tables belong to the user who connects.
     let owner: bool = sqlx::query_scalar(
@@ -60,16 +60,16 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
     refuse_incompatible(session).await?;
     let before = version(session).await?;
     migrate(session).await.context("DATABASE_URL: the tables could not be brought up to date")?;
-    // New tables and indexes have no statistics until autovacuum comes by.
+    // New tables and indexes have no statistics until autovacuum analyses them.
     if before < version(session).await?
         && let Err(error) = analyze(session).await
     {
-        tracing::warn!(%error, "no statistics of the new tables yet: autovacuum gathers them later");
+        tracing::warn!(%error, "ANALYZE failed after the migrations: autovacuum will gather the statistics later");
     }
     sqlx::raw_sql("RESET ROLE").execute(&mut *session).await?;
 
     let numbers: Vec<i16> = shards.all().map(Shard::number).collect();
-    // All or none, so that their number is always that of the deployment's shards.
+    // All rows or none, so that their number always matches the deployment's number of shards.
     sqlx::query(
         "INSERT INTO watermark (shard, seq) SELECT n, 0 FROM unnest($1::int2[]) AS n
          WHERE NOT EXISTS (SELECT FROM watermark) ON CONFLICT DO NOTHING",
@@ -81,14 +81,14 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
     let found = rows - 1;
     if found != i64::from(shards.get()) {
         anyhow::bail!(
-            "ROOMCAST_SHARDS is {}, but the database has {found} shards: it can't change",
+            "ROOMCAST_SHARDS is {}, but the database has {found} shards: the number can't change",
             shards.get()
         );
     }
     Ok(())
 }
 
-/// Gathers statistics of the tables: a matter of seconds, since PostgreSQL reads samples.
+/// Gathers statistics of the tables. Takes seconds, since PostgreSQL reads samples.
 async fn analyze(session: &mut PgConnection) -> sqlx::Result<()> {
     let tables: String = sqlx::query_scalar(
         "SELECT string_agg(c.oid::regclass::text, ', ') FROM pg_class c
@@ -101,7 +101,7 @@ async fn analyze(session: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// The newest migration that was applied; 0 where there is none.
+/// The newest migration that was applied; 0 if none was.
 async fn version(session: &mut PgConnection) -> sqlx::Result<i64> {
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *session)
@@ -113,7 +113,7 @@ async fn version(session: &mut PgConnection) -> sqlx::Result<i64> {
     applied.fetch_one(session).await
 }
 
-/// Runs the migrations, however often others hold a lock that one of them needs.
+/// Runs the migrations. Retries without limit while another session holds a lock that one of them needs.
 async fn migrate(session: &mut PgConnection) -> Result<(), MigrateError> {
     let migrations = migrations();
     loop {
@@ -128,13 +128,13 @@ async fn migrate(session: &mut PgConnection) -> Result<(), MigrateError> {
             }
             result => return result,
         }
-        // A failed run keeps the advisory lock under which one persister at a time migrates.
+        // A failed run keeps the migrator's advisory lock, which lets one persister migrate at a time.
         sqlx::raw_sql("SELECT pg_advisory_unlock_all()").execute(&mut *session).await?;
         sleep(LOCK_RETRY_INTERVAL).await;
     }
 }
 
-/// Whether a migration failed because of a lock: by `lock_timeout` or a deadlock.
+/// Whether a migration failed because of a lock: `lock_timeout` passed, or a deadlock was detected.
 fn is_locked(error: &MigrateError) -> bool {
     let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
         return false;
@@ -144,7 +144,7 @@ fn is_locked(error: &MigrateError) -> bool {
     matches!(code.as_deref(), Some("55P03" | "40P01"))
 }
 
-/// Fails where a later version says that programs of this one must not work with its tables.
+/// Fails if the tables require programs of a later version.
 async fn refuse_incompatible(session: &mut PgConnection) -> anyhow::Result<()> {
     let known: bool = sqlx::query_scalar("SELECT to_regclass('schema_compatibility') IS NOT NULL")
         .fetch_one(&mut *session)
@@ -164,14 +164,14 @@ async fn refuse_incompatible(session: &mut PgConnection) -> anyhow::Result<()> {
     }
 }
 
-/// Fails where the tables lack a migration of this version: a persister of it has not run yet.
+/// Fails if the tables lack a migration of this version, because no persister of this version has started yet.
 pub(crate) async fn require_current(session: &mut PgConnection) -> anyhow::Result<()> {
     refuse_incompatible(session).await?;
     let version = version(session).await?;
     anyhow::ensure!(version > 0, "DATABASE_URL: not a database of Roomcast");
     anyhow::ensure!(
         version >= schema::VERSION,
-        "DATABASE_URL: its tables are of an older version: start a persister of this one first"
+        "DATABASE_URL: its tables are of an older version: start a persister of this version first"
     );
     Ok(())
 }
@@ -205,11 +205,11 @@ mod tests {
         assert_eq!(count, lines, "a new migration has a number above those that were released");
     }
 
-    /// What a statement in capitals takes away from older programs.
+    /// The part of an upper-case statement that removes something which older programs need.
     fn taken_away(statement: &str) -> Option<&'static str> {
         let takes = ["DROP TABLE", "DROP COLUMN", "DROP DEFAULT", "RENAME", "SET NOT NULL"];
         let found = takes.into_iter().find(|words| statement.contains(*words));
-        // Another type or collation of a column ends the statements that older programs have prepared.
+        // A new type or collation of a column invalidates the prepared statements of older programs.
         let is_type = statement.contains("ALTER TABLE") && statement.contains(" TYPE ");
         found.or(is_type.then_some("ALTER TABLE ... TYPE"))
     }

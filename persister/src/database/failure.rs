@@ -1,18 +1,18 @@
-//! Tells why Postgres failed, and with it what may be done next.
+//! Classifies failures of Postgres by what may be done next.
 
-/// Why a transaction is not known to be committed.
+/// Why a transaction failed, or may have failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseFailure {
-    /// Postgres refuses the data, now and always: nothing was written.
+    /// Postgres refuses the data and always will: nothing was written.
     #[error("refused by Postgres: {0}")]
     Data(sqlx::Error),
-    /// Postgres fails for a reason that is neither known to lie in the data nor to pass: nothing was written.
-    #[error("Postgres failed, and does not say why: {0}")]
+    /// Postgres failed, and the cause is known neither to lie in the data nor to be temporary: nothing was written.
+    #[error("Postgres failed for an unknown reason: {0}")]
     Unexplained(sqlx::Error),
     /// A statement took too long: nothing was written.
     #[error("a statement took too long: {0}")]
     TimedOut(sqlx::Error),
-    /// It may be written, or not: the watermark tells.
+    /// The session was lost: the transaction may be committed or not. Reading the watermark shows which.
     #[error("the database session was lost: {0}")]
     Lost(sqlx::Error),
 }
@@ -31,7 +31,7 @@ impl From<sqlx::Error> for DatabaseFailure {
 }
 
 impl DatabaseFailure {
-    /// The failure as metrics name it.
+    /// The failure as a value of the metrics' label `outcome`.
     pub(crate) const fn metric_label(&self) -> &'static str {
         match self {
             Self::Data(_) => "data",
@@ -42,22 +42,22 @@ impl DatabaseFailure {
     }
 }
 
-/// Where a failure comes from, as far as its SQLSTATE tells.
+/// Where a failure lies, as far as its SQLSTATE shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FailureCause {
-    /// The data, now and always.
+    /// In the data: every attempt fails.
     Data,
     /// A statement was cancelled because it took too long.
     Timeout,
-    /// The connection, or the state of the database: it passes, or somebody repairs it.
+    /// In the connection, or in the state of the database: it passes, or an operator repairs it.
     Database,
-    /// Nothing that is known.
+    /// Unknown.
     Unexplained,
 }
 
-/// Sorts a SQLSTATE by its class, the first two characters. Where a restart, an operator, free space or the end
-/// of another transaction can help, the cause is the database, and no event is ever rejected for it. Class 42
-/// is such a one, since all statements are fixed: what is missing is a table, a column or a right.
+/// Classifies a SQLSTATE, mostly by its class, the first two characters. Where a restart, an operator, free space or
+/// the end of another transaction can help, the cause is the database, and no event is ever rejected for it. Class 42
+/// belongs here: all statements are fixed, so it means that a table, a column or a permission is missing.
 fn classify_sqlstate(code: Option<&str>) -> FailureCause {
     let Some(code) = code else { return FailureCause::Database };
     match code.get(..2) {

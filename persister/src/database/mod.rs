@@ -23,7 +23,7 @@ pub(crate) use failure::DatabaseFailure;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a writer waits for a session: others hold one for at most one transaction.
+/// Maximum wait for a pooled session. Others hold one for at most one transaction.
 const POOL_WAIT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Opens sessions of one database.
@@ -34,7 +34,7 @@ pub(crate) struct DatabaseConnector {
 
 impl DatabaseConnector {
     pub(crate) fn new(args: &WriteDatabaseArgs) -> anyhow::Result<Self> {
-        // The parser's own message may hold a part of the address, and with it the password.
+        // The parser's own message may contain a part of the URL, and with it the password.
         let options = PgConnectOptions::from_str(&args.database_url)
             .ok()
             .context("DATABASE_URL is not postgres://user:password@host:port/name")?
@@ -61,7 +61,10 @@ impl DatabaseConnector {
     /// Opens a session outside any pool.
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect());
-        connected.await.context("the database did not answer in time")?.context("the database refused")
+        connected
+            .await
+            .context("the database did not answer in time")?
+            .context("the database refused the connection")
     }
 }
 
@@ -78,7 +81,7 @@ impl Manager for DatabaseConnector {
     }
 }
 
-/// The sessions that write.
+/// A bounded pool of sessions for one purpose, by which metrics name it.
 #[derive(Clone)]
 pub(crate) struct SessionPool {
     name: &'static str,
@@ -101,7 +104,8 @@ impl SessionPool {
         Ok(Self { name, pool })
     }
 
-    /// Takes a session from the pool. It is closed where the writer is dropped without [`PooledSession::give_back`].
+    /// Takes a session from the pool, waiting for up to [`POOL_WAIT_TIMEOUT`]. If the result is dropped without
+    /// [`PooledSession::give_back`], the session is closed.
     pub(crate) async fn take(&self) -> anyhow::Result<PooledSession> {
         let object =
             self.pool.get().await.map_err(|error| anyhow::anyhow!("no database session: {error}"))?;
@@ -121,10 +125,10 @@ pub(crate) struct PooledSession {
 
 impl PooledSession {
     pub(crate) fn session(&mut self) -> &mut PgConnection {
-        self.object.as_mut().expect("held until given back, which consumes the writer")
+        self.object.as_mut().expect("held until give_back, which consumes self")
     }
 
-    /// Gives the session back to the pool. Only after its transaction has succeeded.
+    /// Returns the session to the pool. Call it only after the transaction has succeeded.
     pub(crate) fn give_back(mut self) {
         drop(self.object.take());
     }
@@ -133,20 +137,20 @@ impl PooledSession {
 impl Drop for PooledSession {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            // Its state is unknown: it leaves the pool, and the server rolls back the open transaction.
+            // Its state is unknown: it is closed, and the server rolls back an open transaction.
             drop(Object::take(object));
         }
     }
 }
 
-/// A sequence or a checked id as Postgres holds it.
+/// Converts a sequence or a validated id to a `bigint`.
 pub(crate) fn to_i64(value: u64) -> i64 {
-    // Sequences and checked ids are below 2^53.
+    // Sequences and validated ids are below 2^53.
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// A moment of the broker as Postgres holds it.
+/// Converts a time of the broker to nanoseconds since 1970, for a `bigint`.
 pub(crate) fn unix_nanos(moment: time::OffsetDateTime) -> i64 {
-    // Up to the year 2262.
+    // Fits until the year 2262.
     i64::try_from(moment.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }
