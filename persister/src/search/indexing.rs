@@ -1,4 +1,4 @@
-//! Indexes one slice of the messages that a shard's notes list, in one transaction.
+//! Indexes one slice of the messages that `search_due` lists for a shard, in one transaction.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +9,25 @@ use time::OffsetDateTime;
 use super::text_runs::split_long_runs;
 use crate::database::DatabaseFailure;
 
-/// Bytes of messages after which a step takes no further message.
+/// Bytes of texts after which a step takes no further message.
 const STEP_BYTES_MAX: i64 = 256 << 10;
-/// Characters of a text that are indexed: more than api accepts, and few enough for a `tsvector`.
+/// Maximum characters of a text that are indexed: api's default limit, and few enough for a `tsvector`.
 const TEXT_CHARS_MAX: i32 = 16_384;
 
-/// A row of `search_due`, with as many of its messages as this step looks at.
+/// A row of `search_due`, with as many of its messages as this step reads.
 #[derive(FromRow)]
 struct DueRow {
     after_seq: i64,
-    /// How many messages it names in all.
+    /// Number of messages that the whole row names.
     size: i32,
     rooms: Vec<i64>,
     ids: Vec<i64>,
 }
 
-/// A message that is due. It has no text where those before it already fill the step's bytes.
+/// A message that is due. It has no text if those before it already fill [`STEP_BYTES_MAX`].
 #[derive(FromRow)]
 struct DueMessage {
-    /// Its place among those that were asked for, from 1.
+    /// Its position in the arrays of the query, from 1.
     n: i64,
     room: i64,
     id: i64,
@@ -36,18 +36,18 @@ struct DueMessage {
     text: Option<String>,
 }
 
-/// What a step has done.
+/// Result of a step.
 #[derive(Debug)]
 pub(super) struct IndexingOutcome {
-    /// How many messages were removed from the notes, those that no longer exist included.
+    /// Messages removed from `search_due`, including those that no longer exist.
     pub(super) done_messages: usize,
-    /// How many messages were written or removed.
+    /// Messages written to the search index or deleted from it.
     pub(super) indexed_messages: u64,
     /// Whether more messages may be due.
     pub(super) has_more: bool,
 }
 
-/// Selects and locks the first notes, with at most `$2` messages in all.
+/// Selects and locks the first rows of `search_due`, with at most `$2` messages in all.
 const SELECT_DUE: &str = "
 WITH first AS (
     SELECT after_seq, rooms, ids FROM search_due WHERE shard = $1 ORDER BY after_seq LIMIT $2 FOR UPDATE
@@ -57,7 +57,7 @@ WITH first AS (
 SELECT after_seq, cardinality(ids) AS size, rooms[:free] AS rooms, ids[:free] AS ids
 FROM due WHERE free > 0 ORDER BY after_seq";
 
-/// Selects messages as they are now. PostgreSQL knows the sizes without reading the texts.
+/// Selects the current state of messages. `octet_length` does not read the texts themselves.
 const SELECT_MESSAGES: &str = "
 SELECT n, room, id, created_at, is_deleted, CASE WHEN before < $4 THEN left(body, $5) END AS text
 FROM (SELECT one.n, m.room, m.id, m.created_at, m.deleted_at IS NOT NULL AS is_deleted, m.body,
@@ -67,7 +67,7 @@ FROM (SELECT one.n, m.room, m.id, m.created_at, m.deleted_at IS NOT NULL AS is_d
                           WHERE m.shard = $1 AND m.room = one.room AND m.id = one.id LIMIT 1) m) AS sized
 ORDER BY n";
 
-/// Indexes up to `rows` of the messages that are due first, and removes them from the notes.
+/// Indexes up to `messages_max` of the messages that are due first, and removes them from `search_due`.
 pub(super) async fn index_due(
     session: &mut PgConnection,
     shard: Shard,
@@ -78,7 +78,7 @@ pub(super) async fn index_due(
     let asked: usize = notes.iter().map(|note| note.ids.len()).sum();
     let messages = read_messages(&mut transaction, shard, &notes).await?;
     let enough = messages.iter().find(|message| message.text.is_none());
-    // Those that are no longer there count as done.
+    // Messages that no longer exist count as done.
     let taken = enough.map_or(Ok(asked), |first| usize::try_from(first.n - 1)).unwrap_or(0);
     // A message that is due twice is written once.
     let messages: BTreeMap<(i64, i64), DueMessage> = messages
@@ -98,8 +98,8 @@ pub(super) async fn index_due(
     })
 }
 
-/// Removes the message that is due first from the notes without indexing it, and from the search index: the words of
-/// its former text are not its own any more. Returns its room and id.
+/// Removes the message that is due first from `search_due` without indexing it. Also deletes its entry in the search
+/// index, which has the words of its former text. Returns its room and id.
 pub(super) async fn skip_first(session: &mut PgConnection, shard: Shard) -> sqlx::Result<Option<(i64, i64)>> {
     let mut transaction = session.begin().await?;
     let notes = read_due(&mut transaction, shard, 1).await?;
@@ -117,8 +117,8 @@ pub(super) async fn skip_first(session: &mut PgConnection, shard: Shard) -> sqlx
     Ok(first)
 }
 
-/// Whether parsing the text of the message that is due first takes longer than a statement may, where nothing is
-/// read or written with it. An error where the database is slow to even read it.
+/// Whether parsing the text of the message that is due first takes longer than a statement may, measured without
+/// writing anything. Fails if the database is slow to even read the message.
 pub(super) async fn is_slow_to_parse(
     session: &mut PgConnection,
     shard: Shard,
@@ -208,8 +208,9 @@ async fn delete_entries(
     Ok(())
 }
 
-/// Removes the first `taken` messages from the notes. Triggers of `search_due` then write, in this transaction, what is
-/// kept of these messages elsewhere: their keys (`message_key`) and who has written in direct rooms (`room_writer`).
+/// Removes the first `taken` messages from `search_due`. Triggers of this table then write, in this transaction, what
+/// else is derived from these messages: their keys (`message_key`), and who has written in direct rooms
+/// (`room_writer`).
 async fn remove_due(
     session: &mut PgConnection,
     shard: Shard,

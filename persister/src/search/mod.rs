@@ -1,10 +1,11 @@
-//! Full-text search, filled behind the watermark from what each batch has noted to be done. The keys of messages
-//! are filled by a trigger of the notes' table, whichever version of this program takes from it.
+//! Fills the full-text index behind the watermark, from the messages that each batch lists in `search_due`.
 //!
-//! What must hold: the transaction that indexes some of it takes these from the note, so whoever dies when,
-//! nothing is forgotten. A message is read after what made it due was committed: the last time it is due
-//! it is found as it stays. At most half of one session's time goes into it, and a message that can't be
-//! indexed is left out: those behind it do not wait for it. While the database is slow nothing is left out.
+//! A trigger of `search_due` fills the keys of messages, whichever version of this program deletes from it.
+//!
+//! What must hold: the transaction that indexes messages also removes them from `search_due`, so a crash at any moment
+//! loses none. A message is read after the change that made it due was committed, so the last time it is due, its final
+//! state is indexed. Indexing takes at most half of one session's time. A message that can't be indexed is skipped, so
+//! that those behind it do not wait for it; none is skipped because the database is slow.
 
 mod indexing;
 mod retries;
@@ -31,13 +32,13 @@ use crate::{
     leadership::Leadership,
 };
 
-/// How long it waits for more once something is due: a step costs much the same however little it indexes.
+/// Pause before a step, so that it indexes more messages: a step costs much the same however little it indexes.
 const INDEXING_DELAY: Duration = Duration::from_millis(500);
-/// How often every shard is looked at: another process may have left some to do.
+/// How often all shards that this process leads are queued: another process may have left messages due.
 const SCAN_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a statement that indexes may take, as PostgreSQL writes it: the other shards wait for it.
+/// `statement_timeout` of the indexing session: the other shards wait meanwhile.
 pub(crate) const STATEMENT_TIMEOUT: &str = "5s";
-/// More than a statement may take: a session that is silent for longer is lost.
+/// Time-out of a step, longer than a statement may take: after it the session counts as lost.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Shards in which this process has made messages due.
@@ -48,13 +49,14 @@ pub(crate) struct SearchQueue {
 }
 
 impl SearchQueue {
-    /// A batch of that shard was written.
+    /// Queues a shard, after a batch of it was committed.
     pub(crate) fn push(&self, shard: Shard) {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner).insert(shard);
         self.wake.notify_one();
     }
 
-    /// Some were noted a while ago. Whoever stops to wait looks at all that was noted.
+    /// Waits until a shard is queued, and then for [`INDEXING_DELAY`]. Cancellation may consume the wake-up, so the
+    /// caller must look at the queue in any case.
     async fn wait_for_shards(&self) {
         self.wake.notified().await;
         sleep(INDEXING_DELAY).await;
@@ -65,7 +67,7 @@ impl SearchQueue {
     }
 }
 
-/// Fills it until the soft stop.
+/// Indexes due messages until the soft stop.
 pub(crate) async fn run_indexer(
     sessions: SessionPool,
     leadership: Arc<Leadership>,
@@ -83,7 +85,7 @@ pub(crate) async fn run_indexer(
             _ = tick.tick() => {
                 queue.shards.lock().unwrap_or_else(PoisonError::into_inner).extend(leadership.led_shards());
                 if let Err(error) = update_lag_metrics(&sessions, &leadership).await {
-                    tracing::debug!(error = format!("{error:#}"), "how far the search index lags");
+                    tracing::debug!(error = format!("{error:#}"), "the lag of the search index was not measured");
                 }
             }
             () = queue.wait_for_shards(), if todo.is_empty() => {}
@@ -98,15 +100,15 @@ pub(crate) async fn run_indexer(
             Ok(has_more) => todo.extend(has_more.then_some(shard)),
             // The next tick tries again.
             Err(error) => {
-                tracing::warn!(%shard, error = format!("{error:#}"), "messages are not indexed yet");
+                tracing::warn!(%shard, error = format!("{error:#}"), "messages were not indexed: the next scan tries again");
             }
         }
         pause = begun.elapsed();
     }
 }
 
-/// Does a slice of what is due first in a shard; true where more may be due. An error is one of the database,
-/// not of a message: a later step may succeed.
+/// Indexes a slice of the messages that are due first in a shard. Returns whether more may be due. An error is one of
+/// the database, not of a message: a later step may succeed.
 async fn run_step(
     sessions: &SessionPool,
     shard: Shard,
@@ -125,7 +127,7 @@ async fn run_step(
         }
         Err(error) => DatabaseFailure::from(error),
     };
-    // The session may be inside of the transaction that failed.
+    // Dropped, not given back: the session may be inside the transaction that failed.
     drop(writer);
     let failure = match error {
         DatabaseFailure::Lost(_) => return Err(error.into()),
@@ -139,7 +141,7 @@ async fn run_step(
     if failure == IndexingFailure::SlowDatabase {
         return Err(error.into());
     }
-    tracing::warn!(%shard, %error, "messages were not indexed, and are tried one by one");
+    tracing::warn!(%shard, %error, "messages were not indexed: trying them one by one");
     if is_skipped {
         let mut writer = sessions.take().await?;
         let skipped = timeout(QUERY_TIMEOUT, indexing::skip_first(writer.session(), shard)).await;
@@ -147,12 +149,12 @@ async fn run_step(
         writer.give_back();
         retries.note_done(1);
         metrics::counter!(names::SEARCH_SKIPPED_TOTAL).increment(1);
-        tracing::error!(%shard, room_and_id = ?skipped, %error, "a message can't be indexed, and is left out");
+        tracing::error!(%shard, room_and_id = ?skipped, %error, "a message can't be indexed: skipped");
     }
     Ok(true)
 }
 
-/// Whether it is the text of the message due first that takes too long, by [`indexing::is_slow_to_parse`].
+/// Calls [`indexing::is_slow_to_parse`] in a session of its own.
 async fn is_slow_to_parse(sessions: &SessionPool, shard: Shard) -> anyhow::Result<bool> {
     let mut writer = sessions.take().await?;
     let is_slow = timeout(QUERY_TIMEOUT, indexing::is_slow_to_parse(writer.session(), shard)).await;
@@ -161,7 +163,7 @@ async fn is_slow_to_parse(sessions: &SessionPool, shard: Shard) -> anyhow::Resul
     Ok(is_slow)
 }
 
-/// Says how long what is due has waited.
+/// Sets the lag gauge of each shard to the age of its oldest due message.
 async fn update_lag_metrics(sessions: &SessionPool, leadership: &Leadership) -> anyhow::Result<()> {
     let mut writer = sessions.take().await?;
     let asked = sqlx::query_as::<_, (i16, f64)>(

@@ -1,35 +1,35 @@
 //! Shrinks slices after a failure: the messages of a slice that failed are indexed one by one.
 //!
-//! What must hold: no message holds up those behind it for ever, and none is skipped because the database was
-//! slow, however long it is.
+//! What must hold: no message holds up those behind it for ever, and none is skipped because the database is slow, for
+//! however long that lasts.
 
-/// The most messages of a step.
+/// Maximum messages of a step.
 const STEP_MESSAGES_MAX: usize = 500;
-/// How often a message must fail alone, in a row, until it is skipped.
+/// Consecutive failures alone after which a message is skipped.
 const FAILURES_MAX: u32 = 3;
 
-/// What made a step fail.
+/// Why a step failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IndexingFailure {
-    /// Postgres refuses the data, now and always.
+    /// Postgres refuses the data and always will.
     Data,
-    /// The text alone takes too long to parse, or the error names no cause.
+    /// A slice timed out, parsing the text alone takes too long, or the error names no cause.
     Unexplained,
-    /// A statement took too long that does more than parse a text.
+    /// A single message timed out, although parsing its text does not.
     SlowDatabase,
 }
 
-/// How many messages of a shard the next step takes, and when one is skipped.
+/// Decides how many messages of a shard the next step takes, and when one is skipped.
 #[derive(Debug, Default)]
 pub(super) struct SearchRetries {
-    /// How many of the next messages are taken one by one.
+    /// Number of the next messages that are taken one by one.
     single_steps_left: usize,
-    /// How often in a row the first of them has failed for a reason of its own.
+    /// Consecutive unexplained failures of the first of them.
     failures: u32,
 }
 
 impl SearchRetries {
-    /// The most messages of the next step.
+    /// Maximum messages of the next step.
     pub(super) const fn messages_max(&self) -> usize {
         if self.single_steps_left > 0 { 1 } else { STEP_MESSAGES_MAX }
     }
@@ -39,8 +39,8 @@ impl SearchRetries {
         self.single_steps_left > 0
     }
 
-    /// A step has failed. True where the message that is due first is to be skipped: it has failed alone, and
-    /// for its own data, or often enough for a reason that may lie in it.
+    /// Notes a failed step. Returns whether to skip the message that is due first: it has failed alone, either because
+    /// of its data, or [`FAILURES_MAX`] times for a reason that may lie in it.
     pub(super) fn note_failure(&mut self, failure: IndexingFailure) -> bool {
         if self.single_steps_left == 0 {
             self.single_steps_left = STEP_MESSAGES_MAX;
@@ -56,7 +56,7 @@ impl SearchRetries {
         }
     }
 
-    /// So many messages were taken from the notes.
+    /// Notes that this many messages were removed from `search_due`.
     pub(super) fn note_done(&mut self, messages: usize) {
         self.single_steps_left = self.single_steps_left.saturating_sub(messages);
         self.failures = 0;
@@ -67,7 +67,7 @@ impl SearchRetries {
 mod tests {
     use super::*;
 
-    /// Indexes messages of which one fails always, and answers what was skipped, and after how many failures.
+    /// Indexes messages of which one always fails. Returns the skipped messages, and the number of failures.
     fn index(messages: usize, broken: usize, failure: IndexingFailure) -> (Vec<usize>, usize) {
         let (mut retries, mut next, mut skipped, mut failures) = (SearchRetries::default(), 0, Vec::new(), 0);
         while next < messages {

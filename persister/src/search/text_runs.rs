@@ -1,18 +1,18 @@
-//! Cuts long runs in texts, for which PostgreSQL's parser would take time by the square of their length.
+//! Splits long runs of characters in texts, for which PostgreSQL's parser takes time quadratic in their length.
 //!
-//! The parser takes each word as the possible beginning of a host name, a path, a hyphenated word or a comment,
-//! reads on as far as that could go, and steps back where it was none. In `a_a_a_…` each letter makes it read
-//! the rest of the text. None of these goes over white space, but for comments.
+//! The parser takes each word as the possible beginning of a host name, a path, a hyphenated word or a comment, reads
+//! ahead as far as that could reach, and backtracks if it was none. In `a_a_a_…` each letter makes it read the rest of
+//! the text. None of these crosses white space, except comments.
 //!
-//! What must hold: what can be searched for is found as before. No query is as long as a run of characters that
-//! is cut here, and a comment that does not end is no comment for the parser either.
+//! What must hold: splitting changes no search result. A run that is split is longer than any query, and a comment that
+//! does not end is no comment for the parser either.
 
 use std::borrow::Cow;
 
-/// A run of so many characters is cut. A query has at most 200.
+/// Characters after which a run is split. A query has at most 200.
 const RUN_CHARS_MAX: usize = 256;
 
-/// The text with a space put in wherever a run without white space goes on for too long.
+/// Inserts a space wherever a run without white space becomes too long, and into openings of comments without end.
 pub(super) fn split_long_runs(text: &str) -> Cow<'_, str> {
     if text.len() <= RUN_CHARS_MAX {
         return Cow::Borrowed(text);
@@ -36,7 +36,7 @@ pub(super) fn split_long_runs(text: &str) -> Cow<'_, str> {
     Cow::Owned(cut)
 }
 
-/// White space, and what no host name, path or URL may have in it.
+/// Whether a character ends a run: white space, and what no host name, path or URL contains.
 fn ends_run(letter: char) -> bool {
     letter.is_whitespace() || matches!(letter, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}')
 }
