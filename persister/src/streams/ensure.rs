@@ -1,7 +1,7 @@
-//! Makes a shard's stream where there is none, and adapts the limits of one that is there.
+//! Creates a shard's stream if it is missing, and updates the limits of an existing one.
 //!
-//! What must hold: the broker keeps what it was asked for. Old servers ignore what they do not
-//! know, so the configuration that comes back is compared with the one that was sent.
+//! What must hold: the broker applies the whole configuration. Old servers ignore fields that they do not know, so the
+//! configuration in the answer is checked.
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::{
@@ -18,7 +18,7 @@ use protocol::{
 use super::verify::{DUPLICATE_WINDOW, MESSAGE_SIZE_UNLIMITED, find_stream, require_wanted_config};
 use crate::config::StreamArgs;
 
-/// What the stream of a shard is to be.
+/// The configuration that the stream of a shard must have.
 pub(super) fn wanted_config(
     args: &StreamArgs,
     shard: Shard,
@@ -41,8 +41,8 @@ pub(super) fn wanted_config(
     })
 }
 
-/// Whether the broker may answer otherwise in a moment: a cluster that has just begun has no leader yet,
-/// nor has a stream that another persister has just made.
+/// Whether the broker may answer differently in a moment: a cluster that has just started has no leader yet, nor has a
+/// stream that another persister has just created.
 pub(crate) fn is_transient(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let made = cause.downcast_ref::<CreateStreamError>();
@@ -51,9 +51,9 @@ pub(crate) fn is_transient(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Makes the stream of a shard in its first epoch where there is no stream. Without a first epoch Postgres has events of
-/// the shard: then its log is gone, and only an operator can decide what to do. Checks an existing stream, and adapts
-/// its limits.
+/// Creates the stream of a shard in its first epoch if it is missing. Checks an existing stream, and updates its
+/// limits. `first_epoch` is `None` if Postgres has events of the shard: then a missing stream stays missing, because
+/// only an operator can decide what to do.
 pub(crate) async fn ensure_stream(
     jetstream: &Context,
     args: &StreamArgs,
@@ -78,8 +78,8 @@ pub(super) fn description(args: &StreamArgs, epoch: u64) -> anyhow::Result<Strea
 pub(super) async fn create_stream(jetstream: &Context, config: Config) -> anyhow::Result<Info> {
     let name = config.name.clone();
     let made = jetstream.create_stream(config).await;
-    let made = made.with_context(|| format!("the broker did not make {name}"))?;
-    tracing::info!(stream = name, "stream made");
+    let made = made.with_context(|| format!("the broker did not create {name}"))?;
+    tracing::info!(stream = name, "stream created");
     Ok(made.cached_info().clone())
 }
 
@@ -93,7 +93,7 @@ async fn update_limits(
     let description: StreamDescription = found.config.description.as_deref().unwrap_or("").parse()?;
     ensure!(
         description.shards == shards,
-        "ROOMCAST_SHARDS is {}, but the log has {} shards: it can't change",
+        "ROOMCAST_SHARDS is {}, but the log has {} shards: the number can't change",
         shards.get(),
         description.shards.get()
     );

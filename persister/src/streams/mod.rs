@@ -1,4 +1,4 @@
-//! Keeps the log's streams as the configuration asks for them: makes, checks, repairs and trims them.
+//! Manages the log's streams: creates, checks, repairs and trims them.
 
 pub(crate) mod ensure;
 pub(crate) mod repair;

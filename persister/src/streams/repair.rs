@@ -1,4 +1,4 @@
-//! Repairs streams: makes one anew, and writes its epoch and whether it takes appends.
+//! Repairs streams: recreates one, and writes its epoch and whether it accepts appends.
 
 use anyhow::Context as _;
 use async_nats::jetstream::{Context, stream::Config};
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::config::StreamArgs;
 
-/// Makes the stream of a shard anew, its first event to be `next`. Closed until it is there, so that
-/// nobody appends before.
+/// Recreates the stream of a shard so that its next event has the sequence `first_seq`. Until then the stream refuses
+/// appends.
 pub(crate) async fn recreate_stream(
     jetstream: &Context,
     args: &StreamArgs,
@@ -29,8 +29,8 @@ pub(crate) async fn recreate_stream(
     write_epoch(jetstream, &made.config, epoch, None, AppendPolicy::Accepted).await
 }
 
-/// Writes an epoch into the stream of that configuration, with the broker's process that it was looked at
-/// on, where it was, and says whether it takes appends.
+/// Writes a stream's epoch into its description, and whether it accepts appends. `verified_on_broker` is the broker
+/// process on which the log was checked; with `None` the description keeps the one it has.
 pub(crate) async fn write_epoch(
     jetstream: &Context,
     found: &Config,
@@ -47,6 +47,6 @@ pub(crate) async fn write_epoch(
         MESSAGE_SIZE_REFUSING_APPENDS
     };
     let changed = Config { description: Some(description.to_string()), max_message_size, ..found.clone() };
-    jetstream.update_stream(&changed).await.context("the broker did not keep the new epoch")?;
+    jetstream.update_stream(&changed).await.context("the broker did not store the new epoch")?;
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Trims from the log what Postgres has: the old, and as much more as keeps the stream half empty.
+//! Trims the log: removes old events that Postgres has, and younger ones while the stream is more than half full.
 //!
-//! What must hold: nothing goes that Postgres has not got, nor that is so young that its message
-//! id must still be known. Nothing is remembered: each round asks the log for its own times.
+//! What must hold: an event is removed only once Postgres has it, and once it is older than the broker's memory of its
+//! message id. No state is kept between rounds: each one reads the times from the log.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use log::StreamState;
 use protocol::id::Shard;
 use time::OffsetDateTime;
 
-/// Longer than the broker knows a message id for.
+/// Minimum age of a removed event: longer than the broker remembers a message id.
 const AGE_MIN: Duration = Duration::from_secs(90);
-/// What a question for one event, a step of the search, may take at most in all: 2^40 events.
+/// Maximum steps of the binary search, each of which requests one event: enough for 2^40 events.
 const SEARCH_STEPS_MAX: u32 = 40;
 
-/// Up to which sequence the log can go, if any of it can.
+/// The last sequence up to which events can be removed, if any can.
 ///
-/// `settled` is the last event that is no longer young, `expired` the last one older than the
-/// replay window; 0 where there is none. The last event always stays: the broker keeps its place
-/// by it.
+/// `last_old_enough` is the last event older than [`AGE_MIN`], `last_expired` the last one older than the replay
+/// window; each is 0 if there is none. The stream's last event always stays, because the broker keeps its sequence by
+/// it.
 pub(crate) fn purgeable_up_to(
     state: &StreamState,
     watermark_seq: u64,
@@ -29,7 +29,7 @@ pub(crate) fn purgeable_up_to(
     let half = state.max_bytes / 2;
     let crowded = if state.max_bytes > 0 && state.bytes > half {
         let excess = u128::from(state.bytes - half);
-        // As many events as hold the excess, where all are of a size: the next round does the rest.
+        // The number of events that hold the excess, if all have the same size; the next round removes the rest.
         let events = (u128::from(state.messages) * excess).div_ceil(u128::from(state.bytes));
         (state.first - 1).saturating_add(u64::try_from(events).unwrap_or(u64::MAX))
     } else {
@@ -40,7 +40,7 @@ pub(crate) fn purgeable_up_to(
     (upto >= state.first).then_some(upto)
 }
 
-/// One round on one shard: how many events went.
+/// Runs one round on one shard. Returns the number of removed events.
 pub(crate) async fn trim_stream(
     jetstream: &Context,
     shard: Shard,
@@ -65,13 +65,12 @@ pub(crate) async fn trim_stream(
     };
     let Some(upto) = purgeable_up_to(state, watermark_seq, settled, expired) else { return Ok(0) };
     log::purge_below(jetstream, shard, upto + 1).await?;
-    tracing::debug!(%shard, upto, "purged");
+    tracing::debug!(%shard, upto, "log trimmed");
     Ok(upto + 1 - state.first)
 }
 
-/// The last event of `first..=last` that was stored by then; 0 where there is none. Times go up
-/// with sequences, but for a clock set back, which makes this keep more or less of what is old
-/// anyway.
+/// The last event of `first..=last` that was stored at or before `moment`; 0 if there is none. Times increase with
+/// sequences, except after a clock was set back: then somewhat more or fewer of the old events are kept.
 pub(crate) async fn last_stored_before(
     jetstream: &Context,
     shard: Shard,
@@ -82,7 +81,7 @@ pub(crate) async fn last_stored_before(
     let (mut old, mut young) = (first - 1, last + 1);
     let mut probe = first;
     for _ in 0..SEARCH_STEPS_MAX {
-        // What is not there has gone before: it was old.
+        // A missing event was removed before, so it was old.
         let stored = log::get(jetstream, shard, probe).await?;
         if stored.is_none_or(|stored| stored.time <= moment) {
             old = probe;

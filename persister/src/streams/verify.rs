@@ -13,10 +13,10 @@ use protocol::{id::Shard, subject};
 
 use crate::{config::StreamArgs, database::unix_nanos};
 
-/// How long the broker knows a message id for.
+/// How long the broker remembers a message id: within this time it stores no second event with it.
 pub(super) const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
 
-/// Refuses replicas on servers whose clusters lose or double writes.
+/// Refuses replicas on servers whose clusters lose or duplicate writes.
 pub(crate) fn require_safe_server(client: &async_nats::Client, replicas: u8) -> anyhow::Result<()> {
     if replicas > 1 && !client.is_server_compatible(2, 12, 3) {
         bail!(
@@ -28,13 +28,13 @@ pub(crate) fn require_safe_server(client: &async_nats::Client, replicas: u8) -> 
     Ok(())
 }
 
-/// The most bytes of an event where nothing may be appended: every event is larger.
+/// `max_message_size`, in bytes, of a stream that refuses appends: every event is larger.
 pub(super) const MESSAGE_SIZE_REFUSING_APPENDS: i32 = 1;
 
-/// Whatever the broker takes.
+/// `max_message_size` of a stream that accepts whatever the broker accepts.
 pub(super) const MESSAGE_SIZE_UNLIMITED: i32 = -1;
 
-/// Whether this is the broker's word that there is no such stream.
+/// Whether the broker has answered that there is no such stream.
 pub(crate) fn is_stream_not_found(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<GetStreamError>()).any(|error| {
         matches!(error.kind(), GetStreamErrorKind::JetStream(answer)
@@ -42,7 +42,7 @@ pub(crate) fn is_stream_not_found(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The stream of a shard, as its leader says; `None` where there is none.
+/// Asks the leader for the stream of a shard; `None` if there is none.
 pub(crate) async fn find_stream(jetstream: &Context, shard: Shard) -> anyhow::Result<Option<Info>> {
     match jetstream.get_stream(subject::stream(shard)).await.map_err(anyhow::Error::new) {
         Ok(stream) => Ok(Some(stream.cached_info().clone())),
@@ -69,7 +69,7 @@ pub(super) fn require_wanted_config(args: &StreamArgs, shard: Shard, found: &Con
     ensure!(found.max_age.is_zero(), "{name} drops events by age");
     ensure!(
         found.duplicate_window == DUPLICATE_WINDOW,
-        "{name} knows message ids for {:?}, not {DUPLICATE_WINDOW:?}",
+        "{name} remembers message ids for {:?}, not {DUPLICATE_WINDOW:?}",
         found.duplicate_window
     );
     ensure!(
@@ -81,22 +81,22 @@ pub(super) fn require_wanted_config(args: &StreamArgs, shard: Shard, found: &Con
     Ok(())
 }
 
-/// Whether a stream takes appends.
+/// Whether a stream accepts appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AppendPolicy {
-    /// It does.
+    /// It stores them.
     Accepted,
-    /// It refuses every one, and its sender hears so: it is being repaired.
+    /// It answers every append with an error, because it is being repaired.
     Refused,
 }
 
-/// The broker's process that a stream was looked at on.
+/// The broker process on which a stream was last checked, from the stream's description.
 pub(crate) fn verified_on_broker(config: &Config) -> Option<String> {
     let description: StreamDescription = config.description.as_deref().unwrap_or("").parse().ok()?;
     description.broker
 }
 
-/// Whether a stream takes appends. One that does not was left so by a repair that did not end.
+/// Whether a stream accepts appends. A stream that refuses them was left by an interrupted repair.
 pub(crate) const fn append_policy(config: &Config) -> AppendPolicy {
     if config.max_message_size == MESSAGE_SIZE_REFUSING_APPENDS {
         AppendPolicy::Refused
@@ -105,25 +105,26 @@ pub(crate) const fn append_policy(config: &Config) -> AppendPolicy {
     }
 }
 
-/// What the two say of each other.
+/// How a shard's log compares with the watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogVerdict {
-    /// The log goes on where Postgres ends.
+    /// The log has the events that follow the watermark.
     Continues,
-    /// Postgres has events that the log has lost.
+    /// The log ends before the watermark.
     Shorter,
-    /// The log has another event at the watermark than the one that was applied.
+    /// The log's event at the watermark is not the one that was applied.
     Rewritten,
-    /// The log has lost events that Postgres has not got.
+    /// The log has lost events that Postgres lacks.
     Hole {
-        /// The first of them.
+        /// The first lost event.
         from: u64,
-        /// The last of them.
+        /// The last lost event.
         to: u64,
     },
 }
 
-/// Compares them. `same` says whether the log's event at the watermark is the one that was applied.
+/// Compares a log with the watermark. `is_same_event` says whether the log's event at the watermark is the one that was
+/// applied.
 pub(crate) const fn compare_log(
     first: u64,
     last: u64,
@@ -146,11 +147,11 @@ pub(crate) const fn compare_log(
 pub(crate) struct LastApplied {
     /// Its sequence; 0 where there is none.
     pub(crate) seq: u64,
-    /// When the broker stored it, in nanoseconds since 1970; none where that is not known.
+    /// When the broker stored it, in nanoseconds since 1970; `None` if unknown.
     pub(crate) stored_at_ns: Option<i64>,
 }
 
-/// A log that is there, judged.
+/// The stream of a shard, and how it compares with the watermark.
 pub(crate) struct LogComparison {
     pub(crate) info: Info,
     pub(crate) state: StreamState,
@@ -158,7 +159,7 @@ pub(crate) struct LogComparison {
 }
 
 impl LogComparison {
-    /// Judges the log of a shard; `None` where there is none. Changes nothing.
+    /// Reads a shard's stream and compares it; `None` if there is none. Changes nothing.
     pub(crate) async fn read(
         jetstream: &Context,
         shard: Shard,
