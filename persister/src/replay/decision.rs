@@ -1,7 +1,7 @@
 //! Decides whether a rejected event may still be applied.
 //!
-//! What must hold: no effect of a newer event is undone. Where a row says which event changed it last, the
-//! two are compared. Where no row can say it, a person decides: the event stays, with the reason.
+//! What must hold: no effect of a newer event is undone. If a row has the last event that changed it, the two events
+//! are compared. If no row has it, an operator decides: the event is kept, with the reason.
 
 use protocol::{
     event::{ChatMessage, Event, Member, RoomUpdate, TeamMember},
@@ -14,27 +14,27 @@ use crate::{
     shard::apply::{message, plan::WritePlan, rejected_rows, room},
 };
 
-/// What may be done with an event.
+/// What to do with an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ReplayDecision {
     /// Apply it as a batch does.
     Apply,
-    /// It is applied already: fill in the fields that were not understood then.
+    /// It was applied before: fill in the fields that were not understood then.
     FillMissing,
-    /// Nothing of it is left to apply.
+    /// Nothing of it is left to apply, for this reason.
     NothingToApply(String),
-    /// It stays as it is.
+    /// Leave it in `rejected_event`, for this reason.
     Keep(String),
 }
 
-/// What became of the event when it was read from the log.
+/// What happened to the event when it was read from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EarlierHandling {
-    /// It was applied, but for fields that were not known then.
+    /// It was applied, except for fields that were not known then.
     PartlyApplied,
-    /// It was rejected, and later events about what it would have made were kept too.
+    /// It was rejected, and later events that depend on it were recorded too.
     Rejected,
-    /// It was rejected by a version that applied later events about it to nothing.
+    /// It was rejected by a version that dropped later events which depend on it.
     RejectedByOlderVersion,
 }
 
@@ -46,7 +46,7 @@ fn keep(reason: impl Into<String>) -> ReplayDecision {
     ReplayDecision::Keep(reason.into())
 }
 
-/// Says what may be done with an event, while the shard's watermark is locked. `rehearsed` has events that a
+/// Decides what to do with an event, while the shard's watermark is locked. `applied_in_dry_run` has the events that a
 /// dry run would have applied by now.
 pub(super) async fn decide(
     session: &mut PgConnection,
@@ -76,9 +76,9 @@ pub(super) async fn decide(
                 None if earlier == EarlierHandling::PartlyApplied => {
                     nothing_to_apply("the invitation is gone")
                 }
-                None => {
-                    keep("whether the person was put out of the room since is not known: invite them again")
-                }
+                None => keep(
+                    "it is not known whether the person was removed from the room since: invite them again",
+                ),
             })
         }
         Event::MessageEdit(edit) => decide_edit(session, shard, seq, edit.room.0, &[edit.message_id.0]).await,
@@ -107,18 +107,18 @@ pub(super) async fn decide(
         Event::TeamMemberAdd(member) => decide_team_member(session, shard, member, earlier, true).await,
         Event::TeamMemberRemove(member) => decide_team_member(session, shard, member, earlier, false).await,
         Event::RoomUpdate(update) => decide_room_update(session, shard, seq, update).await,
-        // These say themselves which of them is newer.
+        // Writing these keeps the newest by itself: the highest mark, the last `issued_at`.
         Event::MessageRead(_) | Event::Profile(_) => Ok(ReplayDecision::Apply),
         Event::RoomSelect(_) | Event::Camera(_) => Ok(nothing_to_apply(
-            "of that moment only: people choose again, and which choice is newer is not known",
+            "it mattered only at that moment: people choose again, and it is not known which choice is newer",
         )),
         Event::ParticipantJoin(_) | Event::ParticipantLeave(_) | Event::Online(_) | Event::Offline(_) => {
-            Ok(nothing_to_apply("of that moment only: nodes say who is there"))
+            Ok(nothing_to_apply("it mattered only at that moment: fan-out nodes report who is present"))
         }
     }
 }
 
-/// Fills in what an older version has not understood of an event that it applied.
+/// Fills in what an older version did not understand of an event that it applied.
 pub(super) async fn fill_missing(
     session: &mut PgConnection,
     shard: Shard,
@@ -127,12 +127,12 @@ pub(super) async fn fill_missing(
     match event {
         Event::ChatMessage(message) => message::fill_missing(session, shard, seq, message).await,
         Event::Chatroom(room) | Event::RoomMade(room) => room::fill_missing(session, shard, seq, room).await,
-        // Their rows have nothing that may be absent.
+        // Their rows have no columns that may be missing.
         _ => Ok(()),
     }
 }
 
-/// A message counts unless it is there; but not where a deletion of it may have been applied to nothing.
+/// Applies a message unless it exists, or an edit or deletion of it may have been dropped.
 async fn decide_message(
     session: &mut PgConnection,
     shard: Shard,
@@ -148,12 +148,12 @@ async fn decide_message(
         (false, EarlierHandling::Rejected) => ReplayDecision::Apply,
         (false, EarlierHandling::RejectedByOlderVersion) => keep(
             "the version that rejected it has dropped edits and deletions that may have come after it: \
-             where there were none, set the row's cause to 'unreadable' and run this again",
+             if there were none, set the row's cause to 'unreadable' and run this again",
         ),
     })
 }
 
-/// An edit counts unless the message is gone or has a newer one.
+/// Applies an edit unless the message is gone or deleted, or has a newer edit.
 async fn decide_edit(
     session: &mut PgConnection,
     shard: Shard,
@@ -172,7 +172,7 @@ async fn decide_edit(
     })
 }
 
-/// A deletion counts whenever it comes: no edit undoes it.
+/// Applies a deletion however late it is, since no edit undoes it.
 async fn decide_deletion(
     session: &mut PgConnection,
     shard: Shard,
@@ -188,7 +188,7 @@ async fn decide_deletion(
     })
 }
 
-/// Of each message that is there: whether it is deleted, and the last event that changed it.
+/// For each message that exists: whether it is deleted, and the last event that changed it.
 async fn read_messages(
     session: &mut PgConnection,
     shard: Shard,
@@ -214,7 +214,7 @@ async fn decide_new_room(
     let Some(new) = plan.rooms.first() else { return Ok(keep("the room can't be read")) };
     let (key, generation) =
         new.key_and_generation.as_ref().map(|(key, generation)| (key, generation)).unzip();
-    // Either it is there, or another one was made in its place.
+    // Finds the room itself, or another one with its key and generation.
     let found: Option<i64> = sqlx::query_scalar(
         "SELECT id FROM room WHERE shard = $1 AND (id = $2 OR (key = $3 AND generation = $4))
          ORDER BY id = $2 DESC LIMIT 1",
@@ -236,7 +236,7 @@ async fn decide_new_room(
     })
 }
 
-/// The last event that changed a room or who may enter it, where that is a newer one.
+/// The last event that changed a room or its members, if it is newer than `seq`.
 async fn read_newer_change(
     session: &mut PgConnection,
     shard: Shard,
@@ -260,14 +260,14 @@ async fn decide_room_update(
     let Some(newer) = read_newer_change(session, shard, seq, update.room.0).await? else {
         return Ok(ReplayDecision::Apply);
     };
-    // A closed room stays closed, whatever came after.
+    // A closed room stays closed, whatever newer events changed.
     let closes_only = RoomUpdate { closed: None, ..update.clone() }
         == RoomUpdate { updated_at: update.updated_at, ..RoomUpdate::new(update.room, update.by.clone()) };
     Ok(if closes_only && update.closed == Some(true) {
         ReplayDecision::Apply
     } else {
         keep(format!(
-            "the room was changed since, by event {newer}: change it by hand where this is still meant"
+            "the room was changed since, by event {newer}: change it by hand if this is still wanted"
         ))
     })
 }
@@ -289,7 +289,7 @@ async fn decide_room_member(
     Ok(match read_newer_change(session, shard, seq, member.room.0).await? {
         None => ReplayDecision::Apply,
         Some(newer) => keep(format!(
-            "the room or its members were changed since, by event {newer}: do it by hand where this is still meant"
+            "the room or its members were changed since, by event {newer}: do it by hand if this is still wanted"
         )),
     })
 }
@@ -308,7 +308,7 @@ async fn decide_team_member(
         already_so(is_member)
     } else {
         keep(
-            "whether the team's members were changed since is not known: do it by hand where this is still meant",
+            "it is not known whether the team's members were changed since: do it by hand if this is still wanted",
         )
     })
 }

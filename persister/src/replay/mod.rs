@@ -1,10 +1,9 @@
-//! Implements `roomcast replay-rejected`: applies what an older version has rejected and this one understands.
+//! Implements `roomcast replay-rejected`: applies events that an older version rejected and this one understands.
 //!
-//! What must hold: an event is applied at most once, and never against newer events that were applied before
-//! it. So each is applied in one transaction with the mark that it is settled, in the order of its shard;
-//! the transaction first locks the shard's watermark, as the persister's own batches do, so that neither a
-//! batch nor another replay comes between the look at what is stored and the write. `guard` says which
-//! event may still be applied.
+//! What must hold: an event is applied at most once, and undoes no newer event that was applied before it. So each one
+//! is applied in the transaction that marks it as resolved, in the order of its shard. The transaction first locks the
+//! shard's watermark, as the persister's own batches do, so that neither a batch nor another replay runs between the
+//! decision and the write. `decision` says which event may still be applied.
 
 mod decision;
 
@@ -29,31 +28,31 @@ use crate::{
 };
 use decision::ReplayDecision;
 
-/// What became of a rejected event.
+/// What happened to a rejected event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RejectedEventOutcome {
     /// It was applied.
     Applied,
-    /// Nothing of it is left to apply, for this reason: it is settled.
+    /// Nothing of it is left to apply, for this reason: it is resolved.
     NothingToApply(String),
-    /// It can't be applied by this version, for this reason: it stays as it is.
+    /// This version can't apply it, for this reason: it stays unresolved.
     Kept(String),
 }
 
-/// A rejected event that was looked at.
+/// A rejected event that was examined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayedEvent {
     /// Its shard.
     pub shard: Shard,
-    /// Its place in the shard.
+    /// Its sequence in the shard.
     pub seq: u64,
     /// Its subject in the log.
     pub subject: String,
-    /// What became of it; in a dry run, what would.
+    /// What happened to it; in a dry run, what would happen.
     pub outcome: RejectedEventOutcome,
 }
 
-/// A row of `rejected_event` that is not settled.
+/// A row of `rejected_event` that is not resolved.
 #[derive(sqlx::FromRow)]
 struct RejectedEventRow {
     seq: i64,
@@ -64,11 +63,11 @@ struct RejectedEventRow {
     reason: String,
 }
 
-/// Applies what can be applied of `rejected_event`, and tells of each event as it is done. Persisters may
-/// run meanwhile, and so may another replay. A dry run changes nothing.
+/// Applies what can be applied of `rejected_event`, and passes each event to `report` once it is done. Persisters and
+/// other replays may run meanwhile. A dry run changes nothing.
 ///
 /// # Errors
-/// When the database does not answer, or its tables are of another version. What was told before is done.
+/// When the database does not answer, or its tables are of another version. Events that were reported before are done.
 pub async fn replay_rejected(
     config: &Config,
     dry_run: bool,
@@ -96,8 +95,8 @@ pub async fn replay_rejected(
     Ok(())
 }
 
-/// Looks at the next event that is not settled. `rehearsed`, in a dry run, has the events that would have
-/// been applied by then.
+/// Replays the next event after `after_seq` that is not resolved. In a dry run, `applied_in_dry_run` has the events
+/// that would have been applied by now; otherwise it is `None`.
 async fn replay_next(
     session: &mut PgConnection,
     shard: Shard,
@@ -109,7 +108,7 @@ async fn replay_next(
         .bind(shard.number())
         .execute(&mut *transaction)
         .await
-        .context("the persister did not let go of the shard in time: run this again")?;
+        .context("the persister did not unlock the shard in time: run this again")?;
     let row: Option<RejectedEventRow> = sqlx::query_as(
         "SELECT seq, subject, payload, headers, cause, reason FROM rejected_event
          WHERE shard = $1 AND seq > $2 AND resolved_at IS NULL ORDER BY seq LIMIT 1",
@@ -154,14 +153,14 @@ async fn mark_resolved(
     Ok(())
 }
 
-/// Applies an event where that is still right, in the transaction that is open.
+/// Applies an event if that is still right, in the open transaction.
 async fn replay_row(
     session: &mut PgConnection,
     shard: Shard,
     row: RejectedEventRow,
     applied_in_dry_run: &[i64],
 ) -> anyhow::Result<RejectedEventOutcome> {
-    // Older versions say it in the reason alone.
+    // Older versions stored the cause in the reason alone.
     let is_taken = row.cause.as_deref() == Some(RejectionCause::IdTaken.as_str())
         || (row.cause.is_none() && row.reason.starts_with("appended after the log lost events"));
     if is_taken {
@@ -199,14 +198,14 @@ async fn replay_row(
     }
 }
 
-/// The event of a plan that rejects nothing.
+/// Decodes an event whose plan rejects nothing.
 fn decode(event: &StoredEvent) -> anyhow::Result<Event> {
     let parsed = subject::parse(&event.subject).ok().context("the subject was read before")?;
     let name = EventName::parse(parsed.event).context("the name was read before")?;
     Ok(Event::decode(name, &event.payload)?)
 }
 
-/// Writes the event's rows as a batch would; what Postgres refuses of it leaves no trace.
+/// Writes the event's rows as a batch would. If Postgres refuses them, none is written.
 async fn apply_event(
     session: &mut PgConnection,
     shard: Shard,
@@ -225,7 +224,7 @@ async fn apply_event(
     }
     inner.commit().await?;
     let Some(noted) = plan.partly_applied.first() else { return Ok(RejectedEventOutcome::Applied) };
-    // It goes on as one that was applied but for these fields.
+    // It stays unresolved, as an event that was applied except for these fields.
     sqlx::query("UPDATE rejected_event SET cause = $3, reason = $4 WHERE shard = $1 AND seq = $2")
         .bind(shard.number())
         .bind(noted.seq)
@@ -234,6 +233,6 @@ async fn apply_event(
         .execute(session)
         .await?;
     Ok(RejectedEventOutcome::Kept(
-        "it is applied now, but for fields that this version does not know".to_owned(),
+        "it is applied now, except for fields that this version does not know".to_owned(),
     ))
 }
