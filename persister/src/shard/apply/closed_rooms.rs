@@ -1,9 +1,9 @@
-//! Remembers rooms of a shard that were closed a short time before the events that are applied now.
+//! Remembers rooms of a shard that were closed shortly before the events that are applied now.
 //!
-//! What must hold: a message or an edit that stands in the log behind its room's closing is not written: its sender
-//! was told that the room is closed, and no socket was pushed it. Such an event was on its way when the room was
-//! closed, so that it comes seconds behind the closing: no room has to be remembered for long, and no row is asked
-//! for.
+//! What must hold: a message or an edit that is in the log behind its room's closing is not written: its sender was
+//! answered that the room is closed, and no socket received it. Such an event was under way when the room was closed,
+//! so it follows the closing within seconds. So a room needs to be remembered only for a while, and no row is read to
+//! find out whether a room is closed.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,10 +12,10 @@ use sqlx::PgConnection;
 
 use crate::database::to_i64;
 
-/// The most rooms remembered of a shard; the oldest make room.
+/// Maximum rooms remembered for a shard; beyond it the oldest are forgotten.
 const ROOMS_MAX: usize = 65_536;
 
-/// Rooms with the event that closed each.
+/// Recently closed rooms, with the event that closed each.
 #[derive(Debug, Default)]
 pub(crate) struct RecentlyClosedRooms {
     closing_seqs: HashMap<RoomId, u64>,
@@ -23,8 +23,8 @@ pub(crate) struct RecentlyClosedRooms {
 }
 
 impl RecentlyClosedRooms {
-    /// The rooms that were closed within the ten minutes before the event at the watermark, all of them by an event up
-    /// to that.
+    /// Reads the rooms that were closed within the ten minutes before the event at the watermark. Each counts as closed
+    /// by that event.
     ///
     /// # Errors
     /// When Postgres does not answer.
@@ -51,7 +51,7 @@ impl RecentlyClosedRooms {
         Ok(closed)
     }
 
-    /// An event closes a room. Closing is final: of several the first counts.
+    /// Notes that an event closes a room. Closing is final: of several such events the first counts.
     pub(crate) fn note_closing(&mut self, room: RoomId, seq: u64) {
         if let Some(known) = self.closing_seqs.get_mut(&room) {
             *known = (*known).min(seq);

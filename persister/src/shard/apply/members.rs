@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use crate::shard::apply::membership::{AddedMembers, MembershipChanges, RemovedMembers};
 
-/// The two statements of a table of members. Those who are removed are looked up by their whole keys, one by one: else
+/// The two statements for a table of members. Rows to delete are looked up by their whole keys, one by one: otherwise
 /// PostgreSQL may read all members of a team to find one.
 #[derive(Clone, Copy)]
 pub(super) struct MemberStatements {
@@ -13,7 +13,7 @@ pub(super) struct MemberStatements {
     add: &'static str,
 }
 
-/// Who may enter rooms.
+/// Members of rooms, who may enter them.
 pub(super) const ROOM_MEMBERS: MemberStatements = MemberStatements {
     remove: "DELETE FROM room_member WHERE ctid = ANY (ARRAY(
                  SELECT m.ctid FROM unnest($2::int8[], $3::text[]) AS gone (room, user_id)
@@ -24,7 +24,7 @@ pub(super) const ROOM_MEMBERS: MemberStatements = MemberStatements {
           ON CONFLICT (shard, room, user_id) DO NOTHING",
 };
 
-/// Who belongs to teams.
+/// Members of teams.
 pub(super) const TEAM_MEMBERS: MemberStatements = MemberStatements {
     remove: "DELETE FROM team_member WHERE ctid = ANY (ARRAY(
                  SELECT m.ctid FROM unnest($2::int8[], $3::text[]) AS gone (team, user_id)
@@ -35,7 +35,7 @@ pub(super) const TEAM_MEMBERS: MemberStatements = MemberStatements {
           ON CONFLICT (shard, team, user_id) DO NOTHING",
 };
 
-/// Removes and adds members. Who was a member before stays added by whoever added them first.
+/// Removes members, then adds members. A person who is a member already keeps their first `added_by`.
 pub(super) async fn write(
     session: &mut PgConnection,
     shard: Shard,

@@ -1,7 +1,7 @@
 //! Merges additions and removals of members, so that a batch writes them by two statements.
 //!
-//! What must hold: removing `removed()` and then adding `added()`, where an addition of somebody who is a
-//! member changes nothing, leaves the same rows as all changes one after the other.
+//! What must hold: removing `removed()` and then adding `added()`, where adding a member again changes nothing, leaves
+//! the same rows as all changes one after the other.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -9,7 +9,7 @@ use protocol::id::UserId;
 
 use crate::database::to_i64;
 
-/// The membership changes of a batch, by room or team.
+/// The membership changes of a batch, by room or team and by person.
 #[derive(Debug, Default)]
 pub(crate) struct MembershipChanges(HashMap<(i64, String), MembershipChange>);
 
@@ -19,12 +19,12 @@ enum MembershipChange {
     Removed,
     Added {
         added_by: String,
-        /// They were removed earlier in the batch: who added them before does not count any more.
+        /// They were removed earlier in the batch, so an existing row is deleted first.
         is_after_removal: bool,
     },
 }
 
-/// The columns of members to add.
+/// Columns of the members to add.
 #[derive(Debug, Default)]
 pub(crate) struct AddedMembers<'a> {
     pub(crate) owner_ids: Vec<i64>,
@@ -32,7 +32,7 @@ pub(crate) struct AddedMembers<'a> {
     pub(crate) added_by: Vec<&'a str>,
 }
 
-/// The columns of members to remove.
+/// Columns of the members to remove.
 #[derive(Debug, Default)]
 pub(crate) struct RemovedMembers<'a> {
     pub(crate) owner_ids: Vec<i64>,
@@ -65,7 +65,7 @@ impl MembershipChanges {
         self.0.insert((to_i64(owner_id), user.to_string()), MembershipChange::Removed);
     }
 
-    /// Whose rows are removed.
+    /// The members whose rows are deleted.
     pub(crate) fn removed(&self) -> RemovedMembers<'_> {
         let mut removed = RemovedMembers::default();
         for ((watermark, user), change) in &self.0 {
@@ -80,7 +80,7 @@ impl MembershipChanges {
         removed
     }
 
-    /// Whose rows are added, after the removals.
+    /// The members whose rows are inserted, after the deletions.
     pub(crate) fn added(&self) -> AddedMembers<'_> {
         let mut added = AddedMembers::default();
         for ((watermark, user), change) in &self.0 {

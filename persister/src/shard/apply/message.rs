@@ -1,7 +1,7 @@
 //! Writes messages, edits, deletions and read marks in bulk.
 //!
-//! Messages that are changed are looked up by their whole keys, one by one, whatever PostgreSQL knows of the table: by a
-//! join it may read all messages of a shard.
+//! Changed messages are looked up by their whole keys, one by one, whatever statistics PostgreSQL has: for a join it
+//! may read all messages of a shard.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::{
     shard::apply::revisions::{DeletionColumns, EditColumns},
 };
 
-/// New messages, column by column.
+/// Columns of new messages.
 pub(crate) struct MessageColumns<'a> {
     rooms: Vec<i64>,
     ids: Vec<i64>,
@@ -71,8 +71,8 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Fills in what an older version has not understood of a message. What it has understood may have been
-/// changed since, and stays.
+/// Fills in the columns of a message that an older version did not understand. The others may have changed since, and
+/// stay.
 pub(crate) async fn fill_missing(
     session: &mut PgConnection,
     shard: Shard,
@@ -94,7 +94,7 @@ pub(crate) async fn fill_missing(
     Ok(())
 }
 
-/// Gives messages another text. After their deletion, or a newer change, that changes nothing.
+/// Replaces the texts of messages, except of those that are deleted or have a newer change.
 pub(super) async fn update_texts(
     session: &mut PgConnection,
     shard: Shard,
@@ -124,7 +124,7 @@ pub(super) async fn update_texts(
     Ok(())
 }
 
-/// Deletes messages: what stays says only that there was one.
+/// Marks messages as deleted, and clears their texts.
 pub(super) async fn mark_deleted(
     session: &mut PgConnection,
     shard: Shard,
@@ -152,7 +152,7 @@ pub(super) async fn mark_deleted(
     Ok(())
 }
 
-/// Moves people's marks in rooms, never back.
+/// Moves people's read marks in rooms forward, never back.
 pub(super) async fn advance_read_marks(
     session: &mut PgConnection,
     shard: Shard,

@@ -1,8 +1,9 @@
 //! Writes a batch: the watermark and its rows in one transaction.
 //!
-//! What must hold: applying is total. What Postgres refuses for its data is found by halving the
-//! batch, and noted in `rejected_event` in the same transaction as its watermark. An event is never rejected
-//! because the database is slow: a time-out counts only where Postgres writes other things meanwhile.
+//! What must hold: every event is applied, recorded in `rejected_event`, or left out because its room was closed before
+//! it, in the transaction that moves the watermark past it. Events that Postgres refuses for their data are found by
+//! halving the batch. An event is never rejected because the database is slow: a time-out counts only if Postgres can
+//! write other things meanwhile.
 
 pub(crate) mod closed_rooms;
 mod members;
@@ -36,13 +37,13 @@ use crate::shard::{
     watermark::{self, WatermarkAdvance},
 };
 
-/// How long a small write may take after an event that timed out, for the event to be what is slow.
+/// How long a small write may take, after an event has timed out, for the time-out to be blamed on the event.
 const PROBE_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a batch is not known to be written.
+/// Why a batch was not written, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
-    /// Somebody else moved the watermark, or began a new epoch: nothing was written.
+    /// Another process moved the watermark, or began a new epoch: nothing was written.
     #[error("another persister has moved the watermark, or the log has a new epoch")]
     WatermarkMoved,
     /// Postgres failed.
@@ -57,7 +58,7 @@ impl From<sqlx::Error> for ApplyError {
 }
 
 impl ApplyError {
-    /// The outcome as metrics name it.
+    /// The outcome as a value of the metrics' label `outcome`.
     pub(crate) const fn metric_label(&self) -> &'static str {
         match self {
             Self::WatermarkMoved => "moved",
@@ -66,7 +67,7 @@ impl ApplyError {
     }
 }
 
-/// Writes a plan and moves the watermark over it.
+/// Moves the watermark and writes a plan's rows, in one transaction.
 pub(crate) async fn commit_plan(
     session: &mut PgConnection,
     shard: Shard,
@@ -84,11 +85,11 @@ pub(crate) async fn commit_plan(
         transaction.rollback().await.map_err(DatabaseFailure::Lost)?;
         return Err(error.into());
     }
-    // Where Postgres itself answers with an error, nothing was written: otherwise it is not known.
+    // If Postgres answers with an error, nothing was written; without an answer the outcome is unknown.
     transaction.commit().await.map_err(ApplyError::from)
 }
 
-/// Writes a plan's rows, in the transaction that is open.
+/// Writes a plan's rows in the open transaction.
 pub(crate) async fn write_rows(
     session: &mut PgConnection,
     shard: Shard,
@@ -125,7 +126,7 @@ async fn write_event(session: &mut PgConnection, shard: Shard, seq: u64, event: 
         Event::Profile(profile) => person::merge_profile(session, shard, profile).await,
         Event::RoomSelect(select) => person::set_current_room(session, shard, select).await,
         Event::Camera(camera) => person::set_camera(session, shard, camera).await,
-        // Written in bulk.
+        // Written in bulk by `write_rows`.
         Event::ChatMessage(_)
         | Event::MessageEdit(_)
         | Event::MessageDelete(_)
@@ -143,22 +144,23 @@ async fn write_event(session: &mut PgConnection, shard: Shard, seq: u64, event: 
     }
 }
 
-/// What became of a run of events.
+/// What happened to a run of events.
 #[derive(Debug, Default)]
 pub(crate) struct ApplyOutcome {
-    /// Up to where the watermark has moved.
+    /// The watermark after the events that were committed.
     pub(crate) watermark_seq: u64,
-    /// How many events could not be applied.
+    /// Number of events that could not be applied.
     pub(crate) rejected_events: u64,
-    /// How many stood behind the closing of their room.
+    /// Number of events left out because their room was closed before them.
     pub(crate) dropped_after_closing: u64,
 }
 
-/// Writes a run of contiguous events, read in `epoch`, after the watermark that `outcome` holds. What
-/// Postgres refuses for its data, or without a known reason, is halved until the single event is found; in
-/// the second case that event is rejected only after it has failed alone several times. So is a single event
-/// that times out while Postgres writes other things; a longer run that times out is the caller's to halve.
-/// `outcome` says how far it came, also after an error.
+/// Writes a batch of contiguous events, read in `epoch`, after the watermark that `outcome` holds.
+///
+/// A part that Postgres refuses for its data, or without a known cause, is halved until a single event is left. That
+/// event is rejected: at once for its data, otherwise only after it has failed alone several times. A single event that
+/// times out while Postgres can write other things counts as one without a known cause; for a longer part that times
+/// out, the caller must shrink the next batch. `outcome` says how far the writing got, also after an error.
 pub(crate) async fn apply_batch(
     session: &mut PgConnection,
     shard: Shard,
@@ -204,13 +206,13 @@ pub(crate) async fn apply_batch(
         outcome.dropped_after_closing += plan.dropped_after_closing;
         for event in &plan.rejected {
             outcome.rejected_events += 1;
-            tracing::error!(%shard, seq = event.seq, reason = event.reason, "event rejected");
+            tracing::error!(%shard, seq = event.seq, reason = event.reason, "event rejected: it is kept in rejected_event");
         }
     }
     Ok(())
 }
 
-/// Whether an event that has failed alone is rejected now.
+/// Whether to reject an event that has failed alone.
 async fn can_reject_now(
     session: &mut PgConnection,
     shard: Shard,

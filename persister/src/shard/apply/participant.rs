@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::shard::apply::plan::{LatestPresence, OnlineRowKey, ParticipantRowKey};
 
-/// Writes the last word on each participant by one statement.
+/// Writes the latest state of each participant, by one statement.
 pub(super) async fn upsert(
     session: &mut PgConnection,
     shard: Shard,
@@ -42,7 +42,7 @@ pub(super) async fn upsert(
     Ok(())
 }
 
-/// The same, of people's sockets.
+/// Writes the latest state of each person who is or was online, by one statement.
 pub(super) async fn upsert_online(
     session: &mut PgConnection,
     shard: Shard,

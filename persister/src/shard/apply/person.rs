@@ -1,5 +1,6 @@
-//! People: what the newest token says is true, and what no token says stays as it was; and what
-//! they are asked.
+//! Writes people's profiles, current rooms, cameras and invitations.
+//!
+//! In a profile the fields of the newest token count; a field that this token lacks keeps its value.
 
 use protocol::{
     event::{Camera, Invitation, InvitationAnswer, Profile, RoomSelect},
@@ -10,8 +11,8 @@ use time::OffsetDateTime;
 
 use crate::database::to_i64;
 
-/// Merges what a token says, or the host application, into what is known. A field that was unset stays null, so
-/// that an older token does not bring it back.
+/// Merges a profile, from a token or from the host application, into the stored one. A field that was unset stays null,
+/// so that an older token does not restore it.
 pub(super) async fn merge_profile(
     session: &mut PgConnection,
     shard: Shard,
@@ -36,7 +37,7 @@ pub(super) async fn merge_profile(
     Ok(())
 }
 
-/// A person's current room of two is another one.
+/// Sets which of their rooms of two people a person looks at.
 pub(super) async fn set_current_room(
     session: &mut PgConnection,
     shard: Shard,
@@ -54,7 +55,7 @@ pub(super) async fn set_current_room(
     Ok(())
 }
 
-/// A person's camera is on, or off.
+/// Stores whether a person's camera is on.
 pub(super) async fn set_camera(
     session: &mut PgConnection,
     shard: Shard,
@@ -72,7 +73,7 @@ pub(super) async fn set_camera(
     Ok(())
 }
 
-/// A person is asked into a room.
+/// Inserts an invitation of a person into a room.
 pub(super) async fn insert_invitation(
     session: &mut PgConnection,
     shard: Shard,
@@ -95,7 +96,7 @@ pub(super) async fn insert_invitation(
     Ok(())
 }
 
-/// They have answered: the first answer counts.
+/// Stores the answer to an invitation. The first answer counts.
 pub(super) async fn answer_invitation(
     session: &mut PgConnection,
     shard: Shard,

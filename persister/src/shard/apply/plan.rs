@@ -1,6 +1,8 @@
-//! A run of events as it is written: messages by columns, participants folded to the last word of
-//! each, read marks to the highest, members and texts to what stays, everything else in order. Pure: what
-//! can't be decoded is set aside here, with its reason.
+//! Plans what a run of events writes, without any I/O.
+//!
+//! New messages become columns. Participants are reduced to the latest state of each, read marks to the highest,
+//! members and edits to their final state. All other events are written in order. Events that can't be decoded are set
+//! aside, with the reason.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -22,12 +24,12 @@ use crate::{
     },
 };
 
-/// The most events in a transaction.
+/// Maximum events of a transaction.
 pub(crate) const BATCH_EVENTS_MAX: usize = 1_000;
-/// The most payload bytes in a transaction, but for the last event's.
+/// Payload bytes after which a transaction takes no further event.
 pub(crate) const BATCH_BYTES_MAX: usize = 2 << 20;
 
-/// Whether a batch is full.
+/// Whether a batch of this size takes no further event.
 pub(crate) const fn is_batch_full(events: usize, bytes: usize) -> bool {
     events >= BATCH_EVENTS_MAX || bytes >= BATCH_BYTES_MAX
 }
@@ -37,31 +39,31 @@ pub(crate) const fn is_batch_full(events: usize, bytes: usize) -> bool {
 pub(crate) struct WritePlan {
     /// New messages with their ids.
     pub(crate) messages: Vec<(u64, ChatMessage)>,
-    /// The highest counter of each participant.
+    /// For each participant, the state with the highest counter.
     pub(crate) participants: HashMap<ParticipantRowKey, LatestPresence>,
-    /// The highest counter of each process's word on who is online.
+    /// For each person and process, the online state with the highest counter.
     pub(crate) online: HashMap<OnlineRowKey, LatestPresence>,
     /// New rooms.
     pub(crate) rooms: Vec<RoomInsert>,
-    /// Up to where people have read rooms: of each room and person the highest mark.
+    /// The highest read mark of each room and person.
     pub(crate) read_marks: HashMap<(i64, String), i64>,
     /// Edits and deletions of messages.
     pub(crate) revisions: MessageRevisions,
-    /// Who may enter rooms, or may not any more.
+    /// Members added to rooms and removed from them.
     pub(crate) room_members: MembershipChanges,
-    /// The rooms of these, and the last event of each.
+    /// The rooms whose members changed, with the last such event of each.
     pub(crate) last_seq_by_room: HashMap<i64, i64>,
-    /// Who belongs to teams, or does not any more.
+    /// Members added to teams and removed from them.
     pub(crate) team_members: MembershipChanges,
-    /// Everything else, in order, with its sequence.
+    /// All other events with their sequences, in order.
     pub(crate) ordered_events: Vec<(u64, Event)>,
-    /// What can't be applied.
+    /// Events that can't be applied.
     pub(crate) rejected: Vec<RejectedEvent>,
-    /// What is applied but for fields that this version does not know.
+    /// Events that are applied except for fields that this version does not know.
     pub(crate) partly_applied: Vec<RejectedEvent>,
-    /// What must be applied after an event that may have been rejected.
+    /// Events that must be applied after an event that may have been rejected.
     pub(crate) dependents: Vec<DependentEvent>,
-    /// Messages and edits that are left out since their room was closed before them.
+    /// Number of messages and edits left out because their room was closed before them.
     pub(crate) dropped_after_closing: u64,
 }
 
@@ -70,11 +72,11 @@ pub(crate) struct WritePlan {
 pub(crate) struct RoomInsert {
     pub(crate) id: u64,
     pub(crate) room: Room,
-    /// What is unique about it, and how many closed ones of that key came before.
+    /// The key that makes it unique, and how many closed rooms of that key came before it.
     pub(crate) key_and_generation: Option<(String, i32)>,
 }
 
-/// One person in one room, by the process that holds their sockets.
+/// Key of a `participant` row: a person in a room, through the fan-out process that holds their sockets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ParticipantRowKey {
     pub(crate) room: i64,
@@ -82,34 +84,34 @@ pub(crate) struct ParticipantRowKey {
     pub(crate) incarnation: i64,
 }
 
-/// One person online, by the process that holds their sockets.
+/// Key of an `online` row: a person, through the fan-out process that holds their sockets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct OnlineRowKey {
     pub(crate) user: String,
     pub(crate) incarnation: i64,
 }
 
-/// What that process said last.
+/// The state that the process reported last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LatestPresence {
     pub(crate) counter: i64,
     pub(crate) is_present: bool,
-    /// The event that says so.
+    /// The event that reports it.
     pub(crate) seq: i64,
 }
 
-/// An event that changes what another event has made.
+/// An event that changes what another event has created.
 #[derive(Debug)]
 pub(crate) struct DependentEvent {
-    /// The events that made it, as sequences.
+    /// Sequences of the events that created it.
     pub(crate) target_seqs: Vec<i64>,
-    /// The event itself, to be kept where one of them is kept.
+    /// The event itself, to be recorded if one of them is in `rejected_event`.
     pub(crate) event: RejectedEvent,
 }
 
 impl WritePlan {
-    /// Sorts events into what is written, given the rooms that were closed before; those that are closed by these events
-    /// are added.
+    /// Plans events. `closed_rooms` has the rooms that were closed before; rooms that these events close are added to
+    /// it.
     pub(crate) fn build(events: &[StoredEvent], closed_rooms: &mut RecentlyClosedRooms) -> Self {
         let mut plan = Self::default();
         for stored in events {
@@ -120,7 +122,7 @@ impl WritePlan {
         plan
     }
 
-    /// The plan that only notes that an event can't be applied.
+    /// The plan that only records an event as rejected.
     pub(crate) fn reject_only(stored: &StoredEvent, reason: &str) -> Self {
         Self {
             rejected: vec![RejectedEvent::new(stored, RejectionCause::Refused, reason)],
@@ -223,7 +225,7 @@ impl WritePlan {
     }
 }
 
-/// The events that made what this one changes, in the same shard.
+/// Sequences of the events, in the same shard, that created what this event changes.
 fn target_seqs(event: &Event) -> Option<Vec<i64>> {
     match event {
         Event::MessageEdit(edit) => Some(vec![to_i64(edit.message_id.0)]),
@@ -232,12 +234,12 @@ fn target_seqs(event: &Event) -> Option<Vec<i64>> {
     }
 }
 
-/// Which process says so, and as which of its words.
+/// Reads the process's incarnation, and its counter, from an event's headers.
 fn presence_from_headers(stored: &StoredEvent, is_present: bool) -> Result<(i64, LatestPresence), String> {
     let incarnation = u64_header(&stored.headers, header::INCARNATION)?;
     let counter = u64_header(&stored.headers, header::COUNTER)?;
     let counter = i64::try_from(counter).map_err(|_| "the counter is out of range".to_owned())?;
-    // The same 64 bits: it is compared for equality only.
+    // Reinterprets the 64 bits: an incarnation is compared for equality only.
     Ok((incarnation.cast_signed(), LatestPresence { counter, is_present, seq: to_i64(stored.seq) }))
 }
 

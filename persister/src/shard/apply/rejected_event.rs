@@ -8,18 +8,18 @@ use time::OffsetDateTime;
 
 use crate::database::to_i64;
 
-/// Why an event is kept, as the column `cause` says it.
+/// Why an event is in `rejected_event`: the column `cause`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RejectionCause {
-    /// This version does not know its subject, its name or its values: a later one may.
+    /// This version does not know its subject, its name or its values; a later one may.
     Unreadable,
-    /// Postgres refuses its data, or fails or takes too long for it again and again.
+    /// Postgres refuses its data, or repeatedly fails or times out because of it.
     Refused,
     /// It was appended to a log that had lost events, and another event has its id.
     IdTaken,
-    /// It changes something that was made by an event that is kept here itself.
+    /// It changes what was created by an event that is in `rejected_event` itself.
     DependsOnRejected,
-    /// It was applied, but for fields that this version does not know.
+    /// It was applied, except for fields that this version does not know.
     UnknownFields,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct RejectedEvent {
     pub(crate) seq: i64,
     pub(crate) subject: String,
     pub(crate) payload: Vec<u8>,
-    /// One `name: value` a line.
+    /// One `name: value` on each line.
     pub(crate) headers: String,
     pub(crate) stored_at: OffsetDateTime,
     pub(crate) cause: RejectionCause,
@@ -70,7 +70,7 @@ impl RejectedEvent {
     }
 }
 
-/// The event as it was read from the log. Its time is not kept by older versions, and not needed to apply it.
+/// Restores the event as it was read from the log, except for its time, which is not needed to apply it.
 pub(crate) fn to_stored_event(
     shard: Shard,
     seq: u64,
@@ -80,7 +80,7 @@ pub(crate) fn to_stored_event(
 ) -> StoredEvent {
     let mut map = HeaderMap::new();
     for line in headers.lines() {
-        // A line of another form is not ours: what needs it then misses it, and says so.
+        // A line of another form is skipped: decoding fails later if the header is needed.
         let Some((name, value)) = line.split_once(": ") else { continue };
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
             map.append(name, value);

@@ -1,4 +1,4 @@
-//! Keeps events that can't be applied, whole: for a person to look at, and for a later version to apply.
+//! Writes whole events to `rejected_event`, for an operator to examine and for a later version to apply.
 
 use protocol::id::Shard;
 use service::metric_names as names;
@@ -9,11 +9,11 @@ use crate::shard::apply::{
     rejected_event::{RejectedEvent, RejectionCause},
 };
 
-/// How many events of a shard are kept for fields that this version does not know. More are applied without
-/// a note of these fields: by then somebody has overlooked an alert for long.
+/// Maximum unresolved events of a shard that are recorded for unknown fields. Further ones are applied without a record
+/// of these fields: by then an alert has been overlooked for long.
 const PARTLY_APPLIED_MAX: i64 = 10_000;
 
-/// Keeps events that can't be applied.
+/// Records events that can't be applied.
 pub(crate) async fn insert(
     session: &mut PgConnection,
     shard: Shard,
@@ -22,7 +22,7 @@ pub(crate) async fn insert(
     insert_rows(session, shard, rejected.iter(), i64::MAX).await
 }
 
-/// Keeps events that were applied but for fields that this version does not know, up to a bound.
+/// Records events that were applied except for unknown fields, up to [`PARTLY_APPLIED_MAX`].
 pub(super) async fn insert_partly_applied(
     session: &mut PgConnection,
     shard: Shard,
@@ -43,7 +43,7 @@ pub(super) async fn insert_partly_applied(
     insert_rows(session, shard, noted.iter(), PARTLY_APPLIED_MAX - kept).await
 }
 
-/// Keeps those events that change what a kept event would have made: they are applied after it.
+/// Records those events that change what an unresolved event would have created: they must be applied after it.
 pub(super) async fn insert_dependents_of_rejected(
     session: &mut PgConnection,
     shard: Shard,
@@ -60,13 +60,13 @@ pub(super) async fn insert_dependents_of_rejected(
     insert_rows(session, shard, waiting, i64::MAX).await
 }
 
-/// Those of the events that are kept, were not applied, and may be by a later version.
+/// Those of the events that are recorded, were not applied, and may be applied by a later version.
 pub(crate) async fn find_unresolved(
     session: &mut PgConnection,
     shard: Shard,
     seqs: &[i64],
 ) -> sqlx::Result<Vec<i64>> {
-    // Rows without a cause are of an older version, which kept nothing that came after them.
+    // Rows without a cause are from an older version, which recorded no events that depend on them.
     sqlx::query_scalar(
         "SELECT seq FROM rejected_event
          WHERE shard = $1 AND seq = ANY($2) AND resolved_at IS NULL AND cause <> ALL($3)",
@@ -107,10 +107,10 @@ async fn insert_rows(
     Ok(())
 }
 
-/// Counts events whose unknown fields were not applied, once they are written.
+/// Counts and logs events whose unknown fields were not applied. Called once they are committed.
 pub(super) fn count_unknown_fields(shard: Shard, noted: &[RejectedEvent]) {
     let Some(first) = noted.first() else { return };
     let count = u64::try_from(noted.len()).unwrap_or(u64::MAX);
     metrics::counter!(names::UNKNOWN_FIELDS_TOTAL, "shard" => shard.to_string()).increment(count);
-    tracing::warn!(%shard, first = first.seq, count, "events have fields that this version does not know");
+    tracing::warn!(%shard, first = first.seq, count, "events were applied without fields that this version does not know");
 }

@@ -1,7 +1,7 @@
 //! Merges edits and deletions of messages, so that a batch writes them by two statements.
 //!
-//! What must hold: writing the edits and then the deletions, neither of them on a message that is deleted
-//! already, leaves the same rows as all of them one after the other.
+//! What must hold: writing the edits and then the deletions, where neither changes a message that is deleted already,
+//! leaves the same rows as all of them one after the other.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,7 @@ use crate::database::to_i64;
 /// A message, by room and id.
 type MessageKey = (i64, i64);
 
-/// The edits and deletions of a batch: of each message the last edit before its deletion, and the first
-/// deletion.
+/// The edits and deletions of a batch: for each message the last edit before its deletion, and the first deletion.
 #[derive(Debug, Default)]
 pub(crate) struct MessageRevisions {
     edits: HashMap<MessageKey, Edit>,
@@ -34,7 +33,7 @@ struct Deletion {
     deleted_at: OffsetDateTime,
 }
 
-/// The columns of edits.
+/// Columns of the edits.
 #[derive(Debug, Default)]
 pub(crate) struct EditColumns<'a> {
     pub(crate) rooms: Vec<i64>,
@@ -44,7 +43,7 @@ pub(crate) struct EditColumns<'a> {
     pub(crate) changed: Vec<i64>,
 }
 
-/// The columns of deletions.
+/// Columns of the deletions.
 #[derive(Debug, Default)]
 pub(crate) struct DeletionColumns {
     pub(crate) rooms: Vec<i64>,
@@ -54,7 +53,7 @@ pub(crate) struct DeletionColumns {
 }
 
 impl MessageRevisions {
-    /// Notes an edit, the event of that sequence.
+    /// Adds an edit, which is event `seq`.
     pub(crate) fn edit(&mut self, seq: u64, edit: MessageEdit) {
         let key = (to_i64(edit.room.0), to_i64(edit.message_id.0));
         if !self.deletions.contains_key(&key) {
@@ -63,7 +62,7 @@ impl MessageRevisions {
         }
     }
 
-    /// Notes a deletion, the event of that sequence.
+    /// Adds a deletion, which is event `seq`.
     pub(crate) fn delete(&mut self, seq: u64, delete: &MessageDelete) {
         for id in &delete.messages_ids {
             let deletion = Deletion { seq: to_i64(seq), deleted_at: delete.deleted_at.into() };
@@ -71,7 +70,7 @@ impl MessageRevisions {
         }
     }
 
-    /// Room and id of every message concerned; some of them twice.
+    /// Room and id of every changed message; some occur twice.
     pub(crate) fn message_keys(&self) -> impl Iterator<Item = (i64, i64)> {
         self.edits.keys().chain(self.deletions.keys()).copied()
     }

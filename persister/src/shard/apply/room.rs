@@ -1,4 +1,4 @@
-//! Writes rooms as they were made, and their changes.
+//! Writes new rooms, and changes of rooms.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 
 use crate::{database::to_i64, shard::apply::plan::RoomInsert};
 
-/// Notes a new room. The people named in it become members by events of their own, but for the two of a
-/// pair. Of two rooms of one key and generation the first is the one: whoever asks is told so.
+/// Inserts a new room. The people named in it become members by events of their own, except for the two of a pair. Of
+/// two rooms with the same key and generation only the first is inserted.
 pub(super) async fn insert(session: &mut PgConnection, shard: Shard, new: &RoomInsert) -> sqlx::Result<()> {
     let RoomInsert { id, room, key_and_generation: key } = new;
     let (key, generation) = key.as_ref().map(|(key, generation)| (key, generation)).unzip();
@@ -41,12 +41,12 @@ pub(super) async fn insert(session: &mut PgConnection, shard: Shard, new: &RoomI
     .execute(session)
     .await?;
     if made.rows_affected() == 0 {
-        tracing::warn!(%shard, id, "there is a room of that key and generation: this one is not made");
+        tracing::warn!(%shard, id, "a room was not inserted: another one has its key and generation");
     }
     Ok(())
 }
 
-/// Fills in what an older version has not understood of a room's creation.
+/// Fills in the columns of a room that an older version did not understand.
 pub(crate) async fn fill_missing(
     session: &mut PgConnection,
     shard: Shard,
@@ -68,7 +68,7 @@ pub(crate) async fn fill_missing(
     Ok(())
 }
 
-/// Notes the last event that concerned each room.
+/// Sets the last event that changed each room or its members.
 pub(super) async fn set_last_changed(
     session: &mut PgConnection,
     shard: Shard,
@@ -77,7 +77,7 @@ pub(super) async fn set_last_changed(
     if rooms.is_empty() {
         return Ok(());
     }
-    // An update of the room, written before, may be the later event.
+    // An update of the room, written before in this transaction, may be the later event.
     sqlx::query(
         "INSERT INTO room_state (shard, room, changed)
          SELECT $1, new.* FROM unnest($2::int8[], $3::int8[]) AS new
@@ -91,7 +91,7 @@ pub(super) async fn set_last_changed(
     Ok(())
 }
 
-/// Changes what the update names. A closed room stays closed; of stops the last one counts.
+/// Changes what the update names. A closed room stays closed; of several stops the last one counts.
 pub(super) async fn update(
     session: &mut PgConnection,
     shard: Shard,

@@ -1,11 +1,11 @@
-//! Notes for the search index what a batch has written: one row for each batch.
+//! Lists the messages that a batch has written in `search_due`, for the search index: one row for each batch.
 
 use protocol::id::Shard;
 use sqlx::PgConnection;
 
 use crate::{database::to_i64, shard::apply::plan::WritePlan};
 
-/// Notes the messages that a batch, begun after that event, has made or changed.
+/// Lists the messages that a batch has created or changed. The batch began after event `after_seq`.
 pub(super) async fn insert(
     session: &mut PgConnection,
     shard: Shard,
@@ -16,7 +16,7 @@ pub(super) async fn insert(
     if ids.is_empty() {
         return Ok(());
     }
-    // A replay of one rejected event may come after the batch that begins there.
+    // A replayed event adds to the row if a batch has begun after the same event.
     sqlx::query(
         "INSERT INTO search_due (shard, after_seq, rooms, ids) VALUES ($1, $2, $3, $4)
          ON CONFLICT (shard, after_seq) DO UPDATE
@@ -31,7 +31,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Room and id of each, as Postgres has them; some more than once.
+/// Room and id of each message; some occur more than once.
 fn changed_messages(plan: &WritePlan) -> impl Iterator<Item = (i64, i64)> {
     let new = plan.messages.iter().map(|(id, message)| (to_i64(message.room.0), to_i64(*id)));
     new.chain(plan.revisions.message_keys())

@@ -1,4 +1,4 @@
-//! Writes teams as they were made.
+//! Writes new teams.
 
 use protocol::{event::Team, id::Shard};
 use sqlx::PgConnection;
@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::database::to_i64;
 
-/// Notes a new team. The people named in it become members by events of their own.
+/// Inserts a new team. The people named in it become members by events of their own.
 pub(super) async fn insert(
     session: &mut PgConnection,
     shard: Shard,

@@ -2,7 +2,7 @@
 
 use protocol::{event::Event, id::MAX_ID, subject::Channel};
 
-/// The ids of an event can be stored, and its room is the one it was appended to.
+/// Requires that the event's ids can be stored, and that the event was appended to the channel that it names.
 pub(crate) fn require_valid(channel: &Channel, event: &Event) -> Result<(), String> {
     let named_channel = match event {
         Event::ChatMessage(payload) => Channel::Room(payload.room),
@@ -50,7 +50,7 @@ fn require_same_channel(channel: &Channel, named_channel: &Channel) -> Result<()
     if channel == named_channel {
         Ok(())
     } else {
-        Err(format!("it is {named_channel}'s, appended to {channel}"))
+        Err(format!("it belongs to {named_channel}, but was appended to {channel}"))
     }
 }
 

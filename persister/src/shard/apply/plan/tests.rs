@@ -1,4 +1,4 @@
-//! Batches as they are planned: what is folded, left out, noted and rejected.
+//! Tests what a plan merges, leaves out, records and rejects.
 
 use bytes::Bytes;
 use protocol::id::Shard;
