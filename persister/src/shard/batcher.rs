@@ -1,5 +1,7 @@
-//! Gathering batches from the log: what is there already, or comes within a few milliseconds, or, where
-//! batches follow one another closely, within a few more.
+//! Collects batches from the log.
+//!
+//! A batch has what is stored already, and what arrives within a few milliseconds, or within a few more where batches
+//! follow one another closely.
 
 use std::time::Duration;
 
@@ -8,20 +10,20 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::shard::apply::plan;
 
-/// How long a batch waits for more when the log has nothing more to give.
+/// How long a batch waits for further events at the end of the log.
 const LINGER: Duration = Duration::from_millis(3);
-/// Between the ends of batches under steady traffic: each transaction costs the same however little it writes.
+/// Minimum interval between batches under steady load: each transaction costs the same however little it writes.
 const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(20);
-/// How long it waits for what the log says is on its way.
+/// How long a batch waits for events that the log has and that are on their way.
 const PENDING_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// A run of contiguous events.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) events: Vec<StoredEvent>,
-    /// How many more the log has.
+    /// Number of events that the log has behind these.
     pub(crate) pending: u64,
-    /// Why no more will come from this reader; the events count all the same.
+    /// Why the reader gives no further events; those of the batch are valid all the same.
     pub(crate) read_error: Option<ReadError>,
 }
 
@@ -32,8 +34,8 @@ impl Batch {
     }
 }
 
-/// Adds to the first event what comes close behind it, up to `rows` events in all; `previous` is when the batch
-/// before was complete.
+/// Adds to the first event those that follow it closely, up to `events_max` events in all. `last_batch_at` is when the
+/// previous batch was complete.
 pub(crate) async fn collect_batch(
     reader: &mut LogReader,
     first: ReadEvent,

@@ -1,25 +1,23 @@
-//! Does the log go on where Postgres ends, and is it the log that Postgres knows? Asked before
-//! reading, and after each loss of the broker.
+//! Compares a shard's log with what Postgres has, before reading it and after each loss of the broker, and repairs it.
 //!
-//! What must hold: an id that Postgres has is never given again, and within an epoch no id is given
-//! twice. So the epoch goes up when the log
-//! - ends before what Postgres has, or before what it was ever seen to have in this epoch: a broker
-//!   of one replica that lost power has lost up to what it had not synced, a minute by default;
-//! - holds another event than the one that was applied at the watermark: it was shorter, and has
-//!   grown over it since;
-//! - says an older epoch than Postgres remembers: it is an older copy;
-//! - is on a host that has booted since (a single replica whose host's boot id is known).
+//! What must hold: an id that Postgres has is never assigned again, and within an epoch no id is assigned twice. So the
+//! epoch is raised when the log
+//! - ends before what Postgres has, or before the last event that was ever seen in it in this epoch: a broker of one
+//!   replica that lost power has lost what it had not synced, up to a minute by default;
+//! - has another event at the watermark than the one that was applied: it was shorter, and has grown since;
+//! - has an older epoch than Postgres remembers: it is an older copy;
+//! - is on a host that has booted since (for a single replica whose host's boot id is known).
 //!
-//! The new epoch is noted in Postgres before it is written into the stream: where this stops half way,
-//! the stream is found to say an older one, and the epoch goes up once more. A stream that must
-//! be moved on takes no append meanwhile.
+//! The new epoch is written to Postgres before it is written into the stream. If this is interrupted, the stream is
+//! found with an older epoch, and the epoch is raised once more. A stream that is shorter, or was rewritten, refuses
+//! appends until it is repaired.
 //!
-//! A single broker that was started anew is appended to only after this look: what the look ends with is
-//! the broker's process, written into the stream, and api waits for that. What is appended all the same, by
-//! whoever does not wait, under an id that Postgres has, is noted in `rejected_event`, not dropped.
+//! A single broker that was restarted gets appends only after this check: the check ends by writing the id of the
+//! broker's process into the stream, for which api waits. Events that are appended nevertheless under an id that
+//! Postgres has are recorded in `rejected_event`, not dropped.
 //!
-//! What api and fanout saw of the log counts as what this process saw: they say it when they come back to
-//! the broker, which is waited for a moment, and looked at again when they say it later.
+//! What api and fanout saw of the log counts like what this process saw. They report it when they reconnect to the
+//! broker. The check waits a moment for these reports, and is repeated when a later one says more.
 
 use std::time::Duration;
 
@@ -42,11 +40,11 @@ use crate::{
     },
 };
 
-/// How long others are given to say how far they saw a log, when its broker was started anew: they come
-/// back to it within a fraction of that.
+/// How long api and fanout have, after their broker was restarted, to report how far they saw a log. They reconnect
+/// within a fraction of that.
 const LOG_END_REPORTS_WAIT: Duration = Duration::from_secs(1);
 
-/// The epoch that a log is to have. `seen` is its last event as this process saw it in this epoch.
+/// The epoch that a log must have. `highest_seen` is its last event as this process saw it in the stream's epoch.
 fn next_epoch(
     watermark: &Watermark,
     state: &StreamState,
@@ -62,10 +60,11 @@ fn next_epoch(
 }
 
 impl ShardWorker {
-    /// Looks at the shard's two ends, and makes them meet: reading goes on after this place, in its epoch.
+    /// Compares the shard's log with the watermark, and repairs the log. Returns the watermark after which reading
+    /// continues, with the log's epoch.
     pub(crate) async fn verify_log(&self) -> Result<Watermark, ShardError> {
         let (mut watermark, mut comparison) = self.read_watermark_and_log().await?;
-        // Known by now, since the broker has answered; and known before what counts is asked.
+        // Known by now, since the broker has answered. Taken before the state that counts is read.
         let broker = nats::single_broker(&self.client);
         let is_new = |comparison: &LogComparison| {
             broker.is_some() && verify::verified_on_broker(&comparison.info.config) != broker
@@ -79,7 +78,7 @@ impl ShardWorker {
         let is_verified = comparison.as_ref().is_some_and(|comparison| !is_new(comparison));
         let Some(LogComparison { info, state, verdict }) = comparison else {
             return Err(ShardError::Refused(format!(
-                "the log is gone, Postgres has its events up to {}: `roomcast recover` makes a new one",
+                "the log is gone, Postgres has its events up to {}: `roomcast recover` creates a new one",
                 watermark.seq
             )));
         };
@@ -111,14 +110,14 @@ impl ShardWorker {
         if epoch > state.epoch {
             self.metrics.repairs.increment(1);
             tracing::warn!(shard = %self.shard, ?verdict, watermark = watermark.seq, last = state.last,
-                seen = seen.max(watermark.highest_seen), epoch, "the log is not the one that Postgres knew: a new epoch");
+                seen = seen.max(watermark.highest_seen), epoch, "the log is not the one that Postgres knew: its epoch was raised");
         }
         self.highest_seen.note(epoch, state.last.max(watermark.seq));
         watermark.epoch = epoch;
         Ok(watermark)
     }
 
-    /// The shard's two ends as they are; a log that was never there is made.
+    /// Reads the watermark, and compares the log with it. Creates the stream of a shard that never had events.
     async fn read_watermark_and_log(&self) -> anyhow::Result<(Watermark, Option<LogComparison>)> {
         let watermark = self.read_watermark().await?;
         let mut comparison =
@@ -131,11 +130,10 @@ impl ShardWorker {
         Ok((watermark, comparison))
     }
 
-    /// Keeps what was appended to a log that had lost its end, under ids that Postgres has: a person
-    /// must look at it.
+    /// Records, for an operator, events that were appended to a log that had lost its end, under ids that Postgres has.
     async fn reject_events_with_taken_ids(&self, watermark: &Watermark) -> anyhow::Result<()> {
         let Some(stored_at) = watermark.stored_at_ns else { return Ok(()) };
-        // Again: until the stream was closed there may have come more.
+        // Read again: more may have been appended until the stream refused appends.
         let state = log::state(&self.jetstream, self.shard).await?;
         let last = state.last.min(watermark.seq);
         let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(stored_at))?;
@@ -147,7 +145,7 @@ impl ShardWorker {
         };
         for seq in known.max(state.first - 1) + 1..=last {
             if let Some(stray) = log::get(&self.jetstream, self.shard, seq).await? {
-                tracing::error!(shard = %self.shard, seq, subject = stray.subject, "event rejected: its id was taken");
+                tracing::error!(shard = %self.shard, seq, subject = stray.subject, "event rejected: another event has its id");
                 strays.push(RejectedEvent::new(
                     &stray,
                     RejectionCause::IdTaken,

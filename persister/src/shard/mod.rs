@@ -1,7 +1,8 @@
 //! Writes one shard of the log to Postgres, in order and exactly once.
 //!
-//! `worker` leads: it has `log_check` compare the log with the watermark, reads by `batcher`, and writes by `apply`,
-//! which moves the watermark in the transaction of the rows. `maintenance` runs beside it on the same shard.
+//! `worker` runs the shard: it compares the log with the watermark (`log_check`), reads batches (`batcher`) and writes
+//! them (`apply`), which moves the watermark in the transaction of the rows. `maintenance` runs beside it on the same
+//! shard.
 
 pub(crate) mod apply;
 mod batcher;

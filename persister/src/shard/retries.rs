@@ -1,21 +1,20 @@
-//! Remembers failures of a shard's batches, and makes smaller batches of them, down to single events.
+//! Tracks failures of a shard's batches, and shrinks the batches that follow, down to single events.
 //!
-//! What must hold: no single event stops a shard for ever, and no event is given up for a failure of the
-//! database itself: only failures that the database blamed on nothing else are counted here.
+//! What must hold: no single event stops a shard for ever, and no event is rejected because the database itself fails:
+//! only failures that nothing else explains are counted here.
 
 use crate::shard::apply::plan::BATCH_EVENTS_MAX;
 
-/// How often an event must fail alone, in a row, until it is rejected for an error that names no cause, or for
-/// statements that take too long while Postgres writes other things. There are growing pauses between the tries,
-/// up to three seconds.
+/// Consecutive failures alone after which an event is rejected, for an error without a known cause, or for statements
+/// that time out while Postgres can write other things. The pauses between the attempts grow up to three seconds.
 const FAILURES_MAX: u32 = 8;
 
-/// The failures that the next batch of a shard has to take into account.
+/// What earlier failures mean for the next batch of a shard.
 #[derive(Debug)]
 pub(crate) struct BatchRetries {
-    /// The most events of the next batch.
+    /// Maximum events of the next batch.
     events_max: usize,
-    /// The event that failed alone the last time, and how often in a row it has.
+    /// The event that failed alone last, and the number of its consecutive failures.
     failing_event: Option<(u64, u32)>,
 }
 
@@ -26,7 +25,7 @@ impl Default for BatchRetries {
 }
 
 impl BatchRetries {
-    /// The most events of the next batch.
+    /// Maximum events of the next batch.
     pub(crate) const fn events_max(&self) -> usize {
         self.events_max
     }
@@ -42,8 +41,7 @@ impl BatchRetries {
         self.failing_event = None;
     }
 
-    /// An event has failed alone, for an error that blames nothing else. True once that has happened so often
-    /// that the event is rejected.
+    /// Notes that an event failed alone, with an error that nothing else explains. Returns whether to reject the event.
     pub(crate) fn note_failure_of(&mut self, seq: u64) -> bool {
         let times = match self.failing_event {
             Some((failing, times)) if failing == seq => times + 1,

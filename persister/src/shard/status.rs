@@ -21,17 +21,17 @@ impl ShardStatus {
         Self { component, refused_shards: Arc::default() }
     }
 
-    /// A shard goes on, or is another process's to write.
+    /// Notes that a shard can go on, or is written by another process.
     pub(crate) fn mark_healthy(&self, shard: Shard) {
         self.set_reason(shard, None);
     }
 
-    /// A shard can't go on.
+    /// Notes that a shard can't go on.
     pub(crate) fn mark_refused(&self, shard: Shard, reason: &str) {
         self.set_reason(shard, Some(reason));
     }
 
-    /// Whether it was said that a shard can't go on.
+    /// Whether a shard was noted as unable to go on.
     pub(crate) fn is_refused(&self, shard: Shard) -> bool {
         self.refused_shards.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&shard)
     }
@@ -45,8 +45,10 @@ impl ShardStatus {
         match refusing.iter().next() {
             None => self.component.ready(),
             Some((shard, reason)) => {
-                self.component
-                    .not_ready(format!("shards that refuse: {}; shard {shard}: {reason}", refusing.len()));
+                self.component.not_ready(format!(
+                    "shards that can't go on: {}; shard {shard}: {reason}",
+                    refusing.len()
+                ));
             }
         }
     }
@@ -87,7 +89,7 @@ impl ShardMetrics {
         }
     }
 
-    /// A large count as a gauge holds it: exact up to 2^53.
+    /// Sets a gauge to a large count, which is exact up to 2^53.
     #[expect(clippy::cast_precision_loss, reason = "sequences and byte counts are below 2^53")]
     pub(crate) fn set_gauge(gauge: &Gauge, value: u64) {
         gauge.set(value as f64);

@@ -1,8 +1,9 @@
-//! Up to where a shard's log is in Postgres, and what Postgres knows of that log. Moving it by
-//! compare-and-set, first in every transaction, is what makes each event apply exactly once.
+//! Reads and moves the watermark of a shard: the row that says up to where its log is in Postgres.
 //!
-//! What must hold: the watermark moves only in the epoch in which the events were read, so what was
-//! read from a log that has since been repaired is never written.
+//! Every transaction first moves the watermark by compare-and-set, so each event is applied exactly once.
+//!
+//! What must hold: the watermark moves only in the epoch in which the events were read, so events that were read from a
+//! log before its repair are never written.
 
 use anyhow::ensure;
 use protocol::id::Shard;
@@ -10,23 +11,24 @@ use sqlx::PgConnection;
 
 use crate::{database::to_i64, streams::verify::LastApplied};
 
-/// Where a shard stands.
+/// The watermark of a shard, and what Postgres knows of its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Watermark {
     /// The last event that Postgres has.
     pub(crate) seq: u64,
-    /// The log's epoch; 0 before it was ever seen.
+    /// The log's epoch; 0 before the log was first seen.
     pub(crate) epoch: u64,
     /// The last event that the log was ever seen to have, in that epoch.
     pub(crate) highest_seen: u64,
-    /// When the broker stored the event at `seq`, in nanoseconds: it tells which event that was.
+    /// When the broker stored the event at `seq`, in nanoseconds since 1970: it identifies that event. `None` if
+    /// unknown.
     pub(crate) stored_at_ns: Option<i64>,
-    /// The boot of a single broker's host.
+    /// Boot id of a single broker's host, when the log was checked last.
     pub(crate) boot_id: Option<String>,
 }
 
 impl Watermark {
-    /// No event of the log was ever seen: where there is no log, a new one can be made.
+    /// Whether no event of the log was ever seen: if the stream is missing, a new one can be created.
     pub(crate) const fn has_no_events(&self) -> bool {
         self.seq == 0 && self.highest_seen == 0
     }
@@ -42,7 +44,7 @@ impl Watermark {
     }
 }
 
-/// Where the shard stands.
+/// Reads the watermark of a shard.
 pub(crate) async fn read(session: &mut PgConnection, shard: Shard) -> anyhow::Result<Watermark> {
     let (seq, epoch, seen, stored_at, boot): (i64, i64, i64, Option<i64>, Option<String>) =
         sqlx::query_as("SELECT seq, epoch, seen, stored_at, boot FROM watermark WHERE shard = $1")
@@ -53,20 +55,20 @@ pub(crate) async fn read(session: &mut PgConnection, shard: Shard) -> anyhow::Re
     Ok(Watermark { seq, epoch, highest_seen: seen, stored_at_ns: stored_at, boot_id: boot })
 }
 
-/// A step of the watermark.
+/// One move of the watermark.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WatermarkAdvance {
     /// The epoch in which the events were read.
     pub(crate) epoch: u64,
     pub(crate) expected_seq: u64,
     pub(crate) new_seq: u64,
-    /// When the broker stored the last of them.
+    /// When the broker stored the event at `new_seq`, in nanoseconds since 1970.
     pub(crate) stored_at_ns: i64,
     /// The last event that the log is known to have.
     pub(crate) log_end_seq: u64,
 }
 
-/// Moves it; false where somebody else has moved it meanwhile, or begun a new epoch.
+/// Moves the watermark. Returns false if another process has moved it meanwhile, or has begun a new epoch.
 pub(crate) async fn advance(
     session: &mut PgConnection,
     shard: Shard,
@@ -87,7 +89,7 @@ pub(crate) async fn advance(
     Ok(moved.rows_affected() == 1)
 }
 
-/// Writes the shard's row as it is, which shows whether Postgres can store anything now.
+/// Updates the shard's row without changing it, which shows whether Postgres can write now.
 pub(crate) async fn probe_write(session: &mut PgConnection, shard: Shard) -> sqlx::Result<()> {
     sqlx::query("UPDATE watermark SET seen = seen WHERE shard = $1")
         .bind(shard.number())
@@ -96,7 +98,7 @@ pub(crate) async fn probe_write(session: &mut PgConnection, shard: Shard) -> sql
     Ok(())
 }
 
-/// Notes the epoch that the log has from now on, where it ends, and the boot it was seen in.
+/// Records the epoch that the log has from now on, its last event, and the boot id of the broker's host.
 pub(crate) async fn begin_epoch(
     session: &mut PgConnection,
     shard: Shard,
@@ -120,7 +122,7 @@ pub(crate) async fn begin_epoch(
     Ok(())
 }
 
-/// The event at the watermark is not the one that was applied, and all that this means is done.
+/// Forgets which event is at the watermark: the log has another one there, and it has been rejected.
 pub(crate) async fn clear_stored_at(session: &mut PgConnection, shard: Shard, seq: u64) -> sqlx::Result<()> {
     sqlx::query("UPDATE watermark SET stored_at = NULL WHERE shard = $1 AND seq = $2")
         .bind(shard.number())
@@ -130,7 +132,7 @@ pub(crate) async fn clear_stored_at(session: &mut PgConnection, shard: Shard, se
     Ok(())
 }
 
-/// Goes over a range that the log has lost, and notes it, in a new epoch.
+/// Begins a new epoch. Moves the watermark over the range that the log has lost, if any, and records the range.
 pub(crate) async fn skip_lost_range(
     session: &mut PgConnection,
     shard: Shard,

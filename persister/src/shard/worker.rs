@@ -1,7 +1,7 @@
 //! Runs one shard: reads it in order and writes it in batches, for as long as this process leads it.
 //!
-//! What must hold: reading begins right after the watermark, and after any doubt about what was
-//! written the watermark is read again. Work ends between batches, never inside one.
+//! What must hold: reading begins right after the watermark. Whenever it is uncertain what was written, the watermark
+//! is read again. Work stops between batches, never inside one.
 
 use std::{
     sync::{
@@ -39,12 +39,14 @@ use crate::{
     },
 };
 
+/// First and longest pause between attempts, before a random reduction by up to half.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// Maximum interval between `applied` notices.
 pub(crate) const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
-/// More than every statement of a batch may take: a session that is silent for longer is lost.
+/// Time-out of a transaction, longer than one statement may take: after it the session counts as lost.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The watermark that this process has not read yet.
+/// Stands for a watermark that this process has not read yet.
 pub(crate) const WATERMARK_UNKNOWN: u64 = u64::MAX;
 
 /// Writes one shard.
@@ -53,62 +55,63 @@ pub(crate) struct ShardWorker {
     pub(crate) client: async_nats::Client,
     pub(crate) jetstream: Context,
     pub(crate) batch_sessions: SessionPool,
-    /// The sessions that delete what nobody needs any more.
+    /// The sessions that delete rows which are no longer needed.
     pub(crate) maintenance_sessions: SessionPool,
     pub(crate) stream_args: StreamArgs,
     pub(crate) status: ShardStatus,
     pub(crate) leadership: ShardLeadership,
-    /// Changes whenever the log may be another: with each new connection to the broker, and when others
-    /// saw more of it.
+    /// Changes whenever the log must be checked again: on each new connection to the broker, and when api or fanout
+    /// report a later event.
     pub(crate) rechecks: watch::Receiver<u64>,
     pub(crate) shutdown: Shutdown,
     pub(crate) metrics: ShardMetrics,
-    /// Up to where this process knows the shard to be written.
+    /// The watermark as this process knows it, or [`WATERMARK_UNKNOWN`].
     pub(crate) watermark_seq: AtomicU64,
-    /// What failed before, and how the next batch differs for it.
+    /// Earlier failures, which limit the next batch.
     pub(crate) retries: Mutex<BatchRetries>,
-    /// How far the log was seen to reach.
+    /// The last event that was seen in the log.
     pub(crate) highest_seen: Arc<HighestSeen>,
-    /// What full-text search is told of.
+    /// Receives the shard after each batch, so that its messages are indexed.
     pub(crate) search_queue: Arc<SearchQueue>,
-    /// The boot of the broker's host, where it is known.
+    /// Boot id of the broker's host, if known.
     pub(crate) boot_id: Option<String>,
 }
 
-/// Why reading ended.
+/// Why a session of reading and writing ended.
 enum SessionEnd {
-    /// The process stops, or does not lead the shard any more.
+    /// The process stops, or no longer leads the shard.
     Stop,
-    /// The watermark and the log are to be looked at again, at once.
+    /// The log must be checked again at once.
     Recheck,
 }
 
 /// Why the shard can't go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShardError {
-    /// A person must look.
+    /// An operator must decide.
     #[error("{0}")]
     Refused(String),
-    /// Trying again may help.
+    /// A retry may help.
     #[error("{0:#}")]
     Transient(#[from] anyhow::Error),
 }
 
 impl ShardWorker {
-    /// Looks at the shard before anything else may append to it, where this process is the first to.
+    /// Checks the shard's log at start, whoever will lead the shard: api appends to a restarted broker only after a
+    /// check.
     pub(crate) async fn verify_log_at_start(&self) {
         match self.verify_log().await {
             Ok(_) => self.mark_healthy(),
             Err(ShardError::Refused(reason)) => self.mark_refused(&reason),
-            // It is looked at again by whoever leads.
+            // The process that leads the shard checks it again.
             Err(ShardError::Transient(error)) => {
-                tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "not looked at");
+                tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "the log was not checked at start");
                 self.mark_healthy();
             }
         }
     }
 
-    /// Works until the soft stop.
+    /// Writes the shard whenever this process leads it, until the soft stop.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = self.shutdown.clone();
         let mut is_leader = self.leadership.subscribe();
@@ -117,7 +120,7 @@ impl ShardWorker {
             while !*is_leader.borrow() {
                 tokio::select! {
                     () = shutdown.soft.cancelled() => return Ok(()),
-                    told = is_leader.changed() => told.context("nobody tells who leads")?,
+                    told = is_leader.changed() => told.context("the sender of the leadership is gone")?,
                     () = sleep(NOTICE_INTERVAL) => self.stand_by().await,
                 }
             }
@@ -126,8 +129,8 @@ impl ShardWorker {
         Ok(())
     }
 
-    /// Works on the shard while this process leads it. One that can't go on is given up for a while, so
-    /// that whoever repairs it can hold its lock.
+    /// Writes the shard while this process leads it. Releases a shard that can't go on, so that `roomcast recover` can
+    /// take its lock.
     async fn run_while_leading(&self) {
         let mut backoff = RETRY_BACKOFF.0;
         while !self.is_stopping() {
@@ -143,7 +146,7 @@ impl ShardWorker {
                     if self.watermark_seq.load(Ordering::Relaxed) != before {
                         backoff = RETRY_BACKOFF.0;
                     }
-                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "trying again");
+                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "writing the shard failed, retrying");
                     self.status.mark_refused(self.shard, &format!("{error:#}"));
                     let pause = backoff.mul_f64(rand::random_range(0.5..1.0));
                     backoff = (backoff * 2).min(RETRY_BACKOFF.1);
@@ -169,25 +172,25 @@ impl ShardWorker {
         let mut is_leader = self.leadership.subscribe();
         tokio::select! {
             () = self.shutdown.soft.cancelled() => {}
-            // Whoever tells is gone: so is the lead.
+            // An error means that the sender is gone, and with it the leadership.
             _ = is_leader.wait_for(|lead| !*lead) => {}
         }
     }
 
-    /// The shard can't go on until a person has decided.
+    /// Reports that the shard can't go on until an operator decides.
     fn mark_refused(&self, reason: &str) {
-        tracing::error!(shard = %self.shard, reason, "the shard can't go on");
+        tracing::error!(shard = %self.shard, reason, "the shard can't go on until an operator decides");
         self.status.mark_refused(self.shard, reason);
         self.metrics.refused.set(1);
     }
 
-    /// The shard goes on, here or at another process.
+    /// Reports that the shard can go on, here or in another process.
     pub(crate) fn mark_healthy(&self) {
         self.status.mark_healthy(self.shard);
         self.metrics.refused.set(0);
     }
 
-    /// Looks at both ends, then reads and writes until something is to be looked at again.
+    /// Checks the log, then reads and writes until it must be checked again.
     async fn run_session(&self) -> Result<SessionEnd, ShardError> {
         let mut rechecks = self.rechecks.clone();
         rechecks.borrow_and_update();
@@ -225,8 +228,8 @@ impl ShardWorker {
     pub(crate) fn hole_error(&self, from: u64, to: u64) -> ShardError {
         self.metrics.holes.increment(1);
         ShardError::Refused(format!(
-            "the log has lost {from} to {to}, which Postgres has not got: \
-             `roomcast recover --accept-loss` goes on without them"
+            "the log has lost {from} to {to}, which Postgres lacks: \
+             `roomcast recover --accept-loss` skips them"
         ))
     }
 
@@ -243,8 +246,8 @@ impl ShardWorker {
         let mut last_batch_at = Instant::now();
         loop {
             let first = {
-                // One question however long it takes: a reader that is asked anew each second
-                // would never connect to a slow broker.
+                // One call however long it takes: a reader that is called anew each second would never connect to a
+                // slow broker.
                 let next = reader.next();
                 tokio::pin!(next);
                 loop {

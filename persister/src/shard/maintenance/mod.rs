@@ -1,7 +1,6 @@
-//! Publishes how far the shard is, trims its stream and measures it, beside the writing of batches.
+//! Publishes the shard's watermark, trims its stream and measures its lag, beside the writing of batches.
 //!
-//! What must hold: nothing here decides what is written, and the loss of any of it is made good by
-//! the next round.
+//! What must hold: nothing here decides what is written, and the next round makes up for one that failed.
 
 pub(crate) mod row_cleanup;
 
@@ -28,8 +27,8 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(5);
 const STANDBY_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl ShardWorker {
-    /// Tells everyone up to where the shard is in Postgres. Lost where the broker is not there:
-    /// the next second tells again.
+    /// Publishes up to where the shard is in Postgres. Publishes nothing while the broker is not connected: a later
+    /// notice makes up for it.
     pub(crate) async fn publish_applied(&self, epoch: u64, seq: u64) {
         if self.client.connection_state() != State::Connected {
             return;
@@ -37,11 +36,11 @@ impl ShardWorker {
         let Ok(notice) = serde_json::to_vec(&AppliedPosition { epoch, seq }) else { return };
         let told = self.client.publish(subject::applied(self.shard), notice.into());
         if !matches!(timeout(NOTICE_INTERVAL, told).await, Ok(Ok(()))) {
-            tracing::warn!(shard = %self.shard, "a notice was not sent");
+            tracing::warn!(shard = %self.shard, "an applied notice was not published: the next one makes up for it");
         }
     }
 
-    /// Every few seconds, takes out of the log what Postgres has.
+    /// Every few seconds, trims the log and updates its metrics.
     pub(crate) async fn trim_stream_periodically(&self) -> Infallible {
         loop {
             let trimmed = async {
@@ -73,7 +72,7 @@ impl ShardWorker {
         }
     }
 
-    /// Says how far behind Postgres is while nothing can be written, as the log alone tells it.
+    /// Updates the lag metrics by the log alone, while nothing can be written.
     pub(crate) async fn update_lag_metrics(&self) {
         let watermark = self.watermark_seq.load(Ordering::Relaxed);
         if watermark == WATERMARK_UNKNOWN {
@@ -83,7 +82,7 @@ impl ShardWorker {
             let state = log::state(&self.jetstream, self.shard).await?;
             anyhow::Ok((state, log::get(&self.jetstream, self.shard, watermark + 1).await?))
         };
-        // Where the log does not answer either, the last answer stands.
+        // If the log does not answer either, the metrics keep their values.
         let Ok(Ok((state, oldest))) = timeout(STANDBY_TIMEOUT, asked).await else { return };
         self.highest_seen.note(state.epoch, state.last);
         ShardMetrics::set_gauge(&self.metrics.lag_messages, state.last.saturating_sub(watermark));
@@ -92,11 +91,11 @@ impl ShardWorker {
         self.metrics.lag_seconds.set(age.max(0.0));
     }
 
-    /// While another process leads, or none can: the lag is told all the same. Where the database
-    /// does not answer nobody moves the watermark, and the last one read is true.
+    /// Updates the lag metrics while another process leads the shard, or none can. If the database does not answer, no
+    /// process moves the watermark, so the last one read is still true.
     pub(crate) async fn stand_by(&self) {
         if let Ok(Err(error)) = timeout(STANDBY_TIMEOUT, self.read_watermark()).await {
-            tracing::debug!(shard = %self.shard, error = format!("{error:#}"), "standing by");
+            tracing::debug!(shard = %self.shard, error = format!("{error:#}"), "the watermark was not read while standing by");
         }
         self.update_lag_metrics().await;
         if self.status.is_refused(self.shard) && self.can_resume().await {
@@ -104,7 +103,7 @@ impl ShardWorker {
         }
     }
 
-    /// Whether a shard that was refused can go on, as far as one can tell without leading it.
+    /// Whether a refused shard can go on, as far as can be told without leading it.
     async fn can_resume(&self) -> bool {
         let comparison = async {
             let watermark = self.read_watermark().await?;

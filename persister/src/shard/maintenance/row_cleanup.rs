@@ -56,7 +56,7 @@ DELETE FROM online WHERE ctid = ANY (ARRAY(
 struct SettledEvents {
     /// All events below this one.
     before_seq: u64,
-    /// The log's first and last event when it was read last; up to the last one not all is applied yet.
+    /// The log's first and last event in an earlier state; not all events up to this last one are applied yet.
     pending_log_range: Option<(u64, u64)>,
     /// The log's last event when it was read first: rows that name no event are of an event up to this one.
     unnamed_up_to_seq: Option<u64>,
@@ -142,8 +142,8 @@ impl ShardWorker {
         Ok(has_more)
     }
 
-    /// Deletes unanswered invitations into closed rooms, among the next `INVITATIONS` of the list. An invitation stays
-    /// while the log has its event.
+    /// Deletes unanswered invitations into closed rooms, among the next [`INVITATIONS_PER_ROUND_MAX`] of the list. An
+    /// invitation stays while the log has its event.
     async fn delete_invitations(
         &self,
         session: &mut PgConnection,
