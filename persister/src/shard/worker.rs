@@ -41,7 +41,7 @@ use crate::{
 
 /// First and longest pause between attempts, before a random reduction by up to half.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
-/// Maximum interval between `applied` notices.
+/// Interval of `applied` notices while no batch is committed.
 pub(crate) const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
 /// Time-out of a transaction, longer than one statement may take: after it the session counts as lost.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);

@@ -27,16 +27,16 @@ pub struct AppliedPosition {
     pub seq: u64,
 }
 
-/// A live copy up to `seq` may have been lost.
+/// A hint from api that a live copy of an event may have been lost, for fan-out to catch up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncHint {
-    /// Where.
+    /// The event's channel.
     pub channel: Channel,
-    /// What should have been heard by now.
+    /// The event's sequence: fan-out should have received it by now.
     pub seq: u64,
 }
 
-/// Hears all `applied` notices and lets requests wait for them.
+/// Receives all `applied` notices, and lets requests wait for them.
 #[derive(Clone, Debug)]
 pub struct AppliedWatch {
     shards: Arc<HashMap<Shard, ShardWatch>>,
@@ -48,12 +48,12 @@ struct ShardWatch {
     notices: Mutex<NoticeHistory>,
 }
 
-/// What was heard of a shard.
+/// The last notices of a shard.
 #[derive(Debug)]
 struct NoticeHistory {
-    /// When anything was heard last: a persister that lives says so each second.
+    /// When the last notice was received: a persister that runs sends one each second.
     last_received_at: Instant,
-    /// The last notice was below the furthest, in the same epoch.
+    /// Whether the last notice was below the highest one, in the same epoch.
     is_last_lower: bool,
 }
 
@@ -66,10 +66,10 @@ impl AppliedWatch {
         Self { shards: Arc::new(shards.all().map(|shard| (shard, watched())).collect()) }
     }
 
-    /// Subscribes, and listens until the client is gone.
+    /// Subscribes to the notices, and receives them until the client is closed.
     ///
     /// # Errors
-    /// When the client is gone already.
+    /// When the client is closed already.
     pub async fn start(client: &Client, shards: ShardCount) -> anyhow::Result<Self> {
         let this = Self::new(shards);
         let mut notices = client.subscribe(subject::APPLIED_ALL).await?;
@@ -92,8 +92,8 @@ impl AppliedWatch {
         notices.last_received_at = Instant::now();
         watched.applied.send_if_modified(|old| {
             let is_lower = old.is_some_and(|old| new.epoch == old.epoch && new.seq < old.seq);
-            // Notices of two persisters may cross: one that is lower counts for nothing. Two in a row mean that
-            // Postgres has less than it had: a standby took over that lagged behind.
+            // Notices of two persisters may cross, so a single lower one is ignored. Two in a row mean that Postgres
+            // has less than it had: a standby that lagged behind took over.
             let goes_back = is_lower && notices.is_last_lower;
             notices.is_last_lower = is_lower && !goes_back;
             if goes_back {
@@ -108,13 +108,13 @@ impl AppliedWatch {
         });
     }
 
-    /// The furthest notice heard of a shard, since Postgres last lost some of it.
+    /// The highest position of a shard, since Postgres last lost a part of its log.
     #[must_use]
     pub fn current(&self, shard: Shard) -> Option<AppliedPosition> {
         self.shards.get(&shard).and_then(|watched| *watched.applied.borrow())
     }
 
-    /// How long nothing was heard of a shard.
+    /// How long ago the last notice of a shard was received.
     #[must_use]
     pub fn silence(&self, shard: Shard) -> Duration {
         self.shards.get(&shard).map_or(Duration::MAX, |watched| {
@@ -122,7 +122,7 @@ impl AppliedWatch {
         })
     }
 
-    /// Waits until an event is applied. False when it was not, in that time.
+    /// Waits until an event is in Postgres. Returns false if it is not after `at_most`.
     pub async fn wait(&self, shard: Shard, seq: u64, at_most: Duration) -> bool {
         let Some(watched) = self.shards.get(&shard) else { return false };
         let mut watch = watched.applied.subscribe();

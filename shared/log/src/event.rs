@@ -10,8 +10,8 @@ use protocol::{
 
 use crate::StoredEvent;
 
-/// The event of that sequence, from the leader, if it is one of these names; `None` if there is none, or if it can't be
-/// decoded.
+/// Reads the event of this sequence from the leader, and decodes it. Returns `None` if there is none, if its name is
+/// not among `names`, or if it can't be decoded.
 ///
 /// # Errors
 /// When the leader does not answer.

@@ -2,8 +2,8 @@
 //!
 //! api appends to it, fanout and persister read it.
 //!
-//! Every read of a single event goes to the stream's leader: a replica that lags would answer
-//! that something acknowledged does not exist.
+//! Every read of a single event goes to the stream's leader: a replica that lags would answer that an acknowledged
+//! event does not exist.
 
 mod applied;
 mod event;
@@ -27,15 +27,15 @@ use time::OffsetDateTime;
 
 use protocol::id::Shard;
 
-/// While a stream elects its leader nothing is appended, for no longer than this: the printed bound.
+/// Maximum time without appends while a stream elects its leader, as documented in `deploy/OPERATING.md`.
 pub const ELECTION_MAX: Duration = Duration::from_secs(20);
 
 /// An event as the log holds it.
 #[derive(Clone, Debug)]
 pub struct StoredEvent {
-    /// The stream it is in.
+    /// The shard whose stream holds it.
     pub shard: Shard,
-    /// Its place there: the event's id.
+    /// Its sequence in the stream: the event's id.
     pub seq: u64,
     /// The subject it was appended to.
     pub subject: String,

@@ -1,22 +1,22 @@
 //! Tracks the last event that a process has seen in a log: it may be later than what Postgres knows.
 //!
-//! What must hold: it counts within the epoch in which it was seen, and in no other.
+//! What must hold: an event counts within the epoch in which it was seen, and in no other.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The last event seen, with its epoch.
+/// The last event seen in a shard's log, with its epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct LogEnd {
     /// The epoch of the shard's stream.
     pub epoch: u64,
-    /// An event of that epoch.
+    /// The sequence of the last event seen in that epoch.
     pub seq: u64,
 }
 
-/// How far one shard's log was seen to reach.
+/// Tracks the last event seen in one shard's log.
 #[derive(Debug, Default)]
 pub struct HighestSeen {
     highest: Mutex<LogEnd>,
@@ -27,7 +27,7 @@ impl HighestSeen {
         self.highest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log reaches that far. True where that is news.
+    /// Notes an event that the log has. Returns whether it is later than all noted before.
     pub fn note(&self, epoch: u64, seq: u64) -> bool {
         let new = LogEnd { epoch, seq };
         let mut highest = self.lock();
@@ -38,13 +38,13 @@ impl HighestSeen {
         is_news
     }
 
-    /// The furthest event seen.
+    /// The last event seen, in the latest epoch.
     #[must_use]
     pub fn highest(&self) -> LogEnd {
         *self.lock()
     }
 
-    /// The last event seen in an epoch; 0 where none was.
+    /// The last event seen in an epoch; 0 if the last event seen is of another epoch.
     #[must_use]
     pub fn in_epoch(&self, epoch: u64) -> u64 {
         let highest = self.highest();

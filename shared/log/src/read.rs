@@ -1,8 +1,8 @@
-//! Reads a stream in order, for as long as it takes.
+//! Reads the events of a stream in order.
 //!
-//! What must hold: nothing is skipped in silence. Each message's place in the consumer is
-//! checked, a reader that lost its consumer opens another one after the last message it gave, and
-//! an unfiltered reader reports every hole in the stream.
+//! What must hold: no event is skipped silently. The sequence of each message in its consumer is checked. A reader that
+//! lost its consumer opens another one after the last event that it returned. An unfiltered reader reports every hole
+//! in the stream.
 
 use std::time::Duration;
 
@@ -16,40 +16,40 @@ use tokio::time::timeout;
 use super::StoredEvent;
 use protocol::{id::Shard, subject};
 
-/// How many messages are asked for at once.
+/// Maximum messages of a pull request.
 const BATCH_MESSAGES_MAX: usize = 1_000;
-/// Bytes that may be on their way to us.
+/// Maximum bytes of a pull request.
 const BATCH_BYTES_MAX: usize = 4 << 20;
-/// A server that is silent for twice that long has lost the consumer.
+/// Interval of heartbeats from the server; after twice as long without one, the consumer counts as lost.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// How long an event that is there is waited for before the server is asked whether it still is. It doubles
-/// with each time,
+/// First wait for an event that the stream has, before the server is asked whether it still has it. Each further wait
+/// is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// up to this, which is the last time.
+/// Longest of these waits, after which reading fails.
 const LAST_WAIT: Duration = Duration::from_secs(4);
 
-/// One event, and how much is behind it.
+/// An event, and how many events follow it.
 #[derive(Clone, Debug)]
 pub struct ReadEvent {
     /// The event.
     pub stored: StoredEvent,
-    /// How many more the server has for this reader.
+    /// Number of events that the server still has for this reader.
     pub pending: u64,
 }
 
-/// Why reading stopped.
+/// Why reading failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The stream has not what should come next.
-    #[error("the log has no {expected}: it goes on at {got}")]
+    /// The stream lacks the next event.
+    #[error("the log has no event {expected}: it continues with {got}")]
     Hole {
-        /// What should have come.
+        /// The sequence that was expected.
         expected: u64,
-        /// What came.
+        /// The sequence that was received.
         got: u64,
     },
-    /// The server is not reachable, or refuses: trying again may help.
+    /// The server is not reachable, or refuses: a retry may help.
     #[error("the log is not readable: {0}")]
     Broken(anyhow::Error),
 }
@@ -72,7 +72,8 @@ struct OpenConsumer {
 }
 
 impl OpenConsumer {
-    /// Asks how much is behind what has come. What was delivered and has not come is on its way still.
+    /// Asks how many events follow those that were received. Keeps the old number while delivered messages are still on
+    /// their way.
     async fn refresh_pending(&mut self) -> anyhow::Result<()> {
         let info = self.consumer.get_info().await?;
         if info.delivered.consumer_sequence == self.delivered {
@@ -83,27 +84,27 @@ impl OpenConsumer {
 }
 
 impl Drop for OpenConsumer {
-    /// The server would keep the consumer until it has been unused for long.
+    /// Deletes the consumer, which the server would otherwise keep until `inactive_threshold` has passed.
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (jetstream, consumer) = (self.jetstream.clone(), self.consumer.clone());
         runtime.spawn(async move {
             let info = consumer.cached_info();
-            // It is gone with its server, or is removed after a while.
+            // After an error the server removes the consumer later, or has lost it anyway.
             let _ = jetstream.delete_consumer_from_stream(&info.name, &info.stream_name).await;
         });
     }
 }
 
 impl LogReader {
-    /// A reader from `from` on; of the subjects that `filter` matches, where given. It connects
-    /// when first read.
+    /// Creates a reader that begins with sequence `from`. With a filter it reads only matching subjects. It connects at
+    /// the first read.
     #[must_use]
     pub fn open(jetstream: Context, shard: Shard, filter: Option<String>, from: u64) -> Self {
         Self { jetstream, shard, filter, next_seq: from.max(1), consumer: None }
     }
 
-    /// The sequence from which the next event comes.
+    /// The sequence from which the next event is read.
     #[must_use]
     pub const fn position(&self) -> u64 {
         self.next_seq
@@ -134,8 +135,8 @@ impl LogReader {
         Ok(OpenConsumer { jetstream: self.jetstream.clone(), consumer, messages, delivered: 0, pending })
     }
 
-    /// The next event; waits for it as long as it takes. After an error the next call opens a new
-    /// consumer where this one stopped. Cancel safe: an event is given or stays to come.
+    /// Returns the next event, and waits for it without limit. After an error the next call opens a new consumer at the
+    /// same position. Cancel safe: no event is lost.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -147,10 +148,11 @@ impl LogReader {
         result
     }
 
-    /// The next event of those that are there already; `None` at their end. A replica that lags ends early.
+    /// Returns the next event that the stream has already; `None` at its end. On a replica that lags the end may come
+    /// early.
     ///
     /// # Errors
-    /// [`ReadError`]; also where an event that is there does not come within some seconds.
+    /// [`ReadError`]; also if an event that the stream has does not arrive within some seconds.
     pub async fn next_stored(&mut self) -> Result<Option<ReadEvent>, ReadError> {
         let mut wait = FIRST_WAIT;
         while self.open_if_closed().await?.pending > 0 {
@@ -158,12 +160,12 @@ impl LogReader {
                 Ok(read) => return read.map(Some),
                 Err(_) if wait >= LAST_WAIT => {
                     self.consumer = None;
-                    let late = anyhow::anyhow!("no event came for {} s", wait.as_secs());
+                    let late = anyhow::anyhow!("no event arrived for {} s", wait.as_secs());
                     return Err(ReadError::Broken(late));
                 }
                 Err(_) => wait *= 2,
             }
-            // What was there may have been trimmed before it came.
+            // The event may have been trimmed before it arrived.
             if let Err(error) = self.open_if_closed().await?.refresh_pending().await {
                 self.consumer = None;
                 return Err(ReadError::Broken(error));
@@ -191,7 +193,7 @@ impl LogReader {
         let info = message.info().map_err(broken)?;
         open.delivered += 1;
         if info.consumer_sequence != open.delivered {
-            // A message between was lost on the way to us: read it again.
+            // An earlier message was lost on its way: a new consumer reads it again.
             let lost = anyhow::anyhow!("message {} of the consumer was lost", open.delivered);
             return Err(ReadError::Broken(lost));
         }

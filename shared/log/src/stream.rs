@@ -16,14 +16,14 @@ use protocol::{
     subject,
 };
 
-/// What stands in a stream's description: `roomcast shards=8 epoch=1 broker=NA…`.
+/// The description of a stream, in the form `roomcast shards=8 epoch=1 broker=NA…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamDescription {
-    /// How many shards the deployment has.
+    /// Number of shards of the deployment.
     pub shards: ShardCount,
-    /// Goes up whenever ids may have been given twice: a position from another epoch counts for nothing.
+    /// Raised whenever ids may have been assigned twice: a position of another epoch is invalid.
     pub epoch: u64,
-    /// The process of a single broker on which the persister has looked at the log.
+    /// The process of a single broker on which the persister last checked the log.
     pub broker: Option<String>,
 }
 
@@ -50,22 +50,22 @@ impl FromStr for StreamDescription {
     }
 }
 
-/// Where a stream begins and ends, as its leader says.
+/// The range and size of a stream, as its leader reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamState {
-    /// The sequence of its first event, or the next one where it is empty.
+    /// The sequence of its first event, or the next sequence if it is empty.
     pub first: u64,
-    /// The sequence of its last event, or of the last one there was.
+    /// The sequence of its last event, even if that was removed.
     pub last: u64,
     /// Its epoch.
     pub epoch: u64,
-    /// How many events it holds.
+    /// Number of its events.
     pub messages: u64,
-    /// How many bytes it holds.
+    /// Bytes of its events.
     pub bytes: u64,
-    /// How many it may hold; 0 = no limit.
+    /// Maximum bytes of its events; 0 = no limit.
     pub max_bytes: u64,
-    /// How many servers hold it.
+    /// Number of servers that hold a copy of it.
     pub replicas: usize,
 }
 
@@ -86,12 +86,12 @@ impl TryFrom<&Info> for StreamState {
     }
 }
 
-/// What a deployment's log is.
+/// The shape of a deployment's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogInfo {
-    /// How many shards it has.
+    /// Number of its shards.
     pub shards: ShardCount,
-    /// How many servers hold each stream.
+    /// Number of servers that hold a copy of each stream.
     pub replicas: usize,
 }
 
@@ -101,26 +101,26 @@ async fn stream_info(jetstream: &Context, shard: Shard) -> anyhow::Result<Info> 
     Ok(stream.cached_info().clone())
 }
 
-/// Asks the leader of a shard's stream where it begins and ends. What is stored after the answer
-/// is heard by every subscription made before the question, on the same connection.
+/// Asks the leader of a shard's stream for the stream's state. Every subscription made before the question, on the same
+/// connection, receives what is stored after the answer.
 ///
 /// # Errors
-/// When there is no such stream, no leader now, or it is not one of Roomcast's.
+/// When there is no such stream, it has no leader now, or it is not one of Roomcast's.
 pub async fn state(jetstream: &Context, shard: Shard) -> anyhow::Result<StreamState> {
     StreamState::try_from(&stream_info(jetstream, shard).await?)
 }
 
-/// The same, with all that the stream's description says.
+/// Like [`state`]; also returns the stream's description.
 pub async fn describe(jetstream: &Context, shard: Shard) -> anyhow::Result<(StreamState, StreamDescription)> {
     let info = stream_info(jetstream, shard).await?;
     let description = info.config.description.as_deref().unwrap_or("").parse()?;
     Ok((StreamState::try_from(&info)?, description))
 }
 
-/// Learns the deployment's shape from its system stream, waiting up to 30 s for the persister to make it.
+/// Reads the deployment's shape from its system stream, waiting up to 30 s for the persister to create it.
 ///
 /// # Errors
-/// When there is none by then.
+/// When the system stream does not exist by then, or is not one of Roomcast's.
 pub async fn discover(jetstream: &Context) -> anyhow::Result<LogInfo> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
@@ -131,10 +131,10 @@ pub async fn discover(jetstream: &Context) -> anyhow::Result<LogInfo> {
                 return Ok(LogInfo { shards, replicas: info.config.num_replicas });
             }
             Err(error) if tokio::time::Instant::now() >= deadline => {
-                return Err(error.context("the log is not there: does a persister run?"));
+                return Err(error.context("the log does not exist: is a persister running?"));
             }
             Err(error) => {
-                tracing::info!(%error, "waiting for the log");
+                tracing::info!(%error, "the log is not available, retrying");
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
         }
@@ -152,13 +152,13 @@ fn to_stored_event(shard: Shard, message: StreamMessage) -> StoredEvent {
     }
 }
 
-/// The event of that sequence, from the leader.
+/// Reads the event of this sequence from the leader; `None` if there is none.
 ///
 /// # Errors
 /// When the leader does not answer.
 pub async fn get(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<Option<StoredEvent>> {
     if seq == 0 {
-        // Sequences begin at 1; to the server 0 is no question.
+        // Sequences begin at 1; the server refuses a request for 0.
         return Ok(None);
     }
     let stream = jetstream.get_stream_no_info(subject::stream(shard)).await?;
@@ -169,7 +169,7 @@ pub async fn get(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<
     }
 }
 
-/// The first event of exactly that subject from a sequence on, from the leader.
+/// Reads, from the leader, the first event of exactly this subject whose sequence is at least `from`.
 ///
 /// # Errors
 /// When the subject is not of the log, or the leader does not answer.
@@ -183,7 +183,7 @@ pub async fn next(jetstream: &Context, subject: &str, from: u64) -> anyhow::Resu
     }
 }
 
-/// The last event of exactly that subject, from the leader.
+/// Reads, from the leader, the last event of exactly this subject.
 ///
 /// # Errors
 /// When the subject is not of the log, or the leader does not answer.
@@ -203,15 +203,15 @@ struct PurgeResponse {
     success: bool,
 }
 
-/// Removes all events before `seq`. Where the stream ends before it, its next sequence is `seq`:
-/// measured on nats-server 2.9.10 and 2.15.1.
+/// Removes all events before `seq`. If the stream ends before it, the stream's next sequence is `seq`: measured on
+/// nats-server 2.9.10 and 2.15.1.
 ///
 /// # Errors
 /// When the leader refuses or does not answer.
 pub async fn purge_below(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<()> {
     let api = format!("STREAM.PURGE.{}", subject::stream(shard));
     let answer: PurgeResponse = jetstream.request(api, &serde_json::json!({ "seq": seq })).await?;
-    if answer.success { Ok(()) } else { bail!("the broker did not purge {shard}") }
+    if answer.success { Ok(()) } else { bail!("the broker did not purge the stream of shard {shard}") }
 }
 
 #[cfg(test)]
