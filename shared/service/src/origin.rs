@@ -1,7 +1,8 @@
 //! Decides which web pages may use the service: the `Origin` of a request, against the host that it asks.
 //!
-//! What must hold: a name that nobody configured is no origin of ours, though a request asks that very host: any
-//! page can have its name bound to our address (DNS rebinding). An address, or `localhost`, can't be bound.
+//! What must hold: a host name that is not configured is never an allowed origin, even if the request is for that very
+//! host, since any page can bind its name to our address (DNS rebinding). An IP address, or `localhost`, can't be
+//! bound.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -39,14 +40,14 @@ impl FromStr for Origin {
             return Err("must end with its host or port: an origin has no path");
         }
         if host.contains('*') {
-            return Err("must name one host: * stands for none");
+            return Err("must name one host: * is not supported");
         }
         Ok(Self { scheme: url.scheme().to_owned(), host: host.to_ascii_lowercase(), port: url.port() })
     }
 }
 
 impl Origin {
-    /// Whether the origin's host is an IP address, and a request to `host` asks that very origin.
+    /// Whether the origin's host is an IP address, and a request for `host` is for that very origin.
     fn is_address_of(&self, host: &str) -> bool {
         let asked = || format!("{}://{host}", self.scheme).parse::<Self>();
         is_ip_address(&self.host) && asked().is_ok_and(|asked| asked == *self)
@@ -58,13 +59,13 @@ pub(crate) fn is_this_machine(host: &str) -> bool {
     matches!(host, "localhost" | "127.0.0.1" | "[::1]")
 }
 
-/// Whether the host of a URL is an IP address; one of version 6 stands in brackets.
+/// Whether the host of a URL is an IP address, with brackets around one of version 6.
 fn is_ip_address(host: &str) -> bool {
     let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     v6.map_or_else(|| host.parse::<Ipv4Addr>().is_ok(), |v6| v6.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Whether a host, with or without its port, is an address or `localhost`: a stranger can't bind either.
+/// Whether a host, with or without a port, is an IP address or `localhost`, neither of which a stranger can bind.
 #[must_use]
 pub fn is_unbound(host: &str) -> bool {
     let origin: Result<Origin, _> = format!("http://{host}").parse();
@@ -88,14 +89,14 @@ impl FromStr for Origins {
 /// Web pages that may use the service from a browser.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OriginArgs {
-    /// Origins such as `https://chat.example.com`, separated by commas. Without any: those of this machine
-    /// (localhost, 127.0.0.1 and ::1, on every port), and the service's own where it is asked by its address.
+    /// Allowed origins such as `https://chat.example.com`, separated by commas. If unset: those of this machine
+    /// (localhost, 127.0.0.1 and ::1, on every port), and the service's own if it is addressed by its IP address.
     #[arg(long, env = "ROOMCAST_ALLOWED_ORIGINS", default_value = "", hide_default_value = true)]
     pub allowed_origins: Origins,
 }
 
 impl OriginArgs {
-    /// Whether a request with these headers to that host may be served. One without an origin is not a browser's.
+    /// Whether to serve a request with these headers for `host`. One without `Origin` is served: no web page sent it.
     #[must_use]
     pub fn allows(&self, headers: &HeaderMap, host: Option<&str>) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).iter();

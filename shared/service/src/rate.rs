@@ -1,7 +1,7 @@
-//! Limits how often one person, or one address, may ask, and how much of something each may have.
+//! Limits how often a person or an address may do something, and how many of something each may have at a time.
 //!
-//! What must hold: memory is bounded by a number of keys; a key that is forgotten begins with its whole burst again. Each
-//! node counts on its own.
+//! What must hold: memory is bounded by a number of keys; a key that was forgotten begins with its whole burst again.
+//! Each node counts on its own.
 
 mod at_once;
 
@@ -31,13 +31,13 @@ use quick_cache::sync::Cache;
 use crate::metric_names as names;
 use protocol::error::Error;
 
-/// Keys that a limit remembers.
+/// Maximum keys that a limit remembers.
 const KEYS_MAX: usize = 100_000;
-/// Turns a limit off.
+/// The value that turns a limit off.
 const OFF: &str = "off";
 
-/// So many a second on average, and so many at once: `5:100`, or `5`, which is `5:5`; `60/h` and `60/m` count by
-/// the hour and by the minute. `off` is no limit.
+/// A rate and a burst: `5:100` is 5 per second on average and 100 at once, and `5` is `5:5`. `60/m` and `60/h` are
+/// rates per minute and per hour. `off` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate(Option<Quota>);
 
@@ -55,7 +55,7 @@ impl FromStr for Rate {
         }
         let number = |text: &str| {
             text.parse::<NonZeroU32>().map_err(
-                |_| "must be so many a second, as in 5, and so many at once, as in 5:100; 60/h; or off",
+                |_| "must be a rate per second (5), with a burst (5:100), per minute or hour (60/m, 60/h), or off",
             )
         };
         let (rate, at_once) = text.split_once(':').map_or((text, None), |(rate, burst)| (rate, Some(burst)));
@@ -71,7 +71,7 @@ impl FromStr for Rate {
     }
 }
 
-/// The most that somebody may have of something at a time; `off` is no limit.
+/// Maximum number of something that a key may have at a time; `off` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConcurrencyLimit(pub usize);
 
@@ -93,17 +93,17 @@ impl FromStr for ConcurrencyLimit {
         match text.parse() {
             _ if text == OFF => Ok(Self::OFF),
             Ok(most) if most > 0 => Ok(Self(most)),
-            _ => Err("must be a number from 1 on, or off"),
+            _ => Err("must be a number of at least 1, or off"),
         }
     }
 }
 
-/// Counts refusals of the limit of that name.
+/// The counter of refusals by the limit with this name.
 pub fn refusals(name: &'static str) -> Counter {
     metrics::counter!(names::RATE_LIMITED_TOTAL, "limit" => name)
 }
 
-/// One limit for each key.
+/// A rate limit for each key.
 #[derive(Debug)]
 pub struct KeyedRateLimit<K>(Option<ActiveLimit<K>>);
 
@@ -116,7 +116,7 @@ struct ActiveLimit<K> {
 }
 
 impl<K: Clone + Eq + Hash> KeyedRateLimit<K> {
-    /// A limit of that name in the metrics.
+    /// Creates a limit with this name in the metrics.
     #[must_use]
     pub fn new(name: &'static str, Rate(quota): Rate) -> Self {
         Self(quota.map(|quota| ActiveLimit {
@@ -127,10 +127,10 @@ impl<K: Clone + Eq + Hash> KeyedRateLimit<K> {
         }))
     }
 
-    /// Counts one.
+    /// Counts one use of a key.
     ///
     /// # Errors
-    /// Where it is one too many: says when to come again.
+    /// If it is one too many; the error has the time to wait.
     pub fn count(&self, key: &K) -> Result<(), Error> {
         let Some(on) = &self.0 else { return Ok(()) };
         let cell = on.limiters.get(key).unwrap_or_else(|| {
@@ -146,28 +146,28 @@ impl<K: Clone + Eq + Hash> KeyedRateLimit<K> {
 }
 
 impl KeyedRateLimit<IpAddr> {
-    /// Counts one of a client's address, where that is known.
+    /// Counts one use of a client's address, if there is one to count by.
     ///
     /// # Errors
-    /// Where it is one too many: says when to come again.
+    /// If it is one too many; the error has the time to wait.
     pub fn count_address(&self, address: Option<IpAddr>) -> Result<(), Error> {
         address.map_or(Ok(()), |address| self.count(&address))
     }
 }
 
-/// A limit that one thing alone has, such as a socket: the same algorithm (GCRA) in a third of the bytes, since the rate
+/// A rate limit with a single key, such as a socket: the same algorithm (GCRA) in a third of the memory, since the rate
 /// is kept elsewhere.
 #[derive(Debug, Default)]
 pub struct SingleRateLimit {
-    /// When all that was counted would have come at the average rate.
+    /// When the uses counted so far would be over at the average rate.
     due: Option<Instant>,
 }
 
 impl SingleRateLimit {
-    /// Counts one at that rate, of a limit of that name in the metrics.
+    /// Counts one use at this rate, for the limit with this name in the metrics.
     ///
     /// # Errors
-    /// Where it is one too many: how long to wait.
+    /// If it is one too many: how long to wait.
     pub fn count(&mut self, Rate(quota): Rate, name: &'static str) -> Result<(), Duration> {
         let Some(quota) = quota else { return Ok(()) };
         let (now, interval) = (Instant::now(), quota.replenish_interval());
@@ -186,22 +186,22 @@ impl SingleRateLimit {
     }
 }
 
-/// The other end of a request's connection: a client, or a proxy in front.
+/// Address of the other end of a request's connection: a client, or a proxy in front.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub IpAddr);
 
-/// Where clients are, behind a proxy.
+/// How to find the addresses of clients behind a proxy.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct AddressArgs {
-    /// The header to whose end the proxy in front writes the client's address, such as x-forwarded-for:
-    /// limits count by that. Set it only behind a proxy that always does.
+    /// Header to which the proxy in front appends the client's address, such as x-forwarded-for: limits count by this
+    /// address. Set it only behind a proxy that always appends it.
     #[arg(long, env = "ROOMCAST_ADDRESS_HEADER")]
     pub address_header: Option<HeaderName>,
 }
 
 impl AddressArgs {
-    /// Where a request comes from, as limits count it. `None` for one from this machine where no proxy is
-    /// configured: that is a developer, or a proxy that does not say for whom it asks.
+    /// The address by which limits count a request. `None` for a request from this machine if no proxy is configured:
+    /// it is a developer's, or that of a proxy that does not name its client.
     #[must_use]
     pub fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
         let peer = extensions
@@ -217,15 +217,15 @@ impl AddressArgs {
 }
 
 impl AddressArgs {
-    /// Under which address a connection is counted. `None` for one from this machine, and for all behind a proxy,
-    /// which has those of many clients.
+    /// The address by which a connection is counted. `None` for one from this machine, and for all connections behind a
+    /// proxy, since each of these may serve many clients.
     #[must_use]
     pub fn of_connection(&self, peer: IpAddr) -> Option<IpAddr> {
         let is_counted = self.address_header.is_none() && !peer.to_canonical().is_loopback();
         is_counted.then(|| counted_network(peer))
     }
 
-    /// Whether a request comes from a program on this machine, which no proxy has passed on for another.
+    /// Whether a request comes from a program on this machine, and not from a proxy for another client.
     #[must_use]
     pub fn is_local(&self, request: &Request) -> bool {
         let headers = request.headers();
@@ -238,12 +238,12 @@ impl AddressArgs {
     }
 }
 
-/// What the nearest proxy has written: clients can write only before it.
+/// The address that the nearest proxy has appended. Clients can write only before it.
 fn nearest_proxy_address(headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
     headers.get_all(name).iter().next_back()?.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
-/// An IPv6 client has a whole network to choose addresses from: it counts as one.
+/// The address or network to count by: an IPv6 client can choose any address of its /64 network.
 fn counted_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),

@@ -1,9 +1,8 @@
 //! Serves HTTP: an accept loop with the bounds that a public server needs.
 //!
-//! What must hold: a connection without a whole request is cut off, however little it sends; so is one whose
-//! answers are not read. The number of connections is bounded, in all and of an address. A client whose body is
-//! refused gets the answer. After the soft stop no connection is accepted, and those that are open finish what is
-//! under way.
+//! What must hold: a connection without a whole request is cut off, however little it sends; so is one whose answers
+//! are not read. The number of connections is bounded, in total and per address. A client whose body is refused
+//! receives the answer. After the soft stop no connection is accepted, and open ones finish what is under way.
 
 mod body;
 mod connections;
@@ -49,33 +48,33 @@ use connections::{ConnectionCounter, CountedConnection};
 pub use host::host;
 pub use stream::BoundedStream;
 
-/// Names a request in the logs of every service it touches.
+/// Header with the id of a request, which is in the logs of every service that the request reaches.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest line and headers of a request, in bytes, and most headers.
+/// Maximum bytes of a request's first line and headers together, and maximum number of headers.
 const HEADER_MAX_BYTES: usize = 32 << 10;
 const HEADERS_MAX: usize = 100;
 
-/// HTTP connections of one address.
+/// Limit of HTTP connections per address.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConnectionArgs {
-    /// HTTP connections that one address may have open on a node; a socket counts until its upgrade. One more is
-    /// answered 429. Not counted: this machine, and all where ROOMCAST_ADDRESS_HEADER is set, since a proxy's
-    /// connections are those of many.
+    /// Maximum HTTP connections of one address on a node; a socket counts until its upgrade. Further ones are answered
+    /// 429. Not counted: connections from this machine, and all if ROOMCAST_ADDRESS_HEADER is set, since a proxy's
+    /// connections serve many clients.
     #[arg(long, env = "ROOMCAST_CONNECTIONS_PER_ADDRESS", default_value_t = ConcurrencyLimit(1_000))]
     pub connections_per_address: ConcurrencyLimit,
 }
 
-/// The bounds of a server.
+/// The limits of a server.
 #[derive(Clone, Debug)]
 pub struct ServeLimits {
-    /// HTTP connections at a time; a socket counts only until its upgrade.
+    /// Maximum HTTP connections; a socket counts only until its upgrade.
     pub max_connections: usize,
-    /// HTTP connections of one address at a time.
+    /// Maximum HTTP connections per address.
     pub per_address: ConcurrencyLimit,
     /// How the address of a connection is found.
     pub address: AddressArgs,
-    /// How long a connection may take until it has sent all of a request's header.
+    /// How long a connection may take to send the whole header of a request.
     pub header_timeout: Duration,
     /// How long an answer may wait for a client that reads nothing of it.
     pub write_timeout: Duration,
@@ -88,7 +87,7 @@ impl ServeLimits {
         Self { per_address: connections.connections_per_address, address: address.clone(), ..Self::inside() }
     }
 
-    /// The limits of a port that only the operator's own programs reach: no address is counted.
+    /// The limits of a port that only the operator's own programs reach: connections are not limited per address.
     #[must_use]
     pub fn inside() -> Self {
         Self {
@@ -182,7 +181,7 @@ struct Server {
 }
 
 impl Server {
-    /// Serves a connection. `held` is dropped when the connection ends or becomes a socket.
+    /// Serves a connection. `permits` are dropped when the connection ends or becomes a socket.
     fn spawn_connection(
         &self,
         stream: TcpStream,
@@ -216,7 +215,7 @@ impl Server {
     }
 }
 
-/// Counts a connection in the gauge until it is dropped, by a panic too.
+/// Counts a connection in the gauge until it is dropped, also by a panic.
 struct OpenConnection(metrics::Gauge);
 
 impl OpenConnection {
@@ -233,7 +232,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// The bound of the server that has ended a connection, as a label; `None` where none has.
+/// The limit by which the server ended a connection, as a label; `None` if it was none.
 fn end_cause(error: &hyper::Error) -> Option<&'static str> {
     let is_timed_out = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
     if error.is_timeout() {

@@ -16,30 +16,30 @@ use axum::{
 };
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
-/// One connection's: its requests follow each other.
+/// The flag of one connection, whose requests follow each other.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnreadBody(Arc<AtomicBool>);
 
 impl UnreadBody {
-    /// One whose client may be sending what nobody reads.
+    /// The flag of a connection whose input is never read.
     pub(super) fn always() -> Self {
         Self(Arc::new(AtomicBool::new(true)))
     }
 
-    /// Whether it has such a body now.
+    /// Whether the last request has a body that was not read to its end.
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Relaxed)
     }
 
-    /// Notes a request's body, and when it is read to its end.
+    /// Sets the flag if a request has a body, and clears it when the body is read to its end.
     pub(super) fn track(&self, body: Incoming) -> Body {
         let is_empty = body.is_end_stream();
         self.0.store(!is_empty, Relaxed);
         if is_empty { Body::empty() } else { Body::new(TrackedBody { body, unread: self.clone() }) }
     }
 
-    /// Says in a refusal that the connection ends with it, where its request's body was not read: what is left of
-    /// that is discarded, and then the connection is closed.
+    /// Announces in a refusal that the connection ends with it, if the request's body was not read to its end: the rest
+    /// of the body is discarded, and then the connection is closed.
     pub(super) fn announce_close(&self, response: &mut Response) {
         let status = response.status();
         if self.is_set() && (status.is_client_error() || status.is_server_error()) {

@@ -7,12 +7,12 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Semaphore};
 use super::{body::UnreadBody, stream::BoundedStream};
 use crate::rate::{AtOnce, ConcurrencyLimit, Permit};
 
-/// The answer to one connection too many. Its request is not read, so the client's dialect is not known.
+/// The answer to a connection beyond the limit. Its request is not read, so the client's dialect is not known.
 const REFUSAL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\nconnection: close\r\n\
     content-type: application/problem+json\r\ncontent-length: 135\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Too Many Requests\",\"status\":429,\"code\":\"rate_limited\",\
     \"detail\":\"This address has too many connections.\"}";
-/// Refusals that are written at a time; beyond that connections are closed without an answer.
+/// Maximum refusals written at a time; beyond it connections are closed without an answer.
 const REFUSALS_AT_ONCE_MAX: usize = 100;
 /// How long a refused client may take to read the answer.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,11 +24,11 @@ pub(super) struct ConnectionCounter {
     refusals: Arc<Semaphore>,
 }
 
-/// A connection, counted as long as this lives where its address is counted at all.
+/// A permit for a connection, which is counted until this is dropped; `None` if its address is not counted.
 pub(super) type CountedConnection = Option<Permit<IpAddr>>;
 
 impl ConnectionCounter {
-    /// No connections yet, and at most so many of each address.
+    /// Creates a counter that allows each address so many connections.
     pub(super) fn new(most: ConcurrencyLimit) -> Self {
         Self {
             by_address: AtOnce::new("connections", most),
@@ -44,7 +44,7 @@ impl ConnectionCounter {
         }
     }
 
-    /// Answers a connection that is one too many with 429, and closes it.
+    /// Answers 429 to a connection beyond the limit, and closes it.
     pub(super) fn refuse(&self, stream: TcpStream) {
         let Ok(place) = self.refusals.clone().try_acquire_owned() else { return };
         tokio::spawn(async move {
@@ -53,7 +53,7 @@ impl ConnectionCounter {
                 stream.write_all(REFUSAL).await?;
                 stream.shutdown().await
             };
-            // A client that does not listen is left.
+            // A client that does not read the answer is given up.
             let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refused).await;
             drop(place);
         });

@@ -7,10 +7,10 @@ use axum::{
 
 use protocol::error::Error;
 
-/// The host of a request, with its port where it names one; `None` where it names none.
+/// The host of a request, with its port if it names one; `None` if the request names no host.
 ///
 /// # Errors
-/// Where HTTP/1.1 needs one and there is none, where there are several, and where it is not of the form of one.
+/// If HTTP/1.1 requires a host and there is none, if there are several, or if it is malformed.
 pub fn host(request: &Request) -> Result<Option<&str>, Error> {
     let refused = || Err(Error::bad_request("Host: must be there once, and a host."));
     let mut values = request.headers().get_all(header::HOST).iter();
@@ -26,7 +26,7 @@ pub fn host(request: &Request) -> Result<Option<&str>, Error> {
         !host.as_str().contains(['@', ','])
             && (port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit())))
     });
-    // A target that names its host counts instead of the header.
+    // A host in the request's target takes precedence over the header.
     if is_host { Ok(Some(request.uri().authority().map_or(host, Authority::as_str))) } else { refused() }
 }
 

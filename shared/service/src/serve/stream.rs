@@ -1,8 +1,8 @@
 //! Wraps the TCP stream under an HTTP connection with time-outs.
 //!
-//! What must hold: a write ends, well or not, within its time-out of the moment from which the client takes
-//! nothing; a close waits for what the client is still sending, within bounds, since closing a connection with
-//! unread bytes resets it, and the answer is lost with it (RFC 9112, section 9.6).
+//! What must hold: a write ends, successfully or not, within its time-out after the client has stopped reading. A close
+//! waits, within bounds, for what the client is still sending, since closing a connection with unread bytes resets it,
+//! and the answer is lost (RFC 9112, section 9.6).
 
 use std::{
     future::Future as _,
@@ -22,19 +22,19 @@ use tokio::{
 
 use super::body::UnreadBody;
 
-/// Silence after which the system asks whether the other end is there, how often, and how many times.
+/// Silence after which the system probes the other end, the interval of the probes, and their number.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_RETRIES: u32 = 3;
 /// How long sent bytes may go unacknowledged before the system ends a connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a close waits for a client that sends nothing more, how long for one that does, and for how much.
+/// How long a close waits for a client that sends nothing more, how long for one that does, and for how many bytes.
 const DISCARD_IDLE: Duration = Duration::from_secs(2);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(30);
 const DISCARD_MAX_BYTES: usize = 64 << 20;
 
-/// Sets the options of all connections that a listener accepts: they have those of the listener.
+/// Sets options of a listener, which all connections that it accepts inherit.
 pub(super) fn set_options(listener: &TcpListener) -> io::Result<()> {
     let socket = SockRef::from(listener);
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE_INTERVAL);
@@ -48,7 +48,7 @@ pub(super) fn set_options(listener: &TcpListener) -> io::Result<()> {
 pub struct BoundedStream {
     stream: TcpStream,
     write_timeout: Duration,
-    /// Runs while the client takes nothing.
+    /// Runs while the client reads nothing.
     stall_timer: Option<Pin<Box<Sleep>>>,
     unread: UnreadBody,
     closing: Option<PendingClose>,
@@ -73,7 +73,7 @@ impl BoundedStream {
         self.stream
     }
 
-    /// The outcome of a write, or that it has waited for too long.
+    /// Returns the outcome of a write, or an error if it has waited for too long.
     fn bound_write<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -86,12 +86,12 @@ impl BoundedStream {
         let timeout = self.write_timeout;
         let stalled = self.stall_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
         ready!(stalled.as_mut().poll(context));
-        // What the system holds is dropped with the connection: the client would go on not reading it.
+        // Drops unsent bytes with the connection: the client would not read them either.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Reads and forgets what the client still sends. Ready at its end, or once enough was waited for.
+    /// Reads and discards what the client still sends. Ready at the end of it, or once a bound is reached.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [std::mem::MaybeUninit::uninit(); 16 << 10];
         loop {
@@ -108,7 +108,7 @@ impl BoundedStream {
                     closing.idle_timer.as_mut().reset((now + DISCARD_IDLE).min(closing.deadline));
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
-                // Nothing was left unread: nothing is to come.
+                // The request was read to its end, so nothing more is expected.
                 Poll::Pending if !self.unread.is_set() && closing.discarded_bytes == 0 => {
                     return Poll::Ready(());
                 }
@@ -151,7 +151,7 @@ impl AsyncWrite for BoundedStream {
         self.stream.is_write_vectored()
     }
 
-    /// A TCP stream holds nothing back.
+    /// Does nothing: a TCP stream has no buffer to flush.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! The bounds of a server, on real connections.
+//! Tests the limits of a server, on real connections.
 
 use std::future::Future;
 
@@ -11,10 +11,10 @@ use tokio::{
 
 use super::*;
 
-/// How long anything may take that is waited for.
+/// Time-out of everything that the tests wait for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longer than the buffers of both ends.
+/// More bytes than the buffers of both ends hold.
 const LONG: usize = 32 << 20;
 
 fn limits() -> ServeLimits {
@@ -52,7 +52,7 @@ async fn connect(address: SocketAddr, request: &str) -> TcpStream {
     stream
 }
 
-/// All that comes until the server ends the connection, and whether it ended it by a reset.
+/// Reads until the server ends the connection. Returns what was read, and whether it ended by a reset.
 async fn all(stream: &mut TcpStream) -> (String, bool) {
     let mut bytes = Vec::new();
     let reset = stream.read_to_end(&mut bytes).await.is_err();
