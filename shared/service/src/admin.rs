@@ -1,4 +1,4 @@
-//! Serves `/metrics`, `/healthz` and `/readyz`: the same on every service.
+//! Serves `/metrics`, `/healthz` and `/readyz`, alike on every service.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{config::HealthArgs, origin, rate::AddressArgs, serve};
 
-/// What a service is made of, and whether each part can work.
+/// The components of a service, and whether each one is ready.
 #[derive(Clone, Debug)]
 pub struct Health {
     state: Arc<Mutex<HealthState>>,
@@ -25,12 +25,12 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct HealthState {
-    /// None: it can work.
+    /// `None` for a component that is ready; otherwise the reason why it is not.
     components: BTreeMap<&'static str, Option<String>>,
     replicas: Option<usize>,
 }
 
-/// One part of a service.
+/// One component of a service.
 #[derive(Clone, Debug)]
 pub struct HealthComponent {
     health: Health,
@@ -38,7 +38,7 @@ pub struct HealthComponent {
 }
 
 impl Health {
-    /// Of a service without parts yet.
+    /// Creates the health of a service without components yet.
     #[must_use]
     pub fn new(args: &HealthArgs) -> Self {
         Self { state: Arc::default(), log_fsync: args.log_fsync.as_str().into() }
@@ -48,7 +48,7 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A part that is not ready until it says so.
+    /// Adds a component, which is not ready until [`HealthComponent::ready`].
     #[must_use]
     pub fn component(&self, name: &'static str) -> HealthComponent {
         let component = HealthComponent { health: self.clone(), name };
@@ -56,12 +56,12 @@ impl Health {
         component
     }
 
-    /// How many servers hold each stream: what an acknowledgement is worth.
+    /// Sets the number of servers that hold a copy of each stream, which `/readyz` reports.
     pub fn set_replicas(&self, replicas: usize) {
         self.state().replicas = Some(replicas);
     }
 
-    /// Whether every part can work.
+    /// Whether every component is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.state().components.values().all(Option::is_none)
@@ -87,24 +87,24 @@ impl HealthComponent {
         self.health.state().components.insert(self.name, reason);
     }
 
-    /// It can work.
+    /// Marks the component as ready.
     pub fn ready(&self) {
         self.set(None);
     }
 
-    /// It can't, and why.
+    /// Marks the component as not ready, with the reason.
     pub fn not_ready(&self, reason: impl Into<String>) {
         self.set(Some(reason.into()));
     }
 }
 
-/// The three routes.
+/// The three routes, for an admin port.
 pub fn router(health: Health, metrics: PrometheusHandle) -> Router {
     probes(health).route("/metrics", get(move || async move { render_metrics(&metrics) }))
 }
 
-/// The same on a port that clients reach: metrics are for programs on this machine, and no page of a name that was
-/// bound to it.
+/// The three routes, for a port that clients reach. `/metrics` serves only programs on this machine, and only under an
+/// address or `localhost`, so that no web page can read it by DNS rebinding.
 pub fn router_for_clients(health: Health, metrics: PrometheusHandle, address: AddressArgs) -> Router {
     let metrics = move |request: Request| async move {
         let is_unbound = serve::host(&request).is_ok_and(|host| host.is_none_or(origin::is_unbound));

@@ -1,6 +1,6 @@
-//! Reads configuration from flags and environment: the parts that several services have.
+//! Reads configuration from flags and environment, and defines the parts that several services share.
 //!
-//! What must hold: a bad value is one line that names the variable; a secret is never shown.
+//! What must hold: a bad value is reported in one line that names the variable; a secret is never shown.
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
@@ -8,13 +8,13 @@ use anyhow::Context as _;
 use clap::{Parser, error::ContextKind, error::ContextValue, error::ErrorKind};
 use tokio::net::TcpListener;
 
-/// Reads flags and environment; a bad one ends the process with one line and exit code 2.
+/// Reads flags and environment. A bad value ends the process with one line and exit code 2.
 #[must_use]
 pub fn parse<T: Parser>() -> T {
     T::try_parse().unwrap_or_else(|error| exit_with_error::<T>(&error))
 }
 
-/// Reads the words given, and the environment, as a program's flags: program name first.
+/// Reads `words` as a program's flags, program name first, and the environment.
 ///
 /// # Errors
 /// One line that names the variable.
@@ -34,7 +34,7 @@ fn exit_with_error<T: Parser>(error: &clap::Error) -> ! {
     refuse(&error_line::<T>(error))
 }
 
-/// Ends the process because of its configuration: one line, and exit code 2.
+/// Ends the process because of its configuration, with one line on standard error and exit code 2.
 #[expect(clippy::print_stderr, reason = "a start error is for the person at the terminal")]
 pub fn refuse(line: &str) -> ! {
     eprintln!("{line}");
@@ -49,7 +49,7 @@ fn error_line<T: Parser>(error: &clap::Error) -> String {
     format!("{line}{variable}")
 }
 
-/// The variable behind the flag that an error is about.
+/// The environment variable of the flag that an error is about.
 fn variable_of_error(error: &clap::Error, command: &clap::Command) -> Option<String> {
     let flag = match error.get(ContextKind::InvalidArg)? {
         ContextValue::String(flag) => flag.clone(),
@@ -68,22 +68,22 @@ fn variable_of_error(error: &clap::Error, command: &clap::Command) -> Option<Str
     None
 }
 
-/// How logs are written.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Lines for people.
     Pretty,
 }
 
-/// Logs.
+/// How the service logs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogFormatArgs {
-    /// How logs are written.
+    /// Format of the log.
     #[arg(long, env = "ROOMCAST_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
-    /// What is logged, as in `info,fanout=debug`.
+    /// Levels of what is logged, such as `info,fanout=debug`.
     #[arg(long, env = "ROOMCAST_LOG", default_value = "info,async_nats=warn,sqlx=warn")]
     pub log_level: String,
 }
@@ -91,24 +91,24 @@ pub struct LogFormatArgs {
 /// Metrics and health on a port of their own.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AdminArgs {
-    /// Where /metrics, /healthz and /readyz are served; nowhere where it is not set.
+    /// Address on which /metrics, /healthz and /readyz are served. If unset, they are not served.
     #[arg(long, env = "ROOMCAST_ADMIN_LISTEN")]
     pub admin_listen: Option<SocketAddr>,
-    /// What /readyz says.
+    /// What /readyz reports from the configuration.
     #[command(flatten)]
     pub health: HealthArgs,
 }
 
-/// What /readyz says and no service can find out.
+/// What /readyz reports and no service can find out by itself.
 #[derive(Clone, Debug, clap::Args)]
 pub struct HealthArgs {
-    /// When the broker writes through to disk, as its configuration has it: its `sync_interval`.
+    /// When the broker syncs its log to disk: the `sync_interval` of its configuration. /readyz reports it.
     #[arg(long, env = "ROOMCAST_LOG_FSYNC", default_value = "unknown")]
     pub log_fsync: String,
 }
 
 impl AdminArgs {
-    /// Opens the port, where one is set.
+    /// Opens the port, if one is configured.
     ///
     /// # Errors
     /// Names the variable and the address.
@@ -120,16 +120,16 @@ impl AdminArgs {
     }
 }
 
-/// Stopping.
+/// How long a service may take to stop.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct DrainArgs {
-    /// Seconds between the soft stop and the hard one.
+    /// Seconds between the soft stop and the hard stop.
     #[arg(long, env = "ROOMCAST_DRAIN_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub drain_seconds: u64,
 }
 
 impl DrainArgs {
-    /// The time between the soft stop and the hard one.
+    /// The time between the soft stop and the hard stop.
     #[must_use]
     pub const fn time(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)

@@ -1,4 +1,4 @@
-//! Runs a Roomcast service: everything that a service needs beside its own work.
+//! Provides what every Roomcast service needs beside its own work.
 //!
 //! Configuration, life cycle, HTTP serving with its limits, admin routes, metrics and logs, the connection to the
 //! broker, and tokens. It knows no dialect and no SQL statement.

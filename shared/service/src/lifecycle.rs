@@ -1,4 +1,4 @@
-//! Starts and stops a service: a soft stop, a deadline, a hard stop, and an exit code that says which.
+//! Starts and stops a service: a soft stop, a deadline, a hard stop, and an exit code that tells how it ended.
 //!
 //! What must hold: a task that fails or panics stops its process; nothing waits for ever.
 
@@ -11,20 +11,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How a process is told to stop.
+/// Tells the tasks of a process to stop.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Finish what is under way, begin nothing new.
+    /// Cancelled first: finish what is under way, and begin nothing new.
     pub soft: CancellationToken,
-    /// Stop now.
+    /// Cancelled last: stop now.
     pub hard: CancellationToken,
 }
 
-/// Tasks of a service: when one fails, all stop.
+/// The tasks of a service. When one fails, all are stopped.
 #[derive(Debug)]
 pub struct Tasks {
     set: JoinSet<TaskResult>,
-    /// They serve the others, and end with the last of those.
+    /// Tasks that serve the others, and are dropped when the last of those has ended.
     background: JoinSet<TaskResult>,
     shutdown: Shutdown,
 }
@@ -32,13 +32,13 @@ pub struct Tasks {
 type TaskResult = (&'static str, anyhow::Result<()>);
 
 impl Tasks {
-    /// No tasks yet.
+    /// Creates an empty set of tasks.
     #[must_use]
     pub fn new(shutdown: &Shutdown) -> Self {
         Self { set: JoinSet::new(), background: JoinSet::new(), shutdown: shutdown.clone() }
     }
 
-    /// Starts a task. It must end at the soft stop, or the hard one at the latest.
+    /// Starts a task. It must end at the soft stop, or at the hard stop at the latest.
     pub fn spawn(
         &mut self,
         name: &'static str,
@@ -47,7 +47,7 @@ impl Tasks {
         self.set.spawn(async move { (name, task.await) });
     }
 
-    /// Starts a task that the others need until they have ended: then it is dropped where it is.
+    /// Starts a task that the others need until they have ended. Then it is dropped, whatever it is doing.
     pub fn spawn_background(
         &mut self,
         name: &'static str,
@@ -56,10 +56,10 @@ impl Tasks {
         self.background.spawn(async move { (name, task.await) });
     }
 
-    /// Waits until all have ended. The first failure begins a soft stop for the rest.
+    /// Waits until all tasks have ended. The first failure begins a soft stop for the others.
     ///
     /// # Errors
-    /// That of the first task that failed or panicked.
+    /// The error of the first task that failed or panicked.
     pub async fn wait(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let mut first = Ok(());
         loop {
@@ -83,19 +83,19 @@ impl Tasks {
     }
 }
 
-/// Runs a service until it ends or is told to stop: the first SIGTERM or SIGINT is the soft stop,
-/// the second, or `drain` later, the hard one. Exits 0 after a clean end, 1 after a failure, 3
-/// where the deadline cut it off.
+/// Runs a service until it ends or is stopped. The first SIGTERM or SIGINT is the soft stop; the second one, or the end
+/// of `drain`, is the hard stop. The exit code is 0 after a clean end, 1 after a failure, and 3 if the hard stop cut
+/// the service off.
 pub fn run_main<F: Future<Output = anyhow::Result<()>>>(
     name: &str,
     drain: Duration,
     service: impl FnOnce(Shutdown) -> F,
 ) -> ExitCode {
-    // One provider of cryptography for everything that speaks TLS. It is set once a process.
+    // One provider of cryptography for all TLS connections. It can be set once per process.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // A socket each: the soft limit of most systems is for programs that select().
+    // Each socket takes a file descriptor, and the soft limit of most systems is meant for programs that use select().
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "the limit of open files was not raised");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -125,7 +125,7 @@ pub fn run_main<F: Future<Output = anyhow::Result<()>>>(
     }
 }
 
-/// A moment after the hard stop, for those who heed it.
+/// Waits for the hard stop, and then a moment for the tasks that end at it.
 async fn shortly_after_hard_stop(shutdown: &Shutdown) {
     shutdown.hard.cancelled().await;
     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -1,4 +1,4 @@
-//! Connects to the broker: each service as a user of its own, with an inbox of its own.
+//! Connects to the broker: each service as its own user, with its own inbox prefix.
 
 mod losses;
 
@@ -15,30 +15,30 @@ use anyhow::Context as _;
 use async_nats::{Auth, AuthError, Client, ConnectOptions, Event};
 use tokio::sync::broadcast;
 
-/// How long a service waits for the broker when it starts.
+/// How long a service waits at start for the broker.
 const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long any request to the broker may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Messages of a subscription that may wait to be heard.
+/// Maximum messages that wait in a subscription.
 const SUBSCRIPTION_CAPACITY: usize = 64 * 1_024;
-/// The same of what is never stored.
+/// Maximum messages that wait in a subscription to events that are never stored.
 const UNSTORED_SUBSCRIPTION_CAPACITY: usize = 1_024;
 
-/// Where the broker is.
+/// Address of the broker.
 #[derive(Clone, clap::Args)]
 pub struct NatsArgs {
     /// The broker, as nats://user:password@host:port; several servers separated by commas. With TLS: tls://…
     #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
     pub nats_url: String,
 
-    /// A PEM file: who has signed the broker's certificate, where that is none of those the system trusts.
+    /// PEM file with the certificate authority that signed the broker's certificate, if the system does not trust it.
     #[arg(long, env = "NATS_CA")]
     pub nats_ca: Option<PathBuf>,
 }
 
 impl NatsArgs {
-    /// Whether every server is on this machine, as its address shows.
+    /// Whether every server's address is `localhost` or a loopback address.
     #[must_use]
     pub fn is_on_this_machine(&self) -> bool {
         let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
@@ -54,19 +54,19 @@ impl std::fmt::Debug for NatsArgs {
     }
 }
 
-/// Which service connects: it decides the inbox prefix that the broker lets it use.
+/// The service that connects. It determines the inbox prefix, since the broker allows each user only its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerUser {
-    /// Appends and answers.
+    /// Appends events and answers requests.
     Api,
-    /// Hears and pushes.
+    /// Receives events and pushes them to sockets.
     Fanout,
     /// Reads the log and owns its streams.
     Persister,
 }
 
 impl BrokerUser {
-    /// The role's name, as in the broker's configuration.
+    /// The user's name in the broker's configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -77,20 +77,20 @@ impl BrokerUser {
     }
 }
 
-/// What happened to the connection.
+/// A change of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NatsEvent {
-    /// It is up, for the first time or again: what was published meanwhile was not heard.
+    /// It is up, for the first time or again: messages published meanwhile were not received.
     Connected,
-    /// It is down.
+    /// It is down, and the client reconnects.
     Disconnected,
-    /// Subscriptions have lost messages, and which shard's is not known: see [`Losses`].
+    /// Subscriptions have lost messages, and it is not known of which shard: see [`Losses`].
     SlowConsumer,
-    /// It is down and stays so.
+    /// It is closed for good.
     Closed,
 }
 
-/// A connection that comes back by itself.
+/// A connection to the broker.
 #[derive(Clone, Debug)]
 pub struct BrokerConnection {
     /// The client, cheap to clone.
@@ -101,7 +101,7 @@ pub struct BrokerConnection {
 }
 
 impl BrokerConnection {
-    /// What happens to the connection from now on.
+    /// Receives the changes of the connection from now on.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<NatsEvent> {
         self.events.subscribe()
@@ -116,8 +116,8 @@ impl BrokerConnection {
     }
 }
 
-/// The process of the broker that a client is connected to, where that is the only one: another process
-/// may come back with an older log. `None` in a cluster.
+/// The id of the broker's process that a client is connected to, if the broker is a single server: a restarted one may
+/// have an older log. `None` in a cluster.
 #[must_use]
 pub fn single_broker(client: &Client) -> Option<String> {
     let broker = client.server_info();
@@ -134,25 +134,25 @@ fn to_nats_event(event: &Event) -> Option<NatsEvent> {
     }
 }
 
-/// How a connection behaves when it is lost.
+/// What a connection does when it is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reconnect {
-    /// It tries for ever.
+    /// It reconnects, and tries for ever.
     Always,
-    /// It is lost, and what it had queued with it.
+    /// It stays closed, and drops what it has queued.
     Never,
 }
 
-/// The servers of a `NATS_URL`.
+/// Parses the servers of a `NATS_URL`.
 fn parse_servers(url: &str) -> anyhow::Result<Vec<async_nats::ServerAddr>> {
     let servers: Result<_, _> = url.split(',').map(|url| url.trim().parse()).collect();
     servers.context("NATS_URL is not nats://user:password@host:port, or tls://…")
 }
 
-/// Connects once, without waiting for the broker to be there: for checks.
+/// Connects without waiting for the broker, and never reconnects: for checks.
 ///
 /// # Errors
-/// What the broker answered.
+/// When the broker is not reachable or refuses.
 pub async fn connect_once(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<BrokerConnection> {
     open(args, role, Reconnect::Never).await
 }
@@ -182,8 +182,8 @@ async fn open_with(
         .unzip();
     let is_used = AtomicBool::new(false);
     let mut options = ConnectOptions::with_auth_callback(move |_| {
-        // The client has no option to stay closed, and would send what is queued to a broker that is
-        // back at once: without a word of who it is, it stays out.
+        // The client has no option to stay closed, and would send what is queued to a broker that is back at once.
+        // Without credentials it stays disconnected.
         let refused = reconnect == Reconnect::Never && is_used.swap(true, Ordering::Relaxed);
         let (username, password) = (user.clone(), password.clone());
         async move {
@@ -204,11 +204,11 @@ async fn open_with(
         .subscription_capacity(subscription_capacity)
         .event_callback(move |event| {
             if let Event::ServerError(_) | Event::ClientError(_) = event {
-                tracing::warn!(%event, "broker");
+                tracing::warn!(%event, "the connection to the broker has an error");
             }
             let is_counted = matches!(event, Event::SlowConsumer(number) if callback_losses.count(number));
             if let Some(event) = to_nats_event(&event).filter(|_| !is_counted) {
-                // Nobody listening is no error: some connections are watched by no one.
+                // Fails if there is no receiver: some connections have none.
                 let _ = callback_events.send(event);
             }
             async {}
@@ -223,7 +223,7 @@ async fn open_with(
     Ok(BrokerConnection { client, losses, events })
 }
 
-/// Connects, waiting up to 30 s for the broker to be there.
+/// Connects, waiting up to 30 s for the broker. The connection reconnects by itself.
 ///
 /// # Errors
 /// Names `NATS_URL`, and says what the broker answered.
@@ -231,7 +231,8 @@ pub async fn connect(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<Broker
     connect_with(args, role, SUBSCRIPTION_CAPACITY).await
 }
 
-/// A connection for what is never stored: it may be lost, and what waits to be heard of it is bounded far more closely.
+/// Opens a connection for events that are never stored. They may be lost, so far fewer of them may wait in a
+/// subscription.
 ///
 /// # Errors
 /// Names `NATS_URL`, and says what the broker answered.
@@ -249,10 +250,13 @@ async fn connect_with(
         match open_with(args, role, Reconnect::Always, subscription_capacity).await {
             Ok(connection) => return Ok(connection),
             Err(error) if tokio::time::Instant::now() >= deadline => {
-                return Err(error.context(format!("NATS_URL: no broker for the {} service", role.as_str())));
+                return Err(error.context(format!(
+                    "NATS_URL: the {} service can't connect to the broker",
+                    role.as_str()
+                )));
             }
             Err(error) => {
-                tracing::info!(%error, "waiting for the broker");
+                tracing::info!(%error, "can't connect to the broker, retrying");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }

@@ -4,9 +4,9 @@
 //! later one. Later versions only add, unless the table `schema_compatibility` says otherwise: programs
 //! that know only versions below its `minimum` must not work.
 
-/// Settings of PostgreSQL's planner, of every session. Tables are read by their indexes, in the order in which a
-/// statement names them, whatever the planner knows of the tables: where it knows nothing, as on a new installation, it
-/// would read a whole one for a row. What is switched off is still done where there is no other way.
+/// Settings of PostgreSQL's planner for every session. Tables are read by their indexes, in the order in which a
+/// statement names them, whatever statistics the planner has. Without statistics, as on a new installation, it would
+/// read a whole table for a row. Switched-off methods are still used if there is no other way.
 pub const PLANNER: [(&str, &str); 8] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -15,7 +15,7 @@ pub const PLANNER: [(&str, &str); 8] = [
     ("enable_sort", "off"),
     ("join_collapse_limit", "1"),
     ("from_collapse_limit", "1"),
-    // What is switched off counts as dear: compiling a statement would seem to pay.
+    // Switched-off methods have a huge estimated cost, for which PostgreSQL would compile the statement.
     ("jit", "off"),
 ];
 

@@ -1,4 +1,4 @@
-//! Sets up logs and metrics, once a process.
+//! Sets up logs and metrics, once per process.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -10,27 +10,28 @@ use crate::{
     metric_names,
 };
 
-/// Bounds of every histogram of seconds: from 100 µs to the deadline of requests.
+/// Bucket bounds of every histogram of seconds.
 const SECONDS_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Bounds of every histogram of events.
+/// Bucket bounds of every histogram of events.
 const EVENTS_BUCKETS: &[f64] =
     &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0];
-/// Between moments at which histograms take in what was recorded.
+/// Interval at which histograms process what was recorded.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Sends logs to standard output from now on.
+/// Starts logging to standard output.
 pub fn init_logs(args: &LogFormatArgs) {
     let filter = EnvFilter::try_new(&args.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter);
-    // A second call in one process keeps the first one's.
+    // A second call in one process has no effect.
     let _ = match args.log_format {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
         LogFormat::Pretty => logs.try_init(),
     };
 }
 
-/// Records metrics from now on. Must be called within a runtime, before any handle is made.
+/// Starts recording metrics. Must be called within a runtime, before any metric is created. Further calls return the
+/// same handle.
 pub fn install_metrics() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE

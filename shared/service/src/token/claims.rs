@@ -1,6 +1,6 @@
-//! Reads what a token says, and whom it names.
+//! Reads the claims of a token, and the person that it names.
 //!
-//! What must hold: a claim that is null is one that is not there; times are those of RFC 7519, fractions included.
+//! What must hold: a claim that is null counts as absent; times are those of RFC 7519, including fractions.
 
 use serde::Deserialize;
 use serde_json::{Number, Value};
@@ -8,24 +8,24 @@ use serde_json::{Number, Value};
 use super::TokenError;
 use protocol::{caller::Caller, clock::Timestamp, event::Person, id::UserId, text::CLAIM_MAX};
 
-/// How far ahead of this machine's clock a token may have been issued, in milliseconds: clocks differ. One from
-/// further ahead would keep its person's profile for that long.
+/// How far ahead of this machine's clock a token may have been issued, in milliseconds, since clocks differ. A token
+/// from further ahead would keep later ones from changing the person's profile for that long.
 const ISSUED_AHEAD_MS_MAX: i64 = 60_000;
 
-/// Who a valid token names.
+/// The person that a valid token names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The person and their rights.
     pub caller: Caller,
     /// When the token was issued, in whole seconds since 1970.
     pub issued_at: Option<i64>,
-    /// From when on it does not count any more, in milliseconds since 1970.
+    /// When the token expires, in milliseconds since 1970.
     pub expires_at_ms: i64,
-    /// What it says of the person.
+    /// What the token says about the person.
     pub person: Person,
 }
 
-/// Whose tokens count, and which of them are meant for this deployment; each is looked at where it names any.
+/// The accepted audiences and issuers of tokens. An empty list accepts all.
 #[derive(Debug, Default)]
 pub(super) struct AcceptedTokens {
     pub(super) audiences: Vec<String>,
@@ -55,7 +55,7 @@ pub(super) struct Claims {
     org_id: Option<Value>,
 }
 
-/// A claim as text; one of another form, or too long, says nothing.
+/// A claim as text. A claim of another type, or one that is too long, counts as absent.
 fn claim_text(claim: Option<Value>) -> Option<String> {
     match claim? {
         Value::String(text) if text.len() <= CLAIM_MAX && !text.contains('\0') => Some(text),
@@ -65,7 +65,10 @@ fn claim_text(claim: Option<Value>) -> Option<String> {
 }
 
 /// A `NumericDate` in milliseconds since 1970: seconds, with a fraction or an exponent or neither.
-#[expect(clippy::cast_possible_truncation, reason = "the ends of i64 are as good as what lies beyond")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a date beyond i64 may become the last or the first of i64"
+)]
 fn numeric_date_ms(date: &Number) -> i64 {
     match (date.as_i64(), date.as_f64()) {
         (Some(seconds), _) => seconds.saturating_mul(1_000),
@@ -89,7 +92,7 @@ impl AcceptedTokens {
 }
 
 impl Claims {
-    /// Who is named, if the token counts at that moment.
+    /// The person that the claims name, if the token is valid at `now`.
     pub(super) fn identity(self, accepted: &AcceptedTokens, now: Timestamp) -> Result<Identity, TokenError> {
         let now_ms = now.unix_ms();
         let [exp, iat, nbf] =
@@ -121,7 +124,7 @@ impl Claims {
             main_photo: claim_text(self.main_photo),
             business: self.business.and_then(|claim| claim.as_bool()),
         };
-        // What is not `true` makes nobody an admin, however another language would take it.
+        // Only `true` makes an admin, no other value that some languages take for true.
         let is_admin = [self.is_admin, self.is_staff].contains(&Some(Value::Bool(true)));
         let caller = Caller { user, is_admin, org_id: claim_text(self.org_id) };
         Ok(Identity { caller, issued_at: iat.map(|ms| ms.div_euclid(1_000)), expires_at_ms, person })

@@ -23,15 +23,15 @@ use tokio::{
 use crate::{lifecycle::Shutdown, metric_names as names, origin};
 use protocol::json;
 
-/// Between two readings of an address without a cause.
+/// Interval at which keys at an address are read again.
 const ADDRESS_REFRESH_INTERVAL: Duration = Duration::from_secs(300);
-/// Between two looks at a file: soon enough for whoever changes keys by hand.
+/// Interval at which a file is read again: short, for operators who change keys by hand.
 const FILE_REFRESH_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two readings that unknown key ids cause.
+/// Minimum pause after a reading that an unknown key id caused.
 const UNKNOWN_KEY_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
-/// How long reading the source may take.
+/// Time-out of reading the source.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest set of keys, in bytes.
+/// Maximum size of a set of keys, in bytes.
 const JWKS_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct VerificationKey {
     key: DecodingKey,
 }
 
-/// The keys known now.
+/// The current keys.
 #[derive(Debug)]
 pub(super) struct Jwks {
     keys: ArcSwap<Vec<VerificationKey>>,
@@ -60,7 +60,8 @@ impl Jwks {
         Ok(this)
     }
 
-    /// The key that a token names, or the only one of its algorithm where it names none.
+    /// The key with this id, or, without an id, the only key of this algorithm. If there is none, the source is read
+    /// again soon.
     pub(super) fn find_key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
         let keys = self.keys.load();
         let mut of_algorithm = keys.iter().filter(|key| key.algorithm == algorithm);
@@ -74,7 +75,7 @@ impl Jwks {
         found.map(|key| key.key.clone())
     }
 
-    /// Reads the source again until the soft stop; `known` is what it held last.
+    /// Reads the source again and again until the soft stop. `known` is what was read last.
     async fn refresh(self: Arc<Self>, source: KeySource, mut known: Vec<u8>, shutdown: Shutdown) {
         let mut is_usable = true;
         loop {
@@ -117,10 +118,11 @@ impl Jwks {
     }
 }
 
-/// Where the keys are.
+/// Where the keys are read from.
 #[derive(Debug)]
 enum KeySource {
-    /// A reader that hangs, on a file system that does not answer, keeps the lock: no second thread hangs with it.
+    /// A reader that hangs, on a file system that does not answer, keeps the lock, so that no second thread hangs with
+    /// it.
     File(PathBuf, Arc<Mutex<()>>),
     Address(Client, Url),
 }
@@ -133,7 +135,7 @@ impl KeySource {
             return Ok(Self::File(text.into(), Arc::default()));
         }
         let url = Url::parse(text).context("not an address")?;
-        // Whoever stands between could put their own key in.
+        // With plain HTTP, anyone on the network path could insert a key.
         let is_here = url.host_str().is_some_and(origin::is_this_machine);
         ensure!(is_here || url.scheme() == "https", "must be an https address, or a file");
         let client = Client::builder().timeout(READ_TIMEOUT).redirect(redirect::Policy::none()).build()?;
@@ -147,7 +149,7 @@ impl KeySource {
         }
     }
 
-    /// All of it, if that is no more than a set of keys may have.
+    /// Reads the whole source. Fails if it is larger than [`JWKS_BYTES_MAX`].
     async fn read(&self) -> anyhow::Result<Vec<u8>> {
         let text = match self {
             Self::File(path, reader) => {
@@ -177,7 +179,7 @@ impl KeySource {
     }
 }
 
-/// The first `SET_MAX + 1` bytes of a file, once no other reader of it is under way.
+/// Reads the first `JWKS_BYTES_MAX + 1` bytes of a file, once no other reader of it is running.
 async fn read_file(path: PathBuf, reader: Arc<Mutex<()>>) -> anyhow::Result<Vec<u8>> {
     let reading = reader.lock_owned().await;
     let read = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
@@ -194,7 +196,7 @@ struct JwkSet {
     keys: Vec<Value>,
 }
 
-/// The keys of a set that count; one of a form that is not known here is passed over, as RFC 7517 has it.
+/// The usable keys of a set. Keys of an unknown form are skipped, as RFC 7517 says. Fails if no key is usable.
 fn parse_jwks(text: &[u8]) -> anyhow::Result<Vec<VerificationKey>> {
     let set: JwkSet = json::object(text).context("not a JWKS")?;
     let known = set.keys.into_iter().filter_map(|value| serde_json::from_value(value).ok());
@@ -203,7 +205,7 @@ fn parse_jwks(text: &[u8]) -> anyhow::Result<Vec<VerificationKey>> {
     Ok(keys)
 }
 
-/// A key that counts, of a kind that does. Its kind decides its algorithm, and its own word may only agree.
+/// Converts a key if it is usable. Its type determines the algorithm; its `alg`, if present, must agree.
 fn to_verification_key(jwk: &Jwk) -> Option<VerificationKey> {
     let common = &jwk.common;
     let is_for_signatures = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature)

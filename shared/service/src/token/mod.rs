@@ -1,8 +1,8 @@
-//! Verifies tokens of the host application; signs some only for trials and tests.
+//! Verifies tokens of the host application; signs tokens only for trials and tests.
 //!
-//! What must hold: only algorithms that the configuration names count, `none` never; the key
-//! decides the algorithm, not the token; what a header calls critical is understood, or the token refused. Expiry
-//! has no leeway. No token is ever logged.
+//! What must hold: only algorithms of configured keys are accepted, and never `none`; the key determines the algorithm,
+//! not the token; a token whose header has critical extensions is refused. Expiry has no leeway. No token is ever
+//! logged.
 
 mod claims;
 mod jwks;
@@ -21,12 +21,12 @@ use jwks::Jwks;
 use crate::lifecycle::Shutdown;
 use protocol::{clock::Timestamp, json};
 
-/// The shortest secret that counts, in bytes: as long as what HS256 makes of it.
+/// Minimum length of the secret, in bytes: that of an HS256 hash.
 const SECRET_BYTES_MIN: usize = 32;
-/// The longest token that is looked at, in bytes.
+/// Maximum length of a token, in bytes.
 const TOKEN_BYTES_MAX: usize = 8 << 10;
 
-/// Whose tokens count.
+/// Which tokens are accepted.
 #[derive(Clone, clap::Args)]
 pub struct TokenArgs {
     /// The secret of HS256 tokens, at least 32 bytes.
@@ -36,10 +36,10 @@ pub struct TokenArgs {
     /// changes.
     #[arg(long, env = "ROOMCAST_JWT_JWKS")]
     pub jwt_jwks: Option<String>,
-    /// Audiences, separated by commas: `aud` must name one of them. Without any, `aud` is not looked at.
+    /// Audiences, separated by commas: `aud` must name one of them. If unset, `aud` is not checked.
     #[arg(long, env = "ROOMCAST_JWT_AUDIENCE", value_delimiter = ',')]
     pub jwt_audience: Vec<String>,
-    /// Issuers, separated by commas: `iss` must be one of them. Without any, `iss` is not looked at.
+    /// Issuers, separated by commas: `iss` must be one of them. If unset, `iss` is not checked.
     #[arg(long, env = "ROOMCAST_JWT_ISSUER", value_delimiter = ',')]
     pub jwt_issuer: Vec<String>,
 }
@@ -54,24 +54,24 @@ impl std::fmt::Debug for TokenArgs {
     }
 }
 
-/// Why a token does not count. It tells its holder no more than a library would.
+/// Why a token is refused. It tells the holder no more than a usual library would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not a token, not signed by a key we know, or without a claim that is needed.
+    /// It is not a token, is not signed with a known key, or lacks a required claim.
     #[error("Token is invalid")]
     Invalid,
-    /// It was valid.
+    /// It was valid, and has expired.
     #[error("Token is expired")]
     Expired,
-    /// It is not valid before a later moment, or issued at one.
+    /// It is valid only from a later time, or was issued at a later time.
     #[error("Token is not valid yet")]
     Early,
-    /// Not an access token.
+    /// It is not an access token.
     #[error("Token has wrong type")]
     WrongType,
 }
 
-/// Checks tokens.
+/// Verifies tokens.
 #[derive(Debug)]
 pub struct TokenVerifier {
     secret: Option<DecodingKey>,
@@ -80,7 +80,7 @@ pub struct TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// Reads the keys; those of a file or an address are read again until the soft stop.
+    /// Reads the keys. Those of a file or an address are read again until the soft stop.
     ///
     /// # Errors
     /// Names the variable that is missing or wrong.
@@ -97,9 +97,9 @@ impl TokenVerifier {
             Some(source) => Some(Jwks::start(source, shutdown).await.context("ROOMCAST_JWT_JWKS")?),
         };
         if secret.is_none() && jwks.is_none() {
-            bail!("set ROOMCAST_JWT_SECRET or ROOMCAST_JWT_JWKS: without either no token counts");
+            bail!("set ROOMCAST_JWT_SECRET or ROOMCAST_JWT_JWKS: without either no token is accepted");
         }
-        // An empty variable is one that is not set.
+        // An empty variable counts as unset.
         let named = |names: &[String]| -> Vec<String> {
             names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
         };
@@ -108,7 +108,7 @@ impl TokenVerifier {
         Ok(Arc::new(Self { secret, jwks, accepted: expected }))
     }
 
-    /// Who a token names.
+    /// Verifies a token, and returns the person that it names.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -133,7 +133,7 @@ impl TokenVerifier {
     }
 }
 
-/// The claims of a token that this key has signed. What they say is not looked at yet.
+/// The claims of a token that this key has signed. They are not checked yet.
 fn read_signed_claims(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims, TokenError> {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
@@ -145,10 +145,10 @@ fn read_signed_claims(token: &str, key: &DecodingKey, algorithm: Algorithm) -> R
     json::object(claims.get().as_bytes()).map_err(|_| TokenError::Invalid)
 }
 
-/// The secret that is given, or the one that `deploy/up` keeps in its data folder.
+/// The given secret, or the one that `deploy/up` keeps in its data folder.
 ///
 /// # Errors
-/// Where there is neither.
+/// If there is neither.
 pub fn kept_secret(given: Option<&str>, data: &Path) -> anyhow::Result<String> {
     if let Some(secret) = given {
         return Ok(secret.to_owned());
@@ -169,8 +169,8 @@ pub fn sign(secret: &str, claims: &serde_json::Value) -> anyhow::Result<String> 
     Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key)?)
 }
 
-/// The token of a request: `Authorization: Bearer|Token|JWT <jwt>`, `?token=<jwt>`, or the
-/// subprotocol pair `bearer, <jwt>`, for browsers can't set a header on a socket.
+/// The token of a request: `Authorization: Bearer|Token|JWT <jwt>`, `?token=<jwt>`, or the subprotocol pair `bearer,
+/// <jwt>`, since browsers can't set headers of a socket.
 #[must_use]
 pub fn token_from(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());

@@ -1,4 +1,4 @@
-//! Which tokens count, and what they say.
+//! Tests which tokens are accepted, and what is read from them.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::{collection::vec, prelude::*};
@@ -68,7 +68,7 @@ async fn what_is_wrong_does_not_count() {
     }
 }
 
-/// A token of that header and claims, both as they are written.
+/// A token with this header and these claims, both as they are written.
 fn signed_as(header: &str, claims: &str) -> String {
     let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
     let message = format!("{header}.{claims}");

@@ -1,4 +1,4 @@
-//! Which keys of a set count, and where sets are read from.
+//! Tests which keys of a set are used, and where sets are read from.
 
 use std::io::Write as _;
 
@@ -15,7 +15,7 @@ use super::*;
 /// The public key of RFC 8037, appendix A.2.
 const ED25519: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-/// A key of that id that may verify `EdDSA`, changed as given.
+/// A key with this id that may verify `EdDSA`, changed as given.
 fn jwk(id: &str, more: &Value) -> Value {
     let mut jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": ED25519 });
     for (name, value) in more.as_object().expect("an object") {
@@ -144,7 +144,7 @@ async fn file_that_changes_is_read_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("keys.json");
     let write = |text: &[u8]| {
-        // As tools do that leave no half of a file: another one takes its place.
+        // Replaces the file as tools do that never leave half a file.
         let mut file = tempfile::NamedTempFile::new_in(folder.path()).expect("a file");
         file.write_all(text).expect("room");
         file.persist(&path).expect("renamed");
@@ -153,14 +153,14 @@ async fn file_that_changes_is_read_again() {
     let jwks = Jwks::start(path.to_str().expect("UTF-8"), &Shutdown::default()).await.expect("keys");
     let knows = |id| jwks.find_key(Some(id), Algorithm::EdDSA).is_some();
     assert!(knows("a") && !knows("b"));
-    // Long enough for a look at the same keys.
+    // Long enough for the unchanged file to be read.
     tokio::time::sleep(3 * UNKNOWN_KEY_REFRESH_INTERVAL).await;
     write(&set(&[jwk("b", &json!({}))]));
     while !knows("b") {
         tokio::time::sleep(FILE_REFRESH_INTERVAL).await;
     }
     assert!(!knows("a"), "a key that is gone counts no more");
-    // What can't be used changes nothing, and what follows it does.
+    // An unusable set changes nothing, and the next usable one is used.
     write(b"{\"keys\":");
     tokio::time::sleep(3 * UNKNOWN_KEY_REFRESH_INTERVAL).await;
     assert!(knows("b"));
@@ -176,7 +176,7 @@ async fn file_that_changes_is_read_again() {
         let name = format!("roomcast_jwks_reads_total{{outcome=\"{outcome}\"}} ");
         let count = counted.lines().find_map(|line| line.strip_prefix(&name));
         let count: u64 = count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{counted}"));
-        // `changed` is exact; how often the others come depends on how often the file is looked at.
+        // `changed` is exact; the other counts depend on how often the file is read.
         assert!(if outcome == "changed" { count == 2 } else { count > 0 }, "{counted}");
     }
 }
@@ -185,7 +185,7 @@ async fn file_that_changes_is_read_again() {
 async fn file_that_does_not_answer_is_given_up_and_waited_for_by_one_thread() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("keys.json");
-    // Opening a pipe waits until somebody writes to it.
+    // Opening a pipe blocks until somebody writes to it.
     let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
     assert!(made.success());
     let source = KeySource::of(path.to_str().expect("UTF-8")).expect("a file");
