@@ -20,45 +20,45 @@ pub struct ChatMessage {
     pub user: UserId,
     /// When api accepted it.
     pub created_at: Timestamp,
-    /// The sender's own name for it, so that a resuming client knows what it had sent.
+    /// The sender's own name for it, by which a resuming client recognises what it has sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// What only messages of rooms of its kind have.
+    /// Fields that only messages in rooms of this kind have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<MessageDetail>,
 }
 
-/// What only messages in rooms of one kind have.
+/// Fields that only messages in rooms of one kind have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageDetail {
-    /// A match room's: as its sockets are pushed it, so that nobody looks anything up.
+    /// In a match room: the values that its sockets are pushed, so that no node has to look them up.
     Match {
         /// Who sent it.
         user: Value,
         /// The room it was sent in.
         room: Value,
     },
-    /// A support room's.
+    /// In a support room.
     Support {
         /// Whether the visitor's side sent it.
         side: bool,
-        /// Who sent it, as that client says.
+        /// Who sent it, as the client says.
         auther: String,
-        /// What it is, as that client says.
+        /// The type of the message, as the client says.
         message_type: String,
     },
 }
 
 impl MessageDetail {
-    /// Whether those who read the message later need it.
+    /// Whether it is stored with the message, for later reads.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
         matches!(self, Self::Support { .. })
     }
 }
 
-/// A message has another text now.
+/// The text of a message was replaced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageEdit {
     /// The message.
@@ -69,11 +69,11 @@ pub struct MessageEdit {
     pub room: RoomId,
     /// Who edited it.
     pub user: UserId,
-    /// When.
+    /// When it was edited.
     pub edited_at: Timestamp,
 }
 
-/// Messages are gone.
+/// Messages were deleted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageDelete {
     /// The messages.
@@ -82,7 +82,7 @@ pub struct MessageDelete {
     pub room: RoomId,
     /// Who deleted them.
     pub user: UserId,
-    /// When.
+    /// When they were deleted.
     pub deleted_at: Timestamp,
 }
 

@@ -1,8 +1,9 @@
 //! Defines the events of the log: one type for each, and the table of their names.
 //!
-//! A payload is what a native client sees, embedded verbatim by the fan-out: what only services
-//! need is in headers. Unknown fields are ignored, so that versions can run side by side. What
-//! must hold: whatever decodes here can be written to Postgres.
+//! A payload is pushed to native clients unchanged, so what only services need is in headers. Unknown fields are
+//! ignored, so that several versions can run side by side.
+//!
+//! What must hold: every event that can be decoded can be written to Postgres.
 
 mod message;
 mod person;
@@ -28,14 +29,14 @@ macro_rules! events {
             $(#[doc = $doc] $variant($payload),)*
         }
 
-        /// The name of an event, as it stands in subjects and pushes.
+        /// The name of an event, as in subjects and pushes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum EventName {
             $(#[doc = $doc] $variant,)*
         }
 
         impl EventName {
-            /// Every name there is.
+            /// All names.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The name as text.
@@ -44,13 +45,13 @@ macro_rules! events {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What has happened.
+            /// What the event means.
             #[must_use]
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$variant => $doc,)* }
             }
 
-            /// The form of its payload.
+            /// Makes the JSON schema of its payload.
             #[must_use]
             pub const fn form(self) -> SchemaFn {
                 match self { $(Self::$variant => SchemaGenerator::subschema_for::<$payload>,)* }
@@ -64,10 +65,10 @@ macro_rules! events {
                 match self { $(Self::$variant(_) => EventName::$variant,)* }
             }
 
-            /// Reads a stored payload.
+            /// Decodes a stored payload.
             ///
             /// # Errors
-            /// When it is not of the event's form.
+            /// When the payload does not match the event's type.
             pub fn decode(name: EventName, payload: &[u8]) -> serde_json::Result<Self> {
                 match name { $(EventName::$variant => serde_json::from_slice(payload).map(Self::$variant),)* }
             }
@@ -76,7 +77,7 @@ macro_rules! events {
                 match self { $(Self::$variant(payload) => serde_json::to_writer(writer, payload),)* }
             }
 
-            /// The payload to store.
+            /// Encodes the payload to be stored.
             #[must_use]
             pub fn encode(&self) -> Bytes {
                 match self { $(Self::$variant(payload) => serde_json::to_vec(payload),)* }
@@ -90,7 +91,7 @@ macro_rules! events {
 events! {
     /// A message was sent to a room.
     ChatMessage(ChatMessage) = "chat-message",
-    /// Its author changed a message's text.
+    /// A message's author changed its text.
     MessageEdit(MessageEdit) = "message-edit",
     /// Messages of a room were deleted.
     MessageDelete(MessageDelete) = "message-delete",
@@ -104,11 +105,11 @@ events! {
     MemberAdd(Member) = "member-add",
     /// A person may not enter a room any more.
     MemberRemove(Member) = "member-remove",
-    /// A room is not what it was: another name, made private, closed.
+    /// A room changed: another name, made private, closed.
     RoomUpdate(RoomUpdate) = "room-update",
     /// A new public room, pushed to everyone who follows `system`.
     Chatroom(Room) = "chatroom",
-    /// Any other new room: no socket ever gets it.
+    /// Any other new room; it is never pushed.
     RoomMade(Room) = "room-made",
     /// A new team.
     TeamMade(Team) = "team-made",
@@ -116,11 +117,11 @@ events! {
     TeamMemberAdd(TeamMember) = "team-member-add",
     /// A person does not belong to a team any more.
     TeamMemberRemove(TeamMember) = "team-member-remove",
-    /// A person is asked into a room: pushed to every socket of theirs.
+    /// A person is invited into a room; pushed to all sockets of the person.
     Invitation(Invitation) = "invitation",
-    /// They came, or declined, or were put out before they answered.
+    /// An invitation was accepted or declined, or ended by the person's removal.
     InvitationAnswer(InvitationAnswer) = "invitation-answer",
-    /// A person looks at another of their rooms of two.
+    /// A person switched to another of their rooms of two people.
     RoomSelect(RoomSelect) = "room-select",
     /// A person's camera is on, or off.
     Camera(Camera) = "camera",
@@ -128,24 +129,24 @@ events! {
     Online(Online) = "online",
     /// A person has no socket open on that node any more.
     Offline(Online) = "offline",
-    /// What the host application says of a person.
+    /// What the host application says about a person.
     Profile(Profile) = "profile",
 }
 
 impl EventName {
-    /// The event of that name, if this version knows it.
+    /// The event with this name, if this version knows it.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|event| event.as_str() == name)
     }
 
-    /// Whether sockets that follow its channel get it.
+    /// Whether sockets that follow its channel receive it.
     #[must_use]
     pub const fn is_pushed(self) -> bool {
         !matches!(self, Self::RoomMade | Self::TeamMade)
     }
 
-    /// Whether it is about a thing whose id is its own: that is spliced into what is pushed.
+    /// Whether it creates a thing whose id is the event's sequence, which is then inserted into the push.
     #[must_use]
     pub const fn names_itself(self) -> bool {
         matches!(self, Self::Chatroom | Self::Invitation)
@@ -158,34 +159,35 @@ impl std::fmt::Display for EventName {
     }
 }
 
-/// Names of events that are pushed and never stored, or whose copies are not.
+/// Names of pushes that are never stored, and of stored events that have copies which are not stored.
 pub mod live {
-    /// A person writes something in a room.
+    /// A person is typing in a room.
     pub const TYPING: &str = "typing";
     /// A person sends data to another, to set up a call.
     pub const SIGNAL: &str = "signal";
-    /// How many have come and gone in a big room: no subject's, a node counts for itself.
+    /// How many people joined and left a big room. It has no subject: each node counts for itself.
     pub const PRESENCE: &str = "presence";
-    /// A socket's right to a channel has ended: no subject's either.
+    /// A socket's right to follow a channel has ended. It has no subject either.
     pub const UNSUBSCRIBED: &str = "unsubscribed";
-    /// Up to where a socket has all there is: no channel's.
+    /// Up to where a socket has received everything. It belongs to no channel.
     pub const POSITION: &str = "position";
-    /// Stored once, in a person's own channel; of these their contacts hear a copy that is not stored.
+    /// Events that are stored once, in a person's own channel, and whose copies for the person's contacts are not
+    /// stored.
     pub const COPIED: [super::EventName; 2] = [super::EventName::Camera, super::EventName::Profile];
 }
 
-/// Headers of the log: what only services need. No name ends in that of a header of the broker's
-/// own, since nats-server 2.9 would take it for that one.
+/// Headers of stored events, which only services need. No name ends in the name of a header of the broker's own, since
+/// nats-server 2.9 would take it for that one.
 pub mod header {
-    /// The random number of the process that holds the participant's sockets.
+    /// The incarnation of the process that holds the participant's sockets.
     pub const INCARNATION: &str = "Roomcast-Incarnation";
-    /// The process's counter for the participant in the room: the highest is true.
+    /// The process's counter for the participant in the room: the highest is the newest.
     pub const COUNTER: &str = "Roomcast-Counter";
-    /// When api appended it, in microseconds since 1970: how long delivery takes is seen by it.
+    /// When api appended it, in microseconds since 1970, to measure how long delivery takes.
     pub const APPENDED: &str = "Roomcast-Appended";
-    /// What a match socket called the request that caused the event: a JSON scalar in ASCII.
+    /// The id that a match socket gave to the request that caused the event: a JSON scalar in ASCII.
     pub const REQUEST_ID: &str = "Roomcast-Client-Request";
-    /// Of things that must be unique: how many closed ones under the same key came before.
+    /// For a thing that must be unique: how many closed ones with the same key came before it.
     pub const GENERATION: &str = "Roomcast-Generation";
 }
 
@@ -220,7 +222,7 @@ mod tests {
         assert!(Event::decode(EventName::ParticipantJoin, payload).is_ok());
     }
 
-    /// What may stand in a field.
+    /// Values that a field may have.
     fn field() -> impl Strategy<Value = Value> {
         prop_oneof![
             Just(Value::Null),

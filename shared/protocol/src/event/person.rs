@@ -8,7 +8,7 @@ use crate::{
     id::{RoomId, UserId},
 };
 
-/// What the host application says of a person. What is absent is unknown, and changes nothing.
+/// What the host application says about a person. An absent field is unknown, and changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Person {
     /// The name others see.
@@ -17,7 +17,7 @@ pub struct Person {
     /// Their mail address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// As the host application writes it.
+    /// Their gender, as the host application writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gender: Option<String>,
     /// The language they read.
@@ -34,7 +34,7 @@ pub struct Person {
     pub business: Option<bool>,
 }
 
-/// What changes of a person: a field that is absent stays, and one that is null is unknown from now on.
+/// A change of a person's profile: an absent field stays as it is, and a null field is unknown from now on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonChange {
     /// The name others see.
@@ -43,7 +43,7 @@ pub struct PersonChange {
     /// Their mail address.
     #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
     pub email: Option<Option<String>>,
-    /// As the host application writes it.
+    /// Their gender, as the host application writes it.
     #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
     pub gender: Option<Option<String>>,
     /// The language they read.
@@ -60,13 +60,13 @@ pub struct PersonChange {
     pub business: Option<Option<bool>>,
 }
 
-/// A field that is there, null or not.
+/// Reads a field that is present, null or not.
 fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
 impl From<Person> for PersonChange {
-    /// What is unknown changes nothing.
+    /// Unknown fields change nothing.
     fn from(person: Person) -> Self {
         let Person { username, email, gender, language, account, main_photo, business } = person;
         Self {
@@ -81,12 +81,12 @@ impl From<Person> for PersonChange {
     }
 }
 
-/// A person's description changed.
+/// A person's profile changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Profile {
-    /// Whose.
+    /// The person.
     pub user: UserId,
-    /// When the token that says so was issued, in seconds since 1970: the newest is true.
+    /// When the token that says so was issued, in seconds since 1970: the newest token counts.
     pub issued_at: i64,
     /// What changed.
     #[serde(flatten)]
@@ -94,63 +94,63 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Largest `issued_at` that counts, in seconds since 1970: an hour from now, since clocks differ. A stored
-    /// description with a larger one (versions up to 0.1 stored any) is replaced by whatever comes next.
+    /// Largest `issued_at` that counts, in seconds since 1970: an hour from now, since clocks differ. A stored profile
+    /// with a larger one (versions up to 0.1 stored any) is replaced by the next profile.
     #[must_use]
     pub fn issued_at_max() -> i64 {
         Timestamp::now().unix_ms() / 1_000 + 3_600
     }
 }
 
-/// A person is asked into a room. Its id is the event's sequence.
+/// A person is invited into a room. The invitation's id is the event's sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Invitation {
-    /// Where to.
+    /// The room.
     pub room: RoomId,
-    /// The room's name then.
+    /// The room's name at that time.
     pub room_name: String,
-    /// Who is asked.
+    /// Who is invited.
     pub user: UserId,
-    /// Who asks.
+    /// Who invites.
     pub by: UserId,
-    /// When.
+    /// When they were invited.
     pub created_at: Timestamp,
 }
 
-/// An invitation was answered by the person it asked.
+/// An invitation was answered, or ended by the person's removal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InvitationAnswer {
-    /// The invitation: its sequence in the same person's shard.
+    /// The invitation: its sequence in the person's shard.
     pub invitation: u64,
-    /// Who answers.
+    /// Who was invited.
     pub user: UserId,
-    /// Where they were asked to.
+    /// The room that they were invited into.
     pub room: RoomId,
-    /// Whether they came.
+    /// Whether they accepted.
     pub accepted: bool,
 }
 
-/// A person looks at another of their rooms of two.
+/// A person switched to another of their rooms of two people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RoomSelect {
-    /// Who.
+    /// The person.
     pub user: UserId,
-    /// Which: their current room from now on.
+    /// Their current room from now on.
     pub current: RoomId,
 }
 
-/// A person shows themselves, or does not any more.
+/// A person turned their camera on or off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Camera {
-    /// Who.
+    /// The person.
     pub user: UserId,
     /// Whether their camera is on.
     pub is_camera: bool,
 }
 
-/// A person's sockets on one node. Headers carry the incarnation and the counter.
+/// A person has sockets on a node, or has none there any more. Headers carry the incarnation and the counter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Online {
-    /// Who.
+    /// The person.
     pub user: UserId,
 }

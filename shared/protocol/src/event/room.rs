@@ -8,7 +8,7 @@ use crate::{
     id::{RoomId, TeamId, UserId},
 };
 
-/// What sort of room it is: it decides who may enter.
+/// The kind of a room: it determines who may enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomKind {
@@ -18,11 +18,11 @@ pub enum RoomKind {
     Private,
     /// The members of the team that owns it.
     Team,
-    /// Everyone with a token; in a category, under a title that no other has there.
+    /// Everyone with a token. The room is in a category, under a title that is unique there.
     Topic,
-    /// The two who talk.
+    /// The two people who talk.
     Direct,
-    /// The two it was made for by the host application.
+    /// The two people for whom the host application created it.
     Match,
     /// A visitor and the agents of an organisation.
     Support,
@@ -46,7 +46,7 @@ impl RoomKind {
         }
     }
 
-    /// The kind of that name.
+    /// The kind with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
@@ -58,109 +58,109 @@ impl RoomKind {
         matches!(self, Self::Public | Self::Topic)
     }
 
-    /// Whether it is two people's, who never change.
+    /// Whether it belongs to two people, who never change.
     #[must_use]
     pub const fn is_pair(self) -> bool {
         matches!(self, Self::Direct | Self::Match)
     }
 }
 
-/// A room was made. Its id is the event's sequence. The keys are those of a room as clients know
-/// it, with the values that every new room has, since the payload is what they are pushed.
+/// A room was created. Its id is the event's sequence. The payload is pushed to clients, so its fields are those of a
+/// room as clients know it, with the values that every new room has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Room {
-    /// `chatroom`, in the event that clients are pushed.
+    /// `chatroom` in the event that is pushed to clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_type: Option<String>,
     /// Its name.
     pub name: String,
-    /// What it is about.
+    /// What the room is about.
     pub description: Option<String>,
-    /// Whether people must be let in.
+    /// Whether only members may enter.
     pub private: bool,
-    /// Who may enter, where it is private: added as members right after.
+    /// Who may enter if it is private: they are added as members right after.
     pub users: Vec<UserId>,
     /// Who is in it: nobody yet.
     #[serde(default)]
     pub participants: Vec<UserId>,
     /// The team that owns it.
     pub team: Option<TeamId>,
-    /// Who made it.
+    /// Who created it.
     pub user: UserId,
-    /// What sort of room it is.
+    /// Its kind.
     pub kind: RoomKind,
     /// Whether messages can be sent.
     pub active: bool,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When something was last said in it: it was made then.
+    /// When it was last active: when it was created.
     pub activity: Timestamp,
-    /// Messages the reader has not seen: none yet.
+    /// Number of messages that the reader has not seen: none yet.
     pub unread: u32,
-    /// What only rooms of its kind have.
+    /// Fields that only rooms of its kind have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<RoomDetail>,
 }
 
-/// What only rooms of one kind have. It never changes.
+/// Fields that only rooms of one kind have. They never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoomDetail {
-    /// A topic's.
+    /// Of a topic.
     Topic {
-        /// The category it stands in.
+        /// The category that it is in.
         category: String,
-        /// Its picture, as a path below the media's; none is the default one.
+        /// Its picture, as a path below that of the media; absent for the default picture.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         img: Option<String>,
     },
-    /// A support room's.
+    /// Of a support room.
     Support {
         /// The key to the room: 24 random hexadecimal digits.
         secret: String,
-        /// The visitor, as they call themselves.
+        /// The visitor's name, as they gave it.
         visitor: String,
         /// The organisation whose agents answer.
         org_id: String,
-        /// What the visitor came by.
+        /// The portfolio by which the visitor came.
         portfolio_name: String,
-        /// What it is about.
+        /// The product that it is about.
         product_name: String,
-        /// The room as the organisation's logs know it.
+        /// The room's id in the logs of the organisation.
         event_id: String,
-        /// How many rooms of that visitor's in the organisation came before, and this one.
+        /// The number of this room among the visitor's rooms in the organisation, from 1.
         ordinal: u32,
     },
 }
 
-/// A person is in a room now, or not any more. Headers carry the incarnation and the counter.
+/// A person is in a room now, or is no longer in it. Headers carry the incarnation and the counter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Participant {
-    /// Who.
+    /// The person.
     pub user: UserId,
-    /// Where.
+    /// The room.
     pub room: RoomId,
 }
 
-/// A person may enter a room, or may not any more.
+/// A person may enter a room, or may no longer enter it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Member {
-    /// Who.
+    /// The person.
     pub user: UserId,
-    /// Where.
+    /// The room.
     pub room: RoomId,
-    /// Who said so.
+    /// Who added or removed them.
     pub by: UserId,
 }
 
-/// A room is not what it was. What is absent stays as it is.
+/// A room changed. Absent fields stay as they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RoomUpdate {
-    /// Which.
+    /// The room.
     pub room: RoomId,
-    /// Who says so.
+    /// Who changed it.
     pub by: UserId,
-    /// When.
+    /// When it was changed.
     pub updated_at: Timestamp,
     /// Its new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,19 +168,19 @@ pub struct RoomUpdate {
     /// Its new description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Whether people must be let in from now on.
+    /// Whether only members may enter from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private: Option<bool>,
-    /// True: nobody can join or send any more.
+    /// True if it was closed: nobody can join or send any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<bool>,
-    /// True: the two talk no more, until both write again.
+    /// True if its two people talk no more, until both write again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<bool>,
 }
 
 impl RoomUpdate {
-    /// One that is said now, and changes nothing yet.
+    /// An update made now, which changes nothing yet.
     #[must_use]
     pub fn new(room: RoomId, by: UserId) -> Self {
         Self {

@@ -8,26 +8,26 @@ use crate::{
     id::{TeamId, UserId},
 };
 
-/// A team was made. Its id is the event's sequence.
+/// A team was created. Its id is the event's sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Team {
     /// Its name.
     pub name: String,
-    /// Who belongs to it: added as members right after.
+    /// Its members: they are added right after.
     pub users: Vec<UserId>,
-    /// Who made it.
+    /// Who created it.
     pub user: UserId,
-    /// When.
+    /// When it was created.
     pub created_at: Timestamp,
 }
 
-/// A person belongs to a team, or does not any more.
+/// A person belongs to a team, or no longer belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TeamMember {
-    /// Which team.
+    /// The team.
     pub team: TeamId,
-    /// Who.
+    /// The person.
     pub user: UserId,
-    /// Who said so.
+    /// Who added or removed them.
     pub by: UserId,
 }

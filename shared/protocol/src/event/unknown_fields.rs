@@ -9,7 +9,7 @@ use super::Event;
 impl Event {
     /// Whether the payload that this event was decoded from has fields that this version does not know.
     ///
-    /// An event of this version is written as it was read, so only others are compared field by field.
+    /// Events of this version are encoded as they were read, so only others are compared field by field.
     #[must_use]
     pub fn lacks_fields_of(&self, payload: &[u8]) -> bool {
         if self.is_written_as(payload) {
@@ -20,13 +20,13 @@ impl Event {
         lacks_fields(&known, &all)
     }
 
-    /// Whether this version writes the event as exactly these bytes. One buffer a thread: nothing is allocated.
+    /// Whether this version encodes the event as exactly these bytes. One buffer per thread avoids allocations.
     fn is_written_as(&self, payload: &[u8]) -> bool {
         thread_local!(static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
         WRITTEN.with_borrow_mut(|written| {
             written.clear();
             let is_same = self.write_to(&mut *written).is_ok() && written.as_slice() == payload;
-            // A long event is no reason to keep its size for ever.
+            // Frees memory that a long event has taken.
             written.shrink_to(BUFFER_BYTES_KEPT);
             is_same
         })
@@ -36,7 +36,7 @@ impl Event {
 /// Capacity of the buffer that is kept between two events.
 const BUFFER_BYTES_KEPT: usize = 64 << 10;
 
-/// Whether `all` has a field, at any depth, that `known` has not. One that is null says nothing.
+/// Whether `all` has a field, at any depth, that `known` lacks. A null field counts as absent.
 fn lacks_fields(known: &Value, all: &Value) -> bool {
     match (known, all) {
         (Value::Object(known), Value::Object(all)) => all.iter().any(|(name, value)| match known.get(name) {
@@ -94,7 +94,7 @@ mod tests {
                 object.insert("since_later".to_owned(), Value::from(7));
                 let later = later.to_string();
                 let name = EventName::parse(line.split(' ').next().expect("a name")).expect("known");
-                // Of an enum a further field is another variant.
+                // In an enum a further field is another variant, which can't be decoded.
                 let Ok(event) = Event::decode(name, later.as_bytes()) else { continue };
                 let written = String::from_utf8(event.encode().to_vec()).expect("UTF-8");
                 let kept = written.contains("since_later");
