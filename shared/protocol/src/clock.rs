@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         let moment = OffsetDateTime::parse(&text, &Rfc3339).map_err(D::Error::custom)?;
-        // Postgres holds these years, and so does RFC 3339.
+        // Both Postgres and RFC 3339 can represent these years.
         let moment = moment.checked_to_utc().filter(|moment| (0..=9999).contains(&moment.year()));
         moment.map(Self::truncated).ok_or_else(|| D::Error::custom("a year out of range"))
     }

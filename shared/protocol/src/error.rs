@@ -1,11 +1,11 @@
-//! Defines the closed set of error codes. Every surface maps it once to its own form.
+//! Defines the closed set of error codes. Every dialect maps it once to its own form.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
     ($(#[doc = $doc:literal] $variant:ident = $status:literal $name:literal,)*) => {
-        /// What went wrong, as clients can act on it.
+        /// What went wrong, by what a client can do about it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum ErrorCode {
@@ -13,7 +13,7 @@ macro_rules! codes {
         }
 
         impl ErrorCode {
-            /// Every code there is.
+            /// All codes.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The stable name.
@@ -28,7 +28,7 @@ macro_rules! codes {
                 match self { $(Self::$variant => $status,)* }
             }
 
-            /// What it says to clients.
+            /// What the code means, for clients.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $doc,)* }
@@ -38,19 +38,19 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request is not of the form asked for.
+    /// The request is malformed.
     BadRequest = 400 "bad_request",
-    /// No token, or one that does not count.
+    /// There is no token, or it is not accepted.
     Unauthorized = 401 "unauthorized",
-    /// Known, and not allowed.
+    /// The caller is known, but not allowed to do this.
     Forbidden = 403 "forbidden",
-    /// Not there, or not for this person to know.
+    /// It does not exist, or this person may not know of it.
     NotFound = 404 "not_found",
     /// There is no such action.
     MethodNotAllowed = 405 "method_not_allowed",
-    /// It is not as the request supposes: a closed room, an answer given already.
+    /// The state does not allow it: the room is closed, or the invitation is answered already.
     Conflict = 409 "conflict",
-    /// It took too long to send the request.
+    /// The request took too long to arrive.
     RequestTimeout = 408 "request_timeout",
     /// The request, or the answer to it, is larger than allowed.
     TooLarge = 413 "too_large",
@@ -58,22 +58,22 @@ codes! {
     UnsupportedMediaType = 415 "unsupported_media_type",
     /// The address speaks another protocol: the answer's `Upgrade` says which.
     UpgradeRequired = 426 "upgrade_required",
-    /// The same key was used before, with another body.
+    /// The same key was used before for another request.
     KeyReused = 422 "key_reused",
-    /// More than allowed in that time: try again later.
+    /// The rate limit is exceeded: try again later.
     RateLimited = 429 "rate_limited",
-    /// A defect of ours: details are in the log.
+    /// A defect of the server: details are in its log.
     Internal = 500 "internal",
-    /// Not stored, and never will be: try again.
+    /// The request is not stored, and never will be: try again.
     NotStored = 503 "not_stored",
-    /// It may be stored: try again under the same key.
+    /// The request may be stored: try again under the same key.
     OutcomeUnknown = 503 "outcome_unknown",
-    /// What is needed to answer is not reachable now.
+    /// Something that is needed to answer is not reachable now.
     Unavailable = 503 "unavailable",
 }
 
 impl<'de> Deserialize<'de> for ErrorCode {
-    /// A code that only a later version knows is read as `internal`: its text says what it means.
+    /// Reads a code that only a later version knows as `internal`; the text says what it means.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         Ok(Self::ALL.iter().copied().find(|code| code.as_str() == name).unwrap_or(Self::Internal))
@@ -88,13 +88,13 @@ pub struct Error {
     pub code: ErrorCode,
     /// One sentence for a person.
     pub detail: String,
-    /// When trying again helps, in seconds, where that is known.
+    /// Seconds after which a retry may succeed, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<u32>,
 }
 
 impl Error {
-    /// A refusal.
+    /// Creates an error without `wait`.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), wait: None }
@@ -106,25 +106,25 @@ impl Error {
         Self::new(ErrorCode::BadRequest, detail)
     }
 
-    /// The thing is not there, or not for the caller to know: both sound the same.
+    /// The thing does not exist, or the caller may not know of it: the answer is the same.
     #[must_use]
     pub fn not_found() -> Self {
         Self::new(ErrorCode::NotFound, "Not found.")
     }
 
-    /// Nobody in particular asks, and that is not enough.
+    /// The request has no token, and needs one.
     #[must_use]
     pub fn token_needed() -> Self {
         Self::new(ErrorCode::Unauthorized, "A token is needed.")
     }
 
-    /// The caller may not do that.
+    /// The caller is not allowed to do this.
     #[must_use]
     pub fn forbidden() -> Self {
         Self::new(ErrorCode::Forbidden, "You do not have permission to perform this action.")
     }
 
-    /// Too many of these in that time.
+    /// The caller has exceeded a rate limit, for this long.
     #[must_use]
     pub fn rate_limited(wait: std::time::Duration) -> Self {
         let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
@@ -132,21 +132,21 @@ impl Error {
         Self { wait: Some(seconds), ..Self::new(ErrorCode::RateLimited, detail) }
     }
 
-    /// Something needed is not reachable. The cause goes to the log, not to the caller.
+    /// Something that is needed is not reachable. Logs the cause, which the caller is not shown.
     #[must_use]
     pub fn unavailable(what: &str, cause: &dyn std::fmt::Display) -> Self {
-        tracing::warn!(what, %cause, "not reachable");
+        tracing::warn!(what, %cause, "something that is needed to answer is not reachable");
         Self::new(ErrorCode::Unavailable, format!("{what} is not reachable now. Try again."))
     }
 
-    /// A defect of ours. The cause goes to the log, not to the caller.
+    /// A defect of the server. Logs the cause, which the caller is not shown.
     #[must_use]
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
         Self::new(ErrorCode::Internal, "Something went wrong here. The request id finds it in the log.")
     }
 
-    /// How long to wait before trying again, in seconds, where that helps.
+    /// Seconds to wait before a retry, if a retry may succeed.
     #[must_use]
     pub const fn retry_after(&self) -> Option<u32> {
         match self.code.status() {

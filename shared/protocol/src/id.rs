@@ -1,14 +1,14 @@
 //! Defines the ids of people, rooms, teams, messages and shards.
 //!
-//! Ids of rooms, teams and messages are sequences of a stream: dense, from 1, below 2^53, so that
-//! every JSON reader holds them exactly. A user id is text and belongs to the host application.
+//! Ids of rooms, teams and messages are sequences of a stream: they begin at 1, and are below 2^53, so that every JSON
+//! reader represents them exactly. A user id is text that the host application assigns.
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// The largest id: what a JSON number carries without loss.
+/// The largest id: the largest integer that every JSON reader represents exactly.
 pub const MAX_ID: u64 = (1 << 53) - 1;
 
 macro_rules! numeric_id {
@@ -62,16 +62,16 @@ numeric_id! {
     TeamId
 }
 numeric_id! {
-    /// A message: its sequence in its room's shard. (room, message) names it everywhere.
+    /// A message: its sequence in its room's shard. It is unique together with the room's id.
     MessageId
 }
 
-/// The text is no id.
+/// The text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]
 pub struct InvalidId;
 
-/// A person, as the host application names them: 1 to 64 of letters, digits and [`UserId::MARKS`].
+/// A person, as the host application names them: 1 to 64 letters, digits and [`UserId::MARKS`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UserId(Arc<str>);
@@ -79,10 +79,10 @@ pub struct UserId(Arc<str>);
 impl UserId {
     /// The longest user id, in bytes.
     pub const MAX_LEN: usize = 64;
-    /// What an id may have besides letters and digits: all that a mail address may without quotes (RFC 5322,
-    /// 3.2.3), and what identity providers put between their name and theirs.
+    /// Allowed characters besides letters and digits: all that a mail address may have without quotes (RFC 5322,
+    /// 3.2.3), and the separators that identity providers put between their name and theirs.
     pub const MARKS: &str = "_.@:|+!#$%&'*/=?^`{}~-";
-    /// People without a token of their own have ids that begin so: no token may name one.
+    /// Prefix of the ids of people without a token. No token may name such an id.
     pub const VISITOR: &str = "visitor:";
 
     /// The id as text.
@@ -91,7 +91,7 @@ impl UserId {
         &self.0
     }
 
-    /// The id as documents with numbers write it: a canonical decimal as a number, all else as text.
+    /// The id for dialects that write ids as numbers: a canonical decimal as a number, anything else as text.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
         let number = self.0.parse::<u64>().ok();
@@ -120,7 +120,7 @@ impl fmt::Display for UserId {
 }
 
 impl<'de> Deserialize<'de> for UserId {
-    /// Takes text, or a number (which is that text).
+    /// Accepts text, or a number, which is converted to text.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
@@ -166,22 +166,22 @@ impl JsonSchema for UserId {
 pub struct Shard(i16);
 
 impl Shard {
-    /// The stream of rooms and teams made.
+    /// The system stream, which has the creations of rooms and teams.
     pub const SYSTEM: Self = Self(-1);
 
-    /// The shard of that number, as Postgres holds it: -1 is the system stream.
+    /// The shard with this number, as Postgres stores it: -1 is the system stream.
     #[must_use]
     pub const fn from_number(number: i16) -> Option<Self> {
         if number >= -1 { Some(Self(number)) } else { None }
     }
 
-    /// Its number, as Postgres holds it: -1 is the system stream.
+    /// Its number, as Postgres stores it: -1 is the system stream.
     #[must_use]
     pub const fn number(self) -> i16 {
         self.0
     }
 
-    /// Its place in lists of all shards: the system stream is 0, shard 0 is 1.
+    /// Its index in lists of all shards: the system stream has 0, shard 0 has 1.
     #[must_use]
     pub fn index(self) -> usize {
         usize::try_from(self.0 + 1).expect("a shard's number is at least -1")
@@ -189,7 +189,7 @@ impl Shard {
 }
 
 impl fmt::Display for Shard {
-    /// The shard's token in subjects and labels.
+    /// Writes the shard as in subjects and labels.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::SYSTEM { f.write_str("system") } else { self.0.fmt(f) }
     }
@@ -208,16 +208,16 @@ impl FromStr for Shard {
     }
 }
 
-/// How many numbered shards a deployment has: a constant for its life.
+/// The number of a deployment's numbered shards, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ShardCount(u16);
 
 impl ShardCount {
-    /// The most shards a deployment may have.
+    /// Maximum number of shards of a deployment.
     pub const MAX: u16 = 1024;
 
-    /// A count from 1 to [`ShardCount::MAX`].
+    /// `None` unless the count is from 1 to [`ShardCount::MAX`].
     #[must_use]
     pub const fn new(count: u16) -> Option<Self> {
         if count >= 1 && count <= Self::MAX { Some(Self(count)) } else { None }
@@ -234,12 +234,12 @@ impl ShardCount {
         (-1..i16::try_from(self.0).expect("at most 1024 shards")).map(Shard)
     }
 
-    /// The shard of a number that is spread evenly already, such as a room's id.
+    /// The shard of a number that is evenly distributed already, such as a room's id.
     pub(crate) fn shard_of_number(self, number: u64) -> Shard {
         Shard(i16::try_from(number % u64::from(self.0)).expect("at most 1024 shards"))
     }
 
-    /// The shard of a text: FNV-1a of 32 bits, which is what the broker's own partition function uses.
+    /// The shard of a text, by the 32-bit FNV-1a hash that the broker's own partition function uses.
     pub(crate) fn shard_of_text(self, text: &str) -> Shard {
         let hash = text
             .bytes()
@@ -321,7 +321,7 @@ mod tests {
             let is_exact = number.len() < 16;
             assert_eq!(user.to_value().is_number(), is_exact, "{number}: readers of JSON would round it");
         }
-        // What is larger is no number that a reader here holds: the text would be another one.
+        // A larger number would be rounded by the JSON reader here, and become another text.
         for bad in ["-1", "1.5", "7.0", "1e3", "18446744073709551616", "null", "[]", "true"] {
             assert!(serde_json::from_str::<UserId>(bad).is_err(), "{bad}");
         }

@@ -1,6 +1,6 @@
-//! Reads JSON objects from outside, and nothing else in their place.
+//! Reads JSON objects that come from outside, and refuses all other JSON values.
 //!
-//! A derived reader takes an array for an object, with its fields by position: of what others send, none is one.
+//! A derived `Deserialize` would also accept an array in place of an object, with the fields by position.
 
 use schemars::{Schema, SchemaGenerator};
 use serde::de::{DeserializeOwned, Error as _};
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 /// Makes the JSON schema of a type.
 pub type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
 
-/// Whether the text begins as a JSON object does.
+/// Whether the text begins like a JSON object.
 #[must_use]
 pub fn begins_object(text: &[u8]) -> bool {
     text.iter().find(|byte| !b" \t\r\n".contains(byte)) == Some(&b'{')
@@ -18,7 +18,7 @@ pub fn begins_object(text: &[u8]) -> bool {
 /// Reads a JSON object.
 ///
 /// # Errors
-/// When the text is anything else, or an object of another form.
+/// When the text is anything else, or an object that does not match the type.
 pub fn object<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
     if !begins_object(text) {
         return Err(serde_json::Error::custom("not a JSON object"));

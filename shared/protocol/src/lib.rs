@@ -1,4 +1,4 @@
-//! Defines what Roomcast's services say to each other, to Postgres' rows and to clients.
+//! Defines the data that Roomcast's services exchange with each other, with Postgres and with clients.
 //!
 //! Ids, events and their subjects, requests between services, forms of socket frames and errors. It does no I/O,
 //! and knows no HTTP route, no SQL and no connection.

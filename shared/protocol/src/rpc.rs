@@ -1,8 +1,9 @@
-//! Defines what fanout asks of api, as JSON over the broker's request and reply.
+//! Defines the requests of fanout to api, as JSON over the broker's request-reply.
 //!
-//! fanout forwards a socket's frame as it came; api decides, and answers with the one effect the
-//! frame has on the socket. What must hold: past `expires_at` api does nothing, since the asker
-//! has given up by then.
+//! fanout forwards a socket's frame unchanged; api decides, and answers with the one effect that the frame has on the
+//! socket.
+//!
+//! What must hold: after `expires_at` api does nothing, since fanout has given up by then.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use crate::{
     subject::Channel,
 };
 
-/// How long an asker waits for all of its tries, in milliseconds.
+/// How long fanout waits for an answer, including retries, in milliseconds.
 pub const DEADLINE_MS: i64 = 5_000;
 
 /// When a request made now expires, in milliseconds since 1970.
@@ -36,46 +37,46 @@ pub fn time_left(expires_at: i64) -> Option<std::time::Duration> {
 /// The answer to any of the requests below.
 pub type RpcResult<T> = Result<T, Error>;
 
-/// Which sort of socket asks: it decides what its frames mean, and what it is pushed.
+/// The sort of a socket: it determines what its frames mean, and what it is pushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Surface {
-    /// `/ws/`, and a topic's own address.
+    /// `/ws/`, and the address of a topic.
     #[default]
     Native,
-    /// `/ws/chat/`: the two of a match.
+    /// `/ws/chat/`: the two people of a match.
     Match,
-    /// `/ws/admin-chat/`: admins, in every match room.
+    /// `/ws/admin-chat/`: admins, who are in every match room.
     MatchAdmin,
 }
 
 /// One action of a socket.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ActionRequest {
-    /// Who acts.
+    /// The person who acts.
     pub caller: Caller,
-    /// On which sort of socket.
+    /// The sort of the socket.
     #[serde(default)]
     pub surface: Surface,
-    /// The action's name, as it stands in the frame.
+    /// The action's name, as in the frame.
     pub action: String,
     /// The whole frame, as the client sent it.
     #[schemars(with = "serde_json::Value")]
     pub frame: Box<RawValue>,
-    /// The rooms the socket is in: it was let in and has not been put out since.
+    /// The rooms that the socket has joined, and has neither left nor been removed from.
     pub rooms: Vec<RoomId>,
-    /// Those of them that are of two.
+    /// The ones of `rooms` that belong to two people.
     #[serde(default)]
     pub pairs: Vec<RoomId>,
-    /// Names this frame among all frames ever, for retries of our own.
+    /// Unique key of this frame, by which api recognises fanout's retries.
     pub key: String,
-    /// Finds the frame in the logs of both services.
+    /// Request id, by which the frame is found in the logs of both services.
     pub request: String,
-    /// When the asker gives up, in milliseconds since 1970.
+    /// When fanout gives up, in milliseconds since 1970.
     pub expires_at: i64,
 }
 
-/// What the socket is answered, and what happens to it.
+/// The answer to the socket, and what happens to the socket.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ActionReply {
     /// `response_status`.
@@ -90,7 +91,7 @@ pub struct ActionReply {
     pub effect: Option<SocketEffect>,
 }
 
-/// Reads an effect; one of a later version is [`SocketEffect::Unknown`].
+/// Reads an effect; one that only a later version knows becomes [`SocketEffect::Unknown`].
 fn known_or_unknown_effect<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SocketEffect>, D::Error> {
@@ -98,100 +99,101 @@ fn known_or_unknown_effect<'de, D: serde::Deserializer<'de>>(
     Ok(effect.map(|effect| serde_json::from_value(effect).unwrap_or(SocketEffect::Unknown)))
 }
 
-/// What an action does to the socket that asked.
+/// What an action does to the socket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SocketEffect {
-    /// It follows a channel from now on, and what came after `since` is pushed first.
+    /// The socket follows a channel from now on. Events after `since` are pushed first.
     Subscribe {
         /// The channel.
         channel: Channel,
-        /// Whether the person is in the room as a participant now.
+        /// Whether the person is now a participant of the room.
         participant: bool,
         /// The last event the client has.
         since: Option<u64>,
-        /// The epoch in which it got that event.
+        /// The epoch in which the client received that event.
         epoch: Option<u64>,
-        /// By what right, where the channel is a room's or a team's.
+        /// The right by which it follows the channel, if that is a room's or a team's.
         grant: Option<AccessGrant>,
     },
-    /// The person leaves a room on this socket; it does not follow the room any more either.
+    /// The person leaves a room on this socket, which also stops following the room.
     Leave {
         /// The room.
         room: RoomId,
     },
-    /// The push of this event is the answer, at its place in the order.
+    /// The push of this event is the answer, at the event's place in the order of the room.
     Appended {
-        /// The room it is in.
+        /// The event's room.
         room: RoomId,
-        /// Its place in the room's shard.
+        /// The event's sequence in the room's shard.
         seq: u64,
     },
-    /// One that only a later version knows.
+    /// An effect that only a later version knows.
     Unknown,
 }
 
-/// By what right a socket follows a room or a team, and as of when: what ends it comes later in the log.
+/// The right by which a socket follows a room or a team, and as of which event. An event that ends it is later in the
+/// log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessGrant {
-    /// Everyone may: nothing ends it but the room's own change.
+    /// Everyone has this right: only a change of the room itself ends it.
     pub public: bool,
-    /// The room is that of two people: each is told what the other has read.
+    /// The room belongs to two people: each is pushed what the other has read.
     #[serde(default)]
     pub pair: bool,
-    /// The last event of the channel's shard that the answer has seen.
+    /// The last event of the channel's shard that the answer takes into account.
     pub as_of: u64,
-    /// Of a room: by belonging to a team.
+    /// For a room: the membership of a team that gives the right.
     pub team: Option<TeamGrant>,
-    /// The last event up to `as_of` that a resume of the channel would repeat; 0 for none. Where that is not
-    /// known it is `as_of`.
+    /// The last event up to `as_of` that a resume of the channel would repeat; 0 if there is none. If it is unknown, it
+    /// is `as_of`.
     pub last_event: u64,
 }
 
-/// A right that ends with belonging to a team.
+/// A right that ends with the membership of a team.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TeamGrant {
     /// The team.
     pub team: TeamId,
-    /// The last event of the team's shard that the answer has seen.
+    /// The last event of the team's shard that the answer takes into account.
     pub as_of: u64,
 }
 
-/// May these people still be in a room, or follow a team?
+/// Asks whether people may still be in a room, or follow a team.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConfirmRequest {
-    /// Where they are; without meaning where a team is asked about.
+    /// The room that they are in; ignored if `team` is given.
     pub room: RoomId,
     /// The team that they follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<TeamId>,
-    /// Who is asked about: at most [`CONFIRM_CALLERS_MAX`].
+    /// The people, at most [`CONFIRM_CALLERS_MAX`].
     pub callers: Vec<Caller>,
-    /// When the asker gives up, in milliseconds since 1970.
+    /// When fanout gives up, in milliseconds since 1970.
     pub expires_at: i64,
 }
 
-/// The most people asked about at once.
+/// Maximum callers of a [`ConfirmRequest`].
 pub const CONFIRM_CALLERS_MAX: usize = 1_000;
 
-/// Who of them may.
+/// Says which of the people may not.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConfirmReply {
-    /// Those who may not be there: everyone of whose callers at least one may not.
+    /// The people who may not: everyone for whom at least one of the callers may not.
     pub out: Vec<UserId>,
-    /// Which of the callers may not, since one person may be an admin on one socket alone. An older api does
-    /// not say it.
+    /// The callers who may not, since a person may be an admin on only one of their sockets. An older api leaves it
+    /// out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callers_out: Option<Vec<Caller>>,
-    /// The room is closed: nobody may be there.
+    /// Whether the room is closed: then nobody may be in it.
     #[serde(default)]
     pub closed: bool,
-    /// By what right the others are.
+    /// The right of the others.
     pub grant: AccessGrant,
 }
 
-/// May these people still be in these rooms, or follow these teams? The answer has one [`ConfirmReply`] or error for
-/// each channel, in their order.
+/// Asks whether people may still be in several rooms, or follow several teams. The answer has one [`ConfirmReply`] or
+/// error for each channel, in their order.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConfirmChannelsRequest {
     /// At most [`CONFIRM_CHANNELS_MAX`], with at most [`CONFIRM_CALLERS_MAX`] callers together.
@@ -203,7 +205,7 @@ pub struct ConfirmChannelsRequest {
 /// People who follow a room or a team.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ChannelCallers {
-    /// The room; without meaning where a team is asked about.
+    /// The room. Has no meaning where a team is given.
     pub room: RoomId,
     /// The team.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -215,101 +217,101 @@ pub struct ChannelCallers {
 /// Maximum channels of a [`ConfirmChannelsRequest`].
 pub const CONFIRM_CHANNELS_MAX: usize = 100;
 
-/// Who is in a room?
+/// Asks who is in a room.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ParticipantsRequest {
     /// The room.
     pub room: RoomId,
-    /// Whether the asker reads pages; to one that does not, all are named at once.
+    /// Whether the answer may be a page; otherwise it names everyone at once.
     #[serde(default)]
     pub is_paged: bool,
-    /// Where the page begins: after this one, in the order of user (by bytes) and incarnation.
+    /// The page begins after this participant, in the order of user (by bytes) and incarnation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<ParticipantKey>,
-    /// When the asker gives up, in milliseconds since 1970.
+    /// When fanout gives up, in milliseconds since 1970.
     pub expires_at: i64,
 }
 
-/// A place in the list of a room's participants.
+/// A position in the list of a room's participants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ParticipantKey {
-    /// Who.
+    /// The person.
     pub user: UserId,
-    /// By which process.
+    /// The process that holds their sockets.
     pub incarnation: u64,
 }
 
-/// Who is in a room, up to an event of its shard.
+/// The participants of a room, as of an event of its shard.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ParticipantsReply {
-    /// What each process has said of its own.
+    /// The people that each process has reported as present.
     pub present: Vec<ParticipantEntry>,
-    /// The last event that is counted in.
+    /// The last event that is taken into account.
     pub as_of: u64,
-    /// Where the next page begins; none after the last.
+    /// Where the next page begins; `None` on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<ParticipantKey>,
 }
 
-/// The last word of one process on one person who is present.
+/// The last report of one process about one person who is present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ParticipantEntry {
-    /// Who.
+    /// The person.
     pub user: UserId,
-    /// The process.
+    /// The process that holds their sockets.
     pub incarnation: u64,
-    /// Its counter: the highest is true.
+    /// The process's counter: the highest is the newest.
     pub counter: u64,
 }
 
-/// May one person send signals to another?
+/// Asks whether one person may send signals to another.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SignalRequest {
-    /// Who sends.
+    /// The person who sends.
     pub caller: Caller,
-    /// To whom.
+    /// The recipient.
     pub user: UserId,
-    /// When the asker gives up, in milliseconds since 1970.
+    /// When fanout gives up, in milliseconds since 1970.
     pub expires_at: i64,
 }
 
-/// A person has connected with this token.
+/// Reports that a person has connected with a token.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HelloRequest {
-    /// Who.
+    /// The person.
     pub user: UserId,
     /// When the token was issued, in seconds since 1970.
     pub issued_at: Option<i64>,
-    /// What the token says of them.
+    /// What the token says about them.
     pub person: Person,
-    /// When the asker gives up, in milliseconds since 1970.
+    /// When fanout gives up, in milliseconds since 1970.
     pub expires_at: i64,
 }
 
-/// Who has come to a node, and who has left it. The answer has one for each, in their order.
+/// Reports who has come to a node and who has left it. The answer has a result for each change, in their order.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PresenceRequest {
     /// The node's process.
     pub incarnation: u64,
-    /// At most [`PRESENCE_CHANGES_MAX`], of different people or places.
+    /// The changes, at most [`PRESENCE_CHANGES_MAX`], each of another person or another room.
     pub changes: Vec<PresenceChange>,
-    /// When the asker gives up, in milliseconds since 1970.
+    /// When fanout gives up, in milliseconds since 1970.
     pub expires_at: i64,
 }
 
-/// The most changes told at once.
+/// Maximum changes of a [`PresenceRequest`].
 pub const PRESENCE_CHANGES_MAX: usize = 256;
 
-/// A person is first in a room or online on a node, or is so no more.
+/// A person has entered a room or come online on a node, or is no longer there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PresenceChange {
-    /// Where; without a room it is about being online.
+    /// The room; `None` if the change is about being online.
     pub room: Option<RoomId>,
-    /// Who.
+    /// The person.
     pub user: UserId,
-    /// In, or out.
+    /// Whether they have come, rather than left.
     pub joined: bool,
-    /// The node's counter: the highest is true.
+    /// The node's counter: the highest is the newest.
     pub counter: u64,
 }
 

@@ -1,8 +1,10 @@
 //! Spells every subject and stream name of Roomcast; no other file does.
 //!
-//! `chat.<shard>.<kind>.<id>.<event>[.<key>]` is what api appends; the broker republishes it, once
-//! stored, as `live.<shard>.<kind>.<id>.<event>[.<key>]`. What must hold: no id yields a token with
-//! `.`, `*`, `>` or white space, so no subject of one channel is heard by another.
+//! api appends to `chat.<shard>.<kind>.<id>.<event>[.<key>]`; the broker republishes each stored event as
+//! `live.<shard>.<kind>.<id>.<event>[.<key>]`.
+//!
+//! What must hold: no id yields a token with `.`, `*`, `>` or white space, so that no subscription to one channel
+//! receives events of another.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -14,7 +16,7 @@ use crate::{
     id::{InvalidId, RoomId, Shard, ShardCount, TeamId, UserId},
 };
 
-/// What a client may follow, and what every event belongs to.
+/// What a client can follow, and what every event belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Channel {
     /// `room-42`: everything that happens in a room, in one order.
@@ -59,8 +61,8 @@ impl Channel {
         }
     }
 
-    /// The subject of an event of this channel in the log. `key` makes one subject per thing that
-    /// must be unique.
+    /// The subject of an event of this channel in the log. With `key`, each thing that must be unique has a subject of
+    /// its own.
     #[must_use]
     pub fn log_subject(&self, shards: ShardCount, event: EventName, key: Option<&str>) -> String {
         let stem = format!("chat.{}.{}.{event}", self.shard(shards), self.tokens());
@@ -70,7 +72,7 @@ impl Channel {
         }
     }
 
-    /// The filter over all events of this channel in the log.
+    /// The filter for all events of this channel in the log.
     #[must_use]
     pub fn log_filter(&self, shards: ShardCount) -> String {
         format!("chat.{}.{}.>", self.shard(shards), self.tokens())
@@ -82,7 +84,7 @@ impl Channel {
         format!("live.{}.{}.{name}", self.shard(shards), self.tokens())
     }
 
-    /// What a node subscribes to, to hear this channel live.
+    /// The subject filter by which a node receives this channel live.
     #[must_use]
     pub fn live_filter(&self, shards: ShardCount) -> String {
         format!("live.{}.{}.>", self.shard(shards), self.tokens())
@@ -143,20 +145,20 @@ impl<'de> Deserialize<'de> for Channel {
     }
 }
 
-/// A subject of the log or of its live copy, taken apart.
+/// The parts of a subject of the log, or of its live copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedSubject<'a> {
-    /// The stream it is in.
+    /// The shard whose stream it is in.
     pub shard: Shard,
     /// The channel it belongs to.
     pub channel: Channel,
-    /// The event's name as it stands there: it may be one this version does not know.
+    /// The event's name, which this version may not know.
     pub event: &'a str,
-    /// What is unique about the event, where something is.
+    /// The key of the thing that must be unique, if there is one.
     pub key: Option<String>,
 }
 
-/// Takes a `chat.…` or `live.…` subject apart.
+/// Parses a `chat.…` or `live.…` subject.
 ///
 /// # Errors
 /// When the subject has another form.
@@ -173,13 +175,13 @@ pub fn parse(subject: &str) -> Result<ParsedSubject<'_>, InvalidId> {
     Ok(ParsedSubject { shard, channel, event, key })
 }
 
-/// The stream of a shard.
+/// The name of a shard's stream.
 #[must_use]
 pub fn stream(shard: Shard) -> String {
     format!("CHAT_{shard}")
 }
 
-/// What the stream of a shard captures.
+/// The subjects that a shard's stream captures.
 #[must_use]
 pub fn stream_capture(shard: Shard) -> String {
     format!("chat.{shard}.>")
@@ -191,31 +193,33 @@ pub fn stream_republish(shard: Shard) -> (String, String) {
     (format!("chat.{shard}.*.*.>"), format!("live.{shard}.$1.$2.>"))
 }
 
-/// Where the persister says up to where a shard is in Postgres.
+/// The subject on which the persister publishes up to where a shard is in Postgres.
 #[must_use]
 pub fn applied(shard: Shard) -> String {
     format!("applied.{shard}")
 }
 
-/// All `applied` notices.
+/// The filter for all `applied` notices.
 pub const APPLIED_ALL: &str = "applied.*";
 
-/// Where api says that a live copy may have been lost: its append was retried or came back as a duplicate.
+/// The subject on which api publishes that a live copy may have been lost, because its append was retried or came back
+/// as a duplicate.
 #[must_use]
 pub fn sync(shard: Shard) -> String {
     format!("sync.{shard}")
 }
 
-/// All `sync` hints.
+/// The filter for all `sync` hints.
 pub const SYNC_ALL: &str = "sync.*";
 
-/// Where api and fanout say how far they have seen a shard's log to reach, when it may have lost its end.
+/// The subject on which api and fanout publish the last event that they have seen in a shard's log, when the log may
+/// have lost its end.
 #[must_use]
 pub fn log_end(shard: Shard) -> String {
     format!("seen.{shard}")
 }
 
-/// All `seen` notices.
+/// The filter for all `seen` notices.
 pub const LOG_END_ALL: &str = "seen.*";
 
 /// The shard named by an `applied.…`, `sync.…` or `seen.…` subject.
@@ -226,11 +230,11 @@ pub fn notice_shard(subject: &str) -> Result<Shard, InvalidId> {
     subject.split_once('.').ok_or(InvalidId)?.1.parse()
 }
 
-/// The forms of subjects, as documents write them.
+/// The forms of subjects, as the generated documents write them.
 pub mod form {
-    /// What is stored; what must be unique has its key as one more token.
+    /// Stored events. A thing that must be unique has its key as one more token.
     pub const CHAT: &str = "chat.{shard}.{kind}.{id}.{event}";
-    /// What is pushed: what was stored, and what never is.
+    /// Pushed events: stored ones, and those that are never stored.
     pub const LIVE: &str = "live.{shard}.{kind}.{id}.{event}";
     /// See [`super::applied`].
     pub const APPLIED: &str = "applied.{shard}";
@@ -246,57 +250,57 @@ pub mod form {
     pub const ECHO: &str = "node.echo.{process}";
 }
 
-/// What fanout asks of api.
+/// The subjects of fanout's requests to api.
 pub mod rpc {
     /// One action of a socket, decided by api.
     pub const ACTION: &str = "rpc.action";
     /// A person connects: their token's profile is stored.
     pub const HELLO: &str = "rpc.hello";
-    /// People are first in a room or online on a node, or have left it there.
+    /// People have entered rooms or come online on a node, or are no longer there.
     pub const PRESENCE: &str = "rpc.presence";
-    /// Who is in a room.
+    /// Asks who is in a room.
     pub const PARTICIPANTS: &str = "rpc.participants";
-    /// Whether people may still be in a room.
+    /// Asks whether people may still be in a room, or follow a team.
     pub const CONFIRM: &str = "rpc.confirm";
-    /// Whether people may still be in several rooms. An older api node does not listen to it.
+    /// Asks whether people may still be in several rooms. An older api node does not listen to it.
     pub const CONFIRM_CHANNELS: &str = "rpc.confirm-channels";
-    /// Whether a person may send signals to another.
+    /// Asks whether a person may send signals to another.
     pub const SIGNAL: &str = "rpc.signal";
 }
 
-/// Where a process that holds sockets says that it lives.
+/// The subject of the heartbeats of a fan-out process.
 #[must_use]
 pub fn alive(incarnation: u64) -> String {
     format!("node.alive.{incarnation:016x}")
 }
 
-/// Where api says that a process is dead: its people are taken out of their rooms.
+/// The subject on which api declares a fan-out process dead: its people are removed from their rooms.
 #[must_use]
 pub fn dead(incarnation: u64) -> String {
     format!("node.dead.{incarnation:016x}")
 }
 
-/// Where an api node speaks to itself: what comes back shows that it hears.
+/// The subject on which an api node publishes to itself: what comes back shows that it receives messages.
 #[must_use]
 pub fn echo(process: u64) -> String {
     format!("node.echo.{process:016x}")
 }
 
-/// All three of them, in one order.
+/// The filter for `alive`, `dead` and `echo` messages, which a subscription receives in one order.
 pub const NODE_SIGNALS_ALL: &str = "node.*.*";
 
-/// What is said of a process.
+/// A message about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeSignal {
-    /// This incarnation lives.
+    /// This incarnation of a fan-out process is alive.
     Alive(u64),
-    /// This incarnation is dead.
+    /// This incarnation of a fan-out process is dead.
     Dead(u64),
-    /// This api node hears what it says.
+    /// This api node receives its own messages.
     Echo(u64),
 }
 
-/// Takes a sign's subject apart.
+/// Parses the subject of such a message.
 ///
 /// # Errors
 /// When the subject has another form.
@@ -312,31 +316,31 @@ pub fn parse_node_signal(subject: &str) -> Result<NodeSignal, InvalidId> {
     }
 }
 
-/// Elections of a stream's leader: what the old one had not pushed is lost.
+/// The subject of elections of a stream's leader: live copies that the old leader had not sent are lost.
 #[must_use]
 pub fn elections(shard: Shard) -> String {
     format!("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{}", stream(shard))
 }
 
-/// The filter over one event of everyone of a kind on a shard, live.
+/// The filter for one event of all people of a shard, live.
 #[must_use]
 pub fn live_filter_of_people(shard: Shard, event: &str) -> String {
     format!("live.{shard}.user.*.{event}")
 }
 
-/// The filter over everything in a shard's rooms, live.
+/// The filter for all events of a shard's rooms, live.
 #[must_use]
 pub fn live_filter_of_rooms(shard: Shard) -> String {
     format!("live.{shard}.room.>")
 }
 
-/// The filter over one event of all rooms or teams, live, on every shard.
+/// The filter for one event of all rooms or all teams of every shard, live.
 #[must_use]
 pub fn live_filter_of_all_shards(kind: &str, event: EventName) -> String {
     format!("live.*.{kind}.*.{event}")
 }
 
-/// Writes a text as one token: every byte outside `A–Za–z0–9_-` becomes `=XX`.
+/// Encodes a text as one token: every byte outside `A–Za–z0–9_-` becomes `=XX`.
 fn encode_token(text: &str) -> String {
     let mut token = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,24 +1,24 @@
-//! Limits the texts that people write. Lengths are in characters, as people count them.
+//! Limits the texts that people write. Lengths are in Unicode characters, not in bytes.
 //!
 //! U+0000 is refused everywhere: it is valid JSON, and Postgres can't hold it.
 
 use crate::{error::Error, event::PersonChange};
 
-/// The longest message, unless configured otherwise.
+/// Maximum length of a message, unless configured otherwise.
 pub const TEXT_MAX: usize = 16_384;
-/// The longest name of a room.
+/// Maximum length of a room's name.
 pub const NAME_MAX: usize = 200;
-/// The longest description of a room.
+/// Maximum length of a room's description.
 pub const DESCRIPTION_MAX: usize = 2_000;
-/// The longest text that describes a person.
+/// Maximum length of each text in a person's profile.
 pub const CLAIM_MAX: usize = 2_000;
-/// The longest question to full-text search.
+/// Maximum length of a query of full-text search.
 pub const QUERY_MAX: usize = 200;
-/// The longest `client_id` or `Idempotency-Key`.
+/// Maximum length of a `client_id` or `Idempotency-Key`.
 pub const CLIENT_ID_MAX: usize = 128;
-/// The most people named when a room is made.
+/// Maximum people named when a room is created.
 pub const ROOM_USERS_MAX: usize = 100;
-/// The most messages deleted at once.
+/// Maximum messages deleted at once.
 pub const DELETE_MAX: usize = 100;
 
 fn require_length(field: &str, text: &str, max: usize) -> Result<(), Error> {
@@ -32,7 +32,7 @@ fn require_length(field: &str, text: &str, max: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// A text that may be left out, but not be too long.
+/// Checks a text that may be empty, but not too long.
 ///
 /// # Errors
 /// Names the field and the limit.
@@ -40,7 +40,7 @@ pub fn optional_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
     require_length(field, text, max)
 }
 
-/// A text that must say something.
+/// Checks a text that must be neither blank nor too long.
 ///
 /// # Errors
 /// Names the field and the limit.
@@ -51,7 +51,7 @@ pub fn required_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
     require_length(field, text, max)
 }
 
-/// The text of a message.
+/// Checks the text of a message.
 ///
 /// # Errors
 /// Names the field and the limit.
@@ -59,7 +59,7 @@ pub fn message_text(field: &str, text: &str, max: usize) -> Result<(), Error> {
     required_line(field, text, max)
 }
 
-/// What is said of a person.
+/// Checks the texts of a person's profile.
 ///
 /// # Errors
 /// Names the field and the limit.
@@ -77,7 +77,7 @@ pub fn person(change: &PersonChange) -> Result<(), Error> {
     })
 }
 
-/// The sender's own name for a request: visible ASCII, so that it also fits a header.
+/// Checks a key by which the sender names a request: visible ASCII, so that it also fits a header.
 ///
 /// # Errors
 /// Names the field and the limit.

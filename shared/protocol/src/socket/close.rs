@@ -1,7 +1,7 @@
-//! Defines why sockets are closed: a closed set, whose bands of codes say whether to come back.
+//! Defines the close codes of sockets, whose ranges say whether to reconnect.
 //!
-//! 4000–4099: do not come back. 4100–4199: come back after `retry_after_ms`. 4200–4299: come back
-//! at once, and resume. Beside them RFC 6455's own.
+//! 4000–4099: do not reconnect. 4100–4199: reconnect after `retry_after_ms`. 4200–4299: reconnect at once, and resume.
+//! The other codes are those of RFC 6455.
 
 macro_rules! closes {
     ($($(#[doc = $doc:literal])* $close:ident = $code:literal $name:literal,)*) => {
@@ -12,7 +12,7 @@ macro_rules! closes {
         }
 
         impl CloseCode {
-            /// All there are.
+            /// All close codes.
             pub const ALL: &[Self] = &[$(Self::$close),*];
 
             /// The code of the close frame.
@@ -27,7 +27,7 @@ macro_rules! closes {
                 match self { $(Self::$close => $name,)* }
             }
 
-            /// What it says to clients.
+            /// What the code means, for clients.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$close => concat!($($doc),*),)* }
@@ -37,24 +37,24 @@ macro_rules! closes {
 }
 
 closes! {
-    /// The client said goodbye.
+    /// The client closed the socket.
     Goodbye = 1000 "goodbye",
-    /// A frame that RFC 6455 forbids.
+    /// The client sent a frame that RFC 6455 forbids.
     Protocol = 1002 "protocol",
-    /// Text that is not UTF-8.
+    /// The client sent text that is not UTF-8.
     NotUtf8 = 1007 "not_utf8",
-    /// A message above 256 KiB.
+    /// The client sent a message above 256 KiB.
     TooBig = 1009 "too_big",
-    /// The token has expired: come back with another.
+    /// The token has expired: reconnect with another one.
     TokenExpired = 4001 "token_expired",
-    /// The node stops: come back after `retry_after_ms`, and resume.
+    /// The node stops: reconnect after `retry_after_ms`, and resume.
     Drain = 4100 "drain",
-    /// A socket whose token counts at connect alone is old: come back at once.
+    /// The socket is old, and its token was checked only at connect: reconnect at once.
     MaxAge = 4101 "max_age",
-    /// You read too slowly: come back at once, and resume; nothing is lost.
+    /// You read too slowly: reconnect at once, and resume; nothing is lost.
     SlowConsumer = 4200 "slow_consumer",
-    /// The node may have missed something that the log no longer has: come back at once, and resume.
+    /// The node may have missed something that the log no longer has: reconnect at once, and resume.
     Heal = 4201 "heal",
-    /// Pings were not answered: come back at once.
+    /// Pings were not answered: reconnect at once.
     Dead = 4202 "dead",
 }

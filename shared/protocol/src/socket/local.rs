@@ -12,15 +12,15 @@ crate::actions! {
     pub enum LocalAction {
         /// Answered at once.
         Ping(NoFields) = "ping" => 200 NoFields,
-        /// Follows a channel no more.
+        /// Stops following a channel.
         Unsubscribe(UnsubscribeFrame) = "unsubscribe" => 200 UnsubscribeFrame,
-        /// Is in a room no more.
+        /// Leaves a room.
         LeaveRoom(RoomFrame) = "leave_room" => 200 LeftRoom,
-        /// Tells who is in a room that you write; it is not stored.
+        /// Tells the people in a room that you are typing; it is not stored.
         Typing(RoomFrame) = "typing" => 200 NoFields,
         /// Sends data to every socket of a person with whom you share a room; it is not stored.
         Signal(SignalFrame) = "signal" => 200 NoFields,
-        /// A newer token of yours: the socket lives as long as it counts.
+        /// Replaces the socket's token by a newer one of yours, until whose expiry the socket may stay open.
         Authenticate(AuthenticateFrame) = "authenticate" => 200 NoFields,
     }
 }
@@ -28,16 +28,16 @@ crate::actions! {
 /// `unsubscribe`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct UnsubscribeFrame {
-    /// One that the socket follows.
+    /// A channel that the socket follows.
     pub channel: Channel,
 }
 
 /// `signal`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct SignalFrame {
-    /// To whom.
+    /// The recipient.
     pub user: UserId,
-    /// What.
+    /// The data.
     #[schemars(with = "Value")]
     pub data: Box<RawValue>,
 }

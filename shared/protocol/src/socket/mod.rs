@@ -1,7 +1,7 @@
-//! Defines what sockets carry beside stored events: actions, pushes that are never stored, close codes.
+//! Defines what sockets carry besides stored events: actions, pushes that are never stored, close codes.
 //!
-//! What must hold: an action that has a name here or in a dialect has its form beside it, so that whoever
-//! describes actions names all of them.
+//! What must hold: every action, here or in a dialect, is defined together with the forms of its frame and its answer,
+//! so that the generated documents describe all actions.
 
 pub mod local;
 pub mod push;
@@ -15,15 +15,15 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{id::RoomId, json::SchemaFn};
 
-/// What a client calls its request, to be echoed as it came: a JSON scalar. What not every reader of JSON can
-/// hold (`1e999`) is none: it is echoed to others too.
+/// The id that a client gave its request, to be echoed unchanged: a JSON scalar. `None` for other values, and for
+/// scalars that not every JSON reader can represent (`1e999`), since the id is sent to other clients too.
 #[must_use]
 pub fn request_id(given: Option<&RawValue>) -> Option<&str> {
     let text = given.map(RawValue::get).filter(|text| !text.starts_with(['{', '[']))?;
     serde_json::from_str::<Value>(text).is_ok().then_some(text)
 }
 
-/// An action, as documents describe it.
+/// An action, as the generated documents describe it.
 #[derive(Clone, Copy, Debug)]
 pub struct ActionDescription {
     /// Its name.
@@ -38,7 +38,7 @@ pub struct ActionDescription {
     pub answer: SchemaFn,
 }
 
-/// Makes an enum of actions, each with its frame, its name, and its answer.
+/// Defines an enum of actions, each with its frame, its name and its answer.
 #[macro_export]
 macro_rules! actions {
     (
@@ -54,7 +54,7 @@ macro_rules! actions {
         }
 
         impl $actions {
-            /// All of them, as documents describe them.
+            /// All actions, as the generated documents describe them.
             $vis const DESCRIPTIONS: &[$crate::socket::ActionDescription] = &[$($crate::socket::ActionDescription {
                 name: $name,
                 about: $about,
@@ -63,7 +63,7 @@ macro_rules! actions {
                 answer: schemars::SchemaGenerator::subschema_for::<$answer>,
             }),*];
 
-            /// The action of that name.
+            /// The action with this name.
             #[must_use]
             $vis fn named(name: &str) -> Option<Self> {
                 match name {
@@ -79,39 +79,39 @@ macro_rules! actions {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NoFields {}
 
-/// An action on a room without more to say.
+/// The frame of an action on a room that has no other fields.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct RoomFrame {
-    /// May be left out where the socket is in one room.
+    /// The room. May be left out if the socket is in one room only.
     #[serde(default)]
     pub room_pk: Option<RoomId>,
 }
 
-/// A room that is left.
+/// The answer to an action that leaves a room.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct LeftRoom {
-    /// That it is.
+    /// A sentence that says so.
     pub response: String,
 }
 
 impl LeftRoom {
-    /// That room is.
+    /// The answer for this room.
     #[must_use]
     pub fn of(room: RoomId) -> Self {
         Self { response: format!("leaved room {room} successfully!") }
     }
 }
 
-/// Where a socket begins to follow a channel.
+/// The position at which a socket begins to follow a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SubscriptionPosition {
-    /// The channel's place in the lists that `position` pushes.
+    /// The index of the channel's shard in the lists that `position` pushes.
     pub shard: usize,
     /// The epoch of its log.
     pub epoch: u64,
-    /// Everything after this is pushed.
+    /// Every event after this one is pushed.
     pub id: u64,
-    /// Whether nothing is missing since what the client had.
+    /// Whether nothing is missing since the last event that the client had.
     pub recovered: bool,
 }
 

@@ -12,33 +12,33 @@ use crate::{
     json::SchemaFn,
 };
 
-/// A person writes something.
+/// A person is typing in a room.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TypingPush<'a> {
-    /// Who.
+    /// Who is typing.
     pub user: &'a UserId,
-    /// Where.
+    /// The room.
     pub room: RoomId,
 }
 
 /// A person sends data to another.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct SignalPush<'a> {
-    /// Who.
+    /// Who sends it.
     pub user: &'a UserId,
-    /// What.
+    /// The data.
     #[schemars(with = "Value")]
     pub data: &'a RawValue,
 }
 
-/// How many people have come and gone in a big room; or everyone who is in a room, once that is known.
+/// How many people joined and left in a big room; or everyone who is in a room, once that is known.
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PresencePush<'a> {
-    /// How many are there.
+    /// Number of people in the room now.
     pub count: usize,
-    /// How many have come since the last push without being named.
+    /// How many joined since the last push without being named.
     pub joined: u64,
-    /// How many have gone without being named.
+    /// How many left without being named.
     pub left: u64,
     /// Everyone who is there: replaces what the client knows. Only where people are named from now on, and the
     /// client could not know their names.
@@ -46,30 +46,34 @@ pub struct PresencePush<'a> {
     pub participants: Option<&'a BTreeSet<UserId>>,
 }
 
-/// A right has ended: the socket follows the channel no more.
+/// A right has ended: the socket no longer follows the channel.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct UnsubscribedPush {
-    /// Why.
+    /// Why the right has ended.
     pub reason: &'static str,
 }
 
-/// Of each shard its epoch and the last event up to which the socket has all there is.
+/// For each shard its epoch, and the last event up to which the socket has received everything.
 pub type Positions = Vec<(u64, u64)>;
 
-/// Whether one is published by a node for all nodes; the others a node tells its own sockets.
+/// Whether a push is published by a node for all nodes. The others are sent by a node to its own sockets only.
 #[must_use]
 pub fn is_published(event: &str) -> bool {
     matches!(event, live::TYPING | live::SIGNAL)
 }
 
-/// All of a channel, with what each says and its form.
+/// All pushes of a channel that are never stored, each with its meaning and its form.
 pub const ALL: &[(&str, &str, SchemaFn)] = &[
-    (live::TYPING, "A person writes something in a room.", SchemaGenerator::subschema_for::<TypingPush<'_>>),
+    (live::TYPING, "A person is typing in a room.", SchemaGenerator::subschema_for::<TypingPush<'_>>),
     (live::SIGNAL, "A person sends data to another.", SchemaGenerator::subschema_for::<SignalPush<'_>>),
     (
         live::PRESENCE,
-        "How many people have come and gone in a big room, or everyone who is in a room, once that is known.",
+        "How many people joined and left in a big room, or everyone who is in a room, once that is known.",
         SchemaGenerator::subschema_for::<PresencePush<'_>>,
     ),
-    (live::UNSUBSCRIBED, "Your right has ended.", SchemaGenerator::subschema_for::<UnsubscribedPush>),
+    (
+        live::UNSUBSCRIBED,
+        "Your right to follow the channel has ended.",
+        SchemaGenerator::subschema_for::<UnsubscribedPush>,
+    ),
 ];

@@ -1,4 +1,4 @@
-//! Subjects are as documented, and come back from what is written.
+//! Tests that subjects are as documented, and are parsed as they were written.
 
 use proptest::prelude::*;
 
