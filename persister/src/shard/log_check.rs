@@ -17,7 +17,7 @@
 //! Postgres has are recorded in `rejected_event`, not dropped.
 //!
 //! What api and fanout saw of the log counts like what this process saw. They report it when they reconnect to the
-//! broker. The check waits a moment for these reports, and is repeated when a later one says more.
+//! broker. The check waits a moment for these reports, and is repeated when a report arrives that has a later event.
 
 use std::time::Duration;
 

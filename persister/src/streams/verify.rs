@@ -145,7 +145,7 @@ pub(crate) const fn compare_log(
 /// The last event of a shard that Postgres has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastApplied {
-    /// Its sequence; 0 where there is none.
+    /// Its sequence; 0 if there is none.
     pub(crate) seq: u64,
     /// When the broker stored it, in nanoseconds since 1970; `None` if unknown.
     pub(crate) stored_at_ns: Option<i64>,

@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// Moments with every offset, at the ends of what can be written too.
+    /// Moments with every offset, including the first and the last that can be written.
     fn moments() -> impl Strategy<Value = String> {
         let year = prop_oneof![0..10_000_i32, Just(0), Just(9_999)];
         let day = prop_oneof![Just("01-01"), Just("12-31"), Just("02-29"), Just("13-01")];

@@ -56,7 +56,7 @@ codes! {
     TooLarge = 413 "too_large",
     /// The body is not JSON.
     UnsupportedMediaType = 415 "unsupported_media_type",
-    /// The address speaks another protocol: the answer's `Upgrade` says which.
+    /// The address needs another protocol, which the answer's `Upgrade` names.
     UpgradeRequired = 426 "upgrade_required",
     /// The same key was used before for another request.
     KeyReused = 422 "key_reused",

@@ -94,7 +94,7 @@ metric_names! {
     gauge PEOPLE_ONLINE = "roomcast_people_online";
     /// Joins and leaves that the log has not acknowledged. They are sent again until it has.
     gauge PRESENCE_UNACKNOWLEDGED = "roomcast_presence_unacknowledged";
-    /// Joins and leaves that api refused for good.
+    /// Joins and leaves that api refused permanently, and that are not sent again.
     counter PRESENCE_ABANDONED_TOTAL = "roomcast_presence_abandoned_total";
     /// Seconds from a request to api to its answer, including retries.
     histogram RPC_SECONDS = "roomcast_rpc_seconds";

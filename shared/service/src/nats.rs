@@ -226,7 +226,7 @@ async fn open_with(
 /// Connects, waiting up to 30 s for the broker. The connection reconnects by itself.
 ///
 /// # Errors
-/// Names `NATS_URL`, and says what the broker answered.
+/// The error names `NATS_URL`, and has the broker's answer.
 pub async fn connect(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<BrokerConnection> {
     connect_with(args, role, SUBSCRIPTION_CAPACITY).await
 }
@@ -235,7 +235,7 @@ pub async fn connect(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<Broker
 /// subscription.
 ///
 /// # Errors
-/// Names `NATS_URL`, and says what the broker answered.
+/// The error names `NATS_URL`, and has the broker's answer.
 pub async fn connect_for_unstored(args: &NatsArgs, role: BrokerUser) -> anyhow::Result<BrokerConnection> {
     connect_with(args, role, UNSTORED_SUBSCRIPTION_CAPACITY).await
 }

@@ -12,7 +12,7 @@ use std::{
 use axum::http::{HeaderMap, header};
 use url::Url;
 
-/// An origin, as browsers write it: a scheme, a host, and a port where it is not the scheme's own (RFC 6454).
+/// An origin, as browsers write it: a scheme, a host, and a port unless it is the scheme's default (RFC 6454).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,

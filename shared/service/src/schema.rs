@@ -1,8 +1,8 @@
 //! States the version of the tables: the number of the newest migration of this release.
 //!
-//! The persister brings the tables to it, and is upgraded first; api reads tables of this version or a
-//! later one. Later versions only add, unless the table `schema_compatibility` says otherwise: programs
-//! that know only versions below its `minimum` must not work.
+//! The persister migrates the tables to this version, and is upgraded first; api reads tables of this version or a
+//! later one. Later versions only add, unless the table `schema_compatibility` says otherwise: programs that know only
+//! versions below its `minimum` must refuse to work.
 
 /// Settings of PostgreSQL's planner for every session. Tables are read by their indexes, in the order in which a
 /// statement names them, whatever statistics the planner has. Without statistics, as on a new installation, it would

@@ -108,7 +108,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("can't listen on {address}"))
 }
 
-/// Serves until the soft stop, then lets open connections finish until the hard one.
+/// Serves until the soft stop, then lets open connections finish until the hard stop.
 ///
 /// # Errors
 /// When the listener is broken.
@@ -124,7 +124,7 @@ pub async fn serve(
     serve_counted(listener, router, limits, shutdown, move |peer| address.of_connection(peer)).await
 }
 
-/// Like [`serve`]. `key` returns the address under which a connection is counted, `None` where it is not.
+/// Like [`serve`]. `key` returns the address by which a connection is counted, `None` if it is not counted.
 async fn serve_counted(
     listener: TcpListener,
     router: Router,

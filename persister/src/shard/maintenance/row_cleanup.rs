@@ -32,7 +32,7 @@ const ROUND_PAUSE_MIN: Duration = Duration::from_millis(50);
 const ROWS_PER_ROUND_MAX: i64 = 5_000;
 /// Maximum invitations that a round reads.
 const INVITATIONS_PER_ROUND_MAX: i64 = 500;
-/// How long a statement may take, as PostgreSQL writes it.
+/// `statement_timeout` of the maintenance session.
 pub(crate) const STATEMENT_TIMEOUT: &str = "5s";
 /// Time-out of a round, longer than its statements may take together: after it the session is closed.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ struct SettledEvents {
     before_seq: u64,
     /// The log's first and last event in an earlier state; not all events up to this last one are applied yet.
     pending_log_range: Option<(u64, u64)>,
-    /// The log's last event when it was read first: rows that name no event are of an event up to this one.
+    /// The log's last event when it was read first: rows that name no event belong to events up to this one.
     unnamed_up_to_seq: Option<u64>,
 }
 

@@ -33,13 +33,13 @@ pub struct Permit<K: Eq + Hash> {
 }
 
 impl<K: Clone + Eq + Hash> AtOnce<K> {
-    /// A limit of that name in the metrics.
+    /// Creates a limit with this name in the metrics.
     #[must_use]
     pub fn new(name: &'static str, ConcurrencyLimit(most): ConcurrencyLimit) -> Self {
         Self { max: most, held: Arc::default(), refused: refusals(name) }
     }
 
-    /// Takes one of the key's permits. Returns `None`, and counts a refusal, where it has as many as it may.
+    /// Takes one of the key's permits. Returns `None`, and counts a refusal, if the key has as many as it may.
     #[must_use]
     pub fn take(&self, key: &K) -> Option<Permit<K>> {
         let mut held = lock(&self.held);

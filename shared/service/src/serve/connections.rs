@@ -36,7 +36,7 @@ impl ConnectionCounter {
         }
     }
 
-    /// Counts a connection. Returns `None` where the address has as many as it may.
+    /// Counts a connection. Returns `None` if the address has as many as it may.
     pub(super) fn try_count(&self, address: Option<IpAddr>) -> Option<CountedConnection> {
         match address {
             Some(address) => self.by_address.take(&address).map(Some),

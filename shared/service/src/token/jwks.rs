@@ -1,8 +1,8 @@
 //! Keeps the public keys of the host application, by their id, and reads them again when they change.
 //!
-//! What must hold: a key verifies signatures only, and only of the one algorithm of its kind; while the source can't be
-//! read, the keys that were read last stay in use; what is read is bounded in bytes and time, and comes from where the
-//! configuration says, no redirect followed.
+//! What must hold: a key verifies signatures only, and only with the one algorithm of its type. While the source can't
+//! be read, the keys that were read last stay in use. Reading is bounded in bytes and time, uses only the configured
+//! source, and follows no redirect.
 
 use std::{fs::File, io::Read as _, path::PathBuf, sync::Arc, time::Duration};
 
