@@ -64,7 +64,10 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
     if before < version(session).await?
         && let Err(error) = analyze(session).await
     {
-        tracing::warn!(%error, "ANALYZE failed after the migrations: autovacuum will gather the statistics later");
+        tracing::warn!(
+            %error,
+            "ANALYZE failed after the migrations: autovacuum will gather the statistics later"
+        );
     }
     sqlx::raw_sql("RESET ROLE").execute(&mut *session).await?;
 

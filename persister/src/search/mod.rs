@@ -85,7 +85,10 @@ pub(crate) async fn run_indexer(
             _ = tick.tick() => {
                 queue.shards.lock().unwrap_or_else(PoisonError::into_inner).extend(leadership.led_shards());
                 if let Err(error) = update_lag_metrics(&sessions, &leadership).await {
-                    tracing::debug!(error = format!("{error:#}"), "the lag of the search index was not measured");
+                    tracing::debug!(
+                        error = format!("{error:#}"),
+                        "the lag of the search index was not measured"
+                    );
                 }
             }
             () = queue.wait_for_shards(), if todo.is_empty() => {}
@@ -100,7 +103,11 @@ pub(crate) async fn run_indexer(
             Ok(has_more) => todo.extend(has_more.then_some(shard)),
             // The next tick tries again.
             Err(error) => {
-                tracing::warn!(%shard, error = format!("{error:#}"), "messages were not indexed: the next scan tries again");
+                tracing::warn!(
+                    %shard,
+                    error = format!("{error:#}"),
+                    "messages were not indexed: the next scan tries again"
+                );
             }
         }
         pause = begun.elapsed();

@@ -109,8 +109,15 @@ impl ShardWorker {
         }
         if epoch > state.epoch {
             self.metrics.repairs.increment(1);
-            tracing::warn!(shard = %self.shard, ?verdict, watermark = watermark.seq, last = state.last,
-                seen = seen.max(watermark.highest_seen), epoch, "the log is not the one that Postgres knew: its epoch was raised");
+            tracing::warn!(
+                shard = %self.shard,
+                ?verdict,
+                watermark = watermark.seq,
+                last = state.last,
+                seen = seen.max(watermark.highest_seen),
+                epoch,
+                "the log is not the one that Postgres knew: its epoch was raised"
+            );
         }
         self.highest_seen.note(epoch, state.last.max(watermark.seq));
         watermark.epoch = epoch;
@@ -145,7 +152,12 @@ impl ShardWorker {
         };
         for seq in known.max(state.first - 1) + 1..=last {
             if let Some(stray) = log::get(&self.jetstream, self.shard, seq).await? {
-                tracing::error!(shard = %self.shard, seq, subject = stray.subject, "event rejected: another event has its id");
+                tracing::error!(
+                    shard = %self.shard,
+                    seq,
+                    subject = stray.subject,
+                    "event rejected: another event has its id"
+                );
                 strays.push(RejectedEvent::new(
                     &stray,
                     RejectionCause::IdTaken,

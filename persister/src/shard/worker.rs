@@ -105,7 +105,11 @@ impl ShardWorker {
             Err(ShardError::Refused(reason)) => self.mark_refused(&reason),
             // The process that leads the shard checks it again.
             Err(ShardError::Transient(error)) => {
-                tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "the log was not checked at start");
+                tracing::warn!(
+                    shard = %self.shard,
+                    error = format!("{error:#}"),
+                    "the log was not checked at start"
+                );
                 self.mark_healthy();
             }
         }
@@ -146,7 +150,11 @@ impl ShardWorker {
                     if self.watermark_seq.load(Ordering::Relaxed) != before {
                         backoff = RETRY_BACKOFF.0;
                     }
-                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "writing the shard failed, retrying");
+                    tracing::warn!(
+                        shard = %self.shard,
+                        error = format!("{error:#}"),
+                        "writing the shard failed, retrying"
+                    );
                     self.status.mark_refused(self.shard, &format!("{error:#}"));
                     let pause = backoff.mul_f64(rand::random_range(0.5..1.0));
                     backoff = (backoff * 2).min(RETRY_BACKOFF.1);

@@ -206,7 +206,12 @@ pub(crate) async fn apply_batch(
         outcome.dropped_after_closing += plan.dropped_after_closing;
         for event in &plan.rejected {
             outcome.rejected_events += 1;
-            tracing::error!(%shard, seq = event.seq, reason = event.reason, "event rejected: it is kept in rejected_event");
+            tracing::error!(
+                %shard,
+                seq = event.seq,
+                reason = event.reason,
+                "event rejected: it is kept in rejected_event"
+            );
         }
     }
     Ok(())

@@ -112,5 +112,10 @@ pub(super) fn count_unknown_fields(shard: Shard, noted: &[RejectedEvent]) {
     let Some(first) = noted.first() else { return };
     let count = u64::try_from(noted.len()).unwrap_or(u64::MAX);
     metrics::counter!(names::UNKNOWN_FIELDS_TOTAL, "shard" => shard.to_string()).increment(count);
-    tracing::warn!(%shard, first = first.seq, count, "events were applied without fields that this version does not know");
+    tracing::warn!(
+        %shard,
+        first = first.seq,
+        count,
+        "events were applied without fields that this version does not know"
+    );
 }

@@ -36,7 +36,10 @@ impl ShardWorker {
         let Ok(notice) = serde_json::to_vec(&AppliedPosition { epoch, seq }) else { return };
         let told = self.client.publish(subject::applied(self.shard), notice.into());
         if !matches!(timeout(NOTICE_INTERVAL, told).await, Ok(Ok(()))) {
-            tracing::warn!(shard = %self.shard, "an applied notice was not published: the next one makes up for it");
+            tracing::warn!(
+                shard = %self.shard,
+                "an applied notice was not published: the next one makes up for it"
+            );
         }
     }
 
@@ -65,7 +68,11 @@ impl ShardWorker {
             match trimmed.await {
                 Ok(purged) => self.metrics.purged_events.increment(purged),
                 Err(error) => {
-                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "the log was not trimmed");
+                    tracing::warn!(
+                        shard = %self.shard,
+                        error = format!("{error:#}"),
+                        "the log was not trimmed"
+                    );
                 }
             }
             sleep(TRIM_INTERVAL.mul_f64(rand::random_range(0.8..1.2))).await;
@@ -95,7 +102,11 @@ impl ShardWorker {
     /// process moves the watermark, so the last one read is still true.
     pub(crate) async fn stand_by(&self) {
         if let Ok(Err(error)) = timeout(STANDBY_TIMEOUT, self.read_watermark()).await {
-            tracing::debug!(shard = %self.shard, error = format!("{error:#}"), "the watermark was not read while standing by");
+            tracing::debug!(
+                shard = %self.shard,
+                error = format!("{error:#}"),
+                "the watermark was not read while standing by"
+            );
         }
         self.update_lag_metrics().await;
         if self.status.is_refused(self.shard) && self.can_resume().await {
