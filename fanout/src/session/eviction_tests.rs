@@ -319,7 +319,7 @@ async fn eviction_of_many_subscribers_reaches_each_session_and_pushes_nothing_af
         outbox.take_frames();
     }
     // Two thirds may not stay.
-    let stays = |connection: u64| connection % 3 == 0;
+    let stays = |connection: u64| connection.is_multiple_of(3);
     let revoked: HashSet<_> =
         (0..outboxes.len() as u64).filter(|id| !stays(*id)).map(bench::caller).collect();
     channel_state.evict(11, |caller| revoked.contains(caller));

@@ -238,7 +238,7 @@ mod tests {
         let [mut first, mut second, mut narrowed] = [10, 10, 10].map(ChannelAccess::new);
         first.note_grant(false, 10);
         tokio::time::advance(RETRY_INTERVAL).await;
-        second.next_confirm_at += RETRY_INTERVAL;
+        second.next_confirm_at = first.next_confirm_at + RETRY_INTERVAL;
         second.note_grant(false, 10);
         tokio::time::advance(CONFIRM_INTERVAL).await;
         narrowed.note_grant(true, 10);

@@ -97,7 +97,7 @@ impl BenchRoom {
 
     /// Does with a message what the shard's task does.
     pub fn receive(&mut self, message: Message) {
-        self.task.inbox.push_back(LiveMessage::Channel(message));
+        self.task.inbox.push(LiveMessage::Channel(message));
         self.task.step(TaskStep::Receive).expect("a shard that is heard");
     }
 

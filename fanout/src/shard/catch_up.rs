@@ -16,7 +16,7 @@ use protocol::{
 use service::metric_names as names;
 use tokio::sync::mpsc;
 
-use super::{ChannelEntry, ShardContext, ShardTask, WorkResult, work::Work};
+use super::{ChannelEntry, ShardContext, ShardTask, WorkResult, open::OpenedChannel, work::Work};
 use crate::encode::event::LiveEvent;
 
 /// Events reported at once.
@@ -39,9 +39,73 @@ pub(super) struct CatchUpRange {
 
 /// A catch-up that is under way.
 #[derive(Debug)]
-pub(super) struct CatchUp {
-    pub(super) range: CatchUpRange,
+struct CatchUp {
+    range: CatchUpRange,
     panics: u32,
+}
+
+/// The catch-up under way, and what waits for its end.
+///
+/// ```text
+///           begin                      finish
+/// (none) ----------> running ----------------------------> (none)
+///                    |     ^                                  |
+///                    +-----+                                  | another cause came up meanwhile: begin
+///             begin: noted for later                          v
+///                                                          running
+/// ```
+#[derive(Default)]
+pub(super) struct CatchUps {
+    running: Option<CatchUp>,
+    /// Sequence after which to catch up once more, because another cause came up during the catch-up. The position that
+    /// is sure by then counts where it is lower.
+    next_after: Option<u64>,
+    /// Channels that were opened during the catch-up.
+    opened: Vec<(Channel, OpenedChannel)>,
+}
+
+/// What to do once a catch-up is over.
+enum AfterCatchUp {
+    /// Catch up with what came after this event, or after the sure position.
+    CatchUpAgain(u64),
+    /// Go on with the channels that were opened meanwhile.
+    Open(Vec<(Channel, OpenedChannel)>),
+}
+
+impl CatchUps {
+    pub(super) const fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Notes that another catch-up has to follow the one that runs: with everything after an event, or after the
+    /// position that is sure by then.
+    fn note_another(&mut self, after: Option<u64>) {
+        let after = after.unwrap_or(u64::MAX);
+        self.next_after = Some(self.next_after.map_or(after, |again| again.min(after)));
+    }
+
+    /// Notes that the log was made anew: a catch-up that follows begins from the sure position.
+    fn forget_positions(&mut self) {
+        self.next_after = self.next_after.map(|_| u64::MAX);
+    }
+
+    fn begin(&mut self, range: CatchUpRange) {
+        self.running = Some(CatchUp { range, panics: 0 });
+    }
+
+    /// Keeps a channel until the catch-up is over.
+    pub(super) fn keep_opened(&mut self, channel: Channel, opened: OpenedChannel) {
+        self.opened.push((channel, opened));
+    }
+
+    fn finish(&mut self) -> AfterCatchUp {
+        self.running = None;
+        match self.next_after.take() {
+            // The channels that were being opened when the cause came up were marked then.
+            Some(after) => AfterCatchUp::CatchUpAgain(after),
+            None => AfterCatchUp::Open(std::mem::take(&mut self.opened)),
+        }
+    }
 }
 
 /// How a catch-up goes.
@@ -88,11 +152,8 @@ impl ShardTask {
         self.position.discard_pending();
         let Some(sure) = self.position.safe_seq() else { return };
         metrics::counter!(names::HEALS_TOTAL, "cause" => cause).increment(1);
-        if self.catch_up.is_some() {
-            // What the one under way has read will be sure then.
-            let after = after.unwrap_or(u64::MAX);
-            self.next_catch_up_after = Some(self.next_catch_up_after.map_or(after, |again| again.min(after)));
-            return;
+        if self.catch_ups.is_running() {
+            return self.catch_ups.note_another(after);
         }
         let after = after.map_or(sure, |after| after.min(sure));
         let range = CatchUpRange {
@@ -101,14 +162,14 @@ impl ShardTask {
             epoch: self.position.epoch(),
         };
         tracing::info!(shard = %self.shard, cause, after, highest = range.highest_received, "something may have been lost");
-        self.catch_up = Some(CatchUp { range, panics: 0 });
+        self.catch_ups.begin(range);
         self.new_work.push(Work::CatchUp(range));
     }
 
     /// # Errors
     /// Where catch-up panics again and again.
     pub(super) fn take_catch_up_report(&mut self, report: CatchUpReport) -> anyhow::Result<()> {
-        let Some(healing) = &mut self.catch_up else { return Ok(()) };
+        let Some(running) = &mut self.catch_ups.running else { return Ok(()) };
         match report {
             CatchUpReport::Events(events) => {
                 for stored in &events {
@@ -123,7 +184,7 @@ impl ShardTask {
                 self.finish_catch_up();
             }
             CatchUpReport::NotInLog(state) => {
-                let CatchUpRange { highest_received: highest, epoch, .. } = healing.range;
+                let CatchUpRange { highest_received: highest, epoch, .. } = running.range;
                 if epoch == Some(state.epoch) && highest > state.last {
                     // The persister may not have seen it.
                     self.new_work.push(Work::PublishLogEnd(LogEnd { epoch: state.epoch, seq: highest }));
@@ -132,24 +193,24 @@ impl ShardTask {
                 self.finish_catch_up();
             }
             CatchUpReport::Panicked => {
-                healing.panics += 1;
-                if healing.panics == PANICS_MAX {
+                running.panics += 1;
+                if running.panics == PANICS_MAX {
                     bail!("healing shard {} has panicked {PANICS_MAX} times", self.shard);
                 }
-                self.new_work.push(Work::CatchUp(healing.range));
+                self.new_work.push(Work::CatchUp(running.range));
             }
         }
         Ok(())
     }
 
     fn finish_catch_up(&mut self) {
-        self.catch_up = None;
-        if let Some(after) = self.next_catch_up_after.take() {
-            // What was being opened when the cause came up was told of it then.
-            return self.catch_up_open_channels("again", Some(after));
-        }
-        for (channel, opened) in std::mem::take(&mut self.opened_during_catch_up) {
-            self.finish_opening(&channel, Ok(opened));
+        match self.catch_ups.finish() {
+            AfterCatchUp::CatchUpAgain(after) => self.catch_up_open_channels("again", Some(after)),
+            AfterCatchUp::Open(channels) => {
+                for (channel, opened) in channels {
+                    self.finish_opening(&channel, Ok(opened));
+                }
+            }
         }
     }
 
@@ -170,12 +231,12 @@ impl ShardTask {
         // Those whose channels are being opened are let in by what the log says then.
         self.channels.retain(|_, entry| matches!(entry, ChannelEntry::Opening(_)));
         // What waits to be received may be of the log that is gone.
-        self.discard_unprocessed();
+        self.inbox.discard();
         self.mark_openings_incomplete();
         self.position.reset(state.epoch, state.last);
         self.received.reset(state.last);
         self.people.reset(state.last);
-        self.next_catch_up_after = self.next_catch_up_after.map(|_| u64::MAX);
+        self.catch_ups.forget_positions();
     }
 
     /// The last event that was received.
@@ -358,7 +419,7 @@ mod tests {
         task.start_catch_up("reconnect", None);
         task.take_catch_up_report(CatchUpReport::NotInLog(state(50, 80, 1))).expect("no panic");
         task.start_catch_up("reconnect", None);
-        let range = task.catch_up.as_ref().expect("healing").range;
+        let range = task.catch_ups.running.as_ref().expect("a catch-up").range;
         assert!(range.after == 80 && range.is_covered_by(state(50, 80, 1)), "{range:?}");
     }
 

@@ -46,6 +46,53 @@ pub(super) struct PendingEviction {
     confirmed_at: Instant,
 }
 
+/// People whose right to a channel has ended, until they were pushed everything from before that.
+#[derive(Default)]
+pub(super) struct PendingEvictions(Vec<PendingEviction>);
+
+impl PendingEvictions {
+    /// Puts the newest answer about a channel in the place of older ones: it decides who leaves. Those whom an older
+    /// one named as well wait no longer for that.
+    fn replace(&mut self, channel: &Channel, mut newest: ChannelConfirmation) {
+        self.0.retain_mut(|pending| {
+            if pending.channel != *channel {
+                return true;
+            }
+            pending.confirmation.revoked.retain(|caller| newest.revoked.remove(caller));
+            pending.confirmation.access = newest.access;
+            pending.confirmation.last_event = newest.last_event;
+            !pending.confirmation.revoked.is_empty()
+        });
+        if !newest.revoked.is_empty() {
+            self.0.push(PendingEviction {
+                channel: channel.clone(),
+                confirmation: newest,
+                confirmed_at: Instant::now(),
+            });
+        }
+    }
+
+    /// Takes out the evictions that wait no longer: everything up to their last event was received, or they have
+    /// waited for [`EVICTION_DELAY_MAX`].
+    fn take_due(&mut self, has_received_up_to: impl Fn(&Channel, u64) -> bool) -> Vec<PendingEviction> {
+        let is_due = |pending: &mut PendingEviction| {
+            pending.confirmed_at.elapsed() >= EVICTION_DELAY_MAX
+                || has_received_up_to(&pending.channel, pending.confirmation.last_event)
+        };
+        self.0.extract_if(.., is_due).collect()
+    }
+
+    /// The first event that one of them waits for.
+    fn first_missing_seq(&self) -> Option<u64> {
+        self.0.iter().map(|pending| pending.confirmation.last_event).min()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// The people of a channel that api is asked about.
 pub(super) type AskedChannel = (Channel, Vec<Caller>);
 
@@ -95,49 +142,34 @@ impl ShardTask {
     pub(super) fn take_confirmation(&mut self, channel: &Channel, result: Option<ChannelConfirmation>) {
         let Some(channel_state) = self.open_channel_mut(channel) else { return };
         channel_state.access.finish_confirmation(result.as_ref().map(|confirmed| confirmed.access));
-        let Some(mut confirmed) = result else { return };
-        // The newest answer decides who leaves. Those whom an older one named as well wait no longer for that.
-        self.pending_evictions.retain_mut(|pending| {
-            if pending.channel != *channel {
-                return true;
-            }
-            pending.confirmation.revoked.retain(|caller| confirmed.revoked.remove(caller));
-            pending.confirmation.access = confirmed.access;
-            pending.confirmation.last_event = confirmed.last_event;
-            !pending.confirmation.revoked.is_empty()
-        });
-        if !confirmed.revoked.is_empty() {
-            self.pending_evictions.push(PendingEviction {
-                channel: channel.clone(),
-                confirmation: confirmed,
-                confirmed_at: Instant::now(),
-            });
+        if let Some(confirmation) = result {
+            self.pending_evictions.replace(channel, confirmation);
+            self.evict_revoked();
         }
-        self.evict_revoked();
     }
 
     /// Ends the rights of those who were pushed everything up to where they ended. An answer of api may come
     /// before events that were stored earlier.
     pub(super) fn evict_revoked(&mut self) {
-        if self.pending_evictions.is_empty() {
+        if self.pending_evictions.0.is_empty() {
             return;
         }
-        let (leaving, later) =
-            std::mem::take(&mut self.pending_evictions).into_iter().partition(|leaving: &PendingEviction| {
-                leaving.confirmed_at.elapsed() >= EVICTION_DELAY_MAX
-                    || self.has_received_up_to(&leaving.channel, leaving.confirmation.last_event)
-            });
-        self.pending_evictions = later;
-        for PendingEviction {
-            channel,
-            confirmation: ChannelConfirmation { revoked: out, access: answered, .. },
-            ..
-        } in leaving
+        let (channels, received) = (&self.channels, &self.received);
+        // Where `seq` is an event of another channel, that is known only once the shard was read up to it.
+        let has_received_up_to = |channel: &Channel, seq| match channels.get(channel) {
+            Some(ChannelEntry::Open(channel_state)) => {
+                seq <= channel_state.start_seq() || received.contains(seq)
+            }
+            _ => true,
+        };
+        for PendingEviction { channel, confirmation, .. } in
+            self.pending_evictions.take_due(has_received_up_to)
         {
             if let Some(channel_state) = self.open_channel_mut(&channel) {
                 metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "confirmation")
-                    .increment(out.len() as u64);
-                channel_state.evict(answered.as_of + 1, |caller| out.contains(caller));
+                    .increment(confirmation.revoked.len() as u64);
+                channel_state
+                    .evict(confirmation.access.as_of + 1, |caller| confirmation.revoked.contains(caller));
             }
         }
     }
@@ -145,20 +177,9 @@ impl ShardTask {
     /// Looks in the log for what those who are to leave were not pushed within a second.
     pub(super) fn catch_up_for_evictions(&mut self) {
         self.evict_revoked();
-        let unheard = self.pending_evictions.iter().map(|leaving| leaving.confirmation.last_event).min();
-        if let Some(unheard) = unheard.filter(|_| self.catch_up.is_none()) {
-            self.catch_up_open_channels("leaving", Some(unheard.saturating_sub(1)));
-        }
-    }
-
-    /// Whether everything of a channel up to an event of it was received. Where it is an event of another channel
-    /// that is known only once the shard was read up to it.
-    fn has_received_up_to(&self, channel: &Channel, seq: u64) -> bool {
-        match self.channels.get(channel) {
-            Some(ChannelEntry::Open(channel_state)) => {
-                seq <= channel_state.start_seq() || self.received.contains(seq)
-            }
-            _ => true,
+        let missing = self.pending_evictions.first_missing_seq().filter(|_| !self.catch_ups.is_running());
+        if let Some(missing) = missing {
+            self.catch_up_open_channels("leaving", Some(missing.saturating_sub(1)));
         }
     }
 }
@@ -393,7 +414,7 @@ mod tests {
         assert_eq!(confirm(&mut task, &everyone, 10), 1);
         time::advance(Duration::from_secs(1)).await;
         task.catch_up_for_evictions();
-        assert!(task.pending_evictions.is_empty(), "the time counts from the first answer that named them");
+        assert_eq!(task.pending_evictions.len(), 0, "the time counts from the first answer that named them");
         assert!(task.open_channel_mut(&channel).is_none_or(|channel_state| channel_state.is_empty()));
     }
 

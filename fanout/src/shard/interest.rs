@@ -4,13 +4,12 @@
 //! What must hold: from the switch on each event comes once; what lay between the two sorts of
 //! subscription is caught up from the log.
 
-use futures_util::StreamExt as _;
 use protocol::{
     id::Shard,
     subject::{self, Channel},
 };
 
-use super::{ChannelEntry, LiveMessage, MessageStream, ShardContext, ShardTask, work::Work};
+use super::{ChannelEntry, MessageStream, ShardContext, ShardTask, work::Work};
 
 /// Channels of a shard that are subscribed to one by one. A subscription takes about 5 KiB here
 /// and 1 KiB in the broker.
@@ -49,7 +48,7 @@ impl ShardTask {
             Ok(messages) => {
                 tracing::info!(shard = %self.shard, rooms = self.channels.len(), "rooms are heard together");
                 self.room_interest = RoomInterest::Wildcard;
-                self.live_messages.push(messages.map(LiveMessage::Channel).boxed());
+                self.inbox.add_channels(messages);
                 for (channel, entry) in &mut self.channels {
                     // People, teams and the system are not among the rooms: each keeps its own subscription.
                     if let (Channel::Room(_), ChannelEntry::Open(channel_state)) = (channel, entry) {
@@ -68,7 +67,7 @@ impl ShardTask {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::{StreamExt as _, stream};
     use protocol::id::RoomId;
     use tokio::sync::oneshot::{self, error::TryRecvError};
 

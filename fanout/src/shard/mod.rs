@@ -15,6 +15,7 @@ mod catch_up;
 pub(crate) mod channel;
 mod confirm;
 mod delivery_metrics;
+mod inbox;
 mod interest;
 mod latency;
 mod live;
@@ -38,14 +39,10 @@ mod work;
 pub(crate) use people::PeopleReady;
 pub(crate) use position::ShardPositions;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    pin::Pin,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_nats::{Client, Message, jetstream::Context};
-use futures_util::{Stream, StreamExt as _, stream::SelectAll};
+use futures_util::StreamExt as _;
 use log::{AppliedWatch, StreamState, SyncHint};
 use protocol::{
     caller::Caller,
@@ -66,13 +63,16 @@ use crate::{
         subscribe::SubscribeRequest,
     },
 };
-use catch_up::CatchUp;
+use catch_up::CatchUps;
+use confirm::PendingEvictions;
+use inbox::{Inbox, LiveMessage, MessageStream};
 use interest::RoomInterest;
 use latency::DeliveryLatency;
 use loss_signals::{LossSignal, LossSignals};
 use people::PeopleProgress;
 use position::SafePosition;
 use received::ReceivedSet;
+use replay::Replays;
 use work::Work;
 
 /// What sessions ask of a shard's task.
@@ -172,15 +172,6 @@ struct Opening {
 /// Maximum messages that wait while a channel is being opened. Where more come, the channel is caught up from the log.
 const BUFFERED_MAX: usize = if cfg!(test) { 3 } else { 1_000 };
 
-/// A live message, and by which sort of subscription it came.
-enum LiveMessage {
-    Channel(Message),
-    People(Message),
-}
-
-/// The messages of a subscription.
-type MessageStream = Pin<Box<dyn Stream<Item = Message> + Send>>;
-
 impl ShardContext {
     /// Subscribes for a shard, which is signalled where the subscription loses messages.
     async fn subscribe(&self, shard: Shard, subject: String) -> anyhow::Result<MessageStream> {
@@ -193,28 +184,17 @@ pub(crate) struct ShardTask {
     shard: Shard,
     context: ShardContext,
     channels: HashMap<Channel, ChannelEntry>,
-    live_messages: SelectAll<Pin<Box<dyn Stream<Item = LiveMessage> + Send>>>,
-    /// Messages taken from `live`, which wait until the signals that came before them are handled.
-    inbox: VecDeque<LiveMessage>,
+    inbox: Inbox,
     loss_signals: LossSignals,
     room_interest: RoomInterest,
     people: PeopleProgress,
     position: SafePosition,
     /// Events above that position that were pushed.
     received: ReceivedSet,
-    /// The catch-up under way: no live event is pushed meanwhile.
-    catch_up: Option<CatchUp>,
-    /// Sequence after which to catch up once more, because another cause came up during the catch-up. The position that
-    /// is sure by then counts where it is lower.
-    next_catch_up_after: Option<u64>,
-    /// Channels that were opened during the catch-up, until it is over.
-    opened_during_catch_up: Vec<(Channel, open::OpenedChannel)>,
-    /// People whose right to a channel has ended, until they were pushed everything from before that.
-    pending_evictions: Vec<confirm::PendingEviction>,
-    /// Number of reads of the log for resuming subscribers that run now.
-    replays_running: usize,
-    /// Channels whose read is queued: few run at a time.
-    replays_waiting: VecDeque<Channel>,
+    /// While a catch-up runs no live event is pushed.
+    catch_ups: CatchUps,
+    pending_evictions: PendingEvictions,
+    replays: Replays,
     /// Slow work to start.
     new_work: Vec<Work>,
     /// Channels to flush: events were delivered to them and their frames are not sent yet.
@@ -230,19 +210,15 @@ impl ShardTask {
             shard,
             context,
             channels: HashMap::new(),
-            live_messages: SelectAll::new(),
-            inbox: VecDeque::new(),
+            inbox: Inbox::new(),
             loss_signals: signals,
             room_interest: RoomInterest::default(),
             people: PeopleProgress::default(),
             position: SafePosition::default(),
             received: ReceivedSet::default(),
-            catch_up: None,
-            next_catch_up_after: None,
-            opened_during_catch_up: Vec::new(),
-            pending_evictions: Vec::new(),
-            replays_running: 0,
-            replays_waiting: VecDeque::new(),
+            catch_ups: CatchUps::default(),
+            pending_evictions: PendingEvictions::default(),
+            replays: Replays::default(),
             new_work: vec![Work::People],
             flush_list: Vec::new(),
             metrics: Arc::new(DeliveryMetrics::new()),

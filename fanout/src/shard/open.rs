@@ -1,4 +1,25 @@
 //! Opens a channel: subscribes, asks where the stream ends (the barrier), then reads who is present.
+//!
+//! ```text
+//!                     subscribe, barrier, snapshot            30 s without subscribers
+//! (no entry) ------> Opening ----------------------> Open -----------------------> (no entry)
+//!    ^  first         |  ^  |                          |
+//!    |  subscriber    |  +--+ the barrier is older     | the log was made anew: every socket is closed
+//!    |                |       than what may be lost    v
+//!    +----------------+                             (no entry)
+//!      it failed: sessions answer 503
+//! ```
+//!
+//! A subscriber of an open channel is admitted at once where the ring has all that it lacks. Where it claims to have
+//! more than this node, the stream's end is asked first; where the ring lacks something, the log is read:
+//!
+//! ```text
+//! request --> admitted (recovered, or new)
+//!    |  \----> waiting for a replay --> admitted (recovered, or not)
+//!    |             ^           |  ^
+//!    |             |           +--+ the ring has moved on: another read
+//!    +--> waiting for the stream's end --> admitted (not recovered: it has another log)
+//! ```
 
 use std::time::Duration;
 
@@ -9,8 +30,8 @@ use protocol::{id::Shard, subject::Channel};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    BUFFERED_MAX, ChannelEntry, LiveMessage, MessageStream, Opening, ShardContext, ShardTask,
-    interest::RoomInterest, snapshot, work::Work,
+    BUFFERED_MAX, ChannelEntry, MessageStream, Opening, ShardContext, ShardTask, interest::RoomInterest,
+    snapshot, work::Work,
 };
 use crate::shard::{channel::ChannelState, subscribe::SubscribeRequest};
 
@@ -68,9 +89,9 @@ impl ShardTask {
                 return;
             }
         };
-        if self.catch_up.is_some() {
+        if self.catch_ups.is_running() {
             // Some of what is read was reported before the channel was there.
-            return self.opened_during_catch_up.push((channel.clone(), opened));
+            return self.catch_ups.keep_opened(channel.clone(), opened);
         }
         let Some(ChannelEntry::Opening(opening)) = self.channels.get_mut(channel) else { return };
         let OpenedChannel { messages, state, participants: people } = opened;
@@ -86,7 +107,7 @@ impl ShardTask {
         // Where all rooms are received together by now, one of its own would repeat what is not stored.
         let is_doubled = is_wide && messages.is_some();
         if let Some(messages) = messages.filter(|_| !is_wide) {
-            self.live_messages.push(messages.take_until(ended).map(LiveMessage::Channel).boxed());
+            self.inbox.add_channels(messages.take_until(ended));
         }
         self.set_first_position(state);
         let channel_state = ChannelState::new(

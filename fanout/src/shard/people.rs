@@ -19,7 +19,7 @@ use protocol::{
 };
 use tokio::sync::watch;
 
-use super::{LiveMessage, MessageStream, ShardContext, ShardTask, received::ReceivedSet, work::Work};
+use super::{MessageStream, ShardContext, ShardTask, received::ReceivedSet, work::Work};
 use crate::encode::{PushFormat, native};
 
 /// The shards that this node has subscribed to for their people, so that a socket can wait for its person's shard.
@@ -142,7 +142,7 @@ impl ShardTask {
             return self.new_work.push(Work::People);
         }
         for messages in people {
-            self.live_messages.push(messages.map(LiveMessage::People).boxed());
+            self.inbox.add_people(messages);
         }
         self.loss_signals.watch_elections(elections);
         // The first channels were followed before elections were subscribed to.

@@ -82,6 +82,20 @@ pub(super) struct FinishedReplay {
     pub(super) outcome: ReplayOutcome,
 }
 
+/// The reads of a shard: how many run, and the channels whose read is queued.
+#[derive(Default)]
+pub(super) struct Replays {
+    running: usize,
+    waiting: VecDeque<Channel>,
+}
+
+impl Replays {
+    /// The channel whose read may begin now.
+    fn next(&mut self) -> Option<Channel> {
+        if self.running < REPLAYS_MAX { self.waiting.pop_front() } else { None }
+    }
+}
+
 impl ShardTask {
     /// Begins a read of a channel for the subscribers that wait for it, or queues it where enough reads run. Does
     /// nothing where the channel is read or queued already.
@@ -92,47 +106,40 @@ impl ShardTask {
         {
             return;
         }
-        if self.replays_running < REPLAYS_MAX {
-            self.start_replay(channel);
-        } else {
-            self.replays_waiting.push_back(channel.clone());
+        self.replays.waiting.push_back(channel.clone());
+        self.start_waiting_replays();
+    }
+
+    /// Begins reads of channels that are queued, as many as may run.
+    fn start_waiting_replays(&mut self) {
+        while let Some(channel) = self.replays.next() {
+            if let Some(request) = self.replay_request(&channel) {
+                self.replays.running += 1;
+                self.new_work.push(Work::Replay { channel, request });
+            }
         }
     }
 
-    /// Begins a read from what the subscriber furthest behind has.
-    fn start_replay(&mut self, channel: &Channel) {
-        let Some(channel_state) = self.open_channel_mut(channel) else { return };
-        let Some(since) =
-            channel_state.waiting_for_replay.iter().filter_map(SubscribeRequest::complete_up_to).min()
-        else {
+    /// What to read of a channel: from what the subscriber furthest behind has. `None` where nobody waits any more.
+    fn replay_request(&mut self, channel: &Channel) -> Option<ReplayRequest> {
+        let channel_state = self.open_channel_mut(channel)?;
+        let waiting = channel_state.waiting_for_replay.iter();
+        let Some(since) = waiting.filter_map(SubscribeRequest::complete_up_to).min() else {
             channel_state.is_replaying = false;
-            return;
+            return None;
         };
-        let (epoch, began, space) =
-            (channel_state.epoch, channel_state.start_seq(), channel_state.ring.free_space());
-        let asked = ReplayRequest {
+        Some(ReplayRequest {
             since,
             upto: channel_state.ring.base(),
-            epoch,
-            start_seq: began,
-            free_space: space,
-        };
-        self.replays_running += 1;
-        self.new_work.push(Work::Replay { channel: channel.clone(), request: asked });
-    }
-
-    /// A read has ended: begins the next ones that are queued.
-    fn start_waiting_replays(&mut self) {
-        self.replays_running = self.replays_running.saturating_sub(1);
-        while self.replays_running < REPLAYS_MAX
-            && let Some(channel) = self.replays_waiting.pop_front()
-        {
-            self.start_replay(&channel);
-        }
+            epoch: channel_state.epoch,
+            start_seq: channel_state.start_seq(),
+            free_space: channel_state.ring.free_space(),
+        })
     }
 
     /// Takes the result of a read, admits the subscribers that it decides about, and reads again for the others.
     pub(super) fn finish_replay(&mut self, channel: &Channel, replay: FinishedReplay) {
+        self.replays.running = self.replays.running.saturating_sub(1);
         self.start_waiting_replays();
         let FinishedReplay { request: asked, outcome: found } = replay;
         metrics::counter!(names::REPLAYS_TOTAL, "outcome" => found.metric_label()).increment(1);

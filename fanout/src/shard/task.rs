@@ -6,25 +6,19 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use futures_util::{FutureExt as _, StreamExt as _};
 use log::{AppliedPosition, SyncHint};
 use protocol::id::Shard;
 use service::nats::NatsEvent;
 use tokio::{
     sync::{broadcast, mpsc},
-    task::coop::unconstrained,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{ChannelEntry, LossSignal, LossSignals, ShardCommand, ShardContext, ShardTask, WorkResult};
 
-/// Maximum live messages that are handled before a flush, so that a socket gets their frames in one write.
-const EVENTS_PER_PASS_MAX: usize = 1_024;
 /// Maximum further commands handled after each step, so that a join does not wait for the live messages of busy rooms.
 const COMMANDS_PER_PASS_MAX: usize = 1_024;
-/// Capacity of the queue of taken messages that stays allocated while it is empty.
-const INBOX_CAPACITY_KEPT: usize = 64;
 
 /// One step of a shard's task.
 pub(super) enum TaskStep {
@@ -60,13 +54,10 @@ impl ShardTask {
             for work in task.new_work.drain(..) {
                 work.start(shard, task.context.clone(), done.clone());
             }
-            let hears = task.catch_up.is_none() && !task.live_messages.is_empty();
+            let receives = !task.catch_ups.is_running() && task.inbox.has_subscriptions();
             let step = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                Some(live) = task.live_messages.next(), if hears => {
-                    task.inbox.push_back(live);
-                    TaskStep::Receive
-                }
+                Some(()) = task.inbox.receive(), if receives => TaskStep::Receive,
                 Some(report) = reports.recv() => TaskStep::WorkResult(report),
                 command = commands.recv() => match command {
                     Some(command) => TaskStep::Command(command),
@@ -113,35 +104,19 @@ impl ShardTask {
         Ok(())
     }
 
-    /// Takes the live messages that have arrived, up to [`EVENTS_PER_PASS_MAX`]; none during a catch-up. True where
-    /// none is left.
+    /// Takes the live messages that have arrived; none during a catch-up. True where none is left.
     fn fill_inbox(&mut self) -> bool {
-        while self.catch_up.is_none() && self.inbox.len() < EVENTS_PER_PASS_MAX {
-            match unconstrained(self.live_messages.next()).now_or_never() {
-                Some(Some(live)) => self.inbox.push_back(live),
-                _ => return true,
-            }
-        }
-        false
+        self.catch_ups.is_running() || self.inbox.fill()
     }
 
     /// Handles the messages that were taken, unless a catch-up is under way. Their frames are sent by the next flush.
     pub(super) fn process_inbox(&mut self) {
-        while self.catch_up.is_none()
-            && let Some(live) = self.inbox.pop_front()
+        while !self.catch_ups.is_running()
+            && let Some(message) = self.inbox.pop()
         {
-            self.receive(&live);
+            self.receive(&message);
             self.evict_revoked();
         }
-        if self.inbox.is_empty() && self.inbox.capacity() > INBOX_CAPACITY_KEPT {
-            self.inbox.shrink_to(INBOX_CAPACITY_KEPT);
-        }
-    }
-
-    /// Drops all live messages that have arrived and were not handled.
-    pub(super) fn discard_unprocessed(&mut self) {
-        self.inbox.clear();
-        while let Some(Some(_)) = unconstrained(self.live_messages.next()).now_or_never() {}
     }
 
     fn handle_loss_signal(&mut self, signal: &LossSignal) -> anyhow::Result<()> {
@@ -149,10 +124,10 @@ impl ShardTask {
             LossSignal::Reconnected => self.start_catch_up("reconnect", None),
             LossSignal::SlowConsumer => {
                 self.start_catch_up("slow_consumer", None);
-                if self.catch_up.is_some() {
+                if self.catch_ups.is_running() {
                     // The log has these messages. Kept, they would fill the subscription until the catch-up is over,
                     // and so cause the next one.
-                    self.discard_unprocessed();
+                    self.inbox.discard();
                 }
             }
             LossSignal::Election => self.start_catch_up("election", None),
@@ -172,7 +147,7 @@ impl ShardTask {
             if !self.loss_signals.is_connected() {
                 // Without a connection no signal of a loss can arrive, so this second proves nothing.
                 self.position.discard_pending();
-            } else if is_drained && self.catch_up.is_none() {
+            } else if is_drained && !self.catch_ups.is_running() {
                 self.position.note_applied(applied.seq);
                 if let Some(sure) = self.position.safe_seq() {
                     self.received.mark_complete_up_to(sure);
@@ -182,7 +157,7 @@ impl ShardTask {
             self.confirm_due_channels(applied.seq);
         }
         self.catch_up_for_evictions();
-        if self.catch_up.is_none() {
+        if !self.catch_ups.is_running() {
             // Everything up to this position was sent. During a catch-up it may lie further back than the last one.
             self.context.positions.set(self.shard, &self.position);
         }

@@ -119,7 +119,7 @@ impl World {
             Incident::Read(n) => drop(self.read(n)),
             Incident::Return(n, follows) => {
                 // A client that goes while something is lost in silence claims to have what came after.
-                if !self.read(n) && self.hints.is_empty() && self.task.catch_up.is_none() {
+                if !self.read(n) && self.hints.is_empty() && !self.task.catch_ups.is_running() {
                     self.come_back(n);
                     let _ = follows && self.follow_again(n);
                 }
@@ -354,7 +354,7 @@ impl World {
         let is_due = rooms.any(|channel_state| {
             !channel_state.is_empty() && channel_state.access.confirm_priority(self.log.last()).is_some()
         });
-        !is_due && self.task.pending_evictions.is_empty()
+        !is_due && self.task.pending_evictions.len() == 0
     }
 
     /// All that is under way ends, and is checked.
@@ -374,7 +374,7 @@ impl World {
             while !self.reports.is_empty() {
                 self.report();
             }
-            let mut is_over = self.task.catch_up.is_none() && self.works.is_empty();
+            let mut is_over = !self.task.catch_ups.is_running() && self.works.is_empty();
             for n in 0..self.clients.len() {
                 is_over &= !self.read(n) && !self.follow_again(n);
             }

@@ -160,6 +160,7 @@ async fn nodes_die_at_random_under_load() {
     })
     .await;
 
+    let settled = started.elapsed();
     let expected = log
         .iter()
         .map(|(room, log)| (*room, Expected { events: log.events.clone(), people: people[room].clone() }));
@@ -168,6 +169,7 @@ async fn nodes_die_at_random_under_load() {
     let (mut faults, mut connections, mut heals, mut deliveries, mut joins, mut leaves) =
         (check::asked(&log, &asked), 0, 0, 0, 0, 0);
     let readers = readers.join_all().await;
+    let read = started.elapsed();
     for (user, (seen, _socket)) in &readers {
         faults.extend(check::seen(&expected, user, seen));
         connections += seen.connections;
@@ -185,9 +187,11 @@ async fn nodes_die_at_random_under_load() {
     faults.extend(rows.await);
     faults.extend(check::answers(&cluster.rest(1, "ann"), &log).await);
     println!(
-        "{:.0} s, kills {kills:?}: {}; {deliveries} deliveries over {connections} connections of {READERS} readers, \
+        "{:.0} s (settled after {:.0}, read after {:.0}), kills {kills:?}: {}; {deliveries} deliveries over {connections} connections of {READERS} readers, \
          {heals} closes to heal, {joins} joins and {leaves} leaves seen; {} faults",
         started.elapsed().as_secs_f64(),
+        settled.as_secs_f64(),
+        read.as_secs_f64(),
         figures(&asked),
         faults.len()
     );
