@@ -7,8 +7,9 @@ import sys
 
 VERDICTS = pathlib.Path(__file__).with_name("verdicts.txt")
 # All but the compression of large and many messages, which takes ten minutes.
+# The suite reads a pattern as the beginning of a name, so these are named one by one.
 SHORT = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"] + [
-    f"{chapter}.*.{case}" for chapter in (12, 13) for case in (1, 2, 3)
+    f"{chapter}.{part}.{case}" for chapter, parts in ((12, 5), (13, 7)) for part in range(1, parts + 1) for case in (1, 2, 3)
 ]
 ALL = [f"{chapter}.*" for chapter in (1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 13)]
 
