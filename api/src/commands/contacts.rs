@@ -1,7 +1,8 @@
 //! Notifies a person's contacts that their camera or their description has changed.
 //!
-//! The event is stored once, in the person's own channel; the copies for contacts are live only. Who misses
-//! one reads it with the rooms. A copy never fails what it tells of.
+//! The event is stored once, in the person's own channel; contacts get copies that are published but never stored. A
+//! contact that misses a copy reads the change with its list of rooms. A failed copy never fails the request that
+//! changed the person.
 
 use std::time::Duration;
 
@@ -16,17 +17,17 @@ use tokio::time::timeout;
 
 use crate::{commands::state::ApiState, queries::direct};
 
-/// Contacts that are told, the newest first.
+/// Maximum contacts who are sent a copy: those with the newest direct rooms.
 const CONTACTS_MAX: i64 = 10_000;
-/// How long telling them may take.
+/// Maximum time to publish all copies.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Tells a person's contacts what is stored of them.
+/// Publishes a stored event of a person to their contacts.
 pub(super) async fn publish_to_contacts(api: &ApiState, user: &UserId, event: Event) {
     let published = timeout(PUBLISH_TIMEOUT, publish_copies(api, user, event)).await;
     if !matches!(published, Ok(Ok(()))) {
         metrics::counter!(names::CONTACTS_UNTOLD_TOTAL).increment(1);
-        tracing::warn!(%user, "not all contacts are told");
+        tracing::warn!(%user, "could not send every contact a copy of a change");
     }
 }
 
@@ -42,7 +43,7 @@ async fn publish_copies(api: &ApiState, user: &UserId, event: Event) -> Result<(
     Ok(())
 }
 
-/// A person's mail address and balance are pushed to nobody else.
+/// Removes the person's mail address and balance, which other people never get.
 fn without_private_fields(event: Event) -> Event {
     match event {
         Event::Profile(Profile { user, issued_at, change }) => {

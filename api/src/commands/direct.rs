@@ -1,7 +1,7 @@
-//! Handles direct rooms: one room for each pair of two people who talk.
+//! Handles direct rooms: one room for each pair of people who talk.
 //!
-//! What is written here is waited for, up to a second; where Postgres has not got it by then, the answer
-//! contains it all the same, as far as it is the answer.
+//! Each write waits up to one second for Postgres. If Postgres lacks it by then, the answer still contains what was
+//! written, where the answer shows it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,25 +36,25 @@ use crate::{
     },
 };
 
-/// Rooms that are listed: the current one, then those where something was said last.
+/// Maximum rooms on a page: the current one, then those with the latest messages.
 const ROOMS_LISTED_MAX: i64 = 100;
 
-/// A person's rooms, and whom they talk to there.
+/// A page of a person's rooms, and the people in them.
 pub(crate) struct DirectRoomPage {
     pub(crate) rooms: Vec<DirectRoom>,
-    /// The others of these rooms, and the person.
+    /// The other person of each of these rooms, and the reader.
     pub(crate) people: HashMap<UserId, PersonDetails>,
-    /// Whether there may be more than these.
+    /// Whether there may be more rooms than these.
     pub(crate) has_more: bool,
 }
 
-/// One room, as its reader sees it.
+/// A room as its reader sees it.
 pub(crate) struct DirectRoomView {
     pub(crate) room: DirectRoom,
     pub(crate) reader: PersonDetails,
 }
 
-/// The room of two, made where they have none; the caller looks at it from now on.
+/// Returns the room of two people, created if they have none, and selects it as the caller's current room.
 pub(crate) async fn get_or_create_room(
     api: &ApiState,
     caller: &Caller,
@@ -82,7 +82,7 @@ pub(crate) async fn get_or_create_room(
     view_for_caller(api, caller, room).await
 }
 
-/// A person's open rooms: the first of them, or those after the last of a page.
+/// Lists a person's open rooms: the first page, or the page after a cursor.
 pub(crate) async fn list(
     api: &ApiState,
     caller: &Caller,
@@ -91,7 +91,7 @@ pub(crate) async fn list(
     list_rooms(api, caller, None, after).await
 }
 
-/// The caller looks at a room from now on, and has read it.
+/// Selects a room as the caller's current room, and marks all its messages as read.
 pub(crate) async fn select_room(
     api: &ApiState,
     caller: &Caller,
@@ -115,7 +115,7 @@ pub(crate) async fn select_room(
     list_rooms(api, caller, Some(room), None).await
 }
 
-/// Sends a message. Answers the room with it.
+/// Sends a message. Returns the room with it.
 pub(crate) async fn send(
     api: &ApiState,
     caller: &Caller,
@@ -146,7 +146,7 @@ pub(crate) async fn send(
     view_for_caller(api, caller, found).await
 }
 
-/// The two talk no more, until both write again.
+/// Stops the talk of the two people: the room is inactive until both have written again.
 pub(crate) async fn stop_talk(
     api: &ApiState,
     caller: &Caller,
@@ -166,7 +166,7 @@ pub(crate) async fn stop_talk(
     Ok(())
 }
 
-/// The caller's camera is on, or off: their contacts hear of it.
+/// Stores whether the caller's camera is on, and publishes it to their contacts.
 pub(crate) async fn set_camera(
     api: &ApiState,
     caller: &Caller,
@@ -190,7 +190,7 @@ pub(crate) async fn set_camera(
     Ok(())
 }
 
-/// A direct room that the caller may enter; any other does not exist here.
+/// Requires a direct room that the caller may join; answers 404 for any other.
 async fn require_direct_room(
     api: &ApiState,
     caller: &Caller,
@@ -200,7 +200,7 @@ async fn require_direct_room(
     if facts.kind == RoomKind::Direct { Ok(facts) } else { Err(Error::not_found()) }
 }
 
-/// The caller looks at that room from now on.
+/// Stores that a room is the caller's current room.
 async fn append_selection(
     api: &ApiState,
     caller: &Caller,
@@ -211,7 +211,7 @@ async fn append_selection(
     Ok(append_own_event(api, caller, event, request).await?.position)
 }
 
-/// Appends an event of the caller's own.
+/// Appends an event to the caller's own channel.
 async fn append_own_event(
     api: &ApiState,
     caller: &Caller,
@@ -222,7 +222,7 @@ async fn append_own_event(
     log_write::append(api, request, WriteRequest::new(&caller.user, &channel, event, request)).await
 }
 
-/// A room as Postgres has it; where that has none of it yet, as it was made.
+/// Returns a room as Postgres has it; if Postgres lacks it, as it was created.
 async fn room_or_new(
     api: &ApiState,
     caller: &Caller,

@@ -1,8 +1,8 @@
-//! Makes keys that are UUIDv7 hold for ever: they carry the moment they were made.
+//! Makes UUIDv7 keys of messages idempotent for ever, not only within the broker's duplicate window.
 //!
-//! The broker knows a message id for a minute. A key of a moment ago is within that: it costs nothing. For an
-//! older one Postgres is asked first, once it has all that the log has of the room. What must hold: of one key no
-//! two tries are both decided by the broker that are more than a minute apart.
+//! The broker remembers a message id for one minute. A UUIDv7 says when it was made: a younger key is left to the
+//! broker, at no cost. For an older one Postgres is asked first, once it has applied all messages of the room. What
+//! must hold: two attempts under one key that are more than a minute apart are never both left to the broker.
 
 use std::time::Duration;
 
@@ -20,15 +20,16 @@ use tokio::time::timeout;
 use super::messages::SentMessage;
 use crate::{commands::state::ApiState, queries::message_keys};
 
-/// Up to that age the broker decides: less than its minute by what a request may take, and by [`CLOCK_AHEAD_MAX_MS`].
+/// Maximum age of a key that is left to the broker, in ms: its window of 60 s, less the time of a request and
+/// [`CLOCK_AHEAD_MAX_MS`].
 const YOUNG_KEY_MAX_AGE_MS: i64 = 50_000;
-/// How far the clock that made a key may be ahead of ours.
+/// How far the clock that made a key may be ahead of ours, in ms.
 const CLOCK_AHEAD_MAX_MS: i64 = 3_000;
 
-/// How long an old key may be looked for; what is left of the request's time is the append's.
+/// Maximum time of the look-up of an old key; the rest of the request's time remains for the append.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The moment that a UUIDv7 was made, in milliseconds since 1970; `None` for any other key.
+/// Returns the time encoded in a UUIDv7, in ms since 1970; `None` for any other key.
 fn uuid_created_at_ms(key: &str) -> Option<i64> {
     let bytes = key.as_bytes();
     let is_form = bytes.len() == 36
@@ -45,17 +46,21 @@ fn uuid_created_at_ms(key: &str) -> Option<i64> {
     Some((number(&key[..8])? << 16) | number(&key[9..13])?)
 }
 
-/// Whether the broker may have known and forgotten that key.
+/// Returns whether the broker may have forgotten a message id made from this key.
 fn is_old_key(key: &str, now_ms: i64) -> bool {
     uuid_created_at_ms(key)
         .is_some_and(|made_at| !(-CLOCK_AHEAD_MAX_MS..=YOUNG_KEY_MAX_AGE_MS).contains(&(now_ms - made_at)))
 }
 
-/// The message that the caller has sent to the room under an old key before; `None` where there is none, or the key
-/// is not old. Asked before any right is looked at: what was done is answered as done.
+/// Finds the message that the caller sent to the room under an old key; `None` if there is none, or the key is not
+/// old.
+///
+/// Called before access is checked: a message that was stored is answered as sent, even if the sender has lost access
+/// since.
 ///
 /// # Errors
-/// When that can't be known now, or the message has another text.
+/// Fails if Postgres can't answer in time, or if the stored message has another text. The text of a message that was
+/// edited or deleted since is not compared.
 pub(super) async fn find_earlier_message(
     api: &ApiState,
     caller: &Caller,
@@ -99,9 +104,9 @@ mod tests {
 
     use super::*;
 
-    /// The broker's window.
+    /// The broker's duplicate window.
     const WINDOW_MS: i64 = 60_000;
-    /// What a request may take until it is appended.
+    /// Maximum time from the check of a key to its append.
     const REQUEST_MS: i64 = 5_000;
 
     fn key(made_at: i64) -> String {

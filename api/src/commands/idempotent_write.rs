@@ -1,7 +1,8 @@
-//! Writes the one or more events of a request that changes rooms, teams or members, so that a repeat is harmless.
+//! Writes the events of a request that changes rooms, teams or members, so that a repeated request is harmless.
 //!
-//! What must hold: they are refused while the persister is behind; all events of a request are named
-//! after its first, so that the same request again completes what was begun, and is answered alike.
+//! What must hold: the first event is refused while the persister lags behind. The message ids of all events of a
+//! request derive from the first, so that a repeated request completes what an earlier attempt began, and gets the
+//! same answer.
 
 use std::collections::BTreeMap;
 
@@ -22,18 +23,19 @@ use super::{
 };
 use crate::{commands::state::ApiState, database::APPLIED_TIMEOUT};
 
-/// The events that one request appends.
+/// The events that one request appends, in order.
 pub(crate) struct IdempotentWrite<'a> {
     api: &'a ApiState,
     request: &'a RequestContext<'a>,
     first_id: MsgId,
     appended_count: u64,
-    /// The last event of each shard.
+    /// By shard: the sequence of the last event of the request.
     last_seq_by_shard: BTreeMap<Shard, u64>,
 }
 
 impl<'a> IdempotentWrite<'a> {
-    /// The writes of a request, named by its first event and the caller's key.
+    /// Starts a request without events yet; its message ids derive from user, channel, first event and the caller's
+    /// key.
     pub(crate) fn new(
         api: &'a ApiState,
         user: &UserId,
@@ -45,15 +47,14 @@ impl<'a> IdempotentWrite<'a> {
         Self { api, request, first_id: id, appended_count: 0, last_seq_by_shard: BTreeMap::new() }
     }
 
-    /// Appends the next event of the request. Answers what is stored: the event itself, or the one of an
-    /// earlier try.
+    /// Appends the next event of the request. Returns the stored event: this one, or that of an earlier attempt.
     pub(crate) async fn append(&mut self, channel: &Channel, event: Event) -> Result<WrittenEvent, Error> {
         let id =
             if self.appended_count == 0 { self.first_id } else { self.first_id.derived(self.appended_count) };
         self.append_with_id(channel, event, id).await
     }
 
-    /// The same for an event that has a name of its own.
+    /// Appends an event under a message id that the caller chooses.
     pub(super) async fn append_with_id(
         &mut self,
         channel: &Channel,
@@ -61,7 +62,7 @@ impl<'a> IdempotentWrite<'a> {
         id: MsgId,
     ) -> Result<WrittenEvent, Error> {
         if self.appended_count == 0 {
-            // What was begun is completed: only the first is refused.
+            // Only the first event is refused: a request that has begun is completed.
             self.api.persister_lag.check(&self.api.applied, channel.shard(self.api.shards))?;
         }
         self.appended_count += 1;
@@ -69,18 +70,19 @@ impl<'a> IdempotentWrite<'a> {
         let written =
             log_write::append(self.api, self.request, WriteRequest { channel, event, id, headers }).await?;
         self.note_appended(written.position);
-        // The node counts its own decisions at once, before it hears them back from the log.
+        // The node applies its own decision at once, before it receives the event from the log.
         self.api.access.note_control_event(channel, &written.event, written.position.seq);
         Ok(written)
     }
 
-    /// The name of the request's first event.
+    /// Returns the message id of the request's first event.
     pub(super) const fn first_id(&self) -> MsgId {
         self.first_id
     }
 
-    /// Appends the first event of the request as the next of its key, if the key's last event is still the
-    /// `expected` one: see [`super::unique_rooms`]. Answers where it is, and the earlier event of the same request.
+    /// Appends the request's first event as the next generation of a unique key, if the sequence of the key's last
+    /// event is still `expected`; see [`super::unique_rooms`]. Returns its position, and the stored event if an
+    /// earlier attempt stored it.
     pub(super) async fn append_unique(
         &mut self,
         channel: &Channel,
@@ -104,19 +106,19 @@ impl<'a> IdempotentWrite<'a> {
         Ok((position, earlier))
     }
 
-    /// The request's first event was found in the log: an earlier try has stored it.
+    /// Records that an earlier attempt has stored the request's first event.
     pub(super) fn note_found(&mut self) {
         self.request.progress.note_stored();
         self.appended_count = self.appended_count.max(1);
     }
 
-    /// Something else was appended for the request, now or by an earlier try.
+    /// Records an event that [`Self::wait_until_applied`] must wait for, whichever attempt stored it.
     pub(crate) fn note_appended(&mut self, position: LogPosition) {
         let last = self.last_seq_by_shard.entry(position.shard).or_default();
         *last = (*last).max(position.seq);
     }
 
-    /// Waits until Postgres has all of it; false where it has not, a second later.
+    /// Waits up to one second until Postgres has all events of the request; false if it still lacks one.
     pub(crate) async fn wait_until_applied(self) -> bool {
         let until = Instant::now() + APPLIED_TIMEOUT;
         for (shard, seq) in self.last_seq_by_shard {
@@ -129,7 +131,7 @@ impl<'a> IdempotentWrite<'a> {
     }
 }
 
-/// Writes a request of one event. Returns what is stored, and whether Postgres has it.
+/// Writes a request of one event. Returns the stored event, and whether Postgres has it.
 pub(super) async fn write_one(
     api: &ApiState,
     caller: &Caller,

@@ -1,8 +1,8 @@
-//! Invites people to rooms, and takes their answers.
+//! Invites people to rooms, and stores their answers.
 //!
-//! What must hold: the effect of a yes comes before its note. A request that died between them is
-//! completed by the same request again, and nobody has accepted who was not let in. Who is put out does
-//! not come back by an invitation made before.
+//! What must hold: a membership is stored before the acceptance that grants it. A request that failed between the two
+//! is completed by a repeated one, and no accepted invitation lacks its membership. A removed person can't return by
+//! an invitation made before the removal.
 
 use crate::append::MsgId;
 use protocol::{
@@ -26,7 +26,8 @@ use crate::{
     queries::invitations::{self, StoredInvitation},
 };
 
-/// Asks a person into a room, unless they are asked already. Answers whether Postgres has it.
+/// Invites a person to a room. If an unanswered invitation exists, returns that one. Also returns whether Postgres
+/// has it.
 pub(crate) async fn invite(
     api: &ApiState,
     caller: &Caller,
@@ -39,7 +40,7 @@ pub(crate) async fn invite(
         return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
     }
     api.limits.count_invitation(caller, &user)?;
-    // One is enough: a removal answers all that are open.
+    // Two concurrent requests may still store two invitations: a removal declines all of them.
     require_invitations_applied(api, &user).await?;
     if let Some(open) =
         invitations::list_unanswered_into(&api.pool, api.shards, &user, &Channel::Room(room)).await?.pop()
@@ -58,22 +59,20 @@ pub(crate) async fn invite(
     let (WrittenEvent { position, event, .. }, applied) =
         idempotent_write::write_one(api, caller, &channel, event, request).await?;
     let Event::Invitation(invitation) = event else {
-        return Err(Error::internal(&"an invitation is stored as something else"));
+        return Err(Error::internal(&"the event stored for an invitation is of another kind"));
     };
     Ok((StoredInvitation { id: position.seq, invitation, accepted: None }, applied))
 }
 
-/// Waits until Postgres has every invitation and answer of a person that was acknowledged. False where it has not, a
-/// second later.
+/// Waits up to one second until Postgres has every acknowledged invitation and answer of a person; false if it still
+/// lacks one.
 async fn wait_until_invitations_applied(api: &ApiState, user: &UserId) -> Result<bool, Error> {
     let events = [EventName::Invitation, EventName::InvitationAnswer];
     api.wait_until_events_applied(&Channel::User(user.clone()), &events).await
 }
 
-/// The same.
-///
-/// # Errors
-/// When Postgres lacks some: whether an invitation is open is not known then.
+/// Like [`wait_until_invitations_applied`], but fails if Postgres lacks one: whether an invitation is open is not
+/// known then.
 async fn require_invitations_applied(api: &ApiState, user: &UserId) -> Result<(), Error> {
     if wait_until_invitations_applied(api, user).await? {
         return Ok(());
@@ -81,7 +80,7 @@ async fn require_invitations_applied(api: &ApiState, user: &UserId) -> Result<()
     Err(Error::unavailable("The invitation", &"it is not applied yet"))
 }
 
-/// The caller's unanswered invitations, newest first.
+/// Lists the caller's unanswered invitations, newest first.
 pub(crate) async fn list(
     api: &ApiState,
     caller: &Caller,
@@ -92,13 +91,13 @@ pub(crate) async fn list(
     invitations::list_unanswered(&api.pool, api.shards, &caller.user, before, limit).await
 }
 
-/// An invitation of the caller's.
+/// Requires an invitation of the caller's; answers 404 if there is none.
 async fn require_own_invitation(api: &ApiState, caller: &Caller, id: u64) -> Result<StoredInvitation, Error> {
     require_invitations_applied(api, &caller.user).await?;
     invitations::find(&api.pool, api.shards, &caller.user, id).await?.ok_or_else(Error::not_found)
 }
 
-/// Answers an invitation. Answers whether Postgres has it.
+/// Stores the caller's answer to an invitation. Returns the invitation, and whether Postgres has the answer.
 pub(crate) async fn answer(
     api: &ApiState,
     caller: &Caller,
@@ -117,7 +116,7 @@ pub(crate) async fn answer(
     }
     let channel = Channel::User(caller.user.clone());
     let key = format!("{id}:{accepted}");
-    // The answer is named by the invitation, whatever key the client gave.
+    // The message ids derive from the invitation, whatever key the client gave.
     let request = &RequestContext { idempotency_key: Some(&key), ..request.clone() };
     let mut control = IdempotentWrite::new(api, &caller.user, &channel, EventName::InvitationAnswer, request);
     if accepted {
@@ -129,14 +128,16 @@ pub(crate) async fn answer(
         room: invitation.invitation.room,
         accepted,
     };
-    // One that lets nobody in has the same name as one that does: who was let in meanwhile changes nothing.
+    // The acceptance has this message id whether or not a membership was appended before it: a repeated request may
+    // find the person a member already.
     let id = if accepted { control.first_id().derived(1) } else { control.first_id() };
     control.append_with_id(&channel, Event::InvitationAnswer(answer), id).await?;
     invitation.accepted = Some(accepted);
     Ok((invitation, control.wait_until_applied().await))
 }
 
-/// What a yes does: by the word of who invited. For a member it does nothing.
+/// Appends the membership that an accepted invitation grants, in the inviter's name; nothing if the person is a
+/// member.
 async fn admit_invited(
     api: &ApiState,
     control: &mut IdempotentWrite<'_>,
@@ -160,14 +161,14 @@ async fn admit_invited(
             let event = Event::TeamMemberAdd(TeamMember { team, user, by });
             control.append(&Channel::Team(team), event).await?;
         }
-        // Everyone may enter, or nobody else can.
+        // Open rooms need no membership, and rooms of two people take no other members.
         _ => {}
     }
     Ok(())
 }
 
-/// Puts a person out of a room or a team, by that event, unless they are out already; and answers in their name the
-/// invitations that are still open: no. Answers whether Postgres has it.
+/// Removes a person from a room or a team by `event`, unless `is_out`, and declines their unanswered invitations to
+/// it. Returns whether Postgres has all of it.
 pub(super) async fn remove_and_decline(
     api: &ApiState,
     caller: &Caller,
@@ -184,7 +185,7 @@ pub(super) async fn remove_and_decline(
     require_invitations_applied(api, user).await?;
     let channel = Channel::User(user.clone());
     for open in invitations::list_unanswered_into(&api.pool, api.shards, user, from).await? {
-        // Named by the invitation: how many are open may have changed when the same is asked again.
+        // The message id derives from the invitation: a repeated request may find fewer of them open.
         let key = format!("{}:removed", open.id);
         let id = MsgId::new(&caller.user, &channel, EventName::InvitationAnswer, &key);
         let (invitation, room) = (open.id, open.invitation.room);

@@ -1,7 +1,8 @@
 //! Stores an event of a request in the log, or finds the event that the same request stored before.
 //!
-//! What must hold: a request is answered by the event stored under its message id, and only if that event is equal to
-//! the requested one. A repeated request gets the first one's answer; another request under the same key is refused.
+//! What must hold: a request is answered with the event stored under its message id, and only if that event equals
+//! the requested one. A repeated request gets the first attempt's answer; another request under the same key is
+//! refused.
 
 use crate::append::{AppendOutcome, AppendRequest, DuplicateMismatch, LogPosition, MsgId};
 use log::StoredEvent;
@@ -17,8 +18,8 @@ use tokio::time::Instant;
 use super::{request_context::RequestContext, request_key};
 use crate::commands::state::ApiState;
 
-/// Fields that differ between two tries of one request: when it was made, and what it took from rows that may
-/// have changed meanwhile.
+/// Fields that may differ between two attempts of one request: times of the attempt, and values copied from rows that
+/// may have changed between them.
 const FIELDS_NOT_COMPARED: [&str; 7] =
     ["created_at", "activity", "updated_at", "issued_at", "edited_at", "deleted_at", "room_name"];
 
@@ -26,14 +27,14 @@ const FIELDS_NOT_COMPARED: [&str; 7] =
 pub(super) struct WriteRequest<'a> {
     pub(super) channel: &'a Channel,
     pub(super) event: Event,
-    /// Names the event among all.
+    /// Identifies the append: the broker stores one event for each message id.
     pub(super) id: MsgId,
     /// Headers that services read and clients never see.
     pub(super) headers: Vec<(&'static str, String)>,
 }
 
 impl<'a> WriteRequest<'a> {
-    /// The event of a request that has only this one.
+    /// Builds the write of a request that appends a single event.
     pub(super) fn new(
         user: &UserId,
         channel: &'a Channel,
@@ -49,16 +50,16 @@ impl<'a> WriteRequest<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WrittenEvent {
     pub(crate) position: LogPosition,
-    /// The event with the times of the first try, where the same request was made before.
+    /// The stored event. After a repeated request it has the times of the first attempt.
     pub(crate) event: Event,
-    /// False where the same request had stored it before.
+    /// False if an earlier attempt of the same request stored it.
     pub(crate) is_new: bool,
 }
 
-/// Stores an event of a request, or finds the one that the same request stored before.
+/// Appends an event of a request, or finds the one that an earlier attempt stored.
 ///
 /// # Errors
-/// When it is not stored, not known to be, or the key names another request.
+/// Fails if the event is not stored, if the outcome is unknown, or if the key belongs to another request.
 pub(super) async fn append(
     api: &ApiState,
     request: &RequestContext<'_>,
@@ -71,11 +72,11 @@ pub(super) async fn append(
     Ok(WrittenEvent { position, event: earlier.unwrap_or(event), is_new })
 }
 
-/// Appends until a moment before the request's deadline. Answers where the event is, and the earlier event of the
-/// same request, if that is the one which is stored there.
+/// Appends until `until` or the request's deadline, whichever is earlier. Returns the event's position, and the
+/// stored event if an earlier attempt of the same request stored it.
 ///
 /// # Errors
-/// When nothing is stored, when that is not known, or when the key names another request.
+/// Fails if nothing is stored, if the outcome is unknown, or if the key belongs to another request.
 pub(super) async fn append_until_acknowledged(
     api: &ApiState,
     request: &RequestContext<'_>,
@@ -109,13 +110,13 @@ pub(super) async fn append_until_acknowledged(
     Ok((position, earlier))
 }
 
-/// The event that the log holds, if this version knows its form.
+/// Decodes a stored event; `None` if this version does not know its name or its form.
 pub(super) fn decode_stored(stored: &StoredEvent) -> Option<Event> {
     let name = subject::parse(&stored.subject).ok().and_then(|parsed| EventName::parse(parsed.event))?;
     Event::decode(name, &stored.payload).ok()
 }
 
-/// The caller's key names another request already.
+/// Returns the error for a key that was used for another request.
 pub(super) fn key_reused_error(event: EventName) -> Error {
     let detail = if event == EventName::ChatMessage {
         "This client_id was used before, with another text."
@@ -125,7 +126,7 @@ pub(super) fn key_reused_error(event: EventName) -> Error {
     Error::new(ErrorCode::KeyReused, detail)
 }
 
-/// Whether two events are those of one request.
+/// Returns whether two events belong to one request: they differ at most in [`FIELDS_NOT_COMPARED`].
 pub(super) fn is_same_request(one: &Event, other: &Event) -> bool {
     if let (Event::ChatMessage(one), Event::ChatMessage(other)) = (one, other) {
         return is_same_message(one, other);
@@ -142,7 +143,8 @@ pub(super) fn is_same_request(one: &Event, other: &Event) -> bool {
     one.name() == other.name() && lasting(one) == lasting(other)
 }
 
-/// A match room's detail describes the two and the room as they were at the time: it is no part of the request.
+/// Compares messages without the detail of match rooms: it describes people and room at the time of the attempt, and
+/// is no part of the request.
 fn is_same_message(one: &ChatMessage, other: &ChatMessage) -> bool {
     let asked = |detail: &Option<MessageDetail>| detail.clone().filter(MessageDetail::is_kept);
     (&one.message, one.room, &one.user) == (&other.message, other.room, &other.user)

@@ -1,8 +1,8 @@
-//! Handles match rooms: rooms of two people that the host application makes.
+//! Handles match rooms: rooms of two people that the host application creates.
 //!
-//! What must hold: the log holds each message in the form in which match sockets are pushed it, with people and room, so
-//! that a push needs no look-up and a replay equals what was live. Descriptions of the two people may be a few seconds
-//! old; which two they are is always current.
+//! What must hold: the log holds each message in the form that match sockets are sent, with its people and room, so
+//! that a push needs no look-up and a replay equals the live push. The descriptions of the two people may be a few
+//! seconds old; the ids of the two are always current.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,45 +28,45 @@ use crate::{
     },
 };
 
-/// How long descriptions of the two people are reused.
+/// How long the descriptions of the two people are cached.
 const PEOPLE_CACHED_FOR: Duration = Duration::from_secs(5);
-/// Rooms whose people are cached.
+/// Maximum rooms whose people are cached.
 const ROOMS_CACHED_MAX: usize = 10_000;
-/// Largest number of rooms in a list.
+/// Maximum rooms in a list.
 pub(crate) const ROOMS_LISTED_MAX: i64 = 1_000;
 
-/// What is known of a match room.
+/// A match room and its two people.
 pub(crate) struct MatchRoom {
     pub(crate) room: RoomId,
     pub(crate) people: Vec<PersonDetails>,
 }
 
 impl MatchRoom {
-    /// Whether one of the two has a business plan.
+    /// Returns whether one of the two has a business plan.
     pub(crate) fn has_business_plan(&self) -> bool {
         self.people.iter().any(|one| one.person.business == Some(true))
     }
 
-    /// The room, as match sockets know it.
+    /// Encodes the room for match sockets.
     pub(crate) fn to_object(&self) -> MatchRoomView {
         let participants = self.people.iter().map(PersonDetails::to_object).collect();
         MatchRoomView { pk: self.room, participants, has_business: self.has_business_plan(), more: None }
     }
 }
 
-/// A match room, as match sockets know it.
+/// A match room, as sent to match sockets.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Match")]
 pub(crate) struct MatchRoomView {
     pk: RoomId,
     participants: Vec<Person>,
     has_business: bool,
-    /// True on the last room of a list that may go on: its `pk` as `before` reads the next part.
+    /// True on the last room of a list that may go on: its `pk` as `before` reads the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) more: Option<bool>,
 }
 
-/// Match rooms in which somebody has just written, with their people.
+/// Caches the people of recently used match rooms, with the time at which they were read.
 pub(crate) struct RecentMatchRooms(Cache<RoomId, (Instant, Arc<MatchRoom>)>);
 
 impl Default for RecentMatchRooms {
@@ -88,7 +88,7 @@ fn pair_of(facts: &RoomSnapshot) -> Vec<UserId> {
     facts.users.named.clone()
 }
 
-/// Open match rooms, newest first: of one person, or, where `of` is `None`, of everyone.
+/// Lists open match rooms, newest first: those of one person, or, if `of` is `None`, all.
 pub(crate) async fn list(
     api: &ApiState,
     of: Option<&UserId>,
@@ -98,7 +98,7 @@ pub(crate) async fn list(
     with_people(api, room_lists::list_match_rooms(&api.pool, api.shards, of, before, limit).await?).await
 }
 
-/// A match room that the caller may enter: as one of the two, or as an admin who asks as one.
+/// Requires an open match room that the caller may join: as one of the two, or, with `as_admin`, as an admin.
 pub(crate) async fn require_match_room(
     api: &ApiState,
     caller: &Caller,
@@ -119,7 +119,8 @@ pub(crate) async fn require_match_room(
     Ok((MatchRoom { room, people: found.people.clone() }, access))
 }
 
-/// The two people of a room, from the cache where it is fresh, or, while Postgres does not answer, however old it is.
+/// Returns the two people of a room from the cache if the entry is fresh. While Postgres does not answer, returns an
+/// older entry, or the two ids alone.
 async fn cached_match_room(api: &ApiState, facts: &RoomSnapshot) -> Arc<MatchRoom> {
     let known = api.match_rooms.0.get(&facts.id);
     if let Some((since, found)) = &known
@@ -139,12 +140,12 @@ async fn cached_match_room(api: &ApiState, facts: &RoomSnapshot) -> Arc<MatchRoo
     }
 }
 
-/// The people and the room with which a message of that sender is stored.
+/// Returns the sender and the room in the form in which a message of that sender is stored.
 pub(super) async fn message_detail(api: &ApiState, facts: &RoomSnapshot, sender: &UserId) -> MessageDetail {
     let found = cached_match_room(api, facts).await;
     let sender = match found.people.iter().find(|one| one.user == *sender) {
         Some(one) => one.clone(),
-        // An admin is none of the two.
+        // The sender is an admin.
         None => people::read_people(api, std::slice::from_ref(sender))
             .await
             .ok()
@@ -154,7 +155,7 @@ pub(super) async fn message_detail(api: &ApiState, facts: &RoomSnapshot, sender:
     MessageDetail::Match { user: json!(sender.to_object()), room: json!(found.to_object()) }
 }
 
-/// Admins write only where one of the two has a business plan.
+/// Requires that one of the two has a business plan: else admins may not write in the room.
 pub(crate) fn require_admin_may_write(found: &MatchRoom) -> Result<(), Error> {
     if found.has_business_plan() {
         return Ok(());

@@ -19,7 +19,8 @@ use crate::{
     queries::{members, rooms},
 };
 
-/// Up to `limit` of the people who may enter a room where not everyone may, after that one, in the order of their ids.
+/// Returns up to `limit` people who may join a room that is not open to everyone, with ids greater than `after`, in
+/// order of id. Of an open room the list is empty.
 pub(crate) async fn list(
     api: &ApiState,
     caller: &Caller,
@@ -41,7 +42,7 @@ pub(crate) async fn list(
     }
 }
 
-/// A page of people who are in memory.
+/// Returns a page of people who are in memory, with ids greater than `after`.
 fn page_of<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, limit: i64) -> Vec<UserId> {
     let mut users: Vec<UserId> =
         users.filter(|user| after.is_none_or(|after| *user > after)).cloned().collect();
@@ -50,7 +51,7 @@ fn page_of<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, 
     users
 }
 
-/// Up to `limit` people who are in a room, after that one, in the order of their ids.
+/// Returns up to `limit` people who are in a room now, with ids greater than `after`, in order of id.
 pub(crate) async fn list_participants(
     api: &ApiState,
     caller: &Caller,
@@ -62,8 +63,8 @@ pub(crate) async fn list_participants(
     rooms::list_participants(&api.pool, api.shards, room, after, limit).await
 }
 
-/// Refuses a change of members where the room has none of its own: those of a team's room are the team's, those of a
-/// room of two never change, and a public room has none.
+/// Requires a private room; answers 409 for others: the members of a team's room are the team's, those of a room of
+/// two people never change, and an open room has none.
 fn require_own_members(facts: &RoomSnapshot) -> Result<(), Error> {
     if facts.kind == RoomKind::Private {
         return Ok(());
@@ -71,14 +72,14 @@ fn require_own_members(facts: &RoomSnapshot) -> Result<(), Error> {
     Err(Error::new(ErrorCode::Conflict, "Only a private room has members of its own."))
 }
 
-/// Whether a person is a member, every acknowledged change counted in; `None` where Postgres lacks one of them for a
+/// Returns whether a person is a member as of all acknowledged events; `None` if Postgres lacks one of them after one
 /// second.
 pub(super) async fn is_member(api: &ApiState, room: RoomId, user: &UserId) -> Result<Option<bool>, Error> {
     let events = [EventName::MemberAdd, EventName::MemberRemove];
     Ok(access_after(api, room, &[user], &events).await?.map(|access| access.has_member(user)))
 }
 
-/// Adds a member. Answers whether Postgres has it.
+/// Adds a member. Returns whether Postgres has it.
 pub(crate) async fn add(
     api: &ApiState,
     caller: &Caller,
@@ -94,7 +95,7 @@ pub(crate) async fn add(
     Ok(idempotent_write::write_one(api, caller, &Channel::Room(room), event, request).await?.1)
 }
 
-/// Removes a member; everyone may remove themselves. Answers whether Postgres has it.
+/// Removes a member; members may remove themselves. Returns whether Postgres has it.
 pub(crate) async fn remove(
     api: &ApiState,
     caller: &Caller,

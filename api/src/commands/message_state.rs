@@ -1,7 +1,7 @@
-//! Finds out whether a message exists or was deleted, from the log and from Postgres.
+//! Finds out from the log and from Postgres whether a message exists or was deleted.
 //!
-//! What must hold: every deletion that was acknowledged before is counted, on whichever node, also where Postgres has
-//! not got it.
+//! What must hold: every deletion acknowledged before the call counts, on any node, even if Postgres has not applied
+//! it yet.
 
 use protocol::{
     error::Error,
@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use super::log_write;
 use crate::{commands::state::ApiState, queries::messages};
 
-/// Deletions of a room that are looked at in the log, one question each; where Postgres lacks more it is waited for.
+/// Maximum deletions of a room read from the log for one message, one request each. If Postgres lacks more, it is
+/// waited for.
 const DELETIONS_READ_MAX: usize = 100;
 
-/// A message of that id was sent to the room; it may have been deleted since.
+/// Requires that a message of that id was sent to the room, deleted or not; answers 404 if not.
 pub(super) async fn require_exists(api: &ApiState, room: RoomId, id: MessageId) -> Result<(), Error> {
     let channel = Channel::Room(room);
     let shard = channel.shard(api.shards);
@@ -32,26 +33,28 @@ pub(super) async fn require_exists(api: &ApiState, room: RoomId, id: MessageId) 
     Err(Error::not_found())
 }
 
-/// Whether a message exists.
+/// The state of a message that was sent.
 pub(super) enum MessageState {
     /// It exists.
     Present { author: UserId },
-    /// It was deleted, by that event.
+    /// It was deleted, by the event of this sequence.
     Deleted { by: u64 },
 }
 
-/// The last deletion in a room that the log still has; 0 where it has none. A message that the log still has was
-/// deleted by none before that: what is later in the log leaves it later.
+/// Returns the sequence of the last deletion in a room that the log still has; 0 if it has none.
+///
+/// The log is trimmed from its start, and a deletion is later than its message: if the log still has the message, it
+/// still has the deletion.
 pub(super) async fn last_deletion_seq(api: &ApiState, room: RoomId) -> Result<u64, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::MessageDelete, None);
     let last = log::last(&api.jetstream, &subject).await;
     Ok(last.map_err(|error| Error::unavailable("The log", &error))?.map_or(0, |last| last.seq))
 }
 
-/// Whether a message is there, given the last deletion in its room.
+/// Finds the state of a message, given the result of [`last_deletion_seq`].
 ///
 /// # Errors
-/// When there was no such message, or what is known of it does not come by the deadline.
+/// Fails if the room has no such message, or if its state is not known by the deadline.
 pub(super) async fn message_state(
     api: &ApiState,
     room: RoomId,
@@ -76,7 +79,7 @@ pub(super) async fn message_state(
         match (find_deletion(api, room, id, from).await?, author) {
             (DeletionSearch::Found(by), _) => return Ok(MessageState::Deleted { by }),
             (DeletionSearch::None, Some(author)) => return Ok(MessageState::Present { author }),
-            // Up to there Postgres tells.
+            // None in the log behind `applied`: Postgres decides.
             (DeletionSearch::None, None) => {}
             (DeletionSearch::TooMany, _) => {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -94,17 +97,17 @@ pub(super) async fn message_state(
     }
 }
 
-/// What a search of the log for a deletion has shown.
+/// The result of a search of the log for a deletion.
 enum DeletionSearch {
     /// The event that deletes the message.
     Found(u64),
-    /// There is none.
+    /// The log has none.
     None,
-    /// More deletions than are looked at.
+    /// Not found among the first [`DELETIONS_READ_MAX`] deletions.
     TooMany,
 }
 
-/// Searches the log, from a sequence on, for the event by which a message was deleted.
+/// Searches the log, from sequence `from` on, for the event that deletes a message.
 async fn find_deletion(
     api: &ApiState,
     room: RoomId,

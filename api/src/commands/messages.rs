@@ -29,11 +29,12 @@ use crate::{
 /// What is known of a sender's right to write in the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SenderAccess {
-    /// Nothing: it is asked for.
+    /// Not checked yet: [`send`] checks it.
     Unchecked,
-    /// The sender's socket was let into the room, which is not one of two: what has ended that since decides.
+    /// The sender's socket has joined the room, which is not a room of two people: [`send`] checks only whether the
+    /// right to write has ended since.
     Joined,
-    /// The command has decided already.
+    /// The calling command has checked it.
     Granted,
 }
 
@@ -41,17 +42,17 @@ pub(crate) enum SenderAccess {
 pub(crate) struct NewMessage<'a> {
     pub(crate) room: RoomId,
     pub(crate) text: &'a str,
-    /// The sender's own name for it: sent twice, stored once.
+    /// The sender's own id for the message: of several sends under one id, one is stored.
     pub(crate) client_id: Option<&'a str>,
-    /// Its key names the message where the sender gave it no name.
+    /// Its idempotency key is used if there is no `client_id`.
     pub(crate) request: &'a RequestContext<'a>,
     pub(crate) access: SenderAccess,
-    /// What only messages in rooms of its kind have.
+    /// Fields that only messages in rooms of this kind have.
     pub(crate) detail: Option<MessageDetail>,
 }
 
 impl NewMessage<'_> {
-    /// The message, accepted now, and what its append is called.
+    /// Builds the message with the current time, and the message id of its append.
     pub(crate) fn build(&mut self, caller: &Caller) -> (ChatMessage, MsgId) {
         let message = ChatMessage {
             message: self.text.to_owned(),
@@ -74,7 +75,7 @@ pub(crate) struct SentMessage {
     pub(crate) message: ChatMessage,
 }
 
-/// Sends a message. The same `client_id` again is answered with what was stored then.
+/// Sends a message. A repeated `client_id` is answered with the message that was stored first.
 pub(crate) async fn send(
     api: &ApiState,
     caller: &Caller,
@@ -104,12 +105,12 @@ pub(crate) async fn send(
     let write = WriteRequest { channel: &channel, event, id, headers: send.request.event_headers() };
     let written = log_write::append(api, send.request, write).await?;
     let Event::ChatMessage(message) = written.event else {
-        return Err(Error::internal(&"a message is stored as something else"));
+        return Err(Error::internal(&"the event stored for a message is of another kind"));
     };
     Ok(SentMessage { id: MessageId(written.position.seq), message })
 }
 
-/// Gives a message another text. Answers the edit as it is stored, and where.
+/// Replaces the text of a message. Returns the edit as stored, and its position.
 pub(crate) async fn edit(
     api: &ApiState,
     caller: &Caller,
@@ -138,12 +139,12 @@ pub(crate) async fn edit(
     let written = log_write::append(api, request, write).await?;
     match written.event {
         Event::MessageEdit(edit) => Ok((edit, written.position)),
-        _ => Err(Error::internal(&"an edit is stored as something else")),
+        _ => Err(Error::internal(&"the event stored for an edit is of another kind")),
     }
 }
 
-/// Deletes messages: all of them, or none. Answers the deletion as it is stored, and where. What is there can be
-/// taken away, in a closed room too.
+/// Deletes all of these messages, or none. Returns the deletion as stored, and its position. Messages can be deleted
+/// in a closed room too.
 pub(crate) async fn delete(
     api: &ApiState,
     caller: &Caller,
@@ -182,11 +183,12 @@ pub(crate) async fn delete(
     };
     match written.event {
         Event::MessageDelete(delete) => Ok((delete, written.position)),
-        _ => Err(Error::internal(&"a deletion is stored as something else")),
+        _ => Err(Error::internal(&"the event stored for a deletion is of another kind")),
     }
 }
 
-/// The answer of an earlier try of the same deletion, if that is the event at `seq`; else the message is gone.
+/// Returns the event at `seq` as this request's own if an earlier attempt stored it; else answers 404: the message is
+/// deleted.
 async fn repeated_deletion(api: &ApiState, write: WriteRequest<'_>, seq: u64) -> Result<WrittenEvent, Error> {
     let shard = write.channel.shard(api.shards);
     let stored = log::get(&api.jetstream, shard, seq).await;
@@ -203,15 +205,15 @@ async fn repeated_deletion(api: &ApiState, write: WriteRequest<'_>, seq: u64) ->
     Ok(WrittenEvent { position: LogPosition { shard, seq }, event, is_new: false })
 }
 
-/// Waits for every message, edit and deletion in a room that was acknowledged before. False where one is
-/// not in Postgres, a second later.
+/// Waits up to one second until Postgres has every acknowledged message, edit and deletion of a room; false if it
+/// still lacks one.
 pub(super) async fn wait_until_messages_applied(api: &ApiState, room: RoomId) -> Result<bool, Error> {
     let events = [EventName::ChatMessage, EventName::MessageEdit, EventName::MessageDelete];
     api.wait_until_events_applied(&Channel::Room(room), &events).await
 }
 
-/// A part of a room's history, in ascending order: as it is now, but for what is before an id, which is
-/// read without the log.
+/// Returns a page of a room's history, in ascending order. It contains all acknowledged changes that Postgres applies
+/// within one second; a page [`HistoryPage::Before`] an id is read from Postgres without waiting.
 pub(crate) async fn history(
     api: &ApiState,
     caller: &Caller,
@@ -226,8 +228,10 @@ pub(crate) async fn history(
     messages::list(&api.pool, Channel::Room(room).shard(api.shards), room, page, limit).await
 }
 
-/// What is new in a room or was changed there after an event, in the order of the events. Who reads it
-/// has lost the pushes: it is all of it, or none.
+/// Returns messages that are new or were changed after an event, in the order of the events.
+///
+/// Clients read it to make up for lost pushes, so it fails rather than return a page that lacks an acknowledged
+/// change.
 pub(crate) async fn changes(
     api: &ApiState,
     caller: &Caller,

@@ -1,4 +1,4 @@
-//! Holds the commands that dialects call. Only commands decide who may do what.
+//! Holds the commands that dialects call. Only commands decide whether a request is allowed.
 
 mod contacts;
 pub(crate) mod direct;
@@ -38,25 +38,25 @@ use crate::{
     commands::state::ApiState,
 };
 
-/// The key under which a request is stored once: the client's own, or a new one.
+/// Returns the key under which a request is stored once: the client's own, or a random one.
 pub(crate) fn request_key(given: Option<&str>) -> String {
     given.map_or_else(
         || {
             let fresh: u128 = rand::random();
-            // No key of a client begins so: theirs are visible ASCII.
+            // The prefix keeps it apart from clients' keys, which are visible ASCII.
             format!("\u{1}{fresh:032x}")
         },
         str::to_owned,
     )
 }
 
-/// Requires that the caller may see the room and read there. A stranger is answered that it does not exist.
+/// Requires that the caller may see and read the room; answers 404 if not, as for a room that does not exist.
 pub(crate) async fn require_read(api: &ApiState, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
     let access = api.access.room_access(room, &[&caller.user], |access| access.can_join(caller)).await?;
     if access.can_join(caller) { Ok(access) } else { Err(Error::not_found()) }
 }
 
-/// Requires that the caller may see the room, join and write there, and that it is open.
+/// Requires that the caller may see, join and write in the room (404 if not), and that it is open (409 if not).
 pub(crate) async fn require_join(api: &ApiState, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
     let may_write = |access: &RoomAccess| !access.room.is_closed && access.can_join(caller);
     let access = api.access.room_access(room, &[&caller.user], may_write).await?;
@@ -67,9 +67,11 @@ pub(crate) async fn require_join(api: &ApiState, room: RoomId, caller: &Caller) 
     Ok(access)
 }
 
-/// The caller's socket was let into the room, and has not been put out by its node: it may write there, unless
-/// the room was closed or made narrower since. Where Postgres does not answer and nothing of that kind was heard,
-/// it may.
+/// Requires that a caller whose socket has joined the room may still write there.
+///
+/// The fan-out node removes a socket from the room when it receives the event that ends the caller's access, so only
+/// a closing or a narrowing of the room is checked here. If Postgres does not answer and no such event was received,
+/// the write is allowed.
 pub(crate) async fn require_still_joined(api: &ApiState, room: RoomId, caller: &Caller) -> Result<(), Error> {
     let may_write = |access: &RoomAccess| !access.room.is_closed && access.can_join(caller);
     let access = api.access.room_access_since_joined(room, &caller.user, may_write).await?;
@@ -80,7 +82,8 @@ pub(crate) async fn require_still_joined(api: &ApiState, room: RoomId, caller: &
     require_open(&access.room)
 }
 
-/// Requires that the caller may change the room and its members, and that it is open.
+/// Requires that the caller may change the room and its members (404 or 403 if not), and that it is open (409 if
+/// not).
 pub(crate) async fn require_manage(
     api: &ApiState,
     room: RoomId,
@@ -98,8 +101,11 @@ pub(crate) async fn require_manage(
     Ok(access)
 }
 
-/// What Postgres has of a room and these people once it has the last of these events that was acknowledged there;
-/// `None` where it has not, a second later. A command that finds its fact there is done, and appends nothing.
+/// Waits up to one second until Postgres has the last acknowledged of `events` in the room's channel, then reads the
+/// room and which of `people` are members.
+///
+/// Returns `None` if Postgres lags or does not answer. A command that finds the requested state there appends
+/// nothing.
 pub(crate) async fn access_after(
     api: &ApiState,
     room: RoomId,
@@ -111,13 +117,13 @@ pub(crate) async fn access_after(
     }
     match api.access.load(room, people, Instant::now()).await {
         Ok(access) => Ok(Some(access)),
-        // It is appended all the same: the fact twice does no harm.
+        // The caller then appends the event without this check: a second event of the same content changes nothing.
         Err(error) if error.code == ErrorCode::Unavailable => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Requires that the room is not closed.
+/// Requires that the room is not closed; answers 409 if it is.
 fn require_open(facts: &RoomSnapshot) -> Result<(), Error> {
     if facts.is_closed { Err(Error::new(ErrorCode::Conflict, "This room is closed.")) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Makes rooms of two people, one for each pair and kind.
+//! Creates rooms of two people, one for each pair and kind.
 
 use protocol::{
     caller::Caller,
@@ -21,16 +21,17 @@ use crate::{
     queries::rooms::{self, RoomView},
 };
 
-/// The room of a pair.
+/// The open room of a pair.
 pub(crate) struct PairRoom {
     pub(crate) room: RoomView,
-    /// This request made it.
+    /// Whether this request created it.
     pub(crate) is_new: bool,
     /// Whether Postgres has it.
     pub(crate) is_applied: bool,
 }
 
-/// Gives two people a room, where they have none that is open: the host application does, when they match.
+/// Creates a match room for two people, unless they have an open one. Only the host application, an admin, may call
+/// it.
 pub(crate) async fn create_match(
     api: &ApiState,
     caller: &Caller,
@@ -58,16 +59,16 @@ pub(crate) async fn create_match(
     Ok(PairRoom { room, is_new, is_applied: applied })
 }
 
-/// A room of two to make.
+/// A room of two people to create.
 pub(super) struct PairRequest {
     pub(super) kind: RoomKind,
     pub(super) name: String,
     pub(super) creator: UserId,
-    /// In the order of their ids.
+    /// The two people, in order of id.
     pub(super) two: [UserId; 2],
 }
 
-/// The pair's open room; made where there is none.
+/// Returns the pair's open room of that kind, created if there is none.
 pub(super) async fn get_or_create(
     api: &ApiState,
     caller: &Caller,
@@ -101,7 +102,7 @@ fn not_two_people_error() -> Error {
     Error::bad_request("users: must name two people.")
 }
 
-/// What names the room of a pair among all: the same for both orders.
+/// Returns the unique key of a pair's room: it does not depend on the order of the two.
 pub(crate) fn pair_key(kind: &str, one: &UserId, other: &UserId) -> String {
     let (first, second) = if one <= other { (one, other) } else { (other, one) };
     unique_rooms::unique_key(&[kind, first.as_str(), second.as_str()])

@@ -1,4 +1,4 @@
-//! Stores what tokens and the host application say of people, and reads it.
+//! Stores and reads descriptions of people: what their tokens and the host application say of them.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// What `new` changes of `old`: an absent claim changes nothing.
+/// Returns whether `new` changes `old`; an absent claim changes nothing.
 fn has_changes(old: &Person, new: &Person) -> bool {
     fn differs<T: PartialEq>(old: &Option<T>, new: &Option<T>) -> bool {
         new.is_some() && old != new
@@ -41,8 +41,8 @@ fn has_changes(old: &Person, new: &Person) -> bool {
         || differs(&old.business, &new.business)
 }
 
-/// Stores what a token says of its person, where it is newer than what is stored, and waits until
-/// it can be read. Two tokens of one person that alternate change nothing after the newer one.
+/// Stores the claims of a person's token if it is newer than the stored description and changes it, and waits until
+/// they can be read. An older token never replaces a newer one, so two tokens that alternate are stored once.
 pub(crate) async fn store_token_profile(
     api: &ApiState,
     user: &UserId,
@@ -69,7 +69,7 @@ pub(crate) async fn store_token_profile(
     let write = WriteRequest { channel: &channel, event, id, headers: vec![] };
     let written = match log_write::append(api, &request, write).await {
         Ok(written) => Some(written),
-        // Another token of the same second: the first one counts.
+        // Another token of the same second was stored first and stays.
         Err(error) if error.code == ErrorCode::KeyReused => None,
         Err(error) => return Err(error),
     };
@@ -83,8 +83,8 @@ pub(crate) async fn store_token_profile(
     Ok(())
 }
 
-/// When the stored description of a person was issued, and what it says. The moment is `None` where it is too far ahead
-/// to be true: then it keeps nothing newer from being stored.
+/// Returns the stored description of a person and when it was issued, in seconds since 1970. The time is `None` if it
+/// is further ahead than any clock may be: then it does not keep newer descriptions from being stored.
 async fn read_stored_profile(
     api: &ApiState,
     shard: Shard,
@@ -94,8 +94,8 @@ async fn read_stored_profile(
     Ok(stored.map(|(at, person)| (Some(at).filter(|at| *at <= Profile::issued_at_max()), person)))
 }
 
-/// The description of a person; an empty one where nobody has described them yet. The mail address and the balance are
-/// shown to the person and to admins only.
+/// Returns the description of a person; an empty one if none is stored. Only the person and admins get the mail
+/// address and the balance.
 pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Result<PersonDetails, Error> {
     let known = read_people(api, std::slice::from_ref(user)).await?.remove(user);
     let mut known = known.unwrap_or_else(|| PersonDetails::unknown(user));
@@ -105,7 +105,7 @@ pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Resu
     Ok(known)
 }
 
-/// People, with all that is known of them.
+/// Returns these people with all that is known of them.
 pub(crate) async fn read_people(
     api: &ApiState,
     users: &[UserId],
@@ -114,7 +114,7 @@ pub(crate) async fn read_people(
 }
 
 /// Stores the host application's description of a person; a field that it does not name keeps its value. It replaces
-/// what tokens issued before now have said, also where their clock was ahead; a token issued later replaces it. Answers
+/// the claims of tokens issued before now, even by a clock that is ahead; a token issued later replaces it. Returns
 /// the person, and whether Postgres has the description.
 pub(crate) async fn update_profile(
     api: &ApiState,
@@ -128,8 +128,8 @@ pub(crate) async fn update_profile(
     }
     text::person(&change)?;
     let channel = Channel::User(user.clone());
-    // A token may have been issued by a clock that is ahead. One that is not applied yet could make this description
-    // count for nothing.
+    // The clock that issued a stored token may be ahead. If a token that is not applied yet is newer than this
+    // description, the description would be ignored.
     if !api.wait_until_events_applied(&channel, &[EventName::Profile]).await? {
         return Err(Error::unavailable("The person", &"the last description is not applied yet"));
     }
@@ -143,7 +143,7 @@ pub(crate) async fn update_profile(
     Ok((show(api, caller, user).await?, applied))
 }
 
-/// Whether a person has a socket open, and in which rooms they are, of those that the caller may enter.
+/// Returns whether a person has a socket open, and which rooms they are in, of those that the caller may join.
 pub(crate) async fn presence_of(
     api: &ApiState,
     caller: &Caller,

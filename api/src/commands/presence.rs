@@ -1,4 +1,4 @@
-//! Appends joins and leaves, as the fan-out node that holds the sockets reports them.
+//! Appends joins and leaves as reported by the fan-out node that holds the sockets.
 
 use crate::append::MsgId;
 use protocol::{
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::commands::state::ApiState;
 
-/// Appends what a node says of a person. Its counter makes each change its own.
+/// Appends one presence change of a person. The message id is made from the node's incarnation and counter, so each
+/// change is stored once.
 pub(crate) async fn append_presence_change(
     api: &ApiState,
     incarnation: u64,

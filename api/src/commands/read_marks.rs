@@ -1,7 +1,7 @@
-//! Stores read marks: up to where a person has read a room.
+//! Stores read marks: the last message of a room that a person has read.
 //!
-//! What must hold: a mark never goes back. What sockets say is appended by each node at most once a second
-//! for a person and room, and the last of it always.
+//! What must hold: a mark never goes back. Each node appends the marks of a person's sockets at most once a second
+//! for each room, and always appends the last one.
 
 use std::{
     collections::HashMap,
@@ -30,13 +30,13 @@ use crate::{
     queries::messages as stored,
 };
 
-/// Between two appends of what a person's sockets say of one room.
+/// Minimum interval between two appended marks of one person in one room.
 const APPEND_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A mark that waits for the end of a pause, and until when it may be appended.
+/// A mark that waits for the end of the interval, and the deadline of its append.
 type PendingMark = (MessageId, Instant);
 
-/// People and rooms with a mark appended less than a second ago, and the mark that came since.
+/// By room and person with a mark appended within the last interval: the highest mark since.
 #[derive(Default)]
 pub(crate) struct ReadMarkThrottle(Mutex<HashMap<(RoomId, UserId), Option<PendingMark>>>);
 
@@ -45,7 +45,7 @@ impl ReadMarkThrottle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a mark is to be appended now; else it waits for the end of the pause.
+    /// Returns whether to append a mark now; if not, it is kept until the interval ends.
     fn is_due_now(&self, of: &(RoomId, UserId), mark: MessageId) -> bool {
         let mut waiting = self.pending();
         if let Some(next) = waiting.get_mut(of) {
@@ -56,7 +56,7 @@ impl ReadMarkThrottle {
         true
     }
 
-    /// The mark that came during a pause; where none came the pause is over.
+    /// Takes the mark that was kept during the interval; if there is none, forgets the person and room.
     fn take_pending(&self, of: &(RoomId, UserId)) -> Option<PendingMark> {
         let mut waiting = self.pending();
         let next = waiting.get_mut(of).and_then(Option::take);
@@ -66,7 +66,7 @@ impl ReadMarkThrottle {
         next
     }
 
-    /// The node stops: what waits is appended at once.
+    /// Appends the marks that are kept, at once. Called when the node stops.
     pub(crate) async fn flush(api: &ApiState) {
         let waiting: Vec<_> = api.read_marks.pending().drain().collect();
         for ((room, user), mark) in waiting {
@@ -74,13 +74,13 @@ impl ReadMarkThrottle {
                 && let Err(error) =
                     append_mark(api, room, &user, mark, &RequestContext::new(None, deadline)).await
             {
-                tracing::warn!(%error, %room, "a read mark is lost");
+                tracing::warn!(%error, %room, "could not append a read mark; it is dropped");
             }
         }
     }
 }
 
-/// Stores a mark, whoever may.
+/// Appends a mark without checking access.
 pub(super) async fn append_mark(
     api: &ApiState,
     room: RoomId,
@@ -94,7 +94,8 @@ pub(super) async fn append_mark(
     Ok(written.position)
 }
 
-/// Whether a person has read as far already, by all that was acknowledged.
+/// Returns whether a person has read that far already, as of all acknowledged marks. If Postgres lags or does not
+/// answer, false.
 pub(super) async fn has_read_up_to(
     api: &ApiState,
     room: RoomId,
@@ -106,11 +107,11 @@ pub(super) async fn has_read_up_to(
         return Ok(false);
     }
     let known = stored::read_mark(&api.pool, channel.shard(api.shards), room, user).await;
-    // Where Postgres does not answer, the mark is appended: twice does no harm.
+    // The mark is then appended: a second one of the same message changes nothing.
     Ok(known.is_ok_and(|known| known >= Some(mark)))
 }
 
-/// Stores a mark. Answers whether Postgres has it.
+/// Stores a mark. Returns whether Postgres has it.
 pub(crate) async fn mark_read(
     api: &ApiState,
     caller: &Caller,
@@ -127,7 +128,7 @@ pub(crate) async fn mark_read(
     Ok(api.wait_until_position_applied(position).await)
 }
 
-/// A socket has shown a room up to a message: stored within a second.
+/// Stores a mark that a socket sent, within [`APPEND_INTERVAL`]. `is_in`: the socket has joined the room.
 pub(crate) async fn mark_read_by_socket(
     api: &SharedApiState,
     caller: &Caller,
@@ -155,7 +156,7 @@ pub(crate) async fn mark_read_by_socket(
             if let Err(error) =
                 append_mark(&api, of.0, &of.1, mark, &RequestContext::new(None, deadline)).await
             {
-                tracing::warn!(%error, room = %of.0, "a read mark is lost");
+                tracing::warn!(%error, room = %of.0, "could not append a read mark; it is dropped");
             }
         }
     });

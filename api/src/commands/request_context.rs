@@ -1,7 +1,7 @@
 //! Holds what all writes of one client request share.
 //!
-//! What must hold: nothing of it is appended after its deadline. Once an event of it is stored, a failure is
-//! answered `outcome_unknown`: "not stored" would have the client begin anew and do half of it twice.
+//! What must hold: no event of the request is appended after its deadline. Once one is stored, a failure is answered
+//! `outcome_unknown`: after "not stored" the client would start again under another key and do a part of it twice.
 
 use std::sync::{
     Arc,
@@ -16,58 +16,58 @@ use tokio::time::Instant;
 
 use crate::commands::state::APPEND_TIMEOUT;
 
-/// Whether an event of a request is stored.
+/// Whether an event of the request is stored, shared by all clones of its context.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WriteProgress(Arc<AtomicBool>);
 
 impl WriteProgress {
-    /// An event of the request is stored.
+    /// Records that an event of the request is stored.
     pub(crate) fn note_stored(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether one is.
+    /// Returns whether an event of the request is stored.
     pub(crate) fn has_stored(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The error to answer: a failure after something was stored leaves the outcome unknown.
+    /// Returns the error to answer: after an event was stored, a server error leaves the outcome unknown.
     pub(crate) fn client_error(&self, error: Error) -> Error {
         if self.has_stored() && error.code.status() >= 500 { Self::outcome_unknown() } else { error }
     }
 
-    /// What is answered where only a part of a request is known to be stored.
+    /// Returns the error for a request of which only a part is known to be stored.
     pub(crate) fn outcome_unknown() -> Error {
         let detail = "A part of the request is stored. Try again under the same key to complete it.";
         Error::new(ErrorCode::OutcomeUnknown, detail)
     }
 }
 
-/// A request that may write.
+/// The context of a request that may write.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext<'a> {
-    /// The client's key: the same request under the same key is done once.
+    /// The client's key: requests with one key are done once.
     pub(crate) idempotency_key: Option<&'a str>,
-    /// What a match socket's client calls it: a JSON scalar in ASCII, which is pushed with its event.
+    /// The match socket's own id for its request, an ASCII JSON scalar. It is pushed with the events of the request.
     pub(crate) client_request_id: Option<&'a str>,
-    /// Nothing is appended after it.
+    /// No event is appended after it.
     pub(crate) deadline: Instant,
-    /// Whether an event of it is stored.
+    /// Whether an event is stored.
     pub(crate) progress: WriteProgress,
 }
 
 impl<'a> RequestContext<'a> {
-    /// A request under the client's key, if it has one.
+    /// Creates the context of a client's request.
     pub(crate) fn new(key: Option<&'a str>, deadline: Instant) -> Self {
         Self { idempotency_key: key, client_request_id: None, deadline, progress: WriteProgress::default() }
     }
 
-    /// A write of our own that begins now and is not repeated.
+    /// Creates the context of a write by this node itself, which starts now and is not repeated.
     pub(crate) fn internal() -> Self {
         Self::new(None, Instant::now() + APPEND_TIMEOUT)
     }
 
-    /// The headers of the events that it causes.
+    /// Returns the headers for the events of the request.
     pub(crate) fn event_headers(&self) -> Vec<(&'static str, String)> {
         self.client_request_id.map(|id| (header::REQUEST_ID, id.to_owned())).into_iter().collect()
     }

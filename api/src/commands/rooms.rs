@@ -1,4 +1,4 @@
-//! Makes, shows, lists, changes and closes rooms.
+//! Creates, shows, lists, changes and closes rooms.
 
 use protocol::{
     caller::Caller,
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// A room to make.
+/// A room to create.
 pub(crate) struct NewRoom {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
@@ -52,7 +52,7 @@ impl NewRoom {
     }
 }
 
-/// Makes a room, and lets in the people it names. Answers whether Postgres has all of it.
+/// Creates a room, and adds the members it names. Returns the room, and whether Postgres has all of it.
 pub(crate) async fn create(
     api: &ApiState,
     caller: &Caller,
@@ -92,7 +92,7 @@ pub(crate) async fn create(
     let mut control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
     let WrittenEvent { position, event, .. } = control.append(&Channel::System, event).await?;
     let (Event::Chatroom(made) | Event::RoomMade(made)) = event else {
-        return Err(Error::internal(&"a new room is stored as something else"));
+        return Err(Error::internal(&"the event stored for a new room is of another kind"));
     };
     let room = RoomId(position.seq);
     for user in &made.users {
@@ -103,7 +103,7 @@ pub(crate) async fn create(
     Ok((view_of_new_room(room, made), applied))
 }
 
-/// A room as it is right after it was made.
+/// Returns a room as it is right after its creation.
 pub(super) fn view_of_new_room(id: RoomId, made: RoomEvent) -> RoomView {
     RoomView {
         id,
@@ -124,19 +124,20 @@ pub(super) fn view_of_new_room(id: RoomId, made: RoomEvent) -> RoomView {
 async fn read_view(api: &ApiState, caller: &Caller, facts: &RoomSnapshot) -> Result<RoomView, Error> {
     match rooms::read(&api.pool, api.shards, facts.id, &caller.user).await? {
         Some(room) => Ok(room),
-        // It is in the log, and not in Postgres yet.
+        // The log has it, Postgres does not yet.
         None => Ok(RoomView::from(facts)),
     }
 }
 
-/// A room as the caller sees it.
+/// Returns a room as the caller sees it.
 pub(crate) async fn show(api: &ApiState, caller: &Caller, room: RoomId) -> Result<RoomView, Error> {
     let access = require_read(api, room, caller).await?;
     read_view(api, caller, &access.room).await
 }
 
-/// A room that the caller enters, and by what right; who is there knows the node that they enter by. While
-/// Postgres does not answer, what is kept of the room must do.
+/// Returns a room that the caller joins, and the access that allows it. The room is without its participants: the
+/// fan-out node that the caller joins by knows them. If Postgres does not answer, the room's cached state is
+/// returned.
 pub(crate) async fn join(
     api: &ApiState,
     caller: &Caller,
@@ -146,7 +147,7 @@ pub(crate) async fn join(
     let mut room = RoomView::from(&*access.room);
     match rooms::activity_and_unread(&api.pool, api.shards, access.room.id, &caller.user).await {
         Ok(Some((activity, unread))) => (room.activity, room.unread) = (activity, unread),
-        // It is in the log, and not in Postgres yet: nobody has written there.
+        // The log has the room, Postgres does not yet: nobody has written there.
         Ok(None) => {}
         Err(error) if error.code == ErrorCode::Unavailable => {}
         Err(error) => return Err(error),
@@ -154,19 +155,20 @@ pub(crate) async fn join(
     Ok((room, access))
 }
 
-/// A room is a topic of that category.
+/// Requires that a room is a topic of a category; answers 404 if not.
 pub(crate) async fn require_topic(api: &ApiState, room: RoomId, category: &str) -> Result<(), Error> {
     if rooms::is_topic(&api.pool, room, category).await? { Ok(()) } else { Err(Error::not_found()) }
 }
 
-/// A part of the list of rooms.
+/// A page of the list of rooms.
 pub(crate) struct RoomPage {
     pub(crate) rooms: Vec<RoomView>,
-    /// Where there may be more: it goes on before this one.
+    /// The `before` of the next page; `None` on the last one.
     pub(crate) next: Option<RoomId>,
 }
 
-/// Rooms that the caller may enter, newest first. Where others lie between, there may be few on a page, or none.
+/// Lists the rooms that the caller may join, newest first. A page that is not the last may have fewer than `limit`
+/// rooms, or none: rooms that the caller may not join are passed over.
 pub(crate) async fn list(
     api: &ApiState,
     caller: &Caller,
@@ -178,14 +180,14 @@ pub(crate) async fn list(
     Ok(RoomPage { rooms, next: found.next })
 }
 
-/// What changes of a room; what is absent stays.
+/// The changes of a room; `None` keeps a value.
 pub(crate) struct RoomChange {
     pub(crate) name: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) private: Option<bool>,
 }
 
-/// Changes a room. Answers whether Postgres has it.
+/// Changes a room. Returns it, and whether Postgres has the change.
 pub(crate) async fn update(
     api: &ApiState,
     caller: &Caller,
@@ -224,7 +226,7 @@ pub(crate) async fn update(
         idempotent_write::write_one(api, caller, &Channel::Room(room), event, request).await?;
     let mut room = read_view(api, caller, &facts).await?;
     if let (Event::RoomUpdate(update), false) = (written.event, applied) {
-        // What was decided, though reads can't see it yet.
+        // The change is stored, but Postgres does not show it yet.
         room.name = update.name.unwrap_or(room.name);
         room.description = update.description.or(room.description);
         room.kind = match update.private {
@@ -236,7 +238,7 @@ pub(crate) async fn update(
     Ok((room, applied))
 }
 
-/// Closes a room for ever. Answers whether Postgres has it.
+/// Closes a room for ever. Returns whether Postgres has it.
 pub(crate) async fn close(
     api: &ApiState,
     caller: &Caller,
@@ -250,7 +252,7 @@ pub(crate) async fn close(
     close_authorized(api, caller, room, request).await
 }
 
-/// Closes a room for one who was found to have the right to it. Answers whether Postgres has it.
+/// Closes a room for a caller whose right was checked before. Returns whether Postgres has it.
 pub(super) async fn close_authorized(
     api: &ApiState,
     caller: &Caller,

@@ -1,4 +1,4 @@
-//! Answers what fan-out nodes ask about their sockets' people.
+//! Answers the questions of fan-out nodes about the people on their sockets.
 
 use protocol::{
     caller::Caller,
@@ -19,12 +19,13 @@ use crate::{
     queries::presence,
 };
 
-/// Entries of a page of participants.
+/// Maximum entries in a page of participants.
 const PARTICIPANTS_PAGE: i64 = 5_000;
 
 impl PageEntry for ParticipantEntry {}
 
-/// Names the callers who may not be in the room any more, or follow the team. The answer is read anew, never cached.
+/// Returns the callers who may no longer be in the room, or follow the team. Reads Postgres; never answers from the
+/// cache.
 pub(crate) async fn confirm_access(
     api: &ApiState,
     ChannelCallers { room, team, callers }: ChannelCallers,
@@ -50,7 +51,7 @@ fn confirm_reply(
     ConfirmReply { out, callers_out: Some(callers), closed, grant }
 }
 
-/// Who is in a room: a page of them, or all where the asker does not know of pages.
+/// Lists who is in a room: one page, or all if the fan-out node is of a version without pages.
 pub(crate) async fn list_participants(
     api: &ApiState,
     request: ParticipantsRequest,
@@ -68,11 +69,11 @@ pub(crate) async fn list_participants(
     Ok(page)
 }
 
-/// Allows a signal between two people who may both enter a room that both have been in. A room that one has made for the
-/// other is not enough: the other has not agreed to it.
+/// Allows a signal between two people if both may join a room that both have been in. A room that one of them has
+/// created for the other is not enough: the other has not agreed to it.
 ///
 /// # Errors
-/// When they have no such room.
+/// Fails with 403 if they have no such room.
 pub(crate) async fn allow_signal(api: &ApiState, caller: &Caller, user: &UserId) -> Result<(), Error> {
     let other = Caller { user: user.clone(), is_admin: false, org_id: None };
     let people = [&caller.user, user];

@@ -1,7 +1,7 @@
 //! Searches the text of all messages that a person may read.
 //!
-//! What must hold: who was put out of a room finds nothing of it from the moment this node hears of it;
-//! and searches, however slow, leave connections to Postgres for everything else, and to everybody else a turn.
+//! What must hold: a person who was removed from a room finds none of its messages once this node has received the
+//! removal. Searches, however slow, leave connections to Postgres for other work, and no caller takes all permits.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,12 +19,12 @@ use crate::{
     queries::search::{self, SearchCursor, SearchQuery, SearchResults},
 };
 
-/// Searches of a node at a time.
+/// Maximum searches that run on a node at a time.
 pub(crate) const CONCURRENT_SEARCHES_MAX: usize = 3;
-/// How long one waits for its turn.
+/// Maximum time that a search waits for its permit.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Finds messages, newest first, and says where to go on.
+/// Finds messages, newest first, and returns the cursor of the next page.
 pub(crate) async fn search(
     api: &ApiState,
     caller: &Caller,
@@ -44,7 +44,7 @@ pub(crate) async fn search(
     let is_full = page::is_full_page(&found.messages, query.limit);
     let last = found.messages.last().filter(|_| is_full);
     let next = last.map(|(room, message)| (message.created_at, *room, message.id));
-    // The rows may lack a removal that was heard already.
+    // Postgres may lack a removal that this node has received.
     let rooms: BTreeSet<_> = found.messages.iter().map(|(room, _)| *room).collect();
     for room in rooms {
         match require_read(api, room, caller).await {

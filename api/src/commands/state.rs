@@ -1,4 +1,4 @@
-//! Holds what all requests of a node share.
+//! Holds the state that all requests of an api node share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,13 +27,13 @@ use crate::{
     pictures::PictureStore,
 };
 
-/// How long a request may try to append.
+/// Maximum time from a request's first attempt to append to its last.
 pub(crate) const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One api node, cheap to clone.
+/// A handle to the state of one api node, cheap to clone.
 pub(crate) type SharedApiState = Arc<ApiState>;
 
-/// What the node holds. It keeps nothing that another node would miss.
+/// The state of an api node. All of it is a cache or a connection: no other node depends on it.
 pub(crate) struct ApiState {
     pub(crate) appender: Appender,
     pub(crate) applied: AppliedWatch,
@@ -47,40 +47,40 @@ pub(crate) struct ApiState {
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) origins: OriginArgs,
     pub(crate) text_max_chars: usize,
-    /// Balance below which direct rooms say that an account is low.
+    /// Account balance below which direct rooms show `is_low_account`.
     pub(crate) low_account: f64,
     pub(crate) limits: ApiLimits,
     pub(crate) client_address_args: AddressArgs,
     pub(crate) support_args: SupportArgs,
-    /// The categories of topics.
+    /// The configured categories of topics.
     pub(crate) topic_categories: Vec<String>,
     pub(crate) pictures: PictureStore,
-    /// Turns to search.
+    /// One permit for each search that may run at a time.
     pub(crate) search_permits: Semaphore,
-    /// When the newest token of a person was issued whose claims this node knows to be stored, in seconds since 1970.
+    /// By user: when the newest token whose claims are known to be stored was issued, in seconds since 1970.
     pub(crate) profile_issued_at: Cache<UserId, i64>,
-    /// The two of match rooms that somebody writes in.
+    /// The people of match rooms that were used recently.
     pub(crate) match_rooms: match_rooms::RecentMatchRooms,
 }
 
 impl ApiState {
-    /// Largest data of an answer to a socket's action, in bytes.
+    /// Maximum size of the data in an answer to a socket's action, in bytes.
     pub(crate) fn socket_max_bytes(&self) -> usize {
         page::socket_max_bytes(self.nats_client.max_payload())
     }
 
-    /// Waits until an event is in Postgres. False where it is not, a second later.
+    /// Waits up to one second until Postgres has the event; false if it still lacks it.
     pub(crate) async fn wait_until_applied(&self, shard: Shard, seq: u64) -> bool {
         self.applied.wait(shard, seq, APPLIED_TIMEOUT).await
     }
 
-    /// The same, of an event by its place.
+    /// Waits up to one second until Postgres has the event at a position; false if it still lacks it.
     pub(crate) async fn wait_until_position_applied(&self, position: LogPosition) -> bool {
         self.wait_until_applied(position.shard, position.seq).await
     }
 
-    /// Waits until every event of these names that was acknowledged of a channel is in Postgres. False
-    /// where one is not, a second later.
+    /// Waits up to one second until Postgres has every acknowledged event of these names in a channel; false if it
+    /// still lacks one.
     pub(crate) async fn wait_until_events_applied(
         &self,
         channel: &Channel,

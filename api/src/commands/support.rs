@@ -1,8 +1,8 @@
 //! Handles the customer desk: rooms of a visitor and the agents of an organisation.
 //!
-//! A room's key opens that room alone, for anybody who has the key. What must hold: the id of a visitor without a token
-//! can't stand in a token; a person has one open room for an organisation's product and portfolio; and without the key
-//! no answer shows that there is a room.
+//! A room's key gives access to that room alone, to anybody who has the key. What must hold: no token can carry the
+//! id of a visitor without a token. A person has one open room for each product and portfolio of an organisation.
+//! Without the key no answer reveals that a room exists.
 
 use std::net::IpAddr;
 
@@ -32,25 +32,25 @@ use protocol::{
     text,
 };
 
-/// Most open rooms in an answer.
+/// Maximum open rooms in an answer.
 const ROOMS_MAX: i64 = 500;
-/// Rooms, open and closed, that are looked at for an answer.
+/// Maximum rooms, open and closed, that are read for one answer.
 const ROOMS_SCANNED_MAX: i64 = 5_000;
-/// Most messages in an answer.
+/// Maximum messages in an answer.
 const MESSAGES_MAX: i64 = 500;
-/// Length of a key in digits.
+/// Length of a room's key, in hexadecimal digits.
 const SECRET_LEN: usize = 24;
 
-/// A visitor, and what they want to talk about.
+/// A visitor, and the subject of the visit.
 pub(crate) struct SupportVisit {
-    /// The visitor's own name for themselves.
+    /// The visitor's id as the host page gives it, without the [`UserId::VISITOR`] prefix.
     pub(crate) user: UserId,
     pub(crate) org_id: String,
     pub(crate) portfolio_name: String,
     pub(crate) product_name: String,
 }
 
-/// A message of the desk.
+/// A message to post in a support room.
 pub(crate) struct NewSupportMessage {
     pub(crate) text: String,
     pub(crate) side: bool,
@@ -58,7 +58,7 @@ pub(crate) struct NewSupportMessage {
     pub(crate) message_type: String,
 }
 
-/// The id of a visitor without a token.
+/// Returns the id of a visitor without a token: the name with a prefix that no token's user has.
 pub(crate) fn visitor_id(name: &str) -> Result<UserId, Error> {
     format!("{}{name}", UserId::VISITOR).parse().map_err(|_| {
         let most = UserId::MAX_LEN - UserId::VISITOR.len();
@@ -66,23 +66,24 @@ pub(crate) fn visitor_id(name: &str) -> Result<UserId, Error> {
     })
 }
 
-/// The sender of a request to the desk.
+/// The sender of a request to the support dialect.
 pub(crate) struct SupportCaller {
-    /// The person of the token; `None` for a visitor without one.
+    /// The person named by the token; `None` without a token.
     pub(crate) caller: Option<Caller>,
-    /// The address of the request, where addresses are counted.
+    /// The address of the request, if addresses are limited.
     pub(crate) address: Option<IpAddr>,
-    /// The secret of a visitor's earlier visit.
+    /// The secret that an earlier visit was given.
     pub(crate) pass: Option<VisitorPass>,
 }
 
 impl SupportCaller {
-    /// Counts a write of a visitor; one with a token was counted before.
+    /// Counts a write against the visitor limits; requests with a token were counted by the token's limits already.
     fn count_write(&self, api: &ApiState) -> Result<(), Error> {
         if self.caller.is_some() { Ok(()) } else { api.limits.count_visitor_write(self.address) }
     }
 
-    /// The author of a message in a room whose key was given: the person of the token, else the room's visitor.
+    /// Returns the author of a message in a room whose key was given: the token's person, else the room's visitor.
+    /// Counts a visitor's write against the room's limit.
     fn author_in(&self, api: &ApiState, room: &SupportRoom) -> Result<Caller, Error> {
         if let Some(caller) = &self.caller {
             return Ok(caller.clone());
@@ -91,7 +92,8 @@ impl SupportCaller {
         Ok(visitor_caller(visitor_id(&room.visitor)?))
     }
 
-    /// The secret that a visit is bound to; `None` with a token, or where the configuration binds no visits.
+    /// Returns the secret that a visit is bound to; `None` with a token, or if the configuration does not bind
+    /// visits.
     fn visit_pass(&self, api: &ApiState) -> Option<VisitorPass> {
         let is_bound = self.caller.is_none() && api.support_args.support_visitors == VisitorIdentity::Bound;
         is_bound.then(|| self.pass.clone().unwrap_or_else(VisitorPass::random))
@@ -102,42 +104,42 @@ fn visitor_caller(visitor: UserId) -> Caller {
     Caller { user: visitor, is_admin: false, org_id: None }
 }
 
-/// The secret of a visitor without a token, in hexadecimal digits: the next visit gives it back for the same room. It is
-/// not stored: the unique key of the visit's room is made of it.
+/// The secret of a visitor without a token, in hexadecimal digits: the next visit presents it to get the same room.
+/// It is not stored; the room's unique key is derived from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VisitorPass(String);
 
 impl VisitorPass {
-    /// Length in digits.
+    /// Length in hexadecimal digits.
     pub(crate) const LEN: usize = 32;
 
     fn random() -> Self {
         Self(random_hex(Self::LEN))
     }
 
-    /// Reads a secret; `None` where the text is not of its form.
+    /// Parses a secret; `None` if the text has another form.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         (text.len() == Self::LEN && text.bytes().all(is_hex_digit)).then(|| Self(text.to_owned()))
     }
 
-    /// Its digits.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Random hexadecimal digits, `count` of them.
+/// Returns `count` random hexadecimal digits.
 fn random_hex(count: usize) -> String {
     let digit = || char::from_digit(rand::random_range(0..16), 16).unwrap_or('0');
     std::iter::repeat_with(digit).take(count).collect()
 }
 
-/// Whether a byte is a digit of a key or of a secret.
+/// Returns whether a byte is a lower-case hexadecimal digit.
 fn is_hex_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// The open room of a visit, made where there is none, and the secret with which the next visit gets the same room.
+/// Returns the open room of a visit, created if there is none, and the secret with which the next visit gets the same
+/// room.
 pub(crate) async fn get_or_create_room(
     api: &ApiState,
     guest: &SupportCaller,
@@ -179,9 +181,10 @@ pub(crate) async fn get_or_create_room(
     if let Some(room) = support::read(&api.pool, api.shards, room).await? {
         return Ok((room, pass));
     }
-    // It is in the log, and not in Postgres yet.
+    // The log has it, Postgres does not yet.
     let made = made.and_then(|made| SupportRoom::from_detail(room, made.user, made.detail?));
-    let made = made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))?;
+    let made =
+        made.ok_or_else(|| Error::internal(&"the stored detail of a support room is of another kind"))?;
     Ok((made, pass))
 }
 
@@ -218,7 +221,7 @@ fn new_room(caller: &Caller, visit: SupportVisit, ordinal: u32) -> RoomEvent {
     }
 }
 
-/// The room that a key opens.
+/// Returns the room of a key; answers 404 if there is none.
 async fn find_room(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
     if secret.len() != SECRET_LEN || !secret.bytes().all(is_hex_digit) {
         return Err(Error::not_found());
@@ -226,7 +229,7 @@ async fn find_room(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
     if let Some(room) = support::find_by_secret(&api.pool, api.shards, secret).await? {
         return Ok(room);
     }
-    // A key is looked up in Postgres alone: it must have all that was acknowledged.
+    // Only Postgres can be searched by key, so it must first have all acknowledged rooms.
     let made = log::state(&api.jetstream, Shard::SYSTEM).await;
     let made = made.map_err(|error| Error::unavailable("The log", &error))?;
     if !api.wait_until_applied(Shard::SYSTEM, made.last).await {
@@ -235,7 +238,7 @@ async fn find_room(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
     support::find_by_secret(&api.pool, api.shards, secret).await?.ok_or_else(Error::not_found)
 }
 
-/// Says something in the room of that key, and waits until it can be read.
+/// Posts a message in the room of a key, and waits until it can be read.
 pub(crate) async fn send_message(
     api: &ApiState,
     guest: &SupportCaller,
@@ -256,7 +259,7 @@ pub(crate) async fn send_message(
         text: &text,
         client_id: request.idempotency_key,
         request,
-        // The room's key has let them in.
+        // The room's key is the permission.
         access: SenderAccess::Granted,
         detail: Some(MessageDetail::Support { side, auther, message_type }),
     };
@@ -265,23 +268,23 @@ pub(crate) async fn send_message(
     Ok(())
 }
 
-/// The room of that key.
+/// Returns the room of a key.
 pub(crate) async fn show(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
     let room = find_room(api, secret).await?;
     messages::wait_until_messages_applied(api, room.id).await?;
     support::read(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
 }
 
-/// The refusal of a message's id that is none of the room's.
+/// Returns the error for a message id that belongs to another room.
 pub(crate) fn foreign_message_error() -> Error {
     Error::bad_request("before: must be the _id of a message of the room.")
 }
 
-/// The room of that key, with its newest messages, before that one where given, in ascending order; and whether there
-/// may be more before these.
+/// Returns the room of a key, its newest messages (older than `before`, if given) in ascending order, and whether
+/// there may be older ones.
 ///
 /// # Errors
-/// When the message is another room's: its place says nothing of this one.
+/// Fails if `before` names a message of another room.
 pub(crate) async fn history(
     api: &ApiState,
     secret: &str,
@@ -299,7 +302,7 @@ pub(crate) async fn history(
     Ok((room, messages, has_more))
 }
 
-/// Closes the room of that key for ever, and waits until that can be read.
+/// Closes the room of a key for ever, and waits until that can be read.
 pub(crate) async fn close(
     api: &ApiState,
     guest: &SupportCaller,
@@ -312,7 +315,8 @@ pub(crate) async fn close(
     rooms::close_authorized(api, &caller, room.id, request).await.map(drop)
 }
 
-/// The open rooms about a product, with their keys: for the organisation's agents, and for admins.
+/// Lists the open rooms about a product, with their keys: for the organisation's agents and for admins, or for
+/// everybody if the configuration says so.
 pub(crate) async fn list(
     api: &ApiState,
     caller: Option<&Caller>,

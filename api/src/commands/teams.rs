@@ -1,4 +1,4 @@
-//! Makes, shows and lists teams, and changes who belongs to them.
+//! Creates, shows and lists teams, and changes their members.
 
 use protocol::{
     caller::Caller,
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Makes a team of the people named. Answers whether Postgres has all of it.
+/// Creates a team with these members. Returns it, and whether Postgres has all of it.
 pub(crate) async fn create(
     api: &ApiState,
     caller: &Caller,
@@ -47,7 +47,7 @@ pub(crate) async fn create(
     let WrittenEvent { position, event, .. } =
         control.append(&Channel::System, Event::TeamMade(made)).await?;
     let Event::TeamMade(made) = event else {
-        return Err(Error::internal(&"a new team is stored as something else"));
+        return Err(Error::internal(&"the event stored for a new team is of another kind"));
     };
     let team = TeamId(position.seq);
     for user in &made.users {
@@ -60,7 +60,8 @@ pub(crate) async fn create(
     Ok((TeamView { id: team, name, creator, users, created_at }, applied))
 }
 
-/// A team as Postgres has it, nothing missing that was heard of it, and which of these people belong to it.
+/// Reads a team from Postgres, including every control event of it that this node has received, and which of the
+/// `asked` people are members.
 async fn read_team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<TeamSnapshot, Error> {
     let mut is_made = false;
     let mut tries = RetryBudget::within(APPLIED_TIMEOUT);
@@ -79,7 +80,7 @@ async fn read_team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<Team
         if made.is_some() && !api.wait_until_applied(Shard::SYSTEM, id.0).await {
             return Err(Error::unavailable("The team", &"it is not applied yet"));
         }
-        // It is applied now, or has left the log since and was applied before, or there is none.
+        // Now Postgres has it; or it had it already when the log was trimmed; or there is no such team.
     }
 }
 
@@ -88,13 +89,13 @@ fn may_manage(team: &TeamView, caller: &Caller) -> bool {
 }
 
 impl TeamSnapshot {
-    /// Whether the caller, one of those who were asked about, belongs to the team, or manages it.
+    /// Returns whether the caller, one of the people asked about, is a member of the team or manages it.
     pub(super) fn includes(&self, caller: &Caller) -> bool {
         may_manage(&self.team, caller) || self.members.contains(&caller.user)
     }
 }
 
-/// A team, seen with these callers, and by what right those of them that it has follow its channel.
+/// Reads a team with these callers, and the grant by which its members among them follow its channel.
 pub(super) async fn read_team_grant(
     api: &ApiState,
     id: TeamId,
@@ -107,19 +108,19 @@ pub(super) async fn read_team_grant(
     Ok((found, grant))
 }
 
-/// By what right the caller follows the channel of a team; to others it does not exist.
+/// Returns the grant by which the caller follows a team's channel; answers 404 to non-members.
 pub(crate) async fn require_grant(api: &ApiState, caller: &Caller, id: TeamId) -> Result<AccessGrant, Error> {
     let (found, grant) = read_team_grant(api, id, std::slice::from_ref(caller)).await?;
     if found.includes(caller) { Ok(grant) } else { Err(Error::not_found()) }
 }
 
-/// A team of the caller's; to others it does not exist.
+/// Reads a team of the caller's; answers 404 to non-members.
 pub(crate) async fn show(api: &ApiState, caller: &Caller, id: TeamId) -> Result<TeamView, Error> {
     let found = read_team(api, id, &[&caller.user]).await?;
     if found.includes(caller) { Ok(found.team) } else { Err(Error::not_found()) }
 }
 
-/// Up to `limit` of who belongs to a team of the caller's, after that one, in the order of their ids.
+/// Returns up to `limit` members of a team of the caller's, with ids greater than `after`, in order of id.
 pub(crate) async fn list_members(
     api: &ApiState,
     caller: &Caller,
@@ -131,13 +132,13 @@ pub(crate) async fn list_members(
     members::list_team_members(&api.pool, api.shards, id, after, limit).await
 }
 
-/// The caller may change the team.
+/// Requires that the caller may change the team; answers 404 to non-members, 403 to members.
 pub(crate) async fn require_manage(api: &ApiState, id: TeamId, caller: &Caller) -> Result<(), Error> {
     let team = show(api, caller, id).await?;
     if may_manage(&team, caller) { Ok(()) } else { Err(Error::forbidden()) }
 }
 
-/// The caller's teams, newest first; an admin's are all.
+/// Lists the caller's teams, newest first; an admin's list has all teams.
 pub(crate) async fn list(
     api: &ApiState,
     caller: &Caller,
@@ -147,7 +148,8 @@ pub(crate) async fn list(
     teams::list(&api.pool, api.shards, caller, before, limit).await
 }
 
-/// Whether a person belongs to the team by all that was acknowledged; `None` where Postgres has not got it in time.
+/// Returns whether a person is a member of the team as of all acknowledged events; `None` if Postgres lacks one of
+/// them after one second.
 pub(super) async fn is_member(api: &ApiState, id: TeamId, user: &UserId) -> Result<Option<bool>, Error> {
     let events = [EventName::TeamMemberAdd, EventName::TeamMemberRemove];
     if !api.wait_until_events_applied(&Channel::Team(id), &events).await? {
@@ -156,7 +158,7 @@ pub(super) async fn is_member(api: &ApiState, id: TeamId, user: &UserId) -> Resu
     Ok(Some(read_team(api, id, &[user]).await?.members.contains(user)))
 }
 
-/// A person belongs to the team from now on. Answers whether Postgres has it.
+/// Adds a member to the team. Returns whether Postgres has it.
 pub(crate) async fn add(
     api: &ApiState,
     caller: &Caller,
@@ -172,7 +174,7 @@ pub(crate) async fn add(
     Ok(idempotent_write::write_one(api, caller, &Channel::Team(id), event, request).await?.1)
 }
 
-/// A person belongs to it no more; everyone may do that to himself. Answers whether Postgres has it.
+/// Removes a member from the team; all members may remove themselves. Returns whether Postgres has it.
 pub(crate) async fn remove(
     api: &ApiState,
     caller: &Caller,

@@ -25,14 +25,14 @@ use crate::{
     },
 };
 
-/// The longest title.
+/// Maximum length of a title, in characters.
 pub(crate) const TITLE_MAX: usize = 70;
-/// The longest description.
+/// Maximum length of a description, in characters.
 pub(crate) const DESCRIPTION_MAX: usize = 400;
 /// Topics on a page.
 pub(crate) const PAGE_SIZE: u64 = 100;
 
-/// A topic to make. Its category is one of the configuration's.
+/// A topic to create. Its category is one of the configured ones.
 pub(crate) struct NewTopic {
     pub(crate) title: String,
     pub(crate) category: String,
@@ -40,7 +40,7 @@ pub(crate) struct NewTopic {
     pub(crate) picture: Option<DecodedPicture>,
 }
 
-/// Makes a topic; `None` where another has that title.
+/// Creates a topic; `None` if another open topic of the category has the title.
 pub(crate) async fn create(
     api: &ApiState,
     caller: &Caller,
@@ -50,7 +50,7 @@ pub(crate) async fn create(
     let NewTopic { title, category, description, picture } = make;
     text::required_line("title", &title, TITLE_MAX)?;
     text::optional_line("description", description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
-    // Before anything is kept: what is made is answered, whatever becomes unreachable.
+    // Read before anything is stored: once the topic is stored, the answer needs no Postgres.
     let shard = Channel::User(caller.user.clone()).shard(api.shards);
     let person = people::read_profile(&api.pool, shard, &caller.user).await?;
     let named_by = request.idempotency_key.map(|key| [caller.user.as_str(), key]);
@@ -66,7 +66,7 @@ pub(crate) async fn create(
     let detail = RoomDetail::Topic { category, img: img.map(|name| name.to_string()) };
     let made =
         create_if_title_free(api, caller, &key, new_room(caller, title, description, detail), request).await;
-    // Under a key of the caller's an earlier try may have made a topic that shows it.
+    // An earlier attempt under the caller's key may have created a topic that shows the picture: then it is kept.
     let is_shown = match &made {
         Ok(made) => made.is_some(),
         Err(error) => {
@@ -101,7 +101,7 @@ fn new_room(caller: &Caller, title: String, description: Option<String>, detail:
     }
 }
 
-/// The room, if this request made it.
+/// Creates the room; `None` if another request's room has the title.
 async fn create_if_title_free(
     api: &ApiState,
     caller: &Caller,
@@ -115,10 +115,10 @@ async fn create_if_title_free(
     Ok(made.filter(|_| is_new).map(|made| (room, made)))
 }
 
-/// A topic as it is right after it was made.
+/// Returns a topic as it is right after its creation.
 fn new_topic(id: RoomId, made: RoomEvent, username: Option<String>) -> Result<Topic, Error> {
     let Some(RoomDetail::Topic { category, img }) = made.detail else {
-        return Err(Error::internal(&"a topic is stored as something else"));
+        return Err(Error::internal(&"the event stored for a topic is of another kind"));
     };
     Ok(Topic {
         id,
@@ -132,27 +132,27 @@ fn new_topic(id: RoomId, made: RoomEvent, username: Option<String>) -> Result<To
     })
 }
 
-/// Which page of a list.
+/// The page of a list that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageNumber {
-    /// This one, from 1.
+    /// A page by its number, from 1.
     Number(u64),
-    /// The last one.
+    /// The last page.
     Last,
 }
 
-/// A page of a list.
+/// A page of a list of topics.
 pub(crate) struct TopicPage {
     pub(crate) topics: Vec<Topic>,
-    /// Which it is, from 1.
+    /// The number of the page, from 1.
     pub(crate) number: u64,
-    /// How many pages there are.
+    /// Number of pages.
     pub(crate) pages: u64,
-    /// How many topics there are on all of them.
+    /// Number of topics on all pages.
     pub(crate) count: u64,
 }
 
-/// The open topics of a category, in the order of their ids; `None` where there is no such page.
+/// Lists the open topics of a category, in order of id; `None` if there is no such page.
 pub(crate) async fn list(
     api: &ApiState,
     category: &str,
@@ -165,7 +165,7 @@ pub(crate) async fn list(
         if let PageNumber::Number(number) = asked { offset(number) } else { 0 },
     )
     .await?;
-    // The first page is there even where nothing is on it.
+    // An empty list has one page.
     let pages = place.count.div_ceil(PAGE_SIZE).max(1);
     let number = match asked {
         PageNumber::Number(number) => number,
@@ -181,7 +181,7 @@ pub(crate) async fn list(
     Ok(Some(TopicPage { topics, number, pages, count: place.count }))
 }
 
-/// The open topic of that id in that category, if the caller may change it.
+/// Requires an open topic of a category that the caller may change.
 pub(crate) async fn require_own_topic(
     api: &ApiState,
     caller: &Caller,
@@ -194,7 +194,7 @@ pub(crate) async fn require_own_topic(
     Ok(topic)
 }
 
-/// Describes a topic anew.
+/// Replaces the description of a topic.
 pub(crate) async fn update_description(
     api: &ApiState,
     caller: &Caller,
@@ -202,7 +202,7 @@ pub(crate) async fn update_description(
     description: Option<String>,
     request: &RequestContext<'_>,
 ) -> Result<Topic, Error> {
-    // What is absent stays: no description is an empty one.
+    // `None` would keep the old description: a removed one is stored as an empty text.
     let change =
         rooms::RoomChange { name: None, description: Some(description.unwrap_or_default()), private: None };
     let (room, _) = rooms::update(api, caller, topic.id, change, request).await?;
@@ -210,7 +210,8 @@ pub(crate) async fn update_description(
     Ok(Topic { description, ..topic })
 }
 
-/// What may not become of a topic, however it is changed: its title must stay unique.
+/// Refuses changes that topics do not allow: a title must stay unique, and a description may be shorter than a
+/// room's.
 pub(super) fn require_change_allowed(name: Option<&str>, description: Option<&str>) -> Result<(), Error> {
     if name.is_some() {
         return Err(Error::new(ErrorCode::Conflict, "A topic keeps its name."));

@@ -1,10 +1,11 @@
-//! Makes rooms of which there is one for each key, such as a pair or a title.
+//! Creates rooms that exist once for each key, such as a pair of people or a title.
 //!
-//! The key is the last token of the creation's subject, so the broker can compare: an append counts on
-//! the key's last event that was seen. What must hold: of all who make a room of one key at once, on
-//! whatever nodes, one makes it, and each is given that one; after it was closed, one makes the next
-//! generation. The log is asked before Postgres, by which what has left the log since is found; and an
-//! append counts on what was seen for a far shorter time than anything stays in the log.
+//! The key is the last token of the subject of the room's creation, so that the broker can compare and set: an append
+//! names the sequence of the subject's last event that was read. What must hold: of all requests that create a room
+//! of one key at once, on any nodes, exactly one creates it, and each gets that room. After the room is closed,
+//! exactly one creates the next generation. The log is read before Postgres, so that a creation that is trimmed in
+//! between is found in Postgres; and an append relies on what was read for a far shorter time than events stay in the
+//! log.
 
 use std::time::Duration;
 
@@ -26,10 +27,10 @@ use super::{
 };
 use crate::{commands::state::ApiState, queries::rooms};
 
-/// How long what was seen may be counted on.
+/// Maximum time for which an append relies on the last event that was read.
 const LATEST_KNOWN_FOR: Duration = Duration::from_secs(5);
 
-/// The key of what is unique by these parts together.
+/// Returns the key of a room that is unique by these parts together: 128 bits of SHA-256, in hexadecimal digits.
 pub(super) fn unique_key(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -40,34 +41,34 @@ pub(super) fn unique_key(parts: &[&str]) -> String {
     hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Who holds a key.
+/// The open room of a key.
 pub(super) struct UniqueRoom {
     pub(super) room: RoomId,
-    /// As it was made, where the log has that still.
+    /// The room as it was created, if the log still has its creation.
     pub(super) new_room: Option<RoomEvent>,
-    /// This request made it.
+    /// Whether this request created it, now or by an earlier attempt.
     pub(super) is_new: bool,
     /// Whether Postgres has it.
     pub(super) is_applied: bool,
 }
 
-/// The last room of a key, as it was found.
+/// The latest room of a key, open or closed.
 struct LatestRoom {
     room: RoomId,
     generation: u32,
-    /// Its creation, where the log has that still.
+    /// The room's creation, if the log still has it.
     creation: Option<RoomCreation>,
 }
 
-/// How a room was made.
+/// The stored creation of a room.
 struct RoomCreation {
     event: Event,
-    /// Names the request that made it.
+    /// The message id of the append; `None` if it was not read from the log.
     msg_id: Option<String>,
 }
 
 impl LatestRoom {
-    /// Reads a creation.
+    /// Decodes a stored creation.
     fn from_stored(stored: &StoredEvent) -> Result<Self, Error> {
         let generation = stored.headers.get_last(header::GENERATION);
         let generation = generation.and_then(|value| value.as_str().parse().ok());
@@ -77,11 +78,14 @@ impl LatestRoom {
                 let creation = Some(RoomCreation { event, msg_id });
                 Ok(Self { room: RoomId(stored.seq), generation, creation })
             }
-            _ => Err(Error::internal(&format!("{} is no creation of a room", stored.subject))),
+            _ => {
+                Err(Error::internal(&format!("{} does not hold a valid creation of a room", stored.subject)))
+            }
         }
     }
 
-    /// Whether this request made it: as an earlier try, or under the same key of the caller's.
+    /// Returns whether an earlier attempt of this request created the room; fails if the caller used the key for
+    /// another request.
     fn was_created_by(&self, control: &IdempotentWrite<'_>, event: &Event) -> Result<bool, Error> {
         let Some(creation) = &self.creation else { return Ok(false) };
         if creation.msg_id.as_ref().is_none_or(|id| *id != control.first_id().to_string()) {
@@ -90,13 +94,13 @@ impl LatestRoom {
         if is_same_request(&creation.event, event) { Ok(true) } else { Err(key_reused_error(event.name())) }
     }
 
-    /// Its place in the log; 0 where it has left that.
+    /// The sequence of the creation; 0 if it has left the log.
     fn log_seq(&self) -> u64 {
         if self.creation.is_some() { self.room.0 } else { 0 }
     }
 }
 
-/// The room of a key, made by `event` where there is none that is open.
+/// Returns the open room of a key; creates it from `event` if there is none.
 pub(super) async fn get_or_create(
     api: &ApiState,
     control: IdempotentWrite<'_>,
@@ -106,7 +110,8 @@ pub(super) async fn get_or_create(
     get_or_create_if(api, control, key, event, || Ok(())).await
 }
 
-/// The same; before one is made, `may_make` is asked once.
+/// Like [`get_or_create`], but calls `may_make` once before it first tries to create the room; an error ends the
+/// request.
 pub(super) async fn get_or_create_if(
     api: &ApiState,
     mut control: IdempotentWrite<'_>,
@@ -125,9 +130,11 @@ pub(super) async fn get_or_create_if(
     });
     let mut holder = UniqueRoom { room: last.room, new_room: made, is_new, is_applied: applied };
     if applied {
-        // The row has the last word.
+        // Postgres decides: the persister leaves out a second creation of one key and generation.
         let row = rooms::find_by_key(&api.pool, key, Some(last.generation)).await?;
-        let (room, _) = row.ok_or_else(|| Error::internal(&"a room of a key was not made"))?;
+        let (room, _) = row.ok_or_else(|| {
+            Error::internal(&"the room of a key is missing although its creation is applied")
+        })?;
         holder.is_new &= room == holder.room;
         holder.room = room;
     }
@@ -160,21 +167,21 @@ async fn find_or_create(
         }
         let tried = control.append_unique(&Channel::System, &event, key, generation, expected, until).await;
         match tried {
-            // An earlier event of the same name may be of another generation: it says so itself.
+            // The event stored under this message id may be of another generation: read it.
             Ok((position, Some(_))) => return created_before(api, position).await,
             Ok((position, None)) => {
                 let creation = Some(RoomCreation { event, msg_id: None });
                 return Ok((LatestRoom { room: RoomId(position.seq), generation, creation }, true));
             }
-            // Somebody was faster; or it was an earlier try of our own, which brokers since 2.12 refuse
-            // for the sequence before they look at the name.
+            // Another request was faster; or it was an earlier attempt of this one: brokers since 2.12 check the
+            // expected sequence before the message id.
             Err(error) if error.code == ErrorCode::Conflict => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The room that the same request made before.
+/// Reads the room that an earlier attempt of this request created.
 async fn created_before(api: &ApiState, position: LogPosition) -> Result<(LatestRoom, bool), Error> {
     let stored = log::get(&api.jetstream, position.shard, position.seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
@@ -192,14 +199,14 @@ async fn find_latest(api: &ApiState, subject: &str, key: &str) -> Result<Option<
     Ok(row.map(|(room, generation)| LatestRoom { room, generation, creation: None }))
 }
 
-/// Whether a room is closed; no close that was acknowledged is missed.
+/// Returns whether a room is closed, counting every acknowledged closing.
 async fn is_closed(api: &ApiState, room: RoomId) -> Result<bool, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::RoomUpdate, None);
     let last = log::last(&api.jetstream, &subject).await.map_err(|e| Error::unavailable("The log", &e))?;
     if let Some(last) = last
         && !api.wait_until_applied(last.shard, last.seq).await
     {
-        return Err(Error::unavailable("The room", &"what became of it is not applied yet"));
+        return Err(Error::unavailable("The room", &"the last update of the room is not applied yet"));
     }
     Ok(api.access.load(room, &[], Instant::now()).await?.room.is_closed)
 }
