@@ -221,7 +221,7 @@ pub(crate) async fn read_room(
     let people: Vec<&str> = people.iter().map(|user| user.as_str()).collect();
     let mut team_shard = None;
     loop {
-        // Only constants are put together here.
+        // The SQL is put together from constants only.
         let row: Option<Row> = sqlx::query_as(AssertSqlSafe(SQL.as_str()))
             .bind(to_i64(room.0))
             .bind(shard.number())

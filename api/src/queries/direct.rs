@@ -1,6 +1,6 @@
 //! Reads direct rooms, with the last messages there.
 //!
-//! A list of them takes two statements, however many they are.
+//! Two statements read a list, however many rooms it has.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,49 +15,50 @@ use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 use super::{parse_user, parse_users, rooms::ROOM_STATE_SQL, to_i64, to_u64};
 use crate::database::{ReadPool, query_error};
 
-/// Messages that are shown of a room.
+/// Maximum messages returned with a room.
 pub(crate) const MESSAGES_SHOWN_MAX: usize = 50;
-/// Of long messages as many as begin within so many bytes; the last one always.
+/// Of a room's messages only those are returned that begin within this many bytes, counted from the newest back; the
+/// newest is always returned.
 const MESSAGES_SHOWN_MAX_BYTES: i64 = 128 << 10;
 
-/// A direct room, as far as it is the same for both.
+/// A direct room with its last messages.
 #[derive(Clone, Debug)]
 pub(crate) struct DirectRoom {
     pub(crate) id: RoomId,
     pub(crate) pair: Vec<UserId>,
-    /// Who wanted it.
+    /// The person who asked for the room.
     pub(crate) creator: UserId,
     pub(crate) activity: Timestamp,
-    /// Both have written since it was made or last stopped.
+    /// Whether both have written since the room was created or last stopped.
     pub(crate) is_active: bool,
-    /// The reader looks at it.
+    /// Whether it is the reader's current room.
     pub(crate) is_current: bool,
-    /// The last ones.
+    /// The last messages, by id.
     pub(crate) messages: BTreeMap<MessageId, DirectMessage>,
 }
 
 impl DirectRoom {
-    /// Whom that person talks to there. Who is none of the two sees it as the one who wanted it.
+    /// Returns the person that `one` talks to. A reader who is neither of the two sees the room as its creator does.
     pub(crate) fn other_person(&self, one: &UserId) -> &UserId {
         let one = if self.pair.contains(one) { one } else { &self.creator };
         self.pair.iter().find(|user| *user != one).unwrap_or(&self.creator)
     }
 }
 
-/// A message of such a room.
+/// A message of a direct room.
 #[derive(Clone, Debug)]
 pub(crate) struct DirectMessage {
     pub(crate) author: UserId,
     pub(crate) body: String,
     pub(crate) created_at: Timestamp,
-    /// Who did not write it has seen it.
+    /// Whether the other person has read it.
     pub(crate) is_read: bool,
 }
 
-/// Whether a room was stopped and nobody has written there since.
+/// Returns whether a room was stopped and nobody has written in it since.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn is_stopped(pool: &ReadPool, shards: ShardCount, room: RoomId) -> Result<bool, Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM room_state s WHERE s.shard = $1 AND s.room = $2 AND s.stopped IS NOT NULL
@@ -96,35 +97,37 @@ impl TryFrom<Row> for DirectRoom {
     }
 }
 
-/// Which rooms.
+/// The rooms to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RoomSelection {
-    /// This one.
+    /// A single room.
     One(RoomId),
-    /// The reader's, the current one first, then those where something was said last.
+    /// The reader's rooms: the current one first, then by the time of the last message, newest first.
     Mine {
-        /// At most so many.
+        /// Maximum rooms.
         limit: i64,
-        /// All but the current one, after the last of a page.
+        /// The end of the page before: the next page has no current room. `None` for the first page.
         after: Option<RoomCursor>,
     },
 }
 
-/// The last room of a page, but for the current one, and when something was said there; `None` on a page of the current
-/// one alone.
+/// The last room of a page, apart from the current one, with the time of its last message; `None` if the page had
+/// only the current room.
 pub(crate) type RoomCursor = Option<(Timestamp, RoomId)>;
 
-/// The reader's rooms, by the index of each of the two.
+/// SQL for the reader's direct rooms: one index for each position in the pair.
 const ROOMS_OF_READER_SQL: &str = "
     (SELECT * FROM room r WHERE r.pair[1] = $1 AND r.kind = 'direct' AND r.pair IS NOT NULL
      UNION ALL SELECT * FROM room r WHERE r.pair[2] = $1 AND r.kind = 'direct' AND r.pair IS NOT NULL)";
 const ONE_ROOM_SQL: &str = "(SELECT * FROM room r WHERE r.shard = -1 AND r.kind = 'direct' AND r.id = $5)";
 
-/// `$1` = the reader, in shard `$3`; `$2` = the number of shards; `$4` = what they look at, where that is known
-/// better than Postgres knows it; `$5` = the one room, if it is one; `$6` = at most so many; `$7` = on which page, the
-/// first or a later one; `$8`, `$9` = the last of the page before. When each was written in last is looked up for all
-/// of the reader's rooms, who has written for those that are listed alone: see `room_writer` in the migrations. What
-/// is not in that table yet is behind the notes of its shard.
+/// SQL for a page of rooms. `$1` = the reader, in shard `$3`; `$2` = the number of shards; `$4` = the reader's
+/// current room if it is newer than Postgres has it; `$5` = the id of [`ONE_ROOM_SQL`]; `$6` = maximum rows; `$7` =
+/// whether this is a later page than the first; `$8`, `$9` = the last room of the page before.
+///
+/// The last message is looked up for all rooms of the reader, the authors only for the listed rooms, in `room_writer`
+/// (see the migrations). Messages behind `search_due` of their shard are not in that table yet and are read from
+/// `message`.
 fn list_sql(which: &str) -> String {
     format!(
         "
@@ -154,7 +157,8 @@ FROM listed l ORDER BY l.is_current DESC, l.activity DESC, l.id DESC"
     )
 }
 
-/// `$1` = the rooms, `$2` = the number of shards, `$3` = messages of each, `$4` = bytes of each.
+/// SQL for the last messages of rooms. `$1` = the rooms, `$2` = the number of shards, `$3` = maximum messages of a
+/// room, `$4` = maximum bytes of a room.
 const MESSAGES_SQL: &str = "
 SELECT r.id AS room, m.id, m.author, m.body, m.created_at,
        EXISTS (SELECT FROM read_mark k WHERE k.shard = r.id % $2 AND k.room = r.id AND k.user_id = ANY(r.pair)
@@ -168,10 +172,11 @@ CROSS JOIN LATERAL (
           ORDER BY m.id DESC LIMIT $3) last) m
 WHERE m.newer < $4";
 
-/// Open direct rooms with the end of what was said there. `current`: the reader has just turned to it.
+/// Reads open direct rooms with their last messages. `current` is the reader's current room if it is newer than
+/// Postgres has it.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_rooms(
     pool: &ReadPool,
     shards: ShardCount,
@@ -184,7 +189,7 @@ pub(crate) async fn list_rooms(
         RoomSelection::Mine { limit, after } => (ROOMS_OF_READER_SQL, None, limit, after),
     };
     let last = after.flatten();
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(list_sql(which)))
         .bind(reader.as_str())
         .bind(i64::from(shards.get()))
@@ -246,17 +251,17 @@ async fn list_messages(
     Ok(said)
 }
 
-/// Whom a person has a direct room with, the newest first.
+/// Returns the people a person has an open direct room with, those of the newest rooms first.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_contacts(
     pool: &ReadPool,
     shards: ShardCount,
     of: &UserId,
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
         "SELECT CASE r.pair[1] WHEN $1 THEN r.pair[2] ELSE r.pair[1] END FROM {ROOMS_OF_READER_SQL} r {ROOM_STATE_SQL}
          WHERE s.closed_at IS NULL ORDER BY r.id DESC LIMIT $3",

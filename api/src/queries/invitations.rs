@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 use super::{parse_user, to_i64, to_u64};
 use crate::database::{ReadPool, query_error};
 
-/// An invitation, and how it was answered.
+/// An invitation and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredInvitation {
     pub(crate) id: u64,
@@ -49,10 +49,10 @@ impl TryFrom<Row> for StoredInvitation {
 const SELECT: &str = "SELECT id, room, room_name, user_id, invited_by, created_at, accepted
                       FROM invitation WHERE shard = $1 AND user_id = $2";
 
-/// A person's unanswered invitations, newest first; older than that one, where given.
+/// Lists a person's unanswered invitations, newest first; older than `before`, if given.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_unanswered(
     pool: &ReadPool,
     shards: ShardCount,
@@ -60,7 +60,7 @@ pub(crate) async fn list_unanswered(
     before: Option<u64>,
     limit: i64,
 ) -> Result<Vec<StoredInvitation>, Error> {
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let sql = format!("{SELECT} AND id < $3 AND accepted IS NULL ORDER BY id DESC LIMIT $4");
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(Channel::User(user.clone()).shard(shards).number())
@@ -73,10 +73,10 @@ pub(crate) async fn list_unanswered(
     rows.into_iter().map(StoredInvitation::try_from).collect()
 }
 
-/// One of a person's invitations.
+/// Finds one of a person's invitations; `None` if Postgres has none of that id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn find(
     pool: &ReadPool,
     shards: ShardCount,
@@ -93,10 +93,10 @@ pub(crate) async fn find(
     row.map(StoredInvitation::try_from).transpose()
 }
 
-/// A person's unanswered invitations into a room, or into the rooms of a team.
+/// Lists a person's unanswered invitations to a room, or to the rooms of a team.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_unanswered_into(
     pool: &ReadPool,
     shards: ShardCount,

@@ -10,20 +10,20 @@ use sqlx::AssertSqlSafe;
 use super::{parse_users, to_i64};
 use crate::database::{ReadPool, query_error};
 
-/// Members of a room or a team that are named with it; all of them come in pages.
+/// Maximum members that are returned with a room or a team; pages list all of them.
 pub(crate) const MEMBERS_NAMED: usize = 100;
 
-/// Members of a room or a team.
+/// The members of a room or a team.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Members {
-    /// The first of them, in the order of their ids by bytes.
+    /// The first of them, in byte order of id.
     pub(crate) named: Vec<UserId>,
-    /// How many they are.
+    /// How many there are.
     pub(crate) count: u64,
 }
 
 impl Members {
-    /// These people, of whom the first are named.
+    /// Makes the list of these people, of whom only the first are named.
     pub(crate) fn from_users(users: impl IntoIterator<Item = UserId>) -> Self {
         let mut named: Vec<UserId> = users.into_iter().collect();
         let count = named.len() as u64;
@@ -32,13 +32,13 @@ impl Members {
         Self { named, count }
     }
 
-    /// As many of them as are named in answers.
+    /// Keeps only as many names as answers contain.
     pub(crate) fn truncated(&self) -> Self {
         Self { named: self.named.iter().take(MEMBERS_NAMED).cloned().collect(), count: self.count }
     }
 }
 
-/// SQL for up to `most` members, the first, as an array. `of` is `room` or `team`, `shard` and `id` are expressions.
+/// SQL for the first `most` members as an array. `of` is `room` or `team`; `shard` and `id` are SQL expressions.
 pub(crate) fn first_members_sql(most: usize, of: &str, shard: &str, id: &str) -> String {
     format!(
         "ARRAY(SELECT m.user_id FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}
@@ -51,7 +51,8 @@ pub(crate) fn member_count_sql(of: &str, shard: &str, id: &str) -> String {
     format!("coalesce((SELECT c.members FROM {of}_size c WHERE c.shard = {shard} AND c.{of} = {id}), 0)")
 }
 
-/// SQL for those of the people in the array `asked` who are members, as an array. By `OFFSET 0` each is looked up.
+/// SQL for the members among the people in the array `asked`, as an array. `OFFSET 0` makes PostgreSQL look each one
+/// up.
 pub(crate) fn members_among_sql(of: &str, shard: &str, id: &str, asked: &str) -> String {
     format!(
         "ARRAY(SELECT asked.user_id FROM unnest({asked}::text[]) AS asked (user_id)
@@ -60,10 +61,10 @@ pub(crate) fn members_among_sql(of: &str, shard: &str, id: &str, asked: &str) ->
     )
 }
 
-/// Up to `limit` members of a room, after that one, in the order of their ids by bytes.
+/// Returns up to `limit` members of a room, with ids greater than `after`, in byte order of id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_room_members(
     pool: &ReadPool,
     shards: ShardCount,
@@ -74,10 +75,10 @@ pub(crate) async fn list_room_members(
     list_page(pool, "room", (Channel::Room(room).shard(shards).number(), room.0), after, limit).await
 }
 
-/// Up to `limit` members of a team, after that one, in the order of their ids by bytes.
+/// Returns up to `limit` members of a team, with ids greater than `after`, in byte order of id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_team_members(
     pool: &ReadPool,
     shards: ShardCount,
@@ -95,14 +96,14 @@ async fn list_page(
     after: Option<&UserId>,
     limit: i64,
 ) -> Result<Vec<UserId>, Error> {
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
         "SELECT user_id FROM {of}_member WHERE shard = $1 AND {of} = $2 AND user_id COLLATE \"C\" > $3
          ORDER BY user_id COLLATE \"C\" LIMIT $4"
     )))
     .bind(shard)
     .bind(to_i64(id))
-    // No id is empty.
+    // Every id is greater than the empty string.
     .bind(after.map_or("", UserId::as_str))
     .bind(limit)
     .fetch_all(pool)

@@ -1,4 +1,4 @@
-//! Reads messages by the keys that their senders gave them.
+//! Finds messages by the keys that their senders gave them.
 
 use protocol::{
     clock::Timestamp,
@@ -10,16 +10,17 @@ use sqlx::types::time::OffsetDateTime;
 use super::{to_i64, to_u64};
 use crate::database::{ReadPool, query_error};
 
-/// A message of a key.
+/// A message found by its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyedMessage {
     pub(crate) id: u64,
-    /// As it was sent; `None` where it was edited or deleted since.
+    /// The text as it was sent; `None` if the message was edited or deleted since.
     pub(crate) text: Option<String>,
     pub(crate) created_at: Timestamp,
 }
 
-/// Keys are indexed behind the watermark, as words are: from `through` on the room's own messages are looked at.
+/// SQL for a message by its key. Keys are indexed after the rows are written, like the words of the search: the
+/// room's messages behind `through` are not indexed yet and are compared one by one.
 const MESSAGE_BY_KEY_SQL: &str = "
 WITH through AS (
     SELECT coalesce((SELECT min(d.after_seq) FROM search_due d WHERE d.shard = $1),
@@ -36,10 +37,10 @@ FROM candidate c
 CROSS JOIN LATERAL (SELECT m.* FROM message m WHERE m.shard = $1 AND m.room = $2 AND m.id = c.id LIMIT 1) m
 WHERE m.author = $3 AND m.client_id = $4 ORDER BY m.id LIMIT 1";
 
-/// The message that a person sent to a room under that key, a UUID.
+/// Finds the message that a person sent to a room under a UUID.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn find_message(
     pool: &ReadPool,
     shard: Shard,

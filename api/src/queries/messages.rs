@@ -23,7 +23,7 @@ pub(crate) struct Message {
     pub(crate) client_id: Option<String>,
     pub(crate) created_at: Timestamp,
     pub(crate) edited_at: Option<Timestamp>,
-    /// What only messages in rooms of its kind have.
+    /// Fields that only messages in rooms of this kind have.
     pub(crate) detail: Option<MessageDetail>,
 }
 
@@ -54,24 +54,24 @@ impl TryFrom<Row> for Message {
     }
 }
 
-/// Which part of a room's history.
+/// The part of a room's history to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HistoryPage {
-    /// The newest ones.
+    /// The newest messages.
     Newest,
-    /// Those right before an id.
+    /// The messages right before an id.
     Before(u64),
-    /// Those right after an id.
+    /// The messages right after an id.
     After(u64),
 }
 
 const COLUMNS: &str = "SELECT id, author, body, client_id, created_at, edited_at, detail FROM message \
                        WHERE shard = $1 AND room = $2 AND deleted_at IS NULL";
 
-/// Up to `limit` messages of a room, in ascending order.
+/// Returns up to `limit` messages of a room, in ascending order of id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list(
     pool: &ReadPool,
     shard: Shard,
@@ -85,7 +85,7 @@ pub(crate) async fn list(
         HistoryPage::After(id) => ("id > $3", to_i64(id), "ASC"),
     };
     let sql = format!("{COLUMNS} AND {condition} ORDER BY id {order} LIMIT $4");
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(shard.number())
         .bind(to_i64(room.0))
@@ -101,10 +101,11 @@ pub(crate) async fn list(
     Ok(messages)
 }
 
-/// The author of a message, and the event by which it was deleted; `None` where Postgres has no such message.
+/// Returns the author of a message, and the sequence of the event that deleted it, if it was deleted; `None` if
+/// Postgres has no such message.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn author_and_deletion(
     pool: &ReadPool,
     shard: Shard,
@@ -124,10 +125,10 @@ pub(crate) async fn author_and_deletion(
     row.map(|(author, deleted)| Ok((parse_user(&author)?, deleted.map(to_u64).transpose()?))).transpose()
 }
 
-/// Up to where a person has read a room.
+/// Returns the last message of a room that a person has marked as read.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read_mark(
     pool: &ReadPool,
     shard: Shard,
@@ -146,10 +147,10 @@ pub(crate) async fn read_mark(
     mark.map(|mark| to_u64(mark).map(MessageId)).transpose()
 }
 
-/// Whether a message was ever sent to a room, deleted or not.
+/// Returns whether a message was sent to a room, deleted or not.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn exists(
     pool: &ReadPool,
     shard: Shard,
@@ -165,16 +166,16 @@ pub(crate) async fn exists(
         .map_err(|error| query_error(&error))
 }
 
-/// A message that is new since an event, or was edited or deleted since, as it is now.
+/// A message as it is now that was sent, edited or deleted after an event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ChangedMessage {
     pub(crate) message: Message,
-    /// The last event that made it what it is.
+    /// The sequence of the last event that changed it; for an unchanged message its own.
     pub(crate) last_event: u64,
     pub(crate) deleted_at: Option<Timestamp>,
 }
 
-/// A place among the changes of a room: an event, and of those that one event changed, a message.
+/// A position among the changes of a room: an event's sequence, and, of the messages that this event changed, one.
 pub(crate) type ChangeCursor = (u64, Option<MessageId>);
 
 #[derive(FromRow)]
@@ -185,7 +186,7 @@ struct ChangedRow {
     deleted_at: Option<OffsetDateTime>,
 }
 
-/// Each half by its own index. `$5`: how many.
+/// SQL for new and changed messages: each half uses its own index. `$5` = maximum rows.
 const CHANGES_SQL: &str = "
 SELECT * FROM (
     SELECT id, author, body, client_id, created_at, edited_at, detail, deleted_at, changed AS last FROM message
@@ -196,11 +197,11 @@ UNION ALL SELECT * FROM (
     WHERE shard = $1 AND room = $2 AND id > $3 AND changed IS NULL ORDER BY id LIMIT $5) new
 ORDER BY last, id LIMIT $5";
 
-/// Up to `limit` messages of a room that are new or were changed after that place, in the order of what
-/// made them so.
+/// Returns up to `limit` messages of a room that are new or were changed after a position, in the order of their last
+/// events.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_changes(
     pool: &ReadPool,
     shard: Shard,

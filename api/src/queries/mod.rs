@@ -1,4 +1,4 @@
-//! Reads from Postgres: every statement is a SELECT, and each names the shard first.
+//! Reads from Postgres. Every statement is a SELECT, and looks rows up by shard first.
 
 pub(crate) mod direct;
 pub(crate) mod invitations;
@@ -21,28 +21,29 @@ use protocol::{
     id::UserId,
 };
 
-/// A sequence or an id as Postgres holds it.
+/// Converts a sequence or an id to what Postgres stores.
 pub(crate) fn to_i64(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
 
-/// The same, read.
+/// Converts a stored sequence or id back; fails if it is negative.
 pub(crate) fn to_u64(number: i64) -> Result<u64, Error> {
     u64::try_from(number).map_err(|error| Error::internal(&error))
 }
 
-/// The kind of a room as stored. One that this version does not know is a later version's, which runs beside.
+/// Parses a stored room kind. A kind that this version does not know was stored by a later version that runs beside
+/// it during an upgrade: the answer is 503.
 pub(crate) fn parse_kind(name: &str) -> Result<RoomKind, Error> {
     let text = "The room is of a kind that this node does not know yet: it is being upgraded. Try again.";
     RoomKind::parse(name).ok_or_else(|| Error::new(ErrorCode::Unavailable, text))
 }
 
-/// A person as stored.
+/// Parses a stored person's id.
 pub(crate) fn parse_user(name: &str) -> Result<UserId, Error> {
     name.parse().map_err(|error| Error::internal(&error))
 }
 
-/// People as stored.
+/// Parses stored ids of people.
 pub(crate) fn parse_users(names: &[String]) -> Result<Vec<UserId>, Error> {
     names.iter().map(|name| parse_user(name)).collect()
 }

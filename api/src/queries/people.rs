@@ -1,4 +1,4 @@
-//! Reads people.
+//! Reads descriptions of people.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use sqlx::types::Json;
 
 use crate::database::{ReadPool, query_error};
 
-/// What is stored of a person, and when the token that said so was issued.
+/// Returns the stored description of a person, and when it was issued, in seconds since 1970.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read_profile(
     pool: &ReadPool,
     shard: Shard,
@@ -34,7 +34,7 @@ pub(crate) async fn read_profile(
     Ok(row.map(|(issued_at, Json(person))| (issued_at, person)))
 }
 
-/// A person, with all that is known of them.
+/// A person with all that is stored of them.
 #[derive(Clone, Debug)]
 pub(crate) struct PersonDetails {
     pub(crate) user: UserId,
@@ -44,12 +44,12 @@ pub(crate) struct PersonDetails {
 }
 
 impl PersonDetails {
-    /// One of whom nothing is known.
+    /// A person of whom nothing is stored.
     pub(crate) fn unknown(user: &UserId) -> Self {
         Self { user: user.clone(), person: Person::default(), is_online: false, is_camera: false }
     }
 
-    /// The person's object.
+    /// Encodes the person for direct and match rooms.
     pub(crate) fn to_object(&self) -> PersonObject {
         let Person { username, email, gender, language, account, main_photo, business } = self.person.clone();
         PersonObject {
@@ -67,11 +67,11 @@ impl PersonDetails {
     }
 }
 
-/// A person, as documents 000 and 004 show them.
+/// A person, as shown in direct rooms and match rooms.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Person")]
 pub(crate) struct PersonObject {
-    /// A number where it is one.
+    /// The person's id: a number if it is one that JSON readers keep exact, else a string.
     id: Value,
     username: Option<String>,
     email: Option<String>,
@@ -84,10 +84,10 @@ pub(crate) struct PersonObject {
     is_camera: bool,
 }
 
-/// These people; who is unknown to Postgres is described as far as that goes.
+/// Reads these people. One without a stored description has an empty one.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read_people(
     pool: &ReadPool,
     shards: ShardCount,

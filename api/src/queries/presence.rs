@@ -1,4 +1,4 @@
-//! Reads who is in which room, and who is online.
+//! Reads which people are in which rooms, and who is online.
 
 use protocol::{
     error::Error,
@@ -19,11 +19,11 @@ struct Row {
     counter: Option<i64>,
 }
 
-/// Up to `limit` of who is in a room by the word of each process, after that place, up to an event of the
-/// room's shard.
+/// Returns up to `limit` people in a room, one entry for each incarnation that reported them, with keys greater than
+/// `after`, and the last event of the room's shard that this contains.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_participants(
     pool: &ReadPool,
     shards: ShardCount,
@@ -31,10 +31,10 @@ pub(crate) async fn list_participants(
     after: Option<ParticipantKey>,
     limit: i64,
 ) -> Result<ParticipantsReply, Error> {
-    // No id is empty.
+    // Every id is greater than the empty string.
     let (user_id, incarnation) =
         after.map_or_else(Default::default, |key| (key.user.to_string(), key.incarnation.cast_signed()));
-    // One statement sees one snapshot: the people and the watermark belong together.
+    // One statement reads one snapshot, so the people belong to the watermark.
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT w.seq AS as_of, p.user_id, p.incarnation, p.counter FROM watermark w
          LEFT JOIN LATERAL (
@@ -69,12 +69,12 @@ pub(crate) async fn list_participants(
     Ok(ParticipantsReply { present, as_of, next: None })
 }
 
-/// Every process that somebody is present by, in a room or online.
+/// Returns all incarnations that have people in a room or online.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_present_incarnations(pool: &ReadPool) -> Result<Vec<u64>, Error> {
-    // From one to the next by the index: there are few processes, and many people.
+    // Steps from one incarnation to the next through the index: there are few of them, and many people.
     let incarnations: Vec<i64> = sqlx::query_scalar(
         "WITH RECURSIVE in_rooms (incarnation) AS (
              SELECT min(incarnation) FROM participant WHERE present
@@ -95,10 +95,11 @@ pub(crate) async fn list_present_incarnations(pool: &ReadPool) -> Result<Vec<u64
     Ok(incarnations.into_iter().map(i64::cast_unsigned).collect())
 }
 
-/// Up to `limit` people of a shard who are present by a process: in a room, or, without one, online.
+/// Returns up to `limit` people of a shard who are present by an incarnation: with the room, or, if online, without
+/// one.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_people_of_process(
     pool: &ReadPool,
     shard: Shard,
@@ -121,10 +122,11 @@ pub(crate) async fn list_people_of_process(
         .collect()
 }
 
-/// Rooms of a person that are looked at, of each way to have one: the newest.
+/// Maximum rooms of a person that are compared, the newest of each kind of access.
 const ROOMS_COMPARED_MAX: usize = 1_000;
 
-/// SQL for those of the newest rooms of the person in the parameter `one` that concern the person in `other` too.
+/// SQL for those of the newest rooms of the person in parameter `one` that the person in `other` is connected with
+/// too.
 fn rooms_in_common_sql(one: &str, other: &str) -> String {
     format!(
         "SELECT r.id FROM (
@@ -147,12 +149,12 @@ fn rooms_in_common_sql(one: &str, other: &str) -> String {
     )
 }
 
-/// Open rooms that concern both people: each is in it, may enter it by name, or made it or its team. Where both
-/// have more than [`ROOMS_COMPARED_MAX`], the newest of each.
-/// Some of them: enough to find one that both may enter.
+/// Returns up to 20 rooms that both people are connected with, newest first: each is in the room, is a member, or
+/// created the room or its team. Only the newest [`ROOMS_COMPARED_MAX`] rooms of each person and kind of access are
+/// compared.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_rooms_in_common(
     pool: &ReadPool,
     shards: ShardCount,
@@ -179,13 +181,14 @@ pub(crate) async fn list_rooms_in_common(
     rooms.into_iter().map(|room| to_u64(room).map(RoomId)).collect()
 }
 
-/// Messages of a room that are looked at for who has written in it: the newest.
+/// Maximum messages of a room, the newest, that are read to find out who has written in it.
 const MESSAGES_SCANNED_MAX: i64 = 1_000;
 
-/// Those of some rooms where people have all been: each has joined the room, turned to it, read or written in it.
+/// Returns those of these rooms that both people have been in: each has joined the room, selected it, or read or
+/// written in it.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_rooms_visited_by_both(
     pool: &ReadPool,
     shards: ShardCount,
@@ -216,10 +219,10 @@ pub(crate) async fn list_rooms_visited_by_both(
     rooms.into_iter().map(|room| to_u64(room).map(RoomId)).collect()
 }
 
-/// Whether a person has a socket open anywhere.
+/// Returns whether a person has a socket open on any node.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn is_online(pool: &ReadPool, shards: ShardCount, user: &UserId) -> Result<bool, Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM online WHERE shard = $1 AND user_id = $2 AND present)")
         .bind(Channel::User(user.clone()).shard(shards).number())

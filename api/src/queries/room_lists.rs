@@ -1,8 +1,8 @@
-//! Lists rooms, the newest first: first the ids of a page, by indexes alone, then what is shown of them.
+//! Lists rooms, newest first: finds the ids of a page through indexes alone, then reads the rooms.
 //!
-//! What must hold: a page reads as many rows as it can show, times the ways in which a person comes to a room, and
-//! the closed rooms between them, up to a bound; however many rooms there are, and whatever the planner knows of the
-//! tables. Ids rise with the time at which rooms were made.
+//! What must hold: the cost of a page does not depend on the number of rooms, or on the planner's statistics. It
+//! reads the rows that it shows, for each kind of access a person may have, and the closed rooms between them, up to
+//! a bound. Ids of rooms rise with their time of creation.
 
 use protocol::{
     caller::Caller,
@@ -21,21 +21,22 @@ use crate::{
     page,
 };
 
-/// Rooms that one statement looks at beyond the limit of the page.
+/// Rooms that one statement reads beyond the limit of the page.
 const EXTRA_ROWS: i64 = 200;
-/// Most statements for a page. More than one runs where many rooms are not shown.
+/// Maximum statements for a page. More than one runs if many rooms are not shown.
 const STATEMENTS_MAX: u32 = 5;
 
-/// A part of a list.
+/// The ids of a page of rooms.
 #[derive(Debug, Default)]
 pub(crate) struct RoomIdPage {
     pub(crate) ids: Vec<RoomId>,
-    /// The room before which the list goes on, where there may be more.
+    /// The `before` of the next page; `None` on the last one.
     pub(crate) next: Option<RoomId>,
 }
 
-/// Rooms that a person may come to, newest first, some of which they may not enter any more. `$1` = the person, `$2` =
-/// the number of shards, `$3` = an admin, `$4` = their organisation, `$5` = before which, `$6` = how many.
+/// SQL for the rooms that a person may have access to, newest first; some of them they may no longer join. `$1` = the
+/// person, `$2` = the number of shards, `$3` = whether they are an admin, `$4` = their organisation, `$5` = only
+/// rooms before this one, `$6` = maximum rows.
 fn candidates_sql(is_admin: bool) -> String {
     if is_admin {
         return "SELECT r.id FROM room r WHERE r.shard = -1 AND r.id < $5 ORDER BY r.id DESC LIMIT $6"
@@ -60,10 +61,10 @@ fn candidates_sql(is_admin: bool) -> String {
     format!("SELECT id FROM ({}) way ORDER BY id DESC LIMIT $6", ways.join(" UNION "))
 }
 
-/// Open rooms that the caller may enter, before that one, where given.
+/// Lists open rooms that the caller may join, older than `before`, if given.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_visible(
     pool: &ReadPool,
     shards: ShardCount,
@@ -71,7 +72,7 @@ pub(crate) async fn list_visible(
     before: Option<RoomId>,
     limit: i64,
 ) -> Result<RoomIdPage, Error> {
-    // A room may be written after what is in it: until then it is looked at, and not shown.
+    // The persister may write members of a room before the room itself: until then the row counts as not visible.
     let sql = format!(
         "SELECT way.id, coalesce(r.id IS NOT NULL AND s.closed_at IS NULL AND {MAY_READ_SQL}, false) FROM ({}) way
          LEFT JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = way.id LIMIT 1) r ON true {ROOM_STATE_SQL}
@@ -81,7 +82,7 @@ pub(crate) async fn list_visible(
     let row_limit = limit + EXTRA_ROWS;
     let mut found = RoomIdPage { ids: vec![], next: before };
     for _ in 0..STATEMENTS_MAX {
-        // Only constants are put together here.
+        // The SQL is put together from constants only.
         let rows: Vec<(i64, bool)> = sqlx::query_as(AssertSqlSafe(sql.as_str()))
             .bind(caller.user.as_str())
             .bind(i64::from(shards.get()))
@@ -96,7 +97,7 @@ pub(crate) async fn list_visible(
         for (id, may_enter) in rows {
             let id = RoomId(to_u64(id)?);
             if may_enter && page::is_full_page(&found.ids, limit) {
-                // There is at least this one more.
+                // There is at least one more room.
                 found.next = found.ids.last().copied();
                 return Ok(found);
             }
@@ -111,10 +112,10 @@ pub(crate) async fn list_visible(
     Ok(found)
 }
 
-/// Open rooms that a person is in and the caller may enter, the newest first, up to as many as are named.
+/// Lists the open rooms that a person is in and the caller may join, newest first, up to [`PARTICIPANTS_NAMED_MAX`].
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_rooms_of_person(
     pool: &ReadPool,
     shards: ShardCount,
@@ -140,10 +141,11 @@ pub(crate) async fn list_rooms_of_person(
     ids.into_iter().map(|id| to_u64(id).map(RoomId)).collect()
 }
 
-/// Open match rooms with their two people, newest first: of one person, or all; before that room, where given.
+/// Lists open match rooms with their two people, newest first: those of one person, or all; older than `before`, if
+/// given.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_match_rooms(
     pool: &ReadPool,
     shards: ShardCount,
@@ -160,7 +162,7 @@ pub(crate) async fn list_match_rooms(
                  AND r.id < $3 ORDER BY r.id DESC)) two ORDER BY id DESC";
     const OF_ALL: &str = "
         SELECT r.id, r.pair FROM room r WHERE r.shard = -1 AND r.kind = 'match' AND r.id < $3 ORDER BY r.id DESC";
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let asked = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT r.id, coalesce(r.pair, '{{}}') FROM ({}) r
          LEFT JOIN LATERAL (SELECT s.closed_at FROM room_state s

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::database::{ReadPool, query_error};
 
-/// Largest number of people in a room who are named; of more only the number is told.
+/// Maximum people in a room who are named; if there are more, only their number is returned.
 pub(crate) const PARTICIPANTS_NAMED_MAX: i64 = 1_000;
 /// A room as one reader sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,21 +29,21 @@ pub(crate) struct RoomView {
     pub(crate) team: Option<TeamId>,
     pub(crate) created_at: Timestamp,
     pub(crate) is_active: bool,
-    /// The first people who may enter, where not everyone may.
+    /// The first people who may join; empty if everyone may.
     pub(crate) users: Members,
     pub(crate) participants: PresentPeople,
     pub(crate) activity: Timestamp,
     pub(crate) unread: i64,
 }
 
-/// Who is in a room now.
+/// The people who are in a room now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PresentPeople {
-    /// These.
+    /// All of them, in order of id.
     Named(Vec<UserId>),
-    /// So many that they are not named.
+    /// Their number, if there are more than [`PARTICIPANTS_NAMED_MAX`].
     Counted(i64),
-    /// It can't be told now.
+    /// Not known now.
     Unknown,
 }
 
@@ -91,7 +91,7 @@ impl TryFrom<Row> for RoomView {
     }
 }
 
-/// `$1` = the reader, `$2` = the number of shards.
+/// SQL for the fields of a room. `$1` = the reader, `$2` = the number of shards.
 fn select_sql() -> String {
     format!(
         "SELECT r.id, coalesce(s.name, r.name) AS name, coalesce(s.description, r.description) AS description,
@@ -104,8 +104,9 @@ fn select_sql() -> String {
     )
 }
 
-/// SQL for the time of a room's last message and the number of messages that the reader has not read. These are counted
-/// from the newest back to the reader's mark or own newest message, to 100 found, or to 1,000 looked at.
+/// SQL for the time of a room's last message and the number of messages that the reader has not read. The messages
+/// are counted from the newest back to the reader's mark or own newest message; counting stops after 100 unread or
+/// 1,000 read rows.
 const ACTIVITY_AND_UNREAD_SQL: &str = "
        coalesce((SELECT m.created_at FROM message m
                  WHERE m.shard = r.id % $2 AND m.room = r.id ORDER BY m.id DESC LIMIT 1),
@@ -119,7 +120,7 @@ const ACTIVITY_AND_UNREAD_SQL: &str = "
                     ORDER BY m.id DESC LIMIT 1000) m
               WHERE m.author = $1 OR m.deleted_at IS NULL ORDER BY m.id DESC LIMIT 100) new) AS unread";
 
-/// SQL for the state of a room `r` and its current kind. It is looked up room by room, by whole keys.
+/// SQL for the state of a room `r` and its current kind. Each room's state is looked up by its whole primary key.
 pub(super) const ROOM_STATE_SQL: &str = "
 LEFT JOIN LATERAL (SELECT s.name, s.description, s.private, s.closed_at, s.stopped FROM room_state s
                    WHERE s.shard = r.id % $2 AND s.room = r.id LIMIT 1) s ON true
@@ -134,9 +135,9 @@ CROSS JOIN LATERAL (SELECT count(*) AS present, (array_agg(p.name ORDER BY p.nam
                           WHERE p.shard = r.id % $2 AND p.room = r.id AND p.present
                           ORDER BY 1 LIMIT 10000) p) here";
 
-/// SQL for the condition that the rules let the reader see a room. `$3`: they are an admin; `$4`: the organisation whose
-/// visitors they answer. Rooms of kinds that only a later version knows are shown to nobody. By `OFFSET 0` each look-up
-/// stays one: PostgreSQL may else read all rooms of a person to answer it for one.
+/// SQL for the condition that the reader may read a room `r`. `$3` = whether they are an admin, `$4` = the
+/// organisation for which they answer visitors. Rooms of kinds that only a later version knows are shown to nobody.
+/// `OFFSET 0` keeps each look-up separate: PostgreSQL may otherwise read all rooms of a person to answer it for one.
 pub(super) const MAY_READ_SQL: &str =
     "(now.kind IN ('public', 'private', 'team', 'topic', 'direct', 'match', 'support')
 AND ($3 OR CASE now.kind
@@ -149,10 +150,10 @@ AND ($3 OR CASE now.kind
     WHEN 'support' THEN r.creator = $1 OR r.detail -> 'support' ->> 'org_id' = $4
     ELSE r.pair @> ARRAY[$1] END))";
 
-/// A room; `None` where Postgres has none of that id.
+/// Reads a room; `None` if Postgres has no room of that id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read(
     pool: &ReadPool,
     shards: ShardCount,
@@ -162,10 +163,10 @@ pub(crate) async fn read(
     Ok(read_many(pool, shards, &[id], reader).await?.pop())
 }
 
-/// These rooms, as far as Postgres has them, in the same order.
+/// Reads these rooms in the given order; rooms that Postgres does not have are left out.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read_many(
     pool: &ReadPool,
     shards: ShardCount,
@@ -175,7 +176,7 @@ pub(crate) async fn read_many(
     if ids.is_empty() {
         return Ok(vec![]);
     }
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
         "{}, {ACTIVITY_AND_UNREAD_SQL} FROM unnest($3::int8[]) WITH ORDINALITY AS asked (id, place)
          CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = asked.id LIMIT 1) r {ROOM_STATE_SQL} {PARTICIPANTS_SQL}
@@ -189,7 +190,8 @@ pub(crate) async fn read_many(
     .await
     .map_err(|error| query_error(&error))?;
     let mut rooms: Vec<RoomView> = rows.into_iter().map(RoomView::try_from).collect::<Result<_, _>>()?;
-    // The members of a team may be in another shard than its rooms. Many rooms of a page may be of one team.
+    // A team's members may be in another shard than its rooms, and many rooms of a page may belong to one team: each
+    // team is read once.
     let owners: BTreeSet<TeamId> = rooms.iter().filter_map(|room| room.team).collect();
     let members = teams::members_of_teams(pool, shards, &Vec::from_iter(owners)).await?;
     for room in &mut rooms {
@@ -200,18 +202,18 @@ pub(crate) async fn read_many(
     Ok(rooms)
 }
 
-/// When a room was last written in, and how many of its messages the reader has not read, up to 100; `None`
-/// where Postgres has none of that id.
+/// Returns the time of a room's last message, and how many of its messages the reader has not read, up to 100; `None`
+/// if Postgres has no room of that id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn activity_and_unread(
     pool: &ReadPool,
     shards: ShardCount,
     id: RoomId,
     reader: &UserId,
 ) -> Result<Option<(Timestamp, i64)>, Error> {
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let sql = format!("SELECT {ACTIVITY_AND_UNREAD_SQL} FROM room r WHERE r.shard = -1 AND r.id = $3");
     let row: Option<(OffsetDateTime, i64)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(reader.as_str())
@@ -223,10 +225,10 @@ pub(crate) async fn activity_and_unread(
     Ok(row.map(|(activity, unread)| (activity.into(), unread)))
 }
 
-/// The room of a key: of that generation, or the last one. With its generation.
+/// Finds the room of a unique key in this generation, or in the latest one. Returns it with its generation.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn find_by_key(
     pool: &ReadPool,
     key: &str,
@@ -245,10 +247,10 @@ pub(crate) async fn find_by_key(
     row.map(|(id, generation)| Ok((RoomId(to_u64(id)?), generation.unsigned_abs()))).transpose()
 }
 
-/// Whether a room is a topic of that category.
+/// Returns whether a room is a topic of a category.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn is_topic(pool: &ReadPool, id: RoomId, category: &str) -> Result<bool, Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM room WHERE shard = -1 AND id = $1 AND kind = 'topic'
@@ -261,10 +263,10 @@ pub(crate) async fn is_topic(pool: &ReadPool, id: RoomId, category: &str) -> Res
     .map_err(|error| query_error(&error))
 }
 
-/// Up to `limit` people who are in a room, after that one, in the order of their ids by bytes.
+/// Returns up to `limit` people who are in a room, with ids greater than `after`, in byte order of id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_participants(
     pool: &ReadPool,
     shards: ShardCount,
@@ -279,7 +281,7 @@ pub(crate) async fn list_participants(
     )
     .bind(to_i64(room.0))
     .bind(i64::from(shards.get()))
-    // No id is empty.
+    // Every id is greater than the empty string.
     .bind(after.map_or("", UserId::as_str))
     .bind(limit)
     .fetch_all(pool)

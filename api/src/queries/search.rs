@@ -1,4 +1,4 @@
-//! Searches messages by their words, as far as they are indexed.
+//! Searches messages by the words that are indexed.
 
 use std::time::Duration;
 
@@ -18,25 +18,25 @@ use super::{
 };
 use crate::database::{AcquiredConnection, ReadPool, query_error};
 
-/// Longest time of a search in PostgreSQL: words that most messages have would take it minutes.
+/// Maximum time of a search in PostgreSQL: one for words that most messages have would run for minutes.
 pub(crate) const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a search goes on: after the message sent then, in that room, of that id.
+/// The last message of a page, after which the next page begins: its time, room and id.
 pub(crate) type SearchCursor = (Timestamp, RoomId, MessageId);
 
-/// What is looked for.
+/// The query of a search.
 pub(crate) struct SearchQuery<'a> {
-    /// Words, as people type them: quotes, `or` and `-` mean what they do elsewhere.
+    /// Words in the syntax of PostgreSQL's `websearch_to_tsquery`: quotes, `or` and `-` have their usual meaning.
     pub(crate) words: &'a str,
     pub(crate) room: Option<RoomId>,
     pub(crate) after: Option<SearchCursor>,
     pub(crate) limit: i64,
 }
 
-/// What was found.
+/// The results of a search.
 pub(crate) struct SearchResults {
     pub(crate) messages: Vec<(RoomId, Message)>,
-    /// By shard, the system's first: epoch and last event of what is indexed.
+    /// By shard, the system shard first: epoch and sequence up to which messages are indexed.
     pub(crate) indexed_through: Vec<(u64, u64)>,
 }
 
@@ -51,16 +51,16 @@ const INDEXED_THROUGH_SQL: &str = "
 SELECT w.epoch, coalesce((SELECT min(d.after_seq) FROM search_due d WHERE d.shard = w.shard), w.seq)
 FROM watermark w ORDER BY w.shard";
 
-/// Condition: a row `f` of the search table has the words and the links.
+/// SQL for the condition that a row `f` of the search table contains the words and the links.
 const WORDS_MATCH_SQL: &str = "f.words @@ (websearch_to_tsquery('simple', $5) && $10::text::tsquery)";
 
-/// SQL for matching messages of all rooms, by the index of words.
+/// SQL for matching messages of all rooms, through the index of words.
 fn match_all_rooms_sql() -> String {
     format!("SELECT f.shard, f.room, f.id, f.created_at FROM message_search f WHERE {WORDS_MATCH_SQL}")
 }
 
-/// SQL for matching messages of a large room: by the index of words, of all rooms, then those of the room. `OFFSET 0`
-/// keeps PostgreSQL from reading the whole room instead.
+/// SQL for matching messages of a large room: matches in all rooms, through the index of words, then those of the
+/// room. `OFFSET 0` keeps PostgreSQL from reading the whole room instead.
 fn match_large_room_sql() -> String {
     format!(
         "SELECT f.* FROM ({} OFFSET 0) f WHERE f.shard = $11 % $2 AND f.room = $11",
@@ -68,7 +68,7 @@ fn match_large_room_sql() -> String {
     )
 }
 
-/// SQL for matching messages of a small room: all its messages are read, and each is compared with the words.
+/// SQL for matching messages of a small room: reads all its messages and compares each with the words.
 fn match_small_room_sql() -> String {
     format!(
         "SELECT f.shard, f.room, f.id, f.created_at
@@ -76,10 +76,10 @@ fn match_small_room_sql() -> String {
     )
 }
 
-/// Messages from which on a room is large.
+/// A room with more messages than this is large.
 const LARGE_ROOM_MESSAGES: i64 = 5_000;
 
-/// Whether a room has more than [`LARGE_ROOM_MESSAGES`] messages.
+/// Returns whether a room has more than [`LARGE_ROOM_MESSAGES`] messages.
 async fn is_large_room(
     transaction: &mut PgConnection,
     shards: ShardCount,
@@ -95,10 +95,10 @@ async fn is_large_room(
     .await
 }
 
-/// Messages with these words in rooms that the caller may enter, closed ones too, newest first.
+/// Finds messages with these words in rooms that the caller may read, closed ones too, newest first.
 ///
 /// # Errors
-/// When Postgres does not answer, or not in time.
+/// Fails if Postgres does not answer, or does not finish within [`SEARCH_TIMEOUT`].
 pub(crate) async fn search(
     pool: &ReadPool,
     shards: ShardCount,
@@ -108,7 +108,7 @@ pub(crate) async fn search(
     let mut connection = pool.acquire().await.map_err(|error| query_error(&error))?;
     let found = pool.with_timeout(run_search(&mut connection, shards, caller, query)).await;
     connection.release_after(found).map_err(|error| {
-        // 57014: the statement was cancelled, by its timeout.
+        // 57014 is `query_canceled`: the statement has timed out.
         if error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014") {
             let detail = "The search took too long. Look for rarer words, or in one room.";
             return Error::new(ErrorCode::Unavailable, detail);
@@ -126,14 +126,14 @@ async fn run_search(
     let mut transaction = connection.inner()?.begin().await?;
     let limited = format!("SET LOCAL statement_timeout = {}", SEARCH_TIMEOUT.as_millis());
     sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
-    // The position is read before the messages, so that nothing up to it is missing among them.
+    // The position is read before the messages, so the result lacks no message up to it.
     let through: Vec<(i64, i64)> = sqlx::query_as(INDEXED_THROUGH_SQL).fetch_all(&mut *transaction).await?;
     let from = match query.room {
         None => match_all_rooms_sql(),
         Some(room) if is_large_room(&mut transaction, shards, room).await? => match_large_room_sql(),
         Some(_) => match_small_room_sql(),
     };
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let sql = format!(
         "SELECT m.room, m.id, m.author, m.body, m.client_id, m.created_at, m.edited_at,
                 m.detail

@@ -4,20 +4,20 @@
 //! text. In a search query it reads the punctuation of a link as operators. So a link is searched for as its host and
 //! a prefix of its path.
 
-/// What is looked for.
+/// The terms of a search.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct SearchTerms {
     /// Words, phrases and operators, for `websearch_to_tsquery`.
     pub(crate) words: String,
-    /// The links among them, as a `tsquery`; empty where there are none.
+    /// The links as a `tsquery`; empty if there are none.
     pub(crate) links: String,
 }
 
-/// What ends a sentence, or closes what a link stands in.
+/// Punctuation that may follow a link in a text and is not part of it.
 const TRAILING_PUNCTUATION: &[char] = &['.', ',', ';', ':', '!', '?', ')', ']', '\''];
 
 impl SearchTerms {
-    /// Takes the links out of what was typed, but for those in quotes.
+    /// Separates the links from the other words; links in quotes stay words.
     pub(crate) fn parse(typed: &str) -> Self {
         let (mut words, mut links, mut is_quoted) = (Vec::new(), Vec::new(), false);
         for word in typed.split_whitespace() {
@@ -33,8 +33,8 @@ impl SearchTerms {
     }
 }
 
-/// A link as a `tsquery`, with `-` before it that of texts without it. `None` for any other word, and for a link that
-/// the index has in another way.
+/// Converts a link to a `tsquery`; a `-` before the link negates it. Returns `None` for other words, and for links
+/// that the index does not hold as host and path.
 fn parse_link(word: &str) -> Option<String> {
     let (not, address) = word.strip_prefix('-').map_or(("", word), |address| ("!", address));
     let (_, address) = address.split_once("://")?;

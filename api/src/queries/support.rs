@@ -13,15 +13,15 @@ use crate::{
     page,
 };
 
-/// A visitor's room.
+/// A support room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SupportRoom {
     pub(crate) id: RoomId,
-    /// The key to it.
+    /// The key that gives access to the room.
     pub(crate) secret: String,
-    /// Who made it: the visitor, as the rights know them.
+    /// The id of the person who created the room: of a visitor without a token it has a prefix.
     pub(crate) creator: UserId,
-    /// The visitor, as they call themselves.
+    /// The visitor's id as the host page gave it.
     pub(crate) visitor: String,
     pub(crate) org_id: String,
     pub(crate) portfolio_name: String,
@@ -29,12 +29,12 @@ pub(crate) struct SupportRoom {
     pub(crate) event_id: String,
     pub(crate) ordinal: u32,
     pub(crate) is_active: bool,
-    /// The text of its last message.
+    /// The text of the room's last message that is not deleted.
     pub(crate) last_message: Option<String>,
 }
 
 impl SupportRoom {
-    /// A room by what it was made with; `None` where that is no support room's.
+    /// Makes a room from the detail of its creation; `None` if that is not a support room's.
     pub(crate) fn from_detail(id: RoomId, creator: UserId, detail: RoomDetail) -> Option<Self> {
         let RoomDetail::Support { secret, visitor, org_id, portfolio_name, product_name, event_id, ordinal } =
             detail
@@ -77,10 +77,10 @@ impl TryFrom<Row> for SupportRoom {
     }
 }
 
-/// The support rooms among `made`. `$1` = the number of shards. What became of a room is looked up by its
-/// primary key, room by room: never all rooms are read for one.
+/// SQL for the support rooms that fulfil the condition `made`. `$1` = the number of shards. Each room's state is
+/// looked up by its primary key, so that reading one room never reads all.
 fn select_sql(made: &str) -> AssertSqlSafe<String> {
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     AssertSqlSafe(format!(
         "SELECT r.id, r.creator, r.detail, r.active AND s.closed_at IS NULL AS active,
                 (SELECT m.body FROM message m
@@ -92,10 +92,10 @@ fn select_sql(made: &str) -> AssertSqlSafe<String> {
     ))
 }
 
-/// The room of that id; `None` where Postgres has none.
+/// Reads a support room; `None` if Postgres has none of that id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read(
     pool: &ReadPool,
     shards: ShardCount,
@@ -110,10 +110,10 @@ pub(crate) async fn read(
     row.map(SupportRoom::try_from).transpose()
 }
 
-/// The room of that key; `None` where Postgres has none.
+/// Finds a support room by its key; `None` if Postgres has none.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn find_by_secret(
     pool: &ReadPool,
     shards: ShardCount,
@@ -128,19 +128,21 @@ pub(crate) async fn find_by_secret(
     row.map(SupportRoom::try_from).transpose()
 }
 
-/// A part of an organisation's list.
+/// A page of an organisation's list of rooms.
 #[derive(Debug)]
 pub(crate) struct SupportRoomPage {
     pub(crate) rooms: Vec<SupportRoom>,
-    /// Where there may be more: it goes on before this one.
+    /// The `before` of the next page; `None` on the last one.
     pub(crate) next: Option<RoomId>,
 }
 
-/// The newest `limit` open rooms about a product of an organisation's, before that one, where given, of the newest
-/// `among` of all: the closed ones of years are not all passed over at once.
+/// Returns the newest `limit` open rooms about an organisation's product, older than `before`, if given.
+///
+/// Reads the newest `among` rooms only, open or closed, so that the closed rooms of years do not all count into one
+/// answer.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list_open(
     pool: &ReadPool,
     shards: ShardCount,
@@ -168,7 +170,7 @@ pub(crate) async fn list_open(
     if page::is_full_page(&rooms, limit) {
         return Ok(SupportRoomPage { next: rooms.last().map(|room| room.id), rooms });
     }
-    // All that were looked at are behind: where they were as many as may be, there may be more before the last.
+    // All rooms that were read are passed. If there were `among` of them, the next page begins before the last one.
     let last: Option<i64> = sqlx::query_scalar(
         "SELECT id FROM room WHERE shard = -1 AND kind = 'support' AND detail -> 'support' ->> 'org_id' = $1
              AND detail -> 'support' ->> 'product_name' = $2 AND id < $3 ORDER BY id DESC OFFSET $4 LIMIT 1",
@@ -183,10 +185,10 @@ pub(crate) async fn list_open(
     Ok(SupportRoomPage { rooms, next: last.map(to_u64).transpose()?.map(RoomId) })
 }
 
-/// How many rooms a visitor has had at an organisation.
+/// Returns how many rooms a visitor has had at an organisation, open or closed.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn count_rooms_of_visitor(
     pool: &ReadPool,
     org_id: &str,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::database::{ReadPool, query_error};
 
-/// A team, up to an event of its shard.
+/// A team as Postgres has it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TeamView {
     pub(crate) id: TeamId,
@@ -27,12 +27,12 @@ pub(crate) struct TeamView {
     pub(crate) created_at: Timestamp,
 }
 
-/// A team, seen with some people.
+/// A team, and which of the people asked about are members, as of one event.
 pub(crate) struct TeamSnapshot {
     pub(crate) team: TeamView,
-    /// Which of these people belong to it.
+    /// Those of the people asked about who are members.
     pub(crate) members: HashSet<UserId>,
-    /// The last event of its shard that is counted in.
+    /// The last event of the team's shard that this contains.
     pub(crate) as_of: u64,
 }
 
@@ -56,10 +56,10 @@ impl Row {
     }
 }
 
-/// A team, and which of those people belong to it; `None` where Postgres has none of that id.
+/// Reads a team, and which of the `asked` people are members; `None` if Postgres has no team of that id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read_snapshot(
     pool: &ReadPool,
     shards: ShardCount,
@@ -75,8 +75,8 @@ pub(crate) async fn read_snapshot(
         members: Vec<String>,
         as_of: i64,
     }
-    // One statement sees one snapshot: the members and the watermark belong together.
-    // Only constants are put together here.
+    // One statement reads one snapshot, so the members belong to the watermark. The SQL is put together from
+    // constants only.
     let whole: Option<Whole> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT id, name, creator, created_at, {} AS users, {} AS users_count, {} AS members,
                 (SELECT seq FROM watermark WHERE shard = $2) AS as_of
@@ -97,10 +97,10 @@ pub(crate) async fn read_snapshot(
     Ok(Some(TeamSnapshot { team, members, as_of: to_u64(as_of)? }))
 }
 
-/// Who belongs to each of these teams: the first of them, and how many.
+/// Returns the members of each of these teams: the first ones, and their number.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn members_of_teams(
     pool: &ReadPool,
     shards: ShardCount,
@@ -111,7 +111,7 @@ pub(crate) async fn members_of_teams(
     }
     let numbers: Vec<i64> = teams.iter().map(|team| to_i64(team.0)).collect();
     let of: Vec<i16> = teams.iter().map(|team| Channel::Team(*team).shard(shards).number()).collect();
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let rows: Vec<(i64, Vec<String>, i64)> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT t.team, {}, {} FROM unnest($1::int2[], $2::int8[]) AS t (shard, team)",
         members::first_members_sql(MEMBERS_NAMED, "team", "t.shard", "t.team"),
@@ -128,10 +128,10 @@ pub(crate) async fn members_of_teams(
     members.collect()
 }
 
-/// Teams of the caller, or all of them for an admin, newest first; after that one, where given.
+/// Lists the caller's teams, or all teams for an admin, newest first; older than `before`, if given.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list(
     pool: &ReadPool,
     shards: ShardCount,
@@ -139,8 +139,8 @@ pub(crate) async fn list(
     before: Option<TeamId>,
     limit: i64,
 ) -> Result<Vec<TeamView>, Error> {
-    // Ids of teams rise with the time they were made. A person's are read by their index: those they belong to, and
-    // those they made. Who belongs to a team may be written before the team is: only teams that are there count.
+    // Ids of teams rise with their time of creation. A person's teams are read through two indexes: memberships, and
+    // teams they created. The persister may write a membership before the team: teams without a row are left out.
     const OF_ONE: &str = "
         (SELECT m.team FROM team_member m
          CROSS JOIN LATERAL (SELECT FROM team t WHERE t.shard = -1 AND t.id = m.team LIMIT 1) t
@@ -148,7 +148,7 @@ pub(crate) async fn list(
         UNION (SELECT t.id FROM team t WHERE t.creator = $3 AND t.id < $1 ORDER BY t.id DESC LIMIT $2)";
     const ALL: &str =
         "SELECT t.id AS team FROM team t WHERE t.shard = -1 AND t.id < $1 ORDER BY t.id DESC LIMIT $2";
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let asked = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT t.id, t.name, t.creator, t.created_at FROM ({}) own
          CROSS JOIN LATERAL (SELECT * FROM team t WHERE t.shard = -1 AND t.id = own.team LIMIT 1) t

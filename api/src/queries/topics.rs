@@ -18,10 +18,10 @@ pub(crate) struct Topic {
     pub(crate) id: RoomId,
     pub(crate) title: String,
     pub(crate) category: String,
-    /// Its picture's name; `None` is the default one.
+    /// The name of its picture; `None` for the default one.
     pub(crate) img: Option<String>,
     pub(crate) creator: UserId,
-    /// The creator, as they call themselves now.
+    /// The creator's current user name.
     pub(crate) username: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) created_at: Timestamp,
@@ -38,22 +38,22 @@ struct Row {
     created_at: OffsetDateTime,
 }
 
-/// Where in a category's list a page begins, and how long the list is.
+/// Where a page of a category begins, and how many topics the category has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TopicPageStart {
-    /// No topic of a lower id is on the page.
+    /// All topics on the page have this id or a higher one.
     first_id: i64,
-    /// How many open ones from there on come before the page.
+    /// How many open topics from `first_id` on come before the page.
     skipped: i64,
-    /// How many topics are open.
+    /// Number of open topics in the category.
     pub(crate) count: u64,
 }
 
-/// Where the page begins that comes after `offset` open topics of a category. The persister counts them for each
-/// thousand of ids, so that a page costs no more rows than that.
+/// Finds the start of the page that follows `offset` open topics of a category. The persister counts open topics for
+/// each thousand ids, so that a page reads at most a thousand rows more than it shows.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn find_position(
     pool: &ReadPool,
     category: &str,
@@ -79,10 +79,10 @@ pub(crate) async fn find_position(
     Ok(TopicPageStart { first_id: from.unwrap_or(0), skipped: skipped.unwrap_or(0), count })
 }
 
-/// Up to `limit` open topics of a category in the order of their ids, from that place on.
+/// Returns up to `limit` open topics of a category, in order of id, from a page's start on.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn list(
     pool: &ReadPool,
     shards: ShardCount,
@@ -93,10 +93,10 @@ pub(crate) async fn list(
     select_topics(pool, shards, category, "r.id >= $3", place.first_id, (place.skipped, to_i64(limit))).await
 }
 
-/// The open topic of that id in that category.
+/// Reads an open topic of a category; `None` if there is none of that id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read(
     pool: &ReadPool,
     shards: ShardCount,
@@ -122,7 +122,7 @@ async fn select_topics(
                ORDER BY r.id) r {ROOM_STATE_SQL}
          WHERE s.closed_at IS NULL ORDER BY r.id OFFSET $4 LIMIT $5"
     );
-    // Only constants are put together here.
+    // The SQL is put together from constants only.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(category)
         .bind(i64::from(shards.get()))
@@ -154,7 +154,7 @@ impl TryFrom<Row> for Topic {
     }
 }
 
-/// Adds what the creators call themselves: people are in other shards than rooms.
+/// Adds the creators' user names: people are in other shards than rooms.
 async fn add_creator_names(pool: &ReadPool, shards: ShardCount, topics: &mut [Topic]) -> Result<(), Error> {
     let creators = topics.iter().map(|topic| topic.creator.clone());
     let (numbers, names): (Vec<i16>, Vec<String>) =
