@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::room_access::{RoomAccess, RoomSnapshot};
 
-/// Maximum weight of the cache: each room weighs one, and one more for each person that its snapshot names.
+/// Maximum weight of the cache: each room weighs one, and one more for each member that its snapshot names.
 const NAMES_MAX: u64 = 1_000_000;
-/// Rooms for which the cache allocates at first.
+/// Number of rooms that the cache allocates for at first.
 const ROOMS_EXPECTED: usize = 50_000;
 /// Maximum memberships cached beside the snapshots.
 const MEMBERSHIPS_MAX: usize = 500_000;
@@ -30,7 +30,7 @@ impl Weighter<RoomId, Arc<RoomSnapshot>> for NamesWeighter {
 /// A person was a member when Postgres was asked.
 #[derive(Clone, Copy)]
 struct CachedMembership {
-    /// The last event of the channel's shard that is counted in.
+    /// The last event of the channel's shard that the answer contains.
     as_of: u64,
     queried_at: Instant,
 }
@@ -40,7 +40,7 @@ struct CachedMembership {
 /// What must hold: a membership is removed by the event that ends it, and by a snapshot that lacks it.
 pub(super) struct AccessEntries {
     rooms: Cache<RoomId, Arc<RoomSnapshot>, NamesWeighter>,
-    /// By the channel of the room or of the team that owns it, so that the rooms of a team share them.
+    /// By the channel of the room or of its team: the rooms of a team share their memberships.
     members: Cache<(Channel, UserId), CachedMembership>,
 }
 
@@ -52,7 +52,8 @@ impl AccessEntries {
         }
     }
 
-    /// The cached access to a room for these people; `None` if the room or one of them is not cached.
+    /// Returns cached access to a room for these people; `None` if the room is not cached. People without a cached
+    /// membership count as non-members, so a caller must not take "no" from the result.
     pub(super) fn get(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
         let facts = self.rooms.get(&room)?;
         let access = RoomAccess::new(facts.clone());
@@ -99,7 +100,7 @@ impl AccessEntries {
         self.rooms.remove(&room);
     }
 
-    /// The cached rooms of a team.
+    /// Returns the cached rooms of a team.
     pub(super) fn rooms_of_team(&self, team: TeamId) -> Vec<RoomId> {
         let rooms = self.rooms.iter().filter(|(_, facts)| facts.team == Some(team));
         rooms.map(|(room, _)| room).collect()
@@ -132,7 +133,7 @@ pub(super) mod tests {
         name.parse().expect("an id")
     }
 
-    /// Room 8, private, as of an event, with so many members that come before all others.
+    /// Makes private room 8 as of an event, with members whose ids precede all others.
     pub(in crate::access) fn room(members: usize, as_of: u64) -> RoomSnapshot {
         RoomSnapshot {
             id: RoomId(8),
@@ -157,7 +158,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Keeps an answer about Bob.
+    /// Caches an answer about Bob.
     fn keep(kept: &AccessEntries, room: RoomSnapshot, is_member: bool) {
         let (as_of, asked_at) = (room.as_of, room.queried_at);
         let access =
@@ -175,7 +176,7 @@ pub(super) mod tests {
         keep(&kept, room(KNOWN_MEMBERS_MAX, 7), true);
         kept.remove_room(RoomId(8));
         assert!(kept.get(RoomId(8), &[&user("bob")]).is_none());
-        // Somebody else has the room read again.
+        // Another person's request reads the room again.
         let newer = RoomAccess::new(room(KNOWN_MEMBERS_MAX, 9).into());
         kept.insert(&newer, &[&user("eve")]);
         let found = access(&kept);

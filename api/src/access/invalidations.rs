@@ -26,11 +26,11 @@ pub(super) struct SnapshotPosition<'a> {
 pub(super) enum Stale {
     /// It lacks this event of this shard, or an earlier one.
     MissingEvent(Shard, u64),
-    /// Not known yet: the subscription was just made, and the end of the shard's log is not known.
+    /// Not known: the subscription was just made, and the shard's leader has not yet told where its log ends.
     MinSeqUnknown,
 }
 
-/// The received control events of all channels.
+/// The control events that this node has received, of all channels.
 pub(super) struct AccessInvalidations {
     shards: ShardCount,
     state: Mutex<InvalidationState>,
@@ -47,17 +47,17 @@ struct InvalidationState {
     by_channel: HashMap<Channel, ChannelInvalidation>,
 }
 
-/// How long it is remembered that a right was taken away: by then fan-out has had everybody confirmed who is in
-/// the room, or has put them out.
+/// How long a revocation is remembered: within this time fan-out asks api to confirm everybody in the room, or
+/// removes them.
 const REVOCATION_KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// The last control event heard of a channel, until Postgres has it and nobody can write there by an older right.
+/// The last control event of a channel, kept until Postgres has it and no socket can rely on access from before.
 #[derive(Clone, Copy, Default)]
 struct ChannelInvalidation {
     seq: u64,
-    /// One of them took a right from somebody.
+    /// Whether any of the channel's events may have revoked access.
     revokes: bool,
-    /// When the last one that did so was heard.
+    /// When the last such event was received.
     revoked_at: Option<Instant>,
 }
 
@@ -68,7 +68,6 @@ impl ChannelInvalidation {
 }
 
 impl AccessInvalidations {
-    /// No event received yet.
     pub(super) fn new(shards: ShardCount) -> Self {
         let floors = vec![None; shards.all().count()];
         let state = InvalidationState {
@@ -84,7 +83,7 @@ impl AccessInvalidations {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The subscription begins, or was interrupted: no cached snapshot may be used.
+    /// Starts over because the subscription begins or was interrupted: no cached snapshot may be used.
     pub(super) fn restart(&self, connected: bool) {
         let mut state = self.state();
         state.is_connected = connected;
@@ -94,8 +93,8 @@ impl AccessInvalidations {
         self.change_count.send_modify(|count| *count += 1);
     }
 
-    /// The subscriptions stood when the shard's log ended there. What was asked before a break says
-    /// nothing of what came after it.
+    /// Records that the subscription stood when the shard's log ended at `last`. An answer to a question from before
+    /// an interruption (another `generation`) is ignored.
     pub(super) fn set_min_seq(&self, generation: u64, shard: Shard, last: u64) {
         let mut state = self.state();
         if state.generation != generation {
@@ -106,13 +105,13 @@ impl AccessInvalidations {
         self.change_count.send_modify(|count| *count += 1);
     }
 
-    /// Shards whose log end must still be asked for.
+    /// Returns the shards whose leaders must still be asked where the log ends.
     pub(super) fn shards_without_min_seq(&self) -> Vec<Shard> {
         let state = self.state();
         self.shards.all().filter(|shard| state.min_seqs[shard.index()].is_none()).collect()
     }
 
-    /// A control event.
+    /// Records a control event.
     pub(super) fn note(&self, channel: Channel, seq: u64, revokes: bool) {
         let mut state = self.state();
         let word = state.by_channel.entry(channel).or_default();
@@ -123,7 +122,7 @@ impl AccessInvalidations {
         }
     }
 
-    /// A right to a room was taken away by an event of another channel: its team's.
+    /// Records that an event of the room's team revoked access to the room.
     pub(super) fn note_revocation(&self, room: Channel) {
         let mut state = self.state();
         let word = state.by_channel.entry(room).or_default();
@@ -131,18 +130,19 @@ impl AccessInvalidations {
         word.revoked_at = Some(Instant::now());
     }
 
-    /// Whether a right to a channel was taken away a short time ago.
+    /// Returns whether access to a channel was revoked within [`REVOCATION_KEPT_FOR`].
     pub(super) fn is_recently_revoked(&self, channel: &Channel) -> bool {
         self.state().by_channel.get(channel).is_some_and(ChannelInvalidation::is_recently_revoked)
     }
 
-    /// Forgets what Postgres has; snapshots asked for before that are refused by their shard's floor.
+    /// Forgets the events that Postgres has applied. A query that started before is still refused: forgetting an
+    /// event raises its shard's minimum.
     pub(super) fn forget_applied(&self, applied: impl Fn(Shard) -> u64) {
         let mut state = self.state();
         let InvalidationState { min_seqs: floors, by_channel: channels, .. } = &mut *state;
         channels.retain(|channel, word| {
             let shard = channel.shard(self.shards);
-            // How a room was made says nothing without what became of it since.
+            // The state at creation is used for a room that Postgres lacks, so every later event of the room is kept.
             let unmade = matches!(channel, Channel::Room(room) if room.0 > applied(Shard::SYSTEM));
             let keep = word.seq > applied(shard) || unmade || word.is_recently_revoked();
             if !keep && let Some(Some(floor)) = floors.get_mut(shard.index()) {
@@ -152,12 +152,12 @@ impl AccessInvalidations {
         });
     }
 
-    /// A number that stays the same until the subscription is interrupted.
+    /// Returns a number that changes when the subscription is interrupted.
     pub(super) fn generation(&self) -> u64 {
         self.state().generation
     }
 
-    /// Resolves when more is known than `since`, a value of this watch.
+    /// Returns a watch that changes whenever a subscription restarts or a log end becomes known.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.change_count.subscribe()
     }
@@ -166,8 +166,8 @@ impl AccessInvalidations {
         self.state().is_connected
     }
 
-    /// Why a new snapshot is too old; `None` if it may be used. While the broker is not reachable no event is
-    /// received, this node can remove nobody, and only its own HTTP readers ask: then any snapshot may be used.
+    /// Returns why a new snapshot is too old; `None` if it may be used. While the broker is not reachable no event is
+    /// received, and only readers by HTTP ask: then any snapshot may be used.
     pub(super) fn find_stale(&self, seen: &[SnapshotPosition<'_>]) -> Option<Stale> {
         let state = self.state();
         seen.iter().find_map(|part| {
@@ -183,14 +183,14 @@ impl AccessInvalidations {
         })
     }
 
-    /// Whether a cached snapshot lacks an event that was received since.
+    /// Returns whether a cached snapshot lacks a received event.
     pub(super) fn is_outdated(&self, seen: &[SnapshotPosition<'_>]) -> bool {
         let state = self.state();
         seen.iter().any(|part| state.by_channel.get(part.channel).is_some_and(|word| word.seq > part.as_of))
     }
 
-    /// Whether everything that happened to a room that Postgres has not got was heard: it was made
-    /// since hearing began. `None` where not; else what was heard of it.
+    /// Returns what happened to a room since its creation, the event `made`, if this node has received all of it: the
+    /// room must have been created after the subscription began. `None` otherwise.
     pub(super) fn changes_since_creation(&self, made: u64, room: &Channel) -> Option<ChangesSinceCreation> {
         let state = self.state();
         let begun = state.min_seqs.first().copied().flatten()?;
@@ -203,14 +203,14 @@ impl AccessInvalidations {
     }
 }
 
-/// What was heard of a room since it was made.
+/// The control events of a room since its creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChangesSinceCreation {
-    /// Nothing: it is as it was made.
+    /// None: the room is as it was created.
     Unchanged,
-    /// People were let in, nobody was put out: a yes from how it was made is still one, a no says nothing.
+    /// Only members were added: the state at creation can confirm access, but not deny it.
     OnlyAdditions,
-    /// How it was made says nothing any more.
+    /// Others: the state at creation says nothing about access any more.
     Changed,
 }
 

@@ -1,4 +1,4 @@
-//! Receives control events on a connection of its own, and invalidates cached access by them.
+//! Receives control events on a connection of its own, and invalidates cached access.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,11 +18,11 @@ use tokio::{sync::broadcast::error::RecvError, time::timeout};
 
 use super::AccessCache;
 
-/// Pause between two rounds of asking where each shard's log ends.
+/// Interval between rounds of asking shard leaders where their logs end.
 const MIN_SEQ_RETRY_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a leader may take to answer; after that another server may lead.
+/// Maximum time for a leader's answer; after that another server may lead.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between looks at what Postgres has by now.
+/// Interval between removals of events that Postgres has applied.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The events that change who may do what, by kind of channel.
@@ -34,10 +34,7 @@ const CONTROL_EVENTS: [(&str, EventName); 5] = [
     ("team", EventName::TeamMemberRemove),
 ];
 
-/// Runs until the connection is gone for good.
-///
-/// # Errors
-/// When the connection is gone for good.
+/// Receives control events until the connection is closed for good, which is an error.
 pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnection) -> anyhow::Result<()> {
     let mut events = connection.events();
     let jetstream = connection.jetstream();
@@ -50,7 +47,7 @@ pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnectio
         tokio::select! {
             biased;
             event = events.recv() => match event {
-                // What was subscribed stands again before anything asked for after this.
+                // The client library has subscribed again before anything that is asked after this.
                 Ok(NatsEvent::Connected | NatsEvent::SlowConsumer) | Err(RecvError::Lagged(_)) => {
                     rights.restart(true);
                     floors.reset_immediately();
@@ -66,7 +63,7 @@ pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnectio
                 None => anyhow::bail!("the connection to the broker is closed"),
             },
             _ = floors.tick() => if rights.lacks_min_seqs() && asking.is_finished() {
-                // In a task of its own: events are received while the question is on its way.
+                // In a task of its own, so that events are received meanwhile.
                 let (rights, jetstream) = (rights.clone(), jetstream.clone());
                 asking = tokio::spawn(async move { rights.ask_min_seqs(&jetstream).await });
             },
@@ -85,7 +82,7 @@ async fn subscribe(connection: &BrokerConnection) -> anyhow::Result<SelectAll<Su
 }
 
 fn handle_message(rights: &AccessCache, message: &Message) {
-    // The broker adds its header behind what a sender may have set.
+    // The broker adds its header after headers of the same name that a sender has set.
     let seq = message.headers.as_ref().and_then(|headers| headers.get_last(header::NATS_SEQUENCE));
     let seq = seq.and_then(|seq| seq.as_str().parse().ok());
     let (Some(seq), Ok(parsed)) = (seq, subject::parse(&message.subject)) else { return };
@@ -106,13 +103,13 @@ enum RemovedMembers<'a> {
 }
 
 impl AccessCache {
-    /// The subscription begins (`connected`), or was interrupted.
+    /// Starts over because the subscription begins (`connected`), or was interrupted.
     fn restart(&self, connected: bool) {
         self.invalidations.restart(connected);
         self.entries.clear();
     }
 
-    /// A control event is stored. Any other event changes nothing.
+    /// Applies a stored control event; ignores any other event.
     pub(crate) fn note_control_event(&self, channel: &Channel, event: &Event, seq: u64) {
         let removed = match event {
             Event::MemberRemove(member) => RemovedMembers::One(&member.user),
@@ -122,8 +119,8 @@ impl AccessCache {
         self.apply_control_event(channel, event.name(), seq, removed);
     }
 
-    /// Drops what a control event concerns: its room, or the rooms of its team, and the memberships that it may have
-    /// ended.
+    /// Removes from the cache what a control event concerns: its room, or the rooms of its team, and the memberships
+    /// that it may have ended.
     fn apply_control_event(
         &self,
         channel: &Channel,
@@ -159,24 +156,26 @@ impl AccessCache {
         self.invalidations.is_connected() && !self.knows_log_ends()
     }
 
-    /// Whether the end of a shard's log is still unknown, as of the subscription's beginning.
+    /// Returns whether this node knows where each shard's log ended when the subscription began.
     pub(crate) fn knows_log_ends(&self) -> bool {
         self.invalidations.shards_without_min_seq().is_empty()
     }
 
-    /// Asks each shard's leader where its log ends: all at once, since one without a leader does not answer.
+    /// Asks the leader of each shard where its log ends; all at once, since a shard without a leader does not answer.
     async fn ask_min_seqs(&self, jetstream: &async_nats::jetstream::Context) {
         let generation = self.invalidations.generation();
-        let asked =
-            self.invalidations.shards_without_min_seq().into_iter().map(async |shard| {
-                match timeout(LEADER_TIMEOUT, log::state(jetstream, shard)).await {
-                    Ok(Ok(state)) => self.invalidations.set_min_seq(generation, shard, state.last),
-                    Ok(Err(error)) => {
-                        tracing::debug!(%shard, error = format!("{error:#}"), "where the log ends");
-                    }
-                    Err(_) => tracing::debug!(%shard, "where the log ends: no answer in time"),
-                }
-            });
+        let asked = self.invalidations.shards_without_min_seq().into_iter().map(async |shard| match timeout(
+            LEADER_TIMEOUT,
+            log::state(jetstream, shard),
+        )
+        .await
+        {
+            Ok(Ok(state)) => self.invalidations.set_min_seq(generation, shard, state.last),
+            Ok(Err(error)) => {
+                tracing::debug!(%shard, error = format!("{error:#}"), "could not read the end of a log");
+            }
+            Err(_) => tracing::debug!(%shard, "a shard leader did not answer in time; asking again"),
+        });
         join_all(asked).await;
     }
 

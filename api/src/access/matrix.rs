@@ -2,47 +2,47 @@
 
 use protocol::{caller::Caller, event::RoomKind, id::UserId};
 
-/// What the rules need to know of a room and the caller.
+/// What the rules need to know about a room and a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RoomRights {
-    /// What sort of room it is.
+    /// The kind of the room.
     pub(crate) kind: RoomKind,
-    /// The person who manages it: its creator, or its team's.
+    /// The person who manages it: its creator, or its team's creator.
     pub(crate) manager: UserId,
-    /// Whether the caller is a member: of the room, of its team, or one of its two.
+    /// Whether the caller is a member of the room or of its team, or one of its two people.
     pub(crate) is_member: bool,
     /// The organisation that a support room belongs to.
     pub(crate) org_id: Option<String>,
 }
 
 impl RoomRights {
-    /// Whether the caller may see, join, read and write.
+    /// Returns whether the caller may see, join, read and write.
     #[must_use]
     pub(crate) fn can_join(&self, caller: &Caller) -> bool {
         self.kind.is_open() || self.is_member || self.can_manage(caller)
     }
 
-    /// Whether the caller may invite, add, remove, change and close.
+    /// Returns whether the caller may invite, add, remove, change and close.
     #[must_use]
     pub(crate) fn can_manage(&self, caller: &Caller) -> bool {
-        // A room of two belongs to both alike, whoever made it.
+        // A room of two people belongs to both, whoever created it.
         let is_creator = !self.kind.is_pair() && self.manager == caller.user;
         caller.is_admin || is_creator || self.is_agent(caller)
     }
 
-    /// Whether the caller answers the room's visitor.
+    /// Returns whether the caller is an agent of the room's organisation.
     fn is_agent(&self, caller: &Caller) -> bool {
         self.kind == RoomKind::Support && self.org_id.is_some() && self.org_id == caller.org_id
     }
 }
 
-/// Whether the caller may edit a message of that author.
+/// Returns whether the caller may edit a message of that author.
 #[must_use]
 pub(crate) fn can_edit(caller: &Caller, author: &UserId) -> bool {
     caller.user == *author
 }
 
-/// Whether the caller may delete a message of that author.
+/// Returns whether the caller may delete a message of that author.
 #[must_use]
 pub(crate) fn can_delete(caller: &Caller, author: &UserId) -> bool {
     caller.is_admin || caller.user == *author

@@ -1,10 +1,11 @@
 //! Answers who may do what in a room, from a cache where that is safe.
 //!
-//! What must hold: an answer is as good as a new snapshot that contains every received control event. A cached "no" is
-//! never given. A cached "yes" is given for twenty seconds, and as long as Postgres does not answer, while the
-//! subscription to control events is not interrupted. However many requests ask, one query runs for a room at a time.
-//! A control event causes its room to be read again. A snapshot names a bounded number of members; of a larger room
-//! the members among those who ask are looked up, and a cached membership ends by the event that ends it.
+//! What must hold: an answer is as good as a new snapshot that contains every received control event. A cached "no"
+//! is never returned. A cached "yes" is returned for [`CACHED_YES_MAX_AGE`], or for as long as Postgres does not
+//! answer, while the subscription to control events is not interrupted. However many requests wait, one query runs
+//! for a room at a time. A control event removes its room from the cache. A snapshot names a bounded number of
+//! members; in a larger room the people asked about are looked up, and a cached membership ends with the event that
+//! ends it.
 
 mod entries;
 mod invalidations;
@@ -46,17 +47,17 @@ use invalidations::{AccessInvalidations, ChangesSinceCreation, SnapshotPosition,
 pub(crate) use listener::listen;
 use room_load::{LoadedAccess, RoomLoad};
 
-/// How long a cached "yes" is given: a removal whose event was lost counts after that. (With 5 s, a third of
-/// Postgres's work for 500 rooms of 2 messages a second each was this query.)
+/// Maximum age of a cached "yes": a removal whose event was lost takes effect after that. (With 5 s this query was a
+/// third of the work of Postgres, at 500 rooms with 2 messages a second each.)
 const CACHED_YES_MAX_AGE: Duration = Duration::from_secs(20);
-/// After Postgres did not answer, cached answers are given for so long without asking it.
+/// After a failure of Postgres, cached answers are returned for this long without a query.
 const DATABASE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a sender who has joined the room waits for Postgres if no received event speaks against them.
+/// How long a sender who has joined the room waits for Postgres, if no received event may have revoked their access.
 const DATABASE_WAIT_AFTER_JOIN: Duration = Duration::from_millis(500);
 /// Maximum rooms whose queries are shared by the requests that wait for them.
 const LOADING_ROOMS_MAX: usize = 10_000;
 
-/// The cache of access to rooms of one api node.
+/// One api node's cache of access to rooms.
 pub(crate) struct AccessCache {
     pool: ReadPool,
     jetstream: Context,
@@ -73,7 +74,6 @@ pub(crate) struct AccessCache {
 }
 
 impl AccessCache {
-    /// An empty cache.
     pub(crate) fn new(pool: ReadPool, jetstream: Context, shards: ShardCount, applied: AppliedWatch) -> Self {
         let counter = |outcome: &'static str| metrics::counter!(names::RIGHTS_TOTAL, "outcome" => outcome);
         Self {
@@ -92,10 +92,10 @@ impl AccessCache {
         }
     }
 
-    /// Access to a room for these people; from the cache only if the cached answer is `good` for the asker.
+    /// Returns access to a room for these people; from the cache only if `is_sufficient` accepts the cached answer.
     ///
     /// # Errors
-    /// When there is no such room, or it can't be known now.
+    /// Fails if there is no such room, or if access can't be determined now.
     pub(crate) async fn room_access(
         &self,
         room: RoomId,
@@ -127,12 +127,12 @@ impl AccessCache {
         }
     }
 
-    /// A room for a person who was let into it: what is kept of it where it is `good`, however old, else a new
-    /// snapshot. `None` where nothing was heard that took a right away there, and Postgres does not answer in a
-    /// short time: then the right by which they were let in stands.
+    /// Returns access to a room for a person who has joined it: the cached answer, of any age, if `is_sufficient`
+    /// accepts it, else a new snapshot. Returns `None` if no received event may have revoked access to the room and
+    /// Postgres does not answer within [`DATABASE_WAIT_AFTER_JOIN`]: then the grant of the join still holds.
     ///
     /// # Errors
-    /// When there is no such room, or what was heard of it is not applied.
+    /// Fails if there is no such room, or if Postgres does not apply a received event in time.
     pub(crate) async fn room_access_since_joined(
         &self,
         room: RoomId,
@@ -166,7 +166,8 @@ impl AccessCache {
         self.database_failed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether Postgres did not answer within the last second. Once a second it is false for one asker, who tries again.
+    /// Returns whether Postgres failed within the last [`DATABASE_RETRY_INTERVAL`]. Once in each interval it returns
+    /// false to one caller, who tries again.
     fn is_database_down(&self) -> bool {
         let mut failed_at = self.database_failed_at();
         match failed_at.as_mut() {
@@ -179,7 +180,7 @@ impl AccessCache {
         }
     }
 
-    /// The cached access to a room for these people, if no newer event was received.
+    /// Returns cached access to a room for these people, unless a newer control event was received.
     fn cached(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
         self.entries.get(room, people).filter(|access| self.is_current(access))
     }
@@ -189,10 +190,11 @@ impl AccessCache {
             && !self.with_snapshots(&access.room, |seen| self.invalidations.is_outdated(seen))
     }
 
-    /// A room, seen with these people, asked for at `since` or later: no answer given before that is missing.
-    /// One query runs for a room at a time; the requests that wait share the next answer.
+    /// Reads access to a room for these people by a query that starts at `since` or later. The answer contains every
+    /// control event that this node has received. One query runs for a room at a time; the requests that wait for it
+    /// share the next answer.
     ///
-    /// # Errors
+    /// Fails if there is no such room, or if access can't be determined now.
     /// When there is no such room, or it can't be known now.
     pub(crate) async fn load(
         &self,
@@ -203,7 +205,8 @@ impl AccessCache {
         self.load_for(room, people, since, &|_| false).await
     }
 
-    /// The same for an asker who knows enough of a room that only grew since it was made where it is `good`.
+    /// Like [`Self::load`]. For a room that Postgres lacks and that has only gained members since its creation, the
+    /// state at creation is returned if `is_sufficient` accepts it.
     async fn load_for(
         &self,
         room: RoomId,
@@ -221,13 +224,13 @@ impl AccessCache {
         }
         let (asked_at, all) = (Instant::now(), flight.take_people(people));
         let read = self.load_fresh(room, &Vec::from_iter(&all), is_sufficient).await;
-        // The cache and this asker hold the turn; where nobody else does, nobody waits for the answer.
+        // The cache and this request hold the load; if nobody else does, nobody waits for the answer.
         let is_shared = Arc::strong_count(&flight) > 2 || read.is_err();
         *last = is_shared.then(|| LoadedAccess { queried_at: asked_at, people: all, result: read.clone() });
         read.map(|access| access.for_people(people))
     }
 
-    /// A new snapshot that contains every received event: waits up to a second for it.
+    /// Reads a snapshot that contains every received event: retries for up to [`APPLIED_TIMEOUT`].
     async fn load_fresh(
         &self,
         room: RoomId,
@@ -249,7 +252,7 @@ impl AccessCache {
                 None => match self.access_of_unapplied_room(room, is_sufficient).await? {
                     Some(Ok(access)) => return Ok(access),
                     Some(Err(lack)) => lack,
-                    // It has left the log since: Postgres has it by now, or there is none.
+                    // The log no longer has the creation: Postgres has the room by now, or there is none.
                     None => match room_access::read_room(&self.pool, self.shards, room, &[], Instant::now())
                         .await?
                     {
@@ -263,7 +266,7 @@ impl AccessCache {
         }
     }
 
-    /// Caches a snapshot, unless it is too old: then says why.
+    /// Caches a snapshot, unless it is too old: then returns why.
     fn insert(&self, access: &RoomAccess, people: &[&UserId], generation: u64) -> Option<Stale> {
         let lacks = || self.with_snapshots(&access.room, |seen| self.invalidations.find_stale(seen));
         if let Some(lack) = lacks() {
@@ -273,7 +276,7 @@ impl AccessCache {
             return None;
         }
         self.entries.insert(access, people);
-        // What was heard in between found nothing to drop.
+        // An event that was received before the insert found nothing to remove.
         let lack =
             lacks().or((self.invalidations.generation() != generation).then_some(Stale::MinSeqUnknown));
         if lack.is_some() {
@@ -282,14 +285,14 @@ impl AccessCache {
         lack
     }
 
-    /// Waits until a snapshot can have what one lacked.
+    /// Waits until Postgres may have what a snapshot lacked.
     async fn wait_until_fresh(
         &self,
         stale: Stale,
         mut changes: tokio::sync::watch::Receiver<u64>,
         budget: &mut RetryBudget,
     ) -> Result<(), Error> {
-        // What is heard of Postgres may be ahead of what it answers with.
+        // The watch on applied events may be ahead of what a query reads.
         if !budget.wait_for_retry().await {
             return Err(database_lags_error());
         }
@@ -300,8 +303,9 @@ impl AccessCache {
         if supplied { Ok(()) } else { Err(database_lags_error()) }
     }
 
-    /// A room that Postgres has not got yet, as it was made; `None` where the log has none either. Where people were
-    /// let in since, only what is `good` for the asker is known: nobody else is told no by how it was made.
+    /// Returns a room that Postgres lacks, as its creation in the log describes it; `None` if the log has no
+    /// creation. If members were added since, returns it only if `is_sufficient` accepts it: the creation can confirm
+    /// access, but no longer deny it.
     async fn access_of_unapplied_room(
         &self,
         room: RoomId,
@@ -310,7 +314,7 @@ impl AccessCache {
         let names = &[EventName::Chatroom, EventName::RoomMade];
         let made = log::get_event(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
         let Some((_, Event::Chatroom(made) | Event::RoomMade(made))) = made else { return Ok(None) };
-        // The rooms of a team depend on what Postgres alone has.
+        // Access to a team's room depends on the team's members, whom only Postgres has.
         let is_team = made.team.is_some();
         let access = access_as_created(room, made);
         let known = match self.invalidations.changes_since_creation(room.0, &Channel::Room(room)) {
@@ -321,7 +325,7 @@ impl AccessCache {
         Ok(Some(if known { Ok(access) } else { Err(Stale::MissingEvent(Shard::SYSTEM, room.0)) }))
     }
 
-    /// The snapshots of room and team that an access was read from.
+    /// Calls `judge` with the positions of the snapshots of room and team that an access was read from.
     fn with_snapshots<T>(&self, facts: &RoomSnapshot, judge: impl Fn(&[SnapshotPosition<'_>]) -> T) -> T {
         let room = Channel::Room(facts.id);
         let seen = SnapshotPosition { channel: &room, as_of: facts.as_of };
@@ -331,10 +335,11 @@ impl AccessCache {
         }
     }
 
-    /// Whether a snapshot of a team, up to `as_of` of its shard, lacks something; then waits for it.
+    /// Returns whether a snapshot of a team, up to `as_of` of its shard, is fresh; if not, waits until a new one may
+    /// be.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// Fails if Postgres does not apply the missing event in time.
     pub(crate) async fn is_fresh_for_team(
         &self,
         team: TeamId,

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// The first pause.
+/// The first pause after the immediate retry; later ones double up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// The attempts of one request: the second follows at once, the next after pauses that grow.
+/// The attempts of one request: the second follows at once, later ones after growing pauses.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     deadline: Instant,
@@ -16,17 +16,17 @@ pub(crate) struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// Attempts for so long.
+    /// Allows attempts for at most this long.
     pub(crate) fn within(at_most: Duration) -> Self {
         Self { deadline: Instant::now() + at_most, last_pause: None }
     }
 
-    /// Time left until the deadline.
+    /// Returns the time left until the deadline.
     pub(crate) fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Waits before another attempt; false if no time is left for one.
+    /// Waits before another attempt; returns false if no time is left for one.
     pub(crate) async fn wait_for_retry(&mut self) -> bool {
         let pause = self.next_pause();
         if self.remaining() <= pause {

@@ -25,10 +25,10 @@ use crate::queries::{
     parse_kind, parse_user, parse_users, to_i64, to_u64,
 };
 
-/// Maximum members read with a room. In a larger room those who ask are looked up.
+/// Maximum members read with a room. In a larger room the people asked about are looked up.
 pub(crate) const KNOWN_MEMBERS_MAX: usize = 1_000;
 
-/// A room as far as rights depend on it, and up to which events that is true.
+/// The state of a room that access depends on, and up to which events it holds.
 #[derive(Clone, Debug)]
 pub(crate) struct RoomSnapshot {
     pub(crate) id: RoomId,
@@ -37,62 +37,63 @@ pub(crate) struct RoomSnapshot {
     pub(crate) kind: RoomKind,
     pub(crate) creator: UserId,
     pub(crate) created_at: Timestamp,
-    /// The person who made the room, or, of a team's room, the team.
+    /// The person who manages the room: its creator, or the creator of its team.
     pub(crate) manager: UserId,
     pub(crate) is_closed: bool,
     pub(crate) team: Option<TeamId>,
     /// The organisation that a support room belongs to.
     pub(crate) org_id: Option<String>,
-    /// Members of the room or of its team, or its two people: the first [`KNOWN_MEMBERS_MAX`], and how many they are.
+    /// The first [`KNOWN_MEMBERS_MAX`] members of the room or of its team, or its two people; and how many there are.
     pub(crate) users: Members,
-    /// Whether Postgres has the room. Until then it is known as the log says that it was made.
+    /// Whether Postgres has the room; if not, this is the state at its creation, read from the log.
     pub(crate) is_applied: bool,
-    /// The last event that a resume of the room would repeat.
+    /// The last event that a client which resumes the room would get.
     pub(crate) last_event: u64,
-    /// The last event of the room's shard that is counted in.
+    /// The last event of the room's shard that this contains.
     pub(crate) as_of: u64,
-    /// The last event of the team's shard that is counted in.
+    /// The last event of the team's shard that this contains.
     pub(crate) team_as_of: u64,
-    /// When Postgres was asked: every write answered before that is counted in.
+    /// When Postgres was asked: this contains all that Postgres had then.
     pub(crate) queried_at: Instant,
 }
 
 impl RoomSnapshot {
-    /// Whether `users` names every member.
+    /// Returns whether `users` names every member.
     pub(crate) fn names_all_members(&self) -> bool {
         self.users.named.len() < KNOWN_MEMBERS_MAX
     }
 
-    /// The channel whose events add and remove members.
+    /// Returns the channel whose events add and remove members.
     pub(crate) fn members_channel(&self) -> Channel {
         self.team.map_or(Channel::Room(self.id), Channel::Team)
     }
 
-    /// The last event of that channel's shard that is counted in.
+    /// Returns the last event of that channel's shard that this contains.
     pub(crate) fn members_as_of(&self) -> u64 {
         if self.team.is_some() { self.team_as_of } else { self.as_of }
     }
 }
 
-/// A room, and which of the people asked about are its members. Anybody else counts as none, unless `room` names them.
+/// A room, and which of the people asked about are its members. Other people count as non-members, unless `room`
+/// names them.
 #[derive(Clone, Debug)]
 pub(crate) struct RoomAccess {
     pub(crate) room: Arc<RoomSnapshot>,
     members: HashSet<UserId>,
-    /// The last event counted in for all of `members`: of the shard that [`RoomSnapshot::members_as_of`] is about.
+    /// The last event that all of `members` contain, of the shard of [`RoomSnapshot::members_channel`].
     members_as_of: u64,
-    /// When Postgres was asked for the oldest part of it.
+    /// When Postgres was asked for the oldest part of this.
     pub(crate) queried_at: Instant,
 }
 
 impl RoomAccess {
-    /// A room whose other members are not known.
+    /// Makes access without members besides those that `room` names.
     pub(crate) fn new(room: Arc<RoomSnapshot>) -> Self {
         let (members_as_of, asked_at) = (room.members_as_of(), room.queried_at);
         Self { room, members: HashSet::new(), members_as_of, queried_at: asked_at }
     }
 
-    /// Adds people who are members as of that event, by an answer to a question of that time.
+    /// Adds people who are members as of an event, read at `asked_at`.
     pub(crate) fn with_members(
         mut self,
         members: impl IntoIterator<Item = UserId>,
@@ -105,7 +106,7 @@ impl RoomAccess {
         self
     }
 
-    /// The same room with these people alone; one that Postgres has not got yet keeps all its members.
+    /// Returns the access restricted to these people. A room that Postgres lacks keeps all its members.
     pub(crate) fn for_people(&self, people: &[&UserId]) -> Self {
         if !self.room.is_applied {
             return self.clone();
@@ -114,17 +115,17 @@ impl RoomAccess {
         Self { members: members.map(|user| (*user).clone()).collect(), room: self.room.clone(), ..*self }
     }
 
-    /// Whether a person, one of those asked about, is a member.
+    /// Returns whether a person, one of those asked about, is a member.
     pub(crate) fn has_member(&self, user: &UserId) -> bool {
         self.room.users.named.binary_search(user).is_ok() || self.members.contains(user)
     }
 
-    /// Members that are known: of a room that Postgres has not got yet, all.
+    /// Returns the members that are known besides those of the snapshot: of a room that Postgres lacks, all.
     pub(crate) fn known_members(&self) -> impl Iterator<Item = &UserId> {
         self.members.iter()
     }
 
-    /// The rights of one caller.
+    /// Returns what the matrix of rights needs to know about a caller.
     fn rights(&self, caller: &Caller) -> RoomRights {
         let RoomSnapshot { kind, manager, org_id, .. } = &*self.room;
         let is_member = self.has_member(&caller.user);
@@ -139,7 +140,7 @@ impl RoomAccess {
         self.rights(caller).can_manage(caller)
     }
 
-    /// By what right sockets follow the room.
+    /// Returns the grant by which sockets follow the room.
     pub(crate) fn grant(&self) -> AccessGrant {
         let RoomSnapshot { kind, team, as_of, last_event, .. } = &*self.room;
         AccessGrant {
@@ -171,8 +172,8 @@ struct Row {
     team_as_of: i64,
 }
 
-/// Rows and watermarks of one statement belong to one snapshot. `$1` = the room, `$2` = its shard, `$3` = the shard of
-/// its team, where that is known, `$4` = the people asked about.
+/// SQL for the snapshot of a room. Rows and watermarks come from one statement, so they belong to one snapshot. `$1`
+/// = the room, `$2` = its shard, `$3` = the shard of its team, if known, `$4` = the people asked about.
 fn snapshot_sql() -> String {
     let of_room = members::first_members_sql(KNOWN_MEMBERS_MAX, "room", "$2", "$1");
     let of_team = members::first_members_sql(KNOWN_MEMBERS_MAX, "team", "$3", "r.team");
@@ -205,10 +206,11 @@ WHERE r.shard = -1 AND r.id = $1"
     )
 }
 
-/// The snapshot of a room, and which of these people are its members; `None` if Postgres has no room of that id.
+/// Reads the snapshot of a room, and which of these people are its members; `None` if Postgres has no room of that
+/// id.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read_room(
     pool: &ReadPool,
     shards: ShardCount,
@@ -233,7 +235,7 @@ pub(crate) async fn read_room(
         let Some(row) = row else { return Ok(None) };
         let team = row.team.map(to_u64).transpose()?.map(TeamId);
         if let (Some(team), None) = (team, team_shard) {
-            // A room's team never changes: once its shard is known, all is read again together.
+            // A room's team never changes: once its shard is known, everything is read again in one statement.
             team_shard = Some(Channel::Team(team).shard(shards).number());
             continue;
         }
@@ -267,7 +269,7 @@ pub(crate) async fn read_room(
 }
 
 impl From<&RoomSnapshot> for RoomView {
-    /// The room without its participants and messages, on which rights do not depend.
+    /// Makes a view without participants, activity and unread messages, which the snapshot does not have.
     fn from(facts: &RoomSnapshot) -> Self {
         let users = if facts.kind.is_open() { Members::default() } else { facts.users.truncated() };
         Self {

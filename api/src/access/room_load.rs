@@ -33,7 +33,7 @@ impl RoomLoad {
         self.waiting().extend(people.iter().map(|user| (*user).clone()));
     }
 
-    /// The people whom a question asked now is about: these, and those of everyone who waits.
+    /// Returns the people that a query started now must ask about: these, and those of every waiting request.
     pub(super) fn take_people(&self, people: &[&UserId]) -> HashSet<UserId> {
         let mut all = std::mem::take(&mut *self.waiting());
         all.extend(people.iter().map(|user| (*user).clone()));
@@ -46,8 +46,8 @@ impl RoomLoad {
 }
 
 impl LoadedAccess {
-    /// The answer for an asker who has waited since then and asks about these people; `None` where it may lack
-    /// something. An error is everybody's: those who wait would wait for it again one after the other.
+    /// Returns the answer for a request that has waited since `since` and asks about these people; `None` if it may
+    /// lack something. An error is shared too: otherwise the waiting requests would fail one after the other.
     pub(super) fn for_caller(
         &self,
         since: Instant,

@@ -1,7 +1,7 @@
-//! Appends events to the log: once, or with a clear answer that the outcome is not known.
+//! Appends events to the log: once, or with an answer that the outcome is not known.
 //!
-//! What must hold: an answer of success means stored; "not stored" means it never will be; a
-//! retry goes under the same message id, so nothing is stored twice.
+//! What must hold: success means that the event is stored. "Not stored" means that it never will be. A retry has the
+//! same message id, so nothing is stored twice.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -29,37 +29,37 @@ use protocol::{
 };
 use service::{metric_names as names, nats::NatsArgs};
 
-/// Between tries that were answered "not now".
+/// Pause before an attempt that follows a refusal.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// JetStream's error codes that have a meaning here.
+/// Error codes of JetStream that are handled here.
 mod code {
-    /// The stream is full and discards what is new.
+    /// The stream is full and discards new messages.
     pub(super) const STORE_FAILED: u64 = 10_077;
-    /// The same message id is being stored right now.
+    /// The broker is storing a message of the same id right now.
     pub(super) const DUPLICATE_IN_PROCESS: u64 = 10_158;
 }
 
-/// What to append.
+/// An event to append.
 #[derive(Clone, Debug)]
 pub struct AppendRequest<'a> {
-    /// Where it belongs.
+    /// The channel it belongs to.
     pub channel: &'a Channel,
-    /// What happened.
+    /// The event.
     pub event: &'a Event,
-    /// The last token of its subject, where it must be unique.
+    /// The last token of the subject, for events that are unique by key.
     pub key: Option<&'a str>,
-    /// Names this append among all.
+    /// The message id: the broker stores one event for each.
     pub id: MsgId,
-    /// The last event of exactly this subject that the asker knows; 0 = there is none. Where another one
-    /// came since, nothing is stored.
+    /// Sequence of the last event of exactly this subject that the caller has seen; 0 if there was none. If the
+    /// broker has a later one, nothing is stored.
     pub expected: Option<u64>,
-    /// What only services need.
+    /// Headers besides the message id; clients never see them.
     pub headers: Vec<(&'static str, String)>,
 }
 
 impl<'a> AppendRequest<'a> {
-    /// An append that is like no other.
+    /// Makes an append without key, expected sequence or further headers.
     #[must_use]
     pub const fn new(channel: &'a Channel, event: &'a Event, id: MsgId) -> Self {
         Self { channel, event, key: None, id, expected: None, headers: vec![] }
@@ -78,8 +78,8 @@ pub enum AppendError {
     /// The stream is full of what Postgres has not got yet.
     #[error("the log is full. Try again later.")]
     LogFull,
-    /// Not stored by this try: the subject's last event is not the expected one. An earlier try of the
-    /// same append may have been stored: brokers since 2.12 look at the sequence before the message id.
+    /// Not stored by this attempt: the subject's last event is not the expected one. An earlier attempt of the same
+    /// append may have been stored: brokers since 2.12 check the sequence before the message id.
     #[error("another one came first. Try again.")]
     Conflict,
     /// The room was closed before this message or edit: no reader shows it.
@@ -110,12 +110,12 @@ impl From<AppendError> for Error {
     }
 }
 
-/// Appends over a fixed set of connections, chosen by channel so that a channel's order is kept.
+/// Appends over a fixed set of connections. The channel selects the connection, which keeps a channel's order.
 #[derive(Clone, Debug)]
 pub struct Appender {
     shards: ShardCount,
     connections: Arc<[Arc<AppendConnection>]>,
-    /// By shard: what was acknowledged here.
+    /// By shard: the highest position acknowledged to this node.
     highest_seen: Arc<[HighestSeen]>,
     metrics: AppendMetrics,
 }
@@ -127,26 +127,26 @@ struct AppendMetrics {
     duplicate: Counter,
 }
 
-/// What one try has shown.
+/// The result of one attempt.
 #[derive(Debug, PartialEq, Eq)]
 enum AttemptOutcome {
     Stored {
         seq: u64,
         is_duplicate: bool,
     },
-    /// The broker said that it did not store it.
+    /// The broker said that it did not store the event.
     Refused,
-    /// Nobody answered.
+    /// The broker did not answer: the event may be stored.
     NoAnswer,
     LogFull,
     Conflict,
 }
 
 impl Appender {
-    /// Opens the connections, each kept open until `stop`.
+    /// Opens the connections, and keeps them open until `stop`.
     ///
     /// # Errors
-    /// When the broker is not there.
+    /// Fails if the broker is not reachable.
     pub async fn start(
         args: &NatsArgs,
         shards: ShardCount,
@@ -166,7 +166,7 @@ impl Appender {
         Ok(Self { shards, connections: links.into(), highest_seen: seen, metrics })
     }
 
-    /// Whether every shard takes appends.
+    /// Returns whether every shard takes appends.
     ///
     /// # Errors
     /// Says why not.
@@ -174,11 +174,11 @@ impl Appender {
         self.connections.iter().try_for_each(|link| link.check())
     }
 
-    /// Appends, trying until `deadline` under the same id. Nothing is sent to the broker after the deadline,
-    /// also where the process was stopped meanwhile.
+    /// Appends an event, with retries under one message id until `deadline`. Nothing is sent to the broker after the
+    /// deadline, even if the process was paused meanwhile.
     ///
     /// # Errors
-    /// [`AppendError`] says what is known.
+    /// [`AppendError`] says what is known of the outcome.
     pub async fn append(
         &self,
         append: AppendRequest<'_>,
@@ -237,7 +237,7 @@ impl Appender {
                             Ok(false) => {}
                             Ok(true) => return Err(AppendError::RoomClosed),
                             Err(error) => {
-                                tracing::warn!(%error, %room, "whether the room was closed first is not known");
+                                tracing::warn!(%error, %room, "could not read whether the room was closed first");
                                 return Err(AppendError::OutcomeUnknown);
                             }
                         }
@@ -264,20 +264,20 @@ impl Appender {
         &self.connections[hash % self.connections.len()]
     }
 
-    /// Tells fan-out nodes that the live copy may be missing: duplicates are not republished.
+    /// Tells fan-out nodes that they may lack the live copy: duplicates are not republished.
     async fn publish_sync_hint(&self, channel: &Channel, position: LogPosition) {
         let Some((live, _)) = self.connection_for(channel).for_appends_to(position.shard) else { return };
         let hint = SyncHint { channel: channel.clone(), seq: position.seq };
         let payload = serde_json::to_vec(&hint).expect("a hint is plain JSON");
         if let Err(error) = live.context.client().publish(subject::sync(position.shard), payload.into()).await
         {
-            tracing::warn!(%error, "could not hint at a lost live copy");
+            tracing::warn!(%error, "could not tell fan-out nodes that a live copy may be lost");
         }
     }
 }
 
-/// The room of an event that counts only if it is stored before the room's closing: the persister leaves it out
-/// behind that, and no socket is in the room any more.
+/// Returns the room of an event that counts only if it is stored before the room's closing. The persister ignores
+/// such an event after the closing, and no socket is in the room any more.
 fn room_whose_closing_ends(append: &AppendRequest<'_>) -> Option<RoomId> {
     match (append.channel, append.event) {
         (Channel::Room(room), Event::ChatMessage(_) | Event::MessageEdit(_)) => Some(*room),
@@ -294,7 +294,7 @@ async fn attempt_append(
     let until = deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
     let sent = context.send_publish(subject.to_owned(), message);
     let ack = match run_only_before(until, sent).await {
-        // The message has not left: too many are on their way.
+        // The message was not sent: too many wait for their acknowledgements.
         None => return AttemptOutcome::Refused,
         Some(Err(error)) => return outcome_of_error(&error),
         Some(Ok(ack)) => ack,
@@ -302,8 +302,8 @@ async fn attempt_append(
     timeout_at(until, ack.into_future()).await.map_or(AttemptOutcome::NoAnswer, outcome_of_answer)
 }
 
-/// Runs a future that is not polled any more once `until` has passed; `None` where it is not done by then. A time-out of
-/// tokio polls its future before it looks at the clock: after a pause of the process that would still send.
+/// Runs a future, which is not polled any more once `until` has passed; `None` if it is not done by then. A timeout
+/// of tokio polls its future before it looks at the clock: after a pause of the process that would still send.
 async fn run_only_before<T>(until: Instant, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let guarded = poll_fn(|context| {
@@ -312,11 +312,11 @@ async fn run_only_before<T>(until: Instant, future: impl Future<Output = T>) -> 
     timeout_at(until, guarded).await.ok().flatten()
 }
 
-/// What the broker's answer shows.
+/// Interprets an answer of the broker.
 fn outcome_of_answer(answer: Result<PublishAck, PublishError>) -> AttemptOutcome {
     match answer {
         Err(error) => outcome_of_error(&error),
-        // A cluster before 2.11 acknowledges the retry of a staged message with sequence 0.
+        // A cluster before 2.11 acknowledges the retry of a message that it is still storing with sequence 0.
         Ok(ack) if ack.sequence == 0 => AttemptOutcome::Refused,
         Ok(ack) => AttemptOutcome::Stored { seq: ack.sequence, is_duplicate: ack.duplicate },
     }
@@ -325,7 +325,7 @@ fn outcome_of_answer(answer: Result<PublishAck, PublishError>) -> AttemptOutcome
 fn outcome_of_error(error: &PublishError) -> AttemptOutcome {
     use std::error::Error as _;
     match error.kind() {
-        // No responders: no leader now.
+        // No responders: the stream has no leader now.
         PublishErrorKind::StreamNotFound | PublishErrorKind::MaxAckPending => AttemptOutcome::Refused,
         PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => AttemptOutcome::NoAnswer,
         PublishErrorKind::WrongLastSequence => AttemptOutcome::Conflict,
@@ -335,7 +335,7 @@ fn outcome_of_error(error: &PublishError) -> AttemptOutcome {
                 Some(code::STORE_FAILED) => AttemptOutcome::LogFull,
                 Some(code::DUPLICATE_IN_PROCESS) => AttemptOutcome::Refused,
                 _ => {
-                    tracing::warn!(%error, "the broker refuses an append");
+                    tracing::warn!(%error, "the broker refused an append; retrying until the deadline");
                     AttemptOutcome::Refused
                 }
             }

@@ -1,8 +1,8 @@
 //! Remembers rooms that were closed a short time ago, as received on a connection that appends.
 //!
-//! What must hold: a stream's leader sends the live copy of a closing before it acknowledges what it stores behind
-//! it. Both come on the same connection and in that order, so once an acknowledgement is read, the closing has been
-//! received: it only has to be looked at.
+//! What must hold: a stream's leader sends the live copy of a closing before it acknowledges events stored after it.
+//! Both arrive on one connection in that order, so once an acknowledgement is read, the closing has been received and
+//! waits in the subscription.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,12 +19,12 @@ use protocol::{
     subject::{self, Channel},
 };
 
-/// How long a closing is remembered: longer than a request may take from its look at the room to its append.
+/// How long a closing is remembered: longer than a request takes from its check of the room to its append.
 const CLOSING_KEPT_FOR: Duration = Duration::from_secs(60);
-/// The most closings remembered.
+/// Maximum closings remembered.
 const CLOSINGS_MAX: usize = 65_536;
 
-/// What was heard of closed rooms.
+/// The closings received on one connection.
 #[derive(Debug)]
 pub(super) struct ClosedRooms {
     updates: Subscriber,
@@ -32,22 +32,22 @@ pub(super) struct ClosedRooms {
 }
 
 impl ClosedRooms {
-    /// Listens from now on.
+    /// Subscribes to updates of rooms.
     pub(super) async fn listen(client: &Client) -> anyhow::Result<Self> {
         let updates =
             client.subscribe(subject::live_filter_of_all_shards("room", EventName::RoomUpdate)).await?;
         Ok(Self { updates, recent: RecentClosings::default() })
     }
 
-    /// Whether a room was closed before that event of its shard, whose acknowledgement has been read.
+    /// Returns whether a room was closed before an event of its shard whose acknowledgement has been read.
     pub(super) fn is_closed_before(&mut self, room: RoomId, seq: u64) -> bool {
         self.note_received();
         self.recent.is_closed_before(room, seq)
     }
 
-    /// Notes what has been received.
+    /// Records the closings that wait in the subscription.
     pub(super) fn note_received(&mut self) {
-        // Not limited by the task's budget: that would look as if nothing were there.
+        // Without the task's cooperative budget: once it is used up, the subscription would look empty.
         while let Some(Some(message)) = unconstrained(self.updates.next()).now_or_never() {
             if let Some((room, seq)) = parse_closing(&message) {
                 self.recent.note(room, seq, Instant::now());
@@ -56,19 +56,19 @@ impl ClosedRooms {
     }
 }
 
-/// The room that an update closes, and the update's sequence.
+/// Returns the room that an update closes, and the update's sequence.
 fn parse_closing(message: &Message) -> Option<(RoomId, u64)> {
     let seq = message.headers.as_ref()?.get_last(NATS_SEQUENCE)?.as_str().parse().ok()?;
     let Channel::Room(room) = subject::parse(&message.subject).ok()?.channel else { return None };
     is_closing(&message.payload).then_some((room, seq))
 }
 
-/// Whether a room's update closes it.
+/// Returns whether an update closes its room.
 pub(super) fn is_closing(payload: &[u8]) -> bool {
     matches!(Event::decode(EventName::RoomUpdate, payload), Ok(Event::RoomUpdate(update)) if update.closed == Some(true))
 }
 
-/// Closed rooms with the first event that closed each, in the order in which they were heard.
+/// Closed rooms, each with the first event that closed it, in the order in which they were received.
 #[derive(Debug, Default)]
 struct RecentClosings {
     rooms: HashMap<RoomId, u64>,
@@ -81,7 +81,7 @@ impl RecentClosings {
         while self.oldest_first.front().is_some_and(is_over) {
             self.forget_oldest();
         }
-        // Closing is final: of several the first counts.
+        // Closing is final: the first of several counts.
         if self.rooms.contains_key(&room) {
             return;
         }

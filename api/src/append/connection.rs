@@ -1,9 +1,9 @@
-//! Keeps the broker connections that appends go over.
+//! Keeps the connections to the broker that appends are sent over.
 //!
-//! What must hold: what a lost connection had queued dies with it, else a message could be stored minutes
-//! after its sender was told that it was not. And a single broker that was started anew is appended to
-//! only once the persister has looked at its log: that may have lost its end, and would give ids a second
-//! time. The persister writes into the stream's description which process of the broker it has looked at.
+//! What must hold: messages queued on a lost connection are dropped with it; otherwise one could be stored minutes
+//! after its sender was told that it was not. A single broker that was restarted takes appends only after the
+//! persister has checked its log, whose end may be lost, so that its ids would be given a second time. The persister
+//! writes into the stream's description which process of the broker it has checked.
 
 use std::{
     sync::{
@@ -34,34 +34,36 @@ use protocol::{
 };
 use service::nats::{self, BrokerConnection, BrokerUser, NatsArgs, NatsEvent};
 
-/// How long one try waits for its acknowledgement.
+/// How long one attempt waits for its acknowledgement.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Appends that one connection may have on their way.
+/// Maximum unacknowledged appends of one connection.
 const IN_FLIGHT_MAX: usize = 1_000;
-/// Between tries to connect, and between looks at a log that takes no appends yet.
+/// Interval between attempts to connect, and between checks of a shard that takes no appends yet.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
-/// Between looks at the closings that were heard.
+/// Interval between reads of the closings that wait in the subscription.
 const CLOSINGS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// A request of the last connection may still be under way on one that was opened so short a time ago.
+/// How long after it was opened a connection may get appends whose room was checked before that: a closing in between
+/// was not received on it.
 const NEW_CONNECTION_PERIOD: Duration = Duration::from_secs(10);
-/// The epoch of a shard that takes no appends yet.
+/// Marks a shard that takes no appends yet.
 const EPOCH_NOT_VERIFIED: u64 = u64::MAX;
-/// That of a shard in a cluster: what is acknowledged there is not lost, and nobody has to remember it.
+/// The epoch of every shard in a cluster: a replicated stream needs no check after a restart, since it does not lose
+/// acknowledged events.
 const EPOCH_NEEDS_NO_CHECK: u64 = 0;
 
-/// One connection, replaced whenever it is lost.
+/// A connection to append on, replaced whenever it is lost.
 #[derive(Debug, Default)]
 pub(super) struct AppendConnection {
-    /// None while it is down.
+    /// `None` while there is no connection.
     current: ArcSwapOption<LiveConnection>,
 }
 
 #[derive(Debug)]
 pub(super) struct LiveConnection {
     pub(super) context: Context,
-    /// The broker's process, where there is but one.
+    /// The identity of the broker's process; `None` in a cluster.
     single_broker: Option<String>,
-    /// By shard: the epoch in which it takes appends.
+    /// By shard: the epoch in which it takes appends, or a marker.
     epochs: Vec<AtomicU64>,
     closed_rooms: Mutex<ClosedRooms>,
     opened_at: Instant,
@@ -69,7 +71,7 @@ pub(super) struct LiveConnection {
 }
 
 impl AppendConnection {
-    /// Connects, and keeps connected until `stop`. `seen` is what was acknowledged, by shard.
+    /// Connects, and keeps connected until `stop`. `highest_seen` has what was acknowledged, by shard.
     pub(super) async fn open(
         args: &NatsArgs,
         shards: ShardCount,
@@ -84,7 +86,8 @@ impl AppendConnection {
         Ok(link)
     }
 
-    /// To append to a shard, and its epoch; `None` where that can't be now.
+    /// Returns the connection on which to append to a shard, and the shard's epoch; `None` if it takes no appends
+    /// now.
     pub(super) fn for_appends_to(&self, shard: Shard) -> Option<(Arc<LiveConnection>, u64)> {
         let live = self.current.load();
         let live = live.as_ref()?;
@@ -92,7 +95,7 @@ impl AppendConnection {
         (epoch != EPOCH_NOT_VERIFIED).then(|| (live.clone(), epoch))
     }
 
-    /// Whether every shard takes appends; why not.
+    /// Checks that every shard takes appends; says why not.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let live = self.current.load();
         let live = live.as_ref().ok_or("no connection to the broker")?;
@@ -117,7 +120,10 @@ async fn keep_connected(
         let live = match LiveConnection::new(&connection, shards).await {
             Ok(live) => Arc::new(live),
             Err(error) => {
-                tracing::debug!(error = format!("{error:#}"), "the connection to append on was lost at once");
+                tracing::debug!(
+                    error = format!("{error:#}"),
+                    "could not subscribe on a new connection for appends; connecting again"
+                );
                 tokio::time::sleep(RETRY_INTERVAL).await;
                 connection = reconnect(&args).await;
                 continue;
@@ -125,7 +131,7 @@ async fn keep_connected(
         };
         append_connection.current.store(Some(live.clone()));
         let lost = async {
-            // What happened before anyone listened shows in the state alone.
+            // An event from before the subscription to events shows only in the connection's state.
             while connection.client.connection_state() == State::Connected
                 && let Ok(NatsEvent::Connected | NatsEvent::SlowConsumer) = events.recv().await
             {}
@@ -134,7 +140,7 @@ async fn keep_connected(
             live.verify_all_shards(shards, &highest_seen).await;
             std::future::pending::<()>().await;
         };
-        // Where nothing is appended, nothing else looks at the closings.
+        // A node that appends nothing must still read the closings.
         let looking = async {
             loop {
                 tokio::time::sleep(CLOSINGS_CHECK_INTERVAL).await;
@@ -151,12 +157,12 @@ async fn keep_connected(
     }
 }
 
-/// Connects, as often as it takes.
+/// Connects; retries until it succeeds.
 async fn reconnect(args: &NatsArgs) -> BrokerConnection {
     loop {
         match nats::connect_once(args, BrokerUser::Api).await {
             Ok(connection) => return connection,
-            Err(error) => tracing::debug!(%error, "no connection to append on"),
+            Err(error) => tracing::debug!(%error, "could not connect for appends; trying again"),
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
@@ -187,8 +193,9 @@ impl LiveConnection {
         self.closed_rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a room was closed before an event of its shard that was acknowledged on this connection. A closing that
-    /// the connection may have missed, since it was opened only then, is asked for at the leader.
+    /// Returns whether a room was closed before an event of its shard that was acknowledged on this connection. On a
+    /// connection that was opened less than [`NEW_CONNECTION_PERIOD`] ago, and may have missed the closing, asks the
+    /// stream's leader.
     pub(super) async fn is_closed_before(&self, room: RoomId, position: LogPosition) -> anyhow::Result<bool> {
         let is_heard = self.closed_rooms().is_closed_before(room, position.seq);
         if is_heard || self.opened_at.elapsed() > NEW_CONNECTION_PERIOD {
@@ -199,7 +206,7 @@ impl LiveConnection {
         Ok(last.is_some_and(|last| last.seq < position.seq && is_closing(&last.payload)))
     }
 
-    /// Lets appends through, shard by shard, as each log is known to be whole.
+    /// Opens the shards for appends, each once its log is known to be complete.
     async fn verify_all_shards(&self, shards: ShardCount, highest_seen: &[HighestSeen]) {
         let is_closed =
             |shard: &Shard| self.epochs[shard.index()].load(Ordering::Relaxed) == EPOCH_NOT_VERIFIED;
@@ -209,7 +216,10 @@ impl LiveConnection {
                 .filter(is_closed)
                 .map(|shard| self.verify_shard(shard, &highest_seen[shard.index()]));
             for error in join_all(looks).await.into_iter().filter_map(Result::err) {
-                tracing::debug!(error = format!("{error:#}"), "not appended to yet");
+                tracing::debug!(
+                    error = format!("{error:#}"),
+                    "could not verify a shard's log; it takes no appends yet"
+                );
             }
             if !shards.all().any(|shard| is_closed(&shard)) {
                 return;
@@ -218,8 +228,9 @@ impl LiveConnection {
         }
     }
 
-    /// Opens a shard whose log has all that was acknowledged here, and has been looked at. Else the
-    /// persister is told what was: it is there, or comes, and begins a new epoch.
+    /// Opens a shard if the persister has checked its log and the log has everything that was acknowledged to this
+    /// node. Otherwise publishes the highest position acknowledged: the persister finds it in the log, or begins a
+    /// new epoch.
     async fn verify_shard(&self, shard: Shard, highest_seen: &HighestSeen) -> anyhow::Result<()> {
         let (state, description) = log::describe(&self.context, shard).await?;
         if description.broker == self.single_broker && state.last >= highest_seen.in_epoch(state.epoch) {

@@ -1,6 +1,6 @@
 //! Makes the message id of an append: a retry under the same id is stored once.
 //!
-//! What must hold: no two requests share a name, however their parts are cut.
+//! What must hold: no two requests share a message id, however their parts are split.
 
 use std::fmt;
 
@@ -8,12 +8,13 @@ use sha2::{Digest as _, Sha256};
 
 use protocol::{event::EventName, id::UserId, subject::Channel};
 
-/// Names one append for ever: within the broker's window the same id is stored once.
+/// The message id of one append: within its duplicate window the broker stores one event for each id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsgId([u8; 16]);
 
 impl MsgId {
-    /// 128 bits of SHA-256 over the parts, each with its length: no two lists of parts are alike.
+    /// Hashes the parts, each with its length, so that no two lists of parts give the same input: 128 bits of
+    /// SHA-256.
     #[must_use]
     pub fn new(user: &UserId, channel: &Channel, event: EventName, key: &str) -> Self {
         Self::hash(&[
@@ -24,7 +25,7 @@ impl MsgId {
         ])
     }
 
-    /// The id of the n-th effect of the request that this id names.
+    /// Returns the id of the n-th further event of the request that this id names.
     #[must_use]
     pub fn derived(&self, n: u64) -> Self {
         Self::hash(&[&self.0, &n.to_be_bytes()])

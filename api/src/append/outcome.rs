@@ -1,30 +1,30 @@
-//! Describes what an acknowledged append has led to.
+//! Describes the result of an acknowledged append.
 //!
-//! What must hold: the broker acknowledges a repeated message id with the place of the event that it stored
-//! first, whatever the repeated one says. Such an answer is no success before both were compared, so its place
-//! can't be had without the comparison.
+//! What must hold: the broker acknowledges a repeated message id with the sequence of the event that it stored first,
+//! whatever the repeated append contains. Such an acknowledgement is no success before both events were compared, so
+//! its position can't be read without the comparison.
 
 use async_nats::jetstream::Context;
 
 use log::StoredEvent;
 use protocol::id::Shard;
 
-/// Where an event stands in the log.
+/// The position of an event in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogPosition {
-    /// The stream it is in.
+    /// The shard whose stream has the event.
     pub shard: Shard,
-    /// Its sequence there.
+    /// The event's sequence in the stream.
     pub seq: u64,
 }
 
-/// The broker has acknowledged an append.
+/// The result of an append that the broker has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum AppendOutcome {
     /// The event is stored.
     New(LogPosition),
-    /// An event was stored under the same message id before: the same one, or another.
+    /// An event was stored under this message id before: the same one, or another.
     Earlier(UnverifiedDuplicate),
 }
 
@@ -40,27 +40,27 @@ impl AppendOutcome {
     }
 }
 
-/// An event that was stored earlier under the message id of an append, not yet compared with it.
+/// An event that was stored earlier under the message id of an append, not yet compared with the append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnverifiedDuplicate(LogPosition);
 
 /// Why an earlier event does not answer an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DuplicateMismatch {
-    /// The message id was used for something else.
+    /// Another event is stored under the message id.
     #[error("another event is stored under this message id")]
     Different,
-    /// The log did not give the event: what is stored is not known.
+    /// The log did not return the event: its content is not known.
     #[error("the event stored under this message id can't be read now")]
     Unreadable,
 }
 
 impl UnverifiedDuplicate {
-    /// Reads the earlier event from the leader. Gives its place and what `same` made of it; `same` gives
-    /// `None` for an event that is not what was to be appended.
+    /// Reads the earlier event from the leader. Returns its position and the result of `same`, which returns `None`
+    /// for an event that is not the one to append.
     ///
     /// # Errors
-    /// When it is another event, or can't be read.
+    /// Fails if it is another event, or can't be read.
     pub async fn verify<T>(
         self,
         jetstream: &Context,
@@ -68,7 +68,7 @@ impl UnverifiedDuplicate {
     ) -> Result<(LogPosition, T), DuplicateMismatch> {
         let LogPosition { shard, seq } = self.0;
         let stored = log::get(jetstream, shard, seq).await.map_err(|error| {
-            tracing::warn!(%shard, seq, error = format!("{error:#}"), "an earlier event can't be read");
+            tracing::warn!(%shard, seq, error = format!("{error:#}"), "could not read an earlier event");
             DuplicateMismatch::Unreadable
         })?;
         let stored = stored.ok_or(DuplicateMismatch::Unreadable)?;

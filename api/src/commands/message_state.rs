@@ -79,7 +79,7 @@ pub(super) async fn message_state(
         match (find_deletion(api, room, id, from).await?, author) {
             (DeletionSearch::Found(by), _) => return Ok(MessageState::Deleted { by }),
             (DeletionSearch::None, Some(author)) => return Ok(MessageState::Present { author }),
-            // None in the log behind `applied`: Postgres decides.
+            // The log has none after `applied`: Postgres knows the state.
             (DeletionSearch::None, None) => {}
             (DeletionSearch::TooMany, _) => {
                 let left = deadline.saturating_duration_since(Instant::now());

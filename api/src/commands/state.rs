@@ -27,13 +27,13 @@ use crate::{
     pictures::PictureStore,
 };
 
-/// Maximum time from a request's first attempt to append to its last.
+/// Maximum time for which a request tries to append.
 pub(crate) const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A handle to the state of one api node, cheap to clone.
 pub(crate) type SharedApiState = Arc<ApiState>;
 
-/// The state of an api node. All of it is a cache or a connection: no other node depends on it.
+/// The state of an api node. No other node depends on it.
 pub(crate) struct ApiState {
     pub(crate) appender: Appender,
     pub(crate) applied: AppliedWatch,

@@ -43,7 +43,7 @@ const SECRET_LEN: usize = 24;
 
 /// A visitor, and the subject of the visit.
 pub(crate) struct SupportVisit {
-    /// The visitor's id as the host page gives it, without the [`UserId::VISITOR`] prefix.
+    /// The visitor's id as the request names it, without the [`UserId::VISITOR`] prefix.
     pub(crate) user: UserId,
     pub(crate) org_id: String,
     pub(crate) portfolio_name: String,

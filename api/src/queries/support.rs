@@ -21,7 +21,7 @@ pub(crate) struct SupportRoom {
     pub(crate) secret: String,
     /// The id of the person who created the room: of a visitor without a token it has a prefix.
     pub(crate) creator: UserId,
-    /// The visitor's id as the host page gave it.
+    /// The visitor's id as their request named it.
     pub(crate) visitor: String,
     pub(crate) org_id: String,
     pub(crate) portfolio_name: String,
