@@ -1,4 +1,4 @@
-//! The way of a message, for `tests/bench`: from its body to what is appended, and to its acknowledgement.
+//! Exposes the path of a message to `tests/bench`: from its body to the append and its acknowledgement.
 
 use crate::append::{AppendOutcome, AppendRequest, Appender, LogPosition, MsgId};
 use bytes::Bytes;
@@ -21,10 +21,10 @@ use crate::{
     dialects::native,
 };
 
-/// The subject, the message id and the payload for the body of a `POST /rooms/{room}/messages`.
+/// Returns the subject, the message id and the payload for the body of a `POST /rooms/{room}/messages`.
 ///
 /// # Errors
-/// Where the body is refused.
+/// Fails if the body is refused.
 pub fn message(
     caller: &Caller,
     room: RoomId,
@@ -36,10 +36,10 @@ pub fn message(
     Ok((subject, id.to_string(), event.encode()))
 }
 
-/// Sends the body of a `POST /rooms/{room}/messages` for one who may.
+/// Sends the body of a `POST /rooms/{room}/messages` without checking access.
 ///
 /// # Errors
-/// Where the body is refused, or not stored.
+/// Fails if the body is refused, or if the message is not stored.
 pub async fn send(
     appender: &Appender,
     caller: &Caller,
@@ -50,7 +50,9 @@ pub async fn send(
     let channel = Channel::Room(room);
     match appender.append(AppendRequest::new(&channel, &event, id), Instant::now() + APPEND_TIMEOUT).await? {
         AppendOutcome::New(position) => Ok(position),
-        AppendOutcome::Earlier(_) => Err(Error::internal(&"every message has an id of its own")),
+        AppendOutcome::Earlier(_) => {
+            Err(Error::internal(&"a new message has the message id of an earlier one"))
+        }
     }
 }
 

@@ -12,38 +12,38 @@ use service::{
     token::TokenArgs,
 };
 
-/// The longest name of a category.
+/// Maximum length of a category's name, in bytes.
 const CATEGORY_MAX_BYTES: usize = 64;
 
-/// What an api node needs besides its addresses.
+/// Settings of an api node besides its addresses.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ApiArgs {
-    /// The longest message, in characters.
+    /// Maximum length of a message, in characters.
     #[arg(long, env = "ROOMCAST_TEXT_MAX", default_value_t = TEXT_MAX, value_parser = text_max)]
     pub text_max: usize,
-    /// An account below that is a low one, in direct rooms.
+    /// Account balance below which direct rooms show `is_low_account`.
     #[arg(long, env = "ROOMCAST_LOW_ACCOUNT", default_value_t = 0.0, allow_negative_numbers = true,
           value_parser = amount)]
     pub low_account: f64,
-    /// Connections to the broker that appends go over.
+    /// Number of connections to the broker for appends.
     #[arg(long, env = "ROOMCAST_APPEND_CONNECTIONS", default_value_t = 2)]
     pub append_connections: usize,
-    /// Connections to Postgres that reads go over.
+    /// Maximum number of connections to Postgres for reads.
     #[arg(long, env = "ROOMCAST_READ_CONNECTIONS", default_value_t = 10)]
     pub read_connections: u32,
-    /// How often somebody may ask.
+    /// Limits of requests.
     #[command(flatten)]
     pub limits: RequestLimitArgs,
-    /// Where clients are.
+    /// How clients' addresses are determined.
     #[command(flatten)]
     pub address: AddressArgs,
-    /// How many connections they have.
+    /// Limits of clients' connections.
     #[command(flatten)]
     pub connections: ConnectionArgs,
     /// The categories of topics, separated by commas: letters, digits, _ and -.
     #[arg(long, env = "ROOMCAST_TOPICS", value_delimiter = ',', default_value = "films,music,books,games", value_parser = category)]
     pub topics: Vec<String>,
-    /// Where pictures are kept: a folder, or an address such as file:///var/lib/roomcast/media. Nodes share it.
+    /// Where pictures are stored: a folder, or an address such as file:///var/lib/roomcast/media. All nodes share it.
     #[arg(long, env = "ROOMCAST_MEDIA", default_value = "data/media")]
     pub media: String,
     /// The customer desk.
@@ -51,31 +51,31 @@ pub struct ApiArgs {
     pub support: SupportArgs,
 }
 
-/// How often somebody may ask, on each node; `off` turns a limit off.
+/// Limits of requests on each node; `off` turns a limit off.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct RequestLimitArgs {
-    /// Writes that a person may make, or at the customer desk an address or a room without token: as in 5:100, 5 a
-    /// second on average and 100 at once; 60/h counts by the hour. Tokens with `is_admin` are not counted.
+    /// Writes of a person, or, at the customer desk, of an address or a room without token: 5:100 allows 5 a second
+    /// on average and 100 at once; 60/h counts by the hour. Tokens with `is_admin` are not counted.
     #[arg(long, env = "ROOMCAST_RATE_WRITES", default_value = "20:200")]
     pub rate_writes: Rate,
-    /// Requests that may come from one address, in the same form. Those of this machine are not counted, unless
+    /// Requests from one address, in the same form. Requests from this machine are not counted, unless
     /// ROOMCAST_ADDRESS_HEADER is set.
     #[arg(long, env = "ROOMCAST_RATE_REQUESTS", default_value = "200:2000")]
     pub rate_requests: Rate,
-    /// Invitations that a person may send to another, in the same form.
+    /// Invitations from one person to another, in the same form.
     #[arg(long, env = "ROOMCAST_RATE_INVITATIONS", default_value = "60/h")]
     pub rate_invitations: Rate,
-    /// Rooms of the customer desk that an address may make without token, in the same form.
+    /// Rooms of the customer desk that an address creates without token, in the same form.
     #[arg(long, env = "ROOMCAST_RATE_VISITOR_ROOMS", default_value = "60/h")]
     pub rate_visitor_rooms: Rate,
-    /// Searches that a person may have under way at a time.
+    /// Searches of a person that may run at a time.
     #[arg(long, env = "ROOMCAST_SEARCHES_PERSON", default_value = "1")]
     pub searches_person: ConcurrencyLimit,
 }
 
 #[cfg(test)]
 impl RequestLimitArgs {
-    /// No limit at all.
+    /// Turns all limits off.
     pub(crate) const fn off() -> Self {
         Self {
             rate_writes: Rate::OFF,
@@ -87,16 +87,16 @@ impl RequestLimitArgs {
     }
 }
 
-/// Who may use the customer desk.
+/// Access to the customer desk.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct SupportArgs {
     /// Whether visitors of the customer desk need a token.
     #[arg(long, env = "ROOMCAST_SUPPORT_TOKENS", value_enum, default_value = "optional")]
     pub support_tokens: TokenUse,
-    /// What a visitor without token is known by.
+    /// How a visitor without token is identified.
     #[arg(long, env = "ROOMCAST_SUPPORT_VISITORS", value_enum, default_value = "named")]
     pub support_visitors: VisitorIdentity,
-    /// Whether everyone may list an organisation's support rooms, whose keys are in the list: true or false.
+    /// Whether everybody may list an organisation's support rooms with their keys: true or false.
     #[arg(long, env = "ROOMCAST_SUPPORT_OPEN", action = clap::ArgAction::Set, default_value_t = false)]
     pub support_open: bool,
 }
@@ -104,18 +104,18 @@ pub struct SupportArgs {
 /// Whether a token is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum TokenUse {
-    /// One that is sent counts.
+    /// A token is checked if it is sent.
     Optional,
-    /// Without one nothing is answered.
+    /// Requests without a token are refused.
     Required,
 }
 
-/// What a visitor of the customer desk without token is known by.
+/// How a visitor of the customer desk without token is identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum VisitorIdentity {
-    /// The names that a visit gives: whoever gives the same gets the same room.
+    /// By the names that a visit gives: visits with equal names get the same room.
     Named,
-    /// A secret besides, which the first answer sets as a cookie and says in a header.
+    /// Also by a secret, which the first answer sets as a cookie and returns in a header.
     Bound,
 }
 
@@ -142,7 +142,7 @@ fn amount(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Where Postgres is. It holds a password, so it is never shown.
+/// The address of Postgres. It contains a password, so `Debug` does not show it.
 #[derive(Clone, clap::Args)]
 pub struct DatabaseArgs {
     /// Postgres, as postgres://user:password@host:port/database.
@@ -160,7 +160,7 @@ impl std::fmt::Debug for DatabaseArgs {
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "roomcast-api", version)]
 pub struct Config {
-    /// Where requests are served.
+    /// The address on which HTTP requests are served.
     #[arg(long, env = "ROOMCAST_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// The node itself.

@@ -1,4 +1,4 @@
-//! Pages of allowed origins read answers, and send what is not a simple request: the Fetch standard's CORS protocol.
+//! Implements CORS: lets pages of allowed origins read answers, and send requests that are not simple.
 
 use std::{
     convert::Infallible,
@@ -19,29 +19,29 @@ use service::{metric_names as names, origin::OriginArgs, serve::REQUEST_ID};
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
-/// How long a browser may remember a preflight; none does for longer.
+/// How long browsers may cache a preflight; no browser does so for longer than this.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(7_200);
 
 /// Headers of answers that pages may read.
 const EXPOSED_HEADERS: [HeaderName; 5] =
     [header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ALLOW, header::LOCATION, REQUEST_ID];
 
-/// Answers preflights, and says of other answers which page may read them.
+/// Answers preflights, and adds to other answers which page may read them.
 #[derive(Clone)]
 pub(crate) struct PageCorsLayer(CorsLayer);
 
 impl PageCorsLayer {
-    /// For pages of these origins, which may read these headers of answers besides.
+    /// Makes the layer for pages of these origins; pages may also read the headers `exposed`.
     pub(crate) fn for_origins<const N: usize>(origins: OriginArgs, exposed: [HeaderName; N]) -> Self {
         let allows = move |_: &HeaderValue, request: &Parts| {
-            // Routes refuse a request without its host.
+            // Requests without a host are refused by the routes.
             let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
             origins.allows(&request.headers, host)
         };
         let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
         let cors = CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(allows))
-            // Never beside `*`: an allowed origin is always named.
+            // Credentials are not allowed together with `*`: an allowed origin is always named.
             .allow_credentials(true)
             .allow_methods(methods)
             .allow_headers(AllowHeaders::mirror_request())
@@ -60,8 +60,8 @@ impl<S> Layer<S> for PageCorsLayer {
     }
 }
 
-/// Adds the headers of the protocol to answers for pages, and counts preflights. Any other request, an `OPTIONS` that is
-/// no preflight too, goes to the inner service alone.
+/// Adds CORS headers to answers for pages, and counts preflights. All other requests, also an `OPTIONS` that is no
+/// preflight, go to the inner service unchanged.
 #[derive(Clone)]
 pub(crate) struct PageCors<S>(Cors<S>);
 

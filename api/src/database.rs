@@ -1,8 +1,8 @@
-//! Lends connections to Postgres for reads: a server that is gone without a word costs a moment, not a connection.
+//! Lends connections to Postgres for reads, with a bound on every wait.
 //!
-//! What must hold: no query waits longer than [`QUERY_TIMEOUT`], and a connection is used again only once its last
-//! answer has been read to the end: whatever was not answered in time, or was given up by its asker, is closed.
-//! (sqlx waits without bound for a connection that it takes back; and its sockets can't be given a keep-alive.)
+//! What must hold: no query waits longer than [`QUERY_TIMEOUT`], and a connection is reused only after its last
+//! answer was read to the end. A connection whose query timed out, or was dropped by its caller, is closed. (sqlx
+//! waits without a bound when it takes a connection back, and its sockets can't be given a keep-alive.)
 
 use std::{
     fmt,
@@ -34,16 +34,17 @@ use crate::{
     schema::{self, SchemaVersion},
 };
 
-/// How long an answer waits for what it appended to be in Postgres.
+/// How long a request waits until Postgres has what it appended.
 pub(crate) const APPLIED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a query may take. A fan-out node gives its request up after 5 s.
+/// Maximum time of a query. A fan-out node gives up its request after 5 s.
 const QUERY_TIMEOUT: Duration = Duration::from_millis(4_500);
-/// How long Postgres lets one run: where the link is alive, it is Postgres that gives up.
+/// Maximum time of a statement in Postgres. It is below [`QUERY_TIMEOUT`], so that a reachable Postgres cancels the
+/// statement and the connection is kept.
 const STATEMENT_TIMEOUT_MS: &str = "4000";
-/// How long a query waits for a connection, a new one included: where they are all busy for longer, it is refused.
+/// How long a query waits for a connection, a new one included; then it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a look at the readiness of Postgres may take.
+/// Maximum time of a readiness check of Postgres.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A pool of connections, cheap to clone.
@@ -51,8 +52,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct ReadPool {
     pool: PgPool,
     options: Arc<PgConnectOptions>,
-    /// When a query last failed in a way that others may fail in too. Connections that were idle at that moment
-    /// are not used any more.
+    /// When a query last failed in a way that other connections may fail in too. Connections that were idle at that
+    /// moment are not used again.
     last_failure_at: watch::Sender<Option<Instant>>,
     timeouts_total: Counter,
 }
@@ -64,15 +65,15 @@ impl fmt::Debug for ReadPool {
 }
 
 impl ReadPool {
-    /// A pool of so many connections, which are opened when they are needed.
+    /// Makes a pool of at most `connections`, which are opened when they are needed.
     ///
     /// # Errors
-    /// When the configuration is wrong.
+    /// Fails if the configuration is wrong.
     pub(crate) fn open(database: &DatabaseArgs, connections: u32) -> anyhow::Result<Self> {
         let url = database.database_url.as_deref().context("DATABASE_URL is not set")?;
         let options: PgConnectOptions =
             url.parse().context("DATABASE_URL is not postgres://user:password@host:port/database")?;
-        // Reads only, and none for long: all that Postgres lets this role do is SELECT.
+        // The sessions only read; Postgres grants this role SELECT alone.
         let options = options.application_name("roomcast-api").options([
             ("statement_timeout", STATEMENT_TIMEOUT_MS),
             ("default_transaction_read_only", "on"),
@@ -86,7 +87,7 @@ impl ReadPool {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            // A ping before each query costs as much as the query.
+            // A ping before each query would cost as much as the query.
             .test_before_acquire(false)
             .before_acquire(move |_, connection| {
                 let was_idle = since.borrow().is_some_and(|at| at.elapsed() < connection.idle_for);
@@ -102,18 +103,19 @@ impl ReadPool {
         })
     }
 
-    /// A connection for several statements.
+    /// Acquires a connection for several statements.
     ///
     /// # Errors
-    /// When there is none in time.
+    /// Fails if none is free within [`ACQUIRE_TIMEOUT`].
     pub(crate) async fn acquire(&self) -> Result<AcquiredConnection, Error> {
         Ok(AcquiredConnection(Some(self.pool.acquire().await?)))
     }
 
-    /// Waits for an answer, but not for ever. The connection it is waited for on has to be dropped on an error.
+    /// Runs a query for at most [`QUERY_TIMEOUT`]. After an error the caller must drop the connection, or pass the
+    /// error to [`AcquiredConnection::release_after`].
     ///
     /// # Errors
-    /// Those of what is asked, or a time-out.
+    /// Fails with the query's error, or with a timeout.
     pub(crate) async fn with_timeout<T>(
         &self,
         asked: impl Future<Output = Result<T, Error>>,
@@ -128,40 +130,40 @@ impl ReadPool {
         self.last_failure_at.send_replace(Some(Instant::now()));
         tracing::warn!(
             seconds = QUERY_TIMEOUT.as_secs_f64(),
-            "no answer from Postgres in time: the connection is closed"
+            "Postgres did not answer in time; closing the connection"
         );
         Err(io::Error::from(ErrorKind::TimedOut).into())
     }
 
-    /// Whether Postgres answers, over a connection apart from the others: theirs may all be busy.
+    /// Makes a probe of Postgres with a connection of its own, since those of the pool may all be busy.
     pub(crate) const fn probe(&self) -> DatabaseProbe<'_> {
         DatabaseProbe { database: self, connection: None }
     }
 }
 
-/// Whether a connection's prepared statement has a result of another type since the tables were changed. It fails
-/// each time on that connection, and works on a new one.
+/// Returns whether a prepared statement's result type has changed because a table was altered. The statement then
+/// fails on this connection each time, and works on a new one.
 fn is_stale_plan_error(error: &Error) -> bool {
-    // feature_not_supported: "cached plan must not change result type". Nothing else that api asks for is that.
+    // `feature_not_supported`: "cached plan must not change result type". No query of api has another reason for it.
     error.as_database_error().and_then(|error| error.code()).as_deref() == Some("0A000")
 }
 
-/// A connection that is in use. It is closed where it is dropped before it is given back.
+/// A connection in use. It is closed when it is dropped without being released.
 #[derive(Debug)]
 pub(crate) struct AcquiredConnection(Option<PoolConnection<Postgres>>);
 
 impl AcquiredConnection {
-    /// Its last answer has been read: others may use it.
+    /// Returns the connection to the pool after its last answer was read.
     fn release(mut self) {
         if let Some(mut connection) = self.0.take() {
-            // A ping before it is free again; sqlx alone would wait for that without bound.
+            // sqlx pings the connection before it is free again, without a bound of its own.
             let returned = connection.return_to_pool();
             tokio::spawn(timeout(PROBE_TIMEOUT, returned));
         }
     }
 
-    /// Ends its use. After an error that Postgres itself has answered with it may be used again, but for one that
-    /// its prepared statements would meet each time.
+    /// Ends the use of a connection and passes the answer through. The connection is kept after an answer, and after
+    /// an error that Postgres reported, unless its prepared statements would fail each time.
     pub(crate) fn release_after<T>(self, answer: Result<T, Error>) -> Result<T, Error> {
         let is_usable = match &answer {
             Ok(_) => true,
@@ -173,10 +175,10 @@ impl AcquiredConnection {
         answer
     }
 
-    /// The connection itself.
+    /// Returns the connection itself.
     ///
     /// # Errors
-    /// Never, while it is in use.
+    /// Never fails while the connection is in use.
     pub(crate) fn inner(&mut self) -> Result<&mut PgConnection, Error> {
         self.0.as_deref_mut().ok_or(Error::PoolClosed)
     }
@@ -252,7 +254,7 @@ impl<'p> Executor<'p> for &'p ReadPool {
     }
 }
 
-/// Looks whether Postgres answers.
+/// Checks whether Postgres answers.
 #[derive(Debug)]
 pub(crate) struct DatabaseProbe<'a> {
     database: &'a ReadPool,
@@ -260,10 +262,10 @@ pub(crate) struct DatabaseProbe<'a> {
 }
 
 impl DatabaseProbe<'_> {
-    /// Asks for the tables' version, which needs this role's rights.
+    /// Reads the version of the tables, which also checks this role's rights.
     ///
     /// # Errors
-    /// When there is no answer in time; the next look uses another connection.
+    /// Fails if there is no answer within [`PROBE_TIMEOUT`]; the next check opens another connection.
     pub(crate) async fn read_schema_version(&mut self) -> Result<SchemaVersion, Error> {
         let mut connection = self.connection.take();
         let asked = async {
@@ -284,7 +286,7 @@ impl DatabaseProbe<'_> {
     }
 }
 
-/// Notes how far this node's clock is ahead of the clock of Postgres, to which all api nodes compare theirs.
+/// Records how far this node's clock is ahead of the clock of Postgres, which all api nodes compare theirs with.
 async fn record_clock_offset(connection: &mut PgConnection) -> Result<(), Error> {
     let here = || SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
     let before = here();
@@ -294,7 +296,7 @@ async fn record_clock_offset(connection: &mut PgConnection) -> Result<(), Error>
     Ok(())
 }
 
-/// What the caller is answered for an error of a query.
+/// Converts an error of a query to the error for the caller.
 pub(crate) fn query_error(error: &Error) -> protocol::error::Error {
     match error {
         Error::ColumnDecode { .. } | Error::ColumnNotFound(_) | Error::Decode(_) => {

@@ -1,10 +1,10 @@
-//! Doors to what reads clients' bytes, for `tests/fuzz`: cargo-fuzz alone builds them.
+//! Exposes the decoders of client input to `tests/fuzz`; built by cargo-fuzz only.
 
 use bytes::Bytes;
 
 use crate::{dialects, pictures};
 
-/// Bodies and frames of each dialect that speaks JSON.
+/// Decodes bodies and frames of each dialect that uses JSON.
 pub fn json(bytes: &[u8]) {
     dialects::native::read_any(bytes);
     dialects::match_rooms::socket::read_any(bytes);
@@ -12,7 +12,7 @@ pub fn json(bytes: &[u8]) {
     dialects::support::read_any(bytes);
 }
 
-/// A topic's body: of the type that its first byte says.
+/// Decodes a topic's body; the first byte selects the media type.
 pub fn body(bytes: &[u8]) {
     const KINDS: [&str; 3] =
         ["multipart/form-data; boundary=line", "application/x-www-form-urlencoded", "application/json"];
@@ -21,7 +21,7 @@ pub fn body(bytes: &[u8]) {
     }
 }
 
-/// A picture.
+/// Decodes a picture.
 pub fn picture(bytes: &[u8]) {
     let _ = pictures::decode(bytes);
 }

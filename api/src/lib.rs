@@ -1,7 +1,7 @@
-//! api decides: it validates, authorises and appends events, and answers reads from Postgres.
+//! Decides for all services: validates, authorises and appends events, and answers reads from Postgres.
 //!
-//! It holds no socket and writes nothing to Postgres. The way of a request: a dialect decodes it,
-//! a command decides and appends, a query reads, the dialect encodes.
+//! It holds no socket and writes nothing to Postgres. For each request a dialect decodes it, a command decides and
+//! appends, a query reads, and the dialect encodes the answer.
 
 mod access;
 pub mod append;
@@ -52,13 +52,13 @@ use persister_lag::PersisterLag;
 use pictures::PictureStore;
 use schema::SchemaCheck;
 
-/// People whose description a node remembers.
+/// Maximum people whose newest stored token a node remembers.
 const PROFILES_CACHED_MAX: usize = 100_000;
 
-/// Starts a node's tasks and gives its routes.
+/// Starts a node's tasks and returns its routes.
 ///
 /// # Errors
-/// When the configuration is wrong, or the broker or the log is not there. Postgres may come later.
+/// Fails if the configuration is wrong, or if the broker or the log is not reachable. Postgres may be down.
 pub async fn start(
     config: &Config,
     health: &Health,
@@ -111,12 +111,12 @@ pub async fn start(
     Ok(server::router(api))
 }
 
-/// Between looks whether the node is ready.
+/// Interval between checks whether the node is ready.
 const READINESS_INTERVAL: Duration = Duration::from_secs(1);
-/// The same until it is ready for the first time.
+/// The interval until the node is ready for the first time.
 const STARTUP_READINESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Says whether the node can do its work.
+/// Reports whether the node is ready to serve requests.
 async fn watch_readiness(
     api: SharedApiState,
     connection: BrokerConnection,
@@ -144,8 +144,8 @@ async fn watch_readiness(
         } else if let Err(reason) = schema.check(probe.read_schema_version().await) {
             component.not_ready(reason);
         } else if !was_ready && !api.access.knows_log_ends() {
-            // Rooms made before that, which Postgres has not got, could not be judged. Once is enough: a
-            // shard without a leader later is no reason to do nothing for all others.
+            // Access to rooms that were created before and that Postgres lacks could not be decided. Checked only at
+            // the start: a shard that has no leader later must not stop the other shards.
             component.not_ready("it is not known yet where the log ends");
         } else {
             was_ready = true;
@@ -154,8 +154,8 @@ async fn watch_readiness(
     }
 }
 
-/// Answers fan-out nodes, once the tables are known to fit or Postgres does not answer: while a persister
-/// is still to be upgraded, api nodes of the version before go on answering.
+/// Answers fan-out nodes, once the schema is known to fit or Postgres does not answer: until the persister is
+/// upgraded, api nodes of the version before go on answering.
 async fn serve_rpc(
     api: SharedApiState,
     client: async_nats::Client,
@@ -172,7 +172,7 @@ async fn serve_rpc(
 /// Runs a node until it is stopped.
 ///
 /// # Errors
-/// When it can't start, or one of its tasks fails.
+/// Fails if the node can't start, or if one of its tasks fails.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics();
     let health = Health::new(&config.admin.health);

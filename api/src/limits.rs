@@ -1,7 +1,7 @@
-//! Limits how much a person, an address or a room may ask of a node.
+//! Limits how many requests a person, an address or a room may make on one node.
 //!
-//! What must hold: a request that a limit refuses has changed nothing. The host application, whose tokens say
-//! `is_admin`, is not counted by person.
+//! What must hold: a request that a limit refuses has changed nothing. Limits by person do not count the host
+//! application, whose tokens have `is_admin`.
 
 use std::net::IpAddr;
 
@@ -14,13 +14,13 @@ use service::rate::{AtOnce, KeyedRateLimit, Permit};
 
 use crate::config::RequestLimitArgs;
 
-/// The limits of a node.
+/// The limits of one node.
 pub(crate) struct ApiLimits {
     /// Requests of an address.
     pub(crate) requests_by_address: KeyedRateLimit<IpAddr>,
-    /// Rooms of the customer desk that an address makes without a token.
+    /// Support rooms that an address creates without a token.
     pub(crate) visitor_rooms: KeyedRateLimit<IpAddr>,
-    /// Searches of a person at a time.
+    /// Concurrent searches of a person.
     searches_by_person: AtOnce<UserId>,
     writes: KeyedRateLimit<UserId>,
     invitations: KeyedRateLimit<(UserId, UserId)>,
@@ -29,7 +29,7 @@ pub(crate) struct ApiLimits {
 }
 
 impl ApiLimits {
-    /// The limits that are configured.
+    /// Makes the configured limits.
     pub(crate) fn new(args: &RequestLimitArgs) -> Self {
         Self {
             requests_by_address: KeyedRateLimit::new("requests", args.rate_requests),
@@ -45,15 +45,15 @@ impl ApiLimits {
     /// Counts a write of a person.
     ///
     /// # Errors
-    /// Where it is one too many.
+    /// Answers 429 above the limit.
     pub(crate) fn count_write(&self, caller: &Caller) -> Result<(), Error> {
         if caller.is_admin { Ok(()) } else { self.writes.count(&caller.user) }
     }
 
-    /// Counts an invitation of a person to another.
+    /// Counts an invitation from one person to another.
     ///
     /// # Errors
-    /// Where it is one too many.
+    /// Answers 429 above the limit.
     pub(crate) fn count_invitation(&self, caller: &Caller, user: &UserId) -> Result<(), Error> {
         if caller.is_admin {
             return Ok(());
@@ -61,10 +61,10 @@ impl ApiLimits {
         self.invitations.count(&(caller.user.clone(), user.clone()))
     }
 
-    /// Begins a search, which is under way until the result is dropped.
+    /// Starts a search, which counts until the result is dropped.
     ///
     /// # Errors
-    /// Where it is one too many.
+    /// Answers 429 above the limit.
     pub(crate) fn start_search(&self, caller: &Caller) -> Result<Option<Permit<UserId>>, Error> {
         if caller.is_admin {
             return Ok(None);
@@ -74,18 +74,19 @@ impl ApiLimits {
         permit.map(Some).ok_or_else(|| Error::new(ErrorCode::RateLimited, detail))
     }
 
-    /// Counts a write without token, by the address that it comes from.
+    /// Counts a write without a token against the limit of its address.
     ///
     /// # Errors
-    /// Where it is one too many.
+    /// Answers 429 above the limit.
     pub(crate) fn count_visitor_write(&self, address: Option<IpAddr>) -> Result<(), Error> {
         self.visitor_writes.count_address(address)
     }
 
-    /// Counts a write without token in a room whose key was shown: no one else's writes use up what the room has.
+    /// Counts a write without a token against the limit of its room. Called only with the room's key, so others can't
+    /// use up the limit.
     ///
     /// # Errors
-    /// Where it is one too many.
+    /// Answers 429 above the limit.
     pub(crate) fn count_visited_room_write(&self, room: RoomId) -> Result<(), Error> {
         self.visited_rooms.count(&room)
     }

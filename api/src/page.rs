@@ -1,52 +1,53 @@
-//! Ends pages of answers before they are larger than the way to the client allows.
+//! Ends pages of answers before they exceed what the connection to the client allows.
 //!
-//! What must hold: entries are counted as they are encoded, since escaping makes up to six bytes of one
-//! character. A page that ends early says where to go on; an entry that does not fit even alone is refused with
-//! an error of its own, never left out in silence.
+//! What must hold: the length of entries is counted in their encoded form, since JSON escapes make up to six bytes of
+//! one character. A page that ends early says where the next one begins. An entry that does not fit even alone is
+//! refused with an error of its own, never left out.
 
 use std::io::{self, Write};
 
 use protocol::error::{Error, ErrorCode};
 use serde::Serialize;
 
-/// Largest JSON answer over HTTP, in bytes.
+/// Maximum size of a JSON answer over HTTP, in bytes.
 pub(crate) const HTTP_MAX_BYTES: usize = 4 << 20;
-/// Largest answer to a socket's action, in bytes. A socket's outbox has 1 MiB by default, and an answer shares
-/// it with the pushes that wait there.
+/// Maximum size of an answer to a socket's action, in bytes. A socket's outbox has 1 MiB by default, which the answer
+/// shares with waiting pushes.
 const SOCKET_MAX_BYTES: usize = 768 << 10;
-/// Space for what surrounds the entries of a page: keys, cursors, the envelope of a reply.
+/// Bytes reserved for what surrounds the entries of a page: keys, cursors, the envelope of a reply.
 const ENVELOPE_BYTES: usize = 4 << 10;
 
-/// Largest reply over a broker that takes messages of `max_payload` bytes, headers included.
+/// Returns the maximum size of a reply over a broker whose messages have at most `max_payload` bytes, headers
+/// included.
 pub(crate) const fn reply_max_bytes(max_payload: usize) -> usize {
     max_payload.saturating_sub(ENVELOPE_BYTES)
 }
 
-/// Largest data of an answer to a socket's action, over such a broker.
+/// Returns the maximum size of the data in an answer to a socket's action over such a broker.
 pub(crate) const fn socket_max_bytes(max_payload: usize) -> usize {
     let reply = reply_max_bytes(max_payload).saturating_sub(ENVELOPE_BYTES);
     if reply < SOCKET_MAX_BYTES { reply } else { SOCKET_MAX_BYTES }
 }
 
-/// An entry of a list.
+/// An entry of a list that is returned in pages.
 pub(crate) trait PageEntry: Serialize {
-    /// Leaves out what can be read elsewhere. Called where the entry alone is larger than an answer may be.
+    /// Removes what clients can read elsewhere. Called if the entry alone exceeds the maximum size of an answer.
     fn shorten(&mut self) {}
 }
 
-/// The entries of an answer.
+/// The entries of one answer.
 #[derive(Debug)]
 pub(crate) struct FittedPage<T> {
-    /// Those that fit.
+    /// The entries that fit.
     pub(crate) entries: Vec<T>,
-    /// Whether there were more.
+    /// Whether entries were left out.
     pub(crate) is_cut: bool,
 }
 
-/// As many entries as fit into an answer of `max_bytes`: at least one, where there is any.
+/// Returns as many entries as fit into an answer of `max_bytes`: at least one, if there is any.
 ///
 /// # Errors
-/// When the first does not fit.
+/// Fails if the first entry does not fit, even shortened.
 pub(crate) fn fit_page<T: PageEntry>(
     entries: impl IntoIterator<Item = T>,
     max_bytes: usize,
@@ -54,7 +55,7 @@ pub(crate) fn fit_page<T: PageEntry>(
     let mut left = max_bytes.saturating_sub(ENVELOPE_BYTES);
     let mut fitted = FittedPage { entries: Vec::new(), is_cut: false };
     for mut entry in entries {
-        // One more for the comma.
+        // One byte for the comma.
         let mut bytes = json_bytes(&entry) + 1;
         if bytes > left && fitted.entries.is_empty() {
             entry.shorten();
@@ -73,20 +74,20 @@ pub(crate) fn fit_page<T: PageEntry>(
     Ok(fitted)
 }
 
-/// An answer of one entry, shortened where it would be larger than `max_bytes`.
+/// Returns the entry of an answer, shortened if it would exceed `max_bytes`.
 ///
 /// # Errors
-/// When it does not fit then either.
+/// Fails if it does not fit even then.
 pub(crate) fn fit_entry<T: PageEntry>(entry: T, max_bytes: usize) -> Result<T, Error> {
     fit_page([entry], max_bytes)?.entries.pop().ok_or_else(too_large_error)
 }
 
-/// Whether a question for `limit` entries was answered with as many: there may be more.
+/// Returns whether a query for `limit` entries returned as many, so that there may be more.
 pub(crate) fn is_full_page<T>(entries: &[T], limit: i64) -> bool {
     i64::try_from(entries.len()).is_ok_and(|count| count >= limit)
 }
 
-/// The refusal of an answer that can't be split.
+/// Returns the error for an answer that exceeds the maximum and can't be split.
 pub(crate) fn too_large_error() -> Error {
     Error::new(
         ErrorCode::TooLarge,
@@ -94,7 +95,7 @@ pub(crate) fn too_large_error() -> Error {
     )
 }
 
-/// Length of a value in JSON, in bytes.
+/// Returns the length of a value in JSON, in bytes.
 pub(crate) fn json_bytes(value: &impl Serialize) -> usize {
     struct ByteCounter(usize);
 
@@ -110,7 +111,7 @@ pub(crate) fn json_bytes(value: &impl Serialize) -> usize {
     }
 
     let mut count = ByteCounter(0);
-    // What can't be encoded is refused where it is.
+    // A value that can't be encoded is refused later, when the answer is encoded.
     match serde_json::to_writer(&mut count, value) {
         Ok(()) => count.0,
         Err(_) => usize::MAX / 2,
@@ -129,7 +130,7 @@ mod tests {
         }
     }
 
-    /// Texts of characters that take one to six bytes in JSON.
+    /// Makes texts of characters that take one to six bytes in JSON.
     fn texts() -> impl Strategy<Value = Vec<String>> {
         vec(vec(prop_oneof![Just('a'), Just('\u{1}'), Just('ж'), Just('"'), Just('😀')], 0..400), 0..40)
             .prop_map(|texts| texts.into_iter().map(String::from_iter).collect())

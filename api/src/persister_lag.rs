@@ -1,7 +1,7 @@
-//! Refuses changes of rights while the persister lags.
+//! Refuses changes of access while the persister lags behind.
 //!
-//! What must hold: nobody is told "removed" while reads can't see it for long. The persister says each
-//! second up to where each shard is in Postgres, also when nothing happens.
+//! What must hold: a removal is not answered as done while reads will not show it for long. The persister publishes
+//! once a second up to which event Postgres has each shard, even if there are no new events.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -16,21 +16,21 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-/// A persister without a notice for so long is down.
+/// A persister without a notice for this long counts as down.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(3);
-/// An event that was appended so long ago should be in Postgres.
+/// Maximum age of an event of this node that Postgres lacks.
 const LAG_MAX: Duration = Duration::from_secs(2);
 
-/// By shard: an append of this node that Postgres did not have yet, and when it was made.
+/// By shard: the oldest append of this node that Postgres lacked when it was noted, and when it was made.
 pub(crate) struct PersisterLag(Vec<Mutex<Option<(u64, Instant)>>>);
 
 impl PersisterLag {
-    /// No append yet.
+    /// Starts without appends.
     pub(crate) fn new(shards: ShardCount) -> Self {
         Self(shards.all().map(|_| Mutex::new(None)).collect())
     }
 
-    /// Notes an append; the one noted before is kept until it is applied.
+    /// Notes an append, unless an earlier one is noted that Postgres still lacks.
     pub(crate) fn note_append(&self, applied: &AppliedWatch, appended: LogPosition) {
         let Some(waiting) = self.0.get(appended.shard.index()) else { return };
         let applied_seq = applied.current(appended.shard).map_or(0, |applied| applied.seq);
@@ -40,10 +40,10 @@ impl PersisterLag {
         }
     }
 
-    /// Checks that the shard's persister does not lag.
+    /// Checks that the persister of a shard does not lag.
     ///
     /// # Errors
-    /// Says so.
+    /// Answers 503 if it does.
     pub(crate) fn check(&self, applied: &AppliedWatch, shard: Shard) -> Result<(), Error> {
         let applied_seq = applied.current(shard).map_or(0, |applied| applied.seq);
         let waiting = self.0.get(shard.index()).and_then(|waiting| {

@@ -1,7 +1,8 @@
-//! Stores pictures: checked before they are kept, without bytes behind their end, and never changed after.
+//! Stores pictures: decoded before they are stored, without bytes after their end, and never changed.
 //!
-//! What must hold: what is kept was decoded whole, by whatever name and type it came; what decoding takes is
-//! bounded, however many ask; a name is random, so whoever has it was given it.
+//! What must hold: every stored picture was decoded completely, whatever its name and media type claim. Memory and
+//! work of decoding are bounded, however many requests come. Names are random, so only people who were given a name
+//! know it.
 
 mod decode;
 mod picture_end;
@@ -19,16 +20,16 @@ use tokio::sync::Semaphore;
 
 pub(crate) use decode::{PictureError, decode};
 
-/// The largest picture, in bytes.
+/// Maximum size of a picture, in bytes.
 pub(crate) const PICTURE_MAX_BYTES: usize = 5 << 20;
-/// Pictures decoded at a time.
+/// Maximum pictures decoded at a time.
 const CONCURRENT_DECODES_MAX: usize = 2;
-/// How long a picture waits for its turn to be decoded.
+/// How long a picture waits until it is decoded.
 const DECODE_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the store may take.
+/// Maximum time of an operation of the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A picture's form, by its content: how its name ends, and what browsers are told.
+/// A picture's format, found in its content: the extension of its name, and its media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PictureFormat {
     extension: &'static str,
@@ -48,7 +49,7 @@ impl PictureFormat {
     }
 }
 
-/// A picture that was decoded.
+/// A picture that was decoded completely.
 #[derive(Clone, Debug)]
 pub(crate) struct DecodedPicture {
     bytes: Bytes,
@@ -56,7 +57,8 @@ pub(crate) struct DecodedPicture {
 }
 
 impl DecodedPicture {
-    /// A name for it: random, or the same each time for the same request.
+    /// Returns a name for the picture: random, or derived from the request and the content, so that a repeated
+    /// request gets the same name.
     pub(crate) fn new_name(&self, request: Option<&[&str]>) -> PictureName {
         let stem: [u8; 16] = match request {
             None => rand::random(),
@@ -73,7 +75,7 @@ impl DecodedPicture {
     }
 }
 
-/// What a picture is kept under: 32 hexadecimal digits and an ending.
+/// The name of a stored picture: 32 hexadecimal digits and an extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PictureName {
     stem: u128,
@@ -81,7 +83,7 @@ pub(crate) struct PictureName {
 }
 
 impl PictureName {
-    /// Reads a name as it is written here; anything else names nothing.
+    /// Parses a name; `None` for any text that is not exactly a name's form.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (stem, end) = text.split_once('.')?;
         let form = PICTURE_FORMATS.into_iter().find(|form| form.extension == end)?;
@@ -104,17 +106,17 @@ impl std::fmt::Display for PictureName {
     }
 }
 
-/// Where pictures are kept.
+/// The store of pictures.
 pub(crate) struct PictureStore {
     store: Box<dyn ObjectStore>,
     decode_permits: Arc<Semaphore>,
 }
 
 impl PictureStore {
-    /// Opens the store.
+    /// Opens the store in a folder, which is created if it is missing.
     ///
     /// # Errors
-    /// When it can't be used.
+    /// Fails if the folder can't be used.
     pub(crate) fn open(place: &str) -> anyhow::Result<Self> {
         let folder = place.strip_prefix("file://").unwrap_or(place);
         anyhow::ensure!(!folder.contains("://"), "must be a folder, or file:///a/folder");
@@ -123,10 +125,10 @@ impl PictureStore {
         Ok(Self { store: Box::new(store), decode_permits: Arc::new(Semaphore::new(CONCURRENT_DECODES_MAX)) })
     }
 
-    /// Decodes a picture, without what follows its end; or says why it is not kept.
+    /// Decodes a picture, without the bytes after its end; or says why it is refused.
     ///
     /// # Errors
-    /// When too many others are decoded.
+    /// Fails if too many pictures are being decoded.
     pub(crate) async fn decode_picture(
         &self,
         bytes: Bytes,
@@ -135,7 +137,7 @@ impl PictureStore {
             tokio::time::timeout(DECODE_QUEUE_TIMEOUT, self.decode_permits.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| Error::unavailable("The decoder", &"too many pictures at once"))?;
         let looked = tokio::task::spawn_blocking(move || {
-            // Given back when it has ended, whoever still waits for it.
+            // Held until decoding ends, even if the request has ended before.
             let _turn = turn;
             let format = image::guess_format(&bytes).ok();
             let end = format
@@ -153,10 +155,10 @@ impl PictureStore {
         Ok(picture)
     }
 
-    /// Keeps a picture under that name.
+    /// Stores a picture under a name.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// Fails if the store does not answer.
     pub(crate) async fn put(&self, name: PictureName, picture: DecodedPicture) -> Result<(), Error> {
         let path = name.path();
         let put = self.store.put(&path, picture.bytes.into());
@@ -167,10 +169,10 @@ impl PictureStore {
         }
     }
 
-    /// A picture's bytes, as they come from the store.
+    /// Reads a picture as a stream.
     ///
     /// # Errors
-    /// When there is none of that name, or the store does not answer.
+    /// Fails if there is none of that name, or if the store does not answer.
     pub(crate) async fn get(&self, name: PictureName) -> Result<GetResult, Error> {
         match tokio::time::timeout(STORE_TIMEOUT, self.store.get(&name.path())).await {
             Ok(Ok(found)) => Ok(found),
@@ -180,20 +182,22 @@ impl PictureStore {
         }
     }
 
-    /// Takes away a picture that nobody was told of. What stays all the same is only not shown.
+    /// Removes a picture that no answer has named. If that fails, the file stays unused.
     pub(crate) async fn discard(&self, name: PictureName) {
         let path = name.path();
         match tokio::time::timeout(STORE_TIMEOUT, self.store.delete(&path)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, %name, "a picture stays that no topic shows"),
-            Err(error) => tracing::warn!(%error, %name, "a picture stays that no topic shows"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, %name, "could not remove an unused picture; the file stays")
+            }
+            Err(error) => tracing::warn!(%error, %name, "could not remove an unused picture; the file stays"),
         }
     }
 }
 
 fn store_unreachable(cause: &dyn std::fmt::Display) -> Error {
     count_outcome("failed");
-    tracing::error!(%cause, "pictures are not kept");
+    tracing::error!(%cause, "the picture store failed");
     Error::new(ErrorCode::Unavailable, "The picture store is not reachable now. Try again.")
 }
 
@@ -240,7 +244,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_takes_too_much_memory_is_refused() {
-        // A small file: all of it is one colour.
+        // A small file, since all pixels have one colour.
         let bomb = written(10_000, 10_000, ImageFormat::Png);
         assert!(bomb.len() < PICTURE_MAX_BYTES);
         assert_eq!(decode(&bomb), Err(PictureError::TooLarge));
@@ -270,7 +274,7 @@ pub(crate) mod tests {
         assert_eq!(decode(&written(16_385, 1, ImageFormat::Jpeg)), Err(PictureError::TooLarge));
     }
 
-    /// An animation of that many frames, each one colour.
+    /// Makes an animation of that many frames, each of one colour.
     fn animation(side: u16, frames: u16) -> Vec<u8> {
         let mut bytes = b"GIF89a".to_vec();
         let size = side.to_le_bytes();
@@ -285,14 +289,14 @@ pub(crate) mod tests {
     #[test]
     fn every_frame_of_an_animation_is_decoded_up_to_a_bound() {
         assert_eq!(decode(&animation(16, 100)), Ok(PICTURE_FORMATS[2]));
-        // A frame of 65,535 by 65,535 on a screen of one pixel.
+        // A frame of 65,535 by 65,535 pixels in a picture of one pixel.
         let mut huge = animation(1, 1);
         let size = 13 + 6 + 5..13 + 6 + 9;
         huge[size].fill(0xff);
         assert_eq!(decode(&huge), Err(PictureError::TooLarge));
         let mut broken = animation(16, 100);
         let last = broken.len() - 5;
-        // A code that the last frame's table has not.
+        // A code that the table of the last frame does not have.
         broken[last..last + 2].copy_from_slice(&[2, 0xff]);
         assert_eq!(decode(&broken), Err(PictureError::NotAPicture));
         let frames = |most| {

@@ -1,7 +1,7 @@
-//! Answers the requests of fan-out nodes, as a NATS micro service: `nats service ls` shows the api nodes.
+//! Answers the requests of fan-out nodes, as a NATS micro service: `nats service ls` lists the api nodes.
 //!
-//! What must hold: a request past its expiry does nothing, since its asker has given up and told
-//! the client so. A node that stops answers every request that the broker routed to it.
+//! What must hold: an expired request does nothing, since the fan-out node has given up and told its client so. A
+//! stopping node answers every request that the broker routed to it.
 
 mod rpc_requests;
 
@@ -39,22 +39,22 @@ use crate::{
 
 /// Channels of one request whose rights are read from Postgres at a time.
 const CONCURRENT_CONFIRMATIONS_MAX: usize = 16;
-/// Requests of a subject that are worked on at a time.
+/// Maximum requests of a subject that are handled at a time.
 const CONCURRENT_REQUESTS_MAX: usize = 1_024;
-/// How long others wait for a place: who asks gives a try up not long after that.
+/// How long further requests wait: the fan-out node gives up an attempt not long after that.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many of both there may be; more are refused at once.
+/// Maximum requests of a subject that are handled or wait; more are refused at once.
 const QUEUED_REQUESTS_MAX: usize = 16 * 1_024;
 
-/// How long a node that stops waits for what is under way: as long as a request lives.
+/// How long a stopping node waits for the requests it handles: as long as a request is valid.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a node that stops waits for the broker to take its last answers.
+/// How long a stopping node waits for the broker to take its last replies.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Actions that write, in every dialect.
+/// The actions that write, in every dialect.
 const WRITE_ACTIONS: [&str; 5] = ["create_message", "edit_message", "delete_messages", "mark_read", "invite"];
 
-/// Answers until the soft stop, then finishes what is under way.
+/// Answers requests until the soft stop, then finishes those that are being handled.
 pub(crate) async fn serve(api: SharedApiState, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
     let service = client
         .service_builder()
@@ -67,7 +67,7 @@ pub(crate) async fn serve(api: SharedApiState, client: Client, shutdown: Shutdow
             RpcRequests::subscribe(&client, subject).await.context("the rpc service can't listen")?;
         serve_subject(&api, subject, requests, &shutdown).await
     };
-    // Each by itself: where one is asked too much, the others are answered as ever.
+    // A loop for each subject: if one has too many requests, the others are not affected.
     tokio::try_join!(
         listen(rpc::ACTION),
         listen(rpc::HELLO),
@@ -79,11 +79,12 @@ pub(crate) async fn serve(api: SharedApiState, client: Client, shutdown: Shutdow
     )?;
     service.stop().await.map_err(|error| anyhow::anyhow!("the rpc service can't stop: {error}"))?;
     ReadMarkThrottle::flush(&api).await;
-    // The last answers wait in the client's buffer. Without a broker nobody gets them.
+    // The last replies may still be in the client's buffer.
     timeout(FLUSH_TIMEOUT, client.flush()).await.unwrap_or(Ok(())).context("the last answers")
 }
 
-/// Answers all of a subject until the soft stop, then what the broker routes here until it knows of that.
+/// Answers the requests of one subject until the soft stop, then those that the broker has routed here before it ends
+/// the subscription.
 async fn serve_subject(
     api: &SharedApiState,
     subject: &'static str,
@@ -107,13 +108,13 @@ async fn serve_subject(
             drop(queue_permit);
         });
     }
-    // None is held any more: nothing is under way.
+    // All permits are free once no request is being handled.
     let _finished =
         timeout(DRAIN_TIMEOUT, queue_permits.acquire_many(u32::try_from(QUEUED_REQUESTS_MAX)?)).await;
     Ok(())
 }
 
-/// Too much is asked: an answer that comes too late would be for nobody, and whoever asked would ask again.
+/// Refuses a request at once: a late answer would reach nobody, and the fan-out node would send the request again.
 async fn refuse_busy(api: &SharedApiState, request: &Message) {
     metrics::counter!(names::RPC_REFUSED_TOTAL).increment(1);
     let busy = Error::new(ErrorCode::Unavailable, "There is too much to do now. Try again.");
@@ -136,17 +137,17 @@ async fn handle_request(api: &SharedApiState, subject: &'static str, request: &M
     respond(api, request, bytes).await;
 }
 
-/// Replies; an error where the reply is larger than the broker takes: the client library would refuse it, and the
-/// asker would wait for nothing and ask again.
+/// Sends a reply; sends an error instead of a reply that is larger than the broker accepts. The client library would
+/// refuse that reply, and the fan-out node would wait in vain and ask again.
 async fn respond(api: &SharedApiState, request: &Message, mut bytes: Vec<u8>) {
     let Some(reply) = request.reply.clone() else { return };
     if bytes.len() > page::reply_max_bytes(api.nats_client.max_payload()) {
         metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "rpc").increment(1);
-        tracing::warn!(subject = %request.subject, bytes = bytes.len(), "a reply is too large, refused instead");
+        tracing::warn!(subject = %request.subject, bytes = bytes.len(), "a reply is too large; sending an error");
         bytes = encode_reply::<()>(&Err(page::too_large_error()));
     }
     if let Err(error) = api.nats_client.publish(reply, bytes.into()).await {
-        tracing::warn!(%error, "a request of a fan-out node could not be answered");
+        tracing::warn!(%error, "could not answer a request of a fan-out node; the node asks again");
     }
 }
 
@@ -154,15 +155,15 @@ fn encode_reply<T: Serialize>(reply: &RpcResult<T>) -> Vec<u8> {
     serde_json::to_vec(reply).unwrap_or_default()
 }
 
-/// Reads a request. One that can't be read is a later version's: another api node may understand it.
+/// Decodes a request. One that can't be decoded was sent by a later version: another api node may understand it.
 fn decode_request<T: DeserializeOwned>(payload: &[u8]) -> RpcResult<T> {
     json::object(payload).map_err(|error| {
-        tracing::error!(%error, "a request of a fan-out node can't be read: is it of a later version?");
+        tracing::error!(%error, "could not decode a request of a fan-out node, perhaps of a later version");
         Error::new(ErrorCode::Unavailable, "This node does not understand the request yet. Try again.")
     })
 }
 
-/// Until when a request may append; it is refused where that is over.
+/// Returns until when a request may append; refuses an expired one.
 fn require_not_expired(expires_at: i64) -> RpcResult<Instant> {
     match time_left(expires_at) {
         Some(left) => Ok(Instant::now() + left),

@@ -1,24 +1,24 @@
-//! Whether the tables are of a version that this api can read. The persister makes them, and is upgraded
-//! first; an api that is upgraded before it is not ready until then.
+//! Checks whether this api can read the tables' version. The persister creates the tables and is upgraded first; an
+//! api that is upgraded before it is not ready until then.
 
 use service::schema::VERSION;
 use sqlx::PgConnection;
 use tokio::sync::watch;
 
-/// What the tables say of their version.
+/// The version that the tables state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SchemaVersion {
-    /// The newest migration that was applied; 0 where there is none.
+    /// The newest migration that was applied; 0 if there is none.
     applied: i64,
-    /// The lowest version that a program must know, where the tables say one.
+    /// The lowest version that a program must know, if the tables state one.
     minimum: Option<i64>,
 }
 
-/// Compares the tables' version with this program's, each time readiness is looked at.
+/// Compares the tables' version with this program's at each readiness check.
 pub(crate) struct SchemaCheck {
-    /// True from the first look on that did not find another version.
+    /// Set to true by the first check that does not find an unfit version.
     may_serve: watch::Sender<bool>,
-    /// What was logged last, so that each finding is logged once.
+    /// The finding that was logged last, so that a repeated one is not logged again.
     last_logged: Option<String>,
 }
 
@@ -27,10 +27,10 @@ impl SchemaCheck {
         Self { may_serve: fits, last_logged: None }
     }
 
-    /// Judges what Postgres answered.
+    /// Judges an answer of Postgres.
     ///
     /// # Errors
-    /// Why this node can't work: Postgres does not answer, or the tables are of an unfit version.
+    /// Says why this node can't work: Postgres does not answer, or the tables' version is unfit.
     pub(crate) fn check(&mut self, looked: sqlx::Result<SchemaVersion>) -> Result<(), String> {
         let judged = match looked {
             Ok(version) => {
@@ -45,7 +45,7 @@ impl SchemaCheck {
                 Ok(())
             }
             Err(error) => {
-                tracing::debug!(%error, "Postgres");
+                tracing::debug!(%error, "could not read the schema version");
                 Err("Postgres does not answer".to_owned())
             }
         };
@@ -57,7 +57,7 @@ impl SchemaCheck {
 /// Reads the tables' version.
 ///
 /// # Errors
-/// When Postgres does not answer.
+/// Fails if Postgres does not answer.
 pub(crate) async fn read_version(connection: &mut PgConnection) -> sqlx::Result<SchemaVersion> {
     let asked = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success");
     let applied: Option<i64> = absent_is_none(asked.fetch_one(&mut *connection).await)?;
@@ -66,7 +66,7 @@ pub(crate) async fn read_version(connection: &mut PgConnection) -> sqlx::Result<
     Ok(SchemaVersion { applied: applied.unwrap_or(0), minimum })
 }
 
-/// A table that is not there has no row.
+/// Treats a missing table as one without rows.
 fn absent_is_none<T>(read: sqlx::Result<Option<T>>) -> sqlx::Result<Option<T>> {
     match read {
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Ok(None),

@@ -1,4 +1,4 @@
-//! Serves HTTP: the dialects' routes behind the bounds that all share.
+//! Serves HTTP: the routes of the dialects, behind limits that all of them share.
 
 use std::panic::AssertUnwindSafe;
 
@@ -28,10 +28,10 @@ use crate::{
     page, web,
 };
 
-/// The largest body: the longest legal text, fully escaped, is 192 KiB.
+/// Maximum size of a request's body: the longest legal text, fully escaped, is 192 KiB.
 const BODY_MAX_BYTES: usize = 256 << 10;
 
-/// All routes of an api node.
+/// Builds all routes of an api node.
 pub(crate) fn router(api: SharedApiState) -> Router {
     let cors = PageCorsLayer::for_origins(api.origins.clone(), [support::PASS_HEADER]);
     let surfaces = vec![native::routes(), support::routes(), topics::routes(), direct::routes()];
@@ -47,7 +47,7 @@ pub(crate) fn router(api: SharedApiState) -> Router {
         .layer(cors)
 }
 
-/// The actions of sockets, as the document describes them.
+/// Returns the actions of sockets for the AsyncAPI document.
 const fn socket_actions() -> SocketActions {
     SocketActions {
         native: native::socket::ACTIONS,
@@ -56,8 +56,9 @@ const fn socket_actions() -> SocketActions {
     }
 }
 
-/// What every request gets: an id, and an answer in time, whatever becomes of it. An address may ask only so
-/// often. One function for all of that: each middleware of its own costs some 10 µs (measured).
+/// Applies to every request: request id, host check, per-address rate limit, timeout of [`REQUEST_TIMEOUT`], panic
+/// handler, and the maximum size of answers. It is one function because each separate middleware costs some 10 µs
+/// (measured).
 async fn apply_request_limits(
     State(api): State<SharedApiState>,
     mut request: Request,
@@ -87,7 +88,7 @@ async fn apply_request_limits(
         Ok(Err(_)) => refuse(Error::new(ErrorCode::Internal, "Something went wrong here.")),
         Err(_) => refuse(Error::new(ErrorCode::RequestTimeout, "The request took too long.")),
     };
-    // Whatever fails once something is stored leaves the outcome unknown.
+    // A failure after an event was stored leaves the outcome unknown.
     let is_server_failure =
         response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT;
     let mut response = if is_server_failure && arrival.progress.has_stored() {
@@ -98,21 +99,22 @@ async fn apply_request_limits(
     let headers = response.headers_mut();
     headers.insert(serve::REQUEST_ID, id);
     if address.path().starts_with(support::PREFIX) {
-        // The desk's answers have rooms' keys, which need no token: nothing on the way may keep them.
+        // Answers of the support dialect contain rooms' keys, which need no token: no cache may keep them.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
 }
 
-/// Whether an answer has more JSON than an answer may have. Lists end before that; this is for what can't be split.
+/// Returns whether an answer has more JSON than [`page::HTTP_MAX_BYTES`]. Lists end before that; this is for answers
+/// that can't be split.
 fn is_json_too_large(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let bytes = response.body().size_hint().lower();
     bytes > page::HTTP_MAX_BYTES as u64 && kind.is_some_and(|kind| kind.ends_with("json"))
 }
 
-/// What every request for a route gets: a browser may only ask from pages that the configuration names. It is
-/// counted by route, never by path: a path may be anything.
+/// Refuses browsers' requests from origins that the configuration does not allow, and measures every request by its
+/// route. The path is no label, since its values are unbounded.
 async fn check_origin_and_measure(
     State(api): State<SharedApiState>,
     request: Request,
@@ -136,7 +138,8 @@ async fn check_origin_and_measure(
     response
 }
 
-/// A client may make up methods, each of which would be kept for ever.
+/// Returns the label of a method. Clients may invent methods, and each would become a time series that is never
+/// removed.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -164,18 +164,16 @@ impl AccessCache {
     /// Asks the leader of each shard where its log ends; all at once, since a shard without a leader does not answer.
     async fn ask_min_seqs(&self, jetstream: &async_nats::jetstream::Context) {
         let generation = self.invalidations.generation();
-        let asked = self.invalidations.shards_without_min_seq().into_iter().map(async |shard| match timeout(
-            LEADER_TIMEOUT,
-            log::state(jetstream, shard),
-        )
-        .await
-        {
-            Ok(Ok(state)) => self.invalidations.set_min_seq(generation, shard, state.last),
-            Ok(Err(error)) => {
-                tracing::debug!(%shard, error = format!("{error:#}"), "could not read the end of a log");
-            }
-            Err(_) => tracing::debug!(%shard, "a shard leader did not answer in time; asking again"),
-        });
+        let asked =
+            self.invalidations.shards_without_min_seq().into_iter().map(async |shard| {
+                match timeout(LEADER_TIMEOUT, log::state(jetstream, shard)).await {
+                    Ok(Ok(state)) => self.invalidations.set_min_seq(generation, shard, state.last),
+                    Ok(Err(error)) => {
+                        tracing::debug!(%shard, error = format!("{error:#}"), "log end unknown");
+                    }
+                    Err(_) => tracing::debug!(%shard, "no log end in time; asking again"),
+                }
+            });
         join_all(asked).await;
     }
 

@@ -1,7 +1,7 @@
-//! Generates the documents that machines read: OpenAPI of every HTTP surface, AsyncAPI of sockets and subjects.
+//! Generates the machine-readable documents: OpenAPI of every HTTP surface, AsyncAPI of sockets and subjects.
 //!
-//! What must hold: nothing here is a second list. An operation is what its route and its handler's types say,
-//! a schema is what serde reads or writes.
+//! What must hold: nothing here repeats a list that the code has elsewhere. An operation is described by its route
+//! and its handler's types, a schema by what serde reads or writes.
 
 mod asyncapi;
 mod openapi;
@@ -24,7 +24,7 @@ pub(crate) use schemas::SchemaSet;
 const ABOUT: &str = "A chat backend whose centre is a log. Five dialects are views of one model: what is sent \
                      through any of them is stored once and reaches every socket of its room.";
 
-/// The surfaces' routes, and the documents of them.
+/// Builds the routes of these surfaces, and the routes of their documents.
 pub(crate) fn router(surfaces: Vec<DocumentedRoutes>, actions: &SocketActions) -> Router<SharedApiState> {
     let (openapi, router) = openapi::build(surfaces);
     router

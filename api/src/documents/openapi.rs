@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ABOUT, routes::DocumentedRoutes};
 
-/// The document of these surfaces, and their routes.
+/// Returns the document of these surfaces, and their routes.
 pub(super) fn build(
     surfaces: Vec<DocumentedRoutes>,
 ) -> (Value, axum::Router<crate::commands::state::SharedApiState>) {

@@ -1,5 +1,5 @@
-//! What a handler's signature says of its operation: each extractor adds what it reads and how it refuses,
-//! the answer adds its status and form.
+//! Derives an operation's documentation from its handler's signature: each extractor adds what it reads and how it
+//! refuses, the return type adds status and schema.
 
 use std::{collections::BTreeMap, future::Future};
 
@@ -13,10 +13,10 @@ use serde_json::{Map, Value, json};
 
 use super::schemas::SchemaSet;
 
-/// An operation as its handler's parts describe it.
+/// An operation, as its handler's argument and return types describe it.
 pub(crate) struct OperationBuilder<'a> {
     pub(super) schemas: &'a mut SchemaSet,
-    /// The names in the path that no extractor has taken yet.
+    /// The parameters of the path that no extractor has described yet.
     pub(super) path_names: Vec<String>,
     pub(super) parameters: Vec<Value>,
     pub(super) body: Option<Value>,
@@ -26,7 +26,7 @@ pub(crate) struct OperationBuilder<'a> {
 }
 
 impl OperationBuilder<'_> {
-    /// The next name of the path is of that form.
+    /// Gives the next parameter of the path the schema of `T`.
     pub(crate) fn path_parameter<T: JsonSchema>(&mut self) {
         let schema = self.schemas.response_schema::<T>();
         assert!(!self.path_names.is_empty(), "more is read of the path than it has");
@@ -34,12 +34,12 @@ impl OperationBuilder<'_> {
         self.parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
     }
 
-    /// The query has these fields.
+    /// Adds the fields of `T` as parameters of the query.
     pub(crate) fn query_parameters<T: JsonSchema>(&mut self) {
         let fields = self.schemas.request_fields::<T>();
         for (name, schema) in fields["properties"].as_object().into_iter().flatten() {
             let mut schema = schema.clone();
-            // A query can't say null, which stands second.
+            // A query can't contain null: only the first of the types applies.
             if let Some(kind) = schema["type"].as_array().map(|kinds| kinds[0].clone()) {
                 schema["type"] = kind;
             }
@@ -55,12 +55,12 @@ impl OperationBuilder<'_> {
         }
     }
 
-    /// A header may be sent.
+    /// Adds an optional header.
     pub(crate) fn header_parameter(&mut self, name: &str, about: &str, schema: &Value) {
         self.parameters.push(json!({ "name": name, "in": "header", "description": about, "schema": schema }));
     }
 
-    /// A body of that form, in each of these media types.
+    /// Adds a body with the schema of `T`, in each of these media types.
     pub(crate) fn request_body<T: JsonSchema>(&mut self, kinds: &[&str], required: bool) {
         let schema = self.schemas.request_schema::<T>();
         let content: Map<String, Value> =
@@ -69,18 +69,18 @@ impl OperationBuilder<'_> {
         self.rejects_with(&[400, 413]);
     }
 
-    /// A token is needed, or, where it is not, counts if it is sent.
+    /// Adds a token, required or optional.
     pub(crate) fn token_security(&mut self, required: bool) {
         self.security = Some(if required { json!([{ "token": [] }]) } else { json!([{ "token": [] }, {}]) });
         self.rejects_with(&[401]);
     }
 
-    /// It may be refused with these statuses too.
+    /// Adds statuses of refusals.
     pub(crate) fn rejects_with(&mut self, statuses: &[u16]) {
         self.rejection_statuses.extend(statuses);
     }
 
-    /// It may be answered so.
+    /// Adds an answer.
     pub(crate) fn responds(&mut self, status: u16, about: &str, content: Value) {
         let mut answer = json!({ "description": about });
         if !content.is_null() {
@@ -89,28 +89,28 @@ impl OperationBuilder<'_> {
         self.responses.insert(status, answer);
     }
 
-    /// It may be answered with JSON of that form.
+    /// Adds a JSON answer with the schema of `T`.
     pub(crate) fn responds_json<T: JsonSchema>(&mut self, status: u16, about: &str) {
         let schema = self.schemas.response_schema::<T>();
         self.responds(status, about, json!({ "application/json": { "schema": schema } }));
     }
 }
 
-/// Something that a handler is given.
+/// An argument of a handler that describes itself.
 pub(crate) trait DocumentedInput {
-    /// Adds it.
+    /// Adds its description to the operation.
     fn describe(operation: &mut OperationBuilder<'_>);
 }
 
-/// What a handler answers.
+/// The return type of a handler, which describes itself.
 pub(crate) trait DocumentedOutput {
-    /// Adds it.
+    /// Adds its description to the operation.
     fn describe(operation: &mut OperationBuilder<'_>);
 }
 
-/// A handler whose parts say what they are.
+/// A handler whose argument and return types describe themselves.
 pub(crate) trait DocumentedHandler<T> {
-    /// Adds all of them.
+    /// Adds all their descriptions to the operation.
     fn describe(operation: &mut OperationBuilder<'_>);
 }
 

@@ -19,17 +19,17 @@ use super::{
 };
 use crate::commands::state::SharedApiState;
 
-/// How a surface refuses.
+/// The form in which a surface refuses requests.
 pub(crate) trait DocumentedRejection {
-    /// The media type.
+    /// The media type of the body.
     const CONTENT_TYPE: &str;
-    /// The form of the body.
+    /// The schema of the body.
     fn schema(schemas: &mut SchemaSet) -> Value;
 }
 
-/// What any request may be refused with: by its origin, its slowness, its frequency, or by what is down.
+/// Statuses with which any request may be refused: by its origin, timeout, rate limit, or an unavailable service.
 const ALWAYS_POSSIBLE_STATUSES: [u16; 7] = [400, 403, 404, 408, 429, 500, 503];
-/// What one that changes something may be refused with besides.
+/// Further statuses with which a write may be refused.
 const WRITE_STATUSES: [u16; 2] = [409, 422];
 
 /// A surface: its routes and their part of the document.
@@ -42,7 +42,7 @@ pub(crate) struct DocumentedRoutes {
     name: &'static str,
 }
 
-/// One method of an address.
+/// One method of a path.
 #[derive(Clone)]
 pub(crate) struct DocumentedRoute {
     method: Method,
@@ -74,32 +74,32 @@ macro_rules! methods {
 }
 
 methods! {
-    /// What a `GET` answers.
+    /// Makes a documented `GET` of a path.
     get = GET;
-    /// What a `POST` does.
+    /// Makes a documented `POST` of a path.
     post = POST;
-    /// What a `PUT` does.
+    /// Makes a documented `PUT` of a path.
     put = PUT;
-    /// What a `PATCH` does.
+    /// Makes a documented `PATCH` of a path.
     patch = PATCH;
-    /// What a `DELETE` does.
+    /// Makes a documented `DELETE` of a path.
     delete = DELETE;
 }
 
 impl DocumentedRoute {
-    /// Answers `HEAD` by that handler instead of the one of `GET`.
+    /// Answers `HEAD` with this handler instead of the handler of `GET`.
     pub(crate) fn head<H: Handler<T, SharedApiState>, T: 'static>(self, handler: H) -> Self {
         Self { handler: self.handler.head(handler), ..self }
     }
 
-    /// Takes bodies of that size.
+    /// Sets the maximum size of bodies.
     pub(crate) fn body_limit(self, limit: DefaultBodyLimit) -> Self {
         Self { handler: self.handler.layer(limit), ..self }
     }
 }
 
 impl DocumentedRoutes {
-    /// A surface without routes yet.
+    /// Makes a surface without routes.
     pub(crate) fn new<R: DocumentedRejection>(name: &'static str, about: &'static str) -> Self {
         let mut schemas =
             SchemaSet::new(name, SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None));
@@ -119,7 +119,7 @@ impl DocumentedRoutes {
         }
     }
 
-    /// An address and its methods.
+    /// Adds a path and its methods.
     pub(crate) fn route<const N: usize>(mut self, path: &str, routes: [DocumentedRoute; N]) -> Self {
         let mut operations = Map::new();
         let mut methods = MethodRouter::new();
@@ -133,12 +133,12 @@ impl DocumentedRoutes {
         self
     }
 
-    /// The same, with and without a slash at the address's end.
+    /// Adds a path and its methods, with and without a slash at the end.
     pub(crate) fn route_with_slash<const N: usize>(self, path: &str, routes: [DocumentedRoute; N]) -> Self {
         self.route(path, routes.clone()).route(&format!("{path}/"), routes)
     }
 
-    /// With this for all its routes.
+    /// Applies a change to the router of all routes.
     pub(crate) fn map_router(
         self,
         change: impl FnOnce(Router<SharedApiState>) -> Router<SharedApiState>,
@@ -160,7 +160,7 @@ impl DocumentedRoutes {
         };
         (route.describe)(&mut operation);
         while !operation.path_names.is_empty() {
-            // Part of the address alone.
+            // No extractor reads this parameter.
             operation.path_parameter::<String>();
         }
         if !route.method.is_safe() {
@@ -199,7 +199,7 @@ impl DocumentedRoutes {
     }
 }
 
-/// A refusal, with the codes that have that status.
+/// Describes a refusal with all error codes of a status.
 fn rejection_response(status: u16, content: &Value) -> Value {
     let codes = ErrorCode::ALL.iter().filter(|code| code.status() == status);
     let about: Vec<String> =

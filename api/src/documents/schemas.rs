@@ -1,16 +1,16 @@
-//! Makes the schemas of one surface from the types that serde reads and writes.
+//! Generates the schemas of one surface from the types that serde reads and writes.
 //!
-//! What must hold: a name stands for one form. What is read and what is written are told apart by serde's
-//! two contracts, and each surface's names begin with its own.
+//! What must hold: each name stands for one schema. Types that are read and types that are written follow serde's two
+//! contracts, and each surface's schema names begin with the surface's name.
 
 use protocol::json::SchemaFn;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
-/// Where both sorts of documents keep their schemas.
+/// Where both kinds of documents have their schemas.
 const DEFINITIONS_PATH: &str = "/components/schemas";
 
-/// The schemas of a surface.
+/// The schemas of one surface.
 pub(crate) struct SchemaSet {
     surface: &'static str,
     request_generator: SchemaGenerator,
@@ -18,7 +18,7 @@ pub(crate) struct SchemaSet {
 }
 
 impl SchemaSet {
-    /// None yet; of the dialect of JSON Schema that the document is written in.
+    /// Makes an empty set, for the JSON Schema version of the document.
     pub(super) fn new(surface: &'static str, settings: SchemaSettings) -> Self {
         let settings = settings.with(|settings| settings.definitions_path = DEFINITIONS_PATH.into());
         let read = settings.clone().for_deserialize().into_generator();
@@ -29,35 +29,35 @@ impl SchemaSet {
         }
     }
 
-    /// What clients send.
+    /// Returns the schema of what clients send as `T`.
     pub(crate) fn request_schema<T: JsonSchema>(&mut self) -> Value {
         self.request_schema_of(SchemaGenerator::subschema_for::<T>)
     }
 
-    /// What clients are sent.
+    /// Returns the schema of what clients get as `T`.
     pub(crate) fn response_schema<T: JsonSchema>(&mut self) -> Value {
         self.response_schema_of(SchemaGenerator::subschema_for::<T>)
     }
 
-    /// What clients send, by its form.
+    /// Returns the schema of what clients send, made by `form`.
     pub(super) fn request_schema_of(&mut self, form: SchemaFn) -> Value {
         let schema = form(&mut self.request_generator).to_value();
         self.with_surface_names(schema)
     }
 
-    /// What clients are sent, by its form.
+    /// Returns the schema of what clients get, made by `form`.
     pub(super) fn response_schema_of(&mut self, form: SchemaFn) -> Value {
         let schema = form(&mut self.response_generator).to_value();
         self.with_surface_names(schema)
     }
 
-    /// What a type that is read has in it, without a name for the whole.
+    /// Returns the fields of a type that clients send, without a name for the type.
     pub(super) fn request_fields<T: JsonSchema>(&mut self) -> Value {
         let schema = T::json_schema(&mut self.request_generator).to_value();
         self.with_surface_names(schema)
     }
 
-    /// Puts them among the others of a document.
+    /// Adds the named schemas to those of a document.
     pub(super) fn write_definitions(mut self, all: &mut Map<String, Value>) {
         let read = self.request_generator.take_definitions(true);
         for (name, schema) in read.into_iter().chain(self.response_generator.take_definitions(true)) {
@@ -71,7 +71,7 @@ impl SchemaSet {
         }
     }
 
-    /// With this surface's names.
+    /// Prefixes the references in a schema with the surface's name.
     fn with_surface_names(&self, mut schema: Value) -> Value {
         prefix_references(&mut schema, &format!("#{DEFINITIONS_PATH}/"), self.surface);
         schema

@@ -7,18 +7,18 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// A process that was silent for so long, while this node received heartbeats, is dead.
+/// A process that is silent for this long, while this node receives heartbeats, is dead.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
-/// A node that has not received its own heartbeat for so long has not received others either.
+/// If this node has not received its own heartbeat for this long, it may have missed those of others.
 const ECHO_GAP_MAX: Duration = Duration::from_secs(5);
-/// A dead process without a further heartbeat is forgotten after this.
+/// A dead process is forgotten this long after its last heartbeat or report.
 const FORGET_AFTER: Duration = Duration::from_secs(3_600);
 
 #[derive(Clone, Copy)]
 enum NodeState {
-    /// Heard last, or heard of first, then.
+    /// When its last heartbeat was received, or when it was first noticed.
     Alive(Instant),
-    /// Taken for dead; heard of last then.
+    /// Declared dead; when it was last noticed.
     Dead(Instant),
 }
 
@@ -26,12 +26,12 @@ enum NodeState {
 #[derive(Default)]
 pub(super) struct FailureDetector {
     processes: HashMap<u64, NodeState>,
-    /// Since when this node hears itself without a break, and when it did last.
+    /// Since when this node has received its own heartbeats without a gap, and when it received the last one.
     echo_window: Option<(Instant, Instant)>,
 }
 
 impl FailureDetector {
-    /// A process sent a heartbeat. False if it was declared dead and does not know it yet.
+    /// Records a heartbeat of a process. Returns false if the process was declared dead and does not know it yet.
     pub(super) fn note_alive(&mut self, process: u64, now: Instant) -> bool {
         let life = self.processes.entry(process).or_insert(NodeState::Alive(now));
         match life {
@@ -41,7 +41,7 @@ impl FailureDetector {
         matches!(life, NodeState::Alive(_))
     }
 
-    /// A process has people. True where it was taken for dead: some of them came to light since.
+    /// Records that Postgres has people of a process. Returns true if it was declared dead: then they must leave too.
     pub(super) fn note_has_people(&mut self, process: u64, now: Instant) -> bool {
         let life = self.processes.entry(process).or_insert(NodeState::Alive(now));
         if let NodeState::Dead(heard) = life {
@@ -50,7 +50,7 @@ impl FailureDetector {
         matches!(life, NodeState::Dead(_))
     }
 
-    /// This node received its own heartbeat. Returns the processes that are dead now.
+    /// Records a heartbeat of this node itself. Returns the processes that are declared dead now.
     pub(super) fn note_echo(&mut self, now: Instant) -> Vec<u64> {
         let since = match self.echo_window {
             Some((since, last)) if now - last <= ECHO_GAP_MAX => since,
@@ -76,7 +76,8 @@ impl FailureDetector {
 mod tests {
     use super::*;
 
-    /// What is declared dead, and when, where this node hears itself at these seconds and others at those.
+    /// Returns which processes are declared dead and when, given the seconds of this node's heartbeats and of
+    /// others'.
     fn run(echoes: &[u64], alive: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let start = Instant::now();
         let at = |second: u64| start + Duration::from_secs(second);

@@ -1,8 +1,8 @@
-//! Appends the leaves of a dead process's people, which the process can't append any more.
+//! Appends the leaves of a dead process's people.
 //!
-//! What must hold: nobody is left behind, whatever fails meanwhile, and however many nodes do the same
-//! at once nothing happens twice. A leave has the highest counter there is: no word that the process
-//! had still on its way counts after it.
+//! What must hold: nobody stays present, whatever fails meanwhile, and if several nodes do this at once each leave is
+//! stored once. A leave has the highest counter possible, so no change that the process still had in transit takes
+//! effect after it.
 
 use std::time::Duration;
 
@@ -19,22 +19,22 @@ use crate::{
 
 /// Maximum people read at a time.
 const PAGE_SIZE: i64 = 500;
-/// Leaves that a node has on their way, of all dead processes together.
+/// Maximum concurrent leaves of a node, of all dead processes together.
 pub(super) const CONCURRENT_LEAVES_MAX: usize = 64;
-/// How long Postgres may take to get what the log holds, before it is asked for again.
+/// How long Postgres may take to apply what the log holds, before the attempt fails.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between tries.
+/// Pause before another attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// The last word of a process: what Postgres holds as the highest counter.
+/// The counter of a process's last change: the highest that Postgres can store.
 const COUNTER_MAX: u64 = i64::MAX.cast_unsigned();
 
-/// Takes everyone out of where they are by that process. Resolves when Postgres has nobody of it left.
+/// Removes a process's people from their rooms and from those online. Returns once Postgres has none of them left.
 pub(super) async fn leave_everywhere(api: &ApiState, incarnation: u64, permits: &Semaphore) {
     let shards = api.shards.all().filter(|shard| *shard != Shard::SYSTEM);
-    // Each by itself: one that can't go on holds up no other.
+    // Each shard by itself: a failing one does not delay the others.
     let each = stream::iter(shards).for_each_concurrent(None, |shard| async move {
         while let Err(error) = leave_shard(api, shard, incarnation, permits).await {
-            tracing::warn!(%error, %shard, incarnation, "the people of a dead process have not left yet");
+            tracing::warn!(%error, %shard, incarnation, "could not append the leaves of a dead process; trying again");
             tokio::time::sleep(RETRY_INTERVAL).await;
         }
     });
@@ -48,7 +48,7 @@ async fn leave_shard(
     permits: &Semaphore,
 ) -> Result<(), Error> {
     loop {
-        // Whom it let in is in the log; read before Postgres has it, they would be there for ever.
+        // Joins that the process appended may not be applied yet: read before that, they would be missed.
         let state = log::state(&api.jetstream, shard).await.map_err(|e| Error::unavailable("The log", &e))?;
         if !api.applied.wait(shard, state.last, CATCH_UP_TIMEOUT).await {
             return Err(Error::unavailable("What the log holds", &"it is not applied yet"));

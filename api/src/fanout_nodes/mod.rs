@@ -1,8 +1,8 @@
-//! Watches the heartbeats of fan-out processes. A process that is silent for too long is declared dead, and its people
-//! are taken out of their rooms.
+//! Watches the heartbeats of fan-out processes. A process that is silent for too long is declared dead, and its
+//! people leave their rooms.
 //!
-//! What must hold: nobody stays present by a process that is gone, also one that no api node ever heard.
-//! A process that was taken for dead and is not is told so, until it goes on under another name.
+//! What must hold: nobody stays present by a dead process, even one whose heartbeats no api node ever received. A
+//! process that was declared dead by mistake is told so until it continues under another incarnation.
 
 mod failure_detector;
 mod leave;
@@ -24,30 +24,30 @@ use tokio::{
 use crate::{commands::state::SharedApiState, queries::presence};
 use failure_detector::FailureDetector;
 
-/// Between words of this node to itself.
+/// Interval between this node's heartbeats to itself.
 const ECHO_INTERVAL: Duration = Duration::from_secs(2);
-/// Between looks at whose people Postgres has.
+/// Interval between reads of which processes have people in Postgres.
 const PRESENCE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The state of the watch.
+/// The state of the task that watches processes.
 struct NodeMonitor {
     api: SharedApiState,
     client: Client,
-    /// The name of this node in its own heartbeats.
+    /// The id of this node in its own heartbeats.
     own_id: u64,
     detector: FailureDetector,
-    /// The dead processes whose people are being taken out, a task each.
+    /// One task for each dead process whose people leave.
     leave_tasks: JoinSet<u64>,
     leaving_processes: HashSet<u64>,
     leave_permits: Arc<Semaphore>,
 }
 
-/// Listens until the soft stop.
+/// Watches heartbeats until the soft stop.
 ///
 /// # Errors
-/// When the connection is gone for good.
+/// Fails if the connection is closed for good.
 pub(crate) async fn watch(api: SharedApiState, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
-    // One subscription for all: what the broker had before this node's own word is heard before it.
+    // One subscription for all heartbeats: those that the broker got before this node's own are received before it.
     let mut signs = client.subscribe(subject::NODE_SIGNALS_ALL).await?;
     let mut echoes = interval(ECHO_INTERVAL);
     echoes.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -76,7 +76,7 @@ pub(crate) async fn watch(api: SharedApiState, client: Client, shutdown: Shutdow
             }
             Some(found) = looks.next() => match found {
                 Ok(found) => nodes.note_processes_with_people(found),
-                Err(error) => tracing::debug!(%error, "whose people are present"),
+                Err(error) => tracing::debug!(%error, "could not read which processes have people; trying again"),
             },
             Some(left) = nodes.leave_tasks.join_next() => drop(nodes.leaving_processes.remove(&left?)),
         }
@@ -84,7 +84,8 @@ pub(crate) async fn watch(api: SharedApiState, client: Client, shutdown: Shutdow
 }
 
 impl NodeMonitor {
-    /// Says something to itself. What waited for the broker to come back would prove nothing.
+    /// Publishes a heartbeat to this node itself. Skipped without a connection: one that was queued meanwhile would
+    /// prove nothing.
     async fn publish_echo(&self) -> anyhow::Result<()> {
         if self.client.connection_state() == State::Connected {
             self.client.publish(subject::echo(self.own_id), Bytes::new()).await?;
@@ -100,7 +101,10 @@ impl NodeMonitor {
             }
             NodeSignal::Echo(process) if process == self.own_id => {
                 for dead in self.detector.note_echo(now) {
-                    tracing::warn!(incarnation = dead, "a process is gone: its people leave");
+                    tracing::warn!(
+                        incarnation = dead,
+                        "a fan-out process is dead; appending the leaves of its people"
+                    );
                     metrics::counter!(names::DEAD_NODES_TOTAL).increment(1);
                     self.publish_dead(dead).await?;
                     self.start_leave(dead);
@@ -111,7 +115,7 @@ impl NodeMonitor {
         }
     }
 
-    /// These processes have people in Postgres.
+    /// Records that these processes have people in Postgres.
     fn note_processes_with_people(&mut self, processes: Vec<u64>) {
         for process in processes {
             if self.detector.note_has_people(process, Instant::now()) {
@@ -120,7 +124,7 @@ impl NodeMonitor {
         }
     }
 
-    /// Tells a process that it was taken for dead, if it hears.
+    /// Tells a process that it was declared dead.
     async fn publish_dead(&self, process: u64) -> anyhow::Result<()> {
         Ok(self.client.publish(subject::dead(process), Bytes::new()).await?)
     }

@@ -1,4 +1,4 @@
-//! Decodes pictures to check them: all of every frame, within bounds of memory and of work.
+//! Decodes pictures to check them: every frame completely, within bounds of memory and work.
 
 use std::{io::Cursor, panic::AssertUnwindSafe};
 
@@ -14,19 +14,19 @@ use zune_jpeg::{
 
 use super::{PICTURE_FORMATS, PictureFormat};
 
-/// The longest side of a picture.
+/// Maximum width and height of a picture.
 const SIDE_MAX_PIXELS: u32 = 16_384;
-/// The most memory that a decoded picture takes: 32 million pixels of three bytes, or 100 million of grey.
+/// Maximum memory of a decoded picture: 32 million pixels of three bytes, or 100 million of grey.
 const DECODED_MAX_BYTES: u64 = 96 << 20;
-/// The most pixels of all frames of an animation: about a second of work.
+/// Maximum pixels of all frames of an animation together: about a second of work.
 const FRAMES_MAX_PIXELS: u64 = 128 << 20;
 
-/// Why bytes are not kept as a picture.
+/// Why bytes are refused as a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PictureError {
-    /// They are none, or not a whole one.
+    /// They are not a picture, or not a complete one.
     NotAPicture,
-    /// It has more pixels than are decoded here.
+    /// The picture has more pixels than the limits allow.
     TooLarge,
 }
 
@@ -36,8 +36,8 @@ impl From<ImageError> for PictureError {
     }
 }
 
-/// The form of what is a picture throughout, by its content alone. A decoder that panics has found it to be
-/// none: png 0.18.1 does over a palette of 4 bytes.
+/// Returns the format of a picture, found in its content alone, after decoding all of it. A panic of the decoder
+/// means that the bytes are no picture: png 0.18.1 panics at a palette of 4 bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Result<PictureFormat, PictureError> {
     let format = image::guess_format(bytes).map_err(|_| PictureError::NotAPicture)?;
     let form = PICTURE_FORMATS
@@ -46,7 +46,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<PictureFormat, PictureError> {
         .ok_or(PictureError::NotAPicture)?;
     let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| decode_fully(bytes, format)));
     decoded.unwrap_or_else(|_| {
-        tracing::warn!("a picture ended its decoder");
+        tracing::warn!("a picture made its decoder panic; refusing it");
         Err(PictureError::NotAPicture)
     })?;
     Ok(form)
@@ -68,8 +68,8 @@ fn decode_fully(bytes: &[u8], format: ImageFormat) -> Result<(), PictureError> {
             let mut decoder = GifDecoder::new(source)?;
             let size = decoder.dimensions();
             let mut limits = decoder_limits();
-            // A frame may claim to be larger than the whole. What is decoded at a time, the whole, a frame, and both
-            // together, is three times the whole at most.
+            // A frame may claim to be larger than the picture. The decoder holds the picture, a frame and the two
+            // combined: at most three times the size of the picture, at four bytes a pixel.
             limits.max_alloc = Some(3 * 4 * u64::from(size.0) * u64::from(size.1));
             decoder.set_limits(limits)?;
             return Ok(decode_frames(decoder, size, FRAMES_MAX_PIXELS)?);
@@ -101,7 +101,8 @@ fn decode_still(bytes: &[u8], format: ImageFormat) -> ImageResult<()> {
     reader.decode().map(drop)
 }
 
-/// All frames of an animation, one after the other, of at most so many pixels together. Each is as large as the whole.
+/// Decodes all frames of an animation in turn, of at most `most` pixels together. Each frame is counted at the size
+/// of the whole picture.
 pub(super) fn decode_frames<'a>(
     decoder: impl AnimationDecoder<'a>,
     (width, height): (u32, u32),
@@ -126,8 +127,8 @@ pub(super) fn decode_frames<'a>(
     Ok(())
 }
 
-/// Photographs of today's phones have 48 million pixels and more: of the usual sort only the grey is kept, a byte a
-/// pixel, though all of the data is read.
+/// Decodes a JPEG. Photographs of current phones have 48 million pixels and more, so of common colour spaces only the
+/// luminance is kept, one byte a pixel, although all data is decoded.
 fn decode_jpeg(bytes: &[u8]) -> Result<(), PictureError> {
     let side = SIDE_MAX_PIXELS as usize;
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX);

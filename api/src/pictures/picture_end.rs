@@ -1,8 +1,8 @@
-//! Finds where a picture ends in its bytes: what follows is no part of it, and might be anything.
+//! Finds where a picture ends in its bytes. Bytes after the end are not part of it and may be anything.
 
 use image::ImageFormat;
 
-/// The length of the picture that the bytes begin with; `None` where its parts can't be followed to their end.
+/// Returns the length of the picture at the start of the bytes; `None` if its structure can't be followed to the end.
 pub(super) fn find_picture_end(format: ImageFormat, bytes: &[u8]) -> Option<usize> {
     let end = match format {
         ImageFormat::Jpeg => find_jpeg_end(bytes),
@@ -14,11 +14,11 @@ pub(super) fn find_picture_end(format: ImageFormat, bytes: &[u8]) -> Option<usiz
     end.filter(|end| *end <= bytes.len())
 }
 
-/// Markers, most of them with a length, up to that of the end.
+/// Follows the markers, most of them with a length, to the end marker.
 fn find_jpeg_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 2;
     loop {
-        // Before a marker there may be any number of 0xff.
+        // Any number of 0xff may precede a marker.
         while *bytes.get(at)? == 0xff && *bytes.get(at + 1)? == 0xff {
             at += 1;
         }
@@ -30,7 +30,7 @@ fn find_jpeg_end(bytes: &[u8]) -> Option<usize> {
             _ => at += usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])),
         }
         if marker == 0xda {
-            // Coded data, in which 0xff is followed by 0 or by the number of a restart.
+            // Coded data, in which 0xff is followed by 0 or by a restart marker.
             while *bytes.get(at)? != 0xff || matches!(*bytes.get(at + 1)?, 0 | 0xd0..=0xd7) {
                 at += 1;
             }
@@ -38,7 +38,7 @@ fn find_jpeg_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Chunks of length, type, data and checksum, up to the one that says so.
+/// Follows the chunks of length, type, data and checksum to `IEND`.
 fn find_png_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 8;
     loop {
@@ -51,7 +51,7 @@ fn find_png_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Blocks, up to the trailer.
+/// Follows the blocks to the trailer.
 fn find_gif_end(bytes: &[u8]) -> Option<usize> {
     let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
     let mut at = 13 + table(*bytes.get(10)?);
@@ -72,7 +72,7 @@ fn find_gif_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// One chunk of the length that it names, even.
+/// Reads the length of the single RIFF chunk, padded to an even number.
 fn find_webp_end(bytes: &[u8]) -> Option<usize> {
     let length = usize::try_from(u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?)).ok()?;
     length.checked_add(length % 2)?.checked_add(8)

@@ -1,7 +1,8 @@
-//! Receives the requests on a subject that the broker routes to this node, one of several.
+//! Receives the requests that the broker routes to this node from a subject shared by all api nodes.
 //!
-//! What must hold: once the node is told to stop the broker routes nothing more to it, and what it has routed
-//! until then is heard. So the subscription ends at the broker first, and here only once all of it has come.
+//! What must hold: once the node stops, the broker routes no further request to it, and the node receives every
+//! request that was routed before. So the subscription ends at the broker first, and in the client only after all
+//! requests have arrived.
 
 use std::time::Duration;
 
@@ -11,38 +12,39 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// All api nodes share a subject's requests under this name, older ones too.
+/// The queue group of all api nodes, of older versions too.
 const QUEUE_GROUP: &str = "q";
-/// More requests than a subscription ever gets.
+/// More messages than any subscription gets.
 ///
-/// An UNSUB with a limit leaves the client's half open until that many have come, while the broker, which reads
-/// no limit of more than nine digits, ends its half at once. `drain` of the client library and a plain UNSUB
-/// close both together, and what is on its way then is lost. A broker that did read it would go on routing
-/// until [`STOP_TIMEOUT`] is over.
+/// An UNSUB with a limit leaves the client's half of the subscription open until that many messages have arrived. The
+/// broker, which reads no limit of more than nine digits, ends its half at once. `drain` of the client library and a
+/// plain UNSUB close both halves together, and lose messages in transit. A broker that did read the limit would go on
+/// routing until [`STOP_TIMEOUT`] is over.
 const UNREACHABLE_MESSAGE_COUNT: u64 = u64::MAX;
-/// Nothing has come for that long after the broker was told: nothing more comes.
+/// If no request arrives for this long after the UNSUB, none is in transit.
 const QUIET_PERIOD: Duration = Duration::from_millis(300);
-/// How long a node that stops hears requests at most: shorter than fan-out waits before it asks another node.
+/// Maximum time for which a stopping node receives requests: shorter than the time after which fan-out asks another
+/// node.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A subject's requests.
+/// The requests of one subject.
 pub(super) struct RpcRequests {
     subscriber: Subscriber,
-    /// Once the node stops: when it ceases to hear.
+    /// Set once the node stops: when it stops receiving.
     stop_at: Option<Instant>,
 }
 
 impl RpcRequests {
-    /// Has the broker route a part of a subject's requests to this node.
+    /// Subscribes in the queue group, so that the broker routes a share of the subject's requests to this node.
     pub(super) async fn subscribe(client: &Client, subject: &'static str) -> anyhow::Result<Self> {
         let subscriber = client.queue_subscribe(subject, QUEUE_GROUP.to_owned()).await?;
         Ok(Self { subscriber, stop_at: None })
     }
 
-    /// The next request. `None` once the node was told to stop and has heard all that was routed to it.
+    /// Returns the next request; `None` once the node stops and has received everything routed to it.
     ///
     /// # Errors
-    /// When the connection is gone for good.
+    /// Fails if the connection is closed for good.
     pub(super) async fn next(&mut self, stop: &CancellationToken) -> anyhow::Result<Option<Message>> {
         let end = match self.stop_at {
             Some(end) => end,

@@ -1,4 +1,4 @@
-//! Serves the web pages, for a first look and for reading the documents: this program contains all they need.
+//! Serves the web pages, for a first try and for reading the documents: the program contains all their files.
 
 use axum::{
     Router,
@@ -9,11 +9,11 @@ use axum::{
 
 use crate::commands::state::SharedApiState;
 
-/// Nothing from outside, nothing inline.
+/// Allows no resource from elsewhere, and no inline script or style.
 const PAGE_CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The pages and their files.
+/// Routes of the pages and their files.
 pub(crate) fn router() -> Router<SharedApiState> {
     Router::new()
         .route("/", get(|| async { static_file("text/html; charset=utf-8", include_str!("index.html")) }))

@@ -10,7 +10,7 @@ use super::ABOUT;
 use parts::AsyncApiParts;
 pub(crate) use sockets::SocketActions;
 
-/// The document.
+/// Generates the document.
 pub(super) fn document(actions: &SocketActions) -> Value {
     let mut parts = AsyncApiParts::default();
     sockets::add(&mut parts, actions);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::documents::schemas::SchemaSet;
 
-/// Channels, operations, messages and schemas by their names.
+/// Channels, operations, messages and schemas, by their names.
 #[derive(Default)]
 pub(super) struct AsyncApiParts {
     pub(super) channels: Map<String, Value>,
@@ -14,19 +14,19 @@ pub(super) struct AsyncApiParts {
     pub(super) schemas: Map<String, Value>,
 }
 
-/// AsyncAPI's own dialect of JSON Schema is a superset of draft 7.
+/// Makes the schemas of a group. AsyncAPI's own version of JSON Schema is a superset of draft 7.
 pub(super) fn new_schemas(of: &'static str) -> SchemaSet {
     SchemaSet::new(of, SchemaSettings::draft07().with(|settings| settings.meta_schema = None))
 }
 
 impl AsyncApiParts {
-    /// A message.
+    /// Adds a message.
     pub(super) fn add_message(&mut self, name: &str, about: &str, payload: &Value) {
         let message = json!({ "name": name, "summary": about.trim(), "payload": payload });
         self.messages.insert(name.to_owned(), message);
     }
 
-    /// A channel with these messages, and more of its fields.
+    /// Adds a channel with these messages and further fields.
     pub(super) fn add_channel(&mut self, name: &str, messages: &[String], more: Value) {
         let reference = |message: &String| {
             (message.clone(), json!({ "$ref": format!("#/components/messages/{message}") }))
@@ -37,7 +37,7 @@ impl AsyncApiParts {
         self.channels.insert(name.to_owned(), channel);
     }
 
-    /// An operation on a channel: Roomcast sends or receives these of its messages.
+    /// Adds an operation on a channel: Roomcast sends or receives these of its messages.
     pub(super) fn add_operation(&mut self, name: &str, action: &str, channel: &str, messages: &[String]) {
         let operation = json!({
             "action": action,
@@ -47,7 +47,7 @@ impl AsyncApiParts {
         self.operations.insert(name.to_owned(), operation);
     }
 
-    /// The same; what is received is answered, on the same channel, with these.
+    /// Adds an operation in which Roomcast receives a message and answers it on the same channel.
     pub(super) fn add_request(&mut self, name: &str, channel: &str, message: &str, answers: &[String]) {
         self.add_operation(name, "receive", channel, &[message.to_owned()]);
         self.operations[name]["reply"] = json!({

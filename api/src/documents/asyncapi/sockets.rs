@@ -1,4 +1,4 @@
-//! Describes the sockets: actions, their answers, pushes, and close codes of each sort.
+//! Describes the sockets: for each kind its actions, answers, pushes and close codes.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +15,11 @@ use crate::documents::schemas::SchemaSet;
 /// The actions of the dialects' sockets.
 #[derive(Clone, Copy)]
 pub(crate) struct SocketActions {
-    /// Those of native sockets which api decides.
+    /// Actions of native sockets that api decides.
     pub(crate) native: &'static [ActionDescription],
-    /// Those of sockets of match rooms.
+    /// Actions of sockets of match rooms.
     pub(crate) match_rooms: &'static [ActionDescription],
-    /// Whether admins may not use an action of match rooms.
+    /// Returns whether admins may not use an action of match rooms.
     pub(crate) is_kept_from_admins: fn(&str) -> bool,
 }
 
@@ -60,14 +60,14 @@ pub(super) fn add(parts: &mut AsyncApiParts, sockets: &SocketActions) {
     }
 }
 
-/// An action's name, and what it does.
+/// An action's name and summary.
 type ActionSummary = (&'static str, &'static str);
 
 fn answer_name(of: &str, action: &str) -> String {
     format!("{of}.{action}.answer")
 }
 
-/// The messages of actions, and their names.
+/// Adds the messages of actions; returns names and summaries of the actions.
 fn add_actions(
     parts: &mut AsyncApiParts,
     of: &'static str,
@@ -95,7 +95,7 @@ fn add_actions(
     actions.iter().map(|action| (action.name, action.about)).collect()
 }
 
-/// A sort of socket, and an operation for each of its actions.
+/// Adds a kind of socket, with an operation for each of its actions.
 fn add_socket(
     parts: &mut AsyncApiParts,
     name: &str,
@@ -121,7 +121,7 @@ fn add_socket(
 /// The fields of a push that belongs to a channel.
 const CHANNEL_PUSH_FIELDS: &[&str] = &["channel", "event", "data"];
 
-/// The pushes of native sockets, and their names.
+/// Adds the pushes of native sockets; returns their names.
 fn add_pushes(parts: &mut AsyncApiParts) -> Vec<String> {
     let mut schemas = new_schemas("event");
     let mut names = Vec::new();
@@ -143,7 +143,7 @@ fn add_pushes(parts: &mut AsyncApiParts) -> Vec<String> {
     names
 }
 
-/// A stored event as it is pushed.
+/// Returns the schema of a stored event as it is pushed.
 fn stored_push_schema(schemas: &mut SchemaSet, event: EventName) -> Value {
     let mut data = schemas.response_schema_of(event.form());
     if event.names_itself() {
@@ -152,13 +152,13 @@ fn stored_push_schema(schemas: &mut SchemaSet, event: EventName) -> Value {
         data = json!({ "allOf": [named, data] });
     }
     if live::COPIED.contains(&event) {
-        // The copies that contacts get have no place in their own order.
+        // A copy that a contact gets has no id in the contact's own channel.
         return push_schema(event.as_str(), CHANNEL_PUSH_FIELDS, &["id"], &data);
     }
     push_schema(event.as_str(), &["channel", "event", "id", "data"], &[], &data)
 }
 
-/// A push with these fields, and perhaps those.
+/// Returns the schema of a push with required and optional fields.
 fn push_schema(event: &str, required: &[&str], optional: &[&str], data: &Value) -> Value {
     let field = |name: &&str| match *name {
         "event" => json!({ "const": event }),
@@ -186,7 +186,7 @@ fn envelope_schema(errors: &Value, data: &Value, action: &Value, status: &Value)
     })
 }
 
-/// What a client calls its request.
+/// Returns the schema of a client's request id.
 fn request_id_schema() -> Value {
     json!({ "description": "Echoed as it came: any JSON scalar.", "type": ["string", "number", "boolean", "null"] })
 }

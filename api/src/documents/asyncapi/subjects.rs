@@ -1,4 +1,4 @@
-//! Describes the broker's subjects: what the services tell and ask each other.
+//! Describes the broker's subjects: notices and requests between the services.
 
 use log::{AppliedPosition, LogEnd, SyncHint};
 use protocol::{
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::parts::{AsyncApiParts, new_schemas};
 
-/// Adds them.
+/// Adds all subjects.
 pub(super) fn add(parts: &mut AsyncApiParts) {
     add_events(parts);
     add_notice_of::<AppliedPosition>(
@@ -55,7 +55,7 @@ pub(super) fn add(parts: &mut AsyncApiParts) {
     add_request::<SignalRequest, ()>(parts, rpc::SIGNAL, "Whether a person may send signals to another.");
 }
 
-/// What the log holds, and its live copies.
+/// Adds the stored events and their live copies.
 fn add_events(parts: &mut AsyncApiParts) {
     let mut schemas = new_schemas("event");
     let mut names = Vec::new();
@@ -101,7 +101,7 @@ fn add_channel(parts: &mut AsyncApiParts, address: &str, about: &str, messages: 
     parts.add_operation(&name, "send", &name, messages);
 }
 
-/// What is told to whoever listens.
+/// Adds a subject whose messages are not answered.
 fn add_notice(parts: &mut AsyncApiParts, address: &str, about: &str, payload: &Value) {
     let message = channel_name(address);
     parts.add_message(&message, about, payload);
@@ -115,7 +115,7 @@ fn add_notice_of<T: JsonSchema>(parts: &mut AsyncApiParts, address: &str, about:
     add_notice(parts, address, about, &payload);
 }
 
-/// What is asked, and answered.
+/// Adds a subject for requests and their replies.
 fn add_request<T: JsonSchema, R: JsonSchema>(parts: &mut AsyncApiParts, address: &str, about: &str) {
     let mut schemas = new_schemas("rpc");
     let (question, answer) = (channel_name(address), format!("{}.reply", channel_name(address)));
