@@ -1,4 +1,4 @@
-//! Decides for all services: validates, authorises and appends events, and answers reads from Postgres.
+//! api decides: it validates, authorises and appends events, and answers reads from Postgres.
 //!
 //! It holds no socket and writes nothing to Postgres. For each request a dialect decodes it, a command decides and
 //! appends, a query reads, and the dialect encodes the answer.

@@ -80,7 +80,7 @@ pub(crate) async fn serve(api: SharedApiState, client: Client, shutdown: Shutdow
     service.stop().await.map_err(|error| anyhow::anyhow!("the rpc service can't stop: {error}"))?;
     ReadMarkThrottle::flush(&api).await;
     // The last replies may still be in the client's buffer.
-    timeout(FLUSH_TIMEOUT, client.flush()).await.unwrap_or(Ok(())).context("the last answers")
+    timeout(FLUSH_TIMEOUT, client.flush()).await.unwrap_or(Ok(())).context("could not flush the last replies")
 }
 
 /// Answers the requests of one subject until the soft stop, then those that the broker has routed here before it ends

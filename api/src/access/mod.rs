@@ -359,7 +359,7 @@ impl AccessCache {
 }
 
 fn database_lags_error() -> Error {
-    Error::unavailable("Whether you may do that", &"what is stored lags behind what was decided")
+    Error::unavailable("Whether you may do that", &"Postgres lacks a control event")
 }
 
 fn access_as_created(room: RoomId, made: Room) -> RoomAccess {

@@ -54,7 +54,7 @@ pub struct AppendRequest<'a> {
     /// Sequence of the last event of exactly this subject that the caller has seen; 0 if there was none. If the
     /// broker has a later one, nothing is stored.
     pub expected: Option<u64>,
-    /// Headers besides the message id; clients never see them.
+    /// Headers for the other services, besides the message id.
     pub headers: Vec<(&'static str, String)>,
 }
 

@@ -29,7 +29,7 @@ pub(super) struct WriteRequest<'a> {
     pub(super) event: Event,
     /// Identifies the append: the broker stores one event for each message id.
     pub(super) id: MsgId,
-    /// Headers that services read and clients never see.
+    /// Headers for the other services.
     pub(super) headers: Vec<(&'static str, String)>,
 }
 
