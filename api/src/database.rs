@@ -8,7 +8,7 @@ use std::{
     fmt,
     io::{self, ErrorKind},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -18,6 +18,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use metrics::Counter;
+use protocol::clock::Timestamp;
 use service::metric_names as names;
 use sqlx::{
     ConnectOptions as _, Describe, Either, Error, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
@@ -288,7 +289,7 @@ impl DatabaseProbe<'_> {
 
 /// Records how far this node's clock is ahead of the clock of Postgres, which all api nodes compare theirs with.
 async fn record_clock_offset(connection: &mut PgConnection) -> Result<(), Error> {
-    let here = || SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
+    let here = || Timestamp::now().unix_us() as f64 / 1e6;
     let before = here();
     let asked = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::float8");
     let postgres: f64 = asked.fetch_one(connection).await?;

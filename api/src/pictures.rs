@@ -14,7 +14,7 @@ use bytes::Bytes;
 use image::ImageFormat;
 use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, local::LocalFileSystem, path::Path};
 use protocol::error::{Error, ErrorCode};
-use service::metric_names as names;
+use service::{metric_names as names, random};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
@@ -61,7 +61,7 @@ impl DecodedPicture {
     /// request gets the same name.
     pub(crate) fn new_name(&self, request: Option<&[&str]>) -> PictureName {
         let stem: [u8; 16] = match request {
-            None => rand::random(),
+            None => random::unique_id().to_be_bytes(),
             Some(parts) => {
                 let mut hash = Sha256::new();
                 for part in parts.iter().map(|part| part.as_bytes()).chain([&*self.bytes]) {
@@ -188,7 +188,7 @@ impl PictureStore {
         match tokio::time::timeout(STORE_TIMEOUT, self.store.delete(&path)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, %name, "could not remove an unused picture; the file stays")
+                tracing::warn!(%error, %name, "could not remove an unused picture; the file stays");
             }
             Err(error) => tracing::warn!(%error, %name, "could not remove an unused picture; the file stays"),
         }

@@ -4,8 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
 use clap::Args;
+use protocol::clock::Timestamp;
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
 
 /// Whom the token names, and for how long.
 #[derive(Clone, Args)]
@@ -56,7 +56,7 @@ fn read_secret(config: &TokenCommandArgs) -> anyhow::Result<String> {
 }
 
 fn build_claims(config: &TokenCommandArgs) -> anyhow::Result<Value> {
-    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let now = Timestamp::now().unix_ms() / 1_000;
     let mut claims = Map::new();
     for claim in &config.claims {
         let Some((name, value)) = claim.split_once('=') else {

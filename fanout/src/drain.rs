@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use service::lifecycle::Shutdown;
+use service::{lifecycle::Shutdown, random};
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,7 @@ pub(crate) async fn run(
         batches.tick().await;
         for outbox in batch {
             // Spread by the server: clients that all wait alike would all come back at once.
-            let retry_after_ms = rand::random_range(100..=2_000);
+            let retry_after_ms = random::in_range(100..2_001);
             outbox.close(CloseReason::Drain { retry_after_ms });
         }
     }

@@ -42,7 +42,7 @@ use service::{
     lifecycle::{Shutdown, Tasks},
     metric_names as names,
     nats::{self, BrokerUser},
-    serve, telemetry,
+    random, serve, telemetry,
     token::TokenVerifier,
 };
 use tokio::sync::{broadcast, mpsc};
@@ -115,7 +115,7 @@ pub async fn start(
             ShardTask::run(shard, context.clone(), received, hints, events, drained.clone()),
         );
     }
-    let process_id = rand::random();
+    let process_id = random::process_id();
     let node = Arc::new(Node {
         presence: PresencePublisher::new(api.clone(), shards, process_id),
         api,

@@ -31,6 +31,7 @@ use protocol::{
     id::{RoomId, UserId},
     subject::Channel,
 };
+use service::random;
 use tokio::time::Instant;
 
 use crate::{
@@ -42,7 +43,7 @@ use crate::{
 pub(crate) fn request_key(given: Option<&str>) -> String {
     given.map_or_else(
         || {
-            let fresh: u128 = rand::random();
+            let fresh = random::unique_id();
             // The prefix keeps it apart from clients' keys, which are visible ASCII.
             format!("\u{1}{fresh:032x}")
         },

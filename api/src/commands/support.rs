@@ -31,6 +31,7 @@ use protocol::{
     subject::Channel,
     text,
 };
+use service::random;
 
 /// Maximum open rooms in an answer.
 const ROOMS_MAX: i64 = 500;
@@ -129,7 +130,7 @@ impl VisitorPass {
 
 /// Returns `count` random hexadecimal digits.
 fn random_hex(count: usize) -> String {
-    let digit = || char::from_digit(rand::random_range(0..16), 16).unwrap_or('0');
+    let digit = || char::from_digit(random::in_range(0..16), 16).unwrap_or('0');
     std::iter::repeat_with(digit).take(count).collect()
 }
 
@@ -211,11 +212,7 @@ fn new_room(caller: &Caller, visit: SupportVisit, ordinal: u32) -> RoomEvent {
             org_id,
             portfolio_name,
             product_name,
-            event_id: format!(
-                "FB1010000000{}#{:07}",
-                now.unix_ms() / 1_000,
-                rand::random_range(0..10_000_000)
-            ),
+            event_id: format!("FB1010000000{}#{:07}", now.unix_ms() / 1_000, random::in_range(0..10_000_000)),
             ordinal,
         }),
     }

@@ -14,7 +14,7 @@ use async_nats::{Client, connection::State};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use protocol::subject::{self, NodeSignal};
-use service::{lifecycle::Shutdown, metric_names as names};
+use service::{lifecycle::Shutdown, metric_names as names, random};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -58,7 +58,7 @@ pub(crate) async fn watch(api: SharedApiState, client: Client, shutdown: Shutdow
     let mut nodes = NodeMonitor {
         api: api.clone(),
         client,
-        own_id: rand::random(),
+        own_id: random::process_id(),
         detector: FailureDetector::default(),
         leave_tasks: JoinSet::new(),
         leaving_processes: HashSet::new(),

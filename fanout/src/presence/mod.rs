@@ -22,7 +22,7 @@ use protocol::{
     id::{RoomId, Shard, ShardCount, UserId},
     subject::Channel,
 };
-use service::metric_names as names;
+use service::{metric_names as names, random};
 use state::{PresenceKey, PresenceState};
 use tokio::time::Instant;
 
@@ -61,7 +61,7 @@ impl PresencePublisher {
     pub(crate) fn restart_as_new_incarnation(&self) {
         let everyone = {
             let mut state = self.state();
-            state.incarnation = rand::random();
+            state.incarnation = random::process_id();
             let everyone = state.everyone();
             tracing::warn!(incarnation = state.incarnation, people = everyone.len(), "a new incarnation");
             everyone

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use protocol::{caller::Caller, id::UserId};
-use rand::RngExt as _;
+use service::random;
 use tokio::time::Instant;
 
 /// Maximum interval between confirmations: a failed one and its repetition still fit into the minute.
@@ -73,7 +73,7 @@ impl ChannelAccess {
     /// A channel that is received from `began` on.
     pub(crate) fn new(start_seq: u64) -> Self {
         // Channels that are opened together, as after a restart, are not confirmed together.
-        let first = Instant::now() + rand::rng().random_range(CONFIRM_INTERVAL / 2..=CONFIRM_INTERVAL);
+        let first = Instant::now() + random::jittered(CONFIRM_INTERVAL, 0.5..1.0);
         Self {
             is_public: true,
             public_as_of: 0,

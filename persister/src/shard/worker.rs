@@ -14,10 +14,11 @@ use std::{
 use anyhow::Context as _;
 use async_nats::jetstream::Context;
 use log::{HighestSeen, LogReader, ReadError};
-use protocol::id::Shard;
+use protocol::{clock::Timestamp, id::Shard};
 use service::{
     lifecycle::Shutdown,
     metric_names::{AFTER_CLOSING_TOTAL, PERSISTER_COMMIT_SECONDS},
+    random,
 };
 use time::OffsetDateTime;
 use tokio::{
@@ -156,7 +157,7 @@ impl ShardWorker {
                         "writing the shard failed, retrying"
                     );
                     self.status.mark_refused(self.shard, &format!("{error:#}"));
-                    let pause = backoff.mul_f64(rand::random_range(0.5..1.0));
+                    let pause = random::jittered(backoff, 0.5..1.0);
                     backoff = (backoff * 2).min(RETRY_BACKOFF.1);
                     pause
                 }
@@ -317,7 +318,9 @@ impl ShardWorker {
         let event_count = u64::try_from(batch.events.len()).context("a batch is small")?;
         ShardMetrics::set_gauge(&self.metrics.lag_messages, batch.pending + event_count);
         if let Some(oldest) = batch.events.first() {
-            self.metrics.lag_seconds.set((OffsetDateTime::now_utc() - oldest.time).as_seconds_f64().max(0.0));
+            self.metrics
+                .lag_seconds
+                .set((OffsetDateTime::from(Timestamp::now()) - oldest.time).as_seconds_f64().max(0.0));
         }
         let begun = Instant::now();
         let mut outcome = ApplyOutcome { watermark_seq: *watermark_seq, ..ApplyOutcome::default() };

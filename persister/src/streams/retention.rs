@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use log::StreamState;
-use protocol::id::Shard;
+use protocol::{clock::Timestamp, id::Shard};
 use time::OffsetDateTime;
 
 /// Minimum age of a removed event: longer than the broker remembers a message id.
@@ -52,7 +52,7 @@ pub(crate) async fn trim_stream(
     if state.messages == 0 || last < state.first {
         return Ok(0);
     }
-    let now = OffsetDateTime::now_utc();
+    let now = OffsetDateTime::from(Timestamp::now());
     let expired =
         last_stored_before(jetstream, shard, state.first, last, now - replay_window.max(AGE_MIN)).await?;
     let crowded = state.max_bytes > 0 && state.bytes > state.max_bytes / 2;

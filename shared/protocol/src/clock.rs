@@ -19,6 +19,7 @@ pub struct Timestamp(UtcDateTime);
 impl Timestamp {
     /// The present moment.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn now() -> Self {
         Self::truncated(UtcDateTime::now())
     }

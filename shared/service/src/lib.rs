@@ -9,6 +9,7 @@ pub mod lifecycle;
 pub mod metric_names;
 pub mod nats;
 pub mod origin;
+pub mod random;
 pub mod rate;
 pub mod schema;
 pub mod serve;

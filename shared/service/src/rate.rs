@@ -14,7 +14,7 @@ use std::{
     num::NonZeroU32,
     str::FromStr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -27,6 +27,7 @@ use governor::{
 };
 use metrics::Counter;
 use quick_cache::sync::Cache;
+use tokio::time::Instant;
 
 use crate::metric_names as names;
 use protocol::error::Error;

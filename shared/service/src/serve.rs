@@ -40,7 +40,7 @@ use tracing::Span;
 
 use crate::{
     lifecycle::Shutdown,
-    metric_names as names,
+    metric_names as names, random,
     rate::{AddressArgs, ConcurrencyLimit, PeerAddress},
 };
 use body::UnreadBody;
@@ -261,8 +261,8 @@ pub fn request_id(request: &mut Request) -> HeaderValue {
     if let Some(id) = request.headers().get(&REQUEST_ID).filter(|id| is_request_id(id)) {
         return id.clone();
     }
-    let id: u128 = rand::random();
-    let id = HeaderValue::try_from(format!("{id:032x}")).expect("hexadecimal digits are a header");
+    let id = HeaderValue::try_from(format!("{:032x}", random::unique_id()))
+        .expect("hexadecimal digits are a header");
     request.headers_mut().insert(REQUEST_ID, id.clone());
     id
 }

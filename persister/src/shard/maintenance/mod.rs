@@ -8,7 +8,8 @@ use std::{convert::Infallible, sync::atomic::Ordering, time::Duration};
 
 use async_nats::connection::State;
 use log::AppliedPosition;
-use protocol::subject;
+use protocol::{clock::Timestamp, subject};
+use service::random;
 use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
 
@@ -75,7 +76,7 @@ impl ShardWorker {
                     );
                 }
             }
-            sleep(TRIM_INTERVAL.mul_f64(rand::random_range(0.8..1.2))).await;
+            sleep(random::jittered(TRIM_INTERVAL, 0.8..1.2)).await;
         }
     }
 
@@ -93,7 +94,7 @@ impl ShardWorker {
         let Ok(Ok((state, oldest))) = timeout(STANDBY_TIMEOUT, asked).await else { return };
         self.highest_seen.note(state.epoch, state.last);
         ShardMetrics::set_gauge(&self.metrics.lag_messages, state.last.saturating_sub(watermark));
-        let now = OffsetDateTime::now_utc();
+        let now = OffsetDateTime::from(Timestamp::now());
         let age = oldest.map_or(0.0, |oldest| (now - oldest.time).as_seconds_f64());
         self.metrics.lag_seconds.set(age.max(0.0));
     }

@@ -18,7 +18,7 @@ use protocol::{
     id::{RoomId, ShardCount},
     subject::Channel,
 };
-use service::metric_names as names;
+use service::{metric_names as names, random};
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -93,7 +93,7 @@ impl ShardWorker {
         let mut progress = CleanupProgress::default();
         let mut pause = ROUND_INTERVAL;
         loop {
-            sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
+            sleep(random::jittered(pause, 0.8..1.2)).await;
             let begun = Instant::now();
             pause = match self.delete_round(&mut progress).await {
                 // The session is busy for at most half of the time.
