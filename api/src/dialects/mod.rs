@@ -6,6 +6,7 @@ mod http;
 mod json;
 pub(crate) mod match_rooms;
 pub(crate) mod native;
+mod path;
 pub(crate) mod support;
 pub(crate) mod topics;
 

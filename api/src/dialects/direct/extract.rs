@@ -1,10 +1,10 @@
-//! Extracts the caller, the room of the path and the body for handlers, or refuses.
+//! Extracts the caller and the body for handlers, or refuses.
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Path, Request},
+    extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
-use protocol::{error::Error, id::RoomId};
+use protocol::error::Error;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -47,26 +47,6 @@ impl DocumentedInput for AuthenticatedWriter {
     fn describe(operation: &mut OperationBuilder<'_>) {
         operation.token_security(true);
         operation.rejects_with(&[409]);
-    }
-}
-
-/// The room that the path names.
-pub(super) struct RoomPath(pub(super) RoomId);
-
-impl FromRequestParts<SharedApiState> for RoomPath {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
-        // A malformed id is answered 404.
-        let path = Path::<String>::from_request_parts(parts, api).await;
-        let Path(room) = path.map_err(|_| Error::not_found())?;
-        Ok(Self(room.parse().map_err(|_| Error::not_found())?))
-    }
-}
-
-impl DocumentedInput for RoomPath {
-    fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.path_parameter::<RoomId>();
     }
 }
 

@@ -5,18 +5,18 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     http::{Uri, header},
 };
-use protocol::error::Error;
+use protocol::{error::Error, id::RoomId};
 
 use super::{
     decode, encode,
     errors::Rejection,
-    extract::{Authenticated, AuthenticatedWriter, IdempotencyKey, JsonBody, NoIdempotencyKey, RoomPath},
+    extract::{Authenticated, AuthenticatedWriter, IdempotencyKey, JsonBody, NoIdempotencyKey},
     wire,
 };
 use crate::{
     commands::direct,
     commands::state::SharedApiState,
-    dialects::method_not_allowed,
+    dialects::{method_not_allowed, path::PathIds},
     documents::{DocumentedRoute, DocumentedRoutes, get, post},
 };
 
@@ -85,7 +85,7 @@ async fn send(
 async fn select(
     State(api): State<SharedApiState>,
     AuthenticatedWriter(caller): AuthenticatedWriter,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     unkeyed: NoIdempotencyKey,
 ) -> JsonResult<wire::Rooms> {
     let rooms = direct::select_room(&api, &caller, room, &unkeyed.request_context()).await?;
@@ -95,7 +95,7 @@ async fn select(
 async fn stop(
     State(api): State<SharedApiState>,
     AuthenticatedWriter(caller): AuthenticatedWriter,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     unkeyed: NoIdempotencyKey,
 ) -> JsonResult<wire::Stopped> {
     direct::stop_talk(&api, &caller, room, &unkeyed.request_context()).await?;

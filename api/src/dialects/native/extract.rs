@@ -1,15 +1,10 @@
-//! Extracts the caller, the ids of the path and the body for handlers, or answers a problem.
-
-use std::str::FromStr;
+//! Extracts the caller and the body for handlers, or answers a problem.
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Path, Request},
+    extract::{FromRequest, FromRequestParts, Request},
     http::request::Parts,
 };
-use protocol::{
-    error::Error,
-    id::{MessageId, RoomId, TeamId, UserId},
-};
+use protocol::error::Error;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -36,128 +31,6 @@ impl FromRequestParts<SharedApiState> for Authenticated {
 impl DocumentedInput for Authenticated {
     fn describe(operation: &mut OperationBuilder<'_>) {
         operation.token_security(true);
-    }
-}
-
-/// The room that the path names.
-pub(crate) struct RoomPath(pub(crate) RoomId);
-
-impl FromRequestParts<SharedApiState> for RoomPath {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
-        // A malformed id is answered 404.
-        let Path(room) =
-            Path::<String>::from_request_parts(parts, api).await.map_err(|_| Error::not_found())?;
-        Ok(Self(room.parse().map_err(|_| Error::not_found())?))
-    }
-}
-
-impl DocumentedInput for RoomPath {
-    fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.path_parameter::<RoomId>();
-    }
-}
-
-/// The team that the path names.
-pub(crate) struct TeamPath(pub(crate) TeamId);
-
-impl FromRequestParts<SharedApiState> for TeamPath {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
-        let path = Path::<String>::from_request_parts(parts, api).await;
-        let Path(team) = path.map_err(|_| Error::not_found())?;
-        Ok(Self(team.parse().map_err(|_| Error::not_found())?))
-    }
-}
-
-impl DocumentedInput for TeamPath {
-    fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.path_parameter::<TeamId>();
-    }
-}
-
-/// The invitation that the path names.
-pub(crate) struct InvitationPath(pub(crate) u64);
-
-impl FromRequestParts<SharedApiState> for InvitationPath {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
-        let path = Path::<String>::from_request_parts(parts, api).await;
-        let Path(id) = path.map_err(|_| Error::not_found())?;
-        // Its number is that of an event, as a message's is.
-        let MessageId(id) = id.parse().map_err(|_| Error::not_found())?;
-        Ok(Self(id))
-    }
-}
-
-impl DocumentedInput for InvitationPath {
-    fn describe(operation: &mut OperationBuilder<'_>) {
-        // Its number is that of an event, as a message's is.
-        operation.path_parameter::<MessageId>();
-    }
-}
-
-/// The person whom the path names.
-pub(crate) struct UserPath(pub(crate) UserId);
-
-impl FromRequestParts<SharedApiState> for UserPath {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
-        let path = Path::<String>::from_request_parts(parts, api).await;
-        let Path(user) = path.map_err(|_| Error::not_found())?;
-        Ok(Self(user.parse().map_err(|_| Error::not_found())?))
-    }
-}
-
-impl DocumentedInput for UserPath {
-    fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.path_parameter::<UserId>();
-    }
-}
-
-/// A person whom the path names below a room or a team.
-pub(crate) struct MemberPath<T>(pub(crate) T, pub(crate) UserId);
-
-impl<T: FromStr> FromRequestParts<SharedApiState> for MemberPath<T> {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
-        let path = Path::<(String, String)>::from_request_parts(parts, api).await;
-        let Path((of, user)) = path.map_err(|_| Error::not_found())?;
-        let of = of.parse().map_err(|_| Error::not_found())?;
-        Ok(Self(of, user.parse().map_err(|_| Error::not_found())?))
-    }
-}
-
-impl<T: JsonSchema> DocumentedInput for MemberPath<T> {
-    fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.path_parameter::<T>();
-        operation.path_parameter::<UserId>();
-    }
-}
-
-/// The message that the path names.
-pub(crate) struct MessagePath(pub(crate) RoomId, pub(crate) MessageId);
-
-impl FromRequestParts<SharedApiState> for MessagePath {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
-        let path = Path::<(String, String)>::from_request_parts(parts, api).await;
-        let Path((room, message)) = path.map_err(|_| Error::not_found())?;
-        let room = room.parse().map_err(|_| Error::not_found())?;
-        Ok(Self(room, message.parse().map_err(|_| Error::not_found())?))
-    }
-}
-
-impl DocumentedInput for MessagePath {
-    fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.path_parameter::<RoomId>();
-        operation.path_parameter::<MessageId>();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Extracts the caller, the category and chat of the path, and the address that the client used.
+//! Extracts the caller, the category of the path, and the address that the client used.
 
 use std::{convert::Infallible, marker::PhantomData};
 
@@ -6,7 +6,6 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{header, request::Parts, uri::Authority},
 };
-use protocol::{error::Error, id::RoomId};
 use schemars::JsonSchema;
 
 use super::{body::FormFields, errors::Rejection, wire};
@@ -82,26 +81,6 @@ impl FromRequestParts<SharedApiState> for CategoryPath {
 impl DocumentedInput for CategoryPath {
     fn describe(operation: &mut OperationBuilder<'_>) {
         operation.path_parameter::<String>();
-    }
-}
-
-/// The chat that the path names.
-pub(super) struct ChatPath(pub(super) String, pub(super) RoomId);
-
-impl FromRequestParts<SharedApiState> for ChatPath {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
-        let path = Path::<(String, String)>::from_request_parts(parts, api).await;
-        let Path((category, room)) = path.map_err(|_| Error::not_found())?;
-        Ok(Self(category, room.parse().map_err(|_| Error::not_found())?))
-    }
-}
-
-impl DocumentedInput for ChatPath {
-    fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.path_parameter::<String>();
-        operation.path_parameter::<RoomId>();
     }
 }
 

@@ -7,20 +7,19 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use protocol::error::Error;
+use protocol::{error::Error, id::RoomId};
 use serde_json::{Value, json};
 
 use super::{
     decode, encode,
     errors::Rejection,
-    extract::{
-        Authenticated, BaseUrl, CategoryPath, ChatPath, IdempotencyKey, LazyForm, OptionalCaller, PageQuery,
-    },
+    extract::{Authenticated, BaseUrl, CategoryPath, IdempotencyKey, LazyForm, OptionalCaller, PageQuery},
     wire,
 };
 use crate::{
     commands::state::SharedApiState,
     commands::topics,
+    dialects::path::PathIds,
     documents::{DocumentedInput, DocumentedOutput, DocumentedRoutes, OperationBuilder, get, patch, post},
     pictures::PictureName,
 };
@@ -83,7 +82,7 @@ async fn list(
 async fn change(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    ChatPath(category, room): ChatPath,
+    PathIds((category, room), ..): PathIds<(String, RoomId), Rejection>,
     key: IdempotencyKey,
     base: BaseUrl,
     form: LazyForm<wire::Change>,

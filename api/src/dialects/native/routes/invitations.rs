@@ -1,6 +1,7 @@
 //! Declares the routes of invitations.
 
 use axum::extract::State;
+use protocol::id::{MessageId, RoomId};
 
 use super::{Created, JsonResult, QueryResult, require_query};
 use crate::{
@@ -9,16 +10,17 @@ use crate::{
     dialects::native::{
         decode, encode,
         errors::Rejection,
-        extract::{Authenticated, IdempotencyKey, InvitationPath, JsonBody, NoIdempotencyKey, RoomPath},
+        extract::{Authenticated, IdempotencyKey, JsonBody, NoIdempotencyKey},
         pages, wire,
     },
+    dialects::path::PathIds,
     page::HTTP_MAX_BYTES,
 };
 
 pub(super) async fn invite(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::NewInvitation>,
 ) -> Result<Created<wire::Invitation>, Rejection> {
@@ -43,7 +45,7 @@ pub(super) async fn list(
 pub(super) async fn accept(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    InvitationPath(id): InvitationPath,
+    PathIds(MessageId(id), ..): PathIds<MessageId, Rejection>,
     unkeyed: NoIdempotencyKey,
 ) -> JsonResult<wire::Invitation> {
     let (answered, applied) =
@@ -54,7 +56,7 @@ pub(super) async fn accept(
 pub(super) async fn decline(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    InvitationPath(id): InvitationPath,
+    PathIds(MessageId(id), ..): PathIds<MessageId, Rejection>,
     unkeyed: NoIdempotencyKey,
 ) -> JsonResult<wire::Invitation> {
     let (answered, applied) =

@@ -10,15 +10,16 @@ use crate::{
     dialects::native::{
         decode,
         errors::Rejection,
-        extract::{Authenticated, IdempotencyKey, MemberPath, RoomPath},
+        extract::{Authenticated, IdempotencyKey},
         pages, wire,
     },
+    dialects::path::PathIds,
 };
 
 pub(super) async fn list(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     asked: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<UserId>> {
     let asked = require_query(asked)?;
@@ -32,7 +33,7 @@ pub(super) async fn list(
 pub(super) async fn present(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     asked: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<UserId>> {
     let asked = require_query(asked)?;
@@ -46,7 +47,7 @@ pub(super) async fn present(
 pub(super) async fn add(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    MemberPath(room, user): MemberPath<RoomId>,
+    PathIds((room, user), ..): PathIds<(RoomId, UserId), Rejection>,
     key: IdempotencyKey,
 ) -> Result<AppliedOrPending, Rejection> {
     Ok(AppliedOrPending(members::add(&api, &caller, room, user, &key.request_context()).await?))
@@ -55,7 +56,7 @@ pub(super) async fn add(
 pub(super) async fn remove(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    MemberPath(room, user): MemberPath<RoomId>,
+    PathIds((room, user), ..): PathIds<(RoomId, UserId), Rejection>,
     key: IdempotencyKey,
 ) -> Result<AppliedOrPending, Rejection> {
     Ok(AppliedOrPending(members::remove(&api, &caller, room, user, &key.request_context()).await?))

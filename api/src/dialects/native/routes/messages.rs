@@ -1,7 +1,10 @@
 //! Declares the routes of messages.
 
 use axum::{extract::State, response::NoContent};
-use protocol::error::Error;
+use protocol::{
+    error::Error,
+    id::{MessageId, RoomId},
+};
 
 use super::{Created, JsonResult, QueryResult, require_query};
 use crate::{
@@ -14,9 +17,10 @@ use crate::{
         decode::{self, HistoryRequest},
         encode,
         errors::Rejection,
-        extract::{Authenticated, IdempotencyKey, JsonBody, MessagePath, RoomPath},
+        extract::{Authenticated, IdempotencyKey, JsonBody},
         pages, wire,
     },
+    dialects::path::PathIds,
     page::{self, HTTP_MAX_BYTES},
     queries::search::SearchQuery,
 };
@@ -24,7 +28,7 @@ use crate::{
 pub(super) async fn send(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::NewMessage>,
 ) -> Result<Created<wire::Message>, Rejection> {
@@ -43,7 +47,7 @@ pub(super) async fn send(
 pub(super) async fn history(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     asked: QueryResult<wire::HistoryQuery>,
 ) -> JsonResult<wire::History> {
     let asked = require_query(asked)?;
@@ -87,7 +91,7 @@ pub(super) async fn search(
 pub(super) async fn edit(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    MessagePath(room, message): MessagePath,
+    PathIds((room, message), ..): PathIds<(RoomId, MessageId), Rejection>,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::NewText>,
 ) -> JsonResult<wire::Edited> {
@@ -107,7 +111,7 @@ pub(super) async fn edit(
 pub(super) async fn delete(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    MessagePath(room, message): MessagePath,
+    PathIds((room, message), ..): PathIds<(RoomId, MessageId), Rejection>,
     key: IdempotencyKey,
 ) -> Result<NoContent, Rejection> {
     let (_, changed) = messages::delete(&api, &caller, room, vec![message], &key.request_context()).await?;

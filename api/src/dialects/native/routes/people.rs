@@ -1,7 +1,10 @@
 //! Declares the routes of people and their read marks.
 
 use axum::extract::State;
-use protocol::event::PersonChange;
+use protocol::{
+    event::PersonChange,
+    id::{RoomId, UserId},
+};
 
 use super::{AppliedOrPending, JsonResult};
 use crate::{
@@ -10,15 +13,16 @@ use crate::{
     dialects::native::{
         encode,
         errors::Rejection,
-        extract::{Authenticated, IdempotencyKey, JsonBody, RoomPath, UserPath},
+        extract::{Authenticated, IdempotencyKey, JsonBody},
         wire,
     },
+    dialects::path::PathIds,
 };
 
 pub(super) async fn show(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    UserPath(user): UserPath,
+    PathIds(user, ..): PathIds<UserId, Rejection>,
 ) -> JsonResult<wire::Person> {
     let found = people::show(&api, &caller, &user).await?;
     Ok(axum::Json(encode::person(found, true)))
@@ -27,7 +31,7 @@ pub(super) async fn show(
 pub(super) async fn put(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    UserPath(user): UserPath,
+    PathIds(user, ..): PathIds<UserId, Rejection>,
     key: IdempotencyKey,
     JsonBody(change): JsonBody<PersonChange>,
 ) -> JsonResult<wire::Person> {
@@ -39,7 +43,7 @@ pub(super) async fn put(
 pub(super) async fn presence(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    UserPath(user): UserPath,
+    PathIds(user, ..): PathIds<UserId, Rejection>,
 ) -> JsonResult<wire::Presence> {
     let (is_online, rooms) = people::presence_of(&api, &caller, &user).await?;
     Ok(axum::Json(wire::Presence { user, is_online, rooms }))
@@ -48,7 +52,7 @@ pub(super) async fn presence(
 pub(super) async fn read(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::ReadUpTo>,
 ) -> Result<AppliedOrPending, Rejection> {

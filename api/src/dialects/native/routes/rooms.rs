@@ -1,6 +1,7 @@
 //! Declares the routes of rooms.
 
 use axum::extract::State;
+use protocol::id::RoomId;
 
 use super::{AppliedOrPending, CreatedOrExisting, JsonResult, QueryResult, require_query};
 use crate::{
@@ -9,9 +10,10 @@ use crate::{
     dialects::native::{
         decode, encode,
         errors::Rejection,
-        extract::{Authenticated, IdempotencyKey, JsonBody, RoomPath},
+        extract::{Authenticated, IdempotencyKey, JsonBody},
         pages, wire,
     },
+    dialects::path::PathIds,
     page::{self, HTTP_MAX_BYTES},
 };
 
@@ -57,7 +59,7 @@ pub(super) async fn list_rooms(
 pub(super) async fn show_room(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
 ) -> JsonResult<wire::Room> {
     let room = rooms::show(&api, &caller, room).await?;
     Ok(axum::Json(page::fit_entry(encode::room(room, true), HTTP_MAX_BYTES)?))
@@ -66,7 +68,7 @@ pub(super) async fn show_room(
 pub(super) async fn change_room(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::RoomChange>,
 ) -> JsonResult<wire::Room> {
@@ -78,7 +80,7 @@ pub(super) async fn change_room(
 pub(super) async fn close_room(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    RoomPath(room): RoomPath,
+    PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,
 ) -> Result<AppliedOrPending, Rejection> {
     Ok(AppliedOrPending(rooms::close(&api, &caller, room, &key.request_context()).await?))

@@ -10,9 +10,10 @@ use crate::{
     dialects::native::{
         decode, encode,
         errors::Rejection,
-        extract::{Authenticated, IdempotencyKey, JsonBody, MemberPath, TeamPath},
+        extract::{Authenticated, IdempotencyKey, JsonBody},
         pages, wire,
     },
+    dialects::path::PathIds,
     page::{self, HTTP_MAX_BYTES},
 };
 
@@ -43,7 +44,7 @@ pub(super) async fn list(
 pub(super) async fn members(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    TeamPath(team): TeamPath,
+    PathIds(team, ..): PathIds<TeamId, Rejection>,
     asked: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<UserId>> {
     let asked = require_query(asked)?;
@@ -57,7 +58,7 @@ pub(super) async fn members(
 pub(super) async fn show(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    TeamPath(team): TeamPath,
+    PathIds(team, ..): PathIds<TeamId, Rejection>,
 ) -> JsonResult<wire::Team> {
     let team = encode::team(teams::show(&api, &caller, team).await?, true);
     Ok(axum::Json(page::fit_entry(team, HTTP_MAX_BYTES)?))
@@ -66,7 +67,7 @@ pub(super) async fn show(
 pub(super) async fn add(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    MemberPath(team, user): MemberPath<TeamId>,
+    PathIds((team, user), ..): PathIds<(TeamId, UserId), Rejection>,
     key: IdempotencyKey,
 ) -> Result<AppliedOrPending, Rejection> {
     Ok(AppliedOrPending(teams::add(&api, &caller, team, user, &key.request_context()).await?))
@@ -75,7 +76,7 @@ pub(super) async fn add(
 pub(super) async fn remove(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    MemberPath(team, user): MemberPath<TeamId>,
+    PathIds((team, user), ..): PathIds<(TeamId, UserId), Rejection>,
     key: IdempotencyKey,
 ) -> Result<AppliedOrPending, Rejection> {
     Ok(AppliedOrPending(teams::remove(&api, &caller, team, user, &key.request_context()).await?))
