@@ -35,13 +35,53 @@ pub(crate) trait PageEntry: Serialize {
     fn shorten(&mut self) {}
 }
 
-/// The entries of one answer.
+/// A part of a list.
 #[derive(Debug)]
-pub(crate) struct FittedPage<T> {
-    /// The entries that fit.
+pub(crate) struct Page<T> {
+    /// The entries, in the order in which the list is read.
     pub(crate) entries: Vec<T>,
-    /// Whether entries were left out.
-    pub(crate) is_cut: bool,
+    /// Whether the list goes on after them.
+    pub(crate) has_more: bool,
+}
+
+impl<T> Page<T> {
+    /// Reads up to `limit` entries by a query that is given how many to return: one more, which shows whether the list
+    /// goes on, so that no page is empty but that of an empty list.
+    pub(crate) async fn read<E>(
+        limit: i64,
+        query: impl AsyncFnOnce(i64) -> Result<Vec<T>, E>,
+    ) -> Result<Self, E> {
+        Ok(Self::of(query(limit + 1).await?, limit))
+    }
+
+    /// The first `limit` of these entries.
+    pub(crate) fn of(mut entries: Vec<T>, limit: i64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let has_more = entries.len() > limit;
+        entries.truncate(limit);
+        Self { entries, has_more }
+    }
+
+    /// Converts each entry.
+    pub(crate) fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
+        Page { entries: self.entries.into_iter().map(convert).collect(), has_more: self.has_more }
+    }
+
+    /// The last entry, where the list goes on after it.
+    pub(crate) fn last_if_more(&self) -> Option<&T> {
+        self.entries.last().filter(|_| self.has_more)
+    }
+}
+
+impl<T: PageEntry> Page<T> {
+    /// Cuts the page to what fits into an answer of `max_bytes`: at least one entry, if there is any.
+    ///
+    /// # Errors
+    /// Fails if the first entry does not fit, even shortened.
+    pub(crate) fn fit(self, max_bytes: usize) -> Result<Self, Error> {
+        let fitted = fit_page(self.entries, max_bytes)?;
+        Ok(Self { has_more: self.has_more || fitted.has_more, ..fitted })
+    }
 }
 
 /// Returns as many entries as fit into an answer of `max_bytes`: at least one, if there is any.
@@ -51,9 +91,9 @@ pub(crate) struct FittedPage<T> {
 pub(crate) fn fit_page<T: PageEntry>(
     entries: impl IntoIterator<Item = T>,
     max_bytes: usize,
-) -> Result<FittedPage<T>, Error> {
+) -> Result<Page<T>, Error> {
     let mut left = max_bytes.saturating_sub(ENVELOPE_BYTES);
-    let mut fitted = FittedPage { entries: Vec::new(), is_cut: false };
+    let mut fitted = Page { entries: Vec::new(), has_more: false };
     for mut entry in entries {
         // One byte for the comma.
         let mut bytes = json_bytes(&entry) + 1;
@@ -65,7 +105,7 @@ pub(crate) fn fit_page<T: PageEntry>(
             }
         }
         if bytes > left {
-            fitted.is_cut = true;
+            fitted.has_more = true;
             break;
         }
         left -= bytes;
@@ -80,11 +120,6 @@ pub(crate) fn fit_page<T: PageEntry>(
 /// Fails if it does not fit even then.
 pub(crate) fn fit_entry<T: PageEntry>(entry: T, max_bytes: usize) -> Result<T, Error> {
     fit_page([entry], max_bytes)?.entries.pop().ok_or_else(too_large_error)
-}
-
-/// Returns whether a query for `limit` entries returned as many, so that there may be more.
-pub(crate) fn is_full_page<T>(entries: &[T], limit: i64) -> bool {
-    i64::try_from(entries.len()).is_ok_and(|count| count >= limit)
 }
 
 /// Returns the error for an answer that exceeds the maximum and can't be split.
@@ -148,7 +183,7 @@ mod tests {
                 prop_assert!(json_bytes(&page.entries) + ENVELOPE_BYTES <= max_bytes + 2);
                 prop_assert!(!page.entries.is_empty() || seen.len() == texts.len());
                 seen.extend(page.entries);
-                if !page.is_cut {
+                if !page.has_more {
                     break;
                 }
             }
@@ -162,7 +197,7 @@ mod tests {
         let bound = ENVELOPE_BYTES + 50_000;
         assert_eq!(fit_entry(long.clone(), bound).expect("its beginning fits"), "\u{1}");
         let pages = fit_page(["a".to_owned(), long.clone()], bound).expect("the first fits");
-        assert!(pages.is_cut && pages.entries == ["a"]);
+        assert!(pages.has_more && pages.entries == ["a"]);
         assert_eq!(fit_entry(long, ENVELOPE_BYTES).expect_err("no room at all").code, ErrorCode::TooLarge);
     }
 
@@ -172,7 +207,7 @@ mod tests {
             let text = character.repeat(16_384);
             let max_bytes = socket_max_bytes(1 << 20);
             let page = fit_page(vec![text; 200], max_bytes).expect("one fits");
-            assert!(page.is_cut);
+            assert!(page.has_more);
             assert_eq!(page.entries.len(), per_page);
             assert!(json_bytes(&page.entries) < max_bytes);
         }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     commands::state::ApiState,
-    page,
+    page::Page,
     queries::{
         direct::{self, DirectMessage, DirectRoom, RoomCursor, RoomSelection},
         messages::HistoryPage,
@@ -99,7 +99,7 @@ pub(crate) async fn select_room(
     request: &RequestContext<'_>,
 ) -> Result<DirectRoomPage, Error> {
     require_direct_room(api, caller, room).await?;
-    let last = messages::history(api, caller, room, HistoryPage::Newest, 1).await?.pop();
+    let last = messages::history(api, caller, room, HistoryPage::Newest, 1).await?.entries.pop();
     let turned = append_selection(api, caller, room, request).await?;
     let read = async {
         let Some(last) = last else { return Ok(()) };
@@ -254,9 +254,11 @@ async fn list_rooms(
     current: Option<RoomId>,
     after: Option<RoomCursor>,
 ) -> Result<DirectRoomPage, Error> {
-    let which = RoomSelection::Mine { limit: ROOMS_LISTED_MAX, after };
-    let rooms = direct::list_rooms(&api.pool, api.shards, &caller.user, which, current).await?;
-    let has_more = page::is_full_page(&rooms, ROOMS_LISTED_MAX);
+    let Page { entries: rooms, has_more } = Page::read(ROOMS_LISTED_MAX, async |limit| {
+        let which = RoomSelection::Mine { limit, after };
+        direct::list_rooms(&api.pool, api.shards, &caller.user, which, current).await
+    })
+    .await?;
     let mut users: Vec<UserId> = rooms.iter().map(|room| room.other_person(&caller.user).clone()).collect();
     users.push(caller.user.clone());
     Ok(DirectRoomPage { rooms, people: people::read_people(api, &users).await?, has_more })

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     commands::state::ApiState,
+    page::Page,
     queries::invitations::{self, StoredInvitation},
 };
 
@@ -86,9 +87,12 @@ pub(crate) async fn list(
     caller: &Caller,
     before: Option<u64>,
     limit: i64,
-) -> Result<Vec<StoredInvitation>, Error> {
+) -> Result<Page<StoredInvitation>, Error> {
     wait_until_invitations_applied(api, &caller.user).await?;
-    invitations::list_unanswered(&api.pool, api.shards, &caller.user, before, limit).await
+    Page::read(limit, async |limit| {
+        invitations::list_unanswered(&api.pool, api.shards, &caller.user, before, limit).await
+    })
+    .await
 }
 
 /// Requires an invitation of the caller's; answers 404 if there is none.

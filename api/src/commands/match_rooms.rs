@@ -22,6 +22,7 @@ use super::{people, require_open};
 use crate::access::{RoomAccess, RoomSnapshot};
 use crate::{
     commands::state::ApiState,
+    page::Page,
     queries::{
         people::{PersonDetails, PersonObject as Person},
         room_lists,
@@ -94,8 +95,12 @@ pub(crate) async fn list(
     of: Option<&UserId>,
     before: Option<RoomId>,
     limit: i64,
-) -> Result<Vec<MatchRoom>, Error> {
-    with_people(api, room_lists::list_match_rooms(&api.pool, api.shards, of, before, limit).await?).await
+) -> Result<Page<MatchRoom>, Error> {
+    let Page { entries, has_more } = Page::read(limit, async |limit| {
+        room_lists::list_match_rooms(&api.pool, api.shards, of, before, limit).await
+    })
+    .await?;
+    Ok(Page { entries: with_people(api, entries).await?, has_more })
 }
 
 /// Requires an open match room that the caller may join: as one of the two, or, with `as_admin`, as an admin.

@@ -16,6 +16,7 @@ use super::{
 use crate::access::RoomSnapshot;
 use crate::{
     commands::state::ApiState,
+    page::Page,
     queries::{members, rooms},
 };
 
@@ -27,19 +28,20 @@ pub(crate) async fn list(
     room: RoomId,
     after: Option<&UserId>,
     limit: i64,
-) -> Result<Vec<UserId>, Error> {
+) -> Result<Page<UserId>, Error> {
     let access = api.access.load(room, &[&caller.user], Instant::now()).await?;
     if !access.can_join(caller) {
         return Err(Error::not_found());
     }
     let RoomSnapshot { kind, team, users, is_applied, .. } = &*access.room;
-    match (kind, team) {
+    Page::read(limit, async |limit| match (kind, team) {
         (kind, _) if kind.is_open() => Ok(vec![]),
         (kind, _) if kind.is_pair() => Ok(page_of(users.named.iter(), after, limit)),
         (_, _) if !is_applied => Ok(page_of(access.known_members(), after, limit)),
         (_, Some(team)) => members::list_team_members(&api.pool, api.shards, *team, after, limit).await,
         (_, None) => members::list_room_members(&api.pool, api.shards, room, after, limit).await,
-    }
+    })
+    .await
 }
 
 /// Returns a page of people who are in memory, with ids greater than `after`.
@@ -58,9 +60,10 @@ pub(crate) async fn list_participants(
     room: RoomId,
     after: Option<&UserId>,
     limit: i64,
-) -> Result<Vec<UserId>, Error> {
+) -> Result<Page<UserId>, Error> {
     require_read(api, room, caller).await?;
-    rooms::list_participants(&api.pool, api.shards, room, after, limit).await
+    Page::read(limit, async |limit| rooms::list_participants(&api.pool, api.shards, room, after, limit).await)
+        .await
 }
 
 /// Requires a private room; answers 409 for others: the members of a team's room are the team's, those of a room of

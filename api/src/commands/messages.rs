@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     commands::state::ApiState,
+    page::Page,
     queries::messages::{self, ChangeCursor, ChangedMessage, HistoryPage, Message},
 };
 
@@ -212,7 +213,7 @@ pub(super) async fn wait_until_messages_applied(api: &ApiState, room: RoomId) ->
     api.wait_until_events_applied(&Channel::Room(room), &events).await
 }
 
-/// Returns a page of a room's history, in ascending order. It contains all acknowledged changes that Postgres applies
+/// Returns a page of a room's history, in the order of [`messages::list`]. It contains all acknowledged changes that Postgres applies
 /// within one second; a page [`HistoryPage::Before`] an id is read from Postgres without waiting.
 pub(crate) async fn history(
     api: &ApiState,
@@ -220,12 +221,13 @@ pub(crate) async fn history(
     room: RoomId,
     page: HistoryPage,
     limit: i64,
-) -> Result<Vec<Message>, Error> {
+) -> Result<Page<Message>, Error> {
     require_read(api, room, caller).await?;
     if !matches!(page, HistoryPage::Before(_)) {
         wait_until_messages_applied(api, room).await?;
     }
-    messages::list(&api.pool, Channel::Room(room).shard(api.shards), room, page, limit).await
+    let shard = Channel::Room(room).shard(api.shards);
+    Page::read(limit, async |limit| messages::list(&api.pool, shard, room, page, limit).await).await
 }
 
 /// Returns messages that are new or were changed after an event, in the order of the events.
@@ -238,10 +240,11 @@ pub(crate) async fn changes(
     room: RoomId,
     after: ChangeCursor,
     limit: i64,
-) -> Result<Vec<ChangedMessage>, Error> {
+) -> Result<Page<ChangedMessage>, Error> {
     require_read(api, room, caller).await?;
     if !wait_until_messages_applied(api, room).await? {
         return Err(Error::unavailable("The history", &"the last changes are not applied yet"));
     }
-    messages::list_changes(&api.pool, Channel::Room(room).shard(api.shards), room, after, limit).await
+    let shard = Channel::Room(room).shard(api.shards);
+    Page::read(limit, async |limit| messages::list_changes(&api.pool, shard, room, after, limit).await).await
 }

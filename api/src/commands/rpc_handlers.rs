@@ -15,7 +15,7 @@ use super::teams;
 use crate::{
     access::RoomAccess,
     commands::state::ApiState,
-    page::{self, PageEntry},
+    page::{self, Page, PageEntry},
     queries::presence,
 };
 
@@ -60,13 +60,12 @@ pub(crate) async fn list_participants(
     if !is_paged {
         return presence::list_participants(&api.pool, api.shards, room, None, i64::MAX).await;
     }
-    let mut page = presence::list_participants(&api.pool, api.shards, room, after, PARTICIPANTS_PAGE).await?;
-    let is_full = page::is_full_page(&page.present, PARTICIPANTS_PAGE);
-    let fitted = page::fit_page(page.present, page::reply_max_bytes(api.nats_client.max_payload()))?;
-    let last = fitted.entries.last().filter(|_| is_full || fitted.is_cut);
-    page.next = last.map(|last| ParticipantKey { user: last.user.clone(), incarnation: last.incarnation });
-    page.present = fitted.entries;
-    Ok(page)
+    let read = presence::list_participants(&api.pool, api.shards, room, after, PARTICIPANTS_PAGE + 1).await?;
+    let max_bytes = page::reply_max_bytes(api.nats_client.max_payload());
+    let page = Page::of(read.present, PARTICIPANTS_PAGE).fit(max_bytes)?;
+    let key =
+        |last: &ParticipantEntry| ParticipantKey { user: last.user.clone(), incarnation: last.incarnation };
+    Ok(ParticipantsReply { next: page.last_if_more().map(key), present: page.entries, as_of: read.as_of })
 }
 
 /// Allows a signal between two people if both may join a room that both have been in. A room that one of them has

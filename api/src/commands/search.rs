@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use super::require_read;
 use crate::{
     commands::state::ApiState,
-    page,
     queries::search::{self, SearchCursor, SearchQuery, SearchResults},
 };
 
@@ -41,15 +40,16 @@ pub(crate) async fn search(
             turn.map_err(|_| Error::new(ErrorCode::Unavailable, "Too many search now. Try again."))?;
         search::search(&api.pool, api.shards, caller, &query).await?
     };
-    let is_full = page::is_full_page(&found.messages, query.limit);
-    let last = found.messages.last().filter(|_| is_full);
-    let next = last.map(|(room, message)| (message.created_at, *room, message.id));
+    // The cursor counts messages that are left out below.
+    let next = found.messages.last_if_more().map(|(room, message)| (message.created_at, *room, message.id));
     // Postgres may lack a removal that this node has received.
-    let rooms: BTreeSet<_> = found.messages.iter().map(|(room, _)| *room).collect();
+    let rooms: BTreeSet<_> = found.messages.entries.iter().map(|(room, _)| *room).collect();
     for room in rooms {
         match require_read(api, room, caller).await {
             Ok(_) => {}
-            Err(error) if error.code == ErrorCode::NotFound => found.messages.retain(|(of, _)| *of != room),
+            Err(error) if error.code == ErrorCode::NotFound => {
+                found.messages.entries.retain(|(of, _)| *of != room);
+            }
             Err(error) => return Err(error),
         }
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     commands::state::ApiState,
     config::VisitorIdentity,
-    page,
+    page::Page,
     queries::{
         messages::{self as stored, HistoryPage, Message},
         support::{self, SupportRoom, SupportRoomPage},
@@ -286,7 +286,7 @@ pub(crate) async fn history(
     api: &ApiState,
     secret: &str,
     before: Option<(RoomId, MessageId)>,
-) -> Result<(SupportRoom, Vec<Message>, bool), Error> {
+) -> Result<(SupportRoom, Page<Message>), Error> {
     let room = find_room(api, secret).await?;
     if before.is_some_and(|(of, _)| of != room.id) {
         return Err(foreign_message_error());
@@ -294,9 +294,10 @@ pub(crate) async fn history(
     messages::wait_until_messages_applied(api, room.id).await?;
     let shard = Channel::Room(room.id).shard(api.shards);
     let part = before.map_or(HistoryPage::Newest, |(_, message)| HistoryPage::Before(message.0));
-    let messages = stored::list(&api.pool, shard, room.id, part, MESSAGES_MAX).await?;
-    let has_more = page::is_full_page(&messages, MESSAGES_MAX);
-    Ok((room, messages, has_more))
+    let page =
+        Page::read(MESSAGES_MAX, async |limit| stored::list(&api.pool, shard, room.id, part, limit).await);
+    let page = page.await?;
+    Ok((room, page))
 }
 
 /// Closes the room of a key for ever, and waits until that can be read.

@@ -21,6 +21,7 @@ use crate::{
     access::RetryBudget,
     commands::state::ApiState,
     database::APPLIED_TIMEOUT,
+    page::Page,
     queries::{
         members::{self, Members},
         teams::{self, TeamSnapshot, TeamView},
@@ -127,9 +128,10 @@ pub(crate) async fn list_members(
     id: TeamId,
     after: Option<&UserId>,
     limit: i64,
-) -> Result<Vec<UserId>, Error> {
+) -> Result<Page<UserId>, Error> {
     show(api, caller, id).await?;
-    members::list_team_members(&api.pool, api.shards, id, after, limit).await
+    Page::read(limit, async |limit| members::list_team_members(&api.pool, api.shards, id, after, limit).await)
+        .await
 }
 
 /// Requires that the caller may change the team; answers 404 to non-members, 403 to members.
@@ -144,8 +146,8 @@ pub(crate) async fn list(
     caller: &Caller,
     before: Option<TeamId>,
     limit: i64,
-) -> Result<Vec<TeamView>, Error> {
-    teams::list(&api.pool, api.shards, caller, before, limit).await
+) -> Result<Page<TeamView>, Error> {
+    Page::read(limit, async |limit| teams::list(&api.pool, api.shards, caller, before, limit).await).await
 }
 
 /// Returns whether a person is a member of the team as of all acknowledged events; `None` if Postgres lacks one of

@@ -68,7 +68,8 @@ pub(crate) enum HistoryPage {
 const COLUMNS: &str = "SELECT id, author, body, client_id, created_at, edited_at, detail FROM message \
                        WHERE shard = $1 AND room = $2 AND deleted_at IS NULL";
 
-/// Returns up to `limit` messages of a room, in ascending order of id.
+/// Returns up to `limit` messages of a room, those nearest to where the page begins first: in descending order of id,
+/// except for [`HistoryPage::After`].
 ///
 /// # Errors
 /// Fails if Postgres does not answer.
@@ -94,11 +95,7 @@ pub(crate) async fn list(
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    let mut messages = rows.into_iter().map(Message::try_from).collect::<Result<Vec<_>, _>>()?;
-    if order == "DESC" {
-        messages.reverse();
-    }
-    Ok(messages)
+    rows.into_iter().map(Message::try_from).collect()
 }
 
 /// Returns the author of a message, and the sequence of the event that deleted it, if it was deleted; `None` if

@@ -16,10 +16,7 @@ use super::{
     rooms::{MAY_READ_SQL, PARTICIPANTS_NAMED_MAX, ROOM_STATE_SQL},
     to_i64, to_u64,
 };
-use crate::{
-    database::{ReadPool, query_error},
-    page,
-};
+use crate::database::{ReadPool, query_error};
 
 /// Rooms that one statement reads beyond the limit of the page.
 const EXTRA_ROWS: i64 = 200;
@@ -93,10 +90,10 @@ pub(crate) async fn list_visible(
             .fetch_all(pool)
             .await
             .map_err(|error| query_error(&error))?;
-        let is_end = !page::is_full_page(&rows, row_limit);
+        let is_end = rows.len() < usize::try_from(row_limit).unwrap_or(usize::MAX);
         for (id, may_enter) in rows {
             let id = RoomId(to_u64(id)?);
-            if may_enter && page::is_full_page(&found.ids, limit) {
+            if may_enter && found.ids.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
                 // There is at least one more room.
                 found.next = found.ids.last().copied();
                 return Ok(found);

@@ -16,7 +16,10 @@ use super::{
     search_terms::SearchTerms,
     to_i64, to_u64,
 };
-use crate::database::{AcquiredConnection, ReadPool, query_error};
+use crate::{
+    database::{AcquiredConnection, ReadPool, query_error},
+    page::Page,
+};
 
 /// Maximum time of a search in PostgreSQL: one for words that most messages have would run for minutes.
 pub(crate) const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,7 +38,7 @@ pub(crate) struct SearchQuery<'a> {
 
 /// The results of a search.
 pub(crate) struct SearchResults {
-    pub(crate) messages: Vec<(RoomId, Message)>,
+    pub(crate) messages: Page<(RoomId, Message)>,
     /// By shard, the system shard first: epoch and sequence up to which messages are indexed.
     pub(crate) indexed_through: Vec<(u64, u64)>,
 }
@@ -158,7 +161,7 @@ async fn run_search(
         .bind(moment)
         .bind(room)
         .bind(id)
-        .bind(query.limit)
+        .bind(query.limit + 1)
         .bind(terms.links);
     if let Some(room) = query.room {
         found = found.bind(to_i64(room.0));
@@ -167,7 +170,9 @@ async fn run_search(
     transaction.commit().await?;
     let message = |found: FoundRow| Ok((RoomId(to_u64(found.room)?), found.row.try_into()?));
     let position = |(epoch, seq)| Ok((to_u64(epoch)?, to_u64(seq)?));
-    let messages = rows.into_iter().map(message).collect::<Result<_, Error>>();
+    let messages = rows.into_iter().map(message).collect::<Result<Vec<_>, Error>>();
     let through = through.into_iter().map(position).collect::<Result<_, Error>>();
-    Ok(messages.and_then(|messages| Ok(SearchResults { messages, indexed_through: through? })))
+    Ok(messages.and_then(|messages| {
+        Ok(SearchResults { messages: Page::of(messages, query.limit), indexed_through: through? })
+    }))
 }

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, FromRow, types::Json};
 use super::{parse_user, to_i64, to_u64};
 use crate::{
     database::{ReadPool, query_error},
-    page,
+    page::Page,
 };
 
 /// A support room.
@@ -160,16 +160,18 @@ pub(crate) async fn list_open(
         .bind(i64::from(shards.get()))
         .bind(org_id)
         .bind(product_name)
-        .bind(limit)
+        .bind(limit + 1)
         .bind(among)
         .bind(before.map_or(i64::MAX, |room| to_i64(room.0)))
         .fetch_all(pool)
         .await
         .map_err(|error| query_error(&error))?;
-    let rooms: Vec<SupportRoom> = rows.into_iter().map(SupportRoom::try_from).collect::<Result<_, _>>()?;
-    if page::is_full_page(&rooms, limit) {
-        return Ok(SupportRoomPage { next: rooms.last().map(|room| room.id), rooms });
-    }
+    let rooms = rows.into_iter().map(SupportRoom::try_from).collect::<Result<_, _>>()?;
+    let page = Page::of(rooms, limit);
+    let rooms = match page.last_if_more() {
+        Some(last) => return Ok(SupportRoomPage { next: Some(last.id), rooms: page.entries }),
+        None => page.entries,
+    };
     // All rooms that were read are passed. If there were `among` of them, the next page begins before the last one.
     let last: Option<i64> = sqlx::query_scalar(
         "SELECT id FROM room WHERE shard = -1 AND kind = 'support' AND detail -> 'support' ->> 'org_id' = $1

@@ -28,6 +28,18 @@ async fn pages_meet_without_gap_or_repeat() {
 }
 
 #[tokio::test]
+async fn page_with_the_last_entries_has_no_next() {
+    let cluster = Cluster::start(Size::default()).await;
+    let ann = cluster.rest(0, "ann");
+    let room = ann.make_room("general").await;
+    let all = [ann.say(room, "one").await, ann.say(room, "two").await];
+    for order in ["", "&after=1", "&changed_after=0"] {
+        let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages?limit=2{order}")).await;
+        assert_eq!((ids(&page), &page["next"]), (all.to_vec(), &Value::Null), "{order}");
+    }
+}
+
+#[tokio::test]
 async fn a_read_sees_what_was_acknowledged_before_on_another_node() {
     let cluster = Cluster::start(Size { api: 2, fanout: 1, persister: 1 }).await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));

@@ -19,7 +19,7 @@ use crate::{
         messages::{self, SenderAccess},
         request_context::RequestContext,
     },
-    page::{self, PageEntry},
+    page::PageEntry,
 };
 
 impl PageEntry for MatchRoomView {}
@@ -128,17 +128,16 @@ async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Res
         }
     };
     let found = match_rooms::list(api, of, frame.before, limit).await?;
-    let is_full = page::is_full_page(&found, limit);
-    let mut fitted = page::fit_page(found.iter().map(MatchRoom::to_object), api.socket_max_bytes())?;
-    if fitted.is_cut && frame.limit.is_none() && frame.before.is_none() {
+    let count = found.entries.len();
+    let mut page = found.map(|room| room.to_object()).fit(api.socket_max_bytes())?;
+    if page.entries.len() < count && frame.limit.is_none() && frame.before.is_none() {
         let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";
         return Err(Error::new(ErrorCode::TooLarge, detail));
     }
-    let has_more = fitted.is_cut || is_full;
-    if let Some(last) = fitted.entries.last_mut().filter(|_| has_more) {
+    if let Some(last) = page.entries.last_mut().filter(|_| page.has_more) {
         last.more = Some(true);
     }
-    reply(200, &fitted.entries, None)
+    reply(200, &page.entries, None)
 }
 
 async fn join(api: &ApiState, request: &ActionRequest, frame: wire::JoinRoom) -> Result<ActionReply, Error> {

@@ -8,7 +8,7 @@ use protocol::{
 use super::{decode, encode, wire};
 use crate::{
     commands::rooms::RoomPage,
-    page::{self, PageEntry},
+    page::{self, Page, PageEntry},
     queries::messages::{ChangedMessage, HistoryPage, Message},
 };
 
@@ -28,41 +28,33 @@ impl PageEntry for wire::Team {
     }
 }
 
-/// A page of entries of which up to `limit` were asked for, and the cursor of its last where there is more.
+/// A page as clients get it, as far as it fits into an answer, with the cursor of its last entry where there is more.
 ///
 /// # Errors
 /// When the first entry does not fit into an answer.
 pub(super) fn fit_page<T: PageEntry>(
-    entries: Vec<T>,
-    limit: i64,
+    page: Page<T>,
     max_bytes: usize,
     cursor: impl Fn(&T) -> String,
 ) -> Result<wire::Page<T>, Error> {
-    let is_full = page::is_full_page(&entries, limit);
-    let fitted = page::fit_page(entries, max_bytes)?;
-    let next = fitted.entries.last().filter(|_| is_full || fitted.is_cut).map(cursor);
-    Ok(wire::Page { results: fitted.entries, next })
+    let page = page.fit(max_bytes)?;
+    Ok(wire::Page { next: page.last_if_more().map(cursor), results: page.entries })
 }
 
-/// A part of a room's history, in ascending order: what is nearest to where it was asked from comes first.
+/// A part of a room's history, in ascending order of id.
 ///
 /// # Errors
 /// When a message does not fit into an answer.
 pub(super) fn history_page(
     room: RoomId,
     asked: HistoryPage,
-    found: Vec<Message>,
-    limit: i64,
+    found: Page<Message>,
     max_bytes: usize,
 ) -> Result<wire::Page<wire::Message>, Error> {
-    let is_backwards = matches!(asked, HistoryPage::Newest | HistoryPage::Before(_));
-    let mut messages: Vec<wire::Message> =
-        found.into_iter().map(|message| encode::message(room, message)).collect();
-    if is_backwards {
-        messages.reverse();
-    }
-    let mut page = fit_page(messages, limit, max_bytes, |message| message.id.to_string())?;
-    if is_backwards {
+    let messages = found.map(|message| encode::message(room, message));
+    let mut page = fit_page(messages, max_bytes, |message| message.id.to_string())?;
+    // The messages nearest to where the page begins come first.
+    if matches!(asked, HistoryPage::Newest | HistoryPage::Before(_)) {
         page.results.reverse();
     }
     Ok(page)
@@ -74,12 +66,11 @@ pub(super) fn history_page(
 /// When a message does not fit into an answer.
 pub(super) fn changes_page(
     room: RoomId,
-    found: Vec<ChangedMessage>,
-    limit: i64,
+    found: Page<ChangedMessage>,
     max_bytes: usize,
 ) -> Result<wire::Page<wire::Changed>, Error> {
-    let changes = found.into_iter().map(|changed| encode::changed(room, changed)).collect();
-    fit_page(changes, limit, max_bytes, |last: &wire::Changed| {
+    let changes = found.map(|changed| encode::changed(room, changed));
+    fit_page(changes, max_bytes, |last: &wire::Changed| {
         decode::encode_change_position(last.changed, last.message.id)
     })
 }
@@ -92,18 +83,13 @@ pub(super) fn rooms_page(found: RoomPage, max_bytes: usize) -> Result<wire::Page
     let RoomPage { rooms, next } = found;
     let fitted = page::fit_page(rooms.into_iter().map(|room| encode::room(room, true)), max_bytes)?;
     let last = fitted.entries.last().map(|room| room.id);
-    let next = if fitted.is_cut { last } else { next };
+    let next = if fitted.has_more { last } else { next };
     Ok(wire::Page { results: fitted.entries, next: next.as_ref().map(decode::encode_cursor) })
 }
 
-/// A page of people, in the order of their ids, of whom one more was read than it has.
-pub(super) fn people_page(mut found: Vec<UserId>, limit: i64) -> wire::Page<UserId> {
-    let has_more = page::is_full_page(&found, limit + 1);
-    if has_more {
-        found.pop();
-    }
-    let next = found.last().filter(|_| has_more).map(decode::encode_cursor);
-    wire::Page { results: found, next }
+/// A page of people, in the order of their ids.
+pub(super) fn people_page(page: Page<UserId>) -> wire::Page<UserId> {
+    wire::Page { next: page.last_if_more().map(decode::encode_cursor), results: page.entries }
 }
 
 #[cfg(test)]
@@ -134,9 +120,10 @@ mod tests {
             };
             let (mut back, mut before) = (Vec::new(), Some(u64::MAX));
             while let Some(edge) = before {
-                let found = all.iter().filter(|message| message.id.0 < edge).cloned().collect();
-                let page = history_page(RoomId(1), HistoryPage::Before(edge), found, 50, max_bytes)
-                    .expect("it fits");
+                let found = all.iter().rev().filter(|message| message.id.0 < edge).cloned().collect();
+                let found = Page::of(found, 50);
+                let page =
+                    history_page(RoomId(1), HistoryPage::Before(edge), found, max_bytes).expect("it fits");
                 assert!(page::json_bytes(&page) <= max_bytes);
                 back.splice(0..0, ids(&page));
                 before = page.next.map(|next| next.parse().expect("an id"));
@@ -144,8 +131,9 @@ mod tests {
             let (mut on, mut after) = (Vec::new(), Some(0));
             while let Some(edge) = after {
                 let found = all.iter().filter(|message| message.id.0 > edge).cloned().collect();
+                let found = Page::of(found, 50);
                 let page =
-                    history_page(RoomId(1), HistoryPage::After(edge), found, 50, max_bytes).expect("it fits");
+                    history_page(RoomId(1), HistoryPage::After(edge), found, max_bytes).expect("it fits");
                 on.extend(ids(&page));
                 after = page.next.map(|next| next.parse().expect("an id"));
             }

@@ -195,7 +195,7 @@ async fn history(
     let limit = decode::require_limit_in_range(frame.limit)?;
     let page = decode::history_range(frame.before, frame.after)?;
     let found = messages::history(api, &request.caller, room, page, limit).await?;
-    reply(200, &pages::history_page(room, page, found, limit, api.socket_max_bytes())?, None)
+    reply(200, &pages::history_page(room, page, found, api.socket_max_bytes())?, None)
 }
 
 /// The newest rooms, all in one answer; in pages for whom asks for them.

@@ -8,7 +8,7 @@ use protocol::{
 
 use super::wire::{self, Answer, Done};
 use crate::{
-    page::{self, HTTP_MAX_BYTES, PageEntry},
+    page::{self, HTTP_MAX_BYTES, Page, PageEntry},
     queries::{
         messages::Message,
         support::{SupportRoom, SupportRoomPage},
@@ -49,7 +49,7 @@ pub(super) fn rooms(listed: SupportRoomPage) -> Result<wire::Rooms, Error> {
     let ids: Vec<RoomId> = rooms.iter().map(|room| room.id).collect();
     let fitted = page::fit_page(rooms.into_iter().map(room), HTTP_MAX_BYTES)?;
     let last = fitted.entries.len().checked_sub(1).and_then(|last| ids.get(last)).copied();
-    let next = if fitted.is_cut { last } else { next };
+    let next = if fitted.has_more { last } else { next };
     Ok(wire::Rooms { rooms: fitted.entries, next: next.map(|room| room.to_string()) })
 }
 
@@ -58,8 +58,7 @@ pub(super) fn rooms(listed: SupportRoomPage) -> Result<wire::Rooms, Error> {
 pub(super) fn messages(
     text: &'static str,
     of: SupportRoom,
-    messages: Vec<Message>,
-    has_more: bool,
+    page: Page<Message>,
 ) -> Result<Answer<Vec<wire::Message>>, Error> {
     let (id, creator, key) = (of.id, of.creator.clone(), of.secret.clone());
     let room = room(of);
@@ -78,10 +77,9 @@ pub(super) fn messages(
             created_at: message.created_at,
         }
     };
-    let newest_first = messages.into_iter().rev().map(message);
-    let page::FittedPage { entries: mut messages, is_cut } = page::fit_page(newest_first, HTTP_MAX_BYTES)?;
-    messages.reverse();
-    let next = messages.first().filter(|_| has_more || is_cut).map(|first| first.of.id.clone());
+    let page = page.map(message).fit(HTTP_MAX_BYTES)?;
+    let next = page.last_if_more().map(|oldest| oldest.of.id.clone());
+    let messages = page.entries.into_iter().rev().collect();
     Ok(Answer { next, ..answer(text, messages) })
 }
 

@@ -76,9 +76,8 @@ async fn read(
     match asked.kind.as_deref() {
         Some("get_messages") => {
             let before = asked.before.as_deref().map(decode::parse_message_id).transpose()?;
-            let (room, messages, has_more) =
-                support::history(&api, decode::require_room_key(&asked)?, before).await?;
-            Ok(Json(wire::Service::Messages(encode::messages(ROOM_DETAILS_TEXT, room, messages, has_more)?)))
+            let (room, page) = support::history(&api, decode::require_room_key(&asked)?, before).await?;
+            Ok(Json(wire::Service::Messages(encode::messages(ROOM_DETAILS_TEXT, room, page)?)))
         }
         Some("get_room_by_id") => {
             let room = support::show(&api, decode::require_room_key(&asked)?).await?;

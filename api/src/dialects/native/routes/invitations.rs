@@ -37,9 +37,9 @@ pub(super) async fn list(
     let limit = decode::parse_limit(asked.limit.as_deref())?;
     let before = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let found = invitations::list(&api, &caller, before, limit).await?;
-    let invitations = found.into_iter().map(|one| encode::invitation(one, true)).collect();
+    let invitations = found.map(|one| encode::invitation(one, true));
     let cursor = |last: &wire::Invitation| decode::encode_cursor(&last.id);
-    Ok(axum::Json(pages::fit_page(invitations, limit, HTTP_MAX_BYTES, cursor)?))
+    Ok(axum::Json(pages::fit_page(invitations, HTTP_MAX_BYTES, cursor)?))
 }
 
 pub(super) async fn accept(

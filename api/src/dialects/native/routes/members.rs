@@ -25,9 +25,8 @@ pub(super) async fn list(
     let asked = require_query(asked)?;
     let limit = decode::parse_limit(asked.limit.as_deref())?;
     let after: Option<UserId> = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
-    // One more tells whether there is a next page.
-    let found = members::list(&api, &caller, room, after.as_ref(), limit + 1).await?;
-    Ok(axum::Json(pages::people_page(found, limit)))
+    let found = members::list(&api, &caller, room, after.as_ref(), limit).await?;
+    Ok(axum::Json(pages::people_page(found)))
 }
 
 pub(super) async fn present(
@@ -39,9 +38,8 @@ pub(super) async fn present(
     let asked = require_query(asked)?;
     let limit = decode::parse_limit(asked.limit.as_deref())?;
     let after: Option<UserId> = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
-    // One more tells whether there is a next page.
-    let found = members::list_participants(&api, &caller, room, after.as_ref(), limit + 1).await?;
-    Ok(axum::Json(pages::people_page(found, limit)))
+    let found = members::list_participants(&api, &caller, room, after.as_ref(), limit).await?;
+    Ok(axum::Json(pages::people_page(found)))
 }
 
 pub(super) async fn add(

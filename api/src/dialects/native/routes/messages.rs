@@ -55,12 +55,12 @@ pub(super) async fn history(
     match decode::parse_history_query(&asked)? {
         HistoryRequest::Range(page) => {
             let found = messages::history(&api, &caller, room, page, limit).await?;
-            let page = pages::history_page(room, page, found, limit, HTTP_MAX_BYTES)?;
+            let page = pages::history_page(room, page, found, HTTP_MAX_BYTES)?;
             Ok(axum::Json(wire::History::Page(page)))
         }
         HistoryRequest::Changes(place) => {
             let found = messages::changes(&api, &caller, room, place, limit).await?;
-            let page = pages::changes_page(room, found, limit, HTTP_MAX_BYTES)?;
+            let page = pages::changes_page(room, found, HTTP_MAX_BYTES)?;
             Ok(axum::Json(wire::History::Changes(page)))
         }
     }
@@ -80,10 +80,10 @@ pub(super) async fn search(
         limit: decode::parse_limit(asked.limit.as_deref())?,
     };
     let (found, next) = commands::search::search(&api, &caller, query).await?;
-    let messages = found.messages.into_iter().map(|(room, message)| encode::message(room, message));
+    let messages = found.messages.entries.into_iter().map(|(room, message)| encode::message(room, message));
     let fitted = page::fit_page(messages, HTTP_MAX_BYTES)?;
     let last = fitted.entries.last().map(|last| (last.created_at, last.room, last.id));
-    let next = if fitted.is_cut { last } else { next };
+    let next = if fitted.has_more { last } else { next };
     let page = wire::Page { results: fitted.entries, next: next.map(decode::encode_search_cursor) };
     Ok(axum::Json(wire::FoundPage { page, indexed_through: found.indexed_through }))
 }

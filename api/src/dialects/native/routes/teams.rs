@@ -36,9 +36,9 @@ pub(super) async fn list(
     let limit = decode::parse_limit(asked.limit.as_deref())?;
     let before = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let teams = teams::list(&api, &caller, before, limit).await?;
-    let teams = teams.into_iter().map(|team| encode::team(team, true)).collect();
+    let teams = teams.map(|team| encode::team(team, true));
     let cursor = |last: &wire::Team| decode::encode_cursor(&last.id);
-    Ok(axum::Json(pages::fit_page(teams, limit, HTTP_MAX_BYTES, cursor)?))
+    Ok(axum::Json(pages::fit_page(teams, HTTP_MAX_BYTES, cursor)?))
 }
 
 pub(super) async fn members(
@@ -50,9 +50,8 @@ pub(super) async fn members(
     let asked = require_query(asked)?;
     let limit = decode::parse_limit(asked.limit.as_deref())?;
     let after: Option<UserId> = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
-    // One more tells whether there is a next page.
-    let found = teams::list_members(&api, &caller, team, after.as_ref(), limit + 1).await?;
-    Ok(axum::Json(pages::people_page(found, limit)))
+    let found = teams::list_members(&api, &caller, team, after.as_ref(), limit).await?;
+    Ok(axum::Json(pages::people_page(found)))
 }
 
 pub(super) async fn show(
