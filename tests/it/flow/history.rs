@@ -33,7 +33,7 @@ async fn page_with_the_last_entries_has_no_next() {
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
     let all = [ann.say(room, "one").await, ann.say(room, "two").await];
-    for order in ["", "&after=1", "&changed_after=0"] {
+    for order in ["", "&after=0", "&changed_after=0"] {
         let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages?limit=2{order}")).await;
         assert_eq!((ids(&page), &page["next"]), (all.to_vec(), &Value::Null), "{order}");
     }

@@ -1,5 +1,6 @@
 //! The native dialect, topic by topic: what each call does, and the exact answer of each refusal.
 
+mod access_matrix;
 mod changes;
 mod closed;
 mod confirm;

@@ -1,0 +1,130 @@
+//! The rule of who may read a room is written twice: in Rust, for one room, and in SQL, for lists and for search. Both
+//! answer the same for every kind and state of a room and every sort of caller.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tests::{
+    client::Rest,
+    cluster::{Cluster, Size, sign},
+    eventually,
+};
+
+use super::{admin, delete, patch};
+
+const ROOMS: &str = "/api/v1/rooms";
+/// A word that every message of this test has.
+const WORD: &str = "matrix";
+
+async fn make(rest: &Rest, path: &str, body: Value) -> u64 {
+    let (status, made) = rest.post(path, body).await;
+    assert!(status.is_success(), "{status} {made}");
+    let id = made["id"].as_u64().or_else(|| made["chat"]["id"].as_u64());
+    id.unwrap_or_else(|| panic!("no id in {made}"))
+}
+
+/// Makes one room of each kind, twice where it can be closed, and the states that a change leads to. Returns their ids.
+async fn make_rooms(cluster: &Cluster, ann: &Rest, root: &Rest, agent: &Rest) -> Vec<u64> {
+    let private = json!({ "name": "private", "private": true, "users": ["bob"] });
+    let team = make(ann, "/api/v1/teams", json!({ "name": "crew", "users": ["bob", "dan"] })).await;
+    let other_team = make(ann, "/api/v1/teams", json!({ "name": "other", "users": ["bob", "dan"] })).await;
+    let mut rooms = Vec::new();
+    for n in 0..2 {
+        rooms.push(make(ann, ROOMS, json!({ "name": "public" })).await);
+        rooms.push(make(ann, ROOMS, private.clone()).await);
+        rooms.push(make(ann, ROOMS, json!({ "name": "team", "team": team })).await);
+        rooms.push(make(ann, "/api/chat/", json!({ "title": format!("Potter {n}"), "room": "films" })).await);
+        rooms.push(make(root, ROOMS, json!({ "kind": "match", "users": ["ann", "bob"] })).await);
+    }
+    for room in &rooms {
+        ann.say(*room, WORD).await;
+    }
+    for room in &rooms[5..] {
+        let closed = delete(root, &format!("{ROOMS}/{room}")).await;
+        assert!(closed.0.is_success(), "{closed:?}");
+    }
+    let narrowed = make(ann, ROOMS, json!({ "name": "made private" })).await;
+    let opened = make(ann, ROOMS, private.clone()).await;
+    for (room, is_private) in [(narrowed, true), (opened, false)] {
+        let changed = patch(ann, &format!("{ROOMS}/{room}"), json!({ "private": is_private })).await;
+        assert!(changed.0.is_success(), "{changed:?}");
+    }
+    let removed = make(ann, ROOMS, private).await;
+    let left_team = make(ann, ROOMS, json!({ "name": "of a team", "team": other_team })).await;
+    for path in [format!("{ROOMS}/{removed}/members/bob"), format!("/api/v1/teams/{other_team}/members/dan")]
+    {
+        let done = delete(ann, &path).await;
+        assert!(done.0.is_success(), "{done:?}");
+    }
+    let direct = make(ann, "/room/add", json!({ "owner": "ann", "abonent": "bob" })).await;
+    for room in [narrowed, opened, removed, left_team, direct] {
+        ann.say(room, WORD).await;
+        rooms.push(room);
+    }
+    let visit =
+        json!({ "user_id": "v1", "org_id": "o1", "portfolio_name": "p", "product_name": "WIFIQRCODE" });
+    let visitor = Rest::without_token(&cluster.api[0].address());
+    let (status, visited) = visitor.post("/api/v2/room-control/", visit).await;
+    assert!(status.is_success(), "{visited}");
+    let (_, listed) = agent.get(&format!("{ROOMS}?limit=200")).await;
+    let support = listed["results"].as_array().expect("a list").iter().find(|room| room["kind"] == "support");
+    let support = support.expect("the agent's")["id"].as_u64().expect("an id");
+    agent.say(support, WORD).await;
+    rooms.push(support);
+    rooms
+}
+
+/// Reads all pages of a list.
+async fn read_all(rest: &Rest, path: &str, id: &str) -> BTreeSet<u64> {
+    let (mut found, mut cursor) = (BTreeSet::new(), String::new());
+    loop {
+        let (status, page) = rest.get(&format!("{path}limit=3{cursor}")).await;
+        assert_eq!(status, 200, "{page}");
+        found.extend(
+            page["results"].as_array().expect("a list").iter().map(|e| e[id].as_u64().expect("an id")),
+        );
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return found,
+        }
+    }
+}
+
+#[tokio::test]
+async fn room_access_is_the_same_in_lists_search_and_single_reads_for_every_caller() {
+    let cluster = Cluster::start(Size::default()).await;
+    let address = cluster.api[0].address();
+    let agent_of = |org: &str| Rest::new(&address, &sign(&json!({ "user_id": "agent", "org_id": org })));
+    let (ann, root, agent) = (cluster.rest(0, "ann"), admin(&cluster, 0), agent_of("o1"));
+    let rooms = make_rooms(&cluster, &ann, &root, &agent).await;
+    let is_indexed = || async {
+        let found = read_all(&root, &format!("/api/v1/messages/search?q={WORD}&"), "room").await;
+        (found == rooms.iter().copied().collect()).then_some(())
+    };
+    eventually("all messages are found by an admin", is_indexed).await;
+
+    let callers = [
+        ("ann", ann),
+        ("bob", cluster.rest(0, "bob")),
+        ("dan", cluster.rest(0, "dan")),
+        ("eve", cluster.rest(0, "eve")),
+        ("root", root),
+        ("the agent", agent),
+        ("another organisation's agent", agent_of("o2")),
+    ];
+    let mut cases = 0;
+    for (name, rest) in callers {
+        let listed = read_all(&rest, &format!("{ROOMS}?"), "id").await;
+        let found = read_all(&rest, &format!("/api/v1/messages/search?q={WORD}&"), "room").await;
+        for room in &rooms {
+            let (status, shown) = rest.get(&format!("{ROOMS}/{room}")).await;
+            let may_read = status == 200;
+            assert!(may_read || status == 404, "{name}: {shown}");
+            let is_open = shown["active"] == true;
+            assert_eq!(listed.contains(room), may_read && is_open, "{name} lists {room}: {shown}");
+            assert_eq!(found.contains(room), may_read, "{name} searches {room}: {shown}");
+            cases += 1;
+        }
+    }
+    assert_eq!(cases, 7 * rooms.len());
+}
