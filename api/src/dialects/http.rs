@@ -1,5 +1,5 @@
-//! What every dialect over HTTP reads alike: who asks, the key of a request, the body; and the headers of a
-//! refusal. Each puts the errors into its own form.
+//! Reads what all HTTP dialects have in common: the token, the `Idempotency-Key` and the body. It also sets the
+//! headers of an error response; each dialect writes the error's body itself.
 
 use std::time::Duration;
 use std::{convert::Infallible, marker::PhantomData};
@@ -30,16 +30,17 @@ use crate::{
     documents::{DocumentedInput, OperationBuilder},
 };
 
-/// How long a request may take, its body included.
+/// Maximum time for a request, reading its body included.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who asks, by a valid token; `None` where none was sent. Those who write are counted.
+/// Verifies the token of the `Authorization` header and returns its caller; `None` without such a header. Stores
+/// the profile that the token contains. With `writes` the request counts against the caller's write limit.
 pub(super) async fn authenticate(
     parts: &Parts,
     api: &SharedApiState,
     writes: bool,
 ) -> Result<Option<Caller>, Error> {
-    // A token in the address would end up in logs and histories: sockets alone need that.
+    // Not from the query: tokens there would end up in logs and browser histories. Only sockets accept that.
     let Some(token) = token_from(&parts.headers, None) else {
         if parts.headers.contains_key(header::AUTHORIZATION) {
             return Err(Error::new(ErrorCode::Unauthorized, "This is no token."));
@@ -59,7 +60,7 @@ pub(super) async fn authenticate(
     Ok(Some(identity.caller))
 }
 
-/// A request as it arrived, for the writes that it leads to.
+/// When a request arrived, and whether one of its events is stored; shared by all its writes.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestArrival {
     arrived_at: Instant,
@@ -67,7 +68,7 @@ pub(crate) struct RequestArrival {
 }
 
 impl RequestArrival {
-    /// A request that arrives now.
+    /// The arrival of a request that arrives now.
     pub(crate) fn now() -> Self {
         Self { arrived_at: Instant::now(), progress: WriteProgress::default() }
     }
@@ -82,11 +83,11 @@ impl RequestArrival {
     }
 }
 
-/// When a request arrived, of a route that takes no key.
+/// The arrival of a request, for a route that takes no `Idempotency-Key`.
 pub(super) struct NoIdempotencyKey(RequestArrival);
 
 impl NoIdempotencyKey {
-    /// The request, as commands take it.
+    /// The context that commands need: no key, and a deadline of `APPEND_TIMEOUT` after the arrival.
     pub(super) fn request_context(&self) -> RequestContext<'_> {
         self.0.request_context(None)
     }
@@ -104,16 +105,17 @@ impl DocumentedInput for NoIdempotencyKey {
     fn describe(_: &mut OperationBuilder<'_>) {}
 }
 
-/// The key under which a request may be sent again; one that is none is refused as an `R`.
+/// The `Idempotency-Key` of a request, if it has one, and its arrival. A malformed key is rejected with an `R`.
 pub(super) struct IdempotencyKey<R>(Option<String>, RequestArrival, PhantomData<R>);
 
 impl<R> IdempotencyKey<R> {
-    /// The request under that key, as commands take it.
+    /// The context that commands need: the key, and a deadline of `APPEND_TIMEOUT` after the arrival.
     pub(super) fn request_context(&self) -> RequestContext<'_> {
         self.1.request_context(self.0.as_deref())
     }
 
-    /// The same, of one whose body may take long to arrive: its deadline counts from now, when it is there.
+    /// The context of a request whose body may take long to arrive: its deadline counts from now, once the body has
+    /// been read, and is never later than `REQUEST_TIMEOUT` after the arrival.
     pub(super) fn request_context_after_body(&self) -> RequestContext<'_> {
         let deadline = (Instant::now() + APPEND_TIMEOUT).min(self.1.arrived_at + REQUEST_TIMEOUT);
         RequestContext { deadline, ..self.request_context() }
@@ -140,7 +142,7 @@ impl<R> DocumentedInput for IdempotencyKey<R> {
     }
 }
 
-/// A body of JSON, as it came.
+/// Reads a body whose `Content-Type` is `application/json`, without parsing it; any other is refused with 415.
 pub(super) async fn read_json_body(request: extract::Request, api: &SharedApiState) -> Result<Bytes, Error> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or("");
@@ -150,8 +152,8 @@ pub(super) async fn read_json_body(request: extract::Request, api: &SharedApiSta
     read_body(request, api).await
 }
 
-/// Whether a body says that it is longer than its route takes. Nothing of it is read to find that out: a client
-/// that waits to be asked for it is not asked.
+/// Applies the route's body limit; the flag says whether `Content-Length` is above it. Reads nothing of the body,
+/// so a client that sent `Expect: 100-continue` never gets a 100.
 pub(super) fn limit_body(request: extract::Request) -> (extract::Request, bool) {
     let declared = request.body().size_hint().lower();
     let request = request.with_limited_body();
@@ -159,7 +161,7 @@ pub(super) fn limit_body(request: extract::Request) -> (extract::Request, bool) 
     (request, is_too_long)
 }
 
-/// A body, as it came.
+/// Reads a body as bytes; one that is longer than its route allows is refused with 413.
 pub(super) async fn read_body(request: extract::Request, api: &SharedApiState) -> Result<Bytes, Error> {
     let too_large = || Error::new(ErrorCode::TooLarge, "The body must have at most 256 KiB.");
     let (request, is_too_long) = limit_body(request);
@@ -175,7 +177,8 @@ pub(super) async fn read_body(request: extract::Request, api: &SharedApiState) -
     })
 }
 
-/// A refusal with that body, and the headers that go with its code.
+/// An error response with this body and content type, and with the headers that belong to the error's code:
+/// `Retry-After`, and `WWW-Authenticate` for 401.
 pub(super) fn error_response(error: &Error, kind: &'static str, body: &impl Serialize) -> Response {
     let status = status_of(error);
     let mut response = (status, axum::Json(body)).into_response();
@@ -190,7 +193,7 @@ pub(super) fn error_response(error: &Error, kind: &'static str, body: &impl Seri
     response
 }
 
-/// The status of a refusal.
+/// The HTTP status of an error.
 pub(super) fn status_of(error: &Error) -> StatusCode {
     StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

@@ -1,6 +1,7 @@
-//! Reads JSON and cursors from clients: every failure names the field.
+//! Parses JSON and cursors from clients; every error names the field.
 //!
-//! What must hold: only an object is read as one, at any depth; an array of its fields is refused.
+//! What must hold: a struct is parsed from a JSON object only, at any depth. Serde would also take an array of
+//! the fields' values; that is refused.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use protocol::{clock::Timestamp, error::Error, json::begins_object};
@@ -10,7 +11,10 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// Reads a JSON object of that form.
+/// Parses a JSON object as a `T`.
+///
+/// # Errors
+/// `BadRequest`, with the path of the field that is wrong.
 pub(super) fn parse_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error> {
     if !begins_object(text) {
         let is_json = serde_json::from_slice::<IgnoredAny>(text).is_ok();
@@ -24,7 +28,7 @@ pub(super) fn parse_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error>
         if !inner.is_data() {
             return Error::bad_request("The body is not JSON.");
         }
-        // The place in the text helps nobody who sees the field's name.
+        // Without serde's " at line … column …": the field's path is more useful.
         let reason = inner.to_string();
         let reason = reason.split(" at line ").next().unwrap_or("");
         Error::bad_request(if path == "." { format!("{reason}.") } else { format!("{path}: {reason}.") })
@@ -33,7 +37,7 @@ pub(super) fn parse_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Error>
     Ok(value)
 }
 
-/// Reads a field that is an object, null or absent.
+/// Deserializes an optional field that must be an object, or null. Fields also need `#[serde(default)]`.
 pub(super) fn deserialize_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -43,34 +47,34 @@ where
     T::deserialize(Value::Object(fields)).map(Some).map_err(D::Error::custom)
 }
 
-/// A cursor: text that clients give back as they got it.
+/// Encodes a cursor as base64url, so that clients treat it as opaque.
 pub(super) fn encode_cursor(text: &impl ToString) -> String {
     URL_SAFE_NO_PAD.encode(text.to_string())
 }
 
-/// The text of a cursor, read by `read`.
+/// Decodes a cursor and parses its text with `read`.
 ///
 /// # Errors
-/// When it was not given out.
+/// `BadRequest`, when the cursor is malformed.
 pub(super) fn decode_cursor<T>(cursor: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, Error> {
     let text = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     require_cursor(text.and_then(|text| read(&text)))
 }
 
-/// What a cursor says, if it could be read.
+/// Returns the parsed cursor.
 ///
 /// # Errors
-/// When it could not.
+/// `BadRequest`, when it is `None`.
 pub(super) fn require_cursor<T>(read: Option<T>) -> Result<T, Error> {
     read.ok_or_else(|| Error::bad_request("cursor: must be one that was given as `next`."))
 }
 
-/// A moment in a cursor.
+/// Parses the timestamp in a cursor.
 pub(super) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     serde_json::from_value(text.into()).ok()
 }
 
-/// They are of that form, or refused with a reason: for tests, which any bytes must survive.
+/// Asserts that bytes either parse as a `T` or are refused as `BadRequest` with a reason.
 #[cfg(any(test, fuzzing))]
 pub(super) fn assert_parsed_or_refused<T: DeserializeOwned>(bytes: &[u8]) {
     if let Err(error) = parse_object::<T>(bytes) {
@@ -79,13 +83,13 @@ pub(super) fn assert_parsed_or_refused<T: DeserializeOwned>(bytes: &[u8]) {
     }
 }
 
-/// What clients may send, for the decoders' tests.
+/// Strategies for client input, for the decoders' property tests.
 #[cfg(test)]
 pub(super) mod any {
     use proptest::{collection::vec, prelude::*};
     use serde_json::Value;
 
-    /// Keys that dialects know; some value under one of them is what a decoder gets to see.
+    /// Keys that the dialects read: random keys alone would hardly ever reach a field's parser.
     const KEYS: [&str; 28] = [
         "name",
         "description",
@@ -130,7 +134,7 @@ pub(super) mod any {
         ]
     }
 
-    /// Any JSON.
+    /// Any JSON value.
     pub(in crate::dialects) fn value() -> impl Strategy<Value = Value> {
         let key = prop_oneof![3 => prop::sample::select(&KEYS[..]).prop_map(str::to_owned), 1 => ".{0,8}"];
         scalar().prop_recursive(3, 32, 8, move |inner| {
@@ -142,7 +146,7 @@ pub(super) mod any {
         })
     }
 
-    /// Any bytes, most of them JSON.
+    /// Any bytes; four in five are JSON.
     pub(in crate::dialects) fn bytes() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             1 => vec(any::<u8>(), 0..64),

@@ -1,5 +1,6 @@
-//! The public surfaces: each a room of the same shape, with its own wire types and errors, over the
-//! same commands. A dialect imports no other.
+//! Defines the five client APIs over the same commands. Each dialect has its own routes, wire types and errors.
+//!
+//! What must hold: no dialect imports another.
 
 pub(crate) mod direct;
 mod http;
@@ -18,7 +19,7 @@ use axum::{
 };
 use protocol::error::{Error, ErrorCode};
 
-/// A refusal in the form of the dialect that the address is of.
+/// An error response in the format of the dialect that owns the path.
 pub(crate) fn rejection(path: &str, error: Error) -> Response {
     if path.starts_with(support::PREFIX) {
         support::Rejection(error).into_response()
@@ -31,7 +32,7 @@ pub(crate) fn rejection(path: &str, error: Error) -> Response {
     }
 }
 
-/// The same, of a method that the address does not take.
+/// A 405 response in the format of the dialect that owns the path.
 pub(crate) fn method_not_allowed(address: &Uri) -> Response {
     let detail = "This address does not take that method.";
     rejection(address.path(), Error::new(ErrorCode::MethodNotAllowed, detail))
