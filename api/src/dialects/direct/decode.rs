@@ -1,4 +1,4 @@
-//! Reads where a list of rooms goes on.
+//! Encodes and decodes the cursor of the room list: last activity and id of the last room of a page.
 
 use protocol::error::Error;
 
@@ -7,13 +7,14 @@ use crate::{
     queries::direct::{DirectRoom, RoomCursor},
 };
 
-/// A cursor for what comes after a page: its rooms but for the current one, in their order.
+/// The cursor for the rooms after this page. It skips the current room, which every first page begins with,
+/// whatever its activity; it is empty for a page without other rooms.
 pub(super) fn encode_cursor(rooms: &[DirectRoom]) -> String {
     let last = rooms.iter().rev().find(|room| !room.is_current);
     json::encode_cursor(&last.map(|room| format!("{} {}", room.activity, room.id)).unwrap_or_default())
 }
 
-/// A cursor that was given out.
+/// Parses a cursor that [`encode_cursor`] made; `None` inside means: from the first room.
 pub(super) fn decode_cursor(text: &str) -> Result<RoomCursor, Error> {
     json::decode_cursor(text, |text| {
         if text.is_empty() {

@@ -1,4 +1,4 @@
-//! Writes the answers of the direct dialect.
+//! Encodes the direct dialect's answers.
 
 use std::collections::HashMap;
 
@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-/// One room. `low`: an account below that is a low one.
+/// A single room. `low` is the balance below which `is_low_account` is true.
 pub(super) fn room_view(seen: DirectRoomView, low: f64) -> wire::Room {
     room(seen.room, &seen.reader.user, is_low_account(&seen.reader, low))
 }
 
-/// All rooms of a reader; of many long messages, and of people who say much of themselves, as many as fit.
+/// The reader's rooms, with as many rooms and messages as fit into [`HTTP_MAX_BYTES`].
 pub(super) fn room_list(found: DirectRoomPage, reader: &UserId, low: f64) -> wire::Rooms {
     let DirectRoomPage { rooms, people, has_more } =
         super::room_list_size::fit_room_list(found, reader, HTTP_MAX_BYTES);
@@ -40,7 +40,8 @@ pub(super) fn room_list(found: DirectRoomPage, reader: &UserId, low: f64) -> wir
     }
 }
 
-/// The other of a room. Anybody can make one with anybody: mail address and balance are shown while both talk.
+/// The profile of the other person in a room. Anyone can create a room with anyone, so email and balance are
+/// only included while the room is active.
 fn contact_of(room: &DirectRoom, people: &HashMap<UserId, PersonDetails>, reader: &UserId) -> PersonDetails {
     let other = room.other_person(reader);
     let mut contact = people.get(other).cloned().unwrap_or_else(|| PersonDetails::unknown(other));
@@ -72,18 +73,18 @@ pub(super) fn message(id: MessageId, said: DirectMessage) -> wire::Message {
     }
 }
 
-/// As the document's examples have it: `2019-12-02 14:08:13.574211+00:00`.
+/// A timestamp in the format of the dialect's document: `2019-12-02 14:08:13.574211+00:00`.
 fn format_created(moment: Timestamp) -> String {
     moment.to_string().replace('T', " ").replace('Z', "+00:00")
 }
 
-/// Seconds since 1970, with their fraction.
+/// Seconds since 1970, with microseconds as the fraction.
 #[expect(clippy::cast_precision_loss, reason = "exact for 285 years since 1970")]
 fn unix_seconds(moment: Timestamp) -> f64 {
     moment.unix_us() as f64 / 1_000_000.0
 }
 
-/// An account that is no number, or was never named, is not low.
+/// Whether the reader's balance is below `low`. False where the balance is unknown or not a number.
 fn is_low_account(reader: &PersonDetails, low: f64) -> bool {
     let account = reader.person.account.as_deref().and_then(|account| account.trim().parse::<f64>().ok());
     account.is_some_and(|account| account < low)

@@ -1,4 +1,4 @@
-//! Writes a refusal as `{"detail": "…"}`.
+//! Writes an error as `{"detail": "…"}`.
 
 use axum::response::{IntoResponse, Response};
 use protocol::error::Error;
@@ -12,7 +12,7 @@ use crate::{
 
 const CONTENT_TYPE: &str = "application/json";
 
-/// A refusal on its way to the client.
+/// An error response of the direct dialect.
 #[derive(Debug)]
 pub(crate) struct Rejection(pub(crate) Error);
 

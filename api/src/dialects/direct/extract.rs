@@ -1,4 +1,4 @@
-//! Extracts the caller and the body for handlers, or refuses.
+//! Extracts the caller, the room id of the path and the body for handlers, or answers an error.
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
@@ -15,7 +15,7 @@ use crate::{
     documents::{DocumentedInput, OperationBuilder},
 };
 
-/// Who asks, by a valid token.
+/// The caller, by a valid token; without one 401. The request does not count as a write.
 pub(super) struct Authenticated(pub(super) protocol::caller::Caller);
 
 impl FromRequestParts<SharedApiState> for Authenticated {
@@ -32,7 +32,7 @@ impl DocumentedInput for Authenticated {
     }
 }
 
-/// The same, of a request that writes, whatever its method.
+/// The caller of a request that writes, whatever its method: it counts against the caller's write limit.
 pub(super) struct AuthenticatedWriter(pub(super) protocol::caller::Caller);
 
 impl FromRequestParts<SharedApiState> for AuthenticatedWriter {
@@ -50,11 +50,11 @@ impl DocumentedInput for AuthenticatedWriter {
     }
 }
 
-/// The key under which a request may be sent again.
+/// The `Idempotency-Key`, with errors in this dialect's format.
 pub(super) type IdempotencyKey = http::IdempotencyKey<Rejection>;
 pub(super) use http::NoIdempotencyKey;
 
-/// A JSON body of that form.
+/// A JSON body, parsed as a `T`, whatever its `Content-Type`.
 pub(super) struct JsonBody<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<SharedApiState> for JsonBody<T> {
@@ -71,7 +71,7 @@ impl<T: JsonSchema> DocumentedInput for JsonBody<T> {
     }
 }
 
-/// Reads bytes as all that clients send here.
+/// Parses bytes as each body of this dialect; for property tests and fuzzing.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
     use crate::dialects::json::assert_parsed_or_refused as read;

@@ -1,7 +1,7 @@
-//! The direct dialect: `/room/…` and `/webrtc/…`, two people who talk, as its clients know it.
+//! Implements the direct dialect: rooms of two people under `/room/…`, and cameras under `/webrtc/…`.
 //!
-//! With and without the trailing slash; JSON in, whatever its type is called, and JSON out; errors are
-//! `{"detail": "…"}`; what a `GET` of this document changes is changed by `GET`.
+//! Every path works with and without a trailing slash. Bodies are JSON whatever their `Content-Type`; errors are
+//! `{"detail": "…"}`. Some `GET` requests write, because the dialect's document has them so.
 
 mod decode;
 mod encode;
@@ -16,7 +16,7 @@ pub(crate) use errors::Rejection;
 pub(crate) use extract::read_any;
 pub(crate) use routes::routes;
 
-/// Whether a path is this dialect's.
+/// Whether a path belongs to this dialect.
 pub(crate) fn owns_path(path: &str) -> bool {
     matches!(path.trim_start_matches('/').split('/').next(), Some("room" | "webrtc"))
 }

@@ -1,7 +1,7 @@
-//! Fits the list of rooms into the bytes that an answer may have.
+//! Fits the room list into the maximum size of an answer.
 //!
-//! The document's clients know of no pages: the current room and those where something was said last come first, each with
-//! its last message; then each gets its older messages, as far as there is space.
+//! Clients of this dialect do not know about pages, so the most useful part comes first: the current room and the
+//! rooms with the latest activity, each with its last message. The remaining bytes go to older messages.
 
 use protocol::id::UserId;
 
@@ -12,10 +12,11 @@ use crate::{
     queries::{direct::DirectRoom, people::PersonDetails},
 };
 
-/// Space for the keys of a room, and for its id and its contact's in the lists beside.
+/// Bytes counted for a room beside its contact and messages: its keys, and its entries in the lists of ids.
 const ROOM_BYTES: usize = 512;
 
-/// As many rooms, and of each as many of its newest messages, as fit into `max_bytes`.
+/// Keeps as many rooms, and of each as many of its newest messages, as fit into `max_bytes`. Every room that is
+/// kept has its last message.
 pub(super) fn fit_room_list(found: DirectRoomPage, reader: &UserId, max_bytes: usize) -> DirectRoomPage {
     let DirectRoomPage { rooms, people, mut has_more } = found;
     let mut left = max_bytes;
@@ -54,7 +55,7 @@ fn messages_bytes(room: &DirectRoom) -> usize {
 }
 
 fn message_bytes(message: &super::wire::Message) -> usize {
-    // Its key, the colon and the comma.
+    // 24 more for its key in the object, the colon and the comma.
     json_bytes(message) + 24
 }
 

@@ -1,4 +1,4 @@
-//! Declares the routes, each with and without the trailing slash.
+//! Declares the direct dialect's routes, each with and without a trailing slash.
 
 use axum::{
     Json as Answer,
@@ -22,7 +22,7 @@ use crate::{
 
 type JsonResult<T> = Result<Answer<T>, Rejection>;
 
-/// A `GET` that changes something. `HEAD`, of which nobody expects a change, is refused there.
+/// A `GET` route that writes. `HEAD`, which axum would send to the same handler, is refused with 405.
 macro_rules! change {
     ($about:literal, $handler:ident) => {
         refuse_head(get($about, $handler))
@@ -33,7 +33,7 @@ fn refuse_head(route: DocumentedRoute) -> DocumentedRoute {
     route.head(async |address: Uri| ([(header::ALLOW, "GET")], method_not_allowed(&address)))
 }
 
-/// All of them.
+/// All routes of the dialect.
 pub(crate) fn routes() -> DocumentedRoutes {
     DocumentedRoutes::new::<Rejection>(
         "direct",

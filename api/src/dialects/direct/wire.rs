@@ -1,4 +1,4 @@
-//! Defines the bodies of the direct dialect, key by key.
+//! Defines the JSON of the direct dialect. Doc comments on types and fields are published in `openapi.json`.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(super) struct NewRoom {
     pub(super) abonent: UserId,
 }
 
-/// `POST room/list`. What else a client sends, its own `created` too, says nothing.
+/// `POST room/list`. Other fields are ignored, `created` included.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct NewMessage {
     pub(super) room_id: RoomId,
@@ -25,7 +25,7 @@ pub(super) struct NewMessage {
     pub(super) author: Option<Author>,
 }
 
-/// Whom a client takes for the author.
+/// The author as the client names it; an id other than the caller's is refused with 403.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct Author {
     #[serde(default)]
@@ -35,7 +35,7 @@ pub(super) struct Author {
 /// `GET room/list?cursor=`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct ListQuery {
-    /// What an answer had as `next`; the first rooms without.
+    /// `next` of the last answer; without it the list begins at the first room.
     #[serde(default)]
     pub(super) cursor: Option<String>,
 }
@@ -43,7 +43,7 @@ pub(super) struct ListQuery {
 /// A room.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Room {
-    /// Whom the reader talks to.
+    /// The other person in the room.
     #[schemars(with = "Person")]
     pub(super) abonent_id: Value,
     pub(super) id: RoomId,
@@ -77,12 +77,12 @@ pub(super) struct Rooms {
     pub(super) online_ids: Vec<Value>,
     pub(super) room_ids: Vec<RoomId>,
     pub(super) rooms: BTreeMap<RoomId, Room>,
-    /// Where there are more rooms: the `cursor` by which they are read.
+    /// The `cursor` for the next rooms; left out where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<String>,
 }
 
-/// A person's id, as this document writes it: a number where it is one.
+/// A person's id: a number where the id is numeric, else text.
 #[derive(JsonSchema)]
 #[schemars(inline, untagged)]
 #[expect(dead_code, reason = "the form alone")]
@@ -91,26 +91,26 @@ enum Person {
     Text(String),
 }
 
-/// A room in which the two talk no more.
+/// The answer to `room/stop`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Stopped {
     pub(super) status: u8,
     pub(super) message: &'static str,
 }
 
-/// A camera that is on.
+/// The answer to `webrtc/cameraOn`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct CameraOn {
     pub(super) camera_on: &'static str,
 }
 
-/// A camera that is off.
+/// The answer to `webrtc/cameraOff`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct CameraOff {
     pub(super) camera_off: &'static str,
 }
 
-/// A refusal.
+/// An error.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Refused<'a> {
     pub(super) detail: &'a str,
