@@ -1,4 +1,4 @@
-//! Decodes what clients ask of `room-service`.
+//! Decodes the requests of `room-service`, and the cursors of the support dialect.
 
 use protocol::{
     error::Error,
@@ -8,7 +8,7 @@ use protocol::{
 use super::wire::Asked;
 use crate::{commands::support, dialects::json};
 
-/// What is asked for: what the body does not say, the query may.
+/// Merges the fields of body and query; the body's come first.
 pub(super) fn merge_query(body: Asked, query: Asked) -> Asked {
     Asked {
         kind: body.kind.or(query.kind),
@@ -18,12 +18,12 @@ pub(super) fn merge_query(body: Asked, query: Asked) -> Asked {
     }
 }
 
-/// The key of the room that is asked about.
+/// The room's key, which must be given.
 pub(super) fn require_room_key(asked: &Asked) -> Result<&str, Error> {
     asked.room_id.as_deref().ok_or_else(|| Error::bad_request("room_id: must be given."))
 }
 
-/// The room and the message of a message's `_id`: ten hexadecimal digits and fourteen.
+/// Parses a message's `_id` of 24 hexadecimal digits: ten for the room's id, fourteen for the message's.
 pub(super) fn parse_message_id(text: &str) -> Result<(RoomId, MessageId), Error> {
     let number = |digits: &str| u64::from_str_radix(digits, 16).ok().filter(|number| *number <= MAX_ID);
     let read = || {
@@ -33,12 +33,12 @@ pub(super) fn parse_message_id(text: &str) -> Result<(RoomId, MessageId), Error>
     read().ok_or_else(support::foreign_message_error)
 }
 
-/// The room before which a list goes on.
+/// Parses the cursor of the room list: the list continues with the rooms before this one.
 pub(super) fn parse_cursor(text: &str) -> Result<RoomId, Error> {
     json::require_cursor(text.parse().ok())
 }
 
-/// The key of the room to close.
+/// The key of the room to close; `is_active`, where given, must be `false`.
 pub(super) fn require_close(asked: &Asked) -> Result<&str, Error> {
     if asked.is_active == Some(true) {
         return Err(Error::bad_request("is_active: must be false."));
@@ -46,7 +46,7 @@ pub(super) fn require_close(asked: &Asked) -> Result<&str, Error> {
     require_room_key(asked)
 }
 
-/// Reads bytes as all that clients send here.
+/// Parses bytes as each body and cursor of this dialect; for property tests and fuzzing.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
     use json::assert_parsed_or_refused as read;

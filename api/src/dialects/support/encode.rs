@@ -18,12 +18,12 @@ use crate::{
 impl PageEntry for wire::Room {}
 impl PageEntry for wire::Message {}
 
-/// An answer with that text.
+/// A successful answer with this text as its `message`.
 pub(super) const fn answer<T>(message: &'static str, response: T) -> Answer<T> {
     Answer { success: true, message, inserted_id: None, next: None, response }
 }
 
-/// The answer to a write.
+/// The answer to a successful write.
 pub(super) const fn done(message: &'static str) -> Answer<Done> {
     answer(message, Done { is_success: true })
 }
@@ -43,7 +43,7 @@ pub(super) fn room(room: SupportRoom) -> wire::Room {
     }
 }
 
-/// The newest rooms, as many as fit into an answer.
+/// A page of rooms, as many as fit into [`HTTP_MAX_BYTES`].
 pub(super) fn rooms(listed: SupportRoomPage) -> Result<wire::Rooms, Error> {
     let SupportRoomPage { rooms, next } = listed;
     let ids: Vec<RoomId> = rooms.iter().map(|room| room.id).collect();
@@ -53,8 +53,8 @@ pub(super) fn rooms(listed: SupportRoomPage) -> Result<wire::Rooms, Error> {
     Ok(wire::Rooms { rooms: fitted.entries, next: next.map(|room| room.to_string()) })
 }
 
-/// The newest messages of a room, as many as fit into an answer, in ascending order. Those that came another way
-/// are told apart by who sent them.
+/// A room's messages, in ascending order; of those given, the newest that fit into [`HTTP_MAX_BYTES`]. A message
+/// that was sent through another dialect has no side of its own: `side` is true where the room's creator sent it.
 pub(super) fn messages(
     text: &'static str,
     of: SupportRoom,
@@ -83,7 +83,7 @@ pub(super) fn messages(
     Ok(Answer { next, ..answer(text, messages) })
 }
 
-/// A message's own `_id`: 24 hexadecimal digits of its room and its id there.
+/// A message's `_id`: its room's id as ten hexadecimal digits, then its own as fourteen.
 fn message_id(room: u64, MessageId(message): MessageId) -> String {
     format!("{room:010x}{message:014x}")
 }

@@ -1,4 +1,4 @@
-//! Writes a refusal as this dialect's clients know it.
+//! Writes an error as `{"success": false, "message": "…"}`.
 
 use axum::response::{IntoResponse, Response};
 use protocol::error::Error;
@@ -12,7 +12,7 @@ use crate::{
 
 const CONTENT_TYPE: &str = "application/json";
 
-/// A refusal on its way to the client.
+/// An error response of the support dialect.
 #[derive(Debug)]
 pub(crate) struct Rejection(pub(crate) Error);
 

@@ -1,4 +1,4 @@
-//! Extracts the caller, the request's key and the body for handlers, or refuses.
+//! Extracts the caller, the `Idempotency-Key` and the body for handlers, or answers an error.
 
 use std::marker::PhantomData;
 
@@ -22,17 +22,18 @@ use crate::{
     documents::{DocumentedInput, DocumentedOutput, OperationBuilder},
 };
 
-/// The header, and the cookie, by which a visitor without token is known again. The cookie's prefix has browsers
-/// take it from this host alone.
+/// The header that carries a visitor's pass, for clients that keep no cookies.
 pub(crate) const PASS_HEADER: HeaderName = HeaderName::from_static("x-roomcast-visitor");
+/// The cookie that carries a visitor's pass. Browsers accept the prefix `__Host-` only with `Secure`, `Path=/` and
+/// no `Domain`, so that no other host can set it.
 pub(super) const PASS_COOKIE: &str = "__Host-roomcast-visitor";
-/// How long browsers keep the cookie, counted from the last visit.
+/// `Max-Age` of the cookie in seconds, counted from the last answer that set it.
 const PASS_SECONDS: u32 = 365 * 86_400;
 
-/// The person of the token, or a visitor where no token is needed.
+/// The caller of a support request: a person by token, or a visitor where `ROOMCAST_SUPPORT_TOKENS` allows it.
 pub(super) struct Sender(pub(super) SupportCaller);
 
-/// The visitor's secret, of the header or else of the cookie.
+/// The visitor's pass, from the header, else from the cookie; `None` where it is missing or malformed.
 fn visitor_pass(headers: &HeaderMap) -> Option<VisitorPass> {
     if let Some(value) = headers.get(PASS_HEADER) {
         return VisitorPass::parse(value.to_str().ok()?);
@@ -68,7 +69,7 @@ impl DocumentedInput for Sender {
     }
 }
 
-/// An answer that gives the visitor a secret to come back with, in a cookie and in a header; `None` leaves both out.
+/// An answer that also gives the visitor a pass, in a cookie and in a header; `None` leaves both out.
 pub(super) struct WithVisitorPass<T>(pub(super) Option<VisitorPass>, pub(super) T);
 
 impl<T: DocumentedOutput> DocumentedOutput for WithVisitorPass<T> {
@@ -90,18 +91,19 @@ impl<T: IntoResponse> IntoResponse for WithVisitorPass<T> {
     }
 }
 
-/// The key under which a request may be sent again.
+/// The `Idempotency-Key`, with errors in this dialect's format.
 pub(super) type IdempotencyKey = http::IdempotencyKey<Rejection>;
 pub(super) use http::NoIdempotencyKey;
 
-/// A body of JSON, which may be read as more than one thing, all of them a `T`; empty where there is none.
+/// A JSON body that the handler parses, as one of several types; `T` is their schema for `openapi.json`. Empty
+/// where the request has no body.
 pub(super) struct UntypedJson<T>(Bytes, PhantomData<T>);
 
 impl<T> FromRequest<SharedApiState> for UntypedJson<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, api: &SharedApiState) -> Result<Self, Rejection> {
-        // A HEAD asks for no change, whatever it carries.
+        // The body of a `HEAD` is ignored: it could ask to close a room.
         if request.method() == Method::HEAD || request.body().is_end_stream() {
             return Ok(Self(Bytes::new(), PhantomData));
         }
@@ -117,12 +119,12 @@ impl<T: JsonSchema> DocumentedInput for UntypedJson<T> {
 }
 
 impl<B> UntypedJson<B> {
-    /// Reads it as that.
+    /// Parses the body as a `T`.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Rejection> {
         Ok(json::parse_object(&self.0)?)
     }
 
-    /// Reads it as that, where there is one.
+    /// Parses the body as a `T`; the default where there is no body.
     pub(super) fn parse_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Rejection> {
         if self.0.is_empty() { Ok(T::default()) } else { self.parse() }
     }

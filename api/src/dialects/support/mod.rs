@@ -1,8 +1,8 @@
-//! The support dialect: the customer desk under `/api/v2`, by organisation and product.
+//! Implements the support dialect: the customer desk under `/api/v2`, by organisation and product.
 //!
-//! The keys are spelled as clients know them: `auther`, `eventId`, `room_room_id`. Paths are taken with and
-//! without the slash at their end. A room's `_id` is its key. Answers to writes come when reads can see them;
-//! errors are `{"success": false, "message": "…"}`.
+//! The JSON keeps the spelling that existing clients use: `auther`, `eventId`, `room_room_id`. Every path works
+//! with and without a trailing slash. A room's `_id` is its secret key. A write is answered once reads can see it.
+//! Errors are `{"success": false, "message": "…"}`.
 
 mod decode;
 mod encode;
@@ -17,5 +17,5 @@ pub(crate) use errors::Rejection;
 pub(crate) use extract::PASS_HEADER;
 pub(crate) use routes::routes;
 
-/// What the addresses of this dialect begin with.
+/// The path prefix of this dialect.
 pub(crate) const PREFIX: &str = "/api/v2/";

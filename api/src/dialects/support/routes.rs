@@ -1,4 +1,5 @@
-//! Declares the routes: `room-control` for visitors, `room-service` for both sides, `room-list` for agents.
+//! Declares the support dialect's routes: `room-control` for visitors, `room-service` for visitors and agents,
+//! `room-list` for agents.
 
 use axum::{
     Json,
@@ -23,7 +24,7 @@ use crate::{
 
 const ROOM_DETAILS_TEXT: &str = "Room deatils based on workspace id";
 
-/// All of them.
+/// All routes of the dialect.
 pub(crate) fn routes() -> DocumentedRoutes {
     let path = |name: &str| format!("{PREFIX}{name}");
     DocumentedRoutes::new::<Rejection>("support", "The customer desk, by organisation and product.")
@@ -62,7 +63,8 @@ async fn visit(
     Ok(WithVisitorPass(pass, Json(answer)))
 }
 
-/// Reads; and closes a room, where the body says so. An address that is only followed closes nothing.
+/// Answers a room or its messages, or closes the room. Closing needs `delete_room` in the body: in the query alone
+/// it is refused, so that following a link closes nothing.
 async fn read(
     State(api): State<SharedApiState>,
     Sender(guest): Sender,

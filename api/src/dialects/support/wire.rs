@@ -1,4 +1,4 @@
-//! Defines the JSON of this dialect, key by key.
+//! Defines the JSON of the support dialect. Doc comments on types and fields are published in `openapi.json`.
 
 use protocol::{clock::Timestamp, id::UserId};
 use schemars::JsonSchema;
@@ -13,20 +13,20 @@ pub(super) struct NewRoom {
     pub(super) product_name: String,
 }
 
-/// What `room-service` is asked for, and of which room: in the query or in the body.
+/// The fields of a `room-service` request, in its query or its body.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Asked {
     #[serde(rename = "type")]
     #[schemars(with = "Option<Kind>")]
     pub(super) kind: Option<String>,
     pub(super) room_id: Option<String>,
-    /// Only `false` can be asked for.
+    /// Must be `false` where given.
     pub(super) is_active: Option<bool>,
-    /// Messages before this one: what an answer had as `next`.
+    /// Answers the messages before this one: `next` of the last answer.
     pub(super) before: Option<String>,
 }
 
-/// What can be asked for; not every method answers each.
+/// The types of `room-service` requests; not every method takes each.
 #[derive(JsonSchema)]
 #[schemars(inline, rename_all = "snake_case")]
 #[expect(dead_code, reason = "the form alone")]
@@ -36,7 +36,7 @@ enum Kind {
     DeleteRoom,
 }
 
-/// `POST room-service`, of the type `create_message`.
+/// `POST room-service` with the type `create_message`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct NewMessage {
     pub(super) room_id: String,
@@ -53,19 +53,19 @@ pub(super) struct ListQuery {
     pub(super) org_id: String,
     #[serde(default)]
     pub(super) product_name: String,
-    /// What an answer had as `next`; the newest rooms without.
+    /// `next` of the last answer; without it the list begins at the newest room.
     #[serde(default)]
     pub(super) cursor: Option<String>,
 }
 
-/// What every answer but the list is in.
+/// The envelope of every answer except the room list.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Answer<T> {
     pub(super) success: bool,
     pub(super) message: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) inserted_id: Option<String>,
-    /// Where there are older messages: the first of these, to be given as `before`.
+    /// The `before` for older messages; left out where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<String>,
     pub(super) response: T,
@@ -94,7 +94,7 @@ pub(super) struct Room {
     pub(super) is_active: bool,
 }
 
-/// A message: the keys of its room, with its own `_id` and text, and what it has more.
+/// A message: the fields of its room, with the message's own `_id` and text, and the message's other fields.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Message {
     #[serde(flatten)]
@@ -110,12 +110,12 @@ pub(super) struct Message {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
     pub(super) rooms: Vec<Room>,
-    /// Where there may be more: the `cursor` by which they are read.
+    /// The `cursor` for the next rooms; left out where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<String>,
 }
 
-/// What `GET room-service` answers.
+/// The answer to `GET room-service`.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Service {
@@ -124,7 +124,7 @@ pub(super) enum Service {
     Done(Answer<Done>),
 }
 
-/// What `POST room-service` is sent.
+/// The body of `POST room-service`.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "the form alone: what is asked for decides how the body is read")]
@@ -144,7 +144,7 @@ pub(super) struct NewMessageBody {
     message: NewMessage,
 }
 
-/// A refusal.
+/// An error.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Refused<'a> {
     pub(super) success: bool,
