@@ -1,4 +1,4 @@
-//! Decodes what clients send, and reports what is wrong with all fields at once, in the framework's words.
+//! Decodes requests, and reports the errors of all fields at once, with the texts of Django REST Framework.
 
 use protocol::error::Error;
 
@@ -13,7 +13,7 @@ use crate::{
     pictures::{DecodedPicture, PICTURE_MAX_BYTES, PictureError},
 };
 
-/// A value, or what is wrong with it.
+/// A field's value, or its errors.
 type FieldResult<T> = Result<T, Vec<String>>;
 
 const REQUIRED: &str = "This field is required.";
@@ -27,7 +27,7 @@ const NOT_A_PICTURE: &str =
     "Upload a valid image. The file you uploaded was either not an image or a corrupted image.";
 const TOO_MANY_PIXELS: &str = "This picture has too many pixels.";
 
-/// A chat to make.
+/// Decodes the chat to create.
 pub(super) async fn parse_new_chat(api: &ApiState, mut fields: FormFields) -> Result<NewTopic, Rejection> {
     let title = parse_title(fields.take("title"));
     let category = parse_category(fields.take("room"), &api.topic_categories);
@@ -48,7 +48,7 @@ pub(super) async fn parse_new_chat(api: &ApiState, mut fields: FormFields) -> Re
     }
 }
 
-/// What the description becomes; the outer `None` where it is not named.
+/// Decodes a change: the outer `None` leaves the description as it is, the inner one removes it.
 pub(super) fn parse_change(mut fields: FormFields) -> Result<Option<Option<String>>, Rejection> {
     let given = fields.take("description");
     if given.is_none() {
@@ -59,7 +59,7 @@ pub(super) fn parse_change(mut fields: FormFields) -> Result<Option<Option<Strin
     })
 }
 
-/// Which page is asked for; `None` where there can't be such a one.
+/// Parses a page number; `None` where no such page can exist.
 pub(super) fn parse_page(asked: Option<&str>) -> Option<PageNumber> {
     match asked.map(str::trim) {
         None | Some("") => Some(PageNumber::Number(1)),
@@ -72,12 +72,12 @@ fn field_error<T>(reason: &str) -> FieldResult<T> {
     Err(vec![reason.to_owned()])
 }
 
-/// A text without the spaces around it, as the original's language knows them: U+001C to U+001F too.
+/// Trims whitespace as Python's `str.strip` does, U+001C to U+001F included.
 fn trim_like_python(text: &str) -> &str {
     text.trim_matches(|letter: char| letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter))
 }
 
-/// A text without the spaces around it.
+/// Parses a text of at most `max` characters, and trims it.
 fn parse_text(given: FieldValue, max: usize) -> FieldResult<String> {
     let (text, surrogate) = match given {
         FieldValue::Text(text) => (text, None),
@@ -125,7 +125,7 @@ fn parse_category(given: Option<FieldValue>, categories: &[String]) -> FieldResu
     }
 }
 
-/// A description; an empty one is none.
+/// Parses a description; an empty one is `None`.
 fn parse_description(given: Option<FieldValue>) -> FieldResult<Option<String>> {
     match given {
         None | Some(FieldValue::Null) => Ok(None),

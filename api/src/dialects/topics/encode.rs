@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::{extract::BaseUrl, wire};
 use crate::{commands::topics::TopicPage, queries::topics::Topic};
 
-/// Where pictures are.
+/// The path of pictures.
 pub(super) const PICTURES: &str = "/media/chat_img";
-/// The picture of a chat that was given none.
+/// The name of the picture of a chat that has none of its own.
 pub(super) const DEFAULT_PICTURE: &str = "default.png";
 
 /// A chat.
@@ -25,7 +25,7 @@ pub(super) fn chat(topic: Topic, BaseUrl(base): &BaseUrl) -> wire::Chat {
     }
 }
 
-/// A page of a category.
+/// A page of a category's chats, with links to the pages beside it.
 pub(super) fn page(page: TopicPage, category: &str, query: &str, base: &BaseUrl) -> wire::Page {
     let link = |number| page_url(&base.0, category, query, number);
     wire::Page {
@@ -36,7 +36,7 @@ pub(super) fn page(page: TopicPage, category: &str, query: &str, base: &BaseUrl)
     }
 }
 
-/// The address of a page: what else was asked for stays, sorted. The first needs no number.
+/// The URL of a page. It keeps the other parameters of the query, sorted by name; the first page has no `page`.
 fn page_url(base: &str, category: &str, query: &str, number: u64) -> String {
     let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {

@@ -1,4 +1,4 @@
-//! Writes refusals in the framework's words.
+//! Writes errors with the texts of Django REST Framework.
 
 use axum::{
     http::{HeaderValue, Method, StatusCode, header},
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::wire;
 use crate::documents::{self, SchemaSet};
 
-/// A refusal on its way to the client.
+/// An error response of the topics dialect.
 #[derive(Debug)]
 pub(crate) struct Rejection {
     status: StatusCode,
@@ -25,49 +25,49 @@ impl Rejection {
         Self { status, body, retry_after: None }
     }
 
-    /// One sentence.
+    /// An error with a single sentence, `{"detail": "…"}`.
     pub(super) fn with_detail(status: StatusCode, detail: &str) -> Self {
         Self::new(status, &wire::Refused { detail })
     }
 
-    /// What is wrong with the fields.
+    /// 400: the errors of each field.
     pub(super) fn invalid(fields: &wire::Invalid) -> Self {
         Self::new(StatusCode::BAD_REQUEST, fields)
     }
 
-    /// What is wrong with all of it.
+    /// 400: an error of the body as a whole.
     pub(super) fn invalid_whole(reason: &str) -> Self {
         let reason = Some(vec![reason.to_owned()]);
         Self::invalid(&wire::Invalid { non_field_errors: reason, ..wire::Invalid::default() })
     }
 
-    /// Another chat of the category has that title.
+    /// 400: another chat of the category has this title.
     pub(super) fn title_taken() -> Self {
         Self::invalid_whole("The fields room, title must make a unique set.")
     }
 
-    /// There is no such category.
+    /// 400: the category does not exist.
     pub(super) fn wrong_room() -> Self {
         Self::new(StatusCode::BAD_REQUEST, &wire::WrongRoom { error: "wrong room" })
     }
 
-    /// There is no such page.
+    /// 404: the page does not exist.
     pub(super) fn page_not_found() -> Self {
         Self::with_detail(StatusCode::NOT_FOUND, "Invalid page.")
     }
 
-    /// A token is needed.
+    /// 401: a token is needed.
     pub(super) fn token_missing() -> Self {
         Self::with_detail(StatusCode::UNAUTHORIZED, "Authentication credentials were not provided.")
     }
 
-    /// The header is not a scheme and a token.
+    /// 401: the `Authorization` header is not a scheme and a token.
     pub(super) fn bad_header() -> Self {
         let detail = "Authorization header must contain two space-delimited values";
         Self::new(StatusCode::UNAUTHORIZED, &wire::BadHeader { detail, code: "bad_authorization_header" })
     }
 
-    /// The token does not count.
+    /// 401: the token is not valid.
     fn bad_token(message: &str) -> Self {
         let message = wire::TokenMessage { token_class: "AccessToken", token_type: "access", message };
         let detail = "Given token not valid for any token type";
@@ -75,28 +75,28 @@ impl Rejection {
         Self::new(StatusCode::UNAUTHORIZED, &body)
     }
 
-    /// The body is of a form that is not read here.
+    /// 415: the dialect does not parse bodies of this media type.
     pub(super) fn unsupported_media_type(media_type: &str) -> Self {
         let detail = format!("Unsupported media type \"{media_type}\" in request.");
         Self::with_detail(StatusCode::UNSUPPORTED_MEDIA_TYPE, &detail)
     }
 
-    /// The body is not what it says it is.
+    /// 400: the body does not parse as `form`.
     pub(super) fn unreadable(form: &str, reason: &str) -> Self {
         Self::with_detail(StatusCode::BAD_REQUEST, &format!("{form} parse error - {reason}"))
     }
 
-    /// The body has more bytes than are read.
+    /// 413: the body is too long.
     pub(super) fn too_large() -> Self {
         Self::with_detail(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too large.")
     }
 
-    /// The address does not take that method.
+    /// 405: the path does not take this method.
     pub(super) fn method_not_allowed(method: &Method) -> Self {
         Self::with_detail(StatusCode::METHOD_NOT_ALLOWED, &format!("Method \"{method}\" not allowed."))
     }
 
-    /// As it is, but that one status.
+    /// The error with its usual status and text; a rate limit has the framework's text.
     fn from_error(error: &Error) -> Self {
         let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = error.retry_after();
@@ -114,7 +114,7 @@ impl Rejection {
 impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
         match error.code {
-            // The document's own status.
+            // The dialect's document has 400 here.
             ErrorCode::Forbidden => Self::with_detail(StatusCode::BAD_REQUEST, &error.detail),
             ErrorCode::Unauthorized => Self::bad_token(&error.detail),
             _ => Self::from_error(&error),
@@ -122,7 +122,7 @@ impl From<Error> for Rejection {
     }
 }
 
-/// A refusal that comes before any route, or beside it.
+/// The response to an error outside the dialect's handlers: an unknown path, a limit, a timeout.
 pub(crate) fn rejection_response(error: &Error) -> Response {
     Rejection::from_error(error).into_response()
 }

@@ -1,4 +1,4 @@
-//! Extracts the caller, the category of the path, and the address that the client used.
+//! Extracts the caller, the category and chat id of the path, and the base URL that the client used.
 
 use std::{convert::Infallible, marker::PhantomData};
 
@@ -15,7 +15,8 @@ use crate::{
     documents::{DocumentedInput, OperationBuilder},
 };
 
-/// Who asks, where somebody says so; a token that does not count is refused.
+/// The caller, or `None` without a token; an invalid token is refused. The schemes `Bearer`, `Token` and `JWT` are
+/// accepted; a header with any other scheme is ignored.
 pub(super) struct OptionalCaller(Option<protocol::caller::Caller>);
 
 impl FromRequestParts<SharedApiState> for OptionalCaller {
@@ -43,7 +44,7 @@ impl DocumentedInput for OptionalCaller {
     }
 }
 
-/// Who asks, by a valid token.
+/// The caller, by a valid token; without one 401.
 pub(super) struct Authenticated(pub(super) protocol::caller::Caller);
 
 impl FromRequestParts<SharedApiState> for Authenticated {
@@ -61,7 +62,7 @@ impl DocumentedInput for Authenticated {
     }
 }
 
-/// The category that the path names.
+/// The category of the path, which must be one of the configured ones.
 pub(super) struct CategoryPath(pub(super) String);
 
 impl FromRequestParts<SharedApiState> for CategoryPath {
@@ -84,11 +85,11 @@ impl DocumentedInput for CategoryPath {
     }
 }
 
-/// The key under which a request may be sent again.
+/// The `Idempotency-Key`, with errors in this dialect's format.
 pub(super) type IdempotencyKey = http::IdempotencyKey<Rejection>;
 
-/// Where the client found us, as `https://host`; empty where it does not say. It is answered to nobody else,
-/// so that a proxy's word is taken for the scheme.
+/// The base URL that the client used, as `https://host`; empty without a valid `Host` header. `X-Forwarded-Proto`
+/// is trusted from anyone: only the client that sent it gets the URL back.
 pub(super) struct BaseUrl(pub(super) String);
 
 impl FromRequestParts<SharedApiState> for BaseUrl {
@@ -97,7 +98,7 @@ impl FromRequestParts<SharedApiState> for BaseUrl {
     async fn from_request_parts(parts: &mut Parts, _: &SharedApiState) -> Result<Self, Infallible> {
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let host = text("host").filter(|host| !host.contains('@') && host.parse::<Authority>().is_ok());
-        // Of several proxies the first is the one that the client sees.
+        // With several proxies, the first entry is that of the proxy which the client talks to.
         let said = text("x-forwarded-proto").and_then(|said| said.split(',').next()).unwrap_or("");
         let is_secure = said.trim().eq_ignore_ascii_case("https");
         let scheme = if is_secure { "https" } else { "http" };
@@ -109,7 +110,7 @@ impl DocumentedInput for BaseUrl {
     fn describe(_: &mut OperationBuilder<'_>) {}
 }
 
-/// What the query asks for, as it stands in the address.
+/// The raw query of the URL.
 pub(super) struct PageQuery(pub(super) String);
 
 impl FromRequestParts<SharedApiState> for PageQuery {
@@ -126,7 +127,7 @@ impl DocumentedInput for PageQuery {
     }
 }
 
-/// The fields of a body, which are read when it is known that they matter.
+/// A body that the handler reads after its other checks; `T` is its schema for `openapi.json`.
 pub(super) struct LazyForm<T>(Request, PhantomData<T>);
 
 impl<T> FromRequest<SharedApiState> for LazyForm<T> {
@@ -138,7 +139,7 @@ impl<T> FromRequest<SharedApiState> for LazyForm<T> {
 }
 
 impl<T> LazyForm<T> {
-    /// Reads them.
+    /// Reads the body's fields.
     pub(super) async fn read(self) -> Result<FormFields, Rejection> {
         FormFields::read(self.0).await
     }

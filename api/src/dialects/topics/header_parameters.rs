@@ -1,12 +1,12 @@
-//! Parameters of headers of multipart bodies, read as the original's library does: RFC 2045, with the encoded and
-//! the continued ones of RFC 2231, and what clients make of them.
+//! Reads the parameters of headers in multipart bodies as Django does: RFC 2045, the encoded and continued
+//! parameters of RFC 2231, and common mistakes of clients.
 
 use std::borrow::Cow;
 
-/// A parameter's value, by its name in any case. One that is encoded (`filename*=utf-8''…`) or in sections
-/// (`filename*0=…`) counts before a plain one, whichever comes first; of several plain ones the last.
+/// A parameter's value, by its name in any case. An encoded parameter (`filename*=utf-8''…`) or one in sections
+/// (`filename*0=…`) wins over a plain one, in any order; of several plain ones the last wins.
 pub(super) fn parameter(header: &[u8], name: &str) -> Option<String> {
-    // Senders of Latin-1 are read too, but for the letters that are not ASCII.
+    // Some clients send Latin-1: its non-ASCII characters become U+FFFD.
     let header = String::from_utf8_lossy(header);
     let (mut plain, mut sections) = (None, Vec::new());
     for piece in split_parameters(&header).skip(1) {
@@ -33,13 +33,13 @@ pub(super) fn parameter(header: &[u8], name: &str) -> Option<String> {
         if *is_encoded { decode_percents(value, &mut bytes) } else { bytes.extend(value.as_bytes()) }
     }
     let value = String::from_utf8_lossy(&bytes);
-    // Before the value of an encoded one come its charset and its language.
+    // An encoded value begins with charset and language: `utf-8'en'value`.
     let mut parts = value.splitn(3, '\'');
     let text = parts.by_ref().nth(2).filter(|_| is_encoded);
     Some(text.unwrap_or(&value).to_owned())
 }
 
-/// What semicolons separate, but for those in quotes.
+/// Splits a header at semicolons outside of quotes.
 fn split_parameters(header: &str) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     header.split(move |letter| {

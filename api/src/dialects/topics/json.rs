@@ -1,5 +1,5 @@
-//! JSON bodies, read as the original's language does: numbers are the text that it makes of them, and text may hold
-//! halves of surrogate pairs.
+//! Reads JSON bodies as Python does: a number becomes the text that Python's `str` makes of it, and text may
+//! contain unpaired surrogates.
 
 use std::{borrow::Cow, fmt};
 
@@ -15,7 +15,7 @@ use super::{
     errors::Rejection,
 };
 
-/// Reads the fields of a body; none of no body.
+/// Reads the fields of a JSON body; an empty body has none.
 pub(super) fn parse_body(body: &[u8]) -> Result<FormFields, Rejection> {
     if body.is_empty() {
         return Ok(FormFields::default());
@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for FormFields {
     }
 }
 
-/// What a field is given by a value as it is written.
+/// Parses a field's value from its JSON text.
 fn parse_value(value: &RawValue) -> serde_json::Result<FieldValue> {
     let written = value.get();
     Ok(match written.as_bytes() {
@@ -77,7 +77,7 @@ fn parse_value(value: &RawValue) -> serde_json::Result<FieldValue> {
     })
 }
 
-/// A text's bytes: UTF-8, in which a half of a surrogate pair is written as if it were a character.
+/// A JSON text's bytes: UTF-8, with each unpaired surrogate encoded as three bytes (WTF-8).
 struct RawText(Vec<u8>);
 
 impl<'de> Deserialize<'de> for RawText {
@@ -110,7 +110,7 @@ fn text_or_surrogates(bytes: Vec<u8>) -> FieldValue {
     let (mut text, mut first) = (String::new(), None);
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
-        // A half is three bytes, none of which is UTF-8 there.
+        // An unpaired surrogate: three bytes that are not valid UTF-8.
         if let [0xed, high @ 0xa0..=0xbf, low, more @ ..] = rest {
             let half = 0xd000 | u16::from(high & 0x3f) << 6 | u16::from(low & 0x3f);
             first = first.or(Some(half));
@@ -136,7 +136,7 @@ fn is_integer(number: &[u8]) -> bool {
     !number.iter().any(|byte| b".eE".contains(byte))
 }
 
-/// A number as the original's language writes it: whole ones digit by digit, others as the shortest text of a
+/// A JSON number as Python's `str` writes it: an integer keeps its digits; a float is the shortest text of the
 /// double, with an exponent below 1e-4 and from 1e16 on.
 fn python_number(written: &str) -> Cow<'_, str> {
     if is_integer(written.as_bytes()) {

@@ -1,8 +1,8 @@
-//! The topics dialect: public chats in categories under `/api/chat/`, and their pictures.
+//! Implements the topics dialect: public chats in categories under `/api/chat/`, and their pictures.
 //!
-//! Django REST Framework's ways: its bodies in JSON, forms and multipart, its errors word for word, its pages.
-//! The statuses are those of the dialect's document: a chat is made with 200, and who may not change one is
-//! told so with 400.
+//! It behaves like Django REST Framework: bodies in JSON, urlencoded or multipart, the same error texts, the same
+//! pages. The statuses are those of the dialect's document: creating a chat answers 200, and changing someone
+//! else's answers 400.
 
 mod body;
 mod decode;
@@ -20,7 +20,7 @@ pub(crate) use body::read_any;
 pub(crate) use errors::rejection_response;
 pub(crate) use routes::routes;
 
-/// Whether a path is on this surface, known to it or not.
+/// Whether a path belongs to this dialect, whether or not it has a route there.
 pub(crate) fn owns_path(path: &str) -> bool {
     let below =
         |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

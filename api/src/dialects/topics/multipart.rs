@@ -1,4 +1,4 @@
-//! Reads multipart bodies, as clients send forms with files: RFC 7578, as the original takes it.
+//! Reads multipart bodies: RFC 7578, with the leniency of Django, which this dialect imitates.
 
 use std::error::Error as _;
 
@@ -15,10 +15,11 @@ use super::{
 };
 use crate::pictures::PICTURE_MAX_BYTES;
 
-/// A picture in base64, a third longer, with a line's end after every 76 letters.
+/// Maximum bytes of a picture in base64: 4/3 of its size and a line break after every 76 characters, rounded up
+/// to 7/5.
 const BASE64_MAX_BYTES: usize = PICTURE_MAX_BYTES / 5 * 7;
 
-/// Reads the fields of a body whose type has that header.
+/// Reads the fields of a multipart body; `content_type` is its header.
 pub(super) async fn parse_body(request: Request, content_type: &str) -> Result<FormFields, Rejection> {
     let boundary = parameter(content_type.as_bytes(), "boundary").filter(|boundary| is_boundary(boundary));
     let Some(boundary) = boundary else {
@@ -34,7 +35,7 @@ pub(super) async fn parse_body(request: Request, content_type: &str) -> Result<F
         let Some(name) = name.as_deref().map(str::trim).and_then(known_field) else { continue };
         let encoding = header("content-transfer-encoding").unwrap_or_default();
         let is_base64 = encoding.trim_ascii().eq_ignore_ascii_case(b"base64");
-        // Where no file was chosen, browsers send an empty name and nothing else.
+        // Browsers send an empty file name where the user chose no file.
         let file = parameter(&disposition, "filename").filter(|file| !file.is_empty());
         match file.as_deref().map(is_file_name) {
             None => {
@@ -50,14 +51,14 @@ pub(super) async fn parse_body(request: Request, content_type: &str) -> Result<F
     Ok(fields)
 }
 
-/// What may separate parts (RFC 2046, 5.1.1); the original takes more than that has, up to 200 visible letters.
+/// Whether a text may be a boundary. RFC 2046, 5.1.1 allows 70 characters; Django takes up to 201 printable ones.
 fn is_boundary(text: &str) -> bool {
     (1..=201).contains(&text.len())
         && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         && !text.ends_with(' ')
 }
 
-/// Whether anything is left of a file's name without its folders.
+/// Whether a file name is more than folders: `a/`, `.` and `..` are not.
 fn is_file_name(name: &str) -> bool {
     let last = name.rsplit(['/', '\\']).next().unwrap_or("");
     let last: String = last.chars().filter(|letter| !letter.is_control()).collect();
@@ -70,22 +71,22 @@ async fn file_bytes(part: Field<'_>, is_base64: bool) -> Result<Bytes, Rejection
     }
     let encoded = read_part(part, BASE64_MAX_BYTES).await?;
     if encoded.len() > BASE64_MAX_BYTES {
-        // Too large as it is: that is said of the file.
+        // Returned as it is: the check of the picture's size refuses it, with the field's name.
         return Ok(encoded);
     }
     decode_base64(&encoded)
         .ok_or_else(|| Rejection::unreadable("Multipart form", "Could not decode base64 data."))
 }
 
-/// What base64 says; what is none of its letters says nothing, as the original has it.
+/// Decodes base64, skipping all other characters, as Django does.
 fn decode_base64(encoded: &[u8]) -> Option<Bytes> {
     let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
     let letters: Vec<u8> = encoded.iter().copied().filter(is_letter).collect();
     STANDARD.decode(letters).ok().map(Bytes::from)
 }
 
-/// A part; of a longer one a byte more than `max`, so that it is seen to be longer. The rest is read, since
-/// clients send all of it before they listen, and not kept.
+/// Reads a part. Of one that is longer than `max` it keeps `max + 1` bytes, so that the caller sees that it is too
+/// long; the rest is read and dropped, because clients send the whole body before they read the answer.
 async fn read_part(mut part: Field<'_>, max: usize) -> Result<Bytes, Rejection> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = part.chunk().await.map_err(|error| multipart_error(&error))? {
@@ -117,7 +118,7 @@ mod tests {
         parse_body(request.body(Body::from(body.to_vec())).expect("a request"), content_type).await
     }
 
-    /// What a body of one part with these headers gives the picture.
+    /// The field `img` of a body with one part that has these headers.
     async fn picture(headers: &str, bytes: &[u8]) -> Option<FieldValue> {
         let body = [b"--b\r\n", headers.as_bytes(), b"\r\n\r\n", bytes, b"\r\n--b--\r\n"].concat();
         let mut fields = read_as("multipart/form-data; boundary=b", &body).await.expect("a form");

@@ -1,5 +1,5 @@
-//! The routes, with the slash at their end that the document has. Without it a write is served all the same,
-//! since clients lose the body on a redirect; a read is sent to the address with it.
+//! Declares the topics dialect's routes, with the trailing slash of the dialect's document. Without the slash a
+//! `GET` is redirected, and a write is served, since clients drop the body when they follow a redirect.
 
 use axum::{
     body::Body,
@@ -24,15 +24,15 @@ use crate::{
     pictures::PictureName,
 };
 
-/// The largest body: what is too large for a picture is told so as long as it fits in here.
+/// Maximum bytes of a body. A picture above its own limit gets an error of its field, if the body is below this.
 const BODY_MAX_BYTES: usize = 32 << 20;
-/// A picture never changes under its name.
+/// `Cache-Control` of an uploaded picture, which never changes under its name.
 const CACHE_FOREVER: &str = "public, max-age=31536000, immutable";
-/// The default one may with a new version.
+/// `Cache-Control` of the default picture, which a new version may change.
 const CACHE_ONE_DAY: &str = "public, max-age=86400";
 const DEFAULT_PICTURE: &[u8] = include_bytes!("default.png");
 
-/// All of them.
+/// All routes of the dialect.
 pub(crate) fn routes() -> DocumentedRoutes {
     let limit = DefaultBodyLimit::max(BODY_MAX_BYTES);
     let create = || post("Makes a chat", create).body_limit(limit);
@@ -98,13 +98,13 @@ async fn change(
     Ok(axum::Json(encode::chat(topic, &base)))
 }
 
-/// Sends to the same address with a slash at its end.
+/// Redirects to the path with a trailing slash.
 async fn redirect_to_slash(uri: Uri) -> MovedPermanently {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     MovedPermanently(format!("{}/{query}", uri.path()))
 }
 
-/// What is asked for is elsewhere.
+/// A redirect (301) to this path.
 struct MovedPermanently(String);
 
 impl IntoResponse for MovedPermanently {
@@ -129,7 +129,7 @@ impl DocumentedInput for Result<Path<String>, PathRejection> {
     }
 }
 
-/// A picture on its way to the client.
+/// The response with a picture.
 struct PictureResponse(Response);
 
 impl IntoResponse for PictureResponse {
@@ -158,7 +158,7 @@ impl DocumentedInput for HeaderMap {
     }
 }
 
-/// A picture; nothing that browsers could take for anything else.
+/// Serves a picture, with headers that keep browsers from treating it as anything else.
 async fn show_picture(
     State(api): State<SharedApiState>,
     name: Result<Path<String>, PathRejection>,

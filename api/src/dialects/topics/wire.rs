@@ -1,4 +1,5 @@
-//! Defines the bodies of answers, with keys in the framework's order.
+//! Defines the JSON of the topics dialect, with keys in the order of Django REST Framework. Doc comments on types
+//! and fields are published in `openapi.json`.
 
 use protocol::{clock::Timestamp, id::RoomId};
 use schemars::JsonSchema;
@@ -15,12 +16,12 @@ pub(super) struct Chat {
     pub(super) img: String,
     pub(super) creator: String,
     pub(super) description: Option<String>,
-    /// Where its socket is.
+    /// The path of the chat's socket.
     pub(super) url: String,
     pub(super) timestamp: Timestamp,
 }
 
-/// A new chat.
+/// The answer to creating a chat.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Created {
     pub(super) chat: Chat,
@@ -35,7 +36,7 @@ pub(super) struct Page {
     pub(super) results: Vec<Chat>,
 }
 
-/// What is wrong with each field, in the order of the fields.
+/// The errors of each field.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[schemars(extend("additionalProperties" = false))]
 pub(super) struct Invalid {
@@ -51,27 +52,27 @@ pub(super) struct Invalid {
     pub(super) non_field_errors: Option<Vec<String>>,
 }
 
-/// A refusal that is no field's.
+/// An error that belongs to no field.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Refused<'a> {
     pub(super) detail: &'a str,
 }
 
-/// A category that there is not.
+/// The error for a category that does not exist.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct WrongRoom {
     #[serde(rename = "Error")]
     pub(super) error: &'static str,
 }
 
-/// A header that holds no token.
+/// The error for an `Authorization` header that is not a scheme and a token.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct BadHeader {
     pub(super) detail: &'static str,
     pub(super) code: &'static str,
 }
 
-/// A token that does not count.
+/// The error for a token that is not valid.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct BadToken<'a> {
     pub(super) detail: &'static str,
@@ -79,7 +80,7 @@ pub(super) struct BadToken<'a> {
     pub(super) messages: [TokenMessage<'a>; 1],
 }
 
-/// Why it does not.
+/// Why the token is not valid.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct TokenMessage<'a> {
     pub(super) token_class: &'static str,
@@ -87,7 +88,7 @@ pub(super) struct TokenMessage<'a> {
     pub(super) message: &'a str,
 }
 
-/// All that a refusal may say.
+/// The forms of an error.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "the form alone: each is written by itself")]
@@ -99,7 +100,7 @@ pub(super) enum Refusal<'a> {
     Fields(Invalid),
 }
 
-/// What a new chat is made of.
+/// The fields of a new chat.
 #[derive(JsonSchema)]
 #[expect(
     dead_code,
@@ -117,7 +118,7 @@ pub(super) struct NewChat {
     description: Option<String>,
 }
 
-/// What can be changed of a chat.
+/// The fields of a chat that can be changed.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "the form alone")]
 pub(super) struct Change {
@@ -125,7 +126,7 @@ pub(super) struct Change {
     description: Option<String>,
 }
 
-/// The query of a category.
+/// The query of a category's list.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "the form alone: links keep what else is asked for")]
 pub(super) struct ListQuery {
