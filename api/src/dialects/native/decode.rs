@@ -1,4 +1,4 @@
-//! Decodes the native dialect's requests: every failure names the field.
+//! Decodes the native dialect's requests; every error names the field.
 
 use std::str::FromStr;
 
@@ -16,20 +16,20 @@ use crate::{
     },
 };
 
-/// The most entries of a page.
+/// Maximum number of entries of a page.
 pub(super) const LIMIT_MAX: i64 = 200;
-/// Entries of a page where none is asked for.
+/// Number of entries of a page where the request does not say.
 const LIMIT_DEFAULT: i64 = 50;
 
 pub(super) use crate::dialects::json::parse_object;
 
-/// How many entries are asked for.
+/// Parses `limit`, from 1 to [`LIMIT_MAX`]; by default [`LIMIT_DEFAULT`].
 pub(super) fn parse_limit(text: Option<&str>) -> Result<i64, Error> {
-    // What is no number is out of bounds too.
+    // A text that is not a number becomes 0, which is out of range.
     require_limit_in_range(text.map(|text| text.parse().unwrap_or(0)))
 }
 
-/// How many entries are asked for, within the bounds.
+/// Checks that `limit` is from 1 to [`LIMIT_MAX`]; by default [`LIMIT_DEFAULT`].
 pub(super) fn require_limit_in_range(limit: Option<i64>) -> Result<i64, Error> {
     match limit {
         None => Ok(LIMIT_DEFAULT),
@@ -38,15 +38,15 @@ pub(super) fn require_limit_in_range(limit: Option<i64>) -> Result<i64, Error> {
     }
 }
 
-/// What is asked of a room's history.
+/// A request for a room's history.
 pub(super) enum HistoryRequest {
-    /// A part of it.
+    /// Messages before or after one, or the newest.
     Range(HistoryPage),
-    /// What is new or was changed after that.
+    /// Messages that are new or were changed after a position.
     Changes(ChangeCursor),
 }
 
-/// What is asked of a room's history.
+/// Parses the query of a history request.
 pub(super) fn parse_history_query(query: &HistoryQuery) -> Result<HistoryRequest, Error> {
     match (&query.before, &query.after, &query.changed_after) {
         (None, None, Some(place)) => parse_change_position(place).map(HistoryRequest::Changes),
@@ -59,7 +59,7 @@ pub(super) fn parse_history_query(query: &HistoryQuery) -> Result<HistoryRequest
     }
 }
 
-/// Which part of a history is asked for.
+/// The range of messages to read; `before` and `after` exclude each other.
 pub(super) fn history_range(before: Option<u64>, after: Option<u64>) -> Result<HistoryPage, Error> {
     match (before, after) {
         (None, None) => Ok(HistoryPage::Newest),
@@ -69,7 +69,7 @@ pub(super) fn history_range(before: Option<u64>, after: Option<u64>) -> Result<H
     }
 }
 
-/// An id, or 0, which comes before all.
+/// Parses a message's id, or 0, which is before all messages.
 fn parse_id(field: &str, text: &str) -> Result<u64, Error> {
     match text.parse() {
         Ok(id) if id <= MAX_ID => Ok(id),
@@ -77,7 +77,7 @@ fn parse_id(field: &str, text: &str) -> Result<u64, Error> {
     }
 }
 
-/// A place among changes: an event's id, as pushes have it, or what was given as `next`.
+/// Parses a position among the changes: an event's id, as in pushes, or the `next` of the last answer.
 fn parse_change_position(text: &str) -> Result<ChangeCursor, Error> {
     let read = || {
         let (event, message) = match text.split_once('-') {
@@ -91,27 +91,27 @@ fn parse_change_position(text: &str) -> Result<ChangeCursor, Error> {
     })
 }
 
-/// A cursor for the changes after that place.
+/// The cursor for the changes after this one.
 pub(super) fn encode_change_position(event: u64, message: MessageId) -> String {
     format!("{event}-{message}")
 }
 
-/// A cursor for what comes after the entry of that name.
+/// The cursor for the entries after this one.
 pub(super) fn encode_cursor(entry: &impl ToString) -> String {
     json::encode_cursor(entry)
 }
 
-/// A cursor that was given out, read.
+/// Parses a cursor that [`encode_cursor`] made.
 pub(super) fn decode_cursor<T: FromStr>(text: &str) -> Result<T, Error> {
     json::decode_cursor(text, |text| text.parse().ok())
 }
 
-/// A cursor for what was found after this message.
+/// The cursor for the search results after this message.
 pub(super) fn encode_search_cursor((moment, room, message): search::SearchCursor) -> String {
     json::encode_cursor(&format!("{moment} {room} {message}"))
 }
 
-/// A cursor that a search gave out.
+/// Parses a cursor that [`encode_search_cursor`] made.
 pub(super) fn decode_search_cursor(text: &str) -> Result<search::SearchCursor, Error> {
     json::decode_cursor(text, |text| {
         let (room, message) = text.rsplit_once(' ')?;
@@ -120,19 +120,20 @@ pub(super) fn decode_search_cursor(text: &str) -> Result<search::SearchCursor, E
     })
 }
 
-/// The room before which a list goes on, of a cursor that was given out. Versions up to 0.1 wrote a moment before the id.
+/// Parses a room list's cursor: the list continues with the rooms before this one. Versions up to 0.1 wrote a
+/// timestamp before the id.
 pub(super) fn decode_room_cursor(text: &str) -> Result<RoomId, Error> {
     json::decode_cursor(text, |text| text.rsplit(' ').next()?.parse().ok())
 }
 
-/// A new message's text and name, of a body.
+/// Parses a new message's text and `client_id`, for the benchmarks.
 #[cfg(feature = "bench")]
 pub(crate) fn new_message(body: &[u8]) -> Result<(String, Option<String>), Error> {
     let super::wire::NewMessage { message, client_id } = parse_object(body)?;
     Ok((message, client_id))
 }
 
-/// Reads bytes as all that clients send here.
+/// Parses bytes as each body, frame and cursor of this dialect; for property tests and fuzzing.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
     use super::wire;

@@ -15,12 +15,12 @@ use crate::{
     },
 };
 
-/// `false` only where reads can't see it yet.
+/// The `applied` of an answer: `Some(false)` while reads can't see the change yet, else left out.
 pub(super) fn applied_if_not(applied: bool) -> Option<bool> {
     (!applied).then_some(false)
 }
 
-/// How many they are, where not all are named.
+/// The number of members, where the list does not name all of them.
 fn count_if_truncated(members: &Members) -> Option<u64> {
     (members.count > members.named.len() as u64).then_some(members.count)
 }
@@ -52,7 +52,7 @@ pub(super) fn room(room: RoomView, is_applied: bool) -> wire::Room {
     }
 }
 
-/// A message that was sent.
+/// The answer to sending a message.
 pub(super) fn sent(sent: SentMessage) -> wire::Message {
     wire::Message {
         id: sent.id,
@@ -62,7 +62,7 @@ pub(super) fn sent(sent: SentMessage) -> wire::Message {
         created_at: sent.message.created_at,
         edited_at: None,
         client_id: sent.message.client_id,
-        // It is pushed with what it has more.
+        // Only pushes and reads have it.
         detail: None,
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn message(room: RoomId, message: Message) -> wire::Message {
     }
 }
 
-/// A message that is new or was changed.
+/// An entry of a room's changes: a message that is new, or was edited or deleted.
 pub(super) fn changed(room: RoomId, changed: ChangedMessage) -> wire::Changed {
     wire::Changed {
         message: message(room, changed.message),

@@ -1,4 +1,4 @@
-//! Writes a refusal as an RFC 9457 problem.
+//! Writes an error as an RFC 9457 problem.
 
 use axum::response::{IntoResponse, Response};
 use protocol::error::Error;
@@ -12,7 +12,7 @@ use crate::{
 
 const CONTENT_TYPE: &str = "application/problem+json";
 
-/// A refusal on its way to the client.
+/// An error response of the native dialect.
 #[derive(Debug)]
 pub(crate) struct Rejection(pub(crate) Error);
 

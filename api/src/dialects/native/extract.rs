@@ -15,7 +15,7 @@ use crate::{
     documents::{DocumentedInput, OperationBuilder},
 };
 
-/// Who asks, by a valid token.
+/// The caller, by a valid token; without one 401.
 pub(crate) struct Authenticated(pub(crate) protocol::caller::Caller);
 
 impl FromRequestParts<SharedApiState> for Authenticated {
@@ -34,11 +34,11 @@ impl DocumentedInput for Authenticated {
     }
 }
 
-/// The key under which a request may be sent again.
+/// The `Idempotency-Key`, with errors in this dialect's format.
 pub(crate) type IdempotencyKey = http::IdempotencyKey<Rejection>;
 pub(super) use http::NoIdempotencyKey;
 
-/// A JSON body of that form.
+/// A body of `application/json`, parsed as a `T`.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<SharedApiState> for JsonBody<T> {

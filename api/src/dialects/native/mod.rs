@@ -1,6 +1,6 @@
-//! The native dialect: REST under `/api/v1`, and the actions of `ws /ws/`.
+//! Implements the native dialect: REST under `/api/v1`, and the actions of `ws /ws/`.
 //!
-//! JSON throughout; errors are RFC 9457 problems with a stable `code`; lists are
+//! All bodies are JSON. Errors are RFC 9457 problems with a stable `code`; lists are
 //! `{"results": […], "next": cursor or null}`; user ids are always text.
 
 mod decode;

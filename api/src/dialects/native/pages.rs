@@ -1,4 +1,4 @@
-//! Fits pages into the bytes that an answer may have.
+//! Fits pages into the maximum size of an answer.
 
 use protocol::{
     error::Error,
@@ -28,10 +28,11 @@ impl PageEntry for wire::Team {
     }
 }
 
-/// A page as clients get it, as far as it fits into an answer, with the cursor of its last entry where there is more.
+/// A page of the entries that fit into `max_bytes`. It has a cursor where entries were left out, or where there are
+/// `limit` of them, so that there may be more.
 ///
 /// # Errors
-/// When the first entry does not fit into an answer.
+/// When the first entry does not fit even alone.
 pub(super) fn fit_page<T: PageEntry>(
     page: Page<T>,
     max_bytes: usize,
@@ -41,10 +42,11 @@ pub(super) fn fit_page<T: PageEntry>(
     Ok(wire::Page { next: page.last_if_more().map(cursor), results: page.entries })
 }
 
-/// A part of a room's history, in ascending order of id.
+/// A page of a room's history, in ascending order. Where not all messages fit, it keeps those nearest to the
+/// position that was asked for.
 ///
 /// # Errors
-/// When a message does not fit into an answer.
+/// When a message does not fit even alone.
 pub(super) fn history_page(
     room: RoomId,
     asked: HistoryPage,
@@ -60,10 +62,10 @@ pub(super) fn history_page(
     Ok(page)
 }
 
-/// What is new in a room or was changed there.
+/// A page of the messages that are new in a room or were changed there.
 ///
 /// # Errors
-/// When a message does not fit into an answer.
+/// When a message does not fit even alone.
 pub(super) fn changes_page(
     room: RoomId,
     found: Page<ChangedMessage>,
@@ -75,10 +77,10 @@ pub(super) fn changes_page(
     })
 }
 
-/// A part of the list of rooms.
+/// A page of the room list.
 ///
 /// # Errors
-/// When a room does not fit into an answer.
+/// When a room does not fit even alone.
 pub(super) fn rooms_page(found: RoomPage, max_bytes: usize) -> Result<wire::Page<wire::Room>, Error> {
     let RoomPage { rooms, next } = found;
     let fitted = page::fit_page(rooms.into_iter().map(|room| encode::room(room, true)), max_bytes)?;

@@ -1,4 +1,4 @@
-//! Handles the actions of native sockets: the envelope of match sockets, with the native names.
+//! Handles the actions of native sockets. The envelope is that of match sockets; the fields have native names.
 
 use protocol::{
     error::{Error, ErrorCode},
@@ -30,12 +30,12 @@ use crate::{
     page,
 };
 
-/// The actions, as documents describe them.
+/// Descriptions of the actions, for `asyncapi.json`.
 pub(crate) const ACTIONS: &[ActionDescription] = Action::DESCRIPTIONS;
-/// Rooms that `list` answers.
+/// Maximum number of rooms that `list` answers without `limit` and `cursor`.
 const ROOMS_LISTED_MAX: i64 = 200;
 
-/// Decides one action.
+/// Executes one action. Errors are part of the reply.
 pub(crate) async fn handle(api: &SharedApiState, request: &ActionRequest, deadline: Instant) -> ActionReply {
     let write = RequestContext::new(Some(&request.key), deadline);
     match dispatch(api, request, &write).await {
@@ -52,7 +52,7 @@ fn reply(status: u16, data: &impl Serialize, effect: Option<SocketEffect>) -> Re
     Ok(ActionReply { status, data: Some(data), errors: vec![], effect })
 }
 
-/// The room an action is about: the one it names, else the only one the socket is in.
+/// The room of an action: the one that it names, else the only one that the socket is in.
 fn room_of_action(named: Option<RoomId>, request: &ActionRequest) -> Result<RoomId, Error> {
     match (named, request.rooms.as_slice()) {
         (Some(room), _) => Ok(room),
@@ -135,7 +135,7 @@ async fn join(api: &ApiState, request: &ActionRequest, frame: frame::JoinRoom) -
     reply(200, &Joined { room, position: None }, Some(effect))
 }
 
-/// A topic, where it stands in the category that its address names.
+/// Confirms that a topic belongs to a category; if not, 404.
 async fn topic_info(api: &ApiState, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
     rooms::require_topic(api, frame.room_pk, &frame.category).await?;
     reply(200, &Topic { room: frame.room_pk, category: frame.category }, None)
@@ -148,7 +148,7 @@ async fn create(
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room_of_action(frame.room_pk, request)?;
-    // A message in a room of two says more, which is asked for with the right.
+    // In a room of two people, the access check also loads details that the message needs.
     let is_joined = request.rooms.contains(&room) && !request.pairs.contains(&room);
     let send = messages::NewMessage {
         room,
@@ -198,7 +198,7 @@ async fn history(
     reply(200, &pages::history_page(room, page, found, api.socket_max_bytes())?, None)
 }
 
-/// The newest rooms, all in one answer; in pages for whom asks for them.
+/// The newest rooms: a page where the frame has `limit` or `cursor`, else all in one answer.
 async fn list(api: &ApiState, request: &ActionRequest, frame: frame::List) -> Result<ActionReply, Error> {
     let is_paged = frame.limit.is_some() || frame.cursor.is_some();
     let limit = if is_paged { decode::require_limit_in_range(frame.limit)? } else { ROOMS_LISTED_MAX };

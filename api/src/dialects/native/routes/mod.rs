@@ -1,4 +1,4 @@
-//! Declares the native REST routes, one file for each noun.
+//! Declares the native REST routes; each kind of resource has a file of handlers.
 
 mod invitations;
 mod members;
@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::{errors::Rejection, wire};
 use crate::documents::{DocumentedOutput, DocumentedRoutes, OperationBuilder, delete, get, patch, post, put};
 
-/// All of them.
+/// All REST routes of the dialect.
 pub(crate) fn routes() -> DocumentedRoutes {
     DocumentedRoutes::new::<Rejection>("native", "Rooms, messages, people and teams, as JSON.")
         .route(
@@ -87,7 +87,7 @@ pub(crate) fn routes() -> DocumentedRoutes {
         )
 }
 
-/// What was made; or, where it was there before, what is there.
+/// 201 for a resource that was created, 200 for one that existed already.
 enum CreatedOrExisting<T> {
     Created(T),
     Existing(T),
@@ -109,7 +109,7 @@ impl<T: JsonSchema> DocumentedOutput for CreatedOrExisting<T> {
     }
 }
 
-/// What was made.
+/// 201, for a resource that was created.
 struct Created<T>(T);
 
 impl<T: Serialize> IntoResponse for Created<T> {
@@ -124,7 +124,7 @@ impl<T: JsonSchema> DocumentedOutput for Created<T> {
     }
 }
 
-/// Whether reads can see what was done; there is nothing more to say.
+/// 204 where reads can see the change, else 202 with `{"applied": false}`.
 struct AppliedOrPending(bool);
 
 impl IntoResponse for AppliedOrPending {

@@ -1,4 +1,5 @@
-//! The actions that api decides, each with its frame and its answer; and the answers that no route has.
+//! Lists the actions that api executes, each with its frame and its answer, and defines the answers that no REST
+//! route has. Doc comments are published in `asyncapi.json`.
 
 use protocol::{
     id::{MessageId, RoomId, UserId},
@@ -11,11 +12,11 @@ use serde::Serialize;
 use super::{Invitation, Message, Page, Room, frame};
 
 protocol::actions! {
-    /// The actions of native sockets, but those that a fan-out node answers itself.
+    /// The actions of native sockets, except those that a fan-out node answers itself.
     pub(crate) enum Action {
         /// Follows a channel.
         Subscribe(frame::Subscribe) = "subscribe" => 200 Followed,
-        /// Is in a room, and follows it.
+        /// Joins a room as a participant, and follows it.
         JoinRoom(frame::JoinRoom) = "join_room" => 200 Joined,
         /// Sends a message.
         CreateMessage(frame::CreateMessage) = "create_message" => 201 Message,
@@ -23,22 +24,22 @@ protocol::actions! {
         EditMessage(frame::EditMessage) = "edit_message" => 200 Changed,
         /// Deletes messages: all or none.
         DeleteMessages(frame::DeleteMessages) = "delete_messages" => 200 Deleted,
-        /// Whether a topic stands in that category.
+        /// Confirms that a topic belongs to a category.
         TopicInfo(frame::TopicInfo) = "topic_info" => 200 Topic,
-        /// A part of a room's history.
+        /// Reads a part of a room's history.
         History(frame::History) = "history" => 200 Page<Message>,
-        /// Says up to where you have read.
+        /// Marks a room as read up to a message.
         MarkRead(frame::MarkRead) = "mark_read" => 200 Read,
-        /// Asks a person into a room.
+        /// Invites a person to a room.
         Invite(frame::Invite) = "invite" => 201 Invitation,
-        /// A room.
+        /// Describes a room.
         CurrentRoomInfo(RoomFrame) = "current_room_info" => 200 Room,
-        /// The rooms that you may enter: an array of the newest, or a page where `limit` or `cursor` is given.
+        /// Lists the rooms that you may enter: an array of the newest, or a page where `limit` or `cursor` is given.
         List(frame::List) = "list" => 200 Listed,
     }
 }
 
-/// Rooms, in the form that was asked for.
+/// Rooms, as an array or as a page.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(in crate::dialects::native) enum Listed {
@@ -46,11 +47,11 @@ pub(in crate::dialects::native) enum Listed {
     Page(Page<Room>),
 }
 
-/// What a socket follows. Who is there, and its position, are the fan-out node's to say.
+/// A channel that a socket follows. The fan-out node fills in participants and position.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Followed {
     pub(in crate::dialects::native) channel: Channel,
-    /// Of a room: null where they are too many to name.
+    /// Rooms only: the people in it; null where they are too many to name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) participants: Option<Option<Vec<UserId>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +60,7 @@ pub(in crate::dialects::native) struct Followed {
     pub(in crate::dialects::native) position: Option<SubscriptionPosition>,
 }
 
-/// A room that a socket is in. Its position is the fan-out node's to say.
+/// A room that a socket is in. The fan-out node fills in the position.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Joined {
     #[serde(flatten)]
@@ -77,21 +78,21 @@ pub(in crate::dialects::native) struct Changed {
     pub(in crate::dialects::native) message_text: String,
 }
 
-/// Messages that are gone.
+/// Messages that were deleted.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Deleted {
     pub(in crate::dialects::native) room_id: RoomId,
     pub(in crate::dialects::native) messages_ids: Vec<MessageId>,
 }
 
-/// A topic.
+/// A topic and its category.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Topic {
     pub(in crate::dialects::native) room: RoomId,
     pub(in crate::dialects::native) category: String,
 }
 
-/// A mark.
+/// A read mark.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Read {
     pub(in crate::dialects::native) room: RoomId,

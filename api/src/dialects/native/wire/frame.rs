@@ -1,4 +1,4 @@
-//! Defines the fields of frames. Fields that an action does not need are ignored.
+//! Defines the fields of the native sockets' frames. Other fields are ignored.
 
 use protocol::{
     id::{MessageId, RoomId, UserId},

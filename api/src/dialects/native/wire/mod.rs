@@ -1,4 +1,5 @@
-//! Defines the native bodies and frames, as they stand on the wire.
+//! Defines the JSON of the native dialect. Doc comments on types and fields are published in `openapi.json` and
+//! `asyncapi.json`.
 
 pub(in crate::dialects::native) mod action;
 pub(in crate::dialects::native) mod frame;
@@ -19,7 +20,7 @@ use super::decode::LIMIT_MAX;
 pub(in crate::dialects::native) struct NewRoom {
     #[serde(default)]
     pub(in crate::dialects::native) kind: Option<NewKind>,
-    /// Only a match needs none.
+    /// Required, except for a match.
     #[serde(default)]
     pub(in crate::dialects::native) name: String,
     #[serde(default)]
@@ -32,7 +33,7 @@ pub(in crate::dialects::native) struct NewRoom {
     pub(in crate::dialects::native) users: Vec<UserId>,
 }
 
-/// The kind of a new room, where its other fields don't say it.
+/// The kind of a new room, where the other fields do not determine it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::dialects::native) enum NewKind {
@@ -84,7 +85,7 @@ pub(in crate::dialects::native) struct ReadUpTo {
     pub(in crate::dialects::native) message_id: MessageId,
 }
 
-/// How many entries a page has at most.
+/// Maximum number of entries of a page.
 #[derive(JsonSchema)]
 #[schemars(inline)]
 struct Limit(
@@ -134,17 +135,17 @@ pub(in crate::dialects::native) struct ListQuery {
     pub(in crate::dialects::native) limit: Option<String>,
 }
 
-/// A room, with the native names.
+/// A room.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Room {
     pub(in crate::dialects::native) id: RoomId,
     pub(in crate::dialects::native) name: String,
     pub(in crate::dialects::native) description: Option<String>,
     pub(in crate::dialects::native) private: bool,
-    /// The first 100 of those who may enter, where not everyone may: all come in pages, from `members`. Null where
-    /// they are too many for one answer.
+    /// The first 100 members, where not everyone may enter; `members` lists all, in pages. Null where even these
+    /// are too long for one answer.
     pub(in crate::dialects::native) users: Option<Vec<UserId>>,
-    /// How many they are, where `users` has not all.
+    /// The number of members, where `users` does not list all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) users_count: Option<u64>,
     /// Who is in it; null where they are too many to name. A fan-out node adds it to its answers itself.
@@ -161,7 +162,7 @@ pub(in crate::dialects::native) struct Room {
     pub(in crate::dialects::native) created_at: Timestamp,
     pub(in crate::dialects::native) activity: Timestamp,
     pub(in crate::dialects::native) unread: i64,
-    /// Only where reads can't see all of it yet.
+    /// False where reads can't see all of it yet, else left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) applied: Option<bool>,
 }
@@ -178,17 +179,17 @@ pub(in crate::dialects::native) struct Message {
     pub(in crate::dialects::native) edited_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) client_id: Option<String>,
-    /// What only messages in rooms of its kind have.
+    /// Data that only messages of this kind of room have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) detail: Option<event::MessageDetail>,
 }
 
-/// A message that is new or was changed, as it is now.
+/// A message that is new or was changed, in its current state.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Changed {
     #[serde(flatten)]
     pub(in crate::dialects::native) message: Message,
-    /// The event that made it what it is.
+    /// The id of the last event that changed the message.
     pub(in crate::dialects::native) changed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) deleted_at: Option<Timestamp>,
@@ -226,7 +227,7 @@ pub(in crate::dialects::native) struct Person {
     pub(in crate::dialects::native) applied: Option<bool>,
 }
 
-/// Where a person is.
+/// A person's presence: whether online, and in which rooms.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Presence {
     pub(in crate::dialects::native) user: UserId,
@@ -240,9 +241,9 @@ pub(in crate::dialects::native) struct Team {
     pub(in crate::dialects::native) id: TeamId,
     pub(in crate::dialects::native) name: String,
     pub(in crate::dialects::native) user: UserId,
-    /// The first 100: all come in pages, from `members`. Null where they are too many for one answer.
+    /// The first 100 members; `members` lists all, in pages. Null where even these are too long for one answer.
     pub(in crate::dialects::native) users: Option<Vec<UserId>>,
-    /// How many they are, where `users` has not all.
+    /// The number of members, where `users` does not list all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) users_count: Option<u64>,
     pub(in crate::dialects::native) created_at: Timestamp,
@@ -256,20 +257,20 @@ pub(in crate::dialects::native) struct Pending {
     pub(in crate::dialects::native) applied: bool,
 }
 
-/// A refusal, as RFC 9457 has it.
+/// An error, as an RFC 9457 problem.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Problem<'a> {
     #[serde(rename = "type")]
     pub(in crate::dialects::native) kind: &'static str,
     pub(in crate::dialects::native) title: &'a str,
     pub(in crate::dialects::native) status: u16,
-    /// It never changes its meaning.
+    /// A stable code, for programs.
     pub(in crate::dialects::native) code: ErrorCode,
-    /// One sentence for a person.
+    /// A sentence for people.
     pub(in crate::dialects::native) detail: &'a str,
 }
 
-/// A part of a room's history, or what has changed in it.
+/// A page of a room's history, or of its changes.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(in crate::dialects::native) enum History {
@@ -284,16 +285,16 @@ pub(in crate::dialects::native) struct Page<T> {
     pub(in crate::dialects::native) next: Option<String>,
 }
 
-/// A page of what was found.
+/// A page of search results.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct FoundPage {
     #[serde(flatten)]
     pub(in crate::dialects::native) page: Page<Message>,
-    /// As in `position`: epoch and last event of each shard.
+    /// Epoch and last searchable event of each shard, as in `position`.
     pub(in crate::dialects::native) indexed_through: Vec<(u64, u64)>,
 }
 
-/// An edit, as its sender is answered.
+/// The answer to an edit.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Edited {
     pub(in crate::dialects::native) id: MessageId,
