@@ -1,7 +1,7 @@
-//! The match dialect: the seven actions of `ws /ws/chat/`, and admins on `ws /ws/admin-chat/`.
+//! Implements the match dialect: the seven actions of `ws /ws/chat/`, and of `ws /ws/admin-chat/` for admins.
 //!
-//! One room at a time. What is done to a message is answered by its push, which everyone in the room gets
-//! in the same envelope.
+//! A socket is in one room at a time. Sending, editing and deleting messages are answered by the event's push,
+//! which everyone in the room gets in the same envelope.
 
 pub(crate) mod socket;
 mod wire;

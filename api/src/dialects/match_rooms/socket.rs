@@ -24,20 +24,20 @@ use crate::{
 
 impl PageEntry for MatchRoomView {}
 
-/// The actions, as documents describe them.
+/// Descriptions of the actions, for `asyncapi.json`.
 pub(crate) const ACTIONS: &[ActionDescription] = Action::DESCRIPTIONS;
-/// Those that admins' sockets do not have.
+/// Actions that admins' sockets do not have.
 const ACTIONS_KEPT_FROM_ADMINS: [Action; 1] = [Action::CurrentRoomInfo];
 
-/// Whether admins' sockets do not have that action.
+/// Whether admins' sockets do not have this action.
 pub(crate) fn is_kept_from_admins(action: &str) -> bool {
     Action::named(action).is_some_and(|action| ACTIONS_KEPT_FROM_ADMINS.contains(&action))
 }
 
-/// The longest `request_id`, in bytes of JSON.
+/// Maximum length of a `request_id`, in bytes of its JSON in ASCII.
 const REQUEST_ID_MAX: usize = 256;
 
-/// Decides one action.
+/// Executes one action. Errors are part of the reply.
 pub(crate) async fn handle(api: &ApiState, request: &ActionRequest, deadline: Instant) -> ActionReply {
     let write = RequestContext::new(Some(&request.key), deadline);
     match dispatch(api, request, &write).await {
@@ -54,7 +54,7 @@ pub(crate) async fn handle(api: &ApiState, request: &ActionRequest, deadline: In
     }
 }
 
-/// What is not there is said as the original says it.
+/// The text of an error; for 404 it is the one of the server that this dialect imitates.
 fn error_text(error: Error) -> String {
     if error.code == ErrorCode::NotFound { "Not found".to_owned() } else { error.detail }
 }
@@ -97,7 +97,8 @@ fn joined_room(request: &ActionRequest) -> Result<RoomId, Error> {
     request.rooms.first().copied().ok_or_else(none)
 }
 
-/// The same, as it is now; an admin may only look at some.
+/// The room that the socket is in, if the caller still has access to it. Admins get it even where they may not
+/// write.
 async fn current_room(api: &ApiState, request: &ActionRequest) -> Result<MatchRoom, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
     let (found, _) =
@@ -105,7 +106,7 @@ async fn current_room(api: &ApiState, request: &ActionRequest) -> Result<MatchRo
     Ok(found)
 }
 
-/// The room that the socket is in, and may write to.
+/// The id of the room that the socket is in; an error where the caller may not write there.
 async fn writable_room(api: &ApiState, request: &ActionRequest) -> Result<RoomId, Error> {
     let found = current_room(api, request).await?;
     if request.surface == Surface::MatchAdmin {
@@ -114,7 +115,8 @@ async fn writable_room(api: &ApiState, request: &ActionRequest) -> Result<RoomId
     Ok(found.room)
 }
 
-/// The newest rooms, in one answer; to whom asks for a part of them, as many as fit.
+/// The newest rooms. Without `limit` and `before` all must fit into one answer; with them, the answer has as many as
+/// fit.
 async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Result<ActionReply, Error> {
     let of = (request.surface == Surface::Match).then_some(&request.caller.user);
     let limit = match frame.limit {
@@ -177,7 +179,7 @@ async fn create_message(
     };
     let sent = messages::send(api, &request.caller, send).await?;
     let (text, created_at) = (sent.message.message, sent.message.created_at);
-    // The push, which is the answer, has the two besides.
+    // Only the push has `user` and `room`; fan-out answers the client with the push.
     let data = wire::Said { id: sent.id, text, created_at, user: None, room: None };
     reply(201, &data, Some(SocketEffect::Appended { room, seq: sent.id.0 }))
 }
@@ -211,7 +213,8 @@ async fn delete_messages(
     reply(200, &data, Some(SocketEffect::Appended { room, seq: appended.seq }))
 }
 
-/// What the client calls its request: a JSON scalar, written in ASCII since it travels in a header.
+/// The client's `request_id`: a JSON scalar, escaped to ASCII because it is sent in a header of the event. Without
+/// one it is `null`.
 fn request_id(frame: &RawValue) -> Result<String, Error> {
     #[derive(Deserialize)]
     struct Head<'a> {
@@ -236,7 +239,7 @@ fn request_id(frame: &RawValue) -> Result<String, Error> {
     Ok(ascii)
 }
 
-/// Reads bytes as all that clients send here.
+/// Parses bytes as each frame of this dialect; for property tests and fuzzing.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_any(bytes: &[u8]) {
     use crate::dialects::json::assert_parsed_or_refused as read;

@@ -1,4 +1,4 @@
-//! Defines the frames of match sockets, and their answers.
+//! Defines the frames of match sockets, and their answers. Doc comments are published in `asyncapi.json`.
 
 use protocol::{
     clock::Timestamp,
@@ -12,15 +12,15 @@ use serde_json::Value;
 use crate::{commands::match_rooms::MatchRoomView, queries::people};
 
 protocol::actions! {
-    /// The actions.
+    /// The actions of match sockets.
     pub(crate) enum Action {
-        /// The rooms: one's own, or, for admins, all.
+        /// Lists the rooms: your own, or for admins all.
         List(List) = "list" => 200 Vec<MatchRoomView>,
-        /// Is in a room; another one is left.
+        /// Joins a room, and leaves the one that the socket was in.
         JoinRoom(JoinRoom) = "join_room" => 200 MatchRoomView,
-        /// Is in no room any more.
+        /// Leaves the room that the socket is in.
         LeaveRoom(NoFields) = "leave_room" => 200 LeftRoom,
-        /// The room that the socket is in; not for admins.
+        /// Describes the room that the socket is in; not for admins.
         CurrentRoomInfo(NoFields) = "current_room_info" => 200 MatchRoomView,
         /// Sends a message.
         CreateMessage(CreateMessage) = "create_message" => 201 Said,
@@ -31,13 +31,13 @@ protocol::actions! {
     }
 }
 
-/// `list`: without fields all rooms, in one answer.
+/// `list`: without fields, all rooms in one answer.
 #[derive(Default, Deserialize, JsonSchema)]
 pub(super) struct List {
-    /// At most so many.
+    /// Maximum number of rooms.
     #[serde(default)]
     pub(super) limit: Option<i64>,
-    /// Those before this one, which the last answer ended with.
+    /// The `pk` of the last room of the answer before: the list continues after it.
     #[serde(default)]
     pub(super) before: Option<RoomId>,
 }
@@ -67,23 +67,23 @@ pub(super) struct DeleteMessages {
     pub(super) msg_id_list: Vec<MessageId>,
 }
 
-/// A message, as everyone in the room is pushed it.
+/// A message, as in its push to everyone in the room.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Said {
     pub(super) id: MessageId,
     pub(super) text: String,
     pub(super) created_at: Timestamp,
-    /// Of a message that came by another dialect the `id` alone.
+    /// The author; only `id` where the message was sent through another dialect.
     #[schemars(with = "Sender")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<Value>,
-    /// Of such a message the `pk` alone.
+    /// The room; only `pk` where the message was sent through another dialect.
     #[schemars(with = "Room")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) room: Option<Value>,
 }
 
-/// Who sent a message.
+/// The author of a message.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "the form alone")]
@@ -92,7 +92,7 @@ enum Sender {
     Named { id: Value },
 }
 
-/// Where it was sent.
+/// The room of a message.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "the form alone")]
@@ -109,7 +109,7 @@ pub(super) struct Changed {
     pub(super) message_text: String,
 }
 
-/// Messages that are gone.
+/// Messages that were deleted.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Deleted {
     pub(super) room_id: RoomId,
