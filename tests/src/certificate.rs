@@ -1,18 +1,18 @@
-//! Certificates for servers on loopback, by openssl.
+//! Makes certificates for servers on loopback, with openssl.
 
 use std::{path::PathBuf, process::Command};
 
 use crate::folder::Folder;
 
-/// A certificate for 127.0.0.1, its key, and who has signed it.
+/// A certificate for 127.0.0.1, its key, and the CA that signed it, as PEM files in a folder.
 #[derive(Debug)]
 pub struct Certificate(Folder);
 
 impl Certificate {
-    /// Makes all three.
+    /// Makes certificate, key and CA; they are valid for two days.
     ///
     /// # Panics
-    /// When openssl can't.
+    /// When openssl is missing or fails.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "each is another one: none is the default")]
     pub fn new() -> Self {
@@ -33,16 +33,16 @@ impl Certificate {
         this
     }
 
-    /// Who has signed it, as a PEM file.
+    /// The CA's certificate, as a PEM file.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.0.path().join("ca.pem")
     }
 
-    /// Where a broker's configuration finds them.
+    /// The environment variables of `deploy/nats/cluster-tls.conf`, with the paths of the files.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&'static str, String)> {
         let files = [("NATS_TLS_CERT", "cert.pem"), ("NATS_TLS_KEY", "key.pem"), ("NATS_TLS_CA", "ca.pem")];
-        // As a configuration value: a string.
+        // Quoted: nats-server reads the variable as a configuration value.
         files.map(|(name, file)| (name, format!("{:?}", self.0.path().join(file)))).into_iter()
     }
 }

@@ -1,4 +1,4 @@
-//! A whole deployment of separate processes: N nodes of each service, a broker and a database.
+//! Starts a whole deployment of separate processes: N nodes of each service, a broker and a database.
 
 mod node;
 
@@ -25,29 +25,29 @@ use crate::{
 };
 pub use node::{Node, program};
 
-/// What every test's tokens are signed with.
+/// The secret that signs the tokens of all tests.
 pub const SECRET: &str = "a secret for tests, of 32 bytes and more";
 
-/// What nodes are told of a broker of three servers.
+/// Environment of the nodes where the broker has three servers.
 const THREE: [(&str, &str); 2] = [("ROOMCAST_REPLICAS", "3"), ("ROOMCAST_SHARDS", "2")];
 
-/// A link that every node of a service has, each through a proxy of its own.
+/// A connection of a service that tests can cut: each of its nodes gets its own proxy there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// To the broker.
+    /// From this service to the broker.
     Broker(&'static str),
-    /// To the database.
+    /// From this service to the database.
     Database(&'static str),
 }
 
-/// How many nodes of each service.
+/// The number of nodes of each service.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Nodes of api.
+    /// Number of api nodes.
     pub api: usize,
-    /// Nodes of fanout.
+    /// Number of fan-out nodes.
     pub fanout: usize,
-    /// Persisters: the first to get a shard's lock works on it, the others stand by.
+    /// Number of persisters: the first to get a shard's lock works on the shard, the others stand by.
     pub persister: usize,
 }
 
@@ -60,9 +60,9 @@ impl Default for Size {
 /// A running deployment.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The nodes of api.
+    /// The api nodes.
     pub api: Vec<Node>,
-    /// The nodes of fanout.
+    /// The fan-out nodes.
     pub fanout: Vec<Node>,
     /// The persisters.
     pub persister: Vec<Node>,
@@ -73,7 +73,7 @@ pub struct Cluster {
     _folder: Folder,
 }
 
-/// A server's URL, by way of a proxy where the link is to be cut.
+/// A server's URL, through a new proxy where `cut` is true.
 async fn through(url: String, server: SocketAddr, cut: bool) -> (String, Option<Proxy>) {
     if !cut {
         return (url, None);
@@ -88,22 +88,22 @@ impl Cluster {
         Self::start_all(size, Nats::start().await, Database::shared(), &[], None).await
     }
 
-    /// The same, with one kind of link to cut: see [`Node::link`].
+    /// Starts a deployment in which one kind of link can be cut, with [`Node::link`].
     pub async fn start_linked(size: Size, link: Link) -> Self {
         Self::start_all(size, Nats::start().await, Database::shared(), &[], Some(link)).await
     }
 
-    /// The same, on that database, with more variables for every node.
+    /// Starts a deployment on this database, with more environment variables for every node.
     pub async fn start_with(size: Size, database: Database, more: &[(&'static str, &str)]) -> Self {
         Self::start_all(size, Nats::start().await, database, more, None).await
     }
 
-    /// The same, on a broker of three servers that all keep the log.
+    /// Starts a deployment on a broker of three servers, with three replicas of the log.
     pub async fn start_on_three(size: Size) -> Self {
         Self::start_all(size, Nats::start_three().await, Database::shared(), &THREE, None).await
     }
 
-    /// The same, all of it with TLS.
+    /// Starts a deployment on a broker of three servers, with TLS on the broker's connections.
     pub async fn start_on_three_with_tls(size: Size) -> Self {
         Self::start_all(size, Nats::start_three_with_tls().await, Database::shared(), &THREE, None).await
     }
@@ -115,7 +115,7 @@ impl Cluster {
         more: &[(&'static str, &str)],
         link: Option<Link>,
     ) -> Self {
-        // One provider of cryptography, set once a process.
+        // Only the first call in a process installs the provider; later calls fail, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = Folder::new();
         let (mut api, mut fanout, mut persister) = (vec![], vec![], vec![]);
@@ -135,7 +135,7 @@ impl Cluster {
                     ("DATABASE_URL", store),
                     ("ROOMCAST_JWT_SECRET", SECRET.to_owned()),
                     ("ROOMCAST_DRAIN_SECONDS", "5".to_owned()),
-                    // A test's people write as fast as the nodes take it, unless it is about that.
+                    // No write limit, except in the tests of that limit.
                     ("ROOMCAST_RATE_WRITES", "off".to_owned()),
                     ("ROOMCAST_MEDIA", folder.path().join("media").display().to_string()),
                 ];
@@ -149,7 +149,7 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every shard is led: from then on api hears each second that its persister lives.
+    /// Waits until every shard has a leading persister, which from then on tells api once a second that it is alive.
     pub async fn led(&mut self) {
         let Some(first) = self.persister.first_mut() else { return };
         first.ready().await;
@@ -166,7 +166,7 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until every node is ready, and every shard is led.
+    /// Waits until every node is ready, and every shard has a leading persister.
     pub async fn ready(&mut self) {
         for node in self.persister.iter_mut().take(1).chain(&mut self.api).chain(&mut self.fanout) {
             node.ready().await;
@@ -174,14 +174,14 @@ impl Cluster {
         self.led().await;
     }
 
-    /// The log, as a service sees it.
+    /// A JetStream context with a service's broker user.
     pub async fn log(&self, role: BrokerUser) -> jetstream::Context {
         let args = self.nats.args(role);
         let connection = eventually("the broker answers", || async { connect_once(&args, role).await.ok() });
         connection.await.jetstream()
     }
 
-    /// How many events were ever stored, in all shards together.
+    /// The sum of the last sequences of all shards: the number of events ever stored.
     ///
     /// # Panics
     /// When there is no log, or a shard has no leader.
@@ -204,28 +204,28 @@ impl Cluster {
         Channel::Room(RoomId(room)).shard(info.shards)
     }
 
-    /// A client of the n-th api node.
+    /// A REST client of the n-th api node, as this user.
     #[must_use]
     pub fn rest(&self, n: usize, user: &str) -> Rest {
         Rest::new(&self.api[n].address(), &token(user))
     }
 
-    /// A socket on the n-th fan-out node.
+    /// A socket on the n-th fan-out node, as this user.
     pub async fn socket(&self, n: usize, user: &str) -> Socket {
         Socket::open(&self.fanout[n].address(), &token(user)).await.expect("the node takes sockets")
     }
 }
 
-/// A valid token of that person.
+/// A valid token for this user.
 #[must_use]
 pub fn token(user: &str) -> String {
     sign(&json!({ "user_id": user }))
 }
 
-/// A token with these claims, and with an expiry where they have none.
+/// Signs a token with these claims; it expires in an hour where they do not say.
 ///
 /// # Panics
-/// Never: claims are JSON.
+/// When the claims are not a JSON object.
 #[must_use]
 pub fn sign(claims: &serde_json::Value) -> String {
     let mut all = json!({ "exp": protocol::clock::Timestamp::now().unix_ms() / 1000 + 3600 });

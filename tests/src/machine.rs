@@ -1,4 +1,4 @@
-//! The one-machine program `roomcast up`, with a broker and a database of the harness.
+//! Starts the one-machine program `roomcast up`, with a broker and a database of the harness.
 
 use crate::{
     cluster::{SECRET, program},
@@ -9,7 +9,7 @@ use crate::{
     process::{Process, command, free_port},
 };
 
-/// A running `roomcast up`: api and sockets on one port, and an admin port beside it.
+/// A running `roomcast up`: one port for clients, and an admin port.
 #[derive(Debug)]
 pub struct Machine {
     _process: Process,
@@ -22,12 +22,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts it, and waits until it is ready.
+    /// Starts the program, and waits until it is ready.
     ///
     /// # Panics
-    /// When it ends, or is not ready in time.
+    /// When the process exits, or is not ready within [`PATIENCE`](crate::PATIENCE).
     pub async fn start() -> Self {
-        // One provider of cryptography, set once a process.
+        // Only the first call in a process installs the provider; later calls fail, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (nats, database, folder) = (Nats::start().await, Database::shared(), Folder::new());
         let (port, admin) = (free_port(), free_port());
@@ -52,13 +52,13 @@ impl Machine {
         Self { _process: process, port, admin, _nats: nats, database, _folder: folder }
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Where it says how it is.
+    /// The address of metrics and readiness.
     #[must_use]
     pub fn admin(&self) -> String {
         format!("127.0.0.1:{}", self.admin)

@@ -1,4 +1,4 @@
-//! Real nats-servers, with the configuration that is shipped.
+//! Starts real nats-servers, with the configuration files of `deploy/nats`.
 
 use std::{
     net::SocketAddr,
@@ -14,10 +14,10 @@ use crate::{
     process::{Process, command, free_port},
 };
 
-/// The password of every user: the servers are alone with their test.
+/// The password of every user: each server serves a single test.
 pub const PASSWORD: &str = "secret";
 
-/// A broker of one server or more, with a store of its own.
+/// A broker of one server or three, with its own store.
 #[derive(Debug)]
 pub struct Nats {
     servers: Vec<Server>,
@@ -32,14 +32,14 @@ struct Server {
     kind: Kind,
 }
 
-/// What a server is configured as.
+/// How a server is configured.
 #[derive(Debug)]
 enum Kind {
-    /// One that is alone.
+    /// A single server.
     Single,
-    /// One of a cluster: its configuration file, and the variables of that.
+    /// A server of a cluster: its configuration file, and the environment variables for that.
     Member(&'static str, Vec<(&'static str, String)>),
-    /// One that is alone, without users: not as it is shipped.
+    /// A single server without users, which `deploy/nats` has no file for.
     Open,
 }
 
@@ -47,10 +47,10 @@ fn program() -> PathBuf {
     std::env::var_os("ROOMCAST_TEST_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from)
 }
 
-/// Whether replicas are safe on the server that is tested: its clusters neither lose nor double.
+/// Whether the tested nats-server is 2.12.3 or later, whose clusters neither lose nor duplicate messages.
 ///
 /// # Panics
-/// When there is no server.
+/// When nats-server is not installed.
 #[must_use]
 pub fn has_safe_clusters() -> bool {
     let output = std::process::Command::new(program()).arg("--version").output().expect("a nats-server");
@@ -97,17 +97,17 @@ impl Nats {
         Self { servers: vec![Server::start(Kind::Single).await], certificate: None }
     }
 
-    /// Starts a server that knows no users: everyone may do everything.
+    /// Starts a server without users: every client may do everything.
     pub async fn start_open() -> Self {
         Self { servers: vec![Server::start(Kind::Open).await], certificate: None }
     }
 
-    /// Starts a cluster of three.
+    /// Starts a cluster of three servers.
     pub async fn start_three() -> Self {
         Self::start_cluster(None).await
     }
 
-    /// The same with TLS.
+    /// Starts a cluster of three servers with TLS.
     pub async fn start_three_with_tls() -> Self {
         Self::start_cluster(Some(Certificate::new())).await
     }
@@ -130,7 +130,7 @@ impl Nats {
         Self { servers, certificate }
     }
 
-    /// Its address, for one of the three users.
+    /// The URLs of all servers for one of the three users, separated by commas.
     #[must_use]
     pub fn url(&self, user: &str) -> String {
         let scheme = if self.certificate.is_some() { "tls" } else { "nats" };
@@ -138,13 +138,13 @@ impl Nats {
         self.servers.iter().map(url).collect::<Vec<_>>().join(",")
     }
 
-    /// How one of the three services connects.
+    /// The connection arguments of one of the three services.
     #[must_use]
     pub fn args(&self, role: BrokerUser) -> NatsArgs {
         NatsArgs { nats_url: self.url(role.as_str()), nats_ca: self.ca() }
     }
 
-    /// Who has signed the servers' certificate, as a PEM file.
+    /// The CA of the servers' certificate as a PEM file; `None` without TLS.
     #[must_use]
     pub fn ca(&self) -> Option<PathBuf> {
         self.certificate.as_ref().map(Certificate::ca)
@@ -156,13 +156,13 @@ impl Nats {
         ([127, 0, 0, 1], self.servers[0].port).into()
     }
 
-    /// Where the first server keeps the log.
+    /// The folder of the first server's JetStream store.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.servers[0].folder.path().join("store")
     }
 
-    /// Ends the first server as a crash would.
+    /// Kills the first server with SIGKILL.
     pub fn kill9(&mut self) {
         self.kill9_server(0);
     }
@@ -172,19 +172,19 @@ impl Nats {
         self.restart_server(0);
     }
 
-    /// Ends the n-th server of a cluster as a crash would.
+    /// Kills the n-th server with SIGKILL.
     pub fn kill9_server(&mut self, n: usize) {
         self.servers[n].process.kill9();
     }
 
-    /// Starts the n-th server of a cluster again.
+    /// Starts the n-th server again, on the same port and store.
     pub fn restart_server(&mut self, n: usize) {
         let server = &mut self.servers[n];
         server.process = spawn(server.folder.path(), &server.port.to_string(), &server.kind);
     }
 }
 
-/// The port in the file that the server writes once it listens.
+/// Reads the client port from the file that nats-server writes once it listens.
 fn read_port(folder: &Path) -> Option<u16> {
     let mut files = std::fs::read_dir(folder).ok()?.flatten();
     let file = files.find(|file| file.path().extension().is_some_and(|end| end == "ports"))?;

@@ -1,4 +1,4 @@
-//! A real PostgreSQL: one a test process, with a database and its roles for each test.
+//! Starts a real PostgreSQL: one server per test process, and a database with its roles per test.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,7 @@ use crate::{
     process::{Process, free_port},
 };
 
-/// The password of every role: the server is alone with its tests.
+/// The password of every role: the server only serves these tests.
 const PASSWORD: &str = "secret";
 
 /// A running server.
@@ -28,7 +28,7 @@ pub struct Postgres {
 }
 
 static SHARED: LazyLock<Postgres> = LazyLock::new(|| {
-    // Children die with the thread that starts them: this one lives as long as the process.
+    // Children die with the thread that starts them (see `setpriv` below): this thread never ends.
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let _ = send.send(Postgres::start());
@@ -55,7 +55,7 @@ fn bin(program: &str) -> PathBuf {
 }
 
 fn is_root() -> bool {
-    // The owner of our own process, as the kernel shows it.
+    // `/proc/self` belongs to the user of this process.
     std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
 }
 
@@ -64,7 +64,8 @@ fn id_of_postgres(flag: &str) -> u32 {
     String::from_utf8_lossy(&output.stdout).trim().parse().expect("a user named postgres")
 }
 
-/// PostgreSQL refuses to run as root.
+/// A command of PostgreSQL's programs, which refuse to run as root: there it runs as user postgres. The process dies
+/// with the thread that starts it.
 fn command(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {
@@ -80,10 +81,10 @@ fn run(command: &mut Command) {
 }
 
 impl Postgres {
-    /// Starts a server of one's own, to stop or kill; it keeps nothing over a power cut.
+    /// Starts a server for one test, which can stop or kill it. It runs without fsync.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When the server does not start.
     #[must_use]
     pub fn start() -> Self {
         let folder = Folder::new();
@@ -113,40 +114,40 @@ impl Postgres {
         }
     }
 
-    /// All that it has logged.
+    /// The server's log.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Ends it as a crash would.
+    /// Kills the server with SIGKILL.
     pub fn kill9(&mut self) {
         self.process.kill9();
     }
 
-    /// Starts it again, on the same port and data.
+    /// Starts the server again, on the same port and data.
     pub fn restart(&mut self) {
         self.process = spawn(self.folder.path(), self.port);
         self.wait();
     }
 
-    /// A new database with the shipped roles.
+    /// Creates a database with the roles of `deploy/postgres/roles.sql`.
     ///
     /// # Panics
-    /// When it can't be made.
+    /// When the database can't be created.
     #[must_use]
     pub fn database(&self) -> Database {
         self.database_with("")
     }
 
-    /// The same with more options, as `CREATE DATABASE` takes them.
+    /// Creates a database with the roles, and with these options of `CREATE DATABASE`.
     ///
     /// # Panics
-    /// When it can't be made.
+    /// When the database can't be created.
     #[must_use]
     pub fn database_with(&self, options: &str) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        // Roles belong to the whole server: two tests must not make them at a time.
+        // Roles belong to the whole server: two tests must not create them at the same time.
         static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let name = format!("roomcast_{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -179,22 +180,22 @@ fn spawn(folder: &Path, port: u16) -> Process {
 }
 
 impl Database {
-    /// A database on the server that all tests share.
+    /// Creates a database on the server that all tests of the process share.
     #[must_use]
     pub fn shared() -> Self {
         SHARED.database()
     }
 
-    /// A database on that server that sorts texts as people in the United States do: `a`, `B`, `c`.
+    /// Creates a database on the shared server with the ICU locale `en-US`, which sorts `a`, `B`, `c`.
     #[must_use]
     pub fn with_english_order() -> Self {
         SHARED.database_with("TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
     }
 
-    /// Makes the tables as they were at a schema version, as an older persister did.
+    /// Applies the migrations up to a schema version, as an older persister would have done.
     ///
     /// # Panics
-    /// When they can't be made.
+    /// When a migration fails.
     pub async fn migrate_to(&self, version: i64) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../persister/migrations");
         let migrator = sqlx::migrate::Migrator::new(folder).await.expect("migrations");
@@ -203,25 +204,25 @@ impl Database {
         migrator.run_direct(Some(version), &mut session, false).await.expect("the tables are made");
     }
 
-    /// What it is called.
+    /// The database's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its address, for one of the roles: `postgres` may do everything.
+    /// The database's URL for one of the roles; `postgres` is the superuser.
     #[must_use]
     pub fn url(&self, role: &str) -> String {
         format!("postgres://{role}:{PASSWORD}@127.0.0.1:{}/{}", self.port, self.name)
     }
 
-    /// Where its server listens.
+    /// The address that the server listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// A connection that may do everything.
+    /// A pool of at most two connections as superuser.
     ///
     /// # Panics
     /// When the server does not answer.

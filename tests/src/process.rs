@@ -1,4 +1,4 @@
-//! Child processes that end with the test, however it ends.
+//! Starts child processes that end with the test, however it ends.
 
 use std::{
     fs::File,
@@ -19,7 +19,7 @@ pub struct Process {
     log: PathBuf,
 }
 
-/// A command whose process dies with the thread that starts it, even where that is killed.
+/// A command whose process is killed when the thread that starts it ends, also where that is killed itself.
 #[must_use]
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
@@ -28,10 +28,10 @@ pub fn command(program: &Path) -> Command {
 }
 
 impl Process {
-    /// Starts a command; what it prints goes to `<name>.log` in `folder`.
+    /// Starts a command; its output goes to `<name>.log` in `folder`.
     ///
     /// # Panics
-    /// When it can't be started.
+    /// When the program can't be started.
     pub fn start(name: &str, folder: &Path, command: &mut Command) -> Self {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
@@ -44,32 +44,32 @@ impl Process {
         Self { child, log }
     }
 
-    /// The process's number.
+    /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the process with SIGKILL, and waits for it.
     pub fn kill9(&mut self) {
-        // It may have ended by itself.
+        // The process may have exited by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Sends it a signal.
+    /// Sends a signal, by its name without `SIG`.
     ///
     /// # Panics
-    /// When it has ended.
+    /// When the process has exited.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, "--"]).arg(self.child.id().to_string()).status();
         assert!(sent.is_ok_and(|status| status.success()), "the process is gone:\n{}", self.tail());
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Sends SIGTERM, and waits for the process to exit.
     ///
     /// # Panics
-    /// When it has not stopped a minute later.
+    /// When it has not exited after a minute.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -82,22 +82,22 @@ impl Process {
         }
     }
 
-    /// Its exit, if it has ended.
+    /// The exit status, if the process has exited.
     ///
     /// # Panics
-    /// Never: it is our own child.
+    /// When the process can't be waited for, which does not happen to our own child.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("our own child")
     }
 
-    /// All that it printed.
+    /// All output of the process so far.
     #[must_use]
     pub fn log(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The end of what it printed.
+    /// The last 30 lines of the output.
     #[must_use]
     pub fn tail(&self) -> String {
         let text = self.log();
@@ -112,13 +112,14 @@ impl Drop for Process {
     }
 }
 
-/// Ports that the system gives to nobody by itself: between our look and the child's use nobody takes them.
+/// Ports below Linux's range of ephemeral ports (32768 and up): the kernel gives none of them to another socket
+/// between our check and the child's bind.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
-/// A port that nobody listens on now, and that this process has not given before.
+/// A port that is free now, and that this process has not returned before.
 ///
 /// # Panics
-/// When the machine has none left.
+/// When no port is free.
 #[must_use]
 pub fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(PORTS)));

@@ -1,4 +1,4 @@
-//! One process of a service, and what is done to it.
+//! Starts, stops, pauses and inspects a process of a service.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,13 +24,13 @@ pub struct Node {
     link: Option<Proxy>,
 }
 
-/// A program of the tree, built.
+/// The path of a program of this workspace, built if necessary.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     programs().join(name)
 }
 
-/// Where the programs are: built once, so that `cargo test` alone is enough.
+/// The folder of the workspace's programs. The first call builds them, so that `cargo test` alone is enough.
 fn programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -41,8 +41,8 @@ fn programs() -> &'static Path {
         if folder.ends_with("release") {
             build.arg("--release");
         }
-        // What cargo tells this test of its own package would look to build scripts like a change,
-        // and half of all dependencies would be built again, each time.
+        // Cargo sets these for this test. Build scripts would take them for a change, and cargo would
+        // rebuild half of the dependencies each time.
         for (name, _) in std::env::vars_os() {
             let own = ["CARGO_PKG_", "CARGO_MANIFEST_"];
             if own.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
@@ -85,65 +85,65 @@ impl Node {
         Process::start(program, folder, &mut command)
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The link that the cluster was started to have cut.
+    /// The proxy of the link that this cluster can cut.
     ///
     /// # Panics
-    /// When it was started without.
+    /// When the cluster was not started by `start_linked`, or this service has no such link.
     #[must_use]
     pub fn link(&self) -> &Proxy {
         self.link.as_ref().expect("a cluster started with this link")
     }
 
-    /// Everything it printed.
+    /// All output of the process so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// The end of what it printed.
+    /// The last 30 lines of the output.
     #[must_use]
     pub fn tail(&self) -> String {
         self.process.tail()
     }
 
-    /// Ends it as a crash would.
+    /// Kills the process with SIGKILL.
     pub fn kill9(&mut self) {
         self.process.kill9();
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Sends SIGTERM and waits for the process to exit.
     pub fn terminate(&mut self) -> ExitStatus {
         self.process.terminate()
     }
 
-    /// Stops it in the middle of whatever it does, until [`Self::resume`]: to others it is only silent.
+    /// Sends SIGSTOP. Until [`Self::resume`] its connections stay open but nothing is answered.
     pub fn pause(&self) {
         self.process.signal("STOP");
     }
 
-    /// Lets it go on as if no time had passed.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         self.process.signal("CONT");
     }
 
-    /// Starts it again on the same ports.
+    /// Starts the program again on the same ports. A process that still runs is killed.
     pub fn restart(&mut self) {
         self.process = Self::spawn(&self.program, &self.folder, self.port, self.admin, &self.environment);
     }
 
-    /// Gives a variable another value from its next start on.
+    /// Sets an environment variable for the next start.
     pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.environment.retain(|(old, _)| *old != name);
         self.environment.push((name, value.into()));
     }
 
-    /// Memory that its process has, in KiB.
+    /// Resident memory of the process, in KiB.
     ///
     /// # Panics
     /// When the process has ended.
@@ -155,7 +155,7 @@ impl Node {
         memory.expect("a line of memory").trim().parse().expect("a number")
     }
 
-    /// Files and sockets that its process holds open.
+    /// Number of open file descriptors of the process.
     ///
     /// # Panics
     /// When the process has ended.
@@ -165,15 +165,15 @@ impl Node {
         std::fs::read_dir(folder).expect("a running process").count()
     }
 
-    /// What it says of its readiness; `None` where it does not answer.
+    /// The body of `/readyz`; `None` where the node does not answer.
     pub async fn readyz(&self) -> Option<String> {
         reqwest::get(format!("http://127.0.0.1:{}/readyz", self.admin)).await.ok()?.text().await.ok()
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until `/readyz` answers 2xx.
     ///
     /// # Panics
-    /// When it ends, or is not ready in time.
+    /// When the process exits, or is not ready within [`PATIENCE`](crate::PATIENCE).
     pub async fn ready(&mut self) {
         let address = format!("http://127.0.0.1:{}/readyz", self.admin);
         eventually(&format!("{} is ready", self.program), || {
@@ -184,10 +184,10 @@ impl Node {
         .await;
     }
 
-    /// All its metrics, as Prometheus gets them.
+    /// The body of `/metrics`.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// When the node does not answer.
     pub async fn metrics(&self) -> String {
         let answer = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await;
         answer.expect("the admin port answers").text().await.expect("text")
