@@ -1,7 +1,7 @@
-//! A real browser without a screen, driven over its DevTools socket.
+//! Drives a headless Chromium over its DevTools socket.
 //!
-//! What must hold: each window is a profile of its own, as another person's browser would be, and
-//! an error that the page does not catch fails the test.
+//! What must hold: each window has its own profile, like the browser of another person. An exception that the page
+//! does not catch fails the test.
 
 use std::path::PathBuf;
 
@@ -24,12 +24,12 @@ pub struct Browser {
     control: DevTools,
 }
 
-/// One window.
+/// A window with its own profile.
 pub struct Window {
     page: DevTools,
 }
 
-/// A socket of the DevTools protocol.
+/// A connection that speaks the DevTools protocol.
 struct DevTools {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     calls: u64,
@@ -40,14 +40,14 @@ fn program() -> PathBuf {
 }
 
 impl Browser {
-    /// Starts one with an empty profile.
+    /// Starts Chromium with an empty profile.
     ///
     /// # Panics
-    /// When there is none: it is Debian's package `chromium`.
+    /// When Chromium is not installed (Debian's package `chromium`) or does not start.
     pub async fn start() -> Self {
         let folder = Folder::new();
         let mut command = command(&program());
-        // Only our own page is shown, and root may have no sandbox.
+        // Chromium has no sandbox as root; the tests only open our own page.
         command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
         command.args(["--no-first-run", "--remote-debugging-port=0", "--window-size=900,600"]);
         command.arg(format!("--user-data-dir={}", folder.path().display())).arg("about:blank");
@@ -66,10 +66,10 @@ impl Browser {
         Self { _process: process, _folder: folder, port, control }
     }
 
-    /// Opens an address in a window of its own.
+    /// Opens a URL in a new window.
     ///
     /// # Panics
-    /// When the browser does not.
+    /// When the browser does not answer, or refuses.
     pub async fn open(&mut self, url: &str) -> Window {
         let profile = self.control.call("Target.createBrowserContext", json!({})).await;
         let target = json!({ "url": "about:blank", "browserContextId": profile["browserContextId"] });
@@ -84,22 +84,22 @@ impl Browser {
 }
 
 impl Window {
-    /// What an expression is in the page.
+    /// Evaluates a JavaScript expression in the page and returns its value; a promise is awaited.
     pub async fn value(&mut self, expression: &str) -> Value {
         let call = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         self.page.call("Runtime.evaluate", call).await["result"]["value"].clone()
     }
 
-    /// Goes to an address in the same window.
+    /// Navigates the window to a URL.
     pub async fn go(&mut self, url: &str) {
-        // It answers once the new page has taken the place of the old one.
+        // The call returns once the new page has replaced the old one.
         self.page.call("Page.navigate", json!({ "url": url })).await;
     }
 
-    /// Waits until an expression is true in the page.
+    /// Waits until a JavaScript expression is true in the page; checked at each change of the DOM.
     ///
     /// # Panics
-    /// When it is not in time.
+    /// When it is not true within half of [`PATIENCE`].
     pub async fn until(&mut self, expression: &str) {
         let wait = format!(
             "new Promise((done) => {{
@@ -116,14 +116,14 @@ impl Window {
         }
     }
 
-    /// Clicks on what a selector finds, once it is there.
+    /// Clicks on the element of a CSS selector, once it is visible.
     pub async fn click(&mut self, selector: &str) {
         let found = format!("document.querySelector({})", json!(selector));
         self.until(&format!("!!{found}?.checkVisibility()")).await;
         self.value(&format!("{found}.click()")).await;
     }
 
-    /// Writes into a field as a person does, and sends its form.
+    /// Enters text into the field of a CSS selector, as typed input, and submits its form.
     pub async fn submit(&mut self, selector: &str, text: &str) {
         let field = format!("document.querySelector({})", json!(selector));
         self.until(&format!("!!{field}?.checkVisibility()")).await;

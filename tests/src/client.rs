@@ -1,4 +1,4 @@
-//! Clients: REST, and a socket that checks the order of what it is pushed.
+//! Connects as a client: over REST, and by a socket that checks the order of its pushes.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use tokio_tungstenite::{
 
 use crate::PATIENCE;
 
-/// A REST client of one person on one node, or of nobody in particular.
+/// A REST client of one node, with one person's token or without a token.
 #[derive(Clone, Debug)]
 pub struct Rest {
     http: reqwest::Client,
@@ -25,10 +25,10 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// A client with that token.
+    /// A client that sends this token.
     ///
     /// # Panics
-    /// When the machine can't make one.
+    /// When reqwest can't make a client.
     #[must_use]
     pub fn new(address: &str, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..Self::without_token(address) }
@@ -37,14 +37,14 @@ impl Rest {
     /// A client without a token.
     ///
     /// # Panics
-    /// When the machine can't make one.
+    /// When reqwest can't make a client.
     #[must_use]
     pub fn without_token(address: &str) -> Self {
         let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
         Self { http, base: format!("http://{address}"), token: None }
     }
 
-    /// A request with this person's token, to be finished.
+    /// A request builder with the client's token.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.token {
@@ -53,10 +53,11 @@ impl Rest {
         }
     }
 
-    /// Sends a request; null is no body. Answers null where the answer has none.
+    /// Sends a request with a JSON body, or without one where `body` is null. Returns the status and the answer's JSON;
+    /// null where its body is not JSON.
     ///
     /// # Errors
-    /// When the node does not answer.
+    /// When the node does not answer within [`PATIENCE`].
     pub async fn send(
         &self,
         method: Method,
@@ -73,7 +74,7 @@ impl Rest {
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     }
 
-    /// `GET`.
+    /// Sends a `GET`.
     ///
     /// # Panics
     /// When the node does not answer.
@@ -81,7 +82,7 @@ impl Rest {
         self.send(Method::GET, path, &Value::Null).await.expect("the node answers")
     }
 
-    /// `POST`.
+    /// Sends a `POST` with a JSON body.
     ///
     /// # Panics
     /// When the node does not answer.
@@ -89,20 +90,20 @@ impl Rest {
         self.send(Method::POST, path, &body).await.expect("the node answers")
     }
 
-    /// Makes a public room and answers its id.
+    /// Creates a public room and returns its id.
     ///
     /// # Panics
-    /// When it can't be made.
+    /// When the answer is not 201.
     pub async fn make_room(&self, name: &str) -> u64 {
         let (status, room) = self.post("/api/v1/rooms", json!({ "name": name })).await;
         assert_eq!(status, StatusCode::CREATED, "{room}");
         room["id"].as_u64().expect("an id")
     }
 
-    /// Sends a message and answers its id.
+    /// Sends a message and returns its id.
     ///
     /// # Panics
-    /// When it can't be sent.
+    /// When the answer is not 201.
     pub async fn say(&self, room: u64, text: &str) -> u64 {
         let (status, message) =
             self.post(&format!("/api/v1/rooms/{room}/messages"), json!({ "message": text })).await;
@@ -111,7 +112,7 @@ impl Rest {
     }
 }
 
-/// An open socket. It fails the test where a channel's events come twice or out of order.
+/// An open socket. It fails the test where the event ids of a channel do not increase.
 pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     requests: u64,
@@ -120,24 +121,24 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects with a token.
+    /// Connects to `/ws/` with a token.
     ///
     /// # Errors
     /// When the node refuses.
     ///
     /// # Panics
-    /// When the token is no header.
+    /// When the token can't be a header's value.
     pub async fn open(address: &str, token: &str) -> Result<Self, Error> {
         Self::open_at(address, "/ws/", token).await
     }
 
-    /// Connects to another of the node's addresses.
+    /// Connects to another path of the node.
     ///
     /// # Errors
     /// When the node refuses.
     ///
     /// # Panics
-    /// When the token is no header.
+    /// When the token can't be a header's value.
     pub async fn open_at(address: &str, path: &str, token: &str) -> Result<Self, Error> {
         let mut request = format!("ws://{address}{path}").into_client_request()?;
         let header = format!("Bearer {token}").parse().expect("a token is a header");
@@ -146,7 +147,7 @@ impl Socket {
         Ok(Self { stream, requests: 0, pushes: Vec::new(), last: HashMap::new() })
     }
 
-    /// Sends text as it is.
+    /// Sends a text frame.
     ///
     /// # Errors
     /// When the socket is closed.
@@ -154,7 +155,7 @@ impl Socket {
         self.stream.send(Message::text(text)).await
     }
 
-    /// Sends bytes as they are.
+    /// Sends a binary frame.
     ///
     /// # Errors
     /// When the socket is closed.
@@ -162,10 +163,10 @@ impl Socket {
         self.stream.send(Message::binary(bytes)).await
     }
 
-    /// The next frame of JSON; pushes are checked.
+    /// Receives the next text frame as JSON, and checks the order of pushes.
     ///
     /// # Errors
-    /// When the socket is closed, or silent for too long.
+    /// When the socket is closed, or nothing arrives within [`PATIENCE`].
     ///
     /// # Panics
     /// When a channel's events are out of order.
@@ -191,13 +192,13 @@ impl Socket {
         }
     }
 
-    /// Sends an action and answers its answer; pushes that come before are kept.
+    /// Sends an action and returns its answer; keeps the pushes that arrive before it.
     ///
     /// # Errors
     /// When the socket is closed.
     ///
     /// # Panics
-    /// When `body` is no object.
+    /// When `body` is not an object.
     pub async fn act(&mut self, action: &str, body: Value) -> Result<Value, Error> {
         self.requests += 1;
         let id = self.requests;
@@ -214,17 +215,17 @@ impl Socket {
         }
     }
 
-    /// The same, where it must succeed: answers the data.
+    /// Sends an action that must succeed, and returns the answer's `data`.
     ///
     /// # Panics
-    /// When it does not.
+    /// When the status is not 2xx, or the socket is closed.
     pub async fn must(&mut self, action: &str, body: Value) -> Value {
         let answer = self.act(action, body).await.expect("the socket is open");
         assert!(answer["response_status"].as_u64().is_some_and(|status| status < 300), "{answer}");
         answer["data"].clone()
     }
 
-    /// All pushes that came before the answer to a question asked now.
+    /// Sends a `ping` and returns all pushes that arrived before its answer.
     ///
     /// # Panics
     /// When the socket is closed.
@@ -233,12 +234,12 @@ impl Socket {
         self.kept()
     }
 
-    /// The pushes that came before an answer, or instead of it.
+    /// Takes the pushes that were kept while waiting for answers.
     pub fn kept(&mut self) -> Vec<Value> {
         std::mem::take(&mut self.pushes)
     }
 
-    /// The next push.
+    /// The next push: a kept one, else the next frame.
     ///
     /// # Errors
     /// When the socket is closed.
@@ -246,10 +247,10 @@ impl Socket {
         if self.pushes.is_empty() { self.next().await } else { Ok(self.pushes.remove(0)) }
     }
 
-    /// The next push of an event, all others passed over.
+    /// The next push with this event name; drops all others before it.
     ///
     /// # Errors
-    /// When the socket is closed, or there is none for too long.
+    /// When the socket is closed, or none arrives within [`PATIENCE`].
     pub async fn event(&mut self, name: &str) -> Result<Value, Error> {
         let deadline = Instant::now() + PATIENCE;
         loop {

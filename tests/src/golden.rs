@@ -1,18 +1,18 @@
-//! Conversations that are written down: each step with what it was answered, played again and compared.
+//! Replays recorded conversations, and compares each answer with the recorded one.
 //!
-//! A step is a line that begins with `> `, a comment one with `# `; what stands between is what was
-//! answered:
+//! In the file, a step is a line that begins with `> `, and a comment one that begins with `# `. The lines after a
+//! step are its answer:
 //!
-//! - `> ann is {"user_id": "ann"}`: the claims of Ann's token; `null` is no token
-//! - `> ann POST /api/v1/rooms {"name": "Tea"}`: a request; a body that is no JSON is a form's
-//! - `> ann opens /ws/`: a socket
-//! - `> ann sends {"action": "list"}`: a frame, whose `request_id` is Ann's name, up to its answer; in it
-//!   `<token>` is Ann's
-//! - `> ann hears chat-message`: the next push of that name
+//! - `> ann is {"user_id": "ann"}`: sets the claims of Ann's token; `null` means no token
+//! - `> ann POST /api/v1/rooms {"name": "Tea"}`: sends a request; a body that is not a JSON object is a form
+//! - `> ann opens /ws/`: opens a socket
+//! - `> ann sends {"action": "list"}`: sends a frame with Ann's name as its `request_id`, and waits for the answer;
+//!   `<token>` in the frame is replaced by Ann's token
+//! - `> ann hears chat-message`: waits for the next push with this event or action
 //!
-//! What must hold: what differs from run to run is named by its order of appearance (`<room 1>`, which
-//! later steps can say), all else is compared. With `ROOMCAST_TEST_GOLDEN=write` in the environment the
-//! file is written anew instead.
+//! What must hold: values that differ from run to run are replaced by names in their order of appearance
+//! (`<room 1>`, which later steps can use); everything else is compared. With `ROOMCAST_TEST_GOLDEN=write` in the
+//! environment the file is rewritten instead.
 
 use std::{collections::HashMap, path::Path};
 
@@ -26,19 +26,19 @@ use crate::{
     cluster::{Cluster, sign},
 };
 
-/// Somebody in a conversation.
+/// A person in a conversation.
 struct Person {
     token: Option<String>,
     rest: Rest,
     socket: Option<Socket>,
-    /// What came before it was waited for.
+    /// Frames that arrived while another one was waited for.
     kept: Vec<Value>,
 }
 
-/// Plays the conversation in that file, and compares it with what is written there.
+/// Replays the conversation in a file, and compares the answers with those in the file.
 ///
 /// # Panics
-/// When they differ, or a step can't be done.
+/// When an answer differs, or a step fails.
 pub async fn compare(file: &Path, cluster: &Cluster) {
     let written = std::fs::read_to_string(file).expect("a conversation");
     let played = play(&written, cluster).await;
@@ -72,7 +72,7 @@ async fn play(script: &str, cluster: &Cluster) -> String {
     played
 }
 
-/// Takes a step; what is answered, where something is, with the status before it that HTTP has.
+/// Executes a step. Returns its answer, if it has one: the HTTP status (empty for frames), and the JSON.
 async fn take(
     step: &str,
     people: &mut HashMap<String, Person>,
@@ -125,7 +125,7 @@ impl Person {
         self.hear(|answer| answer["request_id"] == name).await
     }
 
-    /// The next frame of that sort.
+    /// The next frame that matches; keeps the others.
     async fn hear(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
         if let Some(found) = self.kept.iter().position(&is_it) {
             return self.kept.remove(found);
@@ -133,7 +133,7 @@ impl Person {
         let socket = self.socket.as_mut().expect("a socket");
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Others may come for ever.
+            // Other frames may arrive for ever: the deadline is for all of them together.
             match timeout_at(deadline, socket.next()).await {
                 Ok(Ok(frame)) if is_it(&frame) => return frame,
                 Ok(Ok(frame)) => self.kept.push(frame),
@@ -159,7 +159,7 @@ impl Person {
     }
 }
 
-/// What differs from run to run, by its sort.
+/// The names of values that differ from run to run, by the sort of value.
 #[derive(Default)]
 struct Names {
     known: HashMap<(&'static str, String), usize>,
@@ -172,7 +172,7 @@ impl Names {
         format!("<{sort} {}>", self.known.entry((sort, real)).or_insert(next))
     }
 
-    /// A step with what the names stand for; numbers lose the quotes that names have in JSON.
+    /// Replaces the names in a step by their values. Numbers lose the quotes that a name needs in JSON.
     fn real(&self, step: &str) -> String {
         self.known.iter().fold(step.to_owned(), |step, ((sort, real), n)| {
             let name = format!("<{sort} {n}>");
@@ -181,14 +181,14 @@ impl Names {
         })
     }
 
-    /// A value as it is written down: it stands under that key, in that object.
+    /// Replaces what differs from run to run in a value by names. `key` and `object` say where the value is.
     fn tell(&mut self, key: &str, value: &Value, object: &Map<String, Value>) -> Value {
         let has = |key: &str| object.contains_key(key);
         match value {
             Value::Object(fields) => {
                 let told = fields.iter().filter(|(key, _)| *key != "applied").map(|(name, value)| {
                     let told = self.tell(name, value, fields);
-                    // Some are listed by their ids.
+                    // Some objects have ids as keys.
                     let is_id = name.bytes().all(|byte| byte.is_ascii_digit());
                     let sort = match key {
                         "rooms" if is_id => Some("room"),
@@ -199,7 +199,7 @@ impl Names {
                 });
                 Value::Object(told.collect())
             }
-            // Who is online, and by Postgres's word in a room, is known in its own time.
+            // Presence reaches Postgres at a time that differs from run to run.
             Value::Bool(_) | Value::Array(_) if matches!(key, "is_online" | "online_ids") => {
                 format!("<{key}>").into()
             }
@@ -246,7 +246,7 @@ impl Names {
     }
 }
 
-/// What a number is, where it differs from run to run.
+/// The sort of a number that differs from run to run; `None` for others.
 fn sort(key: &str, object: &Map<String, Value>) -> Option<&'static str> {
     let has = |key: &str| object.contains_key(key);
     Some(match key {
@@ -257,7 +257,7 @@ fn sort(key: &str, object: &Map<String, Value>) -> Option<&'static str> {
         "activity" => "seconds",
         "id" if has("recovered") => "position",
         "id" if has("kind") || has("abonent_id") || has("title") => "room",
-        // What is made there is named by its event.
+        // Events of `system` create rooms: the room's id is the event's sequence.
         "id" if object.get("channel") == Some(&"system".into()) => "room",
         "id" if has("username") => return None,
         "id" if has("users") => "team",

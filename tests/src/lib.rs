@@ -1,8 +1,8 @@
-//! The harness: real servers as children on free ports, a cluster of nodes in one call, and
-//! clients that check what they are given.
+//! Provides the test harness: real servers as child processes on free ports, whole clusters, and clients that
+//! check what they receive.
 //!
-//! What must hold: nothing here stands in for a server, nothing is left behind, and a wait ends
-//! with what was waited for or with a failure that says what was not.
+//! What must hold: there are no mocks of servers. No process and no file is left behind. Every wait ends, with a
+//! success or with a failure that says what was missing.
 
 pub mod browser;
 pub mod certificate;
@@ -23,13 +23,13 @@ use std::{future::Future, time::Duration};
 
 use serde_json::Value;
 
-/// How long anything may take that a test waits for.
+/// Maximum time of each wait in a test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks again until there is an answer.
+/// Calls `ask` every 20 ms until it returns a value. `what` is for the failure's text.
 ///
 /// # Panics
-/// When there is none in [`PATIENCE`].
+/// When it returns none within [`PATIENCE`].
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -37,12 +37,12 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
             return answer;
         }
         assert!(tokio::time::Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        // What is asked has no event to wait for: another process's state.
+        // Polled, because another process's state has no event to wait for.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Whether an answer has every key of an example, with values of its types.
+/// Whether an answer has every key of an example, with values of the same JSON types.
 #[must_use]
 pub fn is_like(answer: &Value, example: &Value) -> bool {
     match (answer, example) {

@@ -1,4 +1,4 @@
-//! The originals of dialects, as `reference/` has them, and their comparison with Roomcast.
+//! Starts the originals of dialects (`reference/*.py`), and compares them with Roomcast.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use crate::{
     process::{Process, command, free_port},
 };
 
-/// A running original.
+/// A running server that a dialect imitates.
 #[derive(Debug)]
 pub struct Original {
     process: Process,
@@ -24,17 +24,17 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("reference").join(name)
 }
 
-/// The Python that has Django: `deploy/test` makes it.
+/// A Python with Django; `deploy/test` installs it.
 fn python() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/originals/bin/python");
     std::env::var_os("ROOMCAST_TEST_ORIGINALS_PYTHON").map_or(own, PathBuf::from)
 }
 
 impl Original {
-    /// Starts `reference/<name>.py`, and waits until it takes requests.
+    /// Starts `reference/<name>.py`, and waits until it accepts connections.
     ///
     /// # Panics
-    /// When it ends, or is not there in time.
+    /// When the process exits, or does not listen within [`PATIENCE`](crate::PATIENCE).
     pub async fn start(name: &str) -> Self {
         let (folder, port) = (Folder::new(), free_port());
         let mut command = command(&python());
@@ -48,32 +48,32 @@ impl Original {
         Self { process, port, _folder: folder }
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The end of what it printed.
+    /// The last 30 lines of the server's output.
     #[must_use]
     pub fn tail(&self) -> String {
         self.process.tail()
     }
 }
 
-/// Asks both what `reference/<script>` has in its table.
+/// Runs `reference/<name>`, which sends the requests of its table to both servers and compares the answers.
 ///
 /// # Panics
-/// When there is no Python.
+/// When Python is not installed.
 pub async fn compare(name: &str, arguments: Vec<String>) -> Output {
-    // Debian's own, which has Debian's websockets.
+    // Debian's Python, which has Debian's package python3-websockets.
     let mut python = Command::new("/usr/bin/python3");
     python.arg(script(name)).args(arguments);
     let output = tokio::task::spawn_blocking(move || python.output()).await;
     output.expect("it runs").expect("python3")
 }
 
-/// What `reference/<script>` lists as different on purpose: what is asked, and why.
+/// The intended differences that `reference/<name>` lists: request, and reason.
 ///
 /// # Panics
 /// When the script has no such list.

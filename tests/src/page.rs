@@ -1,16 +1,17 @@
-//! Pages of documentation: the examples and tables in them that tests hold to.
+//! Reads examples and tables from pages of the documentation, for tests that check them.
 
-/// The first block of code of that kind.
+/// The first code block with this language tag.
 ///
 /// # Panics
-/// When there is none.
+/// When the page has none.
 #[must_use]
 pub fn block<'a>(page: &'a str, kind: &str) -> &'a str {
     let rest = page.split_once(&format!("```{kind}\n")).map(|(_, rest)| rest);
     rest.and_then(|rest| rest.split_once("```")).expect("a block that ends").0
 }
 
-/// The rows of the table below a heading, without its head: both cells of each, as plain text.
+/// The rows of the table below a heading, without the table's header: both cells of each, the first one without
+/// backticks.
 ///
 /// # Panics
 /// When there is no such table of two columns.

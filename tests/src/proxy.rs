@@ -1,7 +1,7 @@
-//! A TCP proxy that a test can cut, stall or slow down: what networks do to a link.
+//! Forwards TCP connections, and lets a test cut, stall or slow them down.
 //!
-//! What must hold: while it is open or slow it changes nothing of what it forwards, and nothing
-//! that it held back is lost by a stall.
+//! What must hold: while the proxy is open or slow it forwards every byte unchanged. A stall loses no byte that the
+//! proxy has read.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
     sync::watch,
 };
 
-/// What the link is doing.
+/// What the proxy does with its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
@@ -20,7 +20,7 @@ enum State {
     Slow(u32),
 }
 
-/// A link to one address. It ends with the runtime of the test that started it.
+/// A proxy for one address. It ends with the runtime of the test that started it.
 #[derive(Debug)]
 pub struct Proxy {
     target: SocketAddr,
@@ -33,7 +33,7 @@ impl Proxy {
     /// Listens on a free port and forwards to `target`.
     ///
     /// # Panics
-    /// When the machine has no port left.
+    /// When no port is free.
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let this = Self {
@@ -46,16 +46,16 @@ impl Proxy {
         this
     }
 
-    /// Where it listens.
+    /// The address that the proxy listens on.
     #[must_use]
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// The same URL by way of the proxy.
+    /// Replaces the target's address in a URL by the proxy's.
     ///
     /// # Panics
-    /// When the URL leads somewhere else.
+    /// When the URL does not contain the target's address.
     #[must_use]
     pub fn url(&self, url: &str) -> String {
         let target = self.target.to_string();
@@ -63,30 +63,33 @@ impl Proxy {
         url.replace(&target, &self.address())
     }
 
-    /// Drops every connection, and every new one.
+    /// Closes every connection, and every new one.
     pub fn cut(&self) {
         self.state.send_replace(State::Cut);
     }
 
-    /// Keeps every connection and takes new ones, but forwards nothing: both ends seem to live.
+    /// Keeps every connection and accepts new ones, but forwards nothing.
     pub fn stall(&self) {
         self.state.send_replace(State::Stalled);
     }
 
-    /// Forwards no more than that many bytes a second, in each direction of each connection.
+    /// Forwards at most this many bytes per second, in each direction of each connection.
     pub fn slow(&self, bytes_per_second: u32) {
         self.state.send_replace(State::Slow(bytes_per_second));
     }
 
-    /// Forwards as if nothing had been.
+    /// Forwards without limits again.
     pub fn restore(&self) {
         self.state.send_replace(State::Open);
     }
 
-    /// Resolves when somebody connects from now on.
+    /// Waits for the next new connection.
+    ///
+    /// # Panics
+    /// When there is none within [`PATIENCE`](crate::PATIENCE).
     pub async fn connected(&self) {
         let mut accepted = self.accepted.subscribe();
-        // The sender lives in self.
+        // `changed` can't fail: the sender is in `self`.
         let _ = tokio::time::timeout(crate::PATIENCE, accepted.changed()).await.expect("nobody connects");
     }
 }
@@ -106,7 +109,7 @@ async fn accept(
         tokio::spawn(async move {
             let mut cut = state.clone();
             tokio::select! {
-                // An end of the link is no failure of the proxy.
+                // A closed or failed connection is not an error of the proxy.
                 _ = forward(client, target, &mut state) => {}
                 _ = cut.wait_for(|state| *state == State::Cut) => {}
             }
@@ -129,7 +132,7 @@ async fn forward(
     Ok(())
 }
 
-/// Forwards one direction to its end.
+/// Forwards one direction until it ends.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -140,7 +143,7 @@ async fn pump(
         let n = from.read(&mut buffer).await?;
         let mut left = &buffer[..n];
         loop {
-            // A stall that begins while the read waits holds back what it got.
+            // Checked after the read, so that a stall that began meanwhile holds back these bytes too.
             let now = *state.wait_for(|state| *state != State::Stalled).await.map_err(io::Error::other)?;
             if left.is_empty() {
                 break;
@@ -149,7 +152,7 @@ async fn pump(
                 to.write_all(left).await?;
                 break;
             };
-            // A tenth of a second's share, then a tenth of a second; less where it is restored.
+            // The bytes of a tenth of a second, then a wait of that time, or until the state changes.
             let share = (bytes_per_second as usize).div_ceil(10).min(left.len());
             to.write_all(&left[..share]).await?;
             left = &left[share..];

@@ -1,4 +1,4 @@
-//! An HTTP client that sends exactly the bytes that a test writes, and reads exactly what comes back.
+//! Sends exactly the bytes of an HTTP request that a test writes, and returns the answer unchanged.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,16 +18,16 @@ pub struct Raw {
 /// The answer to a request.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// The HTTP status.
     pub status: u16,
-    /// The status line and the headers, as they came.
+    /// The status line and the headers, unchanged.
     pub head: String,
-    /// The body, as long as the head says.
+    /// The body, as long as `Content-Length` says.
     pub body: String,
 }
 
 impl Answer {
-    /// The value of the first header of that name.
+    /// The value of the first header with this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
@@ -38,15 +38,15 @@ impl Answer {
 }
 
 impl Raw {
-    /// Connects.
+    /// Connects to an address.
     ///
     /// # Panics
-    /// When nobody listens there.
+    /// When nothing listens there.
     pub async fn open(address: &str) -> Self {
         Self { stream: TcpStream::connect(address).await.expect("a server"), read: Vec::new() }
     }
 
-    /// Sends one request, and answers the answer to it.
+    /// Sends a request over a new connection, and returns its answer.
     ///
     /// # Panics
     /// As [`Self::answer`].
@@ -64,16 +64,16 @@ impl Raw {
         self.stream.write_all(bytes).await
     }
 
-    /// Reads once more. False at the end, be that a close or a reset.
+    /// Reads more bytes. False when the connection has been closed or reset.
     async fn read(&mut self) -> bool {
         let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
         read.expect("the server answers or closes").is_ok_and(|count| count > 0)
     }
 
-    /// The next answer.
+    /// Reads the next answer.
     ///
     /// # Panics
-    /// When the connection ends before the answer does.
+    /// When the connection ends before the answer is complete.
     pub async fn answer(&mut self) -> Answer {
         let head = loop {
             if let Some(end) = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -92,10 +92,10 @@ impl Raw {
         answer
     }
 
-    /// Reads until the server ends the connection, and answers what came.
+    /// Reads until the server closes the connection, and returns the bytes that arrived.
     ///
     /// # Panics
-    /// When the server does not end it.
+    /// When the server does not close it.
     pub async fn closed(&mut self) -> Vec<u8> {
         while self.read().await {}
         std::mem::take(&mut self.read)
