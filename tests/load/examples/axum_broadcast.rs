@@ -1,6 +1,6 @@
-//! What one writes first with axum: a `tokio::sync::broadcast` a room, and a task a socket that forwards.
+//! Serves rooms in the simplest way with axum: a `tokio::sync::broadcast` per room, and a forwarding task per socket.
 //!
-//! A room is the path of its sockets, and what one of them sends all of them get.
+//! A room is the path of its sockets. Each message is forwarded to all sockets of the room.
 
 use std::{
     collections::HashMap,
@@ -23,13 +23,13 @@ use tokio::sync::broadcast::{Sender, channel, error::RecvError};
 
 #[derive(Parser)]
 struct Arguments {
-    /// Where sockets connect.
+    /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1:9002")]
     listen: SocketAddr,
-    /// Bytes of each socket's buffers, if not as axum has them.
+    /// Bytes of each socket's buffers; by default those of axum.
     #[arg(long)]
     buffer: Option<usize>,
-    /// Messages that a room keeps for its slowest socket.
+    /// Messages that a room buffers for its slowest socket.
     #[arg(long, default_value_t = 1_024)]
     keep: usize,
 }
@@ -75,7 +75,7 @@ async fn forward(mut socket: WebSocket, room: Sender<Utf8Bytes>) {
                 Err(RecvError::Closed) => return,
             },
             message = socket.recv() => match message {
-                // Nobody to hear it is no error.
+                // A room without receivers is not an error.
                 Some(Ok(Message::Text(text))) => drop(room.send(text)),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return,
@@ -91,7 +91,7 @@ async fn main() -> std::io::Result<()> {
     let rooms = Rooms { rooms: Arc::default(), buffer: arguments.buffer, keep: arguments.keep };
     let router = Router::new().route("/{room}", any(upgrade)).with_state(rooms);
     let listener = tokio::net::TcpListener::bind(arguments.listen).await?;
-    // What can't be set here shows in the figures, and nowhere else.
+    // A failure only makes the figures worse.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, router).await
 }

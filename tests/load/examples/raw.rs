@@ -1,8 +1,9 @@
-//! The floor: an epoll loop that writes ready frames, one `write()` per socket and message.
+//! Serves rooms at the lowest possible cost: an epoll loop that writes ready frames, one `write()` per socket and
+//! message.
 //!
-//! It parses nothing but frames, stores nothing and knows nobody: a room is the path of its sockets, and
-//! what one of them sends all of them get. With `--every 5` all that is pending for a socket goes in one
-//! write each 5 ms.
+//! It only parses frames; it stores nothing and authenticates nobody. A room is the path of its sockets, and each
+//! message is forwarded to all sockets of the room. With `--every 5`, a socket's pending frames are written together
+//! every 5 ms.
 
 use std::{
     collections::HashMap,
@@ -19,10 +20,10 @@ use mio::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// Where sockets connect.
+    /// The address to listen on.
     #[arg(long, default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
-    /// Writes each so many milliseconds instead of at once.
+    /// Writes every this many milliseconds, instead of at once.
     #[arg(long)]
     every: Option<u64>,
     /// Leaves Nagle's algorithm on.
@@ -48,19 +49,19 @@ impl Client {
         true
     }
 
-    /// Takes the request and answers it; the path is the room.
+    /// Parses the handshake, queues its answer, and returns the path, which is the room.
     fn upgrade(&mut self) -> Option<String> {
         let end = memchr::memmem::find(&self.read, b"\r\n\r\n")? + 4;
         let path = String::from_utf8_lossy(&self.read).split(' ').nth(1)?.to_owned();
         self.read.drain(..end);
-        // Nobody but the load generator comes here, and it looks at no key.
+        // Without `Sec-WebSocket-Accept`: the load generator does not check it.
         self.pending
             .extend(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
         self.room = Some(path.clone());
         Some(path)
     }
 
-    /// The next text, as a frame for everyone.
+    /// Parses the next frame of a client, and returns it as a server's frame; `None` for an incomplete or non-text one.
     fn next_frame(&mut self) -> Option<Vec<u8>> {
         let short = usize::from(*self.read.get(1)? & 0x7f);
         let (len, head) = match short {
@@ -179,7 +180,7 @@ fn main() -> std::io::Result<()> {
         if server.every.is_some_and(|every| last.elapsed() >= every) {
             last = Instant::now();
             for client in server.clients.values_mut() {
-                // Who is gone is seen when it is read.
+                // A closed connection is noticed when it is read.
                 let _ = client.flush();
             }
         }

@@ -1,4 +1,4 @@
-//! How each server is spoken to: everything that differs between Roomcast and what it is compared with.
+//! Defines how to talk to each server under test: everything that differs between Roomcast and its peers.
 
 mod nats;
 mod plain;
@@ -15,176 +15,175 @@ use serde_json::Value;
 use crate::{config::LoadArgs, context::PostOutcome, frame};
 pub(crate) use roomcast::PublishMethod;
 
-/// A socket's place: its number of all, and its room's.
+/// Identifies a socket, and its room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketIndex {
-    /// Its number.
+    /// The socket's number among all sockets, from 0.
     pub(crate) socket: usize,
-    /// Its room's number, from 0.
+    /// The room's number, from 0.
     pub(crate) room: usize,
 }
 
-/// Where a socket is in its room's order of events: what it names when it comes back.
+/// A socket's position in the events of its room, for resuming after a reconnect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResumePosition {
-    /// The last event it has.
+    /// The id of the last event that the socket received.
     pub(crate) after_id: u64,
-    /// Within which numbers mean the same.
+    /// The epoch of the id, as JSON.
     pub(crate) epoch: String,
 }
 
-/// What a socket is told when it comes into its room.
+/// The answer to a socket that joins its room.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct JoinAnswer {
-    /// Where it is, where the server names that.
+    /// The socket's position, if the server says it.
     pub(crate) position: Option<ResumePosition>,
-    /// The sockets that are there, where the server names them.
+    /// The sockets in the room, if the server lists them.
     pub(crate) participants: HashSet<usize>,
 }
 
-/// A socket has come into its room, or has left it.
+/// A push that says that a socket joined or left its room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParticipantChange {
-    /// Which.
+    /// The socket's number.
     pub(crate) socket: usize,
-    /// Whether it is there now.
+    /// Whether the socket is in the room now.
     pub(crate) is_present: bool,
 }
 
-/// What a frame without a message means for its socket.
+/// The meaning of a frame without a message, for the socket that received it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FrameMeaning {
-    /// Nothing.
+    /// The frame needs no reaction.
     Nothing,
-    /// It is in its room now.
+    /// The socket is in its room now.
     Joined(JoinAnswer),
-    /// It is out of its room now.
+    /// The socket is outside of its room now.
     Left,
-    /// A message of it was taken, or was not.
+    /// The server answers a message that the socket sent.
     Acknowledged {
-        /// The message's number.
+        /// The message's number among all messages sent.
         number: u64,
-        /// Whether it was.
+        /// Whether the server accepted the message.
         outcome: PostOutcome,
     },
-    /// This has to be answered.
+    /// The socket must send this text.
     Respond(String),
-    /// The server refuses.
+    /// The server refuses, with this reason.
     Refused(String),
-    /// The server refuses by a limit.
+    /// The server refuses because of a rate limit, with this reason.
     RateLimited(String),
 }
 
-/// A message to be sent.
+/// A message to send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewPost<'a> {
-    /// To which room.
+    /// The room's number.
     pub(crate) room: usize,
-    /// By which writer.
+    /// The writer's number among the writers of all rooms.
     pub(crate) writer: usize,
-    /// Of those that were sent by all.
+    /// The message's number among all messages sent.
     pub(crate) number: u64,
-    /// Plain ASCII without quotes.
+    /// The text: ASCII without quotes, so that it needs no escaping.
     pub(crate) text: &'a str,
 }
 
-/// By which way messages are sent.
+/// The route that messages take to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PostRoute {
     /// By a socket of the room.
     Socket,
-    /// By connections of their own that speak HTTP, spread over these: each message is acknowledged.
+    /// By separate HTTP connections, spread over these addresses; each message is acknowledged.
     Http(Vec<SocketAddr>),
-    /// By one connection that speaks the broker's protocol.
+    /// By one connection with the NATS protocol; no message is acknowledged.
     Nats(SocketAddr),
 }
 
-/// A kind of server.
+/// A server under test.
 pub(crate) trait TestedServer {
-    /// Makes the rooms, where they have to be made.
+    /// Creates the rooms, if the server needs that.
     fn create_rooms(&mut self, _rooms: usize) -> anyhow::Result<()> {
         Ok(())
     }
 
-    /// The path of a socket, and headers beyond those of every handshake, each with its line's end.
+    /// The path of a socket's handshake, and extra headers, each ending with `\r\n`.
     fn handshake_parts(&self, seat: SocketIndex) -> (String, String);
 
-    /// What a socket sends to be in its room; nothing where it is by its path.
+    /// The frames by which a socket joins its room; none where the path of the handshake does that.
     fn join_frames(&self, seat: SocketIndex) -> Vec<String>;
 
-    /// What it sends to be out of it.
+    /// The frame by which a socket leaves its room.
     fn leave_frame(&self, _seat: SocketIndex) -> Option<String> {
         None
     }
 
-    /// What it sends to come back to where it was.
+    /// The frame by which a socket resumes from a position.
     fn resume_frame(&self, _seat: SocketIndex, _place: &ResumePosition) -> Option<String> {
         None
     }
 
-    /// The number of the event that a frame delivers, where it has one.
+    /// The id of the event that a frame delivers, if the frame has one.
     fn event_id(&self, _frame: &[u8]) -> Option<u64> {
         None
     }
 
-    /// Whether a frame that holds a message is its delivery, not an answer to who sent it.
+    /// Whether a frame with a message is a delivery, not the answer to its sender.
     fn is_push(&self, _frame: &[u8]) -> bool {
         true
     }
 
-    /// Who has come or left, where a frame says that.
+    /// Which socket joined or left, if the frame says that.
     fn participant_change(&self, _frame: &[u8]) -> Option<ParticipantChange> {
         None
     }
 
-    /// Who is in each room, as the server's lists have it.
+    /// Reads the server's list of participants of each room.
     fn read_participant_lists(&self) -> anyhow::Result<Vec<HashSet<usize>>> {
         bail!("this server has no lists of who is in a room")
     }
 
-    /// Whether a message that a socket sends is answered.
+    /// Whether the server acknowledges messages that sockets send.
     fn is_acknowledging(&self) -> bool {
         false
     }
 
-    /// Whether one frame may hold messages and something else.
+    /// Whether one frame may contain messages together with something else.
     fn can_mix_in_one_frame(&self) -> bool {
         false
     }
 
-    /// What any other frame means.
+    /// The meaning of a frame that is not a delivery.
     fn interpret(&self, seat: SocketIndex, frame: &[u8]) -> FrameMeaning;
 
-    /// Whether its frames are texts.
+    /// The opcode of the frames that the server expects.
     fn opcode(&self) -> u8 {
         frame::OPCODE_TEXT
     }
 
-    /// By which way messages are sent.
     fn post_route(&self) -> PostRoute {
         PostRoute::Socket
     }
 
-    /// Appends a message, as its route wants it: for sockets, what the frame holds.
+    /// Appends a message in the format of its route; for sockets, the payload of the frame.
     fn write_post(&self, out: &mut Vec<u8>, post: NewPost<'_>);
 }
 
-/// Which server it is.
+/// The server under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServerKind {
     /// Roomcast.
     Roomcast,
-    /// A server whose rooms are paths, and that sends what it gets: the examples of this crate.
+    /// A server without a protocol, such as the examples of this crate: a room is a path.
     Plain,
-    /// A nats-server's own WebSocket listener.
+    /// The WebSocket listener of a nats-server.
     Nats,
     /// The Socket.IO server of `tests/peers`.
     Socketio,
-    /// A server of the Pusher protocol.
+    /// A server that speaks the Pusher protocol.
     Pusher,
 }
 
-/// The server that the flags name.
+/// Creates the client side of the server that the arguments name.
 pub(crate) fn create(config: &LoadArgs) -> anyhow::Result<Box<dyn TestedServer>> {
     Ok(match config.peer {
         ServerKind::Roomcast => Box::new(roomcast::RoomcastServer::new(config)?),
@@ -195,12 +194,12 @@ pub(crate) fn create(config: &LoadArgs) -> anyhow::Result<Box<dyn TestedServer>>
     })
 }
 
-/// The streams of a room.
+/// The numbers of a room's writers.
 pub(crate) const fn writers_of(room: usize, writers: usize) -> Range<usize> {
     room * writers..(room + 1) * writers
 }
 
-/// A frame as JSON; null where it is none.
+/// Parses a frame as JSON; null where it is not JSON.
 fn parse_json(frame: &[u8]) -> Value {
     serde_json::from_slice(frame).unwrap_or(Value::Null)
 }

@@ -1,4 +1,4 @@
-//! nats-server's own WebSocket listener: a room is a subject, and the broker's protocol lies in frames.
+//! Talks to the WebSocket listener of a nats-server: a room is a subject, and frames carry the NATS protocol.
 
 use std::io::Write as _;
 
@@ -21,7 +21,7 @@ impl TestedServer for NatsServer {
     }
 
     fn interpret(&self, _: SocketIndex, frame: &[u8]) -> FrameMeaning {
-        // Nothing that is said beside messages is longer, but for the greeting.
+        // PONG or PING may share a frame with messages or with the greeting (INFO), as its first or last line.
         let is_said = |word: &[u8]| frame.starts_with(word) || frame.ends_with(word);
         if is_said(b"PONG\r\n") {
             FrameMeaning::Joined(JoinAnswer::default())
@@ -39,7 +39,7 @@ impl TestedServer for NatsServer {
     }
 
     fn write_post(&self, out: &mut Vec<u8>, post: NewPost<'_>) {
-        // Writing to memory does not fail.
+        // Writing to a Vec does not fail.
         let _ = write!(out, "PUB room.{} {}\r\n{}\r\n", post.room, post.text.len(), post.text);
     }
 }

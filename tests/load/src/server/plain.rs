@@ -1,4 +1,4 @@
-//! A server without a protocol: a room is a path, and what one of its sockets sends all of them get.
+//! Talks to a server without a protocol: a room is a path, and the server forwards each frame to all its sockets.
 
 use super::{FrameMeaning, NewPost, SocketIndex, TestedServer};
 

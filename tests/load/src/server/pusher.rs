@@ -1,5 +1,5 @@
-//! The Pusher protocol: sockets subscribe to a public channel, a backend triggers its events over HTTP and
-//! signs each request. The app is the one that `tests/peers` configures.
+//! Speaks the Pusher protocol: sockets subscribe to a public channel, and a backend triggers the channel's events by
+//! signed HTTP requests. `tests/peers` configures the app.
 
 use std::{
     fmt::Write as _,
@@ -14,9 +14,9 @@ use sha2::Sha256;
 use super::{FrameMeaning, JoinAnswer, NewPost, PostRoute, SocketIndex, TestedServer, parse_json};
 use crate::http;
 
-/// What the app is called, in addresses and towards sockets.
+/// Id and key of the app.
 const APP: &str = "load";
-/// What its backend signs with.
+/// The secret that signs the backend's requests.
 const SECRET: &str = "load-secret";
 
 pub(super) struct PusherServer(pub(super) Vec<SocketAddr>);
@@ -52,7 +52,7 @@ impl TestedServer for PusherServer {
     }
 }
 
-/// The path of a trigger, with what shows that it comes from the app's backend.
+/// The path of a trigger request, signed; `now` is in seconds since 1970.
 fn signed_path(body: &str, now: u64) -> String {
     let path = format!("/apps/{APP}/events");
     let digest = hex(&Md5::digest(body));
@@ -64,7 +64,7 @@ fn signed_path(body: &str, now: u64) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to memory does not fail.
+        // Writing to a String does not fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
@@ -74,7 +74,7 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// The figures are those of `openssl dgst -md5` and `openssl dgst -sha256 -hmac load-secret`.
+    /// The expected values were computed by `openssl dgst -md5` and `openssl dgst -sha256 -hmac load-secret`.
     #[test]
     fn a_trigger_is_signed_as_the_protocol_wants_it() {
         let query = "auth_key=load&auth_timestamp=1763700000&auth_version=1.0&body_md5=99914b932bd37a50b983c5e7c90ae93b";

@@ -1,4 +1,4 @@
-//! Roomcast: rooms over REST, sockets by `subscribe`, messages by any of its three ways in.
+//! Talks to Roomcast: creates rooms over REST, subscribes sockets, and sends messages by one of three routes.
 
 use std::{cell::RefCell, collections::HashSet, io::Write as _, net::SocketAddr, thread};
 
@@ -22,23 +22,23 @@ use crate::{
     http, post_connections,
 };
 
-/// How messages come to Roomcast.
+/// How messages are sent to Roomcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PublishMethod {
-    /// By `POST`: the whole system, and each message is acknowledged.
+    /// By `POST`: measures the whole system; each message is acknowledged.
     Http,
-    /// By `create_message` of a room's first sockets: the whole system.
+    /// By `create_message` on a room's first sockets: measures the whole system.
     Socket,
-    /// To fanout alone, as the broker's republish would say it. Nothing is stored: for a deployment that is
-    /// thrown away afterwards, on a broker whose user may publish there.
+    /// To fanout only, on the subjects of the broker's republish. Nothing is stored. For a throw-away deployment
+    /// whose broker user may publish there.
     Live,
 }
 
-/// Connections by which rooms are made.
+/// Number of connections that create rooms.
 const ROOM_CREATING_CONNECTIONS: usize = 50;
-/// What a request is called that asks into a room beside a socket's own.
+/// The `request_id` of requests for rooms other than the socket's own: their answers are ignored.
 const OTHER_ROOM_REQUEST_ID: u64 = 0;
-/// How long tokens count, in seconds: longer than any run.
+/// Lifetime of tokens in seconds: longer than any run.
 const TOKEN_LIFETIME_SECS: i64 = 86_400;
 
 pub(super) struct RoomcastServer {
@@ -48,13 +48,13 @@ pub(super) struct RoomcastServer {
     shards: ShardCount,
     secret: String,
     rooms: Vec<RoomId>,
-    /// Rooms of each socket's own, which follow those of all: how many each has.
+    /// Number of extra rooms of each socket, which come after the shared rooms in `rooms`.
     other_rooms_per_socket: usize,
-    /// How many sockets there are.
+    /// Number of sockets.
     sockets: usize,
-    /// Sockets are seen in their rooms, and may write there; else they only hear them.
+    /// Whether sockets join their rooms as participants, which may write; else they only subscribe.
     is_joining: bool,
-    /// Each writer's token, made once.
+    /// The `Authorization` header of each writer, made once.
     writer_tokens: RefCell<Vec<String>>,
 }
 
@@ -74,7 +74,7 @@ impl RoomcastServer {
         })
     }
 
-    /// Writers are of the host application: what a person may write is not what is measured.
+    /// An `Authorization` header for a user. Writers are admins, so that no access rule limits them.
     fn authorization(&self, user: &str, is_admin: bool) -> String {
         let expires = Timestamp::now().unix_ms() / 1000 + TOKEN_LIFETIME_SECS;
         let claims = json!({ "user_id": user, "exp": expires, "is_admin": is_admin });
@@ -93,7 +93,8 @@ impl RoomcastServer {
         http::write_request(out, "POST", &path, &tokens[post.writer], body.as_bytes());
     }
 
-    /// The headers that the broker would give it, with a sequence above all that were there.
+    /// Appends an `HPUB` with the headers that the broker's republish would have, and with a sequence above those of
+    /// all stored events.
     fn write_live_post(&self, out: &mut Vec<u8>, post: NewPost<'_>, room: RoomId) {
         let user: UserId = format!("writer-{}", post.writer).parse().expect("an id");
         let now = Timestamp::now();
@@ -113,7 +114,7 @@ impl RoomcastServer {
             header::APPENDED,
             now.unix_us()
         );
-        // Writing to memory does not fail.
+        // Writing to a Vec does not fail.
         let _ =
             write!(out, "HPUB {subject} {} {}\r\n{headers}", headers.len(), headers.len() + payload.len());
         out.extend(payload);
@@ -121,7 +122,7 @@ impl RoomcastServer {
     }
 }
 
-/// Makes rooms, over a connection of its own.
+/// Creates rooms over a new connection.
 fn create_rooms(
     api: SocketAddr,
     authorization: &str,
@@ -132,10 +133,10 @@ fn create_rooms(
     made.iter().map(|room| Ok(RoomId(room["id"].as_u64().context("a room has an id")?))).collect()
 }
 
-/// Above what any trial's log has come to.
+/// The first sequence for [`PublishMethod::Live`]: above that of any log of a test deployment.
 const FIRST_LIVE_SEQ: u64 = 1 << 40;
 
-/// What an answer to who comes in says; what a resume could not have is refused.
+/// Parses the answer to `subscribe` or `join_room`. A resume that the server could not serve counts as refused.
 fn parse_join_answer(data: &Value) -> FrameMeaning {
     let position = if data["position"].is_object() { &data["position"] } else { data };
     if position["recovered"] == false {
@@ -146,13 +147,13 @@ fn parse_join_answer(data: &Value) -> FrameMeaning {
     FrameMeaning::Joined(JoinAnswer { position: place, participants: parse_participants(data) })
 }
 
-/// The sockets among the people whom an answer names.
+/// The sockets among the participants in an answer.
 fn parse_participants(data: &Value) -> HashSet<usize> {
     let people = data["participants"].as_array().into_iter().flatten();
     people.filter_map(|person| person.as_str()?.strip_prefix("load-")?.parse().ok()).collect()
 }
 
-/// Who has come or left, by a push's own fields.
+/// Parses a `participant-join` or `participant-leave` push.
 fn parse_participant_change(frame: &[u8]) -> Option<ParticipantChange> {
     let event = memchr::memmem::find(frame, br#","event":"participant-"#)? + 22;
     let user = memchr::memmem::find(frame, br#""user":"load-"#)? + 13;
@@ -162,13 +163,13 @@ fn parse_participant_change(frame: &[u8]) -> Option<ParticipantChange> {
     })
 }
 
-/// The number that bytes begin with.
+/// Parses the decimal number at the beginning of some bytes.
 fn parse_leading_number<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()
 }
 
-/// The id of a push, which stands before anything that people write.
+/// Parses the event id of a push. It comes before `data`, so the first match is not a user's text.
 fn parse_event_id(frame: &[u8]) -> Option<u64> {
     let start = memchr::memmem::find(frame, br#","id":"#)? + 6;
     parse_leading_number(&frame[start..])
@@ -179,7 +180,7 @@ impl TestedServer for RoomcastServer {
         let new: Vec<_> = (0..rooms + self.sockets * self.other_rooms_per_socket)
             .map(|n| ("/api/v1/rooms".to_owned(), json!({ "name": format!("load {n}") })))
             .collect();
-        // A connection's requests are answered one after the other: so many connections.
+        // Requests on one connection are answered one after another, so it takes several.
         let (api, authorization) = (self.api[0], self.authorization("load", true));
         let made = thread::scope(|scope| {
             let parts: Vec<_> = new
@@ -285,7 +286,7 @@ impl TestedServer for RoomcastServer {
             PublishMethod::Http => self.write_http_post(out, post, room),
             PublishMethod::Live => self.write_live_post(out, post, room),
             PublishMethod::Socket => {
-                // Writing to memory does not fail.
+                // Writing to a Vec does not fail.
                 let _ = write!(
                     out,
                     r#"{{"action":"create_message","room_pk":{room},"msg_text":"{}","request_id":{}}}"#,

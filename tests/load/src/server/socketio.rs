@@ -1,4 +1,4 @@
-//! Socket.IO by its WebSocket transport alone: `tests/peers/socketio/server.js` answers `join` and `say`.
+//! Speaks Socket.IO over its WebSocket transport only; `tests/peers/socketio/server.js` handles `join` and `say`.
 
 use std::io::Write as _;
 
@@ -12,7 +12,7 @@ impl TestedServer for SocketIoServer {
     }
 
     fn join_frames(&self, _: SocketIndex) -> Vec<String> {
-        // Into the namespace; into the room once that is answered.
+        // Connects to the namespace. `interpret` joins the room once the server has answered that.
         vec!["40".to_owned()]
     }
 
@@ -27,7 +27,7 @@ impl TestedServer for SocketIoServer {
     }
 
     fn write_post(&self, out: &mut Vec<u8>, post: NewPost<'_>) {
-        // Writing to memory does not fail.
+        // Writing to a Vec does not fail.
         let _ = write!(out, r#"42["say","{}","{}"]"#, post.room, post.text);
     }
 }
