@@ -1,51 +1,51 @@
-//! What all connections of a run share while they are read.
+//! Holds the state that all connections of a run share.
 
 use crate::{delivery_check::WriterState, measurements::Measurements, server::TestedServer};
 
-/// A message that waits for its answer.
+/// A message that is not answered yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingMessage {
-    /// Its number of all.
+    /// The message's number among all messages sent.
     pub(crate) number: u64,
-    /// Who wrote it.
+    /// The writer's number.
     pub(crate) writer: usize,
-    /// The writer's how-manieth it is.
+    /// The number of the message among those of its writer, from 1.
     pub(crate) seq: u64,
-    /// When it was due.
+    /// When the message was due, in nanoseconds since 1970.
     pub(crate) due_ns: u64,
 }
 
-/// What they share.
+/// The state that all connections of a run share.
 pub(crate) struct RunContext<'a> {
     pub(crate) server: &'a dyn TestedServer,
-    /// The writers.
+    /// The writers of all rooms.
     pub(crate) writers: Vec<WriterState>,
-    /// Those whose last message was answered.
+    /// Writers whose last message was answered.
     pub(crate) idle_writers: Vec<usize>,
     pub(crate) measurements: Measurements,
-    /// When each socket last asked into its room or out of it.
+    /// When each socket last sent a join or a leave, in nanoseconds since 1970.
     pub(crate) asked_at_ns: Vec<u64>,
-    /// Whether sockets remember where they are, to come back there.
+    /// Whether sockets keep their positions, to resume after a reconnect.
     pub(crate) keeps_positions: bool,
-    /// Whether sockets remember who is in their room with them.
+    /// Whether sockets track the participants of their rooms.
     pub(crate) tracks_participants: bool,
-    /// What the server refused as too much (429).
+    /// Number of requests that the server refused with 429.
     pub(crate) rate_limited: u64,
 }
 
-/// Whether a message was taken.
+/// Whether the server accepted a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PostOutcome {
-    /// It was.
+    /// The server accepted it.
     Accepted,
-    /// It was not.
+    /// The server refused it.
     Refused,
-    /// It was not, by a limit of the server.
+    /// The server refused it because of a rate limit.
     RateLimited,
 }
 
 impl PostOutcome {
-    /// What a status says.
+    /// The outcome for an HTTP status.
     pub(crate) const fn from_status(status: u64) -> Self {
         match status {
             200..300 => Self::Accepted,
@@ -56,7 +56,7 @@ impl PostOutcome {
 }
 
 impl RunContext<'_> {
-    /// A message was taken, or it was not.
+    /// Records the answer to a message.
     pub(crate) fn note_answer(&mut self, message: PendingMessage, outcome: PostOutcome, now: u64) {
         if outcome == PostOutcome::Accepted {
             self.measurements.note_ack(message.due_ns, now);

@@ -1,34 +1,34 @@
-//! What one socket has received of each writer: in order, each once, nothing left out.
+//! Checks what one socket receives from each writer: in order, each message once, none missing.
 //!
-//! What must hold: everything that was acknowledged after the socket was let in has to come; what was on
-//! its way then may come; what was refused need not, and nothing may come twice or late.
+//! What must hold: every message sent after the socket joined must arrive, unless the server refused it. Messages
+//! sent before the join may arrive. No message may arrive twice; none that was accepted may arrive after a later one.
 
 use std::{collections::HashSet, fmt, ops::Range};
 
-/// What went wrong.
+/// Counts of faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Faults {
-    /// Never came.
+    /// Deliveries that never arrived.
     pub(crate) lost: u64,
-    /// Came again.
+    /// Deliveries that arrived again.
     pub(crate) twice: u64,
-    /// Came after a later one.
+    /// Deliveries that arrived after a later one.
     pub(crate) late: u64,
-    /// Came to a socket that it was not for.
+    /// Deliveries to sockets of other rooms.
     pub(crate) astray: u64,
-    /// Sockets that the server closed, or that broke.
+    /// Sockets that the server closed, or that failed.
     pub(crate) closed: u64,
-    /// Sockets, and rooms' lists, that take others for present than who are.
+    /// Sockets and rooms' lists whose participants are wrong.
     pub(crate) misled: u64,
 }
 
 impl Faults {
-    /// Whether anything did.
+    /// Whether there are any faults.
     pub(crate) fn has_any(self) -> bool {
         self != Self::default()
     }
 
-    /// Adds others.
+    /// Adds other counts.
     pub(crate) const fn add(&mut self, other: Self) {
         self.lost += other.lost;
         self.twice += other.twice;
@@ -53,36 +53,36 @@ impl fmt::Display for Faults {
     }
 }
 
-/// A writer: what it has sent, and what of it was not taken.
+/// A writer: the messages that it has sent, and those that the server did not accept.
 #[derive(Debug, Default)]
 pub(crate) struct WriterState {
-    /// Sequences from 1 to this were sent.
+    /// The last sequence sent; the first is 1.
     pub(crate) sent_up_to: u64,
-    /// Sequences that were refused, or of which nobody knows.
+    /// Sequences that were refused, or whose outcome is unknown.
     pub(crate) refused_seqs: HashSet<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct ReceivedFromWriter {
-    /// The highest that has come.
+    /// The highest sequence that has arrived.
     highest_seq: u64,
-    /// What was sent up to here was not promised.
+    /// Sequences up to this one need not arrive: they were sent while the socket was not joined.
     not_promised_up_to: u64,
-    /// What was passed over.
+    /// Sequences below the highest that must arrive and have not.
     skipped_seqs: Vec<u64>,
 }
 
-/// What one socket has received.
+/// The deliveries to one socket.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryTracker {
-    /// The first stream of its room.
+    /// The first writer of the socket's room.
     first_writer: usize,
     received: Vec<ReceivedFromWriter>,
     faults: Faults,
 }
 
 impl DeliveryTracker {
-    /// A socket that is promised nothing yet of these streams.
+    /// A tracker for a socket of the room with these writers.
     pub(crate) fn new(writers: Range<usize>) -> Self {
         Self {
             first_writer: writers.start,
@@ -91,15 +91,15 @@ impl DeliveryTracker {
         }
     }
 
-    /// It was let in: what is sent from now on must come.
+    /// The socket has joined: messages sent from now on must arrive.
     pub(crate) fn expect_from_now(&mut self, writers: &[WriterState]) {
         for (seen, stream) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
             seen.not_promised_up_to = stream.sent_up_to;
         }
     }
 
-    /// It has left: what is on its way, and what is sent until the next promise, need not come. What was passed
-    /// over is lost, unless it was refused.
+    /// The socket leaves: messages on their way, and those sent until the next `expect_from_now`, need not arrive.
+    /// Messages that were skipped count as lost, unless they were refused.
     pub(crate) fn stop_expecting(&mut self, writers: &[WriterState]) {
         for (seen, stream) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
             let missing = seen.skipped_seqs.drain(..).filter(|seq| !stream.refused_seqs.contains(seq));
@@ -108,7 +108,7 @@ impl DeliveryTracker {
         }
     }
 
-    /// A message has come. What was not acknowledged may come late: nobody was told its place.
+    /// Records a delivery. A message that was not acknowledged may arrive late.
     pub(crate) fn note_received(&mut self, writers: &[WriterState], writer: u32, seq: u64) {
         let index = (writer as usize).checked_sub(self.first_writer);
         let Some(seen) = index.and_then(|index| self.received.get_mut(index)) else {
@@ -131,7 +131,7 @@ impl DeliveryTracker {
         seen.highest_seq = seq;
     }
 
-    /// Whether all that was taken has come.
+    /// Whether every message that was accepted has arrived, skipped ones aside.
     pub(crate) fn is_complete(&self, writers: &[WriterState]) -> bool {
         self.received.iter().zip(&writers[self.first_writer..]).all(|(seen, stream)| {
             let from = seen.highest_seq.max(seen.not_promised_up_to).saturating_add(1);
@@ -139,8 +139,8 @@ impl DeliveryTracker {
         })
     }
 
-    /// What went wrong since this was last asked: what has not come now is lost. It is promised nothing any
-    /// more.
+    /// Takes the faults since the last call. Messages that have not arrived count as lost. Afterwards nothing is
+    /// expected until `expect_from_now`.
     pub(crate) fn take_faults(&mut self, writers: &[WriterState]) -> Faults {
         for (seen, stream) in self.received.iter_mut().zip(&writers[self.first_writer..]) {
             seen.skipped_seqs

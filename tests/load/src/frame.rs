@@ -1,35 +1,35 @@
-//! The client's side of RFC 6455, as far as load needs it: server frames come unmasked and are looked at
-//! where they lie, client frames are masked with zeros, so that they need no copy either.
+//! Implements the client side of RFC 6455, as far as load needs it. Server frames are unmasked and parsed in place;
+//! client frames are masked with zeros, which leaves their payload as it is.
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameKind {
-    /// A message, or a part of one.
+    /// A message or a fragment of one.
     Data,
-    /// The connection ends.
+    /// The server closes the connection.
     Close,
-    /// To be answered.
+    /// Must be answered by a pong.
     Ping,
-    /// An answer.
+    /// The answer to a ping.
     Pong,
 }
 
-/// A frame of the server, where it lies.
+/// A frame of the server; it borrows the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ServerFrame<'a> {
-    /// What it is.
+    /// The kind.
     pub(crate) kind: FrameKind,
-    /// What it holds.
+    /// The payload.
     pub(crate) payload: &'a [u8],
-    /// Its length with its head.
+    /// Length of the frame in bytes, header included.
     pub(crate) len: usize,
 }
 
-/// Not a frame that a server may send.
+/// The error for bytes that are not a valid frame of a server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MalformedFrame;
 
-/// The first frame of some bytes, once it is there as a whole.
+/// Parses the first frame of some bytes; `None` while it is incomplete.
 pub(crate) fn parse_first(bytes: &[u8]) -> Result<Option<ServerFrame<'_>>, MalformedFrame> {
     let [head, short, rest @ ..] = bytes else { return Ok(None) };
     let (len, head_len): (usize, usize) = match (short, rest) {
@@ -40,7 +40,7 @@ pub(crate) fn parse_first(bytes: &[u8]) -> Result<Option<ServerFrame<'_>>, Malfo
             (usize::try_from(len).map_err(|_| MalformedFrame)?, 10)
         }
         (126 | 127, _) => return Ok(None),
-        // A server never masks.
+        // The mask bit is set, which a server must not do.
         _ => return Err(MalformedFrame),
     };
     let kind = match head & 0x0f {
@@ -54,7 +54,7 @@ pub(crate) fn parse_first(bytes: &[u8]) -> Result<Option<ServerFrame<'_>>, Malfo
     Ok(bytes.get(head_len..end).map(|payload| ServerFrame { kind, payload, len: end }))
 }
 
-/// Appends a frame of a client.
+/// Appends a client's frame with the mask 0.
 pub(crate) fn write_client_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(0x80 | opcode);
     match payload.len() {
@@ -74,11 +74,11 @@ pub(crate) fn write_client_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) 
     out.extend(payload);
 }
 
-/// The opcode of a text.
+/// The opcode of a text frame.
 pub(crate) const OPCODE_TEXT: u8 = 1;
-/// The opcode of bytes.
+/// The opcode of a binary frame.
 pub(crate) const OPCODE_BINARY: u8 = 2;
-/// The opcode of an answer to a ping.
+/// The opcode of a pong.
 pub(crate) const OPCODE_PONG: u8 = 10;
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
     fn server(opcode: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
         write_client_frame(&mut frame, opcode, payload);
-        // The same without its mask.
+        // Makes it a server's frame: clears the mask bit and removes the mask.
         let head = match payload.len() {
             0..126 => 2,
             126..=0xffff => 4,

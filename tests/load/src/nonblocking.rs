@@ -1,4 +1,4 @@
-//! One connection without blocking: what is to be written waits in it, what was read in part too.
+//! Provides a non-blocking connection, which buffers unsent bytes and incomplete input.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -8,43 +8,42 @@ use std::{
 use mio::{Interest, Registry, Token, net::TcpStream};
 use socket2::{Domain, Socket, Type};
 
-/// Connections from one address to one port: Linux has ports for some 28,000.
+/// Maximum number of connections from one address to one port; Linux has about 28,000 ephemeral ports.
 const CONNECTIONS_PER_SOURCE_MAX: usize = 20_000;
 
-/// A connection.
+/// A non-blocking TCP connection.
 #[derive(Debug)]
 pub(crate) struct NonblockingStream {
     stream: TcpStream,
-    /// What was read and not taken.
+    /// Bytes that were read and not yet parsed.
     unparsed: Vec<u8>,
-    /// What waits to be written.
+    /// Bytes to write.
     unsent: Vec<u8>,
     is_connected: bool,
 }
 
-/// What becomes of bytes that were read: how many of them were taken.
+/// The number of bytes that a parser consumed.
 pub(crate) type ParsedBytes = io::Result<usize>;
 
 impl NonblockingStream {
-    /// Begins to connect.
     pub(crate) fn open(address: SocketAddr, token: usize, registry: &Registry) -> io::Result<Self> {
         let mut stream = connect(address, token / CONNECTIONS_PER_SOURCE_MAX)?;
         registry.register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { stream, unparsed: Vec::new(), unsent: Vec::new(), is_connected: false })
     }
 
-    /// Ends it.
+    /// Closes the connection.
     pub(crate) fn close(mut self, registry: &Registry) {
-        // It ends with its drop, whatever else goes wrong.
+        // Dropping the stream closes it, even if this fails.
         let _ = registry.deregister(&mut self.stream);
     }
 
-    /// What waits to be written: add to it, then [`Self::flush`].
+    /// The buffer of bytes to write. Append to it, then call [`Self::flush`].
     pub(crate) const fn unsent(&mut self) -> &mut Vec<u8> {
         &mut self.unsent
     }
 
-    /// Writes what waits, as far as the other end takes it: the rest goes when it can be written.
+    /// Writes as many of the buffered bytes as the socket takes; the rest when it becomes writable.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if !self.is_connected {
             return Ok(());
@@ -62,7 +61,7 @@ impl NonblockingStream {
         Ok(())
     }
 
-    /// It can be written to: connected now, or room for more.
+    /// Handles a writable event: the connect has completed, or there is space for more bytes.
     pub(crate) fn on_writable(&mut self) -> io::Result<()> {
         if !self.is_connected {
             if let Some(error) = self.stream.take_error()? {
@@ -80,7 +79,11 @@ impl NonblockingStream {
         self.flush()
     }
 
-    /// Reads all that is there through a buffer that all lines share, and has it taken.
+    /// Reads until there is nothing more, and calls `parse` with the buffer of bytes to write and the input. `buffer`
+    /// is shared by all connections.
+    ///
+    /// # Errors
+    /// `UnexpectedEof`, when the other end has closed the connection.
     pub(crate) fn on_readable(
         &mut self,
         buffer: &mut [u8],
@@ -103,7 +106,7 @@ impl NonblockingStream {
                 let taken = parse(&mut self.unsent, &self.unparsed)?;
                 self.unparsed.drain(..taken);
             }
-            // Less than there was room for is all there is, unless the other end has closed as well.
+            // A short read means that there is no more, unless the other end has closed too: then read the EOF.
             if n < buffer.len() && !is_read_closed {
                 return Ok(());
             }
@@ -111,7 +114,7 @@ impl NonblockingStream {
     }
 }
 
-/// Begins to connect: on loopback, where every address is this machine, from the `n`th of them.
+/// Starts to connect. To a loopback address it connects from 127.0.0.1 + `n`, since all of 127/8 is this machine.
 fn connect(to: SocketAddr, n: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;

@@ -1,7 +1,7 @@
-//! Connections by which messages are sent that no socket hears: HTTP, or the broker's own protocol.
+//! Sends messages over separate connections: by HTTP or by the NATS protocol.
 //!
-//! What must hold: one that is lost is replaced, and of what it had not answered nobody knows: it counts as
-//! refused.
+//! What must hold: a lost HTTP connection is replaced. Messages without an answer have an unknown outcome, and count
+//! as refused.
 
 use std::{
     collections::VecDeque,
@@ -21,28 +21,28 @@ use crate::{
     timing,
 };
 
-/// Which protocol it speaks.
+/// The protocol of a connection.
 #[derive(Debug)]
 enum PostProtocol {
-    /// Answers come in the requests' order.
+    /// HTTP: answers arrive in the order of the requests.
     Http(VecDeque<PendingMessage>),
-    /// No answers.
+    /// NATS: no answers.
     Nats,
 }
 
 /// A connection for sending.
 #[derive(Debug)]
 struct PostConnection {
-    /// Where it leads.
+    /// The server's address.
     address: SocketAddr,
     stream: NonblockingStream,
     protocol: PostProtocol,
-    /// Something waits to be flushed.
+    /// Whether bytes wait to be flushed.
     is_dirty: bool,
 }
 
 impl PostConnection {
-    /// Whether no answer is waited for.
+    /// Whether every message is answered.
     fn is_answered(&self) -> bool {
         match &self.protocol {
             PostProtocol::Http(waiting) => waiting.is_empty(),
@@ -50,7 +50,7 @@ impl PostConnection {
         }
     }
 
-    /// Reads all answers that are there.
+    /// Reads all answers that have arrived.
     fn read_answers(
         &mut self,
         buffer: &mut [u8],
@@ -73,7 +73,10 @@ impl PostConnection {
         self.stream.flush()
     }
 
-    /// Begins anew where it was lost: a server may end what has been idle for long, or may itself have ended.
+    /// Reopens an HTTP connection that the server closed, because it was idle or because the server ended.
+    ///
+    /// # Errors
+    /// For other errors, and for NATS.
     fn reconnect(
         &mut self,
         error: io::Error,
@@ -94,16 +97,17 @@ impl PostConnection {
     }
 }
 
-/// All connections for sending; none where sockets write.
+/// All connections for sending; none where messages are sent by sockets.
 #[derive(Debug)]
 pub(crate) struct PostConnections {
     connections: Vec<PostConnection>,
-    /// The first one's token.
+    /// The token of the first connection.
     first_token: usize,
 }
 
 impl PostConnections {
-    /// As many as so many streams' messages take by that route, spread over its addresses.
+    /// Opens the connections of a route, spread over its addresses. For HTTP there are `--connections` of them, but not
+    /// more than writers.
     pub(crate) fn open(
         config: &LoadArgs,
         route: PostRoute,
@@ -136,17 +140,17 @@ impl PostConnections {
         Ok(())
     }
 
-    /// Whether sockets write.
+    /// Whether there are none, because messages are sent by sockets.
     pub(crate) const fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
 
-    /// Whether all that was sent is answered.
+    /// Whether every message is answered.
     pub(crate) fn is_answered(&self) -> bool {
         self.connections.iter().all(PostConnection::is_answered)
     }
 
-    /// Puts a message into its stream's connection, to be flushed.
+    /// Appends a message to the connection of its writer, for the next flush.
     pub(crate) fn queue(&mut self, message: NewPost<'_>, pending: PendingMessage, server: &dyn TestedServer) {
         let count = self.connections.len();
         let link = &mut self.connections[pending.writer % count];
@@ -157,7 +161,7 @@ impl PostConnections {
         link.is_dirty = true;
     }
 
-    /// Sends what was posted.
+    /// Sends the queued messages.
     pub(crate) fn flush(&mut self, context: &mut RunContext<'_>, registry: &Registry) -> anyhow::Result<()> {
         for (n, link) in self.connections.iter_mut().enumerate() {
             if std::mem::take(&mut link.is_dirty)
@@ -169,7 +173,7 @@ impl PostConnections {
         Ok(())
     }
 
-    /// Takes what has come for the n-th.
+    /// Handles an event of the connection with this index.
     pub(crate) fn handle_event(
         &mut self,
         index: usize,
@@ -191,7 +195,10 @@ fn malformed_answer() -> io::Error {
     io::Error::other("the server's answer is not one")
 }
 
-/// Takes whole lines: a ping is answered, an error ends it.
+/// Parses complete lines of the NATS protocol, and answers PING. Returns the number of bytes consumed.
+///
+/// # Errors
+/// When the broker sends `-ERR`.
 pub(crate) fn answer_broker_lines(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
     let mut taken = 0;
     while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
@@ -206,14 +213,14 @@ pub(crate) fn answer_broker_lines(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result
     Ok(taken)
 }
 
-/// Where a broker is and how one says who one is.
+/// A broker's address, and the line that authenticates there.
 pub(crate) struct BrokerEndpoint {
     pub(crate) address: SocketAddr,
-    /// The first that is sent.
+    /// The `CONNECT` line, which is sent first.
     pub(crate) connect_line: String,
 }
 
-/// A broker by its URL.
+/// Parses a URL `nats://[user:password@]host[:port]`; resolves the host.
 pub(crate) fn parse_broker_url(url: &str) -> anyhow::Result<BrokerEndpoint> {
     let Some(rest) = url.strip_prefix("nats://") else { bail!("NATS_URL: not of the form nats://…") };
     let (who, host) = rest.rsplit_once('@').unwrap_or(("", rest));

@@ -1,4 +1,4 @@
-//! One of many sockets: its handshake, its room, and what it is pushed.
+//! Runs the client side of one socket: handshake, joining and leaving its room, and checking its pushes.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -19,31 +19,31 @@ use crate::{
     timing,
 };
 
-/// How far a socket is.
+/// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SocketState {
     /// Not connected.
     Closed,
-    /// Its handshake is under way.
+    /// Waits for the answer to its handshake.
     Opening,
-    /// It has asked into its room.
+    /// Waits for the answer to its join.
     Joining,
-    /// It is in its room.
+    /// In its room.
     Joined,
-    /// It has asked out of its room.
+    /// Waits for the answer to its leave.
     Leaving,
-    /// It is out of its room.
+    /// Connected, but not in its room.
     OutsideRoom,
 }
 
 impl SocketState {
-    /// Whether an answer will change it.
+    /// Whether the socket waits for an answer.
     pub(crate) const fn is_waiting_for_answer(self) -> bool {
         matches!(self, Self::Opening | Self::Joining | Self::Leaving)
     }
 }
 
-/// A socket.
+/// A client socket.
 #[derive(Debug)]
 pub(crate) struct LoadSocket {
     stream: Option<NonblockingStream>,
@@ -51,23 +51,23 @@ pub(crate) struct LoadSocket {
     session: RoomSession,
 }
 
-/// What reading touches, beside the line.
+/// The state of a socket that handling a frame changes, apart from the connection.
 #[derive(Debug)]
 struct RoomSession {
     index: SocketIndex,
     tracker: DeliveryTracker,
-    /// Where it was, if it is to come back there.
+    /// The position to resume from, if the socket keeps one.
     resume_position: Option<ResumePosition>,
-    /// Whether it asks in again once it is out.
+    /// Whether the socket joins again once it has left.
     rejoins_once_outside: bool,
-    /// Who it takes for present, if it remembers that.
+    /// The sockets that this one takes for present, if it tracks them.
     participants: HashSet<usize>,
-    /// Its messages that wait for their answers.
+    /// The socket's messages that are not answered yet.
     pending: VecDeque<PendingMessage>,
 }
 
 impl LoadSocket {
-    /// One that is not connected.
+    /// A socket that is not connected.
     pub(crate) fn new(index: SocketIndex, tracker: DeliveryTracker) -> Self {
         let inside = RoomSession {
             index,
@@ -80,7 +80,7 @@ impl LoadSocket {
         Self { stream: None, state: SocketState::Closed, session: inside }
     }
 
-    /// Begins to connect.
+    /// Starts to connect, and queues the handshake.
     pub(crate) fn open(
         &mut self,
         server: &dyn TestedServer,
@@ -96,7 +96,7 @@ impl LoadSocket {
         Ok(())
     }
 
-    /// Ends its connection, if it has one.
+    /// Closes the connection, if there is one.
     pub(crate) fn close(&mut self, registry: &Registry) {
         if let Some(line) = self.stream.take() {
             line.close(registry);
@@ -111,7 +111,7 @@ impl LoadSocket {
         line.flush()
     }
 
-    /// Asks out of its room: what is sent from now on need not come.
+    /// Sends a leave, if the socket is in its room. Messages sent from now on need not arrive.
     pub(crate) fn leave_room(&mut self, context: &mut RunContext<'_>) -> io::Result<()> {
         let seat = self.index();
         let Some(frame) = context.server.leave_frame(seat).filter(|_| self.state == SocketState::Joined)
@@ -125,7 +125,7 @@ impl LoadSocket {
         self.send(context.server.opcode(), frame.as_bytes())
     }
 
-    /// Asks into its room again; who is on the way out does so once outside.
+    /// Joins the room again; a socket that is leaving does so once it has left.
     pub(crate) fn rejoin_room(&mut self, context: &mut RunContext<'_>) -> io::Result<()> {
         let Self { stream: Some(line), state, session: inside } = self else { return Ok(()) };
         match state {
@@ -136,12 +136,12 @@ impl LoadSocket {
         line.flush()
     }
 
-    /// It can be written to.
+    /// Handles a writable event.
     pub(crate) fn on_writable(&mut self) -> io::Result<()> {
         self.stream.as_mut().map_or(Ok(()), NonblockingStream::on_writable)
     }
 
-    /// Reads all that is there.
+    /// Handles a readable event: reads and handles all frames.
     pub(crate) fn on_readable(
         &mut self,
         buffer: &mut [u8],
@@ -153,37 +153,37 @@ impl LoadSocket {
         line.flush()
     }
 
-    /// What it has to be told apart from others by.
+    /// The numbers of the socket and its room.
     pub(crate) const fn index(&self) -> SocketIndex {
         self.session.index
     }
 
-    /// Its messages that wait for their answers.
+    /// The socket's messages that are not answered yet.
     pub(crate) const fn pending(&mut self) -> &mut VecDeque<PendingMessage> {
         &mut self.session.pending
     }
 
-    /// Whether none waits.
+    /// Whether every message of the socket is answered.
     pub(crate) fn is_answered(&self) -> bool {
         self.session.pending.is_empty()
     }
 
-    /// Who it takes for present.
+    /// The sockets that this one takes for present.
     pub(crate) const fn participants(&self) -> &HashSet<usize> {
         &self.session.participants
     }
 
-    /// Whether all that was sent has come.
+    /// Whether every delivery has arrived.
     pub(crate) fn is_complete(&self, writers: &[WriterState]) -> bool {
         self.session.tracker.is_complete(writers)
     }
 
-    /// What is sent from now on must come.
+    /// Messages sent from now on must arrive.
     pub(crate) fn expect_from_now(&mut self, writers: &[WriterState]) {
         self.session.tracker.expect_from_now(writers);
     }
 
-    /// What went wrong with it since the last time this was asked.
+    /// Takes the socket's faults since the last call.
     pub(crate) fn take_faults(&mut self, writers: &[WriterState]) -> Faults {
         self.session.tracker.take_faults(writers)
     }
@@ -191,7 +191,7 @@ impl LoadSocket {
 
 fn handshake_request(path: &str, headers: &str, host: SocketAddr) -> String {
     let mut text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
-    // The key is there for proxies; this client needs no proof that the server has read it.
+    // A constant key: this client does not check `Sec-WebSocket-Accept`.
     let _ = write!(
         text,
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -263,7 +263,7 @@ impl RoomSession {
         *state = SocketState::Joined;
         context.measurements.note_join(context.asked_at_ns[self.index.socket], timing::now_ns());
         self.participants = join_answer.participants;
-        // Who comes back to where it was misses nothing.
+        // After a resume, everything since the last position must arrive: the tracker's expectations stay.
         if self.resume_position.is_none() {
             self.tracker.expect_from_now(&context.writers);
             self.resume_position = join_answer.position.filter(|_| context.keeps_positions);
@@ -323,7 +323,7 @@ impl RoomSession {
         Ok(())
     }
 
-    /// Somebody has come, or has left.
+    /// Updates the participants, and records the push as a delivery.
     fn on_participant_change(&mut self, change: ParticipantChange, now: u64, context: &mut RunContext<'_>) {
         if change.is_present {
             self.participants.insert(change.socket);

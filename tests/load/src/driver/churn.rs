@@ -1,25 +1,25 @@
-//! Sockets that leave their rooms and enter them again.
+//! Lets sockets leave their rooms and join them again.
 
 use std::collections::VecDeque;
 
 use super::LoadDriver;
 use crate::timing::SendSchedule;
 
-/// From one socket that leaves to the next: a prime.
+/// Distance between the numbers of two sockets that leave one after another: a prime, so that every socket leaves.
 const STRIDE: usize = 7_919;
 
-/// Who comes and goes.
+/// Which sockets leave and join, and when.
 pub(super) struct Churn {
     schedule: SendSchedule,
-    /// Who has left last.
+    /// The socket that left last.
     last_left: usize,
     outside: VecDeque<usize>,
-    /// How many are outside at once: the next to leave lets in who has been there longest.
+    /// Maximum number of sockets outside: above it, the socket that left first joins again.
     outside_max: usize,
 }
 
 impl LoadDriver<'_> {
-    /// From now on so many sockets a second leave their rooms and enter them again.
+    /// Starts churn: `per_second` sockets per second leave their rooms, and as many join again.
     pub(crate) fn start_churn(&mut self, per_second: f64, outside_max: usize) {
         let churn = Churn {
             schedule: SendSchedule::new(per_second),
@@ -30,16 +30,16 @@ impl LoadDriver<'_> {
         self.churn = (per_second > 0.0 && !self.sockets.is_empty()).then_some(churn);
     }
 
-    /// Nobody leaves any more.
+    /// Stops churn. Sockets outside their rooms stay there.
     pub(crate) fn stop_churn(&mut self) {
         self.churn = None;
     }
 
-    /// Has leave and enter whose turn it is, and says when the next one's is.
+    /// Lets the sockets leave and join whose time has come, and returns when the next one is due.
     pub(super) fn run_due_churn(&mut self, now: u64) -> u64 {
         let Some(mut churn) = self.churn.take() else { return u64::MAX };
         while churn.schedule.next_due_ns() <= now {
-            // A stride without a common divisor, so that rooms come in turn as well.
+            // A large stride, so that consecutive sockets are in different rooms.
             churn.last_left = (churn.last_left + STRIDE) % self.sockets.len();
             churn.outside.push_back(churn.last_left);
             self.with_socket(churn.last_left, |socket, around| socket.leave_room(around));

@@ -1,4 +1,4 @@
-//! All sockets and links of a run, in one loop.
+//! Drives all sockets and sending connections of a run in one event loop.
 
 mod churn;
 mod participants;
@@ -26,47 +26,49 @@ use crate::{
 };
 use churn::Churn;
 
-/// Handshakes and joins that are under way at once.
+/// Maximum number of handshakes and joins at the same time.
 pub(crate) const CONNECTING_MAX: usize = 200;
-/// How long nothing may happen while something is waited for.
+/// Maximum time without progress while the driver waits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// One in so many sockets may be turned away at first.
+/// One in this many sockets may be refused while all connect; each tries again.
 const ONE_REFUSED_IN: usize = 10;
-/// Until a socket that was closed comes back.
+/// Time from the close of a socket to its reconnect.
 const RECONNECT_DELAY_NS: u64 = NANOS_PER_SEC / 5;
 const TIMER_TOKEN: Token = Token(usize::MAX - 1);
 
-/// Everything that is connected.
+/// All connections of a run, and their shared state.
 pub(crate) struct LoadDriver<'a> {
     pub(crate) context: RunContext<'a>,
-    /// Where sockets connect.
+    /// The addresses that sockets connect to, in turn.
     addresses: &'a [SocketAddr],
     poll: Poll,
     events: Events,
     timer: WakeTimer,
-    /// Every connection reads into this one.
+    /// The buffer that every connection reads into.
     read_buffer: Box<[u8]>,
     pub(crate) sockets: Vec<LoadSocket>,
     post_connections: PostConnections,
-    /// Messages sent in all.
+    /// Number of messages sent since the start.
     pub(crate) sent_messages: u64,
     writers_per_room: usize,
     rooms: usize,
     text_bytes: usize,
-    /// When sockets leave their rooms, to enter them again.
+    /// Which sockets leave their rooms and join again; `None` without churn.
     churn: Option<Churn>,
-    /// Whether sockets that are closed come back; those that shall, and when.
+    /// Whether sockets that are closed reconnect.
     pub(crate) is_reconnecting: bool,
+    /// Sockets to reconnect, with the time when each is due.
     reconnect_queue: VecDeque<(u64, usize)>,
-    /// How many have come back since this was last asked.
+    /// Number of reconnects since it was last taken.
     pub(crate) reconnected: u64,
-    /// Sockets that were lost since this was last asked, and why the first was.
+    /// Number of sockets lost since it was last taken.
     lost_sockets: u64,
+    /// Why the first of them was lost.
     pub(crate) first_loss: Option<String>,
 }
 
 impl<'a> LoadDriver<'a> {
-    /// All seats, and the links that messages take.
+    /// Creates all sockets, closed, and opens the connections for sending.
     pub(crate) fn new(config: &'a LoadArgs, server: &'a dyn TestedServer) -> anyhow::Result<Self> {
         if config.reconnect && (server.post_route() == PostRoute::Socket || config.scenario.has_churn()) {
             bail!("--reconnect: not where sockets write or come and go by themselves");
@@ -114,8 +116,8 @@ impl<'a> LoadDriver<'a> {
         })
     }
 
-    /// Connects every socket that is not, so many at once, and waits until all are in their rooms. A few may
-    /// be turned away at first, and ask again.
+    /// Connects all closed sockets, at most `connecting_max` at the same time, and waits until all are in their rooms.
+    /// One in [`ONE_REFUSED_IN`] may be refused, and tries again; never where `is_reconnecting` is true.
     pub(crate) fn connect_all(
         &mut self,
         connecting_max: usize,
@@ -144,7 +146,7 @@ impl<'a> LoadDriver<'a> {
                 bail!("a socket is not let in: {}", self.first_loss.take().unwrap_or_default());
             }
             self.lost_sockets -= closed.len() as u64;
-            // Last of all: a server that has just begun is given time.
+            // To the end of the queue, which gives a server that has just started some time.
             waiting.splice(0..0, closed);
             if joined > 0 {
                 moved = Instant::now();
@@ -157,14 +159,14 @@ impl<'a> LoadDriver<'a> {
         Ok(())
     }
 
-    /// Begins to connect one: each room's sockets to every address in turn, as are the rooms' first.
+    /// Starts to connect a socket. A room's sockets take the addresses in turn; so do the rooms' first sockets.
     fn connect_one(&mut self, socket: usize) -> io::Result<()> {
         let seat = self.sockets[socket].index();
         let address = self.addresses[(seat.room + seat.socket) % self.addresses.len()];
         self.sockets[socket].open(self.context.server, address, self.poll.registry())
     }
 
-    /// Sends what is due, and takes what comes, until a time or until `stop` says so.
+    /// Sends what is due and handles what arrives, until a time or until `stop` returns true.
     pub(crate) fn run_until(
         &mut self,
         schedule: &mut Option<SendSchedule>,
@@ -185,12 +187,12 @@ impl<'a> LoadDriver<'a> {
         }
     }
 
-    /// By which way messages are sent.
+    /// The route that messages take.
     pub(crate) fn route(&self) -> PostRoute {
         self.context.server.post_route()
     }
 
-    /// Has come back whose time it is, and says when the next one's is.
+    /// Reconnects the sockets whose time has come, and returns when the next one is due.
     fn reconnect_due(&mut self, now: u64) -> anyhow::Result<u64> {
         while let Some((due, socket)) = self.reconnect_queue.front().copied() {
             if due > now {
@@ -203,12 +205,12 @@ impl<'a> LoadDriver<'a> {
         Ok(u64::MAX)
     }
 
-    /// Drops all sockets at once, as a node that dies.
+    /// Closes all sockets at once, as the crash of a node would.
     pub(crate) fn close_all(&mut self) {
         self.sockets.iter_mut().for_each(|socket| socket.close(self.poll.registry()));
     }
 
-    /// Waits for something to come, no longer than that, and takes it.
+    /// Waits for events, at most `wait`, and handles them.
     fn poll_once(&mut self, wait: Duration) -> anyhow::Result<()> {
         let timeout = if wait < Duration::from_micros(20) {
             Duration::ZERO
@@ -258,7 +260,7 @@ impl<'a> LoadDriver<'a> {
         Ok(())
     }
 
-    /// Does something with a socket, which is lost where that fails.
+    /// Calls `act` with a socket, and closes the socket as lost where that fails.
     fn with_socket(
         &mut self,
         socket: usize,
@@ -276,7 +278,7 @@ impl<'a> LoadDriver<'a> {
         }
         self.first_loss
             .get_or_insert_with(|| format!("socket {} of room {}: {error}", seat.socket, seat.room));
-        // Of what it waits for nobody knows whether it was taken.
+        // Nobody knows whether the server accepted these messages: they need not arrive.
         for of in self.sockets[socket].pending().drain(..) {
             self.context.writers[of.writer].refused_seqs.insert(of.seq);
         }
@@ -288,12 +290,12 @@ impl<'a> LoadDriver<'a> {
         }
     }
 
-    /// Whether all that was sent is answered.
+    /// Whether every message that was sent has its answer.
     pub(crate) fn is_answered(&self) -> bool {
         self.post_connections.is_answered() && self.sockets.iter().all(LoadSocket::is_answered)
     }
 
-    /// Whether all that was sent is answered, and has come wherever it must.
+    /// Whether every message has its answer and every delivery has arrived. Sockets that are lost do not count.
     pub(crate) fn is_complete(&self) -> bool {
         self.is_answered()
             && self.reconnect_queue.is_empty()
@@ -304,7 +306,7 @@ impl<'a> LoadDriver<'a> {
             && self.count_wrong_sockets() == 0
     }
 
-    /// What went wrong since this was last asked. What is missing now is lost.
+    /// Takes the faults since the last call. Deliveries that are missing now count as lost.
     pub(crate) fn take_faults(&mut self) -> Faults {
         let (closed, misled) = (std::mem::take(&mut self.lost_sockets), self.count_wrong_sockets() as u64);
         let mut faults = Faults { closed, misled, ..Faults::default() };
@@ -315,11 +317,11 @@ impl<'a> LoadDriver<'a> {
         faults
     }
 
-    /// Lets everyone in again who was closed.
+    /// Reconnects all sockets that are closed, and waits for them.
     pub(crate) fn reconnect_all(&mut self) -> anyhow::Result<()> {
         self.reconnect_queue.clear();
         self.connect_all(CONNECTING_MAX, |_| ())?;
-        // What became of those that were closed meanwhile is no fault of the next run.
+        // The faults of the closed sockets do not belong to the next run.
         self.take_faults();
         self.first_loss = None;
         Ok(())

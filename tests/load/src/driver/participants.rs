@@ -1,4 +1,4 @@
-//! Who is in which room, as it is and as others say it is.
+//! Compares who is in each room with what sockets and servers say about it.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -15,7 +15,7 @@ impl LoadDriver<'_> {
         rooms
     }
 
-    /// How many sockets, of those that remember it, take others for present than who are.
+    /// Number of joined sockets whose set of participants is wrong; 0 where sockets do not track it.
     pub(crate) fn count_wrong_sockets(&self) -> usize {
         if !self.context.tracks_participants {
             return 0;
@@ -25,7 +25,7 @@ impl LoadDriver<'_> {
         inside.filter(|socket| !is_same_set(socket.participants(), &present[socket.index().room])).count()
     }
 
-    /// Of how many rooms others are said to be present than who are.
+    /// Number of rooms whose list of participants is wrong.
     pub(crate) fn count_wrong_lists(&self, listed: &[HashSet<usize>]) -> usize {
         self.present_by_room()
             .iter()

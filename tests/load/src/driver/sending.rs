@@ -1,9 +1,9 @@
-//! Who writes when, and by which way it goes.
+//! Sends messages: chooses the writer, the time and the connection.
 
 use super::LoadDriver;
 use crate::{context::PendingMessage, marker::Marker, server::NewPost, timing::SendSchedule};
 
-/// What is sent between two looks at what has come.
+/// Maximum number of messages sent between two polls.
 const SENDS_PER_PASS_MAX: usize = 512;
 
 impl LoadDriver<'_> {
@@ -24,14 +24,14 @@ impl LoadDriver<'_> {
         self.post_connections.flush(&mut self.context, self.poll.registry())
     }
 
-    /// Whose turn it is: every stream in turn, so that rooms are as busy as each other.
+    /// The next writer. All take turns, so that all rooms are equally busy.
     fn next_writer(&self) -> anyhow::Result<usize> {
         let turn = usize::try_from(self.sent_messages)? % self.context.writers.len();
-        // One writer of each room, then the next of each.
+        // The first writer of each room, then the second of each.
         Ok((turn % self.rooms) * self.writers_per_room + turn / self.rooms)
     }
 
-    /// Sends a stream's next message.
+    /// Sends a writer's next message, which was due at `due`, in nanoseconds since 1970.
     fn send_next(&mut self, index: usize, due: u64) -> anyhow::Result<()> {
         let stream = &mut self.context.writers[index];
         stream.sent_up_to += 1;
@@ -50,14 +50,14 @@ impl LoadDriver<'_> {
         Ok(())
     }
 
-    /// The room's first sockets write, one for each writer.
+    /// Sends a message by one of the room's first sockets: each writer has its own, if there are enough.
     fn send_by_socket(&mut self, post: NewPost<'_>, of: PendingMessage) {
         let each = self.sockets.len() / self.rooms;
         let mut payload = Vec::new();
         self.context.server.write_post(&mut payload, post);
         let socket = post.room * each + post.writer % self.writers_per_room % each;
         if let Err(error) = self.sockets[socket].send(self.context.server.opcode(), &payload) {
-            // Nobody has it, and nobody answers it.
+            // The message was not sent: it need not arrive.
             self.context.writers[of.writer].refused_seqs.insert(of.seq);
             self.close_lost_socket(socket, &error);
         } else if self.context.server.is_acknowledging() {
