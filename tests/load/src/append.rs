@@ -1,5 +1,5 @@
-//! Each writer's next message follows the answer to its last. First the broker alone is written to in the same
-//! way: what Roomcast acknowledges is to be seen beside that.
+//! Runs the scenario `append`: each writer sends its next message when the last is answered. It first does the same
+//! with the broker alone, as a baseline.
 
 use crate::{
     broker_alone,
@@ -10,7 +10,7 @@ use crate::{
     timing::SendSchedule,
 };
 
-/// One run, with what the broker alone acknowledges a second, where it could be asked.
+/// Runs the scenario once. The result has the broker's own rate, if it could be measured.
 pub(crate) fn run(
     config: &LoadArgs,
     world: &mut LoadDriver<'_>,

@@ -1,4 +1,4 @@
-//! What the broker alone acknowledges: a stream of its own, on disk, that is removed afterwards.
+//! Measures how many messages the broker acknowledges without Roomcast, with a temporary stream on disk.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use crate::{config::LoadArgs, post_connections};
 
-/// The stream, and what its answers come by.
+/// The temporary stream, and the inbox for answers.
 const STREAM: &str = "ROOMCAST_LOAD";
 const INBOX: &str = "_INBOX.roomcast-load";
-/// What is kept of it.
+/// Maximum bytes of the stream; the oldest messages are discarded.
 const STREAM_BYTES_MAX: u64 = 256 << 20;
 
-/// Messages a second that it acknowledges, where so many are under way at once.
+/// Messages per second that the broker acknowledges, with `in_flight` messages unacknowledged at any time.
 pub(crate) fn measure_acknowledged_per_second(config: &LoadArgs, in_flight: usize) -> anyhow::Result<f64> {
     let mut broker = BrokerClient::open(&config.nats_url)?;
     let stream = json!({ "name": STREAM, "subjects": ["roomcast-load"], "storage": "file", "discard": "old",
@@ -30,7 +30,7 @@ pub(crate) fn measure_acknowledged_per_second(config: &LoadArgs, in_flight: usiz
 
 struct BrokerClient {
     stream: TcpStream,
-    /// What was read and not taken.
+    /// Bytes that were read and not yet parsed.
     unparsed: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -46,7 +46,7 @@ impl BrokerClient {
         Ok(this)
     }
 
-    /// Asks for something to be done with the stream.
+    /// Sends a request to the stream API, and waits for its answer.
     fn request_stream_api(&mut self, what: &str, body: &Value) -> anyhow::Result<()> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let subject = format!("$JS.API.STREAM.{what}.{STREAM}");
@@ -62,7 +62,7 @@ impl BrokerClient {
         Ok(())
     }
 
-    /// Publishes the next for each that is acknowledged, and counts those after the warm-up.
+    /// Publishes one message for each acknowledgement, and returns the acknowledgements per second after the warm-up.
     fn publish(
         &mut self,
         payload: &[u8],
@@ -92,7 +92,7 @@ impl BrokerClient {
         Ok(count as f64 / measured_secs as f64)
     }
 
-    /// What has come to the inbox: waits for some, not for any in particular.
+    /// Reads once from the connection, and returns the messages that arrived in the inbox; there may be none.
     fn read_answers(&mut self) -> anyhow::Result<Vec<Vec<u8>>> {
         let n = self.stream.read(&mut self.buffer).context("it does not answer")?;
         if n == 0 {
@@ -108,7 +108,7 @@ impl BrokerClient {
     }
 }
 
-/// Takes whole messages and lines, and says how many bytes they were.
+/// Parses complete messages and lines, and returns the number of bytes that they had.
 fn parse_messages(bytes: &[u8], out: &mut Vec<u8>, answers: &mut Vec<Vec<u8>>) -> anyhow::Result<usize> {
     let mut taken = 0;
     while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {

@@ -1,4 +1,4 @@
-//! Reads the arguments of `roomcast-load`.
+//! Reads the arguments of `roomcast-load`. Doc comments of arguments are their text in `--help`.
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
@@ -6,27 +6,26 @@ use clap::{Args, ValueEnum};
 
 use crate::server::{PublishMethod, ServerKind};
 
-/// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// One room that many sockets hear.
+    /// One room with many sockets.
     BigRoom,
     /// Many rooms with a few sockets each.
     ManyRooms,
-    /// Sockets that hear nothing: what each costs in memory.
+    /// Sockets without messages: measures the memory of each.
     Idle,
-    /// All sockets drop at once, come back, and are told what they missed.
+    /// All sockets are closed at once, reconnect, and get what they missed.
     Storm,
-    /// Many rooms, whose sockets come and go.
+    /// Many rooms, whose sockets leave and join all the time.
     Mixed,
-    /// Sockets come and go, and nobody writes: who is there.
+    /// Sockets leave and join, without messages: checks and measures the lists of participants.
     Joins,
-    /// Each writer's next message follows the answer to its last: what writing costs.
+    /// Each writer sends its next message when the last is answered: measures the cost of writing.
     Append,
 }
 
 impl Scenario {
-    /// Its name.
+    /// The scenario's name on the command line.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::BigRoom => "big-room",
@@ -39,7 +38,7 @@ impl Scenario {
         }
     }
 
-    /// Rooms, sockets of each, and messages a second, where no flag says otherwise.
+    /// Default numbers of rooms, of sockets per room, and of messages per second.
     const fn defaults(self) -> (usize, usize, f64) {
         match self {
             Self::BigRoom => (1, 1_000, 20.0),
@@ -52,7 +51,7 @@ impl Scenario {
         }
     }
 
-    /// Whether its sockets come and go.
+    /// Whether sockets leave and join all the time.
     pub(crate) const fn has_churn(self) -> bool {
         matches!(self, Self::Mixed | Self::Joins)
     }
@@ -75,52 +74,52 @@ impl FromStr for NamedProcess {
     }
 }
 
-/// Sockets and messages for a running server, and what they cost it.
+/// Loads a running server with sockets and messages, and measures what they cost it.
 #[derive(Clone, Args)]
 pub(crate) struct LoadArgs {
-    /// What is done.
+    /// The scenario to run.
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,
-    /// Where sockets connect: several, divided by commas, where sockets are to be spread over nodes.
+    /// Where sockets connect; several addresses, separated by commas, spread the sockets over nodes.
     #[arg(long, env = "ROOMCAST_LISTEN", value_delimiter = ',', default_value = "127.0.0.1:8080")]
     pub(crate) address: Vec<SocketAddr>,
-    /// Where api listens, if not there.
+    /// Where api listens, if not at --address.
     #[arg(long, value_delimiter = ',')]
     api: Vec<SocketAddr>,
-    /// Which server it is.
+    /// The kind of server.
     #[arg(long, value_enum, default_value = "roomcast")]
     pub(crate) peer: ServerKind,
-    /// How messages come to Roomcast.
+    /// How messages are sent to Roomcast.
     #[arg(long, value_enum, default_value = "http")]
     pub(crate) publish: PublishMethod,
-    /// The broker, for --publish live, whose user may publish there.
+    /// The broker, for --publish live and the scenario append; its user must be allowed to publish there.
     #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
     pub(crate) nats_url: String,
-    /// The log's shards, for --publish live.
+    /// Number of shards of the log, for --publish live.
     #[arg(long, env = "ROOMCAST_SHARDS", default_value_t = 8)]
     pub(crate) shards: u16,
-    /// Signs the sockets' tokens; else the file secrets/jwt of the data folder.
+    /// Secret that signs the tokens; by default the file secrets/jwt of the data folder.
     #[arg(long, env = "ROOMCAST_JWT_SECRET", hide_env_values = true)]
     pub(crate) jwt_secret: Option<String>,
     /// The data folder of deploy/up.
     #[arg(long, env = "ROOMCAST_DATA", default_value = "data")]
     pub(crate) data: PathBuf,
-    /// Rooms; what a scenario has where this is not given stands in the documentation.
+    /// Number of rooms; the default depends on the scenario.
     #[arg(long)]
     rooms: Option<usize>,
-    /// Sockets of each room; in append by HTTP none.
+    /// Sockets of each room; the default depends on the scenario.
     #[arg(long)]
     sockets: Option<usize>,
-    /// Messages a second, in all rooms together.
+    /// Messages per second, in all rooms together; the default depends on the scenario.
     #[arg(long)]
     rate: Option<f64>,
-    /// How often a second a socket enters its room, and one leaves: in mixed 100, in joins 2,000.
+    /// How many sockets per second leave their rooms, and join again; by default 100 in mixed, 2,000 in joins.
     #[arg(long)]
     churn: Option<f64>,
-    /// In storm, how many messages each room has while all are away.
+    /// In storm, how many messages each writer sends while all sockets are closed.
     #[arg(long, default_value_t = 100)]
     pub(crate) missed: u64,
-    /// In idle, rooms that each socket follows beside its own, and nobody else does: what a room costs.
+    /// In idle, number of extra rooms that each socket follows alone: measures the memory of a room.
     #[arg(long, default_value_t = 0)]
     pub(crate) others: usize,
     /// Writers of each room.
@@ -129,39 +128,40 @@ pub(crate) struct LoadArgs {
     /// Bytes of a message's text.
     #[arg(long, default_value_t = 128)]
     pub(crate) size: usize,
-    /// Connections that post by HTTP.
+    /// Connections that send messages by HTTP.
     #[arg(long, default_value_t = 64)]
     pub(crate) connections: usize,
-    /// Seconds before the figures begin.
+    /// Seconds before the measurement begins.
     #[arg(long, default_value_t = 2)]
     pub(crate) warmup: u64,
-    /// Seconds that are measured.
+    /// Seconds to measure.
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u64,
-    /// Looks for the highest rate that is held.
+    /// Searches the highest rate that the server holds.
     #[arg(long)]
     pub(crate) max: bool,
-    /// The latency that --max holds, of 99 in 100 deliveries, in milliseconds.
+    /// With --max, the highest 99th percentile of latency that counts as held, in milliseconds.
     #[arg(long, default_value_t = 100.0)]
     pub(crate) p99: f64,
-    /// A process to count, with its children, as name=pid; may be repeated. Without any: who listens there.
+    /// A process to measure, with its children, as name=pid; may be repeated. By default, those that listen at
+    /// --address.
     #[arg(long = "pid", value_name = "NAME=PID")]
     pub(crate) pids: Vec<NamedProcess>,
-    /// A folder of files NAME.pid, whose first lines are pids to count as well: deploy/up and deploy/cluster
-    /// have one in their data folders, named run.
+    /// A folder of files NAME.pid, whose first lines are the ids of more processes to measure: the folder run in
+    /// the data folder of deploy/up or deploy/cluster.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) pids_in: Option<PathBuf>,
-    /// Sockets that are closed come back to where they were, as clients do: for a server whose nodes are
-    /// ended meanwhile. What they missed has to come.
+    /// Sockets that are closed reconnect and resume, as clients do, and must get what they missed: for runs in which
+    /// nodes of the server are killed.
     #[arg(long)]
     pub(crate) reconnect: bool,
-    /// The core that this program keeps to.
+    /// The CPU that this program is pinned to.
     #[arg(long)]
     pub(crate) cpu: Option<usize>,
-    /// Writes the result to this file, as JSON.
+    /// Writes the result to this file as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
-    /// Writes the result to this file, as a page with plots.
+    /// Writes the result to this file as an HTML page with plots.
     #[arg(long)]
     pub(crate) html: Option<PathBuf>,
 }
@@ -173,28 +173,28 @@ impl std::fmt::Debug for LoadArgs {
 }
 
 impl LoadArgs {
-    /// How many rooms there are.
+    /// The number of rooms.
     pub(crate) fn rooms(&self) -> usize {
         self.rooms.unwrap_or(self.scenario.defaults().0).max(1)
     }
 
-    /// How many sockets each has.
+    /// The number of sockets of each room.
     pub(crate) fn sockets_per_room(&self) -> usize {
         let needs_no_sockets = self.scenario == Scenario::Append && self.publish != PublishMethod::Socket;
         self.sockets.unwrap_or(if needs_no_sockets { 0 } else { self.scenario.defaults().1 })
     }
 
-    /// Messages a second, of all rooms.
+    /// Messages per second, in all rooms together.
     pub(crate) fn messages_per_second(&self) -> f64 {
         self.rate.unwrap_or(self.scenario.defaults().2)
     }
 
-    /// How often a second a socket enters its room, and one leaves.
+    /// How many sockets per second leave their rooms, and join again.
     pub(crate) fn churn_per_second(&self) -> f64 {
         self.churn.unwrap_or(if self.scenario == Scenario::Joins { 2_000.0 } else { 100.0 })
     }
 
-    /// Where api listens.
+    /// The addresses of api.
     pub(crate) fn api_addresses(&self) -> Vec<SocketAddr> {
         if self.api.is_empty() { self.address.clone() } else { self.api.clone() }
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as far as load needs it: answers with a length, and a client that waits for them.
+//! Implements HTTP/1.1 as far as load needs it: parses answers with a `Content-Length`, and has a blocking client.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -10,16 +10,16 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-/// Requests that a connection has on their way: few enough for their answers to wait in its buffers.
+/// Maximum number of pipelined requests: few enough that their answers fit into the socket's buffers.
 const PIPELINED_MAX: usize = 50;
-/// How long a server may be busy.
+/// Maximum time for which a server may answer 503.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two requests of one that is.
+/// Time until requests that were answered 503 are sent again.
 const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A request with a body of JSON, ready to be sent.
+/// Appends a request with a JSON body. `headers` are extra headers, each ending with `\r\n`.
 pub(crate) fn write_request(out: &mut Vec<u8>, method: &str, path: &str, headers: &str, body: &[u8]) {
-    // Writing to memory does not fail.
+    // Writing to a Vec does not fail.
     let _ = write!(
         out,
         "{method} {path} HTTP/1.1\r\nHost: load\r\n{headers}Content-Type: application/json\r\n\
@@ -29,18 +29,18 @@ pub(crate) fn write_request(out: &mut Vec<u8>, method: &str, path: &str, headers
     out.extend(body);
 }
 
-/// An answer: its status, and its length with its head.
+/// An answer: its status, and its length in bytes, head included.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
     pub(crate) len: usize,
 }
 
-/// Not an answer with a length.
+/// The error for bytes that are not an HTTP answer with a `Content-Length`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MalformedAnswer;
 
-/// The first answer of some bytes, once it is there as a whole.
+/// Parses the first answer of some bytes; `None` while it is incomplete.
 pub(crate) fn parse_first(bytes: &[u8]) -> Result<Option<HttpAnswer>, MalformedAnswer> {
     let Some(head) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
     let (status, length) = read_head(&bytes[..head]).ok_or(MalformedAnswer)?;
@@ -55,19 +55,19 @@ fn read_head(head: &[u8]) -> Option<(u16, usize)> {
     let length = named.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     match length {
         Some((_, value)) => Some((status, value.trim().parse().ok()?)),
-        // These alone have no body without saying so.
+        // Only these statuses have no body without a `Content-Length`.
         None => (status < 200 || status == 204 || status == 304).then_some((status, 0)),
     }
 }
 
-/// A connection that waits for each answer: for what is prepared before anything is measured.
+/// A blocking client, for the preparations before a measurement.
 pub(crate) struct BlockingHttpClient {
     stream: BufReader<TcpStream>,
     headers: String,
 }
 
 impl BlockingHttpClient {
-    /// Connects; `headers` go with every request, each with its line's end.
+    /// Connects. Every request gets `headers`, each ending with `\r\n`.
     pub(crate) fn connect(address: SocketAddr, headers: String) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).with_context(|| format!("{address} does not answer"))?;
         stream.set_nodelay(true)?;
@@ -75,8 +75,11 @@ impl BlockingHttpClient {
         Ok(Self { stream: BufReader::new(stream), headers })
     }
 
-    /// Sends many, some at once, those of null without a body, and reads their answers, which must be successes;
-    /// what a busy server refuses for now (503) is asked for again.
+    /// Sends requests (path and body; null is an empty body), pipelined, and returns the answers in their order.
+    /// Requests that are answered 503 are sent again.
+    ///
+    /// # Errors
+    /// When an answer is not a success, or is still 503 after [`BUSY_TIMEOUT`].
     pub(crate) fn send_all(
         &mut self,
         method: &str,
@@ -114,7 +117,7 @@ impl BlockingHttpClient {
         }
     }
 
-    /// The next answer; `None` where the server is busy, and may be.
+    /// Reads the next answer; `None` for a 503, where `may_be_busy`.
     fn read_answer(&mut self, may_be_busy: bool) -> anyhow::Result<Option<Value>> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {

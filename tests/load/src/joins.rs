@@ -1,7 +1,6 @@
-//! Sockets enter their rooms and leave them, and each hears it of the others; half of them are outside.
+//! Runs the scenario `joins`: sockets join and leave their rooms and receive the pushes about it; half are outside.
 //!
-//! What must hold: in the end every socket that is in its room, and every room's list, has exactly those who
-//! are there.
+//! What must hold: at the end, each joined socket and each room's list has exactly the sockets that are in the room.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +12,12 @@ use crate::{
     server::TestedServer,
 };
 
-/// How long lists may lag behind.
+/// Maximum time until the lists are right.
 const LISTS_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two looks at them.
+/// Time between two reads of the lists.
 const LISTS_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// One run; latency is from asking to each push of it.
+/// Runs the scenario once. Latency is from a socket's request to each push about it.
 pub(crate) fn run(
     config: &LoadArgs,
     peer: &dyn TestedServer,

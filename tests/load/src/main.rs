@@ -1,8 +1,8 @@
-//! `roomcast-load` loads a running server with many sockets and messages, and measures what they cost it.
+//! Runs `roomcast-load`, which loads a running server with sockets and messages and measures what they cost it.
 //!
-//! What must hold: the client costs less than the server (one epoll loop, no JSON of what is delivered);
-//! latency counts from when a message was due; everything received is checked, and what is lost, comes
-//! twice or out of order makes the exit code 1.
+//! What must hold: the client uses less CPU than the server (one epoll loop, deliveries are not parsed as JSON).
+//! Latency counts from when a message was due. Every delivery is checked; if any is lost, duplicated or out of order,
+//! the exit code is 1.
 
 mod append;
 mod broker_alone;
@@ -43,7 +43,7 @@ use server::TestedServer;
 use timer_lateness::TimerLateness;
 use timing::SendSchedule;
 
-/// Loads a running server with sockets and messages, and says what they cost it.
+/// Loads a running server with sockets and messages, and measures what they cost it.
 #[derive(Debug, Parser)]
 #[command(name = "roomcast-load", version, about)]
 struct Arguments {
@@ -51,8 +51,7 @@ struct Arguments {
     load: LoadArgs,
 }
 
-/// Runs a scenario and prints its result. The exit code is 1 if something was wrong with what was received, and 2 if
-/// there is no result.
+/// Runs a scenario and prints its result. The exit code is 1 if there were faults, and 2 if there is no result.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
 fn main() -> ExitCode {
     match prepare_and_run(&service::config::parse::<Arguments>().load) {
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What to do about limits.
+/// Advice for a run that was limited by the server's rate limits.
 const LIMITS_OFF_HINT: &str = "for the time of a measurement start it with ROOMCAST_RATE_WRITES, ROOMCAST_RATE_FRAMES, \
                    ROOMCAST_RATE_REQUESTS, ROOMCAST_RATE_UPGRADES and ROOMCAST_CHANNELS_SOCKET=off";
 
@@ -98,7 +97,7 @@ fn prepare_and_run(config: &LoadArgs) -> anyhow::Result<LoadReport> {
     Ok(report)
 }
 
-/// Keeps the thread, and those it starts, to a CPU.
+/// Pins the thread, and those that it starts, to a CPU.
 fn pin_to_cpu(cpu: usize) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
@@ -132,7 +131,7 @@ fn run_scenario(
     }
 }
 
-/// A line above the bar, or where there is no terminal alone.
+/// Prints a line above the progress bar; without a terminal, just the line.
 #[expect(clippy::print_stderr, reason = "this is a command for a terminal")]
 fn print_line(bar: &ProgressBar, line: &str) {
     if bar.is_hidden() {
@@ -142,7 +141,7 @@ fn print_line(bar: &ProgressBar, line: &str) {
     }
 }
 
-/// Shown on a terminal alone.
+/// A progress bar, which is only shown on a terminal.
 fn progress_bar(sockets: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} sockets {elapsed}");
     let bar = ProgressBar::new(sockets as u64).with_message("connecting");

@@ -1,23 +1,23 @@
-//! The marker in a message's text: `~<stream>:<sequence>:<nanoseconds since 1970>~`.
+//! Writes and finds the marker in a message's text: `~<writer>:<sequence>:<nanoseconds since 1970>~`.
 //!
-//! What must hold: it is found without knowing what is around it, JSON least of all, and nothing in it
-//! is changed by any escaping.
+//! What must hold: a marker is found in a frame without parsing the frame, and contains no character that JSON or any
+//! other encoding escapes.
 
 use std::io::Write as _;
 
-/// What a message says of itself.
+/// The identity of a message, and when it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Marker {
-    /// Who wrote it, of all rooms' writers.
+    /// The writer's number among the writers of all rooms.
     pub(crate) writer: u32,
-    /// The writer's how-manieth message it is, from 1.
+    /// The number of the message among those of its writer, from 1.
     pub(crate) seq: u64,
-    /// When it was due.
+    /// When the message was due, in nanoseconds since 1970.
     pub(crate) due_ns: u64,
 }
 
 impl Marker {
-    /// A message's text of that many bytes, or as many as the marker needs.
+    /// The text of a message: the marker, padded to `text_bytes` bytes.
     pub(crate) fn to_message_text(self, text_bytes: usize) -> Vec<u8> {
         let mut text = Vec::with_capacity(text_bytes.max(48));
         write!(text, "~{}:{}:{}~", self.writer, self.seq, self.due_ns).expect("memory takes it");
@@ -26,7 +26,7 @@ impl Marker {
     }
 }
 
-/// The first marker of some bytes, and where it ends.
+/// Finds the first marker in some bytes, and the index after its end.
 pub(crate) fn find_marker(bytes: &[u8]) -> Option<(Marker, usize)> {
     let mut from = 0;
     while let Some(offset) = memchr::memchr(b'~', &bytes[from..]) {

@@ -1,4 +1,4 @@
-//! One measured run at one rate: warm up, measure, wait for what is on its way.
+//! Performs one measured run at one rate: warms up, measures, and waits for the deliveries still on their way.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -12,68 +12,68 @@ use crate::{
     timing::{self, SendSchedule},
 };
 
-/// How long what is on its way may take, without anything coming.
+/// Time without any arrival after which missing deliveries count as lost.
 const SILENCE_NS_MAX: u64 = 5 * NANOS_PER_SEC;
-/// The same where a server may have been ended: longer than an election of its broker.
+/// This time with `--reconnect`, where servers may be killed: longer than a leader election of the broker.
 const SILENCE_WITH_RECONNECTS_NS_MAX: u64 = 30 * NANOS_PER_SEC;
-/// Between two looks whether all has come.
+/// Time between two checks whether everything has arrived.
 const POLL_INTERVAL_NS: u64 = NANOS_PER_SEC / 20;
 
-/// A process's share.
+/// What a run costs a process.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ProcessCost {
     pub(crate) name: String,
     /// CPU seconds within the window.
     pub(crate) cpu: f64,
-    /// The same by million deliveries.
+    /// CPU seconds per million deliveries.
     pub(crate) per_million: f64,
-    /// Microseconds by acknowledged message.
+    /// CPU microseconds per acknowledged message.
     pub(crate) message_us: f64,
-    /// Resident at the end, in KiB.
+    /// Resident memory at the end, in KiB.
     pub(crate) rss_kib: u64,
 }
 
-/// What a run has shown.
+/// The results of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RunResult {
-    /// Messages a second that were due.
+    /// Messages per second that were due.
     pub(crate) rate: f64,
-    /// Seconds measured.
+    /// Length of the window in seconds.
     pub(crate) seconds: f64,
-    /// Deliveries within them.
+    /// Deliveries within the window.
     pub(crate) deliveries: u64,
     pub(crate) per_second: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) max_ms: f64,
     pub(crate) costs: Vec<ProcessCost>,
-    /// Sockets that came into their rooms within the window, and how long that took.
+    /// Joins within the window, and their latency.
     pub(crate) joins: u64,
     pub(crate) join_p99_ms: f64,
-    /// Messages that the server acknowledged within the window, and how long after they were due.
+    /// Acknowledgements within the window, and their latency from when the messages were due.
     pub(crate) acknowledged: u64,
     pub(crate) acknowledged_per_second: f64,
     pub(crate) ack_p50_ms: f64,
     pub(crate) ack_p99_ms: f64,
-    /// What the broker alone acknowledges a second, in append.
+    /// Messages per second that the broker alone acknowledges; only in `append`.
     pub(crate) broker_per_second: Option<f64>,
-    /// This program's own CPU seconds.
+    /// CPU seconds of this program within the window.
     pub(crate) own_cpu: f64,
     pub(crate) faults: Faults,
-    /// Messages sent, since all sockets were there.
+    /// Messages sent since the start of the program.
     pub(crate) sent: u64,
-    /// Messages of the window that the server refused, or did not answer.
+    /// Messages that the server refused or did not answer, since the window began.
     pub(crate) refused: u64,
-    /// Sockets that were closed and came back.
+    /// Number of reconnects of sockets that were closed.
     pub(crate) returned: u64,
-    /// Whether all came that must.
+    /// Whether everything arrived that had to.
     pub(crate) complete: bool,
     pub(crate) timeline: Vec<SecondStats>,
     pub(crate) spread: Vec<LatencyBucket>,
 }
 
 impl RunResult {
-    /// What a search has tried, in a line.
+    /// The run as one line, for a probe of the rate search.
     pub(crate) fn probe_line(&self, is_held: bool) -> String {
         let verdict = match (is_held, self.faults.has_any()) {
             (true, _) => "held".to_owned(),
@@ -85,14 +85,14 @@ impl RunResult {
     }
 }
 
-/// Deliveries of a range of latencies.
+/// The number of deliveries in a range of latencies.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct LatencyBucket {
     pub(crate) up_to_ms: f64,
     pub(crate) deliveries: u64,
 }
 
-/// For how long.
+/// How long a run warms up and measures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunDuration {
     pub(crate) warmup_secs: u64,
@@ -100,13 +100,14 @@ pub(crate) struct RunDuration {
 }
 
 impl RunDuration {
-    /// As the flags say.
+    /// The duration that the arguments say.
     pub(crate) const fn from_args(config: &LoadArgs) -> Self {
         Self { warmup_secs: config.warmup, measured_secs: config.seconds }
     }
 }
 
-/// A run at that pace. Where deliveries are later than `give_up` it is ended: it will not hold.
+/// Performs a run with this schedule. It ends early, as incomplete, once a delivery is later than
+/// `give_up_latency_us`.
 pub(crate) fn run_at_rate(
     driver: &mut LoadDriver<'_>,
     processes: &MeasuredProcesses,
@@ -132,7 +133,7 @@ pub(crate) fn run_at_rate(
     Ok(meter.into_result(driver, schedule.map_or(0.0, |pace| pace.per_second()), complete))
 }
 
-/// What a window costs, and what becomes of it.
+/// Measures what the processes use within a window.
 pub(crate) struct RunMeter<'a> {
     processes: &'a MeasuredProcesses,
     before: Vec<ProcessUsage>,
@@ -144,7 +145,7 @@ pub(crate) struct RunMeter<'a> {
 }
 
 impl<'a> RunMeter<'a> {
-    /// The window begins.
+    /// Starts the window.
     pub(crate) fn start(world: &LoadDriver<'_>, processes: &'a MeasuredProcesses) -> Self {
         Self {
             processes,
@@ -157,13 +158,13 @@ impl<'a> RunMeter<'a> {
         }
     }
 
-    /// It is over.
+    /// Ends the window.
     pub(crate) fn stop(self) -> Self {
         let (after, own) = (self.processes.read_usage(), own_cpu_secs() - self.own_cpu_secs);
         Self { after, own_cpu_secs: own, end_ns: timing::now_ns(), ..self }
     }
 
-    /// What it has shown, once all has come that comes.
+    /// Collects the results. Deliveries that have not arrived by now are lost.
     pub(crate) fn into_result(self, world: &mut LoadDriver<'_>, rate: f64, complete: bool) -> RunResult {
         let faults = world.take_faults();
         let tally = std::mem::replace(&mut world.context.measurements, Measurements::new(0, 0));
@@ -200,7 +201,7 @@ fn count_refused(world: &LoadDriver<'_>) -> u64 {
     world.context.writers.iter().map(|stream| stream.refused_seqs.len() as u64).sum()
 }
 
-/// Waits until all has come, or nothing comes any more; says whether it has.
+/// Waits until everything has arrived, which returns true, or nothing has arrived for the maximum silence.
 pub(crate) fn wait_for_deliveries(world: &mut LoadDriver<'_>) -> anyhow::Result<bool> {
     let silence = if world.is_reconnecting { SILENCE_WITH_RECONNECTS_NS_MAX } else { SILENCE_NS_MAX };
     let mut silent_since = timing::now_ns();
@@ -220,7 +221,7 @@ fn process_costs(before: &[ProcessUsage], after: &[ProcessUsage], tally: &Measur
     process::pairs_by_pid(before, after)
         .map(|(before, after)| {
             let cpu = after.cpu - before.cpu;
-            // Microseconds each are seconds a million.
+            // Microseconds for each are the same number as seconds per million.
             let each = |count: u64| if count == 0 { 0.0 } else { cpu * 1e6 / count as f64 };
             ProcessCost {
                 name: after.name.clone(),
@@ -233,7 +234,7 @@ fn process_costs(before: &[ProcessUsage], after: &[ProcessUsage], tally: &Measur
         .collect()
 }
 
-/// The histogram in steps of a quarter more each, from the first that has any to the last.
+/// The histogram in buckets, each 25 % wider than the one before; empty ones at the beginning are left out.
 fn latency_buckets(latency: &Histogram<u64>) -> Vec<LatencyBucket> {
     let steps: Vec<LatencyBucket> = latency
         .iter_log(16, 1.25)

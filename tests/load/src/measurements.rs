@@ -1,12 +1,12 @@
-//! What is measured: deliveries and their latencies, as a whole and second by second.
+//! Measures deliveries and their latencies, for a whole window and for each second of it.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Longer than anything that is waited for, in microseconds.
+/// Highest latency that a histogram can record, in microseconds.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
-/// Latencies in microseconds.
+/// An empty histogram of latencies in microseconds.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("bounds that are allowed")
 }
@@ -19,31 +19,31 @@ pub(crate) struct SecondStats {
     pub(crate) p99_ms: f64,
 }
 
-/// A window of time, and what was seen in it.
+/// The measurements of a window of time.
 #[derive(Debug)]
 pub(crate) struct Measurements {
     start_ns: u64,
     end_ns: u64,
-    /// Deliveries that came within the window.
+    /// Number of deliveries that arrived within the window.
     pub(crate) deliveries: u64,
-    /// Latencies of the messages that were due within it, whenever they came.
+    /// Latencies of the messages that were due within the window, whenever they arrived.
     pub(crate) latencies_us: Histogram<u64>,
-    /// The window's seconds.
+    /// The seconds of the window so far.
     pub(crate) seconds: Vec<SecondStats>,
-    /// From asking into a room to being in it.
+    /// From the request to join a room to its answer.
     pub(crate) join_latencies_us: Histogram<u64>,
-    /// From when a message was due to its acknowledgement, of those that came within the window.
+    /// From when a message was due to its acknowledgement, for acknowledgements within the window.
     pub(crate) ack_latencies_us: Histogram<u64>,
     second_latencies_us: Histogram<u64>,
     second_end_ns: u64,
     /// The last delivery's latency, in microseconds.
     pub(crate) last_latency_us: u64,
-    /// When the last delivery came.
+    /// When the last delivery or acknowledgement arrived, in nanoseconds since 1970.
     pub(crate) last_arrival_ns: u64,
 }
 
 impl Measurements {
-    /// A window between two times; nothing is counted before it.
+    /// An empty window between two times, in nanoseconds since 1970.
     pub(crate) fn new(start: u64, end: u64) -> Self {
         Self {
             start_ns: start,
@@ -60,7 +60,7 @@ impl Measurements {
         }
     }
 
-    /// A message that was due then has come now.
+    /// Records a delivery at `now` of a message that was due at `due`.
     pub(crate) fn note_delivery(&mut self, due: u64, now: u64) {
         let micros = now.saturating_sub(due) / 1_000;
         self.last_latency_us = micros;
@@ -75,14 +75,14 @@ impl Measurements {
         }
     }
 
-    /// A socket that had asked into its room then is in it now.
+    /// Records a join at `now` that was requested at `asked`.
     pub(crate) fn note_join(&mut self, asked: u64, now: u64) {
         if (self.start_ns..self.end_ns).contains(&now) {
             self.join_latencies_us.saturating_record(now.saturating_sub(asked) / 1_000);
         }
     }
 
-    /// A message that was due then is acknowledged now.
+    /// Records an acknowledgement at `now` of a message that was due at `due`.
     pub(crate) fn note_ack(&mut self, due: u64, now: u64) {
         self.last_arrival_ns = self.last_arrival_ns.max(now);
         if (self.start_ns..self.end_ns).contains(&now) {
@@ -102,16 +102,16 @@ impl Measurements {
         }
     }
 
-    /// The window is over.
+    /// Completes the seconds of the window.
     pub(crate) fn close(&mut self) {
         self.close_seconds_before(self.end_ns);
     }
 }
 
-/// A second, in nanoseconds.
+/// Nanoseconds of a second.
 pub(crate) const NANOS_PER_SEC: u64 = 1_000_000_000;
 
-/// Microseconds as milliseconds.
+/// Converts microseconds to milliseconds.
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 pub(crate) fn us_to_ms(micros: u64) -> f64 {
     micros as f64 / 1_000.0

@@ -1,4 +1,4 @@
-//! What the server's processes cost: CPU and memory from `/proc`, each with its children.
+//! Reads CPU and memory of the server's processes, each with its children, from `/proc`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,25 +12,25 @@ use serde::Serialize;
 
 use crate::config::NamedProcess;
 
-/// What a process and its children have used so far.
+/// CPU and memory of a process and its children.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct ProcessUsage {
     pub(crate) name: String,
     pid: u32,
-    /// CPU seconds.
+    /// CPU seconds since the start.
     pub(crate) cpu: f64,
-    /// Resident, in KiB.
+    /// Resident memory in KiB.
     pub(crate) rss_kib: u64,
-    /// Resident, what is shared counted in part, in KiB.
+    /// Proportional memory in KiB: resident memory, with each shared page divided among its processes.
     pub(crate) pss_kib: u64,
 }
 
-/// The processes that are counted.
+/// The processes to measure.
 #[derive(Clone, Debug)]
 pub(crate) struct MeasuredProcesses(Vec<NamedProcess>);
 
 impl MeasuredProcesses {
-    /// Those that were named, each or by a folder, else those that listen.
+    /// The named processes and those of the folder; without any, those that listen at the addresses.
     pub(crate) fn find(
         named: &[NamedProcess],
         folder: Option<&Path>,
@@ -53,7 +53,7 @@ impl MeasuredProcesses {
         Ok(Self(named))
     }
 
-    /// What each that still runs has used so far.
+    /// The usage of each process that still runs.
     pub(crate) fn read_usage(&self) -> Vec<ProcessUsage> {
         let children = children_by_pid();
         let running = self.0.iter().filter(|named| read_stat(named.pid).is_some());
@@ -61,7 +61,7 @@ impl MeasuredProcesses {
     }
 }
 
-/// What each had used before and has used after: of what has ended meanwhile nothing is known.
+/// Pairs the usages of each process; leaves out processes that ended meanwhile.
 pub(crate) fn pairs_by_pid<'a>(
     before: &'a [ProcessUsage],
     after: &'a [ProcessUsage],
@@ -81,7 +81,7 @@ fn read_usage_with_children(named: &NamedProcess, children: &HashMap<u32, Vec<u3
     used
 }
 
-/// The processes of a folder, by name.
+/// Reads a folder of files `NAME.pid`, whose first lines are process ids; sorted by name.
 fn read_pid_files(folder: &Path) -> io::Result<Vec<NamedProcess>> {
     let mut named = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -99,14 +99,14 @@ fn read_pid_files(folder: &Path) -> io::Result<Vec<NamedProcess>> {
 
 struct ProcessStat {
     parent: u32,
-    /// Seconds, those of children that have ended included.
+    /// CPU seconds, including those of children that have ended.
     cpu_secs: f64,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 fn read_stat(pid: u32) -> Option<ProcessStat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
+    // The fields after the program's name, which is in parentheses and may contain anything.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u64 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
     let cpu = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
@@ -134,7 +134,7 @@ fn memory_kib(pid: u32, name: &str) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// The process that listens on a port of this machine.
+/// Finds the process that listens on a port of this machine.
 fn find_listener(port: u16) -> anyhow::Result<NamedProcess> {
     let inodes: Vec<String> =
         ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| listening_inodes(table, port)).collect();

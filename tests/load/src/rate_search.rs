@@ -1,4 +1,4 @@
-//! The highest rate that is held: fourfold until it is not, then between the two.
+//! Searches the highest rate that the server holds: multiplies it by four until it fails, then bisects.
 
 use crate::{
     config::LoadArgs,
@@ -8,14 +8,14 @@ use crate::{
     timing::SendSchedule,
 };
 
-/// From one rate to the next, while it is held.
+/// Factor between two rates, while the server holds them.
 const RATE_FACTOR: f64 = 4.0;
-/// How close the two have to be.
+/// Ratio of the lowest failing rate to the highest held one at which the bisection ends.
 const PRECISION_FACTOR: f64 = 1.1;
-/// A delivery that is later than this many times what is allowed ends a probe.
+/// A delivery that is later than this multiple of `--p99` ends a probe.
 const GIVE_UP_FACTOR: f64 = 20.0;
 
-/// Looks for it, and measures it as long as the flags say.
+/// Searches the rate with short probes, then measures it for the full duration. `None` where no rate is held.
 pub(crate) fn find_highest_rate(
     config: &LoadArgs,
     world: &mut LoadDriver<'_>,
@@ -37,7 +37,7 @@ pub(crate) fn find_highest_rate(
         let held = run.complete && !run.faults.has_any() && run.refused == 0 && run.p99_ms <= config.p99;
         report(&run, held);
         if !held {
-            // What a server does to those it can't keep up with is not the question here.
+            // An overloaded server may have closed sockets, which must not affect the next probe.
             world.reconnect_all()?;
         }
         Ok((run, held))
@@ -63,7 +63,7 @@ pub(crate) fn find_highest_rate(
             high = middle;
         }
     }
-    // What was held for a few seconds may not be for longer.
+    // A rate that was held for a few seconds may fail over the full duration.
     while low > 1.0 {
         let (run, held) = probe(low, full)?;
         if held {

@@ -1,6 +1,6 @@
-//! All sockets drop at once, their rooms go on, and all come back to where they were.
+//! Runs the scenario `storm`: closes all sockets at once, sends messages meanwhile, and lets all sockets resume.
 //!
-//! What must hold: everything that was missed comes, once, in order, before what is new.
+//! What must hold: every missed message arrives once, in order, and before newer ones.
 
 use anyhow::bail;
 
@@ -14,10 +14,10 @@ use crate::{
     timing::{self, SendSchedule},
 };
 
-/// Longer than any storm.
+/// Maximum duration of each part of a storm, in nanoseconds.
 const STORM_NS_MAX: u64 = 3_600 * NANOS_PER_SEC;
 
-/// One storm. Its window begins when the sockets come back, and ends when they have all they missed.
+/// Runs one storm. Its window begins when the sockets reconnect, and ends when they have all missed messages.
 pub(crate) fn run(
     config: &LoadArgs,
     world: &mut LoadDriver<'_>,

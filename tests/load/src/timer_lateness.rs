@@ -1,6 +1,6 @@
-//! How the machine keeps time while nobody asks anything of it: the least that any latency can be.
+//! Measures how late sleeps are on the idle machine: no latency can be measured more precisely than that.
 //!
-//! What must hold: measured on every CPU, before the first socket, so that it is not the run's own work.
+//! What must hold: it measures every CPU, and before the first socket, so that the run itself does not disturb it.
 
 use std::{
     thread,
@@ -14,12 +14,12 @@ use serde::Serialize;
 
 use crate::{measurements::us_to_ms, pin_to_cpu};
 
-/// How long a sleep is to be.
+/// Length of a sleep.
 const SLEEP: Duration = Duration::from_millis(2);
-/// How often each CPU sleeps.
+/// Number of sleeps on each CPU.
 const SLEEPS_PER_CPU: usize = 500;
 
-/// By how much sleeps of two milliseconds were late.
+/// How late sleeps of two milliseconds were.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct TimerLateness {
     pub(crate) late_p50_ms: f64,
@@ -28,7 +28,7 @@ pub(crate) struct TimerLateness {
 }
 
 impl TimerLateness {
-    /// Takes as long as the sleeps.
+    /// Measures all CPUs at the same time; takes about a second.
     pub(crate) fn measure() -> anyhow::Result<Self> {
         let allowed = sched_getaffinity(None).context("the CPUs of this machine")?;
         let cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
@@ -45,7 +45,7 @@ impl TimerLateness {
     }
 }
 
-/// By how many microseconds a CPU's sleeps were late.
+/// Lateness of a CPU's sleeps, in microseconds.
 fn measure_cpu(cpu: usize) -> anyhow::Result<Histogram<u64>> {
     pin_to_cpu(cpu)?;
     let mut late = Histogram::new(3)?;

@@ -1,7 +1,7 @@
-//! When messages are due, and a clock that wakes for them.
+//! Schedules messages, and wakes the event loop when they are due.
 //!
-//! What must hold: a message is due by the schedule, however late the loop comes to it: what a slow server
-//! or a slow client delays counts as latency.
+//! What must hold: the schedule alone decides when a message is due, however late the loop sends it. So delays by a
+//! slow server or a slow client count as latency.
 
 use std::{
     io,
@@ -20,54 +20,54 @@ pub(crate) fn now_ns() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// When the next is sent.
+/// When messages are due.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendSchedule {
     start_ns: u64,
-    /// From one to the next; none where each writer's next follows the answer to its last.
+    /// Time between two messages; `None` where each writer sends its next message when the last is answered.
     interval_ns: Option<f64>,
     sent: u64,
 }
 
 impl SendSchedule {
-    /// So many a second, from now on.
+    /// A constant rate, from now on.
     pub(crate) fn new(per_second: f64) -> Self {
         Self { start_ns: now_ns(), interval_ns: Some(1e9 / per_second), sent: 0 }
     }
 
-    /// As fast as answers come.
+    /// A schedule in which each writer sends its next message when the last is answered.
     pub(crate) fn paced_by_answers() -> Self {
         Self { start_ns: now_ns(), interval_ns: None, sent: 0 }
     }
 
-    /// Whether answers say when.
+    /// Whether answers determine when messages are sent.
     pub(crate) const fn is_paced_by_answers(&self) -> bool {
         self.interval_ns.is_none()
     }
 
-    /// Messages a second; none where answers say when.
+    /// Messages per second; 0 where answers determine when messages are sent.
     pub(crate) fn per_second(&self) -> f64 {
         self.interval_ns.map_or(0.0, |step| 1e9 / step)
     }
 
-    /// When the next is due.
+    /// When the next message is due, in nanoseconds since 1970; `u64::MAX` where answers determine it.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub(crate) fn next_due_ns(&self) -> u64 {
         self.interval_ns.map_or(u64::MAX, |step| self.start_ns + (self.sent as f64 * step) as u64)
     }
 
-    /// One was sent.
+    /// Counts a message as sent.
     pub(crate) const fn note_sent(&mut self) {
         self.sent += 1;
     }
 }
 
-/// Wakes the loop at a time: finer than a poll's timeout, which counts milliseconds.
+/// A timer that wakes the event loop. It has nanoseconds; the timeout of a poll only has milliseconds.
 #[derive(Debug)]
 pub(crate) struct WakeTimer(OwnedFd);
 
 impl WakeTimer {
-    /// One that is not set.
+    /// Creates a timer that is not set.
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -75,9 +75,9 @@ impl WakeTimer {
         Ok(Self(alarm))
     }
 
-    /// Wakes after that time.
+    /// Sets the timer to fire once, after this time.
     pub(crate) fn set(&self, after: Duration) -> io::Result<()> {
-        // Zero would switch it off.
+        // Zero would disarm the timer.
         let after = after.max(Duration::from_nanos(1));
         let it_value = Timespec::try_from(after).map_err(|_| io::ErrorKind::InvalidInput)?;
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };

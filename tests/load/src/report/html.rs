@@ -1,4 +1,4 @@
-//! A report as one page that needs nothing else.
+//! Renders a report as one self-contained HTML page.
 
 use super::{
     LoadReport,
@@ -25,7 +25,7 @@ svg .t0 { fill: var(--a) }
 svg .t1 { fill: var(--b) }
 ";
 
-/// The page.
+/// Renders the page.
 pub(super) fn render_page(report: &LoadReport) -> String {
     let title = format!("{}, {}", report.scenario, report.peer);
     let plots = report.run.as_ref().map_or_else(String::new, render_plots);

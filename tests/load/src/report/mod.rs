@@ -1,4 +1,4 @@
-//! What was found: as a table, as JSON, and as a page.
+//! Reports the result of a run as a table, as JSON and as an HTML page.
 
 mod html;
 mod svg;
@@ -15,7 +15,7 @@ use crate::{
     timer_lateness::TimerLateness,
 };
 
-/// What a process's sockets cost in memory.
+/// A process's memory for each socket.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SocketMemory {
     pub(crate) name: String,
@@ -23,7 +23,7 @@ pub(crate) struct SocketMemory {
     pub(crate) pss_kib_per_socket: f64,
 }
 
-/// A run, and where it was made.
+/// The result of a run, with its parameters.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct LoadReport {
     pub(crate) scenario: &'static str,
@@ -34,12 +34,12 @@ pub(crate) struct LoadReport {
     pub(crate) size: usize,
     pub(crate) noise: TimerLateness,
     pub(crate) memory: Vec<SocketMemory>,
-    /// None where not even the lowest rate is held.
+    /// `None` where a search found no rate that the server holds.
     pub(crate) run: Option<RunResult>,
 }
 
 impl LoadReport {
-    /// A report of what the flags describe.
+    /// A report of a run with these arguments. `before` and `after` are the processes' usages without and with sockets.
     pub(crate) fn new(
         config: &LoadArgs,
         noise: TimerLateness,
@@ -67,12 +67,12 @@ impl LoadReport {
         }
     }
 
-    /// Whether nothing was lost, nothing came twice, late or astray, and no socket was closed.
+    /// Whether there is a complete run without faults.
     pub(crate) fn is_without_faults(&self) -> bool {
         self.run.as_ref().is_some_and(|run| !run.faults.has_any() && run.complete)
     }
 
-    /// A table for a terminal.
+    /// The report as a table for a terminal.
     pub(crate) fn table(&self) -> String {
         let mut rows: Vec<(String, String)> = Vec::new();
         let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
@@ -97,7 +97,7 @@ impl LoadReport {
         }
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         rows.iter().fold(String::new(), |mut text, (name, value)| {
-            // Writing to memory does not fail.
+            // Writing to a String does not fail.
             let _ = writeln!(text, "{name:width$}  {value}");
             text
         })
@@ -163,10 +163,10 @@ impl LoadReport {
         self.scenario == Scenario::Storm.as_str()
     }
 
-    /// What each costs of what the scenario is about.
+    /// The CPU of a process per socket, message or million deliveries, depending on the scenario.
     fn cost_per_unit(&self, run: &RunResult, cost: &ProcessCost) -> String {
         if self.is_storm() {
-            // Who came back is what cost something.
+            // The reconnects are what costs CPU in a storm.
             format!("{:.0} µs a socket, ", cost.cpu * 1e6 / self.sockets as f64)
         } else if self.scenario == Scenario::Append.as_str() {
             format!("{:.1} µs a message, ", cost.message_us)
@@ -177,7 +177,7 @@ impl LoadReport {
         }
     }
 
-    /// Writes it to the files that the flags name.
+    /// Writes the report to the files that `--json` and `--html` name.
     pub(crate) fn write(&self, config: &LoadArgs) -> anyhow::Result<()> {
         if let Some(file) = &config.json {
             fs::write(file, serde_json::to_string_pretty(self)?)

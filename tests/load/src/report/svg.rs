@@ -1,11 +1,11 @@
-//! Plots as inline SVG: lines over seconds, and bars. No scripts, no fonts, nothing from elsewhere.
+//! Draws plots as inline SVG: lines over seconds, and bars. They need no scripts, fonts or other files.
 
 use std::fmt::Write as _;
 
-/// The drawing's inside, in pixels.
+/// Size of the area inside the axes, in pixels.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 180.0;
-/// Room for what is written at the left and below.
+/// Margins for labels, in pixels.
 const LEFT: f64 = 64.0;
 const BELOW: f64 = 24.0;
 const ABOVE: f64 = 8.0;
@@ -16,13 +16,13 @@ pub(super) struct PlotLine<'a> {
     pub(super) values: Vec<f64>,
 }
 
-/// A bar: what is written below it, its height, and what is written when it is pointed at.
+/// A bar. Its tooltip has the name and the value.
 pub(super) struct PlotBar {
     pub(super) name: String,
     pub(super) value: f64,
 }
 
-/// Lines over the seconds of a run.
+/// Draws lines over the seconds of a run.
 pub(super) fn line_plot(lines: &[PlotLine<'_>]) -> String {
     let top = round_up(lines.iter().flat_map(|line| line.values.iter().copied()).fold(0.0, f64::max));
     let seconds = lines.iter().map(|line| line.values.len()).max().unwrap_or(0);
@@ -49,7 +49,7 @@ pub(super) fn line_plot(lines: &[PlotLine<'_>]) -> String {
     plot + "</svg>"
 }
 
-/// Bars beside each other; of many only some are named.
+/// Draws bars, with labels for at most about ten of them.
 pub(super) fn bar_plot(bars: &[PlotBar]) -> String {
     let top = round_up(bars.iter().map(|bar| bar.value).fold(0.0, f64::max));
     let step = WIDTH / bars.len().max(1) as f64;
@@ -71,7 +71,7 @@ pub(super) fn bar_plot(bars: &[PlotBar]) -> String {
     plot + "</svg>"
 }
 
-/// The frame: a scale from 0 to `top`.
+/// Opens the SVG element, and draws a scale from 0 to `top`.
 fn open_plot(top: f64) -> String {
     let (width, height) = (LEFT + WIDTH + 16.0, ABOVE + HEIGHT + BELOW);
     let mut plot = format!(r#"<svg viewBox="0 0 {width} {height}" role="img">"#);
