@@ -1,11 +1,11 @@
-//! What api acknowledges without HTTP, on a deployment of `deploy/up` that is thrown away afterwards.
+//! Measures how fast api appends without HTTP, on a throw-away deployment of `deploy/up`.
 //!
-//!     append <data folder>           beside what the broker alone acknowledges
-//!     append <data folder> <rate>    so many a second, and how long until each is in PostgreSQL
+//!     append <data folder>           appends per second, compared with the broker alone
+//!     append <data folder> <rate>    appends at this rate, and measures when each message is in PostgreSQL
 //!
-//! The first with `roomcast` stopped (`kill -STOP`), so that nothing else is measured. Both have as many messages
-//! on their way into the same streams, by turns, through the same library; the broker alone gets them ready-made,
-//! and once without the ids by which it would know them again.
+//! Stop `roomcast` (`kill -STOP`) for the first, so that nothing else is measured. It takes turns: api and the broker
+//! alone get the same number of messages in flight, into the same streams, through the same library. The broker alone
+//! gets prepared messages, in one turn with message ids and in one without.
 
 use std::{
     env,
@@ -36,18 +36,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Messages on their way at once.
+/// Number of messages in flight.
 const TOGETHER: usize = 256;
-/// How long each is measured, by turns.
+/// Length of a turn.
 const TURN: Duration = Duration::from_secs(4);
 const TURNS: usize = 3;
-/// What is sent at first is not measured.
+/// Time at the beginning that is not measured.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Between two looks at what is due.
+/// Time between two checks of what is due.
 const TICK: Duration = Duration::from_millis(1);
-/// How long PostgreSQL may lag behind.
+/// Maximum time until a message is in PostgreSQL.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Connections of an api node.
+/// Number of append connections.
 const CONNECTIONS: usize = 2;
 const ROOMS: u64 = 500;
 const SHARDS: u16 = 8;
@@ -88,13 +88,13 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a turn acknowledges a second, and what this program's CPU spends on each, in microseconds.
+/// Runs a turn. Returns acknowledgements per second, and this program's CPU microseconds for each.
 async fn measured<F: Future<Output = anyhow::Result<()>>>(
     turn: impl FnOnce(Arc<AtomicU64>) -> F,
 ) -> anyhow::Result<(f64, f64)> {
     let acknowledged = Arc::new(AtomicU64::new(0));
     let (cpu, begun) = (used("self")?, Instant::now());
-    // Its end is the end of the turn; else it has failed.
+    // A turn ends by the timeout; if it returns before, it has failed.
     if let Ok(failed) = timeout(TURN, turn(acknowledged.clone())).await {
         failed?;
     }
@@ -103,7 +103,7 @@ async fn measured<F: Future<Output = anyhow::Result<()>>>(
     Ok((count / begun.elapsed().as_secs_f64(), cpu * 1e6 / count))
 }
 
-/// The subject and the payload of a message to each room.
+/// Subject and payload of a message to each room.
 fn ready(caller: &Caller) -> anyhow::Result<Vec<(String, Bytes)>> {
     let shards = ShardCount::new(SHARDS).context("shards")?;
     let message = |room| api::bench::message(caller, RoomId(room), shards, BODY);
@@ -117,7 +117,7 @@ fn broker(data: &Path) -> anyhow::Result<NatsArgs> {
     Ok(NatsArgs { nats_url: format!("nats://api:{password}@127.0.0.1:{port}"), nats_ca: None })
 }
 
-/// The next goes with each acknowledgement.
+/// Publishes a message for each acknowledgement, with `TOGETHER` messages in flight.
 async fn pipelined(
     client: &Client,
     messages: &[(String, Bytes)],
@@ -146,7 +146,7 @@ async fn pipelined(
     bail!("the broker is gone")
 }
 
-/// An api node, without all that is around the way of a message.
+/// The parts of an api node that a message passes on its way to the log.
 struct Inside {
     appender: Appender,
     applied: AppliedWatch,
@@ -171,7 +171,8 @@ impl Inside {
         Ok(api::bench::send(&self.appender, &self.caller, RoomId(n % ROOMS), BODY).await?)
     }
 
-    /// Microseconds from each acknowledgement until the message is in PostgreSQL.
+    /// Sends `rate` messages per second. Returns the microseconds from each acknowledgement until the message is in
+    /// PostgreSQL.
     async fn lag(this: &Arc<Self>, rate: u64) -> anyhow::Result<Histogram<u64>> {
         let mut ticks = interval(TICK);
         let (mut sent, mut under_way) = (0, JoinSet::new());

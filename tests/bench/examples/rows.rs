@@ -1,10 +1,10 @@
-//! What a row of `message` costs PostgreSQL, by the way it comes, and what each of its indexes adds; on a
-//! deployment of `deploy/up` that is thrown away afterwards.
+//! Measures what a row of `message` costs PostgreSQL, by `UNNEST` and by `COPY`, and what each index adds, on a
+//! throw-away deployment of `deploy/up`.
 //!
 //!     rows <data folder>
 //!
-//! Best with `roomcast` stopped (`kill -STOP`), so that nothing else is measured. Rows go into tables of their own
-//! that are like the real one, a batch a transaction; the CPU is that of the backend and of this program.
+//! Stop `roomcast` (`kill -STOP`), so that nothing else is measured. Rows are written into copies of the real tables,
+//! one batch per transaction. The result is the CPU time of the PostgreSQL backend and of this program.
 
 use std::{env, fmt::Write as _, path::Path};
 
@@ -13,7 +13,7 @@ use bench::deployment::{kept, used};
 use protocol::{clock::Timestamp, event::ChatMessage, id::RoomId};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-/// The most rows of a measurement, and the most transactions.
+/// Maximum number of rows of a measurement, and of transactions.
 const ROWS: usize = 50_000;
 const TRANSACTIONS: usize = 500;
 const ROOMS: usize = 500;
@@ -21,12 +21,12 @@ const SHARD: &str = "0";
 const AUTHOR: &str = "7";
 const BODY: &str = "A message of 108 bytes, more or less, as people write them all day long: hello, how are you, and the like.";
 
-/// How rows come.
+/// How rows are written.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// As arrays, by one statement.
+    /// By one `INSERT … SELECT FROM UNNEST` with arrays.
     Unnest,
-    /// As text, by `COPY`.
+    /// By `COPY`, as text.
     Copy,
 }
 
@@ -56,7 +56,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the persister writes of each message for search.
+/// The statement by which messages are indexed for search, as in the persister.
 const SEARCH: &str = "INSERT INTO measured.message_search (shard, room, id, created_at, words)
     SELECT shard, room, id, created_at, to_tsvector('simple', left(body, 16384)) FROM measured.message";
 
@@ -66,7 +66,7 @@ async fn open(data: &Path) -> anyhow::Result<PgConnection> {
     PgConnection::connect(&url).await.context("PostgreSQL")
 }
 
-/// An empty table like `message`, and one for its words.
+/// Creates empty copies of `message` and `message_search`.
 async fn make(session: &mut PgConnection, including: &str) -> sqlx::Result<()> {
     let tables = format!(
         "DROP SCHEMA IF EXISTS measured CASCADE;
@@ -79,7 +79,7 @@ async fn make(session: &mut PgConnection, including: &str) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Microseconds a row.
+/// CPU microseconds per row.
 struct Cost {
     backend: f64,
     here: f64,
@@ -112,7 +112,7 @@ async fn measured(session: &mut PgConnection, backend: i32, way: Way, batch: usi
     Cost::since(before, backend, rows)
 }
 
-/// As the persister does it.
+/// Inserts a batch with the persister's own code.
 async fn unnest(session: &mut PgConnection, first: usize, batch: usize) -> anyhow::Result<()> {
     let message = |id: usize| ChatMessage {
         message: BODY.to_owned(),

@@ -1,4 +1,4 @@
-//! A message that comes over HTTP.
+//! Measures what api does with a message that arrives over HTTP.
 
 use std::hint::black_box;
 

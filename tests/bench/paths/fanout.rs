@@ -1,4 +1,4 @@
-//! What fanout does for each message and for each frame.
+//! Measures what fanout does for each message and for each frame.
 
 use std::hint::black_box;
 
@@ -28,7 +28,7 @@ pub(crate) fn of_a_match(runtime: &Runtime) -> Operation {
     heard(runtime, &[Surface::Match; 2], data)
 }
 
-/// A room of these sockets hears messages, each of which reaches them all.
+/// A live message that is delivered to a room with these sockets.
 fn heard(runtime: &Runtime, surfaces: &[Surface], data: &'static str) -> Operation {
     let mut room = runtime.block_on(BenchRoom::open(ROOM, SHARDS, surfaces));
     room.receive(message(1, data));
@@ -40,7 +40,7 @@ fn heard(runtime: &Runtime, surfaces: &[Surface], data: &'static str) -> Operati
     Box::new(move || room.receive(black_box(messages.next().expect("one for each time"))))
 }
 
-/// A message as the broker republishes it.
+/// A message with the headers of the broker's republish.
 fn message(seq: u64, data: &'static str) -> Message {
     let subject = Channel::Room(ROOM).unstored_subject(SHARDS, EventName::ChatMessage.as_str());
     let mut headers = HeaderMap::new();
@@ -69,7 +69,7 @@ pub(crate) fn frame(runtime: &Runtime) -> Operation {
     Box::new(move || assert!(reader.receive(black_box(&frame)), "an action begins"))
 }
 
-/// A frame of text, as clients send it.
+/// A masked text frame, as clients send it.
 fn masked(text: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [1, 2, 3, 4];
     let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).expect("a short text");

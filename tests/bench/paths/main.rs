@@ -1,11 +1,11 @@
-//! Counts what each hot path costs, in a process of its own, and compares with `figures.txt`.
+//! Counts the cost of each hot path in a separate process, and compares it with `figures.txt`.
 //!
-//!     paths              compares, and fails where a path has become worse
-//!     paths write        writes the figures anew
-//!     paths once <path>  does it, for what counts
+//!     paths              compares, and fails if a path has become worse
+//!     paths write        writes the figures to `figures.txt`
+//!     paths once <path>  executes a path; run by the first two, under callgrind
 //!
-//! What must hold: a path does the same work each time, of the same input. Each is done some times before
-//! it is counted, so that nothing is counted which is done once.
+//! What must hold: a path does the same work each time. Each is executed some times before it is counted, so that
+//! one-time initialisation is not counted.
 
 mod api;
 mod fanout;
@@ -27,12 +27,12 @@ use bench::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-/// Times that a path is done before it is counted.
+/// How often a path is executed before it is counted.
 const BEFORE: u64 = 40;
 
-/// One operation, prepared.
+/// A prepared operation: one execution of a path.
 type Operation = Box<dyn FnMut()>;
-/// Prepares an operation that can be done [`BEFORE`] times and once more.
+/// Prepares an operation that can be executed [`BEFORE`] times and once more.
 type Prepare = fn(&Runtime) -> Operation;
 
 const PATHS: [(&str, Prepare); 9] = [
@@ -49,7 +49,7 @@ const PATHS: [(&str, Prepare); 9] = [
 const ONE: &str = "fanout: a live message to 1 socket";
 const MANY: &str = "fanout: a live message to 100 sockets";
 
-/// What to do where figures do not fit any more.
+/// Advice for when the figures have changed.
 const RENEW: &str =
     "Where that is as it should be: tests/bench/run write, and commit tests/bench/figures.txt.";
 
@@ -79,18 +79,18 @@ fn say(text: &str) {
 fn once(path: &str) -> anyhow::Result<()> {
     let (_, prepare) = PATHS.iter().find(|(name, _)| *name == path).context("no such path")?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    // As in a service: handles count.
+    // With a metrics recorder, as in a service: updating metrics is part of the cost.
     runtime.block_on(async { telemetry::install_metrics() });
     let mut operation = prepare(&runtime);
     for _ in 0..BEFORE {
         operation();
     }
     measured(&mut *operation);
-    // What has been prepared is left as it is: its end is not counted.
+    // Exits without dropping the operation: the drop would be counted.
     process::exit(0)
 }
 
-/// What is done within this is counted.
+/// The function that callgrind counts.
 #[inline(never)]
 fn measured(operation: &mut dyn FnMut()) {
     operation();
@@ -109,7 +109,7 @@ fn count() -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// A delivery allocates nothing: a hundred cost as many allocations as one.
+/// Checks that a delivery allocates nothing: a message to 100 sockets has as many allocations as to one.
 fn deliveries_allocate_nothing(figures: &Figures) -> anyhow::Result<()> {
     let of = |path| figures.paths.iter().find(|(name, _)| name == path).map(|(_, cost)| cost.allocations);
     ensure!(

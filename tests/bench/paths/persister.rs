@@ -1,4 +1,4 @@
-//! A batch that the persister has read.
+//! Measures what the persister does with a batch that it has read.
 
 use std::hint::black_box;
 
@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::{Operation, subjects::SHARDS};
 
-/// Messages of the batch.
+/// Number of messages in the batch.
 const MESSAGES: u64 = 100;
 
 pub(crate) fn batch(_: &Runtime) -> Operation {

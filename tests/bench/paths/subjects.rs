@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::Operation;
 
-/// The shards of the log.
+/// Number of shards of the log.
 pub(crate) const SHARDS: ShardCount = ShardCount::new(8).expect("a count");
 
 pub(crate) fn room(_: &Runtime) -> Operation {

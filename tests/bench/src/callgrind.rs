@@ -1,6 +1,6 @@
-//! Counting by valgrind's callgrind: what a program does within one of its functions.
+//! Counts instructions and allocations of one function of a program, with valgrind's callgrind.
 //!
-//! Every processor looks alike to the program there, but for AVX2, and whatever it calls for memory is seen.
+//! The counts do not depend on the processor, except on whether it has AVX2.
 
 use std::{
     collections::HashMap,
@@ -11,23 +11,23 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-/// What is called for memory.
+/// The functions that count as allocations.
 const ALLOCATORS: [&str; 5] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
 
-/// What something costs.
+/// The cost of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
-    /// Instructions executed.
+    /// Number of instructions executed.
     pub instructions: u64,
-    /// Times that memory was asked for.
+    /// Number of calls to an allocator.
     pub allocations: u64,
 }
 
-/// Runs a program and counts what it does within the function whose name holds `function`, and which is called
-/// once, at the program's end.
+/// Runs a program and counts the cost of the function whose name contains `function`. The program must call that
+/// function once, as the last thing before it exits. `scratch` is a folder for the profile.
 ///
 /// # Errors
-/// Where valgrind is not there, the program fails, or nothing was counted.
+/// When valgrind is not installed, the program fails, or nothing was counted.
 pub fn count(program: &Path, arguments: &[&str], function: &str, scratch: &Path) -> anyhow::Result<Cost> {
     let profile = scratch.join(format!("callgrind.{}", std::process::id()));
     let run = Command::new("valgrind")
@@ -45,14 +45,14 @@ pub fn count(program: &Path, arguments: &[&str], function: &str, scratch: &Path)
     Ok(cost)
 }
 
-/// Reads a profile: what was done in a function and by its calls, and all calls to allocators.
+/// Parses a profile: the instructions of a function and of its calls, and the number of all calls to allocators.
 fn read(profile: &str, function: &str) -> Cost {
     let mut names: HashMap<&str, &str> = HashMap::new();
     let mut cost = Cost { instructions: 0, allocations: 0 };
     let (mut counts, mut allocates) = (false, false);
     for line in profile.lines() {
         if let Some(("fn" | "cfn", value)) = line.split_once('=') {
-            // A name is told once: `(7) malloc`, later `(7)`.
+            // A name is written out once, as `(7) malloc`; later it is `(7)`.
             let (id, name) = value.split_once(' ').unwrap_or((value, ""));
             let name = if name.is_empty() { names.get(id).copied().unwrap_or(name) } else { name };
             names.insert(id, name);
@@ -70,7 +70,7 @@ fn read(profile: &str, function: &str) -> Cost {
     cost
 }
 
-/// A line of cost: a place in the source, or how far it is from the last one, and instructions.
+/// Whether a line has a cost: a line number of the source, or a difference to the last one, and instructions.
 fn is_cost(line: &str) -> bool {
     line.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '+' | '-' | '*'))
 }

@@ -1,7 +1,7 @@
-//! The committed figures: by which tools they were made, and what each path cost then.
+//! Reads, writes and compares the committed figures: the cost of each path, and the tools that measured it.
 //!
-//! What must hold: a path that takes more than that is named, with how much more. Other tools make other
-//! code: figures of theirs say nothing.
+//! What must hold: a path that costs more than its figure is reported with the difference. Figures of other tools
+//! (compiler, libc, valgrind) can't be compared.
 
 use std::{fmt::Write as _, process::Command};
 
@@ -9,23 +9,23 @@ use anyhow::Context as _;
 
 use crate::callgrind::Cost;
 
-/// Instructions that a path may take more, in percent, before that is a failure.
+/// How many percent more instructions a path may take before the comparison fails.
 const MARGIN: u64 = 10;
 
-/// What each path costs, by which tools.
+/// The cost of each path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figures {
-    /// What the code was made by, and what counted.
+    /// Versions of compiler, libc and valgrind, and the architecture.
     pub tools: String,
-    /// Paths by their names.
+    /// The paths with their names.
     pub paths: Vec<(String, Cost)>,
 }
 
 impl Figures {
-    /// Reads what [`Figures::write`] wrote.
+    /// Parses the text of [`Figures::write`].
     ///
     /// # Errors
-    /// Where a line is of another form.
+    /// When a line is malformed.
     pub fn read(text: &str) -> anyhow::Result<Self> {
         let mut lines = text.lines();
         let tools = lines.next().context("no figures")?.to_owned();
@@ -40,18 +40,18 @@ impl Figures {
         Ok(Self { tools, paths: paths.collect::<anyhow::Result<_>>()? })
     }
 
-    /// The figures as text: a line of tools, then a line a path.
+    /// The figures as text: a line with the tools, then a line per path.
     #[must_use]
     pub fn write(&self) -> String {
         let mut text = format!("{}\n", self.tools);
         for (name, Cost { instructions, allocations }) in &self.paths {
-            // Writing to a text does not fail.
+            // Writing to a String does not fail.
             let _ = writeln!(text, "{instructions:>12} {allocations:>12}  {name}");
         }
         text
     }
 
-    /// What has become worse since `before`, a line each.
+    /// Compares with `before`, and returns a line for each path that has become worse, is new or is gone.
     #[must_use]
     pub fn worse_than(&self, before: &Self) -> Vec<String> {
         let mut worse = Vec::new();
@@ -77,10 +77,10 @@ impl Figures {
     }
 }
 
-/// The tools of this machine.
+/// The versions of this machine's tools.
 ///
 /// # Errors
-/// Where one does not say its version.
+/// When a tool can't be run.
 pub fn tools() -> anyhow::Result<String> {
     let say = |program: &str, argument: &str| {
         let said = Command::new(program).arg(argument).output().with_context(|| program.to_owned())?;

@@ -1,7 +1,7 @@
-//! What the hot paths cost, in instructions and allocations, held against committed figures.
+//! Counts the instructions and allocations of hot paths, and compares them with committed figures.
 //!
-//! Instructions are counted, not time: the same build gives the same figures on a busy machine too, and on
-//! any other. `tests/bench/run` builds the paths of `paths`, counts, and compares.
+//! Instructions are counted, not time, so the figures of a build are the same on every machine, busy or not.
+//! `tests/bench/run` builds the paths in `paths`, counts, and compares.
 
 pub mod callgrind;
 pub mod deployment;
