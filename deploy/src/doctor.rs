@@ -1,6 +1,7 @@
-//! Implements `roomcast doctor`: checks what Roomcast needs, one line each, with what to do where it fails.
+//! Implements `roomcast doctor`: checks everything that Roomcast needs, and prints one line for each check, with a
+//! remedy for each failure.
 //!
-//! What must hold: it changes nothing, waits a bounded time for each answer, and prints no secret.
+//! What must hold: the command changes nothing, waits at most [`CHECK_TIMEOUT`] for each check, and prints no secret.
 
 use std::{
     io::ErrorKind,
@@ -17,10 +18,10 @@ use sqlx::Connection as _;
 
 use crate::up::{BackendArgs, ServiceConfigs};
 
-/// How long each check may take.
+/// Maximum time for a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is checked: the same as `roomcast up` would use.
+/// Configuration of the checks: the same variables as for `roomcast up`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Where clients connect.
@@ -30,7 +31,7 @@ pub(crate) struct DoctorArgs {
     backends: BackendArgs,
 }
 
-/// Prints one line for each check. Exit code 1 where one failed.
+/// Runs all checks and prints a line for each; the exit code is 1 if one fails.
 pub(crate) fn main(config: &DoctorArgs) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -136,7 +137,7 @@ fn check_listen_address(address: SocketAddr) -> anyhow::Result<String> {
 }
 
 async fn check_broker(role: BrokerUser, args: &NatsArgs) -> anyhow::Result<String> {
-    // Once, without retries: the error is what doctor reports.
+    // One attempt without retries, whose error is printed.
     let client = nats::connect_once(args, role).await?.client;
     let version = client.server_info().version;
     ensure!(client.is_server_compatible(2, 9, 10), "nats-server {version} is older than 2.9.10");
@@ -159,7 +160,7 @@ async fn check_database(url: &str, is_writer: bool) -> anyhow::Result<String> {
         sqlx::query_as("SELECT current_setting('server_version'), current_user::text")
             .fetch_one(&mut connection)
             .await?;
-    // By its own role, or by the owner's, which the persister takes for migrations.
+    // With its own role, or with the owner's, which the persister switches to for migrations.
     let may_create: bool = sqlx::query_scalar(
         "SELECT has_schema_privilege('public', 'CREATE') OR EXISTS (SELECT FROM pg_roles
          WHERE rolname = 'roomcast_owner' AND pg_has_role(current_user, oid, 'MEMBER'))",

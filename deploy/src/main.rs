@@ -1,6 +1,6 @@
-//! Runs `roomcast`: the one-machine program, and the tools of operators.
+//! Runs `roomcast`: the one-machine program, and the commands for operators.
 //!
-//! What must hold: it adds nothing to what api, fanout and persister do, it only starts them together.
+//! What must hold: the program has no product logic of its own; it only starts api, fanout and persister together.
 
 mod doctor;
 mod recover;
@@ -24,13 +24,13 @@ struct Arguments {
 enum Command {
     /// Runs api, fanout and persister in one process, on one port.
     Up(up::UpArgs),
-    /// Prints a token to try things with.
+    /// Prints a token, for trying things out.
     Token(token::TokenCommandArgs),
-    /// Checks the configuration and everything that Roomcast needs, one line each.
+    /// Checks the configuration and everything that Roomcast needs; prints one line for each check.
     Doctor(doctor::DoctorArgs),
-    /// Brings log and Postgres together again where only a person can decide it.
+    /// Reconciles log and Postgres where the persister refuses to continue without an operator's decision.
     Recover(recover::RecoverArgs),
-    /// Applies what an older persister has rejected and this version understands.
+    /// Applies events that an older persister has rejected and this version understands.
     ReplayRejected(replay::ReplayRejectedArgs),
 }
 

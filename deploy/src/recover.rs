@@ -1,6 +1,8 @@
-//! Implements `roomcast recover`: brings log and Postgres together again where only a person can decide it.
+//! Implements `roomcast recover`: reconciles log and Postgres where the persister refuses to continue without an
+//! operator's decision.
 //!
-//! What must hold: it prints one line a shard, and changes only what the persister refuses to go on with.
+//! What must hold: the command prints one line for each shard, and changes only shards that the persister refuses to
+//! work on.
 
 use std::process::ExitCode;
 
@@ -9,11 +11,11 @@ use service::config;
 
 use crate::up::{BackendArgs, ServiceConfigs};
 
-/// Brings log and Postgres together again. The same variables as for `roomcast up`. It may run while
-/// a persister does: a shard that was refused goes on by itself afterwards.
+/// Reconciles log and Postgres. Takes the same variables as `roomcast up`. Persisters may run meanwhile: they
+/// continue with a refused shard by themselves afterwards.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RecoverArgs {
-    /// Also go on without the events that the log has lost before Postgres had them. They are noted in the
+    /// Also continue without the events that the log lost before they were in Postgres. They are recorded in the
     /// table lost_range.
     #[arg(long)]
     accept_loss: bool,
@@ -21,7 +23,7 @@ pub(crate) struct RecoverArgs {
     backends: BackendArgs,
 }
 
-/// Prints what was found and done; exit code 1 where something is left to do.
+/// Prints the findings; the exit code is 1 if something is left to do, and 2 for an error.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
 pub(crate) fn main(config: &RecoverArgs) -> ExitCode {
     let persister =

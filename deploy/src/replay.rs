@@ -1,4 +1,5 @@
-//! Implements `roomcast replay-rejected`: applies what an older persister has rejected and this version understands.
+//! Implements `roomcast replay-rejected`: applies events that an older persister has rejected and this version
+//! understands.
 
 use std::process::ExitCode;
 
@@ -8,18 +9,18 @@ use service::config;
 
 use crate::up::{BackendArgs, ServiceConfigs};
 
-/// Applies what an older persister has rejected and this version understands. The same variables as for
-/// `roomcast up`; persisters may run meanwhile. It can be run again at any time: each event is applied once.
+/// Applies events that an older persister has rejected and this version understands. Takes the same variables as
+/// `roomcast up`. Persisters may run meanwhile. It can be run again at any time: each event is applied once.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReplayRejectedArgs {
-    /// Only say what would be done.
+    /// Only print what would be done.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     backends: BackendArgs,
 }
 
-/// Prints a line for each event; exit code 1 where an event can't be applied by this version.
+/// Prints a line for each event; the exit code is 1 if this version can't apply some of them, and 2 for an error.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
 pub(crate) fn main(config: &ReplayRejectedArgs) -> ExitCode {
     let persister =

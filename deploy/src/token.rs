@@ -1,4 +1,4 @@
-//! Implements `roomcast token`: signs a token with the secret of this machine, to try things and for tests.
+//! Implements `roomcast token`: signs a token with the secret of this machine, for trying things out and for tests.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -7,22 +7,22 @@ use clap::Args;
 use protocol::clock::Timestamp;
 use serde_json::{Map, Value, json};
 
-/// Whom the token names, and for how long.
+/// The person and lifetime of a token.
 #[derive(Clone, Args)]
 pub(crate) struct TokenCommandArgs {
     /// The person's id.
     #[arg(long)]
     user: protocol::id::UserId,
-    /// May do what administrators may.
+    /// Gives the token the rights of an administrator.
     #[arg(long)]
     admin: bool,
-    /// How long it counts.
+    /// How many hours the token is valid.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=87_600))]
     hours: i64,
     /// A claim of the person's profile, as name=value; may be repeated (username, email, gender, language).
     #[arg(long = "claim", value_name = "NAME=VALUE")]
     claims: Vec<String>,
-    /// What signs it; else the file secrets/jwt of the data folder.
+    /// The secret that signs the token; by default the file secrets/jwt of the data folder.
     #[arg(long, env = "ROOMCAST_JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
     /// The data folder of deploy/up.
@@ -36,7 +36,7 @@ impl std::fmt::Debug for TokenCommandArgs {
     }
 }
 
-/// Prints the token, alone on one line.
+/// Prints the token on one line; the exit code is 2 for an error.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
 pub(crate) fn main(config: &TokenCommandArgs) -> ExitCode {
     match read_secret(config).and_then(|secret| service::token::sign(&secret, &build_claims(config)?)) {
@@ -64,7 +64,7 @@ fn build_claims(config: &TokenCommandArgs) -> anyhow::Result<Value> {
         };
         claims.insert(name.to_owned(), json!(value));
     }
-    // Last: a claim of the profile never names somebody else.
+    // After the profile, so that a claim of it can't replace the user id.
     claims.insert("user_id".to_owned(), json!(config.user.as_str()));
     claims.insert("token_type".to_owned(), json!("access"));
     claims.insert("iat".to_owned(), json!(now));

@@ -1,8 +1,8 @@
 //! Implements `roomcast up`: the three services in one process, their routers and the admin router on one port.
 //!
-//! What must hold: on the port of clients, metrics are for this machine alone. Each service keeps its own broker user and
-//! database role, so that what one may not do is refused here as it is in a cluster. Their own flags are read from the
-//! environment.
+//! What must hold: on the port of clients, only this machine may read metrics. Each service has its own broker user
+//! and database role, so that it has no more rights here than in a cluster. The services' other settings are read from
+//! the environment.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,8 +22,8 @@ use service::{
     telemetry,
 };
 
-/// Configuration of the one-machine program. Everything else that a service understands is read from the
-/// environment: `roomcast-api --help`, `roomcast-fanout --help` and `roomcast-persister --help` list it.
+/// Configuration of the one-machine program. All other settings of the services are read from the environment:
+/// `roomcast-api --help`, `roomcast-fanout --help` and `roomcast-persister --help` list them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UpArgs {
     /// Where clients connect.
@@ -39,13 +39,13 @@ pub(crate) struct UpArgs {
     drain: DrainArgs,
 }
 
-/// Where broker and database are, for each service as its own user.
+/// URLs of broker and database, for each service with its own user.
 #[derive(Clone, Args)]
 pub(crate) struct BackendArgs {
     /// The broker, for each service that has no URL of its own.
     #[arg(long, env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222")]
     nats_url: String,
-    /// A PEM file: who has signed the broker's certificate, where that is none of those the system trusts.
+    /// A PEM file with the CA of the broker's certificate, if the system does not trust it.
     #[arg(long, env = "NATS_CA")]
     nats_ca: Option<PathBuf>,
     /// The broker as api's user.
@@ -110,14 +110,14 @@ impl BackendArgs {
     }
 }
 
-/// A service's flags as a program's.
+/// Parses the flags of a service alone.
 #[derive(Parser)]
 struct ServiceProgram<T: Args> {
     #[command(flatten)]
     config: T,
 }
 
-/// The configuration of one service: these places, and its environment for everything else.
+/// Reads the configuration of one service: these URLs, and everything else from the environment.
 fn read_service_config<T: Args>(name: &str, nats: &NatsArgs, database: Option<&str>) -> Result<T, String> {
     let flag = |name: &str, value: &OsStr| {
         let mut flag = OsString::from(format!("--{name}="));
@@ -131,7 +131,7 @@ fn read_service_config<T: Args>(name: &str, nats: &NatsArgs, database: Option<&s
     Ok(service.config)
 }
 
-/// The three services as `up` starts them.
+/// The configurations of the three services.
 pub(crate) struct ServiceConfigs {
     api: api::Config,
     fanout: fanout::Config,
@@ -139,7 +139,10 @@ pub(crate) struct ServiceConfigs {
 }
 
 impl ServiceConfigs {
-    /// Reads the configuration of each.
+    /// Reads the configurations of the three services.
+    ///
+    /// # Errors
+    /// A line that names the invalid variable.
     pub(crate) fn read(backends: &BackendArgs) -> Result<Self, String> {
         Ok(Self {
             api: read_service_config("roomcast-api", &backends.api_nats(), Some(backends.api_database()))?,
@@ -148,12 +151,12 @@ impl ServiceConfigs {
         })
     }
 
-    /// Who may use the customer desk.
+    /// The settings of the customer desk.
     pub(crate) const fn support_args(&self) -> api::config::SupportArgs {
         self.api.api.support
     }
 
-    /// Reads the configuration of the persister alone.
+    /// Reads only the configuration of the persister.
     pub(crate) fn read_persister(backends: &BackendArgs) -> Result<persister::Config, String> {
         read_service_config(
             "roomcast-persister",
@@ -163,7 +166,7 @@ impl ServiceConfigs {
     }
 }
 
-/// Runs it all; the exit code is that of [`run_main`].
+/// Runs the three services until they are told to stop; the exit code is that of [`run_main`].
 pub(crate) fn main(config: UpArgs) -> ExitCode {
     let services = ServiceConfigs::read(&config.backends).unwrap_or_else(|line| config::refuse(&line));
     telemetry::init_logs(&config.log);
@@ -174,11 +177,11 @@ async fn run(config: UpArgs, services: ServiceConfigs, shutdown: Shutdown) -> an
     let ServiceConfigs { api, fanout, persister } = services;
     let metrics = telemetry::install_metrics();
     let health = Health::new(&config.admin.health);
-    // Two stages: sockets close first, then the services that they need for that.
+    // Shutdown has two stages: first the sockets close, then the services, which closing sockets needs.
     let (mut socket_tasks, mut service_tasks) = (Tasks::new(&shutdown), Tasks::new(&shutdown));
     let stop = shutdown.clone();
     let services_shutdown = Shutdown { soft: shutdown.hard.child_token(), hard: shutdown.hard.clone() };
-    // First of all: where the port is taken, this fails before anything is changed.
+    // Before everything else: if the port is taken, the program fails without changing anything.
     let listener = serve::bind(config.listen).await.context("ROOMCAST_LISTEN")?;
     if let Some(listener) = config.admin.bind().await? {
         let router = admin::router(health.clone(), metrics.clone());
@@ -189,7 +192,7 @@ async fn run(config: UpArgs, services: ServiceConfigs, shutdown: Shutdown) -> an
     }
     let limits = ServeLimits::new(&api.api.connections, &api.api.address);
     let address = api.api.address.clone();
-    // The persister makes the streams that the others wait for.
+    // The persister first: it creates the streams that the other services wait for.
     persister::start(&persister, &health, &services_shutdown, &mut service_tasks).await?;
     let api = api::start(&api, &health, &services_shutdown, &mut service_tasks).await?;
     let fanout = fanout::start(&fanout, &health, &shutdown, &mut socket_tasks).await?;
