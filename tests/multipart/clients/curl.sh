@@ -1,4 +1,4 @@
-# curl's own ways to send a form: names quoted by backslashes, names percent-encoded, and parts encoded for mail.
+# Sends a form in each way that curl has: names quoted by backslashes, names percent-encoded, and MIME-encoded parts.
 base=$1 kind=$2 file=$3
 send() {
   name=$1

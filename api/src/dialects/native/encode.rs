@@ -25,7 +25,6 @@ fn count_if_truncated(members: &Members) -> Option<u64> {
     (members.count > members.named.len() as u64).then_some(members.count)
 }
 
-/// A room.
 pub(super) fn room(room: RoomView, is_applied: bool) -> wire::Room {
     let (participants, count) = match room.participants {
         PresentPeople::Named(people) => (Some(Some(people)), None),
@@ -90,7 +89,6 @@ pub(super) fn changed(room: RoomId, changed: ChangedMessage) -> wire::Changed {
     }
 }
 
-/// An invitation.
 pub(super) fn invitation(invitation: StoredInvitation, is_applied: bool) -> wire::Invitation {
     let StoredInvitation { id, invitation, accepted } = invitation;
     let event::Invitation { room, room_name, user, by, created_at } = invitation;
@@ -106,7 +104,6 @@ pub(super) fn invitation(invitation: StoredInvitation, is_applied: bool) -> wire
     }
 }
 
-/// A person.
 pub(super) fn person(known: PersonDetails, is_applied: bool) -> wire::Person {
     let event::Person { username, email, gender, language, account, main_photo, business } = known.person;
     wire::Person {
@@ -124,7 +121,6 @@ pub(super) fn person(known: PersonDetails, is_applied: bool) -> wire::Person {
     }
 }
 
-/// A team.
 pub(super) fn team(team: TeamView, is_applied: bool) -> wire::Team {
     wire::Team {
         id: team.id,

@@ -28,7 +28,6 @@ pub(super) const fn done(message: &'static str) -> Answer<Done> {
     answer(message, Done { is_success: true })
 }
 
-/// A room.
 pub(super) fn room(room: SupportRoom) -> wire::Room {
     wire::Room {
         id: room.secret,

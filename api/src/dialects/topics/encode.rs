@@ -10,7 +10,6 @@ pub(super) const PICTURES: &str = "/media/chat_img";
 /// The name of the picture of a chat that has none of its own.
 pub(super) const DEFAULT_PICTURE: &str = "default.png";
 
-/// A chat.
 pub(super) fn chat(topic: Topic, BaseUrl(base): &BaseUrl) -> wire::Chat {
     let img = topic.img.as_deref().unwrap_or(DEFAULT_PICTURE);
     wire::Chat {
