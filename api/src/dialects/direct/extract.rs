@@ -1,4 +1,4 @@
-//! Extracts the caller, the room id of the path and the body for handlers, or answers an error.
+//! Extracts the caller and the body for handlers, or answers an error.
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},

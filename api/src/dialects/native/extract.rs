@@ -1,4 +1,4 @@
-//! Extracts the caller and the body for handlers, or answers a problem.
+//! Extracts the caller and the body for handlers, or answers an error.
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
