@@ -43,7 +43,7 @@ use service::{
 use tokio::sync::{Semaphore, watch};
 
 use access::AccessCache;
-use commands::state::{ApiState, SharedApiState};
+use commands::state::{ApiState, Caches, DialectSettings, Gate, LogAccess, SharedApiState};
 use commands::{read_marks::ReadMarkThrottle, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
 use database::ReadPool;
@@ -77,27 +77,35 @@ pub async fn start(
     let applied = AppliedWatch::start(&connection.client, info.shards).await?;
     let rights = Arc::new(AccessCache::new(pool.clone(), jetstream.clone(), info.shards, applied.clone()));
     let api: SharedApiState = Arc::new(ApiState {
-        appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
-        persister_lag: PersisterLag::new(info.shards),
-        read_marks: ReadMarkThrottle::default(),
-        applied,
-        access: rights.clone(),
-        nats_client: connection.client.clone(),
-        jetstream,
         shards: info.shards,
+        log: LogAccess {
+            appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
+            applied,
+            nats_client: connection.client.clone(),
+            jetstream,
+        },
         pool,
-        verifier,
-        origins: config.origins.clone(),
-        text_max_chars: config.api.text_max,
-        low_account: config.api.low_account,
-        limits: ApiLimits::new(&config.api.limits),
-        client_address_args: config.api.address.clone(),
-        support_args: config.api.support,
-        topic_categories: config.api.topics.clone(),
+        access: rights.clone(),
+        persister_lag: PersisterLag::new(info.shards),
+        gate: Gate {
+            verifier,
+            origins: config.origins.clone(),
+            client_address_args: config.api.address.clone(),
+            limits: ApiLimits::new(&config.api.limits),
+        },
+        settings: DialectSettings {
+            text_max_chars: config.api.text_max,
+            low_account: config.api.low_account,
+            support_args: config.api.support,
+            topic_categories: config.api.topics.clone(),
+        },
+        read_marks: ReadMarkThrottle::default(),
+        caches: Caches {
+            profile_issued_at: Cache::new(PROFILES_CACHED_MAX),
+            match_rooms: commands::match_rooms::RecentMatchRooms::default(),
+        },
         pictures: media,
         search_permits: Semaphore::new(search::CONCURRENT_SEARCHES_MAX),
-        profile_issued_at: Cache::new(PROFILES_CACHED_MAX),
-        match_rooms: commands::match_rooms::RecentMatchRooms::default(),
     });
     let listener_connection = nats::connect(&config.nats, BrokerUser::Api).await?;
     tasks.spawn_background("rights", access::listen(rights, listener_connection));
@@ -139,7 +147,7 @@ async fn watch_readiness(
         let is_connected = connection.client.connection_state() == async_nats::connection::State::Connected;
         if !is_connected {
             component.not_ready("no connection to the broker");
-        } else if let Err(reason) = api.appender.check() {
+        } else if let Err(reason) = api.log.appender.check() {
             component.not_ready(reason);
         } else if let Err(reason) = schema.check(probe.read_schema_version().await) {
             component.not_ready(reason);

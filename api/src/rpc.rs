@@ -141,12 +141,12 @@ async fn handle_request(api: &SharedApiState, subject: &'static str, request: &M
 /// refuse that reply, and the fan-out node would wait in vain and ask again.
 async fn respond(api: &SharedApiState, request: &Message, mut bytes: Vec<u8>) {
     let Some(reply) = request.reply.clone() else { return };
-    if bytes.len() > page::reply_max_bytes(api.nats_client.max_payload()) {
+    if bytes.len() > page::reply_max_bytes(api.log.nats_client.max_payload()) {
         metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "rpc").increment(1);
         tracing::warn!(subject = %request.subject, bytes = bytes.len(), "a reply is too large; sending an error");
         bytes = encode_reply::<()>(&Err(page::too_large_error()));
     }
-    if let Err(error) = api.nats_client.publish(reply, bytes.into()).await {
+    if let Err(error) = api.log.nats_client.publish(reply, bytes.into()).await {
         tracing::warn!(%error, "could not answer a request of a fan-out node; the node asks again");
     }
 }
@@ -179,7 +179,7 @@ async fn handle_action(api: &SharedApiState, payload: &[u8]) -> RpcResult<protoc
     let deadline = require_not_expired(request.expires_at)?;
     tracing::debug!(request = request.request, action = request.action, "action");
     if WRITE_ACTIONS.contains(&request.action.as_str()) {
-        api.limits.count_write(&request.caller)?;
+        api.gate.limits.count_write(&request.caller)?;
     }
     Ok(match request.surface {
         Surface::Native => native::socket::handle(api, &request, deadline).await,

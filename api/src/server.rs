@@ -33,7 +33,7 @@ const BODY_MAX_BYTES: usize = 256 << 10;
 
 /// Builds all routes of an api node.
 pub(crate) fn router(api: SharedApiState) -> Router {
-    let cors = PageCorsLayer::for_origins(api.origins.clone(), [support::PASS_HEADER]);
+    let cors = PageCorsLayer::for_origins(api.gate.origins.clone(), [support::PASS_HEADER]);
     let surfaces = vec![native::routes(), support::routes(), topics::routes(), direct::routes()];
     let routes = documents::router(surfaces, &socket_actions())
         .merge(web::router())
@@ -72,8 +72,8 @@ async fn apply_request_limits(
     request.extensions_mut().insert(arrival.clone());
     let answering = async {
         let host = serve::host(&request).map(drop);
-        let client_ip = api.client_address_args.of(request.headers(), request.extensions());
-        match host.and_then(|()| api.limits.requests_by_address.count_address(client_ip)) {
+        let client_ip = api.gate.client_address_args.of(request.headers(), request.extensions());
+        match host.and_then(|()| api.gate.limits.requests_by_address.count_address(client_ip)) {
             Ok(()) => next.run(request).await,
             Err(error) => refuse(error),
         }
@@ -124,7 +124,7 @@ async fn check_origin_and_measure(
     let method = method_label(request.method());
     let started = Instant::now();
     let host = serve::host(&request).unwrap_or(None);
-    let response = if api.origins.allows(request.headers(), host) {
+    let response = if api.gate.origins.allows(request.headers(), host) {
         next.run(request).await
     } else {
         let error = Error::new(ErrorCode::Forbidden, "This origin is not allowed.");

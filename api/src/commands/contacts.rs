@@ -36,7 +36,7 @@ async fn publish_copies(api: &ApiState, user: &UserId, event: Event) -> Result<(
     let (name, payload) = (event.name(), event.encode());
     for contact in direct::list_contacts(&api.pool, api.shards, user, CONTACTS_MAX).await? {
         let subject = Channel::User(contact).unstored_subject(api.shards, name.as_str());
-        let sent = api.nats_client.publish(subject, payload.clone()).await;
+        let sent = api.log.nats_client.publish(subject, payload.clone()).await;
         sent.map_err(|error| Error::unavailable("The broker", &error))?;
         metrics::counter!(names::CONTACTS_TOLD_TOTAL).increment(1);
     }

@@ -63,7 +63,7 @@ impl<'a> IdempotentWrite<'a> {
     ) -> Result<WrittenEvent, Error> {
         if self.appended_count == 0 {
             // Only the first event is refused: a request that has begun is completed.
-            self.api.persister_lag.check(&self.api.applied, channel.shard(self.api.shards))?;
+            self.api.persister_lag.check(&self.api.log.applied, channel.shard(self.api.shards))?;
         }
         self.appended_count += 1;
         let headers = self.request.event_headers();
@@ -92,7 +92,7 @@ impl<'a> IdempotentWrite<'a> {
         expected: u64,
         until: Instant,
     ) -> Result<(LogPosition, Option<Event>), Error> {
-        self.api.persister_lag.check(&self.api.applied, channel.shard(self.api.shards))?;
+        self.api.persister_lag.check(&self.api.log.applied, channel.shard(self.api.shards))?;
         let append = AppendRequest {
             key: Some(key),
             expected: Some(expected),
@@ -123,7 +123,7 @@ impl<'a> IdempotentWrite<'a> {
         let until = Instant::now() + APPLIED_TIMEOUT;
         for (shard, seq) in self.last_seq_by_shard {
             let left = until.saturating_duration_since(Instant::now());
-            if !self.api.applied.wait(shard, seq, left).await {
+            if !self.api.log.applied.wait(shard, seq, left).await {
                 return false;
             }
         }

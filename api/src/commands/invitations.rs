@@ -40,7 +40,7 @@ pub(crate) async fn invite(
     if facts.kind.is_pair() {
         return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
     }
-    api.limits.count_invitation(caller, &user)?;
+    api.gate.limits.count_invitation(caller, &user)?;
     // Two concurrent requests may still store two invitations: a removal declines all of them.
     require_invitations_applied(api, &user).await?;
     if let Some(open) =

@@ -85,7 +85,7 @@ pub(super) async fn append_until_acknowledged(
 ) -> Result<(LogPosition, Option<Event>), Error> {
     let asked = append.event;
     let subject = append.channel.log_subject(api.shards, asked.name(), append.key);
-    let appended = api.appender.append(append, request.deadline.min(until)).await?;
+    let appended = api.log.appender.append(append, request.deadline.min(until)).await?;
     let (position, earlier) = match appended {
         AppendOutcome::New(position) => (position, None),
         AppendOutcome::Earlier(earlier) => {
@@ -94,7 +94,7 @@ pub(super) async fn append_until_acknowledged(
                 (stored.subject == subject && is_same_request(&earlier, asked)).then_some(earlier)
             };
             let (position, earlier) =
-                earlier.verify(&api.jetstream, same).await.map_err(|mismatch| match mismatch {
+                earlier.verify(&api.log.jetstream, same).await.map_err(|mismatch| match mismatch {
                     DuplicateMismatch::Different => key_reused_error(asked.name()),
                     DuplicateMismatch::Unreadable => {
                         let detail =
@@ -106,7 +106,7 @@ pub(super) async fn append_until_acknowledged(
         }
     };
     request.progress.note_stored();
-    api.persister_lag.note_append(&api.applied, position);
+    api.persister_lag.note_append(&api.log.applied, position);
     Ok((position, earlier))
 }
 

@@ -127,7 +127,7 @@ pub(crate) async fn require_match_room(
 /// Returns the two people of a room from the cache if the entry is fresh. While Postgres does not answer, returns an
 /// older entry, or the two ids alone.
 async fn cached_match_room(api: &ApiState, facts: &RoomSnapshot) -> Arc<MatchRoom> {
-    let known = api.match_rooms.0.get(&facts.id);
+    let known = api.caches.match_rooms.0.get(&facts.id);
     if let Some((since, found)) = &known
         && since.elapsed() < PEOPLE_CACHED_FOR
     {
@@ -137,7 +137,7 @@ async fn cached_match_room(api: &ApiState, facts: &RoomSnapshot) -> Arc<MatchRoo
     match with_people(api, vec![(facts.id, pair_of(facts))]).await.map(|mut found| found.pop()) {
         Ok(Some(found)) => {
             let found = Arc::new(found);
-            api.match_rooms.0.insert(facts.id, (Instant::now(), found.clone()));
+            api.caches.match_rooms.0.insert(facts.id, (Instant::now(), found.clone()));
             found
         }
         _ => known

@@ -23,7 +23,7 @@ pub(super) async fn require_exists(api: &ApiState, room: RoomId, id: MessageId) 
     let channel = Channel::Room(room);
     let shard = channel.shard(api.shards);
     let stored =
-        log::get(&api.jetstream, shard, id.0).await.map_err(|e| Error::unavailable("The log", &e))?;
+        log::get(&api.log.jetstream, shard, id.0).await.map_err(|e| Error::unavailable("The log", &e))?;
     let subject = channel.log_subject(api.shards, EventName::ChatMessage, None);
     if stored.is_some_and(|stored| stored.subject == subject)
         || messages::exists(&api.pool, shard, room, id).await?
@@ -47,7 +47,7 @@ pub(super) enum MessageState {
 /// still has the deletion.
 pub(super) async fn last_deletion_seq(api: &ApiState, room: RoomId) -> Result<u64, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::MessageDelete, None);
-    let last = log::last(&api.jetstream, &subject).await;
+    let last = log::last(&api.log.jetstream, &subject).await;
     Ok(last.map_err(|error| Error::unavailable("The log", &error))?.map_or(0, |last| last.seq))
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn message_state(
     deadline: Instant,
 ) -> Result<MessageState, Error> {
     let shard = Channel::Room(room).shard(api.shards);
-    let sent = log::get_event(&api.jetstream, shard, id.0, &[EventName::ChatMessage]).await?;
+    let sent = log::get_event(&api.log.jetstream, shard, id.0, &[EventName::ChatMessage]).await?;
     let author = sent.and_then(|(_, event)| match event {
         Event::ChatMessage(message) if message.room == room => Some(message.user),
         _ => None,
@@ -73,7 +73,7 @@ pub(super) async fn message_state(
     {
         return Ok(MessageState::Present { author });
     }
-    let applied = api.applied.current(shard).map_or(0, |applied| applied.seq);
+    let applied = api.log.applied.current(shard).map_or(0, |applied| applied.seq);
     if deletion > applied {
         let from = if author.is_some() { id.0 } else { applied } + 1;
         match (find_deletion(api, room, id, from).await?, author) {
@@ -83,7 +83,7 @@ pub(super) async fn message_state(
             (DeletionSearch::None, None) => {}
             (DeletionSearch::TooMany, _) => {
                 let left = deadline.saturating_duration_since(Instant::now());
-                if !api.applied.wait(shard, deletion, left).await {
+                if !api.log.applied.wait(shard, deletion, left).await {
                     let why = "the room's last deletions are not applied yet";
                     return Err(Error::unavailable("The message", &why));
                 }
@@ -116,7 +116,7 @@ async fn find_deletion(
 ) -> Result<DeletionSearch, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::MessageDelete, None);
     for _ in 0..DELETIONS_READ_MAX {
-        let next = log::next(&api.jetstream, &subject, from).await;
+        let next = log::next(&api.log.jetstream, &subject, from).await;
         let Some(next) = next.map_err(|error| Error::unavailable("The log", &error))? else {
             return Ok(DeletionSearch::None);
         };

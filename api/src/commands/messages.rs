@@ -82,7 +82,7 @@ pub(crate) async fn send(
     caller: &Caller,
     mut send: NewMessage<'_>,
 ) -> Result<SentMessage, Error> {
-    text::message_text("message", send.text, api.text_max_chars)?;
+    text::message_text("message", send.text, api.settings.text_max_chars)?;
     if let Some(client_id) = send.client_id {
         text::client_id("client_id", client_id)?;
         let before =
@@ -120,7 +120,7 @@ pub(crate) async fn edit(
     text: &str,
     request: &RequestContext<'_>,
 ) -> Result<(MessageEdit, LogPosition), Error> {
-    text::message_text("message", text, api.text_max_chars)?;
+    text::message_text("message", text, api.settings.text_max_chars)?;
     require_join(api, room, caller).await?;
     let deletion = message_state::last_deletion_seq(api, room).await?;
     match message_state::message_state(api, room, id, deletion, request.deadline).await? {
@@ -192,7 +192,7 @@ pub(crate) async fn delete(
 /// deleted.
 async fn repeated_deletion(api: &ApiState, write: WriteRequest<'_>, seq: u64) -> Result<WrittenEvent, Error> {
     let shard = write.channel.shard(api.shards);
-    let stored = log::get(&api.jetstream, shard, seq).await;
+    let stored = log::get(&api.log.jetstream, shard, seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
     let id = write.id.to_string();
     let is_ours = |stored: &StoredEvent| {

@@ -51,7 +51,7 @@ pub(crate) async fn store_token_profile(
     deadline: Instant,
 ) -> Result<(), Error> {
     let Some(issued_at) = issued_at.filter(|_| *person != Person::default()) else { return Ok(()) };
-    if api.profile_issued_at.get(user).is_some_and(|newest| issued_at <= newest) {
+    if api.caches.profile_issued_at.get(user).is_some_and(|newest| issued_at <= newest) {
         return Ok(());
     }
     let channel = Channel::User(user.clone());
@@ -59,7 +59,7 @@ pub(crate) async fn store_token_profile(
     if let Some((known_at, known)) = read_stored_profile(api, shard, user).await?
         && (known_at.is_some_and(|at| issued_at <= at) || !has_changes(&known, person))
     {
-        api.profile_issued_at.insert(user.clone(), known_at.unwrap_or(issued_at).max(issued_at));
+        api.caches.profile_issued_at.insert(user.clone(), known_at.unwrap_or(issued_at).max(issued_at));
         return Ok(());
     }
     let change = person.clone().into();
@@ -76,7 +76,7 @@ pub(crate) async fn store_token_profile(
     if let Some(written) = &written {
         api.wait_until_position_applied(written.position).await;
     }
-    api.profile_issued_at.insert(user.clone(), issued_at);
+    api.caches.profile_issued_at.insert(user.clone(), issued_at);
     if let Some(WrittenEvent { event, is_new: true, .. }) = written {
         contacts::publish_to_contacts(api, user, event).await;
     }

@@ -61,7 +61,7 @@ pub(crate) async fn list_participants(
         return presence::list_participants(&api.pool, api.shards, room, None, i64::MAX).await;
     }
     let read = presence::list_participants(&api.pool, api.shards, room, after, PARTICIPANTS_PAGE + 1).await?;
-    let max_bytes = page::reply_max_bytes(api.nats_client.max_payload());
+    let max_bytes = page::reply_max_bytes(api.log.nats_client.max_payload());
     let page = Page::of(read.present, PARTICIPANTS_PAGE).fit(max_bytes)?;
     let key =
         |last: &ParticipantEntry| ParticipantKey { user: last.user.clone(), incarnation: last.incarnation };

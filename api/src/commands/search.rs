@@ -34,7 +34,7 @@ pub(crate) async fn search(
         require_read(api, room, caller).await?;
     }
     let mut found = {
-        let _under_way = api.limits.start_search(caller)?;
+        let _under_way = api.gate.limits.start_search(caller)?;
         let turn = timeout(QUEUE_TIMEOUT, api.search_permits.acquire()).await;
         let _turn =
             turn.map_err(|_| Error::new(ErrorCode::Unavailable, "Too many search now. Try again."))?;

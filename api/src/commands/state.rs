@@ -35,28 +35,51 @@ pub(crate) type SharedApiState = Arc<ApiState>;
 
 /// The state of an api node. No other node depends on it.
 pub(crate) struct ApiState {
+    pub(crate) shards: ShardCount,
+    pub(crate) log: LogAccess,
+    pub(crate) pool: ReadPool,
+    /// Who may read, join and manage rooms.
+    pub(crate) access: Arc<AccessCache>,
+    pub(crate) persister_lag: PersisterLag,
+    pub(crate) gate: Gate,
+    pub(crate) settings: DialectSettings,
+    /// Read marks that are not appended yet.
+    pub(crate) read_marks: ReadMarkThrottle,
+    pub(crate) caches: Caches,
+    pub(crate) pictures: PictureStore,
+    /// One permit for each search that may run at a time.
+    pub(crate) search_permits: Semaphore,
+}
+
+/// The log, and what Postgres has of it.
+pub(crate) struct LogAccess {
     pub(crate) appender: Appender,
     pub(crate) applied: AppliedWatch,
     pub(crate) nats_client: Client,
     pub(crate) jetstream: Context,
-    pub(crate) shards: ShardCount,
-    pub(crate) pool: ReadPool,
-    pub(crate) access: Arc<AccessCache>,
-    pub(crate) persister_lag: PersisterLag,
-    pub(crate) read_marks: ReadMarkThrottle,
+}
+
+/// What is checked of a request before a command sees it.
+pub(crate) struct Gate {
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) origins: OriginArgs,
+    pub(crate) client_address_args: AddressArgs,
+    pub(crate) limits: ApiLimits,
+}
+
+/// What dialects are configured with.
+pub(crate) struct DialectSettings {
+    /// Maximum length of a message, in characters.
     pub(crate) text_max_chars: usize,
     /// Account balance below which direct rooms show `is_low_account`.
     pub(crate) low_account: f64,
-    pub(crate) limits: ApiLimits,
-    pub(crate) client_address_args: AddressArgs,
     pub(crate) support_args: SupportArgs,
-    /// The configured categories of topics.
+    /// The categories of topics.
     pub(crate) topic_categories: Vec<String>,
-    pub(crate) pictures: PictureStore,
-    /// One permit for each search that may run at a time.
-    pub(crate) search_permits: Semaphore,
+}
+
+/// What a node remembers to save questions and writes; losing it costs time alone.
+pub(crate) struct Caches {
     /// By user: when the newest token whose claims are known to be stored was issued, in seconds since 1970.
     pub(crate) profile_issued_at: Cache<UserId, i64>,
     /// The people of match rooms that were used recently.
@@ -66,12 +89,12 @@ pub(crate) struct ApiState {
 impl ApiState {
     /// Maximum size of the data in an answer to a socket's action, in bytes.
     pub(crate) fn socket_max_bytes(&self) -> usize {
-        page::socket_max_bytes(self.nats_client.max_payload())
+        page::socket_max_bytes(self.log.nats_client.max_payload())
     }
 
     /// Waits up to one second until Postgres has the event; false if it still lacks it.
     pub(crate) async fn wait_until_applied(&self, shard: Shard, seq: u64) -> bool {
-        self.applied.wait(shard, seq, APPLIED_TIMEOUT).await
+        self.log.applied.wait(shard, seq, APPLIED_TIMEOUT).await
     }
 
     /// Waits up to one second until Postgres has the event at a position; false if it still lacks it.
@@ -88,7 +111,7 @@ impl ApiState {
     ) -> Result<bool, Error> {
         let last = events.iter().map(async |event| {
             let subject = channel.log_subject(self.shards, *event, None);
-            log::last(&self.jetstream, &subject).await
+            log::last(&self.log.jetstream, &subject).await
         });
         let last = try_join_all(last).await.map_err(|error| Error::unavailable("The log", &error))?;
         let Some(last) = last.into_iter().flatten().map(|stored| stored.seq).max() else { return Ok(true) };

@@ -80,7 +80,7 @@ pub(crate) struct SupportCaller {
 impl SupportCaller {
     /// Counts a write against the visitor limits; requests with a token were counted by the token's limits already.
     fn count_write(&self, api: &ApiState) -> Result<(), Error> {
-        if self.caller.is_some() { Ok(()) } else { api.limits.count_visitor_write(self.address) }
+        if self.caller.is_some() { Ok(()) } else { api.gate.limits.count_visitor_write(self.address) }
     }
 
     /// Returns the author of a message in a room whose key was given: the token's person, else the room's visitor.
@@ -89,14 +89,15 @@ impl SupportCaller {
         if let Some(caller) = &self.caller {
             return Ok(caller.clone());
         }
-        api.limits.count_visited_room_write(room.id)?;
+        api.gate.limits.count_visited_room_write(room.id)?;
         Ok(visitor_caller(visitor_id(&room.visitor)?))
     }
 
     /// Returns the secret that a visit is bound to; `None` with a token, or if the configuration does not bind
     /// visits.
     fn visit_pass(&self, api: &ApiState) -> Option<VisitorPass> {
-        let is_bound = self.caller.is_none() && api.support_args.support_visitors == VisitorIdentity::Bound;
+        let is_bound =
+            self.caller.is_none() && api.settings.support_args.support_visitors == VisitorIdentity::Bound;
         is_bound.then(|| self.pass.clone().unwrap_or_else(VisitorPass::random))
     }
 }
@@ -175,7 +176,7 @@ pub(crate) async fn get_or_create_room(
     let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
     let may_make = || match guest.caller {
         Some(_) => Ok(()),
-        None => api.limits.visitor_rooms.count_address(guest.address),
+        None => api.gate.limits.visitor_rooms.count_address(guest.address),
     };
     let UniqueRoom { room, new_room: made, .. } =
         unique_rooms::get_or_create_if(api, control, &key, made, may_make).await?;
@@ -227,7 +228,7 @@ async fn find_room(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
         return Ok(room);
     }
     // Only Postgres can be searched by key, so it must first have all acknowledged rooms.
-    let made = log::state(&api.jetstream, Shard::SYSTEM).await;
+    let made = log::state(&api.log.jetstream, Shard::SYSTEM).await;
     let made = made.map_err(|error| Error::unavailable("The log", &error))?;
     if !api.wait_until_applied(Shard::SYSTEM, made.last).await {
         return Err(Error::unavailable("The room", &"the last rooms are not applied yet"));
@@ -243,7 +244,7 @@ pub(crate) async fn send_message(
     said: NewSupportMessage,
     request: &RequestContext<'_>,
 ) -> Result<(), Error> {
-    text::message_text("message_data", &said.text, api.text_max_chars)?;
+    text::message_text("message_data", &said.text, api.settings.text_max_chars)?;
     text::optional_line("auther", &said.auther, text::NAME_MAX)?;
     text::optional_line("message_type", &said.message_type, text::NAME_MAX)?;
     guest.count_write(api)?;
@@ -324,7 +325,7 @@ pub(crate) async fn list(
 ) -> Result<SupportRoomPage, Error> {
     text::required_line("org_id", org_id, text::NAME_MAX)?;
     text::required_line("product_name", product_name, text::NAME_MAX)?;
-    if !api.support_args.support_open {
+    if !api.settings.support_args.support_open {
         let caller = caller.ok_or_else(Error::token_needed)?;
         if !caller.is_admin && caller.org_id.as_deref() != Some(org_id) {
             return Err(Error::forbidden());

@@ -77,7 +77,7 @@ async fn read_team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<Team
             return Err(Error::not_found());
         }
         is_made = true;
-        let made = log::get_event(&api.jetstream, Shard::SYSTEM, id.0, &[EventName::TeamMade]).await?;
+        let made = log::get_event(&api.log.jetstream, Shard::SYSTEM, id.0, &[EventName::TeamMade]).await?;
         if made.is_some() && !api.wait_until_applied(Shard::SYSTEM, id.0).await {
             return Err(Error::unavailable("The team", &"it is not applied yet"));
         }

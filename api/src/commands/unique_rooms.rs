@@ -183,7 +183,7 @@ async fn find_or_create(
 
 /// Reads the room that an earlier attempt of this request created.
 async fn created_before(api: &ApiState, position: LogPosition) -> Result<(LatestRoom, bool), Error> {
-    let stored = log::get(&api.jetstream, position.shard, position.seq).await;
+    let stored = log::get(&api.log.jetstream, position.shard, position.seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
     let stored = stored
         .ok_or_else(|| Error::new(ErrorCode::OutcomeUnknown, "It was stored, and can't be read now."))?;
@@ -191,7 +191,7 @@ async fn created_before(api: &ApiState, position: LogPosition) -> Result<(Latest
 }
 
 async fn find_latest(api: &ApiState, subject: &str, key: &str) -> Result<Option<LatestRoom>, Error> {
-    let last = log::last(&api.jetstream, subject).await.map_err(|e| Error::unavailable("The log", &e))?;
+    let last = log::last(&api.log.jetstream, subject).await.map_err(|e| Error::unavailable("The log", &e))?;
     if let Some(stored) = last {
         return LatestRoom::from_stored(&stored).map(Some);
     }
@@ -202,7 +202,8 @@ async fn find_latest(api: &ApiState, subject: &str, key: &str) -> Result<Option<
 /// Returns whether a room is closed, counting every acknowledged closing.
 async fn is_closed(api: &ApiState, room: RoomId) -> Result<bool, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::RoomUpdate, None);
-    let last = log::last(&api.jetstream, &subject).await.map_err(|e| Error::unavailable("The log", &e))?;
+    let last =
+        log::last(&api.log.jetstream, &subject).await.map_err(|e| Error::unavailable("The log", &e))?;
     if let Some(last) = last
         && !api.wait_until_applied(last.shard, last.seq).await
     {

@@ -48,11 +48,12 @@ pub(super) async fn authenticate(
         return Ok(None);
     };
     let identity = api
+        .gate
         .verifier
         .verify(&token)
         .map_err(|error| Error::new(ErrorCode::Unauthorized, error.to_string()))?;
     if writes {
-        api.limits.count_write(&identity.caller)?;
+        api.gate.limits.count_write(&identity.caller)?;
     }
     let deadline = RequestArrival::of_request(parts).arrived_at + APPEND_TIMEOUT;
     people::store_token_profile(api, &identity.caller.user, identity.issued_at, &identity.person, deadline)

@@ -49,8 +49,9 @@ async fn leave_shard(
 ) -> Result<(), Error> {
     loop {
         // Joins that the process appended may not be applied yet: read before that, they would be missed.
-        let state = log::state(&api.jetstream, shard).await.map_err(|e| Error::unavailable("The log", &e))?;
-        if !api.applied.wait(shard, state.last, CATCH_UP_TIMEOUT).await {
+        let state =
+            log::state(&api.log.jetstream, shard).await.map_err(|e| Error::unavailable("The log", &e))?;
+        if !api.log.applied.wait(shard, state.last, CATCH_UP_TIMEOUT).await {
             return Err(Error::unavailable("What the log holds", &"it is not applied yet"));
         }
         let people = presence::list_people_of_process(&api.pool, shard, incarnation, PAGE_SIZE).await?;

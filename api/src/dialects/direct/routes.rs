@@ -55,7 +55,7 @@ async fn add(
 ) -> JsonResult<wire::Room> {
     let seen =
         direct::get_or_create_room(&api, &caller, body.owner, body.abonent, &key.request_context()).await?;
-    Ok(Answer(encode::room_view(seen, api.low_account)))
+    Ok(Answer(encode::room_view(seen, api.settings.low_account)))
 }
 
 async fn list(
@@ -66,7 +66,7 @@ async fn list(
     let Query(asked) = asked.map_err(|_| Error::bad_request("The query is malformed."))?;
     let after = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let rooms = direct::list(&api, &caller, after).await?;
-    Ok(Answer(encode::room_list(rooms, &caller.user, api.low_account)))
+    Ok(Answer(encode::room_list(rooms, &caller.user, api.settings.low_account)))
 }
 
 async fn send(
@@ -79,7 +79,7 @@ async fn send(
         return Err(Error::forbidden().into());
     }
     let seen = direct::send(&api, &caller, body.room_id, &body.message, &key.request_context()).await?;
-    Ok(Answer(encode::room_view(seen, api.low_account)))
+    Ok(Answer(encode::room_view(seen, api.settings.low_account)))
 }
 
 async fn select(
@@ -89,7 +89,7 @@ async fn select(
     unkeyed: NoIdempotencyKey,
 ) -> JsonResult<wire::Rooms> {
     let rooms = direct::select_room(&api, &caller, room, &unkeyed.request_context()).await?;
-    Ok(Answer(encode::room_list(rooms, &caller.user, api.low_account)))
+    Ok(Answer(encode::room_list(rooms, &caller.user, api.settings.low_account)))
 }
 
 async fn stop(

@@ -48,10 +48,10 @@ impl FromRequestParts<SharedApiState> for Sender {
 
     async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let caller = http::authenticate(parts, api, !parts.method.is_safe()).await?;
-        if caller.is_none() && api.support_args.support_tokens == TokenUse::Required {
+        if caller.is_none() && api.settings.support_args.support_tokens == TokenUse::Required {
             return Err(Error::token_needed().into());
         }
-        let address = api.client_address_args.of(&parts.headers, &parts.extensions);
+        let address = api.gate.client_address_args.of(&parts.headers, &parts.extensions);
         Ok(Self(SupportCaller { caller, address, pass: visitor_pass(&parts.headers) }))
     }
 }

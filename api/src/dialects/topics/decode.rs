@@ -30,7 +30,7 @@ const TOO_MANY_PIXELS: &str = "This picture has too many pixels.";
 /// Decodes the chat to create.
 pub(super) async fn parse_new_chat(api: &ApiState, mut fields: FormFields) -> Result<NewTopic, Rejection> {
     let title = parse_title(fields.take("title"));
-    let category = parse_category(fields.take("room"), &api.topic_categories);
+    let category = parse_category(fields.take("room"), &api.settings.topic_categories);
     let given = fields.take("img");
     let picture = parse_picture(api, given, fields.is_form).await?;
     let description = parse_description(fields.take("description"));

@@ -71,7 +71,7 @@ impl FromRequestParts<SharedApiState> for CategoryPath {
     async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
         let path = Path::<String>::from_request_parts(parts, api).await;
         let Path(category) = path.map_err(|_| Rejection::wrong_room())?;
-        if api.topic_categories.contains(&category) {
+        if api.settings.topic_categories.contains(&category) {
             Ok(Self(category))
         } else {
             Err(Rejection::wrong_room())
