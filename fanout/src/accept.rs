@@ -1,4 +1,4 @@
-//! Accepts sockets: origin and token are checked before the upgrade.
+//! Accepts sockets, and checks origin and token before the upgrade.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ struct AcceptState {
     shutdown: Shutdown,
 }
 
-/// The sockets' route.
+/// The routes on which clients open sockets.
 pub(crate) fn router(node: Arc<Node>, shutdown: Shutdown) -> Router {
     let accept = AcceptState { node, shutdown };
     let accept_on = |surface| {
@@ -61,7 +61,7 @@ pub(crate) fn router(node: Arc<Node>, shutdown: Shutdown) -> Router {
         .with_state(accept)
 }
 
-/// A topic's own address: its socket is in the topic from the start.
+/// Opens a socket at a topic's own address: the socket has joined the topic before the upgrade is answered.
 async fn topic(
     State(accept): State<AcceptState>,
     Path((category, id)): Path<(String, String)>,
@@ -88,7 +88,7 @@ async fn handle(
     }
 }
 
-/// A refusal as it is answered before a socket is upgraded.
+/// The HTTP answer that refuses a handshake, with problem details in JSON (RFC 9457).
 pub(crate) fn refuse(error: &Error) -> Response {
     let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = serde_json::json!({
@@ -145,18 +145,18 @@ async fn upgrade(
     let deflates = surface == Surface::Native && handshake::offers_deflate(request.headers());
     let on_upgrade = handshake::take_upgrade(&mut request)?;
     let shard = Channel::User(identity.caller.user.clone()).shard(node.shards);
-    // Before anything is done for it, since it may be one too many.
+    // Registered before any request to api, so that a socket above a limit costs nothing.
     let opening = PendingSession::new(node, identity.clone(), surface, deflates)?;
     node.api.store_person(&identity).await?;
     let first = match topic {
         Some(topic) => Some(topic.join_frame(node, &identity.caller).await?),
         None => None,
     };
-    // Listed first, then asked: a drain that begins now closes it.
+    // The socket is registered already: a drain that begins after this check closes it.
     if accept.shutdown.soft.is_cancelled() {
         return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
     }
-    // A node that has just started may not receive its people yet.
+    // A node that has just started may not be subscribed yet to what the person's shard sends to people.
     let early = || Error::new(ErrorCode::Unavailable, "This node has just begun. Try again.");
     timeout(OPENING_TIMEOUT, node.people_ready.wait_until_ready(shard)).await.map_err(|_| early())?;
     start_session(accept.clone(), on_upgrade, opening, first)
@@ -168,14 +168,14 @@ async fn upgrade(
     Ok(response)
 }
 
-/// A topic, as its address names it.
+/// A topic, as named by the path of its address.
 struct TopicAddress {
     category: String,
     id: String,
 }
 
 impl TopicAddress {
-    /// The frame that joins it, where it is there.
+    /// Asks api whether the topic exists, and returns the frame that joins it.
     async fn join_frame(self, node: &Node, caller: &Caller) -> Result<String, Error> {
         let room: RoomId = self.id.parse().map_err(|_| Error::not_found())?;
         let frame = json!({ "category": self.category, "room_pk": room });
@@ -200,10 +200,10 @@ impl TopicAddress {
     }
 }
 
-/// Does what the socket's address asks for, then serves it once the answer has left. Resolves when that answer
-/// may be given.
+/// Runs the socket's first action, if its address has one, and serves the socket once the handshake is answered. The
+/// receiver resolves when the handshake may be answered.
 ///
-/// It runs beside the handshake: where the client hangs up meanwhile, what was begun for it ends all the same.
+/// All of it runs in a task of its own: if the client hangs up during the handshake, its subscriptions are still ended.
 fn start_session(
     accept: AcceptState,
     on_upgrade: OnUpgrade,
@@ -218,13 +218,13 @@ fn start_session(
             None => Ok(()),
         };
         let is_admitted = first.is_ok();
-        // The handshake may be over meanwhile: then there is no upgrade either.
+        // The client may have hung up: then the upgrade below fails.
         let _ = answer.send(first);
         let upgraded = if is_admitted { upgraded(on_upgrade).await } else { None };
         match upgraded {
             Some((socket, read)) => {
                 session.open(socket, &read);
-                // A task of its own: of the handshake's nothing is kept for as long as the socket lives.
+                // A new task, so that the memory of this one is freed before the socket's long life.
                 tokio::spawn(session::run(session));
             }
             None => session.abandon().await,
@@ -233,11 +233,11 @@ fn start_session(
     admitted
 }
 
-/// The raw socket, without the HTTP machinery around it, and what was read of it; `None` where there is no
-/// upgrade.
+/// The raw socket, without the HTTP machinery around it, and the bytes that were read after the handshake. `None` if
+/// the upgrade failed.
 pub(crate) async fn upgraded(on_upgrade: OnUpgrade) -> Option<(RawSocket, Bytes)> {
     let Ok(parts) = on_upgrade.await.ok()?.downcast::<TokioIo<BoundedStream>>() else {
-        tracing::error!("a socket is not what the server accepted");
+        tracing::error!("an upgraded connection is of an unexpected type: it is closed");
         return None;
     };
     Some((RawSocket::new(parts.io.into_inner().into_inner()), parts.read_buf))

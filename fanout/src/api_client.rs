@@ -1,8 +1,8 @@
-//! Asks api: one question, at most two attempts, one deadline.
+//! Sends requests to api over the broker. Each has one deadline, and is sent again once if it is not answered.
 //!
-//! What must hold: the second try carries the same key, so that an action is done once however
-//! often it is asked for; and after the deadline api does nothing any more. An action whose first try was
-//! not answered is never called refused because the second was.
+//! What must hold: the second attempt carries the same key, so that api does an action once however often it gets it.
+//! Api does nothing for a request after its deadline. If the first attempt of an action was not answered, a refusal of
+//! the second with 429 or 5xx is reported as `outcome_unknown`: the first may have been stored.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,47 +24,48 @@ use serde::{Serialize, de::DeserializeOwned};
 use service::{metric_names as names, token::Identity};
 use tokio::time::Instant;
 
-/// How long the first try may take.
+/// Timeout of the first attempt. The second one has the rest of the deadline.
 const FIRST_ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_500);
-/// Before asking again where no api node listened.
+/// Pause before the next attempt if no api node listens. Such attempts are repeated until the deadline.
 const NO_RESPONDERS_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// How long channels are asked about one by one after no api node answered a question about several.
+/// How long channels are confirmed one by one after no api node listened for requests about several.
 const BUNDLING_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Asks api over the broker.
+/// Sends requests to api over the broker.
 #[derive(Clone)]
 pub(crate) struct ApiClient {
     client: Client,
     seconds: Histogram,
-    /// When no api node listened to questions about several channels.
+    /// When a request about several channels last found no api node that listens for it.
     unbundled_since: Arc<Mutex<Option<Instant>>>,
 }
 
-/// What the attempts of one request meet.
+/// The state of the attempts of one request.
 #[derive(Default)]
 struct Attempts {
-    /// Number of attempts that no node has answered in time.
+    /// Number of attempts that failed although a node may have received them, mostly by a timeout.
     unanswered: u32,
-    /// Give up at once where no node listens.
+    /// Whether to give up at once if no node listens.
     ends_without_responders: bool,
-    /// No node listened at the last attempt.
+    /// Whether no node listened at the last attempt.
     had_no_responders: bool,
 }
 
 impl ApiClient {
-    /// Asks over that connection.
+    /// Creates a client that sends its requests over this connection.
     pub(crate) fn new(client: Client) -> Self {
         Self { client, seconds: metrics::histogram!(names::RPC_SECONDS), unbundled_since: Arc::default() }
     }
 
-    /// One action of a socket.
+    /// Has api decide an action of a socket.
     pub(crate) async fn action(&self, request: &ActionRequest) -> RpcResult<ActionReply> {
         let (reply, attempts) =
             self.request_measured(rpc::ACTION, request, request.expires_at, Attempts::default()).await;
         if attempts.unanswered > 0 { after_unanswered_attempt(reply) } else { reply }
     }
 
-    /// Has what a token says of its person stored, before they are let in or told that it counts.
+    /// Has api store what a token says about its person, if it says anything. A socket is accepted, and a new token
+    /// acknowledged, only after that.
     pub(crate) async fn store_person(&self, identity: &Identity) -> RpcResult<()> {
         if identity.person == Person::default() {
             return Ok(());
@@ -78,23 +79,23 @@ impl ApiClient {
         self.request(rpc::HELLO, &request, request.expires_at).await
     }
 
-    /// People are here, or gone.
+    /// Has api append joins and leaves. The answer has a result for each change, in their order.
     pub(crate) async fn publish_presence(&self, request: &PresenceRequest) -> RpcResult<Vec<RpcResult<()>>> {
         self.request(rpc::PRESENCE, request, request.expires_at).await
     }
 
-    /// Who is in a room.
+    /// Reads the participants of a room.
     pub(crate) async fn participants(&self, request: &ParticipantsRequest) -> RpcResult<ParticipantsReply> {
         self.request(rpc::PARTICIPANTS, request, request.expires_at).await
     }
 
-    /// Whether people may still be in a room.
+    /// Asks which people may no longer be in a room, or follow a team.
     pub(crate) async fn confirm_access(&self, request: &ConfirmRequest) -> RpcResult<ConfirmReply> {
         self.request(rpc::CONFIRM, request, request.expires_at).await
     }
 
-    /// Whether people may still be in several channels; `None` where no api node answers that question: all are of an
-    /// older version, or none is reachable.
+    /// Asks [`ApiClient::confirm_access`] for several channels in one request. `None` if no api node listens for such
+    /// requests: all of them are of an older version, or none is reachable.
     pub(crate) async fn confirm_channels(
         &self,
         request: &ConfirmChannelsRequest,
@@ -112,7 +113,7 @@ impl ApiClient {
         Some(reply)
     }
 
-    /// Whether no api node was missing for [`ApiClient::confirm_channels`] lately.
+    /// False for [`BUNDLING_RETRY_INTERVAL`] after [`ApiClient::confirm_channels`] found no api node that listens.
     fn is_bundling_supported(&self) -> bool {
         self.lock_bundling().is_none_or(|since| since.elapsed() >= BUNDLING_RETRY_INTERVAL)
     }
@@ -121,7 +122,7 @@ impl ApiClient {
         self.unbundled_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a person may send signals to another.
+    /// Asks whether a person may send signals to another; the answer is an error if not.
     pub(crate) async fn require_signal(&self, request: &SignalRequest) -> RpcResult<()> {
         self.request(rpc::SIGNAL, request, request.expires_at).await
     }
@@ -135,7 +136,7 @@ impl ApiClient {
         self.request_measured(subject, request, expires_at, Attempts::default()).await.0
     }
 
-    /// The reply, and what the attempts for it met.
+    /// Sends a request, and records its duration and its error as metrics.
     async fn request_measured<T: DeserializeOwned>(
         &self,
         subject: &'static str,
@@ -193,8 +194,8 @@ fn outcome_unknown() -> Error {
     Error::new(ErrorCode::OutcomeUnknown, "No answer in time. Try again under the same client_id.")
 }
 
-/// The reply to the second try of an action whose first try was not answered. The first node may still do the
-/// action until the deadline, so a refusal that calls for another try does not mean that nothing was stored.
+/// Turns the reply to the second attempt of an action into its result. The node that got the first attempt may still do
+/// the action until the deadline, so a refusal that invites a retry does not mean that nothing was stored.
 fn after_unanswered_attempt(reply: RpcResult<ActionReply>) -> RpcResult<ActionReply> {
     let status = match &reply {
         Ok(reply) => reply.status,

@@ -1,6 +1,6 @@
-//! Doors to the hot paths, for `tests/bench`: each does what a node's own tasks do, and nothing beside it.
+//! Gives `tests/bench` access to the hot paths. Each function does what a node's own tasks do, and nothing else.
 //!
-//! The sockets are real ones. The broker is not there: on these paths a node asks it nothing.
+//! Sockets are real TCP connections. There is no broker: on these paths a node sends nothing to it.
 
 use std::{
     net::TcpStream,
@@ -24,18 +24,17 @@ use crate::{
 };
 pub use crate::{session::bench::BenchSession, shard::bench::BenchRoom};
 
-/// Bytes that may wait for a socket.
+/// Maximum bytes that wait for a socket.
 pub(crate) const OUTBOX_BYTES: usize = 1 << 20;
-/// The process that the node is.
 const PROCESS_ID: u64 = 1;
 
-/// A client that waits for its broker.
+/// A NATS client that is never connected: nothing listens on its port.
 pub(crate) async fn client() -> Client {
     let options = ConnectOptions::new().retry_on_initial_connect();
     options.connect("nats://127.0.0.1:1").await.expect("a client that waits")
 }
 
-/// A node with nobody on it.
+/// A node without sockets and without shard tasks.
 pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
     let client = client().await;
     let ask = ApiClient::new(client.clone());
@@ -64,13 +63,13 @@ pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
     })
 }
 
-/// Who a socket is.
+/// The caller of the socket with this number: an ordinary person, `user-<number>`.
 pub(crate) fn caller(connection: u64) -> Caller {
     let user = format!("user-{connection}").parse().expect("an id");
     Caller { user, is_admin: false, org_id: None }
 }
 
-/// A socket that takes what is written, and its other end.
+/// A writable server socket, and the client's end of its connection.
 pub(crate) async fn socket_pair() -> (RawSocket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a server");

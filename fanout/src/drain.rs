@@ -1,4 +1,4 @@
-//! Stops a node without losing anyone: sockets are told to come back elsewhere, in batches.
+//! Drains a node: closes its sockets in batches, so that their clients reconnect to other nodes a few at a time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{node::Node, outbox::close::CloseReason};
 
-/// Batches that the drain time is divided into.
+/// Number of batches in which the sockets are closed.
 const BATCHES: u32 = 20;
 
-/// Waits for the soft stop, then closes every socket within half of `time`, and tells the log who
-/// has left. What the sockets needed ends with `drained`.
+/// Waits for the soft stop, then closes all sockets within half of `time`, and appends the leaves of their people. Ends
+/// early at the hard stop. Cancels `drained` when it returns, which stops the tasks that sockets need.
 pub(crate) async fn run(
     node: Arc<Node>,
     shutdown: Shutdown,
@@ -23,7 +23,7 @@ pub(crate) async fn run(
     let _drained = drained.drop_guard();
     let open = node.sockets.all();
     let spread = time / 2;
-    tracing::info!(sockets = open.len(), "draining");
+    tracing::info!(sockets = open.len(), "draining: all sockets are closed in batches");
     let per_batch = open.len().div_ceil(BATCHES as usize).max(1);
     let pause = (spread / BATCHES).max(Duration::from_millis(1));
     let mut batches = interval_at(Instant::now(), pause);

@@ -1,5 +1,5 @@
-//! A server that sends every message back, for `tests/autobahn`: on the handshake, the frames and the sockets of
-//! sessions, and with their bound on messages raised, since the suite sends large ones.
+//! Serves sockets that send every message back, for `tests/autobahn`. It uses the handshake, frames and sockets that
+//! sessions use, with a higher limit on the size of messages, since the suite sends large ones.
 
 use std::io;
 
@@ -22,13 +22,13 @@ use crate::{
     outbox::{Outbox, RawSocket, close::CloseReason},
 };
 
-/// The largest message: that of the suite.
+/// Maximum bytes of a message: the size of the suite's largest.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Serves until it is stopped.
 ///
 /// # Errors
-/// When it can't accept connections.
+/// If it can't accept connections.
 pub async fn serve(listener: TcpListener, shutdown: Shutdown) -> anyhow::Result<()> {
     let router = Router::new()
         .fallback(|request: Request| async { upgrade(request).unwrap_or_else(|error| refuse(&error)) });
@@ -41,7 +41,7 @@ fn upgrade(mut request: Request) -> Result<Response, Error> {
     let on_upgrade = handshake::take_upgrade(&mut request)?;
     tokio::spawn(async move {
         if let Some((socket, read)) = upgraded(on_upgrade).await {
-            // The client may be gone at any time.
+            // An error means that the client has closed the connection.
             let _ = echo(socket, &read, deflates).await;
         }
     });
@@ -69,7 +69,7 @@ async fn echo(socket: RawSocket, read: &[u8], deflates: bool) -> io::Result<()> 
     crate::session::flush_and_close(socket, &outbox).await
 }
 
-/// Sends back what has come; why the socket is to be closed, if it is.
+/// Sends back the messages read so far. Returns why the socket is to be closed, if it is.
 fn echo_messages(
     decoder: &mut Decoder<MESSAGE_BYTES_MAX>,
     outbox: &Outbox,

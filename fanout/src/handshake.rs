@@ -21,16 +21,16 @@ use sha1::{Digest as _, Sha1};
 
 use crate::encode::deflate;
 
-/// The version of the protocol that is spoken.
+/// The only WebSocket version that the server accepts.
 pub(crate) const VERSION: &str = "13";
 
-/// The bits that a key's last letter has beyond its sixteenth byte may be any: the standard's own example has some.
+/// Decodes keys leniently: bits of the last character beyond the 16th byte may be set, as in the example of the RFC.
 const KEYS: GeneralPurpose = GeneralPurpose::new(&ALPHABET, PAD.with_decode_allow_trailing_bits(true));
 
-/// Checks a request, and answers its `Sec-WebSocket-Accept`.
+/// Checks the request of a handshake, and returns the `Sec-WebSocket-Accept` of its answer.
 ///
 /// # Errors
-/// What is missing.
+/// 400, 405 or 426 if the request is not a valid handshake.
 pub(crate) fn accept_key(request: &Request) -> Result<HeaderValue, Error> {
     let headers = request.headers();
     if request.method() != Method::GET {
@@ -58,21 +58,21 @@ pub(crate) fn accept_key(request: &Request) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(STANDARD.encode(hash.finalize())).map_err(|error| Error::internal(&error))
 }
 
-/// Whether a client offers to compress messages in a way that is spoken here.
+/// Whether a client offers compression with parameters that the server accepts.
 pub(crate) fn offers_deflate(headers: &HeaderMap) -> bool {
     deflate::is_offered(parts(headers, header::SEC_WEBSOCKET_EXTENSIONS))
 }
 
-/// Takes the connection of a request, to be had once the answer has left.
+/// Takes the future of the upgraded connection from a request. It resolves once the answer is sent.
 ///
 /// # Errors
-/// Where the connection can't be upgraded.
+/// If the connection can't be upgraded.
 pub(crate) fn take_upgrade(request: &mut Request) -> Result<OnUpgrade, Error> {
     let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
     on_upgrade.ok_or_else(|| Error::bad_request("This connection can't be upgraded."))
 }
 
-/// The answer after which the connection is a socket.
+/// The answer 101, after which the connection is a WebSocket. `deflates` says whether compression is accepted.
 pub(crate) fn switching_protocols(accept: HeaderValue, deflates: bool) -> Response {
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = response.headers_mut();
@@ -85,8 +85,8 @@ pub(crate) fn switching_protocols(accept: HeaderValue, deflates: bool) -> Respon
     response
 }
 
-/// The subprotocol beside which a token is offered, spelled as the client spells it: browsers close a socket whose
-/// answer differs.
+/// The subprotocol `bearer`, beside which a client offers its token, as the client spells it: browsers close a socket
+/// if the answer is spelled differently.
 pub(crate) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut offers = parts(headers, header::SEC_WEBSOCKET_PROTOCOL);
     offers
@@ -94,18 +94,18 @@ pub(crate) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
         .and_then(|offer| HeaderValue::from_str(offer).ok())
 }
 
-/// The parts of a comma-separated header, over all its lines.
+/// The parts of a comma-separated header, of all its lines.
 fn parts(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Whether a comma-separated header has that token.
+/// Whether a comma-separated header contains a token, in upper or lower case.
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     parts(headers, name).any(|part| part.eq_ignore_ascii_case(token))
 }
 
-/// The value of a header that is there once.
+/// The value of a header that occurs exactly once.
 fn single_value(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// Lines of a handshake, right ones and others.
+    /// Header lines of a handshake, valid and invalid.
     fn lines() -> impl Strategy<Value = Vec<(HeaderName, String)>> {
         let names = select(vec![
             header::CONNECTION,

@@ -1,7 +1,7 @@
-//! Publishes the node's heartbeats, and receives its own, so that it knows whether others receive them.
+//! Publishes the node's heartbeats, and receives them itself, to learn whether api can receive them.
 //!
-//! What must hold: a node that others may have taken for dead does not go on under the same name:
-//! its people would stay absent, since a dead incarnation's last word is that they have left.
+//! What must hold: a node that api may have declared dead takes a new incarnation. Under the old one its people would
+//! stay absent: api appends a leave with the highest counter for each of them, so no later join counts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,12 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
 
-/// Between heartbeats.
+/// Interval between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// A node whose own heartbeats were not received for that long may be taken for dead.
+/// If the node receives none of its own heartbeats for this long, api may have declared it dead.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Beats until `stop`.
+/// Publishes heartbeats until `stop`. Takes a new incarnation whenever api has, or may have, declared this one dead.
+///
+/// # Errors
+/// If the connection to the broker is closed for good.
 pub(crate) async fn run(node: Arc<Node>, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
     loop {
         let incarnation = node.presence.incarnation();

@@ -3,9 +3,10 @@
 //! It accepts, authenticates, subscribes, encodes and pushes. It never touches Postgres and never
 //! decides who may do what: api decides every stored action.
 //!
-//! A socket's way: `accept` checks the handshake, `session` reads its frames and has its actions decided, `node` hands
-//! its subscriptions to the `shard` that reads the channel. An event's way: the `shard`'s task receives it, `encode`
-//! makes its frame once, and each subscriber's `outbox` writes it. `presence` tells the log who is on this node.
+//! For a socket, `accept` checks the handshake, `session` reads frames and sends their actions to api, and `node` hands
+//! subscriptions to the task of the channel's `shard`. For an event, the `shard`'s task receives it, `encode` makes its
+//! frame once per format, and each subscriber's `outbox` writes the frame. `presence` appends, through api, the joins
+//! and leaves of the people on this node.
 
 mod accept;
 mod api_client;
@@ -55,18 +56,18 @@ use outbox::registry::SocketRegistry;
 use presence::PresencePublisher;
 use shard::{PeopleReady, ShardContext, ShardPositions, ShardTask, ring_budget::RingBudget};
 
-/// Commands that may wait for one shard's task.
+/// Maximum commands that wait for one shard's task.
 const COMMAND_QUEUE_MAX: usize = 1_024;
-/// Hints that may wait for the slowest shard's task; more, and it heals in any case.
+/// Maximum sync hints that wait for the slowest shard's task. A task that misses a hint catches up without it.
 const HINT_QUEUE_MAX: usize = 1_024;
 
-/// Between positions told to sockets.
+/// Interval between pushes of positions to sockets.
 const POSITION_PUSH_INTERVAL: Duration = Duration::from_secs(25);
 
-/// Starts a node's tasks and gives the route of its sockets.
+/// Starts a node's tasks, and returns the routes of its sockets.
 ///
 /// # Errors
-/// When the broker or the log is not there.
+/// If the broker or the log can't be reached, or the configuration of tokens is invalid.
 pub async fn start(
     config: &Config,
     health: &Health,
@@ -101,7 +102,7 @@ pub async fn start(
         people_ready: people.clone(),
     };
     let (hints, _) = broadcast::channel(HINT_QUEUE_MAX);
-    // The shards' tasks serve until the last socket is closed.
+    // The shards' tasks run until the drain has closed the last socket.
     let drained = shutdown.hard.child_token();
     tasks.spawn("hints", forward_hints(context.clone(), hints.clone(), drained.clone()));
 
@@ -141,10 +142,10 @@ pub async fn start(
 }
 
 const fn shard_task_name(shard: Shard) -> &'static str {
-    if shard.number() == Shard::SYSTEM.number() { "feed of the system stream" } else { "feed" }
+    if shard.number() == Shard::SYSTEM.number() { "of the system shard" } else { "of a shard" }
 }
 
-/// Tells every socket up to where it has all there is.
+/// Pushes to every socket, at an interval, the position in each shard up to which this node has pushed everything.
 async fn push_positions(
     sessions: SocketRegistry,
     positions: Arc<ShardPositions>,
@@ -163,7 +164,7 @@ async fn push_positions(
     }
 }
 
-/// Passes api's hints on to the shards' tasks.
+/// Forwards api's sync hints to the shards' tasks.
 async fn forward_hints(
     context: ShardContext,
     hints: broadcast::Sender<SyncHint>,
@@ -176,13 +177,13 @@ async fn forward_hints(
             message = messages.next() => message.context("the connection to the broker is closed")?,
         };
         if let Ok(hint) = serde_json::from_slice(&message.payload) {
-            // No task, no interest.
+            // An error means that no shard's task runs any more.
             let _ = hints.send(hint);
         }
     }
 }
 
-/// Counts what was never stored and came faster than it could be pushed.
+/// Counts the unstored messages that were dropped because they arrived faster than they could be pushed.
 async fn count_dropped(mut events: broadcast::Receiver<nats::NatsEvent>) -> anyhow::Result<()> {
     let dropped = metrics::counter!(names::UNSTORED_DROPPED_TOTAL);
     loop {
@@ -195,7 +196,8 @@ async fn count_dropped(mut events: broadcast::Receiver<nats::NatsEvent>) -> anyh
     }
 }
 
-/// A node without its broker is not ready: new sockets should go elsewhere.
+/// Reports the node as not ready while it is draining or not connected to the broker, so that new sockets are routed to
+/// other nodes.
 async fn watch_readiness(
     connection: nats::BrokerConnection,
     component: admin::HealthComponent,
@@ -225,7 +227,7 @@ async fn watch_readiness(
 /// Runs a node until it is stopped.
 ///
 /// # Errors
-/// When it can't start, or one of its tasks fails.
+/// If it can't start, or one of its tasks fails.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics();
     let health = Health::new(&config.admin.health);

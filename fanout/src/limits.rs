@@ -1,7 +1,7 @@
 //! Limits how much an address, a person or a socket may ask of a node.
 //!
-//! What must hold: a request that a limit refuses has changed nothing. The host application, whose tokens say
-//! `is_admin`, is not counted, except the channels of a socket, which bound its memory.
+//! What must hold: a request that a limit refuses has changed nothing. Callers with `is_admin` (the host application)
+//! are exempt from the limits on frames, signals and sockets, but not from the one on channels, which bounds memory.
 
 use std::net::IpAddr;
 
@@ -16,17 +16,18 @@ use crate::config::LimitArgs;
 
 /// The limits of a node.
 pub(crate) struct SocketLimits {
-    /// Upgrades of an address.
+    /// Handshakes from an address.
     pub(crate) upgrades: KeyedRateLimit<IpAddr>,
-    /// Frames of each socket.
+    /// Frames that a socket sends.
     pub(crate) frames: Rate,
-    /// Channels that a socket follows.
+    /// Channels that a socket follows at a time.
     pub(crate) channels: ConcurrencyLimit,
+    /// Signals from one person to another.
     signals: KeyedRateLimit<(UserId, UserId)>,
 }
 
 impl SocketLimits {
-    /// The limits that are configured.
+    /// Creates the limits as configured.
     pub(crate) fn new(args: &LimitArgs) -> Self {
         Self {
             upgrades: KeyedRateLimit::new("upgrades", args.rate_upgrades),
@@ -36,10 +37,10 @@ impl SocketLimits {
         }
     }
 
-    /// Counts a signal of a person to another.
+    /// Counts a signal from `caller` to `user`.
     ///
     /// # Errors
-    /// Where it is one too many.
+    /// 429 if it is one too many, with the time to wait.
     pub(crate) fn count_signal(&self, caller: &Caller, user: &UserId) -> Result<(), Error> {
         if caller.is_admin {
             return Ok(());
@@ -47,10 +48,10 @@ impl SocketLimits {
         self.signals.count(&(caller.user.clone(), user.clone()))
     }
 
-    /// Refuses a socket one channel more where it follows that many.
+    /// Checks that a socket which follows `followed` channels may follow one more.
     ///
     /// # Errors
-    /// Where it follows as many as may be.
+    /// 429 if it may not.
     pub(crate) fn require_channel_below_limit(&self, followed: usize) -> Result<(), Error> {
         let ConcurrencyLimit(most) = self.channels;
         if followed < most {

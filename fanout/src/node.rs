@@ -28,9 +28,9 @@ use crate::{
     },
 };
 
-/// An event that was acknowledged that long ago should have come.
+/// How long the push of an acknowledged event to its sender may take, before the shard is asked to catch up.
 const PUSH_LATE_AFTER: Duration = Duration::from_secs(1);
-/// How long its catch-up may take.
+/// How long to wait for the push after that.
 const LATE_PUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One fan-out node.
@@ -42,24 +42,24 @@ pub(crate) struct Node {
     pub(crate) origins: OriginArgs,
     pub(crate) limits: SocketLimits,
     pub(crate) address: AddressArgs,
-    /// For what is never stored.
+    /// Connection on which events that are never stored are published.
     pub(crate) unstored_client: Client,
-    /// Random at process start: tells this process from any before it.
+    /// Random at process start, so that no other process has it. It is the node's first incarnation.
     pub(crate) process_id: u64,
-    /// The most bytes that wait for one socket.
+    /// Maximum bytes that wait for one socket.
     pub(crate) outbox_bytes: usize,
-    /// How long a socket whose token counts at connect alone stays open.
+    /// How long a match socket stays open: its token is checked only at connect.
     pub(crate) match_socket_max_age: Duration,
     pub(crate) shards: ShardCount,
-    /// Whose events reach their sockets already.
+    /// The shards whose events for a person already reach the person's sockets.
     pub(crate) people_ready: PeopleReady,
-    /// One task each, the system stream first.
+    /// The command queue of each shard's task, by the shard's index.
     pub(crate) shard_tasks: Vec<mpsc::Sender<ShardCommand>>,
     pub(crate) socket_counter: AtomicU64,
 }
 
 impl Node {
-    /// A number that no other socket of this process has.
+    /// Returns a new socket number, unique in this process.
     pub(crate) fn next_socket_id(&self) -> u64 {
         self.socket_counter.fetch_add(1, Ordering::Relaxed)
     }
@@ -68,15 +68,16 @@ impl Node {
         self.shard_tasks.get(channel.shard(self.shards).index())
     }
 
-    /// Hands a subscriber to its channel's task, which drops it where it can't be let in.
+    /// Sends a socket's request to follow a channel to the task of the channel's shard, which answers on
+    /// `request.admitted`, or drops it if the channel can't be followed now.
     pub(crate) async fn subscribe(&self, channel: Channel, request: SubscribeRequest) {
         if let Some(task) = self.shard_task(&channel) {
-            // A task that has stopped lets nobody in.
+            // If the task has stopped, the request is dropped here.
             let _ = task.send(ShardCommand::Subscribe { channel, request }).await;
         }
     }
 
-    /// Waits until an event of the socket's own was pushed to it.
+    /// Waits until an event that the socket's own action appended was pushed to it, but at most 11 s.
     pub(crate) async fn wait_until_pushed(&self, channel: &Channel, socket_id: u64, seq: u64) -> PushOutcome {
         self.push_outcome(channel, socket_id, seq).await.unwrap_or(PushOutcome::Unknown)
     }
@@ -95,7 +96,7 @@ impl Node {
         }
     }
 
-    /// A socket that follows a channel, or watches it, goes on as another caller.
+    /// Replaces the caller of a socket that follows a channel, or watches access to it.
     pub(crate) async fn change_caller(&self, channel: Channel, connection: u64, caller: Caller) {
         if let Some(task) = self.shard_task(&channel) {
             // A task that has stopped has no subscribers.
@@ -103,8 +104,8 @@ impl Node {
         }
     }
 
-    /// A socket follows a channel no more, as far as its frames up to that one had asked; as a watcher, or as
-    /// one that is pushed to. Nothing of the channel comes after this.
+    /// Ends a socket's subscription to a channel or, with `guard`, its watch on access to it, unless a frame later than
+    /// `frame` asked for it. After this resolves, nothing more of the channel is pushed to that subscriber.
     pub(crate) async fn unsubscribe(&self, channel: Channel, connection: u64, frame: u64, guard: bool) {
         if let Some(task) = self.shard_task(&channel) {
             let (done, gone) = oneshot::channel();
