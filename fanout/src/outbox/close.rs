@@ -7,29 +7,29 @@ use crate::encode::frame::Violation;
 /// Why the server closes a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
-    /// The client said goodbye.
+    /// The client closed the socket.
     Goodbye,
-    /// The client broke the protocol.
+    /// The client broke the WebSocket protocol.
     Violation(Violation),
     /// The token has expired.
     TokenExpired,
-    /// A socket whose token counts at connect alone is old: its person connects again.
+    /// The socket is old, and its token was checked only at connect: the client reconnects.
     MaxAge,
-    /// The node stops: another one takes over.
+    /// The node stops: the client reconnects to another one.
     Drain {
-        /// How long to wait, in milliseconds, so that not all come back at once.
+        /// Milliseconds that the client waits before it reconnects: random, so that not all reconnect at once.
         retry_after_ms: u64,
     },
-    /// The client reads too slowly: nothing is lost to one that resumes.
+    /// The client reads too slowly. It loses nothing if it resumes.
     SlowConsumer,
-    /// The node may have missed something that the log no longer has.
+    /// The socket may lack an event, which this node can't push in its order any more: the client resumes.
     Heal,
     /// The client does not answer pings.
     Dead,
 }
 
 impl CloseReason {
-    /// Its place in the closed set.
+    /// The protocol's code for this reason.
     const fn close_code(self) -> CloseCode {
         match self {
             Self::Goodbye => CloseCode::Goodbye,

@@ -1,15 +1,15 @@
-//! Writes frames to one socket, and queues, within a bound of bytes, what the socket does not take yet.
+//! Writes frames to one socket, and queues, up to a limit in bytes, what the socket does not accept yet.
 //!
-//! A shard's task hands each of its sockets all that it has received, which is written at once, by one call, from
-//! where it lies: nothing is queued, nobody else is woken for a delivery. Only what a socket does not take
-//! now waits here, for its session.
+//! A shard's task hands all new frames of a flush to each socket's outbox, which writes them at once, with one system
+//! call: nothing is queued, and no other task is woken. Only what the socket does not accept now is queued here, and
+//! written by its session.
 //!
-//! What must hold: frames leave in the order they came. What is never stored (typing, signals,
-//! counts, positions) is dropped from half of the bound on; a stored event is never dropped alone:
-//! above the bound the whole socket is closed as a slow consumer, and what it missed is in the log.
-//! What it resumes with does not count: else one that missed more than the bound would never get it. Neither
-//! does the answer of an action, since the client's reading is not what makes that long; the next action begins
-//! once little waits, so at most one such answer does.
+//! What must hold: frames are written in the order in which they were handed in. Unstored frames (typing, signals,
+//! counts, positions) are dropped while half of the limit is in use. A stored event is never dropped alone: above the
+//! limit the whole socket is closed as a slow consumer, and its client can resume from the log. Frames of a resume do
+//! not count against the limit: otherwise a client that missed more than the limit could never resume. Nor does the
+//! answer of an action, whose length does not depend on how fast the client reads. The next action begins only once
+//! little is queued, so at most one such answer is queued.
 
 pub(crate) mod close;
 pub(crate) mod registry;
@@ -30,12 +30,13 @@ use crate::encode::PushFormat;
 use close::CloseReason;
 pub(crate) use socket::RawSocket;
 
-/// The frames that wait for one socket.
+/// Writes the frames of one socket.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    /// There from its upgrade on.
+    /// Set once the socket is upgraded.
     socket: OnceLock<RawSocket>,
     state: Mutex<OutboxState>,
+    /// Wakes the socket's session.
     wake: Notify,
     limit_bytes: usize,
     format: PushFormat,
@@ -44,23 +45,23 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct OutboxState {
     frames: VecDeque<Bytes>,
-    /// Whether the first is written in part.
+    /// Whether the beginning of the first frame is written already.
     is_first_partial: bool,
-    /// The socket takes no more now: its session waits until it does.
+    /// Whether the socket accepts no more bytes now: its session waits until it does.
     is_blocked: bool,
-    /// Something was written since the session asked last.
+    /// Whether bytes were written since the session's last flush.
     has_progressed: bool,
-    /// Bytes that wait.
+    /// Bytes of `frames`, without the close frame.
     queued_bytes: usize,
     /// Extra bytes allowed while a resume or an answer is being written; shrinks as bytes are written.
     extra_bytes: usize,
     close_reason: Option<CloseReason>,
-    /// Channels that the socket may not follow any more, with the frame that had asked for each.
+    /// Channels that the socket may not follow any more, each with the number of the frame that asked to follow it.
     evictions: Vec<(Channel, u64)>,
 }
 
 impl OutboxState {
-    /// Nothing waits, and more may come.
+    /// Whether frames may be written at once: nothing is queued, and the socket is not closing.
     fn is_idle(&self) -> bool {
         self.frames.is_empty() && !self.is_blocked && self.close_reason.is_none()
     }
@@ -70,7 +71,7 @@ impl OutboxState {
         self.extra_bytes > 0 || self.queued_bytes > limit / 2
     }
 
-    /// Hands a frame in. False where the socket is closing, or is closed by this.
+    /// Queues a frame. False if the socket is closing already, or is closed because this frame exceeds the limit.
     fn queue(&mut self, frame: Bytes, limit: usize) -> bool {
         if self.close_reason.is_some() {
             return false;
@@ -78,7 +79,7 @@ impl OutboxState {
         self.queued_bytes += frame.len();
         if self.queued_bytes > limit + self.extra_bytes {
             self.close_reason = Some(CloseReason::SlowConsumer);
-            // A goodbye can only follow a whole frame: this one may be the rest of it.
+            // The close frame must follow a whole frame: a frame that is written in part stays, which may be this one.
             self.frames.push_back(frame);
             self.frames.truncate(usize::from(self.is_first_partial));
             self.queued_bytes = self.frames.iter().map(Bytes::len).sum();
@@ -88,7 +89,7 @@ impl OutboxState {
         true
     }
 
-    /// Writes what waits, as far as the socket takes it now.
+    /// Writes queued frames, as far as the socket accepts them now.
     fn write(&mut self, socket: &RawSocket) -> io::Result<()> {
         while !self.frames.is_empty() {
             let written = match socket.write(self.frames.iter()) {
@@ -105,11 +106,12 @@ impl OutboxState {
             self.advance(written);
         }
         self.is_blocked = false;
-        // An idle socket keeps no places for frames.
+        // Frees the queue's memory: an idle socket holds none.
         self.frames = VecDeque::new();
         Ok(())
     }
 
+    /// Removes bytes that were written from the front of the queue.
     fn advance(&mut self, mut written: usize) {
         while let Some(first) = self.frames.front_mut() {
             if written < first.len() {
@@ -125,7 +127,7 @@ impl OutboxState {
 }
 
 impl Outbox {
-    /// An empty one that holds at most `limit` bytes.
+    /// Creates an empty outbox that queues at most `limit` bytes.
     pub(crate) fn new(limit: usize, form: PushFormat) -> Self {
         Self {
             socket: OnceLock::new(),
@@ -136,43 +138,43 @@ impl Outbox {
         }
     }
 
-    /// From now on what is handed in is written to this socket.
+    /// Sets the socket, once it is upgraded. Frames that were queued before are written by the session.
     pub(crate) fn attach_socket(&self, socket: RawSocket) {
         self.socket.get_or_init(|| socket);
     }
 
-    /// Its socket, once that is upgraded.
+    /// The socket, once it is upgraded.
     pub(crate) fn socket(&self) -> Option<&RawSocket> {
         self.socket.get()
     }
 
-    /// In which form its socket is pushed what happens.
+    /// The format in which events are pushed to the socket.
     pub(crate) const fn format(&self) -> PushFormat {
         self.format
     }
 
     fn state(&self) -> MutexGuard<'_, OutboxState> {
-        // Nothing panics while it is held.
+        // Nothing panics while the lock is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a frame in, to be written soon. Returns false where the socket is closing, or is closed by
-    /// this.
+    /// Queues a frame, and wakes the session to write it. False if the socket is closing already, or is closed because
+    /// this frame exceeds the limit.
     pub(crate) fn push(&self, frame: Bytes) -> bool {
         let accepted = self.state().queue(frame, self.limit_bytes);
         self.wake.notify_one();
         accepted
     }
 
-    /// Hands in frames, which leave at once. What the socket does not take now is its session's to write.
-    /// Returns false where the socket is closing, or is closed by this.
+    /// Writes frames at once, and queues what the socket does not accept now, for its session. False if the socket is
+    /// closing already, or is closed because these frames exceed the limit.
     pub(crate) fn deliver(&self, frames: &[&Bytes]) -> bool {
         let Some(socket) = self.socket.get() else {
             return frames.iter().all(|frame| self.push((*frame).clone()));
         };
         let mut state = self.state();
         let deferred = state.defers_actions(self.limit_bytes);
-        // An error shows again below.
+        // An error counts as nothing written: the write below meets it again.
         let mut written = if state.is_idle() { socket.write(frames.iter().copied()).unwrap_or(0) } else { 0 };
         let mut accepted = true;
         for frame in frames {
@@ -198,10 +200,11 @@ impl Outbox {
         accepted
     }
 
-    /// Writes what waits, for the session. Answers whether anything was written since it asked last.
+    /// Writes queued frames, as far as the socket accepts them. Returns whether any bytes were written since the last
+    /// flush. Only the session calls this.
     ///
     /// # Errors
-    /// When the connection is broken.
+    /// If the connection is broken.
     pub(crate) fn flush(&self) -> io::Result<bool> {
         let Some(socket) = self.socket.get() else { return Ok(false) };
         let mut state = self.state();
@@ -209,23 +212,24 @@ impl Outbox {
         Ok(std::mem::take(&mut state.has_progressed))
     }
 
-    /// Whether something waits that the socket does not take now.
+    /// Whether frames are queued because the socket does not accept them now.
     pub(crate) fn is_blocked(&self) -> bool {
         self.state().is_blocked
     }
 
-    /// Hands in a frame that a resume repeats: no more than a ring holds, and its bytes are the ring's.
+    /// Queues a frame of a resume, which does not count against the limit: a resume repeats no more than a ring holds,
+    /// and shares the ring's memory.
     pub(crate) fn push_resumed(&self, frame: Bytes) -> bool {
         self.push_beyond_limit(frame)
     }
 
-    /// Hands in the answer of an action that api decided: up to its bound for socket answers, which may be more
-    /// than this outbox has.
+    /// Queues the answer of an action that api decided, which does not count against the limit: api bounds its length,
+    /// by a number that may be higher than this limit.
     pub(crate) fn push_answer(&self, frame: Bytes) -> bool {
         self.push_beyond_limit(frame)
     }
 
-    /// Hands in a frame whose bytes do not count against the bound.
+    /// Queues a frame that does not count against the limit.
     fn push_beyond_limit(&self, frame: Bytes) -> bool {
         let mut state = self.state();
         state.extra_bytes += frame.len();
@@ -235,19 +239,19 @@ impl Outbox {
         accepted
     }
 
-    /// Hands in the goodbye: nothing follows it.
+    /// Queues the close frame. Nothing may be queued after it.
     pub(crate) fn push_goodbye(&self, frame: Bytes) {
         self.state().frames.push_back(frame);
     }
 
-    /// Whether the next action has to wait: a resume or an answer is being written, or more than half of the
-    /// bound waits.
+    /// Whether the next action has to wait, because a resume or an answer is being written, or more than half of the
+    /// limit is in use.
     pub(crate) fn defers_actions(&self) -> bool {
         self.state().defers_actions(self.limit_bytes)
     }
 
-    /// Hands in a frame of what is never stored: it is dropped where the client reads slowly, or knows no
-    /// such frames.
+    /// Writes a frame that is not stored. Drops it if more than half of the limit would be in use, or if the socket is
+    /// a match socket, which knows no such frames.
     pub(crate) fn push_unstored(&self, frame: &Bytes) {
         if self.format == PushFormat::Match {
             return;
@@ -260,25 +264,26 @@ impl Outbox {
         }
     }
 
-    /// The socket may not follow a channel any more, if it still does by that frame's asking.
+    /// Tells the session that the socket may not follow a channel any more, as far as the frame with this number asked
+    /// to follow it.
     pub(crate) fn evict(&self, channel: Channel, frame_number: u64) {
         self.state().evictions.push((channel, frame_number));
         self.wake.notify_one();
     }
 
-    /// The channels that the socket may not follow any more.
+    /// Takes the evictions since the last call.
     pub(crate) fn take_evictions(&self) -> Vec<(Channel, u64)> {
         std::mem::take(&mut self.state().evictions)
     }
 
-    /// Closes the socket once what waits is written. The first reason counts.
+    /// Closes the socket once its queued frames are written. Only the first reason counts.
     pub(crate) fn close(&self, reason: CloseReason) {
         self.state().close_reason.get_or_insert(reason);
         self.wake.notify_one();
     }
 
-    /// Closes the socket, since it lacks an event that lies before others it has. A native one is told a
-    /// position first from which a resume brings that event.
+    /// Closes the socket because it lacks, or may lack, an event older than others that it was pushed. A native socket
+    /// is pushed a position first, and a resume from there brings the event.
     pub(crate) fn close_for_resume(&self, position: &Bytes) {
         let mut state = self.state();
         if state.close_reason.is_none() {
@@ -293,12 +298,12 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Why the socket is to be closed, if it is.
+    /// Why the socket is to be closed, if it is to be.
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
         self.state().close_reason
     }
 
-    /// What waits, taken away.
+    /// Takes the queued frames.
     #[cfg(test)]
     pub(crate) fn take_frames(&self) -> Vec<Bytes> {
         let mut state = self.state();
@@ -306,7 +311,7 @@ impl Outbox {
         std::mem::take(&mut state.frames).into()
     }
 
-    /// Resolves when something was handed in since the last time, or the socket is to be closed.
+    /// Resolves when the session has something to do: frames to write, evictions to apply, or a socket to close.
     pub(crate) async fn changed(&self) {
         self.wake.notified().await;
     }

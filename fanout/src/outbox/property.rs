@@ -1,4 +1,4 @@
-//! Whatever is handed in and however little the socket takes, what leaves is whole, in order, and complete.
+//! Tests with random sequences of steps that a client receives whole frames, in order, and none is missing.
 
 use std::{
     io::{ErrorKind, Read as _},
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// One thing that happens. Sizes are in units of 500 bytes: a socket's buffers hold a few of them.
+/// A step. Sizes are in units of 500 bytes, of which the socket's buffers hold a few.
 #[derive(Clone, Debug)]
 enum Step {
     Push(usize),
@@ -37,12 +37,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// An outbox, its other end, and what was handed in.
+/// An outbox, the client's end of its socket, and the frames that were handed in.
 struct OutboxModel {
     outbox: Outbox,
     client: TcpStream,
     received: Vec<u8>,
-    /// Each frame's number and size, and whether it may be missing.
+    /// Number and size of each accepted frame, and whether the client may miss it.
     accepted: Vec<(u32, usize, bool)>,
     number: u32,
 }
@@ -67,7 +67,7 @@ impl OutboxModel {
         Self { outbox, client: client.into(), received: Vec::new(), accepted: Vec::new(), number: 0 }
     }
 
-    /// A frame of that size: its number, its length, and padding.
+    /// Makes a frame of this size, of its number, its length and padding.
     fn frame(&mut self, units: usize) -> Bytes {
         self.number += 1;
         let mut bytes = vec![0; units * UNIT];
@@ -102,7 +102,7 @@ impl OutboxModel {
                 let first = self.number + 1 - u32::try_from(sizes.len()).expect("small");
                 let accepted = self.outbox.deliver(&frames.iter().collect::<Vec<_>>());
                 assert!(!(was_closing && accepted));
-                // Of those that are refused some may have been written at once.
+                // If they are refused, some of them may have been written all the same.
                 let may_miss = !accepted;
                 let new = (first..).zip(&frames).map(|(number, frame)| (number, frame.len(), may_miss));
                 self.accepted.extend(new.filter(|_| !was_closing));
@@ -135,7 +135,7 @@ impl OutboxModel {
         assert!(is_bounded || state.close_reason.is_some(), "{} bytes wait", state.queued_bytes);
     }
 
-    /// The session ends: what waits is written, then the goodbye.
+    /// Ends the session: writes the queued frames, then the close frame, and checks what the client received.
     async fn end(&mut self) {
         self.outbox.close(CloseReason::Goodbye);
         let goodbye = self.frame(1);

@@ -1,5 +1,5 @@
-//! All sockets of the node, so that a drain reaches each, and those of each person, so that what
-//! concerns a person reaches all of theirs, whatever they follow.
+//! Registers the node's open sockets: a drain closes all of them, and what concerns a person is pushed to all of the
+//! person's sockets, whichever channels they follow.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::Outbox;
 
-/// When a person who has too many sockets may try again, in seconds: a half-open one is closed within a minute.
+/// Seconds after which a person with too many sockets may try again. A half-open socket is closed within a minute.
 const RETRY_AFTER_SECS: u32 = 10;
 
 /// The node's open sockets.
@@ -32,11 +32,11 @@ pub(crate) struct SocketRegistry {
 struct RegistryState {
     sockets: HashMap<u64, Arc<Outbox>>,
     people: HashMap<UserId, Vec<u64>>,
-    /// Those that were opened by an admin's token: the limit does not count them.
+    /// Sockets that were opened with an admin's token, which the limit per person does not count.
     opened_as_admin: HashSet<u64>,
 }
 
-/// One open socket; it is gone from the list when this is dropped.
+/// The registration of an open socket, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct SocketRegistration {
     registry: SocketRegistry,
@@ -45,7 +45,7 @@ pub(crate) struct SocketRegistration {
 }
 
 impl SocketRegistry {
-    /// An empty list of at most `max` sockets, and of so many of each person.
+    /// Creates an empty registry for at most `max` sockets, and at most `of_person` of each person.
     pub(crate) fn new(max: usize, of_person: ConcurrencyLimit) -> Self {
         Self { open: Arc::default(), count: watch::Sender::new(0), max, sockets_per_person: of_person }
     }
@@ -69,10 +69,10 @@ impl SocketRegistry {
         Err(Error { wait: Some(RETRY_AFTER_SECS), ..Error::new(ErrorCode::RateLimited, detail) })
     }
 
-    /// Lists a socket of that person.
+    /// Registers a socket of `caller`.
     ///
     /// # Errors
-    /// Where the node has no room for it, or the person as many as may be. Sockets of admins are not counted.
+    /// 503 if the node has the maximum of sockets, 429 if the person has. The latter does not count sockets of admins.
     pub(crate) fn register(
         &self,
         id: u64,
@@ -90,26 +90,26 @@ impl SocketRegistry {
         Ok(SocketRegistration { registry: self.clone(), socket_id: id, user: caller.user.clone() })
     }
 
-    /// Every open socket now.
+    /// All open sockets.
     pub(crate) fn all(&self) -> Vec<Arc<Outbox>> {
         self.open().sockets.values().cloned().collect()
     }
 
-    /// Every open socket of certain people now.
+    /// All open sockets of the people for whom `is_wanted` is true.
     pub(crate) fn of_people(&self, is_wanted: impl Fn(&UserId) -> bool) -> Vec<Arc<Outbox>> {
         let open = self.open();
         let people = open.people.iter().filter(|(user, _)| is_wanted(user));
         people.flat_map(|(_, ids)| ids).filter_map(|id| open.sockets.get(id).cloned()).collect()
     }
 
-    /// Every open socket of a person now.
+    /// All open sockets of a person, with their numbers.
     pub(crate) fn of_person(&self, user: &UserId) -> Vec<(u64, Arc<Outbox>)> {
         let open = self.open();
         let ids = open.people.get(user).into_iter().flatten();
         ids.filter_map(|id| Some((*id, open.sockets.get(id)?.clone()))).collect()
     }
 
-    /// Resolves when no socket is open any more.
+    /// Resolves when no socket is open.
     pub(crate) async fn wait_until_empty(&self) {
         // The sender lives in self: waiting can't fail.
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;

@@ -1,4 +1,4 @@
-//! Wraps the raw socket under a session: reads through a shared buffer, writes many frames at once.
+//! Wraps the raw socket of a session: reads through a shared buffer, and writes many frames with one system call.
 
 use std::{cell::RefCell, io, io::IoSlice, net::Shutdown};
 
@@ -8,25 +8,25 @@ use tokio::{io::Interest, net::TcpStream};
 
 use crate::encode::frame::{Decoder, MESSAGE_BYTES_MAX};
 
-/// Frames that go in one write.
+/// Maximum frames in one write.
 const FRAMES_PER_WRITE_MAX: usize = 64;
 
 thread_local! {
-    /// Every socket of a thread reads into this one: idle sockets hold none.
+    /// All sockets of a thread read into this buffer, so that idle sockets hold none.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 << 10].into_boxed_slice());
 }
 
-/// A socket after its upgrade.
+/// The TCP connection of a socket after its upgrade.
 #[derive(Debug)]
 pub(crate) struct RawSocket(TcpStream);
 
 impl RawSocket {
-    /// A socket after its upgrade.
+    /// Wraps the connection of an upgraded socket.
     pub(crate) const fn new(stream: TcpStream) -> Self {
         Self(stream)
     }
 
-    /// Resolves when there is something to read or room to write, as wanted.
+    /// Resolves when the socket is readable or writable, whichever is asked for. Never resolves if neither is.
     pub(crate) async fn ready(&self, reads: bool, writes: bool) -> io::Result<()> {
         let interest = match (reads, writes) {
             (true, true) => Interest::READABLE | Interest::WRITABLE,
@@ -37,7 +37,7 @@ impl RawSocket {
         self.0.ready(interest).await.map(drop)
     }
 
-    /// Reads what is there. False where the other end is closed.
+    /// Reads what has arrived, at most 64 KiB. False if the client has closed its end.
     pub(crate) fn read<const MAX: usize>(&self, decoder: &mut Decoder<MAX>) -> io::Result<bool> {
         BUFFER.with_borrow_mut(|buffer| match self.0.try_read(buffer) {
             Ok(0) => Ok(false),
@@ -50,17 +50,17 @@ impl RawSocket {
         })
     }
 
-    /// Writes the first of these frames; answers how many bytes it took.
+    /// Writes as much of these frames as the socket accepts now, at most 64 frames. Returns the number of bytes.
     ///
     /// # Errors
-    /// `WouldBlock` where it takes none now; any other where the connection is broken.
+    /// `WouldBlock` if the socket accepts nothing now; any other if the connection is broken.
     pub(crate) fn write<'a>(
         &self,
         mut frames: impl ExactSizeIterator<Item = &'a Bytes>,
     ) -> io::Result<usize> {
         let written = if frames.len() == 1 {
-            // By far the most frequent: straight to the system. Where that takes none the runtime asks again,
-            // and so knows what to wait for.
+            // By far the most frequent case, so the system call is made directly. If it fails, `try_write` repeats it,
+            // by which the runtime learns that the socket is not writable.
             let frame = frames.next().expect("one frame");
             SockRef::from(&self.0).send(frame).or_else(|_| self.0.try_write(frame))
         } else {
@@ -78,19 +78,19 @@ impl RawSocket {
         }
     }
 
-    /// Says that nothing more is written.
+    /// Closes the connection for writing.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         SockRef::from(&self.0).shutdown(Shutdown::Write)
     }
 
-    /// Ends the connection, though others may still hold the socket.
+    /// Closes the connection, even while others still hold the socket.
     pub(crate) fn shutdown(&self) {
-        // It may have ended already.
+        // An error means that it is closed already.
         let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
     }
 
-    /// Waits until the other end closes. Unread bytes would turn our close into a reset, and the goodbye
-    /// would be lost with it.
+    /// Reads and discards bytes until the client closes its end. If the server closed the connection with bytes unread,
+    /// the client would get a reset, and might lose the close frame.
     pub(crate) async fn read_until_closed(&self) -> io::Result<()> {
         loop {
             self.ready(true, false).await?;

@@ -1,4 +1,4 @@
-//! Single cases of an outbox.
+//! Tests single cases of an outbox.
 
 use tokio::{
     io::AsyncReadExt as _,
@@ -7,7 +7,7 @@ use tokio::{
 
 use super::*;
 
-/// An outbox with its socket, and the other end.
+/// An outbox with a socket, and the client's end of its connection.
 async fn connected(limit: usize) -> (Outbox, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

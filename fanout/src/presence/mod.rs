@@ -1,10 +1,10 @@
-//! Publishes to the log who is on this node, online and in rooms.
+//! Publishes to the log which people are on this node, online and in rooms.
 //!
-//! What must hold: however many sockets a person has here, the log receives one join and one leave a
-//! room, in that order; what it was told follows what is true until it has caught up, however long that
-//! takes; and a word that was not acknowledged may have been received all the same, so the next one is said
-//! whatever it was. The counter is the node's own and only rises, so a late word never wins over a newer one.
-//! A node that was taken for dead begins again under a new incarnation, and tells everyone anew.
+//! What must hold: however many sockets a person has here, the log gets one join and one leave per room, in that order.
+//! Changes are appended, and retried without limit, until the log has everyone's present state. A change that was not
+//! acknowledged may be stored all the same: then the next change is appended, be it a join or a leave. Each change has
+//! a counter that only rises on this node, so one that is stored late never overrides a newer one. A node that was
+//! declared dead takes a new incarnation, and appends a join for everyone again.
 
 mod entry;
 #[cfg(test)]
@@ -28,13 +28,13 @@ use tokio::time::Instant;
 
 use crate::api_client::ApiClient;
 
-/// Between tries to tell the log.
+/// Pause after a request that left changes unacknowledged.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Where a person is: in a room, or, without one, online.
+/// Where a person is present: a room, or `None` for being online.
 pub(crate) type PresencePlace = Option<RoomId>;
 
-/// A node's people.
+/// Publishes the presence of a node's people. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct PresencePublisher {
     state: Arc<Mutex<PresenceState>>,
@@ -43,7 +43,7 @@ pub(crate) struct PresencePublisher {
 }
 
 impl PresencePublisher {
-    /// Nobody is here yet.
+    /// Creates the publisher of a node without people.
     pub(crate) fn new(ask: ApiClient, shards: ShardCount, incarnation: u64) -> Self {
         Self { state: Arc::new(Mutex::new(PresenceState::new(incarnation))), shards, api: ask }
     }
@@ -52,39 +52,44 @@ impl PresencePublisher {
         state::lock(&self.state)
     }
 
-    /// The incarnation that the node speaks under now.
+    /// The node's current incarnation.
     pub(crate) fn incarnation(&self) -> u64 {
         self.state().incarnation
     }
 
-    /// The node was, or may have been, taken for dead: it tells everyone anew.
+    /// Takes a new incarnation, because api has, or may have, declared the current one dead, and appends a join for
+    /// everyone who is present.
     pub(crate) fn restart_as_new_incarnation(&self) {
         let everyone = {
             let mut state = self.state();
             state.incarnation = random::process_id();
             let everyone = state.everyone();
-            tracing::warn!(incarnation = state.incarnation, people = everyone.len(), "a new incarnation");
+            tracing::warn!(
+                incarnation = state.incarnation,
+                people = everyone.len(),
+                "this node may have been declared dead: it takes a new incarnation and appends all joins again"
+            );
             everyone
         };
         metrics::counter!(names::INCARNATIONS_TOTAL).increment(1);
         everyone.into_iter().for_each(|key| self.schedule_publish(key));
     }
 
-    /// A socket of the person is there now.
+    /// Notes a socket that the person has opened at `place`.
     pub(crate) fn enter(&self, place: PresencePlace, user: UserId) {
         let key = (place, user);
         self.state().enter(key.clone());
         self.schedule_publish(key);
     }
 
-    /// A socket of the person has left, by its own word or because it had to.
+    /// Notes a socket that has left `place` on request, or because its right ended: without a grace.
     pub(crate) fn leave(&self, place: PresencePlace, user: UserId) {
         let key = (place, user);
         self.state().leave(&key);
         self.schedule_publish(key);
     }
 
-    /// A socket of the person was closed: they may come back.
+    /// Notes a socket that was closed. If it was the person's last at `place`, the leave follows after a grace.
     pub(crate) fn socket_closed(&self, place: PresencePlace, user: UserId) {
         let key = (place, user);
         if self.state().socket_closed(&key, Instant::now()) {
@@ -96,7 +101,7 @@ impl PresencePublisher {
         }
     }
 
-    /// The node stops: everyone it holds leaves without grace. Resolves when the log knows.
+    /// Makes everyone leave without a grace, because the node stops. Resolves when the log has all leaves.
     pub(crate) async fn leave_all(&self) {
         let everyone = self.state().everyone();
         for key in everyone {
@@ -108,7 +113,7 @@ impl PresencePublisher {
         let _ = told.wait_for(|told| *told == 0).await;
     }
 
-    /// Has the log told what is true of the person, until it knows.
+    /// Queues the person for their shard, and starts the task that appends the shard's changes if none runs.
     fn schedule_publish(&self, key: PresenceKey) {
         let channel = match &key {
             (Some(room), _) => Channel::Room(*room),
@@ -120,16 +125,16 @@ impl PresencePublisher {
         }
     }
 
-    /// Tells a shard of everyone in its queue, until it is empty.
+    /// Appends the changes of everyone in a shard's queue, until the queue is empty.
     async fn publish(self, shard: Shard) {
         loop {
-            // Locked for that long only.
+            // In a statement of its own, so that the lock is not held during the request.
             let next = self.state().next_request(shard, Instant::now());
             let Some(request) = next else { return };
             let told = self.api.publish_presence(&request).await;
             let noted = self.state().apply_reply(shard, request, told);
             if let Err(error) = noted {
-                tracing::warn!(%error, %shard, "the log may not know who is here: it is told again");
+                tracing::warn!(%error, %shard, "joins or leaves were not acknowledged: they are retried");
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }

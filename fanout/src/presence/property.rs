@@ -1,4 +1,4 @@
-//! Whatever happens to people, requests and acknowledgements, in any order, the log ends with what is true.
+//! Tests with random sequences of steps that the log ends up with exactly the people who are present.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,25 +22,25 @@ fn key(user: &str) -> PresenceKey {
     (Some(RoomId(42)), user.parse().expect("an id"))
 }
 
-/// What may happen to a person, or to the request that is under way.
+/// A step: something that happens to a person, or to the request under way.
 #[derive(Clone, Debug)]
 enum Step {
     Enter(usize),
     Leave(usize),
     Lose(usize),
-    /// Time passes.
+    /// So many milliseconds pass.
     Pass(u64),
-    /// A request is made, if none is under way.
+    /// The node sends a request, if none is under way.
     Ask,
-    /// It is stored, and acknowledged.
+    /// The request is stored and acknowledged.
     Stored,
-    /// It is stored, and the acknowledgement is lost.
+    /// The request is stored, and its acknowledgement is lost.
     Unheard,
-    /// It is stored after everything else, and nobody is notified of it.
+    /// The request is stored after all other steps, and never acknowledged.
     Late,
-    /// It is not stored.
+    /// The request is not stored.
     Refused,
-    /// The node was taken for dead.
+    /// The node takes a new incarnation.
     BeginAgain,
 }
 
@@ -59,15 +59,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What is true of a person.
+/// The real state of a person.
 #[derive(Clone, Copy, Default)]
 struct Truth {
     sockets: usize,
-    /// When the last socket closed, where it did not leave.
+    /// When the last socket closed; `None` if it left on request.
     closed: Option<Instant>,
 }
 
-/// What the log holds: each incarnation's newest word on each person.
+/// What the log has: for each incarnation and person, the change with the highest counter.
 #[derive(Default)]
 struct Log(HashMap<(u64, String), (u64, bool)>);
 
@@ -90,7 +90,7 @@ struct Run {
     late: Vec<PresenceRequest>,
     under_way: Option<PresenceRequest>,
     truth: [Truth; 3],
-    /// When somebody waits until for a person's grace to end.
+    /// When the timer of each person's grace fires, if one runs.
     timers: [Option<Instant>; 3],
     now: Instant,
 }
@@ -100,7 +100,7 @@ impl Run {
         self.state.queue(SHARD, key(USERS[user]));
     }
 
-    /// Lets time pass, with every timer that ends meanwhile.
+    /// Advances the clock, and fires each timer that is due by then.
     fn pass(&mut self, time: Duration) {
         self.now += time;
         for (user, name) in USERS.iter().enumerate() {
@@ -141,7 +141,7 @@ impl Run {
         }
         let outcome = if is_heard { Ok(()) } else { Err(Error::new(ErrorCode::NotStored, "a test")) };
         let outcomes = vec![outcome; request.changes.len()];
-        // Whether it has to be told again is seen below.
+        // The error only asks for a retry, which the later steps do.
         let _ = self.state.apply_reply(SHARD, request, Ok(outcomes));
     }
 
@@ -200,7 +200,7 @@ proptest! {
         for step in &steps {
             run.take(step)?;
         }
-        // Twice: a timer that was begun anew ends at its second end.
+        // Twice, since a timer fires again if its grace was extended.
         run.pass(LEAVE_GRACE);
         run.pass(LEAVE_GRACE);
         run.answer(true, true);

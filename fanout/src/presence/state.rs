@@ -1,7 +1,7 @@
-//! Holds the people of a node, and orders what is to be appended about them.
+//! Holds the presence of a node's people, and puts the changes to append into requests.
 //!
-//! What must hold: a person is in at most one place of one queue, and of nobody two things are on their way
-//! at once. What failed is said again until it is acknowledged, or refused for good.
+//! What must hold: a person at a place is in at most one queue, once, and at most one change about them is under way.
+//! A change that failed is retried until it is acknowledged, or refused for good.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},
@@ -24,23 +24,25 @@ use super::{
     entry::{Pending, PresenceEntry, Published},
 };
 
-/// A person somewhere.
+/// A person at a place.
 pub(super) type PresenceKey = (PresencePlace, UserId);
 
-/// The people of a node.
+/// The presence of a node's people.
 pub(super) struct PresenceState {
     people: HashMap<PresenceKey, PresenceEntry>,
-    /// Of whom each shard may have to be told, while somebody does that. One question is under way a shard: the
-    /// others wait here, not at the broker, and go together. What has changed meanwhile need not be said.
+    /// The people of each shard about whom changes may have to be appended; a shard has a queue as long as a task works
+    /// on it. At most one request per shard is under way: more changes wait here, not at the broker, and share the next
+    /// request. A change that is undone meanwhile is never appended.
     queues: HashMap<Shard, VecDeque<PresenceKey>>,
     pub(super) incarnation: u64,
+    /// The counter of the last change.
     counter: u64,
-    /// How many the log may take for present.
+    /// Number of people at places for whom the log has, or may have, a join.
     pub(super) published_count: watch::Sender<usize>,
 }
 
 impl PresenceState {
-    /// Nobody is here.
+    /// Creates the state of a node without people.
     pub(super) fn new(incarnation: u64) -> Self {
         let told = watch::Sender::new(0);
         Self {
@@ -52,32 +54,32 @@ impl PresenceState {
         }
     }
 
-    /// Everyone of whom something is known.
+    /// Everyone with an entry, present or not.
     pub(super) fn everyone(&self) -> Vec<PresenceKey> {
         self.people.keys().cloned().collect()
     }
 
-    /// A socket of the person is there now.
+    /// See [`PresenceEntry::enter`].
     pub(super) fn enter(&mut self, key: PresenceKey) {
         self.people.entry(key).or_default().enter();
     }
 
-    /// A socket has left by its own word, or because it had to.
+    /// See [`PresenceEntry::leave`].
     pub(super) fn leave(&mut self, key: &PresenceKey) {
         self.people.get_mut(key).into_iter().for_each(PresenceEntry::leave);
     }
 
-    /// Every socket of the person has left.
+    /// See [`PresenceEntry::leave_all`].
     pub(super) fn leave_all(&mut self, key: &PresenceKey) {
         self.people.get_mut(key).into_iter().for_each(PresenceEntry::leave_all);
     }
 
-    /// A socket was closed. True where somebody has to wait for [`wait_for_grace`].
+    /// See [`PresenceEntry::socket_closed`]. True if the caller must start a task that awaits [`wait_for_grace`].
     pub(super) fn socket_closed(&mut self, key: &PresenceKey, now: Instant) -> bool {
         self.people.get_mut(key).is_some_and(|entry| entry.socket_closed(now))
     }
 
-    /// When the grace of a person ends; `None` where it is over, and nobody waits for it any more.
+    /// When the grace of a person ends. `None` if there is none or it is over; the entry then has no timer any more.
     pub(super) fn poll_grace_end(&mut self, key: &PresenceKey, now: Instant) -> Option<Instant> {
         let entry = self.people.get_mut(key)?;
         let end = entry.grace_end(now);
@@ -85,7 +87,7 @@ impl PresenceState {
         end
     }
 
-    /// Puts a person into their shard's queue. True where nobody is at it.
+    /// Puts a person into their shard's queue. True if the caller must start the task that works on this queue.
     pub(super) fn queue(&mut self, shard: Shard, key: PresenceKey) -> bool {
         let Some(entry) = self.people.get_mut(&key) else { return false };
         if std::mem::replace(&mut entry.queued, true) {
@@ -103,7 +105,8 @@ impl PresenceState {
         }
     }
 
-    /// What a shard is told next; `None` where there is nothing, and whoever tells it is done.
+    /// Takes people from a shard's queue, and returns a request with their changes, at most [`PRESENCE_CHANGES_MAX`].
+    /// `None` if there is no change to append: then the queue is removed, and its task ends.
     pub(super) fn next_request(&mut self, shard: Shard, now: Instant) -> Option<PresenceRequest> {
         let mut changes = Vec::new();
         while changes.len() < PRESENCE_CHANGES_MAX {
@@ -117,12 +120,12 @@ impl PresenceState {
         Some(PresenceRequest { incarnation: self.incarnation, changes, expires_at: expiry() })
     }
 
-    /// What has to be said of a person; where nothing, they are in the queue no more.
+    /// The change to append about a person. If there is none, they are no longer queued.
     fn pending_change(&mut self, key: &PresenceKey, now: Instant) -> Option<PresenceChange> {
         if let Published::Present(by) | Published::Unknown(by) = self.people.get(key)?.published
             && by != self.incarnation
         {
-            // What an incarnation that is over has said is over with it.
+            // Api takes everyone of an earlier incarnation out of their places.
             self.set_published(key, Published::Absent);
         }
         let entry = self.people.get_mut(key)?;
@@ -141,8 +144,11 @@ impl PresenceState {
         Some(PresenceChange { room: key.0, user: key.1.clone(), joined, counter: self.counter })
     }
 
-    /// What became of what was said. All of them are looked at again: they may have come or gone meanwhile.
-    /// The error is one after which it is said again.
+    /// Notes the results of a request, and queues all of its people again, since they may have entered or left
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The last error after which a change must be retried.
     pub(super) fn apply_reply(
         &mut self,
         shard: Shard,
@@ -152,7 +158,7 @@ impl PresenceState {
         let PresenceRequest { incarnation, changes, .. } = request;
         let outcomes = match reply {
             Ok(outcomes) if outcomes.len() == changes.len() => outcomes,
-            Ok(_) => vec![Err(Error::internal(&"an answer that does not answer all")); changes.len()],
+            Ok(_) => vec![Err(Error::internal(&"the answer lacks a result for some changes")); changes.len()],
             Err(error) => vec![Err(error); changes.len()],
         };
         let mut noted = Ok(());
@@ -162,7 +168,7 @@ impl PresenceState {
             match outcome {
                 Ok(()) => self.set_published(&key, known),
                 Err(error) if is_final(error.code) => {
-                    tracing::error!(%error, place = ?key.0, joined, "the log refuses a join or leave");
+                    tracing::error!(%error, place = ?key.0, joined, "api refuses a join or leave: it is not retried");
                     metrics::counter!(names::PRESENCE_ABANDONED_TOTAL).increment(1);
                     self.set_published(&key, known);
                 }
@@ -178,7 +184,7 @@ impl PresenceState {
         noted
     }
 
-    /// The log knows that of the person now.
+    /// Sets what the log has about a person, and updates the count and the metrics.
     fn set_published(&mut self, key: &PresenceKey, published: Published) {
         let Some(entry) = self.people.get_mut(key) else { return };
         let before = std::mem::replace(&mut entry.published, published);
@@ -196,23 +202,23 @@ impl PresenceState {
     }
 }
 
-/// What a count changes by where something was, or is, to be counted.
+/// The change of a count of things, for a thing that was and is counted, or not.
 const fn count_delta(was: bool, is: bool) -> isize {
     is as isize - was as isize
 }
 
-/// Whether asking again can't help: the request itself is refused, whatever the state of the log.
+/// Whether a retry can't help, because the change itself is refused, whatever the state of the log.
 fn is_final(code: ErrorCode) -> bool {
     let is_refusal = (400..500).contains(&code.status());
     is_refusal && !matches!(code, ErrorCode::RequestTimeout | ErrorCode::RateLimited)
 }
 
-/// The state, whatever became of who had it before.
+/// Locks the state, even if a thread has panicked while it held the lock.
 pub(super) fn lock(state: &Mutex<PresenceState>) -> MutexGuard<'_, PresenceState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Resolves once a person whose last socket closed has come back, or has been away for the whole grace.
+/// Resolves once the person has no grace any more: it is over, or a socket has entered or left meanwhile.
 pub(super) async fn wait_for_grace(state: &Mutex<PresenceState>, key: &PresenceKey) {
     loop {
         let end = lock(state).poll_grace_end(key, Instant::now());

@@ -1,4 +1,4 @@
-//! What a node tells the log of its people, case by case.
+//! Tests which joins and leaves a node appends about its people.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -21,13 +21,13 @@ fn key(user: &str) -> PresenceKey {
     (Some(RoomId(42)), user.parse().expect("an id"))
 }
 
-/// A socket of somebody is there now; true where nobody tells their shard.
+/// Opens a socket of a person. True if a task for the shard must be started.
 fn enter(state: &mut PresenceState, user: &str) -> bool {
     state.enter(key(user));
     state.queue(SHARD, key(user))
 }
 
-/// A socket of somebody has left.
+/// Ends a socket of a person on request. True if a task for the shard must be started.
 fn leave(state: &mut PresenceState, user: &str) -> bool {
     state.leave(&key(user));
     state.queue(SHARD, key(user))
@@ -37,7 +37,7 @@ fn next(state: &mut PresenceState) -> Option<PresenceRequest> {
     state.next_request(SHARD, Instant::now())
 }
 
-/// Whom the shard is told of next.
+/// The people in a request, and whether each of them joined.
 fn people(request: &PresenceRequest) -> Vec<(&str, bool)> {
     request.changes.iter().map(|change| (change.user.as_str(), change.joined)).collect()
 }
@@ -46,7 +46,7 @@ fn unreachable() -> Error {
     Error::new(ErrorCode::NotStored, "a test")
 }
 
-/// Tells the shard all there is; answers whether somebody joined, for each change.
+/// Makes requests and acknowledges them, until the queue is empty. Returns for each change whether it was a join.
 fn publish_all(state: &mut PresenceState) -> Vec<bool> {
     let mut said = Vec::new();
     while let Some(request) = next(state) {
