@@ -1,22 +1,22 @@
-//! Negotiates and applies permessage-deflate (RFC 7692), each message by itself.
+//! Negotiates and applies permessage-deflate (RFC 7692), without context between messages.
 //!
-//! What must hold: no message is compressed with what another said, in either direction. So a frame is the
-//! same bytes for every socket and is made once, a socket costs no memory for it, and sizes tell nobody
-//! what others wrote. What a client's message grows to is bounded as any message is.
+//! What must hold: no message is compressed with the content of another, in either direction. So a compressed frame has
+//! the same bytes for every socket and is made once, a socket needs no memory for compression, and the size of a frame
+//! reveals nothing about other messages. The limit on the size of a client's message holds for its decompressed size.
 
 use std::cell::RefCell;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// The window that everyone can have: some clients ask for no larger one, and hardly a message is longer.
+/// Window of 4 KiB for all sockets: some clients accept no larger one, and few messages are longer.
 const WINDOW_BITS: u8 = 12;
-/// What the server answers to an offer that it takes.
+/// The extension header with which the server accepts an offer.
 pub(crate) const EXTENSION_ANSWER: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12";
-/// Messages below that many bytes go as they are. Above, some 40 µs a kilobyte and event halve what leaves for
-/// each socket; of 200 bytes they would save 50.
+/// Messages with fewer bytes are sent uncompressed. Compression takes about 40 µs per kilobyte, once for each event,
+/// and halves the bytes for each socket. A message of 200 bytes would shrink by only 50.
 pub(crate) const COMPRESS_FROM_BYTES: usize = 1_024;
-/// What every compressed message ends with, which is left out.
+/// The end of every compressed message, which is not sent (RFC 7692, section 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 
 thread_local! {
@@ -25,7 +25,7 @@ thread_local! {
     static DECOMPRESS: RefCell<Decompress> = RefCell::new(Decompress::new(false));
 }
 
-/// Whether a client offers it in a way that the server can keep to.
+/// Whether one of a client's offers has only parameters that the server accepts.
 pub(crate) fn is_offered<'a>(mut offers: impl Iterator<Item = &'a str>) -> bool {
     offers.any(is_fit)
 }
@@ -54,7 +54,7 @@ fn is_fit(offer: &str) -> bool {
     })
 }
 
-/// The message compressed; `None` where that makes it no shorter.
+/// Compresses a message; `None` if that does not make it shorter.
 pub(crate) fn deflate(message: &[u8]) -> Option<Vec<u8>> {
     COMPRESS.with_borrow_mut(|compress| {
         compress.reset();
@@ -66,23 +66,23 @@ pub(crate) fn deflate(message: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// What is wrong with a client's compressed message.
+/// Why a client's message can't be decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InflateError {
-    /// It is not compressed.
+    /// Its bytes are not valid DEFLATE.
     Corrupt,
-    /// It grows beyond the bound.
+    /// Decompressed, it exceeds the limit.
     TooBig,
 }
 
-/// A client's message as it was before it was compressed, of at most so many bytes.
+/// Decompresses a client's message, to `at_most` bytes.
 pub(crate) fn inflate(message: &[u8], at_most: usize) -> Result<Vec<u8>, InflateError> {
     DECOMPRESS.with_borrow_mut(|decompress| {
         decompress.reset(false);
         let mut out = Vec::new();
         for mut input in [message, &TAIL] {
             loop {
-                // One byte above the bound is room enough to see that it is exceeded.
+                // Room for one byte above the limit, to notice that the message exceeds it.
                 out.reserve((4 * message.len()).max(1_024).min(at_most + 1 - out.len()));
                 let before = (decompress.total_in(), out.len());
                 let status = decompress.decompress_vec(input, &mut out, FlushDecompress::Sync);

@@ -1,8 +1,8 @@
-//! Holds the event that frames are made of.
+//! Defines the event from which frames are encoded.
 
 use async_nats::HeaderMap;
 
-/// A stored event, as it came live or as it was read from the log.
+/// A stored event, received live or read from the log.
 #[derive(Clone, Copy)]
 pub(crate) struct LiveEvent<'a> {
     pub(crate) name: &'a str,

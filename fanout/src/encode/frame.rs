@@ -1,16 +1,16 @@
 //! Reads and writes WebSocket frames (RFC 6455).
 //!
-//! What must hold: a frame made here is the same bytes for every socket, since a server's frames
-//! are not masked. Whatever a client sends, reading it ends in a message or in a close code.
+//! What must hold: an encoded frame has the same bytes for every socket, since servers do not mask frames. Whatever
+//! bytes a client sends, decoding them gives messages or a [`Violation`].
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::deflate::{self, InflateError};
 
-/// The largest message a client may send: the longest legal text, fully escaped, is 192 KiB.
+/// Maximum bytes of a client's message. The longest valid text, with all characters escaped, takes 192 KiB.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
-/// The message is compressed.
+/// The bit that marks a message as compressed.
 const RSV1: u8 = 0x40;
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
@@ -19,41 +19,41 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
-/// What a client sent.
+/// A message or control frame from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
-    /// A whole message of text.
+    /// A whole text message.
     Text(String),
-    /// A whole message of bytes. Sessions refuse all of them: what they are matters to `echo` alone.
+    /// A whole binary message. Sessions refuse all of them; only `echo` reads the payload.
     Binary(#[cfg_attr(not(feature = "echo"), expect(dead_code, reason = "see above"))] Vec<u8>),
-    /// Asks for a pong with the same payload.
+    /// A ping, which asks for a pong with the same payload.
     Ping(Vec<u8>),
-    /// Answers a ping.
+    /// A pong, which answers a ping.
     Pong,
-    /// Says goodbye, with a code where it gave one.
+    /// A close frame, with its code if it has one.
     Close(Option<u16>),
 }
 
-/// What a client did against the protocol.
+/// How a client broke the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
     /// A frame that RFC 6455 forbids.
     Protocol,
     /// Text that is not UTF-8.
     NotUtf8,
-    /// A message above [`MESSAGE_BYTES_MAX`].
+    /// A message above the decoder's limit, which is [`MESSAGE_BYTES_MAX`] for sessions.
     TooBig,
 }
 
-/// Puts frames together again, out of whatever pieces the network delivers, to messages of at most `MAX` bytes.
+/// Decodes messages of at most `MAX` bytes from frames that arrive in pieces of any size.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder<const MAX: usize = MESSAGE_BYTES_MAX> {
     buffer: Vec<u8>,
-    /// Bytes of the buffer that were taken already: they are dropped once, when more is read.
+    /// Bytes at the front of `buffer` that are decoded already. They are dropped together, at the next `push`.
     consumed: usize,
-    /// The client may compress its messages.
+    /// Whether compression was negotiated, so that messages may be compressed.
     deflates: bool,
-    /// The message that fragments have begun.
+    /// The message whose first fragments have arrived.
     message: Option<PartialMessage>,
 }
 
@@ -73,18 +73,18 @@ struct Header {
 }
 
 impl<const MAX: usize> Decoder<MAX> {
-    /// Of a client that may compress its messages, where that was agreed.
+    /// Creates a decoder; `deflates` says whether compression was negotiated.
     pub(crate) fn new(deflates: bool) -> Self {
         Self { deflates, ..Self::default() }
     }
 
-    /// Takes what was read.
+    /// Adds bytes that were read from the socket.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..std::mem::take(&mut self.consumed));
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next message or control frame; `None` until more was read.
+    /// Decodes the next message or control frame; `None` if its bytes have not all arrived.
     pub(crate) fn next(&mut self) -> Result<Option<Incoming>, Violation> {
         while let Some(header) = self.header()? {
             let Some(payload) = self.rest().get(header.payload.clone()) else { return Ok(None) };
@@ -100,7 +100,7 @@ impl<const MAX: usize> Decoder<MAX> {
         Ok(None)
     }
 
-    /// What was read and not taken yet.
+    /// The bytes that are not decoded yet.
     fn rest(&self) -> &[u8] {
         &self.buffer[self.consumed..]
     }
@@ -108,7 +108,7 @@ impl<const MAX: usize> Decoder<MAX> {
     fn consume(&mut self, n: usize) {
         self.consumed += n;
         if self.consumed == self.buffer.len() {
-            // An idle socket holds no buffer.
+            // Frees the buffer: an idle socket holds none.
             (self.buffer, self.consumed) = (Vec::new(), 0);
         }
     }
@@ -206,7 +206,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     }
 }
 
-/// The first byte says what it is; the parts need not be joined before.
+/// Encodes an unfragmented frame. `first` is its first byte without the FIN bit; the payload is `parts`, concatenated.
 fn encode(first: u8, parts: &[&[u8]]) -> Bytes {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let mut frame = BytesMut::with_capacity(10 + length);
@@ -228,18 +228,19 @@ fn encode(first: u8, parts: &[&[u8]]) -> Bytes {
     frame.freeze()
 }
 
-/// A frame of bytes.
+/// Encodes a binary message.
 #[cfg(feature = "echo")]
 pub(crate) fn binary(payload: &[u8]) -> Bytes {
     encode(BINARY, &[payload])
 }
 
-/// A frame of text, made of parts that need not be joined before.
+/// Encodes a text message from its parts.
 pub(crate) fn text(parts: &[&[u8]]) -> Bytes {
     encode(TEXT, parts)
 }
 
-/// The same frame compressed; `None` where that does not pay.
+/// Compresses the frame of a text message; `None` if it has fewer than [`deflate::COMPRESS_FROM_BYTES`], or would not
+/// become shorter.
 pub(crate) fn deflated(text: &Bytes) -> Option<Bytes> {
     let head = match text.get(1)? {
         126 => 4,
@@ -250,17 +251,17 @@ pub(crate) fn deflated(text: &Bytes) -> Option<Bytes> {
     Some(encode(RSV1 | TEXT, &[&deflate::deflate(message)?]))
 }
 
-/// A ping.
+/// Encodes a ping.
 pub(crate) fn ping() -> Bytes {
     encode(PING, &[])
 }
 
-/// The answer to a ping.
+/// Encodes the answer to a ping with this payload.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     encode(PONG, &[payload])
 }
 
-/// A goodbye; a reason of more than 123 bytes does not fit, and is left out.
+/// Encodes a close frame. A reason of more than 123 bytes does not fit, and is left out.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
     let reason = if reason.len() <= 123 { reason.as_bytes() } else { &[] };
     encode(CLOSE, &[&code.to_be_bytes(), reason])

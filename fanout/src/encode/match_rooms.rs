@@ -1,6 +1,6 @@
-//! Encodes pushes of match sockets: the answer to a message's sender, sent to everyone in the room.
+//! Encodes pushes for match sockets: everyone in a room is sent the answer that the sender of a message gets.
 //!
-//! `request_id` is the sender's own; null where the message came by another dialect.
+//! `request_id` is that of the sender's frame, or null if the message was sent in another dialect.
 
 use bytes::Bytes;
 use protocol::event::{ChatMessage, Event, EventName, MessageDetail, header};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{event::LiveEvent, frame};
 
-/// The frame of an event; `None` for one that is no message's.
+/// Encodes an event; `None` if match sockets are not pushed it, because it neither creates, edits nor deletes messages.
 pub(crate) fn push_frame(event: LiveEvent<'_>) -> Option<Bytes> {
     let name = EventName::parse(event.name)?;
     let (action, status, data) = match Event::decode(name, event.payload).ok()? {

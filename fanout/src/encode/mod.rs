@@ -12,19 +12,19 @@ use service::metric_names as names;
 
 use event::LiveEvent;
 
-/// In which form a socket is pushed what happens.
+/// The format in which events are pushed to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PushFormat {
-    /// Channel, event and data.
+    /// Channel, event, id and data.
     Native,
-    /// The same, compressed where that pays.
+    /// Like [`PushFormat::Native`], compressed if that pays.
     Deflated,
-    /// The envelope of the answers, and nothing that is no message's.
+    /// The envelope of answers; only for events about messages.
     Match,
 }
 
 impl PushFormat {
-    /// That of a socket of that sort, which may have agreed to compression.
+    /// The format of a socket of this surface; `deflates` says whether compression was negotiated.
     pub(crate) const fn of(surface: Surface, deflates: bool) -> Self {
         match surface {
             Surface::Native if deflates => Self::Deflated,
@@ -34,17 +34,17 @@ impl PushFormat {
     }
 }
 
-/// One event's frame in each form; `None` where sockets of that form do not get it.
+/// The frames of one event, one for each format; `None` if sockets with that format are not pushed it.
 #[derive(Clone)]
 pub(crate) struct EncodedEvent {
     pub(crate) native: Option<Bytes>,
-    /// There where it pays, and somebody takes it.
+    /// `None` also if compression does not pay, or no subscriber needs it.
     deflated: Option<Bytes>,
     match_room: Option<Bytes>,
 }
 
 impl EncodedEvent {
-    /// The native frame, and those of the other forms that somebody takes.
+    /// Encodes the native frame, and those of the other formats for which `needs_format` is true.
     pub(crate) fn encode(
         channel: &Channel,
         heard: LiveEvent<'_>,
@@ -61,7 +61,7 @@ impl EncodedEvent {
         Self { native, deflated, match_room: matches }
     }
 
-    /// The event's frame in that form.
+    /// The frame for sockets with this format.
     pub(crate) fn frame(&self, form: PushFormat) -> Option<&Bytes> {
         match form {
             PushFormat::Native => self.native.as_ref(),

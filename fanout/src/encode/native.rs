@@ -1,14 +1,14 @@
 //! Encodes native pushes: `{"channel": …, "event": …, "id": …, "data": <the stored payload>}`.
 //!
-//! The payload is embedded as it is stored, neither parsed nor written anew. Only where the event's
-//! own id belongs into the data, it is spliced in.
+//! The payload is embedded as it is stored, without being parsed. Only if the event creates a thing whose id is the
+//! event's own id, that id is inserted into the data.
 
 use bytes::Bytes;
 use protocol::{event::EventName, subject::Channel};
 
 use crate::encode::frame;
 
-/// The frame of an event; `None` for one that no socket gets.
+/// Encodes an event; `None` if no socket is pushed it.
 pub(crate) fn push_frame(channel: &Channel, event: &str, seq: u64, payload: &[u8]) -> Option<Bytes> {
     let known = EventName::parse(event);
     if known.is_some_and(|event| !event.is_pushed()) {
@@ -16,7 +16,7 @@ pub(crate) fn push_frame(channel: &Channel, event: &str, seq: u64, payload: &[u8
     }
     let head = format!(r#"{{"channel":"{channel}","event":"{event}","id":{seq},"data":"#);
     if known.is_some_and(EventName::names_itself) {
-        // The thing's id is this event's sequence, which nobody knew when the payload was written.
+        // The id is the event's sequence, which the broker assigned after api had written the payload.
         let rest = payload.strip_prefix(b"{")?;
         let id = format!(r#"{{"id":{seq},"#);
         return Some(frame::text(&[head.as_bytes(), id.as_bytes(), rest, b"}"]));
@@ -24,14 +24,14 @@ pub(crate) fn push_frame(channel: &Channel, event: &str, seq: u64, payload: &[u8
     Some(frame::text(&[head.as_bytes(), payload, b"}"]))
 }
 
-/// The frame of what is never stored: it has no id.
+/// Encodes an event that is never stored, and therefore has no id.
 pub(crate) fn unstored_push_frame(channel: &Channel, event: &str, data: &[u8]) -> Bytes {
     let head = format!(r#"{{"channel":"{channel}","event":"{event}","data":"#);
     frame::text(&[head.as_bytes(), data, b"}"])
 }
 
-/// Whether a resume repeats the event: who is in a room now and who has read what are states, which
-/// are answered, not told again.
+/// Whether a resume repeats the event. Presence and read marks are states, of which a client gets the current one in
+/// answers, so a resume leaves out their past changes.
 pub(crate) fn is_replayed(event: &str) -> bool {
     !matches!(
         EventName::parse(event),

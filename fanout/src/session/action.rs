@@ -1,6 +1,6 @@
-//! Has api decide a socket's actions, and applies what it decides.
+//! Sends a socket's actions to api, and applies api's decisions to the socket.
 //!
-//! What concerns the socket alone, and what is never stored, is in `local`.
+//! Actions that concern only the socket, or that are never stored, are in `local_actions`.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -27,22 +27,22 @@ use super::{
 use crate::outbox::{Outbox, close::CloseReason};
 use crate::{encode::native, node::Node, shard::channel::PushOutcome};
 
-/// What an action has changed for its socket.
+/// The changes that a finished action makes to its session.
 #[derive(Debug, Default)]
 pub(crate) struct ActionChanges {
     pub(super) joined: Option<Joined>,
     pub(super) left: Vec<Left>,
-    /// A team that is guarded for a room which is not followed.
+    /// A team whose watch was begun for a room that the socket then could not follow.
     pub(super) unwatched_team: Option<TeamId>,
     pub(super) local: local_actions::LocalChange,
-    /// Why it changed nothing.
+    /// The error with which the action was refused.
     pub(super) refused: Option<Error>,
 }
 
-/// An action on its way.
+/// An action under way.
 pub(crate) type RunningAction = Pin<Box<dyn Future<Output = ActionChanges> + Send>>;
 
-/// The socket that asks, for as long as an action is under way.
+/// What an action under way needs of its session.
 pub(super) struct ActionContext {
     pub(super) node: Arc<Node>,
     pub(super) outbox: Arc<Outbox>,
@@ -51,8 +51,8 @@ pub(super) struct ActionContext {
     pub(super) frame_number: u64,
 }
 
-/// Begins an action; `None` where it is answered already. Where `counted` says that it is one too many, nothing of
-/// it is done.
+/// Begins the action of a frame; `None` if it is answered already. If `rate_check` is an error, the action is refused
+/// with it.
 pub(crate) fn begin(
     node: &Arc<Node>,
     state: &SessionState,
@@ -102,7 +102,7 @@ pub(crate) fn begin(
 }
 
 impl ActionContext {
-    /// Has api decide, applies the effect, answers.
+    /// Has api decide, applies the effect to the socket, and answers.
     async fn decide(self, request: SocketRequest, ask: &ActionRequest) -> ActionChanges {
         match self.node.api.action(ask).await {
             Ok(reply) => self.apply(request, ask, reply).await,
@@ -113,6 +113,7 @@ impl ActionContext {
         }
     }
 
+    /// Applies the effect that api's reply has on the socket, and answers.
     pub(super) async fn apply(
         self,
         request: SocketRequest,
@@ -125,7 +126,7 @@ impl ActionContext {
         };
         let left = match reply.effect.clone() {
             Some(SocketEffect::Subscribe { channel, participant, since, epoch, grant }) => {
-                // Some sockets are in one room at a time.
+                // Match sockets are in one room at a time.
                 let is_in_one = ask.surface != Surface::Native;
                 let others = ask.rooms.iter().filter(|_| is_in_one).map(|room| Channel::Room(*room));
                 let others = others.filter(|other| *other != channel).collect();
@@ -138,7 +139,8 @@ impl ActionContext {
                     PushOutcome::Pushed => return ActionChanges::default(),
                     PushOutcome::NotSubscribed => None,
                     PushOutcome::Unknown => {
-                        // It may come yet: only a socket that resumes gets it exactly once.
+                        // The push may still follow, so an answer here might be the second. After a resume the client
+                        // has the event exactly once.
                         self.outbox.close(CloseReason::Heal);
                         return ActionChanges::default();
                     }
@@ -162,7 +164,7 @@ impl ActionContext {
     }
 }
 
-/// Why api has refused an action.
+/// The error with which api has refused an action, if it has.
 fn refusal(reply: &ActionReply) -> Option<Error> {
     let code = match reply.status {
         ..400 => return None,
@@ -172,7 +174,7 @@ fn refusal(reply: &ActionReply) -> Option<Error> {
     Some(Error::new(code, reply.errors.join(" ")))
 }
 
-/// Makes what an action has changed part of the session's state.
+/// Applies the changes of a finished action to the session's state, and to presence.
 pub(crate) fn apply_changes(node: &Arc<Node>, state: &mut SessionState, applied: ActionChanges) {
     applied.local.apply(state);
     for Left { channel } in applied.left {
@@ -197,8 +199,8 @@ pub(crate) fn apply_changes(node: &Arc<Node>, state: &mut SessionState, applied:
     }
 }
 
-/// A right has ended: the socket is out of the channel, or of the team's rooms, by that frame's
-/// asking. What it has asked for since stands.
+/// Applies the end of a right: the socket no longer follows the channel, nor the rooms that it followed as a member of
+/// the team, as far as frames up to `frame_number` asked for them. Subscriptions by later frames stay.
 pub(crate) fn apply_eviction(
     node: &Arc<Node>,
     state: &mut SessionState,
@@ -226,14 +228,14 @@ pub(crate) fn apply_eviction(
             outbox.push(frame);
         }
         remove_subscription(node, state, &evicted);
-        // Its own task has put it out of the channel; a team's rooms are left by their sockets themselves.
+        // The channel's shard has removed the socket from that channel already, but not from the team's rooms.
         if evicted != *channel {
             unsubscribe_in_background(node, state, evicted, false);
         }
     }
 }
 
-/// The socket is closed: it follows nothing any more, and its person may come back.
+/// Ends all subscriptions of a closed socket, and begins the grace of its person in each room.
 pub(crate) async fn unsubscribe_from_all(node: &Node, state: &mut SessionState) {
     for room in std::mem::take(&mut state.rooms) {
         node.presence.socket_closed(Some(room), state.caller.user.clone());

@@ -1,4 +1,4 @@
-//! The way of a client's frame, for `tests/bench`: from what was read to the action that begins.
+//! Gives `tests/bench` access to a session, from bytes that were read to the action that begins.
 
 use std::net::TcpStream;
 
@@ -11,12 +11,12 @@ use crate::bench;
 /// A socket's session.
 pub struct BenchSession {
     session: Box<Session>,
-    /// Open as long as the session is.
+    /// The client's end of the connection, which stays open as long as the session.
     _client: TcpStream,
 }
 
 impl BenchSession {
-    /// The session of a native socket.
+    /// Opens a session of a native socket.
     pub async fn open(shards: ShardCount) -> Self {
         let node = bench::node(shards).await;
         let (socket, client) = bench::socket_pair().await;
@@ -32,7 +32,7 @@ impl BenchSession {
         Self { session, _client: client }
     }
 
-    /// Takes what was read, and says whether an action begins by it: it is left there.
+    /// Handles bytes as if they were read from the socket. Returns whether they begin an action, which is dropped.
     pub fn receive(&mut self, read: &[u8]) -> bool {
         self.session.decoder.push(read);
         self.session.handle_frames().is_none() && self.session.running_action.take().is_some()

@@ -1,4 +1,4 @@
-//! The envelope of answers, that of match sockets:
+//! Reads the head of frames, and encodes answers. All dialects of sockets use the envelope of match sockets:
 //! `{"errors", "data", "action", "response_status", "request_id"}`.
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::encode::frame;
 use crate::shard::subscribe::{AnswerFn, SubscriptionStart};
 
-/// What every frame has. The rest is for whoever handles the action.
+/// The fields that every frame has. The others belong to its action.
 #[derive(Deserialize)]
 struct FrameHead<'a> {
     #[serde(borrow, default)]
@@ -22,15 +22,16 @@ struct FrameHead<'a> {
     request_id: Option<&'a RawValue>,
 }
 
-/// Where an answer goes: what its request was called.
+/// The fields of a frame that its answer repeats.
 #[derive(Clone)]
 pub(super) struct SocketRequest {
     pub(super) action: String,
+    /// A JSON scalar.
     request_id: String,
 }
 
 impl SocketRequest {
-    /// Reads a frame: what it asks for, and all of it; else the frame that refuses it.
+    /// Reads the head of a frame, and returns it with the whole frame as JSON. The error is the frame that refuses it.
     pub(super) fn parse(text: &str) -> Result<(Self, &RawValue), Bytes> {
         let raw: &RawValue =
             serde_json::from_str(text).map_err(|_| error_frame(None, 400, "The frame is not JSON."))?;
@@ -46,7 +47,7 @@ impl SocketRequest {
         }
     }
 
-    /// An answer of that status.
+    /// Encodes an answer. `data` is JSON, and null if it is `None`.
     pub(super) fn answer_frame(&self, status: u16, errors: &[String], data: Option<&str>) -> Bytes {
         let errors = serde_json::to_string(errors).unwrap_or_else(|_| "[]".to_owned());
         let action = serde_json::Value::from(self.action.as_str());
@@ -58,20 +59,20 @@ impl SocketRequest {
         ])
     }
 
-    /// A refusal.
+    /// Encodes an answer without data, with one error.
     pub(super) fn refusal_frame(&self, status: u16, detail: &str) -> Bytes {
         self.answer_frame(status, &[detail.to_owned()], None)
     }
 
-    /// The answer to a socket of the match dialect that has joined a room: api has all of it.
+    /// The answer to a match socket that has joined a room: exactly api's reply.
     pub(super) fn match_join_answer(self, reply: &ActionReply) -> AnswerFn {
         let frame = self.answer_frame(reply.status, &reply.errors, reply.data.as_deref().map(RawValue::get));
         Box::new(|_: &SubscriptionStart| frame)
     }
 
-    /// The answer to a native socket that follows a channel: api's data, and what only this node knows: who is there,
-    /// and where the subscription begins. The position is a field of its own in the answer to a participant, since
-    /// their room has an `id` itself.
+    /// The answer to a native socket that follows a channel: api's data, with what only this node knows, the people
+    /// present and the position at which the subscription begins. In the answer to a participant, the position is a
+    /// field of its own, since the data is a room, which has an `id` itself.
     pub(super) fn native_subscribe_answer(self, reply: &ActionReply, is_participant: bool) -> AnswerFn {
         let status = reply.status;
         let mut data = ObjectText::new(reply.data.as_deref());
@@ -96,7 +97,7 @@ impl SocketRequest {
     }
 }
 
-/// An answer that refuses a frame which has no action that could be read.
+/// Encodes an answer that refuses a frame whose action can't be read.
 pub(super) fn error_frame(request_id: Option<&RawValue>, status: u16, detail: &str) -> Bytes {
     let body = serde_json::json!([detail]);
     let id = echoed(request_id);
@@ -106,7 +107,7 @@ pub(super) fn error_frame(request_id: Option<&RawValue>, status: u16, detail: &s
     frame::text(&[text.as_bytes()])
 }
 
-/// Whatever a client sends, the answer is an envelope: for tests, which any text must survive.
+/// Panics unless the answer to this text is a valid envelope. For tests with any text.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn check_any_text(text: &str) {
     let answer = match SocketRequest::parse(text) {
@@ -116,7 +117,7 @@ pub(crate) fn check_any_text(text: &str) {
         }
         Err(refusal) => refusal,
     };
-    // The header of a frame of text is as long as its length asks for.
+    // The length of a frame's header depends on the length of its payload.
     let header = match answer[1] {
         126 => 4,
         127 => 10,
@@ -128,7 +129,7 @@ pub(crate) fn check_any_text(text: &str) {
     assert!(!said["request_id"].is_object() && !said["request_id"].is_array(), "{text}");
 }
 
-/// A request's id as it came.
+/// A request's id, as it is repeated in the answer: null unless it is a JSON scalar.
 fn echoed(id: Option<&RawValue>) -> String {
     socket::request_id(id).unwrap_or("null").to_owned()
 }

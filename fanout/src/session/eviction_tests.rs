@@ -1,4 +1,4 @@
-//! Tests of how a right ends: whatever comes between api's answer and the admission, nobody stays who may not.
+//! Tests that a socket leaves a channel when its right ends, whatever happens between api's answer and its admission.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -36,7 +36,7 @@ fn grant(public: bool, as_of: u64) -> AccessGrant {
     AccessGrant { public, pair: false, as_of, team: None, last_event: 0 }
 }
 
-/// A socket that asks, by its n-th frame; as a watcher, or to be pushed to.
+/// A socket's request to follow a channel, or to watch access to it.
 struct AdmissionCase<'a> {
     outbox: &'a Arc<Outbox>,
     caller: Caller,
@@ -46,7 +46,7 @@ struct AdmissionCase<'a> {
     is_watcher: bool,
 }
 
-/// Whether it is let in.
+/// Requests admission, and returns whether it is granted.
 fn admit(channel_state: &mut ChannelState, ask: AdmissionCase<'_>) -> bool {
     let (done, mut admitted) = oneshot::channel();
     let AdmissionCase { outbox, caller, connection, frame, grant, is_watcher: guards } = ask;
@@ -133,23 +133,24 @@ async fn of_one_persons_sockets_only_those_whose_caller_may_not_stay_are_put_out
     assert_eq!(sockets.map(|outbox| outbox.take_evictions()), [vec![(channel, 1)], vec![]]);
 }
 
-/// What may happen of one socket and one public room, which is closed in between.
+/// A step in the life of one socket and one public room, which may be closed.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The socket asks to join, and api answers by what is in the log.
+    /// The socket asks to join, and api grants it as of the last event in the log.
     Ask,
-    /// The answer is followed: the channel is opened where it is not received yet.
+    /// The granted subscription begins: the channel is opened if it is not open.
     Subscribe,
     /// The socket leaves.
     Leave,
-    /// A message, or the closing, is stored.
+    /// A message is stored.
     Message,
+    /// The event that closes the room is stored.
     Close,
     /// The node receives the next event.
     Receive,
-    /// api is asked where that is due.
+    /// The node asks api for a confirmation, if one is due.
     Confirm,
-    /// The session does what its outbox says.
+    /// The session applies the evictions in its outbox.
     Evict,
 }
 
@@ -157,12 +158,13 @@ struct Race {
     session: Box<Session>,
     channel: Channel,
     channel_state: Option<ChannelState>,
-    /// The log's last event, and the one that closed the room.
+    /// The log's last event.
     last: u64,
+    /// The event that closed the room.
     closed: Option<u64>,
-    /// Up to where the node has received.
+    /// The last event that the node has received.
     received_up_to: u64,
-    /// By what right it was let in, while the follow is under way.
+    /// The event as of which api has granted the subscription that is under way.
     granted: Option<u64>,
     frame: u64,
 }
@@ -227,7 +229,7 @@ impl Race {
 
     fn follow(&mut self) {
         let Some(as_of) = self.granted.take() else { return };
-        // A channel that is opened is received from the log's end on.
+        // A channel that is opened now receives events from the log's end on.
         let last = self.last;
         let channel_state = self.channel_state.get_or_insert_with(|| {
             self.received_up_to = last;

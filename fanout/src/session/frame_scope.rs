@@ -1,7 +1,7 @@
 //! Finds which of a socket's rooms and channels a frame concerns.
 //!
-//! What must hold: what api is told of a socket's rooms does not grow with their number, and is enough to decide as
-//! if it were told all: the room that a frame names, or whether the socket is in none, in one or in several.
+//! What must hold: the number of rooms sent to api does not grow with the number that the socket is in, and api decides
+//! as if it had got all: it needs the room that the frame names, or whether the socket is in no room, one or several.
 
 use protocol::{error::Error, id::RoomId, socket::RoomFrame, subject::Channel};
 use serde::Deserialize;
@@ -9,10 +9,11 @@ use serde::Deserialize;
 use super::SessionState;
 use crate::limits::SocketLimits;
 
-/// So many rooms are told whatever the frame names: api asks for none, for the only one, or refuses.
+/// Maximum rooms sent to api. A socket in so many rooms sends all of them. If the frame names no room, two are enough
+/// for api to see that the room is ambiguous.
 const ROOMS_SENT_MAX: usize = 2;
 
-/// The rooms that api is told of, and those of them that are of two.
+/// The rooms of the socket that are sent to api, and the ones of them that belong to two people.
 pub(super) fn rooms_for_api(state: &SessionState, frame: &str) -> (Vec<RoomId>, Vec<RoomId>) {
     let named = if state.rooms.len() <= ROOMS_SENT_MAX { None } else { named_room(frame) };
     let rooms: Vec<RoomId> = match named {
@@ -23,7 +24,7 @@ pub(super) fn rooms_for_api(state: &SessionState, frame: &str) -> (Vec<RoomId>, 
     (rooms, pairs)
 }
 
-/// The room that a frame names. One that can't be read is for api to refuse.
+/// The room that a frame names. `None` also if it can't be parsed: then api refuses the frame.
 fn named_room(frame: &str) -> Option<RoomId> {
     serde_json::from_str::<RoomFrame>(frame).ok()?.room_pk
 }
@@ -33,8 +34,11 @@ struct ChannelFrame {
     channel: Channel,
 }
 
-/// Refuses an action that would have a socket follow more channels than it may. Those that it follows it may follow
-/// anew.
+/// Checks that an action does not make the socket follow more channels than it may. It may always follow again a
+/// channel that it follows already.
+///
+/// # Errors
+/// 429 if the action would exceed the limit.
 pub(super) fn require_channel_below_limit(
     limits: &SocketLimits,
     state: &SessionState,

@@ -1,6 +1,7 @@
-//! Handles actions that need no api node: those about the socket alone, and those that are never stored.
+//! Handles actions that api does not decide: those that concern only the socket, and those that are never stored.
 //!
-//! `signal` alone asks api first, whether the two may: a yes is kept for a minute.
+//! `signal` asks api first whether the sender may signal the recipient, and remembers a yes for a minute.
+//! `authenticate` has api store what the token says about its person.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -27,16 +28,16 @@ use super::{
     token_expiry,
 };
 
-/// Between two `typing` that a socket may send on: more often helps nobody.
+/// Minimum interval between two `typing` events of a socket. Actions in between are answered and not published.
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a yes to signals counts.
+/// How long api's permission to signal a person counts.
 const SIGNAL_PERMISSION_LIFETIME: Duration = Duration::from_secs(60);
-/// The longest data of a signal: many times what a description of a call needs.
+/// Maximum bytes of a signal's data: many times the size of a session description of a call.
 const SIGNAL_MAX_BYTES: usize = 16 << 10;
-/// People that a socket is remembered to be allowed to signal.
+/// Maximum permissions to signal people that a socket remembers.
 const SIGNAL_PERMISSIONS_MAX: usize = 64;
 
-/// What a local action changes of its session.
+/// The changes that a local action makes to its session.
 #[derive(Debug, Default)]
 pub(super) struct LocalChange {
     typing_at: Option<Instant>,
@@ -55,7 +56,7 @@ impl LocalChange {
         }
         if let Some((caller, expires)) = self.new_caller {
             if caller != state.caller {
-                // By its old rights it was allowed to.
+                // They were granted to the old caller.
                 state.signal_permissions.clear();
             }
             state.caller = caller;
@@ -64,7 +65,7 @@ impl LocalChange {
     }
 }
 
-/// People whom a socket may signal, since when.
+/// People whom a socket may signal, with the time of api's permission.
 pub(super) type SignalPermissions = HashMap<UserId, Instant>;
 
 fn parse<T: DeserializeOwned>(frame: &str) -> Result<T, String> {
@@ -78,7 +79,7 @@ pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("text keys and no failing serializer")
 }
 
-/// Begins one; `None` where it is answered already.
+/// Begins a local action; `None` if it is answered already.
 pub(super) fn begin(
     action: LocalAction,
     context: ActionContext,
@@ -134,7 +135,7 @@ fn leave_room(
     Ok(context.unsubscribe_and_answer(Channel::Room(room), request.clone(), json(&LeftRoom::of(room))))
 }
 
-/// The room that an action names, or the only one that the socket is in.
+/// The room that a frame names, or the only one that the socket is in.
 fn room(state: &SessionState, frame: &str) -> Result<RoomId, Refusal> {
     let asked = parse::<RoomFrame>(frame).map_err(|detail| (400, detail))?;
     let only = (state.rooms.len() == 1).then(|| state.rooms.iter().next().copied()).flatten();
@@ -196,8 +197,9 @@ fn signal(
     }))
 }
 
-/// A newer token of the same person: the socket lives as long as it does, and what it says of the person is stored.
-/// Where it grants other rights, api is asked whether the socket may go on following what it does.
+/// Takes a new token of the same person: the socket stays open until this token expires, and api stores what the token
+/// says about the person. If it changes the person's rights, the shards ask api whether the socket may go on following
+/// its channels.
 fn authenticate(
     context: ActionContext,
     state: &SessionState,
@@ -231,7 +233,7 @@ fn authenticate(
 }
 
 impl ActionContext {
-    /// Follows a channel no more, and answers after the last of it.
+    /// Stops following a channel, and answers after its last push.
     fn unsubscribe_and_answer(self, channel: Channel, request: SocketRequest, data: String) -> RunningAction {
         Box::pin(async move {
             let left = vec![self.unsubscribe(channel).await];
@@ -242,7 +244,7 @@ impl ActionContext {
 
     async fn publish(&self, subject: String, payload: String) {
         if let Err(error) = self.node.unstored_client.publish(subject, payload.into()).await {
-            tracing::debug!(%error, "what is never stored was lost");
+            tracing::debug!(%error, "a typing or signal event was not published: it is lost");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Runs one socket in one task: reads frames, has their actions decided, writes what others could not.
+//! Runs one socket in one task: reads frames, begins their actions, and writes the frames that its outbox has queued.
 //!
-//! What must hold: at most one action is under way, so a sender's order is kept, and none is begun while more
-//! than half of the outbox's bound waits; what waits leaves in one write; an idle socket holds no buffer.
+//! What must hold: at most one action is under way, so the order of a sender's actions is kept, and none is begun while
+//! more than half of the outbox's limit is in use. Queued frames are written together. An idle socket holds no buffer.
 
 pub(crate) mod action;
 #[cfg(any(test, feature = "bench"))]
@@ -44,40 +44,40 @@ use crate::{
 };
 use action::{ActionChanges, RunningAction};
 
-/// Between pings of the server.
+/// Interval between pings of the server.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
-/// Pings that may go unanswered.
+/// Number of unanswered pings after which a socket is closed.
 const UNANSWERED_PINGS_MAX: u32 = 2;
-/// How long the last of them is waited for: a half-open socket is noticed within 60 s.
+/// How long the answer to the last of them may take. A half-open socket is closed within 60 s.
 const LAST_PONG_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a socket that sends too much is not read, at most.
+/// Maximum time for which a socket that exceeds its rate of frames is not read.
 const READ_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long a goodbye may take to be written and answered.
+/// How long the close frame may take to be written and answered.
 const CLOSE_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a session knows of itself.
+/// The state of a session that actions read and change.
 pub(crate) struct SessionState {
-    /// Its number on this node.
+    /// The socket's number on this node.
     pub(crate) socket_id: u64,
-    /// Who it is.
+    /// The person on the socket, with their rights by token.
     pub(crate) caller: Caller,
-    /// Which sort of socket it is.
+    /// The sort of the socket.
     pub(crate) surface: Surface,
-    /// Until when its token counts.
+    /// When the socket is closed: its token expires or, for a match socket, its maximum age is reached.
     pub(crate) expires_at: Instant,
-    /// What it follows, by which of its frames' asking.
+    /// The channels that the socket follows, each with the number of the frame that asked for it.
     pub(crate) subscriptions: HashMap<Channel, u64>,
-    /// Where its person is a participant through it.
+    /// The rooms in which the person is a participant through this socket.
     pub(crate) rooms: HashSet<RoomId>,
-    /// Those of them that are of two.
+    /// The ones of `rooms` that belong to two people.
     pub(crate) pair_rooms: HashSet<RoomId>,
-    /// The rooms that it follows by belonging to a team, and by which frame's asking.
+    /// The rooms that the socket follows as a member of a team, each with the number of the frame that asked for it.
     pub(crate) team_rooms: HashMap<RoomId, (TeamId, u64)>,
-    /// When it last told that its person writes.
+    /// When the socket last published a `typing` event.
     pub(crate) last_typing_at: Option<Instant>,
-    /// Whom its person may send signals to.
+    /// The people whom this person may signal.
     signal_permissions: local_actions::SignalPermissions,
-    /// Frames read so far: the number names the frame for retries.
+    /// Number of text frames read so far: the number of the current frame, and part of its key at api.
     pub(crate) frames_read: u64,
 }
 
@@ -89,10 +89,10 @@ pub(crate) struct Session {
     state: SessionState,
     running_action: Option<RunningAction>,
     frame_limit: SingleRateLimit,
-    /// Nothing is read until then: it has sent more than it may.
+    /// Until when nothing is read, because the socket has exceeded its rate of frames.
     paused_until: Option<Instant>,
     unanswered_pings: u32,
-    /// Listed as long as this lives.
+    /// Keeps the socket registered.
     _registered: SocketRegistration,
 }
 
@@ -101,20 +101,20 @@ pub(crate) async fn run(mut session: Box<Session>) {
     let outbox = session.outbox.clone();
     let Some(socket) = outbox.socket() else { return };
     let reason = session.serve(socket).await;
-    // Beside its life, which is long, its end takes no room.
+    // Boxed, so that the task of an open socket takes no memory for its end.
     Box::pin(session.finish(socket, reason)).await;
 }
 
-/// When the token expires, on the clock that timers use.
+/// When the token expires, on the clock that timers use, but at most a year from now.
 fn token_expiry(identity: &Identity) -> Instant {
     let left = identity.expires_at_ms.saturating_sub(Timestamp::now().unix_ms());
-    // A timer can't be set for ever; a year is as good.
+    // A later time might overflow the timer.
     let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(Duration::from_secs(31_536_000));
     Instant::now() + left
 }
 
 impl Session {
-    /// Runs until the socket is to be closed; `None` where it is gone already.
+    /// Serves the socket until it is to be closed. `None` if the connection is broken or closed already.
     async fn serve(&mut self, socket: &RawSocket) -> Option<CloseReason> {
         let mut next_ping = Instant::now() + PING_INTERVAL;
         loop {
@@ -129,7 +129,8 @@ impl Session {
                 return Some(reason);
             }
             if deferred {
-                // Nothing is read of it meanwhile, pongs neither: that it takes bytes must do.
+                // While actions are deferred nothing is read, not even pongs, so bytes that the client accepts count as
+                // a sign of life.
                 self.unanswered_pings = if wrote { 0 } else { self.unanswered_pings };
                 if self.may_act() {
                     continue;
@@ -173,8 +174,8 @@ impl Session {
         }
     }
 
-    /// Leaves what it may not follow any more. While an action is under way nothing else is done in
-    /// its name, and what the action has asked for must be known first.
+    /// Applies evictions, unless an action is under way: its result must be known first, since it may be a subscription
+    /// that the eviction ends.
     fn apply_evictions(&mut self) {
         if self.running_action.is_none() {
             for (channel, frame) in self.outbox.take_evictions() {
@@ -183,30 +184,29 @@ impl Session {
         }
     }
 
-    /// Whether the next frame may be handled. A client that reads slowly is answered slowly: with an action begun
-    /// while much waits, a legal answer would close the socket as a slow consumer. One that sends too much is read
-    /// slowly.
+    /// Whether the next frame may be handled. False while an action is under way, while the socket is paused because it
+    /// has exceeded its rate, and while much is queued: then further answers could close a socket that reads slowly.
     fn may_act(&self) -> bool {
         self.running_action.is_none() && self.paused_until.is_none() && !self.outbox.defers_actions()
     }
 
-    /// Handles what was read, as far as no action is under way.
+    /// Handles frames that were read, until an action is under way. Returns why the socket is to be closed, if it is.
     fn handle_frames(&mut self) -> Option<CloseReason> {
         while self.may_act() {
             match self.decoder.next() {
                 Ok(None) => return None,
                 Ok(Some(incoming)) => {
-                    // Whatever it sends shows that it lives.
+                    // Any frame counts as an answer to pings.
                     self.unanswered_pings = 0;
                     match incoming {
                         Incoming::Text(text) => self.begin_action(&text),
                         Incoming::Binary(_) => {
-                            // The error is due all the same.
+                            // A frame above the rate is answered too, with the next one read later.
                             let _ = self.count_frame();
                             self.outbox.push(envelope::error_frame(None, 400, "Frames must be text."));
                         }
                         Incoming::Ping(payload) => {
-                            // A pong is due all the same.
+                            // A ping above the rate is answered too.
                             let _ = self.count_frame();
                             self.outbox.push(frame::pong(&payload));
                         }
@@ -227,7 +227,10 @@ impl Session {
         self.running_action = action::begin(&self.node, &self.state, &self.outbox, text, counted);
     }
 
-    /// Counts a frame. After one that is too many the next is read later.
+    /// Counts a frame. If it exceeds the socket's rate, reading pauses for [`READ_PAUSE_MAX`] at most.
+    ///
+    /// # Errors
+    /// 429 if the frame exceeds the rate.
     fn count_frame(&mut self) -> Result<(), Error> {
         if self.state.caller.is_admin {
             return Ok(());
@@ -238,13 +241,13 @@ impl Session {
         })
     }
 
-    /// Says goodbye where there is someone to receive it, and leaves everything.
+    /// Sends the close frame, if there is a reason to close, and ends everything that the session has begun.
     async fn finish(mut self: Box<Self>, socket: &RawSocket, reason: Option<CloseReason>) {
         if let Some(reason) = reason {
             metrics::counter!(names::CLOSES_TOTAL, "reason" => reason.as_str()).increment(1);
             self.outbox.close(reason);
             self.outbox.push_goodbye(frame::close(reason.code(), &reason.reason_text()));
-            // A client that does not read its goodbye is left.
+            // The connection is closed anyway if the client does not answer in time.
             let _ =
                 tokio::time::timeout(CLOSE_HANDSHAKE_TIMEOUT, flush_and_close(socket, &self.outbox)).await;
         }
@@ -254,8 +257,7 @@ impl Session {
         metrics::gauge!(names::SOCKETS_OPEN).decrement(1.0);
     }
 
-    /// Follows nothing any more. An action under way is decided by api all the same: its effect here is
-    /// undone.
+    /// Ends all subscriptions. An action under way is awaited first, so that its effect on the socket is undone too.
     async fn unsubscribe_from_all(&mut self) {
         if let Some(running_action) = self.running_action.take() {
             let applied = running_action.await;
@@ -265,7 +267,10 @@ impl Session {
     }
 }
 
-/// Writes all that waits and waits for the other end to close.
+/// Writes all queued frames, closes the connection for writing, and waits until the client closes its end.
+///
+/// # Errors
+/// If the connection is broken.
 pub(crate) async fn flush_and_close(socket: &RawSocket, outbox: &Outbox) -> io::Result<()> {
     outbox.flush()?;
     while outbox.is_blocked() {
@@ -276,6 +281,7 @@ pub(crate) async fn flush_and_close(socket: &RawSocket, outbox: &Outbox) -> io::
     socket.read_until_closed().await
 }
 
+/// Resolves when the action under way is finished; never if there is none.
 async fn action_result(running_action: &mut Option<RunningAction>) -> ActionChanges {
     match running_action {
         Some(running_action) => running_action.await,

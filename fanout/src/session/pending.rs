@@ -1,7 +1,7 @@
-//! Begins a socket: it is registered, does what its address asks for, and is upgraded last.
+//! Begins a session: registers the socket, runs the action of its address, and takes the upgraded connection.
 //!
-//! What must hold: whatever is stored after a client was told that it is connected reaches the socket, in the
-//! channel that its address names too. A client that hangs up before that leaves nothing behind.
+//! What must hold: events stored after the client learned that it is connected reach the socket, including those of the
+//! channel that its address names. If the client hangs up before that, nothing of the session stays.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,14 +23,12 @@ use crate::{
     outbox::{Outbox, RawSocket},
 };
 
-/// How long an upgrade waits for what its address asks for.
+/// Timeout of the action that a socket's address asks for, before the handshake is answered.
 pub(crate) const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a socket begins.
+/// A registered socket whose session has not begun yet.
 pub(crate) struct PendingSession {
-    /// Whose it is.
     identity: Identity,
-    /// Which sort of socket it is.
     surface: Surface,
     socket_id: u64,
     outbox: Arc<Outbox>,
@@ -38,11 +36,11 @@ pub(crate) struct PendingSession {
 }
 
 impl PendingSession {
-    /// Lists the socket before it is upgraded: whoever is told that they are connected, a drain reaches.
-    /// Where compression was agreed, messages may be compressed either way.
+    /// Registers a socket before it is upgraded, so that a drain closes every socket whose client is connected.
+    /// `deflates` says whether compression was negotiated, for both directions.
     ///
     /// # Errors
-    /// Where the node has no room for it, or the person as many sockets as may be.
+    /// 503 if the node has the maximum of sockets, 429 if the person has.
     pub(crate) fn new(
         node: &Node,
         identity: Identity,
@@ -55,7 +53,7 @@ impl PendingSession {
         Ok(Self { identity, surface, socket_id: connection, outbox, registered })
     }
 
-    /// The session of a socket that is not upgraded yet: what it is pushed waits.
+    /// Begins the session of a socket that is not upgraded yet. Its frames are queued until [`Session::open`].
     pub(crate) fn begin(self, node: Arc<Node>) -> Box<Session> {
         let Self { identity, surface, socket_id: connection, outbox, registered } = self;
         let state = SessionState {
@@ -89,10 +87,10 @@ impl PendingSession {
 }
 
 impl Session {
-    /// Does what the socket's address asks for, as if the client had sent that frame.
+    /// Runs the action that the socket's address asks for, as if the client had sent this frame.
     ///
     /// # Errors
-    /// When it is refused, or not done in [`OPENING_TIMEOUT`]: the session is to be abandoned.
+    /// If the action is refused, or not finished within [`OPENING_TIMEOUT`]. Then the session must be abandoned.
     pub(crate) async fn run_first_action(&mut self, frame: &str) -> Result<(), Error> {
         self.begin_action(frame);
         let Ok(mut applied) = timeout(OPENING_TIMEOUT, action_result(&mut self.running_action)).await else {
@@ -104,7 +102,7 @@ impl Session {
         refused.map_or(Ok(()), Err)
     }
 
-    /// The socket is upgraded: its person is online. `read` is what came with the handshake.
+    /// Takes the upgraded connection: the person is online. `read` are the bytes that were read after the handshake.
     pub(crate) fn open(&mut self, socket: RawSocket, read: &[u8]) {
         self.outbox.attach_socket(socket);
         self.decoder.push(read);
@@ -112,7 +110,7 @@ impl Session {
         metrics::gauge!(names::SOCKETS_OPEN).increment(1.0);
     }
 
-    /// The socket is not upgraded: what was begun for it ends.
+    /// Ends everything that was begun for a socket which is not upgraded after all.
     pub(crate) async fn abandon(mut self: Box<Self>) {
         self.unsubscribe_from_all().await;
     }

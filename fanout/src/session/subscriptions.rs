@@ -1,7 +1,8 @@
 //! Begins and ends a socket's subscriptions to channels.
 //!
-//! What must hold: a follow that fails changes nothing of what the socket follows, and leaves nothing of the
-//! socket behind. A socket of one room at a time is answered after the last push of the room it leaves.
+//! What must hold: a subscription that fails leaves no watch behind, and changes none of the socket's subscriptions,
+//! unless the socket has left its room for it already. A match socket, which is in one room at a time, is answered
+//! after the last push of the room that it leaves.
 
 use std::sync::Arc;
 
@@ -28,46 +29,49 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) channel: Channel,
-    /// The socket's person is a participant through it.
+    /// Whether the person is a participant of the room.
     pub(super) is_participant: bool,
-    /// The room is one of two.
+    /// Whether the room belongs to two people.
     pub(super) is_pair: bool,
+    /// The team whose membership gives the right to the room.
     pub(super) team: Option<TeamId>,
     pub(super) frame_number: u64,
 }
 
-/// A channel that the socket follows no more.
+/// A channel that the socket has stopped following.
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) channel: Channel,
 }
 
-/// What a socket is to follow.
+/// A channel that the socket is to follow.
 pub(super) struct SubscribeTarget {
     pub(super) channel: Channel,
     pub(super) is_participant: bool,
-    /// The last event that the client has, and the epoch it got it in.
+    /// The last event that the client has.
     pub(super) since: Option<u64>,
+    /// The epoch in which the client received it.
     pub(super) epoch: Option<u64>,
     pub(super) grant: Option<AccessGrant>,
 }
 
-/// Why a channel is not followed.
+/// Why a subscription failed.
 enum SubscribeError {
-    /// The right has ended meanwhile.
+    /// The right has ended since api granted it.
     AccessEnded,
-    /// The channel can't be opened.
+    /// The channel can't be opened now.
     Unavailable,
 }
 
 impl ActionContext {
-    /// Nothing more of the channel is pushed: so its answer is the last of it.
+    /// Ends the subscription to a channel. After this resolves, nothing more of the channel is pushed, so an answer can
+    /// be pushed after its last event.
     pub(super) async fn unsubscribe(&self, channel: Channel) -> Left {
         self.node.unsubscribe(channel.clone(), self.socket_id, self.frame_number, false).await;
         Left { channel }
     }
 
-    /// Follows a channel in place of those others, answers, and says what has changed.
+    /// Follows a channel instead of `others`, answers, and returns the changes.
     pub(super) async fn subscribe(
         self,
         request: SocketRequest,
@@ -106,6 +110,8 @@ impl ActionContext {
         applied
     }
 
+    /// Follows a channel, and leaves `others` once access to it is granted. Adds to `left` each one that was left, even
+    /// if the subscription fails after that.
     async fn admit_in_place_of(
         &self,
         target: &SubscribeTarget,
@@ -115,7 +121,7 @@ impl ActionContext {
     ) -> Result<(), SubscribeError> {
         let SubscribeTarget { channel, grant, since, epoch, .. } = target;
         if let Some(team) = grant.and_then(|grant| grant.team) {
-            // Who belongs to the team no more may not be here either.
+            // The right to the room ends with the membership of the team, so the team's removals are watched too.
             let right =
                 AccessGrant { public: false, pair: false, as_of: team.as_of, team: None, last_event: 0 };
             self.watch_access(&Channel::Team(team.team), Some(right)).await?;
@@ -123,7 +129,7 @@ impl ActionContext {
         if others.is_empty() {
             return self.admit(channel, *grant, Some(answer), (*since, *epoch)).await;
         }
-        // The others are left once this one is sure to be had: until then they are followed as before.
+        // The watch shows that the new channel can be followed. Until then the others are followed as before.
         self.watch_access(channel, *grant).await?;
         for other in others {
             left.push(self.unsubscribe(other).await);
@@ -133,7 +139,7 @@ impl ActionContext {
         admitted
     }
 
-    /// Is only notified when that right ends.
+    /// Watches the right to a channel: pushes nothing, and evicts the socket when the right ends.
     async fn watch_access(
         &self,
         channel: &Channel,
@@ -142,6 +148,7 @@ impl ActionContext {
         self.admit(channel, grant, None, (None, None)).await
     }
 
+    /// Asks the channel's shard to admit the socket, as a subscriber if there is an `answer`, otherwise as a watcher.
     async fn admit(
         &self,
         channel: &Channel,
@@ -170,7 +177,7 @@ impl ActionContext {
     }
 }
 
-/// The socket follows a channel no more, and its person has left the room.
+/// Removes a channel from the session's state, and makes the person leave if it is a room that they participate in.
 pub(super) fn remove_subscription(node: &Arc<Node>, state: &mut SessionState, channel: &Channel) {
     if let Channel::Room(room) = channel {
         state.pair_rooms.remove(room);
@@ -184,14 +191,14 @@ pub(super) fn remove_subscription(node: &Arc<Node>, state: &mut SessionState, ch
     state.subscriptions.remove(channel);
 }
 
-/// The team is guarded no more, unless the socket follows a room by it.
+/// Ends the watch on a team, unless the socket still follows another room as a member of it.
 pub(super) fn unwatch_team(node: &Arc<Node>, state: &SessionState, team: TeamId) {
     if !state.team_rooms.values().any(|(other, _)| *other == team) {
         unsubscribe_in_background(node, state, Channel::Team(team), true);
     }
 }
 
-/// Ends, beside the session, what its frames up to now have asked for.
+/// Ends a subscription or watch that frames up to now have asked for, in a task of its own.
 pub(super) fn unsubscribe_in_background(
     node: &Arc<Node>,
     state: &SessionState,
@@ -222,8 +229,8 @@ mod tests {
 
     const ADMITTED: Option<Admission> = Some(Admission::Admitted);
 
-    /// A node whose shard decides about subscribers, one after another, as given, and can't open a channel at `None`;
-    /// and what was asked of it.
+    /// A node whose shard decides about subscribers in the order of `admits`, where `None` is a channel that can't be
+    /// opened, and a log of the commands that the shard gets.
     async fn node(admits: &'static [Option<Admission>]) -> (Arc<Node>, mpsc::UnboundedReceiver<String>) {
         let (commands, mut received) = mpsc::channel(8);
         let (note, asked) = mpsc::unbounded_channel();
@@ -263,7 +270,8 @@ mod tests {
         PendingSession::new(node, identity, surface, false).expect("there is room").begin(node.clone())
     }
 
-    /// The socket joins a room that api lets it into, by belonging to a team where one is named.
+    /// Makes the socket join a room that api grants, by membership of `team` if there is one. Returns the status of the
+    /// refusal, if there is one.
     async fn join(session: &mut Session, room: u64, team: Option<u64>) -> Option<u16> {
         session.state.frames_read += 1;
         let frame = json!({ "action": "join_room", "room_pk": room, "request_id": 1 }).to_string();

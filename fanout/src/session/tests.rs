@@ -1,4 +1,4 @@
-//! A session's size, and when it begins its next action.
+//! Tests the size of a session in memory, and when it begins its next action.
 
 use std::net::TcpStream;
 
@@ -8,12 +8,12 @@ use protocol::{event::Person, id::ShardCount};
 use super::*;
 use crate::bench;
 
-/// Bytes that may wait in an outbox of these tests.
+/// Limit of the outboxes in these tests, in bytes.
 const LIMIT: usize = 64 << 10;
-/// Bytes of the longest answer of api.
+/// Bytes of the longest answer in these tests, which exceeds the limit.
 const ANSWER: usize = 768 << 10;
 
-/// A session whose socket takes nothing yet, and whose outbox has that bound.
+/// A session whose socket is not upgraded yet, with an outbox of [`LIMIT`].
 async fn session() -> Box<Session> {
     let node = bench::node(ShardCount::new(1).expect("1")).await;
     let mut node = Arc::into_inner(node).expect("nobody else has it");
@@ -28,7 +28,7 @@ async fn session() -> Box<Session> {
     PendingSession::new(&node, identity, Surface::Native, false).expect("there is room").begin(node.clone())
 }
 
-/// The session's socket takes what waits. Resolves with its other end.
+/// Upgrades the session's socket, and writes all queued frames. Returns the client's end of the connection.
 async fn write_all(session: &Session) -> TcpStream {
     let (socket, client) = bench::socket_pair().await;
     session.outbox.attach_socket(socket);
@@ -43,7 +43,7 @@ fn action() -> Vec<u8> {
     [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
-/// Its task, its session and its outbox; what they hold while something happens comes and goes.
+/// Counts task, session and outbox, without the memory that they allocate while something happens.
 #[test]
 fn an_idle_socket_is_small() {
     fn of<F: Future>(_: fn(Box<Session>) -> F) -> usize {

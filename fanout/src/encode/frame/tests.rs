@@ -1,4 +1,4 @@
-//! Frames as clients send them, in whatever pieces.
+//! Tests decoding of clients' frames that arrive in pieces of any size, and encoding.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -36,7 +36,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Incoming>, Violation> {
 
 fn read_by(mut decoder: Decoder, bytes: &[u8]) -> Result<Vec<Incoming>, Violation> {
     let mut all = Vec::new();
-    // One byte at a time: no piece of the network may matter.
+    // One byte at a time: it must not matter how the network splits frames.
     for byte in bytes {
         decoder.push(&[*byte]);
         while let Some(incoming) = decoder.next()? {
@@ -103,7 +103,7 @@ fn a_frame_is_compressed_where_that_pays() {
     assert_eq!(super::deflated(&text(&[&message[..deflate::COMPRESS_FROM_BYTES - 1]])), None);
 }
 
-/// Frames as a client might make them, few of them right.
+/// Bytes of frames that a client might send, most of them invalid.
 fn frames() -> impl Strategy<Value = Vec<u8>> {
     let frame = (any::<bool>(), 0..16_u8, vec(any::<u8>(), 0..126));
     vec(frame, 1..5).prop_map(|frames| {
@@ -125,7 +125,7 @@ proptest! {
             }
             Ok(())
         };
-        // Where the network cuts says nothing.
+        // The result must not depend on where the network splits the bytes.
         let result = read_all(first).and_then(|()| read_all(second));
         prop_assert_eq!(read_by(Decoder::<MESSAGE_BYTES_MAX>::new(deflates), &bytes), result.map(|()| whole));
     }
