@@ -77,7 +77,7 @@ impl Node {
         }
     }
 
-    /// Waits until an event that the socket's own action appended was pushed to it, but at most 11 s.
+    /// Waits until an event that the socket's own action appended was pushed to it. Gives up after about 11 s.
     pub(crate) async fn wait_until_pushed(&self, channel: &Channel, socket_id: u64, seq: u64) -> PushOutcome {
         self.push_outcome(channel, socket_id, seq).await.unwrap_or(PushOutcome::Unknown)
     }

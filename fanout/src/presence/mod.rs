@@ -2,9 +2,10 @@
 //!
 //! What must hold: however many sockets a person has here, the log gets one join and one leave per room, in that order.
 //! Changes are appended, and retried without limit, until the log has everyone's present state. A change that was not
-//! acknowledged may be stored all the same: then the next change is appended, be it a join or a leave. Each change has
-//! a counter that only rises on this node, so one that is stored late never overrides a newer one. A node that was
-//! declared dead takes a new incarnation, and appends a join for everyone again.
+//! acknowledged may be stored all the same, so after it the person's present state is appended, even if the last
+//! acknowledged change said so already. Each change has a counter that only rises on this node, so one that is stored
+//! late never overrides a newer one. A node that was declared dead takes a new incarnation, and appends a join for
+//! everyone again.
 
 mod entry;
 #[cfg(test)]

@@ -201,7 +201,7 @@ impl Session {
                     match incoming {
                         Incoming::Text(text) => self.begin_action(&text),
                         Incoming::Binary(_) => {
-                            // A frame above the rate is answered too, with the next one read later.
+                            // A frame above the rate is answered too.
                             let _ = self.count_frame();
                             self.outbox.push(envelope::error_frame(None, 400, "Frames must be text."));
                         }

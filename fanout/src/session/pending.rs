@@ -23,7 +23,8 @@ use crate::{
     outbox::{Outbox, RawSocket},
 };
 
-/// Timeout of the action that a socket's address asks for, before the handshake is answered.
+/// Timeout of each step before a handshake is answered: waiting for the person's shard, and running the action that the
+/// address asks for.
 pub(crate) const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A registered socket whose session has not begun yet.

@@ -10,7 +10,7 @@ use crate::bench;
 
 /// Limit of the outboxes in these tests, in bytes.
 const LIMIT: usize = 64 << 10;
-/// Bytes of the longest answer in these tests, which exceeds the limit.
+/// Maximum bytes of an answer of api, more than [`LIMIT`].
 const ANSWER: usize = 768 << 10;
 
 /// A session whose socket is not upgraded yet, with an outbox of [`LIMIT`].
