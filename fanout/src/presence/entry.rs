@@ -29,11 +29,10 @@
 //! none           anything else, without a grace      leave
 //! ```
 //!
-//! A grace begins when the last socket closes, and lasts [`LEAVE_GRACE`]. It ends early when a socket enters, or when
-//! the person asks to leave.
+//! A grace begins when the last socket closes, and lasts [`LEAVE_GRACE`]. It ends early when a socket enters or leaves.
 //!
 //! What must hold: no leave is appended while a socket is open, nor within [`LEAVE_GRACE`] after the last one closed,
-//! unless the person asked to leave.
+//! unless a socket left: on request, because its right ended, or because the node drains.
 
 use std::time::Duration;
 
