@@ -23,7 +23,7 @@ use crate::{
     presence::PresencePublisher,
     shard::{
         PeopleReady, ShardCommand,
-        channel::{PushOutcome, PushWaiter},
+        push_waiter::{PushOutcome, PushWaiter},
         subscribe::SubscribeRequest,
     },
 };

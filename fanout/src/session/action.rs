@@ -25,7 +25,7 @@ use super::{
     },
 };
 use crate::outbox::{Outbox, close::CloseReason};
-use crate::{encode::native, node::Node, shard::channel::PushOutcome};
+use crate::{encode::native, node::Node, shard::push_waiter::PushOutcome};
 
 /// The changes that a finished action makes to its session.
 #[derive(Debug, Default)]

@@ -27,6 +27,7 @@ pub(crate) use super::delivery_metrics::DeliveryMetrics;
 use super::{
     access::ChannelAccess,
     presence_map::PresenceMap,
+    push_waiter::{PushOutcome, PushWaiter},
     ring::Ring,
     subscribe::{Admission, SubscribeRequest, SubscriptionStart},
     subscribers::{OutgoingFrame, Subscriber, Subscribers},
@@ -39,27 +40,6 @@ use crate::{
 
 /// How long a channel without subscribers stays subscribed, so that a client that comes back resumes from its ring.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What became of the push of a socket's own event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PushOutcome {
-    /// The socket was pushed the event.
-    Pushed,
-    /// The socket does not follow the channel any more.
-    NotSubscribed,
-    /// The channel is being opened anew, or its task has stopped: the push may have been, or may come yet.
-    Unknown,
-}
-
-/// A socket whose answer is the push of its event.
-pub(crate) struct PushWaiter {
-    /// The socket's number on this node.
-    pub(crate) socket_id: u64,
-    /// The event.
-    pub(crate) seq: u64,
-    /// Resolves once that is decided. Dropped where nobody knows whether the event was pushed.
-    pub(crate) done: oneshot::Sender<PushOutcome>,
-}
 
 /// A channel whose events this node receives.
 pub(crate) struct ChannelState {

@@ -26,6 +26,7 @@ mod open;
 mod people;
 mod position;
 mod presence_map;
+pub(crate) mod push_waiter;
 mod received;
 mod replay;
 pub(crate) mod ring;
@@ -58,7 +59,8 @@ use crate::{
     api_client::ApiClient,
     outbox::registry::SocketRegistry,
     shard::{
-        channel::{ChannelState, DeliveryMetrics, PushWaiter},
+        channel::{ChannelState, DeliveryMetrics},
+        push_waiter::PushWaiter,
         ring_budget::RingBudget,
         subscribe::SubscribeRequest,
     },

@@ -1,0 +1,120 @@
+//! Tests what a catch-up reads, and what it does to channels.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::id::RoomId;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::shard::{Opening, bench, channel::ChannelState, ring_budget::RingBudget};
+
+/// A room is received from there on.
+fn open(task: &mut ShardTask, room: u64, last: u64) {
+    let (channel, shard) = (Channel::Room(RoomId(room)), task.shard.index());
+    let channel_state =
+        ChannelState::new(channel.clone(), shard, last, 1, oneshot::channel().0, task.metrics.clone());
+    task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
+}
+
+const fn state(first: u64, last: u64, epoch: u64) -> StreamState {
+    StreamState { first, last, epoch, messages: 0, bytes: 0, max_bytes: 0, replicas: 1 }
+}
+
+#[tokio::test]
+async fn what_one_channel_may_lack_is_no_doubt_of_those_that_are_being_opened() {
+    let (mut task, _said) = bench::shard_task().await;
+    task.position.set_first(1, 5);
+    let opening = Channel::Room(RoomId(2));
+    task.channels.insert(opening.clone(), ChannelEntry::Opening(Opening::default()));
+    let doubt = |task: &ShardTask| matches!(&task.channels[&opening], ChannelEntry::Opening(opening) if opening.may_lack_events);
+    task.catch_up_open_channels("opened", Some(5));
+    assert!(!doubt(&task));
+    task.start_catch_up("gap", None);
+    assert!(doubt(&task), "what was lost for one may be lost for all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rings_of_two_thousand_busy_rooms_stay_near_their_bound() {
+    const MAX: usize = 4 << 20;
+    let (mut task, _said) = bench::shard_task().await;
+    task.context.ring_budget = Arc::new(RingBudget::new(task.context.shards, MAX, Duration::from_secs(600)));
+    for room in 0..2_000 {
+        open(&mut task, room, 0);
+    }
+    // Half a megabyte a second, of which ten minutes would be kept.
+    let payload = Bytes::from(vec![b'0'; 200]);
+    for seq in 1..=240_000_u64 {
+        let channel = Channel::Room(RoomId(seq % 2_000));
+        let heard = LiveEvent { name: "chat-message", seq, headers: None, payload: &payload };
+        task.deliver(&channel, heard);
+        if seq % 2_000 == 0 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            task.drop_old_from_rings();
+            task.context.ring_budget.report(Shard::SYSTEM, 0, Duration::ZERO);
+            let held: usize = task
+                .channels
+                .values()
+                .map(|entry| match entry {
+                    ChannelEntry::Open(channel_state) => channel_state.ring.memory_bytes(),
+                    ChannelEntry::Opening(_) => 0,
+                })
+                .sum();
+            assert!(held < 2 * MAX, "{held} bytes after {} s", seq / 2_000);
+        }
+    }
+}
+
+#[tokio::test]
+async fn range_is_in_a_log_that_has_all_of_it_and_of_what_was_heard() {
+    let range = CatchUpRange { after: 5, highest_received: 9, epoch: Some(1) };
+    assert!(range.is_covered_by(state(6, 9, 1)) && range.is_covered_by(state(1, 20, 1)));
+    assert!(!range.is_covered_by(state(7, 9, 1)), "6 was trimmed");
+    assert!(!range.is_covered_by(state(1, 8, 1)), "9 was heard, and is lost");
+    assert!(!range.is_covered_by(state(1, 20, 2)), "another epoch");
+}
+
+#[tokio::test]
+async fn what_began_to_be_heard_meanwhile_is_no_loss() {
+    let (mut task, _said) = bench::shard_task().await;
+    task.position.set_first(1, 5);
+    open(&mut task, 1, 5);
+    task.start_catch_up("again", None);
+    open(&mut task, 2, 9);
+    assert!(matches!(task.new_work[..], [Work::CatchUp(CatchUpRange { after: 5, highest_received: 5, .. })]));
+    task.take_catch_up_report(CatchUpReport::CompleteUpTo(7)).expect("no panic");
+    assert_eq!(task.channels.len(), 2, "the log had 7 when it was asked, and 9 since");
+
+    task.start_catch_up("again", None);
+    assert!(matches!(
+        task.new_work[..],
+        [_, Work::CatchUp(CatchUpRange { after: 7, highest_received: 9, .. })]
+    ));
+    task.take_catch_up_report(CatchUpReport::NotInLog(state(1, 8, 1))).expect("no panic");
+    assert!(task.channels.is_empty(), "the log had 9, and has lost it");
+    assert!(matches!(task.new_work[2..], [Work::PublishLogEnd(LogEnd { epoch: 1, seq: 9 })]));
+}
+
+#[tokio::test]
+async fn after_a_log_that_is_gone_the_next_cause_begins_where_it_is_now() {
+    let (mut task, _said) = bench::shard_task().await;
+    task.position.set_first(1, 5);
+    open(&mut task, 1, 5);
+    task.start_catch_up("reconnect", None);
+    task.take_catch_up_report(CatchUpReport::NotInLog(state(50, 80, 1))).expect("no panic");
+    task.start_catch_up("reconnect", None);
+    let range = task.catch_ups.running.as_ref().expect("a catch-up").range;
+    assert!(range.after == 80 && range.is_covered_by(state(50, 80, 1)), "{range:?}");
+}
+
+#[tokio::test]
+async fn healing_that_panics_begins_again_and_ends_the_task_at_last() {
+    let (mut task, _said) = bench::shard_task().await;
+    task.position.set_first(1, 5);
+    task.start_catch_up("reconnect", None);
+    for _ in 1..PANICS_MAX {
+        task.take_catch_up_report(CatchUpReport::Panicked).expect("begun again");
+    }
+    assert_eq!(task.new_work.len(), usize::try_from(PANICS_MAX).expect("small"));
+    task.take_catch_up_report(CatchUpReport::Panicked).expect_err("the task ends");
+}
