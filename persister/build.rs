@@ -1,5 +1,5 @@
-//! A changed migration is a reason to compile again: cargo does not see it by itself. And two branches that
-//! each add one meet here: numbers are unique, and api is told the newest.
+//! Makes cargo compile again when a migration has changed, which it does not see by itself. Checks that the numbers of
+//! migrations are unique, as two branches may each add one, and tells api the newest.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The web page in two browsers: what one person does, the other sees.
+//! Tests the web page in two browsers: what one person does, the other sees.
 
 use reqwest::Method;
 use serde_json::{Value, json};

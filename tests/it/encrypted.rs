@@ -1,4 +1,4 @@
-//! A broker whose connections are encrypted: services and servers know each other by their certificates.
+//! Tests a broker with TLS: services and servers know each other by their certificates.
 
 use service::nats::{BrokerUser, connect_once};
 use tests::{

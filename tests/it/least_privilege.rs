@@ -1,4 +1,4 @@
-//! Each service may do what it must, and is refused the rest by the servers themselves.
+//! Tests that each service may do what it must, and that the servers refuse it the rest.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Each limit and each malformed request has its exact answer, and changes nothing.
+//! Tests that each limit and each malformed request has its exact answer, and changes nothing.
 
 use reqwest::Method;
 use serde_json::{Value, json};

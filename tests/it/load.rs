@@ -1,4 +1,4 @@
-//! `roomcast-load` on a real deployment: what is right ends well, what is wrong is seen.
+//! Runs `roomcast-load` on a real deployment: a good run ends well, a fault is seen.
 
 use std::{process::Stdio, time::Duration};
 

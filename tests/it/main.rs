@@ -1,4 +1,4 @@
-//! One binary of all end-to-end tests: linking it once is most of their cost.
+//! Builds one binary of all end-to-end tests: linking it once is most of their cost.
 
 mod browser;
 mod cycles;

@@ -1,4 +1,4 @@
-//! Who may do what: a stranger learns nothing.
+//! Tests rights over HTTP and sockets: a stranger learns nothing.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

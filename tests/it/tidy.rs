@@ -1,6 +1,9 @@
-//! The rules of the tree that a compiler does not check.
+//! Checks the rules of the tree that a compiler does not check.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -17,6 +20,48 @@ pub(crate) fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Whether a file opens with a sentence that begins with a verb, as "Reads …"; of a service's root, with its name.
+fn begins_with_verb(text: &str) -> bool {
+    let Some(sentence) = text.strip_prefix("//! ") else { return false };
+    let mut words = sentence.split_whitespace();
+    let mut first = words.next().unwrap_or_default();
+    if ["api", "fanout", "persister"].contains(&first) {
+        first = words.next().unwrap_or_default();
+    }
+    let first = first.trim_end_matches([',', ':']);
+    first.ends_with('s') && first.chars().all(|letter| letter.is_ascii_alphabetic())
+}
+
+/// The names of the types that a file shows to others of its crate.
+fn visible_types(text: &str) -> impl Iterator<Item = &str> {
+    let lines = text.lines().take_while(|line| *line != "mod tests {");
+    lines.filter_map(|line| {
+        let rest = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub "))?;
+        let name = ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| rest.strip_prefix(kind))?;
+        name.split(|letter: char| !letter.is_alphanumeric()).next()
+    })
+}
+
+#[test]
+fn visible_types_have_names_of_their_own() {
+    // Each service's own, named by its crate.
+    const SHARED_NAMES: [&str; 1] = ["Config"];
+    let mut files = Vec::new();
+    for folder in ["shared", "api/src", "fanout/src", "persister/src", "deploy/src"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let mut places: HashMap<String, Vec<PathBuf>> = HashMap::new();
+    // Types of a dialect are a concept in the dialect's format: their module says which.
+    for file in files.iter().filter(|file| !file.to_string_lossy().contains("/dialects/")) {
+        let text = std::fs::read_to_string(file).expect("a source");
+        for name in visible_types(&text) {
+            places.entry(name.to_owned()).or_default().push(file.clone());
+        }
+    }
+    places.retain(|name, files| files.len() > 1 && !SHARED_NAMES.contains(&name.as_str()));
+    assert!(places.is_empty(), "one name for several types: {places:#?}");
+}
+
 #[test]
 fn every_module_says_what_it_is_and_holds_one_thing() {
     let mut files = Vec::new();
@@ -26,7 +71,11 @@ fn every_module_says_what_it_is_and_holds_one_thing() {
     assert!(files.len() > 50, "the tree was not found");
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a source");
-        assert!(text.starts_with("//! "), "{}: does not open with what it is", file.display());
+        assert!(
+            begins_with_verb(&text),
+            "{}: does not open with what it does, as a sentence",
+            file.display()
+        );
         let lines = text.lines().count();
         assert!(lines <= 400, "{}: {lines} lines hold more than one thing", file.display());
     }

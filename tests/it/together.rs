@@ -1,5 +1,5 @@
-//! One message in every form: sent in each dialect, heard from the broker, and seen by each reader that
-//! may see the room, in that reader's own form.
+//! Sends one message in each dialect, and compares its copy at the broker and at each reader that may see the room, in
+//! that reader's own form.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The way of a live message, for `tests/bench`: from the broker's subscription to its sockets.
+//! Measures the way of a live message, for `tests/bench`: from the broker's subscription to its sockets.
 
 use std::{io::Read as _, net::TcpStream, sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
-//! One subscription for all rooms of a shard, where a node follows many of them: a subscription
-//! each would cost more than receiving rooms that nobody here follows.
+//! Switches a shard from a subscription for each room to one for all, where a node follows many: one for each room
+//! would cost more than receiving rooms that nobody here follows.
 //!
-//! What must hold: from the switch on each event comes once; what lay between the two sorts of
-//! subscription is caught up from the log.
+//! What must hold: from the switch on each event comes once; events between the two sorts of subscription are caught up
+//! from the log.
 
 use protocol::{
     id::Shard,

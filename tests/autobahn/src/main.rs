@@ -1,4 +1,4 @@
-//! The server that `tests/autobahn/run` tests: it sends back what it is sent.
+//! Serves the sockets that `tests/autobahn/run` tests: each message is sent back.
 
 use service::{lifecycle::Shutdown, serve};
 

@@ -1,4 +1,4 @@
-//! What stands in the log: subjects and events. Whatever is read is written as it is read.
+//! Fuzzes subjects and events of the log: whatever can be read is written as it was read.
 #![no_main]
 
 use protocol::{event::{Event, EventName}, subject};

@@ -1,4 +1,4 @@
-//! WebSocket frames of a client, cut anywhere.
+//! Fuzzes the WebSocket frames of a client, cut anywhere.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fanout::fuzz::frames(bytes));

@@ -1,4 +1,4 @@
-//! A picture, before it is kept.
+//! Fuzzes the check of a picture before it is kept.
 #![no_main]
 
 use std::panic;

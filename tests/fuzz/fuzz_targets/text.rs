@@ -1,4 +1,4 @@
-//! The text of a frame: whatever it is, the answer is an envelope.
+//! Fuzzes the text of a frame: whatever it is, the answer is an envelope.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|text: &str| fanout::fuzz::text(text));

@@ -1,4 +1,4 @@
-//! The direct dialect: two people who talk, with its clients' requests and answers.
+//! Tests the direct dialect: two people who talk, with its clients' requests and answers.
 
 mod contacts;
 mod docs;

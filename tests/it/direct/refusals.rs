@@ -1,4 +1,4 @@
-//! Each refusal with its status and its exact body; none changes anything.
+//! Tests each refusal with its status and its exact body; none changes anything.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! However many add a room for a pair at once, in whichever order of the two, there is one.
+//! Tests that a pair has one direct room, however many requests add it at once, in either order of the two people.
 
 use std::collections::BTreeSet;
 

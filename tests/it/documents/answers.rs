@@ -1,4 +1,4 @@
-//! What needs more than luck to succeed is asked as a client would: the answers are as the document says.
+//! Tests successful requests that need preparation: the answers are as the OpenAPI document says.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Every action is played on a real socket: what is sent and received is as the document says.
+//! Plays every action on a real socket: frames, answers and pushes are as the AsyncAPI document says.
 
 use reqwest::Method;
 use serde_json::{Value, json};

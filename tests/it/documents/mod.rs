@@ -1,4 +1,4 @@
-//! The documents that machines read: they are valid, they name every route, and a server keeps to them.
+//! Tests the documents for machines: they are valid, they name every route, and a server keeps to them.
 
 mod answers;
 mod frames;

@@ -1,4 +1,4 @@
-//! `deploy/cluster`, as a person starts it: behind HAProxy, one process of each kind killed under load.
+//! Tests `deploy/cluster` as a person starts it: behind HAProxy, one process of each kind killed under load.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! What still works while something is down, and what is answered meanwhile.
+//! Tests what still works while a process or a server is down, and what is answered meanwhile.
 
 use reqwest::StatusCode;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Stopping a node: its sockets are told when to come back, and what was asked of it is answered.
+//! Tests the stop of a node: its sockets are told when to come back, and its open requests are answered.
 
 use std::collections::BTreeMap;
 

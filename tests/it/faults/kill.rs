@@ -1,4 +1,4 @@
-//! Killed at once and started again, with work under way: nothing acknowledged is lost or doubled.
+//! Kills processes with work under way, and starts them again: nothing acknowledged is lost or doubled.
 
 use std::collections::BTreeSet;
 

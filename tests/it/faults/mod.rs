@@ -1,4 +1,4 @@
-//! What must work while something is killed, or its links are cut.
+//! Tests what must work while processes are killed, or their links are cut.
 
 mod chaos;
 mod cut;

@@ -1,5 +1,4 @@
-//! A node of api that is stopped in the middle of a write, for longer than the write may take: once it goes on,
-//! it stores nothing.
+//! Stops an api node in the middle of a write, for longer than the write may take: once it goes on, it stores nothing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The log of one shard is not there: what can't be followed leaves nothing behind and takes nothing away.
+//! Tests a shard whose stream is missing: a failed subscription leaves nothing behind and takes nothing away.
 
 use protocol::{id::TeamId, subject::Channel};
 use reqwest::Method;

@@ -1,4 +1,4 @@
-//! A broker of three servers goes on without any one of them.
+//! Tests a broker of three servers, which goes on without any one of them.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The main job on real input, by clients that nobody here wrote: many rooms, many writers, and
+//! Plays real conversations by clients that nobody here wrote: many rooms, many writers, and
 //! processes that die meanwhile.
 
 use std::{

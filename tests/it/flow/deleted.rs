@@ -1,4 +1,4 @@
-//! A message that was deleted: from the acknowledgement on it is not there, on any node.
+//! Tests that a deleted message can't be read on any node from the acknowledgement on.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

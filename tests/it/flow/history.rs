@@ -1,4 +1,4 @@
-//! History: pages without gaps, and every message that was acknowledged before.
+//! Tests pages of history: without gaps, and with every message that was acknowledged before.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! A message's way: sent anywhere, seen everywhere, once and in one order.
+//! Tests the way of a message: sent by any node, seen on all, once and in one order.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;

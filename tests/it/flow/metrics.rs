@@ -1,4 +1,4 @@
-//! What a node did is on its `/metrics`, under the names that dashboards and alerts know.
+//! Tests `/metrics`: what a node did is there, under the names that dashboards and alerts use.
 
 use serde_json::json;
 use service::metric_names as names;

@@ -1,4 +1,4 @@
-//! What must work.
+//! Tests the ways of messages through all services.
 
 mod conversation;
 mod deleted;

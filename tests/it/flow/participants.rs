@@ -1,4 +1,4 @@
-//! Who is in a room: seen from when they join until they leave, whatever node they are on.
+//! Tests who is in a room: from the join until the leave, whatever node the sockets are on.
 
 use serde_json::{Value, json};
 use tests::{

@@ -1,4 +1,4 @@
-//! Resuming: what was missed comes first, once, and nothing is claimed that is not so.
+//! Tests resuming: missed events come first, once, and `recovered` is true only where nothing is missing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Every body and every frame of each dialect, as clients get them: a changed field is seen here.
+//! Compares every body and every frame of each dialect with files: a changed field is seen here.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! An array of an object's fields, in their order, is no object: not in any dialect, whatever else is right.
+//! Tests that an array of an object's fields is refused as an object, in every dialect.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

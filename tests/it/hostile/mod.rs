@@ -1,5 +1,5 @@
-//! Whatever is sent: each address and each kind of socket answers it in its dialect's own form, is at fault
-//! for none of it, and goes on.
+//! Sends anything to each address and each kind of socket: it is answered in the dialect's own form, is never the
+//! server's fault, and the server goes on.
 
 mod arrays;
 mod requests;

@@ -1,4 +1,4 @@
-//! The opening handshake of a socket, line by line: RFC 6455, section 4, and RFC 9110, section 7.2.
+//! Tests the opening handshake of a socket, line by line: RFC 6455, section 4, and RFC 9110, section 7.2.
 
 use tests::{
     cluster::{Cluster, Size, token},

@@ -1,4 +1,4 @@
-//! On the port of clients `roomcast up` shows its metrics to programs on its own machine alone.
+//! Tests that `roomcast up` shows its metrics on the port of clients to programs on its own machine alone.
 
 use tests::{machine::Machine, raw::Raw};
 

@@ -1,4 +1,4 @@
-//! What an HTTP server does before any dialect: connections, headers, bodies that are refused, origins.
+//! Tests what an HTTP server does before any dialect: connections, headers, bodies that are refused, origins.
 
 mod connections;
 mod cors;

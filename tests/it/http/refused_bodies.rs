@@ -1,4 +1,4 @@
-//! A body that is refused before it has arrived: the client gets the answer, not a reset.
+//! Tests bodies that are refused before they have arrived: the client gets the answer, not a reset.
 
 use serde_json::Value;
 use tests::{

@@ -1,4 +1,4 @@
-//! In a big room people are counted, not named.
+//! Tests big rooms, where people are counted, not named.
 
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! A node that is gone, or was taken for gone: its people leave within the bound, and nobody else's.
+//! Tests nodes that are gone, or were taken for gone: their people leave within the bound, and nobody else's.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! What sockets hear while things happen: who comes and goes, whose node dies, what ends a right, what concerns a
-//! person, and up to where they have all there is.
+//! Tests what sockets are pushed meanwhile: joins and leaves, dead nodes, ended rights, events about a person,
+//! positions.
 
 mod closing;
 pub(crate) mod crowd;

@@ -1,4 +1,4 @@
-//! What concerns a person reaches all their sockets; what is never stored reaches who is meant.
+//! Tests events about a person, which reach all their sockets, and unstored events, which reach the right ones.
 
 use reqwest::StatusCode;
 use serde_json::json;

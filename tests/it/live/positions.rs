@@ -1,4 +1,4 @@
-//! Up to where a socket has all there is, and what a resume from there is answered.
+//! Tests positions: up to where a socket has all events, and what a resume from there is answered.
 
 use serde_json::{Value, json};
 use service::nats::BrokerUser;

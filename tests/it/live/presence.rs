@@ -1,4 +1,4 @@
-//! One join and one leave a person, however many sockets, tabs and nodes.
+//! Tests that a person has one join and one leave, however many sockets, tabs and nodes.
 
 use serde_json::{Value, json};
 use tests::{

@@ -1,4 +1,4 @@
-//! What ends a right ends it at once, on every node: the removed hear of it, and nothing after.
+//! Tests the end of rights, at once and on every node: removed people are told, and pushed nothing after it.
 
 use std::{
     collections::HashSet,

@@ -1,4 +1,4 @@
-//! A node that follows more rooms than it subscribes to one by one.
+//! Tests a node that follows more rooms than it subscribes to one by one.
 
 use std::collections::BTreeMap;
 

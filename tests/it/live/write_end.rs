@@ -1,4 +1,4 @@
-//! A room that is closed, or made narrower, while people write there: what an acknowledgement says is what everybody
+//! Tests rooms that are closed, or made narrower, while people write there: what is acknowledged is what everybody
 //! has.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! What the tables count by themselves is what is there, also of rows from before they counted.
+//! Tests the counts that tables keep themselves, also of rows from before they were counted.
 
 use service::schema::VERSION;
 use sqlx::PgPool;

@@ -1,4 +1,4 @@
-//! A way to Postgres that is cut in the worst moment: the COMMIT is on its way, its answer is not.
+//! Cuts the connection to Postgres in the worst moment: COMMIT is on its way, its answer is not.
 
 use std::sync::{
     Arc,

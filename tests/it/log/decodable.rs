@@ -1,4 +1,4 @@
-//! Whatever the codec decodes can be applied to Postgres: the golden events, changed at random wherever
+//! Tests that whatever the codec decodes can be applied to Postgres: the golden events, changed at random wherever
 //! they still decode.
 
 use std::collections::HashMap;

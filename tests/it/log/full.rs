@@ -1,4 +1,4 @@
-//! A full log: what is refused is said, and nothing that was acknowledged is lost.
+//! Tests a full log: refusals say so, and nothing that was acknowledged is lost.
 
 use std::time::Duration;
 

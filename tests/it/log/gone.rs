@@ -1,4 +1,4 @@
-//! The log is gone: its shards wait for `roomcast recover`, and go on by themselves afterwards.
+//! Tests a log that is gone: its shards wait for `roomcast recover`, and go on by themselves afterwards.
 
 use protocol::id::Shard;
 use tests::{cluster::Size, eventually, postgres::Database};

@@ -1,4 +1,4 @@
-//! The log has lost what Postgres has not got: refused, until somebody accepts the loss.
+//! Tests a log that has lost events which Postgres lacks: its shard stops until an operator accepts the loss.
 
 use service::nats::BrokerUser;
 

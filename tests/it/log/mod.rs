@@ -1,4 +1,4 @@
-//! The log's integrity: whatever one of log and Postgres loses, nothing that is acknowledged is doubled,
+//! Tests the log's integrity: whatever the log or Postgres loses, nothing that is acknowledged is doubled,
 //! and nothing is dropped in silence.
 
 mod counts;

@@ -1,4 +1,4 @@
-//! The broker comes back with an older log: it goes on after what Postgres has, in a new epoch.
+//! Tests a broker that comes back with an older log: it goes on after what Postgres has, in a new epoch.
 
 use protocol::{
     event::EventName,

@@ -1,4 +1,4 @@
-//! Reading the log over a link on which each event takes long: it comes all the same, by one consumer.
+//! Reads the log over a slow link: every event comes, by one consumer.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,4 @@
-//! `roomcast replay-rejected`: what an older version has rejected is applied once, and undoes nothing newer.
+//! Tests `roomcast replay-rejected`: each rejected event is applied once, and undoes nothing newer.
 //!
 //! An event of this version stands in for one that only the next version understands: it is appended under
 //! an unknown name, and gets its name in `rejected_event` where the "upgrade" happens.

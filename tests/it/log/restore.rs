@@ -1,4 +1,4 @@
-//! A database restored from an older dump: it catches up from the log, or says what the log no longer has.
+//! Restores a database from an older dump: it catches up from the log, or says what the log no longer has.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Between a broker's return and the persister's look at its log nothing is appended: an id that was given
-//! is not given again in its epoch, and what is acknowledged is kept.
+//! Tests that nothing is appended between a broker's return and the persister's look at its log: no id is given twice
+//! in an epoch, and what is acknowledged is kept.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Two writers at once, and commits whose outcome nobody hears: each event is applied exactly once.
+//! Runs two writers at once, and commits whose outcome is lost: each event is applied exactly once.
 
 use std::time::Duration;
 

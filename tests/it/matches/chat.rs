@@ -1,4 +1,4 @@
-//! The seven actions, and what each pushes to everyone in the room.
+//! Tests the seven actions, and what each pushes to everyone in the room.
 
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};

@@ -1,4 +1,4 @@
-//! A deleted message of a match room: from the acknowledgement on it is not there, on any node.
+//! Tests that a deleted message of a match room can't be read on any node from the acknowledgement on.
 
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};

@@ -1,4 +1,4 @@
-//! The examples of the dialect's page, played; its table of differences, compared.
+//! Plays the examples of the dialect's page, and compares its table of differences.
 
 use serde_json::{Value, json};
 use tests::{

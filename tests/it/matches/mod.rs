@@ -1,4 +1,4 @@
-//! The match dialect: two brands, and admins who look on.
+//! Tests the match dialect: two brands, and admins who look on.
 
 mod admin;
 mod chat;

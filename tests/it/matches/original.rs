@@ -1,4 +1,4 @@
-//! The same frames, played to the original and to Roomcast.
+//! Plays the same frames to the dialect's original and to Roomcast.
 
 use tests::{
     cluster::{Cluster, SECRET, Size},

@@ -1,4 +1,4 @@
-//! Each refusal of a match socket, in the envelope; none changes anything.
+//! Tests each refusal of a match socket, in the envelope; none changes anything.
 
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};

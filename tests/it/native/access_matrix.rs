@@ -1,5 +1,5 @@
-//! The rule of who may read a room is written twice: in Rust, for one room, and in SQL, for lists and for search. Both
-//! answer the same for every kind and state of a room and every sort of caller.
+//! Compares the rule of who may read a room in its two forms: in Rust, for one room, and in SQL, for lists and for
+//! search. Both answer the same for every kind and state of a room and every sort of caller.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a client reads that could not be told all it missed; and the same history by socket.
+//! Tests `changed_after`, which clients read after an incomplete resume; and the same history by socket.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

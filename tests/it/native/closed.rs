@@ -1,4 +1,4 @@
-//! A closed room: what was said there can still be taken away, by its author and by admins.
+//! Tests closed rooms: a message can still be deleted, by its author and by admins.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

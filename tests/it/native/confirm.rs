@@ -1,4 +1,4 @@
-//! What fan-out nodes ask about their sockets' people.
+//! Asks api what fan-out nodes ask about their sockets' people.
 
 use protocol::{
     caller::Caller,

@@ -1,4 +1,4 @@
-//! The examples of the native page, played.
+//! Plays the examples of the native page.
 
 use reqwest::Method;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! A request whose asker has given up is not done: it may have been done elsewhere by now.
+//! Tests that a request is not done once its deadline is over: another node may have done it by then.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Read marks: stored, never moved back, and told to whom they mean something.
+//! Tests read marks: stored, never moved back, and pushed to the right sockets.
 
 use reqwest::StatusCode;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Who may enter a private room: added, removed, listed.
+//! Tests the members of private rooms: added, removed, listed.
 
 use protocol::{
     id::RoomId,

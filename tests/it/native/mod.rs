@@ -1,4 +1,4 @@
-//! The native dialect, topic by topic: what each call does, and the exact answer of each refusal.
+//! Tests the native dialect, topic by topic: what each call does, and the exact answer of each refusal.
 
 mod access_matrix;
 mod changes;

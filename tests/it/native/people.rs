@@ -1,4 +1,4 @@
-//! People: described by tokens and by admins, and where they are.
+//! Tests people: described by tokens and by admins, and the rooms they are in.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

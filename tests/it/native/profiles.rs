@@ -1,4 +1,4 @@
-//! What is known of a person: by tokens of clocks that differ, by admins, and what is unknown again.
+//! Tests profiles: by tokens of clocks that differ, by admins, and fields that become unknown again.
 
 use protocol::clock::Timestamp;
 use reqwest::StatusCode;

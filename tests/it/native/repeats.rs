@@ -1,4 +1,4 @@
-//! What is so already is done: it is answered as a success, and nothing is stored for it.
+//! Tests requests for what is so already: they succeed, and nothing is stored for them.
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use protocol::{event::EventName, subject};

@@ -1,4 +1,4 @@
-//! What an api node keeps in memory of who may do what is never older than what it has heard.
+//! Tests that the rights an api node keeps in memory are never older than the events it has received.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Full-text search: what is there is found, by whom it concerns, and nothing of it is forgotten.
+//! Tests full-text search: messages are found by those who may read them, and none is missing.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Match rooms, of which there is one for each pair: however many make one at once, one is made.
+//! Tests that a pair has one match room, however many requests make it at once.
 
 use std::collections::BTreeSet;
 

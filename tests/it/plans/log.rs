@@ -1,4 +1,4 @@
-//! What PostgreSQL's `auto_explain` has logged: each statement with the plan by which it ran, and what it read.
+//! Parses the log of PostgreSQL's `auto_explain`: each statement with its plan, and the rows that it read.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,4 @@
-//! What api reads of a room and of a team that very many people belong to.
+//! Checks the statements about a room and a team with very many members.
 
 use std::collections::HashMap;
 

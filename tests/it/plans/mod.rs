@@ -1,4 +1,4 @@
-//! What the statements of api and the persister read, of tables with many rows: as PostgreSQL itself says of each run.
+//! Checks how many rows the statements of api and the persister read from large tables, as PostgreSQL reports it.
 //!
 //! What must hold: no statement reads a large table from its beginning to its end, each index is read by its first
 //! columns, and the rows read are bounded by what is answered, whether PostgreSQL has statistics of the tables or not,

@@ -1,4 +1,4 @@
-//! Every question that api answers from PostgreSQL, asked of the generated deployment.
+//! Asks the generated deployment every question that api answers from PostgreSQL.
 
 use std::collections::HashSet;
 

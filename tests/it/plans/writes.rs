@@ -1,4 +1,4 @@
-//! Every sort of event, written beside the rows that the deployment has.
+//! Writes every sort of event beside the rows of the generated deployment.
 
 use reqwest::Method;
 use serde_json::{Value, json};

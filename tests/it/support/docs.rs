@@ -1,4 +1,4 @@
-//! The examples of the dialect's page, played.
+//! Plays the examples of the dialect's page.
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;

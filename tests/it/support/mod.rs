@@ -1,4 +1,4 @@
-//! The support dialect: visitors without tokens, agents, and who else may not.
+//! Tests the support dialect: visitors without tokens, agents, and their refusals.
 
 mod docs;
 mod messages;

@@ -1,4 +1,4 @@
-//! The same rooms by native clients: agents, and visitors with a token.
+//! Tests support rooms by native clients: agents, and visitors with a token.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What is malformed is refused with its reason, in this dialect's form, and changes nothing.
+//! Tests malformed requests: each is refused with its reason, in this dialect's form, and changes nothing.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

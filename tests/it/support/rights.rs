@@ -1,4 +1,4 @@
-//! Who may do what: a key opens its room alone, and nothing tells of rooms without it.
+//! Tests rights in support rooms: a key opens its room alone, and nothing tells of rooms without it.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! A visit's room: found or made, listed, closed.
+//! Tests the room of a visit: found or made, listed, closed.
 
 use std::collections::BTreeSet;
 

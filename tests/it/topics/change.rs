@@ -1,4 +1,4 @@
-//! A chat's description, which is all that changes of it.
+//! Tests changes of a chat's description, the only field that can be changed.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

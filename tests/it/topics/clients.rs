@@ -1,4 +1,4 @@
-//! What clients send as multipart, recorded by `multipart/record`: the original takes it, and so does Roomcast.
+//! Sends multipart bodies of real clients, recorded by `multipart/record`: Roomcast takes what the original takes.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! A chat is made, however its fields are sent, and is a room like any other.
+//! Tests how a chat is made, in every form of its fields; it is a room like any other.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

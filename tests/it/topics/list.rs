@@ -1,4 +1,4 @@
-//! A category's chats, a hundred a page.
+//! Tests the list of a category's chats, a hundred a page.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The topics dialect: every request of its document as it stands there, every refusal word for word.
+//! Tests the topics dialect: every request of its document as it stands there, every refusal word for word.
 
 mod change;
 mod clients;

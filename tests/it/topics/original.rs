@@ -1,4 +1,4 @@
-//! The same requests, asked of the original and of Roomcast.
+//! Sends the same requests to the dialect's original and to Roomcast.
 
 use tests::{
     cluster::{Cluster, SECRET, Size},

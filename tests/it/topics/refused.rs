@@ -1,4 +1,4 @@
-//! What is refused, and that nothing is left of it.
+//! Tests refused requests: nothing is left of them.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! A topic's own address for sockets: in the topic from the start, and nowhere else.
+//! Tests a topic's own address for sockets: the socket is in the topic from the start, and nowhere else.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

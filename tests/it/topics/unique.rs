@@ -1,4 +1,4 @@
-//! A title is there once in a category: of many who make it at once, one does.
+//! Tests that a title exists once in a category: of many requests that make it at once, one succeeds.
 
 use reqwest::Method;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! A client that remembers what the documentation tells it to, and checks what it gets.
+//! Models a client that remembers what the documentation tells it to, and checks what it gets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! The log of a shard, and what a client needs of it.
+//! Models the log of a shard, and what a client needs of it.
 
 use async_nats::{HeaderMap, Message, header as nats};
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! A shard's task with a model of everything around it: the log, the broker's live copies, and clients that do
+//! Tests a shard's task with a model of everything around it: the log, the broker's live copies, and clients that do
 //! what the documentation tells them.
 //!
 //! What is checked, whatever happens in whatever order: a client gets each event of what it follows once and in

@@ -1,4 +1,4 @@
-//! What happens around a shard's task.
+//! Models everything around a shard's task, and lets it happen in any order.
 
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Whether the log, the answers, Postgres and what readers saw agree. Each disagreement is a line.
+//! Compares the log, the answers, Postgres and what readers saw. Each disagreement is a line.
 
 use std::collections::{BTreeMap, BTreeSet};
 

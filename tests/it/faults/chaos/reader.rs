@@ -1,4 +1,4 @@
-//! People who are in every room all the time, and what they are pushed over all their connections.
+//! Follows every room all the time, and keeps what each reader is pushed over all their connections.
 //!
 //! They come back as the documentation of native sockets says: each room from its last id, after a close to heal
 //! from the position that came before it, where that is lower.

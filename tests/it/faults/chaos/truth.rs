@@ -1,4 +1,4 @@
-//! What the log says happened in each room.
+//! Reads from the log what happened in each room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! People who join and leave rooms, and come and go themselves.
+//! Plays people who join and leave rooms, and connect and disconnect.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! People who write, edit, delete and mark as read over HTTP, and what they were answered.
+//! Plays people who write, edit, delete and mark as read over HTTP, and keeps the answers.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! The attacks: each is done once by a client that knows what it may see of the server, again and again.
+//! Defines the attacks: each is done again and again by a client that knows what it may see of the server.
 
 use std::{
     sync::{Arc, Mutex},

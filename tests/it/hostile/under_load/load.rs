@@ -1,4 +1,4 @@
-//! The steady load: people who write to their rooms over HTTP, and sockets that hear them.
+//! Keeps a steady load: people who write to their rooms over HTTP, and sockets that are pushed the messages.
 //!
 //! What must hold: each message is acknowledged, and comes once, in the order of the acknowledgements.
 
