@@ -45,7 +45,7 @@ async fn two_people_chat_in_two_windows() {
 }
 
 #[tokio::test]
-async fn what_is_long_is_compressed_on_its_way_to_a_browser_and_back() {
+async fn long_messages_are_compressed_to_and_from_a_browser() {
     let machine = Machine::start().await;
     let ann = Rest::new(&machine.address(), &token("ann"));
     let room = ann.make_room("Tea").await;
@@ -79,7 +79,7 @@ async fn what_is_long_is_compressed_on_its_way_to_a_browser_and_back() {
 }
 
 #[tokio::test]
-async fn the_documents_are_shown_whole() {
+async fn docs_page_shows_both_documents_completely() {
     let machine = Machine::start().await;
     let mut browser = Browser::start().await;
     let mut window = browser.open(&format!("http://{}/docs", machine.address())).await;

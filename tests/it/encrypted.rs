@@ -8,7 +8,7 @@ use tests::{
 };
 
 #[tokio::test]
-async fn cluster_with_tls_serves_those_who_know_its_certificate_and_nobody_else() {
+async fn cluster_with_tls_serves_only_clients_that_know_its_certificate() {
     if !has_safe_clusters() {
         return;
     }

@@ -10,7 +10,7 @@ use tests::cluster::{Cluster, Size};
 use tokio::sync::mpsc;
 
 #[tokio::test]
-async fn api_reads_and_nothing_else() {
+async fn database_user_of_api_may_only_read() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -64,7 +64,7 @@ async fn is_refused(refusals: &mut mpsc::Receiver<String>, what: &str) {
 }
 
 #[tokio::test]
-async fn each_broker_user_is_refused_what_is_not_its_own() {
+async fn broker_users_are_refused_subjects_of_other_services() {
     let cluster = Cluster::start(Size::default()).await;
     let shards = ShardCount::new(8).expect("8");
     let room = subject::Channel::Room(RoomId(1));

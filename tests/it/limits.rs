@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
 
 #[tokio::test]
-async fn what_is_malformed_is_refused_with_its_reason() {
+async fn malformed_requests_are_refused_with_their_reason() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -79,7 +79,7 @@ async fn bodies_addresses_and_methods_have_bounds() {
 }
 
 #[tokio::test]
-async fn a_socket_survives_whatever_it_sends() {
+async fn socket_survives_malformed_frames() {
     let cluster = Cluster::start(Size::default()).await;
     let mut socket = cluster.socket(0, "ann").await;
     for (text, status, error, id) in [
@@ -115,7 +115,7 @@ async fn a_socket_survives_whatever_it_sends() {
 }
 
 #[tokio::test]
-async fn the_longest_text_arrives_however_it_is_written() {
+async fn longest_text_arrives_in_every_encoding() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

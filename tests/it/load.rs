@@ -38,7 +38,7 @@ pub(crate) async fn outcome(child: Child, result: &Folder) -> (Option<i32>, Valu
 }
 
 #[tokio::test]
-async fn every_scenario_ends_well_on_a_deployment_that_does() {
+async fn load_scenarios_pass_on_a_healthy_deployment() {
     let cluster = Cluster::start(Size::default()).await;
     let small = ["--rooms", "3", "--sockets", "5", "--seconds", "2", "--rate"];
     for (scenario, flags) in [
@@ -64,7 +64,7 @@ async fn every_scenario_ends_well_on_a_deployment_that_does() {
 }
 
 #[tokio::test]
-async fn a_limit_that_stops_it_is_said() {
+async fn load_reports_the_limit_that_stops_it() {
     let limits = [("ROOMCAST_RATE_REQUESTS", "1/h:20"), ("ROOMCAST_ADDRESS_HEADER", "x-forwarded-for")];
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &limits).await;
     let result = Folder::new();
@@ -76,7 +76,7 @@ async fn a_limit_that_stops_it_is_said() {
 }
 
 #[tokio::test]
-async fn who_comes_and_goes_is_heard_on_every_node() {
+async fn joins_and_leaves_are_pushed_on_every_node() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let result = Folder::new();
     let flags = ["--rooms", "3", "--sockets", "6", "--seconds", "3", "--churn", "30"];
@@ -88,7 +88,7 @@ async fn who_comes_and_goes_is_heard_on_every_node() {
 }
 
 #[tokio::test]
-async fn who_is_there_and_should_not_be_is_seen() {
+async fn load_reports_participants_that_should_not_be_there() {
     let cluster = Cluster::start(Size::default()).await;
     let mut eve = cluster.socket(0, "eve").await;
     eve.must("subscribe", json!({ "channel": "system" })).await;
@@ -108,7 +108,7 @@ async fn who_is_there_and_should_not_be_is_seen() {
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_is_counted_beside_what_the_broker_alone_acknowledges() {
+async fn load_counts_acknowledgements_beside_those_of_the_bare_broker() {
     let cluster = Cluster::start(Size::default()).await;
     let open = Nats::start_open().await;
     for (publish, broker) in
@@ -127,7 +127,7 @@ async fn what_is_acknowledged_is_counted_beside_what_the_broker_alone_acknowledg
 }
 
 #[tokio::test]
-async fn what_comes_twice_is_seen() {
+async fn load_reports_messages_that_come_twice() {
     let cluster = Cluster::start(Size::default()).await;
     let mut eve = cluster.socket(0, "eve").await;
     eve.must("subscribe", json!({ "channel": "system" })).await;
@@ -147,7 +147,7 @@ async fn what_comes_twice_is_seen() {
 }
 
 #[tokio::test]
-async fn sockets_that_are_closed_are_seen() {
+async fn load_reports_closed_sockets() {
     let mut cluster = Cluster::start(Size::default()).await;
     let mut eve = cluster.socket(0, "eve").await;
     eve.must("subscribe", json!({ "channel": "system" })).await;

@@ -14,7 +14,7 @@ async fn started(more: &[(&'static str, &str)]) -> Cluster {
 }
 
 #[tokio::test]
-async fn a_person_writes_so_often_and_others_are_not_touched() {
+async fn writes_of_a_person_are_limited_and_others_unaffected() {
     let cluster = started(&[("ROOMCAST_RATE_WRITES", "1:3")]).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;
@@ -64,7 +64,7 @@ async fn a_person_writes_so_often_and_others_are_not_touched() {
 }
 
 #[tokio::test]
-async fn an_address_asks_so_often() {
+async fn requests_of_an_address_are_limited() {
     let limits = [
         ("ROOMCAST_RATE_REQUESTS", "1:2"),
         ("ROOMCAST_RATE_UPGRADES", "1:2"),
@@ -106,7 +106,7 @@ async fn an_address_asks_so_often() {
 }
 
 #[tokio::test]
-async fn this_machine_is_not_counted_without_a_header() {
+async fn loopback_address_is_not_limited_without_an_address_header() {
     let cluster = started(&[("ROOMCAST_RATE_REQUESTS", "1/h:1"), ("ROOMCAST_RATE_UPGRADES", "1/h:1")]).await;
     let ann = cluster.rest(0, "ann");
     for _ in 0..4 {
@@ -117,7 +117,7 @@ async fn this_machine_is_not_counted_without_a_header() {
 }
 
 #[tokio::test]
-async fn every_action_of_a_socket_is_counted_and_nothing_of_one_too_many_is_done() {
+async fn socket_action_beyond_the_limit_does_nothing() {
     // So many at once, and none more for as long as the test takes.
     let cluster = started(&[("ROOMCAST_RATE_FRAMES", "1/h:8")]).await;
     let room = cluster.rest(0, "ann").make_room("general").await;
@@ -171,7 +171,7 @@ async fn every_action_of_a_socket_is_counted_and_nothing_of_one_too_many_is_done
 }
 
 #[tokio::test]
-async fn a_person_has_so_many_sockets_and_a_socket_so_many_channels() {
+async fn sockets_of_a_person_and_channels_of_a_socket_are_limited() {
     let limits = [("ROOMCAST_SOCKETS_PERSON", "2"), ("ROOMCAST_CHANNELS_SOCKET", "2")];
     let cluster = started(&limits).await;
     let ann = cluster.rest(0, "ann");
@@ -209,7 +209,7 @@ async fn a_person_has_so_many_sockets_and_a_socket_so_many_channels() {
 }
 
 #[tokio::test]
-async fn a_person_invites_another_so_often() {
+async fn invitations_between_two_people_are_limited() {
     let cluster = started(&[("ROOMCAST_RATE_INVITATIONS", "1/h:2")]).await;
     let ann = cluster.rest(0, "ann");
     let mut statuses = Vec::new();
@@ -228,7 +228,7 @@ async fn a_person_invites_another_so_often() {
 }
 
 #[tokio::test]
-async fn limits_are_on_by_default_and_help_says_them() {
+async fn limits_are_on_by_default_and_shown_in_help() {
     for (program, settings) in [
         (
             "roomcast-api",
@@ -265,7 +265,7 @@ async fn limits_are_on_by_default_and_help_says_them() {
 }
 
 #[tokio::test]
-async fn a_rate_of_no_form_is_refused_with_its_variable() {
+async fn malformed_rate_is_refused_with_its_variable() {
     let api = tests::cluster::program("roomcast-api");
     let output =
         std::process::Command::new(api).env("ROOMCAST_RATE_WRITES", "5/d").output().expect("it starts");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
 
 #[tokio::test]
-async fn to_a_stranger_a_private_room_does_not_exist() {
+async fn private_room_does_not_exist_for_a_stranger() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
     let body = json!({ "name": "board", "private": true, "users": ["bob"] });
@@ -43,7 +43,7 @@ async fn to_a_stranger_a_private_room_does_not_exist() {
 }
 
 #[tokio::test]
-async fn only_its_author_edits_a_message() {
+async fn message_is_edited_by_its_author_only() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;

@@ -63,7 +63,7 @@ fn visible_types_have_names_of_their_own() {
 }
 
 #[test]
-fn every_module_says_what_it_is_and_holds_one_thing() {
+fn modules_open_with_a_sentence_and_have_at_most_400_lines() {
     let mut files = Vec::new();
     for folder in ["shared", "api", "fanout", "persister", "deploy", "tests"] {
         sources(&root().join(folder), &mut files);
@@ -96,7 +96,7 @@ fn subjects_are_spelled_in_one_file() {
 }
 
 #[test]
-fn crates_keep_to_their_side() {
+fn manifests_keep_the_crates_apart() {
     let manifest =
         |name: &str| std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
     assert!(!manifest("fanout").contains("sqlx"), "fanout never touches Postgres");
@@ -108,7 +108,7 @@ fn crates_keep_to_their_side() {
 }
 
 #[test]
-fn every_promise_names_tests_that_exist() {
+fn promises_name_tests_that_exist() {
     let mut files = Vec::new();
     sources(&root(), &mut files);
     let all: String = files.iter().map(|file| std::fs::read_to_string(file).expect("a source")).collect();

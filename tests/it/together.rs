@@ -185,7 +185,7 @@ fn ids(list: &Value, key: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn in_a_room_of_two_by_document() {
+async fn message_in_a_direct_room_is_seen_by_every_dialect() {
     let cluster = &cluster().await;
     let (_, made) = rest(cluster, 1).post("/room/add", json!({ "owner": 1, "abonent": 2 })).await;
     let room = made["id"].as_u64().expect("an id");
@@ -205,7 +205,7 @@ async fn in_a_room_of_two_by_document() {
 }
 
 #[tokio::test]
-async fn in_a_match() {
+async fn message_in_a_match_room_is_seen_by_every_dialect() {
     let cluster = &cluster().await;
     let (_, made) =
         rest(cluster, 9).post("/api/v1/rooms", json!({ "kind": "match", "users": ["1", "2"] })).await;
@@ -227,7 +227,7 @@ async fn in_a_match() {
 }
 
 #[tokio::test]
-async fn at_the_desk() {
+async fn message_in_a_support_room_is_seen_by_every_dialect() {
     let cluster = &cluster().await;
     let guest = Rest::without_token(&cluster.api[0].address());
     let visit = json!({ "user_id": "7", "org_id": "acme", "portfolio_name": "a", "product_name": "b" });
@@ -250,7 +250,7 @@ async fn at_the_desk() {
 }
 
 #[tokio::test]
-async fn in_a_topic() {
+async fn message_in_a_topic_is_seen_by_every_dialect() {
     let cluster = &cluster().await;
     let (_, made) = rest(cluster, 1).post("/api/chat/", json!({ "title": "Dune", "room": "films" })).await;
     let (room, url) = (made["chat"]["id"].as_u64().expect("an id"), text(&made["chat"]["url"]));
@@ -268,7 +268,7 @@ async fn in_a_topic() {
 }
 
 #[tokio::test]
-async fn each_dialect_lists_its_own_rooms_and_native_all() {
+async fn dialects_list_their_own_rooms_and_native_lists_all() {
     let cluster = &cluster().await;
     let (one, root) = (rest(cluster, 1), rest(cluster, 9));
     let (_, direct) = one.post("/room/add", json!({ "owner": 1, "abonent": 2 })).await;

@@ -43,7 +43,7 @@ async fn wrong_forged_expired_and_unsigned_tokens_are_refused() {
 }
 
 #[tokio::test]
-async fn another_origin_is_refused_before_anything() {
+async fn socket_from_another_origin_is_refused_before_its_token_is_read() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let request = ann.request(reqwest::Method::GET, "/api/v1/rooms").header("origin", "https://evil.example");
@@ -60,7 +60,7 @@ async fn another_origin_is_refused_before_anything() {
 }
 
 #[tokio::test]
-async fn an_older_token_does_not_bring_an_older_name_back() {
+async fn older_token_does_not_restore_an_older_name() {
     let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
     let token = |iat: i64, name: &str| sign(&json!({ "user_id": "bob", "iat": iat, "username": name }));
     let (older, newer) = (token(1_700_000_000, "Robert"), token(1_700_000_060, "Bob"));
@@ -106,7 +106,7 @@ async fn socket_ends_in_the_fraction_of_a_second_that_its_token_names() {
 }
 
 #[tokio::test]
-async fn person_is_the_same_by_token_body_path_and_channel_whatever_their_id_is_made_of() {
+async fn person_id_means_the_same_in_token_body_path_and_channel() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     for (id, path) in [
@@ -137,7 +137,7 @@ async fn person_is_the_same_by_token_body_path_and_channel_whatever_their_id_is_
 }
 
 #[tokio::test]
-async fn nobody_is_an_admin_by_half() {
+async fn admin_claim_counts_only_as_true() {
     let cluster = Cluster::start(Size::default()).await;
     for claim in [json!(null), json!(0), json!(1), json!("false"), json!("true")] {
         let token = sign(&json!({ "user_id": "bob", "is_admin": claim, "is_staff": claim }));
@@ -150,7 +150,7 @@ async fn nobody_is_an_admin_by_half() {
 }
 
 #[tokio::test]
-async fn token_for_others_opens_nothing_where_audiences_and_issuers_are_named() {
+async fn token_of_another_audience_or_issuer_is_refused() {
     let named = [("ROOMCAST_JWT_AUDIENCE", "chat, desk"), ("ROOMCAST_JWT_ISSUER", "https://host.example")];
     let cluster = Cluster::start_with(Size::default(), tests::postgres::Database::shared(), &named).await;
     let claims = |aud: Value, iss: &str| json!({ "user_id": "bob", "aud": aud, "iss": iss });

@@ -10,7 +10,7 @@ use tests::{
 use super::{add, claims, get, person, say};
 
 #[tokio::test]
-async fn who_has_a_socket_open_is_online() {
+async fn person_with_an_open_socket_is_online() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = person(&cluster, 0, 7);
     for other in [8, 9] {
@@ -41,7 +41,7 @@ async fn heard(socket: &mut Socket, event: &str) -> (Value, Value) {
 }
 
 #[tokio::test]
-async fn a_camera_is_told_to_contacts_alone_and_shown_in_lists() {
+async fn camera_state_is_pushed_to_contacts_only_and_shown_in_lists() {
     let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
     let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 1, 8));
     add(&ann, 7, 8).await;
@@ -69,7 +69,7 @@ async fn a_camera_is_told_to_contacts_alone_and_shown_in_lists() {
 }
 
 #[tokio::test]
-async fn a_new_profile_is_told_to_contacts_without_mail_and_account() {
+async fn profile_change_is_pushed_to_contacts_without_email_and_account() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = person(&cluster, 0, 7);
     add(&ann, 7, 8).await;
@@ -87,7 +87,7 @@ async fn a_new_profile_is_told_to_contacts_without_mail_and_account() {
 }
 
 #[tokio::test]
-async fn mail_and_account_of_a_contact_are_shown_while_both_talk() {
+async fn email_and_account_of_a_contact_are_shown_once_both_have_written() {
     let cluster = Cluster::start(Size::default()).await;
     let [eve, victim] = [7, 8].map(|user| person(&cluster, 0, user));
     // Their tokens have described both.
@@ -118,7 +118,7 @@ async fn mail_and_account_of_a_contact_are_shown_while_both_talk() {
 }
 
 #[tokio::test]
-async fn a_call_is_set_up_between_the_two() {
+async fn call_is_set_up_between_two_people() {
     let cluster = Cluster::start(Size::default()).await;
     let room = add(&person(&cluster, 0, 7), 7, 8).await;
     let (mut ann, mut bob) = (cluster.socket(0, "7").await, cluster.socket(0, "8").await);

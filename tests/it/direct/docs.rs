@@ -15,7 +15,7 @@ const ROOM: &str = "1400";
 const MESSAGE: &str = "9000";
 
 #[tokio::test]
-async fn the_pages_requests_are_answered_as_it_says() {
+async fn examples_of_the_direct_page_are_answered_as_shown() {
     let page = include_str!("../../../api/docs/direct.md");
     let cluster = Cluster::start(Size::default()).await;
     let rest = person(&cluster, 0, 7);

@@ -17,7 +17,7 @@ fn refused(status: u16, detail: &str) -> (StatusCode, Value) {
 }
 
 #[tokio::test]
-async fn what_is_malformed_or_not_allowed() {
+async fn direct_requests_that_are_malformed_or_forbidden_are_refused() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, eve) = (person(&cluster, 0, 7), person(&cluster, 0, 9));
     let room = add(&ann, 7, 8).await;
@@ -83,7 +83,7 @@ async fn what_is_malformed_or_not_allowed() {
 }
 
 #[tokio::test]
-async fn what_no_handler_is_given() {
+async fn direct_addresses_methods_and_bodies_without_handler_are_refused() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = person(&cluster, 0, 7);
     let nobody = Rest::new(&cluster.api[0].address(), "x");
@@ -141,7 +141,7 @@ async fn what_no_handler_is_given() {
 }
 
 #[tokio::test]
-async fn a_head_changes_nothing() {
+async fn head_request_changes_nothing() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 0, 8));
     let (room, other) = (add(&ann, 7, 8).await, add(&ann, 7, 9).await);
@@ -171,7 +171,7 @@ async fn a_head_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_closed_room_takes_no_more() {
+async fn closed_direct_room_refuses_messages() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = person(&cluster, 0, 7);
     let room = add(&ann, 7, 8).await;
@@ -186,7 +186,7 @@ async fn a_closed_room_takes_no_more() {
 }
 
 #[tokio::test]
-async fn what_writes_is_counted_by_whatever_method() {
+async fn direct_writes_are_rate_limited_by_any_method() {
     let more = [("ROOMCAST_RATE_WRITES", "1:3")];
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &more).await;
     let ann = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 7 })));

@@ -24,7 +24,7 @@ fn is_created(value: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn every_example_of_the_document_is_answered_in_its_shape() {
+async fn examples_of_the_direct_document_are_answered_in_their_shape() {
     let cluster = Cluster::start(Size::default()).await;
     let (seven, other) = (person(&cluster, 0, 7), person(&cluster, 0, 26));
     let room = post(&seven, "/room/add", json!({ "owner": 7, "abonent": 26 })).await;
@@ -98,7 +98,7 @@ async fn every_example_of_the_document_is_answered_in_its_shape() {
 }
 
 #[tokio::test]
-async fn each_address_may_end_in_a_slash_and_each_scheme_of_token_counts() {
+async fn addresses_may_end_in_a_slash_and_every_token_scheme_is_accepted() {
     let cluster = Cluster::start(Size::default()).await;
     let seven = person(&cluster, 0, 7);
     let body = json!({ "owner": "7", "abonent": "26" });
@@ -127,7 +127,7 @@ async fn each_address_may_end_in_a_slash_and_each_scheme_of_token_counts() {
 }
 
 #[tokio::test]
-async fn a_room_is_active_once_both_have_written_until_it_is_stopped() {
+async fn room_is_active_once_both_have_written_until_it_is_stopped() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 1, 8));
     let room = add(&ann, 7, 8).await;
@@ -145,7 +145,7 @@ async fn a_room_is_active_once_both_have_written_until_it_is_stopped() {
 }
 
 #[tokio::test]
-async fn one_room_is_current_and_those_with_news_come_first() {
+async fn selected_room_is_current_and_rooms_with_unread_messages_come_first() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, again) = (person(&cluster, 0, 7), person(&cluster, 1, 7));
     let mut rooms = Vec::new();
@@ -169,7 +169,7 @@ async fn one_room_is_current_and_those_with_news_come_first() {
 }
 
 #[tokio::test]
-async fn an_account_below_the_bound_is_told_to_its_owner() {
+async fn low_account_is_shown_to_its_owner() {
     let more = [("ROOMCAST_LOW_ACCOUNT", "10")];
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &more).await;
     let rich = |user: u64, account: Value| {
@@ -186,7 +186,7 @@ async fn an_account_below_the_bound_is_told_to_its_owner() {
 }
 
 #[tokio::test]
-async fn an_admin_adds_and_reads_as_the_owner_does() {
+async fn admin_adds_and_reads_rooms_like_the_owner() {
     let cluster = Cluster::start(Size::default()).await;
     let admin = admin(&cluster);
     let room = post(&admin, "/room/add", json!({ "owner": 7, "abonent": 26 })).await;
@@ -200,7 +200,7 @@ async fn an_admin_adds_and_reads_as_the_owner_does() {
 }
 
 #[tokio::test]
-async fn a_hundred_rooms_are_listed_and_the_current_one_always() {
+async fn room_list_has_a_hundred_rooms_and_always_the_current_one() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = person(&cluster, 0, 7);
     let mut rooms = Vec::new();

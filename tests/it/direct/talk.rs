@@ -7,7 +7,7 @@ use tests::cluster::{Cluster, Size};
 use super::{add, get, person, post, say};
 
 #[tokio::test]
-async fn what_is_said_here_is_said_to_native_clients_and_the_other_way_round() {
+async fn direct_and_native_messages_reach_each_other() {
     let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
     let (ann, bob) = (person(&cluster, 0, 7), person(&cluster, 1, 8));
     let room = add(&ann, 7, 8).await;
@@ -50,7 +50,7 @@ async fn what_is_said_here_is_said_to_native_clients_and_the_other_way_round() {
 }
 
 #[tokio::test]
-async fn a_room_shows_its_last_fifty_and_of_long_ones_fewer() {
+async fn direct_room_shows_its_last_fifty_messages_or_fewer_long_ones() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = person(&cluster, 0, 7);
     let room = add(&ann, 7, 8).await;
@@ -80,7 +80,7 @@ async fn a_room_shows_its_last_fifty_and_of_long_ones_fewer() {
 }
 
 #[tokio::test]
-async fn the_same_key_is_one_message() {
+async fn direct_message_with_a_repeated_key_is_stored_once() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let ann = person(&cluster, 0, 7);
     let room = add(&ann, 7, 8).await;
@@ -99,7 +99,7 @@ async fn the_same_key_is_one_message() {
 }
 
 #[tokio::test]
-async fn while_nobody_writes_to_postgres_an_answer_has_what_it_answers() {
+async fn direct_answer_contains_its_own_change_while_the_persister_is_down() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = person(&cluster, 0, 7);
     let room = add(&ann, 7, 8).await;

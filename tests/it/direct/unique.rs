@@ -22,7 +22,7 @@ async fn rush(cluster: &Cluster) -> u64 {
 }
 
 #[tokio::test]
-async fn a_pair_has_one_room_and_another_once_it_is_closed() {
+async fn direct_room_of_a_pair_is_unique_until_it_is_closed() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let first = rush(&cluster).await;
     say(&person(&cluster, 0, 7), first, "hi").await;

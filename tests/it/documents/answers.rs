@@ -40,7 +40,7 @@ impl Noted {
 }
 
 #[tokio::test]
-async fn what_succeeds_is_answered_in_the_forms_that_the_document_names() {
+async fn successful_answers_have_the_forms_of_the_openapi_document() {
     let cluster = Cluster::start(Size::default()).await;
     let token = sign(&json!({ "user_id": "7", "username": "ann", "org_id": "org" }));
     let mut noted = Noted { rest: Rest::new(&cluster.api[0].address(), &token), lines: String::new() };

@@ -161,7 +161,7 @@ async fn play_match(noted: &mut Noted<'_>, room: &Value) {
 }
 
 #[tokio::test]
-async fn every_frame_is_one_that_the_document_names_and_every_action_is_played() {
+async fn frames_have_the_forms_of_the_asyncapi_document_for_every_action() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let mut ann = Noted::open(&cluster, "native", "/ws/", &token("7")).await;
     let mut bob = Noted::open(&cluster, "native", "/ws/", &token("8")).await;

@@ -36,13 +36,13 @@ fn base(cluster: &Cluster) -> String {
 }
 
 #[tokio::test]
-async fn they_are_valid() {
+async fn documents_are_valid() {
     let cluster = Cluster::start(Size::default()).await;
     run(Command::new(python()).arg(file("validate.py")).arg(base(&cluster))).await;
 }
 
 #[tokio::test]
-async fn every_address_takes_the_methods_that_are_named_and_no_other() {
+async fn addresses_take_only_the_methods_that_the_document_names() {
     let cluster = Cluster::start(Size::default()).await;
     let (_, document) = Rest::without_token(&cluster.api[0].address()).get("/openapi.json").await;
     let direct = reqwest::redirect::Policy::none();
@@ -100,7 +100,7 @@ async fn seed(cluster: &Cluster, rest: &Rest) -> String {
 }
 
 #[tokio::test]
-async fn whatever_is_asked_the_answer_is_one_that_the_document_names() {
+async fn answers_to_generated_requests_are_named_in_the_document() {
     let cluster = Cluster::start(Size::default()).await;
     let token = sign(&json!({ "user_id": "7", "username": "ann", "org_id": "org", "is_admin": true }));
     let rest = Rest::new(&cluster.api[0].address(), &token);

@@ -92,7 +92,7 @@ async fn fanout_with_a_half_open_link_to_the_broker_heals() {
 }
 
 #[tokio::test]
-async fn what_api_refuses_to_store_is_never_stored() {
+async fn message_that_api_refuses_is_never_stored() {
     let cluster = Cluster::start_linked(Size::default(), Link::Broker("api")).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -144,7 +144,7 @@ async fn what_api_refuses_to_store_is_never_stored() {
 }
 
 #[tokio::test]
-async fn the_persister_cut_from_postgres_writes_all_once() {
+async fn persister_cut_from_postgres_writes_every_event_once() {
     const COUNT: usize = 300;
     let cluster = Cluster::start_linked(Size::default(), Link::Database("persister")).await;
     let ann = cluster.rest(0, "ann");
@@ -196,7 +196,7 @@ async fn read_all(mut socket: Socket, node: &str, at: &Value, sent: &[u64]) -> u
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_closed_and_resumes() {
+async fn slow_client_is_closed_and_resumes() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -225,7 +225,7 @@ async fn a_client_that_does_not_read_is_closed_and_resumes() {
 }
 
 #[tokio::test]
-async fn a_half_open_socket_is_noticed() {
+async fn half_open_socket_is_closed() {
     let cluster = Cluster::start(Size::default()).await;
     let link = Proxy::start(cluster.fanout[0].address().parse().expect("an address")).await;
     let mut socket = Socket::open(&link.address(), &token("bob")).await.expect("the node takes sockets");
@@ -241,7 +241,7 @@ async fn a_half_open_socket_is_noticed() {
 }
 
 #[tokio::test]
-async fn api_gives_up_a_database_that_is_silent_and_goes_on_when_it_answers_again() {
+async fn api_gives_up_a_silent_database_and_recovers_when_it_answers() {
     let mut cluster = Cluster::start_linked(Size::default(), Link::Database("api")).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

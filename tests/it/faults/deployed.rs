@@ -106,7 +106,7 @@ async fn history(rest: &Rest, room: &Value) -> Option<Vec<String>> {
 }
 
 #[tokio::test]
-async fn one_of_each_killed_under_load() {
+async fn deployed_cluster_survives_kills_of_each_process_under_load() {
     let cluster = Deployed::start().await;
     let rest = Rest::new(&cluster.address, &token("eve"));
     let mut eve = Socket::open(&cluster.address, &token("eve")).await.expect("HAProxy takes sockets");

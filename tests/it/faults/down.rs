@@ -10,7 +10,7 @@ use tests::{
 use super::kill::{pushed, rows};
 
 #[tokio::test]
-async fn without_the_broker_sockets_stay_and_rest_reads() {
+async fn sockets_stay_open_and_reads_work_while_the_broker_is_down() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -42,7 +42,7 @@ async fn without_the_broker_sockets_stay_and_rest_reads() {
 }
 
 #[tokio::test]
-async fn without_the_persister_only_what_needs_rows_is_refused() {
+async fn only_requests_that_need_new_rows_are_refused_while_the_persister_is_down() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

@@ -19,7 +19,7 @@ fn sockets() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_sockets_are_told_when_to_come_back() {
+async fn drain_of_ten_thousand_sockets_spreads_their_reconnects() {
     // Each closing waits for its answer, and all clients are in this process.
     let time = [("ROOMCAST_DRAIN_SECONDS", "40")];
     let mut cluster = Cluster::start_with(Size::default(), Database::shared(), &time).await;
@@ -58,7 +58,7 @@ async fn ten_thousand_sockets_are_told_when_to_come_back() {
 const ASKERS: usize = 24;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_node_that_stops_answers_all_that_it_was_asked() {
+async fn stopping_api_node_answers_all_open_requests() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let room = cluster.rest(0, "ann").make_room("general").await;
     let (stop, stopped) = watch::channel(false);

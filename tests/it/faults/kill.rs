@@ -56,7 +56,7 @@ pub(super) async fn follow(cluster: &Cluster, room: u64) -> Socket {
 const COUNT: usize = 300;
 
 #[tokio::test]
-async fn the_persister_killed() {
+async fn messages_survive_kills_of_the_persister() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -73,7 +73,7 @@ async fn the_persister_killed() {
 }
 
 #[tokio::test]
-async fn a_standby_takes_over() {
+async fn standby_persister_takes_over() {
     let mut cluster = Cluster::start(Size { persister: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -88,7 +88,7 @@ async fn a_standby_takes_over() {
 }
 
 #[tokio::test]
-async fn an_api_node_killed() {
+async fn messages_survive_kills_of_an_api_node() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let room = cluster.rest(1, "ann").make_room("general").await;
     let mut socket = follow(&cluster, room).await;
@@ -103,7 +103,7 @@ async fn an_api_node_killed() {
 }
 
 #[tokio::test]
-async fn a_fanout_node_killed() {
+async fn sockets_resume_after_kills_of_a_fanout_node() {
     let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -121,7 +121,7 @@ async fn a_fanout_node_killed() {
 }
 
 #[tokio::test]
-async fn the_broker_killed() {
+async fn messages_survive_kills_of_the_broker() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -138,7 +138,7 @@ async fn the_broker_killed() {
 }
 
 #[tokio::test]
-async fn postgres_killed() {
+async fn messages_survive_kills_of_postgres() {
     let mut postgres = Postgres::start();
     let cluster = Cluster::start_with(Size::default(), postgres.database(), &[]).await;
     let room = cluster.rest(0, "ann").make_room("general").await;
@@ -158,7 +158,7 @@ async fn postgres_killed() {
 }
 
 #[tokio::test]
-async fn a_stop_closes_sockets_with_a_time_to_come_back() {
+async fn stop_closes_sockets_with_a_reconnect_time() {
     let mut cluster = Cluster::start(Size::default()).await;
     let mut socket = cluster.socket(0, "bob").await;
     let node = cluster.fanout.remove(0);

@@ -14,7 +14,7 @@ use tests::{
 const PAUSE: Duration = Duration::from_secs(6);
 
 #[tokio::test]
-async fn a_write_that_was_stopped_beyond_its_deadline_stores_nothing() {
+async fn write_paused_beyond_its_deadline_stores_nothing() {
     let size = Size { api: 2, ..Size::default() };
     let cluster = Cluster::start_linked(size, Link::Database("api")).await;
     let (paused, ann) = (cluster.rest(0, "ann"), cluster.rest(1, "ann"));

@@ -40,7 +40,7 @@ async fn ask(socket: &mut Socket, frame: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_room_that_cannot_be_followed_leaves_no_socket_and_takes_no_room() {
+async fn subscription_to_a_missing_shard_leaves_nothing_behind() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 9, "is_admin": true })));

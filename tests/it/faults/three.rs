@@ -42,7 +42,7 @@ async fn send(rest: Rest, room: u64, stop: tokio::sync::oneshot::Receiver<()>) -
 
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "the bound is tight: how near it came is worth knowing")]
-async fn any_one_server_killed() {
+async fn cluster_of_three_survives_kills_of_each_server() {
     if !nats::has_safe_clusters() {
         return is_refused().await;
     }

@@ -85,7 +85,7 @@ impl Clients {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stdout, reason = "the run's figures are what it is for")]
-async fn ten_thousand_messages_while_processes_die() {
+async fn ten_thousand_messages_arrive_once_while_processes_die() {
     let mut cluster = Cluster::start(Size { api: 2, fanout: 2, persister: 1 }).await;
     let ann = cluster.rest(0, "ann");
     let mut rooms = Vec::new();

@@ -10,7 +10,7 @@ use tests::{
 };
 
 #[tokio::test]
-async fn a_deleted_message_is_not_edited_or_deleted_again_on_any_node() {
+async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let nodes = [cluster.rest(0, "ann"), cluster.rest(1, "ann")];
     let room = nodes[0].make_room("general").await;

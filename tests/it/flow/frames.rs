@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
 
 #[tokio::test]
-async fn what_api_can_not_read_is_answered_by_name() {
+async fn frame_that_api_can_not_read_is_answered_with_its_action() {
     let cluster = Cluster::start(Size::default()).await;
     let room = cluster.rest(0, "ann").make_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
@@ -38,7 +38,7 @@ async fn what_api_can_not_read_is_answered_by_name() {
 }
 
 #[tokio::test]
-async fn what_is_no_frame_of_ours_is_answered_without_a_name() {
+async fn frame_without_action_is_answered_without_action() {
     let cluster = Cluster::start(Size::default()).await;
     let mut socket = cluster.socket(0, "ann").await;
     socket.send_binary(br#"{"action":"ping"}"#).await.expect("open");

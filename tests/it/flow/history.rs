@@ -9,7 +9,7 @@ fn ids(page: &Value) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn pages_meet_without_gap_or_repeat() {
+async fn history_pages_meet_without_gap_or_repeat() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -40,7 +40,7 @@ async fn page_with_the_last_entries_has_no_next() {
 }
 
 #[tokio::test]
-async fn a_read_sees_what_was_acknowledged_before_on_another_node() {
+async fn read_includes_messages_acknowledged_before_on_another_node() {
     let cluster = Cluster::start(Size { api: 2, fanout: 1, persister: 1 }).await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = writer.make_room("general").await;
@@ -53,7 +53,7 @@ async fn a_read_sees_what_was_acknowledged_before_on_another_node() {
 }
 
 #[tokio::test]
-async fn a_read_sees_what_was_changed_before_on_another_node() {
+async fn read_includes_changes_acknowledged_before_on_another_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = writer.make_room("general").await;
@@ -73,7 +73,7 @@ async fn a_read_sees_what_was_changed_before_on_another_node() {
 }
 
 #[tokio::test]
-async fn edits_and_deletes_show() {
+async fn history_shows_edits_and_deletions() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

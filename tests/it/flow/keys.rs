@@ -137,7 +137,7 @@ WITH first AS (
 SELECT count(*) FROM part";
 
 #[tokio::test]
-async fn key_is_indexed_also_where_an_older_persister_indexes_the_words() {
+async fn key_is_indexed_while_an_older_persister_indexes_the_words() {
     let mut cluster = Cluster::start(Size::default()).await;
     assert!(cluster.persister[0].terminate().success());
     let mut older =

@@ -58,7 +58,7 @@ async fn history(socket: &mut Socket, room: u64) -> (Vec<u64>, usize) {
 }
 
 #[tokio::test]
-async fn history_changes_and_search_of_longest_texts_come_in_pages_that_miss_nothing() {
+async fn pages_of_longest_texts_miss_nothing_in_history_changes_and_search() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let mut socket = cluster.socket(0, "ann").await;
@@ -109,7 +109,7 @@ async fn read_pipelined_answers_late(cluster: &Cluster, other: &mut Socket, room
 }
 
 #[tokio::test]
-async fn lists_that_do_not_fit_into_one_answer_say_so_and_come_in_pages() {
+async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, address) = (cluster.rest(0, "ann"), cluster.fanout[0].address());
     let mut made = Vec::new();
@@ -165,7 +165,7 @@ async fn lists_that_do_not_fit_into_one_answer_say_so_and_come_in_pages() {
 }
 
 #[tokio::test]
-async fn first_join_of_a_room_with_more_participants_than_a_reply_takes_counts_all() {
+async fn first_join_counts_all_participants_beyond_one_reply() {
     let cluster = Cluster::start(Size::default()).await;
     let room = cluster.rest(0, "ann").make_room("stadium").await;
     let count = 14_000;

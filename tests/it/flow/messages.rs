@@ -9,7 +9,7 @@ use tests::{
 };
 
 #[tokio::test]
-async fn what_is_posted_reaches_sockets_of_every_node() {
+async fn posted_message_reaches_sockets_of_every_node() {
     let cluster = Cluster::start(Size { api: 2, fanout: 2, persister: 1 }).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -33,7 +33,7 @@ async fn what_is_posted_reaches_sockets_of_every_node() {
 }
 
 #[tokio::test]
-async fn a_new_public_room_is_pushed_on_system() {
+async fn new_public_room_is_pushed_on_system() {
     let cluster = Cluster::start(Size::default()).await;
     let mut socket = cluster.socket(0, "bob").await;
     socket.must("subscribe", json!({ "channel": "system" })).await;
@@ -49,7 +49,7 @@ async fn a_new_public_room_is_pushed_on_system() {
 }
 
 #[tokio::test]
-async fn a_socket_sends_edits_and_deletes() {
+async fn socket_sends_edits_and_deletes_messages() {
     let cluster = Cluster::start(Size::default()).await;
     let room = cluster.rest(0, "ann").make_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
@@ -116,7 +116,7 @@ async fn concurrent_senders_are_seen_in_one_order() {
 }
 
 #[tokio::test]
-async fn the_same_client_id_is_stored_once_a_room() {
+async fn repeated_client_id_is_stored_once_a_room() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let (one, two) = (ann.make_room("one").await, ann.make_room("two").await);
@@ -140,7 +140,7 @@ async fn the_same_client_id_is_stored_once_a_room() {
 }
 
 #[tokio::test]
-async fn the_same_client_id_over_a_socket_is_the_same_message() {
+async fn repeated_client_id_over_a_socket_is_the_same_message() {
     let cluster = Cluster::start(Size::default()).await;
     let room = cluster.rest(0, "ann").make_room("general").await;
     let frame = |text: &str| json!({ "room_pk": room, "msg_text": text, "client_id": "same" });
@@ -163,7 +163,7 @@ async fn the_same_client_id_over_a_socket_is_the_same_message() {
 }
 
 #[tokio::test]
-async fn a_sockets_frames_are_stored_in_the_order_they_were_sent() {
+async fn frames_of_a_socket_are_stored_in_the_order_sent() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let room = cluster.rest(0, "ann").make_room("general").await;
     let mut socket = cluster.socket(0, "bob").await;
@@ -180,7 +180,7 @@ async fn a_sockets_frames_are_stored_in_the_order_they_were_sent() {
 }
 
 #[tokio::test]
-async fn a_message_is_edited_while_only_the_log_has_it_and_once_only_postgres_has() {
+async fn message_is_edited_while_only_the_log_or_only_postgres_has_it() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

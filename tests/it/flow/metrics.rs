@@ -20,7 +20,7 @@ async fn has(node: &Node, expected: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_conversation_shows_on_every_node() {
+async fn metrics_of_every_node_show_a_conversation() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

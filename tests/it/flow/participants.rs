@@ -17,7 +17,7 @@ async fn until_in(rest: &Rest, room: u64, people: Value) {
 }
 
 #[tokio::test]
-async fn a_room_shows_who_joined_until_they_leave() {
+async fn room_shows_who_joined_until_they_leave() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -40,7 +40,7 @@ async fn a_room_shows_who_joined_until_they_leave() {
 }
 
 #[tokio::test]
-async fn a_person_on_two_nodes_is_in_until_the_last_leaves() {
+async fn person_on_two_nodes_is_in_until_the_last_leaves() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

@@ -11,7 +11,7 @@ use tests::{
 };
 
 #[tokio::test]
-async fn what_was_missed_comes_first_on_any_node_under_load() {
+async fn missed_events_come_first_on_any_node_under_load() {
     let cluster = Cluster::start(Size { api: 1, fanout: 2, persister: 1 }).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -49,7 +49,7 @@ async fn what_was_missed_comes_first_on_any_node_under_load() {
 }
 
 #[tokio::test]
-async fn what_no_ring_can_hold_is_read_once() {
+async fn channel_beyond_any_ring_is_read_from_the_log_once() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -88,7 +88,7 @@ async fn what_no_ring_can_hold_is_read_once() {
 }
 
 #[tokio::test]
-async fn channels_of_a_shard_that_resume_at_once_are_each_read_once() {
+async fn channels_that_resume_at_once_are_each_read_once() {
     const ROOMS: usize = 40;
     const EVENTS: usize = 25;
     let one_shard = [("ROOMCAST_SHARDS", "1")];
@@ -135,7 +135,7 @@ async fn channels_of_a_shard_that_resume_at_once_are_each_read_once() {
 }
 
 #[tokio::test]
-async fn another_epoch_or_a_future_is_not_recovered() {
+async fn resume_from_another_epoch_or_the_future_is_not_recovered() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -150,7 +150,7 @@ async fn another_epoch_or_a_future_is_not_recovered() {
 }
 
 #[tokio::test]
-async fn what_is_trimmed_during_a_replay_is_not_called_recovered() {
+async fn resume_is_not_recovered_where_events_are_trimmed_during_the_replay() {
     const COUNT: usize = 1_000;
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");

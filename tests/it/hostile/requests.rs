@@ -116,7 +116,7 @@ async fn ask(rest: &Rest, asked: &Request) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn any_request_is_answered_in_its_dialects_form() {
+fn generated_requests_are_answered_in_their_dialects_form() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cluster = runtime.block_on(Cluster::start(Size::default()));
     let address = cluster.api[0].address();

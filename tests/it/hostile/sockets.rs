@@ -75,7 +75,7 @@ async fn open(cluster: &Cluster) -> Vec<Socket> {
 }
 
 #[test]
-fn any_frame_is_answered_in_the_envelope() {
+fn generated_frames_are_answered_in_the_envelope() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cluster = runtime.block_on(Cluster::start(Size::default()));
     let sockets = RefCell::new(runtime.block_on(open(&cluster)));
@@ -155,7 +155,7 @@ async fn throw(address: &str, token: &str, bytes: &[u8]) -> Result<(), TestCaseE
 }
 
 #[test]
-fn any_bytes_close_their_own_socket_at_most() {
+fn generated_bytes_close_their_own_socket_at_most() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cluster = runtime.block_on(Cluster::start(Size::default()));
     let (address, token) = (cluster.fanout[0].address(), sign(&json!({ "user_id": 1 })));

@@ -13,7 +13,7 @@ fn ports(cluster: &Cluster, machine: &Machine) -> [String; 4] {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_whole_request_is_closed_on_every_port() {
+async fn connection_without_a_whole_request_is_closed_on_every_port() {
     let (cluster, machine) = (Cluster::start(Size::default()).await, Machine::start().await);
     let beginnings = [
         "",
@@ -42,7 +42,7 @@ async fn a_connection_without_a_whole_request_is_closed_on_every_port() {
 }
 
 #[tokio::test]
-async fn a_header_is_refused_beyond_its_bounds() {
+async fn header_beyond_its_bounds_is_refused() {
     let (cluster, machine) = (Cluster::start(Size::default()).await, Machine::start().await);
     for port in ports(&cluster, &machine) {
         let ask = async |more: &str| {

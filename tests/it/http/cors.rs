@@ -46,7 +46,7 @@ async fn operations(rest: &Rest) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn every_operation_answers_the_preflight_of_an_allowed_page() {
+async fn preflight_of_an_allowed_page_is_answered_by_every_operation() {
     let cluster = Cluster::start(Size::default()).await;
     // A preflight has no token.
     let rest = Rest::without_token(&cluster.api[0].address());
@@ -76,7 +76,7 @@ async fn every_operation_answers_the_preflight_of_an_allowed_page() {
 }
 
 #[tokio::test]
-async fn answers_and_refusals_can_be_read_by_an_allowed_page_alone() {
+async fn answers_and_refusals_are_readable_by_allowed_pages_only() {
     let more = [("ROOMCAST_RATE_REQUESTS", "1:20"), ("ROOMCAST_ADDRESS_HEADER", "x-forwarded-for")];
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &more).await;
     let ann = cluster.rest(0, "ann");
@@ -117,7 +117,7 @@ async fn answers_and_refusals_can_be_read_by_an_allowed_page_alone() {
 }
 
 #[tokio::test]
-async fn pages_of_a_configured_origin_are_allowed_however_it_is_written_and_no_others() {
+async fn configured_origin_is_allowed_in_every_spelling_and_no_other() {
     let more = [("ROOMCAST_ALLOWED_ORIGINS", "https://Chat.Example:443/,https://bücher.example")];
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &more).await;
     let ann = cluster.rest(0, "ann");
@@ -148,7 +148,7 @@ async fn pages_of_a_configured_origin_are_allowed_however_it_is_written_and_no_o
 
 /// A page of a stranger's name that was bound to the address of this machine: its requests are of one origin.
 #[tokio::test]
-async fn a_page_of_a_name_that_is_not_configured_is_refused_though_it_asks_its_own_host() {
+async fn page_of_an_unknown_host_is_refused_though_origin_equals_host() {
     let cluster = Cluster::start(Size::default()).await;
     let token = token("ann");
     for (node, path, allowed) in [(&cluster.api[0], "/api/v1/rooms", 200), (&cluster.fanout[0], "/ws/", 101)]
@@ -180,7 +180,7 @@ async fn a_page_of_a_name_that_is_not_configured_is_refused_though_it_asks_its_o
 }
 
 #[tokio::test]
-async fn an_allowed_origin_that_can_never_match_is_refused_at_start() {
+async fn allowed_origin_that_can_never_match_is_refused_at_start() {
     for (origin, reason) in [
         ("chat.example.com", "https://"),
         ("*", "https://"),

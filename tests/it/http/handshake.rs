@@ -40,7 +40,7 @@ async fn ask(cluster: &Cluster, changes: &[(&str, Option<&str>)]) -> Answer {
 }
 
 #[tokio::test]
-async fn every_way_to_write_a_handshake_is_accepted() {
+async fn valid_handshakes_in_every_spelling_are_accepted() {
     let cluster = Cluster::start(Size::default()).await;
     for change in [
         // 4.2.2 has these two keys; the bits behind the sixteenth byte of one are not zero.
@@ -80,7 +80,7 @@ async fn every_way_to_write_a_handshake_is_accepted() {
 }
 
 #[tokio::test]
-async fn the_subprotocol_is_answered_as_it_was_offered() {
+async fn subprotocol_is_answered_as_offered() {
     let cluster = Cluster::start(Size::default()).await;
     let token = token("ann");
     for (offer, chosen) in [
@@ -97,7 +97,7 @@ async fn the_subprotocol_is_answered_as_it_was_offered() {
 }
 
 #[tokio::test]
-async fn what_is_no_handshake_is_refused_by_its_rule() {
+async fn invalid_handshakes_are_refused_each_by_its_rule() {
     let cluster = Cluster::start(Size::default()).await;
     let long = "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEBE=";
     for (name, line, status) in [
@@ -167,7 +167,7 @@ async fn what_is_no_handshake_is_refused_by_its_rule() {
 }
 
 #[tokio::test]
-async fn a_request_without_one_host_is_refused_by_api_too() {
+async fn request_without_exactly_one_host_is_refused_by_api() {
     let cluster = Cluster::start(Size::default()).await;
     for (hosts, version, status) in [
         ("Host: localhost\r\n", "1.1", 404),

@@ -99,7 +99,7 @@ async fn check(node: &Node, routes: &BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn nothing_that_clients_send_becomes_a_label() {
+async fn client_input_never_becomes_a_metric_label() {
     let cluster = Cluster::start(Size::default()).await;
     send_made_up_words(&cluster).await;
     let routes = routes(&cluster).await;

@@ -3,7 +3,7 @@
 use tests::{machine::Machine, raw::Raw};
 
 #[tokio::test]
-async fn metrics_on_the_clients_port_are_for_this_machine_alone() {
+async fn metrics_on_the_client_port_are_for_this_machine_only() {
     let machine = Machine::start().await;
     let (port, admin) = (&machine.address(), &machine.admin());
     for (port, lines, status) in [

@@ -39,7 +39,7 @@ fn requests(cluster: &Cluster) -> Vec<(String, String, u16)> {
 
 /// As Python's http.client does: all of the body is sent before anything is read.
 #[tokio::test]
-async fn a_client_that_sends_all_before_it_reads_gets_the_answer() {
+async fn client_that_sends_a_refused_body_completely_gets_the_answer() {
     let cluster = Cluster::start(Size::default()).await;
     let body = vec![b'x'; LONG];
     let mut clients = JoinSet::new();
@@ -63,7 +63,7 @@ async fn a_client_that_sends_all_before_it_reads_gets_the_answer() {
 }
 
 #[tokio::test]
-async fn what_is_refused_by_its_header_is_not_asked_to_continue() {
+async fn request_refused_by_its_header_is_not_asked_to_continue() {
     let cluster = Cluster::start(Size::default()).await;
     let bearer = format!("authorization: Bearer {}\r\n", token("ann"));
     let expect = "expect: 100-continue\r\n";

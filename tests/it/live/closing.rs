@@ -198,7 +198,7 @@ async fn round(cluster: &Cluster, done: &mut Done) {
 
 #[expect(clippy::print_stdout, reason = "the run's figures are what it is for")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_room_closed_while_people_come_and_write_is_left_by_all() {
+async fn room_closed_under_joins_and_writes_is_left_by_everyone() {
     let cluster = Arc::new(Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await);
     let until = Instant::now() + duration();
     let mut tasks = JoinSet::new();

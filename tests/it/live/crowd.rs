@@ -23,7 +23,7 @@ pub(crate) async fn fill(cluster: &Cluster, room: u64) -> Vec<(Socket, Value)> {
 }
 
 #[tokio::test]
-async fn a_thousand_are_named_and_one_more_are_counted() {
+async fn participants_are_named_up_to_a_thousand_and_counted_above() {
     let cluster = Cluster::start(Size::default()).await;
     let room = cluster.rest(0, "ann").make_room("stadium").await;
     let (mut watcher, _) = join(&cluster, "eve", room).await;

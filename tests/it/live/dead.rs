@@ -62,7 +62,7 @@ async fn count(node: &Node, name: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn the_people_of_a_dead_node_leave() {
+async fn people_of_a_dead_node_leave() {
     let mut cluster = Cluster::start(Size { fanout: 2, api: 2, ..Size::default() }).await;
     let (room, mut watcher, _sockets) = room(&cluster, &["bob", "dan"]).await;
     cluster.fanout[1].kill9();
@@ -89,7 +89,7 @@ async fn the_people_of_a_dead_node_leave() {
 }
 
 #[tokio::test]
-async fn nobody_knew_the_dead_node() {
+async fn people_of_a_node_that_died_unknown_to_all_leave() {
     let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let (_, mut watcher, _sockets) = room(&cluster, &["bob"]).await;
     cluster.api[0].kill9();
@@ -101,7 +101,7 @@ async fn nobody_knew_the_dead_node() {
 }
 
 #[tokio::test]
-async fn more_people_than_one_look_brings() {
+async fn people_of_a_dead_node_leave_in_several_batches() {
     const PEOPLE: i64 = 1_200;
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let pool = cluster.database.pool().await;
@@ -126,7 +126,7 @@ async fn more_people_than_one_look_brings() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_taken_for_dead_comes_back_with_its_people() {
+async fn node_taken_for_dead_comes_back_with_its_people() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let (room, mut watcher, mut sockets) = room(&cluster, &["bob"]).await;
     cluster.fanout[1].pause();
@@ -141,7 +141,7 @@ async fn a_node_that_was_taken_for_dead_comes_back_with_its_people() {
 }
 
 #[tokio::test]
-async fn an_api_node_that_hears_nothing_declares_nobody_dead() {
+async fn isolated_api_node_declares_nobody_dead() {
     let cluster = Cluster::start_linked(Size { fanout: 2, api: 1, persister: 1 }, Link::Broker("api")).await;
     let (_, mut watcher, _sockets) = room(&cluster, &["bob"]).await;
     let link = cluster.api[0].link();

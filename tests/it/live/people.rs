@@ -5,7 +5,7 @@ use serde_json::json;
 use tests::cluster::{Cluster, Size, sign, token};
 
 #[tokio::test]
-async fn an_invitation_reaches_every_socket_of_a_person_once() {
+async fn invitation_reaches_every_socket_of_a_person_once() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     let (_, room) = ann.post("/api/v1/rooms", json!({ "name": "board", "private": true })).await;
@@ -35,7 +35,7 @@ async fn an_invitation_reaches_every_socket_of_a_person_once() {
 }
 
 #[tokio::test]
-async fn who_writes_is_told_to_the_room_and_not_stored() {
+async fn typing_is_pushed_to_the_room_and_not_stored() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let room = cluster.rest(0, "ann").make_room("tea").await;
     let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
@@ -51,7 +51,7 @@ async fn who_writes_is_told_to_the_room_and_not_stored() {
 }
 
 #[tokio::test]
-async fn a_signal_goes_to_people_of_a_common_room_only() {
+async fn signal_goes_to_people_of_a_common_room_only() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let room = cluster.rest(0, "ann").make_room("tea").await;
     let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(1, "bob").await);
@@ -73,7 +73,7 @@ async fn a_signal_goes_to_people_of_a_common_room_only() {
 }
 
 #[tokio::test]
-async fn a_signal_needs_a_room_that_both_have_been_in() {
+async fn signal_needs_a_room_that_both_have_joined() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let body = json!({ "name": "trap", "private": true, "users": ["bob"] });
@@ -100,7 +100,7 @@ async fn a_signal_needs_a_room_that_both_have_been_in() {
 }
 
 #[tokio::test]
-async fn a_flood_of_signals_is_refused_and_heals_nothing() {
+async fn flood_of_signals_is_refused_and_causes_no_catch_up() {
     let cluster = Cluster::start_with(
         Size::default(),
         tests::postgres::Database::shared(),
@@ -152,7 +152,7 @@ async fn a_flood_of_signals_is_refused_and_heals_nothing() {
 }
 
 #[tokio::test]
-async fn a_newer_token_keeps_a_socket_open() {
+async fn newer_token_keeps_a_socket_open() {
     let cluster = Cluster::start(Size::default()).await;
     let now = protocol::clock::Timestamp::now().unix_ms() / 1_000;
     let short = sign(&json!({ "user_id": "bob", "exp": now + 4 }));

@@ -16,7 +16,7 @@ async fn position(socket: &mut tests::client::Socket) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test]
-async fn a_quiet_room_resumes_from_a_position() {
+async fn quiet_room_resumes_from_a_position() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     let (quiet, busy) = (ann.make_room("quiet").await, ann.make_room("busy").await);
@@ -36,7 +36,7 @@ async fn a_quiet_room_resumes_from_a_position() {
 }
 
 #[tokio::test]
-async fn what_is_not_of_this_log_is_not_called_recovered() {
+async fn resume_with_a_position_of_another_log_is_not_recovered() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("tea").await;
@@ -56,7 +56,7 @@ async fn what_is_not_of_this_log_is_not_called_recovered() {
 }
 
 #[tokio::test]
-async fn a_quiet_room_resumes_though_its_last_event_has_left_the_log() {
+async fn quiet_room_resumes_though_its_last_event_has_left_the_log() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("tea").await;

@@ -54,7 +54,7 @@ async fn many_sockets_on_many_nodes_are_one_participant() {
 }
 
 #[tokio::test]
-async fn a_reload_is_no_leave() {
+async fn reconnect_within_the_grace_is_no_leave() {
     let cluster = Cluster::start(Size::default()).await;
     let room = cluster.rest(0, "ann").make_room("tea").await;
     let (mut watcher, _) = join(&cluster, 0, "eve", room).await;
@@ -72,7 +72,7 @@ async fn a_reload_is_no_leave() {
 }
 
 #[tokio::test]
-async fn a_stopped_node_says_that_its_people_leave() {
+async fn stopping_node_publishes_the_leaves_of_its_people() {
     let mut cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let room = cluster.rest(0, "ann").make_room("tea").await;
     let (mut watcher, _) = join(&cluster, 0, "eve", room).await;

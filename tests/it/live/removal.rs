@@ -42,7 +42,7 @@ async fn is_out(socket: &mut Socket, ann: &Rest, witness: &mut Socket, room: u64
 }
 
 #[tokio::test]
-async fn from_a_private_room() {
+async fn removal_from_a_private_room_ends_the_subscription_on_every_node() {
     let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     let room = make(&ann, json!({ "name": "board", "private": true, "users": ["bob", "eve"] })).await;
@@ -64,7 +64,7 @@ async fn from_a_private_room() {
 }
 
 #[tokio::test]
-async fn from_a_team() {
+async fn removal_from_a_team_ends_the_subscriptions_to_its_rooms() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let (status, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob", "eve"] })).await;
@@ -95,7 +95,7 @@ async fn from_a_team() {
 
 /// An admin's socket that goes on with a token of an ordinary person.
 #[tokio::test]
-async fn a_token_that_grants_less_ends_what_it_does_not_grant() {
+async fn newer_token_with_fewer_rights_ends_subscriptions() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["eve"] })).await;
@@ -132,7 +132,7 @@ async fn a_token_that_grants_less_ends_what_it_does_not_grant() {
 }
 
 #[tokio::test]
-async fn a_room_made_private_keeps_only_whom_it_lets_in() {
+async fn room_made_private_keeps_only_its_members() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("open").await;
@@ -145,7 +145,7 @@ async fn a_room_made_private_keeps_only_whom_it_lets_in() {
 }
 
 #[tokio::test]
-async fn a_closed_room_is_left_by_all() {
+async fn closed_room_is_left_by_everyone() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("open").await;

@@ -13,7 +13,7 @@ use tests::{
 const ROOMS: usize = 1_100;
 
 #[tokio::test]
-async fn many_rooms_of_one_shard_are_heard_once_each() {
+async fn events_of_many_rooms_of_a_shard_are_pushed_once_each() {
     let one_shard = [("ROOMCAST_SHARDS", "1"), ("ROOMCAST_CHANNELS_SOCKET", "off")];
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &one_shard).await;
     let ann = cluster.rest(0, "ann");

@@ -74,7 +74,7 @@ async fn hear(mut socket: Socket) -> BTreeSet<u64> {
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_while_a_room_is_closed_is_what_everybody_has() {
+async fn messages_acknowledged_while_a_room_closes_reach_everybody() {
     let cluster = Cluster::start(Size { api: 2, fanout: 2, persister: 1 }).await;
     let ann = cluster.rest(0, "ann");
     let pool = cluster.database.pool().await;
@@ -118,7 +118,7 @@ async fn what_is_acknowledged_while_a_room_is_closed_is_what_everybody_has() {
 }
 
 #[tokio::test]
-async fn a_socket_may_not_write_any_more_once_a_narrowing_is_acknowledged() {
+async fn socket_of_a_removed_person_may_not_write_once_the_removal_is_acknowledged() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     for n in 0..10 {
@@ -142,7 +142,7 @@ async fn a_socket_may_not_write_any_more_once_a_narrowing_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn what_stands_behind_a_closing_is_left_out_by_a_persister_that_comes_later_too() {
+async fn messages_behind_a_closing_are_left_out_by_a_later_persister() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("open").await;

@@ -38,7 +38,7 @@ async fn topics(pool: &PgPool) -> i64 {
 }
 
 #[tokio::test]
-async fn rows_of_before_are_counted_once_by_the_migration() {
+async fn older_rows_are_counted_once_by_the_migration() {
     let database = Database::shared();
     database.migrate_to(6).await;
     let pool = database.pool().await;
@@ -167,7 +167,7 @@ async fn topics_closed_by_transactions_that_do_not_see_their_creation_are_not_co
 }
 
 #[tokio::test]
-async fn who_has_written_since_a_stop_is_kept_behind_the_watermark() {
+async fn writers_since_a_stop_are_kept_behind_the_watermark() {
     let database = Database::shared();
     database.migrate_to(VERSION).await;
     let pool = database.pool().await;

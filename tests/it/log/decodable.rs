@@ -230,7 +230,7 @@ impl Log {
 }
 
 #[test]
-fn whatever_decodes_can_be_applied() {
+fn decodable_events_can_be_applied() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let log = runtime.block_on(async {
         let cluster = start().await;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{ONE_SHARD, rows, say, shard, state};
 
 #[tokio::test]
-async fn a_log_full_of_what_postgres_has_not_got_refuses_and_loses_nothing() {
+async fn full_log_refuses_appends_and_loses_nothing() {
     let mut postgres = Postgres::start();
     let small = [ONE_SHARD, ("ROOMCAST_STREAM_BYTES", "1048576")];
     let mut cluster = Cluster::start_with(Size::default(), postgres.database(), &small).await;
@@ -71,7 +71,7 @@ async fn pushes(socket: &mut Socket, until: Instant) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_leave_is_stored_once_a_log_that_was_full_for_long_has_room() {
+async fn leave_is_stored_once_a_full_log_has_space() {
     let small = [ONE_SHARD, ("ROOMCAST_STREAM_BYTES", "1048576")];
     let mut cluster = Cluster::start_with(Size::default(), Database::shared(), &small).await;
     let room = cluster.rest(0, "ann").make_room("general").await;

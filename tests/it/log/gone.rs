@@ -17,7 +17,7 @@ fn lose_the_log(cluster: &mut Cluster) {
 }
 
 #[tokio::test]
-async fn a_new_log_goes_on_after_what_postgres_has() {
+async fn new_log_goes_on_after_what_postgres_has() {
     let mut cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -55,7 +55,7 @@ async fn a_new_log_goes_on_after_what_postgres_has() {
 }
 
 #[tokio::test]
-async fn a_standby_and_a_leader_both_go_on() {
+async fn standby_and_leader_both_go_on_after_recover() {
     let size = Size { persister: 2, ..Size::default() };
     let mut cluster = Cluster::start_with(size, Database::shared(), &[ONE_SHARD]).await;
     let ann = cluster.rest(0, "ann");

@@ -8,7 +8,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_hole_is_refused_until_the_loss_is_accepted() {
+async fn shard_with_a_hole_stops_until_the_loss_is_accepted() {
     let mut cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

@@ -21,7 +21,7 @@ use super::{
 const REPAIRS: &str = "roomcast_log_repairs_total";
 
 #[tokio::test]
-async fn a_shorter_log_goes_on_after_what_postgres_has() {
+async fn shorter_log_goes_on_after_what_postgres_has() {
     let mut cluster = start().await;
     let copy = tests::folder::Folder::new();
     let older = copy.path().join("store");
@@ -84,17 +84,17 @@ async fn grown_over(appended: usize) {
 }
 
 #[tokio::test]
-async fn what_was_appended_to_a_shorter_log_is_noted() {
+async fn events_appended_to_a_shorter_log_are_reported() {
     grown_over(3).await;
 }
 
 #[tokio::test]
-async fn a_log_that_has_grown_over_the_watermark_is_known_for_another() {
+async fn log_grown_over_the_watermark_is_recognised_as_another() {
     grown_over(8).await;
 }
 
 #[tokio::test]
-async fn what_was_seen_and_lost_before_postgres_had_it_begins_an_epoch() {
+async fn loss_of_events_seen_by_nodes_begins_a_new_epoch() {
     let mut postgres = Postgres::start();
     let mut cluster = Cluster::start_with(Size::default(), postgres.database(), &[ONE_SHARD]).await;
     let copy = tests::folder::Folder::new();
@@ -129,7 +129,7 @@ async fn what_was_seen_and_lost_before_postgres_had_it_begins_an_epoch() {
 }
 
 #[tokio::test]
-async fn each_boot_of_a_single_brokers_host_begins_an_epoch() {
+async fn reboot_of_a_single_brokers_host_begins_a_new_epoch() {
     let boot = |id| [ONE_SHARD, ("ROOMCAST_LOG_BOOT_ID", id)];
     let mut cluster = Cluster::start_with(Size::default(), Database::shared(), &boot("first")).await;
     let room = cluster.rest(0, "ann").make_room("general").await;

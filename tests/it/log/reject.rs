@@ -41,7 +41,7 @@ async fn after_insert(cluster: &Cluster, name: &str, code: &str) {
 }
 
 #[tokio::test]
-async fn what_cannot_be_applied_is_kept_and_counted() {
+async fn event_that_can_not_be_applied_is_kept_and_counted() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -82,7 +82,7 @@ async fn what_cannot_be_applied_is_kept_and_counted() {
 }
 
 #[tokio::test]
-async fn a_batch_that_fails_again_and_again_is_made_smaller_until_the_shard_goes_on() {
+async fn failing_batch_is_made_smaller_until_the_shard_goes_on() {
     let mut cluster = start().await;
     let room = cluster.rest(0, "ann").make_room("general").await;
     // A batch takes longer than a statement may, and half of one does not.

@@ -46,7 +46,7 @@ async fn trim(cluster: &Cluster) {
 }
 
 #[tokio::test]
-async fn restarts_leave_no_rows_behind_and_who_is_here_stays() {
+async fn restarts_leave_no_stale_rows_and_keep_present_people() {
     let cluster = start().await;
     let pool = cluster.database.pool().await;
     let ann = cluster.rest(0, "ann");

@@ -35,7 +35,7 @@ fn move_to(cluster: &mut Cluster, database: Database) {
 }
 
 #[tokio::test]
-async fn an_older_dump_catches_up_from_the_log_or_says_what_is_missing() {
+async fn restored_older_dump_catches_up_from_the_log_or_reports_what_is_missing() {
     let mut cluster = start().await;
     let folder = tests::folder::Folder::new();
     let file = folder.path().join("dump.sql");

@@ -84,7 +84,7 @@ async fn change(pool: &PgPool, sql: &'static str) {
 }
 
 #[tokio::test]
-async fn programs_run_on_later_tables_until_these_say_that_they_must_not() {
+async fn older_programs_run_on_later_tables_until_the_minimum_version_forbids_it() {
     let mut cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

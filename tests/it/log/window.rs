@@ -20,7 +20,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn what_is_sent_while_an_older_log_comes_back_is_kept() {
+async fn messages_sent_while_an_older_log_comes_back_are_kept() {
     let size = Size { api: 2, ..Size::default() };
     let mut cluster = Cluster::start_with(size, Database::shared(), &[ONE_SHARD]).await;
     let copy = Folder::new();
@@ -53,7 +53,7 @@ async fn what_is_sent_while_an_older_log_comes_back_is_kept() {
 }
 
 #[tokio::test]
-async fn what_only_api_saw_begins_an_epoch() {
+async fn loss_of_an_event_only_api_saw_begins_a_new_epoch() {
     let mut cluster = start().await;
     let copy = Folder::new();
     let older = copy.path().join("store");
@@ -80,7 +80,7 @@ async fn what_only_api_saw_begins_an_epoch() {
 }
 
 #[tokio::test]
-async fn what_a_node_says_it_saw_begins_an_epoch() {
+async fn loss_of_an_event_a_node_reports_begins_a_new_epoch() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -99,7 +99,7 @@ async fn what_a_node_says_it_saw_begins_an_epoch() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_only_started_anew_goes_on_as_it_was() {
+async fn restarted_broker_with_its_log_keeps_the_epoch() {
     let mut cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

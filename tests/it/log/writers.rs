@@ -39,7 +39,7 @@ async fn end_sessions(pool: &sqlx::PgPool, which: &'static str) {
 }
 
 #[tokio::test]
-async fn two_persisters_that_both_write() {
+async fn two_concurrent_persisters_apply_each_event_once() {
     let size = Size { persister: 2, ..Size::default() };
     let cluster = Cluster::start_with(size, Database::shared(), &[ONE_SHARD]).await;
     let pool = cluster.database.pool().await;
@@ -52,7 +52,7 @@ async fn two_persisters_that_both_write() {
 }
 
 #[tokio::test]
-async fn sessions_that_end_at_any_moment() {
+async fn database_sessions_that_end_at_any_moment_lose_no_event() {
     let cluster = start().await;
     let pool = cluster.database.pool().await;
     let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -63,7 +63,7 @@ async fn sessions_that_end_at_any_moment() {
 }
 
 #[tokio::test]
-async fn the_answer_to_a_commit_is_lost() {
+async fn lost_answer_to_a_commit_applies_each_event_once() {
     let mut cluster = start().await;
     let direct = cluster.database.url("roomcast_persister");
     let server =

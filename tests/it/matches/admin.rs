@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Error;
 use super::{Match, matched, one, two};
 
 #[tokio::test]
-async fn they_see_every_room_and_write_where_they_may() {
+async fn admins_see_every_match_room_and_write_where_allowed() {
     let cluster = Cluster::start(Size::default()).await;
     let admin = json!({ "user_id": 9, "is_admin": true });
     let (mut ann, _bob) = (Match::open(&cluster, 0, &one()).await, Match::open(&cluster, 0, &two()).await);

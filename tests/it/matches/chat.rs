@@ -6,7 +6,7 @@ use tests::cluster::{Cluster, Size};
 use super::{Match, PERSON, keys, matched, one, two};
 
 #[tokio::test]
-async fn what_one_does_both_are_told_once_and_in_order() {
+async fn actions_in_a_match_are_pushed_to_both_once_in_order() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let (mut ann, mut bob) = (Match::open(&cluster, 0, &one()).await, Match::open(&cluster, 1, &two()).await);
     let room = matched(&cluster, ["1", "2"]).await;
@@ -67,7 +67,7 @@ async fn what_one_does_both_are_told_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn both_write_at_once_and_see_one_order() {
+async fn concurrent_messages_in_a_match_have_one_order() {
     const EACH: usize = 50;
     let cluster = Cluster::start(Size { api: 2, fanout: 2, ..Size::default() }).await;
     let room = matched(&cluster, ["1", "2"]).await;
@@ -100,7 +100,7 @@ async fn both_write_at_once_and_see_one_order() {
 }
 
 #[tokio::test]
-async fn other_dialects_see_it_and_are_seen() {
+async fn match_and_other_dialects_see_each_others_messages() {
     let cluster = Cluster::start(Size::default()).await;
     let room = matched(&cluster, ["1", "2"]).await;
     let mut ann = Match::open(&cluster, 0, &one()).await;
@@ -122,7 +122,7 @@ async fn other_dialects_see_it_and_are_seen() {
 }
 
 #[tokio::test]
-async fn one_room_at_a_time() {
+async fn match_socket_is_in_one_room_at_a_time() {
     let cluster = Cluster::start(Size::default()).await;
     let rooms = [matched(&cluster, ["1", "2"]).await, matched(&cluster, ["1", "3"]).await];
     let mut ann = Match::open(&cluster, 0, &one()).await;

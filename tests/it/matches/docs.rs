@@ -53,19 +53,19 @@ async fn play(cluster: &Cluster, path: &str, claims: &Value) -> (usize, Vec<Valu
 }
 
 #[tokio::test]
-async fn the_pages_frames_are_answered_as_it_says() {
+async fn examples_of_the_match_page_are_answered_as_shown() {
     let cluster = Cluster::start(Size::default()).await;
     assert_eq!(play(&cluster, "/ws/chat/", &one()).await, (7, vec![]));
 }
 
 #[tokio::test]
-async fn admins_are_answered_alike_but_for_one_action() {
+async fn admins_get_the_same_answers_except_for_one_action() {
     let cluster = Cluster::start(Size::default()).await;
     let admin = json!({ "user_id": 9, "is_admin": true });
     assert_eq!(play(&cluster, "/ws/admin-chat/", &admin).await, (6, vec![json!("current_room_info")]));
 }
 
 #[test]
-fn the_pages_differences_are_those_that_are_compared() {
+fn differences_listed_on_the_match_page_are_those_compared() {
     assert_eq!(page::table(PAGE, "Where it differs from the original"), differences("compare_match.py"));
 }

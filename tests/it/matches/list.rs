@@ -21,7 +21,7 @@ fn listed(answer: &Value) -> (Vec<u64>, Option<bool>) {
 }
 
 #[tokio::test]
-async fn list_that_ends_before_the_last_room_says_so_and_goes_on() {
+async fn match_list_says_that_there_is_more_and_continues() {
     let cluster = Cluster::start(Size::default()).await;
     let made = format!(
         "INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, pair, key, generation)

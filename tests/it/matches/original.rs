@@ -8,7 +8,7 @@ use tests::{
 use super::matched;
 
 #[tokio::test]
-async fn every_answer_is_the_originals() {
+async fn match_answers_equal_those_of_the_original() {
     let original = Original::start("match").await;
     let cluster = Cluster::start(Size::default()).await;
     let rooms = [matched(&cluster, ["1", "2"]).await, matched(&cluster, ["2", "3"]).await];

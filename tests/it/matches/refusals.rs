@@ -12,7 +12,7 @@ fn refused(action: &str, status: u16, detail: &str) -> Value {
 }
 
 #[tokio::test]
-async fn each_has_its_exact_answer() {
+async fn match_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (room, other) = (matched(&cluster, ["1", "2"]).await, matched(&cluster, ["2", "3"]).await);
     let public = cluster.rest(0, "1").make_room("public").await;

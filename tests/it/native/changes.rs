@@ -30,7 +30,7 @@ async fn changes(rest: &Rest, room: u64, after: u64, limit: usize) -> Vec<(u64, 
 }
 
 #[tokio::test]
-async fn edits_and_deletions_since_an_event_are_told() {
+async fn changes_after_an_event_list_edits_and_deletions() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = ann.make_room("general").await;
@@ -68,7 +68,7 @@ async fn edits_and_deletions_since_an_event_are_told() {
 }
 
 #[tokio::test]
-async fn changes_are_whole_or_refused() {
+async fn changes_are_complete_or_refused() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -83,7 +83,7 @@ async fn changes_are_whole_or_refused() {
 }
 
 #[tokio::test]
-async fn a_socket_reads_history_and_its_room() {
+async fn socket_reads_history_and_its_room() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = private_room(&ann, &[]).await;

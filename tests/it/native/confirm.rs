@@ -29,7 +29,7 @@ fn confirm(room: u64, users: &[&str]) -> ConfirmRequest {
 }
 
 #[tokio::test]
-async fn who_may_not_stay_is_named() {
+async fn confirmation_names_those_who_may_not_stay() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = private_room(&ann, &["bob"]).await;
@@ -90,7 +90,7 @@ async fn channels_of_one_question_are_answered_each_by_itself_in_their_order() {
 }
 
 #[tokio::test]
-async fn who_may_not_follow_a_team_is_named_by_caller() {
+async fn confirmation_of_a_team_names_callers_who_may_not_follow() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
@@ -133,7 +133,7 @@ async fn granted(client: &async_nats::Client, user: &str, room: u64) -> AccessGr
 }
 
 #[tokio::test]
-async fn a_follower_is_let_in_by_a_right_as_of_an_event() {
+async fn grant_says_as_of_which_event_it_counts() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let client = as_fanout(&cluster).await;
@@ -155,7 +155,7 @@ async fn a_follower_is_let_in_by_a_right_as_of_an_event() {
 }
 
 #[tokio::test]
-async fn who_is_in_a_room_is_told_with_their_words() {
+async fn participants_are_listed_with_incarnation_and_counter() {
     let cluster = Cluster::start(Size::default()).await;
     let room = cluster.rest(0, "ann").make_room("general").await;
     let client = as_fanout(&cluster).await;

@@ -52,7 +52,7 @@ fn named<'a>(people: &'a mut [Person], name: &str) -> &'a mut Person {
 }
 
 #[tokio::test]
-async fn the_pages_requests_are_answered_and_heard_as_it_says() {
+async fn examples_of_the_native_page_are_answered_and_pushed_as_shown() {
     let cluster = Cluster::start(Size::default()).await;
     let mut people = [Person::of(&cluster, "ann").await, Person::of(&cluster, "bob").await];
     let (mut room, mut answer, mut played) = (ROOM.to_owned(), Value::Null, 0);

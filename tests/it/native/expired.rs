@@ -30,7 +30,7 @@ fn say(room: u64, text: &str, expires_at: i64) -> ActionRequest {
 }
 
 #[tokio::test]
-async fn what_has_expired_is_not_done() {
+async fn expired_request_is_not_done() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;

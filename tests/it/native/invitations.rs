@@ -16,7 +16,7 @@ const OVER: (u16, &str, &str) =
     (409, "conflict", "This invitation was answered the other way, or has ended by a removal.");
 
 #[tokio::test]
-async fn accepted_they_let_in_and_answer_the_same_again() {
+async fn accepted_invitation_lets_in_and_repeats_its_answer() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(0, "eve"));
     let room = private_room(&ann, &[]).await;
@@ -52,7 +52,7 @@ async fn accepted_they_let_in_and_answer_the_same_again() {
 }
 
 #[tokio::test]
-async fn one_into_a_room_is_open_at_a_time() {
+async fn person_has_one_open_invitation_a_room() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let root = Rest::new(&cluster.api[1].address(), &sign(&json!({ "user_id": "root", "is_admin": true })));
@@ -74,7 +74,7 @@ async fn one_into_a_room_is_open_at_a_time() {
 }
 
 #[tokio::test]
-async fn declined_they_let_nobody_in() {
+async fn declined_invitation_lets_nobody_in() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = private_room(&ann, &[]).await;
@@ -89,7 +89,7 @@ async fn declined_they_let_nobody_in() {
 }
 
 #[tokio::test]
-async fn into_a_teams_room_they_let_into_the_team() {
+async fn invitation_to_a_team_room_lets_into_the_team() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
@@ -126,7 +126,7 @@ async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: &Value, removal: &st
 }
 
 #[tokio::test]
-async fn a_removal_ends_those_made_before_it() {
+async fn removal_ends_earlier_invitations() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let elsewhere = private_room(&ann, &[]).await;
@@ -143,7 +143,7 @@ async fn a_removal_ends_those_made_before_it() {
 }
 
 #[tokio::test]
-async fn a_yes_that_died_half_way_is_completed_by_the_same_again() {
+async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(1, "ann"), cluster.rest(1, "bob"));
     let broker = as_fanout(&cluster).await;
@@ -174,7 +174,7 @@ async fn a_yes_that_died_half_way_is_completed_by_the_same_again() {
 }
 
 #[tokio::test]
-async fn each_refusal_has_its_answer() {
+async fn invitation_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
     let room = private_room(&ann, &["bob"]).await;
@@ -217,7 +217,7 @@ async fn each_refusal_has_its_answer() {
 }
 
 #[tokio::test]
-async fn pages_meet_and_the_same_key_asks_once() {
+async fn invitation_pages_meet_and_a_repeated_key_invites_once() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let mut made = Vec::new();
@@ -239,7 +239,7 @@ async fn pages_meet_and_the_same_key_asks_once() {
 }
 
 #[tokio::test]
-async fn a_socket_invites_too() {
+async fn socket_invites_a_person() {
     let cluster = Cluster::start(Size::default()).await;
     let room = private_room(&cluster.rest(0, "ann"), &["bob"]).await;
     let (mut ann, mut bob) = (cluster.socket(0, "ann").await, cluster.socket(0, "bob").await);

@@ -151,7 +151,7 @@ async fn another_frame_under_the_key_of_a_frame_is_refused() {
 }
 
 #[tokio::test]
-async fn a_room_of_which_only_the_creation_is_stored_is_completed_by_the_same_request() {
+async fn room_of_which_only_the_creation_is_stored_is_completed_by_the_same_request() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     // The shards of rooms and teams take nothing; that of their creations does.

@@ -10,7 +10,7 @@ use tests::{
 use super::{NOT_FOUND, delete, private_room, put, refusal};
 
 #[tokio::test]
-async fn a_mark_says_what_is_unread_and_never_moves_back() {
+async fn read_mark_sets_unread_and_never_moves_back() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = ann.make_room("general").await;
@@ -30,7 +30,7 @@ async fn a_mark_says_what_is_unread_and_never_moves_back() {
 }
 
 #[tokio::test]
-async fn each_refusal_has_its_answer() {
+async fn read_mark_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "eve"));
     let room = private_room(&ann, &[]).await;
@@ -63,7 +63,7 @@ async fn each_refusal_has_its_answer() {
 }
 
 #[tokio::test]
-async fn a_socket_says_it_often_and_the_last_is_stored() {
+async fn frequent_read_marks_of_a_socket_store_the_last() {
     let mut cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;

@@ -18,7 +18,7 @@ use super::{FORBIDDEN, NOT_FOUND, admin, as_fanout, ask, delete, private_room, p
 const NONE_OF_ITS_OWN: (u16, &str, &str) = (409, "conflict", "Only a private room has members of its own.");
 
 #[tokio::test]
-async fn its_creator_adds_and_removes_people() {
+async fn creator_of_a_private_room_adds_and_removes_members() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
     let room = private_room(&ann, &["bob"]).await;
@@ -50,7 +50,7 @@ async fn its_creator_adds_and_removes_people() {
 }
 
 #[tokio::test]
-async fn a_public_room_has_none() {
+async fn public_room_has_no_members() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -62,7 +62,7 @@ async fn a_public_room_has_none() {
 }
 
 #[tokio::test]
-async fn people_are_paged_in_one_order_whatever_the_collation_of_the_database() {
+async fn members_are_paged_in_one_order_in_any_collation() {
     let database = Database::with_english_order();
     let cluster = Cluster::start_with(Size::default(), database, &[]).await;
     let ann = cluster.rest(0, "ann");

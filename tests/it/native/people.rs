@@ -11,7 +11,7 @@ use tests::{
 use super::{FORBIDDEN, NOT_FOUND, admin, private_room, put, refusal};
 
 #[tokio::test]
-async fn a_person_is_what_the_newest_word_says() {
+async fn person_has_the_newest_profile() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let now = protocol::clock::Timestamp::now().unix_ms() / 1_000;
     let said = |issued_at: i64, name: &str| {
@@ -50,7 +50,7 @@ async fn a_person_is_what_the_newest_word_says() {
 }
 
 #[tokio::test]
-async fn each_refusal_has_its_answer() {
+async fn person_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, root) = (cluster.rest(0, "ann"), admin(&cluster, 0));
     assert_eq!(refusal(&put(&ann, "/api/v1/users/ann", json!({})).await), FORBIDDEN);
@@ -69,7 +69,7 @@ async fn each_refusal_has_its_answer() {
 }
 
 #[tokio::test]
-async fn presence_shows_only_rooms_that_the_reader_may_enter() {
+async fn presence_lists_only_rooms_the_reader_may_enter() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "eve"));
     let (open, closed) = (ann.make_room("general").await, private_room(&ann, &["bob"]).await);

@@ -18,7 +18,7 @@ fn now() -> i64 {
 }
 
 #[tokio::test]
-async fn what_an_admin_says_counts_whatever_tokens_have_said() {
+async fn profile_set_by_an_admin_wins_over_tokens() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let root = admin(&cluster, 0);
     // Issued by a clock that is ahead of this machine's.
@@ -83,7 +83,7 @@ async fn profile_that_was_kept_for_ever_by_an_older_version_is_changed_again() {
 }
 
 #[tokio::test]
-async fn newer_token_of_an_open_socket_is_learned_from() {
+async fn newer_token_of_an_open_socket_updates_the_profile() {
     let cluster = Cluster::start(Size::default()).await;
     let token = |iat: i64, name: &str| sign(&json!({ "user_id": "bob", "iat": iat, "username": name }));
     let now = now();
@@ -98,7 +98,7 @@ async fn newer_token_of_an_open_socket_is_learned_from() {
 }
 
 #[tokio::test]
-async fn what_is_null_is_unknown_again_and_no_older_token_brings_it_back() {
+async fn profile_field_set_to_null_stays_unknown_for_older_tokens() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let root = admin(&cluster, 0);
     let token = |iat: i64| {

@@ -9,7 +9,7 @@ use tests::cluster::{Cluster, Size};
 use super::{admin, as_fanout, private_room};
 
 #[tokio::test]
-async fn a_fact_that_stands_already_is_not_stored_again() {
+async fn repeated_change_stores_no_event() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, other) = (cluster.rest(0, "ann"), cluster.rest(1, "ann"));
     let room = format!("/api/v1/rooms/{}", private_room(&ann, &[]).await);

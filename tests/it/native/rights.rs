@@ -11,7 +11,7 @@ use tests::{
 use super::{NOT_FOUND, delete, patch, private_room, put, refusal};
 
 #[tokio::test]
-async fn a_removal_reaches_what_another_node_keeps() {
+async fn removal_reaches_the_cache_of_another_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = private_room(&ann, &["bob"]).await;
@@ -27,7 +27,7 @@ async fn a_removal_reaches_what_another_node_keeps() {
 }
 
 #[tokio::test]
-async fn rows_that_lack_a_removal_are_not_answered_from() {
+async fn rows_that_lack_a_removal_grant_nothing() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = private_room(&ann, &["bob"]).await;
@@ -59,7 +59,7 @@ async fn rows_that_lack_a_removal_are_not_answered_from() {
 }
 
 #[tokio::test]
-async fn who_is_added_to_a_room_that_postgres_has_not_got_is_not_told_no() {
+async fn member_added_to_a_room_postgres_lacks_gets_503_not_404() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     cluster.persister[0].pause();
@@ -79,7 +79,7 @@ async fn who_is_added_to_a_room_that_postgres_has_not_got_is_not_told_no() {
 }
 
 #[tokio::test]
-async fn without_postgres_a_kept_yes_holds_and_a_no_is_not_known() {
+async fn cached_yes_holds_and_a_no_is_unknown_while_postgres_is_down() {
     let mut postgres = Postgres::start();
     let cluster = Cluster::start_with(Size::default(), postgres.database(), &[]).await;
     let room = private_room(&cluster.rest(0, "ann"), &["bob"]).await;
@@ -104,7 +104,7 @@ async fn without_postgres_a_kept_yes_holds_and_a_no_is_not_known() {
 }
 
 #[tokio::test]
-async fn a_room_that_postgres_has_not_got_yet_is_known_from_the_log() {
+async fn room_that_postgres_lacks_is_read_from_the_log() {
     let mut cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     ann.make_room("first").await;

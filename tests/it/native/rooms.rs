@@ -7,7 +7,7 @@ use tests::cluster::{Cluster, Size};
 use super::{CLOSED, FORBIDDEN, NOT_FOUND, admin, delete, patch, private_room, refusal};
 
 #[tokio::test]
-async fn its_creator_changes_a_room() {
+async fn creator_changes_a_room() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;
@@ -42,7 +42,7 @@ async fn its_creator_changes_a_room() {
 }
 
 #[tokio::test]
-async fn a_closed_room_is_only_read() {
+async fn closed_room_is_only_read() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;
@@ -77,7 +77,7 @@ async fn a_closed_room_is_only_read() {
 }
 
 #[tokio::test]
-async fn the_same_key_makes_one_room() {
+async fn repeated_key_makes_one_room() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let make = async |n: usize, body: Value| {
         let rest = cluster.rest(n, "ann");
@@ -97,7 +97,7 @@ async fn the_same_key_makes_one_room() {
 }
 
 #[tokio::test]
-async fn a_room_says_who_is_in_it_and_what_is_unread() {
+async fn room_shows_participants_and_unread_count() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = private_room(&ann, &["bob", "cid"]).await;
@@ -120,7 +120,7 @@ async fn a_room_says_who_is_in_it_and_what_is_unread() {
 }
 
 #[tokio::test]
-async fn unread_ends_at_ones_own_newest_message_and_at_a_hundred() {
+async fn unread_count_ends_at_the_own_newest_message_and_at_a_hundred() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;

@@ -28,7 +28,7 @@ async fn finds(rest: &Rest, query: &str, expected: &[u64]) {
 }
 
 #[tokio::test]
-async fn what_is_said_is_found_as_it_is_now() {
+async fn search_finds_messages_as_they_are_now() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let (tea, cake) = (ann.make_room("tea").await, ann.make_room("cake").await);
@@ -68,7 +68,7 @@ async fn what_is_said_is_found_as_it_is_now() {
 }
 
 #[tokio::test]
-async fn link_is_found_as_it_was_pasted_whatever_stands_behind_it() {
+async fn search_finds_a_link_as_pasted() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("tea").await;
@@ -84,7 +84,7 @@ async fn link_is_found_as_it_was_pasted_whatever_stands_behind_it() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_private_room_is_found_by_a_stranger() {
+async fn search_by_a_stranger_finds_nothing_of_a_private_room() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
     let room = private_room(&ann, &["bob"]).await;
@@ -109,7 +109,7 @@ async fn nothing_of_a_private_room_is_found_by_a_stranger() {
 }
 
 #[tokio::test]
-async fn rows_that_lack_a_removal_are_not_found_in() {
+async fn search_ignores_rows_that_lack_a_removal() {
     let mut cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = private_room(&ann, &["bob"]).await;
@@ -126,7 +126,7 @@ async fn rows_that_lack_a_removal_are_not_found_in() {
 }
 
 #[tokio::test]
-async fn pages_meet_without_gap_or_repeat() {
+async fn search_pages_meet_without_gap_or_repeat() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let rooms = [ann.make_room("one").await, ann.make_room("two").await];
@@ -150,7 +150,7 @@ async fn pages_meet_without_gap_or_repeat() {
 }
 
 #[tokio::test]
-async fn a_persister_that_dies_forgets_nothing_of_it() {
+async fn search_index_is_complete_after_the_persister_dies() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let rooms = [ann.make_room("one").await, ann.make_room("two").await];
@@ -192,7 +192,7 @@ async fn a_persister_that_dies_forgets_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn what_was_written_before_is_indexed_in_slices() {
+async fn older_messages_are_indexed_in_slices() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -229,7 +229,7 @@ async fn what_was_written_before_is_indexed_in_slices() {
 }
 
 #[tokio::test]
-async fn texts_that_are_slow_to_parse_or_fail_hold_up_no_others() {
+async fn slow_or_failing_texts_do_not_delay_the_index_of_others() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
@@ -298,7 +298,7 @@ async fn messages_are_indexed_in_the_end_however_often_the_database_was_too_slow
 }
 
 #[tokio::test]
-async fn each_refusal_has_its_answer() {
+async fn search_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let long = format!("q={}", "%C3%BC".repeat(201));

@@ -7,7 +7,7 @@ use tests::cluster::{Cluster, Size};
 use super::{FORBIDDEN, NOT_FOUND, admin, delete, patch, put, refusal};
 
 #[tokio::test]
-async fn a_team_belongs_to_its_members() {
+async fn team_is_visible_to_its_members_only() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
     let (status, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob", "bob"] })).await;
@@ -51,7 +51,7 @@ async fn a_team_belongs_to_its_members() {
 }
 
 #[tokio::test]
-async fn pages_of_teams_go_on_where_they_ended() {
+async fn team_pages_continue_where_they_ended() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     for name in ["one", "two", "three"] {
@@ -71,7 +71,7 @@ async fn pages_of_teams_go_on_where_they_ended() {
 }
 
 #[tokio::test]
-async fn lists_go_on_behind_rooms_and_teams_that_are_not_written_yet() {
+async fn lists_continue_behind_rows_that_are_not_written_yet() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     for name in ["one", "two", "three"] {
@@ -102,7 +102,7 @@ async fn lists_go_on_behind_rooms_and_teams_that_are_not_written_yet() {
 }
 
 #[tokio::test]
-async fn a_teams_room_is_its_members() {
+async fn team_room_is_open_to_its_members_only() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;

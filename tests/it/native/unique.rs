@@ -57,7 +57,7 @@ async fn forget(cluster: &Cluster) {
 }
 
 #[tokio::test]
-async fn a_match_is_the_two_and_made_by_admins() {
+async fn match_room_has_two_people_and_is_made_by_admins() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
     assert_eq!(refusal(&pair(&ann, ["ann", "bob"]).await), FORBIDDEN);
@@ -90,7 +90,7 @@ async fn a_match_is_the_two_and_made_by_admins() {
 }
 
 #[tokio::test]
-async fn of_many_at_once_one_makes_it_and_all_get_it() {
+async fn match_room_creation_is_unique_under_concurrent_requests() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (room, new) = rush(&cluster).await;
     assert_eq!(new, 1, "one is told that it made the room");
@@ -98,7 +98,7 @@ async fn of_many_at_once_one_makes_it_and_all_get_it() {
 }
 
 #[tokio::test]
-async fn the_same_while_nobody_writes_to_postgres() {
+async fn match_room_creation_is_unique_while_the_persister_is_down() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     cluster.rest(0, "ann").make_room("first").await;
     cluster.persister[0].kill9();
@@ -115,7 +115,7 @@ async fn the_same_while_nobody_writes_to_postgres() {
 }
 
 #[tokio::test]
-async fn a_room_whose_creation_has_left_the_log_is_found() {
+async fn match_room_is_found_after_its_creation_left_the_log() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (_, room) = pair(&admin(&cluster, 0), ["ann", "bob"]).await;
     forget(&cluster).await;
@@ -129,7 +129,7 @@ async fn a_room_whose_creation_has_left_the_log_is_found() {
 }
 
 #[tokio::test]
-async fn a_closed_one_is_followed_by_another() {
+async fn closed_match_room_is_followed_by_another() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let mut rooms = Vec::new();
     for generation in 0..3 {
@@ -145,7 +145,7 @@ async fn a_closed_one_is_followed_by_another() {
 }
 
 #[tokio::test]
-async fn the_same_key_is_answered_alike() {
+async fn match_room_creation_with_a_repeated_key_is_answered_alike() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let make = async |n: usize, body: Value| {
         let request =

@@ -131,7 +131,7 @@ fn print(title: &str, statements: &BTreeMap<(String, String), Statement>) {
 }
 
 #[tokio::test]
-async fn statements_read_no_more_than_they_answer_whatever_the_planner_knows() {
+async fn statements_read_bounded_rows_with_and_without_statistics() {
     let server = Postgres::start();
     let database = server.database();
     let pool = database.pool().await;

@@ -13,7 +13,7 @@ use super::{agent, visitor};
 const EXAMPLE: &str = "64e96a73f59c079a226e1ae9";
 
 #[tokio::test]
-async fn the_pages_requests_are_answered_as_it_says() {
+async fn examples_of_the_support_page_are_answered_as_shown() {
     let page = include_str!("../../../api/docs/support.md");
     let cluster = Cluster::start(Size::default()).await;
     let mut key = EXAMPLE.to_owned();

@@ -10,7 +10,7 @@ use tests::{
 use super::{SERVICE, get, key, message, messages, refusal, say, shown, visit, visit_of, visitor};
 
 #[tokio::test]
-async fn what_is_said_is_read_at_once_on_another_node() {
+async fn support_message_is_read_at_once_on_another_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (rest, other) = (visitor(&cluster, 0), visitor(&cluster, 1));
     let mut room = visit(&rest, visit_of("ABCD12345")).await;
@@ -56,7 +56,7 @@ async fn what_is_said_is_read_at_once_on_another_node() {
 }
 
 #[tokio::test]
-async fn the_same_key_says_it_once() {
+async fn support_message_with_a_repeated_key_is_stored_once() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let room = visit(&visitor(&cluster, 0), visit_of("ABCD12345")).await;
     let room = key(&room);
@@ -74,7 +74,7 @@ async fn the_same_key_says_it_once() {
 }
 
 #[tokio::test]
-async fn the_newest_five_hundred_are_read() {
+async fn support_history_has_the_newest_five_hundred_messages() {
     let cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);
     let room = visit(&rest, visit_of("ABCD12345")).await;
@@ -107,7 +107,7 @@ async fn the_newest_five_hundred_are_read() {
 }
 
 #[tokio::test]
-async fn before_that_is_no_message_of_the_room_is_refused() {
+async fn support_history_before_a_foreign_message_is_refused() {
     let cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);
     let [room, other] = [visit(&rest, visit_of("a")).await, visit(&rest, visit_of("b")).await];
@@ -131,7 +131,7 @@ async fn before_that_is_no_message_of_the_room_is_refused() {
 }
 
 #[tokio::test]
-async fn without_the_persister_what_is_said_is_kept_and_an_unknown_key_is_not_denied() {
+async fn support_messages_are_kept_and_unknown_keys_get_503_while_the_persister_is_down() {
     let cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);
     let room = visit(&rest, visit_of("ABCD12345")).await;

@@ -71,7 +71,7 @@ async fn visitors_and_native_agents_talk() {
 }
 
 #[tokio::test]
-async fn a_visitor_with_a_token_enters_by_native_too() {
+async fn visitor_with_a_token_enters_by_native() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = visit(&ann, visit_of("ann")).await;
@@ -98,7 +98,7 @@ async fn a_visitor_with_a_token_enters_by_native_too() {
 }
 
 #[tokio::test]
-async fn a_key_is_no_right_by_native_and_strangers_see_nothing() {
+async fn support_key_grants_nothing_by_native() {
     let cluster = Cluster::start(Size::default()).await;
     let room = visit(&visitor(&cluster, 0), visit_of("7")).await;
     let native = native_room(&agent(&cluster, "DOWELL12345")).await;

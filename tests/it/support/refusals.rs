@@ -76,7 +76,7 @@ async fn messages_are_checked(rest: &Rest, room: &str) {
 }
 
 #[tokio::test]
-async fn what_is_malformed_is_refused_with_its_reason() {
+async fn malformed_support_requests_are_refused_with_their_reason() {
     let cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);
     let room = visit(&rest, visit_of("ABCD12345")).await;
@@ -114,7 +114,7 @@ async fn what_is_malformed_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
-async fn no_answer_of_the_desk_may_be_kept() {
+async fn support_answers_are_not_cacheable() {
     let cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);
     let visit = json!({ "user_id": "a", "org_id": "o", "portfolio_name": "p", "product_name": "w" });
@@ -132,7 +132,7 @@ async fn no_answer_of_the_desk_may_be_kept() {
 }
 
 #[tokio::test]
-async fn bodies_addresses_and_methods_have_bounds() {
+async fn support_bodies_addresses_and_methods_have_bounds() {
     let cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);
     let json_type = ("content-type", "application/json");
@@ -176,7 +176,7 @@ async fn bodies_addresses_and_methods_have_bounds() {
 }
 
 #[tokio::test]
-async fn what_comes_too_often_is_refused_in_this_form_too() {
+async fn rate_limit_answer_has_the_form_of_the_support_dialect() {
     let limit = [("ROOMCAST_RATE_REQUESTS", "1:2"), ("ROOMCAST_ADDRESS_HEADER", "x-forwarded-for")];
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &limit).await;
     let rest = visitor(&cluster, 0);

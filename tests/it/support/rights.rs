@@ -17,7 +17,7 @@ fn list_of(org_id: &str) -> String {
 }
 
 #[tokio::test]
-async fn without_the_key_there_is_no_room() {
+async fn support_room_does_not_exist_without_its_key() {
     let cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);
     let room = visit(&rest, visit_of("ABCD12345")).await;
@@ -40,7 +40,7 @@ async fn without_the_key_there_is_no_room() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_sent_counts() {
+async fn token_sent_to_support_counts() {
     let cluster = Cluster::start(Size::default()).await;
     let address = cluster.api[0].address();
     let rest = visitor(&cluster, 0);
@@ -69,7 +69,7 @@ async fn a_token_that_is_sent_counts() {
 }
 
 #[tokio::test]
-async fn agents_list_their_organisations_rooms() {
+async fn agents_list_rooms_of_their_organisation_only() {
     let cluster = Cluster::start(Size::default()).await;
     let room = visit(&visitor(&cluster, 0), visit_of("ABCD12345")).await;
     let path = list_of("DOWELL12345");
@@ -83,7 +83,7 @@ async fn agents_list_their_organisations_rooms() {
 }
 
 #[tokio::test]
-async fn an_open_desk_lists_to_everyone() {
+async fn open_desk_lists_rooms_to_everyone() {
     let cluster = super::started(&[("ROOMCAST_SUPPORT_OPEN", "true")]).await;
     let room = visit(&visitor(&cluster, 0), visit_of("ABCD12345")).await;
     for rest in [visitor(&cluster, 0), agent(&cluster, "OTHER")] {
@@ -92,7 +92,7 @@ async fn an_open_desk_lists_to_everyone() {
 }
 
 #[tokio::test]
-async fn a_desk_may_need_tokens() {
+async fn desk_can_require_tokens() {
     let cluster =
         super::started(&[("ROOMCAST_SUPPORT_TOKENS", "required"), ("ROOMCAST_SUPPORT_OPEN", "true")]).await;
     let (rest, ann) = (visitor(&cluster, 0), cluster.rest(0, "ann"));

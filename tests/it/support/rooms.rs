@@ -15,7 +15,7 @@ use super::{
 const AT_ONCE: usize = 50;
 
 #[tokio::test]
-async fn a_visit_has_one_room_and_another_visit_another() {
+async fn each_visit_has_its_own_room() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (one, other) = (visitor(&cluster, 0), visitor(&cluster, 1));
     let (status, answer) = one.post(CONTROL, visit_of("ABCD12345")).await;
@@ -65,7 +65,7 @@ async fn a_visit_has_one_room_and_another_visit_another() {
 }
 
 #[tokio::test]
-async fn of_many_visits_at_once_all_get_one_room() {
+async fn concurrent_requests_of_a_visit_get_one_room() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let mut keys = BTreeSet::new();
     for generation in 1..=2 {
@@ -87,7 +87,7 @@ async fn of_many_visits_at_once_all_get_one_room() {
 }
 
 #[tokio::test]
-async fn a_room_is_closed_in_each_of_three_ways() {
+async fn support_room_can_be_closed_in_three_ways() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (rest, other) = (visitor(&cluster, 0), visitor(&cluster, 1));
     let body = |room: &str| json!({ "type": "delete_room", "room_id": room, "is_active": false });
@@ -124,7 +124,7 @@ async fn a_room_is_closed_in_each_of_three_ways() {
 }
 
 #[tokio::test]
-async fn an_organisations_open_rooms_are_listed_newest_first() {
+async fn open_support_rooms_are_listed_newest_first() {
     let cluster = Cluster::start(Size::default()).await;
     let rest = visitor(&cluster, 0);
     let mut rooms = Vec::new();
@@ -150,7 +150,7 @@ async fn an_organisations_open_rooms_are_listed_newest_first() {
 }
 
 #[tokio::test]
-async fn a_list_has_the_newest_five_hundred_of_the_newest_five_thousand() {
+async fn support_list_has_the_newest_500_open_of_the_newest_5000_rooms() {
     let cluster = Cluster::start(Size::default()).await;
     let pool = cluster.database.pool().await;
     let made = "INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, detail)

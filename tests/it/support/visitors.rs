@@ -22,7 +22,7 @@ fn too_often(answer: &(StatusCode, Value)) -> bool {
 }
 
 #[tokio::test]
-async fn tokenless_writes_count_by_address_and_who_guesses_uses_up_nothing_of_the_visitor() {
+async fn tokenless_writes_count_by_address_and_guesses_do_not_use_up_a_visitors_limit() {
     let cluster = started(&[("ROOMCAST_RATE_WRITES", "1:3"), ADDRESS]).await;
     let rest = visitor(&cluster, 0);
     let (victim, stranger) = ("10.0.0.1", "10.0.0.2");
@@ -43,7 +43,7 @@ async fn tokenless_writes_count_by_address_and_who_guesses_uses_up_nothing_of_th
 }
 
 #[tokio::test]
-async fn tokenless_writes_count_by_room_once_its_key_is_shown() {
+async fn tokenless_writes_with_a_key_count_by_room() {
     let cluster = started(&[("ROOMCAST_RATE_WRITES", "1:2"), ADDRESS]).await;
     let rest = visitor(&cluster, 0);
     let room = post_from(&rest, "10.0.0.1", CONTROL, visit_of("ann")).await.1["response"].clone();
@@ -65,7 +65,7 @@ async fn tokenless_writes_count_by_room_once_its_key_is_shown() {
 }
 
 #[tokio::test]
-async fn an_address_makes_so_many_rooms_without_a_token() {
+async fn tokenless_rooms_of_an_address_are_limited() {
     let cluster = started(&[("ROOMCAST_RATE_VISITOR_ROOMS", "1/h:3"), ADDRESS]).await;
     let rest = visitor(&cluster, 0);
     let before = cluster.stored().await;
@@ -100,7 +100,7 @@ async fn visit_with(cluster: &Cluster, name: &str, value: &str) -> (Value, Heade
 }
 
 #[tokio::test]
-async fn bound_visit_gives_its_room_to_who_shows_its_secret_alone() {
+async fn bound_visit_needs_its_secret() {
     let cluster = started(&[("ROOMCAST_SUPPORT_VISITORS", "bound")]).await;
     let (room, headers) = visit_with(&cluster, "x-none", "").await;
     let pass = headers[PASS].to_str().expect("text");
@@ -139,7 +139,7 @@ async fn bound_visit_gives_its_room_to_who_shows_its_secret_alone() {
 }
 
 #[tokio::test]
-async fn named_visitors_are_answered_no_secret() {
+async fn visitors_with_a_token_get_no_secret() {
     let cluster = started(&[]).await;
     let (room, headers) = visit_with(&cluster, PASS, &"0".repeat(32)).await;
     assert!(headers.get(PASS).is_none() && headers.get("set-cookie").is_none(), "{headers:?}");

@@ -14,7 +14,7 @@ async fn patch(rest: &Rest, path: &str, body: &Value) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn the_documents_request_has_the_documents_answer() {
+async fn change_of_a_topic_is_answered_as_in_the_document() {
     let cluster = Cluster::start(Size::default()).await;
     let leslie = named(&cluster, 0, "7", "Leslie");
     let made = chat(&leslie, "music", "Imagine Dragons").await;
@@ -45,7 +45,7 @@ async fn the_documents_request_has_the_documents_answer() {
 }
 
 #[tokio::test]
-async fn who_may_and_what_may_not_be() {
+async fn topic_change_is_refused_for_others_and_for_other_fields() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let made = chat(&ann, "music", "Imagine Dragons").await;
@@ -75,7 +75,7 @@ async fn who_may_and_what_may_not_be() {
 }
 
 #[tokio::test]
-async fn natively_a_chat_keeps_what_makes_it_one() {
+async fn topic_keeps_its_fields_under_native_changes() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let made = chat(&ann, "music", "Imagine Dragons").await;

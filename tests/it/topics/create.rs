@@ -7,7 +7,7 @@ use tests::cluster::{Cluster, Size};
 use super::{CHAT, PICTURE, answer, chat, form, multipart, named, told};
 
 #[tokio::test]
-async fn the_documents_request_has_the_documents_answer() {
+async fn creation_of_a_topic_is_answered_as_in_the_document() {
     let cluster = Cluster::start(Size::default()).await;
     let (user, host) = (named(&cluster, 0, "7", "userName"), cluster.api[0].address());
     let fields = [("title", "Harry Potter"), ("room", "films"), ("description", "Discussion of characters")];
@@ -28,7 +28,7 @@ async fn the_documents_request_has_the_documents_answer() {
 }
 
 #[tokio::test]
-async fn json_form_and_multipart_say_the_same() {
+async fn topic_creation_is_the_same_by_json_form_and_multipart() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let post = |path: &str| ann.request(Method::POST, path);
@@ -57,7 +57,7 @@ async fn json_form_and_multipart_say_the_same() {
 }
 
 #[tokio::test]
-async fn a_chat_is_a_room_like_any_other() {
+async fn topic_is_a_room_for_other_dialects() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let mut system = cluster.socket(0, "bob").await;
@@ -87,7 +87,7 @@ async fn a_chat_is_a_room_like_any_other() {
 }
 
 #[tokio::test]
-async fn categories_are_configured() {
+async fn topic_categories_are_configured() {
     let more = [("ROOMCAST_TOPICS", "sport,art-house")];
     let database = tests::postgres::Database::shared();
     let cluster = Cluster::start_with(Size::default(), database, &more).await;

@@ -72,12 +72,12 @@ fn words(line: &str) -> [&str; 4] {
 }
 
 #[tokio::test]
-async fn the_pages_requests_as_json_are_answered_as_it_says() {
+async fn examples_of_the_topics_page_as_json_are_answered_as_shown() {
     play(|request, body| request.json(body)).await;
 }
 
 #[tokio::test]
-async fn the_pages_requests_as_forms_are_answered_as_it_says() {
+async fn examples_of_the_topics_page_as_forms_are_answered_as_shown() {
     play(|request, body| {
         let fields = body.as_object().expect("fields").iter();
         let fields: Vec<_> =
@@ -88,6 +88,6 @@ async fn the_pages_requests_as_forms_are_answered_as_it_says() {
 }
 
 #[test]
-fn the_pages_differences_are_those_that_are_compared() {
+fn differences_listed_on_the_topics_page_are_those_compared() {
     assert_eq!(page::table(PAGE, "Where it differs from the original"), differences("compare_topics.py"));
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::{answer, chat, close, named, told};
 
 #[tokio::test]
-async fn three_chats_as_the_document_has_them() {
+async fn topic_list_is_answered_as_in_the_document() {
     let cluster = Cluster::start(Size::default()).await;
     let (one, two) = (named(&cluster, 0, "1", "user1"), named(&cluster, 0, "2", "user2"));
     let host = cluster.api[0].address();
@@ -44,7 +44,7 @@ async fn three_chats_as_the_document_has_them() {
 }
 
 #[tokio::test]
-async fn pages_lead_to_one_another() {
+async fn topic_pages_link_to_each_other() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let mut making = JoinSet::new();

@@ -6,7 +6,7 @@ use tests::{
 };
 
 #[tokio::test]
-async fn every_answer_is_the_originals() {
+async fn topic_answers_equal_those_of_the_original() {
     let original = Original::start("topics").await;
     let cluster = Cluster::start(Size::default()).await;
     let base = |address: String| format!("http://{address}");

@@ -23,7 +23,7 @@ fn address(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_picture_is_served_as_what_it_is_by_every_node() {
+async fn picture_is_served_with_its_type_by_every_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
     // What it is called says nothing.
@@ -53,7 +53,7 @@ async fn a_picture_is_served_as_what_it_is_by_every_node() {
 }
 
 #[tokio::test]
-async fn the_default_one_is_there_and_nothing_else() {
+async fn default_picture_is_served_and_unknown_names_are_404() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let default = ann.request(Method::GET, "/media/chat_img/default.png").send().await.expect("an answer");
@@ -68,7 +68,7 @@ async fn the_default_one_is_there_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_is_no_picture_is_refused() {
+async fn file_that_is_no_picture_is_refused() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let invalid = "Upload a valid image. The file you uploaded was either not an image or a corrupted image.";
@@ -94,7 +94,7 @@ async fn what_is_no_picture_is_refused() {
 }
 
 #[tokio::test]
-async fn what_follows_a_picture_is_not_kept() {
+async fn bytes_after_a_picture_are_not_kept() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let archive = [b"PK\x03\x04<script>alert(1)</script>".to_vec(), vec![0; 4 << 20]].concat();

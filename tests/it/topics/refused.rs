@@ -12,7 +12,7 @@ use super::{CHAT, NOT_FOUND, answer, form, multipart};
 const REQUIRED: &str = r#"{"title":["This field is required."],"room":["This field is required."]}"#;
 
 #[tokio::test]
-async fn all_that_is_wrong_is_said_at_once() {
+async fn topic_refusal_names_all_errors_at_once() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let (long, longer) = ("ü".repeat(71), "ü".repeat(401));
@@ -56,7 +56,7 @@ async fn all_that_is_wrong_is_said_at_once() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_not_what_they_say() {
+async fn topic_body_of_another_type_than_named_is_refused() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let post = |kind: &str, body: &'static [u8]| {
@@ -94,7 +94,7 @@ async fn bodies_that_are_not_what_they_say() {
 }
 
 #[tokio::test]
-async fn addresses_and_methods_there_are_not() {
+async fn unknown_topic_addresses_and_methods_are_refused() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let wrong_room = r#"{"Error":"wrong room"}"#;
@@ -122,7 +122,7 @@ async fn addresses_and_methods_there_are_not() {
 }
 
 #[tokio::test]
-async fn tokens_that_do_not_count() {
+async fn invalid_tokens_are_refused_by_topics() {
     let cluster = Cluster::start(Size::default()).await;
     let address = cluster.api[0].address();
     let request = |method: Method, path: &str, authorization: Option<&str>| -> RequestBuilder {

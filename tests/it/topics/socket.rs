@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Error;
 
 #[tokio::test]
-async fn its_socket_is_in_the_topic_from_the_start() {
+async fn topic_socket_is_in_the_topic_from_the_start() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let (status, made) = ann.post("/api/chat/", json!({ "title": "Harry Potter", "room": "films" })).await;
@@ -37,7 +37,7 @@ async fn its_socket_is_in_the_topic_from_the_start() {
 
 /// The upgrade is the only answer that such a client waits for: its socket must be in the topic by then.
 #[tokio::test]
-async fn a_message_stored_right_after_the_upgrade_is_pushed_to_its_socket() {
+async fn message_stored_right_after_the_upgrade_is_pushed_to_a_topic_socket() {
     const TOPICS: usize = 25;
     const SOCKETS: usize = 20;
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
@@ -65,7 +65,7 @@ async fn a_message_stored_right_after_the_upgrade_is_pushed_to_its_socket() {
 }
 
 #[tokio::test]
-async fn a_closed_topics_socket_is_refused_before_the_upgrade() {
+async fn socket_of_a_closed_topic_is_refused_before_the_upgrade() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let (_, made) = ann.post("/api/chat/", json!({ "title": "Dune", "room": "films" })).await;

@@ -17,7 +17,7 @@ async fn make(rest: &Rest, room: &str, title: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn of_many_at_once_one_makes_it() {
+async fn topic_creation_is_unique_under_concurrent_requests() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     for generation in 0..2 {
         let mut making = JoinSet::new();
@@ -38,7 +38,7 @@ async fn of_many_at_once_one_makes_it() {
 }
 
 #[tokio::test]
-async fn what_counts_as_the_same_title() {
+async fn topic_titles_are_compared_like_the_original() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     chat(&ann, "films", "Dune").await;
@@ -53,7 +53,7 @@ async fn what_counts_as_the_same_title() {
 }
 
 #[tokio::test]
-async fn the_same_key_is_answered_alike_and_no_picture_is_left_over() {
+async fn topic_creation_with_a_repeated_key_leaves_no_picture_over() {
     let folder = Folder::new();
     let path = format!("file://{}", folder.path().display());
     let more = [("ROOMCAST_MEDIA", path.as_str())];

@@ -111,7 +111,7 @@ async fn old_room(cluster: &Cluster) -> (u64, u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stdout, reason = "the run's figures are what it is for")]
-async fn every_attack_leaves_a_steady_load_as_it_was() {
+async fn attacks_leave_a_steady_load_unharmed() {
     let seconds = std::env::var("ROOMCAST_CHAOS_SECONDS").map_or(10, |text| text.parse().expect("a number"));
     let share = Duration::from_secs(seconds) / u32::try_from(Attack::ALL.len()).expect("few");
     let limit = rlimit::increase_nofile_limit(u64::MAX).expect("a limit");
