@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_application_is_not_counted_by_person() {
+    fn limits_by_person_do_not_count_the_host_application() {
         let once = "1/h:1".parse().expect("a rate");
         let limits = ApiLimits::new(&RequestLimitArgs {
             rate_writes: once,

@@ -230,7 +230,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_picture_is_known_by_its_content() {
+    fn picture_is_known_by_its_content() {
         for form in PICTURE_FORMATS {
             assert_eq!(decode(&written(8, 8, form.image_format)), Ok(form));
         }
@@ -243,7 +243,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_takes_too_much_memory_is_refused() {
+    fn picture_that_needs_too_much_memory_is_refused() {
         // A small file, since all pixels have one colour.
         let bomb = written(10_000, 10_000, ImageFormat::Png);
         assert!(bomb.len() < PICTURE_MAX_BYTES);
@@ -251,7 +251,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_name_is_read_as_it_is_written() {
+    fn picture_name_round_trips() {
         let bytes = Bytes::from_static(b"abc");
         let picture = DecodedPicture { bytes, format: PICTURE_FORMATS[1] };
         let name = picture.new_name(None);
@@ -266,7 +266,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn photograph_of_48_megapixels_is_one() {
+    fn photograph_of_48_megapixels_is_accepted() {
         let photograph = written(8_064, 6_048, ImageFormat::Jpeg);
         assert!(photograph.len() < PICTURE_MAX_BYTES, "{}", photograph.len());
         assert_eq!(decode(&photograph), Ok(PICTURE_FORMATS[0]));
@@ -287,7 +287,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_frame_of_an_animation_is_decoded_up_to_a_bound() {
+    fn frames_of_an_animation_are_decoded_up_to_a_bound() {
         assert_eq!(decode(&animation(16, 100)), Ok(PICTURE_FORMATS[2]));
         // A frame of 65,535 by 65,535 pixels in a picture of one pixel.
         let mut huge = animation(1, 1);
@@ -311,14 +311,14 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn any_name_is_read_as_it_is_written_or_names_nothing(text in prop_oneof![".*", "[0-9a-fA-F+]{31,33}[.](png|jpg|gif|webp|svg)"]) {
+        fn any_picture_name_round_trips_or_is_refused(text in prop_oneof![".*", "[0-9a-fA-F+]{31,33}[.](png|jpg|gif|webp|svg)"]) {
             if let Some(name) = PictureName::parse(&text) {
                 prop_assert_eq!(name.to_string(), text);
             }
         }
 
         #[test]
-        fn a_damaged_picture_is_decoded_or_refused(form in 0..4_usize, damage in vec((any::<Index>(), any::<u8>()), 0..8), end in any::<Index>()) {
+        fn damaged_picture_is_decoded_or_refused(form in 0..4_usize, damage in vec((any::<Index>(), any::<u8>()), 0..8), end in any::<Index>()) {
             let mut bytes = written(8, 8, PICTURE_FORMATS[form].image_format).to_vec();
             for (at, byte) in damage {
                 *at.get_mut(&mut bytes) = byte;

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn older_tables_need_another_persister_and_breaking_ones_another_api() {
+    fn schema_check_names_the_program_to_upgrade() {
         let compared = |applied, minimum| require_supported(SchemaVersion { applied, minimum });
         assert_eq!(compared(VERSION, None), Ok(()));
         assert_eq!(compared(VERSION + 5, Some(VERSION)), Ok(()), "later versions only add");

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_claim_never_names_somebody_else() {
+    fn profile_claim_never_changes_the_user() {
         let claims = build_claims(&config(&["username=Ann", "user_id=bob"])).expect("claims");
         assert_eq!(claims["username"], "Ann");
         assert_eq!(claims["user_id"], "ann");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_token_settings_are_named() {
         let error = read_secret(&config(&[])).expect_err("no secret").to_string();
         assert!(error.contains("ROOMCAST_JWT_SECRET"), "{error}");
         assert!(build_claims(&config(&["username"])).is_err());

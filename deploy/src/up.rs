@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn broker_and_its_certificate_reach_every_service() {
+    fn broker_address_and_certificate_reach_every_service() {
         let words = ["up", "--nats-url=tls://broker", "--fanout-nats-url=tls://other", "--nats-ca=a b.pem"];
         let places: ServiceProgram<BackendArgs> = config::read(words.map(OsString::from)).expect("flags");
         let services = ServiceConfigs::read(&places.config).expect("a configuration");

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_of_a_second_try_that_calls_for_another_leaves_the_outcome_unknown() {
+    fn retryable_refusal_of_a_second_attempt_leaves_the_outcome_unknown() {
         let refused = [429, 500, 503].map(answered);
         let codes = [ErrorCode::NotStored, ErrorCode::Unavailable, ErrorCode::RateLimited];
         let failed = codes.map(|code| Err(Error::new(code, "")));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn decided_answer_of_a_second_try_stands() {
+    fn decided_answer_of_a_second_attempt_stands() {
         for status in [200, 201, 400, 404, 409, 422] {
             assert_eq!(after_unanswered_attempt(answered(status)).expect("a reply").status, status);
         }

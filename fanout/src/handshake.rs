@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_lines_are_a_handshake_or_refused(lines in lines()) {
+        fn any_header_lines_are_a_handshake_or_refused(lines in lines()) {
             let mut request = Request::builder().uri("/ws/");
             for (name, value) in &lines {
                 request = request.header(name, value);

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boot_is_known_of_a_single_broker_on_this_host() {
+    fn boot_id_is_known_for_a_single_broker_on_this_host() {
         let ours = boot("nats://127.0.0.1:4222", &[]);
         assert!(ours.is_some());
         for local in ["nats://persister:secret@127.0.0.1:4222", "localhost", "nats://[::1]:4222"] {

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn released_migration_is_as_it_was_released() {
+    fn released_migration_is_unchanged() {
         let migrations = migrations();
         let mut last = 0;
         for line in RELEASED.lines().filter(|line| !line.starts_with('#')) {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn migration_that_takes_something_away_raises_the_minimum() {
+    fn migration_that_removes_something_raises_the_minimum_version() {
         assert_eq!(taken_away("ALTER TABLE a ALTER b TYPE TEXT COLLATE \"C\""), Some("ALTER TABLE ... TYPE"));
         for migration in migrations().iter() {
             let sql: Vec<&str> = migration

@@ -206,7 +206,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn room_that_names_all_its_members_needs_no_look_at_others() {
+    fn room_with_all_members_named_needs_no_member_look_up() {
         let kept = AccessEntries::new();
         keep(&kept, room(KNOWN_MEMBERS_MAX, 7), true);
         keep(&kept, room(KNOWN_MEMBERS_MAX - 1, 9), false);

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_must_contain_what_the_log_held_when_hearing_began() {
+    fn snapshot_must_contain_events_from_before_the_subscription() {
         let (heard, shard) = hearing();
         assert_eq!(lack(&heard, 100), Some(Stale::MinSeqUnknown));
         heard.set_min_seq(1, shard, 7);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_must_contain_what_was_heard_of_its_room() {
+    fn snapshot_must_contain_events_received_of_its_room() {
         let (heard, shard) = hearing();
         heard.set_min_seq(1, shard, 0);
         heard.note(ROOM, 9, true);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_that_was_taken_away_is_remembered_after_postgres_has_it() {
+    fn revoked_right_is_remembered_after_postgres_has_the_revocation() {
         let (heard, shard) = hearing();
         heard.set_min_seq(1, shard, 0);
         heard.note(ROOM, 8, false);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_postgres_has_not_got_is_known_if_it_was_made_in_hearing() {
+    fn room_that_postgres_lacks_is_known_if_its_creation_was_received() {
         let (heard, shard) = hearing();
         assert_eq!(heard.changes_since_creation(8, &ROOM), None);
         heard.set_min_seq(1, shard, 0);

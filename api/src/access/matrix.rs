@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_matrix() {
+    fn rights_follow_the_matrix_of_kinds_and_callers() {
         // kind, member, creator, admin -> may enter, may manage
         let table = [
             (RoomKind::Public, false, false, false, true, false),

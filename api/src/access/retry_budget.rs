@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn second_try_follows_at_once_and_a_second_has_few_of_them() {
+    fn second_attempt_follows_at_once_within_a_budget_a_second() {
         let mut tries = RetryBudget::within(Duration::from_secs(1));
         assert_eq!(tries.next_pause(), Duration::ZERO);
         let (mut total, mut count) = (Duration::ZERO, 0);
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tries_end_with_the_deadline() {
+    async fn attempts_end_with_the_deadline() {
         assert!(!RetryBudget::within(Duration::ZERO).wait_for_retry().await);
         assert!(RetryBudget::within(Duration::from_secs(60)).wait_for_retry().await);
     }

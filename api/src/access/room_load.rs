@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn question_is_about_the_people_of_everyone_who_waits() {
+    fn load_asks_about_the_people_of_all_waiters() {
         let turn = RoomLoad::default();
         turn.join(&[&user("ann")]);
         turn.join(&[&user("bob"), &user("ann")]);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_is_shared_only_with_those_who_waited_and_whom_it_is_about() {
+    fn load_result_is_shared_with_waiters_whose_people_it_covers() {
         let before = Instant::now();
         let answer = answer(&["bob", "eve"]);
         let of = |since, people: &[&UserId]| {

@@ -350,7 +350,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_acknowledgement_without_a_place_is_no_success() {
+    fn acknowledgement_without_a_sequence_is_no_success() {
         for (seq, duplicate, expected) in [
             (0, false, AttemptOutcome::Refused),
             (0, true, AttemptOutcome::Refused),
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_future_is_not_polled_once_its_deadline_has_passed() {
+    async fn append_future_is_not_polled_after_its_deadline() {
         assert_eq!(run_only_before(Instant::now() + ATTEMPT_TIMEOUT, async { 1 }).await, Some(1));
         let until = Instant::now() + Duration::from_millis(5);
         assert_eq!(run_only_before(until, std::future::pending::<u8>()).await, None);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_stored_is_not_called_refused() {
+    fn append_that_may_be_stored_is_not_called_refused() {
         for (kind, expected) in [
             (PublishErrorKind::StreamNotFound, AttemptOutcome::Refused),
             (PublishErrorKind::MaxAckPending, AttemptOutcome::Refused),

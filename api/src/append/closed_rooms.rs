@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_stored_behind_a_closing_is_told_from_what_was_before_it() {
+    fn events_behind_a_closing_are_told_from_those_before_it() {
         let mut known = RecentClosings::default();
         let now = Instant::now();
         assert!(!known.is_closed_before(RoomId(1), 9));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_closing_closes() {
+    fn room_is_closed_only_by_a_closing() {
         let update =
             |more: &str| format!(r#"{{"room":1,"by":"7","updated_at":"2026-11-21T08:51:26.593514Z"{more}}}"#);
         assert!(is_closing(update(r#","closed":true"#).as_bytes()));

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_requests_share_an_id() {
+    fn message_ids_of_different_requests_differ() {
         let room = Channel::Room(RoomId(1));
         let id = |u: &str, key: &str| MsgId::new(&user(u), &room, EventName::ChatMessage, key);
         assert_eq!(id("a", "bc"), id("a", "bc"));

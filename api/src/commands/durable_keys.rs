@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn moment_of_a_uuid_is_read_and_other_keys_have_none() {
+    fn uuid_key_has_a_moment_and_other_keys_have_none() {
         assert_eq!(uuid_created_at_ms("017F22E2-79B0-7CC3-98C4-DC0C0C07398F"), Some(1_645_557_742_000));
         assert_eq!(uuid_created_at_ms(&key(1_645_557_742_000)), Some(1_645_557_742_000));
         for other in [
@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_two_tries_a_minute_apart_are_both_left_to_the_broker(
+        fn attempts_a_minute_apart_are_not_both_left_to_the_broker(
             made_at in 0..1_i64 << 47,
             first in -100_000..200_000_i64,
             later in 0..200_000_i64,
@@ -146,7 +146,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_key_with_or_without_a_moment(text in "\\PC{0,40}", now in any::<i64>()) {
+        fn any_text_is_read_as_a_key(text in "\\PC{0,40}", now in any::<i64>()) {
             let _ = uuid_created_at_ms(&text).map(|made_at| now.saturating_sub(made_at));
         }
     }

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_request_differs_from_the_first_in_its_times_alone() {
+    fn repeated_request_differs_from_the_first_in_its_times_alone() {
         assert!(is_same_request(&edit(1, "a", 1), &edit(1, "a", 2)));
         assert!(!is_same_request(&edit(1, "a", 1), &edit(2, "a", 1)), "another message");
         assert!(!is_same_request(&edit(1, "a", 1), &edit(1, "b", 1)), "another text");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_message_may_describe_its_match_room_differently() {
+    fn repeated_message_may_describe_its_match_room_differently() {
         let described = |name| {
             let (user, room) = (json!({ "name": name }), json!({ "pk": 42 }));
             message("hi", 1, Some(MessageDetail::Match { user, room }))

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_has_one_key_and_no_other_pair_has_it() {
+    fn pair_has_one_key_and_no_other_pair_has_it() {
         let user = |id: &str| -> UserId { id.parse().expect("an id") };
         assert_eq!(pair_key("match", &user("a"), &user("b")), pair_key("match", &user("b"), &user("a")));
         assert_ne!(pair_key("match", &user("a"), &user("bc")), pair_key("match", &user("ab"), &user("c")));

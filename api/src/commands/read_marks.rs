@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_mark_of_a_pause_is_given_once() {
+    fn last_read_mark_of_an_interval_is_returned_once() {
         let marks = ReadMarkThrottle::default();
         let of = (RoomId(1), "7".parse().expect("an id"));
         assert!(marks.is_due_now(&of, MessageId(1)));

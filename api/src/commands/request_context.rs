@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_after_something_was_stored_leaves_the_outcome_unknown() {
+    fn failure_after_something_was_stored_leaves_the_outcome_unknown() {
         let progress = WriteProgress::default();
         let not_stored = Error::new(ErrorCode::NotStored, "No leader.");
         assert_eq!(progress.client_error(not_stored.clone()), not_stored);

@@ -340,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_visitor_is_whom_a_token_could_name() {
+    fn visitor_ids_never_equal_token_ids() {
         let named = visitor_id("7").expect("a visitor");
         assert_eq!(named.as_str(), "visitor:7");
         assert!(visitor_id(&"x".repeat(56)).is_ok());
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn pass_is_read_as_it_was_written_and_nothing_else_is() {
+    fn visitor_pass_is_read_only_in_its_own_form() {
         let pass = VisitorPass::random();
         assert_eq!(VisitorPass::parse(pass.as_str()), Some(pass.clone()));
         assert_ne!(VisitorPass::random(), pass);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_has_a_key_of_its_own() {
+    fn support_room_has_a_key_of_its_own() {
         let caller = Caller { user: visitor_id("7").expect("a visitor"), is_admin: false, org_id: None };
         let visit = || SupportVisit {
             user: "7".parse().expect("an id"),

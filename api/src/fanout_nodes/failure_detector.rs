@@ -99,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn ten_silent_seconds_are_death() {
+    fn node_is_dead_after_ten_silent_seconds() {
         let alive: Vec<_> = (0..=20).step_by(2).map(|second| (second, 7)).collect();
         assert_eq!(run(&every_two(0..28), &alive), []);
         assert_eq!(run(&every_two(0..60), &alive), [(30, 7)], "once");
     }
 
     #[test]
-    fn a_node_that_does_not_hear_itself_declares_nobody_dead() {
+    fn isolated_node_declares_nobody_dead() {
         assert_eq!(run(&[0, 2, 4], &[(0, 7)]), [], "it never hears again");
         let echoes: Vec<_> = [0, 2, 4].into_iter().chain(every_two(34..60)).collect();
         assert_eq!(run(&echoes, &[(4, 7)]), [(44, 7)], "it hears again since 34");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_people_and_was_never_heard_is_given_the_same_time() {
+    fn unknown_node_with_people_gets_the_same_time() {
         let (mut lives, start) = (FailureDetector::default(), Instant::now());
         let at = |second: u64| start + Duration::from_secs(second);
         let mut dead = vec![];
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_are_forgotten_in_the_end() {
+    fn dead_nodes_are_forgotten_after_a_while() {
         let (mut lives, start) = (FailureDetector::default(), Instant::now());
         let at = |second: u64| start + Duration::from_secs(second);
         lives.note_alive(7, at(0));

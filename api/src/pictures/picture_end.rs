@@ -86,7 +86,7 @@ mod tests {
     use crate::pictures::tests::{FORMATS, written};
 
     #[test]
-    fn what_follows_a_picture_is_no_part_of_it() {
+    fn bytes_after_a_picture_are_no_part_of_it() {
         for format in FORMATS {
             for side in [1, 8, 65] {
                 let picture = written(side, side, format);
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_have_an_end_within_them_or_none(start in 0..4_usize, bytes in vec(any::<u8>(), 0..60)) {
+        fn any_picture_bytes_have_an_end_within_them_or_none(start in 0..4_usize, bytes in vec(any::<u8>(), 0..60)) {
             let head = written(1, 1, FORMATS[start]);
             for cut in [2, 8, 13, 30] {
                 let bytes = [&head[..cut.min(head.len())], &bytes].concat();

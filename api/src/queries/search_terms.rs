@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_looked_for_by_host_and_beginning_of_the_path() {
+    fn links_are_searched_by_host_and_beginning_of_the_path() {
         for (typed, words, links) in [
             ("tea -cake \"green tea\"", "tea -cake \"green tea\"", ""),
             ("see https://Example.com/Tea?x=1&y=2.", "see", "('example.com' & '/tea?x=1&y=2':*)"),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_index_has_otherwise_stays_a_word() {
+    fn search_terms_other_than_links_stay_words() {
         for typed in [
             "http://localhost:3000/a",
             "http://me:pw@example.com/x",

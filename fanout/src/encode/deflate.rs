@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_offer_is_taken_where_it_can_be_kept_to() {
+    fn compression_offer_is_accepted_if_it_can_be_kept() {
         let offered = |value: &str| is_offered(value.split(','));
         for fit in [
             "permessage-deflate",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_agreed_is_what_is_kept_to() {
+    fn agreed_compression_parameters_are_kept() {
         assert!(
             EXTENSION_ANSWER.ends_with(&format!("server_max_window_bits={WINDOW_BITS}"))
                 && is_fit(EXTENSION_ANSWER)
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_beyond_the_bound_is_refused() {
+    fn message_that_inflates_beyond_the_bound_is_refused() {
         let bomb = deflate(&vec![b'x'; 1 << 20]).expect("it shrinks");
         assert!(bomb.len() < 10_000);
         assert_eq!(inflate(&bomb, (1 << 20) - 1), Err(InflateError::TooBig));
@@ -153,19 +153,19 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_is_left_as_it_is() {
+    fn frame_that_does_not_shrink_stays_uncompressed() {
         assert_eq!(deflate(b"ab"), None);
         assert_eq!(deflate(b""), None);
     }
 
     #[test]
-    fn what_was_never_compressed_is_refused() {
+    fn invalid_compressed_data_is_refused() {
         assert_eq!(inflate(b"\xff\xff\xff", 100), Err(InflateError::Corrupt));
     }
 
     proptest! {
         #[test]
-        fn what_is_compressed_comes_back(text in "(ab|chat|[a-z]{3}|.){0,600}") {
+        fn compressed_message_round_trips(text in "(ab|chat|[a-z]{3}|.){0,600}") {
             if let Some(deflated) = deflate(text.as_bytes()) {
                 prop_assert!(deflated.len() < text.len());
                 prop_assert_eq!(inflate(&deflated, text.len()), Ok(text.into_bytes()));
@@ -173,7 +173,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_end(bytes in vec(any::<u8>(), 0..300)) {
+        fn inflating_any_bytes_ends(bytes in vec(any::<u8>(), 0..300)) {
             if let Ok(text) = inflate(&bytes, 500) {
                 prop_assert!(text.len() <= 500);
             }

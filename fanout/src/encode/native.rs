@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn the_payload_is_embedded_as_it_is() {
+    fn push_frame_embeds_the_payload_unchanged() {
         let frame = push_frame(&Channel::Room(RoomId(42)), "chat-message", 1234, br#"{"message":"hi"}"#)
             .expect("a push");
         assert_eq!(
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_room_carries_its_id() {
+    fn push_of_a_new_room_has_its_id() {
         let frame =
             push_frame(&Channel::System, "chatroom", 7, br#"{"request_type":"chatroom"}"#).expect("a push");
         assert_eq!(

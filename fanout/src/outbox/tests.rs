@@ -24,7 +24,7 @@ async fn read(client: &mut TcpStream, expected: &[u8]) {
 }
 
 #[tokio::test]
-async fn above_its_bound_it_closes_and_keeps_nothing() {
+async fn outbox_above_its_bound_closes_and_keeps_nothing() {
     let (outbox, mut client) = connected(10).await;
     assert!(outbox.push(Bytes::from_static(b"123456")) && outbox.flush().expect("open"));
     assert!(outbox.push(Bytes::from_static(b"1234567890")));
@@ -36,7 +36,7 @@ async fn above_its_bound_it_closes_and_keeps_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_delivered_leaves_at_once_and_in_order() {
+async fn delivered_frames_are_written_at_once_in_order() {
     let (outbox, mut client) = connected(100).await;
     let frames = [&b"two "[..], b"three ", b"four"].map(Bytes::from_static);
     assert!(outbox.push(Bytes::from_static(b"one ")));
@@ -47,7 +47,7 @@ async fn what_is_delivered_leaves_at_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn before_its_upgrade_a_socket_is_delivered_nothing() {
+async fn delivery_before_the_upgrade_writes_nothing() {
     let outbox = Outbox::new(8, PushFormat::Native);
     assert!(outbox.deliver(&[&Bytes::from_static(b"12345678")]));
     assert!(!outbox.deliver(&[&Bytes::from_static(b"9")]));
@@ -55,7 +55,7 @@ async fn before_its_upgrade_a_socket_is_delivered_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_socket_does_not_take_is_its_sessions() {
+async fn frames_the_socket_does_not_take_are_left_to_the_session() {
     let (outbox, mut client) = connected(64 << 20).await;
     let frame = Bytes::from(vec![b'x'; 1 << 20]);
     let mut sent = 0;
@@ -81,7 +81,7 @@ async fn what_the_socket_does_not_take_is_its_sessions() {
 }
 
 #[tokio::test]
-async fn what_is_not_stored_is_dropped_first() {
+async fn unstored_frames_are_dropped_first() {
     let (outbox, mut client) = connected(10).await;
     outbox.push_unstored(&Bytes::from_static(b"0"));
     assert!(outbox.push(Bytes::from_static(b"12345")));
@@ -92,7 +92,7 @@ async fn what_is_not_stored_is_dropped_first() {
 }
 
 #[tokio::test]
-async fn a_resume_is_beyond_the_bound_and_counts_once_written() {
+async fn resumed_frames_may_exceed_the_bound_until_written() {
     let (outbox, _client) = connected(4).await;
     for frame in [&b"12345"[..], b"67890"] {
         assert!(outbox.push_resumed(Bytes::copy_from_slice(frame)));
@@ -106,7 +106,7 @@ async fn a_resume_is_beyond_the_bound_and_counts_once_written() {
 }
 
 #[tokio::test]
-async fn a_frame_that_was_written_in_part_is_written_whole_before_the_goodbye() {
+async fn partly_written_frame_is_completed_before_the_goodbye() {
     let (outbox, mut client) = connected(8).await;
     let long = Bytes::from(vec![b'x'; 16 << 20]);
     assert!(!outbox.deliver(&[&long]), "no socket takes so much at once, and its rest is above the bound");
@@ -126,7 +126,7 @@ async fn a_frame_that_was_written_in_part_is_written_whole_before_the_goodbye() 
 }
 
 #[test]
-fn the_first_reason_counts() {
+fn first_close_reason_counts() {
     let outbox = Outbox::new(10, PushFormat::Native);
     outbox.close(CloseReason::Heal);
     outbox.close(CloseReason::Goodbye);

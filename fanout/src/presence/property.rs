@@ -185,7 +185,7 @@ impl Run {
 
 proptest! {
     #[test]
-    fn the_log_ends_with_what_is_true_and_nobody_leaves_within_the_grace(
+    fn presence_in_the_log_ends_true_and_no_leave_comes_within_the_grace(
         steps in proptest::collection::vec(step(), 0..80),
     ) {
         let mut run = Run {

@@ -58,7 +58,7 @@ fn publish_all(state: &mut PresenceState) -> Vec<bool> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_sockets_are_one_join_and_one_leave() {
+async fn several_sockets_of_a_person_make_one_join_and_one_leave() {
     let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     enter(&mut state, "ann");
@@ -71,7 +71,7 @@ async fn several_sockets_are_one_join_and_one_leave() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unacknowledged_word_is_followed_by_the_next_whatever_it_was() {
+async fn unacknowledged_change_is_followed_by_the_next() {
     let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     let join = next(&mut state).expect("ann has come");
@@ -85,7 +85,7 @@ async fn an_unacknowledged_word_is_followed_by_the_next_whatever_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_incarnation_tells_everyone_anew() {
+async fn new_incarnation_publishes_everyone_again() {
     let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     assert_eq!(publish_all(&mut state), [true]);
@@ -104,7 +104,7 @@ async fn another_incarnation_tells_everyone_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_made_during_a_request_go_together_in_the_next_one() {
+async fn presence_changes_during_a_request_go_together_in_the_next() {
     let mut state = PresenceState::new(1);
     assert!(enter(&mut state, "ann"));
     let first = next(&mut state).expect("ann has come");
@@ -120,7 +120,7 @@ async fn changes_made_during_a_request_go_together_in_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leave_that_fails_for_an_hour_is_told_at_the_end() {
+async fn leave_that_fails_for_an_hour_is_published_in_the_end() {
     let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     publish_all(&mut state);
@@ -136,7 +136,7 @@ async fn a_leave_that_fails_for_an_hour_is_told_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_join_that_is_refused_for_good_is_not_repeated_and_its_leave_is_told() {
+async fn join_refused_for_good_is_not_repeated_but_its_leave_is_published() {
     let mut state = PresenceState::new(1);
     let refused = || Ok(vec![Err(Error::new(ErrorCode::Conflict, "The room is closed."))]);
     enter(&mut state, "ann");
@@ -151,7 +151,7 @@ async fn a_join_that_is_refused_for_good_is_not_repeated_and_its_leave_is_told()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_does_not_answer_all_says_nothing() {
+async fn reply_that_lacks_results_counts_as_none() {
     let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     let request = next(&mut state).expect("ann has come");
@@ -160,7 +160,7 @@ async fn an_answer_that_does_not_answer_all_says_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_closes_while_its_join_is_under_way_leaves_after_the_grace() {
+async fn socket_closed_during_its_join_leaves_after_the_grace() {
     let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     let join = next(&mut state).expect("ann has come");
@@ -172,7 +172,7 @@ async fn a_socket_that_closes_while_its_join_is_under_way_leaves_after_the_grace
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_close_within_the_grace_begins_it_anew() {
+async fn second_close_within_the_grace_restarts_it() {
     let state = Mutex::new(PresenceState::new(1));
     let began = Instant::now();
     {
@@ -196,7 +196,7 @@ async fn a_second_close_within_the_grace_begins_it_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_person_who_asks_to_leave_is_gone_at_once() {
+async fn person_who_asks_to_leave_leaves_without_grace() {
     let mut state = PresenceState::new(1);
     enter(&mut state, "ann");
     publish_all(&mut state);

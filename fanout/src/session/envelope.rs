@@ -162,7 +162,7 @@ mod tests {
         }
 
         #[test]
-        fn a_scalar_comes_back_as_it_came(action in ".*", id in part()) {
+        fn request_id_is_echoed_unchanged(action in ".*", id in part()) {
             let text = json!({ "action": action, "request_id": id }).to_string();
             let (request, _) = SocketRequest::parse(&text).expect("an action");
             prop_assert_eq!(request.action, action);

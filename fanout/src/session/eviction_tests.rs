@@ -80,7 +80,7 @@ fn outbox() -> Arc<Outbox> {
 }
 
 #[tokio::test]
-async fn who_is_removed_from_a_team_is_out_of_its_channel_and_of_its_rooms() {
+async fn removal_from_a_team_ends_its_channel_and_its_rooms() {
     let channel = Channel::Team(TeamId(7));
     for grant in [Some(grant(false, 10)), None] {
         let (mut channel_state, outbox) = (channel_state(channel.clone(), 10), outbox());
@@ -108,7 +108,7 @@ async fn who_is_removed_from_a_team_is_out_of_its_channel_and_of_its_rooms() {
 }
 
 #[tokio::test]
-async fn of_one_persons_sockets_only_those_whose_caller_may_not_stay_are_put_out() {
+async fn eviction_is_by_caller_among_the_sockets_of_a_person() {
     let (mut channel_state, channel) =
         (channel_state(Channel::Room(RoomId(1)), 10), Channel::Room(RoomId(1)));
     let plain = bench::caller(1);
@@ -280,7 +280,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn a_closed_room_is_followed_by_nobody_whatever_comes_between(steps in vec(step(), 0..40)) {
+    fn closed_room_has_no_subscriber_in_any_interleaving(steps in vec(step(), 0..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut race = Race::new().await;

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frame_carries_the_rooms_that_it_concerns_however_many_the_socket_is_in() {
+    async fn action_request_carries_only_the_rooms_it_concerns() {
         let state = &mut session().await.state;
         let rooms = |state: &SessionState, frame: serde_json::Value| rooms_for_api(state, &frame.to_string());
         assert_eq!(rooms(state, json!({ "room_pk": 7 })), (vec![], vec![]));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn socket_follows_so_many_channels_and_those_anew() {
+    async fn socket_may_resubscribe_at_its_limit_of_channels() {
         let limits =
             SocketLimits::new(&LimitArgs { channels_socket: ConcurrencyLimit(2), ..LimitArgs::off() });
         let state = &mut session().await.state;

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_switch_is_answered_after_the_other_room_is_left() {
+    async fn switch_of_rooms_is_answered_after_the_old_room_is_left() {
         let (node, mut log) = node(&[ADMITTED; 3]).await;
         let mut session = session(&node, Surface::Match);
         assert_eq!(join(&mut session, 1, None).await, None);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_switch_to_a_room_that_cannot_be_followed_keeps_the_old_one() {
+    async fn switch_to_an_unavailable_room_keeps_the_old_one() {
         let (node, mut log) = node(&[ADMITTED, None, Some(Admission::AccessEnded)]).await;
         let mut session = session(&node, Surface::Match);
         assert_eq!(join(&mut session, 1, None).await, None);
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_switch_that_fails_after_the_old_room_is_left_ends_in_no_room() {
+    async fn switch_that_fails_after_the_old_room_is_left_ends_in_no_room() {
         let (node, _log) = node(&[ADMITTED, ADMITTED, Some(Admission::AccessEnded)]).await;
         let mut session = session(&node, Surface::Match);
         assert_eq!(join(&mut session, 1, None).await, None);
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_team_is_not_guarded_for_a_room_that_cannot_be_followed() {
+    async fn team_is_not_watched_for_an_unavailable_room() {
         let (node, mut log) = node(&[ADMITTED, None]).await;
         let mut session = session(&node, Surface::Native);
         assert_eq!(join(&mut session, 1, Some(7)).await, Some(503));
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_team_is_guarded_as_long_as_one_of_its_rooms_is_followed() {
+    async fn team_is_watched_while_one_of_its_rooms_is_followed() {
         let (node, mut log) = node(&[ADMITTED, ADMITTED, ADMITTED, None, ADMITTED]).await;
         let mut session = session(&node, Surface::Native);
         assert_eq!(join(&mut session, 1, Some(7)).await, None);

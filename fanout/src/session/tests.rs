@@ -45,7 +45,7 @@ fn action() -> Vec<u8> {
 
 /// Counts task, session and outbox, without the memory that they allocate while something happens.
 #[test]
-fn an_idle_socket_is_small() {
+fn idle_socket_takes_few_bytes() {
     fn of<F: Future>(_: fn(Box<Session>) -> F) -> usize {
         size_of::<F>()
     }

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn narrowed_channel_has_its_turn_before_routine_confirmations_and_those_by_age() {
+    async fn narrowed_channel_is_confirmed_before_routine_ones() {
         let [mut first, mut second, mut narrowed] = [10, 10, 10].map(ChannelAccess::new);
         first.note_grant(false, 10);
         tokio::time::advance(RETRY_INTERVAL).await;
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn channel_keeps_its_turn_when_it_becomes_due_again() {
+    async fn channel_keeps_its_priority_when_it_becomes_due_again() {
         let mut rights = ChannelAccess::new(10);
         rights.note_narrowing(11);
         let turn = rights.confirm_priority(11);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_removal_after_the_grant_ends_it() {
+    async fn removal_after_the_grant_ends_it() {
         let mut rights = ChannelAccess::new(10);
         rights.note_removal(12, user("bob"));
         assert!(rights.is_revoked(&caller("bob"), 11));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_grant_from_before_the_beginning_is_confirmed_at_once() {
+    async fn grant_older_than_the_channel_state_is_confirmed_at_once() {
         let mut rights = ChannelAccess::new(10);
         rights.note_grant(false, 9);
         assert!(!rights.start_confirmation(9), "not applied yet");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_public_room_is_confirmed_where_its_grant_is_older_than_its_beginning() {
+    async fn public_room_is_confirmed_if_its_grant_is_older_than_the_channel_state() {
         let mut rights = ChannelAccess::new(10);
         rights.note_grant(true, 9);
         assert!(rights.start_confirmation(10), "it may have been closed or made private by the tenth event");
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_public_room_asks_nobody_until_it_is_made_private() {
+    async fn public_room_is_not_confirmed_until_it_is_made_private() {
         let mut rights = ChannelAccess::new(10);
         rights.note_grant(true, 10);
         tokio::time::advance(CONFIRM_INTERVAL * 2).await;
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_public_grant_older_than_the_narrowing_is_confirmed_and_does_not_widen() {
+    async fn public_grant_older_than_the_narrowing_is_confirmed() {
         let mut rights = ChannelAccess::new(10);
         rights.note_narrowing(20);
         assert!(rights.start_confirmation(20));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_older_than_the_narrowing_does_not_widen() {
+    async fn answer_older_than_the_narrowing_does_not_widen_access() {
         let mut rights = ChannelAccess::new(10);
         rights.note_grant(false, 10);
         tokio::time::advance(CONFIRM_INTERVAL).await;
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_newer_answer_widens() {
+    async fn newer_answer_widens_access() {
         let mut rights = ChannelAccess::new(10);
         rights.note_narrowing(20);
         rights.note_grant(true, 21);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_room_closed_before_its_beginning_takes_nobody_once_that_is_known() {
+    async fn room_closed_before_the_channel_opened_admits_nobody_once_known() {
         let mut rights = ChannelAccess::new(10);
         rights.note_grant(true, 8);
         assert!(rights.start_confirmation(10));
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_becomes_due_while_api_is_asked_is_asked_afterwards() {
+    async fn confirmation_that_becomes_due_during_another_follows_it() {
         let mut rights = ChannelAccess::new(10);
         rights.note_grant(false, 10);
         tokio::time::advance(CONFIRM_INTERVAL).await;

@@ -75,7 +75,7 @@ mod tests {
     use crate::shard::{bench, channel::ChannelState};
 
     #[tokio::test]
-    async fn widening_ends_the_own_subscriptions_of_rooms_alone() {
+    async fn wildcard_subscription_ends_only_those_of_rooms() {
         let (mut task, _said) = bench::shard_task().await;
         let user = Channel::User("u1".parse().expect("an id"));
         let mut subscriptions = Vec::new();

@@ -173,7 +173,7 @@ mod tests {
     use crate::shard::bench::LossSources;
 
     #[tokio::test]
-    async fn a_node_that_stops_gives_no_more_hints_and_that_is_no_failure() {
+    async fn end_of_the_hints_is_no_failure() {
         let LossSources { statistics, events, losses, hints } = LossSources::new();
         let mut signals =
             LossSignals::new(statistics, events.subscribe(), losses.subscribe(), hints.subscribe());

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn two_nodes_are_one_person() {
+    fn person_on_two_nodes_is_present_until_both_leave() {
         let mut presence_map = PresenceMap::default();
         presence_map.mark_complete(false);
         assert!(presence_map.apply(&user(1), 10, 1, true));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn many_are_counted_until_they_are_few() {
+    fn participants_are_counted_until_they_are_few_again() {
         let mut presence_map = PresenceMap::default();
         presence_map.mark_complete(false);
         let told = (0..=NAMED_MAX).filter(|n| presence_map.apply(&user(*n), 1, 1, true)).count();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_leave_heard_long_before_an_older_snapshot_is_not_undone_by_it() {
+    async fn leave_received_long_before_an_older_snapshot_is_kept() {
         let mut presence_map = PresenceMap::default();
         assert!(!presence_map.apply(&user(1), 10, 2, false), "nobody was known to be here");
         tokio::time::advance(LEAVE_KEPT_FOR * 60).await;
@@ -270,7 +270,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_snapshot_as_of_any_event_merged_at_any_time_ends_with_who_is_there(
+        fn snapshot_of_any_event_merged_at_any_time_is_exact(
             log in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>(), any::<bool>()), 0..24),
             places in proptest::array::uniform4(0_usize..=24),
         ) {
@@ -299,7 +299,7 @@ mod tests {
         }
 
         #[test]
-        fn words_in_any_order_say_the_same(
+        fn presence_changes_merge_in_any_order(
             words in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>()), 0..20),
             seed in any::<u64>(),
         ) {

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heard_set_beyond_its_bound_forgets_the_oldest_events() {
+    fn received_set_beyond_its_bound_forgets_the_oldest_events() {
         let mut heard = ReceivedSet::default();
         heard.reset(1_000_000);
         heard.insert(1_000_001);
@@ -96,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn heard_set_is_a_set_above_what_is_sure(
+        fn received_set_is_a_set_above_the_safe_position(
             steps in proptest::collection::vec((1_u64..400, any::<bool>()), 0..100),
         ) {
             let (mut heard, mut model, mut sure) = (ReceivedSet::default(), BTreeSet::new(), 0);

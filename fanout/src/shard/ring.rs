@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn it_serves_what_came_after() {
+    fn ring_serves_later_events() {
         let mut ring = Ring::new(10);
         ring.push(12, frame(12));
         ring.push(15, frame(15));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_older_than_it_may_be_is_dropped_and_can_be_read_again() {
+    async fn ring_drops_old_events_that_can_be_read_again() {
         let age = Duration::from_secs(160);
         let mut ring = Ring::new(0);
         for seq in 1..=1_000 {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_moves_the_base() {
+    fn dropped_events_move_the_base_of_the_ring() {
         let mut ring = Ring::new(0);
         for seq in 1..=RING_EVENTS_MAX as u64 + 2 {
             ring.push(seq, frame(0));

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn age_falls_with_what_is_too_much_and_comes_back() {
+    fn retention_falls_above_the_budget_and_recovers() {
         let shards = ShardCount::new(1).expect("1");
         let rings = RingBudget::new(shards, 1_000, Duration::from_secs(600));
         let note = |bytes: usize| {

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sqlstate_is_sorted_by_what_may_be_done_about_it() {
+    fn sqlstate_decides_how_a_failure_is_handled() {
         for data in ["21000", "22021", "22P05", "22003", "23505", "23502", "54000"] {
             assert_eq!(classify_sqlstate(Some(data)), FailureCause::Data, "{data}");
         }

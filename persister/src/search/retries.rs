@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn message_that_fails_always_is_skipped_and_no_other() {
+    fn message_that_always_fails_is_skipped_alone() {
         for broken in [0, 1, 250, 499, 500, 1_300] {
             assert_eq!(index(3_000, broken, IndexingFailure::Data), (vec![broken], 2));
             assert_eq!(

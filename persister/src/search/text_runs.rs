@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn run_that_the_parser_reads_again_and_again_is_cut() {
+    fn long_run_without_space_is_cut() {
         for pattern in ["a_", "_1", "~/", "./", "a-b_", "日_"] {
             let text = pattern.repeat(8_192);
             let cut = split_long_runs(&text);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn comment_that_does_not_end_is_cut_and_one_that_ends_is_not() {
+    fn unterminated_comment_is_cut_and_a_terminated_one_is_not() {
         let cut = split_long_runs(&"<!-- a ".repeat(2_000)).into_owned();
         assert!(!cut.contains("<!--"));
         let text = format!("<!-- a --> {}", "<!-- b ".repeat(2_000));
@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_but_spaces_is_put_in(text in "([a-z]{1,3}[_./~-]|<!--|-->| |\\PC){0,600}") {
+        fn only_spaces_are_inserted(text in "([a-z]{1,3}[_./~-]|<!--|-->| |\\PC){0,600}") {
             let cut = split_long_runs(&text);
             let mut left = cut.chars();
             for letter in text.chars() {

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_epoch_goes_up_when_ids_may_be_given_twice() {
+    fn epoch_rises_when_ids_may_be_given_twice() {
         let state = |epoch, last| StreamState {
             first: 1,
             last,

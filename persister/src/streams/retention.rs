@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_postgres_has_and_is_old_goes() {
+    fn events_are_trimmed_only_if_applied_and_old() {
         let log = state(101, 200, 400);
         assert_eq!(purgeable_up_to(&log, 200, 180, 150), Some(150));
         assert_eq!(purgeable_up_to(&log, 120, 180, 150), Some(120), "not what Postgres has not got");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowded_log_gives_up_the_replay_window_but_not_the_young() {
+    fn crowded_log_gives_up_the_replay_window_but_keeps_young_events() {
         let log = state(101, 200, 1_000);
         assert_eq!(purgeable_up_to(&log, 200, 180, 0), Some(150), "half of it");
         assert_eq!(purgeable_up_to(&log, 200, 120, 0), Some(120), "the rest is young");

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_seen_counts_within_its_epoch() {
+    fn seen_position_counts_within_its_epoch() {
         let seen = HighestSeen::default();
         let news: Vec<bool> =
             [(1, 7), (1, 5), (2, 3), (1, 9)].into_iter().map(|(epoch, seq)| seen.note(epoch, seq)).collect();

@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_description_comes_back() {
+    fn stream_description_round_trips() {
         for text in ["roomcast shards=8 epoch=3", "roomcast shards=8 epoch=3 broker=NAB2"] {
             let description: StreamDescription = text.parse().expect("our own form");
             assert_eq!(description.to_string(), text);

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_that_utc_puts_out_of_range_is_refused() {
+    fn timestamp_out_of_range_in_utc_is_refused() {
         for text in ["9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01"] {
             assert!(serde_json::from_value::<Timestamp>(text.into()).is_err(), "{text}");
         }
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_moment_is_read_or_refused_and_comes_back(text in prop_oneof![moments(), ".*"]) {
+        fn any_timestamp_is_refused_or_round_trips(text in prop_oneof![moments(), ".*"]) {
             if let Ok(moment) = serde_json::from_value::<Timestamp>(text.into()) {
                 let written = serde_json::to_value(moment).expect("text");
                 prop_assert_eq!(serde_json::from_value::<Timestamp>(written).expect("our own form"), moment);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn six_digits_always() {
+    fn timestamp_has_six_fraction_digits() {
         let text = "\"2026-11-21T08:51:26.000000Z\"";
         let moment: Timestamp = serde_json::from_str("\"2026-11-21T09:51:26+01:00\"").expect("RFC 3339");
         assert_eq!(serde_json::to_string(&moment).expect("text"), text);

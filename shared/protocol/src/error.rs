@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_written_as_it_is_named() {
+    fn error_code_is_written_by_its_name() {
         for code in ErrorCode::ALL {
             let json = serde_json::to_value(code).expect("a code");
             assert_eq!(json, code.as_str());
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn code_of_a_later_version_is_internal_and_keeps_its_text() {
+    fn error_code_of_a_later_version_is_internal_and_keeps_its_text() {
         let later = r#"{"code":"quarantined","detail":"The room is quarantined.","until":7}"#;
         let error: Error = serde_json::from_str(later).expect("an error");
         assert_eq!(error, Error::new(ErrorCode::Internal, "The room is quarantined."));

@@ -256,7 +256,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_read_as_an_id_is_written_as_it_came(text in prop_oneof![".*", "[0-9]{1,20}", "[ -~]{0,70}"]) {
+        fn any_id_that_is_read_round_trips(text in prop_oneof![".*", "[0-9]{1,20}", "[ -~]{0,70}"]) {
             if let Ok(id) = text.parse::<MessageId>() {
                 prop_assert_eq!(id.to_string(), text.clone());
             }
@@ -270,14 +270,14 @@ mod tests {
         }
 
         #[test]
-        fn a_number_is_a_user_or_refused(number in any::<i64>()) {
+        fn any_number_is_a_user_id_or_refused(number in any::<i64>()) {
             let user = serde_json::from_value::<UserId>(number.into());
             prop_assert_eq!(user.is_ok(), number >= 0);
         }
     }
 
     #[test]
-    fn numbers_are_canonical() {
+    fn ids_are_canonical_numbers() {
         assert_eq!("42".parse(), Ok(RoomId(42)));
         for bad in ["", "0", "042", "+1", "-1", "1e3", "9007199254740992", "99999999999999999999"] {
             assert_eq!(bad.parse::<RoomId>(), Err(InvalidId), "{bad}");
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_id_is_plain_text_or_a_number() {
+    fn user_id_is_plain_text_or_a_number() {
         let user: UserId = serde_json::from_str("7").expect("a number");
         assert_eq!(user.as_str(), "7");
         let forms = [

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn array_is_no_object() {
+    fn array_is_refused_as_an_object() {
         assert_eq!(object::<Pair>(b" \r\n\t{\"b\":2,\"a\":1}").expect("an object"), Pair { a: 1, b: 2 });
         for text in ["[1,2]", " [1,2]", "[[1,2]]", "1", "\"{}\"", "", "\u{feff}{\"a\":1,\"b\":2}"] {
             assert!(object::<Pair>(text.as_bytes()).is_err(), "{text}");
@@ -100,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_an_object_begins_as_one(text in "[ \t\r\n]{0,3}[\\[{1\"tn][a-z\"{}\\[\\]:,0-9]{0,12}") {
+        fn object_is_recognised_by_its_beginning(text in "[ \t\r\n]{0,3}[\\[{1\"tn][a-z\"{}\\[\\]:,0-9]{0,12}") {
             if let Ok(value) = serde_json::from_str::<Value>(&text) {
                 prop_assert_eq!(begins_object(text.as_bytes()), value.is_object(), "{}", text);
             }

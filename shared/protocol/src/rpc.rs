@@ -322,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answer_of_a_later_version_is_read_as_far_as_it_is_known() {
+    fn reply_of_a_later_version_is_read_as_far_as_known() {
         let reply = |effect: &str| {
             let text = format!(
                 r#"{{"Ok":{{"status":200,"data":{{"a":1}},"errors":[],"later":1,"effect":{effect}}}}}"#

@@ -93,14 +93,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_in_characters() {
+    fn text_lengths_are_in_characters() {
         assert!(message_text("message", &"ü".repeat(10), 10).is_ok());
         let error = message_text("message", &"ü".repeat(11), 10).expect_err("too long");
         assert_eq!(error.detail, "message: must have at most 10 characters.");
     }
 
     #[test]
-    fn blank_and_nul_are_refused() {
+    fn blank_text_and_nul_are_refused() {
         for bad in ["", " \n\t", "a\0b"] {
             assert!(message_text("message", bad, 10).is_err(), "{bad:?}");
         }

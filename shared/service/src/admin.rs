@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_part_that_is_not_ready_is_enough() {
+    fn readiness_fails_if_one_part_is_not_ready() {
         let health = Health::new(&HealthArgs { log_fsync: "always".to_owned() });
         let (nats, postgres) = (health.component("nats"), health.component("postgres"));
         nats.ready();

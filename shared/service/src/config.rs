@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_the_variable() {
+    fn configuration_error_names_the_variable() {
         #[derive(Parser)]
         struct Config {
             #[command(flatten)]

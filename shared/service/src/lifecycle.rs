@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_failed_task_stops_the_others() {
+    async fn failed_task_stops_the_others() {
         let shutdown = Shutdown::default();
         let mut tasks = Tasks::new(&shutdown);
         let soft = shutdown.soft.clone();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_serves_others_ends_with_them() {
+    async fn background_task_ends_with_the_others() {
         let shutdown = Shutdown::default();
         let mut tasks = Tasks::new(&shutdown);
         tasks.spawn_background("serves", std::future::pending());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_a_failure() {
+    async fn panic_of_a_task_is_a_failure() {
         let shutdown = Shutdown::default();
         let mut tasks = Tasks::new(&shutdown);
         tasks.spawn("panics", async { panic!("on purpose") });

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_this_machine_and_the_own_address() {
+    fn origin_check_without_a_list_allows_this_machine_and_the_own_address() {
         let none = args("");
         for origin in [
             "http://localhost:3000",
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_list_nothing_else() {
+    fn origin_check_with_a_list_allows_nothing_else() {
         let list = args("https://A.example:443/, http://b.example:8080 ,capacitor://localhost,");
         for origin in
             ["https://a.example", "https://A.EXAMPLE:443", "http://b.example:8080", "capacitor://localhost"]
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_can_be_bound_and_an_address_can_not() {
+    fn host_name_is_not_trusted_but_an_address_is() {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]", "10.0.0.1"] {
             assert!(is_unbound(host), "{host}");
         }

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_so_many_a_second_and_so_many_at_once() {
+    fn rate_has_a_number_a_second_and_a_burst() {
         let rate = |text: &str| text.parse::<Rate>();
         assert_eq!(rate("5"), rate("5:5"));
         assert_eq!(rate("5"), rate("5/s"));
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn most_is_a_number_or_off() {
+    fn concurrency_limit_is_a_number_or_off() {
         let most = |text: &str| text.parse::<ConcurrencyLimit>();
         assert_eq!((most("50"), most("off")), (Ok(ConcurrencyLimit(50)), Ok(ConcurrencyLimit::OFF)));
         assert_eq!(
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_ones_own_ends_and_says_for_how_long() {
+    fn single_rate_limit_says_how_long_to_wait() {
         let (mut own, rate) = (SingleRateLimit::default(), "1/h:3".parse().expect("a rate"));
         assert!((0..3).all(|_| own.count(rate, "frames").is_ok()));
         for _ in 0..2 {
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_nearest_proxy_is_believed() {
+    fn client_address_is_taken_from_the_nearest_proxy_only() {
         let from = |peer: IpAddr, header: Option<&str>, given: &[&str]| {
             let args = AddressArgs { address_header: header.map(|name| name.parse().expect("a header")) };
             let mut headers = HeaderMap::new();

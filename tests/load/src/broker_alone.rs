@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_taken_once_they_are_whole() {
+    fn broker_messages_are_parsed_once_complete() {
         let bytes = b"INFO {}\r\nMSG a 1 2\r\nhi\r\nPING\r\nMSG a 1 3\r\nyes\r\n";
         let (mut out, mut answers) = (Vec::new(), Vec::new());
         let taken = parse_messages(&bytes[..40], &mut out, &mut answers).expect("no error");

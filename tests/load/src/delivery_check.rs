@@ -169,26 +169,26 @@ mod tests {
     }
 
     #[test]
-    fn all_in_order_is_right() {
+    fn deliveries_in_order_pass() {
         assert!(!faults(&[1, 2, 3], &sent(3)).has_any());
     }
 
     #[test]
-    fn what_is_left_out_is_lost_in_the_middle_and_at_the_end() {
+    fn missing_deliveries_are_lost_in_the_middle_and_at_the_end() {
         assert_eq!(faults(&[1, 3], &sent(3)), Faults { lost: 1, ..Faults::default() });
         assert_eq!(faults(&[1], &sent(3)), Faults { lost: 2, ..Faults::default() });
         assert_eq!(faults(&[], &sent(3)), Faults { lost: 3, ..Faults::default() });
     }
 
     #[test]
-    fn what_comes_twice_or_late_is_seen() {
+    fn repeated_or_late_delivery_is_reported() {
         assert_eq!(faults(&[1, 2, 2, 3], &sent(3)), Faults { twice: 1, ..Faults::default() });
         assert_eq!(faults(&[1, 3, 2], &sent(3)), Faults { late: 1, ..Faults::default() });
         assert_eq!(faults(&[1, 3, 2, 2], &sent(3)), Faults { late: 1, twice: 1, ..Faults::default() });
     }
 
     #[test]
-    fn what_was_refused_need_not_come() {
+    fn refused_message_need_not_be_delivered() {
         let mut streams = sent(3);
         streams[1].refused_seqs.extend([2, 3]);
         assert!(!faults(&[1], &streams).has_any());
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn anothers_messages_are_astray() {
+    fn messages_of_other_rooms_are_astray() {
         let mut tracker = DeliveryTracker::new(1..2);
         tracker.note_received(&sent(0), 0, 1);
         tracker.note_received(&sent(0), 2, 1);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_on_its_way_may_come_and_what_is_sent_later_must() {
+    fn message_sent_before_a_join_may_be_delivered_and_a_later_one_must() {
         let mut tracker = DeliveryTracker::new(1..2);
         tracker.expect_from_now(&sent(5));
         tracker.note_received(&sent(6), 1, 5);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_to_who_leaves_may_come_and_what_was_passed_over_is_lost() {
+    fn message_sent_before_a_leave_may_be_delivered_and_a_gap_is_lost() {
         let mut tracker = DeliveryTracker::new(1..2);
         tracker.expect_from_now(&sent(0));
         tracker.note_received(&sent(4), 1, 1);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn while_it_is_away_nothing_is_lost() {
+    fn messages_while_a_client_is_away_are_not_lost() {
         let mut tracker = DeliveryTracker::new(1..2);
         tracker.expect_from_now(&sent(0));
         tracker.note_received(&sent(1), 1, 1);

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_every_length_are_taken_once_they_are_whole() {
+    fn frames_of_every_length_are_parsed_once_complete() {
         for len in [0, 1, 125, 126, 127, 65_535, 65_536] {
             let payload = vec![b'a'; len];
             let mut bytes = server(OPCODE_TEXT, &payload);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_may_send_is_malformed() {
+    fn frame_that_no_server_may_send_is_malformed() {
         let mut masked = Vec::new();
         write_client_frame(&mut masked, OPCODE_TEXT, b"hi");
         assert_eq!(parse_first(&masked), Err(MalformedFrame));

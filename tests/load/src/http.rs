@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_taken_once_they_are_whole() {
+    fn http_answers_are_parsed_once_complete() {
         let bytes =
             b"HTTP/1.1 201 Created\r\ncontent-length: 4\r\nx: y\r\n\r\nbodyHTTP/1.1 204 No Content\r\n\r\n";
         for cut in [0, 20, 48, 52] {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_length_is_none() {
+    fn http_answer_without_a_length_is_refused() {
         assert_eq!(parse_first(b"HTTP/1.1 200 OK\r\n\r\n"), Err(MalformedAnswer));
         assert_eq!(parse_first(b"nonsense\r\n\r\n"), Err(MalformedAnswer));
     }

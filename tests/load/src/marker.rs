@@ -66,7 +66,7 @@ mod tests {
     const MARKER: Marker = Marker { writer: 7, seq: 42, due_ns: 1_763_700_000_000_000_001 };
 
     #[test]
-    fn a_text_is_as_long_as_asked_and_says_what_it_is() {
+    fn marked_text_has_the_requested_length() {
         let text = MARKER.to_message_text(128);
         assert_eq!(text.len(), 128);
         assert_eq!(find_marker(&text), Some((MARKER, 26)));
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_found_among_other_bytes() {
+    fn marker_is_found_among_other_bytes() {
         let frame =
             [b"{\"a~b\":\"~1:2\",\"message\":\"".as_slice(), &MARKER.to_message_text(0), b"\"}"].concat();
         assert_eq!(find_marker(&frame), Some((MARKER, frame.len() - 2)));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_none() {
+    fn marker_that_is_cut_off_is_not_found() {
         let text = MARKER.to_message_text(0);
         for end in 0..text.len() {
             assert_eq!(find_marker(&text[..end]), None, "{end}");

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_window_counts_and_what_comes_late_of_it_has_its_latency() {
+    fn measurements_count_only_the_window() {
         let mut tally = Measurements::new(NANOS_PER_SEC, 3 * NANOS_PER_SEC);
         tally.note_delivery(0, NANOS_PER_SEC / 2);
         tally.note_delivery(NANOS_PER_SEC, NANOS_PER_SEC + 1_000_000);

@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broker_is_told_who_one_is() {
+    fn connection_to_a_broker_sends_its_credentials() {
         let broker = parse_broker_url("nats://ann:secret@127.0.0.1:4333").expect("a URL");
         assert_eq!(broker.address.port(), 4333);
         assert!(
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn its_pings_are_answered_and_its_errors_end_it() {
+    fn broker_pings_are_answered_and_errors_end_the_connection() {
         let mut out = Vec::new();
         let taken = answer_broker_lines(&mut out, b"INFO {}\r\nPING\r\nPIN").expect("no error");
         assert_eq!((taken, out.as_slice()), (15, b"PONG\r\n".as_slice()));

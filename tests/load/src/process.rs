@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_that_listens_is_found_and_uses_something() {
+    fn listening_process_is_found_with_its_usage() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let found = MeasuredProcesses::find(&[], None, &[address, address]).expect("we listen there");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_names_processes_and_what_has_ended_is_not_counted() {
+    fn process_folder_counts_running_processes_only() {
         let folder = std::env::temp_dir().join(format!("roomcast-load-{}", std::process::id()));
         fs::create_dir(&folder).expect("a folder");
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn children_count_for_their_parent() {
+    fn child_processes_count_for_their_parent() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
         assert!(children_by_pid()[&std::process::id()].contains(&child.id()));
         child.kill().expect("our own child");

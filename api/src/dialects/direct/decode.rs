@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn cursor_names_the_last_room_but_for_the_current_one() {
+    fn room_cursor_names_the_last_room_except_the_current_one() {
         let rooms = [room(1, true), room(2, false), room(3, false)];
         assert_eq!(decode_cursor(&encode_cursor(&rooms)), Ok(Some((rooms[2].activity, RoomId(3)))));
         assert_eq!(decode_cursor(&encode_cursor(&rooms[..1])), Ok(None), "all but the current one");

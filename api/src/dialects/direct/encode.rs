@@ -97,14 +97,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_written_as_the_document_has_them() {
+    fn timestamps_have_the_form_of_the_direct_document() {
         let moment: Timestamp = serde_json::from_str("\"2019-12-02T14:08:13.574211Z\"").expect("a moment");
         assert_eq!(format_created(moment), "2019-12-02 14:08:13.574211+00:00");
         assert_eq!(serde_json::json!(unix_seconds(moment)).to_string(), "1575295693.574211");
     }
 
     #[test]
-    fn an_account_is_low_below_the_bound_alone() {
+    fn account_is_low_only_below_the_bound() {
         let with = |account: Option<&str>| PersonDetails {
             person: Person { account: account.map(str::to_owned), ..Person::default() },
             ..PersonDetails::unknown(&"7".parse().expect("an id"))

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn list_of_long_texts_keeps_every_last_message_and_stays_below_the_bound() {
+    fn room_list_of_long_texts_keeps_every_last_message_below_the_bound() {
         let max_bytes = 1 << 20;
         for text in ["ж".repeat(16_384), "\u{1}".repeat(16_384), "short".to_owned()] {
             let rooms: Vec<DirectRoom> = (1..=8).map(|id| room(id, &text, 20)).collect();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn list_ends_before_a_contact_whose_profile_does_not_fit() {
+    fn room_list_ends_before_a_contact_whose_profile_does_not_fit() {
         let rooms: Vec<DirectRoom> = (1..=3).map(|id| room(id, "short", 1)).collect();
         let long = Person { username: Some("\u{1}".repeat(2_000)), ..Person::default() };
         let contact = |id| {

@@ -268,7 +268,7 @@ mod tests {
         }
 
         #[test]
-        fn a_request_id_is_written_in_ascii_and_says_the_same(id in any::value()) {
+        fn request_id_is_written_in_ascii_with_the_same_value(id in any::value()) {
             let frame = serde_json::value::to_raw_value(&json!({ "request_id": id })).expect("JSON");
             if let Ok(ascii) = request_id(&frame) {
                 prop_assert!(ascii.is_ascii() && ascii.len() <= REQUEST_ID_MAX);

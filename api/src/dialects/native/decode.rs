@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_field_is_named() {
+    fn invalid_field_is_named() {
         assert_eq!(
             detail::<NewMessage>(r#"{"message":5}"#),
             "message: invalid type: integer `5`, expected a string."
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_comes_back() {
+    fn cursor_round_trips() {
         assert_eq!(decode_room_cursor(&encode_cursor(&RoomId(42))), Ok(RoomId(42)));
         let of_before = URL_SAFE_NO_PAD.encode(format!("{} 42", Timestamp::now()));
         assert_eq!(decode_room_cursor(&of_before), Ok(RoomId(42)), "another node may be of an older version");

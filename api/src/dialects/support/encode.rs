@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_ids_are_their_own_and_of_one_length() {
+    fn message_ids_are_unique_and_of_one_length() {
         assert_eq!(message_id(42, MessageId(1234)), "000000002a000000000004d2");
         assert_eq!(message_id((1 << 40) - 1, MessageId(MAX_ID)).len(), 24);
         assert_ne!(message_id(1, MessageId(2)), message_id(2, MessageId(1)));

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_names_what_is_read() {
+    fn topic_body_fields_are_named_in_the_document() {
         let schema = schemars::schema_for!(wire::NewChat).to_value();
         let mut named: Vec<_> = schema["properties"].as_object().expect("fields").keys().collect();
         let mut read = FIELD_NAMES.to_vec();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_the_last_counts() {
+    fn repeated_form_field_counts_by_its_last_value() {
         let mut fields = FormFields::from_urlencoded(b"title=a&title=b+c%21&room=films");
         assert_eq!(fields.take("title"), Some(FieldValue::Text("b c!".to_owned())));
         assert_eq!(fields.take("img"), None);

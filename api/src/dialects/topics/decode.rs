@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_given_is_taken_within_the_bounds_or_refused(given in any_given(), asked in ".*") {
+        fn any_topic_fields_are_accepted_within_bounds_or_refused(given in any_given(), asked in ".*") {
             if let Ok(title) = parse_title(given.clone()) {
                 prop_assert!((1..=TITLE_MAX).contains(&title.chars().count()) && !title.contains('\0'));
             }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_title_is_trimmed_and_bounded() {
+    fn title_is_trimmed_and_bounded() {
         assert_eq!(parse_title(given(" Friends\n")), Ok("Friends".to_owned()));
         assert_eq!(parse_title(given(&format!("  {}  ", "ü".repeat(70)))), Ok("ü".repeat(70)));
         let long = "Ensure this field has no more than 70 characters.".to_owned();

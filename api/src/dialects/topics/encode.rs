@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_keep_what_else_was_asked_for() {
+    fn page_links_keep_other_query_parameters() {
         let link = |query, number| page_url("http://h:1", "films", query, number);
         assert_eq!(link("", 2), "http://h:1/api/chat/films/?page=2");
         assert_eq!(link("page=3&z=1&a=x%20y", 2), "http://h:1/api/chat/films/?a=x+y&page=2&z=1");

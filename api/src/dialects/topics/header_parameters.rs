@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_are_read_as_clients_write_them() {
+    fn file_name_parameters_of_clients_are_read() {
         for (header, expected) in [
             (r#"form-data; filename="a \"b\".png""#, "a \"b\".png"),
             (r#"form-data; filename="a;b=c.png""#, "a;b=c.png"),
@@ -138,13 +138,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quoted_value_comes_back(value in "[^\"\\\\\r\n]{0,12}", other in "[a-z;=*' ]{0,12}") {
+        fn quoted_header_value_round_trips(value in "[^\"\\\\\r\n]{0,12}", other in "[a-z;=*' ]{0,12}") {
             let header = format!("form-data; name=\"{other}\"; filename=\"{value}\"");
             prop_assert_eq!(file(&header), Some(value));
         }
 
         #[test]
-        fn any_bytes_have_a_parameter_or_none(
+        fn any_header_bytes_have_a_parameter_or_none(
             bytes in vec(any::<u8>(), 0..40),
             text in "form-data(; ?(name|filename)[*]?[0-3]?[*]?=[\"a-z%0-9';\\\\]{0,6}){0,4}",
         ) {

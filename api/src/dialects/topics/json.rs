@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_as_the_framework_does() {
+    fn json_is_read_like_the_framework() {
         let body = br#"{"title": 5, "room": null, "img": ["x"], "description": "a", "more": 1}"#;
         let mut fields = parse_body(body).expect("an object");
         assert_eq!(fields.take("title"), Some(FieldValue::Text("5".to_owned())));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_the_text_that_python_makes_of_them() {
+    fn numbers_become_the_text_python_writes() {
         for (written, text) in [
             ("5", "5"),
             ("-0", "0"),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_pairs_are_named_and_whole_pairs_are_text() {
+    fn lone_surrogates_are_reported_and_pairs_are_text() {
         for (written, text, half) in [
             (r#""a\ud800b""#, "a\u{fffd}b", 0xd800),
             (r#""\udfff\ud83d""#, "\u{fffd}\u{fffd}", 0xdfff),
@@ -227,13 +227,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back(text in ".{0,20}") {
+        fn json_text_round_trips(text in ".{0,20}") {
             let written = serde_json::to_string(&text).expect("JSON");
             prop_assert_eq!(title(&written), Some(FieldValue::Text(text)));
         }
 
         #[test]
-        fn any_units_are_text_or_name_their_first_half(units in proptest::collection::vec(prop_oneof![any::<u16>(), 0xd7f0..0xe010_u16], 0..6)) {
+        fn any_utf16_units_are_text_or_report_the_first_lone_surrogate(units in proptest::collection::vec(prop_oneof![any::<u16>(), 0xd7f0..0xe010_u16], 0..6)) {
             let written: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
             let decoded: Vec<_> = char::decode_utf16(units).collect();
             let first = decoded.iter().find_map(|one| one.as_ref().err().map(|error| error.unpaired_surrogate()));

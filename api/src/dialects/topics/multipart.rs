@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn part_with_a_file_name_is_a_file_however_it_is_written() {
+    async fn part_with_a_file_name_in_any_form_is_a_file() {
         let file = Some(FieldValue::File(Bytes::from_static(b"\x89PNG")));
         for headers in [
             r#"Content-Disposition: form-data; name="img"; filename="x.png""#,
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn boundary_is_read_as_clients_write_it() {
+    async fn boundary_is_read_in_every_client_form() {
         let body = |line: &str| {
             format!("--{line}\r\nContent-Disposition: form-data; name=title\r\n\r\na\r\n--{line}--\r\n")
         };

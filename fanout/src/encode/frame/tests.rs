@@ -47,7 +47,7 @@ fn read_by(mut decoder: Decoder, bytes: &[u8]) -> Result<Vec<Incoming>, Violatio
 }
 
 #[test]
-fn messages_come_whole_whatever_their_fragments() {
+fn fragmented_messages_are_read_whole() {
     let bytes = [masked(0x01, b"he"), masked(0x89, b"now"), masked(0x80, b"llo"), masked(0x88, b"")].concat();
     let expected =
         vec![Incoming::Ping(b"now".to_vec()), Incoming::Text("hello".to_owned()), Incoming::Close(None)];
@@ -55,7 +55,7 @@ fn messages_come_whole_whatever_their_fragments() {
 }
 
 #[test]
-fn what_the_protocol_forbids_is_refused() {
+fn frames_that_the_protocol_forbids_are_refused() {
     let unmasked = [0x81, 0x00];
     for bad in [
         &unmasked[..],
@@ -75,7 +75,7 @@ fn what_the_protocol_forbids_is_refused() {
 }
 
 #[test]
-fn a_compressed_message_is_what_it_was_where_that_was_agreed() {
+fn compressed_message_is_inflated_where_agreed() {
     let message = deflate::deflate(&[b'x'; 200]).expect("it shrinks");
     let (first, second) = message.split_at(3);
     let pieces = [masked(0x41, first), masked(0x89, b""), masked(0x80, second)].concat();
@@ -95,7 +95,7 @@ fn a_compressed_message_is_what_it_was_where_that_was_agreed() {
 }
 
 #[test]
-fn a_frame_is_compressed_where_that_pays() {
+fn frame_is_compressed_where_that_saves_bytes() {
     let message = [b'x'; 2_000];
     let deflated = deflated(&text(&[&message])).expect("it pays");
     assert_eq!(deflated[0], 0xC1);
@@ -114,7 +114,7 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_end_in_messages_or_a_violation(bytes in prop_oneof![vec(any::<u8>(), 0..300), frames()], at in any::<usize>(), deflates in any::<bool>()) {
+    fn any_bytes_are_messages_or_a_violation(bytes in prop_oneof![vec(any::<u8>(), 0..300), frames()], at in any::<usize>(), deflates in any::<bool>()) {
         let mut decoder = Decoder::<MESSAGE_BYTES_MAX>::new(deflates);
         let mut whole = Vec::new();
         let (first, second) = bytes.split_at(at % (bytes.len() + 1));
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn a_text_comes_back_however_it_is_cut(text in ".{0,31}", cuts in vec(0..124_usize, 0..4)) {
+    fn text_message_round_trips_however_it_is_cut(text in ".{0,31}", cuts in vec(0..124_usize, 0..4)) {
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
         cuts.sort_unstable();
         let (mut frames, mut from) = (Vec::new(), 0);
@@ -146,7 +146,7 @@ proptest! {
 }
 
 #[test]
-fn lengths_are_written_in_their_three_forms() {
+fn frame_lengths_are_written_in_three_forms() {
     assert_eq!(text(&[b"ab", b"c"])[..2], [0x81, 3]);
     assert_eq!(text(&[&[b'x'; 126]])[..4], [0x81, 126, 0, 126]);
     assert_eq!(text(&[&[b'x'; 65_536]])[..10], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);

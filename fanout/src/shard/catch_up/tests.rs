@@ -22,7 +22,7 @@ const fn state(first: u64, last: u64, epoch: u64) -> StreamState {
 }
 
 #[tokio::test]
-async fn what_one_channel_may_lack_is_no_doubt_of_those_that_are_being_opened() {
+async fn catch_up_of_open_channels_does_not_restart_openings() {
     let (mut task, _said) = bench::shard_task().await;
     task.position.set_first(1, 5);
     let opening = Channel::Room(RoomId(2));
@@ -66,7 +66,7 @@ async fn rings_of_two_thousand_busy_rooms_stay_near_their_bound() {
 }
 
 #[tokio::test]
-async fn range_is_in_a_log_that_has_all_of_it_and_of_what_was_heard() {
+async fn range_is_covered_by_a_log_with_all_of_it_and_of_received_events() {
     let range = CatchUpRange { after: 5, highest_received: 9, epoch: Some(1) };
     assert!(range.is_covered_by(state(6, 9, 1)) && range.is_covered_by(state(1, 20, 1)));
     assert!(!range.is_covered_by(state(7, 9, 1)), "6 was trimmed");
@@ -75,7 +75,7 @@ async fn range_is_in_a_log_that_has_all_of_it_and_of_what_was_heard() {
 }
 
 #[tokio::test]
-async fn what_began_to_be_heard_meanwhile_is_no_loss() {
+async fn channel_opened_during_a_catch_up_is_no_loss() {
     let (mut task, _said) = bench::shard_task().await;
     task.position.set_first(1, 5);
     open(&mut task, 1, 5);
@@ -96,7 +96,7 @@ async fn what_began_to_be_heard_meanwhile_is_no_loss() {
 }
 
 #[tokio::test]
-async fn after_a_log_that_is_gone_the_next_cause_begins_where_it_is_now() {
+async fn catch_up_after_a_lost_log_begins_at_the_new_position() {
     let (mut task, _said) = bench::shard_task().await;
     task.position.set_first(1, 5);
     open(&mut task, 1, 5);
@@ -108,7 +108,7 @@ async fn after_a_log_that_is_gone_the_next_cause_begins_where_it_is_now() {
 }
 
 #[tokio::test]
-async fn healing_that_panics_begins_again_and_ends_the_task_at_last() {
+async fn catch_up_that_panics_restarts_and_ends_the_task_at_last() {
     let (mut task, _said) = bench::shard_task().await;
     task.position.set_first(1, 5);
     task.start_catch_up("reconnect", None);

@@ -40,7 +40,7 @@ fn take(task: &mut ShardTask, applied: u64) -> Vec<Channel> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_channel_is_asked_about_in_time_however_many_there_are() {
+async fn every_channel_is_confirmed_in_time() {
     let (mut task, _said) = shard_task().await;
     for room in 0..200 {
         open(&mut task, room);
@@ -55,7 +55,7 @@ async fn every_channel_is_asked_about_in_time_however_many_there_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn narrowed_room_is_asked_about_before_those_of_the_minute() {
+async fn narrowed_room_is_confirmed_before_routine_ones() {
     let (mut task, _said) = shard_task().await;
     for room in 0..20 {
         open(&mut task, room);
@@ -131,7 +131,7 @@ async fn newer_confirmation_neither_delays_nor_keeps_an_eviction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_may_not_be_there_any_more_leaves_once_what_was_stored_before_is_pushed() {
+async fn eviction_waits_until_earlier_events_are_pushed() {
     let (mut task, _said) = shard_task().await;
     task.position.set_first(1, 5);
     task.received.reset(5);

@@ -98,7 +98,7 @@ fn incident() -> impl Strategy<Value = Incident> {
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::default() })]
     #[test]
-    fn every_client_gets_each_event_once_in_order_or_resumes(
+    fn clients_get_each_event_once_in_order_or_resume(
         events in proptest::collection::vec(incident(), 0..120),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_closed_room_is_remembered_until_many_others_are_closed() {
+    fn closed_room_is_remembered_until_many_others_are_closed() {
         let mut closed = RecentlyClosedRooms::default();
         closed.note_closing(RoomId(1), 7);
         closed.note_closing(RoomId(1), 9);

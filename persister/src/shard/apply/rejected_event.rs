@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn event_that_was_kept_is_read_back_as_it_was() {
+    fn rejected_event_round_trips() {
         let mut headers = HeaderMap::new();
         headers.append("Roomcast-Counter", "4");
         headers.append("Roomcast-Counter", "5");

@@ -203,7 +203,7 @@ mod tests {
     const GOLDEN: &str = include_str!("golden.txt");
 
     #[test]
-    fn every_event_is_read_and_written_as_it_stands_in_the_golden_file() {
+    fn golden_events_round_trip() {
         for event in EventName::ALL {
             assert!(GOLDEN.lines().any(|l| l.starts_with(&format!("{event} "))), "{event} is missing");
         }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_ignored() {
+    fn unknown_event_fields_are_ignored() {
         let payload = br#"{"room":42,"user":"7","since_when":"later"}"#;
         assert!(Event::decode(EventName::ParticipantJoin, payload).is_ok());
     }
@@ -245,7 +245,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_read_is_written_as_it_is_read(line in any::<Index>(), at in any::<Index>(), field in field()) {
+        fn any_event_that_is_read_round_trips(line in any::<Index>(), at in any::<Index>(), field in field()) {
             let lines: Vec<&str> = GOLDEN.lines().collect();
             let (name, payload) = line.get(&lines).split_once(' ').expect("a name and a payload");
             let event = EventName::parse(name).expect("a known event");

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_this_version_lack_nothing_however_they_are_spaced() {
+    fn events_of_this_version_have_no_unknown_fields() {
         for line in GOLDEN.lines() {
             let (event, payload) = decoded(line);
             assert!(!event.lacks_fields_of(payload.to_string().as_bytes()), "{line}");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn field_of_the_future_is_found_wherever_this_version_drops_it() {
+    fn unknown_field_is_found_wherever_it_is_dropped() {
         for line in GOLDEN.lines() {
             let (_, payload) = decoded(line);
             let mut paths = Vec::new();

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_called_by_a_scalar_that_every_reader_can_hold() {
+    fn request_id_is_a_scalar_that_every_reader_can_hold() {
         for (text, is_one) in [
             ("7", true),
             (r#""a\u00e9""#, true),

@@ -36,7 +36,7 @@ fn subjects_are_of_the_forms_that_documents_write() {
 }
 
 #[test]
-fn a_sign_says_which_process_it_is_about() {
+fn node_signal_names_its_process() {
     for process in [0, 7, u64::MAX] {
         assert_eq!(parse_node_signal(&alive(process)), Ok(NodeSignal::Alive(process)));
         assert_eq!(parse_node_signal(&dead(process)), Ok(NodeSignal::Dead(process)));
@@ -48,7 +48,7 @@ fn a_sign_says_which_process_it_is_about() {
 }
 
 #[test]
-fn one_persons_subject_is_never_heard_by_another() {
+fn subject_of_a_person_matches_no_other_person() {
     let bob: UserId = "bob".parse().expect("an id");
     let smith: UserId = "bob.smith".parse().expect("an id");
     let heard = Channel::User(bob).live_filter(eight());
@@ -58,14 +58,14 @@ fn one_persons_subject_is_never_heard_by_another() {
 
 proptest! {
     #[test]
-    fn every_text_is_one_token_and_comes_back(text in ".*") {
+    fn subject_token_round_trips(text in ".*") {
         let token = encode_token(&text);
         prop_assert!(!token.contains(['.', '*', '>', ' ', '\t', '\r', '\n']));
         prop_assert_eq!(decode_token(&token), Some(text));
     }
 
     #[test]
-    fn every_channel_comes_back_from_its_subject(user in "[A-Za-z0-9_.@:|+!#$%&'*/=?^`{}~-]{1,64}", room in 1..crate::id::MAX_ID) {
+    fn channel_round_trips_through_its_subject(user in "[A-Za-z0-9_.@:|+!#$%&'*/=?^`{}~-]{1,64}", room in 1..crate::id::MAX_ID) {
         for channel in [Channel::User(user.parse().expect("an id")), Channel::Room(RoomId(room)), Channel::System] {
             let subject = channel.log_subject(eight(), EventName::Profile, Some("k"));
             let parsed = parse(&subject).expect("our own subject");
@@ -77,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn any_subject_is_taken_apart_or_refused(subject in ".*") {
+    fn any_subject_is_parsed_or_refused(subject in ".*") {
         let _ = parse(&subject);
     }
 }

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn loss_whose_report_the_client_has_dropped_is_made_up_for_by_those_that_waited() {
+    async fn dropped_loss_report_is_covered_by_a_loss_for_all_shards() {
         let client = client().await;
         let losses = Losses::default();
         let shard = ShardCount::new(1).expect("1").all().next().expect("a shard");

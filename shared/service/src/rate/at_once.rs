@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_has_as_many_permits_as_it_may_and_is_forgotten_with_the_last() {
+    fn key_has_limited_permits_and_is_forgotten_with_the_last() {
         let at_once = AtOnce::new("connections", ConcurrencyLimit(2));
         let first = at_once.take(&"one").expect("the first");
         let second = at_once.take(&"one").expect("the second");

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn address_has_so_many_connections_and_one_that_is_not_counted_has_any() {
+    fn connections_of_an_address_are_limited_unless_uncounted() {
         let connections = ConnectionCounter::new(ConcurrencyLimit(1));
         let (one, other) = (Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2])));
         let first = connections.try_count(one).expect("the first");
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_refusal_is_as_long_as_it_says() {
+    fn refusal_has_the_length_it_states() {
         let text = std::str::from_utf8(REFUSAL).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
         assert!(

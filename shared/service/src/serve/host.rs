@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_for_one_host() {
+    fn request_names_exactly_one_host() {
         let http_11 = Version::HTTP_11;
         for good in
             ["localhost", "localhost:80", "localhost:", "[::1]:8081", "10.0.0.1", "xn--bcher-kva.example"]
@@ -71,7 +71,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_host_is_one_or_refused(bytes in vec(any::<u8>().prop_filter("a header", |b| *b >= 32 && *b != 127), 0..40)) {
+        fn any_host_header_is_read_or_refused(bytes in vec(any::<u8>().prop_filter("a header", |b| *b >= 32 && *b != 127), 0..40)) {
             if let Ok(Some(host)) = of("/", Version::HTTP_11, &[&bytes]) {
                 prop_assert!(!host.contains(['@', '/', ' ', ',', '?', '#']), "{host}");
             }

@@ -62,7 +62,7 @@ async fn all(stream: &mut TcpStream) -> (String, bool) {
 const GET: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 #[tokio::test]
-async fn an_answer_that_is_not_read_ends_the_connection_and_one_that_is_arrives() {
+async fn unread_answer_ends_the_connection() {
     let router = Router::new().route("/", get(|| async { vec![b'x'; LONG] }));
     beside(router, limits(), async |address| {
         let silent = connect(address, GET).await;
@@ -82,7 +82,7 @@ async fn an_answer_that_is_not_read_ends_the_connection_and_one_that_is_arrives(
 }
 
 #[tokio::test]
-async fn one_connection_too_many_of_an_address_is_told_so() {
+async fn connection_beyond_the_limit_of_an_address_is_answered_429() {
     let router = Router::new().route("/", get(|| async { "hello" }));
     beside(router, ServeLimits { per_address: ConcurrencyLimit(2), ..limits() }, async |address| {
         let mut first = connect(address, GET).await;
@@ -111,7 +111,7 @@ async fn one_connection_too_many_of_an_address_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_ended_by_the_time_of_a_header() {
+async fn silent_connection_is_ended_by_the_header_timeout() {
     let limits = ServeLimits { header_timeout: Duration::from_millis(200), ..limits() };
     beside(Router::new(), limits, async |address| {
         for beginning in ["", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI", "GET / HTTP/1.1\r\nhost:"] {
@@ -123,7 +123,7 @@ async fn a_silent_connection_is_ended_by_the_time_of_a_header() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_reads_is_discarded_until_the_answer_is_read() {
+async fn unread_body_is_discarded_until_the_answer_is_read() {
     let router = Router::new().route("/", post(|| async { axum::http::StatusCode::UNAUTHORIZED }));
     beside(router, limits(), async |address| {
         let head = format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {LONG}\r\n\r\n");

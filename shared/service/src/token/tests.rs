@@ -39,7 +39,7 @@ async fn verify(more: &Value) -> Result<Identity, TokenError> {
 }
 
 #[tokio::test]
-async fn the_host_applications_token_counts() {
+async fn token_of_the_host_application_counts() {
     let identity = verify(&json!({ "is_staff": true, "username": "Ann", "iat": 5 })).await.expect("valid");
     assert_eq!(identity.caller.user.as_str(), "7");
     assert!(identity.caller.is_admin);
@@ -48,7 +48,7 @@ async fn the_host_applications_token_counts() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_does_not_count() {
+async fn invalid_token_does_not_count() {
     let invalid = TokenError::Invalid;
     for (more, error) in [
         (json!({ "exp": 1 }), TokenError::Expired),
@@ -80,7 +80,7 @@ fn signed_as(header: &str, claims: &str) -> String {
 const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
 #[tokio::test]
-async fn critical_extension_is_not_understood_and_refused() {
+async fn token_with_a_critical_extension_is_refused() {
     let claims = claims(&json!({})).to_string();
     let verifier = verifier().await;
     assert!(verifier.verify(&signed_as(HS256, &claims)).is_ok());
@@ -154,7 +154,7 @@ async fn token_counts_from_its_first_moment_up_to_its_last() {
 }
 
 #[tokio::test]
-async fn only_true_makes_an_admin_and_nothing_else_refuses_the_token() {
+async fn admin_claim_counts_only_as_true_and_never_refuses_the_token() {
     for (more, is_admin) in [
         (json!({ "is_admin": true }), true),
         (json!({ "is_staff": true, "is_admin": null }), true),
@@ -171,7 +171,7 @@ async fn only_true_makes_an_admin_and_nothing_else_refuses_the_token() {
 }
 
 #[tokio::test]
-async fn person_is_named_by_the_text_of_what_stands_there() {
+async fn user_id_is_the_text_of_the_claim() {
     let named = async |claims: &str| {
         let token = signed_as(HS256, &format!(r#"{{"exp":2.1e9,{claims}}}"#));
         verifier().await.verify(&token).map(|identity| identity.caller.user.as_str().to_owned())
@@ -195,7 +195,7 @@ async fn person_is_named_by_the_text_of_what_stands_there() {
 }
 
 #[tokio::test]
-async fn token_for_others_or_of_others_does_not_count() {
+async fn token_of_another_audience_or_issuer_does_not_count() {
     let [chat, api, host] = ["chat", "https://api.example", "https://host.example/"];
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let to_two = TokenArgs { jwt_audience: names(&[chat, api]), ..args() };
@@ -223,7 +223,7 @@ async fn token_for_others_or_of_others_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_start_without_keys_names_the_variables() {
+async fn start_without_keys_names_the_variables() {
     let none = TokenArgs { jwt_secret: None, ..args() };
     let error = TokenVerifier::start(&none, &Shutdown::default()).await.expect_err("no keys").to_string();
     assert!(error.contains("ROOMCAST_JWT_SECRET") && error.contains("ROOMCAST_JWT_JWKS"), "{error}");
@@ -232,7 +232,7 @@ async fn a_start_without_keys_names_the_variables() {
 }
 
 #[test]
-fn a_token_comes_in_three_ways() {
+fn token_can_be_sent_in_three_ways() {
     let headers =
         |name, value: &'static str| HeaderMap::from_iter([(name, value.parse().expect("a header"))]);
     for scheme in ["Bearer t", "Token t", "JWT t", "bearer  t"] {
@@ -261,7 +261,7 @@ fn claim() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_claims_name_somebody_or_nobody(name in "exp|iat|nbf|user_id|sub|token_type|is_admin|is_staff|username|business|org_id|aud|iss", claim in claim()) {
+    fn any_claims_are_read_or_refused(name in "exp|iat|nbf|user_id|sub|token_type|is_admin|is_staff|username|business|org_id|aud|iss", claim in claim()) {
         let key = DecodingKey::from_secret(SECRET.as_bytes());
         let verifier = TokenVerifier { secret: Some(key), jwks: None, accepted: AcceptedTokens::default() };
         if let Ok(identity) = verifier.verify(&sign(SECRET, &claims(&json!({ &name: claim }))).expect("JSON")) {
@@ -273,7 +273,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_no_token(text in prop_oneof![".*", "[A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}"], bytes in vec(32..255_u8, 0..60)) {
+    fn any_text_is_refused_as_a_token(text in prop_oneof![".*", "[A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}"], bytes in vec(32..255_u8, 0..60)) {
         let verifier = TokenVerifier {
             secret: Some(DecodingKey::from_secret(SECRET.as_bytes())),
             jwks: None,

@@ -123,14 +123,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scale_ends_at_a_round_number() {
+    fn chart_scale_ends_at_a_round_number() {
         for (value, top) in [(0.0, 1.0), (0.3, 0.5), (1.0, 1.0), (7.0, 10.0), (1_999.0, 2_000.0)] {
             assert!((round_up(value) - top).abs() < 1e-9, "{value}: {}", round_up(value));
         }
     }
 
     #[test]
-    fn the_highest_bar_is_within_the_frame_and_all_are_drawn() {
+    fn chart_draws_all_bars_within_the_frame() {
         let plot = bar_plot(&[1.0, 3.0].map(|value| PlotBar { name: "a".to_owned(), value }));
         assert_eq!(plot.matches("<rect").count(), 2);
         assert!(height_of(5.0, round_up(5.0)) >= ABOVE);

@@ -76,7 +76,7 @@ mod tests {
 
     /// The expected values were computed by `openssl dgst -md5` and `openssl dgst -sha256 -hmac load-secret`.
     #[test]
-    fn a_trigger_is_signed_as_the_protocol_wants_it() {
+    fn pusher_trigger_is_signed() {
         let query = "auth_key=load&auth_timestamp=1763700000&auth_version=1.0&body_md5=99914b932bd37a50b983c5e7c90ae93b";
         let signature = "b70c35bb8bf249aab735b07c1706852c7d700884cdc36d99ae662fb42774278e";
         let wanted = format!("/apps/load/events?{query}&auth_signature={signature}");

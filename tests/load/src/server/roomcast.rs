@@ -302,14 +302,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_push_has_a_number() {
+    fn push_of_roomcast_has_a_number() {
         let push = br#"{"channel":"room-7","event":"chat-message","id":42,"data":{"message":",\"id\":1"}}"#;
         assert_eq!(parse_event_id(push), Some(42));
         assert_eq!(parse_event_id(br#"{"channel":"room-7","event":"typing","data":{}}"#), None);
     }
 
     #[test]
-    fn who_comes_and_who_leaves_is_seen() {
+    fn joins_and_leaves_are_recognised() {
         let push = |event, user| {
             let data = format!(r#"{{"user":"{user}","room":7}}"#);
             parse_participant_change(
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_where_the_answer_says_and_half_a_resume_is_refused() {
+    fn resume_position_is_read_from_the_answer_and_incomplete_ones_refused() {
         let place = ResumePosition { after_id: 42, epoch: "3".to_owned() };
         let subscribed = json!({ "id": 42, "epoch": 3, "recovered": true });
         let alone = JoinAnswer { position: Some(place.clone()), participants: HashSet::new() };

@@ -30,7 +30,7 @@ fn plan(events: &[StoredEvent]) -> WritePlan {
 }
 
 #[test]
-fn what_stands_behind_a_rooms_closing_is_left_out() {
+fn events_behind_a_rooms_closing_are_left_out() {
     let message = r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26Z"}"#;
     let edit = r#"{"message_id":1,"message":"n","room":42,"user":"7","edited_at":"2026-11-21T08:51:26Z"}"#;
     let delete = r#"{"messages_ids":[1],"room":42,"user":"7","deleted_at":"2026-11-21T08:51:26Z"}"#;
@@ -58,7 +58,7 @@ fn what_stands_behind_a_rooms_closing_is_left_out() {
 }
 
 #[test]
-fn the_highest_counter_of_a_participant_wins_in_any_order() {
+fn highest_counter_of_a_participant_wins_in_any_order() {
     let plan = plan(&[
         presence(1, "participant-join", "1"),
         presence(2, "participant-leave", "4"),
@@ -71,7 +71,7 @@ fn the_highest_counter_of_a_participant_wins_in_any_order() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_set_aside_with_its_reason() {
+fn undecodable_event_is_set_aside_with_its_reason() {
     let message = r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26.593514Z"}"#;
     let plan = plan(&[
         stored(1, "chat.2.room.42.chat-message", message, &[]),
@@ -110,7 +110,7 @@ fn unknown_fields_are_noted_and_changes_name_what_they_change() {
 }
 
 #[test]
-fn a_room_of_a_key_is_of_a_generation() {
+fn room_with_a_key_has_a_generation() {
     let room = r#"{"name":"r","description":null,"private":true,"users":["7","8"],"team":null,"user":"1",
         "kind":"match","active":true,"created_at":"2026-11-21T08:51:26Z","activity":"2026-11-21T08:51:26Z","unread":0}"#;
     let keyed = "chat.system.system.-.room-made.k=2E";
@@ -147,7 +147,7 @@ fn read_marks_of_a_batch_are_folded_to_the_highest_of_each_person_and_room() {
 }
 
 #[test]
-fn a_batch_is_cut_by_rows_and_by_bytes() {
+fn batch_is_cut_by_rows_and_by_bytes() {
     assert!(!is_batch_full(BATCH_EVENTS_MAX - 1, BATCH_BYTES_MAX - 1));
     assert!(is_batch_full(BATCH_EVENTS_MAX, 0));
     assert!(is_batch_full(1, BATCH_BYTES_MAX));

@@ -36,7 +36,7 @@ fn held(keys: &[Value]) -> Jwks {
 }
 
 #[test]
-fn only_public_keys_count_and_by_their_id() {
+fn only_public_keys_count_by_their_id() {
     let jwks = held(&[jwk("a", &json!({})), json!({ "kty": "oct", "kid": "b", "k": "c2VjcmV0" })]);
     assert!(jwks.find_key(Some("a"), Algorithm::EdDSA).is_some());
     assert!(jwks.find_key(None, Algorithm::EdDSA).is_some());
@@ -73,7 +73,7 @@ fn key_for_another_use_or_algorithm_does_not_count() {
 }
 
 #[test]
-fn token_without_key_id_is_held_against_the_one_signing_key() {
+fn token_without_key_id_is_verified_by_the_only_signing_key() {
     let (signing, encrypting) = (jwk("a", &json!({ "use": "sig" })), jwk("b", &json!({ "use": "enc" })));
     let jwks = held(&[encrypting.clone(), signing.clone()]);
     assert!(jwks.find_key(None, Algorithm::EdDSA).is_some());
@@ -83,7 +83,7 @@ fn token_without_key_id_is_held_against_the_one_signing_key() {
 }
 
 #[test]
-fn unknown_keys_beside_one_that_counts_are_passed_over() {
+fn unknown_keys_are_skipped() {
     let keys =
         [json!(5), json!({}), json!({ "kty": "RSA" }), json!(["OKP", "Ed25519"]), jwk("a", &json!({}))];
     assert_eq!(parse_jwks(&set(&keys)).expect("one counts").len(), 1);
@@ -110,7 +110,7 @@ async fn served() -> String {
 }
 
 #[tokio::test]
-async fn address_is_read_without_redirects_and_within_its_bound() {
+async fn key_set_is_fetched_without_redirects_and_within_its_bound() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let host = served().await;
     let start = async |path: &str| Jwks::start(&format!("{host}{path}"), &Shutdown::default()).await;
@@ -125,7 +125,7 @@ async fn address_is_read_without_redirects_and_within_its_bound() {
 }
 
 #[tokio::test]
-async fn address_that_anyone_on_the_way_could_answer_is_refused() {
+async fn key_set_address_without_tls_is_refused() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     for address in ["http://host.example/keys", "HTTP://10.0.0.1/keys", "http://localhost.example/keys"] {
         let error = KeySource::of(address).expect_err("plain HTTP").to_string();
@@ -137,7 +137,7 @@ async fn address_that_anyone_on_the_way_could_answer_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn file_that_changes_is_read_again() {
+async fn key_set_file_is_read_again_when_it_changes() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     // Of this thread: the test's runtime has no other.
     let _recorder = metrics::set_default_local_recorder(&recorder);
@@ -182,7 +182,7 @@ async fn file_that_changes_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn file_that_does_not_answer_is_given_up_and_waited_for_by_one_thread() {
+async fn key_set_file_that_does_not_answer_blocks_one_thread() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("keys.json");
     // Opening a pipe blocks until somebody writes to it.
