@@ -44,8 +44,8 @@ pub(crate) async fn run(node: Arc<Node>, client: Client, stop: CancellationToken
                     }
                     last_beat_at = Instant::now();
                 }
-                word = dead.next() => {
-                    word.context("the connection to the broker is closed")?;
+                signal = dead.next() => {
+                    signal.context("the connection to the broker is closed")?;
                     break;
                 }
             }

@@ -219,13 +219,13 @@ async fn watch_log_ends(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     loop {
-        let word = tokio::select! {
-            word = log_ends.next() => word.context("the connection to the broker is closed")?,
+        let log_end = tokio::select! {
+            log_end = log_ends.next() => log_end.context("the connection to the broker is closed")?,
             () = shutdown.soft.cancelled() => return Ok(()),
         };
-        let shard = subject::notice_shard(&word.subject).ok();
+        let shard = subject::notice_shard(&log_end.subject).ok();
         let seen = shard.and_then(|shard| highest_seen.get(shard.index()));
-        let reached = serde_json::from_slice::<LogEnd>(&word.payload).ok();
+        let reached = serde_json::from_slice::<LogEnd>(&log_end.payload).ok();
         if let (Some(seen), Some(reached)) = (seen, reached)
             && seen.note(reached.epoch, reached.seq)
         {

@@ -22,8 +22,8 @@ const MEMBERSHIPS_MAX: usize = 500_000;
 struct NamesWeighter;
 
 impl Weighter<RoomId, Arc<RoomSnapshot>> for NamesWeighter {
-    fn weight(&self, _: &RoomId, facts: &Arc<RoomSnapshot>) -> u64 {
-        1 + facts.users.named.len() as u64
+    fn weight(&self, _: &RoomId, snapshot: &Arc<RoomSnapshot>) -> u64 {
+        1 + snapshot.users.named.len() as u64
     }
 }
 
@@ -55,12 +55,12 @@ impl AccessEntries {
     /// Returns cached access to a room for these people; `None` if the room is not cached. People without a cached
     /// membership count as non-members, so a caller must not take "no" from the result.
     pub(super) fn get(&self, room: RoomId, people: &[&UserId]) -> Option<RoomAccess> {
-        let facts = self.rooms.get(&room)?;
-        let access = RoomAccess::new(facts.clone());
-        if facts.names_all_members() {
+        let snapshot = self.rooms.get(&room)?;
+        let access = RoomAccess::new(snapshot.clone());
+        if snapshot.names_all_members() {
             return Some(access);
         }
-        let channel = facts.members_channel();
+        let channel = snapshot.members_channel();
         Some(people.iter().fold(access, |access, user| {
             let key = (channel.clone(), (*user).clone());
             match self.members.get(&key) {
@@ -74,14 +74,15 @@ impl AccessEntries {
 
     /// Caches a room's snapshot, and which of these people are members.
     pub(super) fn insert(&self, access: &RoomAccess, people: &[&UserId]) {
-        let facts = &access.room;
-        self.rooms.insert(facts.id, facts.clone());
-        let membership = CachedMembership { as_of: facts.members_as_of(), queried_at: facts.queried_at };
+        let snapshot = &access.room;
+        self.rooms.insert(snapshot.id, snapshot.clone());
+        let membership =
+            CachedMembership { as_of: snapshot.members_as_of(), queried_at: snapshot.queried_at };
         for user in people {
-            let key = (facts.members_channel(), (*user).clone());
+            let key = (snapshot.members_channel(), (*user).clone());
             if !access.has_member(user) {
                 self.members.remove(&key);
-            } else if !facts.names_all_members() {
+            } else if !snapshot.names_all_members() {
                 self.members.insert(key, membership);
             }
         }
@@ -102,7 +103,7 @@ impl AccessEntries {
 
     /// Returns the cached rooms of a team.
     pub(super) fn rooms_of_team(&self, team: TeamId) -> Vec<RoomId> {
-        let rooms = self.rooms.iter().filter(|(_, facts)| facts.team == Some(team));
+        let rooms = self.rooms.iter().filter(|(_, snapshot)| snapshot.team == Some(team));
         rooms.map(|(room, _)| room).collect()
     }
 
@@ -159,58 +160,58 @@ pub(super) mod tests {
     }
 
     /// Caches an answer about Bob.
-    fn keep(kept: &AccessEntries, room: RoomSnapshot, is_member: bool) {
+    fn keep(entries: &AccessEntries, room: RoomSnapshot, is_member: bool) {
         let (as_of, asked_at) = (room.as_of, room.queried_at);
         let access =
             RoomAccess::new(room.into()).with_members(is_member.then(|| user("bob")), as_of, asked_at);
-        kept.insert(&access, &[&user("bob")]);
+        entries.insert(&access, &[&user("bob")]);
     }
 
-    fn access(kept: &AccessEntries) -> RoomAccess {
-        kept.get(RoomId(8), &[&user("bob"), &user("eve")]).expect("it is kept")
+    fn access(entries: &AccessEntries) -> RoomAccess {
+        entries.get(RoomId(8), &[&user("bob"), &user("eve")]).expect("it is kept")
     }
 
     #[test]
     fn membership_of_a_large_room_outlives_its_room_and_keeps_its_own_age() {
-        let kept = AccessEntries::new();
-        keep(&kept, room(KNOWN_MEMBERS_MAX, 7), true);
-        kept.remove_room(RoomId(8));
-        assert!(kept.get(RoomId(8), &[&user("bob")]).is_none());
+        let entries = AccessEntries::new();
+        keep(&entries, room(KNOWN_MEMBERS_MAX, 7), true);
+        entries.remove_room(RoomId(8));
+        assert!(entries.get(RoomId(8), &[&user("bob")]).is_none());
         // Another person's request reads the room again.
         let newer = RoomAccess::new(room(KNOWN_MEMBERS_MAX, 9).into());
-        kept.insert(&newer, &[&user("eve")]);
-        let found = access(&kept);
+        entries.insert(&newer, &[&user("eve")]);
+        let found = access(&entries);
         assert!(found.has_member(&user("bob")) && !found.has_member(&user("eve")));
         assert_eq!(found.grant().as_of, 7, "a removal after that may not be counted in");
         assert!(found.queried_at < newer.queried_at);
-        assert_eq!(kept.get(RoomId(8), &[&user("eve")]).expect("it is kept").grant().as_of, 9);
+        assert_eq!(entries.get(RoomId(8), &[&user("eve")]).expect("it is kept").grant().as_of, 9);
     }
 
     #[test]
     fn membership_ends_by_its_removal_and_by_an_answer_that_lacks_it() {
-        let kept = AccessEntries::new();
+        let entries = AccessEntries::new();
         let channel = Channel::Room(RoomId(8));
-        keep(&kept, room(KNOWN_MEMBERS_MAX, 7), true);
-        kept.remove_member(&channel, &user("eve"));
-        assert!(access(&kept).has_member(&user("bob")), "another's removal");
-        kept.remove_member(&channel, &user("bob"));
-        assert!(!access(&kept).has_member(&user("bob")));
-        keep(&kept, room(KNOWN_MEMBERS_MAX, 9), true);
-        kept.remove_members(&Channel::Room(RoomId(9)));
-        assert!(access(&kept).has_member(&user("bob")), "another room's");
-        kept.remove_members(&channel);
-        assert!(!access(&kept).has_member(&user("bob")));
-        keep(&kept, room(KNOWN_MEMBERS_MAX, 9), true);
-        keep(&kept, room(KNOWN_MEMBERS_MAX, 10), false);
-        assert!(!access(&kept).has_member(&user("bob")));
+        keep(&entries, room(KNOWN_MEMBERS_MAX, 7), true);
+        entries.remove_member(&channel, &user("eve"));
+        assert!(access(&entries).has_member(&user("bob")), "another's removal");
+        entries.remove_member(&channel, &user("bob"));
+        assert!(!access(&entries).has_member(&user("bob")));
+        keep(&entries, room(KNOWN_MEMBERS_MAX, 9), true);
+        entries.remove_members(&Channel::Room(RoomId(9)));
+        assert!(access(&entries).has_member(&user("bob")), "another room's");
+        entries.remove_members(&channel);
+        assert!(!access(&entries).has_member(&user("bob")));
+        keep(&entries, room(KNOWN_MEMBERS_MAX, 9), true);
+        keep(&entries, room(KNOWN_MEMBERS_MAX, 10), false);
+        assert!(!access(&entries).has_member(&user("bob")));
     }
 
     #[test]
     fn room_with_all_members_named_needs_no_member_look_up() {
-        let kept = AccessEntries::new();
-        keep(&kept, room(KNOWN_MEMBERS_MAX, 7), true);
-        keep(&kept, room(KNOWN_MEMBERS_MAX - 1, 9), false);
-        let found = access(&kept);
+        let entries = AccessEntries::new();
+        keep(&entries, room(KNOWN_MEMBERS_MAX, 7), true);
+        keep(&entries, room(KNOWN_MEMBERS_MAX - 1, 9), false);
+        let found = access(&entries);
         assert!(found.has_member(&user("0-0998")) && !found.has_member(&user("bob")), "he was put out since");
         assert_eq!(found.grant().as_of, 9);
     }

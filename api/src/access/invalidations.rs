@@ -69,13 +69,9 @@ impl ChannelInvalidation {
 
 impl AccessInvalidations {
     pub(super) fn new(shards: ShardCount) -> Self {
-        let floors = vec![None; shards.all().count()];
-        let state = InvalidationState {
-            is_connected: true,
-            generation: 0,
-            min_seqs: floors,
-            by_channel: HashMap::new(),
-        };
+        let min_seqs = vec![None; shards.all().count()];
+        let state =
+            InvalidationState { is_connected: true, generation: 0, min_seqs, by_channel: HashMap::new() };
         Self { shards, state: Mutex::new(state), change_count: watch::Sender::new(0) }
     }
 
@@ -114,20 +110,20 @@ impl AccessInvalidations {
     /// Records a control event.
     pub(super) fn note(&self, channel: Channel, seq: u64, revokes: bool) {
         let mut state = self.state();
-        let word = state.by_channel.entry(channel).or_default();
-        word.seq = word.seq.max(seq);
-        word.revokes |= revokes;
+        let change = state.by_channel.entry(channel).or_default();
+        change.seq = change.seq.max(seq);
+        change.revokes |= revokes;
         if revokes {
-            word.revoked_at = Some(Instant::now());
+            change.revoked_at = Some(Instant::now());
         }
     }
 
     /// Records that an event of the room's team revoked access to the room.
     pub(super) fn note_revocation(&self, room: Channel) {
         let mut state = self.state();
-        let word = state.by_channel.entry(room).or_default();
-        word.revokes = true;
-        word.revoked_at = Some(Instant::now());
+        let change = state.by_channel.entry(room).or_default();
+        change.revokes = true;
+        change.revoked_at = Some(Instant::now());
     }
 
     /// Returns whether access to a channel was revoked within [`REVOCATION_KEPT_FOR`].
@@ -139,14 +135,14 @@ impl AccessInvalidations {
     /// event raises its shard's minimum.
     pub(super) fn forget_applied(&self, applied: impl Fn(Shard) -> u64) {
         let mut state = self.state();
-        let InvalidationState { min_seqs: floors, by_channel: channels, .. } = &mut *state;
-        channels.retain(|channel, word| {
+        let InvalidationState { min_seqs, by_channel: channels, .. } = &mut *state;
+        channels.retain(|channel, change| {
             let shard = channel.shard(self.shards);
             // The state at creation is used for a room that Postgres lacks, so every later event of the room is kept.
             let unmade = matches!(channel, Channel::Room(room) if room.0 > applied(Shard::SYSTEM));
-            let keep = word.seq > applied(shard) || unmade || word.is_recently_revoked();
-            if !keep && let Some(Some(floor)) = floors.get_mut(shard.index()) {
-                *floor = (*floor).max(word.seq);
+            let keep = change.seq > applied(shard) || unmade || change.is_recently_revoked();
+            if !keep && let Some(Some(min_seq)) = min_seqs.get_mut(shard.index()) {
+                *min_seq = (*min_seq).max(change.seq);
             }
             keep
         });
@@ -172,13 +168,13 @@ impl AccessInvalidations {
         let state = self.state();
         seen.iter().find_map(|part| {
             let shard = part.channel.shard(self.shards);
-            let word = state.by_channel.get(part.channel).map_or(0, |word| word.seq);
-            let floor = match state.min_seqs.get(shard.index()) {
-                Some(Some(floor)) => *floor,
+            let change = state.by_channel.get(part.channel).map_or(0, |change| change.seq);
+            let min_seq = match state.min_seqs.get(shard.index()) {
+                Some(Some(min_seq)) => *min_seq,
                 _ if state.is_connected => return Some(Stale::MinSeqUnknown),
                 _ => 0,
             };
-            let needed = word.max(floor);
+            let needed = change.max(min_seq);
             (part.as_of < needed).then_some(Stale::MissingEvent(shard, needed))
         })
     }
@@ -186,7 +182,8 @@ impl AccessInvalidations {
     /// Returns whether a cached snapshot lacks a received event.
     pub(super) fn is_outdated(&self, seen: &[SnapshotPosition<'_>]) -> bool {
         let state = self.state();
-        seen.iter().any(|part| state.by_channel.get(part.channel).is_some_and(|word| word.seq > part.as_of))
+        seen.iter()
+            .any(|part| state.by_channel.get(part.channel).is_some_and(|change| change.seq > part.as_of))
     }
 
     /// Returns what happened to a room since its creation, the event `made`, if this node has received all of it: the
@@ -194,8 +191,8 @@ impl AccessInvalidations {
     pub(super) fn changes_since_creation(&self, made: u64, room: &Channel) -> Option<ChangesSinceCreation> {
         let state = self.state();
         let begun = state.min_seqs.first().copied().flatten()?;
-        let heard = state.min_seqs[room.shard(self.shards).index()].is_some();
-        (made > begun && heard).then(|| match state.by_channel.get(room) {
+        let invalidations = state.min_seqs[room.shard(self.shards).index()].is_some();
+        (made > begun && invalidations).then(|| match state.by_channel.get(room) {
             None => ChangesSinceCreation::Unchanged,
             Some(ChannelInvalidation { revokes: false, .. }) => ChangesSinceCreation::OnlyAdditions,
             Some(_) => ChangesSinceCreation::Changed,
@@ -222,50 +219,50 @@ mod tests {
 
     const ROOM: Channel = Channel::Room(RoomId(8));
 
-    fn hearing() -> (AccessInvalidations, Shard) {
+    fn subscribed() -> (AccessInvalidations, Shard) {
         let shards = ShardCount::new(8).expect("8");
-        let heard = AccessInvalidations::new(shards);
-        heard.restart(true);
-        (heard, ROOM.shard(shards))
+        let invalidations = AccessInvalidations::new(shards);
+        invalidations.restart(true);
+        (invalidations, ROOM.shard(shards))
     }
 
-    fn lack(heard: &AccessInvalidations, as_of: u64) -> Option<Stale> {
-        heard.find_stale(&[SnapshotPosition { channel: &ROOM, as_of }])
+    fn staleness(invalidations: &AccessInvalidations, as_of: u64) -> Option<Stale> {
+        invalidations.find_stale(&[SnapshotPosition { channel: &ROOM, as_of }])
     }
 
     #[test]
     fn snapshot_must_contain_events_from_before_the_subscription() {
-        let (heard, shard) = hearing();
-        assert_eq!(lack(&heard, 100), Some(Stale::MinSeqUnknown));
-        heard.set_min_seq(1, shard, 7);
-        assert_eq!(lack(&heard, 6), Some(Stale::MissingEvent(shard, 7)));
-        assert_eq!(lack(&heard, 7), None);
-        heard.restart(true);
-        assert_eq!(lack(&heard, 7), Some(Stale::MinSeqUnknown), "a break ends what was known");
-        heard.restart(false);
-        assert_eq!(lack(&heard, 0), None, "without a broker the database alone counts");
+        let (invalidations, shard) = subscribed();
+        assert_eq!(staleness(&invalidations, 100), Some(Stale::MinSeqUnknown));
+        invalidations.set_min_seq(1, shard, 7);
+        assert_eq!(staleness(&invalidations, 6), Some(Stale::MissingEvent(shard, 7)));
+        assert_eq!(staleness(&invalidations, 7), None);
+        invalidations.restart(true);
+        assert_eq!(staleness(&invalidations, 7), Some(Stale::MinSeqUnknown), "a break ends what was known");
+        invalidations.restart(false);
+        assert_eq!(staleness(&invalidations, 0), None, "without a broker the database alone counts");
     }
 
     #[test]
     fn snapshot_must_contain_events_received_of_its_room() {
-        let (heard, shard) = hearing();
-        heard.set_min_seq(1, shard, 0);
-        heard.note(ROOM, 9, true);
-        assert_eq!(lack(&heard, 8), Some(Stale::MissingEvent(shard, 9)));
-        assert!(heard.is_outdated(&[SnapshotPosition { channel: &ROOM, as_of: 8 }]));
-        assert_eq!(lack(&heard, 9), None);
+        let (invalidations, shard) = subscribed();
+        invalidations.set_min_seq(1, shard, 0);
+        invalidations.note(ROOM, 9, true);
+        assert_eq!(staleness(&invalidations, 8), Some(Stale::MissingEvent(shard, 9)));
+        assert!(invalidations.is_outdated(&[SnapshotPosition { channel: &ROOM, as_of: 8 }]));
+        assert_eq!(staleness(&invalidations, 9), None);
         let other = Channel::Room(RoomId(16));
         assert_eq!(
-            heard.find_stale(&[SnapshotPosition { channel: &other, as_of: 8 }]),
+            invalidations.find_stale(&[SnapshotPosition { channel: &other, as_of: 8 }]),
             None,
             "another room of the shard"
         );
-        heard.forget_applied(|shard| if shard == Shard::SYSTEM { 7 } else { 9 });
-        heard.forget_applied(|_| 8);
-        assert_eq!(lack(&heard, 8), Some(Stale::MissingEvent(shard, 9)), "not applied yet");
-        heard.forget_applied(|_| 9);
+        invalidations.forget_applied(|shard| if shard == Shard::SYSTEM { 7 } else { 9 });
+        invalidations.forget_applied(|_| 8);
+        assert_eq!(staleness(&invalidations, 8), Some(Stale::MissingEvent(shard, 9)), "not applied yet");
+        invalidations.forget_applied(|_| 9);
         assert_eq!(
-            lack(&heard, 8),
+            staleness(&invalidations, 8),
             Some(Stale::MissingEvent(shard, 9)),
             "a snapshot on its way is refused still"
         );
@@ -273,20 +270,23 @@ mod tests {
 
     #[test]
     fn revoked_right_is_remembered_after_postgres_has_the_revocation() {
-        let (heard, shard) = hearing();
-        heard.set_min_seq(1, shard, 0);
-        heard.note(ROOM, 8, false);
-        assert!(!heard.is_recently_revoked(&ROOM), "who is added takes nothing away");
-        heard.note(ROOM, 9, true);
-        assert!(heard.is_recently_revoked(&ROOM));
-        heard.forget_applied(|_| 9);
-        assert!(heard.is_recently_revoked(&ROOM), "a socket may still be in the room by an older right");
+        let (invalidations, shard) = subscribed();
+        invalidations.set_min_seq(1, shard, 0);
+        invalidations.note(ROOM, 8, false);
+        assert!(!invalidations.is_recently_revoked(&ROOM), "who is added takes nothing away");
+        invalidations.note(ROOM, 9, true);
+        assert!(invalidations.is_recently_revoked(&ROOM));
+        invalidations.forget_applied(|_| 9);
+        assert!(
+            invalidations.is_recently_revoked(&ROOM),
+            "a socket may still be in the room by an older right"
+        );
         let other = Channel::Room(RoomId(16));
-        assert!(!heard.is_recently_revoked(&other));
-        heard.note_revocation(other.clone());
-        assert!(heard.is_recently_revoked(&other), "its team lost somebody");
+        assert!(!invalidations.is_recently_revoked(&other));
+        invalidations.note_revocation(other.clone());
+        assert!(invalidations.is_recently_revoked(&other), "its team lost somebody");
         assert_eq!(
-            heard.find_stale(&[SnapshotPosition { channel: &other, as_of: 0 }]),
+            invalidations.find_stale(&[SnapshotPosition { channel: &other, as_of: 0 }]),
             None,
             "which no event of its own says"
         );
@@ -294,16 +294,16 @@ mod tests {
 
     #[test]
     fn room_that_postgres_lacks_is_known_if_its_creation_was_received() {
-        let (heard, shard) = hearing();
-        assert_eq!(heard.changes_since_creation(8, &ROOM), None);
-        heard.set_min_seq(1, shard, 0);
-        heard.set_min_seq(1, Shard::SYSTEM, 7);
-        assert_eq!(heard.changes_since_creation(7, &ROOM), None, "made before");
-        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Unchanged));
-        heard.note(ROOM, 1, false);
-        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::OnlyAdditions));
-        heard.note(ROOM, 2, true);
-        heard.note(ROOM, 3, false);
-        assert_eq!(heard.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Changed));
+        let (invalidations, shard) = subscribed();
+        assert_eq!(invalidations.changes_since_creation(8, &ROOM), None);
+        invalidations.set_min_seq(1, shard, 0);
+        invalidations.set_min_seq(1, Shard::SYSTEM, 7);
+        assert_eq!(invalidations.changes_since_creation(7, &ROOM), None, "made before");
+        assert_eq!(invalidations.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Unchanged));
+        invalidations.note(ROOM, 1, false);
+        assert_eq!(invalidations.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::OnlyAdditions));
+        invalidations.note(ROOM, 2, true);
+        invalidations.note(ROOM, 3, false);
+        assert_eq!(invalidations.changes_since_creation(8, &ROOM), Some(ChangesSinceCreation::Changed));
     }
 }

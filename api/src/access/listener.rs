@@ -38,9 +38,9 @@ const CONTROL_EVENTS: [(&str, EventName); 5] = [
 pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnection) -> anyhow::Result<()> {
     let mut events = connection.events();
     let jetstream = connection.jetstream();
-    let mut heard = subscribe(&connection).await?;
+    let mut messages = subscribe(&connection).await?;
     rights.restart(true);
-    let mut floors = tokio::time::interval(MIN_SEQ_RETRY_INTERVAL);
+    let mut min_seq_retry = tokio::time::interval(MIN_SEQ_RETRY_INTERVAL);
     let mut forgetting = tokio::time::interval(FORGET_INTERVAL);
     let mut asking = tokio::spawn(async {});
     loop {
@@ -50,7 +50,7 @@ pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnectio
                 // The client library has subscribed again before anything that is asked after this.
                 Ok(NatsEvent::Connected | NatsEvent::SlowConsumer) | Err(RecvError::Lagged(_)) => {
                     rights.restart(true);
-                    floors.reset_immediately();
+                    min_seq_retry.reset_immediately();
                 }
                 Ok(NatsEvent::Disconnected) => rights.restart(false),
                 Ok(NatsEvent::Closed) | Err(RecvError::Closed) => {
@@ -58,11 +58,11 @@ pub(crate) async fn listen(rights: Arc<AccessCache>, connection: BrokerConnectio
                     anyhow::bail!("the connection to the broker is closed");
                 }
             },
-            message = heard.next() => match message {
+            message = messages.next() => match message {
                 Some(message) => handle_message(&rights, &message),
                 None => anyhow::bail!("the connection to the broker is closed"),
             },
-            _ = floors.tick() => if rights.lacks_min_seqs() && asking.is_finished() {
+            _ = min_seq_retry.tick() => if rights.lacks_min_seqs() && asking.is_finished() {
                 // In a task of its own, so that events are received meanwhile.
                 let (rights, jetstream) = (rights.clone(), jetstream.clone());
                 asking = tokio::spawn(async move { rights.ask_min_seqs(&jetstream).await });

@@ -80,13 +80,13 @@ mod tests {
         for (kind, is_member, creates, is_admin, enter, manage) in table {
             let user: UserId = "7".parse().expect("an id");
             let manager = if creates { user.clone() } else { "1".parse().expect("an id") };
-            let facts = RoomRights { kind, manager, is_member, org_id: Some("acme".to_owned()) };
+            let rights = RoomRights { kind, manager, is_member, org_id: Some("acme".to_owned()) };
             let caller = Caller { user, is_admin, org_id: None };
-            assert_eq!(facts.can_join(&caller), enter, "{facts:?} {caller:?}");
-            assert_eq!(facts.can_manage(&caller), manage, "{facts:?} {caller:?}");
+            assert_eq!(rights.can_join(&caller), enter, "{rights:?} {caller:?}");
+            assert_eq!(rights.can_manage(&caller), manage, "{rights:?} {caller:?}");
             for (org_id, answers) in [("acme", kind == RoomKind::Support), ("other", false)] {
                 let agent = Caller { org_id: Some(org_id.to_owned()), ..caller.clone() };
-                assert_eq!(facts.can_manage(&agent), manage || answers, "{facts:?} {agent:?}");
+                assert_eq!(rights.can_manage(&agent), manage || answers, "{rights:?} {agent:?}");
             }
         }
     }

@@ -247,11 +247,11 @@ impl AccessCache {
             let stale = match asked? {
                 Some(access) => match self.insert(&access, people, generation) {
                     None => return Ok(access),
-                    Some(lack) => lack,
+                    Some(stale) => stale,
                 },
                 None => match self.access_of_unapplied_room(room, is_sufficient).await? {
                     Some(Ok(access)) => return Ok(access),
-                    Some(Err(lack)) => lack,
+                    Some(Err(stale)) => stale,
                     // The log no longer has the creation: Postgres has the room by now, or there is none.
                     None => match room_access::read_room(&self.pool, self.shards, room, &[], Instant::now())
                         .await?
@@ -268,21 +268,21 @@ impl AccessCache {
 
     /// Caches a snapshot, unless it is too old: then returns why.
     fn insert(&self, access: &RoomAccess, people: &[&UserId], generation: u64) -> Option<Stale> {
-        let lacks = || self.with_snapshots(&access.room, |seen| self.invalidations.find_stale(seen));
-        if let Some(lack) = lacks() {
-            return Some(lack);
+        let find_stale = || self.with_snapshots(&access.room, |seen| self.invalidations.find_stale(seen));
+        if let Some(stale) = find_stale() {
+            return Some(stale);
         }
         if !self.invalidations.is_connected() {
             return None;
         }
         self.entries.insert(access, people);
         // An event that was received before the insert found nothing to remove.
-        let lack =
-            lacks().or((self.invalidations.generation() != generation).then_some(Stale::MinSeqUnknown));
-        if lack.is_some() {
+        let stale =
+            find_stale().or((self.invalidations.generation() != generation).then_some(Stale::MinSeqUnknown));
+        if stale.is_some() {
             self.entries.remove(access, people);
         }
-        lack
+        stale
     }
 
     /// Waits until Postgres may have what a snapshot lacked.
@@ -326,12 +326,12 @@ impl AccessCache {
     }
 
     /// Calls `judge` with the positions of the snapshots of room and team that an access was read from.
-    fn with_snapshots<T>(&self, facts: &RoomSnapshot, judge: impl Fn(&[SnapshotPosition<'_>]) -> T) -> T {
-        let room = Channel::Room(facts.id);
-        let seen = SnapshotPosition { channel: &room, as_of: facts.as_of };
-        match facts.team.map(Channel::Team) {
+    fn with_snapshots<T>(&self, snapshot: &RoomSnapshot, judge: impl Fn(&[SnapshotPosition<'_>]) -> T) -> T {
+        let room = Channel::Room(snapshot.id);
+        let seen = SnapshotPosition { channel: &room, as_of: snapshot.as_of };
+        match snapshot.team.map(Channel::Team) {
             None => judge(&[seen]),
-            Some(team) => judge(&[seen, SnapshotPosition { channel: &team, as_of: facts.team_as_of }]),
+            Some(team) => judge(&[seen, SnapshotPosition { channel: &team, as_of: snapshot.team_as_of }]),
         }
     }
 
@@ -348,12 +348,12 @@ impl AccessCache {
     ) -> Result<bool, Error> {
         let channel = Channel::Team(team);
         let changes = self.invalidations.subscribe();
-        let Some(lack) = self.invalidations.find_stale(&[SnapshotPosition { channel: &channel, as_of }])
+        let Some(stale) = self.invalidations.find_stale(&[SnapshotPosition { channel: &channel, as_of }])
         else {
             return Ok(true);
         };
         self.stale.increment(1);
-        self.wait_until_fresh(lack, changes, budget).await?;
+        self.wait_until_fresh(stale, changes, budget).await?;
         Ok(false)
     }
 }
@@ -368,7 +368,7 @@ fn access_as_created(room: RoomId, made: Room) -> RoomAccess {
         _ => None,
     };
     let asked_at = Instant::now();
-    let facts = RoomSnapshot {
+    let snapshot = RoomSnapshot {
         id: room,
         name: made.name,
         description: made.description,
@@ -386,5 +386,5 @@ fn access_as_created(room: RoomId, made: Room) -> RoomAccess {
         team_as_of: 0,
         queried_at: asked_at,
     };
-    RoomAccess::new(Arc::new(facts)).with_members(made.users, 0, asked_at)
+    RoomAccess::new(Arc::new(snapshot)).with_members(made.users, 0, asked_at)
 }

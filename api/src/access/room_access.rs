@@ -241,7 +241,7 @@ pub(crate) async fn read_room(
         }
         let mut named = parse_users(&row.users)?;
         named.sort();
-        let facts = RoomSnapshot {
+        let snapshot = RoomSnapshot {
             id: room,
             name: row.name,
             description: row.description,
@@ -259,8 +259,8 @@ pub(crate) async fn read_room(
             team_as_of: to_u64(row.team_as_of)?,
             queried_at: asked_at,
         };
-        let as_of = facts.members_as_of();
-        return Ok(Some(RoomAccess::new(Arc::new(facts)).with_members(
+        let as_of = snapshot.members_as_of();
+        return Ok(Some(RoomAccess::new(Arc::new(snapshot)).with_members(
             parse_users(&row.members)?,
             as_of,
             asked_at,
@@ -270,20 +270,20 @@ pub(crate) async fn read_room(
 
 impl From<&RoomSnapshot> for RoomView {
     /// Makes a view without participants, activity and unread messages, which the snapshot does not have.
-    fn from(facts: &RoomSnapshot) -> Self {
-        let users = if facts.kind.is_open() { Members::default() } else { facts.users.truncated() };
+    fn from(snapshot: &RoomSnapshot) -> Self {
+        let users = if snapshot.kind.is_open() { Members::default() } else { snapshot.users.truncated() };
         Self {
-            id: facts.id,
-            name: facts.name.clone(),
-            description: facts.description.clone(),
-            kind: facts.kind,
-            creator: facts.creator.clone(),
-            team: facts.team,
-            created_at: facts.created_at,
-            is_active: !facts.is_closed,
+            id: snapshot.id,
+            name: snapshot.name.clone(),
+            description: snapshot.description.clone(),
+            kind: snapshot.kind,
+            creator: snapshot.creator.clone(),
+            team: snapshot.team,
+            created_at: snapshot.created_at,
+            is_active: !snapshot.is_closed,
             users,
             participants: PresentPeople::Unknown,
-            activity: facts.created_at,
+            activity: snapshot.created_at,
             unread: 0,
         }
     }

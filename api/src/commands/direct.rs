@@ -73,12 +73,12 @@ pub(crate) async fn get_or_create_room(
     let name = format!("{}, {}", two[0], two[1]);
     let pair = PairRequest { kind: RoomKind::Direct, name, creator: owner, two };
     let held = pair_rooms::get_or_create(api, caller, pair, request).await?;
-    let turned = append_selection(api, caller, held.room, request).await?;
+    let selected = append_selection(api, caller, held.room, request).await?;
     if held.is_applied {
-        api.wait_until_position_applied(turned).await;
+        api.wait_until_position_applied(selected).await;
     }
-    let facts = require_direct_room(api, caller, held.room).await?;
-    let room = room_or_new(api, caller, &facts, Some(held.room)).await?;
+    let snapshot = require_direct_room(api, caller, held.room).await?;
+    let room = room_or_new(api, caller, &snapshot, Some(held.room)).await?;
     view_for_caller(api, caller, room).await
 }
 
@@ -100,7 +100,7 @@ pub(crate) async fn select_room(
 ) -> Result<DirectRoomPage, Error> {
     require_direct_room(api, caller, room).await?;
     let last = messages::history(api, caller, room, HistoryPage::Newest, 1).await?.entries.pop();
-    let turned = append_selection(api, caller, room, request).await?;
+    let selected = append_selection(api, caller, room, request).await?;
     let read = async {
         let Some(last) = last else { return Ok(()) };
         if read_marks::has_read_up_to(api, room, &caller.user, last.id).await? {
@@ -110,7 +110,7 @@ pub(crate) async fn select_room(
         api.wait_until_position_applied(marked).await;
         Ok::<_, Error>(())
     };
-    let (_, read) = tokio::join!(api.wait_until_position_applied(turned), read);
+    let (_, read) = tokio::join!(api.wait_until_position_applied(selected), read);
     read?;
     list_rooms(api, caller, Some(room), None).await
 }
@@ -123,7 +123,7 @@ pub(crate) async fn send(
     text: &str,
     request: &RequestContext<'_>,
 ) -> Result<DirectRoomView, Error> {
-    let facts = require_direct_room(api, caller, room).await?;
+    let snapshot = require_direct_room(api, caller, room).await?;
     let send = messages::NewMessage {
         room,
         text,
@@ -134,7 +134,7 @@ pub(crate) async fn send(
     };
     let sent = messages::send(api, caller, send).await?;
     let is_applied = api.wait_until_applied(Channel::Room(room).shard(api.shards), sent.id.0).await;
-    let mut found = room_or_new(api, caller, &facts, None).await?;
+    let mut found = room_or_new(api, caller, &snapshot, None).await?;
     if !is_applied {
         let ChatMessage { user: author, message: body, created_at, .. } = sent.message;
         found.activity = created_at;
@@ -196,8 +196,8 @@ async fn require_direct_room(
     caller: &Caller,
     room: RoomId,
 ) -> Result<Arc<RoomSnapshot>, Error> {
-    let facts = super::require_join(api, room, caller).await?.room;
-    if facts.kind == RoomKind::Direct { Ok(facts) } else { Err(Error::not_found()) }
+    let snapshot = super::require_join(api, room, caller).await?.room;
+    if snapshot.kind == RoomKind::Direct { Ok(snapshot) } else { Err(Error::not_found()) }
 }
 
 /// Stores that a room is the caller's current room.
@@ -226,18 +226,18 @@ async fn append_own_event(
 async fn room_or_new(
     api: &ApiState,
     caller: &Caller,
-    facts: &RoomSnapshot,
+    snapshot: &RoomSnapshot,
     current: Option<RoomId>,
 ) -> Result<DirectRoom, Error> {
-    let which = RoomSelection::One(facts.id);
+    let which = RoomSelection::One(snapshot.id);
     let found = direct::list_rooms(&api.pool, api.shards, &caller.user, which, current).await?.pop();
     Ok(found.unwrap_or_else(|| DirectRoom {
-        id: facts.id,
-        pair: facts.users.named.clone(),
-        creator: facts.creator.clone(),
-        activity: facts.created_at,
+        id: snapshot.id,
+        pair: snapshot.users.named.clone(),
+        creator: snapshot.creator.clone(),
+        activity: snapshot.created_at,
         is_active: false,
-        is_current: current == Some(facts.id),
+        is_current: current == Some(snapshot.id),
         messages: BTreeMap::new(),
     }))
 }

@@ -139,7 +139,7 @@ pub(super) async fn write_one(
     event: Event,
     request: &RequestContext<'_>,
 ) -> Result<(WrittenEvent, bool), Error> {
-    let mut control = IdempotentWrite::new(api, &caller.user, channel, event.name(), request);
-    let written = control.append(channel, event).await?;
-    Ok((written, control.wait_until_applied().await))
+    let mut write = IdempotentWrite::new(api, &caller.user, channel, event.name(), request);
+    let written = write.append(channel, event).await?;
+    Ok((written, write.wait_until_applied().await))
 }

@@ -36,8 +36,8 @@ pub(crate) async fn invite(
     user: UserId,
     request: &RequestContext<'_>,
 ) -> Result<(StoredInvitation, bool), Error> {
-    let facts = require_manage(api, room, caller).await?.room;
-    if facts.kind.is_pair() {
+    let snapshot = require_manage(api, room, caller).await?.room;
+    if snapshot.kind.is_pair() {
         return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
     }
     api.gate.limits.count_invitation(caller, &user)?;
@@ -50,7 +50,7 @@ pub(crate) async fn invite(
     }
     let invitation = event::Invitation {
         room,
-        room_name: facts.name.clone(),
+        room_name: snapshot.name.clone(),
         user: user.clone(),
         by: caller.user.clone(),
         created_at: Timestamp::now(),
@@ -122,9 +122,9 @@ pub(crate) async fn answer(
     let key = format!("{id}:{accepted}");
     // The message ids derive from the invitation, whatever key the client gave.
     let request = &RequestContext { idempotency_key: Some(&key), ..request.clone() };
-    let mut control = IdempotentWrite::new(api, &caller.user, &channel, EventName::InvitationAnswer, request);
+    let mut write = IdempotentWrite::new(api, &caller.user, &channel, EventName::InvitationAnswer, request);
     if accepted {
-        admit_invited(api, &mut control, &invitation.invitation).await?;
+        admit_invited(api, &mut write, &invitation.invitation).await?;
     }
     let answer = InvitationAnswer {
         invitation: id,
@@ -134,36 +134,36 @@ pub(crate) async fn answer(
     };
     // The acceptance has this message id whether or not a membership was appended before it: a repeated request may
     // find the person a member already.
-    let id = if accepted { control.first_id().derived(1) } else { control.first_id() };
-    control.append_with_id(&channel, Event::InvitationAnswer(answer), id).await?;
+    let id = if accepted { write.first_id().derived(1) } else { write.first_id() };
+    write.append_with_id(&channel, Event::InvitationAnswer(answer), id).await?;
     invitation.accepted = Some(accepted);
-    Ok((invitation, control.wait_until_applied().await))
+    Ok((invitation, write.wait_until_applied().await))
 }
 
 /// Appends the membership that an accepted invitation grants, in the inviter's name; nothing if the person is a
 /// member.
 async fn admit_invited(
     api: &ApiState,
-    control: &mut IdempotentWrite<'_>,
+    write: &mut IdempotentWrite<'_>,
     invitation: &event::Invitation,
 ) -> Result<(), Error> {
-    let facts = api.access.room_access(invitation.room, &[], |access| !access.room.is_closed).await?.room;
-    require_open(&facts)?;
+    let snapshot = api.access.room_access(invitation.room, &[], |access| !access.room.is_closed).await?.room;
+    require_open(&snapshot)?;
     let (user, by) = (invitation.user.clone(), invitation.by.clone());
-    match (facts.kind, facts.team) {
+    match (snapshot.kind, snapshot.team) {
         (RoomKind::Private, _) => {
-            if members::is_member(api, facts.id, &user).await? == Some(true) {
+            if members::is_member(api, snapshot.id, &user).await? == Some(true) {
                 return Ok(());
             }
-            let event = Event::MemberAdd(Member { user, room: facts.id, by });
-            control.append(&Channel::Room(facts.id), event).await?;
+            let event = Event::MemberAdd(Member { user, room: snapshot.id, by });
+            write.append(&Channel::Room(snapshot.id), event).await?;
         }
         (RoomKind::Team, Some(team)) => {
             if teams::is_member(api, team, &user).await? == Some(true) {
                 return Ok(());
             }
             let event = Event::TeamMemberAdd(TeamMember { team, user, by });
-            control.append(&Channel::Team(team), event).await?;
+            write.append(&Channel::Team(team), event).await?;
         }
         // Open rooms need no membership, and rooms of two people take no other members.
         _ => {}
@@ -182,9 +182,9 @@ pub(super) async fn remove_and_decline(
     is_out: bool,
     request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
-    let mut control = IdempotentWrite::new(api, &caller.user, from, event.name(), request);
+    let mut write = IdempotentWrite::new(api, &caller.user, from, event.name(), request);
     if !is_out {
-        control.append(from, event).await?;
+        write.append(from, event).await?;
     }
     require_invitations_applied(api, user).await?;
     let channel = Channel::User(user.clone());
@@ -194,7 +194,7 @@ pub(super) async fn remove_and_decline(
         let id = MsgId::new(&caller.user, &channel, EventName::InvitationAnswer, &key);
         let (invitation, room) = (open.id, open.invitation.room);
         let no = InvitationAnswer { invitation, user: user.clone(), room, accepted: false };
-        control.append_with_id(&channel, Event::InvitationAnswer(no), id).await?;
+        write.append_with_id(&channel, Event::InvitationAnswer(no), id).await?;
     }
-    Ok(control.wait_until_applied().await)
+    Ok(write.wait_until_applied().await)
 }

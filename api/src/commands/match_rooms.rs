@@ -85,8 +85,8 @@ async fn with_people(api: &ApiState, rooms: Vec<(RoomId, Vec<UserId>)>) -> Resul
     Ok(matches.collect())
 }
 
-fn pair_of(facts: &RoomSnapshot) -> Vec<UserId> {
-    facts.users.named.clone()
+fn pair_of(snapshot: &RoomSnapshot) -> Vec<UserId> {
+    snapshot.users.named.clone()
 }
 
 /// Lists open match rooms, newest first: those of one person, or, if `of` is `None`, all.
@@ -126,28 +126,32 @@ pub(crate) async fn require_match_room(
 
 /// Returns the two people of a room from the cache if the entry is fresh. While Postgres does not answer, returns an
 /// older entry, or the two ids alone.
-async fn cached_match_room(api: &ApiState, facts: &RoomSnapshot) -> Arc<MatchRoom> {
-    let known = api.caches.match_rooms.0.get(&facts.id);
+async fn cached_match_room(api: &ApiState, snapshot: &RoomSnapshot) -> Arc<MatchRoom> {
+    let known = api.caches.match_rooms.0.get(&snapshot.id);
     if let Some((since, found)) = &known
         && since.elapsed() < PEOPLE_CACHED_FOR
     {
         return found.clone();
     }
-    let unknown = || pair_of(facts).iter().map(PersonDetails::unknown).collect();
-    match with_people(api, vec![(facts.id, pair_of(facts))]).await.map(|mut found| found.pop()) {
+    let unknown = || pair_of(snapshot).iter().map(PersonDetails::unknown).collect();
+    match with_people(api, vec![(snapshot.id, pair_of(snapshot))]).await.map(|mut found| found.pop()) {
         Ok(Some(found)) => {
             let found = Arc::new(found);
-            api.caches.match_rooms.0.insert(facts.id, (Instant::now(), found.clone()));
+            api.caches.match_rooms.0.insert(snapshot.id, (Instant::now(), found.clone()));
             found
         }
         _ => known
-            .map_or_else(|| Arc::new(MatchRoom { room: facts.id, people: unknown() }), |(_, found)| found),
+            .map_or_else(|| Arc::new(MatchRoom { room: snapshot.id, people: unknown() }), |(_, found)| found),
     }
 }
 
 /// Returns the sender and the room in the form in which a message of that sender is stored.
-pub(super) async fn message_detail(api: &ApiState, facts: &RoomSnapshot, sender: &UserId) -> MessageDetail {
-    let found = cached_match_room(api, facts).await;
+pub(super) async fn message_detail(
+    api: &ApiState,
+    snapshot: &RoomSnapshot,
+    sender: &UserId,
+) -> MessageDetail {
+    let found = cached_match_room(api, snapshot).await;
     let sender = match found.people.iter().find(|one| one.user == *sender) {
         Some(one) => one.clone(),
         // The sender is an admin.

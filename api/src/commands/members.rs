@@ -68,8 +68,8 @@ pub(crate) async fn list_participants(
 
 /// Requires a private room; answers 409 for others: the members of a team's room are the team's, those of a room of
 /// two people never change, and an open room has none.
-fn require_own_members(facts: &RoomSnapshot) -> Result<(), Error> {
-    if facts.kind == RoomKind::Private {
+fn require_own_members(snapshot: &RoomSnapshot) -> Result<(), Error> {
+    if snapshot.kind == RoomKind::Private {
         return Ok(());
     }
     Err(Error::new(ErrorCode::Conflict, "Only a private room has members of its own."))

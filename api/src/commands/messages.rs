@@ -93,9 +93,9 @@ pub(crate) async fn send(
     }
     match send.access {
         SenderAccess::Unchecked => {
-            let facts = require_join(api, send.room, caller).await?.room;
-            if facts.kind == RoomKind::Match {
-                send.detail = Some(match_rooms::message_detail(api, &facts, &caller.user).await);
+            let snapshot = require_join(api, send.room, caller).await?.room;
+            if snapshot.kind == RoomKind::Match {
+                send.detail = Some(match_rooms::message_detail(api, &snapshot, &caller.user).await);
             }
         }
         SenderAccess::Joined => require_still_joined(api, send.room, caller).await?,

@@ -125,6 +125,6 @@ pub(crate) async fn access_after(
 }
 
 /// Requires that the room is not closed; answers 409 if it is.
-fn require_open(facts: &RoomSnapshot) -> Result<(), Error> {
-    if facts.is_closed { Err(Error::new(ErrorCode::Conflict, "This room is closed.")) } else { Ok(()) }
+fn require_open(snapshot: &RoomSnapshot) -> Result<(), Error> {
+    if snapshot.is_closed { Err(Error::new(ErrorCode::Conflict, "This room is closed.")) } else { Ok(()) }
 }

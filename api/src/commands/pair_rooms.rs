@@ -94,8 +94,8 @@ pub(super) async fn get_or_create(
         unread: 0,
         detail: None,
     };
-    let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
-    unique_rooms::get_or_create(api, control, &key, Event::RoomMade(made)).await
+    let write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
+    unique_rooms::get_or_create(api, write, &key, Event::RoomMade(made)).await
 }
 
 fn not_two_people_error() -> Error {

@@ -89,17 +89,17 @@ pub(crate) async fn create(
         detail: None,
     };
     let event = if kind == RoomKind::Public { Event::Chatroom(made) } else { Event::RoomMade(made) };
-    let mut control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
-    let WrittenEvent { position, event, .. } = control.append(&Channel::System, event).await?;
+    let mut write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
+    let WrittenEvent { position, event, .. } = write.append(&Channel::System, event).await?;
     let (Event::Chatroom(made) | Event::RoomMade(made)) = event else {
         return Err(Error::internal(&"the event stored for a new room is of another kind"));
     };
     let room = RoomId(position.seq);
     for user in &made.users {
         let member = Member { user: user.clone(), room, by: caller.user.clone() };
-        control.append(&Channel::Room(room), Event::MemberAdd(member)).await?;
+        write.append(&Channel::Room(room), Event::MemberAdd(member)).await?;
     }
-    let applied = control.wait_until_applied().await;
+    let applied = write.wait_until_applied().await;
     Ok((view_of_new_room(room, made), applied))
 }
 
@@ -121,11 +121,11 @@ pub(super) fn view_of_new_room(id: RoomId, made: RoomEvent) -> RoomView {
     }
 }
 
-async fn read_view(api: &ApiState, caller: &Caller, facts: &RoomSnapshot) -> Result<RoomView, Error> {
-    match rooms::read(&api.pool, api.shards, facts.id, &caller.user).await? {
+async fn read_view(api: &ApiState, caller: &Caller, snapshot: &RoomSnapshot) -> Result<RoomView, Error> {
+    match rooms::read(&api.pool, api.shards, snapshot.id, &caller.user).await? {
         Some(room) => Ok(room),
         // The log has it, Postgres does not yet.
-        None => Ok(RoomView::from(facts)),
+        None => Ok(RoomView::from(snapshot)),
     }
 }
 
@@ -203,12 +203,12 @@ pub(crate) async fn update(
     if name.is_none() && description.is_none() && private.is_none() {
         return Err(Error::bad_request("name, description, private: one of them must be given."));
     }
-    let facts = require_manage(api, room, caller).await?.room;
-    if private.is_some() && !matches!(facts.kind, RoomKind::Public | RoomKind::Private) {
+    let snapshot = require_manage(api, room, caller).await?.room;
+    if private.is_some() && !matches!(snapshot.kind, RoomKind::Public | RoomKind::Private) {
         let detail = "Only public and private rooms can become one another.";
         return Err(Error::new(ErrorCode::Conflict, detail));
     }
-    if facts.kind == RoomKind::Topic {
+    if snapshot.kind == RoomKind::Topic {
         topics::require_change_allowed(name.as_deref(), description.as_deref())?;
     }
     let now = access_after(api, room, &[], &[EventName::RoomUpdate]).await?;
@@ -218,13 +218,13 @@ pub(crate) async fn update(
             && private.is_none_or(|private| private == (now.kind == RoomKind::Private))
     };
     if now.is_some_and(|now| stands(&now.room)) {
-        return Ok((read_view(api, caller, &facts).await?, true));
+        return Ok((read_view(api, caller, &snapshot).await?, true));
     }
     let update = RoomUpdate { name, description, private, ..RoomUpdate::new(room, caller.user.clone()) };
     let event = Event::RoomUpdate(update);
     let (written, applied) =
         idempotent_write::write_one(api, caller, &Channel::Room(room), event, request).await?;
-    let mut room = read_view(api, caller, &facts).await?;
+    let mut room = read_view(api, caller, &snapshot).await?;
     if let (Event::RoomUpdate(update), false) = (written.event, applied) {
         // The change is stored, but Postgres does not show it yet.
         room.name = update.name.unwrap_or(room.name);

@@ -173,13 +173,13 @@ pub(crate) async fn get_or_create_room(
     let key = unique_rooms::unique_key(&names);
     let before = support::count_rooms_of_visitor(&api.pool, &visit.org_id, visit.user.as_str()).await?;
     let made = Event::RoomMade(new_room(&caller, visit, before + 1));
-    let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
+    let write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
     let may_make = || match guest.caller {
         Some(_) => Ok(()),
         None => api.gate.limits.visitor_rooms.count_address(guest.address),
     };
     let UniqueRoom { room, new_room: made, .. } =
-        unique_rooms::get_or_create_if(api, control, &key, made, may_make).await?;
+        unique_rooms::get_or_create_if(api, write, &key, made, may_make).await?;
     if let Some(room) = support::read(&api.pool, api.shards, room).await? {
         return Ok((room, pass));
     }

@@ -44,18 +44,17 @@ pub(crate) async fn create(
     users.sort();
     users.dedup();
     let made = TeamEvent { name, users, user: caller.user.clone(), created_at: Timestamp::now() };
-    let mut control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::TeamMade, request);
-    let WrittenEvent { position, event, .. } =
-        control.append(&Channel::System, Event::TeamMade(made)).await?;
+    let mut write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::TeamMade, request);
+    let WrittenEvent { position, event, .. } = write.append(&Channel::System, Event::TeamMade(made)).await?;
     let Event::TeamMade(made) = event else {
         return Err(Error::internal(&"the event stored for a new team is of another kind"));
     };
     let team = TeamId(position.seq);
     for user in &made.users {
         let member = TeamMember { team, user: user.clone(), by: caller.user.clone() };
-        control.append(&Channel::Team(team), Event::TeamMemberAdd(member)).await?;
+        write.append(&Channel::Team(team), Event::TeamMemberAdd(member)).await?;
     }
-    let applied = control.wait_until_applied().await;
+    let applied = write.wait_until_applied().await;
     let TeamEvent { name, users, user: creator, created_at } = made;
     let users = Members::from_users(users);
     Ok((TeamView { id: team, name, creator, users, created_at }, applied))

@@ -109,9 +109,9 @@ async fn create_if_title_free(
     room: RoomEvent,
     request: &RequestContext<'_>,
 ) -> Result<Option<(RoomId, RoomEvent)>, Error> {
-    let control = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
+    let write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
     let UniqueRoom { room, new_room: made, is_new, .. } =
-        unique_rooms::get_or_create(api, control, key, Event::Chatroom(room)).await?;
+        unique_rooms::get_or_create(api, write, key, Event::Chatroom(room)).await?;
     Ok(made.filter(|_| is_new).map(|made| (room, made)))
 }
 

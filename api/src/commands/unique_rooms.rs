@@ -86,9 +86,9 @@ impl LatestRoom {
 
     /// Returns whether an earlier attempt of this request created the room; fails if the caller used the key for
     /// another request.
-    fn was_created_by(&self, control: &IdempotentWrite<'_>, event: &Event) -> Result<bool, Error> {
+    fn was_created_by(&self, write: &IdempotentWrite<'_>, event: &Event) -> Result<bool, Error> {
         let Some(creation) = &self.creation else { return Ok(false) };
-        if creation.msg_id.as_ref().is_none_or(|id| *id != control.first_id().to_string()) {
+        if creation.msg_id.as_ref().is_none_or(|id| *id != write.first_id().to_string()) {
             return Ok(false);
         }
         if is_same_request(&creation.event, event) { Ok(true) } else { Err(key_reused_error(event.name())) }
@@ -103,27 +103,27 @@ impl LatestRoom {
 /// Returns the open room of a key; creates it from `event` if there is none.
 pub(super) async fn get_or_create(
     api: &ApiState,
-    control: IdempotentWrite<'_>,
+    write: IdempotentWrite<'_>,
     key: &str,
     event: Event,
 ) -> Result<UniqueRoom, Error> {
-    get_or_create_if(api, control, key, event, || Ok(())).await
+    get_or_create_if(api, write, key, event, || Ok(())).await
 }
 
 /// Like [`get_or_create`], but calls `may_make` once before it first tries to create the room; an error ends the
 /// request.
 pub(super) async fn get_or_create_if(
     api: &ApiState,
-    mut control: IdempotentWrite<'_>,
+    mut write: IdempotentWrite<'_>,
     key: &str,
     event: Event,
     may_make: impl FnOnce() -> Result<(), Error>,
 ) -> Result<UniqueRoom, Error> {
-    let (last, is_new) = find_or_create(api, &mut control, key, event, may_make).await?;
+    let (last, is_new) = find_or_create(api, &mut write, key, event, may_make).await?;
     if last.creation.is_some() {
-        control.note_appended(LogPosition { shard: Shard::SYSTEM, seq: last.log_seq() });
+        write.note_appended(LogPosition { shard: Shard::SYSTEM, seq: last.log_seq() });
     }
-    let applied = control.wait_until_applied().await;
+    let applied = write.wait_until_applied().await;
     let made = last.creation.and_then(|creation| match creation.event {
         Event::Chatroom(made) | Event::RoomMade(made) => Some(made),
         _ => None,
@@ -143,7 +143,7 @@ pub(super) async fn get_or_create_if(
 
 async fn find_or_create(
     api: &ApiState,
-    control: &mut IdempotentWrite<'_>,
+    write: &mut IdempotentWrite<'_>,
     key: &str,
     event: Event,
     may_make: impl FnOnce() -> Result<(), Error>,
@@ -155,8 +155,8 @@ async fn find_or_create(
         let last = find_latest(api, &subject, key).await?;
         let (expected, generation) = match last {
             None => (0, 0),
-            Some(last) if last.was_created_by(control, &event)? => {
-                control.note_found();
+            Some(last) if last.was_created_by(write, &event)? => {
+                write.note_found();
                 return Ok((last, true));
             }
             Some(last) if !is_closed(api, last.room).await? => return Ok((last, false)),
@@ -165,7 +165,7 @@ async fn find_or_create(
         if let Some(may_make) = may_make.take() {
             may_make()?;
         }
-        let tried = control.append_unique(&Channel::System, &event, key, generation, expected, until).await;
+        let tried = write.append_unique(&Channel::System, &event, key, generation, expected, until).await;
         match tried {
             // The event stored under this message id may be of another generation: read it.
             Ok((position, Some(_))) => return created_before(api, position).await,

@@ -33,21 +33,21 @@ pub(super) struct FailureDetector {
 impl FailureDetector {
     /// Records a heartbeat of a process. Returns false if the process was declared dead and does not know it yet.
     pub(super) fn note_alive(&mut self, process: u64, now: Instant) -> bool {
-        let life = self.processes.entry(process).or_insert(NodeState::Alive(now));
-        match life {
-            NodeState::Alive(heard) => *heard = now,
-            NodeState::Dead(heard) => *heard = now,
+        let state = self.processes.entry(process).or_insert(NodeState::Alive(now));
+        match state {
+            NodeState::Alive(heard_at) => *heard_at = now,
+            NodeState::Dead(heard_at) => *heard_at = now,
         }
-        matches!(life, NodeState::Alive(_))
+        matches!(state, NodeState::Alive(_))
     }
 
     /// Records that Postgres has people of a process. Returns true if it was declared dead: then they must leave too.
     pub(super) fn note_has_people(&mut self, process: u64, now: Instant) -> bool {
-        let life = self.processes.entry(process).or_insert(NodeState::Alive(now));
-        if let NodeState::Dead(heard) = life {
-            *heard = now;
+        let state = self.processes.entry(process).or_insert(NodeState::Alive(now));
+        if let NodeState::Dead(heard_at) = state {
+            *heard_at = now;
         }
-        matches!(life, NodeState::Dead(_))
+        matches!(state, NodeState::Dead(_))
     }
 
     /// Records a heartbeat of this node itself. Returns the processes that are declared dead now.
@@ -58,15 +58,15 @@ impl FailureDetector {
         };
         self.echo_window = Some((since, now));
         let mut dead = Vec::new();
-        self.processes.retain(|process, life| match *life {
-            NodeState::Alive(heard) => {
-                if now - heard.max(since) >= DEAD_AFTER {
-                    *life = NodeState::Dead(now);
+        self.processes.retain(|process, state| match *state {
+            NodeState::Alive(heard_at) => {
+                if now - heard_at.max(since) >= DEAD_AFTER {
+                    *state = NodeState::Dead(now);
                     dead.push(*process);
                 }
                 true
             }
-            NodeState::Dead(heard) => now - heard < FORGET_AFTER,
+            NodeState::Dead(heard_at) => now - heard_at < FORGET_AFTER,
         });
         dead
     }
@@ -84,7 +84,7 @@ mod tests {
         let mut lives = FailureDetector::default();
         let mut dead = Vec::new();
         for second in 0..100 {
-            for (_, process) in alive.iter().filter(|(heard, _)| *heard == second) {
+            for (_, process) in alive.iter().filter(|(heard_at, _)| *heard_at == second) {
                 lives.note_alive(*process, at(second));
             }
             if echoes.contains(&second) {

@@ -53,8 +53,8 @@ mod tests {
     #[test]
     fn event_of_a_later_version_is_pushed_to_native_sockets_only() {
         let payload = br#"{"room":42,"reaction":"+1"}"#;
-        let heard = LiveEvent { name: "reaction-add", seq: 7, headers: None, payload };
-        assert_eq!(push_frame(heard), None);
+        let event = LiveEvent { name: "reaction-add", seq: 7, headers: None, payload };
+        assert_eq!(push_frame(event), None);
         let native = super::super::native::push_frame(
             &"room-42".parse().expect("a channel"),
             "reaction-add",

@@ -47,17 +47,16 @@ impl EncodedEvent {
     /// Encodes the native frame, and those of the other formats for which `needs_format` is true.
     pub(crate) fn encode(
         channel: &Channel,
-        heard: LiveEvent<'_>,
+        event: LiveEvent<'_>,
         needs_format: impl Fn(PushFormat) -> bool,
     ) -> Self {
-        let LiveEvent { name: event, seq, payload, .. } = heard;
-        let native = native::push_frame(channel, event, seq, payload);
+        let native = native::push_frame(channel, event.name, event.seq, event.payload);
         let deflated =
             native.as_ref().filter(|_| needs_format(PushFormat::Deflated)).and_then(frame::deflated);
         if deflated.is_some() {
             metrics::counter!(names::DEFLATED_TOTAL).increment(1);
         }
-        let matches = if needs_format(PushFormat::Match) { match_rooms::push_frame(heard) } else { None };
+        let matches = if needs_format(PushFormat::Match) { match_rooms::push_frame(event) } else { None };
         Self { native, deflated, match_room: matches }
     }
 

@@ -109,9 +109,9 @@ impl PresencePublisher {
             self.state().leave_all(&key);
             self.schedule_publish(key);
         }
-        let mut told = self.state().published_count.subscribe();
+        let mut published = self.state().published_count.subscribe();
         // The sender lives in self: waiting can't fail.
-        let _ = told.wait_for(|told| *told == 0).await;
+        let _ = published.wait_for(|published| *published == 0).await;
     }
 
     /// Queues the person for their shard, and starts the task that appends the shard's changes if none runs.
@@ -132,9 +132,9 @@ impl PresencePublisher {
             // In a statement of its own, so that the lock is not held during the request.
             let next = self.state().next_request(shard, Instant::now());
             let Some(request) = next else { return };
-            let told = self.api.publish_presence(&request).await;
-            let noted = self.state().apply_reply(shard, request, told);
-            if let Err(error) = noted {
+            let published = self.api.publish_presence(&request).await;
+            let outcome = self.state().apply_reply(shard, request, published);
+            if let Err(error) = outcome {
                 tracing::warn!(%error, %shard, "joins or leaves were not acknowledged: they are retried");
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }

@@ -44,13 +44,13 @@ pub(super) struct PresenceState {
 impl PresenceState {
     /// Creates the state of a node without people.
     pub(super) fn new(incarnation: u64) -> Self {
-        let told = watch::Sender::new(0);
+        let count = watch::Sender::new(0);
         Self {
             people: HashMap::new(),
             queues: HashMap::new(),
             incarnation,
             counter: 0,
-            published_count: told,
+            published_count: count,
         }
     }
 
@@ -161,7 +161,7 @@ impl PresenceState {
             Ok(_) => vec![Err(Error::internal(&"the answer lacks a result for some changes")); changes.len()],
             Err(error) => vec![Err(error); changes.len()],
         };
-        let mut noted = Ok(());
+        let mut result = Ok(());
         for (PresenceChange { room, user, joined, .. }, outcome) in changes.into_iter().zip(outcomes) {
             let key = (room, user);
             let known = if joined { Published::Present(incarnation) } else { Published::Absent };
@@ -174,14 +174,14 @@ impl PresenceState {
                 }
                 Err(error) => {
                     self.set_published(&key, Published::Unknown(incarnation));
-                    noted = Err(error);
+                    result = Err(error);
                 }
             }
             if let Some(queue) = self.queues.get_mut(&shard) {
                 queue.push_back(key);
             }
         }
-        noted
+        result
     }
 
     /// Sets what the log has about a person, and updates the count and the metrics.
@@ -190,11 +190,11 @@ impl PresenceState {
         let before = std::mem::replace(&mut entry.published, published);
         let present = count_delta(before != Published::Absent, published != Published::Absent);
         if present != 0 {
-            self.published_count.send_modify(|told| *told = told.saturating_add_signed(present));
+            self.published_count.send_modify(|count| *count = count.saturating_add_signed(present));
             let name = if key.0.is_some() { names::PARTICIPANTS } else { names::PEOPLE_ONLINE };
             metrics::gauge!(name).increment(present as f64);
         }
-        let is_unsure = |told| matches!(told, Published::Unknown(_));
+        let is_unsure = |published| matches!(published, Published::Unknown(_));
         let unsure = count_delta(is_unsure(before), is_unsure(published));
         if unsure != 0 {
             metrics::gauge!(names::PRESENCE_UNACKNOWLEDGED).increment(unsure as f64);

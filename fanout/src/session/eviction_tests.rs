@@ -49,7 +49,7 @@ struct AdmissionCase<'a> {
 /// Requests admission, and returns whether it is granted.
 fn admit(channel_state: &mut ChannelState, ask: AdmissionCase<'_>) -> bool {
     let (done, mut admitted) = oneshot::channel();
-    let AdmissionCase { outbox, caller, connection, frame, grant, is_watcher: guards } = ask;
+    let AdmissionCase { outbox, caller, connection, frame, grant, is_watcher } = ask;
     let request = SubscribeRequest {
         socket_id: connection,
         frame_number: frame,
@@ -58,7 +58,7 @@ fn admit(channel_state: &mut ChannelState, ask: AdmissionCase<'_>) -> bool {
         since: None,
         epoch: None,
         grant,
-        answer: (!guards)
+        answer: (!is_watcher)
             .then(|| Box::new(|_: &SubscriptionStart| Bytes::from_static(b"answer")) as AnswerFn),
         admitted: done,
     };
@@ -85,14 +85,14 @@ async fn removal_from_a_team_ends_its_channel_and_its_rooms() {
     for grant in [Some(grant(false, 10)), None] {
         let (mut channel_state, outbox) = (channel_state(channel.clone(), 10), outbox());
         let caller = bench::caller(1);
-        for (frame, guards) in [(1, false), (2, true)] {
+        for (frame, is_watcher) in [(1, false), (2, true)] {
             let ask = AdmissionCase {
                 outbox: &outbox,
                 caller: caller.clone(),
                 connection: 1,
                 frame,
                 grant,
-                is_watcher: guards,
+                is_watcher,
             };
             assert!(admit(&mut channel_state, ask));
         }

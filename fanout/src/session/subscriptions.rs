@@ -245,9 +245,9 @@ mod tests {
                         }
                         format!("{kind} {channel}")
                     }
-                    ShardCommand::Unsubscribe { channel, is_watcher: guard, done, .. } => {
+                    ShardCommand::Unsubscribe { channel, is_watcher, done, .. } => {
                         let _ = done.send(());
-                        format!("{} {channel}", if guard { "unguard" } else { "unfollow" })
+                        format!("{} {channel}", if is_watcher { "unguard" } else { "unfollow" })
                     }
                     _ => continue,
                 };

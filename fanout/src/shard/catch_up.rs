@@ -241,11 +241,11 @@ impl ShardTask {
 
     /// The last event that was received.
     fn highest_received_seq(&self) -> u64 {
-        let hubs = self.channels.values().filter_map(|entry| match entry {
+        let open_channels = self.channels.values().filter_map(|entry| match entry {
             ChannelEntry::Open(channel_state) => Some(channel_state.last_seq),
             ChannelEntry::Opening(_) => None,
         });
-        hubs.chain([self.people.last_seq()]).max().unwrap_or(0)
+        open_channels.chain([self.people.last_seq()]).max().unwrap_or(0)
     }
 
     /// An event as it is in the log.
@@ -255,8 +255,8 @@ impl ShardTask {
         if let Channel::User(user) = &parsed.channel {
             self.push_to_person(user, &parsed.channel, parsed.event, *seq, payload);
         }
-        let heard = LiveEvent { name: parsed.event, seq: *seq, headers: Some(headers), payload };
-        self.deliver(&parsed.channel, heard);
+        let event = LiveEvent { name: parsed.event, seq: *seq, headers: Some(headers), payload };
+        self.deliver(&parsed.channel, event);
     }
 }
 

@@ -267,25 +267,24 @@ impl ChannelState {
     }
 
     /// The frames of an event for its subscribers; `None` where it changes nothing for them.
-    fn prepare(&mut self, heard: LiveEvent<'_>, name: Option<EventName>) -> Option<OutgoingFrame> {
-        let LiveEvent { name: event, seq, .. } = heard;
-        match self.last_seq_by_event.get_mut(event) {
-            Some(last) => *last = seq.max(*last),
-            None => drop(self.last_seq_by_event.insert(event.to_owned(), seq)),
+    fn prepare(&mut self, event: LiveEvent<'_>, name: Option<EventName>) -> Option<OutgoingFrame> {
+        match self.last_seq_by_event.get_mut(event.name) {
+            Some(last) => *last = event.seq.max(*last),
+            None => drop(self.last_seq_by_event.insert(event.name.to_owned(), event.seq)),
         }
         let only = match name {
             Some(EventName::ParticipantJoin | EventName::ParticipantLeave) => {
-                let is_announced = self.apply_presence(heard, name == Some(EventName::ParticipantJoin));
-                return is_announced.then(|| self.outgoing(heard, None));
+                let is_announced = self.apply_presence(event, name == Some(EventName::ParticipantJoin));
+                return is_announced.then(|| self.outgoing(event, None));
             }
             // In a room of more than two, only the reader's own sockets are sent what was read.
             Some(EventName::MessageRead) if !self.is_pair => {
-                let AboutPerson { user } = serde_json::from_slice(heard.payload).ok()?;
+                let AboutPerson { user } = serde_json::from_slice(event.payload).ok()?;
                 Some(user)
             }
             _ => None,
         };
-        Some(self.outgoing(heard, only))
+        Some(self.outgoing(event, only))
     }
 
     fn outgoing(&self, event: LiveEvent<'_>, only: Option<UserId>) -> OutgoingFrame {
@@ -322,11 +321,11 @@ impl ChannelState {
     }
 
     fn notify_pushed(&mut self) {
-        let (members, last) = (&self.subscribers, self.last_seq);
-        for sender in self.push_waiters.extract_if(.., |sender| sender.seq <= last) {
+        let (subscribers, last) = (&self.subscribers, self.last_seq);
+        for waiter in self.push_waiters.extract_if(.., |waiter| waiter.seq <= last) {
             // The session may be gone meanwhile: then nobody waits.
-            let is_subscribed = members.has(sender.socket_id);
-            let _ = sender.done.send(if is_subscribed {
+            let is_subscribed = subscribers.has(waiter.socket_id);
+            let _ = waiter.done.send(if is_subscribed {
                 PushOutcome::Pushed
             } else {
                 PushOutcome::NotSubscribed

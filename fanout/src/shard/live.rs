@@ -49,8 +49,8 @@ impl ShardTask {
             self.start_catch_up("gap", Some(known));
             return false;
         }
-        let heard = LiveEvent { name: parsed.event, seq, headers, payload: &message.payload };
-        self.deliver(&parsed.channel, heard);
+        let event = LiveEvent { name: parsed.event, seq, headers, payload: &message.payload };
+        self.deliver(&parsed.channel, event);
         self.latency.note_queued(headers);
         true
     }

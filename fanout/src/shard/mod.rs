@@ -285,23 +285,21 @@ impl ShardTask {
                     self.start_catch_up("late", Some(seq.saturating_sub(1)));
                 }
             }
-            ShardCommand::ChangeCaller { channel, socket_id: connection, caller } => {
+            ShardCommand::ChangeCaller { channel, socket_id, caller } => {
                 if let Some(channel_state) = self.open_channel_mut(&channel) {
-                    channel_state.change_caller(connection, &caller);
+                    channel_state.change_caller(socket_id, &caller);
                 }
             }
-            ShardCommand::Unsubscribe {
-                channel,
-                socket_id: connection,
-                frame_number: frame,
-                is_watcher: guard,
-                done,
-            } => {
+            ShardCommand::Unsubscribe { channel, socket_id, frame_number, is_watcher, done } => {
                 match self.channels.get_mut(&channel) {
                     Some(ChannelEntry::Opening(opening)) => {
-                        opening.requests.retain(|request| !request.is_from(connection, frame, guard));
+                        opening
+                            .requests
+                            .retain(|request| !request.is_from(socket_id, frame_number, is_watcher));
                     }
-                    Some(ChannelEntry::Open(channel_state)) => channel_state.remove(connection, frame, guard),
+                    Some(ChannelEntry::Open(channel_state)) => {
+                        channel_state.remove(socket_id, frame_number, is_watcher);
+                    }
                     None => {}
                 }
                 // The session may be gone meanwhile: then nobody waits.

@@ -33,14 +33,14 @@ impl PeopleReady {
     }
 
     fn mark_ready(&self, shard: Shard) {
-        self.0.send_modify(|heard| heard[shard.index()] = true);
+        self.0.send_modify(|is_ready| is_ready[shard.index()] = true);
     }
 
     /// Resolves once every invitation that is stored from then on reaches the sockets of the shard's people. Says
     /// nothing of events that are not stored.
     pub(crate) async fn wait_until_ready(&self, shard: Shard) {
         // The sender lives in self: waiting can't fail.
-        let _ = self.0.subscribe().wait_for(|heard| heard[shard.index()]).await;
+        let _ = self.0.subscribe().wait_for(|is_ready| is_ready[shard.index()]).await;
     }
 }
 

@@ -52,18 +52,23 @@ pub(crate) struct PresenceMap {
 impl PresenceMap {
     /// Takes a process's word. True where it changes what clients see, and they are to be told.
     pub(crate) fn apply(&mut self, user: &UserId, incarnation: u64, counter: u64, present: bool) -> bool {
-        let words = self.entries.entry(user.clone()).or_default();
-        let heard = Instant::now();
-        match words.iter_mut().find(|word| word.incarnation == incarnation) {
-            Some(word) if counter <= word.counter => return false,
-            Some(word) => {
-                *word = ProcessEntry { incarnation, counter, is_present: present, received_at: heard }
+        let entries_of_user = self.entries.entry(user.clone()).or_default();
+        let received = Instant::now();
+        match entries_of_user.iter_mut().find(|entry| entry.incarnation == incarnation) {
+            Some(entry) if counter <= entry.counter => return false,
+            Some(entry) => {
+                *entry = ProcessEntry { incarnation, counter, is_present: present, received_at: received }
             }
             None => {
-                words.push(ProcessEntry { incarnation, counter, is_present: present, received_at: heard });
+                entries_of_user.push(ProcessEntry {
+                    incarnation,
+                    counter,
+                    is_present: present,
+                    received_at: received,
+                });
             }
         }
-        let is_here = words.iter().any(|word| word.is_present);
+        let is_here = entries_of_user.iter().any(|entry| entry.is_present);
         let changed = if is_here { self.present.insert(user.clone()) } else { self.present.remove(user) };
         if !changed {
             return false;
@@ -133,22 +138,22 @@ impl PresenceMap {
     /// Where they are too many all are forgotten, and the snapshot has to contain them.
     pub(crate) fn forget_old_leaves(&mut self, last: u64) {
         if !self.is_complete {
-            let leaves = self.entries.values().flatten().filter(|word| !word.is_present).count();
+            let leaves = self.entries.values().flatten().filter(|entry| !entry.is_present).count();
             if leaves > LEAVES_MAX {
                 self.forget_all_leaves(last);
             }
             return;
         }
-        self.entries.retain(|_, words| {
-            words.retain(|word| word.is_present || word.received_at.elapsed() < LEAVE_KEPT_FOR);
-            !words.is_empty()
+        self.entries.retain(|_, entries_of_user| {
+            entries_of_user.retain(|entry| entry.is_present || entry.received_at.elapsed() < LEAVE_KEPT_FOR);
+            !entries_of_user.is_empty()
         });
     }
 
     fn forget_all_leaves(&mut self, last: u64) {
-        self.entries.retain(|_, words| {
-            words.retain(|word| word.is_present);
-            !words.is_empty()
+        self.entries.retain(|_, entries_of_user| {
+            entries_of_user.retain(|entry| entry.is_present);
+            !entries_of_user.is_empty()
         });
         self.leaves_forgotten_up_to = last;
     }
@@ -180,8 +185,8 @@ mod tests {
     fn participants_are_counted_until_they_are_few_again() {
         let mut presence_map = PresenceMap::default();
         presence_map.mark_complete(false);
-        let told = (0..=NAMED_MAX).filter(|n| presence_map.apply(&user(*n), 1, 1, true)).count();
-        assert_eq!(told, NAMED_MAX);
+        let announced = (0..=NAMED_MAX).filter(|n| presence_map.apply(&user(*n), 1, 1, true)).count();
+        assert_eq!(announced, NAMED_MAX);
         assert_eq!(&*presence_map.participants_json(), r#""participants":null,"count":1001"#);
         assert_eq!(
             presence_map.take_push(),
@@ -278,7 +283,7 @@ mod tests {
             let full = full.max(began);
             let merged = merged.max(full).max(as_of);
             let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-            let (heard, all) = clock.expect("a clock").block_on(async {
+            let (received, all) = clock.expect("a clock").block_on(async {
                 let mut presence_map = PresenceMap::default();
                 apply_range(&mut presence_map, &log, began..full).await;
                 // The leaves are too many here: the snapshot reaches up to there.
@@ -295,28 +300,28 @@ mod tests {
                 apply_range(&mut all, &log, 0..log.len()).await;
                 (presence_map.participants_json(), all.participants_json())
             });
-            prop_assert_eq!(heard, all);
+            prop_assert_eq!(received, all);
         }
 
         #[test]
         fn presence_changes_merge_in_any_order(
-            words in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>()), 0..20),
+            entries_of_user in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>()), 0..20),
             seed in any::<u64>(),
         ) {
             // A counter is used once.
-            let words: Vec<_> =
-                (1_u64..).zip(words).map(|(counter, (n, node, present))| (n, node, counter, present)).collect();
-            let mut shuffled = words.clone();
+            let entries_of_user: Vec<_> =
+                (1_u64..).zip(entries_of_user).map(|(counter, (n, node, present))| (n, node, counter, present)).collect();
+            let mut shuffled = entries_of_user.clone();
             shuffled.sort_by_key(|(_, _, counter, _)| counter.wrapping_mul(seed | 1));
-            let people = |words: &[(usize, u64, u64, bool)]| {
+            let people = |entries_of_user: &[(usize, u64, u64, bool)]| {
                 let mut presence_map = PresenceMap::default();
                 presence_map.mark_complete(false);
-                for (n, node, counter, present) in words {
+                for (n, node, counter, present) in entries_of_user {
                     presence_map.apply(&user(*n), *node, *counter, *present);
                 }
                 presence_map.participants_json()
             };
-            prop_assert_eq!(people(&words), people(&shuffled));
+            prop_assert_eq!(people(&entries_of_user), people(&shuffled));
         }
     }
 }

@@ -81,17 +81,17 @@ mod tests {
 
     #[test]
     fn received_set_beyond_its_bound_forgets_the_oldest_events() {
-        let mut heard = ReceivedSet::default();
-        heard.reset(1_000_000);
-        heard.insert(1_000_001);
-        heard.insert(1_000_100);
+        let mut received = ReceivedSet::default();
+        received.reset(1_000_000);
+        received.insert(1_000_001);
+        received.insert(1_000_100);
         let far = 1_000_000 + (WORDS_MAX as u64) * 64 + 1;
-        heard.insert(far);
-        assert!(heard.contains(far) && heard.contains(1_000_100) && heard.contains(1_000_000));
-        assert!(!heard.contains(1_000_001), "it is forgotten");
-        heard.insert(far * 1_000);
-        assert!(heard.contains(far * 1_000) && !heard.contains(far) && !heard.contains(1_000_100));
-        assert!(heard.bits.len() <= WORDS_MAX);
+        received.insert(far);
+        assert!(received.contains(far) && received.contains(1_000_100) && received.contains(1_000_000));
+        assert!(!received.contains(1_000_001), "it is forgotten");
+        received.insert(far * 1_000);
+        assert!(received.contains(far * 1_000) && !received.contains(far) && !received.contains(1_000_100));
+        assert!(received.bits.len() <= WORDS_MAX);
     }
 
     proptest! {
@@ -99,17 +99,17 @@ mod tests {
         fn received_set_is_a_set_above_the_safe_position(
             steps in proptest::collection::vec((1_u64..400, any::<bool>()), 0..100),
         ) {
-            let (mut heard, mut model, mut sure) = (ReceivedSet::default(), BTreeSet::new(), 0);
+            let (mut received, mut model, mut sure) = (ReceivedSet::default(), BTreeSet::new(), 0);
             for (seq, is_sure) in steps {
                 if is_sure {
-                    heard.mark_complete_up_to(seq / 2);
+                    received.mark_complete_up_to(seq / 2);
                     sure = sure.max(seq / 2);
                 } else {
-                    heard.insert(seq);
+                    received.insert(seq);
                     model.insert(seq);
                 }
                 for seq in 1..400 {
-                    prop_assert_eq!(heard.contains(seq), seq <= sure || model.contains(&seq), "{}", seq);
+                    prop_assert_eq!(received.contains(seq), seq <= sure || model.contains(&seq), "{}", seq);
                 }
             }
         }

@@ -141,22 +141,22 @@ impl ShardTask {
     pub(super) fn finish_replay(&mut self, channel: &Channel, replay: FinishedReplay) {
         self.replays.running = self.replays.running.saturating_sub(1);
         self.start_waiting_replays();
-        let FinishedReplay { request: asked, outcome: found } = replay;
-        metrics::counter!(names::REPLAYS_TOTAL, "outcome" => found.metric_label()).increment(1);
+        let FinishedReplay { request, outcome } = replay;
+        metrics::counter!(names::REPLAYS_TOTAL, "outcome" => outcome.metric_label()).increment(1);
         let Some(channel_state) = self
             .open_channel_mut(channel)
-            .filter(|channel_state| channel_state.start_seq() == asked.start_seq)
+            .filter(|channel_state| channel_state.start_seq() == request.start_seq)
         else {
             return;
         };
         channel_state.is_replaying = false;
         channel_state.restart_idle_timer();
-        match found {
+        match outcome {
             ReplayOutcome::Frames { base, frames } => {
-                if base > asked.since {
+                if base > request.since {
                     channel_state.ring.mark_unservable_below(base);
                 }
-                channel_state.ring.extend_back(base, asked.upto, frames);
+                channel_state.ring.extend_back(base, request.upto, frames);
             }
             ReplayOutcome::TooMuch(least) => channel_state.ring.mark_unservable_below(least),
             ReplayOutcome::LogBeginsAt(first) => channel_state.ring.mark_unservable_below(first - 1),
@@ -183,11 +183,11 @@ impl ShardTask {
 pub(super) async fn read_with_retries(
     context: &ShardContext,
     channel: &Channel,
-    asked: ReplayRequest,
+    request: ReplayRequest,
 ) -> ReplayOutcome {
     for tries in 1.. {
-        match read_once(context, channel, asked).await {
-            Ok(found) => return found,
+        match read_once(context, channel, request).await {
+            Ok(outcome) => return outcome,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), %channel, "a channel could not be read from the log");
                 if tries == ATTEMPTS_MAX {
@@ -203,9 +203,9 @@ pub(super) async fn read_with_retries(
 async fn read_once(
     context: &ShardContext,
     channel: &Channel,
-    asked: ReplayRequest,
+    request: ReplayRequest,
 ) -> anyhow::Result<ReplayOutcome> {
-    let ReplayRequest { since, upto, epoch, free_space: space, .. } = asked;
+    let ReplayRequest { since, upto, epoch, free_space: space, .. } = request;
     let shard = channel.shard(context.shards);
     let lacks = |state: StreamState| {
         if state.epoch != epoch {
@@ -320,18 +320,18 @@ mod tests {
     /// The read that was begun last.
     fn begun(task: &mut ShardTask) -> ReplayRequest {
         match task.new_work.pop() {
-            Some(Work::Replay { request: asked, .. }) => asked,
+            Some(Work::Replay { request, .. }) => request,
             _ => panic!("nothing is read"),
         }
     }
 
     /// Ends a read that has found event 7 of (5, 10], and all of `more`.
-    fn end(task: &mut ShardTask, asked: ReplayRequest, more: &[u64]) {
+    fn end(task: &mut ShardTask, request: ReplayRequest, more: &[u64]) {
         let frame = |seq: u64| (seq, Bytes::from(seq.to_string()));
         let frames = [7].iter().chain(more).copied().map(frame).collect();
         task.finish_replay(
             &channel(),
-            FinishedReplay { request: asked, outcome: ReplayOutcome::Frames { base: 5, frames } },
+            FinishedReplay { request, outcome: ReplayOutcome::Frames { base: 5, frames } },
         );
     }
 
@@ -345,11 +345,11 @@ mod tests {
     async fn resume_is_recovered_where_events_grow_old_while_the_log_is_read() {
         let mut task = task().await;
         let socket = resume(&mut task, 5);
-        let asked = begun(&mut task);
-        assert_eq!((asked.since, asked.upto), (5, 10));
+        let request = begun(&mut task);
+        assert_eq!((request.since, request.upto), (5, 10));
         tokio::time::advance(AGE).await;
         task.forget_older(AGE);
-        end(&mut task, asked, &[]);
+        end(&mut task, request, &[]);
         assert_eq!(got(&socket), Some((Bytes::from("true"), 3)), "7 was read, 11 and 12 are in the ring");
         task.forget_older(AGE);
         assert_eq!(
@@ -363,14 +363,14 @@ mod tests {
     async fn resume_waits_for_another_read_where_the_ring_has_moved_on() {
         let mut task = task().await;
         let socket = resume(&mut task, 5);
-        let asked = begun(&mut task);
+        let request = begun(&mut task);
         tokio::time::advance(AGE).await;
         task.open_channel_mut(&channel()).expect("it is heard").ring.drop_older_than(AGE);
-        end(&mut task, asked, &[]);
+        end(&mut task, request, &[]);
         assert_eq!(got(&socket), None, "the log has what the ring has dropped");
-        let asked = begun(&mut task);
-        assert_eq!((asked.since, asked.upto), (5, 12));
-        end(&mut task, asked, &[11, 12]);
+        let request = begun(&mut task);
+        assert_eq!((request.since, request.upto), (5, 12));
+        end(&mut task, request, &[11, 12]);
         assert_eq!(got(&socket), Some((Bytes::from("true"), 3)));
     }
 
@@ -378,11 +378,8 @@ mod tests {
     async fn resume_is_refused_where_the_log_begins_later() {
         let mut task = task().await;
         let sockets = [4, 7, 8].map(|since| resume(&mut task, since));
-        let asked = begun(&mut task);
-        task.finish_replay(
-            &channel(),
-            FinishedReplay { request: asked, outcome: ReplayOutcome::LogBeginsAt(8) },
-        );
+        let request = begun(&mut task);
+        task.finish_replay(&channel(), FinishedReplay { request, outcome: ReplayOutcome::LogBeginsAt(8) });
         assert_eq!(got(&sockets[0]), Some((Bytes::from("false"), 0)));
         assert_eq!((got(&sockets[1]), got(&sockets[2])), (None, None), "the log has all that these lack");
         assert_eq!(begun(&mut task).since, 7);

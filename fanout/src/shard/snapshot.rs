@@ -37,7 +37,7 @@ pub(super) async fn read_participants(
     let shard = Channel::Room(room).shard(context.shards);
     // api is asked in any case: a moment later Postgres may have the event, and who opens the room waits for the list.
     context.applied.wait(shard, upto, APPLIED_TIMEOUT).await;
-    let mut words = Vec::new();
+    let mut entries = Vec::new();
     // Pages are read one after another, so the oldest one counts.
     let mut as_of = u64::MAX;
     let mut after = None;
@@ -45,10 +45,10 @@ pub(super) async fn read_participants(
         let request = ParticipantsRequest { room, is_paged: true, after, expires_at: expiry() };
         let page = context.api.participants(&request).await?;
         as_of = as_of.min(page.as_of);
-        words.extend(page.present.into_iter().map(|word| SnapshotEntry {
-            user: word.user,
-            incarnation: word.incarnation,
-            counter: word.counter,
+        entries.extend(page.present.into_iter().map(|entry| SnapshotEntry {
+            user: entry.user,
+            incarnation: entry.incarnation,
+            counter: entry.counter,
             is_present: true,
         }));
         after = page.next;
@@ -57,7 +57,7 @@ pub(super) async fn read_participants(
         }
     }
     ensure!(as_of >= upto, "Postgres has the room up to {as_of}, and not yet up to {upto}");
-    Ok(words)
+    Ok(entries)
 }
 
 /// Asks again, a second after it failed.
@@ -86,9 +86,14 @@ impl ShardTask {
         };
         let needed = channel_state.start_seq().max(channel_state.presence.leaves_forgotten_up_to());
         match result {
-            Ok(words) if upto >= needed => {
-                for word in words {
-                    channel_state.presence.apply(&word.user, word.incarnation, word.counter, word.is_present);
+            Ok(entries) if upto >= needed => {
+                for entry in entries {
+                    channel_state.presence.apply(
+                        &entry.user,
+                        entry.incarnation,
+                        entry.counter,
+                        entry.is_present,
+                    );
                 }
                 let has_subscribers = !channel_state.is_empty();
                 channel_state.presence.mark_complete(has_subscribers);

@@ -75,8 +75,8 @@ impl Work {
                 upto: *upto,
                 result: Err(error()),
             }),
-            Self::Replay { channel, request: asked } => {
-                let replay = FinishedReplay { request: *asked, outcome: ReplayOutcome::Unreadable };
+            Self::Replay { channel, request } => {
+                let replay = FinishedReplay { request: *request, outcome: ReplayOutcome::Unreadable };
                 Some(WorkResult::Replayed { channel: channel.clone(), replay })
             }
             Self::CatchUp(_) => Some(WorkResult::CatchUp(CatchUpReport::Panicked)),
@@ -122,17 +122,17 @@ impl Work {
                 let result = log::state(&context.jetstream, shard).await;
                 WorkResult::StreamEnd { channel, request, result }
             }
-            Self::Replay { channel, request: asked } => {
-                let found = replay::read_with_retries(&context, &channel, asked).await;
-                WorkResult::Replayed { channel, replay: FinishedReplay { request: asked, outcome: found } }
+            Self::Replay { channel, request } => {
+                let outcome = replay::read_with_retries(&context, &channel, request).await;
+                WorkResult::Replayed { channel, replay: FinishedReplay { request, outcome } }
             }
             Self::CatchUp(range) => {
                 catch_up::read_range(&context, shard, range, &done).await;
                 return None;
             }
             Self::PublishLogEnd(log_end) => {
-                let word = serde_json::to_vec(&log_end).ok()?;
-                if let Err(error) = context.client.publish(subject::log_end(shard), word.into()).await {
+                let payload = serde_json::to_vec(&log_end).ok()?;
+                if let Err(error) = context.client.publish(subject::log_end(shard), payload.into()).await {
                     tracing::warn!(%error, %shard, "the persister could not be told that the log has lost its end");
                 }
                 return None;
@@ -167,13 +167,13 @@ mod tests {
     async fn work_that_panics_is_reported_as_failed() {
         let range = catch_up::CatchUpRange { after: 1, highest_received: 1, epoch: None };
         let channel = Channel::Room(RoomId(1));
-        let asked = ReplayRequest { since: 1, upto: 2, epoch: 1, start_seq: 2, free_space: (1, 1) };
+        let request = ReplayRequest { since: 1, upto: 2, epoch: 1, start_seq: 2, free_space: (1, 1) };
         let all = [
             Work::People,
             Work::Open { channel: channel.clone(), is_covered_by_wildcard: false },
             Work::OpenWildcard,
             Work::Snapshot { room: RoomId(1), upto: 1 },
-            Work::Replay { channel, request: asked },
+            Work::Replay { channel, request },
             Work::CatchUp(range),
             Work::Confirm(vec![(Channel::Room(RoomId(1)), vec![])]),
         ];

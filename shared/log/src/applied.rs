@@ -139,7 +139,7 @@ mod tests {
         "2".parse().expect("a shard")
     }
 
-    fn heard(notices: &[(u64, u64)]) -> AppliedWatch {
+    fn watch_after(notices: &[(u64, u64)]) -> AppliedWatch {
         let watch = AppliedWatch::new(ShardCount::new(4).expect("a number of shards"));
         for (epoch, seq) in notices.iter().copied() {
             watch.apply_notice(shard(), AppliedPosition { epoch, seq });
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn watch_goes_back_after_two_lower_notices_in_a_row_and_on_with_the_next() {
-        let watch = heard(&[(1, 100), (1, 40)]);
+        let watch = watch_after(&[(1, 100), (1, 40)]);
         assert_eq!(
             watch.current(shard()),
             Some(AppliedPosition { epoch: 1, seq: 100 }),
@@ -168,14 +168,14 @@ mod tests {
             vec![(1, 100), (2, 101), (1, 99), (1, 99), (1, 99)],
         ] {
             let furthest = notices.iter().max().copied().expect("some");
-            let current = heard(&notices).current(shard()).expect("some");
+            let current = watch_after(&notices).current(shard()).expect("some");
             assert_eq!((current.epoch, current.seq), furthest, "{notices:?}");
         }
     }
 
     #[tokio::test]
     async fn wait_for_an_event_that_was_lost_ends_once_it_is_applied_again() {
-        let watch = heard(&[(1, 100), (1, 40), (1, 40)]);
+        let watch = watch_after(&[(1, 100), (1, 40), (1, 40)]);
         let waiting = watch.wait(shard(), 80, Duration::from_secs(60));
         let noting = async { watch.apply_notice(shard(), AppliedPosition { epoch: 1, seq: 80 }) };
         assert!(tokio::join!(biased; waiting, noting).0);

@@ -144,14 +144,14 @@ async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Res
 
 async fn join(api: &ApiState, request: &ActionRequest, frame: wire::JoinRoom) -> Result<ActionReply, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
-    let (found, facts) =
+    let (found, access) =
         match_rooms::require_match_room(api, &request.caller, frame.room_pk, as_admin).await?;
     let effect = SocketEffect::Subscribe {
         channel: Channel::Room(frame.room_pk),
         participant: true,
         since: None,
         epoch: None,
-        grant: Some(facts.grant()),
+        grant: Some(access.grant()),
     };
     reply(200, &found.to_object(), Some(effect))
 }

@@ -122,13 +122,13 @@ async fn subscribe(
 }
 
 async fn join(api: &ApiState, request: &ActionRequest, frame: frame::JoinRoom) -> Result<ActionReply, Error> {
-    let (room, facts) = rooms::join(api, &request.caller, frame.room_pk).await?;
+    let (room, access) = rooms::join(api, &request.caller, frame.room_pk).await?;
     let effect = SocketEffect::Subscribe {
         channel: Channel::Room(frame.room_pk),
         participant: true,
         since: frame.since,
         epoch: frame.epoch,
-        grant: Some(facts.grant()),
+        grant: Some(access.grant()),
     };
     let mut room = page::fit_entry(encode::room(room, true), api.socket_max_bytes())?;
     room.participants = None;

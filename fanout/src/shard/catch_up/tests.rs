@@ -46,8 +46,8 @@ async fn rings_of_two_thousand_busy_rooms_stay_near_their_bound() {
     let payload = Bytes::from(vec![b'0'; 200]);
     for seq in 1..=240_000_u64 {
         let channel = Channel::Room(RoomId(seq % 2_000));
-        let heard = LiveEvent { name: "chat-message", seq, headers: None, payload: &payload };
-        task.deliver(&channel, heard);
+        let event = LiveEvent { name: "chat-message", seq, headers: None, payload: &payload };
+        task.deliver(&channel, event);
         if seq % 2_000 == 0 {
             tokio::time::advance(Duration::from_secs(1)).await;
             task.drop_old_from_rings();

@@ -35,8 +35,8 @@ impl ShardWorker {
             return;
         }
         let Ok(notice) = serde_json::to_vec(&AppliedPosition { epoch, seq }) else { return };
-        let told = self.client.publish(subject::applied(self.shard), notice.into());
-        if !matches!(timeout(NOTICE_INTERVAL, told).await, Ok(Ok(()))) {
+        let stopped = self.client.publish(subject::applied(self.shard), notice.into());
+        if !matches!(timeout(NOTICE_INTERVAL, stopped).await, Ok(Ok(()))) {
             tracing::warn!(
                 shard = %self.shard,
                 "an applied notice was not published: the next one makes up for it"
