@@ -119,9 +119,9 @@ impl ReadPool {
     /// Fails with the query's error, or with a timeout.
     pub(crate) async fn with_timeout<T>(
         &self,
-        asked: impl Future<Output = Result<T, Error>>,
+        query: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        if let Ok(answer) = timeout(QUERY_TIMEOUT, asked).await {
+        if let Ok(answer) = timeout(QUERY_TIMEOUT, query).await {
             if answer.as_ref().is_err_and(is_stale_plan_error) {
                 self.last_failure_at.send_replace(Some(Instant::now()));
             }
@@ -201,13 +201,13 @@ impl<'p> Executor<'p> for &'p ReadPool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let asked = async move {
+        let query = async move {
             let mut connection = self.acquire().await?;
             let rows = connection.inner()?.fetch_many(query).try_collect::<Vec<_>>();
             let rows = self.with_timeout(rows).await;
             connection.release_after(rows)
         };
-        stream::once(asked).map_ok(|rows| stream::iter(rows).map(Ok)).try_flatten().boxed()
+        stream::once(query).map_ok(|rows| stream::iter(rows).map(Ok)).try_flatten().boxed()
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
@@ -269,7 +269,7 @@ impl DatabaseProbe<'_> {
     /// Fails if there is no answer within [`PROBE_TIMEOUT`]; the next check opens another connection.
     pub(crate) async fn read_schema_version(&mut self) -> Result<SchemaVersion, Error> {
         let mut connection = self.connection.take();
-        let asked = async {
+        let query = async {
             let connected = match connection.take() {
                 Some(connected) => connected,
                 None => self.database.options.connect().await?,
@@ -278,7 +278,7 @@ impl DatabaseProbe<'_> {
             record_clock_offset(connected).await?;
             schema::read_version(connected).await
         };
-        let looked = timeout(PROBE_TIMEOUT, asked)
+        let looked = timeout(PROBE_TIMEOUT, query)
             .await
             .map_err(|_| Error::from(io::Error::from(ErrorKind::TimedOut)));
         let version = looked??;
@@ -291,8 +291,8 @@ impl DatabaseProbe<'_> {
 async fn record_clock_offset(connection: &mut PgConnection) -> Result<(), Error> {
     let here = || Timestamp::now().unix_us() as f64 / 1e6;
     let before = here();
-    let asked = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::float8");
-    let postgres: f64 = asked.fetch_one(connection).await?;
+    let query = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::float8");
+    let postgres: f64 = query.fetch_one(connection).await?;
     metrics::gauge!(names::CLOCK_OFFSET_SECONDS).set(f64::midpoint(before, here()) - postgres);
     Ok(())
 }

@@ -83,19 +83,19 @@ pub(super) async fn append_until_acknowledged(
     append: AppendRequest<'_>,
     until: Instant,
 ) -> Result<(LogPosition, Option<Event>), Error> {
-    let asked = append.event;
-    let subject = append.channel.log_subject(api.shards, asked.name(), append.key);
+    let event = append.event;
+    let subject = append.channel.log_subject(api.shards, event.name(), append.key);
     let appended = api.log.appender.append(append, request.deadline.min(until)).await?;
     let (position, earlier) = match appended {
         AppendOutcome::New(position) => (position, None),
         AppendOutcome::Earlier(earlier) => {
             let same = |stored: &StoredEvent| {
                 let earlier = decode_stored(stored)?;
-                (stored.subject == subject && is_same_request(&earlier, asked)).then_some(earlier)
+                (stored.subject == subject && is_same_request(&earlier, event)).then_some(earlier)
             };
             let (position, earlier) =
                 earlier.verify(&api.log.jetstream, same).await.map_err(|mismatch| match mismatch {
-                    DuplicateMismatch::Different => key_reused_error(asked.name()),
+                    DuplicateMismatch::Different => key_reused_error(event.name()),
                     DuplicateMismatch::Unreadable => {
                         let detail =
                             "It was stored before, and can't be read now. Try again under the same key.";
@@ -146,9 +146,9 @@ pub(super) fn is_same_request(one: &Event, other: &Event) -> bool {
 /// Compares messages without the detail of match rooms: it describes people and room at the time of the attempt, and
 /// is no part of the request.
 fn is_same_message(one: &ChatMessage, other: &ChatMessage) -> bool {
-    let asked = |detail: &Option<MessageDetail>| detail.clone().filter(MessageDetail::is_kept);
+    let kept = |detail: &Option<MessageDetail>| detail.clone().filter(MessageDetail::is_kept);
     (&one.message, one.room, &one.user) == (&other.message, other.room, &other.user)
-        && asked(&one.detail) == asked(&other.detail)
+        && kept(&one.detail) == kept(&other.detail)
 }
 
 #[cfg(test)]

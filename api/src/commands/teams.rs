@@ -62,11 +62,11 @@ pub(crate) async fn create(
 
 /// Reads a team from Postgres, including every control event of it that this node has received, and which of the
 /// `asked` people are members.
-async fn read_team(api: &ApiState, id: TeamId, asked: &[&UserId]) -> Result<TeamSnapshot, Error> {
+async fn read_team(api: &ApiState, id: TeamId, members: &[&UserId]) -> Result<TeamSnapshot, Error> {
     let mut is_made = false;
     let mut tries = RetryBudget::within(APPLIED_TIMEOUT);
     loop {
-        if let Some(found) = teams::read_snapshot(&api.pool, api.shards, id, asked).await? {
+        if let Some(found) = teams::read_snapshot(&api.pool, api.shards, id, members).await? {
             if api.access.is_fresh_for_team(id, found.as_of, &mut tries).await? {
                 return Ok(found);
             }
@@ -101,8 +101,8 @@ pub(super) async fn read_team_grant(
     id: TeamId,
     callers: &[Caller],
 ) -> Result<(TeamSnapshot, AccessGrant), Error> {
-    let asked: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
-    let found = read_team(api, id, &asked).await?;
+    let members: Vec<&UserId> = callers.iter().map(|caller| &caller.user).collect();
+    let found = read_team(api, id, &members).await?;
     let grant =
         AccessGrant { public: false, pair: false, as_of: found.as_of, team: None, last_event: found.as_of };
     Ok((found, grant))

@@ -205,9 +205,9 @@ pub(crate) async fn list_rooms(
         .map_err(|error| query_error(&error))?;
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let mut rooms: Vec<DirectRoom> = rows.into_iter().map(DirectRoom::try_from).collect::<Result<_, _>>()?;
-    let mut said = list_messages(pool, shards, &ids).await?;
+    let mut messages = list_messages(pool, shards, &ids).await?;
     for room in &mut rooms {
-        room.messages = said.remove(&room.id).unwrap_or_default();
+        room.messages = messages.remove(&room.id).unwrap_or_default();
     }
     Ok(rooms)
 }
@@ -227,9 +227,9 @@ async fn list_messages(
     shards: ShardCount,
     rooms: &[i64],
 ) -> Result<HashMap<RoomId, BTreeMap<MessageId, DirectMessage>>, Error> {
-    let mut said: HashMap<RoomId, BTreeMap<MessageId, DirectMessage>> = HashMap::new();
+    let mut messages: HashMap<RoomId, BTreeMap<MessageId, DirectMessage>> = HashMap::new();
     if rooms.is_empty() {
-        return Ok(said);
+        return Ok(messages);
     }
     let rows: Vec<MessageRow> = sqlx::query_as(MESSAGES_SQL)
         .bind(rooms)
@@ -246,9 +246,9 @@ async fn list_messages(
             created_at: row.created_at.into(),
             is_read: row.is_readed,
         };
-        said.entry(RoomId(to_u64(row.room)?)).or_default().insert(MessageId(to_u64(row.id)?), message);
+        messages.entry(RoomId(to_u64(row.room)?)).or_default().insert(MessageId(to_u64(row.id)?), message);
     }
-    Ok(said)
+    Ok(messages)
 }
 
 /// Returns the people a person has an open direct room with, those of the newest rooms first.

@@ -64,7 +64,7 @@ pub(crate) async fn read_snapshot(
     pool: &ReadPool,
     shards: ShardCount,
     id: TeamId,
-    asked: &[&UserId],
+    users: &[&UserId],
 ) -> Result<Option<TeamSnapshot>, Error> {
     #[derive(FromRow)]
     struct Whole {
@@ -87,7 +87,7 @@ pub(crate) async fn read_snapshot(
     )))
     .bind(to_i64(id.0))
     .bind(Channel::Team(id).shard(shards).number())
-    .bind(asked.iter().map(|user| user.as_str()).collect::<Vec<_>>())
+    .bind(users.iter().map(|user| user.as_str()).collect::<Vec<_>>())
     .fetch_optional(pool)
     .await
     .map_err(|error| query_error(&error))?;
@@ -149,7 +149,7 @@ pub(crate) async fn list(
     const ALL: &str =
         "SELECT t.id AS team FROM team t WHERE t.shard = -1 AND t.id < $1 ORDER BY t.id DESC LIMIT $2";
     // The SQL is put together from constants only.
-    let asked = sqlx::query_as(AssertSqlSafe(format!(
+    let statement = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT t.id, t.name, t.creator, t.created_at FROM ({}) own
          CROSS JOIN LATERAL (SELECT * FROM team t WHERE t.shard = -1 AND t.id = own.team LIMIT 1) t
          ORDER BY t.id DESC LIMIT $2",
@@ -157,8 +157,8 @@ pub(crate) async fn list(
     )))
     .bind(before.map_or(i64::MAX, |team| to_i64(team.0)))
     .bind(limit);
-    let asked = if caller.is_admin { asked } else { asked.bind(caller.user.as_str()) };
-    let rows: Vec<Row> = asked.fetch_all(pool).await.map_err(|error| query_error(&error))?;
+    let statement = if caller.is_admin { statement } else { statement.bind(caller.user.as_str()) };
+    let rows: Vec<Row> = statement.fetch_all(pool).await.map_err(|error| query_error(&error))?;
     let ids: Vec<TeamId> = rows.iter().map(|row| to_u64(row.id).map(TeamId)).collect::<Result<_, _>>()?;
     let mut members = members_of_teams(pool, shards, &ids).await?;
     rows.into_iter()

@@ -116,8 +116,8 @@ fn unsubscribe(
     request: &SocketRequest,
     frame: &str,
 ) -> Result<RunningAction, Refusal> {
-    let asked = parse::<UnsubscribeFrame>(frame).ok();
-    let Some(channel) = asked.map(|asked| asked.channel).filter(|c| state.subscriptions.contains_key(c))
+    let frame = parse::<UnsubscribeFrame>(frame).ok();
+    let Some(channel) = frame.map(|frame| frame.channel).filter(|c| state.subscriptions.contains_key(c))
     else {
         return Err((400, "channel: must be one that this socket follows.".to_owned()));
     };
@@ -137,9 +137,9 @@ fn leave_room(
 
 /// The room that a frame names, or the only one that the socket is in.
 fn room(state: &SessionState, frame: &str) -> Result<RoomId, Refusal> {
-    let asked = parse::<RoomFrame>(frame).map_err(|detail| (400, detail))?;
+    let frame = parse::<RoomFrame>(frame).map_err(|detail| (400, detail))?;
     let only = (state.rooms.len() == 1).then(|| state.rooms.iter().next().copied()).flatten();
-    let room = asked.room_pk.or(only).filter(|room| state.rooms.contains(room));
+    let room = frame.room_pk.or(only).filter(|room| state.rooms.contains(room));
     room.ok_or_else(|| (400, "room_pk: must be a room that this socket is in.".to_owned()))
 }
 

@@ -65,11 +65,11 @@ impl LossSources {
 /// A shard whose broker is not there, and where it is told of losses.
 #[cfg(test)]
 pub(super) async fn shard_task() -> (ShardTask, LossSources) {
-    let (shards, said) = (ShardCount::new(1).expect("1"), LossSources::new());
+    let (shards, loss_sources) = (ShardCount::new(1).expect("1"), LossSources::new());
     let shard = Channel::Room(RoomId(1)).shard(shards);
-    let mut task = ShardTask::new(shard, context(shards).await, said.signals());
+    let mut task = ShardTask::new(shard, context(shards).await, loss_sources.signals());
     task.new_work.clear();
-    (task, said)
+    (task, loss_sources)
 }
 
 impl BenchRoom {
@@ -89,10 +89,10 @@ impl BenchRoom {
             channel_state.admit(subscribe_request(connection, outbox), true);
             clients.push(client);
         }
-        let said = LossSources::new();
-        let mut task = ShardTask::new(shard, context, said.signals());
+        let loss_sources = LossSources::new();
+        let mut task = ShardTask::new(shard, context, loss_sources.signals());
         task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
-        Self { task, clients, _loss_sources: said }
+        Self { task, clients, _loss_sources: loss_sources }
     }
 
     /// Does with a message what the shard's task does.

@@ -250,10 +250,14 @@ mod tests {
     }
 
     /// A word of the log: on whom, of which node, whether they are there, and whether long passes after it.
-    type Said = (usize, u64, bool, bool);
+    type LoggedChange = (usize, u64, bool, bool);
 
     /// Receives those words of the log whose places are given.
-    async fn apply_range(presence_map: &mut PresenceMap, log: &[Said], places: std::ops::Range<usize>) {
+    async fn apply_range(
+        presence_map: &mut PresenceMap,
+        log: &[LoggedChange],
+        places: std::ops::Range<usize>,
+    ) {
         for place in places {
             let (n, node, present, is_long) = log[place];
             presence_map.apply(&user(n), node, place as u64 + 1, present);
@@ -265,7 +269,7 @@ mod tests {
     }
 
     /// The words of those whom Postgres has as present when it has so much of the log.
-    fn snapshot(log: &[Said]) -> impl Iterator<Item = (usize, u64, u64)> {
+    fn snapshot(log: &[LoggedChange]) -> impl Iterator<Item = (usize, u64, u64)> {
         let last =
             log.iter().enumerate().map(|(place, (n, node, present, _))| ((*n, *node), (place, *present)));
         let last: HashMap<_, _> = last.collect();

@@ -59,17 +59,17 @@ fn room(found: DirectRoom, reader: &UserId, is_low_account: bool) -> wire::Room 
         is_active: found.is_active,
         is_low_account,
         activity: unix_seconds(found.activity),
-        messages: found.messages.into_iter().map(|(id, said)| (id, message(id, said))).collect(),
+        messages: found.messages.into_iter().map(|(id, stored)| (id, message(id, stored))).collect(),
     }
 }
 
-pub(super) fn message(id: MessageId, said: DirectMessage) -> wire::Message {
+pub(super) fn message(id: MessageId, stored: DirectMessage) -> wire::Message {
     wire::Message {
         id,
-        message: said.body,
-        author_id: said.author.to_value(),
-        created: format_created(said.created_at),
-        is_readed: said.is_read,
+        message: stored.body,
+        author_id: stored.author.to_value(),
+        created: format_created(stored.created_at),
+        is_readed: stored.is_read,
     }
 }
 

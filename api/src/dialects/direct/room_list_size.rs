@@ -37,13 +37,13 @@ pub(super) fn fit_room_list(found: DirectRoomPage, reader: &UserId, max_bytes: u
         kept.push((room, older));
     }
     let rooms = kept.into_iter().map(|(mut room, older)| {
-        for (id, said) in older.messages.into_iter().rev() {
-            let bytes = message_bytes(&encode::message(id, said.clone()));
+        for (id, stored) in older.messages.into_iter().rev() {
+            let bytes = message_bytes(&encode::message(id, stored.clone()));
             if bytes > left {
                 break;
             }
             left -= bytes;
-            room.messages.insert(id, said);
+            room.messages.insert(id, stored);
         }
         room
     });
@@ -51,7 +51,7 @@ pub(super) fn fit_room_list(found: DirectRoomPage, reader: &UserId, max_bytes: u
 }
 
 fn messages_bytes(room: &DirectRoom) -> usize {
-    room.messages.iter().map(|(id, said)| message_bytes(&encode::message(*id, said.clone()))).sum()
+    room.messages.iter().map(|(id, stored)| message_bytes(&encode::message(*id, stored.clone()))).sum()
 }
 
 fn message_bytes(message: &super::wire::Message) -> usize {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     fn room(id: u64, text: &str, messages: u64) -> DirectRoom {
-        let said = DirectMessage {
+        let stored = DirectMessage {
             author: user("ann"),
             body: text.to_owned(),
             created_at: Timestamp::now(),
@@ -90,7 +90,7 @@ mod tests {
             activity: Timestamp::now(),
             is_active: true,
             is_current: id == 1,
-            messages: (1..=messages).map(|message| (MessageId(message), said.clone())).collect(),
+            messages: (1..=messages).map(|message| (MessageId(message), stored.clone())).collect(),
         }
     }
 

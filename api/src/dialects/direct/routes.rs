@@ -61,10 +61,10 @@ async fn add(
 async fn list(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    asked: Result<Query<wire::ListQuery>, QueryRejection>,
+    query: Result<Query<wire::ListQuery>, QueryRejection>,
 ) -> JsonResult<wire::Rooms> {
-    let Query(asked) = asked.map_err(|_| Error::bad_request("The query is malformed."))?;
-    let after = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
+    let Query(query) = query.map_err(|_| Error::bad_request("The query is malformed."))?;
+    let after = query.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let rooms = direct::list(&api, &caller, after).await?;
     Ok(Answer(encode::room_list(rooms, &caller.user, api.settings.low_account)))
 }

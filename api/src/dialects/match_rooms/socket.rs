@@ -180,7 +180,7 @@ async fn create_message(
     let sent = messages::send(api, &request.caller, send).await?;
     let (text, created_at) = (sent.message.message, sent.message.created_at);
     // Only the push has `user` and `room`; fan-out answers the client with the push.
-    let data = wire::Said { id: sent.id, text, created_at, user: None, room: None };
+    let data = wire::CreatedMessage { id: sent.id, text, created_at, user: None, room: None };
     reply(201, &data, Some(SocketEffect::Appended { room, seq: sent.id.0 }))
 }
 

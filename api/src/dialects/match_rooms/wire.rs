@@ -23,7 +23,7 @@ protocol::actions! {
         /// Describes the room that the socket is in; not for admins.
         CurrentRoomInfo(NoFields) = "current_room_info" => 200 MatchRoomView,
         /// Sends a message.
-        CreateMessage(CreateMessage) = "create_message" => 201 Said,
+        CreateMessage(CreateMessage) = "create_message" => 201 CreatedMessage,
         /// Changes a message's text, by its author.
         EditMessage(EditMessage) = "edit_message" => 200 Changed,
         /// Deletes messages: all or none.
@@ -69,7 +69,7 @@ pub(super) struct DeleteMessages {
 
 /// A message, as in its push to everyone in the room.
 #[derive(Serialize, JsonSchema)]
-pub(super) struct Said {
+pub(super) struct CreatedMessage {
     pub(super) id: MessageId,
     pub(super) text: String,
     pub(super) created_at: Timestamp,

@@ -49,14 +49,14 @@ pub(super) fn fit_page<T: PageEntry>(
 /// When a message does not fit even alone.
 pub(super) fn history_page(
     room: RoomId,
-    asked: HistoryPage,
+    range: HistoryPage,
     found: Page<Message>,
     max_bytes: usize,
 ) -> Result<wire::Page<wire::Message>, Error> {
     let messages = found.map(|message| encode::message(room, message));
     let mut page = fit_page(messages, max_bytes, |message| message.id.to_string())?;
     // The messages nearest to where the page begins come first.
-    if matches!(asked, HistoryPage::Newest | HistoryPage::Before(_)) {
+    if matches!(range, HistoryPage::Newest | HistoryPage::Before(_)) {
         page.results.reverse();
     }
     Ok(page)

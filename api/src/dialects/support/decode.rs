@@ -5,12 +5,12 @@ use protocol::{
     id::{MAX_ID, MessageId, RoomId},
 };
 
-use super::wire::Asked;
+use super::wire::ServiceQuery;
 use crate::{commands::support, dialects::json};
 
 /// Merges the fields of body and query; the body's come first.
-pub(super) fn merge_query(body: Asked, query: Asked) -> Asked {
-    Asked {
+pub(super) fn merge_query(body: ServiceQuery, query: ServiceQuery) -> ServiceQuery {
+    ServiceQuery {
         kind: body.kind.or(query.kind),
         room_id: body.room_id.or(query.room_id),
         is_active: body.is_active.or(query.is_active),
@@ -19,8 +19,8 @@ pub(super) fn merge_query(body: Asked, query: Asked) -> Asked {
 }
 
 /// The room's key, which must be given.
-pub(super) fn require_room_key(asked: &Asked) -> Result<&str, Error> {
-    asked.room_id.as_deref().ok_or_else(|| Error::bad_request("room_id: must be given."))
+pub(super) fn require_room_key(query: &ServiceQuery) -> Result<&str, Error> {
+    query.room_id.as_deref().ok_or_else(|| Error::bad_request("room_id: must be given."))
 }
 
 /// Parses a message's `_id` of 24 hexadecimal digits: ten for the room's id, fourteen for the message's.
@@ -39,11 +39,11 @@ pub(super) fn parse_cursor(text: &str) -> Result<RoomId, Error> {
 }
 
 /// The key of the room to close; `is_active`, where given, must be `false`.
-pub(super) fn require_close(asked: &Asked) -> Result<&str, Error> {
-    if asked.is_active == Some(true) {
+pub(super) fn require_close(query: &ServiceQuery) -> Result<&str, Error> {
+    if query.is_active == Some(true) {
         return Err(Error::bad_request("is_active: must be false."));
     }
-    require_room_key(asked)
+    require_room_key(query)
 }
 
 /// Parses bytes as each body and cursor of this dialect; for property tests and fuzzing.
@@ -52,7 +52,7 @@ pub(crate) fn read_any(bytes: &[u8]) {
     use json::assert_parsed_or_refused as read;
     read::<super::wire::NewRoom>(bytes);
     read::<super::wire::NewMessage>(bytes);
-    read::<Asked>(bytes);
+    read::<ServiceQuery>(bytes);
     let text = String::from_utf8_lossy(bytes);
     let _ = (parse_message_id(&text), parse_cursor(&text));
 }
@@ -68,11 +68,11 @@ mod tests {
         #[test]
         fn any_body_is_read_or_refused(bytes in any::bytes()) {
             read_any(&bytes);
-            let body = parse_object::<Asked>(&bytes).unwrap_or_default();
+            let body = parse_object::<ServiceQuery>(&bytes).unwrap_or_default();
             let said = body.room_id.clone();
-            let asked = merge_query(body, Asked { room_id: Some("key".to_owned()), ..Asked::default() });
-            prop_assert_eq!(require_room_key(&asked).expect("the query says it"), said.as_deref().unwrap_or("key"));
-            prop_assert_eq!(require_close(&asked).is_err(), asked.is_active == Some(true));
+            let query = merge_query(body, ServiceQuery { room_id: Some("key".to_owned()), ..ServiceQuery::default() });
+            prop_assert_eq!(require_room_key(&query).expect("the query says it"), said.as_deref().unwrap_or("key"));
+            prop_assert_eq!(require_close(&query).is_err(), query.is_active == Some(true));
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     PREFIX, decode, encode,
     errors::Rejection,
     extract::{IdempotencyKey, NoIdempotencyKey, Sender, UntypedJson, WithVisitorPass},
-    wire::{self, Answer, Asked, Done},
+    wire::{self, Answer, Done, ServiceQuery},
 };
 use crate::{
     commands::state::SharedApiState,
@@ -69,24 +69,24 @@ async fn read(
     State(api): State<SharedApiState>,
     Sender(guest): Sender,
     key: IdempotencyKey,
-    asked: QueryResult<Asked>,
-    body: UntypedJson<Asked>,
+    query: QueryResult<ServiceQuery>,
+    body: UntypedJson<ServiceQuery>,
 ) -> Result<Json<wire::Service>, Rejection> {
-    let body: Asked = body.parse_or_default()?;
+    let body: ServiceQuery = body.parse_or_default()?;
     let in_body = body.kind.is_some();
-    let asked = decode::merge_query(body, require_query(asked)?);
-    match asked.kind.as_deref() {
+    let query = decode::merge_query(body, require_query(query)?);
+    match query.kind.as_deref() {
         Some("get_messages") => {
-            let before = asked.before.as_deref().map(decode::parse_message_id).transpose()?;
-            let (room, page) = support::history(&api, decode::require_room_key(&asked)?, before).await?;
+            let before = query.before.as_deref().map(decode::parse_message_id).transpose()?;
+            let (room, page) = support::history(&api, decode::require_room_key(&query)?, before).await?;
             Ok(Json(wire::Service::Messages(encode::messages(ROOM_DETAILS_TEXT, room, page)?)))
         }
         Some("get_room_by_id") => {
-            let room = support::show(&api, decode::require_room_key(&asked)?).await?;
+            let room = support::show(&api, decode::require_room_key(&query)?).await?;
             Ok(Json(wire::Service::Rooms(encode::answer(ROOM_DETAILS_TEXT, [encode::room(room)]))))
         }
         Some("delete_room") if in_body => {
-            let Json(done) = close_room(&api, &guest, &asked, &key.request_context()).await?;
+            let Json(done) = close_room(&api, &guest, &query, &key.request_context()).await?;
             Ok(Json(wire::Service::Done(done)))
         }
         _ => {
@@ -102,8 +102,8 @@ async fn write(
     key: IdempotencyKey,
     body: UntypedJson<wire::Write>,
 ) -> Result<Json<Answer<Done>>, Rejection> {
-    let asked: Asked = body.parse()?;
-    match asked.kind.as_deref() {
+    let query: ServiceQuery = body.parse()?;
+    match query.kind.as_deref() {
         Some("create_message") => {
             let wire::NewMessage { room_id, message_data: text, side, auther, message_type } =
                 body.parse()?;
@@ -111,7 +111,7 @@ async fn write(
             support::send_message(&api, &guest, &room_id, said, &key.request_context()).await?;
             Ok(Json(encode::done("Message updated successfully")))
         }
-        Some("delete_room") => close_room(&api, &guest, &asked, &key.request_context()).await,
+        Some("delete_room") => close_room(&api, &guest, &query, &key.request_context()).await,
         _ => Err(Error::bad_request("type: must be create_message or delete_room.").into()),
     }
 }
@@ -120,32 +120,32 @@ async fn close(
     State(api): State<SharedApiState>,
     Sender(guest): Sender,
     key: IdempotencyKey,
-    asked: QueryResult<Asked>,
-    body: UntypedJson<Asked>,
+    query: QueryResult<ServiceQuery>,
+    body: UntypedJson<ServiceQuery>,
 ) -> Result<Json<Answer<Done>>, Rejection> {
-    let asked = decode::merge_query(body.parse_or_default()?, require_query(asked)?);
-    if asked.kind.as_deref().is_some_and(|kind| kind != "delete_room") {
+    let query = decode::merge_query(body.parse_or_default()?, require_query(query)?);
+    if query.kind.as_deref().is_some_and(|kind| kind != "delete_room") {
         return Err(Error::bad_request("type: must be delete_room.").into());
     }
-    close_room(&api, &guest, &asked, &key.request_context()).await
+    close_room(&api, &guest, &query, &key.request_context()).await
 }
 
 async fn close_room(
     api: &SharedApiState,
     guest: &SupportCaller,
-    asked: &Asked,
+    query: &ServiceQuery,
     request: &RequestContext<'_>,
 ) -> Result<Json<Answer<Done>>, Rejection> {
-    support::close(api, guest, decode::require_close(asked)?, request).await?;
+    support::close(api, guest, decode::require_close(query)?, request).await?;
     Ok(Json(encode::done("Room deleted successfully")))
 }
 
 async fn list(
     State(api): State<SharedApiState>,
     Sender(guest): Sender,
-    asked: QueryResult<wire::ListQuery>,
+    query: QueryResult<wire::ListQuery>,
 ) -> Result<Json<wire::Rooms>, Rejection> {
-    let wire::ListQuery { org_id, product_name, cursor } = require_query(asked)?;
+    let wire::ListQuery { org_id, product_name, cursor } = require_query(query)?;
     let before = cursor.as_deref().map(decode::parse_cursor).transpose()?;
     let listed = support::list(&api, guest.caller.as_ref(), &org_id, &product_name, before).await?;
     Ok(Json(encode::rooms(listed)?))

@@ -15,7 +15,7 @@ pub(super) struct NewRoom {
 
 /// The fields of a `room-service` request, in its query or its body.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-pub(super) struct Asked {
+pub(super) struct ServiceQuery {
     #[serde(rename = "type")]
     #[schemars(with = "Option<Kind>")]
     pub(super) kind: Option<String>,
@@ -130,7 +130,7 @@ pub(super) enum Service {
 #[expect(dead_code, reason = "the form alone: what is asked for decides how the body is read")]
 pub(super) enum Write {
     Message(NewMessageBody),
-    Asked(Asked),
+    ServiceQuery(ServiceQuery),
 }
 
 /// A new message, with its type.

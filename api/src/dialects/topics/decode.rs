@@ -60,8 +60,8 @@ pub(super) fn parse_change(mut fields: FormFields) -> Result<Option<Option<Strin
 }
 
 /// Parses a page number; `None` where no such page can exist.
-pub(super) fn parse_page(asked: Option<&str>) -> Option<PageNumber> {
-    match asked.map(str::trim) {
+pub(super) fn parse_page(query: Option<&str>) -> Option<PageNumber> {
+    match query.map(str::trim) {
         None | Some("") => Some(PageNumber::Number(1)),
         Some("last") => Some(PageNumber::Last),
         Some(number) => number.parse().ok().map(PageNumber::Number),
@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_topic_fields_are_accepted_within_bounds_or_refused(given in any_given(), asked in ".*") {
+        fn any_topic_fields_are_accepted_within_bounds_or_refused(given in any_given(), query in ".*") {
             if let Ok(title) = parse_title(given.clone()) {
                 prop_assert!((1..=TITLE_MAX).contains(&title.chars().count()) && !title.contains('\0'));
             }
@@ -184,7 +184,7 @@ mod tests {
                 prop_assert!((1..=DESCRIPTION_MAX).contains(&description.chars().count()));
             }
             prop_assert!(parse_category(given, &["films".to_owned()]).is_err(), "it is none of the texts above");
-            let _ = parse_page(Some(&asked));
+            let _ = parse_page(Some(&query));
         }
     }
 

@@ -31,11 +31,11 @@ pub(super) async fn invite(
 pub(super) async fn list(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    asked: QueryResult<wire::ListQuery>,
+    query: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<wire::Invitation>> {
-    let asked = require_query(asked)?;
-    let limit = decode::parse_limit(asked.limit.as_deref())?;
-    let before = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
+    let query = require_query(query)?;
+    let limit = decode::parse_limit(query.limit.as_deref())?;
+    let before = query.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let found = invitations::list(&api, &caller, before, limit).await?;
     let invitations = found.map(|one| encode::invitation(one, true));
     let cursor = |last: &wire::Invitation| decode::encode_cursor(&last.id);

@@ -20,11 +20,11 @@ pub(super) async fn list(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
-    asked: QueryResult<wire::ListQuery>,
+    query: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<UserId>> {
-    let asked = require_query(asked)?;
-    let limit = decode::parse_limit(asked.limit.as_deref())?;
-    let after: Option<UserId> = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
+    let query = require_query(query)?;
+    let limit = decode::parse_limit(query.limit.as_deref())?;
+    let after: Option<UserId> = query.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let found = members::list(&api, &caller, room, after.as_ref(), limit).await?;
     Ok(axum::Json(pages::people_page(found)))
 }
@@ -33,11 +33,11 @@ pub(super) async fn present(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
-    asked: QueryResult<wire::ListQuery>,
+    query: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<UserId>> {
-    let asked = require_query(asked)?;
-    let limit = decode::parse_limit(asked.limit.as_deref())?;
-    let after: Option<UserId> = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
+    let query = require_query(query)?;
+    let limit = decode::parse_limit(query.limit.as_deref())?;
+    let after: Option<UserId> = query.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let found = members::list_participants(&api, &caller, room, after.as_ref(), limit).await?;
     Ok(axum::Json(pages::people_page(found)))
 }

@@ -48,11 +48,11 @@ pub(super) async fn history(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
-    asked: QueryResult<wire::HistoryQuery>,
+    query: QueryResult<wire::HistoryQuery>,
 ) -> JsonResult<wire::History> {
-    let asked = require_query(asked)?;
-    let limit = decode::parse_limit(asked.limit.as_deref())?;
-    match decode::parse_history_query(&asked)? {
+    let query = require_query(query)?;
+    let limit = decode::parse_limit(query.limit.as_deref())?;
+    match decode::parse_history_query(&query)? {
         HistoryRequest::Range(page) => {
             let found = messages::history(&api, &caller, room, page, limit).await?;
             let page = pages::history_page(room, page, found, HTTP_MAX_BYTES)?;
@@ -69,17 +69,17 @@ pub(super) async fn history(
 pub(super) async fn search(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    asked: QueryResult<wire::SearchQuery>,
+    query: QueryResult<wire::SearchQuery>,
 ) -> JsonResult<wire::FoundPage> {
-    let asked = require_query(asked)?;
-    let room = asked.room.as_deref().map(str::parse).transpose();
-    let query = SearchQuery {
-        words: &asked.q,
+    let query = require_query(query)?;
+    let room = query.room.as_deref().map(str::parse).transpose();
+    let search_query = SearchQuery {
+        words: &query.q,
         room: room.map_err(|_| Error::bad_request("room: must be a room's id."))?,
-        after: asked.cursor.as_deref().map(decode::decode_search_cursor).transpose()?,
-        limit: decode::parse_limit(asked.limit.as_deref())?,
+        after: query.cursor.as_deref().map(decode::decode_search_cursor).transpose()?,
+        limit: decode::parse_limit(query.limit.as_deref())?,
     };
-    let (found, next) = commands::search::search(&api, &caller, query).await?;
+    let (found, next) = commands::search::search(&api, &caller, search_query).await?;
     let messages = found.messages.entries.into_iter().map(|(room, message)| encode::message(room, message));
     let fitted = page::fit_page(messages, HTTP_MAX_BYTES)?;
     let last = fitted.entries.last().map(|last| (last.created_at, last.room, last.id));

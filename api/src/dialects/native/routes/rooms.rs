@@ -47,11 +47,11 @@ pub(super) async fn make_room(
 pub(super) async fn list_rooms(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    asked: QueryResult<wire::ListQuery>,
+    query: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<wire::Room>> {
-    let asked = require_query(asked)?;
-    let limit = decode::parse_limit(asked.limit.as_deref())?;
-    let before = asked.cursor.as_deref().map(decode::decode_room_cursor).transpose()?;
+    let query = require_query(query)?;
+    let limit = decode::parse_limit(query.limit.as_deref())?;
+    let before = query.cursor.as_deref().map(decode::decode_room_cursor).transpose()?;
     let rooms = rooms::list(&api, &caller, before, limit).await?;
     Ok(axum::Json(pages::rooms_page(rooms, HTTP_MAX_BYTES)?))
 }

@@ -30,11 +30,11 @@ pub(super) async fn make(
 pub(super) async fn list(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
-    asked: QueryResult<wire::ListQuery>,
+    query: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<wire::Team>> {
-    let asked = require_query(asked)?;
-    let limit = decode::parse_limit(asked.limit.as_deref())?;
-    let before = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
+    let query = require_query(query)?;
+    let limit = decode::parse_limit(query.limit.as_deref())?;
+    let before = query.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let teams = teams::list(&api, &caller, before, limit).await?;
     let teams = teams.map(|team| encode::team(team, true));
     let cursor = |last: &wire::Team| decode::encode_cursor(&last.id);
@@ -45,11 +45,11 @@ pub(super) async fn members(
     State(api): State<SharedApiState>,
     Authenticated(caller): Authenticated,
     PathIds(team, ..): PathIds<TeamId, Rejection>,
-    asked: QueryResult<wire::ListQuery>,
+    query: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<UserId>> {
-    let asked = require_query(asked)?;
-    let limit = decode::parse_limit(asked.limit.as_deref())?;
-    let after: Option<UserId> = asked.cursor.as_deref().map(decode::decode_cursor).transpose()?;
+    let query = require_query(query)?;
+    let limit = decode::parse_limit(query.limit.as_deref())?;
+    let after: Option<UserId> = query.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let found = teams::list_members(&api, &caller, team, after.as_ref(), limit).await?;
     Ok(axum::Json(pages::people_page(found)))
 }
