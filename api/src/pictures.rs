@@ -5,18 +5,20 @@
 //! know it.
 
 mod decode;
+mod folder;
 mod picture_end;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use image::ImageFormat;
-use object_store::{GetResult, ObjectStore, ObjectStoreExt as _, local::LocalFileSystem, path::Path};
 use protocol::error::{Error, ErrorCode};
 use service::{metric_names as names, random};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::{fs::File, sync::Semaphore, time::timeout};
+
+use folder::Folder;
 
 pub(crate) use decode::{PictureError, decode};
 
@@ -94,10 +96,6 @@ impl PictureName {
     pub(crate) fn format(self) -> PictureFormat {
         self.format
     }
-
-    fn path(self) -> Path {
-        Path::from(self.to_string())
-    }
 }
 
 impl std::fmt::Display for PictureName {
@@ -108,7 +106,7 @@ impl std::fmt::Display for PictureName {
 
 /// The store of pictures.
 pub(crate) struct PictureStore {
-    store: Box<dyn ObjectStore>,
+    folder: Folder,
     decode_permits: Arc<Semaphore>,
 }
 
@@ -120,9 +118,9 @@ impl PictureStore {
     pub(crate) fn open(place: &str) -> anyhow::Result<Self> {
         let folder = place.strip_prefix("file://").unwrap_or(place);
         anyhow::ensure!(!folder.contains("://"), "must be a folder, or file:///a/folder");
-        std::fs::create_dir_all(folder).with_context(|| format!("the folder {folder} can't be made"))?;
-        let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
-        Ok(Self { store: Box::new(store), decode_permits: Arc::new(Semaphore::new(CONCURRENT_DECODES_MAX)) })
+        let folder =
+            Folder::open(Path::new(folder)).with_context(|| format!("the folder {folder} can't be made"))?;
+        Ok(Self { folder, decode_permits: Arc::new(Semaphore::new(CONCURRENT_DECODES_MAX)) })
     }
 
     /// Decodes a picture, without the bytes after its end; or says why it is refused.
@@ -133,8 +131,7 @@ impl PictureStore {
         &self,
         bytes: Bytes,
     ) -> Result<Result<DecodedPicture, PictureError>, Error> {
-        let turn =
-            tokio::time::timeout(DECODE_QUEUE_TIMEOUT, self.decode_permits.clone().acquire_owned()).await;
+        let turn = timeout(DECODE_QUEUE_TIMEOUT, self.decode_permits.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| Error::unavailable("The decoder", &"too many pictures at once"))?;
         let looked = tokio::task::spawn_blocking(move || {
             // Held until decoding ends, even if the request has ended before.
@@ -160,37 +157,27 @@ impl PictureStore {
     /// # Errors
     /// Fails if the store does not answer.
     pub(crate) async fn put(&self, name: PictureName, picture: DecodedPicture) -> Result<(), Error> {
-        let path = name.path();
-        let put = self.store.put(&path, picture.bytes.into());
-        match tokio::time::timeout(STORE_TIMEOUT, put).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(store_unreachable(&error)),
-            Err(late) => Err(store_unreachable(&late)),
-        }
+        let written = timeout(STORE_TIMEOUT, self.folder.write(&name.to_string(), &picture.bytes)).await;
+        written.map_err(io::Error::from).flatten().map_err(|error| store_unreachable(&error))
     }
 
-    /// Reads a picture as a stream.
+    /// Opens a picture, and returns its size in bytes.
     ///
     /// # Errors
     /// Fails if there is none of that name, or if the store does not answer.
-    pub(crate) async fn get(&self, name: PictureName) -> Result<GetResult, Error> {
-        match tokio::time::timeout(STORE_TIMEOUT, self.store.get(&name.path())).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(object_store::Error::NotFound { .. })) => Err(Error::not_found()),
-            Ok(Err(error)) => Err(store_unreachable(&error)),
-            Err(late) => Err(store_unreachable(&late)),
-        }
+    pub(crate) async fn get(&self, name: PictureName) -> Result<(File, u64), Error> {
+        let found = timeout(STORE_TIMEOUT, self.folder.read(&name.to_string())).await;
+        found.map_err(io::Error::from).flatten().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::not_found(),
+            _ => store_unreachable(&error),
+        })
     }
 
     /// Removes a picture that no answer has named. If that fails, the file stays unused.
     pub(crate) async fn discard(&self, name: PictureName) {
-        let path = name.path();
-        match tokio::time::timeout(STORE_TIMEOUT, self.store.delete(&path)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, %name, "could not remove an unused picture; the file stays");
-            }
-            Err(error) => tracing::warn!(%error, %name, "could not remove an unused picture; the file stays"),
+        let removed = timeout(STORE_TIMEOUT, self.folder.remove(&name.to_string())).await;
+        if let Err(error) = removed.map_err(io::Error::from).flatten() {
+            tracing::warn!(%error, %name, "could not remove an unused picture; the file stays");
         }
     }
 }

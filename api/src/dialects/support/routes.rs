@@ -71,7 +71,7 @@ async fn read(
     key: IdempotencyKey,
     query: QueryResult<ServiceQuery>,
     body: UntypedJson<ServiceQuery>,
-) -> Result<Json<wire::Service>, Rejection> {
+) -> Result<Json<wire::ServiceAnswer>, Rejection> {
     let body: ServiceQuery = body.parse_or_default()?;
     let in_body = body.kind.is_some();
     let query = decode::merge_query(body, require_query(query)?);
@@ -79,15 +79,15 @@ async fn read(
         Some("get_messages") => {
             let before = query.before.as_deref().map(decode::parse_message_id).transpose()?;
             let (room, page) = support::history(&api, decode::require_room_key(&query)?, before).await?;
-            Ok(Json(wire::Service::Messages(encode::messages(ROOM_DETAILS_TEXT, room, page)?)))
+            Ok(Json(wire::ServiceAnswer::Messages(encode::messages(ROOM_DETAILS_TEXT, room, page)?)))
         }
         Some("get_room_by_id") => {
             let room = support::show(&api, decode::require_room_key(&query)?).await?;
-            Ok(Json(wire::Service::Rooms(encode::answer(ROOM_DETAILS_TEXT, [encode::room(room)]))))
+            Ok(Json(wire::ServiceAnswer::Rooms(encode::answer(ROOM_DETAILS_TEXT, [encode::room(room)]))))
         }
         Some("delete_room") if in_body => {
             let Json(done) = close_room(&api, &guest, &query, &key.request_context()).await?;
-            Ok(Json(wire::Service::Done(done)))
+            Ok(Json(wire::ServiceAnswer::Done(done)))
         }
         _ => {
             let detail = "type: must be get_messages or get_room_by_id, or in a body delete_room.";

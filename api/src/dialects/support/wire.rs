@@ -118,7 +118,7 @@ pub(super) struct Rooms {
 /// The answer to `GET room-service`.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
-pub(super) enum Service {
+pub(super) enum ServiceAnswer {
     Messages(Answer<Vec<Message>>),
     Rooms(Answer<[Room; 1]>),
     Done(Answer<Done>),

@@ -9,6 +9,7 @@ use axum::{
 };
 use protocol::{error::Error, id::RoomId};
 use serde_json::{Value, json};
+use tokio_util::io::ReaderStream;
 
 use super::{
     decode, encode,
@@ -178,9 +179,8 @@ async fn show_picture(
         _ if is_kept => StatusCode::NOT_MODIFIED.into_response(),
         None => bytes_response("image/png", DEFAULT_PICTURE.len() as u64, DEFAULT_PICTURE.into()),
         Some(name) => {
-            let found = api.pictures.get(name).await?;
-            let size = found.meta.size;
-            bytes_response(name.format().content_type(), size, Body::from_stream(found.into_stream()))
+            let (file, size) = api.pictures.get(name).await?;
+            bytes_response(name.format().content_type(), size, Body::from_stream(ReaderStream::new(file)))
         }
     };
     let fixed: [(HeaderName, &'static str); 3] = [
