@@ -3,13 +3,14 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 #[tokio::test]
 async fn malformed_requests_are_refused_with_their_reason() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
-    let messages = format!("/api/v1/rooms/{room}/messages");
+    let messages = paths::messages(room);
     let long = "ü".repeat(16_385);
     let table = [
         (&messages, json!({}), "missing field `message`."),
@@ -22,9 +23,9 @@ async fn malformed_requests_are_refused_with_their_reason() {
             json!({ "message": "a", "client_id": "" }),
             "client_id: must be 1 to 128 visible ASCII characters.",
         ),
-        (&"/api/v1/rooms".to_owned(), json!({ "name": " " }), "name: must not be blank."),
+        (&paths::ROOMS.to_owned(), json!({ "name": " " }), "name: must not be blank."),
         (
-            &"/api/v1/rooms".to_owned(),
+            &paths::ROOMS.to_owned(),
             json!({ "name": "x".repeat(201) }),
             "name: must have at most 200 characters.",
         ),
@@ -50,7 +51,7 @@ async fn malformed_requests_are_refused_with_their_reason() {
     }
     let (_, page) = ann.get(&messages).await;
     assert_eq!(page["results"], json!([]), "nothing that was refused is there");
-    let (_, rooms) = ann.get("/api/v1/rooms").await;
+    let (_, rooms) = ann.get(paths::ROOMS).await;
     assert_eq!(rooms["results"].as_array().map(Vec::len), Some(1));
 }
 
@@ -58,7 +59,7 @@ async fn malformed_requests_are_refused_with_their_reason() {
 async fn bodies_addresses_and_methods_have_bounds() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let post = || ann.request(Method::POST, "/api/v1/rooms");
+    let post = || ann.request(Method::POST, paths::ROOMS);
     let json_type = ("content-type", "application/json");
     let cases = [
         (post().header(json_type.0, json_type.1).body("x".repeat((256 << 10) + 1)), 413, "too_large"),
@@ -66,7 +67,7 @@ async fn bodies_addresses_and_methods_have_bounds() {
         (post().header("content-type", "text/plain").body("{}"), 415, "unsupported_media_type"),
         (ann.request(Method::GET, "/nowhere"), 404, "not_found"),
         (ann.request(Method::GET, "/api/v1/rooms/x"), 404, "not_found"),
-        (ann.request(Method::DELETE, "/api/v1/rooms"), 405, "method_not_allowed"),
+        (ann.request(Method::DELETE, paths::ROOMS), 405, "method_not_allowed"),
     ];
     for (request, status, code) in cases {
         let answer = request.send().await.expect("an answer");
@@ -129,10 +130,10 @@ async fn longest_text_arrives_in_every_encoding() {
         .expect("open");
     let push = socket.event("chat-message").await.expect("a push");
     assert!(push["data"]["message"] == *text, "it is the same text");
-    let request = ann.request(Method::POST, &format!("/api/v1/rooms/{room}/messages"));
+    let request = ann.request(Method::POST, &paths::messages(room));
     let request = request.header("content-type", "application/json");
     let answer = request.body(format!(r#"{{"message":"{escaped}"}}"#)).send().await.expect("an answer");
     assert_eq!(answer.status().as_u16(), 201);
-    let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    let (_, page) = ann.get(&paths::messages(room)).await;
     assert!(page["results"].as_array().is_some_and(|all| all.iter().all(|m| m["message"] == *text)));
 }

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign, token},
@@ -18,7 +19,7 @@ async fn writes_of_a_person_are_limited_and_others_unaffected() {
     let cluster = started(&[("ROOMCAST_RATE_WRITES", "1:3")]).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;
-    let messages = format!("/api/v1/rooms/{room}/messages");
+    let messages = paths::messages(room);
     let send = || ann.request(Method::POST, &messages).json(&json!({ "message": "hi" })).send();
     let refused = loop {
         let answer = send().await.expect("an answer");
@@ -85,12 +86,12 @@ async fn requests_of_an_address_are_limited() {
         false
     };
     // What does not exist is counted too: it costs as much to look for.
-    for (address, path) in [("10.1.1.1", "/api/v1/rooms"), ("10.1.1.3", "/nowhere")] {
+    for (address, path) in [("10.1.1.1", paths::ROOMS), ("10.1.1.3", "/nowhere")] {
         assert!(refused(address, path).await, "{path}");
     }
-    assert_eq!(ask("10.1.1.2", "/api/v1/rooms").await, 200, "another address");
-    assert!(refused("2001:db8::1", "/api/v1/rooms").await);
-    assert!(refused("2001:db8::2", "/api/v1/rooms").await, "one network counts as one");
+    assert_eq!(ask("10.1.1.2", paths::ROOMS).await, 200, "another address");
+    assert!(refused("2001:db8::1", paths::ROOMS).await);
+    assert!(refused("2001:db8::2", paths::ROOMS).await, "one network counts as one");
 
     let address = cluster.fanout[0].address();
     let mut opened = Vec::new();
@@ -110,7 +111,7 @@ async fn loopback_address_is_not_limited_without_an_address_header() {
     let cluster = started(&[("ROOMCAST_RATE_REQUESTS", "1/h:1"), ("ROOMCAST_RATE_UPGRADES", "1/h:1")]).await;
     let ann = cluster.rest(0, "ann");
     for _ in 0..4 {
-        let request = ann.request(Method::GET, "/api/v1/rooms").header("x-forwarded-for", "10.1.1.1");
+        let request = ann.request(Method::GET, paths::ROOMS).header("x-forwarded-for", "10.1.1.1");
         assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);
         cluster.socket(0, "ann").await;
     }
@@ -215,11 +216,9 @@ async fn invitations_between_two_people_are_limited() {
     let mut statuses = Vec::new();
     for n in 0..3 {
         let room = ann.make_room(&format!("{n}")).await;
-        let (status, _) =
-            ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "bob" })).await;
+        let (status, _) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
         statuses.push(status.as_u16());
-        let (status, _) =
-            ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "cid" })).await;
+        let (status, _) = ann.post(&paths::invitations(room), json!({ "user": "cid" })).await;
         statuses.push(status.as_u16());
     }
     assert_eq!(statuses, [201, 201, 201, 201, 429, 429], "each pair is counted by itself");

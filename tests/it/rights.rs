@@ -3,27 +3,28 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 #[tokio::test]
 async fn private_room_does_not_exist_for_a_stranger() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
     let body = json!({ "name": "board", "private": true, "users": ["bob"] });
-    let (status, room) = ann.post("/api/v1/rooms", body).await;
+    let (status, room) = ann.post(paths::ROOMS, body).await;
     assert_eq!(status, StatusCode::CREATED);
     assert_eq!(room["users"], json!(["bob"]));
     let room = room["id"].as_u64().expect("an id");
-    let messages = format!("/api/v1/rooms/{room}/messages");
+    let messages = paths::messages(room);
     let id = bob.say(room, "hello").await;
 
     let nothing = eve.get("/api/v1/rooms/999999").await;
     assert_eq!(nothing.0, StatusCode::NOT_FOUND);
-    assert_eq!(eve.get(&format!("/api/v1/rooms/{room}")).await, nothing);
+    assert_eq!(eve.get(&paths::room(room)).await, nothing);
     assert_eq!(eve.get(&messages).await, nothing);
     assert_eq!(eve.post(&messages, json!({ "message": "hi" })).await, nothing);
     let path = format!("{messages}/{id}");
     assert_eq!(eve.send(Method::DELETE, &path, &Value::Null).await.expect("an answer"), nothing);
-    let (_, rooms) = eve.get("/api/v1/rooms").await;
+    let (_, rooms) = eve.get(paths::ROOMS).await;
     assert_eq!(rooms["results"], json!([]));
 
     let mut socket = cluster.socket(0, "eve").await;
@@ -48,14 +49,14 @@ async fn message_is_edited_by_its_author_only() {
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;
     let id = ann.say(room, "mine").await;
-    let path = format!("/api/v1/rooms/{room}/messages/{id}");
+    let path = paths::message(room, id);
     let edit = json!({ "message": "yours" });
     let (status, problem) = bob.send(Method::PATCH, &path, &edit).await.expect("an answer");
     assert_eq!((status.as_u16(), &problem["code"]), (403, &json!("forbidden")));
     let (status, _) = bob.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
     assert_eq!(status.as_u16(), 403);
     let elsewhere = ann.make_room("other").await;
-    let path = format!("/api/v1/rooms/{elsewhere}/messages/{id}");
+    let path = paths::message(elsewhere, id);
     let (status, _) = ann.send(Method::PATCH, &path, &edit).await.expect("an answer");
     assert_eq!(status.as_u16(), 404, "a message is named by its room too");
 }

@@ -8,6 +8,7 @@ use protocol::{id::RoomId, subject::Channel};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use service::nats::BrokerUser;
+use tests::paths;
 use tests::{
     PATIENCE,
     client::{Rest, Socket},
@@ -73,7 +74,7 @@ impl Way {
     async fn read(&mut self, room: u64) -> Seen {
         match self {
             Self::Rest(rest) => {
-                let (_, page) = rest.get(&format!("/api/v1/rooms/{room}/messages?limit=1")).await;
+                let (_, page) = rest.get(&format!("{}?limit=1", paths::messages(room))).await;
                 seen(&page["results"][0], ["/id", "/user", "/message"])
             }
             Self::Socket(socket) => {
@@ -208,7 +209,7 @@ async fn message_in_a_direct_room_is_seen_by_every_dialect() {
 async fn message_in_a_match_room_is_seen_by_every_dialect() {
     let cluster = &cluster().await;
     let (_, made) =
-        rest(cluster, 9).post("/api/v1/rooms", json!({ "kind": "match", "users": ["1", "2"] })).await;
+        rest(cluster, 9).post(paths::ROOMS, json!({ "kind": "match", "users": ["1", "2"] })).await;
     let room = made["id"].as_u64().expect("an id");
     let writers = vec![
         ("1", Way::Match(inside(cluster, "/ws/chat/", 1, room).await)),
@@ -233,7 +234,7 @@ async fn message_in_a_support_room_is_seen_by_every_dialect() {
     let visit = json!({ "user_id": "7", "org_id": "acme", "portfolio_name": "a", "product_name": "b" });
     let (_, made) = guest.post("/api/v2/room-control/", visit).await;
     let key = text(&made["inserted_id"]);
-    let (_, list) = rest(cluster, 1).get("/api/v1/rooms").await;
+    let (_, list) = rest(cluster, 1).get(paths::ROOMS).await;
     let room = list["results"][0]["id"].as_u64().expect("an id");
     let writers = vec![
         ("visitor:7", Way::Desk(guest.clone(), key.clone())),
@@ -273,12 +274,12 @@ async fn dialects_list_their_own_rooms_and_native_lists_all() {
     let (one, root) = (rest(cluster, 1), rest(cluster, 9));
     let (_, direct) = one.post("/room/add", json!({ "owner": 1, "abonent": 2 })).await;
     let (_, topic) = one.post("/api/chat/", json!({ "title": "Dune", "room": "films" })).await;
-    let (_, pair) = root.post("/api/v1/rooms", json!({ "kind": "match", "users": ["1", "2"] })).await;
+    let (_, pair) = root.post(paths::ROOMS, json!({ "kind": "match", "users": ["1", "2"] })).await;
     let visit = json!({ "user_id": "1", "org_id": "acme", "portfolio_name": "a", "product_name": "b" });
     let (_, desk) = one.post("/api/v2/room-control/", visit).await;
     let public = one.make_room("Tea").await;
 
-    let (_, rooms) = one.get("/api/v1/rooms").await;
+    let (_, rooms) = one.get(paths::ROOMS).await;
     let kinds: HashMap<String, Value> = rooms["results"]
         .as_array()
         .expect("a list")

@@ -3,6 +3,7 @@
 use protocol::clock::Timestamp;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
@@ -26,7 +27,7 @@ async fn wrong_forged_expired_and_unsigned_tokens_are_refused() {
         ("nonsense".to_owned(), "Token is invalid"),
     ];
     for (token, detail) in bad {
-        let (status, problem) = Rest::new(&cluster.api[0].address(), &token).get("/api/v1/rooms").await;
+        let (status, problem) = Rest::new(&cluster.api[0].address(), &token).get(paths::ROOMS).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{token}");
         assert_eq!(
             (&problem["code"], &problem["detail"]),
@@ -38,7 +39,7 @@ async fn wrong_forged_expired_and_unsigned_tokens_are_refused() {
             other => panic!("{token}: {:?}", other.map(|_| "a socket")),
         }
     }
-    let (status, _) = Rest::new(&cluster.api[0].address(), &valid).get("/api/v1/rooms").await;
+    let (status, _) = Rest::new(&cluster.api[0].address(), &valid).get(paths::ROOMS).await;
     assert_eq!(status, StatusCode::OK);
 }
 
@@ -46,7 +47,7 @@ async fn wrong_forged_expired_and_unsigned_tokens_are_refused() {
 async fn socket_from_another_origin_is_refused_before_its_token_is_read() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
-    let request = ann.request(reqwest::Method::GET, "/api/v1/rooms").header("origin", "https://evil.example");
+    let request = ann.request(reqwest::Method::GET, paths::ROOMS).header("origin", "https://evil.example");
     assert_eq!(request.send().await.expect("an answer").status(), StatusCode::FORBIDDEN);
     let socket = Rest::new(&cluster.fanout[0].address(), &sign(&json!({ "user_id": 7 })));
     let request = socket
@@ -90,7 +91,7 @@ async fn socket_ends_in_the_fraction_of_a_second_that_its_token_names() {
     let expires_ms = Timestamp::now().unix_ms() + 1_700;
     let exp: Value = serde_json::from_str(&format!("{expires_ms}e-3")).expect("a number");
     let token = sign(&json!({ "user_id": "bob", "exp": exp }));
-    let (status, _) = Rest::new(&cluster.api[0].address(), &token).get("/api/v1/rooms").await;
+    let (status, _) = Rest::new(&cluster.api[0].address(), &token).get(paths::ROOMS).await;
     assert_eq!(status, StatusCode::OK);
     let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
     let closed = loop {
@@ -101,7 +102,7 @@ async fn socket_ends_in_the_fraction_of_a_second_that_its_token_names() {
     };
     assert!(closed.contains("closed 4001"), "{closed}");
     assert!(Timestamp::now().unix_ms() >= expires_ms, "it was closed before its time");
-    let (status, problem) = Rest::new(&cluster.api[0].address(), &token).get("/api/v1/rooms").await;
+    let (status, problem) = Rest::new(&cluster.api[0].address(), &token).get(paths::ROOMS).await;
     assert_eq!((status, &problem["detail"]), (StatusCode::UNAUTHORIZED, &json!("Token is expired")));
 }
 
@@ -117,21 +118,21 @@ async fn person_id_means_the_same_in_token_body_path_and_channel() {
     ] {
         let text = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
         let body = json!({ "name": "board", "private": true, "users": [id] });
-        let (status, room) = ann.post("/api/v1/rooms", body).await;
+        let (status, room) = ann.post(paths::ROOMS, body).await;
         assert_eq!((status, &room["users"]), (StatusCode::CREATED, &json!([text])), "{room}");
         let room = room["id"].as_u64().expect("an id");
         let token = sign(&json!({ "user_id": id }));
         let rest = Rest::new(&cluster.api[0].address(), &token);
         let said = rest.say(room, "hi").await;
-        let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        let (_, page) = ann.get(&paths::messages(room)).await;
         assert_eq!((&page["results"][0]["id"], &page["results"][0]["user"]), (&json!(said), &json!(text)));
         let mut socket = Socket::open(&cluster.fanout[0].address(), &token).await.expect("it opens");
         socket.must("subscribe", json!({ "channel": format!("user-{text}") })).await;
-        let member = format!("/api/v1/rooms/{room}/members/{path}");
+        let member = paths::member(room, path);
         assert_eq!(rest.get(&format!("/api/v1/users/{path}")).await.1["id"], text);
         let (status, _) = ann.send(reqwest::Method::DELETE, &member, &Value::Null).await.expect("an answer");
         assert_eq!(status, StatusCode::NO_CONTENT, "{member}");
-        let (status, _) = rest.get(&format!("/api/v1/rooms/{room}")).await;
+        let (status, _) = rest.get(&paths::room(room)).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{text} is out");
     }
 }
@@ -142,7 +143,7 @@ async fn admin_claim_counts_only_as_true() {
     for claim in [json!(null), json!(0), json!(1), json!("false"), json!("true")] {
         let token = sign(&json!({ "user_id": "bob", "is_admin": claim, "is_staff": claim }));
         let rest = Rest::new(&cluster.api[0].address(), &token);
-        assert_eq!(rest.get("/api/v1/rooms").await.0, StatusCode::OK, "{claim}");
+        assert_eq!(rest.get(paths::ROOMS).await.0, StatusCode::OK, "{claim}");
         let (status, _) =
             rest.send(reqwest::Method::PUT, "/api/v1/users/ann", &json!({})).await.expect("an answer");
         assert_eq!(status, StatusCode::FORBIDDEN, "{claim}");
@@ -162,7 +163,7 @@ async fn token_of_another_audience_or_issuer_is_refused() {
         (json!({ "user_id": "bob" }), false),
     ] {
         let token = sign(&claims);
-        let (status, _) = Rest::new(&cluster.api[0].address(), &token).get("/api/v1/rooms").await;
+        let (status, _) = Rest::new(&cluster.api[0].address(), &token).get(paths::ROOMS).await;
         let opened = Socket::open(&cluster.fanout[0].address(), &token).await;
         assert_eq!((status == StatusCode::OK, opened.is_ok()), (counts, counts), "{claims}");
         assert!(counts || status == StatusCode::UNAUTHORIZED, "{status}");

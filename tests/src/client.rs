@@ -15,6 +15,7 @@ use tokio_tungstenite::{
 };
 
 use crate::PATIENCE;
+use crate::paths;
 
 /// A REST client of one node, with one person's token or without a token.
 #[derive(Clone, Debug)]
@@ -95,7 +96,7 @@ impl Rest {
     /// # Panics
     /// When the answer is not 201.
     pub async fn make_room(&self, name: &str) -> u64 {
-        let (status, room) = self.post("/api/v1/rooms", json!({ "name": name })).await;
+        let (status, room) = self.post(paths::ROOMS, json!({ "name": name })).await;
         assert_eq!(status, StatusCode::CREATED, "{room}");
         room["id"].as_u64().expect("an id")
     }
@@ -105,8 +106,7 @@ impl Rest {
     /// # Panics
     /// When the answer is not 201.
     pub async fn say(&self, room: u64, text: &str) -> u64 {
-        let (status, message) =
-            self.post(&format!("/api/v1/rooms/{room}/messages"), json!({ "message": text })).await;
+        let (status, message) = self.post(&paths::messages(room), json!({ "message": text })).await;
         assert_eq!(status, StatusCode::CREATED, "{message}");
         message["id"].as_u64().expect("an id")
     }

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod nats;
 pub mod original;
 pub mod page;
+pub mod paths;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, sign},
@@ -176,7 +177,7 @@ async fn closed_direct_room_refuses_messages() {
     let ann = person(&cluster, 0, 7);
     let room = add(&ann, 7, 8).await;
     say(&ann, room, "hi").await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     admin(&cluster).send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
     let closed = refused(409, "This room is closed.");
     assert_eq!(ann.post("/room/list", json!({ "room_id": room, "message": "hi" })).await, closed);

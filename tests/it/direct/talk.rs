@@ -3,6 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 use super::{add, get, person, post, say};
 
@@ -24,7 +25,7 @@ async fn direct_and_native_messages_reach_each_other() {
     let sent = joined.must("create_message", json!({ "msg_text": "by socket" })).await;
     let native = cluster.rest(1, "7");
     let by_rest = native.say(room, "by REST").await;
-    let (_, history) = native.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    let (_, history) = native.get(&paths::messages(room)).await;
     let texts: Vec<&Value> =
         history["results"].as_array().expect("messages").iter().map(|message| &message["message"]).collect();
     assert_eq!(texts, ["by document", "by socket", "by REST"]);
@@ -40,7 +41,7 @@ async fn direct_and_native_messages_reach_each_other() {
     assert_eq!(read["data"], json!({ "message_id": by_rest, "room": room, "user": "8" }));
 
     // What is edited is shown as it is, what is deleted is not.
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     let edit = json!({ "message": "by hand" });
     native.send(Method::PATCH, &format!("{path}/{by_rest}"), &edit).await.expect("an answer");
     native.send(Method::DELETE, &format!("{path}/{id}"), &Value::Null).await.expect("an answer");

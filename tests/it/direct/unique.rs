@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::Value;
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 use tokio::task::JoinSet;
 
 use super::{add, admin, get, person, say};
@@ -31,7 +32,7 @@ async fn direct_room_of_a_pair_is_unique_until_it_is_closed() {
         .await
         .expect("a count");
     assert_eq!(made, 1);
-    let path = format!("/api/v1/rooms/{first}");
+    let path = paths::room(first);
     let (status, _) = admin(&cluster).send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
     assert_eq!(status, 204);
     let list = get(&person(&cluster, 1, 7), "/room/list").await;

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign, token},
@@ -86,7 +87,7 @@ async fn talk(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     bob.must("typing", json!({ "room_pk": room })).await;
     bob.must("signal", json!({ "user": "7", "data": { "sdp": 1 } })).await;
     ann.must("delete_messages", json!({ "msg_id_list": [message] })).await;
-    asked(&rest, Method::PATCH, &format!("/api/v1/rooms/{room}"), json!({ "name": "Tea" })).await;
+    asked(&rest, Method::PATCH, &paths::room(room), json!({ "name": "Tea" })).await;
     bob.must("leave_room", json!({})).await;
     bob.must("ping", json!({})).await;
     bob.must("authenticate", json!({ "token": token("8") })).await;
@@ -105,14 +106,14 @@ async fn belong(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     bob.until(&["online"]).await;
     drop(elsewhere);
     bob.until(&["offline"]).await;
-    let room = asked(&rest, Method::POST, "/api/v1/rooms", json!({ "name": "board", "private": true })).await;
+    let room = asked(&rest, Method::POST, paths::ROOMS, json!({ "name": "board", "private": true })).await;
     let room = room["id"].clone();
     ann.must("join_room", json!({ "room_pk": room })).await;
     let invited = ann.must("invite", json!({ "room_pk": room, "user": "8" })).await["id"].clone();
     bob.until(&["invitation"]).await;
     asked(&other, Method::POST, &format!("/api/v1/invitations/{invited}/accept"), Value::Null).await;
     bob.must("join_room", json!({ "room_pk": room })).await;
-    asked(&rest, Method::DELETE, &format!("/api/v1/rooms/{room}/members/8"), Value::Null).await;
+    asked(&rest, Method::DELETE, &paths::member(room, "8"), Value::Null).await;
     bob.until(&["invitation-answer", "unsubscribed"]).await;
     ann.until(&["member-add", "member-remove"]).await;
 
@@ -176,7 +177,7 @@ async fn frames_have_the_forms_of_the_asyncapi_document_for_every_action() {
     let mut one = Noted::open(&cluster, "match", "/ws/chat/", &one).await;
     let _two = Noted::open(&cluster, "match", "/ws/chat/", &two).await;
     let made = json!({ "kind": "match", "users": ["1", "2"] });
-    let room = asked(&root, Method::POST, "/api/v1/rooms", made).await["id"].clone();
+    let room = asked(&root, Method::POST, paths::ROOMS, made).await["id"].clone();
     play_match(&mut one, &room).await;
     let mut admin = Noted::open(&cluster, "match-admin", "/ws/admin-chat/", &admin).await;
     play_match(&mut admin, &room).await;

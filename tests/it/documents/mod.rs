@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, sign},
@@ -86,7 +87,7 @@ async fn seed(cluster: &Cluster, rest: &Rest) -> String {
     let room = other.make_room("water").await;
     let visit = json!({ "user_id": "visitor", "org_id": "org", "portfolio_name": "p", "product_name": "w" });
     for (path, body) in [
-        (format!("/api/v1/rooms/{room}/invitations"), invite),
+        (paths::invitations(room), invite),
         ("/api/chat/".to_owned(), json!({ "title": "Potter", "room": "films" })),
         ("/room/add".to_owned(), json!({ "owner": "8", "abonent": "7" })),
     ] {
@@ -112,11 +113,11 @@ async fn answers_to_generated_requests_are_named_in_the_document() {
     // The comparison itself: what a document does not name is found.
     let (_, mut document) = rest.get("/openapi.json").await;
     let path = folder.path().join("openapi.json");
-    let made = document["paths"]["/api/v1/rooms"]["post"]["responses"].as_object_mut().expect("answers");
+    let made = document["paths"][paths::ROOMS]["post"]["responses"].as_object_mut().expect("answers");
     made.remove("201").expect("a room is made");
     std::fs::write(&path, document.to_string()).expect("a file");
     let mut check = compare(&cluster, &folder, &key, &path.display().to_string(), &token);
-    let output = check.args(["--include-path", "/api/v1/rooms"]).output().await.expect("it runs");
+    let output = check.args(["--include-path", paths::ROOMS]).output().await.expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success() && said.contains("Undocumented status code"), "{said}");
 }

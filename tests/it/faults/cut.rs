@@ -9,6 +9,7 @@ use std::{
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Link, Size, token},
@@ -52,7 +53,7 @@ async fn edits_while_fanout_is_cut_off_are_pushed_before_later_messages() {
     let room = ann.make_room("general").await;
     let mut socket = follow(&cluster, room).await;
     let message = ann.say(room, "hello").await;
-    let path = format!("/api/v1/rooms/{room}/messages/{message}");
+    let path = paths::message(room, message);
     let mut expected = vec!["chat-message"];
     for round in 0..5 {
         cluster.fanout[0].link().cut();
@@ -96,7 +97,7 @@ async fn message_that_api_refuses_is_never_stored() {
     let cluster = Cluster::start_linked(Size::default(), Link::Broker("api")).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     let send = |text: String| {
         let (ann, path) = (ann.clone(), path.clone());
         async move { ann.post(&path, json!({ "message": text, "client_id": text })).await }
@@ -245,7 +246,7 @@ async fn api_gives_up_a_silent_database_and_recovers_when_it_answers() {
     let mut cluster = Cluster::start_linked(Size::default(), Link::Database("api")).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
-    let path = format!("/api/v1/rooms/{room}/participants");
+    let path = paths::participants(room);
     let many = || join_all((0..20).map(|_| ann.get(&path)));
     assert!(many().await.iter().all(|(status, _)| status.is_success()));
     cluster.api[0].link().stall();

@@ -9,6 +9,7 @@ use std::{
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{SECRET, program, token},
@@ -92,8 +93,7 @@ fn command(data: &Folder, address: &str) -> Command {
 async fn history(rest: &Rest, room: &Value) -> Option<Vec<String>> {
     let (mut texts, mut next) = (Vec::new(), Some("0".to_owned()));
     while let Some(after) = next {
-        let (status, page) =
-            rest.get(&format!("/api/v1/rooms/{room}/messages?after={after}&limit=200")).await;
+        let (status, page) = rest.get(&format!("{}?after={after}&limit=200", paths::messages(room))).await;
         if status == StatusCode::SERVICE_UNAVAILABLE {
             return None;
         }

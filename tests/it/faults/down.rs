@@ -2,6 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::json;
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -14,7 +15,7 @@ async fn sockets_stay_open_and_reads_work_while_the_broker_is_down() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     let mut socket = cluster.socket(0, "bob").await;
     socket.must("join_room", json!({ "room_pk": room })).await;
     let first = ann.say(room, "before").await;
@@ -51,14 +52,14 @@ async fn only_requests_that_need_new_rows_are_refused_while_the_persister_is_dow
     cluster.persister[0].kill9();
     let sent = [ann.say(room, "one").await, ann.say(room, "two").await];
     assert_eq!(pushed(&mut socket, 2).await, sent);
-    let (status, page) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    let (status, page) = ann.get(&paths::messages(room)).await;
     assert_eq!(
         (status, &page["results"]),
         (StatusCode::OK, &json!([])),
         "history is stale, and says nothing else"
     );
     eventually("changes are refused", || async {
-        let (status, _) = ann.post("/api/v1/rooms", json!({ "name": "another" })).await;
+        let (status, _) = ann.post(paths::ROOMS, json!({ "name": "another" })).await;
         (status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;

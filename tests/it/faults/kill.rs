@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size},
@@ -16,7 +17,7 @@ pub(super) async fn send_until_acknowledged(rest: Rest, room: u64, count: usize)
     let mut ids = BTreeSet::new();
     for n in 0..count {
         let body = json!({ "message": n.to_string(), "client_id": format!("c-{n}") });
-        let path = format!("/api/v1/rooms/{room}/messages");
+        let path = paths::messages(room);
         let id = eventually("a message is acknowledged", || async {
             let (status, message) = rest.send(Method::POST, &path, &body).await.ok()?;
             assert!(status.is_success() || status.as_u16() == 503, "{status} {message}");
@@ -151,7 +152,7 @@ async fn messages_survive_kills_of_postgres() {
         sent.push(data["id"].as_u64().expect("an id"));
     }
     assert_eq!(pushed(&mut socket, 20).await, sent, "who is in a room goes on without Postgres");
-    let (status, problem) = cluster.rest(0, "bob").get(&format!("/api/v1/rooms/{room}/messages")).await;
+    let (status, problem) = cluster.rest(0, "bob").get(&paths::messages(room)).await;
     assert_eq!((status.as_u16(), &problem["code"]), (503, &Value::from("unavailable")));
     postgres.restart();
     assert_eq!(rows(&cluster, room, 20).await, sent, "all that was acknowledged has landed");

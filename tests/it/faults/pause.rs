@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Link, Size, sign},
@@ -19,8 +20,7 @@ async fn write_paused_beyond_its_deadline_stores_nothing() {
     let cluster = Cluster::start_linked(size, Link::Database("api")).await;
     let (paused, ann) = (cluster.rest(0, "ann"), cluster.rest(1, "ann"));
     // Of what is made here the first node has looked at nothing: each write begins with a question to Postgres.
-    let (_, room) =
-        ann.post("/api/v1/rooms", json!({ "name": "r", "private": true, "users": ["bob"] })).await;
+    let (_, room) = ann.post(paths::ROOMS, json!({ "name": "r", "private": true, "users": ["bob"] })).await;
     let room = room["id"].as_u64().expect("an id");
     let mut ids = Vec::new();
     for n in 0..3 {
@@ -28,9 +28,9 @@ async fn write_paused_beyond_its_deadline_stores_nothing() {
     }
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
     let (_, pair) = ann.post("/room/add", json!({ "owner": "ann", "abonent": "bob" })).await;
-    let (status, history) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    let (status, history) = ann.get(&paths::messages(room)).await;
     assert_eq!(status, 200, "{history}");
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let pair = pair["id"].as_u64().expect("an id");
     let writes = [
         (Method::POST, format!("{path}/messages"), json!({ "message": "late" })),

@@ -4,6 +4,7 @@ use protocol::{id::TeamId, subject::Channel};
 use reqwest::Method;
 use serde_json::{Value, json};
 use service::nats::BrokerUser;
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign, token},
@@ -14,7 +15,7 @@ use tests::{
 const SOCKETS: usize = 40;
 
 async fn make(rest: &Rest, body: &Value) -> u64 {
-    let (status, room) = rest.send(Method::POST, "/api/v1/rooms", body).await.expect("an answer");
+    let (status, room) = rest.send(Method::POST, paths::ROOMS, body).await.expect("an answer");
     assert!(status.is_success(), "{room}");
     room["id"].as_u64().expect("an id")
 }

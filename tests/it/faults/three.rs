@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, program},
@@ -26,7 +27,7 @@ async fn send(rest: Rest, room: u64, stop: tokio::sync::oneshot::Receiver<()>) -
         let body = json!({ "message": "m", "client_id": ids.len().to_string() });
         let began = Instant::now();
         loop {
-            let path = format!("/api/v1/rooms/{room}/messages");
+            let path = paths::messages(room);
             let answer = rest.send(Method::POST, &path, &body).await;
             let (status, message) = answer.expect("api answers all along");
             if status.is_success() {

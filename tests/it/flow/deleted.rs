@@ -3,6 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use service::nats::BrokerUser;
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -16,7 +17,7 @@ async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
     let room = nodes[0].make_room("general").await;
     let mut socket = cluster.socket(0, "ann").await;
     socket.must("join_room", json!({ "room_pk": room })).await;
-    let path = |id: u64| format!("/api/v1/rooms/{room}/messages/{id}");
+    let path = |id: u64| paths::message(room, id);
     let edit = async |rest: &Rest, id: u64| {
         let body = json!({ "message": "new" });
         let (status, answer) = rest.send(Method::PATCH, &path(id), &body).await.expect("an answer");
@@ -36,7 +37,7 @@ async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
     let gone = (404, "not_found".to_owned());
     // Postgres has the messages, and nothing that comes.
     eventually("Postgres has them", || async {
-        let (_, page) = nodes[0].get(&format!("/api/v1/rooms/{room}/messages")).await;
+        let (_, page) = nodes[0].get(&paths::messages(room)).await;
         page["results"].as_array().is_some_and(|found| found.len() == 3).then_some(())
     })
     .await;
@@ -60,7 +61,7 @@ async fn deleted_message_is_not_edited_or_deleted_again_on_any_node() {
     cluster.persister[0].resume();
     for node in &nodes {
         // A page of history waits for the deletions.
-        let (_, page) = node.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        let (_, page) = node.get(&paths::messages(room)).await;
         assert_eq!(page["results"].as_array().map(Vec::len), Some(1), "{page}");
         assert_eq!(edit(node, ids[0]).await, gone);
         assert_eq!(edit(node, ids[1]).await, gone);

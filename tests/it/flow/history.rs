@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 fn ids(page: &Value) -> Vec<u64> {
     page["results"].as_array().expect("a list").iter().map(|m| m["id"].as_u64().expect("an id")).collect()
@@ -17,7 +18,7 @@ async fn history_pages_meet_without_gap_or_repeat() {
     for n in 0..25 {
         all.push(ann.say(room, &n.to_string()).await);
     }
-    let path = format!("/api/v1/rooms/{room}/messages?limit=10");
+    let path = format!("{}?limit=10", paths::messages(room));
     let (_, last) = ann.get(&path).await;
     let (_, middle) = ann.get(&format!("{path}&before={}", last["next"].as_str().expect("more"))).await;
     let (_, first) = ann.get(&format!("{path}&before={}", middle["next"].as_str().expect("more"))).await;
@@ -34,7 +35,7 @@ async fn page_with_the_last_entries_has_no_next() {
     let room = ann.make_room("general").await;
     let all = [ann.say(room, "one").await, ann.say(room, "two").await];
     for order in ["", "&after=0", "&changed_after=0"] {
-        let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages?limit=2{order}")).await;
+        let (_, page) = ann.get(&format!("{}?limit=2{order}", paths::messages(room))).await;
         assert_eq!((ids(&page), &page["next"]), (all.to_vec(), &Value::Null), "{order}");
     }
 }
@@ -44,7 +45,7 @@ async fn read_includes_messages_acknowledged_before_on_another_node() {
     let cluster = Cluster::start(Size { api: 2, fanout: 1, persister: 1 }).await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = writer.make_room("general").await;
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     for n in 0..20 {
         let id = writer.say(room, &n.to_string()).await;
         let (_, page) = reader.get(&path).await;
@@ -57,7 +58,7 @@ async fn read_includes_changes_acknowledged_before_on_another_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (writer, reader) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = writer.make_room("general").await;
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     // A socket is answered when the log has it: nothing but the read waits for Postgres.
     let mut socket = cluster.socket(0, "ann").await;
     for n in 0..20 {
@@ -78,7 +79,7 @@ async fn history_shows_edits_and_deletions() {
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
     let (kept, gone) = (ann.say(room, "helo").await, ann.say(room, "oops").await);
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     let edit = json!({ "message": "hello" });
     let (status, edited) =
         ann.send(Method::PATCH, &format!("{path}/{kept}"), &edit).await.expect("an answer");
@@ -90,8 +91,8 @@ async fn history_shows_edits_and_deletions() {
     assert_eq!(ids(&page), [kept]);
     assert_eq!(page["results"][0]["message"], "hello");
     assert!(page["results"][0]["edited_at"].is_string());
-    let (_, rooms) = ann.get("/api/v1/rooms").await;
+    let (_, rooms) = ann.get(paths::ROOMS).await;
     assert_eq!(rooms["results"][0]["id"], room);
-    let (_, shown) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+    let (_, shown) = ann.get(&paths::room(room)).await;
     assert_eq!(shown, rooms["results"][0]);
 }

@@ -11,6 +11,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use service::nats::BrokerUser;
 use sqlx::{Connection as _, PgConnection};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -25,7 +26,7 @@ fn aged(seconds: i64, n: u64) -> String {
 
 async fn send(rest: &Rest, room: u64, text: &str, key: &str) -> (u16, Value) {
     let body = json!({ "message": text, "client_id": key });
-    let (status, answer) = rest.post(&format!("/api/v1/rooms/{room}/messages"), body).await;
+    let (status, answer) = rest.post(&paths::messages(room), body).await;
     (status.as_u16(), answer)
 }
 

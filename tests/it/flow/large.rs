@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
@@ -72,7 +73,7 @@ async fn pages_of_longest_texts_miss_nothing_in_history_changes_and_search() {
         let is_escaped = character == "\u{1}";
         let (found, count) = history(&mut socket, room).await;
         assert!(count > 1 && found == sent, "{count} pages of a socket's history");
-        let path = format!("/api/v1/rooms/{room}/messages?limit=200");
+        let path = format!("{}?limit=200", paths::messages(room));
         let (found, count) = pages(&ann, &path, "before").await;
         assert!((count > 1) == is_escaped && found == sent, "{count} pages of history");
         let (found, count) = pages(&ann, &path, "changed_after").await;
@@ -115,7 +116,7 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
     let mut made = Vec::new();
     for n in 0..70 {
         let body = json!({ "name": format!("{n}"), "description": "\u{1}".repeat(2_000) });
-        let (status, room) = ann.post("/api/v1/rooms", body).await;
+        let (status, room) = ann.post(paths::ROOMS, body).await;
         assert_eq!(status.as_u16(), 201, "{room}");
         made.insert(0, room["id"].as_u64().expect("an id"));
     }
@@ -145,7 +146,7 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
     let mut matches = Vec::new();
     for other in 10..22 {
         let body = json!({ "kind": "match", "users": ["1", other.to_string()] });
-        let (_, room) = rest.post("/api/v1/rooms", body).await;
+        let (_, room) = rest.post(paths::ROOMS, body).await;
         matches.insert(0, room["id"].as_u64().expect("an id"));
     }
     let mut admin = Socket::open_at(&address, "/ws/admin-chat/", &root).await.expect("an admin's socket");

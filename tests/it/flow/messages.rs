@@ -3,6 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use service::nats::BrokerUser;
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -38,7 +39,7 @@ async fn new_public_room_is_pushed_on_system() {
     let mut socket = cluster.socket(0, "bob").await;
     socket.must("subscribe", json!({ "channel": "system" })).await;
     let ann = cluster.rest(0, "ann");
-    let (status, _) = ann.post("/api/v1/rooms", json!({ "name": "secret", "private": true })).await;
+    let (status, _) = ann.post(paths::ROOMS, json!({ "name": "secret", "private": true })).await;
     assert_eq!(status, StatusCode::CREATED);
     let room = ann.make_room("general").await;
     let push = socket.push().await.expect("a push");
@@ -124,7 +125,7 @@ async fn repeated_client_id_is_stored_once_a_room() {
         let ann = ann.clone();
         async move {
             let body = json!({ "message": text, "client_id": "same" });
-            ann.post(&format!("/api/v1/rooms/{room}/messages"), body).await
+            ann.post(&paths::messages(room), body).await
         }
     };
     let (_, first) = post(one, "hello").await;
@@ -135,7 +136,7 @@ async fn repeated_client_id_is_stored_once_a_room() {
     let (status, elsewhere) = post(two, "hello").await;
     assert_eq!(status, StatusCode::CREATED);
     assert_eq!(elsewhere["room"], two);
-    let (_, page) = ann.get(&format!("/api/v1/rooms/{one}/messages")).await;
+    let (_, page) = ann.get(&paths::messages(one)).await;
     assert_eq!(page["results"].as_array().map(Vec::len), Some(1), "{page}");
 }
 
@@ -186,7 +187,7 @@ async fn message_is_edited_while_only_the_log_or_only_postgres_has_it() {
     let room = ann.make_room("general").await;
     cluster.persister[0].kill9();
     let id = ann.say(room, "one").await;
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     let edit = async |text: &str| {
         let body = json!({ "message": text });
         let (status, message) =

@@ -1,6 +1,7 @@
 //! Tests who is in a room: from the join until the leave, whatever node the sockets are on.
 
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -9,7 +10,7 @@ use tests::{
 
 async fn until_in(rest: &Rest, room: u64, people: Value) {
     eventually(&format!("{people} are in the room"), || async {
-        let (status, shown) = rest.get(&format!("/api/v1/rooms/{room}")).await;
+        let (status, shown) = rest.get(&paths::room(room)).await;
         assert_eq!(status.as_u16(), 200, "{shown}");
         (shown["participants"] == people).then_some(())
     })

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use service::nats::BrokerUser;
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     postgres::Database,
@@ -164,7 +165,7 @@ async fn resume_is_not_recovered_where_events_are_trimmed_during_the_replay() {
             .await;
         let (first, last) = (*said.iter().min().expect("some"), *said.iter().max().expect("some"));
         // A history without a cursor shows all of it: Postgres has it.
-        ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        ann.get(&paths::messages(room)).await;
         let (jetstream, shard) = (cluster.log(BrokerUser::Persister).await, cluster.shard(room).await);
         let mut socket = cluster.socket(1, "bob").await;
         // Earlier and earlier in the course of the replay.

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, sign},
@@ -11,7 +12,7 @@ use tests::{
 async fn seen(rests: [&Rest; 2]) -> Vec<Value> {
     let mut seen = Vec::new();
     for (rest, path) in [
-        (rests[0], "/api/v1/rooms"),
+        (rests[0], paths::ROOMS),
         (rests[0], "/api/v1/users/7"),
         (rests[0], "/api/v1/teams"),
         (rests[0], "/api/v1/invitations"),
@@ -52,8 +53,8 @@ async fn array_is_refused_wherever_an_object_is_read() {
         (post.clone(), of_room("/invitations"), json!(["8"])),
         (patch.clone(), of_room(""), json!(["renamed", "d", true])),
         (put.clone(), of_room("/read"), json!([said])),
-        (post.clone(), "/api/v1/rooms".to_owned(), json!(["board"])),
-        (post.clone(), "/api/v1/rooms".to_owned(), json!(["board", null, true, null, ["8"], null])),
+        (post.clone(), paths::ROOMS.to_owned(), json!(["board"])),
+        (post.clone(), paths::ROOMS.to_owned(), json!(["board", null, true, null, ["8"], null])),
         (post.clone(), "/api/v1/teams".to_owned(), json!(["team", ["8"]])),
         (put, "/api/v1/users/7".to_owned(), json!(["Eve", null, null, null, null, null, null])),
         (post.clone(), "/room/add".to_owned(), json!([7, 9])),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::{collection::vec, prelude::*, sample::select};
 use reqwest::{Method, StatusCode, header::CONTENT_TYPE};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, sign},
@@ -128,6 +129,6 @@ fn generated_requests_are_answered_in_their_dialects_form() {
     run(512, &(request(), prop::bool::weighted(0.8)), |(request, has_token)| {
         runtime.block_on(ask(if has_token { &one } else { &nobody }, &request))
     });
-    assert_eq!(runtime.block_on(one.get("/api/v1/rooms")).0, StatusCode::OK);
+    assert_eq!(runtime.block_on(one.get(paths::ROOMS)).0, StatusCode::OK);
     assert!(!cluster.api[0].tail().contains("panicked"), "{}", cluster.api[0].tail());
 }

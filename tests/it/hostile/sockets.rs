@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use proptest::{collection::vec, prelude::*, sample::select};
 use protocol::socket::CloseCode;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     PATIENCE,
     client::{Rest, Socket},
@@ -62,7 +63,7 @@ async fn open(cluster: &Cluster) -> Vec<Socket> {
     let token = sign(&json!({ "user_id": 1, "is_admin": true, "business": true }));
     let one = Rest::new(&cluster.api[0].address(), &token);
     one.make_room("a").await;
-    one.post("/api/v1/rooms", json!({ "kind": "match", "users": ["1", "2"] })).await;
+    one.post(paths::ROOMS, json!({ "kind": "match", "users": ["1", "2"] })).await;
     let (_, topic) = one.post("/api/chat/", json!({ "title": "Dune", "room": "films" })).await;
     let url = topic["chat"]["url"].as_str().expect("an address");
     let mut sockets = Vec::new();

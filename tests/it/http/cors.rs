@@ -3,6 +3,7 @@
 
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::json;
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, program, token},
@@ -86,10 +87,10 @@ async fn answers_and_refusals_are_readable_by_allowed_pages_only() {
         request.send().await.expect("an answer")
     };
     for (method, path, status) in [
-        (Method::GET, "/api/v1/rooms", 200),
+        (Method::GET, paths::ROOMS, 200),
         (Method::GET, "/nowhere", 404),
-        (Method::DELETE, "/api/v1/rooms", 405),
-        (Method::POST, "/api/v1/rooms", 415),
+        (Method::DELETE, paths::ROOMS, 405),
+        (Method::POST, paths::ROOMS, 415),
         (Method::GET, "/api/v2/room-list", 400),
     ] {
         let answer = ask(PAGE, method, path).await;
@@ -99,15 +100,15 @@ async fn answers_and_refusals_are_readable_by_allowed_pages_only() {
             assert!(has(answer.headers(), "access-control-expose-headers", name), "{path}: {name}");
         }
     }
-    let refused = ask(STRANGER, Method::GET, "/api/v1/rooms").await;
+    let refused = ask(STRANGER, Method::GET, paths::ROOMS).await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     assert!(!refused.headers().contains_key("access-control-allow-origin"));
     // Not a browser's: as it was.
-    let plain = ann.request(Method::OPTIONS, "/api/v1/rooms").send().await.expect("an answer");
+    let plain = ann.request(Method::OPTIONS, paths::ROOMS).send().await.expect("an answer");
     assert_eq!(plain.status(), StatusCode::METHOD_NOT_ALLOWED);
     // What is too often can be read, too.
     let refused = loop {
-        let answer = ask(PAGE, Method::GET, "/api/v1/rooms").await;
+        let answer = ask(PAGE, Method::GET, paths::ROOMS).await;
         if answer.status() != StatusCode::OK {
             break answer;
         }
@@ -130,7 +131,7 @@ async fn configured_origin_is_allowed_in_every_spelling_and_no_other() {
         ("null", 403),
         ("", 403),
     ] {
-        let request = ann.request(Method::GET, "/api/v1/rooms").header("origin", origin);
+        let request = ann.request(Method::GET, paths::ROOMS).header("origin", origin);
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), status, "{origin}");
         let allowed = if status == 200 { origin } else { "" };
@@ -151,8 +152,7 @@ async fn configured_origin_is_allowed_in_every_spelling_and_no_other() {
 async fn page_of_an_unknown_host_is_refused_though_origin_equals_host() {
     let cluster = Cluster::start(Size::default()).await;
     let token = token("ann");
-    for (node, path, allowed) in [(&cluster.api[0], "/api/v1/rooms", 200), (&cluster.fanout[0], "/ws/", 101)]
-    {
+    for (node, path, allowed) in [(&cluster.api[0], paths::ROOMS, 200), (&cluster.fanout[0], "/ws/", 101)] {
         for (host, status) in [
             ("evil.example", 403),
             ("evil.example:8080", 403),

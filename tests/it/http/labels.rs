@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{error::ErrorCode, socket::CloseCode};
 use serde_json::json;
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Node, Size, token},
@@ -27,8 +28,8 @@ async fn send_made_up_words(cluster: &Cluster) {
         let word = format!("{MADE_UP}{n}");
         for (node, path) in [
             (&cluster.api[0], "/".to_owned()),
-            (&cluster.api[0], "/api/v1/rooms".to_owned()),
-            (&cluster.api[0], format!("/api/v1/rooms/{word}")),
+            (&cluster.api[0], paths::ROOMS.to_owned()),
+            (&cluster.api[0], paths::room(&word)),
             (&cluster.api[0], format!("/{word}")),
             (&cluster.fanout[0], "/ws/".to_owned()),
             (&cluster.fanout[0], format!("/chat/{word}/{word}/")),

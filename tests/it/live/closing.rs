@@ -12,6 +12,7 @@ use std::{
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size},
@@ -167,7 +168,7 @@ async fn is_out(mut socket: Socket, room: u64) -> bool {
 /// Makes a room, fills it, closes it while others come. Answers how many sockets were put out.
 async fn round(cluster: &Cluster, done: &mut Done) {
     let ann = cluster.rest(rand::random_range(0..2), "ann");
-    let (status, made) = ask(&ann, Method::POST, "/api/v1/rooms", &json!({ "name": "open" })).await;
+    let (status, made) = ask(&ann, Method::POST, paths::ROOMS, &json!({ "name": "open" })).await;
     assert!(status.is_success(), "{status} {made}");
     let room = made["id"].as_u64().expect("an id");
     let mut sockets = Vec::new();
@@ -176,7 +177,7 @@ async fn round(cluster: &Cluster, done: &mut Done) {
         let node = rand::random_range(0..2);
         sockets.extend(join(cluster, node, &format!("early{n}"), room).await.note(done));
     }
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let close = async {
         sleep(Duration::from_millis(rand::random_range(0..SPREAD_MS))).await;
         let (status, body) = ask(&ann, Method::DELETE, &path, &Value::Null).await;

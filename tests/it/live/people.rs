@@ -3,19 +3,19 @@
 use reqwest::StatusCode;
 use serde_json::json;
 use tests::cluster::{Cluster, Size, sign, token};
+use tests::paths;
 
 #[tokio::test]
 async fn invitation_reaches_every_socket_of_a_person_once() {
     let cluster = Cluster::start(Size { fanout: 2, ..Size::default() }).await;
     let ann = cluster.rest(0, "ann");
-    let (_, room) = ann.post("/api/v1/rooms", json!({ "name": "board", "private": true })).await;
+    let (_, room) = ann.post(paths::ROOMS, json!({ "name": "board", "private": true })).await;
     let room = room["id"].as_u64().expect("an id");
     let mut sockets = [cluster.socket(0, "bob").await, cluster.socket(1, "bob").await];
     sockets[1].must("subscribe", json!({ "channel": "user-bob" })).await;
     // Nobody hears what another person is asked: `bob.smith` is one token of a subject.
     let mut stranger = cluster.socket(0, "bob.smith").await;
-    let (status, made) =
-        ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "bob" })).await;
+    let (status, made) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
     for socket in &mut sockets {
         let push = socket.event("invitation").await.expect("a push");
@@ -62,7 +62,7 @@ async fn signal_goes_to_people_of_a_common_room_only() {
     bob.must("join_room", json!({ "room_pk": room })).await;
     // Who is in a room is known to api once it is in Postgres.
     tests::eventually("the two are in", || async {
-        let (_, room) = cluster.rest(0, "ann").get(&format!("/api/v1/rooms/{room}")).await;
+        let (_, room) = cluster.rest(0, "ann").get(&paths::room(room)).await;
         (room["participants"] == json!(["ann", "bob"])).then_some(())
     })
     .await;
@@ -77,7 +77,7 @@ async fn signal_needs_a_room_that_both_have_joined() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let body = json!({ "name": "trap", "private": true, "users": ["bob"] });
-    let (_, room) = ann.post("/api/v1/rooms", body).await;
+    let (_, room) = ann.post(paths::ROOMS, body).await;
     let room = room["id"].as_u64().expect("an id");
     let mut socket = cluster.socket(0, "ann").await;
     socket.must("join_room", json!({ "room_pk": room })).await;
@@ -85,7 +85,7 @@ async fn signal_needs_a_room_that_both_have_joined() {
     let mut victim = cluster.socket(0, "bob").await;
     let offer = json!({ "user": "bob", "data": 1 });
     tests::eventually("she is in", || async {
-        let (_, room) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        let (_, room) = ann.get(&paths::room(room)).await;
         (room["participants"] == json!(["ann"])).then_some(())
     })
     .await;
@@ -94,7 +94,7 @@ async fn signal_needs_a_room_that_both_have_joined() {
     assert!(victim.so_far().await.is_empty());
     bob.say(room, "what is this?").await;
     // It is read from Postgres.
-    bob.get(&format!("/api/v1/rooms/{room}/messages")).await;
+    bob.get(&paths::messages(room)).await;
     socket.must("signal", offer).await;
     victim.event("signal").await.expect("a push");
 }
@@ -120,7 +120,7 @@ async fn flood_of_signals_is_refused_and_causes_no_catch_up() {
         socket.must("join_room", json!({ "room_pk": room })).await;
     }
     tests::eventually("the two are in", || async {
-        let (_, room) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        let (_, room) = ann.get(&paths::room(room)).await;
         (room["participants"] == json!(["ann", "bob"])).then_some(())
     })
     .await;

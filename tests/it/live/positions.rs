@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use service::nats::BrokerUser;
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 async fn position(socket: &mut tests::client::Socket) -> Vec<(u64, u64)> {
     let push = loop {
@@ -63,7 +64,7 @@ async fn quiet_room_resumes_though_its_last_event_has_left_the_log() {
     let (first, last) = (ann.say(room, "one").await, ann.say(room, "two").await);
     // What the persister does once it is old.
     tests::eventually("both are in Postgres", || async {
-        let (_, page) = ann.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        let (_, page) = ann.get(&paths::messages(room)).await;
         (page["results"].as_array().map(Vec::len) == Some(2)).then_some(())
     })
     .await;

@@ -1,6 +1,7 @@
 //! Tests that a person has one join and one leave, however many sockets, tabs and nodes.
 
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Socket,
     cluster::{Cluster, Size},
@@ -47,7 +48,7 @@ async fn many_sockets_on_many_nodes_are_one_participant() {
 
     // Postgres says the same.
     eventually("bob has left", || async {
-        let (_, room) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        let (_, room) = ann.get(&paths::room(room)).await;
         (room["participants"] == json!(["eve"])).then_some(())
     })
     .await;

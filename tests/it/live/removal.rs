@@ -7,6 +7,7 @@ use std::{
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
@@ -16,7 +17,7 @@ use tests::{
 const BOUND: Duration = Duration::from_secs(60);
 
 async fn make(rest: &Rest, body: Value) -> u64 {
-    let (status, room) = rest.post("/api/v1/rooms", body).await;
+    let (status, room) = rest.post(paths::ROOMS, body).await;
     assert_eq!(status, StatusCode::CREATED, "{room}");
     room["id"].as_u64().expect("an id")
 }
@@ -48,7 +49,7 @@ async fn removal_from_a_private_room_ends_the_subscription_on_every_node() {
     let room = make(&ann, json!({ "name": "board", "private": true, "users": ["bob", "eve"] })).await;
     let mut witness = join(&cluster, 0, "eve", room).await;
     let mut sockets = [join(&cluster, 0, "bob", room).await, join(&cluster, 1, "bob", room).await];
-    let path = format!("/api/v1/rooms/{room}/members/bob");
+    let path = paths::member(room, "bob");
     let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
     assert_eq!(status, StatusCode::NO_CONTENT);
     for bob in &mut sockets {
@@ -138,7 +139,7 @@ async fn room_made_private_keeps_only_its_members() {
     let room = ann.make_room("open").await;
     let mut witness = join(&cluster, 0, "ann", room).await;
     let mut bob = join(&cluster, 0, "bob", room).await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let (status, body) = ann.send(Method::PATCH, &path, &json!({ "private": true })).await.expect("open");
     assert_eq!((status, &body["private"]), (StatusCode::OK, &json!(true)), "{body}");
     is_out(&mut bob, &ann, &mut witness, room).await;
@@ -150,7 +151,7 @@ async fn closed_room_is_left_by_everyone() {
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("open").await;
     let mut bob = join(&cluster, 0, "bob", room).await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert_eq!(bob.event("room-update").await.expect("told why")["data"]["closed"], true);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size},
@@ -27,7 +28,7 @@ async fn write_over_http(rest: Rest, room: u64, begun: tokio::sync::mpsc::Sender
     let mut stored = BTreeSet::new();
     loop {
         let body = json!({ "message": "over HTTP" });
-        let (status, answer) = rest.post(&format!("/api/v1/rooms/{room}/messages"), body).await;
+        let (status, answer) = rest.post(&paths::messages(room), body).await;
         match status {
             StatusCode::CREATED => stored.insert(answer["id"].as_u64().expect("an id")),
             StatusCode::CONFLICT if answer["detail"] == "This room is closed." => return stored,
@@ -97,7 +98,7 @@ async fn messages_acknowledged_while_a_room_closes_reach_everybody() {
         for _ in 0..5 {
             begins.recv().await.expect("each writes");
         }
-        let path = format!("/api/v1/rooms/{room}");
+        let path = paths::room(room);
         let closer = cluster.rest(n % 2, "ann");
         let (status, _) = closer.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
         assert_eq!(status, StatusCode::NO_CONTENT);
@@ -123,7 +124,7 @@ async fn socket_of_a_removed_person_may_not_write_once_the_removal_is_acknowledg
     let ann = cluster.rest(0, "ann");
     for n in 0..10 {
         let room = ann.make_room("open").await;
-        let path = format!("/api/v1/rooms/{room}");
+        let path = paths::room(room);
         let mut bob = join(&cluster, n % 2, "bob", room).await;
         bob.must("create_message", json!({ "room_pk": room, "msg_text": "hi" })).await;
         let narrowed = if n % 2 == 0 {
@@ -147,7 +148,7 @@ async fn messages_behind_a_closing_are_left_out_by_a_later_persister() {
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("open").await;
     let id = ann.say(room, "before").await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let (status, _) = ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
     assert_eq!(status, StatusCode::NO_CONTENT, "Postgres has it");
     cluster.persister[0].kill9();

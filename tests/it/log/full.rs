@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, header::RETRY_AFTER};
 use serde_json::{Value, json};
 use service::metric_names::PRESENCE_UNACKNOWLEDGED;
+use tests::paths;
 use tests::{
     client::Socket,
     cluster::{Cluster, Size},
@@ -42,7 +43,7 @@ async fn full_log_refuses_appends_and_loses_nothing() {
     postgres.restart();
     assert_eq!(rows(&cluster, room, sent.len()).await, sent, "all that was acknowledged has landed");
     // What is so young that its message id must still be known stays: the log is full for a while yet.
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     let refused = eventually("api has its database back", || async {
         let request = ann.request(Method::POST, &path).json(&json!({ "message": long }));
         let answer = request.send().await.ok()?;

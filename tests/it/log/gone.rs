@@ -1,6 +1,7 @@
 //! Tests a log that is gone: its shards wait for `roomcast recover`, and go on by themselves afterwards.
 
 use protocol::id::Shard;
+use tests::paths;
 use tests::{cluster::Size, eventually, postgres::Database};
 
 use super::{
@@ -33,8 +34,7 @@ async fn new_log_goes_on_after_what_postgres_has() {
     for shard in [Shard::SYSTEM, shard()] {
         super::until_metric(&cluster.persister[0], REFUSED, shard, 1.0).await;
     }
-    let (status, problem) =
-        ann.post(&format!("/api/v1/rooms/{room}/messages"), serde_json::json!({ "message": "lost" })).await;
+    let (status, problem) = ann.post(&paths::messages(room), serde_json::json!({ "message": "lost" })).await;
     assert_eq!(status.as_u16(), 503, "{problem}");
 
     let output = recover(&cluster, &[]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -179,7 +180,7 @@ async fn api_reads_on_after_the_type_of_a_column_it_reads_has_changed() {
     let cluster = start().await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let read = || async {
         let (status, _) = ann.get(&path).await;
         (status == 200).then_some(())

@@ -28,6 +28,7 @@ use protocol::{id::Shard, subject};
 use reqwest::Method;
 use serde_json::json;
 use service::nats::BrokerUser;
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Node, Size, program},
@@ -48,7 +49,7 @@ async fn start() -> Cluster {
 
 /// Sends a message as soon as one is taken.
 async fn say(rest: &Rest, room: u64, text: &str) -> u64 {
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     let body = json!({ "message": text, "client_id": text.get(..100).unwrap_or(text) });
     eventually("a message is acknowledged", || async {
         let (status, message) = rest.send(Method::POST, &path, &body).await.ok()?;

@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use service::nats::BrokerUser;
 use sqlx::PgPool;
+use tests::paths;
 use tests::{cluster::Cluster, eventually};
 
 use super::{place, shard, start, state};
@@ -65,14 +66,14 @@ async fn restarts_leave_no_stale_rows_and_keep_present_people() {
     let mut invited_into = Vec::new();
     for name in ["open", "closed"] {
         let private = json!({ "name": name, "private": true });
-        let (_, room) = ann.post("/api/v1/rooms", private).await;
+        let (_, room) = ann.post(paths::ROOMS, private).await;
         let room = room["id"].as_u64().expect("an id");
-        let path = format!("/api/v1/rooms/{room}/invitations");
+        let path = paths::invitations(room);
         let (status, answer) = ann.post(&path, json!({ "user": "dan" })).await;
         assert!(status.is_success(), "{answer}");
         invited_into.push(room);
     }
-    let path = format!("/api/v1/rooms/{}", invited_into[1]);
+    let path = paths::room(invited_into[1]);
     ann.send(Method::DELETE, &path, &json!(null)).await.expect("an answer");
 
     let room = i64::try_from(room).expect("an id");

@@ -5,6 +5,7 @@ use async_nats::jetstream::Context;
 use serde_json::{Value, json};
 use service::{nats::BrokerUser, schema};
 use sqlx::PgPool;
+use tests::paths;
 use tests::{client::Rest, cluster::sign, eventually};
 
 use super::{rows, say, shard, start, until_metric};
@@ -71,10 +72,10 @@ async fn events_of_a_later_version_are_pushed_as_they_are_and_kept() {
     sqlx::query(sql).bind(id).execute(&pool).await.expect("a row");
     let admin = sign(&json!({ "user_id": "root", "is_admin": true }));
     let admin = Rest::new(&cluster.api[0].address(), &admin);
-    let (status, list) = admin.get("/api/v1/rooms").await;
+    let (status, list) = admin.get(paths::ROOMS).await;
     assert_eq!(status, 200, "{list}");
     assert!(list.to_string().contains("general") && !list.to_string().contains("forum"), "{list}");
-    let (status, answer) = admin.get(&format!("/api/v1/rooms/{of_a_kind}")).await;
+    let (status, answer) = admin.get(&paths::room(of_a_kind)).await;
     assert_eq!(status, 503, "{answer}");
 }
 

@@ -7,6 +7,7 @@ use log::LogEnd;
 use protocol::subject;
 use serde_json::json;
 use service::nats::BrokerUser;
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -70,7 +71,7 @@ async fn loss_of_an_event_only_api_saw_begins_a_new_epoch() {
         cluster.api[0].readyz().await.filter(|said| said.contains("has not looked"))
     })
     .await;
-    let refused = ann.post(&format!("/api/v1/rooms/{room}/messages"), json!({ "message": "early" })).await;
+    let refused = ann.post(&paths::messages(room), json!({ "message": "early" })).await;
     assert_eq!((refused.0.as_u16(), &refused.1["code"]), (503, &json!("not_stored")), "{refused:?}");
 
     cluster.persister[0].restart();

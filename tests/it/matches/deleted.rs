@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 use super::{Match, matched, one, root, two};
 
@@ -28,7 +29,7 @@ async fn deleted_message_is_not_found_by_any_socket_while_postgres_lacks_the_del
         }
     }
     // Reading the page waits until Postgres has both.
-    let (_, page) = root(&cluster).get(&format!("/api/v1/rooms/{room}/messages")).await;
+    let (_, page) = root(&cluster).get(&paths::messages(room)).await;
     assert_eq!(page["results"].as_array().map(Vec::len), Some(2), "{page}");
     cluster.persister[0].pause();
     let delete = |id: u64, request: &str| json!({ "action": "delete_messages", "msg_id_list": [id], "request_id": request });

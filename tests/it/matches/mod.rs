@@ -10,6 +10,7 @@ mod refusals;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, sign},
@@ -56,7 +57,7 @@ fn root(cluster: &Cluster) -> Rest {
 /// The room of two, as the host application makes it.
 async fn matched(cluster: &Cluster, users: [&str; 2]) -> u64 {
     let body = json!({ "kind": "match", "users": users });
-    let (status, room) = root(cluster).send(Method::POST, "/api/v1/rooms", &body).await.expect("an answer");
+    let (status, room) = root(cluster).send(Method::POST, paths::ROOMS, &body).await.expect("an answer");
     assert!(status.is_success(), "{room}");
     room["id"].as_u64().expect("an id")
 }

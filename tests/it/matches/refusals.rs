@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 use super::{Match, matched, one, two};
 
@@ -69,6 +70,6 @@ async fn match_refusals_have_their_exact_answers() {
     let long =
         ann.ask(json!({ "action": "create_message", "msg_text": "m", "request_id": "x".repeat(300) })).await;
     assert_eq!(long["errors"], json!(["request_id: must have at most 256 bytes."]));
-    let (_, page) = cluster.rest(0, "1").get(&format!("/api/v1/rooms/{room}/messages")).await;
+    let (_, page) = cluster.rest(0, "1").get(&paths::messages(room)).await;
     assert_eq!(page["results"].as_array().map(Vec::len), Some(1), "nothing that was refused is there");
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, sign},
@@ -12,7 +13,7 @@ use tests::{
 
 use super::{admin, delete, patch};
 
-const ROOMS: &str = "/api/v1/rooms";
+const ROOMS: &str = paths::ROOMS;
 /// A word that every message of this test has.
 const WORD: &str = "matrix";
 

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -13,7 +14,7 @@ use super::{delete, patch, private_room};
 async fn changes(rest: &Rest, room: u64, after: u64, limit: usize) -> Vec<(u64, String, bool)> {
     let (mut all, mut next) = (Vec::new(), after.to_string());
     loop {
-        let path = format!("/api/v1/rooms/{room}/messages?limit={limit}&changed_after={next}");
+        let path = format!("{}?limit={limit}&changed_after={next}", paths::messages(room));
         let (status, page) = rest.get(&path).await;
         assert_eq!(status, StatusCode::OK, "{page}");
         let results = page["results"].as_array().expect("a list");
@@ -34,7 +35,7 @@ async fn changes_after_an_event_list_edits_and_deletions() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = ann.make_room("general").await;
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     let mut ids = Vec::new();
     for n in 0..6 {
         ids.push(ann.say(room, &n.to_string()).await);
@@ -75,7 +76,7 @@ async fn changes_are_complete_or_refused() {
     let id = ann.say(room, "one").await;
     cluster.persister[0].kill9();
     ann.say(room, "two").await;
-    let (status, problem) = ann.get(&format!("/api/v1/rooms/{room}/messages?changed_after={id}")).await;
+    let (status, problem) = ann.get(&format!("{}?changed_after={id}", paths::messages(room))).await;
     assert_eq!((status.as_u16(), &problem["code"]), (503, &json!("unavailable")));
     cluster.persister[0].restart();
     cluster.ready().await;
@@ -93,7 +94,7 @@ async fn socket_reads_history_and_its_room() {
     }
     let mut socket = cluster.socket(0, "ann").await;
     socket.must("join_room", json!({ "room_pk": room })).await;
-    let path = format!("/api/v1/rooms/{room}/messages");
+    let path = paths::messages(room);
     for (body, query) in [
         (json!({}), String::new()),
         (json!({ "limit": 2 }), "limit=2".to_owned()),
@@ -112,7 +113,7 @@ async fn socket_reads_history_and_its_room() {
         assert_eq!((&answer["response_status"], &answer["errors"]), (&json!(status), &json!([error])));
     }
     let shown = tests::eventually("she is in", || async {
-        let (_, shown) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        let (_, shown) = ann.get(&paths::room(room)).await;
         (shown["participants"] == json!(["ann"])).then_some(shown)
     });
     assert_eq!(shown.await, socket.must("current_room_info", json!({})).await);

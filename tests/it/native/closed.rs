@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -19,10 +20,10 @@ async fn messages_of_a_closed_room_are_deleted_by_their_author_and_by_admins() {
     for text in ["by rest", "by socket", "by an admin", "kept"] {
         said.push(bob.say(room, text).await);
     }
-    assert_eq!(delete(&ann, &format!("/api/v1/rooms/{room}")).await.0, StatusCode::NO_CONTENT);
-    let path = |id: u64| format!("/api/v1/rooms/{room}/messages/{id}");
+    assert_eq!(delete(&ann, &paths::room(room)).await.0, StatusCode::NO_CONTENT);
+    let path = |id: u64| paths::message(room, id);
     let left = async |rest: &Rest| {
-        let (_, page) = rest.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        let (_, page) = rest.get(&paths::messages(room)).await;
         page["results"]
             .as_array()
             .expect("a page")

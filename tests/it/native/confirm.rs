@@ -12,6 +12,7 @@ use protocol::{
     subject::rpc,
 };
 use serde_json::{json, value::RawValue};
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -43,13 +44,13 @@ async fn confirmation_names_those_who_may_not_stay() {
     let (left, before) = out(&["ann", "bob", "eve"]).await;
     assert_eq!(left, ["eve"]);
     assert!(!before.public && before.team.is_none() && before.as_of > 0, "{before:?}");
-    delete(&ann, &format!("/api/v1/rooms/{room}/members/bob")).await;
+    delete(&ann, &paths::member(room, "bob")).await;
     let (left, after) = out(&["ann", "bob"]).await;
     assert_eq!(left, ["bob"]);
     assert!(after.as_of > before.as_of && after.last_event > before.last_event, "{before:?} {after:?}");
-    patch(&ann, &format!("/api/v1/rooms/{room}"), json!({ "private": false })).await;
+    patch(&ann, &paths::room(room), json!({ "private": false })).await;
     assert!(out(&["bob", "eve"]).await.0.is_empty());
-    delete(&ann, &format!("/api/v1/rooms/{room}")).await;
+    delete(&ann, &paths::room(room)).await;
     assert_eq!(out(&["ann", "bob"]).await.0, ["ann", "bob"], "nobody is in a closed room");
     let nowhere: RpcResult<ConfirmReply> = ask(&client, rpc::CONFIRM, &confirm(999_999, &["ann"])).await;
     assert_eq!(nowhere.expect_err("no such room").code.as_str(), "not_found");
@@ -148,7 +149,7 @@ async fn grant_says_as_of_which_event_it_counts() {
     })
     .await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
-    let (_, room) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let (_, room) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
     let grant = granted(&client, "bob", room["id"].as_u64().expect("an id")).await;
     let by = grant.team.expect("by the team");
     assert_eq!((grant.public, json!(by.team), by.as_of > 0), (false, team["id"].clone(), true));
@@ -183,7 +184,7 @@ async fn people_of_one_room_may_signal_to_each_other() {
     let ann = cluster.rest(0, "ann");
     let private = private_room(&ann, &["bob"]).await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["cid", "dan"] })).await;
-    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
     let deck = deck["id"].as_u64().expect("an id");
     let public = ann.make_room("general").await;
     let client = as_fanout(&cluster).await;

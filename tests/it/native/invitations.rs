@@ -4,6 +4,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use protocol::{event::EventName, subject};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     PATIENCE,
     client::Rest,
@@ -20,7 +21,7 @@ async fn accepted_invitation_lets_in_and_repeats_its_answer() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(0, "eve"));
     let room = private_room(&ann, &[]).await;
-    let (path, invite) = (format!("/api/v1/rooms/{room}"), format!("/api/v1/rooms/{room}/invitations"));
+    let (path, invite) = (paths::room(room), paths::invitations(room));
     let (status, made) = ann.post(&invite, json!({ "user": "bob" })).await;
     assert_eq!(status, StatusCode::CREATED);
     let expected = json!({
@@ -57,7 +58,7 @@ async fn person_has_one_open_invitation_a_room() {
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let root = Rest::new(&cluster.api[1].address(), &sign(&json!({ "user_id": "root", "is_admin": true })));
     let room = private_room(&ann, &[]).await;
-    let invite = format!("/api/v1/rooms/{room}/invitations");
+    let invite = paths::invitations(room);
     let (_, first) = ann.post(&invite, json!({ "user": "bob" })).await;
     let stored = cluster.stored().await;
     for inviter in [&ann, &root, &ann] {
@@ -78,14 +79,14 @@ async fn declined_invitation_lets_nobody_in() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = private_room(&ann, &[]).await;
-    let (_, made) = ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "bob" })).await;
+    let (_, made) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
     let decline = format!("/api/v1/invitations/{}/decline", made["id"]);
     let first = bob.post(&decline, Value::Null).await;
     assert_eq!((first.0, &first.1["accepted"]), (StatusCode::OK, &json!(false)));
     assert_eq!(bob.post(&decline, Value::Null).await, first);
     let accepted = bob.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
     assert_eq!(refusal(&accepted), OVER);
-    assert_eq!(refusal(&bob.get(&format!("/api/v1/rooms/{room}")).await), NOT_FOUND);
+    assert_eq!(refusal(&bob.get(&paths::room(room)).await), NOT_FOUND);
 }
 
 #[tokio::test]
@@ -93,18 +94,17 @@ async fn invitation_to_a_team_room_lets_into_the_team() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let (_, room) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
-    let (_, made) =
-        ann.post(&format!("/api/v1/rooms/{}/invitations", room["id"]), json!({ "user": "bob" })).await;
+    let (_, room) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
+    let (_, made) = ann.post(&paths::invitations(&room["id"]), json!({ "user": "bob" })).await;
     let (status, _) = bob.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(bob.get(&format!("/api/v1/teams/{}", team["id"])).await.1["users"], json!(["bob"]));
-    assert_eq!(bob.get(&format!("/api/v1/rooms/{}", room["id"])).await.0, StatusCode::OK);
+    assert_eq!(bob.get(&paths::room(&room["id"])).await.0, StatusCode::OK);
 }
 
 /// Invites Bob into a room. He accepts, is invited again, is put out by `removal`, and does not come back by that.
 async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: &Value, removal: &str) {
-    let invite = format!("/api/v1/rooms/{room}/invitations");
+    let invite = paths::invitations(room);
     let accept = async || {
         let (_, made) = ann.post(&invite, json!({ "user": "bob" })).await;
         format!("/api/v1/invitations/{}/accept", made["id"])
@@ -118,7 +118,7 @@ async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: &Value, removal: &st
     let open = open["results"].as_array().expect("a list");
     assert!(open.iter().all(|invitation| invitation["room"] != *room), "none of these is open: {open:?}");
     assert_eq!(refusal(&bob.post(&second, Value::Null).await), OVER);
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
     // One that was made since counts.
     assert_eq!(bob.post(&accept().await, Value::Null).await.0, StatusCode::OK);
@@ -130,12 +130,11 @@ async fn removal_ends_earlier_invitations() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let elsewhere = private_room(&ann, &[]).await;
-    let (_, other) =
-        ann.post(&format!("/api/v1/rooms/{elsewhere}/invitations"), json!({ "user": "bob" })).await;
+    let (_, other) = ann.post(&paths::invitations(elsewhere), json!({ "user": "bob" })).await;
     let room = private_room(&ann, &[]).await;
-    is_over_once_put_out(&ann, &bob, &json!(room), &format!("/api/v1/rooms/{room}/members/bob")).await;
+    is_over_once_put_out(&ann, &bob, &json!(room), &paths::member(room, "bob")).await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
     let removal = format!("/api/v1/teams/{}/members/bob", team["id"]);
     is_over_once_put_out(&ann, &bob, &deck["id"], &removal).await;
     let (_, open) = bob.get("/api/v1/invitations").await;
@@ -152,8 +151,7 @@ async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
     broker.flush().await.expect("it stands");
     for _ in 0..5 {
         let room = private_room(&ann, &[]).await;
-        let (_, made) =
-            ann.post(&format!("/api/v1/rooms/{room}/invitations"), json!({ "user": "bob" })).await;
+        let (_, made) = ann.post(&paths::invitations(room), json!({ "user": "bob" })).await;
         let accept = format!("/api/v1/invitations/{}/accept", made["id"]);
         let (dying, path) = (cluster.rest(0, "bob"), accept.clone());
         let asked = tokio::spawn(async move { dying.send(Method::POST, &path, &Value::Null).await });
@@ -164,7 +162,7 @@ async fn acceptance_stored_in_part_is_completed_by_a_repeat() {
         let (status, answered) = bob.post(&accept, Value::Null).await;
         assert_eq!((status, &answered["accepted"]), (StatusCode::OK, &json!(true)), "{answered}");
         assert_eq!(bob.get("/api/v1/invitations").await.1["results"], json!([]));
-        assert_eq!(bob.get(&format!("/api/v1/rooms/{room}")).await.1["users"], json!(["bob"]));
+        assert_eq!(bob.get(&paths::room(room)).await.1["users"], json!(["bob"]));
         cluster.api[0].restart();
         cluster.api[0].ready().await;
     }
@@ -178,7 +176,7 @@ async fn invitation_refusals_have_their_exact_answers() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
     let room = private_room(&ann, &["bob"]).await;
-    let invite = format!("/api/v1/rooms/{room}/invitations");
+    let invite = paths::invitations(room);
     let whom = json!({ "user": "eve" });
     assert_eq!(refusal(&bob.post(&invite, whom.clone()).await), FORBIDDEN);
     assert_eq!(refusal(&eve.post(&invite, whom.clone()).await), NOT_FOUND);
@@ -208,7 +206,7 @@ async fn invitation_refusals_have_their_exact_answers() {
     assert_eq!(refusal(&limit), (400, "bad_request", "limit: must be 1 to 200."));
 
     let (_, made) = ann.post(&invite, whom.clone()).await;
-    delete(&ann, &format!("/api/v1/rooms/{room}")).await;
+    delete(&ann, &paths::room(room)).await;
     assert_eq!(refusal(&ann.post(&invite, whom).await), CLOSED);
     let accepted = eve.post(&format!("/api/v1/invitations/{}/accept", made["id"]), Value::Null).await;
     assert_eq!(refusal(&accepted), CLOSED);
@@ -223,7 +221,7 @@ async fn invitation_pages_meet_and_a_repeated_key_invites_once() {
     let mut made = Vec::new();
     for _ in 0..3 {
         let room = private_room(&ann, &[]).await;
-        let path = format!("/api/v1/rooms/{room}/invitations");
+        let path = paths::invitations(room);
         for _ in 0..2 {
             let request = ann.request(Method::POST, &path).header("idempotency-key", format!("k-{room}"));
             let answer = request.json(&json!({ "user": "bob" })).send().await.expect("an answer");

@@ -11,6 +11,7 @@ use protocol::{
 use reqwest::Method;
 use serde_json::{Value, json, value::RawValue};
 use service::nats::BrokerUser;
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -36,12 +37,12 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
     let nodes = [cluster.rest(0, "ann"), cluster.rest(1, "ann")];
     let [ann, _] = &nodes;
     let room = private_room(ann, &["bob"]).await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let mut messages = Vec::new();
     for text in ["one", "two", "three"] {
         messages.push(ann.say(room, text).await);
     }
-    let elsewhere = format!("/api/v1/rooms/{}/invitations", private_room(ann, &[]).await);
+    let elsewhere = paths::invitations(private_room(ann, &[]).await);
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
     let team = format!("/api/v1/teams/{}", team["id"]);
     let message = |n: usize| format!("{path}/messages/{}", messages[n]);
@@ -51,7 +52,7 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
     let user = |user: &str| json!({ "user": user });
     let read = |n: usize| json!({ "message_id": messages[n] });
     let (rooms, invite, mark) =
-        ("/api/v1/rooms".to_owned(), format!("{path}/invitations"), format!("{path}/read"));
+        (paths::ROOMS.to_owned(), format!("{path}/invitations"), format!("{path}/read"));
     let none = Value::Null;
     let writes = [
         (Method::PATCH, message(0), text("new"), message(1), text("new")),
@@ -108,7 +109,7 @@ async fn another_request_under_the_key_of_a_write_is_refused() {
 async fn another_frame_under_the_key_of_a_frame_is_refused() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let body = json!({ "kind": "match", "users": ["ann", "bob"] });
-    let (status, room) = admin(&cluster, 0).post("/api/v1/rooms", body).await;
+    let (status, room) = admin(&cluster, 0).post(paths::ROOMS, body).await;
     assert_eq!(status, 201, "{room}");
     let room = room["id"].as_u64().expect("an id");
     let ann = cluster.rest(0, "ann");
@@ -166,7 +167,7 @@ async fn room_of_which_only_the_creation_is_stored_is_completed_by_the_same_requ
     }
     let room = json!({ "name": "board", "private": true, "users": ["bob"] });
     let team = json!({ "name": "crew", "users": ["bob"] });
-    for (path, body) in [("/api/v1/rooms", &room), ("/api/v1/teams", &team)] {
+    for (path, body) in [(paths::ROOMS, &room), ("/api/v1/teams", &team)] {
         for key in ["k", "k"] {
             let (status, problem) = keyed(&ann, Method::POST, path, key, body).await;
             assert_eq!((status, &problem["code"]), (503, &json!("outcome_unknown")), "{path}: {problem}");
@@ -175,7 +176,7 @@ async fn room_of_which_only_the_creation_is_stored_is_completed_by_the_same_requ
     for config in before {
         broker.update_stream(config).await.expect("it takes events again");
     }
-    for (path, body) in [("/api/v1/rooms", &room), ("/api/v1/teams", &team)] {
+    for (path, body) in [(paths::ROOMS, &room), ("/api/v1/teams", &team)] {
         let (status, made) = keyed(&ann, Method::POST, path, "k", body).await;
         assert_eq!((status, &made["users"]), (201, &json!(["bob"])), "{made}");
         let found = bob.get(&format!("{path}/{}", made["id"])).await;

@@ -2,6 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::json;
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -14,7 +15,7 @@ async fn read_mark_sets_unread_and_never_moves_back() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = ann.make_room("general").await;
-    let (path, read) = (format!("/api/v1/rooms/{room}"), format!("/api/v1/rooms/{room}/read"));
+    let (path, read) = (paths::room(room), paths::read_mark(room));
     let mut ids = Vec::new();
     for n in 0..3 {
         ids.push(ann.say(room, &n.to_string()).await);
@@ -36,7 +37,7 @@ async fn read_mark_refusals_have_their_exact_answers() {
     let room = private_room(&ann, &[]).await;
     let id = ann.say(room, "hello").await;
     let elsewhere = ann.make_room("general").await;
-    let read = format!("/api/v1/rooms/{room}/read");
+    let read = paths::read_mark(room);
     for (body, detail) in [
         (json!({}), "missing field `message_id`."),
         (json!({ "message_id": "1" }), "message_id: invalid type: string \"1\", expected u64."),
@@ -48,7 +49,7 @@ async fn read_mark_refusals_have_their_exact_answers() {
         assert_eq!(refusal(&put(&ann, &read, json!({ "message_id": missing })).await), NOT_FOUND);
     }
     assert_eq!(refusal(&put(&eve, &read, json!({ "message_id": id })).await), NOT_FOUND);
-    let other = put(&ann, &format!("/api/v1/rooms/{elsewhere}/read"), json!({ "message_id": id })).await;
+    let other = put(&ann, &paths::read_mark(elsewhere), json!({ "message_id": id })).await;
     assert_eq!(refusal(&other), NOT_FOUND, "a message is named by its room too");
     let mut socket = cluster.socket(0, "eve").await;
     for (body, status, error) in [
@@ -91,7 +92,7 @@ async fn frequent_read_marks_of_a_socket_store_the_last() {
     let heard = other.so_far().await;
     assert!(heard.iter().all(|push| push["event"] != "message-read"), "a crowd is not told: {heard:?}");
     eventually("it is stored", || async {
-        (bob.get(&format!("/api/v1/rooms/{room}")).await.1["unread"] == 0).then_some(())
+        (bob.get(&paths::room(room)).await.1["unread"] == 0).then_some(())
     })
     .await;
 
@@ -104,7 +105,7 @@ async fn frequent_read_marks_of_a_socket_store_the_last() {
     cluster.api[0].restart();
     cluster.api[0].ready().await;
     eventually("the last one is stored", || async {
-        (bob.get(&format!("/api/v1/rooms/{room}")).await.1["unread"] == 0).then_some(())
+        (bob.get(&paths::room(room)).await.1["unread"] == 0).then_some(())
     })
     .await;
 }

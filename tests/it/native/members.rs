@@ -7,6 +7,7 @@ use protocol::{
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -22,7 +23,7 @@ async fn creator_of_a_private_room_adds_and_removes_members() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"), cluster.rest(0, "eve"));
     let room = private_room(&ann, &["bob"]).await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let members = format!("{path}/members");
     let of = |user: &str| format!("{members}/{user}");
 
@@ -54,7 +55,7 @@ async fn public_room_has_no_members() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let room = ann.make_room("general").await;
-    let members = format!("/api/v1/rooms/{room}/members");
+    let members = paths::members(room);
     assert_eq!(refusal(&put(&ann, &format!("{members}/bob"), Value::Null).await), NONE_OF_ITS_OWN);
     assert_eq!(refusal(&delete(&ann, &format!("{members}/bob")).await), NONE_OF_ITS_OWN);
     let (_, listed) = ann.get(&members).await;
@@ -74,7 +75,7 @@ async fn members_are_paged_in_one_order_in_any_collation() {
         socket.must("join_room", json!({ "room_pk": room })).await;
         sockets.push(socket);
     }
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     eventually("all are in the room", || async {
         let (_, shown) = ann.get(&path).await;
         (shown["participants"].as_array().is_some_and(|present| present.len() == people.len())).then_some(())

@@ -24,6 +24,7 @@ use protocol::rpc::RpcResult;
 use reqwest::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{client::Rest, cluster::Cluster};
 
 /// Status and code of a refusal, with its sentence.
@@ -51,7 +52,7 @@ async fn delete(rest: &Rest, path: &str) -> (reqwest::StatusCode, Value) {
 /// A private room with these users, made by that client.
 async fn private_room(rest: &Rest, users: &[&str]) -> u64 {
     let body = json!({ "name": "board", "private": true, "users": users });
-    let (status, room) = rest.post("/api/v1/rooms", body).await;
+    let (status, room) = rest.post(paths::ROOMS, body).await;
     assert_eq!(status, 201, "{room}");
     room["id"].as_u64().expect("an id")
 }

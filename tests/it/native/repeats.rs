@@ -5,6 +5,7 @@ use protocol::{event::EventName, subject};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 use super::{admin, as_fanout, private_room};
 
@@ -12,9 +13,9 @@ use super::{admin, as_fanout, private_room};
 async fn repeated_change_stores_no_event() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, other) = (cluster.rest(0, "ann"), cluster.rest(1, "ann"));
-    let room = format!("/api/v1/rooms/{}", private_room(&ann, &[]).await);
-    let closed = format!("/api/v1/rooms/{}", private_room(&ann, &[]).await);
-    let topic = format!("/api/v1/rooms/{}", ann.make_room("open").await);
+    let room = paths::room(private_room(&ann, &[]).await);
+    let closed = paths::room(private_room(&ann, &[]).await);
+    let topic = paths::room(ann.make_room("open").await);
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
     let team = format!("/api/v1/teams/{}", team["id"]);
     let (_, said) = ann.post(&format!("{room}/messages"), json!({ "message": "hi" })).await;
@@ -55,12 +56,12 @@ async fn of_two_invitations_that_are_accepted_one_lets_in() {
     let mut team_adds = adds("team", EventName::TeamMemberAdd).await.expect("a subscription");
     broker.flush().await.expect("it stands");
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
     let rooms = [private_room(&ann, &[]).await, deck["id"].as_u64().expect("an id")];
     for room in rooms {
         let mut accepts = Vec::new();
         for host in [&ann, &root] {
-            let path = format!("/api/v1/rooms/{room}/invitations");
+            let path = paths::invitations(room);
             let (status, made) = host.post(&path, json!({ "user": "bob" })).await;
             assert_eq!(status, StatusCode::CREATED, "{made}");
             accepts.push(format!("/api/v1/invitations/{}/accept", made["id"]));
@@ -69,7 +70,7 @@ async fn of_two_invitations_that_are_accepted_one_lets_in() {
             let (status, answer) = bob.post(&accept, Value::Null).await;
             assert_eq!((status, &answer["accepted"]), (StatusCode::OK, &json!(true)), "{answer}");
         }
-        assert_eq!(bob.get(&format!("/api/v1/rooms/{room}")).await.0, StatusCode::OK);
+        assert_eq!(bob.get(&paths::room(room)).await.0, StatusCode::OK);
     }
     broker.flush().await.expect("open");
     for adds in [&mut room_adds, &mut team_adds] {

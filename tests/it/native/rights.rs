@@ -2,6 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -15,7 +16,7 @@ async fn removal_reaches_the_cache_of_another_node() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = private_room(&ann, &["bob"]).await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     for _ in 0..3 {
         assert_eq!(bob.get(&path).await.0, StatusCode::OK);
         assert_eq!(delete(&ann, &format!("{path}/members/bob")).await.0, StatusCode::NO_CONTENT);
@@ -31,8 +32,8 @@ async fn rows_that_lack_a_removal_grant_nothing() {
     let mut cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     let room = private_room(&ann, &["bob"]).await;
-    let path = format!("/api/v1/rooms/{room}");
-    let other = format!("/api/v1/rooms/{}", private_room(&ann, &[]).await);
+    let path = paths::room(room);
+    let other = paths::room(private_room(&ann, &[]).await);
     let lags = (503, "unavailable", "Whether you may do that is not reachable now. Try again.");
     assert_eq!(bob.get(&path).await.0, StatusCode::OK);
     cluster.persister[0].kill9();
@@ -64,7 +65,7 @@ async fn member_added_to_a_room_postgres_lacks_gets_503_not_404() {
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"));
     cluster.persister[0].pause();
     let room = private_room(&ann, &[]).await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let added = put(&ann, &format!("{path}/members/bob"), Value::Null).await;
     assert_eq!(added, (StatusCode::ACCEPTED, json!({ "applied": false })));
     let lags = (503, "unavailable", "Whether you may do that is not reachable now. Try again.");
@@ -110,9 +111,9 @@ async fn room_that_postgres_lacks_is_read_from_the_log() {
     ann.make_room("first").await;
     cluster.persister[0].kill9();
     let body = json!({ "name": "board", "private": true, "users": ["bob"] });
-    let (status, room) = ann.post("/api/v1/rooms", body).await;
+    let (status, room) = ann.post(paths::ROOMS, body).await;
     assert_eq!((status, &room["applied"]), (StatusCode::CREATED, &json!(false)), "{room}");
-    let messages = format!("/api/v1/rooms/{}/messages", room["id"]);
+    let messages = paths::messages(&room["id"]);
     let (status, said) = bob.post(&messages, json!({ "message": "early" })).await;
     assert_eq!(status, StatusCode::CREATED, "{said}");
     cluster.persister[0].restart();

@@ -3,6 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 use super::{CLOSED, FORBIDDEN, NOT_FOUND, admin, delete, patch, private_room, refusal};
 
@@ -11,7 +12,7 @@ async fn creator_changes_a_room() {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     assert_eq!(refusal(&patch(&bob, &path, json!({ "name": "mine" })).await), FORBIDDEN);
     let nothing = "name, description, private: one of them must be given.";
     assert_eq!(refusal(&patch(&ann, &path, json!({})).await), (400, "bad_request", nothing));
@@ -34,7 +35,7 @@ async fn creator_changes_a_room() {
     assert_eq!((&changed["private"], &changed["kind"]), (&json!(true), &json!("private")));
     assert_eq!(changed["name"], "talk", "what is not named stays");
     assert_eq!(refusal(&bob.get(&path).await), NOT_FOUND);
-    let (_, rooms) = bob.get("/api/v1/rooms").await;
+    let (_, rooms) = bob.get(paths::ROOMS).await;
     assert_eq!(rooms["results"], json!([]));
     let (_, changed) = patch(&ann, &path, json!({ "private": false })).await;
     assert_eq!((&changed["private"], &changed["kind"]), (&json!(false), &json!("public")));
@@ -47,7 +48,7 @@ async fn closed_room_is_only_read() {
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;
     let id = bob.say(room, "hello").await;
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     assert_eq!(refusal(&delete(&bob, &path).await), FORBIDDEN);
     assert_eq!(delete(&ann, &path).await, (StatusCode::NO_CONTENT, Value::Null));
     assert_eq!(delete(&ann, &path).await.0, StatusCode::NO_CONTENT, "it is closed already");
@@ -56,7 +57,7 @@ async fn closed_room_is_only_read() {
     assert_eq!(shown["active"], false);
     let (_, page) = bob.get(&format!("{path}/messages")).await;
     assert_eq!(page["results"][0]["id"], id);
-    let (_, rooms) = ann.get("/api/v1/rooms").await;
+    let (_, rooms) = ann.get(paths::ROOMS).await;
     assert_eq!(rooms["results"], json!([]));
     let answer = bob.post(&format!("{path}/messages"), json!({ "message": "hi" })).await;
     assert_eq!(refusal(&answer), CLOSED);
@@ -81,7 +82,7 @@ async fn repeated_key_makes_one_room() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let make = async |n: usize, body: Value| {
         let rest = cluster.rest(n, "ann");
-        let request = rest.request(Method::POST, "/api/v1/rooms").header("idempotency-key", "k-1");
+        let request = rest.request(Method::POST, paths::ROOMS).header("idempotency-key", "k-1");
         let answer = request.json(&body).send().await.expect("an answer");
         (answer.status(), answer.json::<Value>().await.expect("JSON"))
     };
@@ -92,7 +93,7 @@ async fn repeated_key_makes_one_room() {
     let another = make(1, json!({ "name": "another" })).await;
     let detail = "This Idempotency-Key was used before, for something else.";
     assert_eq!(refusal(&another), (422, "key_reused", detail));
-    let (_, rooms) = cluster.rest(0, "bob").get("/api/v1/rooms").await;
+    let (_, rooms) = cluster.rest(0, "bob").get(paths::ROOMS).await;
     assert_eq!(rooms["results"].as_array().map(Vec::len), Some(1));
 }
 
@@ -107,15 +108,15 @@ async fn room_shows_participants_and_unread_count() {
     ann.say(room, "one").await;
     bob.say(room, "two").await;
     let shown = tests::eventually("bob is in", || async {
-        let (_, shown) = ann.get(&format!("/api/v1/rooms/{room}")).await;
+        let (_, shown) = ann.get(&paths::room(room)).await;
         (shown["participants"] == json!(["bob"]) && shown["unread"] == 1).then_some(shown)
     });
     let shown = shown.await;
     assert_eq!(shown["users"], json!(["bob", "cid"]));
     assert!(shown.get("count").is_none(), "few enough to be named: {shown}");
-    let (_, present) = ann.get(&format!("/api/v1/rooms/{room}/participants")).await;
+    let (_, present) = ann.get(&paths::participants(room)).await;
     assert_eq!(present, json!({ "results": ["bob"], "next": null }));
-    let stranger = cluster.rest(0, "eve").get(&format!("/api/v1/rooms/{room}/participants")).await;
+    let stranger = cluster.rest(0, "eve").get(&paths::participants(room)).await;
     assert_eq!(refusal(&stranger), NOT_FOUND);
 }
 
@@ -125,9 +126,9 @@ async fn unread_count_ends_at_the_own_newest_message_and_at_a_hundred() {
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     let room = ann.make_room("general").await;
     let unread = async || {
-        let (status, _) = bob.get(&format!("/api/v1/rooms/{room}/messages")).await;
+        let (status, _) = bob.get(&paths::messages(room)).await;
         assert_eq!(status, StatusCode::OK, "what was sent is applied");
-        bob.get(&format!("/api/v1/rooms/{room}")).await.1["unread"].clone()
+        bob.get(&paths::room(room)).await.1["unread"].clone()
     };
     for n in 0..3 {
         ann.say(room, &format!("{n}")).await;
@@ -136,14 +137,10 @@ async fn unread_count_ends_at_the_own_newest_message_and_at_a_hundred() {
     let own = bob.say(room, "I have read it").await;
     assert_eq!(unread().await, 0, "who writes has read up to there");
     let deleted = ann.say(room, "a mistake").await;
-    ann.send(Method::DELETE, &format!("/api/v1/rooms/{room}/messages/{deleted}"), &Value::Null)
-        .await
-        .expect("gone");
+    ann.send(Method::DELETE, &paths::message(room, deleted), &Value::Null).await.expect("gone");
     ann.say(room, "news").await;
     assert_eq!(unread().await, 1);
-    bob.send(Method::DELETE, &format!("/api/v1/rooms/{room}/messages/{own}"), &Value::Null)
-        .await
-        .expect("gone");
+    bob.send(Method::DELETE, &paths::message(room, own), &Value::Null).await.expect("gone");
     assert_eq!(unread().await, 1, "that it was deleted unreads nothing");
     for n in 0..101 {
         ann.say(room, &format!("{n}")).await;
@@ -158,20 +155,18 @@ async fn members_of_a_large_room_and_a_large_team_are_counted_and_come_in_pages(
     let users: Vec<String> = (0..150).map(|n| format!("user-{n:03}")).collect();
     let (first, later) = users.split_at(100);
     let body = json!({ "name": "large", "private": true, "users": first });
-    let (_, room) = ann.post("/api/v1/rooms", body).await;
+    let (_, room) = ann.post(paths::ROOMS, body).await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "large", "users": first })).await;
     for user in later {
-        for path in [format!("/api/v1/rooms/{}", room["id"]), format!("/api/v1/teams/{}", team["id"])] {
+        for path in [paths::room(&room["id"]), format!("/api/v1/teams/{}", team["id"])] {
             let added = ann.send(Method::PUT, &format!("{path}/members/{user}"), &Value::Null).await;
             assert!(added.expect("an answer").0.is_success(), "{path}");
         }
     }
-    let (_, of_team) = ann.post("/api/v1/rooms", json!({ "name": "theirs", "team": team["id"] })).await;
-    for path in [
-        format!("/api/v1/rooms/{}", room["id"]),
-        format!("/api/v1/teams/{}", team["id"]),
-        format!("/api/v1/rooms/{}", of_team["id"]),
-    ] {
+    let (_, of_team) = ann.post(paths::ROOMS, json!({ "name": "theirs", "team": team["id"] })).await;
+    for path in
+        [paths::room(&room["id"]), format!("/api/v1/teams/{}", team["id"]), paths::room(&of_team["id"])]
+    {
         let (_, shown) = ann.get(&path).await;
         assert_eq!((&shown["users"], &shown["users_count"]), (&json!(users[..100]), &json!(150)), "{path}");
         let (mut found, mut next) = (Vec::new(), String::new());
@@ -186,7 +181,7 @@ async fn members_of_a_large_room_and_a_large_team_are_counted_and_come_in_pages(
         }
         assert_eq!(json!(found), json!(users), "{path}");
     }
-    let (_, listed) = ann.get("/api/v1/rooms").await;
+    let (_, listed) = ann.get(paths::ROOMS).await;
     assert!(
         listed["results"].as_array().expect("rooms").iter().all(|room| room["users_count"] == 150),
         "{listed}"
@@ -195,7 +190,7 @@ async fn members_of_a_large_room_and_a_large_team_are_counted_and_come_in_pages(
         let path = format!("/api/v1/rooms/{}/members/{user}", room["id"]);
         ann.send(Method::DELETE, &path, &Value::Null).await.expect("an answer");
     }
-    let (_, shown) = ann.get(&format!("/api/v1/rooms/{}", room["id"])).await;
+    let (_, shown) = ann.get(&paths::room(&room["id"])).await;
     assert_eq!((&shown["users"], shown.get("users_count")), (&json!(users[60..]), None));
     let stranger = cluster.rest(0, "eve").get(&format!("/api/v1/teams/{}/members", team["id"])).await;
     assert_eq!(refusal(&stranger), NOT_FOUND);

@@ -2,6 +2,7 @@
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -52,7 +53,7 @@ async fn search_finds_messages_as_they_are_now() {
     let shard = usize::try_from(tea % 8).expect("small") + 1;
     assert!(through[shard][0] == 1 && through[shard][1].as_u64() >= Some(first), "{page}");
 
-    let path = format!("/api/v1/rooms/{tea}/messages/{first}");
+    let path = paths::message(tea, first);
     patch(&ann, &path, json!({ "message": "black coffee" })).await;
     finds(&bob, "q=coffee", &[first]).await;
     assert_eq!(found(&bob, "q=green").await, [second], "its old words are forgotten");
@@ -89,7 +90,7 @@ async fn search_by_a_stranger_finds_nothing_of_a_private_room() {
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
     let room = private_room(&ann, &["bob"]).await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
-    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
     let secret = ann.say(room, "the secret plan").await;
     let order = ann.say(deck["id"].as_u64().expect("an id"), "the secret order").await;
     for rest in [&ann, &bob, &admin(&cluster, 1)] {
@@ -101,7 +102,7 @@ async fn search_by_a_stranger_finds_nothing_of_a_private_room() {
     let hidden = eve.get(&format!("/api/v1/messages/search?q=secret&room={room}")).await;
     assert_eq!(hidden, nothing, "it does not exist for her");
     // A closed room is read, by whom it was open to.
-    delete(&ann, &format!("/api/v1/rooms/{room}")).await;
+    delete(&ann, &paths::room(room)).await;
     assert_eq!(found(&bob, "q=secret%20plan").await, [secret]);
     assert_eq!(found(&eve, "q=secret%20plan").await, NOTHING);
     delete(&ann, &format!("/api/v1/teams/{}/members/bob", team["id"])).await;
@@ -116,7 +117,7 @@ async fn search_ignores_rows_that_lack_a_removal() {
     let secret = ann.say(room, "the secret plan").await;
     finds(&bob, "q=secret", &[secret]).await;
     cluster.persister[0].kill9();
-    let removed = delete(&ann, &format!("/api/v1/rooms/{room}/members/bob")).await;
+    let removed = delete(&ann, &paths::member(room, "bob")).await;
     assert_eq!(removed, (StatusCode::ACCEPTED, json!({ "applied": false })));
     let (status, answer) = bob.get("/api/v1/messages/search?q=secret").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
@@ -154,7 +155,7 @@ async fn search_index_is_complete_after_the_persister_dies() {
     let mut cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let rooms = [ann.make_room("one").await, ann.make_room("two").await];
-    let path = |room: u64, id: u64| format!("/api/v1/rooms/{room}/messages/{id}");
+    let path = |room: u64, id: u64| paths::message(room, id);
     let (mut kept, mut gone) = (Vec::new(), Vec::new());
     for round in 0..4 {
         for n in 0..40_usize {
@@ -259,7 +260,7 @@ async fn slow_or_failing_texts_do_not_delay_the_index_of_others() {
     let metrics = cluster.persister[0].metrics().await;
     assert!(metrics.contains("\nroomcast_search_skipped_total 1\n"), "{metrics}");
     // With another text it is another matter.
-    let path = format!("/api/v1/rooms/{room}/messages/{left_out}");
+    let path = paths::message(room, left_out);
     patch(&ann, &path, json!({ "message": "parseable" })).await;
     finds(&ann, "q=parseable", &[left_out]).await;
 }

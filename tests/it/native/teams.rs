@@ -3,6 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 use super::{FORBIDDEN, NOT_FOUND, admin, delete, patch, put, refusal};
 
@@ -76,9 +77,9 @@ async fn lists_continue_behind_rows_that_are_not_written_yet() {
     let (ann, bob) = (cluster.rest(0, "ann"), cluster.rest(0, "bob"));
     for name in ["one", "two", "three"] {
         ann.post("/api/v1/teams", json!({ "name": name, "users": ["bob"] })).await;
-        ann.post("/api/v1/rooms", json!({ "name": name, "private": true, "users": ["bob"] })).await;
+        ann.post(paths::ROOMS, json!({ "name": name, "private": true, "users": ["bob"] })).await;
     }
-    for path in ["/api/v1/teams", "/api/v1/rooms"] {
+    for path in ["/api/v1/teams", paths::ROOMS] {
         assert_eq!(bob.get(path).await.1["results"].as_array().map(Vec::len), Some(3), "{path}");
     }
     // The system shard makes them, and is behind.
@@ -89,7 +90,7 @@ async fn lists_continue_behind_rows_that_are_not_written_yet() {
     ] {
         sqlx::query(sql).execute(&pool).await.expect("rows");
     }
-    for path in ["/api/v1/teams", "/api/v1/rooms"] {
+    for path in ["/api/v1/teams", paths::ROOMS] {
         let (mut names, mut cursor) = (Vec::new(), String::new());
         loop {
             let (_, page) = bob.get(&format!("{path}?limit=2{cursor}")).await;
@@ -107,16 +108,16 @@ async fn team_room_is_open_to_its_members_only() {
     let (ann, bob, eve) = (cluster.rest(0, "ann"), cluster.rest(1, "bob"), cluster.rest(1, "eve"));
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew", "users": ["bob"] })).await;
     let body = json!({ "name": "deck", "team": team["id"] });
-    assert_eq!(refusal(&bob.post("/api/v1/rooms", body.clone()).await), FORBIDDEN);
-    assert_eq!(refusal(&eve.post("/api/v1/rooms", body.clone()).await), NOT_FOUND);
-    let (status, room) = ann.post("/api/v1/rooms", body).await;
+    assert_eq!(refusal(&bob.post(paths::ROOMS, body.clone()).await), FORBIDDEN);
+    assert_eq!(refusal(&eve.post(paths::ROOMS, body.clone()).await), NOT_FOUND);
+    let (status, room) = ann.post(paths::ROOMS, body).await;
     assert_eq!(status, StatusCode::CREATED, "{room}");
     assert_eq!((&room["kind"], &room["private"], &room["team"]), (&json!("team"), &json!(true), &team["id"]));
-    let path = format!("/api/v1/rooms/{}", room["id"]);
+    let path = paths::room(&room["id"]);
     assert_eq!(bob.get(&path).await.1["users"], json!(["bob"]));
     assert_eq!(refusal(&eve.get(&path).await), NOT_FOUND);
-    assert_eq!(eve.get("/api/v1/rooms").await.1["results"], json!([]));
-    assert_eq!(bob.get("/api/v1/rooms").await.1["results"][0]["id"], room["id"]);
+    assert_eq!(eve.get(paths::ROOMS).await.1["results"], json!([]));
+    assert_eq!(bob.get(paths::ROOMS).await.1["results"][0]["id"], room["id"]);
     assert_eq!(refusal(&patch(&bob, &path, json!({ "name": "x" })).await), FORBIDDEN);
     let kinds = "Only public and private rooms can become one another.";
     assert_eq!(refusal(&patch(&ann, &path, json!({ "private": false })).await), (409, "conflict", kinds));

@@ -6,6 +6,7 @@ use protocol::id::Shard;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use service::nats::{self, BrokerUser};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -18,7 +19,7 @@ use super::{FORBIDDEN, admin, delete, refusal};
 const AT_ONCE: usize = 50;
 
 async fn pair(rest: &Rest, users: [&str; 2]) -> (StatusCode, Value) {
-    rest.post("/api/v1/rooms", json!({ "kind": "match", "users": users })).await
+    rest.post(paths::ROOMS, json!({ "kind": "match", "users": users })).await
 }
 
 /// Fifty requests at once on two nodes: answers the one room's id, and how many were told that they made it.
@@ -65,10 +66,10 @@ async fn match_room_has_two_people_and_is_made_by_admins() {
     let two = (400, "bad_request", "users: must name two people.");
     assert_eq!(refusal(&pair(&admin, ["ann", "ann"]).await), two);
     let three = json!({ "kind": "match", "users": ["ann", "bob", "eve"] });
-    assert_eq!(refusal(&admin.post("/api/v1/rooms", three).await), two);
-    let (status, problem) = admin.post("/api/v1/rooms", json!({ "kind": "public", "name": "x" })).await;
+    assert_eq!(refusal(&admin.post(paths::ROOMS, three).await), two);
+    let (status, problem) = admin.post(paths::ROOMS, json!({ "kind": "public", "name": "x" })).await;
     assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("bad_request")), "{problem}");
-    let nameless = admin.post("/api/v1/rooms", json!({ "private": true })).await;
+    let nameless = admin.post(paths::ROOMS, json!({ "private": true })).await;
     assert_eq!(refusal(&nameless), (400, "bad_request", "name: must not be blank."));
 
     let (status, room) = pair(&admin, ["bob", "ann"]).await;
@@ -77,7 +78,7 @@ async fn match_room_has_two_people_and_is_made_by_admins() {
     assert_eq!(room.get("applied"), None);
     let (status, found) = pair(&admin, ["ann", "bob"]).await;
     assert_eq!((status, &found), (StatusCode::OK, &room));
-    let path = format!("/api/v1/rooms/{}", room["id"]);
+    let path = paths::room(&room["id"]);
     for rest in [&ann, &bob] {
         assert_eq!(rest.get(&path).await.1["id"], room["id"]);
         let said = rest.post(&format!("{path}/messages"), json!({ "message": "hi" })).await;
@@ -120,7 +121,7 @@ async fn match_room_is_found_after_its_creation_left_the_log() {
     let (_, room) = pair(&admin(&cluster, 0), ["ann", "bob"]).await;
     forget(&cluster).await;
     assert_eq!(pair(&admin(&cluster, 1), ["ann", "bob"]).await, (StatusCode::OK, room.clone()));
-    let closed = delete(&admin(&cluster, 0), &format!("/api/v1/rooms/{}", room["id"])).await;
+    let closed = delete(&admin(&cluster, 0), &paths::room(&room["id"])).await;
     assert_eq!(closed.0, StatusCode::NO_CONTENT);
     let (next, new) = rush(&cluster).await;
     assert_eq!(new, 1);
@@ -137,7 +138,7 @@ async fn closed_match_room_is_followed_by_another() {
         assert_eq!(new, 1, "generation {generation}");
         rooms.push((i64::try_from(room).expect("an id"), generation));
         // The close is known to a node that had no part in it as soon as it is acknowledged.
-        let closed = delete(&admin(&cluster, 1), &format!("/api/v1/rooms/{room}")).await;
+        let closed = delete(&admin(&cluster, 1), &paths::room(room)).await;
         assert_eq!(closed.0, StatusCode::NO_CONTENT);
     }
     assert_eq!(rows(&cluster).await, rooms);
@@ -148,8 +149,7 @@ async fn closed_match_room_is_followed_by_another() {
 async fn match_room_creation_with_a_repeated_key_is_answered_alike() {
     let cluster = Cluster::start(Size { api: 2, ..Size::default() }).await;
     let make = async |n: usize, body: Value| {
-        let request =
-            admin(&cluster, n).request(Method::POST, "/api/v1/rooms").header("idempotency-key", "k-1");
+        let request = admin(&cluster, n).request(Method::POST, paths::ROOMS).header("idempotency-key", "k-1");
         let answer = request.json(&body).send().await.expect("an answer");
         (answer.status(), answer.json::<Value>().await.expect("JSON"))
     };

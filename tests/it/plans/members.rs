@@ -9,6 +9,7 @@ use protocol::{
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -36,7 +37,7 @@ async fn send(rest: &Rest, method: Method, path: &str, body: Value) -> StatusCod
 
 /// Renames a room and puts somebody out while members ask for it.
 async fn change(cluster: &Cluster, room: u64, members: &str) {
-    let path = format!("/api/v1/rooms/{room}");
+    let path = paths::room(room);
     let [ann, one, other, eve] = ["ann", "crowd-7", "crowd-40000", "eve"].map(|user| cluster.rest(0, user));
     for name in ["first", "second"] {
         assert_eq!(send(&ann, Method::PATCH, &path, json!({ "name": name })).await, StatusCode::OK);
@@ -79,9 +80,9 @@ async fn change_of_a_room_of_many_members_reads_a_bounded_number_of_rows() {
     explain_all(&pool, &database, "auto").await;
     let cluster = Cluster::start_with(Size::default(), database, &[]).await;
     let ann = cluster.rest(0, "ann");
-    let (_, private) = ann.post("/api/v1/rooms", json!({ "name": "board", "private": true })).await;
+    let (_, private) = ann.post(paths::ROOMS, json!({ "name": "board", "private": true })).await;
     let (_, team) = ann.post("/api/v1/teams", json!({ "name": "crew" })).await;
-    let (_, deck) = ann.post("/api/v1/rooms", json!({ "name": "deck", "team": team["id"] })).await;
+    let (_, deck) = ann.post(paths::ROOMS, json!({ "name": "deck", "team": team["id"] })).await;
     let [private, team, deck] = [private, team, deck].map(|made| made["id"].as_u64().expect("an id"));
     let team_shard = Channel::Team(TeamId(team)).shard(ShardCount::new(8).expect("8"));
     add_crowd(&pool, "room", cluster.shard(private).await.number(), private).await;
@@ -89,7 +90,7 @@ async fn change_of_a_room_of_many_members_reads_a_bounded_number_of_rows() {
     sqlx::raw_sql("ANALYZE").execute(&pool).await.expect("statistics");
 
     let before = server.log().len();
-    change(&cluster, private, &format!("/api/v1/rooms/{private}/members")).await;
+    change(&cluster, private, &paths::members(private)).await;
     change(&cluster, deck, &format!("/api/v1/teams/{team}/members")).await;
 
     // The other tables are small: how they are read is judged elsewhere.

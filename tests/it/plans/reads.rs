@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, sign},
@@ -63,7 +64,7 @@ pub(super) async fn ask_everything(cluster: &Cluster, admin: &str) {
         &sign(&json!({ "user_id": "agent", "org_id": "org", "username": "Agent" })),
     );
     for rest in [&ann, &admin, &agent, &cluster.rest(0, "nobody"), &cluster.rest(0, "maker-1")] {
-        assert!(pages(rest, "/api/v1/rooms", "cursor", 3).await > 1);
+        assert!(pages(rest, paths::ROOMS, "cursor", 3).await > 1);
         pages(rest, "/api/v1/teams", "cursor", 2).await;
         pages(rest, "/room/list", "cursor", 3).await;
     }

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tests::paths;
 use tests::{client::Rest, cluster::Cluster, eventually};
 
 /// Statements of the persister, by how they begin, each of which must have run.
@@ -28,23 +29,18 @@ pub(super) async fn write_everything(cluster: &Cluster, admin: &str, pool: &PgPo
     let admin = Rest::new(&cluster.api[0].address(), admin);
     let key = |n: u64| format!("0190{:04x}-0000-7000-8000-{n:012x}", rand::random::<u16>());
     for room in [2, 6] {
-        let messages = format!("/api/v1/rooms/{room}/messages");
+        let messages = paths::messages(room);
         let sent =
             must(&ann, Method::POST, &messages, json!({ "message": "hello", "client_id": key(room) })).await;
         let message = format!("{messages}/{}", sent["id"]);
         must(&ann, Method::PATCH, &message, json!({ "message": "changed" })).await;
-        must(&ann, Method::PUT, &format!("/api/v1/rooms/{room}/read"), json!({ "message_id": sent["id"] }))
-            .await;
+        must(&ann, Method::PUT, &paths::read_mark(room), json!({ "message_id": sent["id"] })).await;
         must(&ann, Method::DELETE, &message, Value::Null).await;
         must(&ann, Method::POST, &messages, json!({ "message": "again", "client_id": key(room + 1) })).await;
     }
-    let room = must(
-        &ann,
-        Method::POST,
-        "/api/v1/rooms",
-        json!({ "name": "new", "private": true, "users": ["bob"] }),
-    );
-    let room = format!("/api/v1/rooms/{}", room.await["id"]);
+    let room =
+        must(&ann, Method::POST, paths::ROOMS, json!({ "name": "new", "private": true, "users": ["bob"] }));
+    let room = paths::room(&room.await["id"]);
     for path in [&room, "/api/v1/rooms/4"] {
         let user = format!("new-{}", rand::random::<u32>());
         must(&ann, Method::PUT, &format!("{path}/members/{user}"), Value::Null).await;
@@ -65,7 +61,7 @@ pub(super) async fn write_everything(cluster: &Cluster, admin: &str, pool: &PgPo
         json!({ "description": "x" }),
     )
     .await;
-    must(&admin, Method::DELETE, &format!("/api/v1/rooms/{}", chat["chat"]["id"]), Value::Null).await;
+    must(&admin, Method::DELETE, &paths::room(&chat["chat"]["id"]), Value::Null).await;
     must(&ann, Method::POST, "/room/add", json!({ "owner": "ann", "abonent": user })).await;
     must(&ann, Method::GET, "/webrtc/cameraOn", Value::Null).await;
     must(&ann, Method::GET, "/webrtc/cameraOff", Value::Null).await;

@@ -10,6 +10,7 @@ mod visitors;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size, sign},
@@ -121,7 +122,7 @@ fn forbidden() -> (StatusCode, Value) {
 
 /// The room as native clients name it, seen by an agent who sees no other.
 async fn native_room(agent: &Rest) -> u64 {
-    let (_, rooms) = agent.get("/api/v1/rooms").await;
+    let (_, rooms) = agent.get(paths::ROOMS).await;
     let [room] = rooms["results"].as_array().expect("a list").as_slice() else { panic!("{rooms}") };
     assert_eq!(room["kind"], "support");
     room["id"].as_u64().expect("an id")

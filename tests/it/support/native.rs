@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tests::paths;
 use tests::{
     client::{Rest, Socket},
     cluster::{Cluster, Size, sign},
@@ -47,7 +48,7 @@ async fn visitors_and_native_agents_talk() {
         ]
     );
     assert_eq!(shown(&rest, key(&room)).await["message_data"], "at the desk");
-    let (_, page) = agent.get(&format!("/api/v1/rooms/{native}/messages")).await;
+    let (_, page) = agent.get(&paths::messages(native)).await;
     let first = &page["results"][0];
     assert_eq!((&first["user"], &first["detail"]), (&json!("visitor:7"), &detail));
     assert_eq!(page["results"][1].get("detail"), None);
@@ -90,7 +91,7 @@ async fn visitor_with_a_token_enters_by_native() {
         "{found:?}"
     );
     // An agent closes it as native clients do.
-    let path = format!("/api/v1/rooms/{native}");
+    let path = paths::room(native);
     let closed = agent(&cluster, "DOWELL12345").send(Method::DELETE, &path, &serde_json::Value::Null).await;
     assert_eq!(closed.expect("an answer").0, StatusCode::NO_CONTENT);
     assert_eq!(shown(&ann, key(&room)).await["is_active"], false);
@@ -107,10 +108,10 @@ async fn support_key_grants_nothing_by_native() {
     for stranger in &strangers {
         let nothing = stranger.get("/api/v1/rooms/999999").await;
         assert_eq!(nothing.0, StatusCode::NOT_FOUND);
-        for path in [format!("/api/v1/rooms/{native}"), format!("/api/v1/rooms/{native}/messages")] {
+        for path in [paths::room(native), paths::messages(native)] {
             assert_eq!(stranger.get(&path).await, nothing);
         }
-        assert_eq!(stranger.get("/api/v1/rooms").await.1["results"], json!([]));
+        assert_eq!(stranger.get(paths::ROOMS).await.1["results"], json!([]));
     }
     let mut socket = cluster.socket(0, "7").await;
     for id in [native, 999_999] {
@@ -119,8 +120,8 @@ async fn support_key_grants_nothing_by_native() {
     }
     // Who holds the key writes in the room, under their own name.
     say(&strangers[2], key(&room), "I was given the key").await;
-    let (_, page) = agent(&cluster, "DOWELL12345").get(&format!("/api/v1/rooms/{native}/messages")).await;
+    let (_, page) = agent(&cluster, "DOWELL12345").get(&paths::messages(native)).await;
     assert_eq!(page["results"][0]["user"], "eve");
     let forged = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "visitor:7" })));
-    assert_eq!(forged.get(&format!("/api/v1/rooms/{native}")).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(forged.get(&paths::room(native)).await.0, StatusCode::UNAUTHORIZED);
 }

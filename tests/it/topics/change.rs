@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, Size},
@@ -79,7 +80,7 @@ async fn topic_keeps_its_fields_under_native_changes() {
     let cluster = Cluster::start(Size::default()).await;
     let ann = cluster.rest(0, "ann");
     let made = chat(&ann, "music", "Imagine Dragons").await;
-    let path = format!("/api/v1/rooms/{}", made["id"]);
+    let path = paths::room(&made["id"]);
     for (body, status, detail) in [
         (json!({ "name": "Queen" }), 409, "A topic keeps its name."),
         (json!({ "private": true }), 409, "Only public and private rooms can become one another."),

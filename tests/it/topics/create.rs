@@ -3,6 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
+use tests::paths;
 
 use super::{CHAT, PICTURE, answer, chat, form, multipart, named, told};
 
@@ -71,10 +72,10 @@ async fn topic_is_a_room_for_other_dialects() {
     assert_eq!((&data["name"], &data["created_at"]), (&json!("Dune"), &made["timestamp"]));
     assert_eq!(data["detail"], json!({ "topic": { "category": "books" } }));
 
-    let (status, room) = bob.get(&format!("/api/v1/rooms/{id}")).await;
+    let (status, room) = bob.get(&paths::room(id)).await;
     assert_eq!((status, &room["name"]), (StatusCode::OK, &json!("Dune")));
     assert_eq!((&room["private"], &room["user"]), (&json!(false), &json!("ann")));
-    let (_, rooms) = bob.get("/api/v1/rooms").await;
+    let (_, rooms) = bob.get(paths::ROOMS).await;
     assert_eq!(rooms["results"][0]["id"], id);
     let mut socket = cluster.socket(0, "ann").await;
     socket.must("join_room", json!({ "room_pk": id })).await;
@@ -82,7 +83,7 @@ async fn topic_is_a_room_for_other_dialects() {
     let push = socket.event("chat-message").await.expect("a push");
     assert_eq!((&push["id"], &push["data"]["user"]), (&json!(said), &json!("bob")));
     let answer = socket.must("create_message", json!({ "room_pk": id, "msg_text": "It does." })).await;
-    let (_, history) = bob.get(&format!("/api/v1/rooms/{id}/messages")).await;
+    let (_, history) = bob.get(&paths::messages(id)).await;
     assert_eq!(history["results"][1]["id"], answer["id"]);
 }
 

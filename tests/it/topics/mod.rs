@@ -13,6 +13,7 @@ mod unique;
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Rest,
     cluster::{Cluster, sign},
@@ -78,6 +79,6 @@ fn admin(cluster: &Cluster) -> Rest {
 
 /// Closes a chat, in the native way.
 async fn close(rest: &Rest, id: &Value) {
-    let closed = rest.send(Method::DELETE, &format!("/api/v1/rooms/{id}"), &Value::Null).await;
+    let closed = rest.send(Method::DELETE, &paths::room(id), &Value::Null).await;
     assert_eq!(closed.expect("an answer").0, StatusCode::NO_CONTENT);
 }

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{
     client::Socket,
     cluster::{Cluster, Size, token},
@@ -70,7 +71,7 @@ async fn socket_of_a_closed_topic_is_refused_before_the_upgrade() {
     let ann = cluster.rest(0, "ann");
     let (_, made) = ann.post("/api/chat/", json!({ "title": "Dune", "room": "films" })).await;
     let (room, url) = (made["chat"]["id"].clone(), made["chat"]["url"].as_str().expect("an address"));
-    let closed = ann.send(Method::DELETE, &format!("/api/v1/rooms/{room}"), &Value::Null).await;
+    let closed = ann.send(Method::DELETE, &paths::room(room), &Value::Null).await;
     assert_eq!(closed.expect("an answer").0, StatusCode::NO_CONTENT);
     match Socket::open_at(&cluster.fanout[0].address(), url, &token("bob")).await {
         Err(Error::Http(answer)) => assert_eq!(answer.status().as_u16(), 409),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sqlx::PgPool;
 use tests::client::Rest;
+use tests::paths;
 
 use super::{
     reader::{Expected, Seen},
@@ -111,7 +112,7 @@ fn texts(messages: &[Value]) -> BTreeMap<u64, Option<&str>> {
 pub(super) async fn answers(rest: &Rest, rooms: &BTreeMap<u64, Room>) -> Vec<String> {
     let mut faults = Vec::new();
     for (id, room) in rooms {
-        let path = format!("/api/v1/rooms/{id}/messages");
+        let path = paths::messages(id);
         let all: BTreeMap<u64, Option<&str>> =
             room.messages.iter().map(|(id, m)| (*id, (!m.is_deleted).then_some(&*m.text))).collect();
         let shown: BTreeMap<u64, Option<&str>> =
@@ -123,7 +124,7 @@ pub(super) async fn answers(rest: &Rest, rooms: &BTreeMap<u64, Room>) -> Vec<Str
                     .push(format!("room {id}: {cursor}=0 answers {:?}, not {expected:?}", texts(&answered)));
             }
         }
-        let (_, shown) = rest.get(&format!("/api/v1/rooms/{id}")).await;
+        let (_, shown) = rest.get(&paths::room(id)).await;
         let names = shown["participants"].as_array().into_iter().flatten();
         let people: BTreeSet<String> = names.filter_map(|name| Some(name.as_str()?.to_owned())).collect();
         if people != room.people() {

@@ -21,6 +21,7 @@ use std::{
 
 use protocol::rpc::DEADLINE_MS;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tests::paths;
 use tests::{
     cluster::{Cluster, Size},
     eventually,
@@ -121,7 +122,7 @@ async fn nodes_die_at_random_under_load() {
         readers.spawn(async move { (user, read.await) });
     }
     eventually("all readers are in", || async {
-        let (_, room) = ann.get(&format!("/api/v1/rooms/{}", rooms[ROOMS - 1])).await;
+        let (_, room) = ann.get(&paths::room(rooms[ROOMS - 1])).await;
         (room["participants"].as_array().map(Vec::len) == Some(READERS)).then_some(())
     })
     .await;

@@ -12,6 +12,7 @@ use std::{
 use rand::{RngExt as _, rngs::StdRng};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tests::paths;
 use tests::{client::Rest, eventually};
 use tokio::{
     sync::watch,
@@ -89,7 +90,7 @@ impl Writer {
             (20..28, Some(at)) => {
                 let (room, id) = self.own.swap_remove(at);
                 let key = self.key();
-                let path = format!("/api/v1/rooms/{room}/messages/{id}");
+                let path = paths::message(room, id);
                 let outcome = self.ask(Method::DELETE, &path, &key, &Value::Null, is_repeated).await;
                 self.note(room, What::Delete { id }, outcome);
             }
@@ -99,14 +100,14 @@ impl Writer {
                     return;
                 }
                 self.marks.insert(room, id);
-                let (key, path) = (self.key(), format!("/api/v1/rooms/{room}/read"));
+                let (key, path) = (self.key(), paths::read_mark(room));
                 let body = json!({ "message_id": id });
                 let outcome = self.ask(Method::PUT, &path, &key, &body, is_repeated).await;
                 self.note(room, What::Mark { id }, outcome);
             }
             _ => {
                 let room = self.rooms[self.rng.random_range(0..self.rooms.len())];
-                let (text, path) = (self.key(), format!("/api/v1/rooms/{room}/messages"));
+                let (text, path) = (self.key(), paths::messages(room));
                 let body = json!({ "message": text, "client_id": text });
                 let outcome = self.ask(Method::POST, &path, &text, &body, is_repeated).await;
                 if let Outcome::Done(Some(id)) = outcome {
@@ -120,7 +121,7 @@ impl Writer {
     /// Edits a message once, or twice at the same time: then the log says which text is the last.
     async fn edit(&mut self, at: usize, is_repeated: bool) {
         let (room, id) = self.own[at];
-        let path = &format!("/api/v1/rooms/{room}/messages/{id}");
+        let path = &paths::message(room, id);
         let texts: Vec<String> = (0..self.rng.random_range(1..=2)).map(|_| self.key()).collect();
         let this = &*self;
         let edits = texts.iter().map(|text| async move {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tests::paths;
 use tests::{client::Socket, cluster::Cluster};
 use tokio::{
     sync::watch,
@@ -75,7 +76,7 @@ impl Load {
                 while !*stopped.borrow_and_update() {
                     ticks.tick().await;
                     let sent = micros(began);
-                    let request = rest.request(Method::POST, &format!("/api/v1/rooms/{room}/messages"));
+                    let request = rest.request(Method::POST, &paths::messages(room));
                     let request = request.header("x-forwarded-for", "10.0.0.1");
                     match request.json(&json!({ "message": sent.to_string() })).send().await {
                         Ok(answer) if answer.status() == StatusCode::CREATED => acknowledged.push(sent),
