@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{browser::Browser, client::Rest, cluster::token, machine::Machine};
 
-/// True once the message list is exactly that.
+/// A script that is true once the message list equals `expected`.
 fn messages(expected: &[(&str, &str)]) -> String {
     let all = "[...document.querySelectorAll('#messages li:not(.event)')]";
     let lines: Vec<_> = expected.iter().map(|(who, text)| format!("{who}{text}")).collect();

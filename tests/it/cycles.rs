@@ -7,7 +7,7 @@ use std::{
 
 use crate::tidy::{root, sources};
 
-/// Crates whose top-level modules form no cycle.
+/// Crates whose top-level modules must not form a cycle.
 const CRATES: [&str; 7] = [
     "api/src",
     "deploy/src",
@@ -51,7 +51,7 @@ fn first_names(group: &str) -> Vec<&str> {
     names.into_iter().map(|path| path.trim().split([':', ' ']).next().unwrap_or_default()).collect()
 }
 
-/// What the top-level modules of a crate import of each other.
+/// Imports among the top-level modules of a crate.
 fn imports(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let mut files = Vec::new();
     sources(folder, &mut files);
@@ -79,7 +79,7 @@ fn imports(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
     imports
 }
 
-/// Whether a way leads from one module to another.
+/// Whether imports lead from one module to another.
 fn leads(imports: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -> bool {
     let (mut open, mut seen) = (vec![from], BTreeSet::new());
     while let Some(next) = open.pop() {

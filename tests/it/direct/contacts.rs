@@ -1,4 +1,4 @@
-//! Contacts: who is online, whose camera is on, and what their sockets are told.
+//! Checks the contacts of a person: online state, camera, profiles, and the pushes about them.
 
 use serde_json::{Value, json};
 use tests::{
@@ -33,7 +33,7 @@ async fn person_with_an_open_socket_is_online() {
     is(json!([])).await;
 }
 
-/// The next event of that name, on a socket that follows nothing.
+/// Channel and data of the next `event` on a socket that follows no channel.
 async fn heard(socket: &mut Socket, event: &str) -> (Value, Value) {
     let push = socket.event(event).await.expect("a push");
     assert_eq!(push.get("id"), None, "it is not stored there: {push}");

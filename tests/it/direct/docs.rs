@@ -10,7 +10,7 @@ use tests::{
 
 use super::{claims, get, person};
 
-/// The examples' ids, for which those that the server gives stand in.
+/// Ids in the examples. The test replaces them by those that the server gives.
 const ROOM: &str = "1400";
 const MESSAGE: &str = "9000";
 

@@ -14,7 +14,7 @@ use tests::{
     cluster::{Cluster, sign},
 };
 
-/// The document's author, and another of its people: as the host application describes them.
+/// Token claims of a user, with the profile that the document's example has.
 fn claims(user: u64) -> Value {
     json!({
         "user_id": user, "iat": 1_700_000_000, "username": format!("man{user}"),
@@ -31,27 +31,27 @@ fn admin(cluster: &Cluster) -> Rest {
     Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 1, "is_admin": true })))
 }
 
-/// `GET`, where it must succeed.
+/// Sends a `GET` that must succeed; returns its body.
 async fn get(rest: &Rest, path: &str) -> Value {
     let (status, answer) = rest.get(path).await;
     assert_eq!(status, StatusCode::OK, "{path}: {answer}");
     answer
 }
 
-/// `POST`, where it must succeed.
+/// Sends a `POST` that must succeed; returns its body.
 async fn post(rest: &Rest, path: &str, body: Value) -> Value {
     let (status, answer) = rest.post(path, body).await;
     assert_eq!(status, StatusCode::OK, "{path}: {answer}");
     answer
 }
 
-/// The room of two.
+/// Adds the room of two people; returns its id.
 async fn add(rest: &Rest, owner: u64, abonent: u64) -> u64 {
     let room = post(rest, "/room/add", json!({ "owner": owner, "abonent": abonent })).await;
     room["id"].as_u64().expect("an id")
 }
 
-/// Sends a message: its id, and the room with it.
+/// Sends a message; returns its id and the room of the answer.
 async fn say(rest: &Rest, room: u64, text: &str) -> (u64, Value) {
     let room = post(rest, "/room/list", json!({ "room_id": room, "message": text })).await;
     let messages = room["messages"].as_object().expect("messages by their ids");

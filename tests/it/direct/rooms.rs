@@ -1,4 +1,4 @@
-//! Rooms: added, listed, looked at, stopped.
+//! Checks how direct rooms are added, listed, selected and stopped.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -10,13 +10,13 @@ use tests::{
 
 use super::{MESSAGE, ROOM, ROOMS, add, admin, claims, get, keys, person, post, say};
 
-/// A number with a fraction.
+/// Whether the value is a number with a fraction.
 fn is_seconds(value: &Value) -> bool {
     let now = protocol::clock::Timestamp::now().unix_ms() / 1_000;
     value.as_f64().is_some_and(|seconds| (seconds - now as f64).abs() < 60.0)
 }
 
-/// `2019-12-02 14:08:13.574211+00:00`
+/// Whether the value has the form `2019-12-02 14:08:13.574211+00:00`.
 fn is_created(value: &Value) -> bool {
     let shape: String =
         value.as_str().unwrap_or("").chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();

@@ -1,4 +1,4 @@
-//! Messages: one room in whichever dialect it is written and read.
+//! Checks messages of direct rooms, written and read in both the direct and the native dialect.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

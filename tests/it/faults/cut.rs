@@ -1,5 +1,5 @@
-//! Links that are cut, stall or are slow: sockets go on, and nothing is lost, doubled or stored
-//! after its sender was told that it never will be.
+//! Cuts, stalls and slows connections, and checks that sockets continue, that no message is lost or doubled, and that
+//! no message is stored after its sender was answered `not_stored`.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use tests::{
 
 use super::kill::{follow, pushed, rows, send_until_acknowledged};
 
-/// As the documentation promises.
+/// Documented time within which a half-open socket is closed.
 const HALF_OPEN: Duration = Duration::from_secs(60);
 
 async fn say(rest: &Rest, room: u64, count: usize) -> Vec<u64> {
@@ -164,7 +164,7 @@ async fn persister_cut_from_postgres_writes_every_event_once() {
     assert_eq!(rows(&cluster, room, COUNT).await, sent);
 }
 
-/// Reads until it has all, and comes back whenever it is closed; answers how often it did.
+/// Reads until it has all messages, and resumes whenever it is closed; returns how often it resumed.
 async fn read_all(mut socket: Socket, node: &str, at: &Value, sent: &[u64]) -> usize {
     let (mut seen, mut resumes, mut had) = (Vec::new(), 0, 0);
     while seen.len() < sent.len() {

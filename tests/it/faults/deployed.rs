@@ -20,7 +20,7 @@ use tests::{
 
 use crate::load::{load, outcome};
 
-/// A cluster that the script runs. It is stopped with the test, however that ends.
+/// A cluster started by the script. It is stopped when the test ends, even by a panic.
 struct Deployed {
     script: Process,
     data: Folder,
@@ -28,7 +28,7 @@ struct Deployed {
 }
 
 impl Deployed {
-    /// Starts it, and waits until it says that it is ready.
+    /// Starts the cluster and waits until it reports that it is ready.
     async fn start() -> Self {
         // One provider of cryptography, set once a process.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -43,14 +43,14 @@ impl Deployed {
         cluster
     }
 
-    /// `deploy/cluster kill`, or another command, for one of its processes.
+    /// Runs `deploy/cluster kill`, or another command, for one of its processes.
     fn tell(&self, what: &str, name: &str) {
         let mut command = command(&self.data, &self.address);
         let status = command.args([what, name]).stdout(Stdio::null()).status().expect("a shell");
         assert!(status.success(), "{what} {name}");
     }
 
-    /// How many processes have its data folder in their environment: all that the script has started.
+    /// Number of processes with the data folder in their environment: all that the script started.
     fn processes(&self) -> usize {
         let folder = self.data.path().to_str().expect("a plain path");
         let entries = fs::read_dir("/proc").expect("Linux").flatten();
@@ -58,7 +58,7 @@ impl Deployed {
         environments.filter(|environment| String::from_utf8_lossy(environment).contains(folder)).count()
     }
 
-    /// Asks it to stop; nothing is left of it then.
+    /// Stops the cluster and checks that no process is left.
     fn stop(mut self) {
         assert!(self.processes() > 10, "they are seen");
         assert_eq!(self.script.terminate().code(), Some(0), "{}", self.script.tail());
@@ -89,7 +89,7 @@ fn command(data: &Folder, address: &str) -> Command {
     command
 }
 
-/// Every message of a room, by the history's pages; `None` where that is refused for now.
+/// Reads all messages of a room by pages of its history; `None` if a page is refused for now.
 async fn history(rest: &Rest, room: &Value) -> Option<Vec<String>> {
     let (mut texts, mut next) = (Vec::new(), Some("0".to_owned()));
     while let Some(after) = next {

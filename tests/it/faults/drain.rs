@@ -12,7 +12,7 @@ use tests::{
 };
 use tokio::sync::watch;
 
-/// As many as the machine lets a process open, up to what the product promises.
+/// Number of sockets to open: as many as the machine allows a process, at most the documented 10,000.
 fn sockets() -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).expect("a limit");
     usize::try_from(files).expect("small").saturating_sub(1_000).min(10_000)
@@ -54,7 +54,7 @@ async fn drain_of_ten_thousand_sockets_spreads_their_reconnects() {
     assert_eq!(stopping.await.expect("it stops").code(), Some(0));
 }
 
-/// Sockets that ask one question after the other.
+/// Sockets that send one request after the other.
 const ASKERS: usize = 24;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use tests::{
     postgres::Postgres,
 };
 
-/// Sends until it has `count` acknowledgements, each message under its own key until it has one.
+/// Sends `count` messages, each under its own key until it is acknowledged; returns their ids.
 pub(super) async fn send_until_acknowledged(rest: Rest, room: u64, count: usize) -> BTreeSet<u64> {
     let mut ids = BTreeSet::new();
     for n in 0..count {

@@ -11,7 +11,7 @@ use tests::{
     eventually,
 };
 
-/// Sockets that try in vain.
+/// Number of sockets whose subscriptions fail.
 const SOCKETS: usize = 40;
 
 async fn make(rest: &Rest, body: &Value) -> u64 {
@@ -20,7 +20,7 @@ async fn make(rest: &Rest, body: &Value) -> u64 {
     room["id"].as_u64().expect("an id")
 }
 
-/// A room in the shard whose log is to go, or in any other.
+/// Makes rooms until one is in a shard for which `is_lost` is true; returns its id.
 async fn made(
     cluster: &Cluster,
     rest: &Rest,

@@ -16,11 +16,11 @@ use tests::{
 
 use super::kill::{follow, pushed, rows};
 
-/// As the documentation promises: without a leader nothing is appended, and there is one again by then.
+/// Documented time within which a shard has a leader again; without one nothing is appended.
 /// A server waits 4 to 9 s before it stands for election, and a split vote needs a second round.
 const ELECTION: Duration = Duration::from_secs(20);
 
-/// Sends until told to stop, each message until it is acknowledged; answers the ids and the longest wait.
+/// Sends until `stop`, each message until it is acknowledged; returns the ids and the longest wait.
 async fn send(rest: Rest, room: u64, stop: tokio::sync::oneshot::Receiver<()>) -> (Vec<u64>, Duration) {
     let (mut ids, mut longest, mut stop) = (Vec::new(), Duration::ZERO, stop);
     while stop.try_recv().is_err() {
@@ -71,7 +71,7 @@ async fn cluster_of_three_survives_kills_of_each_server() {
     println!("three servers, each killed once: {} messages, the longest waited {longest:.1?}", sent.len());
 }
 
-/// Before 2.12.3 a cluster can lose or double a message: the persister says so and does not start.
+/// Checks that the persister refuses to start on a cluster older than 2.12.3, which can lose or double a message.
 async fn is_refused() {
     let (nats, database, folder) = (Nats::start().await, Database::shared(), Folder::new());
     let mut command = command(&program("roomcast-persister"));

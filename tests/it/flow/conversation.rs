@@ -24,13 +24,13 @@ const ROOMS: usize = 50;
 const WRITERS: usize = 20;
 const READERS: usize = 10;
 const MESSAGES: usize = 10_000;
-/// Between two signs of life of the clients.
+/// Longest time between two output lines of the clients.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Ids by room.
 type Messages = BTreeMap<u64, Vec<u64>>;
 
-/// What the clients say, a line each.
+/// One output line of the clients.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Said {

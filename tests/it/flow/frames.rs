@@ -1,4 +1,4 @@
-//! Frames of every malformed sort: each is answered in the envelope, and the socket goes on.
+//! Checks that malformed frames are answered in the envelope and that the socket stays open.
 
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};

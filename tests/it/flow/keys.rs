@@ -1,4 +1,4 @@
-//! Keys that are UUIDv7 hold for ever: what a phone sends again after hours is stored once.
+//! Checks that a message with a UUIDv7 key is stored once, even if a client repeats it hours later.
 
 use async_nats::jetstream;
 use protocol::{
@@ -18,7 +18,7 @@ use tests::{
     eventually,
 };
 
-/// A UUIDv7 made so long ago.
+/// A UUIDv7 made `seconds` ago; `n` makes it unique.
 fn aged(seconds: i64, n: u64) -> String {
     let made_at = Timestamp::now().unix_ms() - seconds * 1_000;
     format!("{:08x}-{:04x}-7abc-8def-{n:012x}", made_at >> 16, made_at & 0xffff)
@@ -30,7 +30,7 @@ async fn send(rest: &Rest, room: u64, text: &str, key: &str) -> (u16, Value) {
     (status.as_u16(), answer)
 }
 
-/// The broker forgets all that it knows of the shard's keys: as after a minute.
+/// Makes the broker forget the shard's message ids, as it does after a minute.
 async fn forget_keys(cluster: &mut Cluster, shard: Shard) {
     let jetstream: jetstream::Context = cluster.log(BrokerUser::Persister).await;
     let last = log::state(&jetstream, shard).await.expect("a shard").last;
@@ -119,7 +119,7 @@ async fn old_uuid_key_is_refused_and_not_stored_while_it_cannot_be_looked_up() {
     assert_eq!(send(&ann, room, "hello", &key).await.1["id"], id);
 }
 
-/// The statement by which a persister of schema version 2 indexes words, and takes messages from their notes.
+/// The statement with which a persister of schema version 2 indexes words and removes messages from `search_due`.
 const OLDER_STEP: &str = "
 WITH first AS (
     SELECT after_seq, rooms, ids FROM search_due WHERE shard = $1 ORDER BY after_seq LIMIT $2 FOR UPDATE

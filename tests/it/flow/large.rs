@@ -1,4 +1,4 @@
-//! Answers have a bound in bytes: lists of the longest legal texts come in pages, and nothing is missing.
+//! Checks that answers stay below their bound in bytes, and that pages of the longest legal texts miss no entry.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -14,14 +14,14 @@ const HTTP_MAX_BYTES: usize = 4 << 20;
 /// Longest answer on a socket: the broker takes messages of 1 MiB.
 const SOCKET_MAX_BYTES: usize = 1 << 20;
 
-/// Longest answers that fill a socket's outbox and the buffers of both kernels.
+/// Number of longest answers that fill a socket's outbox and the buffers of both kernels.
 const PIPELINED: usize = 24;
 
 fn ids(results: &Value, name: &str) -> Vec<u64> {
     results.as_array().expect("a list").iter().map(|one| one[name].as_u64().expect("an id")).collect()
 }
 
-/// All pages of a path: their ids, and how many pages there were.
+/// Reads all pages of a path; returns their ids and the number of pages.
 async fn pages(rest: &Rest, path: &str, cursor: &str) -> (Vec<u64>, usize) {
     let (mut all, mut count) = (Vec::new(), 0);
     let mut next = if cursor == "changed_after" { "&changed_after=0".to_owned() } else { String::new() };
@@ -43,7 +43,7 @@ async fn pages(rest: &Rest, path: &str, cursor: &str) -> (Vec<u64>, usize) {
     (all.concat(), count)
 }
 
-/// All pages of a socket's history backwards.
+/// Reads all pages of a room's history by socket, newest first; returns the ids in order and the number of pages.
 async fn history(socket: &mut Socket, room: u64) -> (Vec<u64>, usize) {
     let (mut all, mut count, mut before) = (Vec::new(), 0, None::<u64>);
     loop {
@@ -92,8 +92,8 @@ async fn pages_of_longest_texts_miss_nothing_in_history_changes_and_search() {
     }
 }
 
-/// A client asks for more than its node and both kernels hold, and reads nothing until another client has been
-/// answered as often: every question is answered, and the socket is not closed as a slow consumer.
+/// Pipelines more requests than node and kernels can buffer answers for, and reads nothing until another client
+/// got as many answers. Every request must be answered, and the socket must not be closed as a slow consumer.
 async fn read_pipelined_answers_late(cluster: &Cluster, other: &mut Socket, room: u64) {
     let mut slow = cluster.socket(0, "ann").await;
     let frame = json!({ "action": "history", "room_pk": room, "limit": 200, "request_id": 1 }).to_string();

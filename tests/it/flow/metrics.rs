@@ -7,7 +7,7 @@ use tests::{
     eventually,
 };
 
-/// Waits until all of them have a value there.
+/// Waits until a node's metrics contain all `expected` lines.
 async fn has(node: &Node, expected: &[&str]) {
     for name in expected {
         eventually(&format!("{name} is on /metrics"), || async {

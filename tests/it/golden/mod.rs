@@ -8,7 +8,7 @@ use tests::{
     postgres::Database,
 };
 
-/// Plays `golden/<dialect>.txt`.
+/// Plays `golden/<dialect>.txt` and compares its answers.
 async fn is_as_written(dialect: &str) {
     // In one shard, no two events share a number.
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &[("ROOMCAST_SHARDS", "1")]).await;

@@ -1,4 +1,4 @@
-//! Connections that ask for nothing, or for too much, are ended, on every port.
+//! Checks that connections with an incomplete or oversized request are ended on every port.
 
 use futures_util::future::join_all;
 use tests::{
@@ -7,7 +7,7 @@ use tests::{
     raw::Raw,
 };
 
-/// A port of each sort that serves HTTP.
+/// One port of each kind that serves HTTP.
 fn ports(cluster: &Cluster, machine: &Machine) -> [String; 4] {
     [cluster.api[0].address(), cluster.fanout[0].address(), machine.address(), machine.admin()]
 }

@@ -1,5 +1,4 @@
-//! Pages of allowed origins use every address from a browser, others none; a name that was bound to this machine
-//! by a stranger is no origin of ours.
+//! Checks CORS: only pages of allowed origins may use the API. A foreign host name bound to this machine is refused.
 
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::json;
@@ -34,7 +33,7 @@ async fn preflight(rest: &Rest, path: &str, method: &str, origin: &str) -> reqwe
     request.send().await.expect("an answer")
 }
 
-/// Each method of each address that the document names.
+/// Path and method of each operation in the OpenAPI document.
 async fn operations(rest: &Rest) -> Vec<(String, String)> {
     let (_, document) = rest.get("/openapi.json").await;
     let paths = document["paths"].as_object().expect("paths");
@@ -147,7 +146,7 @@ async fn configured_origin_is_allowed_in_every_spelling_and_no_other() {
     }
 }
 
-/// A page of a stranger's name that was bound to the address of this machine: its requests are of one origin.
+/// DNS rebinding: a foreign name is bound to this machine's address, so the page's requests are same-origin.
 #[tokio::test]
 async fn page_of_an_unknown_host_is_refused_though_origin_equals_host() {
     let cluster = Cluster::start(Size::default()).await;

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 const KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEC==";
 
-/// A whole handshake as lines; `change` takes them as a test wants them.
+/// Lines of a valid handshake.
 fn lines() -> Vec<String> {
     [
         "GET /ws/ HTTP/1.1".to_owned(),
@@ -22,7 +22,7 @@ fn lines() -> Vec<String> {
     .into()
 }
 
-/// The handshake with these lines instead of those that begin so; `None` leaves one out.
+/// The handshake with lines replaced that begin with a name; `None` removes one.
 fn with(changes: &[(&str, Option<&str>)]) -> String {
     let mut lines = lines();
     for (name, line) in changes {

@@ -1,4 +1,4 @@
-//! Metrics have closed sets of labels: nothing that a client sends becomes one.
+//! Checks that metric labels have closed sets of values: nothing that a client sends becomes a label.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +11,17 @@ use tests::{
     raw::Raw,
 };
 
-/// Part of everything made up that is sent here.
+/// Part of every made-up word that is sent.
 const MADE_UP: &str = "XMADEUPX";
 
 const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "other"];
 
-/// The addresses of the web page and the documents, which no document names.
+/// Paths of the web page and the documents, which are not in the OpenAPI document.
 const PAGES: [&str; 8] =
     ["/", "/app.js", "/app.css", "/docs", "/docs.js", "/docs.css", "/openapi.json", "/asyncapi.json"];
 
-/// Requests with made-up words wherever a client can put some, to an api node and to a fan-out node.
+/// Sends requests with made-up words in every place a client controls, to an api node and a fan-out node.
 async fn send_made_up_words(cluster: &Cluster) {
     let token = token("ann");
     for n in 0..40 {
@@ -48,7 +48,7 @@ async fn send_made_up_words(cluster: &Cluster) {
     socket.act(MADE_UP, json!({ "room_pk": MADE_UP, "channel": MADE_UP })).await.expect("an answer");
 }
 
-/// The routes that have requests counted by them.
+/// The routes that may be labels of request counters.
 async fn routes(cluster: &Cluster) -> BTreeSet<String> {
     let (_, document) = Rest::without_token(&cluster.api[0].address()).get("/openapi.json").await;
     let paths = document["paths"].as_object().expect("paths").keys().cloned();
@@ -67,7 +67,7 @@ fn labels(line: &str) -> Vec<(&str, &str)> {
     labels
 }
 
-/// Whether a value is one that this label may have; `help` is what is said of the metric.
+/// Whether a label may have this value; `help` is the metric's help text.
 fn is_known(name: &str, value: &str, help: &str, routes: &BTreeSet<String>) -> bool {
     match name {
         "le" | "quantile" => true,

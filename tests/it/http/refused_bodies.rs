@@ -7,7 +7,7 @@ use tests::{
 };
 use tokio::task::JoinSet;
 
-/// Long enough for no buffer on the way to hold it.
+/// Longer than all buffers between client and server.
 const LONG: usize = 12 << 20;
 
 fn head(line: &str, token: &str, more: &str) -> String {
@@ -17,7 +17,7 @@ fn head(line: &str, token: &str, more: &str) -> String {
     )
 }
 
-/// Requests with a long body, each with the status that it is refused with.
+/// Address, head and expected status of requests with a long body.
 fn requests(cluster: &Cluster) -> Vec<(String, String, u16)> {
     let bearer = format!("authorization: Bearer {}\r\n", token("ann"));
     let (api, fanout) = (cluster.api[0].address(), cluster.fanout[0].address());
@@ -37,7 +37,7 @@ fn requests(cluster: &Cluster) -> Vec<(String, String, u16)> {
     requests
 }
 
-/// As Python's http.client does: all of the body is sent before anything is read.
+/// Python's http.client sends all of the body before it reads anything.
 #[tokio::test]
 async fn client_that_sends_a_refused_body_completely_gets_the_answer() {
     let cluster = Cluster::start(Size::default()).await;

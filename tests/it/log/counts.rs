@@ -18,7 +18,7 @@ VALUES (0, 6, 7, 'ann', 'a', now()), (0, 6, 8, 'bob', 'b', now()), (0, 6, 9, 'an
 INSERT INTO room_member (shard, room, user_id, added_by) VALUES (0, 9, 'bob', 'ann'), (0, 9, 'cid', 'ann');
 INSERT INTO team_member (shard, team, user_id, added_by) VALUES (0, 9, 'bob', 'ann')";
 
-/// Of two shards the room is in the second.
+/// Messages of a direct room in shard 1, the second of two shards.
 const DIRECT_ROOM_OF_ANOTHER_SHARD: &str = "
 INSERT INTO watermark (shard, seq) VALUES (1, 0);
 INSERT INTO room (shard, id, kind, name, private, creator, active, created_at, pair)

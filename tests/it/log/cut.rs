@@ -17,7 +17,7 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// Starts it: the answer to every `every`th COMMIT is lost, with its connection.
+    /// Starts a proxy that drops the answer to every `every`th COMMIT and closes its connection.
     pub(super) async fn start(server: String, every: u32) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
@@ -44,7 +44,7 @@ impl Cut {
         self.port
     }
 
-    /// How many answers were lost.
+    /// Number of dropped answers.
     pub(super) fn cuts(&self) -> u32 {
         self.cuts.load(Ordering::Relaxed)
     }

@@ -75,7 +75,7 @@ fn number() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Where to change an event, and to what: by the type of what is there.
+/// Which value of an event to replace; the text, number and flag that replace it, by the old value's type.
 type Change = (Index, String, Value, bool);
 
 fn sample() -> impl Strategy<Value = Sample> {
@@ -102,7 +102,7 @@ const MORE: [&str; 3] = [
     r#"room-made {"name":"a","description":"b","private":true,"users":[],"participants":[],"team":null,"user":"7","kind":"support","active":true,"created_at":"2026-11-21T08:51:26.593514Z","activity":"2026-11-21T08:51:26.593514Z","unread":1,"detail":{"support":{"secret":"a","visitor":"b","org_id":"c","portfolio_name":"d","product_name":"e","event_id":"f","ordinal":1}}}"#,
 ];
 
-/// Where every value of a payload is, those inside of others included.
+/// Collects the JSON pointers of all values of a payload, nested ones included.
 fn places(value: &Value, at: &str, into: &mut Vec<String>) {
     let mut inside = |key: &str, value: &Value| {
         let place = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
@@ -138,7 +138,7 @@ fn changed(payload: &Value, (which, text, number, flag): Change) -> Value {
 }
 
 impl Sample {
-    /// Where api appends such an event.
+    /// The channel on which api appends such an event.
     fn channel(&self) -> Channel {
         let number = |key: &str| self.payload[key].as_u64().unwrap_or(0);
         match self.name.as_str() {
@@ -154,8 +154,8 @@ impl Sample {
         }
     }
 
-    /// Whether it may be refused: for U+0000, for an id that no room, team or message can have, or for a text
-    /// that rooms are found by and that is longer than any that api takes.
+    /// Whether the event may be rejected: for U+0000, for an id that no room, team or message can have, or for an
+    /// indexed text of a room that is longer than api accepts.
     fn may_be_refused(&self) -> bool {
         fn odd(value: &Value) -> bool {
             match value {
@@ -188,7 +188,7 @@ struct Log {
 }
 
 impl Log {
-    /// Appends the events, and says what is refused although it may not be.
+    /// Appends the events; fails if one is rejected that must not be.
     async fn apply(&self, samples: Vec<Sample>) -> Result<(), TestCaseError> {
         let shards = ShardCount::new(1).expect("a count");
         let mut acks = Vec::new();

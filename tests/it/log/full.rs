@@ -62,7 +62,7 @@ async fn full_log_refuses_appends_and_loses_nothing() {
     assert_eq!(rows(&cluster, room, sent.len()).await, sent);
 }
 
-/// What a socket is pushed until then; it answers pings meanwhile.
+/// Collects a socket's pushes until `until`, answering its pings.
 async fn pushes(socket: &mut Socket, until: Instant) -> Vec<Value> {
     let mut pushes = Vec::new();
     while let Ok(push) = timeout_at(until, socket.push()).await {

@@ -1,4 +1,4 @@
-//! Tables are brought up to date while programs of the version before work on them.
+//! Checks that migrations run while programs of the previous version use the tables.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ const STATEMENTS: [(&str, &str, &str); 6] = [
     ),
 ];
 
-/// A session as an older api has it, with its statements prepared.
+/// Opens a session with the prepared statements of an older api.
 async fn older_api(database: &Database) -> PgConnection {
     let mut session = PgConnection::connect(&database.url("roomcast_api")).await.expect("a session");
     sqlx::raw_sql("SET statement_timeout = '4s'").execute(&mut session).await.expect("a limit");

@@ -47,7 +47,7 @@ async fn start() -> Cluster {
     Cluster::start_with(Size::default(), Database::shared(), &[ONE_SHARD]).await
 }
 
-/// Sends a message as soon as one is taken.
+/// Sends a message, retrying until api accepts it; returns its id.
 async fn say(rest: &Rest, room: u64, text: &str) -> u64 {
     let path = paths::messages(room);
     let body = json!({ "message": text, "client_id": text.get(..100).unwrap_or(text) });
@@ -67,7 +67,7 @@ async fn say_all(rest: &Rest, room: u64, texts: std::ops::Range<usize>) -> Vec<u
     ids
 }
 
-/// The ids and texts of a room's rows, once there are so many.
+/// Waits until a room has `count` rows; returns their ids and texts.
 async fn rows(cluster: &Cluster, room: u64, count: usize) -> Vec<(u64, String)> {
     let pool = cluster.database.pool().await;
     let room = i64::try_from(room).expect("a room's id");
@@ -82,7 +82,7 @@ async fn rows(cluster: &Cluster, room: u64, count: usize) -> Vec<(u64, String)> 
     .await
 }
 
-/// The rows that those sends must have made.
+/// The rows that messages with these ids must have.
 fn expected(ids: &[u64]) -> Vec<(u64, String)> {
     ids.iter().enumerate().map(|(n, id)| (*id, n.to_string())).collect()
 }
@@ -109,7 +109,7 @@ async fn state(cluster: &Cluster, shard: Shard) -> StreamState {
     eventually("the log answers", || async { log::state(&jetstream, shard).await.ok() }).await
 }
 
-/// Waits until the persister has looked at every log since its broker was started.
+/// Waits until the persister has checked every log since the broker was started.
 async fn until_looked_at(cluster: &Cluster) {
     let jetstream = cluster.log(BrokerUser::Persister).await;
     let looked = format!("broker={}", jetstream.client().server_info().server_id);
@@ -122,7 +122,7 @@ async fn until_looked_at(cluster: &Cluster) {
     }
 }
 
-/// A metric of one shard, as a node says it.
+/// Value of a node's metric for one shard.
 async fn metric(node: &Node, name: &str, shard: Shard) -> f64 {
     let start = format!("{name}{{shard=\"{shard}\"}} ");
     let metrics = node.metrics().await;
@@ -136,7 +136,7 @@ async fn until_metric(node: &Node, name: &str, shard: Shard, enough: f64) {
     .await;
 }
 
-/// What a persister says while it refuses a shard.
+/// Waits until a persister refuses a shard; returns its readiness text.
 async fn until_refused(node: &Node) -> String {
     let said = eventually("the shard is refused", || async {
         node.readyz().await.filter(|said| said.contains("roomcast recover"))
@@ -157,13 +157,13 @@ fn printed(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Copies the log's folder, whose server does not run.
+/// Copies the log's folder. Its server must not run.
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
     assert!(copied.success(), "the log's folder was not copied");
 }
 
-/// Ends the broker and starts it again with a log as it was when `older` was copied.
+/// Kills the broker and restarts it with the log copied to `older`.
 fn bring_back(cluster: &mut Cluster, older: &Path) {
     cluster.nats.kill9();
     let store = cluster.nats.store();
@@ -172,7 +172,7 @@ fn bring_back(cluster: &mut Cluster, older: &Path) {
     cluster.nats.restart();
 }
 
-/// Copies the log as it is now.
+/// Copies the current log to `copy_to`.
 fn keep_copy(cluster: &mut Cluster, copy_to: &Path) {
     cluster.nats.kill9();
     copy(&cluster.nats.store(), copy_to);

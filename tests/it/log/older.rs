@@ -43,7 +43,7 @@ async fn shorter_log_goes_on_after_what_postgres_has() {
     assert_eq!(state(&cluster, Shard::SYSTEM).await.epoch, 1, "that shard has lost nothing");
 }
 
-/// While no persister looks, `appended` events come to a log that has lost five.
+/// Appends `appended` events, while the persister is down, to a log that has lost its last five.
 async fn grown_over(appended: usize) {
     let mut cluster = start().await;
     let copy = tests::folder::Folder::new();

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::{shard, start};
 
-/// Bytes a second: an event takes a second.
+/// Bytes per second: one event takes a second.
 const RATE: u32 = 16_000;
 
 async fn consumers(jetstream: &Context) -> usize {
@@ -50,9 +50,9 @@ async fn reader_over_a_slow_link_reads_by_one_consumer_and_deletes_it() {
         .await;
 }
 
-/// Rooms that are written to while they are read.
+/// Number of rooms that are written to and read at the same time.
 const ROOMS: u64 = 10;
-/// Readers that are opened.
+/// Number of readers opened.
 const OPENED: usize = 1_000;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Events that can't be applied are set aside whole, and the shard goes on.
+//! Checks that events that can't be applied are kept whole in `rejected_event`, and that their shard continues.
 
 use protocol::{
     event::EventName,

@@ -31,7 +31,7 @@ impl Log {
         ack.await.expect("stored").sequence
     }
 
-    /// A message, under a name that this version does not know.
+    /// Appends a message under an event name that this version does not know.
     async fn message(&self, text: &str) -> u64 {
         let payload = json!({ "message": text, "room": self.room, "user": "ann", "created_at": CREATED });
         self.append("later-chat-message", payload).await
@@ -48,13 +48,13 @@ impl Log {
         self.append(name, json!({ "user": user, "room": self.room, "by": "ann" })).await
     }
 
-    /// From now on this version knows what it has rejected.
+    /// Renames the rejected events to names that this version knows, as an upgrade would.
     async fn upgrade(&self) {
         let sql = "UPDATE rejected_event SET subject = replace(subject, '.later-', '.')";
         sqlx::query(sql).execute(&self.pool).await.expect("it is changed");
     }
 
-    /// What is kept, and whether it is settled.
+    /// The rows of `rejected_event`: sequence, cause, and whether the event is resolved.
     async fn kept(&self) -> Vec<(u64, String, bool)> {
         let sql = "SELECT seq, cause, resolved_at IS NOT NULL FROM rejected_event ORDER BY seq";
         let kept: Vec<(i64, String, bool)> = sqlx::query_as(sql).fetch_all(&self.pool).await.expect("rows");

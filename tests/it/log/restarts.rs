@@ -1,4 +1,4 @@
-//! Rows that fan-out nodes leave behind: each start of one begins anew with everybody's.
+//! Checks that presence rows of ended fan-out processes are deleted. Each start of a node writes new rows.
 
 use log::purge_below;
 use protocol::event::header;
@@ -13,16 +13,16 @@ use super::{place, shard, start, state};
 
 const PEOPLE: i64 = 1_000;
 const RESTARTS: i64 = 500;
-/// Of a node that is killed or stopped.
+/// People on each node that is killed or stopped.
 const PEOPLE_OF_A_NODE: usize = 10;
-/// An event that is never in the log before a test ends.
+/// A sequence that the log does not reach during a test.
 const LATER: i64 = 1 << 40;
 
 async fn number(pool: &PgPool, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(pool).await.expect("a number")
 }
 
-/// Leaves the rows of nodes that were started and stopped with all their people.
+/// Inserts the rows that nodes leave behind when they are started and stopped with all their people.
 async fn leave_rows(pool: &PgPool, room: i64, restarts: std::ops::Range<i64>) {
     sqlx::query(
         "INSERT INTO participant (shard, room, user_id, incarnation, counter, present, changed)
@@ -38,7 +38,7 @@ async fn leave_rows(pool: &PgPool, room: i64, restarts: std::ops::Range<i64>) {
     .expect("rows");
 }
 
-/// Takes everything that Postgres has out of a shard's log, as if it were old.
+/// Trims everything that Postgres has from a shard's log, as if it were old.
 async fn trim(cluster: &Cluster) {
     let last = state(cluster, shard()).await.last;
     eventually("all of it is applied", || async { (place(cluster, shard()).await.0 >= last).then_some(()) })
@@ -120,7 +120,7 @@ async fn restarts_leave_no_stale_rows_and_keep_present_people() {
     .await;
 }
 
-/// Those who were in the room have left, and each row names the event that said so.
+/// Waits until `count` users have left the room; returns the sequences of their leave events from the rows.
 async fn until_all_have_left(cluster: &Cluster, pool: &PgPool, users: &str, count: usize) -> Vec<i64> {
     let rows = eventually("everybody of the stopped node has left", || async {
         let sql =

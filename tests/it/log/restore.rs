@@ -23,7 +23,7 @@ fn restore(file: &std::path::Path) -> Database {
     database
 }
 
-/// Everything that uses the database starts again, on another.
+/// Restarts all programs that use the database on another database.
 fn move_to(cluster: &mut Cluster, database: Database) {
     cluster.persister[0].terminate();
     cluster.api[0].terminate();

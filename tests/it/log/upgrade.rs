@@ -1,5 +1,4 @@
-//! Programs of two versions on one log and one database: events and tables of a later version are met by
-//! programs of this one.
+//! Checks that programs of this version work with events and tables of a later one.
 
 use async_nats::jetstream::Context;
 use serde_json::{Value, json};

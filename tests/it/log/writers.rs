@@ -17,7 +17,7 @@ async fn room_of(cluster: &Cluster) -> (tests::client::Rest, u64) {
     (ann, room)
 }
 
-/// Sends while `disturb` is done over and over.
+/// Sends messages while `disturb` runs again and again.
 async fn send_disturbed<F: Future<Output = ()>>(
     cluster: &Cluster,
     mut disturb: impl FnMut() -> F,

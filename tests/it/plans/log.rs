@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 use sqlx::PgPool;
 
-/// A statement, as often as it ran.
+/// All runs of one statement.
 #[derive(Debug, Default)]
 pub(super) struct Statement {
     pub(super) runs: u64,
-    /// Of the run that read most: rows of tables and indexes, those that were thrown away included.
+    /// Rows of tables and indexes that the largest run read, including rows that filters removed.
     pub(super) rows: f64,
-    /// The longest, in milliseconds.
+    /// Duration of the longest run, in milliseconds.
     pub(super) milliseconds: f64,
     /// What no plan may have: a table read from its beginning to its end, or an index without its first columns.
     pub(super) faults: Vec<String>,
-    /// The plan of that run.
+    /// Plan of the run that read most.
     pub(super) plan: Value,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn statements(
     found
 }
 
-/// What a plan has read.
+/// Sums up what a plan read.
 struct Read<'a> {
     large: &'a [&'a str],
     indexes: &'a HashMap<String, Vec<String>>,
@@ -108,7 +108,7 @@ impl Read<'_> {
     }
 }
 
-/// Whether a column, or the expression of one, stands in a condition, and is not only the end of another's name.
+/// Whether a column, or an expression of it, is in a condition as a whole word, not as the end of another name.
 fn has_word(condition: &str, column: &str) -> bool {
     let is_letter = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '.';
     condition.match_indices(column).any(|(at, _)| {

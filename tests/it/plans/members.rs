@@ -22,7 +22,7 @@ const MEMBERS: u64 = 50_000;
 /// The most rows that a statement may read: 1,000 members that are read with a room, and a few more.
 const ROWS: f64 = 1_100.0;
 
-/// Lets so many people into a room or a team, past the log.
+/// Inserts the members of a room or a team straight into PostgreSQL, without events in the log.
 async fn add_crowd(pool: &PgPool, of: &str, shard: i16, id: u64) {
     let sql = format!(
         "INSERT INTO {of}_member (shard, {of}, user_id, added_by)
@@ -35,7 +35,7 @@ async fn send(rest: &Rest, method: Method, path: &str, body: Value) -> StatusCod
     rest.send(method, path, &body).await.expect("an answer").0
 }
 
-/// Renames a room and puts somebody out while members ask for it.
+/// Renames a room and removes a member while other members read the room.
 async fn change(cluster: &Cluster, room: u64, members: &str) {
     let path = paths::room(room);
     let [ann, one, other, eve] = ["ann", "crowd-7", "crowd-40000", "eve"].map(|user| cluster.rest(0, user));

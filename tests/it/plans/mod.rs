@@ -46,7 +46,7 @@ const LARGE: [&str; 13] = [
 /// newest messages are looked at, or the 10,000 participants of a room that are counted.
 const PAGE_ROWS: f64 = 10_500.0;
 
-/// Statements that read a row for each room of a person, or of a contact.
+/// Statements that read one row for each room of a person or of a contact.
 const BY_PERSON: [&str; 3] =
     ["WITH own AS", "SELECT r.id FROM ( (SELECT p.room FROM participant", "SELECT CASE r.pair[1]"];
 
@@ -57,7 +57,7 @@ fn rooms() -> u64 {
     std::env::var("ROOMCAST_TEST_PLANS_ROOMS").map_or(40_000, |rooms| rooms.parse().expect("a number"))
 }
 
-/// Fills the tables. The persister is stopped meanwhile, and goes on behind what is in them.
+/// Fills the tables while the persister is stopped. It continues after the generated rows.
 async fn generate(pool: &PgPool) {
     let shards = ShardCount::new(8).expect("8");
     let ann: UserId = "ann".parse().expect("an id");
@@ -69,7 +69,7 @@ async fn generate(pool: &PgPool) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.expect("the rows are made");
 }
 
-/// Lets PostgreSQL log every plan of new sessions with what it has read.
+/// Has PostgreSQL log every plan of new sessions with the rows that it read.
 async fn explain_all(pool: &PgPool, database: &Database, plan_cache_mode: &str) {
     for setting in [
         "session_preload_libraries = auto_explain",
@@ -91,7 +91,7 @@ fn stop(nodes: &mut [Node]) {
     }
 }
 
-/// Everything that is wrong with statements, each named by its beginning.
+/// All faults of the statements. Each line begins with the start of its statement.
 fn faults(statements: &BTreeMap<(String, String), Statement>) -> Vec<String> {
     let mut faults = Vec::new();
     for ((program, text), statement) in statements {

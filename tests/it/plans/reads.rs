@@ -23,7 +23,7 @@ async fn must(rest: &Rest, path: &str) -> Value {
     answer
 }
 
-/// All pages of a list up to so many, by what each names as the next.
+/// Reads up to `most` pages of a list, following each page's `next`; returns how many it read.
 async fn pages(rest: &Rest, path: &str, parameter: &str, most: usize) -> usize {
     let mut address = path.to_owned();
     for page in 0..most {
@@ -42,7 +42,7 @@ fn keys(list: &Value, key: &str) -> Vec<Value> {
     list.as_array().expect("a list").iter().map(|entry| entry[key].clone()).collect()
 }
 
-/// Reads a whole list: each entry comes once, and those that were made meanwhile may come too.
+/// Reads a whole list and checks that each entry comes once. Entries made meanwhile may be among them.
 async fn walk(rest: &Rest, path: &str, entries: impl Fn(&Value) -> Vec<Value>, least: u64) {
     let (mut seen, mut next) = (HashSet::new(), String::new());
     loop {

@@ -13,7 +13,7 @@ use super::{
     writer::{Asked, Outcome, What},
 };
 
-/// What was acknowledged is in the log once, what was refused is not, and nobody asked for more than that.
+/// Checks that acknowledged requests are in the log once, refused ones are not, and nothing else is.
 pub(super) fn asked(rooms: &BTreeMap<u64, Room>, asked: &[Asked]) -> Vec<String> {
     let mut faults = Vec::new();
     for request in asked {
@@ -56,7 +56,7 @@ pub(super) fn asked(rooms: &BTreeMap<u64, Room>, asked: &[Asked]) -> Vec<String>
     faults
 }
 
-/// Every reader got every message, edit and deletion once, in order, and knows who is there.
+/// Checks that a reader got every message, edit and deletion once, in order, and knows who is present.
 pub(super) fn seen(expected: &BTreeMap<u64, Expected>, user: &str, seen: &Seen) -> Vec<String> {
     let mut faults = Vec::new();
     for (room, expected) in expected {
@@ -85,7 +85,7 @@ pub(super) fn seen(expected: &BTreeMap<u64, Expected>, user: &str, seen: &Seen) 
     faults
 }
 
-/// A list, page by page.
+/// Reads all pages of a list.
 async fn list(rest: &Rest, path: &str, cursor: &str) -> Vec<Value> {
     let (mut all, mut next) = (Vec::new(), "0".to_owned());
     loop {
@@ -99,7 +99,7 @@ async fn list(rest: &Rest, path: &str, cursor: &str) -> Vec<Value> {
     }
 }
 
-/// The text of each message, where it is not deleted.
+/// Texts of messages by id; `None` for deleted ones.
 fn texts(messages: &[Value]) -> BTreeMap<u64, Option<&str>> {
     let rows = messages.iter().map(|message| {
         let shown = message["message"].as_str().filter(|_| message["deleted_at"].is_null());
@@ -108,7 +108,7 @@ fn texts(messages: &[Value]) -> BTreeMap<u64, Option<&str>> {
     rows.collect()
 }
 
-/// History, `changed_after` and participants are what the log says.
+/// Checks that history, `changed_after` and participants agree with the log.
 pub(super) async fn answers(rest: &Rest, rooms: &BTreeMap<u64, Room>) -> Vec<String> {
     let mut faults = Vec::new();
     for (id, room) in rooms {
@@ -134,10 +134,10 @@ pub(super) async fn answers(rest: &Rest, rooms: &BTreeMap<u64, Room>) -> Vec<Str
     faults
 }
 
-/// A row of what Postgres has: in which room, of whom or which message, and what.
+/// A row in Postgres: room, user or message, and value.
 type Row = (i64, String, String);
 
-/// What Postgres must have.
+/// The rows that Postgres must have.
 fn rows(rooms: &BTreeMap<u64, Room>) -> BTreeSet<Row> {
     let mut rows = BTreeSet::new();
     for (id, room) in rooms {
@@ -156,7 +156,7 @@ fn rows(rooms: &BTreeMap<u64, Room>) -> BTreeSet<Row> {
     rows
 }
 
-/// Postgres has what the log says, and nothing else.
+/// Checks that Postgres has exactly the rows that the log implies.
 pub(super) async fn postgres(pool: &PgPool, rooms: &BTreeMap<u64, Room>) -> Vec<String> {
     let sql = "SELECT room, id::text, CASE WHEN deleted_at IS NULL THEN 'text ' || body ELSE 'deleted' END \
                FROM message \

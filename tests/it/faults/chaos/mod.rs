@@ -1,11 +1,11 @@
-//! Nodes die at random under load, again and again; then what everyone saw is compared with the log.
+//! Kills nodes at random under load, then compares what all clients saw with the log.
 //!
-//! `ROOMCAST_CHAOS_SECONDS` says for how long; the short run of every day is the same run.
-//! `ROOMCAST_CHAOS_SEED` makes everyone choose as in an earlier run; how fast the machine is it can't choose.
+//! `ROOMCAST_CHAOS_SECONDS` sets the duration; the default is short.
+//! `ROOMCAST_CHAOS_SEED` repeats the random choices of an earlier run, but not its timing.
 //!
 //! What must hold, once everything has settled: each acknowledged message, edit, deletion and mark is in the log
-//! once, and none that was refused; the history, `changed_after` and Postgres are what the log says; every reader
-//! has got all of it once, in order, over all its connections; and those are in a room who are connected.
+//! once, and none that was refused; history, `changed_after` and Postgres agree with the log; every reader has got
+//! each event once, in order, over all its connections; and exactly the connected people are in a room.
 
 mod check;
 mod reader;
@@ -42,7 +42,7 @@ const WRITERS: usize = 8;
 const READERS: usize = 12;
 const VISITORS: usize = 4;
 
-/// How long Postgres may take to get the end of the log.
+/// Longest time until Postgres has the end of the log.
 const APPLIED: Duration = Duration::from_secs(10);
 /// Nothing leaves the log during a run, so that all of it can be read at the end; writers are not slowed down.
 const VARIABLES: [(&str, &str); 2] = [("ROOMCAST_REPLAY", "86400"), ("ROOMCAST_RATE_FRAMES", "off")];
@@ -51,13 +51,13 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// What one of the actors chooses by.
+/// Random generator of the `n`th actor of a kind.
 fn rng(seed: u64, kind: &str, n: usize) -> StdRng {
     let name = kind.bytes().chain([b'0' + u8::try_from(n).expect("few")]);
     StdRng::seed_from_u64(name.fold(seed, |seed, byte| seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)))
 }
 
-/// Kills nodes and starts them again; answers how often each kind.
+/// Kills and restarts nodes; returns how often it killed each kind.
 async fn kill(cluster: &mut Cluster, mut rng: StdRng, time: Duration) -> BTreeMap<&'static str, u32> {
     let (began, mut kills) = (Instant::now(), BTreeMap::new());
     while began.elapsed() < time {
@@ -74,7 +74,7 @@ async fn kill(cluster: &mut Cluster, mut rng: StdRng, time: Duration) -> BTreeMa
     kills
 }
 
-/// Of each kind of request, how many there were, and what came of them.
+/// Counts requests by kind and outcome, as text.
 fn figures(asked: &[Asked]) -> String {
     let mut counts: BTreeMap<&str, [u32; 3]> = BTreeMap::new();
     for request in asked {

@@ -1,7 +1,7 @@
 //! Follows every room all the time, and keeps what each reader is pushed over all their connections.
 //!
-//! They come back as the documentation of native sockets says: each room from its last id, after a close to heal
-//! from the position that came before it, where that is lower.
+//! They resume as the documentation of native sockets says: each room from its last id, and after a close with 4201
+//! from the position received before it, if that is lower.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Error;
 
-/// What a room's readers must have at the end.
+/// What a room's readers must have received at the end.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
     /// The ids of messages, edits and deletions.
@@ -25,27 +25,27 @@ pub(super) struct Expected {
     pub(super) people: BTreeSet<String>,
 }
 
-/// What one reader has seen, over all its connections.
+/// What one reader has received over all its connections.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// By room the ids of messages, edits and deletions, as they came.
+    /// Ids of messages, edits and deletions of each room, in the order received.
     pub(super) events: BTreeMap<u64, Vec<u64>>,
     begun: BTreeMap<u64, Value>,
-    /// The position that came last, a pair of epoch and event for each shard.
+    /// Last position received: a pair of epoch and event id for each shard.
     position: Value,
-    /// Of each connection: its node, from where each room was asked for, and how it ended.
+    /// For each connection: its node, the id from which each room was resumed, and how it ended.
     history: Vec<(String, BTreeMap<u64, u64>, String)>,
     /// Of each room who is in it; none while the server does not know.
     pub(super) people: BTreeMap<u64, Option<BTreeSet<String>>>,
     pub(super) connections: u32,
     pub(super) unrecovered: u32,
-    /// Closes to heal.
+    /// Number of closes with 4201.
     pub(super) heals: u32,
     pub(super) joins: u32,
     pub(super) leaves: u32,
-    /// A join of someone present, a leave of someone absent.
+    /// Number of joins of present users and of leaves of absent users.
     pub(super) contradictions: u32,
-    /// What others have read.
+    /// Number of read marks of other users that were received.
     pub(super) astray: u32,
 }
 
@@ -109,7 +109,7 @@ impl Seen {
         }
     }
 
-    /// The socket was closed. What comes once more after a close to heal is forgotten.
+    /// Notes that the socket was closed. After a close with 4201, forgets the events that the resume repeats.
     fn closed(&mut self, error: &Error) {
         let how = error.to_string();
         if how.ends_with("closed 4201") {
@@ -127,7 +127,7 @@ impl Seen {
         }
     }
 
-    /// The connections over which an event may have come.
+    /// Describes the connections over which an event may have been received.
     pub(super) fn around(&self, room: u64, id: u64) -> String {
         let since = |n: usize| self.history.get(n).and_then(|(_, since, _)| since.get(&room)).copied();
         let behind = (0..self.history.len()).find(|n| since(*n).is_some_and(|since| since > id));
@@ -145,7 +145,7 @@ impl Seen {
     }
 }
 
-/// Reads wherever nodes are alive, until it has all that is expected, or has waited for long.
+/// Reads from live nodes until everything expected has been received, or a time is over.
 pub(super) async fn read(
     nodes: Arc<[String]>,
     user: String,

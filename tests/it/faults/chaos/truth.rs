@@ -12,30 +12,30 @@ use serde_json::Value;
 use service::nats::BrokerUser;
 use tests::cluster::Cluster;
 
-/// A message, as its events leave it.
+/// State of a message after all its events.
 #[derive(Debug)]
 pub(super) struct Message {
-    /// As it was sent.
+    /// Text that was sent.
     pub(super) first: String,
-    /// As it was edited last.
+    /// Text after the last edit.
     pub(super) text: String,
     pub(super) is_deleted: bool,
 }
 
-/// A room, as its events leave it.
+/// State of a room after all its events.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     pub(super) messages: BTreeMap<u64, Message>,
     pub(super) marks: BTreeMap<String, u64>,
-    /// Every message, edit and deletion, by its place.
+    /// Ids of all messages, edits and deletions.
     pub(super) events: BTreeSet<u64>,
-    /// How often each text was sent, or given to that message.
+    /// Number of events with each text: new messages (`None`) or edits of that message.
     pub(super) texts: HashMap<(Option<u64>, String), u32>,
-    /// How often each message was deleted.
+    /// Number of deletions of each message.
     pub(super) deletions: HashMap<u64, u32>,
-    /// How often each person has marked a message.
+    /// Number of read marks of each person for each message.
     pub(super) marked: HashMap<(String, u64), u32>,
-    /// The newest word of each process on each person.
+    /// Newest presence entry of each person and process: counter, and whether the person is present.
     words: HashMap<(String, u64), (u64, bool)>,
 }
 
@@ -85,7 +85,7 @@ impl Room {
         }
     }
 
-    /// Who is in the room.
+    /// Users who are in the room.
     pub(super) fn people(&self) -> BTreeSet<String> {
         let present = self.words.iter().filter(|(_, (_, present))| *present);
         present.map(|((user, _), _)| user.clone()).collect()

@@ -11,7 +11,7 @@ use serde_json::json;
 use tests::{client::Socket, cluster::token, eventually};
 use tokio::{sync::watch, time::timeout};
 
-/// One visitor.
+/// A person who joins and leaves rooms at random.
 pub(super) struct Visitor {
     pub(super) user: String,
     pub(super) nodes: Arc<[String]>,
@@ -20,7 +20,7 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
-    /// Comes and goes until told to stop, then stays in some of the rooms: answers which, and its socket.
+    /// Connects and disconnects until `stop`, then stays in some rooms; returns its user, these rooms and its socket.
     pub(super) async fn run(mut self, stop: watch::Receiver<bool>) -> (String, BTreeSet<u64>, Socket) {
         while !*stop.borrow() {
             let mut socket = self.connect().await;
@@ -51,7 +51,7 @@ impl Visitor {
             .await
     }
 
-    /// Joins and leaves rooms for a while.
+    /// Joins and leaves rooms for a while over one socket.
     async fn visit(&mut self, socket: &mut Socket, stop: &watch::Receiver<bool>) -> anyhow::Result<()> {
         let mut joined = BTreeSet::new();
         for _ in 0..self.rng.random_range(1..30) {

@@ -19,10 +19,10 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// Between a writer's requests.
+/// Pause between a writer's requests.
 const PACE: Duration = Duration::from_millis(40);
 
-/// What was asked for. Every text is like no other.
+/// What was requested. Every text is unique.
 #[derive(Debug)]
 pub(super) enum What {
     Message { text: String },
@@ -31,18 +31,18 @@ pub(super) enum What {
     Mark { id: u64 },
 }
 
-/// What came of it.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Acknowledged, with the id where it is a message.
+    /// Acknowledged; with the id of a new message.
     Done(Option<u64>),
     /// Not stored, and never will be.
     Refused,
-    /// No answer, or one that does not say.
+    /// No answer, or one that leaves the outcome open.
     Unknown,
 }
 
-/// One request, by whom and where.
+/// One request with its user and room.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) user: String,
@@ -51,15 +51,15 @@ pub(super) struct Asked {
     pub(super) outcome: Outcome,
 }
 
-/// One writer, on both api nodes.
+/// A writer that uses both api nodes.
 pub(super) struct Writer {
     pub(super) rests: [Rest; 2],
     pub(super) user: String,
     pub(super) rooms: Arc<[u64]>,
     pub(super) rng: StdRng,
-    /// Requests so far.
+    /// Number of requests so far.
     n: usize,
-    /// Messages that were acknowledged and not deleted.
+    /// Room and id of acknowledged messages that are not deleted.
     own: Vec<(u64, u64)>,
     marks: BTreeMap<u64, u64>,
     asked: Vec<Asked>,
@@ -70,8 +70,7 @@ impl Writer {
         Self { rests, user, rooms, rng, n: 0, own: Vec::new(), marks: BTreeMap::new(), asked: Vec::new() }
     }
 
-    /// Writes at its pace until it is told to stop. All but a few requests are repeated, under the same key,
-    /// until they are acknowledged.
+    /// Writes at `PACE` until `stop`. Repeats most requests under their key until they are acknowledged.
     pub(super) async fn run(mut self, stop: watch::Receiver<bool>) -> Vec<Asked> {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,7 +117,7 @@ impl Writer {
         }
     }
 
-    /// Edits a message once, or twice at the same time: then the log says which text is the last.
+    /// Edits a message once, or twice concurrently: then the log decides which text is the last.
     async fn edit(&mut self, at: usize, is_repeated: bool) {
         let (room, id) = self.own[at];
         let path = &paths::message(room, id);
@@ -133,7 +132,7 @@ impl Writer {
         }
     }
 
-    /// A key, which is also a text, that was not used before.
+    /// An unused key, which also serves as a text.
     fn key(&mut self) -> String {
         self.n += 1;
         format!("{}:{}", self.user, self.n)
