@@ -11,7 +11,7 @@ use tests::{
 };
 use tokio::process::{Child, Command};
 
-/// Starts it where sockets and requests go there, with its result in a file.
+/// Starts `roomcast-load` against these addresses, with its result in a folder.
 pub(crate) fn load(scenario: &str, sockets: &str, api: &str, result: &Folder, flags: &[&str]) -> Child {
     let mut command = Command::new(program("roomcast-load"));
     command.args([scenario, "--address", sockets]);
@@ -23,13 +23,13 @@ pub(crate) fn load(scenario: &str, sockets: &str, api: &str, result: &Folder, fl
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("roomcast-load starts")
 }
 
-/// The same on a deployment.
+/// Starts `roomcast-load` against a cluster.
 fn on(cluster: &Cluster, scenario: &str, result: &Folder, flags: &[&str]) -> Child {
     let sockets: Vec<_> = cluster.fanout.iter().map(Node::address).collect();
     load(scenario, &sockets.join(","), &cluster.api[0].address(), result, flags)
 }
 
-/// Its exit code and what it has found.
+/// Exit code and result of a run.
 pub(crate) async fn outcome(child: Child, result: &Folder) -> (Option<i32>, Value) {
     let output = child.wait_with_output().await.expect("roomcast-load ends");
     let file = std::fs::read_to_string(result.path().join("result.json"));

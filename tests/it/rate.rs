@@ -1,4 +1,4 @@
-//! Limits on how often somebody may ask, counted by person, by address, by socket and by pair.
+//! Checks the rate limits by person, by address, by socket and by pair of people.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -29,7 +29,7 @@ enum Way {
     Desk(Rest, String),
 }
 
-/// What a form says of a message: its number, where it has one, its author, its text.
+/// A message as a dialect shows it: its id, if it has one, its author, its text.
 type Seen = (Option<u64>, String, String);
 
 fn text(value: &Value) -> String {
@@ -70,7 +70,7 @@ impl Way {
         assert_eq!(answer.0, StatusCode::OK, "{answer:?}");
     }
 
-    /// The newest message, or the next that is pushed.
+    /// Reads the newest message, or the next that is pushed.
     async fn read(&mut self, room: u64) -> Seen {
         match self {
             Self::Rest(rest) => {
@@ -103,17 +103,17 @@ impl Way {
     }
 }
 
-/// People, and what is open for them.
+/// Writers and readers of one room.
 struct Table<'a> {
     cluster: &'a Cluster,
     room: u64,
-    /// Who writes, by which name the readers know them, and how.
+    /// Each writer: the author that readers see, and the way to write.
     writers: Vec<(&'static str, Way)>,
     readers: Vec<(&'static str, Way)>,
 }
 
 impl Table<'_> {
-    /// Each writes once, and all see it.
+    /// Has each writer write once, and checks that all readers see the message.
     async fn play(mut self) {
         let mut heard = self.listen().await;
         for (n, (author, writer)) in self.writers.iter_mut().enumerate() {
@@ -143,7 +143,7 @@ impl Table<'_> {
         }
     }
 
-    /// What the broker says of the room.
+    /// Subscribes to the live copies of the room's events.
     async fn listen(&self) -> async_nats::Subscriber {
         let log = self.cluster.log(BrokerUser::Fanout).await;
         let shards = log::discover(&log).await.expect("a log").shards;
@@ -155,7 +155,7 @@ impl Table<'_> {
     }
 }
 
-/// The same people in all dialects: two who talk, and who manages.
+/// Claims of a person, valid in all dialects: two people, and an admin.
 fn claims(user: u64) -> Value {
     json!({ "user_id": user, "business": true, "iat": 1_700_000_000, "is_admin": user == 9, "org_id": "acme" })
 }
@@ -164,7 +164,7 @@ fn rest(cluster: &Cluster, user: u64) -> Rest {
     Rest::new(&cluster.api[0].address(), &sign(&claims(user)))
 }
 
-/// A socket that is in the room.
+/// Opens a socket that has joined the room.
 async fn inside(cluster: &Cluster, path: &str, user: u64, room: u64) -> Socket {
     let address = cluster.fanout[usize::from(user == 2)].address();
     let mut socket = Socket::open_at(&address, path, &sign(&claims(user))).await.expect("it opens");
@@ -180,7 +180,7 @@ async fn cluster() -> Cluster {
     Cluster::start(Size { fanout: 2, ..Size::default() }).await
 }
 
-/// The ids of a list's rooms.
+/// Ids of the rooms in a list.
 fn ids(list: &Value, key: &str) -> Vec<Value> {
     list.as_array().expect("a list").iter().map(|room| room[key].clone()).collect()
 }

@@ -1,4 +1,4 @@
-//! Tokens that do not count open nothing: not a request, not a socket.
+//! Checks that invalid tokens are refused for requests and sockets, and what valid ones say of a person.
 
 use protocol::clock::Timestamp;
 use reqwest::StatusCode;

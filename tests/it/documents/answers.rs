@@ -11,14 +11,14 @@ use tokio::process::Command;
 
 use super::{base, file, python, run};
 
-/// A client whose answers are noted.
+/// A client that records its answers.
 struct Noted {
     rest: Rest,
     lines: String,
 }
 
 impl Noted {
-    /// Asks, where it must succeed. The path is one of the document's; `of` is what stands in it.
+    /// Sends a request that must succeed. `operation` is a method and path of the document, `of` the path's parameters.
     async fn must(&mut self, operation: &str, of: &[&Value], body: Value) -> Value {
         let (method, template) = operation.split_once(' ').expect("a method and a path");
         let method: Method = method.parse().expect("a method");

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use super::{base, file, python, run};
 
-/// A socket whose frames are noted.
+/// A socket that records its frames.
 struct Noted<'a> {
     channel: &'a str,
     socket: Socket,
@@ -30,7 +30,7 @@ impl<'a> Noted<'a> {
         self.lines.push_str(&format!("{line}\n"));
     }
 
-    /// Plays an action, and notes the request, what was pushed meanwhile, and the answer.
+    /// Plays an action; records the request, the pushes meanwhile, and the answer.
     async fn play(&mut self, action: &str, mut body: Value) -> Value {
         let answer = self.socket.act(action, body.clone()).await.expect("the socket is open");
         body["action"] = action.into();
@@ -39,20 +39,20 @@ impl<'a> Noted<'a> {
         answer
     }
 
-    /// The same, where it must succeed.
+    /// Plays an action that must succeed.
     async fn must(&mut self, action: &str, body: Value) -> Value {
         let answer = self.play(action, body).await;
         assert!(answer["response_status"].as_u64().is_some_and(|status| status < 300), "{answer}");
         answer["data"].clone()
     }
 
-    /// Notes the next push of that event alone.
+    /// Records the next push of an event.
     async fn hear(&mut self, event: &str) {
         let push = self.socket.event(event).await.unwrap_or_else(|error| panic!("{event}: {error}"));
         self.note(false, &push);
     }
 
-    /// Notes what is pushed, until all of these events were.
+    /// Records pushes until all of these events were pushed.
     async fn until(&mut self, events: &[&str]) {
         let mut awaited = events.to_vec();
         while !awaited.is_empty() {
@@ -69,7 +69,7 @@ async fn asked(rest: &Rest, method: Method, path: &str, body: Value) -> Value {
     answer
 }
 
-/// What a room's people do.
+/// Plays the actions of people in a room.
 async fn talk(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     let rest = cluster.rest(0, "7");
     ann.must("subscribe", json!({ "channel": "system" })).await;
@@ -98,7 +98,7 @@ async fn talk(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     ann.until(&["participant-leave"]).await;
 }
 
-/// What people are told of themselves, and of who may what.
+/// Causes the pushes about people, invitations, teams, topics and direct rooms.
 async fn belong(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     let (rest, other) = (cluster.rest(0, "7"), cluster.rest(0, "8"));
     bob.must("subscribe", json!({ "channel": "user-8" })).await;
@@ -138,7 +138,7 @@ async fn belong(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
     ann.until(&["camera", "profile"]).await;
 }
 
-/// What is told of a crowd; and, each half minute, up to where a socket has all there is.
+/// Causes the pushes about a crowd, and waits for a position, which is pushed every 30 s.
 async fn crowd(cluster: &Cluster, ann: &mut Noted<'_>) {
     let room = cluster.rest(0, "7").make_room("stadium").await;
     ann.must("join_room", json!({ "room_pk": room })).await;
@@ -147,7 +147,7 @@ async fn crowd(cluster: &Cluster, ann: &mut Noted<'_>) {
     ann.hear("position").await;
 }
 
-/// The seven actions of a match, as far as admins have them.
+/// Plays the seven actions of a match socket, or those that an admin's socket has.
 async fn play_match(noted: &mut Noted<'_>, room: &Value) {
     noted.play("create_message", json!({ "msg_text": "too early" })).await;
     noted.must("list", json!({})).await;

@@ -15,7 +15,7 @@ use tests::{
 };
 use tokio::process::Command;
 
-/// The Python that has the validators: `deploy/test` makes it.
+/// Python with the validators. `deploy/test` installs it.
 fn python() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/documents/bin/python");
     std::env::var_os("ROOMCAST_TEST_DOCUMENTS_PYTHON").map_or(own, PathBuf::from)
@@ -61,7 +61,7 @@ async fn addresses_take_only_the_methods_that_the_document_names() {
     }
 }
 
-/// What compares a document, at that place, with a server. What it keeps is in the folder.
+/// Command that compares a document with a server by schemathesis. Its files are in the folder.
 fn compare(cluster: &Cluster, folder: &Folder, key: &str, document: &str, token: &str) -> Command {
     let config = std::fs::read_to_string(file("schemathesis.toml")).expect("a file").replace("THE KEY", key);
     let path = folder.path().join("schemathesis.toml");
@@ -73,7 +73,7 @@ fn compare(cluster: &Cluster, folder: &Folder, key: &str, document: &str, token:
     compare
 }
 
-/// Makes what schemathesis.toml names, and answers the key of a support room.
+/// Creates what schemathesis.toml refers to; returns the key of a support room.
 async fn seed(cluster: &Cluster, rest: &Rest) -> String {
     for name in ["tea", "coffee", "milk"] {
         let room = rest.make_room(name).await;

@@ -8,7 +8,7 @@ use tests::{
     cluster::{Cluster, Size, sign},
 };
 
-/// All that is there to be changed.
+/// Everything that a request could have changed.
 async fn seen(rests: [&Rest; 2]) -> Vec<Value> {
     let mut seen = Vec::new();
     for (rest, path) in [

@@ -20,7 +20,7 @@ const KEYS: &str = "abonent author before business channel client_id cursor data
     org_id owner page portfolio_name private product_name room room_id room_pk since team title token type user
     user_id username users";
 
-/// Text that means something somewhere.
+/// Texts with a meaning in some dialect or parser.
 const TEXTS: [&str; 10] =
     ["1", "2", "user-1", "room-1", "system", "films", "get_messages", "create_message", "\0", "match"];
 
@@ -46,7 +46,7 @@ fn object() -> impl Strategy<Value = Value> {
     vec(pair, 0..8).prop_map(|pairs| Map::from_iter(pairs).into())
 }
 
-/// Tries so many cases, each time the same; one that fails is made smaller, and shown.
+/// Runs `cases` generated cases with a fixed seed; shrinks and reports one that fails.
 fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 64, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);

@@ -1,4 +1,4 @@
-//! Requests: any route, with any words in its address, any query and any body.
+//! Sends generated requests: any route with any words in its path, any query and any body.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use tests::{
 
 use super::{key, object, run};
 
-/// Every route; `*` is what is made up, or the id of a room that is there.
+/// Every route; `*` becomes a made-up word or the id of an existing room.
 const ROUTES: &str = "GET POST /api/v1/rooms; GET PATCH DELETE /api/v1/rooms/*; GET /api/v1/rooms/*/members;
     PUT DELETE /api/v1/rooms/*/members/*; GET /api/v1/rooms/*/participants;
     GET POST /api/v1/rooms/*/messages; PATCH DELETE /api/v1/rooms/*/messages/*; GET /api/v1/messages/search;
@@ -80,7 +80,7 @@ fn request() -> impl Strategy<Value = Request> {
     })
 }
 
-/// Whether a refusal is of the form of the dialect that the address is of.
+/// Whether a refusal has the form of the path's dialect.
 fn is_of_its_form(path: &str, status: StatusCode, body: &Value) -> bool {
     let keys: BTreeSet<&str> = body.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
     if path.starts_with("/api/v2") {

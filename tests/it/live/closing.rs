@@ -1,9 +1,9 @@
-//! Rooms are closed while people come, go and write there: every socket is put out, on each node.
+//! Closes rooms while people join, leave and write there, and checks that every socket is put out, on each node.
 //!
-//! `ROOMCAST_CHAOS_SECONDS` says for how long; the short run of every day is the same run.
+//! `ROOMCAST_CHAOS_SECONDS` sets the duration; the default is short.
 //!
 //! nats-server 2.9 may send the live copies of two api nodes' events in another order than it stores them. A node then
-//! closes the sockets of the room to heal: these say nothing of the closing.
+//! closes the sockets of the room with 4201. Such a socket proves nothing about the closing.
 
 use std::{
     sync::Arc,
@@ -22,11 +22,11 @@ use tests::{
 use tokio::{sync::Mutex, task::JoinSet, time::sleep};
 use tokio_tungstenite::tungstenite::Error;
 
-/// Rooms that are closed at the same time: each is noise to the others.
+/// Number of rooms closed at the same time, as load for each other.
 const AT_ONCE: usize = 8;
-/// Sockets that are in a room before it is closed, at most, and as many that come meanwhile.
+/// Most sockets in a room before it is closed, and most that join meanwhile.
 const SOCKETS: usize = 4;
-/// The joins that race with a closing begin within that time of it.
+/// Joins that race with a closing begin within this time of it, in milliseconds.
 const SPREAD_MS: u64 = 12;
 
 fn duration() -> Duration {
@@ -34,17 +34,17 @@ fn duration() -> Duration {
     Duration::from_secs(seconds.unwrap_or(8))
 }
 
-/// What a run did.
+/// Counts of a run.
 #[derive(Default)]
 struct Done {
     rounds: usize,
-    /// Sockets that were in a room when it was closed.
+    /// Sockets that were put out by a closing.
     closed: usize,
-    /// Joins that came too late, and were refused.
+    /// Joins that were refused because the room was closed.
     refused: usize,
-    /// Joins that were answered 503: the machine was busy, and they say nothing of the closing.
+    /// Joins that were answered 503 by a busy machine. They prove nothing.
     unavailable: usize,
-    /// Sockets that were closed to heal.
+    /// Sockets that were closed with 4201.
     healed: usize,
 }
 
@@ -56,12 +56,12 @@ enum Joined {
     Refused,
     /// The answer was 503.
     Unavailable,
-    /// The socket was closed to heal.
+    /// The socket was closed with 4201.
     Healed,
 }
 
 impl Joined {
-    /// Counts a join that failed; answers the socket of one that did not.
+    /// Counts a failed join; returns the socket of a successful one.
     fn note(self, done: &mut Done) -> Option<Socket> {
         match self {
             Self::Open(socket) => return Some(*socket),
@@ -73,7 +73,7 @@ impl Joined {
     }
 }
 
-/// Why a join failed; `None` where it did not.
+/// Reason why a join failed; `None` if it succeeded.
 fn failure(answer: &Value) -> Option<Joined> {
     match answer["response_status"].as_u64() {
         Some(200) => None,
@@ -83,7 +83,7 @@ fn failure(answer: &Value) -> Option<Joined> {
     }
 }
 
-/// Asks until the answer is no "try again": a busy machine may lag by more than api waits.
+/// Sends a request until the answer is not 503: a busy machine may lag by more than api waits.
 async fn ask(rest: &Rest, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
     eventually("an answer that counts", || async {
         let answer = rest.send(method.clone(), path, body).await.expect("the node answers");
@@ -92,7 +92,7 @@ async fn ask(rest: &Rest, method: Method, path: &str, body: &Value) -> (StatusCo
     .await
 }
 
-/// A socket joins the room.
+/// Opens a socket and joins the room.
 async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Joined {
     let mut socket = cluster.socket(node, user).await;
     match socket.act("join_room", json!({ "room_pk": room })).await {
@@ -102,7 +102,7 @@ async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Joined {
     }
 }
 
-/// Comes at any moment while the room is closed, writes, and may go and come again.
+/// Joins at a random moment around the closing, writes, and may leave and join again.
 async fn join_meanwhile(cluster: &Cluster, user: &str, room: u64) -> Joined {
     let mut socket = cluster.socket(rand::random_range(0..2), user).await;
     // The race itself is what is tried: there is no event to wait for.
@@ -115,7 +115,7 @@ async fn join_meanwhile(cluster: &Cluster, user: &str, room: u64) -> Joined {
     }
 }
 
-/// Why the last join failed, if it did.
+/// Writes, leaves and joins at random; returns why the last join failed, if it did.
 async fn come_and_go(socket: &mut Socket, room: u64) -> Result<Option<Joined>, Error> {
     let goes_first = rand::random_bool(0.3);
     for goes in [goes_first, false] {
@@ -134,13 +134,13 @@ async fn come_and_go(socket: &mut Socket, room: u64) -> Result<Option<Joined>, E
     Ok(None)
 }
 
-/// Whether a socket was closed to heal.
+/// Whether a socket was closed with 4201.
 fn is_heal(error: &Error) -> bool {
     error.to_string().ends_with("closed 4201")
 }
 
-/// The socket hears that it is put out, and is refused for good when it writes there. False where it was closed to
-/// heal before it heard that.
+/// Checks that the socket is put out, and that its writes are refused from then on. False if it was closed with 4201
+/// before.
 async fn is_out(mut socket: Socket, room: u64) -> bool {
     let channel = format!("room-{room}");
     loop {
@@ -165,7 +165,7 @@ async fn is_out(mut socket: Socket, room: u64) -> bool {
     true
 }
 
-/// Makes a room, fills it, closes it while others come. Answers how many sockets were put out.
+/// Makes a room, fills it, and closes it while others join; counts the outcomes in `done`.
 async fn round(cluster: &Cluster, done: &mut Done) {
     let ann = cluster.rest(rand::random_range(0..2), "ann");
     let (status, made) = ask(&ann, Method::POST, paths::ROOMS, &json!({ "name": "open" })).await;

@@ -7,7 +7,7 @@ use tests::{
     cluster::{Cluster, Size},
 };
 
-/// Above this the people of a room are counted.
+/// Most participants that are named.
 const CROWD: usize = 1_000;
 
 async fn join(cluster: &Cluster, user: &str, room: u64) -> (Socket, Value) {
@@ -16,7 +16,7 @@ async fn join(cluster: &Cluster, user: &str, room: u64) -> (Socket, Value) {
     (socket, data)
 }
 
-/// Fills a room with a thousand people: with whoever is there already they are a crowd.
+/// Fills a room with 1,000 people, so that it is a crowd if one more person is in it.
 pub(crate) async fn fill(cluster: &Cluster, room: u64) -> Vec<(Socket, Value)> {
     let names: Vec<String> = (0..CROWD).map(|n| format!("fan{n}")).collect();
     stream::iter(&names).map(|name| join(cluster, name, room)).buffer_unordered(32).collect().await

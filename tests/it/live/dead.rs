@@ -9,9 +9,9 @@ use tests::{
     eventually,
 };
 
-/// What is promised: the people of a dead node are gone by then.
+/// Documented time within which participants of a dead node leave.
 const BOUND: Duration = Duration::from_secs(20);
-/// Longer than a silence that makes a node dead.
+/// Longer than the silence after which a node is declared dead.
 const SILENCE: Duration = Duration::from_secs(14);
 
 async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket, Value) {
@@ -20,7 +20,7 @@ async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> (Socket,
     (socket, data)
 }
 
-/// A room with eve on the first node, who has seen the others join on the second.
+/// Makes a room with Eve on the first node, who has seen `others` join on the second.
 async fn room(cluster: &Cluster, others: &[&str]) -> (u64, Socket, Vec<Socket>) {
     let room = cluster.rest(0, "ann").make_room("tea").await;
     let (mut watcher, _) = join(cluster, 0, "eve", room).await;
@@ -33,7 +33,7 @@ async fn room(cluster: &Cluster, others: &[&str]) -> (u64, Socket, Vec<Socket>) 
     (room, watcher, sockets)
 }
 
-/// Waits for leaves of just these people, and answers how long that took.
+/// Waits for leaves of exactly these people; returns how long that took.
 async fn leave(watcher: &mut Socket, mut people: Vec<&str>) -> Duration {
     let since = Instant::now();
     while !people.is_empty() {
@@ -45,7 +45,7 @@ async fn leave(watcher: &mut Socket, mut people: Vec<&str>) -> Duration {
     since.elapsed()
 }
 
-/// A counter of all api nodes together.
+/// Sum of a counter over all api nodes.
 async fn counter(cluster: &Cluster, name: &str) -> u64 {
     let mut sum = 0;
     for node in &cluster.api {
@@ -54,7 +54,7 @@ async fn counter(cluster: &Cluster, name: &str) -> u64 {
     sum
 }
 
-/// A counter of a node; 0 where it has not begun.
+/// A counter of a node; 0 if it is missing.
 async fn count(node: &Node, name: &str) -> u64 {
     let metrics = node.metrics().await;
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

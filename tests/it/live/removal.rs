@@ -13,7 +13,7 @@ use tests::{
     cluster::{Cluster, Size, sign},
 };
 
-/// As the documentation promises.
+/// Documented time within which a removal takes effect without its event.
 const BOUND: Duration = Duration::from_secs(60);
 
 async fn make(rest: &Rest, body: Value) -> u64 {
@@ -28,7 +28,7 @@ async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Socket {
     socket
 }
 
-/// The socket was put out by an event, and heard nothing that came after.
+/// Checks that the socket was put out and got nothing that was sent afterwards.
 async fn is_out(socket: &mut Socket, ann: &Rest, witness: &mut Socket, room: u64) {
     let out = socket.event("unsubscribed").await.expect("it is told");
     assert_eq!(out["channel"], format!("room-{room}"));
@@ -94,7 +94,7 @@ async fn removal_from_a_team_ends_the_subscriptions_to_its_rooms() {
     assert_eq!(answer["response_status"], 404, "{answer}");
 }
 
-/// An admin's socket that goes on with a token of an ordinary person.
+/// An admin's socket continues with a token of an ordinary person.
 #[tokio::test]
 async fn newer_token_with_fewer_rights_ends_subscriptions() {
     let cluster = Cluster::start(Size::default()).await;

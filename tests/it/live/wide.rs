@@ -9,7 +9,7 @@ use tests::{
     postgres::Database,
 };
 
-/// More than a shard's rooms are heard one by one.
+/// More rooms than a node subscribes to one by one.
 const ROOMS: usize = 1_100;
 
 #[tokio::test]

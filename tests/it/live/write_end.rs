@@ -12,9 +12,9 @@ use tests::{
 };
 use tokio::task::JoinSet;
 
-/// Rooms that are closed, one after the other.
+/// Number of rooms that are closed, one after the other.
 const ROOMS: usize = 6;
-/// Messages of each writer before a room is closed.
+/// Number of messages of each writer before a room is closed.
 const BEFORE: usize = 5;
 
 async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Socket {
@@ -23,7 +23,7 @@ async fn join(cluster: &Cluster, node: usize, user: &str, room: u64) -> Socket {
     socket
 }
 
-/// Writes until the room is closed. Answers what was acknowledged.
+/// Writes over HTTP until the room is closed; returns the acknowledged ids.
 async fn write_over_http(rest: Rest, room: u64, begun: tokio::sync::mpsc::Sender<()>) -> BTreeSet<u64> {
     let mut stored = BTreeSet::new();
     loop {
@@ -40,7 +40,7 @@ async fn write_over_http(rest: Rest, room: u64, begun: tokio::sync::mpsc::Sender
     }
 }
 
-/// The same by a socket.
+/// Writes by a socket until the room is closed; returns the acknowledged ids.
 async fn write_over_socket(
     mut socket: Socket,
     room: u64,
@@ -61,7 +61,7 @@ async fn write_over_socket(
     }
 }
 
-/// All messages that a socket is pushed until the room is closed.
+/// Ids of all messages pushed to a socket until the room is closed.
 async fn hear(mut socket: Socket) -> BTreeSet<u64> {
     let mut heard = BTreeSet::new();
     loop {

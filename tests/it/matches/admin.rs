@@ -1,4 +1,4 @@
-//! Admins look on, and write where somebody has a business plan.
+//! Checks that admins see all match rooms, and write only where a brand has a business plan.
 
 use serde_json::json;
 use tests::{

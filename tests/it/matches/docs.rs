@@ -12,8 +12,8 @@ use super::{Match, matched, one, two};
 
 const PAGE: &str = include_str!("../../../api/docs/match.md");
 
-/// Plays the frames in a room of the first two; answers how many were answered as the page says, and to
-/// which actions that this socket does not take.
+/// Plays the page's frames in a room of the first two brands. Returns how many were answered as documented, and the
+/// actions that this kind of socket does not take.
 async fn play(cluster: &Cluster, path: &str, claims: &Value) -> (usize, Vec<Value>) {
     // Their tokens say who they are.
     for person in [one(), two()] {

@@ -1,18 +1,18 @@
-//! Lists of match rooms that end before the last room.
+//! Checks lists of match rooms that are cut before the last room.
 
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Size};
 
 use super::{Match, one};
 
-/// Match rooms of the first brand.
+/// Number of match rooms of the first brand.
 const ROOMS: u64 = 1_003;
-/// The most that a list has.
+/// Most rooms in one list.
 const LISTED: usize = 1_000;
-/// The id of the oldest.
+/// Id of the oldest room.
 const FIRST: u64 = 10_001;
 
-/// The rooms of an answer by their `pk`, and what the last says of more.
+/// The `pk`s of the rooms in an answer, and the last room's `more`, if any.
 fn listed(answer: &Value) -> (Vec<u64>, Option<bool>) {
     let rooms = answer["data"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let (last, others) = rooms.split_last().expect("there is one");

@@ -16,7 +16,7 @@ use tests::{
     cluster::{Cluster, sign},
 };
 
-/// A match socket, as its clients use it.
+/// A match socket.
 struct Match(Socket);
 
 impl Match {
@@ -29,7 +29,7 @@ impl Match {
         Self(Socket::open_at(&address, path, &sign(claims)).await.expect("the node takes sockets"))
     }
 
-    /// Sends a frame and gives the next one.
+    /// Sends a frame; returns the next frame received.
     async fn ask(&mut self, frame: Value) -> Value {
         self.0.send_text(&frame.to_string()).await.expect("open");
         self.next().await
@@ -40,12 +40,12 @@ impl Match {
     }
 }
 
-/// The first brand, with a business plan.
+/// Claims of the first brand, which has a business plan.
 fn one() -> Value {
     json!({ "user_id": 1, "iat": 1_700_000_000, "username": "One", "business": true })
 }
 
-/// The second brand.
+/// Claims of the second brand.
 fn two() -> Value {
     json!({ "user_id": 2, "iat": 1_700_000_000, "username": "Two", "business": false })
 }
@@ -54,7 +54,7 @@ fn root(cluster: &Cluster) -> Rest {
     Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": 9, "is_admin": true })))
 }
 
-/// The room of two, as the host application makes it.
+/// Creates a match room as the host application does; returns its id.
 async fn matched(cluster: &Cluster, users: [&str; 2]) -> u64 {
     let body = json!({ "kind": "match", "users": users });
     let (status, room) = root(cluster).send(Method::POST, paths::ROOMS, &body).await.expect("an answer");

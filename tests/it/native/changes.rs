@@ -10,7 +10,7 @@ use tests::{
 
 use super::{delete, patch, private_room};
 
-/// What came after that place: (message, text, whether it is deleted), page by page.
+/// Reads all pages of changes after an event: message id, text, and whether it is deleted.
 async fn changes(rest: &Rest, room: u64, after: u64, limit: usize) -> Vec<(u64, String, bool)> {
     let (mut all, mut next) = (Vec::new(), after.to_string());
     loop {

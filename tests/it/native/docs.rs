@@ -8,10 +8,10 @@ use tests::{
     is_like, page,
 };
 
-/// The examples' room, for which the one that is made stands in.
+/// Room id in the examples. The test replaces it by the one that the server gives.
 const ROOM: &str = "4200";
 
-/// Somebody who asks, and listens.
+/// A person of the examples, with a client and a socket.
 struct Person {
     name: &'static str,
     rest: Rest,
@@ -23,7 +23,7 @@ impl Person {
         Self { name, rest: cluster.rest(0, name), socket: cluster.socket(0, name).await }
     }
 
-    /// Does what the page says.
+    /// Sends a request or an action of the page; returns its answer.
     async fn act(&mut self, verb: &str, words: &str) -> Value {
         if verb == "sends" {
             let frame: Value = serde_json::from_str(words).expect("a frame");
@@ -38,7 +38,7 @@ impl Person {
         answer
     }
 
-    /// What the socket hears next of that event.
+    /// Next push to the socket with the event of the example.
     async fn hears(&mut self, example: &Value) -> Value {
         let event = example["event"].as_str().expect("an event");
         let push = self.socket.event(event).await.expect("a push");

@@ -1,4 +1,4 @@
-//! Invitations: made by who manages a room, answered once by whom they ask.
+//! Checks invitations: people who manage a room make them, and the invited person answers them once.
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use protocol::{event::EventName, subject};
@@ -102,7 +102,7 @@ async fn invitation_to_a_team_room_lets_into_the_team() {
     assert_eq!(bob.get(&paths::room(&room["id"])).await.0, StatusCode::OK);
 }
 
-/// Invites Bob into a room. He accepts, is invited again, is put out by `removal`, and does not come back by that.
+/// Invites Bob into a room. He accepts, is invited again and removed; the invitation must not admit him.
 async fn is_over_once_put_out(ann: &Rest, bob: &Rest, room: &Value, removal: &str) {
     let invite = paths::invitations(room);
     let accept = async || {

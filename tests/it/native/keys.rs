@@ -1,5 +1,5 @@
-//! Keys of requests: the same request again is answered as the first time, another one under its key is refused,
-//! and a request of which a part is stored is completed by the same again.
+//! Checks keys of requests: a repeated request is answered as the first time, a different one under the same key is
+//! refused, and a partly stored request is completed by a repeat.
 
 use async_nats::jetstream::stream::Config;
 use protocol::{

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tests::paths;
 use tests::{client::Rest, cluster::Cluster};
 
-/// Status and code of a refusal, with its sentence.
+/// Status, code and detail of a refusal.
 fn refusal(answer: &(reqwest::StatusCode, Value)) -> (u16, &str, &str) {
     let (status, problem) = answer;
     (status.as_u16(), problem["code"].as_str().unwrap_or(""), problem["detail"].as_str().unwrap_or(""))
@@ -49,7 +49,7 @@ async fn delete(rest: &Rest, path: &str) -> (reqwest::StatusCode, Value) {
     rest.send(Method::DELETE, path, &Value::Null).await.expect("the node answers")
 }
 
-/// A private room with these users, made by that client.
+/// Creates a private room with these users; returns its id.
 async fn private_room(rest: &Rest, users: &[&str]) -> u64 {
     let body = json!({ "name": "board", "private": true, "users": users });
     let (status, room) = rest.post(paths::ROOMS, body).await;
@@ -63,7 +63,7 @@ fn admin(cluster: &Cluster, n: usize) -> Rest {
     Rest::new(&cluster.api[n].address(), &token)
 }
 
-/// The broker, as a fan-out node sees it.
+/// A connection to the broker as its user `fanout`.
 async fn as_fanout(cluster: &Cluster) -> Client {
     ConnectOptions::new()
         .custom_inbox_prefix("_INBOX_fanout")

@@ -1,4 +1,4 @@
-//! Rooms: changed, closed, listed.
+//! Checks how rooms are created, changed, closed and shown.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -13,14 +13,14 @@ use super::{NOT_FOUND, admin, delete, patch, private_room, refusal};
 
 const NOTHING: [u64; 0] = [];
 
-/// The ids of what is found, newest first.
+/// Ids of the messages found, newest first.
 async fn found(rest: &Rest, query: &str) -> Vec<u64> {
     let (status, page) = rest.get(&format!("/api/v1/messages/search?{query}")).await;
     assert_eq!(status, StatusCode::OK, "{page}");
     page["results"].as_array().expect("a list").iter().map(|m| m["id"].as_u64().expect("an id")).collect()
 }
 
-/// Waits until just these are found.
+/// Waits until exactly these messages are found.
 async fn finds(rest: &Rest, query: &str, expected: &[u64]) {
     eventually(&format!("{query} finds {expected:?}"), || async {
         (found(rest, query).await == expected).then_some(())

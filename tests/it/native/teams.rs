@@ -1,4 +1,4 @@
-//! Teams, and the rooms that they own.
+//! Checks teams and the rooms that they own.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

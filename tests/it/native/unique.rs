@@ -22,7 +22,7 @@ async fn pair(rest: &Rest, users: [&str; 2]) -> (StatusCode, Value) {
     rest.post(paths::ROOMS, json!({ "kind": "match", "users": users })).await
 }
 
-/// Fifty requests at once on two nodes: answers the one room's id, and how many were told that they made it.
+/// Sends fifty concurrent requests to two nodes; returns the one room's id and the number of answers 201.
 async fn rush(cluster: &Cluster) -> (u64, usize) {
     let mut requests = JoinSet::new();
     for n in 0..AT_ONCE {
@@ -41,7 +41,7 @@ async fn rush(cluster: &Cluster) -> (u64, usize) {
     (ids.pop_first().expect("one"), new)
 }
 
-/// The rows of the pair's rooms: id and generation.
+/// Rows of the pair's rooms: id and generation.
 async fn rows(cluster: &Cluster) -> Vec<(i64, i32)> {
     sqlx::query_as("SELECT id, generation FROM room WHERE kind = 'match' ORDER BY generation")
         .fetch_all(&cluster.database.pool().await)
@@ -49,7 +49,7 @@ async fn rows(cluster: &Cluster) -> Vec<(i64, i32)> {
         .expect("rows")
 }
 
-/// Takes out of the log what Postgres has of rooms' creations, as the persister does once it is old.
+/// Trims the creations of rooms from the log, as the persister does once they are old.
 async fn forget(cluster: &Cluster) {
     let args = cluster.nats.args(BrokerUser::Persister);
     let jetstream = nats::connect_once(&args, BrokerUser::Persister).await.expect("the broker").jetstream();

@@ -9,7 +9,7 @@ use tests::{
 
 use super::{agent, visitor};
 
-/// The example of a key, for which the key of the room that was made stands in.
+/// Key in the examples. The test replaces it by the key that the server gives.
 const EXAMPLE: &str = "64e96a73f59c079a226e1ae9";
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Messages of the desk: what is said is there to be read, once.
+//! Checks that messages of the desk are stored once and can be read at once.
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -21,27 +21,27 @@ const CONTROL: &str = "/api/v2/room-control/";
 const SERVICE: &str = "/api/v2/room-service/";
 const LIST: &str = "/api/v2/room-list/";
 
-/// A deployment of one node each, with more variables.
+/// Starts a cluster of one node of each kind with additional variables.
 async fn started(more: &[(&'static str, &str)]) -> Cluster {
     Cluster::start_with(Size::default(), Database::shared(), more).await
 }
 
-/// Somebody without a token, at the n-th api node.
+/// A client without a token at the `n`th api node.
 fn visitor(cluster: &Cluster, n: usize) -> Rest {
     Rest::without_token(&cluster.api[n].address())
 }
 
-/// Claims of an agent of that organisation.
+/// Token claims of an agent of an organisation.
 fn agent_of(org_id: &str) -> Value {
     json!({ "user_id": "agent", "org_id": org_id })
 }
 
-/// An agent of that organisation.
+/// A client that is an agent of an organisation.
 fn agent(cluster: &Cluster, org_id: &str) -> Rest {
     Rest::new(&cluster.api[0].address(), &sign(&agent_of(org_id)))
 }
 
-/// The document's visit, by that visitor.
+/// The document's visit body for a visitor.
 fn visit_of(user_id: &str) -> Value {
     json!({
         "user_id": user_id,
@@ -51,7 +51,7 @@ fn visit_of(user_id: &str) -> Value {
     })
 }
 
-/// Asks for a visit's room.
+/// Finds or creates the room of a visit; returns it.
 async fn visit(rest: &Rest, body: Value) -> Value {
     let (status, answer) = rest.post(CONTROL, body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
@@ -64,7 +64,7 @@ fn key(room: &Value) -> &str {
     room["_id"].as_str().expect("a key")
 }
 
-/// The document's message, with that text.
+/// The document's message body with a text.
 fn message(room: &str, text: &str) -> Value {
     json!({
         "type": "create_message",
@@ -81,26 +81,26 @@ async fn say(rest: &Rest, room: &str, text: &str) {
     assert_eq!(status, StatusCode::OK, "{answer}");
 }
 
-/// The answer to a read of that type.
+/// Answer to a read of type `kind`.
 async fn get(rest: &Rest, kind: &str, room: &str) -> (StatusCode, Value) {
     rest.get(&format!("{SERVICE}?type={kind}&room_id={room}")).await
 }
 
-/// A room as it is now.
+/// Reads a room by its key.
 async fn shown(rest: &Rest, room: &str) -> Value {
     let (status, answer) = get(rest, "get_room_by_id", room).await;
     assert_eq!((status, answer["response"].as_array().map(Vec::len)), (StatusCode::OK, Some(1)), "{answer}");
     answer["response"][0].clone()
 }
 
-/// A room's messages.
+/// Reads the messages of a room by its key.
 async fn messages(rest: &Rest, room: &str) -> Vec<Value> {
     let (status, answer) = get(rest, "get_messages", room).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     answer["response"].as_array().expect("a list").clone()
 }
 
-/// Closes a room as the document does: by a GET with a body.
+/// Closes a room by a GET with a body, as the document does.
 async fn close(rest: &Rest, room: &str) -> (StatusCode, Value) {
     let body = json!({ "type": "delete_room", "room_id": room, "is_active": false });
     rest.send(Method::GET, SERVICE, &body).await.expect("an answer")
@@ -120,7 +120,7 @@ fn forbidden() -> (StatusCode, Value) {
     refusal(403, "You do not have permission to perform this action.")
 }
 
-/// The room as native clients name it, seen by an agent who sees no other.
+/// Native id of the only room that an agent sees.
 async fn native_room(agent: &Rest) -> u64 {
     let (_, rooms) = agent.get(paths::ROOMS).await;
     let [room] = rooms["results"].as_array().expect("a list").as_slice() else { panic!("{rooms}") };

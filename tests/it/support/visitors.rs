@@ -1,4 +1,4 @@
-//! Visitors without a token: what they are counted by, and what they are known again by.
+//! Checks how visitors without a token are counted by limits, and how they are recognised again.
 
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -6,11 +6,11 @@ use tests::{client::Rest, cluster::Cluster};
 
 use super::{CONTROL, SERVICE, get, key, message, messages, refusal, say, started, visit, visit_of, visitor};
 
-/// By which header a proxy says where its clients are.
+/// Header in which a proxy gives the address of its client.
 const ADDRESS: (&str, &str) = ("ROOMCAST_ADDRESS_HEADER", "x-forwarded-for");
 const PASS: &str = "x-roomcast-visitor";
 
-/// What that request is answered to a visitor at an address.
+/// Posts as a visitor at an address; returns the answer.
 async fn post_from(rest: &Rest, address: &str, path: &str, body: Value) -> (StatusCode, Value) {
     let request = rest.request(Method::POST, path).header("x-forwarded-for", address).json(&body);
     let answer = request.send().await.expect("an answer");
@@ -90,7 +90,7 @@ async fn tokenless_rooms_of_an_address_are_limited() {
     assert_eq!(post_from(&ann, "10.0.0.1", CONTROL, visit_of("ann")).await.0, StatusCode::OK);
 }
 
-/// A visit that shows what an earlier one was answered, and the headers of its answer.
+/// Sends a visit with one more header; returns the room and the headers of the answer.
 async fn visit_with(cluster: &Cluster, name: &str, value: &str) -> (Value, HeaderMap) {
     let request = visitor(cluster, 0).request(Method::POST, CONTROL).header(name, value);
     let answer = request.json(&visit_of("ann")).send().await.expect("an answer");

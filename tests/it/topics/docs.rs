@@ -13,16 +13,16 @@ use tests::{
 use super::{answer, form, named};
 
 const PAGE: &str = include_str!("../../../api/docs/topics.md");
-/// The examples' id, for which the one that the server gives stands in.
+/// Id in the examples. The test replaces it by the one that the server gives.
 const ID: &str = "700";
 
-/// A text of the page, with what is only hinted at there.
+/// A text of the page with its abbreviations written out.
 fn whole(text: &str, id: &str) -> String {
     let text = text.replace(ID, id);
     [71, 401].iter().fold(text, |text, n| text.replace(&format!("<{n} characters>"), &"x".repeat(*n)))
 }
 
-/// Plays the examples, their bodies written in that way.
+/// Plays the examples; `write` adds the body to a request.
 async fn play(write: fn(RequestBuilder, &Value) -> RequestBuilder) {
     let cluster = Cluster::start(Size::default()).await;
     let (ann, bob) = (named(&cluster, 0, "1", "ann"), named(&cluster, 0, "2", "bob"));
@@ -65,7 +65,7 @@ async fn play(write: fn(RequestBuilder, &Value) -> RequestBuilder) {
     assert_eq!(played, 13);
 }
 
-/// Who asks, how, where and with what, which may be nothing.
+/// Splits a line into user, method, path and body, which may be empty.
 fn words(line: &str) -> [&str; 4] {
     let mut words = line.splitn(4, ' ');
     std::array::from_fn(|_| words.next().unwrap_or(""))

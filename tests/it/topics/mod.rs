@@ -25,7 +25,7 @@ const FORBIDDEN: &str = r#"{"detail":"You do not have permission to perform this
 const TAKEN: &str = r#"{"non_field_errors":["The fields room, title must make a unique set."]}"#;
 const NOT_FOUND: &str = r#"{"detail":"Not found."}"#;
 
-/// A part of a multipart body: its name, the name of its file, what is in it.
+/// A part of a multipart body: name, file name, content.
 type Part<'a> = (&'a str, Option<&'a str>, &'a [u8]);
 
 /// Status and text of an answer.
@@ -34,19 +34,19 @@ async fn answer(request: RequestBuilder) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.expect("text"))
 }
 
-/// What cannot be told before of a chat: its id and its time.
+/// The fields of a topic that a test can't predict: id and timestamp.
 fn told(chat: &Value) -> (u64, &str) {
     (chat["id"].as_u64().expect("an id"), chat["timestamp"].as_str().expect("a time"))
 }
 
-/// A body as browsers and Python's `requests` send a dictionary.
+/// Adds a body as browsers and Python's `requests` encode a dictionary.
 fn form(request: RequestBuilder, fields: &[(&str, &str)]) -> RequestBuilder {
     let pairs: Vec<String> =
         fields.iter().map(|(name, value)| format!("{name}={}", value.replace(' ', "+"))).collect();
     request.header("content-type", "application/x-www-form-urlencoded").body(pairs.join("&"))
 }
 
-/// The same where there is a file.
+/// Adds a multipart body with these parts.
 fn multipart(request: RequestBuilder, parts: &[Part<'_>]) -> RequestBuilder {
     let mut body = Vec::new();
     for (name, file, bytes) in parts {
@@ -58,14 +58,14 @@ fn multipart(request: RequestBuilder, parts: &[Part<'_>]) -> RequestBuilder {
     request.header("content-type", "multipart/form-data; boundary=line").body(body)
 }
 
-/// A chat of that title.
+/// Creates a topic in a category; returns it.
 async fn chat(rest: &Rest, room: &str, title: &str) -> Value {
     let (status, made) = rest.post(CHAT, json!({ "title": title, "room": room })).await;
     assert_eq!(status, StatusCode::OK, "{made}");
     made["chat"].clone()
 }
 
-/// A client with a name.
+/// A client whose token has a username.
 fn named(cluster: &Cluster, n: usize, user: &str, username: &str) -> Rest {
     let iat = protocol::clock::Timestamp::now().unix_ms() / 1_000;
     let token = sign(&json!({ "user_id": user, "username": username, "iat": iat }));
@@ -77,7 +77,7 @@ fn admin(cluster: &Cluster) -> Rest {
     Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "root", "is_admin": true })))
 }
 
-/// Closes a chat, in the native way.
+/// Closes a topic by the native dialect.
 async fn close(rest: &Rest, id: &Value) {
     let closed = rest.send(Method::DELETE, &paths::room(id), &Value::Null).await;
     assert_eq!(closed.expect("an answer").0, StatusCode::NO_CONTENT);

@@ -1,4 +1,4 @@
-//! Pictures: decoded, kept under a random name, served as what they are.
+//! Checks that pictures are decoded, stored under a random name, and served with their real type.
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use tests::{
 
 use super::{CHAT, NOT_FOUND, PICTURE, answer, multipart};
 
-/// One pixel.
+/// A GIF of one pixel.
 const GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
 
 async fn send(rest: &Rest, title: &str, file: &str, bytes: &[u8]) -> (u16, String) {

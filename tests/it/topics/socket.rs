@@ -36,7 +36,7 @@ async fn topic_socket_is_in_the_topic_from_the_start() {
     }
 }
 
-/// The upgrade is the only answer that such a client waits for: its socket must be in the topic by then.
+/// Such a client waits for the upgrade alone, so its socket must be in the topic by then.
 #[tokio::test]
 async fn message_stored_right_after_the_upgrade_is_pushed_to_a_topic_socket() {
     const TOPICS: usize = 25;

@@ -12,24 +12,24 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-/// How many do the same at once.
+/// Number of clients that run an attack at the same time.
 const ATTACKERS: usize = 8;
-/// How many requests are sent in one go, so that the server, not the connection, is what is slow.
+/// Number of requests sent in one write, so that the server, not the connection, is the bottleneck.
 const PIPELINED: usize = 50;
-/// Between connections that are left open: there are some hundred of them, not more each second.
+/// Pause between connections that are left open, so that there are some hundreds of them, not more each second.
 const PACE: Duration = Duration::from_millis(20);
 
-/// What is attacked, and what an attacker has.
+/// The nodes under attack, and what an attacker knows.
 pub(super) struct Target {
     pub api: String,
     pub fanout: String,
-    /// The rooms of the steady load.
+    /// Rooms of the steady load.
     pub rooms: Vec<u64>,
-    /// A room with more than any ring holds, and its first message.
+    /// A room with more events than a ring holds, and its first message.
     pub old: (u64, u64),
-    /// The name of somebody in the first room.
+    /// User id of a person in the first room.
     pub victim: String,
-    /// A token that is valid.
+    /// A valid token.
     pub token: String,
     /// Connections that the attackers never end.
     pub kept: Mutex<Vec<Raw>>,
@@ -69,7 +69,7 @@ impl Attack {
         Self::UnreadPushes,
     ];
 
-    /// A header that says where this attack comes from: each from an address of its own.
+    /// Header with the address of this attack. Each attack has its own address.
     fn address(self) -> String {
         format!("x-forwarded-for: 203.0.113.{}\r\n", self as u8)
     }
@@ -165,7 +165,7 @@ impl Attack {
         }
     }
 
-    /// A request that is the last of its connection where `many` does not say otherwise.
+    /// A request with `connection: close`, which `many` removes from all but the last.
     fn request(self, line: &str, more: &str, body: &str) -> String {
         format!(
             "{line} HTTP/1.1\r\nhost: localhost\r\n{}{more}content-type: application/json\r\n\
@@ -183,7 +183,7 @@ impl Attack {
         )
     }
 
-    /// Opens a socket, sends all of it, and then a close.
+    /// Opens a socket, sends all frames, and closes it.
     async fn frames(self, target: &Target, frames: &[Vec<u8>]) {
         let handshake = self.handshake(&format!("authorization: Bearer {}\r\n", target.token));
         let mut raw = Raw::open(&target.fanout).await;
@@ -199,13 +199,13 @@ impl Attack {
     }
 }
 
-/// Requests in one go; all but the last leave the connection open.
+/// Concatenates pipelined requests; all but the last keep the connection open.
 fn many(request: impl Fn(usize) -> String) -> Vec<u8> {
     let open = |n| request(n).replace("connection: close\r\n", "");
     (1..PIPELINED).map(open).chain([request(0)]).collect::<String>().into_bytes()
 }
 
-/// A header with a token whose signature is another's.
+/// An authorization header with a forged signature.
 fn forged(bearer: &str) -> String {
     let (rest, _) = bearer.rsplit_once('.').expect("a token has three parts");
     format!("{rest}.{}\r\n", "A".repeat(43))
@@ -234,7 +234,7 @@ fn text(action: &Value) -> Vec<u8> {
     frame(0x81, action.to_string().as_bytes())
 }
 
-/// Sends bytes and reads until the server ends the connection: it is at fault for none of them.
+/// Sends bytes and reads until the server ends the connection; fails on an answer 5xx.
 async fn exchange(address: &str, bytes: &[u8]) {
     let mut raw = Raw::open(address).await;
     // The server may be the first to end it.
@@ -246,7 +246,7 @@ async fn exchange(address: &str, bytes: &[u8]) {
     }
 }
 
-/// Opens a connection that is never read, and left open.
+/// Opens a connection that is never read and stays open.
 async fn keep(target: &Target, address: &str, bytes: &[u8]) {
     let mut raw = Raw::open(address).await;
     let _ = raw.send(bytes).await;
@@ -254,14 +254,15 @@ async fn keep(target: &Target, address: &str, bytes: &[u8]) {
     sleep(PACE).await;
 }
 
-/// Sends bytes and reads nothing for longer than any attack: such a connection has more time than a silent one.
+/// Sends bytes and reads nothing for longer than any attack lasts. The server gives such a connection more time than a
+/// silent one.
 async fn leave_unread(address: &str, bytes: &[u8]) {
     let mut raw = Raw::open(address).await;
     let _ = raw.send(bytes).await;
     sleep(PATIENCE).await;
 }
 
-/// Does these at once, for that long.
+/// Runs these attacks concurrently for `time`.
 pub(super) async fn run(attacks: &[Attack], target: &Arc<Target>, time: Duration) {
     let end = Instant::now() + time;
     let mut attackers = JoinSet::new();

@@ -1,6 +1,6 @@
 //! Keeps a steady load: people who write to their rooms over HTTP, and sockets that are pushed the messages.
 //!
-//! What must hold: each message is acknowledged, and comes once, in the order of the acknowledgements.
+//! What must hold: each message is acknowledged, and arrives once, in the order of the acknowledgements.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ use tokio::{
 
 const ROOMS: usize = 10;
 const SOCKETS: usize = 5;
-/// Between two messages of one room: 20 a second in all.
+/// Pause between two messages of one room: 20 messages a second in all.
 const PACE: Duration = Duration::from_millis(500);
-/// The last message of each room.
+/// Text of the last message of each room.
 const END: &str = "end";
 
-/// A message that came: when it was sent, in microseconds from the beginning, and how many later it came.
+/// A received message: when it was sent, and how much later it arrived, in microseconds.
 #[derive(Clone, Copy)]
 pub(super) struct Delivery {
     pub sent: u64,
@@ -36,12 +36,12 @@ pub(super) struct Load {
     readers: JoinSet<(u64, Vec<Delivery>)>,
 }
 
-/// Microseconds since then.
+/// Microseconds since `began`.
 fn micros(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_micros()).expect("a short run")
 }
 
-/// Hears one room to its end. The text of each message says when it was sent.
+/// Receives all messages of one room. The text of each says when it was sent.
 async fn read(mut socket: Socket, room: u64, began: Instant) -> (u64, Vec<Delivery>) {
     let mut heard = Vec::new();
     loop {
@@ -56,7 +56,7 @@ async fn read(mut socket: Socket, room: u64, began: Instant) -> (u64, Vec<Delive
 }
 
 impl Load {
-    /// Begins it.
+    /// Starts the load.
     pub(super) async fn start(cluster: &Cluster) -> Self {
         let (began, (stop, stopped)) = (Instant::now(), watch::channel(false));
         let (mut rooms, mut writers, mut readers) = (Vec::new(), JoinSet::new(), JoinSet::new());
@@ -91,17 +91,17 @@ impl Load {
         Self { rooms, began, stop, writers, readers }
     }
 
-    /// The name of somebody in the first room.
+    /// User id of a person in the first room.
     pub(super) fn somebody() -> String {
         "reader0-0".to_owned()
     }
 
-    /// Microseconds since it began.
+    /// Microseconds since the load began.
     pub(super) fn now(&self) -> u64 {
         micros(self.began)
     }
 
-    /// Ends it, checks it, and answers each delivery.
+    /// Ends the load, checks it, and returns all deliveries.
     pub(super) async fn end(self, cluster: &Cluster) -> Vec<Delivery> {
         self.stop.send_replace(true);
         let written = self.writers.join_all().await;

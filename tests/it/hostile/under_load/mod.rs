@@ -1,9 +1,9 @@
-//! Attacks on nodes that serve a steady load meanwhile: one after another, and all at once.
+//! Attacks nodes that serve a steady load, by one attack after another and by all at once.
 //!
-//! `ROOMCAST_CHAOS_SECONDS` says for how long; what the load's p99, memory and descriptors are is printed.
+//! `ROOMCAST_CHAOS_SECONDS` sets the duration. The load's p99, memory and descriptors are printed.
 //!
-//! What must hold: the load is served, whole and in order; no request is answered 5xx or reset; and what the
-//! attacks took of memory, descriptors and series of metrics comes back.
+//! What must hold: the load is served completely and in order; no request is answered 5xx or reset; and memory,
+//! descriptors and metric series return to their level from before the attacks.
 
 mod attacks;
 mod load;
@@ -23,23 +23,23 @@ use tokio::time::{sleep, timeout};
 use attacks::{Attack, Target};
 use load::{Delivery, Load};
 
-/// Limits as they are by default, counted by the address that a proxy would say.
+/// Default limits, counted by the address that a proxy would give.
 const VARIABLES: [(&str, &str); 2] =
     [("ROOMCAST_ADDRESS_HEADER", "x-forwarded-for"), ("ROOMCAST_RATE_WRITES", "20:200")];
 
-/// How many messages of 4,000 bytes the old room has.
+/// Number of messages of 4,000 bytes in the old room.
 const OLD: usize = 300;
-/// How much more memory a node may have afterwards.
+/// Most additional memory of a node afterwards, in KiB.
 const MEMORY: usize = 64 << 10;
-/// How many connections to PostgreSQL a node may keep that it had no need of before.
+/// Most additional connections to PostgreSQL that a node may keep.
 const POOL: usize = 16;
-/// How many more series a node may have afterwards: those of routes that were first asked for by an attack. Of
-/// made-up words there are many more.
+/// Most additional metric series of a node: those of routes first requested by an attack. Made-up words would give
+/// many more.
 const SERIES: usize = 400;
-/// A node's memory and descriptors are looked at that often.
+/// Interval between samples of a node's memory and descriptors.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// What a process has: KiB of memory, and descriptors.
+/// Memory of a process in KiB, and its descriptors.
 #[derive(Clone, Copy, Default)]
 struct Usage {
     memory: usize,
@@ -56,7 +56,7 @@ impl Usage {
     }
 }
 
-/// What was done when, and the most that api and fanout had meanwhile.
+/// An attack with its times, and the peak usage of api and fanout meanwhile.
 struct Phase {
     name: String,
     from: u64,
@@ -79,7 +79,7 @@ impl Phase {
         }
     }
 
-    /// Its line of the table.
+    /// The line of this phase in the printed table.
     fn line(&self, deliveries: &[Delivery]) -> String {
         let ours = deliveries.iter().filter(|one| (self.from..self.to).contains(&one.sent));
         let mut times: Vec<u64> = ours.map(|one| one.after).collect();
@@ -90,12 +90,12 @@ impl Phase {
     }
 }
 
-/// How many series a node has.
+/// Number of metric series of a node.
 async fn series(node: &Node) -> usize {
     node.metrics().await.lines().filter(|line| !line.starts_with('#')).count()
 }
 
-/// A room of which no ring holds everything, and its first message.
+/// Makes a room with more events than a ring holds; returns it and its first message.
 async fn old_room(cluster: &Cluster) -> (u64, u64) {
     let root = Rest::new(&cluster.api[0].address(), &sign(&json!({ "user_id": "root", "is_admin": true })));
     let room = root.make_room("old").await;
