@@ -183,15 +183,12 @@ impl ApiClient {
                 }
             }
         }
-        Err(match attempts.unanswered {
-            0 => Error::new(ErrorCode::Unavailable, "No api node is reachable now. Try again."),
-            _ => outcome_unknown(),
-        })
+        let detail = match attempts.unanswered {
+            0 => "No api node is reachable now. Try again.",
+            _ => "No api node has answered in time. Try again.",
+        };
+        Err(Error::new(ErrorCode::Unavailable, detail))
     }
-}
-
-fn outcome_unknown() -> Error {
-    Error::new(ErrorCode::OutcomeUnknown, "No answer in time. Try again under the same client_id.")
 }
 
 /// Turns the reply to the second attempt of an action into its result. The node that got the first attempt may still do
@@ -202,7 +199,11 @@ fn after_unanswered_attempt(reply: RpcResult<ActionReply>) -> RpcResult<ActionRe
         Err(error) => error.code.status(),
     };
     let may_be_tried_again = status == 429 || status >= 500;
-    if may_be_tried_again { Err(outcome_unknown()) } else { reply }
+    if !may_be_tried_again {
+        return reply;
+    }
+    let detail = "No answer in time. Try again under the same client_id.";
+    Err(Error::new(ErrorCode::OutcomeUnknown, detail))
 }
 
 #[cfg(test)]
