@@ -116,7 +116,7 @@ fn has_test(file: &Path, text: &str, modules: &[&str], name: &str) -> bool {
             || text.contains(&format!("mod {module} {{"))
             || text.contains(&format!("mod {module};"))
     };
-    text.contains(&format!("fn {name}(")) && modules.iter().all(|module| is_module(module))
+    text.contains(&format!("fn {name}(")) && modules.iter().all(is_module)
 }
 
 #[test]

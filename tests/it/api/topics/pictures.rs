@@ -79,7 +79,7 @@ async fn file_that_is_no_picture_is_refused() {
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", invalid),
         (&PICTURE[..PICTURE.len() / 2], invalid),
         // Its decoder panics.
-        (include_bytes!("../../fuzz/seeds/picture/palette"), invalid),
+        (include_bytes!("../../../fuzz/seeds/picture/palette"), invalid),
         (&large, "Ensure this file has no more than 5 MiB."),
         (&far_larger, "Ensure this file has no more than 5 MiB."),
     ] {

@@ -56,7 +56,7 @@ async fn examples_of_the_native_page_are_answered_and_pushed_as_shown() {
     let cluster = Cluster::start(Size::default()).await;
     let mut people = [Person::of(&cluster, "ann").await, Person::of(&cluster, "bob").await];
     let (mut room, mut answer, mut played) = (ROOM.to_owned(), Value::Null, 0);
-    for line in page::block(include_str!("../../../api/docs/native.md"), "examples").lines() {
+    for line in page::block(include_str!("../../../../api/docs/native.md"), "examples").lines() {
         let (direction, text) = line.split_at(2);
         if direction == "> " {
             let text = text.replace(ROOM, &room);

@@ -252,7 +252,7 @@ async fn limits_are_on_by_default_and_shown_in_help() {
     ] {
         let help = std::process::Command::new(tests::cluster::program(program)).arg("--help").output();
         let help = String::from_utf8(help.expect("it starts").stdout).expect("text");
-        let operating = include_str!("../../deploy/OPERATING.md");
+        let operating = include_str!("../../../deploy/OPERATING.md");
         for (name, default) in settings {
             let at = help.find(&format!("[env: ROOMCAST_{name}=")).expect(name);
             let line = help[at..].lines().take(2).collect::<String>();

@@ -10,7 +10,7 @@ use tests::{
 
 use super::{Match, matched, one, two};
 
-const PAGE: &str = include_str!("../../../api/docs/match.md");
+const PAGE: &str = include_str!("../../../../api/docs/match.md");
 
 /// Plays the page's frames in a room of the first two brands. Returns how many were answered as documented, and the
 /// actions that this kind of socket does not take.

@@ -142,7 +142,7 @@ async fn belong(cluster: &Cluster, ann: &mut Noted<'_>, bob: &mut Noted<'_>) {
 async fn crowd(cluster: &Cluster, ann: &mut Noted<'_>) {
     let room = cluster.rest(0, "7").make_room("stadium").await;
     ann.must("join_room", json!({ "room_pk": room })).await;
-    let _fans = crate::live::crowd::fill(cluster, room).await;
+    let _fans = crate::fanout::crowd::fill(cluster, room).await;
     ann.hear("presence").await;
     ann.hear("position").await;
 }

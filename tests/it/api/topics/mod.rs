@@ -20,7 +20,7 @@ use tests::{
 };
 
 const CHAT: &str = "/api/chat/";
-const PICTURE: &[u8] = include_bytes!("../../../api/src/dialects/topics/default.png");
+const PICTURE: &[u8] = include_bytes!("../../../../api/src/dialects/topics/default.png");
 const FORBIDDEN: &str = r#"{"detail":"You do not have permission to perform this action."}"#;
 const TAKEN: &str = r#"{"non_field_errors":["The fields room, title must make a unique set."]}"#;
 const NOT_FOUND: &str = r#"{"detail":"Not found."}"#;

@@ -12,7 +12,7 @@ use tests::{
 
 use super::{answer, form, named};
 
-const PAGE: &str = include_str!("../../../api/docs/topics.md");
+const PAGE: &str = include_str!("../../../../api/docs/topics.md");
 /// Id in the examples. The test replaces it by the one that the server gives.
 const ID: &str = "700";
 

@@ -14,7 +14,7 @@ const EXAMPLE: &str = "64e96a73f59c079a226e1ae9";
 
 #[tokio::test]
 async fn examples_of_the_support_page_are_answered_as_shown() {
-    let page = include_str!("../../../api/docs/support.md");
+    let page = include_str!("../../../../api/docs/support.md");
     let cluster = Cluster::start(Size::default()).await;
     let mut key = EXAMPLE.to_owned();
     let (mut answer, mut played) = (Value::Null, 0);

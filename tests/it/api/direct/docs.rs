@@ -16,7 +16,7 @@ const MESSAGE: &str = "9000";
 
 #[tokio::test]
 async fn examples_of_the_direct_page_are_answered_as_shown() {
-    let page = include_str!("../../../api/docs/direct.md");
+    let page = include_str!("../../../../api/docs/direct.md");
     let cluster = Cluster::start(Size::default()).await;
     let rest = person(&cluster, 0, 7);
     let _other = Socket::open(&cluster.fanout[0].address(), &sign(&claims(26))).await.expect("it opens");
