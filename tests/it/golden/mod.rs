@@ -9,7 +9,7 @@ use tests::{
 };
 
 /// Plays `golden/<dialect>.txt` and compares its answers.
-async fn is_as_written(dialect: &str) {
+async fn assert_answers_as_recorded(dialect: &str) {
     // In one shard, no two events share a number.
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &[("ROOMCAST_SHARDS", "1")]).await;
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("it/golden/{dialect}.txt"));
@@ -18,25 +18,25 @@ async fn is_as_written(dialect: &str) {
 
 #[tokio::test]
 async fn native() {
-    is_as_written("native").await;
+    assert_answers_as_recorded("native").await;
 }
 
 #[tokio::test]
-async fn matches() {
-    is_as_written("matches").await;
+async fn match_rooms() {
+    assert_answers_as_recorded("match_rooms").await;
 }
 
 #[tokio::test]
 async fn direct() {
-    is_as_written("direct").await;
+    assert_answers_as_recorded("direct").await;
 }
 
 #[tokio::test]
 async fn support() {
-    is_as_written("support").await;
+    assert_answers_as_recorded("support").await;
 }
 
 #[tokio::test]
 async fn topics() {
-    is_as_written("topics").await;
+    assert_answers_as_recorded("topics").await;
 }
