@@ -297,12 +297,26 @@ async fn record_clock_offset(connection: &mut PgConnection) -> Result<(), Error>
     Ok(())
 }
 
-/// Converts an error of a query to the error for the caller.
-pub(crate) fn query_error(error: &Error) -> protocol::error::Error {
-    match error {
-        Error::ColumnDecode { .. } | Error::ColumnNotFound(_) | Error::Decode(_) => {
-            protocol::error::Error::internal(error)
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueryError {
+    /// Postgres did not answer, or not in the expected form.
+    #[error(transparent)]
+    Database(#[from] Error),
+    /// A row holds what this version can't read, or the query was given up.
+    #[error(transparent)]
+    Refused(#[from] protocol::error::Error),
+}
+
+/// The error for the caller: the one place that decides it.
+impl From<QueryError> for protocol::error::Error {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Database(
+                error @ (Error::ColumnDecode { .. } | Error::ColumnNotFound(_) | Error::Decode(_)),
+            ) => Self::internal(&error),
+            QueryError::Database(error) => Self::unavailable("The database", &error),
+            QueryError::Refused(error) => error,
         }
-        other => protocol::error::Error::unavailable("The database", other),
     }
 }

@@ -47,11 +47,11 @@ pub(crate) struct Page<T> {
 impl<T> Page<T> {
     /// Reads up to `limit` entries by a query that is given how many to return: one more, which shows whether the list
     /// goes on, so that no page is empty but that of an empty list.
-    pub(crate) async fn read<E>(
+    pub(crate) async fn read<E: Into<Error>>(
         limit: i64,
         query: impl AsyncFnOnce(i64) -> Result<Vec<T>, E>,
-    ) -> Result<Self, E> {
-        Ok(Self::of(query(limit + 1).await?, limit))
+    ) -> Result<Self, Error> {
+        Ok(Self::of(query(limit + 1).await.map_err(Into::into)?, limit))
     }
 
     /// The first `limit` of these entries.

@@ -18,7 +18,7 @@ use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 use tokio::time::Instant;
 
 use super::matrix::RoomRights;
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 use crate::queries::rooms::{PresentPeople, RoomView};
 use crate::queries::{
     members::{self, Members},
@@ -231,7 +231,7 @@ pub(crate) async fn read_room(
             .bind(&people)
             .fetch_optional(pool)
             .await
-            .map_err(|error| query_error(&error))?;
+            .map_err(QueryError::from)?;
         let Some(row) = row else { return Ok(None) };
         let team = row.team.map(to_u64).transpose()?.map(TeamId);
         if let (Some(team), None) = (team, team_shard) {

@@ -78,7 +78,7 @@ pub(super) async fn find_earlier_message(
             return Err(unknown("the last messages are not applied yet"));
         }
         let shard = channel.shard(api.shards);
-        message_keys::find_message(&api.pool, shard, room, &caller.user, client_id).await
+        Ok(message_keys::find_message(&api.pool, shard, room, &caller.user, client_id).await?)
     };
     let found = timeout(LOOKUP_TIMEOUT, asked).await.map_err(|_| unknown("it took too long"))??;
     let outcome = if found.is_some() { "found" } else { "new" };

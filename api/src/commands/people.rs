@@ -110,7 +110,7 @@ pub(crate) async fn read_people(
     api: &ApiState,
     users: &[UserId],
 ) -> Result<HashMap<UserId, PersonDetails>, Error> {
-    people::read_people(&api.pool, api.shards, users).await
+    Ok(people::read_people(&api.pool, api.shards, users).await?)
 }
 
 /// Stores the host application's description of a person; a field that it does not name keeps its value. It replaces

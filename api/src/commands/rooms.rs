@@ -149,8 +149,10 @@ pub(crate) async fn join(
         Ok(Some((activity, unread))) => (room.activity, room.unread) = (activity, unread),
         // The log has the room, Postgres does not yet: nobody has written there.
         Ok(None) => {}
-        Err(error) if error.code == ErrorCode::Unavailable => {}
-        Err(error) => return Err(error),
+        Err(error) => match Error::from(error) {
+            error if error.code == ErrorCode::Unavailable => {}
+            error => return Err(error),
+        },
     }
     Ok((room, access))
 }

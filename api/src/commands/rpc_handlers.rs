@@ -58,7 +58,7 @@ pub(crate) async fn list_participants(
 ) -> Result<ParticipantsReply, Error> {
     let ParticipantsRequest { room, after, is_paged, .. } = request;
     if !is_paged {
-        return presence::list_participants(&api.pool, api.shards, room, None, i64::MAX).await;
+        return Ok(presence::list_participants(&api.pool, api.shards, room, None, i64::MAX).await?);
     }
     let read = presence::list_participants(&api.pool, api.shards, room, after, PARTICIPANTS_PAGE + 1).await?;
     let max_bytes = page::reply_max_bytes(api.log.nats_client.max_payload());

@@ -331,8 +331,8 @@ pub(crate) async fn list(
             return Err(Error::forbidden());
         }
     }
-    support::list_open(&api.pool, api.shards, (org_id, product_name), before, ROOMS_MAX, ROOMS_SCANNED_MAX)
-        .await
+    let product = (org_id, product_name);
+    Ok(support::list_open(&api.pool, api.shards, product, before, ROOMS_MAX, ROOMS_SCANNED_MAX).await?)
 }
 
 #[cfg(test)]

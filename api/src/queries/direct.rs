@@ -6,14 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use protocol::{
     clock::Timestamp,
-    error::Error,
     id::{MessageId, RoomId, ShardCount, UserId},
     subject::Channel,
 };
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{parse_user, parse_users, rooms::ROOM_STATE_SQL, to_i64, to_u64};
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// Maximum messages returned with a room.
 pub(crate) const MESSAGES_SHOWN_MAX: usize = 50;
@@ -59,7 +58,11 @@ pub(crate) struct DirectMessage {
 ///
 /// # Errors
 /// Fails if Postgres does not answer.
-pub(crate) async fn is_stopped(pool: &ReadPool, shards: ShardCount, room: RoomId) -> Result<bool, Error> {
+pub(crate) async fn is_stopped(
+    pool: &ReadPool,
+    shards: ShardCount,
+    room: RoomId,
+) -> Result<bool, QueryError> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM room_state s WHERE s.shard = $1 AND s.room = $2 AND s.stopped IS NOT NULL
              AND NOT EXISTS (SELECT FROM message m WHERE m.shard = $1 AND m.room = $2 AND m.id > s.stopped OFFSET 0))",
@@ -68,7 +71,7 @@ pub(crate) async fn is_stopped(pool: &ReadPool, shards: ShardCount, room: RoomId
     .bind(to_i64(room.0))
     .fetch_one(pool)
     .await
-    .map_err(|error| query_error(&error))
+    .map_err(QueryError::from)
 }
 
 #[derive(FromRow)]
@@ -82,9 +85,9 @@ struct Row {
 }
 
 impl TryFrom<Row> for DirectRoom {
-    type Error = Error;
+    type Error = QueryError;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: Row) -> Result<Self, QueryError> {
         Ok(Self {
             id: RoomId(to_u64(row.id)?),
             pair: parse_users(&row.pair)?,
@@ -183,7 +186,7 @@ pub(crate) async fn list_rooms(
     reader: &UserId,
     which: RoomSelection,
     current: Option<RoomId>,
-) -> Result<Vec<DirectRoom>, Error> {
+) -> Result<Vec<DirectRoom>, QueryError> {
     let (which, one, limit, after) = match which {
         RoomSelection::One(room) => (ONE_ROOM_SQL, Some(to_i64(room.0)), 1, None),
         RoomSelection::Mine { limit, after } => (ROOMS_OF_READER_SQL, None, limit, after),
@@ -201,8 +204,7 @@ pub(crate) async fn list_rooms(
         .bind(last.map(|(activity, _)| OffsetDateTime::from(activity)))
         .bind(last.map(|(_, room)| to_i64(room.0)))
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let mut rooms: Vec<DirectRoom> = rows.into_iter().map(DirectRoom::try_from).collect::<Result<_, _>>()?;
     let mut messages = list_messages(pool, shards, &ids).await?;
@@ -226,7 +228,7 @@ async fn list_messages(
     pool: &ReadPool,
     shards: ShardCount,
     rooms: &[i64],
-) -> Result<HashMap<RoomId, BTreeMap<MessageId, DirectMessage>>, Error> {
+) -> Result<HashMap<RoomId, BTreeMap<MessageId, DirectMessage>>, QueryError> {
     let mut messages: HashMap<RoomId, BTreeMap<MessageId, DirectMessage>> = HashMap::new();
     if rooms.is_empty() {
         return Ok(messages);
@@ -237,8 +239,7 @@ async fn list_messages(
         .bind(i64::try_from(MESSAGES_SHOWN_MAX).unwrap_or(i64::MAX))
         .bind(MESSAGES_SHOWN_MAX_BYTES)
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     for row in rows {
         let message = DirectMessage {
             author: parse_user(&row.author)?,
@@ -260,7 +261,7 @@ pub(crate) async fn list_contacts(
     shards: ShardCount,
     of: &UserId,
     limit: i64,
-) -> Result<Vec<UserId>, Error> {
+) -> Result<Vec<UserId>, QueryError> {
     // The SQL is put together from constants only.
     let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
         "SELECT CASE r.pair[1] WHEN $1 THEN r.pair[2] ELSE r.pair[1] END FROM {ROOMS_OF_READER_SQL} r {ROOM_STATE_SQL}
@@ -270,7 +271,6 @@ pub(crate) async fn list_contacts(
     .bind(i64::from(shards.get()))
     .bind(limit)
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     parse_users(&names)
 }

@@ -2,7 +2,6 @@
 
 use protocol::{
     clock::Timestamp,
-    error::Error,
     event,
     id::{RoomId, ShardCount, UserId},
     subject::Channel,
@@ -10,7 +9,7 @@ use protocol::{
 use sqlx::{AssertSqlSafe, FromRow, types::time::OffsetDateTime};
 
 use super::{parse_user, to_i64, to_u64};
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// An invitation and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +31,9 @@ struct Row {
 }
 
 impl TryFrom<Row> for StoredInvitation {
-    type Error = Error;
+    type Error = QueryError;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: Row) -> Result<Self, QueryError> {
         let invitation = event::Invitation {
             room: RoomId(to_u64(row.room)?),
             room_name: row.room_name,
@@ -59,7 +58,7 @@ pub(crate) async fn list_unanswered(
     user: &UserId,
     before: Option<u64>,
     limit: i64,
-) -> Result<Vec<StoredInvitation>, Error> {
+) -> Result<Vec<StoredInvitation>, QueryError> {
     // The SQL is put together from constants only.
     let sql = format!("{SELECT} AND id < $3 AND accepted IS NULL ORDER BY id DESC LIMIT $4");
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
@@ -68,8 +67,7 @@ pub(crate) async fn list_unanswered(
         .bind(before.map_or(i64::MAX, to_i64))
         .bind(limit)
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     rows.into_iter().map(StoredInvitation::try_from).collect()
 }
 
@@ -82,14 +80,13 @@ pub(crate) async fn find(
     shards: ShardCount,
     user: &UserId,
     id: u64,
-) -> Result<Option<StoredInvitation>, Error> {
+) -> Result<Option<StoredInvitation>, QueryError> {
     let row: Option<Row> = sqlx::query_as(AssertSqlSafe(format!("{SELECT} AND id = $3")))
         .bind(Channel::User(user.clone()).shard(shards).number())
         .bind(user.as_str())
         .bind(to_i64(id))
         .fetch_optional(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     row.map(StoredInvitation::try_from).transpose()
 }
 
@@ -102,7 +99,7 @@ pub(crate) async fn list_unanswered_into(
     shards: ShardCount,
     user: &UserId,
     into: &Channel,
-) -> Result<Vec<StoredInvitation>, Error> {
+) -> Result<Vec<StoredInvitation>, QueryError> {
     let (room, team) = match into {
         Channel::Room(room) => (Some(to_i64(room.0)), None),
         Channel::Team(team) => (None, Some(to_i64(team.0))),
@@ -119,7 +116,6 @@ pub(crate) async fn list_unanswered_into(
         .bind(team)
         .bind(Channel::System.shard(shards).number())
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     rows.into_iter().map(StoredInvitation::try_from).collect()
 }

@@ -1,14 +1,13 @@
 //! Reads members of rooms and teams.
 
 use protocol::{
-    error::Error,
     id::{RoomId, ShardCount, TeamId, UserId},
     subject::Channel,
 };
 use sqlx::AssertSqlSafe;
 
 use super::{parse_users, to_i64};
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// Maximum members that are returned with a room or a team; pages list all of them.
 pub(crate) const MEMBERS_NAMED: usize = 100;
@@ -71,7 +70,7 @@ pub(crate) async fn list_room_members(
     room: RoomId,
     after: Option<&UserId>,
     limit: i64,
-) -> Result<Vec<UserId>, Error> {
+) -> Result<Vec<UserId>, QueryError> {
     list_page(pool, "room", (Channel::Room(room).shard(shards).number(), room.0), after, limit).await
 }
 
@@ -85,7 +84,7 @@ pub(crate) async fn list_team_members(
     team: TeamId,
     after: Option<&UserId>,
     limit: i64,
-) -> Result<Vec<UserId>, Error> {
+) -> Result<Vec<UserId>, QueryError> {
     list_page(pool, "team", (Channel::Team(team).shard(shards).number(), team.0), after, limit).await
 }
 
@@ -95,7 +94,7 @@ async fn list_page(
     (shard, id): (i16, u64),
     after: Option<&UserId>,
     limit: i64,
-) -> Result<Vec<UserId>, Error> {
+) -> Result<Vec<UserId>, QueryError> {
     // The SQL is put together from constants only.
     let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
         "SELECT user_id FROM {of}_member WHERE shard = $1 AND {of} = $2 AND user_id COLLATE \"C\" > $3
@@ -107,7 +106,6 @@ async fn list_page(
     .bind(after.map_or("", UserId::as_str))
     .bind(limit)
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     parse_users(&names)
 }

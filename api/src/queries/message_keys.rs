@@ -2,13 +2,12 @@
 
 use protocol::{
     clock::Timestamp,
-    error::Error,
     id::{RoomId, Shard, UserId},
 };
 use sqlx::types::time::OffsetDateTime;
 
 use super::{to_i64, to_u64};
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// A message found by its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,15 +46,14 @@ pub(crate) async fn find_message(
     room: RoomId,
     author: &UserId,
     client_id: &str,
-) -> Result<Option<KeyedMessage>, Error> {
+) -> Result<Option<KeyedMessage>, QueryError> {
     let row: Option<(i64, Option<String>, OffsetDateTime)> = sqlx::query_as(MESSAGE_BY_KEY_SQL)
         .bind(shard.number())
         .bind(to_i64(room.0))
         .bind(author.as_str())
         .bind(client_id)
         .fetch_optional(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     let found = |(id, text, created_at): (i64, _, OffsetDateTime)| {
         Ok(KeyedMessage { id: to_u64(id)?, text, created_at: created_at.into() })
     };

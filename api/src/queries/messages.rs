@@ -2,7 +2,6 @@
 
 use protocol::{
     clock::Timestamp,
-    error::Error,
     event::MessageDetail,
     id::{MessageId, RoomId, Shard, UserId},
 };
@@ -12,7 +11,7 @@ use sqlx::{
 };
 
 use super::{parse_user, to_i64, to_u64};
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// A message that was not deleted.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,9 +38,9 @@ pub(super) struct Row {
 }
 
 impl TryFrom<Row> for Message {
-    type Error = Error;
+    type Error = QueryError;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: Row) -> Result<Self, QueryError> {
         Ok(Self {
             id: MessageId(to_u64(row.id)?),
             author: parse_user(&row.author)?,
@@ -79,7 +78,7 @@ pub(crate) async fn list(
     room: RoomId,
     page: HistoryPage,
     limit: i64,
-) -> Result<Vec<Message>, Error> {
+) -> Result<Vec<Message>, QueryError> {
     let (condition, id, order) = match page {
         HistoryPage::Newest => ("id < $3", i64::MAX, "DESC"),
         HistoryPage::Before(id) => ("id < $3", to_i64(id), "DESC"),
@@ -93,8 +92,7 @@ pub(crate) async fn list(
         .bind(id)
         .bind(limit)
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     rows.into_iter().map(Message::try_from).collect()
 }
 
@@ -108,7 +106,7 @@ pub(crate) async fn author_and_deletion(
     shard: Shard,
     room: RoomId,
     id: MessageId,
-) -> Result<Option<(UserId, Option<u64>)>, Error> {
+) -> Result<Option<(UserId, Option<u64>)>, QueryError> {
     let row: Option<(String, Option<i64>)> = sqlx::query_as(
         "SELECT author, CASE WHEN deleted_at IS NOT NULL THEN coalesce(changed, 0) END
          FROM message WHERE shard = $1 AND room = $2 AND id = $3",
@@ -117,8 +115,7 @@ pub(crate) async fn author_and_deletion(
     .bind(to_i64(room.0))
     .bind(to_i64(id.0))
     .fetch_optional(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     row.map(|(author, deleted)| Ok((parse_user(&author)?, deleted.map(to_u64).transpose()?))).transpose()
 }
 
@@ -131,7 +128,7 @@ pub(crate) async fn read_mark(
     shard: Shard,
     room: RoomId,
     user: &UserId,
-) -> Result<Option<MessageId>, Error> {
+) -> Result<Option<MessageId>, QueryError> {
     let mark: Option<i64> = sqlx::query_scalar(
         "SELECT message_id FROM read_mark WHERE shard = $1 AND room = $2 AND user_id = $3",
     )
@@ -139,8 +136,7 @@ pub(crate) async fn read_mark(
     .bind(to_i64(room.0))
     .bind(user.as_str())
     .fetch_optional(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     mark.map(|mark| to_u64(mark).map(MessageId)).transpose()
 }
 
@@ -153,14 +149,14 @@ pub(crate) async fn exists(
     shard: Shard,
     room: RoomId,
     id: MessageId,
-) -> Result<bool, Error> {
+) -> Result<bool, QueryError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM message WHERE shard = $1 AND room = $2 AND id = $3)")
         .bind(shard.number())
         .bind(to_i64(room.0))
         .bind(to_i64(id.0))
         .fetch_one(pool)
         .await
-        .map_err(|error| query_error(&error))
+        .map_err(QueryError::from)
 }
 
 /// A message as it is now that was sent, edited or deleted after an event.
@@ -205,7 +201,7 @@ pub(crate) async fn list_changes(
     room: RoomId,
     (event, message): ChangeCursor,
     limit: i64,
-) -> Result<Vec<ChangedMessage>, Error> {
+) -> Result<Vec<ChangedMessage>, QueryError> {
     let rows: Vec<ChangedRow> = sqlx::query_as(CHANGES_SQL)
         .bind(shard.number())
         .bind(to_i64(room.0))
@@ -213,8 +209,7 @@ pub(crate) async fn list_changes(
         .bind(message.map_or(i64::MAX, |message| to_i64(message.0)))
         .bind(limit)
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     let changed = |row: ChangedRow| {
         Ok(ChangedMessage {
             message: row.row.try_into()?,

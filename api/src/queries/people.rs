@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use protocol::{
-    error::Error,
     event::Person,
     id::{Shard, ShardCount, UserId},
     subject::Channel,
@@ -13,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
 
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// Returns the stored description of a person, and when it was issued, in seconds since 1970.
 ///
@@ -23,14 +22,13 @@ pub(crate) async fn read_profile(
     pool: &ReadPool,
     shard: Shard,
     user: &UserId,
-) -> Result<Option<(i64, Person)>, Error> {
+) -> Result<Option<(i64, Person)>, QueryError> {
     let row: Option<(i64, Json<Person>)> =
         sqlx::query_as("SELECT issued_at, profile FROM person WHERE shard = $1 AND user_id = $2")
             .bind(shard.number())
             .bind(user.as_str())
             .fetch_optional(pool)
-            .await
-            .map_err(|error| query_error(&error))?;
+            .await?;
     Ok(row.map(|(issued_at, Json(person))| (issued_at, person)))
 }
 
@@ -92,7 +90,7 @@ pub(crate) async fn read_people(
     pool: &ReadPool,
     shards: ShardCount,
     users: &[UserId],
-) -> Result<HashMap<UserId, PersonDetails>, Error> {
+) -> Result<HashMap<UserId, PersonDetails>, QueryError> {
     let of: Vec<i16> = users.iter().map(|user| Channel::User(user.clone()).shard(shards).number()).collect();
     let names: Vec<&str> = users.iter().map(UserId::as_str).collect();
     let rows: Vec<(String, Option<Json<Person>>, bool, bool)> = sqlx::query_as(
@@ -109,8 +107,7 @@ pub(crate) async fn read_people(
     .bind(of)
     .bind(names)
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     let described = rows.into_iter().map(|(name, person, is_online, is_camera)| {
         let user = super::parse_user(&name)?;
         let person = person.map(|Json(person)| person).unwrap_or_default();

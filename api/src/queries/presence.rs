@@ -1,7 +1,6 @@
 //! Reads which people are in which rooms, and who is online.
 
 use protocol::{
-    error::Error,
     id::{RoomId, Shard, ShardCount, UserId},
     rpc::{ParticipantEntry, ParticipantKey, ParticipantsReply},
     subject::Channel,
@@ -9,7 +8,7 @@ use protocol::{
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{parse_user, to_i64, to_u64};
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 #[derive(FromRow)]
 struct Row {
@@ -30,7 +29,7 @@ pub(crate) async fn list_participants(
     room: RoomId,
     after: Option<ParticipantKey>,
     limit: i64,
-) -> Result<ParticipantsReply, Error> {
+) -> Result<ParticipantsReply, QueryError> {
     // Every id is greater than the empty string.
     let (user_id, incarnation) =
         after.map_or_else(Default::default, |key| (key.user.to_string(), key.incarnation.cast_signed()));
@@ -50,8 +49,7 @@ pub(crate) async fn list_participants(
     .bind(incarnation)
     .bind(limit)
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     let as_of = rows.first().map_or(Ok(0), |row| to_u64(row.as_of))?;
     let mut present = Vec::with_capacity(rows.len());
     for row in rows {
@@ -73,7 +71,7 @@ pub(crate) async fn list_participants(
 ///
 /// # Errors
 /// Fails if Postgres does not answer.
-pub(crate) async fn list_present_incarnations(pool: &ReadPool) -> Result<Vec<u64>, Error> {
+pub(crate) async fn list_present_incarnations(pool: &ReadPool) -> Result<Vec<u64>, QueryError> {
     // Steps from one incarnation to the next through the index: there are few of them, and many people.
     let incarnations: Vec<i64> = sqlx::query_scalar(
         "WITH RECURSIVE in_rooms (incarnation) AS (
@@ -90,8 +88,7 @@ pub(crate) async fn list_present_incarnations(pool: &ReadPool) -> Result<Vec<u64
          UNION SELECT incarnation FROM online_by WHERE incarnation IS NOT NULL",
     )
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     Ok(incarnations.into_iter().map(i64::cast_unsigned).collect())
 }
 
@@ -105,7 +102,7 @@ pub(crate) async fn list_people_of_process(
     shard: Shard,
     incarnation: u64,
     limit: i64,
-) -> Result<Vec<(Option<RoomId>, UserId)>, Error> {
+) -> Result<Vec<(Option<RoomId>, UserId)>, QueryError> {
     let rows: Vec<(Option<i64>, String)> = sqlx::query_as(
         "SELECT room, user_id FROM participant WHERE incarnation = $1 AND shard = $2 AND present
          UNION ALL SELECT NULL, user_id FROM online WHERE incarnation = $1 AND shard = $2 AND present
@@ -115,8 +112,7 @@ pub(crate) async fn list_people_of_process(
     .bind(shard.number())
     .bind(limit)
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     rows.into_iter()
         .map(|(room, name)| Ok((room.map(to_u64).transpose()?.map(RoomId), parse_user(&name)?)))
         .collect()
@@ -160,7 +156,7 @@ pub(crate) async fn list_rooms_in_common(
     shards: ShardCount,
     one: &UserId,
     other: &UserId,
-) -> Result<Vec<RoomId>, Error> {
+) -> Result<Vec<RoomId>, QueryError> {
     let sql = format!(
         "{} UNION {}
          UNION SELECT r.id FROM room r WHERE r.pair[1] = $1 AND r.kind IN ('direct', 'match') AND r.pair IS NOT NULL
@@ -176,8 +172,7 @@ pub(crate) async fn list_rooms_in_common(
         .bind(other.as_str())
         .bind(i64::from(shards.get()))
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     rooms.into_iter().map(|room| to_u64(room).map(RoomId)).collect()
 }
 
@@ -194,7 +189,7 @@ pub(crate) async fn list_rooms_visited_by_both(
     shards: ShardCount,
     rooms: &[RoomId],
     people: [&UserId; 2],
-) -> Result<Vec<RoomId>, Error> {
+) -> Result<Vec<RoomId>, QueryError> {
     let of: Vec<i16> = rooms.iter().map(|room| Channel::Room(*room).shard(shards).number()).collect();
     let rooms: Vec<i64> = rooms.iter().map(|room| to_i64(room.0)).collect();
     let rooms: Vec<i64> = sqlx::query_scalar(
@@ -214,8 +209,7 @@ pub(crate) async fn list_rooms_visited_by_both(
     .bind(people.map(|user| user.as_str().to_owned()))
     .bind(MESSAGES_SCANNED_MAX)
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     rooms.into_iter().map(|room| to_u64(room).map(RoomId)).collect()
 }
 
@@ -223,11 +217,15 @@ pub(crate) async fn list_rooms_visited_by_both(
 ///
 /// # Errors
 /// Fails if Postgres does not answer.
-pub(crate) async fn is_online(pool: &ReadPool, shards: ShardCount, user: &UserId) -> Result<bool, Error> {
+pub(crate) async fn is_online(
+    pool: &ReadPool,
+    shards: ShardCount,
+    user: &UserId,
+) -> Result<bool, QueryError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM online WHERE shard = $1 AND user_id = $2 AND present)")
         .bind(Channel::User(user.clone()).shard(shards).number())
         .bind(user.as_str())
         .fetch_one(pool)
         .await
-        .map_err(|error| query_error(&error))
+        .map_err(QueryError::from)
 }

@@ -6,7 +6,6 @@
 
 use protocol::{
     caller::Caller,
-    error::Error,
     id::{RoomId, ShardCount, UserId},
 };
 use sqlx::AssertSqlSafe;
@@ -16,7 +15,7 @@ use super::{
     rooms::{MAY_READ_SQL, PARTICIPANTS_NAMED_MAX, ROOM_STATE_SQL},
     to_i64, to_u64,
 };
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// Rooms that one statement reads beyond the limit of the page.
 const EXTRA_ROWS: i64 = 200;
@@ -68,7 +67,7 @@ pub(crate) async fn list_visible(
     caller: &Caller,
     before: Option<RoomId>,
     limit: i64,
-) -> Result<RoomIdPage, Error> {
+) -> Result<RoomIdPage, QueryError> {
     // The persister may write members of a room before the room itself: until then the row counts as not visible.
     let sql = format!(
         "SELECT way.id, coalesce(r.id IS NOT NULL AND s.closed_at IS NULL AND {MAY_READ_SQL}, false) FROM ({}) way
@@ -88,8 +87,7 @@ pub(crate) async fn list_visible(
             .bind(found.next.map_or(i64::MAX, |room| to_i64(room.0)))
             .bind(row_limit)
             .fetch_all(pool)
-            .await
-            .map_err(|error| query_error(&error))?;
+            .await?;
         let is_end = rows.len() < usize::try_from(row_limit).unwrap_or(usize::MAX);
         for (id, may_enter) in rows {
             let id = RoomId(to_u64(id)?);
@@ -118,7 +116,7 @@ pub(crate) async fn list_rooms_of_person(
     shards: ShardCount,
     caller: &Caller,
     user: &UserId,
-) -> Result<Vec<RoomId>, Error> {
+) -> Result<Vec<RoomId>, QueryError> {
     let sql = format!(
         "SELECT r.id FROM (SELECT DISTINCT p.room FROM participant p WHERE p.user_id = $5 AND p.present
                            ORDER BY p.room DESC LIMIT $6) p
@@ -133,8 +131,7 @@ pub(crate) async fn list_rooms_of_person(
         .bind(user.as_str())
         .bind(PARTICIPANTS_NAMED_MAX)
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     ids.into_iter().map(|id| to_u64(id).map(RoomId)).collect()
 }
 
@@ -149,7 +146,7 @@ pub(crate) async fn list_match_rooms(
     of: Option<&UserId>,
     before: Option<RoomId>,
     limit: i64,
-) -> Result<Vec<(RoomId, Vec<UserId>)>, Error> {
+) -> Result<Vec<(RoomId, Vec<UserId>)>, QueryError> {
     const OF_ONE: &str = "
         SELECT id, pair FROM (
             (SELECT r.id, r.pair FROM room r WHERE r.pair[1] = $4 AND r.kind = 'match' AND r.pair IS NOT NULL
@@ -171,6 +168,6 @@ pub(crate) async fn list_match_rooms(
     .bind(limit)
     .bind(before.map_or(i64::MAX, |room| to_i64(room.0)));
     let asked = if let Some(user) = of { asked.bind(user.as_str()) } else { asked };
-    let rows: Vec<(i64, Vec<String>)> = asked.fetch_all(pool).await.map_err(|error| query_error(&error))?;
+    let rows: Vec<(i64, Vec<String>)> = asked.fetch_all(pool).await?;
     rows.into_iter().map(|(id, pair)| Ok((RoomId(to_u64(id)?), parse_users(&pair)?))).collect()
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use protocol::{
     clock::Timestamp,
-    error::Error,
     event::RoomKind,
     id::{RoomId, ShardCount, TeamId, UserId},
 };
@@ -14,7 +13,7 @@ use super::{
     members::{self, MEMBERS_NAMED, Members},
     parse_kind, parse_user, parse_users, teams, to_i64, to_u64,
 };
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// Maximum people in a room who are named; if there are more, only their number is returned.
 pub(crate) const PARTICIPANTS_NAMED_MAX: i64 = 1_000;
@@ -66,9 +65,9 @@ struct Row {
 }
 
 impl TryFrom<Row> for RoomView {
-    type Error = Error;
+    type Error = QueryError;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: Row) -> Result<Self, QueryError> {
         let present = if row.present > PARTICIPANTS_NAMED_MAX {
             PresentPeople::Counted(row.present)
         } else {
@@ -159,7 +158,7 @@ pub(crate) async fn read(
     shards: ShardCount,
     id: RoomId,
     reader: &UserId,
-) -> Result<Option<RoomView>, Error> {
+) -> Result<Option<RoomView>, QueryError> {
     Ok(read_many(pool, shards, &[id], reader).await?.pop())
 }
 
@@ -172,7 +171,7 @@ pub(crate) async fn read_many(
     shards: ShardCount,
     ids: &[RoomId],
     reader: &UserId,
-) -> Result<Vec<RoomView>, Error> {
+) -> Result<Vec<RoomView>, QueryError> {
     if ids.is_empty() {
         return Ok(vec![]);
     }
@@ -187,8 +186,7 @@ pub(crate) async fn read_many(
     .bind(i64::from(shards.get()))
     .bind(ids.iter().map(|id| to_i64(id.0)).collect::<Vec<_>>())
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     let mut rooms: Vec<RoomView> = rows.into_iter().map(RoomView::try_from).collect::<Result<_, _>>()?;
     // A team's members may be in another shard than its rooms, and many rooms of a page may belong to one team: each
     // team is read once.
@@ -212,7 +210,7 @@ pub(crate) async fn activity_and_unread(
     shards: ShardCount,
     id: RoomId,
     reader: &UserId,
-) -> Result<Option<(Timestamp, i64)>, Error> {
+) -> Result<Option<(Timestamp, i64)>, QueryError> {
     // The SQL is put together from constants only.
     let sql = format!("SELECT {ACTIVITY_AND_UNREAD_SQL} FROM room r WHERE r.shard = -1 AND r.id = $3");
     let row: Option<(OffsetDateTime, i64)> = sqlx::query_as(AssertSqlSafe(sql))
@@ -220,8 +218,7 @@ pub(crate) async fn activity_and_unread(
         .bind(i64::from(shards.get()))
         .bind(to_i64(id.0))
         .fetch_optional(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     Ok(row.map(|(activity, unread)| (activity.into(), unread)))
 }
 
@@ -233,7 +230,7 @@ pub(crate) async fn find_by_key(
     pool: &ReadPool,
     key: &str,
     generation: Option<u32>,
-) -> Result<Option<(RoomId, u32)>, Error> {
+) -> Result<Option<(RoomId, u32)>, QueryError> {
     let row: Option<(i64, i32)> = sqlx::query_as(
         "SELECT id, generation FROM room
          WHERE shard = -1 AND key = $1 AND ($2::int8 IS NULL OR generation = $2)
@@ -242,8 +239,7 @@ pub(crate) async fn find_by_key(
     .bind(key)
     .bind(generation.map(i64::from))
     .fetch_optional(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     row.map(|(id, generation)| Ok((RoomId(to_u64(id)?), generation.unsigned_abs()))).transpose()
 }
 
@@ -251,7 +247,7 @@ pub(crate) async fn find_by_key(
 ///
 /// # Errors
 /// Fails if Postgres does not answer.
-pub(crate) async fn is_topic(pool: &ReadPool, id: RoomId, category: &str) -> Result<bool, Error> {
+pub(crate) async fn is_topic(pool: &ReadPool, id: RoomId, category: &str) -> Result<bool, QueryError> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM room WHERE shard = -1 AND id = $1 AND kind = 'topic'
                             AND detail -> 'topic' ->> 'category' = $2)",
@@ -260,7 +256,7 @@ pub(crate) async fn is_topic(pool: &ReadPool, id: RoomId, category: &str) -> Res
     .bind(category)
     .fetch_one(pool)
     .await
-    .map_err(|error| query_error(&error))
+    .map_err(QueryError::from)
 }
 
 /// Returns up to `limit` people who are in a room, with ids greater than `after`, in byte order of id.
@@ -273,7 +269,7 @@ pub(crate) async fn list_participants(
     room: RoomId,
     after: Option<&UserId>,
     limit: i64,
-) -> Result<Vec<UserId>, Error> {
+) -> Result<Vec<UserId>, QueryError> {
     let names: Vec<String> = sqlx::query_scalar(
         "SELECT DISTINCT user_id COLLATE \"C\" FROM participant
          WHERE shard = $1 % $2 AND room = $1 AND present AND user_id COLLATE \"C\" > $3
@@ -285,7 +281,6 @@ pub(crate) async fn list_participants(
     .bind(after.map_or("", UserId::as_str))
     .bind(limit)
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     parse_users(&names)
 }

@@ -17,7 +17,7 @@ use super::{
     to_i64, to_u64,
 };
 use crate::{
-    database::{AcquiredConnection, ReadPool, query_error},
+    database::{AcquiredConnection, QueryError, ReadPool},
     page::Page,
 };
 
@@ -107,16 +107,16 @@ pub(crate) async fn search(
     shards: ShardCount,
     caller: &Caller,
     query: &SearchQuery<'_>,
-) -> Result<SearchResults, Error> {
-    let mut connection = pool.acquire().await.map_err(|error| query_error(&error))?;
+) -> Result<SearchResults, QueryError> {
+    let mut connection = pool.acquire().await?;
     let found = pool.with_timeout(run_search(&mut connection, shards, caller, query)).await;
     connection.release_after(found).map_err(|error| {
         // 57014 is `query_canceled`: the statement has timed out.
         if error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014") {
             let detail = "The search took too long. Look for rarer words, or in one room.";
-            return Error::new(ErrorCode::Unavailable, detail);
+            return QueryError::Refused(Error::new(ErrorCode::Unavailable, detail));
         }
-        query_error(&error)
+        QueryError::from(error)
     })?
 }
 
@@ -125,7 +125,7 @@ async fn run_search(
     shards: ShardCount,
     caller: &Caller,
     query: &SearchQuery<'_>,
-) -> sqlx::Result<Result<SearchResults, Error>> {
+) -> sqlx::Result<Result<SearchResults, QueryError>> {
     let mut transaction = connection.inner()?.begin().await?;
     let limited = format!("SET LOCAL statement_timeout = {}", SEARCH_TIMEOUT.as_millis());
     sqlx::raw_sql(AssertSqlSafe(limited)).execute(&mut *transaction).await?;
@@ -170,8 +170,8 @@ async fn run_search(
     transaction.commit().await?;
     let message = |found: FoundRow| Ok((RoomId(to_u64(found.room)?), found.row.try_into()?));
     let position = |(epoch, seq)| Ok((to_u64(epoch)?, to_u64(seq)?));
-    let messages = rows.into_iter().map(message).collect::<Result<Vec<_>, Error>>();
-    let through = through.into_iter().map(position).collect::<Result<_, Error>>();
+    let messages = rows.into_iter().map(message).collect::<Result<Vec<_>, QueryError>>();
+    let through = through.into_iter().map(position).collect::<Result<_, QueryError>>();
     Ok(messages.and_then(|messages| {
         Ok(SearchResults { messages: Page::of(messages, query.limit), indexed_through: through? })
     }))

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow, types::Json};
 
 use super::{parse_user, to_i64, to_u64};
 use crate::{
-    database::{ReadPool, query_error},
+    database::{QueryError, ReadPool},
     page::Page,
 };
 
@@ -67,9 +67,9 @@ struct Row {
 }
 
 impl TryFrom<Row> for SupportRoom {
-    type Error = Error;
+    type Error = QueryError;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: Row) -> Result<Self, QueryError> {
         let Json(detail) = row.detail;
         let made = Self::from_detail(RoomId(to_u64(row.id)?), parse_user(&row.creator)?, detail);
         let made = made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))?;
@@ -100,13 +100,12 @@ pub(crate) async fn read(
     pool: &ReadPool,
     shards: ShardCount,
     id: RoomId,
-) -> Result<Option<SupportRoom>, Error> {
+) -> Result<Option<SupportRoom>, QueryError> {
     let row: Option<Row> = sqlx::query_as(select_sql("id = $2"))
         .bind(i64::from(shards.get()))
         .bind(to_i64(id.0))
         .fetch_optional(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     row.map(SupportRoom::try_from).transpose()
 }
 
@@ -118,13 +117,12 @@ pub(crate) async fn find_by_secret(
     pool: &ReadPool,
     shards: ShardCount,
     secret: &str,
-) -> Result<Option<SupportRoom>, Error> {
+) -> Result<Option<SupportRoom>, QueryError> {
     let row: Option<Row> = sqlx::query_as(select_sql("detail -> 'support' ->> 'secret' = $2 LIMIT 1"))
         .bind(i64::from(shards.get()))
         .bind(secret)
         .fetch_optional(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     row.map(SupportRoom::try_from).transpose()
 }
 
@@ -150,7 +148,7 @@ pub(crate) async fn list_open(
     before: Option<RoomId>,
     limit: i64,
     among: i64,
-) -> Result<SupportRoomPage, Error> {
+) -> Result<SupportRoomPage, QueryError> {
     const AMONG: &str =
         "detail -> 'support' ->> 'org_id' = $2 AND detail -> 'support' ->> 'product_name' = $3
                          AND id < $6 ORDER BY id DESC LIMIT $5";
@@ -164,8 +162,7 @@ pub(crate) async fn list_open(
         .bind(among)
         .bind(before.map_or(i64::MAX, |room| to_i64(room.0)))
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     let rooms = rows.into_iter().map(SupportRoom::try_from).collect::<Result<_, _>>()?;
     let page = Page::of(rooms, limit);
     let rooms = match page.last_if_more() {
@@ -182,8 +179,7 @@ pub(crate) async fn list_open(
     .bind(before.map_or(i64::MAX, |room| to_i64(room.0)))
     .bind(among - 1)
     .fetch_optional(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     Ok(SupportRoomPage { rooms, next: last.map(to_u64).transpose()?.map(RoomId) })
 }
 
@@ -195,7 +191,7 @@ pub(crate) async fn count_rooms_of_visitor(
     pool: &ReadPool,
     org_id: &str,
     visitor: &str,
-) -> Result<u32, Error> {
+) -> Result<u32, QueryError> {
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM room WHERE shard = -1 AND kind = 'support'
          AND detail -> 'support' ->> 'org_id' = $1 AND detail -> 'support' ->> 'visitor' = $2",
@@ -203,7 +199,6 @@ pub(crate) async fn count_rooms_of_visitor(
     .bind(org_id)
     .bind(visitor)
     .fetch_one(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
-    u32::try_from(count).map_err(|error| Error::internal(&error))
+    .await?;
+    Ok(u32::try_from(count).map_err(|error| Error::internal(&error))?)
 }

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use protocol::{
     caller::Caller,
     clock::Timestamp,
-    error::Error,
     id::{ShardCount, TeamId, UserId},
     subject::Channel,
 };
@@ -15,7 +14,7 @@ use super::{
     members::{self, MEMBERS_NAMED, Members},
     parse_user, parse_users, to_i64, to_u64,
 };
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// A team as Postgres has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +44,7 @@ struct Row {
 }
 
 impl Row {
-    fn into_view(self, users: Members) -> Result<TeamView, Error> {
+    fn into_view(self, users: Members) -> Result<TeamView, QueryError> {
         Ok(TeamView {
             id: TeamId(to_u64(self.id)?),
             name: self.name,
@@ -65,7 +64,7 @@ pub(crate) async fn read_snapshot(
     shards: ShardCount,
     id: TeamId,
     users: &[&UserId],
-) -> Result<Option<TeamSnapshot>, Error> {
+) -> Result<Option<TeamSnapshot>, QueryError> {
     #[derive(FromRow)]
     struct Whole {
         #[sqlx(flatten)]
@@ -89,8 +88,7 @@ pub(crate) async fn read_snapshot(
     .bind(Channel::Team(id).shard(shards).number())
     .bind(users.iter().map(|user| user.as_str()).collect::<Vec<_>>())
     .fetch_optional(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     let Some(Whole { row, users: named, users_count, members, as_of }) = whole else { return Ok(None) };
     let team = row.into_view(Members { named: parse_users(&named)?, count: to_u64(users_count)? })?;
     let members = parse_users(&members)?.into_iter().collect();
@@ -105,7 +103,7 @@ pub(crate) async fn members_of_teams(
     pool: &ReadPool,
     shards: ShardCount,
     teams: &[TeamId],
-) -> Result<HashMap<TeamId, Members>, Error> {
+) -> Result<HashMap<TeamId, Members>, QueryError> {
     if teams.is_empty() {
         return Ok(HashMap::new());
     }
@@ -120,8 +118,7 @@ pub(crate) async fn members_of_teams(
     .bind(of)
     .bind(numbers)
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     let members = rows.into_iter().map(|(team, named, count)| {
         Ok((TeamId(to_u64(team)?), Members { named: parse_users(&named)?, count: to_u64(count)? }))
     });
@@ -138,7 +135,7 @@ pub(crate) async fn list(
     caller: &Caller,
     before: Option<TeamId>,
     limit: i64,
-) -> Result<Vec<TeamView>, Error> {
+) -> Result<Vec<TeamView>, QueryError> {
     // Ids of teams rise with their time of creation. A person's teams are read through two indexes: memberships, and
     // teams they created. The persister may write a membership before the team: teams without a row are left out.
     const OF_ONE: &str = "
@@ -158,7 +155,7 @@ pub(crate) async fn list(
     .bind(before.map_or(i64::MAX, |team| to_i64(team.0)))
     .bind(limit);
     let statement = if caller.is_admin { statement } else { statement.bind(caller.user.as_str()) };
-    let rows: Vec<Row> = statement.fetch_all(pool).await.map_err(|error| query_error(&error))?;
+    let rows: Vec<Row> = statement.fetch_all(pool).await?;
     let ids: Vec<TeamId> = rows.iter().map(|row| to_u64(row.id).map(TeamId)).collect::<Result<_, _>>()?;
     let mut members = members_of_teams(pool, shards, &ids).await?;
     rows.into_iter()

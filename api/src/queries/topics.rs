@@ -2,7 +2,6 @@
 
 use protocol::{
     clock::Timestamp,
-    error::Error,
     event::Person,
     id::{RoomId, ShardCount, UserId},
     subject::Channel,
@@ -10,7 +9,7 @@ use protocol::{
 use sqlx::{AssertSqlSafe, FromRow, types::Json, types::time::OffsetDateTime};
 
 use super::{parse_user, rooms::ROOM_STATE_SQL, to_i64, to_u64};
-use crate::database::{ReadPool, query_error};
+use crate::database::{QueryError, ReadPool};
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +57,7 @@ pub(crate) async fn find_position(
     pool: &ReadPool,
     category: &str,
     offset: u64,
-) -> Result<TopicPageStart, Error> {
+) -> Result<TopicPageStart, QueryError> {
     let (count, from, skipped): (i64, Option<i64>, Option<i64>) = sqlx::query_as(
         "WITH part AS (
              SELECT t.part, sum(t.topics)::int8 AS topics FROM topic_count t WHERE t.category = $1 GROUP BY t.part
@@ -73,8 +72,7 @@ pub(crate) async fn find_position(
     .bind(category)
     .bind(to_i64(offset))
     .fetch_one(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     let count = to_u64(count.max(0))?;
     Ok(TopicPageStart { first_id: from.unwrap_or(0), skipped: skipped.unwrap_or(0), count })
 }
@@ -89,7 +87,7 @@ pub(crate) async fn list(
     category: &str,
     place: TopicPageStart,
     limit: u64,
-) -> Result<Vec<Topic>, Error> {
+) -> Result<Vec<Topic>, QueryError> {
     select_topics(pool, shards, category, "r.id >= $3", place.first_id, (place.skipped, to_i64(limit))).await
 }
 
@@ -102,7 +100,7 @@ pub(crate) async fn read(
     shards: ShardCount,
     category: &str,
     id: RoomId,
-) -> Result<Option<Topic>, Error> {
+) -> Result<Option<Topic>, QueryError> {
     Ok(select_topics(pool, shards, category, "r.shard = -1 AND r.id = $3", to_i64(id.0), (0, 1)).await?.pop())
 }
 
@@ -113,7 +111,7 @@ async fn select_topics(
     which: &str,
     id: i64,
     (offset, limit): (i64, i64),
-) -> Result<Vec<Topic>, Error> {
+) -> Result<Vec<Topic>, QueryError> {
     let sql = format!(
         "SELECT r.id, coalesce(s.name, r.name) AS title, r.detail -> 'topic' ->> 'category' AS category,
                 r.detail -> 'topic' ->> 'img' AS img, r.creator,
@@ -130,17 +128,16 @@ async fn select_topics(
         .bind(offset)
         .bind(limit)
         .fetch_all(pool)
-        .await
-        .map_err(|error| query_error(&error))?;
+        .await?;
     let mut topics: Vec<Topic> = rows.into_iter().map(Topic::try_from).collect::<Result<_, _>>()?;
     add_creator_names(pool, shards, &mut topics).await?;
     Ok(topics)
 }
 
 impl TryFrom<Row> for Topic {
-    type Error = Error;
+    type Error = QueryError;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: Row) -> Result<Self, QueryError> {
         Ok(Self {
             id: RoomId(to_u64(row.id)?),
             title: row.title,
@@ -155,7 +152,11 @@ impl TryFrom<Row> for Topic {
 }
 
 /// Adds the creators' user names: people are in other shards than rooms.
-async fn add_creator_names(pool: &ReadPool, shards: ShardCount, topics: &mut [Topic]) -> Result<(), Error> {
+async fn add_creator_names(
+    pool: &ReadPool,
+    shards: ShardCount,
+    topics: &mut [Topic],
+) -> Result<(), QueryError> {
     let creators = topics.iter().map(|topic| topic.creator.clone());
     let (numbers, names): (Vec<i16>, Vec<String>) =
         creators.map(|user| (Channel::User(user.clone()).shard(shards).number(), user.to_string())).unzip();
@@ -167,8 +168,7 @@ async fn add_creator_names(pool: &ReadPool, shards: ShardCount, topics: &mut [To
     .bind(numbers)
     .bind(names)
     .fetch_all(pool)
-    .await
-    .map_err(|error| query_error(&error))?;
+    .await?;
     for topic in topics {
         let known = people.iter().find(|(user, _)| user == topic.creator.as_str());
         topic.username = known.and_then(|(_, Json(person))| person.username.clone());
