@@ -56,7 +56,7 @@ impl<T> Page<T> {
 
     /// The first `limit` of these entries.
     pub(crate) fn of(mut entries: Vec<T>, limit: i64) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let limit = entry_count(limit);
         let has_more = entries.len() > limit;
         entries.truncate(limit);
         Self { entries, has_more }
@@ -120,6 +120,11 @@ pub(crate) fn fit_page<T: PageEntry>(
 /// Fails if it does not fit even then.
 pub(crate) fn fit_entry<T: PageEntry>(entry: T, max_bytes: usize) -> Result<T, Error> {
     fit_page([entry], max_bytes)?.entries.pop().ok_or_else(too_large_error)
+}
+
+/// Converts the limit of a query to a number of entries.
+pub(crate) fn entry_count(limit: i64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Returns the error for an answer that exceeds the maximum and can't be split.

@@ -2,7 +2,7 @@
 
 use protocol::{caller::Caller, event::RoomKind, id::UserId};
 
-/// What the rules need to know about a room and a caller.
+/// The kind and the owner of a room, and a caller's membership: the rules of access decide by them alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RoomRights {
     /// The kind of the room.

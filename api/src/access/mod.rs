@@ -57,7 +57,7 @@ const DATABASE_WAIT_AFTER_JOIN: Duration = Duration::from_millis(500);
 /// Maximum rooms whose queries are shared by the requests that wait for them.
 const LOADING_ROOMS_MAX: usize = 10_000;
 
-/// One api node's cache of access to rooms.
+/// Caches, on one api node, rooms and their members, by which access is decided.
 pub(crate) struct AccessCache {
     pool: ReadPool,
     jetstream: Context,

@@ -37,7 +37,7 @@ pub(super) async fn require_exists(api: &ApiState, room: RoomId, id: MessageId) 
 pub(super) enum MessageState {
     /// It exists.
     Present { author: UserId },
-    /// It was deleted, by the event of this sequence.
+    /// The message was deleted; the sequence is that of the deletion's event.
     Deleted { by: u64 },
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct ApiState {
     pub(crate) shards: ShardCount,
     pub(crate) log: LogAccess,
     pub(crate) pool: ReadPool,
-    /// Who may read, join and manage rooms.
+    /// Decides who may read, join and manage a room.
     pub(crate) access: Arc<AccessCache>,
     pub(crate) persister_lag: PersisterLag,
     pub(crate) gate: Gate,
@@ -47,7 +47,7 @@ pub(crate) struct ApiState {
     pub(crate) read_marks: ReadMarkThrottle,
     pub(crate) caches: Caches,
     pub(crate) pictures: PictureStore,
-    /// One permit for each search that may run at a time.
+    /// Bounds how many searches run at a time: each takes a permit.
     pub(crate) search_permits: Semaphore,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct LogAccess {
     pub(crate) jetstream: Context,
 }
 
-/// What is checked of a request before a command sees it.
+/// Checks tokens, origins and limits of a request, before a command gets it.
 pub(crate) struct Gate {
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) origins: OriginArgs,
@@ -67,7 +67,7 @@ pub(crate) struct Gate {
     pub(crate) limits: ApiLimits,
 }
 
-/// What dialects are configured with.
+/// Settings that only dialects use.
 pub(crate) struct DialectSettings {
     /// Maximum length of a message, in characters.
     pub(crate) text_max_chars: usize,
@@ -78,7 +78,7 @@ pub(crate) struct DialectSettings {
     pub(crate) topic_categories: Vec<String>,
 }
 
-/// What a node remembers to save questions and writes; losing it costs time alone.
+/// Answers that a node keeps so that it need not ask or write again. It works without them, more slowly.
 pub(crate) struct Caches {
     /// By user: when the newest token whose claims are known to be stored was issued, in seconds since 1970.
     pub(crate) profile_issued_at: Cache<UserId, i64>,

@@ -31,7 +31,7 @@ impl Folder {
     /// # Errors
     /// Fails if the file can't be written. A part of it may stay under a name that begins with a dot.
     pub(super) async fn write(&self, name: &str, bytes: &Bytes) -> io::Result<()> {
-        let unfinished = self.0.join(format!(".{name}.{:016x}", random::process_id()));
+        let unfinished = self.0.join(format!(".{name}.{:032x}", random::unique_id()));
         let written = async {
             let mut file = File::create_new(&unfinished).await?;
             file.write_all(bytes).await?;
@@ -73,7 +73,7 @@ mod tests {
 
     #[tokio::test]
     async fn failed_write_leaves_neither_the_file_nor_a_part_of_it() {
-        let path = std::env::temp_dir().join(format!("roomcast-folder-{:016x}", random::process_id()));
+        let path = std::env::temp_dir().join(format!("roomcast-folder-{:032x}", random::unique_id()));
         let folder = Folder::open(&path).expect("a folder");
         let bytes = Bytes::from_static(b"picture");
         folder.write("one", &bytes).await.expect("it is written");

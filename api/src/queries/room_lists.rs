@@ -15,7 +15,10 @@ use super::{
     rooms::{MAY_READ_SQL, PARTICIPANTS_NAMED_MAX, ROOM_STATE_SQL},
     to_i64, to_u64,
 };
-use crate::database::{QueryError, ReadPool};
+use crate::{
+    database::{QueryError, ReadPool},
+    page::entry_count,
+};
 
 /// Rooms that one statement reads beyond the limit of the page.
 const EXTRA_ROWS: i64 = 200;
@@ -88,10 +91,10 @@ pub(crate) async fn list_visible(
             .bind(row_limit)
             .fetch_all(pool)
             .await?;
-        let is_end = rows.len() < usize::try_from(row_limit).unwrap_or(usize::MAX);
+        let is_end = rows.len() < entry_count(row_limit);
         for (id, may_enter) in rows {
             let id = RoomId(to_u64(id)?);
-            if may_enter && found.ids.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+            if may_enter && found.ids.len() >= entry_count(limit) {
                 // There is at least one more room.
                 found.next = found.ids.last().copied();
                 return Ok(found);
