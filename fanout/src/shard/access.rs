@@ -39,8 +39,6 @@ pub(crate) struct ChannelAccess {
     due_after_seq: Option<u64>,
     /// When api is asked next.
     next_confirm_at: Instant,
-    /// From when on api may be asked together with other channels.
-    may_confirm_from: Instant,
     /// When api was to be asked first, however often that failed since.
     due_since: Instant,
     is_confirming: bool,
@@ -83,7 +81,6 @@ impl ChannelAccess {
             closed_at: None,
             due_after_seq: None,
             next_confirm_at: first,
-            may_confirm_from: first - CONFIRM_EARLY,
             due_since: first,
             is_confirming: false,
             is_due_again: false,
@@ -150,7 +147,6 @@ impl ChannelAccess {
         self.due_after_seq = self.due_after_seq.max(Some(seq));
         // One that waits for its turn keeps it.
         self.next_confirm_at = self.next_confirm_at.min(now);
-        self.may_confirm_from = self.next_confirm_at;
         self.due_since = self.due_since.min(now);
         self.is_due_again |= self.is_confirming;
     }
@@ -172,12 +168,20 @@ impl ChannelAccess {
         let asks = self.needs_confirming()
             && is_applied
             && !self.is_confirming
-            && Instant::now() >= self.may_confirm_from;
+            && Instant::now() >= self.may_confirm_from();
         asks.then_some(ConfirmPriority {
             is_routine: self.due_after_seq.is_none(),
             is_early: Instant::now() < self.next_confirm_at,
             due_since: self.next_confirm_at,
         })
+    }
+
+    /// From when on api may be asked about the channel together with others: early for a routine confirmation, unless
+    /// it has failed and is repeated.
+    fn may_confirm_from(&self) -> Instant {
+        let is_first_attempt = self.due_since == self.next_confirm_at;
+        let is_early_allowed = self.due_after_seq.is_none() && is_first_attempt;
+        self.next_confirm_at - if is_early_allowed { CONFIRM_EARLY } else { Duration::ZERO }
     }
 
     /// Begins a confirmation by api if one is due now, and returns whether it did. The result goes to
@@ -211,9 +215,6 @@ impl ChannelAccess {
             }
             None => self.next_confirm_at = Instant::now() + RETRY_INTERVAL,
         }
-        let is_routine = answered.is_some() && self.due_after_seq.is_none();
-        self.may_confirm_from =
-            self.next_confirm_at - if is_routine { CONFIRM_EARLY } else { Duration::ZERO };
     }
 }
 

@@ -72,6 +72,38 @@ pub(super) async fn shard_task() -> (ShardTask, LossSources) {
     (task, loss_sources)
 }
 
+/// Opens a room of a shard, whose state is complete from an event on.
+#[cfg(test)]
+pub(super) fn open_room(task: &mut ShardTask, room: RoomId, last: u64) -> &mut ChannelState {
+    let (channel, shard) = (Channel::Room(room), task.shard.index());
+    let channel_state =
+        ChannelState::new(channel.clone(), shard, last, 1, oneshot::channel().0, task.metrics.clone());
+    task.channels.insert(channel.clone(), ChannelEntry::Open(Box::new(channel_state)));
+    task.open_channel_mut(&channel).expect("it is open")
+}
+
+/// The state of a stream with these events.
+#[cfg(test)]
+pub(super) const fn stream_state(first: u64, last: u64, epoch: u64) -> log::StreamState {
+    log::StreamState { first, last, epoch, messages: 0, bytes: 0, max_bytes: 0, replicas: 1 }
+}
+
+/// A request to resume after an event of epoch 1. Its answer is whether it is recovered.
+#[cfg(test)]
+pub(super) fn resume_request(since: u64, outbox: &Arc<Outbox>) -> SubscribeRequest {
+    SubscribeRequest {
+        socket_id: since,
+        frame_number: 1,
+        caller: bench::caller(since),
+        outbox: outbox.clone(),
+        since: Some(since),
+        epoch: Some(1),
+        grant: None,
+        answer: Some(Box::new(|start| Bytes::from(start.is_recovered.to_string()))),
+        admitted: oneshot::channel().0,
+    }
+}
+
 impl BenchRoom {
     /// A room with one socket of each surface that is named.
     pub async fn open(room: RoomId, shards: ShardCount, surfaces: &[Surface]) -> Self {

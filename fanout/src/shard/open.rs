@@ -189,40 +189,26 @@ impl ShardTask {
 mod tests {
     use std::sync::Arc;
 
-    use bytes::Bytes;
     use protocol::id::RoomId;
 
     use super::*;
     use crate::{encode::PushFormat, outbox::Outbox, shard::bench};
-
-    const fn state(last: u64) -> StreamState {
-        StreamState { first: 1, last, epoch: 1, messages: 0, bytes: 0, max_bytes: 0, replicas: 1 }
-    }
 
     #[tokio::test]
     async fn resume_from_after_the_barrier_of_an_opening_waits_for_a_barrier_of_its_own() {
         let (mut task, _loss_sources) = bench::shard_task().await;
         let channel = Channel::Room(RoomId(1));
         let outbox = Arc::new(Outbox::new(1_000, PushFormat::Native));
-        let request = SubscribeRequest {
-            socket_id: 1,
-            frame_number: 1,
-            caller: crate::bench::caller(1),
-            outbox: outbox.clone(),
-            since: Some(7),
-            epoch: Some(1),
-            grant: None,
-            answer: Some(Box::new(|start| Bytes::from(start.is_recovered.to_string()))),
-            admitted: oneshot::channel().0,
-        };
+        let request = bench::resume_request(7, &outbox);
         let opening = Opening { requests: vec![request], ..Opening::default() };
         task.channels.insert(channel.clone(), ChannelEntry::Opening(opening));
         task.new_work.clear();
-        let opened = OpenedChannel { messages: None, state: state(5), participants: Ok(vec![]) };
+        let opened =
+            OpenedChannel { messages: None, state: bench::stream_state(1, 5, 1), participants: Ok(vec![]) };
         task.finish_opening(&channel, Ok(opened));
         assert!(outbox.take_frames().is_empty(), "event 7 may be in the log by now");
         let Some(Work::StreamEnd { request, .. }) = task.new_work.pop() else { panic!("nobody asks") };
-        task.admit_at_stream_end(&channel, request, Ok(state(7)));
+        task.admit_at_stream_end(&channel, request, Ok(bench::stream_state(1, 7, 1)));
         let answers: Vec<_> = outbox.take_frames();
         assert_eq!(answers, ["true"], "it lacks nothing");
     }

@@ -265,15 +265,10 @@ mod tests {
     use std::sync::Arc;
 
     use protocol::id::RoomId;
-    use tokio::sync::oneshot;
 
     use super::*;
     use crate::encode::event::LiveEvent;
-    use crate::{
-        encode::PushFormat,
-        outbox::Outbox,
-        shard::{ChannelEntry, bench, channel::ChannelState},
-    };
+    use crate::{encode::PushFormat, outbox::Outbox, shard::bench};
 
     const AGE: Duration = Duration::from_secs(600);
 
@@ -284,10 +279,7 @@ mod tests {
     /// A shard that receives a room from event 10 on, and has received 11 and 12.
     async fn task() -> ShardTask {
         let (mut task, _) = bench::shard_task().await;
-        let metrics = task.metrics.clone();
-        let channel_state =
-            ChannelState::new(channel(), task.shard.index(), 10, 1, oneshot::channel().0, metrics);
-        task.channels.insert(channel(), ChannelEntry::Open(Box::new(channel_state)));
+        bench::open_room(&mut task, RoomId(1), 10);
         for seq in [11, 12] {
             let payload = Bytes::from_static(b"{}");
             task.deliver(
@@ -302,17 +294,7 @@ mod tests {
     /// A socket resumes from `since`; its answer is whether it is recovered.
     fn resume(task: &mut ShardTask, since: u64) -> Arc<Outbox> {
         let outbox = Arc::new(Outbox::new(1 << 20, PushFormat::Native));
-        let request = SubscribeRequest {
-            socket_id: since,
-            frame_number: 1,
-            caller: crate::bench::caller(since),
-            outbox: outbox.clone(),
-            since: Some(since),
-            epoch: Some(1),
-            grant: None,
-            answer: Some(Box::new(|followed| Bytes::from(followed.is_recovered.to_string()))),
-            admitted: oneshot::channel().0,
-        };
+        let request = bench::resume_request(since, &outbox);
         task.admit_or_ask_stream_end(&channel(), request);
         outbox
     }

@@ -4,22 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::id::RoomId;
-use tokio::sync::oneshot;
 
 use super::*;
-use crate::shard::{Opening, bench, channel::ChannelState, ring_budget::RingBudget};
-
-/// A room is received from there on.
-fn open(task: &mut ShardTask, room: u64, last: u64) {
-    let (channel, shard) = (Channel::Room(RoomId(room)), task.shard.index());
-    let channel_state =
-        ChannelState::new(channel.clone(), shard, last, 1, oneshot::channel().0, task.metrics.clone());
-    task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
-}
-
-const fn state(first: u64, last: u64, epoch: u64) -> StreamState {
-    StreamState { first, last, epoch, messages: 0, bytes: 0, max_bytes: 0, replicas: 1 }
-}
+use crate::shard::{Opening, bench, ring_budget::RingBudget};
 
 #[tokio::test]
 async fn catch_up_of_open_channels_does_not_restart_openings() {
@@ -40,7 +27,7 @@ async fn rings_of_two_thousand_busy_rooms_stay_near_their_bound() {
     let (mut task, _said) = bench::shard_task().await;
     task.context.ring_budget = Arc::new(RingBudget::new(task.context.shards, MAX, Duration::from_secs(600)));
     for room in 0..2_000 {
-        open(&mut task, room, 0);
+        bench::open_room(&mut task, RoomId(room), 0);
     }
     // Half a megabyte a second, of which ten minutes would be kept.
     let payload = Bytes::from(vec![b'0'; 200]);
@@ -68,19 +55,22 @@ async fn rings_of_two_thousand_busy_rooms_stay_near_their_bound() {
 #[tokio::test]
 async fn range_is_covered_by_a_log_with_all_of_it_and_of_received_events() {
     let range = CatchUpRange { after: 5, highest_received: 9, epoch: Some(1) };
-    assert!(range.is_covered_by(state(6, 9, 1)) && range.is_covered_by(state(1, 20, 1)));
-    assert!(!range.is_covered_by(state(7, 9, 1)), "6 was trimmed");
-    assert!(!range.is_covered_by(state(1, 8, 1)), "9 was heard, and is lost");
-    assert!(!range.is_covered_by(state(1, 20, 2)), "another epoch");
+    assert!(
+        range.is_covered_by(bench::stream_state(6, 9, 1))
+            && range.is_covered_by(bench::stream_state(1, 20, 1))
+    );
+    assert!(!range.is_covered_by(bench::stream_state(7, 9, 1)), "6 was trimmed");
+    assert!(!range.is_covered_by(bench::stream_state(1, 8, 1)), "9 was heard, and is lost");
+    assert!(!range.is_covered_by(bench::stream_state(1, 20, 2)), "another epoch");
 }
 
 #[tokio::test]
 async fn channel_opened_during_a_catch_up_is_no_loss() {
     let (mut task, _said) = bench::shard_task().await;
     task.position.set_first(1, 5);
-    open(&mut task, 1, 5);
+    bench::open_room(&mut task, RoomId(1), 5);
     task.start_catch_up("again", None);
-    open(&mut task, 2, 9);
+    bench::open_room(&mut task, RoomId(2), 9);
     assert!(matches!(task.new_work[..], [Work::CatchUp(CatchUpRange { after: 5, highest_received: 5, .. })]));
     task.take_catch_up_report(CatchUpReport::CompleteUpTo(7)).expect("no panic");
     assert_eq!(task.channels.len(), 2, "the log had 7 when it was asked, and 9 since");
@@ -90,7 +80,7 @@ async fn channel_opened_during_a_catch_up_is_no_loss() {
         task.new_work[..],
         [_, Work::CatchUp(CatchUpRange { after: 7, highest_received: 9, .. })]
     ));
-    task.take_catch_up_report(CatchUpReport::NotInLog(state(1, 8, 1))).expect("no panic");
+    task.take_catch_up_report(CatchUpReport::NotInLog(bench::stream_state(1, 8, 1))).expect("no panic");
     assert!(task.channels.is_empty(), "the log had 9, and has lost it");
     assert!(matches!(task.new_work[2..], [Work::PublishLogEnd(LogEnd { epoch: 1, seq: 9 })]));
 }
@@ -99,12 +89,12 @@ async fn channel_opened_during_a_catch_up_is_no_loss() {
 async fn catch_up_after_a_lost_log_begins_at_the_new_position() {
     let (mut task, _said) = bench::shard_task().await;
     task.position.set_first(1, 5);
-    open(&mut task, 1, 5);
+    bench::open_room(&mut task, RoomId(1), 5);
     task.start_catch_up("reconnect", None);
-    task.take_catch_up_report(CatchUpReport::NotInLog(state(50, 80, 1))).expect("no panic");
+    task.take_catch_up_report(CatchUpReport::NotInLog(bench::stream_state(50, 80, 1))).expect("no panic");
     task.start_catch_up("reconnect", None);
     let range = task.catch_ups.running.as_ref().expect("a catch-up").range;
-    assert!(range.after == 80 && range.is_covered_by(state(50, 80, 1)), "{range:?}");
+    assert!(range.after == 80 && range.is_covered_by(bench::stream_state(50, 80, 1)), "{range:?}");
 }
 
 #[tokio::test]

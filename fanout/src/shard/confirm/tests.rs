@@ -11,14 +11,15 @@ use crate::{
     bench::caller,
     encode::PushFormat,
     outbox::Outbox,
-    shard::{bench::shard_task, catch_up::CatchUpReport, channel::ChannelState, subscribe::SubscribeRequest},
+    shard::{
+        bench::{open_room, shard_task},
+        catch_up::CatchUpReport,
+        subscribe::SubscribeRequest,
+    },
 };
 
 /// Somebody follows that room by a right that is not everyone's.
 fn open(task: &mut ShardTask, room: u64) {
-    let (channel, shard) = (Channel::Room(RoomId(room)), task.shard.index());
-    let mut channel_state =
-        ChannelState::new(channel.clone(), shard, 5, 1, oneshot::channel().0, task.metrics.clone());
     let grant = AccessGrant { public: false, pair: false, as_of: 5, team: None, last_event: 0 };
     let request = SubscribeRequest {
         socket_id: room,
@@ -31,8 +32,7 @@ fn open(task: &mut ShardTask, room: u64) {
         answer: None,
         admitted: oneshot::channel().0,
     };
-    channel_state.admit(request, true);
-    task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
+    open_room(task, RoomId(room), 5).admit(request, true);
 }
 
 fn take(task: &mut ShardTask, applied: u64) -> Vec<Channel> {
