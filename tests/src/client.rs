@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, stream};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{
@@ -99,6 +99,15 @@ impl Rest {
         let (status, room) = self.post(paths::ROOMS, json!({ "name": name })).await;
         assert_eq!(status, StatusCode::CREATED, "{room}");
         room["id"].as_u64().expect("an id")
+    }
+
+    /// Creates public rooms, 32 at a time, and returns their ids.
+    ///
+    /// # Panics
+    /// When an answer is not 201.
+    pub async fn make_rooms(&self, count: usize) -> Vec<u64> {
+        let made = stream::iter(0..count).map(async |n| self.make_room(&n.to_string()).await);
+        made.buffer_unordered(32).collect().await
     }
 
     /// Sends a message and returns its id.

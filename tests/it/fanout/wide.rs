@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tests::{
     cluster::{Cluster, Size},
@@ -17,11 +16,7 @@ async fn events_of_many_rooms_of_a_shard_are_pushed_once_each() {
     let one_shard = [("ROOMCAST_SHARDS", "1"), ("ROOMCAST_CHANNELS_SOCKET", "off")];
     let cluster = Cluster::start_with(Size::default(), Database::shared(), &one_shard).await;
     let ann = cluster.rest(0, "ann");
-    let make = |n: usize| {
-        let ann = ann.clone();
-        async move { ann.make_room(&n.to_string()).await }
-    };
-    let rooms: Vec<u64> = stream::iter(0..ROOMS).map(make).buffer_unordered(32).collect().await;
+    let rooms = ann.make_rooms(ROOMS).await;
     let mut socket = cluster.socket(0, "bob").await;
     let mut sent: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     // Somebody writes before, during and after the switch to one subscription for all.

@@ -96,11 +96,7 @@ async fn channels_that_resume_at_once_are_each_read_once() {
     let size = Size { fanout: 2, ..Size::default() };
     let cluster = Cluster::start_with(size, Database::shared(), &one_shard).await;
     let ann = cluster.rest(0, "ann");
-    let make = |n: usize| {
-        let ann = ann.clone();
-        async move { ann.make_room(&n.to_string()).await }
-    };
-    let rooms: Vec<u64> = stream::iter(0..ROOMS).map(make).buffer_unordered(32).collect().await;
+    let rooms = ann.make_rooms(ROOMS).await;
     let mut socket = cluster.socket(0, "bob").await;
     let mut resumes = Vec::new();
     for room in &rooms {

@@ -13,7 +13,6 @@ use tests::{
 
 use super::{admin, delete, patch};
 
-const ROOMS: &str = paths::ROOMS;
 /// A word that every message of this test has.
 const WORD: &str = "matrix";
 
@@ -31,29 +30,28 @@ async fn make_rooms(cluster: &Cluster, ann: &Rest, root: &Rest, agent: &Rest) ->
     let other_team = make(ann, "/api/v1/teams", json!({ "name": "other", "users": ["bob", "dan"] })).await;
     let mut rooms = Vec::new();
     for n in 0..2 {
-        rooms.push(make(ann, ROOMS, json!({ "name": "public" })).await);
-        rooms.push(make(ann, ROOMS, private.clone()).await);
-        rooms.push(make(ann, ROOMS, json!({ "name": "team", "team": team })).await);
+        rooms.push(make(ann, paths::ROOMS, json!({ "name": "public" })).await);
+        rooms.push(make(ann, paths::ROOMS, private.clone()).await);
+        rooms.push(make(ann, paths::ROOMS, json!({ "name": "team", "team": team })).await);
         rooms.push(make(ann, "/api/chat/", json!({ "title": format!("Potter {n}"), "room": "films" })).await);
-        rooms.push(make(root, ROOMS, json!({ "kind": "match", "users": ["ann", "bob"] })).await);
+        rooms.push(make(root, paths::ROOMS, json!({ "kind": "match", "users": ["ann", "bob"] })).await);
     }
     for room in &rooms {
         ann.say(*room, WORD).await;
     }
     for room in &rooms[5..] {
-        let closed = delete(root, &format!("{ROOMS}/{room}")).await;
+        let closed = delete(root, &paths::room(room)).await;
         assert!(closed.0.is_success(), "{closed:?}");
     }
-    let narrowed = make(ann, ROOMS, json!({ "name": "made private" })).await;
-    let opened = make(ann, ROOMS, private.clone()).await;
+    let narrowed = make(ann, paths::ROOMS, json!({ "name": "made private" })).await;
+    let opened = make(ann, paths::ROOMS, private.clone()).await;
     for (room, is_private) in [(narrowed, true), (opened, false)] {
-        let changed = patch(ann, &format!("{ROOMS}/{room}"), json!({ "private": is_private })).await;
+        let changed = patch(ann, &paths::room(room), json!({ "private": is_private })).await;
         assert!(changed.0.is_success(), "{changed:?}");
     }
-    let removed = make(ann, ROOMS, private).await;
-    let left_team = make(ann, ROOMS, json!({ "name": "of a team", "team": other_team })).await;
-    for path in [format!("{ROOMS}/{removed}/members/bob"), format!("/api/v1/teams/{other_team}/members/dan")]
-    {
+    let removed = make(ann, paths::ROOMS, private).await;
+    let left_team = make(ann, paths::ROOMS, json!({ "name": "of a team", "team": other_team })).await;
+    for path in [paths::member(removed, "bob"), format!("/api/v1/teams/{other_team}/members/dan")] {
         let done = delete(ann, &path).await;
         assert!(done.0.is_success(), "{done:?}");
     }
@@ -67,7 +65,7 @@ async fn make_rooms(cluster: &Cluster, ann: &Rest, root: &Rest, agent: &Rest) ->
     let visitor = Rest::without_token(&cluster.api[0].address());
     let (status, visited) = visitor.post("/api/v2/room-control/", visit).await;
     assert!(status.is_success(), "{visited}");
-    let (_, listed) = agent.get(&format!("{ROOMS}?limit=200")).await;
+    let (_, listed) = agent.get(&format!("{}?limit=200", paths::ROOMS)).await;
     let support = listed["results"].as_array().expect("a list").iter().find(|room| room["kind"] == "support");
     let support = support.expect("the agent's")["id"].as_u64().expect("an id");
     agent.say(support, WORD).await;
@@ -115,10 +113,10 @@ async fn room_access_is_the_same_in_lists_search_and_single_reads_for_every_call
     ];
     let mut cases = 0;
     for (name, rest) in callers {
-        let listed = read_all(&rest, &format!("{ROOMS}?"), "id").await;
+        let listed = read_all(&rest, &format!("{}?", paths::ROOMS), "id").await;
         let found = read_all(&rest, &format!("/api/v1/messages/search?q={WORD}&"), "room").await;
         for room in &rooms {
-            let (status, shown) = rest.get(&format!("{ROOMS}/{room}")).await;
+            let (status, shown) = rest.get(&paths::room(room)).await;
             let may_read = status == 200;
             assert!(may_read || status == 404, "{name}: {shown}");
             let is_open = shown["active"] == true;
