@@ -24,6 +24,7 @@ mod queries;
 mod rpc;
 mod schema;
 mod server;
+mod state;
 mod web;
 
 use std::{sync::Arc, time::Duration};
@@ -43,7 +44,7 @@ use service::{
 use tokio::sync::{Semaphore, watch};
 
 use access::AccessCache;
-use commands::state::{ApiState, Caches, DialectSettings, Gate, LogAccess, SharedApiState};
+use commands::state::{Caches, CommandSettings, CommandState, LogAccess};
 use commands::{read_marks::ReadMarkThrottle, search};
 pub use config::{ApiArgs, Config, DatabaseArgs};
 use database::ReadPool;
@@ -51,6 +52,7 @@ use limits::ApiLimits;
 use persister_lag::PersisterLag;
 use pictures::PictureStore;
 use schema::SchemaCheck;
+use state::{ApiState, DialectSettings, Gate};
 
 /// Maximum people whose newest stored token a node remembers.
 const PROFILES_CACHED_MAX: usize = 100_000;
@@ -67,7 +69,6 @@ pub async fn start(
 ) -> anyhow::Result<Router> {
     let component = health.component("api");
     let verifier = TokenVerifier::start(&config.token, shutdown).await?;
-    let media = PictureStore::open(&config.api.media).context("ROOMCAST_MEDIA")?;
     let pool = ReadPool::open(&config.database, config.api.read_connections)?;
     let connection = nats::connect(&config.nats, BrokerUser::Api).await?;
     let jetstream = connection.jetstream();
@@ -76,7 +77,9 @@ pub async fn start(
     let connections = config.api.append_connections;
     let applied = AppliedWatch::start(&connection.client, info.shards).await?;
     let rights = Arc::new(AccessCache::new(pool.clone(), jetstream.clone(), info.shards, applied.clone()));
-    let api: SharedApiState = Arc::new(ApiState {
+    let pictures = Arc::new(PictureStore::open(&config.api.media).context("ROOMCAST_MEDIA")?);
+    let limits = Arc::new(ApiLimits::new(&config.api.limits));
+    let commands = Arc::new(CommandState {
         shards: info.shards,
         log: LogAccess {
             appender: Appender::start(&config.nats, info.shards, connections, &shutdown.hard).await?,
@@ -87,36 +90,45 @@ pub async fn start(
         pool,
         access: rights.clone(),
         persister_lag: PersisterLag::new(info.shards),
-        gate: Gate {
-            verifier,
-            origins: config.origins.clone(),
-            client_address_args: config.api.address.clone(),
-            limits: ApiLimits::new(&config.api.limits),
-        },
-        settings: DialectSettings {
+        limits: limits.clone(),
+        settings: CommandSettings {
             text_max_chars: config.api.text_max,
-            low_account: config.api.low_account,
-            support_args: config.api.support,
-            topic_categories: config.api.topics.clone(),
+            support_visitors: config.api.support.support_visitors,
+            support_open: config.api.support.support_open,
         },
         read_marks: ReadMarkThrottle::default(),
         caches: Caches {
             profile_issued_at: Cache::new(PROFILES_CACHED_MAX),
             match_rooms: commands::match_rooms::RecentMatchRooms::default(),
         },
-        pictures: media,
+        pictures: pictures.clone(),
         search_permits: Semaphore::new(search::CONCURRENT_SEARCHES_MAX),
     });
     let listener_connection = nats::connect(&config.nats, BrokerUser::Api).await?;
     tasks.spawn_background("rights", access::listen(rights, listener_connection));
     let (may_serve_tx, may_serve_rx) = watch::channel(false);
-    tasks.spawn("rpc", serve_rpc(api.clone(), connection.client.clone(), may_serve_rx, shutdown.clone()));
-    tasks.spawn("nodes", fanout_nodes::watch(api.clone(), connection.client.clone(), shutdown.clone()));
+    tasks
+        .spawn("rpc", serve_rpc(commands.clone(), connection.client.clone(), may_serve_rx, shutdown.clone()));
+    tasks.spawn("nodes", fanout_nodes::watch(commands.clone(), connection.client.clone(), shutdown.clone()));
     tasks.spawn(
         "readiness",
-        watch_readiness(api.clone(), connection, component, may_serve_tx, shutdown.clone()),
+        watch_readiness(commands.clone(), connection, component, may_serve_tx, shutdown.clone()),
     );
-    Ok(server::router(api))
+    Ok(server::router(ApiState {
+        commands,
+        gate: Arc::new(Gate {
+            verifier,
+            origins: config.origins.clone(),
+            client_address_args: config.api.address.clone(),
+            limits,
+        }),
+        dialects: Arc::new(DialectSettings {
+            low_account: config.api.low_account,
+            support_tokens: config.api.support.support_tokens,
+            topic_categories: config.api.topics.clone(),
+        }),
+        pictures,
+    }))
 }
 
 /// Interval between checks whether the node is ready.
@@ -126,7 +138,7 @@ const STARTUP_READINESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Reports whether the node is ready to serve requests.
 async fn watch_readiness(
-    api: SharedApiState,
+    api: Arc<CommandState>,
     connection: BrokerConnection,
     component: HealthComponent,
     may_serve_tx: watch::Sender<bool>,
@@ -165,7 +177,7 @@ async fn watch_readiness(
 /// Answers fan-out nodes, once the schema is known to fit or Postgres does not answer: until the persister is
 /// upgraded, api nodes of the version before go on answering.
 async fn serve_rpc(
-    api: SharedApiState,
+    api: Arc<CommandState>,
     client: async_nats::Client,
     mut fits: watch::Receiver<bool>,
     shutdown: Shutdown,

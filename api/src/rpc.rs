@@ -31,7 +31,7 @@ use tokio::{
 use rpc_requests::RpcRequests;
 
 use crate::{
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     commands::{people, presence, read_marks::ReadMarkThrottle, request_context as write, rpc_handlers},
     dialects::{match_rooms, native},
     page,
@@ -55,7 +55,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 const WRITE_ACTIONS: [&str; 5] = ["create_message", "edit_message", "delete_messages", "mark_read", "invite"];
 
 /// Answers requests until the soft stop, then finishes those that are being handled.
-pub(crate) async fn serve(api: SharedApiState, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn serve(api: Arc<CommandState>, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
     let service = client
         .service_builder()
         .description("decides what sockets ask")
@@ -86,7 +86,7 @@ pub(crate) async fn serve(api: SharedApiState, client: Client, shutdown: Shutdow
 /// Answers the requests of one subject until the soft stop, then those that the broker has routed here before it ends
 /// the subscription.
 async fn serve_subject(
-    api: &SharedApiState,
+    api: &Arc<CommandState>,
     subject: &'static str,
     mut requests: RpcRequests,
     shutdown: &Shutdown,
@@ -115,13 +115,18 @@ async fn serve_subject(
 }
 
 /// Refuses a request at once: a late answer would reach nobody, and the fan-out node would send the request again.
-async fn refuse_busy(api: &SharedApiState, request: &Message) {
+async fn refuse_busy(api: &Arc<CommandState>, request: &Message) {
     metrics::counter!(names::RPC_REFUSED_TOTAL).increment(1);
     let busy = Error::new(ErrorCode::Unavailable, "There is too much to do now. Try again.");
     respond(api, request, encode_reply::<()>(&Err(busy))).await;
 }
 
-async fn handle_request(api: &SharedApiState, subject: &'static str, request: &Message, seconds: &Histogram) {
+async fn handle_request(
+    api: &Arc<CommandState>,
+    subject: &'static str,
+    request: &Message,
+    seconds: &Histogram,
+) {
     let started = Instant::now();
     let payload = &request.payload;
     let bytes = match subject {
@@ -139,7 +144,7 @@ async fn handle_request(api: &SharedApiState, subject: &'static str, request: &M
 
 /// Sends a reply; sends an error instead of a reply that is larger than the broker accepts. The client library would
 /// refuse that reply, and the fan-out node would wait in vain and ask again.
-async fn respond(api: &SharedApiState, request: &Message, mut bytes: Vec<u8>) {
+async fn respond(api: &Arc<CommandState>, request: &Message, mut bytes: Vec<u8>) {
     let Some(reply) = request.reply.clone() else { return };
     if bytes.len() > page::reply_max_bytes(api.log.nats_client.max_payload()) {
         metrics::counter!(names::ANSWERS_TOO_LARGE_TOTAL, "way" => "rpc").increment(1);
@@ -174,12 +179,12 @@ fn require_not_expired(expires_at: i64) -> RpcResult<Instant> {
     }
 }
 
-async fn handle_action(api: &SharedApiState, payload: &[u8]) -> RpcResult<protocol::rpc::ActionReply> {
+async fn handle_action(api: &Arc<CommandState>, payload: &[u8]) -> RpcResult<protocol::rpc::ActionReply> {
     let request: ActionRequest = decode_request(payload)?;
     let deadline = require_not_expired(request.expires_at)?;
     tracing::debug!(request = request.request, action = request.action, "action");
     if WRITE_ACTIONS.contains(&request.action.as_str()) {
-        api.gate.limits.count_write(&request.caller)?;
+        api.limits.count_write(&request.caller)?;
     }
     Ok(match request.surface {
         Surface::Native => native::socket::handle(api, &request, deadline).await,
@@ -187,13 +192,13 @@ async fn handle_action(api: &SharedApiState, payload: &[u8]) -> RpcResult<protoc
     })
 }
 
-async fn handle_hello(api: &SharedApiState, payload: &[u8]) -> RpcResult<()> {
+async fn handle_hello(api: &Arc<CommandState>, payload: &[u8]) -> RpcResult<()> {
     let request: HelloRequest = decode_request(payload)?;
     let deadline = require_not_expired(request.expires_at)?;
     people::store_token_profile(api, &request.user, request.issued_at, &request.person, deadline).await
 }
 
-async fn handle_presence(api: &SharedApiState, payload: &[u8]) -> RpcResult<Vec<RpcResult<()>>> {
+async fn handle_presence(api: &Arc<CommandState>, payload: &[u8]) -> RpcResult<Vec<RpcResult<()>>> {
     let PresenceRequest { incarnation, changes, expires_at } = decode_request(payload)?;
     let deadline = require_not_expired(expires_at)?;
     if changes.len() > PRESENCE_CHANGES_MAX {
@@ -211,20 +216,20 @@ async fn handle_presence(api: &SharedApiState, payload: &[u8]) -> RpcResult<Vec<
     Ok(join_all(results).await)
 }
 
-async fn handle_participants(api: &SharedApiState, payload: &[u8]) -> RpcResult<ParticipantsReply> {
+async fn handle_participants(api: &Arc<CommandState>, payload: &[u8]) -> RpcResult<ParticipantsReply> {
     let request: ParticipantsRequest = decode_request(payload)?;
     require_not_expired(request.expires_at)?;
     rpc_handlers::list_participants(api, request).await
 }
 
-async fn handle_confirm(api: &SharedApiState, payload: &[u8]) -> RpcResult<ConfirmReply> {
+async fn handle_confirm(api: &Arc<CommandState>, payload: &[u8]) -> RpcResult<ConfirmReply> {
     let ConfirmRequest { room, team, callers, expires_at } = decode_request(payload)?;
     require_not_expired(expires_at)?;
     rpc_handlers::confirm_access(api, ChannelCallers { room, team, callers }).await
 }
 
 async fn handle_confirm_channels(
-    api: &SharedApiState,
+    api: &Arc<CommandState>,
     payload: &[u8],
 ) -> RpcResult<Vec<RpcResult<ConfirmReply>>> {
     let ConfirmChannelsRequest { channels, expires_at } = decode_request(payload)?;
@@ -238,7 +243,7 @@ async fn handle_confirm_channels(
     Ok(answers.buffered(CONCURRENT_CONFIRMATIONS_MAX).collect().await)
 }
 
-async fn handle_signal(api: &SharedApiState, payload: &[u8]) -> RpcResult<()> {
+async fn handle_signal(api: &Arc<CommandState>, payload: &[u8]) -> RpcResult<()> {
     let request: SignalRequest = decode_request(payload)?;
     require_not_expired(request.expires_at)?;
     rpc_handlers::allow_signal(api, &request.caller, &request.user).await

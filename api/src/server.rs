@@ -1,6 +1,6 @@
 //! Serves HTTP: the routes of the dialects, behind limits that all of them share.
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
@@ -18,32 +18,33 @@ use tracing::Instrument as _;
 
 use crate::{
     commands::request_context::WriteProgress,
-    commands::state::SharedApiState,
     cors::PageCorsLayer,
     dialects::{
         REQUEST_TIMEOUT, RequestArrival, direct, match_rooms, method_not_allowed, native, rejection, support,
         topics,
     },
     documents::{self, SocketActions},
-    page, web,
+    page,
+    state::{ApiState, Gate},
+    web,
 };
 
 /// Maximum size of a request's body: the longest legal text, fully escaped, is 192 KiB.
 const BODY_MAX_BYTES: usize = 256 << 10;
 
 /// Builds all routes of an api node.
-pub(crate) fn router(api: SharedApiState) -> Router {
+pub(crate) fn router(api: ApiState) -> Router {
     let cors = PageCorsLayer::for_origins(api.gate.origins.clone(), [support::PASS_HEADER]);
     let surfaces = vec![native::routes(), support::routes(), topics::routes(), direct::routes()];
     let routes = documents::router(surfaces, &socket_actions())
         .merge(web::router())
         .method_not_allowed_fallback(async |address: Uri| method_not_allowed(&address))
-        .route_layer(middleware::from_fn_with_state(api.clone(), check_origin_and_measure))
+        .route_layer(middleware::from_fn_with_state(api.gate.clone(), check_origin_and_measure))
         .with_state(api.clone());
     routes
         .fallback(async |address: Uri| rejection(address.path(), Error::not_found()))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(middleware::from_fn_with_state(api, apply_request_limits))
+        .layer(middleware::from_fn_with_state(api.gate, apply_request_limits))
         .layer(cors)
 }
 
@@ -59,11 +60,7 @@ const fn socket_actions() -> SocketActions {
 /// Applies to every request: request id, host check, per-address rate limit, timeout of [`REQUEST_TIMEOUT`], panic
 /// handler, and the maximum size of answers. It is one function because each separate middleware costs some 10 µs
 /// (measured).
-async fn apply_request_limits(
-    State(api): State<SharedApiState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+async fn apply_request_limits(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
     let id = serve::request_id(&mut request);
     let span = serve::span(&request, &id);
     let address = request.uri().clone();
@@ -72,8 +69,8 @@ async fn apply_request_limits(
     request.extensions_mut().insert(arrival.clone());
     let answering = async {
         let host = serve::host(&request).map(drop);
-        let client_ip = api.gate.client_address_args.of(request.headers(), request.extensions());
-        match host.and_then(|()| api.gate.limits.requests_by_address.count_address(client_ip)) {
+        let client_ip = gate.client_address_args.of(request.headers(), request.extensions());
+        match host.and_then(|()| gate.limits.requests_by_address.count_address(client_ip)) {
             Ok(()) => next.run(request).await,
             Err(error) => refuse(error),
         }
@@ -115,16 +112,12 @@ fn is_json_too_large(response: &Response) -> bool {
 
 /// Refuses browsers' requests from origins that the configuration does not allow, and measures every request by its
 /// route. The path is no label, since its values are unbounded.
-async fn check_origin_and_measure(
-    State(api): State<SharedApiState>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn check_origin_and_measure(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
     let method = method_label(request.method());
     let started = Instant::now();
     let host = serve::host(&request).unwrap_or(None);
-    let response = if api.gate.origins.allows(request.headers(), host) {
+    let response = if gate.origins.allows(request.headers(), host) {
         next.run(request).await
     } else {
         let error = Error::new(ErrorCode::Forbidden, "This origin is not allowed.");

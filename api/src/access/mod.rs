@@ -11,6 +11,7 @@ mod entries;
 mod invalidations;
 mod listener;
 mod matrix;
+pub(crate) mod membership;
 mod retry_budget;
 mod room_access;
 mod room_load;

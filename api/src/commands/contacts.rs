@@ -15,7 +15,7 @@ use protocol::{
 use service::metric_names as names;
 use tokio::time::timeout;
 
-use crate::{commands::state::ApiState, queries::direct};
+use crate::{commands::state::CommandState, queries::direct};
 
 /// Maximum contacts who are sent a copy: those with the newest direct rooms.
 const CONTACTS_MAX: i64 = 10_000;
@@ -23,7 +23,7 @@ const CONTACTS_MAX: i64 = 10_000;
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Publishes a stored event of a person to their contacts.
-pub(super) async fn publish_to_contacts(api: &ApiState, user: &UserId, event: Event) {
+pub(super) async fn publish_to_contacts(api: &CommandState, user: &UserId, event: Event) {
     let published = timeout(PUBLISH_TIMEOUT, publish_copies(api, user, event)).await;
     if !matches!(published, Ok(Ok(()))) {
         metrics::counter!(names::CONTACTS_UNTOLD_TOTAL).increment(1);
@@ -31,7 +31,7 @@ pub(super) async fn publish_to_contacts(api: &ApiState, user: &UserId, event: Ev
     }
 }
 
-async fn publish_copies(api: &ApiState, user: &UserId, event: Event) -> Result<(), Error> {
+async fn publish_copies(api: &CommandState, user: &UserId, event: Event) -> Result<(), Error> {
     let event = without_private_fields(event);
     let (name, payload) = (event.name(), event.encode());
     for contact in direct::list_contacts(&api.pool, api.shards, user, CONTACTS_MAX).await? {

@@ -27,7 +27,7 @@ use super::{
     request_context::RequestContext,
 };
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     page::Page,
     queries::{
         direct::{self, DirectMessage, DirectRoom, RoomCursor, RoomSelection},
@@ -56,7 +56,7 @@ pub(crate) struct DirectRoomView {
 
 /// Returns the room of two people, created if they have none, and selects it as the caller's current room.
 pub(crate) async fn get_or_create_room(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     owner: UserId,
     abonent: UserId,
@@ -84,7 +84,7 @@ pub(crate) async fn get_or_create_room(
 
 /// Lists a person's open rooms: the first page, or the page after a cursor.
 pub(crate) async fn list(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     after: Option<RoomCursor>,
 ) -> Result<DirectRoomPage, Error> {
@@ -93,7 +93,7 @@ pub(crate) async fn list(
 
 /// Selects a room as the caller's current room, and marks all its messages as read.
 pub(crate) async fn select_room(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     request: &RequestContext<'_>,
@@ -117,7 +117,7 @@ pub(crate) async fn select_room(
 
 /// Sends a message. Returns the room with it.
 pub(crate) async fn send(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     text: &str,
@@ -148,7 +148,7 @@ pub(crate) async fn send(
 
 /// Stops the talk of the two people: the room is inactive until both have written again.
 pub(crate) async fn stop_talk(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     request: &RequestContext<'_>,
@@ -168,7 +168,7 @@ pub(crate) async fn stop_talk(
 
 /// Stores whether the caller's camera is on, and publishes it to their contacts.
 pub(crate) async fn set_camera(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     is_camera: bool,
     request: &RequestContext<'_>,
@@ -192,7 +192,7 @@ pub(crate) async fn set_camera(
 
 /// Requires a direct room that the caller may join; answers 404 for any other.
 async fn require_direct_room(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
 ) -> Result<Arc<RoomSnapshot>, Error> {
@@ -202,7 +202,7 @@ async fn require_direct_room(
 
 /// Stores that a room is the caller's current room.
 async fn append_selection(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     request: &RequestContext<'_>,
@@ -213,7 +213,7 @@ async fn append_selection(
 
 /// Appends an event to the caller's own channel.
 async fn append_own_event(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     event: Event,
     request: &RequestContext<'_>,
@@ -224,7 +224,7 @@ async fn append_own_event(
 
 /// Returns a room as Postgres has it; if Postgres lacks it, as it was created.
 async fn room_or_new(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     snapshot: &RoomSnapshot,
     current: Option<RoomId>,
@@ -242,14 +242,18 @@ async fn room_or_new(
     }))
 }
 
-async fn view_for_caller(api: &ApiState, caller: &Caller, room: DirectRoom) -> Result<DirectRoomView, Error> {
+async fn view_for_caller(
+    api: &CommandState,
+    caller: &Caller,
+    room: DirectRoom,
+) -> Result<DirectRoomView, Error> {
     let mut known = people::read_people(api, std::slice::from_ref(&caller.user)).await?;
     let reader = known.remove(&caller.user).unwrap_or_else(|| PersonDetails::unknown(&caller.user));
     Ok(DirectRoomView { room, reader })
 }
 
 async fn list_rooms(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     current: Option<RoomId>,
     after: Option<RoomCursor>,

@@ -18,7 +18,7 @@ use service::metric_names as names;
 use tokio::time::timeout;
 
 use super::messages::SentMessage;
-use crate::{commands::state::ApiState, queries::message_keys};
+use crate::{commands::state::CommandState, queries::message_keys};
 
 /// Maximum age of a key that is left to the broker, in ms: its window of 60 s, less the time of a request and
 /// [`CLOCK_AHEAD_MAX_MS`].
@@ -62,7 +62,7 @@ fn is_old_key(key: &str, now_ms: i64) -> bool {
 /// Fails if Postgres can't answer in time, or if the stored message has another text. The text of a message that was
 /// edited or deleted since is not compared.
 pub(super) async fn find_earlier_message(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     client_id: &str,

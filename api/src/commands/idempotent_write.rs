@@ -21,11 +21,11 @@ use super::{
     request_context::RequestContext,
     request_key,
 };
-use crate::{commands::state::ApiState, database::APPLIED_TIMEOUT};
+use crate::{commands::state::CommandState, database::APPLIED_TIMEOUT};
 
 /// The events that one request appends, in order.
 pub(crate) struct IdempotentWrite<'a> {
-    api: &'a ApiState,
+    api: &'a CommandState,
     request: &'a RequestContext<'a>,
     first_id: MsgId,
     appended_count: u64,
@@ -37,7 +37,7 @@ impl<'a> IdempotentWrite<'a> {
     /// Starts a request without events yet; its message ids derive from user, channel, first event and the caller's
     /// key.
     pub(crate) fn new(
-        api: &'a ApiState,
+        api: &'a CommandState,
         user: &UserId,
         channel: &Channel,
         first: EventName,
@@ -133,7 +133,7 @@ impl<'a> IdempotentWrite<'a> {
 
 /// Writes a request of one event. Returns the stored event, and whether Postgres has it.
 pub(super) async fn write_one(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     channel: &Channel,
     event: Event,

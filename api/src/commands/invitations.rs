@@ -22,7 +22,8 @@ use super::{
     require_manage, require_open, teams,
 };
 use crate::{
-    commands::state::ApiState,
+    access::membership::Membership,
+    commands::state::CommandState,
     page::Page,
     queries::invitations::{self, StoredInvitation},
 };
@@ -30,7 +31,7 @@ use crate::{
 /// Invites a person to a room. If an unanswered invitation exists, returns that one. Also returns whether Postgres
 /// has it.
 pub(crate) async fn invite(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     user: UserId,
@@ -40,7 +41,7 @@ pub(crate) async fn invite(
     if snapshot.kind.is_pair() {
         return Err(Error::new(ErrorCode::Conflict, "Nobody else can enter a room of two."));
     }
-    api.gate.limits.count_invitation(caller, &user)?;
+    api.limits.count_invitation(caller, &user)?;
     // Two concurrent requests may still store two invitations: a removal declines all of them.
     require_invitations_applied(api, &user).await?;
     if let Some(open) =
@@ -67,14 +68,14 @@ pub(crate) async fn invite(
 
 /// Waits up to one second until Postgres has every acknowledged invitation and answer of a person; false if it still
 /// lacks one.
-async fn wait_until_invitations_applied(api: &ApiState, user: &UserId) -> Result<bool, Error> {
+async fn wait_until_invitations_applied(api: &CommandState, user: &UserId) -> Result<bool, Error> {
     let events = [EventName::Invitation, EventName::InvitationAnswer];
     api.wait_until_events_applied(&Channel::User(user.clone()), &events).await
 }
 
 /// Like [`wait_until_invitations_applied`], but fails if Postgres lacks one: whether an invitation is open is not
 /// known then.
-async fn require_invitations_applied(api: &ApiState, user: &UserId) -> Result<(), Error> {
+async fn require_invitations_applied(api: &CommandState, user: &UserId) -> Result<(), Error> {
     if wait_until_invitations_applied(api, user).await? {
         return Ok(());
     }
@@ -83,7 +84,7 @@ async fn require_invitations_applied(api: &ApiState, user: &UserId) -> Result<()
 
 /// Lists the caller's unanswered invitations, newest first.
 pub(crate) async fn list(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     before: Option<u64>,
     limit: i64,
@@ -96,14 +97,18 @@ pub(crate) async fn list(
 }
 
 /// Requires an invitation of the caller's; answers 404 if there is none.
-async fn require_own_invitation(api: &ApiState, caller: &Caller, id: u64) -> Result<StoredInvitation, Error> {
+async fn require_own_invitation(
+    api: &CommandState,
+    caller: &Caller,
+    id: u64,
+) -> Result<StoredInvitation, Error> {
     require_invitations_applied(api, &caller.user).await?;
     invitations::find(&api.pool, api.shards, &caller.user, id).await?.ok_or_else(Error::not_found)
 }
 
 /// Stores the caller's answer to an invitation. Returns the invitation, and whether Postgres has the answer.
 pub(crate) async fn answer(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     id: u64,
     accepted: bool,
@@ -143,7 +148,7 @@ pub(crate) async fn answer(
 /// Appends the membership that an accepted invitation grants, in the inviter's name; nothing if the person is a
 /// member.
 async fn admit_invited(
-    api: &ApiState,
+    api: &CommandState,
     write: &mut IdempotentWrite<'_>,
     invitation: &event::Invitation,
 ) -> Result<(), Error> {
@@ -152,14 +157,14 @@ async fn admit_invited(
     let (user, by) = (invitation.user.clone(), invitation.by.clone());
     match (snapshot.kind, snapshot.team) {
         (RoomKind::Private, _) => {
-            if members::is_member(api, snapshot.id, &user).await? == Some(true) {
+            if members::membership(api, snapshot.id, &user).await? == Membership::Member {
                 return Ok(());
             }
             let event = Event::MemberAdd(Member { user, room: snapshot.id, by });
             write.append(&Channel::Room(snapshot.id), event).await?;
         }
         (RoomKind::Team, Some(team)) => {
-            if teams::is_member(api, team, &user).await? == Some(true) {
+            if teams::membership(api, team, &user).await? == Membership::Member {
                 return Ok(());
             }
             let event = Event::TeamMemberAdd(TeamMember { team, user, by });
@@ -174,7 +179,7 @@ async fn admit_invited(
 /// Removes a person from a room or a team by `event`, unless `is_out`, and declines their unanswered invitations to
 /// it. Returns whether Postgres has all of it.
 pub(super) async fn remove_and_decline(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     from: &Channel,
     event: Event,

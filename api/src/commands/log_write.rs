@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{request_context::RequestContext, request_key};
-use crate::commands::state::ApiState;
+use crate::commands::state::CommandState;
 
 /// Fields that may differ between two attempts of one request: times of the attempt, and values copied from rows that
 /// may have changed between them.
@@ -61,7 +61,7 @@ pub(crate) struct WrittenEvent {
 /// # Errors
 /// Fails if the event is not stored, if the outcome is unknown, or if the key belongs to another request.
 pub(super) async fn append(
-    api: &ApiState,
+    api: &CommandState,
     request: &RequestContext<'_>,
     write: WriteRequest<'_>,
 ) -> Result<WrittenEvent, Error> {
@@ -78,7 +78,7 @@ pub(super) async fn append(
 /// # Errors
 /// Fails if nothing is stored, if the outcome is unknown, or if the key belongs to another request.
 pub(super) async fn append_until_acknowledged(
-    api: &ApiState,
+    api: &CommandState,
     request: &RequestContext<'_>,
     append: AppendRequest<'_>,
     until: Instant,

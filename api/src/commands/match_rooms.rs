@@ -13,20 +13,18 @@ use protocol::{
     id::{RoomId, UserId},
 };
 use quick_cache::sync::Cache;
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{people, require_open};
+use super::{
+    match_detail::{MatchRoomView, PersonView},
+    people, require_open,
+};
 use crate::access::{RoomAccess, RoomSnapshot};
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     page::Page,
-    queries::{
-        people::{PersonDetails, PersonObject as Person},
-        room_lists,
-    },
+    queries::{people::PersonDetails, room_lists},
 };
 
 /// How long the descriptions of the two people are cached.
@@ -47,24 +45,6 @@ impl MatchRoom {
     pub(crate) fn has_business_plan(&self) -> bool {
         self.people.iter().any(|one| one.person.business == Some(true))
     }
-
-    /// Encodes the room for match sockets.
-    pub(crate) fn to_object(&self) -> MatchRoomView {
-        let participants = self.people.iter().map(PersonDetails::to_object).collect();
-        MatchRoomView { pk: self.room, participants, has_business: self.has_business_plan(), more: None }
-    }
-}
-
-/// A match room, as sent to match sockets.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Match")]
-pub(crate) struct MatchRoomView {
-    pk: RoomId,
-    participants: Vec<Person>,
-    has_business: bool,
-    /// True on the last room of a list that may go on: its `pk` as `before` reads the next page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) more: Option<bool>,
 }
 
 /// Caches the people of recently used match rooms, with the time at which they were read.
@@ -76,7 +56,7 @@ impl Default for RecentMatchRooms {
     }
 }
 
-async fn with_people(api: &ApiState, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<MatchRoom>, Error> {
+async fn with_people(api: &CommandState, rooms: Vec<(RoomId, Vec<UserId>)>) -> Result<Vec<MatchRoom>, Error> {
     let users: Vec<UserId> = rooms.iter().flat_map(|(_, two)| two.iter().cloned()).collect();
     let known = people::read_people(api, &users).await?;
     let of = |user: &UserId| known.get(user).cloned().unwrap_or_else(|| PersonDetails::unknown(user));
@@ -91,7 +71,7 @@ fn pair_of(snapshot: &RoomSnapshot) -> Vec<UserId> {
 
 /// Lists open match rooms, newest first: those of one person, or, if `of` is `None`, all.
 pub(crate) async fn list(
-    api: &ApiState,
+    api: &CommandState,
     of: Option<&UserId>,
     before: Option<RoomId>,
     limit: i64,
@@ -105,7 +85,7 @@ pub(crate) async fn list(
 
 /// Requires an open match room that the caller may join: as one of the two, or, with `as_admin`, as an admin.
 pub(crate) async fn require_match_room(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     as_admin: bool,
@@ -126,7 +106,7 @@ pub(crate) async fn require_match_room(
 
 /// Returns the two people of a room from the cache if the entry is fresh. While Postgres does not answer, returns an
 /// older entry, or the two ids alone.
-async fn cached_match_room(api: &ApiState, snapshot: &RoomSnapshot) -> Arc<MatchRoom> {
+async fn cached_match_room(api: &CommandState, snapshot: &RoomSnapshot) -> Arc<MatchRoom> {
     let known = api.caches.match_rooms.0.get(&snapshot.id);
     if let Some((since, found)) = &known
         && since.elapsed() < PEOPLE_CACHED_FOR
@@ -147,7 +127,7 @@ async fn cached_match_room(api: &ApiState, snapshot: &RoomSnapshot) -> Arc<Match
 
 /// Returns the sender and the room in the form in which a message of that sender is stored.
 pub(super) async fn message_detail(
-    api: &ApiState,
+    api: &CommandState,
     snapshot: &RoomSnapshot,
     sender: &UserId,
 ) -> MessageDetail {
@@ -161,7 +141,7 @@ pub(super) async fn message_detail(
             .and_then(|mut known| known.remove(sender))
             .unwrap_or_else(|| PersonDetails::unknown(sender)),
     };
-    MessageDetail::Match { user: json!(sender.to_object()), room: json!(found.to_object()) }
+    MessageDetail::Match { user: json!(PersonView::from(&sender)), room: json!(MatchRoomView::from(&*found)) }
 }
 
 /// Requires that one of the two has a business plan: else admins may not write in the room.

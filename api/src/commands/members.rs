@@ -13,9 +13,9 @@ use super::{
     access_after, idempotent_write, invitations, request_context::RequestContext, require_manage,
     require_read,
 };
-use crate::access::RoomSnapshot;
+use crate::access::{RoomSnapshot, membership::Membership};
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     page::Page,
     queries::{members, rooms},
 };
@@ -23,7 +23,7 @@ use crate::{
 /// Returns up to `limit` people who may join a room that is not open to everyone, with ids greater than `after`, in
 /// order of id. Of an open room the list is empty.
 pub(crate) async fn list(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     after: Option<&UserId>,
@@ -55,7 +55,7 @@ fn page_of<'a>(users: impl Iterator<Item = &'a UserId>, after: Option<&UserId>, 
 
 /// Returns up to `limit` people who are in a room now, with ids greater than `after`, in order of id.
 pub(crate) async fn list_participants(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     after: Option<&UserId>,
@@ -75,23 +75,24 @@ fn require_own_members(snapshot: &RoomSnapshot) -> Result<(), Error> {
     Err(Error::new(ErrorCode::Conflict, "Only a private room has members of its own."))
 }
 
-/// Returns whether a person is a member as of all acknowledged events; `None` if Postgres lacks one of them after one
-/// second.
-pub(super) async fn is_member(api: &ApiState, room: RoomId, user: &UserId) -> Result<Option<bool>, Error> {
+/// Returns whether a person is a member of the room; waits up to one second until Postgres has all acknowledged
+/// events.
+pub(super) async fn membership(api: &CommandState, room: RoomId, user: &UserId) -> Result<Membership, Error> {
     let events = [EventName::MemberAdd, EventName::MemberRemove];
-    Ok(access_after(api, room, &[user], &events).await?.map(|access| access.has_member(user)))
+    let access = access_after(api, room, &[user], &events).await?;
+    Ok(access.map_or(Membership::Unknown, |access| access.has_member(user).into()))
 }
 
 /// Adds a member. Returns whether Postgres has it.
 pub(crate) async fn add(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     user: UserId,
     request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     require_own_members(&require_manage(api, room, caller).await?.room)?;
-    if is_member(api, room, &user).await? == Some(true) {
+    if membership(api, room, &user).await? == Membership::Member {
         return Ok(true);
     }
     let event = Event::MemberAdd(Member { user, room, by: caller.user.clone() });
@@ -100,7 +101,7 @@ pub(crate) async fn add(
 
 /// Removes a member; members may remove themselves. Returns whether Postgres has it.
 pub(crate) async fn remove(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     user: UserId,
@@ -113,6 +114,6 @@ pub(crate) async fn remove(
     };
     require_own_members(&access.room)?;
     let event = Event::MemberRemove(Member { user: user.clone(), room, by: caller.user.clone() });
-    let is_out = is_member(api, room, &user).await? == Some(false);
+    let is_out = membership(api, room, &user).await? == Membership::NotAMember;
     invitations::remove_and_decline(api, caller, &Channel::Room(room), event, &user, is_out, request).await
 }

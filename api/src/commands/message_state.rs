@@ -12,14 +12,14 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::log_write;
-use crate::{commands::state::ApiState, queries::messages};
+use crate::{commands::state::CommandState, queries::messages};
 
 /// Maximum deletions of a room read from the log for one message, one request each. If Postgres lacks more, it is
 /// waited for.
 const DELETIONS_READ_MAX: usize = 100;
 
 /// Requires that a message of that id was sent to the room, deleted or not; answers 404 if not.
-pub(super) async fn require_exists(api: &ApiState, room: RoomId, id: MessageId) -> Result<(), Error> {
+pub(super) async fn require_exists(api: &CommandState, room: RoomId, id: MessageId) -> Result<(), Error> {
     let channel = Channel::Room(room);
     let shard = channel.shard(api.shards);
     let stored =
@@ -45,7 +45,7 @@ pub(super) enum MessageState {
 ///
 /// The log is trimmed from its start, and a deletion is later than its message: if the log still has the message, it
 /// still has the deletion.
-pub(super) async fn last_deletion_seq(api: &ApiState, room: RoomId) -> Result<u64, Error> {
+pub(super) async fn last_deletion_seq(api: &CommandState, room: RoomId) -> Result<u64, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::MessageDelete, None);
     let last = log::last(&api.log.jetstream, &subject).await;
     Ok(last.map_err(|error| Error::unavailable("The log", &error))?.map_or(0, |last| last.seq))
@@ -56,7 +56,7 @@ pub(super) async fn last_deletion_seq(api: &ApiState, room: RoomId) -> Result<u6
 /// # Errors
 /// Fails if the room has no such message, or if its state is not known by the deadline.
 pub(super) async fn message_state(
-    api: &ApiState,
+    api: &CommandState,
     room: RoomId,
     id: MessageId,
     deletion: u64,
@@ -109,7 +109,7 @@ enum DeletionSearch {
 
 /// Searches the log, from sequence `from` on, for the event that deletes a message.
 async fn find_deletion(
-    api: &ApiState,
+    api: &CommandState,
     room: RoomId,
     id: MessageId,
     mut from: u64,

@@ -22,7 +22,7 @@ use super::{
     request_key, require_join, require_read, require_still_joined,
 };
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     page::Page,
     queries::messages::{self, ChangeCursor, ChangedMessage, HistoryPage, Message},
 };
@@ -78,7 +78,7 @@ pub(crate) struct SentMessage {
 
 /// Sends a message. A repeated `client_id` is answered with the message that was stored first.
 pub(crate) async fn send(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     mut send: NewMessage<'_>,
 ) -> Result<SentMessage, Error> {
@@ -113,7 +113,7 @@ pub(crate) async fn send(
 
 /// Replaces the text of a message. Returns the edit as stored, and its position.
 pub(crate) async fn edit(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     id: MessageId,
@@ -147,7 +147,7 @@ pub(crate) async fn edit(
 /// Deletes all of these messages, or none. Returns the deletion as stored, and its position. Messages can be deleted
 /// in a closed room too.
 pub(crate) async fn delete(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     ids: Vec<MessageId>,
@@ -190,7 +190,11 @@ pub(crate) async fn delete(
 
 /// Returns the event at `seq` as this request's own if an earlier attempt stored it; else answers 404: the message is
 /// deleted.
-async fn repeated_deletion(api: &ApiState, write: WriteRequest<'_>, seq: u64) -> Result<WrittenEvent, Error> {
+async fn repeated_deletion(
+    api: &CommandState,
+    write: WriteRequest<'_>,
+    seq: u64,
+) -> Result<WrittenEvent, Error> {
     let shard = write.channel.shard(api.shards);
     let stored = log::get(&api.log.jetstream, shard, seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
@@ -208,7 +212,7 @@ async fn repeated_deletion(api: &ApiState, write: WriteRequest<'_>, seq: u64) ->
 
 /// Waits up to one second until Postgres has every acknowledged message, edit and deletion of a room; false if it
 /// still lacks one.
-pub(super) async fn wait_until_messages_applied(api: &ApiState, room: RoomId) -> Result<bool, Error> {
+pub(super) async fn wait_until_messages_applied(api: &CommandState, room: RoomId) -> Result<bool, Error> {
     let events = [EventName::ChatMessage, EventName::MessageEdit, EventName::MessageDelete];
     api.wait_until_events_applied(&Channel::Room(room), &events).await
 }
@@ -216,7 +220,7 @@ pub(super) async fn wait_until_messages_applied(api: &ApiState, room: RoomId) ->
 /// Returns a page of a room's history, in the order of [`messages::list`]. It contains all acknowledged changes that Postgres applies
 /// within one second; a page [`HistoryPage::Before`] an id is read from Postgres without waiting.
 pub(crate) async fn history(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     page: HistoryPage,
@@ -235,7 +239,7 @@ pub(crate) async fn history(
 /// Clients read it to make up for lost pushes, so it fails rather than return a page that lacks an acknowledged
 /// change.
 pub(crate) async fn changes(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     after: ChangeCursor,

@@ -6,6 +6,7 @@ mod durable_keys;
 mod idempotent_write;
 pub(crate) mod invitations;
 mod log_write;
+pub(crate) mod match_detail;
 pub(crate) mod match_rooms;
 pub(crate) mod members;
 mod message_state;
@@ -36,7 +37,7 @@ use tokio::time::Instant;
 
 use crate::{
     access::{RoomAccess, RoomSnapshot},
-    commands::state::ApiState,
+    commands::state::CommandState,
 };
 
 /// Returns the key under which a request is stored once: the client's own, or a random one.
@@ -52,13 +53,21 @@ pub(crate) fn request_key(given: Option<&str>) -> String {
 }
 
 /// Requires that the caller may see and read the room; answers 404 if not, as for a room that does not exist.
-pub(crate) async fn require_read(api: &ApiState, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
+pub(crate) async fn require_read(
+    api: &CommandState,
+    room: RoomId,
+    caller: &Caller,
+) -> Result<RoomAccess, Error> {
     let access = api.access.room_access(room, &[&caller.user], |access| access.can_join(caller)).await?;
     if access.can_join(caller) { Ok(access) } else { Err(Error::not_found()) }
 }
 
 /// Requires that the caller may see, join and write in the room (404 if not), and that it is open (409 if not).
-pub(crate) async fn require_join(api: &ApiState, room: RoomId, caller: &Caller) -> Result<RoomAccess, Error> {
+pub(crate) async fn require_join(
+    api: &CommandState,
+    room: RoomId,
+    caller: &Caller,
+) -> Result<RoomAccess, Error> {
     let may_write = |access: &RoomAccess| !access.room.is_closed && access.can_join(caller);
     let access = api.access.room_access(room, &[&caller.user], may_write).await?;
     if !access.can_join(caller) {
@@ -73,7 +82,11 @@ pub(crate) async fn require_join(api: &ApiState, room: RoomId, caller: &Caller) 
 /// The fan-out node removes a socket from the room when it receives the event that ends the caller's access, so only
 /// a closing or a narrowing of the room is checked here. If Postgres does not answer and no such event was received,
 /// the write is allowed.
-pub(crate) async fn require_still_joined(api: &ApiState, room: RoomId, caller: &Caller) -> Result<(), Error> {
+pub(crate) async fn require_still_joined(
+    api: &CommandState,
+    room: RoomId,
+    caller: &Caller,
+) -> Result<(), Error> {
     let may_write = |access: &RoomAccess| !access.room.is_closed && access.can_join(caller);
     let access = api.access.room_access_since_joined(room, &caller.user, may_write).await?;
     let Some(access) = access else { return Ok(()) };
@@ -86,7 +99,7 @@ pub(crate) async fn require_still_joined(api: &ApiState, room: RoomId, caller: &
 /// Requires that the caller may change the room and its members (404 or 403 if not), and that it is open (409 if
 /// not).
 pub(crate) async fn require_manage(
-    api: &ApiState,
+    api: &CommandState,
     room: RoomId,
     caller: &Caller,
 ) -> Result<RoomAccess, Error> {
@@ -108,7 +121,7 @@ pub(crate) async fn require_manage(
 /// Returns `None` if Postgres lags or does not answer. A command that finds the requested state there appends
 /// nothing.
 pub(crate) async fn access_after(
-    api: &ApiState,
+    api: &CommandState,
     room: RoomId,
     people: &[&UserId],
     events: &[EventName],

@@ -17,7 +17,7 @@ use super::{
     unique_rooms::{self, UniqueRoom},
 };
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     queries::rooms::{self, RoomView},
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct PairRoom {
 /// Creates a match room for two people, unless they have an open one. Only the host application, an admin, may call
 /// it.
 pub(crate) async fn create_match(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     name: String,
     mut users: Vec<UserId>,
@@ -70,7 +70,7 @@ pub(super) struct PairRequest {
 
 /// Returns the pair's open room of that kind, created if there is none.
 pub(super) async fn get_or_create(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     pair: PairRequest,
     request: &RequestContext<'_>,

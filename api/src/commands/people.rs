@@ -20,7 +20,7 @@ use super::{
     request_context::RequestContext,
 };
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     queries::{
         people::{self, PersonDetails},
         presence, room_lists,
@@ -44,7 +44,7 @@ fn has_changes(old: &Person, new: &Person) -> bool {
 /// Stores the claims of a person's token if it is newer than the stored description and changes it, and waits until
 /// they can be read. An older token never replaces a newer one, so two tokens that alternate are stored once.
 pub(crate) async fn store_token_profile(
-    api: &ApiState,
+    api: &CommandState,
     user: &UserId,
     issued_at: Option<i64>,
     person: &Person,
@@ -86,7 +86,7 @@ pub(crate) async fn store_token_profile(
 /// Returns the stored description of a person and when it was issued, in seconds since 1970. The time is `None` if it
 /// is further ahead than any clock may be: then it does not keep newer descriptions from being stored.
 async fn read_stored_profile(
-    api: &ApiState,
+    api: &CommandState,
     shard: Shard,
     user: &UserId,
 ) -> Result<Option<(Option<i64>, Person)>, Error> {
@@ -96,7 +96,7 @@ async fn read_stored_profile(
 
 /// Returns the description of a person; an empty one if none is stored. Only the person and admins get the mail
 /// address and the balance.
-pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Result<PersonDetails, Error> {
+pub(crate) async fn show(api: &CommandState, caller: &Caller, user: &UserId) -> Result<PersonDetails, Error> {
     let known = read_people(api, std::slice::from_ref(user)).await?.remove(user);
     let mut known = known.unwrap_or_else(|| PersonDetails::unknown(user));
     if caller.user != *user && !caller.is_admin {
@@ -107,7 +107,7 @@ pub(crate) async fn show(api: &ApiState, caller: &Caller, user: &UserId) -> Resu
 
 /// Returns these people with all that is known of them.
 pub(crate) async fn read_people(
-    api: &ApiState,
+    api: &CommandState,
     users: &[UserId],
 ) -> Result<HashMap<UserId, PersonDetails>, Error> {
     Ok(people::read_people(&api.pool, api.shards, users).await?)
@@ -117,7 +117,7 @@ pub(crate) async fn read_people(
 /// the claims of tokens issued before now, even by a clock that is ahead; a token issued later replaces it. Returns
 /// the person, and whether Postgres has the description.
 pub(crate) async fn update_profile(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     user: &UserId,
     change: PersonChange,
@@ -145,7 +145,7 @@ pub(crate) async fn update_profile(
 
 /// Returns whether a person has a socket open, and which rooms they are in, of those that the caller may join.
 pub(crate) async fn presence_of(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     user: &UserId,
 ) -> Result<(bool, Vec<RoomId>), Error> {

@@ -12,12 +12,12 @@ use super::{
     log_write::{self, WriteRequest},
     request_context::RequestContext,
 };
-use crate::commands::state::ApiState;
+use crate::commands::state::CommandState;
 
 /// Appends one presence change of a person. The message id is made from the node's incarnation and counter, so each
 /// change is stored once.
 pub(crate) async fn append_presence_change(
-    api: &ApiState,
+    api: &CommandState,
     incarnation: u64,
     change: PresenceChange,
     request: &RequestContext<'_>,

@@ -26,7 +26,7 @@ use super::{
     require_read, require_still_joined,
 };
 use crate::{
-    commands::state::{APPEND_TIMEOUT, ApiState, SharedApiState},
+    commands::state::{APPEND_TIMEOUT, CommandState},
     queries::messages as stored,
 };
 
@@ -67,7 +67,7 @@ impl ReadMarkThrottle {
     }
 
     /// Appends the marks that are kept, at once. Called when the node stops.
-    pub(crate) async fn flush(api: &ApiState) {
+    pub(crate) async fn flush(api: &CommandState) {
         let waiting: Vec<_> = api.read_marks.pending().drain().collect();
         for ((room, user), mark) in waiting {
             if let Some((mark, deadline)) = mark
@@ -82,7 +82,7 @@ impl ReadMarkThrottle {
 
 /// Appends a mark without checking access.
 pub(super) async fn append_mark(
-    api: &ApiState,
+    api: &CommandState,
     room: RoomId,
     user: &UserId,
     message_id: MessageId,
@@ -97,7 +97,7 @@ pub(super) async fn append_mark(
 /// Returns whether a person has read that far already, as of all acknowledged marks. If Postgres lags or does not
 /// answer, false.
 pub(super) async fn has_read_up_to(
-    api: &ApiState,
+    api: &CommandState,
     room: RoomId,
     user: &UserId,
     mark: MessageId,
@@ -113,7 +113,7 @@ pub(super) async fn has_read_up_to(
 
 /// Stores a mark. Returns whether Postgres has it.
 pub(crate) async fn mark_read(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     mark: MessageId,
@@ -130,7 +130,7 @@ pub(crate) async fn mark_read(
 
 /// Stores a mark that a socket sent, within [`APPEND_INTERVAL`]. `is_in`: the socket has joined the room.
 pub(crate) async fn mark_read_by_socket(
-    api: &SharedApiState,
+    api: &Arc<CommandState>,
     caller: &Caller,
     room: RoomId,
     mark: MessageId,
@@ -148,7 +148,7 @@ pub(crate) async fn mark_read_by_socket(
         return Ok(());
     }
     let appended = append_mark(api, room, &of.1, mark, request).await;
-    let api: SharedApiState = Arc::clone(api);
+    let api: Arc<CommandState> = Arc::clone(api);
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(APPEND_INTERVAL).await;

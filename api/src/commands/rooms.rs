@@ -19,7 +19,7 @@ use super::{
 };
 use crate::access::{RoomAccess, RoomSnapshot};
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     queries::{
         members::Members,
         room_lists,
@@ -54,7 +54,7 @@ impl NewRoom {
 
 /// Creates a room, and adds the members it names. Returns the room, and whether Postgres has all of it.
 pub(crate) async fn create(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     make: NewRoom,
     request: &RequestContext<'_>,
@@ -121,7 +121,7 @@ pub(super) fn view_of_new_room(id: RoomId, made: RoomEvent) -> RoomView {
     }
 }
 
-async fn read_view(api: &ApiState, caller: &Caller, snapshot: &RoomSnapshot) -> Result<RoomView, Error> {
+async fn read_view(api: &CommandState, caller: &Caller, snapshot: &RoomSnapshot) -> Result<RoomView, Error> {
     match rooms::read(&api.pool, api.shards, snapshot.id, &caller.user).await? {
         Some(room) => Ok(room),
         // The log has it, Postgres does not yet.
@@ -130,7 +130,7 @@ async fn read_view(api: &ApiState, caller: &Caller, snapshot: &RoomSnapshot) -> 
 }
 
 /// Returns a room as the caller sees it.
-pub(crate) async fn show(api: &ApiState, caller: &Caller, room: RoomId) -> Result<RoomView, Error> {
+pub(crate) async fn show(api: &CommandState, caller: &Caller, room: RoomId) -> Result<RoomView, Error> {
     let access = require_read(api, room, caller).await?;
     read_view(api, caller, &access.room).await
 }
@@ -139,7 +139,7 @@ pub(crate) async fn show(api: &ApiState, caller: &Caller, room: RoomId) -> Resul
 /// fan-out node that the caller joins by knows them. If Postgres does not answer, the room's cached state is
 /// returned.
 pub(crate) async fn join(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
 ) -> Result<(RoomView, RoomAccess), Error> {
@@ -158,7 +158,7 @@ pub(crate) async fn join(
 }
 
 /// Requires that a room is a topic of a category; answers 404 if not.
-pub(crate) async fn require_topic(api: &ApiState, room: RoomId, category: &str) -> Result<(), Error> {
+pub(crate) async fn require_topic(api: &CommandState, room: RoomId, category: &str) -> Result<(), Error> {
     if rooms::is_topic(&api.pool, room, category).await? { Ok(()) } else { Err(Error::not_found()) }
 }
 
@@ -172,7 +172,7 @@ pub(crate) struct RoomPage {
 /// Lists the rooms that the caller may join, newest first. A page that is not the last may have fewer than `limit`
 /// rooms, or none: rooms that the caller may not join are passed over.
 pub(crate) async fn list(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     before: Option<RoomId>,
     limit: i64,
@@ -191,7 +191,7 @@ pub(crate) struct RoomChange {
 
 /// Changes a room. Returns it, and whether Postgres has the change.
 pub(crate) async fn update(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     change: RoomChange,
@@ -242,7 +242,7 @@ pub(crate) async fn update(
 
 /// Closes a room for ever. Returns whether Postgres has it.
 pub(crate) async fn close(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     request: &RequestContext<'_>,
@@ -256,7 +256,7 @@ pub(crate) async fn close(
 
 /// Closes a room for a caller whose right was checked before. Returns whether Postgres has it.
 pub(super) async fn close_authorized(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     room: RoomId,
     request: &RequestContext<'_>,

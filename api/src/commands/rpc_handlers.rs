@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::teams;
 use crate::{
     access::RoomAccess,
-    commands::state::ApiState,
+    commands::state::CommandState,
     page::{self, Page, PageEntry},
     queries::presence,
 };
@@ -27,7 +27,7 @@ impl PageEntry for ParticipantEntry {}
 /// Returns the callers who may no longer be in the room, or follow the team. Reads Postgres; never answers from the
 /// cache.
 pub(crate) async fn confirm_access(
-    api: &ApiState,
+    api: &CommandState,
     ChannelCallers { room, team, callers }: ChannelCallers,
 ) -> Result<ConfirmReply, Error> {
     if let Some(team) = team {
@@ -53,7 +53,7 @@ fn confirm_reply(
 
 /// Lists who is in a room: one page, or all if the fan-out node is of a version without pages.
 pub(crate) async fn list_participants(
-    api: &ApiState,
+    api: &CommandState,
     request: ParticipantsRequest,
 ) -> Result<ParticipantsReply, Error> {
     let ParticipantsRequest { room, after, is_paged, .. } = request;
@@ -73,7 +73,7 @@ pub(crate) async fn list_participants(
 ///
 /// # Errors
 /// Fails with 403 if they have no such room.
-pub(crate) async fn allow_signal(api: &ApiState, caller: &Caller, user: &UserId) -> Result<(), Error> {
+pub(crate) async fn allow_signal(api: &CommandState, caller: &Caller, user: &UserId) -> Result<(), Error> {
     let other = Caller { user: user.clone(), is_admin: false, org_id: None };
     let people = [&caller.user, user];
     let may =

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::require_read;
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     queries::search::{self, SearchCursor, SearchQuery, SearchResults},
 };
 
@@ -25,7 +25,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Finds messages, newest first, and returns the cursor of the next page.
 pub(crate) async fn search(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     query: SearchQuery<'_>,
 ) -> Result<(SearchResults, Option<SearchCursor>), Error> {
@@ -34,7 +34,7 @@ pub(crate) async fn search(
         require_read(api, room, caller).await?;
     }
     let mut found = {
-        let _under_way = api.gate.limits.start_search(caller)?;
+        let _under_way = api.limits.start_search(caller)?;
         let turn = timeout(QUEUE_TIMEOUT, api.search_permits.acquire()).await;
         let _turn =
             turn.map_err(|_| Error::new(ErrorCode::Unavailable, "Too many search now. Try again."))?;

@@ -1,4 +1,4 @@
-//! Holds the state that all requests of an api node share.
+//! Holds the state that commands and queries of an api node share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,13 +13,12 @@ use protocol::{
     subject::Channel,
 };
 use quick_cache::sync::Cache;
-use service::{origin::OriginArgs, rate::AddressArgs, token::TokenVerifier};
 use tokio::sync::Semaphore;
 
 use super::{match_rooms, read_marks::ReadMarkThrottle};
 use crate::{
     access::AccessCache,
-    config::SupportArgs,
+    config::VisitorIdentity,
     database::{APPLIED_TIMEOUT, ReadPool},
     limits::ApiLimits,
     page,
@@ -30,23 +29,20 @@ use crate::{
 /// Maximum time for which a request tries to append.
 pub(crate) const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A handle to the state of one api node, cheap to clone.
-pub(crate) type SharedApiState = Arc<ApiState>;
-
-/// The state of an api node. No other node depends on it.
-pub(crate) struct ApiState {
+/// What commands and queries of one api node need. No other node depends on it.
+pub(crate) struct CommandState {
     pub(crate) shards: ShardCount,
     pub(crate) log: LogAccess,
     pub(crate) pool: ReadPool,
     /// Decides who may read, join and manage a room.
     pub(crate) access: Arc<AccessCache>,
     pub(crate) persister_lag: PersisterLag,
-    pub(crate) gate: Gate,
-    pub(crate) settings: DialectSettings,
+    pub(crate) limits: Arc<ApiLimits>,
+    pub(crate) settings: CommandSettings,
     /// Read marks that are not appended yet.
     pub(crate) read_marks: ReadMarkThrottle,
     pub(crate) caches: Caches,
-    pub(crate) pictures: PictureStore,
+    pub(crate) pictures: Arc<PictureStore>,
     /// Bounds how many searches run at a time: each takes a permit.
     pub(crate) search_permits: Semaphore,
 }
@@ -59,23 +55,14 @@ pub(crate) struct LogAccess {
     pub(crate) jetstream: Context,
 }
 
-/// Checks tokens, origins and limits of a request, before a command gets it.
-pub(crate) struct Gate {
-    pub(crate) verifier: Arc<TokenVerifier>,
-    pub(crate) origins: OriginArgs,
-    pub(crate) client_address_args: AddressArgs,
-    pub(crate) limits: ApiLimits,
-}
-
-/// Settings that only dialects use.
-pub(crate) struct DialectSettings {
+/// Settings of commands.
+pub(crate) struct CommandSettings {
     /// Maximum length of a message, in characters.
     pub(crate) text_max_chars: usize,
-    /// Account balance below which direct rooms show `is_low_account`.
-    pub(crate) low_account: f64,
-    pub(crate) support_args: SupportArgs,
-    /// The categories of topics.
-    pub(crate) topic_categories: Vec<String>,
+    /// How visitors of support rooms are identified.
+    pub(crate) support_visitors: VisitorIdentity,
+    /// Whether people without a token may create support rooms.
+    pub(crate) support_open: bool,
 }
 
 /// Answers that a node keeps so that it need not ask or write again. It works without them, more slowly.
@@ -86,7 +73,7 @@ pub(crate) struct Caches {
     pub(crate) match_rooms: match_rooms::RecentMatchRooms,
 }
 
-impl ApiState {
+impl CommandState {
     /// Maximum size of the data in an answer to a socket's action, in bytes.
     pub(crate) fn socket_max_bytes(&self) -> usize {
         page::socket_max_bytes(self.log.nats_client.max_payload())

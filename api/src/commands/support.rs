@@ -14,7 +14,7 @@ use super::{
     unique_rooms::{self, UniqueRoom},
 };
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     config::VisitorIdentity,
     page::Page,
     queries::{
@@ -79,25 +79,24 @@ pub(crate) struct SupportCaller {
 
 impl SupportCaller {
     /// Counts a write against the visitor limits; requests with a token were counted by the token's limits already.
-    fn count_write(&self, api: &ApiState) -> Result<(), Error> {
-        if self.caller.is_some() { Ok(()) } else { api.gate.limits.count_visitor_write(self.address) }
+    fn count_write(&self, api: &CommandState) -> Result<(), Error> {
+        if self.caller.is_some() { Ok(()) } else { api.limits.count_visitor_write(self.address) }
     }
 
     /// Returns the author of a message in a room whose key was given: the token's person, else the room's visitor.
     /// Counts a visitor's write against the room's limit.
-    fn author_in(&self, api: &ApiState, room: &SupportRoom) -> Result<Caller, Error> {
+    fn author_in(&self, api: &CommandState, room: &SupportRoom) -> Result<Caller, Error> {
         if let Some(caller) = &self.caller {
             return Ok(caller.clone());
         }
-        api.gate.limits.count_visited_room_write(room.id)?;
+        api.limits.count_visited_room_write(room.id)?;
         Ok(visitor_caller(visitor_id(&room.visitor)?))
     }
 
     /// Returns the secret that a visit is bound to; `None` with a token, or if the configuration does not bind
     /// visits.
-    fn visit_pass(&self, api: &ApiState) -> Option<VisitorPass> {
-        let is_bound =
-            self.caller.is_none() && api.settings.support_args.support_visitors == VisitorIdentity::Bound;
+    fn visit_pass(&self, api: &CommandState) -> Option<VisitorPass> {
+        let is_bound = self.caller.is_none() && api.settings.support_visitors == VisitorIdentity::Bound;
         is_bound.then(|| self.pass.clone().unwrap_or_else(VisitorPass::random))
     }
 }
@@ -143,7 +142,7 @@ fn is_hex_digit(byte: u8) -> bool {
 /// Returns the open room of a visit, created if there is none, and the secret with which the next visit gets the same
 /// room.
 pub(crate) async fn get_or_create_room(
-    api: &ApiState,
+    api: &CommandState,
     guest: &SupportCaller,
     visit: SupportVisit,
     request: &RequestContext<'_>,
@@ -176,7 +175,7 @@ pub(crate) async fn get_or_create_room(
     let write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
     let may_make = || match guest.caller {
         Some(_) => Ok(()),
-        None => api.gate.limits.visitor_rooms.count_address(guest.address),
+        None => api.limits.visitor_rooms.count_address(guest.address),
     };
     let UniqueRoom { room, new_room: made, .. } =
         unique_rooms::get_or_create_if(api, write, &key, made, may_make).await?;
@@ -220,7 +219,7 @@ fn new_room(caller: &Caller, visit: SupportVisit, ordinal: u32) -> RoomEvent {
 }
 
 /// Returns the room of a key; answers 404 if there is none.
-async fn find_room(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
+async fn find_room(api: &CommandState, secret: &str) -> Result<SupportRoom, Error> {
     if secret.len() != SECRET_LEN || !secret.bytes().all(is_hex_digit) {
         return Err(Error::not_found());
     }
@@ -238,7 +237,7 @@ async fn find_room(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
 
 /// Posts a message in the room of a key, and waits until it can be read.
 pub(crate) async fn send_message(
-    api: &ApiState,
+    api: &CommandState,
     guest: &SupportCaller,
     secret: &str,
     said: NewSupportMessage,
@@ -267,7 +266,7 @@ pub(crate) async fn send_message(
 }
 
 /// Returns the room of a key.
-pub(crate) async fn show(api: &ApiState, secret: &str) -> Result<SupportRoom, Error> {
+pub(crate) async fn show(api: &CommandState, secret: &str) -> Result<SupportRoom, Error> {
     let room = find_room(api, secret).await?;
     messages::wait_until_messages_applied(api, room.id).await?;
     support::read(&api.pool, api.shards, room.id).await?.ok_or_else(Error::not_found)
@@ -284,7 +283,7 @@ pub(crate) fn foreign_message_error() -> Error {
 /// # Errors
 /// Fails if `before` names a message of another room.
 pub(crate) async fn history(
-    api: &ApiState,
+    api: &CommandState,
     secret: &str,
     before: Option<(RoomId, MessageId)>,
 ) -> Result<(SupportRoom, Page<Message>), Error> {
@@ -303,7 +302,7 @@ pub(crate) async fn history(
 
 /// Closes the room of a key for ever, and waits until that can be read.
 pub(crate) async fn close(
-    api: &ApiState,
+    api: &CommandState,
     guest: &SupportCaller,
     secret: &str,
     request: &RequestContext<'_>,
@@ -317,7 +316,7 @@ pub(crate) async fn close(
 /// Lists the open rooms about a product, with their keys: for the organisation's agents and for admins, or for
 /// everybody if the configuration says so.
 pub(crate) async fn list(
-    api: &ApiState,
+    api: &CommandState,
     caller: Option<&Caller>,
     org_id: &str,
     product_name: &str,
@@ -325,7 +324,7 @@ pub(crate) async fn list(
 ) -> Result<SupportRoomPage, Error> {
     text::required_line("org_id", org_id, text::NAME_MAX)?;
     text::required_line("product_name", product_name, text::NAME_MAX)?;
-    if !api.settings.support_args.support_open {
+    if !api.settings.support_open {
         let caller = caller.ok_or_else(Error::token_needed)?;
         if !caller.is_admin && caller.org_id.as_deref() != Some(org_id) {
             return Err(Error::forbidden());

@@ -18,8 +18,8 @@ use super::{
     request_context::RequestContext,
 };
 use crate::{
-    access::RetryBudget,
-    commands::state::ApiState,
+    access::{RetryBudget, membership::Membership},
+    commands::state::CommandState,
     database::APPLIED_TIMEOUT,
     page::Page,
     queries::{
@@ -30,7 +30,7 @@ use crate::{
 
 /// Creates a team with these members. Returns it, and whether Postgres has all of it.
 pub(crate) async fn create(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     name: String,
     mut users: Vec<UserId>,
@@ -62,7 +62,7 @@ pub(crate) async fn create(
 
 /// Reads a team from Postgres, including every control event of it that this node has received, and which of the
 /// `asked` people are members.
-async fn read_team(api: &ApiState, id: TeamId, members: &[&UserId]) -> Result<TeamSnapshot, Error> {
+async fn read_team(api: &CommandState, id: TeamId, members: &[&UserId]) -> Result<TeamSnapshot, Error> {
     let mut is_made = false;
     let mut tries = RetryBudget::within(APPLIED_TIMEOUT);
     loop {
@@ -97,7 +97,7 @@ impl TeamSnapshot {
 
 /// Reads a team with these callers, and the grant by which its members among them follow its channel.
 pub(super) async fn read_team_grant(
-    api: &ApiState,
+    api: &CommandState,
     id: TeamId,
     callers: &[Caller],
 ) -> Result<(TeamSnapshot, AccessGrant), Error> {
@@ -109,20 +109,24 @@ pub(super) async fn read_team_grant(
 }
 
 /// Returns the grant by which the caller follows a team's channel; answers 404 to non-members.
-pub(crate) async fn require_grant(api: &ApiState, caller: &Caller, id: TeamId) -> Result<AccessGrant, Error> {
+pub(crate) async fn require_grant(
+    api: &CommandState,
+    caller: &Caller,
+    id: TeamId,
+) -> Result<AccessGrant, Error> {
     let (found, grant) = read_team_grant(api, id, std::slice::from_ref(caller)).await?;
     if found.includes(caller) { Ok(grant) } else { Err(Error::not_found()) }
 }
 
 /// Reads a team of the caller's; answers 404 to non-members.
-pub(crate) async fn show(api: &ApiState, caller: &Caller, id: TeamId) -> Result<TeamView, Error> {
+pub(crate) async fn show(api: &CommandState, caller: &Caller, id: TeamId) -> Result<TeamView, Error> {
     let found = read_team(api, id, &[&caller.user]).await?;
     if found.includes(caller) { Ok(found.team) } else { Err(Error::not_found()) }
 }
 
 /// Returns up to `limit` members of a team of the caller's, with ids greater than `after`, in order of id.
 pub(crate) async fn list_members(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     id: TeamId,
     after: Option<&UserId>,
@@ -134,14 +138,14 @@ pub(crate) async fn list_members(
 }
 
 /// Requires that the caller may change the team; answers 404 to non-members, 403 to members.
-pub(crate) async fn require_manage(api: &ApiState, id: TeamId, caller: &Caller) -> Result<(), Error> {
+pub(crate) async fn require_manage(api: &CommandState, id: TeamId, caller: &Caller) -> Result<(), Error> {
     let team = show(api, caller, id).await?;
     if may_manage(&team, caller) { Ok(()) } else { Err(Error::forbidden()) }
 }
 
 /// Lists the caller's teams, newest first; an admin's list has all teams.
 pub(crate) async fn list(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     before: Option<TeamId>,
     limit: i64,
@@ -149,26 +153,26 @@ pub(crate) async fn list(
     Page::read(limit, async |limit| teams::list(&api.pool, api.shards, caller, before, limit).await).await
 }
 
-/// Returns whether a person is a member of the team as of all acknowledged events; `None` if Postgres lacks one of
-/// them after one second.
-pub(super) async fn is_member(api: &ApiState, id: TeamId, user: &UserId) -> Result<Option<bool>, Error> {
+/// Returns whether a person is a member of the team; waits up to one second until Postgres has all acknowledged
+/// events.
+pub(super) async fn membership(api: &CommandState, id: TeamId, user: &UserId) -> Result<Membership, Error> {
     let events = [EventName::TeamMemberAdd, EventName::TeamMemberRemove];
     if !api.wait_until_events_applied(&Channel::Team(id), &events).await? {
-        return Ok(None);
+        return Ok(Membership::Unknown);
     }
-    Ok(Some(read_team(api, id, &[user]).await?.members.contains(user)))
+    Ok(read_team(api, id, &[user]).await?.members.contains(user).into())
 }
 
 /// Adds a member to the team. Returns whether Postgres has it.
 pub(crate) async fn add(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     id: TeamId,
     user: UserId,
     request: &RequestContext<'_>,
 ) -> Result<bool, Error> {
     require_manage(api, id, caller).await?;
-    if is_member(api, id, &user).await? == Some(true) {
+    if membership(api, id, &user).await? == Membership::Member {
         return Ok(true);
     }
     let event = Event::TeamMemberAdd(TeamMember { team: id, user, by: caller.user.clone() });
@@ -177,7 +181,7 @@ pub(crate) async fn add(
 
 /// Removes a member from the team; all members may remove themselves. Returns whether Postgres has it.
 pub(crate) async fn remove(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     id: TeamId,
     user: UserId,
@@ -189,6 +193,6 @@ pub(crate) async fn remove(
         require_manage(api, id, caller).await?;
     }
     let event = Event::TeamMemberRemove(TeamMember { team: id, user: user.clone(), by: caller.user.clone() });
-    let is_out = is_member(api, id, &user).await? == Some(false);
+    let is_out = membership(api, id, &user).await? == Membership::NotAMember;
     invitations::remove_and_decline(api, caller, &Channel::Team(id), event, &user, is_out, request).await
 }

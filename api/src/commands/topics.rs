@@ -17,7 +17,7 @@ use super::{
     unique_rooms::{self, UniqueRoom},
 };
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     pictures::DecodedPicture,
     queries::{
         people,
@@ -42,7 +42,7 @@ pub(crate) struct NewTopic {
 
 /// Creates a topic; `None` if another open topic of the category has the title.
 pub(crate) async fn create(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     make: NewTopic,
     request: &RequestContext<'_>,
@@ -103,7 +103,7 @@ fn new_room(caller: &Caller, title: String, description: Option<String>, detail:
 
 /// Creates the room; `None` if another request's room has the title.
 async fn create_if_title_free(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     key: &str,
     room: RoomEvent,
@@ -154,7 +154,7 @@ pub(crate) struct TopicPage {
 
 /// Lists the open topics of a category, in order of id; `None` if there is no such page.
 pub(crate) async fn list(
-    api: &ApiState,
+    api: &CommandState,
     category: &str,
     asked: PageNumber,
 ) -> Result<Option<TopicPage>, Error> {
@@ -183,7 +183,7 @@ pub(crate) async fn list(
 
 /// Requires an open topic of a category that the caller may change.
 pub(crate) async fn require_own_topic(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     category: &str,
     room: RoomId,
@@ -196,7 +196,7 @@ pub(crate) async fn require_own_topic(
 
 /// Replaces the description of a topic.
 pub(crate) async fn update_description(
-    api: &ApiState,
+    api: &CommandState,
     caller: &Caller,
     topic: Topic,
     description: Option<String>,

@@ -25,7 +25,7 @@ use super::{
     idempotent_write::IdempotentWrite,
     log_write::{self, is_same_request, key_reused_error},
 };
-use crate::{commands::state::ApiState, queries::rooms};
+use crate::{commands::state::CommandState, queries::rooms};
 
 /// Maximum time for which an append relies on the last event that was read.
 const LATEST_KNOWN_FOR: Duration = Duration::from_secs(5);
@@ -102,7 +102,7 @@ impl LatestRoom {
 
 /// Returns the open room of a key; creates it from `event` if there is none.
 pub(super) async fn get_or_create(
-    api: &ApiState,
+    api: &CommandState,
     write: IdempotentWrite<'_>,
     key: &str,
     event: Event,
@@ -113,7 +113,7 @@ pub(super) async fn get_or_create(
 /// Like [`get_or_create`], but calls `may_make` once before it first tries to create the room; an error ends the
 /// request.
 pub(super) async fn get_or_create_if(
-    api: &ApiState,
+    api: &CommandState,
     mut write: IdempotentWrite<'_>,
     key: &str,
     event: Event,
@@ -142,7 +142,7 @@ pub(super) async fn get_or_create_if(
 }
 
 async fn find_or_create(
-    api: &ApiState,
+    api: &CommandState,
     write: &mut IdempotentWrite<'_>,
     key: &str,
     event: Event,
@@ -182,7 +182,7 @@ async fn find_or_create(
 }
 
 /// Reads the room that an earlier attempt of this request created.
-async fn created_before(api: &ApiState, position: LogPosition) -> Result<(LatestRoom, bool), Error> {
+async fn created_before(api: &CommandState, position: LogPosition) -> Result<(LatestRoom, bool), Error> {
     let stored = log::get(&api.log.jetstream, position.shard, position.seq).await;
     let stored = stored.map_err(|error| Error::unavailable("The log", &error))?;
     let stored = stored
@@ -190,7 +190,7 @@ async fn created_before(api: &ApiState, position: LogPosition) -> Result<(Latest
     Ok((LatestRoom::from_stored(&stored)?, true))
 }
 
-async fn find_latest(api: &ApiState, subject: &str, key: &str) -> Result<Option<LatestRoom>, Error> {
+async fn find_latest(api: &CommandState, subject: &str, key: &str) -> Result<Option<LatestRoom>, Error> {
     let last = log::last(&api.log.jetstream, subject).await.map_err(|e| Error::unavailable("The log", &e))?;
     if let Some(stored) = last {
         return LatestRoom::from_stored(&stored).map(Some);
@@ -200,7 +200,7 @@ async fn find_latest(api: &ApiState, subject: &str, key: &str) -> Result<Option<
 }
 
 /// Returns whether a room is closed, counting every acknowledged closing.
-async fn is_closed(api: &ApiState, room: RoomId) -> Result<bool, Error> {
+async fn is_closed(api: &CommandState, room: RoomId) -> Result<bool, Error> {
     let subject = Channel::Room(room).log_subject(api.shards, EventName::RoomUpdate, None);
     let last =
         log::last(&api.log.jetstream, &subject).await.map_err(|e| Error::unavailable("The log", &e))?;

@@ -22,12 +22,13 @@ use service::token::token_from;
 use tokio::time::Instant;
 
 use crate::{
-    commands::state::{APPEND_TIMEOUT, SharedApiState},
+    commands::state::APPEND_TIMEOUT,
     commands::{
         people,
         request_context::{RequestContext, WriteProgress},
     },
     documents::{DocumentedInput, OperationBuilder},
+    state::ApiState,
 };
 
 /// Maximum time for a request, reading its body included.
@@ -37,7 +38,7 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// the profile that the token contains. With `writes` the request counts against the caller's write limit.
 pub(super) async fn authenticate(
     parts: &Parts,
-    api: &SharedApiState,
+    api: &ApiState,
     writes: bool,
 ) -> Result<Option<Caller>, Error> {
     // Not from the query: tokens there would end up in logs and browser histories. Only sockets accept that.
@@ -56,8 +57,14 @@ pub(super) async fn authenticate(
         api.gate.limits.count_write(&identity.caller)?;
     }
     let deadline = RequestArrival::of_request(parts).arrived_at + APPEND_TIMEOUT;
-    people::store_token_profile(api, &identity.caller.user, identity.issued_at, &identity.person, deadline)
-        .await?;
+    people::store_token_profile(
+        &api.commands,
+        &identity.caller.user,
+        identity.issued_at,
+        &identity.person,
+        deadline,
+    )
+    .await?;
     Ok(Some(identity.caller))
 }
 
@@ -94,10 +101,10 @@ impl NoIdempotencyKey {
     }
 }
 
-impl FromRequestParts<SharedApiState> for NoIdempotencyKey {
+impl FromRequestParts<ApiState> for NoIdempotencyKey {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &SharedApiState) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Infallible> {
         Ok(Self(RequestArrival::of_request(parts)))
     }
 }
@@ -123,10 +130,10 @@ impl<R> IdempotencyKey<R> {
     }
 }
 
-impl<R: From<Error> + IntoResponse> FromRequestParts<SharedApiState> for IdempotencyKey<R> {
+impl<R: From<Error> + IntoResponse> FromRequestParts<ApiState> for IdempotencyKey<R> {
     type Rejection = R;
 
-    async fn from_request_parts(parts: &mut Parts, _: &SharedApiState) -> Result<Self, R> {
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, R> {
         let key = parts.headers.get("idempotency-key").map(|value| value.to_str().unwrap_or(""));
         if let Some(key) = key {
             text::client_id("Idempotency-Key", key)?;
@@ -144,7 +151,7 @@ impl<R> DocumentedInput for IdempotencyKey<R> {
 }
 
 /// Reads a body whose `Content-Type` is `application/json`, without parsing it; any other is refused with 415.
-pub(super) async fn read_json_body(request: extract::Request, api: &SharedApiState) -> Result<Bytes, Error> {
+pub(super) async fn read_json_body(request: extract::Request, api: &ApiState) -> Result<Bytes, Error> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or("");
     if !kind.trim().eq_ignore_ascii_case("application/json") {
@@ -163,7 +170,7 @@ pub(super) fn limit_body(request: extract::Request) -> (extract::Request, bool) 
 }
 
 /// Reads a body as bytes; one that is longer than its route allows is refused with 413.
-pub(super) async fn read_body(request: extract::Request, api: &SharedApiState) -> Result<Bytes, Error> {
+pub(super) async fn read_body(request: extract::Request, api: &ApiState) -> Result<Bytes, Error> {
     let too_large = || Error::new(ErrorCode::TooLarge, "The body must have at most 256 KiB.");
     let (request, is_too_long) = limit_body(request);
     if is_too_long {

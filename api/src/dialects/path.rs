@@ -15,8 +15,8 @@ use protocol::{
 use schemars::JsonSchema;
 
 use crate::{
-    commands::state::SharedApiState,
     documents::{DocumentedInput, OperationBuilder},
+    state::ApiState,
 };
 
 /// The ids of a path in their order: one id, or a pair. `R` is the dialect's rejection.
@@ -65,10 +65,10 @@ impl<A: PathId, B: PathId> PathSegments for (A, B) {
     }
 }
 
-impl<T: PathSegments, R: From<Error> + IntoResponse> FromRequestParts<SharedApiState> for PathIds<T, R> {
+impl<T: PathSegments, R: From<Error> + IntoResponse> FromRequestParts<ApiState> for PathIds<T, R> {
     type Rejection = R;
 
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, R> {
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, R> {
         let values = RawPathParams::from_request_parts(parts, api).await.map_err(|_| Error::not_found())?;
         let values: Vec<&str> = values.iter().map(|(_, value)| value).collect();
         let ids = T::parse(&values).ok_or_else(Error::not_found)?;

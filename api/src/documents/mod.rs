@@ -13,7 +13,7 @@ use axum::{Router, http::header, routing};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::commands::state::SharedApiState;
+use crate::state::ApiState;
 pub(crate) use asyncapi::SocketActions;
 pub(crate) use operation::{DocumentedInput, DocumentedOutput, OperationBuilder};
 pub(crate) use routes::{
@@ -25,14 +25,14 @@ const ABOUT: &str = "A chat backend whose centre is a log. Five dialects are vie
                      through any of them is stored once and reaches every socket of its room.";
 
 /// Builds the routes of these surfaces, and the routes of their documents.
-pub(crate) fn router(surfaces: Vec<DocumentedRoutes>, actions: &SocketActions) -> Router<SharedApiState> {
+pub(crate) fn router(surfaces: Vec<DocumentedRoutes>, actions: &SocketActions) -> Router<ApiState> {
     let (openapi, router) = openapi::build(surfaces);
     router
         .merge(document_route("/openapi.json", &openapi))
         .merge(document_route("/asyncapi.json", &asyncapi::document(actions)))
 }
 
-fn document_route(path: &str, document: &Value) -> Router<SharedApiState> {
+fn document_route(path: &str, document: &Value) -> Router<ApiState> {
     let text = Bytes::from(document.to_string());
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
     Router::new().route(path, routing::get(move || std::future::ready((headers, text.clone()))))

@@ -5,9 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{ABOUT, routes::DocumentedRoutes};
 
 /// Returns the document of these surfaces, and their routes.
-pub(super) fn build(
-    surfaces: Vec<DocumentedRoutes>,
-) -> (Value, axum::Router<crate::commands::state::SharedApiState>) {
+pub(super) fn build(surfaces: Vec<DocumentedRoutes>) -> (Value, axum::Router<crate::state::ApiState>) {
     let (mut paths, mut schemas, mut responses) = (Map::new(), Map::new(), Map::new());
     let mut tags = Vec::new();
     let mut router = axum::Router::new();

@@ -17,7 +17,7 @@ use super::{
     operation::{DocumentedHandler, OperationBuilder},
     schemas::SchemaSet,
 };
-use crate::commands::state::SharedApiState;
+use crate::state::ApiState;
 
 /// The form in which a surface refuses requests.
 pub(crate) trait DocumentedRejection {
@@ -34,7 +34,7 @@ const WRITE_STATUSES: [u16; 2] = [409, 422];
 
 /// A surface: its routes and their part of the document.
 pub(crate) struct DocumentedRoutes {
-    pub(super) router: Router<SharedApiState>,
+    pub(super) router: Router<ApiState>,
     pub(super) paths: Map<String, Value>,
     pub(super) schemas: SchemaSet,
     pub(super) rejections: BTreeMap<String, Value>,
@@ -47,13 +47,13 @@ pub(crate) struct DocumentedRoutes {
 pub(crate) struct DocumentedRoute {
     method: Method,
     summary: &'static str,
-    handler: MethodRouter<SharedApiState>,
+    handler: MethodRouter<ApiState>,
     describe: fn(&mut OperationBuilder<'_>),
 }
 
 fn route<H, T>(method: Method, about: &'static str, handler: H) -> DocumentedRoute
 where
-    H: Handler<T, SharedApiState> + DocumentedHandler<T>,
+    H: Handler<T, ApiState> + DocumentedHandler<T>,
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).expect("a method that routes know");
@@ -65,7 +65,7 @@ macro_rules! methods {
         $($(#[$doc])*
         pub(crate) fn $name<H, T>(about: &'static str, handler: H) -> DocumentedRoute
         where
-            H: Handler<T, SharedApiState> + DocumentedHandler<T>,
+            H: Handler<T, ApiState> + DocumentedHandler<T>,
             T: 'static,
         {
             route(Method::$method, about, handler)
@@ -88,7 +88,7 @@ methods! {
 
 impl DocumentedRoute {
     /// Answers `HEAD` with this handler instead of the handler of `GET`.
-    pub(crate) fn head<H: Handler<T, SharedApiState>, T: 'static>(self, handler: H) -> Self {
+    pub(crate) fn head<H: Handler<T, ApiState>, T: 'static>(self, handler: H) -> Self {
         Self { handler: self.handler.head(handler), ..self }
     }
 
@@ -139,10 +139,7 @@ impl DocumentedRoutes {
     }
 
     /// Applies a change to the router of all routes.
-    pub(crate) fn map_router(
-        self,
-        change: impl FnOnce(Router<SharedApiState>) -> Router<SharedApiState>,
-    ) -> Self {
+    pub(crate) fn map_router(self, change: impl FnOnce(Router<ApiState>) -> Router<ApiState>) -> Self {
         Self { router: change(self.router), ..self }
     }
 

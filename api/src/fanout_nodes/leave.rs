@@ -12,7 +12,7 @@ use service::metric_names as names;
 use tokio::sync::Semaphore;
 
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     commands::{presence::append_presence_change, request_context::RequestContext},
     queries::presence,
 };
@@ -29,7 +29,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 const COUNTER_MAX: u64 = i64::MAX.cast_unsigned();
 
 /// Removes a process's people from their rooms and from those online. Returns once Postgres has none of them left.
-pub(super) async fn leave_everywhere(api: &ApiState, incarnation: u64, permits: &Semaphore) {
+pub(super) async fn leave_everywhere(api: &CommandState, incarnation: u64, permits: &Semaphore) {
     let shards = api.shards.all().filter(|shard| *shard != Shard::SYSTEM);
     // Each shard by itself: a failing one does not delay the others.
     let each = stream::iter(shards).for_each_concurrent(None, |shard| async move {
@@ -42,7 +42,7 @@ pub(super) async fn leave_everywhere(api: &ApiState, incarnation: u64, permits: 
 }
 
 async fn leave_shard(
-    api: &ApiState,
+    api: &CommandState,
     shard: Shard,
     incarnation: u64,
     permits: &Semaphore,

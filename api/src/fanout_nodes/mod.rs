@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use crate::{commands::state::SharedApiState, queries::presence};
+use crate::{commands::state::CommandState, queries::presence};
 use failure_detector::FailureDetector;
 
 /// Interval between this node's heartbeats to itself.
@@ -31,7 +31,7 @@ const PRESENCE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The state of the task that watches processes.
 struct NodeMonitor {
-    api: SharedApiState,
+    api: Arc<CommandState>,
     client: Client,
     /// The id of this node in its own heartbeats.
     own_id: u64,
@@ -46,7 +46,7 @@ struct NodeMonitor {
 ///
 /// # Errors
 /// Fails if the connection is closed for good.
-pub(crate) async fn watch(api: SharedApiState, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(crate) async fn watch(api: Arc<CommandState>, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
     // One subscription for all heartbeats: those that the broker got before this node's own are received before it.
     let mut signs = client.subscribe(subject::NODE_SIGNALS_ALL).await?;
     let mut echoes = interval(ECHO_INTERVAL);

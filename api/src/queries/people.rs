@@ -7,9 +7,6 @@ use protocol::{
     id::{Shard, ShardCount, UserId},
     subject::Channel,
 };
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::Value;
 use sqlx::types::Json;
 
 use crate::database::{QueryError, ReadPool};
@@ -46,40 +43,6 @@ impl PersonDetails {
     pub(crate) fn unknown(user: &UserId) -> Self {
         Self { user: user.clone(), person: Person::default(), is_online: false, is_camera: false }
     }
-
-    /// Encodes the person for direct and match rooms.
-    pub(crate) fn to_object(&self) -> PersonObject {
-        let Person { username, email, gender, language, account, main_photo, business } = self.person.clone();
-        PersonObject {
-            id: self.user.to_value(),
-            username,
-            email,
-            gender,
-            language,
-            account,
-            main_photo,
-            business,
-            is_online: self.is_online,
-            is_camera: self.is_camera,
-        }
-    }
-}
-
-/// A person, as shown in direct rooms and match rooms.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Person")]
-pub(crate) struct PersonObject {
-    /// The person's id: a number if it is one that JSON readers keep exact, else a string.
-    id: Value,
-    username: Option<String>,
-    email: Option<String>,
-    gender: Option<String>,
-    language: Option<String>,
-    account: Option<String>,
-    main_photo: Option<String>,
-    business: Option<bool>,
-    is_online: bool,
-    is_camera: bool,
 }
 
 /// Reads these people. One without a stored description has an empty one.

@@ -7,14 +7,14 @@ use axum::{
     routing::get,
 };
 
-use crate::commands::state::SharedApiState;
+use crate::state::ApiState;
 
 /// Allows no resource from elsewhere, and no inline script or style.
 const PAGE_CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Routes of the pages and their files.
-pub(crate) fn router() -> Router<SharedApiState> {
+pub(crate) fn router() -> Router<ApiState> {
     Router::new()
         .route("/", get(|| async { static_file("text/html; charset=utf-8", include_str!("index.html")) }))
         .route(

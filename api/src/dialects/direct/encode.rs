@@ -10,6 +10,7 @@ use protocol::{
 use super::{decode, wire};
 use crate::{
     commands::direct::{DirectRoomPage, DirectRoomView},
+    commands::match_detail::PersonView,
     page::HTTP_MAX_BYTES,
     queries::{
         direct::{DirectMessage, DirectRoom},
@@ -33,7 +34,7 @@ pub(super) fn room_list(found: DirectRoomPage, reader: &UserId, low: f64) -> wir
         next: has_more.then(|| decode::encode_cursor(&rooms)),
         online_ids: online.map(|contact| contact.user.to_value()).collect(),
         contacts_ids: contacts.iter().map(|contact| contact.user.to_value()).collect(),
-        contact_users: contacts.iter().map(|one| (one.user.clone(), one.to_object())).collect(),
+        contact_users: contacts.iter().map(|one| (one.user.clone(), PersonView::from(one))).collect(),
         current_room: rooms.iter().find(|room| room.is_current).map(|room| room.id),
         room_ids: rooms.iter().map(|room| room.id).collect(),
         rooms: rooms.into_iter().map(|found| (found.id, room(found, reader, is_low))).collect(),

@@ -10,18 +10,18 @@ use serde::de::DeserializeOwned;
 
 use super::errors::Rejection;
 use crate::{
-    commands::state::SharedApiState,
     dialects::{http, json},
     documents::{DocumentedInput, OperationBuilder},
+    state::ApiState,
 };
 
 /// The caller, by a valid token; without one 401. The request does not count as a write.
 pub(super) struct Authenticated(pub(super) protocol::caller::Caller);
 
-impl FromRequestParts<SharedApiState> for Authenticated {
+impl FromRequestParts<ApiState> for Authenticated {
     type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Rejection> {
         Ok(Self(http::authenticate(parts, api, false).await?.ok_or_else(Error::token_needed)?))
     }
 }
@@ -35,10 +35,10 @@ impl DocumentedInput for Authenticated {
 /// The caller of a request that writes, whatever its method: it counts against the caller's write limit.
 pub(super) struct AuthenticatedWriter(pub(super) protocol::caller::Caller);
 
-impl FromRequestParts<SharedApiState> for AuthenticatedWriter {
+impl FromRequestParts<ApiState> for AuthenticatedWriter {
     type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Rejection> {
         Ok(Self(http::authenticate(parts, api, true).await?.ok_or_else(Error::token_needed)?))
     }
 }
@@ -57,10 +57,10 @@ pub(super) use http::NoIdempotencyKey;
 /// A JSON body, parsed as a `T`, whatever its `Content-Type`.
 pub(super) struct JsonBody<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<SharedApiState> for JsonBody<T> {
+impl<T: DeserializeOwned> FromRequest<ApiState> for JsonBody<T> {
     type Rejection = Rejection;
 
-    async fn from_request(request: Request, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request(request: Request, api: &ApiState) -> Result<Self, Rejection> {
         Ok(Self(json::parse_object(&http::read_body(request, api).await?)?))
     }
 }

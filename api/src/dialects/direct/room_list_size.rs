@@ -8,6 +8,7 @@ use protocol::id::UserId;
 use super::encode;
 use crate::{
     commands::direct::DirectRoomPage,
+    commands::match_detail::PersonView,
     page::json_bytes,
     queries::{direct::DirectRoom, people::PersonDetails},
 };
@@ -22,7 +23,7 @@ pub(super) fn fit_room_list(found: DirectRoomPage, reader: &UserId, max_bytes: u
     let mut left = max_bytes;
     let contact_bytes = |room: &DirectRoom| {
         let other = room.other_person(reader);
-        people.get(other).map_or(ROOM_BYTES, |known: &PersonDetails| json_bytes(&known.to_object()))
+        people.get(other).map_or(ROOM_BYTES, |known: &PersonDetails| json_bytes(&PersonView::from(known)))
     };
     let mut kept: Vec<(DirectRoom, DirectRoom)> = Vec::new();
     for mut room in rooms {

@@ -1,5 +1,7 @@
 //! Declares the direct dialect's routes, each with and without a trailing slash.
 
+use std::sync::Arc;
+
 use axum::{
     Json as Answer,
     extract::{Query, State, rejection::QueryRejection},
@@ -15,9 +17,10 @@ use super::{
 };
 use crate::{
     commands::direct,
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     dialects::{method_not_allowed, path::PathIds},
     documents::{DocumentedRoute, DocumentedRoutes, get, post},
+    state::DialectSettings,
 };
 
 type JsonResult<T> = Result<Answer<T>, Rejection>;
@@ -48,29 +51,32 @@ pub(crate) fn routes() -> DocumentedRoutes {
 }
 
 async fn add(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
+    State(settings): State<Arc<DialectSettings>>,
     AuthenticatedWriter(caller): AuthenticatedWriter,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::NewRoom>,
 ) -> JsonResult<wire::Room> {
     let seen =
         direct::get_or_create_room(&api, &caller, body.owner, body.abonent, &key.request_context()).await?;
-    Ok(Answer(encode::room_view(seen, api.settings.low_account)))
+    Ok(Answer(encode::room_view(seen, settings.low_account)))
 }
 
 async fn list(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
+    State(settings): State<Arc<DialectSettings>>,
     Authenticated(caller): Authenticated,
     query: Result<Query<wire::ListQuery>, QueryRejection>,
 ) -> JsonResult<wire::Rooms> {
     let Query(query) = query.map_err(|_| Error::bad_request("The query is malformed."))?;
     let after = query.cursor.as_deref().map(decode::decode_cursor).transpose()?;
     let rooms = direct::list(&api, &caller, after).await?;
-    Ok(Answer(encode::room_list(rooms, &caller.user, api.settings.low_account)))
+    Ok(Answer(encode::room_list(rooms, &caller.user, settings.low_account)))
 }
 
 async fn send(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
+    State(settings): State<Arc<DialectSettings>>,
     AuthenticatedWriter(caller): AuthenticatedWriter,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::NewMessage>,
@@ -79,21 +85,22 @@ async fn send(
         return Err(Error::forbidden().into());
     }
     let seen = direct::send(&api, &caller, body.room_id, &body.message, &key.request_context()).await?;
-    Ok(Answer(encode::room_view(seen, api.settings.low_account)))
+    Ok(Answer(encode::room_view(seen, settings.low_account)))
 }
 
 async fn select(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
+    State(settings): State<Arc<DialectSettings>>,
     AuthenticatedWriter(caller): AuthenticatedWriter,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     unkeyed: NoIdempotencyKey,
 ) -> JsonResult<wire::Rooms> {
     let rooms = direct::select_room(&api, &caller, room, &unkeyed.request_context()).await?;
-    Ok(Answer(encode::room_list(rooms, &caller.user, api.settings.low_account)))
+    Ok(Answer(encode::room_list(rooms, &caller.user, settings.low_account)))
 }
 
 async fn stop(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     AuthenticatedWriter(caller): AuthenticatedWriter,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     unkeyed: NoIdempotencyKey,
@@ -103,7 +110,7 @@ async fn stop(
 }
 
 async fn camera_on(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     AuthenticatedWriter(caller): AuthenticatedWriter,
     unkeyed: NoIdempotencyKey,
 ) -> JsonResult<wire::CameraOn> {
@@ -112,7 +119,7 @@ async fn camera_on(
 }
 
 async fn camera_off(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     AuthenticatedWriter(caller): AuthenticatedWriter,
     unkeyed: NoIdempotencyKey,
 ) -> JsonResult<wire::CameraOff> {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{dialects::json, queries::people};
+use crate::{commands::match_detail::PersonView, dialects::json};
 
 /// `POST room/add`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -69,7 +69,7 @@ pub(super) struct Message {
 /// All rooms of a reader.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
-    pub(super) contact_users: BTreeMap<UserId, people::PersonObject>,
+    pub(super) contact_users: BTreeMap<UserId, PersonView>,
     #[schemars(with = "Vec<Person>")]
     pub(super) contacts_ids: Vec<Value>,
     pub(super) current_room: Option<RoomId>,
@@ -85,7 +85,7 @@ pub(super) struct Rooms {
 /// A person's id: a number where the id is numeric, else text.
 #[derive(JsonSchema)]
 #[schemars(inline, untagged)]
-#[expect(dead_code, reason = "the form alone")]
+#[expect(dead_code, reason = "only its JSON schema is used")]
 enum Person {
     Number(#[schemars(range(min = 0, max = MAX_ID))] u64),
     Text(String),

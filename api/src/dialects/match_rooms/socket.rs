@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use super::wire::{self, Action};
 use crate::{
-    commands::state::ApiState,
+    commands::state::CommandState,
     commands::{
-        match_rooms::{self, MatchRoom, MatchRoomView},
+        match_detail::MatchRoomView,
+        match_rooms::{self, MatchRoom},
         messages::{self, SenderAccess},
         request_context::RequestContext,
     },
@@ -38,7 +39,7 @@ pub(crate) fn is_kept_from_admins(action: &str) -> bool {
 const REQUEST_ID_MAX: usize = 256;
 
 /// Executes one action. Errors are part of the reply.
-pub(crate) async fn handle(api: &ApiState, request: &ActionRequest, deadline: Instant) -> ActionReply {
+pub(crate) async fn handle(api: &CommandState, request: &ActionRequest, deadline: Instant) -> ActionReply {
     let write = RequestContext::new(Some(&request.key), deadline);
     match dispatch(api, request, &write).await {
         Ok(reply) => reply,
@@ -60,7 +61,7 @@ fn error_text(error: Error) -> String {
 }
 
 async fn dispatch(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
@@ -75,7 +76,7 @@ async fn dispatch(
         Action::List => list(api, request, parse_frame(request)?).await,
         Action::JoinRoom => join(api, request, parse_frame(request)?).await,
         Action::LeaveRoom => leave(request),
-        Action::CurrentRoomInfo => reply(200, &current_room(api, request).await?.to_object(), None),
+        Action::CurrentRoomInfo => reply(200, &MatchRoomView::from(&current_room(api, request).await?), None),
         Action::CreateMessage => create_message(api, request, parse_frame(request)?, write).await,
         Action::EditMessage => edit_message(api, request, parse_frame(request)?, write).await,
         Action::DeleteMessages => delete_messages(api, request, parse_frame(request)?, write).await,
@@ -99,7 +100,7 @@ fn joined_room(request: &ActionRequest) -> Result<RoomId, Error> {
 
 /// The room that the socket is in, if the caller still has access to it. Admins get it even where they may not
 /// write.
-async fn current_room(api: &ApiState, request: &ActionRequest) -> Result<MatchRoom, Error> {
+async fn current_room(api: &CommandState, request: &ActionRequest) -> Result<MatchRoom, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
     let (found, _) =
         match_rooms::require_match_room(api, &request.caller, joined_room(request)?, as_admin).await?;
@@ -107,7 +108,7 @@ async fn current_room(api: &ApiState, request: &ActionRequest) -> Result<MatchRo
 }
 
 /// The id of the room that the socket is in; an error where the caller may not write there.
-async fn writable_room(api: &ApiState, request: &ActionRequest) -> Result<RoomId, Error> {
+async fn writable_room(api: &CommandState, request: &ActionRequest) -> Result<RoomId, Error> {
     let found = current_room(api, request).await?;
     if request.surface == Surface::MatchAdmin {
         match_rooms::require_admin_may_write(&found)?;
@@ -117,7 +118,7 @@ async fn writable_room(api: &ApiState, request: &ActionRequest) -> Result<RoomId
 
 /// The newest rooms. Without `limit` and `before` all must fit into one answer; with them, the answer has as many as
 /// fit.
-async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Result<ActionReply, Error> {
+async fn list(api: &CommandState, request: &ActionRequest, frame: wire::List) -> Result<ActionReply, Error> {
     let of = (request.surface == Surface::Match).then_some(&request.caller.user);
     let limit = match frame.limit {
         None => match_rooms::ROOMS_LISTED_MAX,
@@ -131,7 +132,7 @@ async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Res
     };
     let found = match_rooms::list(api, of, frame.before, limit).await?;
     let count = found.entries.len();
-    let mut page = found.map(|room| room.to_object()).fit(api.socket_max_bytes())?;
+    let mut page = found.map(|room| MatchRoomView::from(&room)).fit(api.socket_max_bytes())?;
     if page.entries.len() < count && frame.limit.is_none() && frame.before.is_none() {
         let detail = "The rooms do not fit into one answer: give limit, and the last pk as before.";
         return Err(Error::new(ErrorCode::TooLarge, detail));
@@ -142,7 +143,11 @@ async fn list(api: &ApiState, request: &ActionRequest, frame: wire::List) -> Res
     reply(200, &page.entries, None)
 }
 
-async fn join(api: &ApiState, request: &ActionRequest, frame: wire::JoinRoom) -> Result<ActionReply, Error> {
+async fn join(
+    api: &CommandState,
+    request: &ActionRequest,
+    frame: wire::JoinRoom,
+) -> Result<ActionReply, Error> {
     let as_admin = request.surface == Surface::MatchAdmin;
     let (found, access) =
         match_rooms::require_match_room(api, &request.caller, frame.room_pk, as_admin).await?;
@@ -153,7 +158,7 @@ async fn join(api: &ApiState, request: &ActionRequest, frame: wire::JoinRoom) ->
         epoch: None,
         grant: Some(access.grant()),
     };
-    reply(200, &found.to_object(), Some(effect))
+    reply(200, &MatchRoomView::from(&found), Some(effect))
 }
 
 fn leave(request: &ActionRequest) -> Result<ActionReply, Error> {
@@ -162,7 +167,7 @@ fn leave(request: &ActionRequest) -> Result<ActionReply, Error> {
 }
 
 async fn create_message(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     frame: wire::CreateMessage,
     write: &RequestContext<'_>,
@@ -185,7 +190,7 @@ async fn create_message(
 }
 
 async fn edit_message(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     frame: wire::EditMessage,
     write: &RequestContext<'_>,
@@ -200,7 +205,7 @@ async fn edit_message(
 }
 
 async fn delete_messages(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     frame: wire::DeleteMessages,
     write: &RequestContext<'_>,

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{commands::match_rooms::MatchRoomView, queries::people};
+use crate::commands::match_detail::{MatchRoomView, PersonView};
 
 protocol::actions! {
     /// The actions of match sockets.
@@ -86,16 +86,16 @@ pub(super) struct CreatedMessage {
 /// The author of a message.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
-#[expect(dead_code, reason = "the form alone")]
+#[expect(dead_code, reason = "only its JSON schema is used")]
 enum Sender {
-    Known(people::PersonObject),
+    Known(PersonView),
     Named { id: Value },
 }
 
 /// The room of a message.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
-#[expect(dead_code, reason = "the form alone")]
+#[expect(dead_code, reason = "only its JSON schema is used")]
 enum Room {
     Known(MatchRoomView),
     Named { pk: RoomId },

@@ -10,18 +10,18 @@ use serde::de::DeserializeOwned;
 
 use super::{decode, errors::Rejection};
 use crate::{
-    commands::state::SharedApiState,
     dialects::http,
     documents::{DocumentedInput, OperationBuilder},
+    state::ApiState,
 };
 
 /// The caller, by a valid token; without one 401.
 pub(crate) struct Authenticated(pub(crate) protocol::caller::Caller);
 
-impl FromRequestParts<SharedApiState> for Authenticated {
+impl FromRequestParts<ApiState> for Authenticated {
     type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Rejection> {
         Ok(Self(
             http::authenticate(parts, api, !parts.method.is_safe()).await?.ok_or_else(Error::token_needed)?,
         ))
@@ -41,10 +41,10 @@ pub(super) use http::NoIdempotencyKey;
 /// A body of `application/json`, parsed as a `T`.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<SharedApiState> for JsonBody<T> {
+impl<T: DeserializeOwned> FromRequest<ApiState> for JsonBody<T> {
     type Rejection = Rejection;
 
-    async fn from_request(request: Request, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request(request: Request, api: &ApiState) -> Result<Self, Rejection> {
         let body = http::read_json_body(request, api).await?;
         Ok(Self(decode::parse_object(&body)?))
     }

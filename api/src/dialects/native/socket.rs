@@ -1,5 +1,7 @@
 //! Handles the actions of native sockets. The envelope is that of match sockets; the fields have native names.
 
+use std::sync::Arc;
+
 use protocol::{
     error::{Error, ErrorCode},
     id::RoomId,
@@ -19,7 +21,7 @@ use super::{
     },
 };
 use crate::{
-    commands::state::{ApiState, SharedApiState},
+    commands::state::CommandState,
     commands::{
         self, invitations,
         messages::{self, SenderAccess},
@@ -36,7 +38,11 @@ pub(crate) const ACTIONS: &[ActionDescription] = Action::DESCRIPTIONS;
 const ROOMS_LISTED_MAX: i64 = 200;
 
 /// Executes one action. Errors are part of the reply.
-pub(crate) async fn handle(api: &SharedApiState, request: &ActionRequest, deadline: Instant) -> ActionReply {
+pub(crate) async fn handle(
+    api: &Arc<CommandState>,
+    request: &ActionRequest,
+    deadline: Instant,
+) -> ActionReply {
     let write = RequestContext::new(Some(&request.key), deadline);
     match dispatch(api, request, &write).await {
         Ok(reply) => reply,
@@ -63,7 +69,7 @@ fn room_of_action(named: Option<RoomId>, request: &ActionRequest) -> Result<Room
 }
 
 async fn dispatch(
-    api: &SharedApiState,
+    api: &Arc<CommandState>,
     request: &ActionRequest,
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
@@ -98,7 +104,7 @@ fn frame_bytes(frame: &RawValue) -> &[u8] {
 }
 
 async fn subscribe(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     frame: frame::Subscribe,
 ) -> Result<ActionReply, Error> {
@@ -121,7 +127,11 @@ async fn subscribe(
     reply(200, &data, Some(effect))
 }
 
-async fn join(api: &ApiState, request: &ActionRequest, frame: frame::JoinRoom) -> Result<ActionReply, Error> {
+async fn join(
+    api: &CommandState,
+    request: &ActionRequest,
+    frame: frame::JoinRoom,
+) -> Result<ActionReply, Error> {
     let (room, access) = rooms::join(api, &request.caller, frame.room_pk).await?;
     let effect = SocketEffect::Subscribe {
         channel: Channel::Room(frame.room_pk),
@@ -136,13 +146,13 @@ async fn join(api: &ApiState, request: &ActionRequest, frame: frame::JoinRoom) -
 }
 
 /// Confirms that a topic belongs to a category; if not, 404.
-async fn topic_info(api: &ApiState, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
+async fn topic_info(api: &CommandState, frame: frame::TopicInfo) -> Result<ActionReply, Error> {
     rooms::require_topic(api, frame.room_pk, &frame.category).await?;
     reply(200, &Topic { room: frame.room_pk, category: frame.category }, None)
 }
 
 async fn create(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     frame: frame::CreateMessage,
     write: &RequestContext<'_>,
@@ -163,7 +173,7 @@ async fn create(
 }
 
 async fn edit(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     frame: frame::EditMessage,
     write: &RequestContext<'_>,
@@ -176,7 +186,7 @@ async fn edit(
 }
 
 async fn delete(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     frame: frame::DeleteMessages,
     write: &RequestContext<'_>,
@@ -187,7 +197,7 @@ async fn delete(
 }
 
 async fn history(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     frame: frame::History,
 ) -> Result<ActionReply, Error> {
@@ -199,7 +209,7 @@ async fn history(
 }
 
 /// The newest rooms: a page where the frame has `limit` or `cursor`, else all in one answer.
-async fn list(api: &ApiState, request: &ActionRequest, frame: frame::List) -> Result<ActionReply, Error> {
+async fn list(api: &CommandState, request: &ActionRequest, frame: frame::List) -> Result<ActionReply, Error> {
     let is_paged = frame.limit.is_some() || frame.cursor.is_some();
     let limit = if is_paged { decode::require_limit_in_range(frame.limit)? } else { ROOMS_LISTED_MAX };
     let before = frame.cursor.as_deref().map(decode::decode_room_cursor).transpose()?;
@@ -218,7 +228,7 @@ async fn list(api: &ApiState, request: &ActionRequest, frame: frame::List) -> Re
 }
 
 async fn mark_read(
-    api: &SharedApiState,
+    api: &Arc<CommandState>,
     request: &ActionRequest,
     frame: frame::MarkRead,
     write: &RequestContext<'_>,
@@ -230,7 +240,7 @@ async fn mark_read(
 }
 
 async fn invite(
-    api: &ApiState,
+    api: &CommandState,
     request: &ActionRequest,
     frame: frame::Invite,
     write: &RequestContext<'_>,

@@ -15,11 +15,11 @@ use serde_json::json;
 
 use super::errors::Rejection;
 use crate::{
-    commands::state::SharedApiState,
     commands::support::{SupportCaller, VisitorPass},
     config::TokenUse,
     dialects::{http, json},
     documents::{DocumentedInput, DocumentedOutput, OperationBuilder},
+    state::ApiState,
 };
 
 /// The header that carries a visitor's pass, for clients that keep no cookies.
@@ -43,12 +43,12 @@ fn visitor_pass(headers: &HeaderMap) -> Option<VisitorPass> {
     pairs.find_map(|(name, value)| VisitorPass::parse(value).filter(|_| name == PASS_COOKIE))
 }
 
-impl FromRequestParts<SharedApiState> for Sender {
+impl FromRequestParts<ApiState> for Sender {
     type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Rejection> {
         let caller = http::authenticate(parts, api, !parts.method.is_safe()).await?;
-        if caller.is_none() && api.settings.support_args.support_tokens == TokenUse::Required {
+        if caller.is_none() && api.dialects.support_tokens == TokenUse::Required {
             return Err(Error::token_needed().into());
         }
         let address = api.gate.client_address_args.of(&parts.headers, &parts.extensions);
@@ -99,10 +99,10 @@ pub(super) use http::NoIdempotencyKey;
 /// where the request has no body.
 pub(super) struct UntypedJson<T>(Bytes, PhantomData<T>);
 
-impl<T> FromRequest<SharedApiState> for UntypedJson<T> {
+impl<T> FromRequest<ApiState> for UntypedJson<T> {
     type Rejection = Rejection;
 
-    async fn from_request(request: Request, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request(request: Request, api: &ApiState) -> Result<Self, Rejection> {
         // The body of a `HEAD` is ignored: it could ask to close a room.
         if request.method() == Method::HEAD || request.body().is_end_stream() {
             return Ok(Self(Bytes::new(), PhantomData));

@@ -1,6 +1,8 @@
 //! Declares the support dialect's routes: `room-control` for visitors, `room-service` for visitors and agents,
 //! `room-list` for agents.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -14,7 +16,7 @@ use super::{
     wire::{self, Answer, Done, ServiceQuery},
 };
 use crate::{
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     commands::{
         request_context::RequestContext,
         support::{self, NewSupportMessage, SupportCaller, SupportVisit},
@@ -50,7 +52,7 @@ fn require_query<T>(query: QueryResult<T>) -> Result<T, Error> {
 }
 
 async fn visit(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Sender(guest): Sender,
     unkeyed: NoIdempotencyKey,
     body: UntypedJson<wire::NewRoom>,
@@ -66,7 +68,7 @@ async fn visit(
 /// Answers a room or its messages, or closes the room. Closing needs `delete_room` in the body: in the query alone
 /// it is refused, so that following a link closes nothing.
 async fn read(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Sender(guest): Sender,
     key: IdempotencyKey,
     query: QueryResult<ServiceQuery>,
@@ -97,7 +99,7 @@ async fn read(
 }
 
 async fn write(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Sender(guest): Sender,
     key: IdempotencyKey,
     body: UntypedJson<wire::Write>,
@@ -117,7 +119,7 @@ async fn write(
 }
 
 async fn close(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Sender(guest): Sender,
     key: IdempotencyKey,
     query: QueryResult<ServiceQuery>,
@@ -131,7 +133,7 @@ async fn close(
 }
 
 async fn close_room(
-    api: &SharedApiState,
+    api: &CommandState,
     guest: &SupportCaller,
     query: &ServiceQuery,
     request: &RequestContext<'_>,
@@ -141,7 +143,7 @@ async fn close_room(
 }
 
 async fn list(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Sender(guest): Sender,
     query: QueryResult<wire::ListQuery>,
 ) -> Result<Json<wire::Rooms>, Rejection> {

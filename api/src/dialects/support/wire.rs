@@ -29,7 +29,7 @@ pub(super) struct ServiceQuery {
 /// The types of `room-service` requests; not every method takes each.
 #[derive(JsonSchema)]
 #[schemars(inline, rename_all = "snake_case")]
-#[expect(dead_code, reason = "the form alone")]
+#[expect(dead_code, reason = "only its JSON schema is used")]
 enum Kind {
     GetMessages,
     GetRoomById,
@@ -127,7 +127,7 @@ pub(super) enum ServiceAnswer {
 /// The body of `POST room-service`.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
-#[expect(dead_code, reason = "the form alone: what is asked for decides how the body is read")]
+#[expect(dead_code, reason = "only its JSON schema is used: the request type decides how the body is read")]
 pub(super) enum Write {
     Message(NewMessageBody),
     ServiceQuery(ServiceQuery),
@@ -136,7 +136,7 @@ pub(super) enum Write {
 /// A new message, with its type.
 #[derive(JsonSchema)]
 #[schemars(rename = "NewMessage")]
-#[expect(dead_code, reason = "the form alone")]
+#[expect(dead_code, reason = "only its JSON schema is used")]
 pub(super) struct NewMessageBody {
     #[schemars(rename = "type", extend("const" = "create_message"))]
     kind: String,

@@ -8,9 +8,8 @@ use super::{
     wire,
 };
 use crate::{
-    commands::state::ApiState,
     commands::topics::{DESCRIPTION_MAX, NewTopic, PageNumber, TITLE_MAX},
-    pictures::{DecodedPicture, PICTURE_MAX_BYTES, PictureError},
+    pictures::{DecodedPicture, PICTURE_MAX_BYTES, PictureError, PictureStore},
 };
 
 /// A field's value, or its errors.
@@ -28,11 +27,15 @@ const NOT_A_PICTURE: &str =
 const TOO_MANY_PIXELS: &str = "This picture has too many pixels.";
 
 /// Decodes the chat to create.
-pub(super) async fn parse_new_chat(api: &ApiState, mut fields: FormFields) -> Result<NewTopic, Rejection> {
+pub(super) async fn parse_new_chat(
+    mut fields: FormFields,
+    categories: &[String],
+    pictures: &PictureStore,
+) -> Result<NewTopic, Rejection> {
     let title = parse_title(fields.take("title"));
-    let category = parse_category(fields.take("room"), &api.settings.topic_categories);
+    let category = parse_category(fields.take("room"), categories);
     let given = fields.take("img");
-    let picture = parse_picture(api, given, fields.is_form).await?;
+    let picture = parse_picture(pictures, given, fields.is_form).await?;
     let description = parse_description(fields.take("description"));
     match (title, category, picture, description) {
         (Ok(title), Ok(category), Ok(picture), Ok(description)) => {
@@ -134,7 +137,7 @@ fn parse_description(given: Option<FieldValue>) -> FieldResult<Option<String>> {
 }
 
 async fn parse_picture(
-    api: &ApiState,
+    pictures: &PictureStore,
     given: Option<FieldValue>,
     is_form: bool,
 ) -> Result<FieldResult<Option<DecodedPicture>>, Error> {
@@ -149,7 +152,7 @@ async fn parse_picture(
         Some(FieldValue::File(bytes)) if bytes.len() > PICTURE_MAX_BYTES => {
             field_error(&format!("Ensure this file has no more than {} MiB.", PICTURE_MAX_BYTES >> 20))
         }
-        Some(FieldValue::File(bytes)) => match api.pictures.decode_picture(bytes).await? {
+        Some(FieldValue::File(bytes)) => match pictures.decode_picture(bytes).await? {
             Ok(picture) => Ok(Some(picture)),
             Err(PictureError::NotAPicture) => field_error(NOT_A_PICTURE),
             Err(PictureError::TooLarge) => field_error(TOO_MANY_PIXELS),

@@ -10,19 +10,19 @@ use schemars::JsonSchema;
 
 use super::{body::FormFields, errors::Rejection, wire};
 use crate::{
-    commands::state::SharedApiState,
     dialects::http,
     documents::{DocumentedInput, OperationBuilder},
+    state::ApiState,
 };
 
 /// The caller, or `None` without a token; an invalid token is refused. The schemes `Bearer`, `Token` and `JWT` are
 /// accepted; a header with any other scheme is ignored.
 pub(super) struct OptionalCaller(Option<protocol::caller::Caller>);
 
-impl FromRequestParts<SharedApiState> for OptionalCaller {
+impl FromRequestParts<ApiState> for OptionalCaller {
     type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Rejection> {
         let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let mut words = header.unwrap_or("").split_whitespace();
         let is_ours = words.next().is_some_and(|scheme| {
@@ -47,10 +47,10 @@ impl DocumentedInput for OptionalCaller {
 /// The caller, by a valid token; without one 401.
 pub(super) struct Authenticated(pub(super) protocol::caller::Caller);
 
-impl FromRequestParts<SharedApiState> for Authenticated {
+impl FromRequestParts<ApiState> for Authenticated {
     type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Rejection> {
         let OptionalCaller(caller) = OptionalCaller::from_request_parts(parts, api).await?;
         caller.map(Self).ok_or_else(Rejection::token_missing)
     }
@@ -65,13 +65,13 @@ impl DocumentedInput for Authenticated {
 /// The category of the path, which must be one of the configured ones.
 pub(super) struct CategoryPath(pub(super) String);
 
-impl FromRequestParts<SharedApiState> for CategoryPath {
+impl FromRequestParts<ApiState> for CategoryPath {
     type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, api: &SharedApiState) -> Result<Self, Rejection> {
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Rejection> {
         let path = Path::<String>::from_request_parts(parts, api).await;
         let Path(category) = path.map_err(|_| Rejection::wrong_room())?;
-        if api.settings.topic_categories.contains(&category) {
+        if api.dialects.topic_categories.contains(&category) {
             Ok(Self(category))
         } else {
             Err(Rejection::wrong_room())
@@ -92,10 +92,10 @@ pub(super) type IdempotencyKey = http::IdempotencyKey<Rejection>;
 /// is trusted from anyone: only the client that sent it gets the URL back.
 pub(super) struct BaseUrl(pub(super) String);
 
-impl FromRequestParts<SharedApiState> for BaseUrl {
+impl FromRequestParts<ApiState> for BaseUrl {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &SharedApiState) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Infallible> {
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let host = text("host").filter(|host| !host.contains('@') && host.parse::<Authority>().is_ok());
         // With several proxies, the first entry is that of the proxy which the client talks to.
@@ -113,10 +113,10 @@ impl DocumentedInput for BaseUrl {
 /// The raw query of the URL.
 pub(super) struct PageQuery(pub(super) String);
 
-impl FromRequestParts<SharedApiState> for PageQuery {
+impl FromRequestParts<ApiState> for PageQuery {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &SharedApiState) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Infallible> {
         Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
     }
 }
@@ -130,10 +130,10 @@ impl DocumentedInput for PageQuery {
 /// A body that the handler reads after its other checks; `T` is its schema for `openapi.json`.
 pub(super) struct LazyForm<T>(Request, PhantomData<T>);
 
-impl<T> FromRequest<SharedApiState> for LazyForm<T> {
+impl<T> FromRequest<ApiState> for LazyForm<T> {
     type Rejection = Infallible;
 
-    async fn from_request(request: Request, _: &SharedApiState) -> Result<Self, Infallible> {
+    async fn from_request(request: Request, _: &ApiState) -> Result<Self, Infallible> {
         Ok(Self(request, PhantomData))
     }
 }

@@ -1,6 +1,8 @@
 //! Declares the topics dialect's routes, with the trailing slash of the dialect's document. Without the slash a
 //! `GET` is redirected, and a write is served, since clients drop the body when they follow a redirect.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::{DefaultBodyLimit, Path, State, rejection::PathRejection},
@@ -18,11 +20,12 @@ use super::{
     wire,
 };
 use crate::{
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     commands::topics,
     dialects::path::PathIds,
     documents::{DocumentedInput, DocumentedOutput, DocumentedRoutes, OperationBuilder, get, patch, post},
-    pictures::PictureName,
+    pictures::{PictureName, PictureStore},
+    state::DialectSettings,
 };
 
 /// Maximum bytes of a body. A picture above its own limit gets an error of its field, if the body is below this.
@@ -54,34 +57,36 @@ pub(crate) fn routes() -> DocumentedRoutes {
 }
 
 async fn create(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
+    State(settings): State<Arc<DialectSettings>>,
     Authenticated(caller): Authenticated,
     key: IdempotencyKey,
     base: BaseUrl,
     form: LazyForm<wire::NewChat>,
 ) -> Result<axum::Json<wire::Created>, Rejection> {
-    let make = decode::parse_new_chat(&api, form.read().await?).await?;
-    let made = topics::create(&api, &caller, make, &key.request_context_after_body()).await?;
-    let topic = made.ok_or_else(Rejection::title_taken)?;
+    let fields = form.read().await?;
+    let new_topic = decode::parse_new_chat(fields, &settings.topic_categories, &api.pictures).await?;
+    let topic = topics::create(&api, &caller, new_topic, &key.request_context_after_body()).await?;
+    let topic = topic.ok_or_else(Rejection::title_taken)?;
     Ok(axum::Json(wire::Created { chat: encode::chat(topic, &base) }))
 }
 
 async fn list(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     _: OptionalCaller,
     CategoryPath(category): CategoryPath,
     base: BaseUrl,
     PageQuery(query): PageQuery,
 ) -> Result<axum::Json<wire::Page>, Rejection> {
     let pages = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "page");
-    let asked = decode::parse_page(pages.last().map(|(_, value)| value).as_deref())
+    let number = decode::parse_page(pages.last().map(|(_, value)| value).as_deref())
         .ok_or_else(Rejection::page_not_found)?;
-    let page = topics::list(&api, &category, asked).await?.ok_or_else(Rejection::page_not_found)?;
+    let page = topics::list(&api, &category, number).await?.ok_or_else(Rejection::page_not_found)?;
     Ok(axum::Json(encode::page(page, &category, &query, &base)))
 }
 
 async fn change(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds((category, room), ..): PathIds<(String, RoomId), Rejection>,
     key: IdempotencyKey,
@@ -161,7 +166,7 @@ impl DocumentedInput for HeaderMap {
 
 /// Serves a picture, with headers that keep browsers from treating it as anything else.
 async fn show_picture(
-    State(api): State<SharedApiState>,
+    State(pictures): State<Arc<PictureStore>>,
     name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<PictureResponse, Rejection> {
@@ -172,14 +177,14 @@ async fn show_picture(
         Some(_) => format!("\"{name}\""),
         None => concat!("\"default-", env!("CARGO_PKG_VERSION"), "\"").to_owned(),
     };
-    let kept = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let is_kept =
-        kept.is_some_and(|kept| kept.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
+    let cached = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let is_cached =
+        cached.is_some_and(|tags| tags.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
     let mut response = match known {
-        _ if is_kept => StatusCode::NOT_MODIFIED.into_response(),
+        _ if is_cached => StatusCode::NOT_MODIFIED.into_response(),
         None => bytes_response("image/png", DEFAULT_PICTURE.len() as u64, DEFAULT_PICTURE.into()),
         Some(name) => {
-            let (file, size) = api.pictures.get(name).await?;
+            let (file, size) = pictures.get(name).await?;
             bytes_response(name.format().content_type(), size, Body::from_stream(ReaderStream::new(file)))
         }
     };

@@ -91,7 +91,7 @@ pub(super) struct TokenMessage<'a> {
 /// The forms of an error.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "the form alone: each is written by itself")]
+#[expect(dead_code, reason = "only its JSON schema is used: each variant is written by itself")]
 pub(super) enum Refusal<'a> {
     Token(BadToken<'a>),
     Header(BadHeader),
@@ -104,7 +104,7 @@ pub(super) enum Refusal<'a> {
 #[derive(JsonSchema)]
 #[expect(
     dead_code,
-    reason = "the form alone: fields come in three sorts of bodies, and are checked one by one"
+    reason = "only its JSON schema is used: fields arrive in three kinds of bodies, and are checked one by one"
 )]
 pub(super) struct NewChat {
     #[schemars(length(min = 1, max = TITLE_MAX))]
@@ -120,7 +120,7 @@ pub(super) struct NewChat {
 
 /// The fields of a chat that can be changed.
 #[derive(JsonSchema)]
-#[expect(dead_code, reason = "the form alone")]
+#[expect(dead_code, reason = "only its JSON schema is used")]
 pub(super) struct Change {
     #[schemars(length(max = DESCRIPTION_MAX))]
     description: Option<String>,
@@ -128,7 +128,7 @@ pub(super) struct Change {
 
 /// The query of a category's list.
 #[derive(JsonSchema)]
-#[expect(dead_code, reason = "the form alone: links keep what else is asked for")]
+#[expect(dead_code, reason = "only its JSON schema is used: links keep the other parameters of the query")]
 pub(super) struct ListQuery {
     /// A page's number, or `last`.
     page: Option<String>,

@@ -1,12 +1,14 @@
 //! Declares the routes of invitations.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use protocol::id::{MessageId, RoomId};
 
 use super::{Created, JsonResult, QueryResult, require_query};
 use crate::{
     commands::invitations,
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     dialects::native::{
         decode, encode,
         errors::Rejection,
@@ -18,7 +20,7 @@ use crate::{
 };
 
 pub(super) async fn invite(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,
@@ -29,7 +31,7 @@ pub(super) async fn invite(
 }
 
 pub(super) async fn list(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     query: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<wire::Invitation>> {
@@ -43,7 +45,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn accept(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(MessageId(id), ..): PathIds<MessageId, Rejection>,
     unkeyed: NoIdempotencyKey,
@@ -54,7 +56,7 @@ pub(super) async fn accept(
 }
 
 pub(super) async fn decline(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(MessageId(id), ..): PathIds<MessageId, Rejection>,
     unkeyed: NoIdempotencyKey,

@@ -1,12 +1,14 @@
 //! Declares the routes of a room's members and participants.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use protocol::id::{RoomId, UserId};
 
 use super::{AppliedOrPending, JsonResult, QueryResult, require_query};
 use crate::{
     commands::members,
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     dialects::native::{
         decode,
         errors::Rejection,
@@ -17,7 +19,7 @@ use crate::{
 };
 
 pub(super) async fn list(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     query: QueryResult<wire::ListQuery>,
@@ -30,7 +32,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn present(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     query: QueryResult<wire::ListQuery>,
@@ -43,7 +45,7 @@ pub(super) async fn present(
 }
 
 pub(super) async fn add(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds((room, user), ..): PathIds<(RoomId, UserId), Rejection>,
     key: IdempotencyKey,
@@ -52,7 +54,7 @@ pub(super) async fn add(
 }
 
 pub(super) async fn remove(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds((room, user), ..): PathIds<(RoomId, UserId), Rejection>,
     key: IdempotencyKey,

@@ -1,5 +1,7 @@
 //! Declares the routes of messages.
 
+use std::sync::Arc;
+
 use axum::{extract::State, response::NoContent};
 use protocol::{
     error::Error,
@@ -8,7 +10,7 @@ use protocol::{
 
 use super::{Created, JsonResult, QueryResult, require_query};
 use crate::{
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     commands::{
         self,
         messages::{self, SenderAccess},
@@ -26,7 +28,7 @@ use crate::{
 };
 
 pub(super) async fn send(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,
@@ -45,7 +47,7 @@ pub(super) async fn send(
 }
 
 pub(super) async fn history(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     query: QueryResult<wire::HistoryQuery>,
@@ -67,7 +69,7 @@ pub(super) async fn history(
 }
 
 pub(super) async fn search(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     query: QueryResult<wire::SearchQuery>,
 ) -> JsonResult<wire::FoundPage> {
@@ -89,7 +91,7 @@ pub(super) async fn search(
 }
 
 pub(super) async fn edit(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds((room, message), ..): PathIds<(RoomId, MessageId), Rejection>,
     key: IdempotencyKey,
@@ -109,7 +111,7 @@ pub(super) async fn edit(
 }
 
 pub(super) async fn delete(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds((room, message), ..): PathIds<(RoomId, MessageId), Rejection>,
     key: IdempotencyKey,

@@ -1,5 +1,7 @@
 //! Declares the routes of people and their read marks.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use protocol::{
     event::PersonChange,
@@ -8,7 +10,7 @@ use protocol::{
 
 use super::{AppliedOrPending, JsonResult};
 use crate::{
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     commands::{people, read_marks},
     dialects::native::{
         encode,
@@ -20,7 +22,7 @@ use crate::{
 };
 
 pub(super) async fn show(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(user, ..): PathIds<UserId, Rejection>,
 ) -> JsonResult<wire::Person> {
@@ -29,7 +31,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn put(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(user, ..): PathIds<UserId, Rejection>,
     key: IdempotencyKey,
@@ -41,7 +43,7 @@ pub(super) async fn put(
 }
 
 pub(super) async fn presence(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(user, ..): PathIds<UserId, Rejection>,
 ) -> JsonResult<wire::Presence> {
@@ -50,7 +52,7 @@ pub(super) async fn presence(
 }
 
 pub(super) async fn read(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,

@@ -1,11 +1,13 @@
 //! Declares the routes of rooms.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use protocol::id::RoomId;
 
 use super::{AppliedOrPending, CreatedOrExisting, JsonResult, QueryResult, require_query};
 use crate::{
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     commands::{pair_rooms, rooms},
     dialects::native::{
         decode, encode,
@@ -18,7 +20,7 @@ use crate::{
 };
 
 pub(super) async fn make_room(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::NewRoom>,
@@ -45,7 +47,7 @@ pub(super) async fn make_room(
 }
 
 pub(super) async fn list_rooms(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     query: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<wire::Room>> {
@@ -57,7 +59,7 @@ pub(super) async fn list_rooms(
 }
 
 pub(super) async fn show_room(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
 ) -> JsonResult<wire::Room> {
@@ -66,7 +68,7 @@ pub(super) async fn show_room(
 }
 
 pub(super) async fn change_room(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,
@@ -78,7 +80,7 @@ pub(super) async fn change_room(
 }
 
 pub(super) async fn close_room(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(room, ..): PathIds<RoomId, Rejection>,
     key: IdempotencyKey,

@@ -1,11 +1,13 @@
 //! Declares the routes of teams.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use protocol::id::{TeamId, UserId};
 
 use super::{AppliedOrPending, Created, JsonResult, QueryResult, require_query};
 use crate::{
-    commands::state::SharedApiState,
+    commands::state::CommandState,
     commands::teams,
     dialects::native::{
         decode, encode,
@@ -18,7 +20,7 @@ use crate::{
 };
 
 pub(super) async fn make(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::NewTeam>,
@@ -28,7 +30,7 @@ pub(super) async fn make(
 }
 
 pub(super) async fn list(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     query: QueryResult<wire::ListQuery>,
 ) -> JsonResult<wire::Page<wire::Team>> {
@@ -42,7 +44,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn members(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(team, ..): PathIds<TeamId, Rejection>,
     query: QueryResult<wire::ListQuery>,
@@ -55,7 +57,7 @@ pub(super) async fn members(
 }
 
 pub(super) async fn show(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds(team, ..): PathIds<TeamId, Rejection>,
 ) -> JsonResult<wire::Team> {
@@ -64,7 +66,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn add(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds((team, user), ..): PathIds<(TeamId, UserId), Rejection>,
     key: IdempotencyKey,
@@ -73,7 +75,7 @@ pub(super) async fn add(
 }
 
 pub(super) async fn remove(
-    State(api): State<SharedApiState>,
+    State(api): State<Arc<CommandState>>,
     Authenticated(caller): Authenticated,
     PathIds((team, user), ..): PathIds<(TeamId, UserId), Rejection>,
     key: IdempotencyKey,

@@ -89,7 +89,7 @@ pub(in crate::dialects::native) struct ReadUpTo {
 #[derive(JsonSchema)]
 #[schemars(inline)]
 struct Limit(
-    #[expect(dead_code, reason = "the form alone")]
+    #[expect(dead_code, reason = "only its JSON schema is used")]
     #[schemars(range(min = 1, max = LIMIT_MAX))]
     u32,
 );
