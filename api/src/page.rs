@@ -92,23 +92,23 @@ pub(crate) fn fit_page<T: PageEntry>(
     entries: impl IntoIterator<Item = T>,
     max_bytes: usize,
 ) -> Result<Page<T>, Error> {
-    let mut left = max_bytes.saturating_sub(ENVELOPE_BYTES);
+    let mut bytes_left = max_bytes.saturating_sub(ENVELOPE_BYTES);
     let mut fitted = Page { entries: Vec::new(), has_more: false };
     for mut entry in entries {
         // One byte for the comma.
         let mut bytes = json_bytes(&entry) + 1;
-        if bytes > left && fitted.entries.is_empty() {
+        if bytes > bytes_left && fitted.entries.is_empty() {
             entry.shorten();
             bytes = json_bytes(&entry) + 1;
-            if bytes > left {
+            if bytes > bytes_left {
                 return Err(too_large_error());
             }
         }
-        if bytes > left {
+        if bytes > bytes_left {
             fitted.has_more = true;
             break;
         }
-        left -= bytes;
+        bytes_left -= bytes;
         fitted.entries.push(entry);
     }
     Ok(fitted)
@@ -182,17 +182,17 @@ mod tests {
             texts in texts(),
             max_bytes in ENVELOPE_BYTES + 3_000..ENVELOPE_BYTES + 20_000,
         ) {
-            let mut seen = Vec::new();
+            let mut received = Vec::new();
             loop {
-                let page = fit_page(texts[seen.len()..].iter().cloned(), max_bytes).expect("each fits alone");
+                let page = fit_page(texts[received.len()..].iter().cloned(), max_bytes).expect("each fits alone");
                 prop_assert!(json_bytes(&page.entries) + ENVELOPE_BYTES <= max_bytes + 2);
-                prop_assert!(!page.entries.is_empty() || seen.len() == texts.len());
-                seen.extend(page.entries);
+                prop_assert!(!page.entries.is_empty() || received.len() == texts.len());
+                received.extend(page.entries);
                 if !page.has_more {
                     break;
                 }
             }
-            prop_assert_eq!(seen, texts);
+            prop_assert_eq!(received, texts);
         }
     }
 

@@ -115,8 +115,8 @@ impl PictureStore {
     ///
     /// # Errors
     /// Fails if the folder can't be used.
-    pub(crate) fn open(place: &str) -> anyhow::Result<Self> {
-        let folder = place.strip_prefix("file://").unwrap_or(place);
+    pub(crate) fn open(location: &str) -> anyhow::Result<Self> {
+        let folder = location.strip_prefix("file://").unwrap_or(location);
         anyhow::ensure!(!folder.contains("://"), "must be a folder, or file:///a/folder");
         let folder =
             Folder::open(Path::new(folder)).with_context(|| format!("the folder {folder} can't be made"))?;

@@ -99,9 +99,9 @@ async fn serve_subject(
             refuse_busy(api, &request).await;
             continue;
         };
-        let (api, places, seconds) = (api.clone(), worker_permits.clone(), seconds.clone());
+        let (api, permits, seconds) = (api.clone(), worker_permits.clone(), seconds.clone());
         tokio::spawn(async move {
-            match timeout(QUEUE_TIMEOUT, places.acquire()).await {
+            match timeout(QUEUE_TIMEOUT, permits.acquire()).await {
                 Ok(_place) => handle_request(&api, subject, &request, &seconds).await,
                 Err(_) => refuse_busy(&api, &request).await,
             }
@@ -171,7 +171,7 @@ fn decode_request<T: DeserializeOwned>(payload: &[u8]) -> RpcResult<T> {
 /// Returns until when a request may append; refuses an expired one.
 fn require_not_expired(expires_at: i64) -> RpcResult<Instant> {
     match time_left(expires_at) {
-        Some(left) => Ok(Instant::now() + left),
+        Some(remaining) => Ok(Instant::now() + remaining),
         None => {
             metrics::counter!(names::RPC_EXPIRED_TOTAL).increment(1);
             Err(Error::new(ErrorCode::NotStored, "The request came too late."))

@@ -59,10 +59,10 @@ impl SchemaCheck {
 /// # Errors
 /// Fails if Postgres does not answer.
 pub(crate) async fn read_version(connection: &mut PgConnection) -> sqlx::Result<SchemaVersion> {
-    let asked = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success");
-    let applied: Option<i64> = absent_is_none(asked.fetch_one(&mut *connection).await)?;
-    let asked = sqlx::query_scalar("SELECT max(minimum) FROM schema_compatibility");
-    let minimum = absent_is_none(asked.fetch_one(connection).await)?;
+    let query = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success");
+    let applied: Option<i64> = absent_is_none(query.fetch_one(&mut *connection).await)?;
+    let query = sqlx::query_scalar("SELECT max(minimum) FROM schema_compatibility");
+    let minimum = absent_is_none(query.fetch_one(connection).await)?;
     Ok(SchemaVersion { applied: applied.unwrap_or(0), minimum })
 }
 

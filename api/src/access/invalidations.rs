@@ -164,9 +164,9 @@ impl AccessInvalidations {
 
     /// Returns why a new snapshot is too old; `None` if it may be used. While the broker is not reachable no event is
     /// received, and only readers by HTTP ask: then any snapshot may be used.
-    pub(super) fn find_stale(&self, seen: &[SnapshotPosition<'_>]) -> Option<Stale> {
+    pub(super) fn find_stale(&self, positions: &[SnapshotPosition<'_>]) -> Option<Stale> {
         let state = self.state();
-        seen.iter().find_map(|part| {
+        positions.iter().find_map(|part| {
             let shard = part.channel.shard(self.shards);
             let change = state.by_channel.get(part.channel).map_or(0, |change| change.seq);
             let min_seq = match state.min_seqs.get(shard.index()) {
@@ -180,19 +180,24 @@ impl AccessInvalidations {
     }
 
     /// Returns whether a cached snapshot lacks a received event.
-    pub(super) fn is_outdated(&self, seen: &[SnapshotPosition<'_>]) -> bool {
+    pub(super) fn is_outdated(&self, positions: &[SnapshotPosition<'_>]) -> bool {
         let state = self.state();
-        seen.iter()
+        positions
+            .iter()
             .any(|part| state.by_channel.get(part.channel).is_some_and(|change| change.seq > part.as_of))
     }
 
     /// Returns what happened to a room since its creation, the event `made`, if this node has received all of it: the
     /// room must have been created after the subscription began. `None` otherwise.
-    pub(super) fn changes_since_creation(&self, made: u64, room: &Channel) -> Option<ChangesSinceCreation> {
+    pub(super) fn changes_since_creation(
+        &self,
+        created: u64,
+        room: &Channel,
+    ) -> Option<ChangesSinceCreation> {
         let state = self.state();
         let begun = state.min_seqs.first().copied().flatten()?;
         let invalidations = state.min_seqs[room.shard(self.shards).index()].is_some();
-        (made > begun && invalidations).then(|| match state.by_channel.get(room) {
+        (created > begun && invalidations).then(|| match state.by_channel.get(room) {
             None => ChangesSinceCreation::Unchanged,
             Some(ChannelInvalidation { revokes: false, .. }) => ChangesSinceCreation::OnlyAdditions,
             Some(_) => ChangesSinceCreation::Changed,

@@ -164,7 +164,7 @@ impl AccessCache {
     /// Asks the leader of each shard where its log ends; all at once, since a shard without a leader does not answer.
     async fn ask_min_seqs(&self, jetstream: &async_nats::jetstream::Context) {
         let generation = self.invalidations.generation();
-        let asked =
+        let reads =
             self.invalidations.shards_without_min_seq().into_iter().map(async |shard| {
                 match timeout(LEADER_TIMEOUT, log::state(jetstream, shard)).await {
                     Ok(Ok(state)) => self.invalidations.set_min_seq(generation, shard, state.last),
@@ -174,7 +174,7 @@ impl AccessCache {
                     Err(_) => tracing::debug!(%shard, "no log end in time; asking again"),
                 }
             });
-        join_all(asked).await;
+        join_all(reads).await;
     }
 
     fn forget_applied(&self) {

@@ -106,7 +106,7 @@ impl AccessCache {
         let now = Instant::now();
         if let Some(access) = self
             .cached(room, people)
-            .filter(|kept| kept.queried_at + CACHED_YES_MAX_AGE > now && is_sufficient(kept))
+            .filter(|cached| cached.queried_at + CACHED_YES_MAX_AGE > now && is_sufficient(cached))
         {
             self.hits.increment(1);
             return Ok(access);
@@ -188,7 +188,7 @@ impl AccessCache {
 
     fn is_current(&self, access: &RoomAccess) -> bool {
         self.invalidations.is_connected()
-            && !self.with_snapshots(&access.room, |seen| self.invalidations.is_outdated(seen))
+            && !self.with_snapshots(&access.room, |positions| self.invalidations.is_outdated(positions))
     }
 
     /// Reads access to a room for these people by a query that starts at `since` or later. The answer contains every
@@ -242,10 +242,10 @@ impl AccessCache {
         loop {
             let changes = self.invalidations.subscribe();
             let generation = self.invalidations.generation();
-            let asked = room_access::read_room(&self.pool, self.shards, room, people, Instant::now()).await;
-            let down = asked.as_ref().is_err_and(|error| error.code == ErrorCode::Unavailable);
+            let loaded = room_access::read_room(&self.pool, self.shards, room, people, Instant::now()).await;
+            let down = loaded.as_ref().is_err_and(|error| error.code == ErrorCode::Unavailable);
             *self.database_failed_at() = down.then(Instant::now);
-            let stale = match asked? {
+            let stale = match loaded? {
                 Some(access) => match self.insert(&access, people, generation) {
                     None => return Ok(access),
                     Some(stale) => stale,
@@ -269,7 +269,8 @@ impl AccessCache {
 
     /// Caches a snapshot, unless it is too old: then returns why.
     fn insert(&self, access: &RoomAccess, people: &[&UserId], generation: u64) -> Option<Stale> {
-        let find_stale = || self.with_snapshots(&access.room, |seen| self.invalidations.find_stale(seen));
+        let find_stale =
+            || self.with_snapshots(&access.room, |positions| self.invalidations.find_stale(positions));
         if let Some(stale) = find_stale() {
             return Some(stale);
         }
@@ -313,11 +314,11 @@ impl AccessCache {
         is_sufficient: &(impl Fn(&RoomAccess) -> bool + Sync),
     ) -> Result<Option<Result<RoomAccess, Stale>>, Error> {
         let names = &[EventName::Chatroom, EventName::RoomMade];
-        let made = log::get_event(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
-        let Some((_, Event::Chatroom(made) | Event::RoomMade(made))) = made else { return Ok(None) };
+        let created = log::get_event(&self.jetstream, Shard::SYSTEM, room.0, names).await?;
+        let Some((_, Event::Chatroom(created) | Event::RoomMade(created))) = created else { return Ok(None) };
         // Access to a team's room depends on the team's members, whom only Postgres has.
-        let is_team = made.team.is_some();
-        let access = access_as_created(room, made);
+        let is_team = created.team.is_some();
+        let access = access_as_created(room, created);
         let known = match self.invalidations.changes_since_creation(room.0, &Channel::Room(room)) {
             Some(ChangesSinceCreation::Unchanged) => !is_team,
             Some(ChangesSinceCreation::OnlyAdditions) => !is_team && is_sufficient(&access),
@@ -329,10 +330,10 @@ impl AccessCache {
     /// Calls `judge` with the positions of the snapshots of room and team that an access was read from.
     fn with_snapshots<T>(&self, snapshot: &RoomSnapshot, judge: impl Fn(&[SnapshotPosition<'_>]) -> T) -> T {
         let room = Channel::Room(snapshot.id);
-        let seen = SnapshotPosition { channel: &room, as_of: snapshot.as_of };
+        let position = SnapshotPosition { channel: &room, as_of: snapshot.as_of };
         match snapshot.team.map(Channel::Team) {
-            None => judge(&[seen]),
-            Some(team) => judge(&[seen, SnapshotPosition { channel: &team, as_of: snapshot.team_as_of }]),
+            None => judge(&[position]),
+            Some(team) => judge(&[position, SnapshotPosition { channel: &team, as_of: snapshot.team_as_of }]),
         }
     }
 
@@ -363,29 +364,29 @@ fn database_lags_error() -> Error {
     Error::unavailable("Whether you may do that", &"Postgres lacks a control event")
 }
 
-fn access_as_created(room: RoomId, made: Room) -> RoomAccess {
-    let org_id = match made.detail {
+fn access_as_created(room: RoomId, created: Room) -> RoomAccess {
+    let org_id = match created.detail {
         Some(RoomDetail::Support { org_id, .. }) => Some(org_id),
         _ => None,
     };
     let asked_at = Instant::now();
     let snapshot = RoomSnapshot {
         id: room,
-        name: made.name,
-        description: made.description,
-        kind: made.kind,
-        creator: made.user.clone(),
-        created_at: made.created_at,
-        manager: made.user,
+        name: created.name,
+        description: created.description,
+        kind: created.kind,
+        creator: created.user.clone(),
+        created_at: created.created_at,
+        manager: created.user,
         is_closed: false,
-        team: made.team,
+        team: created.team,
         org_id,
-        users: Members::from_users(made.users.iter().cloned()),
+        users: Members::from_users(created.users.iter().cloned()),
         is_applied: false,
         last_event: 0,
         as_of: 0,
         team_as_of: 0,
         queried_at: asked_at,
     };
-    RoomAccess::new(Arc::new(snapshot)).with_members(made.users, 0, asked_at)
+    RoomAccess::new(Arc::new(snapshot)).with_members(created.users, 0, asked_at)
 }

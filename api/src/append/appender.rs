@@ -150,20 +150,20 @@ impl Appender {
     pub async fn start(
         args: &NatsArgs,
         shards: ShardCount,
-        connections: usize,
+        count: usize,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let seen: Arc<[HighestSeen]> = shards.all().map(|_| HighestSeen::default()).collect();
-        let mut links = Vec::with_capacity(connections);
-        for _ in 0..connections.max(1) {
-            links.push(AppendConnection::open(args, shards, &seen, stop).await?);
+        let highest_seen: Arc<[HighestSeen]> = shards.all().map(|_| HighestSeen::default()).collect();
+        let mut connections = Vec::with_capacity(count);
+        for _ in 0..count.max(1) {
+            connections.push(AppendConnection::open(args, shards, &highest_seen, stop).await?);
         }
         let metrics = AppendMetrics {
             seconds: metrics::histogram!(names::APPEND_SECONDS),
             stored: metrics::counter!(names::APPENDS_TOTAL, "outcome" => "stored"),
             duplicate: metrics::counter!(names::APPENDS_TOTAL, "outcome" => "duplicate"),
         };
-        Ok(Self { shards, connections: links.into(), highest_seen: seen, metrics })
+        Ok(Self { shards, connections: connections.into(), highest_seen, metrics })
     }
 
     /// Returns whether every shard takes appends.
@@ -171,7 +171,7 @@ impl Appender {
     /// # Errors
     /// Says why not.
     pub fn check(&self) -> Result<(), &'static str> {
-        self.connections.iter().try_for_each(|link| link.check())
+        self.connections.iter().try_for_each(|connection| connection.check())
     }
 
     /// Appends an event, with retries under one message id until `deadline`. Nothing is sent to the broker after the
@@ -214,10 +214,10 @@ impl Appender {
         let subject = append.channel.log_subject(self.shards, append.event.name(), append.key);
         let payload = append.event.encode();
         let now_us = Timestamp::now().unix_us().to_string();
-        let link = self.connection_for(append.channel);
+        let connection = self.connection_for(append.channel);
         let mut unanswered_attempts = 0;
         while Instant::now() < deadline {
-            let Some((live, epoch)) = link.for_appends_to(shard) else { break };
+            let Some((live, epoch)) = connection.for_appends_to(shard) else { break };
             let mut message =
                 PublishMessage::build().payload(payload.clone()).message_id(append.id.to_string());
             message = message.header(header::APPENDED, now_us.as_str());

@@ -78,12 +78,13 @@ impl AppendConnection {
         highest_seen: &Arc<[HighestSeen]>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
-        let link = Arc::new(Self::default());
+        let appends = Arc::new(Self::default());
         let connection = nats::connect_once(args, BrokerUser::Api).await?;
-        let kept = keep_connected(link.clone(), connection, args.clone(), shards, highest_seen.clone());
+        let maintenance =
+            keep_connected(appends.clone(), connection, args.clone(), shards, highest_seen.clone());
         let stop = stop.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(kept).await });
-        Ok(link)
+        tokio::spawn(async move { stop.run_until_cancelled(maintenance).await });
+        Ok(appends)
     }
 
     /// Returns the connection on which to append to a shard, and the shard's epoch; `None` if it takes no appends

@@ -72,13 +72,13 @@ pub(crate) async fn get_or_create_room(
     two.sort();
     let name = format!("{}, {}", two[0], two[1]);
     let pair = PairRequest { kind: RoomKind::Direct, name, creator: owner, two };
-    let held = pair_rooms::get_or_create(api, caller, pair, request).await?;
-    let selected = append_selection(api, caller, held.room, request).await?;
-    if held.is_applied {
+    let pair_room = pair_rooms::get_or_create(api, caller, pair, request).await?;
+    let selected = append_selection(api, caller, pair_room.room, request).await?;
+    if pair_room.is_applied {
         api.wait_until_position_applied(selected).await;
     }
-    let snapshot = require_direct_room(api, caller, held.room).await?;
-    let room = room_or_new(api, caller, &snapshot, Some(held.room)).await?;
+    let snapshot = require_direct_room(api, caller, pair_room.room).await?;
+    let room = room_or_new(api, caller, &snapshot, Some(pair_room.room)).await?;
     view_for_caller(api, caller, room).await
 }
 

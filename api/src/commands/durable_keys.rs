@@ -72,7 +72,7 @@ pub(super) async fn find_earlier_message(
         return Ok(None);
     }
     let unknown = |reason: &str| Error::unavailable("Whether this client_id was used before", &reason);
-    let asked = async {
+    let lookup = async {
         let channel = Channel::Room(room);
         if !api.wait_until_events_applied(&channel, &[EventName::ChatMessage]).await? {
             return Err(unknown("the last messages are not applied yet"));
@@ -80,7 +80,7 @@ pub(super) async fn find_earlier_message(
         let shard = channel.shard(api.shards);
         Ok(message_keys::find_message(&api.pool, shard, room, &caller.user, client_id).await?)
     };
-    let found = timeout(LOOKUP_TIMEOUT, asked).await.map_err(|_| unknown("it took too long"))??;
+    let found = timeout(LOOKUP_TIMEOUT, lookup).await.map_err(|_| unknown("it took too long"))??;
     let outcome = if found.is_some() { "found" } else { "new" };
     metrics::counter!(names::OLD_KEYS_TOTAL, "outcome" => outcome).increment(1);
     let Some(found) = found else { return Ok(None) };

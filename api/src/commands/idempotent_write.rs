@@ -122,8 +122,8 @@ impl<'a> IdempotentWrite<'a> {
     pub(crate) async fn wait_until_applied(self) -> bool {
         let until = Instant::now() + APPLIED_TIMEOUT;
         for (shard, seq) in self.last_seq_by_shard {
-            let left = until.saturating_duration_since(Instant::now());
-            if !self.api.log.applied.wait(shard, seq, left).await {
+            let remaining = until.saturating_duration_since(Instant::now());
+            if !self.api.log.applied.wait(shard, seq, remaining).await {
                 return false;
             }
         }

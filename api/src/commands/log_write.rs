@@ -146,9 +146,9 @@ pub(super) fn is_same_request(one: &Event, other: &Event) -> bool {
 /// Compares messages without the detail of match rooms: it describes people and room at the time of the attempt, and
 /// is no part of the request.
 fn is_same_message(one: &ChatMessage, other: &ChatMessage) -> bool {
-    let kept = |detail: &Option<MessageDetail>| detail.clone().filter(MessageDetail::is_kept);
+    let stored_detail = |detail: &Option<MessageDetail>| detail.clone().filter(MessageDetail::is_kept);
     (&one.message, one.room, &one.user) == (&other.message, other.room, &other.user)
-        && kept(&one.detail) == kept(&other.detail)
+        && stored_detail(&one.detail) == stored_detail(&other.detail)
 }
 
 #[cfg(test)]
@@ -223,12 +223,12 @@ mod tests {
             message("hi", 1, Some(MessageDetail::Match { user, room }))
         };
         assert!(is_same_request(&described("Ann"), &described("Anna")));
-        let said = |auther: &str| {
+        let message_by = |auther: &str| {
             let (auther, message_type) = (auther.to_owned(), "text".to_owned());
             message("hi", 2, Some(MessageDetail::Support { side: true, auther, message_type }))
         };
-        assert!(is_same_request(&said("Ann"), &said("Ann")));
-        assert!(!is_same_request(&said("Ann"), &said("Bob")));
+        assert!(is_same_request(&message_by("Ann"), &message_by("Ann")));
+        assert!(!is_same_request(&message_by("Ann"), &message_by("Bob")));
         assert!(!is_same_request(&message("hi", 1, None), &message("ho", 1, None)));
     }
 }

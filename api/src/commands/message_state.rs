@@ -82,8 +82,8 @@ pub(super) async fn message_state(
             // The log has none after `applied`: Postgres knows the state.
             (DeletionSearch::None, None) => {}
             (DeletionSearch::TooMany, _) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if !api.log.applied.wait(shard, deletion, left).await {
+                let remaining = deadline.saturating_duration_since(Instant::now());
+                if !api.log.applied.wait(shard, deletion, remaining).await {
                     let why = "the room's last deletions are not applied yet";
                     return Err(Error::unavailable("The message", &why));
                 }

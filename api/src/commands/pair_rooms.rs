@@ -50,10 +50,10 @@ pub(crate) async fn create_match(
     }
     let name = if name.trim().is_empty() { format!("{one}, {other}") } else { name };
     let pair = PairRequest { kind: RoomKind::Match, name, creator: caller.user.clone(), two: [one, other] };
-    let UniqueRoom { room: id, new_room: made, is_new, is_applied: applied } =
+    let UniqueRoom { room: id, new_room: created, is_new, is_applied: applied } =
         get_or_create(api, caller, pair, request).await?;
-    let room = match made {
-        Some(made) if !applied => view_of_new_room(id, made),
+    let room = match created {
+        Some(created) if !applied => view_of_new_room(id, created),
         _ => rooms::read(&api.pool, api.shards, id, &caller.user).await?.ok_or_else(Error::not_found)?,
     };
     Ok(PairRoom { room, is_new, is_applied: applied })
@@ -78,7 +78,7 @@ pub(super) async fn get_or_create(
     let PairRequest { kind, name, creator, two } = pair;
     let key = pair_key(kind.as_str(), &two[0], &two[1]);
     let now = Timestamp::now();
-    let made = RoomEvent {
+    let created = RoomEvent {
         request_type: None,
         name,
         description: None,
@@ -95,7 +95,7 @@ pub(super) async fn get_or_create(
         detail: None,
     };
     let write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
-    unique_rooms::get_or_create(api, write, &key, Event::RoomMade(made)).await
+    unique_rooms::get_or_create(api, write, &key, Event::RoomMade(created)).await
 }
 
 fn not_two_people_error() -> Error {

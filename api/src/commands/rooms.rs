@@ -56,30 +56,30 @@ impl NewRoom {
 pub(crate) async fn create(
     api: &CommandState,
     caller: &Caller,
-    make: NewRoom,
+    new_room: NewRoom,
     request: &RequestContext<'_>,
 ) -> Result<(RoomView, bool), Error> {
-    make.validate()?;
-    if let Some(team) = make.team {
+    new_room.validate()?;
+    if let Some(team) = new_room.team {
         teams::require_manage(api, team, caller).await?;
     }
-    let kind = match (make.team, make.private) {
+    let kind = match (new_room.team, new_room.private) {
         (Some(_), _) => RoomKind::Team,
         (None, true) => RoomKind::Private,
         (None, false) => RoomKind::Public,
     };
     let now = Timestamp::now();
-    let mut users = make.users;
+    let mut users = new_room.users;
     users.sort();
     users.dedup();
-    let made = RoomEvent {
+    let created = RoomEvent {
         request_type: (kind == RoomKind::Public).then(|| "chatroom".to_owned()),
-        name: make.name,
-        description: make.description,
+        name: new_room.name,
+        description: new_room.description,
         private: kind != RoomKind::Public,
         users,
         participants: vec![],
-        team: make.team,
+        team: new_room.team,
         user: caller.user.clone(),
         kind,
         active: true,
@@ -88,35 +88,35 @@ pub(crate) async fn create(
         unread: 0,
         detail: None,
     };
-    let event = if kind == RoomKind::Public { Event::Chatroom(made) } else { Event::RoomMade(made) };
+    let event = if kind == RoomKind::Public { Event::Chatroom(created) } else { Event::RoomMade(created) };
     let mut write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
     let WrittenEvent { position, event, .. } = write.append(&Channel::System, event).await?;
-    let (Event::Chatroom(made) | Event::RoomMade(made)) = event else {
+    let (Event::Chatroom(created) | Event::RoomMade(created)) = event else {
         return Err(Error::internal(&"the event stored for a new room is of another kind"));
     };
     let room = RoomId(position.seq);
-    for user in &made.users {
+    for user in &created.users {
         let member = Member { user: user.clone(), room, by: caller.user.clone() };
         write.append(&Channel::Room(room), Event::MemberAdd(member)).await?;
     }
     let applied = write.wait_until_applied().await;
-    Ok((view_of_new_room(room, made), applied))
+    Ok((view_of_new_room(room, created), applied))
 }
 
 /// Returns a room as it is right after its creation.
-pub(super) fn view_of_new_room(id: RoomId, made: RoomEvent) -> RoomView {
+pub(super) fn view_of_new_room(id: RoomId, created: RoomEvent) -> RoomView {
     RoomView {
         id,
-        name: made.name,
-        description: made.description,
-        kind: made.kind,
-        creator: made.user,
-        team: made.team,
-        created_at: made.created_at,
+        name: created.name,
+        description: created.description,
+        kind: created.kind,
+        creator: created.user,
+        team: created.team,
+        created_at: created.created_at,
         is_active: true,
-        users: Members::from_users(made.users),
+        users: Members::from_users(created.users),
         participants: PresentPeople::Named(vec![]),
-        activity: made.created_at,
+        activity: created.created_at,
         unread: 0,
     }
 }

@@ -171,22 +171,22 @@ pub(crate) async fn get_or_create_room(
     let names: Vec<&str> = names.into_iter().chain(pass.as_ref().map(VisitorPass::as_str)).collect();
     let key = unique_rooms::unique_key(&names);
     let before = support::count_rooms_of_visitor(&api.pool, &visit.org_id, visit.user.as_str()).await?;
-    let made = Event::RoomMade(new_room(&caller, visit, before + 1));
+    let created = Event::RoomMade(new_room(&caller, visit, before + 1));
     let write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::RoomMade, request);
     let may_make = || match guest.caller {
         Some(_) => Ok(()),
         None => api.limits.visitor_rooms.count_address(guest.address),
     };
-    let UniqueRoom { room, new_room: made, .. } =
-        unique_rooms::get_or_create_if(api, write, &key, made, may_make).await?;
+    let UniqueRoom { room, new_room: created, .. } =
+        unique_rooms::get_or_create_if(api, write, &key, created, may_make).await?;
     if let Some(room) = support::read(&api.pool, api.shards, room).await? {
         return Ok((room, pass));
     }
     // The log has it, Postgres does not yet.
-    let made = made.and_then(|made| SupportRoom::from_detail(room, made.user, made.detail?));
-    let made =
-        made.ok_or_else(|| Error::internal(&"the stored detail of a support room is of another kind"))?;
-    Ok((made, pass))
+    let created = created.and_then(|created| SupportRoom::from_detail(room, created.user, created.detail?));
+    let created =
+        created.ok_or_else(|| Error::internal(&"the stored detail of a support room is of another kind"))?;
+    Ok((created, pass))
 }
 
 fn new_room(caller: &Caller, visit: SupportVisit, ordinal: u32) -> RoomEvent {
@@ -227,9 +227,9 @@ async fn find_room(api: &CommandState, secret: &str) -> Result<SupportRoom, Erro
         return Ok(room);
     }
     // Only Postgres can be searched by key, so it must first have all acknowledged rooms.
-    let made = log::state(&api.log.jetstream, Shard::SYSTEM).await;
-    let made = made.map_err(|error| Error::unavailable("The log", &error))?;
-    if !api.wait_until_applied(Shard::SYSTEM, made.last).await {
+    let created = log::state(&api.log.jetstream, Shard::SYSTEM).await;
+    let created = created.map_err(|error| Error::unavailable("The log", &error))?;
+    if !api.wait_until_applied(Shard::SYSTEM, created.last).await {
         return Err(Error::unavailable("The room", &"the last rooms are not applied yet"));
     }
     support::find_by_secret(&api.pool, api.shards, secret).await?.ok_or_else(Error::not_found)
@@ -240,17 +240,17 @@ pub(crate) async fn send_message(
     api: &CommandState,
     guest: &SupportCaller,
     secret: &str,
-    said: NewSupportMessage,
+    message: NewSupportMessage,
     request: &RequestContext<'_>,
 ) -> Result<(), Error> {
-    text::message_text("message_data", &said.text, api.settings.text_max_chars)?;
-    text::optional_line("auther", &said.auther, text::NAME_MAX)?;
-    text::optional_line("message_type", &said.message_type, text::NAME_MAX)?;
+    text::message_text("message_data", &message.text, api.settings.text_max_chars)?;
+    text::optional_line("auther", &message.auther, text::NAME_MAX)?;
+    text::optional_line("message_type", &message.message_type, text::NAME_MAX)?;
     guest.count_write(api)?;
     let room = find_room(api, secret).await?;
     let caller = guest.author_in(api, &room)?;
     require_open(&api.access.room_access(room.id, &[], |access| !access.room.is_closed).await?.room)?;
-    let NewSupportMessage { text, side, auther, message_type } = said;
+    let NewSupportMessage { text, side, auther, message_type } = message;
     let send = NewMessage {
         room: room.id,
         text: &text,
@@ -373,8 +373,8 @@ mod tests {
             product_name: "QR".to_owned(),
         };
         let room = |ordinal| {
-            let made = new_room(&caller, visit(), ordinal);
-            SupportRoom::from_detail(RoomId(1), made.user, made.detail.expect("a detail"))
+            let created = new_room(&caller, visit(), ordinal);
+            SupportRoom::from_detail(RoomId(1), created.user, created.detail.expect("a detail"))
                 .expect("a support room")
         };
         let (one, other) = (room(1), room(2));

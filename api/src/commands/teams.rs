@@ -43,19 +43,20 @@ pub(crate) async fn create(
     }
     users.sort();
     users.dedup();
-    let made = TeamEvent { name, users, user: caller.user.clone(), created_at: Timestamp::now() };
+    let created = TeamEvent { name, users, user: caller.user.clone(), created_at: Timestamp::now() };
     let mut write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::TeamMade, request);
-    let WrittenEvent { position, event, .. } = write.append(&Channel::System, Event::TeamMade(made)).await?;
-    let Event::TeamMade(made) = event else {
+    let WrittenEvent { position, event, .. } =
+        write.append(&Channel::System, Event::TeamMade(created)).await?;
+    let Event::TeamMade(created) = event else {
         return Err(Error::internal(&"the event stored for a new team is of another kind"));
     };
     let team = TeamId(position.seq);
-    for user in &made.users {
+    for user in &created.users {
         let member = TeamMember { team, user: user.clone(), by: caller.user.clone() };
         write.append(&Channel::Team(team), Event::TeamMemberAdd(member)).await?;
     }
     let applied = write.wait_until_applied().await;
-    let TeamEvent { name, users, user: creator, created_at } = made;
+    let TeamEvent { name, users, user: creator, created_at } = created;
     let users = Members::from_users(users);
     Ok((TeamView { id: team, name, creator, users, created_at }, applied))
 }
@@ -76,8 +77,8 @@ async fn read_team(api: &CommandState, id: TeamId, members: &[&UserId]) -> Resul
             return Err(Error::not_found());
         }
         is_made = true;
-        let made = log::get_event(&api.log.jetstream, Shard::SYSTEM, id.0, &[EventName::TeamMade]).await?;
-        if made.is_some() && !api.wait_until_applied(Shard::SYSTEM, id.0).await {
+        let created = log::get_event(&api.log.jetstream, Shard::SYSTEM, id.0, &[EventName::TeamMade]).await?;
+        if created.is_some() && !api.wait_until_applied(Shard::SYSTEM, id.0).await {
             return Err(Error::unavailable("The team", &"it is not applied yet"));
         }
         // Now Postgres has it; or it had it already when the log was trimmed; or there is no such team.

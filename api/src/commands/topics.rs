@@ -44,10 +44,10 @@ pub(crate) struct NewTopic {
 pub(crate) async fn create(
     api: &CommandState,
     caller: &Caller,
-    make: NewTopic,
+    new_topic: NewTopic,
     request: &RequestContext<'_>,
 ) -> Result<Option<Topic>, Error> {
-    let NewTopic { title, category, description, picture } = make;
+    let NewTopic { title, category, description, picture } = new_topic;
     text::required_line("title", &title, TITLE_MAX)?;
     text::optional_line("description", description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
     // Read before anything is stored: once the topic is stored, the answer needs no Postgres.
@@ -64,11 +64,11 @@ pub(crate) async fn create(
     };
     let key = unique_rooms::unique_key(&[RoomKind::Topic.as_str(), &category, &title]);
     let detail = RoomDetail::Topic { category, img: img.map(|name| name.to_string()) };
-    let made =
+    let created =
         create_if_title_free(api, caller, &key, new_room(caller, title, description, detail), request).await;
     // An earlier attempt under the caller's key may have created a topic that shows the picture: then it is kept.
-    let is_shown = match &made {
-        Ok(made) => made.is_some(),
+    let is_shown = match &created {
+        Ok(created) => created.is_some(),
         Err(error) => {
             let is_unknown = error.code == ErrorCode::OutcomeUnknown || request.progress.has_stored();
             is_unknown || request.idempotency_key.is_some()
@@ -77,8 +77,8 @@ pub(crate) async fn create(
     if let (Some(name), false) = (img, is_shown) {
         api.pictures.discard(name).await;
     }
-    let Some((id, made)) = made? else { return Ok(None) };
-    new_topic(id, made, person.and_then(|(_, person)| person.username)).map(Some)
+    let Some((id, created)) = created? else { return Ok(None) };
+    topic_as_created(id, created, person.and_then(|(_, person)| person.username)).map(Some)
 }
 
 fn new_room(caller: &Caller, title: String, description: Option<String>, detail: RoomDetail) -> RoomEvent {
@@ -110,25 +110,25 @@ async fn create_if_title_free(
     request: &RequestContext<'_>,
 ) -> Result<Option<(RoomId, RoomEvent)>, Error> {
     let write = IdempotentWrite::new(api, &caller.user, &Channel::System, EventName::Chatroom, request);
-    let UniqueRoom { room, new_room: made, is_new, .. } =
+    let UniqueRoom { room, new_room: created, is_new, .. } =
         unique_rooms::get_or_create(api, write, key, Event::Chatroom(room)).await?;
-    Ok(made.filter(|_| is_new).map(|made| (room, made)))
+    Ok(created.filter(|_| is_new).map(|created| (room, created)))
 }
 
 /// Returns a topic as it is right after its creation.
-fn new_topic(id: RoomId, made: RoomEvent, username: Option<String>) -> Result<Topic, Error> {
-    let Some(RoomDetail::Topic { category, img }) = made.detail else {
+fn topic_as_created(id: RoomId, created: RoomEvent, username: Option<String>) -> Result<Topic, Error> {
+    let Some(RoomDetail::Topic { category, img }) = created.detail else {
         return Err(Error::internal(&"the event stored for a topic is of another kind"));
     };
     Ok(Topic {
         id,
-        title: made.name,
+        title: created.name,
         category,
         img,
-        creator: made.user,
+        creator: created.user,
         username,
-        description: made.description,
-        created_at: made.created_at,
+        description: created.description,
+        created_at: created.created_at,
     })
 }
 
@@ -156,29 +156,29 @@ pub(crate) struct TopicPage {
 pub(crate) async fn list(
     api: &CommandState,
     category: &str,
-    asked: PageNumber,
+    requested: PageNumber,
 ) -> Result<Option<TopicPage>, Error> {
     let offset = |number: u64| number.saturating_sub(1).saturating_mul(PAGE_SIZE);
-    let mut place = topics::find_position(
+    let mut start = topics::find_position(
         &api.pool,
         category,
-        if let PageNumber::Number(number) = asked { offset(number) } else { 0 },
+        if let PageNumber::Number(number) = requested { offset(number) } else { 0 },
     )
     .await?;
     // An empty list has one page.
-    let pages = place.count.div_ceil(PAGE_SIZE).max(1);
-    let number = match asked {
+    let pages = start.count.div_ceil(PAGE_SIZE).max(1);
+    let number = match requested {
         PageNumber::Number(number) => number,
         PageNumber::Last => {
-            place = topics::find_position(&api.pool, category, offset(pages)).await?;
+            start = topics::find_position(&api.pool, category, offset(pages)).await?;
             pages
         }
     };
     if !(1..=pages).contains(&number) {
         return Ok(None);
     }
-    let topics = topics::list(&api.pool, api.shards, category, place, PAGE_SIZE).await?;
-    Ok(Some(TopicPage { topics, number, pages, count: place.count }))
+    let topics = topics::list(&api.pool, api.shards, category, start, PAGE_SIZE).await?;
+    Ok(Some(TopicPage { topics, number, pages, count: start.count }))
 }
 
 /// Requires an open topic of a category that the caller may change.

@@ -124,11 +124,11 @@ pub(super) async fn get_or_create_if(
         write.note_appended(LogPosition { shard: Shard::SYSTEM, seq: last.log_seq() });
     }
     let applied = write.wait_until_applied().await;
-    let made = last.creation.and_then(|creation| match creation.event {
-        Event::Chatroom(made) | Event::RoomMade(made) => Some(made),
+    let created = last.creation.and_then(|creation| match creation.event {
+        Event::Chatroom(created) | Event::RoomMade(created) => Some(created),
         _ => None,
     });
-    let mut holder = UniqueRoom { room: last.room, new_room: made, is_new, is_applied: applied };
+    let mut holder = UniqueRoom { room: last.room, new_room: created, is_new, is_applied: applied };
     if applied {
         // Postgres decides: the persister leaves out a second creation of one key and generation.
         let row = rooms::find_by_key(&api.pool, key, Some(last.generation)).await?;

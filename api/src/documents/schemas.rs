@@ -78,23 +78,24 @@ impl SchemaSet {
     }
 }
 
-fn prefix_references(value: &mut Value, place: &str, surface: &str) {
+fn prefix_references(value: &mut Value, prefix: &str, surface: &str) {
     match value {
         Value::Object(object) => {
             for (key, value) in object {
                 match value {
                     Value::String(text) if key == "$ref" => {
-                        let name =
-                            text.strip_prefix(place).filter(|name| !name.starts_with(&format!("{surface}.")));
+                        let name = text
+                            .strip_prefix(prefix)
+                            .filter(|name| !name.starts_with(&format!("{surface}.")));
                         if let Some(name) = name {
-                            *text = format!("{place}{surface}.{name}");
+                            *text = format!("{prefix}{surface}.{name}");
                         }
                     }
-                    _ => prefix_references(value, place, surface),
+                    _ => prefix_references(value, prefix, surface),
                 }
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(|value| prefix_references(value, place, surface)),
+        Value::Array(values) => values.iter_mut().for_each(|value| prefix_references(value, prefix, surface)),
         _ => {}
     }
 }

@@ -78,7 +78,7 @@ pub(crate) async fn watch(api: Arc<CommandState>, client: Client, shutdown: Shut
                 Ok(found) => nodes.note_processes_with_people(found),
                 Err(error) => tracing::debug!(%error, "could not read which processes have people; trying again"),
             },
-            Some(left) = nodes.leave_tasks.join_next() => drop(nodes.leaving_processes.remove(&left?)),
+            Some(incarnation) = nodes.leave_tasks.join_next() => drop(nodes.leaving_processes.remove(&incarnation?)),
         }
     }
 }
@@ -131,9 +131,9 @@ impl NodeMonitor {
 
     fn start_leave(&mut self, process: u64) {
         if self.leaving_processes.insert(process) {
-            let (api, places) = (self.api.clone(), self.leave_permits.clone());
+            let (api, permits) = (self.api.clone(), self.leave_permits.clone());
             self.leave_tasks.spawn(async move {
-                leave::leave_everywhere(&api, process, &places).await;
+                leave::leave_everywhere(&api, process, &permits).await;
                 process
             });
         }

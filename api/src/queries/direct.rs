@@ -166,8 +166,8 @@ const MESSAGES_SQL: &str = "
 SELECT r.id AS room, m.id, m.author, m.body, m.created_at,
        EXISTS (SELECT FROM read_mark k WHERE k.shard = r.id % $2 AND k.room = r.id AND k.user_id = ANY(r.pair)
                AND k.user_id <> m.author AND k.message_id >= m.id OFFSET 0) AS is_readed
-FROM unnest($1::int8[]) AS asked (id)
-CROSS JOIN LATERAL (SELECT r.id, r.pair FROM room r WHERE r.shard = -1 AND r.id = asked.id LIMIT 1) r
+FROM unnest($1::int8[]) AS requested (id)
+CROSS JOIN LATERAL (SELECT r.id, r.pair FROM room r WHERE r.shard = -1 AND r.id = requested.id LIMIT 1) r
 CROSS JOIN LATERAL (
     SELECT last.*, sum(octet_length(last.body)) OVER (ORDER BY last.id DESC) - octet_length(last.body) AS newer
     FROM (SELECT m.id, m.author, m.body, m.created_at FROM message m

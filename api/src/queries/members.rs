@@ -52,11 +52,11 @@ pub(crate) fn member_count_sql(of: &str, shard: &str, id: &str) -> String {
 
 /// SQL for the members among the people in the array `asked`, as an array. `OFFSET 0` makes PostgreSQL look each one
 /// up.
-pub(crate) fn members_among_sql(of: &str, shard: &str, id: &str, asked: &str) -> String {
+pub(crate) fn members_among_sql(of: &str, shard: &str, id: &str, requested: &str) -> String {
     format!(
-        "ARRAY(SELECT asked.user_id FROM unnest({asked}::text[]) AS asked (user_id)
+        "ARRAY(SELECT requested.user_id FROM unnest({requested}::text[]) AS requested (user_id)
                WHERE EXISTS (SELECT FROM {of}_member m WHERE m.shard = {shard} AND m.{of} = {id}
-                                 AND m.user_id COLLATE \"C\" = asked.user_id OFFSET 0))"
+                                 AND m.user_id COLLATE \"C\" = requested.user_id OFFSET 0))"
     )
 }
 

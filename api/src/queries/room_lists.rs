@@ -160,7 +160,7 @@ pub(crate) async fn list_match_rooms(
     const OF_ALL: &str = "
         SELECT r.id, r.pair FROM room r WHERE r.shard = -1 AND r.kind = 'match' AND r.id < $3 ORDER BY r.id DESC";
     // The SQL is put together from constants only.
-    let asked = sqlx::query_as(AssertSqlSafe(format!(
+    let query = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT r.id, coalesce(r.pair, '{{}}') FROM ({}) r
          LEFT JOIN LATERAL (SELECT s.closed_at FROM room_state s
                             WHERE s.shard = r.id % $1 AND s.room = r.id LIMIT 1) s ON true
@@ -170,7 +170,7 @@ pub(crate) async fn list_match_rooms(
     .bind(i64::from(shards.get()))
     .bind(limit)
     .bind(before.map_or(i64::MAX, |room| to_i64(room.0)));
-    let asked = if let Some(user) = of { asked.bind(user.as_str()) } else { asked };
-    let rows: Vec<(i64, Vec<String>)> = asked.fetch_all(pool).await?;
+    let query = if let Some(user) = of { query.bind(user.as_str()) } else { query };
+    let rows: Vec<(i64, Vec<String>)> = query.fetch_all(pool).await?;
     rows.into_iter().map(|(id, pair)| Ok((RoomId(to_u64(id)?), parse_users(&pair)?))).collect()
 }

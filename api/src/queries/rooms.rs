@@ -177,9 +177,9 @@ pub(crate) async fn read_many(
     }
     // The SQL is put together from constants only.
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
-        "{}, {ACTIVITY_AND_UNREAD_SQL} FROM unnest($3::int8[]) WITH ORDINALITY AS asked (id, place)
-         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = asked.id LIMIT 1) r {ROOM_STATE_SQL} {PARTICIPANTS_SQL}
-         ORDER BY asked.place",
+        "{}, {ACTIVITY_AND_UNREAD_SQL} FROM unnest($3::int8[]) WITH ORDINALITY AS requested (id, position)
+         CROSS JOIN LATERAL (SELECT * FROM room r WHERE r.shard = -1 AND r.id = requested.id LIMIT 1) r {ROOM_STATE_SQL} {PARTICIPANTS_SQL}
+         ORDER BY requested.position",
         select_sql()
     )))
     .bind(reader.as_str())

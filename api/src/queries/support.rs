@@ -71,22 +71,23 @@ impl TryFrom<Row> for SupportRoom {
 
     fn try_from(row: Row) -> Result<Self, QueryError> {
         let Json(detail) = row.detail;
-        let made = Self::from_detail(RoomId(to_u64(row.id)?), parse_user(&row.creator)?, detail);
-        let made = made.ok_or_else(|| Error::internal(&"a support room without what it was made with"))?;
-        Ok(Self { is_active: row.active, last_message: row.last, ..made })
+        let created = Self::from_detail(RoomId(to_u64(row.id)?), parse_user(&row.creator)?, detail);
+        let created =
+            created.ok_or_else(|| Error::internal(&"a support room without what it was made with"))?;
+        Ok(Self { is_active: row.active, last_message: row.last, ..created })
     }
 }
 
 /// SQL for the support rooms that fulfil the condition `made`. `$1` = the number of shards. Each room's state is
 /// looked up by its primary key, so that reading one room never reads all.
-fn select_sql(made: &str) -> AssertSqlSafe<String> {
+fn select_sql(created: &str) -> AssertSqlSafe<String> {
     // The SQL is put together from constants only.
     AssertSqlSafe(format!(
         "SELECT r.id, r.creator, r.detail, r.active AND s.closed_at IS NULL AS active,
                 (SELECT m.body FROM message m
                  WHERE m.shard = r.id % $1 AND m.room = r.id AND m.deleted_at IS NULL
                  ORDER BY m.id DESC LIMIT 1) AS last
-         FROM (SELECT * FROM room WHERE shard = -1 AND kind = 'support' AND {made}) r
+         FROM (SELECT * FROM room WHERE shard = -1 AND kind = 'support' AND {created}) r
          LEFT JOIN LATERAL (SELECT s.closed_at FROM room_state s
                             WHERE s.shard = r.id % $1 AND s.room = r.id LIMIT 1) s ON true"
     ))

@@ -85,10 +85,10 @@ pub(crate) async fn list(
     pool: &ReadPool,
     shards: ShardCount,
     category: &str,
-    place: TopicPageStart,
+    start: TopicPageStart,
     limit: u64,
 ) -> Result<Vec<Topic>, QueryError> {
-    select_topics(pool, shards, category, "r.id >= $3", place.first_id, (place.skipped, to_i64(limit))).await
+    select_topics(pool, shards, category, "r.id >= $3", start.first_id, (start.skipped, to_i64(limit))).await
 }
 
 /// Reads an open topic of a category; `None` if there is none of that id.
@@ -161,9 +161,9 @@ async fn add_creator_names(
     let (numbers, names): (Vec<i16>, Vec<String>) =
         creators.map(|user| (Channel::User(user.clone()).shard(shards).number(), user.to_string())).unzip();
     let people: Vec<(String, Json<Person>)> = sqlx::query_as(
-        "SELECT p.user_id, p.profile FROM unnest($1::int2[], $2::text[]) AS asked (shard, user_id)
+        "SELECT p.user_id, p.profile FROM unnest($1::int2[], $2::text[]) AS requested (shard, user_id)
          CROSS JOIN LATERAL (SELECT * FROM person p
-                             WHERE p.shard = asked.shard AND p.user_id = asked.user_id LIMIT 1) p",
+                             WHERE p.shard = requested.shard AND p.user_id = requested.user_id LIMIT 1) p",
     )
     .bind(numbers)
     .bind(names)

@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// A single room. `low` is the balance below which `is_low_account` is true.
-pub(super) fn room_view(seen: DirectRoomView, low: f64) -> wire::Room {
-    room(seen.room, &seen.reader.user, is_low_account(&seen.reader, low))
+pub(super) fn room_view(view: DirectRoomView, low: f64) -> wire::Room {
+    room(view.room, &view.reader.user, is_low_account(&view.reader, low))
 }
 
 /// The reader's rooms, with as many rooms and messages as fit into [`HTTP_MAX_BYTES`].

@@ -20,30 +20,30 @@ const ROOM_BYTES: usize = 512;
 /// kept has its last message.
 pub(super) fn fit_room_list(found: DirectRoomPage, reader: &UserId, max_bytes: usize) -> DirectRoomPage {
     let DirectRoomPage { rooms, people, mut has_more } = found;
-    let mut left = max_bytes;
+    let mut bytes_left = max_bytes;
     let contact_bytes = |room: &DirectRoom| {
         let other = room.other_person(reader);
         people.get(other).map_or(ROOM_BYTES, |known: &PersonDetails| json_bytes(&PersonView::from(known)))
     };
-    let mut kept: Vec<(DirectRoom, DirectRoom)> = Vec::new();
+    let mut fitting: Vec<(DirectRoom, DirectRoom)> = Vec::new();
     for mut room in rooms {
         let mut older = room.clone();
         room.messages = older.messages.pop_last().into_iter().collect();
         let bytes = ROOM_BYTES + contact_bytes(&room) + messages_bytes(&room);
-        if bytes > left {
+        if bytes > bytes_left {
             has_more = true;
             break;
         }
-        left -= bytes;
-        kept.push((room, older));
+        bytes_left -= bytes;
+        fitting.push((room, older));
     }
-    let rooms = kept.into_iter().map(|(mut room, older)| {
+    let rooms = fitting.into_iter().map(|(mut room, older)| {
         for (id, stored) in older.messages.into_iter().rev() {
             let bytes = message_bytes(&encode::message(id, stored.clone()));
-            if bytes > left {
+            if bytes > bytes_left {
                 break;
             }
-            left -= bytes;
+            bytes_left -= bytes;
             room.messages.insert(id, stored);
         }
         room

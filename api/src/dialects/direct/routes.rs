@@ -57,9 +57,9 @@ async fn add(
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::NewRoom>,
 ) -> JsonResult<wire::Room> {
-    let seen =
+    let view =
         direct::get_or_create_room(&api, &caller, body.owner, body.abonent, &key.request_context()).await?;
-    Ok(Answer(encode::room_view(seen, settings.low_account)))
+    Ok(Answer(encode::room_view(view, settings.low_account)))
 }
 
 async fn list(
@@ -84,8 +84,8 @@ async fn send(
     if body.author.and_then(|author| author.id).is_some_and(|author| author != caller.user) {
         return Err(Error::forbidden().into());
     }
-    let seen = direct::send(&api, &caller, body.room_id, &body.message, &key.request_context()).await?;
-    Ok(Answer(encode::room_view(seen, settings.low_account)))
+    let view = direct::send(&api, &caller, body.room_id, &body.message, &key.request_context()).await?;
+    Ok(Answer(encode::room_view(view, settings.low_account)))
 }
 
 async fn select(

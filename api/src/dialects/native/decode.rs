@@ -49,7 +49,7 @@ pub(super) enum HistoryRequest {
 /// Parses the query of a history request.
 pub(super) fn parse_history_query(query: &HistoryQuery) -> Result<HistoryRequest, Error> {
     match (&query.before, &query.after, &query.changed_after) {
-        (None, None, Some(place)) => parse_change_position(place).map(HistoryRequest::Changes),
+        (None, None, Some(position)) => parse_change_position(position).map(HistoryRequest::Changes),
         (before, after, None) => {
             let before = before.as_deref().map(|text| parse_id("before", text)).transpose()?;
             let after = after.as_deref().map(|text| parse_id("after", text)).transpose()?;

@@ -246,6 +246,6 @@ async fn invite(
     write: &RequestContext<'_>,
 ) -> Result<ActionReply, Error> {
     let room = room_of_action(frame.room_pk, request)?;
-    let (made, applied) = invitations::invite(api, &request.caller, room, frame.user, write).await?;
-    reply(201, &encode::invitation(made, applied), None)
+    let (created, applied) = invitations::invite(api, &request.caller, room, frame.user, write).await?;
+    reply(201, &encode::invitation(created, applied), None)
 }

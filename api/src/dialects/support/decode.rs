@@ -69,9 +69,9 @@ mod tests {
         fn any_body_is_read_or_refused(bytes in any::bytes()) {
             read_any(&bytes);
             let body = parse_object::<ServiceQuery>(&bytes).unwrap_or_default();
-            let said = body.room_id.clone();
+            let body_room_id = body.room_id.clone();
             let query = merge_query(body, ServiceQuery { room_id: Some("key".to_owned()), ..ServiceQuery::default() });
-            prop_assert_eq!(require_room_key(&query).expect("the query says it"), said.as_deref().unwrap_or("key"));
+            prop_assert_eq!(require_room_key(&query).expect("the query says it"), body_room_id.as_deref().unwrap_or("key"));
             prop_assert_eq!(require_close(&query).is_err(), query.is_active == Some(true));
         }
     }

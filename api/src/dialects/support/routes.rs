@@ -109,8 +109,8 @@ async fn write(
         Some("create_message") => {
             let wire::NewMessage { room_id, message_data: text, side, auther, message_type } =
                 body.parse()?;
-            let said = NewSupportMessage { text, side, auther, message_type };
-            support::send_message(&api, &guest, &room_id, said, &key.request_context()).await?;
+            let message = NewSupportMessage { text, side, auther, message_type };
+            support::send_message(&api, &guest, &room_id, message, &key.request_context()).await?;
             Ok(Json(encode::done("Message updated successfully")))
         }
         Some("delete_room") => close_room(&api, &guest, &query, &key.request_context()).await,

@@ -113,7 +113,7 @@ fn parse_title(given: Option<FieldValue>) -> FieldResult<String> {
 }
 
 fn parse_category(given: Option<FieldValue>, categories: &[String]) -> FieldResult<String> {
-    let said = match given {
+    let category = match given {
         None => return field_error(REQUIRED),
         Some(FieldValue::Null) => return field_error(NULL),
         Some(
@@ -121,10 +121,10 @@ fn parse_category(given: Option<FieldValue>, categories: &[String]) -> FieldResu
         ) => text,
         Some(FieldValue::File(_)) => String::new(),
     };
-    if categories.contains(&said) {
-        Ok(said)
+    if categories.contains(&category) {
+        Ok(category)
     } else {
-        field_error(&format!("\"{said}\" is not a valid choice."))
+        field_error(&format!("\"{category}\" is not a valid choice."))
     }
 }
 

@@ -37,15 +37,15 @@ pub(super) fn page(page: TopicPage, category: &str, query: &str, base: &BaseUrl)
 
 /// The URL of a page. It keeps the other parameters of the query, sorted by name; the first page has no `page`.
 fn page_url(base: &str, category: &str, query: &str, number: u64) -> String {
-    let mut asked: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut parameters: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        asked.entry(name.into_owned()).or_default().push(value.into_owned());
+        parameters.entry(name.into_owned()).or_default().push(value.into_owned());
     }
-    asked.remove("page");
+    parameters.remove("page");
     if number > 1 {
-        asked.insert("page".to_owned(), vec![number.to_string()]);
+        parameters.insert("page".to_owned(), vec![number.to_string()]);
     }
-    let pairs = asked.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    let pairs = parameters.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     let mark = if query.is_empty() { "" } else { "?" };
     format!("{base}/api/chat/{category}/{mark}{query}")

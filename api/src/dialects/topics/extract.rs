@@ -99,8 +99,9 @@ impl FromRequestParts<ApiState> for BaseUrl {
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let host = text("host").filter(|host| !host.contains('@') && host.parse::<Authority>().is_ok());
         // With several proxies, the first entry is that of the proxy which the client talks to.
-        let said = text("x-forwarded-proto").and_then(|said| said.split(',').next()).unwrap_or("");
-        let is_secure = said.trim().eq_ignore_ascii_case("https");
+        let protocol =
+            text("x-forwarded-proto").and_then(|protocol| protocol.split(',').next()).unwrap_or("");
+        let is_secure = protocol.trim().eq_ignore_ascii_case("https");
         let scheme = if is_secure { "https" } else { "http" };
         Ok(Self(host.map_or_else(String::new, |host| format!("{scheme}://{host}"))))
     }

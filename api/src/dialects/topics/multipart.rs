@@ -177,16 +177,18 @@ mod tests {
 
     #[tokio::test]
     async fn boundary_is_read_in_every_client_form() {
-        let body = |line: &str| {
-            format!("--{line}\r\nContent-Disposition: form-data; name=title\r\n\r\na\r\n--{line}--\r\n")
+        let body = |boundary: &str| {
+            format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=title\r\n\r\na\r\n--{boundary}--\r\n"
+            )
         };
-        for (header, line) in [
+        for (header, boundary) in [
             ("multipart/form-data; boundary=\"b c\"", "b c"),
             ("multipart/form-data;boundary=b", "b"),
             ("Multipart/Form-Data; charset=utf-8; Boundary=b", "b"),
             ("multipart/form-data; boundary=----=_Part_0_1.2'()+_,-./:?", "----=_Part_0_1.2'()+_,-./:?"),
         ] {
-            let mut fields = read_as(header, body(line).as_bytes()).await.expect("a form");
+            let mut fields = read_as(header, body(boundary).as_bytes()).await.expect("a form");
             assert_eq!(fields.take("title"), Some(FieldValue::Text("a".to_owned())), "{header}");
         }
         for header in

@@ -33,11 +33,11 @@ pub(super) fn add(parts: &mut AsyncApiParts, sockets: &SocketActions) {
     let for_admins =
         matches.iter().filter(|action| !(sockets.is_kept_from_admins)(action.0)).copied().collect::<Vec<_>>();
 
-    let places = json!({
+    let parameters = json!({
         "category": { "description": "The topic's category." },
         "id": { "description": "The topic's room." },
     });
-    let topic = json!({ "address": "/chat/{category}/{id}/", "parameters": places });
+    let topic = json!({ "address": "/chat/{category}/{id}/", "parameters": parameters });
     for (name, channel, about) in [
         ("native", json!({ "address": "/ws/" }), "Native sockets; `/ws` is the same."),
         ("topic", topic, "A topic's own address: a native socket that is in the topic from the start."),
@@ -49,14 +49,14 @@ pub(super) fn add(parts: &mut AsyncApiParts, sockets: &SocketActions) {
                 json!({ "$ref": format!("#/components/messages/{push}") });
         }
     }
-    let told = "What is done to a message is answered, to everyone in the room, by the same frame.";
+    let summary = "What is done to a message is answered, to everyone in the room, by the same frame.";
     for (name, address, actions) in
         [("match", "/ws/chat/", &matches), ("match-admin", "/ws/admin-chat/", &for_admins)]
     {
-        add_socket(parts, name, "match", json!({ "address": address }), told, actions);
-        let told =
+        add_socket(parts, name, "match", json!({ "address": address }), summary, actions);
+        let summary =
             ["create_message", "edit_message", "delete_messages"].map(|action| answer_name("match", action));
-        parts.add_operation(&format!("{name}.pushes"), "send", name, &told);
+        parts.add_operation(&format!("{name}.pushes"), "send", name, &summary);
     }
 }
 

@@ -26,8 +26,9 @@ pub(super) async fn invite(
     key: IdempotencyKey,
     JsonBody(body): JsonBody<wire::NewInvitation>,
 ) -> Result<Created<wire::Invitation>, Rejection> {
-    let (made, applied) = invitations::invite(&api, &caller, room, body.user, &key.request_context()).await?;
-    Ok(Created(encode::invitation(made, applied)))
+    let (created, applied) =
+        invitations::invite(&api, &caller, room, body.user, &key.request_context()).await?;
+    Ok(Created(encode::invitation(created, applied)))
 }
 
 pub(super) async fn list(

@@ -60,8 +60,8 @@ pub(super) async fn history(
             let page = pages::history_page(room, page, found, HTTP_MAX_BYTES)?;
             Ok(axum::Json(wire::History::Page(page)))
         }
-        HistoryRequest::Changes(place) => {
-            let found = messages::changes(&api, &caller, room, place, limit).await?;
+        HistoryRequest::Changes(position) => {
+            let found = messages::changes(&api, &caller, room, position, limit).await?;
             let page = pages::changes_page(room, found, HTTP_MAX_BYTES)?;
             Ok(axum::Json(wire::History::Changes(page)))
         }

@@ -35,14 +35,14 @@ pub(super) async fn make_room(
             CreatedOrExisting::Existing(room)
         });
     }
-    let make = rooms::NewRoom {
+    let new_room = rooms::NewRoom {
         name: body.name,
         description: body.description,
         private: body.private,
         team: body.team,
         users: body.users,
     };
-    let (room, applied) = rooms::create(&api, &caller, make, &key.request_context()).await?;
+    let (room, applied) = rooms::create(&api, &caller, new_room, &key.request_context()).await?;
     Ok(CreatedOrExisting::Created(encode::room(room, applied)))
 }
 
