@@ -6,7 +6,11 @@
 //! What must hold: no id yields a token with `.`, `*`, `>` or white space, so that no subscription to one channel
 //! receives events of another.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -15,6 +19,9 @@ use crate::{
     event::EventName,
     id::{InvalidId, RoomId, Shard, ShardCount, TeamId, UserId},
 };
+
+/// Bytes that most subjects fit into.
+const SUBJECT_CAPACITY: usize = 64;
 
 /// What a client can follow, and what every event belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,14 +48,20 @@ impl Channel {
         }
     }
 
-    /// `<kind>.<id>`, the two tokens that name the channel in a subject.
-    fn tokens(&self) -> String {
-        match self {
-            Self::Room(room) => format!("room.{room}"),
-            Self::User(user) => format!("user.{}", encode_token(user.as_str())),
-            Self::Team(team) => format!("team.{team}"),
-            Self::System => "system.-".to_owned(),
-        }
+    /// `<prefix>.<shard>.<kind>.<id>.<end>`: a subject of this channel, or a filter for several.
+    fn subject(&self, prefix: &str, shards: ShardCount, end: &str) -> String {
+        let shard = self.shard(shards);
+        let mut subject = String::with_capacity(SUBJECT_CAPACITY);
+        // Writing to a string can't fail.
+        let _ = match self {
+            Self::Room(room) => write!(subject, "{prefix}.{shard}.room.{room}.{end}"),
+            Self::User(user) => {
+                write!(subject, "{prefix}.{shard}.user.{}.{end}", SubjectToken(user.as_str()))
+            }
+            Self::Team(team) => write!(subject, "{prefix}.{shard}.team.{team}.{end}"),
+            Self::System => write!(subject, "{prefix}.{shard}.system.-.{end}"),
+        };
+        subject
     }
 
     fn from_tokens(kind: &str, id: &str) -> Result<Self, InvalidId> {
@@ -65,29 +78,30 @@ impl Channel {
     /// its own.
     #[must_use]
     pub fn log_subject(&self, shards: ShardCount, event: EventName, key: Option<&str>) -> String {
-        let stem = format!("chat.{}.{}.{event}", self.shard(shards), self.tokens());
-        match key {
-            Some(key) => format!("{stem}.{}", encode_token(key)),
-            None => stem,
+        let mut subject = self.subject("chat", shards, event.as_str());
+        if let Some(key) = key {
+            // Writing to a string can't fail.
+            let _ = write!(subject, ".{}", SubjectToken(key));
         }
+        subject
     }
 
     /// The filter for all events of this channel in the log.
     #[must_use]
     pub fn log_filter(&self, shards: ShardCount) -> String {
-        format!("chat.{}.{}.>", self.shard(shards), self.tokens())
+        self.subject("chat", shards, ">")
     }
 
     /// The subject of an event of this channel that is never stored: see [`crate::event::live`].
     #[must_use]
     pub fn unstored_subject(&self, shards: ShardCount, name: &str) -> String {
-        format!("live.{}.{}.{name}", self.shard(shards), self.tokens())
+        self.subject("live", shards, name)
     }
 
     /// The subject filter by which a node receives this channel live.
     #[must_use]
     pub fn live_filter(&self, shards: ShardCount) -> String {
-        format!("live.{}.{}.>", self.shard(shards), self.tokens())
+        self.subject("live", shards, ">")
     }
 }
 
@@ -341,19 +355,24 @@ pub fn live_filter_of_all_shards(kind: &str, event: EventName) -> String {
 }
 
 /// Encodes a text as one token: every byte outside `A–Za–z0–9_-` becomes `=XX`.
-fn encode_token(text: &str) -> String {
-    let mut token = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
-            token.push(char::from(byte));
-        } else {
-            token.push_str(&format!("={byte:02X}"));
+struct SubjectToken<'a>(&'a str);
+
+impl fmt::Display for SubjectToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        let mut rest = self.0;
+        while let Some(end) = rest.bytes().position(|byte| !is_plain(byte)) {
+            f.write_str(&rest[..end])?;
+            // A character of several bytes is escaped whole, so that `rest` begins at a character.
+            let escaped = rest[end..].chars().next().map_or(0, char::len_utf8);
+            rest[end..end + escaped].bytes().try_for_each(|byte| write!(f, "={byte:02X}"))?;
+            rest = &rest[end + escaped..];
         }
+        f.write_str(rest)
     }
-    token
 }
 
-/// The inverse of [`encode_token`].
+/// The inverse of [`SubjectToken`].
 fn decode_token(token: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(token.len());
     let mut rest = token.as_bytes();

@@ -59,7 +59,7 @@ fn subject_of_a_person_matches_no_other_person() {
 proptest! {
     #[test]
     fn subject_token_round_trips(text in ".*") {
-        let token = encode_token(&text);
+        let token = SubjectToken(&text).to_string();
         prop_assert!(!token.contains(['.', '*', '>', ' ', '\t', '\r', '\n']));
         prop_assert_eq!(decode_token(&token), Some(text));
     }
