@@ -12,7 +12,7 @@ die() {
   exit 1
 }
 
-# Installs Debian packages, as root or with sudo. Callers only name missing ones, see unless_there.
+# Installs Debian packages, as root or with sudo. Callers pass only missing packages, see unless_there.
 install_packages() {
   local missing=() package
   for package in "$@"; do

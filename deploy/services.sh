@@ -18,7 +18,7 @@ open_data() {
   cd /
 }
 
-# Locks the data folder until the script ends; fails if another script has it.
+# Locks the data folder until the script ends; fails if another script has locked it.
 lock_data() { flock -n 9; }
 
 # Prints the secret of this name; the first call generates it. It begins with a letter, because nats-server would read
@@ -189,13 +189,13 @@ start_postgres() {
     POSTGRES_PERSISTER_PASSWORD="$(secret postgres-persister)" \
     POSTGRES_MONITOR_PASSWORD="$(secret postgres-monitor)" \
     as_superuser "$bin/psql" -q -v ON_ERROR_STOP=1 -d roomcast -f "$repo/deploy/postgres/roles.sql" \
-    >>"$data/postgres.log" 2>&1 || die "the roles could not be made: see $data/postgres.log"
+    >>"$data/postgres.log" 2>&1 || die "the roles could not be created: see $data/postgres.log"
 }
 
 # Runs initdb. Uses variables of start_postgres, which calls it.
 make_database() {
   local password_file made=yes
-  say "making the database in $folder"
+  say "creating the database in $folder"
   # An interrupted initdb may have left files.
   "${as_postgres[@]}" find "$folder" -mindepth 1 -delete 2>/dev/null || true
   password_file="$(mktemp)"
@@ -236,7 +236,7 @@ nats_url() {
 
 # --- Roomcast ---------------------------------------------------------------------------------------------------
 
-# Exports the environment that all processes of Roomcast have in common.
+# Exports the variables that all processes of Roomcast read.
 roomcast_environment() {
   if [ -z "${ROOMCAST_JWT_SECRET:-}" ] && [ -z "${ROOMCAST_JWT_JWKS:-}" ]; then
     ROOMCAST_JWT_SECRET="$(secret jwt)"
@@ -260,7 +260,7 @@ build() {
   ROOMCAST_PROGRAMS="$target/release"
 }
 
-# Prints the URL of a listen address; for one on all interfaces, that of loopback.
+# Prints the URL of a listen address. If the address is that of all interfaces, the URL has loopback instead.
 url_of() {
   local host="${1%:*}"
   case "$host" in 0.0.0.0 | '[::]' | '') host=127.0.0.1 ;; esac
@@ -277,7 +277,7 @@ say_tokens() {
   say "  ANN=$ann"
   say "  BOB=$bob"
   say ""
-  say "A web page, each in a window of its own:"
+  say "A web page for each of the two; open each in its own window:"
   say "  $url/#token=$ann"
   say "  $url/#token=$bob"
   say ""

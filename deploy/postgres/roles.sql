@@ -1,12 +1,12 @@
--- The roles of Roomcast, for one database; run as superuser, may be run again:
+-- Creates the roles of Roomcast for one database. Run it as superuser; it can be run again:
 --   psql -v ON_ERROR_STOP=1 -v persister_password=… -v api_password=… -d <database> -f roles.sql
--- What is not given by -v comes from the environment, which no other user of the machine sees:
+-- Passwords without -v are read from the environment, which other users of the machine can't see:
 -- POSTGRES_PERSISTER_PASSWORD, POSTGRES_API_PASSWORD, POSTGRES_MONITOR_PASSWORD (psql 15 and newer).
 -- The database is the one psql is connected to, unless -v database=… names another.
 --
--- What must hold: roomcast_owner owns the database and every table, and nobody logs in as it; only
--- the persister becomes it, for migrations; the persister writes rows; api has SELECT alone, on
--- every table ever made; monitor sees statistics and no row. fanout has no role.
+-- What must hold: roomcast_owner owns the database and every table. Nobody can log in as it; only the
+-- persister switches to it, for migrations. The persister writes rows. api can only SELECT, also from
+-- tables of later migrations. monitor sees statistics but no rows. fanout has no role.
 
 \set QUIET on
 \if :{?persister_password}
@@ -28,7 +28,7 @@
 \endif
 SET client_min_messages = warning;
 
--- A repeat changes nothing but the passwords.
+-- If the roles exist already, only their passwords change.
 SELECT format('CREATE ROLE %I', name)
 FROM unnest(ARRAY['roomcast_owner', 'roomcast_persister', 'roomcast_api', 'roomcast_monitor']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
@@ -42,7 +42,7 @@ ALTER ROLE roomcast_monitor LOGIN PASSWORD :'monitor_password';
 
 GRANT roomcast_owner TO roomcast_persister;
 GRANT pg_monitor TO roomcast_monitor;
--- Beside the missing grants: a second lock that gives a plain message.
+-- api has no grants for writing anyway. This setting gives a clearer error.
 ALTER ROLE roomcast_api SET default_transaction_read_only = on;
 
 ALTER DATABASE :"database" OWNER TO roomcast_owner;
