@@ -36,7 +36,7 @@ pub(crate) fn main(config: &DoctorArgs) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            print_result("runtime", Err(error.into()), "this system refuses timers or sockets");
+            print_result("runtime", Err(error.into()), "find out why this system refuses timers or sockets");
             return ExitCode::FAILURE;
         }
     };
@@ -49,8 +49,8 @@ async fn run_checks(config: &DoctorArgs) -> bool {
     let desk = services.as_ref().ok().map(|services| describe_support_access(services.support_args()));
     let mut is_all_well = print_result(
         "configuration",
-        services.map(|_| "every variable reads well".to_owned()).map_err(anyhow::Error::msg),
-        "correct the variable named; `roomcast-api --help` and its like list them all",
+        services.map(|_| "every variable is valid".to_owned()).map_err(anyhow::Error::msg),
+        "correct the variable named; `roomcast-api --help`, `roomcast-fanout --help` and `roomcast-persister --help` list all",
     );
     if let Some(desk) = desk {
         is_all_well &= print_result("customer desk", Ok(desk.to_owned()), "");
@@ -58,7 +58,7 @@ async fn run_checks(config: &DoctorArgs) -> bool {
     is_all_well &= print_result(
         "listen",
         check_listen_address(config.listen),
-        "ROOMCAST_LISTEN is an address of this machine with a port, as 127.0.0.1:8080",
+        "set ROOMCAST_LISTEN to an address of this machine with a port, such as 127.0.0.1:8080",
     );
     let roles = [
         ("nats api", BrokerUser::Api, backends.api_nats()),
@@ -75,7 +75,7 @@ async fn run_checks(config: &DoctorArgs) -> bool {
     is_all_well &= print_result(
         "log",
         with_timeout(check_streams(&backends.api_nats())).await,
-        "start the persister: it makes the streams; a refused shard is explained in its log",
+        "start the persister, which creates the streams; if it refuses a shard, its log says why",
     );
     let databases = [
         ("postgres api", backends.api_database(), false),
@@ -94,13 +94,13 @@ async fn run_checks(config: &DoctorArgs) -> bool {
 /// Describes who may open a visitor's room at the customer desk.
 const fn describe_support_access(support: SupportArgs) -> &'static str {
     match (support.support_tokens, support.support_visitors) {
-        (TokenUse::Required, _) => "required: nobody is answered without a token",
+        (TokenUse::Required, _) => "required: requests without a token are refused",
         (TokenUse::Optional, VisitorIdentity::Bound) => {
-            "bound: without token a visitor's room is given to who shows the secret of the first visit"
+            "bound: a visitor without a token gets their room by the secret of their first visit"
         }
         (TokenUse::Optional, VisitorIdentity::Named) => {
-            "optional: without token a visitor's room is given to whoever knows its four names. Better: \
-             ROOMCAST_SUPPORT_VISITORS=bound, or, where visitors are logged in, ROOMCAST_SUPPORT_TOKENS=required"
+            "optional: anybody who gives the visitor's four names gets the room, without a token. Safer: \
+             ROOMCAST_SUPPORT_VISITORS=bound, or ROOMCAST_SUPPORT_TOKENS=required if visitors are logged in"
         }
     }
 }
@@ -130,7 +130,7 @@ fn check_listen_address(address: SocketAddr) -> anyhow::Result<String> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            Ok(format!("{address} is in use, by Roomcast if it runs"))
+            Ok(format!("{address} is in use (by Roomcast, if it is running)"))
         }
         Err(error) => Err(error.into()),
     }
@@ -168,7 +168,7 @@ async fn check_database(url: &str, is_writer: bool) -> anyhow::Result<String> {
     .fetch_one(&mut connection)
     .await?;
     connection.close().await?;
-    ensure!(may_create || !is_writer, "role {role} may not make tables");
-    let note = if may_create && !is_writer { ", which may do more than it needs" } else { "" };
+    ensure!(may_create || !is_writer, "role {role} may not create tables");
+    let note = if may_create && !is_writer { ", which has more rights than it needs" } else { "" };
     Ok(format!("PostgreSQL {version} as {role}{note}"))
 }

@@ -40,7 +40,7 @@ pub(crate) fn main(config: &ReplayRejectedArgs) -> ExitCode {
         runtime.block_on(persister::replay_rejected(&persister, config.dry_run, &mut report))
     });
     let [applied, settled, left] = counts;
-    let dry = if config.dry_run { "dry run, nothing is changed: " } else { "" };
+    let dry = if config.dry_run { "dry run, nothing was changed: " } else { "" };
     println!("{dry}{applied} applied, {settled} with nothing to apply, {left} left");
     match replayed {
         Ok(()) if left == 0 => ExitCode::SUCCESS,

@@ -87,10 +87,16 @@ async fn recover_shard(
     }
     let (found, would) = describe(&action, &watermark);
     if action.has_loss() && !accept_loss {
-        return Ok((format!("{found}: with --accept-loss, {would}"), true));
+        return Ok((
+            format!("{found}. Run this command with --accept-loss to continue without them: {would}"),
+            true,
+        ));
     }
     if !leadership::acquire_lock(session, shard).await? {
-        return Ok((format!("{found}, but a persister leads the shard: stop it, and run this again"), true));
+        return Ok((
+            format!("{found}, but a persister leads the shard: stop it, and run this command again"),
+            true,
+        ));
     }
     // Read again under the lock: no persister changes the shard now.
     let watermark = watermark::read(session, shard).await?;
@@ -99,7 +105,7 @@ async fn recover_shard(
     let done = perform_action(session, jetstream, args, shard, &watermark, action).await;
     leadership::release_lock(session, shard).await?;
     done?;
-    Ok((format!("{found}: done: {would}"), false))
+    Ok((format!("{found}. Done: {would}"), false))
 }
 
 async fn decide_action(
@@ -110,7 +116,7 @@ async fn decide_action(
     let Some(comparison) = LogComparison::read(jetstream, shard, watermark.last_applied()).await? else {
         return Ok(if watermark.has_no_events() {
             RecoveryAction::Nothing(
-                "no log yet, and nothing in Postgres: the persister will create it".to_owned(),
+                "nothing to do: there is no log yet, and Postgres has no events. The persister will create the log".to_owned(),
             )
         } else {
             let lost = (watermark.highest_seen > watermark.seq)
@@ -123,7 +129,7 @@ async fn decide_action(
             RecoveryAction::SkipLostRange { lost_range: (from, to), comparison: Box::new(comparison) }
         }
         LogVerdict::Continues => {
-            RecoveryAction::Nothing(format!("well: the log goes on after {}", watermark.seq))
+            RecoveryAction::Nothing(format!("nothing to do: the log continues after event {}", watermark.seq))
         }
         LogVerdict::Shorter | LogVerdict::Rewritten => RecoveryAction::Nothing(format!(
             "the log ends at {}, Postgres at {}: the persister repairs this by itself",
@@ -152,16 +158,20 @@ fn describe(action: &RecoveryAction, watermark: &Watermark) -> (String, String) 
     match action {
         RecoveryAction::Nothing(text) => (text.clone(), "nothing".to_owned()),
         RecoveryAction::RecreateLog { lost_range: None } => (
-            format!("the log is gone, Postgres has its events up to {}", watermark.seq),
-            format!("a new log, from {next} on, in a new epoch"),
+            format!("the log is gone. Postgres has its events up to {}", watermark.seq),
+            format!("a new log that starts at event {next}, in a new epoch"),
         ),
         RecoveryAction::RecreateLog { lost_range: Some((from, to)) } => (
-            format!("the log is gone, and with it {from} to {to}, which Postgres lacks"),
-            format!("a new log, from {next} on, in a new epoch, and a note of the loss in lost_range"),
+            format!("the log is gone, and with it events {from} to {to}, which Postgres lacks"),
+            format!(
+                "a new log that starts at event {next}, in a new epoch; the loss is recorded in lost_range"
+            ),
         ),
         RecoveryAction::SkipLostRange { lost_range: (from, to), .. } => (
-            format!("the log has lost {from} to {to}, which Postgres lacks"),
-            format!("on from {next}, in a new epoch, and a note of the loss in lost_range"),
+            format!("the log has lost events {from} to {to}, which Postgres lacks"),
+            format!(
+                "the shard continues at event {next}, in a new epoch; the loss is recorded in lost_range"
+            ),
         ),
     }
 }

@@ -204,8 +204,8 @@ fn rejection_response(status: u16, content: &Value) -> Value {
     let mut headers = json!({});
     let header = |about: &str, kind: &str| json!({ "description": about, "schema": { "type": kind } });
     match status {
-        401 => headers["WWW-Authenticate"] = header("Which tokens count.", "string"),
-        429 | 503 => headers["Retry-After"] = header("Seconds after which trying again helps.", "integer"),
+        401 => headers["WWW-Authenticate"] = header("The scheme of the token that is needed.", "string"),
+        429 | 503 => headers["Retry-After"] = header("Seconds to wait before the next try.", "integer"),
         _ => {}
     }
     json!({ "description": about.join("\n\n"), "headers": headers, "content": content })

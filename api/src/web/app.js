@@ -1,21 +1,21 @@
-// A first look at Roomcast: rooms, messages and resuming, over the native dialect.
-// Text is only ever set as text, never as markup.
+// A small chat page over the native dialect: rooms, messages, and resuming after a lost connection.
+// Text from users is only set as text, never as markup.
 
-const at = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 const answers = new Map();
 let token = new URLSearchParams(location.hash.slice(1)).get("token") ?? sessionStorage.getItem("token");
 let socket = null;
-let requests = 0;
-let tries = 0;
+let requestCount = 0;
+let attempts = 0;
 let room = null; // { id, since, epoch }
 
 history.replaceState(null, "", location.pathname);
 
 function show(state) {
-  at("state").textContent = state;
+  byId("state").textContent = state;
 }
 
-async function rest(path, options = {}) {
+async function request(path, options = {}) {
   const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
   const answer = await fetch(`/api/v1${path}`, { ...options, headers });
   const body = await answer.json();
@@ -23,13 +23,13 @@ async function rest(path, options = {}) {
   return body;
 }
 
-function act(action, body = {}) {
-  const request_id = ++requests;
+function sendAction(action, body = {}) {
+  const request_id = ++requestCount;
   socket.send(JSON.stringify({ ...body, action, request_id }));
   return new Promise((resolve, reject) => answers.set(request_id, { resolve, reject }));
 }
 
-function line(who, text, id = null) {
+function addLine(who, text, id = null) {
   const item = document.createElement("li");
   if (id) item.dataset.id = id;
   else item.className = "event";
@@ -38,78 +38,79 @@ function line(who, text, id = null) {
   const words = document.createElement("span");
   words.textContent = text;
   item.append(name, words);
-  at("messages").append(item);
+  byId("messages").append(item);
   item.scrollIntoView({ block: "end" });
 }
 
-// The history, and after it what was pushed while it was read.
-function shown(messages) {
+// Shows the history, and below it the messages that were pushed while it was loaded.
+function showHistory(messages) {
   const last = messages.at(-1)?.id ?? 0;
   const newer = [...at("messages").children].filter((item) => item.dataset.id > last);
-  at("messages").replaceChildren();
-  for (const { user, message, id } of messages) line(user, message, id);
-  at("messages").append(...newer);
+  byId("messages").replaceChildren();
+  for (const { user, message, id } of messages) addLine(user, message, id);
+  byId("messages").append(...newer);
 }
 
-function said(id) {
+function findMessage(id) {
   return document.querySelector(`#messages [data-id="${Number(id)}"]`);
 }
 
-function listed(made) {
-  if (document.querySelector(`#rooms [data-room="${Number(made.id)}"]`)) return;
+function addRoom(entry) {
+  if (document.querySelector(`#rooms [data-room="${Number(entry.id)}"]`)) return;
   const button = document.createElement("button");
-  button.textContent = made.name;
-  button.dataset.room = made.id;
-  button.addEventListener("click", () => enter(made).catch((error) => show(error.message)));
+  button.textContent = entry.name;
+  button.dataset.room = entry.id;
+  button.addEventListener("click", () => openRoom(entry).catch((error) => show(error.message)));
   const item = document.createElement("li");
   item.append(button);
-  at("rooms").prepend(item);
+  byId("rooms").prepend(item);
 }
 
-async function enter(made) {
-  if (room?.id === made.id) return;
+async function openRoom(entry) {
+  if (room?.id === entry.id) return;
   const left = room;
-  room = { id: made.id };
-  at("messages").replaceChildren();
-  at("title").textContent = made.name;
+  room = { id: entry.id };
+  byId("messages").replaceChildren();
+  byId("title").textContent = entry.name;
   for (const button of document.querySelectorAll("#rooms button")) {
-    button.toggleAttribute("aria-current", button.dataset.room === String(made.id));
+    button.toggleAttribute("aria-current", button.dataset.room === String(entry.id));
   }
-  if (left) await act("leave_room", { room_pk: left.id });
+  if (left) await sendAction("leave_room", { room_pk: left.id });
   await join();
-  at("send").hidden = false;
-  at("text").focus();
+  byId("send").hidden = false;
+  byId("text").focus();
 }
 
-// The history first, then what came after its last message; later, what came after the last one seen.
+// Joins the current room. At first it loads the history and then the events after it; later only those after the last
+// event that was received.
 async function join() {
   const joined = room;
   const load = async () => {
-    const page = await rest(`/rooms/${joined.id}/messages?limit=100`);
+    const page = await request(`/rooms/${joined.id}/messages?limit=100`);
     if (room !== joined) return;
-    shown(page.results);
+    showHistory(page.results);
     joined.since = Math.max(joined.since ?? 0, page.results.at(-1)?.id ?? 0) || null;
   };
   if (!joined.since) await load();
   if (room !== joined) return;
-  // Nothing is something to go on from too: what was said since the history was read comes first.
+  // 0 for a room without messages: then all events since its creation are pushed.
   const since = joined.since ?? 0;
-  const { position } = await act("join_room", { room_pk: joined.id, since, epoch: joined.epoch });
+  const { position } = await sendAction("join_room", { room_pk: joined.id, since, epoch: joined.epoch });
   joined.epoch = position.epoch;
-  // The log no longer has what was missed: the history has.
+  // The log no longer has the missed events, so load the history.
   if (!position.recovered) await load();
   joined.since ??= position.id;
 }
 
-function heard(push) {
-  if (push.event === "chatroom") listed(push.data);
+function handlePush(push) {
+  if (push.event === "chatroom") addRoom(push.data);
   if (!room || push.channel !== `room-${room.id}`) return;
   room.since = push.id;
-  if (push.event === "chat-message" && !said(push.id)) line(push.data.user, push.data.message, push.id);
-  if (push.event === "message-edit") said(push.data.message_id)?.lastChild.replaceChildren(push.data.message);
-  if (push.event === "message-delete") push.data.messages_ids.forEach((id) => said(id)?.remove());
-  if (push.event === "participant-join") line(push.data.user, "is here");
-  if (push.event === "participant-leave") line(push.data.user, "has left");
+  if (push.event === "chat-message" && !findMessage(push.id)) addLine(push.data.user, push.data.message, push.id);
+  if (push.event === "message-edit") findMessage(push.data.message_id)?.lastChild.replaceChildren(push.data.message);
+  if (push.event === "message-delete") push.data.messages_ids.forEach((id) => findMessage(id)?.remove());
+  if (push.event === "participant-join") addLine(push.data.user, "joined");
+  if (push.event === "participant-leave") addLine(push.data.user, "left");
 }
 
 function connect() {
@@ -117,17 +118,17 @@ function connect() {
   socket = new WebSocket(`${scheme}://${location.host}/ws/`, ["bearer", token]);
   socket.addEventListener("message", ({ data }) => {
     const frame = JSON.parse(data);
-    if (!("request_id" in frame)) return heard(frame);
+    if (!("request_id" in frame)) return handlePush(frame);
     const waiting = answers.get(frame.request_id);
     answers.delete(frame.request_id);
     if (frame.response_status < 300) waiting?.resolve(frame.data);
     else waiting?.reject(new Error(frame.errors[0]));
   });
   socket.addEventListener("open", async () => {
-    tries = 0;
+    attempts = 0;
     show("connected");
     try {
-      await act("subscribe", { channel: "system" });
+      await sendAction("subscribe", { channel: "system" });
       if (room) await join();
     } catch (error) {
       show(error.message);
@@ -136,59 +137,59 @@ function connect() {
   socket.addEventListener("close", ({ code }) => {
     for (const { reject } of answers.values()) reject(new Error("The connection was lost."));
     answers.clear();
-    if (code >= 4000 && code < 4100) return show("the token does not count any more");
-    tries += 1;
-    const wait = Math.random() * Math.min(15000, 250 * 2 ** tries);
-    show("coming back …");
+    if (code >= 4000 && code < 4100) return show("the token is no longer valid");
+    attempts += 1;
+    const wait = Math.random() * Math.min(15000, 250 * 2 ** attempts);
+    show("reconnecting …");
     setTimeout(connect, wait);
   });
 }
 
-async function begin() {
+async function start() {
   sessionStorage.setItem("token", token);
   try {
-    const page = await rest("/rooms?limit=200");
-    page.results.reverse().forEach(listed);
+    const page = await request("/rooms?limit=200");
+    page.results.reverse().forEach(addRoom);
   } catch (error) {
     sessionStorage.removeItem("token");
     show(error.message);
-    at("login").hidden = false;
+    byId("login").hidden = false;
     return;
   }
-  at("login").hidden = true;
-  at("chat").hidden = false;
+  byId("login").hidden = true;
+  byId("chat").hidden = false;
   connect();
 }
 
-at("login").addEventListener("submit", (event) => {
+byId("login").addEventListener("submit", (event) => {
   event.preventDefault();
-  token = at("token").value.trim();
-  begin();
+  token = byId("token").value.trim();
+  start();
 });
 
-at("make").addEventListener("submit", async (event) => {
+byId("make").addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
-    const made = await rest("/rooms", { method: "POST", body: JSON.stringify({ name: at("name").value }) });
-    at("name").value = "";
-    listed(made);
-    await enter(made);
+    const newRoom = await request("/rooms", { method: "POST", body: JSON.stringify({ name: byId("name").value }) });
+    byId("name").value = "";
+    addRoom(newRoom);
+    await openRoom(newRoom);
   } catch (error) {
     show(error.message);
   }
 });
 
-at("send").addEventListener("submit", async (event) => {
+byId("send").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const msg_text = at("text").value;
-  at("text").value = "";
+  const msg_text = byId("text").value;
+  byId("text").value = "";
   try {
-    await act("create_message", { room_pk: room.id, msg_text, client_id: crypto.randomUUID() });
+    await sendAction("create_message", { room_pk: room.id, msg_text, client_id: crypto.randomUUID() });
   } catch (error) {
-    at("text").value = msg_text;
+    byId("text").value = msg_text;
     show(error.message);
   }
 });
 
-if (token) begin();
-else at("login").hidden = false;
+if (token) start();
+else byId("login").hidden = false;

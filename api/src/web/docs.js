@@ -1,4 +1,4 @@
-// Shows the two documents. Text is put in as text, never as markup.
+// Shows openapi.json and asyncapi.json. Their text is only set as text, never as markup.
 
 const make = (tag, ...inside) => {
   const element = document.createElement(tag);
@@ -14,7 +14,8 @@ const follow = (root, value) => {
   return value ?? {};
 };
 
-// A schema in few lines, near to what the JSON looks like; `within` are the names that it is part of.
+// Prints a schema in a few lines, similar to the JSON that it describes. `within` has the names of the schemas around
+// it, which are not printed again.
 const shape = (root, schema, indent = "", within = []) => {
   if (schema === true || !schema) return "any";
   const name = schema.$ref?.split("/").pop();
@@ -50,7 +51,7 @@ const shape = (root, schema, indent = "", within = []) => {
 
 const code = (text) => make("pre", make("code", text));
 
-// What is inside is made when it is first opened.
+// Creates a foldable entry, whose content is created when it is first opened.
 const fold = (word, title, about, fill) => {
   const details = make("details", make("summary", make("b", word), ` ${title} `, make("small", about)));
   details.dataset.words = `${word} ${title} ${about}`.toLowerCase();
@@ -69,7 +70,7 @@ const content = (root, content = {}) =>
 
 const operation = (root, method, path, described) =>
   fold(method.toUpperCase(), path, described.summary ?? "", () => {
-    const needs = (described.security ?? []).length ? "A token." : "";
+    const needs = (described.security ?? []).length ? "Takes a token." : "";
     const parameters = described.parameters.map((one) => [
       `${one.name} (${one.in})`,
       `${shape(root, one.schema)} ${one.description ?? ""}`,
@@ -105,7 +106,7 @@ const showChannels = (root, section) => {
       section.append(
         fold(one.action, title, one.summary ?? "", () => [
           ...messages(one.messages),
-          ...(one.reply ? [make("p", "Answered with"), ...messages(one.reply.messages)] : []),
+          ...(one.reply ? [make("p", "Answers:"), ...messages(one.reply.messages)] : []),
         ]),
       );
     }

@@ -29,7 +29,7 @@ metric_names! {
     /// Seconds from the start of an append to its outcome.
     histogram APPEND_SECONDS = "roomcast_append_seconds";
     /// Appends by `outcome`: stored, duplicate, not_stored, outcome_unknown, log_full, conflict, room_closed (stored
-    /// behind the closing of its room, so it has no effect).
+    /// after its room was closed, so it has no effect).
     counter APPENDS_TOTAL = "roomcast_appends_total";
 
     /// HTTP connections open now, on all ports of a process. A socket counts until its upgrade.
@@ -69,10 +69,14 @@ metric_names! {
     /// Bytes of recent events that a node keeps for clients that resume.
     gauge RING_BYTES = "roomcast_ring_bytes";
     /// Reads of the log for clients that resume a channel, by `outcome`: read, too_much (more than a ring holds), gone
-    /// (no longer in the log), another_log, unreadable.
+    /// (no longer in the log), another_log (the log has a new epoch), unreadable (every try failed).
     counter REPLAYS_TOTAL = "roomcast_replays_total";
-    /// Catch-ups with the log, by `cause`: reconnect, slow_consumer, overrun, gap, hint, election, epoch, widened,
-    /// opened, late, leaving, again.
+    /// Catch-ups: a node reads the log again for live events that it may have missed. By `cause`: reconnect (to the
+    /// broker), slow_consumer (the node reads too slowly, and messages were dropped), overrun (reports of losses were
+    /// dropped), gap (an event before a received one is missing), hint (api reported a possible loss), election (of a
+    /// stream's leader), epoch (a new one), widened (the rooms of a shard share one subscription from now on), opened
+    /// (messages may have been missed while a channel was opened), late (a socket waits for the push of its own event),
+    /// leaving (an event that a removed person must still get is missing), again (there was a new cause meanwhile).
     counter HEALS_TOTAL = "roomcast_heals_total";
     /// Stored events that were found in the log after later ones of their channel had been pushed. Sockets that lack
     /// one are closed with code 4201 (heal).
@@ -82,7 +86,8 @@ metric_names! {
     counter WORK_PANICS_TOTAL = "roomcast_work_panics_total";
     /// Times that a node that was declared dead began a new incarnation.
     counter INCARNATIONS_TOTAL = "roomcast_incarnations_total";
-    /// Sockets removed from a channel because their access ended, by `cause`: log, confirmation.
+    /// Sockets removed from a channel because their access ended, by `cause`: log (an event ended it), confirmation (api
+    /// said so when the node asked).
     counter EVICTIONS_TOTAL = "roomcast_evictions_total";
     /// Channels of this node whose confirmation by api is overdue by 15 s, by `shard`.
     gauge CONFIRMATIONS_OVERDUE = "roomcast_confirmations_overdue";
@@ -109,8 +114,8 @@ metric_names! {
     gauge PERSISTER_LAG_SECONDS = "roomcast_persister_lag_seconds";
     /// Events written to Postgres in one transaction.
     histogram PERSISTER_BATCH_EVENTS = "roomcast_persister_batch_events";
-    /// Seconds from taking a database session to the end of the commit, by `outcome`: ok, moved, data,
-    /// unexplained, timed_out, lost.
+    /// Seconds from taking a database session to the end of the commit, by `outcome`: ok, moved (another persister wrote
+    /// the shard), data (Postgres refused a value), unexplained, timed_out, lost (the session ended).
     histogram PERSISTER_COMMIT_SECONDS = "roomcast_persister_commit_seconds";
     /// The last event of the log that is in Postgres, by `shard`.
     gauge PERSISTER_WATERMARK = "roomcast_persister_watermark";
@@ -125,13 +130,14 @@ metric_names! {
     /// Events with fields that this persister does not know, by `shard`: applied without them, and kept in the
     /// table `rejected_event`.
     counter UNKNOWN_FIELDS_TOTAL = "roomcast_unknown_fields_events_total";
-    /// Messages and edits left out because their room was closed before them. Their senders were answered so.
+    /// Messages and edits that were not applied because they were stored after their room was closed. Their senders were
+    /// answered 409.
     counter AFTER_CLOSING_TOTAL = "roomcast_after_closing_total";
     /// Times that the log had lost events that Postgres lacks, by `shard`.
     counter LOG_HOLES_TOTAL = "roomcast_log_holes_total";
-    /// Times that the log was not the one Postgres knew, and got a new epoch, by `shard`.
+    /// Times that a shard got a new epoch, because its log had lost its end or was made anew, by `shard`.
     counter LOG_REPAIRS_TOTAL = "roomcast_log_repairs_total";
-    /// 1 if the shard can't go on until an operator decides, by `shard`: `/readyz` has the reason.
+    /// 1 if the persister does not write the shard until an operator decides, by `shard`: `/readyz` has the reason.
     gauge SHARD_REFUSED = "roomcast_shard_refused";
     /// 1 if this process writes the shard to Postgres, by `shard`.
     gauge PERSISTER_LEADING = "roomcast_persister_leading";

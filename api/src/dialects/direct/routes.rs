@@ -40,14 +40,26 @@ fn refuse_head(route: DocumentedRoute) -> DocumentedRoute {
 pub(crate) fn routes() -> DocumentedRoutes {
     DocumentedRoutes::new::<Rejection>(
         "direct",
-        "Two people who talk, with presence, read marks and cameras.",
+        "Conversations of two people, with presence, read marks and cameras.",
     )
-    .route_with_slash("/room/add", [post("The room of two people, made where there is none", add)])
-    .route_with_slash("/room/list", [get("Your rooms", list), post("Sends a message", send)])
-    .route_with_slash("/room/select/{room}", [change!("Makes a room your current one, and read", select)])
-    .route_with_slash("/room/stop/{room}", [change!("Stops the talk until both write again", stop)])
-    .route_with_slash("/webrtc/cameraOn", [change!("Your camera is on", camera_on)])
-    .route_with_slash("/webrtc/cameraOff", [change!("Your camera is off", camera_off)])
+    .route_with_slash(
+        "/room/add",
+        [post("Returns the room of two people, and creates it if there is none", add)],
+    )
+    .route_with_slash("/room/list", [get("Lists your rooms", list), post("Sends a message", send)])
+    .route_with_slash(
+        "/room/select/{room}",
+        [change!("Makes a room your current one, and marks it as read", select)],
+    )
+    .route_with_slash(
+        "/room/stop/{room}",
+        [change!("Makes a room inactive until both people write again", stop)],
+    )
+    .route_with_slash("/webrtc/cameraOn", [change!("Tells your contacts that your camera is on", camera_on)])
+    .route_with_slash(
+        "/webrtc/cameraOff",
+        [change!("Tells your contacts that your camera is off", camera_off)],
+    )
 }
 
 async fn add(

@@ -66,7 +66,7 @@ pub(super) struct Message {
     pub(super) is_readed: bool,
 }
 
-/// All rooms of a reader.
+/// The caller's rooms, or a page of them.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
     pub(super) contact_users: BTreeMap<UserId, PersonView>,
@@ -77,12 +77,12 @@ pub(super) struct Rooms {
     pub(super) online_ids: Vec<Value>,
     pub(super) room_ids: Vec<RoomId>,
     pub(super) rooms: BTreeMap<RoomId, Room>,
-    /// The `cursor` for the next rooms; left out where there are none.
+    /// The `cursor` for the next rooms; left out if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<String>,
 }
 
-/// A person's id: a number where the id is numeric, else text.
+/// A person's id: a number if the id is a plain decimal, otherwise text.
 #[derive(JsonSchema)]
 #[schemars(inline, untagged)]
 #[expect(dead_code, reason = "only its JSON schema is used")]

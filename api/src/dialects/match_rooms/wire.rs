@@ -14,7 +14,7 @@ use crate::commands::match_detail::{MatchRoomView, PersonView};
 protocol::actions! {
     /// The actions of match sockets.
     pub(crate) enum Action {
-        /// Lists the rooms: your own, or for admins all.
+        /// Lists your rooms; for admins, all rooms.
         List(List) = "list" => 200 Vec<MatchRoomView>,
         /// Joins a room, and leaves the one that the socket was in.
         JoinRoom(JoinRoom) = "join_room" => 200 MatchRoomView,
@@ -24,7 +24,7 @@ protocol::actions! {
         CurrentRoomInfo(NoFields) = "current_room_info" => 200 MatchRoomView,
         /// Sends a message.
         CreateMessage(CreateMessage) = "create_message" => 201 CreatedMessage,
-        /// Changes a message's text, by its author.
+        /// Changes the text of a message of yours.
         EditMessage(EditMessage) = "edit_message" => 200 Changed,
         /// Deletes messages: all or none.
         DeleteMessages(DeleteMessages) = "delete_messages" => 200 Deleted,
@@ -37,7 +37,7 @@ pub(super) struct List {
     /// Maximum number of rooms.
     #[serde(default)]
     pub(super) limit: Option<i64>,
-    /// The `pk` of the last room of the answer before: the list continues after it.
+    /// The `pk` of the last room of the previous answer: the list continues after it.
     #[serde(default)]
     pub(super) before: Option<RoomId>,
 }
@@ -73,11 +73,11 @@ pub(super) struct CreatedMessage {
     pub(super) id: MessageId,
     pub(super) text: String,
     pub(super) created_at: Timestamp,
-    /// The author; only `id` where the message was sent through another dialect.
+    /// The author; only `id` if the message was sent through another dialect.
     #[schemars(with = "Sender")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<Value>,
-    /// The room; only `pk` where the message was sent through another dialect.
+    /// The room; only `pk` if the message was sent through another dialect.
     #[schemars(with = "Room")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) room: Option<Value>,

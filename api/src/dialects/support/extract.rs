@@ -59,8 +59,8 @@ impl FromRequestParts<ApiState> for Sender {
 impl DocumentedInput for Sender {
     fn describe(operation: &mut OperationBuilder<'_>) {
         operation.token_security(false);
-        let about = "With ROOMCAST_SUPPORT_VISITORS=bound: what the first visit was answered in this header; the \
-                     cookie that it sets says the same.";
+        let about = "With ROOMCAST_SUPPORT_VISITORS=bound: the visitor's secret, as this header of the first answer \
+                     had it. The cookie that the answer sets is the same secret.";
         operation.header_parameter(
             PASS_HEADER.as_str(),
             about,

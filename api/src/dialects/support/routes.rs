@@ -29,20 +29,23 @@ const ROOM_DETAILS_TEXT: &str = "Room deatils based on workspace id";
 /// All routes of the dialect.
 pub(crate) fn routes() -> DocumentedRoutes {
     let path = |name: &str| format!("{PREFIX}{name}");
-    DocumentedRoutes::new::<Rejection>("support", "The customer desk, by organisation and product.")
-        .route_with_slash(
-            &path("room-control"),
-            [post("The visitor's room, made where there is none", visit)],
-        )
-        .route_with_slash(
-            &path("room-service"),
-            [
-                get("A room, its messages, or, with a body, its end", read),
-                post("Sends a message, or closes the room", write),
-                delete("Closes the room", close),
-            ],
-        )
-        .route_with_slash(&path("room-list"), [get("An organisation's rooms", list)])
+    DocumentedRoutes::new::<Rejection>(
+        "support",
+        "A customer desk: visitors write to the agents of an organisation.",
+    )
+    .route_with_slash(
+        &path("room-control"),
+        [post("Returns the visitor's open room, and creates it if there is none", visit)],
+    )
+    .route_with_slash(
+        &path("room-service"),
+        [
+            get("Returns a room or its messages; with a body, can close the room", read),
+            post("Sends a message, or closes the room", write),
+            delete("Closes the room", close),
+        ],
+    )
+    .route_with_slash(&path("room-list"), [get("Lists an organisation's open rooms. For agents", list)])
 }
 
 type QueryResult<T> = Result<Query<T>, QueryRejection>;

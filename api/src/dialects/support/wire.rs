@@ -20,7 +20,7 @@ pub(super) struct ServiceQuery {
     #[schemars(with = "Option<Kind>")]
     pub(super) kind: Option<String>,
     pub(super) room_id: Option<String>,
-    /// Must be `false` where given.
+    /// Must be `false` if given.
     pub(super) is_active: Option<bool>,
     /// Answers the messages before this one: `next` of the last answer.
     pub(super) before: Option<String>,
@@ -65,7 +65,7 @@ pub(super) struct Answer<T> {
     pub(super) message: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) inserted_id: Option<String>,
-    /// The `before` for older messages; left out where there are none.
+    /// The `before` for older messages; left out if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<String>,
     pub(super) response: T,
@@ -110,7 +110,7 @@ pub(super) struct Message {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rooms {
     pub(super) rooms: Vec<Room>,
-    /// The `cursor` for the next rooms; left out where there are none.
+    /// The `cursor` for the next rooms; left out if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<String>,
 }

@@ -39,16 +39,22 @@ const DEFAULT_PICTURE: &[u8] = include_bytes!("default.png");
 /// All routes of the dialect.
 pub(crate) fn routes() -> DocumentedRoutes {
     let limit = DefaultBodyLimit::max(BODY_MAX_BYTES);
-    let create = || post("Makes a chat", create).body_limit(limit);
-    let slash = || get("Where the address with a slash is", redirect_to_slash);
+    let create = || post("Creates a chat", create).body_limit(limit);
+    let slash = || get("Redirects to the address with a trailing slash", redirect_to_slash);
     DocumentedRoutes::new::<Rejection>("topics", "Public chats in categories, with pictures.")
         .route("/api/chat/", [create()])
         .route("/api/chat", [slash(), create()])
-        .route("/api/chat/{room}/", [get("A category's chats", list)])
+        .route("/api/chat/{room}/", [get("Lists a category's chats", list)])
         .route("/api/chat/{room}", [slash()])
-        .route("/api/chat/{room}/{id}/", [patch("Describes a chat, by who made it", change)])
-        .route("/api/chat/{room}/{id}", [slash(), patch("Describes a chat, by who made it", change)])
-        .route("/media/chat_img/{name}", [get("A picture", show_picture)])
+        .route(
+            "/api/chat/{room}/{id}/",
+            [patch("Changes a chat's description. For its creator and admins", change)],
+        )
+        .route(
+            "/api/chat/{room}/{id}",
+            [slash(), patch("Changes a chat's description. For its creator and admins", change)],
+        )
+        .route("/media/chat_img/{name}", [get("Returns a picture", show_picture)])
         .map_router(|router| {
             router.method_not_allowed_fallback(|method: Method| async move {
                 Rejection::method_not_allowed(&method)
@@ -121,7 +127,7 @@ impl IntoResponse for MovedPermanently {
 
 impl DocumentedOutput for MovedPermanently {
     fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.responds(301, "It is at the address in `Location`.", Value::Null);
+        operation.responds(301, "A redirect to the address with a trailing slash.", Value::Null);
     }
 }
 
@@ -150,7 +156,7 @@ impl DocumentedOutput for PictureResponse {
         let kinds = ["image/png", "image/jpeg", "image/gif", "image/webp"];
         let content: Value = kinds.into_iter().map(|kind| (kind.to_owned(), bytes.clone())).collect();
         operation.responds(200, "The picture.", content);
-        operation.responds(304, "The client has it.", Value::Null);
+        operation.responds(304, "The client's copy is current.", Value::Null);
     }
 }
 
@@ -158,7 +164,7 @@ impl DocumentedInput for HeaderMap {
     fn describe(operation: &mut OperationBuilder<'_>) {
         operation.header_parameter(
             "If-None-Match",
-            "The pictures that the client has.",
+            "The `ETag` values of the pictures that the client has.",
             &json!({ "type": "string" }),
         );
     }

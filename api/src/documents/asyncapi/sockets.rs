@@ -25,7 +25,11 @@ pub(crate) struct SocketActions {
 
 /// Adds the sockets of all dialects.
 pub(super) fn add(parts: &mut AsyncApiParts, sockets: &SocketActions) {
-    parts.add_message("refused", "An action is refused: nothing of it is done.", &refused_answer_schema());
+    parts.add_message(
+        "refused",
+        "The answer to a refused action. No part of the action is executed.",
+        &refused_answer_schema(),
+    );
     let mut native = add_actions(parts, "native", sockets.native);
     native.extend(add_actions(parts, "native", local::LocalAction::DESCRIPTIONS));
     let pushes = add_pushes(parts);
@@ -35,12 +39,12 @@ pub(super) fn add(parts: &mut AsyncApiParts, sockets: &SocketActions) {
 
     let parameters = json!({
         "category": { "description": "The topic's category." },
-        "id": { "description": "The topic's room." },
+        "id": { "description": "The id of the topic's room." },
     });
     let topic = json!({ "address": "/chat/{category}/{id}/", "parameters": parameters });
     for (name, channel, about) in [
-        ("native", json!({ "address": "/ws/" }), "Native sockets; `/ws` is the same."),
-        ("topic", topic, "A topic's own address: a native socket that is in the topic from the start."),
+        ("native", json!({ "address": "/ws/" }), "Native sockets. `/ws` is the same address."),
+        ("topic", topic, "Native sockets that join a topic when they connect."),
     ] {
         add_socket(parts, name, "native", channel, about, &native);
         parts.add_operation(&format!("{name}.pushes"), "send", name, &pushes);
@@ -49,14 +53,15 @@ pub(super) fn add(parts: &mut AsyncApiParts, sockets: &SocketActions) {
                 json!({ "$ref": format!("#/components/messages/{push}") });
         }
     }
-    let summary = "What is done to a message is answered, to everyone in the room, by the same frame.";
+    let about = "New, edited and deleted messages are pushed to everyone in the room, as the same frame that answers the \
+                 sender.";
     for (name, address, actions) in
         [("match", "/ws/chat/", &matches), ("match-admin", "/ws/admin-chat/", &for_admins)]
     {
-        add_socket(parts, name, "match", json!({ "address": address }), summary, actions);
-        let summary =
+        add_socket(parts, name, "match", json!({ "address": address }), about, actions);
+        let pushes =
             ["create_message", "edit_message", "delete_messages"].map(|action| answer_name("match", action));
-        parts.add_operation(&format!("{name}.pushes"), "send", name, &summary);
+        parts.add_operation(&format!("{name}.pushes"), "send", name, &pushes);
     }
 }
 
@@ -89,7 +94,11 @@ fn add_actions(
             &json!({ "const": action.name }),
             &json!({ "const": action.status }),
         );
-        parts.add_message(&answer_name(of, action.name), "The answer.", &payload);
+        parts.add_message(
+            &answer_name(of, action.name),
+            &format!("The answer to `{}`.", action.name),
+            &payload,
+        );
     }
     schemas.write_definitions(&mut parts.schemas);
     actions.iter().map(|action| (action.name, action.about)).collect()
@@ -136,7 +145,7 @@ fn add_pushes(parts: &mut AsyncApiParts) -> Vec<String> {
     for (event, about, form) in push::ALL {
         push(event, about, &push_schema(event, CHANNEL_PUSH_FIELDS, &[], &schemas.response_schema_of(*form)));
     }
-    let about = "Of each shard its epoch, and up to where you have all there is.";
+    let about = "For each shard its epoch, and the id of the event up to which you have received everything.";
     let positions = schemas.response_schema::<push::Positions>();
     push(live::POSITION, about, &push_schema(live::POSITION, &["event", "data"], &[], &positions));
     schemas.write_definitions(&mut parts.schemas);
@@ -163,7 +172,9 @@ fn push_schema(event: &str, required: &[&str], optional: &[&str], data: &Value) 
     let field = |name: &&str| match *name {
         "event" => json!({ "const": event }),
         "data" => data.clone(),
-        "id" => json!({ "description": "Its place in the log.", "type": "integer" }),
+        "id" => {
+            json!({ "description": "The place of the event in the log of its shard.", "type": "integer" })
+        }
         _ => json!({ "type": "string" }),
     };
     let fields = required.iter().chain(optional).map(|name| ((*name).to_owned(), field(name)));
@@ -188,7 +199,7 @@ fn envelope_schema(errors: &Value, data: &Value, action: &Value, status: &Value)
 
 /// Returns the schema of a client's request id.
 fn request_id_schema() -> Value {
-    json!({ "description": "Echoed as it came: any JSON scalar.", "type": ["string", "number", "boolean", "null"] })
+    json!({ "description": "Any JSON scalar. The answer repeats it unchanged.", "type": ["string", "number", "boolean", "null"] })
 }
 
 fn refused_answer_schema() -> Value {

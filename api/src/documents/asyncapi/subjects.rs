@@ -22,37 +22,61 @@ pub(super) fn add(parts: &mut AsyncApiParts) {
     add_notice_of::<AppliedPosition>(
         parts,
         form::APPLIED,
-        "Up to where a shard is in Postgres: by the persister, each second.",
+        "The persister publishes the position of a shard in Postgres, after each batch and once a second.",
     );
-    add_notice_of::<SyncHint>(parts, form::SYNC, "A live copy may have been lost: by api.");
-    add_notice_of::<LogEnd>(parts, form::SEEN, "How far a shard's log has been seen to reach.");
+    add_notice_of::<SyncHint>(
+        parts,
+        form::SYNC,
+        "api asks fan-out nodes to read a shard's log again, because a live copy may have been lost.",
+    );
+    add_notice_of::<LogEnd>(
+        parts,
+        form::SEEN,
+        "api and fan-out nodes report the last event of a shard's log that they have seen.",
+    );
     let empty = json!({ "const": "" });
     for (address, about) in [
-        (form::ALIVE, "A process that holds sockets lives: by itself."),
-        (form::DEAD, "A process is dead: by api."),
-        (form::ECHO, "An api node hears itself."),
+        (form::ALIVE, "A fan-out process reports that it is alive."),
+        (form::DEAD, "An api node declares a fan-out process dead."),
+        (form::ECHO, "An api node publishes its own heartbeat, to check that it receives those of others."),
     ] {
         add_notice(parts, address, about, &empty);
     }
-    add_request::<ActionRequest, ActionReply>(parts, rpc::ACTION, "An action of a socket, decided by api.");
-    add_request::<HelloRequest, ()>(parts, rpc::HELLO, "A person connects: their token's profile is stored.");
+    add_request::<ActionRequest, ActionReply>(
+        parts,
+        rpc::ACTION,
+        "A fan-out node forwards a socket's action to api.",
+    );
+    add_request::<HelloRequest, ()>(
+        parts,
+        rpc::HELLO,
+        "A person has connected. api stores the profile in their token.",
+    );
     add_request::<PresenceRequest, Vec<RpcResult<()>>>(
         parts,
         rpc::PRESENCE,
-        "People are first in a room or online on a node, or have left.",
+        "People have joined or left rooms on a fan-out node, or come online or gone offline there.",
     );
-    add_request::<ParticipantsRequest, ParticipantsReply>(parts, rpc::PARTICIPANTS, "Who is in a room.");
+    add_request::<ParticipantsRequest, ParticipantsReply>(
+        parts,
+        rpc::PARTICIPANTS,
+        "Asks for the people in a room.",
+    );
     add_request::<ConfirmRequest, ConfirmReply>(
         parts,
         rpc::CONFIRM,
-        "Whether people may still be in a room.",
+        "Asks whether people may still be in a room, or follow a team.",
     );
     add_request::<ConfirmChannelsRequest, Vec<RpcResult<ConfirmReply>>>(
         parts,
         rpc::CONFIRM_CHANNELS,
-        "Whether people may still be in several rooms.",
+        "Asks whether people may still be in several rooms, or follow several teams.",
     );
-    add_request::<SignalRequest, ()>(parts, rpc::SIGNAL, "Whether a person may send signals to another.");
+    add_request::<SignalRequest, ()>(
+        parts,
+        rpc::SIGNAL,
+        "Asks whether a person may send signals to another.",
+    );
 }
 
 /// Adds the stored events and their live copies.
@@ -76,10 +100,15 @@ fn add_events(parts: &mut AsyncApiParts) {
     add_channel(
         parts,
         form::CHAT,
-        "What is stored: appended by api alone, once; read by the persister.",
+        "Stored events. Only api appends them, each once; the persister reads them.",
         &stored,
     );
-    add_channel(parts, form::LIVE, "What is pushed: copies of what is stored, and what never is.", &names);
+    add_channel(
+        parts,
+        form::LIVE,
+        "Live events: copies of stored events, and events that are never stored.",
+        &names,
+    );
 }
 
 fn channel_name(address: &str) -> String {
@@ -122,7 +151,7 @@ fn add_request<T: JsonSchema, R: JsonSchema>(parts: &mut AsyncApiParts, address:
     let payload = schemas.response_schema::<T>();
     parts.add_message(&question, about, &payload);
     let payload = schemas.response_schema_of(SchemaGenerator::subschema_for::<RpcResult<R>>);
-    parts.add_message(&answer, "The answer.", &payload);
+    parts.add_message(&answer, &format!("The answer to `{question}`."), &payload);
     schemas.write_definitions(&mut parts.schemas);
     add_channel(parts, address, about, &[question.clone(), answer.clone()]);
     parts.add_request(&question, &question.clone(), &question, &[answer]);

@@ -26,9 +26,9 @@ pub(crate) fn routes() -> DocumentedRoutes {
         .route(
             "/api/v1/rooms",
             [
-                get("The rooms that you may enter, newest first", rooms::list_rooms),
+                get("Lists the rooms that you may enter, newest first", rooms::list_rooms),
                 post(
-                    "Makes a room; with `kind` `match`, by an admin, the one of two people",
+                    "Creates a room. Admins can create the match room of two people, with `kind` `match`",
                     rooms::make_room,
                 ),
             ],
@@ -36,15 +36,15 @@ pub(crate) fn routes() -> DocumentedRoutes {
         .route(
             "/api/v1/rooms/{room}",
             [
-                get("A room", rooms::show_room),
-                patch("Changes a room", rooms::change_room),
-                delete("Closes a room: its history stays", rooms::close_room),
+                get("Returns a room", rooms::show_room),
+                patch("Changes a room's name, description or privacy", rooms::change_room),
+                delete("Closes a room. Its messages stay readable", rooms::close_room),
             ],
         )
         .route(
             "/api/v1/rooms/{room}/messages",
             [
-                get("A room's messages, or what has changed since an event", messages::history),
+                get("Lists a room's messages, or the changes since an event", messages::history),
                 post("Sends a message", messages::send),
             ],
         )
@@ -55,34 +55,61 @@ pub(crate) fn routes() -> DocumentedRoutes {
                 delete("Deletes a message", messages::delete),
             ],
         )
-        .route("/api/v1/messages/search", [get("Messages with these words, newest first", messages::search)])
-        .route("/api/v1/rooms/{room}/members", [get("Who may enter, where not everyone may", members::list)])
+        .route(
+            "/api/v1/messages/search",
+            [get("Searches messages for words, newest first", messages::search)],
+        )
+        .route(
+            "/api/v1/rooms/{room}/members",
+            [get("Lists the members of a room that not everyone may enter", members::list)],
+        )
         .route(
             "/api/v1/rooms/{room}/members/{user}",
-            [put("Lets a person in", members::add), delete("Takes a person out", members::remove)],
+            [
+                put("Adds a member to a room", members::add),
+                delete("Removes a member from a room", members::remove),
+            ],
         )
-        .route("/api/v1/rooms/{room}/participants", [get("Who is in a room now", members::present)])
-        .route("/api/v1/rooms/{room}/invitations", [post("Asks a person into a room", invitations::invite)])
-        .route("/api/v1/rooms/{room}/read", [put("Says up to where you have read", people::read)])
-        .route("/api/v1/invitations", [get("Your unanswered invitations, newest first", invitations::list)])
-        .route("/api/v1/invitations/{invitation}/accept", [post("Says yes", invitations::accept)])
-        .route("/api/v1/invitations/{invitation}/decline", [post("Says no", invitations::decline)])
+        .route(
+            "/api/v1/rooms/{room}/participants",
+            [get("Lists the people who are in a room now", members::present)],
+        )
+        .route("/api/v1/rooms/{room}/invitations", [post("Invites a person to a room", invitations::invite)])
+        .route("/api/v1/rooms/{room}/read", [put("Marks a room as read up to a message", people::read)])
+        .route(
+            "/api/v1/invitations",
+            [get("Lists your unanswered invitations, newest first", invitations::list)],
+        )
+        .route(
+            "/api/v1/invitations/{invitation}/accept",
+            [post("Accepts an invitation", invitations::accept)],
+        )
+        .route(
+            "/api/v1/invitations/{invitation}/decline",
+            [post("Declines an invitation", invitations::decline)],
+        )
         .route(
             "/api/v1/users/{user}",
-            [get("A person", people::show), put("Describes a person, as an admin", people::put)],
+            [
+                get("Returns a person's profile", people::show),
+                put("Changes a person's profile. For admins", people::put),
+            ],
         )
-        .route("/api/v1/users/{user}/presence", [get("Where a person is", people::presence)])
+        .route(
+            "/api/v1/users/{user}/presence",
+            [get("Returns whether a person is online, and the rooms that they are in", people::presence)],
+        )
         .route(
             "/api/v1/teams",
-            [get("Your teams, newest first", teams::list), post("Makes a team", teams::make)],
+            [get("Lists your teams, newest first", teams::list), post("Creates a team", teams::make)],
         )
-        .route("/api/v1/teams/{team}", [get("A team", teams::show)])
-        .route("/api/v1/teams/{team}/members", [get("Who belongs to a team", teams::members)])
+        .route("/api/v1/teams/{team}", [get("Returns a team", teams::show)])
+        .route("/api/v1/teams/{team}/members", [get("Lists the members of a team", teams::members)])
         .route(
             "/api/v1/teams/{team}/members/{user}",
             [
-                put("Takes a person into a team", teams::add),
-                delete("Takes a person out of it", teams::remove),
+                put("Adds a member to a team", teams::add),
+                delete("Removes a member from a team", teams::remove),
             ],
         )
 }
@@ -104,8 +131,8 @@ impl<T: Serialize> IntoResponse for CreatedOrExisting<T> {
 
 impl<T: JsonSchema> DocumentedOutput for CreatedOrExisting<T> {
     fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.responds_json::<T>(200, "It was there.");
-        operation.responds_json::<T>(201, "Made.");
+        operation.responds_json::<T>(200, "It existed already.");
+        operation.responds_json::<T>(201, "Created.");
     }
 }
 
@@ -120,7 +147,7 @@ impl<T: Serialize> IntoResponse for Created<T> {
 
 impl<T: JsonSchema> DocumentedOutput for Created<T> {
     fn describe(operation: &mut OperationBuilder<'_>) {
-        operation.responds_json::<T>(201, "Made.");
+        operation.responds_json::<T>(201, "Created.");
     }
 }
 
@@ -140,7 +167,7 @@ impl IntoResponse for AppliedOrPending {
 impl DocumentedOutput for AppliedOrPending {
     fn describe(operation: &mut OperationBuilder<'_>) {
         operation.responds(204, "Done.", Value::Null);
-        operation.responds_json::<wire::Pending>(202, "Done; reads can't see it yet.");
+        operation.responds_json::<wire::Pending>(202, "Stored. Reads can't see the change yet.");
     }
 }
 

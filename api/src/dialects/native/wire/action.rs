@@ -20,7 +20,7 @@ protocol::actions! {
         JoinRoom(frame::JoinRoom) = "join_room" => 200 Joined,
         /// Sends a message.
         CreateMessage(frame::CreateMessage) = "create_message" => 201 Message,
-        /// Changes a message's text, by its author.
+        /// Changes the text of a message of yours.
         EditMessage(frame::EditMessage) = "edit_message" => 200 Changed,
         /// Deletes messages: all or none.
         DeleteMessages(frame::DeleteMessages) = "delete_messages" => 200 Deleted,
@@ -34,7 +34,7 @@ protocol::actions! {
         Invite(frame::Invite) = "invite" => 201 Invitation,
         /// Describes a room.
         CurrentRoomInfo(RoomFrame) = "current_room_info" => 200 Room,
-        /// Lists the rooms that you may enter: an array of the newest, or a page where `limit` or `cursor` is given.
+        /// Lists the rooms that you may enter: an array of the newest, or a page if `limit` or `cursor` is given.
         List(frame::List) = "list" => 200 Listed,
     }
 }
@@ -51,7 +51,7 @@ pub(in crate::dialects::native) enum Listed {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::dialects::native) struct Followed {
     pub(in crate::dialects::native) channel: Channel,
-    /// Rooms only: the people in it; null where they are too many to name.
+    /// Only for a room: the people in it; null if they are too many to list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) participants: Option<Option<Vec<UserId>>>,
     #[serde(skip_serializing_if = "Option::is_none")]

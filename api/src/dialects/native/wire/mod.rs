@@ -33,7 +33,7 @@ pub(in crate::dialects::native) struct NewRoom {
     pub(in crate::dialects::native) users: Vec<UserId>,
 }
 
-/// The kind of a new room, where the other fields do not determine it.
+/// The kind of a new room, if the other fields do not determine it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::dialects::native) enum NewKind {
@@ -142,17 +142,18 @@ pub(in crate::dialects::native) struct Room {
     pub(in crate::dialects::native) name: String,
     pub(in crate::dialects::native) description: Option<String>,
     pub(in crate::dialects::native) private: bool,
-    /// The first 100 members, where not everyone may enter; `members` lists all, in pages. Null where even these
-    /// are too long for one answer.
+    /// The first 100 members, if not everyone may enter the room; `GET …/members` lists all, in pages. Null if even
+    /// these are too long for one answer.
     pub(in crate::dialects::native) users: Option<Vec<UserId>>,
-    /// The number of members, where `users` does not list all.
+    /// The number of members, if `users` does not list all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) users_count: Option<u64>,
-    /// Who is in it; null where they are too many to name. A fan-out node adds it to its answers itself.
+    /// The people who are in the room now; null if they are too many to list. Answers of sockets get it from the
+    /// fan-out node.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(required)]
     pub(in crate::dialects::native) participants: Option<Option<Vec<UserId>>>,
-    /// How many are in it, where they are too many to name.
+    /// The number of people in the room, if they are too many to list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) count: Option<i64>,
     pub(in crate::dialects::native) team: Option<TeamId>,
@@ -162,7 +163,7 @@ pub(in crate::dialects::native) struct Room {
     pub(in crate::dialects::native) created_at: Timestamp,
     pub(in crate::dialects::native) activity: Timestamp,
     pub(in crate::dialects::native) unread: i64,
-    /// False where reads can't see all of it yet, else left out.
+    /// False if reads can't see the whole change yet; otherwise left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) applied: Option<bool>,
 }
@@ -179,7 +180,7 @@ pub(in crate::dialects::native) struct Message {
     pub(in crate::dialects::native) edited_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) client_id: Option<String>,
-    /// Data that only messages of this kind of room have.
+    /// Data that only messages in rooms of this kind have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) detail: Option<event::MessageDetail>,
 }
@@ -241,9 +242,9 @@ pub(in crate::dialects::native) struct Team {
     pub(in crate::dialects::native) id: TeamId,
     pub(in crate::dialects::native) name: String,
     pub(in crate::dialects::native) user: UserId,
-    /// The first 100 members; `members` lists all, in pages. Null where even these are too long for one answer.
+    /// The first 100 members; `GET …/members` lists all, in pages. Null if even these are too long for one answer.
     pub(in crate::dialects::native) users: Option<Vec<UserId>>,
-    /// The number of members, where `users` does not list all.
+    /// The number of members, if `users` does not list all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::dialects::native) users_count: Option<u64>,
     pub(in crate::dialects::native) created_at: Timestamp,
