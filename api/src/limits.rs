@@ -69,7 +69,7 @@ impl ApiLimits {
         if caller.is_admin {
             return Ok(None);
         }
-        let detail = "Your search before this one is not over yet. Try again then.";
+        let detail = "Your previous search is still running. Try again when it has ended.";
         let permit = self.searches_by_person.take(&caller.user);
         permit.map(Some).ok_or_else(|| Error::new(ErrorCode::RateLimited, detail))
     }

@@ -129,10 +129,7 @@ pub(crate) fn entry_count(limit: i64) -> usize {
 
 /// Returns the error for an answer that exceeds the maximum and can't be split.
 pub(crate) fn too_large_error() -> Error {
-    Error::new(
-        ErrorCode::TooLarge,
-        "The answer would be larger than an answer may be. Ask for less, or for a page of it.",
-    )
+    Error::new(ErrorCode::TooLarge, "The answer would be too large. Ask for less, or for a page of it.")
 }
 
 /// Returns the length of a value in JSON, in bytes.

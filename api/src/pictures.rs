@@ -132,7 +132,8 @@ impl PictureStore {
         bytes: Bytes,
     ) -> Result<Result<DecodedPicture, PictureError>, Error> {
         let turn = timeout(DECODE_QUEUE_TIMEOUT, self.decode_permits.clone().acquire_owned()).await;
-        let turn = turn.map_err(|_| Error::unavailable("The decoder", &"too many pictures at once"))?;
+        let turn =
+            turn.map_err(|_| Error::unavailable("The picture decoder", &"too many pictures at once"))?;
         let looked = tokio::task::spawn_blocking(move || {
             // Held until decoding ends, even if the request has ended before.
             let _turn = turn;
@@ -143,7 +144,7 @@ impl PictureStore {
             let bytes = bytes.slice(..end);
             decode(&bytes).map(|form| DecodedPicture { bytes, format: form })
         });
-        let picture = looked.await.map_err(|ended| Error::unavailable("The decoder", &ended))?;
+        let picture = looked.await.map_err(|ended| Error::unavailable("The picture decoder", &ended))?;
         count_outcome(match picture {
             Ok(_) => "decoded",
             Err(PictureError::NotAPicture) => "refused",
@@ -185,7 +186,7 @@ impl PictureStore {
 fn store_unreachable(cause: &dyn std::fmt::Display) -> Error {
     count_outcome("failed");
     tracing::error!(%cause, "the picture store failed");
-    Error::new(ErrorCode::Unavailable, "The picture store is not reachable now. Try again.")
+    Error::new(ErrorCode::Unavailable, "The picture store is not available now. Try again.")
 }
 
 fn count_outcome(outcome: &'static str) {

@@ -117,7 +117,7 @@ async fn serve_subject(
 /// Refuses a request at once: a late answer would reach nobody, and the fan-out node would send the request again.
 async fn refuse_busy(api: &Arc<CommandState>, request: &Message) {
     metrics::counter!(names::RPC_REFUSED_TOTAL).increment(1);
-    let busy = Error::new(ErrorCode::Unavailable, "There is too much to do now. Try again.");
+    let busy = Error::new(ErrorCode::Unavailable, "This node is overloaded. Try again.");
     respond(api, request, encode_reply::<()>(&Err(busy))).await;
 }
 
@@ -174,7 +174,7 @@ fn require_not_expired(expires_at: i64) -> RpcResult<Instant> {
         Some(remaining) => Ok(Instant::now() + remaining),
         None => {
             metrics::counter!(names::RPC_EXPIRED_TOTAL).increment(1);
-            Err(Error::new(ErrorCode::NotStored, "The request came too late."))
+            Err(Error::new(ErrorCode::NotStored, "The request arrived too late."))
         }
     }
 }

@@ -82,7 +82,7 @@ async fn apply_request_limits(State(gate): State<Arc<Gate>>, mut request: Reques
             refuse(page::too_large_error())
         }
         Ok(Ok(response)) => response,
-        Ok(Err(_)) => refuse(Error::new(ErrorCode::Internal, "Something went wrong here.")),
+        Ok(Err(_)) => refuse(Error::new(ErrorCode::Internal, "An internal error occurred.")),
         Err(_) => refuse(Error::new(ErrorCode::RequestTimeout, "The request took too long.")),
     };
     // A failure after an event was stored leaves the outcome unknown.

@@ -157,7 +157,7 @@ async fn upgrade(
         return Err(Error::new(ErrorCode::Unavailable, "This node takes no more sockets."));
     }
     // A node that has just started may not be subscribed yet to what the person's shard sends to people.
-    let early = || Error::new(ErrorCode::Unavailable, "This node has just begun. Try again.");
+    let early = || Error::new(ErrorCode::Unavailable, "This node has just started. Try again.");
     timeout(OPENING_TIMEOUT, node.people_ready.wait_until_ready(shard)).await.map_err(|_| early())?;
     start_session(accept.clone(), on_upgrade, opening, first)
         .await
@@ -195,7 +195,7 @@ impl TopicAddress {
                 Ok(json!({ "action": "join_room", "room_pk": room, "request_id": null }).to_string())
             }
             reply if reply.status == 404 => Err(Error::not_found()),
-            _ => Err(Error::new(ErrorCode::Unavailable, "The topic is not reachable now. Try again.")),
+            _ => Err(Error::new(ErrorCode::Unavailable, "The topic is not available now. Try again.")),
         }
     }
 }

@@ -41,16 +41,16 @@ pub(crate) fn accept_key(request: &Request) -> Result<HeaderValue, Error> {
         && has_token(headers, header::CONNECTION, "upgrade")
         && has_token(headers, header::UPGRADE, "websocket");
     if !is_upgrade || single_value(headers, header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
-        let detail = "This address speaks WebSocket (RFC 6455, version 13).";
+        let detail = "This address needs a WebSocket handshake (RFC 6455, version 13).";
         return Err(Error::new(ErrorCode::UpgradeRequired, detail));
     }
     serve::host(request)?;
     if !request.body().is_end_stream() {
-        return Err(Error::bad_request("A handshake has no body."));
+        return Err(Error::bad_request("A handshake must have no body."));
     }
     let key = single_value(headers, header::SEC_WEBSOCKET_KEY);
     let Some(key) = key.filter(|key| KEYS.decode(key).is_ok_and(|nonce| nonce.len() == 16)) else {
-        return Err(Error::bad_request("Sec-WebSocket-Key: must be there once, and be 16 bytes in base64."));
+        return Err(Error::bad_request("Sec-WebSocket-Key: must be given once, and be 16 bytes in base64."));
     };
     let mut hash = Sha1::new();
     hash.update(key);

@@ -361,7 +361,7 @@ impl AccessCache {
 }
 
 fn database_lags_error() -> Error {
-    Error::unavailable("Whether you may do that", &"Postgres lacks a control event")
+    Error::unavailable("The check of your rights", &"Postgres lacks a control event")
 }
 
 fn access_as_created(room: RoomId, created: Room) -> RoomAccess {

@@ -71,7 +71,7 @@ pub(super) async fn find_earlier_message(
     if !is_old_key(client_id, Timestamp::now().unix_ms()) {
         return Ok(None);
     }
-    let unknown = |reason: &str| Error::unavailable("Whether this client_id was used before", &reason);
+    let unknown = |reason: &str| Error::unavailable("The check of this client_id", &reason);
     let lookup = async {
         let channel = Channel::Room(room);
         if !api.wait_until_events_applied(&channel, &[EventName::ChatMessage]).await? {

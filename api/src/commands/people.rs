@@ -131,7 +131,7 @@ pub(crate) async fn update_profile(
     // The clock that issued a stored token may be ahead. If a token that is not applied yet is newer than this
     // description, the description would be ignored.
     if !api.wait_until_events_applied(&channel, &[EventName::Profile]).await? {
-        return Err(Error::unavailable("The person", &"the last description is not applied yet"));
+        return Err(Error::unavailable("The profile", &"the last description is not applied yet"));
     }
     let known_at = read_stored_profile(api, channel.shard(api.shards), user).await?.and_then(|(at, _)| at);
     let issued_at = (Timestamp::now().unix_ms() / 1_000).max(known_at.unwrap_or(0));

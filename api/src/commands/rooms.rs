@@ -46,7 +46,7 @@ impl NewRoom {
             return Err(Error::bad_request(detail));
         }
         if !self.users.is_empty() && (!self.private || self.team.is_some()) {
-            return Err(Error::bad_request("users: only a private room has any."));
+            return Err(Error::bad_request("users: only a private room can have them."));
         }
         Ok(())
     }

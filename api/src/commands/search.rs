@@ -36,8 +36,8 @@ pub(crate) async fn search(
     let mut found = {
         let _under_way = api.limits.start_search(caller)?;
         let turn = timeout(QUEUE_TIMEOUT, api.search_permits.acquire()).await;
-        let _turn =
-            turn.map_err(|_| Error::new(ErrorCode::Unavailable, "Too many search now. Try again."))?;
+        let _turn = turn
+            .map_err(|_| Error::new(ErrorCode::Unavailable, "Too many searches are running. Try again."))?;
         search::search(&api.pool, api.shards, caller, &query).await?
     };
     // The cursor counts messages that are left out below.

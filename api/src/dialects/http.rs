@@ -44,7 +44,7 @@ pub(super) async fn authenticate(
     // Not from the query: tokens there would end up in logs and browser histories. Only sockets accept that.
     let Some(token) = token_from(&parts.headers, None) else {
         if parts.headers.contains_key(header::AUTHORIZATION) {
-            return Err(Error::new(ErrorCode::Unauthorized, "This is no token."));
+            return Err(Error::new(ErrorCode::Unauthorized, "This is not a token."));
         }
         return Ok(None);
     };

@@ -52,7 +52,7 @@ async fn leave_shard(
         let state =
             log::state(&api.log.jetstream, shard).await.map_err(|e| Error::unavailable("The log", &e))?;
         if !api.log.applied.wait(shard, state.last, CATCH_UP_TIMEOUT).await {
-            return Err(Error::unavailable("What the log holds", &"it is not applied yet"));
+            return Err(Error::unavailable("The list of people", &"it is not applied yet"));
         }
         let people = presence::list_people_of_process(&api.pool, shard, incarnation, PAGE_SIZE).await?;
         if people.is_empty() {

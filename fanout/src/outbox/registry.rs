@@ -65,7 +65,7 @@ impl SocketRegistry {
             return Ok(());
         }
         refusals("sockets").increment(1);
-        let detail = format!("You have {most} sockets open here, the most that a person may have.");
+        let detail = format!("You have {most} sockets open on this node, the maximum for a person.");
         Err(Error { wait: Some(RETRY_AFTER_SECS), ..Error::new(ErrorCode::RateLimited, detail) })
     }
 

@@ -68,7 +68,7 @@ codes! {
     NotStored = 503 "not_stored",
     /// The request may be stored: try again under the same key.
     OutcomeUnknown = 503 "outcome_unknown",
-    /// Something that is needed to answer is not reachable now.
+    /// A part that is needed for the answer is not available now.
     Unavailable = 503 "unavailable",
 }
 
@@ -132,18 +132,21 @@ impl Error {
         Self { wait: Some(seconds), ..Self::new(ErrorCode::RateLimited, detail) }
     }
 
-    /// Something that is needed is not reachable. Logs the cause, which the caller is not shown.
+    /// A part that is needed for the answer is not available. Logs the cause, which the caller is not shown.
     #[must_use]
     pub fn unavailable(what: &str, cause: &dyn std::fmt::Display) -> Self {
-        tracing::warn!(what, %cause, "something that is needed to answer is not reachable");
-        Self::new(ErrorCode::Unavailable, format!("{what} is not reachable now. Try again."))
+        tracing::warn!(what, %cause, "a part that is needed for an answer is not available");
+        Self::new(ErrorCode::Unavailable, format!("{what} is not available now. Try again."))
     }
 
     /// A defect of the server. Logs the cause, which the caller is not shown.
     #[must_use]
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
-        Self::new(ErrorCode::Internal, "Something went wrong here. The request id finds it in the log.")
+        Self::new(
+            ErrorCode::Internal,
+            "An internal error occurred. The server's log has it under the request id.",
+        )
     }
 
     /// Seconds to wait before a retry, if a retry may succeed.

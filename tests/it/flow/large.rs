@@ -122,7 +122,7 @@ async fn lists_beyond_one_answer_say_so_and_come_in_pages() {
     }
     let mut socket = cluster.socket(0, "ann").await;
     let refused = socket.act("list", json!({})).await.expect("open");
-    let detail = "The rooms do not fit into one answer: give limit, and what comes as next as cursor.";
+    let detail = "The rooms do not fit into one answer: send limit, and then next of each answer as cursor.";
     assert_eq!((&refused["response_status"], &refused["errors"]), (&json!(413), &json!([detail])));
     let (mut listed, mut cursor) = (Vec::new(), None::<String>);
     loop {

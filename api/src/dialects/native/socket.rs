@@ -221,7 +221,8 @@ async fn list(api: &CommandState, request: &ActionRequest, frame: frame::List) -
     } else if page.results.len() == count {
         Listed::All(page.results)
     } else {
-        let detail = "The rooms do not fit into one answer: give limit, and what comes as next as cursor.";
+        let detail =
+            "The rooms do not fit into one answer: send limit, and then next of each answer as cursor.";
         return Err(Error::new(ErrorCode::TooLarge, detail));
     };
     reply(200, &listed, None)

@@ -12,7 +12,7 @@ use protocol::error::Error;
 /// # Errors
 /// If HTTP/1.1 requires a host and there is none, if there are several, or if it is malformed.
 pub fn host(request: &Request) -> Result<Option<&str>, Error> {
-    let refused = || Err(Error::bad_request("Host: must be there once, and a host."));
+    let refused = || Err(Error::bad_request("Host: must be given once, and be a host."));
     let mut values = request.headers().get_all(header::HOST).iter();
     let (first, second) = (values.next(), values.next());
     if second.is_some() || (first.is_none() && request.version() >= Version::HTTP_11) {

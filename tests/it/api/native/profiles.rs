@@ -48,7 +48,7 @@ async fn description_by_an_admin_is_refused_while_a_token_from_ahead_is_not_appl
     cluster.persister[0].pause();
     // Its name is in the log once this is answered.
     bob.get("/api/v1/teams").await;
-    let lags = (503, "unavailable", "The person is not reachable now. Try again.");
+    let lags = (503, "unavailable", "The profile is not available now. Try again.");
     assert_eq!(refusal(&put(&root, BOB, json!({ "username": "Rob" })).await), lags);
     cluster.persister[0].resume();
     eventually("it is stored", || async {

@@ -34,7 +34,7 @@ async fn rows_that_lack_a_removal_grant_nothing() {
     let room = private_room(&ann, &["bob"]).await;
     let path = paths::room(room);
     let other = paths::room(private_room(&ann, &[]).await);
-    let lags = (503, "unavailable", "Whether you may do that is not reachable now. Try again.");
+    let lags = (503, "unavailable", "The check of your rights is not available now. Try again.");
     assert_eq!(bob.get(&path).await.0, StatusCode::OK);
     cluster.persister[0].kill9();
     let removed = delete(&ann, &format!("{path}/members/bob")).await;
@@ -68,7 +68,7 @@ async fn member_added_to_a_room_postgres_lacks_gets_503_not_404() {
     let path = paths::room(room);
     let added = put(&ann, &format!("{path}/members/bob"), Value::Null).await;
     assert_eq!(added, (StatusCode::ACCEPTED, json!({ "applied": false })));
-    let lags = (503, "unavailable", "Whether you may do that is not reachable now. Try again.");
+    let lags = (503, "unavailable", "The check of your rights is not available now. Try again.");
     eventually("the node has heard that he is in", || async {
         let answer = bob.get(&path).await;
         (refusal(&answer) == lags).then_some(())

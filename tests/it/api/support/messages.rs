@@ -142,7 +142,7 @@ async fn support_messages_are_kept_and_unknown_keys_get_503_while_the_persister_
     assert_eq!((&new["user_id"], &new["is_active"]), (&json!("EFGH"), &json!(true)));
     say(&rest, room, "hello").await;
     assert_eq!(messages(&rest, room).await, [] as [Value; 0]);
-    let unknown = refusal(503, "The room is not reachable now. Try again.");
+    let unknown = refusal(503, "The room is not available now. Try again.");
     assert_eq!(get(&rest, "get_room_by_id", key(&new)).await, unknown);
     cluster.persister[0].resume();
     eventually("all has landed", || async {

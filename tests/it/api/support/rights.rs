@@ -54,7 +54,7 @@ async fn token_sent_to_support_counts() {
     let answer = request.send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(answer.headers()["www-authenticate"], "Bearer");
-    assert_eq!(answer.json::<Value>().await.expect("JSON"), wrong("This is no token.").1);
+    assert_eq!(answer.json::<Value>().await.expect("JSON"), wrong("This is not a token.").1);
 
     // A room made with a token is only that person's by room-control, and the other way round.
     let ann = cluster.rest(0, "ann");
