@@ -32,7 +32,7 @@ pub(crate) struct TokenCommandArgs {
 
 impl std::fmt::Debug for TokenCommandArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Config {{ user: {}, .. }}", self.user)
+        write!(f, "TokenCommandArgs {{ user: {}, .. }}", self.user)
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) struct BackendArgs {
 
 impl std::fmt::Debug for BackendArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Places { <secret> }")
+        f.write_str("BackendArgs { <secret> }")
     }
 }
 

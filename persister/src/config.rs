@@ -56,7 +56,7 @@ impl fmt::Debug for WriteDatabaseArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "DatabaseArgs {{ database_url: <secret>, persister_sessions: {} }}",
+            "WriteDatabaseArgs {{ database_url: <secret>, persister_sessions: {} }}",
             self.persister_sessions
         )
     }

@@ -71,8 +71,8 @@ IDS = [1500000, "a text", "ü", None, True, 1.5, ""]
 
 # Where Roomcast is different on purpose, by the frame that is sent, and how. api/docs/match.md has them too.
 DIFFERENCES = {
-    '{"action": null}': "an action is a text: what is none is answered as where there is none",
-    '{"action": 5}': "the same; the original shows Python's way to write the value",
+    '{"action": null}': "answered like a frame without `action`, since an action must be a text",
+    '{"action": 5}': "the same; the original shows the value as Python writes it",
 }
 
 
