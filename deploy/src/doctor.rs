@@ -50,7 +50,7 @@ async fn run_checks(config: &DoctorArgs) -> bool {
     let mut is_all_well = print_result(
         "configuration",
         services.map(|_| "every variable is valid".to_owned()).map_err(anyhow::Error::msg),
-        "correct the variable named; `roomcast-api --help`, `roomcast-fanout --help` and `roomcast-persister --help` list all",
+        "correct the variable named; `--help` of roomcast-api, -fanout and -persister lists all of them",
     );
     if let Some(desk) = desk {
         is_all_well &= print_result("customer desk", Ok(desk.to_owned()), "");

@@ -116,7 +116,8 @@ async fn decide_action(
     let Some(comparison) = LogComparison::read(jetstream, shard, watermark.last_applied()).await? else {
         return Ok(if watermark.has_no_events() {
             RecoveryAction::Nothing(
-                "nothing to do: there is no log yet, and Postgres has no events. The persister will create the log".to_owned(),
+                "nothing to do: no log yet, and no events in Postgres. The persister will create the log"
+                    .to_owned(),
             )
         } else {
             let lost = (watermark.highest_seen > watermark.seq)

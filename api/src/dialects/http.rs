@@ -144,8 +144,8 @@ impl<R: From<Error> + IntoResponse> FromRequestParts<ApiState> for IdempotencyKe
 
 impl<R> DocumentedInput for IdempotencyKey<R> {
     fn describe(operation: &mut OperationBuilder<'_>) {
-        let about = "A key for the request. If you repeat the request under it within a minute, it is executed once. \
-                     A message whose key is a UUIDv7 is stored once, however late you repeat it.";
+        let about = "A key for the request. If you repeat the request under it within a minute, it is executed \
+                     once. A message whose key is a UUIDv7 is stored once, however late you repeat it.";
         let schema = json!({ "type": "string", "pattern": "^[!-~]{1,128}$" });
         operation.header_parameter("Idempotency-Key", about, &schema);
     }

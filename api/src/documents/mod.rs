@@ -21,8 +21,8 @@ pub(crate) use routes::{
 };
 pub(crate) use schemas::SchemaSet;
 
-const ABOUT: &str = "A chat backend with five APIs (dialects) over the same rooms and messages. A message that is sent \
-                     through any of them is stored once in a log, and pushed to every socket in its room.";
+const ABOUT: &str = "A chat backend with five APIs (dialects) over the same rooms and messages. A message that is \
+                     sent through any of them is stored once in a log, and pushed to every socket in its room.";
 
 /// Builds the routes of these surfaces, and the routes of their documents.
 pub(crate) fn router(surfaces: Vec<DocumentedRoutes>, actions: &SocketActions) -> Router<ApiState> {

@@ -35,7 +35,7 @@ pub(super) fn build(surfaces: Vec<DocumentedRoutes>) -> (Value, axum::Router<cra
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "A JWT that the host application has signed, with the claims `user_id` or `sub`, and `exp`.",
+                    "description": "A JWT of the host application, with the claims `user_id` or `sub`, and `exp`.",
                 },
             },
         },

@@ -86,8 +86,8 @@ metric_names! {
     counter WORK_PANICS_TOTAL = "roomcast_work_panics_total";
     /// Times that a node that was declared dead began a new incarnation.
     counter INCARNATIONS_TOTAL = "roomcast_incarnations_total";
-    /// Sockets removed from a channel because their access ended, by `cause`: log (an event ended it), confirmation (api
-    /// said so when the node asked).
+    /// Sockets removed from a channel because their access ended, by `cause`: log (an event ended it), confirmation
+    /// (api did not confirm it).
     counter EVICTIONS_TOTAL = "roomcast_evictions_total";
     /// Channels of this node whose confirmation by api is overdue by 15 s, by `shard`.
     gauge CONFIRMATIONS_OVERDUE = "roomcast_confirmations_overdue";
@@ -114,8 +114,8 @@ metric_names! {
     gauge PERSISTER_LAG_SECONDS = "roomcast_persister_lag_seconds";
     /// Events written to Postgres in one transaction.
     histogram PERSISTER_BATCH_EVENTS = "roomcast_persister_batch_events";
-    /// Seconds from taking a database session to the end of the commit, by `outcome`: ok, moved (another persister wrote
-    /// the shard), data (Postgres refused a value), unexplained, timed_out, lost (the session ended).
+    /// Seconds from taking a database session to the end of the commit, by `outcome`: ok, moved (another persister
+    /// wrote the shard), data (Postgres refused a value), unexplained, timed_out, lost (the session ended).
     histogram PERSISTER_COMMIT_SECONDS = "roomcast_persister_commit_seconds";
     /// The last event of the log that is in Postgres, by `shard`.
     gauge PERSISTER_WATERMARK = "roomcast_persister_watermark";
@@ -130,8 +130,8 @@ metric_names! {
     /// Events with fields that this persister does not know, by `shard`: applied without them, and kept in the
     /// table `rejected_event`.
     counter UNKNOWN_FIELDS_TOTAL = "roomcast_unknown_fields_events_total";
-    /// Messages and edits that were not applied because they were stored after their room was closed. Their senders were
-    /// answered 409.
+    /// Messages and edits that were not applied because they were stored after their room was closed. Their senders
+    /// were answered 409.
     counter AFTER_CLOSING_TOTAL = "roomcast_after_closing_total";
     /// Times that the log had lost events that Postgres lacks, by `shard`.
     counter LOG_HOLES_TOTAL = "roomcast_log_holes_total";

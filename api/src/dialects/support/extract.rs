@@ -59,8 +59,8 @@ impl FromRequestParts<ApiState> for Sender {
 impl DocumentedInput for Sender {
     fn describe(operation: &mut OperationBuilder<'_>) {
         operation.token_security(false);
-        let about = "With ROOMCAST_SUPPORT_VISITORS=bound: the visitor's secret, as this header of the first answer \
-                     had it. The cookie that the answer sets is the same secret.";
+        let about = "With ROOMCAST_SUPPORT_VISITORS=bound: the visitor's secret, from this header of the answer to \
+                     the first visit. The cookie that the answer sets has the same secret.";
         operation.header_parameter(
             PASS_HEADER.as_str(),
             about,

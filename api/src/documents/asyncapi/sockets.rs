@@ -53,8 +53,8 @@ pub(super) fn add(parts: &mut AsyncApiParts, sockets: &SocketActions) {
                 json!({ "$ref": format!("#/components/messages/{push}") });
         }
     }
-    let about = "New, edited and deleted messages are pushed to everyone in the room, as the same frame that answers the \
-                 sender.";
+    let about = "New, edited and deleted messages are pushed to everyone in the room, as the frame that answers \
+                 the sender.";
     for (name, address, actions) in
         [("match", "/ws/chat/", &matches), ("match-admin", "/ws/admin-chat/", &for_admins)]
     {
@@ -199,7 +199,8 @@ fn envelope_schema(errors: &Value, data: &Value, action: &Value, status: &Value)
 
 /// Returns the schema of a client's request id.
 fn request_id_schema() -> Value {
-    json!({ "description": "Any JSON scalar. The answer repeats it unchanged.", "type": ["string", "number", "boolean", "null"] })
+    let about = "Any JSON scalar. The answer repeats it unchanged.";
+    json!({ "description": about, "type": ["string", "number", "boolean", "null"] })
 }
 
 fn refused_answer_schema() -> Value {
