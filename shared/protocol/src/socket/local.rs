@@ -10,7 +10,7 @@ use crate::{id::UserId, subject::Channel};
 crate::actions! {
     /// The local actions.
     pub enum LocalAction {
-        /// Answered at once.
+        /// Checks the connection: answered at once.
         Ping(NoFields) = "ping" => 200 NoFields,
         /// Stops following a channel.
         Unsubscribe(UnsubscribeFrame) = "unsubscribe" => 200 UnsubscribeFrame,
@@ -20,7 +20,7 @@ crate::actions! {
         Typing(RoomFrame) = "typing" => 200 NoFields,
         /// Sends data to every socket of a person with whom you share a room; it is not stored.
         Signal(SignalFrame) = "signal" => 200 NoFields,
-        /// Replaces the socket's token by a newer one of yours, until whose expiry the socket may stay open.
+        /// Replaces the socket's token by a newer one of yours. The socket may stay open until that one expires.
         Authenticate(AuthenticateFrame) = "authenticate" => 200 NoFields,
     }
 }

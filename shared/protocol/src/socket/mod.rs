@@ -90,7 +90,7 @@ pub struct RoomFrame {
 /// The answer to an action that leaves a room.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct LeftRoom {
-    /// A sentence that says so.
+    /// A sentence for people.
     pub response: String,
 }
 
