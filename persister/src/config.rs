@@ -30,13 +30,13 @@ impl Config {
         if self.log.replicas > 1 {
             return None;
         }
-        if let Some(boot) = &self.log.log_boot_id {
-            return Some(boot.clone());
+        if let Some(boot_id) = &self.log.log_boot_id {
+            return Some(boot_id.clone());
         }
         // A broker on this host shares its boot id.
-        let is_here = self.nats.is_on_this_machine();
-        let boot = is_here.then(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok())??;
-        Some(boot.trim_end().to_owned())
+        let is_local = self.nats.is_on_this_machine();
+        let boot_id = is_local.then(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok())??;
+        Some(boot_id.trim_end().to_owned())
     }
 }
 
@@ -108,24 +108,24 @@ mod tests {
         config: Config,
     }
 
-    fn boot(url: &str, more: &[&str]) -> Option<String> {
-        let flags = ["persister", "--database-url=postgres://x", "--nats-url", url];
-        let program: Program = clap::Parser::try_parse_from(flags.iter().chain(more)).expect("flags");
+    fn broker_boot_id(nats_url: &str, more_flags: &[&str]) -> Option<String> {
+        let flags = ["persister", "--database-url=postgres://x", "--nats-url", nats_url];
+        let program: Program = clap::Parser::try_parse_from(flags.iter().chain(more_flags)).expect("flags");
         program.config.broker_boot_id()
     }
 
     #[test]
     fn boot_id_is_known_for_a_single_broker_on_this_host() {
-        let ours = boot("nats://127.0.0.1:4222", &[]);
-        assert!(ours.is_some());
+        let this_host = broker_boot_id("nats://127.0.0.1:4222", &[]);
+        assert!(this_host.is_some());
         for local in ["nats://persister:secret@127.0.0.1:4222", "localhost", "nats://[::1]:4222"] {
-            assert_eq!(boot(local, &[]), ours, "{local}");
+            assert_eq!(broker_boot_id(local, &[]), this_host, "{local}");
         }
         for other in ["nats://a:b@broker:4222", "nats://127.0.0.1.example:4222", "nats://127.example"] {
-            assert_eq!(boot(other, &[]), None, "{other}");
+            assert_eq!(broker_boot_id(other, &[]), None, "{other}");
         }
-        assert_eq!(boot("nats://127.0.0.1:4222,nats://broker:4222", &[]), None);
-        assert_eq!(boot("nats://broker:4222", &["--log-boot-id=x"]).as_deref(), Some("x"));
-        assert_eq!(boot("nats://127.0.0.1:4222", &["--replicas=3", "--log-boot-id=x"]), None);
+        assert_eq!(broker_boot_id("nats://127.0.0.1:4222,nats://broker:4222", &[]), None);
+        assert_eq!(broker_boot_id("nats://broker:4222", &["--log-boot-id=x"]).as_deref(), Some("x"));
+        assert_eq!(broker_boot_id("nats://127.0.0.1:4222", &["--replicas=3", "--log-boot-id=x"]), None);
     }
 }

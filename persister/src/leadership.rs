@@ -43,8 +43,8 @@ pub(crate) struct ShardLeadership {
 }
 
 impl ShardLeadership {
-    pub(crate) const fn new(leads: Arc<Leadership>, shard: Shard) -> Self {
-        Self { leadership: leads, shard }
+    pub(crate) const fn new(leadership: Arc<Leadership>, shard: Shard) -> Self {
+        Self { leadership, shard }
     }
 
     /// Watches whether this process leads the shard.
@@ -55,8 +55,8 @@ impl ShardLeadership {
 
     /// Stops leading the shard and releases its lock. The lock is tried again with the next check.
     pub(crate) fn release(&self) {
-        if let Some(lead) = self.leadership.leading_by_shard.get(&self.shard) {
-            lead.send_replace(false);
+        if let Some(sender) = self.leadership.leading_by_shard.get(&self.shard) {
+            sender.send_replace(false);
         }
         self.leadership.locks_to_release().push(i32::from(self.shard.number()));
         self.leadership.wake.notify_one();
@@ -80,27 +80,27 @@ impl Leadership {
 
     /// The shards that this process leads.
     pub(crate) fn led_shards(&self) -> impl Iterator<Item = Shard> {
-        self.leading_by_shard.iter().filter(|(_, leads)| *leads.borrow()).map(|(shard, _)| *shard)
+        self.leading_by_shard.iter().filter(|(_, is_leading)| *is_leading.borrow()).map(|(shard, _)| *shard)
     }
 
     fn locks_not_held(&self) -> Vec<i32> {
-        let free = self.leading_by_shard.iter().filter(|(_, leads)| !*leads.borrow());
-        free.map(|(shard, _)| i32::from(shard.number())).collect()
+        let not_leading = self.leading_by_shard.iter().filter(|(_, is_leading)| !*is_leading.borrow());
+        not_leading.map(|(shard, _)| i32::from(shard.number())).collect()
     }
 
-    fn mark_leading(&self, numbers: &[i32]) {
-        for (shard, leads) in &self.leading_by_shard {
-            if numbers.contains(&i32::from(shard.number())) {
+    fn mark_leading(&self, shard_numbers: &[i32]) {
+        for (shard, is_leading) in &self.leading_by_shard {
+            if shard_numbers.contains(&i32::from(shard.number())) {
                 tracing::info!(%shard, "this process leads the shard now");
-                leads.send_replace(true);
+                is_leading.send_replace(true);
             }
         }
     }
 
     fn mark_all_lost(&self) {
         self.locks_to_release().clear();
-        for leads in self.leading_by_shard.values() {
-            leads.send_if_modified(std::mem::take);
+        for is_leading in self.leading_by_shard.values() {
+            is_leading.send_if_modified(std::mem::take);
         }
     }
 }
@@ -112,13 +112,13 @@ pub(crate) async fn run_lock_session(
     component: HealthComponent,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let mut held = None;
+    let mut lock_session = None;
     let mut can_acquire = true;
     loop {
-        match update_locks(&database, &mut held, &leadership, can_acquire).await {
+        match update_locks(&database, &mut lock_session, &leadership, can_acquire).await {
             Ok(()) => component.ready(),
             Err(error) => {
-                held = None;
+                lock_session = None;
                 leadership.mark_all_lost();
                 component.not_ready(format!("{error:#}"));
                 tracing::warn!(
@@ -139,19 +139,19 @@ pub(crate) async fn run_lock_session(
 /// an error the session, and with it every lock, counts as lost.
 async fn update_locks(
     database: &DatabaseConnector,
-    held: &mut Option<PgConnection>,
+    lock_session: &mut Option<PgConnection>,
     leadership: &Leadership,
     can_acquire: bool,
 ) -> anyhow::Result<()> {
-    if held.is_none() {
-        *held = Some(database.connect().await?);
+    if lock_session.is_none() {
+        *lock_session = Some(database.connect().await?);
     }
-    let session = held.as_mut().context("opened above")?;
-    let given_up = std::mem::take(&mut *leadership.locks_to_release());
-    if !given_up.is_empty() {
+    let session = lock_session.as_mut().context("the lock session is not open")?;
+    let released = std::mem::take(&mut *leadership.locks_to_release());
+    if !released.is_empty() {
         let query = sqlx::query("SELECT pg_advisory_unlock($1, n) FROM unnest($2::int4[]) AS n")
             .bind(LOCK_CLASS)
-            .bind(given_up)
+            .bind(released)
             .execute(&mut *session);
         timeout(QUERY_TIMEOUT, query).await.context("the database did not answer in time")??;
     }
@@ -162,21 +162,22 @@ async fn update_locks(
         .bind(LOCK_CLASS)
         .bind(leadership.locks_not_held())
         .fetch_all(session);
-        let won = timeout(QUERY_TIMEOUT, query).await.context("the database did not answer in time")??;
-        leadership.mark_leading(&won);
+        let acquired =
+            timeout(QUERY_TIMEOUT, query).await.context("the database did not answer in time")??;
+        leadership.mark_leading(&acquired);
     }
     Ok(())
 }
 
 /// Waits for a shard's lock, up to the session's `lock_timeout`, and holds it until it is released or the session ends.
-/// Returns false if another process kept it.
+/// Returns false if another process still holds it.
 pub(crate) async fn acquire_lock(session: &mut PgConnection, shard: Shard) -> sqlx::Result<bool> {
-    let locked = sqlx::query("SELECT pg_advisory_lock($1, $2)")
+    let result = sqlx::query("SELECT pg_advisory_lock($1, $2)")
         .bind(LOCK_CLASS)
         .bind(i32::from(shard.number()))
         .execute(session)
         .await;
-    match locked {
+    match result {
         Ok(_) => Ok(true),
         // `lock_not_available`: `lock_timeout` has passed.
         Err(error) if error.as_database_error().and_then(|e| e.code()).as_deref() == Some("55P03") => {

@@ -219,15 +219,15 @@ async fn watch_log_ends(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     loop {
-        let log_end = tokio::select! {
-            log_end = log_ends.next() => log_end.context("the connection to the broker is closed")?,
+        let message = tokio::select! {
+            message = log_ends.next() => message.context("the connection to the broker is closed")?,
             () = shutdown.soft.cancelled() => return Ok(()),
         };
-        let shard = subject::notice_shard(&log_end.subject).ok();
-        let seen = shard.and_then(|shard| highest_seen.get(shard.index()));
-        let reached = serde_json::from_slice::<LogEnd>(&log_end.payload).ok();
-        if let (Some(seen), Some(reached)) = (seen, reached)
-            && seen.note(reached.epoch, reached.seq)
+        let shard = subject::notice_shard(&message.subject).ok();
+        let shard_highest_seen = shard.and_then(|shard| highest_seen.get(shard.index()));
+        let log_end = serde_json::from_slice::<LogEnd>(&message.payload).ok();
+        if let (Some(shard_highest_seen), Some(log_end)) = (shard_highest_seen, log_end)
+            && shard_highest_seen.note(log_end.epoch, log_end.seq)
         {
             recheck.send_modify(|count| *count += 1);
         }

@@ -53,21 +53,21 @@ pub async fn recover(config: &Config, accept_loss: bool) -> anyhow::Result<Vec<R
     let mut session = database.connect().await.context("DATABASE_URL")?;
     let connection = nats::connect_once(&config.nats, BrokerUser::Persister).await.context("NATS_URL")?;
     let jetstream = connection.jetstream();
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM watermark")
+    let watermark_rows: i64 = sqlx::query_scalar("SELECT count(*) FROM watermark")
         .fetch_one(&mut session)
         .await
         .context("DATABASE_URL: not a database of Roomcast")?;
     anyhow::ensure!(
-        rows == i64::from(shards.get()) + 1,
+        watermark_rows == i64::from(shards.get()) + 1,
         "ROOMCAST_SHARDS is {}, but the database has {} shards",
         shards.get(),
-        rows - 1
+        watermark_rows - 1
     );
     let mut findings = Vec::new();
     for shard in shards.all() {
         let recovered = recover_shard(&mut session, &jetstream, &config.log, shard, accept_loss).await;
-        let (text, left) = recovered.with_context(|| format!("shard {shard}"))?;
-        findings.push(RecoveryFinding { shard, text, needs_action: left });
+        let (text, needs_action) = recovered.with_context(|| format!("shard {shard}"))?;
+        findings.push(RecoveryFinding { shard, text, needs_action });
     }
     session.close().await?;
     Ok(findings)
@@ -85,27 +85,27 @@ async fn recover_shard(
     if let RecoveryAction::Nothing(text) = action {
         return Ok((text, false));
     }
-    let (found, would) = describe(&action, &watermark);
+    let (finding, remedy) = describe(&action, &watermark);
     if action.has_loss() && !accept_loss {
         return Ok((
-            format!("{found}. Run this command with --accept-loss to continue without them: {would}"),
+            format!("{finding}. Run this command with --accept-loss to continue without them: {remedy}"),
             true,
         ));
     }
     if !leadership::acquire_lock(session, shard).await? {
         return Ok((
-            format!("{found}, but a persister leads the shard: stop it, and run this command again"),
+            format!("{finding}, but a persister leads the shard: stop it, and run this command again"),
             true,
         ));
     }
     // Read again under the lock: no persister changes the shard now.
     let watermark = watermark::read(session, shard).await?;
     let action = decide_action(jetstream, shard, &watermark).await?;
-    let (found, would) = describe(&action, &watermark);
-    let done = perform_action(session, jetstream, args, shard, &watermark, action).await;
+    let (finding, remedy) = describe(&action, &watermark);
+    let result = perform_action(session, jetstream, args, shard, &watermark, action).await;
     leadership::release_lock(session, shard).await?;
-    done?;
-    Ok((format!("{found}. Done: {would}"), false))
+    result?;
+    Ok((format!("{finding}. Done: {remedy}"), false))
 }
 
 async fn decide_action(
@@ -120,9 +120,9 @@ async fn decide_action(
                     .to_owned(),
             )
         } else {
-            let lost = (watermark.highest_seen > watermark.seq)
+            let lost_range = (watermark.highest_seen > watermark.seq)
                 .then_some((watermark.seq + 1, watermark.highest_seen));
-            RecoveryAction::RecreateLog { lost_range: lost }
+            RecoveryAction::RecreateLog { lost_range }
         });
     };
     Ok(match comparison.verdict {
@@ -143,8 +143,8 @@ impl RecoveryAction {
     const fn lost_range(&self) -> Option<(u64, u64)> {
         match self {
             Self::Nothing(_) => None,
-            Self::RecreateLog { lost_range: lost } => *lost,
-            Self::SkipLostRange { lost_range: lost, .. } => Some(*lost),
+            Self::RecreateLog { lost_range } => *lost_range,
+            Self::SkipLostRange { lost_range, .. } => Some(*lost_range),
         }
     }
 
@@ -153,9 +153,9 @@ impl RecoveryAction {
     }
 }
 
-/// Returns what was found, and what is to be done about it.
+/// Returns what is wrong with the shard, and the remedy.
 fn describe(action: &RecoveryAction, watermark: &Watermark) -> (String, String) {
-    let next = action.lost_range().map_or(watermark.seq, |(_, to)| to) + 1;
+    let next_seq = action.lost_range().map_or(watermark.seq, |(_, to)| to) + 1;
     match action {
         RecoveryAction::Nothing(text) => (text.clone(), "nothing".to_owned()),
         RecoveryAction::RecreateLog { lost_range: None } => (
@@ -185,18 +185,18 @@ async fn perform_action(
     watermark: &Watermark,
     action: RecoveryAction,
 ) -> anyhow::Result<()> {
-    let lost = action.lost_range();
+    let lost_range = action.lost_range();
     match action {
         RecoveryAction::Nothing(_) => Ok(()),
         RecoveryAction::RecreateLog { .. } => {
             let epoch = watermark.epoch + 1;
-            watermark::skip_lost_range(session, shard, watermark, epoch, lost).await?;
-            let next = lost.map_or(watermark.seq, |(_, to)| to) + 1;
-            repair::recreate_stream(jetstream, args, shard, epoch, next).await
+            watermark::skip_lost_range(session, shard, watermark, epoch, lost_range).await?;
+            let first_seq = lost_range.map_or(watermark.seq, |(_, to)| to) + 1;
+            repair::recreate_stream(jetstream, args, shard, epoch, first_seq).await
         }
         RecoveryAction::SkipLostRange { comparison, .. } => {
             let epoch = watermark.epoch.max(comparison.state.epoch) + 1;
-            watermark::skip_lost_range(session, shard, watermark, epoch, lost).await?;
+            watermark::skip_lost_range(session, shard, watermark, epoch, lost_range).await?;
             repair::write_epoch(jetstream, &comparison.info.config, epoch, None, AppendPolicy::Accepted).await
         }
     }

@@ -46,22 +46,22 @@ fn migrations() -> Migrator {
 /// that excludes this program.
 pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> anyhow::Result<()> {
     // Without that role the tables belong to the user who connects.
-    let owner: bool = sqlx::query_scalar(
+    let is_owner_member: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT FROM pg_roles
                         WHERE rolname = 'roomcast_owner' AND pg_has_role(current_user, oid, 'MEMBER'))",
     )
     .fetch_one(&mut *session)
     .await?;
-    let planner: Vec<&str> = schema::PLANNER.iter().map(|(name, _)| *name).collect();
-    sqlx::query(MIGRATION_SETTINGS).bind(planner).execute(&mut *session).await?;
-    if owner {
+    let planner_settings: Vec<&str> = schema::PLANNER.iter().map(|(name, _)| *name).collect();
+    sqlx::query(MIGRATION_SETTINGS).bind(planner_settings).execute(&mut *session).await?;
+    if is_owner_member {
         sqlx::raw_sql("SET ROLE roomcast_owner").execute(&mut *session).await?;
     }
     refuse_incompatible(session).await?;
-    let before = version(session).await?;
+    let version_before = version(session).await?;
     migrate(session).await.context("DATABASE_URL: the tables could not be brought up to date")?;
     // New tables and indexes have no statistics until autovacuum analyses them.
-    if before < version(session).await?
+    if version_before < version(session).await?
         && let Err(error) = analyze(session).await
     {
         tracing::warn!(
@@ -80,11 +80,12 @@ pub(crate) async fn prepare(session: &mut PgConnection, shards: ShardCount) -> a
     .bind(&numbers)
     .execute(&mut *session)
     .await?;
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM watermark").fetch_one(&mut *session).await?;
-    let found = rows - 1;
-    if found != i64::from(shards.get()) {
+    let watermark_rows: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM watermark").fetch_one(&mut *session).await?;
+    let existing_shards = watermark_rows - 1;
+    if existing_shards != i64::from(shards.get()) {
         anyhow::bail!(
-            "ROOMCAST_SHARDS is {}, but the database has {found} shards: the number can't change",
+            "ROOMCAST_SHARDS is {}, but the database has {existing_shards} shards: the number can't change",
             shards.get()
         );
     }
@@ -106,14 +107,14 @@ async fn analyze(session: &mut PgConnection) -> sqlx::Result<()> {
 
 /// The newest migration that was applied; 0 if none was.
 async fn version(session: &mut PgConnection) -> sqlx::Result<i64> {
-    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+    let table_exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
         .fetch_one(&mut *session)
         .await?;
-    if !is_there {
+    if !table_exists {
         return Ok(0);
     }
-    let applied = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success");
-    applied.fetch_one(session).await
+    let query = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success");
+    query.fetch_one(session).await
 }
 
 /// Runs the migrations. Retries without limit while another session holds a lock that one of them needs.
@@ -149,10 +150,10 @@ fn is_locked(error: &MigrateError) -> bool {
 
 /// Fails if the tables require programs of a later version.
 async fn refuse_incompatible(session: &mut PgConnection) -> anyhow::Result<()> {
-    let known: bool = sqlx::query_scalar("SELECT to_regclass('schema_compatibility') IS NOT NULL")
+    let table_exists: bool = sqlx::query_scalar("SELECT to_regclass('schema_compatibility') IS NOT NULL")
         .fetch_one(&mut *session)
         .await?;
-    if !known {
+    if !table_exists {
         return Ok(());
     }
     let minimum: Option<i64> =
@@ -193,33 +194,39 @@ mod tests {
     #[test]
     fn released_migration_is_unchanged() {
         let migrations = migrations();
-        let mut last = 0;
+        let mut last_released = 0;
         for line in RELEASED.lines().filter(|line| !line.starts_with('#')) {
-            let (sum, file) = line.split_once(' ').expect("a sum and a file");
+            let (sum, file) = line.split_once(' ').expect("<checksum> <file>");
             let migration = migrations.iter().find(|migration| migration.version == number(file));
             let migration = migration.unwrap_or_else(|| panic!("{file} is gone"));
-            let found: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(found, sum, "{file} was released: a later migration changes what it made");
-            last = last.max(migration.version);
+            let checksum: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(checksum, sum, "{file} was released and must not change: add a new migration");
+            last_released = last_released.max(migration.version);
         }
-        let released = |version| version <= last;
-        let count = migrations.iter().filter(|migration| released(migration.version)).count();
-        let lines = RELEASED.lines().filter(|line| !line.starts_with('#')).count();
-        assert_eq!(count, lines, "a new migration has a number above those that were released");
+        let is_released = |version| version <= last_released;
+        let released_count = migrations.iter().filter(|migration| is_released(migration.version)).count();
+        let listed_count = RELEASED.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(
+            released_count, listed_count,
+            "a new migration has a number above those that were released"
+        );
     }
 
     /// The part of an upper-case statement that removes something which older programs need.
-    fn taken_away(statement: &str) -> Option<&'static str> {
-        let takes = ["DROP TABLE", "DROP COLUMN", "DROP DEFAULT", "RENAME", "SET NOT NULL"];
-        let found = takes.into_iter().find(|words| statement.contains(*words));
+    fn incompatible_change(statement: &str) -> Option<&'static str> {
+        let incompatible = ["DROP TABLE", "DROP COLUMN", "DROP DEFAULT", "RENAME", "SET NOT NULL"];
+        let phrase = incompatible.into_iter().find(|phrase| statement.contains(*phrase));
         // A new type or collation of a column invalidates the prepared statements of older programs.
-        let is_type = statement.contains("ALTER TABLE") && statement.contains(" TYPE ");
-        found.or(is_type.then_some("ALTER TABLE ... TYPE"))
+        let changes_type = statement.contains("ALTER TABLE") && statement.contains(" TYPE ");
+        phrase.or(changes_type.then_some("ALTER TABLE ... TYPE"))
     }
 
     #[test]
     fn migration_that_removes_something_raises_the_minimum_version() {
-        assert_eq!(taken_away("ALTER TABLE a ALTER b TYPE TEXT COLLATE \"C\""), Some("ALTER TABLE ... TYPE"));
+        assert_eq!(
+            incompatible_change("ALTER TABLE a ALTER b TYPE TEXT COLLATE \"C\""),
+            Some("ALTER TABLE ... TYPE")
+        );
         for migration in migrations().iter() {
             let sql: Vec<&str> = migration
                 .sql
@@ -228,10 +235,10 @@ mod tests {
                 .map(|line| line.split("--").next().unwrap_or_default())
                 .collect();
             let sql = sql.join(" ").to_uppercase();
-            if let Some(found) = sql.split(';').find_map(taken_away) {
+            if let Some(change) = sql.split(';').find_map(incompatible_change) {
                 assert!(
                     sql.contains("UPDATE SCHEMA_COMPATIBILITY"),
-                    "{} has {found}: older programs can't live with that",
+                    "{} has {change}: older programs fail on it, so it must raise schema_compatibility.minimum",
                     migration.description
                 );
             }

@@ -146,9 +146,9 @@ pub(super) fn is_same_request(one: &Event, other: &Event) -> bool {
 /// Compares messages without the detail of match rooms: it describes people and room at the time of the attempt, and
 /// is no part of the request.
 fn is_same_message(one: &ChatMessage, other: &ChatMessage) -> bool {
-    let stored_detail = |detail: &Option<MessageDetail>| detail.clone().filter(MessageDetail::is_kept);
+    let stored = |detail: &Option<MessageDetail>| detail.clone().filter(MessageDetail::is_stored);
     (&one.message, one.room, &one.user) == (&other.message, other.room, &other.user)
-        && stored_detail(&one.detail) == stored_detail(&other.detail)
+        && stored(&one.detail) == stored(&other.detail)
 }
 
 #[cfg(test)]

@@ -85,11 +85,11 @@ mod tests {
         for data in ["21000", "22021", "22P05", "22003", "23505", "23502", "54000"] {
             assert_eq!(classify_sqlstate(Some(data)), FailureCause::Data, "{data}");
         }
-        for passing in [
+        for database in [
             "08006", "25006", "40001", "40P01", "42P01", "42501", "53100", "53200", "55P03", "57P01",
             "57P03", "58030", "XX001",
         ] {
-            assert_eq!(classify_sqlstate(Some(passing)), FailureCause::Database, "{passing}");
+            assert_eq!(classify_sqlstate(Some(database)), FailureCause::Database, "{database}");
         }
         for unexplained in ["XX000", "P0001", "38000", "2F000", ""] {
             assert_eq!(classify_sqlstate(Some(unexplained)), FailureCause::Unexplained, "{unexplained}");

@@ -60,8 +60,8 @@ impl DatabaseConnector {
 
     /// Opens a session outside any pool.
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect());
-        connected
+        let attempt = tokio::time::timeout(CONNECT_TIMEOUT, self.options.connect());
+        attempt
             .await
             .context("the database did not answer in time")?
             .context("the database refused the connection")
@@ -81,7 +81,7 @@ impl Manager for DatabaseConnector {
     }
 }
 
-/// A bounded pool of sessions for one purpose, by which metrics name it.
+/// A bounded pool of sessions for one purpose. `name` is its label in the metrics.
 #[derive(Clone)]
 pub(crate) struct SessionPool {
     name: &'static str,
@@ -107,38 +107,38 @@ impl SessionPool {
     /// Takes a session from the pool, waiting for up to [`POOL_WAIT_TIMEOUT`]. If the result is dropped without
     /// [`PooledSession::give_back`], the session is closed.
     pub(crate) async fn take(&self) -> anyhow::Result<PooledSession> {
-        let object =
+        let pooled =
             self.pool.get().await.map_err(|error| anyhow::anyhow!("no database session: {error}"))?;
         let status = self.pool.status();
         let (size, idle) = (u32::try_from(status.size)?, u32::try_from(status.available)?);
         metrics::gauge!(PERSISTER_SESSIONS, "pool" => self.name, "state" => "idle").set(idle);
         metrics::gauge!(PERSISTER_SESSIONS, "pool" => self.name, "state" => "busy")
             .set(size.saturating_sub(idle));
-        Ok(PooledSession { object: Some(object) })
+        Ok(PooledSession { pooled: Some(pooled) })
     }
 }
 
 /// A session of the pool, held exclusively.
 pub(crate) struct PooledSession {
-    object: Option<Object<DatabaseConnector>>,
+    pooled: Option<Object<DatabaseConnector>>,
 }
 
 impl PooledSession {
     pub(crate) fn session(&mut self) -> &mut PgConnection {
-        self.object.as_mut().expect("held until give_back, which consumes self")
+        self.pooled.as_mut().expect("the session is there until give_back, which consumes self")
     }
 
     /// Returns the session to the pool. Call it only after the transaction has succeeded.
     pub(crate) fn give_back(mut self) {
-        drop(self.object.take());
+        drop(self.pooled.take());
     }
 }
 
 impl Drop for PooledSession {
     fn drop(&mut self) {
-        if let Some(object) = self.object.take() {
+        if let Some(pooled) = self.pooled.take() {
             // Its state is unknown: it is closed, and the server rolls back an open transaction.
-            drop(Object::take(object));
+            drop(Object::take(pooled));
         }
     }
 }

@@ -68,13 +68,13 @@ pub(super) async fn decide(
         Event::ChatMessage(message) => decide_message(session, shard, seq, message, earlier).await,
         Event::Invitation(invitation) => {
             let sql = "SELECT TRUE FROM invitation WHERE shard = $1 AND user_id = $2 AND id = $3";
-            let asked = sqlx::query_scalar::<_, bool>(sql).bind(shard.number());
-            let asked =
-                asked.bind(invitation.user.as_str()).bind(to_i64(seq)).fetch_optional(session).await?;
-            Ok(match asked {
-                Some(_) => nothing_to_apply("the invitation is there"),
+            let existing = sqlx::query_scalar::<_, bool>(sql).bind(shard.number());
+            let existing =
+                existing.bind(invitation.user.as_str()).bind(to_i64(seq)).fetch_optional(session).await?;
+            Ok(match existing {
+                Some(_) => nothing_to_apply("the invitation exists already"),
                 None if earlier == EarlierHandling::PartlyApplied => {
-                    nothing_to_apply("the invitation is gone")
+                    nothing_to_apply("the invitation was deleted")
                 }
                 None => keep(
                     "it is not known whether the person was removed from the room since: invite them again",
@@ -88,9 +88,10 @@ pub(super) async fn decide(
         }
         Event::InvitationAnswer(answer) => {
             let sql = "SELECT accepted IS NULL FROM invitation WHERE shard = $1 AND user_id = $2 AND id = $3";
-            let open = sqlx::query_scalar::<_, bool>(sql).bind(shard.number()).bind(answer.user.as_str());
-            let open = open.bind(to_i64(answer.invitation)).fetch_optional(session).await?;
-            Ok(match open {
+            let is_unanswered =
+                sqlx::query_scalar::<_, bool>(sql).bind(shard.number()).bind(answer.user.as_str());
+            let is_unanswered = is_unanswered.bind(to_i64(answer.invitation)).fetch_optional(session).await?;
+            Ok(match is_unanswered {
                 Some(true) => ReplayDecision::Apply,
                 Some(false) => nothing_to_apply("the invitation is answered"),
                 None => nothing_to_apply("there is no such invitation"),
@@ -98,9 +99,14 @@ pub(super) async fn decide(
         }
         Event::Chatroom(_) | Event::RoomMade(_) => decide_new_room(session, shard, plan, earlier).await,
         Event::TeamMade(_) => {
-            let found = sqlx::query_scalar::<_, bool>("SELECT TRUE FROM team WHERE shard = $1 AND id = $2");
-            let found = found.bind(shard.number()).bind(to_i64(seq)).fetch_optional(session).await?;
-            Ok(if found.is_some() { nothing_to_apply("the team is there") } else { ReplayDecision::Apply })
+            let existing =
+                sqlx::query_scalar::<_, bool>("SELECT TRUE FROM team WHERE shard = $1 AND id = $2");
+            let existing = existing.bind(shard.number()).bind(to_i64(seq)).fetch_optional(session).await?;
+            Ok(if existing.is_some() {
+                nothing_to_apply("the team exists already")
+            } else {
+                ReplayDecision::Apply
+            })
         }
         Event::MemberAdd(member) => decide_room_member(session, shard, seq, member, earlier, true).await,
         Event::MemberRemove(member) => decide_room_member(session, shard, seq, member, earlier, false).await,
@@ -140,11 +146,11 @@ async fn decide_message(
     message: &ChatMessage,
     earlier: EarlierHandling,
 ) -> sqlx::Result<ReplayDecision> {
-    let is_there = !read_messages(session, shard, message.room.0, &[seq]).await?.is_empty();
-    Ok(match (is_there, earlier) {
+    let exists = !read_messages(session, shard, message.room.0, &[seq]).await?.is_empty();
+    Ok(match (exists, earlier) {
         (true, EarlierHandling::PartlyApplied) => ReplayDecision::FillMissing,
-        (true, _) => nothing_to_apply("the message is there"),
-        (false, EarlierHandling::PartlyApplied) => nothing_to_apply("the message is gone"),
+        (true, _) => nothing_to_apply("the message exists already"),
+        (false, EarlierHandling::PartlyApplied) => nothing_to_apply("the message does not exist any more"),
         (false, EarlierHandling::Rejected) => ReplayDecision::Apply,
         (false, EarlierHandling::RejectedByOlderVersion) => keep(
             "the version that rejected it has dropped edits and deletions that may have come after it: \
@@ -180,8 +186,8 @@ async fn decide_deletion(
     ids: &[u64],
 ) -> sqlx::Result<ReplayDecision> {
     let rows = read_messages(session, shard, room, ids).await?;
-    let is_open = rows.iter().any(|(is_deleted, _)| !is_deleted);
-    Ok(if is_open {
+    let is_any_left = rows.iter().any(|(is_deleted, _)| !is_deleted);
+    Ok(if is_any_left {
         ReplayDecision::Apply
     } else {
         nothing_to_apply("none of these messages is there any more")
@@ -211,27 +217,29 @@ async fn decide_new_room(
     plan: &WritePlan,
     earlier: EarlierHandling,
 ) -> sqlx::Result<ReplayDecision> {
-    let Some(new) = plan.rooms.first() else { return Ok(keep("the room can't be read")) };
+    let Some(new_room) = plan.rooms.first() else { return Ok(keep("the room can't be read")) };
     let (key, generation) =
-        new.key_and_generation.as_ref().map(|(key, generation)| (key, generation)).unzip();
+        new_room.key_and_generation.as_ref().map(|(key, generation)| (key, generation)).unzip();
     // Finds the room itself, or another one with its key and generation.
-    let found: Option<i64> = sqlx::query_scalar(
+    let existing: Option<i64> = sqlx::query_scalar(
         "SELECT id FROM room WHERE shard = $1 AND (id = $2 OR (key = $3 AND generation = $4))
          ORDER BY id = $2 DESC LIMIT 1",
     )
     .bind(shard.number())
-    .bind(to_i64(new.id))
+    .bind(to_i64(new_room.id))
     .bind(key)
     .bind(generation)
     .fetch_optional(session)
     .await?;
-    Ok(match found {
-        Some(id) if id == to_i64(new.id) && earlier == EarlierHandling::PartlyApplied => {
+    Ok(match existing {
+        Some(id) if id == to_i64(new_room.id) && earlier == EarlierHandling::PartlyApplied => {
             ReplayDecision::FillMissing
         }
-        Some(id) if id == to_i64(new.id) => nothing_to_apply("the room is there"),
+        Some(id) if id == to_i64(new_room.id) => nothing_to_apply("the room exists already"),
         Some(id) => nothing_to_apply(format!("room {id} was made under the same key")),
-        None if earlier == EarlierHandling::PartlyApplied => nothing_to_apply("the room is gone"),
+        None if earlier == EarlierHandling::PartlyApplied => {
+            nothing_to_apply("the room does not exist any more")
+        }
         None => ReplayDecision::Apply,
     })
 }
@@ -284,7 +292,7 @@ async fn decide_room_member(
     let is_member = sqlx::query_scalar::<_, bool>(sql).bind(shard.number()).bind(to_i64(member.room.0));
     let is_member = is_member.bind(member.user.as_str()).fetch_optional(&mut *session).await?.is_some();
     if is_member == is_addition || earlier == EarlierHandling::PartlyApplied {
-        return Ok(already_so(is_member));
+        return Ok(no_membership_change(is_member));
     }
     Ok(match read_newer_change(session, shard, seq, member.room.0).await? {
         None => ReplayDecision::Apply,
@@ -305,7 +313,7 @@ async fn decide_team_member(
     let is_member = sqlx::query_scalar::<_, bool>(sql).bind(shard.number()).bind(to_i64(member.team.0));
     let is_member = is_member.bind(member.user.as_str()).fetch_optional(session).await?.is_some();
     Ok(if is_member == is_addition || earlier == EarlierHandling::PartlyApplied {
-        already_so(is_member)
+        no_membership_change(is_member)
     } else {
         keep(
             "it is not known whether the team's members were changed since: do it by hand if this is still wanted",
@@ -313,6 +321,6 @@ async fn decide_team_member(
     })
 }
 
-fn already_so(is_member: bool) -> ReplayDecision {
+fn no_membership_change(is_member: bool) -> ReplayDecision {
     nothing_to_apply(if is_member { "the person is a member" } else { "the person is no member" })
 }

@@ -3,7 +3,7 @@
 //! What must hold: an event is applied at most once, and undoes no newer event that was applied before it. So each one
 //! is applied in the transaction that marks it as resolved, in the order of its shard. The transaction first locks the
 //! shard's watermark, as the persister's own batches do, so that neither a batch nor another replay runs between the
-//! decision and the write. `decision` says which event may still be applied.
+//! decision and the write. `decision` decides which event may still be applied.
 
 mod decision;
 
@@ -76,17 +76,19 @@ pub async fn replay_rejected(
     let database = DatabaseConnector::new(&config.database)?;
     let mut session = database.connect().await.context("DATABASE_URL")?;
     crate::schema::require_current(&mut session).await?;
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM watermark").fetch_one(&mut session).await?;
-    let shards = ShardCount::new(u16::try_from(rows - 1)?).context("the database has no shards")?;
+    let watermark_rows: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM watermark").fetch_one(&mut session).await?;
+    let shards = ShardCount::new(u16::try_from(watermark_rows - 1)?).context("the database has no shards")?;
     for shard in shards.all() {
-        let (mut after, mut applied) = (-1, Vec::new());
-        while let Some(replayed) = replay_next(&mut session, shard, after, dry_run.then_some(&applied[..]))
-            .await
-            .with_context(|| format!("shard {shard}"))?
+        let (mut after_seq, mut applied) = (-1, Vec::new());
+        while let Some(replayed) =
+            replay_next(&mut session, shard, after_seq, dry_run.then_some(&applied[..]))
+                .await
+                .with_context(|| format!("shard {shard}"))?
         {
-            after = to_i64(replayed.seq);
+            after_seq = to_i64(replayed.seq);
             if replayed.outcome == RejectedEventOutcome::Applied {
-                applied.push(after);
+                applied.push(after_seq);
             }
             report(replayed);
         }
@@ -119,11 +121,11 @@ async fn replay_next(
     .await?;
     let Some(row) = row else { return Ok(None) };
     let (seq, subject) = (row.seq, row.subject.clone());
-    let fate = replay_row(&mut transaction, shard, row, applied_in_dry_run.unwrap_or_default()).await?;
+    let outcome = replay_row(&mut transaction, shard, row, applied_in_dry_run.unwrap_or_default()).await?;
     if applied_in_dry_run.is_some() {
         transaction.rollback().await?;
     } else {
-        let resolution = match &fate {
+        let resolution = match &outcome {
             RejectedEventOutcome::Applied => Some("applied"),
             RejectedEventOutcome::NothingToApply(reason) => Some(reason.as_str()),
             RejectedEventOutcome::Kept(_) => None,
@@ -133,7 +135,7 @@ async fn replay_next(
         }
         transaction.commit().await?;
     }
-    Ok(Some(ReplayedEvent { shard, seq: u64::try_from(seq)?, subject, outcome: fate }))
+    Ok(Some(ReplayedEvent { shard, seq: u64::try_from(seq)?, subject, outcome }))
 }
 
 async fn mark_resolved(
@@ -161,12 +163,12 @@ async fn replay_row(
     applied_in_dry_run: &[i64],
 ) -> anyhow::Result<RejectedEventOutcome> {
     // Older versions stored the cause in the reason alone.
-    let is_taken = row.cause.as_deref() == Some(RejectionCause::IdTaken.as_str())
+    let is_id_taken = row.cause.as_deref() == Some(RejectionCause::IdTaken.as_str())
         || (row.cause.is_none() && row.reason.starts_with("appended after the log lost events"));
-    if is_taken {
+    if is_id_taken {
         return Ok(RejectedEventOutcome::Kept("another event has its id".to_owned()));
     }
-    let is_noted = row.cause.as_deref() == Some(RejectionCause::UnknownFields.as_str());
+    let is_partly_applied = row.cause.as_deref() == Some(RejectionCause::UnknownFields.as_str());
     let event = rejected_event::to_stored_event(
         shard,
         u64::try_from(row.seq)?,
@@ -178,16 +180,16 @@ async fn replay_row(
     if let Some(rejected) = plan.rejected.first() {
         return Ok(RejectedEventOutcome::Kept(rejected.reason.clone()));
     }
-    if is_noted && !plan.partly_applied.is_empty() {
+    if is_partly_applied && !plan.partly_applied.is_empty() {
         return Ok(RejectedEventOutcome::Kept("it has fields that this version does not know".to_owned()));
     }
-    let past = match row.cause {
-        _ if is_noted => decision::EarlierHandling::PartlyApplied,
+    let earlier = match row.cause {
+        _ if is_partly_applied => decision::EarlierHandling::PartlyApplied,
         Some(_) => decision::EarlierHandling::Rejected,
         None => decision::EarlierHandling::RejectedByOlderVersion,
     };
     let decoded = decode(&event)?;
-    match decision::decide(session, shard, (event.seq, &decoded), &plan, past, applied_in_dry_run).await? {
+    match decision::decide(session, shard, (event.seq, &decoded), &plan, earlier, applied_in_dry_run).await? {
         ReplayDecision::NothingToApply(reason) => Ok(RejectedEventOutcome::NothingToApply(reason)),
         ReplayDecision::Keep(reason) => Ok(RejectedEventOutcome::Kept(reason)),
         ReplayDecision::Apply => apply_event(session, shard, &event, &plan).await,
@@ -200,8 +202,8 @@ async fn replay_row(
 
 /// Decodes an event whose plan rejects nothing.
 fn decode(event: &StoredEvent) -> anyhow::Result<Event> {
-    let parsed = subject::parse(&event.subject).ok().context("the subject was read before")?;
-    let name = EventName::parse(parsed.event).context("the name was read before")?;
+    let parsed = subject::parse(&event.subject).ok().context("the plan accepted an unknown subject")?;
+    let name = EventName::parse(parsed.event).context("the plan accepted an unknown event name")?;
     Ok(Event::decode(name, &event.payload)?)
 }
 
@@ -212,9 +214,9 @@ async fn apply_event(
     event: &StoredEvent,
     plan: &WritePlan,
 ) -> anyhow::Result<RejectedEventOutcome> {
-    let mut inner = session.begin().await?;
-    if let Err(error) = apply::write_rows(&mut inner, shard, event.seq - 1, plan).await {
-        inner.rollback().await?;
+    let mut savepoint = session.begin().await?;
+    if let Err(error) = apply::write_rows(&mut savepoint, shard, event.seq - 1, plan).await {
+        savepoint.rollback().await?;
         return match DatabaseFailure::from(error) {
             error @ (DatabaseFailure::Data(_)
             | DatabaseFailure::Unexplained(_)
@@ -222,14 +224,14 @@ async fn apply_event(
             error @ DatabaseFailure::Lost(_) => Err(error.into()),
         };
     }
-    inner.commit().await?;
-    let Some(noted) = plan.partly_applied.first() else { return Ok(RejectedEventOutcome::Applied) };
+    savepoint.commit().await?;
+    let Some(partly_applied) = plan.partly_applied.first() else { return Ok(RejectedEventOutcome::Applied) };
     // It stays unresolved, as an event that was applied except for these fields.
     sqlx::query("UPDATE rejected_event SET cause = $3, reason = $4 WHERE shard = $1 AND seq = $2")
         .bind(shard.number())
-        .bind(noted.seq)
-        .bind(noted.cause.as_str())
-        .bind(&noted.reason)
+        .bind(partly_applied.seq)
+        .bind(partly_applied.cause.as_str())
+        .bind(&partly_applied.reason)
         .execute(session)
         .await?;
     Ok(RejectedEventOutcome::Kept(

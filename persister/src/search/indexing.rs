@@ -74,27 +74,28 @@ pub(super) async fn index_due(
     messages_max: usize,
 ) -> sqlx::Result<IndexingOutcome> {
     let mut transaction = session.begin().await?;
-    let notes = read_due(&mut transaction, shard, messages_max).await?;
-    let asked: usize = notes.iter().map(|note| note.ids.len()).sum();
-    let messages = read_messages(&mut transaction, shard, &notes).await?;
-    let enough = messages.iter().find(|message| message.text.is_none());
+    let due_rows = read_due(&mut transaction, shard, messages_max).await?;
+    let due_count: usize = due_rows.iter().map(|due_row| due_row.ids.len()).sum();
+    let messages = read_messages(&mut transaction, shard, &due_rows).await?;
+    let first_without_text = messages.iter().find(|message| message.text.is_none());
     // Messages that no longer exist count as done.
-    let taken = enough.map_or(Ok(asked), |first| usize::try_from(first.n - 1)).unwrap_or(0);
+    let done_count =
+        first_without_text.map_or(Ok(due_count), |first| usize::try_from(first.n - 1)).unwrap_or(0);
     // A message that is due twice is written once.
     let messages: BTreeMap<(i64, i64), DueMessage> = messages
         .into_iter()
         .filter(|message| message.text.is_some())
         .map(|message| ((message.room, message.id), message))
         .collect();
-    let (deleted, present): (Vec<_>, Vec<_>) = messages.values().partition(|message| message.is_deleted);
-    write_entries(&mut transaction, shard, &present).await?;
+    let (deleted, existing): (Vec<_>, Vec<_>) = messages.values().partition(|message| message.is_deleted);
+    write_entries(&mut transaction, shard, &existing).await?;
     delete_entries(&mut transaction, shard, &deleted).await?;
-    remove_due(&mut transaction, shard, &notes, taken).await?;
+    remove_due(&mut transaction, shard, &due_rows, done_count).await?;
     transaction.commit().await?;
     Ok(IndexingOutcome {
-        done_messages: taken,
+        done_messages: done_count,
         indexed_messages: messages.len() as u64,
-        has_more: taken < asked || asked >= messages_max,
+        has_more: done_count < due_count || due_count >= messages_max,
     })
 }
 
@@ -102,8 +103,8 @@ pub(super) async fn index_due(
 /// index, which has the words of its former text. Returns its room and id.
 pub(super) async fn skip_first(session: &mut PgConnection, shard: Shard) -> sqlx::Result<Option<(i64, i64)>> {
     let mut transaction = session.begin().await?;
-    let notes = read_due(&mut transaction, shard, 1).await?;
-    let first = notes.first().and_then(|note| Some((*note.rooms.first()?, *note.ids.first()?)));
+    let due_rows = read_due(&mut transaction, shard, 1).await?;
+    let first = due_rows.first().and_then(|due_row| Some((*due_row.rooms.first()?, *due_row.ids.first()?)));
     if let Some((room, id)) = first {
         sqlx::query("DELETE FROM message_search WHERE shard = $1 AND room = $2 AND id = $3")
             .bind(shard.number())
@@ -112,7 +113,7 @@ pub(super) async fn skip_first(session: &mut PgConnection, shard: Shard) -> sqlx
             .execute(&mut *transaction)
             .await?;
     }
-    remove_due(&mut transaction, shard, &notes, 1).await?;
+    remove_due(&mut transaction, shard, &due_rows, 1).await?;
     transaction.commit().await?;
     Ok(first)
 }
@@ -123,11 +124,11 @@ pub(super) async fn is_slow_to_parse(
     session: &mut PgConnection,
     shard: Shard,
 ) -> Result<bool, DatabaseFailure> {
-    let notes = read_due(session, shard, 1).await?;
-    let messages = read_messages(session, shard, &notes).await?;
+    let due_rows = read_due(session, shard, 1).await?;
+    let messages = read_messages(session, shard, &due_rows).await?;
     let Some(text) = messages.first().and_then(|message| message.text.as_deref()) else { return Ok(false) };
-    let parsed = sqlx::query("SELECT length(to_tsvector('simple', $1))").bind(split_long_runs(text));
-    match parsed.execute(session).await.map_err(DatabaseFailure::from) {
+    let query = sqlx::query("SELECT length(to_tsvector('simple', $1))").bind(split_long_runs(text));
+    match query.execute(session).await.map_err(DatabaseFailure::from) {
         Ok(_) => Ok(false),
         Err(DatabaseFailure::TimedOut(_)) => Ok(true),
         Err(error) => Err(error),
@@ -146,10 +147,10 @@ async fn read_due(
 async fn read_messages(
     session: &mut PgConnection,
     shard: Shard,
-    notes: &[DueRow],
+    due_rows: &[DueRow],
 ) -> sqlx::Result<Vec<DueMessage>> {
-    let rooms: Vec<i64> = notes.iter().flat_map(|note| &note.rooms).copied().collect();
-    let ids: Vec<i64> = notes.iter().flat_map(|note| &note.ids).copied().collect();
+    let rooms: Vec<i64> = due_rows.iter().flat_map(|due_row| &due_row.rooms).copied().collect();
+    let ids: Vec<i64> = due_rows.iter().flat_map(|due_row| &due_row.ids).copied().collect();
     sqlx::query_as(SELECT_MESSAGES)
         .bind(shard.number())
         .bind(rooms)
@@ -208,36 +209,36 @@ async fn delete_entries(
     Ok(())
 }
 
-/// Removes the first `taken` messages from `search_due`. Triggers of this table then write, in this transaction, what
+/// Removes the first `count` messages from `search_due`. Triggers of this table then write, in this transaction, what
 /// else is derived from these messages: their keys (`message_key`), and who has written in direct rooms
 /// (`room_writer`).
 async fn remove_due(
     session: &mut PgConnection,
     shard: Shard,
-    notes: &[DueRow],
-    mut taken: usize,
+    due_rows: &[DueRow],
+    mut count: usize,
 ) -> sqlx::Result<()> {
-    let mut finished = Vec::new();
-    for note in notes {
-        let part = taken.min(note.ids.len());
-        taken -= part;
-        if part == usize::try_from(note.size).unwrap_or(0) {
-            finished.push(note.after_seq);
-        } else if part > 0 {
+    let mut finished_rows = Vec::new();
+    for due_row in due_rows {
+        let count_of_row = count.min(due_row.ids.len());
+        count -= count_of_row;
+        if count_of_row == usize::try_from(due_row.size).unwrap_or(0) {
+            finished_rows.push(due_row.after_seq);
+        } else if count_of_row > 0 {
             sqlx::query(
                 "UPDATE search_due SET rooms = rooms[$3 + 1:], ids = ids[$3 + 1:]
                  WHERE shard = $1 AND after_seq = $2",
             )
             .bind(shard.number())
-            .bind(note.after_seq)
-            .bind(i32::try_from(part).unwrap_or(i32::MAX))
+            .bind(due_row.after_seq)
+            .bind(i32::try_from(count_of_row).unwrap_or(i32::MAX))
             .execute(&mut *session)
             .await?;
         }
     }
     sqlx::query("DELETE FROM search_due WHERE shard = $1 AND after_seq = ANY($2)")
         .bind(shard.number())
-        .bind(finished)
+        .bind(finished_rows)
         .execute(session)
         .await?;
     Ok(())

@@ -77,7 +77,7 @@ pub(crate) async fn run_indexer(
     let indexed = metrics::counter!(names::SEARCH_INDEXED_TOTAL);
     let mut tick = interval(SCAN_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut todo, mut pause) = (VecDeque::new(), Duration::ZERO);
+    let (mut pending_shards, mut pause) = (VecDeque::new(), Duration::ZERO);
     let mut retries: HashMap<Shard, SearchRetries> = HashMap::new();
     loop {
         tokio::select! {
@@ -91,16 +91,16 @@ pub(crate) async fn run_indexer(
                     );
                 }
             }
-            () = queue.wait_for_shards(), if todo.is_empty() => {}
-            () = sleep(pause), if !todo.is_empty() => {}
+            () = queue.wait_for_shards(), if pending_shards.is_empty() => {}
+            () = sleep(pause), if !pending_shards.is_empty() => {}
         }
-        if todo.is_empty() {
-            todo.extend(queue.take_all());
+        if pending_shards.is_empty() {
+            pending_shards.extend(queue.take_all());
         }
-        let Some(shard) = todo.pop_front() else { continue };
+        let Some(shard) = pending_shards.pop_front() else { continue };
         let begun = Instant::now();
         match run_step(&sessions, shard, retries.entry(shard).or_default(), &indexed).await {
-            Ok(has_more) => todo.extend(has_more.then_some(shard)),
+            Ok(has_more) => pending_shards.extend(has_more.then_some(shard)),
             // The next tick tries again.
             Err(error) => {
                 tracing::warn!(
@@ -122,12 +122,12 @@ async fn run_step(
     retries: &mut SearchRetries,
     indexed: &Counter,
 ) -> anyhow::Result<bool> {
-    let mut writer = sessions.take().await?;
+    let mut pooled = sessions.take().await?;
     let outcome =
-        timeout(QUERY_TIMEOUT, indexing::index_due(writer.session(), shard, retries.messages_max())).await;
+        timeout(QUERY_TIMEOUT, indexing::index_due(pooled.session(), shard, retries.messages_max())).await;
     let error = match outcome.context("the database did not answer in time")? {
         Ok(outcome) => {
-            writer.give_back();
+            pooled.give_back();
             indexed.increment(outcome.indexed_messages);
             retries.note_done(outcome.done_messages);
             return Ok(outcome.has_more);
@@ -135,7 +135,7 @@ async fn run_step(
         Err(error) => DatabaseFailure::from(error),
     };
     // Dropped, not given back: the session may be inside the transaction that failed.
-    drop(writer);
+    drop(pooled);
     let failure = match error {
         DatabaseFailure::Lost(_) => return Err(error.into()),
         DatabaseFailure::Data(_) => IndexingFailure::Data,
@@ -150,10 +150,10 @@ async fn run_step(
     }
     tracing::warn!(%shard, %error, "messages were not indexed: trying them one by one");
     if is_skipped {
-        let mut writer = sessions.take().await?;
-        let skipped = timeout(QUERY_TIMEOUT, indexing::skip_first(writer.session(), shard)).await;
+        let mut pooled = sessions.take().await?;
+        let skipped = timeout(QUERY_TIMEOUT, indexing::skip_first(pooled.session(), shard)).await;
         let skipped = skipped.context("the database did not answer in time")??;
-        writer.give_back();
+        pooled.give_back();
         retries.note_done(1);
         metrics::counter!(names::SEARCH_SKIPPED_TOTAL).increment(1);
         tracing::error!(%shard, room_and_id = ?skipped, %error, "a message can't be indexed: skipped");
@@ -163,24 +163,25 @@ async fn run_step(
 
 /// Calls [`indexing::is_slow_to_parse`] in a session of its own.
 async fn is_slow_to_parse(sessions: &SessionPool, shard: Shard) -> anyhow::Result<bool> {
-    let mut writer = sessions.take().await?;
-    let is_slow = timeout(QUERY_TIMEOUT, indexing::is_slow_to_parse(writer.session(), shard)).await;
+    let mut pooled = sessions.take().await?;
+    let is_slow = timeout(QUERY_TIMEOUT, indexing::is_slow_to_parse(pooled.session(), shard)).await;
     let is_slow = is_slow.context("the database did not answer in time")??;
-    writer.give_back();
+    pooled.give_back();
     Ok(is_slow)
 }
 
 /// Sets the lag gauge of each shard to the age of its oldest due message.
 async fn update_lag_metrics(sessions: &SessionPool, leadership: &Leadership) -> anyhow::Result<()> {
-    let mut writer = sessions.take().await?;
-    let asked = sqlx::query_as::<_, (i16, f64)>(
+    let mut pooled = sessions.take().await?;
+    let query = sqlx::query_as::<_, (i16, f64)>(
         "SELECT shard, extract(epoch FROM now() - min(due_at))::float8 FROM search_due GROUP BY shard",
     );
-    let waiting = timeout(QUERY_TIMEOUT, asked.fetch_all(writer.session())).await;
-    let waiting = waiting.context("the database did not answer in time")??;
-    writer.give_back();
+    let oldest_ages = timeout(QUERY_TIMEOUT, query.fetch_all(pooled.session())).await;
+    let oldest_ages = oldest_ages.context("the database did not answer in time")??;
+    pooled.give_back();
     for shard in leadership.shards() {
-        let age = waiting.iter().find(|(number, _)| *number == shard.number()).map_or(0.0, |(_, age)| *age);
+        let age =
+            oldest_ages.iter().find(|(number, _)| *number == shard.number()).map_or(0.0, |(_, age)| *age);
         metrics::gauge!(names::SEARCH_LAG_SECONDS, "shard" => shard.to_string()).set(age);
     }
     Ok(())

@@ -68,11 +68,11 @@ mod tests {
     use super::*;
 
     /// Indexes messages of which one always fails. Returns the skipped messages, and the number of failures.
-    fn index(messages: usize, broken: usize, failure: IndexingFailure) -> (Vec<usize>, usize) {
+    fn simulate_indexing(messages: usize, failing: usize, failure: IndexingFailure) -> (Vec<usize>, usize) {
         let (mut retries, mut next, mut skipped, mut failures) = (SearchRetries::default(), 0, Vec::new(), 0);
         while next < messages {
             let end = messages.min(next + retries.messages_max());
-            if (next..end).contains(&broken) {
+            if (next..end).contains(&failing) {
                 failures += 1;
                 if retries.note_failure(failure) {
                     skipped.push(next);
@@ -84,18 +84,18 @@ mod tests {
                 next = end;
             }
         }
-        assert_eq!(retries.messages_max(), STEP_MESSAGES_MAX, "what comes later is taken in slices again");
+        assert_eq!(retries.messages_max(), STEP_MESSAGES_MAX, "later messages are indexed in slices again");
         (skipped, failures)
     }
 
     #[test]
     fn message_that_always_fails_is_skipped_alone() {
-        for broken in [0, 1, 250, 499, 500, 1_300] {
-            assert_eq!(index(3_000, broken, IndexingFailure::Data), (vec![broken], 2));
+        for failing in [0, 1, 250, 499, 500, 1_300] {
+            assert_eq!(simulate_indexing(3_000, failing, IndexingFailure::Data), (vec![failing], 2));
             assert_eq!(
-                index(3_000, broken, IndexingFailure::Unexplained),
-                (vec![broken], 4),
-                "it is tried again first"
+                simulate_indexing(3_000, failing, IndexingFailure::Unexplained),
+                (vec![failing], 4),
+                "it is retried before it is skipped"
             );
         }
     }
@@ -123,7 +123,7 @@ mod tests {
         assert!(retries.is_single());
         assert!(
             !retries.note_failure(IndexingFailure::Unexplained),
-            "nor is what failed then counted afterwards"
+            "failures of that time are not counted afterwards"
         );
         assert!(!retries.note_failure(IndexingFailure::Unexplained));
         assert!(retries.note_failure(IndexingFailure::Unexplained));

@@ -17,28 +17,29 @@ pub(super) fn split_long_runs(text: &str) -> Cow<'_, str> {
     if text.len() <= RUN_CHARS_MAX {
         return Cow::Borrowed(text);
     }
-    let last_comment_ends = text.rfind("-->").unwrap_or(0);
-    let (mut cut, mut copied, mut run) = (String::new(), 0, 0);
-    for (at, letter) in text.char_indices() {
-        run = if ends_run(letter) { 0 } else { run + 1 };
-        let opens_comment = letter == '<' && at >= last_comment_ends && text[at..].starts_with("<!--");
-        if opens_comment || (run >= RUN_CHARS_MAX && !letter.is_alphanumeric()) {
-            let end = at + letter.len_utf8();
-            cut.push_str(&text[copied..end]);
-            cut.push(' ');
-            (copied, run) = (end, 0);
+    let last_comment_end = text.rfind("-->").unwrap_or(0);
+    let (mut split, mut copied_bytes, mut run_chars) = (String::new(), 0, 0);
+    for (index, character) in text.char_indices() {
+        run_chars = if ends_run(character) { 0 } else { run_chars + 1 };
+        let opens_comment =
+            character == '<' && index >= last_comment_end && text[index..].starts_with("<!--");
+        if opens_comment || (run_chars >= RUN_CHARS_MAX && !character.is_alphanumeric()) {
+            let end = index + character.len_utf8();
+            split.push_str(&text[copied_bytes..end]);
+            split.push(' ');
+            (copied_bytes, run_chars) = (end, 0);
         }
     }
-    if copied == 0 {
+    if copied_bytes == 0 {
         return Cow::Borrowed(text);
     }
-    cut.push_str(&text[copied..]);
-    Cow::Owned(cut)
+    split.push_str(&text[copied_bytes..]);
+    Cow::Owned(split)
 }
 
 /// Whether a character ends a run: white space, and what no host name, path or URL contains.
-fn ends_run(letter: char) -> bool {
-    letter.is_whitespace() || matches!(letter, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}')
+fn ends_run(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}')
 }
 
 #[cfg(test)]
@@ -63,31 +64,31 @@ mod tests {
     fn long_run_without_space_is_cut() {
         for pattern in ["a_", "_1", "~/", "./", "a-b_", "日_"] {
             let text = pattern.repeat(8_192);
-            let cut = split_long_runs(&text);
-            let longest = cut.split_whitespace().map(|run| run.chars().count()).max();
+            let split = split_long_runs(&text);
+            let longest = split.split_whitespace().map(|run| run.chars().count()).max();
             assert!(longest <= Some(RUN_CHARS_MAX + pattern.len()), "{pattern}: {longest:?}");
         }
     }
 
     #[test]
     fn unterminated_comment_is_cut_and_a_terminated_one_is_not() {
-        let cut = split_long_runs(&"<!-- a ".repeat(2_000)).into_owned();
-        assert!(!cut.contains("<!--"));
+        let split = split_long_runs(&"<!-- a ".repeat(2_000)).into_owned();
+        assert!(!split.contains("<!--"));
         let text = format!("<!-- a --> {}", "<!-- b ".repeat(2_000));
-        let cut = split_long_runs(&text);
-        assert!(cut.starts_with("<!-- a --> < !-- b "), "{}", &cut[..40]);
+        let split = split_long_runs(&text);
+        assert!(split.starts_with("<!-- a --> < !-- b "), "{}", &split[..40]);
     }
 
     proptest! {
         #[test]
         fn only_spaces_are_inserted(text in "([a-z]{1,3}[_./~-]|<!--|-->| |\\PC){0,600}") {
-            let cut = split_long_runs(&text);
-            let mut left = cut.chars();
-            for letter in text.chars() {
-                let found = left.find(|other| *other == letter || *other != ' ');
-                prop_assert_eq!(found, Some(letter));
+            let split = split_long_runs(&text);
+            let mut rest = split.chars();
+            for character in text.chars() {
+                let found = rest.find(|other| *other == character || *other != ' ');
+                prop_assert_eq!(found, Some(character));
             }
-            prop_assert!(left.all(|other| other == ' '));
+            prop_assert!(rest.all(|other| other == ' '));
         }
     }
 }

@@ -42,13 +42,13 @@ pub(crate) async fn collect_batch(
     last_batch_at: Instant,
     events_max: usize,
 ) -> Batch {
-    let begun = Instant::now();
-    let linger_until = (begun + LINGER).max(last_batch_at + COMMIT_INTERVAL_MIN);
+    let began_at = Instant::now();
+    let linger_until = (began_at + LINGER).max(last_batch_at + COMMIT_INTERVAL_MIN);
     let mut bytes = first.stored.payload.len();
     let mut batch = Batch { events: vec![first.stored], pending: first.pending, read_error: None };
     while batch.events.len() < events_max && !plan::is_batch_full(batch.events.len(), bytes) {
-        let until = if batch.pending > 0 { begun + PENDING_TIMEOUT } else { linger_until };
-        match timeout_at(until, reader.next()).await {
+        let deadline = if batch.pending > 0 { began_at + PENDING_TIMEOUT } else { linger_until };
+        match timeout_at(deadline, reader.next()).await {
             Ok(Ok(read)) => {
                 bytes += read.stored.payload.len();
                 batch.pending = read.pending;

@@ -52,11 +52,15 @@ fn next_epoch(
     highest_seen: u64,
     boot_id: Option<&str>,
 ) -> u64 {
-    let known = watermark.epoch.max(state.epoch);
-    let seen =
+    let highest_epoch = watermark.epoch.max(state.epoch);
+    let highest_seen =
         if watermark.epoch == state.epoch { highest_seen.max(watermark.highest_seen) } else { highest_seen };
-    let booted = matches!((watermark.boot_id.as_deref(), boot_id), (Some(then), Some(now)) if then != now);
-    if is_rewound || booted || state.epoch < watermark.epoch || state.last < seen { known + 1 } else { known }
+    let has_rebooted = matches!((watermark.boot_id.as_deref(), boot_id), (Some(known_boot_id), Some(current_boot_id)) if known_boot_id != current_boot_id);
+    if is_rewound || has_rebooted || state.epoch < watermark.epoch || state.last < highest_seen {
+        highest_epoch + 1
+    } else {
+        highest_epoch
+    }
 }
 
 impl ShardWorker {
@@ -66,16 +70,16 @@ impl ShardWorker {
         let (mut watermark, mut comparison) = self.read_watermark_and_log().await?;
         // Known by now, since the broker has answered. Taken before the state that counts is read.
         let broker = nats::single_broker(&self.client);
-        let is_new = |comparison: &LogComparison| {
+        let is_unverified = |comparison: &LogComparison| {
             broker.is_some() && verify::verified_on_broker(&comparison.info.config) != broker
         };
-        if let Some(found) = comparison.as_ref().filter(|comparison| is_new(comparison)) {
-            if !watermark.has_no_events() || found.state.last > 0 {
+        if let Some(unverified) = comparison.as_ref().filter(|comparison| is_unverified(comparison)) {
+            if !watermark.has_no_events() || unverified.state.last > 0 {
                 tokio::time::sleep(LOG_END_REPORTS_WAIT).await;
             }
             (watermark, comparison) = self.read_watermark_and_log().await?;
         }
-        let is_verified = comparison.as_ref().is_some_and(|comparison| !is_new(comparison));
+        let is_verified = comparison.as_ref().is_some_and(|comparison| !is_unverified(comparison));
         let Some(LogComparison { info, state, verdict }) = comparison else {
             return Err(ShardError::Refused(format!(
                 "the log is gone, Postgres has its events up to {}: `roomcast recover` creates a new one",
@@ -86,14 +90,14 @@ impl ShardWorker {
             return Err(self.hole_error(from, to));
         }
         let is_rewound = verdict != LogVerdict::Continues;
-        let seen = self.highest_seen.in_epoch(state.epoch);
+        let highest_seen = self.highest_seen.in_epoch(state.epoch);
         let boot_id = self.boot_id.as_deref();
-        let epoch = next_epoch(&watermark, &state, is_rewound, seen, boot_id);
+        let epoch = next_epoch(&watermark, &state, is_rewound, highest_seen, boot_id);
         if epoch != watermark.epoch || (boot_id.is_some() && watermark.boot_id.as_deref() != boot_id) {
-            let mut writer = self.batch_sessions.take().await?;
-            watermark::begin_epoch(writer.session(), self.shard, &watermark, epoch, state.last, boot_id)
+            let mut pooled = self.batch_sessions.take().await?;
+            watermark::begin_epoch(pooled.session(), self.shard, &watermark, epoch, state.last, boot_id)
                 .await?;
-            writer.give_back();
+            pooled.give_back();
         }
         if is_rewound {
             repair::write_epoch(&self.jetstream, &info.config, epoch, None, AppendPolicy::Refused).await?;
@@ -102,8 +106,8 @@ impl ShardWorker {
                 log::purge_below(&self.jetstream, self.shard, watermark.seq + 1).await?;
             }
         }
-        let closed = verify::append_policy(&info.config) == AppendPolicy::Refused;
-        if is_rewound || epoch != state.epoch || closed || !is_verified {
+        let refuses_appends = verify::append_policy(&info.config) == AppendPolicy::Refused;
+        if is_rewound || epoch != state.epoch || refuses_appends || !is_verified {
             let broker = broker.as_deref();
             repair::write_epoch(&self.jetstream, &info.config, epoch, broker, AppendPolicy::Accepted).await?;
         }
@@ -114,7 +118,7 @@ impl ShardWorker {
                 ?verdict,
                 watermark = watermark.seq,
                 last = state.last,
-                seen = seen.max(watermark.highest_seen),
+                highest_seen = highest_seen.max(watermark.highest_seen),
                 epoch,
                 "the log is not the one that Postgres knew: its epoch was raised"
             );
@@ -143,33 +147,34 @@ impl ShardWorker {
         // Read again: more may have been appended until the stream refused appends.
         let state = log::state(&self.jetstream, self.shard).await?;
         let last = state.last.min(watermark.seq);
-        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(stored_at))?;
-        let mut strays = Vec::new();
-        let known = if state.messages == 0 || last < state.first {
+        let stored_at_watermark = OffsetDateTime::from_unix_timestamp_nanos(i128::from(stored_at))?;
+        let mut rejected = Vec::new();
+        let last_known = if state.messages == 0 || last < state.first {
             last
         } else {
-            retention::last_stored_before(&self.jetstream, self.shard, state.first, last, moment).await?
+            retention::last_stored_before(&self.jetstream, self.shard, state.first, last, stored_at_watermark)
+                .await?
         };
-        for seq in known.max(state.first - 1) + 1..=last {
-            if let Some(stray) = log::get(&self.jetstream, self.shard, seq).await? {
+        for seq in last_known.max(state.first - 1) + 1..=last {
+            if let Some(event) = log::get(&self.jetstream, self.shard, seq).await? {
                 tracing::error!(
                     shard = %self.shard,
                     seq,
-                    subject = stray.subject,
+                    subject = event.subject,
                     "event rejected: another event has its id"
                 );
-                strays.push(RejectedEvent::new(
-                    &stray,
+                rejected.push(RejectedEvent::new(
+                    &event,
                     RejectionCause::IdTaken,
                     "appended after the log lost events, under an id that was taken",
                 ));
             }
         }
-        let mut writer = self.batch_sessions.take().await?;
-        rejected_rows::insert(writer.session(), self.shard, &strays).await?;
-        watermark::clear_stored_at(writer.session(), self.shard, watermark.seq).await?;
-        writer.give_back();
-        self.metrics.rejected_events.increment(u64::try_from(strays.len())?);
+        let mut pooled = self.batch_sessions.take().await?;
+        rejected_rows::insert(pooled.session(), self.shard, &rejected).await?;
+        watermark::clear_stored_at(pooled.session(), self.shard, watermark.seq).await?;
+        pooled.give_back();
+        self.metrics.rejected_events.increment(u64::try_from(rejected.len())?);
         Ok(())
     }
 }
@@ -196,22 +201,30 @@ mod tests {
             stored_at_ns: None,
             boot_id: Some("a".to_owned()),
         };
-        assert_eq!(next_epoch(&watermark, &state(2, 9), false, 9, Some("a")), 2, "nothing happened");
-        assert_eq!(next_epoch(&watermark, &state(2, 9), false, 9, None), 2, "no boot is known");
-        assert_eq!(next_epoch(&watermark, &state(2, 9), true, 9, Some("a")), 3, "it lost what Postgres has");
+        assert_eq!(next_epoch(&watermark, &state(2, 9), false, 9, Some("a")), 2, "the log is unchanged");
+        assert_eq!(next_epoch(&watermark, &state(2, 9), false, 9, None), 2, "the host's boot id is unknown");
+        assert_eq!(
+            next_epoch(&watermark, &state(2, 9), true, 9, Some("a")),
+            3,
+            "the log lost events that Postgres has"
+        );
         assert_eq!(
             next_epoch(&watermark, &state(2, 8), false, 0, Some("a")),
             3,
-            "it lost what was once seen"
+            "the log lost events that were seen earlier"
         );
         assert_eq!(
             next_epoch(&watermark, &state(2, 9), false, 10, Some("a")),
             3,
-            "it lost what this process saw"
+            "the log lost events that this process has seen"
         );
-        assert_eq!(next_epoch(&watermark, &state(2, 9), false, 9, Some("b")), 3, "its host has booted");
-        assert_eq!(next_epoch(&watermark, &state(1, 50), false, 0, Some("a")), 3, "an older copy");
-        assert_eq!(next_epoch(&watermark, &state(4, 6), false, 6, Some("a")), 4, "an older dump");
+        assert_eq!(
+            next_epoch(&watermark, &state(2, 9), false, 9, Some("b")),
+            3,
+            "the broker's host has booted again"
+        );
+        assert_eq!(next_epoch(&watermark, &state(1, 50), false, 0, Some("a")), 3, "an older copy of the log");
+        assert_eq!(next_epoch(&watermark, &state(4, 6), false, 6, Some("a")), 4, "an older copy of Postgres");
         assert_eq!(
             next_epoch(&Watermark::default(), &state(1, 0), false, 0, Some("a")),
             1,

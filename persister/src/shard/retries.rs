@@ -43,12 +43,12 @@ impl BatchRetries {
 
     /// Notes that an event failed alone, with an error that nothing else explains. Returns whether to reject the event.
     pub(crate) fn note_failure_of(&mut self, seq: u64) -> bool {
-        let times = match self.failing_event {
-            Some((failing, times)) if failing == seq => times + 1,
+        let failures = match self.failing_event {
+            Some((failing_seq, failures)) if failing_seq == seq => failures + 1,
             _ => 1,
         };
-        self.failing_event = Some((seq, times));
-        times >= FAILURES_MAX
+        self.failing_event = Some((seq, failures));
+        failures >= FAILURES_MAX
     }
 }
 
@@ -81,16 +81,16 @@ mod tests {
     }
 
     #[test]
-    fn event_is_given_up_only_after_failing_alone_several_times_in_a_row() {
+    fn event_is_rejected_only_after_failing_alone_several_times_in_a_row() {
         let mut retries = BatchRetries::default();
         for _ in 1..FAILURES_MAX {
             assert!(!retries.note_failure_of(7));
         }
-        assert!(!retries.note_failure_of(8), "another event begins anew");
+        assert!(!retries.note_failure_of(8), "another event has failed once");
         for _ in 1..FAILURES_MAX {
             assert!(!retries.note_failure_of(7));
         }
         retries.note_success();
-        assert!(!retries.note_failure_of(7), "so does one after which a batch was written");
+        assert!(!retries.note_failure_of(7), "a written batch resets the count");
     }
 }

@@ -37,17 +37,17 @@ impl ShardStatus {
     }
 
     fn set_reason(&self, shard: Shard, reason: Option<&str>) {
-        let mut refusing = self.refused_shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused_shards = self.refused_shards.lock().unwrap_or_else(PoisonError::into_inner);
         match reason {
-            Some(reason) => refusing.insert(shard, reason.to_owned()),
-            None => refusing.remove(&shard),
+            Some(reason) => refused_shards.insert(shard, reason.to_owned()),
+            None => refused_shards.remove(&shard),
         };
-        match refusing.iter().next() {
+        match refused_shards.iter().next() {
             None => self.component.ready(),
             Some((shard, reason)) => {
                 self.component.not_ready(format!(
                     "shards that can't go on: {}; shard {shard}: {reason}",
-                    refusing.len()
+                    refused_shards.len()
                 ));
             }
         }

@@ -46,13 +46,14 @@ impl Watermark {
 
 /// Reads the watermark of a shard.
 pub(crate) async fn read(session: &mut PgConnection, shard: Shard) -> anyhow::Result<Watermark> {
-    let (seq, epoch, seen, stored_at, boot): (i64, i64, i64, Option<i64>, Option<String>) =
+    let (seq, epoch, highest_seen, stored_at_ns, boot_id): (i64, i64, i64, Option<i64>, Option<String>) =
         sqlx::query_as("SELECT seq, epoch, seen, stored_at, boot FROM watermark WHERE shard = $1")
             .bind(shard.number())
             .fetch_one(session)
             .await?;
-    let (seq, epoch, seen) = (u64::try_from(seq)?, u64::try_from(epoch)?, u64::try_from(seen)?);
-    Ok(Watermark { seq, epoch, highest_seen: seen, stored_at_ns: stored_at, boot_id: boot })
+    let (seq, epoch, highest_seen) =
+        (u64::try_from(seq)?, u64::try_from(epoch)?, u64::try_from(highest_seen)?);
+    Ok(Watermark { seq, epoch, highest_seen, stored_at_ns, boot_id })
 }
 
 /// One move of the watermark.
@@ -72,21 +73,21 @@ pub(crate) struct WatermarkAdvance {
 pub(crate) async fn advance(
     session: &mut PgConnection,
     shard: Shard,
-    step: WatermarkAdvance,
+    advance: WatermarkAdvance,
 ) -> sqlx::Result<bool> {
-    let moved = sqlx::query(
+    let updated = sqlx::query(
         "UPDATE watermark SET seq = $4, stored_at = $5, seen = greatest(seen, $6)
          WHERE shard = $1 AND epoch = $2 AND seq = $3",
     )
     .bind(shard.number())
-    .bind(to_i64(step.epoch))
-    .bind(to_i64(step.expected_seq))
-    .bind(to_i64(step.new_seq))
-    .bind(step.stored_at_ns)
-    .bind(to_i64(step.log_end_seq))
+    .bind(to_i64(advance.epoch))
+    .bind(to_i64(advance.expected_seq))
+    .bind(to_i64(advance.new_seq))
+    .bind(advance.stored_at_ns)
+    .bind(to_i64(advance.log_end_seq))
     .execute(session)
     .await?;
-    Ok(moved.rows_affected() == 1)
+    Ok(updated.rows_affected() == 1)
 }
 
 /// Updates the shard's row without changing it, which shows whether Postgres can write now.
@@ -102,23 +103,23 @@ pub(crate) async fn probe_write(session: &mut PgConnection, shard: Shard) -> sql
 pub(crate) async fn begin_epoch(
     session: &mut PgConnection,
     shard: Shard,
-    before: &Watermark,
+    current: &Watermark,
     epoch: u64,
     log_end_seq: u64,
     boot_id: Option<&str>,
 ) -> anyhow::Result<()> {
-    let noted = sqlx::query(
+    let updated = sqlx::query(
         "UPDATE watermark SET epoch = $3, seen = greatest($4, seq), boot = coalesce($5, boot)
          WHERE shard = $1 AND epoch = $2",
     )
     .bind(shard.number())
-    .bind(to_i64(before.epoch))
+    .bind(to_i64(current.epoch))
     .bind(to_i64(epoch))
     .bind(to_i64(log_end_seq))
     .bind(boot_id)
     .execute(session)
     .await?;
-    ensure!(noted.rows_affected() == 1, "another process has begun a new epoch of shard {shard}");
+    ensure!(updated.rows_affected() == 1, "another process has begun a new epoch of shard {shard}");
     Ok(())
 }
 
@@ -136,30 +137,30 @@ pub(crate) async fn clear_stored_at(session: &mut PgConnection, shard: Shard, se
 pub(crate) async fn skip_lost_range(
     session: &mut PgConnection,
     shard: Shard,
-    before: &Watermark,
+    current: &Watermark,
     epoch: u64,
-    lost: Option<(u64, u64)>,
+    lost_range: Option<(u64, u64)>,
 ) -> anyhow::Result<()> {
     use sqlx::Connection as _;
     let mut transaction = session.begin().await?;
-    let to = lost.map_or(before.seq, |(_, to)| to);
-    let moved = sqlx::query(
+    let last_seq = lost_range.map_or(current.seq, |(_, last_seq)| last_seq);
+    let updated = sqlx::query(
         "UPDATE watermark SET seq = $4, epoch = $5, seen = $4, stored_at = NULL
          WHERE shard = $1 AND epoch = $2 AND seq = $3",
     )
     .bind(shard.number())
-    .bind(to_i64(before.epoch))
-    .bind(to_i64(before.seq))
-    .bind(to_i64(to))
+    .bind(to_i64(current.epoch))
+    .bind(to_i64(current.seq))
+    .bind(to_i64(last_seq))
     .bind(to_i64(epoch))
     .execute(&mut *transaction)
     .await?;
-    ensure!(moved.rows_affected() == 1, "another process has moved the watermark of shard {shard}");
-    if let Some((from, to)) = lost {
+    ensure!(updated.rows_affected() == 1, "another process has moved the watermark of shard {shard}");
+    if let Some((from, last_seq)) = lost_range {
         sqlx::query("INSERT INTO lost_range (shard, from_seq, to_seq) VALUES ($1, $2, $3)")
             .bind(shard.number())
             .bind(to_i64(from))
-            .bind(to_i64(to))
+            .bind(to_i64(last_seq))
             .execute(&mut *transaction)
             .await?;
     }

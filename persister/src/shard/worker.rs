@@ -125,7 +125,7 @@ impl ShardWorker {
             while !*is_leader.borrow() {
                 tokio::select! {
                     () = shutdown.soft.cancelled() => return Ok(()),
-                    told = is_leader.changed() => told.context("the sender of the leadership is gone")?,
+                    changed = is_leader.changed() => changed.context("the leadership task has ended")?,
                     () = sleep(NOTICE_INTERVAL) => self.stand_by().await,
                 }
             }
@@ -182,7 +182,7 @@ impl ShardWorker {
         tokio::select! {
             () = self.shutdown.soft.cancelled() => {}
             // An error means that the sender is gone, and with it the leadership.
-            _ = is_leader.wait_for(|lead| !*lead) => {}
+            _ = is_leader.wait_for(|is_leader| !*is_leader) => {}
         }
     }
 
@@ -217,10 +217,10 @@ impl ShardWorker {
     }
 
     pub(crate) async fn read_watermark(&self) -> anyhow::Result<Watermark> {
-        let mut writer = self.batch_sessions.take().await?;
-        let read = timeout(TRANSACTION_TIMEOUT, watermark::read(writer.session(), self.shard)).await;
-        let watermark = read.context("the database did not answer in time")??;
-        writer.give_back();
+        let mut pooled = self.batch_sessions.take().await?;
+        let result = timeout(TRANSACTION_TIMEOUT, watermark::read(pooled.session(), self.shard)).await;
+        let watermark = result.context("the database did not answer in time")??;
+        pooled.give_back();
         self.set_watermark(watermark.seq);
         Ok(watermark)
     }
@@ -257,11 +257,11 @@ impl ShardWorker {
             let first = {
                 // One call however long it takes: a reader that is called anew each second would never connect to a
                 // slow broker.
-                let next = reader.next();
-                tokio::pin!(next);
+                let next_event = reader.next();
+                tokio::pin!(next_event);
                 loop {
                     tokio::select! {
-                        read = &mut next => break read,
+                        event = &mut next_event => break event,
                         _ = tick.tick() => self.publish_applied(epoch, watermark_seq).await,
                         () = self.wait_until_stopping() => return Ok(SessionEnd::Stop),
                         _ = rechecks.changed() => return Ok(SessionEnd::Recheck),
@@ -270,8 +270,8 @@ impl ShardWorker {
             };
             let batch = match first {
                 Ok(first) => {
-                    let rows = self.retries().events_max();
-                    batcher::collect_batch(&mut reader, first, last_batch_at, rows).await
+                    let events_max = self.retries().events_max();
+                    batcher::collect_batch(&mut reader, first, last_batch_at, events_max).await
                 }
                 Err(error) => return Err(self.to_shard_error(error)),
             };
@@ -297,14 +297,14 @@ impl ShardWorker {
     }
 
     async fn read_closed_rooms(&self, watermark_seq: u64) -> anyhow::Result<RecentlyClosedRooms> {
-        let mut writer = self.batch_sessions.take().await?;
-        let read = timeout(
+        let mut pooled = self.batch_sessions.take().await?;
+        let result = timeout(
             TRANSACTION_TIMEOUT,
-            RecentlyClosedRooms::read(writer.session(), self.shard, watermark_seq),
+            RecentlyClosedRooms::read(pooled.session(), self.shard, watermark_seq),
         )
         .await;
-        let closed = read.context("the database did not answer in time")??;
-        writer.give_back();
+        let closed = result.context("the database did not answer in time")??;
+        pooled.give_back();
         Ok(closed)
     }
 
@@ -315,7 +315,8 @@ impl ShardWorker {
         watermark_seq: &mut u64,
         closed_rooms: &mut RecentlyClosedRooms,
     ) -> Result<(), ShardError> {
-        let event_count = u64::try_from(batch.events.len()).context("a batch is small")?;
+        let event_count =
+            u64::try_from(batch.events.len()).context("the number of events exceeds 64 bits")?;
         ShardMetrics::set_gauge(&self.metrics.lag_messages, batch.pending + event_count);
         if let Some(oldest) = batch.events.first() {
             self.metrics
@@ -324,9 +325,9 @@ impl ShardWorker {
         }
         let begun = Instant::now();
         let mut outcome = ApplyOutcome { watermark_seq: *watermark_seq, ..ApplyOutcome::default() };
-        let mut writer = self.batch_sessions.take().await?;
-        let run = apply::apply_batch(
-            writer.session(),
+        let mut pooled = self.batch_sessions.take().await?;
+        let apply = apply::apply_batch(
+            pooled.session(),
             self.shard,
             epoch,
             batch,
@@ -334,8 +335,8 @@ impl ShardWorker {
             closed_rooms,
             &mut outcome,
         );
-        let written = timeout(TRANSACTION_TIMEOUT, run).await;
-        let label = match &written {
+        let result = timeout(TRANSACTION_TIMEOUT, apply).await;
+        let label = match &result {
             Ok(Ok(())) => "ok",
             Ok(Err(error)) => error.metric_label(),
             Err(_) => "timed_out",
@@ -347,14 +348,14 @@ impl ShardWorker {
         }
         *watermark_seq = outcome.watermark_seq;
         self.set_watermark(outcome.watermark_seq);
-        match written {
+        match result {
             Ok(Ok(())) => {
-                writer.give_back();
+                pooled.give_back();
                 self.search_queue.push(self.shard);
                 self.retries().note_success();
             }
             Ok(Err(ApplyError::WatermarkMoved)) => {
-                writer.give_back();
+                pooled.give_back();
                 return Err(ShardError::Transient(ApplyError::WatermarkMoved.into()));
             }
             Ok(Err(error)) => {

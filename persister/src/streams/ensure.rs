@@ -45,9 +45,9 @@ pub(super) fn wanted_config(
 /// stream that another persister has just created.
 pub(crate) fn is_transient(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let made = cause.downcast_ref::<CreateStreamError>();
+        let create_error = cause.downcast_ref::<CreateStreamError>();
         cause.is::<GetStreamError>()
-            || made.is_some_and(|made| made.kind() == CreateStreamErrorKind::TimedOut)
+            || create_error.is_some_and(|create_error| create_error.kind() == CreateStreamErrorKind::TimedOut)
     })
 }
 
@@ -60,15 +60,15 @@ pub(crate) async fn ensure_stream(
     shard: Shard,
     first_epoch: Option<u64>,
 ) -> anyhow::Result<()> {
-    let found = match find_stream(jetstream, shard).await? {
-        Some(found) => update_limits(jetstream, args, shard, args.shard_count()?, found).await?,
+    let info = match find_stream(jetstream, shard).await? {
+        Some(info) => update_limits(jetstream, args, shard, args.shard_count()?, info).await?,
         None => {
             let Some(epoch) = first_epoch else { return Ok(()) };
-            let new = wanted_config(args, shard, &description(args, epoch)?)?;
-            create_stream(jetstream, new).await?
+            let wanted = wanted_config(args, shard, &description(args, epoch)?)?;
+            create_stream(jetstream, wanted).await?
         }
     };
-    require_wanted_config(args, shard, &found.config)
+    require_wanted_config(args, shard, &info.config)
 }
 
 pub(super) fn description(args: &StreamArgs, epoch: u64) -> anyhow::Result<StreamDescription> {
@@ -77,10 +77,10 @@ pub(super) fn description(args: &StreamArgs, epoch: u64) -> anyhow::Result<Strea
 
 pub(super) async fn create_stream(jetstream: &Context, config: Config) -> anyhow::Result<Info> {
     let name = config.name.clone();
-    let made = jetstream.create_stream(config).await;
-    let made = made.with_context(|| format!("the broker did not create {name}"))?;
+    let stream = jetstream.create_stream(config).await;
+    let stream = stream.with_context(|| format!("the broker did not create {name}"))?;
     tracing::info!(stream = name, "stream created");
-    Ok(made.cached_info().clone())
+    Ok(stream.cached_info().clone())
 }
 
 async fn update_limits(
@@ -88,20 +88,20 @@ async fn update_limits(
     args: &StreamArgs,
     shard: Shard,
     shards: ShardCount,
-    found: Info,
+    info: Info,
 ) -> anyhow::Result<Info> {
-    let description: StreamDescription = found.config.description.as_deref().unwrap_or("").parse()?;
+    let description: StreamDescription = info.config.description.as_deref().unwrap_or("").parse()?;
     ensure!(
         description.shards == shards,
         "ROOMCAST_SHARDS is {}, but the log has {} shards: the number can't change",
         shards.get(),
         description.shards.get()
     );
-    let new = wanted_config(args, shard, &description)?;
-    if found.config.max_bytes == new.max_bytes && found.config.num_replicas == new.num_replicas {
-        return Ok(found);
+    let wanted = wanted_config(args, shard, &description)?;
+    if info.config.max_bytes == wanted.max_bytes && info.config.num_replicas == wanted.num_replicas {
+        return Ok(info);
     }
-    let changed = Config { max_bytes: new.max_bytes, num_replicas: new.num_replicas, ..found.config };
-    let updated = jetstream.update_stream(&changed).await;
-    updated.with_context(|| format!("the broker did not change the limits of {}", changed.name))
+    let new_config = Config { max_bytes: wanted.max_bytes, num_replicas: wanted.num_replicas, ..info.config };
+    let updated = jetstream.update_stream(&new_config).await;
+    updated.with_context(|| format!("the broker did not change the limits of {}", new_config.name))
 }

@@ -24,21 +24,21 @@ pub(crate) async fn recreate_stream(
         max_message_size: MESSAGE_SIZE_REFUSING_APPENDS,
         ..wanted_config(args, shard, &description(args, epoch)?)?
     };
-    let made = create_stream(jetstream, config).await?;
+    let created = create_stream(jetstream, config).await?;
     log::purge_below(jetstream, shard, first_seq).await?;
-    write_epoch(jetstream, &made.config, epoch, None, AppendPolicy::Accepted).await
+    write_epoch(jetstream, &created.config, epoch, None, AppendPolicy::Accepted).await
 }
 
 /// Writes a stream's epoch into its description, and whether it accepts appends. `verified_on_broker` is the broker
 /// process on which the log was checked; with `None` the description keeps the one it has.
 pub(crate) async fn write_epoch(
     jetstream: &Context,
-    found: &Config,
+    current_config: &Config,
     epoch: u64,
     verified_on_broker: Option<&str>,
     append_policy: AppendPolicy,
 ) -> anyhow::Result<()> {
-    let mut description: StreamDescription = found.description.as_deref().unwrap_or("").parse()?;
+    let mut description: StreamDescription = current_config.description.as_deref().unwrap_or("").parse()?;
     description.epoch = epoch;
     description.broker = verified_on_broker.map(str::to_owned).or(description.broker);
     let max_message_size = if append_policy == AppendPolicy::Accepted {
@@ -46,7 +46,8 @@ pub(crate) async fn write_epoch(
     } else {
         MESSAGE_SIZE_REFUSING_APPENDS
     };
-    let changed = Config { description: Some(description.to_string()), max_message_size, ..found.clone() };
-    jetstream.update_stream(&changed).await.context("the broker did not store the new epoch")?;
+    let new_config =
+        Config { description: Some(description.to_string()), max_message_size, ..current_config.clone() };
+    jetstream.update_stream(&new_config).await.context("the broker did not store the new epoch")?;
     Ok(())
 }

@@ -26,18 +26,21 @@ pub(crate) fn purgeable_up_to(
     last_old_enough: u64,
     last_expired: u64,
 ) -> Option<u64> {
-    let half = state.max_bytes / 2;
-    let crowded = if state.max_bytes > 0 && state.bytes > half {
-        let excess = u128::from(state.bytes - half);
+    let half_bytes = state.max_bytes / 2;
+    let crowded_up_to = if state.max_bytes > 0 && state.bytes > half_bytes {
+        let excess_bytes = u128::from(state.bytes - half_bytes);
         // The number of events that hold the excess, if all have the same size; the next round removes the rest.
-        let events = (u128::from(state.messages) * excess).div_ceil(u128::from(state.bytes));
+        let events = (u128::from(state.messages) * excess_bytes).div_ceil(u128::from(state.bytes));
         (state.first - 1).saturating_add(u64::try_from(events).unwrap_or(u64::MAX))
     } else {
         0
     };
-    let upto =
-        crowded.max(last_expired).min(watermark_seq).min(last_old_enough).min(state.last.saturating_sub(1));
-    (upto >= state.first).then_some(upto)
+    let up_to = crowded_up_to
+        .max(last_expired)
+        .min(watermark_seq)
+        .min(last_old_enough)
+        .min(state.last.saturating_sub(1));
+    (up_to >= state.first).then_some(up_to)
 }
 
 /// Runs one round on one shard. Returns the number of removed events.
@@ -53,20 +56,22 @@ pub(crate) async fn trim_stream(
         return Ok(0);
     }
     let now = OffsetDateTime::from(Timestamp::now());
-    let expired =
+    let last_expired =
         last_stored_before(jetstream, shard, state.first, last, now - replay_window.max(AGE_MIN)).await?;
-    let crowded = state.max_bytes > 0 && state.bytes > state.max_bytes / 2;
-    let settled = if crowded {
-        last_stored_before(jetstream, shard, state.first.max(expired), last, now - AGE_MIN)
+    let is_crowded = state.max_bytes > 0 && state.bytes > state.max_bytes / 2;
+    let last_old_enough = if is_crowded {
+        last_stored_before(jetstream, shard, state.first.max(last_expired), last, now - AGE_MIN)
             .await?
-            .max(expired)
+            .max(last_expired)
     } else {
-        expired
+        last_expired
     };
-    let Some(upto) = purgeable_up_to(state, watermark_seq, settled, expired) else { return Ok(0) };
-    log::purge_below(jetstream, shard, upto + 1).await?;
-    tracing::debug!(%shard, upto, "log trimmed");
-    Ok(upto + 1 - state.first)
+    let Some(up_to) = purgeable_up_to(state, watermark_seq, last_old_enough, last_expired) else {
+        return Ok(0);
+    };
+    log::purge_below(jetstream, shard, up_to + 1).await?;
+    tracing::debug!(%shard, up_to, "log trimmed");
+    Ok(up_to + 1 - state.first)
 }
 
 /// The last event of `first..=last` that was stored at or before `moment`; 0 if there is none. Times increase with
@@ -116,18 +121,22 @@ mod tests {
     fn events_are_trimmed_only_if_applied_and_old() {
         let log = state(101, 200, 400);
         assert_eq!(purgeable_up_to(&log, 200, 180, 150), Some(150));
-        assert_eq!(purgeable_up_to(&log, 120, 180, 150), Some(120), "not what Postgres has not got");
+        assert_eq!(purgeable_up_to(&log, 120, 180, 150), Some(120), "not what Postgres lacks");
         assert_eq!(purgeable_up_to(&log, 200, 0, 0), None, "nothing is old");
         assert_eq!(purgeable_up_to(&log, 100, 180, 150), None, "Postgres has none of it");
-        assert_eq!(purgeable_up_to(&log, 200, 200, 200), Some(199), "the last stays");
+        assert_eq!(purgeable_up_to(&log, 200, 200, 200), Some(199), "the last event always stays");
     }
 
     #[test]
     fn crowded_log_gives_up_the_replay_window_but_keeps_young_events() {
         let log = state(101, 200, 1_000);
-        assert_eq!(purgeable_up_to(&log, 200, 180, 0), Some(150), "half of it");
-        assert_eq!(purgeable_up_to(&log, 200, 120, 0), Some(120), "the rest is young");
-        assert_eq!(purgeable_up_to(&log, 200, 190, 170), Some(170), "what is old goes all the same");
+        assert_eq!(purgeable_up_to(&log, 200, 180, 0), Some(150), "down to half of the maximum");
+        assert_eq!(purgeable_up_to(&log, 200, 120, 0), Some(120), "the other events are too young");
+        assert_eq!(
+            purgeable_up_to(&log, 200, 190, 170),
+            Some(170),
+            "expired events are removed even if half of the maximum is reached with fewer"
+        );
         let unlimited = StreamState { max_bytes: 0, ..log };
         assert_eq!(purgeable_up_to(&unlimited, 200, 180, 0), None);
     }

@@ -37,8 +37,8 @@ pub(super) const MESSAGE_SIZE_UNLIMITED: i32 = -1;
 /// Whether the broker has answered that there is no such stream.
 pub(crate) fn is_stream_not_found(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<GetStreamError>()).any(|error| {
-        matches!(error.kind(), GetStreamErrorKind::JetStream(answer)
-                 if answer.error_code() == ErrorCode::STREAM_NOT_FOUND)
+        matches!(error.kind(), GetStreamErrorKind::JetStream(broker_error)
+                 if broker_error.error_code() == ErrorCode::STREAM_NOT_FOUND)
     })
 }
 
@@ -65,7 +65,7 @@ pub(super) fn require_wanted_config(args: &StreamArgs, shard: Shard, found: &Con
     ensure!(found.subjects == [subject::stream_capture(shard)], "{name} captures {:?}", found.subjects);
     ensure!(found.discard == DiscardPolicy::New, "{name} drops old events when it is full");
     ensure!(found.retention == RetentionPolicy::Limits, "{name} does not keep events until they are purged");
-    ensure!(found.storage == StorageType::File, "{name} is in memory");
+    ensure!(found.storage == StorageType::File, "{name} stores events in memory, not in files");
     ensure!(found.max_age.is_zero(), "{name} drops events by age");
     ensure!(
         found.duplicate_window == DUPLICATE_WINDOW,
@@ -163,18 +163,18 @@ impl LogComparison {
     pub(crate) async fn read(
         jetstream: &Context,
         shard: Shard,
-        last: LastApplied,
+        last_applied: LastApplied,
     ) -> anyhow::Result<Option<Self>> {
         let Some(info) = find_stream(jetstream, shard).await? else { return Ok(None) };
         let state = StreamState::try_from(&info)?;
-        let same = match last.stored_at_ns {
-            Some(stored_at) if (state.first..=state.last).contains(&last.seq) => {
-                let found = log::get(jetstream, shard, last.seq).await?;
-                found.is_none_or(|found| unix_nanos(found.time) == stored_at)
+        let is_same_event = match last_applied.stored_at_ns {
+            Some(stored_at) if (state.first..=state.last).contains(&last_applied.seq) => {
+                let stored = log::get(jetstream, shard, last_applied.seq).await?;
+                stored.is_none_or(|stored| unix_nanos(stored.time) == stored_at)
             }
             _ => true,
         };
-        let verdict = compare_log(state.first, state.last, last.seq, same);
+        let verdict = compare_log(state.first, state.last, last_applied.seq, is_same_event);
         Ok(Some(Self { info, state, verdict }))
     }
 }

@@ -1,6 +1,6 @@
 //! Remembers rooms of a shard that were closed shortly before the events that are applied now.
 //!
-//! What must hold: a message or an edit that is in the log behind its room's closing is not written: its sender was
+//! What must hold: a message or an edit that is in the log after its room's closing is not written: its sender was
 //! answered that the room is closed, and no socket received it. Such an event was under way when the room was closed,
 //! so it follows the closing within seconds. So a room needs to be remembered only for a while, and no row is read to
 //! find out whether a room is closed.
@@ -53,14 +53,14 @@ impl RecentlyClosedRooms {
 
     /// Notes that an event closes a room. Closing is final: of several such events the first counts.
     pub(crate) fn note_closing(&mut self, room: RoomId, seq: u64) {
-        if let Some(known) = self.closing_seqs.get_mut(&room) {
-            *known = (*known).min(seq);
+        if let Some(closing_seq) = self.closing_seqs.get_mut(&room) {
+            *closing_seq = (*closing_seq).min(seq);
             return;
         }
         if self.oldest_first.len() >= ROOMS_MAX
-            && let Some(oldest) = self.oldest_first.pop_front()
+            && let Some(oldest_room) = self.oldest_first.pop_front()
         {
-            self.closing_seqs.remove(&oldest);
+            self.closing_seqs.remove(&oldest_room);
         }
         self.closing_seqs.insert(room, seq);
         self.oldest_first.push_back(room);
@@ -68,7 +68,7 @@ impl RecentlyClosedRooms {
 
     /// Whether a room was closed before that event.
     pub(crate) fn is_closed_before(&self, room: RoomId, seq: u64) -> bool {
-        self.closing_seqs.get(&room).is_some_and(|closed| *closed < seq)
+        self.closing_seqs.get(&room).is_some_and(|closing_seq| *closing_seq < seq)
     }
 }
 

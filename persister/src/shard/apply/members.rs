@@ -42,22 +42,22 @@ pub(super) async fn write(
     statements: MemberStatements,
     membership: &MembershipChanges,
 ) -> sqlx::Result<()> {
-    let RemovedMembers { owner_ids: places, users } = membership.removed();
-    if !places.is_empty() {
+    let RemovedMembers { owner_ids, users } = membership.removed();
+    if !owner_ids.is_empty() {
         sqlx::query(statements.remove)
             .bind(shard.number())
-            .bind(places)
+            .bind(owner_ids)
             .bind(users)
             .execute(&mut *session)
             .await?;
     }
-    let AddedMembers { owner_ids: places, users, added_by: by } = membership.added();
-    if !places.is_empty() {
+    let AddedMembers { owner_ids, users, added_by } = membership.added();
+    if !owner_ids.is_empty() {
         sqlx::query(statements.add)
             .bind(shard.number())
-            .bind(places)
+            .bind(owner_ids)
             .bind(users)
-            .bind(by)
+            .bind(added_by)
             .execute(session)
             .await?;
     }

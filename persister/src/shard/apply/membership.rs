@@ -68,12 +68,12 @@ impl MembershipChanges {
     /// The members whose rows are deleted.
     pub(crate) fn removed(&self) -> RemovedMembers<'_> {
         let mut removed = RemovedMembers::default();
-        for ((watermark, user), change) in &self.0 {
+        for ((owner_id, user), change) in &self.0 {
             if matches!(
                 change,
                 MembershipChange::Removed | MembershipChange::Added { is_after_removal: true, .. }
             ) {
-                removed.owner_ids.push(*watermark);
+                removed.owner_ids.push(*owner_id);
                 removed.users.push(user);
             }
         }
@@ -83,11 +83,11 @@ impl MembershipChanges {
     /// The members whose rows are inserted, after the deletions.
     pub(crate) fn added(&self) -> AddedMembers<'_> {
         let mut added = AddedMembers::default();
-        for ((watermark, user), change) in &self.0 {
-            if let MembershipChange::Added { added_by: by, .. } = change {
-                added.owner_ids.push(*watermark);
+        for ((owner_id, user), change) in &self.0 {
+            if let MembershipChange::Added { added_by, .. } = change {
+                added.owner_ids.push(*owner_id);
                 added.users.push(user);
-                added.added_by.push(by);
+                added.added_by.push(added_by);
             }
         }
         added
@@ -108,33 +108,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn folded_changes_leave_the_same_members_as_single_ones(
+        fn merged_changes_leave_the_same_members_as_single_ones(
             before in prop::collection::vec((0_u64..3, 0_u8..3), 0..6),
             changes in prop::collection::vec((0_u64..3, 0_u8..3, prop::option::of(0_u8..9)), 0..30),
         ) {
-            let key = |watermark: u64, who: u8| (to_i64(watermark), user(who).to_string());
+            let key = |owner_id: u64, person: u8| (to_i64(owner_id), user(person).to_string());
             let mut one_by_one: Rows =
-                before.into_iter().map(|(watermark, who)| (key(watermark, who), "before".to_owned())).collect();
-            let mut folded = one_by_one.clone();
+                before.into_iter().map(|(owner_id, person)| (key(owner_id, person), "before".to_owned())).collect();
+            let mut merged = one_by_one.clone();
             let mut membership = MembershipChanges::default();
-            for (watermark, who, added_by) in changes {
-                if let Some(by) = added_by {
-                    one_by_one.entry(key(watermark, who)).or_insert_with(|| user(by).to_string());
-                    membership.add(watermark, &user(who), &user(by));
+            for (owner_id, person, added_by) in changes {
+                if let Some(adder) = added_by {
+                    one_by_one.entry(key(owner_id, person)).or_insert_with(|| user(adder).to_string());
+                    membership.add(owner_id, &user(person), &user(adder));
                 } else {
-                    one_by_one.remove(&key(watermark, who));
-                    membership.remove(watermark, &user(who));
+                    one_by_one.remove(&key(owner_id, person));
+                    membership.remove(owner_id, &user(person));
                 }
             }
             let RemovedMembers { owner_ids, users } = membership.removed();
-            for (watermark, user) in owner_ids.into_iter().zip(users) {
-                folded.remove(&(watermark, user.to_owned()));
+            for (owner_id, user) in owner_ids.into_iter().zip(users) {
+                merged.remove(&(owner_id, user.to_owned()));
             }
             let AddedMembers { owner_ids, users, added_by } = membership.added();
-            for ((watermark, user), by) in owner_ids.into_iter().zip(users).zip(added_by) {
-                folded.entry((watermark, user.to_owned())).or_insert_with(|| by.to_owned());
+            for ((owner_id, user), adder) in owner_ids.into_iter().zip(users).zip(added_by) {
+                merged.entry((owner_id, user.to_owned())).or_insert_with(|| adder.to_owned());
             }
-            prop_assert_eq!(folded, one_by_one);
+            prop_assert_eq!(merged, one_by_one);
         }
     }
 }

@@ -30,7 +30,8 @@ pub(crate) struct MessageColumns<'a> {
 
 impl<'a> MessageColumns<'a> {
     pub(crate) fn from_messages(messages: &'a [(u64, ChatMessage)]) -> Self {
-        let kept = |message: &ChatMessage| message.detail.clone().filter(MessageDetail::is_kept).map(Json);
+        let stored_detail =
+            |message: &ChatMessage| message.detail.clone().filter(MessageDetail::is_stored).map(Json);
         Self {
             rooms: messages.iter().map(|(_, message)| to_i64(message.room.0)).collect(),
             ids: messages.iter().map(|(id, _)| to_i64(*id)).collect(),
@@ -38,7 +39,7 @@ impl<'a> MessageColumns<'a> {
             bodies: messages.iter().map(|(_, message)| message.message.as_str()).collect(),
             client_ids: messages.iter().map(|(_, message)| message.client_id.as_deref()).collect(),
             created_at: messages.iter().map(|(_, message)| message.created_at.into()).collect(),
-            details: messages.iter().map(|(_, message)| kept(message)).collect(),
+            details: messages.iter().map(|(_, message)| stored_detail(message)).collect(),
         }
     }
 }
@@ -79,7 +80,7 @@ pub(crate) async fn fill_missing(
     id: u64,
     message: &ChatMessage,
 ) -> sqlx::Result<()> {
-    let detail = message.detail.as_ref().filter(|detail| detail.is_kept()).map(Json);
+    let detail = message.detail.as_ref().filter(|detail| detail.is_stored()).map(Json);
     sqlx::query(
         "UPDATE message SET client_id = coalesce(client_id, $4), detail = coalesce(detail, $5)
          WHERE shard = $1 AND room = $2 AND id = $3",
@@ -105,12 +106,12 @@ pub(super) async fn update_texts(
     }
     sqlx::query(
         "UPDATE message SET body = new.body, edited_at = new.edited_at, changed = new.changed
-         FROM (SELECT m.ctid AS place, new.*
+         FROM (SELECT m.ctid AS row_ctid, new.*
                FROM unnest($2::int8[], $3::int8[], $4::text[], $5::timestamptz[], $6::int8[])
                     AS new (room, id, body, edited_at, changed)
                CROSS JOIN LATERAL (SELECT m.ctid FROM message m
                                    WHERE m.shard = $1 AND m.room = new.room AND m.id = new.id LIMIT 1) m) AS new
-         WHERE message.ctid = new.place
+         WHERE message.ctid = new.row_ctid
                AND message.deleted_at IS NULL AND (message.changed IS NULL OR message.changed < new.changed)",
     )
     .bind(shard.number())
@@ -135,12 +136,12 @@ pub(super) async fn mark_deleted(
     }
     sqlx::query(
         "UPDATE message SET body = '', deleted_at = new.deleted_at, changed = greatest(message.changed, new.changed)
-         FROM (SELECT m.ctid AS place, new.*
+         FROM (SELECT m.ctid AS row_ctid, new.*
                FROM unnest($2::int8[], $3::int8[], $4::timestamptz[], $5::int8[])
                     AS new (room, id, deleted_at, changed)
                CROSS JOIN LATERAL (SELECT m.ctid FROM message m
                                    WHERE m.shard = $1 AND m.room = new.room AND m.id = new.id LIMIT 1) m) AS new
-         WHERE message.ctid = new.place AND message.deleted_at IS NULL",
+         WHERE message.ctid = new.row_ctid AND message.deleted_at IS NULL",
     )
     .bind(shard.number())
     .bind(&deletions.rooms)

@@ -75,13 +75,13 @@ pub(crate) async fn commit_plan(
     plan: &WritePlan,
 ) -> Result<(), ApplyError> {
     let mut transaction = session.begin().await?;
-    let held = &mut *transaction;
-    if !watermark::advance(held, shard, advance).await? {
+    let connection = &mut *transaction;
+    if !watermark::advance(connection, shard, advance).await? {
         transaction.rollback().await?;
         return Err(ApplyError::WatermarkMoved);
     }
-    let written = write_rows(held, shard, advance.expected_seq, plan).await;
-    if let Err(error) = written {
+    let result = write_rows(connection, shard, advance.expected_seq, plan).await;
+    if let Err(error) = result {
         transaction.rollback().await.map_err(DatabaseFailure::Lost)?;
         return Err(error.into());
     }
@@ -99,8 +99,8 @@ pub(crate) async fn write_rows(
     message::insert(session, shard, &plan.messages).await?;
     participant::upsert(session, shard, &plan.participants).await?;
     participant::upsert_online(session, shard, &plan.online).await?;
-    for new in &plan.rooms {
-        room::insert(session, shard, new).await?;
+    for new_room in &plan.rooms {
+        room::insert(session, shard, new_room).await?;
     }
     message::update_texts(session, shard, &plan.revisions.edits()).await?;
     message::mark_deleted(session, shard, &plan.revisions.deletions()).await?;
@@ -174,18 +174,18 @@ pub(crate) async fn apply_batch(
     let mut parts = vec![batch.events.as_slice()];
     while let Some(part) = parts.pop() {
         let Some(last) = part.last() else { continue };
-        let stored_at = unix_nanos(last.time);
-        let step = WatermarkAdvance {
+        let stored_at_ns = unix_nanos(last.time);
+        let advance = WatermarkAdvance {
             epoch,
             expected_seq: outcome.watermark_seq,
             new_seq: last.seq,
-            stored_at_ns: stored_at,
+            stored_at_ns,
             log_end_seq,
         };
         let mut plan = WritePlan::build(part, closed_rooms);
-        let mut written = commit_plan(session, shard, step, &plan).await;
+        let mut result = commit_plan(session, shard, advance, &plan).await;
         let can_halve = matches!(
-            written,
+            result,
             Err(ApplyError::Database(DatabaseFailure::Data(_) | DatabaseFailure::Unexplained(_)))
         );
         if can_halve && part.len() > 1 {
@@ -193,14 +193,14 @@ pub(crate) async fn apply_batch(
             parts.extend([after, before]);
             continue;
         }
-        if let Err(error) = &written
+        if let Err(error) = &result
             && part.len() == 1
             && can_reject_now(session, shard, last.seq, error, retries).await
         {
             plan = WritePlan::reject_only(last, &error.to_string());
-            written = commit_plan(session, shard, step, &plan).await;
+            result = commit_plan(session, shard, advance, &plan).await;
         }
-        written?;
+        result?;
         outcome.watermark_seq = last.seq;
         rejected_rows::count_unknown_fields(shard, &plan.partly_applied);
         outcome.dropped_after_closing += plan.dropped_after_closing;
@@ -230,8 +230,8 @@ async fn can_reject_now(
         ApplyError::Database(DatabaseFailure::Unexplained(_)) => lock(retries).note_failure_of(seq),
         ApplyError::Database(DatabaseFailure::TimedOut(_)) => {
             // A stalled disk holds up this write too.
-            let written = timeout(PROBE_WRITE_TIMEOUT, watermark::probe_write(session, shard)).await;
-            matches!(written, Ok(Ok(()))) && lock(retries).note_failure_of(seq)
+            let probe = timeout(PROBE_WRITE_TIMEOUT, watermark::probe_write(session, shard)).await;
+            matches!(probe, Ok(Ok(()))) && lock(retries).note_failure_of(seq)
         }
         ApplyError::WatermarkMoved | ApplyError::Database(DatabaseFailure::Lost(_)) => false,
     }

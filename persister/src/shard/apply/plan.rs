@@ -165,9 +165,9 @@ impl WritePlan {
             Event::Online(person) => self.add_online(&person, stored, true)?,
             Event::Offline(person) => self.add_online(&person, stored, false)?,
             Event::Chatroom(room) | Event::RoomMade(room) => {
-                let generation = |key| Ok::<_, String>((key, generation_header(&stored.headers)?));
-                let key = parsed.key.map(generation).transpose()?;
-                self.rooms.push(RoomInsert { id: stored.seq, room, key_and_generation: key });
+                let add_generation = |key| Ok::<_, String>((key, generation_header(&stored.headers)?));
+                let key_and_generation = parsed.key.map(add_generation).transpose()?;
+                self.rooms.push(RoomInsert { id: stored.seq, room, key_and_generation });
             }
             Event::MessageRead(read) => self.add_read_mark(&read),
             Event::MessageEdit(edit) => self.revisions.edit(stored.seq, edit),
@@ -197,28 +197,33 @@ impl WritePlan {
     }
 
     fn add_read_mark(&mut self, read: &MessageRead) {
-        let mark = to_i64(read.message_id.0);
-        let known = self.read_marks.entry((to_i64(read.room.0), read.user.to_string())).or_insert(mark);
-        *known = mark.max(*known);
+        let message_id = to_i64(read.message_id.0);
+        let highest =
+            self.read_marks.entry((to_i64(read.room.0), read.user.to_string())).or_insert(message_id);
+        *highest = message_id.max(*highest);
     }
 
     fn add_participant(
         &mut self,
-        who: &Participant,
+        participant: &Participant,
         stored: &StoredEvent,
         is_present: bool,
     ) -> Result<(), String> {
         let (incarnation, state) = presence_from_headers(stored, is_present)?;
-        let key = ParticipantRowKey { room: to_i64(who.room.0), user: who.user.to_string(), incarnation };
+        let key = ParticipantRowKey {
+            room: to_i64(participant.room.0),
+            user: participant.user.to_string(),
+            incarnation,
+        };
         keep_highest_counter(&mut self.participants, key, state);
         Ok(())
     }
 
-    fn add_online(&mut self, who: &Online, stored: &StoredEvent, is_present: bool) -> Result<(), String> {
+    fn add_online(&mut self, person: &Online, stored: &StoredEvent, is_present: bool) -> Result<(), String> {
         let (incarnation, state) = presence_from_headers(stored, is_present)?;
         keep_highest_counter(
             &mut self.online,
-            OnlineRowKey { user: who.user.to_string(), incarnation },
+            OnlineRowKey { user: person.user.to_string(), incarnation },
             state,
         );
         Ok(())
@@ -248,10 +253,10 @@ fn generation_header(headers: &HeaderMap) -> Result<i32, String> {
     i32::try_from(generation).map_err(|_| "the generation is out of range".to_owned())
 }
 
-fn keep_highest_counter<K: Eq + Hash>(latest: &mut HashMap<K, LatestPresence>, key: K, new: LatestPresence) {
-    let known = latest.entry(key).or_insert(new);
-    if new.counter > known.counter {
-        *known = new;
+fn keep_highest_counter<K: Eq + Hash>(states: &mut HashMap<K, LatestPresence>, key: K, new: LatestPresence) {
+    let latest = states.entry(key).or_insert(new);
+    if new.counter > latest.counter {
+        *latest = new;
     }
 }
 

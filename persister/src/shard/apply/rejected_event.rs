@@ -57,15 +57,15 @@ impl RejectedEvent {
             .collect();
         headers.sort_unstable();
         // Postgres can't hold U+0000 in a text.
-        let clean = |text: &str| text.replace('\0', "\u{fffd}");
+        let without_nul = |text: &str| text.replace('\0', "\u{fffd}");
         Self {
             seq: to_i64(stored.seq),
-            subject: clean(&stored.subject),
+            subject: without_nul(&stored.subject),
             payload: stored.payload.to_vec(),
-            headers: clean(&headers.join("\n")),
+            headers: without_nul(&headers.join("\n")),
             stored_at: stored.time,
             cause,
-            reason: clean(reason),
+            reason: without_nul(reason),
         }
     }
 }
@@ -78,19 +78,19 @@ pub(crate) fn to_stored_event(
     headers: &str,
     payload: Vec<u8>,
 ) -> StoredEvent {
-    let mut map = HeaderMap::new();
+    let mut header_map = HeaderMap::new();
     for line in headers.lines() {
         // A line of another form is skipped: decoding fails later if the header is needed.
         let Some((name, value)) = line.split_once(": ") else { continue };
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
-            map.append(name, value);
+            header_map.append(name, value);
         }
     }
     StoredEvent {
         shard,
         seq,
         subject,
-        headers: map,
+        headers: header_map,
         payload: Bytes::from(payload),
         time: OffsetDateTime::UNIX_EPOCH,
     }
@@ -115,9 +115,9 @@ mod tests {
             payload: Bytes::from_static(b"\xff{}"),
             time: OffsetDateTime::UNIX_EPOCH,
         };
-        let kept = RejectedEvent::new(&event, RejectionCause::Unreadable, "unknown");
-        let back = to_stored_event(shard, 7, kept.subject, &kept.headers, kept.payload);
-        assert_eq!((&back.subject, &back.payload), (&event.subject, &event.payload));
-        assert_eq!(back.headers, event.headers);
+        let rejected = RejectedEvent::new(&event, RejectionCause::Unreadable, "unknown");
+        let restored = to_stored_event(shard, 7, rejected.subject, &rejected.headers, rejected.payload);
+        assert_eq!((&restored.subject, &restored.payload), (&event.subject, &event.payload));
+        assert_eq!(restored.headers, event.headers);
     }
 }

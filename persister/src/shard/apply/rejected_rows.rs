@@ -26,21 +26,21 @@ pub(crate) async fn insert(
 pub(super) async fn insert_partly_applied(
     session: &mut PgConnection,
     shard: Shard,
-    noted: &[RejectedEvent],
+    partly_applied: &[RejectedEvent],
 ) -> sqlx::Result<()> {
-    if noted.is_empty() {
+    if partly_applied.is_empty() {
         return Ok(());
     }
-    let kept: i64 = sqlx::query_scalar(
+    let recorded: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM (SELECT FROM rejected_event
-                               WHERE shard = $1 AND cause = $2 AND resolved_at IS NULL LIMIT $3) AS kept",
+                               WHERE shard = $1 AND cause = $2 AND resolved_at IS NULL LIMIT $3) AS recorded",
     )
     .bind(shard.number())
     .bind(RejectionCause::UnknownFields.as_str())
     .bind(PARTLY_APPLIED_MAX)
     .fetch_one(&mut *session)
     .await?;
-    insert_rows(session, shard, noted.iter(), PARTLY_APPLIED_MAX - kept).await
+    insert_rows(session, shard, partly_applied.iter(), PARTLY_APPLIED_MAX - recorded).await
 }
 
 /// Records those events that change what an unresolved event would have created: they must be applied after it.
@@ -53,10 +53,10 @@ pub(super) async fn insert_dependents_of_rejected(
         return Ok(());
     }
     let targets: Vec<i64> = dependents.iter().flat_map(|dependent| dependent.target_seqs.clone()).collect();
-    let kept = find_unresolved(session, shard, &targets).await?;
-    let waits =
-        |dependent: &&DependentEvent| dependent.target_seqs.iter().any(|target| kept.contains(target));
-    let waiting = dependents.iter().filter(waits).map(|dependent| &dependent.event);
+    let unresolved = find_unresolved(session, shard, &targets).await?;
+    let is_waiting =
+        |dependent: &&DependentEvent| dependent.target_seqs.iter().any(|target| unresolved.contains(target));
+    let waiting = dependents.iter().filter(is_waiting).map(|dependent| &dependent.event);
     insert_rows(session, shard, waiting, i64::MAX).await
 }
 
@@ -108,9 +108,9 @@ async fn insert_rows(
 }
 
 /// Counts and logs events whose unknown fields were not applied. Called once they are committed.
-pub(super) fn count_unknown_fields(shard: Shard, noted: &[RejectedEvent]) {
-    let Some(first) = noted.first() else { return };
-    let count = u64::try_from(noted.len()).unwrap_or(u64::MAX);
+pub(super) fn count_unknown_fields(shard: Shard, partly_applied: &[RejectedEvent]) {
+    let Some(first) = partly_applied.first() else { return };
+    let count = u64::try_from(partly_applied.len()).unwrap_or(u64::MAX);
     metrics::counter!(names::UNKNOWN_FIELDS_TOTAL, "shard" => shard.to_string()).increment(count);
     tracing::warn!(
         %shard,

@@ -118,13 +118,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn folded_revisions_leave_the_same_messages_as_single_ones(
+        fn merged_revisions_leave_the_same_messages_as_single_ones(
             events in prop::collection::vec((1_u64..4, any::<bool>()), 0..20),
         ) {
             let key = |id: u64| (1, to_i64(id));
             let mut one_by_one: HashMap<MessageKey, Row> =
                 (1..4).map(|id| (key(id), ("first".to_owned(), id == 3, 0))).collect();
-            let mut folded = one_by_one.clone();
+            let mut merged = one_by_one.clone();
             let mut revisions = MessageRevisions::default();
             let (room, now) = (RoomId(1), Timestamp::now());
             for (seq, (id, is_edit)) in (10_u64..).zip(events) {
@@ -143,19 +143,19 @@ mod tests {
             }
             let edits = revisions.edits();
             for (n, id) in edits.ids.into_iter().enumerate() {
-                let row = folded.get_mut(&(1, id)).expect("a message");
+                let row = merged.get_mut(&(1, id)).expect("a message");
                 if !row.1 {
                     *row = (edits.bodies[n].to_owned(), false, edits.changed[n]);
                 }
             }
             let deletions = revisions.deletions();
             for (n, id) in deletions.ids.into_iter().enumerate() {
-                let row = folded.get_mut(&(1, id)).expect("a message");
+                let row = merged.get_mut(&(1, id)).expect("a message");
                 if !row.1 {
                     *row = (String::new(), true, deletions.changed[n]);
                 }
             }
-            prop_assert_eq!(folded, one_by_one);
+            prop_assert_eq!(merged, one_by_one);
         }
     }
 }

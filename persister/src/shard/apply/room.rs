@@ -13,12 +13,16 @@ use crate::{database::to_i64, shard::apply::plan::RoomInsert};
 
 /// Inserts a new room. The people named in it become members by events of their own, except for the two of a pair. Of
 /// two rooms with the same key and generation only the first is inserted.
-pub(super) async fn insert(session: &mut PgConnection, shard: Shard, new: &RoomInsert) -> sqlx::Result<()> {
-    let RoomInsert { id, room, key_and_generation: key } = new;
+pub(super) async fn insert(
+    session: &mut PgConnection,
+    shard: Shard,
+    new_room: &RoomInsert,
+) -> sqlx::Result<()> {
+    let RoomInsert { id, room, key_and_generation: key } = new_room;
     let (key, generation) = key.as_ref().map(|(key, generation)| (key, generation)).unzip();
     let pair: Option<Vec<&str>> =
         room.kind.is_pair().then(|| room.users.iter().map(UserId::as_str).collect());
-    let made = sqlx::query(
+    let inserted = sqlx::query(
         "INSERT INTO room (shard, id, kind, name, description, private, team, creator, active, created_at,
                            pair, key, generation, detail)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -40,7 +44,7 @@ pub(super) async fn insert(session: &mut PgConnection, shard: Shard, new: &RoomI
     .bind(room.detail.as_ref().map(Json))
     .execute(session)
     .await?;
-    if made.rows_affected() == 0 {
+    if inserted.rows_affected() == 0 {
         tracing::warn!(%shard, id, "a room was not inserted: another one has its key and generation");
     }
     Ok(())

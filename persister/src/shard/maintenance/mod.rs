@@ -35,8 +35,8 @@ impl ShardWorker {
             return;
         }
         let Ok(notice) = serde_json::to_vec(&AppliedPosition { epoch, seq }) else { return };
-        let stopped = self.client.publish(subject::applied(self.shard), notice.into());
-        if !matches!(timeout(NOTICE_INTERVAL, stopped).await, Ok(Ok(()))) {
+        let publishing = self.client.publish(subject::applied(self.shard), notice.into());
+        if !matches!(timeout(NOTICE_INTERVAL, publishing).await, Ok(Ok(()))) {
             tracing::warn!(
                 shard = %self.shard,
                 "an applied notice was not published: the next one makes up for it"
@@ -47,26 +47,26 @@ impl ShardWorker {
     /// Every few seconds, trims the log and updates its metrics.
     pub(crate) async fn trim_stream_periodically(&self) -> Infallible {
         loop {
-            let trimmed = async {
+            let trimming = async {
                 let state = log::state(&self.jetstream, self.shard).await?;
                 self.highest_seen.note(state.epoch, state.last);
-                let watermark = self.watermark_seq.load(Ordering::Relaxed);
+                let watermark_seq = self.watermark_seq.load(Ordering::Relaxed);
                 ShardMetrics::set_gauge(&self.metrics.log_bytes, state.bytes);
                 ShardMetrics::set_gauge(&self.metrics.log_max_bytes, state.max_bytes);
-                ShardMetrics::set_gauge(&self.metrics.lag_messages, state.last.saturating_sub(watermark));
-                if state.last <= watermark {
+                ShardMetrics::set_gauge(&self.metrics.lag_messages, state.last.saturating_sub(watermark_seq));
+                if state.last <= watermark_seq {
                     self.metrics.lag_seconds.set(0);
                 }
                 retention::trim_stream(
                     &self.jetstream,
                     self.shard,
                     &state,
-                    watermark,
+                    watermark_seq,
                     self.stream_args.replay_window(),
                 )
                 .await
             };
-            match trimmed.await {
+            match trimming.await {
                 Ok(purged) => self.metrics.purged_events.increment(purged),
                 Err(error) => {
                     tracing::warn!(
@@ -82,18 +82,18 @@ impl ShardWorker {
 
     /// Updates the lag metrics by the log alone, while nothing can be written.
     pub(crate) async fn update_lag_metrics(&self) {
-        let watermark = self.watermark_seq.load(Ordering::Relaxed);
-        if watermark == WATERMARK_UNKNOWN {
+        let watermark_seq = self.watermark_seq.load(Ordering::Relaxed);
+        if watermark_seq == WATERMARK_UNKNOWN {
             return;
         }
-        let asked = async {
+        let reading = async {
             let state = log::state(&self.jetstream, self.shard).await?;
-            anyhow::Ok((state, log::get(&self.jetstream, self.shard, watermark + 1).await?))
+            anyhow::Ok((state, log::get(&self.jetstream, self.shard, watermark_seq + 1).await?))
         };
         // If the log does not answer either, the metrics keep their values.
-        let Ok(Ok((state, oldest))) = timeout(STANDBY_TIMEOUT, asked).await else { return };
+        let Ok(Ok((state, oldest))) = timeout(STANDBY_TIMEOUT, reading).await else { return };
         self.highest_seen.note(state.epoch, state.last);
-        ShardMetrics::set_gauge(&self.metrics.lag_messages, state.last.saturating_sub(watermark));
+        ShardMetrics::set_gauge(&self.metrics.lag_messages, state.last.saturating_sub(watermark_seq));
         let now = OffsetDateTime::from(Timestamp::now());
         let age = oldest.map_or(0.0, |oldest| (now - oldest.time).as_seconds_f64());
         self.metrics.lag_seconds.set(age.max(0.0));

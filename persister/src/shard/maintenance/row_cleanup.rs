@@ -111,10 +111,10 @@ impl ShardWorker {
     async fn delete_round(&self, progress: &mut CleanupProgress) -> anyhow::Result<bool> {
         let log = log::state(&self.jetstream, self.shard).await?;
         progress.settled.update(&log, self.watermark_seq.load(Ordering::Relaxed));
-        let mut writer = self.maintenance_sessions.take().await?;
-        let round = timeout(ROUND_TIMEOUT, self.delete_rows(writer.session(), progress)).await;
+        let mut pooled = self.maintenance_sessions.take().await?;
+        let round = timeout(ROUND_TIMEOUT, self.delete_rows(pooled.session(), progress)).await;
         let has_more = round.context("the database did not answer in time")??;
-        writer.give_back();
+        pooled.give_back();
         Ok(has_more)
     }
 
@@ -123,13 +123,13 @@ impl ShardWorker {
         session: &mut PgConnection,
         progress: &mut CleanupProgress,
     ) -> anyhow::Result<bool> {
-        let before = to_i64(progress.settled.before_seq);
+        let before_seq = to_i64(progress.settled.before_seq);
         let mut has_more = false;
         for (table, sql) in [("participant", DELETE_PARTICIPANTS), ("online", DELETE_ONLINE)] {
             let deleted = sqlx::query(sql)
                 .bind(self.shard.number())
                 .bind(to_i64(progress.settled.first_deletable_seq()))
-                .bind(before)
+                .bind(before_seq)
                 .bind(ROWS_PER_ROUND_MAX)
                 .execute(&mut *session)
                 .await?
@@ -138,7 +138,7 @@ impl ShardWorker {
             has_more |= deleted >= ROWS_PER_ROUND_MAX.unsigned_abs();
         }
         let shards = self.stream_args.shard_count()?;
-        count_deleted("invitation", self.delete_invitations(session, shards, before, progress).await?);
+        count_deleted("invitation", self.delete_invitations(session, shards, before_seq, progress).await?);
         Ok(has_more)
     }
 
@@ -148,39 +148,40 @@ impl ShardWorker {
         &self,
         session: &mut PgConnection,
         shards: ShardCount,
-        before: i64,
+        before_seq: i64,
         progress: &mut CleanupProgress,
     ) -> anyhow::Result<u64> {
-        let open: Vec<(String, i64, i64)> = sqlx::query_as(
+        let unanswered: Vec<(String, i64, i64)> = sqlx::query_as(
             "SELECT user_id, id, room FROM invitation
              WHERE shard = $1 AND accepted IS NULL AND id > $2 AND id < $3 ORDER BY id LIMIT $4",
         )
         .bind(self.shard.number())
         .bind(progress.last_invitation_id)
-        .bind(before)
+        .bind(before_seq)
         .bind(INVITATIONS_PER_ROUND_MAX)
         .fetch_all(&mut *session)
         .await?;
-        let is_end = i64::try_from(open.len())? < INVITATIONS_PER_ROUND_MAX;
-        progress.last_invitation_id = open.last().filter(|_| !is_end).map_or(0, |(_, id, _)| *id);
-        if open.is_empty() {
+        let is_end_of_list = i64::try_from(unanswered.len())? < INVITATIONS_PER_ROUND_MAX;
+        progress.last_invitation_id =
+            unanswered.last().filter(|_| !is_end_of_list).map_or(0, |(_, id, _)| *id);
+        if unanswered.is_empty() {
             return Ok(0);
         }
-        let rooms: Vec<i64> = open.iter().map(|(_, _, room)| *room).collect();
-        let of = |room: &i64| Channel::Room(RoomId(room.unsigned_abs())).shard(shards).number();
+        let rooms: Vec<i64> = unanswered.iter().map(|(_, _, room)| *room).collect();
+        let shard_of = |room: &i64| Channel::Room(RoomId(room.unsigned_abs())).shard(shards).number();
         // A statement of its own, since the rooms belong to other shards.
         let closed: Vec<i64> = sqlx::query_scalar(
-            "SELECT s.room FROM unnest($1::int2[], $2::int8[]) AS asked (shard, room)
+            "SELECT s.room FROM unnest($1::int2[], $2::int8[]) AS wanted (shard, room)
              CROSS JOIN LATERAL (SELECT s.room, s.closed_at FROM room_state s
-                                 WHERE s.shard = asked.shard AND s.room = asked.room LIMIT 1) s
+                                 WHERE s.shard = wanted.shard AND s.room = wanted.room LIMIT 1) s
              WHERE s.closed_at IS NOT NULL",
         )
-        .bind(rooms.iter().map(of).collect::<Vec<_>>())
+        .bind(rooms.iter().map(shard_of).collect::<Vec<_>>())
         .bind(&rooms)
         .fetch_all(&mut *session)
         .await?;
         let closed: HashSet<i64> = closed.into_iter().collect();
-        let (users, ids): (Vec<String>, Vec<i64>) = open
+        let (users, ids): (Vec<String>, Vec<i64>) = unanswered
             .into_iter()
             .filter(|(_, _, room)| closed.contains(room))
             .map(|(user, id, _)| (user, id))
@@ -222,11 +223,14 @@ mod tests {
         settled.update(&log(101, 200), 200);
         assert_eq!(settled.before_seq, 101);
         settled.update(&log(151, 300), 250);
-        assert_eq!(settled.before_seq, 101, "an older word may be among those that are not applied");
+        assert_eq!(
+            settled.before_seq, 101,
+            "events up to 300 are not all applied: an older event may be among them"
+        );
         settled.update(&log(251, 400), 299);
         assert_eq!(settled.before_seq, 101);
         settled.update(&log(301, 500), 300);
-        assert_eq!(settled.before_seq, 151, "as the log stood when it was looked at first");
+        assert_eq!(settled.before_seq, 151, "the first event of the log when the range was read");
         settled.update(&log(301, 500), 500);
         assert_eq!(settled.before_seq, 301);
     }
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_name_no_event_are_settled_with_the_last_event_of_the_first_look() {
+    fn rows_without_an_event_are_settled_with_the_last_event_of_the_first_log_state() {
         let mut settled = SettledEvents::default();
         settled.update(&log(101, 200), 200);
         assert_eq!(settled.first_deletable_seq(), 1);
@@ -247,7 +251,7 @@ mod tests {
         assert_eq!(
             (settled.before_seq, settled.first_deletable_seq()),
             (200, 1),
-            "the log has the last event of then"
+            "the log still has event 200"
         );
         settled.update(&log(201, 400), 400);
         assert_eq!((settled.before_seq, settled.first_deletable_seq()), (201, 0));

@@ -53,7 +53,7 @@ pub enum MessageDetail {
 impl MessageDetail {
     /// Whether it is stored with the message, for later reads.
     #[must_use]
-    pub const fn is_kept(&self) -> bool {
+    pub const fn is_stored(&self) -> bool {
         matches!(self, Self::Support { .. })
     }
 }

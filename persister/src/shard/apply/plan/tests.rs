@@ -30,12 +30,12 @@ fn plan(events: &[StoredEvent]) -> WritePlan {
 }
 
 #[test]
-fn events_behind_a_rooms_closing_are_left_out() {
+fn events_after_a_rooms_closing_are_left_out() {
     let message = r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26Z"}"#;
     let edit = r#"{"message_id":1,"message":"n","room":42,"user":"7","edited_at":"2026-11-21T08:51:26Z"}"#;
     let delete = r#"{"messages_ids":[1],"room":42,"user":"7","deleted_at":"2026-11-21T08:51:26Z"}"#;
     let update =
-        |more: &str| format!(r#"{{"room":42,"by":"7","updated_at":"2026-11-21T08:51:26Z","{more}":true}}"#);
+        |field: &str| format!(r#"{{"room":42,"by":"7","updated_at":"2026-11-21T08:51:26Z","{field}":true}}"#);
     let event = |seq, name: &str, payload: &str| stored(seq, &format!("chat.2.room.42.{name}"), payload, &[]);
     let mut closed = RecentlyClosedRooms::default();
     let first = [
@@ -49,12 +49,20 @@ fn events_behind_a_rooms_closing_are_left_out() {
     ];
     for _ in 0..2 {
         let plan = WritePlan::build(&first, &mut closed);
-        assert_eq!(plan.messages.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 3], "planned anew too");
+        assert_eq!(
+            plan.messages.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
+            [1, 3],
+            "also when the batch is planned a second time"
+        );
         assert_eq!(plan.ordered_events.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 4]);
         assert_eq!((plan.dropped_after_closing, plan.rejected.len()), (2, 0));
     }
     let later = WritePlan::build(&[event(8, "chat-message", message)], &mut closed);
-    assert_eq!((later.messages.len(), later.dropped_after_closing), (0, 1), "in a later batch");
+    assert_eq!(
+        (later.messages.len(), later.dropped_after_closing),
+        (0, 1),
+        "a message of a later batch is left out too"
+    );
 }
 
 #[test]
@@ -71,7 +79,7 @@ fn highest_counter_of_a_participant_wins_in_any_order() {
 }
 
 #[test]
-fn undecodable_event_is_set_aside_with_its_reason() {
+fn undecodable_event_is_rejected_with_its_reason() {
     let message = r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26.593514Z"}"#;
     let plan = plan(&[
         stored(1, "chat.2.room.42.chat-message", message, &[]),
@@ -93,7 +101,7 @@ fn undecodable_event_is_set_aside_with_its_reason() {
 }
 
 #[test]
-fn unknown_fields_are_noted_and_changes_name_what_they_change() {
+fn unknown_fields_are_recorded_and_dependent_events_name_their_targets() {
     let message =
         r#"{"message":"m","room":42,"user":"7","created_at":"2026-11-21T08:51:26.593514Z","thread":7}"#;
     let edit = r#"{"message_id":1,"message":"n","room":42,"user":"7","edited_at":"2026-11-21T08:51:26Z"}"#;
@@ -102,10 +110,14 @@ fn unknown_fields_are_noted_and_changes_name_what_they_change() {
         stored(2, "chat.2.room.42.message-edit", edit, &[]),
     ]);
     assert_eq!((plan.messages.len(), plan.rejected.len()), (1, 0));
-    let noted: Vec<_> = plan.partly_applied.iter().map(|event| (event.seq, event.cause)).collect();
-    assert_eq!(noted, [(1, RejectionCause::UnknownFields)]);
+    let partly_applied: Vec<_> = plan.partly_applied.iter().map(|event| (event.seq, event.cause)).collect();
+    assert_eq!(partly_applied, [(1, RejectionCause::UnknownFields)]);
     assert_eq!(plan.partly_applied[0].payload, message.as_bytes());
-    let dependents: Vec<_> = plan.dependents.iter().map(|d| (d.event.seq, d.target_seqs.clone())).collect();
+    let dependents: Vec<_> = plan
+        .dependents
+        .iter()
+        .map(|dependent| (dependent.event.seq, dependent.target_seqs.clone()))
+        .collect();
     assert_eq!(dependents, [(2, vec![1])]);
 }
 
@@ -113,12 +125,12 @@ fn unknown_fields_are_noted_and_changes_name_what_they_change() {
 fn room_with_a_key_has_a_generation() {
     let room = r#"{"name":"r","description":null,"private":true,"users":["7","8"],"team":null,"user":"1",
         "kind":"match","active":true,"created_at":"2026-11-21T08:51:26Z","activity":"2026-11-21T08:51:26Z","unread":0}"#;
-    let keyed = "chat.system.system.-.room-made.k=2E";
+    let subject_with_key = "chat.system.system.-.room-made.k=2E";
     let plan = plan(&[
         stored(1, "chat.system.system.-.room-made", room, &[]),
-        stored(2, keyed, room, &[(header::GENERATION, "3")]),
-        stored(3, keyed, room, &[]),
-        stored(4, keyed, room, &[(header::GENERATION, "2147483648")]),
+        stored(2, subject_with_key, room, &[(header::GENERATION, "3")]),
+        stored(3, subject_with_key, room, &[]),
+        stored(4, subject_with_key, room, &[(header::GENERATION, "2147483648")]),
     ]);
     let keys: Vec<_> = plan.rooms.into_iter().map(|room| (room.id, room.key_and_generation)).collect();
     assert_eq!(keys, [(1, None), (2, Some(("k.".to_owned(), 3)))]);
@@ -126,7 +138,7 @@ fn room_with_a_key_has_a_generation() {
 }
 
 #[test]
-fn read_marks_of_a_batch_are_folded_to_the_highest_of_each_person_and_room() {
+fn read_marks_of_a_batch_are_reduced_to_the_highest_of_each_person_and_room() {
     let mark = |seq: u64, room: u64, user: &str, id: u64| {
         let subject = format!("chat.2.room.{room}.message-read");
         let payload = format!(r#"{{"message_id":{id},"room":{room},"user":"{user}"}}"#);
@@ -143,7 +155,7 @@ fn read_marks_of_a_batch_are_folded_to_the_highest_of_each_person_and_room() {
     marks.sort_unstable();
     let expected = [(42, "7", 9), (42, "8", 3), (50, "7", 1)];
     assert_eq!(marks, expected.map(|(room, user, id)| ((room, user.to_owned()), id)));
-    assert!(plan.ordered_events.is_empty(), "nothing of it is written one by one");
+    assert!(plan.ordered_events.is_empty(), "no read mark is written by a statement of its own");
 }
 
 #[test]
