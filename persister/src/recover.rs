@@ -160,18 +160,18 @@ fn describe(action: &RecoveryAction, watermark: &Watermark) -> (String, String) 
         RecoveryAction::Nothing(text) => (text.clone(), "nothing".to_owned()),
         RecoveryAction::RecreateLog { lost_range: None } => (
             format!("the log is gone. Postgres has its events up to {}", watermark.seq),
-            format!("a new log that starts at event {next}, in a new epoch"),
+            format!("a new log that starts at event {next_seq}, in a new epoch"),
         ),
         RecoveryAction::RecreateLog { lost_range: Some((from, to)) } => (
             format!("the log is gone, and with it events {from} to {to}, which Postgres lacks"),
             format!(
-                "a new log that starts at event {next}, in a new epoch; the loss is recorded in lost_range"
+                "a new log that starts at event {next_seq}, in a new epoch; the loss is recorded in lost_range"
             ),
         ),
         RecoveryAction::SkipLostRange { lost_range: (from, to), .. } => (
             format!("the log has lost events {from} to {to}, which Postgres lacks"),
             format!(
-                "the shard continues at event {next}, in a new epoch; the loss is recorded in lost_range"
+                "the shard continues at event {next_seq}, in a new epoch; the loss is recorded in lost_range"
             ),
         ),
     }
