@@ -14,7 +14,9 @@ use crate::shard::apply::{
 #[must_use]
 pub fn columns(batch: &[StoredEvent]) -> (usize, usize) {
     let plan = WritePlan::build(batch, &mut RecentlyClosedRooms::default());
-    std::hint::black_box(MessageColumns::from_messages(&plan.messages));
+    std::hint::black_box(MessageColumns::from_messages(
+        [(Shard::SYSTEM, plan.messages.as_slice())].into_iter(),
+    ));
     (plan.messages.len(), plan.rejected.len())
 }
 
@@ -27,5 +29,5 @@ pub async fn insert(
     shard: Shard,
     messages: &[(u64, ChatMessage)],
 ) -> sqlx::Result<()> {
-    message::insert(session, shard, messages).await
+    message::insert(session, [(shard, messages)].into_iter()).await
 }

@@ -50,14 +50,18 @@ pub struct WriteDatabaseArgs {
     #[arg(long, env = "ROOMCAST_PERSISTER_SESSIONS", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub persister_sessions: u16,
+    /// Write batches of several shards in one transaction, which costs the database less. `false` for a database that is
+    /// spread over several servers by shard.
+    #[arg(long, env = "ROOMCAST_PERSISTER_GROUP_COMMIT", default_value_t = true, action = clap::ArgAction::Set)]
+    pub persister_group_commit: bool,
 }
 
 impl fmt::Debug for WriteDatabaseArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "WriteDatabaseArgs {{ database_url: <secret>, persister_sessions: {} }}",
-            self.persister_sessions
+            "WriteDatabaseArgs {{ database_url: <secret>, persister_sessions: {}, persister_group_commit: {} }}",
+            self.persister_sessions, self.persister_group_commit
         )
     }
 }

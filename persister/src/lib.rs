@@ -20,7 +20,7 @@ mod shard;
 mod streams;
 
 use std::{
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -51,6 +51,7 @@ use crate::{
     leadership::{Leadership, ShardLeadership},
     search::SearchQueue,
     shard::{
+        committer::{self, GroupCommit},
         maintenance::row_cleanup,
         status::{ShardMetrics, ShardStatus},
         watermark::{self, Watermark},
@@ -132,6 +133,11 @@ pub async fn start(
     let log_ends = connection.client.subscribe(subject::LOG_END_ALL).await?;
     tasks
         .spawn("log ends", watch_log_ends(log_ends, highest_seen.clone(), recheck.clone(), shutdown.clone()));
+    let sessions_max = usize::from(config.database.persister_sessions);
+    let group_commit =
+        if config.database.persister_group_commit { GroupCommit::On } else { GroupCommit::Off };
+    let (committer, committer_task) =
+        committer::new(shards.all().count(), batch_sessions.clone(), sessions_max, group_commit);
     let workers: Vec<ShardWorker> = shards
         .all()
         .map(|shard| ShardWorker {
@@ -139,6 +145,7 @@ pub async fn start(
             client: connection.client.clone(),
             jetstream: jetstream.clone(),
             batch_sessions: batch_sessions.clone(),
+            committer: committer.clone(),
             maintenance_sessions: maintenance_sessions.clone(),
             stream_args: config.log.clone(),
             status: status.clone(),
@@ -147,7 +154,7 @@ pub async fn start(
             shutdown: shutdown.clone(),
             metrics: ShardMetrics::new(shard),
             watermark_seq: AtomicU64::new(worker::WATERMARK_UNKNOWN),
-            retries: Mutex::default(),
+            retries: Arc::default(),
             highest_seen: highest_seen[shard.index()].clone(),
             search_queue: search_queue.clone(),
             boot_id: boot_id.clone(),
@@ -157,6 +164,9 @@ pub async fn start(
     for worker in workers {
         tasks.spawn("shard", worker.run());
     }
+    // It ends after the workers, which hold the only handles to it.
+    drop(committer);
+    tasks.spawn("committer", committer_task.run());
     tasks.spawn(
         "search",
         search::run_indexer(indexing_sessions, leadership.clone(), search_queue, shutdown.clone()),

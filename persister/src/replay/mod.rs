@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     database::{DatabaseConnector, DatabaseFailure, to_i64},
     shard::apply::{
-        self,
+        self, ShardRows,
         closed_rooms::RecentlyClosedRooms,
         plan::WritePlan,
         rejected_event::{self, RejectionCause},
@@ -214,8 +214,9 @@ async fn apply_event(
     event: &StoredEvent,
     plan: &WritePlan,
 ) -> anyhow::Result<RejectedEventOutcome> {
+    let rows = ShardRows { shard, after_seq: event.seq - 1, plan };
     let mut savepoint = session.begin().await?;
-    if let Err(error) = apply::write_rows(&mut savepoint, shard, event.seq - 1, plan).await {
+    if let Err(error) = apply::write_rows(&mut savepoint, &[rows]).await {
         savepoint.rollback().await?;
         return match DatabaseFailure::from(error) {
             error @ (DatabaseFailure::Data(_)

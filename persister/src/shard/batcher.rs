@@ -23,6 +23,8 @@ pub(crate) struct Batch {
     pub(crate) events: Vec<StoredEvent>,
     /// Number of events that the log has behind these.
     pub(crate) pending: u64,
+    /// Bytes of their payloads.
+    pub(crate) bytes: usize,
     /// Why the reader gives no further events; those of the batch are valid all the same.
     pub(crate) read_error: Option<ReadError>,
 }
@@ -34,23 +36,24 @@ impl Batch {
     }
 }
 
-/// Adds to the first event those that follow it closely, up to `events_max` events in all. `last_batch_at` is when the
-/// previous batch was complete.
+/// Adds to the first event those that follow it closely, up to `events_max` events in all. `last_commit_at` is when
+/// this process began its last transaction: all shards wait for the same moment, so that one transaction writes what they
+/// have.
 pub(crate) async fn collect_batch(
     reader: &mut LogReader,
     first: ReadEvent,
-    last_batch_at: Instant,
+    last_commit_at: Instant,
     events_max: usize,
 ) -> Batch {
     let began_at = Instant::now();
-    let linger_until = (began_at + LINGER).max(last_batch_at + COMMIT_INTERVAL_MIN);
-    let mut bytes = first.stored.payload.len();
-    let mut batch = Batch { events: vec![first.stored], pending: first.pending, read_error: None };
-    while batch.events.len() < events_max && !plan::is_batch_full(batch.events.len(), bytes) {
+    let linger_until = (began_at + LINGER).max(last_commit_at + COMMIT_INTERVAL_MIN);
+    let bytes = first.stored.payload.len();
+    let mut batch = Batch { events: vec![first.stored], pending: first.pending, bytes, read_error: None };
+    while batch.events.len() < events_max && !plan::is_batch_full(batch.events.len(), batch.bytes) {
         let deadline = if batch.pending > 0 { began_at + PENDING_TIMEOUT } else { linger_until };
         match timeout_at(deadline, reader.next()).await {
             Ok(Ok(read)) => {
-                bytes += read.stored.payload.len();
+                batch.bytes += read.stored.payload.len();
                 batch.pending = read.pending;
                 batch.events.push(read.stored);
             }

@@ -1,11 +1,12 @@
-//! Writes one shard of the log to Postgres, in order and exactly once.
+//! Writes the shards of the log to Postgres, in order and exactly once.
 //!
-//! `worker` runs the shard: it compares the log with the watermark (`log_check`), reads batches (`batcher`) and writes
-//! them (`apply`), which moves the watermark in the transaction of the rows. `maintenance` runs beside it on the same
-//! shard.
+//! `worker` runs the shard: it compares the log with the watermark (`log_check`), reads batches (`batcher`) and hands
+//! them to the committer (`committer`), which writes those of several shards at once (`apply`) and moves their watermarks
+//! in the transaction of the rows. `maintenance` runs beside the worker on the same shard.
 
 pub(crate) mod apply;
 mod batcher;
+pub(crate) mod committer;
 mod log_check;
 pub(crate) mod maintenance;
 mod retries;

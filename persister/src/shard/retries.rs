@@ -30,6 +30,11 @@ impl BatchRetries {
         self.events_max
     }
 
+    /// Whether a batch has failed, and the limit is not back where it was.
+    pub(crate) const fn has_failures(&self) -> bool {
+        self.events_max < BATCH_EVENTS_MAX || self.failing_event.is_some()
+    }
+
     /// A batch took too long: the next one has half as many events, down to one.
     pub(crate) fn note_timeout(&mut self, events: usize) {
         self.events_max = (events.min(self.events_max) / 2).max(1);

@@ -59,6 +59,7 @@ pub(crate) async fn read(session: &mut PgConnection, shard: Shard) -> anyhow::Re
 /// One move of the watermark.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WatermarkAdvance {
+    pub(crate) shard: Shard,
     /// The epoch in which the events were read.
     pub(crate) epoch: u64,
     pub(crate) expected_seq: u64,
@@ -69,25 +70,31 @@ pub(crate) struct WatermarkAdvance {
     pub(crate) log_end_seq: u64,
 }
 
-/// Moves the watermark. Returns false if another process has moved it meanwhile, or has begun a new epoch.
-pub(crate) async fn advance(
+/// Moves the watermarks of several shards. Returns those that were moved: another process has moved the others
+/// meanwhile, or has begun a new epoch.
+pub(crate) async fn advance<'a>(
     session: &mut PgConnection,
-    shard: Shard,
-    advance: WatermarkAdvance,
-) -> sqlx::Result<bool> {
-    let updated = sqlx::query(
-        "UPDATE watermark SET seq = $4, stored_at = $5, seen = greatest(seen, $6)
-         WHERE shard = $1 AND epoch = $2 AND seq = $3",
+    advances: impl Iterator<Item = &'a WatermarkAdvance> + Clone,
+) -> sqlx::Result<Vec<Shard>> {
+    let numbers = |value: fn(&WatermarkAdvance) -> u64| -> Vec<i64> {
+        advances.clone().map(|advance| to_i64(value(advance))).collect()
+    };
+    let moved: Vec<i16> = sqlx::query_scalar(
+        "UPDATE watermark SET seq = step.new_seq, stored_at = step.stored_at, seen = greatest(seen, step.log_end)
+         FROM unnest($1::int2[], $2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[])
+              AS step (shard, epoch, expected_seq, new_seq, stored_at, log_end)
+         WHERE watermark.shard = step.shard AND epoch = step.epoch AND seq = step.expected_seq
+         RETURNING watermark.shard",
     )
-    .bind(shard.number())
-    .bind(to_i64(advance.epoch))
-    .bind(to_i64(advance.expected_seq))
-    .bind(to_i64(advance.new_seq))
-    .bind(advance.stored_at_ns)
-    .bind(to_i64(advance.log_end_seq))
-    .execute(session)
+    .bind(advances.clone().map(|advance| advance.shard.number()).collect::<Vec<_>>())
+    .bind(numbers(|advance| advance.epoch))
+    .bind(numbers(|advance| advance.expected_seq))
+    .bind(numbers(|advance| advance.new_seq))
+    .bind(advances.clone().map(|advance| advance.stored_at_ns).collect::<Vec<_>>())
+    .bind(numbers(|advance| advance.log_end_seq))
+    .fetch_all(session)
     .await?;
-    Ok(updated.rows_affected() == 1)
+    Ok(advances.map(|advance| advance.shard).filter(|shard| moved.contains(&shard.number())).collect())
 }
 
 /// Updates the shard's row without changing it, which shows whether Postgres can write now.

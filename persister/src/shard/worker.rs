@@ -15,25 +15,25 @@ use anyhow::Context as _;
 use async_nats::jetstream::Context;
 use log::{HighestSeen, LogReader, ReadError};
 use protocol::{clock::Timestamp, id::Shard};
-use service::{
-    lifecycle::Shutdown,
-    metric_names::{AFTER_CLOSING_TOTAL, PERSISTER_COMMIT_SECONDS},
-    random,
-};
+use service::{lifecycle::Shutdown, metric_names::AFTER_CLOSING_TOTAL, random};
 use time::OffsetDateTime;
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
     config::StreamArgs,
-    database::{DatabaseFailure, SessionPool},
+    database::SessionPool,
     leadership::ShardLeadership,
     search::SearchQueue,
     shard::{
-        apply::{self, ApplyError, ApplyOutcome, closed_rooms::RecentlyClosedRooms},
+        apply::{
+            batch::{ApplyOutcome, BatchOrigin, ShardBatch},
+            closed_rooms::RecentlyClosedRooms,
+        },
         batcher::{self, Batch},
+        committer::{Committed, Committer, TRANSACTION_TIMEOUT},
         retries::BatchRetries,
         status::{ShardMetrics, ShardStatus},
         watermark::{self, Watermark},
@@ -44,8 +44,6 @@ use crate::{
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 /// Interval of `applied` notices while no batch is committed.
 pub(crate) const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
-/// Time-out of a transaction, longer than one statement may take: after it the session counts as lost.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Stands for a watermark that this process has not read yet.
 pub(crate) const WATERMARK_UNKNOWN: u64 = u64::MAX;
@@ -55,7 +53,10 @@ pub(crate) struct ShardWorker {
     pub(crate) shard: Shard,
     pub(crate) client: async_nats::Client,
     pub(crate) jetstream: Context,
+    /// The sessions that read and write the watermark.
     pub(crate) batch_sessions: SessionPool,
+    /// Writes the batches of all shards.
+    pub(crate) committer: Committer,
     /// The sessions that delete rows which are no longer needed.
     pub(crate) maintenance_sessions: SessionPool,
     pub(crate) stream_args: StreamArgs,
@@ -69,7 +70,7 @@ pub(crate) struct ShardWorker {
     /// The watermark as this process knows it, or [`WATERMARK_UNKNOWN`].
     pub(crate) watermark_seq: AtomicU64,
     /// Earlier failures, which limit the next batch.
-    pub(crate) retries: Mutex<BatchRetries>,
+    pub(crate) retries: Arc<Mutex<BatchRetries>>,
     /// The last event that was seen in the log.
     pub(crate) highest_seen: Arc<HighestSeen>,
     /// Receives the shard after each batch, so that its messages are indexed.
@@ -252,7 +253,6 @@ impl ShardWorker {
         let mut reader = LogReader::open(self.jetstream.clone(), self.shard, None, watermark_seq + 1);
         let mut tick = interval(NOTICE_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last_batch_at = Instant::now();
         loop {
             let first = {
                 // One call however long it takes: a reader that is called anew each second would never connect to a
@@ -268,19 +268,20 @@ impl ShardWorker {
                     }
                 }
             };
-            let batch = match first {
+            let mut batch = match first {
                 Ok(first) => {
                     let events_max = self.retries().events_max();
-                    batcher::collect_batch(&mut reader, first, last_batch_at, events_max).await
+                    batcher::collect_batch(&mut reader, first, self.committer.last_begun_at(), events_max)
+                        .await
                 }
                 Err(error) => return Err(self.to_shard_error(error)),
             };
-            last_batch_at = Instant::now();
             self.highest_seen.note(epoch, batch.log_end_seq());
-            self.commit_batch(&batch, epoch, &mut watermark_seq, &mut closed_rooms).await?;
+            let read_error = batch.read_error.take();
+            self.commit_batch(batch, epoch, &mut watermark_seq, &mut closed_rooms).await?;
             self.publish_applied(epoch, watermark_seq).await;
             tick.reset();
-            if let Some(error) = batch.read_error {
+            if let Some(error) = read_error {
                 return Err(self.to_shard_error(error));
             }
             if self.is_stopping() {
@@ -308,70 +309,49 @@ impl ShardWorker {
         Ok(closed)
     }
 
+    /// Has the batch written, and moves on to its end.
     async fn commit_batch(
         &self,
-        batch: &Batch,
+        batch: Batch,
         epoch: u64,
         watermark_seq: &mut u64,
         closed_rooms: &mut RecentlyClosedRooms,
     ) -> Result<(), ShardError> {
-        let event_count =
-            u64::try_from(batch.events.len()).context("the number of events exceeds 64 bits")?;
-        ShardMetrics::set_gauge(&self.metrics.lag_messages, batch.pending + event_count);
+        let (pending, event_count) = (batch.pending, u64::try_from(batch.events.len()).unwrap_or(u64::MAX));
+        ShardMetrics::set_gauge(&self.metrics.lag_messages, pending + event_count);
         if let Some(oldest) = batch.events.first() {
             self.metrics
                 .lag_seconds
                 .set((OffsetDateTime::from(Timestamp::now()) - oldest.time).as_seconds_f64().max(0.0));
         }
-        let begun = Instant::now();
-        let mut outcome = ApplyOutcome { watermark_seq: *watermark_seq, ..ApplyOutcome::default() };
-        let mut pooled = self.batch_sessions.take().await?;
-        let apply = apply::apply_batch(
-            pooled.session(),
-            self.shard,
-            epoch,
-            batch,
-            &self.retries,
-            closed_rooms,
-            &mut outcome,
-        );
-        let result = timeout(TRANSACTION_TIMEOUT, apply).await;
-        let label = match &result {
-            Ok(Ok(())) => "ok",
-            Ok(Err(error)) => error.metric_label(),
-            Err(_) => "timed_out",
+        let origin = BatchOrigin { shard: self.shard, epoch, log_end_seq: batch.log_end_seq() };
+        let batch = ShardBatch {
+            origin,
+            events: batch.events,
+            bytes: batch.bytes,
+            closed_rooms: std::mem::take(closed_rooms),
+            retries: self.retries.clone(),
+            outcome: ApplyOutcome { watermark_seq: *watermark_seq, ..ApplyOutcome::default() },
         };
-        metrics::histogram!(PERSISTER_COMMIT_SECONDS, "outcome" => label).record(begun.elapsed());
-        self.metrics.rejected_events.increment(outcome.rejected_events);
-        if outcome.dropped_after_closing > 0 {
-            metrics::counter!(AFTER_CLOSING_TOTAL).increment(outcome.dropped_after_closing);
+        let Committed { batch, result } = self.committer.commit(batch).await?;
+        *closed_rooms = batch.closed_rooms;
+        self.metrics.rejected_events.increment(batch.outcome.rejected_events);
+        if batch.outcome.dropped_after_closing > 0 {
+            metrics::counter!(AFTER_CLOSING_TOTAL).increment(batch.outcome.dropped_after_closing);
         }
-        *watermark_seq = outcome.watermark_seq;
-        self.set_watermark(outcome.watermark_seq);
-        match result {
-            Ok(Ok(())) => {
-                pooled.give_back();
-                self.search_queue.push(self.shard);
-                self.retries().note_success();
-            }
-            Ok(Err(ApplyError::WatermarkMoved)) => {
-                pooled.give_back();
-                return Err(ShardError::Transient(ApplyError::WatermarkMoved.into()));
-            }
-            Ok(Err(error)) => {
-                if matches!(error, ApplyError::Database(DatabaseFailure::TimedOut(_))) {
-                    self.retries().note_timeout(batch.events.len());
-                }
-                return Err(ShardError::Transient(error.into()));
-            }
-            Err(_) => {
+        *watermark_seq = batch.outcome.watermark_seq;
+        self.set_watermark(batch.outcome.watermark_seq);
+        if let Err(error) = result {
+            if error.is_timeout() {
                 self.retries().note_timeout(batch.events.len());
-                return Err(ShardError::Transient(anyhow::anyhow!("the database did not answer in time")));
             }
+            return Err(ShardError::Transient(error.into()));
         }
+        self.search_queue.push(self.shard);
+        self.retries().note_success();
         self.metrics.batch_events.record(u32::try_from(event_count).unwrap_or(u32::MAX));
-        ShardMetrics::set_gauge(&self.metrics.lag_messages, batch.pending);
-        if batch.pending == 0 {
+        ShardMetrics::set_gauge(&self.metrics.lag_messages, pending);
+        if pending == 0 {
             self.metrics.lag_seconds.set(0);
         }
         Ok(())

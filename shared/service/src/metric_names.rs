@@ -114,8 +114,10 @@ metric_names! {
     gauge PERSISTER_LAG_SECONDS = "roomcast_persister_lag_seconds";
     /// Events written to Postgres in one transaction.
     histogram PERSISTER_BATCH_EVENTS = "roomcast_persister_batch_events";
-    /// Seconds from taking a database session to the end of the commit, by `outcome`: ok, moved (another persister
-    /// wrote the shard), data (Postgres refused a value), unexplained, timed_out, lost (the session ended).
+    /// Shards whose batches one transaction writes.
+    histogram PERSISTER_GROUP_SHARDS = "roomcast_persister_group_shards";
+    /// Seconds from taking a database session to the end of a transaction, by `outcome`: ok, moved (another persister
+    /// wrote the shard), data (Postgres refused a value), unexplained, timed_out, lost (the session ended), no_session.
     histogram PERSISTER_COMMIT_SECONDS = "roomcast_persister_commit_seconds";
     /// The last event of the log that is in Postgres, by `shard`.
     gauge PERSISTER_WATERMARK = "roomcast_persister_watermark";

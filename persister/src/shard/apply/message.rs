@@ -3,8 +3,6 @@
 //! Changed messages are looked up by their whole keys, one by one, whatever statistics PostgreSQL has: for a join it
 //! may read all messages of a shard.
 
-use std::collections::HashMap;
-
 use protocol::{
     event::{ChatMessage, MessageDetail},
     id::Shard,
@@ -14,11 +12,19 @@ use time::OffsetDateTime;
 
 use crate::{
     database::to_i64,
-    shard::apply::revisions::{DeletionColumns, EditColumns},
+    shard::apply::{
+        ShardRows,
+        revisions::{DeletionColumns, EditColumns},
+    },
 };
 
+/// The new messages of a shard, with their ids.
+pub(crate) type ShardMessages<'a> = (Shard, &'a [(u64, ChatMessage)]);
+
 /// Columns of new messages.
+#[derive(Default)]
 pub(crate) struct MessageColumns<'a> {
+    shards: Vec<i16>,
     rooms: Vec<i64>,
     ids: Vec<i64>,
     authors: Vec<&'a str>,
@@ -29,37 +35,39 @@ pub(crate) struct MessageColumns<'a> {
 }
 
 impl<'a> MessageColumns<'a> {
-    pub(crate) fn from_messages(messages: &'a [(u64, ChatMessage)]) -> Self {
-        let stored_detail =
-            |message: &ChatMessage| message.detail.clone().filter(MessageDetail::is_stored).map(Json);
-        Self {
-            rooms: messages.iter().map(|(_, message)| to_i64(message.room.0)).collect(),
-            ids: messages.iter().map(|(id, _)| to_i64(*id)).collect(),
-            authors: messages.iter().map(|(_, message)| message.user.as_str()).collect(),
-            bodies: messages.iter().map(|(_, message)| message.message.as_str()).collect(),
-            client_ids: messages.iter().map(|(_, message)| message.client_id.as_deref()).collect(),
-            created_at: messages.iter().map(|(_, message)| message.created_at.into()).collect(),
-            details: messages.iter().map(|(_, message)| stored_detail(message)).collect(),
+    pub(crate) fn from_messages(messages: impl Iterator<Item = ShardMessages<'a>>) -> Self {
+        let mut columns = Self::default();
+        for (shard, messages) in messages {
+            for (id, message) in messages {
+                columns.shards.push(shard.number());
+                columns.rooms.push(to_i64(message.room.0));
+                columns.ids.push(to_i64(*id));
+                columns.authors.push(message.user.as_str());
+                columns.bodies.push(message.message.as_str());
+                columns.client_ids.push(message.client_id.as_deref());
+                columns.created_at.push(message.created_at.into());
+                columns.details.push(message.detail.clone().filter(MessageDetail::is_stored).map(Json));
+            }
         }
+        columns
     }
 }
 
 /// Inserts all new messages by one statement.
-pub(crate) async fn insert(
+pub(crate) async fn insert<'a>(
     session: &mut PgConnection,
-    shard: Shard,
-    messages: &[(u64, ChatMessage)],
+    messages: impl Iterator<Item = ShardMessages<'a>>,
 ) -> sqlx::Result<()> {
-    if messages.is_empty() {
+    let columns = MessageColumns::from_messages(messages);
+    if columns.ids.is_empty() {
         return Ok(());
     }
-    let columns = MessageColumns::from_messages(messages);
     sqlx::query(
         "INSERT INTO message (shard, room, id, author, body, client_id, created_at, detail)
-         SELECT $1, new.* FROM unnest($2::int8[], $3::int8[], $4::text[], $5::text[], $6::text[],
-                                      $7::timestamptz[], $8::jsonb[]) AS new",
+         SELECT * FROM unnest($1::int2[], $2::int8[], $3::int8[], $4::text[], $5::text[], $6::text[],
+                              $7::timestamptz[], $8::jsonb[])",
     )
-    .bind(shard.number())
+    .bind(columns.shards)
     .bind(columns.rooms)
     .bind(columns.ids)
     .bind(columns.authors)
@@ -156,22 +164,30 @@ pub(super) async fn mark_deleted(
 /// Moves people's read marks in rooms forward, never back.
 pub(super) async fn advance_read_marks(
     session: &mut PgConnection,
-    shard: Shard,
-    marks: &HashMap<(i64, String), i64>,
+    rows: &[ShardRows<'_>],
 ) -> sqlx::Result<()> {
-    if marks.is_empty() {
+    let (mut shards, mut rooms, mut users, mut ids) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for part in rows {
+        for ((room, user), id) in &part.plan.read_marks {
+            shards.push(part.shard.number());
+            rooms.push(*room);
+            users.push(user.as_str());
+            ids.push(*id);
+        }
+    }
+    if ids.is_empty() {
         return Ok(());
     }
     sqlx::query(
         "INSERT INTO read_mark (shard, room, user_id, message_id)
-         SELECT $1, new.* FROM unnest($2::int8[], $3::text[], $4::int8[]) AS new
+         SELECT * FROM unnest($1::int2[], $2::int8[], $3::text[], $4::int8[])
          ON CONFLICT (shard, room, user_id) DO UPDATE SET message_id = excluded.message_id
          WHERE read_mark.message_id < excluded.message_id",
     )
-    .bind(shard.number())
-    .bind(marks.keys().map(|(room, _)| *room).collect::<Vec<_>>())
-    .bind(marks.keys().map(|(_, user)| user.as_str()).collect::<Vec<_>>())
-    .bind(marks.values().copied().collect::<Vec<_>>())
+    .bind(shards)
+    .bind(rooms)
+    .bind(users)
+    .bind(ids)
     .execute(session)
     .await?;
     Ok(())
