@@ -202,7 +202,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         let router = admin::router(health.clone(), metrics);
         tasks.spawn(
             "admin",
-            serve::serve("admin", listener, router, serve::ServeLimits::inside(), shutdown.clone()),
+            serve::serve("admin", listener, router, serve::ServeLimits::internal(), shutdown.clone()),
         );
     }
     let router = start(&config, &health, &shutdown, &mut tasks).await?;

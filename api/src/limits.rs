@@ -10,7 +10,7 @@ use protocol::{
     error::{Error, ErrorCode},
     id::{RoomId, UserId},
 };
-use service::rate::{AtOnce, KeyedRateLimit, Permit};
+use service::rate::{KeyedConcurrencyLimit, KeyedRateLimit, Permit};
 
 use crate::config::RequestLimitArgs;
 
@@ -21,7 +21,7 @@ pub(crate) struct ApiLimits {
     /// Support rooms that an address creates without a token.
     pub(crate) visitor_rooms: KeyedRateLimit<IpAddr>,
     /// Concurrent searches of a person.
-    searches_by_person: AtOnce<UserId>,
+    searches_by_person: KeyedConcurrencyLimit<UserId>,
     writes: KeyedRateLimit<UserId>,
     invitations: KeyedRateLimit<(UserId, UserId)>,
     visitor_writes: KeyedRateLimit<IpAddr>,
@@ -34,7 +34,7 @@ impl ApiLimits {
         Self {
             requests_by_address: KeyedRateLimit::new("requests", args.rate_requests),
             visitor_rooms: KeyedRateLimit::new("visitor_rooms", args.rate_visitor_rooms),
-            searches_by_person: AtOnce::new("searches", args.searches_person),
+            searches_by_person: KeyedConcurrencyLimit::new("searches", args.searches_person),
             writes: KeyedRateLimit::new("writes", args.rate_writes),
             invitations: KeyedRateLimit::new("invitations", args.rate_invitations),
             visitor_writes: KeyedRateLimit::new("visitor_writes", args.rate_writes),

@@ -50,7 +50,7 @@ impl PersisterLag {
             let waiting = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.filter(|(seq, at)| *seq > applied_seq && at.elapsed() > LAG_MAX)
         });
-        if waiting.is_some() || applied.silence(shard) > NOTICE_TIMEOUT {
+        if waiting.is_some() || applied.since_last_notice(shard) > NOTICE_TIMEOUT {
             let detail = "The database is behind: nothing can be changed now. Try again.";
             return Err(Error::new(ErrorCode::Unavailable, detail));
         }

@@ -46,16 +46,17 @@ pub(crate) fn main(config: &DoctorArgs) -> ExitCode {
 async fn run_checks(config: &DoctorArgs) -> bool {
     let backends = &config.backends;
     let services = ServiceConfigs::read(backends);
-    let desk = services.as_ref().ok().map(|services| describe_support_access(services.support_args()));
-    let mut is_all_well = print_result(
+    let support_access =
+        services.as_ref().ok().map(|services| describe_support_access(services.support_args()));
+    let mut all_passed = print_result(
         "configuration",
         services.map(|_| "every variable is valid".to_owned()).map_err(anyhow::Error::msg),
         "correct the variable named; `--help` of roomcast-api, -fanout and -persister lists all of them",
     );
-    if let Some(desk) = desk {
-        is_all_well &= print_result("customer desk", Ok(desk.to_owned()), "");
+    if let Some(support_access) = support_access {
+        all_passed &= print_result("customer desk", Ok(support_access.to_owned()), "");
     }
-    is_all_well &= print_result(
+    all_passed &= print_result(
         "listen",
         check_listen_address(config.listen),
         "set ROOMCAST_LISTEN to an address of this machine with a port, such as 127.0.0.1:8080",
@@ -66,13 +67,13 @@ async fn run_checks(config: &DoctorArgs) -> bool {
         ("nats persister", BrokerUser::Persister, backends.persister_nats()),
     ];
     for (name, role, nats) in roles {
-        is_all_well &= print_result(
+        all_passed &= print_result(
             name,
             with_timeout(check_broker(role, &nats)).await,
             "start it (deploy/up does), and check NATS_URL and the user's password against deploy/nats/one.conf",
         );
     }
-    is_all_well &= print_result(
+    all_passed &= print_result(
         "log",
         with_timeout(check_streams(&backends.api_nats())).await,
         "start the persister, which creates the streams; if it refuses a shard, its log says why",
@@ -81,14 +82,14 @@ async fn run_checks(config: &DoctorArgs) -> bool {
         ("postgres api", backends.api_database(), false),
         ("postgres persister", backends.persister_database(), true),
     ];
-    for (name, url, writes) in databases {
-        is_all_well &= print_result(
+    for (name, url, is_writer) in databases {
+        all_passed &= print_result(
             name,
-            with_timeout(check_database(url, writes)).await,
+            with_timeout(check_database(url, is_writer)).await,
             "start it (deploy/up does), check DATABASE_URL, and run deploy/postgres/roles.sql in that database",
         );
     }
-    is_all_well
+    all_passed
 }
 
 /// Describes who may open a visitor's room at the customer desk.
@@ -161,14 +162,14 @@ async fn check_database(url: &str, is_writer: bool) -> anyhow::Result<String> {
             .fetch_one(&mut connection)
             .await?;
     // With its own role, or with the owner's, which the persister switches to for migrations.
-    let may_create: bool = sqlx::query_scalar(
+    let can_create: bool = sqlx::query_scalar(
         "SELECT has_schema_privilege('public', 'CREATE') OR EXISTS (SELECT FROM pg_roles
          WHERE rolname = 'roomcast_owner' AND pg_has_role(current_user, oid, 'MEMBER'))",
     )
     .fetch_one(&mut connection)
     .await?;
     connection.close().await?;
-    ensure!(may_create || !is_writer, "role {role} may not create tables");
-    let note = if may_create && !is_writer { ", which has more rights than it needs" } else { "" };
+    ensure!(can_create || !is_writer, "role {role} may not create tables");
+    let note = if can_create && !is_writer { ", which has more rights than it needs" } else { "" };
     Ok(format!("PostgreSQL {version} as {role}{note}"))
 }

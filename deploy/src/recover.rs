@@ -26,8 +26,8 @@ pub(crate) struct RecoverArgs {
 /// Prints the findings; the exit code is 1 if something is left to do, and 2 for an error.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command for a terminal")]
 pub(crate) fn main(config: &RecoverArgs) -> ExitCode {
-    let persister =
-        ServiceConfigs::read_persister(&config.backends).unwrap_or_else(|line| config::refuse(&line));
+    let persister = ServiceConfigs::read_persister(&config.backends)
+        .unwrap_or_else(|line| config::exit_with_message(&line));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let recovered = runtime
         .map_err(anyhow::Error::from)

@@ -52,7 +52,7 @@ pub(crate) fn main(config: &TokenCommandArgs) -> ExitCode {
 }
 
 fn read_secret(config: &TokenCommandArgs) -> anyhow::Result<String> {
-    service::token::kept_secret(config.jwt_secret.as_deref(), &config.data)
+    service::token::given_or_stored_secret(config.jwt_secret.as_deref(), &config.data)
 }
 
 fn build_claims(config: &TokenCommandArgs) -> anyhow::Result<Value> {

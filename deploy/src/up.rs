@@ -124,10 +124,10 @@ fn read_service_config<T: Args>(name: &str, nats: &NatsArgs, database: Option<&s
         flag.push(value);
         flag
     };
-    let mut words = vec![name.into(), flag("nats-url", nats.nats_url.as_ref())];
-    words.extend(nats.nats_ca.as_ref().map(|file| flag("nats-ca", file.as_ref())));
-    words.extend(database.map(|url| flag("database-url", url.as_ref())));
-    let service: ServiceProgram<T> = config::read(words)?;
+    let mut arguments = vec![name.into(), flag("nats-url", nats.nats_url.as_ref())];
+    arguments.extend(nats.nats_ca.as_ref().map(|file| flag("nats-ca", file.as_ref())));
+    arguments.extend(database.map(|url| flag("database-url", url.as_ref())));
+    let service: ServiceProgram<T> = config::read(arguments)?;
     Ok(service.config)
 }
 
@@ -168,7 +168,8 @@ impl ServiceConfigs {
 
 /// Runs the three services until they are told to stop; the exit code is that of [`run_main`].
 pub(crate) fn main(config: UpArgs) -> ExitCode {
-    let services = ServiceConfigs::read(&config.backends).unwrap_or_else(|line| config::refuse(&line));
+    let services =
+        ServiceConfigs::read(&config.backends).unwrap_or_else(|line| config::exit_with_message(&line));
     telemetry::init_logs(&config.log);
     run_main("roomcast", config.drain.time(), move |shutdown| run(config, services, shutdown))
 }
@@ -187,7 +188,7 @@ async fn run(config: UpArgs, services: ServiceConfigs, shutdown: Shutdown) -> an
         let router = admin::router(health.clone(), metrics.clone());
         service_tasks.spawn(
             "admin",
-            serve::serve("admin", listener, router, ServeLimits::inside(), services_shutdown.clone()),
+            serve::serve("admin", listener, router, ServeLimits::internal(), services_shutdown.clone()),
         );
     }
     let limits = ServeLimits::new(&api.api.connections, &api.api.address);
@@ -211,9 +212,11 @@ mod tests {
 
     #[test]
     fn broker_address_and_certificate_reach_every_service() {
-        let words = ["up", "--nats-url=tls://broker", "--fanout-nats-url=tls://other", "--nats-ca=a b.pem"];
-        let places: ServiceProgram<BackendArgs> = config::read(words.map(OsString::from)).expect("flags");
-        let services = ServiceConfigs::read(&places.config).expect("a configuration");
+        let arguments =
+            ["up", "--nats-url=tls://broker", "--fanout-nats-url=tls://other", "--nats-ca=a b.pem"];
+        let program: ServiceProgram<BackendArgs> =
+            config::read(arguments.map(OsString::from)).expect("flags");
+        let services = ServiceConfigs::read(&program.config).expect("a configuration");
         for (nats, url) in [
             (&services.api.nats, "tls://broker"),
             (&services.fanout.nats, "tls://other"),

@@ -32,7 +32,7 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub async fn serve(listener: TcpListener, shutdown: Shutdown) -> anyhow::Result<()> {
     let router = Router::new()
         .fallback(|request: Request| async { upgrade(request).unwrap_or_else(|error| refuse(&error)) });
-    serve::serve("echo", listener, router, ServeLimits::inside(), shutdown).await
+    serve::serve("echo", listener, router, ServeLimits::internal(), shutdown).await
 }
 
 fn upgrade(mut request: Request) -> Result<Response, Error> {

@@ -75,7 +75,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut tasks = Tasks::new(&shutdown);
     // Before everything that waits, so that `/readyz` answers while the persister waits for its database.
     if let Some(listener) = config.admin.bind().await? {
-        let limits = ServeLimits { max_connections: 256, ..ServeLimits::inside() };
+        let limits = ServeLimits { max_connections: 256, ..ServeLimits::internal() };
         let router = admin::router(health.clone(), metrics);
         tasks.spawn("admin", serve::serve("admin", listener, router, limits, shutdown.clone()));
     }

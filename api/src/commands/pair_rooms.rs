@@ -42,7 +42,7 @@ pub(crate) async fn create_match(
     if !caller.is_admin {
         return Err(Error::forbidden());
     }
-    text::optional_line("name", &name, text::NAME_MAX)?;
+    text::optional_text("name", &name, text::NAME_MAX)?;
     users.sort();
     let Ok([one, other]) = <[UserId; 2]>::try_from(users) else { return Err(not_two_people_error()) };
     if one == other {

@@ -38,9 +38,9 @@ pub(crate) struct NewRoom {
 
 impl NewRoom {
     fn validate(&self) -> Result<(), Error> {
-        text::required_line("name", &self.name, text::NAME_MAX)?;
+        text::required_text("name", &self.name, text::NAME_MAX)?;
         let description = self.description.as_deref().unwrap_or("");
-        text::optional_line("description", description, text::DESCRIPTION_MAX)?;
+        text::optional_text("description", description, text::DESCRIPTION_MAX)?;
         if self.users.len() > text::ROOM_USERS_MAX {
             let detail = format!("users: must name at most {} people.", text::ROOM_USERS_MAX);
             return Err(Error::bad_request(detail));
@@ -199,9 +199,9 @@ pub(crate) async fn update(
 ) -> Result<(RoomView, bool), Error> {
     let RoomChange { name, description, private } = change;
     if let Some(name) = &name {
-        text::required_line("name", name, text::NAME_MAX)?;
+        text::required_text("name", name, text::NAME_MAX)?;
     }
-    text::optional_line("description", description.as_deref().unwrap_or(""), text::DESCRIPTION_MAX)?;
+    text::optional_text("description", description.as_deref().unwrap_or(""), text::DESCRIPTION_MAX)?;
     if name.is_none() && description.is_none() && private.is_none() {
         return Err(Error::bad_request("name, description, private: one of them must be given."));
     }

@@ -29,7 +29,7 @@ pub(crate) async fn search(
     caller: &Caller,
     query: SearchQuery<'_>,
 ) -> Result<(SearchResults, Option<SearchCursor>), Error> {
-    text::required_line("q", query.words, text::QUERY_MAX)?;
+    text::required_text("q", query.words, text::QUERY_MAX)?;
     if let Some(room) = query.room {
         require_read(api, room, caller).await?;
     }

@@ -152,7 +152,7 @@ pub(crate) async fn get_or_create_room(
         ("portfolio_name", &visit.portfolio_name),
         ("product_name", &visit.product_name),
     ] {
-        text::required_line(field, text, text::NAME_MAX)?;
+        text::required_text(field, text, text::NAME_MAX)?;
     }
     let visitor = visitor_id(visit.user.as_str())?;
     if guest.caller.as_ref().is_some_and(|caller| caller.user != visit.user) {
@@ -244,8 +244,8 @@ pub(crate) async fn send_message(
     request: &RequestContext<'_>,
 ) -> Result<(), Error> {
     text::message_text("message_data", &message.text, api.settings.text_max_chars)?;
-    text::optional_line("auther", &message.auther, text::NAME_MAX)?;
-    text::optional_line("message_type", &message.message_type, text::NAME_MAX)?;
+    text::optional_text("auther", &message.auther, text::NAME_MAX)?;
+    text::optional_text("message_type", &message.message_type, text::NAME_MAX)?;
     guest.count_write(api)?;
     let room = find_room(api, secret).await?;
     let caller = guest.author_in(api, &room)?;
@@ -322,8 +322,8 @@ pub(crate) async fn list(
     product_name: &str,
     before: Option<RoomId>,
 ) -> Result<SupportRoomPage, Error> {
-    text::required_line("org_id", org_id, text::NAME_MAX)?;
-    text::required_line("product_name", product_name, text::NAME_MAX)?;
+    text::required_text("org_id", org_id, text::NAME_MAX)?;
+    text::required_text("product_name", product_name, text::NAME_MAX)?;
     if !api.settings.support_open {
         let caller = caller.ok_or_else(Error::token_needed)?;
         if !caller.is_admin && caller.org_id.as_deref() != Some(org_id) {

@@ -36,7 +36,7 @@ pub(crate) async fn create(
     mut users: Vec<UserId>,
     request: &RequestContext<'_>,
 ) -> Result<(TeamView, bool), Error> {
-    text::required_line("name", &name, text::NAME_MAX)?;
+    text::required_text("name", &name, text::NAME_MAX)?;
     if users.len() > text::ROOM_USERS_MAX {
         let detail = format!("users: must name at most {} people.", text::ROOM_USERS_MAX);
         return Err(Error::bad_request(detail));

@@ -48,8 +48,8 @@ pub(crate) async fn create(
     request: &RequestContext<'_>,
 ) -> Result<Option<Topic>, Error> {
     let NewTopic { title, category, description, picture } = new_topic;
-    text::required_line("title", &title, TITLE_MAX)?;
-    text::optional_line("description", description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
+    text::required_text("title", &title, TITLE_MAX)?;
+    text::optional_text("description", description.as_deref().unwrap_or(""), DESCRIPTION_MAX)?;
     // Read before anything is stored: once the topic is stored, the answer needs no Postgres.
     let shard = Channel::User(caller.user.clone()).shard(api.shards);
     let person = people::read_profile(&api.pool, shard, &caller.user).await?;
@@ -216,5 +216,5 @@ pub(super) fn require_change_allowed(name: Option<&str>, description: Option<&st
     if name.is_some() {
         return Err(Error::new(ErrorCode::Conflict, "A topic keeps its name."));
     }
-    text::optional_line("description", description.unwrap_or(""), DESCRIPTION_MAX)
+    text::optional_text("description", description.unwrap_or(""), DESCRIPTION_MAX)
 }

@@ -15,7 +15,7 @@ pub(crate) fn push_frame(channel: &Channel, event: &str, seq: u64, payload: &[u8
         return None;
     }
     let head = format!(r#"{{"channel":"{channel}","event":"{event}","id":{seq},"data":"#);
-    if known.is_some_and(EventName::names_itself) {
+    if known.is_some_and(EventName::adds_id_to_push) {
         // The id is the event's sequence, which the broker assigned after api had written the payload.
         let rest = payload.strip_prefix(b"{")?;
         let id = format!(r#"{{"id":{seq},"#);

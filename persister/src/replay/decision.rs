@@ -68,9 +68,9 @@ pub(super) async fn decide(
         Event::ChatMessage(message) => decide_message(session, shard, seq, message, earlier).await,
         Event::Invitation(invitation) => {
             let sql = "SELECT TRUE FROM invitation WHERE shard = $1 AND user_id = $2 AND id = $3";
-            let existing = sqlx::query_scalar::<_, bool>(sql).bind(shard.number());
+            let query = sqlx::query_scalar::<_, bool>(sql).bind(shard.number());
             let existing =
-                existing.bind(invitation.user.as_str()).bind(to_i64(seq)).fetch_optional(session).await?;
+                query.bind(invitation.user.as_str()).bind(to_i64(seq)).fetch_optional(session).await?;
             Ok(match existing {
                 Some(_) => nothing_to_apply("the invitation exists already"),
                 None if earlier == EarlierHandling::PartlyApplied => {
@@ -88,9 +88,8 @@ pub(super) async fn decide(
         }
         Event::InvitationAnswer(answer) => {
             let sql = "SELECT accepted IS NULL FROM invitation WHERE shard = $1 AND user_id = $2 AND id = $3";
-            let is_unanswered =
-                sqlx::query_scalar::<_, bool>(sql).bind(shard.number()).bind(answer.user.as_str());
-            let is_unanswered = is_unanswered.bind(to_i64(answer.invitation)).fetch_optional(session).await?;
+            let query = sqlx::query_scalar::<_, bool>(sql).bind(shard.number()).bind(answer.user.as_str());
+            let is_unanswered = query.bind(to_i64(answer.invitation)).fetch_optional(session).await?;
             Ok(match is_unanswered {
                 Some(true) => ReplayDecision::Apply,
                 Some(false) => nothing_to_apply("the invitation is answered"),
@@ -99,9 +98,8 @@ pub(super) async fn decide(
         }
         Event::Chatroom(_) | Event::RoomMade(_) => decide_new_room(session, shard, plan, earlier).await,
         Event::TeamMade(_) => {
-            let existing =
-                sqlx::query_scalar::<_, bool>("SELECT TRUE FROM team WHERE shard = $1 AND id = $2");
-            let existing = existing.bind(shard.number()).bind(to_i64(seq)).fetch_optional(session).await?;
+            let query = sqlx::query_scalar::<_, bool>("SELECT TRUE FROM team WHERE shard = $1 AND id = $2");
+            let existing = query.bind(shard.number()).bind(to_i64(seq)).fetch_optional(session).await?;
             Ok(if existing.is_some() {
                 nothing_to_apply("the team exists already")
             } else {

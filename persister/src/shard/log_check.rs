@@ -55,7 +55,8 @@ fn next_epoch(
     let highest_epoch = watermark.epoch.max(state.epoch);
     let highest_seen =
         if watermark.epoch == state.epoch { highest_seen.max(watermark.highest_seen) } else { highest_seen };
-    let has_rebooted = matches!((watermark.boot_id.as_deref(), boot_id), (Some(known_boot_id), Some(current_boot_id)) if known_boot_id != current_boot_id);
+    let has_rebooted =
+        boot_id.is_some_and(|current| watermark.boot_id.as_deref().is_some_and(|known| known != current));
     if is_rewound || has_rebooted || state.epoch < watermark.epoch || state.last < highest_seen {
         highest_epoch + 1
     } else {

@@ -59,11 +59,11 @@ struct NoticeHistory {
 
 impl AppliedWatch {
     fn new(shards: ShardCount) -> Self {
-        let watched = || ShardWatch {
+        let new_watch = || ShardWatch {
             applied: watch::Sender::new(None),
             notices: Mutex::new(NoticeHistory { last_received_at: Instant::now(), is_last_lower: false }),
         };
-        Self { shards: Arc::new(shards.all().map(|shard| (shard, watched())).collect()) }
+        Self { shards: Arc::new(shards.all().map(|shard| (shard, new_watch())).collect()) }
     }
 
     /// Subscribes to the notices, and receives them until the client is closed.
@@ -87,10 +87,10 @@ impl AppliedWatch {
     }
 
     fn apply_notice(&self, shard: Shard, new: AppliedPosition) {
-        let Some(watched) = self.shards.get(&shard) else { return };
-        let mut notices = watched.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(shard_watch) = self.shards.get(&shard) else { return };
+        let mut notices = shard_watch.notices.lock().unwrap_or_else(PoisonError::into_inner);
         notices.last_received_at = Instant::now();
-        watched.applied.send_if_modified(|old| {
+        shard_watch.applied.send_if_modified(|old| {
             let is_lower = old.is_some_and(|old| new.epoch == old.epoch && new.seq < old.seq);
             // Notices of two persisters may cross, so a single lower one is ignored. Two in a row mean that Postgres
             // has less than it had: a standby that lagged behind took over.
@@ -100,34 +100,34 @@ impl AppliedWatch {
                 metrics::counter!(names::APPLIED_WENT_BACK_TOTAL).increment(1);
                 tracing::warn!(%shard, ?old, ?new, "Postgres has less of the log than it had");
             }
-            let counts = goes_back || old.is_none_or(|old| (new.epoch, new.seq) > (old.epoch, old.seq));
-            if counts {
+            let is_accepted = goes_back || old.is_none_or(|old| (new.epoch, new.seq) > (old.epoch, old.seq));
+            if is_accepted {
                 *old = Some(new);
             }
-            counts
+            is_accepted
         });
     }
 
     /// The highest position of a shard, since Postgres last lost a part of its log.
     #[must_use]
     pub fn current(&self, shard: Shard) -> Option<AppliedPosition> {
-        self.shards.get(&shard).and_then(|watched| *watched.applied.borrow())
+        self.shards.get(&shard).and_then(|shard_watch| *shard_watch.applied.borrow())
     }
 
     /// How long ago the last notice of a shard was received.
     #[must_use]
-    pub fn silence(&self, shard: Shard) -> Duration {
-        self.shards.get(&shard).map_or(Duration::MAX, |watched| {
-            watched.notices.lock().unwrap_or_else(PoisonError::into_inner).last_received_at.elapsed()
+    pub fn since_last_notice(&self, shard: Shard) -> Duration {
+        self.shards.get(&shard).map_or(Duration::MAX, |shard_watch| {
+            shard_watch.notices.lock().unwrap_or_else(PoisonError::into_inner).last_received_at.elapsed()
         })
     }
 
-    /// Waits until an event is in Postgres. Returns false if it is not after `at_most`.
-    pub async fn wait(&self, shard: Shard, seq: u64, at_most: Duration) -> bool {
-        let Some(watched) = self.shards.get(&shard) else { return false };
-        let mut watch = watched.applied.subscribe();
+    /// Waits until an event is in Postgres. Returns false if it is not there after `max_wait`.
+    pub async fn wait(&self, shard: Shard, seq: u64, max_wait: Duration) -> bool {
+        let Some(shard_watch) = self.shards.get(&shard) else { return false };
+        let mut watch = shard_watch.applied.subscribe();
         let applied = watch.wait_for(|applied| applied.is_some_and(|applied| applied.seq >= seq));
-        tokio::time::timeout(at_most, applied).await.is_ok_and(|waited| waited.is_ok())
+        tokio::time::timeout(max_wait, applied).await.is_ok_and(|result| result.is_ok())
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(
             watch.current(shard()),
             Some(AppliedPosition { epoch: 1, seq: 100 }),
-            "one may have crossed"
+            "a single lower notice may be an older one that arrived late"
         );
         watch.apply_notice(shard(), AppliedPosition { epoch: 1, seq: 41 });
         assert_eq!(watch.current(shard()), Some(AppliedPosition { epoch: 1, seq: 41 }));
@@ -167,9 +167,9 @@ mod tests {
             vec![(1, 100), (1, 99), (1, 100), (1, 99), (1, 101), (1, 100)],
             vec![(1, 100), (2, 101), (1, 99), (1, 99), (1, 99)],
         ] {
-            let furthest = notices.iter().max().copied().expect("some");
+            let highest = notices.iter().max().copied().expect("some");
             let current = watch_after(&notices).current(shard()).expect("some");
-            assert_eq!((current.epoch, current.seq), furthest, "{notices:?}");
+            assert_eq!((current.epoch, current.seq), highest, "{notices:?}");
         }
     }
 

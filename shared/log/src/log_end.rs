@@ -31,11 +31,11 @@ impl HighestSeen {
     pub fn note(&self, epoch: u64, seq: u64) -> bool {
         let new = LogEnd { epoch, seq };
         let mut highest = self.lock();
-        let is_news = new > *highest;
-        if is_news {
+        let is_later = new > *highest;
+        if is_later {
             *highest = new;
         }
-        is_news
+        is_later
     }
 
     /// The last event seen, in the latest epoch.
@@ -58,10 +58,12 @@ mod tests {
 
     #[test]
     fn seen_position_counts_within_its_epoch() {
-        let seen = HighestSeen::default();
-        let news: Vec<bool> =
-            [(1, 7), (1, 5), (2, 3), (1, 9)].into_iter().map(|(epoch, seq)| seen.note(epoch, seq)).collect();
-        assert_eq!(news, [true, false, true, false]);
-        assert_eq!((seen.in_epoch(1), seen.in_epoch(2)), (0, 3));
+        let highest_seen = HighestSeen::default();
+        let results: Vec<bool> = [(1, 7), (1, 5), (2, 3), (1, 9)]
+            .into_iter()
+            .map(|(epoch, seq)| highest_seen.note(epoch, seq))
+            .collect();
+        assert_eq!(results, [true, false, true, false]);
+        assert_eq!((highest_seen.in_epoch(1), highest_seen.in_epoch(2)), (0, 3));
     }
 }

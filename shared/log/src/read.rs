@@ -51,7 +51,7 @@ pub enum ReadError {
     },
     /// The server is not reachable, or refuses: a retry may help.
     #[error("the log is not readable: {0}")]
-    Broken(anyhow::Error),
+    Unreadable(anyhow::Error),
 }
 
 /// Reads one shard in order.
@@ -160,15 +160,15 @@ impl LogReader {
                 Ok(read) => return read.map(Some),
                 Err(_) if wait >= LAST_WAIT => {
                     self.consumer = None;
-                    let late = anyhow::anyhow!("no event arrived for {} s", wait.as_secs());
-                    return Err(ReadError::Broken(late));
+                    let error = anyhow::anyhow!("no event arrived for {} s", wait.as_secs());
+                    return Err(ReadError::Unreadable(error));
                 }
                 Err(_) => wait *= 2,
             }
             // The event may have been trimmed before it arrived.
             if let Err(error) = self.open_if_closed().await?.refresh_pending().await {
                 self.consumer = None;
-                return Err(ReadError::Broken(error));
+                return Err(ReadError::Unreadable(error));
             }
         }
         Ok(None)
@@ -176,32 +176,32 @@ impl LogReader {
 
     async fn open_if_closed(&mut self) -> Result<&mut OpenConsumer, ReadError> {
         if self.consumer.is_none() {
-            self.consumer = Some(self.open_consumer().await.map_err(ReadError::Broken)?);
+            self.consumer = Some(self.open_consumer().await.map_err(ReadError::Unreadable)?);
         }
-        Ok(self.consumer.as_mut().expect("opened above"))
+        Ok(self.consumer.as_mut().expect("the consumer was opened above"))
     }
 
     async fn read_next(&mut self) -> Result<ReadEvent, ReadError> {
-        let broken = |error: async_nats::Error| ReadError::Broken(anyhow::anyhow!(error));
+        let unreadable = |error: async_nats::Error| ReadError::Unreadable(anyhow::anyhow!(error));
         self.open_if_closed().await?;
-        let open = self.consumer.as_mut().expect("ready above");
-        let message = match open.messages.next().await {
+        let consumer = self.consumer.as_mut().expect("the consumer was opened above");
+        let message = match consumer.messages.next().await {
             Some(Ok(message)) => message,
-            Some(Err(error)) => return Err(broken(error.into())),
-            None => return Err(ReadError::Broken(anyhow::anyhow!("the consumer ended"))),
+            Some(Err(error)) => return Err(unreadable(error.into())),
+            None => return Err(ReadError::Unreadable(anyhow::anyhow!("the consumer ended"))),
         };
-        let info = message.info().map_err(broken)?;
-        open.delivered += 1;
-        if info.consumer_sequence != open.delivered {
+        let info = message.info().map_err(unreadable)?;
+        consumer.delivered += 1;
+        if info.consumer_sequence != consumer.delivered {
             // An earlier message was lost on its way: a new consumer reads it again.
-            let lost = anyhow::anyhow!("message {} of the consumer was lost", open.delivered);
-            return Err(ReadError::Broken(lost));
+            let error = anyhow::anyhow!("message {} of the consumer was lost", consumer.delivered);
+            return Err(ReadError::Unreadable(error));
         }
         let (seq, pending, time) = (info.stream_sequence, info.pending, info.published);
         if self.filter.is_none() && seq != self.next_seq {
             return Err(ReadError::Hole { expected: self.next_seq, got: seq });
         }
-        open.pending = pending;
+        consumer.pending = pending;
         self.next_seq = seq + 1;
         let (message, _) = message.split();
         let stored = StoredEvent {

@@ -38,7 +38,7 @@ impl FromStr for StreamDescription {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let read = || {
+        let parse = || {
             let (shards, rest) = text.strip_prefix("roomcast shards=")?.split_once(" epoch=")?;
             let (epoch, broker) = match rest.split_once(" broker=") {
                 Some((epoch, broker)) => (epoch, Some(broker.to_owned())),
@@ -46,7 +46,7 @@ impl FromStr for StreamDescription {
             };
             Some(Self { shards: ShardCount::new(shards.parse().ok()?)?, epoch: epoch.parse().ok()?, broker })
         };
-        read().with_context(|| format!("not a stream of Roomcast: its description is {text:?}"))
+        parse().with_context(|| format!("not a stream of Roomcast: its description is {text:?}"))
     }
 }
 
@@ -210,8 +210,8 @@ struct PurgeResponse {
 /// When the leader refuses or does not answer.
 pub async fn purge_below(jetstream: &Context, shard: Shard, seq: u64) -> anyhow::Result<()> {
     let api = format!("STREAM.PURGE.{}", subject::stream(shard));
-    let answer: PurgeResponse = jetstream.request(api, &serde_json::json!({ "seq": seq })).await?;
-    if answer.success { Ok(()) } else { bail!("the broker did not purge the stream of shard {shard}") }
+    let response: PurgeResponse = jetstream.request(api, &serde_json::json!({ "seq": seq })).await?;
+    if response.success { Ok(()) } else { bail!("the broker did not purge the stream of shard {shard}") }
 }
 
 #[cfg(test)]

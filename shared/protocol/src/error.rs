@@ -134,9 +134,9 @@ impl Error {
 
     /// A part that is needed for the answer is not available. Logs the cause, which the caller is not shown.
     #[must_use]
-    pub fn unavailable(what: &str, cause: &dyn std::fmt::Display) -> Self {
-        tracing::warn!(what, %cause, "a part that is needed for an answer is not available");
-        Self::new(ErrorCode::Unavailable, format!("{what} is not available now. Try again."))
+    pub fn unavailable(component: &str, cause: &dyn std::fmt::Display) -> Self {
+        tracing::warn!(component, %cause, "a part that is needed for an answer is not available");
+        Self::new(ErrorCode::Unavailable, format!("{component} is not available now. Try again."))
     }
 
     /// A defect of the server. Logs the cause, which the caller is not shown.

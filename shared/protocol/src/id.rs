@@ -29,9 +29,9 @@ macro_rules! numeric_id {
 
             /// Reads a canonical decimal: no sign, no leading zero, at most [`MAX_ID`].
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+                let is_canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
                 match text.parse() {
-                    Ok(id) if canonical && id <= MAX_ID => Ok(Self(id)),
+                    Ok(id) if is_canonical && id <= MAX_ID => Ok(Self(id)),
                     _ => Err(InvalidId),
                 }
             }
@@ -95,8 +95,8 @@ impl UserId {
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
         let number = self.0.parse::<u64>().ok();
-        let canonical = number.filter(|number| *number <= MAX_ID && number.to_string() == *self.0);
-        canonical.map_or_else(|| self.as_str().into(), Into::into)
+        let exact_number = number.filter(|number| *number <= MAX_ID && number.to_string() == *self.0);
+        exact_number.map_or_else(|| self.as_str().into(), Into::into)
     }
 }
 
@@ -104,8 +104,8 @@ impl FromStr for UserId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || Self::MARKS.as_bytes().contains(&b);
-        if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(allowed) {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || Self::MARKS.as_bytes().contains(&b);
+        if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(is_allowed) {
             Ok(Self(text.into()))
         } else {
             Err(InvalidId)
@@ -288,7 +288,7 @@ mod tests {
     fn user_id_is_plain_text_or_a_number() {
         let user: UserId = serde_json::from_str("7").expect("a number");
         assert_eq!(user.as_str(), "7");
-        let forms = [
+        let ids = [
             "bob.smith@example-host:1_2",
             "auth0|507f1f77bcf86cd799439011",
             "google-oauth2|103547991597142817347",
@@ -296,8 +296,8 @@ mod tests {
             "o'brien&sons@example.com",
             "!#$%&'*+/=?^_`{|}~-@example.com",
         ];
-        for form in forms {
-            assert!(form.parse::<UserId>().is_ok(), "{form}");
+        for id in ids {
+            assert!(id.parse::<UserId>().is_ok(), "{id}");
         }
         for bad in [
             "",
@@ -319,7 +319,11 @@ mod tests {
             let user: UserId = serde_json::from_str(number).expect("a number");
             assert_eq!(user.as_str(), number);
             let is_exact = number.len() < 16;
-            assert_eq!(user.to_value().is_number(), is_exact, "{number}: readers of JSON would round it");
+            assert_eq!(
+                user.to_value().is_number(),
+                is_exact,
+                "{number}: JSON readers round integers above 2^53"
+            );
         }
         // A larger number would be rounded by the JSON reader here, and become another text.
         for bad in ["-1", "1.5", "7.0", "1e3", "18446744073709551616", "null", "[]", "true"] {

@@ -30,8 +30,8 @@ pub fn expiry() -> i64 {
 /// How long a request may still run; `None` once it has expired.
 #[must_use]
 pub fn time_left(expires_at: i64) -> Option<std::time::Duration> {
-    let left = u64::try_from(expires_at.saturating_sub(Timestamp::now().unix_ms())).ok()?;
-    (left > 0).then(|| std::time::Duration::from_millis(left))
+    let left_ms = u64::try_from(expires_at.saturating_sub(Timestamp::now().unix_ms())).ok()?;
+    (left_ms > 0).then(|| std::time::Duration::from_millis(left_ms))
 }
 
 /// The answer to any of the requests below.

@@ -319,10 +319,10 @@ pub enum NodeSignal {
 /// # Errors
 /// When the subject has another form.
 pub fn parse_node_signal(subject: &str) -> Result<NodeSignal, InvalidId> {
-    let (verb, token) =
+    let (kind, token) =
         subject.strip_prefix("node.").and_then(|rest| rest.split_once('.')).ok_or(InvalidId)?;
     let process = u64::from_str_radix(token, 16).map_err(|_| InvalidId)?;
-    match verb {
+    match kind {
         "alive" => Ok(NodeSignal::Alive(process)),
         "dead" => Ok(NodeSignal::Dead(process)),
         "echo" => Ok(NodeSignal::Echo(process)),

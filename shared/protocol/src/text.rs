@@ -36,7 +36,7 @@ fn require_length(field: &str, text: &str, max: usize) -> Result<(), Error> {
 ///
 /// # Errors
 /// Names the field and the limit.
-pub fn optional_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
+pub fn optional_text(field: &str, text: &str, max: usize) -> Result<(), Error> {
     require_length(field, text, max)
 }
 
@@ -44,7 +44,7 @@ pub fn optional_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
 ///
 /// # Errors
 /// Names the field and the limit.
-pub fn required_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
+pub fn required_text(field: &str, text: &str, max: usize) -> Result<(), Error> {
     if text.trim().is_empty() {
         return Err(Error::bad_request(format!("{field}: must not be blank.")));
     }
@@ -56,7 +56,7 @@ pub fn required_line(field: &str, text: &str, max: usize) -> Result<(), Error> {
 /// # Errors
 /// Names the field and the limit.
 pub fn message_text(field: &str, text: &str, max: usize) -> Result<(), Error> {
-    required_line(field, text, max)
+    required_text(field, text, max)
 }
 
 /// Checks the texts of a person's profile.
@@ -73,7 +73,7 @@ pub fn person(change: &PersonChange) -> Result<(), Error> {
         ("main_photo", &change.main_photo),
     ];
     fields.into_iter().try_for_each(|(field, text)| {
-        optional_line(field, text.as_ref().and_then(Option::as_deref).unwrap_or(""), CLAIM_MAX)
+        optional_text(field, text.as_ref().and_then(Option::as_deref).unwrap_or(""), CLAIM_MAX)
     })
 }
 

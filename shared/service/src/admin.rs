@@ -107,8 +107,8 @@ pub fn router(health: Health, metrics: PrometheusHandle) -> Router {
 /// address or `localhost`, so that no web page can read it by DNS rebinding.
 pub fn router_for_clients(health: Health, metrics: PrometheusHandle, address: AddressArgs) -> Router {
     let metrics = move |request: Request| async move {
-        let is_unbound = serve::host(&request).is_ok_and(|host| host.is_none_or(origin::is_unbound));
-        if is_unbound && address.is_local(&request) {
+        let is_safe_host = serve::host(&request).is_ok_and(|host| host.is_none_or(origin::is_rebinding_safe));
+        if is_safe_host && address.is_local(&request) {
             render_metrics(&metrics)
         } else {
             let detail = "Metrics are on ROOMCAST_ADMIN_LISTEN, and here for programs on this machine.\n";

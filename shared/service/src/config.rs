@@ -14,29 +14,29 @@ pub fn parse<T: Parser>() -> T {
     T::try_parse().unwrap_or_else(|error| exit_with_error::<T>(&error))
 }
 
-/// Reads `words` as a program's flags, program name first, and the environment.
+/// Reads `arguments` as a program's flags, program name first, and the environment.
 ///
 /// # Errors
 /// One line that names the variable.
-pub fn read<T: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<T, String> {
-    T::try_parse_from(words).map_err(|error| error_line::<T>(&error))
+pub fn read<T: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<T, String> {
+    T::try_parse_from(arguments).map_err(|error| error_line::<T>(&error))
 }
 
 fn exit_with_error<T: Parser>(error: &clap::Error) -> ! {
-    let asked = [
+    let help_requests = [
         ErrorKind::DisplayHelp,
         ErrorKind::DisplayVersion,
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
     ];
-    if asked.contains(&error.kind()) {
+    if help_requests.contains(&error.kind()) {
         error.exit();
     }
-    refuse(&error_line::<T>(error))
+    exit_with_message(&error_line::<T>(error))
 }
 
 /// Ends the process because of its configuration, with one line on standard error and exit code 2.
 #[expect(clippy::print_stderr, reason = "a start error is for the person at the terminal")]
-pub fn refuse(line: &str) -> ! {
+pub fn exit_with_message(line: &str) -> ! {
     eprintln!("{line}");
     std::process::exit(2)
 }
@@ -56,12 +56,12 @@ fn variable_of_error(error: &clap::Error, command: &clap::Command) -> Option<Str
         ContextValue::Strings(flags) => flags.first()?.clone(),
         _ => return None,
     };
-    let long = flag.trim_start_matches('-').split([' ', '=']).next()?.to_owned();
+    let long_flag = flag.trim_start_matches('-').split([' ', '=']).next()?.to_owned();
     let mut commands = vec![command];
     while let Some(command) = commands.pop() {
         commands.extend(command.get_subcommands());
-        let known = command.get_arguments().find(|arg| arg.get_long() == Some(&long));
-        if let Some(name) = known.and_then(|arg| arg.get_env()) {
+        let argument = command.get_arguments().find(|arg| arg.get_long() == Some(&long_flag));
+        if let Some(name) = argument.and_then(|arg| arg.get_env()) {
             return name.to_str().map(str::to_owned);
         }
     }
@@ -150,7 +150,7 @@ mod tests {
             drain: DrainArgs,
         }
         let Err(error) = Config::try_parse_from(["x", "--drain-seconds", "0"]) else {
-            panic!("0 is no time")
+            panic!("0 seconds are accepted")
         };
         assert_eq!(variable_of_error(&error, &Config::command()).as_deref(), Some("ROOMCAST_DRAIN_SECONDS"));
     }

@@ -61,23 +61,23 @@ impl Tasks {
     /// # Errors
     /// The error of the first task that failed or panicked.
     pub async fn wait(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let mut first = Ok(());
+        let mut result = Ok(());
         loop {
             let ended = tokio::select! {
-                () = shutdown.hard.cancelled() => return first,
+                () = shutdown.hard.cancelled() => return result,
                 ended = self.set.join_next() => ended,
                 Some(ended) = self.background.join_next() => Some(ended),
             };
             let error = match ended {
-                None => return first,
+                None => return result,
                 Some(Ok((_, Ok(())))) => continue,
                 Some(Ok((name, Err(error)))) => error.context(format!("task {name}")),
                 Some(Err(error)) => anyhow::Error::new(error).context("a task panicked"),
             };
             tracing::error!(error = format!("{error:#}"), "a task failed: stopping");
             self.shutdown.soft.cancel();
-            if first.is_ok() {
-                first = Err(error);
+            if result.is_ok() {
+                result = Err(error);
             }
         }
     }
@@ -179,7 +179,7 @@ mod tests {
         let mut tasks = Tasks::new(&shutdown);
         tasks.spawn_background("serves", std::future::pending());
         tasks.spawn("ends", async { Ok(()) });
-        tasks.wait(&shutdown).await.expect("all is well");
+        tasks.wait(&shutdown).await.expect("no task failed");
         let mut tasks = Tasks::new(&shutdown);
         tasks.spawn_background("fails", async { anyhow::bail!("on purpose") });
         let soft = shutdown.soft.clone();

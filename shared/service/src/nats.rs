@@ -184,10 +184,10 @@ async fn open_with(
     let mut options = ConnectOptions::with_auth_callback(move |_| {
         // The client has no option to stay closed, and would send what is queued to a broker that is back at once.
         // Without credentials it stays disconnected.
-        let refused = reconnect == Reconnect::Never && is_used.swap(true, Ordering::Relaxed);
+        let is_reconnect = reconnect == Reconnect::Never && is_used.swap(true, Ordering::Relaxed);
         let (username, password) = (user.clone(), password.clone());
         async move {
-            if refused {
+            if is_reconnect {
                 return Err(AuthError::new("a lost connection is replaced by another"));
             }
             let mut auth = Auth::new();

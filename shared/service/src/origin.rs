@@ -49,8 +49,8 @@ impl FromStr for Origin {
 impl Origin {
     /// Whether the origin's host is an IP address, and a request for `host` is for that very origin.
     fn is_address_of(&self, host: &str) -> bool {
-        let asked = || format!("{}://{host}", self.scheme).parse::<Self>();
-        is_ip_address(&self.host) && asked().is_ok_and(|asked| asked == *self)
+        let requested = || format!("{}://{host}", self.scheme).parse::<Self>();
+        is_ip_address(&self.host) && requested().is_ok_and(|requested| requested == *self)
     }
 }
 
@@ -67,7 +67,7 @@ fn is_ip_address(host: &str) -> bool {
 
 /// Whether a host, with or without a port, is an IP address or `localhost`, neither of which a stranger can bind.
 #[must_use]
-pub fn is_unbound(host: &str) -> bool {
+pub fn is_rebinding_safe(host: &str) -> bool {
     let origin: Result<Origin, _> = format!("http://{host}").parse();
     origin.is_ok_and(|origin| is_this_machine(&origin.host) || is_ip_address(&origin.host))
 }
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn origin_check_without_a_list_allows_this_machine_and_the_own_address() {
-        let none = args("");
+        let no_list = args("");
         for origin in [
             "http://localhost:3000",
             "http://127.0.0.1",
@@ -135,14 +135,14 @@ mod tests {
             "http://192.168.1.5:8080",
             "capacitor://localhost",
         ] {
-            assert!(allows(&none, origin, "192.168.1.5:8080"), "{origin}");
+            assert!(allows(&no_list, origin, "192.168.1.5:8080"), "{origin}");
         }
         for (origin, host) in [
             ("https://10.0.0.1", "10.0.0.1:443"),
             ("http://10.0.0.1:80", "10.0.0.1"),
             ("http://[fd00::1]", "[FD00:0::1]"),
         ] {
-            assert!(allows(&none, origin, host), "{origin}");
+            assert!(allows(&no_list, origin, host), "{origin}");
         }
         for (origin, host) in [
             ("https://host.example.com", "host.example.com"),
@@ -154,9 +154,12 @@ mod tests {
             ("null", "null"),
             ("", ""),
         ] {
-            assert!(!allows(&none, origin, host), "{origin}");
+            assert!(!allows(&no_list, origin, host), "{origin}");
         }
-        assert!(none.allows(&HeaderMap::new(), None), "not a browser's");
+        assert!(
+            no_list.allows(&HeaderMap::new(), None),
+            "a request without an Origin is not from a web page"
+        );
     }
 
     #[test]
@@ -175,16 +178,16 @@ mod tests {
         for (name, value) in twice {
             headers.append(name, value.parse().expect("a header"));
         }
-        assert!(!list.allows(&headers, None), "two origins are none");
+        assert!(!list.allows(&headers, None), "two Origin headers are refused");
     }
 
     #[test]
     fn host_name_is_not_trusted_but_an_address_is() {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]", "10.0.0.1"] {
-            assert!(is_unbound(host), "{host}");
+            assert!(is_rebinding_safe(host), "{host}");
         }
         for host in ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "", "a b"] {
-            assert!(!is_unbound(host), "{host}");
+            assert!(!is_rebinding_safe(host), "{host}");
         }
     }
 }

@@ -3,9 +3,9 @@
 //! What must hold: memory is bounded by a number of keys; a key that was forgotten begins with its whole burst again.
 //! Each node counts on its own.
 
-mod at_once;
+mod concurrency;
 
-pub use at_once::{AtOnce, Permit};
+pub use concurrency::{KeyedConcurrencyLimit, Permit};
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -59,7 +59,7 @@ impl FromStr for Rate {
                 |_| "must be a rate per second (5), with a burst (5:100), per minute or hour (60/m, 60/h), or off",
             )
         };
-        let (rate, at_once) = text.split_once(':').map_or((text, None), |(rate, burst)| (rate, Some(burst)));
+        let (rate, burst) = text.split_once(':').map_or((text, None), |(rate, burst)| (rate, Some(burst)));
         let (rate, quota): (_, fn(NonZeroU32) -> Quota) = match rate.split_once('/') {
             Some((rate, "h")) => (rate, Quota::per_hour),
             Some((rate, "m")) => (rate, Quota::per_minute),
@@ -67,7 +67,7 @@ impl FromStr for Rate {
             _ => (rate, Quota::per_second),
         };
         let quota = quota(number(rate)?);
-        let burst = at_once.map_or(Ok(quota.burst_size()), number)?;
+        let burst = burst.map_or(Ok(quota.burst_size()), number)?;
         Ok(Self(Some(quota.allow_burst(burst))))
     }
 }
@@ -93,7 +93,7 @@ impl FromStr for ConcurrencyLimit {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.parse() {
             _ if text == OFF => Ok(Self::OFF),
-            Ok(most) if most > 0 => Ok(Self(most)),
+            Ok(max) if max > 0 => Ok(Self(max)),
             _ => Err("must be a number of at least 1, or off"),
         }
     }
@@ -133,15 +133,15 @@ impl<K: Clone + Eq + Hash> KeyedRateLimit<K> {
     /// # Errors
     /// If it is one too many; the error has the time to wait.
     pub fn count(&self, key: &K) -> Result<(), Error> {
-        let Some(on) = &self.0 else { return Ok(()) };
-        let cell = on.limiters.get(key).unwrap_or_else(|| {
-            let cell = Arc::new(RateLimiter::direct(on.quota));
-            on.limiters.insert(key.clone(), cell.clone());
-            cell
+        let Some(limit) = &self.0 else { return Ok(()) };
+        let limiter = limit.limiters.get(key).unwrap_or_else(|| {
+            let limiter = Arc::new(RateLimiter::direct(limit.quota));
+            limit.limiters.insert(key.clone(), limiter.clone());
+            limiter
         });
-        cell.check().map_err(|until| {
-            on.refused.increment(1);
-            Error::rate_limited(until.wait_time_from(on.clock.now()))
+        limiter.check().map_err(|not_until| {
+            limit.refused.increment(1);
+            Error::rate_limited(not_until.wait_time_from(limit.clock.now()))
         })
     }
 }
@@ -281,74 +281,91 @@ mod tests {
         for key in 1..=2 * KEYS_MAX {
             assert!(limit.count(&key).is_ok());
         }
-        assert!(limit.0.as_ref().is_some_and(|on| on.limiters.len() <= KEYS_MAX), "memory is bounded");
-        let none = KeyedRateLimit::new("writes", Rate::OFF);
-        assert!((0..1_000).all(|_| none.count(&0).is_ok()));
+        assert!(
+            limit.0.as_ref().is_some_and(|active| active.limiters.len() <= KEYS_MAX),
+            "memory is bounded"
+        );
+        let no_limit = KeyedRateLimit::new("writes", Rate::OFF);
+        assert!((0..1_000).all(|_| no_limit.count(&0).is_ok()));
     }
 
     #[test]
     fn connections_of_this_machine_and_of_a_proxy_are_not_counted() {
-        let counted = |header: Option<&str>, peer: &str| {
+        let counted_address = |header: Option<&str>, peer: &str| {
             let args = AddressArgs { address_header: header.map(|name| name.parse().expect("a header")) };
             args.of_connection(peer.parse().expect("an address")).map(|address| address.to_string())
         };
-        assert_eq!(counted(None, "10.0.0.1").as_deref(), Some("10.0.0.1"));
-        assert_eq!(counted(None, "::ffff:10.0.0.1").as_deref(), Some("10.0.0.1"));
-        assert_eq!(counted(None, "2001:db8:1:2:3:4:5:6").as_deref(), Some("2001:db8:1:2::"));
-        for here in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(counted(None, here), None, "{here}");
+        assert_eq!(counted_address(None, "10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(counted_address(None, "::ffff:10.0.0.1").as_deref(), Some("10.0.0.1"));
+        assert_eq!(counted_address(None, "2001:db8:1:2:3:4:5:6").as_deref(), Some("2001:db8:1:2::"));
+        for loopback in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(counted_address(None, loopback), None, "{loopback}");
         }
-        assert_eq!(counted(Some("x-forwarded-for"), "10.0.0.1"), None);
+        assert_eq!(counted_address(Some("x-forwarded-for"), "10.0.0.1"), None);
     }
 
     #[test]
     fn concurrency_limit_is_a_number_or_off() {
-        let most = |text: &str| text.parse::<ConcurrencyLimit>();
-        assert_eq!((most("50"), most("off")), (Ok(ConcurrencyLimit(50)), Ok(ConcurrencyLimit::OFF)));
+        let limit = |text: &str| text.parse::<ConcurrencyLimit>();
+        assert_eq!((limit("50"), limit("off")), (Ok(ConcurrencyLimit(50)), Ok(ConcurrencyLimit::OFF)));
         assert_eq!(
             (ConcurrencyLimit(50).to_string(), ConcurrencyLimit::OFF.to_string()),
             ("50".to_owned(), "off".to_owned())
         );
-        assert!(["", "0", "-1", "x", "1.5"].iter().all(|bad| most(bad).is_err()));
+        assert!(["", "0", "-1", "x", "1.5"].iter().all(|bad| limit(bad).is_err()));
     }
 
     #[test]
     fn single_rate_limit_says_how_long_to_wait() {
-        let (mut own, rate) = (SingleRateLimit::default(), "1/h:3".parse().expect("a rate"));
-        assert!((0..3).all(|_| own.count(rate, "frames").is_ok()));
+        let (mut limit, rate) = (SingleRateLimit::default(), "1/h:3".parse().expect("a rate"));
+        assert!((0..3).all(|_| limit.count(rate, "frames").is_ok()));
         for _ in 0..2 {
-            let wait = own.count(rate, "frames").expect_err("too many");
+            let wait = limit.count(rate, "frames").expect_err("too many");
             assert!((3_000..=3_600).contains(&wait.as_secs()), "{wait:?}");
         }
-        assert!((0..1_000).all(|_| own.count(Rate::OFF, "frames").is_ok()));
+        assert!((0..1_000).all(|_| limit.count(Rate::OFF, "frames").is_ok()));
     }
 
     #[test]
     fn client_address_is_taken_from_the_nearest_proxy_only() {
-        let from = |peer: IpAddr, header: Option<&str>, given: &[&str]| {
+        let counted_address = |peer: IpAddr, header: Option<&str>, values: &[&str]| {
             let args = AddressArgs { address_header: header.map(|name| name.parse().expect("a header")) };
             let mut headers = HeaderMap::new();
-            for value in given {
+            for value in values {
                 headers.append("x-forwarded-for", value.parse().expect("a value"));
             }
             let mut extensions = Extensions::new();
             extensions.insert(PeerAddress(peer));
             args.of(&headers, &extensions).map(|address| address.to_string())
         };
-        let of = |header, given: &[&str]| from([10, 0, 0, 1].into(), header, given).expect("it is counted");
-        assert_eq!(of(None, &["1.1.1.1"]), "10.0.0.1", "anybody can write a header");
+        let remote_address = |header, values: &[&str]| {
+            counted_address([10, 0, 0, 1].into(), header, values).expect("a remote address is counted")
+        };
+        assert_eq!(
+            remote_address(None, &["1.1.1.1"]),
+            "10.0.0.1",
+            "a header without a proxy is ignored: any client can write it"
+        );
         let header = Some("x-forwarded-for");
-        assert_eq!(of(header, &["1.1.1.1, 2.2.2.2"]), "2.2.2.2");
-        assert_eq!(of(header, &["1.1.1.1", "3.3.3.3"]), "3.3.3.3");
-        assert_eq!(of(header, &["nonsense"]), "10.0.0.1");
-        assert_eq!(of(header, &[]), "10.0.0.1");
-        assert_eq!(of(header, &["2001:db8:1:2:3:4:5:6"]), "2001:db8:1:2::");
-        assert_eq!(of(header, &["::ffff:1.2.3.4"]), "1.2.3.4");
-        for here in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
-            let peer = here.parse().expect("an address");
-            assert_eq!(from(peer, None, &["1.1.1.1"]), None, "this machine is not counted");
-            assert_eq!(from(peer, header, &["1.1.1.1"]).as_deref(), Some("1.1.1.1"), "a proxy's clients are");
-            assert!(from(peer, header, &[]).is_some());
+        assert_eq!(remote_address(header, &["1.1.1.1, 2.2.2.2"]), "2.2.2.2");
+        assert_eq!(remote_address(header, &["1.1.1.1", "3.3.3.3"]), "3.3.3.3");
+        assert_eq!(remote_address(header, &["nonsense"]), "10.0.0.1");
+        assert_eq!(remote_address(header, &[]), "10.0.0.1");
+        assert_eq!(remote_address(header, &["2001:db8:1:2:3:4:5:6"]), "2001:db8:1:2::");
+        assert_eq!(remote_address(header, &["::ffff:1.2.3.4"]), "1.2.3.4");
+        for loopback in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
+            let peer = loopback.parse().expect("an address");
+            assert_eq!(
+                counted_address(peer, None, &["1.1.1.1"]),
+                None,
+                "requests from this machine are not counted"
+            );
+            assert_eq!(
+                counted_address(peer, header, &["1.1.1.1"]).as_deref(),
+                Some("1.1.1.1"),
+                "clients of a proxy are counted"
+            );
+            assert!(counted_address(peer, header, &[]).is_some());
         }
     }
 }

@@ -84,12 +84,16 @@ impl ServeLimits {
     /// The limits of a public server, as configured.
     #[must_use]
     pub fn new(connections: &ConnectionArgs, address: &AddressArgs) -> Self {
-        Self { per_address: connections.connections_per_address, address: address.clone(), ..Self::inside() }
+        Self {
+            per_address: connections.connections_per_address,
+            address: address.clone(),
+            ..Self::internal()
+        }
     }
 
     /// The limits of a port that only the operator's own programs reach: connections are not limited per address.
     #[must_use]
-    pub fn inside() -> Self {
+    pub fn internal() -> Self {
         Self {
             max_connections: 20_000,
             per_address: ConcurrencyLimit::OFF,
@@ -143,9 +147,9 @@ async fn serve_counted(
     let slots = Arc::new(Semaphore::new(server.limits.max_connections));
     let connections = ConnectionCounter::new(server.limits.per_address);
     loop {
-        let place = tokio::select! {
+        let slot = tokio::select! {
             () = shutdown.soft.cancelled() => break,
-            place = slots.clone().acquire_owned() => place?,
+            slot = slots.clone().acquire_owned() => slot?,
         };
         let accepted = tokio::select! {
             () = shutdown.soft.cancelled() => break,
@@ -153,7 +157,7 @@ async fn serve_counted(
         };
         match accepted {
             Ok((stream, peer)) => match connections.try_count(key(peer.ip())) {
-                Some(counted) => server.spawn_connection(stream, peer.ip(), (place, counted)),
+                Some(permit) => server.spawn_connection(stream, peer.ip(), (slot, permit)),
                 None => connections.refuse(stream),
             },
             Err(error) => {
@@ -197,14 +201,14 @@ impl Server {
         let (stop, open) = (self.stop.clone(), OpenConnection::new());
         self.open.spawn(async move {
             let mut connection = pin!(connection);
-            let served = tokio::select! {
-                served = connection.as_mut() => served,
+            let result = tokio::select! {
+                result = connection.as_mut() => result,
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
             };
-            if let Err(error) = served {
+            if let Err(error) = result {
                 tracing::debug!(%error, "a connection ended");
                 if let Some(cause) = end_cause(&error) {
                     metrics::counter!(names::HTTP_CONNECTIONS_ENDED_TOTAL, "cause" => cause).increment(1);

@@ -154,8 +154,8 @@ fn add_pushes(parts: &mut AsyncApiParts) -> Vec<String> {
 
 /// Returns the schema of a stored event as it is pushed.
 fn stored_push_schema(schemas: &mut SchemaSet, event: EventName) -> Value {
-    let mut data = schemas.response_schema_of(event.form());
-    if event.names_itself() {
+    let mut data = schemas.response_schema_of(event.payload_schema());
+    if event.adds_id_to_push() {
         let id = json!({ "type": "integer" });
         let named = json!({ "type": "object", "required": ["id"], "properties": { "id": id } });
         data = json!({ "allOf": [named, data] });

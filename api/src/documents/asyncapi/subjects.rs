@@ -89,7 +89,7 @@ fn add_events(parts: &mut AsyncApiParts) {
         names.push(name);
     };
     for event in EventName::ALL {
-        message(parts, event.as_str(), event.about(), event.form());
+        message(parts, event.as_str(), event.about(), event.payload_schema());
     }
     let stored = EventName::ALL.len();
     for (event, about, form) in push::ALL.iter().filter(|(event, ..)| push::is_published(event)) {

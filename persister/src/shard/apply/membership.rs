@@ -114,7 +114,7 @@ mod tests {
         ) {
             let key = |owner_id: u64, person: u8| (to_i64(owner_id), user(person).to_string());
             let mut one_by_one: Rows =
-                before.into_iter().map(|(owner_id, person)| (key(owner_id, person), "before".to_owned())).collect();
+                before.into_iter().map(|(id, person)| (key(id, person), "before".to_owned())).collect();
             let mut merged = one_by_one.clone();
             let mut membership = MembershipChanges::default();
             for (owner_id, person, added_by) in changes {

@@ -53,7 +53,7 @@ macro_rules! events {
 
             /// Makes the JSON schema of its payload.
             #[must_use]
-            pub const fn form(self) -> SchemaFn {
+            pub const fn payload_schema(self) -> SchemaFn {
                 match self { $(Self::$variant => SchemaGenerator::subschema_for::<$payload>,)* }
             }
         }
@@ -148,7 +148,7 @@ impl EventName {
 
     /// Whether it creates a thing whose id is the event's sequence, which is then inserted into the push.
     #[must_use]
-    pub const fn names_itself(self) -> bool {
+    pub const fn adds_id_to_push(self) -> bool {
         matches!(self, Self::Chatroom | Self::Invitation)
     }
 }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     /// Values that a field may have.
-    fn field() -> impl Strategy<Value = Value> {
+    fn field_value() -> impl Strategy<Value = Value> {
         prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
@@ -245,13 +245,17 @@ mod tests {
         }
 
         #[test]
-        fn any_event_that_is_read_round_trips(line in any::<Index>(), at in any::<Index>(), field in field()) {
+        fn any_event_that_is_read_round_trips(
+            line in any::<Index>(),
+            field_index in any::<Index>(),
+            value in field_value(),
+        ) {
             let lines: Vec<&str> = GOLDEN.lines().collect();
             let (name, payload) = line.get(&lines).split_once(' ').expect("a name and a payload");
             let event = EventName::parse(name).expect("a known event");
             let mut payload: serde_json::Map<String, Value> = serde_json::from_str(payload).expect("an object");
             let names: Vec<String> = payload.keys().cloned().collect();
-            payload.insert(at.get(&names).clone(), field);
+            payload.insert(field_index.get(&names).clone(), value);
             if let Ok(decoded) = Event::decode(event, Value::Object(payload).to_string().as_bytes()) {
                 prop_assert_eq!(Event::decode(event, &decoded.encode()).expect("our own form"), decoded);
             }

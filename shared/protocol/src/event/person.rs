@@ -38,30 +38,32 @@ pub struct Person {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PersonChange {
     /// The name others see.
-    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     pub username: Option<Option<String>>,
     /// Their mail address.
-    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     pub email: Option<Option<String>>,
     /// Their gender, as the host application writes it.
-    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     pub gender: Option<Option<String>>,
     /// The language they read.
-    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     pub language: Option<Option<String>>,
     /// Their balance, as text.
-    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     pub account: Option<Option<String>>,
     /// The address of their picture.
-    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     pub main_photo: Option<Option<String>>,
     /// Whether they have a business plan.
-    #[serde(default, deserialize_with = "named", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     pub business: Option<Option<bool>>,
 }
 
 /// Reads a field that is present, null or not.
-fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn present_field<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 

@@ -12,7 +12,7 @@ impl Event {
     /// Events of this version are encoded as they were read, so only others are compared field by field.
     #[must_use]
     pub fn lacks_fields_of(&self, payload: &[u8]) -> bool {
-        if self.is_written_as(payload) {
+        if self.encodes_to(payload) {
             return false;
         }
         let known = serde_json::from_slice(&self.encode());
@@ -21,20 +21,20 @@ impl Event {
     }
 
     /// Whether this version encodes the event as exactly these bytes. One buffer per thread avoids allocations.
-    fn is_written_as(&self, payload: &[u8]) -> bool {
-        thread_local!(static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
-        WRITTEN.with_borrow_mut(|written| {
-            written.clear();
-            let is_same = self.write_to(&mut *written).is_ok() && written.as_slice() == payload;
+    fn encodes_to(&self, payload: &[u8]) -> bool {
+        thread_local!(static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+        ENCODED.with_borrow_mut(|encoded| {
+            encoded.clear();
+            let is_same = self.write_to(&mut *encoded).is_ok() && encoded.as_slice() == payload;
             // Frees memory that a long event has taken.
-            written.shrink_to(BUFFER_BYTES_KEPT);
+            encoded.shrink_to(BUFFER_BYTES_MAX);
             is_same
         })
     }
 }
 
 /// Capacity of the buffer that is kept between two events.
-const BUFFER_BYTES_KEPT: usize = 64 << 10;
+const BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// Whether `all` has a field, at any depth, that `known` lacks. A null field counts as absent.
 fn lacks_fields(known: &Value, all: &Value) -> bool {
@@ -57,48 +57,53 @@ mod tests {
 
     const GOLDEN: &str = include_str!("golden.txt");
 
-    fn decoded(line: &str) -> (Event, Value) {
+    fn decode_line(line: &str) -> (Event, Value) {
         let (name, payload) = line.split_once(' ').expect("a name and a payload");
         let event = Event::decode(EventName::parse(name).expect("a known event"), payload.as_bytes());
         (event.expect("a payload of its form"), serde_json::from_str(payload).expect("JSON"))
     }
 
     /// Every object in a payload, as a path to it.
-    fn objects(value: &Value, path: &str, found: &mut Vec<String>) {
+    fn object_paths(value: &Value, path: &str, paths: &mut Vec<String>) {
         let Value::Object(fields) = value else { return };
-        found.push(path.to_owned());
+        paths.push(path.to_owned());
         for (name, value) in fields {
-            objects(value, &format!("{path}/{name}"), found);
+            object_paths(value, &format!("{path}/{name}"), paths);
         }
     }
 
     #[test]
     fn events_of_this_version_have_no_unknown_fields() {
         for line in GOLDEN.lines() {
-            let (event, payload) = decoded(line);
+            let (event, payload) = decode_line(line);
             assert!(!event.lacks_fields_of(payload.to_string().as_bytes()), "{line}");
-            let spaced = serde_json::to_vec_pretty(&payload).expect("JSON");
-            assert!(!event.lacks_fields_of(&spaced), "{line}");
+            let pretty_printed = serde_json::to_vec_pretty(&payload).expect("JSON");
+            assert!(!event.lacks_fields_of(&pretty_printed), "{line}");
         }
     }
 
     #[test]
     fn unknown_field_is_found_wherever_it_is_dropped() {
         for line in GOLDEN.lines() {
-            let (_, payload) = decoded(line);
+            let (_, payload) = decode_line(line);
             let mut paths = Vec::new();
-            objects(&payload, "", &mut paths);
+            object_paths(&payload, "", &mut paths);
             for path in paths {
-                let mut later = payload.clone();
-                let object = later.pointer_mut(&path).and_then(Value::as_object_mut).expect("an object");
+                let mut with_unknown_field = payload.clone();
+                let object =
+                    with_unknown_field.pointer_mut(&path).and_then(Value::as_object_mut).expect("an object");
                 object.insert("since_later".to_owned(), Value::from(7));
-                let later = later.to_string();
+                let with_unknown_field = with_unknown_field.to_string();
                 let name = EventName::parse(line.split(' ').next().expect("a name")).expect("known");
                 // In an enum a further field is another variant, which can't be decoded.
-                let Ok(event) = Event::decode(name, later.as_bytes()) else { continue };
-                let written = String::from_utf8(event.encode().to_vec()).expect("UTF-8");
-                let kept = written.contains("since_later");
-                assert_eq!(event.lacks_fields_of(later.as_bytes()), !kept, "{later}");
+                let Ok(event) = Event::decode(name, with_unknown_field.as_bytes()) else { continue };
+                let encoded = String::from_utf8(event.encode().to_vec()).expect("UTF-8");
+                let is_stored = encoded.contains("since_later");
+                assert_eq!(
+                    event.lacks_fields_of(with_unknown_field.as_bytes()),
+                    !is_stored,
+                    "{with_unknown_field}"
+                );
             }
         }
     }

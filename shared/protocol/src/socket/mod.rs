@@ -18,8 +18,8 @@ use crate::{id::RoomId, json::SchemaFn};
 /// The id that a client gave its request, to be echoed unchanged: a JSON scalar. `None` for other values, and for
 /// scalars that not every JSON reader can represent (`1e999`), since the id is sent to other clients too.
 #[must_use]
-pub fn request_id(given: Option<&RawValue>) -> Option<&str> {
-    let text = given.map(RawValue::get).filter(|text| !text.starts_with(['{', '[']))?;
+pub fn request_id(id: Option<&RawValue>) -> Option<&str> {
+    let text = id.map(RawValue::get).filter(|text| !text.starts_with(['{', '[']))?;
     serde_json::from_str::<Value>(text).is_ok().then_some(text)
 }
 
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn request_id_is_a_scalar_that_every_reader_can_hold() {
-        for (text, is_one) in [
+        for (text, is_valid) in [
             ("7", true),
             (r#""a\u00e9""#, true),
             ("null", true),
@@ -130,7 +130,7 @@ mod tests {
             ("{}", false),
         ] {
             let raw: &RawValue = serde_json::from_str(text).expect("JSON");
-            assert_eq!(request_id(Some(raw)), is_one.then_some(text));
+            assert_eq!(request_id(Some(raw)), is_valid.then_some(text));
         }
         assert_eq!(request_id(None), None);
     }

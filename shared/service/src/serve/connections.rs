@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Semaphore};
 
 use super::{body::UnreadBody, stream::BoundedStream};
-use crate::rate::{AtOnce, ConcurrencyLimit, Permit};
+use crate::rate::{ConcurrencyLimit, KeyedConcurrencyLimit, Permit};
 
 /// The answer to a connection beyond the limit. Its request is not read, so the client's dialect is not known.
 const REFUSAL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 10\r\nconnection: close\r\n\
@@ -20,7 +20,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Open connections by address.
 #[derive(Debug)]
 pub(super) struct ConnectionCounter {
-    by_address: AtOnce<IpAddr>,
+    by_address: KeyedConcurrencyLimit<IpAddr>,
     refusals: Arc<Semaphore>,
 }
 
@@ -29,9 +29,9 @@ pub(super) type CountedConnection = Option<Permit<IpAddr>>;
 
 impl ConnectionCounter {
     /// Creates a counter that allows each address so many connections.
-    pub(super) fn new(most: ConcurrencyLimit) -> Self {
+    pub(super) fn new(max: ConcurrencyLimit) -> Self {
         Self {
-            by_address: AtOnce::new("connections", most),
+            by_address: KeyedConcurrencyLimit::new("connections", max),
             refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX)),
         }
     }
@@ -46,16 +46,16 @@ impl ConnectionCounter {
 
     /// Answers 429 to a connection beyond the limit, and closes it.
     pub(super) fn refuse(&self, stream: TcpStream) {
-        let Ok(place) = self.refusals.clone().try_acquire_owned() else { return };
+        let Ok(permit) = self.refusals.clone().try_acquire_owned() else { return };
         tokio::spawn(async move {
             let mut stream = BoundedStream::new(stream, REFUSAL_TIMEOUT, UnreadBody::always());
-            let refused = async {
+            let refusal = async {
                 stream.write_all(REFUSAL).await?;
                 stream.shutdown().await
             };
             // A client that does not read the answer is given up.
-            let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refused).await;
-            drop(place);
+            let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refusal).await;
+            drop(permit);
         });
     }
 }
@@ -72,10 +72,10 @@ mod tests {
         assert!(connections.try_count(one).is_none(), "one too many");
         assert!(connections.try_count(other).is_some(), "another address");
         for _ in 0..2 {
-            assert!(connections.try_count(None).is_some(), "one that is not counted");
+            assert!(connections.try_count(None).is_some(), "connections without an address are not limited");
         }
         drop(first);
-        assert!(connections.try_count(one).is_some(), "a place that is free again");
+        assert!(connections.try_count(one).is_some(), "a closed connection is not counted any more");
     }
 
     #[test]

@@ -77,15 +77,15 @@ impl BoundedStream {
     fn bound_write<T>(
         &mut self,
         context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
+        outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
+        if outcome.is_ready() {
             self.stall_timer = None;
-            return written;
+            return outcome;
         }
         let timeout = self.write_timeout;
-        let stalled = self.stall_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
-        ready!(stalled.as_mut().poll(context));
+        let timer = self.stall_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
+        ready!(timer.as_mut().poll(context));
         // Drops unsent bytes with the connection: the client would not read them either.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -160,9 +160,9 @@ impl AsyncWrite for BoundedStream {
         if self.closing.is_none() {
             SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
             let now = Instant::now();
-            let wait = Box::pin(sleep_until(now + DISCARD_IDLE));
+            let idle_timer = Box::pin(sleep_until(now + DISCARD_IDLE));
             self.closing =
-                Some(PendingClose { idle_timer: wait, deadline: now + DISCARD_TIMEOUT, discarded_bytes: 0 });
+                Some(PendingClose { idle_timer, deadline: now + DISCARD_TIMEOUT, discarded_bytes: 0 });
         }
         self.poll_discard(context).map(Ok)
     }

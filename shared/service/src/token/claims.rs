@@ -79,15 +79,17 @@ fn numeric_date_ms(date: &Number) -> i64 {
 
 impl AcceptedTokens {
     fn is_matched_by(&self, claims: &Claims) -> bool {
-        let names = |claim: &Value, expected: &[String]| {
+        let is_one_of = |claim: &Value, expected: &[String]| {
             claim.as_str().is_some_and(|name| expected.iter().any(|expected| expected == name))
         };
-        let is_for_us = match &claims.aud {
-            Some(Value::Array(audiences)) => audiences.iter().any(|one| names(one, &self.audiences)),
-            audience => audience.as_ref().is_some_and(|one| names(one, &self.audiences)),
+        let is_audience_accepted = match &claims.aud {
+            Some(Value::Array(audiences)) => {
+                audiences.iter().any(|audience| is_one_of(audience, &self.audiences))
+            }
+            audience => audience.as_ref().is_some_and(|audience| is_one_of(audience, &self.audiences)),
         };
-        let is_from_host = claims.iss.as_ref().is_some_and(|issuer| names(issuer, &self.issuers));
-        (self.audiences.is_empty() || is_for_us) && (self.issuers.is_empty() || is_from_host)
+        let is_issuer_accepted = claims.iss.as_ref().is_some_and(|issuer| is_one_of(issuer, &self.issuers));
+        (self.audiences.is_empty() || is_audience_accepted) && (self.issuers.is_empty() || is_issuer_accepted)
     }
 }
 
@@ -101,7 +103,9 @@ impl Claims {
         if expires_at_ms <= now_ms {
             return Err(TokenError::Expired);
         }
-        if nbf.is_some_and(|from| from > now_ms) || iat.is_some_and(|at| at > now_ms + ISSUED_AHEAD_MS_MAX) {
+        if nbf.is_some_and(|valid_from_ms| valid_from_ms > now_ms)
+            || iat.is_some_and(|issued_at_ms| issued_at_ms > now_ms + ISSUED_AHEAD_MS_MAX)
+        {
             return Err(TokenError::Early);
         }
         if !accepted.is_matched_by(&self) {

@@ -50,7 +50,7 @@ pub(super) struct Jwks {
 
 impl Jwks {
     pub(super) async fn start(source: &str, shutdown: &Shutdown) -> anyhow::Result<Arc<Self>> {
-        let source = KeySource::of(source)?;
+        let source = KeySource::parse(source)?;
         let text = source.read().await?;
         let this = Arc::new(Self {
             keys: ArcSwap::from_pointee(parse_jwks(&text)?),
@@ -65,18 +65,18 @@ impl Jwks {
     pub(super) fn find_key(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
         let keys = self.keys.load();
         let mut of_algorithm = keys.iter().filter(|key| key.algorithm == algorithm);
-        let found = match id {
+        let key = match id {
             Some(id) => of_algorithm.find(|key| key.id.as_deref() == Some(id)),
             None => of_algorithm.next().filter(|_| of_algorithm.next().is_none()),
         };
-        if found.is_none() {
+        if key.is_none() {
             self.unknown_key_seen.notify_one();
         }
-        found.map(|key| key.key.clone())
+        key.map(|key| key.key.clone())
     }
 
-    /// Reads the source again and again until the soft stop. `known` is what was read last.
-    async fn refresh(self: Arc<Self>, source: KeySource, mut known: Vec<u8>, shutdown: Shutdown) {
+    /// Reads the source again and again until the soft stop. `last_text` is what was read last.
+    async fn refresh(self: Arc<Self>, source: KeySource, mut last_text: Vec<u8>, shutdown: Shutdown) {
         let mut is_usable = true;
         loop {
             let pause = tokio::select! {
@@ -85,11 +85,11 @@ impl Jwks {
                 () = self.unknown_key_seen.notified() => UNKNOWN_KEY_REFRESH_INTERVAL,
             };
             let outcome = match source.read().await {
-                Ok(text) if text == known && is_usable => "unchanged",
-                Ok(text) if text == known => "unusable",
+                Ok(text) if text == last_text && is_usable => "unchanged",
+                Ok(text) if text == last_text => "unusable",
                 Ok(text) => {
                     let keys = parse_jwks(&text);
-                    known = text;
+                    last_text = text;
                     is_usable = keys.is_ok();
                     match keys {
                         Ok(keys) => {
@@ -128,16 +128,16 @@ enum KeySource {
 }
 
 impl KeySource {
-    fn of(text: &str) -> anyhow::Result<Self> {
+    fn parse(text: &str) -> anyhow::Result<Self> {
         let is_address =
-            |scheme: &str| text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(scheme));
         if !is_address("http://") && !is_address("https://") {
             return Ok(Self::File(text.into(), Arc::default()));
         }
         let url = Url::parse(text).context("not an address")?;
         // With plain HTTP, anyone on the network path could insert a key.
-        let is_here = url.host_str().is_some_and(origin::is_this_machine);
-        ensure!(is_here || url.scheme() == "https", "must be an https address, or a file");
+        let is_local = url.host_str().is_some_and(origin::is_this_machine);
+        ensure!(is_local || url.scheme() == "https", "must be an https address, or a file");
         let client = Client::builder().timeout(READ_TIMEOUT).redirect(redirect::Policy::none()).build()?;
         Ok(Self::Address(client, url))
     }
@@ -152,9 +152,9 @@ impl KeySource {
     /// Reads the whole source. Fails if it is larger than [`JWKS_BYTES_MAX`].
     async fn read(&self) -> anyhow::Result<Vec<u8>> {
         let text = match self {
-            Self::File(path, reader) => {
+            Self::File(path, read_lock) => {
                 let name = path.display();
-                let read = timeout(READ_TIMEOUT, read_file(path.clone(), reader.clone()));
+                let read = timeout(READ_TIMEOUT, read_file(path.clone(), read_lock.clone()));
                 read.await
                     .with_context(|| format!("{name} was not read in {} s", READ_TIMEOUT.as_secs()))?
                     .with_context(|| format!("can't read {name}"))?
@@ -179,11 +179,11 @@ impl KeySource {
     }
 }
 
-/// Reads the first `JWKS_BYTES_MAX + 1` bytes of a file, once no other reader of it is running.
-async fn read_file(path: PathBuf, reader: Arc<Mutex<()>>) -> anyhow::Result<Vec<u8>> {
-    let reading = reader.lock_owned().await;
+/// Reads the first `JWKS_BYTES_MAX + 1` bytes of a file, once no other thread is reading it.
+async fn read_file(path: PathBuf, read_lock: Arc<Mutex<()>>) -> anyhow::Result<Vec<u8>> {
+    let guard = read_lock.lock_owned().await;
     let read = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
-        let _reading = reading;
+        let _guard = guard;
         let mut text = Vec::new();
         File::open(path)?.take(JWKS_BYTES_MAX as u64 + 1).read_to_end(&mut text)?;
         Ok(text)
@@ -208,15 +208,19 @@ fn parse_jwks(text: &[u8]) -> anyhow::Result<Vec<VerificationKey>> {
 /// Converts a key if it is usable. Its type determines the algorithm; its `alg`, if present, must agree.
 fn to_verification_key(jwk: &Jwk) -> Option<VerificationKey> {
     let common = &jwk.common;
-    let is_for_signatures = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature)
-        && common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
+    let is_for_signatures =
+        common.public_key_use.as_ref().is_none_or(|key_use| *key_use == PublicKeyUse::Signature)
+            && common
+                .key_operations
+                .as_ref()
+                .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
     let algorithm = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => Algorithm::ES256,
         AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
         _ => return None,
     };
-    if !is_for_signatures || common.key_algorithm.is_some_and(|named| named != algorithm.into()) {
+    if !is_for_signatures || common.key_algorithm.is_some_and(|alg| alg != algorithm.into()) {
         return None;
     }
     Some(VerificationKey { id: common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(jwk).ok()? })

@@ -100,12 +100,12 @@ impl TokenVerifier {
             bail!("set ROOMCAST_JWT_SECRET or ROOMCAST_JWT_JWKS: without either no token is accepted");
         }
         // An empty variable counts as unset.
-        let named = |names: &[String]| -> Vec<String> {
+        let non_empty = |names: &[String]| -> Vec<String> {
             names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
         };
-        let expected =
-            AcceptedTokens { audiences: named(&args.jwt_audience), issuers: named(&args.jwt_issuer) };
-        Ok(Arc::new(Self { secret, jwks, accepted: expected }))
+        let accepted =
+            AcceptedTokens { audiences: non_empty(&args.jwt_audience), issuers: non_empty(&args.jwt_issuer) };
+        Ok(Arc::new(Self { secret, jwks, accepted }))
     }
 
     /// Verifies a token, and returns the person that it names.
@@ -145,11 +145,11 @@ fn read_signed_claims(token: &str, key: &DecodingKey, algorithm: Algorithm) -> R
     json::object(claims.get().as_bytes()).map_err(|_| TokenError::Invalid)
 }
 
-/// The given secret, or the one that `deploy/up` keeps in its data folder.
+/// The given secret, or the one that `deploy/up` has stored in its data folder.
 ///
 /// # Errors
 /// If there is neither.
-pub fn kept_secret(given: Option<&str>, data: &Path) -> anyhow::Result<String> {
+pub fn given_or_stored_secret(given: Option<&str>, data: &Path) -> anyhow::Result<String> {
     if let Some(secret) = given {
         return Ok(secret.to_owned());
     }
@@ -176,15 +176,17 @@ pub fn token_from(headers: &HeaderMap, query: Option<&str>) -> Option<String> {
     let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
     if let Some(authorization) = text(header::AUTHORIZATION) {
         let (scheme, token) = authorization.trim().split_once(' ')?;
-        let known = ["bearer", "token", "jwt"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-        return known.then(|| token.trim().to_owned());
+        let is_known =
+            ["bearer", "token", "jwt"].iter().any(|is_known| scheme.eq_ignore_ascii_case(is_known));
+        return is_known.then(|| token.trim().to_owned());
     }
     let mut pairs = query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
     if let Some((_, token)) = pairs.find(|(name, _)| *name == "token") {
         return Some(token.to_owned());
     }
-    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|line| line.to_str().ok());
-    let mut protocols = lines.flat_map(|line| line.split(',')).map(str::trim);
+    let values =
+        headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let mut protocols = values.flat_map(|value| value.split(',')).map(str::trim);
     protocols.find(|protocol| protocol.eq_ignore_ascii_case("bearer"))?;
     protocols.next().map(str::to_owned)
 }

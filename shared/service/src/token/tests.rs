@@ -18,28 +18,28 @@ fn args() -> TokenArgs {
     }
 }
 
-async fn started(args: &TokenArgs) -> Arc<TokenVerifier> {
+async fn start_verifier(args: &TokenArgs) -> Arc<TokenVerifier> {
     TokenVerifier::start(args, &Shutdown::default()).await.expect("keys that can be read")
 }
 
 async fn verifier() -> Arc<TokenVerifier> {
-    started(&args()).await
+    start_verifier(&args()).await
 }
 
-fn claims(more: &Value) -> Value {
+fn claims(extra: &Value) -> Value {
     let mut claims = json!({ "user_id": 7, "exp": jsonwebtoken::get_current_timestamp() + 60 });
-    for (name, value) in more.as_object().expect("an object") {
+    for (name, value) in extra.as_object().expect("an object") {
         claims[name] = value.clone();
     }
     claims
 }
 
-async fn verify(more: &Value) -> Result<Identity, TokenError> {
-    verifier().await.verify(&sign(SECRET, &claims(more)).expect("JSON"))
+async fn verify(extra: &Value) -> Result<Identity, TokenError> {
+    verifier().await.verify(&sign(SECRET, &claims(extra)).expect("JSON"))
 }
 
 #[tokio::test]
-async fn token_of_the_host_application_counts() {
+async fn token_of_the_host_application_is_accepted() {
     let identity = verify(&json!({ "is_staff": true, "username": "Ann", "iat": 5 })).await.expect("valid");
     assert_eq!(identity.caller.user.as_str(), "7");
     assert!(identity.caller.is_admin);
@@ -48,28 +48,28 @@ async fn token_of_the_host_application_counts() {
 }
 
 #[tokio::test]
-async fn invalid_token_does_not_count() {
+async fn invalid_token_is_refused() {
     let invalid = TokenError::Invalid;
-    for (more, error) in [
+    for (extra, error) in [
         (json!({ "exp": 1 }), TokenError::Expired),
         (json!({ "exp": null }), invalid),
         (json!({ "user_id": "a b" }), invalid),
         (json!({ "user_id": "visitor:7" }), invalid),
         (json!({ "token_type": "refresh" }), TokenError::WrongType),
     ] {
-        assert_eq!(verify(&more).await, Err(error), "{more}");
+        assert_eq!(verify(&extra).await, Err(error), "{extra}");
     }
     let forged = sign("another secret of more than 32 bytes", &claims(&json!({}))).expect("JSON");
     assert_eq!(verifier().await.verify(&forged), Err(invalid));
     // {"alg":"none","typ":"JWT"} . {"user_id":7,"exp":9999999999} .
-    let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJ1c2VyX2lkIjo3LCJleHAiOjk5OTk5OTk5OTl9.";
-    for bad in [none, "", "a.b.c", &"x".repeat(TOKEN_BYTES_MAX + 1)] {
+    let unsigned = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJ1c2VyX2lkIjo3LCJleHAiOjk5OTk5OTk5OTl9.";
+    for bad in [unsigned, "", "a.b.c", &"x".repeat(TOKEN_BYTES_MAX + 1)] {
         assert_eq!(verifier().await.verify(bad), Err(invalid), "{bad}");
     }
 }
 
 /// A token with this header and these claims, both as they are written.
-fn signed_as(header: &str, claims: &str) -> String {
+fn sign_raw(header: &str, claims: &str) -> String {
     let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
     let message = format!("{header}.{claims}");
     let key = EncodingKey::from_secret(SECRET.as_bytes());
@@ -83,7 +83,7 @@ const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 async fn token_with_a_critical_extension_is_refused() {
     let claims = claims(&json!({})).to_string();
     let verifier = verifier().await;
-    assert!(verifier.verify(&signed_as(HS256, &claims)).is_ok());
+    assert!(verifier.verify(&sign_raw(HS256, &claims)).is_ok());
     for header in [
         r#"{"alg":"HS256","crit":["exp"],"exp":1}"#,
         r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
@@ -97,15 +97,16 @@ async fn token_with_a_critical_extension_is_refused() {
         r#"{"alg":"HS512"}"#,
         r#"{"typ":"JWT"}"#,
     ] {
-        assert_eq!(verifier.verify(&signed_as(header, &claims)), Err(TokenError::Invalid), "{header}");
+        assert_eq!(verifier.verify(&sign_raw(header, &claims)), Err(TokenError::Invalid), "{header}");
     }
 }
 
 #[tokio::test]
 async fn numeric_dates_may_have_fractions_and_exponents() {
     let verifier = verifier().await;
-    let verify = |claims: &str| verifier.verify(&signed_as(HS256, claims));
-    let until = |exp: &str| verify(&format!(r#"{{"user_id":5,"exp":{exp}}}"#)).map(|it| it.expires_at_ms);
+    let verify = |claims: &str| verifier.verify(&sign_raw(HS256, claims));
+    let expiry =
+        |exp: &str| verify(&format!(r#"{{"user_id":5,"exp":{exp}}}"#)).map(|identity| identity.expires_at_ms);
     for (exp, ms) in [
         ("2.1e9", 2_100_000_000_000),
         ("2100000000", 2_100_000_000_000),
@@ -116,28 +117,29 @@ async fn numeric_dates_may_have_fractions_and_exponents() {
         ("18446744073709551615", i64::MAX),
         ("1e300", i64::MAX),
     ] {
-        assert_eq!(until(exp), Ok(ms), "{exp}");
+        assert_eq!(expiry(exp), Ok(ms), "{exp}");
     }
     for exp in ["1", "1.5", "0", "-0.0", "-1", "-1e300", "1e-300"] {
-        assert_eq!(until(exp), Err(TokenError::Expired), "{exp}");
+        assert_eq!(expiry(exp), Err(TokenError::Expired), "{exp}");
     }
     for exp in ["null", "\"2100000000\"", "true", "[2100000000]", "{}", "1e400"] {
-        assert_eq!(until(exp), Err(TokenError::Invalid), "{exp}");
+        assert_eq!(expiry(exp), Err(TokenError::Invalid), "{exp}");
     }
-    let issued =
-        |iat: &str| verify(&format!(r#"{{"user_id":5,"exp":2.1e9,"iat":{iat}}}"#)).map(|it| it.issued_at);
-    assert_eq!(issued("1790000000.75"), Ok(Some(1_790_000_000)));
-    assert_eq!(issued("-0.5"), Ok(Some(-1)));
-    assert_eq!(issued("null"), Ok(None));
-    assert_eq!(issued("\"5\""), Err(TokenError::Invalid));
+    let issued_at = |iat: &str| {
+        verify(&format!(r#"{{"user_id":5,"exp":2.1e9,"iat":{iat}}}"#)).map(|identity| identity.issued_at)
+    };
+    assert_eq!(issued_at("1790000000.75"), Ok(Some(1_790_000_000)));
+    assert_eq!(issued_at("-0.5"), Ok(Some(-1)));
+    assert_eq!(issued_at("null"), Ok(None));
+    assert_eq!(issued_at("\"5\""), Err(TokenError::Invalid));
 }
 
 #[tokio::test]
-async fn token_counts_from_its_first_moment_up_to_its_last() {
+async fn token_is_valid_from_its_first_moment_up_to_its_last() {
     let now = Timestamp::now().unix_ms();
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     let at = |ms: i64| json!((now + ms) as f64 / 1_000.0);
-    for (more, counts) in [
+    for (extra, expected) in [
         (json!({ "exp": at(-1) }), Err(TokenError::Expired)),
         (json!({ "exp": at(60_000) }), Ok(())),
         (json!({ "nbf": at(-1) }), Ok(())),
@@ -145,17 +147,17 @@ async fn token_counts_from_its_first_moment_up_to_its_last() {
         (json!({ "nbf": null }), Ok(())),
         (json!({ "iat": at(30_000) }), Ok(())),
         (json!({ "iat": at(90_000) }), Err(TokenError::Early)),
-        // In milliseconds: it would keep its person's profile for ever.
+        // In milliseconds: no later token could change the profile.
         (json!({ "iat": now }), Err(TokenError::Early)),
         (json!({ "iat": 1e300 }), Err(TokenError::Early)),
     ] {
-        assert_eq!(verify(&more).await.map(|_| ()), counts, "{more}");
+        assert_eq!(verify(&extra).await.map(|_| ()), expected, "{extra}");
     }
 }
 
 #[tokio::test]
 async fn admin_claim_counts_only_as_true_and_never_refuses_the_token() {
-    for (more, is_admin) in [
+    for (extra, is_admin) in [
         (json!({ "is_admin": true }), true),
         (json!({ "is_staff": true, "is_admin": null }), true),
         (json!({ "is_admin": null }), false),
@@ -165,15 +167,15 @@ async fn admin_claim_counts_only_as_true_and_never_refuses_the_token() {
         (json!({ "is_admin": { "true": true } }), false),
         (json!({ "token_type": null, "org_id": null, "username": null, "sub": null }), false),
     ] {
-        let identity = verify(&more).await.expect("valid");
-        assert_eq!(identity.caller.is_admin, is_admin, "{more}");
+        let identity = verify(&extra).await.expect("valid");
+        assert_eq!(identity.caller.is_admin, is_admin, "{extra}");
     }
 }
 
 #[tokio::test]
 async fn user_id_is_the_text_of_the_claim() {
-    let named = async |claims: &str| {
-        let token = signed_as(HS256, &format!(r#"{{"exp":2.1e9,{claims}}}"#));
+    let user_of = async |claims: &str| {
+        let token = sign_raw(HS256, &format!(r#"{{"exp":2.1e9,{claims}}}"#));
         verifier().await.verify(&token).map(|identity| identity.caller.user.as_str().to_owned())
     };
     for (claims, user) in [
@@ -183,52 +185,53 @@ async fn user_id_is_the_text_of_the_claim() {
         (r#""sub":"a+b@example.com""#, "a+b@example.com"),
         (r#""user_id":null,"sub":"7""#, "7"),
     ] {
-        assert_eq!(named(claims).await.as_deref(), Ok(user), "{claims}");
+        assert_eq!(user_of(claims).await.as_deref(), Ok(user), "{claims}");
     }
     for claims in [r#""user_id":true"#, r#""user_id":1.5"#, r#""user_id":-1"#, r#""sub":["7"]"#, r#""a":1"#] {
-        assert_eq!(named(claims).await, Err(TokenError::Invalid), "{claims}");
+        assert_eq!(user_of(claims).await, Err(TokenError::Invalid), "{claims}");
     }
     let twice = r#""user_id":7,"user_id":8"#;
-    assert_eq!(named(twice).await, Err(TokenError::Invalid), "names are unique (RFC 7519, 4)");
-    let by_place = signed_as(HS256, "[2.1e9,null,null,null,null,7,null,null,true,true]");
-    assert_eq!(verifier().await.verify(&by_place), Err(TokenError::Invalid), "an array has no claims");
+    assert_eq!(user_of(twice).await, Err(TokenError::Invalid), "names are unique (RFC 7519, 4)");
+    let claims_as_array = sign_raw(HS256, "[2.1e9,null,null,null,null,7,null,null,true,true]");
+    assert_eq!(verifier().await.verify(&claims_as_array), Err(TokenError::Invalid), "an array has no claims");
 }
 
 #[tokio::test]
-async fn token_of_another_audience_or_issuer_does_not_count() {
+async fn token_of_another_audience_or_issuer_is_refused() {
     let [chat, api, host] = ["chat", "https://api.example", "https://host.example/"];
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    let to_two = TokenArgs { jwt_audience: names(&[chat, api]), ..args() };
-    let of_one = TokenArgs { jwt_issuer: names(&[host, " "]), ..args() };
+    let two_audiences = TokenArgs { jwt_audience: names(&[chat, api]), ..args() };
+    let one_issuer = TokenArgs { jwt_issuer: names(&[host, " "]), ..args() };
     let empty = TokenArgs { jwt_audience: names(&[""]), jwt_issuer: names(&[" "]), ..args() };
-    for (args, more, counts) in [
-        (&to_two, json!({ "aud": chat }), true),
-        (&to_two, json!({ "aud": ["other", api] }), true),
-        (&to_two, json!({ "aud": "other" }), false),
-        (&to_two, json!({ "aud": ["chat "] }), false),
-        (&to_two, json!({ "aud": [] }), false),
-        (&to_two, json!({ "aud": { "chat": chat } }), false),
-        (&to_two, json!({ "aud": [[chat]] }), false),
-        (&to_two, json!({ "iss": chat }), false),
-        (&of_one, json!({ "iss": host }), true),
-        (&of_one, json!({ "iss": "https://host.example" }), false),
-        (&of_one, json!({ "iss": [host] }), false),
-        (&of_one, json!({ "iss": "" }), false),
-        (&of_one, json!({}), false),
+    for (args, extra, is_accepted) in [
+        (&two_audiences, json!({ "aud": chat }), true),
+        (&two_audiences, json!({ "aud": ["other", api] }), true),
+        (&two_audiences, json!({ "aud": "other" }), false),
+        (&two_audiences, json!({ "aud": ["chat "] }), false),
+        (&two_audiences, json!({ "aud": [] }), false),
+        (&two_audiences, json!({ "aud": { "chat": chat } }), false),
+        (&two_audiences, json!({ "aud": [[chat]] }), false),
+        (&two_audiences, json!({ "iss": chat }), false),
+        (&one_issuer, json!({ "iss": host }), true),
+        (&one_issuer, json!({ "iss": "https://host.example" }), false),
+        (&one_issuer, json!({ "iss": [host] }), false),
+        (&one_issuer, json!({ "iss": "" }), false),
+        (&one_issuer, json!({}), false),
         (&empty, json!({ "aud": "other", "iss": 5 }), true),
     ] {
-        let verified = started(args).await.verify(&sign(SECRET, &claims(&more)).expect("JSON"));
-        assert_eq!(verified.is_ok(), counts, "{more}");
+        let verified = start_verifier(args).await.verify(&sign(SECRET, &claims(&extra)).expect("JSON"));
+        assert_eq!(verified.is_ok(), is_accepted, "{extra}");
     }
 }
 
 #[tokio::test]
 async fn start_without_keys_names_the_variables() {
-    let none = TokenArgs { jwt_secret: None, ..args() };
-    let error = TokenVerifier::start(&none, &Shutdown::default()).await.expect_err("no keys").to_string();
+    let without_keys = TokenArgs { jwt_secret: None, ..args() };
+    let error =
+        TokenVerifier::start(&without_keys, &Shutdown::default()).await.expect_err("no keys").to_string();
     assert!(error.contains("ROOMCAST_JWT_SECRET") && error.contains("ROOMCAST_JWT_JWKS"), "{error}");
-    let short = TokenArgs { jwt_secret: Some("short".to_owned()), ..args() };
-    assert!(TokenVerifier::start(&short, &Shutdown::default()).await.is_err());
+    let short_secret = TokenArgs { jwt_secret: Some("short".to_owned()), ..args() };
+    assert!(TokenVerifier::start(&short_secret, &Shutdown::default()).await.is_err());
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl RoomcastServer {
             publish: config.publish,
             broker: post_connections::parse_broker_url(&config.nats_url)?.address,
             shards: ShardCount::new(config.shards).context("ROOMCAST_SHARDS")?,
-            secret: service::token::kept_secret(config.jwt_secret.as_deref(), &config.data)?,
+            secret: service::token::given_or_stored_secret(config.jwt_secret.as_deref(), &config.data)?,
             rooms: Vec::new(),
             other_rooms_per_socket: if config.scenario == Scenario::Idle { config.others } else { 0 },
             sockets: config.rooms() * config.sockets_per_room(),
