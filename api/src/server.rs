@@ -69,7 +69,7 @@ async fn apply_request_limits(State(gate): State<Arc<Gate>>, mut request: Reques
     request.extensions_mut().insert(arrival.clone());
     let answering = async {
         let host = serve::host(&request).map(drop);
-        let client_ip = gate.client_address_args.of(request.headers(), request.extensions());
+        let client_ip = gate.client_address_args.of_request(request.headers(), request.extensions());
         match host.and_then(|()| gate.limits.requests_by_address.count_address(client_ip)) {
             Ok(()) => next.run(request).await,
             Err(error) => refuse(error),

@@ -126,7 +126,7 @@ async fn upgrade(
     topic: Option<TopicAddress>,
 ) -> Result<Response, Error> {
     let node = &accept.node;
-    node.limits.upgrades.count_address(node.address.of(request.headers(), request.extensions()))?;
+    node.limits.upgrades.count_address(node.address.of_request(request.headers(), request.extensions()))?;
     let headers = request.headers();
     let accept_key = handshake::accept_key(&request)?;
     if !node.origins.allows(headers, serve::host(&request)?) {

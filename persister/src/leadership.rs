@@ -135,7 +135,7 @@ pub(crate) async fn run_lock_session(
     }
 }
 
-/// Runs one round: releases the locks that were given up, and tries those that are free if `can_acquire` is set. After
+/// Runs one round: releases the locks of `locks_to_release`, and tries those not held if `can_acquire` is set. After
 /// an error the session, and with it every lock, counts as lost.
 async fn update_locks(
     database: &DatabaseConnector,

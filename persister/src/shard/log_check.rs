@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn epoch_rises_when_ids_may_be_given_twice() {
+    fn epoch_rises_when_ids_may_have_been_assigned_twice() {
         let state = |epoch, last| StreamState {
             first: 1,
             last,

@@ -110,7 +110,7 @@ impl ShardWorker {
                 tracing::warn!(
                     shard = %self.shard,
                     error = format!("{error:#}"),
-                    "the log was not checked at start"
+                    "the log was not checked at start: the process that leads the shard checks it"
                 );
                 self.mark_healthy();
             }
@@ -304,9 +304,9 @@ impl ShardWorker {
             RecentlyClosedRooms::read(pooled.session(), self.shard, watermark_seq),
         )
         .await;
-        let closed = result.context("the database did not answer in time")??;
+        let closed_rooms = result.context("the database did not answer in time")??;
         pooled.give_back();
-        Ok(closed)
+        Ok(closed_rooms)
     }
 
     /// Has the batch written, and moves on to its end.

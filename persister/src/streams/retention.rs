@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn crowded_log_gives_up_the_replay_window_but_keeps_young_events() {
+    fn log_over_half_full_gives_up_the_replay_window_but_keeps_young_events() {
         let log = state(101, 200, 1_000);
         assert_eq!(purgeable_up_to(&log, 200, 180, 0), Some(150), "down to half of the maximum");
         assert_eq!(purgeable_up_to(&log, 200, 120, 0), Some(120), "the other events are too young");

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_check_tells_continued_shorter_rewritten_and_holed_logs_apart() {
+    fn compare_log_distinguishes_continued_shorter_rewritten_and_holed_logs() {
         for (first, last, watermark) in [(1, 0, 0), (1, 9, 0), (1, 9, 9), (10, 9, 9), (5, 9, 4), (10, 20, 9)]
         {
             let verdict = compare_log(first, last, watermark, true);

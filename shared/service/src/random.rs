@@ -1,7 +1,7 @@
 //! Draws random numbers: the one place of the services that does.
 //!
 //! The generator is the thread's, seeded by the system: what it gives can't be predicted, so it serves secrets too.
-#![expect(clippy::disallowed_methods, reason = "the one place where they are allowed")]
+#![expect(clippy::disallowed_methods, reason = "this module alone draws random numbers")]
 
 use std::{ops::Range, time::Duration};
 

@@ -204,7 +204,7 @@ impl AddressArgs {
     /// The address by which limits count a request. `None` for a request from this machine if no proxy is configured:
     /// it is a developer's, or that of a proxy that does not name its client.
     #[must_use]
-    pub fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+    pub fn of_request(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
         let peer = extensions
             .get::<PeerAddress>()
             .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |PeerAddress(address)| *address);
@@ -336,7 +336,7 @@ mod tests {
             }
             let mut extensions = Extensions::new();
             extensions.insert(PeerAddress(peer));
-            args.of(&headers, &extensions).map(|address| address.to_string())
+            args.of_request(&headers, &extensions).map(|address| address.to_string())
         };
         let remote_address = |header, values: &[&str]| {
             counted_address([10, 0, 0, 1].into(), header, values).expect("a remote address is counted")

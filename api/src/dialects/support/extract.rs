@@ -51,7 +51,7 @@ impl FromRequestParts<ApiState> for Sender {
         if caller.is_none() && api.dialects.support_tokens == TokenUse::Required {
             return Err(Error::token_needed().into());
         }
-        let address = api.gate.client_address_args.of(&parts.headers, &parts.extensions);
+        let address = api.gate.client_address_args.of_request(&parts.headers, &parts.extensions);
         Ok(Self(SupportCaller { caller, address, pass: visitor_pass(&parts.headers) }))
     }
 }

@@ -93,7 +93,7 @@ impl ApplyOutcome {
                 %shard,
                 seq = event.seq,
                 reason = event.reason,
-                "event rejected: it is kept in rejected_event"
+                "event rejected: recorded in rejected_event"
             );
         }
     }

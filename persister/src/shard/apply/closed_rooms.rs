@@ -44,11 +44,11 @@ impl RecentlyClosedRooms {
         .bind(to_i64(ROOMS_MAX as u64))
         .fetch_all(session)
         .await?;
-        let mut closed = Self::default();
+        let mut closed_rooms = Self::default();
         for room in rooms.into_iter().rev().filter_map(|room| u64::try_from(room).ok()) {
-            closed.note_closing(RoomId(room), watermark_seq);
+            closed_rooms.note_closing(RoomId(room), watermark_seq);
         }
-        Ok(closed)
+        Ok(closed_rooms)
     }
 
     /// Notes that an event closes a room. Closing is final: of several such events the first counts.
@@ -78,16 +78,19 @@ mod tests {
 
     #[test]
     fn closed_room_is_remembered_until_many_others_are_closed() {
-        let mut closed = RecentlyClosedRooms::default();
-        closed.note_closing(RoomId(1), 7);
-        closed.note_closing(RoomId(1), 9);
-        assert!(closed.is_closed_before(RoomId(1), 8), "the first closing counts");
-        assert!(!closed.is_closed_before(RoomId(1), 7));
-        assert!(!closed.is_closed_before(RoomId(2), 8));
+        let mut closed_rooms = RecentlyClosedRooms::default();
+        closed_rooms.note_closing(RoomId(1), 7);
+        closed_rooms.note_closing(RoomId(1), 9);
+        assert!(closed_rooms.is_closed_before(RoomId(1), 8), "the first closing counts");
+        assert!(!closed_rooms.is_closed_before(RoomId(1), 7));
+        assert!(!closed_rooms.is_closed_before(RoomId(2), 8));
         for room in 0..ROOMS_MAX as u64 {
-            closed.note_closing(RoomId(10 + room), 10);
+            closed_rooms.note_closing(RoomId(10 + room), 10);
         }
-        assert_eq!((closed.closing_seqs.len(), closed.oldest_first.len()), (ROOMS_MAX, ROOMS_MAX));
-        assert!(!closed.is_closed_before(RoomId(1), 8));
+        assert_eq!(
+            (closed_rooms.closing_seqs.len(), closed_rooms.oldest_first.len()),
+            (ROOMS_MAX, ROOMS_MAX)
+        );
+        assert!(!closed_rooms.is_closed_before(RoomId(1), 8));
     }
 }

@@ -72,7 +72,7 @@ impl ShardWorker {
                     tracing::warn!(
                         shard = %self.shard,
                         error = format!("{error:#}"),
-                        "the log was not trimmed"
+                        "the log was not trimmed: the next round tries again"
                     );
                 }
             }

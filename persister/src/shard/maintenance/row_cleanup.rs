@@ -100,7 +100,7 @@ impl ShardWorker {
                 Ok(true) => begun.elapsed() + ROUND_PAUSE_MIN,
                 Ok(false) => ROUND_INTERVAL,
                 Err(error) => {
-                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "rows were not deleted");
+                    tracing::warn!(shard = %self.shard, error = format!("{error:#}"), "rows were not deleted: the next round tries again");
                     ROUND_INTERVAL
                 }
             };

@@ -94,7 +94,7 @@ mod tests {
                     with_unknown_field.pointer_mut(&path).and_then(Value::as_object_mut).expect("an object");
                 object.insert("since_later".to_owned(), Value::from(7));
                 let with_unknown_field = with_unknown_field.to_string();
-                let name = EventName::parse(line.split(' ').next().expect("a name")).expect("known");
+                let name = EventName::parse(line.split(' ').next().expect("a name")).expect("a known event");
                 // In an enum a further field is another variant, which can't be decoded.
                 let Ok(event) = Event::decode(name, with_unknown_field.as_bytes()) else { continue };
                 let encoded = String::from_utf8(event.encode().to_vec()).expect("UTF-8");

@@ -130,7 +130,7 @@ mod tests {
     /// A client that is never connected: its subscriptions have numbers nevertheless.
     async fn client() -> async_nats::Client {
         let options = ConnectOptions::new().retry_on_initial_connect();
-        options.connect("nats://127.0.0.1:1").await.expect("a client that waits")
+        options.connect("nats://127.0.0.1:1").await.expect("a client that is not connected yet")
     }
 
     #[tokio::test]
@@ -150,11 +150,11 @@ mod tests {
         for n in 1..=1_000 {
             assert_eq!(losses.count(numbers[1]), n % 64 != 0, "loss {n}");
         }
-        assert_eq!([0, 1].map(|n| loss_counts[n].has_changed().expect("it lives")), [false, true]);
+        assert_eq!([0, 1].map(|n| loss_counts[n].has_changed().expect("the sender exists")), [false, true]);
         assert_eq!(*loss_counts[1].borrow_and_update(), 1_000 - 1_000 / 64);
         drop(subscriptions);
-        assert!(!losses.count(numbers[1]), "it is assigned to no shard any more");
-        assert!(!loss_counts[1].has_changed().expect("it lives"));
+        assert!(!losses.count(numbers[1]), "the subscription is assigned to no shard any more");
+        assert!(!loss_counts[1].has_changed().expect("the sender exists"));
     }
 
     #[tokio::test]

@@ -75,8 +75,8 @@ mod tests {
         let limit = KeyedConcurrencyLimit::new("connections", ConcurrencyLimit(2));
         let first = limit.take(&"one").expect("the first");
         let second = limit.take(&"one").expect("the second");
-        assert!(limit.take(&"one").is_none(), "one too many");
-        assert!(limit.take(&"other").is_some(), "another key");
+        assert!(limit.take(&"one").is_none(), "the limit is reached");
+        assert!(limit.take(&"other").is_some(), "another key has its own permits");
         drop(first);
         let third = limit.take(&"one").expect("a permit that is free again");
         drop((second, third));

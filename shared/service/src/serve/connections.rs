@@ -69,8 +69,8 @@ mod tests {
         let connections = ConnectionCounter::new(ConcurrencyLimit(1));
         let (one, other) = (Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2])));
         let first = connections.try_count(one).expect("the first");
-        assert!(connections.try_count(one).is_none(), "one too many");
-        assert!(connections.try_count(other).is_some(), "another address");
+        assert!(connections.try_count(one).is_none(), "the limit is reached");
+        assert!(connections.try_count(other).is_some(), "another address has its own limit");
         for _ in 0..2 {
             assert!(connections.try_count(None).is_some(), "connections without an address are not limited");
         }

@@ -65,10 +65,7 @@ fn claim_text(claim: Option<Value>) -> Option<String> {
 }
 
 /// A `NumericDate` in milliseconds since 1970: seconds, with a fraction or an exponent or neither.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a date beyond i64 may become the last or the first of i64"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "dates beyond the range of i64 saturate")]
 fn numeric_date_ms(date: &Number) -> i64 {
     match (date.as_i64(), date.as_f64()) {
         (Some(seconds), _) => seconds.saturating_mul(1_000),

@@ -37,8 +37,8 @@ fn events_after_a_rooms_closing_are_left_out() {
     let update =
         |field: &str| format!(r#"{{"room":42,"by":"7","updated_at":"2026-11-21T08:51:26Z","{field}":true}}"#);
     let event = |seq, name: &str, payload: &str| stored(seq, &format!("chat.2.room.42.{name}"), payload, &[]);
-    let mut closed = RecentlyClosedRooms::default();
-    let first = [
+    let mut closed_rooms = RecentlyClosedRooms::default();
+    let first_batch = [
         event(1, "chat-message", message),
         event(2, "room-update", &update("private")),
         event(3, "chat-message", message),
@@ -48,7 +48,7 @@ fn events_after_a_rooms_closing_are_left_out() {
         event(7, "message-delete", delete),
     ];
     for _ in 0..2 {
-        let plan = WritePlan::build(&first, &mut closed);
+        let plan = WritePlan::build(&first_batch, &mut closed_rooms);
         assert_eq!(
             plan.messages.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(),
             [1, 3],
@@ -57,9 +57,9 @@ fn events_after_a_rooms_closing_are_left_out() {
         assert_eq!(plan.ordered_events.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 4]);
         assert_eq!((plan.dropped_after_closing, plan.rejected.len()), (2, 0));
     }
-    let later = WritePlan::build(&[event(8, "chat-message", message)], &mut closed);
+    let later_batch = WritePlan::build(&[event(8, "chat-message", message)], &mut closed_rooms);
     assert_eq!(
-        (later.messages.len(), later.dropped_after_closing),
+        (later_batch.messages.len(), later_batch.dropped_after_closing),
         (0, 1),
         "a message of a later batch is left out too"
     );

@@ -209,5 +209,5 @@ async fn key_set_file_that_does_not_answer_blocks_one_thread() {
     std::fs::remove_file(&path).expect("removed");
     let keys = set(&[jwk("a", &json!({}))]);
     std::fs::write(&path, &keys).expect("written");
-    assert_eq!(source.read().await.expect("it answers again"), keys);
+    assert_eq!(source.read().await.expect("the file can be read again"), keys);
 }
