@@ -1,4 +1,5 @@
-//! Measures the way of a live message, for `tests/bench`: from the broker's subscription to its sockets.
+//! Measures the way of a live message, for `tests/bench`: from the broker's subscription to its sockets. Makes shard
+//! tasks without a broker, for tests.
 
 use std::{io::Read as _, net::TcpStream, sync::Arc, time::Duration};
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use log::{AppliedWatch, SyncHint};
 use protocol::{
     id::{RoomId, ShardCount},
-    rpc::Surface,
+    rpc::{AccessGrant, Surface},
     subject::Channel,
 };
 use service::{
@@ -16,21 +17,18 @@ use service::{
 };
 use tokio::sync::{broadcast, oneshot, watch};
 
+#[cfg(test)]
+use super::channel::ChannelState;
 use super::{
-    ChannelEntry, LiveMessage, LossSignals, PeopleReady, ShardContext, ShardPositions, ShardTask,
-    task::TaskStep,
+    PeopleReady, ShardContext, ShardPositions,
+    inbox::LiveMessage,
+    loss_signals::LossSignals,
+    ring_budget::RingBudget,
+    subscribe::SubscribeRequest,
+    task::{ShardTask, TaskStep},
 };
 use crate::{
-    api_client::ApiClient,
-    bench,
-    encode::PushFormat,
-    outbox::Outbox,
-    outbox::registry::SocketRegistry,
-    shard::{
-        channel::{ChannelState, DeliveryMetrics},
-        ring_budget::RingBudget,
-        subscribe::SubscribeRequest,
-    },
+    api_client::ApiClient, bench, encode::PushFormat, outbox::Outbox, outbox::registry::SocketRegistry,
 };
 
 /// A room that is received, with its sockets.
@@ -75,11 +73,27 @@ pub(super) async fn shard_task() -> (ShardTask, LossSources) {
 /// Opens a room of a shard, whose state is complete from an event on.
 #[cfg(test)]
 pub(super) fn open_room(task: &mut ShardTask, room: RoomId, last: u64) -> &mut ChannelState {
-    let (channel, shard) = (Channel::Room(room), task.shard.index());
-    let channel_state =
-        ChannelState::new(channel.clone(), shard, last, 1, oneshot::channel().0, task.metrics.clone());
-    task.channels.insert(channel.clone(), ChannelEntry::Open(Box::new(channel_state)));
-    task.open_channel_mut(&channel).expect("it is open")
+    let channel = Channel::Room(room);
+    task.channels.open(&channel, last, 1, oneshot::channel().0);
+    task.channels.get_mut(&channel).expect("it is open")
+}
+
+/// Opens a room from event 5 on, with one watcher by a right that not everyone has.
+#[cfg(test)]
+pub(super) fn follow_private_room(task: &mut ShardTask, room: u64) {
+    let grant = AccessGrant { public: false, pair: false, as_of: 5, team: None, last_event: 0 };
+    let request = SubscribeRequest {
+        socket_id: room,
+        frame_number: 1,
+        caller: bench::caller(room),
+        outbox: Arc::new(Outbox::new(1_000, PushFormat::Native)),
+        since: None,
+        epoch: None,
+        grant: Some(grant),
+        answer: None,
+        admitted: oneshot::channel().0,
+    };
+    open_room(task, RoomId(room), 5).admit(request, true);
 }
 
 /// The state of a stream with these events.
@@ -107,23 +121,20 @@ pub(super) fn resume_request(since: u64, outbox: &Arc<Outbox>) -> SubscribeReque
 impl BenchRoom {
     /// A room with one socket of each surface that is named.
     pub async fn open(room: RoomId, shards: ShardCount, surfaces: &[Surface]) -> Self {
-        let context = context(shards).await;
         let channel = Channel::Room(room);
-        let shard = channel.shard(shards);
-        let metrics = Arc::new(DeliveryMetrics::new());
-        let mut channel_state =
-            ChannelState::new(channel.clone(), shard.index(), 0, 0, oneshot::channel().0, metrics);
+        let loss_sources = LossSources::new();
+        let mut task = ShardTask::new(channel.shard(shards), context(shards).await, loss_sources.signals());
+        task.channels.open(&channel, 0, 0, oneshot::channel().0);
         let mut clients = Vec::new();
-        for (connection, surface) in (0..).zip(surfaces) {
+        for (socket_id, surface) in (0..).zip(surfaces) {
             let (socket, client) = bench::socket_pair().await;
             let outbox = Arc::new(Outbox::new(bench::OUTBOX_BYTES, PushFormat::of(*surface, false)));
             outbox.attach_socket(socket);
-            channel_state.admit(subscribe_request(connection, outbox), true);
+            if let Some(channel_state) = task.channels.get_mut(&channel) {
+                channel_state.admit(subscribe_request(socket_id, outbox), true);
+            }
             clients.push(client);
         }
-        let loss_sources = LossSources::new();
-        let mut task = ShardTask::new(shard, context, loss_sources.signals());
-        task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
         Self { task, clients, _loss_sources: loss_sources }
     }
 

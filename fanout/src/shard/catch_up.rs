@@ -9,15 +9,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use log::{LogEnd, LogReader, StoredEvent, StreamState};
-use protocol::{
-    id::{Shard, UserId},
-    subject::{self, Channel},
-};
-use service::metric_names as names;
+use protocol::{id::Shard, subject::Channel};
 use tokio::sync::mpsc;
 
-use super::{ChannelEntry, ShardContext, ShardTask, WorkResult, open::OpenedChannel, work::Work};
-use crate::encode::event::LiveEvent;
+use super::{ShardContext, open::OpenedChannel, work::WorkResult};
 
 /// Events reported at once.
 const REPORT_EVENTS_MAX: usize = 256;
@@ -65,7 +60,7 @@ pub(super) struct CatchUps {
 }
 
 /// What to do once a catch-up is over.
-enum AfterCatchUp {
+pub(super) enum AfterCatchUp {
     /// Catch up with what came after this event, or after the sure position.
     CatchUpAgain(u64),
     /// Go on with the channels that were opened meanwhile.
@@ -77,20 +72,38 @@ impl CatchUps {
         self.running.is_some()
     }
 
+    /// What the catch-up that runs reads.
+    pub(super) fn range(&self) -> Option<CatchUpRange> {
+        self.running.as_ref().map(|running| running.range)
+    }
+
     /// Notes that another catch-up has to follow the one that runs: with everything after an event, or after the
     /// position that is sure by then.
-    fn note_another(&mut self, after: Option<u64>) {
+    pub(super) fn note_another(&mut self, after: Option<u64>) {
         let after = after.unwrap_or(u64::MAX);
         self.next_after = Some(self.next_after.map_or(after, |again| again.min(after)));
     }
 
     /// Notes that the log was made anew: a catch-up that follows begins from the sure position.
-    fn forget_positions(&mut self) {
+    pub(super) fn forget_positions(&mut self) {
         self.next_after = self.next_after.map(|_| u64::MAX);
     }
 
-    fn begin(&mut self, range: CatchUpRange) {
+    pub(super) fn begin(&mut self, range: CatchUpRange) {
         self.running = Some(CatchUp { range, panics: 0 });
+    }
+
+    /// Counts a panic of the catch-up. Returns what to read again.
+    ///
+    /// # Errors
+    /// If it has panicked [`PANICS_MAX`] times.
+    pub(super) fn restart_after_panic(&mut self, shard: Shard) -> anyhow::Result<Option<CatchUpRange>> {
+        let Some(running) = &mut self.running else { return Ok(None) };
+        running.panics += 1;
+        if running.panics == PANICS_MAX {
+            bail!("healing shard {shard} has panicked {PANICS_MAX} times");
+        }
+        Ok(Some(running.range))
     }
 
     /// Keeps a channel until the catch-up is over.
@@ -98,7 +111,7 @@ impl CatchUps {
         self.opened.push((channel, opened));
     }
 
-    fn finish(&mut self) -> AfterCatchUp {
+    pub(super) fn finish(&mut self) -> AfterCatchUp {
         self.running = None;
         match self.next_after.take() {
             // The channels that were being opened when the cause came up were marked then.
@@ -127,136 +140,11 @@ impl CatchUpRange {
         let same_epoch = self.epoch.is_none_or(|epoch| epoch == state.epoch);
         same_epoch && state.first <= self.after + 1 && state.last >= self.highest_received
     }
-}
 
-impl ShardTask {
-    /// Something may have been lost since the surely received position, or since `after`; of the channels
-    /// that are being opened too.
-    pub(super) fn start_catch_up(&mut self, cause: &'static str, after: Option<u64>) {
-        self.mark_openings_incomplete();
-        self.catch_up_open_channels(cause, after);
-    }
-
-    /// What is being opened may lack what came meanwhile.
-    fn mark_openings_incomplete(&mut self) {
-        for entry in self.channels.values_mut() {
-            if let ChannelEntry::Opening(opening) = entry {
-                opening.may_lack_events = true;
-            }
-        }
-        self.people.note_possible_loss();
-    }
-
-    /// The same where nothing can be lost of the channels that are being opened.
-    pub(super) fn catch_up_open_channels(&mut self, cause: &'static str, after: Option<u64>) {
-        self.position.discard_pending();
-        let Some(sure) = self.position.safe_seq() else { return };
-        metrics::counter!(names::HEALS_TOTAL, "cause" => cause).increment(1);
-        if self.catch_ups.is_running() {
-            return self.catch_ups.note_another(after);
-        }
-        let after = after.map_or(sure, |after| after.min(sure));
-        let range = CatchUpRange {
-            after,
-            highest_received: self.highest_received_seq(),
-            epoch: self.position.epoch(),
-        };
-        tracing::info!(shard = %self.shard, cause, after, highest = range.highest_received, "something may have been lost");
-        self.catch_ups.begin(range);
-        self.new_work.push(Work::CatchUp(range));
-    }
-
-    /// # Errors
-    /// Where catch-up panics again and again.
-    pub(super) fn take_catch_up_report(&mut self, report: CatchUpReport) -> anyhow::Result<()> {
-        let Some(running) = &mut self.catch_ups.running else { return Ok(()) };
-        match report {
-            CatchUpReport::Events(events) => {
-                for stored in &events {
-                    self.deliver_stored(stored);
-                    self.evict_revoked();
-                }
-            }
-            CatchUpReport::CompleteUpTo(last) => {
-                self.position.note_caught_up_to(last);
-                self.received.mark_complete_up_to(last);
-                self.people.note_caught_up_to(last);
-                self.finish_catch_up();
-            }
-            CatchUpReport::NotInLog(state) => {
-                let CatchUpRange { highest_received: highest, epoch, .. } = running.range;
-                if epoch == Some(state.epoch) && highest > state.last {
-                    // The persister may not have seen it.
-                    self.new_work.push(Work::PublishLogEnd(LogEnd { epoch: state.epoch, seq: highest }));
-                }
-                self.restart_from(state);
-                self.finish_catch_up();
-            }
-            CatchUpReport::Panicked => {
-                running.panics += 1;
-                if running.panics == PANICS_MAX {
-                    bail!("healing shard {} has panicked {PANICS_MAX} times", self.shard);
-                }
-                self.new_work.push(Work::CatchUp(running.range));
-            }
-        }
-        Ok(())
-    }
-
-    fn finish_catch_up(&mut self) {
-        match self.catch_ups.finish() {
-            AfterCatchUp::CatchUpAgain(after) => self.catch_up_open_channels("again", Some(after)),
-            AfterCatchUp::Open(channels) => {
-                for (channel, opened) in channels {
-                    self.finish_opening(&channel, Ok(opened));
-                }
-            }
-        }
-    }
-
-    /// What the node may have missed is gone, so every socket of the shard is closed, those too that are there
-    /// for their person alone. Whoever comes next begins with the log as it is now.
-    fn restart_from(&mut self, state: StreamState) {
-        let position = self.context.positions.frame();
-        for entry in self.channels.values() {
-            if let ChannelEntry::Open(channel_state) = entry {
-                channel_state.outboxes().for_each(|outbox| outbox.close_for_resume(&position));
-            }
-        }
-        let (shard, shards) = (self.shard, self.context.shards);
-        let lives_here = |user: &UserId| Channel::User(user.clone()).shard(shards) == shard;
-        for outbox in self.context.sockets.of_people(lives_here) {
-            outbox.close_for_resume(&position);
-        }
-        // Those whose channels are being opened are let in by what the log says then.
-        self.channels.retain(|_, entry| matches!(entry, ChannelEntry::Opening(_)));
-        // What waits to be received may be of the log that is gone.
-        self.inbox.discard();
-        self.mark_openings_incomplete();
-        self.position.reset(state.epoch, state.last);
-        self.received.reset(state.last);
-        self.people.reset(state.last);
-        self.catch_ups.forget_positions();
-    }
-
-    /// The last event that was received.
-    fn highest_received_seq(&self) -> u64 {
-        let open_channels = self.channels.values().filter_map(|entry| match entry {
-            ChannelEntry::Open(channel_state) => Some(channel_state.last_seq),
-            ChannelEntry::Opening(_) => None,
-        });
-        open_channels.chain([self.people.last_seq()]).max().unwrap_or(0)
-    }
-
-    /// An event as it is in the log.
-    fn deliver_stored(&mut self, stored: &StoredEvent) {
-        let Ok(parsed) = subject::parse(&stored.subject) else { return };
-        let StoredEvent { seq, headers, payload, .. } = stored;
-        if let Channel::User(user) = &parsed.channel {
-            self.push_to_person(user, &parsed.channel, parsed.event, *seq, payload);
-        }
-        let event = LiveEvent { name: parsed.event, seq: *seq, headers: Some(headers), payload };
-        self.deliver(&parsed.channel, event);
+    /// The last event that this node has received, if the log has lost it. The persister may not have seen that.
+    pub(super) fn lost_end(&self, state: StreamState) -> Option<LogEnd> {
+        let is_lost = self.epoch == Some(state.epoch) && self.highest_received > state.last;
+        is_lost.then_some(LogEnd { epoch: state.epoch, seq: self.highest_received })
     }
 }
 

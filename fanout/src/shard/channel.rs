@@ -1,10 +1,13 @@
 //! Holds the state of one channel on this node: subscribers, recent events, and up to where it has received events.
 //!
-//! What must hold: events reach subscribers in the log's order, each at most once. What is above `began`, and at
-//! or below `last`, has been pushed or is about to be, unless the shard's set of received events lacks it: then
-//! it was lost, and whoever should have got it is closed once it is found. What is about to
-//! be is sent before anything else changes who is here. A subscriber whose right ends by an event gets that
-//! event, and nothing after it.
+//! What must hold: events reach subscribers in the log's order, each at most once. An event above `start_seq`, and at or
+//! below `last_seq`, was pushed or is queued for the next flush, unless the shard's set of received events lacks it: then
+//! it was lost, and each subscriber that should have got it is closed once it is found. Queued events are flushed before
+//! anything else changes the subscribers. A subscriber whose right ends by an event gets that event, and nothing after
+//! it.
+
+mod admission;
+mod presence;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,24 +16,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{
-    caller::Caller,
-    event::{EventName, header},
-    id::UserId,
-    subject::Channel,
-};
+use protocol::{caller::Caller, event::EventName, id::UserId, subject::Channel};
 use serde::Deserialize;
-use service::metric_names as names;
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use super::delivery_metrics::DeliveryMetrics;
+pub(super) use admission::AdmissionStep;
+
 use super::{
     access::ChannelAccess,
     presence_map::PresenceMap,
     push_waiter::{PushOutcome, PushWaiter},
     ring::Ring,
-    subscribe::{Admission, SubscribeRequest, SubscriptionStart},
-    subscribers::{OutgoingFrame, Subscriber, Subscribers},
+    subscribe::SubscribeRequest,
+    subscribers::{OutgoingFrame, Subscribers},
 };
 use crate::encode::event::LiveEvent;
 use crate::{
@@ -46,20 +45,20 @@ pub(crate) struct ChannelState {
     channel: Channel,
     shard: usize,
     pub(crate) ring: Ring,
-    pub(crate) last_seq: u64,
-    pub(crate) epoch: u64,
-    pub(crate) presence: PresenceMap,
+    last_seq: u64,
+    epoch: u64,
+    presence: PresenceMap,
     pub(crate) access: ChannelAccess,
-    /// The room of two people.
+    /// It is a direct room of two people.
     is_pair: bool,
     /// Sequence from which the channel's state is complete. Events up to it were never missed here.
     start_seq: u64,
     /// The last event of each name, as the broker chains them.
     last_seq_by_event: HashMap<String, u64>,
     /// Subscribers that wait for a read of the log: it has older events that they lack.
-    pub(crate) waiting_for_replay: Vec<SubscribeRequest>,
+    waiting_for_replay: Vec<SubscribeRequest>,
     /// A read of the log for them runs, or is queued. The ring drops nothing for its age meanwhile.
-    pub(crate) is_replaying: bool,
+    is_replaying: bool,
     subscribers: Subscribers,
     idle_since: Option<Instant>,
     /// Already in the shard's list of channels to flush by [`ChannelState::flush`].
@@ -118,59 +117,6 @@ impl ChannelState {
         }
     }
 
-    /// Lets a subscriber in: its answer, what it missed, then everything as it comes. `recovered`
-    /// is false where what it missed can't be had.
-    pub(crate) fn admit(&mut self, request: SubscribeRequest, is_recovered: bool) {
-        self.flush();
-        // Without a grant only events from now on can end the right.
-        let as_of = request.grant.map_or(self.last_seq, |grant| grant.as_of);
-        if self.access.is_revoked(&request.caller, as_of) {
-            // The session may be gone meanwhile: then nobody waits.
-            let _ = request.admitted.send(Admission::AccessEnded);
-            return;
-        }
-        if let Some(grant) = request.grant {
-            self.access.note_grant(grant.public, grant.as_of);
-            self.is_pair = grant.pair;
-        }
-        let since = request.since.filter(|_| is_recovered);
-        let member = Subscriber {
-            outbox: request.outbox,
-            frame_number: request.frame_number,
-            caller: request.caller,
-            granted_as_of: as_of,
-            // A client may be ahead of this node: what it has already is not pushed again.
-            after_seq: since.unwrap_or(self.last_seq),
-        };
-        self.idle_since = None;
-        if let Some(answer) = request.answer {
-            let followed = SubscriptionStart {
-                shard_index: self.shard,
-                epoch: self.epoch,
-                after_seq: member.after_seq,
-                is_recovered,
-                participants_json: matches!(self.channel, Channel::Room(_))
-                    .then(|| self.presence.participants_json()),
-            };
-            let mut open = member.outbox.push_answer(answer(&followed));
-            for frame in since.into_iter().flat_map(|since| self.ring.after(since)) {
-                open = open && member.outbox.push_resumed(frame.clone());
-            }
-            let outcome = match (request.since, is_recovered) {
-                (None, _) => "new",
-                (Some(_), true) => "recovered",
-                (Some(_), false) => "lost",
-            };
-            metrics::counter!(names::RESUMES_TOTAL, "outcome" => outcome).increment(1);
-            if open {
-                self.subscribers.add(request.socket_id, member);
-            }
-        } else {
-            self.subscribers.add_access_watcher(request.socket_id, member);
-        }
-        let _ = request.admitted.send(Admission::Admitted);
-    }
-
     /// A socket does not follow any more, as far as its frames up to that one had asked; as a watcher, or as
     /// one that is pushed to.
     pub(crate) fn remove(&mut self, socket_id: u64, frame_number: u64, is_watcher: bool) {
@@ -199,11 +145,11 @@ impl ChannelState {
     }
 
     /// Keeps it for a while longer, because a socket is about to follow it.
-    pub(crate) fn restart_idle_timer(&mut self) {
+    fn restart_idle_timer(&mut self) {
         self.idle_since = self.idle_since.map(|_| Instant::now());
     }
 
-    /// Its events come by another subscription now.
+    /// Ends its own subscription, because another one brings its events now.
     pub(crate) fn end_own_subscription(&mut self) {
         self.own_subscription = None;
     }
@@ -211,6 +157,11 @@ impl ChannelState {
     /// The sequence from which the channel's state is complete.
     pub(crate) const fn start_seq(&self) -> u64 {
         self.start_seq
+    }
+
+    /// The last event of the channel that was delivered.
+    pub(crate) const fn last_seq(&self) -> u64 {
+        self.last_seq
     }
 
     /// Whether a socket is pushed this channel's events.
@@ -340,20 +291,16 @@ impl ChannelState {
     }
 
     /// Pushes a frame that is not stored, and which each client needs to know the room's state.
-    pub(crate) fn push_state(&mut self, frame: &Bytes) {
+    fn push_state(&mut self, frame: &Bytes) {
         self.flush();
         self.subscribers.push_state(frame);
     }
 
-    /// Merges a join or leave that a process has stored. True where it changes who is present, so that it is pushed.
-    fn apply_presence(&mut self, event: LiveEvent<'_>, is_present: bool) -> bool {
-        let number = |name| event.headers?.get_last(name)?.as_str().parse::<u64>().ok();
-        let about = serde_json::from_slice::<AboutPerson>(event.payload).ok();
-        match (about, number(header::INCARNATION), number(header::COUNTER)) {
-            (Some(about), Some(incarnation), Some(counter)) => {
-                self.presence.apply(&about.user, incarnation, counter, is_present)
-            }
-            _ => false,
+    /// Drops from the ring the events that are older than `age`. Drops none while the log is read for it: a read ends
+    /// at the ring's base, and if that moves, what the read has found fits no more.
+    pub(super) fn drop_from_ring_older_than(&mut self, age: Duration) {
+        if !self.is_replaying {
+            self.ring.drop_older_than(age);
         }
     }
 

@@ -1,11 +1,11 @@
 //! Asks api, once a minute and after each change, whether the subscribers of rooms and teams may still follow them.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use futures_util::{StreamExt as _, stream};
 use protocol::{
     caller::Caller,
-    id::RoomId,
+    id::{RoomId, Shard},
     rpc::{
         CONFIRM_CALLERS_MAX, CONFIRM_CHANNELS_MAX, ChannelCallers, ConfirmChannelsRequest, ConfirmReply,
         ConfirmRequest, expiry,
@@ -13,10 +13,9 @@ use protocol::{
     subject::Channel,
 };
 use service::metric_names as names;
-use tokio::time::Instant;
 
-use super::{ChannelEntry, ShardTask, work::Work};
-use crate::{api_client::ApiClient, shard::access::AccessAnswer};
+use super::{access::AccessAnswer, channels::Channels};
+use crate::api_client::ApiClient;
 
 /// Channels of a shard that api is asked about in one second, where they are few; the others follow.
 const CHANNELS_PER_SECOND_MIN: usize = if cfg!(test) { 2 } else { 500 };
@@ -27,161 +26,59 @@ const ROUND_SECS: usize = 10;
 const CONCURRENT_CONFIRMATIONS_MAX: usize = 16;
 /// No room has that id: an older api, which knows nothing of teams, refuses to answer.
 const NO_ROOM: RoomId = RoomId(0);
-/// How long those who may not be there any more are kept for what was stored before: then they leave without it.
-const EVICTION_DELAY_MAX: Duration = Duration::from_secs(10);
-
-/// What api has confirmed.
+/// What api has confirmed about a channel.
 #[derive(Debug)]
 pub(super) struct ChannelConfirmation {
     pub(super) revoked: HashSet<Caller>,
     pub(super) access: AccessAnswer,
-    /// The last event of the channel that api has counted in: whoever is out is pushed everything up to it.
+    /// The last event of the channel that api has counted in. Revoked callers are pushed everything up to it.
     pub(super) last_event: u64,
-}
-
-/// People who leave a channel once everything that api has counted in was pushed to them.
-pub(super) struct PendingEviction {
-    channel: Channel,
-    confirmation: ChannelConfirmation,
-    confirmed_at: Instant,
-}
-
-/// People whose right to a channel has ended, until they were pushed everything from before that.
-#[derive(Default)]
-pub(super) struct PendingEvictions(Vec<PendingEviction>);
-
-impl PendingEvictions {
-    /// Puts the newest answer about a channel in the place of older ones: it decides who leaves. Those whom an older
-    /// one named as well wait no longer for that.
-    fn replace(&mut self, channel: &Channel, mut newest: ChannelConfirmation) {
-        self.0.retain_mut(|pending| {
-            if pending.channel != *channel {
-                return true;
-            }
-            pending.confirmation.revoked.retain(|caller| newest.revoked.remove(caller));
-            pending.confirmation.access = newest.access;
-            pending.confirmation.last_event = newest.last_event;
-            !pending.confirmation.revoked.is_empty()
-        });
-        if !newest.revoked.is_empty() {
-            self.0.push(PendingEviction {
-                channel: channel.clone(),
-                confirmation: newest,
-                confirmed_at: Instant::now(),
-            });
-        }
-    }
-
-    /// Takes out the evictions that wait no longer: everything up to their last event was received, or they have
-    /// waited for [`EVICTION_DELAY_MAX`].
-    fn take_due(&mut self, has_received_up_to: impl Fn(&Channel, u64) -> bool) -> Vec<PendingEviction> {
-        let is_due = |pending: &mut PendingEviction| {
-            pending.confirmed_at.elapsed() >= EVICTION_DELAY_MAX
-                || has_received_up_to(&pending.channel, pending.confirmation.last_event)
-        };
-        self.0.extract_if(.., is_due).collect()
-    }
-
-    /// The first event that one of them waits for.
-    fn first_missing_seq(&self) -> Option<u64> {
-        self.0.iter().map(|pending| pending.confirmation.last_event).min()
-    }
-
-    #[cfg(test)]
-    pub(super) const fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 /// The people of a channel that api is asked about.
 pub(super) type AskedChannel = (Channel, Vec<Caller>);
 
-impl ShardTask {
-    /// Asks about channels that are due: first those where a right may have ended, then the routine ones, the
-    /// longest due first.
-    pub(super) fn confirm_due_channels(&mut self, applied: u64) {
-        let asked = self.take_due(applied);
-        self.new_work.extend(into_questions(asked).map(Work::Confirm));
-    }
+/// Begins the confirmations of a second, and returns what api has to be asked: first about channels where a right may
+/// have ended, then about the routine ones, the longest due first. Everything up to `applied` is in Postgres.
+pub(super) fn start_due(
+    channels: &mut Channels,
+    shard: Shard,
+    applied: u64,
+) -> impl Iterator<Item = Vec<AskedChannel>> {
+    into_questions(take_due(channels, shard, applied))
+}
 
-    /// The channels that api is asked about in this second, and who is there.
-    fn take_due(&mut self, applied: u64) -> Vec<AskedChannel> {
-        let (mut due, mut confirmed, mut overdue) = (Vec::new(), 0_usize, 0_u32);
-        for (channel, entry) in &self.channels {
-            let (Channel::Room(_) | Channel::Team(_), ChannelEntry::Open(channel_state)) = (channel, entry)
-            else {
-                continue;
-            };
-            // An empty channel is not confirmed; it stays due until somebody follows it.
-            if channel_state.is_empty() || !channel_state.access.needs_confirming() {
-                continue;
-            }
-            confirmed += 1;
-            overdue += u32::from(channel_state.access.is_overdue());
-            due.extend(channel_state.access.confirm_priority(applied).map(|turn| (turn, channel.clone())));
+/// The channels that api is asked about in this second, with their callers.
+fn take_due(channels: &mut Channels, shard: Shard, applied: u64) -> Vec<AskedChannel> {
+    let (mut due, mut confirmed, mut overdue) = (Vec::new(), 0_usize, 0_u32);
+    for (channel, channel_state) in channels.iter() {
+        let (Channel::Room(_) | Channel::Team(_)) = channel else { continue };
+        // An empty channel is not confirmed; it stays due until somebody follows it.
+        if channel_state.is_empty() || !channel_state.access.needs_confirming() {
+            continue;
         }
-        let shard = self.shard.to_string();
-        metrics::gauge!(names::CONFIRMATIONS_OVERDUE, "shard" => shard).set(f64::from(overdue));
-        due.sort_unstable_by_key(|(turn, _)| *turn);
-        if due.first().is_none_or(|(turn, _)| turn.is_early) {
-            return vec![];
-        }
-        due.truncate(CHANNELS_PER_SECOND_MIN.max(confirmed / ROUND_SECS));
-        let mut asked = Vec::with_capacity(due.len());
-        for (_, channel) in due {
-            if let Some(channel_state) = self.open_channel_mut(&channel)
-                && channel_state.access.start_confirmation(applied)
-            {
-                let callers = channel_state.callers().into_iter().collect();
-                asked.push((channel, callers));
-            }
-        }
-        asked
+        confirmed += 1;
+        overdue += u32::from(channel_state.access.is_overdue());
+        let priority = channel_state.access.confirm_priority(applied);
+        due.extend(priority.map(|priority| (priority, channel.clone())));
     }
-
-    pub(super) fn take_confirmation(&mut self, channel: &Channel, result: Option<ChannelConfirmation>) {
-        let Some(channel_state) = self.open_channel_mut(channel) else { return };
-        channel_state.access.finish_confirmation(result.as_ref().map(|confirmed| confirmed.access));
-        if let Some(confirmation) = result {
-            self.pending_evictions.replace(channel, confirmation);
-            self.evict_revoked();
-        }
+    let shard = shard.to_string();
+    metrics::gauge!(names::CONFIRMATIONS_OVERDUE, "shard" => shard).set(f64::from(overdue));
+    due.sort_unstable_by_key(|(priority, _)| *priority);
+    if due.first().is_none_or(|(priority, _)| priority.is_early) {
+        return vec![];
     }
-
-    /// Ends the rights of those who were pushed everything up to where they ended. An answer of api may come
-    /// before events that were stored earlier.
-    pub(super) fn evict_revoked(&mut self) {
-        if self.pending_evictions.0.is_empty() {
-            return;
-        }
-        let (channels, received) = (&self.channels, &self.received);
-        // Where `seq` is an event of another channel, that is known only once the shard was read up to it.
-        let has_received_up_to = |channel: &Channel, seq| match channels.get(channel) {
-            Some(ChannelEntry::Open(channel_state)) => {
-                seq <= channel_state.start_seq() || received.contains(seq)
-            }
-            _ => true,
-        };
-        for PendingEviction { channel, confirmation, .. } in
-            self.pending_evictions.take_due(has_received_up_to)
+    due.truncate(CHANNELS_PER_SECOND_MIN.max(confirmed / ROUND_SECS));
+    let mut asked = Vec::with_capacity(due.len());
+    for (_, channel) in due {
+        if let Some(channel_state) = channels.get_mut(&channel)
+            && channel_state.access.start_confirmation(applied)
         {
-            if let Some(channel_state) = self.open_channel_mut(&channel) {
-                metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "confirmation")
-                    .increment(confirmation.revoked.len() as u64);
-                channel_state
-                    .evict(confirmation.access.as_of + 1, |caller| confirmation.revoked.contains(caller));
-            }
+            let callers = channel_state.callers().into_iter().collect();
+            asked.push((channel, callers));
         }
     }
-
-    /// Looks in the log for what those who are to leave were not pushed within a second.
-    pub(super) fn catch_up_for_evictions(&mut self) {
-        self.evict_revoked();
-        let missing = self.pending_evictions.first_missing_seq().filter(|_| !self.catch_ups.is_running());
-        if let Some(missing) = missing {
-            self.catch_up_open_channels("leaving", Some(missing.saturating_sub(1)));
-        }
-    }
+    asked
 }
 
 /// Puts channels together into questions of at most [`CONFIRM_CHANNELS_MAX`] channels and [`CONFIRM_CALLERS_MAX`]

@@ -9,7 +9,7 @@ use protocol::{
     subject::{self, Channel},
 };
 
-use super::{ChannelEntry, MessageStream, ShardContext, ShardTask, work::Work};
+use super::{ShardContext, inbox::MessageStream};
 
 /// Channels of a shard that are subscribed to one by one. A subscription takes about 5 KiB here
 /// and 1 KiB in the broker.
@@ -21,45 +21,49 @@ pub(super) enum RoomInterest {
     /// One by one.
     #[default]
     PerRoom,
-    /// The wide subscription is being made.
+    /// One by one, while the wildcard subscription is being opened.
     OpeningWildcard,
-    /// All together.
+    /// All together, by the wildcard subscription.
     Wildcard,
 }
 
-/// Subscribes to all rooms. It answers after the subscription is known to the broker.
+/// Subscribes to all rooms. Returns once the broker knows the subscription.
 pub(super) async fn open(context: &ShardContext, shard: Shard) -> anyhow::Result<MessageStream> {
     let messages = context.subscribe(shard, subject::live_filter_of_rooms(shard)).await?;
     log::state(&context.jetstream, shard).await?;
     Ok(messages)
 }
 
-impl ShardTask {
-    /// Begins to receive all rooms together, where there are many.
-    pub(super) fn open_wildcard_if_many(&mut self) {
-        if self.room_interest == RoomInterest::PerRoom && self.channels.len() >= WILDCARD_FROM_CHANNELS {
-            self.room_interest = RoomInterest::OpeningWildcard;
-            self.new_work.push(Work::OpenWildcard);
-        }
+impl RoomInterest {
+    /// Whether the events of a channel arrive by the wildcard subscription.
+    pub(super) fn covers(self, channel: &Channel) -> bool {
+        self == Self::Wildcard && matches!(channel, Channel::Room(_))
     }
 
-    pub(super) fn finish_opening_wildcard(&mut self, result: anyhow::Result<MessageStream>) {
+    /// Decides whether to open the wildcard subscription now, because the shard has many channels.
+    pub(super) fn start_wildcard_if_many(&mut self, channels: usize) -> bool {
+        let starts = *self == Self::PerRoom && channels >= WILDCARD_FROM_CHANNELS;
+        if starts {
+            *self = Self::OpeningWildcard;
+        }
+        starts
+    }
+
+    /// Returns the wildcard subscription if it was opened. Otherwise rooms are still received one by one.
+    pub(super) fn finish_opening_wildcard(
+        &mut self,
+        result: anyhow::Result<MessageStream>,
+        shard: Shard,
+    ) -> Option<MessageStream> {
         match result {
             Ok(messages) => {
-                tracing::info!(shard = %self.shard, rooms = self.channels.len(), "rooms are heard together");
-                self.room_interest = RoomInterest::Wildcard;
-                self.inbox.add_channels(messages);
-                for (channel, entry) in &mut self.channels {
-                    // People, teams and the system are not among the rooms: each keeps its own subscription.
-                    if let (Channel::Room(_), ChannelEntry::Open(channel_state)) = (channel, entry) {
-                        channel_state.end_own_subscription();
-                    }
-                }
-                self.start_catch_up("widened", None);
+                *self = Self::Wildcard;
+                Some(messages)
             }
             Err(error) => {
-                tracing::warn!(%error, shard = %self.shard, "rooms are heard one by one still");
-                self.room_interest = RoomInterest::PerRoom;
+                tracing::warn!(%error, %shard, "rooms are heard one by one still");
+                *self = Self::PerRoom;
+                None
             }
         }
     }
@@ -72,19 +76,17 @@ mod tests {
     use tokio::sync::oneshot::{self, error::TryRecvError};
 
     use super::*;
-    use crate::shard::{bench, channel::ChannelState};
+    use crate::shard::bench;
 
     #[tokio::test]
     async fn wildcard_subscription_ends_only_those_of_rooms() {
-        let (mut task, _said) = bench::shard_task().await;
+        let (mut task, _loss_sources) = bench::shard_task().await;
         let user = Channel::User("u1".parse().expect("an id"));
         let mut subscriptions = Vec::new();
         for channel in [Channel::Room(RoomId(1)), user, Channel::System] {
-            let (interest, ended) = oneshot::channel();
-            let channel_state =
-                ChannelState::new(channel.clone(), task.shard.index(), 5, 1, interest, task.metrics.clone());
-            subscriptions.push((channel.clone(), ended));
-            task.channels.insert(channel, ChannelEntry::Open(Box::new(channel_state)));
+            let (own_subscription, ended) = oneshot::channel();
+            task.channels.open(&channel, 5, 1, own_subscription);
+            subscriptions.push((channel, ended));
         }
         task.finish_opening_wildcard(Ok(stream::pending().boxed()));
         for (channel, mut ended) in subscriptions {

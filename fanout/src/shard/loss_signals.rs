@@ -20,7 +20,7 @@ use tokio::{
     task::coop::unconstrained,
 };
 
-use super::MessageStream;
+use super::inbox::MessageStream;
 
 /// Something that was said.
 #[derive(Debug)]

@@ -9,18 +9,20 @@
 //! never stored, and nothing promises that they arrive.
 
 use async_nats::{Message, header::NATS_SEQUENCE};
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use log::StreamState;
 use protocol::{
     event::{EventName, live},
-    id::{Shard, ShardCount, UserId},
+    id::{Shard, ShardCount},
     subject::{self, Channel},
 };
 use tokio::sync::watch;
 
-use super::{MessageStream, ShardContext, ShardTask, received::ReceivedSet, work::Work};
-use crate::encode::{PushFormat, native};
+use super::{ShardContext, channels::Channels, inbox::MessageStream, received::ReceivedSet};
+use crate::{
+    encode::{PushFormat, event::LiveEvent, native},
+    outbox::registry::SocketRegistry,
+};
 
 /// The shards that this node has subscribed to for their people, so that a socket can wait for its person's shard.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ impl PeopleReady {
         Self(watch::Sender::new(vec![false; shards.all().count()]))
     }
 
-    fn mark_ready(&self, shard: Shard) {
+    pub(super) fn mark_ready(&self, shard: Shard) {
         self.0.send_modify(|is_ready| is_ready[shard.index()] = true);
     }
 
@@ -47,9 +49,9 @@ impl PeopleReady {
 /// The stored events that go to every socket of a person.
 const STORED_EVENTS: [EventName; 1] = [EventName::Invitation];
 
-/// How far the stored events of a shard's people are pushed.
+/// Pushes the events of a shard's people, and knows which stored ones were pushed.
 #[derive(Default)]
-pub(super) struct PeopleProgress {
+pub(super) struct People {
     /// The stream's end when the subscriptions stood: earlier events are not pushed here. `None` before that.
     start_seq: Option<u64>,
     /// The last event that was pushed.
@@ -61,14 +63,71 @@ pub(super) struct PeopleProgress {
     may_lack_events: bool,
 }
 
-impl PeopleProgress {
+impl People {
+    /// Begins to push, once the subscriptions stand and the end of the stream was read after that. False if events may
+    /// have been lost since: then the shard has to subscribe again.
+    pub(super) fn begin(&mut self, stream_end: u64) -> bool {
+        if std::mem::take(&mut self.may_lack_events) {
+            return false;
+        }
+        *self = Self { start_seq: Some(stream_end), last_seq: stream_end, ..Self::default() };
+        self.received.reset(stream_end);
+        true
+    }
+
+    /// Pushes a live message of a person to the sockets that are to get it.
+    pub(super) fn receive(&mut self, message: &Message, sockets: &SocketRegistry, channels: &Channels) {
+        let Ok(parsed) = subject::parse(&message.subject) else { return };
+        let Channel::User(user) = &parsed.channel else { return };
+        let headers = message.headers.as_ref();
+        let seq = headers.and_then(|headers| headers.get_last(NATS_SEQUENCE)?.as_str().parse().ok());
+        match seq {
+            Some(seq) => {
+                let event = LiveEvent { name: parsed.event, seq, headers, payload: &message.payload };
+                self.push_stored(&parsed.channel, event, sockets, channels);
+            }
+            None if is_unstored_person_event(parsed.event) => {
+                let frame = native::unstored_push_frame(&parsed.channel, parsed.event, &message.payload);
+                for (_, outbox) in sockets.of_person(user) {
+                    outbox.push_unstored(&frame);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Pushes a stored event of a person to all of their sockets that do not follow the person's channel, if it is of a
+    /// kind that goes to every socket, and was not pushed before.
+    pub(super) fn push_stored(
+        &mut self,
+        channel: &Channel,
+        event: LiveEvent<'_>,
+        sockets: &SocketRegistry,
+        channels: &Channels,
+    ) {
+        let Channel::User(user) = channel else { return };
+        if !STORED_EVENTS.iter().any(|name| name.as_str() == event.name) || !self.is_missing(event.seq) {
+            return;
+        }
+        self.last_seq = self.last_seq.max(event.seq);
+        self.received.insert(event.seq);
+        let Some(frame) = native::push_frame(channel, event.name, event.seq, event.payload) else { return };
+        let channel_state = channels.get(channel);
+        for (socket_id, outbox) in sockets.of_person(user) {
+            let is_subscribed = channel_state.is_some_and(|state| state.has_subscriber(socket_id));
+            if !is_subscribed && outbox.format() != PushFormat::Match {
+                outbox.push(frame.clone());
+            }
+        }
+    }
+
     pub(super) const fn last_seq(&self) -> u64 {
         self.last_seq
     }
 
     /// Whether an event should have been pushed, and was not.
     pub(super) fn is_missing(&self, seq: u64) -> bool {
-        self.start_seq.is_some_and(|began| seq > began) && !self.received.contains(seq)
+        self.start_seq.is_some_and(|start| seq > start) && !self.received.contains(seq)
     }
 
     /// Notes that events may have been lost. Does nothing once the subscriptions stand: catch-up brings these events.
@@ -126,78 +185,4 @@ pub(super) async fn open(context: &ShardContext, shard: Shard) -> anyhow::Result
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     }
     result
-}
-
-impl ShardTask {
-    pub(super) fn finish_opening_people(&mut self, result: anyhow::Result<OpenedPeople>) {
-        let OpenedPeople { messages: people, elections, state } = match result {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::warn!(%error, shard = %self.shard, "the shard's people can't be heard yet");
-                return self.new_work.push(Work::People);
-            }
-        };
-        if std::mem::take(&mut self.people.may_lack_events) {
-            // Events may have been lost since the barrier: it is asked for again.
-            return self.new_work.push(Work::People);
-        }
-        for messages in people {
-            self.inbox.add_people(messages);
-        }
-        self.loss_signals.watch_elections(elections);
-        // The first channels were followed before elections were subscribed to.
-        let is_late = self.position.safe_seq().is_some();
-        self.people =
-            PeopleProgress { start_seq: Some(state.last), last_seq: state.last, ..PeopleProgress::default() };
-        self.people.received.reset(state.last);
-        self.context.people_ready.mark_ready(self.shard);
-        self.set_first_position(state);
-        if is_late {
-            self.catch_up_open_channels("opened", None);
-        }
-    }
-
-    pub(super) fn receive_person_message(&mut self, message: &Message) {
-        let Ok(parsed) = subject::parse(&message.subject) else { return };
-        let Channel::User(user) = &parsed.channel else { return };
-        let seq = message
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get_last(NATS_SEQUENCE)?.as_str().parse().ok());
-        match seq {
-            Some(seq) => self.push_to_person(user, &parsed.channel, parsed.event, seq, &message.payload),
-            None if is_unstored_person_event(parsed.event) => {
-                let frame = native::unstored_push_frame(&parsed.channel, parsed.event, &message.payload);
-                for (_, outbox) in self.context.sockets.of_person(user) {
-                    outbox.push_unstored(&frame);
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// Pushes a stored event of a person to all of their sockets, where it is of such a kind and was not pushed before.
-    pub(super) fn push_to_person(
-        &mut self,
-        user: &UserId,
-        channel: &Channel,
-        event: &str,
-        seq: u64,
-        payload: &Bytes,
-    ) {
-        if !STORED_EVENTS.iter().any(|name| name.as_str() == event) || !self.people.is_missing(seq) {
-            return;
-        }
-        self.people.last_seq = self.people.last_seq.max(seq);
-        self.people.received.insert(seq);
-        let Some(frame) = native::push_frame(channel, event, seq, payload) else { return };
-        for (connection, outbox) in self.context.sockets.of_person(user) {
-            let is_subscribed = self
-                .open_channel_mut(channel)
-                .is_some_and(|channel_state| channel_state.has_subscriber(connection));
-            if !is_subscribed && outbox.format() != PushFormat::Match {
-                outbox.push(frame.clone());
-            }
-        }
-    }
 }

@@ -16,14 +16,13 @@ use log::{LogReader, StreamState};
 use protocol::subject::{self, Channel};
 use service::metric_names as names;
 
-use super::{ShardContext, ShardTask, work::Work};
-use crate::{
-    encode::native,
-    shard::{
-        ring::{RING_BYTES_MAX, RING_EVENTS_MAX},
-        subscribe::SubscribeRequest,
-    },
+use super::{
+    ShardContext,
+    channel::ChannelState,
+    channels::Channels,
+    ring::{RING_BYTES_MAX, RING_EVENTS_MAX},
 };
+use crate::encode::native;
 
 /// Maximum reads of a shard at a time. Each takes a consumer of the broker, made for it and deleted after it.
 ///
@@ -90,92 +89,32 @@ pub(super) struct Replays {
 }
 
 impl Replays {
-    /// The channel whose read may begin now.
-    fn next(&mut self) -> Option<Channel> {
-        if self.running < REPLAYS_MAX { self.waiting.pop_front() } else { None }
-    }
-}
-
-impl ShardTask {
-    /// Begins a read of a channel for the subscribers that wait for it, or queues it where enough reads run. Does
-    /// nothing where the channel is read or queued already.
-    pub(super) fn request_replay(&mut self, channel: &Channel) {
-        let Some(channel_state) = self.open_channel_mut(channel) else { return };
-        if channel_state.waiting_for_replay.is_empty()
-            || std::mem::replace(&mut channel_state.is_replaying, true)
-        {
-            return;
-        }
-        self.replays.waiting.push_back(channel.clone());
-        self.start_waiting_replays();
+    /// Queues a read of a channel.
+    pub(super) fn queue(&mut self, channel: Channel) {
+        self.waiting.push_back(channel);
     }
 
-    /// Begins reads of channels that are queued, as many as may run.
-    fn start_waiting_replays(&mut self) {
-        while let Some(channel) = self.replays.next() {
-            if let Some(request) = self.replay_request(&channel) {
-                self.replays.running += 1;
-                self.new_work.push(Work::Replay { channel, request });
+    /// Begins reads of queued channels, as many as may run. Skips a channel whose subscribers no longer wait.
+    pub(super) fn start(
+        &mut self,
+        channels: &mut Channels,
+    ) -> impl Iterator<Item = (Channel, ReplayRequest)> {
+        std::iter::from_fn(move || {
+            while self.running < REPLAYS_MAX {
+                let channel = self.waiting.pop_front()?;
+                if let Some(request) = channels.get_mut(&channel).and_then(ChannelState::replay_request) {
+                    self.running += 1;
+                    return Some((channel, request));
+                }
             }
-        }
-    }
-
-    /// What to read of a channel: from what the subscriber furthest behind has. `None` where nobody waits any more.
-    fn replay_request(&mut self, channel: &Channel) -> Option<ReplayRequest> {
-        let channel_state = self.open_channel_mut(channel)?;
-        let waiting = channel_state.waiting_for_replay.iter();
-        let Some(since) = waiting.filter_map(SubscribeRequest::complete_up_to).min() else {
-            channel_state.is_replaying = false;
-            return None;
-        };
-        Some(ReplayRequest {
-            since,
-            upto: channel_state.ring.base(),
-            epoch: channel_state.epoch,
-            start_seq: channel_state.start_seq(),
-            free_space: channel_state.ring.free_space(),
+            None
         })
     }
 
-    /// Takes the result of a read, admits the subscribers that it decides about, and reads again for the others.
-    pub(super) fn finish_replay(&mut self, channel: &Channel, replay: FinishedReplay) {
-        self.replays.running = self.replays.running.saturating_sub(1);
-        self.start_waiting_replays();
-        let FinishedReplay { request, outcome } = replay;
+    /// Counts a read that has ended: another one may begin.
+    pub(super) fn finish(&mut self, outcome: &ReplayOutcome) {
+        self.running = self.running.saturating_sub(1);
         metrics::counter!(names::REPLAYS_TOTAL, "outcome" => outcome.metric_label()).increment(1);
-        let Some(channel_state) = self
-            .open_channel_mut(channel)
-            .filter(|channel_state| channel_state.start_seq() == request.start_seq)
-        else {
-            return;
-        };
-        channel_state.is_replaying = false;
-        channel_state.restart_idle_timer();
-        match outcome {
-            ReplayOutcome::Frames { base, frames } => {
-                if base > request.since {
-                    channel_state.ring.mark_unservable_below(base);
-                }
-                channel_state.ring.extend_back(base, request.upto, frames);
-            }
-            ReplayOutcome::TooMuch(least) => channel_state.ring.mark_unservable_below(least),
-            ReplayOutcome::LogBeginsAt(first) => channel_state.ring.mark_unservable_below(first - 1),
-            ReplayOutcome::OtherLog => channel_state.ring.mark_unservable_below(u64::MAX),
-            // This drops their `done`: each session answers that the channel can't be followed now.
-            ReplayOutcome::Unreadable => return channel_state.waiting_for_replay.clear(),
-        }
-        for request in std::mem::take(&mut channel_state.waiting_for_replay) {
-            let reach = request.complete_up_to().unwrap_or(channel_state.last_seq);
-            if reach >= channel_state.ring.base() {
-                channel_state.admit(request, true);
-            } else if reach < channel_state.ring.unservable_below() {
-                channel_state.admit(request, false);
-            } else {
-                // It came during the read, from further behind, or the ring has dropped events meanwhile.
-                channel_state.waiting_for_replay.push(request);
-            }
-        }
-        self.request_replay(channel);
     }
 }
 
@@ -267,8 +206,11 @@ mod tests {
     use protocol::id::RoomId;
 
     use super::*;
-    use crate::encode::event::LiveEvent;
-    use crate::{encode::PushFormat, outbox::Outbox, shard::bench};
+    use crate::{
+        encode::{PushFormat, event::LiveEvent},
+        outbox::Outbox,
+        shard::{bench, task::ShardTask, work::Work},
+    };
 
     const AGE: Duration = Duration::from_secs(600);
 
@@ -282,12 +224,12 @@ mod tests {
         bench::open_room(&mut task, RoomId(1), 10);
         for seq in [11, 12] {
             let payload = Bytes::from_static(b"{}");
-            task.deliver(
+            task.channels.deliver(
                 &channel(),
                 LiveEvent { name: "chat-message", seq, headers: None, payload: &payload },
             );
         }
-        task.forget_older(AGE);
+        task.drop_from_rings_older_than(AGE);
         task
     }
 
@@ -330,12 +272,12 @@ mod tests {
         let request = begun(&mut task);
         assert_eq!((request.since, request.upto), (5, 10));
         tokio::time::advance(AGE).await;
-        task.forget_older(AGE);
+        task.drop_from_rings_older_than(AGE);
         end(&mut task, request, &[]);
         assert_eq!(got(&socket), Some((Bytes::from("true"), 3)), "7 was read, 11 and 12 are in the ring");
-        task.forget_older(AGE);
+        task.drop_from_rings_older_than(AGE);
         assert_eq!(
-            task.open_channel_mut(&channel()).map(|channel_state| channel_state.ring.base()),
+            task.channels.get_mut(&channel()).map(|channel_state| channel_state.ring.base()),
             Some(12),
             "nobody waits for them now"
         );
@@ -347,7 +289,7 @@ mod tests {
         let socket = resume(&mut task, 5);
         let request = begun(&mut task);
         tokio::time::advance(AGE).await;
-        task.open_channel_mut(&channel()).expect("it is heard").ring.drop_older_than(AGE);
+        task.channels.get_mut(&channel()).expect("it is heard").ring.drop_older_than(AGE);
         end(&mut task, request, &[]);
         assert_eq!(got(&socket), None, "the log has what the ring has dropped");
         let request = begun(&mut task);

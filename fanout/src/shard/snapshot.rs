@@ -12,17 +12,17 @@ use protocol::{
     subject::Channel,
 };
 
-use super::{ShardContext, ShardTask, work::Work};
+use super::ShardContext;
 
 /// How long to wait until Postgres has an event.
 const APPLIED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether one process has a person in the room. The highest counter of a process counts.
 pub(super) struct SnapshotEntry {
-    user: UserId,
-    incarnation: u64,
-    counter: u64,
-    is_present: bool,
+    pub(super) user: UserId,
+    pub(super) incarnation: u64,
+    pub(super) counter: u64,
+    pub(super) is_present: bool,
 }
 
 /// Asks api who is in a room, up to an event of its shard.
@@ -68,47 +68,4 @@ pub(super) async fn read_participants_later(
 ) -> anyhow::Result<Vec<SnapshotEntry>> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     read_participants(context, room, upto).await.context("the people in the room could not be read")
-}
-
-impl ShardTask {
-    /// Merges who was in a room up to an event, or asks again. Ignores the result where the channel was closed and
-    /// opened again meanwhile, later in the log: it lacks the events between, and the channel asks for itself.
-    pub(super) fn merge_snapshot(
-        &mut self,
-        channel: &Channel,
-        upto: u64,
-        result: anyhow::Result<Vec<SnapshotEntry>>,
-    ) {
-        let Some(channel_state) =
-            self.open_channel_mut(channel).filter(|channel_state| channel_state.start_seq() <= upto)
-        else {
-            return;
-        };
-        let needed = channel_state.start_seq().max(channel_state.presence.leaves_forgotten_up_to());
-        match result {
-            Ok(entries) if upto >= needed => {
-                for entry in entries {
-                    channel_state.presence.apply(
-                        &entry.user,
-                        entry.incarnation,
-                        entry.counter,
-                        entry.is_present,
-                    );
-                }
-                let has_subscribers = !channel_state.is_empty();
-                channel_state.presence.mark_complete(has_subscribers);
-            }
-            Ok(_) => self.request_snapshot(channel, needed),
-            Err(error) => {
-                tracing::warn!(%channel, error = format!("{error:#}"), "the people in a room are not known yet, asking again");
-                self.request_snapshot(channel, needed);
-            }
-        }
-    }
-
-    fn request_snapshot(&mut self, channel: &Channel, upto: u64) {
-        if let Channel::Room(room) = *channel {
-            self.new_work.push(Work::Snapshot { room, upto });
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::{future::Future, panic::AssertUnwindSafe};
 
 use anyhow::anyhow;
 use futures_util::FutureExt as _;
-use log::LogEnd;
+use log::{LogEnd, StreamState};
 use protocol::{
     id::{RoomId, Shard},
     subject::{self, Channel},
@@ -15,20 +15,21 @@ use service::metric_names as names;
 use tokio::sync::mpsc;
 
 use super::{
-    ShardContext, WorkResult,
+    ShardContext,
     catch_up::{self, CatchUpReport},
     confirm::{self, AskedChannel},
+    inbox::MessageStream,
     interest, open, people,
     replay::{self, FinishedReplay, ReplayOutcome, ReplayRequest},
     snapshot,
+    subscribe::SubscribeRequest,
 };
-use crate::shard::subscribe::SubscribeRequest;
 
 /// A piece of slow work.
 pub(super) enum Work {
     /// Subscribe to the events of the shard's people, and to the elections of its stream's leader.
     People,
-    /// Subscribe to a channel, unless `is_heard`: its room is received with all others.
+    /// Open a channel. It is subscribed to, unless it is a room and all rooms are received together.
     Open { channel: Channel, is_covered_by_wildcard: bool },
     /// Subscribe to all rooms.
     OpenWildcard,
@@ -44,6 +45,18 @@ pub(super) enum Work {
     PublishLogEnd(LogEnd),
     /// Ask api whether the people who follow these channels still may.
     Confirm(Vec<AskedChannel>),
+}
+
+/// The result of slow work.
+pub(super) enum WorkResult {
+    People(anyhow::Result<people::OpenedPeople>),
+    Opened { channel: Channel, result: anyhow::Result<open::OpenedChannel> },
+    WildcardOpened(anyhow::Result<MessageStream>),
+    Snapshot { channel: Channel, upto: u64, result: anyhow::Result<Vec<snapshot::SnapshotEntry>> },
+    StreamEnd { channel: Channel, request: SubscribeRequest, result: anyhow::Result<StreamState> },
+    Replayed { channel: Channel, replay: FinishedReplay },
+    Confirmed(Vec<(Channel, Option<confirm::ChannelConfirmation>)>),
+    CatchUp(CatchUpReport),
 }
 
 impl Work {
@@ -109,8 +122,8 @@ impl Work {
     ) -> Option<WorkResult> {
         Some(match self {
             Self::People => WorkResult::People(people::open(&context, shard).await),
-            Self::Open { channel, is_covered_by_wildcard: is_heard } => {
-                let result = open::open_channel(&context, shard, &channel, is_heard).await;
+            Self::Open { channel, is_covered_by_wildcard } => {
+                let result = open::open_channel(&context, shard, &channel, is_covered_by_wildcard).await;
                 WorkResult::Opened { channel, result }
             }
             Self::OpenWildcard => WorkResult::WildcardOpened(interest::open(&context, shard).await),

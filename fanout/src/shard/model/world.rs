@@ -14,17 +14,17 @@ use super::{
     client::Client,
     log::{Log, channel, person},
 };
-use crate::shard::access::AccessAnswer;
 use crate::shard::{
-    ChannelEntry, MessageStream, ShardTask, WorkResult,
+    access::AccessAnswer,
     bench::{self, LossSources},
     catch_up::CatchUpReport,
     confirm::ChannelConfirmation,
+    inbox::MessageStream,
     loss_signals::LossSignal,
     open, people,
     replay::FinishedReplay,
-    task::TaskStep,
-    work::Work,
+    task::{ShardTask, TaskStep},
+    work::{Work, WorkResult},
 };
 
 /// Whom a live copy reaches.
@@ -125,7 +125,7 @@ impl World {
                 }
             }
             Incident::Trim(tenths) => self.log.trim((self.applied * tenths) / 10 + 1),
-            Incident::Forget => self.task.forget_older(Duration::ZERO),
+            Incident::Forget => self.task.drop_from_rings_older_than(Duration::ZERO),
             Incident::Kill(lost, is_noticed) => self.kill(lost, is_noticed),
         }
     }
@@ -259,10 +259,10 @@ impl World {
                 let opened = |state| people::OpenedPeople { messages: people, elections, state };
                 WorkResult::People(state.map(opened).ok_or_else(unreachable))
             }
-            Work::Open { channel, is_covered_by_wildcard: is_heard } => {
-                let messages =
-                    (!is_heard).then(|| self.subscribe(ModelSubscription::Channel(channel.clone())));
-                let opened = |state| open::OpenedChannel { messages, state, participants: Ok(vec![]) };
+            Work::Open { channel, is_covered_by_wildcard } => {
+                let messages = (!is_covered_by_wildcard)
+                    .then(|| self.subscribe(ModelSubscription::Channel(channel.clone())));
+                let opened = |barrier| open::OpenedChannel { messages, barrier, participants: Ok(vec![]) };
                 WorkResult::Opened { channel, result: state.map(opened).ok_or_else(unreachable) }
             }
             Work::OpenWildcard => {
@@ -347,11 +347,8 @@ impl World {
 
     /// Whether api is to be asked about nobody's right: it is asked about few channels at a time.
     fn is_confirmed(&self) -> bool {
-        let mut rooms = self.task.channels.iter().filter_map(|(channel, entry)| match (channel, entry) {
-            (Channel::Room(_), ChannelEntry::Open(channel_state)) => Some(channel_state),
-            _ => None,
-        });
-        let is_due = rooms.any(|channel_state| {
+        let mut rooms = self.task.channels.iter().filter(|(channel, _)| matches!(channel, Channel::Room(_)));
+        let is_due = rooms.any(|(_, channel_state)| {
             !channel_state.is_empty() && channel_state.access.confirm_priority(self.log.last()).is_some()
         });
         !is_due && self.task.pending_evictions.len() == 0
