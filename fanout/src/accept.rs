@@ -179,7 +179,7 @@ impl TopicAddress {
     async fn join_frame(self, node: &Node, caller: &Caller) -> Result<String, Error> {
         let room: RoomId = self.id.parse().map_err(|_| Error::not_found())?;
         let frame = json!({ "category": self.category, "room_pk": room });
-        let ask = ActionRequest {
+        let request = ActionRequest {
             caller: caller.clone(),
             surface: Surface::Native,
             action: "topic_info".to_owned(),
@@ -190,7 +190,7 @@ impl TopicAddress {
             request: "handshake".to_owned(),
             expires_at: expiry(),
         };
-        match node.api.action(&ask).await? {
+        match node.api.action(&request).await? {
             reply if reply.status == 200 => {
                 Ok(json!({ "action": "join_room", "room_pk": room, "request_id": null }).to_string())
             }

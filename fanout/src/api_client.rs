@@ -161,10 +161,11 @@ impl ApiClient {
         attempts: &mut Attempts,
     ) -> RpcResult<T> {
         let payload: bytes::Bytes = serde_json::to_vec(request).map_err(|e| Error::internal(&e))?.into();
-        while let Some(left) = time_left(expires_at) {
-            let at_most = if attempts.unanswered == 0 { left.min(FIRST_ATTEMPT_TIMEOUT) } else { left };
-            let asked = async_nats::Request::new().payload(payload.clone()).timeout(Some(at_most));
-            match self.client.send_request(subject, asked).await {
+        while let Some(remaining) = time_left(expires_at) {
+            let timeout =
+                if attempts.unanswered == 0 { remaining.min(FIRST_ATTEMPT_TIMEOUT) } else { remaining };
+            let attempt = async_nats::Request::new().payload(payload.clone()).timeout(Some(timeout));
+            match self.client.send_request(subject, attempt).await {
                 Ok(answer) => {
                     attempts.had_no_responders = false;
                     return serde_json::from_slice(&answer.payload).map_err(|e| Error::internal(&e))?;
@@ -210,13 +211,13 @@ fn after_unanswered_attempt(reply: RpcResult<ActionReply>) -> RpcResult<ActionRe
 mod tests {
     use super::*;
 
-    fn answered(status: u16) -> RpcResult<ActionReply> {
+    fn reply_with(status: u16) -> RpcResult<ActionReply> {
         Ok(ActionReply { status, data: None, errors: vec![], effect: None })
     }
 
     #[test]
     fn retryable_refusal_of_a_second_attempt_leaves_the_outcome_unknown() {
-        let refused = [429, 500, 503].map(answered);
+        let refused = [429, 500, 503].map(reply_with);
         let codes = [ErrorCode::NotStored, ErrorCode::Unavailable, ErrorCode::RateLimited];
         let failed = codes.map(|code| Err(Error::new(code, "")));
         for reply in refused.into_iter().chain(failed) {
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn decided_answer_of_a_second_attempt_stands() {
         for status in [200, 201, 400, 404, 409, 422] {
-            assert_eq!(after_unanswered_attempt(answered(status)).expect("a reply").status, status);
+            assert_eq!(after_unanswered_attempt(reply_with(status)).expect("a reply").status, status);
         }
     }
 }

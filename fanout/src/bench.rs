@@ -37,7 +37,7 @@ pub(crate) async fn client() -> Client {
 /// A node without sockets and without shard tasks.
 pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
     let client = client().await;
-    let ask = ApiClient::new(client.clone());
+    let api = ApiClient::new(client.clone());
     let token = TokenArgs {
         jwt_secret: Some("s".repeat(32)),
         jwt_jwks: None,
@@ -45,8 +45,8 @@ pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
         jwt_issuer: vec![],
     };
     Arc::new(Node {
-        presence: PresencePublisher::new(ask.clone(), shards, PROCESS_ID),
-        api: ask,
+        presence: PresencePublisher::new(api.clone(), shards, PROCESS_ID),
+        api,
         sockets: SocketRegistry::new(usize::MAX, ConcurrencyLimit::OFF),
         verifier: TokenVerifier::start(&token, &Shutdown::default()).await.expect("a long secret"),
         origins: OriginArgs { allowed_origins: Origins::default() },
@@ -64,8 +64,8 @@ pub(crate) async fn node(shards: ShardCount) -> Arc<Node> {
 }
 
 /// The caller of the socket with this number: an ordinary person, `user-<number>`.
-pub(crate) fn caller(connection: u64) -> Caller {
-    let user = format!("user-{connection}").parse().expect("an id");
+pub(crate) fn caller(socket_id: u64) -> Caller {
+    let user = format!("user-{socket_id}").parse().expect("an id");
     Caller { user, is_admin: false, org_id: None }
 }
 

@@ -21,13 +21,13 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     shutdown.soft.cancelled().await;
     let _drained = drained.drop_guard();
-    let open = node.sockets.all();
+    let outboxes = node.sockets.all();
     let spread = time / 2;
-    tracing::info!(sockets = open.len(), "draining: all sockets are closed in batches");
-    let per_batch = open.len().div_ceil(BATCHES as usize).max(1);
+    tracing::info!(sockets = outboxes.len(), "draining: all sockets are closed in batches");
+    let per_batch = outboxes.len().div_ceil(BATCHES as usize).max(1);
     let pause = (spread / BATCHES).max(Duration::from_millis(1));
     let mut batches = interval_at(Instant::now(), pause);
-    for batch in open.chunks(per_batch) {
+    for batch in outboxes.chunks(per_batch) {
         batches.tick().await;
         for outbox in batch {
             // Spread by the server: clients that all wait alike would all come back at once.
@@ -35,12 +35,12 @@ pub(crate) async fn run(
             outbox.close(CloseReason::Drain { retry_after_ms });
         }
     }
-    let left = async {
+    let all_left = async {
         node.sockets.wait_until_empty().await;
         node.presence.leave_all().await;
     };
     tokio::select! {
-        () = left => Ok(()),
+        () = all_left => Ok(()),
         () = shutdown.hard.cancelled() => Ok(()),
     }
 }

@@ -97,29 +97,29 @@ impl Node {
     }
 
     /// Replaces the caller of a socket that follows a channel, or watches access to it.
-    pub(crate) async fn change_caller(&self, channel: Channel, connection: u64, caller: Caller) {
+    pub(crate) async fn change_caller(&self, channel: Channel, socket_id: u64, caller: Caller) {
         if let Some(task) = self.shard_task(&channel) {
             // A task that has stopped has no subscribers.
-            let _ = task.send(ShardCommand::ChangeCaller { channel, socket_id: connection, caller }).await;
+            let _ = task.send(ShardCommand::ChangeCaller { channel, socket_id, caller }).await;
         }
     }
 
-    /// Ends a socket's subscription to a channel or, with `guard`, its watch on access to it, unless a frame later than
-    /// `frame` asked for it. After this resolves, nothing more of the channel is pushed to that subscriber.
-    pub(crate) async fn unsubscribe(&self, channel: Channel, connection: u64, frame: u64, guard: bool) {
+    /// Ends a socket's subscription to a channel or, if `is_watcher`, its watch on access to it, unless a frame later
+    /// than `frame_number` asked for it. After this resolves, nothing more of the channel is pushed to that subscriber.
+    pub(crate) async fn unsubscribe(
+        &self,
+        channel: Channel,
+        socket_id: u64,
+        frame_number: u64,
+        is_watcher: bool,
+    ) {
         if let Some(task) = self.shard_task(&channel) {
-            let (done, gone) = oneshot::channel();
+            let (done, ended) = oneshot::channel();
             // A task that has stopped has no subscribers.
             let _ = task
-                .send(ShardCommand::Unsubscribe {
-                    channel,
-                    socket_id: connection,
-                    frame_number: frame,
-                    is_watcher: guard,
-                    done,
-                })
+                .send(ShardCommand::Unsubscribe { channel, socket_id, frame_number, is_watcher, done })
                 .await;
-            let _ = gone.await;
+            let _ = ended.await;
         }
     }
 }

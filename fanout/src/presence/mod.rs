@@ -45,8 +45,8 @@ pub(crate) struct PresencePublisher {
 
 impl PresencePublisher {
     /// Creates the publisher of a node without people.
-    pub(crate) fn new(ask: ApiClient, shards: ShardCount, incarnation: u64) -> Self {
-        Self { state: Arc::new(Mutex::new(PresenceState::new(incarnation))), shards, api: ask }
+    pub(crate) fn new(api: ApiClient, shards: ShardCount, incarnation: u64) -> Self {
+        Self { state: Arc::new(Mutex::new(PresenceState::new(incarnation))), shards, api }
     }
 
     fn state(&self) -> MutexGuard<'_, PresenceState> {

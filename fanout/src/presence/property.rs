@@ -27,15 +27,15 @@ fn key(user: &str) -> PresenceKey {
 enum Step {
     Enter(usize),
     Leave(usize),
-    Lose(usize),
-    /// So many milliseconds pass.
+    Close(usize),
+    /// Milliseconds pass.
     Pass(u64),
     /// The node sends a request, if none is under way.
-    Ask,
+    SendRequest,
     /// The request is stored and acknowledged.
     Stored,
     /// The request is stored, and its acknowledgement is lost.
-    Unheard,
+    Unacknowledged,
     /// The request is stored after all other steps, and never acknowledged.
     Late,
     /// The request is not stored.
@@ -48,11 +48,11 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_usize..3).prop_map(Step::Enter),
         2 => (0_usize..3).prop_map(Step::Leave),
-        4 => (0_usize..3).prop_map(Step::Lose),
+        4 => (0_usize..3).prop_map(Step::Close),
         3 => (1_u64..6_000).prop_map(Step::Pass),
-        4 => Just(Step::Ask),
+        4 => Just(Step::SendRequest),
         3 => Just(Step::Stored),
-        1 => Just(Step::Unheard),
+        1 => Just(Step::Unacknowledged),
         1 => Just(Step::Late),
         1 => Just(Step::Refused),
         1 => Just(Step::BeginAgain),
@@ -74,8 +74,8 @@ struct Log(HashMap<(u64, String), (u64, bool)>);
 impl Log {
     fn store(&mut self, incarnation: u64, changes: &[PresenceChange]) {
         for change in changes {
-            let word = self.0.entry((incarnation, change.user.to_string())).or_default();
-            *word = (*word).max((change.counter, change.joined));
+            let newest = self.0.entry((incarnation, change.user.to_string())).or_default();
+            *newest = (*newest).max((change.counter, change.joined));
         }
     }
 
@@ -96,7 +96,7 @@ struct Run {
 }
 
 impl Run {
-    fn settle(&mut self, user: usize) {
+    fn queue(&mut self, user: usize) {
         self.state.queue(SHARD, key(USERS[user]));
     }
 
@@ -107,13 +107,13 @@ impl Run {
             if self.timers[user].is_some_and(|end| end <= self.now) {
                 self.timers[user] = self.state.poll_grace_end(&key(name), self.now);
                 if self.timers[user].is_none() {
-                    self.settle(user);
+                    self.queue(user);
                 }
             }
         }
     }
 
-    fn ask(&mut self) -> Result<(), TestCaseError> {
+    fn send_request(&mut self) -> Result<(), TestCaseError> {
         if self.under_way.is_some() {
             return Ok(());
         }
@@ -134,12 +134,12 @@ impl Run {
         Ok(())
     }
 
-    fn answer(&mut self, is_stored: bool, is_heard: bool) {
+    fn answer(&mut self, is_stored: bool, is_acknowledged: bool) {
         let Some(request) = self.under_way.take() else { return };
         if is_stored {
             self.log.store(request.incarnation, &request.changes);
         }
-        let outcome = if is_heard { Ok(()) } else { Err(Error::new(ErrorCode::NotStored, "a test")) };
+        let outcome = if is_acknowledged { Ok(()) } else { Err(Error::new(ErrorCode::NotStored, "a test")) };
         let outcomes = vec![outcome; request.changes.len()];
         // The error only asks for a retry, which the later steps do.
         let _ = self.state.apply_reply(SHARD, request, Ok(outcomes));
@@ -150,25 +150,25 @@ impl Run {
             Step::Enter(user) => {
                 self.truth[user] = Truth { sockets: self.truth[user].sockets + 1, closed: None };
                 self.state.enter(key(USERS[user]));
-                self.settle(user);
+                self.queue(user);
             }
             Step::Leave(user) if self.truth[user].sockets > 0 => {
                 self.truth[user] = Truth { sockets: self.truth[user].sockets - 1, closed: None };
                 self.state.leave(&key(USERS[user]));
-                self.settle(user);
+                self.queue(user);
             }
-            Step::Lose(user) if self.truth[user].sockets > 0 => {
+            Step::Close(user) if self.truth[user].sockets > 0 => {
                 self.truth[user] = Truth { sockets: self.truth[user].sockets - 1, closed: Some(self.now) };
                 if self.state.socket_closed(&key(USERS[user]), self.now) {
                     prop_assert!(self.timers[user].is_none(), "two timers");
                     self.timers[user] = Some(self.now + LEAVE_GRACE);
                 }
             }
-            Step::Leave(_) | Step::Lose(_) => {}
+            Step::Leave(_) | Step::Close(_) => {}
             Step::Pass(ms) => self.pass(Duration::from_millis(ms)),
-            Step::Ask => self.ask()?,
+            Step::SendRequest => self.send_request()?,
             Step::Stored => self.answer(true, true),
-            Step::Unheard => self.answer(true, false),
+            Step::Unacknowledged => self.answer(true, false),
             Step::Refused => self.answer(false, false),
             Step::Late => {
                 self.late.extend(self.under_way.clone());
@@ -176,7 +176,7 @@ impl Run {
             }
             Step::BeginAgain => {
                 self.state.incarnation += 1;
-                (0..USERS.len()).for_each(|user| self.settle(user));
+                (0..USERS.len()).for_each(|user| self.queue(user));
             }
         }
         Ok(())
@@ -205,7 +205,7 @@ proptest! {
         run.pass(LEAVE_GRACE);
         run.answer(true, true);
         for _ in 0..3 {
-            run.ask()?;
+            run.send_request()?;
             run.answer(true, true);
         }
         for request in std::mem::take(&mut run.late) {
@@ -213,9 +213,9 @@ proptest! {
         }
         let mut present = 0;
         for (user, truth) in USERS.iter().zip(run.truth) {
-            let is_here = truth.sockets > 0;
-            prop_assert_eq!(run.log.has(run.state.incarnation, user), is_here, "{}", user);
-            present += usize::from(is_here);
+            let is_present = truth.sockets > 0;
+            prop_assert_eq!(run.log.has(run.state.incarnation, user), is_present, "{}", user);
+            present += usize::from(is_present);
         }
         prop_assert_eq!((run.state.everyone().len(), *run.state.published_count.borrow()), (present, present));
     }

@@ -48,13 +48,13 @@ fn unreachable() -> Error {
 
 /// Makes requests and acknowledges them, until the queue is empty. Returns for each change whether it was a join.
 fn publish_all(state: &mut PresenceState) -> Vec<bool> {
-    let mut said = Vec::new();
+    let mut joins = Vec::new();
     while let Some(request) = next(state) {
-        said.extend(request.changes.iter().map(|change| change.joined));
+        joins.extend(request.changes.iter().map(|change| change.joined));
         let outcomes = vec![Ok(()); request.changes.len()];
         state.apply_reply(SHARD, request, Ok(outcomes)).expect("the log knows");
     }
-    said
+    joins
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +77,7 @@ async fn unacknowledged_change_is_followed_by_the_next() {
     let join = next(&mut state).expect("ann has come");
     leave(&mut state, "ann");
     state.apply_reply(SHARD, join, Err(unreachable())).expect_err("nobody answers");
-    let leaves = next(&mut state).expect("her join may have been heard");
+    let leaves = next(&mut state).expect("her join may be stored");
     assert_eq!((people(&leaves), *state.published_count.borrow()), (vec![("ann", false)], 1));
     enter(&mut state, "ann");
     state.apply_reply(SHARD, leaves, Err(unreachable())).expect_err("nobody answers");
@@ -99,7 +99,7 @@ async fn new_incarnation_publishes_everyone_again() {
     assert_eq!(
         (publish_all(&mut state), *state.published_count.borrow()),
         (vec![], 0),
-        "it left with what is over"
+        "her join was of an earlier incarnation"
     );
 }
 
@@ -109,7 +109,7 @@ async fn presence_changes_during_a_request_go_together_in_the_next() {
     assert!(enter(&mut state, "ann"));
     let first = next(&mut state).expect("ann has come");
     assert_eq!(people(&first), [("ann", true)]);
-    assert!(!enter(&mut state, "bob") && !enter(&mut state, "eve"), "somebody tells the shard");
+    assert!(!enter(&mut state, "bob") && !enter(&mut state, "eve"), "a task works on the queue already");
     assert!(!leave(&mut state, "eve") && !leave(&mut state, "ann"), "nobody is queued twice");
     state.apply_reply(SHARD, first, Ok(vec![Ok(())])).expect("the log knows");
     let second = next(&mut state).expect("there is more");
@@ -174,7 +174,7 @@ async fn socket_closed_during_its_join_leaves_after_the_grace() {
 #[tokio::test(start_paused = true)]
 async fn second_close_within_the_grace_restarts_it() {
     let state = Mutex::new(PresenceState::new(1));
-    let began = Instant::now();
+    let start = Instant::now();
     {
         let mut state = state.lock().expect("not poisoned");
         enter(&mut state, "ann");
@@ -188,7 +188,7 @@ async fn second_close_within_the_grace_restarts_it() {
         assert!(!state.socket_closed(&key("ann"), Instant::now()), "one task waits already");
     }
     wait_for_grace(&state, &key("ann")).await;
-    assert_eq!(began.elapsed(), Duration::from_secs(3) + LEAVE_GRACE);
+    assert_eq!(start.elapsed(), Duration::from_secs(3) + LEAVE_GRACE);
     let mut state = state.lock().expect("not poisoned");
     state.queue(SHARD, key("ann"));
     assert_eq!(publish_all(&mut state), [false]);

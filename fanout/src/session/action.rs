@@ -31,7 +31,7 @@ use crate::{encode::native, node::Node, shard::push_waiter::PushOutcome};
 #[derive(Debug, Default)]
 pub(crate) struct ActionChanges {
     pub(super) joined: Option<Joined>,
-    pub(super) left: Vec<Left>,
+    pub(super) left_channels: Vec<Left>,
     /// A team whose watch was begun for a room that the socket then could not follow.
     pub(super) unwatched_team: Option<TeamId>,
     pub(super) local: local_actions::LocalChange,
@@ -87,7 +87,7 @@ pub(crate) fn begin(
         return local_actions::begin(action, context, state, &request, frame);
     }
     let (rooms, pairs) = frame_scope::rooms_for_api(state, frame);
-    let ask = ActionRequest {
+    let action_request = ActionRequest {
         caller: state.caller.clone(),
         action: request.action.clone(),
         surface: state.surface,
@@ -98,14 +98,14 @@ pub(crate) fn begin(
         frame: raw.to_owned(),
         expires_at: expiry(),
     };
-    Some(Box::pin(async move { context.decide(request, &ask).await }))
+    Some(Box::pin(async move { context.decide(request, &action_request).await }))
 }
 
 impl ActionContext {
     /// Has api decide, applies the effect to the socket, and answers.
-    async fn decide(self, request: SocketRequest, ask: &ActionRequest) -> ActionChanges {
-        match self.node.api.action(ask).await {
-            Ok(reply) => self.apply(request, ask, reply).await,
+    async fn decide(self, request: SocketRequest, action_request: &ActionRequest) -> ActionChanges {
+        match self.node.api.action(action_request).await {
+            Ok(reply) => self.apply(request, action_request, reply).await,
             Err(error) => {
                 self.outbox.push(request.refusal_frame(error.code.status(), &error.detail));
                 ActionChanges { refused: Some(error), ..ActionChanges::default() }
@@ -117,18 +117,19 @@ impl ActionContext {
     pub(super) async fn apply(
         self,
         request: SocketRequest,
-        ask: &ActionRequest,
+        action_request: &ActionRequest,
         reply: ActionReply,
     ) -> ActionChanges {
         let answer = |reply: &ActionReply| {
             let data = reply.data.as_deref().map(RawValue::get);
             self.outbox.push_answer(request.answer_frame(reply.status, &reply.errors, data));
         };
-        let left = match reply.effect.clone() {
+        let channel_to_leave = match reply.effect.clone() {
             Some(SocketEffect::Subscribe { channel, participant, since, epoch, grant }) => {
                 // Match sockets are in one room at a time.
-                let is_in_one = ask.surface != Surface::Native;
-                let others = ask.rooms.iter().filter(|_| is_in_one).map(|room| Channel::Room(*room));
+                let is_in_one = action_request.surface != Surface::Native;
+                let others =
+                    action_request.rooms.iter().filter(|_| is_in_one).map(|room| Channel::Room(*room));
                 let others = others.filter(|other| *other != channel).collect();
                 let target = SubscribeTarget { channel, is_participant: participant, since, epoch, grant };
                 return self.subscribe(request, &reply, target, others).await;
@@ -155,12 +156,12 @@ impl ActionContext {
             }
             None => None,
         };
-        let left = match left {
+        let left_channels = match channel_to_leave {
             Some(channel) => vec![self.unsubscribe(channel).await],
             None => vec![],
         };
         answer(&reply);
-        ActionChanges { left, refused: refusal(&reply), ..ActionChanges::default() }
+        ActionChanges { left_channels, refused: refusal(&reply), ..ActionChanges::default() }
     }
 }
 
@@ -175,12 +176,12 @@ fn refusal(reply: &ActionReply) -> Option<Error> {
 }
 
 /// Applies the changes of a finished action to the session's state, and to presence.
-pub(crate) fn apply_changes(node: &Arc<Node>, state: &mut SessionState, applied: ActionChanges) {
-    applied.local.apply(state);
-    for Left { channel } in applied.left {
+pub(crate) fn apply_changes(node: &Arc<Node>, state: &mut SessionState, changes: ActionChanges) {
+    changes.local.apply(state);
+    for Left { channel } in changes.left_channels {
         remove_subscription(node, state, &channel);
     }
-    if let Some(joined) = applied.joined {
+    if let Some(joined) = changes.joined {
         if let (Channel::Room(room), true) = (&joined.channel, joined.is_pair) {
             state.pair_rooms.insert(*room);
         }
@@ -194,7 +195,7 @@ pub(crate) fn apply_changes(node: &Arc<Node>, state: &mut SessionState, applied:
         }
         state.subscriptions.insert(joined.channel, joined.frame_number);
     }
-    if let Some(team) = applied.unwatched_team {
+    if let Some(team) = changes.unwatched_team {
         unwatch_team(node, state, team);
     }
 }
@@ -208,16 +209,18 @@ pub(crate) fn apply_eviction(
     channel: &Channel,
     frame_number: u64,
 ) {
-    let mut out: Vec<Channel> = Vec::new();
+    let mut evicted_channels: Vec<Channel> = Vec::new();
     if let Channel::Team(team) = channel {
-        let rooms =
-            state.team_rooms.iter().filter(|(_, (granted, by))| granted == team && *by <= frame_number);
-        out.extend(rooms.map(|(room, _)| Channel::Room(*room)));
+        let rooms = state
+            .team_rooms
+            .iter()
+            .filter(|(_, (granted, asked_in))| granted == team && *asked_in <= frame_number);
+        evicted_channels.extend(rooms.map(|(room, _)| Channel::Room(*room)));
     }
     if state.subscriptions.get(channel) == Some(&frame_number) {
-        out.push(channel.clone());
+        evicted_channels.push(channel.clone());
     }
-    for evicted in out {
+    for evicted in evicted_channels {
         metrics::counter!(names::EVICTIONS_TOTAL, "cause" => "log").increment(1);
         if state.surface == Surface::Native {
             let frame = native::unstored_push_frame(

@@ -123,10 +123,10 @@ pub(crate) fn check_any_text(text: &str) {
         127 => 10,
         _ => 2,
     };
-    let said: serde_json::Value = serde_json::from_slice(&answer[header..]).expect("an answer is JSON");
-    let keys: Vec<&String> = said.as_object().expect("an object").keys().collect();
+    let envelope: serde_json::Value = serde_json::from_slice(&answer[header..]).expect("an answer is JSON");
+    let keys: Vec<&String> = envelope.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["action", "data", "errors", "request_id", "response_status"], "{text}");
-    assert!(!said["request_id"].is_object() && !said["request_id"].is_array(), "{text}");
+    assert!(!envelope["request_id"].is_object() && !envelope["request_id"].is_array(), "{text}");
 }
 
 /// A request's id, as it is repeated in the answer: null unless it is a JSON scalar.

@@ -28,8 +28,8 @@ use crate::{
     },
 };
 
-fn channel_state(channel: Channel, began: u64) -> ChannelState {
-    ChannelState::new(channel, 0, began, 1, oneshot::channel().0, Arc::new(DeliveryMetrics::new()))
+fn channel_state(channel: Channel, start_seq: u64) -> ChannelState {
+    ChannelState::new(channel, 0, start_seq, 1, oneshot::channel().0, Arc::new(DeliveryMetrics::new()))
 }
 
 fn grant(public: bool, as_of: u64) -> AccessGrant {
@@ -40,18 +40,18 @@ fn grant(public: bool, as_of: u64) -> AccessGrant {
 struct AdmissionCase<'a> {
     outbox: &'a Arc<Outbox>,
     caller: Caller,
-    connection: u64,
+    socket_id: u64,
     frame: u64,
     grant: Option<AccessGrant>,
     is_watcher: bool,
 }
 
 /// Requests admission, and returns whether it is granted.
-fn admit(channel_state: &mut ChannelState, ask: AdmissionCase<'_>) -> bool {
+fn admit(channel_state: &mut ChannelState, case: AdmissionCase<'_>) -> bool {
     let (done, mut admitted) = oneshot::channel();
-    let AdmissionCase { outbox, caller, connection, frame, grant, is_watcher } = ask;
+    let AdmissionCase { outbox, caller, socket_id, frame, grant, is_watcher } = case;
     let request = SubscribeRequest {
-        socket_id: connection,
+        socket_id,
         frame_number: frame,
         caller,
         outbox: outbox.clone(),
@@ -86,23 +86,23 @@ async fn removal_from_a_team_ends_its_channel_and_its_rooms() {
         let (mut channel_state, outbox) = (channel_state(channel.clone(), 10), outbox());
         let caller = bench::caller(1);
         for (frame, is_watcher) in [(1, false), (2, true)] {
-            let ask = AdmissionCase {
+            let case = AdmissionCase {
                 outbox: &outbox,
                 caller: caller.clone(),
-                connection: 1,
+                socket_id: 1,
                 frame,
                 grant,
                 is_watcher,
             };
-            assert!(admit(&mut channel_state, ask));
+            assert!(admit(&mut channel_state, case));
         }
         receive(&mut channel_state, "team-member-remove", 11, r#"{"team":7,"user":"user-1","by":"ann"}"#);
         assert_eq!(outbox.take_evictions(), [(channel.clone(), 1), (channel.clone(), 2)]);
         assert!(channel_state.is_empty());
         if grant.is_some() {
-            let ask =
-                AdmissionCase { outbox: &outbox, caller, connection: 1, frame: 3, grant, is_watcher: false };
-            assert!(!admit(&mut channel_state, ask), "by a grant from before the removal");
+            let case =
+                AdmissionCase { outbox: &outbox, caller, socket_id: 1, frame: 3, grant, is_watcher: false };
+            assert!(!admit(&mut channel_state, case), "by a grant from before the removal");
         }
     }
 }
@@ -114,16 +114,16 @@ async fn eviction_is_by_caller_among_the_sockets_of_a_person() {
     let plain = bench::caller(1);
     let admin = Caller { is_admin: true, ..plain.clone() };
     let sockets = [outbox(), outbox()];
-    for (connection, outbox) in (1..).zip(&sockets) {
-        let ask = AdmissionCase {
+    for (socket_id, outbox) in (1..).zip(&sockets) {
+        let case = AdmissionCase {
             outbox,
             caller: admin.clone(),
-            connection,
+            socket_id,
             frame: 1,
             grant: Some(grant(false, 10)),
             is_watcher: false,
         };
-        assert!(admit(&mut channel_state, ask));
+        assert!(admit(&mut channel_state, case));
     }
     assert!(!channel_state.access.start_confirmation(10), "nothing is due");
     channel_state.change_caller(1, &plain);
@@ -235,15 +235,15 @@ impl Race {
             self.received_up_to = last;
             channel_state(self.channel.clone(), last)
         });
-        let ask = AdmissionCase {
+        let case = AdmissionCase {
             outbox: &self.session.outbox,
             caller: bench::caller(1),
-            connection: 1,
+            socket_id: 1,
             frame: self.frame,
             grant: Some(grant(true, as_of)),
             is_watcher: false,
         };
-        if admit(channel_state, ask) {
+        if admit(channel_state, case) {
             self.session.state.subscriptions.insert(self.channel.clone(), self.frame);
         }
     }
@@ -307,12 +307,12 @@ async fn eviction_of_many_subscribers_reaches_each_session_and_pushes_nothing_af
     let channel = Channel::Room(RoomId(1));
     let mut channel_state = channel_state(channel.clone(), 10);
     let outboxes: Vec<_> = (0..50_000).map(|_| outbox()).collect();
-    for (connection, outbox) in (0..).zip(&outboxes) {
-        let caller = bench::caller(connection);
+    for (socket_id, outbox) in (0..).zip(&outboxes) {
+        let caller = bench::caller(socket_id);
         let case = AdmissionCase {
             outbox,
             caller,
-            connection,
+            socket_id,
             frame: 1,
             grant: Some(grant(false, 10)),
             is_watcher: false,
@@ -321,15 +321,15 @@ async fn eviction_of_many_subscribers_reaches_each_session_and_pushes_nothing_af
         outbox.take_frames();
     }
     // Two thirds may not stay.
-    let stays = |connection: u64| connection.is_multiple_of(3);
+    let stays = |socket_id: u64| socket_id.is_multiple_of(3);
     let revoked: HashSet<_> =
         (0..outboxes.len() as u64).filter(|id| !stays(*id)).map(bench::caller).collect();
     channel_state.evict(11, |caller| revoked.contains(caller));
     receive(&mut channel_state, "chat-message", 12, r#"{"message":"after"}"#);
-    for (connection, outbox) in (0..).zip(&outboxes) {
-        assert_eq!(outbox.take_frames().len(), usize::from(stays(connection)), "socket {connection}");
+    for (socket_id, outbox) in (0..).zip(&outboxes) {
+        assert_eq!(outbox.take_frames().len(), usize::from(stays(socket_id)), "socket {socket_id}");
     }
-    for (connection, outbox) in (0..).zip(&outboxes).filter(|(connection, _)| !stays(*connection)) {
+    for (socket_id, outbox) in (0..).zip(&outboxes).filter(|(socket_id, _)| !stays(*socket_id)) {
         let evicted = tokio::time::timeout(std::time::Duration::from_secs(30), async {
             loop {
                 match outbox.take_evictions() {
@@ -338,7 +338,7 @@ async fn eviction_of_many_subscribers_reaches_each_session_and_pushes_nothing_af
                 }
             }
         });
-        let evicted = evicted.await.unwrap_or_else(|_| panic!("socket {connection} was not told"));
+        let evicted = evicted.await.unwrap_or_else(|_| panic!("socket {socket_id} was not evicted"));
         assert_eq!(evicted, [(channel.clone(), 1)]);
     }
 }

@@ -56,7 +56,7 @@ impl LocalChange {
         }
         if let Some((caller, expires)) = self.new_caller {
             if caller != state.caller {
-                // They were granted to the old caller.
+                // The old caller has these permissions, which the new one may not have.
                 state.signal_permissions.clear();
             }
             state.caller = caller;
@@ -180,9 +180,9 @@ fn signal(
     let request = request.clone();
     Ok(Box::pin(async move {
         if !is_known {
-            let ask =
+            let signal_request =
                 SignalRequest { caller: context.caller.clone(), user: user.clone(), expires_at: expiry() };
-            if let Err(error) = context.node.api.require_signal(&ask).await {
+            if let Err(error) = context.node.api.require_signal(&signal_request).await {
                 context.outbox.push(request.refusal_frame(error.code.status(), &error.detail));
                 return ActionChanges::default();
             }
@@ -236,9 +236,9 @@ impl ActionContext {
     /// Stops following a channel, and answers after its last push.
     fn unsubscribe_and_answer(self, channel: Channel, request: SocketRequest, data: String) -> RunningAction {
         Box::pin(async move {
-            let left = vec![self.unsubscribe(channel).await];
+            let left_channels = vec![self.unsubscribe(channel).await];
             self.outbox.push(request.answer_frame(200, &[], Some(&data)));
-            ActionChanges { left, ..ActionChanges::default() }
+            ActionChanges { left_channels, ..ActionChanges::default() }
         })
     }
 

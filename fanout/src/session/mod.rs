@@ -93,7 +93,7 @@ pub(crate) struct Session {
     paused_until: Option<Instant>,
     unanswered_pings: u32,
     /// Keeps the socket registered.
-    _registered: SocketRegistration,
+    _registration: SocketRegistration,
 }
 
 /// Serves a socket until it closes.
@@ -107,10 +107,10 @@ pub(crate) async fn run(mut session: Box<Session>) {
 
 /// When the token expires, on the clock that timers use, but at most a year from now.
 fn token_expiry(identity: &Identity) -> Instant {
-    let left = identity.expires_at_ms.saturating_sub(Timestamp::now().unix_ms());
+    let remaining_ms = identity.expires_at_ms.saturating_sub(Timestamp::now().unix_ms());
+    let remaining = Duration::from_millis(u64::try_from(remaining_ms).unwrap_or(0));
     // A later time might overflow the timer.
-    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(Duration::from_secs(31_536_000));
-    Instant::now() + left
+    Instant::now() + remaining.min(Duration::from_secs(31_536_000))
 }
 
 impl Session {
@@ -140,9 +140,9 @@ impl Session {
             let expires = self.state.expires_at;
             let wake = self.paused_until.map_or(next_ping, |until| until.min(next_ping));
             tokio::select! {
-                applied = action_result(&mut self.running_action) => {
+                changes = action_result(&mut self.running_action) => {
                     self.running_action = None;
-                    action::apply_changes(&self.node, &mut self.state, applied);
+                    action::apply_changes(&self.node, &mut self.state, changes);
                 }
                 () = self.outbox.changed() => {}
                 ready = socket.ready(reads, self.outbox.is_blocked()) => match ready {
@@ -260,8 +260,8 @@ impl Session {
     /// Ends all subscriptions. An action under way is awaited first, so that its effect on the socket is undone too.
     async fn unsubscribe_from_all(&mut self) {
         if let Some(running_action) = self.running_action.take() {
-            let applied = running_action.await;
-            action::apply_changes(&self.node, &mut self.state, applied);
+            let changes = running_action.await;
+            action::apply_changes(&self.node, &mut self.state, changes);
         }
         action::unsubscribe_from_all(&self.node, &mut self.state).await;
     }

@@ -33,7 +33,7 @@ pub(crate) struct PendingSession {
     surface: Surface,
     socket_id: u64,
     outbox: Arc<Outbox>,
-    registered: SocketRegistration,
+    registration: SocketRegistration,
 }
 
 impl PendingSession {
@@ -48,17 +48,17 @@ impl PendingSession {
         surface: Surface,
         deflates: bool,
     ) -> Result<Self, Error> {
-        let connection = node.next_socket_id();
+        let socket_id = node.next_socket_id();
         let outbox = Arc::new(Outbox::new(node.outbox_bytes, PushFormat::of(surface, deflates)));
-        let registered = node.sockets.register(connection, &identity.caller, outbox.clone())?;
-        Ok(Self { identity, surface, socket_id: connection, outbox, registered })
+        let registration = node.sockets.register(socket_id, &identity.caller, outbox.clone())?;
+        Ok(Self { identity, surface, socket_id, outbox, registration })
     }
 
     /// Begins the session of a socket that is not upgraded yet. Its frames are queued until [`Session::open`].
     pub(crate) fn begin(self, node: Arc<Node>) -> Box<Session> {
-        let Self { identity, surface, socket_id: connection, outbox, registered } = self;
+        let Self { identity, surface, socket_id, outbox, registration } = self;
         let state = SessionState {
-            socket_id: connection,
+            socket_id,
             expires_at: match surface {
                 Surface::Native => token_expiry(&identity),
                 Surface::Match | Surface::MatchAdmin => Instant::now() + node.match_socket_max_age,
@@ -82,7 +82,7 @@ impl PendingSession {
             state,
             running_action: None,
             unanswered_pings: 0,
-            _registered: registered,
+            _registration: registration,
         })
     }
 }
@@ -94,12 +94,12 @@ impl Session {
     /// If the action is refused, or not finished within [`OPENING_TIMEOUT`]. Then the session must be abandoned.
     pub(crate) async fn run_first_action(&mut self, frame: &str) -> Result<(), Error> {
         self.begin_action(frame);
-        let Ok(mut applied) = timeout(OPENING_TIMEOUT, action_result(&mut self.running_action)).await else {
+        let Ok(mut changes) = timeout(OPENING_TIMEOUT, action_result(&mut self.running_action)).await else {
             return Err(Error::new(ErrorCode::Unavailable, "The channel can't be followed now. Try again."));
         };
         self.running_action = None;
-        let refused = applied.refused.take();
-        action::apply_changes(&self.node, &mut self.state, applied);
+        let refused = changes.refused.take();
+        action::apply_changes(&self.node, &mut self.state, changes);
         refused.map_or(Ok(()), Err)
     }
 

@@ -81,23 +81,23 @@ impl ActionContext {
     ) -> ActionChanges {
         let SubscribeTarget { channel, is_participant: participant, grant, .. } = &target;
         let (channel, team) = (channel.clone(), grant.and_then(|grant| grant.team));
-        let mut applied = ActionChanges::default();
+        let mut changes = ActionChanges::default();
         let answer = match self.outbox.format() {
             PushFormat::Native | PushFormat::Deflated => {
                 request.clone().native_subscribe_answer(reply, *participant)
             }
             PushFormat::Match => request.clone().match_join_answer(reply),
         };
-        let failed = match self.admit_in_place_of(&target, answer, others, &mut applied.left).await {
+        let failed = match self.admit_in_place_of(&target, answer, others, &mut changes.left_channels).await {
             Ok(()) => {
-                applied.joined = Some(Joined {
+                changes.joined = Some(Joined {
                     channel,
                     is_participant: *participant,
                     is_pair: grant.is_some_and(|grant| grant.pair),
                     team: team.map(|team| team.team),
                     frame_number: self.frame_number,
                 });
-                return applied;
+                return changes;
             }
             Err(SubscribeError::AccessEnded) => Error::not_found(),
             Err(SubscribeError::Unavailable) => {
@@ -105,19 +105,19 @@ impl ActionContext {
             }
         };
         self.outbox.push(request.refusal_frame(failed.code.status(), &failed.detail));
-        applied.unwatched_team = team.map(|team| team.team);
-        applied.refused = Some(failed);
-        applied
+        changes.unwatched_team = team.map(|team| team.team);
+        changes.refused = Some(failed);
+        changes
     }
 
-    /// Follows a channel, and leaves `others` once access to it is granted. Adds to `left` each one that was left, even
-    /// if the subscription fails after that.
+    /// Follows a channel, and leaves `others` once access to it is granted. Adds to `left_channels` each one that was
+    /// left, even if the subscription fails after that.
     async fn admit_in_place_of(
         &self,
         target: &SubscribeTarget,
         answer: AnswerFn,
         others: Vec<Channel>,
-        left: &mut Vec<Left>,
+        left_channels: &mut Vec<Left>,
     ) -> Result<(), SubscribeError> {
         let SubscribeTarget { channel, grant, since, epoch, .. } = target;
         if let Some(team) = grant.and_then(|grant| grant.team) {
@@ -132,7 +132,7 @@ impl ActionContext {
         // The watch shows that the new channel can be followed. Until then the others are followed as before.
         self.watch_access(channel, *grant).await?;
         for other in others {
-            left.push(self.unsubscribe(other).await);
+            left_channels.push(self.unsubscribe(other).await);
         }
         let admitted = self.admit(channel, *grant, Some(answer), (*since, *epoch)).await;
         self.node.unsubscribe(channel.clone(), self.socket_id, self.frame_number, true).await;
@@ -156,7 +156,7 @@ impl ActionContext {
         answer: Option<AnswerFn>,
         (since, epoch): (Option<u64>, Option<u64>),
     ) -> Result<(), SubscribeError> {
-        let (done, followed) = oneshot::channel();
+        let (admitted, admission) = oneshot::channel();
         let request = SubscribeRequest {
             socket_id: self.socket_id,
             frame_number: self.frame_number,
@@ -166,10 +166,10 @@ impl ActionContext {
             epoch,
             grant,
             answer,
-            admitted: done,
+            admitted,
         };
         self.node.subscribe(channel.clone(), request).await;
-        match followed.await {
+        match admission.await {
             Ok(Admission::Admitted) => Ok(()),
             Ok(Admission::AccessEnded) => Err(SubscribeError::AccessEnded),
             Err(_) => Err(SubscribeError::Unavailable),
@@ -205,8 +205,8 @@ pub(super) fn unsubscribe_in_background(
     channel: Channel,
     is_watcher: bool,
 ) {
-    let (node, connection, frame) = (node.clone(), state.socket_id, state.frames_read);
-    tokio::spawn(async move { node.unsubscribe(channel, connection, frame, is_watcher).await });
+    let (node, socket_id, frame_number) = (node.clone(), state.socket_id, state.frames_read);
+    tokio::spawn(async move { node.unsubscribe(channel, socket_id, frame_number, is_watcher).await });
 }
 
 #[cfg(test)]
@@ -233,13 +233,13 @@ mod tests {
     /// opened, and a log of the commands that the shard gets.
     async fn node(admits: &'static [Option<Admission>]) -> (Arc<Node>, mpsc::UnboundedReceiver<String>) {
         let (commands, mut received) = mpsc::channel(8);
-        let (note, asked) = mpsc::unbounded_channel();
+        let (lines, log) = mpsc::unbounded_channel();
         let mut admits = admits.iter().copied();
         tokio::spawn(async move {
             while let Some(command) = received.recv().await {
                 let line = match command {
                     ShardCommand::Subscribe { channel, request } => {
-                        let kind = if request.answer.is_some() { "follow" } else { "guard" };
+                        let kind = if request.answer.is_some() { "subscribe" } else { "watch" };
                         if let Some(Some(admitted)) = admits.next() {
                             let _ = request.admitted.send(admitted);
                         }
@@ -247,17 +247,17 @@ mod tests {
                     }
                     ShardCommand::Unsubscribe { channel, is_watcher, done, .. } => {
                         let _ = done.send(());
-                        format!("{} {channel}", if is_watcher { "unguard" } else { "unfollow" })
+                        format!("{} {channel}", if is_watcher { "unwatch" } else { "unsubscribe" })
                     }
                     _ => continue,
                 };
-                let _ = note.send(line);
+                let _ = lines.send(line);
             }
         });
         let node = bench::node(ShardCount::new(1).expect("1")).await;
         let mut node = Arc::into_inner(node).expect("nobody else has it");
         node.shard_tasks = vec![commands.clone(), commands];
-        (Arc::new(node), asked)
+        (Arc::new(node), log)
     }
 
     fn session(node: &Arc<Node>, surface: Surface) -> Box<Session> {
@@ -284,7 +284,7 @@ mod tests {
             socket_id: state.socket_id,
             frame_number: state.frames_read,
         };
-        let ask = ActionRequest {
+        let action_request = ActionRequest {
             caller: state.caller.clone(),
             surface: state.surface,
             action: "join_room".to_owned(),
@@ -305,9 +305,9 @@ mod tests {
             grant: Some(grant),
         };
         let reply = ActionReply { status: 200, data: None, errors: vec![], effect: Some(effect) };
-        let applied = context.apply(request, &ask, reply).await;
-        let refused = applied.refused.as_ref().map(|error| error.code.status());
-        action::apply_changes(node, state, applied);
+        let changes = context.apply(request, &action_request, reply).await;
+        let refused = changes.refused.as_ref().map(|error| error.code.status());
+        action::apply_changes(node, state, changes);
         refused
     }
 
@@ -322,7 +322,8 @@ mod tests {
         session.state.rooms.iter().map(|room| room.0).collect()
     }
 
-    async fn asked(log: &mut mpsc::UnboundedReceiver<String>, lines: &[&str]) {
+    /// Checks the next commands that the shard gets.
+    async fn expect_commands(log: &mut mpsc::UnboundedReceiver<String>, lines: &[&str]) {
         for line in lines {
             assert_eq!(log.recv().await.expect("the shard lives"), *line);
         }
@@ -335,9 +336,9 @@ mod tests {
         assert_eq!(join(&mut session, 1, None).await, None);
         assert_eq!(join(&mut session, 2, None).await, None);
         assert_eq!(rooms(&session), [2]);
-        asked(
+        expect_commands(
             &mut log,
-            &["follow room-1", "guard room-2", "unfollow room-1", "follow room-2", "unguard room-2"],
+            &["subscribe room-1", "watch room-2", "unsubscribe room-1", "subscribe room-2", "unwatch room-2"],
         )
         .await;
     }
@@ -350,7 +351,7 @@ mod tests {
         assert_eq!(join(&mut session, 2, None).await, Some(503));
         assert_eq!(join(&mut session, 2, None).await, Some(404));
         assert_eq!(rooms(&session), [1]);
-        asked(&mut log, &["follow room-1", "guard room-2", "guard room-2"]).await;
+        expect_commands(&mut log, &["subscribe room-1", "watch room-2", "watch room-2"]).await;
     }
 
     #[tokio::test]
@@ -368,7 +369,7 @@ mod tests {
         let mut session = session(&node, Surface::Native);
         assert_eq!(join(&mut session, 1, Some(7)).await, Some(503));
         assert_eq!(rooms(&session), [0_u64; 0]);
-        asked(&mut log, &["guard team-7", "follow room-1", "unguard team-7"]).await;
+        expect_commands(&mut log, &["watch team-7", "subscribe room-1", "unwatch team-7"]).await;
     }
 
     #[tokio::test]
@@ -378,9 +379,10 @@ mod tests {
         assert_eq!(join(&mut session, 1, Some(7)).await, None);
         assert_eq!(join(&mut session, 2, Some(7)).await, Some(503));
         assert_eq!(join(&mut session, 3, None).await, None);
-        let first = ["guard team-7", "follow room-1", "guard team-7", "follow room-2", "follow room-3"];
-        asked(&mut log, &first).await;
+        let first =
+            ["watch team-7", "subscribe room-1", "watch team-7", "subscribe room-2", "subscribe room-3"];
+        expect_commands(&mut log, &first).await;
         session.abandon().await;
-        asked(&mut log, &["unguard team-7"]).await;
+        expect_commands(&mut log, &["unwatch team-7"]).await;
     }
 }

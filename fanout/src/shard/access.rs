@@ -1,4 +1,4 @@
-//! Tracks what ends the right of sockets to be in one channel.
+//! Tracks what ends the right of sockets to follow one channel.
 //!
 //! api grants a right as of an event of the log. What must hold: a removal after that event ends the right at once; a
 //! removal whose live copy was lost ends it at the next confirmation by api, within a minute. An answer of api that is
@@ -21,13 +21,13 @@ const OVERDUE_AFTER: Duration = Duration::from_secs(15);
 /// Maximum removals that are remembered.
 const REMOVALS_MAX: usize = 256;
 
-/// What is known of the rights to be in one channel.
+/// What is known of the rights to follow one channel.
 pub(crate) struct ChannelAccess {
-    /// Everyone may be here.
+    /// Everyone may follow the channel.
     is_public: bool,
-    /// `public` counts in every event up to this one: an older answer changes nothing.
+    /// `is_public` counts in every event up to this one: an older answer changes nothing.
     public_as_of: u64,
-    /// The last event by which fewer may be here.
+    /// The last event by which fewer people may follow the channel.
     narrowed_at: u64,
     /// The newest removals.
     removals: VecDeque<(u64, UserId)>,
@@ -46,7 +46,7 @@ pub(crate) struct ChannelAccess {
     is_due_again: bool,
 }
 
-/// The place of a channel among those that api is to be asked about now: the lowest is asked about first.
+/// The priority of a channel among those that api is to be asked about now: the lowest is asked about first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConfirmPriority {
     /// Nothing has changed that may have ended a right: it is one of the confirmations of each minute.
@@ -56,19 +56,19 @@ pub(crate) struct ConfirmPriority {
     due_since: Instant,
 }
 
-/// What api has answered about a channel.
+/// The answer of api about a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AccessAnswer {
-    /// Everyone may be here.
+    /// Everyone may follow the channel.
     pub(crate) is_public: bool,
-    /// Nobody may: the room is closed.
+    /// Nobody may follow it: the room is closed.
     pub(crate) is_closed: bool,
     /// The last event that is counted in.
     pub(crate) as_of: u64,
 }
 
 impl ChannelAccess {
-    /// A channel that is received from `began` on.
+    /// A channel whose events are received from `start_seq` on.
     pub(crate) fn new(start_seq: u64) -> Self {
         // Channels that are opened together, as after a restart, are not confirmed together.
         let first = Instant::now() + random::jittered(CONFIRM_INTERVAL, 0.5..1.0);
@@ -89,9 +89,9 @@ impl ChannelAccess {
 
     /// Whether a right that was granted as of then is over already. No removal ends an admin's.
     pub(crate) fn is_revoked(&self, caller: &Caller, as_of: u64) -> bool {
-        let mut since = self.removals.iter().filter(|(seq, _)| *seq > as_of);
-        let removed = !caller.is_admin && since.any(|(_, removed)| *removed == caller.user);
-        removed || self.closed_at.is_some_and(|seq| seq > as_of)
+        let mut later_removals = self.removals.iter().filter(|(seq, _)| *seq > as_of);
+        let is_removed = !caller.is_admin && later_removals.any(|(_, user)| *user == caller.user);
+        is_removed || self.closed_at.is_some_and(|seq| seq > as_of)
     }
 
     /// A socket was admitted by a grant.
@@ -128,14 +128,14 @@ impl ChannelAccess {
         self.closed_at = self.closed_at.max(Some(seq));
     }
 
-    /// An event took rights away: api has to be asked who may stay, once the event is in Postgres.
+    /// An event took rights away: api has to be asked which subscribers may stay, once the event is in Postgres.
     pub(crate) fn note_narrowing(&mut self, seq: u64) {
         self.narrowed_at = self.narrowed_at.max(seq);
         self.update_public(false, seq);
         self.schedule_confirmation(seq);
     }
 
-    /// A socket in the channel goes on as another caller, with other rights.
+    /// A socket in the channel goes on as another caller, with other access.
     pub(crate) fn note_caller_change(&mut self) {
         if !self.is_public {
             self.schedule_confirmation(0);
@@ -151,7 +151,7 @@ impl ChannelAccess {
         self.is_due_again |= self.is_confirming;
     }
 
-    /// Whether api has to be asked about those who are here, now or later.
+    /// Whether api has to be asked about the subscribers, now or later.
     pub(crate) fn needs_confirming(&self) -> bool {
         !self.is_public || self.due_after_seq.is_some()
     }
@@ -165,11 +165,11 @@ impl ChannelAccess {
     /// an event only once that is in Postgres, as everything up to `applied` is.
     pub(crate) fn confirm_priority(&self, applied: u64) -> Option<ConfirmPriority> {
         let is_applied = self.due_after_seq.is_none_or(|seq| applied >= seq);
-        let asks = self.needs_confirming()
+        let is_due = self.needs_confirming()
             && is_applied
             && !self.is_confirming
             && Instant::now() >= self.may_confirm_from();
-        asks.then_some(ConfirmPriority {
+        is_due.then_some(ConfirmPriority {
             is_routine: self.due_after_seq.is_none(),
             is_early: Instant::now() < self.next_confirm_at,
             due_since: self.next_confirm_at,
@@ -187,24 +187,24 @@ impl ChannelAccess {
     /// Begins a confirmation by api if one is due now, and returns whether it did. The result goes to
     /// [`ChannelAccess::finish_confirmation`].
     pub(crate) fn start_confirmation(&mut self, applied: u64) -> bool {
-        let asks = self.confirm_priority(applied).is_some();
-        self.is_confirming |= asks;
-        asks
+        let is_due = self.confirm_priority(applied).is_some();
+        self.is_confirming |= is_due;
+        is_due
     }
 
-    /// api has answered, or has not.
-    pub(crate) fn finish_confirmation(&mut self, answered: Option<AccessAnswer>) {
+    /// Takes the answer of api. `None` if api has not answered.
+    pub(crate) fn finish_confirmation(&mut self, answer: Option<AccessAnswer>) {
         self.is_confirming = false;
-        let again = std::mem::take(&mut self.is_due_again);
-        match answered {
+        let is_due_again = std::mem::take(&mut self.is_due_again);
+        match answer {
             Some(AccessAnswer { is_public: public, is_closed: closed, as_of }) => {
                 self.update_public(public, as_of);
                 if closed {
                     self.note_closing(as_of);
                 }
-                self.due_after_seq = self.due_after_seq.filter(|seq| again || *seq > as_of);
+                self.due_after_seq = self.due_after_seq.filter(|seq| is_due_again || *seq > as_of);
                 self.next_confirm_at = match self.due_after_seq {
-                    Some(_) if again => Instant::now(),
+                    Some(_) if is_due_again => Instant::now(),
                     Some(_) => Instant::now() + RETRY_INTERVAL,
                     None => Instant::now() + CONFIRM_INTERVAL,
                 };
@@ -230,7 +230,7 @@ mod tests {
         Caller { user: user(id), is_admin: false, org_id: None }
     }
 
-    fn answered(public: bool, as_of: u64) -> Option<AccessAnswer> {
+    fn answer(public: bool, as_of: u64) -> Option<AccessAnswer> {
         Some(AccessAnswer { is_public: public, is_closed: false, as_of })
     }
 
@@ -244,154 +244,154 @@ mod tests {
         tokio::time::advance(CONFIRM_INTERVAL).await;
         narrowed.note_grant(true, 10);
         narrowed.note_narrowing(11);
-        let turns = [&narrowed, &first, &second].map(|rights| rights.confirm_priority(11).expect("due"));
-        assert!(turns.is_sorted(), "{turns:?}");
-        assert_eq!(turns.map(|turn| turn.is_routine), [false, true, true]);
+        let priorities = [&narrowed, &first, &second].map(|access| access.confirm_priority(11).expect("due"));
+        assert!(priorities.is_sorted(), "{priorities:?}");
+        assert_eq!(priorities.map(|priority| priority.is_routine), [false, true, true]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn channel_keeps_its_priority_when_it_becomes_due_again() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_narrowing(11);
-        let turn = rights.confirm_priority(11);
+        let mut access = ChannelAccess::new(10);
+        access.note_narrowing(11);
+        let priority = access.confirm_priority(11);
         tokio::time::advance(RETRY_INTERVAL).await;
-        rights.note_narrowing(12);
-        assert_eq!(rights.confirm_priority(12), turn);
+        access.note_narrowing(12);
+        assert_eq!(access.confirm_priority(12), priority);
     }
 
     #[tokio::test(start_paused = true)]
     async fn channel_is_overdue_until_api_answers_however_often_it_is_asked() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_narrowing(11);
+        let mut access = ChannelAccess::new(10);
+        access.note_narrowing(11);
         tokio::time::advance(OVERDUE_AFTER / 2).await;
-        assert!(rights.start_confirmation(11) && !rights.is_overdue());
-        rights.finish_confirmation(None);
+        assert!(access.start_confirmation(11) && !access.is_overdue());
+        access.finish_confirmation(None);
         tokio::time::advance(OVERDUE_AFTER / 2).await;
-        assert!(rights.is_overdue());
-        assert!(rights.start_confirmation(11));
-        rights.finish_confirmation(answered(false, 11));
-        assert!(!rights.is_overdue());
+        assert!(access.is_overdue());
+        assert!(access.start_confirmation(11));
+        access.finish_confirmation(answer(false, 11));
+        assert!(!access.is_overdue());
         tokio::time::advance(CONFIRM_INTERVAL + OVERDUE_AFTER).await;
-        assert!(rights.is_overdue(), "nobody asked");
+        assert!(access.is_overdue(), "api was not asked");
     }
 
     #[tokio::test(start_paused = true)]
     async fn removal_after_the_grant_ends_it() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_removal(12, user("bob"));
-        assert!(rights.is_revoked(&caller("bob"), 11));
-        assert!(!rights.is_revoked(&caller("bob"), 12), "added again since");
-        assert!(!rights.is_revoked(&caller("ann"), 11));
+        let mut access = ChannelAccess::new(10);
+        access.note_removal(12, user("bob"));
+        assert!(access.is_revoked(&caller("bob"), 11));
+        assert!(!access.is_revoked(&caller("bob"), 12), "added again since");
+        assert!(!access.is_revoked(&caller("ann"), 11));
         assert!(
-            !rights.is_revoked(&Caller { is_admin: true, ..caller("bob") }, 11),
+            !access.is_revoked(&Caller { is_admin: true, ..caller("bob") }, 11),
             "an admin needs no membership"
         );
-        rights.note_closing(20);
-        assert!(rights.is_revoked(&caller("ann"), 19));
+        access.note_closing(20);
+        assert!(access.is_revoked(&caller("ann"), 19));
     }
 
     #[tokio::test(start_paused = true)]
     async fn grant_older_than_the_channel_state_is_confirmed_at_once() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_grant(false, 9);
-        assert!(!rights.start_confirmation(9), "not applied yet");
-        assert!(rights.start_confirmation(10));
-        assert!(!rights.start_confirmation(10), "once at a time");
-        rights.finish_confirmation(answered(false, 10));
-        assert!(!rights.start_confirmation(10));
+        let mut access = ChannelAccess::new(10);
+        access.note_grant(false, 9);
+        assert!(!access.start_confirmation(9), "not applied yet");
+        assert!(access.start_confirmation(10));
+        assert!(!access.start_confirmation(10), "once at a time");
+        access.finish_confirmation(answer(false, 10));
+        assert!(!access.start_confirmation(10));
         tokio::time::advance(CONFIRM_INTERVAL).await;
-        assert!(rights.start_confirmation(10), "the minute's confirmation");
-        rights.finish_confirmation(None);
-        assert!(!rights.start_confirmation(10));
+        assert!(access.start_confirmation(10), "the minute's confirmation");
+        access.finish_confirmation(None);
+        assert!(!access.start_confirmation(10));
         tokio::time::advance(RETRY_INTERVAL).await;
-        assert!(rights.start_confirmation(10), "asked again where api did not answer");
+        assert!(access.start_confirmation(10), "asked again where api did not answer");
     }
 
     #[tokio::test(start_paused = true)]
     async fn public_room_is_confirmed_if_its_grant_is_older_than_the_channel_state() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_grant(true, 9);
-        assert!(rights.start_confirmation(10), "it may have been closed or made private by the tenth event");
-        rights.finish_confirmation(answered(true, 10));
-        rights.note_grant(true, 9);
+        let mut access = ChannelAccess::new(10);
+        access.note_grant(true, 9);
+        assert!(access.start_confirmation(10), "it may have been closed or made private by the tenth event");
+        access.finish_confirmation(answer(true, 10));
+        access.note_grant(true, 9);
         tokio::time::advance(CONFIRM_INTERVAL * 2).await;
-        assert!(!rights.start_confirmation(100), "everything since was heard");
+        assert!(!access.start_confirmation(100), "each event since was received");
     }
 
     #[tokio::test(start_paused = true)]
     async fn public_room_is_not_confirmed_until_it_is_made_private() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_grant(true, 10);
+        let mut access = ChannelAccess::new(10);
+        access.note_grant(true, 10);
         tokio::time::advance(CONFIRM_INTERVAL * 2).await;
-        assert!(!rights.start_confirmation(100));
-        rights.note_caller_change();
-        assert!(!rights.start_confirmation(100));
-        rights.note_narrowing(101);
-        assert!(!rights.start_confirmation(100));
-        assert!(rights.start_confirmation(101));
+        assert!(!access.start_confirmation(100));
+        access.note_caller_change();
+        assert!(!access.start_confirmation(100));
+        access.note_narrowing(101);
+        assert!(!access.start_confirmation(100));
+        assert!(access.start_confirmation(101));
     }
 
     #[tokio::test(start_paused = true)]
     async fn public_grant_older_than_the_narrowing_is_confirmed() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_narrowing(20);
-        assert!(rights.start_confirmation(20));
-        rights.finish_confirmation(answered(false, 25));
-        rights.note_grant(true, 15);
-        assert!(rights.start_confirmation(25), "whoever came by it may not be here");
-        rights.finish_confirmation(answered(false, 25));
+        let mut access = ChannelAccess::new(10);
+        access.note_narrowing(20);
+        assert!(access.start_confirmation(20));
+        access.finish_confirmation(answer(false, 25));
+        access.note_grant(true, 15);
+        assert!(access.start_confirmation(25), "its holder may not be allowed now");
+        access.finish_confirmation(answer(false, 25));
         tokio::time::advance(CONFIRM_INTERVAL).await;
-        assert!(rights.start_confirmation(25), "the room is still private");
+        assert!(access.start_confirmation(25), "the room is still private");
     }
 
     #[tokio::test(start_paused = true)]
     async fn answer_older_than_the_narrowing_does_not_widen_access() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_grant(false, 10);
+        let mut access = ChannelAccess::new(10);
+        access.note_grant(false, 10);
         tokio::time::advance(CONFIRM_INTERVAL).await;
-        assert!(rights.start_confirmation(10));
-        rights.note_narrowing(20);
-        rights.finish_confirmation(answered(true, 19));
-        assert!(rights.start_confirmation(20));
-        rights.finish_confirmation(answered(false, 20));
+        assert!(access.start_confirmation(10));
+        access.note_narrowing(20);
+        access.finish_confirmation(answer(true, 19));
+        assert!(access.start_confirmation(20));
+        access.finish_confirmation(answer(false, 20));
         tokio::time::advance(CONFIRM_INTERVAL).await;
-        assert!(rights.start_confirmation(20), "the room is still private");
+        assert!(access.start_confirmation(20), "the room is still private");
     }
 
     #[tokio::test(start_paused = true)]
     async fn newer_answer_widens_access() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_narrowing(20);
-        rights.note_grant(true, 21);
-        assert!(rights.start_confirmation(21));
-        rights.finish_confirmation(answered(true, 21));
+        let mut access = ChannelAccess::new(10);
+        access.note_narrowing(20);
+        access.note_grant(true, 21);
+        assert!(access.start_confirmation(21));
+        access.finish_confirmation(answer(true, 21));
         tokio::time::advance(CONFIRM_INTERVAL * 2).await;
-        assert!(!rights.start_confirmation(100));
+        assert!(!access.start_confirmation(100));
     }
 
     #[tokio::test(start_paused = true)]
     async fn room_closed_before_the_channel_opened_admits_nobody_once_known() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_grant(true, 8);
-        assert!(rights.start_confirmation(10));
-        rights.finish_confirmation(Some(AccessAnswer { is_public: true, is_closed: true, as_of: 12 }));
-        assert!(rights.is_revoked(&caller("ann"), 8));
+        let mut access = ChannelAccess::new(10);
+        access.note_grant(true, 8);
+        assert!(access.start_confirmation(10));
+        access.finish_confirmation(Some(AccessAnswer { is_public: true, is_closed: true, as_of: 12 }));
+        assert!(access.is_revoked(&caller("ann"), 8));
     }
 
     #[tokio::test(start_paused = true)]
     async fn confirmation_that_becomes_due_during_another_follows_it() {
-        let mut rights = ChannelAccess::new(10);
-        rights.note_grant(false, 10);
+        let mut access = ChannelAccess::new(10);
+        access.note_grant(false, 10);
         tokio::time::advance(CONFIRM_INTERVAL).await;
         let changes: [fn(&mut ChannelAccess); 2] =
-            [ChannelAccess::note_caller_change, |rights| rights.note_grant(false, 9)];
+            [ChannelAccess::note_caller_change, |access| access.note_grant(false, 9)];
         for change in changes {
-            assert!(rights.start_confirmation(12));
-            change(&mut rights);
-            rights.finish_confirmation(answered(false, 12));
-            assert!(rights.start_confirmation(12), "whoever was asked about was another, or fewer");
-            rights.finish_confirmation(answered(false, 12));
-            assert!(!rights.start_confirmation(12));
+            assert!(access.start_confirmation(12));
+            change(&mut access);
+            access.finish_confirmation(answer(false, 12));
+            assert!(access.start_confirmation(12), "whoever was asked about was another, or fewer");
+            access.finish_confirmation(answer(false, 12));
+            assert!(!access.start_confirmation(12));
             tokio::time::advance(CONFIRM_INTERVAL).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Measures the way of a live message, for `tests/bench`: from the broker's subscription to its sockets. Makes shard
+//! Measures the path of a live message, for `tests/bench`: from the broker's subscription to its sockets. Makes shard
 //! tasks without a broker, for tests.
 
 use std::{io::Read as _, net::TcpStream, sync::Arc, time::Duration};
@@ -38,7 +38,7 @@ pub struct BenchRoom {
     _loss_sources: LossSources,
 }
 
-/// Where it is said that something may be lost.
+/// The senders of signals that live events may have been lost.
 pub(super) struct LossSources {
     pub(super) statistics: Arc<Statistics>,
     pub(super) events: broadcast::Sender<NatsEvent>,
@@ -47,20 +47,20 @@ pub(super) struct LossSources {
 }
 
 impl LossSources {
-    /// Nothing was said yet.
+    /// No signal was sent yet.
     pub(super) fn new() -> Self {
         let (events, losses) = (broadcast::channel(64).0, watch::Sender::new(0));
         Self { statistics: Arc::default(), events, losses, hints: broadcast::channel(64).0 }
     }
 
-    /// All that is said from now on.
+    /// All signals from now on.
     pub(super) fn signals(&self) -> LossSignals {
         let (events, losses) = (self.events.subscribe(), self.losses.subscribe());
         LossSignals::new(self.statistics.clone(), events, losses, self.hints.subscribe())
     }
 }
 
-/// A shard whose broker is not there, and where it is told of losses.
+/// A shard's task without a broker, and the senders of its signals.
 #[cfg(test)]
 pub(super) async fn shard_task() -> (ShardTask, LossSources) {
     let (shards, loss_sources) = (ShardCount::new(1).expect("1"), LossSources::new());
@@ -138,17 +138,17 @@ impl BenchRoom {
         Self { task, clients, _loss_sources: loss_sources }
     }
 
-    /// Does with a message what the shard's task does.
+    /// Handles a message as the shard's task does.
     pub fn receive(&mut self, message: Message) {
         self.task.inbox.push(LiveMessage::Channel(message));
-        self.task.step(TaskStep::Receive).expect("a shard that is heard");
+        self.task.step(TaskStep::Receive).expect("no loss signal");
     }
 
-    /// What has come to each socket since it was read last.
+    /// Reads the bytes that each socket got since the last read.
     pub fn received(&mut self) -> Vec<Vec<u8>> {
         let read = |client: &mut TcpStream| {
             let mut bytes = Vec::new();
-            // It ends where nothing more is there now.
+            // It ends once no more bytes are there now.
             let _ = client.read_to_end(&mut bytes);
             bytes
         };
@@ -156,7 +156,7 @@ impl BenchRoom {
     }
 }
 
-/// What feeds share where the broker is not there.
+/// The context of a shard's task without a broker.
 pub(super) async fn context(shards: ShardCount) -> ShardContext {
     let client = bench::client().await;
     ShardContext {
@@ -174,11 +174,11 @@ pub(super) async fn context(shards: ShardCount) -> ShardContext {
     }
 }
 
-fn subscribe_request(connection: u64, outbox: Arc<Outbox>) -> SubscribeRequest {
+fn subscribe_request(socket_id: u64, outbox: Arc<Outbox>) -> SubscribeRequest {
     SubscribeRequest {
-        socket_id: connection,
+        socket_id,
         frame_number: 1,
-        caller: bench::caller(connection),
+        caller: bench::caller(socket_id),
         outbox,
         since: None,
         epoch: None,

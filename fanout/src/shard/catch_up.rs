@@ -16,12 +16,12 @@ use super::{ShardContext, open::OpenedChannel, work::WorkResult};
 
 /// Events reported at once.
 const REPORT_EVENTS_MAX: usize = 256;
-/// Between tries while the log can't be read.
+/// Pause between attempts while the log can't be read.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Panics after which a catch-up is not begun again: its process ends, and another one begins from nothing.
 const PANICS_MAX: u32 = 5;
 
-/// What a catch-up reads.
+/// The events that a catch-up reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CatchUpRange {
     /// Everything after this.
@@ -121,21 +121,21 @@ impl CatchUps {
     }
 }
 
-/// How a catch-up goes.
+/// A part of a catch-up's result.
 #[derive(Debug)]
 pub(super) enum CatchUpReport {
-    /// These were in the log.
+    /// Events that were in the log.
     Events(Vec<StoredEvent>),
     /// Everything up to here was reported.
     CompleteUpTo(u64),
     /// It is another log, or it has no longer all that may have been lost.
     NotInLog(StreamState),
-    /// Nothing more comes of it.
+    /// It has ended by a panic.
     Panicked,
 }
 
 impl CatchUpRange {
-    /// Whether a log that stands so has all of it.
+    /// Whether a log in this state has all of these events.
     pub(super) fn is_covered_by(&self, state: StreamState) -> bool {
         let same_epoch = self.epoch.is_none_or(|epoch| epoch == state.epoch);
         same_epoch && state.first <= self.after + 1 && state.last >= self.highest_received
@@ -148,7 +148,7 @@ impl CatchUpRange {
     }
 }
 
-/// Reads a range and reports what it has, however long the log can't be read.
+/// Reads a range and reports its events. While the log can't be read, retries without limit.
 pub(super) async fn read_range(
     context: &ShardContext,
     shard: Shard,
@@ -164,7 +164,7 @@ pub(super) async fn read_range(
     }
 }
 
-/// Reads on from where it had come to. What was reported is not read again.
+/// Reads the rest of a range. Events that were reported are not read again.
 async fn continue_range(
     context: &ShardContext,
     shard: Shard,
@@ -172,10 +172,10 @@ async fn continue_range(
     done: &mpsc::Sender<WorkResult>,
 ) -> anyhow::Result<()> {
     let state = log::state(&context.jetstream, shard).await?;
-    // Reports fail only once the task has stopped.
-    let report = |healed| async { done.send(WorkResult::CatchUp(healed)).await.is_ok() };
+    // Sending fails only once the task has stopped.
+    let send = |report| async { done.send(WorkResult::CatchUp(report)).await.is_ok() };
     if !range.is_covered_by(state) {
-        report(CatchUpReport::NotInLog(state)).await;
+        send(CatchUpReport::NotInLog(state)).await;
         return Ok(());
     }
     let mut reader = LogReader::open(context.jetstream.clone(), shard, None, range.after + 1);
@@ -187,14 +187,14 @@ async fn continue_range(
         }
         let Some(last) = batch.last().map(|stored| stored.seq) else {
             // A replica that lags, or what was there was trimmed: its leader knows.
-            bail!("the log ends at {} for who reads it, and at {} for its leader", range.after, state.last);
+            bail!("the log ends at {} for its reader, and at {} for its leader", range.after, state.last);
         };
-        if !report(CatchUpReport::Events(batch)).await {
+        if !send(CatchUpReport::Events(batch)).await {
             return Ok(());
         }
         range.after = last;
     }
-    report(CatchUpReport::CompleteUpTo(state.last)).await;
+    send(CatchUpReport::CompleteUpTo(state.last)).await;
     Ok(())
 }
 

@@ -1,10 +1,10 @@
 //! Holds the state of one channel on this node: subscribers, recent events, and up to where it has received events.
 //!
-//! What must hold: events reach subscribers in the log's order, each at most once. An event above `start_seq`, and at or
-//! below `last_seq`, was pushed or is queued for the next flush, unless the shard's set of received events lacks it: then
-//! it was lost, and each subscriber that should have got it is closed once it is found. Queued events are flushed before
-//! anything else changes the subscribers. A subscriber whose right ends by an event gets that event, and nothing after
-//! it.
+//! What must hold: events reach subscribers in the log's order, each at most once. An event above `start_seq`, and at
+//! or below `last_seq`, was pushed or is queued for the next flush, unless the shard's set of received events lacks it:
+//! then it was lost, and each subscriber that should have got it is closed once it is found. Queued events are flushed
+//! before anything else changes the subscribers. A subscriber whose right ends by an event gets that event, and nothing
+//! after it.
 
 mod admission;
 mod presence;
@@ -70,13 +70,13 @@ pub(crate) struct ChannelState {
     metrics: Arc<DeliveryMetrics>,
 }
 
-/// The person that an event is about.
+/// The person whom an event is about.
 #[derive(Deserialize)]
 struct AboutPerson {
     user: UserId,
 }
 
-/// What an update of a room may mean for those who are in it.
+/// The fields of a room's update that may end rights.
 #[derive(Deserialize)]
 struct RoomRestriction {
     #[serde(default)]
@@ -92,7 +92,7 @@ impl ChannelState {
         shard: usize,
         last: u64,
         epoch: u64,
-        interest: oneshot::Sender<()>,
+        own_subscription: oneshot::Sender<()>,
         metrics: Arc<DeliveryMetrics>,
     ) -> Self {
         Self {
@@ -112,13 +112,12 @@ impl ChannelState {
             idle_since: Some(Instant::now()),
             is_in_flush_list: false,
             push_waiters: Vec::new(),
-            own_subscription: Some(interest),
+            own_subscription: Some(own_subscription),
             metrics,
         }
     }
 
-    /// A socket does not follow any more, as far as its frames up to that one had asked; as a watcher, or as
-    /// one that is pushed to.
+    /// Removes a subscriber or a watcher, unless a frame later than `frame_number` asked for it.
     pub(crate) fn remove(&mut self, socket_id: u64, frame_number: u64, is_watcher: bool) {
         self.subscribers.remove(socket_id, frame_number, is_watcher);
         self.waiting_for_replay.retain(|request| !request.is_from(socket_id, frame_number, is_watcher));
@@ -138,13 +137,13 @@ impl ChannelState {
         }
     }
 
-    /// Whether nobody has followed it for long, and nobody is about to.
+    /// Whether it had no subscribers for long, and none is about to be admitted.
     pub(crate) fn is_idle_timed_out(&self) -> bool {
         self.waiting_for_replay.is_empty()
             && self.idle_since.is_some_and(|since| since.elapsed() > IDLE_TIMEOUT)
     }
 
-    /// Keeps it for a while longer, because a socket is about to follow it.
+    /// Keeps it for a while longer, because a subscriber is about to be admitted.
     fn restart_idle_timer(&mut self) {
         self.idle_since = self.idle_since.map(|_| Instant::now());
     }
@@ -165,19 +164,19 @@ impl ChannelState {
     }
 
     /// Whether a socket is pushed this channel's events.
-    pub(crate) fn has_subscriber(&self, connection: u64) -> bool {
-        self.subscribers.has(connection)
+    pub(crate) fn has_subscriber(&self, socket_id: u64) -> bool {
+        self.subscribers.has(socket_id)
     }
 
-    /// The last event of that name that came before, where the broker names a later one: what
-    /// lies between was lost on its way to this node.
+    /// The last event of a name that was received, if the broker names a later one (`before`): the events between them
+    /// were lost on their way to this node.
     pub(crate) fn gap(&self, event: &str, before: u64) -> Option<u64> {
-        let known = self.last_seq_by_event.get(event).copied().unwrap_or(self.start_seq);
-        (before > known).then_some(known)
+        let last_received = self.last_seq_by_event.get(event).copied().unwrap_or(self.start_seq);
+        (before > last_received).then_some(last_received)
     }
 
-    /// An event is to be sent to everyone, once: one that is known already does nothing. True where
-    /// [`ChannelState::flush`] has to be called, and did not before.
+    /// Queues an event for all subscribers. Ignores an event that was delivered already. True if the channel has to be
+    /// put into the flush list, because it is not there yet.
     pub(crate) fn queue(&mut self, event: LiveEvent<'_>) -> bool {
         if event.seq <= self.last_seq {
             return false;
@@ -189,29 +188,29 @@ impl ChannelState {
     fn apply(&mut self, event: LiveEvent<'_>) {
         self.last_seq = event.seq;
         let name = EventName::parse(event.name);
-        let Some(next) = self.prepare(event, name) else { return };
+        let Some(outgoing) = self.prepare(event, name) else { return };
         if native::is_replayed(event.name)
-            && let Some(frame) = &next.encoded.native
+            && let Some(frame) = &outgoing.encoded.native
         {
             self.ring.push(event.seq, frame.clone());
         }
-        self.subscribers.queue(next);
+        self.subscribers.queue(outgoing);
         self.apply_access_change(event, name);
     }
 
-    /// An event that was lost on its way is found after later ones were pushed. It takes its place in the ring
-    /// and ends what rights it ends; whoever should have got it is closed, to resume from `position`, which lies
-    /// before it. Answers how many are.
+    /// Applies an event that was lost on its way and is found after later ones were pushed: adds it to the ring, and
+    /// ends the rights that it ends. Closes the subscribers that should have got it, to resume from `position`, which
+    /// lies before it. Returns their number.
     pub(crate) fn apply_late(&mut self, event: LiveEvent<'_>, position: &Bytes) -> usize {
         self.flush();
         let name = EventName::parse(event.name);
-        let Some(next) = self.prepare(event, name) else { return 0 };
+        let Some(outgoing) = self.prepare(event, name) else { return 0 };
         if native::is_replayed(event.name)
-            && let Some(frame) = &next.encoded.native
+            && let Some(frame) = &outgoing.encoded.native
         {
             self.ring.insert(event.seq, frame.clone());
         }
-        let closed = self.subscribers.close_lacking(&next, position);
+        let closed = self.subscribers.close_lacking(&outgoing, position);
         self.apply_access_change(event, name);
         self.start_idle_timer_if_empty();
         closed
@@ -223,7 +222,7 @@ impl ChannelState {
             Some(last) => *last = event.seq.max(*last),
             None => drop(self.last_seq_by_event.insert(event.name.to_owned(), event.seq)),
         }
-        let only = match name {
+        let only_for = match name {
             Some(EventName::ParticipantJoin | EventName::ParticipantLeave) => {
                 let is_announced = self.apply_presence(event, name == Some(EventName::ParticipantJoin));
                 return is_announced.then(|| self.outgoing(event, None));
@@ -235,15 +234,16 @@ impl ChannelState {
             }
             _ => None,
         };
-        Some(self.outgoing(event, only))
+        Some(self.outgoing(event, only_for))
     }
 
-    fn outgoing(&self, event: LiveEvent<'_>, only: Option<UserId>) -> OutgoingFrame {
-        let rendered = EncodedEvent::encode(&self.channel, event, |form| self.subscribers.needs_format(form));
-        OutgoingFrame { seq: event.seq, encoded: rendered, only_for: only }
+    fn outgoing(&self, event: LiveEvent<'_>, only_for: Option<UserId>) -> OutgoingFrame {
+        let encoded =
+            EncodedEvent::encode(&self.channel, event, |format| self.subscribers.needs_format(format));
+        OutgoingFrame { seq: event.seq, encoded, only_for }
     }
 
-    /// An event may end the right to be here.
+    /// Ends the rights to follow the channel that an event ends.
     fn apply_access_change(&mut self, event: LiveEvent<'_>, name: Option<EventName>) {
         match name {
             Some(EventName::MemberRemove | EventName::TeamMemberRemove) => self.apply_removal(event),
@@ -252,20 +252,20 @@ impl ChannelState {
         }
     }
 
-    /// Flushes the frames of all events that were delivered.
+    /// Sends the frames of all queued events.
     pub(crate) fn flush(&mut self) {
         self.is_in_flush_list = false;
         let sent = self.subscribers.flush();
         self.metrics.frames.increment(sent.frames as u64);
         self.metrics.bytes.increment(sent.bytes as u64);
         self.metrics.overflows.increment(sent.closed_sockets.len() as u64);
-        for connection in sent.closed_sockets {
-            self.remove(connection, u64::MAX, false);
+        for socket_id in sent.closed_sockets {
+            self.remove(socket_id, u64::MAX, false);
         }
         self.notify_pushed();
     }
 
-    /// Tells a socket what becomes of the push of its event, which is its answer.
+    /// Answers a socket once its own event was pushed to it, or at once if it was.
     pub(crate) fn notify_when_pushed(&mut self, waiter: PushWaiter) {
         self.push_waiters.push(waiter);
         self.flush();
@@ -320,7 +320,7 @@ impl ChannelState {
         }
     }
 
-    /// Ends the right of those whom it concerns, where it was granted before that event.
+    /// Evicts the callers for whom `is_revoked` is true, if their right was granted before an event.
     pub(crate) fn evict(&mut self, seq: u64, is_revoked: impl Fn(&Caller) -> bool) {
         self.flush();
         self.subscribers.evict(&self.channel, seq, is_revoked);

@@ -35,8 +35,8 @@ pub(super) struct ChannelConfirmation {
     pub(super) last_event: u64,
 }
 
-/// The people of a channel that api is asked about.
-pub(super) type AskedChannel = (Channel, Vec<Caller>);
+/// The callers of a channel that api is asked about.
+pub(super) type ChannelQuestion = (Channel, Vec<Caller>);
 
 /// Begins the confirmations of a second, and returns what api has to be asked: first about channels where a right may
 /// have ended, then about the routine ones, the longest due first. Everything up to `applied` is in Postgres.
@@ -44,12 +44,12 @@ pub(super) fn start_due(
     channels: &mut Channels,
     shard: Shard,
     applied: u64,
-) -> impl Iterator<Item = Vec<AskedChannel>> {
+) -> impl Iterator<Item = Vec<ChannelQuestion>> {
     into_questions(take_due(channels, shard, applied))
 }
 
 /// The channels that api is asked about in this second, with their callers.
-fn take_due(channels: &mut Channels, shard: Shard, applied: u64) -> Vec<AskedChannel> {
+fn take_due(channels: &mut Channels, shard: Shard, applied: u64) -> Vec<ChannelQuestion> {
     let (mut due, mut confirmed, mut overdue) = (Vec::new(), 0_usize, 0_u32);
     for (channel, channel_state) in channels.iter() {
         let (Channel::Room(_) | Channel::Team(_)) = channel else { continue };
@@ -69,21 +69,21 @@ fn take_due(channels: &mut Channels, shard: Shard, applied: u64) -> Vec<AskedCha
         return vec![];
     }
     due.truncate(CHANNELS_PER_SECOND_MIN.max(confirmed / ROUND_SECS));
-    let mut asked = Vec::with_capacity(due.len());
+    let mut questions = Vec::with_capacity(due.len());
     for (_, channel) in due {
         if let Some(channel_state) = channels.get_mut(&channel)
             && channel_state.access.start_confirmation(applied)
         {
             let callers = channel_state.callers().into_iter().collect();
-            asked.push((channel, callers));
+            questions.push((channel, callers));
         }
     }
-    asked
+    questions
 }
 
 /// Puts channels together into questions of at most [`CONFIRM_CHANNELS_MAX`] channels and [`CONFIRM_CALLERS_MAX`]
 /// callers. A channel with more callers is a question of its own.
-fn into_questions(channels: Vec<AskedChannel>) -> impl Iterator<Item = Vec<AskedChannel>> {
+fn into_questions(channels: Vec<ChannelQuestion>) -> impl Iterator<Item = Vec<ChannelQuestion>> {
     let mut channels = channels.into_iter().peekable();
     std::iter::from_fn(move || {
         let first = channels.next()?;
@@ -103,7 +103,7 @@ fn into_questions(channels: Vec<AskedChannel>) -> impl Iterator<Item = Vec<Asked
 /// Asks api about channels. The answer to each is `None` where api has not answered for all of its people.
 pub(super) async fn confirm(
     api: &ApiClient,
-    question: Vec<AskedChannel>,
+    question: Vec<ChannelQuestion>,
 ) -> Vec<(Channel, Option<ChannelConfirmation>)> {
     if question.len() > 1
         && let Some(answers) = confirm_together(api, &question).await
@@ -120,9 +120,9 @@ pub(super) async fn confirm(
 /// Asks about several channels at once; `None` where no api node understands that.
 async fn confirm_together(
     api: &ApiClient,
-    question: &[AskedChannel],
+    question: &[ChannelQuestion],
 ) -> Option<Vec<Option<ChannelConfirmation>>> {
-    let channels = question.iter().map(|(channel, callers)| asked_about(channel, callers)).collect();
+    let channels = question.iter().map(|(channel, callers)| channel_callers(channel, callers)).collect();
     let request = ConfirmChannelsRequest { channels, expires_at: expiry() };
     let mut answers = api.confirm_channels(&request).await?.unwrap_or_default().into_iter();
     let confirmations = question.iter().map(|(_, callers)| {
@@ -140,7 +140,7 @@ async fn confirm_channel(
 ) -> Option<ChannelConfirmation> {
     let mut all: Option<ChannelConfirmation> = None;
     for chunk in callers.chunks(CONFIRM_CALLERS_MAX) {
-        let ChannelCallers { room, team, callers } = asked_about(channel, chunk);
+        let ChannelCallers { room, team, callers } = channel_callers(channel, chunk);
         let request = ConfirmRequest { room, team, callers, expires_at: expiry() };
         let part = ChannelConfirmation::of(api.confirm_access(&request).await.ok()?, chunk);
         match &mut all {
@@ -151,7 +151,7 @@ async fn confirm_channel(
     all
 }
 
-fn asked_about(channel: &Channel, callers: &[Caller]) -> ChannelCallers {
+fn channel_callers(channel: &Channel, callers: &[Caller]) -> ChannelCallers {
     let (room, team) = match *channel {
         Channel::Room(room) => (room, None),
         Channel::Team(team) => (NO_ROOM, Some(team)),
@@ -161,10 +161,10 @@ fn asked_about(channel: &Channel, callers: &[Caller]) -> ChannelCallers {
 }
 
 impl ChannelConfirmation {
-    /// What a reply says about those whom the question named.
-    fn of(reply: ConfirmReply, asked: &[Caller]) -> Self {
+    /// The result of a reply about these callers.
+    fn of(reply: ConfirmReply, callers: &[Caller]) -> Self {
         // An older api names people alone.
-        let by_name = || asked.iter().filter(|caller| reply.out.contains(&caller.user)).cloned().collect();
+        let by_name = || callers.iter().filter(|caller| reply.out.contains(&caller.user)).cloned().collect();
         let revoked = reply.callers_out.map_or_else(by_name, |callers| callers.into_iter().collect());
         let access =
             AccessAnswer { is_public: reply.grant.public, is_closed: reply.closed, as_of: reply.grant.as_of };

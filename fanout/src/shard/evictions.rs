@@ -24,8 +24,8 @@ struct PendingEviction {
 pub(super) struct PendingEvictions(Vec<PendingEviction>);
 
 impl PendingEvictions {
-    /// Replaces older answers about a channel by the newest one: it decides who leaves. Those whom an older one named as
-    /// well go on waiting since then.
+    /// Replaces older answers about a channel by the newest one: it decides who leaves. Those whom an older one named
+    /// as well go on waiting since then.
     pub(super) fn replace(&mut self, channel: &Channel, mut newest: ChannelConfirmation) {
         self.0.retain_mut(|pending| {
             if pending.channel != *channel {

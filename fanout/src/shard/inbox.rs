@@ -1,5 +1,5 @@
-//! Takes live messages from a shard's subscriptions, and keeps them until every signal of a loss that came before them
-//! is handled.
+//! Takes live messages from a shard's subscriptions, and keeps them until each signal of a loss that was sent before
+//! them is handled.
 
 use std::{collections::VecDeque, pin::Pin};
 
@@ -10,9 +10,9 @@ use tokio::task::coop::unconstrained;
 /// Maximum live messages that are handled before a flush, so that a socket gets their frames in one write.
 const EVENTS_PER_PASS_MAX: usize = 1_024;
 /// Capacity of the queue that stays allocated while it is empty.
-const CAPACITY_KEPT: usize = 64;
+const IDLE_CAPACITY: usize = 64;
 
-/// A live message, and by which sort of subscription it came.
+/// A live message, by the kind of subscription that received it.
 pub(super) enum LiveMessage {
     Channel(Message),
     People(Message),
@@ -46,7 +46,7 @@ impl Inbox {
         !self.subscriptions.is_empty()
     }
 
-    /// Waits for a message and takes it. Loses nothing where it is cancelled. `None` once all subscriptions have ended.
+    /// Waits for a message and takes it. Cancel safe. `None` once all subscriptions have ended.
     pub(super) async fn receive(&mut self) -> Option<()> {
         let message = self.subscriptions.next().await?;
         self.messages.push_back(message);
@@ -67,8 +67,8 @@ impl Inbox {
     /// The next message that was taken.
     pub(super) fn pop(&mut self) -> Option<LiveMessage> {
         let message = self.messages.pop_front();
-        if message.is_none() && self.messages.capacity() > CAPACITY_KEPT {
-            self.messages.shrink_to(CAPACITY_KEPT);
+        if message.is_none() && self.messages.capacity() > IDLE_CAPACITY {
+            self.messages.shrink_to(IDLE_CAPACITY);
         }
         message
     }
@@ -79,7 +79,7 @@ impl Inbox {
         while let Some(Some(_)) = unconstrained(self.subscriptions.next()).now_or_never() {}
     }
 
-    /// Adds a message as if a subscription had brought it.
+    /// Adds a message as if a subscription had received it.
     #[cfg(any(test, feature = "bench"))]
     pub(super) fn push(&mut self, message: LiveMessage) {
         self.messages.push_back(message);

@@ -1,8 +1,8 @@
 //! Switches a shard from a subscription for each room to one for all, where a node follows many: one for each room
 //! would cost more than receiving rooms that nobody here follows.
 //!
-//! What must hold: from the switch on each event comes once; events between the two sorts of subscription are caught up
-//! from the log.
+//! What must hold: after the switch each event is received once; events between the two kinds of subscriptions are
+//! caught up from the log.
 
 use protocol::{
     id::Shard,
@@ -11,7 +11,7 @@ use protocol::{
 
 use super::{ShardContext, inbox::MessageStream};
 
-/// Channels of a shard that are subscribed to one by one. A subscription takes about 5 KiB here
+/// Number of a shard's channels from which on all rooms are received together. A subscription takes about 5 KiB here
 /// and 1 KiB in the broker.
 const WILDCARD_FROM_CHANNELS: usize = if cfg!(test) { 4 } else { 1_000 };
 
@@ -61,7 +61,7 @@ impl RoomInterest {
                 Some(messages)
             }
             Err(error) => {
-                tracing::warn!(%error, %shard, "rooms are heard one by one still");
+                tracing::warn!(%error, %shard, "the wildcard subscription could not be opened: rooms are still received one by one");
                 *self = Self::PerRoom;
                 None
             }

@@ -1,7 +1,7 @@
 //! Collects the signals that live events may have been lost.
 //!
-//! What must hold: whatever was said before a live event was taken from its queue is known before that event is
-//! received. So what was lost before it is read from the log first.
+//! What must hold: a signal that was sent before a live event was taken from its queue is handled before that event. So
+//! events that were lost before it are read from the log first.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -22,16 +22,16 @@ use tokio::{
 
 use super::inbox::MessageStream;
 
-/// Something that was said.
+/// A signal that live events may have been lost.
 #[derive(Debug)]
 pub(super) enum LossSignal {
-    /// There is another connection to the broker: what was published meanwhile was not received.
+    /// The node has connected to the broker again: events that were published meanwhile were not received.
     Reconnected,
-    /// A subscription has lost what was too much for it.
+    /// A subscription has dropped messages, because they arrived faster than they were taken.
     SlowConsumer,
-    /// A live copy may be lost.
+    /// Api's hint that the live copy of an event may be lost.
     Hint(SyncHint),
-    /// More was said than could be remembered.
+    /// Signals were dropped, because too many were queued.
     SignalsLost,
     /// The shard's stream has another leader: the last live copies of the one before may be lost.
     Election,
@@ -39,18 +39,18 @@ pub(super) enum LossSignal {
     ConnectionClosed,
 }
 
-/// What one shard listens to.
+/// The sources of one shard's signals.
 pub(super) struct LossSignals {
     statistics: Arc<Statistics>,
-    /// How many connections there were when it was looked at last. The client counts one before it reads
-    /// anything of it, while its event takes a way of its own and may be later than what is received.
+    /// Number of connections so far, at the last look. The client counts a connection before it reads messages of it,
+    /// while the event of the connection may be received later than these messages.
     connects: u64,
-    /// While there is no connection nothing is said of what is lost.
+    /// While there is no connection, no signal of a loss arrives.
     is_connected: bool,
     events: broadcast::Receiver<NatsEvent>,
-    /// How often the shard's own subscriptions have lost something.
+    /// Number of times that the shard's own subscriptions have dropped messages.
     losses: watch::Receiver<u64>,
-    /// Nothing once the node stops: the task that hands hints on ends first.
+    /// `None` once the node stops: the task that forwards hints ends first.
     hints: Option<broadcast::Receiver<SyncHint>>,
     elections: Option<MessageStream>,
 }
@@ -61,7 +61,7 @@ fn count(statistics: &Statistics) -> u64 {
 }
 
 impl LossSignals {
-    /// What is said from now on.
+    /// The signals from now on.
     pub(super) fn new(
         statistics: Arc<Statistics>,
         events: broadcast::Receiver<NatsEvent>,
@@ -72,7 +72,7 @@ impl LossSignals {
         Self { connects, is_connected: true, statistics, events, losses, hints, elections: None }
     }
 
-    /// Elections are received from now on.
+    /// Takes the subscription to elections of the stream's leader.
     pub(super) fn watch_elections(&mut self, elections: MessageStream) {
         self.elections = Some(elections);
     }
@@ -82,7 +82,7 @@ impl LossSignals {
         self.is_connected
     }
 
-    /// The next of what was said already.
+    /// The next signal that has arrived already.
     pub(super) fn try_next(&mut self) -> Option<LossSignal> {
         let connects = count(&self.statistics);
         if std::mem::replace(&mut self.connects, connects) != connects {
@@ -114,7 +114,7 @@ impl LossSignals {
         unconstrained(elections.next()).now_or_never()?.map(|_| LossSignal::Election)
     }
 
-    /// Waits for the next of it. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub(super) async fn next(&mut self) -> LossSignal {
         loop {
             if let Some(signal) = self.try_next() {
@@ -134,7 +134,7 @@ impl LossSignals {
             };
             tokio::select! {
                 event = self.events.recv() => match event {
-                    // A connection is told by the count of them.
+                    // A new connection is noticed by the count of connections.
                     Ok(event) => if let Some(signal) = self.take_nats_event(event) {
                         return signal;
                     },

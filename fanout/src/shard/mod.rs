@@ -1,7 +1,9 @@
 //! Runs one task for each shard: it receives live events and pushes them to the subscribers of their channels.
 //!
-//! A shard's task owns all of its channels, so nothing here is locked. The task only decides: slow work (requests,
-//! reads of the log) runs in tasks of its own and reports back.
+//! A shard's task ([`ShardTask`]) owns all of its channels, so nothing here is locked. The task only decides: slow work
+//! (requests, reads of the log) runs in tasks of its own and reports back. Its parts (`channels`, `inbox`, `people`,
+//! `catch_up`, `replay`, `evictions`, `interest`, `position`) own their state, do not know the task, and return what it
+//! has to do.
 //!
 //! What must hold: before a channel is followed, its subscription stands and the stream's leader was asked, on the
 //! same connection, where the stream ends (the barrier): every event that is stored after that is received. It does
@@ -62,13 +64,13 @@ use push_waiter::PushWaiter;
 use ring_budget::RingBudget;
 use subscribe::SubscribeRequest;
 
-/// What sessions ask of a shard's task.
+/// A command of a session to a shard's task.
 pub(crate) enum ShardCommand {
     /// Follow a channel.
     Subscribe {
         /// The channel, of this shard.
         channel: Channel,
-        /// The socket, and what it has.
+        /// The socket, and the last event that its client has.
         request: SubscribeRequest,
     },
     /// Answer a socket once its own event was pushed to it.
@@ -78,20 +80,20 @@ pub(crate) enum ShardCommand {
         /// The socket and its event.
         waiter: PushWaiter,
     },
-    /// An event of a socket's own is late: its live copy may be lost.
+    /// Catch up, because the push of a socket's own event is late: its live copy may be lost.
     PushIsLate {
         /// The channel, of this shard.
         channel: Channel,
         /// The event.
         seq: u64,
     },
-    /// A socket that follows a channel, or watches it, goes on as another caller.
+    /// Change the caller of a socket that follows a channel, or watches access to it.
     ChangeCaller {
         /// The channel, of this shard.
         channel: Channel,
         /// The socket's number on this node.
         socket_id: u64,
-        /// The caller it has from now on.
+        /// Its caller from now on.
         caller: Caller,
     },
     /// Stop following a channel.
@@ -100,20 +102,20 @@ pub(crate) enum ShardCommand {
         channel: Channel,
         /// The socket's number on this node.
         socket_id: u64,
-        /// The socket's frame that asks: what later frames have asked for stays.
+        /// Number of the socket's frame that asks: a subscription by a later frame stays.
         frame_number: u64,
-        /// Ends its watch of the right to be there instead, which is pushed no events.
+        /// End its watch on access to the channel instead.
         is_watcher: bool,
         /// Resolves once nothing more of the channel is pushed to it.
         done: oneshot::Sender<()>,
     },
 }
 
-/// What the tasks of all shards of a node share.
+/// The handles that the tasks of all shards of a node share.
 #[derive(Clone)]
 pub(crate) struct ShardContext {
     pub(crate) client: Client,
-    /// Which shard each subscription of that client belongs to: what one loses, its shard catches up.
+    /// The shard of each subscription of `client`: a shard catches up with the messages that its subscriptions drop.
     pub(crate) losses: Losses,
     /// A connection of its own for signals between people: no number of them delays stored events or makes them lost.
     /// `typing` is not stored either, but comes by the subscription of its room, on the other connection.
@@ -129,7 +131,7 @@ pub(crate) struct ShardContext {
 }
 
 impl ShardContext {
-    /// Subscribes for a shard, which is signalled where the subscription loses messages.
+    /// Subscribes for a shard, which is signalled if the subscription drops messages.
     async fn subscribe(&self, shard: Shard, subject: String) -> anyhow::Result<MessageStream> {
         Ok(self.losses.assign(shard, self.client.subscribe(subject).await?).boxed())
     }

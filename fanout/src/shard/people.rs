@@ -154,7 +154,7 @@ impl People {
     }
 }
 
-/// The subscriptions, and where the stream ended after they stood.
+/// The subscriptions, and the end of the stream after they were made.
 pub(super) struct OpenedPeople {
     pub(super) messages: Vec<MessageStream>,
     pub(super) elections: MessageStream,
@@ -171,14 +171,14 @@ pub(super) async fn open(context: &ShardContext, shard: Shard) -> anyhow::Result
     let result = async {
         let signals =
             context.unstored_client.subscribe(subject::live_filter_of_people(shard, live::SIGNAL)).await?;
-        let mut people: Vec<MessageStream> = vec![signals.boxed()];
+        let mut messages: Vec<MessageStream> = vec![signals.boxed()];
         for event in STORED_EVENTS.iter().chain(&live::COPIED) {
-            people
+            messages
                 .push(context.subscribe(shard, subject::live_filter_of_people(shard, event.as_str())).await?);
         }
         let elections = context.subscribe(shard, subject::elections(shard)).await?;
         let state = log::state(&context.jetstream, shard).await?;
-        Ok(OpenedPeople { messages: people, elections, state })
+        Ok(OpenedPeople { messages, elections, state })
     };
     let result = result.await;
     if result.is_err() {

@@ -1,10 +1,10 @@
 //! Tracks up to which event a node has received a shard without a gap.
 //!
-//! An event that Postgres has had for longer than an election and a retry was pushed before, unless something
-//! was lost since. Catching up begins there, and clients are told, so that a quiet room resumes too.
+//! An event that Postgres has had for longer than an election and a retry was pushed before, unless events were lost
+//! since. Catching up begins at this position, and it is pushed to clients, so that a quiet room resumes too.
 //!
-//! What must hold: whatever a client is told lies below anything that may yet be found to have been lost, and
-//! all of it was handed to the client before.
+//! What must hold: a position that is pushed to a client lies below each event that may yet be found to have been lost,
+//! and the client was pushed everything up to it before.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +25,7 @@ use crate::encode::frame;
 /// not acknowledged is repeated until its deadline, and a leader may be elected in that time.
 pub(super) const SAFE_AFTER_TICKS: u64 = ELECTION_MAX.as_secs() + (DEADLINE_MS / 1_000).unsigned_abs() + 1;
 
-/// A shard's surely received position.
+/// The position of a shard up to which everything was received for sure.
 #[derive(Debug, Default)]
 pub(crate) struct SafePosition {
     epoch: Option<u64>,
@@ -36,7 +36,7 @@ pub(crate) struct SafePosition {
 }
 
 impl SafePosition {
-    /// At a tick, with nothing waiting to be received: everything up to `seq` is applied.
+    /// Notes that everything up to `seq` is applied. To be called at a tick at which no message waits to be received.
     pub(crate) fn note_applied(&mut self, seq: u64) {
         self.ticks += 1;
         if self.pending.back().is_none_or(|(_, last)| *last < seq) {
@@ -51,23 +51,23 @@ impl SafePosition {
         }
     }
 
-    /// The first thing known: everything up to `seq` lies before anyone here began.
+    /// Sets the first position: everything up to `seq` lies before the first channel was opened.
     pub(crate) fn set_first(&mut self, epoch: u64, seq: u64) {
         self.epoch.get_or_insert(epoch);
         self.safe_seq.get_or_insert(seq);
     }
 
-    /// It is another log: nobody here follows it yet.
+    /// Begins with another log, of which no channel is open yet.
     pub(crate) fn reset(&mut self, epoch: u64, seq: u64) {
         *self = Self { epoch: Some(epoch), safe_seq: Some(seq), ..Self::default() };
     }
 
-    /// Something may have been lost: what was noted since counts for nothing.
+    /// Notes that events may have been lost: positions that were noted but are not safe yet are dropped.
     pub(crate) fn discard_pending(&mut self) {
         self.pending.clear();
     }
 
-    /// Everything up to `seq` was read from the log.
+    /// Notes that everything up to `seq` was read from the log.
     pub(crate) fn note_caught_up_to(&mut self, seq: u64) {
         self.safe_seq = self.safe_seq.max(Some(seq));
     }
@@ -83,12 +83,12 @@ impl SafePosition {
     }
 }
 
-/// The positions of all shards, as sockets are told them.
+/// The positions of all shards, as they are pushed to sockets.
 #[derive(Debug)]
 pub(crate) struct ShardPositions(Mutex<Vec<(u64, u64)>>);
 
 impl ShardPositions {
-    /// Nothing is known yet.
+    /// No position is known yet.
     pub(crate) fn new(shards: ShardCount) -> Self {
         Self(Mutex::new(vec![(0, 0); shards.all().count()]))
     }
@@ -97,16 +97,16 @@ impl ShardPositions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a shard stands.
+    /// Sets the position of a shard.
     pub(crate) fn set(&self, shard: Shard, position: &SafePosition) {
-        if let (Some(epoch), Some(sure)) = (position.epoch, position.safe_seq)
-            && let Some(place) = self.lock().get_mut(shard.index())
+        if let (Some(epoch), Some(safe_seq)) = (position.epoch, position.safe_seq)
+            && let Some(entry) = self.lock().get_mut(shard.index())
         {
-            *place = (epoch, sure);
+            *entry = (epoch, safe_seq);
         }
     }
 
-    /// The frame that tells them: the same for all sockets.
+    /// The frame with all positions: the same for all sockets.
     pub(crate) fn frame(&self) -> Bytes {
         let data = serde_json::to_string(&*self.lock()).unwrap_or_else(|_| "[]".to_owned());
         let head = format!(r#"{{"event":"{}","data":"#, live::POSITION);
@@ -133,7 +133,7 @@ mod tests {
         for _ in 0..SAFE_AFTER_TICKS {
             position.note_applied(30);
         }
-        assert_eq!(position.safe_seq(), Some(10), "what was noted before the doubt counts for nothing");
+        assert_eq!(position.safe_seq(), Some(10), "positions noted before a possible loss are dropped");
         position.note_applied(30);
         assert_eq!(position.safe_seq(), Some(30));
     }

@@ -1,9 +1,9 @@
 //! Merges the log's joins and leaves of a room into who is present: clients see one join and one leave for a person,
 //! however many sockets, tabs and nodes they have.
 //!
-//! Each process that holds sockets says of its own people whether they are there, under its
-//! incarnation and a counter that only rises. What must hold: the highest counter is true, in
-//! whatever order words come; so a snapshot and the events after it may be merged either way round.
+//! Each process with sockets appends joins and leaves of its own people, under its incarnation and a counter that only
+//! rises. What must hold: the change with the highest counter counts, in whatever order changes arrive. So a snapshot
+//! and the events after it may be merged in either order.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -35,7 +35,7 @@ struct ProcessEntry {
 pub(crate) struct PresenceMap {
     entries: HashMap<UserId, Vec<ProcessEntry>>,
     present: BTreeSet<UserId>,
-    /// It began with everyone who was there.
+    /// It has everyone who was present when the channel was opened.
     is_complete: bool,
     /// Leaves up to this event may be forgotten: the snapshot that completes the map has to reach up to there.
     leaves_forgotten_up_to: u64,
@@ -43,33 +43,26 @@ pub(crate) struct PresenceMap {
     /// Number of joins and leaves that were not announced by name since the last push of counts.
     unannounced_joins: u64,
     unannounced_leaves: u64,
-    /// Subscribers do not know who is there, and are to be pushed the whole list.
+    /// Subscribers do not know who is present, and are to be pushed the whole list.
     is_list_due: bool,
-    /// What is answered to those who ask, while nothing changes.
+    /// The last answer about who is present, while nothing changes.
     cached_answer: Option<Arc<str>>,
 }
 
 impl PresenceMap {
-    /// Takes a process's word. True where it changes what clients see, and they are to be told.
-    pub(crate) fn apply(&mut self, user: &UserId, incarnation: u64, counter: u64, present: bool) -> bool {
+    /// Merges a change of a process. True if it changes who is present, and has to be pushed by name.
+    pub(crate) fn apply(&mut self, user: &UserId, incarnation: u64, counter: u64, is_present: bool) -> bool {
         let entries_of_user = self.entries.entry(user.clone()).or_default();
-        let received = Instant::now();
+        let received_at = Instant::now();
         match entries_of_user.iter_mut().find(|entry| entry.incarnation == incarnation) {
             Some(entry) if counter <= entry.counter => return false,
-            Some(entry) => {
-                *entry = ProcessEntry { incarnation, counter, is_present: present, received_at: received }
-            }
+            Some(entry) => *entry = ProcessEntry { incarnation, counter, is_present, received_at },
             None => {
-                entries_of_user.push(ProcessEntry {
-                    incarnation,
-                    counter,
-                    is_present: present,
-                    received_at: received,
-                });
+                entries_of_user.push(ProcessEntry { incarnation, counter, is_present, received_at });
             }
         }
-        let is_here = entries_of_user.iter().any(|entry| entry.is_present);
-        let changed = if is_here { self.present.insert(user.clone()) } else { self.present.remove(user) };
+        let is_present = entries_of_user.iter().any(|entry| entry.is_present);
+        let changed = if is_present { self.present.insert(user.clone()) } else { self.present.remove(user) };
         if !changed {
             return false;
         }
@@ -79,13 +72,13 @@ impl PresenceMap {
         self.is_crowd = if was_crowd { count >= NAMED_AGAIN_BELOW } else { count > NAMED_MAX };
         self.is_list_due |= was_crowd && !self.is_crowd;
         if self.is_crowd {
-            *(if is_here { &mut self.unannounced_joins } else { &mut self.unannounced_leaves }) += 1;
+            *(if is_present { &mut self.unannounced_joins } else { &mut self.unannounced_leaves }) += 1;
         }
         !self.is_crowd
     }
 
-    /// The snapshot of those who were present at the beginning was merged. `has_subscribers`: some were told that
-    /// nobody knows who is there.
+    /// Notes that the snapshot of those who were present at the beginning was merged. `has_subscribers`: some may have
+    /// been answered that it is not known who is present.
     pub(crate) fn mark_complete(&mut self, has_subscribers: bool) {
         self.is_list_due |= has_subscribers && !self.is_complete;
         self.is_complete = true;
@@ -93,25 +86,25 @@ impl PresenceMap {
         (self.unannounced_joins, self.unannounced_leaves) = (0, 0);
     }
 
-    /// The fields that answer who is here: `"participants":…,"count":…`.
+    /// The fields that answer who is present: `"participants":…,"count":…`.
     pub(crate) fn participants_json(&mut self) -> Arc<str> {
-        let (complete, many) = (self.is_complete, self.is_crowd);
+        let (is_complete, is_crowd) = (self.is_complete, self.is_crowd);
         let present = &self.present;
         self.cached_answer
             .get_or_insert_with(|| {
-                let names = if complete && !many {
+                let names = if is_complete && !is_crowd {
                     serde_json::to_string(present).unwrap_or_else(|_| "null".to_owned())
                 } else {
                     "null".to_owned()
                 };
-                let count = if complete { present.len().to_string() } else { "null".to_owned() };
+                let count = if is_complete { present.len().to_string() } else { "null".to_owned() };
                 format!(r#""participants":{names},"count":{count}"#).into()
             })
             .clone()
     }
 
-    /// What subscribers are to be pushed beside joins and leaves by name, at most once a second. `None` while nobody
-    /// knows who is there, and where nothing has changed since the last time.
+    /// The push to subscribers beside joins and leaves by name, at most once a second. `None` while it is not known who
+    /// is present, and if nothing has changed since the last push.
     pub(crate) fn take_push(&mut self) -> Option<PresencePush<'_>> {
         if !self.is_complete {
             return None;
@@ -128,14 +121,14 @@ impl PresenceMap {
         })
     }
 
-    /// Up to which event a snapshot has to reach, at least, to complete the map.
+    /// The event up to which a snapshot has to reach, at least, to complete the map.
     pub(crate) const fn leaves_forgotten_up_to(&self) -> u64 {
         self.leaves_forgotten_up_to
     }
 
-    /// Forgets leaves that are long over; `last` is the room's last event. Until everyone who was there at the
-    /// beginning has been merged none is: however long that takes, a join from before a leave may come after it.
-    /// Where they are too many all are forgotten, and the snapshot has to contain them.
+    /// Forgets old leaves; `last` is the room's last event. Until everyone who was present at the beginning has been
+    /// merged, none is forgotten: however long that takes, a join from before a leave may arrive after it. If there are
+    /// too many, all are forgotten, and the snapshot has to contain them.
     pub(crate) fn forget_old_leaves(&mut self, last: u64) {
         if !self.is_complete {
             let leaves = self.entries.values().flatten().filter(|entry| !entry.is_present).count();
@@ -174,7 +167,7 @@ mod tests {
         let mut presence_map = PresenceMap::default();
         presence_map.mark_complete(false);
         assert!(presence_map.apply(&user(1), 10, 1, true));
-        assert!(!presence_map.apply(&user(1), 20, 1, true), "they are here already");
+        assert!(!presence_map.apply(&user(1), 20, 1, true), "already present");
         assert!(!presence_map.apply(&user(1), 10, 2, false), "one node is left");
         assert!(!presence_map.apply(&user(1), 20, 1, false), "the counter has not risen");
         assert!(presence_map.apply(&user(1), 20, 2, false));
@@ -207,7 +200,7 @@ mod tests {
     fn late_snapshot_is_pushed_to_subscribers_that_were_admitted_before() {
         let mut presence_map = PresenceMap::default();
         assert!(presence_map.apply(&user(1), 10, 1, true), "a join is announced by name");
-        assert_eq!(presence_map.take_push(), None, "nobody knows who else is there");
+        assert_eq!(presence_map.take_push(), None, "it is not known who else is present");
         presence_map.apply(&user(2), 20, 1, true);
         presence_map.mark_complete(true);
         let everyone = BTreeSet::from([user(1), user(2)]);
@@ -244,52 +237,54 @@ mod tests {
         assert_eq!(
             (presence_map.leaves_forgotten_up_to(), presence_map.entries.len()),
             (77, 1),
-            "who is there is remembered"
+            "who is present is remembered"
         );
         assert_eq!(presence_map.present.len(), 1);
     }
 
-    /// A word of the log: on whom, of which node, whether they are there, and whether long passes after it.
+    /// A change in the log: person, node, whether they are present, and whether a long time passes after it.
     type LoggedChange = (usize, u64, bool, bool);
 
-    /// Receives those words of the log whose places are given.
+    /// Applies the changes of the log at these positions.
     async fn apply_range(
         presence_map: &mut PresenceMap,
         log: &[LoggedChange],
-        places: std::ops::Range<usize>,
+        positions: std::ops::Range<usize>,
     ) {
-        for place in places {
-            let (n, node, present, is_long) = log[place];
-            presence_map.apply(&user(n), node, place as u64 + 1, present);
+        for position in positions {
+            let (n, node, present, is_long) = log[position];
+            presence_map.apply(&user(n), node, position as u64 + 1, present);
             if is_long {
                 tokio::time::advance(LEAVE_KEPT_FOR * 2).await;
-                presence_map.forget_old_leaves(place as u64 + 1);
+                presence_map.forget_old_leaves(position as u64 + 1);
             }
         }
     }
 
-    /// The words of those whom Postgres has as present when it has so much of the log.
+    /// The changes of those who are present by Postgres, once it has this part of the log.
     fn snapshot(log: &[LoggedChange]) -> impl Iterator<Item = (usize, u64, u64)> {
-        let last =
-            log.iter().enumerate().map(|(place, (n, node, present, _))| ((*n, *node), (place, *present)));
+        let last = log
+            .iter()
+            .enumerate()
+            .map(|(position, (n, node, present, _))| ((*n, *node), (position, *present)));
         let last: HashMap<_, _> = last.collect();
         let present = last.into_iter().filter(|(_, (_, present))| *present);
-        present.map(|((n, node), (place, _))| (n, node, place as u64 + 1))
+        present.map(|((n, node), (position, _))| (n, node, position as u64 + 1))
     }
 
     proptest! {
         #[test]
         fn snapshot_of_any_event_merged_at_any_time_is_exact(
             log in proptest::collection::vec((0_usize..3, 0_u64..3, any::<bool>(), any::<bool>()), 0..24),
-            places in proptest::array::uniform4(0_usize..=24),
+            positions in proptest::array::uniform4(0_usize..=24),
         ) {
-            let [began, as_of, full, merged] = places.map(|place| place.min(log.len()));
-            let full = full.max(began);
+            let [start, as_of, full, merged] = positions.map(|position| position.min(log.len()));
+            let full = full.max(start);
             let merged = merged.max(full).max(as_of);
             let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             let (received, all) = clock.expect("a clock").block_on(async {
                 let mut presence_map = PresenceMap::default();
-                apply_range(&mut presence_map, &log, began..full).await;
+                apply_range(&mut presence_map, &log, start..full).await;
                 // The leaves are too many here: the snapshot reaches up to there.
                 presence_map.forget_all_leaves(full as u64);
                 apply_range(&mut presence_map, &log, full..merged).await;

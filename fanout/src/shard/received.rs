@@ -1,4 +1,5 @@
-//! Remembers which events of a shard were received, above the position up to which all were received for sure.
+//! Remembers which events of a shard were received, above the position up to which all were received for
+//! complete_up_to.
 //!
 //! What must hold: an event that was not received is never taken for one that was. An event is one bit; above a
 //! bound the oldest bits are forgotten, and their events count as not received.
@@ -19,12 +20,12 @@ pub(super) struct ReceivedSet {
 }
 
 impl ReceivedSet {
-    /// Forgets everything: from now on all events up to `sure` count as received, and no others.
+    /// Forgets everything: from now on all events up to `complete_up_to` count as received, and no others.
     pub(super) fn reset(&mut self, complete_up_to: u64) {
         *self = Self { complete_up_to, base: complete_up_to, bits: VecDeque::new() };
     }
 
-    /// Everything up to `sure` was received: nothing of it need be remembered one by one.
+    /// Notes that everything up to `complete_up_to` was received: these events need no bits any more.
     pub(super) fn mark_complete_up_to(&mut self, complete_up_to: u64) {
         self.complete_up_to = self.complete_up_to.max(complete_up_to);
         while self.base + 64 <= self.complete_up_to && self.bits.pop_front().is_some() {
@@ -99,17 +100,17 @@ mod tests {
         fn received_set_is_a_set_above_the_safe_position(
             steps in proptest::collection::vec((1_u64..400, any::<bool>()), 0..100),
         ) {
-            let (mut received, mut model, mut sure) = (ReceivedSet::default(), BTreeSet::new(), 0);
-            for (seq, is_sure) in steps {
-                if is_sure {
+            let (mut received, mut model, mut complete_up_to) = (ReceivedSet::default(), BTreeSet::new(), 0);
+            for (seq, is_complete) in steps {
+                if is_complete {
                     received.mark_complete_up_to(seq / 2);
-                    sure = sure.max(seq / 2);
+                    complete_up_to = complete_up_to.max(seq / 2);
                 } else {
                     received.insert(seq);
                     model.insert(seq);
                 }
                 for seq in 1..400 {
-                    prop_assert_eq!(received.contains(seq), seq <= sure || model.contains(&seq), "{}", seq);
+                    prop_assert_eq!(received.contains(seq), seq <= complete_up_to || model.contains(&seq), "{}", seq);
                 }
             }
         }

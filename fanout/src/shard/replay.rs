@@ -30,9 +30,9 @@ use crate::encode::native;
 /// consumer with 40 filters (nats-server 2.15). It would also admit most clients only at its end, as it gives the
 /// events of all channels in the stream's order. nats-server 2.9 ignores several filters without an error.
 const REPLAYS_MAX: usize = 8;
-/// How often a read is tried.
+/// Maximum attempts of a read.
 const ATTEMPTS_MAX: u32 = 3;
-/// Pause between two tries.
+/// Pause between two attempts.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A read of one channel: its events in (since, upto].
@@ -59,7 +59,7 @@ pub(super) enum ReplayOutcome {
     LogBeginsAt(u64),
     /// The stream was made anew since: its epoch differs.
     OtherLog,
-    /// Every try has failed.
+    /// Each attempt has failed.
     Unreadable,
 }
 
@@ -118,18 +118,18 @@ impl Replays {
     }
 }
 
-/// Reads a channel. A try that fails is logged and repeated after a pause, [`ATTEMPTS_MAX`] times in all.
+/// Reads a channel. An attempt that fails is logged and repeated after a pause, [`ATTEMPTS_MAX`] attempts in all.
 pub(super) async fn read_with_retries(
     context: &ShardContext,
     channel: &Channel,
     request: ReplayRequest,
 ) -> ReplayOutcome {
-    for tries in 1.. {
+    for attempt in 1.. {
         match read_once(context, channel, request).await {
             Ok(outcome) => return outcome,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), %channel, "a channel could not be read from the log");
-                if tries == ATTEMPTS_MAX {
+                if attempt == ATTEMPTS_MAX {
                     break;
                 }
                 tokio::time::sleep(RETRY_INTERVAL).await;
@@ -144,9 +144,9 @@ async fn read_once(
     channel: &Channel,
     request: ReplayRequest,
 ) -> anyhow::Result<ReplayOutcome> {
-    let ReplayRequest { since, upto, epoch, free_space: space, .. } = request;
+    let ReplayRequest { since, upto, epoch, free_space: (free_events, free_bytes), .. } = request;
     let shard = channel.shard(context.shards);
-    let lacks = |state: StreamState| {
+    let missing_events = |state: StreamState| {
         if state.epoch != epoch {
             Some(ReplayOutcome::OtherLog)
         } else {
@@ -154,8 +154,8 @@ async fn read_once(
         }
     };
     let state = log::state(&context.jetstream, shard).await?;
-    if let Some(lacks) = lacks(state) {
-        return Ok(lacks);
+    if let Some(outcome) = missing_events(state) {
+        return Ok(outcome);
     }
     let filter = channel.log_filter(context.shards);
     // The leader knows the channel's last event. The reader's consumer may live on a replica that lags, and reports
@@ -164,8 +164,9 @@ async fn read_once(
     let end = last.min(upto);
     let mut reader = LogReader::open(context.jetstream.clone(), shard, Some(filter), since + 1);
     let (mut base, mut frames, mut bytes) = (since, VecDeque::new(), 0);
-    // A read ends early after the ring's free space and one full ring more: so it raises `lost` by about a full ring.
-    let (mut events_left, mut bytes_left) = (space.0 + RING_EVENTS_MAX, space.1 + RING_BYTES_MAX);
+    // A read ends early after the ring's free space and one full ring more: so it raises the sequence below which no
+    // client can be served by about a full ring.
+    let (mut events_left, mut bytes_left) = (free_events + RING_EVENTS_MAX, free_bytes + RING_BYTES_MAX);
     let mut read_upto = since;
     while read_upto < end {
         let Some(read) = reader.next_stored().await? else {
@@ -182,21 +183,21 @@ async fn read_once(
         }
         if let Some(frame) = native::push_frame(channel, parsed.event, stored.seq, &stored.payload) {
             bytes += frame.len();
-            let left = events_left.checked_sub(1).zip(bytes_left.checked_sub(frame.len()));
+            let remaining = events_left.checked_sub(1).zip(bytes_left.checked_sub(frame.len()));
             frames.push_back((stored.seq, frame));
-            while frames.len() > space.0 || bytes > space.1 {
+            while frames.len() > free_events || bytes > free_bytes {
                 let Some((seq, frame)) = frames.pop_front() else { break };
                 bytes -= frame.len();
                 base = seq;
             }
-            let Some(left) = left else { return Ok(ReplayOutcome::TooMuch(base)) };
-            (events_left, bytes_left) = left;
+            let Some(remaining) = remaining else { return Ok(ReplayOutcome::TooMuch(base)) };
+            (events_left, bytes_left) = remaining;
         }
     }
     // Events after `since` may have been trimmed during the read. A consumer that starts below the stream's first
     // event begins at that event without an error, so the stream is asked again.
     let state = log::state(&context.jetstream, shard).await?;
-    Ok(lacks(state).unwrap_or_else(|| ReplayOutcome::Frames { base, frames: frames.into() }))
+    Ok(missing_events(state).unwrap_or_else(|| ReplayOutcome::Frames { base, frames: frames.into() }))
 }
 
 #[cfg(test)]
@@ -241,26 +242,26 @@ mod tests {
         outbox
     }
 
-    /// The read that was begun last.
-    fn begun(task: &mut ShardTask) -> ReplayRequest {
+    /// The read that was started last.
+    fn started_read(task: &mut ShardTask) -> ReplayRequest {
         match task.new_work.pop() {
             Some(Work::Replay { request, .. }) => request,
-            _ => panic!("nothing is read"),
+            _ => panic!("no read was started"),
         }
     }
 
-    /// Ends a read that has found event 7 of (5, 10], and all of `more`.
-    fn end(task: &mut ShardTask, request: ReplayRequest, more: &[u64]) {
+    /// Ends a read that has found event 7 of (5, 10], and all of `later`.
+    fn finish(task: &mut ShardTask, request: ReplayRequest, later: &[u64]) {
         let frame = |seq: u64| (seq, Bytes::from(seq.to_string()));
-        let frames = [7].iter().chain(more).copied().map(frame).collect();
+        let frames = [7].iter().chain(later).copied().map(frame).collect();
         task.finish_replay(
             &channel(),
             FinishedReplay { request, outcome: ReplayOutcome::Frames { base: 5, frames } },
         );
     }
 
-    /// The answer, and how many events came after it.
-    fn got(outbox: &Outbox) -> Option<(Bytes, usize)> {
+    /// The answer, and the number of events after it.
+    fn received(outbox: &Outbox) -> Option<(Bytes, usize)> {
         let mut frames = outbox.take_frames().into_iter();
         frames.next().map(|answer| (answer, frames.count()))
     }
@@ -269,17 +270,21 @@ mod tests {
     async fn resume_is_recovered_where_events_grow_old_while_the_log_is_read() {
         let mut task = task().await;
         let socket = resume(&mut task, 5);
-        let request = begun(&mut task);
+        let request = started_read(&mut task);
         assert_eq!((request.since, request.upto), (5, 10));
         tokio::time::advance(AGE).await;
         task.drop_from_rings_older_than(AGE);
-        end(&mut task, request, &[]);
-        assert_eq!(got(&socket), Some((Bytes::from("true"), 3)), "7 was read, 11 and 12 are in the ring");
+        finish(&mut task, request, &[]);
+        assert_eq!(
+            received(&socket),
+            Some((Bytes::from("true"), 3)),
+            "7 was read, 11 and 12 are in the ring"
+        );
         task.drop_from_rings_older_than(AGE);
         assert_eq!(
             task.channels.get_mut(&channel()).map(|channel_state| channel_state.ring.base()),
             Some(12),
-            "nobody waits for them now"
+            "no client waits for them now"
         );
     }
 
@@ -287,25 +292,29 @@ mod tests {
     async fn resume_waits_for_another_read_where_the_ring_has_moved_on() {
         let mut task = task().await;
         let socket = resume(&mut task, 5);
-        let request = begun(&mut task);
+        let request = started_read(&mut task);
         tokio::time::advance(AGE).await;
-        task.channels.get_mut(&channel()).expect("it is heard").ring.drop_older_than(AGE);
-        end(&mut task, request, &[]);
-        assert_eq!(got(&socket), None, "the log has what the ring has dropped");
-        let request = begun(&mut task);
+        task.channels.get_mut(&channel()).expect("it is open").ring.drop_older_than(AGE);
+        finish(&mut task, request, &[]);
+        assert_eq!(received(&socket), None, "the log has what the ring has dropped");
+        let request = started_read(&mut task);
         assert_eq!((request.since, request.upto), (5, 12));
-        end(&mut task, request, &[11, 12]);
-        assert_eq!(got(&socket), Some((Bytes::from("true"), 3)));
+        finish(&mut task, request, &[11, 12]);
+        assert_eq!(received(&socket), Some((Bytes::from("true"), 3)));
     }
 
     #[tokio::test]
     async fn resume_is_refused_where_the_log_begins_later() {
         let mut task = task().await;
         let sockets = [4, 7, 8].map(|since| resume(&mut task, since));
-        let request = begun(&mut task);
+        let request = started_read(&mut task);
         task.finish_replay(&channel(), FinishedReplay { request, outcome: ReplayOutcome::LogBeginsAt(8) });
-        assert_eq!(got(&sockets[0]), Some((Bytes::from("false"), 0)));
-        assert_eq!((got(&sockets[1]), got(&sockets[2])), (None, None), "the log has all that these lack");
-        assert_eq!(begun(&mut task).since, 7);
+        assert_eq!(received(&sockets[0]), Some((Bytes::from("false"), 0)));
+        assert_eq!(
+            (received(&sockets[1]), received(&sockets[2])),
+            (None, None),
+            "the log has all that these lack"
+        );
+        assert_eq!(started_read(&mut task).since, 7);
     }
 }

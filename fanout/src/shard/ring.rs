@@ -97,11 +97,11 @@ impl Ring {
 
     /// Adds an event that was found only after newer ones. Ignores one that is at or before the base, or is known.
     pub(crate) fn insert(&mut self, seq: u64, frame: Bytes) {
-        let place = self.frames.partition_point(|(other, _)| *other < seq);
-        let is_here = self.frames.get(place).is_some_and(|(other, _)| *other == seq);
-        if seq > self.base && !is_here {
+        let index = self.frames.partition_point(|(other, _)| *other < seq);
+        let is_known = self.frames.get(index).is_some_and(|(other, _)| *other == seq);
+        if seq > self.base && !is_known {
             self.bytes += frame.len();
-            self.frames.insert(place, (seq, frame));
+            self.frames.insert(index, (seq, frame));
             self.shrink();
         }
     }
@@ -183,8 +183,8 @@ mod tests {
         for seq in [13, 15, 9, 16] {
             ring.insert(seq, frame(0));
         }
-        let places: Vec<u64> = ring.frames.iter().map(|(seq, _)| *seq).collect();
-        assert_eq!(places, [12, 13, 15, 16], "9 is before the base, 15 is known");
+        let seqs: Vec<u64> = ring.frames.iter().map(|(seq, _)| *seq).collect();
+        assert_eq!(seqs, [12, 13, 15, 16], "9 is before the base, 15 is known");
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,7 +208,10 @@ mod tests {
             ring.drop_older_than(age);
         }
         assert_eq!((ring.base(), ring.after(0).count(), ring.unservable_below()), (1_000, 0, 0));
-        assert!(ring.frames.capacity() <= CAPACITY_MIN && ring.age_marks.is_empty(), "nothing is kept");
+        assert!(
+            ring.frames.capacity() <= CAPACITY_MIN && ring.age_marks.is_empty(),
+            "an empty ring holds no memory"
+        );
         ring.extend_back(998, 1_000, vec![(999, frame(0)), (1_000, frame(0))]);
         assert_eq!((ring.base(), ring.after(998).count()), (998, 2));
     }

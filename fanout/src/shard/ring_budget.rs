@@ -32,15 +32,15 @@ pub(crate) struct RingBudget {
 }
 
 impl RingBudget {
-    /// Rings that keep events for `longest`, and hold `max_bytes` together.
-    pub(crate) fn new(shards: ShardCount, max_bytes: usize, longest: Duration) -> Self {
-        let longest = longest.max(RETENTION_MIN);
+    /// Rings that keep events for `retention_max`, and hold `max_bytes` together.
+    pub(crate) fn new(shards: ShardCount, max_bytes: usize, retention_max: Duration) -> Self {
+        let retention_max = retention_max.max(RETENTION_MIN);
         Self {
             bytes_by_shard: shards.all().map(|_| AtomicUsize::new(0)).collect(),
             oldest_ms_by_shard: shards.all().map(|_| AtomicU64::new(0)).collect(),
             max_bytes,
-            retention_max: longest,
-            retention: Mutex::new(longest),
+            retention_max,
+            retention: Mutex::new(retention_max),
             gauge: metrics::gauge!(names::RING_BYTES),
         }
     }
@@ -51,38 +51,38 @@ impl RingBudget {
     }
 
     /// Notes, each second, how many bytes a shard's rings hold and how old their oldest event is. The system's shard
-    /// also adapts the age, once a second for the node.
+    /// also adapts the retention, once a second for the node.
     pub(crate) fn report(&self, shard: Shard, bytes: usize, oldest: Duration) {
-        if let (Some(held), Some(since)) =
+        if let (Some(shard_bytes), Some(shard_oldest_ms)) =
             (self.bytes_by_shard.get(shard.index()), self.oldest_ms_by_shard.get(shard.index()))
         {
-            held.store(bytes, Ordering::Relaxed);
-            since.store(u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            shard_bytes.store(bytes, Ordering::Relaxed);
+            shard_oldest_ms.store(u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
         if shard == Shard::SYSTEM {
             self.adjust_retention();
         }
     }
 
-    /// Shortens the age in proportion where the rings hold too many bytes, and lengthens it slowly where there is room.
+    /// Shortens the retention in proportion if the rings hold too many bytes, and lengthens it slowly if there is room.
     #[expect(clippy::cast_precision_loss, reason = "a share needs no more digits")]
     fn adjust_retention(&self) {
         let total: usize = self.bytes_by_shard.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum();
         self.gauge.set(total as f64);
-        let mut age = self.retention.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut retention = self.retention.lock().unwrap_or_else(PoisonError::into_inner);
         let share = self.max_bytes as f64 / (total as f64).max(1.0);
-        let kept = if share < 1.0 {
+        let adjusted = if share < 1.0 {
             let oldest = self
                 .oldest_ms_by_shard
                 .iter()
                 .map(|oldest| oldest.load(Ordering::Relaxed))
                 .max()
                 .unwrap_or(0);
-            age.min(Duration::from_millis(oldest)).mul_f64(share)
+            retention.min(Duration::from_millis(oldest)).mul_f64(share)
         } else {
-            age.mul_f64(share.min(1.05))
+            retention.mul_f64(share.min(1.05))
         };
-        *age = kept.clamp(RETENTION_MIN, self.retention_max);
+        *retention = adjusted.clamp(RETENTION_MIN, self.retention_max);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads who is in a room when its first socket joins: from Postgres, through api, once Postgres has every event up to
+//! Reads who is in a room when its first socket joins: from Postgres, through api, once Postgres has each event up to
 //! the barrier. The log is not read for it: a node that opens many rooms would read it once for each.
 //!
 //! Joins and leaves of processes may be merged in any order, so those that arrive meanwhile need not wait.
@@ -35,7 +35,7 @@ pub(super) async fn read_participants(
     upto: u64,
 ) -> anyhow::Result<Vec<SnapshotEntry>> {
     let shard = Channel::Room(room).shard(context.shards);
-    // api is asked in any case: a moment later Postgres may have the event, and who opens the room waits for the list.
+    // Api is asked even after a timeout: Postgres may have the event a moment later, and the first subscriber waits.
     context.applied.wait(shard, upto, APPLIED_TIMEOUT).await;
     let mut entries = Vec::new();
     // Pages are read one after another, so the oldest one counts.

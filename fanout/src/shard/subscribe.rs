@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use crate::outbox::Outbox;
 
-/// Makes the frame that answers a subscriber, once it is known where it begins.
+/// Makes the frame that answers a subscriber, once it is known where its subscription begins.
 pub(crate) type AnswerFn = Box<dyn FnOnce(&SubscriptionStart) -> Bytes + Send>;
 
-/// What a shard decides about a socket that asks to follow a channel.
+/// The decision of a shard about a socket that asks to follow a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It follows the channel.
@@ -30,21 +30,21 @@ pub(crate) struct SubscribeRequest {
     pub(crate) caller: Caller,
     /// Where its frames go.
     pub(crate) outbox: Arc<Outbox>,
-    /// The last event the client has.
+    /// The last event that the client has.
     pub(crate) since: Option<u64>,
-    /// The epoch it got it in.
+    /// The epoch in which it got that event.
     pub(crate) epoch: Option<u64>,
     /// The right that api has granted, where the channel is a room's or a team's.
     pub(crate) grant: Option<AccessGrant>,
-    /// Its answer, pushed before all events. `None` for a watcher: it is pushed nothing, and is only
-    /// closed when its right ends.
+    /// Its answer, pushed before all events. `None` for a watcher: it is pushed nothing, and is only evicted when its
+    /// right ends.
     pub(crate) answer: Option<AnswerFn>,
     /// Resolves once it is decided. Dropped where the channel can't be followed now.
     pub(crate) admitted: oneshot::Sender<Admission>,
 }
 
 impl SubscribeRequest {
-    /// Whether that socket asked for it in a frame up to `frame`, as a watcher or not.
+    /// Whether a socket asked for it in a frame up to `frame_number`, as a watcher or not.
     pub(crate) fn is_from(&self, socket_id: u64, frame_number: u64, is_watcher: bool) -> bool {
         self.socket_id == socket_id
             && self.frame_number <= frame_number
@@ -62,7 +62,7 @@ impl SubscribeRequest {
     }
 }
 
-/// Where a subscriber begins.
+/// Where a subscription begins.
 #[derive(Clone, Debug)]
 pub(crate) struct SubscriptionStart {
     /// Index of the channel's shard in lists of all shards.

@@ -14,10 +14,10 @@ use crate::{
     outbox::Outbox,
 };
 
-/// A socket in the channel, with its right.
+/// A socket that follows the channel or watches access to it, with its right.
 pub(super) struct Subscriber {
     pub(super) outbox: Arc<Outbox>,
-    /// Number of the socket's frame that asked.
+    /// Number of the socket's frame that asked to follow the channel.
     pub(super) frame_number: u64,
     pub(super) caller: Caller,
     /// The event as of which its right was granted.
@@ -34,29 +34,29 @@ pub(super) struct OutgoingFrame {
 }
 
 impl OutgoingFrame {
-    /// What one socket is sent of it.
-    fn frame_for(&self, member: &Subscriber) -> Option<&Bytes> {
-        let concerns = self.only_for.as_ref().is_none_or(|user| *user == member.caller.user);
-        let is_new = self.seq > member.after_seq;
-        self.encoded.frame(member.outbox.format()).filter(|_| is_new && concerns)
+    /// The frame that one socket is sent, if any.
+    fn frame_for(&self, subscriber: &Subscriber) -> Option<&Bytes> {
+        let is_recipient = self.only_for.as_ref().is_none_or(|user| *user == subscriber.caller.user);
+        let is_new = self.seq > subscriber.after_seq;
+        self.encoded.frame(subscriber.outbox.format()).filter(|_| is_new && is_recipient)
     }
 }
 
-/// Counts of what was sent.
+/// Counts of the frames that a flush has sent.
 #[derive(Default)]
 pub(super) struct FlushResult {
     pub(super) frames: usize,
     pub(super) bytes: usize,
-    /// Sockets that take nothing more.
+    /// Sockets that are closing.
     pub(super) closed_sockets: Vec<u64>,
 }
 
-/// Number of sessions that are told in one go that their right has ended.
+/// Maximum sessions that are told at once that their right has ended.
 const EVICTED_AT_ONCE: usize = 1_000;
 
 fn notify_evicted(channel: &Channel, evicted: impl IntoIterator<Item = Subscriber>) {
-    for member in evicted {
-        member.outbox.evict(channel.clone(), member.frame_number);
+    for subscriber in evicted {
+        subscriber.outbox.evict(channel.clone(), subscriber.frame_number);
     }
 }
 
@@ -65,7 +65,7 @@ fn notify_evicted(channel: &Channel, evicted: impl IntoIterator<Item = Subscribe
 pub(super) struct Subscribers {
     subscribers: HashMap<u64, Subscriber>,
     access_watchers: HashMap<u64, Subscriber>,
-    /// Some are, or were, pushed these forms.
+    /// Whether a subscriber needs, or needed, frames of these formats.
     has_match_format: bool,
     has_deflated_format: bool,
     outgoing: Vec<OutgoingFrame>,
@@ -73,36 +73,35 @@ pub(super) struct Subscribers {
 
 impl Subscribers {
     /// Adds a subscriber.
-    pub(super) fn add(&mut self, socket_id: u64, member: Subscriber) {
-        self.has_match_format |= member.outbox.format() == PushFormat::Match;
-        self.has_deflated_format |= member.outbox.format() == PushFormat::Deflated;
-        self.subscribers.insert(socket_id, member);
+    pub(super) fn add(&mut self, socket_id: u64, subscriber: Subscriber) {
+        self.has_match_format |= subscriber.outbox.format() == PushFormat::Match;
+        self.has_deflated_format |= subscriber.outbox.format() == PushFormat::Deflated;
+        self.subscribers.insert(socket_id, subscriber);
     }
 
     /// Adds a watcher.
-    pub(super) fn add_access_watcher(&mut self, socket_id: u64, member: Subscriber) {
-        self.access_watchers.insert(socket_id, member);
+    pub(super) fn add_access_watcher(&mut self, socket_id: u64, subscriber: Subscriber) {
+        self.access_watchers.insert(socket_id, subscriber);
     }
 
-    /// A socket is not here any more by what its frames up to that one had asked; as a watcher, or as one
-    /// that is pushed to.
+    /// Removes a subscriber or a watcher, unless a frame later than `frame_number` asked for it.
     pub(super) fn remove(&mut self, socket_id: u64, frame_number: u64, is_watcher: bool) {
         let sockets = if is_watcher { &mut self.access_watchers } else { &mut self.subscribers };
-        if sockets.get(&socket_id).is_some_and(|member| member.frame_number <= frame_number) {
+        if sockets.get(&socket_id).is_some_and(|subscriber| subscriber.frame_number <= frame_number) {
             sockets.remove(&socket_id);
         }
     }
 
-    /// A socket goes on as another caller. Answers whether it is here.
+    /// Changes the caller of a socket. Returns whether the socket is a subscriber or a watcher.
     pub(super) fn change_caller(&mut self, socket_id: u64, caller: &Caller) -> bool {
-        let mut is_here = false;
+        let mut is_found = false;
         for sockets in [&mut self.subscribers, &mut self.access_watchers] {
-            if let Some(member) = sockets.get_mut(&socket_id) {
-                member.caller = caller.clone();
-                is_here = true;
+            if let Some(subscriber) = sockets.get_mut(&socket_id) {
+                subscriber.caller = caller.clone();
+                is_found = true;
             }
         }
-        is_here
+        is_found
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -110,13 +109,13 @@ impl Subscribers {
     }
 
     /// Whether a socket is pushed this channel's events.
-    pub(super) fn has(&self, connection: u64) -> bool {
-        self.subscribers.contains_key(&connection)
+    pub(super) fn has(&self, socket_id: u64) -> bool {
+        self.subscribers.contains_key(&socket_id)
     }
 
-    /// Whether somebody may be pushed that form.
-    pub(super) const fn needs_format(&self, form: PushFormat) -> bool {
-        match form {
+    /// Whether a subscriber may need frames of that format.
+    pub(super) const fn needs_format(&self, format: PushFormat) -> bool {
+        match format {
             PushFormat::Native => true,
             PushFormat::Deflated => self.has_deflated_format,
             PushFormat::Match => self.has_match_format,
@@ -124,9 +123,9 @@ impl Subscribers {
     }
 
     /// Queues a frame for the next flush.
-    pub(super) fn queue(&mut self, next: OutgoingFrame) {
+    pub(super) fn queue(&mut self, frame: OutgoingFrame) {
         if !self.subscribers.is_empty() {
-            self.outgoing.push(next);
+            self.outgoing.push(frame);
         }
     }
 
@@ -137,61 +136,65 @@ impl Subscribers {
             // Each admission flushes first: it must not cost a walk over all subscribers.
             return sent;
         }
-        let next = std::mem::take(&mut self.outgoing);
-        let mut frames = Vec::with_capacity(next.len());
-        for (connection, member) in &self.subscribers {
+        let outgoing = std::mem::take(&mut self.outgoing);
+        let mut frames = Vec::with_capacity(outgoing.len());
+        for (socket_id, subscriber) in &self.subscribers {
             frames.clear();
-            frames.extend(next.iter().filter_map(|next| next.frame_for(member)));
+            frames.extend(outgoing.iter().filter_map(|event| event.frame_for(subscriber)));
             if frames.is_empty() {
                 continue;
             }
-            if member.outbox.deliver(&frames) {
+            if subscriber.outbox.deliver(&frames) {
                 sent.frames += frames.len();
                 sent.bytes += frames.iter().map(|frame| frame.len()).sum::<usize>();
             } else {
-                sent.closed_sockets.push(*connection);
+                sent.closed_sockets.push(*socket_id);
             }
         }
         sent
     }
 
-    /// Closes those who lack an event and have been sent later ones: they resume from a position before it.
-    /// Answers how many.
+    /// Closes the subscribers that lack an event and were sent later ones, to resume from a position before it. Returns
+    /// their number.
     pub(super) fn close_lacking(&mut self, event: &OutgoingFrame, position: &Bytes) -> usize {
         let before = self.subscribers.len();
-        self.subscribers.retain(|_, member| {
-            let has_it = event.frame_for(member).is_none();
-            if !has_it {
-                member.outbox.close_for_resume(position);
+        self.subscribers.retain(|_, subscriber| {
+            let lacks_it = event.frame_for(subscriber).is_some();
+            if lacks_it {
+                subscriber.outbox.close_for_resume(position);
             }
-            has_it
+            !lacks_it
         });
         before - self.subscribers.len()
     }
 
     /// Pushes a frame that is not stored.
     pub(super) fn push_unstored(&self, frame: &Bytes) {
-        for member in self.subscribers.values() {
-            member.outbox.push_unstored(frame);
+        for subscriber in self.subscribers.values() {
+            subscriber.outbox.push_unstored(frame);
         }
     }
 
     /// Pushes a frame that is not stored to clients of the native form, slow ones too.
     pub(super) fn push_state(&self, frame: &Bytes) {
-        for member in self.subscribers.values().filter(|member| member.outbox.format() != PushFormat::Match) {
-            // One that takes nothing more is removed by the next flush.
-            member.outbox.push_answer(frame.clone());
+        for subscriber in
+            self.subscribers.values().filter(|subscriber| subscriber.outbox.format() != PushFormat::Match)
+        {
+            // A socket that is closing is removed by the next flush.
+            subscriber.outbox.push_answer(frame.clone());
         }
     }
 
-    /// Removes those whom it concerns and whose right was granted before that event: they are pushed nothing more.
-    /// Their sessions are told at once; of very many, in a task of its own, so that other channels need not wait.
+    /// Removes the callers for whom `is_revoked` is true and whose right was granted before an event: they are pushed
+    /// nothing more. Tells their sessions at once; if there are very many, in a task of its own, so that other channels
+    /// need not wait.
     pub(super) fn evict(&mut self, channel: &Channel, seq: u64, is_revoked: impl Fn(&Caller) -> bool) {
-        let ends =
-            |_: &u64, member: &mut Subscriber| member.granted_as_of < seq && is_revoked(&member.caller);
+        let is_evicted = |_: &u64, subscriber: &mut Subscriber| {
+            subscriber.granted_as_of < seq && is_revoked(&subscriber.caller)
+        };
         let mut evicted: Vec<Subscriber> =
-            self.subscribers.extract_if(ends).map(|(_, member)| member).collect();
-        evicted.extend(self.access_watchers.extract_if(ends).map(|(_, member)| member));
+            self.subscribers.extract_if(is_evicted).map(|(_, subscriber)| subscriber).collect();
+        evicted.extend(self.access_watchers.extract_if(is_evicted).map(|(_, subscriber)| subscriber));
         let later = evicted.split_off(evicted.len().min(EVICTED_AT_ONCE));
         notify_evicted(channel, evicted);
         if !later.is_empty() {
@@ -206,17 +209,17 @@ impl Subscribers {
         }
     }
 
-    /// Everyone whose right counts here, each once.
+    /// The callers of all subscribers and watchers, each once.
     pub(super) fn callers(&self) -> HashSet<Caller> {
         self.subscribers
             .values()
             .chain(self.access_watchers.values())
-            .map(|member| member.caller.clone())
+            .map(|subscriber| subscriber.caller.clone())
             .collect()
     }
 
-    /// The outboxes of all subscribers.
+    /// The outboxes of all subscribers and watchers.
     pub(super) fn outboxes(&self) -> impl Iterator<Item = &Arc<Outbox>> {
-        self.subscribers.values().chain(self.access_watchers.values()).map(|member| &member.outbox)
+        self.subscribers.values().chain(self.access_watchers.values()).map(|subscriber| &subscriber.outbox)
     }
 }

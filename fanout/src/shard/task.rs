@@ -182,7 +182,8 @@ impl ShardTask {
         }
     }
 
-    /// Handles a live message of a channel. False if it shows that an event before it was lost: then both are caught up.
+    /// Handles a live message of a channel. False if it shows that an event before it was lost: then both are caught
+    /// up.
     fn receive_channel_message(&mut self, message: &Message) -> bool {
         match live::receive_channel_message(&mut self.channels, &mut self.latency, message) {
             Ok(()) => true,
@@ -332,9 +333,9 @@ impl ShardTask {
         self.new_work.extend(started.map(|(channel, request)| Work::Replay { channel, request }));
     }
 
-    /// Answers a socket once its own event was pushed to it. If the event is missing though later ones were pushed, drops
-    /// `waiter.done` instead, as no push will answer: the session answers by itself. The same for a channel without
-    /// subscribers.
+    /// Answers a socket once its own event was pushed to it. If the event is missing though later ones were pushed,
+    /// drops `waiter.done` instead, as no push will answer: the session answers by itself. The same for a channel
+    /// without subscribers.
     fn notify_when_pushed(&mut self, channel: &Channel, waiter: PushWaiter) {
         let seq = waiter.seq;
         let is_missing = self.channels.is_missing(channel, seq);
@@ -368,8 +369,8 @@ impl ShardTask {
         }
     }
 
-    /// Begins a catch-up, because events may have been lost since the safe position, or since `after`. The channels that
-    /// are being opened may lack events too.
+    /// Begins a catch-up, because events may have been lost since the safe position, or since `after`. The channels
+    /// that are being opened may lack events too.
     pub(super) fn start_catch_up(&mut self, cause: &'static str, after: Option<u64>) {
         self.mark_openings_incomplete();
         self.catch_up_open_channels(cause, after);
@@ -380,7 +381,7 @@ impl ShardTask {
         self.people.note_possible_loss();
     }
 
-    /// Begins a catch-up if no event can be lost of the channels that are being opened.
+    /// Begins a catch-up where the channels that are being opened can't lack events.
     pub(super) fn catch_up_open_channels(&mut self, cause: &'static str, after: Option<u64>) {
         self.position.discard_pending();
         let Some(safe_seq) = self.position.safe_seq() else { return };
@@ -391,7 +392,7 @@ impl ShardTask {
         let after = after.map_or(safe_seq, |after| after.min(safe_seq));
         let highest_received = self.channels.highest_received_seq().max(self.people.last_seq());
         let range = CatchUpRange { after, highest_received, epoch: self.position.epoch() };
-        tracing::info!(shard = %self.shard, cause, after, highest = range.highest_received, "something may have been lost");
+        tracing::info!(shard = %self.shard, cause, after, highest = range.highest_received, "events may have been lost: catching up from the log");
         self.catch_ups.begin(range);
         self.new_work.push(Work::CatchUp(range));
     }

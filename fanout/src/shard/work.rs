@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{
     ShardContext,
     catch_up::{self, CatchUpReport},
-    confirm::{self, AskedChannel},
+    confirm::{self, ChannelQuestion},
     inbox::MessageStream,
     interest, open, people,
     replay::{self, FinishedReplay, ReplayOutcome, ReplayRequest},
@@ -44,7 +44,7 @@ pub(super) enum Work {
     /// Tell the persister that the log has lost events which this node has received.
     PublishLogEnd(LogEnd),
     /// Ask api whether the people who follow these channels still may.
-    Confirm(Vec<AskedChannel>),
+    Confirm(Vec<ChannelQuestion>),
 }
 
 /// The result of slow work.
@@ -146,7 +146,7 @@ impl Work {
             Self::PublishLogEnd(log_end) => {
                 let payload = serde_json::to_vec(&log_end).ok()?;
                 if let Err(error) = context.client.publish(subject::log_end(shard), payload.into()).await {
-                    tracing::warn!(%error, %shard, "the persister could not be told that the log has lost its end");
+                    tracing::warn!(%error, %shard, "the log has lost its end, and the persister could not be notified");
                 }
                 return None;
             }
@@ -192,7 +192,7 @@ mod tests {
         ];
         for work in all {
             let report =
-                catch_panic(work.name(), async { panic!("as a test has it") }, work.result_of_panic()).await;
+                catch_panic(work.name(), async { panic!("in a test") }, work.result_of_panic()).await;
             assert!(report.is_some(), "{}", work.name());
         }
     }

@@ -44,9 +44,9 @@ async fn rings_of_two_thousand_busy_rooms_stay_near_their_bound() {
             tokio::time::advance(Duration::from_secs(1)).await;
             task.drop_old_from_rings();
             task.context.ring_budget.report(Shard::SYSTEM, 0, Duration::ZERO);
-            let held: usize =
+            let ring_bytes: usize =
                 task.channels.iter().map(|(_, channel_state)| channel_state.ring.memory_bytes()).sum();
-            assert!(held < 2 * MAX, "{held} bytes after {} s", seq / 2_000);
+            assert!(ring_bytes < 2 * MAX, "{ring_bytes} bytes after {} s", seq / 2_000);
         }
     }
 }
@@ -59,7 +59,7 @@ async fn range_is_covered_by_a_log_with_all_of_it_and_of_received_events() {
             && range.is_covered_by(bench::stream_state(1, 20, 1))
     );
     assert!(!range.is_covered_by(bench::stream_state(7, 9, 1)), "6 was trimmed");
-    assert!(!range.is_covered_by(bench::stream_state(1, 8, 1)), "9 was heard, and is lost");
+    assert!(!range.is_covered_by(bench::stream_state(1, 8, 1)), "9 was received, and is lost");
     assert!(!range.is_covered_by(bench::stream_state(1, 20, 2)), "another epoch");
 }
 

@@ -1,7 +1,7 @@
 //! Admits subscribers to an open channel: at once, or after the end of the stream or older events are read.
 //!
-//! A subscriber is admitted at once where the ring has all that it lacks. Where it claims to have later events than this
-//! node, the stream's end is asked for first; where the ring lacks something, the log is read:
+//! A subscriber is admitted at once where the ring has all that it lacks. Where it claims to have later events than
+//! this node, the stream's end is asked for first; where the ring lacks something, the log is read:
 //!
 //! ```text
 //! request --> admitted (recovered, or new)

@@ -44,7 +44,7 @@ impl ChannelState {
             Ok(_) => Some(needed),
             Err(error) => {
                 let error = format!("{error:#}");
-                tracing::warn!(channel = %self.channel, error, "the people in a room are not known yet, asking again");
+                tracing::warn!(channel = %self.channel, error, "the participants of a room could not be read, trying again");
                 Some(needed)
             }
         }

@@ -25,12 +25,12 @@ async fn every_channel_is_confirmed_in_time() {
         follow_private_room(&mut task, room);
     }
     time::advance(Duration::from_secs(45)).await;
-    let mut asked = HashSet::new();
+    let mut confirmed = HashSet::new();
     for _ in 0..ROUND_SECS {
-        asked.extend(take(&mut task, 5));
+        confirmed.extend(take(&mut task, 5));
         time::advance(Duration::from_secs(1)).await;
     }
-    assert_eq!(asked.len(), 200);
+    assert_eq!(confirmed.len(), 200);
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,13 +48,13 @@ async fn narrowed_room_is_confirmed_before_routine_ones() {
 
 #[test]
 fn questions_are_bounded_in_channels_and_callers() {
-    let asked = |callers: usize| (Channel::Team(TeamId(1)), (0..callers as u64).map(caller).collect());
+    let question = |callers: usize| (Channel::Team(TeamId(1)), (0..callers as u64).map(caller).collect());
     let sizes = [1, 999, 1, 1_001, 2, 500, 499];
-    let questions: Vec<Vec<usize>> = into_questions(sizes.map(asked).to_vec())
-        .map(|question| question.iter().map(|(_, callers)| callers.len()).collect())
+    let questions: Vec<Vec<usize>> = into_questions(sizes.map(question).to_vec())
+        .map(|request| request.iter().map(|(_, callers)| callers.len()).collect())
         .collect();
     assert_eq!(questions, [vec![1, 999], vec![1], vec![1_001], vec![2, 500], vec![499]]);
-    let small = into_questions((0..250).map(|_| asked(1)).collect()).map(|question| question.len());
+    let small = into_questions((0..250).map(|_| question(1)).collect()).map(|request| request.len());
     assert_eq!(small.collect::<Vec<_>>(), [100, 100, 50]);
 }
 
@@ -68,15 +68,15 @@ async fn quiet_rooms_share_questions_and_each_is_confirmed_within_the_minute() {
     let mut confirmed_at = HashMap::new();
     let (minutes, mut questions) = (5, 0);
     for second in 0..minutes * 60_u32 {
-        let asked = take_due(&mut task.channels, task.shard, 5);
-        for (channel, _) in &asked {
-            let before = confirmed_at.insert(channel.clone(), second).unwrap_or(0);
-            assert!(second - before <= 60, "{channel} waited for {} s", second - before);
+        let due = take_due(&mut task.channels, task.shard, 5);
+        for (channel, _) in &due {
+            let previous = confirmed_at.insert(channel.clone(), second).unwrap_or(0);
+            assert!(second - previous <= 60, "{channel} waited for {} s", second - previous);
             let access = AccessAnswer { is_public: false, is_closed: false, as_of: 5 };
             let answer = ChannelConfirmation { revoked: HashSet::new(), access, last_event: 5 };
             task.take_confirmation(channel, Some(answer));
         }
-        questions += into_questions(asked).count();
+        questions += into_questions(due).count();
         time::advance(Duration::from_secs(1)).await;
     }
     assert_eq!(confirmed_at.len(), rooms as usize);

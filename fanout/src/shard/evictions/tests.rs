@@ -30,7 +30,7 @@ async fn newer_confirmation_neither_delays_nor_keeps_an_eviction() {
         task.pending_evictions.len()
     };
     assert_eq!(confirm(&mut task, &everyone, 7), 1);
-    assert_eq!(confirm(&mut task, &HashSet::new(), 8), 0, "they may be there again");
+    assert_eq!(confirm(&mut task, &HashSet::new(), 8), 0, "they may follow it again");
     assert_eq!(confirm(&mut task, &everyone, 9), 1);
     time::advance(EVICTION_DELAY_MAX - Duration::from_secs(1)).await;
     assert_eq!(confirm(&mut task, &everyone, 10), 1);
@@ -50,17 +50,14 @@ async fn eviction_waits_until_earlier_events_are_pushed() {
     }
     let channels = [0, 1, 2].map(|room| Channel::Room(RoomId(room)));
     for (channel, last_event) in channels.iter().zip([5, 7, 8]) {
-        let out = task.channels.get_mut(channel).expect("open").callers();
-        let answered = AccessAnswer { is_public: false, is_closed: true, as_of: 9 };
-        task.take_confirmation(
-            channel,
-            Some(ChannelConfirmation { revoked: out, access: answered, last_event }),
-        );
+        let revoked = task.channels.get_mut(channel).expect("open").callers();
+        let access = AccessAnswer { is_public: false, is_closed: true, as_of: 9 };
+        task.take_confirmation(channel, Some(ChannelConfirmation { revoked, access, last_event }));
     }
     let is_empty = |task: &mut ShardTask, n: usize| {
         task.channels.get_mut(&channels[n]).is_none_or(|channel_state| channel_state.is_empty())
     };
-    assert!(is_empty(&mut task, 0), "everything up to there was heard");
+    assert!(is_empty(&mut task, 0), "each event up to there was received");
     assert!(!is_empty(&mut task, 1) && !is_empty(&mut task, 2));
     let (subject, payload) = (channels[1].unstored_subject(task.context.shards, "chat-message"), "{}".into());
     let headers = async_nats::HeaderMap::new();
@@ -68,9 +65,9 @@ async fn eviction_waits_until_earlier_events_are_pushed() {
     let stored = StoredEvent { shard: task.shard, seq: 7, subject, headers, payload, time };
     task.catch_up_for_evictions();
     assert!(matches!(task.new_work[..], [Work::CatchUp(_)]), "a second later it is looked for in the log");
-    task.take_catch_up_report(CatchUpReport::Events(vec![stored])).expect("a shard that is heard");
+    task.take_catch_up_report(CatchUpReport::Events(vec![stored])).expect("no panic");
     assert!(is_empty(&mut task, 1) && !is_empty(&mut task, 2));
     time::advance(EVICTION_DELAY_MAX).await;
     task.catch_up_for_evictions();
-    assert!(is_empty(&mut task, 2), "a log that does not answer keeps nobody");
+    assert!(is_empty(&mut task, 2), "people leave even if the log does not answer");
 }

@@ -37,21 +37,23 @@ pub(super) struct Client {
     caller: Caller,
     socket_id: u64,
     outbox: Arc<Outbox>,
-    _registered: SocketRegistration,
+    _registration: SocketRegistration,
     frames_sent: u64,
     known: BTreeMap<String, (Channel, ClientChannel)>,
-    asked: Vec<(Channel, u64, oneshot::Receiver<Admission>)>,
-    /// What was told last: the epoch, and up to where the client has all there is.
+    /// Its requests to follow channels that are not decided yet, by their frames.
+    pending: Vec<(Channel, u64, oneshot::Receiver<Admission>)>,
+    /// The last position that was pushed: its epoch, and the event up to which the client has all events.
     position: Option<(u64, u64)>,
-    /// Invitations that came though their channel is not followed, and from where on they come.
+    /// Invitations that were pushed though their channel is not followed.
     invitations: BTreeSet<u64>,
-    connected: u64,
+    /// The log's last event when it began to get invitations this way.
+    connected_at: u64,
 }
 
-fn socket(context: &ShardContext, caller: &Caller, connection: u64) -> (Arc<Outbox>, SocketRegistration) {
+fn socket(context: &ShardContext, caller: &Caller, socket_id: u64) -> (Arc<Outbox>, SocketRegistration) {
     let outbox = Arc::new(Outbox::new(1 << 20, PushFormat::Native));
-    let registered = context.sockets.register(connection, caller, outbox.clone()).expect("there is room");
-    (outbox, registered)
+    let registration = context.sockets.register(socket_id, caller, outbox.clone()).expect("there is room");
+    (outbox, registration)
 }
 
 fn text(frame: &Bytes) -> Value {
@@ -64,25 +66,25 @@ fn text(frame: &Bytes) -> Value {
 }
 
 impl Client {
-    pub(super) fn new(context: &ShardContext, caller: Caller, connection: u64, log: &Log) -> Self {
-        let (outbox, registered) = socket(context, &caller, connection);
+    pub(super) fn new(context: &ShardContext, caller: Caller, socket_id: u64, log: &Log) -> Self {
+        let (outbox, registration) = socket(context, &caller, socket_id);
         Self {
             caller,
-            socket_id: connection,
+            socket_id,
             outbox,
-            _registered: registered,
+            _registration: registration,
             frames_sent: 0,
             known: BTreeMap::new(),
-            asked: Vec::new(),
+            pending: Vec::new(),
             position: None,
             invitations: BTreeSet::new(),
-            connected: log.last(),
+            connected_at: log.last(),
         }
     }
 
     /// Asks to follow a channel, from where it is.
     pub(super) fn subscribe(&mut self, channel: Channel, log: &Log) -> Option<ShardCommand> {
-        if self.asked.iter().any(|(asked, ..)| *asked == channel) {
+        if self.pending.iter().any(|(pending, ..)| *pending == channel) {
             return None;
         }
         let (_, known) = self
@@ -93,8 +95,8 @@ impl Client {
             return None;
         }
         self.frames_sent += 1;
-        let (done, followed) = oneshot::channel();
-        self.asked.push((channel.clone(), self.frames_sent, followed));
+        let (admitted, admission) = oneshot::channel();
+        self.pending.push((channel.clone(), self.frames_sent, admission));
         known.as_of = log.last();
         let name = channel.to_string();
         let grant =
@@ -107,25 +109,25 @@ impl Client {
             since: known.last.map(|(id, _)| id),
             epoch: known.last.map(|(_, epoch)| epoch),
             grant: Some(grant),
-            answer: Some(Box::new(move |followed| {
-                let (id, epoch, recovered) = (followed.after_seq, followed.epoch, followed.is_recovered);
+            answer: Some(Box::new(move |start| {
+                let (id, epoch, recovered) = (start.after_seq, start.epoch, start.is_recovered);
                 let answer = json!({ "answer": name, "id": id, "epoch": epoch, "recovered": recovered });
                 frame::text(&[answer.to_string().as_bytes()])
             })),
-            admitted: done,
+            admitted,
         };
         Some(ShardCommand::Subscribe { channel, request })
     }
 
     /// Follows a channel no more, and forgets it.
     pub(super) fn unsubscribe(&mut self, channel: &Channel, log: &Log) -> ShardCommand {
-        self.connected = log.last();
+        self.connected_at = log.last();
         self.known.remove(&channel.to_string());
-        self.asked.retain(|(asked, ..)| asked != channel);
-        self.unfollowed(channel)
+        self.pending.retain(|(pending, ..)| pending != channel);
+        self.unsubscribe_command(channel)
     }
 
-    fn unfollowed(&self, channel: &Channel) -> ShardCommand {
+    fn unsubscribe_command(&self, channel: &Channel) -> ShardCommand {
         let (channel, done) = (channel.clone(), oneshot::channel().0);
         ShardCommand::Unsubscribe {
             channel,
@@ -141,40 +143,40 @@ impl Client {
     pub(super) fn come_back(
         &mut self,
         context: &ShardContext,
-        connection: u64,
+        socket_id: u64,
         log: &Log,
     ) -> Vec<ShardCommand> {
-        let ends = self.known.values().map(|(channel, _)| self.unfollowed(channel)).collect();
-        self.socket_id = connection;
-        (self.outbox, self._registered) = socket(context, &self.caller, connection);
-        self.asked.clear();
+        let commands = self.known.values().map(|(channel, _)| self.unsubscribe_command(channel)).collect();
+        self.socket_id = socket_id;
+        (self.outbox, self._registration) = socket(context, &self.caller, socket_id);
+        self.pending.clear();
         self.known.values_mut().for_each(|(_, known)| known.is_followed = false);
         // What its person was invited to meanwhile is read over REST.
-        self.connected = log.last();
+        self.connected_at = log.last();
         self.invitations.clear();
-        ends
+        commands
     }
 
-    /// Reads all that has come. True where it was closed.
+    /// Reads all frames. True if it was closed, with the commands that follow.
     pub(super) fn read(&mut self, log: &Log, shard: usize) -> (bool, Vec<ShardCommand>) {
         for frame in self.outbox.take_frames() {
             let push = text(&frame);
             if let Some(name) = push["answer"].as_str() {
-                self.answered(name, &push, log);
+                self.take_answer(name, &push, log);
             } else if push["event"] == "position" {
                 self.take_position(&push["data"][shard], log);
             } else {
-                self.pushed(&push);
+                self.take_push(&push);
             }
         }
-        let mut ends = Vec::new();
+        let mut commands = Vec::new();
         for (channel, frame) in self.outbox.take_evictions() {
-            if self.asked.iter().all(|(asked, by, _)| *asked != channel || *by <= frame) {
-                ends.push(self.unsubscribe(&channel, log));
+            if self.pending.iter().all(|(pending, asked_in, _)| *pending != channel || *asked_in <= frame) {
+                commands.push(self.unsubscribe(&channel, log));
             }
         }
         let mut refused = Vec::new();
-        self.asked.retain_mut(|(channel, _, followed)| match followed.try_recv() {
+        self.pending.retain_mut(|(channel, _, admission)| match admission.try_recv() {
             Err(oneshot::error::TryRecvError::Empty) => true,
             // Its right is over.
             Ok(Admission::AccessEnded) => {
@@ -188,11 +190,11 @@ impl Client {
             self.known.remove(&channel.to_string());
         }
         match self.outbox.close_reason() {
-            None => (false, ends),
+            None => (false, commands),
             Some(reason) => {
                 assert_eq!(reason, CloseReason::Heal);
                 self.rewind();
-                (true, ends)
+                (true, commands)
             }
         }
     }
@@ -201,16 +203,16 @@ impl Client {
     fn rewind(&mut self) {
         for (_, known) in self.known.values_mut() {
             known.last = match (known.last, self.position) {
-                (Some((id, epoch)), Some((told, position))) if told == epoch => {
+                (Some((id, epoch)), Some((pushed_epoch, position))) if pushed_epoch == epoch => {
                     Some((id.min(position), epoch))
                 }
-                (Some(_), Some((told, position))) => Some((position, told)),
+                (Some(_), Some((pushed_epoch, position))) => Some((position, pushed_epoch)),
                 (last, _) => last,
             };
         }
     }
 
-    fn answered(&mut self, name: &str, answer: &Value, log: &Log) {
+    fn take_answer(&mut self, name: &str, answer: &Value, log: &Log) {
         let Some((channel, known)) = self.known.get_mut(name) else { return };
         let number = |field: &str| answer[field].as_u64().expect("a number");
         let (id, epoch) = (number("id"), number("epoch"));
@@ -235,7 +237,7 @@ impl Client {
         known.last = Some((id, epoch));
     }
 
-    fn pushed(&mut self, push: &Value) {
+    fn take_push(&mut self, push: &Value) {
         let name = push["channel"].as_str().expect("a channel");
         let seq = push["id"].as_u64().expect("an id");
         match self.known.get_mut(name) {
@@ -252,9 +254,9 @@ impl Client {
         }
     }
 
-    /// Up to there it is said to have all there is.
+    /// Takes a position, up to which it must have all events.
     fn take_position(&mut self, pair: &Value, log: &Log) {
-        let (epoch, position) = (pair[0].as_u64().expect("an epoch"), pair[1].as_u64().expect("a place"));
+        let (epoch, position) = (pair[0].as_u64().expect("an epoch"), pair[1].as_u64().expect("a sequence"));
         self.position = Some((epoch, position));
         for (channel, known) in self.known.values_mut() {
             let Some((last, known_epoch)) = known.last.filter(|_| known.is_followed) else { continue };
@@ -265,13 +267,13 @@ impl Client {
                 let lack = log.of(channel).filter(|logged| logged.is_needed() && logged.seq <= upto);
                 let lack: Vec<u64> =
                     lack.map(|logged| logged.seq).filter(|seq| !known.have.contains(seq)).collect();
-                assert!(lack.is_empty(), "{channel}: told {position} without {lack:?}");
+                assert!(lack.is_empty(), "{channel}: position {position} without {lack:?}");
                 known.last = Some((last.max(position), epoch));
             }
         }
     }
 
-    /// Everything is over: it must have all that was stored in what it follows.
+    /// Checks, at the end, that it has all events that were stored in the channels that it follows.
     pub(super) fn check(&self, log: &Log) {
         for (channel, known) in self.known.values() {
             assert!(known.is_followed, "{channel} is not followed");
@@ -287,26 +289,26 @@ impl Client {
         let own = Channel::User(self.caller.user.clone());
         if !self.known.contains_key(&own.to_string()) {
             let new =
-                log.of(&own).filter(|logged| logged.event == "invitation" && logged.seq > self.connected);
+                log.of(&own).filter(|logged| logged.event == "invitation" && logged.seq > self.connected_at);
             for logged in new {
                 assert!(self.invitations.contains(&logged.seq), "{own}: no invitation {}", logged.seq);
             }
         }
     }
 
-    /// Whether its person is that one, and may be in that channel no more.
+    /// Whether it is a client of that person, and its right to the channel has ended.
     pub(super) fn has_lost_access(&self, user: &UserId, channel: &Channel, log: &Log) -> bool {
         let known = self.known.get(&channel.to_string()).filter(|_| self.caller.user == *user);
         known.is_some_and(|(_, known)| log.has_ended(channel, user.as_str(), known.as_of))
     }
 
-    /// What it wants to follow and does not.
+    /// The channels that it wants to follow and does not.
     pub(super) fn wanted(&self) -> Vec<Channel> {
         let wanted = self.known.values().filter(|(_, known)| !known.is_followed);
         wanted.map(|(channel, _)| channel.clone()).collect()
     }
 
-    /// The socket's end of what is told to all.
+    /// Pushes the positions to its socket, as to all sockets.
     pub(super) fn push_position(&self, frame: &Bytes) {
         self.outbox.push_unstored(frame);
     }

@@ -14,7 +14,7 @@ use crate::{
     shard::replay::{ReplayOutcome, ReplayRequest},
 };
 
-/// Channels there are: rooms, then people.
+/// Number of rooms. Channels with higher numbers are those of people.
 pub(super) const ROOMS: usize = 5;
 
 /// A channel by its number.
@@ -76,7 +76,7 @@ impl Logged {
     }
 }
 
-/// A log. What was trimmed is remembered: Postgres has it.
+/// A log. It remembers trimmed events: Postgres has them.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) shard: Shard,
@@ -117,10 +117,10 @@ impl Log {
         self.all.iter().filter(move |logged| logged.channel == *channel)
     }
 
-    /// Appends something to a channel, of a kind that it has, about a person.
-    pub(super) fn append(&mut self, n: usize, kind: usize, who: usize) -> Logged {
+    /// Appends an event to a channel, of one of its kinds, about a person.
+    pub(super) fn append(&mut self, n: usize, kind: usize, user_number: usize) -> Logged {
         let channel = channel(n);
-        let user = person(who);
+        let user = person(user_number);
         let about = format!(r#"{{"user":"{user}"}}"#);
         let (event, payload) = match (&channel, kind) {
             (Channel::User(_), 0..=3) => ("invitation", r#"{"room":1}"#.to_owned()),
@@ -129,7 +129,7 @@ impl Log {
             (_, 3 | 4) => ("message-edit", r#"{"message":"ho"}"#.to_owned()),
             (_, 5) => ("message-read", about),
             (_, 6) => ("member-remove", about),
-            _ => ("room-update", format!(r#"{{"closed":{}}}"#, who == 0)),
+            _ => ("room-update", format!(r#"{{"closed":{}}}"#, user_number == 0)),
         };
         let before = self.of(&channel).filter(|logged| logged.event == event).last();
         let before = before.map_or(0, |logged| logged.seq);
@@ -138,7 +138,7 @@ impl Log {
         logged
     }
 
-    /// The event that has ended somebody's right to be there, which they had as of another one.
+    /// The event that has ended a person's right to a channel, which was granted as of an earlier one.
     pub(super) fn end(&self, channel: &Channel, user: &str, as_of: u64) -> Option<u64> {
         let ends = |logged: &&Logged| {
             let removed = logged.event == "member-remove" && logged.payload.contains(&format!("\"{user}\""));
@@ -147,25 +147,25 @@ impl Log {
         self.of(channel).find(ends).map(|logged| logged.seq)
     }
 
-    /// Whether somebody's right to be there, of that event, has ended since.
+    /// Whether a person's right to a channel, granted as of an event, has ended since.
     pub(super) fn has_ended(&self, channel: &Channel, user: &str, as_of: u64) -> bool {
         self.end(channel, user, as_of).is_some()
     }
 
-    /// What a replay finds.
-    pub(super) fn replay(&self, channel: &Channel, asked: ReplayRequest) -> ReplayOutcome {
-        if self.epoch != asked.epoch {
+    /// The outcome of a replay.
+    pub(super) fn replay(&self, channel: &Channel, request: ReplayRequest) -> ReplayOutcome {
+        if self.epoch != request.epoch {
             return ReplayOutcome::OtherLog;
         }
-        if self.first > asked.since + 1 {
+        if self.first > request.since + 1 {
             return ReplayOutcome::LogBeginsAt(self.first);
         }
-        let asked_for = |logged: &&Logged| logged.seq > asked.since && logged.seq <= asked.upto;
-        let needed = self.of(channel).filter(asked_for).filter(|logged| logged.is_needed());
+        let is_in_range = |logged: &&Logged| logged.seq > request.since && logged.seq <= request.upto;
+        let needed = self.of(channel).filter(is_in_range).filter(|logged| logged.is_needed());
         let frame = |logged: &Logged| {
             let payload = logged.payload.as_bytes();
             Some((logged.seq, native::push_frame(channel, logged.event, logged.seq, payload)?))
         };
-        ReplayOutcome::Frames { base: asked.since, frames: needed.filter_map(frame).collect() }
+        ReplayOutcome::Frames { base: request.since, frames: needed.filter_map(frame).collect() }
     }
 }

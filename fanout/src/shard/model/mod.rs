@@ -1,9 +1,9 @@
-//! Tests a shard's task with a model of everything around it: the log, the broker's live copies, and clients that do
-//! what the documentation tells them.
+//! Tests a shard's task with a model of everything around it: the log, the broker's live copies, and clients that
+//! behave as the documentation says.
 //!
-//! What is checked, whatever happens in whatever order: a client gets each event of what it follows once and in
-//! order, or is closed, resumes as it was told, and gets it then; a resume is refused only where the log lacks what
-//! lies between; a position never passes what was pushed; a right that has ended ends what is pushed.
+//! For incidents in any order it checks: a client gets each event of its channels once and in order, or is closed,
+//! resumes as documented, and gets the event then; a resume is refused only if the log lacks events after its position;
+//! a position never passes an event that was not pushed; nothing is pushed after the end of a right.
 
 mod client;
 mod log;
@@ -13,51 +13,51 @@ use proptest::prelude::*;
 
 use world::World;
 
-/// What becomes of an event's live copy.
+/// The fate of an event's live copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// It comes.
+    /// It arrives.
     None,
     /// Its leader dies before it is published; the next leader says that it was elected.
     Election,
-    /// It is lost without a word until api's hint.
+    /// It is lost without a signal until api's hint.
     Unhinted,
-    /// It is too much for its subscription, which is said at once.
+    /// Its subscription drops it, which is signalled at once.
     SlowConsumer,
 }
 
-/// One thing that happens.
+/// One incident of a test.
 #[derive(Clone, Copy, Debug)]
 enum Incident {
-    /// Something is appended: where, what, about whom, and what becomes of its live copy.
+    /// An event is appended: channel, kind, person, and the fate of its live copy.
     Append(usize, usize, usize, Loss),
     /// The connection to the broker is lost.
     Disconnect,
-    /// It is back.
+    /// The connection is back.
     Reconnect,
-    /// The task receives what has come.
+    /// The task receives the messages that have arrived.
     Receive,
     /// A piece of work is done.
     Work(usize),
-    /// A report is taken.
+    /// The result of a piece of work is taken.
     Report,
-    /// A hint comes: one that is due, or one of that event.
+    /// A hint arrives: one that is due, or one of that event.
     Hint(u64),
-    /// So many seconds pass.
+    /// Seconds pass.
     Ticks(u64),
     /// A client follows a channel.
     Follow(usize, usize),
     /// A client follows it no more.
     Unfollow(usize, usize),
-    /// A client reads what has come, and comes back where it was closed.
+    /// A client reads its frames, and comes back if it was closed.
     Read(usize),
     /// A client goes and comes back: it follows its channels again at once, or later.
     Return(usize, bool),
-    /// Old events are trimmed: so many of ten.
+    /// Old events are trimmed, this many tenths.
     Trim(u64),
     /// Rings drop their events for their age.
     Forget,
-    /// The broker is killed: so many events are lost, and the persister notices at once or later.
+    /// The broker is killed: this many events are lost, and the persister notices at once or later.
     Kill(u64, bool),
 }
 
@@ -70,14 +70,14 @@ fn loss() -> impl Strategy<Value = Loss> {
     ]
 }
 
-/// Channels by their number: one of them is busy, so that much happens to it while it is read.
-fn place() -> impl Strategy<Value = usize> {
+/// The number of a channel. One of them is busy, so that it gets events while it is read.
+fn channel_number() -> impl Strategy<Value = usize> {
     prop_oneof![2 => Just(0), 3 => 0..8_usize]
 }
 
 fn incident() -> impl Strategy<Value = Incident> {
     prop_oneof![
-        12 => (place(), 0..8_usize, 0..3_usize, loss()).prop_map(|(a, b, c, d)| Incident::Append(a, b, c, d)),
+        12 => (channel_number(), 0..8_usize, 0..3_usize, loss()).prop_map(|(a, b, c, d)| Incident::Append(a, b, c, d)),
         2 => Just(Incident::Disconnect),
         4 => Just(Incident::Reconnect),
         8 => Just(Incident::Receive),
@@ -85,7 +85,7 @@ fn incident() -> impl Strategy<Value = Incident> {
         8 => Just(Incident::Report),
         2 => (1..40_u64).prop_map(Incident::Hint),
         2 => (1..30_u64).prop_map(Incident::Ticks),
-        6 => (0..4_usize, place()).prop_map(|(a, b)| Incident::Follow(a, b)),
+        6 => (0..4_usize, channel_number()).prop_map(|(a, b)| Incident::Follow(a, b)),
         1 => (0..4_usize, 0..8_usize).prop_map(|(a, b)| Incident::Unfollow(a, b)),
         4 => (0..4_usize).prop_map(Incident::Read),
         2 => (0..4_usize, any::<bool>()).prop_map(|(a, b)| Incident::Return(a, b)),
@@ -99,13 +99,13 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::default() })]
     #[test]
     fn clients_get_each_event_once_in_order_or_resume(
-        events in proptest::collection::vec(incident(), 0..120),
+        incidents in proptest::collection::vec(incident(), 0..120),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut world = World::new().await;
-            for event in events {
-                world.apply(event);
+            for incident in incidents {
+                world.apply(incident);
             }
             world.settle();
         });

@@ -1,4 +1,4 @@
-//! Models everything around a shard's task, and lets it happen in any order.
+//! Models everything around a shard's task, and applies incidents in any order.
 
 use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::shard::{
     work::{Work, WorkResult},
 };
 
-/// Whom a live copy reaches.
+/// A subscription of the task.
 #[derive(PartialEq, Eq)]
 enum ModelSubscription {
     Channel(Channel),
@@ -36,7 +36,7 @@ enum ModelSubscription {
     Elections,
 }
 
-/// The task and all that is around it.
+/// The task and everything around it.
 pub(super) struct World {
     task: ShardTask,
     loss_sources: LossSources,
@@ -50,7 +50,7 @@ pub(super) struct World {
     connections: u64,
     hints: Vec<SyncHint>,
     is_elected: bool,
-    /// Seconds since something was lost of which nobody knows yet.
+    /// Seconds since an event was lost that no signal has reported yet.
     unnoticed_loss_secs: u64,
     /// The log has lost its end, and the persister has not noticed.
     is_shorter: bool,
@@ -59,12 +59,12 @@ pub(super) struct World {
 impl World {
     /// Four clients of three people, and nothing in the log but one event.
     pub(super) async fn new() -> Self {
-        let (task, said) = bench::shard_task().await;
+        let (task, loss_sources) = bench::shard_task().await;
         let shard = task.shard;
         let log = Log::new(shard);
         let mut world = Self {
             task,
-            loss_sources: said,
+            loss_sources,
             log,
             applied: 0,
             is_connected: true,
@@ -91,14 +91,14 @@ impl World {
     }
 
     fn step(&mut self, step: TaskStep) {
-        self.task.step(step).expect("a shard that is heard");
+        self.task.step(step).expect("no failure");
         self.works.append(&mut self.task.new_work);
     }
 
-    /// One thing happens.
+    /// Applies one incident.
     pub(super) fn apply(&mut self, event: Incident) {
         match event {
-            Incident::Append(n, kind, who, loss) => self.append(n, kind, who, loss),
+            Incident::Append(n, kind, user, loss) => self.append(n, kind, user, loss),
             Incident::Disconnect => self.disconnect(),
             Incident::Reconnect => self.reconnect(),
             Incident::Receive => self.step(TaskStep::Receive),
@@ -107,8 +107,8 @@ impl World {
             Incident::Hint(seq) => self.hint(seq),
             Incident::Ticks(seconds) => (0..seconds).for_each(|_| self.tick()),
             Incident::Follow(n, of) => {
-                let follow = self.clients[n].subscribe(channel(of), &self.log);
-                follow.into_iter().for_each(|follow| self.step(TaskStep::Command(follow)));
+                let command = self.clients[n].subscribe(channel(of), &self.log);
+                command.into_iter().for_each(|command| self.step(TaskStep::Command(command)));
             }
             Incident::Unfollow(n, of) => {
                 // What it has not read yet is of what it follows.
@@ -130,9 +130,9 @@ impl World {
         }
     }
 
-    fn append(&mut self, n: usize, kind: usize, who: usize, loss: Loss) {
+    fn append(&mut self, n: usize, kind: usize, user: usize, loss: Loss) {
         self.notice_shorter();
-        let logged = self.log.append(n, kind, who);
+        let logged = self.log.append(n, kind, user);
         if !self.is_connected {
             return;
         }
@@ -167,7 +167,7 @@ impl World {
             .retain(|(interest, sender)| !reaches(interest) || sender.send(message.clone()).is_ok());
     }
 
-    /// A new leader says so before it publishes anything.
+    /// A new leader publishes that it was elected before it publishes events.
     fn elect(&mut self) {
         if std::mem::take(&mut self.is_elected) {
             let message = self.log.all[0].message(self.task.context.shards);
@@ -199,8 +199,8 @@ impl World {
 
     fn kill(&mut self, lost: u64, is_noticed: bool) {
         self.disconnect();
-        let kept = self.log.all.len().saturating_sub(usize::try_from(lost).expect("small")).max(1);
-        self.log.all.truncate(kept);
+        let remaining = self.log.all.len().saturating_sub(usize::try_from(lost).expect("small")).max(1);
+        self.log.all.truncate(remaining);
         self.log.first = self.log.first.min(self.log.last() + 1);
         self.applied = self.applied.min(self.log.last());
         self.hints.clear();
@@ -272,9 +272,9 @@ impl World {
             Work::StreamEnd { channel, request } => {
                 WorkResult::StreamEnd { channel, request, result: state.ok_or_else(unreachable) }
             }
-            Work::Replay { channel, request: asked } => {
-                let found = self.log.replay(&channel, asked);
-                WorkResult::Replayed { channel, replay: FinishedReplay { request: asked, outcome: found } }
+            Work::Replay { channel, request } => {
+                let outcome = self.log.replay(&channel, request);
+                WorkResult::Replayed { channel, replay: FinishedReplay { request, outcome } }
             }
             Work::CatchUp(range) => {
                 let Some(state) = state else { return self.works.push(work) };
@@ -320,8 +320,8 @@ impl World {
 
     /// A client reads. True where it was closed, and has come back.
     fn read(&mut self, n: usize) -> bool {
-        let (is_closed, ends) = self.clients[n].read(&self.log, self.log.shard.index());
-        ends.into_iter().for_each(|end| self.step(TaskStep::Command(end)));
+        let (is_closed, commands) = self.clients[n].read(&self.log, self.log.shard.index());
+        commands.into_iter().for_each(|command| self.step(TaskStep::Command(command)));
         if is_closed {
             self.come_back(n);
             self.follow_again(n);
@@ -331,21 +331,21 @@ impl World {
 
     fn come_back(&mut self, n: usize) {
         self.connections += 1;
-        let ends = self.clients[n].come_back(&self.task.context, self.connections, &self.log);
-        ends.into_iter().for_each(|end| self.step(TaskStep::Command(end)));
+        let commands = self.clients[n].come_back(&self.task.context, self.connections, &self.log);
+        commands.into_iter().for_each(|command| self.step(TaskStep::Command(command)));
     }
 
-    /// Asks for what it does not follow yet. True where there is such.
+    /// Subscribes a client to the channels that it does not follow yet. True if there are any.
     fn follow_again(&mut self, n: usize) -> bool {
         let wanted = self.clients[n].wanted();
         for channel in &wanted {
-            let follow = self.clients[n].subscribe(channel.clone(), &self.log);
-            follow.into_iter().for_each(|follow| self.step(TaskStep::Command(follow)));
+            let command = self.clients[n].subscribe(channel.clone(), &self.log);
+            command.into_iter().for_each(|command| self.step(TaskStep::Command(command)));
         }
         !wanted.is_empty()
     }
 
-    /// Whether api is to be asked about nobody's right: it is asked about few channels at a time.
+    /// Whether no right has to be confirmed by api: it is asked about few channels at a time.
     fn is_confirmed(&self) -> bool {
         let mut rooms = self.task.channels.iter().filter(|(channel, _)| matches!(channel, Channel::Room(_)));
         let is_due = rooms.any(|(_, channel_state)| {
@@ -354,7 +354,7 @@ impl World {
         !is_due && self.task.pending_evictions.len() == 0
     }
 
-    /// All that is under way ends, and is checked.
+    /// Finishes all work under way, and checks every client.
     pub(super) fn settle(&mut self) {
         self.notice_shorter();
         self.reconnect();
@@ -381,6 +381,10 @@ impl World {
                 return self.clients.iter().for_each(|client| client.check(&self.log));
             }
         }
-        panic!("it does not come to rest: sure {:?} of {}", self.task.position.safe_seq(), self.log.last());
+        panic!(
+            "it does not settle: safe position {:?} of {}",
+            self.task.position.safe_seq(),
+            self.log.last()
+        );
     }
 }

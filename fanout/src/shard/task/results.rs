@@ -49,17 +49,17 @@ impl ShardTask {
     }
 
     fn finish_opening_people(&mut self, result: anyhow::Result<OpenedPeople>) {
-        let OpenedPeople { messages: people, elections, state } = match result {
+        let OpenedPeople { messages, elections, state } = match result {
             Ok(opened) => opened,
             Err(error) => {
-                tracing::warn!(%error, shard = %self.shard, "the shard's people can't be heard yet");
+                tracing::warn!(%error, shard = %self.shard, "the shard's people could not be subscribed to, trying again");
                 return self.new_work.push(Work::People);
             }
         };
         if !self.people.begin(state.last) {
             return self.new_work.push(Work::People);
         }
-        for messages in people {
+        for messages in messages {
             self.inbox.add_people(messages);
         }
         self.loss_signals.watch_elections(elections);
@@ -72,8 +72,8 @@ impl ShardTask {
         }
     }
 
-    /// Opens a channel once its barrier is known, and admits its subscribers. During a catch-up this waits: some of what
-    /// the catch-up reads was reported before the channel was open.
+    /// Opens a channel once its barrier is known, and admits its subscribers. During a catch-up this waits: some of
+    /// what the catch-up reads was reported before the channel was open.
     pub(in crate::shard) fn finish_opening(
         &mut self,
         channel: &Channel,
@@ -82,7 +82,7 @@ impl ShardTask {
         let opened = match result {
             Ok(opened) => opened,
             Err(error) => {
-                tracing::warn!(%error, %channel, "a channel could not be followed");
+                tracing::warn!(%error, %channel, "a channel could not be opened");
                 return self.channels.remove(channel);
             }
         };
@@ -120,7 +120,7 @@ impl ShardTask {
 
     pub(in crate::shard) fn finish_opening_wildcard(&mut self, result: anyhow::Result<MessageStream>) {
         let Some(messages) = self.room_interest.finish_opening_wildcard(result, self.shard) else { return };
-        tracing::info!(shard = %self.shard, rooms = self.channels.len(), "rooms are heard together");
+        tracing::info!(shard = %self.shard, rooms = self.channels.len(), "all rooms are received by one subscription now");
         self.inbox.add_channels(messages);
         self.channels.end_own_subscriptions_of_rooms();
         self.start_catch_up("widened", None);
@@ -150,7 +150,7 @@ impl ShardTask {
         let state = match result {
             Ok(state) => state,
             Err(error) => {
-                tracing::warn!(%error, %channel, "the barrier failed");
+                tracing::warn!(%error, %channel, "the end of the stream could not be read: the subscriber is refused");
                 return;
             }
         };
@@ -232,8 +232,8 @@ impl ShardTask {
     }
 
     /// Begins anew with a log that lacks events which this node may have missed. Closes every socket of the shard, also
-    /// sockets that follow no channel of it but belong to one of its people. Each client that comes back begins with the
-    /// log as it is now.
+    /// sockets that follow no channel of it but belong to one of its people. Each client that comes back begins with
+    /// the log as it is now.
     fn restart_from(&mut self, state: StreamState) {
         let position = self.context.positions.frame();
         self.channels.close_open_channels(&position);
